@@ -1,0 +1,3 @@
+from premblyd.cli import main
+
+main()

@@ -1,0 +1,28 @@
+"""premblyd cancel"""
+
+from pathlib import Path
+
+import click
+
+from premblyd.cli.common import actor, config_option, now_ms
+from premblyd.errors import PremblydError
+
+
+@click.command()
+@click.option("--delivery", "delivery_id", type=int, metavar="ID", required=True)
+@config_option
+def cancel(config_path: Path, delivery_id: int) -> None:
+    """A delivery whose hook runs now can't be cancelled; `replay` puts a cancelled one back."""
+    from premblyd import config
+    from premblyd.store import database
+    from premblyd.store.operator import Operator, ReplayFilter
+
+    settings = config.load(config_path, look_up_secrets=False)
+    operator = Operator(database.connect_operator(settings.database_path), actor())
+    if operator.cancel(delivery_id, now_ms()):
+        click.echo(f"Cancelled delivery {delivery_id}.")
+        return
+    found = operator.find(ReplayFilter(delivery_id=delivery_id))
+    if not found:
+        raise PremblydError(f"There is no delivery {delivery_id}.")
+    raise PremblydError(f"Delivery {delivery_id} is {found[0][2]}; only pending ones can be.")

@@ -1,0 +1,153 @@
+"""premblyd explain"""
+
+import dataclasses
+import os
+import shlex
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from premblyd.cli.common import config_option, console, escape, json_option, now_ms, print_json
+from premblyd.errors import PremblydError
+from premblyd.prembly import payload
+from premblyd.prembly.privacy import MASK
+
+if TYPE_CHECKING:
+    from premblyd.config import Action, Endpoint
+    from premblyd.store.jobs import Job
+
+PREVIEW_BYTES = 2000
+
+
+@click.command()
+@click.argument("file", type=click.File("rb"))
+@click.option("--endpoint", "endpoint_name", help="As if it came here (default: the first).")
+@config_option
+@json_option
+def explain(
+    config_path: Path, *, file: IO[bytes], endpoint_name: str | None, as_json: bool
+) -> None:
+    """FILE holds a webhook's body; - is standard input. Nothing is started, sent or stored.
+
+    Secrets are masked; the numbers of the event and delivery are 0 here.
+    """
+    from premblyd import config
+    from premblyd.hooks.matching import Matching
+
+    settings = config.load(config_path, look_up_secrets=False)
+    endpoints = {one.name: one for one in settings.endpoints}
+    name = endpoint_name or settings.endpoints[0].name
+    if name not in endpoints:
+        raise PremblydError(
+            f"There is no endpoint {name}; the configuration has {', '.join(endpoints)}."
+        )
+    body = file.read()
+    document = payload.parse(body)
+    verdict = payload.recognise(document, endpoints[name].fields)
+    shown = {**dataclasses.asdict(verdict)}
+    if shown["session_id"]:
+        shown["session_id"] = MASK
+    actions = [
+        _explain(action, _job(action, endpoints[name], body, verdict), endpoints[name])
+        for action in Matching(settings.actions).match(name, verdict, document)
+    ]
+    if as_json:
+        print_json({"endpoint": name, "verdict": shown, "actions": actions})
+    else:
+        _print(name, shown, actions)
+
+
+def _job(action: "Action", endpoint: "Endpoint", body: bytes, verdict: payload.Verdict) -> "Job":
+    from premblyd.store.jobs import Job, StoredEvent
+
+    event = StoredEvent(
+        id=0,
+        key="0" * 32,
+        endpoint=endpoint.name,
+        received_at_ms=now_ms(),
+        token=MASK,
+        headers='{"Content-Type": "application/json"}',
+        body=body,
+        verified_by=f"{endpoint.scheme}:{next(iter(endpoint.keys))}",
+        verdict=verdict,
+    )
+    return Job(
+        delivery_id=0,
+        attempt_id=0,
+        attempt=1,
+        attempts_left=action.retry.attempts - 1,
+        action=action.name,
+        event=event,
+    )
+
+
+def _explain(action: "Action", job: "Job", endpoint: "Endpoint") -> dict[str, Any]:
+    from premblyd.hooks import http, shell
+
+    if action.http is None:
+        return {
+            "action": action.name,
+            "command": shell.command_line(action),
+            "environment": shell.environment(_masked(action), job, os.environ),
+            "stdin_bytes": len(job.event.body),
+        }
+    try:
+        post = http.make_post(_masked(action), job, _masked(endpoint), time.time())
+    except http.BodyError as error:
+        return {"action": action.name, "error": str(error)}
+    hidden = {"webhook-signature", endpoint.header.lower(), "token"}
+    return {
+        "action": action.name,
+        "url": post.url,
+        "headers": {
+            name: MASK if name.lower() in hidden else value for name, value in post.headers
+        },
+        "body_bytes": len(post.body),
+        "body": post.body[:PREVIEW_BYTES].decode("utf-8", "replace"),
+    }
+
+
+def _masked(model: Any) -> Any:
+    """Return the action or endpoint with every secret's value replaced by a mask."""
+    from premblyd.values import Secret
+
+    def mask(value: Any) -> Any:
+        match value:
+            case Secret(source="text") if value.value and value.value.startswith("http"):
+                return value  # a URL given in the open
+            case Secret():
+                return Secret(value.source, f"{MASK} ({value.source})")
+            case dict():
+                return {name: mask(one) for name, one in value.items()}
+            case _ if hasattr(value, "model_copy"):
+                changed = {name: mask(one) for name, one in value}
+                return value.model_copy(update=changed)
+            case _:
+                return value
+
+    return mask(model)
+
+
+def _print(endpoint: str, verdict: dict[str, Any], actions: list[dict[str, Any]]) -> None:
+    out = console()
+    out.print(f"[bold]Verdict[/bold] (endpoint {endpoint})")
+    for name, value in verdict.items():
+        out.print(f"  {name:<20} {'-' if value is None else escape(value)}")
+    if not actions:
+        out.print("\nNo action: the event would be stored, and nothing would run.")
+    for one in actions:
+        out.print(f"\n[bold]{one['action']}[/bold]")
+        if "error" in one:
+            out.print(f"  would fail: {escape(one['error'])}")
+        elif "url" in one:
+            out.print(f"  POST {escape(one['url'])}")
+            for name, value in one["headers"].items():
+                out.print(f"  {name}: {escape(value)}")
+            out.print(f"  body, {one['body_bytes']} bytes: {escape(one['body'])}")
+        else:
+            out.print(f"  {escape(shlex.join(one['command']))}")
+            for name, value in one["environment"].items():
+                out.print(f"  {name}={escape(value)}")
+            out.print(f"  standard input: the body, {one['stdin_bytes']} bytes")

@@ -1,0 +1,28 @@
+"""premblyd init"""
+
+from pathlib import Path
+
+import click
+
+from premblyd.errors import PremblydError
+
+TEMPLATE = Path(__file__).parent / "premblyd.yaml"
+
+
+@click.command()
+@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+def init(folder: Path) -> None:
+    """Writes DIR/premblyd.yaml (default: here) and never overwrites one."""
+    path = folder / "premblyd.yaml"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            path.chmod(0o640)  # keys may be put into it
+            file.write(TEMPLATE.read_text(encoding="utf-8"))
+    except FileExistsError:
+        raise PremblydError(f"{path} exists already; it was left as it is.") from None
+    except OSError as error:
+        raise PremblydError(f"Can't write {path}: {error.strerror}") from None
+    click.echo(f"Wrote {path}. Put your Prembly key where it says, then:")
+    click.echo(f"  premblyd check --config {path}")
+    click.echo(f"  premblyd serve --config {path}")

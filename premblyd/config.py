@@ -1,0 +1,331 @@
+"""The configuration file: its models, and reading it with every problem at once."""
+
+import base64
+import difflib
+import hashlib
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+)
+
+from premblyd import yamltext
+from premblyd.errors import ConfigError, Problem
+from premblyd.expressions import Expression
+from premblyd.prembly import payload
+from premblyd.prembly.signature import HEADER, Scheme
+from premblyd.values import (
+    DurationMs,
+    ListenValue,
+    NetworkValue,
+    Secret,
+    SecretPlaces,
+    SecretValue,
+    SizeBytes,
+    SqlitePath,
+    listen,
+    network,
+    secret,
+)
+
+DEFAULT_PATH = Path("/etc/premblyd/premblyd.yaml")
+HEALTH_PATH = "/healthz"
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+UrlPath = Annotated[str, StringConstraints(pattern=r"^/[\x21-\x22\x24-\x3e\x40-\x7e]*$")]
+NonEmpty = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]*$")]
+Select = Annotated[Expression, PlainValidator(lambda text: _expression(text, payload.WHEN_NAMES))]
+BodyPath = Annotated[Expression, PlainValidator(lambda text: _expression(text, None))]
+
+
+def _expression(text: Any, names: tuple[str, ...] | None) -> Expression:
+    if not isinstance(text, str):
+        raise ValueError("should be a JMESPath expression, as text")
+    return Expression(text, names=names)
+
+
+def _url(given: Any, info: ValidationInfo) -> Secret:
+    """A URL, or a secret that holds one: many chat systems' URLs are secrets themselves."""
+    url = secret(given, info)
+    if url.value is not None and not url.value.startswith(("http://", "https://")):
+        raise ValueError("should be a URL that starts with http:// or https://")
+    return url
+
+
+def _signing_secret(given: Any, info: ValidationInfo) -> Secret:
+    """A Standard Webhooks secret: whsec_ and base64 (github.com/standard-webhooks)."""
+    signing = secret(given, info)
+    if signing.value is not None:
+        try:
+            key = base64.b64decode(signing.value.removeprefix("whsec_"), validate=True)
+        except ValueError:
+            raise ValueError("should be a Standard Webhooks secret, whsec_<base64>") from None
+        if len(key) < 16:
+            raise ValueError("the signing secret is too short: at least 16 bytes, better 32")
+    return signing
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, hide_input_in_errors=True
+    )
+
+
+class LogSettings(Model):
+    """How the daemon logs. `auto`: colours on a terminal, JSON lines otherwise."""
+
+    format: Literal["auto", "console", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Endpoint(Model):
+    """A URL path on which Prembly's webhooks arrive."""
+
+    name: Name
+    path: UrlPath
+    scheme: Annotated[Scheme, Field(strict=False)] = Scheme.HMAC_SHA256
+    header: HeaderName = HEADER
+    keys: dict[Name, SecretValue] = Field(min_length=1)
+    require_token: bool = False
+    allow_ips: tuple[NetworkValue, ...] = ()
+    fields: dict[payload.FieldName, BodyPath] = {}
+
+    @cached_property
+    def key_texts(self) -> dict[str, str]:
+        """The keys' values by name: only for the signature."""
+        return {name: key.reveal() for name, key in self.keys.items()}
+
+
+class Retry(Model):
+    """When a failed hook runs again. `attempts` counts the first run too."""
+
+    attempts: int = Field(10, ge=1, le=1000)
+    first_delay_ms: DurationMs = Field(10_000, alias="first_delay")
+    factor: float = Field(3.0, ge=1, le=100, allow_inf_nan=False)
+    max_delay_ms: DurationMs = Field(4 * 3_600_000, alias="max_delay")
+
+
+class Selection(Model):
+    """What leaves the machine, chosen by a JMESPath expression."""
+
+    select: Select
+
+
+# Tagged, so that a problem is told of the one form that was meant.
+Send = Annotated[
+    Annotated[Literal["raw", "event"], Tag("send:word")]
+    | Annotated[Selection, Tag("send:selection")],
+    Discriminator(lambda given: "send:selection" if isinstance(given, dict) else "send:word"),
+]
+
+
+class HttpHook(Model):
+    """A POST to a URL."""
+
+    url: Annotated[Secret, PlainValidator(_url)]
+    headers: dict[HeaderName, SecretValue] = {}
+    sign_with: Annotated[Secret, PlainValidator(_signing_secret)] | None = None
+    send: Send = "raw"
+    timeout_ms: DurationMs = Field(15_000, alias="timeout", ge=1)
+    ca_file: Path | None = None
+
+
+class Action(Model):
+    """A reaction to events: one shell, command or http hook."""
+
+    name: Name
+    response_codes: tuple[NonEmpty, ...] = Field(min_length=1)
+    when: Select | None = None
+    shell: NonEmpty | None = None
+    command: tuple[NonEmpty, ...] | None = Field(None, min_length=1)
+    http: HttpHook | None = None
+    hook_timeout_ms: DurationMs = Field(30_000, alias="timeout", ge=1)
+    env: dict[EnvName, SecretValue] = {}
+    retry: Retry = Retry()
+    concurrency: int = Field(4, ge=1, le=256)
+
+    @property
+    def timeout_ms(self) -> int:
+        return self.http.timeout_ms if self.http else self.hook_timeout_ms
+
+    @cached_property
+    def digest(self) -> str:
+        """Which version of the action this is: 12 hex digits, made without any secret's value."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
+
+
+class Config(Model):
+    """A whole configuration file."""
+
+    listen: ListenValue = listen("127.0.0.1:8080")
+    database_path: SqlitePath = Field(alias="database")
+    max_body_bytes: SizeBytes = Field(16 << 20, alias="max_body", ge=1)
+    trusted_proxies: tuple[NetworkValue, ...] = (network("127.0.0.1"), network("::1"))
+    log: LogSettings = LogSettings()
+    max_in_flight_bytes: SizeBytes = Field(64 << 20, ge=1)
+    max_in_flight_requests: int = Field(1000, ge=1)
+    request_timeout_ms: DurationMs = Field(30_000, alias="request_timeout", ge=1)
+    stop_timeout_ms: DurationMs = Field(30_000, alias="stop_timeout")
+    concurrency: int | None = Field(None, ge=1, le=1024)
+    endpoints: tuple[Endpoint, ...] = Field(min_length=1)
+    actions: tuple[Action, ...] = ()
+
+    @property
+    def total_concurrency(self) -> int:
+        """Hooks that may run at once. Unless set, enough that no action waits for another."""
+        return self.concurrency or max(1, sum(action.concurrency for action in self.actions))
+
+
+def load(path: Path, *, look_up_secrets: bool = True) -> Config:
+    """Read the file at `path`. Raise ConfigError with every problem when it can't be used.
+
+    `look_up_secrets=False` leaves secrets unread, for people who may read the database alone.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        raise _unusable(path, "there is no such file; `premblyd init` writes one") from None
+    except UnicodeDecodeError:
+        raise _unusable(path, "is not UTF-8 text") from None
+    except OSError as error:
+        raise _unusable(path, f"can't be read: {error.strerror}") from None
+    return parse(text, path, SecretPlaces(path.absolute().parent, look_up=look_up_secrets))
+
+
+def parse(text: str, path: Path, places: SecretPlaces) -> Config:
+    """Read `text` as the file at `path`. Raise ConfigError with every problem, in line order."""
+    try:
+        document = yamltext.load(text)
+    except yamltext.YamlTextError as error:
+        raise _unusable(path, str(error), error.mark) from None
+    if not isinstance(document.data, dict):
+        raise _unusable(path, "should hold keys such as `database:` and `endpoints:`")
+    config = None
+    found = list(_conflicts(document.data))
+    try:
+        config = Config.model_validate(document.data, context=places)
+    except ValidationError as error:
+        found += [
+            _explain(detail)
+            for detail in error.errors(include_input=False, include_url=False)
+            # A list whose every item is wrong counts as empty too: one report is enough.
+            if detail["type"] != "too_short" or not _at(document.data, detail["loc"])
+        ]
+    if config is None or found:
+        raise ConfigError(
+            sorted(
+                {
+                    Problem(file=str(path), line=mark.line, column=mark.column, message=message)
+                    for where, message, is_key in found
+                    for mark in [document.mark(where, key=is_key)]
+                },
+                key=lambda problem: (problem.line, problem.column, problem.message),
+            )
+        )
+    return config
+
+
+def _at(data: Any, path: yamltext.Path) -> Any:
+    for step in path:
+        data = data[step]
+    return data
+
+
+Found = tuple[yamltext.Path, str, bool]  # where, what, and whether the key itself is meant
+
+
+def _conflicts(data: Mapping[str, Any]) -> Iterator[Found]:
+    """Yield what is wrong between values. Works on plain data, so that it speaks even while
+    single values are wrong too."""
+    endpoints, actions = _mappings(data, "endpoints"), _mappings(data, "actions")
+    yield from _twice("endpoints", "name", endpoints)
+    yield from _twice("endpoints", "path", endpoints)
+    yield from _twice("actions", "name", actions)
+    for index, endpoint in endpoints:
+        if endpoint.get("path") == HEALTH_PATH:
+            yield ("endpoints", index, "path"), f"{HEALTH_PATH} is the daemon's own", False
+    for index, action in actions:
+        hooks = [kind for kind in ("shell", "command", "http") if kind in action]
+        if len(hooks) != 1:
+            message = f"should have one of shell, command and http, not {len(hooks)}"
+            yield ("actions", index), message, False
+        if hooks == ["http"] and "timeout" in action:
+            yield ("actions", index, "timeout"), "goes inside `http:`", True
+        if hooks == ["http"] and "env" in action:
+            yield ("actions", index, "env"), "is for shell and command only", True
+        for name in action["env"] if isinstance(action.get("env"), dict) else ():
+            if str(name).startswith("PREMBLY_"):
+                yield ("actions", index, "env", name), "names with PREMBLY_ are premblyd's", True
+
+
+def _mappings(data: Mapping[str, Any], key: str) -> list[tuple[int, dict[str, Any]]]:
+    items = data.get(key)
+    items = items if isinstance(items, list) else []
+    return [(index, item) for index, item in enumerate(items) if isinstance(item, dict)]
+
+
+def _twice(section: str, key: str, items: list[tuple[int, dict[str, Any]]]) -> Iterator[Found]:
+    seen: set[str] = set()
+    for index, item in items:
+        value = item.get(key)
+        if isinstance(value, str) and value in seen:
+            # A path may hold a secret part, so the value is not repeated here.
+            yield (section, index, key), f"this {key} is used twice", False
+        elif isinstance(value, str):
+            seen.add(value)
+
+
+def _explain(detail: Any) -> Found:
+    """Turn one of pydantic's errors into words about the file."""
+    where = tuple(part for part in detail["loc"] if part not in _UNION_TAGS)
+    kind = detail["type"]
+    if where and where[-1] == "[key]":
+        return where[:-1], "is no valid name here", True
+    match kind:
+        case "missing":
+            return where[:-1], f"`{where[-1]}` is missing", False
+        case "extra_forbidden":
+            close = difflib.get_close_matches(str(where[-1]), _KNOWN_KEYS, n=1)
+            hint = f"; did you mean `{close[0]}`?" if close else ""
+            return where, f"unknown key `{where[-1]}`{hint}", True
+        case "value_error":
+            return where, str(detail["ctx"]["error"]), False
+        case "string_pattern_mismatch":
+            return where, "has a character that can't be used here", False
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return where, "should hold keys and values", False
+        case "too_short":
+            return where, "should not be empty", False
+        case "tuple_type":
+            return where, "should be a list", False
+        case _:
+            return where, detail["msg"].replace("Input should", "should"), False
+
+
+def _keys_of(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+_MODELS = (Config, LogSettings, Endpoint, Action, HttpHook, Retry, Selection)
+_KNOWN_KEYS = [key for model in _MODELS for key in _keys_of(model)]
+_START = yamltext.Mark(1, 1)
+_UNION_TAGS = {"send:word", "send:selection"}
+
+
+def _unusable(path: Path, message: str, mark: yamltext.Mark = _START) -> ConfigError:
+    return ConfigError(
+        [Problem(file=str(path), line=mark.line, column=mark.column, message=message)]
+    )

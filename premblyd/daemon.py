@@ -1,0 +1,235 @@
+"""The daemon: wires the rooms together, starts, reloads and stops. Nothing below imports it."""
+
+import asyncio
+import os
+import random
+import resource
+import signal
+import socket
+import uuid
+from pathlib import Path
+
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets, bind_unix_socket
+
+from premblyd import __version__, config, logs, systemd
+from premblyd.clock import Clock
+from premblyd.config import Config
+from premblyd.errors import ConfigError, PremblydError
+from premblyd.hooks.dispatcher import Dispatcher
+from premblyd.hooks.http import HttpRunner
+from premblyd.hooks.matching import Matching
+from premblyd.hooks.shell import ShellRunner
+from premblyd.receiver.health import Health
+from premblyd.receiver.receiver import Receiver
+from premblyd.store import database
+from premblyd.store.inbox import Inbox
+from premblyd.store.queue import Queue
+from premblyd.store.writer import Writer
+from premblyd.values import Listen
+
+# Longer than the 60 s for which proxies keep a connection: they, not we, end an idle one.
+IDLE_CONNECTION_S = 75
+MAX_HEADER_BYTES = 32 << 10
+STATUS_EVERY_S = 5.0
+STUCK_MS = 30_000  # a dispatcher that did no round for so long is not alive
+NEEDS_RESTART = ("listen", "database_path", "request_timeout_ms")
+log = logs.get_logger()
+
+
+class Daemon:
+    """One running premblyd. `start`, then `stop`; `reload` in between."""
+
+    def __init__(self, settings: Config) -> None:
+        self._settings = settings
+        self._clock = Clock()
+        self._lock = -1
+
+    async def start(self) -> None:
+        """Open the database, listen and run hooks. Raise PremblydError when it can't."""
+        settings = self._settings
+        _raise_file_limit()
+        path = settings.database_path
+        self._lock = _locked(path)
+        migrated = database.prepare(path)
+        self._writer = Writer(path)
+        worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._inbox = Inbox(self._writer)
+        queue = Queue(self._writer, worker)
+        recovered = await queue.recover(self._clock.now_ms())
+        self._shell, self._http = ShellRunner(), HttpRunner()
+        runners = {"shell": self._shell.run, "http": self._http.run}
+        self._dispatcher = Dispatcher(queue, runners, self._clock, random.Random())  # noqa: S311
+        self.health = Health(lambda: self._inbox.prove_commit(self._clock.now_ms()))
+        self._receiver = Receiver(
+            self._inbox, health=self.health, wake=self._dispatcher.wake, clock=self._clock
+        )
+        self._configure(settings)
+        self._server = HTTPServer(
+            self._receiver,
+            idle_connection_timeout=IDLE_CONNECTION_S,
+            body_timeout=settings.request_timeout_ms / 1000,
+            max_header_size=MAX_HEADER_BYTES,
+        )
+        self._sockets = _listen(settings.listen)
+        self._server.add_sockets(self._sockets)
+        self.dispatching = asyncio.create_task(self._dispatcher.run())
+        log.info(
+            "daemon.started",
+            version=__version__,
+            listen=[_name(one) for one in self._sockets],
+            database=str(path),
+            endpoints=len(settings.endpoints),
+            actions=len(settings.actions),
+            migrated=migrated,
+            recovered_deliveries=recovered,
+        )
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as a URL's host and port."""
+        return _name(self._sockets[0])
+
+    def reload(self, settings: Config) -> None:
+        """Use `settings` from the next request and claim on."""
+        for name in NEEDS_RESTART:
+            if getattr(settings, name) != getattr(self._settings, name):
+                log.warning("config.needs_restart", setting=name.removesuffix("_path"))
+        self._settings = settings
+        self._configure(settings)
+        log.info(
+            "config.reloaded", endpoints=len(settings.endpoints), actions=len(settings.actions)
+        )
+
+    async def stop(self) -> None:
+        """Accept no more, answer what is in flight, let hooks end, and close. Hooks that run
+        longer than `stop_timeout` are interrupted, and run again after the next start."""
+        log.info("daemon.stopping", running_hooks=self._dispatcher.running)
+        timeout_s = self._settings.stop_timeout_ms / 1000
+        self._server.stop()
+        hooks = asyncio.create_task(self._dispatcher.stop(timeout_s, self._interrupt))
+        await self._receiver.drain(timeout_s)
+        await self._server.close_all_connections()
+        await hooks
+        await self.dispatching
+        self._shell.close()
+        self._http.close()
+        await self._writer.close()
+        os.close(self._lock)
+        if self._settings.listen.unix_path and not os.environ.get("LISTEN_FDS"):
+            Path(self._settings.listen.unix_path).unlink(missing_ok=True)
+        log.info("daemon.stopped")
+
+    async def is_alive(self) -> bool:
+        """Return whether it commits and its dispatcher does rounds: what the watchdog is fed on."""
+        idle_ms = self._clock.now_ms() - self._dispatcher.last_round_ms
+        return await self.health.check() and idle_ms < STUCK_MS
+
+    def status(self) -> str:
+        """Return one line for `systemctl status`."""
+        health = self._writer.last_error or "ok"
+        return (
+            f"{self._receiver.requests_in_flight} requests in flight,"
+            f" {self._dispatcher.running} hooks running, database {health}"
+        )
+
+    def _configure(self, settings: Config) -> None:
+        self._http.configure(settings.endpoints, settings.total_concurrency)
+        self._dispatcher.configure(settings.actions, settings.total_concurrency)
+        self._receiver.configure(settings, Matching(settings.actions).match)
+
+    def _interrupt(self) -> None:
+        self._shell.interrupt()
+        self._http.interrupt()
+
+
+async def serve(settings: Config, path: Path) -> None:
+    """Run the daemon until SIGTERM or SIGINT. SIGHUP reads the file at `path` again.
+
+    Raise PremblydError when it can't start, or when its dispatcher fails.
+    """
+    daemon = Daemon(settings)
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await daemon.start()
+    loop.add_signal_handler(signal.SIGHUP, _reload, daemon, path)
+    systemd.notify("READY=1", f"STATUS={daemon.status()}")
+    tasks = {
+        asyncio.create_task(stopping.wait()),
+        asyncio.create_task(_report(daemon)),
+        asyncio.create_task(_feed_watchdog(daemon)),
+        daemon.dispatching,
+    }
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    systemd.notify("STOPPING=1")
+    failed = [error for task in done if (error := task.exception())]
+    for task in tasks - {daemon.dispatching}:
+        task.cancel()
+    if failed:
+        log.critical("daemon.failed", exc_info=failed[0])
+        raise PremblydError("A part of the daemon failed; the log says which.")
+    await daemon.stop()
+
+
+def _reload(daemon: Daemon, path: Path) -> None:
+    systemd.reloading()
+    try:
+        settings = config.load(path)
+    except ConfigError as error:
+        for problem in error.problems:
+            log.error("config.problem", problem=str(problem))
+        log.error("config.reload_refused", problems=len(error.problems))
+        systemd.notify("READY=1", "STATUS=The new configuration was refused; the old one is used")
+        return
+    logs.configure(settings.log.format, settings.log.level)
+    daemon.reload(settings)
+    systemd.notify("READY=1", f"STATUS={daemon.status()}")
+
+
+async def _report(daemon: Daemon) -> None:
+    while True:
+        await asyncio.sleep(STATUS_EVERY_S)
+        systemd.notify(f"STATUS={daemon.status()}")
+
+
+async def _feed_watchdog(daemon: Daemon) -> None:
+    interval_s = systemd.watchdog_interval_s()
+    while True:
+        await asyncio.sleep(interval_s or 3600)
+        if interval_s and await daemon.is_alive():
+            systemd.notify("WATCHDOG=1")
+
+
+def _locked(path: Path) -> int:
+    try:
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        return database.lock(path)
+    except OSError as error:
+        raise PremblydError(f"Can't use {path.parent} for the database: {error.strerror}") from None
+
+
+def _listen(where: Listen) -> list[socket.socket]:
+    if passed := systemd.listen_sockets():
+        return passed
+    try:
+        if where.unix_path:
+            return [bind_unix_socket(where.unix_path, mode=0o660)]
+        return bind_sockets(where.port, where.host, backlog=1024)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "in use"
+        raise PremblydError(f"Can't listen on {where}: {reason}") from None
+
+
+def _name(listening: socket.socket) -> str:
+    address = listening.getsockname()
+    if isinstance(address, tuple):
+        return str(Listen(host=address[0], port=address[1]))
+    return f"unix:{address}"
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as may be: each connection and hook needs some."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,75 @@
+"""Every exception of premblyd, with the exit code a command ends with when it meets one.
+
+Exit codes follow sysexits(3) where it has one: 75 EX_TEMPFAIL, 78 EX_CONFIG.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class PremblydError(Exception):
+    """Something premblyd can't do. The text says what happened and what to do about it."""
+
+    exit_code = 1
+
+
+class TryAgainError(PremblydError):
+    """It may work later as it is: the database is locked, or the daemon can't be reached."""
+
+    exit_code = 75
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong in a configuration file. `line` and `column` count from 1."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.message}"
+
+
+class ConfigError(PremblydError):
+    """The configuration can't be used. Mend every listed problem; `premblyd check` shows them."""
+
+    exit_code = 78
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
+
+
+class SchemaError(PremblydError):
+    """The database was written by a newer premblyd. Install that version, or restore a copy."""
+
+    exit_code = 78
+
+
+class AlreadyRunningError(PremblydError):
+    """Another daemon holds the database's lock. Stop it, or give this one another database."""
+
+    exit_code = 75
+
+
+class StoreUnavailableError(TryAgainError):
+    """The database could not commit: disk full, locked, read-only, damaged or removed.
+
+    Nothing of the transaction was kept. `reason` is one of SQLite's constant texts; it never
+    holds a value from a webhook.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The database could not commit: {reason}")
+        self.reason = reason
+
+
+class SignatureError(PremblydError):
+    """A request did not prove that it comes from Prembly. `reason` is for evidence, never for
+    the answer: every refusal looks the same from outside."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

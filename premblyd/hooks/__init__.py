@@ -1,0 +1,1 @@
+"""What runs: which actions an event is for, their shell and HTTP hooks, and retries."""

@@ -1,0 +1,184 @@
+"""The dispatcher: claims due deliveries and runs their hooks until each has ended.
+
+Every action has its own slots, so a slow or failing one delays no other.
+"""
+
+import asyncio
+import functools
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from premblyd.clock import Clock
+from premblyd.config import Action
+from premblyd.errors import StoreUnavailableError
+from premblyd.hooks import retry
+from premblyd.logs import get_logger, safe_id
+from premblyd.store.jobs import Claimable, Job, Result
+from premblyd.store.models import AttemptOutcome
+from premblyd.store.queue import Queue
+
+POLL_S = 1.0  # how soon a replay or cancel by another process is noticed
+STORE_PAUSE_S = 1.0
+LEASE_MARGIN_MS = 60_000  # for the kill, and for storing the result
+JUMP_MS = 2_000  # a clock moved by less is drift
+
+Run = Callable[[Action, Job], Awaitable[Result]]
+log = get_logger()
+
+
+class Dispatcher:
+    """Runs due deliveries. `run` it as one task; `wake` it when there may be something new."""
+
+    def __init__(
+        self, queue: Queue, runners: Mapping[str, Run], clock: Clock, rng: random.Random
+    ) -> None:
+        self._queue = queue
+        self._runners = runners
+        self._clock = clock
+        self._rng = rng
+        self._actions: dict[str, Action] = {}
+        self._limit = 0
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._busy: Counter[str] = Counter()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self.last_round_ms = clock.now_ms()
+
+    @property
+    def running(self) -> int:
+        """How many hooks run now."""
+        return len(self._running)
+
+    def configure(self, actions: Sequence[Action], limit: int) -> None:
+        """Use these actions from the next claim on; running hooks end as they began."""
+        self._actions = {action.name: action for action in actions}
+        self._limit = limit
+        self.wake()
+
+    def wake(self) -> None:
+        """Look for due deliveries now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Claim and start hooks until `stop`. A failing store is waited for, not given up."""
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                wait_s = await self._round()
+            except StoreUnavailableError:
+                wait_s = STORE_PAUSE_S  # the writer has logged it
+            try:
+                await asyncio.wait_for(self._wake.wait(), wait_s)
+            except TimeoutError:
+                continue
+
+    async def run_once(self, now_ms: int) -> int:
+        """Claim what is due and start its hooks; return how many."""
+        jobs, _ = await self._claim(now_ms)
+        return len(jobs)
+
+    async def stop(self, timeout_s: float, interrupt: Callable[[], None]) -> None:
+        """Claim no more and let running hooks end. After `timeout_s`, `interrupt` those that
+        still run; their deliveries stay pending."""
+        self._stopping = True
+        self.wake()
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=timeout_s)
+        if self._running:
+            log.warning("daemon.hooks_interrupted", count=len(self._running))
+            interrupt()
+            await asyncio.wait(self._running.values())
+
+    async def _round(self) -> float:
+        """Do one round; return the seconds to wait for the next, unless woken."""
+        jump = self._clock.jumped_ms()
+        if abs(jump) > JUMP_MS:
+            # A delay is a duration: whoever sets the clock must not shorten or stretch it.
+            log.warning("clock.jumped", by_ms=jump)
+            await self._queue.shift(jump)
+        now_ms = self._clock.now_ms()
+        self.last_round_ms = now_ms
+        if self._limit <= len(self._running):
+            return POLL_S
+        jobs, next_due_ms = await self._claim(now_ms)
+        if next_due_ms is None or (next_due_ms <= now_ms and not jobs):
+            return POLL_S  # nothing waits, or only what runs here already
+        return min(POLL_S, max(0.0, (next_due_ms - self._clock.now_ms()) / 1000))
+
+    async def _claim(self, now_ms: int) -> tuple[list[Job], int | None]:
+        claimable = {
+            action.name: Claimable(
+                slots=max(0, action.concurrency - self._busy[action.name]),
+                lease_ms=action.timeout_ms + LEASE_MARGIN_MS,
+                digest=action.digest,
+            )
+            for action in self._actions.values()
+        }
+        limit = self._limit - len(self._running)
+        actions = self._actions
+        claimed = await self._queue.claim(claimable, limit, frozenset(self._running), now_ms)
+        for job in claimed.jobs:
+            self._busy[job.action] += 1
+            task = asyncio.create_task(self._work(actions[job.action], job))
+            self._running[job.delivery_id] = task
+            task.add_done_callback(functools.partial(self._ended, job))
+        return claimed.jobs, claimed.next_due_ms
+
+    def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
+        del self._running[job.delivery_id]
+        self._busy[job.action] -= 1
+        self.wake()
+        if not task.cancelled() and (error := task.exception()):
+            log.error("dispatcher.failed", action=job.action, exc_info=error)
+
+    async def _work(self, action: Action, job: Job) -> None:
+        started_ms = self._clock.now_ms()
+        result = await self._run_hook(action, job)
+        ended_ms = self._clock.now_ms()
+        retry_at_ms = retry.next_at_ms(action.retry, job.attempts_left, result, ended_ms, self._rng)
+        if await self._finish(job, result, retry_at_ms, ended_ms):
+            _log_attempt(action, job, result, retry_at_ms, ended_ms - started_ms)
+        else:
+            log.warning("attempt.lease_lost", delivery=job.delivery_id, attempt=job.attempt)
+
+    async def _run_hook(self, action: Action, job: Job) -> Result:
+        try:
+            return await self._runners["http" if action.http else "shell"](action, job)
+        # A runner's own fault must spend this attempt, and not the daemon.
+        except Exception as error:
+            log.error("runner.failed", action=action.name, exc_info=error)
+            return Result(
+                outcome=AttemptOutcome.FAILED, error=f"premblyd failed: {type(error).__name__}"
+            )
+
+    async def _finish(self, job: Job, result: Result, retry_at_ms: int | None, now_ms: int) -> bool:
+        """Store the result, however long the database needs: the hook has run."""
+        while True:
+            try:
+                return await self._queue.finish(job, result, retry_at_ms, now_ms)
+            except StoreUnavailableError:
+                if self._stopping:
+                    return False  # the attempt stays open, and runs again after the next start
+                await asyncio.sleep(STORE_PAUSE_S)
+
+
+def _log_attempt(
+    action: Action, job: Job, result: Result, retry_at_ms: int | None, duration_ms: int
+) -> None:
+    succeeded = result.outcome is AttemptOutcome.SUCCEEDED
+    write = log.info if succeeded else log.warning
+    write(
+        "attempt.finished",
+        event_id=job.event.id,
+        delivery=job.delivery_id,
+        action=action.name,
+        attempt=job.attempt,
+        outcome=str(result.outcome),
+        state="succeeded" if succeeded else "dead" if retry_at_ms is None else "pending",
+        exit_code=result.exit_code,
+        http_status=result.http_status,
+        error=result.error,
+        reference=safe_id(job.event.verdict.reference),
+        duration_ms=duration_ms,
+    )

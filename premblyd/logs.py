@@ -1,0 +1,115 @@
+"""Logging through structlog: set-up, and what may never be in a line.
+
+One canonical line per webhook and per attempt, with constant event names and ids as fields.
+Bodies, keys, signatures, tokens, session ids and hooks' output are never passed here; the
+redaction below is the second lock on that door.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+Format = Literal["auto", "console", "json"]
+
+# Keys whose value is dropped whatever it is (docs.prembly.com; fields that consumers redact).
+SECRET_KEYS = frozenset(
+    "body token signature session_id key_text authorization secret password output photo image"
+    " images base64image selfie bvn nin vnin number account_number address email phone"
+    " telephoneno user_ref detail first_name last_name".split()
+)
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+_ELEVEN_DIGITS = re.compile(r"(?<!\d)\d{11}(?!\d)")  # the form of a BVN, a NIN and a phone number
+_TORNADO_LEVELS = {"tornado.access": logging.CRITICAL, "peewee": logging.INFO}
+
+
+def get_logger(**fields: Any) -> FilteringBoundLogger:
+    """Return a logger whose lines carry `fields`."""
+    logger: FilteringBoundLogger = structlog.get_logger(**fields)
+    return logger
+
+
+def safe_id(text: str | None) -> str | None:
+    """Return `text` if it is plainly an identifier, else None: a sender chose it, so it may be
+    a person's number or a whole document."""
+    if text is None or not _SAFE_ID.fullmatch(text) or _ELEVEN_DIGITS.search(text):
+        return None
+    return text
+
+
+def configure(log_format: Format, level: str, stream: TextIO | None = None) -> None:
+    """Send every line, those of Tornado and Peewee too, to `stream` (default: stderr)."""
+    stream = stream or sys.stderr
+    as_console = log_format == "console" or (log_format == "auto" and stream.isatty())
+    renderer = (
+        structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        if as_console
+        else structlog.processors.JSONRenderer()
+    )
+    numeric = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _name_exception,
+            _redact,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(numeric),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        cache_logger_on_first_use=False,  # a reload may change the level
+    )
+    root = logging.getLogger()
+    root.handlers = [_ToStructlog()]
+    root.setLevel(numeric)
+    for name, floor in _TORNADO_LEVELS.items():
+        # Peewee's DEBUG lines hold the values of every statement.
+        logging.getLogger(name).setLevel(max(numeric, floor))
+
+
+class _ToStructlog(logging.Handler):
+    """Pass on other libraries' lines by their template alone: arguments may hold request data.
+    Of several lines only the first: asyncio quotes exceptions and tasks in the others."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log: Callable[..., Any] = getattr(get_logger(), record.levelname.lower(), get_logger().info)
+        is_text = isinstance(record.msg, str)  # else an object, such as an exception, with its data
+        text = record.msg.partition("\n")[0] if is_text else type(record.msg).__name__
+        log("library.message", library=record.name, text=text, exc_info=record.exc_info)
+
+
+def _name_exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Replace an exception by its type and the lines it came through, not its text: the text may
+    quote the value that caused it."""
+    given = event.pop("exc_info", None)
+    if given is True:
+        given = sys.exc_info()
+    if isinstance(given, BaseException):
+        given = (type(given), given, given.__traceback__)
+    if isinstance(given, tuple) and given[0] is not None:
+        event["exception"] = given[0].__name__
+        event["traceback"] = _frames(given[2])
+    return event
+
+
+def _frames(traceback: TracebackType | None) -> list[str]:
+    frames = []
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        frames.append(f"{code.co_filename}:{traceback.tb_lineno} {code.co_name}")
+        traceback = traceback.tb_next
+    return frames[-20:]
+
+
+def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    for key, value in event.items():
+        if key in SECRET_KEYS:
+            event[key] = "[redacted]"
+        elif isinstance(value, str) and len(value) >= 11:
+            event[key] = _ELEVEN_DIGITS.sub("[redacted]", value)
+    return event

@@ -1,0 +1,74 @@
+"""Prembly's webhook signature.
+
+Source: docs.prembly.com, "Authorization and security": `x-prembly-signature` is
+base64(HMAC-SHA256(raw body, public key)). Earlier versions of the page, and Identitypass, sent
+base64(public key) instead: the same constant for every body, hence opt-in.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Mapping
+from enum import StrEnum
+
+from premblyd.errors import SignatureError
+
+HEADER = "x-prembly-signature"
+TOKEN_HEADER = "token"  # noqa: S105
+
+
+class Scheme(StrEnum):
+    """How an endpoint's signature header is made."""
+
+    HMAC_SHA256 = "hmac-sha256"
+    PUBLIC_KEY = "public-key"  # legacy: a constant, proves nothing about the body
+
+
+def sign(body: bytes, key: str, scheme: Scheme = Scheme.HMAC_SHA256) -> str:
+    """Return the signature header's value for `body`, as Prembly makes it."""
+    return base64.b64encode(_digest(body, key, scheme)).decode("ascii")
+
+
+def verify(
+    body: bytes, header: str | None, keys: Mapping[str, str], scheme: Scheme = Scheme.HMAC_SHA256
+) -> str:
+    """Return which key made `header` for `body`, as `scheme:name`.
+
+    Raise SignatureError when none did. Every key is tried whatever matched before, and decoded
+    digests of one fixed length are compared in constant time (CVE-2024-21491: a comparison up
+    to the shorter length accepts a prefix).
+    """
+    if not header:
+        raise SignatureError("missing signature")
+    given = _decode(header)
+    matched = None
+    for name, key in keys.items():
+        if hmac.compare_digest(_fixed(_digest(body, key, scheme)), _fixed(given)):
+            matched = matched or name
+    if matched is None:
+        raise SignatureError("wrong signature")
+    return f"{scheme}:{matched}"
+
+
+def _digest(body: bytes, key: str, scheme: Scheme) -> bytes:
+    if scheme is Scheme.PUBLIC_KEY:
+        return key.encode()
+    return hmac.digest(key.encode(), body, "sha256")
+
+
+def _fixed(digest: bytes) -> bytes:
+    """Give every value one length, so that comparing tells nothing about a key's length."""
+    return hashlib.sha256(digest).digest()
+
+
+def _decode(header: str) -> bytes:
+    """Decode canonical base64. Raise SignatureError for anything else: another spelling of the
+    right bytes (spaces, missing or loose padding bits) is not what Prembly sends."""
+    try:
+        decoded = base64.b64decode(header, validate=True)
+    except (binascii.Error, ValueError):
+        raise SignatureError("malformed signature") from None
+    if base64.b64encode(decoded).decode("ascii") != header:
+        raise SignatureError("malformed signature")
+    return decoded

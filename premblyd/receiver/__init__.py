@@ -1,0 +1,1 @@
+"""How a webhook comes in: the public HTTP server."""

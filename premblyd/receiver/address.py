@@ -1,0 +1,55 @@
+"""Who sent a request, when proxies stand between."""
+
+import functools
+import ipaddress
+from collections.abc import Sequence
+
+from tornado.httputil import HTTPHeaders
+
+from premblyd.values import Address, Network
+
+UNIX_PEER = "unix"  # a socket file's peer: only who may open the file can be it
+
+
+def client_ip(peer: str, headers: HTTPHeaders, trusted: Sequence[Network]) -> str:
+    """Return the address of the client that `peer` speaks for.
+
+    X-Forwarded-For is believed from trusted peers alone and walked from the right: each proxy
+    appends whom it saw, so everything left of the first untrusted hop is the client's own claim.
+    """
+    if peer != UNIX_PEER and not is_within(peer, trusted):
+        return peer
+    forwarded = headers.get("X-Forwarded-For")
+    if not forwarded:
+        real_ip = _parse(headers.get("X-Real-Ip", ""))
+        return str(real_ip) if real_ip else peer
+    client = peer
+    for hop in reversed(forwarded.split(",")):
+        address = _parse(hop)
+        if address is None:
+            break
+        client = str(address)
+        if not is_within(client, trusted):
+            break
+    return client
+
+
+def is_within(ip: str, networks: Sequence[Network]) -> bool:
+    """Return whether `ip` lies in one of `networks`."""
+    address = _parse(ip)
+    return address is not None and any(address in network for network in networks)
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse(text: str) -> Address | None:
+    text = text.strip()
+    if text.startswith("["):  # [2001:db8::1]:443
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:  # 192.0.2.1:443
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address

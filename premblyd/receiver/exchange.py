@@ -1,0 +1,272 @@
+"""One request and its answer.
+
+The order is the receiver's rule: cheap refusals first (path, method, load, declared size,
+address, presence of the signature), then the body, then the signature, and only then is
+anything parsed.
+"""
+
+import asyncio
+import functools
+import json
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from tornado.http1connection import HTTP1Connection
+from tornado.httputil import (
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+    format_timestamp,
+)
+
+from premblyd.config import Endpoint
+from premblyd.errors import SignatureError, StoreUnavailableError
+from premblyd.logs import get_logger, safe_id
+from premblyd.prembly import payload, signature
+from premblyd.receiver.address import UNIX_PEER, client_ip, is_within
+from premblyd.store.inbox import Added, NewDelivery, NewEvent
+
+if TYPE_CHECKING:
+    from premblyd.receiver.receiver import Receiver
+
+UNBOUNDED = 1 << 62  # Tornado answers 400 past its limit; ours is counted here and answers 413
+LINGER_S = 1.0  # how long a refused client may go on sending, so that it gets to read the answer
+RETRY_AFTER_S = 5
+INVALID_SIGNATURE = {"error": "Invalid signature"}
+_SECRET_WORDS = ("signature", "token", "key", "secret", "auth", "cookie", "session")
+log = get_logger()
+
+
+class Exchange(HTTPMessageDelegate):
+    """A request in progress."""
+
+    def __init__(self, receiver: "Receiver", connection: HTTP1Connection) -> None:
+        self._receiver = receiver
+        self._connection = connection
+        self._config = receiver.config
+        self._match = receiver.match
+        self._chunks: list[bytes] = []
+        self._received_bytes = 0
+        self._endpoint: Endpoint | None = None
+        self._is_health = False
+        self._answered = False
+        self._counted = False
+        self._complete = False  # the whole body was read
+        self._linger: asyncio.TimerHandle | None = None
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> None:
+        """Judge the request by its head. What is refused here is never read whole."""
+        if not isinstance(start_line, RequestStartLine):
+            raise TypeError("a server receives requests")
+        self._started = time.monotonic()
+        self._headers = headers
+        self._method = start_line.method
+        self._connection.set_max_body_size(UNBOUNDED)
+        path = start_line.path.partition("?")[0]
+        if self._receiver.is_health(path):
+            if start_line.method not in ("GET", "HEAD"):
+                return self._answer(405, {"error": "Method not allowed"}, {"Allow": "GET, HEAD"})
+            self._is_health = True
+            return None
+        endpoint = self._receiver.endpoint(path)
+        if endpoint is None:
+            return self._answer(404, {"error": "Not found"})
+        if start_line.method != "POST":
+            return self._answer(405, {"error": "Method not allowed"}, {"Allow": "POST"})
+        return self._admit(endpoint)
+
+    def _admit(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._remote_ip = client_ip(
+            _peer(self._connection), self._headers, self._config.trusted_proxies
+        )
+        declared = self._headers.get("Content-Length", "")
+        if declared.isdecimal() and int(declared[:20]) > self._config.max_body_bytes:
+            return self._refuse(413, "body too large")
+        if self._receiver.requests_in_flight >= self._config.max_in_flight_requests:
+            return self._overloaded("requests")
+        if endpoint.allow_ips and not is_within(self._remote_ip, endpoint.allow_ips):
+            return self._refuse(401, "address not allowed")
+        if not self._headers.get(endpoint.header):
+            return self._refuse(401, "missing signature")
+        if endpoint.require_token and not self._headers.get(signature.TOKEN_HEADER):
+            return self._refuse(401, "missing token")
+        self._counted = True
+        self._receiver.requests_in_flight += 1
+        return None
+
+    def data_received(self, chunk: bytes) -> None:
+        """Keep a piece of the body, within the bounds."""
+        if self._answered or self._is_health:
+            return None  # read and forgotten while the client reads its answer
+        if self._received_bytes + len(chunk) > self._config.max_body_bytes:
+            return self._refuse(413, "body too large")
+        if self._receiver.bytes_in_flight + len(chunk) > self._config.max_in_flight_bytes:
+            return self._overloaded("bytes")
+        self._chunks.append(chunk)
+        self._received_bytes += len(chunk)
+        self._receiver.bytes_in_flight += len(chunk)
+        return None
+
+    def finish(self) -> None:
+        """The body is complete: receive the webhook."""
+        self._complete = True
+        if self._answered:
+            self._end()
+            return
+        work = self._report_health() if self._is_health else self._receive()
+        task = asyncio.get_running_loop().create_task(work)
+        self._receiver.tasks.add(task)
+        task.add_done_callback(self._receiver.tasks.discard)
+
+    def on_connection_close(self) -> None:
+        """The client went away while it sent the body: there is no webhook."""
+        self._release()
+        if self._linger:
+            self._linger.cancel()
+
+    async def _receive(self) -> None:
+        endpoint = self._endpoint
+        if endpoint is None:
+            raise TypeError("only an admitted request is received")
+        try:
+            body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+            try:
+                verified_by = signature.verify(
+                    body, self._headers[endpoint.header], endpoint.key_texts, endpoint.scheme
+                )
+            except SignatureError as error:
+                return self._refuse(401, error.reason, body)
+            document = payload.parse(body)
+            verdict = payload.recognise(document, endpoint.fields)
+            actions = self._match(endpoint.name, verdict, document)
+            event = NewEvent(
+                endpoint=endpoint.name,
+                received_at_ms=self._receiver.clock.now_ms(),
+                remote_ip=self._remote_ip,
+                token=self._headers.get(signature.TOKEN_HEADER) or None,
+                headers=_kept_headers(self._headers),
+                body=body,
+                verified_by=verified_by,
+                verdict=verdict,
+            )
+            deliveries = [NewDelivery(one.name, one.retry.attempts) for one in actions]
+            added = await self._receiver.inbox.add(event, deliveries)
+        except StoreUnavailableError:
+            return self._unavailable()
+        # Whatever went wrong, the webhook is not stored: say so, and Prembly may try again.
+        except Exception as error:
+            log.error("webhook.failed", endpoint=endpoint.name, exc_info=error)
+            return self._unavailable()
+        self._log_received(event, added, len(deliveries))
+        self._answer(
+            200,
+            {"status": "received", "event": added.event_id, "duplicate": not added.is_new},
+        )
+        if added.is_new and deliveries:
+            self._receiver.wake()
+        return None
+
+    async def _report_health(self) -> None:
+        if await self._receiver.health.check():
+            self._answer(200, {"status": "ok"})
+        else:
+            self._unavailable()
+
+    def _refuse(self, status: int, reason: str, body: bytes | None = None) -> None:
+        """Refuse with evidence. From outside every 401 is one and the same."""
+        declared = self._headers.get("Content-Length", "")
+        self._receiver.reject(
+            endpoint=self._endpoint.name if self._endpoint else "",
+            remote_ip=self._remote_ip,
+            reason=reason,
+            body=body,
+            body_bytes=int(declared[:15]) if declared.isdecimal() else self._received_bytes,
+        )
+        content = INVALID_SIGNATURE if status == 401 else {"error": "Body too large"}
+        self._answer(status, content)
+
+    def _overloaded(self, what: str) -> None:
+        log.warning("webhook.overloaded", limit=what, remote_ip=self._remote_ip)
+        self._unavailable()
+
+    def _unavailable(self) -> None:
+        self._answer(503, {"error": "Temporarily unavailable"}, {"Retry-After": str(RETRY_AFTER_S)})
+
+    def _answer(
+        self, status: int, content: Mapping[str, object], extra: Mapping[str, str] | None = None
+    ) -> None:
+        self._answered = True
+        self._release()
+        body = json.dumps(content, separators=(",", ":")).encode()
+        headers = HTTPHeaders(
+            {
+                "Content-Type": "application/json",
+                "Content-Length": str(len(body)),
+                "Date": format_timestamp(time.time()),
+                **(extra or {}),
+            }
+        )
+        if self._receiver.closing:
+            headers["Connection"] = "close"
+        start_line = ResponseStartLine("HTTP/1.1", status, HTTPStatus(status).phrase)
+        self._connection.write_headers(
+            start_line, headers, None if self._method == "HEAD" else body
+        )
+        if self._complete or "Expect" in self._headers:  # or it waits for leave to send the body
+            self._end()
+        else:
+            # Closing with unread input resets the connection, and the answer may be lost.
+            self._linger = asyncio.get_running_loop().call_later(LINGER_S, self._end)
+
+    def _end(self) -> None:
+        """End the exchange; the connection closes if the body was not read to its end."""
+        if self._linger:
+            self._linger.cancel()
+        self._connection.finish()
+
+    def _release(self) -> None:
+        """Give back this request's share of the bounds."""
+        if self._counted:
+            self._counted = False
+            self._receiver.requests_in_flight -= 1
+        self._receiver.bytes_in_flight -= sum(len(chunk) for chunk in self._chunks)
+        self._chunks.clear()
+
+    def _log_received(self, event: NewEvent, added: Added, actions: int) -> None:
+        log.info(
+            "webhook.received" if added.is_new else "webhook.duplicate",
+            event_id=added.event_id,
+            key=added.key,
+            endpoint=event.endpoint,
+            kind=str(event.verdict.kind),
+            response_code=safe_id(event.verdict.response_code),
+            outcome=str(event.verdict.outcome),
+            reference=safe_id(event.verdict.reference),
+            actions=actions,
+            body_bytes=len(event.body),
+            verified_by=event.verified_by,
+            remote_ip=event.remote_ip,
+            duration_ms=round((time.monotonic() - self._started) * 1000, 1),
+        )
+
+
+def _peer(connection: HTTP1Connection) -> str:
+    address = getattr(connection.context, "address", None)
+    is_ip = isinstance(address, tuple) and len(address) >= 2
+    return str(address[0]) if is_ip and address else UNIX_PEER
+
+
+def _kept_headers(headers: HTTPHeaders) -> str:
+    """Return the headers to store, as JSON: all but signatures, tokens and credentials."""
+    return json.dumps({name: value for name, value in headers.items() if _is_kept(name)})
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_kept(name: str) -> bool:
+    return not any(word in name.lower() for word in _SECRET_WORDS)

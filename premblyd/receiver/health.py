@@ -1,0 +1,29 @@
+"""Whether the daemon can keep a webhook now."""
+
+import time
+from collections.abc import Awaitable, Callable
+
+from premblyd.errors import StoreUnavailableError
+
+FRESH_S = 1.0  # so that asking often costs one commit a second
+
+
+class Health:
+    """Answers by a real commit, at most one a second."""
+
+    def __init__(self, prove_commit: Callable[[], Awaitable[None]]) -> None:
+        self._prove_commit = prove_commit
+        self._checked_at = float("-inf")
+        self._healthy = False
+
+    async def check(self) -> bool:
+        """Return whether the database commits."""
+        if time.monotonic() - self._checked_at < FRESH_S:
+            return self._healthy
+        try:
+            await self._prove_commit()
+            self._healthy = True
+        except StoreUnavailableError:
+            self._healthy = False
+        self._checked_at = time.monotonic()
+        return self._healthy

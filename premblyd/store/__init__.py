@@ -1,0 +1,1 @@
+"""What is kept: events, deliveries, attempts, rejections and what operators did."""

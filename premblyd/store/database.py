@@ -1,0 +1,165 @@
+"""Opening the database: modes, pragmas, the one-daemon lock, migrations."""
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from peewee import PeeweeException, SqliteDatabase
+from playhouse.migrations import Runner
+
+from premblyd.errors import (
+    AlreadyRunningError,
+    PremblydError,
+    SchemaError,
+    StoreUnavailableError,
+)
+
+BUSY_TIMEOUT_S = 5
+MIGRATIONS = Path(__file__).parent / "migrations"
+# FULL: a commit is on the disk before it returns. That is the promise behind every 200.
+_PRAGMAS = {
+    "journal_mode": "wal",
+    "synchronous": "full",
+    "foreign_keys": 1,
+    "journal_size_limit": 64 << 20,
+}
+
+
+def connect(path: Path) -> SqliteDatabase:
+    """Return a database that reads and writes `path`; its connection is opened on first use.
+
+    mode=rw: a removed file is an error, never quietly a new and empty database.
+    """
+    return SqliteDatabase(
+        f"{path.absolute().as_uri()}?mode=rw", pragmas=_PRAGMAS, timeout=BUSY_TIMEOUT_S, uri=True
+    )
+
+
+def connect_read_only(path: Path) -> SqliteDatabase:
+    """Return a database that only reads `path`, also while the daemon writes.
+
+    Raise PremblydError when there is none, StoreUnavailableError when it can't be read.
+    """
+    require(path)
+    # After a clean stop there is no WAL, and someone who may not write the folder can't make
+    # the shared-memory file that reading a WAL database needs.
+    stopped = not path.with_name(path.name + "-wal").exists()
+    mode = "immutable=1" if stopped and not os.access(path.parent, os.W_OK) else "mode=ro"
+    database = SqliteDatabase(
+        f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=BUSY_TIMEOUT_S
+    )
+    check_schema(database, path)
+    return database
+
+
+def connect_operator(path: Path) -> SqliteDatabase:
+    """Return a database on which a command writes while the daemon runs.
+
+    Raise PremblydError when there is none, StoreUnavailableError when it can't be written.
+    """
+    require(path)
+    if not os.access(path, os.W_OK):
+        raise PremblydError(f"You may not write {path}. Run this as root or as its owner.")
+    database = connect(path)
+    check_schema(database, path)
+    return database
+
+
+def require(path: Path) -> None:
+    """Raise PremblydError when there is no database at `path` or it may not be read."""
+    if not path.exists():
+        raise PremblydError(
+            f"There is no database at {path}. The daemon makes it: run `premblyd serve`."
+        )
+    if not os.access(path, os.R_OK):
+        raise PremblydError(f"You may not read {path}. Members of its group may.")
+
+
+def prepare(path: Path) -> list[str]:
+    """Make or migrate the database at `path`; return the migrations applied now.
+
+    An existing file is copied beside itself first. Raise SchemaError when a newer premblyd
+    wrote it, StoreUnavailableError when it can't be opened.
+    """
+    try:
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        _restrict(path)
+    except OSError as error:
+        raise StoreUnavailableError(f"{path}: {error.strerror}") from None
+    database = connect(path)
+    with translated():
+        runner = Runner(database, str(MIGRATIONS))
+        applied, pending = _compare(runner, path)
+        if applied and pending:
+            _copy(path, path.with_name(f"{path.name}.before-{pending[0]}"))
+        done = [str(name) for name in runner.up()]
+        database.close()
+        return done
+
+
+def check_schema(database: SqliteDatabase, path: Path) -> None:
+    """Raise SchemaError when the schema of the database at `path` is not this program's."""
+    with translated():
+        _, pending = _compare(Runner(database, str(MIGRATIONS)), path)
+    if pending:
+        raise SchemaError(
+            f"{path} is older than this premblyd. Start the daemon once: it migrates."
+        )
+
+
+def lock(path: Path) -> int:
+    """Take the one-daemon lock of the database at `path` and return its file descriptor; the
+    lock lasts until that is closed. Raise AlreadyRunningError when another process has it."""
+    descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise AlreadyRunningError(
+            f"Another premblyd uses {path}. Stop it, or give this one another `database:`."
+        ) from None
+    return descriptor
+
+
+def _compare(runner: Runner, path: Path) -> tuple[set[str], list[str]]:
+    """Return which migrations are applied and which are pending. Raise SchemaError for a
+    database that knows more than this program."""
+    applied = set(runner.applied())
+    known = [str(one.name) for one in runner.migrations()]
+    if newer := sorted(applied - set(known)):
+        raise SchemaError(
+            f"{path} was written by a newer premblyd (it knows {', '.join(newer)})."
+            f" Install that version again, or restore the copy {path}.before-{newer[0]}."
+        )
+    return applied, [name for name in known if name not in applied]
+
+
+def _restrict(path: Path) -> None:
+    """Create the file, or take away what goes beyond 0640. SQLite gives its other files the
+    same mode."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
+    mode = path.stat().st_mode & 0o777
+    if mode & ~0o640:
+        path.chmod(mode & 0o640)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    _restrict(target)
+    with (
+        contextlib.closing(sqlite3.connect(source)) as old,
+        contextlib.closing(sqlite3.connect(target)) as new,
+    ):
+        old.backup(new)
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn a database's failure into StoreUnavailableError. SQLite's texts hold no values."""
+    try:
+        yield
+    except (PeeweeException, sqlite3.Error) as error:
+        raise StoreUnavailableError(str(error)) from None

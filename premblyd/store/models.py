@@ -1,0 +1,172 @@
+"""The tables, as Peewee models. `migrations/` makes them, and the views for people who type SQL.
+
+Times are integer Unix milliseconds, UTC.
+"""
+
+from enum import StrEnum
+
+from peewee import (
+    SQL,
+    AutoField,
+    BigIntegerField,
+    BlobField,
+    BooleanField,
+    Expression,
+    Field,
+    FloatField,
+    ForeignKeyField,
+    IntegerField,
+    Model,
+    Query,
+    SqliteDatabase,
+    TextField,
+)
+
+
+class State(StrEnum):
+    """Where a delivery stands."""
+
+    PENDING = "pending"  # waits for due_at_ms
+    RUNNING = "running"  # its hook runs; due_at_ms is the end of the lease
+    SUCCEEDED = "succeeded"
+    DEAD = "dead"  # attempts spent, or it can never work; replay puts it back
+    CANCELLED = "cancelled"  # an operator stopped it
+
+
+FINISHED = (State.SUCCEEDED, State.DEAD, State.CANCELLED)
+
+
+class AttemptOutcome(StrEnum):
+    """How one run of a hook ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    INTERRUPTED = "interrupted"  # the daemon stopped or crashed meanwhile
+
+
+class Table(Model):
+    id = AutoField()
+
+    class Meta:
+        legacy_table_names = False
+
+
+class Event(Table):
+    """One authentic webhook, stored exactly as received."""
+
+    key = TextField(unique=True)
+    endpoint = TextField()
+    received_at_ms = BigIntegerField()
+    remote_ip = TextField()
+    token = TextField(null=True)
+    headers = TextField()  # JSON object; no signature, token or credential
+    body_bytes = IntegerField()
+    body_sha256 = TextField()
+    verified_by = TextField()
+    kind = TextField()
+    response_code = TextField(null=True)
+    status = TextField(null=True)
+    detail = TextField(null=True)
+    verification_status = TextField(null=True)
+    outcome = TextField()
+    reference = TextField(null=True)
+    user_ref = TextField(null=True)
+    session_id = TextField(null=True)
+    face_match = BooleanField(null=True)
+    face_confidence = FloatField(null=True)
+    duplicate_count = IntegerField()
+    last_duplicate_at_ms = BigIntegerField(null=True)
+    body = BlobField()  # last, so that SQLite need not walk a photo to reach another column
+
+
+class Delivery(Table):
+    """One event for one action: the queue entry."""
+
+    event = ForeignKeyField(Event, column_name="event_id", backref="deliveries")
+    action = TextField()
+    state = TextField()
+    due_at_ms = BigIntegerField(null=True)  # the queue: NULL is out of it
+    attempt_count = IntegerField(
+        constraints=[SQL("DEFAULT 0")]
+    )  # of all time; the fencing token of a running attempt
+    attempts_left = IntegerField()
+    created_at_ms = BigIntegerField()
+    finished_at_ms = BigIntegerField(null=True)
+    last_error = TextField(null=True)
+
+
+class Attempt(Table):
+    """One run of the action's hook for a delivery. Open (no outcome) while it runs."""
+
+    delivery = ForeignKeyField(Delivery, column_name="delivery_id", backref="attempts")
+    number = IntegerField()
+    worker = TextField()
+    action_digest = TextField()
+    started_at_ms = BigIntegerField()
+    finished_at_ms = BigIntegerField(null=True)
+    outcome = TextField(null=True)
+    exit_code = IntegerField(null=True)
+    http_status = IntegerField(null=True)
+    error = TextField(null=True)
+    output = TextField(null=True)
+    output_truncated = BooleanField()
+
+
+class Rejection(Table):
+    """A request that was refused: evidence, bounded, never an event."""
+
+    at_ms = BigIntegerField()
+    endpoint = TextField()
+    remote_ip = TextField()
+    reason = TextField()
+    body_bytes = IntegerField(null=True)
+    body_sha256 = TextField(null=True)
+
+
+class OperatorAction(Table):
+    """What a person did by command: replay, cancel, reveal."""
+
+    at_ms = BigIntegerField()
+    actor = TextField()
+    action = TextField()
+    event_id = IntegerField(null=True)
+    delivery_id = IntegerField(null=True)
+    note = TextField(null=True)
+
+
+class Heartbeat(Table):
+    """One row that the health check writes, so that it proves a commit."""
+
+    at_ms = BigIntegerField()
+
+
+def param(name: str) -> SQL:
+    """A value that is bound by name when the statement runs."""
+    return SQL(f":{name}")
+
+
+def statement(query: Query) -> str:
+    """Return the SQL text of `query`, to be built once and run often with its `param` values."""
+    sql, constants = query.bind(_dialect).sql()
+    if constants:
+        raise ValueError(f"not a param: {constants}")
+    return str(sql)
+
+
+def insert(model: type[Table], *columns: str) -> str:
+    """Return the statement that inserts a row of `model` with params named like its columns."""
+    return statement(model.insert(_params(model, columns)))
+
+
+def update(model: type[Table], *columns: str, where: Expression) -> str:
+    """Return the statement that sets `columns` of the rows of `model` that match `where`."""
+    return statement(model.update(_params(model, columns)).where(where))
+
+
+def _params(model: type[Table], columns: tuple[str, ...]) -> dict[Field, SQL]:
+    fields = {field.column_name: field for field in model._meta.sorted_fields}
+    return {fields[column]: param(column) for column in columns}
+
+
+_dialect = SqliteDatabase(None)

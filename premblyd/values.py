@@ -1,0 +1,174 @@
+"""The kinds of value a configuration holds: durations, sizes, secrets, addresses."""
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BeforeValidator, PlainValidator, ValidationInfo
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_SIZE_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_MAX_DURATION_MS = 366 * 86_400_000
+
+
+def duration_ms(text: Any) -> int:
+    """Read `500ms 15s 5m 4h 30d` as milliseconds. Raise ValueError for anything else."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?) ?(ms|s|m|h|d)", str(text))
+    if not match:
+        raise ValueError("should be a duration such as 500ms, 15s, 5m, 4h or 30d")
+    milliseconds = round(float(match[1]) * _DURATION_MS[match[2]])
+    if milliseconds > _MAX_DURATION_MS:
+        raise ValueError("should be at most 366d")
+    return milliseconds
+
+
+def size_bytes(text: Any) -> int:
+    """Read `64 KiB 16 MiB` as bytes. Raise ValueError for anything else."""
+    match = re.fullmatch(r"(\d{1,9}) ?(B|KiB|MiB|GiB)", str(text))
+    if not match:
+        raise ValueError("should be a size such as 64 KiB or 16 MiB")
+    return int(match[1]) * _SIZE_BYTES[match[2]]
+
+
+def network(text: Any) -> Network:
+    """Read an address or a network such as 10.0.0.0/8. Raise ValueError for anything else."""
+    try:
+        return ipaddress.ip_network(str(text))
+    except ValueError:
+        raise ValueError("should be an IP address or a network such as 10.0.0.0/8") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where the daemon listens: a host and port, or a unix socket."""
+
+    host: str = ""
+    port: int = 0
+    unix_path: str = ""
+
+    def __str__(self) -> str:
+        if self.unix_path:
+            return f"unix:{self.unix_path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def listen(text: Any) -> Listen:
+    """Read `127.0.0.1:8080`, `[::1]:8080` or `unix:/path`. Raise ValueError for anything else."""
+    text = str(text)
+    if text.startswith("unix:/"):
+        return Listen(unix_path=text.removeprefix("unix:"))
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\s/]+)):(\d{1,5})", text)
+    if not match or int(match[3]) > 65535:
+        raise ValueError("should be HOST:PORT, [IPV6]:PORT or unix:/path/of.sock")
+    return Listen(host=match[1] or match[2], port=int(match[3]))
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A value that is never shown: given as text, or kept in a file or environment variable."""
+
+    source: str  # "text", "file:NAME" or "env:NAME": safe to show
+    value: str | None = field(default=None, repr=False)  # None: not looked up
+
+    def reveal(self) -> str:
+        """Return the value. Only where it is used: never to print or log it."""
+        if self.value is None:
+            raise LookupError(f"the secret {self.source} was not looked up")
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class SecretPlaces:
+    """Where secrets are looked up, or that they are not (an auditor can't read them)."""
+
+    folder: Path  # of the configuration file
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    look_up: bool = True
+
+    def files(self, name: str) -> list[Path]:
+        """Return the paths a secret file called `name` may have, in the order they are tried."""
+        places = []
+        if credentials := self.environ.get("CREDENTIALS_DIRECTORY"):
+            # systemd names what LoadCredential=credentials:FOLDER loads credentials_NAME.
+            places += [Path(credentials, name), Path(credentials, f"credentials_{name}")]
+        return [*places, self.folder / name, self.folder / "credentials" / name]
+
+
+def secret(given: Any, info: ValidationInfo) -> Secret:
+    """Read a secret: text, {file: NAME} or {env: NAME}. Raise ValueError when it can't be read."""
+    places = _places(info)
+    match given:
+        case str() if given.strip():
+            return Secret("text", _usable(given))
+        case {"file": str(name)} if len(given) == 1 and name:
+            source = f"file:{name}"
+            return Secret(source, _usable(_read(name, places)) if places.look_up else None)
+        case {"env": str(name)} if len(given) == 1 and name:
+            source = f"env:{name}"
+            if not places.look_up:
+                return Secret(source)
+            if name not in places.environ:
+                raise ValueError(f"the environment variable {name} is not set")
+            return Secret(source, _usable(places.environ[name]))
+        case _:
+            raise ValueError("should be text, {file: NAME} or {env: NAME}")
+
+
+def _places(info: ValidationInfo) -> SecretPlaces:
+    if not isinstance(info.context, SecretPlaces):
+        raise TypeError("validate with context=SecretPlaces(...)")
+    return info.context
+
+
+def _read(name: str, places: SecretPlaces) -> str:
+    paths = places.files(name)
+    for path in paths:
+        try:
+            return path.read_bytes().decode().removesuffix("\n").removesuffix("\r")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except UnicodeDecodeError:
+            raise ValueError(f"the secret file {path} is not UTF-8 text") from None
+        except OSError as error:
+            raise ValueError(f"can't read the secret file {path}: {error.strerror}") from None
+    tried = ", ".join(str(path) for path in paths)
+    raise ValueError(f"there is no secret file {name}; looked for {tried}")
+
+
+def _usable(value: str) -> str:
+    if not value.strip():
+        raise ValueError("the secret is empty")  # an empty key would let everyone in
+    if "\0" in value or "\n" in value or "\r" in value:
+        raise ValueError("the secret has more than one line, or a NUL")
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # an environment variable of other bytes
+        raise ValueError("the secret is not UTF-8 text") from None
+    return value
+
+
+def sqlite_path(given: Any, info: ValidationInfo) -> Path:
+    """Read `sqlite:///relative.db` or `sqlite:////absolute.db`; a relative path starts at the
+    configuration file's folder. Raise ValueError for anything else."""
+    url = urlsplit(str(given))
+    if url.scheme != "sqlite" or url.netloc or not url.path.strip("/") or url.query:
+        raise ValueError("should be sqlite:////absolute/path.db; no other database is supported")
+    places = _places(info)
+    return places.folder / unquote(url.path[1:])
+
+
+# BeforeValidator: after a PlainValidator, pydantic ignores a field's `ge=1`.
+DurationMs = Annotated[int, BeforeValidator(duration_ms)]
+SizeBytes = Annotated[int, BeforeValidator(size_bytes)]
+NetworkValue = Annotated[Network, PlainValidator(network)]
+ListenValue = Annotated[Listen, PlainValidator(listen)]
+SecretValue = Annotated[Secret, PlainValidator(secret)]
+SqlitePath = Annotated[Path, PlainValidator(sqlite_path)]

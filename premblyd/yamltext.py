@@ -1,0 +1,108 @@
+"""YAML text as plain data in which every value knows its line.
+
+Scalars stay text: `00` and `01` are response codes, not the numbers 0 and 1, and `no` is Norway.
+What they become is decided by the expected type, in config.py.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in the text, counted from 1."""
+
+    line: int
+    column: int
+
+
+class YamlTextError(ValueError):
+    """The text is not YAML that premblyd reads. `mark` is the place."""
+
+    def __init__(self, message: str, mark: Mark) -> None:
+        super().__init__(message)
+        self.mark = mark
+
+
+@dataclass(slots=True)
+class Document:
+    """Plain data, with the place of each value and of each key by path."""
+
+    data: Any = None
+    values: dict[Path, Mark] = field(default_factory=dict)
+    keys: dict[Path, Mark] = field(default_factory=dict)
+
+    def mark(self, path: Path, *, key: bool = False) -> Mark:
+        """Return the place of `path`, or of the nearest thing around it that has one."""
+        while path:
+            if key and path in self.keys:
+                return self.keys[path]
+            if path in self.values:
+                return self.values[path]
+            path = path[:-1]
+        return self.values.get((), Mark(1, 1))
+
+
+def load(text: str) -> Document:
+    """Read `text`. Raise YamlTextError with a place when it is not YAML, names a key twice, or
+    nests an anchor in itself."""
+    document = Document()
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = _mark(mark) if mark else Mark(1, 1)
+        raise YamlTextError(f"not YAML: {error.problem or error.context}", place) from None
+    except (yaml.YAMLError, RecursionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "nested too deeply"
+        raise YamlTextError(f"not YAML: {reason}", Mark(1, 1)) from None
+    try:
+        document.data = None if root is None else _plain(root, (), document, ())
+    except RecursionError:  # aliases nest deeper than their text
+        raise YamlTextError("not YAML: nested too deeply", Mark(1, 1)) from None
+    return document
+
+
+def _plain(node: yaml.Node, path: Path, document: Document, inside: tuple[yaml.Node, ...]) -> Any:
+    document.values[path] = _mark(node.start_mark)
+    if node in inside:
+        raise YamlTextError("an anchor can't contain itself", _mark(node.start_mark))
+    inside = (*inside, node)
+    match node:
+        case yaml.MappingNode():
+            return _mapping(node, path, document, inside)
+        case yaml.SequenceNode():
+            return [
+                _plain(child, (*path, index), document, inside)
+                for index, child in enumerate(node.value)
+            ]
+        case _:
+            # An unquoted nothing, `null` or `~` is "not given": a section whose lines are all
+            # commented out keeps its default.
+            is_null = node.tag == "tag:yaml.org,2002:null"
+            return None if is_null else node.value
+
+
+def _mapping(
+    node: yaml.MappingNode, path: Path, document: Document, inside: tuple[yaml.Node, ...]
+) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        mark = _mark(key_node.start_mark)
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise YamlTextError("a key must be plain text", mark)
+        key = key_node.value
+        if key in result:
+            raise YamlTextError(f"{key!r} is given twice", mark)
+        document.keys[(*path, key)] = mark
+        value = _plain(value_node, (*path, key), document, inside)
+        result[key] = value
+    return {key: value for key, value in result.items() if value is not None}
+
+
+def _mark(mark: yaml.Mark) -> Mark:
+    return Mark(mark.line + 1, mark.column + 1)
