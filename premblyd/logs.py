@@ -5,6 +5,7 @@ Bodies, keys, signatures, tokens, session ids and hooks' output are never passed
 redaction below is the second lock on that door.
 """
 
+import json
 import logging
 import re
 import sys
@@ -49,7 +50,7 @@ def configure(log_format: Format, level: str, stream: TextIO | None = None) -> N
     renderer = (
         structlog.dev.ConsoleRenderer(colors=stream.isatty())
         if as_console
-        else structlog.processors.JSONRenderer()
+        else structlog.processors.JSONRenderer(serializer=_to_json)
     )
     numeric = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
@@ -70,6 +71,14 @@ def configure(log_format: Format, level: str, stream: TextIO | None = None) -> N
     for name, floor in _TORNADO_LEVELS.items():
         # Peewee's DEBUG lines hold the values of every statement.
         logging.getLogger(name).setLevel(max(numeric, floor))
+
+
+# json.dumps with options builds an encoder for every line; this one is built once.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str, separators=(",", ":"))
+
+
+def _to_json(event: EventDict, **_: Any) -> str:
+    return _ENCODER.encode(event)
 
 
 class _ToStructlog(logging.Handler):

@@ -68,7 +68,7 @@ def _job(action: "Action", endpoint: "Endpoint", body: bytes, verdict: payload.V
         endpoint=endpoint.name,
         received_at_ms=now_ms(),
         token=MASK,
-        headers='{"Content-Type": "application/json"}',
+        headers='[["Content-Type", "application/json"]]',
         body=body,
         verified_by=f"{endpoint.scheme}:{next(iter(endpoint.keys))}",
         verdict=verdict,

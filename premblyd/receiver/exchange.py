@@ -24,7 +24,7 @@ from tornado.httputil import (
 
 from premblyd.config import Endpoint
 from premblyd.errors import SignatureError, StoreUnavailableError
-from premblyd.logs import get_logger, safe_id
+from premblyd.logs import safe_id
 from premblyd.prembly import payload, signature
 from premblyd.receiver.address import UNIX_PEER, client_ip, is_within
 from premblyd.store.inbox import Added, NewDelivery, NewEvent
@@ -36,8 +36,8 @@ UNBOUNDED = 1 << 62  # Tornado answers 400 past its limit; ours is counted here 
 LINGER_S = 1.0  # how long a refused client may go on sending, so that it gets to read the answer
 RETRY_AFTER_S = 5
 INVALID_SIGNATURE = {"error": "Invalid signature"}
+_to_json = json.JSONEncoder(separators=(",", ":")).encode  # built once
 _SECRET_WORDS = ("signature", "token", "key", "secret", "auth", "cookie", "session")
-log = get_logger()
 
 
 class Exchange(HTTPMessageDelegate):
@@ -51,11 +51,8 @@ class Exchange(HTTPMessageDelegate):
         self._chunks: list[bytes] = []
         self._received_bytes = 0
         self._endpoint: Endpoint | None = None
-        self._is_health = False
         self._answered = False
-        self._counted = False
         self._complete = False  # the whole body was read
-        self._linger: asyncio.TimerHandle | None = None
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
@@ -71,7 +68,6 @@ class Exchange(HTTPMessageDelegate):
         if self._receiver.is_health(path):
             if start_line.method not in ("GET", "HEAD"):
                 return self._answer(405, {"error": "Method not allowed"}, {"Allow": "GET, HEAD"})
-            self._is_health = True
             return None
         endpoint = self._receiver.endpoint(path)
         if endpoint is None:
@@ -96,13 +92,12 @@ class Exchange(HTTPMessageDelegate):
             return self._refuse(401, "missing signature")
         if endpoint.require_token and not self._headers.get(signature.TOKEN_HEADER):
             return self._refuse(401, "missing token")
-        self._counted = True
-        self._receiver.requests_in_flight += 1
+        self._receiver.admit(self, self._config.request_timeout_ms / 1000)
         return None
 
     def data_received(self, chunk: bytes) -> None:
         """Keep a piece of the body, within the bounds."""
-        if self._answered or self._is_health:
+        if self._answered or self._endpoint is None:
             return None  # read and forgotten while the client reads its answer
         if self._received_bytes + len(chunk) > self._config.max_body_bytes:
             return self._refuse(413, "body too large")
@@ -117,58 +112,67 @@ class Exchange(HTTPMessageDelegate):
         """The body is complete: receive the webhook."""
         self._complete = True
         if self._answered:
-            self._end()
+            self._connection.finish()
             return
-        work = self._report_health() if self._is_health else self._receive()
-        task = asyncio.get_running_loop().create_task(work)
-        self._receiver.tasks.add(task)
-        task.add_done_callback(self._receiver.tasks.discard)
+        if self._endpoint is None:
+            self._receiver.spawn(self._report_health())
+            return
+        try:
+            self._receive(self._endpoint)
+        except Exception as error:
+            self._receiver.log.error("webhook.failed", endpoint=self._endpoint.name, exc_info=error)
+            self._unavailable()
 
     def on_connection_close(self) -> None:
         """The client went away while it sent the body: there is no webhook."""
         self._release()
-        if self._linger:
-            self._linger.cancel()
 
-    async def _receive(self) -> None:
-        endpoint = self._endpoint
-        if endpoint is None:
-            raise TypeError("only an admitted request is received")
+    def time_out(self) -> None:
+        """The body did not come in time: end the connection, unless the webhook is complete."""
+        if not self._complete:
+            self._connection.close()
+
+    def _receive(self, endpoint: Endpoint) -> None:
+        """Verify, recognise, and give to the inbox."""
+        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         try:
-            body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-            try:
-                verified_by = signature.verify(
-                    body, self._headers[endpoint.header], endpoint.key_texts, endpoint.scheme
-                )
-            except SignatureError as error:
-                return self._refuse(401, error.reason, body)
-            document = payload.parse(body)
-            verdict = payload.recognise(document, endpoint.fields)
-            actions = self._match(endpoint.name, verdict, document)
-            event = NewEvent(
-                endpoint=endpoint.name,
-                received_at_ms=self._receiver.clock.now_ms(),
-                remote_ip=self._remote_ip,
-                token=self._headers.get(signature.TOKEN_HEADER) or None,
-                headers=_kept_headers(self._headers),
-                body=body,
-                verified_by=verified_by,
-                verdict=verdict,
+            verified_by = signature.verify(
+                body, self._headers[endpoint.header], endpoint.key_texts, endpoint.scheme
             )
-            deliveries = [NewDelivery(one.name, one.retry.attempts) for one in actions]
-            added = await self._receiver.inbox.add(event, deliveries)
+        except SignatureError as error:
+            return self._refuse(401, error.reason, body)
+        document = payload.parse(body)
+        verdict = payload.recognise(document, endpoint.fields)
+        actions = self._match(endpoint.name, verdict, document)
+        event = NewEvent(
+            endpoint=endpoint.name,
+            received_at_ms=self._receiver.clock.now_ms(),
+            remote_ip=self._remote_ip,
+            token=self._headers.get(signature.TOKEN_HEADER) or None,
+            headers=_kept_headers(self._headers),
+            body=body,
+            verified_by=verified_by,
+            verdict=verdict,
+        )
+        deliveries = [NewDelivery(one.name, one.retry.attempts) for one in actions]
+        committed = self._receiver.inbox.add(event, deliveries)
+        committed.add_done_callback(functools.partial(self._committed, event, len(deliveries)))
+        return None
+
+    def _committed(self, event: NewEvent, actions: int, committed: "asyncio.Future[Added]") -> None:
+        """Answer: only now, because now it is on the disk."""
+        try:
+            added = committed.result()
         except StoreUnavailableError:
             return self._unavailable()
         # Whatever went wrong, the webhook is not stored: say so, and Prembly may try again.
         except Exception as error:
-            log.error("webhook.failed", endpoint=endpoint.name, exc_info=error)
+            self._receiver.log.error("webhook.failed", endpoint=event.endpoint, exc_info=error)
             return self._unavailable()
-        self._log_received(event, added, len(deliveries))
-        self._answer(
-            200,
-            {"status": "received", "event": added.event_id, "duplicate": not added.is_new},
-        )
-        if added.is_new and deliveries:
+        self._log_received(event, added, actions)
+        duplicate = not added.is_new
+        self._answer(200, {"status": "received", "event": added.event_id, "duplicate": duplicate})
+        if added.is_new and actions:
             self._receiver.wake()
         return None
 
@@ -192,7 +196,7 @@ class Exchange(HTTPMessageDelegate):
         self._answer(status, content)
 
     def _overloaded(self, what: str) -> None:
-        log.warning("webhook.overloaded", limit=what, remote_ip=self._remote_ip)
+        self._receiver.log.warning("webhook.overloaded", limit=what, remote_ip=self._remote_ip)
         self._unavailable()
 
     def _unavailable(self) -> None:
@@ -203,15 +207,11 @@ class Exchange(HTTPMessageDelegate):
     ) -> None:
         self._answered = True
         self._release()
-        body = json.dumps(content, separators=(",", ":")).encode()
-        headers = HTTPHeaders(
-            {
-                "Content-Type": "application/json",
-                "Content-Length": str(len(body)),
-                "Date": format_timestamp(time.time()),
-                **(extra or {}),
-            }
-        )
+        body = _to_json(content).encode()
+        headers = HTTPHeaders(extra or {})
+        headers["Content-Type"] = "application/json"
+        headers["Content-Length"] = str(len(body))
+        headers["Date"] = _http_date(int(time.time()))
         if self._receiver.closing:
             headers["Connection"] = "close"
         start_line = ResponseStartLine("HTTP/1.1", status, HTTPStatus(status).phrase)
@@ -219,27 +219,23 @@ class Exchange(HTTPMessageDelegate):
             start_line, headers, None if self._method == "HEAD" else body
         )
         if self._complete or "Expect" in self._headers:  # or it waits for leave to send the body
-            self._end()
+            self._connection.finish()
         else:
             # Closing with unread input resets the connection, and the answer may be lost.
-            self._linger = asyncio.get_running_loop().call_later(LINGER_S, self._end)
+            asyncio.get_running_loop().call_later(LINGER_S, self._end)
 
     def _end(self) -> None:
-        """End the exchange; the connection closes if the body was not read to its end."""
-        if self._linger:
-            self._linger.cancel()
-        self._connection.finish()
+        """Close, although the client still sends."""
+        if not self._complete:
+            self._connection.finish()
 
     def _release(self) -> None:
         """Give back this request's share of the bounds."""
-        if self._counted:
-            self._counted = False
-            self._receiver.requests_in_flight -= 1
-        self._receiver.bytes_in_flight -= sum(len(chunk) for chunk in self._chunks)
+        self._receiver.release(self, sum(len(chunk) for chunk in self._chunks))
         self._chunks.clear()
 
     def _log_received(self, event: NewEvent, added: Added, actions: int) -> None:
-        log.info(
+        self._receiver.log.info(
             "webhook.received" if added.is_new else "webhook.duplicate",
             event_id=added.event_id,
             key=added.key,
@@ -264,7 +260,12 @@ def _peer(connection: HTTP1Connection) -> str:
 
 def _kept_headers(headers: HTTPHeaders) -> str:
     """Return the headers to store, as JSON: all but signatures, tokens and credentials."""
-    return json.dumps({name: value for name, value in headers.items() if _is_kept(name)})
+    return _to_json([pair for pair in headers.get_all() if _is_kept(pair[0])])
+
+
+@functools.lru_cache(maxsize=2)
+def _http_date(second: int) -> str:
+    return format_timestamp(second)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -6,8 +6,9 @@ import secrets
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-from peewee import SQL
+from peewee import SQL, fn
 
 from premblyd.prembly.payload import Verdict
 from premblyd.store.models import (
@@ -16,10 +17,8 @@ from premblyd.store.models import (
     Heartbeat,
     Rejection,
     State,
-    insert,
-    param,
-    statement,
 )
+from premblyd.store.statements import BulkInsert, insert, param, statement
 from premblyd.store.writer import Writer
 
 MAX_REJECTIONS = 10_000
@@ -77,49 +76,76 @@ class Inbox:
     def add(self, event: NewEvent, deliveries: Sequence[NewDelivery]) -> "asyncio.Future[Added]":
         """Store `event` with its deliveries, or count it as a duplicate of one that is stored.
         Raise StoreUnavailableError when it can't be."""
-        key, row = _event_row(event)
-
-        def operation(connection: sqlite3.Connection) -> Added:
-            cursor = connection.execute(_INSERT_EVENT, row)
-            if not cursor.rowcount:
-                return _count_duplicate(connection, key, event.received_at_ms)
-            event_id = cursor.lastrowid or 0
-            connection.executemany(
-                _INSERT_DELIVERY,
-                [
-                    {
-                        "event_id": event_id,
-                        "action": one.action,
-                        "state": State.PENDING,
-                        "due_at_ms": event.received_at_ms,
-                        "attempts_left": one.attempts,
-                        "created_at_ms": event.received_at_ms,
-                    }
-                    for one in deliveries
-                ],
-            )
-            return Added(event_id, key, True)
-
-        return self._writer.submit(operation)
+        return self._writer.submit(_add, (_event_row(event), deliveries))
 
     def reject(self, rejection: NewRejection) -> "asyncio.Future[None]":
         """Keep `rejection`, and forget the oldest beyond MAX_REJECTIONS."""
-        row = asdict(rejection)
-
-        def operation(connection: sqlite3.Connection) -> None:
-            cursor = connection.execute(_INSERT_REJECTION, row)
-            last_kept = (cursor.lastrowid or 0) - MAX_REJECTIONS
-            connection.execute(_TRIM_REJECTIONS, {"id": last_kept})
-
-        return self._writer.submit(operation)
+        return self._writer.submit(_reject, asdict(rejection))
 
     def prove_commit(self, now_ms: int) -> "asyncio.Future[None]":
         """Commit something. Raise StoreUnavailableError when the database can't."""
+        return self._writer.submit(_beat, {"at_ms": now_ms})
 
-        def operation(connection: sqlite3.Connection) -> None:
-            connection.execute(_BEAT, {"at_ms": now_ms})
 
-        return self._writer.submit(operation)
+Row = dict[str, Any]
+
+
+def _add(
+    connection: sqlite3.Connection, items: list[tuple[Row, Sequence[NewDelivery]]]
+) -> list[Added]:
+    """Store new events with their deliveries, and count the others as duplicates. The UNIQUE key
+    decides inside the transaction; a look before the insert would race."""
+    new = _insert_events(connection, [row for row, _ in items])
+    added, deliveries = [], []
+    for row, wanted in items:
+        key, now_ms = row["key"], row["received_at_ms"]
+        event_id = new.pop(key, None)  # the second one in the same transaction is a duplicate
+        if event_id is None:
+            added.append(_count_duplicate(connection, key, now_ms))
+            continue
+        added.append(Added(event_id, key, True))
+        deliveries += [
+            {
+                "event_id": event_id,
+                "action": one.action,
+                "state": State.PENDING,
+                "due_at_ms": now_ms,
+                "attempts_left": one.attempts,
+                "created_at_ms": now_ms,
+            }
+            for one in wanted
+        ]
+    for _ in _INSERT_DELIVERIES.run(connection, deliveries):
+        pass
+    return added
+
+
+def _insert_events(connection: sqlite3.Connection, rows: list[Row]) -> dict[str, int]:
+    """Insert what is not there yet; return the new events' ids by key."""
+    new: dict[str, int] = {}
+    for part, ids in _INSERT_EVENTS.run(connection, rows):
+        if len(ids) == len(part):
+            new.update(zip((row["key"] for row in part), ids, strict=True))
+        elif ids:
+            new.update(connection.execute(_KEYS, {"first": ids[0], "last": ids[-1]}).fetchall())
+    return new
+
+
+def _count_duplicate(connection: sqlite3.Connection, key: str, now_ms: int) -> Added:
+    connection.execute(_COUNT_DUPLICATE, {"key": key, "last_duplicate_at_ms": now_ms})
+    (event_id,) = connection.execute(_EVENT_BY_KEY, {"key": key}).fetchone()
+    return Added(event_id, key, False)
+
+
+def _reject(connection: sqlite3.Connection, rows: list[Row]) -> list[None]:
+    connection.executemany(_INSERT_REJECTION, rows)
+    connection.execute(_TRIM_REJECTIONS, {"kept": MAX_REJECTIONS})
+    return [None] * len(rows)
+
+
+def _beat(connection: sqlite3.Connection, rows: list[Row]) -> list[None]:
+    connection.execute(_BEAT, rows[-1])
+    return [None] * len(rows)
 
 
 def event_key(event: NewEvent, body_sha256: bytes) -> str:
@@ -137,11 +163,10 @@ def event_key(event: NewEvent, body_sha256: bytes) -> str:
     return digest.hexdigest()[:32]
 
 
-def _event_row(event: NewEvent) -> tuple[str, dict[str, object]]:
+def _event_row(event: NewEvent) -> Row:
     body_sha256 = hashlib.sha256(event.body)
-    key = event_key(event, body_sha256.digest())
     row = {
-        "key": key,
+        "key": event_key(event, body_sha256.digest()),
         "endpoint": event.endpoint,
         "received_at_ms": event.received_at_ms,
         "remote_ip": event.remote_ip,
@@ -154,25 +179,22 @@ def _event_row(event: NewEvent) -> tuple[str, dict[str, object]]:
     }
     for name in VERDICT_COLUMNS:
         row[name] = getattr(event.verdict, name)
-    return key, row
-
-
-def _count_duplicate(connection: sqlite3.Connection, key: str, now_ms: int) -> Added:
-    connection.execute(_COUNT_DUPLICATE, {"key": key, "last_duplicate_at_ms": now_ms})
-    (event_id,) = connection.execute(_EVENT_BY_KEY, {"key": key}).fetchone()
-    return Added(event_id, key, False)
+    return row
 
 
 VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 
-# The UNIQUE key decides inside the transaction; a look before the insert would race.
-_INSERT_EVENT = (
-    insert(
-        Event,
-        *("key", "endpoint", "received_at_ms", "remote_ip", "token", "headers", "body_bytes"),
-        *("body_sha256", "verified_by", *VERDICT_COLUMNS, "body"),
-    )
-    + ' ON CONFLICT ("key") DO NOTHING'
+_INSERT_EVENTS = BulkInsert(
+    Event,
+    *("key", "endpoint", "received_at_ms", "remote_ip", "token", "headers", "body_bytes"),
+    *("body_sha256", "verified_by", *VERDICT_COLUMNS, "body"),
+    suffix='ON CONFLICT ("key") DO NOTHING',
+)
+_KEYS = statement(
+    Event.select(Event.key, Event.id).where(Event.id.between(param("first"), param("last")))
+)
+_INSERT_DELIVERIES = BulkInsert(
+    Delivery, "event_id", "action", "state", "due_at_ms", "attempts_left", "created_at_ms"
 )
 _EVENT_BY_KEY = statement(Event.select(Event.id).where(Event.key == param("key")))
 _COUNT_DUPLICATE = statement(
@@ -181,9 +203,8 @@ _COUNT_DUPLICATE = statement(
         last_duplicate_at_ms=param("last_duplicate_at_ms"),
     ).where(Event.key == param("key"))
 )
-_INSERT_DELIVERY = insert(
-    Delivery, "event_id", "action", "state", "due_at_ms", "attempts_left", "created_at_ms"
-)
 _INSERT_REJECTION = insert(Rejection, *(field.name for field in fields(NewRejection)))
-_TRIM_REJECTIONS = statement(Rejection.delete().where(Rejection.id <= param("id")))
+_TRIM_REJECTIONS = statement(
+    Rejection.delete().where(Rejection.id <= Rejection.select(fn.MAX(Rejection.id) - param("kept")))
+)
 _BEAT = statement(Heartbeat.update(at_ms=param("at_ms")))

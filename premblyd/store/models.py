@@ -6,19 +6,14 @@ Times are integer Unix milliseconds, UTC.
 from enum import StrEnum
 
 from peewee import (
-    SQL,
     AutoField,
     BigIntegerField,
     BlobField,
     BooleanField,
-    Expression,
-    Field,
     FloatField,
     ForeignKeyField,
     IntegerField,
     Model,
-    Query,
-    SqliteDatabase,
     TextField,
 )
 
@@ -60,7 +55,7 @@ class Event(Table):
     received_at_ms = BigIntegerField()
     remote_ip = TextField()
     token = TextField(null=True)
-    headers = TextField()  # JSON object; no signature, token or credential
+    headers = TextField()  # JSON [[name, value], …]; no signature, token, credential
     body_bytes = IntegerField()
     body_sha256 = TextField()
     verified_by = TextField()
@@ -87,9 +82,7 @@ class Delivery(Table):
     action = TextField()
     state = TextField()
     due_at_ms = BigIntegerField(null=True)  # the queue: NULL is out of it
-    attempt_count = IntegerField(
-        constraints=[SQL("DEFAULT 0")]
-    )  # of all time; the fencing token of a running attempt
+    attempt_count = IntegerField()  # of all time; the fencing token of a running attempt
     attempts_left = IntegerField()
     created_at_ms = BigIntegerField()
     finished_at_ms = BigIntegerField(null=True)
@@ -139,34 +132,3 @@ class Heartbeat(Table):
     """One row that the health check writes, so that it proves a commit."""
 
     at_ms = BigIntegerField()
-
-
-def param(name: str) -> SQL:
-    """A value that is bound by name when the statement runs."""
-    return SQL(f":{name}")
-
-
-def statement(query: Query) -> str:
-    """Return the SQL text of `query`, to be built once and run often with its `param` values."""
-    sql, constants = query.bind(_dialect).sql()
-    if constants:
-        raise ValueError(f"not a param: {constants}")
-    return str(sql)
-
-
-def insert(model: type[Table], *columns: str) -> str:
-    """Return the statement that inserts a row of `model` with params named like its columns."""
-    return statement(model.insert(_params(model, columns)))
-
-
-def update(model: type[Table], *columns: str, where: Expression) -> str:
-    """Return the statement that sets `columns` of the rows of `model` that match `where`."""
-    return statement(model.update(_params(model, columns)).where(where))
-
-
-def _params(model: type[Table], columns: tuple[str, ...]) -> dict[Field, SQL]:
-    fields = {field.column_name: field for field in model._meta.sorted_fields}
-    return {fields[column]: param(column) for column in columns}
-
-
-_dialect = SqliteDatabase(None)

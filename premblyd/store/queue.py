@@ -23,11 +23,8 @@ from premblyd.store.models import (
     Delivery,
     Event,
     State,
-    insert,
-    param,
-    statement,
-    update,
 )
+from premblyd.store.statements import insert, param, statement, update
 from premblyd.store.writer import Writer
 
 CRASHED = "the daemon stopped while the hook ran"
@@ -51,7 +48,7 @@ class Queue:
                 _interrupt(connection, delivery_id, attempts_left, now_ms)
             return len(rows)
 
-        return self._writer.submit(operation)
+        return self._writer.call(operation)
 
     def claim(
         self,
@@ -87,7 +84,7 @@ class Queue:
                 jobs.append(self._start(connection, delivery_id, name, actions[name], now_ms))
             return Claimed(jobs, _next_due(connection, waiting, actions))
 
-        return self._writer.submit(operation)
+        return self._writer.call(operation)
 
     def finish(
         self, job: Job, result: Result, retry_at_ms: int | None, now_ms: int
@@ -137,7 +134,7 @@ class Queue:
             )
             return True
 
-        return self._writer.submit(operation)
+        return self._writer.call(operation)
 
     def shift(self, by_ms: int) -> "asyncio.Future[None]":
         """Move every due time by `by_ms`: the wall clock was set, but delays are durations."""
@@ -145,7 +142,7 @@ class Queue:
         def operation(connection: sqlite3.Connection) -> None:
             connection.execute(_SHIFT, {"by_ms": by_ms})
 
-        return self._writer.submit(operation)
+        return self._writer.call(operation)
 
     def _start(
         self,

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from peewee import PeeweeException
 
@@ -19,23 +19,28 @@ from premblyd.logs import get_logger
 from premblyd.store import database
 
 MAX_BATCH = 500
-Operation = Callable[[sqlite3.Connection], Any]
+Item = TypeVar("Item")
+Done = TypeVar("Done")
+Operation = Callable[[sqlite3.Connection, list[Item]], list[Done]]
 log = get_logger()
 
 
 @dataclass(slots=True)
 class _Waiting:
-    operation: Operation
+    operation: Operation[Any, Any]
+    item: Any
     future: "asyncio.Future[Any]"
     result: Any = None
     error: Exception | None = None
 
 
 class Writer:
-    """Runs operations on the database, in order, in a thread of its own.
+    """Runs operations on the database in a thread of its own.
 
-    An operation may run twice: when another one of its transaction fails, the transaction is
-    rolled back and each is tried alone. So it must do nothing but work on its connection.
+    An operation takes all items that wait for it at once, and returns a result for each: many
+    rows in one statement cost one change of threads instead of one each. It may run twice: when
+    something in its transaction fails, that is rolled back and each item is tried alone. So it
+    must do nothing but work on its connection.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,37 +48,59 @@ class Writer:
         self._path = path
         self._database = database.connect(path)
         self._identity = _identity(path)
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._gathered: list[_Waiting] = []
+        self._handing_over = False
+        self._committing = False
+        self._batches: queue.SimpleQueue[list[_Waiting] | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="premblyd-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, operation: Operation) -> "asyncio.Future[Any]":
-        """Run `operation` in the next transaction. The future resolves after the commit, with
-        what it returned; it fails with StoreUnavailableError when nothing could be kept."""
-        waiting = _Waiting(operation, self._loop.create_future())
-        self._queue.put(waiting)
+    def submit(self, operation: Operation[Item, Done], item: Item) -> "asyncio.Future[Done]":
+        """Run `operation` with `item` in the next transaction. The future resolves after the
+        commit; it fails with StoreUnavailableError when nothing could be kept."""
+        waiting = _Waiting(operation, item, self._loop.create_future())
+        self._gathered.append(waiting)
+        if not self._handing_over:
+            # At the end of this round of the loop: what else it brings joins the transaction.
+            self._handing_over = True
+            self._loop.call_soon(self._hand_over)
         return waiting.future
+
+    def call(self, operation: Callable[[sqlite3.Connection], Done]) -> "asyncio.Future[Done]":
+        """Like `submit`, for an operation that is not gathered with others."""
+        future: asyncio.Future[Done] = self.submit(_each, operation)
+        return future
 
     async def close(self) -> None:
         """Commit what waits, then close the database."""
-        self._queue.put(None)
+        while self._gathered or self._committing:
+            await asyncio.sleep(0.001)
+        self._batches.put(None)
         await asyncio.to_thread(self._thread.join)
 
+    def _hand_over(self) -> None:
+        self._handing_over = False
+        if self._gathered and not self._committing:
+            batch, self._gathered = self._gathered[:MAX_BATCH], self._gathered[MAX_BATCH:]
+            self._committing = True
+            self._batches.put(batch)
+
+    def _committed(self, batch: list[_Waiting]) -> None:
+        self._committing = False
+        self._hand_over()
+        for waiting in batch:
+            if waiting.future.done():
+                continue
+            if waiting.error is not None:
+                waiting.future.set_exception(waiting.error)
+            else:
+                waiting.future.set_result(waiting.result)
+
     def _run(self) -> None:
-        open_ = True
-        while open_:
-            batch = [self._queue.get()]
-            while len(batch) < MAX_BATCH:
-                try:
-                    batch.append(self._queue.get_nowait())
-                except queue.Empty:
-                    break
-            open_ = None not in batch
-            waiting = [one for one in batch if one is not None]
-            if waiting:
-                self._commit(waiting)
-                self._loop.call_soon_threadsafe(_resolve, waiting)
+        while batch := self._batches.get():
+            self._commit(batch)
+            self._loop.call_soon_threadsafe(self._committed, batch)
         self._database.close()
 
     def _commit(self, batch: list[_Waiting]) -> None:
@@ -99,8 +126,10 @@ class Writer:
             connection = self._database.connection()
             connection.execute("BEGIN IMMEDIATE")
             try:
-                for waiting in batch:
-                    waiting.result = waiting.operation(connection)
+                for operation, group in _by_operation(batch).items():
+                    results = operation(connection, [waiting.item for waiting in group])
+                    for waiting, result in zip(group, results, strict=True):
+                        waiting.result = result
                 if _identity(self._path) != self._identity:
                     raise StoreUnavailableError(
                         "the database file was removed or replaced; put it back or restart"
@@ -125,14 +154,17 @@ class Writer:
         self.last_error = reason
 
 
-def _resolve(batch: list[_Waiting]) -> None:
+def _each(
+    connection: sqlite3.Connection, operations: list[Callable[[sqlite3.Connection], Any]]
+) -> list[Any]:
+    return [operation(connection) for operation in operations]
+
+
+def _by_operation(batch: list[_Waiting]) -> dict[Operation[Any, Any], list[_Waiting]]:
+    groups: dict[Operation[Any, Any], list[_Waiting]] = {}
     for waiting in batch:
-        if waiting.future.done():
-            continue
-        if waiting.error is not None:
-            waiting.future.set_exception(waiting.error)
-        else:
-            waiting.future.set_result(waiting.result)
+        groups.setdefault(waiting.operation, []).append(waiting)
+    return groups
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -1,0 +1,76 @@
+"""SQL built once by Peewee and run often: values are bound by name, nothing is rebuilt a call."""
+
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from peewee import SQL, Expression, Field, Query, SqliteDatabase
+
+from premblyd.store.models import Table
+
+
+def param(name: str) -> SQL:
+    """A value that is bound by name when the statement runs."""
+    return SQL(f":{name}")
+
+
+def statement(query: Query) -> str:
+    """Return the SQL text of `query`, to be built once and run often with its `param` values."""
+    sql, constants = query.bind(_dialect).sql()
+    if constants:
+        raise ValueError(f"not a param: {constants}")
+    return str(sql)
+
+
+def insert(model: type[Table], *columns: str) -> str:
+    """Return the statement that inserts a row of `model` with params named like its columns."""
+    return statement(model.insert(_params(model, columns)))
+
+
+def update(model: type[Table], *columns: str, where: Expression) -> str:
+    """Return the statement that sets `columns` of the rows of `model` that match `where`."""
+    return statement(model.update(_params(model, columns)).where(where))
+
+
+def _params(model: type[Table], columns: tuple[str, ...]) -> dict[Field, SQL]:
+    fields = {field.column_name: field for field in model._meta.sorted_fields}
+    return {fields[column]: param(column) for column in columns}
+
+
+class BulkInsert:
+    """Inserts many rows by few statements: the sqlite3 module changes threads at every statement
+    and every row it fetches, and each change may wait for the loop.
+
+    The sizes are powers of two, so that a handful of prepared statements serves every number.
+    """
+
+    SIZES = (64, 32, 16, 8, 4, 2, 1)
+
+    def __init__(self, model: type[Table], *columns: str, suffix: str = "") -> None:
+        head, _, names = insert(model, *columns).partition(" VALUES ")
+        self._columns = re.findall(r":(\w+)", names)
+        row = f"({', '.join('?' * len(self._columns))})"
+        self._statements = {
+            size: f"{head} VALUES {', '.join([row] * size)} {suffix}" for size in self.SIZES
+        }
+
+    def run(
+        self, connection: sqlite3.Connection, rows: Sequence[Mapping[str, Any]]
+    ) -> Iterator[tuple[Sequence[Mapping[str, Any]], range]]:
+        """Insert `rows`. Yield each part with the ids that its inserted rows got; they are fewer
+        when a conflict left rows out. Ids of one statement are consecutive: nobody else inserts.
+        """
+        start = 0
+        for size, sql in self._statements.items():
+            while len(rows) - start >= size:
+                part = rows[start : start + size]
+                start += size
+                cursor = connection.execute(
+                    sql, [row[name] for row in part for name in self._columns]
+                )
+                last = cursor.lastrowid or 0
+                yield part, range(last - cursor.rowcount + 1, last + 1)
+
+
+_dialect = SqliteDatabase(None)

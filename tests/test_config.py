@@ -1,0 +1,298 @@
+"""The configuration file: every key, and every problem at its place."""
+
+import os
+from collections.abc import Callable
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from premblyd import config
+from premblyd.config import Config, Selection
+from premblyd.errors import ConfigError
+from premblyd.values import Listen, Secret, SecretPlaces, duration_ms, listen, size_bytes
+
+WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+SAMPLE = """\
+listen: 127.0.0.1:8080             # or unix:/run/premblyd/premblyd.sock; systemd's sockets win
+database: sqlite:////var/lib/premblyd/premblyd.db
+max_body: 16 MiB
+trusted_proxies: [127.0.0.1]
+log: {format: auto, level: info}
+
+endpoints:
+  - name: prembly
+    path: /webhooks/prembly
+    scheme: hmac-sha256
+    header: x-prembly-signature
+    keys:
+      live: {file: prembly-live-key}
+      sandbox: {env: PREMBLY_SANDBOX_KEY}
+    require_token: false
+    allow_ips: []
+    fields: {}
+
+actions:
+  - name: activate-customer
+    response_codes: ["00"]
+    when: outcome == 'verified'
+    http:
+      url: https://crm.internal/prembly
+      headers: {Authorization: {file: crm-token}}
+      sign_with: {file: crm-signing-secret}
+      send: raw
+      timeout: 15s
+    retry: {attempts: 10, first_delay: 10s, factor: 3, max_delay: 4h}
+    concurrency: 4
+  - name: page-operations
+    response_codes: ["02", "03", missing, default]
+    shell: /usr/local/bin/page "Prembly answered $PREMBLY_RESPONSE_CODE"
+    timeout: 30s
+  - name: archive
+    response_codes: ["*"]
+    command: [/usr/local/bin/archive, --stdin]
+    env: {ARCHIVE_DIR: /srv/archive}
+"""
+ENDPOINT = "  - {name: p, path: /p, keys: {live: hush-text}}\n"
+SMALL = f"database: sqlite:///p.db\nendpoints:\n{ENDPOINT}"
+ITEM = "  - {name: a, response_codes: [00, 01], "
+ACTION = f"{SMALL}actions:\n{ITEM}"
+HTTP = ACTION + "http: {url: http://x, "
+
+
+def parse(text: str, folder: Path = Path("/nowhere"), **environ: str) -> Config:
+    return config.parse(text, folder / "p.yaml", SecretPlaces(folder, environ))
+
+
+def problems(text: str, folder: Path = Path("/nowhere"), **environ: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, folder, **environ)
+    assert caught.value.exit_code == 78
+    assert str(caught.value).splitlines() == [str(problem) for problem in caught.value.problems]
+    return [line.removeprefix(f"{folder}/p.yaml:") for line in str(caught.value).splitlines()]
+
+
+def key(text: str, folder: Path = Path("/nowhere"), **environ: str) -> str:
+    loaded = parse(SMALL.replace("hush-text", text), folder, **environ)
+    return loaded.endpoints[0].key_texts["live"]
+
+
+def test_the_whole_sample_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, secrets = tmp_path / "premblyd.yaml", tmp_path / "credentials"
+    path.write_text(SAMPLE)
+    secrets.mkdir()
+    (tmp_path / "prembly-live-key").write_text("pk_live_hush\n")
+    (secrets / "crm-token").write_text("Bearer hush\r\n")
+    (secrets / "crm-signing-secret").write_text(WHSEC)
+    monkeypatch.setenv("PREMBLY_SANDBOX_KEY", "sandbox_pk_hush")
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    loaded = config.load(path)
+
+    assert loaded.listen == Listen(host="127.0.0.1", port=8080)
+    assert loaded.database_path == Path("/var/lib/premblyd/premblyd.db")
+    assert (loaded.max_body_bytes, *loaded.trusted_proxies) == (16 << 20, ip_network("127.0.0.1"))
+    assert (loaded.log.format, loaded.log.level) == ("auto", "info")
+    (endpoint,) = loaded.endpoints
+    assert (endpoint.name, endpoint.path) == ("prembly", "/webhooks/prembly")
+    assert (endpoint.scheme, endpoint.header) == ("hmac-sha256", "x-prembly-signature")
+    assert endpoint.key_texts == {"live": "pk_live_hush", "sandbox": "sandbox_pk_hush"}
+    assert (endpoint.require_token, endpoint.allow_ips, endpoint.fields) == (False, (), {})
+    activate, page, archive = loaded.actions
+    assert (activate.name, archive.name) == ("activate-customer", "archive")
+    assert activate.response_codes + archive.response_codes == ("00", "*")
+    assert page.response_codes == ("02", "03", "missing", "default")
+    assert activate.when
+    assert activate.when.search({"outcome": "verified"}) is True
+    assert (hook := activate.http)
+    assert hook.url.reveal() == "https://crm.internal/prembly"
+    assert hook.headers["Authorization"].reveal() == "Bearer hush"
+    assert (hook.sign_with and hook.sign_with.reveal(), hook.send) == (WHSEC, "raw")
+    retry = activate.retry
+    assert (retry.attempts, retry.first_delay_ms, retry.factor) == (10, 10_000, 3.0)
+    assert (retry.max_delay_ms, activate.concurrency) == (14_400_000, 4)
+    assert [action.timeout_ms for action in (activate, page)] == [15_000, 30_000]
+    assert page.shell == '/usr/local/bin/page "Prembly answered $PREMBLY_RESPONSE_CODE"'
+    assert archive.command == ("/usr/local/bin/archive", "--stdin")
+    assert (archive.env["ARCHIVE_DIR"].reveal(), loaded.total_concurrency) == ("/srv/archive", 12)
+    assert "hush" not in repr(loaded).replace(WHSEC, "hush")  # after keys were looked up too
+
+
+def test_the_defaults_are_the_samples() -> None:
+    small, sample = parse(SMALL), config.parse(SAMPLE, Path("p"), SecretPlaces(Path(), {}, False))
+    for name in ("listen", "max_body_bytes", "log"):
+        assert getattr(small, name) == getattr(sample, name)
+    for name in ("scheme", "header", "require_token", "allow_ips", "fields"):
+        assert getattr(small.endpoints[0], name) == getattr(sample.endpoints[0], name)
+    assert (sample.actions[0].retry, small.actions) == (sample.actions[1].retry, ())
+
+
+def test_scalars_are_text() -> None:
+    (action,) = parse(ACTION + "command: [no, 1.0, 0x10, 2024-01-01]}").actions
+    assert action.response_codes == ("00", "01")
+    assert action.command == ("no", "1.0", "0x10", "2024-01-01")
+    assert key("0123") == "0123"
+
+
+def test_a_relative_database_starts_at_the_files_folder(tmp_path: Path) -> None:
+    assert parse(SMALL, tmp_path).database_path == tmp_path / "p.db"
+
+
+def test_an_empty_section_keeps_its_default() -> None:
+    loaded = parse(SMALL + "log:\n  # level: debug\nactions:\nmax_body: ~\nlisten: null\n")
+    assert loaded == parse(SMALL)
+
+
+def test_durations_sizes_and_addresses_are_read() -> None:
+    durations = {"500ms": 500, "15s": 15_000, "1.5 m": 90_000, "4h": 14_400_000, "1d": 86_400_000}
+    assert {text: duration_ms(text) for text in durations} == durations
+    sizes = {"10 B": 10, "64 KiB": 65_536, "16MiB": 16_777_216, "1 GiB": 1_073_741_824}
+    assert {text: size_bytes(text) for text in sizes} == sizes
+    for text in ("127.0.0.1:8080", "[::1]:80", "localhost:0", "unix:/run/p.sock"):
+        assert str(listen(text)) == text
+
+
+@pytest.mark.parametrize("read", [duration_ms, size_bytes, listen])
+@pytest.mark.parametrize("text", ["", "15", "s", "-1s", "1y", "1S", "1s ", "367d", "1 MB", "a:b"])
+def test_a_value_without_its_form_is_refused(read: Callable[[str], object], text: str) -> None:
+    with pytest.raises(ValueError, match="should be"):
+        read(text)
+
+
+@pytest.mark.parametrize("place", ["key", "credentials_key", "beside", "folder"])
+def test_a_secret_file_is_looked_up_in_order(tmp_path: Path, place: str) -> None:
+    systemd, beside = tmp_path / "systemd", tmp_path / "etc"
+    places = {name: systemd / name for name in ("key", "credentials_key")}
+    places |= {"beside": beside / "key", "folder": beside / "credentials" / "key"}
+    for name in list(places)[list(places).index(place) :]:  # those later in the order exist too
+        places[name].parent.mkdir(parents=True, exist_ok=True)
+        places[name].write_text(f"from {name}\n")
+    assert key("{file: key}", beside, CREDENTIALS_DIRECTORY=str(systemd)) == f"from {place}"
+
+
+def test_a_trailing_newline_is_not_part_of_the_secret(tmp_path: Path) -> None:
+    for content, secret in {"k": "k", "k\n": "k", "k\r\n": "k", " é \n": " é "}.items():
+        (tmp_path / "key").write_bytes(content.encode())
+        assert key("{file: key}", tmp_path) == key("{env: KEY}", KEY=secret) == secret
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("{file: blank}", "the secret is empty"),
+        ("{file: two}", "the secret has more than one line, or a NUL"),
+        ("{file: nul}", "the secret has more than one line, or a NUL"),
+        ("{file: latin}", "the secret file {folder}/latin is not UTF-8 text"),
+        ("{file: dir}", "can't read the secret file {folder}/dir: Is a directory"),
+        ("{file: n}", "there is no secret file n; looked for {folder}/n, {folder}/credentials/n"),
+        ("{env: NONE}", "the environment variable NONE is not set"),
+        ("{env: LATIN}", "the secret is not UTF-8 text"),
+        ("{file: k, env: NONE}", "should be text, {{file: NAME}} or {{env: NAME}}"),
+        ("[hush]", "should be text, {{file: NAME}} or {{env: NAME}}"),
+        ('""', "should be text, {{file: NAME}} or {{env: NAME}}"),
+    ],
+)
+def test_an_unusable_secret_is_a_problem(tmp_path: Path, given: str, message: str) -> None:
+    files = {"blank": b" \n", "two": b"hush\n\n", "nul": b"hush\0", "latin": b"hush\xe9"}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "dir").mkdir()
+    text, latin = SMALL.replace("hush-text", given), os.fsdecode(b"hush\xe9")
+    assert problems(text, tmp_path, LATIN=latin) == [f"3:38: {message.format(folder=tmp_path)}"]
+
+
+def test_secrets_can_be_left_unread(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(SAMPLE)
+    secret = config.load(path, look_up_secrets=False).endpoints[0].keys["live"]
+    assert secret == Secret("file:prembly-live-key")
+    with pytest.raises(LookupError, match="file:prembly-live-key was not looked up"):
+        secret.reveal()
+
+
+def test_what_leaves_can_be_an_envelope_or_selected() -> None:
+    select = "{select: 'sort_by(body.images, &size)[0].{a: name}'}"
+    for send, kind in {"event": str, select: Selection}.items():
+        hook = parse(HTTP + f"send: {send}}}}}").actions[0].http
+        assert isinstance(hook and hook.send, kind)
+
+
+def test_the_digest_tells_versions_apart_and_no_secrets() -> None:
+    def digest(secret: str, shell: str = "x") -> str:
+        text = f"{ACTION}shell: {shell}, env: {{A: {{env: K}}}}}}"
+        return parse(text, K=secret).actions[0].digest
+
+    assert digest("one") == digest("two") != digest("two", "y")
+
+
+CHAIN = [f"a{n}: &a{n} {'[' * 200}*a{n - 1}{']' * 200}\n" for n in range(1, 9)]
+NOT_00 = "unknown name '00'; text is written in single quotes, '00'. Names: endpoint, kind,"
+ONE_HOOK = "5:5: should have one of shell, command and http, not"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (SMALL + "lisen: x", ["4:1: unknown key `lisen`; did you mean `listen`?"]),
+        (SMALL + "log: {level: x, zz: x}", ["4:14: should be 'debug',", "4:17: unknown key `zz`"]),
+        (SMALL + "actions: x", ["4:10: should be a list"]),
+        (SMALL + "actions: [x]", ["4:11: should hold keys and values"]),
+        (
+            SMALL + "max_body: 0 B\nrequest_timeout: 0s",
+            ["4:11: should be gr", "5:18: should be gr"],
+        ),
+        (SMALL + "trusted_proxies: [10.0.0.1/8]", ["4:19: should be an IP address or a network"]),
+        (SMALL.replace("/p,", "/healthz,"), ["3:21: /healthz is the daemon's own"]),
+        (SMALL.replace("live:", "a b:").replace("/p,", "x,"), ["3:21: has a", "3:31: is no valid"]),
+        (SMALL.replace("{live: hush-text}", "{}"), ["3:31: should not be empty"]),
+        (SMALL.replace("sqlite:///", "postgres://"), ["1:11: should be sqlite:////absolute"]),
+        ("endpoints: []", ["1:1: `database` is missing", "1:12: should not be empty"]),
+        (SMALL + SMALL, ["4:1: 'database' is given twice"]),
+        (SMALL + ENDPOINT, ["4:12: this name is used twice", "4:21: this path is used twice"]),
+        (f"{ACTION}shell: x}}\n{ITEM}shell: x}}", ["6:12: this name is used twice"]),
+        (ACTION + "}", [f"{ONE_HOOK} 0"]),
+        (ACTION + "shell: x, command: [x]}", [f"{ONE_HOOK} 2"]),
+        (ACTION + "http: {url: http://x}, timeout: 1s}", ["5:64: goes inside `http:`"]),
+        (ACTION + "http: {url: http://x}, env: {A: b}}", ["5:64: is for shell and command only"]),
+        (ACTION + "shell: x, env: {PREMBLY_A: b}}", ["5:57: names with PREMBLY_ are premblyd's"]),
+        (ACTION + "shell: x, retry: {attempts: 0}}", ["5:69: should be greater than or equal"]),
+        (ACTION + "shell: x, when: [true]}", ["5:57: should be a JMESPath expression, as text"]),
+        (ACTION + "shell: x, when: 'a ='}", ["5:57: no JMESPath expression: Bad jmespath"]),
+        (ACTION + "shell: x, when: 'response_code == \"00\"'}", [f"5:57: {NOT_00}"]),
+        (ACTION + "http: {url: ftp://hush}}", ["5:53: should be a URL that starts with http://"]),
+        (HTTP + "send: x}}", ["5:69: should be 'raw' or 'event'"]),
+        (HTTP + "send: {}}}", ["5:69: `select` is missing"]),
+        (HTTP + "sign_with: whsec_husH}}", ["5:74: the signing secret is too short"]),
+        (HTTP + "sign_with: hush-é}}", ["5:74: should be a Standard"]),
+        ("", ["1:1: should hold keys such as `database:` and `endpoints:`"]),
+        ("a: b\nc: [d", ["2:6: not YAML: expected ',' or ']'"]),
+        ("a: &a [*a]", ["1:4: an anchor can't contain itself"]),
+        ("a: " + "[" * 5000, ["1:1: not YAML:"]),
+        ("a0: &a0 x\n" + "".join(CHAIN), ["1:1: not YAML: nested too deeply"]),
+    ],
+)
+def test_a_problem_is_told_at_its_place(text: str, expected: list[str]) -> None:
+    found = problems(text)
+    assert [line[: len(start)] for line, start in zip(found, expected, strict=True)] == expected
+    assert "hush" not in str(found)
+
+
+def test_every_problem_is_told_at_once_in_the_files_order() -> None:
+    text = SAMPLE.replace("8080 ", "808080 ").replace("level: info", "levle: info")
+    text = text.replace("scheme: hmac-sha256", "scheme: md5").replace("4h", "4 hours")
+    text = text.replace("name: archive", "name: page-operations")
+    places = " ".join(line.split(": ")[0] for line in problems(text))
+    assert places == "1:9 5:21 10:13 13:13 14:16 25:32 26:18 29:67 35:11"
+
+
+def test_a_file_that_can_not_be_read_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b"\xff")
+    (tmp_path / "dir").mkdir()
+    messages = {
+        "none": "there is no such file; `premblyd init` writes one",
+        "latin": "is not UTF-8 text",
+        "dir": "can't be read: Is a directory",
+    }
+    for name, message in messages.items():
+        with pytest.raises(ConfigError) as caught:
+            config.load(tmp_path / name)
+        assert str(caught.value) == f"{tmp_path / name}:1:1: {message}"

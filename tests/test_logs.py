@@ -1,0 +1,221 @@
+"""Log lines: their two forms, and what never gets into one."""
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from io import StringIO
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from premblyd import logs
+
+ELEVEN = "22123456789"
+FOREIGN = ("tornado.access", "tornado.general", "tornado.application", "peewee", "asyncio")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in ("", *FOREIGN)]
+    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers = handlers
+    structlog.reset_defaults()
+
+
+def lines(write: Callable[[], object], level: str = "debug") -> list[dict[str, Any]]:
+    """Return the JSON lines that `write` logs."""
+    stream = StringIO()
+    logs.configure("json", level, stream)
+    write()
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_json_is_one_object_a_line() -> None:
+    def write() -> None:
+        log = logs.get_logger(endpoint="prembly")
+        log.info("webhook.received", event_id=17, reference="a\nb")
+        log.warning("webhook.rejected")
+
+    first, second = lines(write)
+    assert first.pop("timestamp").endswith("Z")
+    assert first == {
+        "event": "webhook.received",
+        "level": "info",
+        "endpoint": "prembly",
+        "event_id": 17,
+        "reference": "a\nb",
+    }
+    assert (second["event"], second["level"]) == ("webhook.rejected", "warning")
+
+
+@pytest.mark.parametrize("log_format", ["console", "auto", "json"])
+def test_a_terminal_gets_colours_and_a_pipe_json(log_format: logs.Format) -> None:
+    master, slave = os.openpty()
+    piped = StringIO()
+    with open(master, "rb", 0) as reader, open(slave, "w") as terminal:
+        for stream in (terminal, piped):
+            logs.configure(log_format, "info", stream)
+            logs.get_logger().info("daemon.ready", port=8080)
+        shown = reader.read(4096).decode()
+    assert ("\x1b[" in shown) == (log_format != "json")
+    assert "daemon.ready" in shown
+    assert "\x1b[" not in piped.getvalue()
+    assert piped.getvalue().startswith("{") == (log_format != "console")
+
+
+def test_lines_go_to_stderr_unless_told_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("auto", "info")
+    logs.get_logger().info("daemon.ready")
+    captured = capsys.readouterr()
+    assert json.loads(captured.err)["event"] == "daemon.ready"
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warning", 2)])
+def test_lines_below_the_level_are_left_out(level: str, count: int) -> None:
+    def write() -> None:
+        for log in (logs.get_logger(), logging.getLogger("tornado.general")):
+            for name in ("debug", "info", "warning", "error"):
+                getattr(log, name)("x")
+
+    assert len(lines(write, level)) == 2 * count
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_secret_keys_are_redacted_whatever_they_hold(log_format: logs.Format) -> None:
+    stream = StringIO()
+    logs.configure(log_format, "info", stream)
+    for value in ("hush", b"hush", ["hush"], {"a": "hush"}, ValueError("hush")):
+        logs.get_logger().info("x", **dict.fromkeys(sorted(logs.SECRET_KEYS), value))
+    assert "hush" not in stream.getvalue()
+    assert stream.getvalue().count("[redacted]") == 5 * len(logs.SECRET_KEYS)
+
+
+def test_the_keys_that_the_contract_forbids_are_secret() -> None:
+    forbidden = {"body", "signature", "token", "session_id", "output", "bvn", "nin", "user_ref"}
+    assert forbidden <= logs.SECRET_KEYS
+
+
+@settings(deadline=None)
+@given(st.text("0123456789-ax ", max_size=30), st.sampled_from(["x", " ", "-", ""]))
+def test_a_run_of_eleven_digits_is_redacted(text: str, between: str) -> None:
+    def write() -> None:
+        logs.get_logger().info("x", error=f"{text}{between}{ELEVEN}{between}{text}")
+
+    (line,) = lines(write)
+    runs = "".join(c if c.isdigit() else " " for c in line["error"]).split()
+    assert 11 not in map(len, runs)
+
+
+def test_shorter_and_longer_numbers_stay() -> None:
+    numbers = f"{ELEVEN[:10]} {ELEVEN}0 1700000000000"
+    assert lines(lambda: logs.get_logger().info("x", error=numbers))[0]["error"] == numbers
+
+
+def test_eleven_digits_in_an_event_name_are_redacted() -> None:
+    assert lines(lambda: logs.get_logger().info(f"x {ELEVEN}"))[0]["event"] == "x [redacted]"
+
+
+@pytest.mark.parametrize("name", FOREIGN[1:])
+def test_another_librarys_line_is_its_template_alone(name: str) -> None:
+    def write() -> None:
+        log = logging.getLogger(name)
+        log.warning("bad request from %s: %r", "hush", {"body": "hush"})
+        log.error("first line\nsecond line: hush")
+        log.error(ValueError("hush"))
+        log.error(("INSERT INTO event VALUES (?)", ["hush"]))
+
+    written = lines(write)
+    texts = ["bad request from %s: %r", "first line", "ValueError", "tuple"]
+    assert [line["text"] for line in written] == texts
+    assert {(line["event"], line["library"]) for line in written} == {("library.message", name)}
+    assert written[0]["level"] == "warning"
+    assert "hush" not in str(written)
+
+
+def test_a_lost_tasks_exception_is_not_quoted() -> None:
+    async def fail() -> None:
+        raise ValueError("hush")
+
+    async def lose() -> None:
+        lost = asyncio.ensure_future(fail())
+        await asyncio.wait([lost])
+
+    (line,) = lines(lambda: asyncio.run(lose()), "info")
+    assert line["text"] == "Task exception was never retrieved"
+    assert line["exception"] == "ValueError"
+    assert "hush" not in str(line)
+
+
+def test_statements_and_requests_are_never_logged() -> None:
+    def write() -> None:
+        logging.getLogger("peewee").debug(("INSERT INTO event VALUES (?)", ["hush"]))
+        logging.getLogger("tornado.access").error("200 POST /secret-path (127.0.0.1)")
+
+    assert lines(write) == []
+
+
+def _fail() -> None:
+    raise KeyError("hush")
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_an_exception_is_its_type_and_frames_but_never_its_text(log_format: logs.Format) -> None:
+    stream = StringIO()
+    logs.configure(log_format, "info", stream)
+    try:
+        _fail()
+    except KeyError as error:
+        logs.get_logger().exception("worker.failed")
+        logs.get_logger().error("worker.failed", exc_info=error)
+        logging.getLogger("tornado.application").error("Uncaught %s", "hush", exc_info=True)
+    written = stream.getvalue()
+    assert "hush" not in written
+    assert written.count("KeyError") == 3
+    assert written.count("test_logs.py") == 6  # two frames each
+    assert written.count(" _fail") == 3
+
+
+def test_the_traceback_keeps_the_last_frames() -> None:
+    def dig(depth: int) -> None:
+        if depth == 0:
+            _fail()
+        dig(depth - 1)
+
+    def write() -> None:
+        try:
+            dig(50)
+        except KeyError:
+            logs.get_logger().exception("x")
+
+    (line,) = lines(write)
+    assert len(line["traceback"]) == 20
+    assert line["traceback"][-1].endswith(" _fail")
+
+
+def test_no_exception_adds_nothing() -> None:
+    (line,) = lines(lambda: logs.get_logger().error("x", exc_info=True))
+    assert line.keys() == {"event", "level", "timestamp"}
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "0", "00000000-0000-4000-8000-0000000a0001", "usr_42", "a.b:c-d_e", "x" * 64]
+)
+def test_a_plain_identifier_is_safe(text: str) -> None:
+    assert logs.safe_id(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, "", "-a", "a b", "a\n", "é", "a@b.ng", "{}", "x" * 65, ELEVEN, f"nin-{ELEVEN}", "a/b"],
+)
+def test_anything_else_is_no_safe_identifier(text: str | None) -> None:
+    assert logs.safe_id(text) is None

@@ -1,0 +1,286 @@
+"""What a body says, for every shape Prembly has sent, and that no body breaks the reading."""
+
+import json
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jmespath
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from premblyd.expressions import Expression
+from premblyd.prembly import payload
+from premblyd.prembly.payload import FieldName, Kind, Outcome, Verdict
+
+PAYLOADS = Path(__file__).parent / "payloads"
+EXPECTED = json.loads((PAYLOADS / "expected.json").read_text())
+
+# The contract's table "Verdict fields", spelled out: where each field may be, in order.
+PLACES = {
+    "response_code": "response_code responseCode data.response_code data.responseCode",
+    "status": "status data.status",
+    "detail": "detail message data.detail data.message",
+    "verification_status": "verification.status data.verification.status verification_status"
+    " verificationStatus data.verification_status",
+    "reference": "verification.reference data.verification.reference reference data.reference"
+    " referenceId data.verification_response.reference",
+    "user_ref": "widget_info.user_ref data.widget_info.user_ref data.data.widget_info.user_ref"
+    " user_info.user_ref user_ref data.user_ref customer_reference data.customer_reference",
+    "session_id": "session_id data.session_id data.widget_info.session_id"
+    " data.data.widget_info.session_id widget_info.session_id",
+    "face_match": "face_data.Status face_data.status data.face_data.Status data.face_data.status",
+    "face_confidence": "face_data.confidence data.face_data.confidence"
+    " data.biometric_results.average_confidence",
+}
+NOT_NULL = ("status", "face_match", "face_confidence")  # false is an answer there
+FALSE: list[Any] = [None, False, "", [], {}]  # what JMESPath's || skips
+TWO_VALUES: dict[str, tuple[Any, Any]] = {
+    **dict.fromkeys(PLACES, ("first", "second")),
+    "face_match": (True, False),
+    "face_confidence": (97.5, 0.25),
+}
+ALONE = [(field, place) for field, places in PLACES.items() for place in places.split()]
+PAIRS = [(field, *pair) for field, places in PLACES.items() for pair in pairwise(places.split())]
+ALL_PLACES = sorted(
+    {".".join(place.split(".")[:depth]) for _, place in ALONE for depth in (1, 2, 3, 4)}
+)
+
+
+def document(values: dict[str, Any]) -> dict[str, Any]:
+    """Build nested objects from dotted paths; a path through something else is left out."""
+    root: dict[str, Any] = {}
+    for path, value in values.items():
+        *parents, last = path.split(".")
+        place: Any = root
+        for name in parents:
+            place = place.setdefault(name, {}) if isinstance(place, dict) else None
+        if isinstance(place, dict):
+            place[last] = value
+    return root
+
+
+def read(values: dict[str, Any], overrides: dict[FieldName, str] | None = None) -> Verdict:
+    expressions = {name: Expression(text) for name, text in (overrides or {}).items()}
+    return payload.read(json.dumps(document(values)).encode(), expressions)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_sample_reads_as_expected(name: str) -> None:
+    assert asdict(payload.read((PAYLOADS / name).read_bytes())) == EXPECTED[name]
+
+
+@pytest.mark.parametrize(("field", "place"), ALONE)
+def test_a_field_is_found_in_each_place(field: str, place: str) -> None:
+    for value in TWO_VALUES[field]:
+        assert getattr(read({place: value}), field) == value
+
+
+@pytest.mark.parametrize(("field", "place", "later"), PAIRS)
+def test_the_first_place_wins(field: str, place: str, later: str) -> None:
+    first, second = TWO_VALUES[field]
+    assert getattr(read({later: second, place: first}), field) == first
+
+
+@pytest.mark.parametrize(("field", "place", "later"), PAIRS)
+def test_a_place_that_says_nothing_is_skipped(field: str, place: str, later: str) -> None:
+    for nothing in [None] if field in NOT_NULL else FALSE:
+        value = TWO_VALUES[field][1]
+        assert getattr(read({place: nothing, later: value}), field) == value
+
+
+def test_false_is_an_answer_where_only_null_is_skipped() -> None:
+    assert read({"status": False, "data.status": True}).status == "false"
+    assert read({"face_data.Status": False, "face_data.status": True}).face_match is False
+    assert read({"face_data.confidence": 0, "data.face_data.confidence": 9}).face_confidence == 0
+
+
+# Whole documents of the places above, with odd things on the way to them.
+scalars = (
+    st.sampled_from([*FALSE, True, 0, 1, 0.0, "0", " ", "x", [0], {"a": 1}])
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()))  # lone surrogates too
+)
+jsons = st.recursive(
+    scalars, lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(ALL_PLACES), inner)
+)
+documents = st.dictionaries(st.sampled_from(ALL_PLACES), jsons, max_size=12).map(document)
+
+
+@settings(deadline=None)
+@given(documents)
+def test_the_quick_finders_find_what_jmespath_finds(body: dict[str, Any]) -> None:
+    assert payload.FIELDS.keys() == PLACES.keys()
+    for field, expression in payload.FIELDS.items():
+        found, expected = payload._DEFAULT_FINDERS[field](body), jmespath.search(expression, body)
+        if field not in NOT_NULL and (expected is False or expected in ("", [], {})):
+            expected = None  # the last of several places that all say nothing
+        assert json.dumps(found) == json.dumps(expected)  # tells 1 from true, and NaN is NaN
+
+
+def test_an_override_replaces_where_a_field_is_found() -> None:
+    overrides: dict[FieldName, str] = {
+        "reference": "data.ref",
+        "verification_status": "data.result.word",
+    }
+    values = {"reference": "top", "data.ref": "mine", "data.result.word": "PENDING", "status": "ok"}
+    verdict = read(values, overrides)
+    assert (verdict.reference, verdict.outcome, verdict.status) == ("mine", Outcome.PENDING, "ok")
+    assert read({"reference": "top"}, overrides).reference is None
+
+
+@pytest.mark.parametrize(
+    "expression", ["abs(reference)", "sum([a, b])", "[sum([a, b])]", "[&a]", "&a", "length(a)"]
+)
+@pytest.mark.parametrize("field", PLACES)
+def test_an_override_that_fails_or_finds_no_value_never_raises(
+    field: FieldName, expression: str
+) -> None:
+    body = b'{"reference":"x","a":' + b"9" * 4300 + b',"b":1}'  # one more digit is not printable
+    verdict = payload.read(body, {field: Expression(expression)})
+    assert getattr(verdict, field) in (None, "x")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        (Outcome.VERIFIED, ["VERIFIED", "verified", "Verified"]),
+        (Outcome.NOT_VERIFIED, ["NOT-VERIFIED", "NOT_VERIFIED", "not verified", "Not Verified"]),
+        (Outcome.PENDING, ["PENDING", "pending"]),
+        (Outcome.UNKNOWN, ["UNVERIFIED", "NOTVERIFIED", "VERIFIED!", "VERIFIED VERIFIED", "", "x"]),
+        (Outcome.UNKNOWN, ["ver\u0131f\u0131ed", "VER\u0130FIED", "VERIFIED\u200b", "\ufb01"]),
+        (Outcome.UNKNOWN, [True, False, None, 1, ["VERIFIED"], {"VERIFIED": True}]),
+    ],
+)
+def test_the_outcome_is_a_whole_word(outcome: Outcome, words: list[Any]) -> None:
+    for word in words:
+        assert read({"verification.status": word, "response_code": "00"}).outcome is outcome
+
+
+def test_a_status_or_a_code_alone_is_no_outcome() -> None:
+    assert read({"status": "VERIFIED", "response_code": "00"}).outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("given_code", "code"),
+    [(0, "00"), (1, "01"), (10, "10"), (123, "123"), (-5, "-5"), ("00", "00"), (" 02 ", "02")]
+    + [(value, None) for value in ("", "  ", None, True, False, [], ["00"], {}, {"a": "00"})],
+)
+def test_a_response_code_is_text_of_at_least_two_digits(given_code: Any, code: str | None) -> None:
+    assert read({"response_code": given_code}).response_code == code
+
+
+@pytest.mark.parametrize(
+    ("field", "place", "value", "expected"),
+    [
+        ("status", "status", True, "true"),
+        ("status", "status", 1, "1"),
+        ("status", "status", {"a": 1}, None),
+        ("detail", "detail", {"nin": ["Ünknown", 1]}, '{"nin":["Ünknown",1]}'),
+        ("detail", "detail", "é" * 501, "é" * 500),
+        ("detail", "detail", {"a": "b" * 600}, '{"a":"' + "b" * 494),
+        ("verification_status", "verification.status", "Not Verified ", "Not Verified "),
+        ("verification_status", "verification.status", True, "true"),
+        ("reference", "reference", 17, "17"),
+        ("reference", "reference", "x" * 4096, "x" * 4096),
+        ("reference", "reference", "é" * 2049, None),
+        ("reference", "reference", int("9" * 4097), None),
+        ("face_match", "face_data.Status", " TRUE", True),
+        ("face_match", "face_data.Status", "false", False),
+        ("face_match", "face_data.Status", "yes", None),
+        ("face_match", "face_data.Status", 1, None),
+        ("face_confidence", "face_data.confidence", "97.32", 97.32),
+        *(
+            ("face_confidence", "face_data.confidence", odd, None)
+            for odd in (True, "1_0", "x", [1])
+        ),
+        *(
+            ("face_confidence", "face_data.confidence", odd, None)
+            for odd in ("inf", "nan", 10**400)
+        ),
+    ],
+)
+def test_a_value_is_converted(field: str, place: str, value: Any, expected: Any) -> None:
+    assert getattr(read({place: value}), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        *((Kind.SDK, {f"{place}widget_info.a": 1}) for place in ("", "data.", "data.data.")),
+        (Kind.SDK, {"data.source": "SDK"}),
+        (Kind.SDK, {"source": "CHECKOUT"}),
+        (Kind.API, {"source": "PORTAL", "data.source": "CHECKOUT"}),
+        (Kind.API, {"widget_info": {}, "data": [{"source": "SDK"}]}),
+        (Kind.API, {}),
+    ],
+)
+def test_the_kind_is_told_from_the_widget_or_the_source(kind: Kind, values: dict[str, Any]) -> None:
+    assert read(values).kind is kind
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_every_encoding_of_json_is_read(encoding: str) -> None:
+    assert payload.read('{"reference":"é"}'.encode(encoding)).reference == "é"
+
+
+NOT_JSON = [
+    b"",
+    b"\0",
+    b"null",
+    b"[]",
+    b'"x"',
+    b"{",
+    b"{'a': True}",
+    b"a=1&b=2",
+    b"\xff\xfe",
+    b"00",
+]
+DEEP = [b"[" * 10_000, b'{"a":' * 10_000 + b"1" + b"}" * 10_000, b'{"a":' + b"9" * 100_000 + b"}"]
+
+
+@pytest.mark.parametrize("body", NOT_JSON + DEEP, ids=lambda body: repr(body[:12]))
+def test_a_body_that_is_no_json_object_is_raw(body: bytes) -> None:
+    assert payload.read(body) == Verdict()
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "expected"),
+    [
+        (b'{"reference":"a","reference":"b"}', "reference", "b"),
+        (b'{"reference":"a\\ud800b"}', "reference", "a?b"),
+        (b'{"reference":"\xed\xa0\x80"}', "reference", "?"),
+        (b'{"detail":{"a":"\\udfff"}}', "detail", '{"a":"?"}'),
+        (b'{"reference":"a\\u0000"}', "reference", "a\0"),
+        (b'{"face_data":{"confidence":NaN}}', "face_confidence", None),
+        (b'{"face_data":{"confidence":1e999}}', "face_confidence", None),
+        (b'{"detail":' + b"[" * 950 + b"]" * 950 + b"}", "kind", Kind.API),
+        (b'{"detail":"' + b"x" * 20_000_000 + b'"}', "detail", "x" * 500),
+        (b'{"session_id":"' + b"x" * 20_000_000 + b'"}', "session_id", None),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_an_odd_body_is_read(body: bytes, field: str, expected: Any) -> None:
+    assert getattr(payload.read(body), field) == expected
+
+
+@settings(deadline=None)
+@given(
+    st.binary()
+    | jsons.map(lambda body: json.dumps(body).encode())
+    | documents.map(lambda body: json.dumps(body).encode())
+    | documents.map(lambda body: json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
+)
+@example(b'{"detail":{"a":"\\ud800"},"response_code":" \\udc00 "}')
+def test_no_bytes_raise_and_every_text_can_be_stored(body: bytes) -> None:
+    verdict = payload.read(body)
+    for value in asdict(verdict).values():
+        assert len(value.encode()) <= 4096 if isinstance(value, str) else True
+    parsed = payload.parse(body)
+    assert (parsed is None) == (verdict.kind is Kind.RAW)
+    seen = payload.context(verdict, "prembly", parsed)
+    assert tuple(seen) == payload.WHEN_NAMES
+    assert "session_id" not in seen
