@@ -1,9 +1,7 @@
 """The configuration file: its models, and reading it with every problem at once."""
 
 import base64
-import difflib
 import hashlib
-from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +23,7 @@ from premblyd.errors import ConfigError, Problem
 from premblyd.expressions import Expression
 from premblyd.prembly import payload
 from premblyd.prembly.signature import HEADER, Scheme
+from premblyd.problems import conflicts, explain
 from premblyd.values import (
     DurationMs,
     ListenValue,
@@ -214,12 +213,12 @@ def parse(text: str, path: Path, places: SecretPlaces) -> Config:
     if not isinstance(document.data, dict):
         raise _unusable(path, "should hold keys such as `database:` and `endpoints:`")
     config = None
-    found = list(_conflicts(document.data))
+    found = list(conflicts(document.data, HEALTH_PATH))
     try:
         config = Config.model_validate(document.data, context=places)
     except ValidationError as error:
         found += [
-            _explain(detail)
+            explain(detail, _KNOWN_KEYS)
             for detail in error.errors(include_input=False, include_url=False)
             # A list whose every item is wrong counts as empty too: one report is enough.
             if detail["type"] != "too_short" or not _at(document.data, detail["loc"])
@@ -244,77 +243,6 @@ def _at(data: Any, path: yamltext.Path) -> Any:
     return data
 
 
-Found = tuple[yamltext.Path, str, bool]  # where, what, and whether the key itself is meant
-
-
-def _conflicts(data: Mapping[str, Any]) -> Iterator[Found]:
-    """Yield what is wrong between values. Works on plain data, so that it speaks even while
-    single values are wrong too."""
-    endpoints, actions = _mappings(data, "endpoints"), _mappings(data, "actions")
-    yield from _twice("endpoints", "name", endpoints)
-    yield from _twice("endpoints", "path", endpoints)
-    yield from _twice("actions", "name", actions)
-    for index, endpoint in endpoints:
-        if endpoint.get("path") == HEALTH_PATH:
-            yield ("endpoints", index, "path"), f"{HEALTH_PATH} is the daemon's own", False
-    for index, action in actions:
-        hooks = [kind for kind in ("shell", "command", "http") if kind in action]
-        if len(hooks) != 1:
-            message = f"should have one of shell, command and http, not {len(hooks)}"
-            yield ("actions", index), message, False
-        if hooks == ["http"] and "timeout" in action:
-            yield ("actions", index, "timeout"), "goes inside `http:`", True
-        if hooks == ["http"] and "env" in action:
-            yield ("actions", index, "env"), "is for shell and command only", True
-        for name in action["env"] if isinstance(action.get("env"), dict) else ():
-            if str(name).startswith("PREMBLY_"):
-                yield ("actions", index, "env", name), "names with PREMBLY_ are premblyd's", True
-
-
-def _mappings(data: Mapping[str, Any], key: str) -> list[tuple[int, dict[str, Any]]]:
-    items = data.get(key)
-    items = items if isinstance(items, list) else []
-    return [(index, item) for index, item in enumerate(items) if isinstance(item, dict)]
-
-
-def _twice(section: str, key: str, items: list[tuple[int, dict[str, Any]]]) -> Iterator[Found]:
-    seen: set[str] = set()
-    for index, item in items:
-        value = item.get(key)
-        if isinstance(value, str) and value in seen:
-            # A path may hold a secret part, so the value is not repeated here.
-            yield (section, index, key), f"this {key} is used twice", False
-        elif isinstance(value, str):
-            seen.add(value)
-
-
-def _explain(detail: Any) -> Found:
-    """Turn one of pydantic's errors into words about the file."""
-    where = tuple(part for part in detail["loc"] if part not in _UNION_TAGS)
-    kind = detail["type"]
-    if where and where[-1] == "[key]":
-        return where[:-1], "is no valid name here", True
-    match kind:
-        case "missing":
-            return where[:-1], f"`{where[-1]}` is missing", False
-        case "extra_forbidden":
-            close = difflib.get_close_matches(str(where[-1]), _KNOWN_KEYS, n=1)
-            hint = f"; did you mean `{close[0]}`?" if close else ""
-            return where, f"unknown key `{where[-1]}`{hint}", True
-        case "value_error":
-            return where, str(detail["ctx"]["error"]), False
-        case "string_pattern_mismatch":
-            return where, "has a character that can't be used here", False
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return where, "should hold keys and values", False
-        case "too_short":
-            return where, "should not be empty", False
-        case "tuple_type":
-            return where, "should be a list", False
-        case _:
-            return where, detail["msg"].replace("Input should", "should"), False
-
-
 def _keys_of(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
@@ -322,7 +250,6 @@ def _keys_of(model: type[BaseModel]) -> list[str]:
 _MODELS = (Config, LogSettings, Endpoint, Action, HttpHook, Retry, Selection)
 _KNOWN_KEYS = [key for model in _MODELS for key in _keys_of(model)]
 _START = yamltext.Mark(1, 1)
-_UNION_TAGS = {"send:word", "send:selection"}
 
 
 def _unusable(path: Path, message: str, mark: yamltext.Mark = _START) -> ConfigError:

@@ -48,8 +48,7 @@ class Exchange(HTTPMessageDelegate):
         self._connection = connection
         self._config = receiver.config
         self._match = receiver.match
-        self._chunks: list[bytes] = []
-        self._received_bytes = 0
+        self._body: bytes | bytearray = b""  # mutable from its second piece on
         self._endpoint: Endpoint | None = None
         self._answered = False
         self._complete = False  # the whole body was read
@@ -99,12 +98,16 @@ class Exchange(HTTPMessageDelegate):
         """Keep a piece of the body, within the bounds."""
         if self._answered or self._endpoint is None:
             return None  # read and forgotten while the client reads its answer
-        if self._received_bytes + len(chunk) > self._config.max_body_bytes:
+        if len(self._body) + len(chunk) > self._config.max_body_bytes:
             return self._refuse(413, "body too large")
         if self._receiver.bytes_in_flight + len(chunk) > self._config.max_in_flight_bytes:
             return self._overloaded("bytes")
-        self._chunks.append(chunk)
-        self._received_bytes += len(chunk)
+        if not self._body:
+            self._body = chunk
+        else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += chunk
         self._receiver.bytes_in_flight += len(chunk)
         return None
 
@@ -134,7 +137,7 @@ class Exchange(HTTPMessageDelegate):
 
     def _receive(self, endpoint: Endpoint) -> None:
         """Verify, recognise, and give to the inbox."""
-        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        body = bytes(self._body)
         try:
             verified_by = signature.verify(
                 body, self._headers[endpoint.header], endpoint.key_texts, endpoint.scheme
@@ -190,7 +193,7 @@ class Exchange(HTTPMessageDelegate):
             remote_ip=self._remote_ip,
             reason=reason,
             body=body,
-            body_bytes=int(declared[:15]) if declared.isdecimal() else self._received_bytes,
+            body_bytes=int(declared[:15]) if declared.isdecimal() else len(self._body),
         )
         content = INVALID_SIGNATURE if status == 401 else {"error": "Body too large"}
         self._answer(status, content)
@@ -231,8 +234,8 @@ class Exchange(HTTPMessageDelegate):
 
     def _release(self) -> None:
         """Give back this request's share of the bounds."""
-        self._receiver.release(self, sum(len(chunk) for chunk in self._chunks))
-        self._chunks.clear()
+        self._receiver.release(self, len(self._body))
+        self._body = b""
 
     def _log_received(self, event: NewEvent, added: Added, actions: int) -> None:
         self._receiver.log.info(

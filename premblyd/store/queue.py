@@ -9,22 +9,13 @@ interrupted; a hook that kills the daemon spends its attempts and ends dead inst
 import asyncio
 import sqlite3
 from collections.abc import Collection, Mapping
-from dataclasses import fields
 from typing import Any
 
-from peewee import SQL, fn
-
 from premblyd.prembly.payload import Kind, Outcome, Verdict
+from premblyd.store import queue_sql as sql
 from premblyd.store.inbox import VERDICT_COLUMNS
 from premblyd.store.jobs import Claimable, Claimed, Job, Result, StoredEvent
-from premblyd.store.models import (
-    Attempt,
-    AttemptOutcome,
-    Delivery,
-    Event,
-    State,
-)
-from premblyd.store.statements import insert, param, statement, update
+from premblyd.store.models import AttemptOutcome, State
 from premblyd.store.writer import Writer
 
 CRASHED = "the daemon stopped while the hook ran"
@@ -43,7 +34,7 @@ class Queue:
         """Make what the last process left running due now; return how many those are."""
 
         def operation(connection: sqlite3.Connection) -> int:
-            rows = connection.execute(_RUNNING, {"state": State.RUNNING}).fetchall()
+            rows = connection.execute(sql.RUNNING, {"state": State.RUNNING}).fetchall()
             for delivery_id, attempts_left in rows:
                 _interrupt(connection, delivery_id, attempts_left, now_ms)
             return len(rows)
@@ -66,7 +57,7 @@ class Queue:
 
         def operation(connection: sqlite3.Connection) -> Claimed:
             due: list[tuple[int, int, str, int, str]] = []
-            waiting = [name for (name,) in connection.execute(_WAITING_ACTIONS)]
+            waiting = [name for (name,) in connection.execute(sql.WAITING_ACTIONS)]
             for name in waiting:
                 if name not in actions:
                     _bury(connection, name, now_ms)
@@ -105,7 +96,7 @@ class Queue:
 
         def operation(connection: sqlite3.Connection) -> bool:
             moved = connection.execute(
-                _FINISH_DELIVERY,
+                sql.FINISH_DELIVERY,
                 {
                     "state": state,
                     "due_at_ms": due_at_ms,
@@ -120,7 +111,7 @@ class Queue:
             if not moved.rowcount:
                 return False
             connection.execute(
-                _CLOSE_ATTEMPT,
+                sql.CLOSE_ATTEMPT,
                 {
                     "finished_at_ms": now_ms,
                     "outcome": result.outcome,
@@ -140,7 +131,7 @@ class Queue:
         """Move every due time by `by_ms`: the wall clock was set, but delays are durations."""
 
         def operation(connection: sqlite3.Connection) -> None:
-            connection.execute(_SHIFT, {"by_ms": by_ms})
+            connection.execute(sql.SHIFT, {"by_ms": by_ms})
 
         return self._writer.call(operation)
 
@@ -153,13 +144,13 @@ class Queue:
         now_ms: int,
     ) -> Job:
         connection.execute(
-            _START_DELIVERY,
+            sql.START_DELIVERY,
             {"state": State.RUNNING, "due_at_ms": now_ms + action.lease_ms, "id": delivery_id},
         )
-        row = connection.execute(_JOB, {"id": delivery_id}).fetchone()
+        row = connection.execute(sql.JOB, {"id": delivery_id}).fetchone()
         number, attempts_left, *event_row = row
         attempt = connection.execute(
-            _OPEN_ATTEMPT,
+            sql.OPEN_ATTEMPT,
             {
                 "delivery_id": delivery_id,
                 "number": number,
@@ -182,7 +173,7 @@ def _due(
     connection: sqlite3.Connection, action: str, now_ms: int, limit: int
 ) -> list[tuple[int, int, str, int, str]]:
     values = {"action": action, "now_ms": now_ms, "limit": limit}
-    return connection.execute(_DUE, values).fetchall()
+    return connection.execute(sql.DUE, values).fetchall()
 
 
 def _interrupt(
@@ -207,7 +198,7 @@ def _bury(connection: sqlite3.Connection, action: str, now_ms: int) -> None:
 
 def _close_open_attempt(connection: sqlite3.Connection, delivery_id: int, now_ms: int) -> None:
     connection.execute(
-        _CLOSE_OPEN_ATTEMPT,
+        sql.CLOSE_OPEN_ATTEMPT,
         {
             "finished_at_ms": now_ms,
             "outcome": AttemptOutcome.INTERRUPTED,
@@ -222,7 +213,7 @@ def _release(
 ) -> None:
     pending = state is State.PENDING
     connection.execute(
-        _RELEASE,
+        sql.RELEASE,
         {
             "state": state,
             "due_at_ms": now_ms if pending else None,
@@ -237,7 +228,7 @@ def _next_due(
     connection: sqlite3.Connection, waiting: list[str], actions: Mapping[str, Claimable]
 ) -> int | None:
     times = [
-        connection.execute(_FIRST_DUE, {"action": name}).fetchone()[0]
+        connection.execute(sql.FIRST_DUE, {"action": name}).fetchone()[0]
         for name in waiting
         if name not in actions or actions[name].slots
     ]
@@ -245,89 +236,9 @@ def _next_due(
 
 
 def _stored_event(row: list[Any]) -> StoredEvent:
-    values = dict(zip(_EVENT_COLUMNS, row, strict=True))
+    values = dict(zip(sql.EVENT_COLUMNS, row, strict=True))
     verdict = {name: values.pop(name) for name in VERDICT_COLUMNS}
     verdict["kind"], verdict["outcome"] = Kind(verdict["kind"]), Outcome(verdict["outcome"])
     if verdict["face_match"] is not None:
         verdict["face_match"] = bool(verdict["face_match"])
     return StoredEvent(verdict=Verdict(**verdict), **values)
-
-
-_EVENT_COLUMNS = (
-    *(field.name for field in fields(StoredEvent) if field.name != "verdict"),
-    *VERDICT_COLUMNS,
-)
-
-# The distinct actions in the queue by one index seek each, however many deliveries wait.
-# Peewee's SELECT DISTINCT walks the whole index: 10 ms with 100,000 waiting, on every claim.
-_WAITING_ACTIONS = """
-WITH RECURSIVE waiting (name) AS (
-    SELECT min(action) FROM delivery WHERE due_at_ms IS NOT NULL
-    UNION ALL
-    SELECT (SELECT min(action) FROM delivery WHERE due_at_ms IS NOT NULL AND action > name)
-    FROM waiting WHERE name IS NOT NULL
-)
-SELECT name FROM waiting WHERE name IS NOT NULL
-"""
-_RUNNING = statement(
-    Delivery.select(Delivery.id, Delivery.attempts_left).where(Delivery.state == param("state"))
-)
-_DUE = statement(
-    Delivery.select(
-        Delivery.due_at_ms, Delivery.id, Delivery.action, Delivery.attempts_left, Delivery.state
-    )
-    .where(Delivery.action == param("action"), Delivery.due_at_ms <= param("now_ms"))
-    .order_by(Delivery.due_at_ms)
-    .limit(param("limit"))
-)
-_FIRST_DUE = statement(
-    Delivery.select(fn.MIN(Delivery.due_at_ms)).where(
-        Delivery.action == param("action"), Delivery.due_at_ms.is_null(False)
-    )
-)
-_START_DELIVERY = statement(
-    Delivery.update(
-        state=param("state"),
-        due_at_ms=param("due_at_ms"),
-        attempt_count=Delivery.attempt_count + SQL("1"),
-        attempts_left=Delivery.attempts_left - SQL("1"),
-    ).where(Delivery.id == param("id"))
-)
-_JOB = statement(
-    Delivery.select(
-        Delivery.attempt_count,
-        Delivery.attempts_left,
-        *(getattr(Event, name) for name in _EVENT_COLUMNS),
-    )
-    .join(Event)
-    .where(Delivery.id == param("id"))
-)
-_OPEN_ATTEMPT = insert(Attempt, "delivery_id", "number", "worker", "action_digest", "started_at_ms")
-_CLOSE_ATTEMPT = update(
-    Attempt,
-    *("finished_at_ms", "outcome", "exit_code", "http_status", "error", "output"),
-    "output_truncated",
-    where=Attempt.id == param("id"),
-)
-_CLOSE_OPEN_ATTEMPT = update(
-    Attempt,
-    *("finished_at_ms", "outcome", "error"),
-    where=(Attempt.delivery == param("delivery_id")) & Attempt.outcome.is_null(),
-)
-_FINISH_DELIVERY = update(
-    Delivery,
-    *("state", "due_at_ms", "finished_at_ms", "attempts_left", "last_error"),
-    where=(Delivery.id == param("id"))
-    & (Delivery.state == param("running"))
-    & (Delivery.attempt_count == param("attempt_count")),
-)
-_RELEASE = update(
-    Delivery,
-    *("state", "due_at_ms", "finished_at_ms", "last_error"),
-    where=Delivery.id == param("id"),
-)
-_SHIFT = statement(
-    Delivery.update(due_at_ms=Delivery.due_at_ms + param("by_ms")).where(
-        Delivery.due_at_ms.is_null(False)
-    )
-)
