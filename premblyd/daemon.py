@@ -10,7 +10,6 @@ import socket
 import uuid
 from pathlib import Path
 
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets, bind_unix_socket
 
 from premblyd import __version__, config, logs, systemd
@@ -22,16 +21,13 @@ from premblyd.hooks.http import HttpRunner
 from premblyd.hooks.matching import Matching
 from premblyd.hooks.shell import ShellRunner
 from premblyd.receiver.health import Health
-from premblyd.receiver.receiver import Receiver
+from premblyd.receiver.receiver import Receiver, make_server
 from premblyd.store import database
 from premblyd.store.inbox import Inbox
 from premblyd.store.queue import Queue
 from premblyd.store.writer import Writer
 from premblyd.values import Listen
 
-# Longer than the 60 s for which proxies keep a connection: they, not we, end an idle one.
-IDLE_CONNECTION_S = 75
-MAX_HEADER_BYTES = 32 << 10
 STATUS_EVERY_S = 5.0
 STUCK_MS = 30_000  # a dispatcher that did no round for so long is not alive
 NEEDS_RESTART = ("listen", "database_path")
@@ -66,11 +62,7 @@ class Daemon:
             self._inbox, health=self.health, wake=self._dispatcher.wake, clock=self._clock
         )
         self._configure(settings)
-        self._server = HTTPServer(
-            self._receiver,
-            idle_connection_timeout=IDLE_CONNECTION_S,
-            max_header_size=MAX_HEADER_BYTES,
-        )
+        self._server = make_server(self._receiver)
         self._sockets = _listen(settings.listen)
         self._server.add_sockets(self._sockets)
         self.dispatching = asyncio.create_task(self._dispatcher.run())

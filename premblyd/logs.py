@@ -116,9 +116,9 @@ def _frames(traceback: TracebackType | None) -> list[str]:
 
 
 def _redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    for key in SECRET_KEYS.intersection(event):
+        event[key] = "[redacted]"
     for key, value in event.items():
-        if key in SECRET_KEYS:
-            event[key] = "[redacted]"
-        elif isinstance(value, str) and len(value) >= 11:
+        if isinstance(value, str) and len(value) >= 11:
             event[key] = _ELEVEN_DIGITS.sub("[redacted]", value)
     return event

@@ -32,7 +32,8 @@ from premblyd.store.inbox import Added, NewDelivery, NewEvent
 if TYPE_CHECKING:
     from premblyd.receiver.receiver import Receiver
 
-UNBOUNDED = 1 << 62  # Tornado answers 400 past its limit; ours is counted here and answers 413
+# Longer than the 60 s for which proxies keep a connection: they, not we, end an idle one.
+IDLE_CONNECTION_S = 75
 LINGER_S = 1.0  # how long a refused client may go on sending, so that it gets to read the answer
 RETRY_AFTER_S = 5
 INVALID_SIGNATURE = {"error": "Invalid signature"}
@@ -52,6 +53,7 @@ class Exchange(HTTPMessageDelegate):
         self._endpoint: Endpoint | None = None
         self._answered = False
         self._complete = False  # the whole body was read
+        self._deadline = time.monotonic() + IDLE_CONNECTION_S
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
@@ -60,9 +62,9 @@ class Exchange(HTTPMessageDelegate):
         if not isinstance(start_line, RequestStartLine):
             raise TypeError("a server receives requests")
         self._started = time.monotonic()
+        self._deadline = self._started + self._config.request_timeout_ms / 1000
         self._headers = headers
         self._method = start_line.method
-        self._connection.set_max_body_size(UNBOUNDED)
         path = start_line.path.partition("?")[0]
         if self._receiver.is_health(path):
             if start_line.method not in ("GET", "HEAD"):
@@ -91,7 +93,7 @@ class Exchange(HTTPMessageDelegate):
             return self._refuse(401, "missing signature")
         if endpoint.require_token and not self._headers.get(signature.TOKEN_HEADER):
             return self._refuse(401, "missing token")
-        self._receiver.admit(self, self._config.request_timeout_ms / 1000)
+        self._receiver.admit(self)
         return None
 
     def data_received(self, chunk: bytes) -> None:
@@ -130,10 +132,12 @@ class Exchange(HTTPMessageDelegate):
         """The client went away while it sent the body: there is no webhook."""
         self._release()
 
-    def time_out(self) -> None:
-        """The body did not come in time: end the connection, unless the webhook is complete."""
-        if not self._complete:
+    def is_over(self, now: float) -> bool:
+        """Return whether the connection is closed; close it when the request did not come in
+        time. A complete webhook is waited for, however long the disk takes."""
+        if not self._complete and now > self._deadline:
             self._connection.close()
+        return self._connection.stream.closed()
 
     def _receive(self, endpoint: Endpoint) -> None:
         """Verify, recognise, and give to the inbox."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from tornado.http1connection import HTTP1Connection
+from tornado.httpserver import HTTPServer
 from tornado.httputil import (
     HTTPConnection,
     HTTPMessageDelegate,
@@ -26,6 +27,8 @@ from premblyd.receiver.health import Health
 from premblyd.store.inbox import Inbox, NewRejection
 
 Match = Callable[[str, Verdict, dict[str, Any] | None], Sequence[Action]]
+MAX_HEADER_BYTES = 32 << 10
+UNBOUNDED = 1 << 62
 MAX_WAITING_EVIDENCE = 1000  # rejections not yet stored; more are only logged
 
 
@@ -41,7 +44,8 @@ class Receiver(HTTPServerConnectionDelegate):
         self.clock = clock
         self.bytes_in_flight = 0
         self.closing = False
-        self._deadlines: dict[Exchange, float] = {}  # of the requests in flight
+        self._in_flight: set[Exchange] = set()
+        self._connections: dict[object, Exchange] = {}  # each with its latest exchange
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting_evidence = 0
 
@@ -57,29 +61,32 @@ class Receiver(HTTPServerConnectionDelegate):
     ) -> HTTPMessageDelegate:
         if not isinstance(request_conn, HTTP1Connection):
             raise TypeError("only HTTP/1 is spoken")
-        return Exchange(self, request_conn)
+        exchange = Exchange(self, request_conn)
+        self._connections[server_conn] = exchange
+        return exchange
 
     @property
     def requests_in_flight(self) -> int:
-        return len(self._deadlines)
+        return len(self._in_flight)
 
-    def admit(self, exchange: Exchange, timeout_s: float) -> None:
-        """Count a request as in flight; its body must be there within `timeout_s`."""
-        self._deadlines[exchange] = time.monotonic() + timeout_s
+    def admit(self, exchange: Exchange) -> None:
+        """Count a request as in flight."""
+        self._in_flight.add(exchange)
 
     def release(self, exchange: Exchange, body_bytes: int) -> None:
         """Give back what a request held; once is enough, more does no harm."""
-        self._deadlines.pop(exchange, None)
+        self._in_flight.discard(exchange)
         self.bytes_in_flight -= body_bytes
 
     async def time_out(self) -> None:
-        """End requests whose body does not come in time. Runs as long as the daemon: one look a
-        second at all costs less than a timer for each."""
+        """Close connections that are idle or slow for too long. Runs as long as the daemon: one
+        look a second at all costs a tenth of Tornado's timer for each request."""
         while True:
             await asyncio.sleep(1)
             now = time.monotonic()
-            for exchange in [one for one, end in self._deadlines.items() if end < now]:
-                exchange.time_out()
+            for connection, exchange in list(self._connections.items()):
+                if exchange.is_over(now):
+                    del self._connections[connection]
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` beside the loop, and keep it alive until it ends."""
@@ -135,3 +142,14 @@ class Receiver(HTTPServerConnectionDelegate):
         deadline = asyncio.get_running_loop().time() + timeout_s
         while self.requests_in_flight and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.01)
+
+
+def make_server(receiver: Receiver) -> HTTPServer:
+    """Return the HTTP server for `receiver`: bodies and times are bounded there, not here."""
+    server = HTTPServer(
+        receiver,
+        max_header_size=MAX_HEADER_BYTES,
+        max_body_size=UNBOUNDED,  # Tornado would answer 400; the receiver answers 413
+    )
+    server.conn_params.header_timeout = None  # see Receiver.time_out
+    return server
