@@ -20,6 +20,7 @@ from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.http import HttpRunner
 from premblyd.hooks.matching import Matching
 from premblyd.hooks.shell import ShellRunner
+from premblyd.hooks.strays import Mark, Strays, kill_marked
 from premblyd.receiver.health import Health
 from premblyd.receiver.receiver import Receiver, make_server
 from premblyd.store import database
@@ -45,7 +46,6 @@ class Daemon:
     async def start(self) -> None:
         """Open the database, listen and run hooks. Raise PremblydError when it can't."""
         settings = self._settings
-        _raise_file_limit()
         path = settings.database_path
         self._lock = _locked(path)
         migrated = database.prepare(path)
@@ -53,7 +53,8 @@ class Daemon:
         worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._inbox = Inbox(self._writer)
         queue = Queue(self._writer, worker)
-        recovered = await queue.recover(self._clock.now_ms())
+        interrupted = await queue.recover(self._clock.now_ms())
+        leftovers = kill_marked({Mark(*run) for run in interrupted})
         self._shell, self._http = ShellRunner(), HttpRunner()
         runners = {"shell": self._shell.run, "http": self._http.run}
         self._dispatcher = Dispatcher(queue, runners, self._clock, random.Random())  # noqa: S311
@@ -75,7 +76,8 @@ class Daemon:
             endpoints=len(settings.endpoints),
             actions=len(settings.actions),
             migrated=migrated,
-            recovered_deliveries=recovered,
+            recovered_deliveries=len(interrupted),
+            killed_leftovers=leftovers,
         )
 
     @property
@@ -102,10 +104,10 @@ class Daemon:
         self._server.stop()
         hooks = asyncio.create_task(self._dispatcher.stop(timeout_s, self._interrupt))
         await self._receiver.drain(timeout_s)
-        self._timing_out.cancel()
         await self._server.close_all_connections()
         await hooks
         await self.dispatching
+        self._timing_out.cancel()
         self._shell.close()
         self._http.close()
         await self._writer.close()
@@ -118,6 +120,10 @@ class Daemon:
         """Return whether it commits and its dispatcher does rounds: what the watchdog is fed on."""
         idle_ms = self._clock.now_ms() - self._dispatcher.last_round_ms
         return await self.health.check() and idle_ms < STUCK_MS
+
+    async def sweep(self, strays: Strays) -> None:
+        """Kill what hooks leave behind; see ShellRunner.sweep."""
+        await self._shell.sweep(strays)
 
     def status(self) -> str:
         """Return one line for `systemctl status`."""
@@ -138,10 +144,13 @@ class Daemon:
 
 
 async def serve(settings: Config, path: Path) -> None:
-    """Run the daemon until SIGTERM or SIGINT. SIGHUP reads the file at `path` again.
+    """Run the daemon until SIGTERM or SIGINT, as the owner of this process: of its signals, its
+    limits and its children. SIGHUP reads the file at `path` again.
 
     Raise PremblydError when it can't start, or when its dispatcher fails.
     """
+    _raise_file_limit()
+    strays = Strays()
     daemon = Daemon(settings)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -155,6 +164,7 @@ async def serve(settings: Config, path: Path) -> None:
         asyncio.create_task(stopping.wait()),
         asyncio.create_task(_report(daemon)),
         asyncio.create_task(_feed_watchdog(daemon)),
+        asyncio.create_task(daemon.sweep(strays)),
         daemon.dispatching,
     }
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -166,6 +176,7 @@ async def serve(settings: Config, path: Path) -> None:
         log.critical("daemon.failed", exc_info=failed[0])
         raise PremblydError("A part of the daemon failed; the log says which.")
     await daemon.stop()
+    strays.sweep_all()
 
 
 def _reload(daemon: Daemon, path: Path) -> None:

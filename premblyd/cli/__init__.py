@@ -2,6 +2,7 @@
 `premblyd --help` answers at once."""
 
 import importlib
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Commands(click.Group):
         module, summary = COMMANDS[cmd_name]
         loaded = importlib.import_module(f"premblyd.cli.{module}")
         command: click.Command = getattr(loaded, cmd_name)
-        command.help = f"{summary}\n\n{command.help or ''}"
+        command.help = f"{summary}\n\n{inspect.getdoc(command.callback) or ''}"
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from premblyd.values import duration_ms
 
@@ -57,7 +58,10 @@ class When(click.ParamType[int]):
         try:
             moment = datetime.fromisoformat(str(value))
         except ValueError:
-            self.fail(f"{value!r} is neither a time such as 2026-01-31 nor an age such as 12h")
+            self.fail(
+                f"{value!r} is neither a time such as 2026-01-31 nor an age such as 12h or 30d"
+                " (at most 366d)"
+            )
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         return int(moment.timestamp() * 1000)
@@ -93,8 +97,13 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_json(value: Any) -> None:
-    """Print `value` exactly."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    """Print `value` exactly; control characters stand as JSON's escapes, all of them."""
+    lines = json.dumps(value, ensure_ascii=False, indent=2).split("\n")
+    click.echo("\n".join(line if line.isprintable() else _escaped(line) for line in lines))
+
+
+def _escaped(line: str) -> str:
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) -> None:
@@ -106,12 +115,21 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty:
     for name in columns:
         table.add_column(name, overflow="fold", no_wrap=name in ("id", "at (UTC)", "state"))
     for row in rows:
-        table.add_row(*[escape(cell) for cell in row])
+        table.add_row(*[Text(clean(cell)) for cell in row])
     console().print(table)
 
 
-def escape(cell: object) -> str:
-    """Return a cell as plain text: a sender's control characters and markup do nothing."""
-    text = "" if cell is None else str(cell)
-    text = "".join(letter if letter.isprintable() else "�" for letter in text)
-    return text.replace("[", "\\[")
+def clean(value: object) -> str:
+    """Return a value as plain text: a sender's control characters do nothing to a terminal."""
+    text = "" if value is None else str(value)
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
+def bold(text: str) -> str:
+    """Return `text` for click.echo, which leaves the bold out where there is no terminal."""
+    return click.style(text, bold=True)
+
+
+def counted(number: int, one: str, more: str) -> str:
+    """Return `1 delivery` or `2 deliveries`."""
+    return f"{number} {one if number == 1 else more}"

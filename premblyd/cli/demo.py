@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from premblyd.cli.common import console, escape, iso, print_table
+from premblyd.cli.common import clean, console, iso, print_table
 from premblyd.errors import PremblydError
 from premblyd.prembly import samples
 
@@ -105,7 +105,7 @@ async def _post(sender: Any, what: str, body: bytes, token: str) -> None:
     answer: Answer = await client.post(sender.post(body, token), PATIENCE_S)
     client.close()
     said = answer.error or answer.body.decode()
-    console().print(f"  {what:<34} {answer.status or ''} {escape(said)}")
+    click.echo(f"  {what:<34} {answer.status or ''} {clean(said)}")
 
 
 async def _settle(settings: "Config") -> None:

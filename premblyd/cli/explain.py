@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from premblyd.cli.common import config_option, console, escape, json_option, now_ms, print_json
+from premblyd.cli.common import bold, clean, config_option, json_option, now_ms, print_json
 from premblyd.errors import PremblydError
 from premblyd.prembly import payload
 from premblyd.prembly.privacy import MASK
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from premblyd.store.jobs import Job
 
 PREVIEW_BYTES = 2000
+STAND_IN = "whsec_"  # signs as any secret does; the signature is masked
 
 
 @click.command()
@@ -67,7 +68,7 @@ def _job(action: "Action", endpoint: "Endpoint", body: bytes, verdict: payload.V
         key="0" * 32,
         endpoint=endpoint.name,
         received_at_ms=now_ms(),
-        token=MASK,
+        token="stand-in",  # noqa: S106
         headers='[["Content-Type", "application/json"]]',
         body=body,
         verified_by=f"{endpoint.scheme}:{next(iter(endpoint.keys))}",
@@ -123,6 +124,8 @@ def _masked(model: Any) -> Any:
                 return {name: mask(one) for name, one in value.items()}
             case _ if hasattr(value, "model_copy"):
                 changed = {name: mask(one) for name, one in value}
+                if changed.get("sign_with"):
+                    changed["sign_with"] = Secret("stand-in", STAND_IN)
                 return value.model_copy(update=changed)
             case _:
                 return value
@@ -131,23 +134,26 @@ def _masked(model: Any) -> Any:
 
 
 def _print(endpoint: str, verdict: dict[str, Any], actions: list[dict[str, Any]]) -> None:
-    out = console()
-    out.print(f"[bold]Verdict[/bold] (endpoint {endpoint})")
+    click.echo(f"{bold('Verdict')} (endpoint {endpoint})")
     for name, value in verdict.items():
-        out.print(f"  {name:<20} {'-' if value is None else escape(value)}")
+        click.echo(f"  {name:<20} {'-' if value is None else clean(value)}")
     if not actions:
-        out.print("\nNo action: the event would be stored, and nothing would run.")
+        click.echo("\nNo action: the event would be stored, and nothing would run.")
     for one in actions:
-        out.print(f"\n[bold]{one['action']}[/bold]")
+        click.echo(f"\n{bold(one['action'])}")
         if "error" in one:
-            out.print(f"  would fail: {escape(one['error'])}")
+            click.echo(f"  would fail: {clean(one['error'])}")
         elif "url" in one:
-            out.print(f"  POST {escape(one['url'])}")
+            click.echo(f"  POST {clean(one['url'])}")
             for name, value in one["headers"].items():
-                out.print(f"  {name}: {escape(value)}")
-            out.print(f"  body, {one['body_bytes']} bytes: {escape(one['body'])}")
+                click.echo(f"  {name}: {clean(value)}")
+            click.echo(f"  body, {one['body_bytes']} bytes:")
+            for line in one["body"].splitlines():
+                click.echo(f"    {clean(line)}")
+            if one["body_bytes"] > PREVIEW_BYTES:
+                click.echo("    … and more")
         else:
-            out.print(f"  {escape(shlex.join(one['command']))}")
+            click.echo(f"  {clean(shlex.join(one['command']))}")
             for name, value in one["environment"].items():
-                out.print(f"  {name}={escape(value)}")
-            out.print(f"  standard input: the body, {one['stdin_bytes']} bytes")
+                click.echo(f"  {name}={clean(value)}")
+            click.echo(f"  standard input: the body, {one['stdin_bytes']} bytes")

@@ -10,6 +10,7 @@ from premblyd.cli.common import (
     actor,
     config_option,
     console,
+    counted,
     json_option,
     now_ms,
     print_json,
@@ -35,8 +36,12 @@ def replay(
     since_ms: int | None,
     as_json: bool,
 ) -> None:
-    """EVENT (a number or a key) means all finished deliveries of that event. A replayed delivery
-    gets a fresh budget of attempts, and its hook the same webhook-id as before."""
+    """EVENT (a number or a key) means all finished deliveries of that event, also those that
+    succeeded. So do --action and --since together, of that action since that time. --action and
+    --since alone only narrow EVENT and --dead.
+
+    A replayed delivery gets a fresh budget of attempts, and its hook the same webhook-id as before.
+    """
     from rich.progress import Progress
 
     from premblyd import config
@@ -44,8 +49,11 @@ def replay(
     from premblyd.store.models import FINISHED
     from premblyd.store.operator import Operator, ReplayFilter
 
-    if sum((event is not None, delivery_id is not None, dead)) != 1:
-        raise click.UsageError("Say what to replay: EVENT, --delivery ID or --dead.")
+    named = sum((event is not None, delivery_id is not None, dead))
+    if named > 1 or (not named and (action is None or since_ms is None)):
+        raise click.UsageError(
+            "Say what to replay: EVENT, --delivery ID, --dead, or --action with --since."
+        )
     settings = config.load(config_path, look_up_secrets=False)
     writing = database.connect_operator(settings.database_path)
     event_id = None
@@ -80,10 +88,10 @@ def replay(
         unfinished = len(wanted) - len(finished)
         print_json({"queued": queued, "unfinished": unfinished, "without_action": dict(gone)})
     else:
-        click.echo(f"Queued {queued} deliveries.")
+        click.echo(f"Queued {counted(queued, 'delivery', 'deliveries')}.")
         if unfinished := len(wanted) - len(finished):
-            click.echo(f"{unfinished} are still pending or running, and were left alone.")
+            click.echo(f"Left alone, because pending or running: {unfinished}.")
         for name, count in gone.items():
-            click.echo(f"{count} of action {name} were left: the configuration has no such action.")
+            click.echo(f"Left alone, because the configuration has no action {name}: {count}.")
     if delivery_id is not None and not queued:
         raise SystemExit(1)

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, TypeVar
 
 import click
 
-from premblyd.cli.common import config_option, console
+from premblyd.cli.common import clean, config_option, console
 from premblyd.errors import PremblydError, TryAgainError
 from premblyd.prembly import samples, signature
 
@@ -136,7 +136,7 @@ def _named(what: str, name: str | None, choices: "dict[str, T]") -> "T":
 def _report(answers: "Counter[Said]") -> None:
     """Print the answers, and end with the exit status of the worst."""
     for (status, text), times in answers.most_common():
-        said = f"{status} {text}" if status else text
+        said = f"{status} {clean(text)}" if status else clean(text)
         click.echo(f"{times} times {said}" if answers.total() > 1 else said)
     statuses = {status for status, _ in answers}
     if statuses & {0, 503}:

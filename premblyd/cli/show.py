@@ -1,6 +1,7 @@
 """premblyd show"""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +9,10 @@ import click
 
 from premblyd.cli.common import (
     actor,
+    bold,
+    clean,
     config_option,
-    console,
-    escape,
+    counted,
     iso,
     json_option,
     now_ms,
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from premblyd.config import Config
 
 SECRET_FIELDS = ("token", "session_id")
+MAX_DEPTH = 100  # a body nested deeper is shown as text: Python would run out of stack
 
 
 @click.command()
@@ -44,10 +47,11 @@ def show(config_path: Path, *, event: str, reveal: bool, as_json: bool) -> None:
         _record(settings, found["id"])
     deliveries = audit.deliveries(reading, event_id=found["id"])[::-1]
     attempts = audit.attempts(reading, [one["id"] for one in deliveries])
-    for one in attempts:
-        if not reveal and one["output"]:
-            one["output"] = privacy.mask_text(one["output"])
+    if not reveal:
+        _mask_output(attempts, _parse(found["body"]))
     for delivery in deliveries:
+        if not reveal:
+            delivery["reference"] = privacy.mask_text(delivery["reference"] or "") or None
         delivery["attempts"] = [one for one in attempts if one["delivery_id"] == delivery["id"]]
     shown = {**_shown(found, reveal), "deliveries": deliveries}
     if as_json:
@@ -71,7 +75,7 @@ def _record(settings: "Config", event_id: int) -> None:
 def _shown(event: dict[str, Any], reveal: bool) -> dict[str, Any]:
     """Return the event with its body as JSON if it is JSON, masked unless `reveal`."""
     body = event.pop("body")
-    document = payload.parse(body)
+    document = _parse(body)
     if reveal:
         event["body"] = document if document is not None else body.decode("utf-8", "replace")
         event["headers"] = json.loads(event["headers"])
@@ -85,37 +89,95 @@ def _shown(event: dict[str, Any], reveal: bool) -> dict[str, Any]:
     return event
 
 
+def _parse(body: bytes) -> dict[str, Any] | None:
+    """Return the body's JSON object; None if it is none, or is nested too deeply to walk."""
+    document = payload.parse(body)
+    level: list[Any] = [document]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return document
+    return None
+
+
+def _mask_output(attempts: list[dict[str, Any]], document: dict[str, Any] | None) -> None:
+    """Mask what hooks printed: a hook may print the body. Every text that is masked in the body
+    is masked there too; where the body's texts can't be told, all of it."""
+    texts = set(_hidden(document, privacy.mask_document(document)))
+    texts |= {json.dumps(text)[1:-1] for text in texts}  # as it is spelled in JSON
+    hidden = sorted(texts, key=len, reverse=True)
+    for one in attempts:
+        output = one["output"]
+        if output and document is None:
+            one["output"] = privacy.MASK
+        elif output:
+            for text in hidden:
+                output = output.replace(text, privacy.MASK)
+            if one["output_truncated"]:
+                output = _without_beginning(output, hidden)
+            one["output"] = privacy.mask_text(output)
+
+
+def _without_beginning(output: str, hidden: list[str]) -> str:
+    """Mask what may be the beginning of a text, at the end of an output that was cut there."""
+    for text in hidden:
+        for length in range(min(len(text), len(output)), 2, -1):
+            if output.endswith(text[:length]):
+                return output[:-length] + privacy.MASK
+    return output
+
+
+def _hidden(value: Any, masked: Any) -> Iterator[str]:
+    """Yield the texts of a body that its masked form does not show."""
+    match value:
+        case dict():
+            for name, one in value.items():
+                yield from _hidden(one, masked[name])
+        case list():
+            for one, other in zip(value, masked, strict=True):
+                yield from _hidden(one, other)
+        case str() | int() | float() if value != masked and len(str(value)) > 2:
+            yield str(value)
+
+
 def _print(event: dict[str, Any]) -> None:
-    out = console()
     deliveries, body = event.pop("deliveries"), event.pop("body")
-    out.print(f"[bold]Event {event['id']}[/bold]")
+    headers = event.pop("headers", [])
+    click.echo(bold(f"Event {event['id']}"))
     for name, value in event.items():
         if value is not None and name != "id":
-            text = f"{iso(value)} UTC" if name.endswith("_at_ms") else escape(value)
-            out.print(f"  {name.removesuffix('_ms'):<20} {text}")
-    out.print("  body")
+            text = f"{iso(value)} UTC" if name.endswith("_at_ms") else clean(value)
+            click.echo(f"  {name.removesuffix('_ms'):<20} {text}")
+    if headers:
+        click.echo("  headers")
+    for name, value in headers:
+        click.echo(f"    {clean(name)}: {clean(value)}")
+    click.echo("  body")
     text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, indent=2)
     for line in text.splitlines():
-        out.print(f"    {escape(line)}")
+        click.echo(f"    {clean(line)}")
     for delivery in deliveries:
-        out.print(
-            f"\n[bold]Delivery {delivery['id']}: {delivery['action']}[/bold] {delivery['state']}"
-            f" after {delivery['attempt_count']} attempts"
-        )
+        tried = counted(delivery["attempt_count"], "attempt", "attempts")
+        title = bold(f"Delivery {delivery['id']}: {delivery['action']}")
+        click.echo(f"\n{title} {delivery['state']} after {tried}")
         for attempt in delivery["attempts"]:
             _print_attempt(attempt)
 
 
 def _print_attempt(attempt: dict[str, Any]) -> None:
-    out = console()
     started, finished = attempt["started_at_ms"], attempt["finished_at_ms"]
     took = f"{finished - started} ms" if finished else "running"
-    error = f": {escape(attempt['error'])}" if attempt["error"] else ""
-    out.print(
+    error = f": {clean(attempt['error'])}" if attempt["error"] else ""
+    click.echo(
         f"  {attempt['number']}. {iso(started)} UTC  {attempt['outcome'] or 'open'}"
         f"{error}  ({took})"
     )
     for line in (attempt["output"] or "").splitlines():
-        out.print(f"     | {escape(line)}")
+        click.echo(f"     | {clean(line)}")
     if attempt["output_truncated"]:
-        out.print("     | … the rest was not kept")
+        click.echo("     | … the rest was not kept")

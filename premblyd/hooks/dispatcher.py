@@ -43,6 +43,8 @@ class Dispatcher:
         self._busy: Counter[str] = Counter()
         self._wake = asyncio.Event()
         self._stopping = False
+        self._claiming = asyncio.Lock()
+        self._jump_ms = 0  # of the clock, that due times do not follow yet
         self.last_round_ms = clock.now_ms()
 
     @property
@@ -83,6 +85,8 @@ class Dispatcher:
         still run; their deliveries stay pending."""
         self._stopping = True
         self.wake()
+        async with self._claiming:  # what is claimed by now has an open attempt, and must run
+            pass
         if self._running:
             await asyncio.wait(self._running.values(), timeout=timeout_s)
         if self._running:
@@ -92,11 +96,13 @@ class Dispatcher:
 
     async def _round(self) -> float:
         """Do one round; return the seconds to wait for the next, unless woken."""
-        jump = self._clock.jumped_ms()
+        jump = self._jump_ms + self._clock.jumped_ms()
         if abs(jump) > JUMP_MS:
             # A delay is a duration: whoever sets the clock must not shorten or stretch it.
-            log.warning("clock.jumped", by_ms=jump)
+            self._jump_ms = jump
             await self._queue.shift(jump)
+            self._jump_ms = 0
+            log.warning("clock.jumped", by_ms=jump)
         now_ms = self._clock.now_ms()
         self.last_round_ms = now_ms
         if self._limit <= len(self._running):
@@ -117,12 +123,15 @@ class Dispatcher:
         }
         limit = self._limit - len(self._running)
         actions = self._actions
-        claimed = await self._queue.claim(claimable, limit, frozenset(self._running), now_ms)
-        for job in claimed.jobs:
-            self._busy[job.action] += 1
-            task = asyncio.create_task(self._work(actions[job.action], job))
-            self._running[job.delivery_id] = task
-            task.add_done_callback(functools.partial(self._ended, job))
+        async with self._claiming:
+            if self._stopping:
+                return [], None
+            claimed = await self._queue.claim(claimable, limit, frozenset(self._running), now_ms)
+            for job in claimed.jobs:
+                self._busy[job.action] += 1
+                task = asyncio.create_task(self._work(actions[job.action], job))
+                self._running[job.delivery_id] = task
+                task.add_done_callback(functools.partial(self._ended, job))
         return claimed.jobs, claimed.next_due_ms
 
     def _ended(self, job: Job, task: asyncio.Task[None]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pycurl
 from tornado.curl_httpclient import CurlAsyncHTTPClient
 from tornado.httpclient import HTTPClientError, HTTPRequest
-from tornado.httputil import HTTPHeaders
+from tornado.httputil import HTTPHeaders, HTTPInputError
 
 from premblyd import __version__
 from premblyd.config import Action, Endpoint, HttpHook, Selection
@@ -99,7 +99,7 @@ class HttpClient:
         except HTTPClientError as failure:  # raise_error=False is about status codes alone
             error, timed_out = _curl_error(failure)
             return Answer(0, {}, bytes(kept), total > MAX_ANSWER_BYTES, error, timed_out)
-        except (ValueError, pycurl.error):  # a header or URL that can't be sent
+        except (ValueError, HTTPInputError, pycurl.error):  # a header or URL that can't be sent
             return Answer(0, {}, b"", False, "the request can't be sent as configured")
         return Answer(answer.code, answer.headers, bytes(kept), total > MAX_ANSWER_BYTES)
 

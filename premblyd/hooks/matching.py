@@ -56,4 +56,4 @@ def _agrees(action: Action, context: dict[str, Any]) -> bool:
         log.warning("action.when_failed", action=action.name, error=str(error))
         return False
     # false, null and empty mean no (JMESPath's truth: zero is true)
-    return answer not in (None, False, "") and answer != [] and answer != {}
+    return answer is not None and answer is not False and answer not in ("", [], {})

@@ -33,5 +33,5 @@ def delay_ms(policy: Retry, failures: int) -> float:
     try:
         grown = policy.first_delay_ms * policy.factor ** max(0, failures - 1)
     except OverflowError:
-        return policy.max_delay_ms
+        return policy.max_delay_ms if policy.first_delay_ms else 0
     return min(grown, policy.max_delay_ms)

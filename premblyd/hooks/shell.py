@@ -8,17 +8,23 @@ import subprocess
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from premblyd.config import Action
+from premblyd.hooks.strays import Mark, Strays
+from premblyd.logs import get_logger
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
 
+SWEEP_S = 1.0
 KILL_AFTER_S = 5.0  # between SIGTERM and SIGKILL
+GROUP_POLL_S = 0.1
 MAX_OUTPUT_BYTES = 64 << 10
 MAX_VALUE_BYTES = 4 << 10
 MAX_THREADS = 1024  # config.concurrency's bound
 INHERITED = ("PATH", "HOME", "LANG", "TZ")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+log = get_logger()
 _NOT_FOUND = {126: "the shell can't execute the command", 127: "the shell can't find the command"}
 
 
@@ -70,6 +76,8 @@ class ShellRunner:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="premblyd-hook")
+        self._running: dict[Mark, int | None] = {}  # the process of each; None: about to start
+        self._ran = False
         # Readable once the daemon stops: every waiting thread polls it.
         self._stop_reader, self._stop_writer = os.pipe()
 
@@ -81,12 +89,33 @@ class ShellRunner:
         """End every running hook: SIGTERM now, SIGKILL 5 s later. They count as interrupted."""
         os.write(self._stop_writer, b"x")
 
+    async def sweep(self, strays: Strays) -> None:
+        """Kill what ended hooks left behind, about once a second, for as long as it runs."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            if self._ran:
+                self._ran = bool(self._running)
+                running = dict(self._running)
+                pids = {pid for pid in running.values() if pid is not None}
+                if killed := strays.sweep(pids, running):
+                    self._ran = True  # their own children are ours next
+                    log.warning("hook.strays_killed", count=killed)
+
     def close(self) -> None:
         self._pool.shutdown()
         os.close(self._stop_reader)
         os.close(self._stop_writer)
 
     def _run(self, action: Action, job: Job) -> Result:
+        mark = Mark(job.event.key, job.delivery_id, job.attempt)
+        self._running[mark] = None
+        self._ran = True
+        try:
+            return self._run_marked(action, job, mark)
+        finally:
+            del self._running[mark]
+
+    def _run_marked(self, action: Action, job: Job, mark: Mark) -> Result:
         stdin = _in_memory(job.event.body)
         try:
             process = subprocess.Popen(
@@ -106,6 +135,7 @@ class ShellRunner:
             return _failed(f"the command did not start: {error.strerror}", final=final)
         finally:
             os.close(stdin)
+        self._running[mark] = process.pid
         with _Watch(process, self._stop_reader) as watch:
             return watch.wait(action.timeout_ms / 1000, is_shell=action.shell is not None)
 
@@ -140,7 +170,7 @@ class _Watch:
             ended_by = AttemptOutcome.INTERRUPTED if self._stopping() else AttemptOutcome.TIMED_OUT
             self._poll.unregister(self._stop)
             self._kill(signal.SIGTERM)
-            self._exited_within(KILL_AFTER_S)
+            self._group_ends_within(KILL_AFTER_S)
         # Whatever the hook left in its group ends with it, also after a good exit. The leader
         # is not reaped yet, so the group's number can't belong to anyone else.
         self._kill(signal.SIGKILL)
@@ -161,6 +191,15 @@ class _Watch:
                 return True
             if self._stop in ready or left <= 0:
                 return False
+
+    def _group_ends_within(self, seconds: float) -> None:
+        """Wait for the process and for what it started: on SIGTERM a shell dies at once, while
+        the program that it waited for may still tidy up."""
+        deadline = time.monotonic() + seconds
+        self._exited_within(seconds)
+        while time.monotonic() < deadline and _group_lives(self._process.pid):
+            self._drain()
+            time.sleep(GROUP_POLL_S)
 
     def _stopping(self) -> bool:
         return bool(select.select([self._stop], [], [], 0)[0])
@@ -233,6 +272,18 @@ def _in_memory(body: bytes) -> int:
         view = view[os.write(descriptor, view) :]
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
+
+
+def _group_lives(group: int) -> bool:
+    """Return whether a process of `group` runs; the leader, not reaped yet, does not count."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, its_group = stat.read_bytes().rpartition(b")")[2].split()[:3]
+        except (OSError, ValueError):  # gone meanwhile
+            continue
+        if int(its_group) == group and state not in b"ZX":
+            return True
+    return False
 
 
 def _signal_name(number: int) -> str:

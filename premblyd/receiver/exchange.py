@@ -51,6 +51,7 @@ class Exchange(HTTPMessageDelegate):
         self._match = receiver.match
         self._body: bytes | bytearray = b""  # mutable from its second piece on
         self._endpoint: Endpoint | None = None
+        self._admitted = False  # the head was good: the client may send the body
         self._answered = False
         self._complete = False  # the whole body was read
         self._deadline = time.monotonic() + IDLE_CONNECTION_S
@@ -93,6 +94,7 @@ class Exchange(HTTPMessageDelegate):
             return self._refuse(401, "missing signature")
         if endpoint.require_token and not self._headers.get(signature.TOKEN_HEADER):
             return self._refuse(401, "missing token")
+        self._admitted = True
         self._receiver.admit(self)
         return None
 
@@ -156,7 +158,7 @@ class Exchange(HTTPMessageDelegate):
             received_at_ms=self._receiver.clock.now_ms(),
             remote_ip=self._remote_ip,
             token=self._headers.get(signature.TOKEN_HEADER) or None,
-            headers=_kept_headers(self._headers),
+            headers=_kept_headers(self._headers, endpoint.header),
             body=body,
             verified_by=verified_by,
             verdict=verdict,
@@ -225,7 +227,8 @@ class Exchange(HTTPMessageDelegate):
         self._connection.write_headers(
             start_line, headers, None if self._method == "HEAD" else body
         )
-        if self._complete or "Expect" in self._headers:  # or it waits for leave to send the body
+        awaits_leave = "Expect" in self._headers and not self._admitted
+        if self._complete or awaits_leave:
             self._connection.finish()
         else:
             # Closing with unread input resets the connection, and the answer may be lost.
@@ -265,9 +268,9 @@ def _peer(connection: HTTP1Connection) -> str:
     return str(address[0]) if is_ip and address else UNIX_PEER
 
 
-def _kept_headers(headers: HTTPHeaders) -> str:
+def _kept_headers(headers: HTTPHeaders, signature_header: str) -> str:
     """Return the headers to store, as JSON: all but signatures, tokens and credentials."""
-    return _to_json([pair for pair in headers.get_all() if _is_kept(pair[0])])
+    return _to_json([pair for pair in headers.get_all() if _is_kept(pair[0], signature_header)])
 
 
 @functools.lru_cache(maxsize=2)
@@ -276,5 +279,6 @@ def _http_date(second: int) -> str:
 
 
 @functools.lru_cache(maxsize=1024)
-def _is_kept(name: str) -> bool:
-    return not any(word in name.lower() for word in _SECRET_WORDS)
+def _is_kept(name: str, signature_header: str) -> bool:
+    name = name.lower()
+    return name != signature_header.lower() and not any(word in name for word in _SECRET_WORDS)

@@ -89,25 +89,26 @@ def prepare(path: Path) -> list[str]:
         _restrict(path)
     except OSError as error:
         raise StoreUnavailableError(f"{path}: {error.strerror}") from None
-    database = connect(path)
-    with translated():
+    with contextlib.closing(connect(path)) as database, translated():
         runner = Runner(database, str(MIGRATIONS))
         applied, pending = _compare(runner, path)
         if applied and pending:
             _copy(path, path.with_name(f"{path.name}.before-{pending[0]}"))
-        done = [str(name) for name in runner.up()]
-        database.close()
-        return done
+        return [str(name) for name in runner.up()]
 
 
 def check_schema(database: SqliteDatabase, path: Path) -> None:
     """Raise SchemaError when the schema of the database at `path` is not this program's."""
-    with translated():
-        _, pending = _compare(Runner(database, str(MIGRATIONS)), path)
-    if pending:
-        raise SchemaError(
-            f"{path} is older than this premblyd. Start the daemon once: it migrates."
-        )
+    try:
+        with translated():
+            _, pending = _compare(Runner(database, str(MIGRATIONS)), path)
+        if pending:
+            raise SchemaError(
+                f"{path} is older than this premblyd. Start the daemon once: it migrates."
+            )
+    except PremblydError:
+        database.close()
+        raise
 
 
 def lock(path: Path) -> int:

@@ -123,11 +123,12 @@ def _add(
 def _insert_events(connection: sqlite3.Connection, rows: list[Row]) -> dict[str, int]:
     """Insert what is not there yet; return the new events' ids by key."""
     new: dict[str, int] = {}
-    for part, ids in _INSERT_EVENTS.run(connection, rows):
-        if len(ids) == len(part):
+    for part, count, last_id in _INSERT_EVENTS.run(connection, rows):
+        if count == len(part):
+            ids = range(last_id - count + 1, last_id + 1)
             new.update(zip((row["key"] for row in part), ids, strict=True))
-        elif ids:
-            new.update(connection.execute(_KEYS, {"first": ids[0], "last": ids[-1]}).fetchall())
+        elif count:
+            new.update(connection.execute(_NEWEST, {"count": count}).fetchall())
     return new
 
 
@@ -190,8 +191,8 @@ _INSERT_EVENTS = BulkInsert(
     *("body_sha256", "verified_by", *VERDICT_COLUMNS, "body"),
     suffix='ON CONFLICT ("key") DO NOTHING',
 )
-_KEYS = statement(
-    Event.select(Event.key, Event.id).where(Event.id.between(param("first"), param("last")))
+_NEWEST = statement(
+    Event.select(Event.key, Event.id).order_by(Event.id.desc()).limit(param("count"))
 )
 _INSERT_DELIVERIES = BulkInsert(
     Delivery, "event_id", "action", "state", "due_at_ms", "attempts_left", "created_at_ms"

@@ -30,14 +30,15 @@ class Queue:
         self._writer = writer
         self._worker = worker
 
-    def recover(self, now_ms: int) -> "asyncio.Future[int]":
-        """Make what the last process left running due now; return how many those are."""
+    def recover(self, now_ms: int) -> "asyncio.Future[list[tuple[str, int, int]]]":
+        """Make what the last process left running due now. Return those runs, each as event
+        key, delivery and attempt: their hooks may still be there."""
 
-        def operation(connection: sqlite3.Connection) -> int:
+        def operation(connection: sqlite3.Connection) -> list[tuple[str, int, int]]:
             rows = connection.execute(sql.RUNNING, {"state": State.RUNNING}).fetchall()
-            for delivery_id, attempts_left in rows:
+            for _, delivery_id, _, attempts_left in rows:
                 _interrupt(connection, delivery_id, attempts_left, now_ms)
-            return len(rows)
+            return [(key, delivery_id, attempt) for key, delivery_id, attempt, _ in rows]
 
         return self._writer.call(operation)
 
@@ -60,7 +61,7 @@ class Queue:
             waiting = [name for (name,) in connection.execute(sql.WAITING_ACTIONS)]
             for name in waiting:
                 if name not in actions:
-                    _bury(connection, name, now_ms)
+                    _bury(connection, name, running, now_ms)
                 elif slots := actions[name].slots:
                     rows = _due(connection, name, now_ms, slots + len(running))
                     free = [row for row in rows if row[1] not in running]
@@ -188,9 +189,13 @@ def _interrupt(
     return attempts_left > 0
 
 
-def _bury(connection: sqlite3.Connection, action: str, now_ms: int) -> None:
+def _bury(
+    connection: sqlite3.Connection, action: str, running: Collection[int], now_ms: int
+) -> None:
     """End deliveries whose action has left the configuration. Replay works when it returns."""
     for _, delivery_id, _, _, state in _due(connection, action, now_ms, _MAX_BURIALS):
+        if delivery_id in running:
+            continue
         if state == State.RUNNING:
             _close_open_attempt(connection, delivery_id, now_ms)
         _release(connection, delivery_id, State.DEAD, now_ms, NO_ACTION)

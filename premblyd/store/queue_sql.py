@@ -26,7 +26,9 @@ WITH RECURSIVE waiting (name) AS (
 SELECT name FROM waiting WHERE name IS NOT NULL
 """
 RUNNING = statement(
-    Delivery.select(Delivery.id, Delivery.attempts_left).where(Delivery.state == param("state"))
+    Delivery.select(Event.key, Delivery.id, Delivery.attempt_count, Delivery.attempts_left)
+    .join(Event)
+    .where(Delivery.state == param("state"))
 )
 DUE = statement(
     Delivery.select(

@@ -57,9 +57,11 @@ class BulkInsert:
 
     def run(
         self, connection: sqlite3.Connection, rows: Sequence[Mapping[str, Any]]
-    ) -> Iterator[tuple[Sequence[Mapping[str, Any]], range]]:
-        """Insert `rows`. Yield each part with the ids that its inserted rows got; they are fewer
-        when a conflict left rows out. Ids of one statement are consecutive: nobody else inserts.
+    ) -> Iterator[tuple[Sequence[Mapping[str, Any]], int, int]]:
+        """Insert `rows`. Yield each part with how many of it were inserted, and the last one's id.
+
+        When all were, their ids are consecutive, for nobody else inserts meanwhile. A row that a
+        conflict leaves out may use up an id: then they have gaps.
         """
         start = 0
         for size, sql in self._statements.items():
@@ -69,8 +71,7 @@ class BulkInsert:
                 cursor = connection.execute(
                     sql, [row[name] for row in part for name in self._columns]
                 )
-                last = cursor.lastrowid or 0
-                yield part, range(last - cursor.rowcount + 1, last + 1)
+                yield part, cursor.rowcount, cursor.lastrowid or 0
 
 
 _dialect = SqliteDatabase(None)

@@ -123,6 +123,7 @@ class Writer:
 
     def _transact(self, batch: list[_Waiting]) -> None:
         try:
+            self._require_same_file()  # before a connection to another may be opened
             connection = self._database.connection()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -130,10 +131,7 @@ class Writer:
                     results = operation(connection, [waiting.item for waiting in group])
                     for waiting, result in zip(group, results, strict=True):
                         waiting.result = result
-                if _identity(self._path) != self._identity:
-                    raise StoreUnavailableError(
-                        "the database file was removed or replaced; put it back or restart"
-                    )
+                self._require_same_file()
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -144,6 +142,12 @@ class Writer:
         except (sqlite3.Error, PeeweeException) as error:
             self._database.close()  # after an I/O error only a new connection is sure to recover
             raise StoreUnavailableError(str(error)) from None
+
+    def _require_same_file(self) -> None:
+        if _identity(self._path) != self._identity:
+            raise StoreUnavailableError(
+                "the database file was removed or replaced; put it back or restart"
+            )
 
     def _report(self, reason: str | None) -> None:
         if reason != self.last_error:

@@ -1,0 +1,112 @@
+"""Processes that a hook leaves behind: those that fled its group, and those a crash orphaned.
+
+A hook is known by its environment: the event's key, which nobody can guess, the delivery and the
+attempt. What drops its environment as well can still be told by being our child and no hook.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+SWEEP_ALL_S = 2.0  # a process in the kernel's hands can't be killed, and is not waited for
+
+
+class Mark(NamedTuple):
+    """Which run of a hook a process belongs to."""
+
+    key: str
+    delivery_id: int
+    attempt: int
+
+
+class Strays:
+    """Finds and kills what ended hooks left. `sweep` it about once a second.
+
+    For a process whose only children are hooks: it adopts their orphans, and whatever child is
+    none of the hooks is taken for one.
+    """
+
+    def __init__(self) -> None:
+        # Orphans become our children instead of init's, so that they can be found and reaped.
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._unmarked: set[int] = set()
+
+    def sweep(self, pids: Collection[int], running: Collection[Mark]) -> int:
+        """Kill children that are none of the hooks' `pids` and not marked as `running`; return
+        how many. Unmarked ones must be seen twice: a hook has no mark between fork and exec."""
+        unmarked, killed = set(), 0
+        for pid in _children():
+            if pid in pids or _reaped(pid):
+                continue
+            mark = read_mark(pid)
+            if mark in running:
+                continue
+            if mark is None and pid not in self._unmarked:
+                unmarked.add(pid)
+                continue
+            _kill(pid)
+            killed += 1
+        self._unmarked = unmarked
+        return killed
+
+    def sweep_all(self) -> None:
+        """Kill every child, and the orphans that each leaves: no hook runs any more."""
+        end = time.monotonic() + SWEEP_ALL_S
+        while time.monotonic() < end and (
+            children := {pid for pid in _children() if not _reaped(pid)}
+        ):
+            for pid in children:
+                _kill(pid)
+            time.sleep(0.005)
+
+
+def kill_marked(marks: Collection[Mark]) -> int:
+    """Kill every process that carries one of `marks`, whoever its parent is; return how many.
+    After a crash these still run, and their deliveries are about to run again."""
+    killed = 0
+    for entry in Path("/proc").iterdir() if marks else ():
+        if entry.name.isdecimal() and read_mark(int(entry.name)) in marks:
+            _kill(int(entry.name))
+            killed += 1
+    return killed
+
+
+def read_mark(pid: int) -> Mark | None:
+    """Return the mark in the environment of process `pid`; None without one."""
+    try:
+        block = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:  # gone, or not ours to look at
+        return None
+    pairs = (entry.partition(b"=") for entry in block.split(b"\0"))
+    found = {name: value.decode("ascii", "replace") for name, _, value in pairs if name in _NAMES}
+    try:
+        return Mark(*(kind(found[name]) for name, kind in _NAMES.items()))
+    except (KeyError, ValueError):
+        return None
+
+
+_NAMES = {b"PREMBLY_EVENT_KEY": str, b"PREMBLY_DELIVERY": int, b"PREMBLY_ATTEMPT": int}
+
+
+def _children() -> Iterator[int]:
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread that just ended
+            yield from map(int, (task / "children").read_text().split())
+
+
+def _reaped(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
