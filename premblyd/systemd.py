@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 
 FIRST_SOCKET = 3
+SEND_TIMEOUT_S = 1.0  # the loop waits meanwhile
 
 
 def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> None:
@@ -16,6 +17,7 @@ def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> None:
     if address.startswith("@"):  # the abstract namespace
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        sender.settimeout(SEND_TIMEOUT_S)
         try:
             sender.sendto("\n".join(lines).encode(), address)
         except OSError:  # systemd is gone or busy: nothing that we could do about it

@@ -47,8 +47,6 @@ class Exchange(HTTPMessageDelegate):
     def __init__(self, receiver: "Receiver", connection: HTTP1Connection) -> None:
         self._receiver = receiver
         self._connection = connection
-        self._config = receiver.config
-        self._match = receiver.match
         self._body: bytes | bytearray = b""  # mutable from its second piece on
         self._endpoint: Endpoint | None = None
         self._admitted = False  # the head was good: the client may send the body
@@ -62,6 +60,9 @@ class Exchange(HTTPMessageDelegate):
         """Judge the request by its head. What is refused here is never read whole."""
         if not isinstance(start_line, RequestStartLine):
             raise TypeError("a server receives requests")
+        # Now and not earlier: a connection that was kept may have waited through a reload.
+        self._config = self._receiver.config
+        self._match = self._receiver.match
         self._started = time.monotonic()
         self._deadline = self._started + self._config.request_timeout_ms / 1000
         self._headers = headers

@@ -1,11 +1,13 @@
 """Whether the daemon can keep a webhook now."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
 from premblyd.errors import StoreUnavailableError
 
 FRESH_S = 1.0  # so that asking often costs one commit a second
+PATIENCE_S = 2.0  # whoever asks waits no longer; a commit may, while another holds the lock
 
 
 class Health:
@@ -21,9 +23,10 @@ class Health:
         if time.monotonic() - self._checked_at < FRESH_S:
             return self._healthy
         try:
-            await self._prove_commit()
+            async with asyncio.timeout(PATIENCE_S):
+                await self._prove_commit()
             self._healthy = True
-        except StoreUnavailableError:
+        except (StoreUnavailableError, TimeoutError):
             self._healthy = False
         self._checked_at = time.monotonic()
         return self._healthy

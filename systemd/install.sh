@@ -1,0 +1,374 @@
+#!/bin/sh
+# Install premblyd as a systemd service, or upgrade the one that is there. Run as root:
+#
+#   install.sh                    install or upgrade from the source tree this script is in
+#   install.sh --from WHAT        ... from a wheel, another folder, or a pip requirement
+#   install.sh --uninstall        remove the program; configuration and data stay
+#
+# pip's own settings (pip.conf, PIP_* variables) are used as they are.
+#
+# Every version has a folder of its own, so that going back is one link:
+#   /opt/premblyd/current -> versions/2
+set -eu
+umask 022
+
+opt=/opt/premblyd
+etc=/etc/premblyd
+config=$etc/premblyd.yaml
+credentials=$etc/credentials
+key=$credentials/prembly-live-key
+units=/etc/systemd/system
+sysusers=/etc/sysusers.d/premblyd.conf
+link=/usr/local/bin/premblyd
+here=$(cd "$(dirname "$0")" && pwd)
+
+say() { printf '%s\n' "$*"; }
+die() {
+    printf 'install.sh: %s\n' "$1" >&2
+    exit "${2:-1}"
+}
+
+install_hint() { # the command that installs Debian's package $1, or $2 elsewhere
+    if command -v apt-get >/dev/null; then
+        say "apt-get install $1"
+    elif command -v dnf >/dev/null; then
+        say "dnf install $2"
+    else
+        say "your package manager: install $1"
+    fi
+}
+
+# --- What must be there first -------------------------------------------------------------
+
+require_systemd() {
+    for tool in systemctl systemd-sysusers flock runuser; do
+        command -v "$tool" >/dev/null ||
+            die "$tool is missing. Run: $(install_hint 'systemd util-linux' 'systemd util-linux')"
+    done
+    version=$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
+    [ "${version:-0}" -ge 252 ] ||
+        die "systemd ${version:-?} is too old: 252 is needed (Debian 12, Ubuntu 24.04 or newer). Run: apt-get full-upgrade, or do-release-upgrade"
+    [ -d /run/systemd/system ] || die "this machine was not booted with systemd"
+}
+
+# Set $python to a Python that the service can use too.
+find_python() {
+    reason="Python 3.11 or newer is missing"
+    for name in python3 python3.14 python3.13 python3.12 python3.11; do
+        for candidate in "/usr/bin/$name" "/usr/local/bin/$name" "$(command -v "$name" || true)"; do
+            [ -x "$candidate" ] || continue
+            # The sandbox hides the home folders (ProtectHome=), so a Python there won't do.
+            answer=$("$candidate" -c '
+import sys
+minor = "%d.%d" % sys.version_info[:2]
+if sys.version_info < (3, 11):
+    print("old", minor)
+elif sys.base_prefix.startswith(("/root/", "/home/")):
+    print("home", minor)
+else:
+    try:
+        import ensurepip, venv
+        print("good", minor)
+    except ImportError:
+        print("bare", minor)
+' 2>/dev/null) || continue
+            case $answer in
+                good*)
+                    python=$candidate
+                    return
+                    ;;
+                bare*) reason="$candidate can't make virtual environments" ;;
+            esac
+        done
+    done
+    die "$reason. Run: $(install_hint 'python3 python3-venv' 'python3.11')"
+}
+
+# --- Steps --------------------------------------------------------------------------------
+
+# Given what pip shall install, make the next version's folder $new.
+build_version() {
+    number=$(find "$opt/versions" -mindepth 1 -maxdepth 1 -name '[0-9]*' -printf '%f\n' | sort -n | tail -n 1)
+    number=$((${number:-0} + 1))
+    new=$opt/versions/$number
+    stage=building
+    say "Building $new with $python from $1"
+    "$python" -m venv "$new"
+    "$new/bin/python" -m pip install --quiet "$1" || die "pip could not install $1; nothing was changed"
+    [ -x "$new/bin/premblyd" ] || die "$1 has no command premblyd; nothing was changed"
+    # The units go with their version, also when it is put back.
+    mkdir "$new/systemd"
+    cp "$here/premblyd.service" "$here/premblyd.socket" "$here/premblyd.sysusers" "$new/systemd/"
+}
+
+make_user() {
+    mkdir -p "$(dirname "$sysusers")"
+    cp "$new/systemd/premblyd.sysusers" "$sysusers"
+    systemd-sysusers "$sysusers"
+}
+
+make_configuration() {
+    mkdir -p "$etc" "$credentials"
+    chown root:premblyd "$etc"
+    chmod 0750 "$etc"
+    chown root:root "$credentials"
+    chmod 0700 "$credentials"
+    [ ! -e "$config" ] || return 0
+    "$new/bin/premblyd" init "$etc" >/dev/null
+    chown root:premblyd "$config"
+    chmod 0640 "$config"
+    # A key that nobody knows: the service starts and is safe, and accepts nothing of Prembly's
+    # until the real key is here.
+    if [ ! -e "$key" ]; then
+        (umask 077 && "$new/bin/python" -c 'import secrets; print("placeholder-" + secrets.token_hex(32))' >"$key")
+    fi
+}
+
+# Is the key that make_configuration wrote still there?
+has_placeholder() { grep -qs '^placeholder-' "$key"; }
+
+put_units() { # of the version in folder $1
+    for unit in premblyd.service premblyd.socket; do
+        cp "$1/systemd/$unit" "$units/$unit.new"
+        mv -f "$units/$unit.new" "$units/$unit"
+    done
+    systemctl daemon-reload
+}
+
+# Point `current` at the version in folder $1, at once and never at nothing.
+point_at() {
+    ln -sfn "versions/${1##*/}" "$opt/current.new"
+    mv -fT "$opt/current.new" "$opt/current"
+}
+
+# A connection that comes while the service is stopped makes systemd start it again: that
+# start waits for this lock (ExecStartPre= in the unit), so the connection waits and isn't lost.
+lock() { exec 9<"$opt" && flock 9; }
+unlock() { exec 9<&-; }
+
+# Quietly: systemctl warns that the socket may start it again, and it shall.
+stop_service() { systemctl stop premblyd.service 2>/dev/null; }
+
+start() {
+    systemctl start premblyd.socket premblyd.service || return 1
+    # Ready, and not dead right after.
+    sleep 2
+    systemctl --quiet is-active premblyd.service
+}
+
+show_log() {
+    say "The last lines of its log (journalctl -u premblyd):" >&2
+    journalctl -u premblyd.service -u premblyd.socket -n 15 --no-pager -o cat >&2 || true
+}
+
+database_path() {
+    "$new/bin/python" -c '
+import pathlib, sys
+from premblyd import config
+print(config.load(pathlib.Path(sys.argv[1]), look_up_secrets=False).database_path)' "$config"
+}
+
+# `database save` makes the copy, `database restore` puts it back. Runs as premblyd: root must
+# not write in a folder where hooks could have left a link to somewhere else.
+database() {
+    (umask 027 && cd / && runuser -u premblyd -- "$python" - "$1" "$database" "$database.before-upgrade" <<'PY')
+import contextlib, os, pathlib, sqlite3, sys
+
+step, path, copy = sys.argv[1], *map(pathlib.Path, sys.argv[2:])
+
+
+def clone(source, target):
+    part = target.with_name(target.name + ".part")
+    part.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(part)) as new:
+        old.backup(new)  # with everything its WAL holds
+    os.replace(part, target)
+
+
+def look(database):
+    """Return the schema and the last event's number."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        schema = sorted(connection.execute("SELECT name, sql FROM sqlite_master").fetchall(), key=str)
+        return schema, connection.execute("SELECT max(id) FROM event").fetchone()[0] or 0
+
+
+if step == "save":
+    if path.exists():
+        clone(path, copy)
+        print(f"Copied the database to {copy}")
+    else:
+        copy.unlink(missing_ok=True)
+elif copy.exists():
+    (schema, last), (old_schema, old_last) = look(path), look(copy)
+    if last > old_last:
+        # Webhooks that the new version has answered with 200 exist only here.
+        if schema == old_schema:
+            print(f"The new version stored {last - old_last} more events: the database stays")
+            sys.exit()
+        aside = path.with_name(path.name + ".failed-upgrade")
+        clone(path, aside)
+        print(f"{last - old_last} events of the failed version are only in {aside}")
+    for name in (f"{path}-wal", f"{path}-shm"):
+        pathlib.Path(name).unlink(missing_ok=True)
+    clone(copy, path)
+    print("Put the copy of the database back")
+PY
+}
+
+# --- What can be asked for ----------------------------------------------------------------
+
+# Undo what was begun, however it ended.
+on_exit() {
+    status=$?
+    trap - EXIT
+    case $stage in
+        building) rm -rf "$new" ;;
+        exchanging)
+            set +e
+            say "Version $number did not become ready: going back to ${old##*/}" >&2
+            show_log
+            unlock
+            lock
+            stop_service
+            point_at "$old"
+            put_units "$old"
+            database restore >&2
+            unlock
+            systemctl reset-failed premblyd.service premblyd.socket 2>/dev/null
+            if start; then
+                say "The old version runs again; nothing was lost." >&2
+            else
+                say "The old version does not start either: journalctl -u premblyd" >&2
+            fi
+            rm -rf "$new"
+            status=1
+            ;;
+    esac
+    exit "$status"
+}
+
+install_or_upgrade() {
+    require_systemd
+    find_python
+    if [ -e "$link" ] && [ ! -L "$link" ]; then
+        die "$link is there and not from here: move it away"
+    fi
+    mkdir -p "$opt/versions"
+    exec 8<"$opt/versions"
+    flock -n 8 || die "another install.sh is running"
+    old=
+    [ ! -e "$opt/current" ] || old=$opt/$(readlink "$opt/current")
+
+    build_version "$1"
+    make_user
+    make_configuration
+    if ! "$new/bin/premblyd" check --config "$config" >"$new/check.log" 2>&1; then
+        cat "$new/check.log" >&2
+        [ -z "$old" ] || die "version $number can't use $config; the old version goes on, nothing was changed" 78
+    fi
+    if [ -n "$old" ]; then upgrade; else install_first; fi
+}
+
+install_first() {
+    stage=
+    point_at "$new"
+    put_units "$new"
+    ln -sfn "$opt/current/bin/premblyd" "$link"
+    systemctl --quiet enable premblyd.socket premblyd.service
+    if ! start; then
+        show_log
+        die "premblyd is installed, but does not start. Mend that, then: systemctl start premblyd"
+    fi
+    say "$(premblyd_version) runs as the service premblyd: systemctl status premblyd"
+    next_steps
+}
+
+upgrade() {
+    database=$(database_path)
+    socket_changed=
+    cmp -s "$new/systemd/premblyd.socket" "$units/premblyd.socket" || socket_changed=yes
+    stage=exchanging
+    lock
+    stop_service
+    # Only then are connections refused for a moment.
+    [ -z "$socket_changed" ] || systemctl stop premblyd.socket
+    database save
+    point_at "$new"
+    put_units "$new"
+    unlock
+    ln -sfn "$opt/current/bin/premblyd" "$link"
+    systemctl --quiet enable premblyd.socket premblyd.service
+    systemctl reset-failed premblyd.service premblyd.socket 2>/dev/null || true
+    start
+    stage=
+    for version in "$opt/versions"/*; do
+        case $version in "$new" | "$old") ;; *) rm -rf "$version" ;; esac
+    done
+    say "Upgraded to $(premblyd_version), which runs: systemctl status premblyd"
+    if has_placeholder; then next_steps; fi
+}
+
+premblyd_version() { "$opt/current/bin/premblyd" --version | sed 's/, version / /'; }
+
+next_steps() {
+    cat <<EOF
+1. Paste your key from Prembly's dashboard, Enter, Ctrl-D:  sudo install -m 0600 /dev/stdin $key
+2. Say what shall happen:  sudoedit $config  and then  sudo premblyd check
+3. Put both in force, refusing no connection:  sudo systemctl restart premblyd
+4. Send yourself a webhook and see it:  sudo premblyd send  and then  sudo premblyd events
+5. Let your TLS proxy pass /webhooks/prembly to 127.0.0.1:8080 (README: nginx, Caddy) and give Prembly the URL.
+EOF
+}
+
+uninstall() {
+    stage=
+    if [ -e "$units/premblyd.service" ] || [ -e "$units/premblyd.socket" ]; then
+        systemctl --quiet disable --now premblyd.socket premblyd.service || true
+    fi
+    rm -f "$units/premblyd.service" "$units/premblyd.socket" "$sysusers"
+    systemctl daemon-reload
+    systemctl reset-failed premblyd.service premblyd.socket 2>/dev/null || true
+    [ ! -L "$link" ] || rm -f "$link"
+    rm -rf "$opt"
+    say "premblyd is uninstalled. These stay:"
+    say "  $etc  (configuration and keys)"
+    say "  /var/lib/premblyd  (the database, with people's data)"
+    say "  the user and group premblyd, whom they belong to"
+    for folder in "$units"/premblyd.*.d; do
+        [ ! -d "$folder" ] || say "  $folder  (your changes to the units)"
+    done
+    say "Remove them too:  rm -r $etc /var/lib/premblyd && userdel premblyd"
+}
+
+stage=
+from=${here%/*}
+action=install
+while [ $# -gt 0 ]; do
+    case $1 in
+        --from)
+            [ $# -ge 2 ] || die "--from needs a folder, a wheel or a requirement" 2
+            from=$2
+            shift
+            ;;
+        --uninstall) action=uninstall ;;
+        -h | --help)
+            sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0"
+            exit 0
+            ;;
+        *) die "unknown argument $1; see --help" 2 ;;
+    esac
+    shift
+done
+[ "$(id -u)" -eq 0 ] || die "run this as root: sudo $0"
+if [ "$action" = install ] && [ "$from" = "${here%/*}" ] && [ ! -e "$from/pyproject.toml" ]; then
+    die "$from is not premblyd's source tree: say what to install with --from" 2
+fi
+# A folder or wheel, not a requirement of that name.
+[ ! -e "$from" ] || from=$(readlink -f "$from")
+
+trap on_exit EXIT
+trap 'exit 1' HUP INT TERM
+case $action in
+    install) install_or_upgrade "$from" ;;
+    uninstall) uninstall ;;
+esac

@@ -1,0 +1,85 @@
+"""Measure premblyd and its peers side by side.
+
+    python -m tests.bench [--rounds N] [--only NAME ...] [--svg PATH] [--events N] [--seconds S]
+
+Rounds alternate between us and the peer, and the medians are compared. Everything listens on
+127.0.0.1 alone, and databases are in the temporary folder (TMPDIR): that should be on a real
+disk, or a durable accept costs nothing.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.bench import costs, keeping, report, serving
+from tests.bench.load import LoadError
+from tests.bench.rows import Outcome, Row, play
+
+RUNS = 2000  # events that are run or forwarded in a round
+BUSY = 3  # times as long: a p99 of 300 a second needs some
+
+
+def main() -> int:
+    """Return 0 when all was measured, 1 when a row was skipped or failed."""
+    options = _options()
+    outcomes: list[Outcome] = []
+    incomplete = False
+    with tempfile.TemporaryDirectory(prefix="premblyd-bench-") as name:
+        for row in _rows(Path(name), options.events, options.seconds):
+            if options.only and row.name not in options.only:
+                continue
+            if missing := [program for program in row.needs if shutil.which(program) is None]:
+                print(f"{row.name}: skipped; apt-get install {' '.join(missing)}", file=sys.stderr)
+                incomplete = True
+                continue
+            begun = time.monotonic()
+            try:
+                outcomes += play(row, options.rounds)
+            except LoadError as error:
+                print(f"{row.name}: failed: {error}", file=sys.stderr)
+                incomplete = True
+                continue
+            load = " ".join(f"{one:.1f}" for one in os.getloadavg())
+            print(f"{row.name}: {time.monotonic() - begun:.0f} s, load {load}", file=sys.stderr)
+    note = f"medians of {options.rounds} rounds, Python {platform.python_version()}"
+    note += f", {os.cpu_count()} cores"
+    print(note)
+    report.print_table(outcomes)
+    if options.svg:
+        report.write_svg(outcomes, options.svg, note)
+    return 1 if incomplete else 0
+
+
+def _rows(folder: Path, events: int, seconds: float) -> list[Row]:
+    return [
+        serving.accept(seconds),
+        serving.run(RUNS),
+        serving.forward(RUNS),
+        serving.busy(seconds * BUSY),
+        keeping.grown(folder, events, seconds),
+        keeping.lookup(folder, events),
+        costs.start(folder, events),
+        costs.memory(folder, events),
+    ]
+
+
+def _options() -> argparse.Namespace:
+    names = [row.name for row in _rows(Path(), 0, 0)]
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--rounds", type=int, default=5, metavar="N")
+    parser.add_argument("--only", nargs="+", choices=names, default=[], metavar="NAME")
+    parser.add_argument("--svg", type=Path, metavar="PATH")
+    parser.add_argument("--events", type=int, default=1_000_000, metavar="N", help="stored events")
+    parser.add_argument("--seconds", type=float, default=5, metavar="S", help="of each load")
+    parser.epilog = f"NAME is one of {', '.join(names)}."
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

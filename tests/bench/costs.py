@@ -1,0 +1,142 @@
+"""The rows with a budget instead of a peer: time to start, and memory."""
+
+import asyncio
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from tests.bench import load, peers, rows, webhooks
+from tests.bench.keeping import ACTIONS, prepared
+from tests.bench.rows import Measured, Row
+from tests.bench.serving import requests
+from tests.processes import Premblyd
+
+BUDGET_READY_MS = 1000.0
+BUDGET_HELP_MS = 250.0
+BUDGET_IDLE_MB = 60.0
+BUDGET_STORED_MB = 10.0
+BUDGET_UPLOADS_MB = 64.0  # max_in_flight_bytes, unless configured
+UPLOADS = 64
+UPLOAD_BYTES = 5 << 20
+SERVED = 2000  # webhooks before memory is read, for all that a process warms up
+HELPS = 5
+MB = 1 << 20
+
+
+def start(folder: Path, events: int) -> Row:
+    """From starting the process to READY=1, and the time of --help."""
+
+    def ours() -> Measured:
+        return {"ready": _ready_ms(prepared(folder, events)), "help": _help_ms()}
+
+    return Row(
+        name="start",
+        title=f"start with {events:,} events; --help",
+        peer="budget",
+        goals=(rows.time("ready", "start to READY", 1.0), rows.time("help", "--help", 1.0)),
+        ours=ours,
+        theirs=lambda: {"ready": BUDGET_READY_MS, "help": BUDGET_HELP_MS},
+    )
+
+
+def memory(folder: Path, events: int) -> Row:
+    """Resident memory: idle, what a large database adds, and what large bodies add at most."""
+
+    def ours() -> Measured:
+        with peers.premblyd() as daemon:
+            idle_mb = _resident_mb(daemon)
+            _serve(daemon)
+            served_mb = _resident_mb(daemon)
+            _forget_peak(daemon)
+            asyncio.run(_upload(daemon))
+            uploads_mb = _peak_mb(daemon) - served_mb
+        with peers.premblyd(prepared(folder, events), actions=ACTIONS) as daemon:
+            _serve(daemon)
+            stored_mb = _resident_mb(daemon) - served_mb
+        return {"idle": idle_mb, "stored": max(0.0, stored_mb), "uploads": uploads_mb}
+
+    budget = {"idle": BUDGET_IDLE_MB, "stored": BUDGET_STORED_MB, "uploads": BUDGET_UPLOADS_MB}
+    return Row(
+        name="memory",
+        title="resident memory",
+        peer="budget",
+        goals=(
+            rows.memory("idle", "idle"),
+            rows.memory("stored", f"more with {events:,} events stored"),
+            rows.memory("uploads", f"more at the peak of {UPLOADS} clients sending 5 MB each"),
+        ),
+        ours=ours,
+        theirs=lambda: budget,
+    )
+
+
+def _ready_ms(folder: Path) -> float:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
+        Premblyd(folder, actions=ACTIONS, stop_timeout="1s") as daemon,
+    ):
+        systemd.bind(f"{name}/notify")
+        begun = time.perf_counter()
+        daemon.start(NOTIFY_SOCKET=f"{name}/notify")
+        while b"READY=1" not in systemd.recv(4096):
+            continue
+        took_s = time.perf_counter() - begun
+        daemon.stop()
+        return took_s * 1000
+
+
+def _help_ms() -> float:
+    took_ms = []
+    for _ in range(HELPS):
+        begun = time.perf_counter()
+        command = [sys.executable, "-m", "premblyd", "--help"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        took_ms.append((time.perf_counter() - begun) * 1000)
+    return statistics.median(took_ms)
+
+
+def _serve(daemon: Premblyd) -> None:
+    load.at_once(peers.address(daemon), requests(webhooks.ours, SERVED), clients=16)
+
+
+async def _upload(daemon: Premblyd) -> None:
+    """Send large bodies all at once. What is too much is refused, and that is as it should be."""
+    content = webhooks.body("large", UPLOAD_BYTES)
+    connections = [await load.connect(peers.address(daemon)) for _ in range(UPLOADS)]
+    async with asyncio.timeout(load.PATIENCE_S):
+        statuses = await asyncio.gather(
+            *(
+                connection.send(webhooks.ours(content, token=f"upload-{number}"), [])
+                for number, connection in enumerate(connections)
+            ),
+            return_exceptions=True,
+        )
+    if 200 not in statuses:
+        raise load.LoadError("no large body was taken")
+    for connection in connections:
+        connection.close()
+
+
+def _resident_mb(daemon: Premblyd) -> float:
+    resident: int = psutil.Process(daemon.process.pid).memory_info().rss
+    return resident / MB
+
+
+def _forget_peak(daemon: Premblyd) -> None:
+    Path(f"/proc/{daemon.process.pid}/clear_refs").write_text("5")  # proc(5): resets VmHWM
+
+
+def _peak_mb(daemon: Premblyd) -> float:
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    if found is None:
+        raise load.LoadError("the kernel does not tell a process's peak memory")
+    return int(found[1]) / 1024

@@ -1,0 +1,169 @@
+"""The rows about a large database: what its size does to answers, to the queue and to people."""
+
+import asyncio
+import sqlite3
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import TypeVar
+
+from peewee import SqliteDatabase
+
+from premblyd.store import audit, database
+from premblyd.store.jobs import Claimable, Result
+from premblyd.store.models import AttemptOutcome
+from premblyd.store.queue import Queue
+from premblyd.store.writer import Writer
+from tests.bench import load, peers, rows, stored
+from tests.bench.rows import Measured, Row
+from tests.bench.serving import EVERY
+from tests.processes import Premblyd
+
+Done = TypeVar("Done")
+SMALL = 10_000  # events in the database that a large one is compared with
+CALLS = 200
+SLOTS = 4
+LISTED = 50  # the commands' own --limit
+CLIENTS = 16
+# Its one slot is taken for as long as we measure, so that what is due has to wait; an action
+# with free slots makes the daemon look for work all the same.
+ACTIONS = (
+    {"name": stored.SLOW, "command": ["/bin/sleep", "600"], "concurrency": 1, **EVERY},
+    {"name": "other", "command": ["/bin/true"], "response_codes": ["99"]},
+)
+
+
+def grown(folder: Path, events: int, seconds: float) -> Row:
+    """Durable accept into a large database, against an empty one."""
+
+    def measure(daemon: Premblyd) -> Measured:
+        rate, p99_ms = load.wrk(daemon.address, clients=CLIENTS, seconds=seconds)
+        return {"rate": rate, "p99": p99_ms}
+
+    def ours() -> Measured:
+        with peers.premblyd(prepared(folder, events), actions=ACTIONS) as daemon:
+            return measure(daemon)
+
+    def theirs() -> Measured:
+        with peers.premblyd(actions=ACTIONS) as daemon:
+            return measure(daemon)
+
+    return Row(
+        name="grown",
+        title=f"accept with {events:,} events, {stored.waiting(events):,} waiting",
+        peer="empty database",
+        needs=("wrk",),
+        goals=(
+            rows.rate("rate", f"answers, {CLIENTS} clients", 0.9, 1.0),
+            rows.time("p99", "p99 of answers", 1 / 0.9, 1.0),
+        ),
+        ours=ours,
+        theirs=theirs,
+    )
+
+
+def lookup(folder: Path, events: int) -> Row:
+    """What the daemon and an operator ask of a large database, against one of SMALL events."""
+
+    def measure(count: int) -> Measured:
+        path = prepared(folder, count) / "premblyd.db"
+        with closing(database.connect_read_only(path)) as reading:
+            references = [stored.reference(at) for at in _spread(count)]
+            numbers = [str(at + 1) for at in _spread(count)]
+            return {
+                "claim": asyncio.run(_claims_ms(path)),
+                "reference": _median_ms(lambda text: _by_reference(reading, text), references),
+                "show": _median_ms(lambda text: _show(reading, text), numbers),
+                "dead": _median_ms(
+                    lambda state: audit.deliveries(reading, state=state, limit=LISTED),
+                    ["dead"] * CALLS,
+                ),
+            }
+
+    return Row(
+        name="lookup",
+        title=f"asking a database of {events:,} events",
+        peer=f"{SMALL:,} events",
+        goals=(
+            rows.time("claim", f"claim {SLOTS} of {stored.waiting(events):,}", 1.3, 1.0),
+            rows.time("reference", "events --reference", 1.3, 1.0),
+            rows.time("show", "show", 1.3, 1.0),
+            rows.time("dead", "deliveries --state dead", 1.3, 1.0),
+        ),
+        ours=lambda: measure(events),
+        theirs=lambda: measure(SMALL),
+    )
+
+
+def prepared(folder: Path, events: int) -> Path:
+    """Return the folder of the database of `events` events, made when it is first asked for."""
+    own = folder / str(events)
+    if not own.exists():
+        own.mkdir()
+        stored.build(own / "premblyd.db", events)
+    return own
+
+
+class _TimedWriter(Writer):
+    """Knows how long its last operation took without the commit: that waits for the disk, and
+    would hide what the size of the database does."""
+
+    took_s = 0.0
+
+    def call(self, operation: Callable[[sqlite3.Connection], Done]) -> "asyncio.Future[Done]":
+        def timed(connection: sqlite3.Connection) -> Done:
+            begun = time.perf_counter()
+            done = operation(connection)
+            self.took_s = time.perf_counter() - begun
+            return done
+
+        return super().call(timed)
+
+
+async def _claims_ms(path: Path) -> float:
+    """Claim and give back, again and again; return the median of the claims."""
+    writer = _TimedWriter(path)
+    queue = Queue(writer, "bench:1:00000000")
+    actions = {stored.SLOW: Claimable(slots=SLOTS, lease_ms=60_000, digest="0" * 12)}
+    given_back = Result(outcome=AttemptOutcome.INTERRUPTED)
+    took_ms = []
+    for _ in range(CALLS):
+        now_ms = time.time_ns() // 1_000_000
+        claimed = await queue.claim(actions, SLOTS, frozenset(), now_ms)
+        took_ms.append(writer.took_s * 1000)
+        if len(claimed.jobs) != SLOTS:
+            raise load.LoadError(f"{len(claimed.jobs)} deliveries were due instead of {SLOTS}")
+        for job in claimed.jobs:
+            await queue.finish(job, given_back, now_ms, now_ms)
+    await writer.close()
+    return statistics.median(took_ms)
+
+
+def _by_reference(reading: SqliteDatabase, reference: str) -> None:
+    found = audit.events(reading, audit.EventFilter(reference=reference), LISTED)
+    if len(found) != 1:
+        raise load.LoadError(f"{len(found)} events have one reference")
+
+
+def _show(reading: SqliteDatabase, number: str) -> None:
+    event = audit.find_event(reading, number)
+    if event is None:
+        raise load.LoadError(f"there is no event {number}")
+    deliveries = audit.deliveries(reading, event_id=event["id"])
+    audit.attempts(reading, [delivery["id"] for delivery in deliveries])
+
+
+def _median_ms(ask: Callable[[str], object], values: Iterable[str]) -> float:
+    took_ms = []
+    for value in values:
+        begun = time.perf_counter()
+        ask(value)
+        took_ms.append((time.perf_counter() - begun) * 1000)
+    return statistics.median(took_ms)
+
+
+def _spread(count: int) -> list[int]:
+    """Return CALLS places all over a database of `count` events."""
+    return [(at * count) // CALLS for at in range(CALLS)]

@@ -1,0 +1,138 @@
+"""Who is measured: premblyd and its peers, each a process on a free port of the loopback."""
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.bench.load import Address
+from tests.bench.webhooks import PEER_HEADER
+from tests.processes import KEY, Premblyd, wait_until
+
+ROOT = Path(__file__).parents[2]
+FINISHED = b"finished handling"
+
+
+@contextlib.contextmanager
+def premblyd(folder: Path | None = None, **config: Any) -> Iterator[Premblyd]:
+    """Run premblyd with its own new folder, or with `folder` and the database in it."""
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        daemon = stack.enter_context(Premblyd(folder, stop_timeout="1s", **config))
+        yield daemon.start()
+        daemon.stop()
+
+
+def address(daemon: Premblyd) -> Address:
+    host, _, port = daemon.address.rpartition(":")
+    return host, int(port)
+
+
+@dataclass(slots=True)
+class Helper:
+    """One of our own small servers: see `bare` and `sink`."""
+
+    process: "subprocess.Popen[str]"
+    port: int
+
+    def ask(self) -> int:
+        """Return the number that it answers a line with."""
+        if self.process.stdin is None or self.process.stdout is None:
+            raise TypeError("a helper talks over pipes")
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+
+@contextlib.contextmanager
+def helper(module: str) -> Iterator[Helper]:
+    """Run tests.bench.`module`."""
+    with subprocess.Popen(
+        [sys.executable, "-m", f"tests.bench.{module}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        try:
+            if process.stdout is None:
+                raise TypeError("a helper talks over pipes")
+            yield Helper(process, int(process.stdout.readline()))
+        finally:
+            process.kill()
+
+
+class Webhook:
+    """adnanh/webhook with one hook that checks the signature and runs a command."""
+
+    def __init__(self, port: int, log: Path) -> None:
+        self.address: Address = ("127.0.0.1", port)
+        self._log = log
+
+    @property
+    def finished(self) -> int:
+        """How many runs have ended, by its log."""
+        return self._log.read_bytes().count(FINISHED)
+
+
+@contextlib.contextmanager
+def webhook(command: Sequence[str], *, payload_after: str = "") -> Iterator[Webhook]:
+    """Run adnanh/webhook with a hook that runs `command`; the payload is an argument after the
+    one that is `payload_after`."""
+    program = shutil.which("webhook")
+    if program is None:
+        raise FileNotFoundError("webhook is missing: apt-get install webhook")
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        folder.joinpath("hooks.json").write_text(json.dumps([_hook(command, payload_after)]))
+        port = _free_port()
+        log = stack.enter_context(folder.joinpath("log").open("wb"))
+        # Verbose, because only its log tells when a run has ended. premblyd logs as much.
+        options = ["-hooks", "hooks.json", "-ip", "127.0.0.1", "-port", str(port), "-verbose"]
+        process = stack.enter_context(
+            subprocess.Popen([program, *options], cwd=folder, stdout=log, stderr=log)
+        )
+        stack.callback(process.kill)
+        wait_until(lambda: _listens(port))
+        yield Webhook(port, folder / "log")
+
+
+def _hook(command: Sequence[str], payload_after: str) -> dict[str, Any]:
+    arguments = []
+    for one in command[1:]:
+        arguments.append({"source": "string", "name": one})
+        if one == payload_after:
+            arguments.append({"source": "entire-payload"})
+    return {
+        "id": "bench",
+        "execute-command": shutil.which(command[0]),
+        "pass-arguments-to-command": arguments,
+        "trigger-rule-mismatch-http-response-code": 401,
+        "trigger-rule": {
+            "match": {
+                "type": "payload-hmac-sha256",
+                "secret": KEY,
+                "parameter": {"source": "header", "name": PEER_HEADER},
+            }
+        },
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

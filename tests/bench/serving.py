@@ -1,0 +1,173 @@
+"""The rows that start from an empty database: accept, run, forward, answer beside busy hooks."""
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tests.bench import load, peers, rows, webhooks
+from tests.bench.rows import Measured, Row
+from tests.processes import Premblyd, wait_until
+
+CLIENTS = (16, 64)
+EVERY = {"response_codes": ["*"]}
+SLOTS = 8  # hooks at once where premblyd runs them; adnanh/webhook knows no limit
+STEADY_RATE = 300.0
+BUSY_HOOK_S = 0.05  # SLOTS of these end 160 times a second, half as often as webhooks come
+PATIENCE_S = 120.0
+
+
+def accept(seconds: float) -> Row:
+    """Durable accept against a handler that does nothing."""
+
+    def measure(port: int) -> Measured:
+        measured: dict[str, float] = {}
+        for clients in CLIENTS:
+            rate, p99_ms = load.wrk(f"127.0.0.1:{port}", clients=clients, seconds=seconds)
+            measured |= {f"rate{clients}": rate, f"p99-{clients}": p99_ms}
+        return measured
+
+    def ours() -> Measured:
+        with peers.premblyd() as daemon:
+            return measure(peers.address(daemon)[1])
+
+    def theirs() -> Measured:
+        with peers.helper("bare") as bare:
+            return measure(bare.port)
+
+    goals = [
+        goal
+        for clients in CLIENTS
+        for goal in (
+            rows.rate(f"rate{clients}", f"answers, {clients} clients", 0.8, 1.0),
+            rows.time(f"p99-{clients}", f"p99, {clients} clients"),
+        )
+    ]
+    return Row(
+        name="accept",
+        title="durable accept, 1 KB signed",
+        peer="bare Tornado handler",
+        needs=("wrk",),
+        goals=tuple(goals),
+        ours=ours,
+        theirs=theirs,
+    )
+
+
+def run(events: int) -> Row:
+    """Accept and run /bin/true for each event, against adnanh/webhook."""
+    action = {"name": "true", "command": ["/bin/true"], "concurrency": SLOTS, **EVERY}
+
+    def ours() -> Measured:
+        with peers.premblyd(actions=[action]) as daemon:
+            return _until_finished(daemon, events)
+
+    def theirs() -> Measured:
+        with peers.webhook(["true"]) as peer:
+            return _until_peer_finished(peer, events)
+
+    return Row(
+        name="run",
+        title="accept and run /bin/true",
+        peer="adnanh/webhook",
+        needs=("webhook",),
+        goals=(
+            rows.rate("rate", "finished events", 1.0, 2.0),
+            rows.time("p99", "p99 of answers", 1.0),
+        ),
+        ours=ours,
+        theirs=theirs,
+    )
+
+
+def forward(events: int) -> Row:
+    """Accept and POST each event to a local server, against adnanh/webhook running curl."""
+
+    def ours() -> Measured:
+        with peers.helper("sink") as sink:
+            hook = {"name": "post", "http": {"url": f"http://127.0.0.1:{sink.port}/"}}
+            with peers.premblyd(actions=[{**hook, "concurrency": SLOTS, **EVERY}]) as daemon:
+                measured = _until_finished(daemon, events)
+            _require(sink.ask(), events)
+            return measured
+
+    def theirs() -> Measured:
+        with peers.helper("sink") as sink:
+            url = f"http://127.0.0.1:{sink.port}/"
+            curl = ["curl", "-s", "-H", "Content-Type: application/json", "-d", url]
+            with peers.webhook(curl, payload_after="-d") as peer:
+                measured = _until_peer_finished(peer, events)
+            _require(sink.ask(), events)
+            return measured
+
+    return Row(
+        name="forward",
+        title="accept and forward by HTTP",
+        peer="adnanh/webhook with curl",
+        needs=("webhook", "curl"),
+        goals=(
+            rows.rate("rate", "finished events", 2.0, 5.0),
+            rows.time("p99", "p99 of answers"),
+        ),
+        ours=ours,
+        theirs=theirs,
+    )
+
+
+def busy(seconds: float) -> Row:
+    """Answers at a steady rate while every slot runs a hook, against no actions at all."""
+    hook = {"name": "busy", "command": ["/bin/sleep", str(BUSY_HOOK_S)], "concurrency": SLOTS}
+
+    def measure(actions: Sequence[dict[str, Any]]) -> Measured:
+        with peers.premblyd(actions=actions) as daemon:
+            sent = requests(webhooks.ours, int(STEADY_RATE * seconds))
+            where = peers.address(daemon)
+            answers = load.steadily(where, sent, rate=STEADY_RATE, seconds=seconds)
+            waiting = "SELECT count(*) FROM delivery WHERE state = 'pending'"
+            if actions and daemon.rows(waiting) < [(SLOTS,)]:
+                raise load.LoadError("the hooks were not busy all the time")
+            late_ms = load.percentile(answers.late_s, 99) * 1000
+            return {"p99": answers.p99_ms, "late": late_ms}
+
+    return Row(
+        name="busy",
+        title=f"answers at {STEADY_RATE:g}/s, {SLOTS} hooks busy",
+        peer="premblyd without actions",
+        goals=(
+            rows.time("p99", "p99 of answers", 3.0, 1.5),
+            rows.time("late", "p99 of the sender's own delay"),
+        ),
+        ours=lambda: measure([{**hook, **EVERY}]),
+        theirs=lambda: measure([]),
+    )
+
+
+def requests(sign: Callable[[bytes], bytes], count: int) -> list[bytes]:
+    """Return `count` requests, each of another verification."""
+    return [sign(content) for content in itertools.islice(webhooks.bodies("bench"), count)]
+
+
+def _until_finished(daemon: Premblyd, events: int) -> Measured:
+    sent = requests(webhooks.ours, events)
+    begun = time.perf_counter()
+    answers = load.at_once(peers.address(daemon), sent, clients=CLIENTS[0])
+    left = "SELECT EXISTS (SELECT 1 FROM delivery WHERE due_at_ms IS NOT NULL)"
+    wait_until(lambda: daemon.rows(left) == [(0,)], PATIENCE_S)
+    seconds = time.perf_counter() - begun
+    ((succeeded,),) = daemon.rows("SELECT count(*) FROM delivery WHERE state = 'succeeded'")
+    _require(succeeded, events)
+    return {"rate": events / seconds, "p99": answers.p99_ms}
+
+
+def _until_peer_finished(peer: peers.Webhook, events: int) -> Measured:
+    sent = requests(webhooks.theirs, events)
+    begun = time.perf_counter()
+    answers = load.at_once(peer.address, sent, clients=CLIENTS[0])
+    wait_until(lambda: peer.finished >= events, PATIENCE_S)
+    seconds = time.perf_counter() - begun
+    return {"rate": events / seconds, "p99": answers.p99_ms}
+
+
+def _require(count: int, events: int) -> None:
+    if count != events:
+        raise load.LoadError(f"{count} of {events} were done")

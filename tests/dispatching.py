@@ -1,0 +1,184 @@
+"""A dispatcher at work on a real file, with fake runners and a clock that can be set."""
+
+import asyncio
+import functools
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, ParamSpec, Self
+
+from premblyd.clock import Clock
+from premblyd.config import Action
+from premblyd.errors import StoreUnavailableError
+from premblyd.hooks.dispatcher import Dispatcher
+from premblyd.store import database
+from premblyd.store.inbox import Inbox, NewDelivery
+from premblyd.store.jobs import Claimed, Job, Result
+from premblyd.store.models import AttemptOutcome
+from premblyd.store.operator import Operator
+from premblyd.store.queue import Queue
+from premblyd.store.writer import Writer
+from tests.conftest import new_event, rows
+
+P = ParamSpec("P")
+SUCCEEDED = Result(outcome=AttemptOutcome.SUCCEEDED)
+
+
+def on_a_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Let a test be a coroutine."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **keys: P.kwargs) -> None:
+        asyncio.run(test(*args, **keys))
+
+    return run
+
+
+class FakeClock(Clock):
+    """A clock that somebody sets."""
+
+    def __init__(self) -> None:
+        self.set_by_ms = 0
+        super().__init__()
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.set_by_ms
+
+    def _offset(self) -> int:
+        return super()._offset() + self.set_by_ms
+
+
+class FakeRunner:
+    """A runner whose hooks take `takes_s`, and longer while their action is held."""
+
+    def __init__(self, result: Result | Exception = SUCCEEDED, *, takes_s: float = 0) -> None:
+        self.result, self.takes_s = result, takes_s
+        self.jobs: list[tuple[Action, Job]] = []
+        self.running: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()  # that ran at once
+        self._held: dict[str, asyncio.Event] = {}
+
+    def hold(self, name: str) -> asyncio.Event:
+        """Let no hook of the action `name` end until the event is set."""
+        return self._held.setdefault(name, asyncio.Event())
+
+    def release(self) -> None:
+        for held in self._held.values():
+            held.set()
+
+    async def run(self, action: Action, job: Job) -> Result:
+        self.jobs.append((action, job))
+        self.running.update([action.name, "all"])
+        self.most |= self.running
+        await asyncio.sleep(self.takes_s)
+        if held := self._held.get(action.name):
+            await held.wait()
+        self.running.subtract([action.name, "all"])
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
+
+
+class TroubledQueue(Queue):
+    """The real queue, on a database that fails as often as `failures` says of a call, and whose
+    claims come back late."""
+
+    failures: Counter[str]
+    late_s = 0.0
+
+    def claim(self, *args: Any) -> "asyncio.Future[Claimed]":
+        self._fail("claim")
+        return asyncio.ensure_future(self._late(super().claim(*args)))
+
+    def finish(self, *args: Any) -> "asyncio.Future[bool]":
+        self._fail("finish")
+        return super().finish(*args)
+
+    def shift(self, by_ms: int) -> "asyncio.Future[None]":
+        self._fail("shift")
+        return super().shift(by_ms)
+
+    def _fail(self, name: str) -> None:
+        if self.failures[name] > 0:
+            self.failures[name] -= 1
+            raise StoreUnavailableError("database or disk is full")
+
+    async def _late(self, claiming: "asyncio.Future[Claimed]") -> Claimed:
+        claimed = await claiming
+        await asyncio.sleep(self.late_s)
+        return claimed
+
+
+class Dispatching:
+    """A dispatcher at work: `async with Dispatching(path, *actions) as at`."""
+
+    def __init__(
+        self,
+        path: Path,
+        *actions: Action,
+        runner: FakeRunner | None = None,
+        limit: int = 100,
+        failures: Mapping[str, int] | None = None,
+    ) -> None:
+        self.path, self.actions, self.limit = path, actions, limit
+        self.shell, self.http = runner or FakeRunner(), FakeRunner()
+        self._failures = Counter(failures)
+
+    async def __aenter__(self) -> Self:
+        self._writer = Writer(self.path)
+        self.queue = TroubledQueue(self._writer, "test")
+        self.queue.failures = self._failures
+        self.clock = FakeClock()
+        runners = {"shell": self.shell.run, "http": self.http.run}
+        self.dispatcher = Dispatcher(self.queue, runners, self.clock, random.Random(0))
+        self.dispatcher.configure(self.actions, self.limit)
+        self._task = asyncio.create_task(self.dispatcher.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.shell.release()
+        await self.stop(5)
+        await self._writer.close()
+
+    async def stop(self, timeout_s: float, interrupt: Callable[[], None] = lambda: None) -> None:
+        await self.dispatcher.stop(timeout_s, interrupt)
+        await self._task
+
+    async def add(self, *names: str, attempts: int = 3, **changes: Any) -> None:
+        """Store a webhook with a delivery for each name, as the receiver does."""
+        event = {"received_at_ms": self.clock.now_ms(), "token": None, "reference": None, **changes}
+        deliveries = [NewDelivery(name, attempts) for name in names]
+        await Inbox(self._writer).add(new_event(**event), deliveries)
+        self.dispatcher.wake()
+
+    def replay(self, delivery_id: int) -> None:
+        """Queue a delivery again, as `premblyd replay` does from its own process."""
+        with closing(database.connect_operator(self.path)) as connection:
+            operator = Operator(connection, "uid 0")
+            assert list(operator.replay([delivery_id], {delivery_id: 1}, self.clock.now_ms())) == [
+                1
+            ]
+
+    def states(self, *actions: str) -> dict[str, int]:
+        """Return how many deliveries are in each state: of `actions`, or of all."""
+        found = rows(self.path, "SELECT action, state FROM delivery")
+        return Counter(state for action, state in found if not actions or action in actions)
+
+    def delivery(self, columns: str) -> tuple[Any, ...]:
+        (row,) = rows(self.path, f"SELECT {columns} FROM delivery")
+        return row
+
+    def attempts(self, columns: str) -> list[tuple[Any, ...]]:
+        return rows(self.path, f"SELECT {columns} FROM attempt ORDER BY id")
+
+    async def until(self, condition: Callable[[], object], within_s: float = 10) -> None:
+        deadline = time.monotonic() + within_s
+        while not condition():
+            assert time.monotonic() < deadline, f"not in time: {self.states()}"
+            await asyncio.sleep(0.005)
+
+    async def until_states(self, **states: int) -> None:
+        await self.until(lambda: self.states() == states)

@@ -1,0 +1,251 @@
+"""The crash campaign: kill -9 at random moments, again and again, under load.
+
+    python -m tests.faults.crash --cycles 1000 [--seed N]
+
+Clients send signed webhooks and repeat some; shell and http hooks run and count themselves
+outside the database. After every restart and at the end the promises are checked.
+"""
+
+import argparse
+import json
+import random
+import threading
+import time
+import zlib
+from collections import Counter
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from tests.faults import promises
+from tests.faults.daemon import Victim, folder, table
+from tests.processes import shell
+
+CLIENTS = 6
+SETTLE_S = 30.0
+RETRY = {"attempts": 3, "first_delay": "20ms", "factor": 1.5, "max_delay": "300ms"}
+UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
+
+
+class Receiver(ThreadingHTTPServer):
+    """Where the http hook posts to: counts each request, and fails every eighth."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.got: Counter[str] = Counter()
+        self.lock = threading.Lock()
+
+    def handle_error(self, *_: object) -> None:
+        """The daemon dies while it posts: that is the campaign."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        with self.server.lock:
+            self.server.got[self.headers["webhook-id"]] += 1
+            fails = sum(self.server.got.values()) % 8 == 0
+        self.send_response(503 if fails else 204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@dataclass
+class Book:
+    """What clients were promised: the event of each token, and how often it was acknowledged."""
+
+    events: dict[str, int] = field(default_factory=dict)
+    answers: Counter[int] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, token: str, status: int, content: dict[str, Any]) -> None:
+        with self.lock:
+            self.answers[status] += 1
+            if status != 200:
+                return
+            known = self.events.setdefault(token, content["event"])
+            if known != content["event"]:
+                self.problems.append(f"{token} was event {known}, then {content['event']}")
+
+
+class Client(threading.Thread):
+    """Sends webhooks until told to stop, and repeats each that got no answer, and some others."""
+
+    def __init__(self, victim: Victim, book: Book, number: int, rng: random.Random) -> None:
+        super().__init__(daemon=True)
+        self._victim, self._book, self._number, self._rng = victim, book, number, rng
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        sent = 0
+        while not self.stopping.wait(self._rng.uniform(0.005, 0.03)):
+            sent += 1
+            token = f"{self._number}-{sent}"
+            while not self._send(token) and not self.stopping.wait(0.02):
+                pass
+            if self._rng.random() < 0.25:
+                self._send(token)
+            if self._rng.random() < 0.1:
+                self._send(f"{self._number}-{self._rng.randint(1, sent)}")
+
+    def _send(self, token: str) -> bool:
+        try:
+            answer = self._victim.send(body_of(token), token=token)
+            self._book.note(token, answer.status, answer.json)
+        except (OSError, HTTPException, ValueError):  # killed under us
+            return False
+        return answer.status == 200
+
+
+def body_of(token: str) -> bytes:
+    """Return the one body that is sent with `token`."""
+    code = ("00", "01")[zlib.crc32(token.encode()) % 2]
+    verification = {"status": "VERIFIED", "reference": f"ref-{token}"}
+    return json.dumps({"response_code": code, "verification": verification}).encode()
+
+
+class Campaign:
+    """Cycles of load, kill, restart and check."""
+
+    def __init__(self, at: Path, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.book = Book()
+        self.runs = at / "runs"
+        self.runs.touch()
+        self.receiver = Receiver()
+        url = f"http://127.0.0.1:{self.receiver.server_port}/"
+        # Few attempts, so that some deliveries end dead: a kill spends one too.
+        # One short line and O_APPEND: written whole or not at all. Every ninth run fails.
+        script = (
+            f'echo "$PREMBLY_DELIVERY $PREMBLY_ATTEMPT" >> {self.runs};'
+            " test $(( (PREMBLY_DELIVERY + PREMBLY_ATTEMPT) % 9 )) -ne 0"
+        )
+        self.victim = Victim(
+            at,
+            actions=[
+                shell("count", script, retry=RETRY, concurrency=8),
+                {"name": "post", "response_codes": ["00"], "http": {"url": url}, "retry": RETRY},
+            ],
+        )
+        self.figures: Counter[str] = Counter()
+        self._checked_event = 0
+
+    def run(self, cycles: int, *, say_every: int = 0) -> list[str]:
+        """Run the campaign and return every broken promise."""
+        threading.Thread(target=self.receiver.serve_forever, daemon=True).start()
+        clients = [
+            Client(self.victim, self.book, number, random.Random(self.rng.random()))
+            for number in range(CLIENTS)
+        ]
+        with self.victim:
+            self._restart()
+            for client in clients:
+                client.start()
+            for cycle in range(1, cycles + 1):
+                self._kill_once()
+                self._check()
+                if say_every and cycle % say_every == 0:
+                    print(f"cycle {cycle}: {len(self.book.events)} events", flush=True)
+            for client in clients:
+                client.stopping.set()
+            for client in clients:
+                client.join(15)
+            self._settle()
+            self.receiver.shutdown()
+            self._check_end()
+            if self.victim.stop() != 0:
+                self.book.problems.append("it did not stop cleanly")
+            self.book.problems += self.victim.complaints()[:5]
+        self.receiver.server_close()
+        return self.book.problems
+
+    def _kill_once(self) -> None:
+        """Let it run for a random while, kill it, and start it again: now and then it is killed
+        once more while it starts."""
+        time.sleep(self.rng.uniform(0.0, 0.5))
+        self._kill()
+        if self.rng.random() < 0.2:
+            self.victim.launch()
+            time.sleep(self.rng.uniform(0.05, 0.4))
+            self._kill()
+            self.figures["killed while starting"] += 1
+        self._restart()
+
+    def _kill(self) -> None:
+        self.victim.process.kill()
+        self.victim.process.wait(10)
+        self.figures["kills"] += 1
+
+    def _restart(self) -> None:
+        self.victim.launch()
+        deadline = time.monotonic() + SETTLE_S
+        while self.victim.healthz()[0] != 200:
+            late = time.monotonic() > deadline
+            if late or self.victim.process.poll() is not None:
+                raise AssertionError(f"it does not start:\n{self.victim.whole_log()[-2000:]}")
+            time.sleep(0.01)
+
+    def _settle(self) -> None:
+        """Wait until nothing waits: a delivery that is stuck shows here."""
+        deadline = time.monotonic() + SETTLE_S + len(self.book.events) / 100
+        while (left := self.victim.rows(UNFINISHED)[0][0]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if left:
+            self.book.problems.append(f"{left} deliveries never ended")
+
+    def _check(self) -> None:
+        """Each 200 since the last check has its event once, and the file is sound."""
+        with self.book.lock:
+            promised = [one for one in self.book.events.items() if one[1] > self._checked_event]
+        self.book.problems += promises.kept(self.victim.database, promised, body_of)
+        self._checked_event = max((event for _, event in promised), default=self._checked_event)
+        if self.book.problems:
+            raise AssertionError("\n".join(self.book.problems[:20]))
+
+    def _check_end(self) -> None:
+        lines = [tuple(map(int, line.split())) for line in self.runs.read_text().splitlines()]
+        broken = promises.broken(self.victim.database, lines, self.receiver.got)
+        self.book.problems += promises.kept(
+            self.victim.database, list(self.book.events.items()), body_of
+        )
+        self.book.problems += [f"{name}: {number}" for name, number in broken.items() if number]
+        self.figures.update(
+            {
+                "events acknowledged": len(self.book.events),
+                "answers 200": self.book.answers[200],
+                "answers 503": self.book.answers[503],
+                "shell runs counted by the hook": len(lines),
+                "posts counted by their receiver": sum(self.receiver.got.values()),
+                **promises.figures(self.victim.database),
+                **broken,
+            }
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cycles", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    arguments = parser.parse_args()
+    start = time.monotonic()
+    with folder() as at:
+        campaign = Campaign(at, arguments.seed)
+        problems = campaign.run(arguments.cycles, say_every=50)
+    print(f"{arguments.cycles} cycles, seed {arguments.seed}, {time.monotonic() - start:.0f} s")
+    table({**campaign.figures, "broken promises": len(problems)})
+    if problems:
+        raise SystemExit("\n".join(problems))
+
+
+if __name__ == "__main__":
+    main()

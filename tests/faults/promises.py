@@ -1,0 +1,95 @@
+"""What premblyd promises about its database, checked from outside."""
+
+import contextlib
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+FIGURES = {
+    "deliveries succeeded": "SELECT count(*) FROM delivery WHERE state = 'succeeded'",
+    "deliveries dead": "SELECT count(*) FROM delivery WHERE state = 'dead'",
+    "attempts": "SELECT count(*) FROM attempt",
+    "attempts interrupted": "SELECT count(*) FROM attempt WHERE outcome = 'interrupted'",
+}
+BROKEN = {
+    "events stored twice": "SELECT count(*) FROM"
+    " (SELECT 1 FROM event GROUP BY token HAVING count(*) > 1)",
+    "events without their delivery": "SELECT count(*) FROM event WHERE NOT EXISTS"
+    " (SELECT 1 FROM delivery WHERE event_id = event.id AND action = 'count')",
+    "deliveries neither succeeded nor dead": "SELECT count(*) FROM delivery"
+    " WHERE state NOT IN ('succeeded', 'dead')",
+    "attempts left open": "SELECT count(*) FROM attempt WHERE outcome IS NULL",
+    "deliveries whose attempts don't add up": "SELECT count(*) FROM delivery WHERE"
+    " attempt_count <> (SELECT count(*) FROM attempt WHERE delivery_id = delivery.id)",
+}
+SHELL_SUCCESSES = """
+SELECT delivery_id, number FROM attempt JOIN delivery ON delivery.id = delivery_id
+WHERE attempt.outcome = 'succeeded' AND action = 'count'
+"""
+POSTS = """
+SELECT event.key || '-' || action, count(*), max(attempt.outcome = 'succeeded') FROM attempt
+JOIN delivery ON delivery.id = delivery_id JOIN event ON event.id = event_id
+WHERE action = 'post' GROUP BY delivery.id
+"""
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the database as anyone may who reads it."""
+    uri = f"{path.as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=10)) as connection:
+        yield connection
+
+
+def kept(
+    path: Path, promised: Sequence[tuple[str, int]], body_of: Callable[[str], bytes]
+) -> list[str]:
+    """Return what is wrong: each (token, event) that was acknowledged is there once, with its
+    body and number, and the file is sound."""
+    problems = []
+    with reading(path) as connection:
+        stored: dict[str, list[tuple[int, bytes]]] = {}
+        lowest = min((event for _, event in promised), default=0)
+        rows = connection.execute("SELECT token, id, body FROM event WHERE id >= ?", [lowest])
+        for token, event, body in rows:
+            stored.setdefault(token, []).append((event, body))
+        for token, event in promised:
+            if stored.get(token) != [(event, body_of(token))]:
+                found = [one for one, _ in stored.get(token, [])]
+                problems.append(f"{token}: acknowledged as {event}, found {found}")
+        if (sound := connection.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
+            problems.append(f"integrity_check: {sound}")
+    return problems
+
+
+def figures(path: Path) -> dict[str, int]:
+    """Return how much there is of what."""
+    with reading(path) as connection:
+        return {name: connection.execute(sql).fetchone()[0] for name, sql in FIGURES.items()}
+
+
+def broken(
+    path: Path, shell_runs: Sequence[tuple[int, ...]], posts: Counter[str]
+) -> dict[str, int]:
+    """Return how often each promise is broken. `shell_runs` are (delivery, attempt) as action
+    `count` wrote them itself; `posts` how often each webhook-id of `post` reached its receiver.
+    """
+    ran = set(shell_runs)
+    with reading(path) as connection:
+        found = {name: connection.execute(sql).fetchone()[0] for name, sql in BROKEN.items()}
+        attempts = set(connection.execute("SELECT delivery_id, number FROM attempt"))
+        successes = set(connection.execute(SHELL_SUCCESSES))
+        tried = {name: (times, done) for name, times, done in connection.execute(POSTS)}
+    return {
+        **found,
+        "shell runs without an attempt row": len(ran - attempts),
+        "shell attempts that ran twice": len(shell_runs) - len(ran),
+        "succeeded shell attempts that never ran": len(successes - ran),
+        "posts without an attempt row": sum(
+            times > tried.get(name, (0, 0))[0] for name, times in posts.items()
+        ),
+        "succeeded posts that never came": sum(
+            bool(done) and not posts[name] for name, (_, done) in tried.items()
+        ),
+    }

@@ -1,0 +1,86 @@
+"""A receiver on the loopback, with and without TLS, that keeps what it got."""
+
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: "Server"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = [(name.lower(), value) for name, value in self.headers.items()]
+        self.server.requests.append((self.path, headers, body))
+        self.server.answer(self)
+
+    def reply(self, status: int = 200, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content_Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def reply_when_released(self) -> None:
+        self.server.released.wait()
+        self.reply()
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 100
+
+    def __init__(self, answer: Callable[[Handler], object]) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answer = answer
+        self.released = threading.Event()
+        self.requests: list[tuple[str, list[tuple[str, str]], bytes]] = []
+        self.url = f"http://127.0.0.1:{self.server_port}/hook?token=hush"
+
+    def handle_error(self, *_: object) -> None:
+        """A client that hangs up is expected here."""
+
+    @property
+    def got(self) -> tuple[dict[str, str], bytes]:
+        """The one request's headers and body."""
+        ((_, headers, body),) = self.requests
+        assert len(dict(headers)) == len(headers), "a header came twice"
+        return dict(headers), body
+
+
+@contextmanager
+def serving(
+    answer: Callable[[Handler], object] = Handler.reply, certificate: Path | None = None
+) -> Iterator[Server]:
+    """Run a server that answers each POST by `answer`; by TLS if it has a `certificate`."""
+    with Server(answer) as server:
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+            server.url = server.url.replace("http:", "https:")
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.released.set()
+            server.shutdown()
+            thread.join()
+
+
+def self_signed(folder: Path) -> Path:
+    """Make a certificate for 127.0.0.1 that nobody trusts, in one file with its key."""
+    pem, certificate = folder / "self-signed.pem", folder / "certificate"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1"
+    names = ["-subj", "/CN=x", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(pem), "-out", str(certificate)]
+    subprocess.run([*command.split(), *names, *files], check=True, capture_output=True)
+    pem.write_text(pem.read_text() + certificate.read_text())
+    return pem

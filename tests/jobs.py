@@ -1,0 +1,63 @@
+"""Actions, endpoints and jobs for the tests of the hooks."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog.testing
+from structlog.typing import EventDict
+
+from premblyd.config import Action, Endpoint
+from premblyd.prembly.payload import Verdict
+from premblyd.store.jobs import Job, StoredEvent
+from premblyd.values import SecretPlaces
+
+KEY = "0123456789abcdef0123456789abcdef"
+PLACES = SecretPlaces(Path("/nowhere"), {})
+
+
+def action(name: str = "act", *codes: str, **keys: Any) -> Action:
+    """Return an action as the configuration file makes it; without a hook it is `shell: true`."""
+    hook = {} if keys.keys() & {"shell", "command", "http"} else {"shell": "true"}
+    given = {"name": name, "response_codes": list(codes) or ["*"], **hook, **keys}
+    return Action.model_validate(given, context=PLACES)
+
+
+def endpoint(**keys: Any) -> Endpoint:
+    given = {"name": "prembly", "path": "/p", "keys": {"live": "hush-live-key"}, **keys}
+    return Endpoint.model_validate(given, context=PLACES)
+
+
+def job(
+    body: bytes = b"{}",
+    *,
+    attempt: int = 1,
+    token: str | None = None,
+    headers: list[tuple[str, str]] | None = None,
+    verified_by: str = "hmac-sha256:live",
+    **verdict: Any,
+) -> Job:
+    """Return the job of a delivery; `verdict` holds verdict fields."""
+    event = StoredEvent(
+        id=17,
+        key=KEY,
+        endpoint="prembly",
+        received_at_ms=1_700_000_000_000,
+        token=token,
+        headers=json.dumps(headers or []),
+        body=body,
+        verified_by=verified_by,
+        verdict=Verdict(**verdict),
+    )
+    return Job(
+        delivery_id=23, attempt_id=42, attempt=attempt, attempts_left=9, action="act", event=event
+    )
+
+
+@contextmanager
+def logged() -> Iterator[list[EventDict]]:
+    """Yield the list of what is logged meanwhile."""
+    with structlog.testing.capture_logs() as lines:
+        yield lines

@@ -1,0 +1,180 @@
+"""A Receiver on a real store, as fixtures, and requests as bytes to send over a raw socket."""
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tornado.httpclient import AsyncHTTPClient, HTTPResponse
+from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPHeaders
+from tornado.ioloop import IOLoop
+
+from premblyd import config
+from premblyd.clock import Clock
+from premblyd.hooks.matching import Matching
+from premblyd.receiver import exchange
+from premblyd.receiver.health import Health
+from premblyd.receiver.receiver import Receiver, make_server
+from premblyd.store import database
+from premblyd.store.inbox import Inbox
+from premblyd.store.writer import Writer
+from premblyd.values import SecretPlaces
+from tests.conftest import rows
+from tests.processes import PATH, Answer, configuration, shell, signed
+
+BODY = b'{"response_code":"00","verification":{"status":"VERIFIED","reference":"r-1"}}'
+ACTIONS = [
+    shell(name, "true", code)
+    for name, code in {"all": "*", "ok": "00", "none": "missing", "rest": "default"}.items()
+]
+
+
+class Reception:
+    """A receiver, and what it did."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.woken = 0
+
+    async def open(self) -> None:
+        clock = Clock()
+        self.writer = Writer(self.path)
+        inbox = Inbox(self.writer)
+        health = Health(lambda: inbox.prove_commit(clock.now_ms()))
+        self.receiver = Receiver(inbox, health=health, wake=self._wake, clock=clock)
+        self.use()
+        self._timing_out = asyncio.create_task(self.receiver.time_out())
+
+    async def close(self) -> None:
+        self._timing_out.cancel()
+        await self.writer.close()
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    def use(self, **changes: Any) -> None:
+        """Receive with this configuration from the next request on."""
+        text = json.dumps(configuration(**changes))
+        settings = config.parse(text, self.path, SecretPlaces(self.path.parent, {}))
+        self.receiver.configure(settings, Matching(settings.actions).match)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return rows(self.path, sql)
+
+    async def rejections(self) -> list[tuple[Any, ...]]:
+        """Return reason, size and hash of the refused requests, once they are stored."""
+        await self.writer.call(lambda _: None)
+        return self.rows("SELECT reason, body_bytes, body_sha256 FROM rejection ORDER BY id")
+
+    @property
+    def in_flight(self) -> tuple[int, int]:
+        return self.receiver.requests_in_flight, self.receiver.bytes_in_flight
+
+    async def until_in_flight(self, requests: int, body_bytes: int) -> None:
+        async with asyncio.timeout(4):
+            while self.in_flight != (requests, body_bytes):
+                await asyncio.sleep(0.005)
+
+
+@pytest.fixture(name="reception")
+def make_reception(
+    io_loop: IOLoop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Reception]:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(exchange, "LINGER_S", 0.3)
+    reception = Reception(path)
+    io_loop.run_sync(reception.open)
+    yield reception
+    assert reception.in_flight == (0, 0), "something is held for ever"
+    io_loop.run_sync(reception.close)
+
+
+@pytest.fixture(name="http_server")
+def serve(
+    reception: Reception, io_loop: IOLoop, _unused_port: tuple[socket.socket, int]
+) -> Iterator[HTTPServer]:
+    """Stand for pytest-tornado's own, which bounds bodies itself."""
+    server = make_server(reception.receiver)
+    server.add_socket(_unused_port[0])
+    yield server
+    server.stop()
+    io_loop.run_sync(server.close_all_connections)
+
+
+def head(headers: dict[str, str], method: str = "POST", path: str = PATH) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: h", *(f"{n}: {v}" for n, v in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def webhook(body: bytes, headers: dict[str, str] | None = None, path: str = PATH) -> bytes:
+    """Return a whole request; signed, unless other headers are given."""
+    sized = {"Content-Length": str(len(body))}
+    return head((signed(body) if headers is None else headers) | sized, path=path) + body
+
+
+async def post(
+    client: AsyncHTTPClient,
+    base_url: str,
+    body: bytes = BODY,
+    headers: dict[str, str] | HTTPHeaders | None = None,
+) -> HTTPResponse:
+    headers = signed(body) if headers is None else headers
+    return await client.fetch(
+        base_url + PATH, method="POST", body=body, headers=headers, raise_error=False
+    )
+
+
+def chunked(*pieces: bytes) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (*pieces, b""))
+
+
+class Client:
+    """A raw connection to the receiver."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def to(cls, port: int) -> "Client":
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def read(self) -> bytes:
+        """Return the bytes of the next answer, its Date left out."""
+        found = await self._reader.readuntil(b"\r\n\r\n")
+        lines = [line for line in found.split(b"\r\n") if not line.startswith(b"Date: ")]
+        length = HTTPHeaders.parse(found.split(b"\r\n", 1)[1].decode()).get("Content-Length", "0")
+        return b"\r\n".join(lines) + await self._reader.readexactly(int(length))
+
+    async def answer(self) -> Answer:
+        lines, _, body = (await self.read()).partition(b"\r\n\r\n")
+        first, _, rest = lines.decode().partition("\r\n")
+        return Answer(int(first.split()[1]), HTTPHeaders.parse(rest), body)
+
+    async def ended(self) -> bool:
+        """Return whether the server ends the connection within two seconds, unasked."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                return await self._reader.read() == b""
+        return False
+
+    async def close(self) -> None:
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+    def end(self) -> None:
+        """Send no more."""
+        self._writer.write_eof()
+
+    def abort(self) -> None:
+        """Go away without a word."""
+        self._writer.transport.abort()

@@ -1,0 +1,75 @@
+"""When the tests that boot a machine run, and the machines themselves.
+
+They take a minute or two, so only when asked for: `pytest -m machine`, or all of them with
+PREMBLYD_REQUIRE_ALL=1, where what can't run here fails instead of being skipped.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.systemd import machine as machines
+
+REQUIRE_ALL = os.environ.get("PREMBLYD_REQUIRE_ALL") == "1"
+TEST_TIMEOUT_S = 600  # the first one also makes the machine's files
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "machine: boots a machine with systemd (root, slow)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    asked = REQUIRE_ALL or "machine" in str(config.getoption("markexpr"))
+    reason = "" if asked else "boots a machine: run with -m machine"
+    for item in items:
+        if item.get_closest_marker("machine"):
+            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def unavailable(reason: str) -> None:
+    """Skip the test, or fail it where everything is required."""
+    if REQUIRE_ALL:
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def _packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the source tree and the wheels it needs."""
+    if reason := machines.missing():
+        unavailable(reason)
+    folder = tmp_path_factory.mktemp("packages")
+    try:
+        machines.fill_share(folder)
+    except machines.MachineError as error:
+        unavailable(str(error))
+    return folder
+
+
+def _boot(packages: Path, share: Path) -> Iterator[machines.Machine]:
+    for name in ("source", "wheels"):
+        shutil.copytree(packages / name, share / name)
+    try:
+        with machines.booted(share) as machine:
+            yield machine
+    except machines.MachineError as error:
+        unavailable(str(error))
+
+
+@pytest.fixture(scope="session")
+def machine(
+    _packages: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[machines.Machine]:
+    """A booted machine, shared by the tests of a session."""
+    yield from _boot(_packages, tmp_path_factory.mktemp("share"))
+
+
+@pytest.fixture
+def fresh_machine(_packages: Path, tmp_path: Path) -> Iterator[machines.Machine]:
+    """A machine of the test's own, as Debian left it."""
+    yield from _boot(_packages, tmp_path)

@@ -1,0 +1,146 @@
+"""The unit files and the install script, as far as they can be judged without running them."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.systemd.conftest import unavailable
+from tests.systemd.machine import REPOSITORY
+
+FOLDER = REPOSITORY / "systemd"
+INSTALL = FOLDER / "install.sh"
+UNITS = ("premblyd.service", "premblyd.socket")
+MOST_EXPOSED = 1.3
+
+
+def tool(name: str, package: str) -> str:
+    """Return the path of a tool, or skip."""
+    path = shutil.which(name)
+    if path is None:
+        unavailable(f"{name} is missing (apt-get install {package})")
+    return str(path)
+
+
+def settings(unit: str) -> dict[str, list[str]]:
+    """Return the values of each key of a unit file."""
+    found: dict[str, list[str]] = {}
+    for line in (FOLDER / unit).read_text().splitlines():
+        key, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def seconds(text: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)(s|min)", text).groups()  # type: ignore[union-attr]
+    return int(number) * {"s": 1, "min": 60}[unit]
+
+
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
+    analyze = tool("systemd-analyze", "systemd")
+    program = tmp_path / "premblyd"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    for unit in UNITS:
+        text = (FOLDER / unit).read_text()
+        (tmp_path / unit).write_text(
+            text.replace("/opt/premblyd/current/bin/premblyd", str(program))
+        )
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", *(tmp_path / unit for unit in UNITS)],
+        capture_output=True,
+        text=True,
+    )
+    # Of the host's own units it may complain too.
+    complaints = [line for line in done.stderr.splitlines() if "premblyd" in line]
+    assert (done.returncode, complaints) == (0, [])
+
+
+def test_the_sandbox_leaves_little_exposed() -> None:
+    analyze = tool("systemd-analyze", "systemd")
+    done = subprocess.run(
+        [analyze, "security", "--offline=true", "--no-pager", FOLDER / "premblyd.service"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
+    )
+    exposure = re.search(r"Overall exposure level for premblyd\.service: ([\d.]+)", done.stdout)
+    assert exposure, done.stdout + done.stderr
+    assert float(exposure[1]) <= MOST_EXPOSED
+
+
+def test_every_sandbox_line_says_what_it_stops() -> None:
+    sandbox = (FOLDER / "premblyd.service").read_text().partition("# The sandbox.")[2]
+    lines = sandbox.partition("[Install]")[0].splitlines()[1:]
+    explained = False
+    for line in filter(None, lines):
+        assert line.startswith("#") or explained, line
+        explained = True
+
+
+def test_the_install_script_is_clean() -> None:
+    shellcheck = tool("shellcheck", "shellcheck")
+    done = subprocess.run([shellcheck, INSTALL], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert os.access(INSTALL, os.X_OK)
+
+
+def test_the_install_script_parses_in_a_plain_posix_shell() -> None:
+    done = subprocess.run([tool("dash", "dash"), "-n", INSTALL], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_install_script_wants_root() -> None:
+    setpriv = tool("setpriv", "util-linux")
+    if os.geteuid() != 0:
+        command = [str(INSTALL)]
+    else:
+        command = [setpriv, "--reuid=65534", "--clear-groups", "sh", "-s"]
+    done = subprocess.run(command, input=INSTALL.read_text(), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "run this as root" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--frm", "x"], "unknown argument --frm"), (["--from"], "--from needs")],
+)
+def test_the_install_script_refuses_what_it_does_not_know(
+    arguments: list[str], message: str
+) -> None:
+    done = subprocess.run([INSTALL, *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_units_and_install_script_agree_on_every_path() -> None:
+    script, service = INSTALL.read_text(), settings("premblyd.service")
+    values = dict(re.findall(r"^(\w+)=(\S+)$", script, re.MULTILINE))
+    for name, value in values.items():
+        script = script.replace(f"${name}/", f"{value}/")
+    for name in (*UNITS, "premblyd.sysusers"):
+        assert (FOLDER / name).is_file()
+        assert f"/systemd/{name}" in script or f"/{name}" in script
+    program = service["ExecStart"][0].split()[0]
+    assert program == f"{values['opt']}/current/bin/premblyd"
+    assert service["LoadCredential"] == [f"credentials:{values['etc']}/credentials"]
+    assert service["ConfigurationDirectory"] == ["premblyd"]
+    assert values["etc"] == "/etc/premblyd"
+    assert service["ExecStartPre"] == [f"/usr/bin/flock --shared {values['opt']} true"]
+    user = (FOLDER / "premblyd.sysusers").read_text().splitlines()[-1].split()
+    assert user[:2] == ["u", service["User"][0]]
+    assert f"/var/lib/{service['StateDirectory'][0]}" in user
+    assert settings("premblyd.socket")["ListenStream"] == ["127.0.0.1:8080"]
+
+
+def test_a_stop_waits_longer_than_hooks_may_take_to_end() -> None:
+    from premblyd.config import Config
+
+    drain_ms = Config.model_fields["stop_timeout_ms"].default
+    # ... and then 5 s between SIGTERM and SIGKILL.
+    stop_s = seconds(settings("premblyd.service")["TimeoutStopSec"][0])
+    assert stop_s * 1000 >= drain_ms + 5_000 + 5_000

@@ -1,0 +1,298 @@
+"""What people ask the record, and what they change in it."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peewee import SqliteDatabase
+
+from premblyd.errors import StoreUnavailableError
+from premblyd.store import audit, database, operator
+from premblyd.store.audit import EventFilter
+from premblyd.store.inbox import NewRejection
+from premblyd.store.jobs import Claimable, Result
+from premblyd.store.models import AttemptOutcome, State
+from premblyd.store.operator import Operator, ReplayFilter
+from tests.conftest import NOW_MS, Store
+
+RECORDS = "SELECT at_ms, actor, action, event_id, delivery_id, note FROM operator_action"
+STATES = "SELECT id, state, due_at_ms, attempts_left, finished_at_ms FROM delivery ORDER BY id"
+SECRET = {"body", "headers", "token", "session_id"}
+
+
+@pytest.fixture
+def reading(store: Store) -> Iterator[SqliteDatabase]:
+    """Three webhooks: codes 00, 02 and none; each with two deliveries. The daemon runs."""
+    store.add("crm", "page", body=b"1")
+    store.add(
+        *("crm", "page"),
+        body=b"2",
+        received_at_ms=NOW_MS + 10,
+        response_code="02",
+        outcome="pending",
+        reference="ref-2",
+        user_ref="user-2",
+    )
+    store.add("crm", "page", body=b"3", received_at_ms=NOW_MS + 20, response_code=None)
+    with closing(database.connect_read_only(store.path)) as reading:
+        yield reading
+
+
+@pytest.fixture
+def acting(store: Store, reading: SqliteDatabase) -> Iterator[Operator]:
+    with closing(database.connect_operator(store.path)) as writing:
+        yield Operator(writing, "ada")
+
+
+def run(store: Store, count: int, outcome: AttemptOutcome) -> None:
+    """Run the hooks of the next `count` deliveries of crm; none is retried."""
+    actions = {
+        name: Claimable(slots=slots, lease_ms=1000, digest="d1")
+        for name, slots in (("crm", count), ("page", 0))
+    }
+    for job in store.wait(store.queue.claim(actions, count, (), NOW_MS + 50)).jobs:
+        result = Result(outcome=outcome, exit_code=3, error="exit 3", output="hush-output")
+        store.wait(store.queue.finish(job, result, None, NOW_MS + 60))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({}, [3, 2, 1]),
+        ({"code": "00"}, [1]),
+        ({"code": "missing"}, [3]),
+        ({"code": "0"}, []),
+        ({"outcome": "verified"}, [3, 1]),
+        ({"reference": "ref-2"}, [2]),
+        ({"user_ref": "user-1"}, [3, 1]),
+        ({"since_ms": NOW_MS + 10}, [3, 2]),
+        ({"until_ms": NOW_MS + 10}, [1]),
+        ({"since_ms": NOW_MS + 10, "until_ms": NOW_MS + 20}, [2]),
+        ({"since_ms": 0, "until_ms": 0}, []),
+        ({"reference": "ref-1", "code": "missing"}, [3]),
+        ({"reference": "' OR 1=1 --"}, []),
+    ],
+)
+def test_events_are_filtered_and_the_newest_come_first(
+    reading: SqliteDatabase, wanted: dict[str, Any], found: list[int]
+) -> None:
+    listed = audit.events(reading, EventFilter(**wanted), 10)
+    assert [event["id"] for event in listed] == found
+    assert audit.events(reading, EventFilter(**wanted), 1) == listed[:1]
+
+
+def test_a_list_shows_no_payload_and_no_secret(store: Store, reading: SqliteDatabase) -> None:
+    run(store, 1, AttemptOutcome.FAILED)
+    event = audit.events(reading, EventFilter(), 1)[0]
+    whole = audit.find_event(reading, "3")
+    assert whole is not None
+    assert whole.keys() - event.keys() == SECRET
+    assert event == {name: value for name, value in whole.items() if name not in SECRET}
+    assert "hush" not in repr((event, audit.deliveries(reading)))
+
+
+def test_an_event_is_found_by_its_number_and_by_its_key(
+    store: Store, reading: SqliteDatabase
+) -> None:
+    found = audit.find_event(reading, "2")
+    assert found is not None
+    assert (found["id"], found["body"], found["token"]) == (2, b"2", "hush-token")
+    assert type(found["body"]) is bytes
+    assert found["face_match"] is True
+    assert audit.find_event(reading, found["key"]) == found
+    digits = "12345678901234567890123456789012"  # a key may look like a number
+    store.wait(
+        store.writer.call(
+            lambda one: one.execute("UPDATE event SET key = ? WHERE id = 1", (digits,)) and None
+        )
+    )
+    by_digits = audit.find_event(reading, digits)
+    assert by_digits is not None
+    assert by_digits["id"] == 1
+
+
+@pytest.mark.parametrize("name", ["4", "0", "-1", "", "key", "2 ", "9" * 18, "9" * 40, "²", "1e0"])
+def test_what_names_no_event_finds_none(reading: SqliteDatabase, name: str) -> None:
+    assert audit.find_event(reading, name) is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({}, [6, 5, 4, 3, 2, 1]),
+        ({"limit": 2}, [6, 5]),
+        ({"state": "succeeded"}, [1]),
+        ({"state": "pending", "action": "crm"}, [5, 3]),
+        ({"action": "page"}, [6, 4, 2]),
+        ({"event_id": 2}, [4, 3]),
+        ({"action": "gone"}, []),
+    ],
+)
+def test_deliveries_are_filtered_and_the_newest_come_first(
+    store: Store, reading: SqliteDatabase, wanted: dict[str, Any], found: list[int]
+) -> None:
+    run(store, 1, AttemptOutcome.SUCCEEDED)
+    assert [row["id"] for row in audit.deliveries(reading, **wanted)] == found
+
+
+def test_a_delivery_names_its_event_and_what_that_said(reading: SqliteDatabase) -> None:
+    assert audit.deliveries(reading, event_id=2, action="crm") == [
+        {
+            "id": 3,
+            "event_id": 2,
+            "action": "crm",
+            "state": "pending",
+            "due_at_ms": NOW_MS + 10,
+            "attempt_count": 0,
+            "attempts_left": 3,
+            "created_at_ms": NOW_MS + 10,
+            "finished_at_ms": None,
+            "last_error": None,
+            "response_code": "02",
+            "outcome": "pending",
+            "reference": "ref-2",
+        }
+    ]
+
+
+def test_attempts_come_in_the_order_they_ran(
+    store: Store, reading: SqliteDatabase, acting: Operator
+) -> None:
+    run(store, 2, AttemptOutcome.FAILED)
+    assert list(acting.replay([1], {1: 1}, NOW_MS)) == [1]
+    run(store, 1, AttemptOutcome.TIMED_OUT)
+    found = audit.attempts(reading, [3, 1, 2])
+    assert [(row["delivery_id"], row["number"], row["outcome"]) for row in found] == [
+        (1, 1, "failed"),
+        (1, 2, "timed_out"),
+        (3, 1, "failed"),
+    ]
+    assert (found[0]["exit_code"], found[0]["output"]) == (3, "hush-output")
+    assert found[0]["output_truncated"] is False
+    assert audit.attempts(reading, [2]) == audit.attempts(reading, []) == []
+
+
+def test_the_newest_rejections_come_first(store: Store, reading: SqliteDatabase) -> None:
+    given = NewRejection(
+        at_ms=NOW_MS,
+        endpoint="prembly",
+        remote_ip="192.0.2.7",
+        reason="too large",
+        body_bytes=None,
+        body_sha256=None,
+    )
+    store.wait_all(store.inbox.reject(replace(given, body_bytes=size)) for size in (1, 2, 3))
+    found = audit.rejections(reading, 2)
+    assert [(row["id"], row["body_bytes"], row["reason"]) for row in found] == [
+        (3, 3, "too large"),
+        (2, 2, "too large"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({}, [1, 2, 3, 4, 5, 6]),
+        ({"event_id": 2}, [3, 4]),
+        ({"delivery_id": 4}, [4]),
+        ({"delivery_id": 7}, []),
+        ({"dead_only": True}, [1, 3]),
+        ({"dead_only": True, "since_ms": NOW_MS + 10}, [3]),
+        ({"event_id": 1, "action": "page"}, [2]),
+        ({"since_ms": NOW_MS + 20}, [5, 6]),
+    ],
+)
+def test_an_operator_finds_deliveries_the_oldest_first(
+    store: Store, acting: Operator, wanted: dict[str, Any], found: list[int]
+) -> None:
+    run(store, 2, AttemptOutcome.FAILED)
+    rows = acting.find(ReplayFilter(**wanted))
+    assert [row[0] for row in rows] == found
+    for number, action, state in rows:
+        assert action == ("crm" if number % 2 else "page")
+        assert state == ("dead" if number in (1, 3) else "pending")
+
+
+def test_replay_queues_what_is_finished_and_nothing_else(
+    store: Store, acting: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operator, "BATCH", 2)
+    run(store, 1, AttemptOutcome.FAILED)
+    run(store, 1, AttemptOutcome.SUCCEEDED)
+    assert acting.cancel(6, NOW_MS + 70)
+    everything = dict.fromkeys(range(1, 8), 9)
+    assert list(acting.replay([*everything], everything, NOW_MS + 80)) == [1, 1, 1, 0]
+    queued = ("pending", NOW_MS + 80, 9, None)
+    assert store.rows(STATES) == [
+        (1, *queued),
+        (2, "pending", NOW_MS, 3, None),
+        (3, *queued),
+        (4, "pending", NOW_MS + 10, 3, None),
+        (5, "pending", NOW_MS + 20, 3, None),
+        (6, *queued),
+    ]
+    assert store.rows(f"{RECORDS} ORDER BY id") == [
+        (NOW_MS + 70, "ada", "cancel", None, 6, None),
+        *((NOW_MS + 80, "ada", "replay", None, number, None) for number in (1, 3, 6)),
+    ]
+    assert store.rows("SELECT attempt_count FROM delivery WHERE id = 1") == [(1,)]  # still fences
+
+
+def test_each_batch_of_a_replay_is_committed_before_the_next(
+    store: Store, acting: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operator, "BATCH", 1)
+    run(store, 2, AttemptOutcome.FAILED)
+    replaying = acting.replay([1, 3], {1: 1, 3: 1}, NOW_MS)
+    for done in (1, 2):
+        assert next(replaying) == 1
+        assert store.rows("SELECT count(*) FROM operator_action") == [(done,)]
+        assert store.add(body=b"the daemon commits in between %d" % done).is_new
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.PENDING])
+def test_only_a_pending_delivery_can_be_cancelled(
+    store: Store, acting: Operator, state: State
+) -> None:
+    due = ", due_at_ms = NULL" if state is not State.RUNNING else ""
+    store.wait(
+        store.writer.call(
+            lambda one: one.execute(f"UPDATE delivery SET state = ?{due}", (state,)) and None
+        )
+    )
+    before = store.rows(STATES)
+    assert not acting.cancel(1, NOW_MS)
+    assert not acting.cancel(99, NOW_MS)
+    assert store.rows(STATES) == before
+    assert store.rows(RECORDS) == []
+
+
+def test_a_cancelled_delivery_does_not_run(store: Store, acting: Operator) -> None:
+    assert acting.cancel(1, NOW_MS + 5)
+    assert store.rows(STATES)[0] == (1, "cancelled", None, 3, NOW_MS + 5)
+    run(store, 9, AttemptOutcome.SUCCEEDED)
+    assert store.rows("SELECT delivery_id FROM attempt") == [(3,), (5,)]
+
+
+def test_a_reveal_is_recorded(store: Store, acting: Operator) -> None:
+    acting.record_reveal(2, NOW_MS)
+    assert store.rows(RECORDS) == [(NOW_MS, "ada", "reveal", 2, None, None)]
+
+
+def test_a_record_that_cannot_be_kept_undoes_the_change(store: Store, acting: Operator) -> None:
+    store.wait(store.writer.call(lambda one: one.execute("DROP TABLE operator_action") and None))
+    with pytest.raises(StoreUnavailableError, match="no such table: operator_action"):
+        acting.cancel(1, NOW_MS)
+    assert store.rows(STATES)[0][1] == "pending"
+
+
+def test_a_database_that_is_damaged_is_said(path: Path) -> None:
+    with closing(database.connect_read_only(path)) as reading:
+        damaged = bytearray(path.read_bytes())
+        damaged[4096:] = bytes(len(damaged) - 4096)
+        path.write_bytes(damaged)
+        with pytest.raises(StoreUnavailableError, match="malformed"):
+            audit.events(reading, EventFilter(), 1)

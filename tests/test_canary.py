@@ -1,0 +1,196 @@
+"""Secrets and personal data, sent down every path: none comes out where nobody should read it."""
+
+import base64
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from signal import SIGHUP
+from typing import Any
+
+import psutil
+import pytest
+
+from premblyd.prembly.signature import HEADER, sign
+from tests.http_server import Handler, serving
+from tests.processes import ONCE, PATH, Premblyd, request, shell, signed, wait_until
+
+PHOTO = base64.b64encode(bytes(range(256)) * 20).decode()
+HUSH = {
+    "key": "*canary-of-a-key",
+    "token": "canary-of-a-token",
+    "session": "canary-of-a-session",
+    "bvn": "22123456789",
+    "malformed signature": "canary!signature",
+    "url": "canary-of-a-url",
+    "environment": "canary-of-an-environment",
+    "header": "canary-of-a-header",
+    "path": "canary-of-a-path",
+}
+BODY = json.dumps(
+    {
+        "response_code": "00",
+        "detail": f"BVN {HUSH['bvn']} verified",
+        "reference": HUSH["bvn"],
+        "session_id": HUSH["session"],
+        "widget_info": {"user_ref": HUSH["bvn"], "session_id": HUSH["session"]},
+        "data": {"bvn": HUSH["bvn"], "base64Image": PHOTO, "phone": f"+{HUSH['bvn']}"},
+    }
+).encode()
+MALFORMED = BODY[:-1]
+SIGNED = signed(BODY, HUSH["key"], token=HUSH["token"])
+WRONG = signed(BODY, HUSH["key"] + "?", token=HUSH["token"])
+ALSO_HUSH = [
+    *HUSH.values(),
+    *(PHOTO[start : start + 32] for start in range(0, len(PHOTO) - 32, 500)),
+    *(one[HEADER] for one in (SIGNED, WRONG)),
+    sign(MALFORMED, HUSH["key"]),
+]
+MAX_BODY = 20_000
+BAD_FILES = [
+    "endpoints: [{{name: a, path: /a, keys: {{live: {key}}}}}]\n",  # *… is an alias in YAML
+    "endpoints: [{{name: a, path: /a, keys: ['{key}']}}]\n",
+    "endpoints: [{{name: a, path: /a, keys: {{'{key}'}}}}]\n",
+    "endpoints: [{{name: a, path: '{path}', keys: {{live: '{key}'}}}}]\n",
+    "endpoints: [{{name: a, path: /a, keys: {{live: '{key}', live: '{key}'}}}}]\n",
+    "actions: [{{name: a, http: {{url: '{url}', headers: {{a: ['{header}']}}}}}}]\n",
+    "actions: [{{name: a, http: {{url: 'http://h', sign_with: '{key}'}}, timeout: '{token}'}}]\n",
+    "actions: [{{name: a, shell: 'x', env: {{A: {{file: [{environment}]}}}}}}]\n",
+    "token: !{token}!x y\n",
+    "token: &{token} x\nother: &{token} y\n",
+    "token: '{token}\n",
+    'token: "\\{token}"\n',
+]
+
+
+def actions(folder: Path, url: str) -> list[dict[str, Any]]:
+    wait = f"cat > /dev/null; while test ! -e {folder}/go; do sleep 0.02; done"
+    secrets = {"headers": {"Authorization": HUSH["header"]}, "timeout": "5s"}
+    http = {"response_codes": ["*"], "retry": ONCE}
+    return [
+        shell("prints", "cat; env; cat /proc/$$/environ; exit 3", retry=ONCE),
+        shell("waits", wait, env={"SECRET": HUSH["environment"]}, retry={"first_delay": "0ms"}),
+        shell("misses", "canary-free-command-that-is-not-there"),
+        {"name": "missing", "response_codes": ["*"], "command": ["/nonexistent/hook"]},
+        shell("fails", "true", when="abs(body.session_id) == `1`"),
+        {"name": "echoes", "http": {"url": f"{url}/{HUSH['url']}", **secrets}, **http},
+        {
+            "name": "refused",
+            "http": {"url": f"http://127.0.0.1:1/{HUSH['url']}", **secrets},
+            **http,
+        },
+        {
+            "name": "selects",
+            "http": {"url": url, "send": {"select": "abs(body.session_id)"}},
+            **http,
+        },
+    ]
+
+
+def answers(daemon: Premblyd) -> Iterator[tuple[int, bytes]]:
+    """Send everything; yield each answer, its headers too."""
+    post = daemon.address, "POST", PATH
+    malformed = signed(MALFORMED, HUSH["key"], token=HUSH["token"])
+    for body, headers in (
+        (BODY, SIGNED),
+        (BODY, SIGNED),
+        (BODY, WRONG),
+        (BODY, {HEADER: HUSH["malformed signature"], "token": HUSH["token"]}),
+        (BODY, {"token": HUSH["token"]}),
+        (BODY + b" " * MAX_BODY, SIGNED),
+        (MALFORMED, malformed),
+    ):
+        answer = request(*post, body, headers)
+        yield answer.status, str(answer).encode()
+    away = daemon.database.rename(daemon.folder / "away")
+    answer = request(*post, BODY, SIGNED | {"token": HUSH["token"] + "2"})
+    away.rename(daemon.database)
+    yield answer.status, str(answer).encode()
+    answer = request(daemon.address, "GET", f"/{HUSH['path']}?token={HUSH['token']}", b"", SIGNED)
+    yield answer.status, str(answer).encode()
+    host, _, port = daemon.address.partition(":")
+    odd = f"token: {HUSH['token']}\r\n{HEADER}: {SIGNED[HEADER]}\r\n"
+    for head in (
+        f"POST {PATH} HTTP/1.1\r\n{odd}Content-Length: {HUSH['bvn']}x\r\n\r\n",
+        f"POST {PATH} HTTP/9\r\nHost: h\r\n{odd}\r\n",
+        f"POST {PATH} HTTP/1.1\r\nHost: h\r\n {odd}{HUSH['token']}\r\n\r\n",
+        f"{HUSH['path']}\r\n{odd}\r\n",
+    ):
+        with socket.create_connection((host, int(port)), timeout=5) as client:
+            client.sendall(head.encode())
+            yield 400, client.recv(4096)
+
+
+def arguments(daemon: Premblyd) -> list[str]:
+    """Return the argument lists of the daemon and of the hooks that run now."""
+    return [
+        " ".join(one.cmdline()) for one in (psutil.Process(daemon.process.pid), *daemon.hooks())
+    ]
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_canary_comes_out_nowhere(tmp_path: Path, log_format: str) -> None:
+    seen: dict[str, object] = {}
+    with (
+        serving(lambda handler: echo(handler)) as server,
+        Premblyd(
+            tmp_path,
+            endpoint={"keys": {"live": HUSH["key"]}},
+            actions=actions(tmp_path, server.url),
+            max_body=f"{MAX_BODY} B",
+            log={"format": log_format, "level": "debug"},
+        ) as daemon,
+    ):
+        daemon.start()
+        got = list(answers(daemon))
+        expected = [200, 200, 401, 401, 401, 413, 200, 503, 404, *[400] * 4]
+        assert [status for status, _ in got] == expected
+        seen["answers"] = b"".join(answer for _, answer in got)
+        ended = "SELECT action, count(*) FROM delivery WHERE state = 'dead' GROUP BY action"
+        failing = ("echoes", "misses", "missing", "prints", "refused", "selects")
+        daemon.wait_for_rows([(name, 2) for name in failing], ended)
+        wait_until(lambda: len(daemon.hooks()) >= 2)  # the ones that wait
+        seen["arguments"] = arguments(daemon)
+        good = daemon.config.read_text()
+        for number, bad in enumerate(BAD_FILES, 1):
+            daemon.config.write_text("database: sqlite:///x.db\n" + bad.format(**HUSH))
+            daemon.signal(SIGHUP)
+            wait_until(lambda n=number: daemon.log_text().count("config.reload_refused") == n)
+            seen[f"refusal of {bad}"] = daemon.fail_to_start()[1]
+        daemon.kill()
+        seen["log before the crash"] = daemon.log_text()
+        daemon.config.write_text(good)
+        (tmp_path / "go").touch()
+        daemon.start()
+        daemon.wait_for_rows(
+            [("succeeded", 2)] * 2, "SELECT state, attempt_count FROM delivery WHERE action='waits'"
+        )
+        assert daemon.stop() == 0
+        seen["log after the crash"] = daemon.log_text()
+    seen["rejections"] = daemon.rows("SELECT * FROM rejection")
+    seen["errors"] = daemon.rows(
+        "SELECT error, worker, action_digest FROM attempt UNION SELECT last_error, action, state"
+        " FROM delivery"
+    )
+    seen["views"] = [daemon.rows(f"SELECT * FROM {view}") for view in ("delivery_log",)]
+    reasons = daemon.rows("SELECT reason FROM rejection ORDER BY id")
+    assert reasons == [
+        (reason,)
+        for reason in ("wrong signature", "malformed signature", "missing signature")
+        + ("body too large",)
+    ]
+    # They did go where they belong, so that looking elsewhere proves something.
+    (printed,) = daemon.rows("SELECT output FROM attempt WHERE output LIKE '%canary%' LIMIT 1")[0]
+    assert all(value in printed for value in (HUSH["session"], HUSH["bvn"], PHOTO))
+    assert daemon.rows("SELECT token, body FROM event LIMIT 1") == [(HUSH["token"], BODY)]
+    assert BODY in [body for _, _, body in server.requests]
+    words = "webhook.received webhook.duplicate webhook.rejected attempt.finished"
+    for word in f"{words} action.when_failed store.unavailable config.problem".split():
+        assert word in str(seen["log before the crash"])
+    for name, value in seen.items():
+        assert not [hush for hush in ALSO_HUSH if hush in str(value)], f"in {name}: {value!s}"
+
+
+def echo(handler: Handler) -> None:
+    _, headers, body = handler.server.requests[-1]
+    handler.reply(500, str(headers).encode() + body)

@@ -1,0 +1,230 @@
+"""kill -9 at every moment: what was answered is kept, what had finished is not run again."""
+
+import contextlib
+import http.client
+import socket
+import sqlite3
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.processes import AT_ONCE, Answer, Premblyd, shell, wait_until
+from tests.receiving import webhook
+
+BODY = b'{"response_code":"00","reference":"r-1"}'
+DELIVERY = "SELECT state, attempt_count, attempts_left FROM delivery ORDER BY id"
+ATTEMPTS = "SELECT number, outcome FROM attempt ORDER BY id"
+CRASHED = "the daemon stopped while the hook ran"
+# Python that runs before the program, so that it dies at one exact place.
+DIE = """
+import os, signal
+from premblyd.hooks import dispatcher, shell
+from premblyd.receiver import exchange
+from premblyd.store import inbox, queue
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def then_die(work):
+    return lambda *given: (work(*given), die())
+"""
+
+
+def recording(folder: Path, script: str = "", **more: object) -> dict[str, object]:
+    """Return an action that records each run as event/attempt, then does `script`."""
+    record = f'echo "$PREMBLY_EVENT/$PREMBLY_ATTEMPT" >> {folder}/ran'
+    return shell("record", f"{record}; {script}", retry=AT_ONCE, **more)
+
+
+def ran(folder: Path) -> list[str]:
+    path = folder / "ran"
+    return path.read_text().split() if path.exists() else []
+
+
+def try_to_send(daemon: Premblyd, body: bytes = BODY, **more: str) -> Answer | None:
+    """Send a webhook; None when the daemon dies over it."""
+    try:
+        return daemon.send(body, **more)
+    except (OSError, http.client.HTTPException):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("place", "after_crash", "runs", "attempts"),
+    [
+        (
+            "exchange.Exchange._answer = then_die(exchange.Exchange._answer)",
+            [("pending", 0, 3)],
+            ["1/1"],
+            [(1, "succeeded")],
+        ),
+        ("queue.Queue._start = die", [("pending", 0, 3)], ["1/1"], [(1, "succeeded")]),
+        (
+            "shell.ShellRunner.run = die",
+            [("running", 1, 2)],
+            ["1/2"],
+            [(1, "interrupted"), (2, "succeeded")],
+        ),
+        (
+            "queue.Queue.finish = die",
+            [("running", 1, 2)],
+            ["1/1", "1/2"],
+            [(1, "interrupted"), (2, "succeeded")],
+        ),
+        ("dispatcher._log_attempt = die", [("succeeded", 1, 2)], ["1/1"], [(1, "succeeded")]),
+    ],
+    ids=["right after the 200", "in the claim", "after the claim", "hook ended", "hook finished"],
+)
+def test_what_was_answered_runs_after_a_crash_and_what_had_finished_does_not(
+    tmp_path: Path,
+    place: str,
+    after_crash: list[tuple[object, ...]],
+    runs: list[str],
+    attempts: list[tuple[object, ...]],
+) -> None:
+    with Premblyd(tmp_path, actions=[recording(tmp_path)]) as daemon:
+        daemon.start(DIE + place)
+        answer = try_to_send(daemon)
+        assert answer
+        assert answer.json == {"status": "received", "event": 1, "duplicate": False}
+        assert daemon.process.wait(10) == -9
+        assert daemon.rows(DELIVERY) == after_crash
+        daemon.start()
+        daemon.wait_for_rows([("succeeded", len(attempts), 3 - len(attempts))], DELIVERY)
+        assert daemon.rows(ATTEMPTS) == attempts
+        assert daemon.rows("SELECT body FROM event") == [(BODY,)]
+        assert daemon.send(BODY).json["duplicate"]
+        assert daemon.stop() == 0
+    assert ran(tmp_path) == runs
+
+
+def test_a_crash_amid_the_commit_leaves_neither_an_event_nor_its_deliveries(tmp_path: Path) -> None:
+    with Premblyd(tmp_path, actions=[recording(tmp_path)]) as daemon:
+        daemon.start(DIE + "inbox._insert_events = then_die(inbox._insert_events)")
+        assert try_to_send(daemon) is None
+        assert daemon.process.wait(10) == -9
+        daemon.start()
+        assert daemon.rows("SELECT id FROM event UNION ALL SELECT id FROM delivery") == []
+        assert not daemon.send(BODY).json["duplicate"]
+        daemon.wait_for_rows([("succeeded", 1, 2)], DELIVERY)
+
+
+def test_nothing_is_answered_while_another_process_holds_up_the_commit(tmp_path: Path) -> None:
+    with Premblyd(tmp_path, actions=[recording(tmp_path)]) as daemon:
+        host, _, port = daemon.start().address.partition(":")
+        with (
+            contextlib.closing(sqlite3.connect(daemon.database, isolation_level=None)) as other,
+            socket.create_connection((host, int(port)), timeout=0.4) as client,
+        ):
+            other.execute("BEGIN IMMEDIATE")
+            client.sendall(webhook(BODY))
+            with pytest.raises(TimeoutError):
+                client.recv(1)
+            daemon.kill()
+            with contextlib.suppress(ConnectionResetError):
+                assert client.recv(1) == b""
+        assert daemon.rows("SELECT id FROM event UNION ALL SELECT id FROM delivery") == []
+        assert daemon.start().send(BODY).json["event"] == 1
+
+
+def test_every_200_of_a_burst_is_kept_and_its_action_runs(tmp_path: Path) -> None:
+    answered: dict[str, int] = {}
+    enough = threading.Event()
+
+    def send(sender: int) -> None:
+        for number in range(1000):
+            token = f"{sender}-{number}"
+            if (answer := try_to_send(daemon, token.encode(), token=token)) is None:
+                return
+            answered[token] = answer.json["event"]
+            if len(answered) >= 60:
+                enough.set()
+
+    with Premblyd(tmp_path, actions=[recording(tmp_path)]) as daemon:
+        daemon.start()
+        senders = [threading.Thread(target=send, args=(sender,)) for sender in range(4)]
+        for sender in senders:
+            sender.start()
+        assert enough.wait(20)
+        daemon.kill()
+        for sender in senders:
+            sender.join()
+        stored = dict(daemon.rows("SELECT CAST(body AS TEXT), id FROM event"))
+        assert answered.items() <= stored.items()
+        finished = daemon.rows("SELECT event_id FROM delivery WHERE state = 'succeeded'")
+        daemon.start()
+        daemon.wait_for_rows([("succeeded", len(stored))], "SELECT state, count(*) FROM delivery")
+        assert daemon.stop() == 0
+        runs = Counter(line.partition("/")[0] for line in ran(tmp_path))
+        assert set(runs) == {str(event_id) for event_id in stored.values()}
+        assert all(runs[str(event_id)] == 1 for (event_id,) in finished)
+        # One attempt row per run, closed; the first of an interrupted pair may not have run yet.
+        rows = daemon.rows("SELECT outcome, count(*) FROM attempt GROUP BY outcome")
+        assert dict(rows)["succeeded"] == len(stored)
+        assert set(dict(rows)) <= {"succeeded", "interrupted"}
+
+
+def test_a_hook_cut_short_is_gone_marked_interrupted_and_run_again(tmp_path: Path) -> None:
+    wait = f"while test ! -e {tmp_path}/go; do sleep 0.02; done"
+    with Premblyd(tmp_path, actions=[recording(tmp_path, f"echo begun; {wait}")]) as daemon:
+        daemon.start()
+        assert daemon.send(BODY).status == 200
+        wait_until(lambda: ran(tmp_path))
+        hooks = daemon.hooks()
+        daemon.kill()
+        assert daemon.rows("SELECT outcome, finished_at_ms FROM attempt") == [(None, None)]
+        (tmp_path / "ran").unlink()
+        daemon.start()
+        wait_until(lambda: ran(tmp_path) == ["1/2"])
+        wait_until(lambda: not any(hook.is_running() for hook in hooks))  # not two at once
+        (tmp_path / "go").touch()
+        daemon.wait_for_rows([("succeeded", 2, 1)], DELIVERY)
+        assert daemon.rows("SELECT number, outcome, error, output FROM attempt ORDER BY id") == [
+            (1, "interrupted", CRASHED, None),
+            (2, "succeeded", None, "begun\n"),
+        ]
+        assert daemon.rows("SELECT count(DISTINCT worker) FROM attempt") == [(2,)]
+        assert daemon.log("daemon.started")[0]["recovered_deliveries"] == 1
+
+
+def test_a_hook_that_kills_the_daemon_each_time_ends_dead(tmp_path: Path) -> None:
+    action = recording(tmp_path, "kill -9 $PPID")
+    with Premblyd(tmp_path, actions=[action]) as daemon:
+        daemon.start()
+        try_to_send(daemon)
+        for _ in range(2):
+            assert daemon.process.wait(10) == -9
+            daemon.start()
+        assert daemon.process.wait(10) == -9
+        daemon.start()
+        daemon.wait_for_rows([("dead", 3, 0)], DELIVERY)
+        assert daemon.rows(ATTEMPTS) == [(number, "interrupted") for number in (1, 2, 3)]
+        assert daemon.rows("SELECT last_error FROM delivery") == [(CRASHED,)]
+        assert daemon.send(BODY).json["duplicate"]
+    assert ran(tmp_path) == ["1/1", "1/2", "1/3"]
+
+
+def test_a_hook_that_ignores_sigterm_is_gone_with_its_grandchildren_after_five_seconds(
+    tmp_path: Path,
+) -> None:
+    stubborn = "trap '' TERM; sleep 60 & sh -c 'sleep 60 & sleep 60' & sleep 60"
+    action = recording(tmp_path, stubborn, timeout="300ms") | {"retry": {"attempts": 1}}
+    quick = shell("quick", "true")
+    with Premblyd(tmp_path, actions=[action, quick]) as daemon:
+        daemon.start()
+        started = time.monotonic()
+        daemon.send(BODY)
+        hooks = wait_until(lambda: found if len(found := daemon.hooks()) >= 6 else [])
+        states = "SELECT state FROM delivery ORDER BY id"
+        daemon.wait_for_rows([("running",), ("succeeded",)], states)  # it delays no other
+        daemon.wait_for_rows([("dead",), ("succeeded",)], states)
+        assert 5.3 <= time.monotonic() - started < 7
+        wait_until(lambda: not any(hook.is_running() for hook in hooks), 1)
+        assert daemon.rows("SELECT outcome, error FROM attempt ORDER BY id LIMIT 1") == [
+            ("timed_out", "still running after 0.3 s")
+        ]
+        (line,) = [one for one in daemon.log("attempt.finished") if one["action"] == "record"]
+        assert (line["outcome"], line["state"]) == ("timed_out", "dead")

@@ -1,0 +1,299 @@
+"""Opening the database: who may read it, what is promised, and which schema is accepted."""
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+from peewee import OperationalError, SqliteDatabase
+
+from premblyd.errors import AlreadyRunningError, PremblydError, SchemaError
+from premblyd.errors import StoreUnavailableError as Unavailable
+from premblyd.prembly.payload import Kind, Outcome
+from premblyd.store import database, models
+from tests.conftest import NOW_MS, Store, rows
+
+Opener = Callable[[Path], object]
+TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
+SEQUENCE = "sqlite_sequence"  # SQLite's own
+COLUMNS = "SELECT name FROM pragma_table_info(?)"
+APPLIED = "SELECT name FROM schema_migration ORDER BY id"
+LOCKER = """
+import sys, time
+from pathlib import Path
+from premblyd.store import database
+database.lock(Path(sys.argv[1]))
+print("locked", flush=True)
+time.sleep(60)
+"""
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    yield
+    os.umask(before)
+
+
+def next_version(monkeypatch: pytest.MonkeyPatch, folder: Path, up: str) -> None:
+    """Make this program one that knows a second migration, which runs `up`."""
+    shutil.copytree(database.MIGRATIONS, folder)
+    (folder / "0002_more.py").write_text(f"def up(migrator, db):\n    {up}\n")
+    monkeypatch.setattr(database, "MIGRATIONS", folder)
+
+
+def test_nobody_but_the_owner_and_the_group_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "lib" / "premblyd.db"
+    with umask(0), asyncio.Runner() as runner:
+        assert database.prepare(path) == ["0001_initial"]
+        os.close(database.lock(path))
+        store = Store(path, runner.get_loop())
+        store.add("crm")
+        assert {one.name: oct(mode(one)) for one in path.parent.iterdir()} == dict.fromkeys(
+            ["premblyd.db", "premblyd.db-wal", "premblyd.db-shm", "premblyd.db.lock"], oct(0o640)
+        )
+        assert mode(path.parent) == 0o750
+        store.close()
+
+
+@pytest.mark.parametrize(("given", "then"), [(0o666, 0o640), (0o600, 0o600), (0o755, 0o640)])
+def test_a_wider_mode_is_taken_away_and_a_narrower_one_stays(
+    path: Path, given: int, then: int
+) -> None:
+    path.chmod(given)
+    assert database.prepare(path) == []
+    assert mode(path) == then
+
+
+def test_preparing_again_changes_nothing_and_copies_nothing(path: Path) -> None:
+    before = path.read_bytes()
+    assert database.prepare(path) == []
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_existing_file_is_copied_before_it_is_migrated(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add("crm")  # is in the WAL alone
+    copy = store.path.with_name("premblyd.db.before-0002_more")
+    copy.write_text("of an earlier try")
+    next_version(monkeypatch, tmp_path / "next", 'db.execute_sql("CREATE TABLE more (id)")')
+    with umask(0):
+        assert database.prepare(store.path) == ["0002_more"]
+    assert store.rows(APPLIED) == [("0001_initial",), ("0002_more",)]
+    assert ("more",) in store.rows(TABLES)
+    assert rows(copy, APPLIED) == [("0001_initial",)]
+    assert rows(copy, "SELECT reference FROM event") == [("ref-1",)]
+    assert ("more",) not in rows(copy, TABLES)
+    assert mode(copy) == 0o640
+
+
+def test_a_migration_that_fails_leaves_the_database_as_it_was(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up = 'db.execute_sql("CREATE TABLE more (id)"); db.execute_sql("DROP TABLE missing")'
+    next_version(monkeypatch, tmp_path / "next", up)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="no such table: missing"):
+            database.prepare(path)
+        assert ("more",) not in rows(path, TABLES)
+        assert rows(path, APPLIED) == [("0001_initial",)]
+
+
+def test_the_first_migration_too_is_whole_or_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "next"
+    folder.mkdir()
+    up = 'db.execute_sql("CREATE TABLE event (id)"); db.execute_sql("DROP TABLE missing")'
+    (folder / "0001_initial.py").write_text(f"def up(migrator, db):\n    {up}\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "MIGRATIONS", folder)
+        with pytest.raises(Unavailable):
+            database.prepare(tmp_path / "p.db")
+    assert database.prepare(tmp_path / "p.db") == ["0001_initial"]
+
+
+OPENERS: list[Opener] = [database.prepare, database.connect_read_only, database.connect_operator]
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+def test_a_newer_schema_is_refused_with_the_remedy(path: Path, opener: Opener) -> None:
+    with closing(database.connect(path)) as newer:
+        newer.execute_sql("INSERT INTO schema_migration (name, applied) VALUES ('0099_later', 0)")
+    before = path.read_bytes()
+    with pytest.raises(SchemaError, match=r"newer premblyd.*0099_later") as caught:
+        opener(path)
+    assert caught.value.exit_code == 78
+    assert f"restore the copy {path}.before-0099_later." in str(caught.value)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("opener", OPENERS[1:])
+def test_commands_refuse_an_older_schema_and_leave_it(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opener: Opener
+) -> None:
+    next_version(monkeypatch, tmp_path / "next", "pass")
+    with pytest.raises(SchemaError, match=r"older than this premblyd\. Start the daemon once"):
+        opener(path)
+    assert rows(path, APPLIED) == [("0001_initial",)]
+
+
+@pytest.mark.parametrize("opener", OPENERS[1:])
+def test_commands_do_not_make_a_database(tmp_path: Path, opener: Opener) -> None:
+    with pytest.raises(PremblydError, match=r"There is no database at .*premblyd serve"):
+        opener(tmp_path / "p.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+def test_a_file_that_is_no_database_is_refused_and_left(tmp_path: Path, opener: Opener) -> None:
+    path = tmp_path / "p.db"
+    path.write_bytes(b"a letter to my aunt" * 100)
+    with pytest.raises(Unavailable, match="file is not a database"):
+        opener(path)
+    assert path.read_bytes() == b"a letter to my aunt" * 100
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Unavailable, match=r"file/p\.db: Not a directory|File exists"):
+        database.prepare(tmp_path / "file" / "p.db")
+
+
+def test_one_daemon_has_the_lock_until_it_ends(path: Path) -> None:
+    command = [sys.executable, "-c", LOCKER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(AlreadyRunningError, match="Another premblyd uses") as caught:
+            database.lock(path)
+        other.send_signal(signal.SIGKILL)
+    assert caught.value.exit_code == 75
+    mine = database.lock(path)
+    assert not os.get_inheritable(mine)  # a hook that outlives the daemon must not keep it
+    os.close(mine)
+    os.close(database.lock(path))
+
+
+@pytest.mark.parametrize("table", models.Table.__subclasses__(), ids=lambda one: one.__name__)
+def test_a_model_has_its_tables_columns(path: Path, table: type[models.Table]) -> None:
+    name = table._meta.table_name
+    columns = rows(path, f"SELECT name, type, \"notnull\" FROM pragma_table_info('{name}')")
+    found = {column: (kind, bool(required)) for column, kind, required in columns}
+    fields = {field.column_name: field for field in table._meta.sorted_fields}
+    assert list(found) == list(fields)
+    kinds = dict.fromkeys(("AUTO", "INT", "BIGINT", "BOOL"), "INTEGER") | {"FLOAT": "REAL"}
+    for column, field in fields.items():
+        assert found[column][0] == kinds.get(field.field_type, field.field_type), column
+        assert found[column][1] is not (field.null or field.primary_key), column
+
+
+def test_every_table_has_a_model(path: Path) -> None:
+    names = {table._meta.table_name for table in models.Table.__subclasses__()}
+    assert {name for (name,) in rows(path, TABLES)} == {*names, "schema_migration", SEQUENCE}
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "words"),
+    [
+        ("event", "kind", Kind),
+        ("event", "outcome", Outcome),
+        ("delivery", "state", models.State),
+        ("attempt", "outcome", models.AttemptOutcome),
+    ],
+)
+def test_a_table_takes_the_programs_words(
+    path: Path, table: str, column: str, words: type[StrEnum]
+) -> None:
+    [(sql,)] = rows(path, "SELECT sql FROM sqlite_master WHERE name = ?", table)
+    [allowed] = re.findall(rf"CHECK \({column} IN \((.*?)\)\)", sql)
+    assert re.findall(r"\w+", allowed) == list(words)
+
+
+def test_views_show_iso_times_and_nothing_secret(store: Store) -> None:
+    store.add("crm", received_at_ms=NOW_MS + 7)
+    store.add("crm", received_at_ms=NOW_MS + 1999)
+    [event] = store.rows("SELECT received_at, last_duplicate_at, * FROM event_log")
+    assert event[:2] == ("2023-11-14T22:13:20.007Z", "2023-11-14T22:13:21.999Z")
+    [delivery] = store.rows("SELECT created_at, due_at, finished_at, * FROM delivery_log")
+    assert delivery[:3] == ("2023-11-14T22:13:20.007Z", "2023-11-14T22:13:20.007Z", None)
+    assert ("ref-1" in event, "ref-1" in delivery) == (True, True)
+    assert "hush" not in str((event, delivery))
+    hidden = {"event": {"token", "headers", "session_id", "body"}, "delivery": set[str]()}
+    for table, left_out in hidden.items():
+        columns = [
+            {column.removesuffix("_ms") for (column,) in store.rows(COLUMNS, name)}
+            for name in (table, f"{table}_log")
+        ]
+        assert columns[0] - columns[1] == left_out
+
+
+def references(reader: SqliteDatabase) -> list[str]:
+    with closing(reader):
+        return [row[0] for row in reader.execute_sql("SELECT reference FROM event ORDER BY id")]
+
+
+def test_a_reader_follows_the_daemon_and_cannot_write(store: Store) -> None:
+    reader = database.connect_read_only(store.path)
+    for number in range(3):
+        store.add("crm", body=b"%d" % number, reference=f"r{number}")
+        assert reader.execute_sql("SELECT count(*) FROM event").fetchone() == (number + 1,)
+    for sql in ("DELETE FROM event", "CREATE TABLE t (id)", "PRAGMA user_version = 1"):
+        with pytest.raises(OperationalError, match="readonly"):
+            reader.execute_sql(sql)
+    store.close()
+    assert references(reader) == ["r0", "r1", "r2"]
+    assert references(database.connect_read_only(store.path)) == ["r0", "r1", "r2"]
+
+
+@contextmanager
+def member_of_the_group(folder: Path) -> Iterator[None]:
+    """Be somebody who may read what is in `folder` and may not write there."""
+    is_root = os.getuid() == 0
+    if is_root:
+        os.setresuid(65534, 65534, 0)
+    else:
+        for path in (*folder.iterdir(), folder):
+            path.chmod(mode(path) & 0o550)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.setresuid(0, 0, 0)
+        else:
+            for path in (folder, *folder.iterdir()):
+                path.chmod(mode(path) | 0o200)
+
+
+@pytest.mark.parametrize("owner_has_read", [False, True])
+def test_a_member_of_the_group_reads_while_the_daemon_runs_and_after(owner_has_read: bool) -> None:
+    with tempfile.TemporaryDirectory() as root, asyncio.Runner() as runner:
+        Path(root).chmod(0o755)
+        path = Path(root, "lib", "premblyd.db")
+        database.prepare(path)
+        store = Store(path, runner.get_loop())
+        store.add("crm")
+        with member_of_the_group(path.parent):
+            assert references(database.connect_read_only(path)) == ["ref-1"]
+            with pytest.raises(PremblydError, match="You may not write"):
+                database.connect_operator(path)
+        store.close()
+        if owner_has_read:
+            assert references(database.connect_read_only(path)) == ["ref-1"]
+        with member_of_the_group(path.parent):
+            assert references(database.connect_read_only(path)) == ["ref-1"]

@@ -1,0 +1,294 @@
+"""The dispatcher: the real queue on a real file, fake runners."""
+
+import asyncio
+import sqlite3
+import time
+from contextlib import closing
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from premblyd.hooks import dispatcher
+from premblyd.store import queue
+from premblyd.store.jobs import Result
+from premblyd.store.models import AttemptOutcome
+from tests.conftest import rows
+from tests.dispatching import SUCCEEDED, Dispatching, FakeRunner, on_a_loop
+from tests.jobs import action, logged
+
+FAILED = Result(outcome=AttemptOutcome.FAILED, error="exit status 1", exit_code=1)
+QUICK = {"attempts": 3, "first_delay": "20ms", "factor": "1"}
+SLOW = {"attempts": 3, "first_delay": "10m", "factor": "1"}
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "STORE_PAUSE_S", 0.02)
+
+
+@on_a_loop
+async def test_each_delivery_runs_once_by_its_actions_runner(path: Path) -> None:
+    shell, command = action("shell", shell="true"), action("command", command=["true"])
+    http = action("http", http={"url": "http://x"})
+    async with Dispatching(path, shell, command, http) as at:
+        for _ in range(3):
+            await at.add("shell", "command", "http", body=b"exact \xff")
+        await at.until_states(succeeded=9)
+        runs = at.shell.jobs + at.http.jobs
+        assert {ran.name for ran, _ in at.shell.jobs} == {"shell", "command"}
+        assert [ran for ran, _ in at.http.jobs] == [http] * 3
+        assert {(job.attempt, job.attempts_left, job.event.body) for _, job in runs} == {
+            (1, 2, b"exact \xff")
+        }
+        assert len({job.delivery_id for _, job in runs}) == len(at.attempts("id")) == 9
+
+
+@on_a_loop
+async def test_a_slow_action_never_delays_another(path: Path) -> None:
+    slow, quick = action("slow", concurrency=1), action("quick", concurrency=1)
+    async with Dispatching(path, slow, quick, limit=2) as at:
+        at.shell.hold("slow")
+        for _ in range(20):
+            await at.add("slow")
+        await at.until(lambda: at.shell.running["slow"])
+        started = time.monotonic()
+        for _ in range(20):
+            await at.add("quick")
+        await at.until(lambda: at.states("quick") == {"succeeded": 20})
+        assert time.monotonic() - started < 3  # it never waits for the next look, a second later
+        assert at.states("slow") == {"running": 1, "pending": 19}
+        at.shell.release()
+        await at.until_states(succeeded=40)
+        assert at.shell.most == {"slow": 1, "quick": 1, "all": 2}
+
+
+@on_a_loop
+async def test_concurrency_is_bounded_by_action_and_in_all(path: Path) -> None:
+    actions = [action("four"), action("two", concurrency=2), action("one", concurrency=1)]
+    async with Dispatching(path, *actions, runner=FakeRunner(takes_s=0.05), limit=5) as at:
+        for name in sorted(["four", "one", "two"] * 8):
+            await at.add(name)
+        await at.until_states(succeeded=24)
+        assert at.shell.most == {"one": 1, "two": 2, "four": 4, "all": 5}
+        await at.until(lambda: at.dispatcher.running == 0)
+
+
+@on_a_loop
+async def test_a_failing_hook_is_tried_again_until_it_is_dead(path: Path) -> None:
+    async with Dispatching(path, action("a", retry=QUICK), runner=FakeRunner(FAILED)) as at:
+        await at.add("a")
+        await at.until_states(dead=1)
+        assert at.attempts("number, outcome, exit_code") == [(n, "failed", 1) for n in (1, 2, 3)]
+        dead = at.delivery("attempt_count, attempts_left, last_error, due_at_ms")
+        assert dead == (3, 0, "exit status 1", None)
+        times = at.attempts("started_at_ms, finished_at_ms")
+        for (_, ended_ms), (started_ms, _) in pairwise(times):
+            assert 10 <= started_ms - ended_ms < 500
+
+
+@on_a_loop
+async def test_a_hook_that_recovers_succeeds(path: Path) -> None:
+    async with Dispatching(path, action("a", retry=QUICK), runner=FakeRunner(FAILED)) as at:
+        await at.add("a")
+        await at.until(lambda: len(at.shell.jobs) == 2)
+        at.shell.result = SUCCEEDED
+        await at.until_states(succeeded=1)
+        assert [outcome for (outcome,) in at.attempts("outcome")][-1] == "succeeded"
+
+
+@on_a_loop
+async def test_a_final_failure_is_dead_at_once(path: Path) -> None:
+    final = Result(outcome=AttemptOutcome.FAILED, http_status=410, final=True)
+    async with Dispatching(path, action("a", retry=QUICK), runner=FakeRunner(final)) as at:
+        await at.add("a")
+        await at.until_states(dead=1)
+        assert at.delivery("attempt_count, attempts_left") == (1, 2)
+
+
+@on_a_loop
+async def test_a_runner_that_raises_spends_the_attempt_and_not_the_daemon(path: Path) -> None:
+    raising = FakeRunner(ValueError("hush"))
+    with logged() as lines:
+        async with Dispatching(path, action("a", retry=QUICK), runner=raising) as at:
+            await at.add("a")
+            await at.until_states(dead=1)
+            assert at.attempts("outcome, error") == [("failed", "premblyd failed: ValueError")] * 3
+            raising.result = FAILED
+            await at.add("a", attempts=1)
+            await at.until_states(dead=2)
+    assert [line["event"] for line in lines].count("runner.failed") == 3
+
+
+@on_a_loop
+async def test_a_failing_store_is_waited_for(path: Path) -> None:
+    async with Dispatching(path, action("a"), failures={"claim": 5, "finish": 5}) as at:
+        await at.add("a")
+        await at.until_states(succeeded=1)
+        assert not at.queue.failures.total()
+        assert (len(at.shell.jobs), at.attempts("outcome")) == (1, [("succeeded",)])
+
+
+@on_a_loop
+async def test_stopping_does_not_wait_for_a_store_that_keeps_failing(path: Path) -> None:
+    async with Dispatching(path, action("a"), failures={"finish": 10_000}) as at:
+        await at.add("a")
+        await at.until(lambda: at.queue.failures["finish"] < 10_000)
+        await asyncio.wait_for(at.stop(5), 2)
+    assert at.states() == {"running": 1}  # what a start finds open runs again
+
+
+@on_a_loop
+async def test_stop_waits_for_running_hooks_and_starts_no_more(path: Path) -> None:
+    interrupts: list[str] = []
+    async with Dispatching(path, action("a", concurrency=1), action("b")) as at:
+        at.shell.hold("a")
+        await at.add("a")
+        await at.until(lambda: at.shell.running["a"])
+        stopping = asyncio.create_task(at.stop(5, lambda: interrupts.append("x")))
+        await asyncio.sleep(0)
+        await at.add("a", "b")
+        await asyncio.sleep(0.1)
+        assert not stopping.done()
+        at.shell.release()
+        await stopping
+        assert at.states() == {"succeeded": 1, "pending": 2}
+        assert interrupts == []
+
+
+@on_a_loop
+async def test_stop_interrupts_what_runs_too_long_and_it_costs_no_attempt(path: Path) -> None:
+    async with Dispatching(path, action("a")) as at:
+        at.shell.hold("a")
+        await at.add("a")
+        await at.until(lambda: at.shell.running["a"])
+        at.shell.result = Result(outcome=AttemptOutcome.INTERRUPTED, error="the daemon was stopped")
+        started = time.monotonic()
+        await at.stop(0.2, at.shell.release)
+        assert 0.2 <= time.monotonic() - started < 2
+        assert at.delivery("state, attempt_count, attempts_left") == ("pending", 1, 3)
+        assert at.attempts("outcome") == [("interrupted",)]
+
+
+@on_a_loop
+async def test_a_claim_that_is_under_way_at_stop_is_waited_for_too(path: Path) -> None:
+    async with Dispatching(path, action("a"), runner=FakeRunner(takes_s=0.1)) as at:
+        at.queue.late_s = 0.2
+        await at.add("a")
+        await at.until_states(running=1)
+        assert at.dispatcher.running == 0  # claimed, but the dispatcher doesn't know yet
+        await at.stop(5)
+        assert at.states() == {"succeeded": 1}
+
+
+@pytest.mark.parametrize("by_ms", [HOUR_MS, -HOUR_MS, 2_500])
+@on_a_loop
+async def test_a_jump_of_the_clock_moves_what_waits_with_it(path: Path, by_ms: int) -> None:
+    async with Dispatching(path, action("a", retry=SLOW), runner=FakeRunner(FAILED)) as at:
+        await at.add("a")
+        await at.until_states(pending=1)
+        (before_ms,) = at.delivery("due_at_ms")
+        at.queue.failures["shift"] = 2  # a jump is not forgotten while the database fails
+        at.clock.set_by_ms = by_ms
+        at.dispatcher.wake()
+        await at.until(lambda: at.delivery("due_at_ms") != (before_ms,))
+        assert abs(at.delivery("due_at_ms")[0] - before_ms - by_ms) < 100
+        assert (len(at.shell.jobs), at.queue.failures["shift"]) == (1, 0)
+
+
+@on_a_loop
+async def test_drift_of_the_clock_moves_nothing(path: Path) -> None:
+    async with Dispatching(path, action("a", retry=SLOW), runner=FakeRunner(FAILED)) as at:
+        await at.add("a")
+        await at.until_states(pending=1)
+        before = at.delivery("due_at_ms")
+        at.clock.set_by_ms = 1_500
+        seen_ms = at.dispatcher.last_round_ms
+        at.dispatcher.wake()
+        await at.until(lambda: at.dispatcher.last_round_ms > seen_ms + 1_000)
+        assert at.delivery("due_at_ms") == before
+
+
+@on_a_loop
+async def test_a_replay_by_another_connection_is_noticed_within_a_second(path: Path) -> None:
+    async with Dispatching(
+        path, action("a", retry={"attempts": 1}), runner=FakeRunner(FAILED)
+    ) as at:
+        await at.add("a", attempts=1)
+        await at.until_states(dead=1)
+        await asyncio.sleep(0.1)
+        at.shell.result = SUCCEEDED
+        started = time.monotonic()
+        at.replay(1)
+        await at.until_states(succeeded=1)
+        assert time.monotonic() - started < 1.5
+        assert [job.attempt for _, job in at.shell.jobs] == [1, 2]
+
+
+@on_a_loop
+async def test_a_late_report_of_a_lost_lease_changes_nothing(path: Path) -> None:
+    with logged() as lines:
+        async with Dispatching(path, action("a")) as at:
+            at.shell.hold("a")
+            await at.add("a")
+            await at.until(lambda: at.shell.running["a"])
+            with closing(sqlite3.connect(path)) as other, other:
+                other.execute("UPDATE delivery SET attempt_count = 2")  # claimed by another
+            at.shell.release()
+            await at.until(lambda: lines)
+            assert at.states() == {"running": 1}
+    assert [line["event"] for line in lines] == ["attempt.lease_lost"]
+
+
+@on_a_loop
+async def test_what_waits_for_a_removed_action_ends_dead_until_it_returns(path: Path) -> None:
+    removed = action("removed", concurrency=1)
+    async with Dispatching(path, removed, action("kept")) as at:
+        at.shell.hold("removed")
+        await at.add("removed")
+        await at.until(lambda: at.shell.running["removed"])
+        await at.add("removed")
+        at.dispatcher.configure([action("kept")], 10)
+        await at.until_states(running=1, dead=1)
+        assert ("dead", queue.NO_ACTION) in rows(path, "SELECT state, last_error FROM delivery")
+        at.shell.release()
+        await at.until_states(succeeded=1, dead=1)  # what ran ends as it began
+        at.dispatcher.configure(at.actions, 10)
+        at.replay(2)
+        await at.until_states(succeeded=2)
+
+
+@on_a_loop
+async def test_a_changed_action_is_used_from_the_next_claim_on(path: Path) -> None:
+    before, after = action("a", shell="true"), action("a", shell=":", concurrency=2)
+    async with Dispatching(path, before) as at:
+        await at.add("a")
+        await at.until_states(succeeded=1)
+        at.dispatcher.configure([after], 10)
+        await at.add("a")
+        await at.until_states(succeeded=2)
+        assert [ran for ran, _ in at.shell.jobs] == [before, after]
+        assert at.attempts("action_digest") == [(before.digest,), (after.digest,)]
+
+
+@on_a_loop
+async def test_an_attempt_is_logged_in_one_line_without_what_it_handled(path: Path) -> None:
+    hush = {"body": b"hush", "token": "hush", "user_ref": "hush", "detail": "hush"}
+    runner = FakeRunner(replace(FAILED, output="hush"))
+    with logged() as lines:
+        async with Dispatching(path, action("a", retry=QUICK), runner=runner) as at:
+            await at.add("a", attempts=2, reference="ref-1", **hush)
+            await at.until_states(dead=1)
+            runner.result = SUCCEEDED
+            await at.add("a", reference="22123456789")
+            await at.until_states(succeeded=1, dead=1)
+    told = [(line["event"], line["state"], line["attempt"], line["reference"]) for line in lines]
+    assert told == [
+        ("attempt.finished", "pending", 1, "ref-1"),
+        ("attempt.finished", "dead", 2, "ref-1"),
+        ("attempt.finished", "succeeded", 1, None),
+    ]
+    assert (lines[0]["outcome"], lines[0]["exit_code"]) == ("failed", 1)
+    assert "hush" not in str(lines)

@@ -1,0 +1,298 @@
+"""HTTP hooks, against a real server on the loopback."""
+
+import asyncio
+import base64
+import email.utils
+import hmac
+import json
+import shutil
+import socket
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standardwebhooks import Webhook
+
+from premblyd.config import Endpoint
+from premblyd.hooks.http import HttpRunner, make_post, retry_after_s, sign
+from premblyd.prembly import payload, signature
+from premblyd.prembly.signature import Scheme
+from premblyd.store.jobs import Job, Result
+from tests.http_server import Handler, Server, self_signed, serving
+from tests.jobs import KEY, action, endpoint, job
+
+KIB = 1024
+WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+EVERY_BYTE = bytes(range(256))
+
+
+def run(url: str, given: Job | None = None, to: Endpoint | None = None, **http: Any) -> Result:
+    async def main() -> Result:
+        with closing(HttpRunner()) as runner:
+            runner.configure([to or endpoint()], 1)
+            return await runner.run(action(http={"url": url, **http}), given or job())
+
+    return asyncio.run(main())
+
+
+def sent(given: Job, to: Endpoint | None = None, **http: Any) -> tuple[dict[str, str], bytes]:
+    """Return the headers and the body that arrive."""
+    with serving() as server:
+        assert run(server.url, given, to, **http).outcome == "succeeded"
+        return server.got
+
+
+@pytest.mark.parametrize("body", [b"", b' {"a":1.0}\n', EVERY_BYTE * 4 * KIB, b"a=%00&b"])
+def test_raw_sends_the_exact_bytes_and_their_type(body: bytes) -> None:
+    headers, received = sent(job(body, headers=[("Content-Type", "text/x; charset=latin-1")]))
+    assert received == body
+    assert headers["content-type"] == "text/x; charset=latin-1"
+    assert headers["content-length"] == str(len(body))
+    assert sent(job(body))[0]["content-type"] == "application/json"
+
+
+def test_nothing_of_what_came_in_is_passed_on_but_its_type() -> None:
+    headers, _ = sent(job(headers=[("Content-Type", "text/x"), ("X-Hush", "1"), ("Cookie", "c")]))
+    assert headers.keys() <= {
+        *("accept", "accept-encoding", "connection", "content-length", "content-type", "host"),
+        *("user-agent", "webhook-id", "webhook-timestamp", signature.HEADER),
+    }
+
+
+def test_event_sends_an_envelope() -> None:
+    given = job(b'{"a": [1, "\xc3\xa9"]}', token="hush", response_code="00", face_match=False)
+    headers, body = sent(given, send="event")
+    assert headers["content-type"] == "application/json"
+    assert not headers.keys() & {"token", signature.HEADER}
+    envelope = json.loads(body)
+    assert envelope.pop("received_at") == "2023-11-14T22:13:20+00:00"
+    assert (envelope.pop("event"), envelope.pop("key")) == (17, KEY)
+    assert envelope == payload.context(given.event.verdict, "prembly", {"a": [1, "é"]})
+
+
+def test_an_envelope_holds_a_body_that_is_no_json_object_as_base64() -> None:
+    envelope = json.loads(sent(job(EVERY_BYTE), send="event")[1])
+    assert envelope["body"] is None
+    assert base64.b64decode(envelope["body_base64"]) == EVERY_BYTE
+
+
+def test_a_selection_sends_what_it_selects_and_no_more() -> None:
+    given = job(b'{"a": {"b": 2}, "photo": "hush"}', token="hush", reference="r", user_ref="hush")
+    headers, body = sent(given, send={"select": "{ref: reference, b: body.a.b}"})
+    assert json.loads(body) == {"ref": "r", "b": 2}
+    assert "hush" not in str(headers)
+
+
+@pytest.mark.parametrize("select", ["abs(reference)", "sum(body.a)", "&body"])
+def test_a_selection_that_fails_ends_at_once_and_sends_nothing(select: str) -> None:
+    with serving() as server:
+        given = job(b'{"a": ["hush"]}', reference="hush")
+        result = run(server.url, given, send={"select": select})
+    assert (result.outcome, result.final, server.requests) == ("failed", True, [])
+    assert "hush" not in str(result)
+
+
+@pytest.mark.parametrize("send", ["raw", "event"])
+def test_a_standard_webhooks_library_verifies_the_request(send: str) -> None:
+    before = int(time.time())
+    headers, body = sent(job('{"naïve": "✓"}'.encode()), send=send, sign_with=WHSEC)
+    Webhook(WHSEC).verify(body, headers)
+    assert headers["webhook-id"] == f"{KEY}-act"
+    assert before <= int(headers["webhook-timestamp"]) <= time.time()
+
+
+def test_bytes_that_are_no_text_are_signed_as_they_are() -> None:
+    headers, body = sent(job(EVERY_BYTE), sign_with=WHSEC)
+    message = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    digest = hmac.digest(base64.b64decode(WHSEC.removeprefix("whsec_")), message, "sha256")
+    assert headers["webhook-signature"] == "v1," + base64.b64encode(digest).decode()
+
+
+def test_the_id_is_stable_over_attempts_and_the_timestamp_is_not() -> None:
+    act = action(http={"url": "http://x", "sign_with": WHSEC})
+    first, second = (
+        dict(make_post(act, job(b"x", attempt=number), endpoint(), now_s).headers)
+        for number, now_s in ((1, 1000.9), (2, 1060.2))
+    )
+    assert first["webhook-id"] == second["webhook-id"]
+    assert (first["webhook-timestamp"], second["webhook-timestamp"]) == ("1000", "1060")
+    assert first["webhook-signature"] == sign(WHSEC, f"{KEY}-act", "1000", b"x")
+    assert second["webhook-signature"] == sign(WHSEC, f"{KEY}-act", "1060", b"x")
+
+
+@pytest.mark.parametrize("scheme", Scheme)
+def test_premblys_signature_is_made_again_and_the_token_passed_on(scheme: Scheme) -> None:
+    to = endpoint(scheme=scheme, header="x-own", keys={"old": "hush-1", "new": "hush-2"})
+    given = job(EVERY_BYTE, token="t.o/k+en=", verified_by=f"{scheme}:new")
+    headers, body = sent(given, to)
+    assert signature.verify(body, headers["x-own"], to.key_texts, scheme) == f"{scheme}:new"
+    assert headers["token"] == "t.o/k+en="
+
+
+def test_a_key_or_an_endpoint_that_has_gone_leaves_the_signature_out() -> None:
+    for to, key in ((endpoint(), "gone"), (endpoint(name="other"), "live")):
+        headers, _ = sent(job(token="t", verified_by=f"hmac-sha256:{key}"), to)
+        assert (signature.HEADER in headers, headers["token"]) == (False, "t")
+
+
+@pytest.mark.parametrize("token", ["a\r\nX-Evil: 1", "é", "a\0", "\ud800"])
+def test_a_token_that_is_no_header_value_is_left_out(token: str) -> None:
+    headers, _ = sent(job(token=token))
+    assert not headers.keys() & {"token", "x-evil"}
+
+
+def test_configured_headers_win() -> None:
+    own = {"Authorization": "Bearer hush", "content-type": "text/own", "Webhook-Id": "mine"}
+    own |= {"X-Prembly-Signature": "mine", "TOKEN": "mine", "User-Agent": "mine"}
+    headers, _ = sent(job(token="t"), sign_with=WHSEC, headers=own)
+    assert {name.lower(): value for name, value in own.items()}.items() <= headers.items()
+
+
+def status(code: int, **headers: str) -> Result:
+    with serving(lambda handler: handler.reply(code, b"why", **headers)) as server:
+        result = run(server.url)
+        assert len(server.requests) == 1
+    assert (result.http_status, result.output) == (code, "" if code == 204 else "why")
+    return result
+
+
+def test_2xx_is_success_any_other_status_a_failure_and_410_the_end() -> None:
+    for code in (200, 201, 202, 204, 299):
+        result = status(code)
+        assert (result.outcome, result.error, result.final) == ("succeeded", None, False)
+    for code in (300, 301, 302, 303, 307, 308, 400, 404, 410, 429, 500, 503):
+        result = status(code, Location="/elsewhere")
+        assert (result.outcome, result.error) == ("failed", f"HTTP {code}")
+        assert (result.final, result.retry_after_s) == (code == 410, 0)
+
+
+@pytest.mark.parametrize("code", [429, 503])
+def test_retry_after_is_read_as_seconds_or_a_date(code: int) -> None:
+    assert status(code, Retry_After="120").retry_after_s == 120
+    date = email.utils.formatdate(time.time() + 3600, usegmt=True)
+    assert 3500 < status(code, Retry_After=date).retry_after_s <= 3600
+
+
+def test_a_retry_after_that_says_nothing_usable_asks_for_nothing() -> None:
+    date = "Thu, {} Jan {} 00:20:00 GMT".format
+    usable: dict[str | None, float] = {date("01", 1970): 200, "0": 0, " 7 ": 7, "9" * 11: 1e11 - 1}
+    nothing = [None, "", "-5", "1.5", "soon", "9" * 5000, "²", date("32", 1970), date("01", 99999)]
+    for value, seconds in {**usable, **dict.fromkeys(nothing, 0), date("01", 1969): 0}.items():
+        assert retry_after_s(value, 1000) == seconds
+
+
+@pytest.mark.parametrize(
+    ("size", "truncated"), [(0, False), (64 * KIB, False), (64 * KIB + 1, True), (5 << 20, True)]
+)
+def test_the_first_64_kib_of_the_answer_are_kept(size: int, truncated: bool) -> None:
+    with serving(lambda handler: handler.reply(200, b"x" * size)) as server:
+        result = run(server.url)
+    assert result.output == "x" * min(size, 64 * KIB)
+    assert (result.outcome, result.output_truncated) == ("succeeded", truncated)
+
+
+def broken(error: str, url: str, **http: Any) -> Result:
+    """Run a hook that gets no answer. Its result must not tell any secret."""
+    secret: dict[str, Any] = {"headers": {"Authorization": "Bearer hush"}, "sign_with": WHSEC}
+    result = run(url, job(b"hush", token="hush", reference="hush"), **secret, **http)
+    assert (result.error, result.http_status, result.final) == (error, None, False)
+    for text in ("hush", WHSEC, "127.0.0.1", "/hook"):
+        assert text not in repr(result)
+    return result
+
+
+def test_no_answer_in_time_is_a_timeout() -> None:
+    started = time.monotonic()
+    with serving(lambda handler: handler.server.released.wait()) as server:
+        result = broken("no answer in time", server.url, timeout="200ms")
+    assert result.outcome == "timed_out"
+    assert time.monotonic() - started < 3
+
+
+def test_an_answer_that_drips_is_a_timeout_too() -> None:
+    def drip(handler: Handler) -> None:
+        handler.reply(200, b"y", Content_Length="99999")
+        while not handler.server.released.wait(0.02):
+            handler.wfile.write(b"y")
+
+    with serving(drip) as server:
+        result = broken("no answer in time", server.url, timeout="300ms")
+    assert (result.outcome, (result.output or "").strip("y")) == ("timed_out", "")
+
+
+def test_no_connection_is_a_failure() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # it does not listen
+        url = f"http://user:hush@127.0.0.1:{bound.getsockname()[1]}/hook"
+        assert broken("connection refused or unreachable", url).outcome == "failed"
+    too_long = "http://" + "x" * 64 + ".invalid/hush"  # so that no resolver is asked
+    assert broken("the host name can't be resolved", too_long).outcome == "failed"
+
+
+def test_a_server_that_hangs_up_or_talks_nonsense_is_a_failure() -> None:
+    with serving(lambda handler: None) as server:
+        error = "the server closed the connection without an answer"
+        assert broken(error, server.url).outcome == "failed"
+    with serving(lambda handler: handler.wfile.write(b"SSH-2.0\r\n")) as server:
+        assert broken("no answer (libcurl error 1)", server.url).outcome == "failed"
+    with serving() as server:
+        url = server.url.replace("http:", "https:")
+        assert broken("the TLS handshake failed", url).outcome == "failed"
+
+
+def test_a_header_that_can_not_be_sent_is_a_failure_that_tells_no_value() -> None:
+    for value in ("hush\x01", "hush\x7f", "hush \u2713"):
+        result = run("http://127.0.0.1:9/hush", headers={"X-Own": value})
+        assert (result.outcome, result.final) == ("failed", False)
+        assert result.error == "the request can't be sent as configured"
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate")
+def test_a_certificate_is_trusted_by_ca_file_alone_and_for_its_host_alone(tmp_path: Path) -> None:
+    certificate = self_signed(tmp_path)
+    with serving(certificate=certificate) as server:
+        error, other = (
+            "the TLS certificate is not trusted",
+            server.url.replace("127.0.0.1", "localhost"),
+        )
+        assert broken(error, server.url).outcome == "failed"
+        assert broken(error, other, ca_file=certificate).outcome == "failed"
+        assert server.requests == []
+        assert run(server.url, ca_file=certificate).outcome == "succeeded"
+
+
+async def start(runner: HttpRunner, server: Server, count: int) -> list["asyncio.Task[Result]"]:
+    """Start hooks, and wait until the server has all their requests."""
+    act = action(http={"url": server.url, "timeout": "30s"})
+    posts = [asyncio.create_task(runner.run(act, job())) for _ in range(count)]
+    expected = len(server.requests) + count
+    while len(server.requests) < expected:
+        await asyncio.sleep(0.01)
+    return posts
+
+
+def test_interrupt_gives_up_running_requests_as_interrupted() -> None:
+    async def main(server: Server) -> list[Result]:
+        with closing(HttpRunner()) as runner:
+            posts = await start(runner, server, 3)
+            runner.interrupt()
+            return await asyncio.gather(*posts)
+
+    with serving(Handler.reply_when_released) as server:
+        for result in asyncio.run(main(server)):
+            assert (result.outcome, result.error) == ("interrupted", "the daemon was stopped")
+
+
+def test_requests_under_way_end_well_when_more_become_allowed() -> None:
+    async def main(server: Server) -> None:
+        with closing(HttpRunner()) as runner:
+            posts = await start(runner, server, 1)
+            runner.configure([endpoint()], 50)
+            posts += await start(runner, server, 50)  # more than the client of before allows
+            server.released.set()
+            assert {result.outcome for result in await asyncio.gather(*posts)} == {"succeeded"}
+
+    with serving(Handler.reply_when_released) as server:
+        asyncio.run(main(server))

@@ -1,0 +1,184 @@
+"""The inbox: what it answers is on the disk, and a duplicate runs nothing."""
+
+import hashlib
+import itertools
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from premblyd.store import inbox
+from premblyd.store.inbox import Added, NewDelivery, NewRejection
+from tests.conftest import NOW_MS, VERDICT, Store, new_event
+
+DELIVERIES = "SELECT event_id, action, state, due_at_ms, attempts_left, created_at_ms FROM delivery"
+COUNTS = "SELECT duplicate_count, last_duplicate_at_ms FROM event ORDER BY id"
+EVENT = """SELECT key, endpoint, received_at_ms, remote_ip, token, headers, body_bytes, body_sha256,
+    verified_by, kind, response_code, status, detail, verification_status, outcome, reference,
+    user_ref, session_id, face_match, face_confidence, duplicate_count, last_duplicate_at_ms, body
+    FROM event"""
+ONCE = [NewDelivery("crm", 3), NewDelivery("archive", 10)]
+
+
+def put(store: Store, *bodies: str, **changes: Any) -> list[Added]:
+    """Add webhooks with these bodies in one round of the loop, each with a delivery."""
+    futures = [
+        store.inbox.add(new_event(body.encode(), **changes), [NewDelivery("crm", 3)])
+        for body in bodies
+    ]
+    added = store.wait_all(futures)
+    assert all(isinstance(one, Added) for one in added), added
+    return [one for one in added if isinstance(one, Added)]
+
+
+def queued(store: Store) -> list[int]:
+    return [event_id for (event_id,) in store.rows("SELECT event_id FROM delivery ORDER BY id")]
+
+
+def test_when_add_returns_the_event_is_seen_by_everyone(store: Store) -> None:
+    body = b'{"\xff": 1}\r\n'
+    future = store.inbox.add(new_event(body), ONCE)
+    seen: list[Any] = []
+    future.add_done_callback(lambda _: seen.extend(store.rows("SELECT id FROM event")))
+    added = store.wait(future)
+    assert added == Added(1, added.key, True)
+    assert seen == [(1,)]
+    [row] = store.rows(EVENT)
+    assert row == (
+        *(added.key, "prembly", NOW_MS, "192.0.2.7", "hush-token", '[["User-Agent","Prembly"]]'),
+        *(10, hashlib.sha256(body).hexdigest(), "hmac-sha256:live", "sdk", "00", "true"),
+        *(VERDICT.detail, "VERIFIED", "verified", "ref-1", "user-1", "hush-session", 1, 97.5),
+        *(0, None, body),
+    )
+
+
+def test_an_event_and_its_deliveries_are_in_the_queue_at_once(store: Store) -> None:
+    store.wait(store.inbox.add(new_event(), ONCE))
+    assert store.rows(DELIVERIES) == [
+        (1, "crm", "pending", NOW_MS, 3, NOW_MS),
+        (1, "archive", "pending", NOW_MS, 10, NOW_MS),
+    ]
+
+
+@pytest.mark.usefixtures("lines")
+def test_an_event_whose_deliveries_fail_is_not_kept_either(store: Store) -> None:
+    good = store.inbox.add(new_event(b"good"), ONCE)
+    bad = store.inbox.add(new_event(b"bad"), [NewDelivery("crm", 3), NewDelivery("huge", 1 << 64)])
+    results = store.wait_all([good, bad])
+    assert isinstance(results[0], Added)
+    assert isinstance(results[1], OverflowError)
+    assert store.rows("SELECT body FROM event") == [(b"good",)]
+    assert len(queued(store)) == 2
+
+
+def test_an_event_that_no_action_wants_is_kept(store: Store) -> None:
+    assert store.add().is_new
+    assert queued(store) == []
+
+
+def test_a_duplicate_runs_nothing_and_is_counted(store: Store) -> None:
+    first = store.add("crm")
+    for count in (1, 2):
+        again = store.add("crm", received_at_ms=NOW_MS + count, reference="other", headers="[]")
+        assert again == Added(first.event_id, first.key, False)
+        assert store.rows(COUNTS) == [(count, NOW_MS + count)]
+    assert queued(store) == [1]
+
+
+def test_duplicates_that_race_run_nothing(store: Store) -> None:
+    first, *others = put(store, *["same"] * 150)
+    assert first.is_new
+    assert set(others) == {Added(first.event_id, first.key, False)}
+    assert put(store, "same", "same") == others[:2]
+    assert store.rows(COUNTS) == [(151, NOW_MS)]
+    assert queued(store) == [1]
+
+
+def test_another_body_token_or_endpoint_is_another_event(store: Store) -> None:
+    changes: list[dict[str, Any]] = [
+        {},
+        {"body": b'{"hush": "body" }'},
+        {"token": "other"},
+        {"token": None},
+        {"endpoint": "other"},
+        {"endpoint": "premblyhush", "token": "-token"},
+    ]
+    added = [store.add(**change) for change in changes]
+    assert [one.is_new for one in added] == [True] * 6
+    assert len({one.key for one in added}) == 6
+    assert all(len(bytes.fromhex(one.key)) == 16 for one in added)
+    assert not any(store.add(**change).is_new for change in changes)
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_without_token_and_reference_nothing_is_a_duplicate(
+    store: Store, nothing: str | None
+) -> None:
+    added = put(store, *["{}"] * 5, token=nothing, reference=nothing)
+    assert [one.is_new for one in added] == [True] * 5
+    assert queued(store) == [1, 2, 3, 4, 5]
+    assert not put(store, "{}", "{}", token=nothing)[1].is_new  # a reference is enough
+    assert not put(store, "{}", "{}", reference=nothing)[1].is_new  # and so is a token
+
+
+MIXED = ["".join(pattern) for pattern in itertools.product("no", repeat=5)]
+
+
+@pytest.mark.parametrize("padding", [0, 1, 60])
+def test_new_ones_among_duplicates_get_the_ids_of_their_own_rows(
+    store: Store, padding: int
+) -> None:
+    """Every order of new and old, at every place in the parts of a bulk insert. A row that a
+    conflict leaves out uses up an id, so the ids of a part have gaps."""
+    put(store, "old")
+    for number, pattern in enumerate(MIXED):
+        before = len(queued(store))
+        names = [
+            f"{number} {place}" if letter == "n" else "old"
+            for place, letter in enumerate("n" * padding + pattern)
+        ]
+        added = put(store, *names)
+        assert [one.is_new for one in added] == [name != "old" for name in names]
+        stored = {
+            body: (event_id, key)
+            for event_id, key, body in store.rows("SELECT id, key, CAST(body AS TEXT) FROM event")
+        }
+        assert [(one.event_id, one.key) for one in added] == [stored[name] for name in names]
+        new_ids = [one.event_id for one in added if one.is_new]
+        assert queued(store)[before:] == new_ids
+    assert store.rows(COUNTS)[0][0] == "".join(MIXED).count("o")
+
+
+def test_every_number_of_webhooks_at_once_is_stored_with_its_own_deliveries(store: Store) -> None:
+    numbers = [1, 2, 3, 31, 63, 64, 65, 127, 128, 129, 191, 200]
+    for number in numbers:
+        added = put(store, *(f"{number} {place}" for place in range(number)))
+        assert Counter(one.is_new for one in added) == {True: number}
+    assert store.rows("SELECT count(*) FROM event") == [(sum(numbers),)]
+    assert queued(store) == [event_id for (event_id,) in store.rows("SELECT id FROM event")]
+
+
+def refused(number: int) -> NewRejection:
+    return NewRejection(
+        at_ms=NOW_MS + number,
+        endpoint="prembly",
+        remote_ip="192.0.2.7",
+        reason="signature wrong",
+        body_bytes=number or None,
+        body_sha256=None,
+    )
+
+
+def test_only_the_newest_rejections_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert inbox.MAX_REJECTIONS == 10_000
+    monkeypatch.setattr(inbox, "MAX_REJECTIONS", 5)
+    for batch in (range(4), range(4, 8), range(8, 9)):
+        store.wait_all(store.inbox.reject(refused(number)) for number in batch)
+    kept = store.rows("SELECT * FROM rejection ORDER BY id")
+    assert [row[0] for row in kept] == [5, 6, 7, 8, 9]
+    assert kept[-1] == (9, NOW_MS + 8, "prembly", "192.0.2.7", "signature wrong", 8, None)
+
+
+def test_a_health_check_commits_a_heartbeat(store: Store) -> None:
+    store.wait_all(store.inbox.prove_commit(NOW_MS + more) for more in range(3))
+    assert store.rows("SELECT id, at_ms FROM heartbeat") == [(1, NOW_MS + 2)]

@@ -1,0 +1,144 @@
+"""Which actions an event is for: response codes and `when`."""
+
+from typing import Any
+
+import pytest
+
+from premblyd.config import Action
+from premblyd.hooks.matching import Matching
+from premblyd.prembly.payload import WHEN_NAMES, Kind, Outcome, Verdict
+from tests.jobs import action, logged
+
+CODES: list[str | None] = ["00", "01", "02", "99", None]
+
+
+def names(actions: list[Action], code: str | None) -> list[str]:
+    return [one.name for one in Matching(actions).match("p", Verdict(response_code=code), {})]
+
+
+def runs(when: str, body: dict[str, Any] | None = None, **verdict: Any) -> bool:
+    """Return whether an action with this `when` is chosen."""
+    matching = Matching([action(when=when)])
+    return bool(matching.match("prembly", Verdict(**verdict), body))
+
+
+@pytest.mark.parametrize(
+    ("codes", "chosen"),
+    [
+        (["00"], ["00"]),
+        (["00", "02"], ["00", "02"]),
+        (["*"], CODES),
+        (["missing"], [None]),
+        (["default"], ["00", "02", "99"]),  # the other action has 01
+        (["00", "default"], ["00", "02", "99"]),
+        (["02", "missing"], ["02", None]),
+        (["default", "missing"], ["00", "02", "99", None]),
+        (["*", "missing", "default", "00"], CODES),
+        (["0"], []),
+        (["000"], []),
+    ],
+)
+def test_response_codes_choose_the_action(codes: list[str], chosen: list[str | None]) -> None:
+    actions = [action("this", *codes), action("other", "01")]
+    assert [code for code in CODES if "this" in names(actions, code)] == chosen
+    assert [code for code in CODES if "other" in names(actions, code)] == ["01"]
+
+
+def test_the_words_are_no_codes() -> None:
+    for word in ("*", "missing", "default"):
+        actions = [action("every", "*"), action("none", "missing"), action("rest", "default")]
+        assert names(actions, word) == ["every", "rest"]
+
+
+def test_default_is_a_code_that_no_action_names_whatever_its_when() -> None:
+    actions = [action("rest", "default"), action("named", "00", when="outcome == 'verified'")]
+    assert names(actions, "00") == []
+    assert names(actions, "01") == ["rest"]
+
+
+def test_every_matching_action_is_chosen_once_in_the_files_order() -> None:
+    actions = [action("c", "00", "*"), action("a", "00"), action("x", "01"), action("b", "*")]
+    assert names(actions, "00") == ["c", "a", "b"]
+    assert names(actions[:1] + actions[2:3], "missing") == ["c"]
+
+
+def test_no_actions_match_nothing() -> None:
+    assert names([], "00") == []
+
+
+VERDICT: dict[str, Any] = {
+    "kind": Kind.SDK,
+    "response_code": "00",
+    "status": "true",
+    "detail": "fine",
+    "verification_status": "VERIFIED",
+    "outcome": Outcome.VERIFIED,
+    "reference": "ref-1",
+    "user_ref": "user-1",
+    "face_match": True,
+    "face_confidence": 97.5,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("endpoint", "'prembly'"),
+        ("kind", "'sdk'"),
+        ("response_code", "'00'"),
+        ("status", "'true'"),
+        ("detail", "'fine'"),
+        ("verification_status", "'VERIFIED'"),
+        ("outcome", "'verified'"),
+        ("reference", "'ref-1'"),
+        ("user_ref", "'user-1'"),
+        ("face_match", "`true`"),
+        ("face_confidence", "`97.5`"),
+        ("body", '`{"a": {"b": 1}}`'),
+    ],
+)
+def test_when_sees_each_name(name: str, value: str) -> None:
+    assert name in WHEN_NAMES
+    assert runs(f"{name} == {value}", {"a": {"b": 1}}, **VERDICT)
+    assert not runs(f"{name} != {value}", {"a": {"b": 1}}, **VERDICT)
+
+
+def test_when_sees_the_bodys_inside_and_nothing_of_a_body_that_is_no_object() -> None:
+    assert runs("body.a.b > `0`", {"a": {"b": 1}})
+    assert not runs("body.a.b", None)
+    assert runs("!body && kind == 'raw'", None)
+
+
+def test_when_never_sees_the_session_id() -> None:
+    assert "session_id" not in WHEN_NAMES
+    assert not runs("contains(values(@), 'hush')", {}, session_id="hush")
+
+
+@pytest.mark.parametrize("no", ["`false`", "`null`", "''", "`[]`", "`{}`", "reference", "body.x"])
+def test_false_null_and_empty_mean_no(no: str) -> None:
+    assert not runs(no, {})
+
+
+@pytest.mark.parametrize("yes", ["`true`", "'false'", "' '", "`0`", "`0.0`", "`[null]`", "body"])
+def test_anything_else_means_yes(yes: str) -> None:
+    assert runs(yes, {"a": 1})
+
+
+def test_a_when_that_fails_counts_as_no_and_is_logged_without_values() -> None:
+    failing = ["abs(reference)", "sum(body.list)", "sort(body.list)[0]"]
+    actions = [action(f"a{number}", when=when) for number, when in enumerate(failing)]
+    matching = Matching([*actions, action("after")])
+    with logged() as lines:
+        chosen = matching.match("p", Verdict(reference="hush"), {"list": ["hush", 1]})
+    assert [one.name for one in chosen] == ["after"]
+    assert [(line["event"], line["action"]) for line in lines] == [
+        ("action.when_failed", one.name) for one in actions
+    ]
+    assert {line["log_level"] for line in lines} == {"warning"}
+    assert "hush" not in str(lines)
+
+
+def test_a_when_is_not_asked_for_a_code_that_does_not_match() -> None:
+    with logged() as lines:
+        assert names([action("a", "00", when="abs(reference)")], "01") == []
+    assert lines == []

@@ -1,0 +1,299 @@
+"""The queue's contract: what is claimed, what a report changes, and what a crash leaves."""
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import Collection
+from contextlib import closing
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from premblyd.prembly.payload import Verdict
+from premblyd.store import database, queue_sql
+from premblyd.store.inbox import NewDelivery
+from premblyd.store.jobs import Claimable, Claimed, Job, Result, StoredEvent
+from premblyd.store.models import AttemptOutcome
+from premblyd.store.operator import Operator
+from premblyd.store.queue import CRASHED, NO_ACTION, Queue
+from tests.conftest import NOW_MS, Store, new_event
+
+LEASE_MS = 60_000
+LATER_MS = NOW_MS + LEASE_MS + 1
+DELIVERIES = """SELECT id, state, due_at_ms, attempt_count, attempts_left, finished_at_ms,
+    last_error FROM delivery ORDER BY id"""
+ATTEMPTS = """SELECT delivery_id, number, started_at_ms, finished_at_ms, outcome, error
+    FROM attempt ORDER BY id"""
+SUCCEEDED = Result(outcome=AttemptOutcome.SUCCEEDED, exit_code=0, output="done")
+FAILED = Result(outcome=AttemptOutcome.FAILED, http_status=502, error="status 502")
+TIMED_OUT = Result(outcome=AttemptOutcome.TIMED_OUT, error="timeout", output_truncated=True)
+INTERRUPTED = Result(outcome=AttemptOutcome.INTERRUPTED, error="the daemon stopped")
+
+
+def claim(
+    store: Store, now_ms: int = NOW_MS, limit: int = 9, running: Collection[int] = (), **slots: int
+) -> Claimed:
+    """Claim with this number of free slots for each action of the configuration."""
+    actions = {
+        name: Claimable(slots=free, lease_ms=LEASE_MS, digest=name) for name, free in slots.items()
+    }
+    return store.wait(store.queue.claim(actions, limit, running, now_ms))
+
+
+def ids(claimed: Claimed) -> list[int]:
+    return [job.delivery_id for job in claimed.jobs]
+
+
+def finish(
+    store: Store, job: Job, result: Result, retry_at_ms: int | None = None, now_ms: int = NOW_MS
+) -> bool:
+    return store.wait(store.queue.finish(job, result, retry_at_ms, now_ms))
+
+
+def everything(store: Store) -> list[Any]:
+    return [store.rows(f"SELECT * FROM {table} ORDER BY id") for table in ("delivery", "attempt")]
+
+
+def add_many(store: Store, count: int, *actions: str) -> None:
+    store.wait_all(
+        store.inbox.add(new_event(b"%d" % number), [NewDelivery(action, 3) for action in actions])
+        for number in range(count)
+    )
+
+
+def test_a_job_holds_all_that_its_hook_needs(store: Store) -> None:
+    added, event = store.add("crm", attempts=3), new_event()
+    [job] = claim(store, NOW_MS + 5, crm=1).jobs
+    assert (job.delivery_id, job.attempt_id, job.attempt, job.attempts_left) == (1, 1, 1, 2)
+    assert (job.action, job.event.id, job.event.key) == ("crm", added.event_id, added.key)
+    for name in {field.name for field in fields(StoredEvent)} - {"id", "key"}:
+        assert getattr(job.event, name) == getattr(event, name)
+    assert job.event.verdict.face_match is True
+    [attempt] = store.rows("SELECT worker, action_digest FROM attempt")
+    assert attempt == ("host:1:boot", "crm")
+
+
+def test_what_the_body_does_not_say_stays_none(store: Store) -> None:
+    names = {field.name for field in fields(Verdict)} - {"kind", "outcome"}
+    nothing: dict[str, Any] = dict.fromkeys(names)
+    store.add("crm", **nothing)
+    [job] = claim(store, crm=1).jobs
+    assert {getattr(job.event.verdict, name) for name in names} == {None}
+
+
+def test_claims_follow_the_order_in_which_deliveries_became_due(store: Store) -> None:
+    for number, (action, due_at_ms) in enumerate([("b", 30), ("a", 20), ("b", 10), ("a", 10)]):
+        store.add(action, body=b"%d" % number, received_at_ms=NOW_MS + due_at_ms)
+    assert ids(claim(store, NOW_MS + 9, a=9, b=9)) == []
+    assert ids(claim(store, NOW_MS + 10, a=9, b=9)) == [3, 4]
+    assert ids(claim(store, NOW_MS + 30, a=9, b=9)) == [2, 1]
+
+
+def test_an_action_gets_no_more_than_its_free_slots(store: Store) -> None:
+    add_many(store, 5, "crm")
+    first = claim(store, crm=2)
+    assert ids(first) == [1, 2]
+    assert ids(claim(store, crm=0, running=ids(first))) == []
+    finish(store, first.jobs[0], SUCCEEDED)
+    assert ids(claim(store, crm=1, running=[2])) == [3]
+
+
+def test_a_claim_has_a_total_limit(store: Store) -> None:
+    add_many(store, 4, "a", "b")
+    before = everything(store)
+    assert ids(claim(store, limit=0, a=9, b=9)) == ids(claim(store, limit=-1, a=9, b=9)) == []
+    assert everything(store) == before
+    assert ids(claim(store, limit=3, a=9, b=9)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("slots", [0, 1])
+def test_an_action_with_much_waiting_delays_no_other(store: Store, slots: int) -> None:
+    add_many(store, 50, "slow")
+    store.add("fast", received_at_ms=NOW_MS + 1)
+    assert ids(claim(store, NOW_MS + 1, slow=slots, fast=4)) == [1, 51][1 - slots :]
+
+
+@pytest.mark.parametrize(
+    ("result", "retry_at_ms", "then"),
+    [
+        (SUCCEEDED, None, ("succeeded", None, 1, 2, NOW_MS + 9, None)),
+        (FAILED, NOW_MS + 50, ("pending", NOW_MS + 50, 1, 2, None, "status 502")),
+        (TIMED_OUT, NOW_MS + 50, ("pending", NOW_MS + 50, 1, 2, None, "timeout")),
+        (FAILED, None, ("dead", None, 1, 2, NOW_MS + 9, "status 502")),
+        (INTERRUPTED, NOW_MS + 9, ("pending", NOW_MS + 9, 1, 3, None, "the daemon stopped")),
+    ],
+)
+def test_a_report_closes_the_attempt_and_moves_the_delivery(
+    store: Store, result: Result, retry_at_ms: int | None, then: tuple[Any, ...]
+) -> None:
+    store.add("crm", "other", attempts=3)
+    [job] = claim(store, NOW_MS + 1, crm=1, other=0).jobs
+    assert store.rows(ATTEMPTS) == [(1, 1, NOW_MS + 1, None, None, None)]
+    assert finish(store, job, result, retry_at_ms, NOW_MS + 9)
+    assert store.rows(DELIVERIES)[0] == (1, *then)
+    assert store.rows(DELIVERIES)[1] == (2, "pending", NOW_MS, 0, 3, None, None)
+    assert store.rows(ATTEMPTS)[0][3] == NOW_MS + 9
+    columns = "outcome, exit_code, http_status, error, output, output_truncated"
+    [stored] = store.rows(f"SELECT {columns} FROM attempt")
+    assert stored == tuple(getattr(result, name) for name in columns.split(", "))
+
+
+def test_each_run_has_its_own_row_until_the_attempts_are_spent(store: Store) -> None:
+    store.add("crm", attempts=3)
+    for number in (1, 2, 3):
+        [job] = claim(store, NOW_MS + number, crm=1).jobs
+        assert (job.attempt, job.attempts_left) == (number, 3 - number)
+        retry_at_ms = NOW_MS + number + 1 if job.attempts_left else None
+        finish(store, job, FAILED, retry_at_ms, NOW_MS + number)
+    runs = [(1, n, NOW_MS + n, NOW_MS + n, "failed", "status 502") for n in (1, 2, 3)]
+    assert store.rows(ATTEMPTS) == runs
+    assert store.rows("SELECT state, attempts_left FROM delivery") == [("dead", 0)]
+    assert ids(claim(store, LATER_MS, crm=1)) == []
+
+
+def test_a_late_report_changes_nothing(store: Store) -> None:
+    store.add("crm")
+    [late] = claim(store, crm=1).jobs
+    [current] = claim(store, LATER_MS, crm=1).jobs
+    assert (current.delivery_id, current.attempt) == (late.delivery_id, 2)
+    before = everything(store)
+    for result in (SUCCEEDED, FAILED, INTERRUPTED):
+        assert not finish(store, late, result, NOW_MS)
+    assert everything(store) == before
+    assert finish(store, current, SUCCEEDED, None, LATER_MS + 5)
+    assert store.rows(ATTEMPTS) == [
+        (1, 1, NOW_MS, LATER_MS, "interrupted", CRASHED),
+        (1, 2, LATER_MS, LATER_MS + 5, "succeeded", None),
+    ]
+    before = everything(store)
+    assert not finish(store, current, FAILED, NOW_MS)
+    assert everything(store) == before
+
+
+def test_after_a_crash_what_ran_is_due_now_and_the_last_attempt_is_dead(store: Store) -> None:
+    store.add("crm", attempts=2)
+    store.add("crm", attempts=1, body=b"last")
+    store.add("crm", attempts=3, body=b"done")
+    jobs = claim(store, crm=3).jobs
+    finish(store, jobs[2], SUCCEEDED)
+    store.add("crm", attempts=3, body=b"not begun", received_at_ms=LATER_MS)
+    now_ms = NOW_MS + 7  # the leases have not ended
+    interrupted = store.wait(Queue(store.writer, "host:2:boot").recover(now_ms))
+    assert {*interrupted} == {(job.event.key, job.delivery_id, 1) for job in jobs[:2]}
+    assert store.rows(DELIVERIES) == [
+        (1, "pending", now_ms, 1, 1, None, CRASHED),
+        (2, "dead", None, 1, 0, now_ms, CRASHED),
+        (3, "succeeded", None, 1, 2, NOW_MS, None),
+        (4, "pending", LATER_MS, 0, 3, None, None),
+    ]
+    assert store.rows(ATTEMPTS) == [
+        (1, 1, NOW_MS, now_ms, "interrupted", CRASHED),
+        (2, 1, NOW_MS, now_ms, "interrupted", CRASHED),
+        (3, 1, NOW_MS, NOW_MS, "succeeded", None),
+    ]
+    assert store.wait(store.queue.recover(now_ms)) == []
+    assert [job.attempt for job in claim(store, now_ms, crm=9).jobs] == [2]
+
+
+def test_a_spent_lease_is_claimed_again_unless_it_was_the_last_attempt(store: Store) -> None:
+    store.add("crm", attempts=2)
+    store.add("crm", attempts=1, body=b"last")
+    assert ids(claim(store, crm=9)) == [1, 2]
+    assert ids(claim(store, NOW_MS + LEASE_MS - 1, crm=9)) == []
+    assert ids(claim(store, NOW_MS + LEASE_MS, crm=9)) == [1]
+    assert store.rows(DELIVERIES)[1] == (2, "dead", None, 1, 0, NOW_MS + LEASE_MS, CRASHED)
+    assert [row[4] for row in store.rows(ATTEMPTS)] == ["interrupted", "interrupted", None]
+
+
+def test_what_runs_here_is_not_claimed_again_and_hides_nothing_behind_it(store: Store) -> None:
+    add_many(store, 4, "crm")
+    running = ids(claim(store, crm=2))
+    assert ids(claim(store, LATER_MS, crm=1, running=running)) == [3]
+    assert ids(claim(store, LATER_MS, crm=9, running=[*running, 3])) == [4]
+    assert {row[4] for row in store.rows(ATTEMPTS)} == {None}
+
+
+def test_deliveries_of_a_removed_action_end_dead_and_can_be_replayed(store: Store) -> None:
+    store.add("gone", "crm")
+    [lost] = claim(store, gone=1, crm=0).jobs
+    store.add("gone", body=b"waits", received_at_ms=NOW_MS + 1)
+    store.add("gone", body=b"not due", received_at_ms=LATER_MS + 1)
+    assert ids(claim(store, LATER_MS, crm=1)) == [2]
+    assert [row for row in store.rows(DELIVERIES) if row[0] != 2] == [
+        (1, "dead", None, 1, 2, LATER_MS, NO_ACTION),
+        (3, "dead", None, 0, 3, LATER_MS, NO_ACTION),
+        (4, "pending", LATER_MS + 1, 0, 3, None, None),
+    ]
+    assert store.rows(ATTEMPTS)[0] == (1, 1, NOW_MS, LATER_MS, "interrupted", CRASHED)
+    assert not finish(store, lost, SUCCEEDED)
+    with closing(database.connect_operator(store.path)) as writing:
+        assert list(Operator(writing, "ada").replay([1, 3], {1: 5, 3: 6}, LATER_MS)) == [2]
+    again = [(job.attempt, job.attempts_left) for job in claim(store, LATER_MS, gone=9).jobs]
+    assert again == [(2, 4), (1, 5)]
+
+
+def test_a_hook_that_runs_here_ends_as_it_began_though_its_action_was_removed(store: Store) -> None:
+    store.add("gone")
+    [job] = claim(store, gone=1).jobs
+    claim(store, LATER_MS, running=[job.delivery_id], crm=1)
+    assert finish(store, job, SUCCEEDED)
+
+
+def test_the_next_due_time_is_that_of_actions_with_a_free_slot(store: Store) -> None:
+    assert claim(store, a=1, b=1) == Claimed([], None)
+    for action, more in (("a", 50), ("b", 40), ("b", 90)):
+        store.add(action, body=b"%d" % more, received_at_ms=NOW_MS + more)
+    assert claim(store, a=1, b=1).next_due_ms == NOW_MS + 40
+    assert claim(store, a=1, b=0).next_due_ms == NOW_MS + 50
+    assert claim(store, a=0, b=0).next_due_ms is None
+    claimed = claim(store, NOW_MS + 40, a=0, b=2)
+    assert claimed.next_due_ms == NOW_MS + 90
+    finish(store, claimed.jobs[0], FAILED, NOW_MS + 70)
+    assert claim(store, NOW_MS + 41, a=0, b=1).next_due_ms == NOW_MS + 70
+    claim(store, NOW_MS + 90, a=1, b=9)
+    assert claim(store, NOW_MS + 91, a=1, b=1).next_due_ms == NOW_MS + 90 + LEASE_MS
+
+
+@pytest.mark.parametrize("by_ms", [3_600_000, -3_600_000])
+def test_setting_the_clock_moves_due_times_and_leases_alone(store: Store, by_ms: int) -> None:
+    for number, action in enumerate(("run", "end", "wait")):
+        store.add(action, body=b"%d" % number)
+    running, ended = claim(store, run=1, end=1, wait=0).jobs
+    finish(store, ended, SUCCEEDED)
+    store.wait(store.queue.shift(by_ms))
+    assert store.rows(DELIVERIES) == [
+        (1, "running", NOW_MS + LEASE_MS + by_ms, 1, 2, None, None),
+        (2, "succeeded", None, 1, 2, NOW_MS, None),
+        (3, "pending", NOW_MS + by_ms, 0, 3, None, None),
+    ]
+    assert finish(store, running, SUCCEEDED)
+
+
+def test_processes_that_claim_side_by_side_share_the_work(path: Path) -> None:
+    with asyncio.Runner() as runner:
+        stores = [Store(path, runner.get_loop()) for _ in range(3)]
+        add_many(stores[0], 60, "crm")
+        actions = {"crm": Claimable(slots=2, lease_ms=LEASE_MS, digest="")}
+        claims = [store.queue.claim(actions, 2, (), NOW_MS) for _ in range(10) for store in stores]
+        claimed = stores[0].wait(asyncio.gather(*claims))
+        for store in stores:
+            store.close()
+    assert sorted(number for one in claimed for number in ids(one)) == [*range(1, 61)]
+
+
+def test_every_statement_finds_its_rows_by_an_index(path: Path) -> None:
+    """With bound values, as they run: for those a partial index may not be usable."""
+    with closing(sqlite3.connect(path)) as connection:
+        for name, text in vars(queue_sql).items():
+            if not name.isupper() or not isinstance(text, str):
+                continue
+            values = dict.fromkeys(re.findall(r":(\w+)", text), 1)
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {text}", values).fetchall()
+            steps = [step for *_, step in plan if "waiting" not in step]  # the CTE's own name
+            reads = [step for step in steps if step.startswith(("SCAN", "SEARCH", "USE TEMP"))]
+            if name in ("DUE", "FIRST_DUE", "WAITING_ACTIONS", "SHIFT"):
+                assert all("INDEX delivery_queue" in step for step in reads), (name, reads)
+            if name != "SHIFT":  # that is for every delivery in the queue
+                assert all(step.startswith("SEARCH") for step in reads), (name, reads)

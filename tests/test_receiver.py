@@ -1,0 +1,224 @@
+"""What each request is answered, and what is kept of it: the contract's table, row by row."""
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from tornado.httpclient import AsyncHTTPClient
+
+from premblyd.prembly import payload
+from premblyd.prembly.signature import Scheme, sign
+from premblyd.receiver import health
+from tests.jobs import logged
+from tests.processes import KEY, PATH, configuration, signed
+from tests.receiving import (  # noqa: F401
+    ACTIONS,
+    BODY,
+    Client,
+    Reception,
+    make_reception,
+    post,
+    serve,
+    webhook,
+)
+
+
+@pytest.mark.gen_test
+async def test_a_new_webhook_is_on_disk_with_its_deliveries_when_it_is_answered(
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+) -> None:
+    reception.use(actions=ACTIONS)
+    answer = await post(http_client, base_url)
+    stored = reception.rows("SELECT body, body_bytes, body_sha256, remote_ip, outcome FROM event")
+    assert (answer.code, answer.body) == (
+        200,
+        b'{"status":"received","event":1,"duplicate":false}',
+    )
+    assert answer.headers["Content-Type"] == "application/json"
+    sha256 = hashlib.sha256(BODY).hexdigest()
+    assert stored == [(BODY, len(BODY), sha256, "127.0.0.1", "verified")]
+    assert reception.rows("SELECT action, state FROM delivery ORDER BY id") == [
+        ("all", "pending"),
+        ("ok", "pending"),
+    ]
+    assert reception.woken == 1
+
+
+@pytest.mark.gen_test
+async def test_a_duplicate_is_answered_as_one_and_runs_nothing(
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+) -> None:
+    reception.use(actions=ACTIONS)
+    for duplicate in (False, True, True):
+        answer = await post(http_client, base_url, headers=signed(BODY, token="t"))
+        expected = {"status": "received", "event": 1, "duplicate": duplicate}
+        assert (answer.code, json.loads(answer.body)) == (200, expected)
+    assert reception.rows("SELECT duplicate_count FROM event") == [(2,)]
+    assert reception.rows("SELECT count(*) FROM delivery") == [(2,)]
+    assert reception.woken == 1
+
+
+@pytest.mark.gen_test
+async def test_the_same_body_is_another_event_when_nothing_tells_them_apart_or_its_token_differs(
+    http_client: AsyncHTTPClient, base_url: str
+) -> None:
+    thin = b'{"response_code":"00"}'
+    sent = [(thin, {}), (thin, {}), (BODY, {}), (BODY, {"token": "a"}), (BODY, {"token": "b"})]
+    for number, (body, token) in enumerate(sent, 1):
+        answer = await post(http_client, base_url, body, signed(body, **token))
+        assert json.loads(answer.body)["event"] == number
+
+
+LOCKED: dict[str, Any] = {
+    "endpoints": [
+        *configuration()["endpoints"],
+        {"name": "far", "path": "/far", "keys": {"k": KEY}, "allow_ips": ["203.0.113.0/24"]},
+        {"name": "two", "path": "/two", "keys": {"k": KEY}, "require_token": True},
+    ]
+}
+RIGHT = signed(BODY)["x-prembly-signature"]
+REFUSED = [
+    ("missing signature", PATH, None, False),
+    ("missing signature", PATH, "", False),
+    ("malformed signature", PATH, "!", True),
+    ("malformed signature", PATH, RIGHT.rstrip("="), True),
+    ("malformed signature", PATH, f"{RIGHT}, {RIGHT}", True),
+    ("malformed signature", PATH, "é" * 44, True),
+    ("wrong signature", PATH, sign(BODY, "another key"), True),
+    ("wrong signature", PATH, sign(BODY + b" ", KEY), True),
+    ("wrong signature", PATH, sign(BODY, KEY, Scheme.PUBLIC_KEY), True),
+    ("address not allowed", "/far", RIGHT, False),
+    ("missing token", "/two", RIGHT, False),
+]
+
+
+@pytest.mark.gen_test
+async def test_every_401_is_the_same_to_the_byte_and_its_reason_is_kept_as_evidence(
+    http_server: object, http_port: int, reception: Reception
+) -> None:
+    reception.use(**LOCKED)
+    client = await Client.to(http_port)
+    answers = set()
+    for _, path, signature, _ in REFUSED:
+        headers = {} if signature is None else {"x-prembly-signature": signature}
+        await client.send(webhook(BODY, headers, path))
+        answers.add(await client.read())
+    await client.close()
+    (answer,) = answers
+    assert answer.startswith(b"HTTP/1.1 401 Unauthorized\r\n")
+    assert answer.endswith(b'\r\n\r\n{"error":"Invalid signature"}')
+    sha256 = hashlib.sha256(BODY).hexdigest()
+    assert await reception.rejections() == [
+        (reason, len(BODY), sha256 if was_read else None) for reason, _, _, was_read in REFUSED
+    ]
+    assert reception.rows("SELECT DISTINCT remote_ip FROM rejection") == [("127.0.0.1",)]
+    assert reception.rows("SELECT endpoint FROM rejection ORDER BY id DESC LIMIT 3") == [
+        ("two",),
+        ("far",),
+        ("prembly",),
+    ]
+    assert reception.rows("SELECT * FROM event") == []
+
+
+@pytest.mark.gen_test
+async def test_who_is_allowed_and_brings_a_token_is_received(
+    http_server: object, http_port: int, reception: Reception
+) -> None:
+    reception.use(**LOCKED)
+    client = await Client.to(http_port)
+    for path, more in (("/far", {"X-Forwarded-For": "203.0.113.9"}), ("/two", {"token": "t"})):
+        await client.send(webhook(BODY, signed(BODY, **more), path))
+        assert (await client.answer()).status == 200
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "status", "allow"),
+    [
+        *((method, PATH, 405, "POST") for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS")),
+        *((method, "/healthz", 405, "GET, HEAD") for method in ("POST", "DELETE")),
+        ("POST", "/", 404, None),
+        ("POST", PATH + "/", 404, None),
+        ("GET", "/webhooks", 404, None),
+        ("GET", PATH + "?a=b", 405, "POST"),
+    ],
+)
+@pytest.mark.gen_test
+async def test_another_path_or_method_is_refused(
+    http_client: AsyncHTTPClient,
+    base_url: str,
+    method: str,
+    url: str,
+    status: int,
+    allow: str | None,
+) -> None:
+    body = b"" if method in ("PUT", "POST") else None
+    answer = await http_client.fetch(base_url + url, method=method, body=body, raise_error=False)
+    assert (answer.code, answer.headers.get("Allow")) == (status, allow)
+
+
+@pytest.mark.gen_test
+async def test_health_is_a_real_commit_and_tells_no_details(
+    http_client: AsyncHTTPClient,
+    base_url: str,
+    reception: Reception,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "FRESH_S", 0)
+    away = reception.path.with_name("away")
+    said: list[tuple[int, bytes, str | None]] = []
+    for move in (None, (reception.path, away), (away, reception.path)):
+        if move:
+            move[0].rename(move[1])
+        for method in ("GET", "HEAD"):
+            answer = await http_client.fetch(
+                base_url + "/healthz", method=method, raise_error=False
+            )
+            said.append((answer.code, answer.body, answer.headers.get("Retry-After")))
+    well = [(200, b'{"status":"ok"}', None), (200, b"", None)]
+    ill = [(503, b'{"error":"Temporarily unavailable"}', "5"), (503, b"", "5")]
+    assert said == [*well, *ill, *well]
+    assert reception.rows("SELECT at_ms > 0 FROM heartbeat") == [(1,)]
+
+
+@pytest.mark.gen_test
+async def test_asking_for_the_health_often_costs_one_commit(
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+) -> None:
+    beats = set()
+    for _ in range(5):
+        await http_client.fetch(base_url + "/healthz")
+        beats |= set(reception.rows("SELECT at_ms FROM heartbeat"))
+    assert len(beats) == 1
+
+
+@pytest.mark.gen_test
+async def test_nothing_unauthenticated_is_parsed(
+    http_client: AsyncHTTPClient, base_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed, parse = [], payload.parse
+
+    def watched(body: bytes) -> dict[str, Any] | None:
+        parsed.append(body)
+        return parse(body)
+
+    monkeypatch.setattr(payload, "parse", watched)
+    for headers in ({}, {"x-prembly-signature": "!"}, signed(BODY, "another key")):
+        assert (await post(http_client, base_url, b"[" * 100_000, headers)).code == 401
+    assert (await post(http_client, base_url)).code == 200
+    assert parsed == [BODY]
+
+
+@pytest.mark.gen_test
+async def test_a_fault_of_our_own_is_answered_503_logged_and_stores_nothing(
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+) -> None:
+    def fail(*_: object) -> list[Any]:
+        raise ZeroDivisionError("hush")
+
+    with logged() as lines:
+        reception.receiver.configure(reception.receiver.config, fail)
+        assert (await post(http_client, base_url)).code == 503
+    assert [line["event"] for line in lines] == ["webhook.failed"]
+    assert reception.rows("SELECT * FROM event") == []

@@ -1,0 +1,297 @@
+"""What the receiver holds at once and for how long: sizes, load, time, clients that go away."""
+
+import asyncio
+import contextlib
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from premblyd.receiver import exchange
+from tests.processes import Answer, signed
+from tests.receiving import (  # noqa: F401
+    Client,
+    Reception,
+    chunked,
+    head,
+    make_reception,
+    serve,
+    webhook,
+)
+
+BODY = b'{"reference":"r-1","response_code":"00"}'
+CHUNKED = {"Transfer-Encoding": "chunked"}
+UNAVAILABLE = (503, "5", b'{"error":"Temporarily unavailable"}')
+TOO_LARGE = (413, b'{"error":"Body too large"}')
+pytestmark = pytest.mark.usefixtures("http_server")
+
+
+def said(answer: Answer) -> tuple[int, str | None, bytes]:
+    return answer.status, answer.headers.get("Retry-After"), answer.body
+
+
+@pytest.mark.gen_test
+async def test_a_body_declared_too_large_is_refused_by_its_head_alone(
+    http_port: int, reception: Reception
+) -> None:
+    reception.use(max_body="1 KiB")
+    for size in (1025, 10**12):
+        client = await Client.to(http_port)
+        await client.send(head(signed(BODY) | {"Content-Length": str(size)}))
+        answer = await client.answer()
+        assert (answer.status, answer.body) == TOO_LARGE
+        assert await client.ended()
+        await client.close()
+    assert await reception.rejections() == [
+        ("body too large", size, None) for size in (1025, 10**12)
+    ]
+
+
+@pytest.mark.gen_test
+async def test_a_chunked_body_too_large_is_not_read_whole(
+    http_port: int, reception: Reception
+) -> None:
+    reception.use(max_body="1 KiB")
+    client = await Client.to(http_port)
+    await client.send(head(signed(BODY) | CHUNKED))
+    piece = chunked(bytes(1024)).removesuffix(chunked())
+    with contextlib.suppress(ConnectionError):  # the server ends it, although more would come
+        async with asyncio.timeout(3):
+            while True:
+                await client.send(piece)
+                await asyncio.sleep(0.001)
+    await client.close()
+    ((reason, size, _),) = await reception.rejections()
+    assert (reason, size <= 1024) == ("body too large", True)
+
+
+@pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}])
+@pytest.mark.gen_test
+async def test_a_client_that_sends_its_body_before_it_looks_gets_to_read_the_refusal(
+    http_port: int, reception: Reception, expect: dict[str, str]
+) -> None:
+    reception.use(max_body="1 KiB")
+    client = await Client.to(http_port)
+    await client.send(head(signed(BODY) | CHUNKED | expect))
+    if expect:
+        assert (await client.answer()).status == 100
+    pieces = [bytes(1000)] * 20
+    for start in range(0, len(whole := chunked(*pieces)), 1000):
+        await client.send(whole[start : start + 1000])
+        await asyncio.sleep(0.005)
+    answer = await client.answer()
+    assert (answer.status, answer.body) == TOO_LARGE
+    await client.close()
+
+
+@pytest.mark.gen_test
+async def test_a_body_of_the_limit_is_received_and_one_byte_more_is_not(
+    http_port: int, reception: Reception
+) -> None:
+    reception.use(max_body="1 KiB")
+    client = await Client.to(http_port)
+    for size, status in ((1024, 200), (1025, 413), (1024, 200)):
+        body = bytes(size)
+        await client.send(webhook(body))
+        await client.send(head(signed(body) | CHUNKED) + chunked(body[:1000], body[1000:]))
+        assert [(await client.answer()).status for _ in range(2)] == [status] * 2
+    await client.close()
+
+
+@pytest.mark.gen_test
+async def test_the_exact_bytes_are_stored_however_they_come(
+    http_port: int, reception: Reception
+) -> None:
+    body = bytes(range(256)) * 40
+    client = await Client.to(http_port)
+    await client.send(head(signed(body) | CHUNKED) + chunked(*(bytes([one]) for one in body)))
+    assert (await client.answer()).status == 200
+    await client.send(head(signed(body) | {"Content-Length": str(len(body))}))
+    for start in range(0, len(body), 1000):
+        await client.send(body[start : start + 1000])
+        await asyncio.sleep(0)
+    assert (await client.answer()).status == 200
+    await client.close()
+    assert reception.rows("SELECT body FROM event") == [(body,), (body,)]
+
+
+@pytest.mark.gen_test
+async def test_leave_to_send_a_body_is_given_only_where_it_will_be_read(
+    http_port: int, reception: Reception
+) -> None:
+    reception.use(max_body="1 KiB")
+    for headers, size, status in (({}, 40, 401), (signed(BODY), 1025, 413)):
+        client = await Client.to(http_port)
+        asked = {"Expect": "100-continue", "Content-Length": str(size)}
+        await client.send(head(headers | asked))
+        assert (await client.answer()).status == status
+        assert await client.ended()
+        await client.close()
+    client = await Client.to(http_port)
+    await client.send(head(signed(BODY) | {"Expect": "100-continue", "Content-Length": "40"}))
+    assert (await client.answer()).status == 100
+    await client.send(BODY)
+    assert (await client.answer()).status == 200
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    "bound", [{"max_in_flight_requests": 1}, {"max_in_flight_bytes": f"{len(BODY)} B"}]
+)
+@pytest.mark.gen_test
+async def test_too_much_in_flight_is_asked_to_come_again(
+    http_port: int, reception: Reception, bound: dict[str, str]
+) -> None:
+    reception.use(**bound)
+    first, second = await Client.to(http_port), await Client.to(http_port)
+    await first.send(webhook(BODY)[:-1])
+    await reception.until_in_flight(1, len(BODY) - 1)
+    await second.send(webhook(BODY, signed(BODY, token="2")))
+    assert said(await second.answer()) == UNAVAILABLE
+    await first.send(BODY[-1:])
+    assert (await first.answer()).status == 200
+    await second.send(webhook(BODY, signed(BODY, token="2")))
+    assert (await second.answer()).status == 200
+    await first.close()
+    await second.close()
+    assert await reception.rejections() == []  # nobody is to blame
+
+
+@contextlib.asynccontextmanager
+async def locked(reception: Reception) -> AsyncIterator[None]:
+    with contextlib.closing(sqlite3.connect(reception.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+@contextlib.asynccontextmanager
+async def removed(reception: Reception) -> AsyncIterator[None]:
+    away = reception.path.rename(reception.path.with_name("away"))
+    yield
+    away.rename(reception.path)
+
+
+@contextlib.asynccontextmanager
+async def full(reception: Reception) -> AsyncIterator[None]:
+    await reception.writer.call(lambda one: one.execute("PRAGMA max_page_count=1").fetchall())
+    yield
+
+
+@pytest.mark.parametrize("failing", [locked, removed, full])
+@pytest.mark.gen_test
+async def test_what_the_store_cannot_keep_is_asked_for_again_and_then_kept(
+    http_port: int,
+    reception: Reception,
+    failing: Callable[[Reception], contextlib.AbstractAsyncContextManager[None]],
+) -> None:
+    body = BODY + b" " * 100_000
+    client = await Client.to(http_port)
+    async with failing(reception):
+        await client.send(webhook(body))
+        assert said(await client.answer()) == UNAVAILABLE
+        assert (reception.in_flight, reception.woken) == ((0, 0), 0)
+    assert reception.rows("SELECT * FROM event") == []
+    await client.send(webhook(body))
+    assert (await client.answer()).json == {"status": "received", "event": 1, "duplicate": False}
+    await client.close()
+
+
+@pytest.mark.gen_test
+async def test_a_request_or_a_head_that_does_not_come_in_time_ends_the_connection(
+    http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "IDLE_CONNECTION_S", 0.01)
+    reception.use(request_timeout="1ms")
+    clients = [await Client.to(http_port) for _ in range(3)]
+    for client, part in zip(clients, (b"", b"POST", webhook(BODY)[:-1]), strict=True):
+        await client.send(part)
+    await reception.until_in_flight(1, len(BODY) - 1)
+    assert all(await asyncio.gather(*(client.ended() for client in clients)))
+    assert reception.in_flight == (0, 0)
+    for client in clients:
+        await client.close()
+    assert reception.rows("SELECT * FROM event") == []
+
+
+@pytest.mark.gen_test
+async def test_a_commit_that_takes_longer_than_the_body_may_is_waited_for(
+    http_port: int, reception: Reception
+) -> None:
+    reception.use(request_timeout="1ms")
+    reception.writer.call(lambda _: time.sleep(1.2))
+    await asyncio.sleep(0.1)
+    client = await Client.to(http_port)
+    await client.send(webhook(BODY))
+    assert (await client.answer()).status == 200
+    await client.close()
+
+
+@pytest.mark.parametrize("sent", [webhook(BODY)[:-1], head(signed(BODY) | CHUNKED) + b"5\r\n123"])
+@pytest.mark.gen_test
+async def test_a_client_that_goes_away_amid_its_body_leaves_nothing(
+    http_port: int, reception: Reception, sent: bytes
+) -> None:
+    for go in (Client.abort, Client.end):
+        client = await Client.to(http_port)
+        await client.send(sent)
+        await reception.until_in_flight(1, 3 if b"chunked" in sent else len(BODY) - 1)
+        go(client)
+        await reception.until_in_flight(0, 0)
+        await client.close()
+    assert reception.rows("SELECT * FROM event") == []
+    assert await reception.rejections() == []
+
+
+@pytest.mark.gen_test
+async def test_a_webhook_whose_client_goes_away_before_the_answer_is_kept(
+    http_port: int, reception: Reception
+) -> None:
+    async with locked(reception):
+        client = await Client.to(http_port)
+        await client.send(webhook(BODY))
+        await reception.until_in_flight(1, len(BODY))
+        client.abort()
+        await asyncio.sleep(0.05)
+    await reception.until_in_flight(0, 0)
+    await client.close()
+    assert reception.rows("SELECT id FROM event") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        {"Content-Length": "-1"},
+        {"Content-Length": "5, 6"},
+        {"Content-Length": "5", "Transfer-Encoding": "chunked"},
+        {"Transfer-Encoding": "gzip, chunked"},
+        {"Transfer-Encoding": "chunked"},
+    ],
+)
+@pytest.mark.gen_test
+async def test_a_request_that_is_not_http_is_no_webhook(
+    http_port: int, reception: Reception, framing: dict[str, str]
+) -> None:
+    client = await Client.to(http_port)
+    await client.send(head(signed(BODY) | framing) + b"xyz\r\n" + BODY)
+    assert (await client.answer()).status == 400
+    assert await client.ended()
+    await client.close()
+    assert reception.rows("SELECT * FROM event") == []
+
+
+@pytest.mark.gen_test
+async def test_while_stopping_requests_in_flight_are_answered_and_asked_to_close(
+    http_port: int, reception: Reception
+) -> None:
+    client = await Client.to(http_port)
+    await client.send(webhook(BODY)[:-1])
+    await reception.until_in_flight(1, len(BODY) - 1)
+    draining = asyncio.create_task(reception.receiver.drain(5))
+    await asyncio.sleep(0.05)
+    assert not draining.done()
+    await client.send(BODY[-1:])
+    answer = await client.answer()
+    assert (answer.status, answer.headers["Connection"]) == (200, "close")
+    await draining
+    await client.close()

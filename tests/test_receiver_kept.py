@@ -1,0 +1,142 @@
+"""What is kept of a webhook: its bytes, who signed and sent it, the headers that are no secret."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from tornado.httpclient import AsyncHTTPClient
+from tornado.httputil import HTTPHeaders
+from tornado.netutil import bind_unix_socket
+
+from premblyd.prembly.signature import Scheme, sign
+from premblyd.receiver.receiver import make_server
+from tests.jobs import logged
+from tests.processes import KEY, signed
+from tests.receiving import (  # noqa: F401
+    ACTIONS,
+    BODY,
+    Client,
+    Reception,
+    make_reception,
+    post,
+    serve,
+    webhook,
+)
+
+
+@pytest.mark.parametrize("body", [b"", b"[1]", b"not JSON", b"\xff\xfe\0", bytes(range(256))])
+@pytest.mark.gen_test
+async def test_an_authentic_body_that_is_no_json_object_is_stored_and_takes_the_missing_route(
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception, body: bytes
+) -> None:
+    reception.use(actions=ACTIONS)
+    assert (await post(http_client, base_url, body)).code == 200
+    assert reception.rows("SELECT body, kind, response_code FROM event") == [(body, "raw", None)]
+    assert reception.rows("SELECT action FROM delivery ORDER BY id") == [("all",), ("none",)]
+
+
+@pytest.mark.gen_test
+async def test_the_event_records_which_key_signed_it(
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+) -> None:
+    reception.use(endpoint={"keys": {"live": KEY, "sandbox": "s" * 9, "same": "s" * 9}})
+    for key in (KEY, "s" * 9):
+        answer = await post(http_client, base_url, BODY, signed(BODY, key, token=key))
+        assert answer.code == 200
+    assert reception.rows("SELECT verified_by FROM event") == [
+        ("hmac-sha256:live",),
+        ("hmac-sha256:sandbox",),
+    ]
+
+
+@pytest.mark.gen_test
+async def test_the_legacy_header_counts_only_where_the_endpoint_asks_for_it(
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+) -> None:
+    legacy = {"X-Old": sign(b"", KEY, Scheme.PUBLIC_KEY)}
+    reception.use(endpoint={"scheme": "public-key", "header": "x-old"})
+    assert (await post(http_client, base_url, BODY, legacy)).code == 200
+    assert (await post(http_client, base_url, BODY, signed(BODY))).code == 401
+    reception.use(endpoint={"header": "x-old"})
+    assert (await post(http_client, base_url, BODY, legacy)).code == 401
+    assert reception.rows("SELECT verified_by FROM event") == [("public-key:live",)]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "headers", "remote_ip"),
+    [
+        (["127.0.0.1"], [("X-Forwarded-For", "192.0.2.1, 198.51.100.7")], "198.51.100.7"),
+        (["127.0.0.1"], [("X-Real-Ip", "198.51.100.7")], "198.51.100.7"),
+        (
+            ["127.0.0.1", "10.0.0.0/8"],
+            [("X-Forwarded-For", "192.0.2.1, 198.51.100.7"), ("X-Forwarded-For", "10.1.1.1")],
+            "198.51.100.7",
+        ),
+        (["10.0.0.0/8"], [("X-Forwarded-For", "192.0.2.1")], "127.0.0.1"),
+        ([], [("X-Real-Ip", "192.0.2.1"), ("X-Forwarded-For", "192.0.2.1")], "127.0.0.1"),
+    ],
+)
+@pytest.mark.gen_test
+async def test_only_trusted_proxies_say_who_the_client_is(
+    http_client: AsyncHTTPClient,
+    base_url: str,
+    reception: Reception,
+    trusted: list[str],
+    headers: Sequence[tuple[str, str]],
+    remote_ip: str,
+) -> None:
+    reception.use(trusted_proxies=trusted)
+    sent = HTTPHeaders(signed(BODY))
+    for name, value in headers:
+        sent.add(name, value)
+    assert (await post(http_client, base_url, headers=sent)).code == 200
+    assert reception.rows("SELECT remote_ip FROM event") == [(remote_ip,)]
+
+
+@pytest.mark.parametrize("header", ["x-prembly-signature", "X-Proof"])
+@pytest.mark.gen_test
+async def test_the_headers_kept_hold_no_signature_token_or_credential(
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception, header: str
+) -> None:
+    reception.use(endpoint={"header": header})
+    right = sign(BODY, KEY)
+    names = "Token Authorization Proxy-Authorization Cookie X-Api-Key X-Session-Id X-Signature"
+    sent = dict.fromkeys(names.split(), "hush") | {"User-Agent": "Prembly", "X-Trace": "1"}
+    answer = await post(http_client, base_url, BODY, {**sent, header: right})
+    assert answer.code == 200
+    ((headers, token),) = reception.rows("SELECT headers, token FROM event")
+    kept = dict(json.loads(headers))
+    assert (kept["User-Agent"], kept["X-Trace"], token) == ("Prembly", "1", "hush")
+    assert not {"hush", right} & set(kept.values())
+
+
+@pytest.mark.gen_test
+async def test_each_webhook_is_one_line_of_the_log(
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+) -> None:
+    with logged() as lines:
+        reception.use()
+        for headers in (signed(BODY), signed(BODY), {}):
+            await post(http_client, base_url, headers=headers)
+    words = [line["event"] for line in lines]
+    assert words == ["webhook.received", "webhook.duplicate", "webhook.rejected"]
+    assert (lines[0]["event_id"], lines[0]["reference"], lines[0]["actions"]) == (1, "r-1", 0)
+
+
+@pytest.mark.gen_test
+async def test_a_unix_socket_is_served_and_its_proxy_believed(
+    reception: Reception, tmp_path: Path
+) -> None:
+    reception.use(trusted_proxies=[])
+    server = make_server(reception.receiver)
+    server.add_socket(bind_unix_socket(str(tmp_path / "s")))
+    client = Client(*await asyncio.open_unix_connection(tmp_path / "s"))
+    for headers in ({}, {"X-Forwarded-For": "192.0.2.9"}):
+        await client.send(webhook(BODY, signed(BODY) | {"token": str(headers)} | headers))
+        assert (await client.answer()).status == 200
+    await client.close()
+    server.stop()
+    await server.close_all_connections()
+    assert reception.rows("SELECT remote_ip FROM event") == [("unix",), ("192.0.2.9",)]

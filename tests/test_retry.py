@@ -1,0 +1,106 @@
+"""When a failed hook runs again."""
+
+import random
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from premblyd.config import Retry
+from premblyd.hooks import retry
+from premblyd.store.jobs import Result
+from premblyd.store.models import AttemptOutcome
+
+NOW_MS = 1_700_000_000_000
+DAY_MS = 86_400_000
+FAILED = Result(outcome=AttemptOutcome.FAILED)
+
+
+def policy(attempts: int, first: str, factor: float, longest: str) -> Retry:
+    return Retry.model_validate(
+        {"attempts": attempts, "first_delay": first, "factor": factor, "max_delay": longest}
+    )
+
+
+durations = st.integers(0, 366_000_000).map("{}ms".format)
+policies = st.builds(policy, st.integers(1, 1000), durations, st.floats(1, 100), durations)
+
+
+def wait_ms(retries: Retry, left: int, seed: int = 0, **result: Any) -> int | None:
+    """Return how long a failed hook waits with `left` attempts left."""
+    failed = Result(outcome=AttemptOutcome.FAILED, **result)
+    at_ms = retry.next_at_ms(retries, left, failed, NOW_MS, random.Random(seed))
+    return None if at_ms is None else at_ms - NOW_MS
+
+
+@given(policies, st.integers(1, 1000), st.integers())
+@example(policy(1000, "10s", 100, "4h"), 1, 0)  # 100 ** 998 is no float
+@example(policy(1000, "0s", 100, "4h"), 1, 0)
+@example(policy(10, "1h", 1, "1s"), 9, 0)
+def test_a_wait_is_between_half_and_the_whole_of_the_capped_exponential(
+    retries: Retry, left: int, seed: int
+) -> None:
+    left = min(left, retries.attempts - 1)
+    wait = wait_ms(retries, left, seed)
+    if left == 0:
+        assert wait is None
+        return
+    failures = retries.attempts - left
+    grown: Fraction = retries.first_delay_ms * Fraction(retries.factor) ** (failures - 1)
+    whole = min(grown, Fraction(retries.max_delay_ms))
+    assert wait is not None
+    assert whole / 2 - 1 <= wait <= whole + 1  # a millisecond of rounding
+
+
+def test_the_default_waits_grow_threefold_from_ten_seconds_to_four_hours() -> None:
+    whole = [10, 30, 90, 270, 810, 2430, 7290, 14400, 14400]
+    waits = [wait_ms(Retry(), left, left) for left in range(9, 0, -1)]
+    for wait, seconds in zip(waits, whole, strict=True):
+        assert seconds * 500 <= (wait or 0) <= seconds * 1000
+
+
+def test_waits_are_spread_over_the_whole_half() -> None:
+    waits = [wait_ms(policy(10, "100s", 1, "1h"), 5, seed) or 0 for seed in range(300)]
+    assert min(waits) < 52_000 < 98_000 < max(waits)
+    assert len(set(waits)) > 290
+
+
+@given(policies, st.floats(0, 1e12), st.integers())
+def test_retry_after_lengthens_the_wait_up_to_a_day(
+    retries: Retry, asked_s: float, seed: int
+) -> None:
+    left = retries.attempts - 1 or 1
+    wait = wait_ms(retries, left, seed, retry_after_s=asked_s)
+    unasked = wait_ms(retries, left, seed)
+    assert wait is not None
+    assert unasked is not None
+    assert wait == max(unasked, round(min(asked_s * 1000, DAY_MS)))
+
+
+def test_a_success_or_a_final_failure_is_not_tried_again() -> None:
+    for outcome in AttemptOutcome:
+        final = Result(outcome=outcome, final=True, retry_after_s=5)
+        assert retry.next_at_ms(Retry(), 9, final, NOW_MS, random.Random(0)) is None
+    succeeded = Result(outcome=AttemptOutcome.SUCCEEDED)
+    assert retry.next_at_ms(Retry(), 9, succeeded, NOW_MS, random.Random(0)) is None
+
+
+@pytest.mark.parametrize("left", [0, 9])
+def test_an_interrupted_run_is_due_at_once_also_the_last_one(left: int) -> None:
+    interrupted = Result(outcome=AttemptOutcome.INTERRUPTED)
+    assert retry.next_at_ms(Retry(), left, interrupted, NOW_MS, random.Random(0)) == NOW_MS
+
+
+@pytest.mark.parametrize("outcome", [AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT])
+def test_failures_and_timeouts_wait_until_the_budget_is_spent(outcome: AttemptOutcome) -> None:
+    for left, is_tried_again in {9: True, 1: True, 0: False}.items():
+        result = Result(outcome=outcome, retry_after_s=5)
+        at_ms = retry.next_at_ms(Retry(), left, result, NOW_MS, random.Random(0))
+        assert (at_ms is not None) == is_tried_again
+
+
+def test_more_attempts_left_than_the_policy_has_wait_like_the_first() -> None:
+    shrunk = policy(2, "10s", 3, "4h")  # a reload lowered it; the delivery has its old budget
+    assert 5_000 <= (wait_ms(shrunk, 9) or 0) <= 10_000

@@ -1,0 +1,191 @@
+"""`premblyd serve` as a process: how it stops, reloads, refuses to start, and listens."""
+
+import contextlib
+import socket
+import sqlite3
+import stat
+import time
+from pathlib import Path
+from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM, Signals
+from typing import Any
+
+import pytest
+
+from tests.processes import ONCE, Premblyd, shell, wait_until
+from tests.receiving import webhook
+
+BODY = b'{"response_code":"00"}'
+DELIVERY = "SELECT state, attempt_count, attempts_left FROM delivery ORDER BY id"
+
+
+def waiting(folder: Path, **more: Any) -> dict[str, Any]:
+    """Return an action that runs until there is a file `go`."""
+    return shell("wait", f"while test ! -e {folder}/go; do sleep 0.02; done; echo done", **more)
+
+
+@pytest.mark.parametrize("number", [SIGTERM, SIGINT])
+def test_it_answers_what_is_in_flight_and_lets_hooks_end_before_it_stops(
+    tmp_path: Path, number: Signals
+) -> None:
+    with Premblyd(tmp_path, actions=[waiting(tmp_path)]) as daemon:
+        host, _, port = daemon.start().address.partition(":")
+        daemon.send(BODY)
+        wait_until(daemon.hooks)
+        with socket.create_connection((host, int(port)), timeout=5) as client:
+            client.sendall(webhook(BODY)[:-1])
+            time.sleep(0.1)
+            daemon.signal(number)
+            wait_until(lambda: daemon.log("daemon.stopping"))
+            with pytest.raises(ConnectionRefusedError):
+                daemon.send(BODY)
+            client.sendall(BODY[-1:])
+            assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+        (tmp_path / "go").touch()
+        assert daemon.process.wait(10) == 0
+        assert daemon.rows(DELIVERY) == [("succeeded", 1, 9), ("pending", 0, 10)]
+        assert daemon.rows("SELECT outcome, output FROM attempt") == [("succeeded", "done\n")]
+        assert daemon.log("daemon.stopped")
+        assert daemon.log("config.reloaded") == []
+
+
+def test_a_hook_that_outlasts_the_stop_is_interrupted_at_no_cost_and_runs_again(
+    tmp_path: Path,
+) -> None:
+    action = waiting(tmp_path, retry=ONCE)
+    with Premblyd(tmp_path, actions=[action], stop_timeout="100ms") as daemon:
+        daemon.start().send(BODY)
+        hooks = wait_until(daemon.hooks)
+        assert daemon.stop() == 0
+        assert not any(hook.is_running() for hook in hooks)
+        assert daemon.rows(DELIVERY) == [("pending", 1, 1)]
+        (tmp_path / "go").touch()
+        daemon.start()
+        daemon.wait_for_rows([("succeeded", 2, 0)], DELIVERY)
+        assert daemon.rows("SELECT outcome, error FROM attempt ORDER BY id") == [
+            ("interrupted", "the daemon was stopped"),
+            ("succeeded", None),
+        ]
+
+
+def test_what_is_claimed_as_it_stops_still_runs_to_its_end(tmp_path: Path) -> None:
+    action = shell("act", "sleep 0.2; echo done")
+    with Premblyd(tmp_path, actions=[action]) as daemon:
+        daemon.start().send(BODY)
+        daemon.wait_for_rows([("succeeded", 1, 9)], DELIVERY)
+        with contextlib.closing(sqlite3.connect(daemon.database, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            time.sleep(1.3)  # by now the next claim waits for the lock
+            daemon.signal(SIGTERM)
+            wait_until(lambda: daemon.log("daemon.stopping"))
+            time.sleep(0.2)
+            other.execute("UPDATE delivery SET state = 'pending', due_at_ms = 1, attempts_left = 1")
+            other.execute("COMMIT")
+        assert daemon.process.wait(10) == 0
+        assert daemon.rows(DELIVERY) == [("succeeded", 2, 0)]
+        assert daemon.rows("SELECT outcome, output FROM attempt") == [("succeeded", "done\n")] * 2
+
+
+def test_a_second_daemon_on_the_same_database_is_refused(tmp_path: Path) -> None:
+    with Premblyd(tmp_path) as daemon:
+        daemon.start()
+        status, said = daemon.fail_to_start()
+        assert (status, said) == (
+            75,
+            f"Another premblyd uses {daemon.database}. Stop it, or give this one another"
+            " `database:`.\n",
+        )
+        assert daemon.send(BODY).status == 200
+        daemon.kill()
+        daemon.start()  # the lock of a dead one is no obstacle
+        assert daemon.send(BODY, token="2").status == 200
+
+
+def test_sighup_takes_a_good_file_and_leaves_a_bad_one(tmp_path: Path) -> None:
+    with Premblyd(tmp_path, actions=[shell("old", "true")]) as daemon:
+        daemon.start().send(BODY)
+        changed = {"actions": [shell("new", "true")], "endpoint": {"keys": {"k": "other"}}}
+        daemon.configure(**changed)
+        daemon.signal(SIGHUP)
+        wait_until(lambda: daemon.log("config.reloaded"))
+        assert daemon.send(BODY).status == 401
+        assert daemon.send(BODY, key="other").status == 200
+        daemon.configure(**changed, lisen="x", max_body="lots")
+        daemon.signal(SIGHUP)
+        (refused,) = wait_until(lambda: daemon.log("config.reload_refused"))
+        assert refused["problems"] == 2
+        lines = daemon.config.read_text().splitlines()
+        for problem, key in zip(daemon.log("config.problem"), ("lisen", "max_body"), strict=True):
+            _, line, column, message = problem["problem"].split(":", 3)
+            assert problem["problem"].startswith(f"{daemon.config}:")
+            assert f'"{key}"' in lines[int(line) - 1]
+            assert (int(column) > 1, bool(message)) == (True, True)
+        assert daemon.send(BODY, key="other").status == 200
+        expected = [("old", "succeeded"), ("new", "succeeded"), ("new", "succeeded")]
+        daemon.wait_for_rows(expected, "SELECT action, state FROM delivery ORDER BY id")
+        daemon.configure(**changed, database="sqlite:///other.db")
+        daemon.signal(SIGHUP)
+        (line_,) = wait_until(lambda: daemon.log("config.needs_restart"))
+        assert line_["setting"] == "database"
+        assert daemon.stop() == 0
+
+
+def test_a_bad_configuration_is_refused_with_every_place(tmp_path: Path) -> None:
+    daemon = Premblyd(tmp_path)
+    daemon.config.write_text(
+        "database: sqlite:///premblyd.db\n"
+        "lissen: 127.0.0.1:0\n"
+        "endpoints:\n"
+        "  - {name: a, path: /a, keys: {k: {env: PREMBLYD_TEST_UNSET}}}\n"
+    )
+    status, said = daemon.fail_to_start()
+    assert status == 78
+    assert said.splitlines() == [
+        f"{daemon.config}:2:1: unknown key `lissen`; did you mean `listen`?",
+        f"{daemon.config}:4:35: the environment variable PREMBLYD_TEST_UNSET is not set",
+    ]
+    assert not daemon.database.exists()
+    daemon.config.unlink()
+    status, said = daemon.fail_to_start()
+    assert (status, said) == (
+        78,
+        f"{daemon.config}:1:1: there is no such file; `premblyd init` writes one\n",
+    )
+
+
+def test_a_port_in_use_is_said_and_not_waited_for(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        status, said = Premblyd(tmp_path, listen=address).fail_to_start()
+    assert (status, said.splitlines()[-1]) == (
+        1,
+        f"Can't listen on {address}: Address already in use",
+    )
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"), [("file", "in use"), ("no/s", "No such file or directory")]
+)
+def test_a_socket_that_cannot_be_made_is_said(tmp_path: Path, place: str, reason: str) -> None:
+    (tmp_path / "file").touch()
+    status, said = Premblyd(tmp_path, listen=f"unix:{tmp_path}/{place}").fail_to_start()
+    assert status == 1
+    assert said.splitlines()[-1].startswith(f"Can't listen on unix:{tmp_path}/{place}: ")
+    assert reason in said
+
+
+def test_it_listens_on_a_unix_socket_also_after_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with Premblyd(tmp_path, listen=f"unix:{path}") as daemon:
+        daemon.start()
+        assert daemon.address == f"unix:{path}"
+        assert daemon.send(BODY).status == 200
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        daemon.signal(SIGKILL)
+        daemon.process.wait(10)
+        assert path.exists()
+        daemon.start()
+        assert daemon.send(BODY, token="2").status == 200
+        assert daemon.rows("SELECT DISTINCT remote_ip FROM event") == [("unix",)]
+        assert daemon.stop() == 0
+    assert not path.exists()

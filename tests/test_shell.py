@@ -1,0 +1,293 @@
+"""Shell and command hooks, with real processes."""
+
+import asyncio
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from premblyd.hooks import shell
+from premblyd.hooks.shell import ShellRunner
+from premblyd.store.jobs import Job, Result
+from premblyd.store.models import AttemptOutcome
+from tests.jobs import KEY, action, job
+
+KIB = 1024
+EVERY_BYTE = bytes(range(256))
+IGNORES_SIGTERM = "trap '' TERM; sleep 60 & echo $$ $!; sleep 60"
+TIDIES_UP = "trap 'sleep 0.1; echo bye; exit 0' TERM; while :; do sleep 0.02; done"
+HOSTILE = [
+    "$(touch {0})",
+    "`touch {0}`",
+    "x; touch {0}",
+    "x\ntouch {0}",
+    "--help",
+    "' \" \\ * ~ %s",
+]
+
+
+@pytest.fixture
+def quick_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shell, "KILL_AFTER_S", 0.4)
+    monkeypatch.setattr(shell, "GROUP_POLL_S", 0.02)
+
+
+@pytest.fixture(autouse=True)
+def no_process_or_descriptor_is_left() -> Iterator[None]:
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    assert len(os.listdir("/proc/self/fd")) == before
+    children = psutil.Process().children(recursive=True)
+    assert [child for child in children if child.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def run(given: Job | None = None, **keys: Any) -> Result:
+    with closing(ShellRunner()) as runner:
+        return asyncio.run(runner.run(action(**keys), given or job()))
+
+
+def end(result: Result) -> tuple[str, int | None, str | None, bool]:
+    return str(result.outcome), result.exit_code, result.error, result.final
+
+
+def gone_within(seconds: float, pids: list[int]) -> bool:
+    """Wait for processes that are not this one's children: init may reap them late, or never."""
+    deadline = time.monotonic() + seconds
+    while left := [one for one in psutil.process_iter(["status"]) if one.pid in pids]:
+        if all(one.info["status"] == psutil.STATUS_ZOMBIE for one in left):
+            return True
+        if time.monotonic() > deadline:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"a": "\xc3\xa9"}\n', EVERY_BYTE * 4 * KIB])
+def test_stdin_is_the_exact_body(body: bytes, tmp_path: Path) -> None:
+    hooks: list[dict[str, Any]] = [{"shell": "cat >$OUT"}, {"command": ["sh", "-c", "cat >$OUT"]}]
+    for number, hook in enumerate(hooks):
+        out = tmp_path / str(number)
+        assert run(job(body), **hook, env={"OUT": str(out)}).outcome == "succeeded"
+        assert out.read_bytes() == body
+
+
+def test_a_large_body_is_read_whole_or_not_at_all() -> None:
+    body = os.urandom(5 << 20)
+    assert run(job(body), shell="exit 0").outcome == "succeeded"
+    assert run(job(body), shell="head -c 1 >/dev/null").outcome == "succeeded"
+    expected = hashlib.sha256(body).hexdigest()
+    assert (run(job(body), shell="sha256sum").output or "").split()[0] == expected
+
+
+def variables(given: Job, **keys: Any) -> dict[str, str]:
+    """Return the whole environment that a command gets."""
+    output = run(given, command=["env", "-0"], **keys).output or ""
+    pairs = [pair.partition("=") for pair in output.split("\0")[:-1]]
+    return {name: value for name, _, value in pairs}
+
+
+def test_the_environment_is_exactly_the_contracts(monkeypatch: pytest.MonkeyPatch) -> None:
+    canaries = {"SECRET_CANARY": "hush", "PREMBLY_SANDBOX_KEY": "hush", "LD_PRELOAD_X": "hush"}
+    inherited = {"PATH": os.environ["PATH"], "HOME": "/h", "LANG": "C.UTF-8", "TZ": "Africa/Lagos"}
+    for name, value in {**canaries, **inherited}.items():
+        monkeypatch.setenv(name, value)
+    known = {"kind": "sdk", "response_code": "00", "status": "true", "outcome": "not_verified"}
+    person: dict[str, Any] = {"reference": "réf", "user_ref": "u-1", "face_confidence": 97.5}
+    other: dict[str, Any] = {"session_id": "hush", "detail": "hush", "face_match": False}
+    given = job(b'{"hush": 1}', attempt=3, token="hush", **{**known, **person, **other})
+    identity = (
+        f"EVENT=17 EVENT_KEY={KEY} DELIVERY=23 ATTEMPT=3 ENDPOINT=prembly KIND=sdk"
+        " RESPONSE_CODE=00 STATUS=true OUTCOME=not_verified REFERENCE=réf USER_REF=u-1"
+        " FACE_MATCH=false FACE_CONFIDENCE=97.5"
+    )
+    own = {"ARCHIVE_DIR": "/a b", "OTHER": "=$HOME"}
+    premblys = dict(pair.split("=") for pair in f" {identity}".replace(" ", " PREMBLY_").split())
+    assert variables(given, env=own) == {**inherited, **premblys, **own}
+
+
+def test_absent_values_are_empty_and_absent_variables_stay_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("PATH", "HOME", "LANG", "TZ"):
+        monkeypatch.delenv(name, raising=False)
+    seen = variables(job())
+    assert seen.pop("PATH") == shell.DEFAULT_PATH
+    assert all(name.startswith("PREMBLY_") for name in seen)
+    empty = ["RESPONSE_CODE", "STATUS", "REFERENCE", "USER_REF", "FACE_MATCH", "FACE_CONFIDENCE"]
+    assert [name.removeprefix("PREMBLY_") for name, value in seen.items() if not value] == empty
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [
+        ("a\0b", ""),
+        ("x" * 4 * KIB, "x" * 4 * KIB),
+        ("x" * (4 * KIB + 1), ""),
+        ("é" * 2 * KIB, "é" * 2 * KIB),
+        ("é" * 2 * KIB + "x", ""),
+        ("a\nPATH=/evil", "a\nPATH=/evil"),
+    ],
+)
+def test_a_value_with_nul_or_over_4_kib_is_empty(value: str, seen: str) -> None:
+    assert variables(job(reference=value))["PREMBLY_REFERENCE"] == seen
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_value_is_never_executed_nor_an_argument(text: str, tmp_path: Path) -> None:
+    text = text.format(tmp_path / "pwned")
+    given = job(text.encode(), token=text, status=text, reference=text, user_ref=text)
+    script = 'tr "\\0" " " < /proc/$$/cmdline; printf "|%s" "$PREMBLY_REFERENCE"; : $PREMBLY_STATUS'
+    assert run(given, shell=script).output == f"/bin/sh -c {script} |{text}"
+    command = ["cat", "/proc/self/cmdline"]
+    assert run(given, command=command).output == "cat\0/proc/self/cmdline\0"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_commands_arguments_are_taken_as_they_are() -> None:
+    words = ["$HOME", "a b", "*", "~", "$(id)", "--", "é\n"]
+    assert run(command=["printf", "%s|", *words]).output == "".join(f"{word}|" for word in words)
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("exit 0", ("succeeded", 0, None, False)),
+        ("exit 1", ("failed", 1, "exit status 1", False)),
+        ("exit 255", ("failed", 255, "exit status 255", False)),
+        ("kill -KILL $$", ("failed", -9, "ended by signal SIGKILL", False)),
+        ("kill -TERM $$", ("failed", -15, "ended by signal SIGTERM", False)),
+        ("kill -40 $$", ("failed", -40, "ended by signal 40", False)),
+        ("no-such-command", ("failed", 127, "the shell can't find the command", True)),
+        ("/etc/passwd", ("failed", 126, "the shell can't execute the command", True)),
+    ],
+)
+def test_only_exit_0_is_success(script: str, expected: tuple[object, ...]) -> None:
+    assert end(run(shell=script)) == expected
+    if not expected[-1]:
+        assert end(run(command=["sh", "-c", script])) == expected
+
+
+def test_a_commands_own_127_is_an_exit_status_like_others() -> None:
+    for code in (126, 127):
+        result = run(command=["sh", "-c", f"exit {code}"])
+        assert end(result) == ("failed", code, f"exit status {code}", False)
+
+
+@pytest.mark.parametrize(
+    "name", ["no-such-command", "/none", "/etc/passwd", "/etc", "/etc/passwd/x"]
+)
+def test_a_command_that_is_not_there_or_not_executable_ends_at_once(name: str) -> None:
+    error = "the command was not found or is not executable"
+    assert end(run(command=[name, "x"])) == ("failed", None, error, True)
+
+
+def test_a_command_of_no_known_format_ends_at_once(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("no interpreter line\n")
+    script.chmod(0o755)
+    error = "the command did not start: Exec format error"
+    assert end(run(command=[str(script)])) == ("failed", None, error, True)
+
+
+def test_at_the_timeout_a_group_that_ignores_sigterm_is_gone_5_s_later() -> None:
+    assert shell.KILL_AFTER_S == 5
+    started = time.monotonic()
+    result = run(shell=IGNORES_SIGTERM, timeout="200ms")
+    assert 5.1 < time.monotonic() - started < 7
+    assert end(result) == ("timed_out", -9, "still running after 0.2 s", False)
+    pids = [int(pid) for pid in (result.output or "").split()]
+    assert len(pids) == 2
+    assert gone_within(1, pids)
+
+
+def test_a_hook_may_tidy_up_after_sigterm() -> None:
+    started = time.monotonic()
+    result = run(shell=f"exec 2>/dev/null; {TIDIES_UP}", timeout="300ms")
+    assert (result.outcome, result.exit_code, result.output) == ("timed_out", 0, "bye\n")
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize(("redirect", "kept"), [("", "bye\n"), ("> $OUT", "")])
+def test_what_a_shell_waits_for_may_tidy_up_too(redirect: str, kept: str, tmp_path: Path) -> None:
+    tidy = tmp_path / "tidy"
+    tidy.write_text(TIDIES_UP)
+    out = tmp_path / "out"
+    script = f"exec 2>/dev/null; sh {tidy} {redirect}; true"
+    result = run(shell=script, timeout="300ms", env={"OUT": str(out)})
+    assert (result.outcome, result.output) == ("timed_out", kept)
+    assert not redirect or out.read_text() == "bye\n"
+
+
+def test_what_a_hook_leaves_behind_in_its_group_ends_with_it() -> None:
+    result = run(shell="sleep 60 & echo $!")
+    assert result.outcome == "succeeded"
+    assert gone_within(1, [int(result.output or "")])
+
+
+def test_output_held_open_after_the_exit_is_not_waited_for() -> None:
+    started = time.monotonic()
+    result = run(shell="setsid sleep 60 & echo $!", timeout="10s")
+    assert (result.outcome, time.monotonic() - started < 2) == ("succeeded", True)
+    os.kill(int(result.output or ""), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("size", "kept", "truncated"),
+    [(0, 0, False), (64 * KIB, 64 * KIB, False)]
+    + [(size, 64 * KIB, True) for size in (64 * KIB + 1, 10_000 * KIB)],
+)
+def test_the_first_64_kib_of_output_are_kept(size: int, kept: int, truncated: bool) -> None:
+    result = run(shell=f"yes | head -c {size}; echo x >/dev/null")
+    assert result.output == ("y\n" * size)[:kept]
+    assert (result.outcome, result.output_truncated) == ("succeeded", truncated)
+
+
+def test_both_outputs_are_kept_in_order_and_need_not_be_text() -> None:
+    result = run(shell=r"echo a; echo b >&2; printf 'c\377'")
+    assert result.output == "a\nb\nc\N{REPLACEMENT CHARACTER}"
+
+
+def test_endless_output_ends_at_the_timeout() -> None:
+    started = time.monotonic()
+    result = run(command=["yes"], timeout="200ms")
+    assert (result.outcome, len(result.output or "")) == (AttemptOutcome.TIMED_OUT, 64 * KIB)
+    assert time.monotonic() - started < 2
+
+
+def start(runner: ShellRunner, *scripts: str) -> list["asyncio.Task[Result]"]:
+    runs = [(action(shell=one), job(attempt=number)) for number, one in enumerate(scripts)]
+    return [asyncio.create_task(runner.run(*one)) for one in runs]
+
+
+@pytest.mark.usefixtures("quick_kill")
+def test_interrupt_ends_running_hooks_as_interrupted() -> None:
+    async def main(runner: ShellRunner) -> list[Result]:
+        hooks = start(runner, "exec sleep 60", IGNORES_SIGTERM, "exec yes", "exit 3")
+        await asyncio.sleep(0.5)
+        runner.interrupt()
+        return await asyncio.gather(*hooks)
+
+    started = time.monotonic()
+    with closing(ShellRunner()) as runner:
+        sleeping, ignoring, endless, ended = asyncio.run(main(runner))
+    assert time.monotonic() - started < 3
+    for result, code in ((sleeping, -15), (ignoring, -9), (endless, -15)):
+        assert end(result) == ("interrupted", code, "the daemon was stopped", False)
+    assert ended.error == "exit status 3"
+
+
+def test_many_hooks_run_side_by_side() -> None:
+    async def main(runner: ShellRunner) -> None:
+        results = await asyncio.gather(*start(runner, *["sleep 0.5"] * 20))
+        assert {result.outcome for result in results} == {AttemptOutcome.SUCCEEDED}
+
+    started = time.monotonic()
+    with closing(ShellRunner()) as runner:
+        asyncio.run(main(runner))
+    assert time.monotonic() - started < 5

@@ -1,0 +1,148 @@
+"""What systemd hears and hands over: sd_notify(3), sd_listen_fds(3), the watchdog."""
+
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from signal import SIGHUP
+from typing import Any
+
+import pytest
+
+from premblyd import systemd
+from tests.processes import PATH, Premblyd, request, signed
+
+# Puts the inherited descriptors at 3 and on, as systemd does before it executes a service.
+HAND_OVER = """
+import os
+for target, source in enumerate({descriptors}, 3):
+    os.dup2(source, target)
+os.environ.update(LISTEN_FDS="{count}", LISTEN_PID=str(os.getpid() + {off}))
+"""
+SHOW = """
+from premblyd import systemd
+for one in systemd.listen_sockets():
+    name = one.getsockname()
+    print(name if isinstance(name, str) else name[1], one.getblocking(), one.get_inheritable())
+"""
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """The socket on which systemd hears its services."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(10)
+        yield manager
+
+
+@contextmanager
+def handed_over(path: Path, off: int = 0) -> Iterator[tuple[str, list[int], int]]:
+    """Yield code that takes over a TCP and a unix socket, what to pass on, and the port."""
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(path))
+        unix.listen()
+        high = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 50) for one in (tcp, unix)]
+        code = HAND_OVER.format(descriptors=high, count=len(high), off=off)
+        yield code, high, tcp.getsockname()[1]
+        for descriptor in high:
+            os.close(descriptor)
+
+
+def test_lines_reach_the_manager_as_one_datagram(manager: socket.socket) -> None:
+    systemd.notify("READY=1", "STATUS=fine ✓", environ={"NOTIFY_SOCKET": manager.getsockname()})
+    assert manager.recv(4096).decode() == "READY=1\nSTATUS=fine ✓"
+
+
+def test_the_abstract_namespace_is_reached() -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"\0premblyd-test-{os.getpid()}")
+        manager.settimeout(10)
+        address = manager.getsockname().decode()
+        systemd.notify("STOPPING=1", environ={"NOTIFY_SOCKET": address.replace("\0", "@")})
+        assert manager.recv(4096) == b"STOPPING=1"
+
+
+def test_without_a_manager_nothing_happens(tmp_path: Path) -> None:
+    for environ in ({}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": str(tmp_path / "gone")}):
+        systemd.notify("READY=1", environ=environ)
+
+
+def test_a_manager_that_does_not_listen_is_not_waited_for(manager: socket.socket) -> None:
+    started = time.monotonic()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.setblocking(False)
+        with suppress(BlockingIOError):
+            for _ in range(10_000):
+                other.sendto(b"x", manager.getsockname())
+    systemd.notify("WATCHDOG=1", environ={"NOTIFY_SOCKET": manager.getsockname()})
+    assert time.monotonic() - started < 3
+
+
+def test_a_reload_says_when_it_began(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.getsockname())
+    before_us = time.monotonic_ns() // 1000
+    systemd.reloading()
+    word, _, moment = manager.recv(4096).decode().partition("\nMONOTONIC_USEC=")
+    assert word == "RELOADING=1"
+    assert before_us <= int(moment) <= time.monotonic_ns() // 1000
+
+
+@pytest.mark.parametrize(
+    ("environ", "interval_s"),
+    [
+        ({"WATCHDOG_USEC": "30000000"}, 15),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 15),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getppid())}, None),
+        ({"WATCHDOG_USEC": ""}, None),
+        ({"WATCHDOG_USEC": "-1"}, None),
+        ({}, None),
+    ],
+)
+def test_the_watchdog_is_fed_twice_in_its_time(environ: dict[str, str], interval_s: Any) -> None:
+    assert systemd.watchdog_interval_s(environ) == interval_s
+
+
+@pytest.mark.parametrize("off", [0, 1])
+def test_only_the_process_that_is_meant_takes_the_sockets(tmp_path: Path, off: int) -> None:
+    with handed_over(tmp_path / "s", off) as (code, descriptors, port):
+        command = [sys.executable, "-c", code + SHOW]
+        ended = subprocess.run(command, pass_fds=descriptors, capture_output=True, text=True)
+    shown = [f"{port} False False", f"{tmp_path}/s False False"]
+    assert (ended.stdout.splitlines(), ended.stderr) == ([] if off else shown, "")
+
+
+def test_the_daemon_serves_the_sockets_and_tells_its_state(
+    tmp_path: Path, manager: socket.socket
+) -> None:
+    said: list[str] = []
+
+    def hear(word: str) -> None:
+        """Listen until something that begins with `word` is said."""
+        while not (heard := manager.recv(4096).decode()).startswith(word):
+            assert heard.startswith(("STATUS=", "WATCHDOG=1")), heard
+        said.append(heard)
+
+    path = tmp_path / "s"
+    environ = {"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "200000"}
+    daemon = Premblyd(tmp_path, listen="unix:/nonexistent/s")  # systemd's sockets win
+    with handed_over(path) as (code, descriptors, port), daemon:
+        daemon.start(code, pass_fds=descriptors, **environ)
+        for address in (f"127.0.0.1:{port}", f"unix:{path}"):
+            assert request(address, "POST", PATH, b"{}", signed(b"{}")).status == 200
+        hear("READY=1")
+        hear("WATCHDOG=1")
+        daemon.signal(SIGHUP)
+        hear("RELOADING=1")
+        hear("READY=1")
+        assert daemon.stop() == 0
+        hear("STOPPING=1")
+    assert path.exists()  # systemd's, not ours to remove
+    assert said[0].splitlines()[1].startswith("STATUS=0 requests in flight, 0 hooks running")

@@ -1,0 +1,223 @@
+"""The writer: one transaction for all that waits, and nothing is kept that was not committed."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from premblyd.errors import StoreUnavailableError
+from premblyd.store import database, writer
+from premblyd.store.inbox import Added, NewDelivery
+from tests.conftest import NOW_MS, Store, new_event, rows
+
+Lines = list[MutableMapping[str, Any]]
+REPLACED = "the database file was removed or replaced; put it back or restart"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.02)
+
+
+def traced(store: Store) -> list[str]:
+    """Return a list that gets the text of every statement the writer runs from now on."""
+    texts: list[str] = []
+    store.wait(store.writer.call(lambda connection: connection.set_trace_callback(texts.append)))
+    texts.clear()
+    return texts
+
+
+def add_many(store: Store, count: int) -> list[Added | BaseException]:
+    return store.wait_all(
+        store.inbox.add(new_event(b"%d" % number), [NewDelivery("crm", 1)])
+        for number in range(count)
+    )
+
+
+def reason(store: Store, body: bytes = b"{}") -> str:
+    """Return why a webhook can't be stored now, checking that the writer says the same."""
+    with pytest.raises(StoreUnavailableError) as caught:
+        store.add("crm", body=body)
+    assert store.writer.last_error == caught.value.reason
+    return caught.value.reason
+
+
+def bodies(path: Path) -> list[bytes]:
+    return [body for (body,) in rows(path, "SELECT body FROM event ORDER BY id")]
+
+
+def pragmas(connection: sqlite3.Connection) -> dict[str, Any]:
+    names = ("synchronous", "journal_mode", "foreign_keys")
+    return {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names}
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def test_everything_that_waits_is_one_transaction(store: Store) -> None:
+    texts = traced(store)
+    beats = [store.inbox.prove_commit(NOW_MS) for _ in range(100)]
+    added = add_many(store, 200)
+    store.wait_all(beats)
+    assert all(isinstance(one, Added) for one in added)
+    assert [text for text in texts if "COMMIT" in text or "BEGIN" in text] == [
+        *("BEGIN IMMEDIATE", "COMMIT")
+    ]
+    assert len(texts) < 20  # rows share statements too
+
+
+def test_what_comes_during_a_commit_waits_for_the_next(store: Store) -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: sqlite3.Connection) -> bool:
+        started.set()
+        return go_on.wait(10)
+
+    async def scenario(texts: list[str]) -> None:
+        first = store.writer.call(slow)
+        while not started.is_set():
+            await asyncio.sleep(0)
+        others: list[asyncio.Future[Added]] = []
+        for number in range(20):  # one a round of the loop
+            others.append(store.inbox.add(new_event(b"%d" % number), []))
+            await asyncio.sleep(0)
+        assert not first.done()
+        assert not any(future.done() for future in others)
+        go_on.set()
+        await asyncio.gather(first, *others)
+        assert texts.count("COMMIT") == 2
+
+    store.wait(scenario(traced(store)))
+
+
+def test_a_transaction_has_an_upper_size(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "MAX_BATCH", 10)
+    texts = traced(store)
+    add_many(store, 25)
+    assert texts.count("COMMIT") == 3
+    assert bodies(store.path) == [b"%d" % number for number in range(25)]
+
+
+def faulty_constraint(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE heartbeat SET at_ms = 1")
+    connection.execute("UPDATE delivery SET state = 'lost'")
+
+
+def faulty_binding(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE heartbeat SET at_ms = 1")
+    connection.execute("UPDATE heartbeat SET at_ms = ?", (1, 2))
+
+
+def faulty_python(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE heartbeat SET at_ms = 1")
+    raise KeyError("fault")
+
+
+@pytest.mark.parametrize(
+    ("faulty", "error"),
+    [
+        (faulty_constraint, sqlite3.IntegrityError),
+        (faulty_binding, sqlite3.ProgrammingError),
+        (faulty_python, KeyError),
+    ],
+)
+def test_a_faulty_operation_fails_alone(
+    store: Store, lines: Lines, faulty: Callable[[sqlite3.Connection], None], error: type[Exception]
+) -> None:
+    store.add("crm")
+    before = [store.inbox.add(new_event(b"%d" % number), []) for number in range(3)]
+    failing = store.writer.call(faulty)
+    after = [store.inbox.add(new_event(b"%d" % number), []) for number in range(3, 6)]
+    with pytest.raises(error):
+        store.wait(failing)
+    assert [one.event_id for one in (*map(store.wait, before), *map(store.wait, after))] == [
+        *range(2, 8)
+    ]
+    assert store.rows("SELECT at_ms FROM heartbeat") == [(0,)]
+    assert store.writer.last_error is None
+    assert [line["event"] for line in lines] == ["store.operation_failed"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_locked_database_fails_everything_that_waits_and_recovers(
+    store: Store, lines: Lines
+) -> None:
+    store.add("crm", body=b"before")
+    with locked(store.path):
+        results = add_many(store, 30)
+        assert {type(one) for one in results} == {StoreUnavailableError}
+        assert reason(store) == "database is locked"
+        assert bodies(store.path) == [b"before"]
+    assert store.add("crm", body=b"after").event_id == 2
+    assert store.writer.last_error is None
+    assert bodies(store.path) == [b"before", b"after"]
+    assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("outage", [False, True])
+def test_every_connection_of_the_writer_commits_to_the_disk(store: Store, outage: bool) -> None:
+    if outage:
+        with locked(store.path):
+            reason(store)  # closes the connection
+    assert store.wait(store.writer.call(pragmas)) == {
+        "synchronous": 2,  # FULL
+        "journal_mode": "wal",
+        "foreign_keys": 1,
+    }
+
+
+def test_a_removed_file_is_an_error_and_never_a_new_empty_one(store: Store) -> None:
+    store.add("crm", body=b"before")
+    away = store.path.rename(store.path.with_suffix(".away"))
+    for _ in range(3):
+        assert reason(store) == REPLACED
+        assert not store.path.exists()
+    away.rename(store.path)
+    assert store.add("crm", body=b"after").event_id == 2
+    assert bodies(store.path) == [b"before", b"after"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_replaced_file_is_an_error_and_stays_as_it_is(store: Store) -> None:
+    """Also when the connection was closed meanwhile, and the first file comes back."""
+    store.add("crm", body=b"before")
+    other = store.path.with_name("other.db")
+    database.prepare(other)
+    away = store.path.with_name("away.db")
+    with locked(store.path):
+        reason(store)  # closes the connection
+    store.path.rename(away)
+    other.rename(store.path)
+    assert [reason(store), reason(store)] == [REPLACED] * 2
+    store.path.rename(other)
+    away.rename(store.path)
+    store.add("crm", body=b"after")
+    assert bodies(store.path) == [b"before", b"after"]
+    assert bodies(other) == []
+
+
+def test_close_commits_what_waits(path: Path) -> None:
+    with asyncio.Runner() as runner:
+        store = Store(path, runner.get_loop())
+        futures = [store.inbox.add(new_event(b"%d" % number), []) for number in range(1200)]
+        store.close()
+        assert [future.result().event_id for future in futures] == [*range(1, 1201)]
+    assert not path.with_name(path.name + "-wal").exists()
+    assert len(bodies(path)) == 1200
+
+
+def test_who_no_longer_waits_stops_nobody(store: Store) -> None:
+    first, second = (store.inbox.add(new_event(body), []) for body in (b"1", b"2"))
+    first.cancel()
+    assert store.wait(second).event_id == 2
+    assert bodies(store.path) == [b"1", b"2"]
