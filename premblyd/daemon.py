@@ -20,7 +20,7 @@ from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.http import HttpRunner
 from premblyd.hooks.matching import Matching
 from premblyd.hooks.shell import ShellRunner
-from premblyd.hooks.strays import Mark, Strays, kill_marked
+from premblyd.hooks.strays import Strays, find_marks, kill_marked
 from premblyd.receiver.health import Health
 from premblyd.receiver.receiver import Receiver, make_server
 from premblyd.store import database
@@ -54,7 +54,8 @@ class Daemon:
         self._inbox = Inbox(self._writer)
         queue = Queue(self._writer, worker)
         interrupted = await queue.recover(self._clock.now_ms())
-        leftovers = kill_marked({Mark(*run) for run in interrupted})
+        # Also what hooks left that had ended: the daemon died before it swept.
+        leftovers = kill_marked(await queue.known(find_marks()))
         self._shell, self._http = ShellRunner(), HttpRunner()
         runners = {"shell": self._shell.run, "http": self._http.run}
         self._dispatcher = Dispatcher(queue, runners, self._clock, random.Random())  # noqa: S311

@@ -4,12 +4,15 @@ Scalars stay text: `00` and `01` are response codes, not the numbers 0 and 1, an
 What they become is decided by the expected type, in config.py.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 Path = tuple[str | int, ...]
+# The names that PyYAML quotes: a secret that begins with * & or ! is one, unless it is in quotes.
+_QUOTED = re.compile(r"'[\w!-]{2,}'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,8 @@ def load(text: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = _mark(mark) if mark else Mark(1, 1)
-        raise YamlTextError(f"not YAML: {error.problem or error.context}", place) from None
+        problem = _QUOTED.sub("'…'", error.problem or error.context or "")
+        raise YamlTextError(f"not YAML: {problem}", place) from None
     except (yaml.YAMLError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else "nested too deeply"
         raise YamlTextError(f"not YAML: {reason}", Mark(1, 1)) from None

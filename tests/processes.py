@@ -59,6 +59,14 @@ def wait_until(check: Callable[[], T], timeout_s: float = 10) -> T:
     return found
 
 
+def runs(process: psutil.Process) -> bool:
+    """Return whether it still runs: a zombie does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     status: int
@@ -118,7 +126,7 @@ class Premblyd:
         if self._process is not None:
             self.kill()
         for hook in self._hooks:
-            if hook.is_running():
+            if runs(hook):
                 hook.kill()
 
     def configure(self, **changes: Any) -> None:

@@ -42,9 +42,8 @@ def mode(path: Path) -> int:
 
 
 @contextmanager
-def umask(mask: int) -> Iterator[None]:
-    before = os.umask(mask)
-    yield
+def umask(mask: int) -> Iterator[int]:
+    yield (before := os.umask(mask))
     os.umask(before)
 
 
@@ -69,7 +68,7 @@ def test_nobody_but_the_owner_and_the_group_may_read_it(tmp_path: Path) -> None:
         store.close()
 
 
-@pytest.mark.parametrize(("given", "then"), [(0o666, 0o640), (0o600, 0o600), (0o755, 0o640)])
+@pytest.mark.parametrize(("given", "then"), [(0o666, 0o640), (0o600, 0o600), (0o705, 0o600)])
 def test_a_wider_mode_is_taken_away_and_a_narrower_one_stays(
     path: Path, given: int, then: int
 ) -> None:
@@ -157,6 +156,8 @@ def test_commands_refuse_an_older_schema_and_leave_it(
 def test_commands_do_not_make_a_database(tmp_path: Path, opener: Opener) -> None:
     with pytest.raises(PremblydError, match=r"There is no database at .*premblyd serve"):
         opener(tmp_path / "p.db")
+    with pytest.raises(OperationalError, match="unable to open database file"):
+        database.connect(tmp_path / "p.db").connect()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -250,15 +251,15 @@ def references(reader: SqliteDatabase) -> list[str]:
 
 def test_a_reader_follows_the_daemon_and_cannot_write(store: Store) -> None:
     reader = database.connect_read_only(store.path)
-    for number in range(3):
+    for number in (1, 2):
         store.add("crm", body=b"%d" % number, reference=f"r{number}")
-        assert reader.execute_sql("SELECT count(*) FROM event").fetchone() == (number + 1,)
+        assert reader.execute_sql("SELECT count(*) FROM event").fetchone() == (number,)
     for sql in ("DELETE FROM event", "CREATE TABLE t (id)", "PRAGMA user_version = 1"):
         with pytest.raises(OperationalError, match="readonly"):
             reader.execute_sql(sql)
     store.close()
-    assert references(reader) == ["r0", "r1", "r2"]
-    assert references(database.connect_read_only(store.path)) == ["r0", "r1", "r2"]
+    for after in (reader, database.connect_read_only(store.path)):
+        assert references(after) == ["r1", "r2"]
 
 
 @contextmanager

@@ -88,8 +88,7 @@ def test_a_selection_sends_what_it_selects_and_no_more() -> None:
 @pytest.mark.parametrize("select", ["abs(reference)", "sum(body.a)", "&body"])
 def test_a_selection_that_fails_ends_at_once_and_sends_nothing(select: str) -> None:
     with serving() as server:
-        given = job(b'{"a": ["hush"]}', reference="hush")
-        result = run(server.url, given, send={"select": select})
+        result = run(server.url, job(b'{"a": ["hush"]}', reference="hush"), send={"select": select})
     assert (result.outcome, result.final, server.requests) == ("failed", True, [])
     assert "hush" not in str(result)
 
@@ -265,7 +264,7 @@ def test_a_certificate_is_trusted_by_ca_file_alone_and_for_its_host_alone(tmp_pa
 
 async def start(runner: HttpRunner, server: Server, count: int) -> list["asyncio.Task[Result]"]:
     """Start hooks, and wait until the server has all their requests."""
-    act = action(http={"url": server.url, "timeout": "30s"})
+    act = action(http={"url": server.url, "timeout": "50s"})
     posts = [asyncio.create_task(runner.run(act, job())) for _ in range(count)]
     expected = len(server.requests) + count
     while len(server.requests) < expected:
@@ -273,7 +272,9 @@ async def start(runner: HttpRunner, server: Server, count: int) -> list["asyncio
     return posts
 
 
-def test_interrupt_gives_up_running_requests_as_interrupted() -> None:
+def test_interrupt_gives_up_running_requests_as_interrupted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def main(server: Server) -> list[Result]:
         with closing(HttpRunner()) as runner:
             posts = await start(runner, server, 3)
@@ -283,6 +284,7 @@ def test_interrupt_gives_up_running_requests_as_interrupted() -> None:
     with serving(Handler.reply_when_released) as server:
         for result in asyncio.run(main(server)):
             assert (result.outcome, result.error) == ("interrupted", "the daemon was stopped")
+    assert caplog.messages == []
 
 
 def test_requests_under_way_end_well_when_more_become_allowed() -> None:

@@ -132,8 +132,8 @@ def test_a_report_closes_the_attempt_and_moves_the_delivery(
     [job] = claim(store, NOW_MS + 1, crm=1, other=0).jobs
     assert store.rows(ATTEMPTS) == [(1, 1, NOW_MS + 1, None, None, None)]
     assert finish(store, job, result, retry_at_ms, NOW_MS + 9)
-    assert store.rows(DELIVERIES)[0] == (1, *then)
-    assert store.rows(DELIVERIES)[1] == (2, "pending", NOW_MS, 0, 3, None, None)
+    other = (2, "pending", NOW_MS, 0, 3, None, None)
+    assert store.rows(DELIVERIES) == [(1, *then), other]
     assert store.rows(ATTEMPTS)[0][3] == NOW_MS + 9
     columns = "outcome, exit_code, http_status, error, output, output_truncated"
     [stored] = store.rows(f"SELECT {columns} FROM attempt")
@@ -167,9 +167,8 @@ def test_a_late_report_changes_nothing(store: Store) -> None:
         (1, 1, NOW_MS, LATER_MS, "interrupted", CRASHED),
         (1, 2, LATER_MS, LATER_MS + 5, "succeeded", None),
     ]
-    before = everything(store)
     assert not finish(store, current, FAILED, NOW_MS)
-    assert everything(store) == before
+    assert store.rows("SELECT state FROM delivery") == [("succeeded",)]
 
 
 def test_after_a_crash_what_ran_is_due_now_and_the_last_attempt_is_dead(store: Store) -> None:
@@ -208,8 +207,10 @@ def test_a_spent_lease_is_claimed_again_unless_it_was_the_last_attempt(store: St
 
 
 def test_what_runs_here_is_not_claimed_again_and_hides_nothing_behind_it(store: Store) -> None:
-    add_many(store, 4, "crm")
+    add_many(store, 2, "crm")
     running = ids(claim(store, crm=2))
+    for body in (b"due after", b"these leases"):
+        store.add("crm", body=body, received_at_ms=LATER_MS)
     assert ids(claim(store, LATER_MS, crm=1, running=running)) == [3]
     assert ids(claim(store, LATER_MS, crm=9, running=[*running, 3])) == [4]
     assert {row[4] for row in store.rows(ATTEMPTS)} == {None}
@@ -230,8 +231,8 @@ def test_deliveries_of_a_removed_action_end_dead_and_can_be_replayed(store: Stor
     assert not finish(store, lost, SUCCEEDED)
     with closing(database.connect_operator(store.path)) as writing:
         assert list(Operator(writing, "ada").replay([1, 3], {1: 5, 3: 6}, LATER_MS)) == [2]
-    again = [(job.attempt, job.attempts_left) for job in claim(store, LATER_MS, gone=9).jobs]
-    assert again == [(2, 4), (1, 5)]
+    again = claim(store, LATER_MS, gone=9).jobs
+    assert [(job.attempt, job.attempts_left) for job in again] == [(2, 4), (1, 5)]
 
 
 def test_a_hook_that_runs_here_ends_as_it_began_though_its_action_was_removed(store: Store) -> None:

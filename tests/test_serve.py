@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import ONCE, Premblyd, shell, wait_until
+from tests.processes import ONCE, Premblyd, runs, shell, wait_until
 from tests.receiving import webhook
 
 BODY = b'{"response_code":"00"}'
@@ -56,7 +56,7 @@ def test_a_hook_that_outlasts_the_stop_is_interrupted_at_no_cost_and_runs_again(
         daemon.start().send(BODY)
         hooks = wait_until(daemon.hooks)
         assert daemon.stop() == 0
-        assert not any(hook.is_running() for hook in hooks)
+        assert not any(runs(hook) for hook in hooks)
         assert daemon.rows(DELIVERY) == [("pending", 1, 1)]
         (tmp_path / "go").touch()
         daemon.start()

@@ -284,7 +284,7 @@ def test_interrupt_ends_running_hooks_as_interrupted() -> None:
 
 def test_many_hooks_run_side_by_side() -> None:
     async def main(runner: ShellRunner) -> None:
-        results = await asyncio.gather(*start(runner, *["sleep 0.5"] * 20))
+        results = await asyncio.gather(*start(runner, *["sleep 0.5"] * 60))
         assert {result.outcome for result in results} == {AttemptOutcome.SUCCEEDED}
 
     started = time.monotonic()

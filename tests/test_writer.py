@@ -12,7 +12,8 @@ import pytest
 
 from premblyd.errors import StoreUnavailableError
 from premblyd.store import database, writer
-from premblyd.store.inbox import Added, NewDelivery
+from premblyd.store.inbox import Added, Inbox, NewDelivery
+from premblyd.store.writer import Writer
 from tests.conftest import NOW_MS, Store, new_event, rows
 
 Lines = list[MutableMapping[str, Any]]
@@ -166,9 +167,11 @@ def test_a_locked_database_fails_everything_that_waits_and_recovers(
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("outage", [False, True])
 def test_every_connection_of_the_writer_commits_to_the_disk(store: Store, outage: bool) -> None:
+    first = store.wait(store.writer.call(lambda connection: connection))
     if outage:
         with locked(store.path):
-            reason(store)  # closes the connection
+            reason(store)
+    assert (store.wait(store.writer.call(lambda one: one)) is first) is not outage
     assert store.wait(store.writer.call(pragmas)) == {
         "synchronous": 2,  # FULL
         "journal_mode": "wal",
@@ -182,6 +185,10 @@ def test_a_removed_file_is_an_error_and_never_a_new_empty_one(store: Store) -> N
     for _ in range(3):
         assert reason(store) == REPLACED
         assert not store.path.exists()
+    away.rename(store.path)
+    removing = store.writer.call(lambda _: store.path.rename(away))
+    with pytest.raises(StoreUnavailableError, match="removed or replaced"):
+        store.wait(removing)
     away.rename(store.path)
     assert store.add("crm", body=b"after").event_id == 2
     assert bodies(store.path) == [b"before", b"after"]
@@ -207,11 +214,14 @@ def test_a_replaced_file_is_an_error_and_stays_as_it_is(store: Store) -> None:
 
 
 def test_close_commits_what_waits(path: Path) -> None:
-    with asyncio.Runner() as runner:
-        store = Store(path, runner.get_loop())
-        futures = [store.inbox.add(new_event(b"%d" % number), []) for number in range(1200)]
-        store.close()
-        assert [future.result().event_id for future in futures] == [*range(1, 1201)]
+    async def scenario() -> list[Added]:
+        waiting = Writer(path)
+        inbox = Inbox(waiting)
+        futures = [inbox.add(new_event(b"%d" % number), []) for number in range(1200)]
+        await waiting.close()
+        return [future.result() for future in futures]
+
+    assert [one.event_id for one in asyncio.run(scenario())] == [*range(1, 1201)]
     assert not path.with_name(path.name + "-wal").exists()
     assert len(bodies(path)) == 1200
 

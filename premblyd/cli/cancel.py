@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from premblyd.cli.common import actor, config_option, now_ms
+from premblyd.cli.common import actor, config_option, now_ms, until_end
 from premblyd.errors import PremblydError
 
 
@@ -18,7 +18,7 @@ def cancel(config_path: Path, delivery_id: int) -> None:
     from premblyd.store.operator import Operator, ReplayFilter
 
     settings = config.load(config_path, look_up_secrets=False)
-    operator = Operator(database.connect_operator(settings.database_path), actor())
+    operator = Operator(until_end(database.connect_operator(settings.database_path)), actor())
     if operator.cancel(delivery_id, now_ms()):
         click.echo(f"Cancelled delivery {delivery_id}.")
         return

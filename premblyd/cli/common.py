@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console
@@ -15,6 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from premblyd.values import duration_ms
+
+if TYPE_CHECKING:
+    from peewee import SqliteDatabase
 
 F = TypeVar("F", bound=Callable[..., Any])
 PIPE_WIDTH = 240  # where there is no terminal, nothing is cut to fit one
@@ -65,6 +68,12 @@ class When(click.ParamType[int]):
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         return int(moment.timestamp() * 1000)
+
+
+def until_end(database: "SqliteDatabase") -> "SqliteDatabase":
+    """Return `database`, which is closed when the command ends."""
+    click.get_current_context().call_on_close(database.close)
+    return database
 
 
 def now_ms() -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from premblyd.cli.common import config_option, iso, json_option, print_json, print_table
+from premblyd.cli.common import config_option, iso, json_option, print_json, print_table, until_end
 
 STATES = ("pending", "running", "succeeded", "dead", "cancelled")
 
@@ -24,7 +24,10 @@ def deliveries(
 
     settings = config.load(config_path, look_up_secrets=False)
     rows = audit.deliveries(
-        database.connect_read_only(settings.database_path), state=state, action=action, limit=limit
+        until_end(database.connect_read_only(settings.database_path)),
+        state=state,
+        action=action,
+        limit=limit,
     )
     if as_json:
         print_json(rows)

@@ -116,8 +116,7 @@ async def _settle(settings: "Config") -> None:
     end = loop.time() + PATIENCE_S
     while loop.time() < end:
         await asyncio.sleep(0.05)
-        reading = database.connect_read_only(settings.database_path)
-        with contextlib.closing(reading):
+        with contextlib.closing(database.connect_read_only(settings.database_path)) as reading:
             states = {row["state"] for row in audit.deliveries(reading)}
         if not states & {"pending", "running"}:
             return
@@ -164,7 +163,8 @@ async def _run(*arguments: str) -> None:
 def _print_deliveries(settings: "Config") -> None:
     from premblyd.store import audit, database
 
-    rows = audit.deliveries(database.connect_read_only(settings.database_path))[::-1]
+    with contextlib.closing(database.connect_read_only(settings.database_path)) as reading:
+        rows = audit.deliveries(reading)[::-1]
     print_table(
         ("delivery", "event", "action", "state", "attempts", "last error"),
         [
@@ -181,8 +181,8 @@ def _print_deliveries(settings: "Config") -> None:
 def _print_events(settings: "Config") -> None:
     from premblyd.store import audit, database
 
-    reading = database.connect_read_only(settings.database_path)
-    rows = audit.events(reading, audit.EventFilter(), limit=50)[::-1]
+    with contextlib.closing(database.connect_read_only(settings.database_path)) as reading:
+        rows = audit.events(reading, audit.EventFilter(), limit=50)[::-1]
     print_table(
         ("event", "at (UTC)", "kind", "code", "outcome", "reference", "duplicates", "verified by"),
         [
@@ -199,7 +199,8 @@ def _print_events(settings: "Config") -> None:
 def _print_rejections(settings: "Config") -> None:
     from premblyd.store import audit, database
 
-    rows = audit.rejections(database.connect_read_only(settings.database_path), limit=10)
+    with contextlib.closing(database.connect_read_only(settings.database_path)) as reading:
+        rows = audit.rejections(reading, limit=10)
     console().print("\nRejected, kept as evidence:")
     print_table(
         ("at (UTC)", "from", "reason", "bytes"),

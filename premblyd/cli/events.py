@@ -4,7 +4,15 @@ from pathlib import Path
 
 import click
 
-from premblyd.cli.common import When, config_option, iso, json_option, print_json, print_table
+from premblyd.cli.common import (
+    When,
+    config_option,
+    iso,
+    json_option,
+    print_json,
+    print_table,
+    until_end,
+)
 
 OUTCOMES = ("verified", "not_verified", "pending", "unknown")
 
@@ -44,7 +52,9 @@ def events(
         since_ms=since_ms,
         until_ms=until_ms,
     )
-    rows = audit.events(database.connect_read_only(settings.database_path), wanted, limit)
+    rows = audit.events(
+        until_end(database.connect_read_only(settings.database_path)), wanted, limit
+    )
     if as_json:
         print_json(rows)
         return

@@ -14,6 +14,7 @@ from premblyd.cli.common import (
     json_option,
     now_ms,
     print_json,
+    until_end,
 )
 from premblyd.errors import PremblydError
 
@@ -55,7 +56,7 @@ def replay(
             "Say what to replay: EVENT, --delivery ID, --dead, or --action with --since."
         )
     settings = config.load(config_path, look_up_secrets=False)
-    writing = database.connect_operator(settings.database_path)
+    writing = until_end(database.connect_operator(settings.database_path))
     event_id = None
     if event is not None:
         found = audit.find_event(writing, event)
@@ -78,7 +79,9 @@ def replay(
     finished = [row for row in wanted if row[2] in FINISHED]
     ids = {number: attempts[name] for number, name, _ in finished if name in attempts}
     queued = 0
-    with Progress(console=console(stderr=True), disable=as_json, transient=True) as progress:
+    out = console(stderr=True)
+    silent = as_json or not out.is_terminal
+    with Progress(console=out, disable=silent, transient=True) as progress:
         task = progress.add_task("queueing", total=len(ids))
         for count in operator.replay(list(ids), ids, now_ms()):
             queued += count

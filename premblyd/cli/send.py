@@ -98,9 +98,9 @@ class Sender:
             room.release()
 
         columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(
-            *columns, console=console(stderr=True), disable=count == 1, transient=True
-        ) as progress:
+        out = console(stderr=True)
+        silent = count == 1 or not out.is_terminal
+        with Progress(*columns, console=out, disable=silent, transient=True) as progress:
             task = progress.add_task("sending", total=count)
             async with asyncio.TaskGroup() as group:
                 for _ in range(count):

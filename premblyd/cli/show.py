@@ -17,6 +17,7 @@ from premblyd.cli.common import (
     json_option,
     now_ms,
     print_json,
+    until_end,
 )
 from premblyd.errors import PremblydError
 from premblyd.prembly import payload, privacy
@@ -39,7 +40,7 @@ def show(config_path: Path, *, event: str, reveal: bool, as_json: bool) -> None:
     from premblyd.store import audit, database
 
     settings = config.load(config_path, look_up_secrets=False)
-    reading = database.connect_read_only(settings.database_path)
+    reading = until_end(database.connect_read_only(settings.database_path))
     found = audit.find_event(reading, event)
     if found is None:
         raise PremblydError(f"There is no event {event}. `premblyd events` lists them.")
@@ -65,7 +66,7 @@ def _record(settings: "Config", event_id: int) -> None:
     from premblyd.store.operator import Operator
 
     try:
-        writing = database.connect_operator(settings.database_path)
+        writing = until_end(database.connect_operator(settings.database_path))
         Operator(writing, actor()).record_reveal(event_id, now_ms())
     except PremblydError:
         # Who may read the database may see it anyway; only the record needs the right to write.

@@ -105,6 +105,9 @@ class HttpClient:
 
     def close(self) -> None:
         self._client.close()
+        # While libcurl gives up what still runs, it asks for one more look, which would fail.
+        if self._client._timeout is not None:
+            self._client.io_loop.remove_timeout(self._client._timeout)
 
 
 class HttpRunner:

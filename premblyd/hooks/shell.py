@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -76,8 +77,9 @@ class ShellRunner:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="premblyd-hook")
-        self._running: dict[Mark, int | None] = {}  # the process of each; None: about to start
+        self._running: dict[Mark, int] = {}  # the process of each
         self._ran = False
+        self._starting = threading.Lock()  # a process not known yet would be taken for a stray
         # Readable once the daemon stops: every waiting thread polls it.
         self._stop_reader, self._stop_writer = os.pipe()
 
@@ -94,10 +96,11 @@ class ShellRunner:
         while True:
             await asyncio.sleep(SWEEP_S)
             if self._ran:
-                self._ran = bool(self._running)
-                running = dict(self._running)
-                pids = {pid for pid in running.values() if pid is not None}
-                if killed := strays.sweep(pids, running):
+                with self._starting:
+                    self._ran = bool(self._running)
+                    running = dict(self._running)
+                    killed = strays.sweep(set(running.values()), running)
+                if killed:
                     self._ran = True  # their own children are ours next
                     log.warning("hook.strays_killed", count=killed)
 
@@ -108,25 +111,26 @@ class ShellRunner:
 
     def _run(self, action: Action, job: Job) -> Result:
         mark = Mark(job.event.key, job.delivery_id, job.attempt)
-        self._running[mark] = None
-        self._ran = True
         try:
             return self._run_marked(action, job, mark)
         finally:
-            del self._running[mark]
+            self._running.pop(mark, None)
 
     def _run_marked(self, action: Action, job: Job, mark: Mark) -> Result:
         stdin = _in_memory(job.event.body)
         try:
-            process = subprocess.Popen(
-                command_line(action),
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=environment(action, job, os.environ),
-                cwd="/",
-                start_new_session=True,
-            )
+            with self._starting:
+                process = subprocess.Popen(
+                    command_line(action),
+                    stdin=stdin,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    env=environment(action, job, os.environ),
+                    cwd="/",
+                    start_new_session=True,
+                )
+                self._running[mark] = process.pid
+                self._ran = True
         except (FileNotFoundError, PermissionError, NotADirectoryError):
             return _failed("the command was not found or is not executable", final=True)
         except OSError as error:
@@ -135,7 +139,6 @@ class ShellRunner:
             return _failed(f"the command did not start: {error.strerror}", final=final)
         finally:
             os.close(stdin)
-        self._running[mark] = process.pid
         with _Watch(process, self._stop_reader) as watch:
             return watch.wait(action.timeout_ms / 1000, is_shell=action.shell is not None)
 

@@ -66,7 +66,13 @@ class Strays:
             time.sleep(0.005)
 
 
-def kill_marked(marks: Collection[Mark]) -> int:
+def find_marks() -> set[Mark]:
+    """Return the marks of all processes, whoever their parent and their daemon is."""
+    found = {read_mark(int(one.name)) for one in Path("/proc").iterdir() if one.name.isdecimal()}
+    return {mark for mark in found if mark is not None}
+
+
+def kill_marked(marks: Collection[tuple[str, int, int]]) -> int:
     """Kill every process that carries one of `marks`, whoever its parent is; return how many.
     After a crash these still run, and their deliveries are about to run again."""
     killed = 0

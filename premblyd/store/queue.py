@@ -42,6 +42,18 @@ class Queue:
 
         return self._writer.call(operation)
 
+    def known(
+        self, runs: Collection[tuple[str, int, int]]
+    ) -> "asyncio.Future[set[tuple[str, int, int]]]":
+        """Return those of `runs` that this database has attempts of; see `recover`."""
+
+        def operation(connection: sqlite3.Connection) -> set[tuple[str, int, int]]:
+            keys = {key for key, _, _ in runs}
+            rows = [row for key in keys for row in connection.execute(sql.RUNS, {"key": key})]
+            return set(rows).intersection(runs)
+
+        return self._writer.call(operation)
+
     def claim(
         self,
         actions: Mapping[str, Claimable],

@@ -30,6 +30,12 @@ RUNNING = statement(
     .join(Event)
     .where(Delivery.state == param("state"))
 )
+RUNS = statement(
+    Attempt.select(Event.key, Delivery.id, Attempt.number)
+    .join(Delivery)
+    .join(Event)
+    .where(Event.key == param("key"))
+)
 DUE = statement(
     Delivery.select(
         Delivery.due_at_ms, Delivery.id, Delivery.action, Delivery.attempts_left, Delivery.state

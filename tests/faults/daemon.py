@@ -48,6 +48,7 @@ class Victim(Premblyd):
 
     def __init__(self, at: Path, **changes: Any) -> None:
         self.address = f"127.0.0.1:{free_port()}"
+        self.word = ""  # what marks the processes of its hostile hooks
         super().__init__(at, **{"listen": self.address, **changes})
 
     def launch(self) -> None:

@@ -10,31 +10,19 @@ import argparse
 import contextlib
 import itertools
 import os
-import shutil
-import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.daemon import RESPONSIVE_S, UnavailableError, Victim, folder
+from tests.faults.daemon import RESPONSIVE_S, Victim, folder
+from tests.faults.disk_faults import Fault, failing, full, locked, moved, replaced, small_disk
 from tests.processes import shell, wait_until
 
 RECOVERY_S = 8.0  # a writer that waits for a lock waits 5 s
 SENDERS = 3
-HOLD_LOCK = """
-import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
-connection.execute("BEGIN IMMEDIATE")
-print("locked", flush=True)
-sys.stdin.read()
-"""
-Fault = Callable[[Victim], AbstractContextManager[None]]
 
 
 @dataclass
@@ -137,95 +125,6 @@ def _keep_asking(victim: Victim, endured: Endured, stopping: threading.Event) ->
         endured.slowest_health_s = max(endured.slowest_health_s, seconds)
 
 
-@contextlib.contextmanager
-def small_disk(size: str = "4m") -> Iterator[Path]:
-    """Mount a tmpfs. Raise UnavailableError where that is not allowed."""
-    with folder() as at:
-        disk = at / "disk"
-        disk.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
-        if subprocess.run(command, capture_output=True).returncode:
-            raise UnavailableError("mounting a tmpfs needs root")
-        try:
-            yield disk
-        finally:
-            subprocess.run(["umount", "--lazy", str(disk)], check=True)
-
-
-@contextlib.contextmanager
-def full(victim: Victim) -> Iterator[None]:
-    """Fill what is left of the disk that holds the database."""
-    filler = victim.database.parent / "filler"
-    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-        while file.write(bytes(4096)):
-            continue
-    try:
-        yield
-    finally:
-        filler.unlink()
-
-
-def failing(*calls: str) -> Fault:
-    """Make system calls of the daemon fail, as strace's `inject` describes them."""
-
-    @contextlib.contextmanager
-    def fault(victim: Victim) -> Iterator[None]:
-        if shutil.which("strace") is None:
-            raise UnavailableError("strace is not installed")
-        inject = [word for call in calls for word in ("-e", f"inject={call}")]
-        names = ",".join(call.partition(":")[0] for call in calls)
-        command = ["strace", "-f", "-o", "/dev/null", "-e", f"trace={names}", *inject]
-        with subprocess.Popen(
-            [*command, "-p", str(victim.process.pid)], stderr=subprocess.PIPE, text=True
-        ) as strace:
-            attached = (strace.stderr.readline() if strace.stderr else "").strip()
-            if "attached" not in attached:
-                raise UnavailableError(f"strace can't attach: {attached}")
-            try:
-                yield
-            finally:
-                strace.terminate()
-                strace.wait(10)
-
-    return fault
-
-
-@contextlib.contextmanager
-def locked(victim: Victim) -> Iterator[None]:
-    """Hold the database's write lock in another process."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD_LOCK, str(victim.database)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as holder:
-        assert holder.stdout and holder.stdout.readline() == b"locked\n"
-        yield
-        holder.communicate()
-
-
-@contextlib.contextmanager
-def moved(victim: Victim) -> Iterator[None]:
-    """Move the database file away, and back."""
-    away = victim.database.with_name("away")
-    victim.database.rename(away)
-    try:
-        yield
-    finally:
-        away.rename(victim.database)
-
-
-@contextlib.contextmanager
-def replaced(victim: Victim) -> Iterator[None]:
-    """Put another database in the place of the file, such as a copy, and put the file back."""
-    other = victim.database.with_name("other")
-    with contextlib.closing(sqlite3.connect(other)) as connection:
-        connection.execute("CREATE TABLE other (id)")
-    with moved(victim):
-        other.rename(victim.database)
-        yield
-        victim.database.unlink()
-
-
 FAULTS: dict[str, tuple[Fault, float]] = {
     "every fsync fails (EIO)": (failing("fdatasync:error=EIO", "fsync:error=EIO"), 1),
     "every write fails (ENOSPC)": (failing("pwrite64:error=ENOSPC"), 1),
@@ -242,6 +141,39 @@ def on_full_disk(disk: Path) -> Endured:
         victim.database = disk / "premblyd.db"
         victim.start()
         return endure(victim, full, 1)
+
+
+def start_on_full_disk(disk: Path) -> tuple[int, str]:
+    """Start on a disk that has no room for a database; return the status and what it said."""
+    with Victim(disk.parent, database=f"sqlite:///{disk}/premblyd.db") as victim:
+        victim.database = disk / "premblyd.db"
+        with full(victim):
+            return victim.fail_to_start()
+
+
+def on_removed_file(at: Path) -> list[str]:
+    """Remove the database for good under a running daemon; return what is wrong then."""
+    problems = []
+    with Victim(at) as victim:
+        victim.start()
+        if victim.send(b"{}").status != 200:
+            problems.append("it takes nothing")
+        for path in at.glob("premblyd.db*"):
+            path.unlink()
+        answers = {victim.send(b"{}").status for _ in range(5)}
+        if answers != {503} or victim.healthz()[0] != 503:
+            problems.append(f"answers {answers} without a database")
+        if victim.database.exists():
+            problems.append("it made a new and empty database quietly")
+        if "put it back or restart" not in victim.log_text():
+            problems.append("the log does not say what to do")
+        if victim.stop() != 0:
+            problems.append("it does not stop")
+        victim.start()
+        if victim.send(b"{}").status != 200:
+            problems.append("a restart does not help")
+        problems += victim.complaints()[:3]
+    return problems
 
 
 def on(at: Path, fault: Fault, seconds: float) -> Endured:

@@ -63,6 +63,11 @@ def kept(
     return problems
 
 
+def fails(run: tuple[int, int]) -> bool:
+    """Return whether the hook of action `count` exits with 1: every ninth run does."""
+    return sum(run) % 9 == 0
+
+
 def figures(path: Path) -> dict[str, int]:
     """Return how much there is of what."""
     with reading(path) as connection:
@@ -86,6 +91,7 @@ def broken(
         "shell runs without an attempt row": len(ran - attempts),
         "shell attempts that ran twice": len(shell_runs) - len(ran),
         "succeeded shell attempts that never ran": len(successes - ran),
+        "failed shell runs that count as succeeded": sum(map(fails, successes)),
         "posts without an attempt row": sum(
             times > tried.get(name, (0, 0))[0] for name, times in posts.items()
         ),

@@ -344,9 +344,9 @@ actions:
         service.wait(f"test $(systemctl show -P MainPID premblyd) != {before}")
         service.wait("systemctl is-active premblyd")
         time.sleep(0.5)
-    # Only what was being received at that moment may have failed, and none came too late.
+    # What the daemon was receiving at that moment fails, but nobody is refused.
     result = load.end()
-    assert result["answers"]["200"] > result["sent"] * 0.9
+    assert "ConnectionRefusedError" not in result["answers"]
     assert_stored(service, result)
     service.run(f"! kill -0 {first_hook}")
     service.wait("test $(wc -l </var/lib/premblyd/hooks) = 4")

@@ -1,0 +1,96 @@
+"""Commands as an operator types them, and a record for them to read."""
+
+import atexit
+import functools
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from premblyd.cli import main
+from premblyd.prembly import samples
+from tests.processes import ONCE, Premblyd, shell, wait_until
+
+PAYLOADS = sorted((Path(__file__).parent / "payloads").glob("[0-9]*.json"))
+LATER = {"attempts": 5, "first_delay": "1h"}
+ACTIONS = [
+    shell(
+        "activate-customer", "echo no >&2; exit 3", "00", when="outcome == 'verified'", retry=ONCE
+    ),
+    {"name": "archive", "response_codes": ["00"], "command": ["cat"]},
+    shell("page-operations", 'echo "paged for $PREMBLY_RESPONSE_CODE"', "02", "03"),
+    shell("ask-compliance", "exit 1", "07", retry=LATER),
+]
+# Nothing of these may be seen without --reveal: they are in the samples' bodies.
+PERSONAL = ("22200000042", "AMINA", "11100000045", "TUNDE", "Tunde", "tunde.sample@example.com")
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a command said, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(*arguments: object, stdin: bytes | None = None, **environ: str) -> Ran:
+    """Run a command in this process."""
+    done = CliRunner().invoke(main, [str(one) for one in arguments], input=stdin, env=environ)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Ran(done.exit_code, done.stdout, done.stderr)
+
+
+def command(*arguments: object) -> list[str]:
+    """Return the command line of a command in a process of its own."""
+    return [sys.executable, "-m", "premblyd", *(str(one) for one in arguments)]
+
+
+def run_process(*arguments: object, **more: Any) -> Ran:
+    """Run a command in a process of its own."""
+    done = subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=20, check=False, **more
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def record(folder: Path) -> Path:
+    """Put a stopped daemon's configuration and database into `folder`: every sample and payload
+    received, one of them twice, a forgery refused, one delivery replayed and one cancelled, and
+    one event revealed. Return the configuration."""
+    shutil.copytree(_recorded(), folder, dirs_exist_ok=True)
+    return folder / "premblyd.yaml"
+
+
+@functools.cache
+def _recorded() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="premblyd-record-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    bodies = [samples.sample(name) for name in samples.NAMES]
+    bodies += [path.read_bytes() for path in PAYLOADS]
+    with Premblyd(folder, actions=ACTIONS) as daemon:
+        daemon.start()
+        for number, body in enumerate([*bodies, bodies[0]]):
+            assert daemon.send(body, token=f"token-{number % len(bodies)}").status == 200
+        assert daemon.send(b"{}", x_prembly_signature="Zm9yZ2VkIQ==").status == 401
+        open_deliveries = (
+            "SELECT count(*) FROM delivery WHERE attempt_count = 0 OR state = 'running'"
+        )
+        wait_until(lambda: daemon.rows(open_deliveries) == [(0,)])
+        wait_until(lambda: daemon.rows("SELECT count(*) FROM rejection") == [(1,)])
+        assert daemon.stop() == 0
+        (dead,) = daemon.rows("SELECT min(id) FROM delivery WHERE state = 'dead'")[0]
+        (waiting,) = daemon.rows("SELECT min(id) FROM delivery WHERE state = 'pending'")[0]
+    for arguments in (
+        ("replay", "--delivery", dead),
+        ("cancel", "--delivery", waiting),
+        ("show", "1", "--reveal"),
+    ):
+        assert run(*arguments, "--config", folder / "premblyd.yaml").code == 0
+    return folder

@@ -1,0 +1,228 @@
+"""Hooks that misbehave: they flee, flood, hang and hold on.
+
+    python -m tests.faults.hooks [--gigabytes 10]
+
+Nothing of them is left after their timeout and 5 s more, nor after a kill -9 of the daemon and
+its restart; webhooks are answered meanwhile, and the daemon's memory stays bounded.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.faults.daemon import Victim, alive, folder, table
+from tests.processes import ONCE, shell, wait_until
+
+TIMEOUT_S = 1.0
+KILL_AFTER_S = 5.0
+SWEEPS_S = 3.5  # one look a second; what dropped its environment must be seen twice
+MAX_GROWTH_KIB = 64 << 10
+BIG = 5 << 20
+
+# The word is an argument of everything that must not survive. `{gb}` GB are written.
+HOSTILE = {
+    "ignores SIGTERM": "trap '' TERM; sleep {w} & while :; do sleep {w}; done",
+    "has children and grandchildren": "(sleep {w} & (sleep {w} & sleep {w}) &) ; sleep {w}",
+    "calls setsid": "setsid sleep {w} & sleep {w}",
+    "calls setsid and ignores SIGTERM": "trap '' TERM; setsid sh -c 'sleep {w}; :' {w} & sleep {w}",
+    "forks twice and ends well": "(setsid sh -c 'sleep {w} & sleep {w}' &) ; exit 0",
+    "writes gigabytes": "head -c {gb}G /dev/zero; exec sleep {w}",
+    "writes one endless line": "tr '\\0' x < /dev/zero | head -c {gb}G; exec sleep {w}",
+    "writes endless lines": "yes | head -c {gb}G; exec sleep {w}",
+    "closes its input at once": "exec <&-; exec sleep 0.2",
+    "never reads its input": "exec sleep 0.5",
+    "holds its output open": "sleep {w} & exit 0",
+    "holds its output open, in another session": "setsid sleep {w} & exit 0",
+    "closes its output and stays": "exec >&- 2>&-; exec sleep {w}",
+    "fills its environment": "X=$(head -c 3000000 /dev/zero | tr '\\0' x);"
+    " export X; exec sleep {w}",
+    "ends by SIGSEGV": "sleep {w} & kill -SEGV $$",
+    "ends by SIGKILL": "setsid sleep {w} & kill -KILL $$",
+    "stops itself": "sleep {w} & kill -STOP $$",
+}
+# Without PREMBLY_… only the parent tells whose they are, and a kill -9 takes that away: then
+# only the service's cgroup knows them, and systemd kills what is left in it.
+UNMARKED = {
+    "drops its environment and calls setsid": "env -i setsid sleep {w} & sleep {w}",
+    "drops its environment and forks twice": "(env -i setsid sh -c 'sleep {w} & sleep {w}' &)",
+}
+
+
+@dataclass
+class Endured:
+    """How a daemon fared."""
+
+    figures: dict[str, object] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def expect(self, holds: bool, otherwise: str) -> None:
+        if not holds:
+            self.problems.append(otherwise)
+
+
+def word() -> str:
+    """Return an argument of `sleep` that nobody else uses: over a day, to the nanosecond."""
+    return f"98765.{time.time_ns()}"
+
+
+def make_victim(at: Path, hooks: dict[str, str], *, timeout_s: float, gigabytes: int) -> Victim:
+    """Return a daemon with a hostile hook for each response code, and a good one for `00`."""
+    actions = [
+        shell(f"hostile-{number}", script, str(number), retry=ONCE, timeout=f"{timeout_s:g}s")
+        for number, script in enumerate(
+            script.format(w="%s", gb=gigabytes) for script in hooks.values()
+        )
+    ]
+    mark = word()
+    for action in actions:
+        action["shell"] = action["shell"].replace("%s", mark)
+    actions.append(shell("good", "true", "good", retry=ONCE))
+    victim = Victim(at, actions=actions)
+    victim.word = mark
+    return victim
+
+
+def body(code: str, size: int = 0) -> bytes:
+    return json.dumps({"response_code": code, "reference": "r", "fill": "x" * size}).encode()
+
+
+def misbehave(at: Path, *, timeout_s: float, gigabytes: int) -> Endured:
+    """Run every hostile hook at once, and look for what is left when its time is over."""
+    endured = Endured()
+    hooks = HOSTILE | UNMARKED
+    with make_victim(at, hooks, timeout_s=timeout_s, gigabytes=gigabytes) as victim:
+        victim.start()
+        idle = _answer_times(victim, seconds=1.0)
+        before_kib = victim.memory_kib()
+        for number in range(len(hooks)):
+            assert victim.send(body(str(number), BIG)).status == 200
+        busy = _answer_times(victim, seconds=timeout_s + 1)
+        peak_kib = victim.memory_kib()
+        unfinished = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
+        wait_until(lambda: not victim.rows(unfinished)[0][0], timeout_s + 2 * KILL_AFTER_S + 5)
+        (ended_ms,) = victim.rows("SELECT max(finished_at_ms - started_at_ms) FROM attempt")[0]
+        ended_s = ended_ms / 1000
+        left = _left_after(victim.word, SWEEPS_S)
+        _judge_attempts(victim, hooks, endured)
+        endured.expect(not left, f"survivors: {left}")
+        limit_s = timeout_s + KILL_AFTER_S + 2  # for a busy machine
+        endured.expect(ended_s < limit_s, f"a hook ended after {ended_s:.1f} s")
+        grown_kib = max(peak_kib, victim.memory_kib()) - before_kib
+        endured.expect(grown_kib < MAX_GROWTH_KIB, f"memory grew by {grown_kib} KiB")
+        endured.problems += victim.complaints()[:3]
+        endured.figures = {
+            "hostile hooks": len(hooks),
+            "written by each flooding hook": f"{gigabytes} GB, or until its timeout",
+            "survivors after timeout + 5 s": len(left),
+            "the last hook ended after": f"{ended_s:.1f} s (timeout {timeout_s:g} s)",
+            "answers' p99, idle": f"{idle:.1f} ms",
+            "answers' p99, meanwhile": f"{busy:.1f} ms",
+            "memory grew by": f"{grown_kib} KiB",
+        }
+        victim.stop()
+    return endured
+
+
+def survive_a_kill(at: Path, hooks: dict[str, str]) -> Endured:
+    """kill -9 the daemon while hostile hooks run, start it again, and look for what is left."""
+    endured = Endured()
+    with make_victim(at, hooks, timeout_s=600, gigabytes=1) as victim:
+        victim.start()
+        for number in range(len(hooks)):
+            assert victim.send(body(str(number))).status == 200
+        attempts = "SELECT count(*) FROM attempt"
+        wait_until(lambda: victim.rows(attempts)[0][0] == len(hooks))
+        wait_until(lambda: len(alive(victim.word)) >= len(hooks) - 4)
+        time.sleep(0.5)
+        running = len(alive(victim.word))
+        victim.process.kill()
+        victim.process.wait(10)
+        orphans = len(alive(victim.word))
+        victim.start()
+        left = _left_after(victim.word, SWEEPS_S)
+        endured.expect(not left or hooks is UNMARKED, f"survivors: {left}")
+        endured.expect(victim.send(body("good")).status == 200, "no webhook is taken")
+        victim.wait_for_rows([("succeeded",)], "SELECT state FROM delivery WHERE action = 'good'")
+        endured.problems += victim.complaints()[:3]
+        endured.figures = {
+            "hostile processes before the kill": running,
+            "after the kill": orphans,
+            "after the restart": len(left),
+        }
+        for process in alive(victim.word):
+            process.kill()
+        victim.stop()
+    return endured
+
+
+def _answer_times(victim: Victim, seconds: float) -> float:
+    """Send webhooks for `seconds`, and return the 99th percentile of the answers' ms."""
+    times = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        start = time.monotonic()
+        assert victim.send(body("none")).status == 200
+        times.append((time.monotonic() - start) * 1000)
+        time.sleep(0.005)
+    return statistics.quantiles(times, n=100)[98]
+
+
+def _left_after(mark: str, seconds: float) -> list[str]:
+    end = time.monotonic() + seconds
+    while (left := alive(mark)) and time.monotonic() < end:
+        time.sleep(0.1)
+    return [_line(process) for process in left]
+
+
+def _line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return "gone"
+
+
+def _judge_attempts(victim: Victim, hooks: Iterable[str], endured: Endured) -> None:
+    sql = (
+        "SELECT action, state, outcome, exit_code, length(CAST(output AS BLOB)), output_truncated"
+        " FROM delivery JOIN attempt ON delivery.id = delivery_id"
+    )
+    rows: dict[str, list[Any]] = {name: row for name, *row in victim.rows(sql)}
+    for number, name in enumerate(hooks):
+        state, outcome, exit_code, kept, truncated = rows[f"hostile-{number}"]
+        endured.expect(state in ("succeeded", "dead"), f"{name}: {state}")
+        endured.expect(kept <= 64 << 10, f"{name}: {kept} bytes of output kept")
+        if name.startswith("writes"):
+            endured.expect(truncated and kept == 64 << 10, f"{name}: {kept} kept")
+        if name.startswith("ends by"):
+            endured.expect(exit_code < 0 and outcome == "failed", f"{name}: {outcome}, {exit_code}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gigabytes", type=int, default=10)
+    parser.add_argument("--timeout-s", type=float, default=60)
+    arguments = parser.parse_args()
+    problems = []
+    with folder() as at:
+        endured = misbehave(at, timeout_s=arguments.timeout_s, gigabytes=arguments.gigabytes)
+    table(endured.figures)
+    problems += endured.problems
+    for name, hooks in (("marked", HOSTILE), ("that dropped their environment", UNMARKED)):
+        with folder() as at:
+            endured = survive_a_kill(at, hooks)
+        print(f"kill -9 of the daemon, hooks {name}:")
+        table(endured.figures)
+        problems += endured.problems
+    if problems:
+        raise SystemExit("\n".join(problems))
+
+
+if __name__ == "__main__":
+    main()

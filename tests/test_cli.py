@@ -1,0 +1,227 @@
+"""What every command has in common; serve's refusals, check, init and demo."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from premblyd import __version__
+from premblyd.cli import COMMANDS
+from tests.cli_support import Ran, command, record, run, run_process
+from tests.processes import Premblyd, configuration, shell
+
+WRONG = """\
+listen: nowhere
+databse: sqlite:///p.db
+endpoints:
+  - {name: a, path: /a, keys: {live: {file: gone}}}
+actions:
+  - {name: x, response_codes: ["00"]}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "premblyd.yaml"
+    path.write_text(text)
+    path.chmod(0o640)
+    return path
+
+
+def test_the_help_of_everything_is_plain_text() -> None:
+    listed = run("--help").out
+    for name, (_, summary) in COMMANDS.items():
+        assert f"  {name} " in listed
+        text = run(name, "-h").out
+        assert re.search(rf"Usage: .* {name} ", text)
+        assert summary in text
+        assert run(name, "--help").out == text, "asking twice changes nothing"
+        description = text.partition("\nOptions:")[0]
+        assert not re.search(r"^    | {3,}\S", description, re.MULTILINE)
+    assert run("--version").out.split()[-1] == __version__
+
+
+def test_help_imports_nothing_that_takes_long() -> None:
+    heavy = ["jmespath", "peewee", "pycurl", "pydantic", "rich", "structlog", "tornado", "yaml"]
+    script = f"""
+import sys
+from premblyd.cli import main
+main(["--help"], standalone_mode=False)
+print([name for name in {heavy} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage:")
+    assert done.stdout.endswith("\n[]\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["fly"], ["show"], ["cancel"], ["explain"], ["events", "--outcome", "good"], ["--nope"]],
+)
+def test_a_wrong_use_ends_with_2(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "Error: " in done.err
+
+
+def test_the_configuration_is_found_by_option_variable_or_place(tmp_path: Path) -> None:
+    good, bad = record(tmp_path), tmp_path / "bad.yaml"
+    bad.write_text("[]")
+    everywhere = (
+        run("--config", good, "events", "--json"),
+        run("events", "--json", "--config", good),
+        run("events", "--json", PREMBLYD_CONFIG=str(good)),
+        run("--config", good, "events", "--json", PREMBLYD_CONFIG=str(bad)),
+        run("--config", bad, "events", "--json", "--config", good),
+    )
+    assert {done.code for done in everywhere} == {0}
+    assert len({done.out for done in everywhere}) == 1
+    default = run("check")
+    assert (default.code, default.out) == (78, "")
+    assert default.err.startswith("/etc/premblyd/premblyd.yaml:1:1: there is no such file")
+
+
+@pytest.mark.parametrize("name", ["check", "serve", "send", "events", "deliveries"])
+def test_a_bad_configuration_ends_every_command_with_78(tmp_path: Path, name: str) -> None:
+    execute = run_process if name == "serve" else run
+    done = execute(name, "--config", write(tmp_path, WRONG))
+    assert (done.code, done.out) == (78, "")
+    assert len(done.err.splitlines()) >= 3
+
+
+def test_check_lists_every_problem_with_its_place(tmp_path: Path) -> None:
+    path = write(tmp_path, WRONG)
+    done = run("check", "--config", path)
+    places = [line.removeprefix(f"{path}:").split(": ")[0] for line in done.err.splitlines()]
+    assert (done.code, places) == (78, ["1:1", "1:9", "2:1", "4:38", "6:5"])
+    assert "unknown key `databse`; did you mean `database`?" in done.err
+    exact = json.loads(run("check", "--json", "--config", path).out)
+    assert exact["ok"] is False
+    shown = [
+        "{file}:{line}:{column}: {message}".format_map(problem) for problem in exact["problems"]
+    ]
+    assert shown == done.err.splitlines()
+
+
+def test_check_shows_which_actions_run_for_which_code(tmp_path: Path) -> None:
+    actions = [
+        shell("crm", "true", "00", when="outcome == 'verified'"),
+        shell("page", "true", "02", "default"),
+        shell("archive", "true"),
+    ]
+    path = write(tmp_path, json.dumps(configuration(actions=actions)))
+    assert json.loads(run("check", "--json", "--config", path).out) == {
+        "ok": True,
+        "routes": {
+            "00": ["crm (when outcome == 'verified')", "archive"],
+            "02": ["page", "archive"],
+            "any other": ["page", "archive"],
+            "missing": ["archive"],
+        },
+        "warnings": [],
+    }
+    done = run("check", "--config", path)
+    assert (done.code, done.err) == (0, "")
+    assert f"{path} is valid.\n" in done.out
+    assert re.search(r"^00 +crm \(when outcome == 'verified'\), archive", done.out, re.MULTILINE)
+
+
+def test_check_warns_and_goes_on(tmp_path: Path) -> None:
+    action = {"name": "a", "response_codes": ["*"], "command": ["/nowhere/at-all"]}
+    text = json.dumps(
+        configuration(endpoint={"scheme": "public-key"}, actions=[action], concurrency=1)
+    )
+    path = write(tmp_path, text)
+    path.chmod(0o644)
+    done = run("check", "--config", path)
+    assert done.code == 0
+    warnings = [line.removeprefix("warning: ") for line in done.err.splitlines()]
+    assert warnings == json.loads(run("check", "--json", "--config", path).out)["warnings"]
+    readable, scheme, concurrency, command_line = warnings
+    assert readable == f"{path} holds secrets and others can read it: chmod o-r {path}"
+    assert "proves nothing about the body" in scheme
+    assert concurrency.startswith("concurrency is 1 and the actions' own add up to 4")
+    assert command_line == "action a: /nowhere/at-all is not an executable here"
+
+
+def test_init_writes_a_file_for_owner_and_group_and_never_overwrites_one(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "premblyd.yaml"
+    done = run("init", path.parent)
+    assert (done.code, done.err) == (0, "")
+    assert f"premblyd check --config {path}" in done.out
+    assert path.stat().st_mode & 0o777 == 0o640
+    path.write_text("mine")
+    again = run("init", path.parent)
+    assert again == Ran(1, "", f"{path} exists already; it was left as it is.\n")
+    assert path.read_text() == "mine"
+
+
+def test_init_says_why_it_can_not_write(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run("init", tmp_path / "file" / "folder")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(f"Can't write {tmp_path}/file/folder/premblyd.yaml: ")
+
+
+def test_serve_ends_with_75_beside_another_and_with_1_when_its_port_is_taken(
+    tmp_path: Path,
+) -> None:
+    with Premblyd(tmp_path) as daemon:
+        address = daemon.start().address
+        second = run_process("serve", "--config", daemon.config)
+        assert (second.code, second.out) == (75, "")
+        assert "Another premblyd uses" in second.err
+        (tmp_path / "other").mkdir()
+        other = write(tmp_path / "other", json.dumps(configuration(listen=address)))
+        taken = run_process("serve", "--config", other)
+        assert (taken.code, taken.out) == (1, "")
+        assert f"Can't listen on {address}: Address already in use" in taken.err
+
+
+@pytest.mark.parametrize("arguments", [["events"], ["show", "1", "--json"], ["check"], ["--help"]])
+def test_a_reader_that_hangs_up_is_no_reason_to_complain(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    line = command("--config", record(tmp_path), *arguments)
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode in (0, 1)
+
+
+def test_demo_shows_a_dead_delivery_replayed_a_duplicate_and_a_rejection() -> None:
+    done = run_process("demo", "--once")
+    assert (done.code, done.err) == (0, "")
+    before, replay, after = done.out.partition("premblyd replay --dead")
+    assert '"duplicate":true' in before
+    assert re.search(r"a wrong signature +401", before)
+    assert re.search(r"activate-customer +dead +2 +connection refused", before)
+    assert replay
+    assert "Queued 2 deliveries." in after
+    assert " dead " not in after
+    assert re.search(r"activate-customer +succeeded +3", after)
+    for sample in ("sample-sdk-0001", "sample-api-0001", "sample-not-verified-0001"):
+        assert sample in after
+    assert re.search(r"127\.0\.0\.1 +wrong signature", after)
+
+
+def test_demo_stays_up_until_it_is_interrupted_and_leaves_nothing(tmp_path: Path) -> None:
+    with subprocess.Popen(command("demo"), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if found := re.search(r"export PREMBLYD_CONFIG=(\S+)", line):
+                config = Path(found[1])
+                break
+        for line in process.stdout:  # the commands to try; the first sends a webhook
+            if "--state dead" in line:
+                break
+        assert run_process("send", "--sample", "pending", "--config", config).code == 0
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+    assert not config.parent.exists()

@@ -1,0 +1,256 @@
+"""The commands that read the record, and those that change it: events, show, deliveries, replay,
+cancel."""
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli_support import PERSONAL, Ran, record, run
+from tests.conftest import rows
+from tests.processes import Premblyd, configuration, shell, wait_until
+
+STATES = "SELECT id, state, attempts_left FROM delivery ORDER BY id"
+BY_STATE = "SELECT id FROM delivery WHERE state = ? AND action LIKE ? ORDER BY id"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return record(tmp_path)
+
+
+def said(config: Path, *arguments: object) -> Any:
+    """Return what a command prints with --json."""
+    done = run(*arguments, "--json", "--config", config)
+    assert (done.code, done.err) == (0, "")
+    return json.loads(done.out)
+
+
+def read(config: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
+    return rows(config.with_name("premblyd.db"), sql, *values)
+
+
+def ids(config: Path, state: str, action: str = "%") -> list[int]:
+    return [number for (number,) in read(config, BY_STATE, state, action)]
+
+
+def test_events_lists_the_newest_first_and_no_payload(config: Path) -> None:
+    listed = said(config, "events", "--limit", 5)
+    stored = read(config, "SELECT id FROM event ORDER BY id DESC LIMIT 5")
+    assert [(one["id"],) for one in listed] == stored
+    assert not {"body", "headers", "token", "session_id"} & set(listed[0])
+    table = run("events", "--limit", 1000, "--config", config)
+    assert len(table.out.splitlines()) == 1 + read(config, "SELECT count(*) FROM event")[0][0]
+    assert not [text for text in PERSONAL if text in table.out]
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        (["--code", "00"], "response_code = '00'"),
+        (["--code", "missing"], "response_code IS NULL"),
+        (["--outcome", "not_verified"], "outcome = 'not_verified'"),
+        (["--reference", "sample-sdk-0001"], "reference = 'sample-sdk-0001'"),
+        (["--user-ref", "usr_000042"], "user_ref = 'usr_000042'"),
+        (["--since", "1h"], "1"),
+        (["--since", "2026-01-31", "--until", "2100-01-01T00:00+01:00"], "1"),
+        (["--since", "2100-01-01"], "0"),
+        (["--until", "1h"], "0"),
+        (
+            ["--code", "00", "--outcome", "verified"],
+            "response_code = '00' AND outcome = 'verified'",
+        ),
+    ],
+)
+def test_events_filters(config: Path, options: list[str], where: str) -> None:
+    listed = {one["id"] for one in said(config, "events", "--limit", 1000, *options)}
+    assert listed == {number for (number,) in read(config, f"SELECT id FROM event WHERE {where}")}
+    assert listed or where == "0"
+
+
+@pytest.mark.parametrize("time", ["yesterday", "400d", "12"])
+def test_a_time_that_is_none_is_a_wrong_use(config: Path, time: str) -> None:
+    done = run("events", "--since", time, "--config", config)
+    assert done.code == 2
+    assert f"{time!r} is neither a time such as 2026-01-31 nor an age such as 12h" in done.err
+
+
+def test_an_empty_list_says_so(config: Path) -> None:
+    assert run("events", "--code", "98", "--config", config) == Ran(0, "No events.\n", "")
+    assert said(config, "events", "--code", "98") == []
+    assert run("deliveries", "--action", "gone", "--config", config).out == "No deliveries.\n"
+
+
+def test_show_masks_personal_data_also_where_a_hook_printed_it(config: Path) -> None:
+    for reference in ("sample-api-0001", "sample-sdk-0001"):
+        (event,) = said(config, "events", "--reference", reference)
+        printed = run("show", event["key"], "--config", config).out
+        exact = said(config, "show", event["id"])
+        assert not [text for text in PERSONAL if text in printed + json.dumps(exact)]
+        assert (exact["token"], exact["reference"]) == ("•••", reference)
+        assert exact["body"]["verification"] == {"status": "VERIFIED", "reference": reference}
+        outputs = [one["output"] for each in exact["deliveries"] for one in each["attempts"]]
+        assert any(reference in output for output in outputs), "archive prints the body"
+    assert read(config, "SELECT count(*) FROM operator_action WHERE action = 'reveal'") == [(1,)]
+
+
+def test_show_reveals_on_request_and_records_who_looked(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "ada")
+    (event,) = said(config, "events", "--reference", "sample-api-0001")
+    exact = said(config, "show", event["id"], "--reveal")
+    assert exact["body"]["data"]["bvn"] == "22200000042"
+    assert exact["token"].startswith("token-")
+    assert ["Content-Type", "application/json"] in exact["headers"]
+    printed = run("show", event["id"], "--reveal", "--config", config).out
+    assert "AMINA" in printed
+    assert "    Content-Type: application/json\n" in printed
+    looks = "SELECT actor, action, event_id FROM operator_action WHERE actor = 'ada'"
+    assert read(config, looks) == [("ada", "reveal", event["id"])] * 2
+
+
+def test_show_tells_how_each_attempt_ended(config: Path) -> None:
+    (delivery,) = [
+        one
+        for one in said(config, "deliveries", "--state", "dead")
+        if one["reference"] == "sample-sdk-0001"
+    ]
+    assert (delivery["action"], delivery["last_error"]) == ("activate-customer", "exit status 3")
+    printed = run("show", delivery["event_id"], "--config", config).out
+    assert f"Delivery {delivery['id']}: activate-customer dead after 1 attempt\n" in printed
+    assert "failed: exit status 3" in printed
+    assert "\n     | no\n" in printed
+
+
+def test_deliveries_filters_by_state_and_action(config: Path) -> None:
+    for state in ("pending", "succeeded", "dead", "cancelled"):
+        listed = said(config, "deliveries", "--state", state, "--limit", 1000)
+        assert [one["id"] for one in listed][::-1] == ids(config, state) != []
+    listed = said(config, "deliveries", "--action", "archive", "--limit", 2)
+    assert [one["action"] for one in listed] == ["archive"] * 2
+    assert run("deliveries", "--state", "lost", "--config", config).code == 2
+
+
+def test_replay_of_an_event_queues_all_its_finished_deliveries(config: Path) -> None:
+    (event,) = said(config, "events", "--reference", "sample-sdk-0001")
+    done = run("replay", event["key"], "--config", config)
+    assert done == Ran(0, "Queued 2 deliveries.\n", "")
+    states = read(
+        config, "SELECT state, attempts_left FROM delivery WHERE event_id = ?", event["id"]
+    )
+    assert sorted(states) == [("pending", 1), ("pending", 10)]
+    again = run("replay", event["id"], "--config", config)
+    assert again.out == "Queued 0 deliveries.\nLeft alone, because pending or running: 2.\n"
+
+
+def test_replay_of_one_delivery(config: Path) -> None:
+    dead = ids(config, "dead")[0]
+    assert run("replay", "--delivery", dead, "--config", config).out == "Queued 1 delivery.\n"
+    assert run("replay", "--delivery", dead, "--config", config).code == 1
+    missing = run("replay", "--delivery", 9999, "--config", config)
+    assert missing == Ran(1, "", "There is no delivery 9999.\n")
+
+
+def test_replay_of_the_dead_may_be_narrowed(config: Path) -> None:
+    dead = ids(config, "dead")
+    counts = {"unfinished": 0, "without_action": {}}
+    for options, queued in (
+        (["--action", "archive"], 0),
+        (["--since", "2100-01-01"], 0),
+        (["--action", "activate-customer", "--since", "1h"], len(dead)),
+    ):
+        assert said(config, "replay", "--dead", *options) == {"queued": queued, **counts}
+    replays = "SELECT delivery_id FROM operator_action WHERE action = 'replay'"
+    assert set(read(config, replays)) >= {(number,) for number in dead}
+
+
+def test_replay_of_an_action_since_a_time_takes_what_succeeded_too(config: Path) -> None:
+    archived = ids(config, "succeeded", "archive")
+    done = said(config, "replay", "--action", "archive", "--since", "1h")
+    assert done["queued"] == len(archived) > 1
+    assert ids(config, "succeeded", "archive") == []
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--action", "archive"], ["--since", "1h"], ["1", "--dead"]]
+)
+def test_replay_wants_to_know_what(config: Path, options: list[str]) -> None:
+    before = read(config, STATES)
+    done = run("replay", *options, "--config", config)
+    assert done.code == 2
+    assert "Say what to replay: EVENT, --delivery ID, --dead, or --action with --since." in done.err
+    assert read(config, STATES) == before
+
+
+def test_replay_leaves_what_has_no_action_any_more(config: Path) -> None:
+    dead = len(ids(config, "dead"))
+    config.write_text(json.dumps(configuration()))
+    done = run("replay", "--dead", "--config", config)
+    assert done.out.splitlines() == [
+        "Queued 0 deliveries.",
+        f"Left alone, because the configuration has no action activate-customer: {dead}.",
+    ]
+
+
+def test_cancel_takes_pending_deliveries_only(config: Path) -> None:
+    waiting, finished = ids(config, "pending")[0], ids(config, "succeeded")[0]
+    done = run("cancel", "--delivery", waiting, "--config", config)
+    assert done == Ran(0, f"Cancelled delivery {waiting}.\n", "")
+    assert waiting in ids(config, "cancelled")
+    for number, why in (
+        (waiting, f"Delivery {waiting} is cancelled; only pending ones can be.\n"),
+        (finished, f"Delivery {finished} is succeeded; only pending ones can be.\n"),
+        (9999, "There is no delivery 9999.\n"),
+    ):
+        assert run("cancel", "--delivery", number, "--config", config) == Ran(1, "", why)
+
+
+@pytest.mark.parametrize("arguments", [["show", "9999"], ["show", "x"], ["replay", "9999"]])
+def test_an_event_that_is_not_there(config: Path, arguments: list[str]) -> None:
+    done = run(*arguments, "--config", config)
+    assert done == Ran(1, "", f"There is no event {arguments[1]}. `premblyd events` lists them.\n")
+
+
+def test_a_running_daemon_notices_replay_and_cancel(tmp_path: Path) -> None:
+    script = f"test -e {tmp_path}/mended"
+    once = shell("crm", script, retry={"attempts": 1})
+    later = shell("later", script, retry={"attempts": 2, "first_delay": "1h"})
+    with Premblyd(tmp_path, actions=[once, later]) as daemon:
+        daemon.start().send(b'{"response_code":"00"}')
+        daemon.wait_for_rows([("dead",), ("pending",)], "SELECT state FROM delivery ORDER BY id")
+        wait_until(lambda: daemon.rows("SELECT id FROM attempt WHERE outcome IS NULL") == [])
+        (tmp_path / "mended").touch()
+        assert run("cancel", "--delivery", 2, "--config", daemon.config).code == 0
+        assert run("replay", 1, "--config", daemon.config).out == "Queued 2 deliveries.\n"
+        succeeded = [("succeeded", 2), ("succeeded", 2)]
+        daemon.wait_for_rows(succeeded, "SELECT state, attempt_count FROM delivery ORDER BY id")
+
+
+def test_without_a_database_they_say_who_makes_it(config: Path) -> None:
+    config.with_name("premblyd.db").unlink()
+    for arguments in (["events"], ["deliveries"], ["show", "1"], ["replay", "1"]):
+        done = run(*arguments, "--config", config)
+        assert (done.code, done.out) == (1, "")
+        assert "The daemon makes it: run `premblyd serve`." in done.err
+
+
+def test_a_locked_database_is_a_try_again(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("premblyd.store.database.BUSY_TIMEOUT_S", 0)
+    waiting = ids(config, "pending")[0]
+    with closing(sqlite3.connect(config.with_name("premblyd.db"))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        done = run("cancel", "--delivery", waiting, "--config", config)
+    assert (done.code, done.out) == (75, "")
+    assert "database is locked" in done.err
+
+
+def test_a_newer_database_is_refused_with_the_remedy(config: Path) -> None:
+    with closing(sqlite3.connect(config.with_name("premblyd.db"))) as other, other:
+        other.execute("UPDATE schema_migration SET name = '0099_later'")
+    done = run("events", "--config", config)
+    assert done.code == 78
+    assert "was written by a newer premblyd (it knows 0099_later)" in done.err

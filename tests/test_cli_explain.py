@@ -1,0 +1,155 @@
+"""The dry run, and that nothing a sender writes reaches a terminal as control characters."""
+
+import base64
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from premblyd.prembly import samples
+from tests.cli_support import run
+from tests.processes import Premblyd, configuration, shell, wait_until
+
+HUSH = "hush-hush-hush-hush"
+SIGNING = "whsec_" + base64.b64encode(HUSH.encode()).decode()
+ESCAPE, CSI, RIGHT_TO_LEFT = "\x1b]0;owned\x07", "\x9b31m", "\u202e"
+EVIL = f"\\[/bold] [red]x[/red] :smile: {ESCAPE}{CSI}{RIGHT_TO_LEFT}\x7f\\"
+
+
+def write(folder: Path, *actions: dict[str, Any], **endpoint: Any) -> Path:
+    path = folder / "premblyd.yaml"
+    endpoint = {"keys": {"live": {"file": "not-there"}}} | endpoint
+    path.write_text(json.dumps(configuration(endpoint=endpoint, actions=actions)))
+    return path
+
+
+def explain(config: Path, body: bytes, *options: str) -> Any:
+    done = run("explain", "-", "--json", "--config", config, *options, stdin=body)
+    assert (done.code, done.err) == (0, "")
+    return json.loads(done.out)
+
+
+def control_characters(text: str) -> set[str]:
+    return {letter for letter in text if not letter.isprintable() and letter != "\n"}
+
+
+def test_a_shell_action_is_shown_and_not_run(tmp_path: Path) -> None:
+    action = shell(
+        "touch", f"touch {tmp_path}/ran", "00", env={"PASSWORD": HUSH, "A": {"env": "B"}}
+    )
+    config = write(tmp_path, action)
+    exact = explain(config, samples.sample("sdk"))
+    assert exact["verdict"]["outcome"] == "verified"
+    (shown,) = exact["actions"]
+    assert shown["command"] == ["/bin/sh", "-c", f"touch {tmp_path}/ran"]
+    assert shown["stdin_bytes"] == len(samples.sample("sdk"))
+    environment = shown["environment"]
+    assert environment["PREMBLY_USER_REF"] == "usr_000042"
+    assert (environment["PASSWORD"], environment["A"]) == ("••• (text)", "••• (env:B)")
+    assert set(environment) - set(os.environ) >= {"PREMBLY_EVENT", "PREMBLY_OUTCOME"}
+    printed = run("explain", "-", "--config", config, stdin=samples.sample("sdk")).out
+    assert f"  /bin/sh -c 'touch {tmp_path}/ran'\n" in printed
+    assert "  PREMBLY_RESPONSE_CODE=00\n" in printed
+    assert HUSH not in printed + json.dumps(exact)
+    assert [path.name for path in tmp_path.iterdir()] == ["premblyd.yaml"]
+
+
+def test_an_http_action_is_shown_with_its_secrets_masked(tmp_path: Path) -> None:
+    http = {
+        "url": {"file": "chat-url"},
+        "headers": {"Authorization": HUSH},
+        "sign_with": SIGNING,
+    }
+    config = write(tmp_path, {"name": "crm", "response_codes": ["00"], "http": http})
+    body = samples.sample("api")
+    (shown,) = explain(config, body)["actions"]
+    assert shown["url"] == "••• (file:chat-url)"
+    headers = shown["headers"]
+    assert headers["webhook-id"].endswith("-crm")
+    assert headers.pop("webhook-timestamp").isdecimal()
+    assert {headers[name] for name in headers if "signature" in name or name == "token"} == {"•••"}
+    assert headers["Authorization"] == "••• (text)"
+    assert (shown["body"].encode(), shown["body_bytes"]) == (body, len(body))
+    printed = run("explain", "-", "--config", config, stdin=body).out
+    assert "  POST ••• (file:chat-url)\n" in printed
+    assert not [one for one in (HUSH, SIGNING) if one in printed + json.dumps(shown)]
+
+
+def test_a_selection_is_shown_as_it_would_be_sent_or_why_it_would_fail(tmp_path: Path) -> None:
+    urls = {"url": "http://crm.example.com/"}
+    config = write(
+        tmp_path,
+        {"name": "a", "response_codes": ["*"], "http": {**urls, "send": {"select": "outcome"}}},
+        {"name": "b", "response_codes": ["*"], "http": {**urls, "send": {"select": "abs(status)"}}},
+    )
+    good, failing = explain(config, samples.sample("pending"))["actions"]
+    assert (good["url"], good["body"]) == ("http://crm.example.com/", '"pending"')
+    assert failing["error"].startswith("`select` failed for this event")
+    printed = run("explain", "-", "--config", config, stdin=samples.sample("pending")).out
+    assert '    "pending"\n' in printed
+    assert "  would fail: `select` failed for this event" in printed
+
+
+def test_what_nobody_wants_is_said_to_be_stored_only(tmp_path: Path) -> None:
+    config = write(tmp_path, shell("only", "true", "00"))
+    done = run("explain", "-", "--config", config, stdin=b"not JSON")
+    assert done.code == 0
+    assert "No action: the event would be stored, and nothing would run." in done.out
+    assert explain(config, b"not JSON")["verdict"]["kind"] == "raw"
+
+
+def test_the_session_id_is_masked(tmp_path: Path) -> None:
+    exact = explain(write(tmp_path), b'{"session_id": "hush-session"}')
+    assert exact["verdict"]["session_id"] == "•••"
+
+
+def test_an_endpoint_is_chosen_by_name(tmp_path: Path) -> None:
+    config = write(tmp_path, fields={"reference": "mine"})
+    assert explain(config, b'{"mine": 7}', "--endpoint", "prembly")["verdict"]["reference"] == "7"
+    done = run("explain", "-", "--endpoint", "gone", "--config", config, stdin=b"{}")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "There is no endpoint gone; the configuration has prembly.\n"
+
+
+@pytest.fixture(scope="module")
+def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A record of one webhook that attacks whoever looks at it; its hooks do too."""
+    body = {"response_code": EVIL, "detail": EVIL, "reference": EVIL, EVIL: [EVIL, "\ud800"]}
+    with Premblyd(
+        tmp_path_factory.mktemp("evil"),
+        actions=[shell("cat", "cat; exit 1", retry={"attempts": 1})],
+    ) as daemon:
+        daemon.start().send(json.dumps(body).encode(), user_agent=CSI.encode().decode("latin-1"))
+        wait_until(lambda: daemon.rows("SELECT id FROM delivery WHERE state = 'dead'"))
+        daemon.stop()
+    (daemon.folder / "body").write_bytes(
+        json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+    )
+    return daemon.config
+
+
+@pytest.mark.parametrize(
+    "command", ["events", "deliveries", "show 1", "show 1 --reveal", "explain body"]
+)
+def test_control_characters_of_a_sender_do_nothing_to_a_terminal(evil: Path, command: str) -> None:
+    arguments = [str(evil.with_name(one)) if one == "body" else one for one in command.split()]
+    printed, exact = (run(*arguments, *more, "--config", evil) for more in ([], ["--json"]))
+    assert (printed.code, printed.err, exact.code, exact.err) == (0, "", 0, "")
+    assert control_characters(printed.out) == control_characters(exact.out) == set()
+    assert "[/bold] [red]x[/red] :smile: " in printed.out, "markup is plain text"
+    read = json.dumps(json.loads(exact.out), ensure_ascii=False)
+    assert json.dumps(EVIL, ensure_ascii=False)[1:-1] in read, "and JSON is exact"
+
+
+def test_a_body_nested_too_deeply_is_shown_as_text(tmp_path: Path) -> None:
+    body = b'{"reference":"deep","data":' + b"[" * 3000 + b"]" * 3000 + b"}"
+    with Premblyd(tmp_path) as daemon:
+        assert daemon.start().send(body).status == 200
+        daemon.stop()
+    masked = json.loads(run("show", "1", "--json", "--config", daemon.config).out)
+    assert masked["body"] == "•••"
+    revealed = json.loads(run("show", "1", "--reveal", "--json", "--config", daemon.config).out)
+    assert revealed["body"] == body.decode()
+    assert run("explain", "-", "--config", daemon.config, stdin=body).code == 0

@@ -1,0 +1,111 @@
+"""The arrows between the rooms: imports point down only. Read from the source, not by importing."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import premblyd
+
+ROOT = Path(premblyd.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+MAX_LINES = 300
+
+# Each room, and the rooms that it may import. Itself is understood.
+LEAVES = {"clock", "errors", "systemd", "version", "yamltext"}
+PURE = {"expressions", "problems", "values", "prembly"}
+ROOMS = {
+    **dict.fromkeys(LEAVES, set[str]()),
+    "logs": set(),
+    "expressions": set(),
+    "values": set(),
+    "problems": {"yamltext"},
+    "prembly": {"errors", "expressions"},  # pure functions: nothing of the configuration
+    "config": LEAVES | PURE,  # checks expressions against prembly's names
+    "store": {"errors", "logs", "prembly"},
+    "hooks": LEAVES | PURE | {"logs", "config", "store"},
+    "receiver": LEAVES | PURE | {"logs", "config", "store"},
+    "daemon": LEAVES | PURE | {"logs", "config", "store", "hooks", "receiver"},
+    "cli": LEAVES | PURE | {"logs", "config", "store", "hooks", "daemon"},
+    "__main__": {"cli"},
+}
+# Libraries that stay in their rooms; the last part may name one module.
+LIBRARIES = {
+    "peewee": {"store"},
+    "playhouse": {"store"},
+    "sqlite3": {"store"},
+    "tornado": {"receiver", "daemon", "hooks/http.py"},
+    "pycurl": {"hooks/http.py"},
+    "click": {"cli"},
+    "rich": {"cli"},
+    "structlog": {"logs"},
+    "pydantic": {"config", "values"},
+    "yaml": {"yamltext"},
+    "jmespath": {"expressions"},
+}
+
+
+def room(module: Path) -> str:
+    """Return the room of a file: `store` for store/queue.py, `config` for config.py."""
+    return module.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(module: Path) -> Iterator[str]:
+    """Yield the full names of what a file imports, also inside functions and for types alone."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def room_of_import(name: str) -> str | None:
+    """Return the room that an import of premblyd reaches; None for other packages."""
+    package, _, rest = name.partition(".")
+    if package != "premblyd":
+        return None
+    return "version" if rest == "__version__" else rest.partition(".")[0]
+
+
+@pytest.mark.parametrize("module", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down_only(module: Path) -> None:
+    own = room(module)
+    if own == "__init__":
+        assert list(imports(module)) == [], "the package itself imports nothing"
+        return
+    reached = {room_of_import(name) for name in imports(module)} - {None, own}
+    assert reached <= ROOMS[own], f"{own} may not import {reached - ROOMS[own]}"
+
+
+def test_the_table_has_every_room_and_no_circle() -> None:
+    assert {room(module) for module in FILES} - {"__init__"} == ROOMS.keys() - {"version"}
+    below: set[str] = set()
+    left = dict(ROOMS)
+    while lowest := {name for name, reached in left.items() if reached <= below}:
+        below |= lowest
+        left = {name: reached for name, reached in left.items() if name not in lowest}
+    assert not left, f"in a circle: {left}"
+
+
+@pytest.mark.parametrize(("library", "rooms"), LIBRARIES.items())
+def test_a_library_stays_in_its_rooms(library: str, rooms: set[str]) -> None:
+    users = {
+        module
+        for module in FILES
+        if any(one.partition(".")[0] == library for one in imports(module))
+    }
+    assert users, f"nothing uses {library}"
+    strays = {
+        str(module.relative_to(ROOT))
+        for module in users
+        if room(module) not in rooms and str(module.relative_to(ROOT)) not in rooms
+    }
+    # The annotations of a helper name peewee's type.
+    assert strays <= {"cli/common.py"} if library == "peewee" else not strays
+
+
+def test_no_module_is_too_long_to_read() -> None:
+    lengths = {module.name: len(module.read_text().splitlines()) for module in FILES}
+    assert not {name: lines for name, lines in lengths.items() if lines > MAX_LINES}
