@@ -65,7 +65,9 @@ def record(folder: Path) -> Path:
     received, one of them twice, a forgery refused, one delivery replayed and one cancelled, and
     one event revealed. Return the configuration."""
     shutil.copytree(_recorded(), folder, dirs_exist_ok=True)
-    return folder / "premblyd.yaml"
+    config = folder / "premblyd.yaml"
+    config.chmod(0o640)
+    return config
 
 
 @functools.cache
@@ -85,7 +87,7 @@ def _recorded() -> Path:
         wait_until(lambda: daemon.rows(open_deliveries) == [(0,)])
         wait_until(lambda: daemon.rows("SELECT count(*) FROM rejection") == [(1,)])
         assert daemon.stop() == 0
-        (dead,) = daemon.rows("SELECT min(id) FROM delivery WHERE state = 'dead'")[0]
+        (dead,) = daemon.rows("SELECT max(id) FROM delivery WHERE state = 'dead'")[0]
         (waiting,) = daemon.rows("SELECT min(id) FROM delivery WHERE state = 'pending'")[0]
     for arguments in (
         ("replay", "--delivery", dead),

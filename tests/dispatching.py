@@ -44,9 +44,6 @@ class FakeClock(Clock):
         self.set_by_ms = 0
         super().__init__()
 
-    def now_ms(self) -> int:
-        return super().now_ms() + self.set_by_ms
-
     def _offset(self) -> int:
         return super()._offset() + self.set_by_ms
 

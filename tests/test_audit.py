@@ -109,9 +109,7 @@ def test_an_event_is_found_by_its_number_and_by_its_key(
             lambda one: one.execute("UPDATE event SET key = ? WHERE id = 1", (digits,)) and None
         )
     )
-    by_digits = audit.find_event(reading, digits)
-    assert by_digits is not None
-    assert by_digits["id"] == 1
+    assert (audit.find_event(reading, digits) or {})["id"] == 1
 
 
 @pytest.mark.parametrize("name", ["4", "0", "-1", "", "key", "2 ", "9" * 18, "9" * 40, "²", "1e0"])
@@ -186,10 +184,8 @@ def test_the_newest_rejections_come_first(store: Store, reading: SqliteDatabase)
     )
     store.wait_all(store.inbox.reject(replace(given, body_bytes=size)) for size in (1, 2, 3))
     found = audit.rejections(reading, 2)
-    assert [(row["id"], row["body_bytes"], row["reason"]) for row in found] == [
-        (3, 3, "too large"),
-        (2, 2, "too large"),
-    ]
+    assert [(row["id"], row["body_bytes"]) for row in found] == [(3, 3), (2, 2)]
+    assert found[0]["reason"] == "too large"
 
 
 @pytest.mark.parametrize(
@@ -284,9 +280,13 @@ def test_a_reveal_is_recorded(store: Store, acting: Operator) -> None:
 
 def test_a_record_that_cannot_be_kept_undoes_the_change(store: Store, acting: Operator) -> None:
     store.wait(store.writer.call(lambda one: one.execute("DROP TABLE operator_action") and None))
+    run(store, 1, AttemptOutcome.FAILED)
+    before = store.rows(STATES)
     with pytest.raises(StoreUnavailableError, match="no such table: operator_action"):
-        acting.cancel(1, NOW_MS)
-    assert store.rows(STATES)[0][1] == "pending"
+        acting.cancel(2, NOW_MS)
+    with pytest.raises(StoreUnavailableError, match="no such table: operator_action"):
+        next(acting.replay([1], {1: 1}, NOW_MS))
+    assert store.rows(STATES) == before
 
 
 def test_a_database_that_is_damaged_is_said(path: Path) -> None:

@@ -33,7 +33,7 @@ HUSH = {
 BODY = json.dumps(
     {
         "response_code": "00",
-        "detail": f"BVN {HUSH['bvn']} verified",
+        "detail": f"BVN {HUSH['bvn']} verified in {HUSH['session']}",
         "reference": HUSH["bvn"],
         "session_id": HUSH["session"],
         "widget_info": {"user_ref": HUSH["bvn"], "session_id": HUSH["session"]},

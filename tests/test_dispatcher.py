@@ -40,9 +40,7 @@ async def test_each_delivery_runs_once_by_its_actions_runner(path: Path) -> None
         runs = at.shell.jobs + at.http.jobs
         assert {ran.name for ran, _ in at.shell.jobs} == {"shell", "command"}
         assert [ran for ran, _ in at.http.jobs] == [http] * 3
-        assert {(job.attempt, job.attempts_left, job.event.body) for _, job in runs} == {
-            (1, 2, b"exact \xff")
-        }
+        assert {(job.attempt, job.event.body) for _, job in runs} == {(1, b"exact \xff")}
         assert len({job.delivery_id for _, job in runs}) == len(at.attempts("id")) == 9
 
 
@@ -51,12 +49,10 @@ async def test_a_slow_action_never_delays_another(path: Path) -> None:
     slow, quick = action("slow", concurrency=1), action("quick", concurrency=1)
     async with Dispatching(path, slow, quick, limit=2) as at:
         at.shell.hold("slow")
-        for _ in range(20):
-            await at.add("slow")
+        await asyncio.gather(*[at.add("slow") for _ in range(20)])
         await at.until(lambda: at.shell.running["slow"])
         started = time.monotonic()
-        for _ in range(20):
-            await at.add("quick")
+        await asyncio.gather(*[at.add("quick") for _ in range(20)])
         await at.until(lambda: at.states("quick") == {"succeeded": 20})
         assert time.monotonic() - started < 3  # it never waits for the next look, a second later
         assert at.states("slow") == {"running": 1, "pending": 19}
@@ -68,9 +64,13 @@ async def test_a_slow_action_never_delays_another(path: Path) -> None:
 @on_a_loop
 async def test_concurrency_is_bounded_by_action_and_in_all(path: Path) -> None:
     actions = [action("four"), action("two", concurrency=2), action("one", concurrency=1)]
-    async with Dispatching(path, *actions, runner=FakeRunner(takes_s=0.05), limit=5) as at:
-        for name in sorted(["four", "one", "two"] * 8):
+    async with Dispatching(path, *actions, runner=FakeRunner(takes_s=0.02), limit=5) as at:
+        for one in actions:
+            at.shell.hold(one.name)
+        for name in sorted(["four", "one", "two"] * 8):  # in the order in which they are due
             await at.add(name)
+        await at.until(lambda: at.shell.running == {"four": 4, "one": 1, "all": 5})
+        at.shell.release()
         await at.until_states(succeeded=24)
         assert at.shell.most == {"one": 1, "two": 2, "four": 4, "all": 5}
         await at.until(lambda: at.dispatcher.running == 0)

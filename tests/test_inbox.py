@@ -121,12 +121,12 @@ def test_without_token_and_reference_nothing_is_a_duplicate(
     assert not put(store, "{}", "{}", reference=nothing)[1].is_new  # and so is a token
 
 
-MIXED = ["".join(pattern) for pattern in itertools.product("no", repeat=5)]
+MIXED = ["".join(pattern) for pattern in itertools.product("no", repeat=4)]
 
 
 @pytest.mark.parametrize("padding", [0, 1, 60])
 def test_new_ones_among_duplicates_get_the_ids_of_their_own_rows(
-    store: Store, lines: list[Any], padding: int
+    store: Store, padding: int
 ) -> None:
     """Every order of new and old, at every place in the parts of a bulk insert. A row that a
     conflict leaves out uses up an id, so the ids of a part have gaps."""
@@ -147,7 +147,6 @@ def test_new_ones_among_duplicates_get_the_ids_of_their_own_rows(
         new_ids = [one.event_id for one in added if one.is_new]
         assert queued(store)[before:] == new_ids
     assert store.rows(COUNTS)[0][0] == "".join(MIXED).count("o")
-    assert lines == []
 
 
 def test_every_number_of_webhooks_at_once_is_stored_with_its_own_deliveries(store: Store) -> None:

@@ -132,8 +132,7 @@ def test_a_report_closes_the_attempt_and_moves_the_delivery(
     [job] = claim(store, NOW_MS + 1, crm=1, other=0).jobs
     assert store.rows(ATTEMPTS) == [(1, 1, NOW_MS + 1, None, None, None)]
     assert finish(store, job, result, retry_at_ms, NOW_MS + 9)
-    other = (2, "pending", NOW_MS, 0, 3, None, None)
-    assert store.rows(DELIVERIES) == [(1, *then), other]
+    assert store.rows(DELIVERIES) == [(1, *then), (2, "pending", NOW_MS, 0, 3, None, None)]
     assert store.rows(ATTEMPTS)[0][3] == NOW_MS + 9
     columns = "outcome, exit_code, http_status, error, output, output_truncated"
     [stored] = store.rows(f"SELECT {columns} FROM attempt")
@@ -197,13 +196,14 @@ def test_after_a_crash_what_ran_is_due_now_and_the_last_attempt_is_dead(store: S
 
 
 def test_a_spent_lease_is_claimed_again_unless_it_was_the_last_attempt(store: Store) -> None:
-    store.add("crm", attempts=2)
+    store.add("crm", attempts=3)
+    finish(store, claim(store, crm=1).jobs[0], FAILED, NOW_MS)
     store.add("crm", attempts=1, body=b"last")
     assert ids(claim(store, crm=9)) == [1, 2]
     assert ids(claim(store, NOW_MS + LEASE_MS - 1, crm=9)) == []
     assert ids(claim(store, NOW_MS + LEASE_MS, crm=9)) == [1]
     assert store.rows(DELIVERIES)[1] == (2, "dead", None, 1, 0, NOW_MS + LEASE_MS, CRASHED)
-    assert [row[4] for row in store.rows(ATTEMPTS)] == ["interrupted", "interrupted", None]
+    assert [row[4] for row in store.rows(ATTEMPTS)] == ["failed", *["interrupted"] * 2, None]
 
 
 def test_what_runs_here_is_not_claimed_again_and_hides_nothing_behind_it(store: Store) -> None:

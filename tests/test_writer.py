@@ -110,7 +110,7 @@ def test_a_transaction_has_an_upper_size(store: Store, monkeypatch: pytest.Monke
 
 def faulty_constraint(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE heartbeat SET at_ms = 1")
-    connection.execute("UPDATE delivery SET state = 'lost'")
+    connection.execute("UPDATE delivery SET due_at_ms = NULL")  # and is still pending
 
 
 def faulty_binding(connection: sqlite3.Connection) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import click
 from rich.console import Console
@@ -15,9 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from premblyd.values import duration_ms
-
-if TYPE_CHECKING:
-    from peewee import SqliteDatabase
 
 F = TypeVar("F", bound=Callable[..., Any])
 PIPE_WIDTH = 240  # where there is no terminal, nothing is cut to fit one
@@ -70,7 +67,14 @@ class When(click.ParamType[int]):
         return int(moment.timestamp() * 1000)
 
 
-def until_end(database: "SqliteDatabase") -> "SqliteDatabase":
+class Closable(Protocol):
+    def close(self) -> object: ...
+
+
+C = TypeVar("C", bound=Closable)
+
+
+def until_end(database: C) -> C:
     """Return `database`, which is closed when the command ends."""
     click.get_current_context().call_on_close(database.close)
     return database

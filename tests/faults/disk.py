@@ -126,12 +126,12 @@ def _keep_asking(victim: Victim, endured: Endured, stopping: threading.Event) ->
 
 
 FAULTS: dict[str, tuple[Fault, float]] = {
-    "every fsync fails (EIO)": (failing("fdatasync:error=EIO", "fsync:error=EIO"), 1),
-    "every write fails (ENOSPC)": (failing("pwrite64:error=ENOSPC"), 1),
-    "every write fails (EIO)": (failing("pwrite64:error=EIO"), 1),
-    "the file system became read-only (EROFS)": (failing("pwrite64:error=EROFS"), 1),
-    "the database file is moved away": (moved, 0.5),
-    "the database file is replaced": (replaced, 0.5),
+    "EIO on fsync": (failing("fdatasync:error=EIO", "fsync:error=EIO"), 1),
+    "ENOSPC on write": (failing("pwrite64:error=ENOSPC"), 1),
+    "EIO on write": (failing("pwrite64:error=EIO"), 1),
+    "EROFS on write": (failing("pwrite64:error=EROFS"), 1),
+    "moved away": (moved, 0.5),
+    "replaced": (replaced, 0.5),
 }
 
 

@@ -1,0 +1,180 @@
+"""The wall clock is set while deliveries wait.
+
+    python -m tests.faults.clock
+
+An hour back or a day forward: nothing is lost, nothing waits longer than its delay, and nothing
+runs early by the thousand. In this process by a clock that can be set, and in a real daemon by
+libfaketime.
+"""
+
+import asyncio
+import itertools
+import json
+import random
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from premblyd import config, logs
+from premblyd.clock import Clock
+from premblyd.config import Action
+from premblyd.hooks.dispatcher import Dispatcher
+from premblyd.store import database
+from premblyd.store.inbox import Inbox, NewDelivery
+from premblyd.store.jobs import Job, Result
+from premblyd.store.models import AttemptOutcome
+from premblyd.store.queue import Queue
+from premblyd.store.writer import Writer
+from premblyd.values import SecretPlaces
+from tests.conftest import new_event, rows
+from tests.faults.daemon import UnavailableError, Victim, folder
+from tests.processes import configuration, shell, wait_until
+
+HOUR_BACK_MS, DAY_FORWARD_MS = -3_600_000, 86_400_000
+DELAY_S = 1.0
+SLACK_S = 2.5  # a round is due each second; the rest is for a busy machine
+WAITING = 20
+LIBRARY = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
+
+
+class SetClock(Clock):
+    """A clock whose wall time can be set."""
+
+    set_by_ms = 0
+
+    def _offset(self) -> int:
+        return super()._offset() + self.set_by_ms
+
+
+class Hooks:
+    """A runner that notes when each delivery ran; its first run takes a moment and fails."""
+
+    def __init__(self) -> None:
+        self.times: defaultdict[int, list[float]] = defaultdict(list)
+        self.first_takes_s = 0.0
+
+    async def run(self, _: Action, job: Job) -> Result:
+        runs = self.times[job.delivery_id]
+        runs.append(time.monotonic())
+        if len(runs) > 1:
+            return Result(outcome=AttemptOutcome.SUCCEEDED)
+        await asyncio.sleep(self.first_takes_s)
+        runs[-1] = time.monotonic()  # a delay begins when the run has ended
+        return Result(outcome=AttemptOutcome.FAILED, error="on purpose")
+
+
+def _action(at: Path) -> Action:
+    retry = {"attempts": 5, "first_delay": f"{DELAY_S:g}s", "factor": 1}
+    settings = configuration(actions=[shell("wait", "true", retry=retry, concurrency=200)])
+    path = at / "premblyd.yaml"
+    return config.parse(_json(settings), path, SecretPlaces(at, {})).actions[0]
+
+
+def _json(settings: dict[str, Any]) -> str:
+    return json.dumps(settings)
+
+
+async def jump(at: Path, by_ms: int) -> list[str]:
+    """Set the clock while deliveries wait, while one runs, and just before new ones come."""
+    path = at / "premblyd.db"
+    database.prepare(path)
+    clock, hooks = SetClock(), Hooks()
+    writer = Writer(path)
+    inbox, queue = Inbox(writer), Queue(writer, "host:1:boot")
+    dispatcher = Dispatcher(queue, {"shell": hooks.run}, clock, random.Random(1))
+    dispatcher.configure([_action(at)], 200)
+    running = asyncio.create_task(dispatcher.run())
+    bodies = itertools.count()
+
+    async def receive(number: int) -> None:
+        for _ in range(number):
+            event = new_event(b"%d" % next(bodies), received_at_ms=clock.now_ms())
+            await inbox.add(event, [NewDelivery("wait", 5)])
+        dispatcher.wake()
+
+    await receive(WAITING)
+    await asyncio.sleep(0.3)  # all have failed once, and wait
+    hooks.first_takes_s = 0.5
+    await receive(WAITING)
+    await asyncio.sleep(0.2)  # these run while the clock is set, and fail right after
+    clock.set_by_ms += by_ms
+    hooks.first_takes_s = 0.0
+    await receive(WAITING)  # before the dispatcher has looked at the clock
+    await asyncio.sleep(DELAY_S + SLACK_S)
+    left = rows(path, UNFINISHED)[0][0]
+    await dispatcher.stop(1, lambda: None)
+    await running
+    await writer.close()
+    return _judge(hooks, left)
+
+
+def _judge(hooks: Hooks, left: int) -> list[str]:
+    problems = [f"{left} of {3 * WAITING} deliveries are stuck"] if left else []
+    if len(hooks.times) != 3 * WAITING:
+        problems.append(f"{3 * WAITING - len(hooks.times)} deliveries never ran")
+    waits = [times[1] - times[0] for times in hooks.times.values() if len(times) > 1]
+    if any(len(times) > 2 for times in hooks.times.values()):
+        problems.append("a storm: some ran more than twice")
+    if waits and not (DELAY_S / 2 - 0.1 <= min(waits) and max(waits) <= DELAY_S + SLACK_S):
+        problems.append(f"the delay of {DELAY_S} s became {min(waits):.2f} to {max(waits):.2f} s")
+    return problems
+
+
+def jump_a_daemon(at: Path, by_ms: int) -> list[str]:
+    """Set the clock of a real daemon by libfaketime."""
+    if not LIBRARY.exists():
+        raise UnavailableError("libfaketime is not installed")
+    setting = at / "clock"
+    setting.write_text("+0")
+    environment = {
+        "LD_PRELOAD": str(LIBRARY),
+        "FAKETIME_TIMESTAMP_FILE": str(setting),
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",  # its older name
+        "FAKETIME_NO_CACHE": "1",
+    }
+    runs = at / "runs"
+    retry = {"attempts": 3, "first_delay": "2s", "factor": 1}
+    script = f'echo "$PREMBLY_DELIVERY" >> {runs}; test "$PREMBLY_ATTEMPT" = 2'
+    with Victim(at, actions=[shell("wait", script, retry=retry)]) as victim:
+        victim.start(**environment)
+        for number in range(WAITING):
+            assert victim.send(b"%d" % number).status == 200
+        wait_until(lambda: victim.rows("SELECT count(*) FROM attempt")[0][0] >= WAITING)
+        setting.write_text(f"{by_ms // 1000:+d}")
+        start = time.monotonic()
+        victim.send(b'"after the jump"')
+        wait_until(lambda: not victim.rows(UNFINISHED)[0][0], 10)
+        took_s = time.monotonic() - start
+        problems = victim.complaints()
+        if not victim.log("clock.jumped"):
+            problems.append("the daemon did not see the jump")
+        if (ran := len(runs.read_text().split())) != 2 * (WAITING + 1):
+            problems.append(f"{ran} runs of {WAITING + 1} deliveries that need two each")
+        if took_s < 0.9:
+            problems.append(f"a delay of at least 1 s took {took_s:.2f} s")
+        if victim.healthz()[0] != 200:
+            problems.append("it is not healthy")
+    return problems
+
+
+def main() -> None:
+    logs.configure("json", "error")
+    problems = []
+    for by_ms in (HOUR_BACK_MS, DAY_FORWARD_MS):
+        with folder() as at:
+            found = asyncio.run(jump(at, by_ms))
+        print(f"set by {by_ms / 3_600_000:+g} h, in process: {found or 'nothing lost, stuck, early'}")
+        problems += found
+        with folder() as at:
+            found = jump_a_daemon(at, by_ms)
+        print(f"set by {by_ms / 3_600_000:+g} h, libfaketime: {found or 'nothing lost, stuck, early'}")
+        problems += found
+    if problems:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

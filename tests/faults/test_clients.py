@@ -1,0 +1,10 @@
+"""Hostile clients, in short; the long form is `python -m tests.faults.clients`."""
+
+from pathlib import Path
+
+from tests.faults.clients import endure
+
+
+def test_hostile_clients_get_no_500_and_leave_nothing_behind(tmp_path: Path) -> None:
+    endured = endure(tmp_path, connections=500, rounds=2)
+    assert endured.problems == [], endured.figures

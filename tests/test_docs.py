@@ -1,0 +1,226 @@
+"""README.md is true: its configurations load, its commands and queries run, its words exist."""
+
+import ast
+import functools
+import itertools
+import re
+import shlex
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+
+import premblyd
+from premblyd import config
+from premblyd.cli import COMMANDS, main
+from premblyd.prembly import samples
+from premblyd.values import SecretPlaces
+from tests.cli_support import record, run
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SOURCES = sorted(Path(premblyd.__file__).parent.rglob("*.py"))
+TAGS = {"sh", "yaml", "sql", "nginx", "caddy", "text"}
+# What a fragment of a configuration leaves out.
+BASE = {
+    "database": "database: sqlite:///premblyd.db\n",
+    "endpoints": "endpoints: [{name: prembly, path: /p, keys: {live: a-key}}]\n",
+}
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # good as a key, a header and a signing secret
+HARMLESS = {"check", "events", "show", "deliveries", "explain", "replay"}  # of a stopped daemon
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    line: int
+    tag: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"line-{self.line}"
+
+
+def fenced() -> Iterator[Block]:
+    """Yield every fenced block, without the indent that a list gives it."""
+    inside: Block | None = None
+    for number, line in enumerate(README.splitlines(), 1):
+        if found := re.fullmatch(r" *```(.*)", line):
+            if inside:
+                yield inside
+            inside = None if inside else Block(number, found[1], "")
+        elif inside:
+            indent = " " * 3 if README.splitlines()[inside.line - 1].startswith("   ```") else ""
+            inside = Block(inside.line, inside.tag, f"{inside.text}{line.removeprefix(indent)}\n")
+    assert inside is None, "a block is not closed"
+
+
+BLOCKS = list(fenced())
+
+
+def blocks(tag: str) -> list[Block]:
+    found = [block for block in BLOCKS if block.tag == tag]
+    assert found
+    return found
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Yield (`line-N`, arguments) of every premblyd command in a sh block."""
+    for block in blocks("sh"):
+        for number, line in enumerate(block.text.splitlines(), block.line + 1):
+            words = shlex.shlex(line, posix=True, punctuation_chars=True)
+            words.whitespace_split = True
+            for is_operator, group in itertools.groupby(
+                words, lambda word: word in {"|", "&&", ";"}
+            ):
+                parts = list(group)
+                if parts[:2] == ["sudo", "-u"]:
+                    parts = parts[3:]
+                if parts[0] == "sudo":
+                    parts = parts[1:]
+                if not is_operator and parts[0].rpartition("/")[2] == "premblyd":
+                    yield f"line-{number}", parts[1:]
+
+
+ALL_COMMANDS = list(commands())
+
+
+def section(title: str) -> str:
+    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def first_cells(title: str) -> list[str]:
+    """Return what stands in backticks in the first column of a section's tables."""
+    cells = re.findall(r"^\| (.*?) \|", section(title), re.MULTILINE)
+    return [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
+
+
+@functools.cache
+def constants() -> list[str]:
+    """Return every text in the source: what premblyd can say."""
+    nodes = [node for path in SOURCES for node in ast.walk(ast.parse(path.read_text()))]
+    return [
+        node.value
+        for node in nodes
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+
+
+def test_every_block_says_what_it_is() -> None:
+    assert {block.tag for block in BLOCKS} == TAGS
+
+
+@pytest.mark.parametrize("block", blocks("yaml"), ids=str)
+def test_every_configuration_loads(block: Block, tmp_path: Path) -> None:
+    for name in re.findall(r"file: ([\w-]+)", block.text):
+        (tmp_path / name).write_text(f"{SECRET}\n")
+    given = set(re.findall(r"^(\w+):", block.text, re.MULTILINE))
+    text = "".join(rest for key, rest in BASE.items() if key not in given) + block.text
+    config.parse(text, tmp_path / "premblyd.yaml", SecretPlaces(tmp_path, {}))
+
+
+@pytest.mark.parametrize(
+    "arguments", [one for _, one in ALL_COMMANDS], ids=[where for where, _ in ALL_COMMANDS]
+)
+def test_every_command_parses_and_the_harmless_ones_run(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = samples.sample("api")
+    (tmp_path / "event.json").write_bytes(body)
+    monkeypatch.chdir(tmp_path)
+    name, *rest = arguments
+    group = click.Context(main, obj=tmp_path)
+    command = main.get_command(group, name)
+    assert command is not None
+    command.make_context(name, rest, parent=group).close()
+    if name in HARMLESS:
+        done = run(*arguments, stdin=body, PREMBLYD_CONFIG=str(record(tmp_path)))
+        assert (done.code, done.err) == (0, "")
+        assert done.out.strip()
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return record(tmp_path_factory.mktemp("record")).with_name("premblyd.db")
+
+
+@pytest.mark.parametrize("block", blocks("sql"), ids=str)
+def test_every_query_answers_its_question(block: Block, database: Path) -> None:
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        found = connection.execute(block.text)
+        names = [column[0] for column in found.description]
+        answer = found.fetchall()
+    assert answer
+    assert len(set(names)) == len(names)
+    assert "body" not in names
+    if "damaged" in names:
+        assert answer[0][1] == 0
+    question = README.splitlines()[block.line - 3]
+    assert "?" in question, "a question stands above each query"
+
+
+def test_the_cookbook_is_large() -> None:
+    assert len(blocks("sql")) >= 12
+
+
+def test_every_command_and_exit_status_is_told() -> None:
+    table = re.findall(r"^\| `premblyd (\w+).*\| ([\d ]+) \|$", section("Commands"), re.MULTILINE)
+    assert [name for name, _ in table] == list(COMMANDS)
+    assert {code for _, codes in table for code in codes.split()} == {"0", "1", "75", "78"}
+    named = set(re.findall(r"`premblyd ([a-z]+)", README))
+    assert named <= COMMANDS.keys()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_told(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    options = [one for param in command.params for one in param.opts if one.startswith("--")]
+    assert [one for one in options if one not in README] == []
+
+
+def test_every_variable_of_a_hook_is_told() -> None:
+    made = {text for text in constants() if re.fullmatch(r"PREMBLY_[A-Z_]+", text)}
+    assert len(made) == 13
+    assert {text for text in first_cells("Hooks") if text.startswith("PREMBLY_")} == made
+
+
+def test_every_event_of_the_log_is_told_and_none_else() -> None:
+    rooms = "action attempt clock config daemon dispatcher hook library runner store webhook"
+    event = re.compile(rf"({rooms.replace(' ', '|')})\.[a-z_]+")
+    logged = {text for text in constants() if event.fullmatch(text)}
+    assert set(first_cells("Logs")) == logged
+    assert len(logged) > 20
+
+
+@pytest.mark.parametrize("message", first_cells("Troubleshooting by message"))
+def test_every_message_that_is_explained_exists(message: str) -> None:
+    for piece in message.split("…"):
+        assert any(piece.strip() in text for text in constants()), piece
+
+
+def test_every_table_and_view_is_told(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        made = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
+            " AND name NOT LIKE 'sqlite%' AND name NOT IN ('schema_migration', 'heartbeat')"
+        )
+        names = [name for (name,) in made]
+        for name in names:
+            assert f"`{name}`" in section("The database")
+        for table in first_cells("The database"):
+            if table in names:
+                (row,) = re.findall(rf"^\| `{table}` .*$", README, re.MULTILINE)
+                columns = connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
+                assert [name for (name,) in columns if not re.search(rf"\b{name}\b", row)] == []
+
+
+def test_links_inside_the_page_lead_somewhere() -> None:
+    titles = re.findall(r"^#+ (.*)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
+    for target in re.findall(r"\]\(([^#:)]+)\)", README):
+        assert (ROOT / target).exists()

@@ -1,0 +1,156 @@
+"""The sample configuration, the units, install.sh and README.md agree with each other."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from premblyd import config
+from premblyd.config import Config
+from premblyd.values import SecretPlaces, duration_ms, size_bytes
+from tests.cli_support import run
+from tests.test_docs import README, ROOT, SECRET, blocks
+
+SAMPLE = (ROOT / "config" / "premblyd.yaml").read_text()
+UNITS = ROOT / "systemd"
+MODELS = (
+    *(config.Config, config.LogSettings, config.Endpoint, config.Retry),
+    *(config.Selection, config.HttpHook, config.Action),
+)
+# Split, so that this file does not hold them.
+OF_THE_WORKPLACE = ["/wo" + "rk/", "/tmp/" + "v/"]
+
+
+def load(text: str, folder: Path, *secrets: str) -> Config:
+    for name in secrets:
+        (folder / name).write_text(f"{SECRET}\n")
+    return config.parse(text, folder / "premblyd.yaml", SecretPlaces(folder, {}))
+
+
+def unit(name: str) -> str:
+    path = UNITS / name
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    return path.read_text()
+
+
+def setting(text: str, key: str) -> str:
+    """Return the value of the last line `key=` of a unit file."""
+    values: list[str] = re.findall(rf"^{key}=(.*)$", text, re.MULTILINE)
+    return values[-1]
+
+
+def test_the_sample_is_what_init_writes(tmp_path: Path) -> None:
+    assert run("init", tmp_path).code == 0
+    assert (tmp_path / "premblyd.yaml").read_text() == SAMPLE
+    assert (ROOT / "premblyd" / "cli" / "premblyd.yaml").read_text() == SAMPLE
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_every_key_is_in_the_sample(model: type[BaseModel]) -> None:
+    keys = [field.alias or name for name, field in model.model_fields.items()]
+    assert [key for key in keys if not re.search(rf"\b{key}:", SAMPLE)] == []
+
+
+def test_every_model_was_looked_at() -> None:
+    assert {model.__name__ for model in config.Model.__subclasses__()} == {
+        model.__name__ for model in MODELS
+    }
+
+
+def test_the_sample_loads_and_shows_the_defaults(tmp_path: Path) -> None:
+    loaded = load(SAMPLE, tmp_path, "prembly-live-key")
+    (endpoint,) = loaded.endpoints
+    for model in (loaded, endpoint):
+        for name, field in type(model).model_fields.items():
+            if not field.is_required():
+                assert getattr(model, name) == field.default, name
+    assert endpoint.key_texts == {"live": SECRET}
+
+
+def test_the_sample_loads_with_its_examples(tmp_path: Path) -> None:
+    settings, _, examples = SAMPLE.partition("actions: []\n")
+    settings = re.sub(r"^# (\w+: \d)", r"\1", settings, flags=re.MULTILINE)
+    examples = re.sub(r"^# ?", "", examples, flags=re.MULTILINE)
+    examples = re.sub(r"# (\w+: /)", r"\1", examples)
+    secrets = ("prembly-live-key", "crm-token", "crm-signing-secret")
+    loaded = load(settings + examples, tmp_path, *secrets)
+    crm, page, archive = loaded.actions
+    assert loaded.concurrency == 16
+    assert crm.http
+    assert crm.http.ca_file == Path("/etc/ssl/private-ca.pem")
+    assert (crm.retry, crm.concurrency) == (config.Retry(), 4)
+    assert crm.http.timeout_ms == config.HttpHook.model_fields["timeout_ms"].default
+    assert page.hook_timeout_ms == config.Action.model_fields["hook_timeout_ms"].default
+    assert archive.command == ("/usr/local/bin/archive", "--stdin")
+
+
+def test_the_proxies_limit_bodies_as_the_daemon_does() -> None:
+    limit = Config.model_fields["max_body_bytes"].default
+    nginx = "".join(block.text for block in blocks("nginx"))
+    caddy = "".join(block.text for block in blocks("caddy"))
+    assert {f"{size} MiB" for size in re.findall(r"client_max_body_size (\d+)m;", nginx)} == {
+        f"{limit >> 20} MiB"
+    }
+    assert {size_bytes(f"{size} MiB") for size in re.findall(r"max_size (\d+)MiB", caddy)} == {
+        limit
+    }
+
+
+def test_the_service_starts_what_install_installs() -> None:
+    service, install = unit("premblyd.service"), unit("install.sh")
+    variables = dict(re.findall(r"^(\w+)=(\S+)$", install, re.MULTILINE))
+    for name in ("credentials", "config", "key"):
+        variables[name] = variables[name].replace("$etc", variables["etc"])
+        variables[name] = variables[name].replace("$credentials", variables["credentials"])
+    program = f"{variables['opt']}/current/bin/premblyd"
+    assert setting(service, "ExecStart") == f"{program} serve"
+    assert "current" in install
+    assert f"`{variables['opt']}/current`" in README
+    assert setting(service, "LoadCredential") == f"credentials:{variables['credentials']}"
+    assert f"`{variables['credentials']}/`" in README
+    assert variables["config"] == str(config.DEFAULT_PATH)
+    assert f"`{config.DEFAULT_PATH}`" in README
+    assert f"/etc/{setting(service, 'ConfigurationDirectory')}" == variables["etc"]
+
+
+def test_the_service_keeps_the_database_where_the_sample_says(tmp_path: Path) -> None:
+    service = unit("premblyd.service")
+    loaded = load(SAMPLE, tmp_path, "prembly-live-key")
+    assert loaded.database_path.parent == Path("/var/lib", setting(service, "StateDirectory"))
+    assert f"`{loaded.database_path}`" in README
+    assert setting(unit("premblyd.socket"), "ListenStream") == str(loaded.listen)
+    assert duration_ms(setting(service, "TimeoutStopSec")) > loaded.stop_timeout_ms
+    user = setting(service, "User")
+    assert re.search(rf"^u {user} ", unit("premblyd.sysusers"), re.MULTILINE)
+    assert f"`{setting(service, 'Group')}`" in README
+
+
+def test_the_readme_repeats_what_install_says_to_do_next() -> None:
+    install = unit("install.sh")
+    steps = install.partition("next_steps() {")[2].partition("\n}")[0]
+    steps = steps.replace("$key", "/etc/premblyd/credentials/prembly-live-key")
+    steps = steps.replace("$config", str(config.DEFAULT_PATH))
+    wanted = re.findall(r"(?:sudo|sudoedit) .*?(?=  and then|$)", steps, re.MULTILINE)
+    assert len(wanted) >= 5
+    lines = [line for block in blocks("sh") for line in block.text.splitlines()]
+    assert [line for line in wanted if line.strip() not in lines] == []
+
+
+def test_no_file_names_a_place_of_the_workplace() -> None:
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("this is no git checkout")
+    listed = subprocess.run([git, "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    assert len(paths) > 50
+    texts = {path: path.read_bytes() for path in paths if path.is_file()}
+    assert not [
+        (str(path.relative_to(ROOT)), place)
+        for path, text in texts.items()
+        for place in OF_THE_WORKPLACE
+        if place.encode() in text
+    ]
