@@ -182,7 +182,9 @@ def test_serve_ends_with_75_beside_another_and_with_1_when_its_port_is_taken(
         assert f"Can't listen on {address}: Address already in use" in taken.err
 
 
-@pytest.mark.parametrize("arguments", [["events"], ["show", "1", "--json"], ["check"], ["--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["events"], ["show", "1", "--json"], ["check"], ["demo", "--once"]]
+)
 def test_a_reader_that_hangs_up_is_no_reason_to_complain(
     tmp_path: Path, arguments: list[str]
 ) -> None:

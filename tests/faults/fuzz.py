@@ -1,0 +1,241 @@
+"""Random input for what reads foreign bytes: signature, payload, configuration, explain.
+
+    python -m tests.faults.fuzz --cases 1000000 [--seed N]
+
+Inputs are mutated from good ones. From Python 3.12 on it is guided by coverage: an input that
+reaches a new line of premblyd is kept and mutated further. Before, it is by its result alone.
+"""
+
+import argparse
+import math
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType
+
+from click.testing import CliRunner
+
+from premblyd import config
+from premblyd.cli import main as premblyd
+from premblyd.errors import ConfigError, SignatureError
+from premblyd.prembly import payload, samples, signature
+from premblyd.store.inbox import NewEvent, event_key
+from premblyd.values import SecretPlaces
+from tests.faults.daemon import folder, table
+from tests.faults.values import EXPLAINED, hostile_bodies
+
+KEYS = {"live": "the-key", "sandbox": "another-key"}
+MAX_CORPUS = 500
+MAX_BYTES = 20_000
+TOKENS = [
+    b"{", b"}", b"[", b"]", b'"', b",", b":", b"\\", b"\\u0000", b"\\ud800", b"null", b"true",
+    b"NaN", b"-Infinity", b"1e999", b"9" * 5000, b"[" * 3000, b'{"data":' * 1000, b"\0", b"\xff",
+    b"\xed\xa0\x80", "\u202e\u0130\u00df".encode(), b"\r\n", b"\t", b"- ", b": ", b"&a ", b"*a",
+    b"<<: *a", b"!!python/object:os.system ", b"%YAML 9\n", b"|\n  ", b"'", b"#", b"? ", b"--- ",
+    b"$(id)", b"`id`", b"00", b"VERIFIED", b"widget_info", b"data", b"verification", b"status",
+    b"response_code", b"when", b"select", b"=", b"==", b"+", b"/", b"A" * 300,
+]  # fmt: skip
+Target = Callable[[bytes, random.Random], object]
+
+
+class BrokenError(AssertionError):
+    """A property does not hold."""
+
+
+def _holds(condition: bool, what: str) -> None:
+    if not condition:
+        raise BrokenError(what)
+
+
+def read_payload(data: bytes, _: random.Random) -> object:
+    """A verdict never raises, is storable, and does not depend on when it is made."""
+    verdict = payload.read(data)
+    _holds(verdict == payload.read(data), "two verdicts differ")
+    texts = [getattr(verdict, name) for name in payload.FIELDS]
+    for text in texts:
+        if isinstance(text, str):
+            _holds(0 < len(text.encode()) <= payload.MAX_TEXT_BYTES, "a text can't be stored")
+    number = verdict.face_confidence
+    _holds(number is None or math.isfinite(number), "a confidence is no number")
+    verified = verdict.outcome is payload.Outcome.VERIFIED
+    spelling = (verdict.verification_status or "").lower()
+    _holds(not verified or spelling == "verified", f"verified by {spelling!r}")
+    event = NewEvent(
+        endpoint="e", received_at_ms=0, remote_ip="", token=None, headers="", body=data,
+        verified_by="", verdict=verdict,
+    )  # fmt: skip
+    _holds(len(event_key(event, b"")) == 32, "no key")
+    filled = tuple(text is not None for text in texts)
+    return verdict.kind, verdict.outcome, filled
+
+
+def verify_signature(data: bytes, rng: random.Random) -> object:
+    """Only the exact signature of the exact body is taken, and anything else is a refusal."""
+    body = data[:200]
+    name = rng.choice(list(KEYS))
+    header = signature.sign(body, KEYS[name])
+    given = rng.choice((header, header, data[-60:].decode("latin-1"), header + "\n"))
+    if rng.random() < 0.6:
+        given = mutate(given.encode("latin-1"), rng).decode("latin-1")
+    try:
+        found = signature.verify(body, given, KEYS)
+    except SignatureError as error:
+        _holds(given != header, "the right signature was refused")
+        return error.reason
+    _holds(given == header and found == f"hmac-sha256:{name}", "a wrong signature was taken")
+    return found
+
+
+def parse_config(data: bytes, _: random.Random) -> object:
+    """A configuration is taken, or refused with places in the file."""
+    path = Path("/nowhere/premblyd.yaml")
+    try:
+        config.parse(data.decode("utf-8", "replace"), path, SecretPlaces(path.parent, {}))
+    except ConfigError as error:
+        _holds(len(error.problems) > 0, "refused without a reason")
+        for problem in error.problems:
+            _holds(problem.line > 0 and problem.column > 0, "a problem without a place")
+        return len(error.problems), error.problems[0].message[:20]
+    return "taken"
+
+
+class Explain:
+    """`premblyd explain` ends well for every body and prints no control characters."""
+
+    def __init__(self, at: Path) -> None:
+        self._config = at / "premblyd.yaml"
+        self._config.write_text(EXPLAINED)
+        self._runner = CliRunner()
+
+    def __call__(self, data: bytes, rng: random.Random) -> object:
+        arguments = ["--config", str(self._config), "explain", "-"]
+        as_json = rng.random() < 0.5
+        ran = self._runner.invoke(
+            premblyd, [*arguments, "--json"] if as_json else arguments, input=data
+        )
+        _holds(ran.exit_code == 0, f"explain ended with {ran.exit_code}: {ran.exception!r}")
+        lines = ran.stdout.split("\n")
+        _holds(all(line.isprintable() for line in lines), "explain printed a control character")
+        return as_json, ran.stdout.count("PREMBLY_"), ran.stdout.count("would fail")
+
+
+def mutate(data: bytes, rng: random.Random) -> bytes:
+    """Return `data` changed in a few places."""
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 4, 8))):
+        at = rng.randrange(len(changed) + 1)
+        match rng.randrange(6):
+            case 0:
+                changed[at:at] = rng.choice(TOKENS)
+            case 1:
+                changed[at : at + rng.choice((1, 1, 8, 64))] = b""
+            case 2:
+                changed[at : at + 1] = rng.randbytes(1)
+            case 3:
+                changed[at : at + rng.randrange(1, 12)] = rng.choice(TOKENS)
+            case 4:
+                start = rng.randrange(len(changed) + 1)
+                changed[at:at] = changed[start : start + rng.randrange(200)]
+            case _:
+                changed[at : at + 1] = bytes([rng.choice(b'{}[]":,\\0-.eE \n\'')])
+    return bytes(changed[:MAX_BYTES])
+
+
+@contextmanager
+def watched() -> Iterator[list[int]]:
+    """Count the lines of premblyd that ran for the first time; each line tells only once."""
+    new = [0]
+    if sys.version_info < (3, 12):
+        yield new
+        return
+    monitoring = sys.monitoring
+
+    def line(code: CodeType, _: int) -> object:
+        new[0] += "premblyd" in code.co_filename
+        return monitoring.DISABLE
+
+    monitoring.use_tool_id(monitoring.COVERAGE_ID, "premblyd-fuzz")
+    monitoring.register_callback(monitoring.COVERAGE_ID, monitoring.events.LINE, line)
+    monitoring.set_events(monitoring.COVERAGE_ID, monitoring.events.LINE)
+    try:
+        yield new
+    finally:
+        monitoring.set_events(monitoring.COVERAGE_ID, 0)
+        monitoring.free_tool_id(monitoring.COVERAGE_ID)
+
+
+class Fuzz:
+    """One target with its corpus."""
+
+    def __init__(self, target: Target, seeds: list[bytes]) -> None:
+        self._target = target
+        self._corpus = list(seeds)
+        self._seen: set[object] = set()
+        self.cases = 0
+
+    def run(self, cases: int, rng: random.Random, new_lines: list[int]) -> None:
+        """Run so many cases. Raise what a case raises, with its input noted."""
+        for _ in range(cases):
+            data = rng.choice(self._corpus)
+            if rng.random() < 0.95:
+                data = mutate(data, rng)
+            before = new_lines[0]
+            try:
+                result = self._target(data, rng)
+            except BaseException as error:
+                error.add_note(f"input: {data!r:.2000}")
+                raise
+            self.cases += 1
+            if (new_lines[0] > before or result not in self._seen) and len(data) < MAX_BYTES:
+                self._seen.add(result)
+                self._corpus.append(data)
+                if len(self._corpus) > MAX_CORPUS:
+                    del self._corpus[rng.randrange(len(self._corpus))]
+
+    @property
+    def size(self) -> int:
+        return len(self._corpus)
+
+
+def run(at: Path, cases: int, seed: int, *, say: bool = False) -> Counter[str]:
+    """Fuzz all targets, `cases` in all; return how many cases each got."""
+    rng = random.Random(seed)
+    bodies = [samples.sample(name) for name in samples.NAMES] + hostile_bodies()
+    shares = {
+        "payload": (0.5, Fuzz(read_payload, bodies)),
+        "signature": (0.3, Fuzz(verify_signature, bodies)),
+        "config": (0.15, Fuzz(parse_config, [EXPLAINED.encode()])),
+        "explain": (0.05, Fuzz(Explain(at), bodies)),
+    }
+    counted: Counter[str] = Counter()
+    with watched() as new_lines:
+        steps = max(1, cases // 20_000)
+        for step in range(steps):
+            for name, (share, fuzz) in shares.items():
+                fuzz.run(max(1, round(cases / steps * share)), rng, new_lines)
+                counted[name] = fuzz.cases
+            if say:
+                sizes = {name: fuzz.size for name, (_, fuzz) in shares.items()}
+                print(f"{(step + 1) / steps:.0%}: inputs kept {sizes}", flush=True)
+    return counted
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    arguments = parser.parse_args()
+    start = time.monotonic()
+    print(f"seed {arguments.seed}, Python {sys.version.split()[0]}", flush=True)
+    with folder() as at:
+        counted = run(at, arguments.cases, arguments.seed, say=True)
+    table({f"{name}: cases without a fault": number for name, number in counted.items()})
+    print(f"{sum(counted.values())} cases in {time.monotonic() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
