@@ -5,7 +5,6 @@ import os
 import select
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -77,9 +76,8 @@ class ShellRunner:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="premblyd-hook")
-        self._running: dict[Mark, int] = {}  # the process of each
+        self._running: set[Mark] = set()
         self._ran = False
-        self._starting = threading.Lock()  # a process not known yet would be taken for a stray
         # Readable once the daemon stops: every waiting thread polls it.
         self._stop_reader, self._stop_writer = os.pipe()
 
@@ -96,11 +94,8 @@ class ShellRunner:
         while True:
             await asyncio.sleep(SWEEP_S)
             if self._ran:
-                with self._starting:
-                    self._ran = bool(self._running)
-                    running = dict(self._running)
-                    killed = strays.sweep(set(running.values()), running)
-                if killed:
+                self._ran = bool(self._running)
+                if killed := strays.sweep(set(self._running)):
                     self._ran = True  # their own children are ours next
                     log.warning("hook.strays_killed", count=killed)
 
@@ -111,26 +106,25 @@ class ShellRunner:
 
     def _run(self, action: Action, job: Job) -> Result:
         mark = Mark(job.event.key, job.delivery_id, job.attempt)
+        self._running.add(mark)
+        self._ran = True
         try:
-            return self._run_marked(action, job, mark)
+            return self._start(action, job)
         finally:
-            self._running.pop(mark, None)
+            self._running.discard(mark)
 
-    def _run_marked(self, action: Action, job: Job, mark: Mark) -> Result:
+    def _start(self, action: Action, job: Job) -> Result:
         stdin = _in_memory(job.event.body)
         try:
-            with self._starting:
-                process = subprocess.Popen(
-                    command_line(action),
-                    stdin=stdin,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    env=environment(action, job, os.environ),
-                    cwd="/",
-                    start_new_session=True,
-                )
-                self._running[mark] = process.pid
-                self._ran = True
+            process = subprocess.Popen(
+                command_line(action),
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment(action, job, os.environ),
+                cwd="/",
+                start_new_session=True,
+            )
         except (FileNotFoundError, PermissionError, NotADirectoryError):
             return _failed("the command was not found or is not executable", final=True)
         except OSError as error:

@@ -1,7 +1,7 @@
 """Processes that a hook leaves behind: those that fled its group, and those a crash orphaned.
 
 A hook is known by its environment: the event's key, which nobody can guess, the delivery and the
-attempt. What drops its environment as well can still be told by being our child and no hook.
+attempt. What drops its environment as well is still told by being our orphan.
 """
 
 import contextlib
@@ -28,8 +28,7 @@ class Mark(NamedTuple):
 class Strays:
     """Finds and kills what ended hooks left. `sweep` it about once a second.
 
-    For a process whose only children are hooks: it adopts their orphans, and whatever child is
-    none of the hooks is taken for one.
+    For a process whose main thread starts no processes: whatever child it has is an orphan.
     """
 
     def __init__(self) -> None:
@@ -37,12 +36,13 @@ class Strays:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self._unmarked: set[int] = set()
 
-    def sweep(self, pids: Collection[int], running: Collection[Mark]) -> int:
-        """Kill children that are none of the hooks' `pids` and not marked as `running`; return
-        how many. Unmarked ones must be seen twice: a hook has no mark between fork and exec."""
+    def sweep(self, running: Collection[Mark]) -> int:
+        """Kill the orphans that are not marked as `running`; return how many. One without a mark
+        may belong to a running hook, which could still end it: it is given until the next sweep.
+        """
         unmarked, killed = set(), 0
-        for pid in _children():
-            if pid in pids or _reaped(pid):
+        for pid in _orphans():
+            if _reaped(pid):
                 continue
             mark = read_mark(pid)
             if mark in running:
@@ -56,12 +56,12 @@ class Strays:
         return killed
 
     def sweep_all(self) -> None:
-        """Kill every child, and the orphans that each leaves: no hook runs any more."""
+        """Kill every orphan, and those that it leaves: no hook runs any more."""
         end = time.monotonic() + SWEEP_ALL_S
         while time.monotonic() < end and (
-            children := {pid for pid in _children() if not _reaped(pid)}
+            orphans := {pid for pid in _orphans() if not _reaped(pid)}
         ):
-            for pid in children:
+            for pid in orphans:
                 _kill(pid)
             time.sleep(0.005)
 
@@ -100,10 +100,10 @@ def read_mark(pid: int) -> Mark | None:
 _NAMES = {b"PREMBLY_EVENT_KEY": str, b"PREMBLY_DELIVERY": int, b"PREMBLY_ATTEMPT": int}
 
 
-def _children() -> Iterator[int]:
-    for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):  # a thread that just ended
-            yield from map(int, (task / "children").read_text().split())
+def _orphans() -> Iterator[int]:
+    """Yield the children of the main thread. Hooks are started by other threads and are theirs;
+    the kernel gives orphans to the first thread that lives, which is the main one."""
+    yield from map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
 
 def _reaped(pid: int) -> bool:

@@ -40,7 +40,7 @@ def main() -> int:
             begun = time.monotonic()
             try:
                 outcomes += play(row, options.rounds)
-            except LoadError as error:
+            except (LoadError, AssertionError) as error:  # wait_until asserts that it happens
                 print(f"{row.name}: failed: {error}", file=sys.stderr)
                 incomplete = True
                 continue

@@ -166,11 +166,15 @@ def main() -> None:
     for by_ms in (HOUR_BACK_MS, DAY_FORWARD_MS):
         with folder() as at:
             found = asyncio.run(jump(at, by_ms))
-        print(f"set by {by_ms / 3_600_000:+g} h, in process: {found or 'nothing lost, stuck, early'}")
+        print(
+            f"set by {by_ms / 3_600_000:+g} h, in process: {found or 'nothing lost, stuck, early'}"
+        )
         problems += found
         with folder() as at:
             found = jump_a_daemon(at, by_ms)
-        print(f"set by {by_ms / 3_600_000:+g} h, libfaketime: {found or 'nothing lost, stuck, early'}")
+        print(
+            f"set by {by_ms / 3_600_000:+g} h, libfaketime: {found or 'nothing lost, stuck, early'}"
+        )
         problems += found
     if problems:
         raise SystemExit(1)

@@ -141,7 +141,7 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
                 start = rng.randrange(len(changed) + 1)
                 changed[at:at] = changed[start : start + rng.randrange(200)]
             case _:
-                changed[at : at + 1] = bytes([rng.choice(b'{}[]":,\\0-.eE \n\'')])
+                changed[at : at + 1] = bytes([rng.choice(b"{}[]\":,\\0-.eE \n'")])
     return bytes(changed[:MAX_BYTES])
 
 

@@ -32,14 +32,14 @@ VALUES = [
     "hush7\ntouch {canary}\n",
     "hush7\r\nX-Injected: yes\r\n\r\n",
     "| tee {canary} hush7",
-    "${{IFS}}touch${{IFS}}{canary} hush7",
+    "${IFS}touch${IFS}{canary} hush7",
     "&& touch {canary} & hush7",
     "../../../etc/hush7",
     "* ? [a-z] ~ hush7",
     "-rf --help hush7",
     "--reveal",
     "hush7' OR '1'='1'; DROP TABLE event; --",
-    "%s %n %x {0} {{canary}} hush7",
+    "%s %n %x {0} {x} hush7",
     "hush7\x1b]0;title\x07\x1b[2J\x1b[31m",
     "[bold red]hush7[/] [link=file:///etc/passwd]x[/link]",
     "hush7\u202e\u2066\ufeff\u0000",
@@ -83,7 +83,7 @@ def body_with(value: str) -> bytes:
 
 
 def hostile_bodies() -> list[bytes]:
-    return [body_with(value.format(canary="/nowhere")) for value in VALUES]
+    return [body_with(value.replace(CANARY, "/nowhere")) for value in VALUES]
 
 
 def _actions(canary: Path, url: str) -> list[dict[str, Any]]:
@@ -95,7 +95,11 @@ def _actions(canary: Path, url: str) -> list[dict[str, Any]]:
         {"name": "environment", "response_codes": ["*"], "command": ["env", "-0"], "retry": once},
         *(
             {"name": name, "response_codes": ["*"], "retry": once, "http": {"url": url, **hook}}
-            for name, hook in (("raw", {}), ("event", {"send": "event"}), ("pick", {"send": select}))
+            for name, hook in (
+                ("raw", {}),
+                ("event", {"send": "event"}),
+                ("pick", {"send": select}),
+            )
         ),
     ]
 
@@ -103,12 +107,12 @@ def _actions(canary: Path, url: str) -> list[dict[str, Any]]:
 def endure(at: Path) -> list[str]:
     """Send every value in every field, and look at all that comes of it."""
     canary = at / "canary"
-    bodies = [body_with(value.format(canary=canary)) for value in VALUES]
+    bodies = [body_with(value.replace(CANARY, str(canary))) for value in VALUES]
     with serving() as server, Victim(at, actions=_actions(canary, server.url)) as victim:
         victim.start()
         events = {}
         for number, body in enumerate(bodies):
-            token = VALUES[number].format(canary=canary).encode("ascii", "ignore").decode()
+            token = VALUES[number].replace(CANARY, str(canary)).encode("ascii", "ignore").decode()
             token = "".join(letter for letter in token if letter.isprintable())[:4000]
             events[victim.send(body, token=token).json["event"]] = body
         unfinished = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
@@ -163,7 +167,9 @@ _INHERITED = {"PATH", "HOME", "LANG", "TZ"}
 def _posts(server: Server, bodies: list[bytes]) -> Iterator[str]:
     if len(server.requests) != 3 * len(bodies):
         yield f"{len(server.requests)} posts"
-    raw = [body for _, headers, body in server.requests if dict(headers)["webhook-id"][-3:] == "raw"]
+    raw = [
+        body for _, headers, body in server.requests if dict(headers)["webhook-id"][-3:] == "raw"
+    ]
     if sorted(raw) != sorted(bodies):
         yield "a raw body changed on its way"
     for _, headers, body in server.requests:
