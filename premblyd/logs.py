@@ -7,6 +7,7 @@ redaction below is the second lock on that door.
 
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -26,7 +27,9 @@ SECRET_KEYS = frozenset(
 )
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _ELEVEN_DIGITS = re.compile(r"(?<!\d)\d{11}(?!\d)")  # the form of a BVN, a NIN and a phone number
-_TORNADO_LEVELS = {"tornado.access": logging.CRITICAL, "peewee": logging.INFO}
+_FLOORS = {"tornado.access": logging.CRITICAL, "peewee": logging.INFO}
+_FLOORS["peewee.migrations"] = logging.WARNING  # daemon.started names what was migrated
+_PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}  # syslog(3)
 
 
 def get_logger(**fields: Any) -> FilteringBoundLogger:
@@ -47,10 +50,11 @@ def configure(log_format: Format, level: str, stream: TextIO | None = None) -> N
     """Send every line, those of Tornado and Peewee too, to `stream` (default: stderr)."""
     stream = stream or sys.stderr
     as_console = log_format == "console" or (log_format == "auto" and stream.isatty())
+    to_json = _to_journal if _is_journal(stream) else _to_json
     renderer = (
         structlog.dev.ConsoleRenderer(colors=stream.isatty())
         if as_console
-        else structlog.processors.JSONRenderer(serializer=_to_json)
+        else structlog.processors.JSONRenderer(serializer=to_json)
     )
     numeric = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
@@ -68,7 +72,7 @@ def configure(log_format: Format, level: str, stream: TextIO | None = None) -> N
     root = logging.getLogger()
     root.handlers = [_ToStructlog()]
     root.setLevel(numeric)
-    for name, floor in _TORNADO_LEVELS.items():
+    for name, floor in _FLOORS.items():
         # Peewee's DEBUG lines hold the values of every statement.
         logging.getLogger(name).setLevel(max(numeric, floor))
 
@@ -79,6 +83,20 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, default=str, separators=(",", ":
 
 def _to_json(event: EventDict, **_: Any) -> str:
     return _ENCODER.encode(event)
+
+
+def _to_journal(event: EventDict, **_: Any) -> str:
+    """Put the level before the line as systemd reads it: `journalctl -p warning` finds it."""
+    return f"<{_PRIORITIES.get(event['level'], 6)}>{_ENCODER.encode(event)}"
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Return whether systemd connected `stream` to its journal: systemd.exec(5)."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # no real file
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 class _ToStructlog(logging.Handler):

@@ -88,7 +88,7 @@ def _plain(node: yaml.Node, path: Path, document: Document, inside: tuple[yaml.N
             # An unquoted nothing, `null` or `~` is "not given": a section whose lines are all
             # commented out keeps its default.
             is_null = node.tag == "tag:yaml.org,2002:null"
-            return None if is_null else node.value
+            return None if is_null else _text(node)
 
 
 def _mapping(
@@ -99,13 +99,22 @@ def _mapping(
         mark = _mark(key_node.start_mark)
         if not isinstance(key_node, yaml.ScalarNode):
             raise YamlTextError("a key must be plain text", mark)
-        key = key_node.value
+        key = _text(key_node)
         if key in result:
             raise YamlTextError(f"{key!r} is given twice", mark)
         document.keys[(*path, key)] = mark
         value = _plain(value_node, (*path, key), document, inside)
         result[key] = value
     return {key: value for key, value in result.items() if value is not None}
+
+
+def _text(node: yaml.Node) -> str:
+    text = str(node.value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # "\ud800" is YAML, and no text
+        raise YamlTextError("half a character can't stand alone", _mark(node.start_mark)) from None
+    return text
 
 
 def _mark(mark: yaml.Mark) -> Mark:

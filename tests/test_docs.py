@@ -132,7 +132,7 @@ def test_every_command_parses_and_the_harmless_ones_run(
     (tmp_path / "event.json").write_bytes(body)
     monkeypatch.chdir(tmp_path)
     name, *rest = arguments
-    group = click.Context(main, obj=tmp_path)
+    group = click.Context(main, obj=tmp_path, **main.context_settings)
     command = main.get_command(group, name)
     assert command is not None
     command.make_context(name, rest, parent=group).close()
@@ -176,7 +176,7 @@ def test_every_command_and_exit_status_is_told() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_told(name: str) -> None:
-    command = main.get_command(click.Context(main), name)
+    command = main.get_command(click.Context(main, **main.context_settings), name)
     assert command is not None
     options = [one for param in command.params for one in param.opts if one.startswith("--")]
     assert [one for one in options if one not in README] == []

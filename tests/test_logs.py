@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +70,20 @@ def test_a_terminal_gets_colours_and_a_pipe_json(log_format: logs.Format) -> Non
     assert "daemon.ready" in shown
     assert "\x1b[" not in piped.getvalue()
     assert piped.getvalue().startswith("{") == (log_format != "console")
+
+
+def test_the_journal_gets_the_level_as_a_priority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "journal").open("w+") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        logs.configure("auto", "info", stream)
+        logs.get_logger().warning("webhook.rejected")
+        stream.seek(0)
+        priority, line = stream.read(3), stream.read()
+    assert priority == "<4>"
+    assert json.loads(line)["event"] == "webhook.rejected"
 
 
 def test_lines_go_to_stderr_unless_told_otherwise(capsys: pytest.CaptureFixture[str]) -> None:

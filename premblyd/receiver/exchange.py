@@ -44,9 +44,13 @@ _SECRET_WORDS = ("signature", "token", "key", "secret", "auth", "cookie", "sessi
 class Exchange(HTTPMessageDelegate):
     """A request in progress."""
 
-    def __init__(self, receiver: "Receiver", connection: HTTP1Connection) -> None:
+    def __init__(
+        self, receiver: "Receiver", connection: HTTP1Connection, *, is_first: bool
+    ) -> None:
         self._receiver = receiver
         self._connection = connection
+        self._is_first = is_first  # of its connection
+        self._begun = False  # the head has come
         self._body: bytes | bytearray = b""  # mutable from its second piece on
         self._endpoint: Endpoint | None = None
         self._admitted = False  # the head was good: the client may send the body
@@ -65,6 +69,7 @@ class Exchange(HTTPMessageDelegate):
         self._match = self._receiver.match
         self._started = time.monotonic()
         self._deadline = self._started + self._config.request_timeout_ms / 1000
+        self._begun = True
         self._headers = headers
         self._method = start_line.method
         path = start_line.path.partition("?")[0]
@@ -134,6 +139,10 @@ class Exchange(HTTPMessageDelegate):
     def on_connection_close(self) -> None:
         """The client went away while it sent the body: there is no webhook."""
         self._release()
+
+    def is_expected(self) -> bool:
+        """Return whether the client has connected and not yet sent its first request."""
+        return self._is_first and not self._begun and not self._connection.stream.closed()
 
     def is_over(self, now: float) -> bool:
         """Return whether the connection is closed; close it when the request did not come in

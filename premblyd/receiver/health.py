@@ -4,8 +4,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from premblyd.errors import StoreUnavailableError
-
 FRESH_S = 1.0  # so that asking often costs one commit a second
 PATIENCE_S = 2.0  # whoever asks waits no longer; a commit may, while another holds the lock
 
@@ -26,7 +24,7 @@ class Health:
             async with asyncio.timeout(PATIENCE_S):
                 await self._prove_commit()
             self._healthy = True
-        except (StoreUnavailableError, TimeoutError):
+        except Exception:  # noqa: BLE001  # whatever it is, it is no health; the writer logs it
             self._healthy = False
         self._checked_at = time.monotonic()
         return self._healthy

@@ -29,6 +29,7 @@ from premblyd.store.inbox import Inbox, NewRejection
 Match = Callable[[str, Verdict, dict[str, Any] | None], Sequence[Action]]
 MAX_HEADER_BYTES = 32 << 10
 UNBOUNDED = 1 << 62
+SILENT_S = 1.0  # how long a stop waits for the first request of a connection just accepted
 MAX_WAITING_EVIDENCE = 1000  # rejections not yet stored; more are only logged
 
 
@@ -61,7 +62,7 @@ class Receiver(HTTPServerConnectionDelegate):
     ) -> HTTPMessageDelegate:
         if not isinstance(request_conn, HTTP1Connection):
             raise TypeError("only HTTP/1 is spoken")
-        exchange = Exchange(self, request_conn)
+        exchange = Exchange(self, request_conn, is_first=server_conn not in self._connections)
         self._connections[server_conn] = exchange
         return exchange
 
@@ -139,9 +140,17 @@ class Receiver(HTTPServerConnectionDelegate):
     async def drain(self, timeout_s: float) -> None:
         """Wait until nothing is in flight, at most `timeout_s`. Answers ask to close."""
         self.closing = True
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        while self.requests_in_flight and asyncio.get_running_loop().time() < deadline:
+        began = time.monotonic()
+        while True:
+            # Once at least: what was accepted last has not come to `start_request` yet.
             await asyncio.sleep(0.01)
+            waited_s = time.monotonic() - began
+            # Whoever has just connected has sent a request, or is about to.
+            silent = waited_s < SILENT_S and any(
+                exchange.is_expected() for exchange in self._connections.values()
+            )
+            if waited_s > timeout_s or not (self._in_flight or silent):
+                return
 
 
 def make_server(receiver: Receiver) -> HTTPServer:

@@ -11,6 +11,7 @@ import argparse
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,25 +28,30 @@ BUSY = 3  # times as long: a p99 of 300 a second needs some
 def main() -> int:
     """Return 0 when all was measured, 1 when a row was skipped or failed."""
     options = _options()
+    with tempfile.TemporaryDirectory(prefix="premblyd-bench-") as name:
+        _compile(Path(name, "compiled"))
+        return _measure(Path(name), options)
+
+
+def _measure(folder: Path, options: argparse.Namespace) -> int:
     outcomes: list[Outcome] = []
     incomplete = False
-    with tempfile.TemporaryDirectory(prefix="premblyd-bench-") as name:
-        for row in _rows(Path(name), options.events, options.seconds):
-            if options.only and row.name not in options.only:
-                continue
-            if missing := [program for program in row.needs if shutil.which(program) is None]:
-                print(f"{row.name}: skipped; apt-get install {' '.join(missing)}", file=sys.stderr)
-                incomplete = True
-                continue
-            begun = time.monotonic()
-            try:
-                outcomes += play(row, options.rounds)
-            except (LoadError, AssertionError) as error:  # wait_until asserts that it happens
-                print(f"{row.name}: failed: {error}", file=sys.stderr)
-                incomplete = True
-                continue
-            load = " ".join(f"{one:.1f}" for one in os.getloadavg())
-            print(f"{row.name}: {time.monotonic() - begun:.0f} s, load {load}", file=sys.stderr)
+    for row in _rows(folder, options.events, options.seconds):
+        if options.only and row.name not in options.only:
+            continue
+        if missing := [program for program in row.needs if shutil.which(program) is None]:
+            print(f"{row.name}: skipped; apt-get install {' '.join(missing)}", file=sys.stderr)
+            incomplete = True
+            continue
+        begun = time.monotonic()
+        try:
+            outcomes += play(row, options.rounds)
+        except (LoadError, AssertionError) as error:  # wait_until asserts that it happens
+            print(f"{row.name}: failed: {error}", file=sys.stderr)
+            incomplete = True
+            continue
+        load = " ".join(f"{one:.1f}" for one in os.getloadavg())
+        print(f"{row.name}: {time.monotonic() - begun:.0f} s, load {load}", file=sys.stderr)
     note = f"medians of {options.rounds} rounds, Python {platform.python_version()}"
     note += f", {os.cpu_count()} cores"
     print(note)
@@ -53,6 +59,14 @@ def main() -> int:
     if options.svg:
         report.write_svg(outcomes, options.svg, note)
     return 1 if incomplete else 0
+
+
+def _compile(folder: Path) -> None:
+    """Let every process that is measured find premblyd compiled, as it is once installed."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
+    imports = "import premblyd.cli.serve, premblyd.daemon"
+    subprocess.run([sys.executable, "-c", imports], check=True)
 
 
 def _rows(folder: Path, events: int, seconds: float) -> list[Row]:

@@ -22,12 +22,12 @@ BUDGET_READY_MS = 1000.0
 BUDGET_HELP_MS = 250.0
 BUDGET_IDLE_MB = 60.0
 BUDGET_STORED_MB = 10.0
-BUDGET_UPLOADS_MB = 64.0  # max_in_flight_bytes, unless configured
+BUDGET_UPLOADS_MB = (64 << 20) / 1_000_000  # max_in_flight_bytes, unless configured
 UPLOADS = 64
 UPLOAD_BYTES = 5 << 20
 SERVED = 2000  # webhooks before memory is read, for all that a process warms up
 HELPS = 5
-MB = 1 << 20
+MB = 1_000_000
 
 
 def start(folder: Path, events: int) -> Row:
@@ -69,8 +69,8 @@ def memory(folder: Path, events: int) -> Row:
         peer="budget",
         goals=(
             rows.memory("idle", "idle"),
-            rows.memory("stored", f"more with {events:,} events stored"),
-            rows.memory("uploads", f"more at the peak of {UPLOADS} clients sending 5 MB each"),
+            rows.memory("stored", f"more, {events:,} events stored"),
+            rows.memory("uploads", f"peak, {UPLOADS} clients send 5 MB each"),
         ),
         ours=ours,
         theirs=lambda: budget,
@@ -139,4 +139,4 @@ def _peak_mb(daemon: Premblyd) -> float:
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
     if found is None:
         raise load.LoadError("the kernel does not tell a process's peak memory")
-    return int(found[1]) / 1024
+    return int(found[1]) * 1024 / MB

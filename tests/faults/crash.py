@@ -117,8 +117,9 @@ def body_of(token: str) -> bytes:
 class Campaign:
     """Cycles of load, kill, restart and check."""
 
-    def __init__(self, at: Path, seed: int) -> None:
+    def __init__(self, at: Path, seed: int, longest_s: float = 0.5) -> None:
         self.rng = random.Random(seed)
+        self.longest_s = longest_s  # of a daemon's life
         self.book = Book()
         self.runs = at / "runs"
         self.runs.touch()
@@ -172,7 +173,7 @@ class Campaign:
     def _kill_once(self) -> None:
         """Let it run for a random while, kill it, and start it again: now and then it is killed
         once more while it starts."""
-        time.sleep(self.rng.uniform(0.0, 0.5))
+        time.sleep(self.rng.uniform(0.0, self.longest_s))
         self._kill()
         if self.rng.random() < 0.2:
             self.victim.launch()

@@ -149,23 +149,22 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
 def watched() -> Iterator[list[int]]:
     """Count the lines of premblyd that ran for the first time; each line tells only once."""
     new = [0]
-    if sys.version_info < (3, 12):
-        yield new
-        return
-    monitoring = sys.monitoring
+    if sys.version_info >= (3, 12):
+        monitoring, tool = sys.monitoring, sys.monitoring.COVERAGE_ID
 
-    def line(code: CodeType, _: int) -> object:
-        new[0] += "premblyd" in code.co_filename
-        return monitoring.DISABLE
+        def line(code: CodeType, _: int) -> object:
+            new[0] += "premblyd" in code.co_filename
+            return monitoring.DISABLE
 
-    monitoring.use_tool_id(monitoring.COVERAGE_ID, "premblyd-fuzz")
-    monitoring.register_callback(monitoring.COVERAGE_ID, monitoring.events.LINE, line)
-    monitoring.set_events(monitoring.COVERAGE_ID, monitoring.events.LINE)
+        monitoring.use_tool_id(tool, "premblyd-fuzz")
+        monitoring.register_callback(tool, monitoring.events.LINE, line)
+        monitoring.set_events(tool, monitoring.events.LINE)
     try:
         yield new
     finally:
-        monitoring.set_events(monitoring.COVERAGE_ID, 0)
-        monitoring.free_tool_id(monitoring.COVERAGE_ID)
+        if sys.version_info >= (3, 12):
+            monitoring.set_events(tool, 0)
+            monitoring.free_tool_id(tool)
 
 
 class Fuzz:

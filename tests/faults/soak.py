@@ -95,7 +95,7 @@ def soak(at: Path, events: int) -> tuple[list[Sample], list[str]]:
         {"name": "gone", "response_codes": ["01"], "when": "body.never", "shell": "true"},
     ]
     samples: list[Sample] = []
-    with Victim(at, actions=actions, log={"format": "json", "level": "warning"}) as victim:
+    with Victim(at, actions=actions) as victim:
         victim.start()
         clients = Clients(victim)
         start = time.monotonic()

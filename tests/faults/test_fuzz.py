@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.faults.fuzz import run
 
-CASES = 3000
+CASES = 2000
 
 
 def test_random_input_breaks_no_property(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ actions:
 
 def body_with(value: str) -> bytes:
     """Return a body that says `value` in every field."""
-    document: dict[str, Any] = {name: value for name in PLACES}
+    document: dict[str, Any] = dict.fromkeys(PLACES, value)
     document |= {"session_id": value, value[:50]: value, "widget_info": {"user_ref": value}}
     return json.dumps(document).encode()
 
