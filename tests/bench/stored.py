@@ -13,7 +13,7 @@ from tests.bench import webhooks
 FIRST_MS = 1_700_000_000_000
 EVERY_MS = 1_000  # between two events
 MAX_WAITING = 100_000
-ONE_DEAD_IN = 1_000
+ONE_DEAD_IN = 100  # so that a small database fills the list of the dead too
 ATTEMPTS = 10
 SLOW = "slow"  # the action that the waiting deliveries are for
 _EVENT = (

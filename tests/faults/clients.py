@@ -22,7 +22,7 @@ from tests.processes import PATH, signed, wait_until
 from tests.receiving import chunked, head, webhook
 
 MAX_GROWTH = 1.2
-SILENCE_S = 0.6
+SILENCE_S = 0.4
 ALLOWED = {400, 401, 413}
 GOOD = b'{"response_code": "00"}'
 HIDDEN = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"  # answered with 200 if it is smuggled through

@@ -102,8 +102,10 @@ async def jump(at: Path, by_ms: int) -> list[str]:
     clock.set_by_ms += by_ms
     hooks.first_takes_s = 0.0
     await receive(WAITING)  # before the dispatcher has looked at the clock
-    await asyncio.sleep(DELAY_S + SLACK_S)
-    left = rows(path, UNFINISHED)[0][0]
+    deadline = time.monotonic() + DELAY_S + SLACK_S
+    while (left := rows(path, UNFINISHED)[0][0]) and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(0.3)  # would a storm go on?
     await dispatcher.stop(1, lambda: None)
     await running
     await writer.close()

@@ -8,7 +8,7 @@ CYCLES = 20
 
 
 def test_nothing_acknowledged_is_lost_by_twenty_kills(tmp_path: Path) -> None:
-    campaign = Campaign(tmp_path, seed=3, longest_s=0.3)
+    campaign = Campaign(tmp_path, seed=3, longest_s=0.25)
     assert campaign.run(CYCLES) == []
     assert campaign.figures["kills"] >= CYCLES
     assert campaign.figures["events acknowledged"] > CYCLES, "the load was no load"

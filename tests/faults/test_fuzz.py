@@ -2,6 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
+from premblyd import config
+from premblyd.errors import ConfigError
+from premblyd.values import SecretPlaces
 from tests.faults.fuzz import run
 
 CASES = 2000
@@ -9,3 +14,9 @@ CASES = 2000
 
 def test_random_input_breaks_no_property(tmp_path: Path) -> None:
     assert sum(run(tmp_path, CASES, seed=5).values()) >= CASES
+
+
+def test_half_a_character_in_the_configuration_is_a_problem_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "premblyd.yaml"
+    with pytest.raises(ConfigError, match=r"premblyd\.yaml:2:9: half a character"):
+        config.parse('\nlisten: "\\ud800"', path, SecretPlaces(tmp_path, {}))
