@@ -159,7 +159,10 @@ async def serve(settings: Config, path: Path) -> None:
         loop.add_signal_handler(number, stopping.set)
     await daemon.start()
     loop.add_signal_handler(signal.SIGHUP, _reload, daemon, path)
-    gc.freeze()  # what start-up made stays: collecting it again and again costs 3 % of the rate
+    # What start-up made stays, and a request leaves no cycles: looking for them every 700 objects
+    # costs up to a tenth of the processor time.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     systemd.notify("READY=1", f"STATUS={daemon.status()}")
     tasks = {
         asyncio.create_task(stopping.wait()),

@@ -17,7 +17,7 @@ from premblyd.errors import (
     StoreUnavailableError,
 )
 
-BUSY_TIMEOUT_S = 5
+BUSY_TIMEOUT_S = 2  # a webhook that waits for the lock is better told 503 in time
 MIGRATIONS = Path(__file__).parent / "migrations"
 # FULL: a commit is on the disk before it returns. That is the promise behind every 200.
 _PRAGMAS = {

@@ -123,7 +123,8 @@ class Writer:
 
     def _transact(self, batch: list[_Waiting]) -> None:
         try:
-            self._require_same_file()  # before a connection to another may be opened
+            if self._database.is_closed():
+                self._require_same_file()  # before a connection to another is opened
             connection = self._database.connection()
             connection.execute("BEGIN IMMEDIATE")
             try:
