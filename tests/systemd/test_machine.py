@@ -496,6 +496,25 @@ def test_a_new_key_is_used_after_a_restart(service: Machine) -> None:
     assert verified == "hmac-sha256:second"
 
 
+def test_a_key_may_be_kept_encrypted(service: Machine) -> None:
+    service.run(
+        "printf %s sealed-key | systemd-creds encrypt --name=sealed - /etc/premblyd/sealed.cred"
+    )
+    service.run("mkdir -p /run/systemd/system/premblyd.service.d")
+    service.run(
+        "cat >/run/systemd/system/premblyd.service.d/sealed.conf",
+        stdin="[Service]\nLoadCredentialEncrypted=sealed:/etc/premblyd/sealed.cred\n",
+    )
+    text = service.output(f"cat {CONFIG}")
+    service.run(
+        f"cat >{CONFIG}", stdin=text.replace("live: {", "sealed: {file: sealed}\n      live: {")
+    )
+    service.run("systemctl daemon-reload && systemctl restart premblyd")
+    signed = "printf '{}' | openssl dgst -sha256 -hmac sealed-key -binary | base64"
+    command = f'curl -s -d "{{}}" -H "x-prembly-signature: $({signed})" {SEND_URL}'
+    assert '"status":"received"' in service.output(command)
+
+
 # --- Who may see what ---------------------------------------------------------------------
 
 
@@ -579,6 +598,14 @@ def test_the_journal_holds_json_lines(service: Machine) -> None:
         """ | jq -R 'fromjson? | select(.event == "webhook.received") | .event_id' | tail -1"""
     )
     assert found == str(event)
+
+
+def test_the_journal_knows_the_levels(service: Machine) -> None:
+    service.run(f'curl -s -d "{{}}" -H "x-prembly-signature: bad" {SEND_URL}')
+    service.wait("journalctl -t premblyd -p warning --no-pager -o cat | grep -q webhook.rejected")
+    warnings = service.output("journalctl -t premblyd -p warning --no-pager -o cat")
+    assert "daemon.started" not in warnings
+    assert "daemon.started" in service.output("journalctl -t premblyd -p info --no-pager -o cat")
 
 
 # --- Behind a proxy -----------------------------------------------------------------------
