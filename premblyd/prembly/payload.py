@@ -148,15 +148,21 @@ def _dotted(paths: list[str], *, skip_false: bool) -> Finder:
 
     def find(document: dict[str, Any]) -> Any:
         for first, rest in steps:
-            value = document.get(first)
+            if first not in document:
+                continue
+            value = document[first]
             for name in rest:
                 value = value.get(name) if isinstance(value, dict) else None
-            if value is None or (skip_false and (value is False or value in ("", [], {}))):
-                continue
-            return value
+            if value or value is not None and not (skip_false and _is_empty(value)):
+                return value
         return None
 
     return find
+
+
+def _is_empty(value: Any) -> bool:
+    """Return whether a false value is false to JMESPath too, to which zero is true."""
+    return value is False or not isinstance(value, int | float)
 
 
 def _finder(expression: str) -> Finder:
@@ -175,18 +181,19 @@ def _search(expression: Expression, document: dict[str, Any]) -> Any:
 
 def _text(value: Any) -> str | None:
     """Return a scalar as storable text; None for anything else, empty or over MAX_TEXT_BYTES."""
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case str():
-            text = value
-        case int() | float():
-            try:
-                text = str(value)
-            except ValueError:  # over 4,300 digits: an override may add numbers up
-                return None
-        case _:
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, bool):
+        return "true" if value else "false"
+    elif isinstance(value, int | float):
+        try:
+            text = str(value)
+        except ValueError:  # over 4,300 digits: an override may add numbers up
             return None
+    else:
+        return None
+    if text.isascii():
+        return text if 0 < len(text) <= MAX_TEXT_BYTES else None
     stored = text.encode("utf-8", "replace")  # a lone surrogate can't be stored
     return stored.decode() if 0 < len(stored) <= MAX_TEXT_BYTES else None
 

@@ -7,25 +7,24 @@ anything parsed.
 
 import asyncio
 import functools
-import json
 import time
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+import orjson
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import (
     HTTPHeaders,
     HTTPMessageDelegate,
     RequestStartLine,
     ResponseStartLine,
-    format_timestamp,
 )
 
 from premblyd.config import Endpoint
 from premblyd.errors import SignatureError, StoreUnavailableError
 from premblyd.logs import safe_id
 from premblyd.prembly import payload, signature
+from premblyd.receiver import answer
 from premblyd.receiver.address import UNIX_PEER, client_ip, is_within
 from premblyd.store.inbox import Added, NewDelivery, NewEvent
 
@@ -37,7 +36,6 @@ IDLE_CONNECTION_S = 75
 LINGER_S = 1.0  # how long a refused client may go on sending, so that it gets to read the answer
 RETRY_AFTER_S = 5
 INVALID_SIGNATURE = {"error": "Invalid signature"}
-_to_json = json.JSONEncoder(separators=(",", ":")).encode  # built once
 _SECRET_WORDS = ("signature", "token", "key", "secret", "auth", "cookie", "session")
 
 
@@ -71,17 +69,17 @@ class Exchange(HTTPMessageDelegate):
         self._deadline = self._started + self._config.request_timeout_ms / 1000
         self._begun = True
         self._headers = headers
-        self._method = start_line.method
+        self._start_line = start_line
         path = start_line.path.partition("?")[0]
         if self._receiver.is_health(path):
             if start_line.method not in ("GET", "HEAD"):
-                return self._answer(405, {"error": "Method not allowed"}, {"Allow": "GET, HEAD"})
+                return self._answer(405, {"error": "Method not allowed"}, (("Allow", "GET, HEAD"),))
             return None
         endpoint = self._receiver.endpoint(path)
         if endpoint is None:
             return self._answer(404, {"error": "Not found"})
         if start_line.method != "POST":
-            return self._answer(405, {"error": "Method not allowed"}, {"Allow": "POST"})
+            return self._answer(405, {"error": "Method not allowed"}, (("Allow", "POST"),))
         return self._admit(endpoint)
 
     def _admit(self, endpoint: Endpoint) -> None:
@@ -219,23 +217,19 @@ class Exchange(HTTPMessageDelegate):
         self._unavailable()
 
     def _unavailable(self) -> None:
-        self._answer(503, {"error": "Temporarily unavailable"}, {"Retry-After": str(RETRY_AFTER_S)})
+        self._answer(503, {"error": "Temporarily unavailable"}, (("Retry-After", str(RETRY_AFTER_S)),))
 
     def _answer(
-        self, status: int, content: Mapping[str, object], extra: Mapping[str, str] | None = None
+        self, status: int, content: Mapping[str, object], extra: answer.Extra = ()
     ) -> None:
         self._answered = True
         self._release()
-        body = _to_json(content).encode()
-        headers = HTTPHeaders(extra or {})
-        headers["Content-Type"] = "application/json"
-        headers["Content-Length"] = str(len(body))
-        headers["Date"] = _http_date(int(time.time()))
+        connection = answer.connection_header(self._start_line, self._headers)
         if self._receiver.closing:
-            headers["Connection"] = "close"
-        start_line = ResponseStartLine("HTTP/1.1", status, HTTPStatus(status).phrase)
-        self._connection.write_headers(
-            start_line, headers, None if self._method == "HEAD" else body
+            connection = "close"
+        is_head = self._start_line.method == "HEAD"
+        self._connection.write(
+            answer.render(status, content, extra=extra, connection=connection, is_head=is_head)
         )
         awaits_leave = "Expect" in self._headers and not self._admitted
         if self._complete or awaits_leave:
@@ -280,12 +274,8 @@ def _peer(connection: HTTP1Connection) -> str:
 
 def _kept_headers(headers: HTTPHeaders, signature_header: str) -> str:
     """Return the headers to store, as JSON: all but signatures, tokens and credentials."""
-    return _to_json([pair for pair in headers.get_all() if _is_kept(pair[0], signature_header)])
-
-
-@functools.lru_cache(maxsize=2)
-def _http_date(second: int) -> str:
-    return format_timestamp(second)
+    kept = [pair for pair in headers.get_all() if _is_kept(pair[0], signature_header)]
+    return orjson.dumps(kept).decode()
 
 
 @functools.lru_cache(maxsize=1024)

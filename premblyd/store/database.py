@@ -25,6 +25,8 @@ _PRAGMAS = {
     "synchronous": "full",
     "foreign_keys": 1,
     "journal_size_limit": 64 << 20,
+    # A statement of many rows keeps a journal: in memory, not in a file of a /tmp that may be full.
+    "temp_store": "memory",
 }
 
 
