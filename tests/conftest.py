@@ -37,6 +37,11 @@ VERDICT = Verdict(
 )
 
 
+def pytest_configure() -> None:
+    """Have no loop: Tornado's would otherwise have asyncio make one that nobody closes."""
+    asyncio.set_event_loop(None)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,

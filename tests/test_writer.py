@@ -13,7 +13,7 @@ import pytest
 from premblyd.errors import StoreUnavailableError
 from premblyd.store import database, writer
 from premblyd.store.inbox import Added, Inbox, NewDelivery
-from premblyd.store.writer import Writer
+from premblyd.store.writer import ENOUGH, Writer
 from tests.conftest import NOW_MS, Store, new_event, rows
 
 Lines = list[MutableMapping[str, Any]]
@@ -64,15 +64,18 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def test_everything_that_waits_is_one_transaction(store: Store) -> None:
+@pytest.mark.parametrize(("count", "transactions"), [(ENOUGH - 1, 1), (300, 2)])
+def test_everything_that_waits_is_one_transaction(
+    store: Store, count: int, transactions: int
+) -> None:
     texts = traced(store)
-    beats = [store.inbox.prove_commit(NOW_MS) for _ in range(100)]
-    added = add_many(store, 200)
+    beats = [store.inbox.prove_commit(NOW_MS) for _ in range(count // 2)]
+    added = add_many(store, count - count // 2)
     store.wait_all(beats)
     assert all(isinstance(one, Added) for one in added)
     assert [text for text in texts if "COMMIT" in text or "BEGIN" in text] == [
         *("BEGIN IMMEDIATE", "COMMIT")
-    ]
+    ] * transactions  # the first goes as soon as it is worth one
     assert len(texts) < 20  # rows share statements too
 
 

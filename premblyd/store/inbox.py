@@ -6,7 +6,8 @@ import secrets
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from peewee import SQL, fn
 
@@ -18,7 +19,7 @@ from premblyd.store.models import (
     Rejection,
     State,
 )
-from premblyd.store.statements import BulkInsert, insert, param, statement
+from premblyd.store.statements import BulkInsert, Row, insert, param, statement
 from premblyd.store.writer import Writer
 
 MAX_REJECTIONS = 10_000
@@ -76,7 +77,7 @@ class Inbox:
     def add(self, event: NewEvent, deliveries: Sequence[NewDelivery]) -> "asyncio.Future[Added]":
         """Store `event` with its deliveries, or count it as a duplicate of one that is stored.
         Raise StoreUnavailableError when it can't be."""
-        return self._writer.submit(_add, (_event_row(event), deliveries))
+        return self._writer.submit(_add, _addition(event, deliveries))
 
     def reject(self, rejection: NewRejection) -> "asyncio.Future[None]":
         """Keep `rejection`, and forget the oldest beyond MAX_REJECTIONS."""
@@ -87,46 +88,40 @@ class Inbox:
         return self._writer.submit(_beat, {"at_ms": now_ms})
 
 
-Row = dict[str, Any]
+class _Addition(NamedTuple):
+    key: str
+    now_ms: int
+    row: Row
+    deliveries: Sequence[NewDelivery]
 
 
-def _add(
-    connection: sqlite3.Connection, items: list[tuple[Row, Sequence[NewDelivery]]]
-) -> list[Added]:
+def _add(connection: sqlite3.Connection, additions: list[_Addition]) -> list[Added]:
     """Store new events with their deliveries, and count the others as duplicates. The UNIQUE key
     decides inside the transaction; a look before the insert would race."""
-    new = _insert_events(connection, [row for row, _ in items])
-    added, deliveries = [], []
-    for row, wanted in items:
-        key, now_ms = row["key"], row["received_at_ms"]
+    new = _insert_events(connection, additions)
+    added: list[Added] = []
+    deliveries: list[Row] = []
+    for key, now_ms, _, wanted in additions:
         event_id = new.pop(key, None)  # the second one in the same transaction is a duplicate
         if event_id is None:
             added.append(_count_duplicate(connection, key, now_ms))
             continue
         added.append(Added(event_id, key, True))
         deliveries += [
-            {
-                "event_id": event_id,
-                "action": one.action,
-                "state": State.PENDING,
-                "due_at_ms": now_ms,
-                "attempts_left": one.attempts,
-                "created_at_ms": now_ms,
-            }
-            for one in wanted
+            (event_id, one.action, State.PENDING, now_ms, one.attempts, now_ms) for one in wanted
         ]
     for _ in _INSERT_DELIVERIES.run(connection, deliveries):
         pass
     return added
 
 
-def _insert_events(connection: sqlite3.Connection, rows: list[Row]) -> dict[str, int]:
+def _insert_events(connection: sqlite3.Connection, additions: list[_Addition]) -> dict[str, int]:
     """Insert what is not there yet; return the new events' ids by key."""
     new: dict[str, int] = {}
-    for part, count, last_id in _INSERT_EVENTS.run(connection, rows):
+    for part, count, last_id in _INSERT_EVENTS.run(connection, [one.row for one in additions]):
         if count == len(part):
             ids = range(last_id - count + 1, last_id + 1)
-            new.update(zip((row["key"] for row in part), ids, strict=True))
+            new.update(zip((row[0] for row in part), ids, strict=True))
         elif count:
             new.update(connection.execute(_NEWEST, {"count": count}).fetchall())
     return new
@@ -138,13 +133,13 @@ def _count_duplicate(connection: sqlite3.Connection, key: str, now_ms: int) -> A
     return Added(event_id, key, False)
 
 
-def _reject(connection: sqlite3.Connection, rows: list[Row]) -> list[None]:
+def _reject(connection: sqlite3.Connection, rows: list[dict[str, Any]]) -> list[None]:
     connection.executemany(_INSERT_REJECTION, rows)
     connection.execute(_TRIM_REJECTIONS, {"kept": MAX_REJECTIONS})
     return [None] * len(rows)
 
 
-def _beat(connection: sqlite3.Connection, rows: list[Row]) -> list[None]:
+def _beat(connection: sqlite3.Connection, rows: list[dict[str, Any]]) -> list[None]:
     connection.execute(_BEAT, rows[-1])
     return [None] * len(rows)
 
@@ -164,31 +159,23 @@ def event_key(event: NewEvent, body_sha256: bytes) -> str:
     return digest.hexdigest()[:32]
 
 
-def _event_row(event: NewEvent) -> Row:
+def _addition(event: NewEvent, deliveries: Sequence[NewDelivery]) -> _Addition:
     body_sha256 = hashlib.sha256(event.body)
-    row = {
-        "key": event_key(event, body_sha256.digest()),
-        "endpoint": event.endpoint,
-        "received_at_ms": event.received_at_ms,
-        "remote_ip": event.remote_ip,
-        "token": event.token,
-        "headers": event.headers,
-        "body_bytes": len(event.body),
-        "body_sha256": body_sha256.hexdigest(),
-        "verified_by": event.verified_by,
-        "body": event.body,
-    }
-    for name in VERDICT_COLUMNS:
-        row[name] = getattr(event.verdict, name)
-    return row
+    key = event_key(event, body_sha256.digest())
+    made = (key, body_sha256.hexdigest(), len(event.body))
+    row = (*made, *_verdict_values(event.verdict), *_event_values(event))
+    return _Addition(key, event.received_at_ms, row, deliveries)
 
 
 VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
+_MADE_COLUMNS = ("key", "body_sha256", "body_bytes")
+_GIVEN_COLUMNS = tuple(field.name for field in fields(NewEvent) if field.name != "verdict")
+_verdict_values = attrgetter(*VERDICT_COLUMNS)
+_event_values = attrgetter(*_GIVEN_COLUMNS)
 
 _INSERT_EVENTS = BulkInsert(
     Event,
-    *("key", "endpoint", "received_at_ms", "remote_ip", "token", "headers", "body_bytes"),
-    *("body_sha256", "verified_by", *VERDICT_COLUMNS, "body"),
+    *(*_MADE_COLUMNS, *VERDICT_COLUMNS, *_GIVEN_COLUMNS),
     suffix='ON CONFLICT ("key") DO NOTHING',
 )
 _NEWEST = statement(

@@ -1,13 +1,15 @@
 """SQL built once by Peewee and run often: values are bound by name, nothing is rebuilt a call."""
 
-import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from peewee import SQL, Expression, Field, Query, SqliteDatabase
 
 from premblyd.store.models import Table
+
+Row = tuple[Any, ...]
 
 
 def param(name: str) -> SQL:
@@ -48,17 +50,18 @@ class BulkInsert:
     SIZES = (64, 32, 16, 8, 4, 2, 1)
 
     def __init__(self, model: type[Table], *columns: str, suffix: str = "") -> None:
-        head, _, names = insert(model, *columns).partition(" VALUES ")
-        self._columns = re.findall(r":(\w+)", names)
-        row = f"({', '.join('?' * len(self._columns))})"
+        names = ", ".join(f'"{model._meta.columns[column].column_name}"' for column in columns)
+        head = f'INSERT INTO "{model._meta.table_name}" ({names})'
+        row = f"({', '.join('?' * len(columns))})"
         self._statements = {
             size: f"{head} VALUES {', '.join([row] * size)} {suffix}" for size in self.SIZES
         }
 
     def run(
-        self, connection: sqlite3.Connection, rows: Sequence[Mapping[str, Any]]
-    ) -> Iterator[tuple[Sequence[Mapping[str, Any]], int, int]]:
-        """Insert `rows`. Yield each part with how many of it were inserted, and the last one's id.
+        self, connection: sqlite3.Connection, rows: Sequence[Row]
+    ) -> Iterator[tuple[Sequence[Row], int, int]]:
+        """Insert `rows`, each with a value for every column. Yield each part with how many of it
+        were inserted, and the last one's id.
 
         When all were, their ids are consecutive, for nobody else inserts meanwhile. A row that a
         conflict leaves out may use up an id: then they have gaps.
@@ -68,9 +71,7 @@ class BulkInsert:
             while len(rows) - start >= size:
                 part = rows[start : start + size]
                 start += size
-                cursor = connection.execute(
-                    sql, [row[name] for row in part for name in self._columns]
-                )
+                cursor = connection.execute(sql, list(chain.from_iterable(part)))
                 yield part, cursor.rowcount, cursor.lastrowid or 0
 
 

@@ -19,6 +19,7 @@ from premblyd.logs import get_logger
 from premblyd.store import database
 
 MAX_BATCH = 500
+ENOUGH = 32  # so many need not wait for others: the disk works while the loop takes more
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 Operation = Callable[[sqlite3.Connection, list[Item]], list[Done]]
@@ -61,10 +62,12 @@ class Writer:
         commit; it fails with StoreUnavailableError when nothing could be kept."""
         waiting = _Waiting(operation, item, self._loop.create_future())
         self._gathered.append(waiting)
-        if not self._handing_over:
+        if len(self._gathered) == ENOUGH:
+            self._hand_over()
+        elif not self._handing_over:
             # At the end of this round of the loop: what else it brings joins the transaction.
             self._handing_over = True
-            self._loop.call_soon(self._hand_over)
+            self._loop.call_soon(self._end_round)
         return waiting.future
 
     def call(self, operation: Callable[[sqlite3.Connection], Done]) -> "asyncio.Future[Done]":
@@ -79,8 +82,11 @@ class Writer:
         self._batches.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    def _hand_over(self) -> None:
+    def _end_round(self) -> None:
         self._handing_over = False
+        self._hand_over()
+
+    def _hand_over(self) -> None:
         if self._gathered and not self._committing:
             batch, self._gathered = self._gathered[:MAX_BATCH], self._gathered[MAX_BATCH:]
             self._committing = True
