@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from premblyd.cli.common import config_option, json_option, print_json, print_table
+from premblyd.cli.common import config_option, json_option
+from premblyd.cli.printing import print_json, print_table
 
 if TYPE_CHECKING:
     from premblyd.config import Action, Config

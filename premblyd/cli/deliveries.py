@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from premblyd.cli.common import config_option, iso, json_option, print_json, print_table, until_end
+from premblyd.cli.common import config_option, json_option, until_end
+from premblyd.cli.printing import iso, print_json, print_table
 
 STATES = ("pending", "running", "succeeded", "dead", "cancelled")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from premblyd.cli.common import clean, console, iso, print_table
+from premblyd.cli.printing import clean, console, iso, print_table
 from premblyd.errors import PremblydError
 from premblyd.prembly import samples
 

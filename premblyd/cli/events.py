@@ -4,15 +4,8 @@ from pathlib import Path
 
 import click
 
-from premblyd.cli.common import (
-    When,
-    config_option,
-    iso,
-    json_option,
-    print_json,
-    print_table,
-    until_end,
-)
+from premblyd.cli.common import When, config_option, json_option, until_end
+from premblyd.cli.printing import iso, print_json, print_table
 
 OUTCOMES = ("verified", "not_verified", "pending", "unknown")
 

@@ -9,7 +9,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from premblyd.cli.common import bold, clean, config_option, json_option, now_ms, print_json
+from premblyd.cli.common import config_option, json_option, now_ms
+from premblyd.cli.printing import bold, clean, print_json
 from premblyd.errors import PremblydError
 from premblyd.prembly import payload
 from premblyd.prembly.privacy import MASK

@@ -5,17 +5,8 @@ from pathlib import Path
 
 import click
 
-from premblyd.cli.common import (
-    When,
-    actor,
-    config_option,
-    console,
-    counted,
-    json_option,
-    now_ms,
-    print_json,
-    until_end,
-)
+from premblyd.cli.common import When, actor, config_option, json_option, now_ms, until_end
+from premblyd.cli.printing import console, counted, print_json
 from premblyd.errors import PremblydError
 
 

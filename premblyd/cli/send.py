@@ -9,7 +9,8 @@ from typing import IO, TYPE_CHECKING, TypeVar
 
 import click
 
-from premblyd.cli.common import clean, config_option, console
+from premblyd.cli.common import config_option
+from premblyd.cli.printing import clean, console
 from premblyd.errors import PremblydError, TryAgainError
 from premblyd.prembly import samples, signature
 

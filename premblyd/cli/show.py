@@ -7,18 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from premblyd.cli.common import (
-    actor,
-    bold,
-    clean,
-    config_option,
-    counted,
-    iso,
-    json_option,
-    now_ms,
-    print_json,
-    until_end,
-)
+from premblyd.cli.common import actor, config_option, json_option, now_ms, until_end
+from premblyd.cli.printing import bold, clean, counted, iso, print_json
 from premblyd.errors import PremblydError
 from premblyd.prembly import payload, privacy
 

@@ -153,7 +153,7 @@ def _dotted(paths: list[str], *, skip_false: bool) -> Finder:
             value = document[first]
             for name in rest:
                 value = value.get(name) if isinstance(value, dict) else None
-            if value or value is not None and not (skip_false and _is_empty(value)):
+            if value or (value is not None and not (skip_false and _is_empty(value))):
                 return value
         return None
 

@@ -151,7 +151,7 @@ class Exchange(HTTPMessageDelegate):
 
     def _receive(self, endpoint: Endpoint) -> None:
         """Verify, recognise, and give to the inbox."""
-        body = bytes(self._body)
+        body = self._body = bytes(self._body)  # not kept twice
         try:
             verified_by = signature.verify(
                 body, self._headers[endpoint.header], endpoint.key_texts, endpoint.scheme
@@ -217,11 +217,11 @@ class Exchange(HTTPMessageDelegate):
         self._unavailable()
 
     def _unavailable(self) -> None:
-        self._answer(503, {"error": "Temporarily unavailable"}, (("Retry-After", str(RETRY_AFTER_S)),))
+        self._answer(
+            503, {"error": "Temporarily unavailable"}, (("Retry-After", str(RETRY_AFTER_S)),)
+        )
 
-    def _answer(
-        self, status: int, content: Mapping[str, object], extra: answer.Extra = ()
-    ) -> None:
+    def _answer(self, status: int, content: Mapping[str, object], extra: answer.Extra = ()) -> None:
         self._answered = True
         self._release()
         connection = answer.connection_header(self._start_line, self._headers)

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import secrets
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from premblyd.store.statements import BulkInsert, Row, insert, param, statement
 from premblyd.store.writer import Writer
 
 MAX_REJECTIONS = 10_000
+PORTION_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,7 @@ class Inbox:
 class _Addition(NamedTuple):
     key: str
     now_ms: int
+    body_bytes: int
     row: Row
     deliveries: Sequence[NewDelivery]
 
@@ -101,7 +103,7 @@ def _add(connection: sqlite3.Connection, additions: list[_Addition]) -> list[Add
     new = _insert_events(connection, additions)
     added: list[Added] = []
     deliveries: list[Row] = []
-    for key, now_ms, _, wanted in additions:
+    for key, now_ms, _, _, wanted in additions:
         event_id = new.pop(key, None)  # the second one in the same transaction is a duplicate
         if event_id is None:
             added.append(_count_duplicate(connection, key, now_ms))
@@ -118,13 +120,27 @@ def _add(connection: sqlite3.Connection, additions: list[_Addition]) -> list[Add
 def _insert_events(connection: sqlite3.Connection, additions: list[_Addition]) -> dict[str, int]:
     """Insert what is not there yet; return the new events' ids by key."""
     new: dict[str, int] = {}
-    for part, count, last_id in _INSERT_EVENTS.run(connection, [one.row for one in additions]):
-        if count == len(part):
-            ids = range(last_id - count + 1, last_id + 1)
-            new.update(zip((row[0] for row in part), ids, strict=True))
-        elif count:
-            new.update(connection.execute(_NEWEST, {"count": count}).fetchall())
+    for rows in _portions(additions):
+        for part, count, last_id in _INSERT_EVENTS.run(connection, rows):
+            if count == len(part):
+                ids = range(last_id - count + 1, last_id + 1)
+                new.update(zip((row[0] for row in part), ids, strict=True))
+            elif count:
+                new.update(connection.execute(_NEWEST, {"count": count}).fetchall())
     return new
+
+
+def _portions(additions: list[_Addition]) -> Iterator[list[Row]]:
+    """Split where the bodies exceed PORTION_BYTES: a statement copies all that it is given."""
+    rows: list[Row] = []
+    size = 0
+    for one in additions:
+        if rows and size + one.body_bytes > PORTION_BYTES:
+            yield rows
+            rows, size = [], 0
+        rows.append(one.row)
+        size += one.body_bytes
+    yield rows
 
 
 def _count_duplicate(connection: sqlite3.Connection, key: str, now_ms: int) -> Added:
@@ -164,7 +180,7 @@ def _addition(event: NewEvent, deliveries: Sequence[NewDelivery]) -> _Addition:
     key = event_key(event, body_sha256.digest())
     made = (key, body_sha256.hexdigest(), len(event.body))
     row = (*made, *_verdict_values(event.verdict), *_event_values(event))
-    return _Addition(key, event.received_at_ms, row, deliveries)
+    return _Addition(key, event.received_at_ms, len(event.body), row, deliveries)
 
 
 VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
