@@ -113,6 +113,17 @@ def test_an_endpoint_is_chosen_by_name(tmp_path: Path) -> None:
     assert done.err == "There is no endpoint gone; the configuration has prembly.\n"
 
 
+def test_a_key_is_chosen_by_name_and_seen_by_when(tmp_path: Path) -> None:
+    keys = {name: {"file": "not-there"} for name in ("live", "sandbox")}
+    activate = shell("activate", "true", when="verified_by == 'hmac-sha256:live'")
+    config = write(tmp_path, activate, keys=keys)
+    for options, actions in (((), 1), (("--key", "live"), 1), (("--key", "sandbox"), 0)):
+        assert len(explain(config, b"{}", *options)["actions"]) == actions
+    done = run("explain", "-", "--key", "gone", "--config", config, stdin=b"{}")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "There is no key gone at the endpoint prembly; it has live, sandbox.\n"
+
+
 @pytest.fixture(scope="module")
 def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A record of one webhook that attacks whoever looks at it; its hooks do too."""

@@ -69,7 +69,9 @@ def test_event_sends_an_envelope() -> None:
     envelope = json.loads(body)
     assert envelope.pop("received_at") == "2023-11-14T22:13:20+00:00"
     assert (envelope.pop("event"), envelope.pop("key")) == (17, KEY)
-    assert envelope == payload.context(given.event.verdict, "prembly", {"a": [1, "é"]})
+    assert envelope == payload.context(
+        given.event.verdict, "prembly", given.event.verified_by, {"a": [1, "é"]}
+    )
 
 
 def test_an_envelope_holds_a_body_that_is_no_json_object_as_base64() -> None:

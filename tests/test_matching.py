@@ -13,13 +13,13 @@ CODES: list[str | None] = ["00", "01", "02", "99", None]
 
 
 def names(actions: list[Action], code: str | None) -> list[str]:
-    return [one.name for one in Matching(actions).match("p", Verdict(response_code=code), {})]
+    return [one.name for one in Matching(actions).match("p", "x", Verdict(response_code=code), {})]
 
 
 def runs(when: str, body: dict[str, Any] | None = None, **verdict: Any) -> bool:
     """Return whether an action with this `when` is chosen."""
     matching = Matching([action(when=when)])
-    return bool(matching.match("prembly", Verdict(**verdict), body))
+    return bool(matching.match("prembly", "hmac-sha256:live", Verdict(**verdict), body))
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,7 @@ VERDICT: dict[str, Any] = {
     ("name", "value"),
     [
         ("endpoint", "'prembly'"),
+        ("verified_by", "'hmac-sha256:live'"),
         ("kind", "'sdk'"),
         ("response_code", "'00'"),
         ("status", "'true'"),
@@ -129,7 +130,7 @@ def test_a_when_that_fails_counts_as_no_and_is_logged_without_values() -> None:
     actions = [action(f"a{number}", when=when) for number, when in enumerate(failing)]
     matching = Matching([*actions, action("after")])
     with logged() as lines:
-        chosen = matching.match("p", Verdict(reference="hush"), {"list": ["hush", 1]})
+        chosen = matching.match("p", "x", Verdict(reference="hush"), {"list": ["hush", 1]})
     assert [one.name for one in chosen] == ["after"]
     assert [(line["event"], line["action"]) for line in lines] == [
         ("action.when_failed", one.name) for one in actions

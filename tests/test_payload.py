@@ -281,6 +281,6 @@ def test_no_bytes_raise_and_every_text_can_be_stored(body: bytes) -> None:
         assert len(value.encode()) <= 4096 if isinstance(value, str) else True
     parsed = payload.parse(body)
     assert (parsed is None) == (verdict.kind is Kind.RAW)
-    seen = payload.context(verdict, "prembly", parsed)
+    seen = payload.context(verdict, "prembly", "hmac-sha256:live", parsed)
     assert tuple(seen) == payload.WHEN_NAMES
     assert "session_id" not in seen

@@ -11,7 +11,7 @@ from premblyd.prembly import payload
 from premblyd.prembly.signature import Scheme, sign
 from premblyd.receiver import health
 from tests.jobs import logged
-from tests.processes import KEY, PATH, configuration, signed
+from tests.processes import KEY, PATH, configuration, shell, signed
 from tests.receiving import (  # noqa: F401
     ACTIONS,
     BODY,
@@ -43,6 +43,19 @@ async def test_a_new_webhook_is_on_disk_with_its_deliveries_when_it_is_answered(
         ("ok", "pending"),
     ]
     assert reception.woken == 1
+
+
+@pytest.mark.gen_test
+async def test_an_action_can_ask_which_key_signed(
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+) -> None:
+    activate = shell("activate", "true", when="verified_by == 'hmac-sha256:live'")
+    reception.use(endpoint={"keys": {"sandbox": "s", "live": "l"}}, actions=[activate])
+    for key in ("s", "l"):
+        assert (await post(http_client, base_url, headers=signed(BODY, key, token=key))).code == 200
+    assert reception.rows("SELECT event.token FROM delivery JOIN event ON event.id = event_id") == [
+        ("l",)
+    ]
 
 
 @pytest.mark.gen_test

@@ -26,10 +26,16 @@ STAND_IN = "whsec_"  # signs as any secret does; the signature is masked
 @click.command()
 @click.argument("file", type=click.File("rb"))
 @click.option("--endpoint", "endpoint_name", help="As if it came here (default: the first).")
+@click.option("--key", "key_name", help="As if this key had signed it (default: the first).")
 @config_option
 @json_option
 def explain(
-    config_path: Path, *, file: IO[bytes], endpoint_name: str | None, as_json: bool
+    config_path: Path,
+    *,
+    file: IO[bytes],
+    endpoint_name: str | None,
+    key_name: str | None,
+    as_json: bool,
 ) -> None:
     """FILE holds a webhook's body; - is standard input. Nothing is started, sent or stored.
 
@@ -45,15 +51,22 @@ def explain(
         raise PremblydError(
             f"There is no endpoint {name}; the configuration has {', '.join(endpoints)}."
         )
+    endpoint = endpoints[name]
+    key = key_name or next(iter(endpoint.keys))
+    if key not in endpoint.keys:
+        raise PremblydError(
+            f"There is no key {key} at the endpoint {name}; it has {', '.join(endpoint.keys)}."
+        )
+    verified_by = f"{endpoint.scheme}:{key}"
     body = file.read()
     document = payload.parse(body)
-    verdict = payload.recognise(document, endpoints[name].fields)
+    verdict = payload.recognise(document, endpoint.fields)
     shown = {**dataclasses.asdict(verdict)}
     if shown["session_id"]:
         shown["session_id"] = MASK
     actions = [
-        _explain(action, _job(action, endpoints[name], body, verdict), endpoints[name])
-        for action in Matching(settings.actions).match(name, verdict, document)
+        _explain(action, _job(action, endpoint, verified_by, body, verdict), endpoint)
+        for action in Matching(settings.actions).match(name, verified_by, verdict, document)
     ]
     if as_json:
         print_json({"endpoint": name, "verdict": shown, "actions": actions})
@@ -61,7 +74,13 @@ def explain(
         _print(name, shown, actions)
 
 
-def _job(action: "Action", endpoint: "Endpoint", body: bytes, verdict: payload.Verdict) -> "Job":
+def _job(
+    action: "Action",
+    endpoint: "Endpoint",
+    verified_by: str,
+    body: bytes,
+    verdict: payload.Verdict,
+) -> "Job":
     from premblyd.store.jobs import Job, StoredEvent
 
     event = StoredEvent(
@@ -72,7 +91,7 @@ def _job(action: "Action", endpoint: "Endpoint", body: bytes, verdict: payload.V
         token="stand-in",  # noqa: S106
         headers='[["Content-Type", "application/json"]]',
         body=body,
-        verified_by=f"{endpoint.scheme}:{next(iter(endpoint.keys))}",
+        verified_by=verified_by,
         verdict=verdict,
     )
     return Job(

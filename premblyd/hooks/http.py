@@ -192,7 +192,7 @@ def _body(hook: HttpHook, job: Job) -> tuple[bytes, str]:
         sent_as = dict(json.loads(event.headers)).get("Content-Type", "application/json")
         return event.body, sent_as
     document = payload.parse(event.body)
-    context = payload.context(event.verdict, event.endpoint, document)
+    context = payload.context(event.verdict, event.endpoint, event.verified_by, document)
     if isinstance(hook.send, Selection):
         try:
             value = hook.send.select.search(context)

@@ -24,7 +24,7 @@ class Matching:
         }
 
     def match(
-        self, endpoint: str, verdict: Verdict, document: dict[str, Any] | None
+        self, endpoint: str, verified_by: str, verdict: Verdict, document: dict[str, Any] | None
     ) -> list[Action]:
         """Return the actions for an event, in the configuration's order. A `when` that fails
         counts as no, and is logged."""
@@ -32,7 +32,7 @@ class Matching:
         matched = []
         for action in self.by_code(verdict.response_code):
             if action.when is not None:
-                context = context or payload.context(verdict, endpoint, document)
+                context = context or payload.context(verdict, endpoint, verified_by, document)
                 if not _agrees(action, context):
                     continue
             matched.append(action)

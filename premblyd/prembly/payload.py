@@ -129,13 +129,17 @@ def parse(body: bytes) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def context(verdict: Verdict, endpoint: str, document: dict[str, Any] | None) -> dict[str, Any]:
-    """Return what `when` and `select` see: the verdict fields, the endpoint and the body.
+def context(
+    verdict: Verdict, endpoint: str, verified_by: str, document: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return what `when` and `select` see: the endpoint and the key's scheme and name, the
+    verdict fields and the body.
 
     The session id is left out: it is a secret that opens a session at Prembly.
     """
     return {
         "endpoint": endpoint,
+        "verified_by": verified_by,
         **{name: getattr(verdict, name) for name in CONTEXT_FIELDS},
         "body": document,
     }
@@ -268,4 +272,4 @@ def _kind(document: dict[str, Any]) -> Kind:
 
 _DEFAULT_FINDERS = {name: _finder(expression) for name, expression in FIELDS.items()}
 CONTEXT_FIELDS = tuple(field.name for field in fields(Verdict) if field.name != "session_id")
-WHEN_NAMES = ("endpoint", *CONTEXT_FIELDS, "body")
+WHEN_NAMES = ("endpoint", "verified_by", *CONTEXT_FIELDS, "body")

@@ -160,7 +160,7 @@ class Exchange(HTTPMessageDelegate):
             return self._refuse(401, error.reason, body)
         document = payload.parse(body)
         verdict = payload.recognise(document, endpoint.fields)
-        actions = self._match(endpoint.name, verdict, document)
+        actions = self._match(endpoint.name, verified_by, verdict, document)
         event = NewEvent(
             endpoint=endpoint.name,
             received_at_ms=self._receiver.clock.now_ms(),

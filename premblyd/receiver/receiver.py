@@ -26,7 +26,7 @@ from premblyd.receiver.exchange import Exchange
 from premblyd.receiver.health import Health
 from premblyd.store.inbox import Inbox, NewRejection
 
-Match = Callable[[str, Verdict, dict[str, Any] | None], Sequence[Action]]
+Match = Callable[[str, str, Verdict, dict[str, Any] | None], Sequence[Action]]
 MAX_HEADER_BYTES = 32 << 10
 UNBOUNDED = 1 << 62
 SILENT_S = 1.0  # how long a stop waits for the first request of a connection just accepted
