@@ -263,13 +263,27 @@ def test_setting_the_clock_moves_due_times_and_leases_alone(store: Store, by_ms:
         store.add(action, body=b"%d" % number)
     running, ended = claim(store, run=1, end=1, wait=0).jobs
     finish(store, ended, SUCCEEDED)
-    store.wait(store.queue.shift(by_ms))
+    store.wait(store.queue.shift(by_ms, NOW_MS + 1 + by_ms))
     assert store.rows(DELIVERIES) == [
         (1, "running", NOW_MS + LEASE_MS + by_ms, 1, 2, None, None),
         (2, "succeeded", None, 1, 2, NOW_MS, None),
         (3, "pending", NOW_MS + by_ms, 0, 3, None, None),
     ]
     assert finish(store, running, SUCCEEDED)
+
+
+def test_what_comes_after_the_clock_was_set_forward_is_not_moved(store: Store) -> None:
+    day_ms = 24 * 3_600_000
+    times = (NOW_MS, NOW_MS + day_ms)
+    wanted = [NewDelivery("crm", 3)]
+    # All in one transaction, in which the writer puts like to like.
+    before, _, after = (
+        store.inbox.add(new_event(b"0", received_at_ms=times[0]), wanted),
+        store.queue.shift(day_ms, times[1]),
+        store.inbox.add(new_event(b"1", received_at_ms=times[1]), wanted),
+    )
+    store.wait_all([before, after])
+    assert store.rows("SELECT due_at_ms FROM delivery") == [(times[1],), (times[1],)]
 
 
 def test_processes_that_claim_side_by_side_share_the_work(path: Path) -> None:

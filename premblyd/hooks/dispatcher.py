@@ -45,6 +45,7 @@ class Dispatcher:
         self._stopping = False
         self._claiming = asyncio.Lock()
         self._jump_ms = 0  # of the clock, that due times do not follow yet
+        self._jumped_at_ms = 0
         self.last_round_ms = clock.now_ms()
 
     @property
@@ -101,8 +102,9 @@ class Dispatcher:
         jump = self._jump_ms + self._clock.jumped_ms()
         if abs(jump) > JUMP_MS:
             # A delay is a duration: whoever sets the clock must not shorten or stretch it.
-            self._jump_ms = jump
-            await self._queue.shift(jump)
+            if jump != self._jump_ms:
+                self._jump_ms, self._jumped_at_ms = jump, self._clock.now_ms()
+            await self._queue.shift(jump, self._jumped_at_ms)
             self._jump_ms = 0
             log.warning("clock.jumped", by_ms=jump)
         now_ms = self._clock.now_ms()

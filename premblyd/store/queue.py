@@ -20,6 +20,7 @@ from premblyd.store.writer import Writer
 
 CRASHED = "the daemon stopped while the hook ran"
 NO_ACTION = "the action is no longer in the configuration"
+_NEVER_MS = 1 << 62
 _MAX_BURIALS = 500  # a claim's worth: the rest follows with the next claim
 
 
@@ -140,11 +141,16 @@ class Queue:
 
         return self._writer.call(operation)
 
-    def shift(self, by_ms: int) -> "asyncio.Future[None]":
-        """Move every due time by `by_ms`: the wall clock was set, but delays are durations."""
+    def shift(self, by_ms: int, now_ms: int) -> "asyncio.Future[None]":
+        """Move due times by `by_ms`: the wall clock was set to `now_ms`, but delays are durations.
+
+        What came since is due by the new clock already. (After a step back that can't be told
+        from what came before; moving it makes it due a moment earlier, which it is anyway.)
+        """
+        before_ms = now_ms if by_ms > 0 else _NEVER_MS
 
         def operation(connection: sqlite3.Connection) -> None:
-            connection.execute(sql.SHIFT, {"by_ms": by_ms})
+            connection.execute(sql.SHIFT, {"by_ms": by_ms, "before_ms": before_ms})
 
         return self._writer.call(operation)
 

@@ -92,6 +92,6 @@ RELEASE = update(
 )
 SHIFT = statement(
     Delivery.update(due_at_ms=Delivery.due_at_ms + param("by_ms")).where(
-        Delivery.due_at_ms.is_null(False)
+        Delivery.due_at_ms.is_null(False), Delivery.created_at_ms < param("before_ms")
     )
 )
