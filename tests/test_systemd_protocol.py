@@ -119,6 +119,42 @@ def test_only_the_process_that_is_meant_takes_the_sockets(tmp_path: Path, off: i
     assert (ended.stdout.splitlines(), ended.stderr) == ([] if off else shown, "")
 
 
+STUCK = """
+import threading
+from premblyd import daemon
+from premblyd.store import inbox
+daemon.STUCK_MS = 1500
+inbox._beat = lambda *_: threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize(("fault", "is_fed"), [("fails", True), ("hangs", False)])
+def test_the_watchdog_is_fed_while_the_database_fails_but_not_while_it_hangs(
+    tmp_path: Path, manager: socket.socket, fault: str, is_fed: bool
+) -> None:
+    environ = {"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "200000"}
+    with Premblyd(tmp_path) as daemon:
+        daemon.start(STUCK if fault == "hangs" else "", **environ)
+        if fault == "fails":
+            daemon.database.rename(tmp_path / "moved")
+        assert request(daemon.address, "GET", "/healthz", b"", {}).status == 503
+        assert (_last_fed_s(manager, within_s=3) < 0.6) == is_fed
+        if is_fed:
+            assert daemon.stop() == 0
+
+
+def _last_fed_s(manager: socket.socket, within_s: float) -> float:
+    """Listen for `within_s`; return how long before its end the watchdog was last fed."""
+    end = time.monotonic() + within_s
+    fed = end - within_s
+    manager.settimeout(0.1)
+    while time.monotonic() < end:
+        with suppress(TimeoutError):
+            if manager.recv(4096).startswith(b"WATCHDOG=1"):
+                fed = time.monotonic()
+    return end - fed
+
+
 def test_the_daemon_serves_the_sockets_and_tells_its_state(
     tmp_path: Path, manager: socket.socket
 ) -> None:
