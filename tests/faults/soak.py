@@ -205,7 +205,8 @@ def draw(samples: Sequence[Sample]) -> str:
             f'<text x="10" y="{floor - 30}">{label}</text>',
             f'<text x="10" y="{floor - 14}" fill="#555">at most {max(values):.4g}</text>',
         ]
-    parts.append(f'<text x="{width - 90}" y="{height - 12}">{last:,} events</text></svg>')
+    end = f'x="{width - 20}" y="{height - 12}" text-anchor="end"'
+    parts.append(f"<text {end}>{last:,} events</text></svg>")
     return "\n".join(parts) + "\n"
 
 
