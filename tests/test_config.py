@@ -225,7 +225,7 @@ def test_the_digest_tells_versions_apart_and_no_secrets() -> None:
 
 
 CHAIN = [f"a{n}: &a{n} {'[' * 200}*a{n - 1}{']' * 200}\n" for n in range(1, 9)]
-NOT_00 = "unknown name '00'; text is written in single quotes, '00'. Names: endpoint, kind,"
+NOT_00 = "unknown name '00'; text is written in single quotes, '00'. Names: endpoint, verified_by,"
 ONE_HOOK = "5:5: should have one of shell, command and http, not"
 
 
