@@ -59,9 +59,11 @@ class Daemon:
         self._shell, self._http = ShellRunner(), HttpRunner()
         runners = {"shell": self._shell.run, "http": self._http.run}
         self._dispatcher = Dispatcher(queue, runners, self._clock, random.Random())  # noqa: S311
-        self.health = Health(lambda: self._inbox.prove_commit(self._clock.now_ms()))
+        health = Health(
+            lambda: self._inbox.prove_commit(self._clock.now_ms()), lambda: self._writer.failed_at
+        )
         self._receiver = Receiver(
-            self._inbox, health=self.health, wake=self._dispatcher.wake, clock=self._clock
+            self._inbox, health=health, wake=self._dispatcher.wake, clock=self._clock
         )
         self._configure(settings)
         self._server = make_server(self._receiver)

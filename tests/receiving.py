@@ -45,7 +45,7 @@ class Reception:
         clock = Clock()
         self.writer = Writer(self.path)
         inbox = Inbox(self.writer)
-        health = Health(lambda: inbox.prove_commit(clock.now_ms()))
+        health = Health(lambda: inbox.prove_commit(clock.now_ms()), lambda: self.writer.failed_at)
         self.receiver = Receiver(inbox, health=health, wake=self._wake, clock=clock)
         self.use()
         self._timing_out = asyncio.create_task(self.receiver.time_out())

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sqlite3
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tornado.httpclient import AsyncHTTPClient
 from premblyd.prembly import payload
 from premblyd.prembly.signature import Scheme, sign
 from premblyd.receiver import health
+from premblyd.store import inbox
 from tests.jobs import logged
 from tests.processes import KEY, PATH, configuration, shell, signed
 from tests.receiving import (  # noqa: F401
@@ -192,6 +194,23 @@ async def test_health_is_a_real_commit_and_tells_no_details(
     well = [(200, b'{"status":"ok"}', None), (200, b"", None)]
     ill = [(503, b'{"error":"Temporarily unavailable"}', "5"), (503, b"", "5")]
     assert said == [*well, *ill, *well]
+    assert reception.rows("SELECT at_ms > 0 FROM heartbeat") == [(1,)]
+
+
+@pytest.mark.gen_test
+async def test_a_full_disk_is_told_though_the_health_s_own_small_commit_finds_room(
+    http_client: AsyncHTTPClient,
+    base_url: str,
+    reception: Reception,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(inbox, "_add", full)
+    assert (await post(http_client, base_url)).code == 503
+    answer = await http_client.fetch(base_url + "/healthz", raise_error=False)
+    assert answer.code == 503
     assert reception.rows("SELECT at_ms > 0 FROM heartbeat") == [(1,)]
 
 

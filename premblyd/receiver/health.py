@@ -9,10 +9,17 @@ PATIENCE_S = 2.0  # whoever asks waits no longer; a commit may, while another ho
 
 
 class Health:
-    """Answers by a real commit, at most one a second."""
+    """Answers by a real commit, at most one a second.
 
-    def __init__(self, prove_commit: Callable[[], Awaitable[None]]) -> None:
+    `failed_at` is when a commit failed last, on the monotonic clock: on a full disk a small one
+    may still find room where those of webhooks do not.
+    """
+
+    def __init__(
+        self, prove_commit: Callable[[], Awaitable[None]], failed_at: Callable[[], float]
+    ) -> None:
         self._prove_commit = prove_commit
+        self._failed_at = failed_at
         self._checked_at = float("-inf")
         self._healthy = False
 
@@ -23,7 +30,7 @@ class Health:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await self._prove_commit()
-            self._healthy = True
+            self._healthy = time.monotonic() - self._failed_at() > FRESH_S
         except Exception:  # noqa: BLE001  # whatever it is, it is no health; the writer logs it
             self._healthy = False
         self._checked_at = time.monotonic()

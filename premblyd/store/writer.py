@@ -7,6 +7,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self.last_error: str | None = None
+        self.failed_at = float("-inf")  # on the monotonic clock
         self._path = path
         self._database = database.connect(path)
         self._identity = _identity(path)
@@ -157,6 +159,8 @@ class Writer:
             )
 
     def _report(self, reason: str | None) -> None:
+        if reason:
+            self.failed_at = time.monotonic()
         if reason != self.last_error:
             if reason:
                 log.error("store.unavailable", reason=reason)
