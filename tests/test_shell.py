@@ -260,6 +260,13 @@ def test_endless_output_ends_at_the_timeout() -> None:
     assert time.monotonic() - started < 2
 
 
+def test_a_flood_is_read_slowly_enough_to_leave_the_daemon_its_processor() -> None:
+    started = time.monotonic()
+    result = run(shell="head -c 32M /dev/zero")
+    assert (result.outcome, result.output_truncated) == ("succeeded", True)
+    assert time.monotonic() - started > 0.5  # 512 pipefuls; read at full speed, 0.02 s
+
+
 def start(runner: ShellRunner, *scripts: str) -> list["asyncio.Task[Result]"]:
     runs = [(action(shell=one), job(attempt=number)) for number, one in enumerate(scripts)]
     return [asyncio.create_task(runner.run(*one)) for one in runs]

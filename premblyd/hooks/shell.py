@@ -20,6 +20,7 @@ SWEEP_S = 1.0
 KILL_AFTER_S = 5.0  # between SIGTERM and SIGKILL
 GROUP_POLL_S = 0.1
 MAX_OUTPUT_BYTES = 64 << 10
+FLOOD_PAUSE_S = 0.001  # after each read of what is dropped: a flood must not take a whole core
 MAX_VALUE_BYTES = 4 << 10
 MAX_THREADS = 1024  # config.concurrency's bound
 INHERITED = ("PATH", "HOME", "LANG", "TZ")
@@ -184,6 +185,8 @@ class _Watch:
             ready = dict(self._poll.poll(max(0, left) * 1000))
             if self._stdout in ready and not self._output.read(self._stdout):
                 self._poll.unregister(self._stdout)
+            elif self._output.truncated:
+                time.sleep(FLOOD_PAUSE_S)
             if self._pidfd in ready:
                 return True
             if self._stop in ready or left <= 0:
