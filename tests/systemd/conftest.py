@@ -7,11 +7,15 @@ PREMBLYD_REQUIRE_ALL=1, where what can't run here fails instead of being skipped
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.systemd import machine as machines
+from tests.systemd.machine import Machine
+from tests.systemd.service import CONFIG, DATABASE, INSTALL, KEY, Load, configure
 
 REQUIRE_ALL = os.environ.get("PREMBLYD_REQUIRE_ALL") == "1"
 TEST_TIMEOUT_S = 600  # the first one also makes the machine's files
@@ -51,7 +55,7 @@ def _packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _boot(packages: Path, share: Path) -> Iterator[machines.Machine]:
+def _boot(packages: Path, share: Path) -> Iterator[Machine]:
     for name in ("source", "wheels"):
         shutil.copytree(packages / name, share / name)
     try:
@@ -62,14 +66,66 @@ def _boot(packages: Path, share: Path) -> Iterator[machines.Machine]:
 
 
 @pytest.fixture(scope="session")
-def machine(
-    _packages: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[machines.Machine]:
+def machine(_packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A booted machine, shared by the tests of a session."""
     yield from _boot(_packages, tmp_path_factory.mktemp("share"))
 
 
 @pytest.fixture
-def fresh_machine(_packages: Path, tmp_path: Path) -> Iterator[machines.Machine]:
+def fresh_machine(_packages: Path, tmp_path: Path) -> Iterator[Machine]:
     """A machine of the test's own, as Debian left it."""
     yield from _boot(_packages, tmp_path)
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What the installation printed, and how it left the machine."""
+
+    printed: str
+    state: str
+    enabled: str
+    health: str
+    modes: str
+
+
+@pytest.fixture(scope="session")
+def installed(machine: Machine) -> Installed:
+    return Installed(
+        printed=machine.run(INSTALL, timeout_s=300).stdout,
+        state=machine.property("ActiveState"),
+        enabled=machine.output("systemctl is-enabled premblyd.service premblyd.socket"),
+        health=machine.output("curl -sf http://127.0.0.1:8080/healthz"),
+        modes=machine.output(
+            f"stat -c '%a %U:%G %n' /etc/premblyd {CONFIG} /etc/premblyd/credentials {KEY}"
+            f" /var/lib/premblyd {DATABASE} {DATABASE}-wal"
+        ),
+    )
+
+
+@pytest.fixture
+def service(machine: Machine, installed: Installed) -> Iterator[Machine]:
+    """The installed service, with no action."""
+    configure(machine)
+    machine.run("systemctl start premblyd.socket && systemctl restart premblyd")
+    yield machine
+    # A hook that still runs should not hold up the next test.
+    machine.run("rm -rf /run/systemd/system/premblyd.service.d && systemctl daemon-reload")
+    machine.run("systemctl kill --signal=KILL --kill-whom=all premblyd", check=False)
+
+
+@pytest.fixture
+def load_of(service: Machine) -> Iterator[Any]:
+    started: list[Load] = []
+
+    def begin(prefix: str, **options: Any) -> Load:
+        started.append(Load(service, prefix, **options))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.abandon()
+
+
+@pytest.fixture(scope="session")
+def people(machine: Machine, installed: Installed) -> None:
+    machine.run("useradd --create-home ada && usermod -aG premblyd ada && useradd bob")

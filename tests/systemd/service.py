@@ -1,0 +1,88 @@
+"""premblyd as a service in a machine, in the hands of a test."""
+
+import json
+import shlex
+import time
+from typing import Any
+
+from tests.systemd.machine import Machine
+
+INSTALL = "/share/source/systemd/install.sh"
+TESTS = "/share/source/tests/systemd"
+CONFIG = "/etc/premblyd/premblyd.yaml"
+KEY = "/etc/premblyd/credentials/prembly-live-key"
+DATABASE = "/var/lib/premblyd/premblyd.db"
+SEND_URL = "http://127.0.0.1:8080/webhooks/prembly"
+
+
+def configure(machine: Machine, actions: str = "actions: []") -> None:
+    text = f"""
+database: sqlite:///{DATABASE}
+endpoints:
+  - name: prembly
+    path: /webhooks/prembly
+    keys:
+      live: {{file: prembly-live-key}}
+{actions}
+"""
+    machine.run(f"cat >{CONFIG}", stdin=text)
+
+
+def sql(machine: Machine, query: str) -> str:
+    return machine.output(f"sqlite3 -readonly {DATABASE} {shlex.quote(query)}")
+
+
+def wait_for_sql(machine: Machine, query: str, answer: str, *, timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while (found := sql(machine, query)) != answer:
+        assert time.monotonic() < deadline, f"{query}: {found}, not {answer}"
+        time.sleep(0.1)
+
+
+def send(machine: Machine) -> int:
+    """Send a webhook; return its event's number."""
+    answer = machine.output("premblyd send")
+    assert answer.startswith("200 "), answer
+    number: int = json.loads(answer[4:])["event"]
+    return number
+
+
+def processes(machine: Machine) -> list[str]:
+    """Return the command line of every process in the machine."""
+    lines = machine.output(
+        "for each in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$each; echo; done 2>/dev/null"
+    )
+    return [line.strip() for line in lines.splitlines()]
+
+
+class Load:
+    """Webhooks that come at a steady rate while something happens."""
+
+    def __init__(self, machine: Machine, prefix: str, rate: int = 200) -> None:
+        self._machine = machine
+        self._stop = f"/root/stop-{prefix}"
+        self._process = machine.start(
+            f"exec python3 {TESTS}/load.py --until {self._stop} --key {KEY} --prefix {prefix}"
+            f" --rate {rate}"
+        )
+        began = f"SELECT count(*) FROM event WHERE reference LIKE '{prefix}-%'"
+        machine.wait(f'test $(sqlite3 -readonly {DATABASE} "{began}") -gt 20')
+
+    def end(self) -> dict[str, Any]:
+        self._machine.run(f"touch {self._stop}")
+        output, errors = self._process.communicate(timeout=120)
+        assert self._process.returncode == 0, errors
+        result: dict[str, Any] = json.loads(output)
+        return result
+
+    def abandon(self) -> None:
+        self._machine.run(f"touch {self._stop}")
+        self._process.kill()
+        self._process.communicate()
+
+
+def assert_stored(machine: Machine, result: dict[str, Any]) -> None:
+    """Every event that was answered with 200 is in the database."""
+    stored = set(sql(machine, "SELECT id FROM event").split("\n"))
+    assert {str(event) for event in result["events"]} <= stored
+    assert len(result["events"]) == result["answers"].get("200", 0) > 0

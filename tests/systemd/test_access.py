@@ -1,0 +1,197 @@
+"""Who may do and see what: hooks in the sandbox, auditors, strangers, the journal."""
+
+import pytest
+
+from tests.systemd.machine import Machine
+from tests.systemd.service import (
+    CONFIG,
+    DATABASE,
+    KEY,
+    SEND_URL,
+    TESTS,
+    configure,
+    send,
+    sql,
+    wait_for_sql,
+)
+
+pytestmark = pytest.mark.machine
+
+
+def test_a_shell_action_runs_in_the_sandbox_with_its_usual_tools(service: Machine) -> None:
+    service.run("mkdir -p /srv/sink")
+    service.run(f"systemd-run --unit=sink python3 {TESTS}/sink.py 9000 /srv/sink")
+    script = """\
+      cat >"$HOME/body"
+      curl -sf --data-binary @"$HOME/body" http://127.0.0.1:9000/shell && echo curl works
+      python3 -c 'import ssl, sqlite3, ctypes; print("python works")'
+      echo scratch >/tmp/scratch && mktemp >/dev/null && echo tmp works
+      touch /etc/mark 2>/dev/null || echo /etc is closed
+      ls /root >/dev/null 2>&1 || echo /root is closed
+      test -e /dev/kmsg || echo no devices
+      grep -e NoNewPrivs -e CapEff -e Seccomp: /proc/self/status
+      id -un; umask
+"""
+    configure(
+        service,
+        f"""
+actions:
+  - name: shell
+    response_codes: ["*"]
+    shell: |
+{script}
+  - name: http
+    response_codes: ["*"]
+    http: {{url: "http://127.0.0.1:9000/http"}}
+""",
+    )
+    service.run("systemctl restart premblyd")
+    event = send(service)
+    wait_for_sql(
+        service,
+        f"SELECT count(*) FROM delivery WHERE event_id = {event} AND state = 'succeeded'",
+        "2",
+    )
+    output = sql(
+        service,
+        "SELECT output FROM attempt JOIN delivery ON delivery.id = delivery_id"
+        f" WHERE action = 'shell' AND event_id = {event}",
+    )
+    assert output.split("\n") == [
+        "curl works",
+        "python works",
+        "tmp works",
+        "/etc is closed",
+        "/root is closed",
+        "no devices",
+        "CapEff:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+        "premblyd",
+        "0027",
+    ]
+    bodies = service.output("sha256sum /srv/sink/* | cut -c -64 | sort -u")
+    assert bodies == sql(service, f"SELECT body_sha256 FROM event WHERE id = {event}")
+    assert service.output("ls /srv/sink | sed s/[0-9]*-// | sort") == "http\nshell"
+
+
+def test_an_action_reaches_further_by_a_drop_in_or_another_unit(service: Machine) -> None:
+    service.run("mkdir -p /srv/archive && chown premblyd: /srv/archive")
+    service.run("mkdir -p /run/systemd/system/premblyd.service.d")
+    for name, text in {
+        "premblyd.service.d/archive.conf": "[Service]\nReadWritePaths=/srv/archive\n",
+        # What needs root is asked for by a file, and done by a unit that root wrote.
+        "unlock-customer.path": "[Path]\nPathExists=/var/lib/premblyd/unlock-customer\n",
+        "unlock-customer.service": (
+            "[Service]\nType=oneshot\n"
+            "ExecStart=/bin/mv /var/lib/premblyd/unlock-customer /root/unlocked\n"
+        ),
+    }.items():
+        service.run(f"cat >/run/systemd/system/{name}", stdin=text)
+    configure(
+        service,
+        """
+actions:
+  - name: archive
+    response_codes: ["*"]
+    command: [/usr/bin/tee, /srv/archive/newest]
+  - name: unlock
+    response_codes: ["*"]
+    shell: echo "$PREMBLY_REFERENCE" >"$HOME/new" && mv "$HOME/new" "$HOME/unlock-customer"
+""",
+    )
+    service.run("systemctl daemon-reload && systemctl start unlock-customer.path")
+    service.run("systemctl restart premblyd")
+    event = send(service)
+    service.wait("test -s /root/unlocked")
+    assert service.output("cat /root/unlocked") == "sample-api-0001"
+    service.wait("test -s /srv/archive/newest")
+    assert service.output("sha256sum </srv/archive/newest | cut -c -64") == (
+        sql(service, f"SELECT body_sha256 FROM event WHERE id = {event}")
+    )
+    service.run("systemctl stop unlock-customer.path")
+
+
+def test_an_auditor_reads_and_can_not_write(service: Machine, people: None) -> None:
+    send(service)
+    query = "SELECT count(*) FROM event_log"
+    count = sql(service, query)
+    as_ada = "runuser -u ada --"
+    assert service.output(f"{as_ada} sqlite3 -readonly {DATABASE} '{query}'") == count
+    assert "sample-api" in service.output(f"{as_ada} premblyd events --limit 1")
+    for statement in ("DELETE FROM event", "CREATE TABLE mine (id)"):
+        done = service.run(f"{as_ada} sqlite3 {DATABASE} '{statement}'", check=False)
+        assert done.returncode != 0
+    assert service.run(f"{as_ada} touch /var/lib/premblyd/mine", check=False).returncode != 0
+    service.run("systemctl stop premblyd.socket premblyd.service")
+    uri = f"file:{DATABASE}?immutable=1"
+    assert service.output(f"{as_ada} sqlite3 '{uri}' '{query}'") == count
+    assert sql(service, query) == count
+
+
+def test_a_stranger_reads_nothing(service: Machine, people: None) -> None:
+    for command in (
+        f"sqlite3 -readonly {DATABASE} 'SELECT 1'",
+        f"cat {DATABASE}",
+        f"cat {CONFIG}",
+        "ls /var/lib/premblyd",
+        "ls /etc/premblyd",
+        "premblyd events",
+    ):
+        assert service.run(f"runuser -u bob -- {command}", check=False).returncode != 0, command
+
+
+def test_keys_are_the_service_s_alone(service: Machine, people: None) -> None:
+    canary = "canary-0123456789abcdef"
+    service.run(f"install -m 0600 /dev/stdin {KEY}", stdin=f"{canary}\n")
+    configure(
+        service,
+        """
+actions:
+  - name: environment
+    response_codes: ["*"]
+    shell: env
+""",
+    )
+    service.run("systemctl restart premblyd")
+    event = send(service)
+    service.run(f"curl -s -d x -H 'x-prembly-signature: eA==' {SEND_URL}")
+    wait_for_sql(
+        service,
+        f"SELECT count(*) FROM delivery WHERE event_id = {event} AND state = 'succeeded'",
+        "1",
+    )
+    service.run(f"echo 'oops: 1' >>{CONFIG}; systemctl reload premblyd || true")
+    for user in ("ada", "bob"):
+        for path in (KEY, "/run/credentials/premblyd.service/credentials_prembly-live-key"):
+            done = service.run(f"runuser -u {user} -- cat {path}", check=False)
+            assert done.returncode != 0, (user, path)
+    assert service.run(
+        f"cat /proc/*/environ /proc/*/cmdline | grep -ac {canary}", check=False
+    ).stdout == (
+        # The search itself has it in its arguments, and so has its shell.
+        service.run(
+            "cat /proc/*/environ /proc/*/cmdline | grep -ac never-there-1", check=False
+        ).stdout
+    )
+    assert service.run(f"journalctl --no-pager | grep -c {canary}", check=False).stdout == "0\n"
+    service.run(f"! sqlite3 -readonly {DATABASE} .dump | grep {canary}")
+    assert "CREDENTIALS" not in sql(service, "SELECT output FROM attempt ORDER BY id DESC LIMIT 1")
+    assert service.output(f"grep -rl {canary} /etc /var /opt /tmp 2>/dev/null || true") == KEY
+
+
+def test_the_journal_holds_json_lines(service: Machine) -> None:
+    event = send(service)
+    found = service.output(
+        "journalctl -t premblyd -n 20 --no-pager -o cat"
+        """ | jq -R 'fromjson? | select(.event == "webhook.received") | .event_id' | tail -1"""
+    )
+    assert found == str(event)
+
+
+def test_the_journal_knows_the_levels(service: Machine) -> None:
+    service.run(f'curl -s -d "{{}}" -H "x-prembly-signature: bad" {SEND_URL}')
+    service.wait("journalctl -t premblyd -p warning --no-pager -o cat | grep -q webhook.rejected")
+    warnings = service.output("journalctl -t premblyd -p warning --no-pager -o cat")
+    assert "daemon.started" not in warnings
+    assert "daemon.started" in service.output("journalctl -t premblyd -p info --no-pager -o cat")

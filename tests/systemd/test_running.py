@@ -1,0 +1,223 @@
+"""The service through restarts, crashes and hangs, and with configurations good and bad."""
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.systemd.machine import Machine
+from tests.systemd.service import (
+    CONFIG,
+    SEND_URL,
+    assert_stored,
+    configure,
+    processes,
+    send,
+    sql,
+)
+
+pytestmark = pytest.mark.machine
+
+
+def test_restarts_under_load_fail_no_request(service: Machine, load_of: Any) -> None:
+    load = load_of("restart")
+    for _ in range(20):
+        service.run("systemctl restart premblyd")
+        time.sleep(0.5)
+    result = load.end()
+    assert result["answers"] == {"200": result["sent"]}
+    assert result["sent"] > 2000
+    assert_stored(service, result)
+
+
+def test_a_killed_daemon_comes_back_and_leaves_no_hook_behind(
+    service: Machine, load_of: Any
+) -> None:
+    configure(
+        service,
+        """
+actions:
+  - name: slow
+    response_codes: ["00"]
+    when: reference == 'sample-api-0001'
+    shell: 'echo $$ >>$HOME/hooks; trap "" TERM; sleep 300 & sleep 301'
+    timeout: 10m
+""",
+    )
+    service.run("systemctl restart premblyd; rm -f /var/lib/premblyd/hooks")
+    event = send(service)
+    service.wait("test -s /var/lib/premblyd/hooks")
+    first_hook = service.output("cat /var/lib/premblyd/hooks")
+    load = load_of("kill")
+    for _ in range(3):
+        before = service.property("MainPID")
+        service.run("systemctl kill --signal=KILL --kill-whom=main premblyd")
+        service.wait(f"test $(systemctl show -P MainPID premblyd) != {before}")
+        service.wait("systemctl is-active premblyd")
+        time.sleep(0.5)
+    # What the daemon was receiving at that moment fails, but nobody is refused.
+    result = load.end()
+    assert "ConnectionRefusedError" not in result["answers"]
+    assert_stored(service, result)
+    service.run(f"! kill -0 {first_hook}")
+    service.wait("test $(wc -l </var/lib/premblyd/hooks) = 4")
+    running = processes(service)
+    assert (running.count("sleep 300"), running.count("sleep 301")) == (1, 1)
+    outcomes = sql(
+        service,
+        "SELECT coalesce(outcome, 'running') FROM attempt"
+        " JOIN delivery ON delivery.id = delivery_id"
+        f" WHERE event_id = {event} ORDER BY number",
+    )
+    assert outcomes.split() == ["interrupted"] * 3 + ["running"]
+
+
+def test_nothing_survives_a_stop(service: Machine) -> None:
+    configure(
+        service,
+        """
+stop_timeout: 1s
+actions:
+  - name: stubborn
+    response_codes: ["*"]
+    shell: 'echo $$ >$HOME/hook; trap "" TERM; setsid sleep 302 & sleep 303'
+""",
+    )
+    service.run("systemctl restart premblyd; rm -f /var/lib/premblyd/hook")
+    send(service)
+    service.wait("test -s /var/lib/premblyd/hook")
+    assert {"sleep 302", "sleep 303"} <= set(processes(service))
+    started = time.monotonic()
+    service.run("systemctl stop premblyd")
+    assert time.monotonic() - started < 15
+    assert not {"sleep 302", "sleep 303"} & set(processes(service))
+    assert service.property("Result") == "success"
+
+
+def test_a_frozen_daemon_is_restarted_by_the_watchdog(service: Machine) -> None:
+    service.run("mkdir -p /run/systemd/system/premblyd.service.d")
+    service.run(
+        "cat >/run/systemd/system/premblyd.service.d/test.conf", stdin="[Service]\nWatchdogSec=3s\n"
+    )
+    service.run("systemctl daemon-reload && systemctl restart premblyd")
+    time.sleep(5)
+    assert service.property("NRestarts") == "0"  # it is fed
+    before = service.property("MainPID")
+    service.run(f"kill -STOP {before}")
+    service.wait("test $(systemctl show -P NRestarts premblyd) = 1")
+    service.wait("systemctl is-active premblyd")
+    assert service.property("MainPID") != before
+    assert "Watchdog timeout" in service.output("journalctl -u premblyd -n 50 --no-pager")
+    send(service)
+
+
+def test_status_says_what_it_does(service: Machine) -> None:
+    assert "requests in flight" in service.property("StatusText")
+
+
+def test_a_bad_configuration_fails_once_and_says_where(service: Machine) -> None:
+    service.run("systemctl stop premblyd")
+    service.run(f"echo 'oops: 1' >>{CONFIG}")
+    line = service.output(f"wc -l <{CONFIG}")
+    assert service.run("systemctl start premblyd", check=False).returncode != 0
+    # Connections that come must not start it over and over either.
+    for _ in range(5):
+        service.run("curl -s -m 1 http://127.0.0.1:8080/healthz", check=False)
+        time.sleep(0.5)
+    assert service.property("ExecMainStatus") == "78"
+    assert service.property("NRestarts") == "0"
+    assert service.property("ActiveState") == "failed"
+    log = service.output("journalctl -u premblyd -n 30 --no-pager -o cat")
+    assert log.count(f"{CONFIG}:{line}:1: unknown key `oops`") == 1
+    configure(service)
+    service.run("systemctl start premblyd")
+    send(service)
+
+
+def test_a_restart_into_a_bad_configuration_is_not_repeated_by_waiting_requests(
+    service: Machine, load_of: Any
+) -> None:
+    load = load_of("bad")
+    service.run(f"echo 'oops: 1' >>{CONFIG}")
+    assert service.run("systemctl restart premblyd", check=False).returncode != 0
+    time.sleep(3)
+    assert service.property("ActiveState") == "failed"
+    started = service.output("journalctl -u premblyd -n 50 -o cat | grep -c 'unknown key `oops`'")
+    assert int(started) <= 2
+    load.end()
+    configure(service)
+    service.run("systemctl start premblyd")
+    send(service)
+
+
+def test_a_reload_takes_effect_and_loses_nothing(service: Machine, load_of: Any) -> None:
+    before = service.property("MainPID")
+    load = load_of("reload")
+    for number in range(5):
+        configure(
+            service,
+            f"""
+actions:
+  - name: reloaded-{number}
+    response_codes: ["00"]
+    when: reference == 'sample-api-0001'
+    shell: "true"
+""",
+        )
+        service.run("systemctl reload premblyd")
+        # systemd 252 can't wait until the daemon has done it.
+        time.sleep(1)
+        event = send(service)
+        assert sql(service, f"SELECT action FROM delivery WHERE event_id = {event}") == (
+            f"reloaded-{number}"
+        )
+    result = load.end()
+    assert result["answers"] == {"200": result["sent"]}
+    assert_stored(service, result)
+    assert service.property("MainPID") == before
+
+
+def test_a_reload_of_a_bad_file_fails_visibly_and_changes_nothing(service: Machine) -> None:
+    before = service.property("MainPID")
+    configure(service, "actions: [{name: x, shell: y}]")
+    done = service.run("systemctl reload premblyd", check=False)
+    assert done.returncode != 0
+    assert service.property("ActiveState") == "active"
+    assert service.property("MainPID") == before
+    log = service.output("journalctl -u premblyd -n 10 --no-pager -o cat")
+    assert f"{CONFIG}:8:11: `response_codes` is missing" in log
+    configure(service)
+    service.run("systemctl reload premblyd")
+    send(service)
+
+
+def test_a_new_key_is_used_after_a_restart(service: Machine) -> None:
+    service.run("install -m 0600 /dev/stdin /etc/premblyd/credentials/second", stdin="second-key")
+    text = service.output(f"cat {CONFIG}")
+    text = text.replace("live: {", "second: {file: second}\n      live: {")
+    service.run(f"cat >{CONFIG}", stdin=text)
+    # The credentials are copied at start: a reload can't see a new one, and must say so.
+    assert service.run("systemctl reload premblyd", check=False).returncode != 0
+    service.run("systemctl restart premblyd")
+    assert "200 " in service.output("premblyd send --key second")
+    verified = sql(service, "SELECT verified_by FROM event ORDER BY id DESC LIMIT 1")
+    assert verified == "hmac-sha256:second"
+
+
+def test_a_key_may_be_kept_encrypted(service: Machine) -> None:
+    service.run(
+        "printf %s sealed-key | systemd-creds encrypt --name=sealed - /etc/premblyd/sealed.cred"
+    )
+    service.run("mkdir -p /run/systemd/system/premblyd.service.d")
+    service.run(
+        "cat >/run/systemd/system/premblyd.service.d/sealed.conf",
+        stdin="[Service]\nLoadCredentialEncrypted=sealed:/etc/premblyd/sealed.cred\n",
+    )
+    text = service.output(f"cat {CONFIG}")
+    service.run(
+        f"cat >{CONFIG}", stdin=text.replace("live: {", "sealed: {file: sealed}\n      live: {")
+    )
+    service.run("systemctl daemon-reload && systemctl restart premblyd")
+    signed = "printf '{}' | openssl dgst -sha256 -hmac sealed-key -binary | base64"
+    command = f'curl -s -d "{{}}" -H "x-prembly-signature: $({signed})" {SEND_URL}'
+    assert '"status":"received"' in service.output(command)
