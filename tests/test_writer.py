@@ -13,7 +13,7 @@ import pytest
 from premblyd.errors import StoreUnavailableError
 from premblyd.store import database, writer
 from premblyd.store.inbox import Added, Inbox, NewDelivery
-from premblyd.store.writer import ENOUGH, Writer
+from premblyd.store.writer import CHECKPOINT_EVERY, ENOUGH, Writer
 from tests.conftest import NOW_MS, Store, new_event, rows
 
 Lines = list[MutableMapping[str, Any]]
@@ -234,3 +234,28 @@ def test_who_no_longer_waits_stops_nobody(store: Store) -> None:
     first.cancel()
     assert store.wait(second).event_id == 2
     assert bodies(store.path) == [b"1", b"2"]
+
+
+def test_the_log_is_moved_into_the_file_when_its_webhooks_are_answered(store: Store) -> None:
+    moving, answered = threading.Event(), threading.Event()
+
+    def trace(text: str) -> None:
+        if "wal_checkpoint" in text:
+            moving.set()
+            assert answered.wait(10)
+
+    store.wait(store.writer.call(lambda connection: connection.set_trace_callback(trace)))
+    for number in range(CHECKPOINT_EVERY - 1):
+        store.add(body=b"%d" % number)  # the last one too, although the log can't be moved yet
+    assert moving.wait(10)
+    assert unmoved(store.path) == CHECKPOINT_EVERY - 1
+    answered.set()
+    store.add(body=b"waits for that")
+    assert unmoved(store.path) == 1
+
+
+def unmoved(path: Path) -> int:
+    """Return how many events only the write-ahead log has: immutable=1 reads without it."""
+    with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as file:
+        ((moved,),) = file.execute("SELECT count(*) FROM event").fetchall()
+    return len(bodies(path)) - int(moved)

@@ -25,6 +25,7 @@ _PRAGMAS = {
     "synchronous": "full",
     "foreign_keys": 1,
     "journal_size_limit": 64 << 20,
+    "wal_autocheckpoint": 4000,  # pages; usually the writer is earlier, between two commits
     # A statement of many rows keeps a journal: in memory, not in a file of a /tmp that may be full.
     "temp_store": "memory",
 }
