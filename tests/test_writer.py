@@ -13,7 +13,7 @@ import pytest
 from premblyd.errors import StoreUnavailableError
 from premblyd.store import database, writer
 from premblyd.store.inbox import Added, Inbox, NewDelivery
-from premblyd.store.writer import CHECKPOINT_EVERY, ENOUGH, Writer
+from premblyd.store.writer import CHECKPOINT_AFTER, ENOUGH, Writer
 from tests.conftest import NOW_MS, Store, new_event, rows
 
 Lines = list[MutableMapping[str, Any]]
@@ -245,10 +245,10 @@ def test_the_log_is_moved_into_the_file_when_its_webhooks_are_answered(store: St
             assert answered.wait(10)
 
     store.wait(store.writer.call(lambda connection: connection.set_trace_callback(trace)))
-    for number in range(CHECKPOINT_EVERY - 1):
+    for number in range(CHECKPOINT_AFTER - 1):
         store.add(body=b"%d" % number)  # the last one too, although the log can't be moved yet
     assert moving.wait(10)
-    assert unmoved(store.path) == CHECKPOINT_EVERY - 1
+    assert unmoved(store.path) == CHECKPOINT_AFTER - 1
     answered.set()
     store.add(body=b"waits for that")
     assert unmoved(store.path) == 1

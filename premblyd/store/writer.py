@@ -22,7 +22,7 @@ from premblyd.store import database
 
 MAX_BATCH = 500
 ENOUGH = 32  # so many need not wait for others: the disk works while the loop takes more
-CHECKPOINT_EVERY = 10  # commits
+CHECKPOINT_AFTER = 40  # items: small steps; 160 take 9 ms beside a million events
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 Operation = Callable[[sqlite3.Connection, list[Item]], list[Done]]
@@ -108,13 +108,14 @@ class Writer:
                 waiting.future.set_result(waiting.result)
 
     def _run(self) -> None:
-        commits = 0
+        unmoved = 0
         while batch := self._batches.get():
             self._commit(batch)
             self._loop.call_soon_threadsafe(self._committed, batch)
-            commits += 1
-            if commits % CHECKPOINT_EVERY == 0:
+            unmoved += len(batch)
+            if unmoved >= CHECKPOINT_AFTER:
                 self._checkpoint()
+                unmoved = 0
         self._database.close()
 
     def _checkpoint(self) -> None:
