@@ -149,18 +149,13 @@ class Writer:
             if self._database.is_closed():
                 self._require_same_file()  # before a connection to another is opened
             connection = self._database.connection()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+            with connection:  # commits, or rolls back whatever happens
+                connection.execute("BEGIN IMMEDIATE")
                 for operation, group in _by_operation(batch).items():
                     results = operation(connection, [waiting.item for waiting in group])
                     for waiting, result in zip(group, results, strict=True):
                         waiting.result = result
                 self._require_same_file()
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError):
             raise  # the operation's own fault
         except (sqlite3.Error, PeeweeException) as error:
