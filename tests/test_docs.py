@@ -153,13 +153,13 @@ def test_every_query_answers_its_question(block: Block, database: Path) -> None:
         found = connection.execute(block.text)
         names = [column[0] for column in found.description]
         answer = found.fetchall()
-    assert answer
     assert len(set(names)) == len(names)
     assert "body" not in names
     if "damaged" in names:
         assert answer[0][1] == 0
     question = README.splitlines()[block.line - 3]
     assert "?" in question, "a question stands above each query"
+    assert answer or question.startswith("Are event numbers missing?")
 
 
 def test_the_cookbook_is_large() -> None:

@@ -1,0 +1,368 @@
+"""README's SQL cookbook, each query on a record in which the answer is not obvious."""
+
+import re
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_docs import README, blocks
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+NOW_MS = int(time.time()) * 1000
+LONG_AGO_MS = 1_764_547_200_000  # 2025-12-01T00:00:00Z
+Answer = list[tuple[Any, ...]]
+
+
+class Record:
+    """A database that is filled row by row; every value that is not named has a default."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def event(self, number: int, **values: Any) -> int:
+        row = {
+            "id": number,
+            "key": f"{number:032x}",
+            "endpoint": "prembly",
+            "received_at_ms": LONG_AGO_MS + number * 1000,
+            "remote_ip": "192.0.2.7",
+            "headers": "[]",
+            "body": b"{}",
+            "body_sha256": "",
+            "verified_by": "hmac-sha256:live",
+            "kind": "api",
+            "response_code": "00",
+            "outcome": "verified",
+            "duplicate_count": 0,
+            **values,
+        }
+        return self._insert("event", {"body_bytes": len(row["body"]), **row})
+
+    def delivery(self, event_id: int, action: str, state: str, **values: Any) -> int:
+        waits = state in ("pending", "running")
+        row = {
+            "event_id": event_id,
+            "action": action,
+            "state": state,
+            "due_at_ms": LONG_AGO_MS if waits else None,
+            "attempts_left": 3,
+            "created_at_ms": LONG_AGO_MS,
+            "finished_at_ms": None if waits else LONG_AGO_MS + 60_000,
+            **values,
+        }
+        return self._insert("delivery", row)
+
+    def attempt(self, delivery_id: int, number: int, **values: Any) -> int:
+        row = {
+            "delivery_id": delivery_id,
+            "number": number,
+            "worker": "host:1:boot",
+            "action_digest": "aaaaaaaaaaaa",
+            "started_at_ms": LONG_AGO_MS,
+            "finished_at_ms": LONG_AGO_MS + 1000,
+            "outcome": "succeeded",
+            **values,
+        }
+        return self._insert("attempt", row)
+
+    def operator_action(self, **values: Any) -> None:
+        self._insert("operator_action", values)
+
+    def rejection(self, **values: Any) -> None:
+        self._insert("rejection", {"endpoint": "prembly", "remote_ip": "192.0.2.9", **values})
+
+    def ask(self, question: str) -> Answer:
+        """Answer README's query below the question that begins with `question`."""
+        queries = [query for asked, query in QUERIES.items() if asked.startswith(question)]
+        assert len(queries) == 1, question
+        return self.connection.execute(queries[0]).fetchall()
+
+    def _insert(self, table: str, row: dict[str, Any]) -> int:
+        names, marks = ", ".join(row), ", ".join("?" * len(row))
+        done = self.connection.execute(
+            f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(row.values())
+        )
+        return done.lastrowid or 0
+
+
+def _question(line: int) -> str:
+    """Return the paragraph that ends just above the block that begins at `line`."""
+    return README.splitlines()[line - 3]
+
+
+QUERIES = {_question(block.line): block.text for block in blocks("sql")}
+
+
+@pytest.fixture
+def record(tmp_path: Path, prepared: Path) -> Iterator[Record]:
+    with closing(sqlite3.connect(shutil.copy(prepared, tmp_path / "cookbook.db"))) as connection:
+        yield Record(connection)
+
+
+def test_every_question_is_asked_below() -> None:
+    asked = re.findall(r'record\.ask\("(.+?)"\)', Path(__file__).read_text())
+    unasked = [one for one in QUERIES if not any(one.startswith(start) for start in asked)]
+    assert unasked == []
+
+
+def test_the_last_day_begins_a_day_ago_and_counts_duplicates(record: Record) -> None:
+    record.event(1, received_at_ms=NOW_MS - 2 * DAY_MS, duplicate_count=9)
+    record.event(2, received_at_ms=NOW_MS - HOUR_MS, duplicate_count=2)
+    record.event(3, received_at_ms=NOW_MS - HOUR_MS)
+    record.event(4, received_at_ms=NOW_MS, response_code=None, outcome="unknown")
+    assert record.ask("What came in during the last day") == [
+        ("00", "verified", 2, 2),
+        (None, "unknown", 1, 0),
+    ]
+
+
+def test_all_events_of_a_verification_are_found_in_order(record: Record) -> None:
+    record.event(1, reference="sample-sdk-0001", outcome="pending", response_code="02")
+    record.event(2, reference="sample-sdk-00011")
+    record.event(3, reference="sample-sdk-0001", duplicate_count=1)
+    answer = record.ask("What do we know about one verification?")
+    assert [row[1:5] for row in answer] == [
+        (1, "api", "02", "pending"),
+        (3, "api", "00", "verified"),
+    ]
+
+
+def test_a_person_without_deliveries_is_listed_too(record: Record) -> None:
+    record.event(1, user_ref="usr_000042")
+    record.event(2, user_ref="usr_000042")
+    record.event(3, user_ref="usr_000043")
+    record.delivery(2, "archive", "succeeded")
+    answer = record.ask("What did we do about one person")
+    assert [row[3:5] for row in answer] == [(None, None), ("archive", "succeeded")]
+
+
+def test_what_did_not_happen_is_dead_or_cancelled(record: Record) -> None:
+    record.event(1)
+    for state in ("succeeded", "dead", "cancelled", "pending", "running"):
+        record.delivery(1, "archive", state)
+    answer = record.ask("What was to happen and did not")
+    assert [row[4] for row in answer] == ["dead", "cancelled"]
+
+
+def test_a_running_delivery_shows_no_time_to_run(record: Record) -> None:
+    record.event(1)
+    record.delivery(1, "archive", "running", due_at_ms=NOW_MS)
+    record.delivery(1, "page", "pending")
+    record.delivery(1, "other", "dead")
+    answer = record.ask("What is waiting or running now")
+    assert [row[2:4] + row[6:7] for row in answer] == [
+        ("page", "pending", "2025-12-01T00:00:00.000Z"),
+        ("archive", "running", None),
+    ]
+
+
+def test_an_event_for_which_nothing_ran_has_no_delivery_of_its_own(record: Record) -> None:
+    record.event(1)
+    record.event(2, response_code=None)
+    record.delivery(1, "archive", "cancelled")
+    answer = record.ask("For which events did nothing run")
+    assert [row[0] for row in answer] == [2]
+
+
+def test_code_00_is_not_verified_by_whatever_else_the_outcome_is(record: Record) -> None:
+    record.event(1)
+    record.event(2, outcome="not_verified")
+    record.event(3, outcome="unknown", face_match=1)
+    record.event(4, outcome="pending", response_code="02")
+    answer = record.ask("Who has code 00 and is *not* verified?")
+    assert [row[0] for row in answer] == [2, 3]
+
+
+def test_people_without_a_delivery_were_not_activated_either(record: Record) -> None:
+    record.event(1, reference="a", user_ref="anna")
+    record.delivery(1, "activate-customer", "succeeded")
+    record.event(2, reference="b", user_ref="bola")
+    record.delivery(2, "activate-customer", "dead", last_error="exit status 1")
+    record.delivery(2, "archive", "succeeded")
+    record.event(3, reference="c", response_code="02")  # verified by another code: no delivery
+    record.event(4, reference="d", outcome="not_verified")
+    record.event(5, reference="e", face_match=0)  # `when` said no
+    record.event(6)  # neither a reference nor a user_ref
+    record.event(7, reference="f")
+    record.delivery(7, "activate-customer", "pending")
+    answer = record.ask("Which verified people were not activated?")
+    never = "not queued: code, when, or no such action then"
+    assert [(row[0], *row[4:]) for row in answer] == [
+        (2, "00", None, "dead", "exit status 1"),
+        (3, "02", None, never, None),
+        (5, "00", 0, never, None),
+        (6, "00", None, never, None),
+        (7, "00", None, "pending", None),
+    ]
+
+
+def test_who_was_activated_by_another_event_is_activated(record: Record) -> None:
+    record.event(1, reference="a")
+    record.delivery(1, "activate-customer", "dead")
+    record.event(2, reference="a")
+    record.delivery(2, "activate-customer", "succeeded")
+    record.event(3, reference="b", user_ref="bola")
+    record.delivery(3, "activate-customer", "succeeded")
+    record.event(4, reference="c", user_ref="bola")
+    record.event(5, reference="d", user_ref="chidi")
+    record.delivery(5, "archive", "succeeded")
+    assert [row[0] for row in record.ask("Which verified people were not activated?")] == [5]
+
+
+def test_a_verification_is_pending_until_any_result_whatever_the_order(record: Record) -> None:
+    record.event(1, reference="settled", outcome="verified")
+    record.event(2, reference="settled", outcome="pending")  # overtaken
+    record.event(3, reference="waits", outcome="pending")
+    record.event(4, reference="waits", outcome="pending")
+    record.event(5, reference="silent", outcome="unknown")
+    record.event(6, reference=None, outcome="pending")
+    record.event(7, reference=None, outcome="verified")
+    answer = record.ask("Which verifications are pending")
+    assert answer == [
+        ("waits", 3, "2025-12-01T00:00:03.000Z"),
+        (None, 6, "2025-12-01T00:00:06.000Z"),
+    ]
+
+
+def test_times_counts_the_first_webhook_too(record: Record) -> None:
+    record.event(1)
+    record.event(2, reference="b", duplicate_count=2, last_duplicate_at_ms=LONG_AGO_MS)
+    answer = record.ask("Which webhooks did Prembly send more than once?")
+    assert [row[:3] for row in answer] == [(2, "b", 3)]
+
+
+def test_refusals_are_counted_by_day_address_and_reason(record: Record) -> None:
+    for at_ms in (LONG_AGO_MS, LONG_AGO_MS + HOUR_MS, LONG_AGO_MS + DAY_MS):
+        record.rejection(at_ms=at_ms, reason="wrong signature")
+    record.rejection(at_ms=LONG_AGO_MS, reason="missing signature")
+    assert [row[0::4] for row in record.ask("Who was refused, why and how often?")] == [
+        ("2025-12-02", 1),
+        ("2025-12-01", 2),
+        ("2025-12-01", 1),
+    ]
+
+
+def test_a_key_signs_from_its_first_to_its_last_event(record: Record) -> None:
+    record.event(1, verified_by="hmac-sha256:old")
+    record.event(2)
+    record.event(3, verified_by="hmac-sha256:old")
+    record.event(4)
+    assert record.ask("Which key signs") == [
+        ("hmac-sha256:live", 2, "2025-12-01T00:00:02.000Z", "2025-12-01T00:00:04.000Z"),
+        ("hmac-sha256:old", 2, "2025-12-01T00:00:01.000Z", "2025-12-01T00:00:03.000Z"),
+    ]
+
+
+def test_who_looked_is_told_beside_who_replayed(record: Record) -> None:
+    record.operator_action(at_ms=LONG_AGO_MS, actor="ada", action="reveal", event_id=1)
+    record.operator_action(at_ms=LONG_AGO_MS, actor="bo", action="replay", delivery_id=2)
+    answer = record.ask("Who looked at personal data")
+    assert [row[1:] for row in answer] == [("bo", "replay", None, 2), ("ada", "reveal", 1, None)]
+
+
+def test_a_replay_does_not_lengthen_the_way_to_the_first_success(record: Record) -> None:
+    record.event(1)
+    replayed = record.delivery(1, "archive", "dead", finished_at_ms=LONG_AGO_MS + DAY_MS)
+    record.attempt(replayed, 1, outcome="failed", finished_at_ms=LONG_AGO_MS + 500)
+    record.attempt(replayed, 2, finished_at_ms=LONG_AGO_MS + 2000)
+    record.attempt(replayed, 3, finished_at_ms=LONG_AGO_MS + DAY_MS)
+    waiting = record.delivery(1, "archive", "pending")
+    record.attempt(waiting, 1, outcome="failed")
+    answer = record.ask("How long did it take from the webhook to the hook's first success?")
+    assert answer == [("archive", 1, 2.0, 2.0)]
+
+
+def test_attempts_that_still_run_have_not_failed(record: Record) -> None:
+    record.event(1)
+    delivery = record.delivery(1, "archive", "running")
+    record.attempt(delivery, 1, outcome="failed", error="exit status 1")
+    record.attempt(delivery, 2, outcome="timed_out", error="still running after 30 s")
+    record.attempt(delivery, 3, outcome="failed", error="exit status 1")
+    record.attempt(delivery, 4, outcome=None, finished_at_ms=None)
+    answer = record.ask("Why do attempts fail?")
+    assert [row[:3] for row in answer] == [
+        ("archive", "exit status 1", 2),
+        ("archive", "still running after 30 s", 1),
+    ]
+
+
+def test_a_version_of_an_action_is_its_digest(record: Record) -> None:
+    record.event(1)
+    delivery = record.delivery(1, "archive", "dead")
+    record.attempt(delivery, 1)
+    record.attempt(delivery, 2, action_digest="bbbbbbbbbbbb", started_at_ms=LONG_AGO_MS + 5000)
+    answer = record.ask("Which version of an action ran")
+    assert [row[1:3] for row in answer] == [("aaaaaaaaaaaa", 1), ("bbbbbbbbbbbb", 1)]
+
+
+def test_people_are_counted_once_by_what_names_them_best(record: Record) -> None:
+    in_2026 = 1_767_225_600_000  # 2026-01-01T00:00:00Z, the first moment that counts
+    record.event(1, received_at_ms=in_2026 - 1, user_ref="too early")
+    record.event(2, received_at_ms=in_2026, user_ref="ada")
+    record.event(3, received_at_ms=in_2026, user_ref="ada", reference="r")
+    record.event(4, received_at_ms=in_2026, reference="r")
+    record.event(5, received_at_ms=in_2026)
+    assert record.ask("How many people's records are in a period?") == [(4, 3)]
+
+
+def test_silence_lasts_until_now_and_a_duplicate_breaks_it(record: Record) -> None:
+    record.event(1, received_at_ms=NOW_MS - 10 * HOUR_MS)
+    record.event(
+        2,
+        received_at_ms=NOW_MS - 9 * HOUR_MS,
+        duplicate_count=1,
+        last_duplicate_at_ms=NOW_MS - 5 * HOUR_MS,
+    )
+    seconds = [row[2] for row in record.ask("When was it silent for longest")]
+    assert [round(one / 3600) for one in seconds] == [5, 4, 1]
+
+
+def test_growth_is_counted_by_month(record: Record) -> None:
+    record.event(1, body=b"x" * 4096)
+    record.event(2, body=b"x" * 2048)
+    record.event(3, received_at_ms=LONG_AGO_MS + 31 * DAY_MS, body=b"x" * 1024)
+    answer = record.ask("How fast does the database grow?")
+    assert answer == [("2025-12", 2, 6, 4), ("2026-01", 1, 1, 1)]
+
+
+def test_a_body_that_is_no_json_is_left_out(record: Record) -> None:
+    record.event(1, response_code="07", body=b'{"data": {"watchListed": "YES"}}')
+    record.event(2, response_code="07", body=b"{'python': True}")
+    record.event(3, response_code="07", body=b"\xff\x00")
+    record.event(4, response_code="07", body=b"{}")
+    answer = record.ask("What does the body say in a place that has no column?")
+    assert [row[0::2] for row in answer] == [(1, "YES"), (4, None)]
+
+
+@pytest.mark.parametrize(
+    ("stored", "missing"),
+    [((1, 2, 3), []), ((2, 3, 6, 7), [(1, 1), (4, 5)]), ((1, 2), [])],
+    ids=["none", "gaps", "short"],
+)
+def test_missing_event_numbers_are_found(
+    record: Record, stored: tuple[int, ...], missing: list[tuple[int, int]]
+) -> None:
+    for number in stored:
+        record.event(number)
+    assert [row[:2] for row in record.ask("Are event numbers missing?")] == missing
+
+
+@pytest.mark.parametrize("left", [0, 1], ids=["all", "the newest"])
+def test_deleted_newest_events_are_missing_too(record: Record, left: int) -> None:
+    for number in (1, 2, 3):
+        record.event(number)
+    record.connection.execute("DELETE FROM event WHERE id > ?", (left,))
+    assert record.ask("Are event numbers missing?") == [(left + 1, 3, None)]
+
+
+def test_a_changed_body_is_damaged_when_its_length_differs(record: Record) -> None:
+    record.event(1)
+    record.event(2, body=b'{"a": 1}', body_bytes=7)
+    assert record.ask("Is every stored body as long as it was") == [(2, 1)]
