@@ -12,7 +12,6 @@ from pydantic import (
     Discriminator,
     Field,
     PlainValidator,
-    StringConstraints,
     Tag,
     ValidationError,
     ValidationInfo,
@@ -25,14 +24,21 @@ from premblyd.prembly import payload
 from premblyd.prembly.signature import HEADER, Scheme
 from premblyd.problems import conflicts, explain
 from premblyd.values import (
+    Code,
     DurationMs,
+    EnvName,
+    HeaderName,
+    KeyValue,
     ListenValue,
+    Name,
     NetworkValue,
+    NonEmpty,
     Secret,
     SecretPlaces,
     SecretValue,
     SizeBytes,
     SqlitePath,
+    UrlPath,
     listen,
     network,
     secret,
@@ -41,11 +47,6 @@ from premblyd.values import (
 DEFAULT_PATH = Path("/etc/premblyd/premblyd.yaml")
 HEALTH_PATH = "/healthz"
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
-UrlPath = Annotated[str, StringConstraints(pattern=r"^/[\x21-\x22\x24-\x3e\x40-\x7e]*$")]
-NonEmpty = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]*$")]
 Select = Annotated[Expression, PlainValidator(lambda text: _expression(text, payload.WHEN_NAMES))]
 BodyPath = Annotated[Expression, PlainValidator(lambda text: _expression(text, None))]
 
@@ -97,7 +98,7 @@ class Endpoint(Model):
     path: UrlPath
     scheme: Annotated[Scheme, Field(strict=False)] = Scheme.HMAC_SHA256
     header: HeaderName = HEADER
-    keys: dict[Name, SecretValue] = Field(min_length=1)
+    keys: dict[Name, KeyValue] = Field(min_length=1)
     require_token: bool = False
     allow_ips: tuple[NetworkValue, ...] = ()
     fields: dict[payload.FieldName, BodyPath] = {}
@@ -146,7 +147,7 @@ class Action(Model):
     """A reaction to events: one shell, command or http hook."""
 
     name: Name
-    response_codes: tuple[NonEmpty, ...] = Field(min_length=1)
+    response_codes: tuple[Code, ...] = Field(min_length=1)
     when: Select | None = None
     shell: NonEmpty | None = None
     command: tuple[NonEmpty, ...] | None = Field(None, min_length=1)

@@ -55,8 +55,9 @@ def explain(detail: Any, known_keys: Collection[str]) -> Found:
     """Turn one of pydantic's errors into words about the file."""
     where = tuple(part for part in detail["loc"] if part not in UNION_TAGS)
     kind = detail["type"]
-    if where and where[-1] == "[key]":
-        return where[:-1], "is no valid name here", True
+    if where and where[-1] == "[key]":  # what is wrong is the key itself
+        message = str(detail["ctx"]["error"]) if kind == "value_error" else "is no valid name here"
+        return where[:-1], message, True
     match kind:
         case "missing":
             return where[:-1], f"`{where[-1]}` is missing", False
@@ -66,8 +67,6 @@ def explain(detail: Any, known_keys: Collection[str]) -> Found:
             return where, f"unknown key `{where[-1]}`{hint}", True
         case "value_error":
             return where, str(detail["ctx"]["error"]), False
-        case "string_pattern_mismatch":
-            return where, "has a character that can't be used here", False
         case "model_type" | "model_attributes_type" | "dict_type":
             return where, "should hold keys and values", False
         case "too_short":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BeforeValidator, PlainValidator, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, PlainValidator, ValidationInfo
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -165,6 +165,32 @@ def sqlite_path(given: Any, info: ValidationInfo) -> Path:
     return places.folder / unquote(url.path[1:])
 
 
+def prembly_key(given: Any, info: ValidationInfo) -> Secret:
+    """A key of Prembly's. White space around it comes of copying: no signature would be right."""
+    key = secret(given, info)
+    if key.value is not None and key.value != key.value.strip():
+        raise ValueError(f"the key ({key.source}) has white space around it; Prembly's have none")
+    return key
+
+
+def _shaped(pattern: str, words: str) -> AfterValidator:
+    """Take text of this whole pattern only; `words` tell a person what that is."""
+    compiled = re.compile(pattern, re.DOTALL)
+
+    def check(text: str) -> str:
+        if not compiled.fullmatch(text):
+            raise ValueError(words)
+        return text
+
+    return AfterValidator(check)
+
+
+def _code(text: str) -> str:
+    if text != text.strip():  # a body's code is stripped before it is compared
+        raise ValueError("a response code with white space around it never matches")
+    return text
+
+
 # BeforeValidator: after a PlainValidator, pydantic ignores a field's `ge=1`.
 DurationMs = Annotated[int, BeforeValidator(duration_ms)]
 SizeBytes = Annotated[int, BeforeValidator(size_bytes)]
@@ -172,3 +198,23 @@ NetworkValue = Annotated[Network, PlainValidator(network)]
 ListenValue = Annotated[Listen, PlainValidator(listen)]
 SecretValue = Annotated[Secret, PlainValidator(secret)]
 SqlitePath = Annotated[Path, PlainValidator(sqlite_path)]
+
+_NOT_EMPTY = _shaped(r"[^\x00]+", "should not be empty, and can't hold a NUL")
+_NAME_WORDS = "should be a name of A-Z a-z 0-9 . _ - (at most 64, a letter or digit first)"
+_HEADER_WORDS = "should be a header's name: letters, digits and -"
+_START_WORDS = "should begin with / and be the URL's path alone, such as /webhooks/prembly"
+_PATH_WORDS = "should be plain ASCII without spaces, ? and #, percent-encoded where it has others"
+Name = Annotated[str, _shaped(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", _NAME_WORDS)]
+EnvName = Annotated[
+    str,
+    _shaped(
+        r"[A-Za-z_][A-Za-z0-9_]*", "should be a variable's name: A-Z a-z 0-9 _, no digit first"
+    ),
+]
+HeaderName = Annotated[str, _shaped(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", _HEADER_WORDS)]
+UrlPath = Annotated[
+    str, _shaped("/.*", _START_WORDS), _shaped(r"[\x21-\x22\x24-\x3e\x40-\x7e]*", _PATH_WORDS)
+]
+NonEmpty = Annotated[str, _NOT_EMPTY]
+Code = Annotated[str, _NOT_EMPTY, AfterValidator(_code)]
+KeyValue = Annotated[Secret, PlainValidator(prembly_key)]

@@ -170,7 +170,7 @@ def test_a_secret_file_is_looked_up_in_order(tmp_path: Path, place: str) -> None
 
 
 def test_a_trailing_newline_is_not_part_of_the_secret(tmp_path: Path) -> None:
-    for content, secret in {"k": "k", "k\n": "k", "k\r\n": "k", " é \n": " é "}.items():
+    for content, secret in {"k": "k", "k\n": "k", "k\r\n": "k", "é é\n": "é é"}.items():
         (tmp_path / "key").write_bytes(content.encode())
         assert key("{file: key}", tmp_path) == key("{env: KEY}", KEY=secret) == secret
 
@@ -198,6 +198,14 @@ def test_an_unusable_secret_is_a_problem(tmp_path: Path, given: str, message: st
     (tmp_path / "dir").mkdir()
     text, latin = SMALL.replace("hush-text", given), os.fsdecode(b"hush\xe9")
     assert problems(text, tmp_path, LATIN=latin) == [f"3:38: {message.format(folder=tmp_path)}"]
+
+
+@pytest.mark.parametrize("content", ["hush ", " hush", "hush\t\n", "\u00a0hush"])
+def test_a_key_with_white_space_around_it_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "key").write_text(content)
+    message = "the key (file:key) has white space around it; Prembly's have none"
+    text = SMALL.replace("hush-text", "{file: key}")
+    assert problems(text, tmp_path) == [f"3:38: {message}"]
 
 
 def test_secrets_can_be_left_unread(tmp_path: Path) -> None:
@@ -242,7 +250,21 @@ ONE_HOOK = "5:5: should have one of shell, command and http, not"
         ),
         (SMALL + "trusted_proxies: [10.0.0.1/8]", ["4:19: should be an IP address or a network"]),
         (SMALL.replace("/p,", "/healthz,"), ["3:21: /healthz is the daemon's own"]),
-        (SMALL.replace("live:", "a b:").replace("/p,", "x,"), ["3:21: has a", "3:31: is no valid"]),
+        (
+            SMALL.replace("live:", "a b:").replace("/p,", "x,"),
+            ["3:21: should begin with /", "3:31: should be a name of"],
+        ),
+        (SMALL.replace("/p,", "'/hush?a',"), ["3:21: should be plain ASCII without"]),
+        (SMALL.replace("/p,", '"",'), ["3:21: should begin with /"]),
+        (SMALL.replace("/p,", "https://x/p,"), ["3:21: should begin with / and be the URL's"]),
+        (SMALL.replace("{name: p,", "{name: p, header: 'a b',"), ["3:23: should be a header's"]),
+        (SMALL.replace("{name: p,", "{name: 'p\n',"), ["3:12: should be a name of A-Z a-z"]),
+        (ACTION + "shell: x, env: {1A: b}}", ["5:57: should be a variable's name: A-Z"]),
+        (ACTION + 'shell: ""}', ["5:48: should not be empty"]),
+        (HTTP + "headers: {'a b': hush}}}", ["5:73: should be a header's name"]),
+        (ACTION.replace("01", '"02 "') + "shell: x}", ["5:36: a response code with white space"]),
+        (ACTION.replace("01", '" "') + "shell: x}", ["5:36: a response code with white space"]),
+        (ACTION.replace("01", '""') + "shell: x}", ["5:36: should not be empty"]),
         (SMALL.replace("{live: hush-text}", "{}"), ["3:31: should not be empty"]),
         (SMALL.replace("sqlite:///", "postgres://"), ["1:11: should be sqlite:////absolute"]),
         ("endpoints: []", ["1:1: `database` is missing", "1:12: should not be empty"]),
