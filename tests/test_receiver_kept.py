@@ -95,20 +95,24 @@ async def test_only_trusted_proxies_say_who_the_client_is(
     assert reception.rows("SELECT remote_ip FROM event") == [(remote_ip,)]
 
 
-@pytest.mark.parametrize("header", ["x-prembly-signature", "X-Proof"])
+@pytest.mark.parametrize("header", ["x-prembly-signature", "X-Proof", "X-Request-Id"])
 @pytest.mark.gen_test
-async def test_the_headers_kept_hold_no_signature_token_or_credential(
+async def test_of_the_headers_only_those_are_kept_that_never_hold_a_secret(
     http_client: AsyncHTTPClient, base_url: str, reception: Reception, header: str
 ) -> None:
     reception.use(endpoint={"header": header})
     right = sign(BODY, KEY)
-    names = "Token Authorization Proxy-Authorization Cookie X-Api-Key X-Session-Id X-Signature"
-    sent = dict.fromkeys(names.split(), "hush") | {"User-Agent": "Prembly", "X-Trace": "1"}
+    names = (
+        "Token Authorization Proxy-Authorization Cookie X-Api-Key X-Session-Id X-Signature"
+        " X-Jwt X-Client-Cert X-Passwd X-Pin X-Bvn Referer"
+    )
+    sent = dict.fromkeys(names.split(), "hush") | {"User-Agent": "Prembly", "Date": "today"}
     answer = await post(http_client, base_url, BODY, {**sent, header: right})
     assert answer.code == 200
     ((headers, token),) = reception.rows("SELECT headers, token FROM event")
     kept = dict(json.loads(headers))
-    assert (kept["User-Agent"], kept["X-Trace"], token) == ("Prembly", "1", "hush")
+    assert (kept["User-Agent"], kept["Date"], token) == ("Prembly", "today", "hush")
+    assert kept["Content-Length"] == str(len(BODY))
     assert not {"hush", right} & set(kept.values())
 
 
