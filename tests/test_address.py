@@ -1,6 +1,7 @@
 """Whose address a request has, when proxies stand between."""
 
 import ipaddress
+import tracemalloc
 
 import pytest
 from hypothesis import example, given
@@ -109,3 +110,16 @@ def test_no_header_raises_or_makes_anything_but_an_address(
         assert str(ipaddress.ip_address(client)) == client
         assert "%" not in client
     assert client_ip("192.0.2.9", headers, TRUSTED) == "192.0.2.9"
+
+
+def test_what_a_stranger_calls_an_address_is_not_remembered_when_it_is_long() -> None:
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            claim = f"{number:05}" + "1" * 30_000
+            for name in ("X-Forwarded-For", "X-Real-Ip"):
+                assert client_ip(PROXY, HTTPHeaders({name: claim}), TRUSTED) == PROXY
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept_bytes < 300_000

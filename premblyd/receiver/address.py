@@ -9,6 +9,7 @@ from tornado.httputil import HTTPHeaders
 from premblyd.values import Address, Network
 
 UNIX_PEER = "unix"  # a socket file's peer: only who may open the file can be it
+MAX_ADDRESS_CHARACTERS = 64  # the longest is 53: [IPv6 with IPv4 in it]:port
 
 
 def client_ip(peer: str, headers: HTTPHeaders, trusted: Sequence[Network]) -> str:
@@ -40,9 +41,15 @@ def is_within(ip: str, networks: Sequence[Network]) -> bool:
     return address is not None and any(address in network for network in networks)
 
 
-@functools.lru_cache(maxsize=4096)
 def _parse(text: str) -> Address | None:
+    """Return the address in `text`, which a stranger may have chosen: only what can be one is
+    remembered."""
     text = text.strip()
+    return _parse_short(text) if len(text) <= MAX_ADDRESS_CHARACTERS else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse_short(text: str) -> Address | None:
     if text.startswith("["):  # [2001:db8::1]:443
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:  # 192.0.2.1:443
