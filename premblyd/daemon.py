@@ -70,7 +70,7 @@ class Daemon:
         self._sockets = _listen(settings.listen)
         self._server.add_sockets(self._sockets)
         self.dispatching = asyncio.create_task(self._dispatcher.run())
-        self._timing_out = asyncio.create_task(self._receiver.time_out())
+        self.timing_out = asyncio.create_task(self._receiver.time_out())
         log.info(
             "daemon.started",
             version=__version__,
@@ -110,7 +110,7 @@ class Daemon:
         await self._server.close_all_connections()
         await hooks
         await self.dispatching
-        self._timing_out.cancel()
+        self.timing_out.cancel()
         self._shell.close()
         self._http.close()
         await self._writer.close()
@@ -173,11 +173,12 @@ async def serve(settings: Config, path: Path) -> None:
         asyncio.create_task(_feed_watchdog(daemon)),
         asyncio.create_task(daemon.sweep(strays)),
         daemon.dispatching,
+        daemon.timing_out,
     }
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     systemd.notify("STOPPING=1")
     failed = [error for task in done if (error := task.exception())]
-    for task in tasks - {daemon.dispatching}:
+    for task in tasks - {daemon.dispatching, daemon.timing_out}:
         task.cancel()
     if failed:
         log.critical("daemon.failed", exc_info=failed[0])

@@ -189,3 +189,13 @@ def test_it_listens_on_a_unix_socket_also_after_a_crash(tmp_path: Path) -> None:
         assert daemon.rows("SELECT DISTINCT remote_ip FROM event") == [("unix",)]
         assert daemon.stop() == 0
     assert not path.exists()
+
+
+def test_a_watch_over_connections_that_fails_ends_the_daemon_honestly(tmp_path: Path) -> None:
+    fault = "from premblyd.receiver.receiver import Exchange\nExchange.is_over = lambda *_: 1 / 0"
+    with Premblyd(tmp_path) as daemon:
+        host, _, port = daemon.start(before=fault).address.partition(":")
+        with socket.create_connection((host, int(port)), timeout=5):
+            assert daemon.process.wait(10) == 1
+        assert '"daemon.failed"' in daemon.log_text()
+        assert "ZeroDivisionError" in daemon.log_text()
