@@ -188,6 +188,29 @@ class Config(Model):
         """Hooks that may run at once. Unless set, enough that no action waits for another."""
         return self.concurrency or max(1, sum(action.concurrency for action in self.actions))
 
+    @property
+    def secrets(self) -> dict[str, Secret]:
+        """Every secret by its place, in words such as `endpoint prembly, key live`."""
+        found: dict[str, Secret | None] = {}
+        for endpoint in self.endpoints:
+            for name, key in endpoint.keys.items():
+                found[f"endpoint {endpoint.name}, key {name}"] = key
+        for action in self.actions:
+            place = f"action {action.name}"
+            if action.http:
+                found[f"{place}, url"] = action.http.url
+                found[f"{place}, sign_with"] = action.http.sign_with
+                for name, header in action.http.headers.items():
+                    found[f"{place}, header {name}"] = header
+            for name, value in action.env.items():
+                found[f"{place}, env {name}"] = value
+        return {place: secret for place, secret in found.items() if secret is not None}
+
+    @property
+    def digest(self) -> str:
+        """Which configuration this is: 12 hex digits, made without any secret's value."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
+
 
 def load(path: Path, *, look_up_secrets: bool = True) -> Config:
     """Read the file at `path`. Raise ConfigError with every problem when it can't be used.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tornado.netutil import bind_sockets, bind_unix_socket
 
-from premblyd import __version__, config, logs, systemd
+from premblyd import __version__, config, logs, presence, systemd
 from premblyd.clock import Clock
 from premblyd.config import Config
 from premblyd.errors import ConfigError, PremblydError
@@ -38,15 +38,17 @@ log = logs.get_logger()
 class Daemon:
     """One running premblyd. `start`, then `stop`; `reload` in between."""
 
-    def __init__(self, settings: Config) -> None:
+    def __init__(self, settings: Config, path: Path) -> None:
         self._settings = settings
+        self._path = path
         self._clock = Clock()
+        self._started_at_ms = self._clock.now_ms()
         self._lock = -1
 
     async def start(self) -> None:
         """Open the database, listen and run hooks. Raise PremblydError when it can't."""
         settings = self._settings
-        path = settings.database_path
+        path = self._database_path = settings.database_path
         self._lock = _locked(path)
         migrated = database.prepare(path)
         self._writer = Writer(path)
@@ -71,6 +73,7 @@ class Daemon:
         self._server.add_sockets(self._sockets)
         self.dispatching = asyncio.create_task(self._dispatcher.run())
         self.timing_out = asyncio.create_task(self._receiver.time_out())
+        self._publish(settings)
         log.info(
             "daemon.started",
             version=__version__,
@@ -95,6 +98,7 @@ class Daemon:
                 log.warning("config.needs_restart", setting=name.removesuffix("_path"))
         self._settings = settings
         self._configure(settings)
+        self._publish(settings)
         log.info(
             "config.reloaded", endpoints=len(settings.endpoints), actions=len(settings.actions)
         )
@@ -114,6 +118,7 @@ class Daemon:
         self._shell.close()
         self._http.close()
         await self._writer.close()
+        self._publish(None)
         os.close(self._lock)
         if self._settings.listen.unix_path and not os.environ.get("LISTEN_FDS"):
             Path(self._settings.listen.unix_path).unlink(missing_ok=True)
@@ -142,6 +147,22 @@ class Daemon:
         self._dispatcher.configure(settings.actions, settings.total_concurrency)
         self._receiver.configure(settings, Matching(settings.actions).match)
 
+    def _publish(self, settings: Config | None) -> None:
+        """Tell commands what runs here; None: nothing any more. Work goes on if that fails."""
+        try:
+            if settings is None:
+                presence.withdraw(self._database_path)
+                return
+            own = presence.of_this_process(
+                settings,
+                self._path,
+                started_at_ms=self._started_at_ms,
+                listen=[_name(one) for one in self._sockets],
+            )
+            presence.publish(own, self._database_path)
+        except OSError as error:
+            log.warning("daemon.not_published", reason=error.strerror)
+
     def _interrupt(self) -> None:
         self._shell.interrupt()
         self._http.interrupt()
@@ -155,7 +176,7 @@ async def serve(settings: Config, path: Path) -> None:
     """
     _raise_file_limit()
     strays = Strays()
-    daemon = Daemon(settings)
+    daemon = Daemon(settings, path)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

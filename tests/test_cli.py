@@ -123,6 +123,7 @@ def test_check_shows_which_actions_run_for_which_code(tmp_path: Path) -> None:
             "missing": ["archive"],
         },
         "warnings": [],
+        "daemon": None,
     }
     done = run("check", "--config", path)
     assert (done.code, done.err) == (0, "")

@@ -26,8 +26,10 @@ ROOMS = {
     "store": {"errors", "logs", "prembly"},
     "hooks": LEAVES | PURE | {"logs", "config", "store"},
     "receiver": LEAVES | PURE | {"logs", "config", "store"},
-    "daemon": LEAVES | PURE | {"logs", "config", "store", "hooks", "receiver"},
-    "cli": LEAVES | PURE | {"logs", "config", "store", "hooks", "daemon"},
+    "presence": LEAVES | PURE | {"config"},
+    "doubts": LEAVES | PURE | {"config", "hooks"},
+    "daemon": LEAVES | PURE | {"logs", "config", "store", "hooks", "receiver", "presence"},
+    "cli": LEAVES | PURE | {"logs", "config", "store", "hooks", "daemon", "presence", "doubts"},
     "__main__": {"cli"},
 }
 # Libraries that stay in their rooms; the last part may name one module.

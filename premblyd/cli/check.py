@@ -1,28 +1,27 @@
 """premblyd check"""
 
-import os
-import shutil
-import stat
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from premblyd.cli.common import config_option, json_option
-from premblyd.cli.printing import print_json, print_table
+from premblyd.cli.printing import iso, print_json, print_table
 
 if TYPE_CHECKING:
-    from premblyd.config import Action, Config
-    from premblyd.values import Secret
+    from premblyd.config import Config
+    from premblyd.presence import Presence
 
 
 @click.command()
 @config_option
 @json_option
 def check(config_path: Path, as_json: bool) -> None:
-    """Every problem is listed at once, as FILE:LINE:COLUMN: MESSAGE."""
-    from premblyd import config
+    """Every problem is listed at once, as FILE:LINE:COLUMN: MESSAGE.
+
+    If the daemon runs, it is compared with the files: warnings say what it does not use yet.
+    """
+    from premblyd import config, doubts, presence
     from premblyd.errors import ConfigError
 
     try:
@@ -37,9 +36,13 @@ def check(config_path: Path, as_json: bool) -> None:
         print_json({"ok": False, "problems": problems})
         raise SystemExit(error.exit_code) from None
     routes = _routes(settings)
-    warnings = list(_warnings(settings, config_path))
+    daemon, line = _running(settings)
+    warnings = list(doubts.doubts(settings, config_path))
+    if daemon is not None:
+        warnings += presence.differences(daemon, settings, config_path)
     if as_json:
-        print_json({"ok": True, "routes": dict(routes), "warnings": warnings})
+        shown = _as_json(daemon) if daemon else None
+        print_json({"ok": True, "routes": dict(routes), "warnings": warnings, "daemon": shown})
         return
     endpoints = ", ".join(
         f"{one.name} ({one.scheme}, keys: {', '.join(one.keys)})" for one in settings.endpoints
@@ -48,6 +51,7 @@ def check(config_path: Path, as_json: bool) -> None:
     click.echo(f"Listens on {settings.listen}; endpoints: {endpoints}\n")
     rows = [(code, ", ".join(names) or "none: stored only") for code, names in routes]
     print_table(("response code", "actions"), rows, empty="")
+    click.echo(f"\n{line}")
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
 
@@ -68,40 +72,28 @@ def _routes(settings: "Config") -> list[tuple[str, list[str]]]:
     return [*routes, ("any other", names("\0")), ("missing", names(None))]
 
 
-def _warnings(settings: "Config", path: Path) -> Iterator[str]:
-    secrets = list(_secrets(settings))
-    if any(one.source == "text" for one in secrets) and path.stat().st_mode & stat.S_IROTH:
-        yield f"{path} holds secrets and others can read it: chmod o-r {path}"
-    for endpoint in settings.endpoints:
-        if endpoint.scheme == "public-key":
-            yield (
-                f"endpoint {endpoint.name}: the public-key scheme proves nothing about the body;"
-                " use hmac-sha256 if your account sends it"
-            )
-    wanted = sum(action.concurrency for action in settings.actions)
-    if settings.total_concurrency < wanted:
-        yield (
-            f"concurrency is {settings.total_concurrency} and the actions' own add up to {wanted}:"
-            " a slow action may delay others"
-        )
-    for action in settings.actions:
-        if action.command and not _is_executable(action):
-            yield f"action {action.name}: {action.command[0]} is not an executable here"
+def _running(settings: "Config") -> "tuple[Presence | None, str]":
+    """Return the daemon that runs on the configuration's database, and a line that tells of it."""
+    from premblyd import presence
+
+    try:
+        daemon = presence.find(settings.database_path)
+    except presence.PresenceError as error:
+        return None, f"Whether a daemon runs is not known: {error}"
+    if daemon is None:
+        return None, f"No daemon runs on {settings.database_path}."
+    since, where = iso(daemon.started_at_ms), ", ".join(daemon.listen)
+    return daemon, (
+        f"A daemon runs on it: pid {daemon.pid}, version {daemon.version},"
+        f" since {since} UTC, listens on {where}."
+    )
 
 
-def _secrets(settings: "Config") -> "Iterator[Secret]":
-    for endpoint in settings.endpoints:
-        yield from endpoint.keys.values()
-    for action in settings.actions:
-        if action.http and action.http.sign_with:
-            yield action.http.sign_with
-        if action.http:
-            yield from action.http.headers.values()
-        yield from action.env.values()
-
-
-def _is_executable(action: "Action") -> bool:
-    from premblyd.hooks.shell import DEFAULT_PATH
-
-    name = action.command[0] if action.command else ""
-    return shutil.which(name, path=os.environ.get("PATH", DEFAULT_PATH)) is not None
+def _as_json(daemon: "Presence") -> dict[str, Any]:
+    return {
+        "pid": daemon.pid,
+        "version": daemon.version,
+        "started_at_ms": daemon.started_at_ms,
+        "configuration": daemon.configuration,
+        "listen": daemon.listen,
+    }

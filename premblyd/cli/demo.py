@@ -59,7 +59,7 @@ async def _demo(once: bool) -> None:
         path.chmod(0o640)
         settings = config.load(path)
         logs.configure("auto", "error")
-        daemon = Daemon(settings)
+        daemon = Daemon(settings, path)
         await daemon.start()
         try:
             await _show(settings, path, crm_port)

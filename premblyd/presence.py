@@ -1,0 +1,182 @@
+"""What a running daemon says of itself, in a file beside the database: for `check` and `send`.
+
+It names no secret. Of each there is a salted fingerprint of 16 bits: enough to see that it was
+changed, too little to confirm a guess.
+"""
+
+import contextlib
+import dataclasses
+import hmac
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from premblyd import __version__
+from premblyd.config import Config
+from premblyd.errors import PremblydError
+from premblyd.values import Listen, Secret
+
+FINGERPRINT_BYTES = 2
+
+
+class PresenceError(PremblydError):
+    """The daemon's file can't be read, so it is not known whether one runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    """A daemon that runs, and what it runs with."""
+
+    pid: int
+    process_start: int  # in ticks since boot: tells it from a later process with the same pid
+    started_at_ms: int
+    version: str
+    configuration: str  # the file's absolute path
+    digest: str
+    listen: list[str]
+    has_passed_sockets: bool  # systemd's, which win over `listen`
+    is_service: bool
+    salt: str
+    fingerprints: dict[str, str]  # of secrets, by their place
+
+
+def of_this_process(
+    settings: Config, path: Path, *, started_at_ms: int, listen: Sequence[str]
+) -> Presence:
+    """Return this process's presence: a daemon with `settings` from the file at `path`."""
+    salt = secrets.token_hex(16)
+    return Presence(
+        pid=os.getpid(),
+        process_start=_process_start(os.getpid()) or 0,
+        started_at_ms=started_at_ms,
+        version=__version__,
+        configuration=str(path.absolute()),
+        digest=settings.digest,
+        listen=list(listen),
+        has_passed_sockets=os.environ.get("LISTEN_PID") == str(os.getpid()),
+        is_service="NOTIFY_SOCKET" in os.environ,
+        salt=salt,
+        fingerprints={
+            place: _fingerprint(salt, secret) for place, secret in settings.secrets.items()
+        },
+    )
+
+
+def publish(presence: Presence, database_path: Path) -> None:
+    """Write the file, whole or not at all. Raise OSError when it can't be."""
+    path = _file(database_path)
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        json.dump(dataclasses.asdict(presence), file)
+    new.replace(path)
+
+
+def withdraw(database_path: Path) -> None:
+    """Remove the file: the daemon stops. Raise OSError when it can't be."""
+    _file(database_path).unlink(missing_ok=True)
+
+
+def find(database_path: Path) -> Presence | None:
+    """Return the daemon that runs on this database; None if none does. What a killed one has left
+    behind is none. Raise PresenceError when that can't be told."""
+    path = _file(database_path)
+    try:
+        presence = Presence(**json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise PresenceError(f"can't read {path}: {error.strerror}") from None
+    except (ValueError, TypeError):  # another version's
+        raise PresenceError(f"can't read {path}: not as this version writes it") from None
+    runs = _process_start(presence.pid) == presence.process_start
+    return presence if runs else None
+
+
+def differences(presence: Presence, settings: Config, path: Path) -> Iterator[str]:
+    """Yield how the running daemon differs from `settings`, read from `path`, each with what
+    mends it."""
+    daemon = f"the running daemon (pid {presence.pid})"
+    if presence.configuration != str(path.absolute()):
+        yield f"{daemon} reads {presence.configuration}, not this file"
+        return
+    if presence.version != __version__:
+        yield f"{daemon} is version {presence.version}, this is {__version__}: {_restart(presence)}"
+    elif presence.digest != settings.digest and not _is_reloading(presence):
+        yield f"{daemon} uses an older configuration: {_reload(presence)}"
+    for place, secret in settings.secrets.items():
+        published = presence.fingerprints.get(place)
+        if published in (None, _fingerprint(presence.salt, secret)):
+            continue
+        if secret.source == "text" and _is_reloading(presence):
+            continue
+        what = "key" if place.startswith("endpoint ") else "secret"
+        yield f"{daemon} uses another {what} for {place}: {_remedy(presence, secret)}"
+    if not _listens(presence, settings.listen):
+        how = _restart(presence)
+        if presence.has_passed_sockets:
+            how = "systemd's socket wins, change it with `sudo systemctl edit premblyd.socket`"
+        where = ", ".join(presence.listen)
+        yield f"{daemon} listens on {where}, while `listen` says {settings.listen}: {how}"
+
+
+def has_key(presence: Presence, place: str, key: str) -> bool | None:
+    """Return whether the daemon has `key` at `place`; None if it has no key there."""
+    published = presence.fingerprints.get(place)
+    return None if published is None else published == _fingerprint(presence.salt, Secret("", key))
+
+
+def _listens(presence: Presence, where: Listen) -> bool:
+    if not where.unix_path and not where.port:
+        return True  # any port will do
+    names = {str(where)}
+    if where.host:
+        with contextlib.suppress(OSError):  # a name that no longer resolves
+            found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
+            names |= {str(Listen(host=str(address[0]), port=where.port)) for *_, address in found}
+    return not names.isdisjoint(presence.listen)
+
+
+def _remedy(presence: Presence, secret: Secret) -> str:
+    """Return what makes the daemon use a secret's new value. systemd copies secret files when it
+    starts the service, and a process keeps its environment."""
+    is_copied = secret.source.startswith("env:") or presence.is_service
+    return _restart(presence) if secret.source != "text" and is_copied else _reload(presence)
+
+
+def _reload(presence: Presence) -> str:
+    if presence.is_service:
+        return "`sudo systemctl reload premblyd`"
+    return f"make it read the file with `kill -HUP {presence.pid}`"
+
+
+def _restart(presence: Presence) -> str:
+    return "`sudo systemctl restart premblyd`" if presence.is_service else "restart it"
+
+
+def _is_reloading(presence: Presence) -> bool:
+    """Return whether this is the check with which systemd's ExecReload= begins."""
+    return os.environ.get("MAINPID") == str(presence.pid)
+
+
+def _fingerprint(salt: str, secret: Secret) -> str:
+    value = secret.reveal().encode()
+    return hmac.digest(bytes.fromhex(salt), value, "sha256")[:FINGERPRINT_BYTES].hex()
+
+
+def _process_start(pid: int) -> int | None:
+    """Return when a process was started, in ticks since boot (proc(5)); None if there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return int(text.rpartition(") ")[2].split()[19])  # field 22; the name may hold ") "
+
+
+def _file(database_path: Path) -> Path:
+    return database_path.with_name(f"{database_path.name}.running")

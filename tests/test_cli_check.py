@@ -1,0 +1,295 @@
+"""What `premblyd check` warns of, and how it compares the running daemon with the files."""
+
+import json
+import os
+from pathlib import Path
+from signal import SIGHUP, SIGKILL
+from typing import Any
+
+import pytest
+
+from tests.cli_support import run
+from tests.processes import KEY, Premblyd, configuration, shell, wait_until
+from tests.test_systemd_protocol import handed_over
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    path = folder / "premblyd.yaml"
+    path.write_text(json.dumps(configuration(**changes)))
+    path.chmod(0o640)
+    return path
+
+
+def check(config: Path) -> Any:
+    """Return what `check --json` prints of a good configuration."""
+    done = run("check", "--json", "--config", config)
+    assert (done.code, done.err) == (0, "")
+    return json.loads(done.out)
+
+
+def warnings(config: Path) -> list[str]:
+    found: list[str] = check(config)["warnings"]
+    printed = run("check", "--config", config).err.splitlines()
+    assert [line.removeprefix("warning: ") for line in printed] == found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("2", 'did you mean "02"?'),
+        ("O0", 'did you mean "00"?'),
+        ("o7", 'did you mean "07"?'),
+        ("Missing", 'did you mean "missing"?'),
+        ("defualt", 'did you mean "default"?'),
+        ("any", 'did you mean "*"?'),
+        ("000", 'Prembly documents no response code "000" (but 00, 01, 02, 03, 07)'),
+        ("04", 'Prembly documents no response code "04" (but 00, 01, 02, 03, 07)'),
+    ],
+)
+def test_a_code_that_no_webhook_is_known_to_have_is_doubted(
+    tmp_path: Path, code: str, hint: str
+) -> None:
+    (found,) = warnings(write(tmp_path, actions=[shell("a", "true", "00", code)]))
+    assert found.startswith("action a: ")
+    assert hint in found
+
+
+def test_the_documented_codes_and_words_are_not_doubted(tmp_path: Path) -> None:
+    codes = ["00", "01", "02", "03", "07", "*", "missing", "default"]
+    assert warnings(write(tmp_path, actions=[shell("a", "true", *codes)])) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "doubt"),
+    [
+        ("placeholder-1f2e", "it is a placeholder"),
+        ("<your public key>", "it is a placeholder"),
+        ("sk_live_hush", "it looks like the secret key"),
+        ("live_sk_hush", "it looks like the secret key"),
+        ("'live_pk_hush'", "it has quotes, white space or letters"),
+        ("live_pk hush", "it has quotes, white space or letters"),
+        ("live_pk_hush\ufeff", "it has quotes, white space or letters"),
+    ],
+)
+def test_a_key_that_is_none_of_premblys_is_doubted_and_not_quoted(
+    tmp_path: Path, key: str, doubt: str
+) -> None:
+    (found,) = warnings(write(tmp_path, endpoint={"keys": {"live": key}}))
+    assert found.startswith(f"endpoint prembly, key live: {doubt}")
+    assert key not in found
+
+
+def test_the_same_key_under_two_names_is_doubted(tmp_path: Path) -> None:
+    keys = {"live": KEY, "next": "another-key", "old": KEY}
+    (found,) = warnings(write(tmp_path, endpoint={"keys": keys}))
+    assert found == "endpoint prembly: the keys live and old are the same"
+
+
+def test_a_secret_file_with_white_space_around_it_is_doubted(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("Bearer hush \n")
+    http = {"url": "http://127.0.0.1:1", "headers": {"Authorization": {"file": "token"}}}
+    action = {"name": "crm", "response_codes": ["00"], "http": http}
+    (found,) = warnings(write(tmp_path, actions=[action]))
+    place = "action crm, header Authorization"
+    assert found == f"{place}: the secret (file:token) has white space around it"
+
+
+def fake_systemctl(folder: Path, monkeypatch: pytest.MonkeyPatch, **properties: str) -> None:
+    """Put a systemctl on PATH that knows a service with these properties."""
+    lines = "\n".join(f"{name}={value}" for name, value in properties.items())
+    program = folder / "bin" / "systemctl"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{lines}\nEND\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
+HIDDEN: list[tuple[dict[str, Any], str]] = [
+    ({"command": ["/home/ada/hook"]}, "/home/ada/hook"),
+    ({"command": ["sh", "/root/hook.sh"]}, "/root/hook.sh"),
+    ({"shell": "/root/bin/hook --now"}, "/root/bin/hook"),
+    ({"shell": "cat >>/home/ada/log"}, "/home/ada/log"),
+    ({"shell": "true", "env": {"WHERE": "/run/user/1000/x"}}, "/run/user/1000/x"),
+    ({"command": ["/tmp/hook"]}, "/tmp/hook"),
+    ({"http": {"url": "https://x/home/x", "ca_file": "/home/ada/ca.pem"}}, "/home/ada/ca.pem"),
+]
+
+
+@pytest.mark.parametrize(("hook", "path"), HIDDEN)
+def test_what_the_installed_service_can_not_see_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: dict[str, Any], path: str
+) -> None:
+    fake_systemctl(tmp_path, monkeypatch, LoadState="loaded", ProtectHome="yes", PrivateTmp="yes")
+    config = write(tmp_path, actions=[{"name": "a", "response_codes": ["*"], **hook}])
+    (found,) = warnings(config)
+    assert found.startswith(f"action a: the service can't see {path} (")
+
+
+def test_what_the_service_can_see_is_not_doubted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = [
+        shell("tmp", "cat >/tmp/scratch"),
+        shell("home", "curl https://x/home/y && cat ~/x /srv/home/z"),
+    ]
+    fake_systemctl(tmp_path, monkeypatch, LoadState="loaded", ProtectHome="yes", PrivateTmp="yes")
+    assert warnings(write(tmp_path, actions=seen)) == []
+
+
+@pytest.mark.parametrize(
+    "properties", [{"LoadState": "not-found", "ProtectHome": "yes"}, {"LoadState": "loaded"}, {}]
+)
+def test_without_a_service_that_hides_it_home_is_no_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, properties: dict[str, str]
+) -> None:
+    fake_systemctl(tmp_path, monkeypatch, **properties)
+    assert warnings(write(tmp_path, actions=[shell("a", "cat >/home/ada/log")])) == []
+
+
+def test_a_shell_lines_program_is_looked_for_too(tmp_path: Path) -> None:
+    actions = [shell("gone", "/nowhere/at-all --now"), shell("there", "/bin/sh -c true")]
+    assert warnings(write(tmp_path, actions=actions)) == [
+        "action gone: /nowhere/at-all is not an executable here"
+    ]
+
+
+def test_no_daemon_is_a_note_and_no_warning(tmp_path: Path) -> None:
+    config = write(tmp_path)
+    done = run("check", "--config", config)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.endswith(f"\nNo daemon runs on {tmp_path}/premblyd.db.\n")
+    assert check(config)["daemon"] is None
+
+
+def test_the_running_daemon_is_told_until_it_stops_or_is_killed(tmp_path: Path) -> None:
+    published = tmp_path / "premblyd.db.running"
+    with Premblyd(tmp_path) as daemon:
+        for end in (daemon.stop, daemon.kill):
+            daemon.start()
+            daemon.config.chmod(0o640)
+            shown = check(daemon.config)
+            assert shown["warnings"] == []
+            assert shown["daemon"]["pid"] == daemon.process.pid
+            assert shown["daemon"]["listen"] == [daemon.address]
+            line = f"A daemon runs on it: pid {daemon.process.pid}, version "
+            assert line in run("check", "--config", daemon.config).out
+            text = published.read_text()
+            assert published.stat().st_mode & 0o777 == 0o640
+            assert KEY not in text
+            end()
+            assert published.exists() == (daemon.process.returncode == -SIGKILL)
+            assert check(daemon.config)["daemon"] is None
+
+
+def test_a_pid_that_is_another_process_now_is_no_daemon(tmp_path: Path) -> None:
+    with Premblyd(tmp_path) as daemon:
+        daemon.start()
+        published = tmp_path / "premblyd.db.running"
+        text = json.loads(published.read_text())
+        daemon.kill()
+        published.write_text(json.dumps(text | {"pid": os.getpid()}))
+        daemon.config.chmod(0o640)
+        assert check(daemon.config)["daemon"] is None
+
+
+def test_a_changed_file_is_told_until_it_is_reloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Premblyd(tmp_path) as daemon:
+        pid = daemon.start().process.pid
+        daemon.config.write_text("# a comment changes nothing\n" + daemon.config.read_text())
+        daemon.config.chmod(0o640)
+        assert warnings(daemon.config) == []
+        write(tmp_path, actions=[shell("new", "true")], listen=daemon.address)
+        assert warnings(daemon.config) == [
+            f"the running daemon (pid {pid}) uses an older configuration:"
+            f" make it read the file with `kill -HUP {pid}`"
+        ]
+        monkeypatch.setenv("MAINPID", str(pid))
+        assert warnings(daemon.config) == [], "systemd's reload begins with this check"
+        monkeypatch.delenv("MAINPID")
+        daemon.signal(SIGHUP)
+        wait_until(lambda: daemon.log("config.reloaded"))
+        assert warnings(daemon.config) == []
+
+
+@pytest.mark.parametrize("is_service", [False, True])
+def test_a_changed_key_or_secret_is_told_with_what_mends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_service: bool
+) -> None:
+    for name in ("key", "token"):
+        (tmp_path / name).write_text(f"hush-{name}")
+    environ: dict[str, Any] = {"NOTIFY_SOCKET": f"{tmp_path}/nobody"} if is_service else {}
+    http = {"url": "http://127.0.0.1:1", "headers": {"Authorization": {"file": "token"}}}
+    crm = {"name": "crm", "response_codes": ["00"], "http": http}
+    keys = {"live": {"file": "key"}, "sandbox": {"env": "SANDBOX"}, "text": "hush-text"}
+    with Premblyd(tmp_path, endpoint={"keys": keys}, actions=[crm]) as daemon:
+        pid = daemon.start(**environ, SANDBOX="hush-1").process.pid
+        (tmp_path / "key").write_text("hush-new")
+        (tmp_path / "token").write_text("hush-new-token")
+        monkeypatch.setenv("SANDBOX", "hush-2")
+        new = keys | {"text": "hush-new-text"}
+        write(tmp_path, endpoint={"keys": new}, actions=[crm])
+        reload, restart = f"make it read the file with `kill -HUP {pid}`", "restart it"
+        if is_service:
+            reload, restart = (f"`sudo systemctl {x} premblyd`" for x in ("reload", "restart"))
+        uses = f"the running daemon (pid {pid}) uses another"
+        files = restart if is_service else reload
+        assert warnings(daemon.config) == [
+            f"{uses} key for endpoint prembly, key live: {files}",
+            f"{uses} key for endpoint prembly, key sandbox: {restart}",
+            f"{uses} key for endpoint prembly, key text: {reload}",
+            f"{uses} secret for action crm, header Authorization: {files}",
+        ]
+
+
+def test_another_address_than_the_configured_one_is_told(tmp_path: Path) -> None:
+    with Premblyd(tmp_path) as daemon:
+        pid = daemon.start().process.pid
+        port = daemon.address.partition(":")[2]
+        write(tmp_path, listen=f"localhost:{port}")
+        assert "listens" not in str(warnings(daemon.config)), "the same place by its name"
+        write(tmp_path, listen="127.0.0.1:1")
+        assert (
+            f"the running daemon (pid {pid}) listens on {daemon.address}, while `listen` says"
+            " 127.0.0.1:1: restart it"
+        ) in warnings(daemon.config)
+
+
+def test_systemds_socket_wins_and_is_told(tmp_path: Path) -> None:
+    with (
+        handed_over(tmp_path / "s") as (code, descriptors, port),
+        Premblyd(tmp_path, listen="127.0.0.1:1") as daemon,
+    ):
+        daemon.start(code, descriptors)
+        daemon.config.chmod(0o640)
+        (found,) = warnings(daemon.config)
+        assert f"listens on 127.0.0.1:{port}, unix:{tmp_path}/s, while `listen` says" in found
+        assert "`sudo systemctl edit premblyd.socket`" in found
+
+
+def test_a_daemon_of_another_file_is_told(tmp_path: Path) -> None:
+    with Premblyd(tmp_path) as daemon:
+        pid = daemon.start().process.pid
+        other = tmp_path / "other.yaml"
+        other.write_text(daemon.config.read_text())
+        other.chmod(0o640)
+        reads = f"the running daemon (pid {pid}) reads {daemon.config}, not this file"
+        assert warnings(other) == [reads]
+
+
+def test_what_can_not_be_read_is_a_note(tmp_path: Path) -> None:
+    config = write(tmp_path)
+    (tmp_path / "premblyd.db.running").write_text("{}")
+    done = run("check", "--config", config)
+    assert (done.code, done.err) == (0, "")
+    assert "Whether a daemon runs is not known: can't read " in done.out
+
+
+def test_a_daemon_that_can_not_publish_itself_works_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "premblyd.db.running").mkdir()
+    with Premblyd(tmp_path) as daemon:
+        assert daemon.start().send(b"{}").status == 200
+        assert daemon.log("daemon.not_published")
+        assert daemon.stop() == 0
