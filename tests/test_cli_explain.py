@@ -100,6 +100,33 @@ def test_what_nobody_wants_is_said_to_be_stored_only(tmp_path: Path) -> None:
     assert explain(config, b"not JSON")["verdict"]["kind"] == "raw"
 
 
+def test_every_other_action_is_shown_with_why_not(tmp_path: Path) -> None:
+    config = write(
+        tmp_path,
+        shell("runs", "true", "00"),
+        shell("other-code", "true", "02", "03"),
+        shell("rest", "true", "missing", "default"),
+        shell("not-verified", "true", when="outcome == 'not_verified'"),
+        shell("broken", "true", when="abs(outcome) == `1`"),
+    )
+    not_in = "response code 00 is not in"
+    reasons = {
+        "other-code": f"{not_in} [02, 03]",
+        "rest": f"{not_in} [missing, default]; another action names it, so it is no default",
+        "not-verified": "`when` is false: outcome == 'not_verified'",
+        "broken": "`when` failed for this event, which counts as no: JMESPathTypeError",
+    }
+    exact = explain(config, samples.sample("api"))
+    assert [one["action"] for one in exact["actions"]] == ["runs"]
+    assert {one["action"]: one["reason"] for one in exact["not_matched"]} == reasons
+    printed = run("explain", "-", "--config", config, stdin=samples.sample("api")).out
+    assert printed.partition("\nWould not run\n")[2].splitlines() == [
+        f"  {name}: {reason}" for name, reason in reasons.items()
+    ]
+    missing = explain(config, b"{}")["not_matched"][0]
+    assert missing["reason"] == "the response code is missing, which is not in [00]"
+
+
 def test_the_session_id_is_masked(tmp_path: Path) -> None:
     exact = explain(write(tmp_path), b'{"session_id": "hush-session"}')
     assert exact["verdict"]["session_id"] == "•••"

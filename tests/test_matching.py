@@ -62,6 +62,22 @@ def test_every_matching_action_is_chosen_once_in_the_files_order() -> None:
     assert names(actions[:1] + actions[2:3], "missing") == ["c"]
 
 
+def test_a_judgement_is_what_matching_decides() -> None:
+    whens = [None, "outcome == 'verified'", "face_match", "abs(outcome) == `1`"]
+    lists = [["00"], ["*"], ["missing"], ["default"], ["01", "default"]]
+    actions = [
+        action(f"a{number}", *codes, when=when)
+        for number, (codes, when) in enumerate((codes, when) for codes in lists for when in whens)
+    ]
+    matching = Matching(actions)
+    for code in CODES:
+        for outcome in Outcome:
+            verdict = Verdict(response_code=code, outcome=outcome)
+            judgements = matching.judge("p", "x", verdict, {})
+            judged = [one.action for one in judgements if one.why_not is None]
+            assert judged == matching.match("p", "x", verdict, {})
+
+
 def test_no_actions_match_nothing() -> None:
     assert names([], "00") == []
 

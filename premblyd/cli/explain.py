@@ -64,14 +64,20 @@ def explain(
     shown = {**dataclasses.asdict(verdict)}
     if shown["session_id"]:
         shown["session_id"] = MASK
+    judgements = Matching(settings.actions).judge(name, verified_by, verdict, document)
     actions = [
-        _explain(action, _job(action, endpoint, verified_by, body, verdict), endpoint)
-        for action in Matching(settings.actions).match(name, verified_by, verdict, document)
+        _explain(one.action, _job(one.action, endpoint, verified_by, body, verdict), endpoint)
+        for one in judgements
+        if one.why_not is None
     ]
+    refused = [
+        {"action": one.action.name, "reason": one.why_not} for one in judgements if one.why_not
+    ]
+    exact = {"endpoint": name, "verdict": shown, "actions": actions, "not_matched": refused}
     if as_json:
-        print_json({"endpoint": name, "verdict": shown, "actions": actions})
+        print_json(exact)
     else:
-        _print(name, shown, actions)
+        _print(exact)
 
 
 def _job(
@@ -153,12 +159,20 @@ def _masked(model: Any) -> Any:
     return mask(model)
 
 
-def _print(endpoint: str, verdict: dict[str, Any], actions: list[dict[str, Any]]) -> None:
-    click.echo(f"{bold('Verdict')} (endpoint {endpoint})")
-    for name, value in verdict.items():
+def _print(exact: dict[str, Any]) -> None:
+    click.echo(f"{bold('Verdict')} (endpoint {exact['endpoint']})")
+    for name, value in exact["verdict"].items():
         click.echo(f"  {name:<20} {'-' if value is None else clean(value)}")
-    if not actions:
+    if not exact["actions"]:
         click.echo("\nNo action: the event would be stored, and nothing would run.")
+    _print_actions(exact["actions"])
+    if exact["not_matched"]:
+        click.echo(f"\n{bold('Would not run')}")
+    for one in exact["not_matched"]:
+        click.echo(f"  {one['action']}: {clean(one['reason'])}")
+
+
+def _print_actions(actions: list[dict[str, Any]]) -> None:
     for one in actions:
         click.echo(f"\n{bold(one['action'])}")
         if "error" in one:

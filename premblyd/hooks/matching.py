@@ -1,6 +1,7 @@
 """Which actions an event is for."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from premblyd.config import Action
@@ -11,6 +12,14 @@ from premblyd.prembly.payload import Verdict
 
 EVERY, MISSING, DEFAULT = "*", "missing", "default"
 log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Whether an event is for an action: `why_not` is None if it is."""
+
+    action: Action
+    why_not: str | None
 
 
 class Matching:
@@ -48,12 +57,50 @@ class Matching:
             chosen = {EVERY, DEFAULT}
         return [action for action in self._actions if chosen.intersection(action.response_codes)]
 
+    def judge(
+        self, endpoint: str, verified_by: str, verdict: Verdict, document: dict[str, Any] | None
+    ) -> list[Judgement]:
+        """Return for every action whether an event is for it, as `match` decides, and why not.
+        Nothing is logged."""
+        code = verdict.response_code
+        chosen = self.by_code(code)
+        context = payload.context(verdict, endpoint, verified_by, document)
+        return [
+            Judgement(
+                action,
+                _why_not(action, context) if action in chosen else self._refuse(action, code),
+            )
+            for action in self._actions
+        ]
+
+    def _refuse(self, action: Action, code: str | None) -> str:
+        listed = ", ".join(action.response_codes)
+        if code is None:
+            return f"the response code is missing, which is not in [{listed}]"
+        reason = f"response code {code} is not in [{listed}]"
+        if DEFAULT in action.response_codes:
+            reason += "; another action names it, so it is no default"
+        return reason
+
 
 def _agrees(action: Action, context: dict[str, Any]) -> bool:
     try:
-        answer = action.when.search(context) if action.when else True
+        return action.when is None or _is_yes(action.when.search(context))
     except EvaluationError as error:
         log.warning("action.when_failed", action=action.name, error=str(error))
         return False
-    # false, null and empty mean no (JMESPath's truth: zero is true)
+
+
+def _is_yes(answer: Any) -> bool:
+    """Return JMESPath's truth: false, null and empty mean no, and zero is true."""
     return answer is not None and answer is not False and answer not in ("", [], {})
+
+
+def _why_not(action: Action, context: dict[str, Any]) -> str | None:
+    if action.when is None:
+        return None
+    try:
+        is_for = _is_yes(action.when.search(context))
+    except EvaluationError as error:
+        return f"`when` failed for this event, which counts as no: {error}"
+    return None if is_for else f"`when` is false: {action.when.text}"
