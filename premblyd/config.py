@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -47,6 +48,7 @@ from premblyd.values import (
 DEFAULT_PATH = Path("/etc/premblyd/premblyd.yaml")
 HEALTH_PATH = "/healthz"
 
+_PROXY_URL = r"(http|socks5h)://([^\s/@]+@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?/?"
 Select = Annotated[Expression, PlainValidator(lambda text: _expression(text, payload.WHEN_NAMES))]
 BodyPath = Annotated[Expression, PlainValidator(lambda text: _expression(text, None))]
 
@@ -63,6 +65,14 @@ def _url(given: Any, info: ValidationInfo) -> Secret:
     if url.value is not None and not url.value.startswith(("http://", "https://")):
         raise ValueError("should be a URL that starts with http:// or https://")
     return url
+
+
+def _proxy(given: Any, info: ValidationInfo) -> Secret:
+    """A proxy's URL, or a secret that holds one: it may have a password."""
+    proxy = secret(given, info)
+    if proxy.value is not None and not re.fullmatch(_PROXY_URL, proxy.value):
+        raise ValueError("should be http://HOST:PORT or socks5h://HOST:PORT")
+    return proxy
 
 
 def _signing_secret(given: Any, info: ValidationInfo) -> Secret:
@@ -141,6 +151,7 @@ class HttpHook(Model):
     send: Send = "raw"
     timeout_ms: DurationMs = Field(15_000, alias="timeout", ge=1)
     ca_file: Path | None = None
+    proxy: Annotated[Secret, PlainValidator(_proxy)] | None = None  # http_proxy is not obeyed
 
 
 class Action(Model):

@@ -1,5 +1,7 @@
 """A receiver on the loopback, with and without TLS, that keeps what it got."""
 
+import contextlib
+import socket
 import ssl
 import subprocess
 import threading
@@ -73,6 +75,46 @@ def serving(
             server.released.set()
             server.shutdown()
             thread.join()
+
+
+class Answering:
+    """A socket that answers every connection with the same bytes, whatever it is sent."""
+
+    def __init__(self, answer: bytes, again: bytes) -> None:
+        self._answer, self._again = answer, again
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        self.requests: list[bytes] = []
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread, which `close` would not
+        self._thread.join()
+        self._socket.close()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:  # closed
+                return
+            with client, contextlib.suppress(OSError):  # it hangs up when it has read enough
+                client.settimeout(20)
+                self.requests.append(client.recv(1 << 20))
+                client.sendall(self._answer)
+                while self._again:
+                    client.sendall(self._again)
+
+
+@contextmanager
+def answering(answer: bytes, again: bytes = b"") -> Iterator[Answering]:
+    """Answer with `answer`, then with `again` without an end."""
+    target = Answering(answer, again)
+    try:
+        yield target
+    finally:
+        target.close()
 
 
 def self_signed(folder: Path) -> Path:

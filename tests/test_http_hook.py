@@ -3,24 +3,31 @@
 import asyncio
 import base64
 import email.utils
+import gzip
 import hmac
 import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from standardwebhooks import Webhook
 
 from premblyd.config import Endpoint
+from premblyd.hooks import http_client
 from premblyd.hooks.http import HttpRunner, make_post, retry_after_s, sign
+from premblyd.hooks.http_client import HttpClient, Post
 from premblyd.prembly import payload, signature
 from premblyd.prembly.signature import Scheme
 from premblyd.store.jobs import Job, Result
-from tests.http_server import Handler, Server, self_signed, serving
+from tests.http_server import Handler, Server, answering, self_signed, serving
 from tests.jobs import KEY, action, endpoint, job
 
 KIB = 1024
@@ -300,3 +307,179 @@ def test_requests_under_way_end_well_when_more_become_allowed() -> None:
 
     with serving(Handler.reply_when_released) as server:
         asyncio.run(main(server))
+
+
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+NO_BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+def test_no_variable_sends_a_body_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(NO_BODY) as proxy, serving() as server:
+        for name in PROXY_VARIABLES:
+            monkeypatch.setenv(name, f"http://{proxy.address}")
+        assert run(server.url).outcome == "succeeded"
+        run("https://127.0.0.1:1/")
+        assert (len(server.requests), proxy.requests) == (1, [])
+
+
+def test_a_configured_proxy_is_used_whatever_no_proxy_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("NO_PROXY", "*")
+    with answering(NO_BODY) as proxy, serving() as server:
+        result = run(server.url, job(b"hush"), proxy=f"http://user:word@{proxy.address}")
+        assert (result.outcome, server.requests) == ("succeeded", [])
+    (request,) = proxy.requests
+    assert request.startswith(f"POST {server.url} HTTP/1.1\r\n".encode())
+    assert b"Proxy-Authorization: Basic dXNlcjp3b3Jk\r\n" in request
+    assert request.endswith(b"\r\n\r\nhush")
+
+
+def test_what_goes_to_the_target_is_not_told_to_the_proxy() -> None:
+    refusal = b"HTTP/1.1 407 No\r\nRetry-After: 9\r\nContent-Length: 0\r\n\r\n"
+    with answering(refusal) as proxy:
+        broken(
+            "connection refused or unreachable",
+            "https://target.invalid/hook",
+            proxy=f"http://{proxy.address}",
+        )
+    (request,) = proxy.requests
+    assert request.startswith(b"CONNECT target.invalid:443 ")
+    assert b"hush" not in request
+
+
+@pytest.mark.parametrize(
+    ("proxy", "error"),
+    [
+        ("http://user:hush@127.0.0.1:1", "connection refused or unreachable"),
+        ("socks5h://user:hush@127.0.0.1:1", "connection refused or unreachable"),
+        (f"http://user:hush@{'x' * 64}.invalid", "the proxy's name can't be resolved"),
+    ],
+)
+def test_a_proxy_that_fails_is_a_failure_that_tells_no_password(proxy: str, error: str) -> None:
+    with serving() as server:
+        broken(error, server.url, proxy=proxy)
+        assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "proxy", ["proxy:3128", "https://p", "socks5://p", "http://", "http://p/x"]
+)
+def test_a_proxy_that_is_none_is_refused_without_its_text(proxy: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        action(http={"url": "http://x", "proxy": proxy})
+    assert "should be http://HOST:PORT or socks5h://HOST:PORT" in str(refused.value)
+    assert proxy not in str(refused.value).replace("should be http://HOST", "")
+
+
+def test_no_netrc_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login user password word\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(netrc))
+    headers, _ = sent(job())
+    assert "authorization" not in headers
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate")
+def test_no_variable_adds_a_certificate_or_writes_down_the_keys_of_tls(tmp_path: Path) -> None:
+    certificate = self_signed(tmp_path)
+    script = (
+        "import asyncio, sys; from premblyd.hooks.http_client import HttpClient, Post\n"
+        "async def main():\n"
+        "    for ca_file in (None, sys.argv[2]):\n"
+        "        post = Post(sys.argv[1], [], b'')\n"
+        "        answer = await HttpClient(1).post(post, 9, ca_file=ca_file)\n"
+        "        print(answer.status, answer.error)\n"
+        "asyncio.run(main())"
+    )
+    surroundings = {
+        "SSL_CERT_FILE": str(certificate),
+        "SSL_CERT_DIR": str(tmp_path),
+        "CURL_CA_BUNDLE": str(certificate),
+        "SSLKEYLOGFILE": str(tmp_path / "keys"),
+    }
+    with serving(certificate=certificate) as server:
+        command = [sys.executable, "-c", script, server.url, str(certificate)]
+        done = subprocess.run(
+            command, env=os.environ | surroundings, capture_output=True, text=True, check=True
+        )
+    assert done.stdout.splitlines() == ["0 the TLS certificate is not trusted", "200 None"]
+    assert not (tmp_path / "keys").exists()
+
+
+def test_nothing_but_http_is_spoken() -> None:
+    async def main(url: str) -> str | None:
+        with closing(HttpClient(1)) as client:
+            return (await client.post(Post(url, [], b""), 5)).error
+
+    for scheme in ("file", "ftp", "gopher", "telnet", "smtp"):
+        error = asyncio.run(main(f"{scheme}://127.0.0.1:1/etc/passwd"))
+        assert error in ("no answer (libcurl error 1)", "no answer (libcurl error 3)")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"BVN 22123456789: Ada",
+        b": Ada 22123456789",
+        b"X-Name: Ada\x01\x7f\xff",
+        b"X: a\r\n Ada 22123456789",
+        b"Retry-After: Ada\x01\xff",
+    ],
+)
+def test_a_head_that_is_no_http_is_neither_an_error_nor_printed(
+    line: bytes, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    head = b"HTTP/1.1 503 Ada\r\n%b\r\nContent-Length: 0\r\n\r\n" % line
+    with answering(head) as target:
+        result = run(f"http://{target.address}/")
+    assert (result.http_status, result.error, result.retry_after_s) == (503, "HTTP 503", 0)
+    assert (*capfd.readouterr(), caplog.text) == ("", "", "")
+
+
+def test_a_head_that_libcurl_refuses_is_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    for head in (b"HTTP/1.1 Ada OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nno colon, Ada\r\n\r\n"):
+        with answering(head) as target:
+            assert run(f"http://{target.address}/").outcome == "failed"
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("head", "again"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"X-Flood: %b\r\n" % (b"x" * 40)),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x" * 1000),
+        (b"", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n"),
+    ],
+)
+def test_a_head_without_an_end_is_cut_off(head: bytes, again: bytes) -> None:
+    with answering(head, again) as target:
+        broken("the head of the answer is too large", f"http://{target.address}/")
+
+
+def test_a_body_without_an_end_is_cut_off_and_its_status_counts() -> None:
+    for code, outcome in ((200, "succeeded"), (503, "failed")):
+        with answering(b"HTTP/1.1 %d x\r\nRetry-After: 7\r\n\r\n" % code, b"y" * 65536) as target:
+            result = run(f"http://{target.address}/")
+        assert (result.outcome, result.http_status, result.retry_after_s) == (outcome, code, 7)
+        assert (result.output, result.output_truncated) == ("y" * 64 * KIB, True)
+
+
+def test_what_a_target_packed_is_not_unpacked() -> None:
+    packed = gzip.compress(bytes(32 << 20))
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+    with answering(head % len(packed) + packed) as target:
+        result = run(f"http://{target.address}/")
+    assert result.output == packed.decode("utf-8", "replace")
+    assert b"Accept-Encoding" not in target.requests[0]
+
+
+def test_the_systems_certificates_are_found_where_openssl_looks_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.touch()
+    monkeypatch.setattr(http_client, "CERTIFICATES", (str(tmp_path / "none"), str(bundle)))
+    assert http_client.system_certificates() == str(bundle)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shlex
 import time
 from pathlib import Path
@@ -120,20 +121,26 @@ def _explain(action: "Action", job: "Job", endpoint: "Endpoint") -> dict[str, An
             "environment": shell.environment(_masked(action), job, os.environ),
             "stdin_bytes": len(job.event.body),
         }
+    masked = _masked(action)
     try:
-        post = http.make_post(_masked(action), job, _masked(endpoint), time.time())
+        post = http.make_post(masked, job, _masked(endpoint), time.time())
     except http.BodyError as error:
         return {"action": action.name, "error": str(error)}
     hidden = {"webhook-signature", endpoint.header.lower(), "token"}
     return {
         "action": action.name,
         "url": post.url,
+        **({"proxy": _without_login(masked.http.proxy.reveal())} if action.http.proxy else {}),
         "headers": {
             name: MASK if name.lower() in hidden else value for name, value in post.headers
         },
         "body_bytes": len(post.body),
         "body": post.body[:PREVIEW_BYTES].decode("utf-8", "replace"),
     }
+
+
+def _without_login(url: str) -> str:
+    return re.sub(r"//[^/]*@", f"//{MASK}@", url)
 
 
 def _masked(model: Any) -> Any:
@@ -179,6 +186,8 @@ def _print_actions(actions: list[dict[str, Any]]) -> None:
             click.echo(f"  would fail: {clean(one['error'])}")
         elif "url" in one:
             click.echo(f"  POST {clean(one['url'])}")
+            if "proxy" in one:
+                click.echo(f"  by the proxy {clean(one['proxy'])}")
             for name, value in one["headers"].items():
                 click.echo(f"  {name}: {clean(value)}")
             click.echo(f"  body, {one['body_bytes']} bytes:")

@@ -16,7 +16,7 @@ from premblyd.prembly import samples, signature
 
 if TYPE_CHECKING:
     from premblyd.config import Config, Endpoint
-    from premblyd.hooks.http import Post
+    from premblyd.hooks.http_client import Post
 
 T = TypeVar("T")
 Said = tuple[int, str]  # a status, 0 for none, and the text
@@ -82,7 +82,7 @@ class Sender:
         """Send `count` webhooks and return how often each answer came."""
         from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-        from premblyd.hooks.http import HttpClient
+        from premblyd.hooks.http_client import HttpClient
 
         client = HttpClient(IN_FLIGHT)
         answers: Counter[Said] = Counter()
@@ -114,7 +114,7 @@ class Sender:
 
     def post(self, body: bytes, token: str) -> "Post":
         """Return the request as Prembly makes it."""
-        from premblyd.hooks.http import Post
+        from premblyd.hooks.http_client import Post
 
         headers = [
             ("Content-Type", "application/json"),

@@ -5,109 +5,23 @@ import base64
 import email.utils
 import hmac
 import json
-import ssl
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-import pycurl
-from tornado.curl_httpclient import CurlAsyncHTTPClient
-from tornado.httpclient import HTTPClientError, HTTPRequest
-from tornado.httputil import HTTPHeaders, HTTPInputError
-
-from premblyd import __version__
 from premblyd.config import Action, Endpoint, HttpHook, Selection
 from premblyd.expressions import EvaluationError
+from premblyd.hooks.http_client import Answer, HttpClient, Post
 from premblyd.prembly import payload, signature
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
 
-MAX_ANSWER_BYTES = 64 << 10
 MIN_CLIENTS = 16
 _GONE = 410
 
 
-@dataclass(frozen=True, slots=True)
-class Post:
-    """A request as it goes out. Headers may hold secrets."""
-
-    url: str
-    headers: list[tuple[str, str]]
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back; `status` 0 and an `error` when nothing did."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    truncated: bool
-    error: str | None = None
-    timed_out: bool = False
-
-
 class BodyError(Exception):
     """The hook's body can't be made for this event. The text says why, and quotes nothing."""
-
-
-class HttpClient:
-    """A client that keeps connections, follows no redirect and keeps 64 KiB of an answer."""
-
-    def __init__(self, max_clients: int) -> None:
-        self.max_clients = max_clients
-        self._client = CurlAsyncHTTPClient(force_instance=True, max_clients=max_clients)
-        # The wheel's libcurl looks for certificates where only Red Hat has them.
-        self._ca_file = ssl.get_default_verify_paths().cafile
-
-    async def post(
-        self, post: Post, timeout_s: float, *, ca_file: str | None = None, unix_path: str = ""
-    ) -> Answer:
-        """Send `post`. Never raise: what goes wrong is in the answer."""
-        kept = bytearray()
-        total = 0
-
-        def keep(chunk: bytes) -> None:
-            nonlocal total
-            total += len(chunk)
-            kept.extend(chunk[: MAX_ANSWER_BYTES - len(kept)])
-
-        def prepare(curl: Any) -> None:
-            if unix_path:
-                curl.setopt(pycurl.UNIX_SOCKET_PATH, unix_path)
-
-        try:
-            answer = await self._client.fetch(
-                HTTPRequest(
-                    post.url,
-                    method="POST",
-                    headers=_headers(post.headers),
-                    body=post.body,
-                    connect_timeout=timeout_s,
-                    request_timeout=timeout_s,
-                    follow_redirects=False,
-                    ca_certs=ca_file or self._ca_file,
-                    streaming_callback=keep,
-                    prepare_curl_callback=prepare,
-                    user_agent=f"premblyd/{__version__}",
-                ),
-                raise_error=False,
-            )
-        except HTTPClientError as failure:  # raise_error=False is about status codes alone
-            error, timed_out = _curl_error(failure)
-            return Answer(0, {}, bytes(kept), total > MAX_ANSWER_BYTES, error, timed_out)
-        except (ValueError, HTTPInputError, pycurl.error):  # a header or URL that can't be sent
-            return Answer(0, {}, b"", False, "the request can't be sent as configured")
-        return Answer(answer.code, answer.headers, bytes(kept), total > MAX_ANSWER_BYTES)
-
-    def close(self) -> None:
-        self._client.close()
-        # While libcurl gives up what still runs, it asks for one more look, which would fail.
-        if self._client._timeout is not None:
-            self._client.io_loop.remove_timeout(self._client._timeout)
 
 
 class HttpRunner:
@@ -136,7 +50,12 @@ class HttpRunner:
             return Result(outcome=AttemptOutcome.FAILED, error=str(error), final=True)
         ca_file = str(hook.ca_file) if hook.ca_file else None
         task = asyncio.ensure_future(
-            self._client.post(post, hook.timeout_ms / 1000, ca_file=ca_file)
+            self._client.post(
+                post,
+                hook.timeout_ms / 1000,
+                ca_file=ca_file,
+                proxy=hook.proxy.reveal() if hook.proxy else "",
+            )
         )
         self._posts.add(task)
         try:
@@ -241,7 +160,7 @@ def _result(answer: Answer) -> Result:
         output=answer.body.decode("utf-8", "replace"),
         output_truncated=answer.truncated,
         final=answer.status == _GONE,
-        retry_after_s=retry_after_s(answer.headers.get("Retry-After"), time.time()),
+        retry_after_s=retry_after_s(answer.retry_after, time.time()),
     )
 
 
@@ -255,30 +174,6 @@ def retry_after_s(value: str | None, now_s: float) -> float:
         return max(0, email.utils.parsedate_to_datetime(value).timestamp() - now_s)
     except (ValueError, OverflowError):
         return 0
-
-
-def _curl_error(error: HTTPClientError) -> tuple[str, bool]:
-    """Return libcurl's error in our words: its own may quote the URL, which may be a secret."""
-    number = getattr(error, "errno", None)
-    words = {
-        pycurl.E_COULDNT_RESOLVE_HOST: "the host name can't be resolved",
-        pycurl.E_COULDNT_CONNECT: "connection refused or unreachable",
-        pycurl.E_OPERATION_TIMEDOUT: "no answer in time",
-        pycurl.E_PEER_FAILED_VERIFICATION: "the TLS certificate is not trusted",
-        pycurl.E_SSL_CONNECT_ERROR: "the TLS handshake failed",
-        pycurl.E_GOT_NOTHING: "the server closed the connection without an answer",
-        pycurl.E_RECV_ERROR: "the connection broke while reading",
-        pycurl.E_SEND_ERROR: "the connection broke while sending",
-    }
-    timed_out = number in (pycurl.E_OPERATION_TIMEDOUT, None)
-    return words.get(number, f"no answer (libcurl error {number})"), timed_out
-
-
-def _headers(pairs: list[tuple[str, str]]) -> HTTPHeaders:
-    headers = HTTPHeaders()
-    for name, value in pairs:
-        headers.add(name, value)
-    return headers
 
 
 def _hook(action: Action) -> HttpHook:

@@ -1,0 +1,205 @@
+"""The HTTP client of hooks and of `premblyd send`: bounded, and deaf to its surroundings."""
+
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Read when libcurl is loaded (every connection's TLS keys go to that file) and by the C library
+# when a name is looked up: before the import, nothing has asked for either.
+for _variable in ("SSLKEYLOGFILE", "HOSTALIASES"):
+    os.environ.pop(_variable, None)
+
+import pycurl  # noqa: E402
+from tornado.curl_httpclient import CurlAsyncHTTPClient  # noqa: E402
+from tornado.httpclient import HTTPClientError, HTTPRequest  # noqa: E402
+from tornado.httputil import HTTPHeaders, HTTPInputError  # noqa: E402
+
+from premblyd import __version__  # noqa: E402
+
+MAX_ANSWER_BYTES = 64 << 10  # kept
+MAX_READ_BYTES = 16 << 20  # of an answer that does not end; its status counts all the same
+_E_PROXY, _E_TOO_LARGE = 97, 100  # curl/curl.h; pycurl has no names for them
+MAX_HEAD_BYTES = 64 << 10  # of all the heads of one answer, those of 1xx too
+# Where systems keep the certificates they trust. OpenSSL's own places come last: they can be
+# those of the machine that built it, and Python's list follows SSL_CERT_FILE.
+CERTIFICATES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch, Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    ssl.get_default_verify_paths().openssl_cafile,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A request as it goes out. Headers may hold secrets."""
+
+    url: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; `status` 0 and an `error` when nothing did."""
+
+    status: int
+    body: bytes
+    truncated: bool
+    retry_after: str | None = None
+    error: str | None = None
+    timed_out: bool = False
+
+
+class _Reading:
+    """An answer as it comes in. libcurl calls this, so it must not raise: what a callback raises
+    is printed, with the line that the target chose."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.retry_after: str | None = None
+        self.body = bytearray()
+        self.head_too_large = False
+        self._head_bytes = 0
+        self._body_bytes = 0
+
+    @property
+    def truncated(self) -> bool:
+        return self._body_bytes > MAX_ANSWER_BYTES
+
+    @property
+    def endless(self) -> bool:
+        return self._body_bytes > MAX_READ_BYTES
+
+    def head_line(self, line: bytes) -> int:
+        """Take a line of the head, and keep of it what is used: a target may send anything."""
+        self._head_bytes += len(line)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self.head_too_large = True
+            return 0  # ends the transfer
+        if line.startswith(b"HTTP/"):  # an answer's first line; those of 1xx come before
+            code = line.split(None, 2)[1:2]
+            self.status = int(code[0]) if code and code[0].isdigit() and len(code[0]) == 3 else 0
+            self.retry_after = None
+        name, _, value = line.partition(b":")
+        if name.lower() == b"retry-after":
+            self.retry_after = value.strip().decode("latin-1")
+        return len(line)
+
+    def body_piece(self, piece: bytes) -> int:
+        self._body_bytes += len(piece)
+        self.body += piece[: MAX_ANSWER_BYTES - len(self.body)]
+        return 0 if self.endless else len(piece)
+
+    def answer(self, status: int) -> Answer:
+        return Answer(status, bytes(self.body), self.truncated, self.retry_after)
+
+    def failure(self, error: str, *, timed_out: bool = False) -> Answer:
+        return Answer(0, bytes(self.body), self.truncated, error=error, timed_out=timed_out)
+
+
+class HttpClient:
+    """A client that keeps connections, follows no redirect and keeps 64 KiB of an answer."""
+
+    def __init__(self, max_clients: int) -> None:
+        self.max_clients = max_clients
+        self._client = CurlAsyncHTTPClient(force_instance=True, max_clients=max_clients)
+        # The wheel's libcurl looks for certificates where only Red Hat has them.
+        self._ca_file = system_certificates()
+
+    async def post(
+        self,
+        post: Post,
+        timeout_s: float,
+        *,
+        ca_file: str | None = None,
+        unix_path: str = "",
+        proxy: str = "",
+    ) -> Answer:
+        """Send `post`, by `proxy` or else straight. Never raise: what goes wrong is in the
+        answer."""
+        reading = _Reading()
+
+        def prepare(curl: Any) -> None:
+            _ignore_surroundings(curl, proxy)
+            if unix_path:
+                curl.setopt(pycurl.UNIX_SOCKET_PATH, unix_path)
+            curl.setopt(pycurl.HEADERFUNCTION, reading.head_line)
+            curl.setopt(pycurl.WRITEFUNCTION, reading.body_piece)
+
+        try:
+            answer = await self._client.fetch(
+                HTTPRequest(
+                    post.url,
+                    method="POST",
+                    headers=_headers(post.headers),
+                    body=post.body,
+                    connect_timeout=timeout_s,
+                    request_timeout=timeout_s,
+                    follow_redirects=False,
+                    decompress_response=False,  # a kilobyte could become a gigabyte
+                    ca_certs=ca_file or self._ca_file,
+                    prepare_curl_callback=prepare,
+                    user_agent=f"premblyd/{__version__}",
+                ),
+                raise_error=False,
+            )
+        except HTTPClientError as failure:  # raise_error=False is about status codes alone
+            if reading.endless:
+                return reading.answer(reading.status)
+            if reading.head_too_large:
+                return reading.failure("the head of the answer is too large")
+            error, timed_out = _curl_error(failure)
+            return reading.failure(error, timed_out=timed_out)
+        except (ValueError, HTTPInputError, pycurl.error):  # a header or URL that can't be sent
+            return Answer(0, b"", False, error="the request can't be sent as configured")
+        return reading.answer(answer.code)
+
+    def close(self) -> None:
+        self._client.close()
+        # While libcurl gives up what still runs, it asks for one more look, which would fail.
+        if self._client._timeout is not None:
+            self._client.io_loop.remove_timeout(self._client._timeout)
+
+
+def system_certificates() -> str | None:
+    """Return the file of the certificates that this system trusts; None if it has none."""
+    return next((path for path in CERTIFICATES if Path(path).is_file()), None)
+
+
+def _ignore_surroundings(curl: Any, proxy: str) -> None:
+    """Let the configuration alone say where a body goes, and not what surrounds the process:
+    libcurl obeys http_proxy, all_proxy and their like, unless it is told otherwise."""
+    curl.setopt(pycurl.PROXY, proxy)  # empty: none
+    curl.setopt(pycurl.NOPROXY, "")  # no exceptions from `proxy`: libcurl reads no_proxy
+    curl.setopt(pycurl.NETRC, pycurl.NETRC_IGNORED)
+
+
+def _curl_error(error: HTTPClientError) -> tuple[str, bool]:
+    """Return libcurl's error in our words: its own may quote the URL, which may be a secret."""
+    number = getattr(error, "errno", None)
+    words = {
+        pycurl.E_COULDNT_RESOLVE_HOST: "the host name can't be resolved",
+        pycurl.E_COULDNT_RESOLVE_PROXY: "the proxy's name can't be resolved",
+        pycurl.E_COULDNT_CONNECT: "connection refused or unreachable",
+        _E_PROXY: "the proxy refused or failed",
+        _E_TOO_LARGE: "the head of the answer is too large",
+        pycurl.E_OPERATION_TIMEDOUT: "no answer in time",
+        pycurl.E_PEER_FAILED_VERIFICATION: "the TLS certificate is not trusted",
+        pycurl.E_SSL_CONNECT_ERROR: "the TLS handshake failed",
+        pycurl.E_GOT_NOTHING: "the server closed the connection without an answer",
+        pycurl.E_RECV_ERROR: "the connection broke while reading",
+        pycurl.E_SEND_ERROR: "the connection broke while sending",
+    }
+    timed_out = number in (pycurl.E_OPERATION_TIMEDOUT, None)
+    return words.get(number, f"no answer (libcurl error {number})"), timed_out
+
+
+def _headers(pairs: list[tuple[str, str]]) -> HTTPHeaders:
+    headers = HTTPHeaders()
+    for name, value in pairs:
+        headers.add(name, value)
+    return headers
