@@ -138,7 +138,7 @@ class Daemon:
         """Return one line for `systemctl status`."""
         health = self._writer.last_error or "ok"
         return (
-            f"{self._receiver.requests_in_flight} requests in flight,"
+            f"{self._receiver.load.requests} requests in flight,"
             f" {self._dispatcher.running} hooks running, database {health}"
         )
 

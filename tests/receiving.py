@@ -73,7 +73,7 @@ class Reception:
 
     @property
     def in_flight(self) -> tuple[int, int]:
-        return self.receiver.requests_in_flight, self.receiver.bytes_in_flight
+        return self.receiver.load.requests, self.receiver.load.held_bytes
 
     async def until_in_flight(self, requests: int, body_bytes: int) -> None:
         async with asyncio.timeout(4):
@@ -140,8 +140,8 @@ class Client:
         self._reader, self._writer = reader, writer
 
     @classmethod
-    async def to(cls, port: int) -> "Client":
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
+    async def to(cls, port: int, own_ip: str = "127.0.0.1") -> "Client":
+        return cls(*await asyncio.open_connection("127.0.0.1", port, local_addr=(own_ip, 0)))
 
     async def send(self, data: bytes) -> None:
         self._writer.write(data)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from premblyd.receiver import exchange
+from premblyd.receiver import exchange, load
 from tests.processes import Answer, signed
 from tests.receiving import (  # noqa: F401
     Client,
@@ -136,13 +136,18 @@ async def test_leave_to_send_a_body_is_given_only_where_it_will_be_read(
     await client.close()
 
 
-@pytest.mark.parametrize(
-    "bound", [{"max_in_flight_requests": 1}, {"max_in_flight_bytes": f"{len(BODY)} B"}]
-)
+FULL = [{"max_in_flight_requests": 1}, {"max_in_flight_bytes": f"{len(BODY)} B"}]
+
+
+@pytest.mark.parametrize("bound", FULL)
 @pytest.mark.gen_test
 async def test_too_much_in_flight_is_asked_to_come_again(
-    http_port: int, reception: Reception, bound: dict[str, str]
+    http_port: int,
+    reception: Reception,
+    bound: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(load, "QUICK_S", 60)
     reception.use(**bound)
     first, second = await Client.to(http_port), await Client.to(http_port)
     await first.send(webhook(BODY)[:-1])
@@ -156,6 +161,30 @@ async def test_too_much_in_flight_is_asked_to_come_again(
     await first.close()
     await second.close()
     assert await reception.rejections() == []  # nobody is to blame
+
+
+@pytest.mark.parametrize("bound", FULL)
+@pytest.mark.gen_test
+async def test_who_is_slow_gives_way_to_a_webhook_and_what_is_complete_does_not(
+    http_port: int, reception: Reception, bound: dict[str, str]
+) -> None:
+    reception.use(**bound)
+    clients = [await Client.to(http_port) for _ in range(4)]
+    slow, whole, late, last = clients
+    await slow.send(webhook(BODY)[:-1])
+    await reception.until_in_flight(1, len(BODY) - 1)
+    await asyncio.sleep(0.15)
+    async with locked(reception):
+        await whole.send(webhook(BODY))
+        assert said(await slow.answer()) == UNAVAILABLE
+        await asyncio.sleep(0.15)
+        await late.send(webhook(BODY))
+        assert said(await late.answer()) == UNAVAILABLE
+    assert said(await whole.answer())[0] in (200, 503)  # by how long the disk was locked
+    await last.send(webhook(BODY))
+    assert (await last.answer()).status == 200
+    for client in clients:
+        await client.close()
 
 
 @contextlib.asynccontextmanager

@@ -4,12 +4,20 @@ import functools
 import ipaddress
 from collections.abc import Sequence
 
+from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders
 
 from premblyd.values import Address, Network
 
 UNIX_PEER = "unix"  # a socket file's peer: only who may open the file can be it
 MAX_ADDRESS_CHARACTERS = 64  # the longest is 53: [IPv6 with IPv4 in it]:port
+
+
+def peer_ip(connection: HTTP1Connection) -> str:
+    """Return the address of who has connected, or UNIX_PEER."""
+    address = getattr(connection.context, "address", None)
+    is_ip = isinstance(address, tuple) and len(address) >= 2
+    return str(address[0]) if is_ip and address else UNIX_PEER
 
 
 def client_ip(peer: str, headers: HTTPHeaders, trusted: Sequence[Network]) -> str:
@@ -39,6 +47,18 @@ def is_within(ip: str, networks: Sequence[Network]) -> bool:
     """Return whether `ip` lies in one of `networks`."""
     address = _parse(ip)
     return address is not None and any(address in network for network in networks)
+
+
+def sender(ip: str) -> str:
+    """Return whose address `ip` is taken for where senders share something: one subscriber has a
+    whole /64 of IPv6 (RFC 6177)."""
+    return ip if ":" not in ip else _network_64(ip)
+
+
+@functools.lru_cache(maxsize=4096)
+def _network_64(ip: str) -> str:
+    address = _parse(ip)
+    return ip if address is None else str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
 
 
 def _parse(text: str) -> Address | None:

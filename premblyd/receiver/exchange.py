@@ -1,8 +1,8 @@
 """One request and its answer.
 
-The order is the receiver's rule: cheap refusals first (path, method, load, declared size,
-address, presence of the signature), then the body, then the signature, and only then is
-anything parsed.
+The order is the receiver's rule: cheap refusals first (path, method, declared size, address,
+presence of the signature, load), then the body, then the signature, and only then is anything
+parsed.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import orjson
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import (
     HTTPHeaders,
@@ -25,7 +24,9 @@ from premblyd.errors import SignatureError, StoreUnavailableError
 from premblyd.logs import safe_id
 from premblyd.prembly import payload, signature
 from premblyd.receiver import answer
-from premblyd.receiver.address import UNIX_PEER, client_ip, is_within
+from premblyd.receiver.address import client_ip, is_within, peer_ip, sender
+from premblyd.receiver.headers import kept_headers
+from premblyd.receiver.load import Limit, Share
 from premblyd.store.inbox import Added, NewDelivery, NewEvent
 
 if TYPE_CHECKING:
@@ -33,17 +34,10 @@ if TYPE_CHECKING:
 
 # Longer than the 60 s for which proxies keep a connection: they, not we, end an idle one.
 IDLE_CONNECTION_S = 75
+UNREAD_ANSWER_S = 10  # an answer is 200 bytes: only who does not read at all needs so long
 LINGER_S = 1.0  # how long a refused client may go on sending, so that it gets to read the answer
 RETRY_AFTER_S = 5
 INVALID_SIGNATURE = {"error": "Invalid signature"}
-# A list of what may not be kept would miss the next x-jwt. Who sent it, by which way, and what
-# the body is; no place where a credential or a person's data is put.
-KEPT_HEADERS = frozenset(
-    "accept accept-encoding accept-language content-encoding content-language content-length"
-    " content-type date forwarded host traceparent transfer-encoding user-agent via"
-    " x-correlation-id x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip"
-    " x-request-id".split()
-)
 
 
 class Exchange(HTTPMessageDelegate):
@@ -58,10 +52,11 @@ class Exchange(HTTPMessageDelegate):
         self._begun = False  # the head has come
         self._body: bytes | bytearray = b""  # mutable from its second piece on
         self._endpoint: Endpoint | None = None
-        self._admitted = False  # the head was good: the client may send the body
+        self._share: Share | None = None  # the head was good: the client may send the body
         self._answered = False
         self._complete = False  # the whole body was read
-        self._deadline = time.monotonic() + IDLE_CONNECTION_S
+        self._waiting_since = time.monotonic()
+        self._deadline = self._waiting_since + IDLE_CONNECTION_S
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
@@ -92,38 +87,37 @@ class Exchange(HTTPMessageDelegate):
     def _admit(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._remote_ip = client_ip(
-            _peer(self._connection), self._headers, self._config.trusted_proxies
+            peer_ip(self._connection), self._headers, self._config.trusted_proxies
         )
         declared = self._headers.get("Content-Length", "")
         if declared.isdecimal() and int(declared[:20]) > self._config.max_body_bytes:
             return self._refuse(413, "body too large")
-        if self._receiver.requests_in_flight >= self._config.max_in_flight_requests:
-            return self._overloaded("requests")
         if endpoint.allow_ips and not is_within(self._remote_ip, endpoint.allow_ips):
             return self._refuse(401, "address not allowed")
         if not self._headers.get(endpoint.header):
             return self._refuse(401, "missing signature")
         if endpoint.require_token and not self._headers.get(signature.TOKEN_HEADER):
             return self._refuse(401, "missing token")
-        self._admitted = True
-        self._receiver.admit(self)
+        share = Share(sender(self._remote_ip), self._overloaded, self._started)
+        if not self._receiver.load.enter(share):
+            return self._overloaded(Limit.REQUESTS)
+        self._share = share
         return None
 
     def data_received(self, chunk: bytes) -> None:
         """Keep a piece of the body, within the bounds."""
-        if self._answered or self._endpoint is None:
+        if self._answered or self._share is None:
             return None  # read and forgotten while the client reads its answer
         if len(self._body) + len(chunk) > self._config.max_body_bytes:
             return self._refuse(413, "body too large")
-        if self._receiver.bytes_in_flight + len(chunk) > self._config.max_in_flight_bytes:
-            return self._overloaded("bytes")
+        if not self._receiver.load.receive(self._share, len(chunk)):
+            return None if self._answered else self._overloaded(Limit.BYTES)
         if not self._body:
             self._body = chunk
         else:
             if isinstance(self._body, bytes):
                 self._body = bytearray(self._body)
             self._body += chunk
-        self._receiver.bytes_in_flight += len(chunk)
         return None
 
     def finish(self) -> None:
@@ -132,9 +126,10 @@ class Exchange(HTTPMessageDelegate):
         if self._answered:
             self._connection.finish()
             return
-        if self._endpoint is None:
+        if self._endpoint is None or self._share is None:
             self._receiver.spawn(self._report_health())
             return
+        self._receiver.load.complete(self._share)
         try:
             self._receive(self._endpoint)
         except Exception as error:
@@ -149,12 +144,22 @@ class Exchange(HTTPMessageDelegate):
         """Return whether the client has connected and not yet sent its first request."""
         return self._is_first and not self._begun and not self._connection.stream.closed()
 
-    def is_over(self, now: float) -> bool:
-        """Return whether the connection is closed; close it when the request did not come in
-        time. A complete webhook is waited for, however long the disk takes."""
-        if not self._complete and now > self._deadline:
-            self._connection.close()
+    def connection_share(self) -> Share | None:
+        """Return what the connection holds; None while its webhook is stored."""
+        if self._complete and not self._answered:
+            return None
+        since = self._share.since if self._share else self._waiting_since
+        return Share(sender(peer_ip(self._connection)), self._close_for_others, since)
+
+    @property
+    def closed(self) -> bool:
         return self._connection.stream.closed()
+
+    def time_out(self, now: float) -> None:
+        """Close the connection when the request did not come in time, or its answer was not read.
+        A complete webhook is waited for, however long the disk takes."""
+        if now > self._deadline and not (self._complete and not self._answered):
+            self._connection.close()
 
     def _receive(self, endpoint: Endpoint) -> None:
         """Verify, recognise, and give to the inbox."""
@@ -173,7 +178,7 @@ class Exchange(HTTPMessageDelegate):
             received_at_ms=self._receiver.clock.now_ms(),
             remote_ip=self._remote_ip,
             token=self._headers.get(signature.TOKEN_HEADER) or None,
-            headers=_kept_headers(self._headers, endpoint.header),
+            headers=kept_headers(self._headers, endpoint.header),
             body=body,
             verified_by=verified_by,
             verdict=verdict,
@@ -219,9 +224,16 @@ class Exchange(HTTPMessageDelegate):
         content = INVALID_SIGNATURE if status == 401 else {"error": "Body too large"}
         self._answer(status, content)
 
-    def _overloaded(self, what: str) -> None:
-        self._receiver.log.warning("webhook.overloaded", limit=what, remote_ip=self._remote_ip)
+    def _overloaded(self, limit: Limit) -> None:
+        self._receiver.log.warning(
+            "webhook.overloaded", limit=limit.value, remote_ip=self._remote_ip
+        )
         self._unavailable()
+
+    def _close_for_others(self, limit: Limit) -> None:
+        if self._share and not self._answered:
+            self._overloaded(limit)
+        self._connection.close()
 
     def _unavailable(self) -> None:
         self._answer(
@@ -230,6 +242,7 @@ class Exchange(HTTPMessageDelegate):
 
     def _answer(self, status: int, content: Mapping[str, object], extra: answer.Extra = ()) -> None:
         self._answered = True
+        self._deadline = time.monotonic() + UNREAD_ANSWER_S
         self._release()
         connection = answer.connection_header(self._start_line, self._headers)
         if self._receiver.closing:
@@ -238,7 +251,7 @@ class Exchange(HTTPMessageDelegate):
         self._connection.write(
             answer.render(status, content, extra=extra, connection=connection, is_head=is_head)
         )
-        awaits_leave = "Expect" in self._headers and not self._admitted
+        awaits_leave = "Expect" in self._headers and self._share is None
         if self._complete or awaits_leave:
             self._connection.finish()
         else:
@@ -252,7 +265,8 @@ class Exchange(HTTPMessageDelegate):
 
     def _release(self) -> None:
         """Give back this request's share of the bounds."""
-        self._receiver.release(self, len(self._body))
+        if self._share:
+            self._receiver.load.leave(self._share)
         self._body = b""
 
     def _log_received(self, event: NewEvent, added: Added, actions: int) -> None:
@@ -271,20 +285,3 @@ class Exchange(HTTPMessageDelegate):
             remote_ip=event.remote_ip,
             duration_ms=round((time.monotonic() - self._started) * 1000, 1),
         )
-
-
-def _peer(connection: HTTP1Connection) -> str:
-    address = getattr(connection.context, "address", None)
-    is_ip = isinstance(address, tuple) and len(address) >= 2
-    return str(address[0]) if is_ip and address else UNIX_PEER
-
-
-def _kept_headers(headers: HTTPHeaders, signature_header: str) -> str:
-    """Return the headers to store, as JSON."""
-    unwanted = signature_header.lower()
-    kept = [
-        pair
-        for pair in headers.get_all()
-        if (name := pair[0].lower()) in KEPT_HEADERS and name != unwanted
-    ]
-    return orjson.dumps(kept).decode()

@@ -24,6 +24,7 @@ from premblyd.logs import get_logger
 from premblyd.prembly.payload import Verdict
 from premblyd.receiver.exchange import Exchange
 from premblyd.receiver.health import Health
+from premblyd.receiver.load import Limit, Load, make_room, max_connections
 from premblyd.store.inbox import Inbox, NewRejection
 
 Match = Callable[[str, str, Verdict, dict[str, Any] | None], Sequence[Action]]
@@ -43,9 +44,8 @@ class Receiver(HTTPServerConnectionDelegate):
         self.health = health
         self.wake = wake
         self.clock = clock
-        self.bytes_in_flight = 0
+        self.load = Load()
         self.closing = False
-        self._in_flight: set[Exchange] = set()
         self._connections: dict[object, Exchange] = {}  # each with its latest exchange
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting_evidence = 0
@@ -56,28 +56,32 @@ class Receiver(HTTPServerConnectionDelegate):
         self.log = get_logger().bind()  # bound once: a lazy logger costs 15 µs a line
         self.match = match
         self._endpoints = {endpoint.path: endpoint for endpoint in config.endpoints}
+        self.load.configure(config.max_in_flight_requests, config.max_in_flight_bytes)
+        self._max_connections = max_connections(config.max_in_flight_requests)
 
     def start_request(
         self, server_conn: object, request_conn: HTTPConnection
     ) -> HTTPMessageDelegate:
         if not isinstance(request_conn, HTTP1Connection):
             raise TypeError("only HTTP/1 is spoken")
-        exchange = Exchange(self, request_conn, is_first=server_conn not in self._connections)
+        is_first = server_conn not in self._connections
+        if is_first and len(self._connections) >= self._max_connections:
+            self._close_idle_connections()
+        exchange = Exchange(self, request_conn, is_first=is_first)
         self._connections[server_conn] = exchange
+        if len(self._connections) > self._max_connections:
+            request_conn.close()
         return exchange
 
-    @property
-    def requests_in_flight(self) -> int:
-        return len(self._in_flight)
+    def on_close(self, server_conn: object) -> None:
+        self._connections.pop(server_conn, None)
 
-    def admit(self, exchange: Exchange) -> None:
-        """Count a request as in flight."""
-        self._in_flight.add(exchange)
-
-    def release(self, exchange: Exchange, body_bytes: int) -> None:
-        """Give back what a request held; once is enough, more does no harm."""
-        self._in_flight.discard(exchange)
-        self.bytes_in_flight -= body_bytes
+    def _close_idle_connections(self) -> None:
+        exchanges = self._connections.values()
+        shares = [share for one in exchanges if (share := one.connection_share())]
+        make_room(shares, Limit.CONNECTIONS, 1, spare=self._max_connections // 16)
+        for connection in [one for one, exchange in self._connections.items() if exchange.closed]:
+            del self._connections[connection]
 
     async def time_out(self) -> None:
         """Close connections that are idle or slow for too long. Runs as long as the daemon: one
@@ -85,9 +89,8 @@ class Receiver(HTTPServerConnectionDelegate):
         while True:
             await asyncio.sleep(1)
             now = time.monotonic()
-            for connection, exchange in list(self._connections.items()):
-                if exchange.is_over(now):
-                    del self._connections[connection]
+            for exchange in list(self._connections.values()):
+                exchange.time_out(now)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` beside the loop, and keep it alive until it ends."""
@@ -149,13 +152,22 @@ class Receiver(HTTPServerConnectionDelegate):
             silent = waited_s < SILENT_S and any(
                 exchange.is_expected() for exchange in self._connections.values()
             )
-            if waited_s > timeout_s or not (self._in_flight or silent):
+            if waited_s > timeout_s or not (self.load.requests or silent):
                 return
+
+
+class _Server(HTTPServer):
+    """Tells the receiver what Tornado tells the server alone: that a connection has ended."""
+
+    def on_close(self, server_conn: object) -> None:
+        super().on_close(server_conn)
+        assert isinstance(self.request_callback, HTTPServerConnectionDelegate)  # noqa: S101
+        self.request_callback.on_close(server_conn)
 
 
 def make_server(receiver: Receiver) -> HTTPServer:
     """Return the HTTP server for `receiver`: bodies and times are bounded there, not here."""
-    server = HTTPServer(
+    server = _Server(
         receiver,
         max_header_size=MAX_HEADER_BYTES,
         max_body_size=UNBOUNDED,  # Tornado would answer 400; the receiver answers 413

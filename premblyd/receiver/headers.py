@@ -1,0 +1,24 @@
+"""Which headers of a webhook are stored."""
+
+import orjson
+from tornado.httputil import HTTPHeaders
+
+# A list of what may not be kept would miss the next x-jwt. Who sent it, by which way, and what
+# the body is; no place where a credential or a person's data is put.
+KEPT_HEADERS = frozenset(
+    "accept accept-encoding accept-language content-encoding content-language content-length"
+    " content-type date forwarded host traceparent transfer-encoding user-agent via"
+    " x-correlation-id x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip"
+    " x-request-id".split()
+)
+
+
+def kept_headers(headers: HTTPHeaders, signature_header: str) -> str:
+    """Return the headers to store, as JSON."""
+    unwanted = signature_header.lower()
+    kept = [
+        pair
+        for pair in headers.get_all()
+        if (name := pair[0].lower()) in KEPT_HEADERS and name != unwanted
+    ]
+    return orjson.dumps(kept).decode()

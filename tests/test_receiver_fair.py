@@ -1,0 +1,183 @@
+"""Whoever has no key keeps nobody out who has: heads, bodies, connections that come to nothing."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from premblyd.receiver.load import Limit, Load, Share, make_room
+from tests.processes import signed
+from tests.receiving import (  # noqa: F401
+    BODY,
+    Client,
+    Reception,
+    head,
+    make_reception,
+    serve,
+    webhook,
+)
+
+pytestmark = pytest.mark.usefixtures("http_server")
+HOUR_S = 3600
+MADE_UP = {"x-prembly-signature": "made up"}
+MANY_IPS = [f"127.0.0.{number}" for number in range(2, 52)]
+
+
+@asynccontextmanager
+async def attack(
+    port: int, requests: Sequence[bytes], ips: Sequence[str]
+) -> AsyncIterator[list[Client]]:
+    """Send the beginnings of requests, from these addresses in turn, and leave them at that."""
+    clients = [await Client.to(port, ips[number % len(ips)]) for number, _ in enumerate(requests)]
+    for client, request in zip(clients, requests, strict=True):
+        await client.send(request)
+    yield clients
+    for client in clients:
+        client.abort()
+
+
+async def receives(port: int, count: int, ip: str, body: bytes = BODY) -> None:
+    """Send good webhooks, ten at once; fail unless each is answered 200 within seconds."""
+
+    async def some(first: int) -> None:
+        client = await Client.to(port, ip)
+        for number in range(first, count, 10):
+            await client.send(webhook(body, signed(body, token=str(number))))
+            async with asyncio.timeout(10):
+                assert (await client.answer()).status == 200
+        await client.close()
+
+    await asyncio.gather(*(some(first) for first in range(10)))
+
+
+@pytest.mark.parametrize("ips", [["127.0.0.1"], ["127.0.0.2"], MANY_IPS])
+@pytest.mark.gen_test(timeout=60)
+async def test_a_thousand_heads_without_a_body_keep_no_webhook_out(
+    http_port: int, reception: Reception, ips: list[str]
+) -> None:
+    slow = head(MADE_UP | {"Content-Length": "40"})
+    async with attack(http_port, [slow] * 1000, ips):
+        await reception.until_in_flight(1000, 0)
+        await receives(http_port, 200, "127.0.0.1")
+    assert reception.rows("SELECT count(*) FROM event") == [(200,)]
+    await reception.until_in_flight(0, 0)
+
+
+@pytest.mark.parametrize("ips", [["127.0.0.1"], ["127.0.0.2"], MANY_IPS])
+@pytest.mark.parametrize(("bodies", "wait_s"), [(5, 0.1), (50, 1.1)])
+@pytest.mark.gen_test(timeout=60)
+async def test_large_bodies_that_never_end_keep_no_webhook_out(
+    http_port: int, reception: Reception, ips: list[str], bodies: int, wait_s: float
+) -> None:
+    reception.use(max_body="1 MiB", max_in_flight_bytes="4 MiB")
+    size = (4 << 20) // bodies - 1
+    slow = head(MADE_UP | {"Content-Length": str(size + 1)}) + bytes(size)
+    async with attack(http_port, [slow] * bodies, ips):
+        await reception.until_in_flight(bodies, bodies * size)
+        await asyncio.sleep(wait_s)
+        await receives(http_port, 50, "127.0.0.1")
+        await receives(http_port, 20, "127.0.0.1", BODY + b" " * 100_000)
+    assert reception.rows("SELECT count(*) FROM event") == [(70,)]
+    await reception.until_in_flight(0, 0)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_idle_connections_keep_no_webhook_out(
+    http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reception.receiver, "_max_connections", 50)
+    begun = head(MADE_UP | {"Content-Length": "40"})
+    requests = [(b"", b"POST /", begun)[number % 3] for number in range(200)]
+    kept = await Client.to(http_port)
+    await kept.send(webhook(BODY))
+    assert (await kept.answer()).status == 200
+    async with attack(http_port, requests, ["127.0.0.2"]):
+        await receives(http_port, 20, "127.0.0.3")
+        assert len(reception.receiver._connections) <= 50
+        await kept.send(webhook(BODY))  # idle too, but of a sender that holds little
+        assert (await kept.answer()).status == 200
+    await kept.close()
+    await reception.until_in_flight(0, 0)
+
+
+@pytest.mark.gen_test
+async def test_a_connection_that_waits_for_the_disk_is_not_closed_for_others(
+    http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = await Client.to(http_port)
+    reception.writer.call(lambda _: asyncio.run(asyncio.sleep(1.5)))
+    await waiting.send(webhook(BODY))
+    await reception.until_in_flight(1, len(BODY))
+    monkeypatch.setattr(reception.receiver, "_max_connections", 1)
+    others = [await Client.to(http_port) for _ in range(3)]
+    assert all(await asyncio.gather(*(other.ended() for other in others)))
+    assert (await waiting.answer()).status == 200
+    for client in (waiting, *others):
+        await client.close()
+
+
+def shares(held: Mapping[str, Sequence[float]], gone: list[tuple[str, float]]) -> list[Share]:
+    """Return shares by sender, each with the moment of its bytes; `gone` takes who gives way."""
+    return [
+        Share(sender, lambda _, who=(sender, since): gone.append(who), since)  # type: ignore[misc]
+        for sender, moments in held.items()
+        for since in moments
+    ]
+
+
+def test_the_slowest_of_the_sender_that_holds_the_most_gives_way() -> None:
+    gone: list[tuple[str, float]] = []
+    held = {"many": [-5.0, -9.0, -7.0, -8.0], "few": [-100.0]}
+    assert make_room(shares(held, gone), Limit.REQUESTS, 2)
+    assert gone == [("many", -9.0), ("many", -8.0)]
+    gone.clear()
+    assert make_room(shares(held, gone), Limit.REQUESTS, 1, spare=10)
+    assert gone == [("many", -9.0), ("many", -8.0), ("many", -7.0), ("many", -5.0)]
+
+
+def test_who_alone_is_slow_does_not_give_way_to_a_crowd_that_has_just_come() -> None:
+    gone: list[tuple[str, float]] = []
+    lately = time.monotonic() - 0.5
+    held = {"crowd": [lately] * 10, "slow": [lately - 9]}
+    assert make_room(shares(held, gone), Limit.CONNECTIONS, 1, spare=10)
+    assert gone == [("crowd", lately)]
+
+
+def test_where_all_hold_alike_the_slowest_gives_way() -> None:
+    gone: list[tuple[str, float]] = []
+    assert make_room(shares({str(n): [-float(n)] for n in range(2, 9)}, gone), Limit.REQUESTS, 1)
+    assert gone == [("8", -8.0)]
+
+
+def test_nobody_gives_way_who_has_only_just_begun() -> None:
+    gone: list[tuple[str, float]] = []
+    assert not make_room(shares({"a": [float("inf")] * 9}, gone), Limit.REQUESTS, 1)
+    assert not make_room([], Limit.BYTES, 1)
+    assert gone == []
+
+
+def test_bytes_that_trickle_make_no_one_quick() -> None:
+    trickling, steady = (Share("a", lambda _: None, 0.0) for _ in range(2))
+    for second in range(1, 10):
+        trickling.receive(1, second)
+        steady.receive(100_000, second)
+    assert trickling.since < 0.1
+    assert steady.since > 4
+
+
+def test_what_left_is_given_back_once() -> None:
+    load = Load()
+    load.configure(2, 100)
+    one, other = (Share("a", lambda _: None, float("inf")) for _ in range(2))
+    assert load.enter(one)
+    assert load.enter(other)
+    assert not load.enter(Share("a", lambda _: None, float("inf")))
+    assert load.receive(one, 60)
+    assert not load.receive(other, 60)
+    load.complete(one)
+    assert (load.requests, load.held_bytes) == (2, 60)
+    for _ in range(2):
+        load.leave(one)
+    assert (load.requests, load.held_bytes) == (1, 0)
