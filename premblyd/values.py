@@ -155,14 +155,17 @@ def _usable(value: str) -> str:
     return value
 
 
-def sqlite_path(given: Any, info: ValidationInfo) -> Path:
-    """Read `sqlite:///relative.db` or `sqlite:////absolute.db`; a relative path starts at the
-    configuration file's folder. Raise ValueError for anything else."""
+def sqlite_path(given: Any, folder: Path) -> Path:
+    """Read `sqlite:///relative.db` or `sqlite:////absolute.db`; a relative path starts at
+    `folder`, the configuration file's. Raise ValueError for anything else."""
     url = urlsplit(str(given))
     if url.scheme != "sqlite" or url.netloc or not url.path.strip("/") or url.query:
         raise ValueError("should be sqlite:////absolute/path.db; no other database is supported")
-    places = _places(info)
-    return places.folder / unquote(url.path[1:])
+    return folder / unquote(url.path[1:])
+
+
+def _sqlite_path(given: Any, info: ValidationInfo) -> Path:
+    return sqlite_path(given, _places(info).folder)
 
 
 def prembly_key(given: Any, info: ValidationInfo) -> Secret:
@@ -197,7 +200,7 @@ SizeBytes = Annotated[int, BeforeValidator(size_bytes)]
 NetworkValue = Annotated[Network, PlainValidator(network)]
 ListenValue = Annotated[Listen, PlainValidator(listen)]
 SecretValue = Annotated[Secret, PlainValidator(secret)]
-SqlitePath = Annotated[Path, PlainValidator(sqlite_path)]
+SqlitePath = Annotated[Path, PlainValidator(_sqlite_path)]
 
 _NOT_EMPTY = _shaped(r"[^\x00]+", "should not be empty, and can't hold a NUL")
 _NAME_WORDS = "should be a name of A-Z a-z 0-9 . _ - (at most 64, a letter or digit first)"

@@ -1,11 +1,17 @@
 """Commands as an operator types them, and a record for them to read."""
 
 import atexit
+import fcntl
 import functools
+import os
+import pty
+import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +64,31 @@ def run_process(*arguments: object, **more: Any) -> Ran:
         command(*arguments), capture_output=True, text=True, timeout=20, check=False, **more
     )
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def on_terminal(columns: int, *arguments: object) -> list[str]:
+    """Return the lines that a command prints on a terminal of `columns`, without their colours."""
+    ours, its = pty.openpty()
+    try:
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+        environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+        environ["TERM"] = "xterm"
+        with subprocess.Popen(
+            command(*arguments), stdin=its, stdout=its, stderr=its, env=environ
+        ) as process:
+            os.close(its)
+            printed = b"".join(iter(lambda: _read(ours), b""))
+        assert process.returncode == 0, printed.decode()
+    finally:
+        os.close(ours)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", printed.decode()).splitlines()
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # so Linux tells that nobody has the other end any more
+        return b""
 
 
 def record(folder: Path) -> Path:

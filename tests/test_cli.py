@@ -183,21 +183,6 @@ def test_serve_ends_with_75_beside_another_and_with_1_when_its_port_is_taken(
         assert f"Can't listen on {address}: Address already in use" in taken.err
 
 
-@pytest.mark.parametrize(
-    "arguments", [["events"], ["show", "1", "--json"], ["check"], ["demo", "--once"]]
-)
-def test_a_reader_that_hangs_up_is_no_reason_to_complain(
-    tmp_path: Path, arguments: list[str]
-) -> None:
-    line = command("--config", record(tmp_path), *arguments)
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout
-        assert process.stderr
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode in (0, 1)
-
-
 def test_demo_shows_a_dead_delivery_replayed_a_duplicate_and_a_rejection() -> None:
     done = run_process("demo", "--once")
     assert (done.code, done.err) == (0, "")

@@ -3,6 +3,7 @@
 
 import importlib
 import inspect
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from premblyd import __version__
+from premblyd.cli import streams
 from premblyd.errors import PremblydError
 
 # Each command: the module that holds a click command of that name, and what it does.
@@ -23,6 +25,7 @@ COMMANDS = {
     "events": ("events", "List events."),
     "show": ("show", "Show one event with its deliveries and attempts."),
     "deliveries": ("deliveries", "List deliveries; --state dead are the dead letters."),
+    "rejections": ("rejections", "List requests that were refused."),
     "replay": ("replay", "Queue finished deliveries again."),
     "cancel": ("cancel", "Stop a pending delivery."),
 }
@@ -47,15 +50,40 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
+    def main(self, *args: Any, **more: Any) -> Any:
+        streams.take_over()
+        try:
+            try:
+                return super().main(*args, **more)
+            finally:
+                streams.flush()
+        except PremblydError as error:  # the output can't be written
+            click.echo(f"{error}", err=True)
+            sys.exit(error.exit_code)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for text in args:
+            if not _is_text(text):
+                shown = os.fsencode(text).decode(errors="backslashreplace")
+                raise click.UsageError(f"'{shown}' is not UTF-8 text.")
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except PremblydError as error:
             click.echo(f"{error}", err=True)
             ctx.exit(error.exit_code)
-        except BrokenPipeError:  # the reader of our output has seen enough
-            sys.stderr.close()
-            ctx.exit(1)
+
+
+def _is_text(argument: str) -> bool:
+    """Return whether an argument is UTF-8: other bytes stand in it as half characters, which no
+    database takes."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

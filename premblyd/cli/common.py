@@ -13,6 +13,8 @@ import click
 from premblyd.values import duration_ms
 
 F = TypeVar("F", bound=Callable[..., Any])
+MOST_ROWS = 1_000_000_000
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def config_option(command: F) -> F:
@@ -38,6 +40,18 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
+def limit_option(command: F) -> F:
+    """Add `--limit`: how many rows a list shows at most."""
+    return click.option(
+        "--limit", default=50, show_default=True, type=click.IntRange(1, MOST_ROWS), help="At most."
+    )(command)
+
+
+def wide_option(command: F) -> F:
+    """Add `--wide`; the parameter is `wide`."""
+    return click.option("--wide", is_flag=True, help="Every column, whole.")(command)
+
+
 class When(click.ParamType[int]):
     """A time: an ISO date or time (UTC unless it says), or how long ago: 30m, 12h, 7d."""
 
@@ -59,7 +73,7 @@ class When(click.ParamType[int]):
             )
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        return int(moment.timestamp() * 1000)
+        return round((moment - _EPOCH).total_seconds() * 1000)
 
 
 class Closable(Protocol):

@@ -4,44 +4,81 @@ from pathlib import Path
 
 import click
 
-from premblyd.cli.common import config_option, json_option, until_end
-from premblyd.cli.printing import iso, print_json, print_table
+from premblyd.cli.common import (
+    When,
+    config_option,
+    json_option,
+    limit_option,
+    until_end,
+    wide_option,
+)
+from premblyd.cli.database import database_option, database_path
+from premblyd.cli.printing import Column, iso, print_json, print_table
+from premblyd.errors import PremblydError
 
 STATES = ("pending", "running", "succeeded", "dead", "cancelled")
+COLUMNS = (
+    Column(name="id", kind="whole"),
+    Column(name="event", kind="whole"),
+    Column(name="action", rank=1, kind="reference"),
+    Column(name="state", kind="whole"),
+    Column(name="tried", rank=4, kind="whole"),
+    Column(name="due (UTC)", rank=3, kind="time"),
+    Column(name="error", rank=2, kind="words"),
+    Column(name="reference", rank=6, kind="reference"),
+    Column(name="code", rank=5, kind="reference"),
+)
 
 
 @click.command()
 @click.option("--state", type=click.Choice(STATES), help="Only this state.")
 @click.option("--action", help="Only this action.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="At most.")
+@click.option("--event", help="Only of this event: its number or key.")
+@click.option("--since", "since_ms", type=When(), help="Only of events received since.")
+@limit_option
+@wide_option
+@database_option
 @config_option
 @json_option
 def deliveries(
-    config_path: Path, *, state: str | None, action: str | None, limit: int, as_json: bool
+    config_path: Path,
+    *,
+    database: str | None,
+    state: str | None,
+    action: str | None,
+    event: str | None,
+    since_ms: int | None,
+    limit: int,
+    wide: bool,
+    as_json: bool,
 ) -> None:
     """The newest come first."""
-    from premblyd import config
-    from premblyd.store import audit, database
+    from premblyd.store import audit
+    from premblyd.store.database import connect_read_only
 
-    settings = config.load(config_path, look_up_secrets=False)
+    reading = until_end(connect_read_only(database_path(config_path, database)))
+    event_id = None
+    if event is not None:
+        event_id = audit.find_event_id(reading, event)
+        if event_id is None:
+            raise PremblydError(f"There is no event {event}. `premblyd events` lists them.")
     rows = audit.deliveries(
-        until_end(database.connect_read_only(settings.database_path)),
-        state=state,
-        action=action,
-        limit=limit,
+        reading, state=state, action=action, event_id=event_id, since_ms=since_ms, limit=limit
     )
     if as_json:
         print_json(rows)
         return
     print_table(
-        ("id", "event", "action", "state", "attempts", "due (UTC)", "code", "reference", "error"),
+        COLUMNS,
         [
             (
                 *(row["id"], row["event_id"], row["action"], row["state"], row["attempt_count"]),
-                *(iso(row["due_at_ms"]), row["response_code"], row["reference"]),
-                row["last_error"],
+                *(iso(row["due_at_ms"]), row["last_error"], row["reference"]),
+                row["response_code"],
             )
             for row in rows
         ],
         empty="No deliveries.",
+        wide=wide,
+        hint="--wide shows all.",
     )

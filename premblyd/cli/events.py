@@ -1,13 +1,46 @@
 """premblyd events"""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import click
 
-from premblyd.cli.common import When, config_option, json_option, until_end
-from premblyd.cli.printing import iso, print_json, print_table
+from premblyd.cli.common import (
+    When,
+    config_option,
+    json_option,
+    limit_option,
+    until_end,
+    wide_option,
+)
+from premblyd.cli.database import database_option, database_path
+from premblyd.cli.printing import Column, iso, print_json, print_table
 
 OUTCOMES = ("verified", "not_verified", "pending", "unknown")
+COLUMNS = (
+    Column(name="id", kind="whole"),
+    Column(name="at (UTC)", kind="time"),
+    Column(name="code", rank=2, kind="reference"),
+    Column(name="outcome", rank=1, kind="whole"),
+    Column(name="reference", rank=3, kind="reference"),
+    Column(name="user ref", rank=5, kind="reference"),
+    Column(name="duplicates", rank=6, kind="whole"),
+    Column(name="kind", rank=7, kind="whole"),
+    Column(name="endpoint", rank=8, kind="reference"),
+)
+
+
+class Key(click.ParamType[str]):
+    """An event's key or its beginning, as the log has it: hex digits."""
+
+    name = "KEY"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        key = str(value).lower()
+        if not re.fullmatch(r"[0-9a-f]{1,32}", key):
+            self.fail(f"{value!r} is no key: 32 hex digits, or how they begin")
+        return key
 
 
 @click.command()
@@ -15,51 +48,58 @@ OUTCOMES = ("verified", "not_verified", "pending", "unknown")
 @click.option("--outcome", type=click.Choice(OUTCOMES), help="Only this outcome.")
 @click.option("--reference", help="Only this Prembly reference.")
 @click.option("--user-ref", help="Only this user reference.")
+@click.option("--key", type=Key(), help="Only the event with this key; its beginning will do.")
 @click.option("--since", "since_ms", type=When(), help="Received at or after: 2026-01-31, 12h.")
 @click.option("--until", "until_ms", type=When(), help="Received before.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="At most.")
+@limit_option
+@wide_option
+@database_option
 @config_option
 @json_option
 def events(
     config_path: Path,
     *,
+    database: str | None,
     code: str | None,
     outcome: str | None,
     reference: str | None,
     user_ref: str | None,
+    key: str | None,
     since_ms: int | None,
     until_ms: int | None,
     limit: int,
+    wide: bool,
     as_json: bool,
 ) -> None:
     """The newest come first. Payloads are not shown: see `premblyd show`."""
-    from premblyd import config
-    from premblyd.store import audit, database
+    from premblyd.store import audit
+    from premblyd.store.database import connect_read_only
 
-    settings = config.load(config_path, look_up_secrets=False)
     wanted = audit.EventFilter(
         code=code,
         outcome=outcome,
         reference=reference,
         user_ref=user_ref,
+        key=key,
         since_ms=since_ms,
         until_ms=until_ms,
     )
-    rows = audit.events(
-        until_end(database.connect_read_only(settings.database_path)), wanted, limit
-    )
+    reading = until_end(connect_read_only(database_path(config_path, database)))
+    rows = audit.events(reading, wanted, limit)
     if as_json:
         print_json(rows)
         return
     print_table(
-        ("id", "at (UTC)", "endpoint", "kind", "code", "outcome", "reference", "duplicates"),
+        COLUMNS,
         [
             (
-                *(row["id"], iso(row["received_at_ms"]), row["endpoint"], row["kind"]),
-                *(row["response_code"], row["outcome"], row["reference"]),
-                row["duplicate_count"] or "",
+                *(row["id"], iso(row["received_at_ms"]), row["response_code"], row["outcome"]),
+                *(row["reference"], row["user_ref"], row["duplicate_count"] or ""),
+                *(row["kind"], row["endpoint"]),
             )
             for row in rows
         ],
         empty="No events.",
+        wide=wide,
+        hint="--wide shows all.",
     )

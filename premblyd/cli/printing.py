@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,7 +19,11 @@ def iso(ms: int | None) -> str:
     """Return a time for people: UTC, to the second."""
     if ms is None:
         return ""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        moment = datetime.fromtimestamp(ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):  # the machine's clock was far off
+        return f"{ms} ms"
+    return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -38,17 +44,136 @@ def _escaped(line: str) -> str:
     return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) -> None:
-    """Print rows for people, or `empty` when there are none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a list. Where a terminal is too narrow, the highest `rank` is left out first;
+    0 stays. Those from EXTRA on go before anything is shortened."""
+
+    name: str
+    rank: int = 0
+    kind: Literal["whole", "time", "words", "reference"] = "words"
+
+    def sizes(self, cells: Sequence[str]) -> "Sizes":
+        """Return how wide the column must be, would like to be, and is when it is whole."""
+        head = cell_len(self.name)
+        natural = max(head, *(cell_len(cell) for cell in cells))
+        match self.kind:
+            case "time":
+                return Sizes(max(head, MINUTES), max(head, MINUTES), natural)
+            case "words":
+                return Sizes(max(head, min(natural, 16)), max(head, min(natural, 30)), natural)
+            case "reference":
+                return Sizes(max(head, min(natural, 16)), natural, natural)
+            case "whole":
+                return Sizes(natural, natural, natural)
+
+
+class Sizes(NamedTuple):
+    """Widths of a column, in cells of the terminal."""
+
+    least: int
+    good: int
+    natural: int
+
+
+EXTRA = 5
+MINUTES = len("2026-01-31 14:00")
+GAP = 2
+
+
+def print_table(
+    columns: Sequence[Column | str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    empty: str,
+    wide: bool = False,
+    hint: str = "",
+) -> None:
+    """Print rows for people, or `empty` when there are none.
+
+    On a terminal the table fits its width: columns without any value and those that matter least
+    are left out, long cells shortened, and a last line says so, with `hint` for how to see all.
+    A pipe and `wide` get every column, whole.
+    """
     if not rows:
         click.echo(empty)
         return
+    out = console()
+    titles = [Column(name=one) if isinstance(one, str) else one for one in columns]
+    cells = [[clean(cell) for cell in row] for row in rows]
+    sizes = [column.sizes([row[at] for row in cells]) for at, column in enumerate(titles)]
+    if wide or not out.is_terminal:
+        widths = {at: size.natural for at, size in enumerate(sizes)}
+        out.width = sum(widths.values()) + GAP * len(widths)
+    else:
+        used = [at for at in range(len(titles)) if any(row[at] for row in cells)]
+        widths = fit(titles, sizes, used, out.width)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in columns:
-        table.add_column(name, overflow="fold", no_wrap=name in ("id", "at (UTC)", "state"))
-    for row in rows:
-        table.add_row(*[Text(clean(cell)) for cell in row])
-    console().print(table)
+    for at, width in widths.items():
+        is_text = titles[at].kind == "words"
+        table.add_column(titles[at].name, width=width, overflow="ellipsis", no_wrap=not is_text)
+    for row in cells:
+        table.add_row(*[Text(_at_minutes(row, at, titles, widths)) for at in widths])
+    out.print(table)
+    if missing := _left_out(titles, cells, widths):
+        out.print(Text(" ".join(filter(None, (missing, hint))), style="dim"))
+
+
+def fit(
+    columns: Sequence[Column], sizes: Sequence[Sizes], used: Sequence[int], width: int
+) -> dict[int, int]:
+    """Return the columns that fit into `width`, of those in `used`, each with its own width."""
+    shown = list(used)
+
+    def room(need: list[int]) -> int:
+        return width - sum(need[at] + GAP for at in shown) + GAP
+
+    least, good, natural = ([*each] for each in zip(*sizes, strict=True))
+    for lowest, need in ((EXTRA, good), (1, least)):
+        while room(need) < 0 and any(columns[at].rank >= lowest for at in shown):
+            shown.remove(max(shown, key=lambda at: columns[at].rank))
+    widths = {at: least[at] for at in shown}
+    spare = room(least)
+    for goal in (good, natural):
+        for at in sorted(shown, key=lambda at: columns[at].rank):
+            more = min(max(spare, 0), goal[at] - widths[at])
+            widths[at] += more
+            spare -= more
+    return widths
+
+
+def _at_minutes(
+    row: Sequence[str], at: int, columns: Sequence[Column], widths: dict[int, int]
+) -> str:
+    """Return a cell; a time without its seconds where these have no room."""
+    is_short = columns[at].kind == "time" and widths[at] < cell_len(row[at])
+    return row[at][:MINUTES] if is_short else row[at]
+
+
+def _left_out(
+    columns: Sequence[Column], cells: Sequence[Sequence[str]], widths: dict[int, int]
+) -> str:
+    """Say what a table does not show."""
+    missing = [at for at in range(len(columns)) if at not in widths]
+    has_value = [at for at in missing if any(row[at] for row in cells)]
+    short = [at for at, width in widths.items() if _is_cut(columns[at], at, cells, width)]
+    parts = [
+        f"{label}: {', '.join(columns[at].name for at in group)}."
+        for label, group in (
+            ("Empty", [at for at in missing if at not in has_value]),
+            ("Left out", has_value),
+            ("Shortened", short),
+        )
+        if group
+    ]
+    return " ".join(parts)
+
+
+def _is_cut(column: Column, at: int, cells: Sequence[Sequence[str]], width: int) -> bool:
+    if column.kind == "time":
+        return False
+    separate = str.split if column.kind == "words" else lambda text: [text]
+    return any(cell_len(piece) > width for row in cells for piece in separate(row[at]))
 
 
 def clean(value: object) -> str:

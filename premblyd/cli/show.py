@@ -3,39 +3,41 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from premblyd.cli.common import actor, config_option, json_option, now_ms, until_end
+from premblyd.cli.database import database_option, database_path
 from premblyd.cli.printing import bold, clean, counted, iso, print_json
-from premblyd.errors import PremblydError
+from premblyd.errors import PremblydError, TryAgainError
 from premblyd.prembly import payload, privacy
 
-if TYPE_CHECKING:
-    from premblyd.config import Config
-
 SECRET_FIELDS = ("token", "session_id")
+UNRECORDED = "Nothing is shown: that you look could not be recorded."
 MAX_DEPTH = 100  # a body nested deeper is shown as text: Python would run out of stack
 
 
 @click.command()
 @click.argument("event")
 @click.option("--reveal", is_flag=True, help="Show personal data. It is recorded that you did.")
+@database_option
 @config_option
 @json_option
-def show(config_path: Path, *, event: str, reveal: bool, as_json: bool) -> None:
+def show(
+    config_path: Path, *, event: str, database: str | None, reveal: bool, as_json: bool
+) -> None:
     """EVENT is its number or its key. Personal data is masked unless --reveal."""
-    from premblyd import config
-    from premblyd.store import audit, database
+    from premblyd.store import audit
+    from premblyd.store.database import connect_read_only
 
-    settings = config.load(config_path, look_up_secrets=False)
-    reading = until_end(database.connect_read_only(settings.database_path))
+    path = database_path(config_path, database)
+    reading = until_end(connect_read_only(path))
     found = audit.find_event(reading, event)
     if found is None:
         raise PremblydError(f"There is no event {event}. `premblyd events` lists them.")
     if reveal:
-        _record(settings, found["id"])
+        _record(path, found["id"])
     deliveries = audit.deliveries(reading, event_id=found["id"])[::-1]
     attempts = audit.attempts(reading, [one["id"] for one in deliveries])
     if not reveal:
@@ -51,16 +53,22 @@ def show(config_path: Path, *, event: str, reveal: bool, as_json: bool) -> None:
         _print(shown)
 
 
-def _record(settings: "Config", event_id: int) -> None:
-    from premblyd.store import database
+def _record(path: Path, event_id: int) -> None:
+    """Record that the actor looks at an event's personal data. Raise PremblydError when that can't
+    be recorded: then nothing is shown."""
+    from premblyd.store.database import connect_operator
     from premblyd.store.operator import Operator
 
     try:
-        writing = until_end(database.connect_operator(settings.database_path))
+        writing = until_end(connect_operator(path))
         Operator(writing, actor()).record_reveal(event_id, now_ms())
+    except TryAgainError as error:
+        raise TryAgainError(f"{error}\n{UNRECORDED}") from None
     except PremblydError:
-        # Who may read the database may see it anyway; only the record needs the right to write.
-        click.echo("note: you may not write the database, so this look is not recorded", err=True)
+        raise PremblydError(
+            f"{UNRECORDED} You may not write the database:"
+            f" sudo -u premblyd premblyd show {event_id} --reveal"
+        ) from None
 
 
 def _shown(event: dict[str, Any], reveal: bool) -> dict[str, Any]:

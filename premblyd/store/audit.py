@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from peewee import Field, ModelSelect, SqliteDatabase
+from peewee import Expression, Field, ModelSelect, SqliteDatabase
 
 from premblyd.store.database import translated
 from premblyd.store.models import Attempt, Delivery, Event, Rejection
@@ -25,6 +25,7 @@ class EventFilter:
     outcome: str | None = None
     reference: str | None = None
     user_ref: str | None = None
+    key: str | None = None  # or its beginning, in hex
     since_ms: int | None = None
     until_ms: int | None = None
 
@@ -39,6 +40,8 @@ def events(database: SqliteDatabase, wanted: EventFilter, limit: int) -> list[Ro
     ):
         if value is not None:
             query = query.where(field == value)
+    if wanted.key is not None:  # a range, which the key's index serves
+        query = query.where(Event.key.between(wanted.key, f"{wanted.key}g"))
     if wanted.code == "missing":
         query = query.where(Event.response_code.is_null())
     elif wanted.code is not None:
@@ -48,14 +51,22 @@ def events(database: SqliteDatabase, wanted: EventFilter, limit: int) -> list[Ro
 
 def find_event(database: SqliteDatabase, number_or_key: str) -> Row | None:
     """Return one whole event by its number or its key; None if there is none."""
-    if number_or_key.isdecimal() and len(number_or_key) < 19:
-        found = Event.id == int(number_or_key)
-    else:
-        found = Event.key == number_or_key
-    rows = _rows(database, Event.select().where(found))
+    rows = _rows(database, Event.select().where(_names(number_or_key)))
     if rows:
         rows[0]["body"] = bytes(rows[0]["body"])
     return rows[0] if rows else None
+
+
+def find_event_id(database: SqliteDatabase, number_or_key: str) -> int | None:
+    """Return the number of the event with this number or key; None if there is none."""
+    rows = _rows(database, Event.select(Event.id).where(_names(number_or_key)))
+    return rows[0]["id"] if rows else None
+
+
+def _names(number_or_key: str) -> Expression:
+    if number_or_key.isdecimal() and len(number_or_key) < 19:
+        return Event.id == int(number_or_key)
+    return Event.key == number_or_key
 
 
 def deliveries(
@@ -64,9 +75,10 @@ def deliveries(
     state: str | None = None,
     action: str | None = None,
     event_id: int | None = None,
+    since_ms: int | None = None,
     limit: int | None = None,
 ) -> list[Row]:
-    """Return the newest deliveries first."""
+    """Return the newest deliveries first. `since_ms`: of events received at or after."""
     query = (
         Delivery.select(
             *Delivery._meta.sorted_fields, Event.response_code, Event.outcome, Event.reference
@@ -82,6 +94,8 @@ def deliveries(
     ):
         if value is not None:
             query = query.where(field == value)
+    if since_ms is not None:
+        query = query.where(Event.received_at_ms >= since_ms)
     rows = _rows(database, query)
     for row in rows:
         row["event_id"] = row.pop("event")
@@ -101,9 +115,22 @@ def attempts(database: SqliteDatabase, delivery_ids: Iterable[int]) -> list[Row]
     return rows
 
 
-def rejections(database: SqliteDatabase, limit: int) -> list[Row]:
+def rejections(
+    database: SqliteDatabase,
+    limit: int,
+    *,
+    reason: str | None = None,
+    remote_ip: str | None = None,
+    since_ms: int | None = None,
+) -> list[Row]:
     """Return the newest rejections first."""
-    return _rows(database, Rejection.select().order_by(Rejection.id.desc()).limit(limit))
+    query = Rejection.select().order_by(Rejection.id.desc()).limit(limit)
+    for field, value in ((Rejection.reason, reason), (Rejection.remote_ip, remote_ip)):
+        if value is not None:
+            query = query.where(field == value)
+    if since_ms is not None:
+        query = query.where(Rejection.at_ms >= since_ms)
+    return _rows(database, query)
 
 
 def _between(query: "ModelSelect[Any]", field: Field, wanted: EventFilter) -> "ModelSelect[Any]":

@@ -1,0 +1,64 @@
+"""Which database a command reads: it needs no more of the configuration than that."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from premblyd.errors import ConfigError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def database_option(command: F) -> F:
+    """Add `--database`, for commands that need nothing else of the configuration."""
+    return click.option(
+        "--database",
+        metavar="PATH",
+        help="This database, such as a copy; the configuration is not read.",
+    )(command)
+
+
+def database_path(config_path: Path, database: str | None = None) -> Path:
+    """Return the path of `--database`, else of the database that the configuration names.
+
+    Other mistakes in the configuration are no obstacle, as people look at the record in the middle
+    of an incident: a note on standard error says that there are some. Raise ConfigError when the
+    database can't be told from it.
+    """
+    from premblyd import config
+
+    if database is not None:
+        return Path(database.removeprefix("sqlite:///"))
+    try:
+        return config.load(config_path, look_up_secrets=False).database_path
+    except ConfigError as error:
+        named = _named(config_path)
+        if named is None:
+            raise
+        number = len(error.problems)
+        what = "a problem" if number == 1 else f"{number} problems"
+        click.echo(f"note: {config_path} has {what}: `premblyd check` tells.", err=True)
+        return named
+
+
+def _named(config_path: Path) -> Path | None:
+    """Return the database that the file names, whatever else is in it; None if it names none or,
+    where it is no YAML, more than one."""
+    from premblyd import yamltext
+    from premblyd.values import sqlite_path
+
+    try:
+        text = config_path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError):
+        return None
+    lines = [line for line in text.splitlines() if line.startswith("database:")]
+    for part in (text, *(lines if len(lines) == 1 else ())):
+        try:
+            document = yamltext.load(part).data
+            if isinstance(document, dict) and "database" in document:
+                return sqlite_path(document["database"], config_path.absolute().parent)
+        except ValueError:  # no YAML, or no database's URL
+            continue
+    return None

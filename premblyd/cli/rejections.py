@@ -1,0 +1,70 @@
+"""premblyd rejections"""
+
+from pathlib import Path
+
+import click
+
+from premblyd.cli.common import (
+    When,
+    config_option,
+    json_option,
+    limit_option,
+    until_end,
+    wide_option,
+)
+from premblyd.cli.database import database_option, database_path
+from premblyd.cli.printing import Column, iso, print_json, print_table
+
+COLUMNS = (
+    Column(name="id", rank=4, kind="whole"),
+    Column(name="at (UTC)", kind="time"),
+    Column(name="from", rank=1, kind="whole"),
+    Column(name="reason"),
+    Column(name="endpoint", rank=2, kind="reference"),
+    Column(name="bytes", rank=3, kind="whole"),
+    Column(name="sha256 of the body", rank=6, kind="reference"),
+)
+
+
+@click.command()
+@click.option("--reason", help="Only refused for this reason, such as 'wrong signature'.")
+@click.option("--ip", help="Only from this address.")
+@click.option("--since", "since_ms", type=When(), help="Refused at or after: 2026-01-31, 12h.")
+@limit_option
+@wide_option
+@database_option
+@config_option
+@json_option
+def rejections(
+    config_path: Path,
+    *,
+    database: str | None,
+    reason: str | None,
+    ip: str | None,
+    since_ms: int | None,
+    limit: int,
+    wide: bool,
+    as_json: bool,
+) -> None:
+    """The newest come first. They are kept as evidence, the newest 10,000, without their bodies."""
+    from premblyd.store import audit
+    from premblyd.store.database import connect_read_only
+
+    reading = until_end(connect_read_only(database_path(config_path, database)))
+    rows = audit.rejections(reading, limit, reason=reason, remote_ip=ip, since_ms=since_ms)
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        COLUMNS,
+        [
+            (
+                *(row["id"], iso(row["at_ms"]), row["remote_ip"], row["reason"], row["endpoint"]),
+                *(row["body_bytes"], row["body_sha256"]),
+            )
+            for row in rows
+        ],
+        empty="No rejections.",
+        wide=wide,
+        hint="--wide shows all.",
+    )

@@ -1,0 +1,254 @@
+"""Lists on a terminal and in a pipe, and while the configuration is broken."""
+
+import json
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from premblyd.cli.printing import Column, Sizes, fit
+from tests.cli_support import Ran, on_terminal, record, run
+from tests.conftest import rows
+
+LISTS = [["events"], ["deliveries"], ["rejections"]]
+LONG_REFERENCE = "00000000-0000-4000-8000-00000000000000000000-of-a-long-kind"
+LONG_ERROR = "the TLS certificate is not trusted: unable to get local issuer certificate at depth 2"
+BROKEN = {
+    "a typing mistake": "database: sqlite:///premblyd.db\nendpiont: []\n",
+    "no YAML": "endpoints:\n  - {name: a\ndatabase: sqlite:///premblyd.db\nactions: [\n",
+    "a tab": "database: sqlite:///premblyd.db\nactions:\n\t- name: x\n",
+    "a key twice": "database: sqlite:///premblyd.db\nlog: {}\nlog: {}\n",
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return record(tmp_path)
+
+
+def change(config: Path, sql: str, *values: object) -> None:
+    with closing(sqlite3.connect(config.with_name("premblyd.db"))) as other, other:
+        other.execute(sql, values)
+
+
+def joined(lines: list[str]) -> str:
+    """Return folded lines as one."""
+    return " ".join(" ".join(lines).split())
+
+
+def said(config: Path, *arguments: object) -> Any:
+    done = run(*arguments, "--json", "--config", config)
+    assert (done.code, done.err) == (0, "")
+    return json.loads(done.out)
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 200])
+@pytest.mark.parametrize("arguments", LISTS, ids=repr)
+def test_a_list_has_one_line_a_row_on_any_terminal(
+    config: Path, arguments: list[str], columns: int
+) -> None:
+    change(config, "UPDATE event SET id = id + 1234567 WHERE id > 20")
+    change(config, "UPDATE event SET reference = ? WHERE id > 15", LONG_REFERENCE)
+    lines = on_terminal(columns, *arguments, "--limit", 20, "--config", config)
+    assert max(map(len, lines)) <= columns
+    listed = said(config, *arguments, "--limit", 20)
+    body = [line for line in lines if line[:1].isdigit()]
+    assert len(body) == len(listed)
+    for line, row in zip(body, listed, strict=True):
+        assert row.get("state", row.get("outcome", "2026-")[:1]) in line
+    left_out = joined(lines[len(listed) + 1 :])
+    assert ("--wide shows all." in left_out) == bool(left_out)
+
+
+def test_a_list_says_what_it_leaves_out_and_shortens(config: Path) -> None:
+    change(config, "UPDATE event SET reference = ?, duplicate_count = 0", LONG_REFERENCE)
+    lines = on_terminal(80, "events", "--config", config)
+    assert "…" in lines[1]
+    assert joined(lines[-2:]) == (
+        "Empty: duplicates. Left out: user ref, kind, endpoint. Shortened: reference."
+        " --wide shows all."
+    )
+    wide = on_terminal(400, "events", "--wide", "--config", config)
+    assert LONG_REFERENCE in wide[1]
+    assert "endpoint" in wide[0]
+    assert "duplicates" in wide[0]
+    assert "--wide" not in wide[-1]
+
+
+def test_words_are_not_broken_at_80_columns(config: Path) -> None:
+    change(config, "UPDATE delivery SET last_error = ?", LONG_ERROR)
+    lines = on_terminal(80, "deliveries", "--state", "dead", "--config", config)
+    start = lines[0].index("error")
+    assert lines[1][:start].split()[2:4] == ["activate-customer", "dead"]
+    words = [word for line in lines[1:-1] for word in line[start : start + 30].split()]
+    assert set(LONG_ERROR.split()) <= set(words)
+
+
+@pytest.mark.parametrize("arguments", LISTS, ids=repr)
+def test_a_pipe_gets_every_column_whole(config: Path, arguments: list[str]) -> None:
+    change(config, "UPDATE event SET reference = ?", LONG_REFERENCE)
+    change(config, "UPDATE delivery SET last_error = ?", LONG_ERROR * 9)
+    done = run(*arguments, "--config", config)
+    assert done == run(*arguments, "--wide", "--config", config)
+    assert len(done.out.splitlines()) == 1 + len(said(config, *arguments))
+    for text in {"events": [LONG_REFERENCE], "deliveries": [LONG_REFERENCE, LONG_ERROR * 9]}.get(
+        arguments[0], ["sha256"]
+    ):
+        assert text in done.out
+
+
+def test_columns_that_matter_least_go_first_and_the_others_share_what_is_left() -> None:
+    columns = [
+        Column(name="id"),
+        Column(name="reference", rank=2, kind="reference"),
+        Column(name="kind", rank=7),
+    ]
+    sizes = [Sizes(2, 2, 2), Sizes(10, 30, 30), Sizes(4, 4, 4)]
+    assert fit(columns, sizes, [0, 1, 2], 80) == {0: 2, 1: 30, 2: 4}
+    assert fit(columns, sizes, [0, 1, 2], 39) == {0: 2, 1: 30}
+    assert fit(columns, sizes, [0, 1, 2], 20) == {0: 2, 1: 16}
+    assert fit(columns, sizes, [0, 1, 2], 13) == {0: 2}
+    assert fit(columns, sizes, [0], 1) == {0: 2}
+
+
+def test_a_time_far_off_is_no_traceback(config: Path) -> None:
+    change(config, "UPDATE event SET received_at_ms = 9000000000000000000 WHERE id = 1")
+    done = run("events", "--limit", 1000, "--config", config)
+    assert (done.code, done.err) == (0, "")
+    assert "9000000000000000000 ms" in done.out
+
+
+def test_events_are_found_by_the_beginning_of_a_key(config: Path) -> None:
+    key = said(config, "events", "--limit", 1)[0]["key"]
+    for part in (key, key[:12], key[:12].upper()):
+        assert [one["key"] for one in said(config, "events", "--key", part)] == [key]
+    every = said(config, "events", "--limit", 1000)
+    for digit in "0123456789abcdef":
+        found = {one["id"] for one in said(config, "events", "--key", digit, "--limit", 1000)}
+        assert found == {one["id"] for one in every if one["key"].startswith(digit)}
+    for wrong in ("", "xyz", key + "0", "%"):
+        done = run("events", "--key", wrong, "--config", config)
+        assert done.code == 2
+        assert "is no key: 32 hex digits, or how they begin" in done.err
+
+
+def test_deliveries_are_found_by_event_and_since(config: Path) -> None:
+    (event,) = said(config, "events", "--reference", "sample-sdk-0001")
+    every = said(config, "deliveries", "--limit", 1000)
+    own = [one for one in every if one["event_id"] == event["id"]]
+    assert len(own) == 2
+    for name in (event["id"], event["key"]):
+        assert said(config, "deliveries", "--event", name) == own
+    assert said(config, "deliveries", "--since", "1h", "--limit", 1000) == every
+    assert said(config, "deliveries", "--since", "2100-01-01") == []
+    change(config, "UPDATE event SET received_at_ms = 0 WHERE id <> ?", event["id"])
+    assert said(config, "deliveries", "--since", "1h", "--action", "archive") == [
+        one for one in own if one["action"] == "archive"
+    ]
+    missing = run("deliveries", "--event", "9999", "--config", config)
+    assert missing == Ran(1, "", "There is no event 9999. `premblyd events` lists them.\n")
+
+
+def test_rejections_are_listed_and_filtered(config: Path) -> None:
+    change(
+        config,
+        "INSERT INTO rejection (at_ms, endpoint, remote_ip, reason) VALUES (0, '', ?, 'too large')",
+        "192.0.2.9",
+    )
+    newest, oldest = said(config, "rejections")
+    assert (newest["reason"], newest["remote_ip"]) == ("too large", "192.0.2.9")
+    assert (oldest["reason"], oldest["remote_ip"]) == ("wrong signature", "127.0.0.1")
+    for options, found in (
+        (["--reason", "too large"], [newest]),
+        (["--ip", "127.0.0.1"], [oldest]),
+        (["--since", "1h"], [oldest]),
+        (["--limit", "1"], [newest]),
+        (["--reason", "wrong"], []),
+    ):
+        assert said(config, "rejections", *options) == found
+    assert run("rejections", "--reason", "x", "--config", config).out == "No rejections.\n"
+    table = run("rejections", "--config", config).out
+    assert "192.0.2.9" in table
+    assert "wrong signature" in table
+
+
+READERS = [["events"], ["deliveries"], ["rejections"], ["show", "1"]]
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("arguments", READERS, ids=repr)
+def test_reading_needs_only_the_database_of_a_broken_configuration(
+    config: Path, text: str, arguments: list[str]
+) -> None:
+    before = run(*arguments, "--config", config)
+    config.write_text(text)
+    done = run(*arguments, "--config", config)
+    assert (done.code, done.out) == (0, before.out)
+    assert done.err.startswith(f"note: {config} has ")
+    assert done.err.endswith("`premblyd check` tells.\n")
+    assert len(done.err.splitlines()) == 1
+    assert run("check", "--config", config).code == 78
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "endpoints: []\n",
+        "database: postgresql://db\n",
+        "database: [\n",
+        "database: sqlite:///a.db\ndatabase: sqlite:///premblyd.db\n",
+        "# database: sqlite:///premblyd.db\n",
+    ],
+    ids=repr,
+)
+def test_a_database_that_is_not_named_is_a_problem_of_the_configuration(
+    config: Path, text: str
+) -> None:
+    config.write_text(text)
+    done = run("events", "--config", config)
+    assert (done.code, done.out) == (78, "")
+    assert done.err.startswith(f"{config}:")
+
+
+@pytest.mark.parametrize("arguments", READERS, ids=repr)
+def test_another_database_is_read_without_a_configuration(
+    config: Path, arguments: list[str], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copy(config.with_name("premblyd.db"), tmp_path / "copy.db"))
+    expected = run(*arguments, "--config", config)
+    config.unlink()
+    for name in (copy, f"sqlite:///{copy}"):
+        assert run(*arguments, "--database", name, "--config", config) == expected
+    missing = run(*arguments, "--database", tmp_path / "no.db")
+    assert (missing.code, missing.out) == (1, "")
+    assert f"There is no database at {tmp_path}/no.db" in missing.err
+
+
+def test_a_look_that_can_not_be_recorded_shows_nothing(config: Path) -> None:
+    change(config, "CREATE TRIGGER no BEFORE INSERT ON operator_action BEGIN SELECT abs(1, 2); END")
+    masked = run("show", 1, "--config", config)
+    assert (masked.code, masked.err) == (0, "")
+    done = run("show", 1, "--reveal", "--config", config)
+    assert (done.code, done.out) == (75, "")
+    assert "Nothing is shown: that you look could not be recorded." in done.err
+
+
+def test_a_look_by_who_may_only_read_shows_nothing_and_says_how(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and may(path, mode))
+    assert run("show", 1, "--config", config).code == 0
+    looks = "SELECT count(*) FROM operator_action"
+    before = rows(config.with_name("premblyd.db"), looks)
+    assert run("show", 1, "--reveal", "--config", config) == Ran(
+        1,
+        "",
+        "Nothing is shown: that you look could not be recorded. You may not write the database:"
+        " sudo -u premblyd premblyd show 1 --reveal\n",
+    )
+    assert rows(config.with_name("premblyd.db"), looks) == before

@@ -1,0 +1,184 @@
+"""Where output goes: pipes whose reader leaves, full disks, closed descriptors, odd bytes."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from premblyd.cli import COMMANDS
+from tests.cli_support import Ran, command, record, run, run_process
+
+# One use of every command that prints something and ends with 0 (`serve` prints nothing).
+PRINTING: dict[str, list[str]] = {
+    "check": ["check"],
+    "demo": ["demo", "--once"],
+    "deliveries": ["deliveries"],
+    "events": ["events", "--json"],
+    "explain": ["explain", "body.json"],
+    "help": ["--help"],
+    "init": ["init", "new"],
+    "rejections": ["rejections"],
+    "replay": ["replay", "1"],
+    "cancel": ["cancel", "--delivery", "WAITING"],
+    "show": ["show", "1"],
+    "version": ["--version"],
+}
+WITHOUT = {"serve", "send"}  # `send` needs a daemon; it prints as the others do
+BUFFERING = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+USES = pytest.mark.parametrize("use", PRINTING.values(), ids=PRINTING)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., "subprocess.Popen[bytes]"]:
+    """Start a command in a folder with a record, with Python's output buffered or not."""
+    config = record(tmp_path)
+    (tmp_path / "body.json").write_text("{}")
+    listed = run("deliveries", "--state", "pending", "--limit", 1, "--json", "--config", config)
+    (waiting,) = json.loads(listed.out)
+
+    def start(use: list[str], unbuffered: str, **more: Any) -> "subprocess.Popen[bytes]":
+        words = [str(waiting["id"]) if word == "WAITING" else word for word in use]
+        environ = {
+            **os.environ,
+            "PREMBLYD_CONFIG": str(config),
+            "PYTHONUNBUFFERED": unbuffered,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
+        return subprocess.Popen(command(*words), cwd=tmp_path, env=environ, **more)
+
+    return start
+
+
+def test_every_command_is_tried_here() -> None:
+    assert PRINTING.keys() - {"help", "version"} == COMMANDS.keys() - WITHOUT
+
+
+@BUFFERING
+@USES
+def test_a_reader_that_hangs_up_is_no_failure(
+    start: Callable[..., "subprocess.Popen[bytes]"], use: list[str], unbuffered: str
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with start(use, unbuffered, stdout=writer, stderr=subprocess.PIPE) as process:
+        os.close(writer)
+        assert process.stderr
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+@BUFFERING
+def test_a_reader_that_hangs_up_leaves_a_failure_as_it_is(
+    start: Callable[..., "subprocess.Popen[bytes]"], tmp_path: Path, unbuffered: str
+) -> None:
+    (tmp_path / "bad.yaml").write_text("[]")
+    for use in (["--config", "bad.yaml", "check", "--json"], ["--config", "bad.yaml", "check"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        with start(use, unbuffered, stdout=writer, stderr=writer) as process:
+            os.close(writer)
+        assert process.returncode == 78
+
+
+@BUFFERING
+@USES
+def test_a_full_disk_is_said_in_words(
+    start: Callable[..., "subprocess.Popen[bytes]"], use: list[str], unbuffered: str
+) -> None:
+    with (
+        open("/dev/full", "wb") as full,
+        start(use, unbuffered, stdout=full, stderr=subprocess.PIPE) as process,
+    ):
+        assert process.stderr
+        told = process.stderr.read()
+    assert (process.returncode, told) == (1, b"Can't write the output: No space left on device.\n")
+
+
+@USES
+def test_closed_descriptors_are_no_failure(
+    start: Callable[..., "subprocess.Popen[bytes]"], use: list[str]
+) -> None:
+    def close_all() -> None:
+        os.closerange(0, 3)
+
+    with start(use, "", preexec_fn=close_all) as process:
+        pass
+    assert process.returncode == 0
+
+
+ODD = os.fsdecode(b"\xff")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["events", "--code", ODD],
+        ["events", "--outcome", ODD],
+        ["events", f"--reference=x{ODD}"],
+        ["events", "--user-ref", ODD],
+        ["events", "--key", ODD],
+        ["events", "--since", ODD],
+        ["events", "--limit", ODD],
+        ["deliveries", "--action", ODD],
+        ["deliveries", "--event", ODD],
+        ["rejections", "--reason", ODD],
+        ["rejections", "--ip", ODD],
+        ["show", ODD],
+        ["replay", ODD],
+        ["replay", "--dead", "--action", ODD],
+        ["cancel", "--delivery", ODD],
+        ["send", "--token", ODD],
+        ["send", "--url", ODD],
+        ["explain", ODD],
+        ["--config", ODD, "check"],
+        ["check", "--config", ODD],
+        ["init", ODD],
+        [ODD],
+        [f"--{ODD}"],
+    ],
+    ids=repr,
+)
+def test_an_argument_that_is_no_text_is_a_wrong_use(tmp_path: Path, arguments: list[str]) -> None:
+    done = run("--config", record(tmp_path), *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "\\xff' is not UTF-8 text." in done.err
+
+
+def test_a_variable_that_is_no_text_is_said(tmp_path: Path) -> None:
+    environ = {**os.environ, "PREMBLYD_CONFIG": os.fsdecode(b"/no\xffwhere.yaml")}
+    done = run_process("events", env=environ)
+    assert done == Ran(
+        78,
+        "",
+        "/no\\udcffwhere.yaml:1:1: there is no such file; `premblyd init` writes one\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["events", "--limit", "1" + "0" * 30], 2),
+        (["events", "--limit", "0"], 2),
+        (["events", "--limit", "1000000000"], 0),
+        (["deliveries", "--limit", "1" + "0" * 30], 2),
+        (["rejections", "--limit", "1" + "0" * 30], 2),
+        (["events", "--since", "99999999999d"], 2),
+        (["events", "--since", "0001-01-01T00:00+14:00"], 0),
+        (["events", "--until", "9999-12-31T23:59:59-14:00"], 0),
+        (["events", "--since", "10000-01-01"], 2),
+        (["deliveries", "--since", "0001-01-01"], 0),
+        (["rejections", "--since", "9999-12-31"], 0),
+        (["deliveries", "--event", "9" * 40], 1),
+        (["show", "9" * 40], 1),
+    ],
+    ids=repr,
+)
+def test_values_out_of_range_end_in_words(tmp_path: Path, arguments: list[str], code: int) -> None:
+    done = run(*arguments, "--config", record(tmp_path))
+    assert done.code == code
+    assert bool(done.err) == (code != 0)
