@@ -1,6 +1,7 @@
 """premblyd deliveries"""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -68,6 +69,11 @@ def deliveries(
     if as_json:
         print_json(rows)
         return
+    print_deliveries(rows, wide=wide, hint="--wide shows all.")
+
+
+def print_deliveries(rows: list[dict[str, Any]], *, hint: str, wide: bool = False) -> None:
+    """Print a list of deliveries for people."""
     print_table(
         COLUMNS,
         [
@@ -80,5 +86,5 @@ def deliveries(
         ],
         empty="No deliveries.",
         wide=wide,
-        hint="--wide shows all.",
+        hint=hint,
     )

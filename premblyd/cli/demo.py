@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from premblyd.cli.printing import clean, console, iso, print_table
+from premblyd.cli.printing import clean, console
 from premblyd.errors import PremblydError
 from premblyd.prembly import samples
 
@@ -49,52 +50,68 @@ def demo(once: bool) -> None:
 
 
 async def _demo(once: bool) -> None:
-    from premblyd import config, logs
+    from premblyd import logs
     from premblyd.daemon import Daemon
 
-    with tempfile.TemporaryDirectory(prefix="premblyd-demo-") as folder:
-        port, crm_port = _free_port(), _free_port()
+    with tempfile.TemporaryDirectory(prefix="premblyd-demo-") as folder, _bound() as crm:
         path = Path(folder, "premblyd.yaml")
-        path.write_text(CONFIG.format(port=port, crm=crm_port))
-        path.chmod(0o640)
-        settings = config.load(path)
+        crm_port = crm.getsockname()[1]
+        daemon = Daemon(_settings(path, 0, crm_port), path)
         logs.configure("auto", "error")
-        daemon = Daemon(settings, path)
         await daemon.start()
         try:
-            await _show(settings, path, crm_port)
+            # From here on the file names the port that was free.
+            port = int(daemon.address.rpartition(":")[2])
+            await _show(_settings(path, port, crm_port), path, crm)
             if not once:
                 await _stay(daemon, path)
         finally:
             await daemon.stop()
 
 
-async def _show(settings: "Config", path: Path, crm_port: int) -> None:
+def _settings(path: Path, port: int, crm_port: int) -> "Config":
+    from premblyd import config
+
+    path.write_text(CONFIG.format(port=port, crm=crm_port))
+    path.chmod(0o640)
+    return config.load(path)
+
+
+def _bound() -> socket.socket:
+    """Return a socket with a port of its own on which nobody answers yet."""
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    return bound
+
+
+async def _show(settings: "Config", path: Path, crm: socket.socket) -> None:
     """Send the samples, break and mend the CRM, and print what the record says."""
     from premblyd.cli.send import Sender
 
     endpoint = settings.endpoints[0]
     sender = Sender(settings, endpoint, endpoint.key_texts["demo"])
     say = console().print
-    say(f"A daemon listens on [bold]{sender.url}[/bold], with {path.parent}/premblyd.db.\n")
-    await _post(sender, "the SDK's webhook (sample sdk)", samples.sample("sdk"), "token-1")
-    await _post(sender, "the API's webhook (sample api)", samples.sample("api"), "token-2")
-    await _post(sender, "code 00, person not verified", samples.sample("not-verified"), "token-3")
-    await _post(sender, "the first one again: a duplicate", samples.sample("sdk"), "token-1")
+    say(f"A daemon listens on [bold]{sender.url}[/bold].")
+    say(f"Its database is {settings.database_path}.\n")
+    await _post(sender, "the SDK's sample", samples.sample("sdk"), "token-1")
+    await _post(sender, "the API's sample", samples.sample("api"), "token-2")
+    await _post(sender, "00, but not verified", samples.sample("not-verified"), "token-3")
+    await _post(sender, "the first one again", samples.sample("sdk"), "token-1")
     forger = Sender(settings, endpoint, "somebody else's key")
     await _post(forger, "a wrong signature", samples.sample("sdk"), "token-4")
 
-    say("\nThe CRM is down, so activate-customer fails, and is tried again, until it is dead:")
+    say("\nThe CRM is down, so activate-customer fails, twice, and is dead:")
     await _settle(settings)
     _print_deliveries(settings)
     say("\nThe CRM is back. [bold]premblyd replay --dead[/bold]:")
-    async with _crm(crm_port) as activated:
+    async with _crm(crm) as activated:
         await _run("replay", "--dead", "--config", str(path))
         await _settle(settings)
         _print_deliveries(settings)
         say(f"The CRM got {len(activated)} customers.")
     say("\nThe record. [bold]premblyd events[/bold]:")
     _print_events(settings)
+    say("\nRefused, kept as evidence. [bold]premblyd rejections[/bold]:")
     _print_rejections(settings)
 
 
@@ -105,7 +122,7 @@ async def _post(sender: Any, what: str, body: bytes, token: str) -> None:
     answer: Answer = await client.post(sender.post(body, token), PATIENCE_S)
     client.close()
     said = answer.error or answer.body.decode()
-    click.echo(f"  {what:<34} {answer.status or ''} {clean(said)}")
+    click.echo(f"  {what:<20} {answer.status or ''} {clean(said)}")
 
 
 async def _settle(settings: "Config") -> None:
@@ -124,7 +141,7 @@ async def _settle(settings: "Config") -> None:
 
 
 @contextlib.asynccontextmanager
-async def _crm(port: int) -> Any:
+async def _crm(bound: socket.socket) -> Any:
     """Play a CRM: answer every POST with 200, and keep what came."""
     got: list[bytes] = []
 
@@ -136,7 +153,7 @@ async def _crm(port: int) -> Any:
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", port)
+    server = await asyncio.start_server(answer, sock=bound)
     async with server:
         yield got
 
@@ -161,58 +178,27 @@ async def _run(*arguments: str) -> None:
 
 
 def _print_deliveries(settings: "Config") -> None:
+    from premblyd.cli.deliveries import print_deliveries
     from premblyd.store import audit, database
 
     with contextlib.closing(database.connect_read_only(settings.database_path)) as reading:
         rows = audit.deliveries(reading)[::-1]
-    print_table(
-        ("delivery", "event", "action", "state", "attempts", "last error"),
-        [
-            (
-                *(row["id"], row["event_id"], row["action"], row["state"]),
-                *(row["attempt_count"], row["last_error"]),
-            )
-            for row in rows
-        ],
-        empty="",
-    )
+    print_deliveries(rows, hint="")
 
 
 def _print_events(settings: "Config") -> None:
+    from premblyd.cli.events import print_events
     from premblyd.store import audit, database
 
     with contextlib.closing(database.connect_read_only(settings.database_path)) as reading:
-        rows = audit.events(reading, audit.EventFilter(), limit=50)[::-1]
-    print_table(
-        ("event", "at (UTC)", "kind", "code", "outcome", "reference", "duplicates", "verified by"),
-        [
-            (
-                *(row["id"], iso(row["received_at_ms"]), row["kind"], row["response_code"]),
-                *(row["outcome"], row["reference"], row["duplicate_count"], row["verified_by"]),
-            )
-            for row in rows
-        ],
-        empty="",
-    )
+        rows = audit.events(reading, audit.EventFilter(), limit=50)
+    print_events(rows, hint="`premblyd events --wide` shows all.")
 
 
 def _print_rejections(settings: "Config") -> None:
+    from premblyd.cli.rejections import print_rejections
     from premblyd.store import audit, database
 
     with contextlib.closing(database.connect_read_only(settings.database_path)) as reading:
         rows = audit.rejections(reading, limit=10)
-    console().print("\nRejected, kept as evidence:")
-    print_table(
-        ("at (UTC)", "from", "reason", "bytes"),
-        [(iso(row["at_ms"]), row["remote_ip"], row["reason"], row["body_bytes"]) for row in rows],
-        empty="",
-    )
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    print_rejections(rows, hint="")

@@ -24,8 +24,8 @@ COLUMNS = (
     Column(name="code", rank=2, kind="reference"),
     Column(name="outcome", rank=1, kind="whole"),
     Column(name="reference", rank=3, kind="reference"),
-    Column(name="user ref", rank=5, kind="reference"),
-    Column(name="duplicates", rank=6, kind="whole"),
+    Column(name="duplicates", rank=5, kind="whole"),
+    Column(name="user ref", rank=6, kind="reference"),
     Column(name="kind", rank=7, kind="whole"),
     Column(name="endpoint", rank=8, kind="reference"),
 )
@@ -89,17 +89,22 @@ def events(
     if as_json:
         print_json(rows)
         return
+    print_events(rows, wide=wide, hint="--wide shows all.")
+
+
+def print_events(rows: list[dict[str, Any]], *, hint: str, wide: bool = False) -> None:
+    """Print a list of events for people."""
     print_table(
         COLUMNS,
         [
             (
                 *(row["id"], iso(row["received_at_ms"]), row["response_code"], row["outcome"]),
-                *(row["reference"], row["user_ref"], row["duplicate_count"] or ""),
+                *(row["reference"], row["duplicate_count"] or "", row["user_ref"]),
                 *(row["kind"], row["endpoint"]),
             )
             for row in rows
         ],
         empty="No events.",
         wide=wide,
-        hint="--wide shows all.",
+        hint=hint,
     )

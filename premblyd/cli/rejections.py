@@ -1,6 +1,7 @@
 """premblyd rejections"""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -55,6 +56,11 @@ def rejections(
     if as_json:
         print_json(rows)
         return
+    print_rejections(rows, wide=wide, hint="--wide shows all.")
+
+
+def print_rejections(rows: list[dict[str, Any]], *, hint: str, wide: bool = False) -> None:
+    """Print a list of rejections for people."""
     print_table(
         COLUMNS,
         [
@@ -66,5 +72,5 @@ def rejections(
         ],
         empty="No rejections.",
         wide=wide,
-        hint="--wide shows all.",
+        hint=hint,
     )
