@@ -195,8 +195,8 @@ def test_the_newest_rejections_come_first(store: Store, reading: SqliteDatabase)
         ({"event_id": 2}, [3, 4]),
         ({"delivery_id": 4}, [4]),
         ({"delivery_id": 7}, []),
-        ({"dead_only": True}, [1, 3]),
-        ({"dead_only": True, "since_ms": NOW_MS + 10}, [3]),
+        ({"state": State.DEAD}, [1, 3]),
+        ({"state": State.DEAD, "since_ms": NOW_MS + 10}, [3]),
         ({"event_id": 1, "action": "page"}, [2]),
         ({"since_ms": NOW_MS + 20}, [5, 6]),
     ],
@@ -206,10 +206,11 @@ def test_an_operator_finds_deliveries_the_oldest_first(
 ) -> None:
     run(store, 2, AttemptOutcome.FAILED)
     rows = acting.find(ReplayFilter(**wanted))
-    assert [row[0] for row in rows] == found
-    for number, action, state in rows:
-        assert action == ("crm" if number % 2 else "page")
-        assert state == ("dead" if number in (1, 3) else "pending")
+    assert [row.id for row in rows] == found
+    for row in rows:
+        assert row.event_id == (row.id + 1) // 2
+        assert row.action == ("crm" if row.id % 2 else "page")
+        assert row.state == ("dead" if row.id in (1, 3) else "pending")
 
 
 def test_replay_queues_what_is_finished_and_nothing_else(

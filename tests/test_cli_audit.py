@@ -182,7 +182,7 @@ def test_replay_wants_to_know_what(config: Path, options: list[str]) -> None:
     before = read(config, STATES)
     done = run("replay", *options, "--config", config)
     assert done.code == 2
-    assert "Say what to replay: EVENT, --delivery ID, --dead, or --action with --since." in done.err
+    assert "Say what to replay: EVENT, --delivery ID, --dead, --pending, or --action" in done.err
     assert read(config, STATES) == before
 
 

@@ -28,8 +28,11 @@ ROOMS = {
     "receiver": LEAVES | PURE | {"logs", "config", "store"},
     "presence": LEAVES | PURE | {"config"},
     "doubts": LEAVES | PURE | {"config", "hooks"},
+    "replays": LEAVES | PURE | {"config", "store", "hooks"},
     "daemon": LEAVES | PURE | {"logs", "config", "store", "hooks", "receiver", "presence"},
-    "cli": LEAVES | PURE | {"logs", "config", "store", "hooks", "daemon", "presence", "doubts"},
+    "cli": LEAVES
+    | PURE
+    | {"logs", "config", "store", "hooks", "daemon", "presence", "doubts", "replays"},
     "__main__": {"cli"},
 }
 # Libraries that stay in their rooms; the last part may name one module.

@@ -26,7 +26,7 @@ COMMANDS = {
     "show": ("show", "Show one event with its deliveries and attempts."),
     "deliveries": ("deliveries", "List deliveries; --state dead are the dead letters."),
     "rejections": ("rejections", "List requests that were refused."),
-    "replay": ("replay", "Queue finished deliveries again."),
+    "replay": ("replay", "Queue deliveries: finished ones again, pending ones now, new ones."),
     "cancel": ("cancel", "Stop a pending delivery."),
 }
 

@@ -25,4 +25,4 @@ def cancel(config_path: Path, delivery_id: int) -> None:
     found = operator.find(ReplayFilter(delivery_id=delivery_id))
     if not found:
         raise PremblydError(f"There is no delivery {delivery_id}.")
-    raise PremblydError(f"Delivery {delivery_id} is {found[0][2]}; only pending ones can be.")
+    raise PremblydError(f"Delivery {delivery_id} is {found[0].state}; only pending ones can be.")

@@ -1,91 +1,163 @@
 """premblyd replay"""
 
-from collections import Counter
+import dataclasses
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from premblyd.cli.common import When, actor, config_option, json_option, now_ms, until_end
-from premblyd.cli.printing import console, counted, print_json
+from premblyd.cli.printing import clean, console, counted, print_json, print_table
 from premblyd.errors import PremblydError
+
+if TYPE_CHECKING:
+    from premblyd.replays import Plan
+
+ASK_ABOVE = 20
+DRY_RUN_LINES = 50
 
 
 @click.command()
 @click.argument("event", required=False)
+@click.option("--event", "event_option", metavar="EVENT", help="The same as EVENT.")
 @click.option("--delivery", "delivery_id", type=int, metavar="ID", help="This delivery.")
-@click.option("--dead", is_flag=True, help="Every dead delivery.")
+@click.option("--dead", "is_dead", is_flag=True, help="Every dead delivery.")
+@click.option("--pending", "is_pending", is_flag=True, help="Try what is pending now.")
 @click.option("--action", help="Only deliveries of this action.")
 @click.option("--since", "since_ms", type=When(), help="Only of events received since.")
+@click.option("--new", "is_new", is_flag=True, help="Only events without a delivery of --action.")
+@click.option("--dry-run", is_flag=True, help="List what would be queued, and queue nothing.")
+@click.option("--yes", is_flag=True, help=f"Don't ask before more than {ASK_ABOVE}.")
 @config_option
 @json_option
 def replay(
     config_path: Path,
     *,
     event: str | None,
-    delivery_id: int | None,
-    dead: bool,
-    action: str | None,
-    since_ms: int | None,
+    event_option: str | None,
+    dry_run: bool,
+    yes: bool,
     as_json: bool,
+    **selection: Any,
 ) -> None:
     """EVENT (a number or a key) means all finished deliveries of that event, also those that
     succeeded. So do --action and --since together, of that action since that time. --action and
-    --since alone only narrow EVENT and --dead.
+    --since alone only narrow EVENT, --dead and --pending.
 
     A replayed delivery gets a fresh budget of attempts, and its hook the same webhook-id as before.
-    """
-    from rich.progress import Progress
+    With --pending those that wait for their next attempt are due now; their budget stays.
 
-    from premblyd import config
+    If no event that is meant has a delivery of --action, it is a new action: those get one that
+    it is for, as its response codes and `when` decide. --new does so also where some have one.
+    """
+    from premblyd import config, replays
     from premblyd.store import audit, database
-    from premblyd.store.models import FINISHED
     from premblyd.store.operator import Operator, ReplayFilter
 
-    named = sum((event is not None, delivery_id is not None, dead))
-    if named > 1 or (not named and (action is None or since_ms is None)):
-        raise click.UsageError(
-            "Say what to replay: EVENT, --delivery ID, --dead, or --action with --since."
-        )
+    _check_use((event, event_option), **selection)
     settings = config.load(config_path, look_up_secrets=False)
     writing = until_end(database.connect_operator(settings.database_path))
     event_id = None
-    if event is not None:
+    if event := event or event_option:
         found = audit.find_event(writing, event)
         if found is None:
             raise PremblydError(f"There is no event {event}. `premblyd events` lists them.")
         event_id = found["id"]
     operator = Operator(writing, actor())
-    wanted = operator.find(
-        ReplayFilter(
-            event_id=event_id,
-            delivery_id=delivery_id,
-            dead_only=dead,
-            action=action,
-            since_ms=since_ms,
-        )
-    )
-    if delivery_id is not None and not wanted:
+    wanted = replays.Wanted(event_id=event_id, **selection)
+    delivery_id = wanted.delivery_id
+    if delivery_id is not None and not operator.find(ReplayFilter(delivery_id=delivery_id)):
         raise PremblydError(f"There is no delivery {delivery_id}.")
-    attempts = {one.name: one.retry.attempts for one in settings.actions}
-    finished = [row for row in wanted if row[2] in FINISHED]
-    ids = {number: attempts[name] for number, name, _ in finished if name in attempts}
-    queued = 0
-    out = console(stderr=True)
-    silent = as_json or not out.is_terminal
-    with Progress(console=out, disable=silent, transient=True) as progress:
-        task = progress.add_task("queueing", total=len(ids))
-        for count in operator.replay(list(ids), ids, now_ms()):
-            queued += count
-            progress.advance(task, count)
-    gone = Counter(name for _, name, _ in finished if name not in attempts)
-    if as_json:
-        unfinished = len(wanted) - len(finished)
-        print_json({"queued": queued, "unfinished": unfinished, "without_action": dict(gone)})
-    else:
-        click.echo(f"Queued {counted(queued, 'delivery', 'deliveries')}.")
-        if unfinished := len(wanted) - len(finished):
-            click.echo(f"Left alone, because pending or running: {unfinished}.")
-        for name, count in gone.items():
-            click.echo(f"Left alone, because the configuration has no action {name}: {count}.")
+    plan = replays.plan(operator, settings, wanted, now_ms())
+    if dry_run:
+        _print_plan(plan, as_json)
+        return
+    if len(plan) > ASK_ABOVE and not yes and sys.stdin.isatty():
+        question = f"Queue {counted(len(plan), 'delivery', 'deliveries')}?"
+        click.confirm(question, abort=True, err=True)
+    batches = replays.carry_out(plan, operator, settings, now_ms())
+    queued = _count(batches, len(plan), silent=as_json)
+    _report(plan, queued, as_json)
     if delivery_id is not None and not queued:
         raise SystemExit(1)
+
+
+def _check_use(events: tuple[str | None, str | None], **selection: Any) -> None:
+    has = {name for name, value in selection.items() if value not in (None, False)}
+    named = sum(event is not None for event in events) + len(has & {"delivery_id", "is_dead"})
+    by_action = {"action", "since_ms"} <= has
+    if (
+        named > 1
+        or {"is_dead", "is_pending"} <= has
+        or not (named or by_action or "is_pending" in has)
+    ):
+        raise click.UsageError(
+            "Say what to replay: EVENT, --delivery ID, --dead, --pending, or --action with --since."
+        )
+    is_for_events = any(events) or "since_ms" in has
+    if "is_new" in has and (
+        has & {"delivery_id", "is_dead", "is_pending"} or not ("action" in has and is_for_events)
+    ):
+        raise click.UsageError("--new goes with --action and EVENT, or with --action and --since.")
+
+
+def _count(batches: Iterator[int], total: int, *, silent: bool) -> int:
+    """Let every batch be done, and return how many deliveries were queued."""
+    from rich.progress import Progress
+
+    out = console(stderr=True)
+    queued = 0
+    with Progress(console=out, disable=silent or not out.is_terminal, transient=True) as progress:
+        task = progress.add_task("queueing", total=total)
+        for count in batches:
+            queued += count
+            progress.advance(task, count)
+    return queued
+
+
+def _left_alone(plan: "Plan") -> dict[str, Any]:
+    """Return what of the selection is not touched, as JSON tells it."""
+    left: dict[str, Any] = {
+        "unfinished": plan.unfinished,
+        "without_action": dict(plan.without_action),
+    }
+    return left | {"not_for": dict(plan.not_for)} if plan.action else left
+
+
+def _report(plan: "Plan", queued: int, as_json: bool) -> None:
+    if as_json:
+        print_json({"queued": queued, **_left_alone(plan)})
+        return
+    click.echo(f"Queued {counted(queued, 'delivery', 'deliveries')}.")
+    _print_left_alone(plan)
+
+
+def _print_left_alone(plan: "Plan") -> None:
+    if not (plan or plan.unfinished or plan.without_action or plan.not_for):
+        click.echo("Nothing matches what was asked for.")
+    if plan.unfinished:
+        click.echo(f"Left alone, because pending or running: {plan.unfinished}.")
+    for name, count in plan.without_action.items():
+        click.echo(f"Left alone, because the configuration has no action {name}: {count}.")
+    for reason, count in plan.not_for.items():
+        click.echo(f"Not for {counted(count, 'event', 'events')}: {clean(reason)}")
+
+
+def _print_plan(plan: "Plan", as_json: bool) -> None:
+    rows = [dataclasses.asdict(one) for one in (*plan.finished, *plan.pending)]
+    if plan.action:
+        new = {"id": None, "action": plan.action.name, "state": "new"}
+        rows = [new | {"event_id": event_id} for event_id in plan.new_for]
+    if as_json:
+        print_json({"would_queue": rows, **_left_alone(plan)})
+        return
+    click.echo(f"Would queue {counted(len(plan), 'delivery', 'deliveries')}.")
+    _print_left_alone(plan)
+    columns = ("id", "event_id", "action", "state")
+    listed = [[row[name] for name in columns] for row in rows[:DRY_RUN_LINES]]
+    if listed:
+        print_table(("delivery", "event", "action", "state"), listed, empty="")
+    if len(rows) > DRY_RUN_LINES:
+        click.echo(f"… and {len(rows) - DRY_RUN_LINES} more; --json lists all.")

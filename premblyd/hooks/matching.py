@@ -62,18 +62,32 @@ class Matching:
     ) -> list[Judgement]:
         """Return for every action whether an event is for it, as `match` decides, and why not.
         Nothing is logged."""
-        code = verdict.response_code
-        chosen = self.by_code(code)
-        context = payload.context(verdict, endpoint, verified_by, document)
-        return [
-            Judgement(
-                action,
-                _why_not(action, context) if action in chosen else self._refuse(action, code),
-            )
-            for action in self._actions
-        ]
+        webhook = (endpoint, verified_by, verdict, document)
+        return [Judgement(action, self.why_not(action, *webhook)) for action in self._actions]
 
-    def _refuse(self, action: Action, code: str | None) -> str:
+    def why_not(
+        self,
+        action: Action,
+        endpoint: str,
+        verified_by: str,
+        verdict: Verdict,
+        document: dict[str, Any] | None,
+    ) -> str | None:
+        """Return why an event is not for `action`; None: it is."""
+        refused = self.refuse_code(action, verdict.response_code)
+        if refused is not None or action.when is None:
+            return refused
+        try:
+            context = payload.context(verdict, endpoint, verified_by, document)
+            is_for = _is_yes(action.when.search(context))
+        except EvaluationError as error:
+            return f"`when` failed for this event, which counts as no: {error}"
+        return None if is_for else f"`when` is false: {action.when.text}"
+
+    def refuse_code(self, action: Action, code: str | None) -> str | None:
+        """Return why `action` is not for events with this response code; None: it may be."""
+        if action in self.by_code(code):
+            return None
         listed = ", ".join(action.response_codes)
         if code is None:
             return f"the response code is missing, which is not in [{listed}]"
@@ -94,13 +108,3 @@ def _agrees(action: Action, context: dict[str, Any]) -> bool:
 def _is_yes(answer: Any) -> bool:
     """Return JMESPath's truth: false, null and empty mean no, and zero is true."""
     return answer is not None and answer is not False and answer not in ("", [], {})
-
-
-def _why_not(action: Action, context: dict[str, Any]) -> str | None:
-    if action.when is None:
-        return None
-    try:
-        is_for = _is_yes(action.when.search(context))
-    except EvaluationError as error:
-        return f"`when` failed for this event, which counts as no: {error}"
-    return None if is_for else f"`when` is false: {action.when.text}"

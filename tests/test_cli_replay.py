@@ -1,0 +1,230 @@
+"""`premblyd replay` of pending deliveries and for new actions, its dry run and its question."""
+
+import json
+import os
+import pty
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli_support import ACTIONS, Ran, command, record, run
+from tests.conftest import rows
+from tests.processes import Premblyd, configuration, shell, wait_until
+
+DELIVERIES = "SELECT id, event_id, action, state, due_at_ms, attempts_left FROM delivery"
+RECORDED = "SELECT action, event_id, delivery_id, note FROM operator_action WHERE note IS NOT NULL"
+NEW = shell("greet", "true", "00", when="outcome == 'verified'", retry={"attempts": 7})
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return record(tmp_path)
+
+
+def with_actions(config: Path, *actions: dict[str, Any]) -> Path:
+    """Give the recorded configuration these actions too."""
+    config.write_text(json.dumps(configuration(actions=[*ACTIONS, *actions])))
+    return config
+
+
+def replay(config: Path, *arguments: object) -> Any:
+    """Return what `replay --json` prints."""
+    done = run("replay", *arguments, "--json", "--config", config)
+    assert (done.code, done.err) == (0, "")
+    return json.loads(done.out)
+
+
+def read(config: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
+    return rows(config.with_name("premblyd.db"), sql, *values)
+
+
+def test_an_action_that_nobody_knows_is_an_error_with_near_names(config: Path) -> None:
+    before = read(config, DELIVERIES)
+    for options in (["--since", "1h"], ["--dead"], ["--pending"], ["--event", "1"]):
+        done = run("replay", "--action", "archiv", *options, "--config", config)
+        assert done == Ran(
+            1,
+            "",
+            "Neither the configuration nor the database has an action archiv;"
+            " did you mean archive?\n",
+        )
+    done = run("replay", "--action", "zzz", "--dead", "--config", config)
+    assert done.err.endswith(
+        "; it has activate-customer, archive, ask-compliance, page-operations.\n"
+    )
+    assert read(config, DELIVERIES) == before
+
+
+def test_an_action_that_only_the_database_knows_is_no_error(config: Path) -> None:
+    config.write_text(json.dumps(configuration()))
+    assert replay(config, "--dead", "--action", "activate-customer")["without_action"]
+    done = run("replay", "--dead", "--action", "archive", "--config", config)
+    assert done == Ran(0, "Queued 0 deliveries.\nNothing matches what was asked for.\n", "")
+
+
+def test_pending_deliveries_are_due_now_with_what_is_left_of_their_budget(config: Path) -> None:
+    later = f"{DELIVERIES} WHERE action = 'ask-compliance' AND state = 'pending'"
+    before = read(config, later)
+    assert before
+    assert replay(config, "--pending", "--action", "archive")["queued"] == 0
+    assert read(config, later) == before
+    done = run("replay", "--pending", "--config", config)
+    assert done == Ran(
+        0, f"Queued {len(before)} deliver{'y' if len(before) == 1 else 'ies'}.\n", ""
+    )
+    after = read(config, later)
+    assert [row[:4] + row[5:] for row in after] == [row[:4] + row[5:] for row in before]
+    assert all(new[4] < old[4] for new, old in zip(after, before, strict=True))
+    expected = [("replay", None, row[0], "was pending") for row in before]
+    assert read(config, RECORDED) == expected
+
+
+def test_pending_may_be_one_event_or_one_delivery(config: Path) -> None:
+    ((number, event, *_),) = read(config, f"{DELIVERIES} WHERE due_at_ms > 1000 * strftime('%s')")
+    assert replay(config, event, "--pending", "--dry-run")["would_queue"]
+    assert replay(config, "--delivery", number, "--pending")["queued"] == 1
+    assert replay(config, event, "--pending")["queued"] == 0, "it is due already"
+    ((finished,), *_) = read(config, "SELECT id FROM delivery WHERE state = 'succeeded'")
+    done = run("replay", "--delivery", finished, "--pending", "--config", config)
+    assert (done.code, done.out.splitlines()[0]) == (1, "Queued 0 deliveries.")
+
+
+def test_a_pending_delivery_without_an_action_is_left_alone(config: Path) -> None:
+    config.write_text(json.dumps(configuration()))
+    before = read(config, DELIVERIES)
+    assert replay(config, "--pending")["without_action"].keys() == {"ask-compliance"}
+    assert read(config, DELIVERIES) == before
+
+
+def test_a_new_action_is_queued_for_the_old_events_that_it_is_for(config: Path) -> None:
+    with_actions(config, NEW)
+    verified = "response_code = '00' AND outcome = 'verified'"
+    events = [row for (row,) in read(config, f"SELECT id FROM event WHERE {verified} ORDER BY id")]
+    (others,) = read(config, f"SELECT count(*) FROM event WHERE NOT coalesce({verified}, 0)")[0]
+    done = replay(config, "--since", "1h", "--action", "greet")
+    assert done["queued"] == len(events) > 1
+    assert sum(done["not_for"].values()) == others
+    assert "`when` is false: outcome == 'verified'" in done["not_for"]
+    assert "the response code is missing, which is not in [00]" in done["not_for"]
+    made = read(config, f"{DELIVERIES} WHERE action = 'greet' ORDER BY id")
+    assert [row[1] for row in made] == events
+    assert {(row[3], row[5]) for row in made} == {("pending", 7)}
+    expected = [("replay", row[1], row[0], "new delivery") for row in made]
+    assert read(config, RECORDED) == expected
+
+
+def test_a_new_action_for_one_event_says_why_it_is_not_for_another(config: Path) -> None:
+    with_actions(config, NEW)
+    (wallet,) = read(config, "SELECT id FROM event WHERE response_code = '03' ORDER BY id")[0]
+    (verified,) = read(config, "SELECT id FROM event WHERE reference = 'sample-sdk-0001'")[0]
+    done = run("replay", wallet, "--action", "greet", "--config", config)
+    assert done.out.splitlines() == [
+        "Queued 0 deliveries.",
+        "Not for 1 event: response code 03 is not in [00]",
+    ]
+    done = run("replay", "--event", verified, "--action", "greet", "--config", config)
+    assert done == Ran(0, "Queued 1 delivery.\n", "")
+
+
+def test_new_queues_what_is_missing_and_leaves_what_is_there(config: Path) -> None:
+    with_actions(config, NEW)
+    (first, *others) = replay(config, "--since", "1h", "--action", "greet", "--dry-run")[
+        "would_queue"
+    ]
+    assert replay(config, first["event_id"], "--action", "greet")["queued"] == 1
+    again = replay(config, "--since", "1h", "--action", "greet")
+    assert again["unfinished"] == 1, "some have one, so it is no new action"
+    assert replay(config, "--since", "1h", "--action", "greet", "--new")["queued"] == len(others)
+    assert replay(config, "--since", "1h", "--action", "greet", "--new")["queued"] == 0
+
+
+@pytest.mark.parametrize(
+    "options", [["--dead"], ["--action", "archive"], ["1"], ["--pending", "--action", "archive"]]
+)
+def test_new_wants_an_action_and_events(config: Path, options: list[str]) -> None:
+    done = run("replay", "--new", *options, "--config", config)
+    assert (done.code, done.out) == (2, "")
+
+
+def test_pending_and_dead_exclude_each_other(config: Path) -> None:
+    for options in (["--pending", "--dead"], ["1", "--event", "2"]):
+        assert run("replay", *options, "--config", config).code == 2
+
+
+def test_a_dry_run_lists_and_changes_nothing(config: Path) -> None:
+    before = read(config, DELIVERIES)
+    dead = [row for row in before if row[3] == "dead"]
+    shown = replay(config, "--dead", "--dry-run")
+    assert shown["would_queue"] == [
+        {"id": row[0], "event_id": row[1], "action": row[2], "state": "dead"} for row in dead
+    ]
+    printed = run("replay", "--dead", "--dry-run", "--config", config).out.splitlines()
+    assert printed[0] == f"Would queue {len(dead)} deliveries."
+    assert printed[2].split() == [*map(str, dead[0][:2]), dead[0][2], "dead"]
+    assert run("replay", "--pending", "--dry-run", "--config", config).out.count("pending") == 1
+    assert read(config, DELIVERIES) == before
+    assert read(config, "SELECT count(*) FROM operator_action") == [(3,)]
+
+
+def on_a_terminal(answer: str, *arguments: object) -> tuple[int, str]:
+    """Run a command whose standard input is a terminal, on which `answer` is typed."""
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, answer.encode())
+        line = command(*arguments)
+        done = subprocess.run(line, stdin=theirs, capture_output=True, text=True, timeout=20)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_more_than_a_few_are_asked_about_on_a_terminal_only(config: Path) -> None:
+    with_actions(config, shell("every", "true"))
+    everything = ["replay", "--since", "1h", "--action", "every", "--config", config]
+    before = read(config, DELIVERIES)
+    count = len(read(config, "SELECT id FROM event"))
+    assert count > 20
+    status, said = on_a_terminal("n\n", *everything)
+    assert (status, f"Queue {count} deliveries? [y/N]" in said) == (1, True)
+    assert read(config, DELIVERIES) == before
+    status, said = on_a_terminal("", *everything, "--dry-run")
+    assert (status, "Queue " in said) == (0, False)
+    status, said = on_a_terminal("y\n", *everything)
+    assert (status, f"Queued {count} deliveries." in said) == (0, True)
+    few = len([row for row in before if row[3] == "dead"])
+    assert few <= 20
+    status, said = on_a_terminal("", "replay", "--dead", "--config", config)
+    assert (status, said) == (0, f"Queued {few} deliveries.\n")
+
+
+@pytest.mark.parametrize("options", [[], ["--yes"]])
+def test_a_script_is_not_asked(config: Path, options: list[str]) -> None:
+    with_actions(config, shell("every", "true"))
+    everything = ["replay", "--since", "1h", "--action", "every", "--config", config, *options]
+    if options:
+        status, said = on_a_terminal("", *everything)
+        assert (status, said.startswith("Queued ")) == (0, True)
+    else:
+        assert run(*everything).code == 0
+
+
+def test_a_running_daemon_tries_pending_ones_and_runs_a_new_action(tmp_path: Path) -> None:
+    later = shell("later", f"test -e {tmp_path}/go", retry={"attempts": 2, "first_delay": "1h"})
+    with Premblyd(tmp_path, actions=[later]) as daemon:
+        daemon.start().send(b'{"response_code":"00"}')
+        daemon.wait_for_rows([("pending", 1)], "SELECT state, attempt_count FROM delivery")
+        wait_until(lambda: daemon.rows("SELECT id FROM attempt WHERE outcome IS NULL") == [])
+        (tmp_path / "go").touch()
+        assert run("replay", "--pending", "--config", daemon.config).out == "Queued 1 delivery.\n"
+        daemon.wait_for_rows([("succeeded", 2)], "SELECT state, attempt_count FROM delivery")
+        daemon.kill()
+        daemon.configure(actions=[later, shell("new", "true", "00")])
+        daemon.start()
+        assert replay(daemon.config, "--since", "1h", "--action", "new")["queued"] == 1
+        daemon.wait_for_rows(
+            [("later", "succeeded"), ("new", "succeeded")],
+            "SELECT action, state FROM delivery ORDER BY id",
+        )
