@@ -2,7 +2,9 @@
 
 import base64
 import hashlib
+import os
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -223,7 +225,9 @@ class Config(Model):
         return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
 
 
-def load(path: Path, *, look_up_secrets: bool = True) -> Config:
+def load(
+    path: Path, *, look_up_secrets: bool = True, environ: Mapping[str, str] = os.environ
+) -> Config:
     """Read the file at `path`. Raise ConfigError with every problem when it can't be used.
 
     `look_up_secrets=False` leaves secrets unread, for people who may read the database alone.
@@ -236,7 +240,8 @@ def load(path: Path, *, look_up_secrets: bool = True) -> Config:
         raise _unusable(path, "is not UTF-8 text") from None
     except OSError as error:
         raise _unusable(path, f"can't be read: {error.strerror}") from None
-    return parse(text, path, SecretPlaces(path.absolute().parent, look_up=look_up_secrets))
+    places = SecretPlaces(path.absolute().parent, environ, look_up=look_up_secrets)
+    return parse(text, path, places)
 
 
 def parse(text: str, path: Path, places: SecretPlaces) -> Config:

@@ -1,6 +1,7 @@
 """The daemon: wires the rooms together, starts, reloads and stops. Nothing below imports it."""
 
 import asyncio
+import errno
 import gc
 import os
 import random
@@ -10,12 +11,10 @@ import socket
 import uuid
 from pathlib import Path
 
-from tornado.netutil import bind_sockets, bind_unix_socket
-
-from premblyd import __version__, config, logs, presence, systemd
+from premblyd import __version__, config, listening, logs, presence, systemd
 from premblyd.clock import Clock
 from premblyd.config import Config
-from premblyd.errors import ConfigError, PremblydError
+from premblyd.errors import CannotStartError, ConfigError, PremblydError
 from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.http import HttpRunner
 from premblyd.hooks.matching import Matching
@@ -27,10 +26,11 @@ from premblyd.store import database
 from premblyd.store.inbox import Inbox
 from premblyd.store.queue import Queue
 from premblyd.store.writer import Writer
-from premblyd.values import Listen
 
 STATUS_EVERY_S = 5.0
 STUCK_MS = 30_000  # without a round, which waits for the writer
+# What trying again does not mend: somebody must change a path or a right.
+_LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
 NEEDS_RESTART = ("listen", "database_path")
 log = logs.get_logger()
 
@@ -69,15 +69,15 @@ class Daemon:
         )
         self._configure(settings)
         self._server = make_server(self._receiver)
-        self._sockets = _listen(settings.listen)
-        self._server.add_sockets(self._sockets)
+        self._listening = listening.listen(settings.listen)
+        self._server.add_sockets(self._listening.sockets)
         self.dispatching = asyncio.create_task(self._dispatcher.run())
         self.timing_out = asyncio.create_task(self._receiver.time_out())
         self._publish(settings)
         log.info(
             "daemon.started",
             version=__version__,
-            listen=[_name(one) for one in self._sockets],
+            listen=self._listening.addresses,
             database=str(path),
             endpoints=len(settings.endpoints),
             actions=len(settings.actions),
@@ -85,11 +85,12 @@ class Daemon:
             recovered_deliveries=len(interrupted),
             killed_leftovers=leftovers,
         )
+        self._doubt_listen(settings)
 
     @property
     def address(self) -> str:
         """Where it listens, as a URL's host and port."""
-        return _name(self._sockets[0])
+        return self._listening.addresses[0]
 
     def reload(self, settings: Config) -> None:
         """Use `settings` from the next request and claim on."""
@@ -120,8 +121,7 @@ class Daemon:
         await self._writer.close()
         self._publish(None)
         os.close(self._lock)
-        if self._settings.listen.unix_path and not os.environ.get("LISTEN_FDS"):
-            Path(self._settings.listen.unix_path).unlink(missing_ok=True)
+        self._listening.remove()
         log.info("daemon.stopped")
 
     def is_alive(self) -> bool:
@@ -157,11 +157,21 @@ class Daemon:
                 settings,
                 self._path,
                 started_at_ms=self._started_at_ms,
-                listen=[_name(one) for one in self._sockets],
+                listen=self._listening.addresses,
             )
             presence.publish(own, self._database_path)
         except OSError as error:
             log.warning("daemon.not_published", reason=error.strerror)
+
+    def _doubt_listen(self, settings: Config) -> None:
+        """Warn when systemd's sockets are elsewhere than `listen` says: they win."""
+        if self._listening.differs_from(settings.listen):
+            log.warning(
+                "daemon.listen_ignored",
+                listen=str(settings.listen),
+                used=self._listening.addresses,
+                remedy="systemctl edit premblyd.socket",
+            )
 
     def _interrupt(self) -> None:
         self._shell.interrupt()
@@ -179,15 +189,19 @@ async def serve(settings: Config, path: Path) -> None:
     daemon = Daemon(settings, path)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
+    reload_asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    await daemon.start()
+    loop.add_signal_handler(signal.SIGHUP, reload_asked.set)
+    await _start(daemon)
     loop.add_signal_handler(signal.SIGHUP, _reload, daemon, path)
     # What start-up made stays, and a request leaves no cycles: looking for them every 700 objects
     # costs up to a tenth of the processor time.
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     systemd.notify("READY=1", f"STATUS={daemon.status()}")
+    if reload_asked.is_set():  # while it started: the file may have changed since it was read
+        _reload(daemon, path)
     tasks = {
         asyncio.create_task(stopping.wait()),
         asyncio.create_task(_report(daemon)),
@@ -206,6 +220,18 @@ async def serve(settings: Config, path: Path) -> None:
         raise PremblydError("A part of the daemon failed; the log says which.")
     await daemon.stop()
     strays.sweep_all()
+
+
+async def _start(daemon: Daemon) -> None:
+    """Start `daemon`. Whatever ends that is in the log too, in its format."""
+    try:
+        await daemon.start()
+    except PremblydError as error:
+        log.critical("daemon.not_started", reason=str(error), exit_code=error.exit_code)
+        raise
+    except Exception:  # the process ends with it; the log's reader must learn why
+        log.critical("daemon.not_started", exc_info=True, exit_code=1)
+        raise
 
 
 def _reload(daemon: Daemon, path: Path) -> None:
@@ -242,26 +268,8 @@ def _locked(path: Path) -> int:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         return database.lock(path)
     except OSError as error:
-        raise PremblydError(f"Can't use {path.parent} for the database: {error.strerror}") from None
-
-
-def _listen(where: Listen) -> list[socket.socket]:
-    if passed := systemd.listen_sockets():
-        return passed
-    try:
-        if where.unix_path:
-            return [bind_unix_socket(where.unix_path, mode=0o660)]
-        return bind_sockets(where.port, where.host, backlog=1024)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "in use"
-        raise PremblydError(f"Can't listen on {where}: {reason}") from None
-
-
-def _name(listening: socket.socket) -> str:
-    address = listening.getsockname()
-    if isinstance(address, tuple):
-        return str(Listen(host=address[0], port=address[1]))
-    return f"unix:{address}"
+        kind = CannotStartError if error.errno in _LASTING else PremblydError
+        raise kind(f"Can't use {path.parent} for the database: {error.strerror}") from None
 
 
 def _raise_file_limit() -> None:

@@ -42,6 +42,13 @@ class ConfigError(PremblydError):
         self.problems = tuple(problems)
 
 
+class CannotStartError(PremblydError):
+    """The daemon can't start, and trying again changes nothing: somebody must mend a right, a path
+    or an address first."""
+
+    exit_code = 78
+
+
 class SchemaError(PremblydError):
     """The database was written by a newer premblyd. Install that version, or restore a copy."""
 

@@ -1,12 +1,19 @@
 """What a service tells systemd, and the sockets it gets: sd_notify(3), sd_listen_fds(3)."""
 
+import contextlib
 import os
+import re
 import socket
 import time
 from collections.abc import Mapping
 
 FIRST_SOCKET = 3
+MAX_SOCKETS = 1000  # more is a mistake
 SEND_TIMEOUT_S = 1.0  # the loop waits meanwhile
+
+
+class PassedSocketError(ValueError):
+    """What was passed as a listening socket is none. The text says what it is."""
 
 
 def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> None:
@@ -16,12 +23,13 @@ def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> None:
         return
     if address.startswith("@"):  # the abstract namespace
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+    # systemd is gone or busy, or this process is out of descriptors: nothing to do about it.
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
+    ):
         sender.settimeout(SEND_TIMEOUT_S)
-        try:
-            sender.sendto("\n".join(lines).encode(), address)
-        except OSError:  # systemd is gone or busy: nothing that we could do about it
-            return
+        sender.sendto("\n".join(lines).encode(), address)
 
 
 def reloading() -> None:
@@ -34,17 +42,39 @@ def watchdog_interval_s(environ: Mapping[str, str] = os.environ) -> float | None
     if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     microseconds = environ.get("WATCHDOG_USEC", "")
-    return int(microseconds) / 2_000_000 if microseconds.isdecimal() else None
+    return int(microseconds) / 2_000_000 if re.fullmatch("[0-9]{1,18}", microseconds) else None
 
 
 def listen_sockets(environ: Mapping[str, str] = os.environ) -> list[socket.socket]:
-    """Return the listening sockets that systemd passed; none without socket activation."""
+    """Return the listening sockets that systemd passed; none without socket activation, or when
+    they were passed to another process. Raise PassedSocketError for what can't be accepted on."""
     if environ.get("LISTEN_PID") != str(os.getpid()):
         return []
-    sockets = []
-    for descriptor in range(FIRST_SOCKET, FIRST_SOCKET + int(environ.get("LISTEN_FDS", "0"))):
-        passed = socket.socket(fileno=descriptor)
+    count = environ.get("LISTEN_FDS", "0")
+    if not re.fullmatch(r"[0-9]{1,4}", count) or int(count) > MAX_SOCKETS:
+        raise PassedSocketError(f"LISTEN_FDS should be 0 to {MAX_SOCKETS}")
+    descriptors = range(FIRST_SOCKET, FIRST_SOCKET + int(count))
+    for descriptor in descriptors:
+        _check_socket(descriptor)
+    sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    for passed in sockets:
         passed.setblocking(False)
         passed.set_inheritable(False)
-        sockets.append(passed)
     return sockets
+
+
+def _check_socket(descriptor: int) -> None:
+    """Raise PassedSocketError unless streams can be accepted on `descriptor`."""
+    try:
+        # Of a copy, which is closed again; the descriptor itself stays open.
+        with socket.socket(fileno=os.dup(descriptor)) as passed:
+            family, kind = passed.family, passed.type
+            is_listening = passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise PassedSocketError(f"descriptor {descriptor}: {error.strerror}") from None
+    if family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+        raise PassedSocketError(f"descriptor {descriptor} is neither an IP nor a unix socket")
+    if kind != socket.SOCK_STREAM:
+        raise PassedSocketError(f"descriptor {descriptor} is no stream: use ListenStream=")
+    if not is_listening:
+        raise PassedSocketError(f"descriptor {descriptor} does not listen: use Accept=no")

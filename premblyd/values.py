@@ -130,6 +130,7 @@ def _places(info: ValidationInfo) -> SecretPlaces:
 
 def _read(name: str, places: SecretPlaces) -> str:
     paths = places.files(name)
+    loaded = places.environ.get("CREDENTIALS_DIRECTORY")
     for path in paths:
         try:
             return path.read_bytes().decode().removesuffix("\n").removesuffix("\r")
@@ -138,7 +139,14 @@ def _read(name: str, places: SecretPlaces) -> str:
         except UnicodeDecodeError:
             raise ValueError(f"the secret file {path} is not UTF-8 text") from None
         except OSError as error:
+            if loaded and isinstance(error, PermissionError):
+                continue  # root's folder: systemd copies what is in it
             raise ValueError(f"can't read the secret file {path}: {error.strerror}") from None
+    if loaded:
+        raise ValueError(
+            f"systemd passed the service no secret file {name}: put it into"
+            f" {places.folder}/credentials, then restart the service"
+        )
     tried = ", ".join(str(path) for path in paths)
     raise ValueError(f"there is no secret file {name}; looked for {tried}")
 

@@ -1,6 +1,8 @@
 """The configuration file: every key, and every problem at its place."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
@@ -11,6 +13,7 @@ from premblyd import config
 from premblyd.config import Config, Selection
 from premblyd.errors import ConfigError
 from premblyd.values import Listen, Secret, SecretPlaces, duration_ms, listen, size_bytes
+from tests.processes import OBEYING_MODES
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SAMPLE = """\
@@ -206,6 +209,36 @@ def test_a_key_with_white_space_around_it_is_refused(tmp_path: Path, content: st
     message = "the key (file:key) has white space around it; Prembly's have none"
     text = SMALL.replace("hush-text", "{file: key}")
     assert problems(text, tmp_path) == [f"3:38: {message}"]
+
+
+def test_a_secret_that_systemd_did_not_pass_needs_a_restart_and_not_sudo(tmp_path: Path) -> None:
+    """The service may not look into root's folder: what is there now, it gets when it starts."""
+    (tmp_path / "passed").mkdir()
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials" / "new").write_text("hush")
+    code = """
+import os, pathlib, sys
+from premblyd import config
+try:
+    config.load(pathlib.Path(sys.argv[1]))
+except config.ConfigError as error:
+    print(error)
+"""
+    path = tmp_path / "premblyd.yaml"
+    path.write_text(SMALL.replace("hush-text", "{file: new}"))
+    (tmp_path / "credentials").chmod(0)
+    ended = subprocess.run(
+        [*OBEYING_MODES, sys.executable, "-c", code, str(path)],
+        env=os.environ | {"CREDENTIALS_DIRECTORY": f"{tmp_path}/passed"},
+        capture_output=True,
+        text=True,
+    )
+    (tmp_path / "credentials").chmod(0o700)
+    assert (ended.stdout, ended.stderr) == (
+        f"{path}:3:38: systemd passed the service no secret file new: put it into"
+        f" {tmp_path}/credentials, then restart the service\n",
+        "",
+    )
 
 
 def test_secrets_can_be_left_unread(tmp_path: Path) -> None:

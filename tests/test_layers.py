@@ -29,7 +29,11 @@ ROOMS = {
     "presence": LEAVES | PURE | {"config"},
     "doubts": LEAVES | PURE | {"config", "hooks"},
     "replays": LEAVES | PURE | {"config", "store", "hooks"},
-    "daemon": LEAVES | PURE | {"logs", "config", "store", "hooks", "receiver", "presence"},
+    "listening": {"errors", "systemd", "values"},
+    "daemon": {"listening", "presence"}
+    | LEAVES
+    | PURE
+    | {"logs", "config", "store", "hooks", "receiver"},
     "cli": LEAVES
     | PURE
     | {"logs", "config", "store", "hooks", "daemon", "presence", "doubts", "replays"},
@@ -40,7 +44,7 @@ LIBRARIES = {
     "peewee": {"store"},
     "playhouse": {"store"},
     "sqlite3": {"store"},
-    "tornado": {"receiver", "daemon", "hooks/http_client.py"},
+    "tornado": {"receiver", "listening", "hooks/http_client.py"},
     "pycurl": {"hooks/http_client.py"},
     "click": {"cli"},
     "rich": {"cli"},

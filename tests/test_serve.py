@@ -1,6 +1,7 @@
 """`premblyd serve` as a process: how it stops, reloads, refuses to start, and listens."""
 
 import contextlib
+import json
 import socket
 import sqlite3
 import stat
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import ONCE, Premblyd, runs, shell, wait_until
+from tests.processes import OBEYING_MODES, ONCE, Premblyd, runs, shell, wait_until
 from tests.receiving import webhook
 
 BODY = b'{"response_code":"00"}'
@@ -89,11 +90,15 @@ def test_a_second_daemon_on_the_same_database_is_refused(tmp_path: Path) -> None
     with Premblyd(tmp_path) as daemon:
         daemon.start()
         status, said = daemon.fail_to_start()
-        assert (status, said) == (
-            75,
+        line, text = said.splitlines()
+        reason = (
             f"Another premblyd uses {daemon.database}. Stop it, or give this one another"
-            " `database:`.\n",
+            " `database:`."
         )
+        assert (status, text) == (75, reason)
+        logged = json.loads(line)  # for whoever reads only the log's own lines
+        assert (logged["event"], logged["reason"]) == ("daemon.not_started", reason)
+        assert (logged["level"], logged["exit_code"]) == ("critical", 75)
         assert daemon.send(BODY).status == 200
         daemon.kill()
         daemon.start()  # the lock of a dead one is no obstacle
@@ -139,16 +144,19 @@ def test_a_bad_configuration_is_refused_with_every_place(tmp_path: Path) -> None
     )
     status, said = daemon.fail_to_start()
     assert status == 78
-    assert said.splitlines() == [
+    line, *texts = said.splitlines()
+    logged = json.loads(line)
+    assert (logged["event"], logged["problems"]) == ("daemon.not_started", 2)
+    assert texts == [
         f"{daemon.config}:2:1: unknown key `lissen`; did you mean `listen`?",
         f"{daemon.config}:4:35: the environment variable PREMBLYD_TEST_UNSET is not set",
     ]
     assert not daemon.database.exists()
     daemon.config.unlink()
     status, said = daemon.fail_to_start()
-    assert (status, said) == (
+    assert (status, said.splitlines()[1:]) == (
         78,
-        f"{daemon.config}:1:1: there is no such file; `premblyd init` writes one\n",
+        [f"{daemon.config}:1:1: there is no such file; `premblyd init` writes one"],
     )
 
 
@@ -164,14 +172,81 @@ def test_a_port_in_use_is_said_and_not_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "reason"), [("file", "in use"), ("no/s", "No such file or directory")]
+    ("place", "reason", "expected"),
+    [("file", "in use", 1), ("live", "in use", 1), ("no/s", "No such file or directory", 78)],
 )
-def test_a_socket_that_cannot_be_made_is_said(tmp_path: Path, place: str, reason: str) -> None:
+def test_a_socket_that_cannot_be_made_is_said(
+    tmp_path: Path, place: str, reason: str, expected: int
+) -> None:
     (tmp_path / "file").touch()
-    status, said = Premblyd(tmp_path, listen=f"unix:{tmp_path}/{place}").fail_to_start()
-    assert status == 1
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "live"))
+        other.listen()
+        status, said = Premblyd(tmp_path, listen=f"unix:{tmp_path}/{place}").fail_to_start()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "live"))  # another server's socket is left alone
+    assert status == expected
     assert said.splitlines()[-1].startswith(f"Can't listen on unix:{tmp_path}/{place}: ")
     assert reason in said
+
+
+@pytest.mark.parametrize("has_taken_place", [False, True])
+def test_a_stop_removes_the_socket_that_it_made_and_no_other(
+    tmp_path: Path, has_taken_place: bool
+) -> None:
+    own = tmp_path / "own"
+    other = own if has_taken_place else tmp_path / "other"
+    with (
+        Premblyd(tmp_path, listen=f"unix:{own}") as daemon,
+        socket.socket(socket.AF_UNIX) as server,
+    ):
+        daemon.start()
+        if has_taken_place:
+            own.unlink()
+        server.bind(str(other))
+        server.listen()
+        daemon.configure(listen=f"unix:{other}")
+        daemon.signal(SIGHUP)
+        wait_until(lambda: daemon.log("config.reloaded"))
+        assert daemon.stop() == 0
+        assert other.is_socket()
+        assert own.exists() == has_taken_place
+
+
+def test_what_only_somebody_can_mend_ends_the_start_for_good(tmp_path: Path) -> None:
+    """... so that systemd does not start it over and over: exit 78."""
+    daemon = Premblyd(tmp_path)
+    daemon.config.chmod(0)
+    status, said = daemon.fail_to_start(prefix=OBEYING_MODES)
+    assert status == 78
+    assert said.splitlines()[-1] == f"{daemon.config}:1:1: can't be read: Permission denied"
+    daemon.config.chmod(0o644)
+    tmp_path.chmod(0o555)
+    status, said = daemon.fail_to_start(prefix=OBEYING_MODES)
+    tmp_path.chmod(0o755)
+    assert status == 78
+    words = f"Can't use {tmp_path} for the database: Permission denied"
+    assert said.splitlines()[-1] == words
+
+
+def test_a_hangup_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
+    raise_hangup = """
+import os, signal
+from premblyd import config, daemon
+from premblyd.store import database
+def hung_up(function):
+    def run(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGHUP)
+        return function(*arguments, **options)
+    return run
+config.load = hung_up(config.load)
+database.prepare = hung_up(database.prepare)
+"""
+    with Premblyd(tmp_path) as daemon:
+        daemon.start(raise_hangup)
+        wait_until(lambda: daemon.log("config.reloaded"))  # the file may have changed meanwhile
+        assert daemon.send(BODY).status == 200
+        assert daemon.stop() == 0
 
 
 def test_it_listens_on_a_unix_socket_also_after_a_crash(tmp_path: Path) -> None:

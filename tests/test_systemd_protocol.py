@@ -119,6 +119,64 @@ def test_only_the_process_that_is_meant_takes_the_sockets(tmp_path: Path, off: i
     assert (ended.stdout.splitlines(), ended.stderr) == ([] if off else shown, "")
 
 
+@pytest.mark.parametrize(
+    "count", ["-1", "x", "", " ", "1.5", "1001", "9" * 5000, "²", "2000000000"]
+)
+def test_an_odd_number_of_sockets_is_refused(count: str) -> None:
+    with pytest.raises(systemd.PassedSocketError, match="LISTEN_FDS should be"):
+        systemd.listen_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count})
+
+
+@pytest.mark.parametrize("pid", ["", "x", "-1", "0", "9" * 5000])
+def test_sockets_of_an_odd_process_are_not_taken(pid: str) -> None:
+    assert systemd.listen_sockets({"LISTEN_PID": pid, "LISTEN_FDS": "x"}) == []
+
+
+def test_no_sockets_are_none() -> None:
+    for environ in ({}, {"LISTEN_FDS": "0"}):
+        assert systemd.listen_sockets({"LISTEN_PID": str(os.getpid()), **environ}) == []
+
+
+def _datagram() -> socket.socket:
+    passed = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    passed.bind(("127.0.0.1", 0))
+    return passed
+
+
+def _not_listening() -> socket.socket:
+    passed = socket.socket()
+    passed.bind(("127.0.0.1", 0))
+    return passed
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (_datagram, "descriptor 3 is no stream: use ListenStream="),
+        (_not_listening, "descriptor 3 does not listen: use Accept=no"),
+        (lambda: os.fdopen(os.open("/dev/null", os.O_RDONLY)), "descriptor 3: Socket operation"),
+        (None, "descriptor 3"),  # it may be another file's by then
+    ],
+)
+def test_what_cannot_be_accepted_on_ends_the_start_in_words(
+    tmp_path: Path, make: Any, words: str
+) -> None:
+    passed = make() if make else None
+    high = fcntl.fcntl(passed, fcntl.F_DUPFD_CLOEXEC, 50) if passed else -1
+    code = HAND_OVER.format(descriptors=[high] if passed else [], count=1, off=0)
+    if passed is None:
+        code += "os.closerange(3, 100)\n"
+    daemon = Premblyd(tmp_path)
+    status, said = daemon.fail_to_start(code, [high] if passed else [])
+    if passed:
+        passed.close()
+        os.close(high)
+    assert status == 78
+    assert said.splitlines()[-1].startswith(f"Can't listen on what was passed: {words}")
+    assert "Traceback" not in said
+    assert len(said.splitlines()) < 5
+
+
 STUCK = """
 import threading
 from premblyd import daemon
@@ -174,6 +232,9 @@ def test_the_daemon_serves_the_sockets_and_tells_its_state(
         for address in (f"127.0.0.1:{port}", f"unix:{path}"):
             assert request(address, "POST", PATH, b"{}", signed(b"{}")).status == 200
         hear("READY=1")
+        (ignored,) = daemon.log("daemon.listen_ignored")
+        assert ignored["listen"] == "unix:/nonexistent/s"
+        assert ignored["used"] == [f"127.0.0.1:{port}", f"unix:{path}"]
         hear("WATCHDOG=1")
         daemon.signal(SIGHUP)
         hear("RELOADING=1")

@@ -95,7 +95,7 @@ def _is_text(argument: str) -> bool:
     default="/etc/premblyd/premblyd.yaml",
     show_default=True,
     show_envvar=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     help="The configuration file.",
 )
 @click.pass_context

@@ -20,10 +20,16 @@ def check(config_path: Path, as_json: bool) -> None:
     """Every problem is listed at once, as FILE:LINE:COLUMN: MESSAGE.
 
     If the daemon runs, it is compared with the files: warnings say what it does not use yet.
+    Root checks the installed service's configuration as the service would read it now.
     """
     from premblyd import config, doubts, presence
+    from premblyd.cli import as_service
     from premblyd.errors import ConfigError
 
+    if as_service.is_for_service(config_path):
+        status = as_service.run(["check", *(["--json"] if as_json else [])])
+        if status is not None:
+            raise SystemExit(status)
     try:
         settings = config.load(config_path)
     except ConfigError as error:

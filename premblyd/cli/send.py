@@ -1,6 +1,7 @@
 """premblyd send"""
 
 import asyncio
+import os
 import re
 import secrets
 from collections import Counter
@@ -51,10 +52,14 @@ def send(
     Exit status 75: the daemon can't be reached, or asked to try again.
     """
     from premblyd import config
+    from premblyd.cli import as_service
 
     if file is not None and sample is not None:
         raise click.UsageError("Give FILE or --sample, not both.")
-    settings = config.load(config_path)
+    # Root signs with the running service's keys, wherever systemd has them from.
+    is_for_service = as_service.is_for_service(config_path)
+    environ = as_service.environment_of_running() if is_for_service else os.environ
+    settings = config.load(config_path, environ=environ)
     endpoint = _named("endpoint", endpoint_name, {one.name: one for one in settings.endpoints})
     key = _named("key", key_name, endpoint.key_texts)
     body = file.read() if file is not None else samples.sample(sample or "api")

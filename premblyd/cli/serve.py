@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 import click
 
 from premblyd.cli.common import config_option
+from premblyd.errors import ConfigError
 
 
 @click.command()
@@ -15,7 +17,19 @@ def serve(config_path: Path) -> None:
     """SIGHUP reads the configuration again, SIGTERM and SIGINT stop after what runs has ended."""
     from premblyd import config, daemon, logs
 
-    settings = config.load(config_path)
+    # A reload that is asked for before the daemon can: this start reads the file anyway.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    logs.configure("auto", "info")  # until the configuration is known
+    try:
+        settings = config.load(config_path)
+    except ConfigError as error:
+        logs.get_logger().critical(
+            "daemon.not_started",
+            reason="the configuration can't be used",
+            problems=len(error.problems),
+            exit_code=error.exit_code,
+        )
+        raise
     logs.configure(settings.log.format, settings.log.level)
     os.umask(0o027)  # files for the owner and the auditors' group alone
     asyncio.run(daemon.serve(settings, config_path))

@@ -1,0 +1,112 @@
+"""Where the daemon listens: on systemd's sockets, or on one of its own that goes when it stops."""
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tornado.netutil import bind_sockets, bind_unix_socket
+
+from premblyd import systemd
+from premblyd.errors import CannotStartError, PremblydError
+from premblyd.values import Listen
+
+BACKLOG = 1024
+# What trying again does not mend: somebody must change the address or a right.
+_LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """The sockets that the daemon accepts on."""
+
+    sockets: list[socket.socket]
+    is_passed: bool  # systemd's: not ours to remove
+    own_path: Path | None = None  # of our own unix socket
+    inode: tuple[int, int] | None = None  # its device and inode
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, as `listen` has it: 127.0.0.1:8080, unix:/path."""
+        return [_address(listening) for listening in self.sockets]
+
+    def differs_from(self, where: Listen) -> bool:
+        """Return whether these are systemd's sockets and none of them is at `where`."""
+        return self.is_passed and not set(_spellings(where)) & set(self.addresses)
+
+    def remove(self) -> None:
+        """Remove the file of our own unix socket: not another's that has taken its place."""
+        if self.own_path is None:
+            return
+        with contextlib.suppress(OSError):  # the folder may be gone, or closed to us by now
+            if _inode(self.own_path) == self.inode:
+                self.own_path.unlink()
+
+
+def listen(where: Listen) -> Listening:
+    """Take the sockets that systemd passed; without any, listen at `where`. Raise PremblydError
+    when that can't be done."""
+    try:
+        passed = systemd.listen_sockets()
+    except systemd.PassedSocketError as error:
+        raise CannotStartError(f"Can't listen on what was passed: {error}") from None
+    if passed:
+        return Listening(sockets=passed, is_passed=True)
+    try:
+        if not where.unix_path:
+            own = bind_sockets(where.port, where.host, backlog=BACKLOG)
+            return Listening(sockets=own, is_passed=False)
+        path = Path(where.unix_path)
+        _refuse_live_socket(path)
+        unix = bind_unix_socket(where.unix_path, mode=0o660, backlog=BACKLOG)
+        return Listening(sockets=[unix], is_passed=False, own_path=path, inode=_inode(path))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "in use"
+        lasting = getattr(error, "errno", None) in _LASTING
+        kind = CannotStartError if lasting else PremblydError
+        raise kind(f"Can't listen on {where}: {reason}") from None
+
+
+def _refuse_live_socket(path: Path) -> None:
+    """Raise OSError when somebody listens on the socket at `path`. What a killed daemon left may
+    be removed; Tornado removes any."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return
+        except TimeoutError:  # its queue is full: somebody is there
+            pass
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    status = path.lstat()
+    return status.st_dev, status.st_ino
+
+
+def _address(listening: socket.socket) -> str:
+    address = listening.getsockname()
+    if isinstance(address, tuple):
+        return str(Listen(host=address[0], port=address[1]))
+    return f"unix:{address}"
+
+
+def _spellings(where: Listen) -> Iterator[str]:
+    """Yield the addresses that `where` may have: a host's name may stand for several."""
+    yield str(where)
+    if where.host:
+        with contextlib.suppress(OSError):  # a name that nobody knows
+            found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
+            for *_, address in found:
+                yield str(Listen(host=str(address[0]), port=int(address[1])))
