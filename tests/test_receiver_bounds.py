@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
@@ -285,6 +286,68 @@ async def test_a_webhook_whose_client_goes_away_before_the_answer_is_kept(
     await reception.until_in_flight(0, 0)
     await client.close()
     assert reception.rows("SELECT id FROM event") == [(1,)]
+
+
+@pytest.mark.parametrize("wait_s", [0, 0.1])
+@pytest.mark.parametrize("pieces", [1, 2, 50])
+@pytest.mark.gen_test
+async def test_a_client_that_will_send_no_more_gets_its_answer(
+    http_port: int, reception: Reception, pieces: int, wait_s: float
+) -> None:
+    for framing in ({}, CHUNKED):
+        body = BODY + b" " * (3 << 20) * (pieces == 50)
+        whole = head(signed(body) | CHUNKED) + chunked(body) if framing else webhook(body)
+        client = await Client.to(http_port)
+        async with locked(reception) if wait_s else contextlib.nullcontext():
+            size = -(-len(whole) // pieces)
+            for start in range(0, len(whole), size):
+                await client.send(whole[start : start + size])
+                await asyncio.sleep(0.001)
+            client.end()
+            await asyncio.sleep(wait_s)  # less than the writer is ready to wait for the lock
+        assert (await client.answer()).status == 200
+        assert await client.ended()
+        await client.close()
+
+
+@pytest.mark.gen_test
+async def test_the_end_of_what_a_client_sends_keeps_no_processor_busy(
+    http_port: int, reception: Reception
+) -> None:
+    reception.writer.call(lambda _: time.sleep(1))
+    client = await Client.to(http_port)
+    await client.send(webhook(BODY))
+    client.end()
+    await reception.until_in_flight(1, len(BODY))
+    began_s = time.thread_time()
+    await client.answer()
+    assert time.thread_time() - began_s < 0.3
+    await client.close()
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_client_that_never_reads_its_answers_is_not_held_for_ever(
+    _unused_port: tuple[socket.socket, int],  # noqa: PT019
+    reception: Reception,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exchange, "UNREAD_ANSWER_S", 0.2)
+    listening, port = _unused_port
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    deaf.connect(("127.0.0.1", port))
+    deaf.setblocking(False)
+    request = head({}, "GET", "/nothing") * 100
+    async with asyncio.timeout(20):
+        with contextlib.suppress(ConnectionError):
+            while True:  # the answers fill all that is between, then the requests
+                with contextlib.suppress(BlockingIOError):
+                    deaf.send(request)
+                await asyncio.sleep(0.001)
+        while reception.receiver.connections:
+            await asyncio.sleep(0.01)
+    deaf.close()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from tornado.httputil import (
     HTTPMessageDelegate,
     HTTPServerConnectionDelegate,
 )
+from tornado.iostream import IOStream
 
 from premblyd.clock import Clock
 from premblyd.config import HEALTH_PATH, Action, Config, Endpoint
@@ -25,6 +26,7 @@ from premblyd.prembly.payload import Verdict
 from premblyd.receiver.exchange import Exchange
 from premblyd.receiver.health import Health
 from premblyd.receiver.load import Limit, Load, make_room, max_connections
+from premblyd.receiver.stream import Stream
 from premblyd.store.inbox import Inbox, NewRejection
 
 Match = Callable[[str, str, Verdict, dict[str, Any] | None], Sequence[Action]]
@@ -72,6 +74,11 @@ class Receiver(HTTPServerConnectionDelegate):
         if len(self._connections) > self._max_connections:
             request_conn.close()
         return exchange
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
 
     def on_close(self, server_conn: object) -> None:
         self._connections.pop(server_conn, None)
@@ -157,7 +164,11 @@ class Receiver(HTTPServerConnectionDelegate):
 
 
 class _Server(HTTPServer):
-    """Tells the receiver what Tornado tells the server alone: that a connection has ended."""
+    """Gives each connection our stream, and tells the receiver what Tornado tells the server
+    alone: that a connection has ended."""
+
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        super().handle_stream(Stream(stream.socket), address)
 
     def on_close(self, server_conn: object) -> None:
         super().on_close(server_conn)
