@@ -128,8 +128,7 @@ MIXED = ["".join(pattern) for pattern in itertools.product("no", repeat=4)]
 def test_new_ones_among_duplicates_get_the_ids_of_their_own_rows(
     store: Store, padding: int
 ) -> None:
-    """Every order of new and old, at every place in the parts of a bulk insert. A row that a
-    conflict leaves out uses up an id, so the ids of a part have gaps."""
+    """Every order of new and old, at every place in the parts of a bulk insert."""
     put(store, "old")
     for number, pattern in enumerate(MIXED):
         before = len(queued(store))
@@ -147,6 +146,25 @@ def test_new_ones_among_duplicates_get_the_ids_of_their_own_rows(
         new_ids = [one.event_id for one in added if one.is_new]
         assert queued(store)[before:] == new_ids
     assert store.rows(COUNTS)[0][0] == "".join(MIXED).count("o")
+
+
+@pytest.mark.usefixtures("lines")
+def test_numbers_have_no_gaps_whatever_was_a_duplicate_or_failed(store: Store) -> None:
+    """A number that is missing is a deletion, to an auditor."""
+    for number, pattern in enumerate(MIXED):
+        names = [
+            f"{number} {place}" if letter == "n" else "old"
+            for place, letter in enumerate(pattern)
+        ]
+        put(store, *names, *names)
+        failing = store.inbox.add(new_event(b"%d bad" % number), [NewDelivery("huge", 1 << 64)])
+        beside = store.inbox.add(new_event(b"%d good" % number), [])
+        assert isinstance(store.wait_all([failing, beside])[0], OverflowError)
+    for table in ("event", "delivery"):
+        ids = [number for (number,) in store.rows(f"SELECT id FROM {table} ORDER BY id")]
+        assert ids == [*range(1, len(ids) + 1)]
+    [(events,)] = store.rows("SELECT count(*) FROM event")
+    assert events == "".join(MIXED).count("n") + 1 + len(MIXED)
 
 
 def test_every_number_of_webhooks_at_once_is_stored_with_its_own_deliveries(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -98,39 +99,59 @@ class _Addition(NamedTuple):
 
 
 def _add(connection: sqlite3.Connection, additions: list[_Addition]) -> list[Added]:
-    """Store new events with their deliveries, and count the others as duplicates. The UNIQUE key
-    decides inside the transaction; a look before the insert would race."""
-    new = _insert_events(connection, additions)
+    """Store new events with their deliveries, and count the others as duplicates.
+
+    The transaction has the write lock from its start, so nobody stores a key between the look and
+    the insert. An INSERT that leaves out duplicates would use up a number for each, and to an
+    auditor a number that is missing is a deletion.
+    """
+    ids = _stored_ids(connection, [addition.key for addition in additions])
+    new: dict[str, _Addition] = {}
+    for addition in additions:
+        if addition.key not in ids:
+            new.setdefault(addition.key, addition)  # the second one of a batch is a duplicate
+    ids |= _insert_events(connection, list(new.values()))
     added: list[Added] = []
     deliveries: list[Row] = []
-    for key, now_ms, _, _, wanted in additions:
-        event_id = new.pop(key, None)  # the second one in the same transaction is a duplicate
-        if event_id is None:
-            added.append(_count_duplicate(connection, key, now_ms))
-            continue
-        added.append(Added(event_id, key, True))
-        deliveries += [
-            (event_id, one.action, State.PENDING, now_ms, one.attempts, now_ms) for one in wanted
-        ]
+    for addition in additions:
+        event_id = ids[addition.key]
+        is_new = new.pop(addition.key, None) is not None
+        added.append(Added(event_id, addition.key, is_new))
+        if is_new:
+            deliveries += _delivery_rows(event_id, addition)
+        else:
+            _count_duplicate(connection, event_id, addition.now_ms)
     for _ in _INSERT_DELIVERIES.run(connection, deliveries):
         pass
     return added
 
 
-def _insert_events(connection: sqlite3.Connection, additions: list[_Addition]) -> dict[str, int]:
-    """Insert what is not there yet; return the new events' ids by key."""
-    new: dict[str, int] = {}
+def _stored_ids(connection: sqlite3.Connection, keys: list[str]) -> dict[str, int]:
+    """Return the ids of the events that are there already, by key."""
+    return dict(connection.execute(_IDS_BY_KEY, {"keys": json.dumps(keys)}).fetchall())
+
+
+def _delivery_rows(event_id: int, addition: _Addition) -> list[Row]:
+    now_ms = addition.now_ms
+    return [
+        (event_id, delivery.action, State.PENDING, now_ms, delivery.attempts, now_ms)
+        for delivery in addition.deliveries
+    ]
+
+
+def _insert_events(
+    connection: sqlite3.Connection, additions: Sequence[_Addition]
+) -> dict[str, int]:
+    """Insert events that are not there yet; return their ids by key."""
+    ids: dict[str, int] = {}
     for rows in _portions(additions):
-        for part, count, last_id in _INSERT_EVENTS.run(connection, rows):
-            if count == len(part):
-                ids = range(last_id - count + 1, last_id + 1)
-                new.update(zip((row[0] for row in part), ids, strict=True))
-            elif count:
-                new.update(connection.execute(_NEWEST, {"count": count}).fetchall())
-    return new
+        for part, last_id in _INSERT_EVENTS.run(connection, rows):
+            numbers = range(last_id - len(part) + 1, last_id + 1)
+            ids.update(zip((row[0] for row in part), numbers, strict=True))
+    return ids
 
 
-def _portions(additions: list[_Addition]) -> Iterator[list[Row]]:
+def _portions(additions: Sequence[_Addition]) -> Iterator[list[Row]]:
     """Split where the bodies exceed PORTION_BYTES: a statement copies all that it is given."""
     rows: list[Row] = []
     size = 0
@@ -143,10 +164,8 @@ def _portions(additions: list[_Addition]) -> Iterator[list[Row]]:
     yield rows
 
 
-def _count_duplicate(connection: sqlite3.Connection, key: str, now_ms: int) -> Added:
-    connection.execute(_COUNT_DUPLICATE, {"key": key, "last_duplicate_at_ms": now_ms})
-    (event_id,) = connection.execute(_EVENT_BY_KEY, {"key": key}).fetchone()
-    return Added(event_id, key, False)
+def _count_duplicate(connection: sqlite3.Connection, event_id: int, now_ms: int) -> None:
+    connection.execute(_COUNT_DUPLICATE, {"id": event_id, "last_duplicate_at_ms": now_ms})
 
 
 def _reject(connection: sqlite3.Connection, rows: list[dict[str, Any]]) -> list[None]:
@@ -189,23 +208,17 @@ _GIVEN_COLUMNS = tuple(field.name for field in fields(NewEvent) if field.name !=
 _verdict_values = attrgetter(*VERDICT_COLUMNS)
 _event_values = attrgetter(*_GIVEN_COLUMNS)
 
-_INSERT_EVENTS = BulkInsert(
-    Event,
-    *(*_MADE_COLUMNS, *VERDICT_COLUMNS, *_GIVEN_COLUMNS),
-    suffix='ON CONFLICT ("key") DO NOTHING',
-)
-_NEWEST = statement(
-    Event.select(Event.key, Event.id).order_by(Event.id.desc()).limit(param("count"))
-)
+_INSERT_EVENTS = BulkInsert(Event, *_MADE_COLUMNS, *VERDICT_COLUMNS, *_GIVEN_COLUMNS)
+# One statement for any number of keys; Peewee's IN would be another text for each number.
+_IDS_BY_KEY = "SELECT key, id FROM event WHERE key IN (SELECT value FROM json_each(:keys))"
 _INSERT_DELIVERIES = BulkInsert(
     Delivery, "event_id", "action", "state", "due_at_ms", "attempts_left", "created_at_ms"
 )
-_EVENT_BY_KEY = statement(Event.select(Event.id).where(Event.key == param("key")))
 _COUNT_DUPLICATE = statement(
     Event.update(
         duplicate_count=Event.duplicate_count + SQL("1"),
         last_duplicate_at_ms=param("last_duplicate_at_ms"),
-    ).where(Event.key == param("key"))
+    ).where(Event.id == param("id"))
 )
 _INSERT_REJECTION = insert(Rejection, *(field.name for field in fields(NewRejection)))
 _TRIM_REJECTIONS = statement(

@@ -49,30 +49,24 @@ class BulkInsert:
 
     SIZES = (64, 32, 16, 8, 4, 2, 1)
 
-    def __init__(self, model: type[Table], *columns: str, suffix: str = "") -> None:
+    def __init__(self, model: type[Table], *columns: str) -> None:
         names = ", ".join(f'"{model._meta.columns[column].column_name}"' for column in columns)
         head = f'INSERT INTO "{model._meta.table_name}" ({names})'
         row = f"({', '.join('?' * len(columns))})"
-        self._statements = {
-            size: f"{head} VALUES {', '.join([row] * size)} {suffix}" for size in self.SIZES
-        }
+        self._statements = {size: f"{head} VALUES {', '.join([row] * size)}" for size in self.SIZES}
 
     def run(
         self, connection: sqlite3.Connection, rows: Sequence[Row]
-    ) -> Iterator[tuple[Sequence[Row], int, int]]:
-        """Insert `rows`, each with a value for every column. Yield each part with how many of it
-        were inserted, and the last one's id.
-
-        When all were, their ids are consecutive, for nobody else inserts meanwhile. A row that a
-        conflict leaves out may use up an id: then they have gaps.
-        """
+    ) -> Iterator[tuple[Sequence[Row], int]]:
+        """Insert `rows`, each with a value for every column. Yield each part with its last row's
+        id: the ids of a part are consecutive, for nobody else inserts meanwhile."""
         start = 0
         for size, sql in self._statements.items():
             while len(rows) - start >= size:
                 part = rows[start : start + size]
                 start += size
                 cursor = connection.execute(sql, list(chain.from_iterable(part)))
-                yield part, cursor.rowcount, cursor.lastrowid or 0
+                yield part, cursor.lastrowid or 0
 
 
 _dialect = SqliteDatabase(None)
