@@ -1,5 +1,6 @@
 """What people ask the record, and what they change in it."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -297,3 +298,12 @@ def test_a_database_that_is_damaged_is_said(path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(StoreUnavailableError, match="malformed"):
             audit.events(reading, EventFilter(), 1)
+
+
+def test_a_delivery_whose_event_somebody_deleted_is_still_listed(store: Store) -> None:
+    store.add("crm")
+    with closing(sqlite3.connect(store.path)) as shell, shell:
+        shell.execute("DELETE FROM event")
+    with closing(database.connect_read_only(store.path)) as reading:
+        [delivery] = audit.deliveries(reading)
+    assert (delivery["id"], delivery["state"], delivery["outcome"]) == (1, "pending", None)

@@ -7,11 +7,12 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from premblyd.hooks import dispatcher
-from premblyd.store import queue
+from premblyd.store import queue, unusable
 from premblyd.store.jobs import Result
 from premblyd.store.models import AttemptOutcome
 from tests.conftest import rows
@@ -129,6 +130,28 @@ async def test_a_failing_store_is_waited_for(path: Path) -> None:
         await at.until_states(succeeded=1)
         assert not at.queue.failures.total()
         assert (len(at.shell.jobs), at.attempts("outcome")) == (1, [("succeeded",)])
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("a fault of ours")])
+@pytest.mark.usefixtures("lines")
+def test_a_claim_that_fails_for_whatever_reason_ends_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    real, errors = queue._due, [error] * 3
+
+    def due(*arguments: Any) -> list[unusable.Due]:
+        if errors:
+            raise errors.pop()
+        return real(*arguments)
+
+    async def scenario() -> None:
+        async with Dispatching(path, action("a")) as at:
+            await at.add("a")
+            await at.until_states(succeeded=1)
+
+    monkeypatch.setattr(queue, "_due", due)
+    asyncio.run(scenario())
+    assert not errors
 
 
 @on_a_loop

@@ -153,8 +153,7 @@ def test_numbers_have_no_gaps_whatever_was_a_duplicate_or_failed(store: Store) -
     """A number that is missing is a deletion, to an auditor."""
     for number, pattern in enumerate(MIXED):
         names = [
-            f"{number} {place}" if letter == "n" else "old"
-            for place, letter in enumerate(pattern)
+            f"{number} {place}" if letter == "n" else "old" for place, letter in enumerate(pattern)
         ]
         put(store, *names, *names)
         failing = store.inbox.add(new_event(b"%d bad" % number), [NewDelivery("huge", 1 << 64)])

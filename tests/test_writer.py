@@ -151,6 +151,32 @@ def test_a_faulty_operation_fails_alone(
     assert [line["event"] for line in lines] == ["store.operation_failed"]
 
 
+def test_too_little_memory_is_waited_for(store: Store, lines: Lines) -> None:
+    def operation(connection: sqlite3.Connection) -> None:
+        connection.execute("UPDATE heartbeat SET at_ms = 1")
+        raise MemoryError
+
+    with pytest.raises(StoreUnavailableError, match="not enough memory"):
+        store.wait(store.writer.call(operation))
+    assert store.rows("SELECT at_ms FROM heartbeat") == [(0,)]
+    assert store.add("crm").event_id == 1
+    assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
+
+
+def test_a_fault_of_the_writer_itself_is_told_to_those_who_wait(
+    store: Store, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def report(reason: str | None) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.writer, "_report", report)
+        with pytest.raises(StoreUnavailableError, match="MemoryError"):
+            store.add("crm", body=b"first")
+    assert not store.add("crm", body=b"first").is_new  # it was committed
+    assert [line["event"] for line in lines] == ["store.operation_failed"]
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_locked_database_fails_everything_that_waits_and_recovers(
     store: Store, lines: Lines

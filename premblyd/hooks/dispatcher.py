@@ -65,13 +65,17 @@ class Dispatcher:
         self._wake.set()
 
     async def run(self) -> None:
-        """Claim and start hooks until `stop`. A failing store is waited for, not given up."""
+        """Claim and start hooks until `stop`. What fails is waited for, not given up."""
         while not self._stopping:
             self._wake.clear()
             try:
                 wait_s = await self._round()
             except StoreUnavailableError:
                 wait_s = STORE_PAUSE_S  # the writer has logged it
+            # A round that fails must not end the daemon: webhooks go on coming.
+            except Exception as error:
+                log.error("dispatcher.failed", exc_info=error)
+                wait_s = STORE_PAUSE_S
             try:
                 async with asyncio.timeout(wait_s):
                     await self._wake.wait()

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from peewee import Expression, Field, ModelSelect, SqliteDatabase
+from peewee import JOIN, Expression, Field, ModelSelect, SqliteDatabase
 
 from premblyd.store.database import translated
 from premblyd.store.models import Attempt, Delivery, Event, Rejection
@@ -83,7 +83,7 @@ def deliveries(
         Delivery.select(
             *Delivery._meta.sorted_fields, Event.response_code, Event.outcome, Event.reference
         )
-        .join(Event)
+        .join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted it
         .order_by(Delivery.id.desc())
         .limit(limit)
     )

@@ -18,6 +18,7 @@ from premblyd.errors import (
 )
 
 BUSY_TIMEOUT_S = 2  # a webhook that waits for the lock is better told 503 in time
+UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # stands in a text for bytes that are no UTF-8
 MIGRATIONS = Path(__file__).parent / "migrations"
 # FULL: a commit is on the disk before it returns. That is the promise behind every 200.
 _PRAGMAS = {
@@ -31,12 +32,26 @@ _PRAGMAS = {
 }
 
 
+class _Database(SqliteDatabase):
+    """One whose texts can always be read. Another program may store bytes that are no UTF-8, and
+    sqlite3's error over these would name the value, which may be personal."""
+
+    def _connect(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection = super()._connect()  # type: ignore[misc]
+        connection.text_factory = _text
+        return connection
+
+
+def _text(stored: bytes) -> str:
+    return str(stored, "utf-8", "replace")
+
+
 def connect(path: Path) -> SqliteDatabase:
     """Return a database that reads and writes `path`; its connection is opened on first use.
 
     mode=rw: a removed file is an error, never quietly a new and empty database.
     """
-    return SqliteDatabase(
+    return _Database(
         f"{path.absolute().as_uri()}?mode=rw", pragmas=_PRAGMAS, timeout=BUSY_TIMEOUT_S, uri=True
     )
 
@@ -51,9 +66,7 @@ def connect_read_only(path: Path) -> SqliteDatabase:
     # the shared-memory file that reading a WAL database needs.
     stopped = not path.with_name(path.name + "-wal").exists()
     mode = "immutable=1" if stopped and not os.access(path.parent, os.W_OK) else "mode=ro"
-    database = SqliteDatabase(
-        f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=BUSY_TIMEOUT_S
-    )
+    database = _Database(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=BUSY_TIMEOUT_S)
     check_schema(database, path)
     return database
 

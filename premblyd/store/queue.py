@@ -4,21 +4,25 @@
 `attempt_count` is the fencing token: a report about an attempt that was superseded changes
 nothing. The attempt row is written at claim, so a crash leaves it open and it is closed as
 interrupted; a hook that kills the daemon spends its attempts and ends dead instead of looping.
+
+The database is open to other programs. A delivery whose row or event somebody changed so that its
+hook can't run ends dead with that reason, and the others go on.
 """
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from premblyd.prembly.payload import Kind, Outcome, Verdict
 from premblyd.store import queue_sql as sql
-from premblyd.store.inbox import VERDICT_COLUMNS
-from premblyd.store.jobs import Claimable, Claimed, Job, Result, StoredEvent
+from premblyd.store import unusable
+from premblyd.store.database import UNREADABLE
+from premblyd.store.jobs import Claimable, Claimed, Job, Result
 from premblyd.store.models import AttemptOutcome, State
+from premblyd.store.unusable import CRASHED, Due, UnusableError, is_count
 from premblyd.store.writer import Writer
 
-CRASHED = "the daemon stopped while the hook ran"
 NO_ACTION = "the action is no longer in the configuration"
 _NEVER_MS = 1 << 62
 _MAX_BURIALS = 500  # a claim's worth: the rest follows with the next claim
@@ -39,7 +43,11 @@ class Queue:
             rows = connection.execute(sql.RUNNING, {"state": State.RUNNING}).fetchall()
             for _, delivery_id, _, attempts_left in rows:
                 _interrupt(connection, delivery_id, attempts_left, now_ms)
-            return [(key, delivery_id, attempt) for key, delivery_id, attempt, _ in rows]
+            return [
+                (key, delivery_id, attempt)
+                for key, delivery_id, attempt, _ in rows
+                if isinstance(key, str) and isinstance(attempt, int)
+            ]
 
         return self._writer.call(operation)
 
@@ -66,28 +74,28 @@ class Queue:
         the order in which they became due. `running` are this process's own: their lease may
         look spent after the clock was set, but they are not claimed twice.
 
-        Deliveries of actions that are not in `actions` end dead.
+        Deliveries of actions that are not in `actions` end dead, and so do unusable ones.
         """
 
         def operation(connection: sqlite3.Connection) -> Claimed:
-            due: list[tuple[int, int, str, int, str]] = []
-            waiting = [name for (name,) in connection.execute(sql.WAITING_ACTIONS)]
+            due: list[Due] = []
+            waiting = _waiting_actions(connection, now_ms)
             for name in waiting:
                 if name not in actions:
                     _bury(connection, name, running, now_ms)
                 elif slots := actions[name].slots:
                     rows = _due(connection, name, now_ms, slots + len(running))
-                    free = [row for row in rows if row[1] not in running]
+                    free = [row for row in rows if row.id not in running]
                     due += free[:slots]
-            due.sort()
+            due.sort(key=lambda row: (row.due_at_ms, row.id))
             jobs = []
-            for _, delivery_id, name, attempts_left, state in due[: max(0, limit)]:
-                if state == State.RUNNING and not _interrupt(
-                    connection, delivery_id, attempts_left, now_ms
+            for delivery in due[: max(0, limit)]:
+                if job := self._try_to_start(
+                    connection, delivery, actions[delivery.action], now_ms
                 ):
-                    continue
-                jobs.append(self._start(connection, delivery_id, name, actions[name], now_ms))
-            return Claimed(jobs, _next_due(connection, waiting, actions))
+                    jobs.append(job)
+            with_slots = [name for name in waiting if name not in actions or actions[name].slots]
+            return Claimed(jobs, _next_due(connection, with_slots, now_ms))
 
         return self._writer.call(operation)
 
@@ -154,81 +162,90 @@ class Queue:
 
         return self._writer.call(operation)
 
+    def _try_to_start(
+        self, connection: sqlite3.Connection, delivery: Due, action: Claimable, now_ms: int
+    ) -> Job | None:
+        """Return the delivery's job; None when it has ended instead."""
+        try:
+            unusable.require_counts(delivery)
+            if delivery.state == State.RUNNING and not _interrupt(
+                connection, delivery.id, delivery.attempts_left, now_ms
+            ):
+                return None
+            return self._start(connection, delivery, action, now_ms)
+        except UnusableError as error:
+            unusable.end_unusable(connection, [delivery.id], str(error), now_ms)
+            return None
+
     def _start(
-        self,
-        connection: sqlite3.Connection,
-        delivery_id: int,
-        name: str,
-        action: Claimable,
-        now_ms: int,
+        self, connection: sqlite3.Connection, delivery: Due, action: Claimable, now_ms: int
     ) -> Job:
+        event = unusable.stored_event(connection, delivery.id)
+        number = delivery.attempt_count + 1
+        due_at_ms = now_ms + action.lease_ms
         connection.execute(
-            sql.START_DELIVERY,
-            {"state": State.RUNNING, "due_at_ms": now_ms + action.lease_ms, "id": delivery_id},
+            sql.START_DELIVERY, {"state": State.RUNNING, "due_at_ms": due_at_ms, "id": delivery.id}
         )
-        row = connection.execute(sql.JOB, {"id": delivery_id}).fetchone()
-        number, attempts_left, *event_row = row
-        attempt = connection.execute(
-            sql.OPEN_ATTEMPT,
-            {
-                "delivery_id": delivery_id,
-                "number": number,
-                "worker": self._worker,
-                "action_digest": action.digest,
-                "started_at_ms": now_ms,
-            },
-        )
+        values = {
+            "delivery_id": delivery.id,
+            "number": number,
+            "worker": self._worker,
+            "action_digest": action.digest,
+            "started_at_ms": now_ms,
+        }
+        try:
+            attempt = connection.execute(sql.OPEN_ATTEMPT, values)
+        except sqlite3.IntegrityError:  # there is an attempt of this number
+            raise UnusableError(unusable.COUNTS_CHANGED) from None
         return Job(
-            delivery_id=delivery_id,
+            delivery_id=delivery.id,
             attempt_id=attempt.lastrowid or 0,
             attempt=number,
-            attempts_left=attempts_left,
-            action=name,
-            event=_stored_event(event_row),
+            attempts_left=delivery.attempts_left - 1,
+            action=delivery.action,
+            event=event,
         )
 
 
-def _due(
-    connection: sqlite3.Connection, action: str, now_ms: int, limit: int
-) -> list[tuple[int, int, str, int, str]]:
+def _waiting_actions(connection: sqlite3.Connection, now_ms: int) -> list[str]:
+    """Return the actions that have deliveries in the queue. End those whose action is no text:
+    no statement could name it."""
+    names = [name for (name,) in connection.execute(sql.WAITING_ACTIONS)]
+    readable = [name for name in names if isinstance(name, str) and UNREADABLE not in name]
+    if len(readable) < len(names):
+        rows = connection.execute(sql.NOT_OF, {"names": json.dumps(readable)}).fetchall()
+        unusable.end_unusable(
+            connection, [number for (number,) in rows], unusable.ACTION_CHANGED, now_ms
+        )
+    return readable
+
+
+def _due(connection: sqlite3.Connection, action: str, now_ms: int, limit: int) -> list[Due]:
     values = {"action": action, "now_ms": now_ms, "limit": limit}
-    return connection.execute(sql.DUE, values).fetchall()
+    return [Due(*row) for row in connection.execute(sql.DUE, values)]
 
 
 def _interrupt(
-    connection: sqlite3.Connection, delivery_id: int, attempts_left: int, now_ms: int
+    connection: sqlite3.Connection, delivery_id: int, attempts_left: Any, now_ms: int
 ) -> bool:
     """Close the attempt that a dead process left open. False: it was the last one."""
-    _close_open_attempt(connection, delivery_id, now_ms)
-    if attempts_left:
-        _release(connection, delivery_id, State.PENDING, now_ms, CRASHED)
-    else:
-        _release(connection, delivery_id, State.DEAD, now_ms, CRASHED)
-    return attempts_left > 0
+    goes_on = is_count(attempts_left, 1)
+    unusable.close_open_attempt(connection, delivery_id, now_ms)
+    state = State.PENDING if goes_on else State.DEAD
+    _release(connection, delivery_id, state, now_ms, CRASHED)
+    return goes_on
 
 
 def _bury(
     connection: sqlite3.Connection, action: str, running: Collection[int], now_ms: int
 ) -> None:
     """End deliveries whose action has left the configuration. Replay works when it returns."""
-    for _, delivery_id, _, _, state in _due(connection, action, now_ms, _MAX_BURIALS):
-        if delivery_id in running:
+    for delivery in _due(connection, action, now_ms, _MAX_BURIALS):
+        if delivery.id in running:
             continue
-        if state == State.RUNNING:
-            _close_open_attempt(connection, delivery_id, now_ms)
-        _release(connection, delivery_id, State.DEAD, now_ms, NO_ACTION)
-
-
-def _close_open_attempt(connection: sqlite3.Connection, delivery_id: int, now_ms: int) -> None:
-    connection.execute(
-        sql.CLOSE_OPEN_ATTEMPT,
-        {
-            "finished_at_ms": now_ms,
-            "outcome": AttemptOutcome.INTERRUPTED,
-            "error": CRASHED,
-            "delivery_id": delivery_id,
-        },
-    )
+        if delivery.state == State.RUNNING:
+            unusable.close_open_attempt(connection, delivery.id, now_ms)
+        _release(connection, delivery.id, State.DEAD, now_ms, NO_ACTION)
 
 
 def _release(
@@ -247,21 +264,15 @@ def _release(
     )
 
 
-def _next_due(
-    connection: sqlite3.Connection, waiting: list[str], actions: Mapping[str, Claimable]
-) -> int | None:
-    times = [
-        connection.execute(sql.FIRST_DUE, {"action": name}).fetchone()[0]
-        for name in waiting
-        if name not in actions or actions[name].slots
-    ]
-    return min((time for time in times if time is not None), default=None)
-
-
-def _stored_event(row: list[Any]) -> StoredEvent:
-    values = dict(zip(sql.EVENT_COLUMNS, row, strict=True))
-    verdict = {name: values.pop(name) for name in VERDICT_COLUMNS}
-    verdict["kind"], verdict["outcome"] = Kind(verdict["kind"]), Outcome(verdict["outcome"])
-    if verdict["face_match"] is not None:
-        verdict["face_match"] = bool(verdict["face_match"])
-    return StoredEvent(verdict=Verdict(**verdict), **values)
+def _next_due(connection: sqlite3.Connection, actions: list[str], now_ms: int) -> int | None:
+    times: list[int] = []
+    for action in actions:
+        (time_ms,) = connection.execute(sql.FIRST_DUE, {"action": action}).fetchone()
+        if isinstance(time_ms, int | float):
+            times.append(int(min(max(time_ms, 0), _NEVER_MS)))  # infinite ones too
+        elif time_ms is not None:
+            rows = connection.execute(sql.NEVER_DUE, {"action": action}).fetchall()
+            unusable.end_unusable(
+                connection, [number for (number,) in rows], unusable.DUE_CHANGED, now_ms
+            )
+    return min(times, default=None)

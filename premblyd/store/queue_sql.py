@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from peewee import SQL, fn
+from peewee import JOIN, SQL, fn
 
 from premblyd.store.inbox import VERDICT_COLUMNS
 from premblyd.store.jobs import StoredEvent
@@ -27,7 +27,7 @@ SELECT name FROM waiting WHERE name IS NOT NULL
 """
 RUNNING = statement(
     Delivery.select(Event.key, Delivery.id, Delivery.attempt_count, Delivery.attempts_left)
-    .join(Event)
+    .join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted it
     .where(Delivery.state == param("state"))
 )
 RUNS = statement(
@@ -38,7 +38,12 @@ RUNS = statement(
 )
 DUE = statement(
     Delivery.select(
-        Delivery.due_at_ms, Delivery.id, Delivery.action, Delivery.attempts_left, Delivery.state
+        Delivery.due_at_ms,
+        Delivery.id,
+        Delivery.action,
+        Delivery.state,
+        Delivery.attempt_count,
+        Delivery.attempts_left,
     )
     .where(Delivery.action == param("action"), Delivery.due_at_ms <= param("now_ms"))
     .order_by(Delivery.due_at_ms)
@@ -57,12 +62,8 @@ START_DELIVERY = statement(
         attempts_left=Delivery.attempts_left - SQL("1"),
     ).where(Delivery.id == param("id"))
 )
-JOB = statement(
-    Delivery.select(
-        Delivery.attempt_count,
-        Delivery.attempts_left,
-        *(getattr(Event, name) for name in EVENT_COLUMNS),
-    )
+EVENT = statement(
+    Delivery.select(*(getattr(Event, name) for name in EVENT_COLUMNS))
     .join(Event)
     .where(Delivery.id == param("id"))
 )
@@ -90,8 +91,32 @@ RELEASE = update(
     *("state", "due_at_ms", "finished_at_ms", "last_error"),
     where=Delivery.id == param("id"),
 )
+# attempt_count is mended too, so that a replay can count on from there.
+END_UNUSABLE = statement(
+    Delivery.update(
+        state=param("state"),
+        due_at_ms=SQL("NULL"),
+        finished_at_ms=param("finished_at_ms"),
+        last_error=param("last_error"),
+        attempt_count=fn.COALESCE(
+            Attempt.select(fn.MAX(Attempt.number)).where(Attempt.delivery == param("id")), SQL("0")
+        ),
+    ).where(Delivery.id == param("id"))
+)
+# Texts and blobs are above every number, so such a delivery would never be due.
+NEVER_DUE = """
+SELECT id FROM delivery WHERE due_at_ms IS NOT NULL AND action = :action AND due_at_ms >= ''
+"""
+# Walks the queue; for names that can't be bound, because they are no text or no UTF-8.
+NOT_OF = """
+SELECT id FROM delivery WHERE due_at_ms IS NOT NULL
+    AND (typeof(action) <> 'text' OR action NOT IN (SELECT value FROM json_each(:names)))
+"""
 SHIFT = statement(
     Delivery.update(due_at_ms=Delivery.due_at_ms + param("by_ms")).where(
-        Delivery.due_at_ms.is_null(False), Delivery.created_at_ms < param("before_ms")
+        Delivery.due_at_ms.is_null(False),
+        Delivery.created_at_ms < param("before_ms"),
+        # A row that breaks the table's CHECK would stop them all. The + is for the queue's index.
+        SQL("+state IN ('pending', 'running')"),
     )
 )

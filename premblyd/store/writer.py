@@ -110,7 +110,13 @@ class Writer:
     def _run(self) -> None:
         unmoved = 0
         while batch := self._batches.get():
-            self._commit(batch)
+            try:
+                self._commit(batch)
+            # Whatever it is, those who wait must be told, and the thread must go on.
+            except Exception as error:
+                for waiting in batch:
+                    waiting.error = StoreUnavailableError(type(error).__name__)
+                log.error("store.operation_failed", exc_info=error)
             self._loop.call_soon_threadsafe(self._committed, batch)
             unmoved += len(batch)
             if unmoved >= CHECKPOINT_AFTER:
@@ -130,7 +136,6 @@ class Writer:
         """Commit `batch` as one transaction, or, when one of it is faulty, each alone."""
         try:
             self._transact(batch)
-            self._report(None)
         except StoreUnavailableError as error:
             self._report(error.reason)
             for waiting in batch:
@@ -143,6 +148,8 @@ class Writer:
                 return
             for waiting in batch:
                 self._commit([waiting])
+        else:
+            self._report(None)
 
     def _transact(self, batch: list[_Waiting]) -> None:
         try:
@@ -158,6 +165,10 @@ class Writer:
                 self._require_same_file()
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError):
             raise  # the operation's own fault
+        except MemoryError:  # sqlite3's too; it passes
+            if len(batch) > 1:
+                raise  # each alone may have enough
+            raise StoreUnavailableError("there is not enough memory") from None
         except (sqlite3.Error, PeeweeException) as error:
             self._database.close()  # after an I/O error only a new connection is sure to recover
             raise StoreUnavailableError(str(error)) from None

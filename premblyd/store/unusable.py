@@ -1,0 +1,108 @@
+"""What somebody may have done to a delivery or its event by hand, and what then becomes of it.
+
+The database is open to other programs, whose foreign keys and CHECKs may be off. SQLite itself
+takes a text for a number.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from premblyd.prembly.payload import Kind, Outcome, Verdict
+from premblyd.store import queue_sql as sql
+from premblyd.store.inbox import VERDICT_COLUMNS
+from premblyd.store.jobs import StoredEvent
+from premblyd.store.models import AttemptOutcome, Event, State
+
+CRASHED = "the daemon stopped while the hook ran"
+EVENT_GONE = "its event is no longer in the database"
+EVENT_CHANGED = "its event was changed and can't be read: "  # and the column's name
+COUNTS_CHANGED = "its attempt_count or attempts_left was changed and can't be true"
+ACTION_CHANGED = "its action was changed and is no name"
+DUE_CHANGED = "its due_at_ms was changed and is no time"
+_MAX_COUNT = 1 << 31
+
+
+class Due(NamedTuple):
+    """A due delivery. Its counts are what the row holds: somebody may have put a text there."""
+
+    due_at_ms: float
+    id: int
+    action: str
+    state: str
+    attempt_count: Any
+    attempts_left: Any
+
+
+class UnusableError(Exception):
+    """The hook of a delivery can't run, because somebody changed its row or its event."""
+
+
+def require_counts(delivery: Due) -> None:
+    """Raise UnusableError unless the delivery can have got its counts from premblyd."""
+    fewest = 1 if delivery.state == State.PENDING else 0
+    if not is_count(delivery.attempt_count) or not is_count(delivery.attempts_left, fewest):
+        raise UnusableError(COUNTS_CHANGED)
+
+
+def is_count(value: Any, fewest: int = 0) -> bool:
+    return isinstance(value, int) and fewest <= value < _MAX_COUNT
+
+
+def end_unusable(
+    connection: sqlite3.Connection, delivery_ids: Iterable[int], reason: str, now_ms: int
+) -> None:
+    """End deliveries whose hook can't run: dead, with the reason for people to see."""
+    for delivery_id in delivery_ids:
+        close_open_attempt(connection, delivery_id, now_ms)
+        connection.execute(
+            sql.END_UNUSABLE,
+            {
+                "state": State.DEAD,
+                "finished_at_ms": now_ms,
+                "last_error": reason,
+                "id": delivery_id,
+            },
+        )
+
+
+def close_open_attempt(connection: sqlite3.Connection, delivery_id: int, now_ms: int) -> None:
+    connection.execute(
+        sql.CLOSE_OPEN_ATTEMPT,
+        {
+            "finished_at_ms": now_ms,
+            "outcome": AttemptOutcome.INTERRUPTED,
+            "error": CRASHED,
+            "delivery_id": delivery_id,
+        },
+    )
+
+
+def stored_event(connection: sqlite3.Connection, delivery_id: int) -> StoredEvent:
+    """Return the delivery's event. Raise UnusableError when there is none, or it can't be used."""
+    row = connection.execute(sql.EVENT, {"id": delivery_id}).fetchone()
+    if row is None:
+        raise UnusableError(EVENT_GONE)
+    values = dict(zip(sql.EVENT_COLUMNS, row, strict=True))
+    for name, types in _EVENT_TYPES.items():
+        if not isinstance(values[name], types):
+            raise UnusableError(EVENT_CHANGED + name)
+    verdict = {name: values.pop(name) for name in VERDICT_COLUMNS}
+    for name, words in (("kind", Kind), ("outcome", Outcome)):
+        try:
+            verdict[name] = words(verdict[name])
+        except ValueError:
+            raise UnusableError(EVENT_CHANGED + name) from None
+    if verdict["face_match"] is not None:
+        verdict["face_match"] = bool(verdict["face_match"])
+    return StoredEvent(verdict=Verdict(**verdict), **values)
+
+
+def _python_types(name: str) -> tuple[type, ...]:
+    """Return the types that a column of an event may have: SQLite itself takes anything."""
+    field = Event._meta.fields[name]
+    types = {"TEXT": (str,), "BLOB": (bytes,), "FLOAT": (float, int)}.get(field.field_type, (int,))
+    return (*types, type(None)) if field.null else types
+
+
+_EVENT_TYPES = {name: _python_types(name) for name in sql.EVENT_COLUMNS}
