@@ -110,13 +110,11 @@ def differences(presence: Presence, settings: Config, path: Path) -> Iterator[st
     elif presence.digest != settings.digest and not _is_reloading(presence):
         yield f"{daemon} uses an older configuration: {_reload(presence)}"
     for place, secret in settings.secrets.items():
-        published = presence.fingerprints.get(place)
-        if published in (None, _fingerprint(presence.salt, secret)):
+        if place not in presence.fingerprints:  # the digests differ too
             continue
-        if secret.source == "text" and _is_reloading(presence):
-            continue
-        what = "key" if place.startswith("endpoint ") else "secret"
-        yield f"{daemon} uses another {what} for {place}: {_remedy(presence, secret)}"
+        is_applied_now = secret.source == "text" and _is_reloading(presence)
+        if not is_applied_now and (difference := other_secret(presence, place, secret)):
+            yield difference
     if not _listens(presence, settings.listen):
         how = _restart(presence)
         if presence.has_passed_sockets:
@@ -125,10 +123,17 @@ def differences(presence: Presence, settings: Config, path: Path) -> Iterator[st
         yield f"{daemon} listens on {where}, while `listen` says {settings.listen}: {how}"
 
 
-def has_key(presence: Presence, place: str, key: str) -> bool | None:
-    """Return whether the daemon has `key` at `place`; None if it has no key there."""
+def other_secret(presence: Presence, place: str, secret: Secret) -> str | None:
+    """Return that the daemon has another secret at `place`, or none, with what mends it; None if
+    it has this one."""
     published = presence.fingerprints.get(place)
-    return None if published is None else published == _fingerprint(presence.salt, Secret("", key))
+    if published == _fingerprint(presence.salt, secret):
+        return None
+    daemon = f"the running daemon (pid {presence.pid})"
+    if published is None:
+        return f"{daemon} has nothing yet at {place}: {_reload(presence)}"
+    what = "key" if place.startswith("endpoint ") else "secret"
+    return f"{daemon} uses another {what} for {place}: {_remedy(presence, secret)}"
 
 
 def _listens(presence: Presence, where: Listen) -> bool:

@@ -1,18 +1,23 @@
 """Prembly's test button: `premblyd send`."""
 
 import json
+import os
 import re
+import shutil
+import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from signal import SIGINT
 from typing import Any
 
 import pytest
 
 from premblyd.prembly import samples
-from tests.cli_support import Ran, run, run_process
-from tests.http_server import Handler, serving
-from tests.processes import KEY, PATH, Premblyd, configuration
+from tests.cli_support import Ran, command, run, run_process
+from tests.http_server import Handler, self_signed, serving
+from tests.processes import KEY, PATH, Premblyd, configuration, wait_until
 
 EVENTS = "SELECT id, response_code, token, verified_by FROM event WHERE id > ? ORDER BY id"
 
@@ -96,13 +101,37 @@ def test_it_signs_with_the_key_of_that_name(sending: Sending) -> None:
 
 def test_a_wrong_key_ends_with_1(sending: Sending) -> None:
     sending.configure(keys={"wrong": "not-the-daemon's"})
-    assert sending.send() == Ran(1, '401 {"error":"Invalid signature"}\n', "")
+    done = sending.send()
+    assert (done.code, done.out) == (1, '401 {"error":"Invalid signature"}\n')
     assert sending.events() == []
+    pid = sending.daemon.process.pid
+    reads = f"make it read the file with `kill -HUP {pid}`"
+    place = "endpoint prembly, key wrong"
+    assert done.err == f"The running daemon (pid {pid}) has nothing yet at {place}: {reads}.\n"
+    sending.configure(keys={"live": "not-the-daemon's"})
+    place = "endpoint prembly, key live"
+    uses = f"The running daemon (pid {pid}) uses another key for {place}"
+    assert sending.send().err == f"{uses}: {reads}.\n"
+    url = f"http://{sending.daemon.address}{PATH}"
+    elsewhere = sending.send("--url", url)
+    assert "The receiver has another key" in elsewhere.err, "nothing is known of that one"
+    assert "`sudo systemctl restart premblyd`" in elsewhere.err
+
+
+def test_a_refusal_with_the_right_key_is_something_else(tmp_path: Path) -> None:
+    with Premblyd(tmp_path, endpoint={"allow_ips": ["192.0.2.1"]}) as daemon:
+        daemon.start()
+        config = tmp_path / "send.yaml"
+        config.write_text(json.dumps(configuration(listen=daemon.address)))
+        done = run("send", "--config", config)
+    assert (done.code, done.out[:3]) == (1, "401")
+    assert "an address outside `allow_ips`" in done.err
 
 
 def test_a_wrong_path_ends_with_1(sending: Sending) -> None:
     done = sending.send("--url", f"http://{sending.daemon.address}/elsewhere")
     assert (done.code, done.out) == (1, '404 {"error":"Not found"}\n')
+    assert done.err.startswith("No endpoint has this path. ")
 
 
 def test_many_are_counted_by_answer(sending: Sending) -> None:
@@ -119,7 +148,27 @@ def test_many_are_counted_by_answer(sending: Sending) -> None:
 def test_they_are_sent_no_faster_than_asked(sending: Sending) -> None:
     began = time.monotonic()
     assert sending.send("--count", 5, "--rate", 20).code == 0
-    assert time.monotonic() - began >= 5 / 20
+    assert time.monotonic() - began >= 4 / 20
+
+
+def test_the_last_is_not_waited_for(sending: Sending) -> None:
+    began = time.monotonic()
+    assert sending.send("--rate", 0.001).code == 0
+    assert time.monotonic() - began < 100
+
+
+def test_an_interrupted_run_says_what_was_sent_so_far(sending: Sending) -> None:
+    arguments = ["send", "--count", 1000, "--rate", 0.5, "--config", sending.config]
+    with subprocess.Popen(
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_until(sending.events)
+        time.sleep(0.2)  # until the answer is there too
+        process.send_signal(SIGINT)
+        printed, said = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert printed == '1 times 200 {"status":"received","duplicate":false}\n'
+    assert said == "Interrupted: 1 of 1000 were answered.\n"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +177,11 @@ def test_they_are_sent_no_faster_than_asked(sending: Sending) -> None:
         (["body", "--sample", "sdk"], "Give FILE or --sample, not both."),
         (["--sample", "nope"], "'nope' is not one of 'api', 'blocked'"),
         (["--count", "0"], "0 is not in the range"),
+        (["--count", "1000001"], "1000001 is not in the range"),
         (["--rate", "0"], "0.0 is not in the range"),
+        (["--rate", "1e-300"], "1e-300 is not in the range"),
+        (["--rate", "inf"], "inf is not in the range"),
+        (["--rate", "nan"], "'nan' is not a number"),
         (["/nowhere/at-all"], "No such file"),
     ],
 )
@@ -150,15 +203,104 @@ def test_it_reaches_a_daemon_on_a_unix_socket(tmp_path: Path) -> None:
         assert daemon.rows("SELECT count(*) FROM event") == [(2,)]
 
 
-@pytest.mark.parametrize("where", ["127.0.0.1:1", "unix:/nowhere/at-all"])
-def test_no_daemon_is_a_try_again(tmp_path: Path, where: str) -> None:
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("127.0.0.1:1", "No daemon listens on 127.0.0.1:1: `sudo systemctl start"),
+        ("unix:/nowhere/at-all", "There is no socket /nowhere/at-all. No daemon listens on"),
+    ],
+)
+def test_no_daemon_is_a_try_again(tmp_path: Path, where: str, words: str) -> None:
     config = tmp_path / "premblyd.yaml"
     config.write_text(json.dumps(configuration(listen=where)))
     for more in ([], ["--count", "3"]):
         done = run("send", *more, "--config", config)
         assert done.code == 75
         assert "connection refused or unreachable" in done.out
-        assert done.err == "Not everything was received. Does the daemon run? `premblyd serve`\n"
+        assert done.err.startswith(words)
+        assert len(done.err.splitlines()) == 1
+
+
+def test_a_daemon_that_listens_elsewhere_is_told(sending: Sending) -> None:
+    sending.config.write_text(json.dumps(configuration(listen="127.0.0.1:1")))
+    done = sending.send()
+    assert done.code == 75
+    pid, address = sending.daemon.process.pid, sending.daemon.address
+    words = f"The running daemon (pid {pid}) listens on {address}, not on 127.0.0.1:1: "
+    assert done.err.startswith(words)
+    done = sending.send("--url", "http://127.0.0.1:1/")
+    assert done.err == "Nothing listens there, or a firewall is in between.\n"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may connect to every socket")
+def test_a_socket_without_the_right_to_it_is_told(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+        (tmp_path / "s").chmod(0)
+        config = tmp_path / "premblyd.yaml"
+        config.write_text(json.dumps(configuration(listen=f"unix:{tmp_path}/s")))
+        done = run("send", "--config", config)
+    assert done.err == f"You may not connect to {tmp_path}/s: use sudo.\n"
+
+
+ANSWERS: list[tuple[int, dict[str, str], int, str]] = [
+    (503, {"Retry_After": "7"}, 75, "The daemon runs, and could not store it: "),
+    (503, {}, 75, "Without Retry-After this comes of a proxy in front"),
+    (502, {}, 75, "A proxy in front does not reach the daemon"),
+    (504, {}, 75, "A proxy in front got no answer"),
+    (413, {}, 1, "The body is larger than `max_body`"),
+    (405, {}, 1, "This URL takes no POST"),
+    (301, {"Location": "/elsewhere"}, 1, "This is a redirect"),
+    (418, {}, 1, "This is no answer of premblyd"),
+]
+
+
+@pytest.mark.parametrize(("status", "headers", "code", "words"), ANSWERS)
+def test_every_answer_is_told_what_it_means(
+    sending: Sending, status: int, headers: dict[str, str], code: int, words: str
+) -> None:
+    with serving(lambda handler: handler.reply(status, b"hush", **headers)) as server:
+        done = sending.send("--count", 2, "--url", server.url)
+    assert (done.code, done.out) == (code, f"2 times {status} hush\n")
+    assert done.err.startswith(words)
+    assert len(done.err.splitlines()) == 1
+    assert ("Try again in 7 s." in done.err) == ("Retry_After" in headers)
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate")
+def test_a_certificate_that_is_not_trusted_is_no_try_again(
+    sending: Sending, tmp_path: Path
+) -> None:
+    with serving(certificate=self_signed(tmp_path)) as server:
+        done = sending.send("--url", server.url)
+        assert (done.code, done.out) == (1, "the TLS certificate is not trusted\n")
+        assert done.err.startswith("The certificate is not trusted here, so nothing was sent.")
+        assert server.requests == []
+
+
+def test_a_port_without_tls_and_a_name_that_is_none_are_told(sending: Sending) -> None:
+    with serving() as server:
+        done = sending.send("--url", server.url.replace("http:", "https:"))
+    assert (done.code, done.err) == (1, "Is https right for this port?\n")
+    done = sending.send("--url", "http://no-such-host.invalid/")
+    assert (done.code, done.err) == (75, "Is the URL's host name right?\n")
+    done = sending.send("--url", "http:// /")
+    assert done.code != 0
+    assert "Is the URL right" in done.err
+
+
+def test_what_is_sent_can_be_told_from_real_events(sending: Sending) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    (query,) = re.findall(r"`(SELECT id FROM event WHERE token LIKE[^`]+)`", readme)
+    before = len(sending.daemon.rows(query))
+    assert sending.daemon.send(b"{}", token="prembly's", user_agent="Prembly").status == 200
+    for arguments in ([], ["--sample", "wallet"], ["--token", "t-9"]):
+        assert sending.send(*arguments).code == 0
+    assert len(sending.daemon.rows(query)) - before == 3
+    for name in samples.NAMES:
+        reference = json.loads(samples.sample(name))["verification"]["reference"]
+        assert reference.startswith("sample-") or name == "wallet"
 
 
 def test_what_another_server_answers_does_nothing_to_a_terminal(sending: Sending) -> None:

@@ -1,15 +1,19 @@
 """premblyd send"""
 
 import asyncio
+import contextlib
+import math
 import os
 import re
 import secrets
 from collections import Counter
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from premblyd import __version__
+from premblyd.cli.answers import TIMEOUT_S, Heard, Target, meaning
 from premblyd.cli.common import config_option
 from premblyd.cli.printing import clean, console
 from premblyd.errors import PremblydError, TryAgainError
@@ -20,9 +24,22 @@ if TYPE_CHECKING:
     from premblyd.hooks.http_client import Post
 
 T = TypeVar("T")
-Said = tuple[int, str]  # a status, 0 for none, and the text
-TIMEOUT_S = 30.0
 IN_FLIGHT = 16
+MAX_COUNT = 1_000_000
+MARK = "premblyd-send"  # begins the token and the User-Agent of all that is sent here
+
+
+class Rate(click.FloatRange):
+    """So many a second, at least one in a quarter of an hour."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0.001, max=100_000)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        rate = super().convert(value, param, ctx)
+        if math.isnan(rate):  # it is in every range
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return rate
 
 
 @click.command()
@@ -32,8 +49,10 @@ IN_FLIGHT = 16
 @click.option("--key", "key_name", help="Sign with this key (default: the first).")
 @click.option("--url", help="Send here (default: the endpoint of the configured daemon).")
 @click.option("--token", help="The token header (default: a new one for each webhook).")
-@click.option("--count", default=1, show_default=True, type=click.IntRange(1), help="How many.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="At most, a second.")
+@click.option(
+    "--count", default=1, show_default=True, type=click.IntRange(1, MAX_COUNT), help="How many."
+)
+@click.option("--rate", type=Rate(), help="At most, a second.")
 @config_option
 def send(
     config_path: Path,
@@ -49,6 +68,9 @@ def send(
 ) -> None:
     """FILE holds the exact body; - is standard input. Prembly has no such button, so here is one.
 
+    Its actions run as for Prembly's. The token begins with premblyd-send- (unless --token says
+    otherwise) and the User-Agent with premblyd-send/, so that the record tells them apart.
+
     Exit status 75: the daemon can't be reached, or asked to try again.
     """
     from premblyd import config
@@ -61,11 +83,17 @@ def send(
     environ = as_service.environment_of_running() if is_for_service else os.environ
     settings = config.load(config_path, environ=environ)
     endpoint = _named("endpoint", endpoint_name, {one.name: one for one in settings.endpoints})
-    key = _named("key", key_name, endpoint.key_texts)
+    name = key_name or next(iter(endpoint.keys))
+    key = _named("key", name, endpoint.key_texts)
     body = file.read() if file is not None else samples.sample(sample or "api")
     sender = Sender(settings, endpoint, key, url)
-    answers = asyncio.run(sender.send(body, token, count, rate))
-    _report(answers)
+    heard: Counter[Heard] = Counter()
+    interrupted = False
+    try:
+        asyncio.run(sender.send(body, token, heard, count=count, rate=rate))
+    except KeyboardInterrupt:
+        interrupted = True
+    _report(heard, _target(settings, endpoint, name, sender), count=count, interrupted=interrupted)
 
 
 class Sender:
@@ -77,45 +105,52 @@ class Sender:
         self._endpoint = endpoint
         self._key = key
         where = settings.listen
-        self._unix_path = "" if url else where.unix_path
+        self.unix_path = "" if url else where.unix_path
         host = "localhost" if where.unix_path else str(where)
+        self.is_configured = url is None
         self.url = url or f"http://{host}{endpoint.path}"
 
     async def send(
-        self, body: bytes, token: str | None, count: int = 1, rate: float | None = None
-    ) -> "Counter[Said]":
-        """Send `count` webhooks and return how often each answer came."""
+        self,
+        body: bytes,
+        token: str | None,
+        heard: "Counter[Heard]",
+        *,
+        count: int = 1,
+        rate: float | None = None,
+    ) -> None:
+        """Send `count` webhooks, and count in `heard` how often each answer came."""
         from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
         from premblyd.hooks.http_client import HttpClient
 
         client = HttpClient(IN_FLIGHT)
-        answers: Counter[Said] = Counter()
         room = asyncio.Semaphore(IN_FLIGHT)
 
         async def send_one() -> None:
-            post = self.post(body, token or secrets.token_hex(16))
-            answer = await client.post(post, TIMEOUT_S, unix_path=self._unix_path)
+            post = self.post(body, token or f"{MARK}-{secrets.token_hex(16)}")
+            answer = await client.post(post, TIMEOUT_S, unix_path=self.unix_path)
             text = answer.error or answer.body.decode("utf-8", "replace")
             if count > 1:  # equal answers are counted together
                 text = re.sub(r'"event":\d+,', "", text)
-            answers[answer.status, text] += 1
+            heard[Heard(answer.status, text, answer.retry_after)] += 1
             progress.advance(task)
             room.release()
 
         columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
         out = console(stderr=True)
         silent = count == 1 or not out.is_terminal
-        with Progress(*columns, console=out, disable=silent, transient=True) as progress:
-            task = progress.add_task("sending", total=count)
-            async with asyncio.TaskGroup() as group:
-                for _ in range(count):
-                    await room.acquire()
-                    group.create_task(send_one())
-                    if rate:
-                        await asyncio.sleep(1 / rate)
-        client.close()
-        return answers
+        try:
+            with Progress(*columns, console=out, disable=silent, transient=True) as progress:
+                task = progress.add_task("sending", total=count)
+                async with asyncio.TaskGroup() as group:
+                    for number in range(count):
+                        if rate and number:
+                            await asyncio.sleep(1 / rate)
+                        await room.acquire()
+                        group.create_task(send_one())
+        finally:
+            client.close()
 
     def post(self, body: bytes, token: str) -> "Post":
         """Return the request as Prembly makes it."""
@@ -123,6 +158,7 @@ class Sender:
 
         headers = [
             ("Content-Type", "application/json"),
+            ("User-Agent", f"{MARK}/{__version__}"),
             (self._endpoint.header, signature.sign(body, self._key, self._endpoint.scheme)),
             (signature.TOKEN_HEADER, token),
         ]
@@ -139,13 +175,34 @@ def _named(what: str, name: str | None, choices: "dict[str, T]") -> "T":
     return choices[name]
 
 
-def _report(answers: "Counter[Said]") -> None:
-    """Print the answers, and end with the exit status of the worst."""
-    for (status, text), times in answers.most_common():
-        said = f"{status} {clean(text)}" if status else clean(text)
-        click.echo(f"{times} times {said}" if answers.total() > 1 else said)
-    statuses = {status for status, _ in answers}
-    if statuses & {0, 503}:
-        raise TryAgainError("Not everything was received. Does the daemon run? `premblyd serve`")
-    if statuses != {200}:
+def _target(settings: "Config", endpoint: "Endpoint", key: str, sender: Sender) -> Target:
+    from premblyd import presence
+
+    daemon = None
+    if sender.is_configured:
+        with contextlib.suppress(presence.PresenceError):  # then it is not known
+            daemon = presence.find(settings.database_path)
+    return Target(
+        where=str(settings.listen),
+        unix_path=sender.unix_path,
+        is_configured=sender.is_configured,
+        key_place=f"endpoint {endpoint.name}, key {key}",
+        key=endpoint.keys[key],
+        daemon=daemon,
+    )
+
+
+def _report(heard: "Counter[Heard]", target: Target, *, count: int, interrupted: bool) -> None:
+    """Print the answers and what they mean, and end with the exit status of the worst."""
+    for one, times in heard.most_common():
+        text = clean(one)
+        click.echo(f"{times} times {text}" if count > 1 else text)
+    found = [explained for one in heard if (explained := meaning(one, target))]
+    for words in dict.fromkeys(explained.words for explained in found):
+        click.echo(clean(words), err=True)
+    if interrupted:
+        raise PremblydError(f"Interrupted: {heard.total()} of {count} were answered.")
+    if any(explained.may_work_later for explained in found):
+        raise SystemExit(TryAgainError.exit_code)
+    if found:
         raise SystemExit(1)

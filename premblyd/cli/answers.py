@@ -1,0 +1,132 @@
+"""What the answer to a webhook means, or that there is none: for `premblyd send`."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from premblyd.presence import Presence
+    from premblyd.values import Secret
+
+TIMEOUT_S = 30.0
+_REFUSED = "connection refused or unreachable"
+_NO_ANSWER = {
+    "the TLS certificate is not trusted": "The certificate is not trusted here, so nothing was"
+    " sent. Is it expired, of another name, or of a private authority? Prembly's side would"
+    " hardly trust it either.",
+    "the TLS handshake failed": "Is https right for this port?",
+    "the request can't be sent as configured": "Is the URL right, and the token plain text?",
+    "the host name can't be resolved": "Is the URL's host name right?",
+    "no answer in time": f"Something took the connection and gave no answer within {TIMEOUT_S:g} s:"
+    " `systemctl status premblyd` and `journalctl -u premblyd` may tell why. (With https: does the"
+    " port speak TLS?)",
+}
+_IN_VAIN = list(_NO_ANSWER)[:3]  # trying again changes nothing
+_STATUSES = {
+    404: "No endpoint has this path. After a change of `path`: `sudo systemctl reload premblyd`."
+    " Behind a proxy: does it pass the path on unchanged?",
+    405: "This URL takes no POST, so it is not an endpoint's.",
+    413: "The body is larger than `max_body`, or than the limit of a proxy in front.",
+    502: "A proxy in front does not reach the daemon: `systemctl status premblyd`.",
+    503: "Without Retry-After this comes of a proxy in front: does the daemon run behind it?",
+    504: "A proxy in front got no answer of the daemon: `systemctl status premblyd`.",
+}
+_TRY_AGAIN = (502, 503, 504)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What came back: an answer, or (`status` 0) the reason why there is none."""
+
+    status: int
+    text: str
+    retry_after: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.text}" if self.status else self.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Whom it was sent to. `daemon` is the running one, if that is known and meant."""
+
+    where: str
+    unix_path: str
+    is_configured: bool  # and not a --url
+    key_place: str
+    key: "Secret"
+    daemon: "Presence | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What to make of it, and whether it may work later as it is."""
+
+    words: str
+    may_work_later: bool
+
+
+def meaning(heard: Heard, target: Target) -> Meaning | None:
+    """Return what `heard` means; None for a 200."""
+    if heard.status == 0:
+        words = _NO_ANSWER.get(heard.text) or (
+            _unreachable(target)
+            if heard.text == _REFUSED
+            else "No answer came. Is the URL right, and is it premblyd that listens there?"
+        )
+        return Meaning(words, heard.text not in _IN_VAIN)
+    if heard.status == 200:
+        return None
+    if heard.status == 401:
+        return Meaning(_refused(target), False)
+    if heard.status == 503 and heard.retry_after:
+        return Meaning(
+            "The daemon runs, and could not store it: the disk is full, the database is locked,"
+            " or too much is in flight. `systemctl status premblyd` tells. Try again in"
+            f" {heard.retry_after} s.",
+            True,
+        )
+    if 300 <= heard.status < 400:
+        return Meaning("This is a redirect: use the URL that it leads to, at Prembly too.", False)
+    unknown = "This is no answer of premblyd. Is the URL right?"
+    return Meaning(_STATUSES.get(heard.status, unknown), heard.status in _TRY_AGAIN)
+
+
+def _unreachable(target: Target) -> str:
+    if target.unix_path and not Path(target.unix_path).exists():
+        return f"There is no socket {target.unix_path}. {_no_daemon(target)}"
+    if target.unix_path and not os.access(target.unix_path, os.W_OK):
+        return f"You may not connect to {target.unix_path}: use sudo."
+    if not target.is_configured:
+        return "Nothing listens there, or a firewall is in between."
+    return _no_daemon(target)
+
+
+def _no_daemon(target: Target) -> str:
+    if target.daemon is not None:
+        return (
+            f"The running daemon (pid {target.daemon.pid}) listens on"
+            f" {', '.join(target.daemon.listen)}, not on {target.where}:"
+            " `premblyd check` tells more."
+        )
+    return (
+        f"No daemon listens on {target.where}: `sudo systemctl start premblyd.socket premblyd`,"
+        " or `premblyd serve`."
+    )
+
+
+def _refused(target: Target) -> str:
+    from premblyd import presence
+
+    if target.daemon is not None:
+        if difference := presence.other_secret(target.daemon, target.key_place, target.key):
+            return f"{difference[0].upper()}{difference[1:]}."
+        return (
+            "The running daemon has this key, so it is something else: `reason` in its log tells,"
+            " such as an address outside `allow_ips`."
+        )
+    return (
+        "The receiver has another key for this signature (or `allow_ips` leaves this address out;"
+        " its log tells). A key that was changed needs `sudo systemctl restart premblyd`."
+    )
