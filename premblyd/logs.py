@@ -46,6 +46,7 @@ _DIGITS_TO_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _ELEVEN_ZEROS = b"0" * 11
 _FLOORS = {"tornado.access": logging.CRITICAL, "peewee": logging.INFO}
 _FLOORS["peewee.migrations"] = logging.WARNING  # daemon.started names what was migrated
+_FLOORS["tornado.general"] = logging.WARNING  # each malformed request; webhook.rejected tells
 _PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}  # syslog(3)
 
 

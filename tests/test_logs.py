@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from premblyd import logs
 
 ELEVEN = "22123456789"
-FOREIGN = ("tornado.access", "tornado.general", "tornado.application", "peewee", "asyncio")
+FOREIGN = ("tornado.access", "tornado.application", "tornado.application", "peewee", "asyncio")
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +97,7 @@ def test_lines_go_to_stderr_unless_told_otherwise(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warning", 2)])
 def test_lines_below_the_level_are_left_out(level: str, count: int) -> None:
     def write() -> None:
-        for log in (logs.get_logger(), logging.getLogger("tornado.general")):
+        for log in (logs.get_logger(), logging.getLogger("tornado.application")):
             for name in ("debug", "info", "warning", "error"):
                 getattr(log, name)("x")
 

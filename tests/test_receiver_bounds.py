@@ -70,8 +70,9 @@ async def test_a_chunked_body_too_large_is_not_read_whole(
 @pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}])
 @pytest.mark.gen_test
 async def test_a_client_that_sends_its_body_before_it_looks_gets_to_read_the_refusal(
-    http_port: int, reception: Reception, expect: dict[str, str]
+    http_port: int, reception: Reception, expect: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(exchange, "LINGER_S", 4)  # as long as a busy machine may take
     reception.use(max_body="1 KiB")
     client = await Client.to(http_port)
     await client.send(head(signed(BODY) | CHUNKED | expect))
@@ -259,7 +260,7 @@ async def test_a_commit_that_takes_longer_than_the_body_may_is_waited_for(
 
 @pytest.mark.parametrize("sent", [webhook(BODY)[:-1], head(signed(BODY) | CHUNKED) + b"5\r\n123"])
 @pytest.mark.gen_test
-async def test_a_client_that_goes_away_amid_its_body_leaves_nothing(
+async def test_a_client_that_goes_away_amid_its_body_leaves_no_webhook(
     http_port: int, reception: Reception, sent: bytes
 ) -> None:
     for go in (Client.abort, Client.end):
@@ -270,7 +271,7 @@ async def test_a_client_that_goes_away_amid_its_body_leaves_nothing(
         await reception.until_in_flight(0, 0)
         await client.close()
     assert reception.rows("SELECT * FROM event") == []
-    assert await reception.rejections() == []
+    assert [reason for reason, *_ in await reception.rejections()] == ["cut short"] * 2
 
 
 @pytest.mark.gen_test

@@ -21,13 +21,13 @@ from tornado.httputil import (
 
 from premblyd.config import Endpoint
 from premblyd.errors import SignatureError, StoreUnavailableError
-from premblyd.logs import safe_id
 from premblyd.prembly import payload, signature
 from premblyd.receiver import answer
 from premblyd.receiver.address import client_ip, is_within, peer_ip, sender
-from premblyd.receiver.headers import kept_headers
+from premblyd.receiver.headers import declared_bytes, kept_headers
 from premblyd.receiver.load import Limit, Share
-from premblyd.store.inbox import Added, NewDelivery, NewEvent
+from premblyd.receiver.stream import Stream
+from premblyd.store.inbox import Added, NewDelivery, NewEvent, Stray
 
 if TYPE_CHECKING:
     from premblyd.receiver.receiver import Receiver
@@ -55,6 +55,7 @@ class Exchange(HTTPMessageDelegate):
         self._share: Share | None = None  # the head was good: the client may send the body
         self._answered = False
         self._complete = False  # the whole body was read
+        self._timed_out = False
         self._waiting_since = time.monotonic()
         self._deadline = self._waiting_since + IDLE_CONNECTION_S
 
@@ -75,22 +76,20 @@ class Exchange(HTTPMessageDelegate):
         path = start_line.path.partition("?")[0]
         if self._receiver.is_health(path):
             if start_line.method not in ("GET", "HEAD"):
-                return self._answer(405, {"error": "Method not allowed"}, (("Allow", "GET, HEAD"),))
+                return self._wrong_method("GET, HEAD")
             return None
         endpoint = self._receiver.endpoint(path)
         if endpoint is None:
+            self._receiver.evidence.no_such_path(path, start_line.method, self._client_ip())
             return self._answer(404, {"error": "Not found"})
         if start_line.method != "POST":
-            return self._answer(405, {"error": "Method not allowed"}, (("Allow", "POST"),))
+            return self._wrong_method("POST", endpoint.name)
         return self._admit(endpoint)
 
     def _admit(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._remote_ip = client_ip(
-            peer_ip(self._connection), self._headers, self._config.trusted_proxies
-        )
-        declared = self._headers.get("Content-Length", "")
-        if declared.isdecimal() and int(declared[:20]) > self._config.max_body_bytes:
+        self._remote_ip = self._client_ip()
+        if (declared_bytes(self._headers) or 0) > self._config.max_body_bytes:
             return self._refuse(413, "body too large")
         if endpoint.allow_ips and not is_within(self._remote_ip, endpoint.allow_ips):
             return self._refuse(401, "address not allowed")
@@ -140,6 +139,23 @@ class Exchange(HTTPMessageDelegate):
         """The client went away while it sent the body: there is no webhook."""
         self._release()
 
+    def connection_ended(self) -> None:
+        """Keep as evidence why there is no webhook, if there might have been one."""
+        stream = self._connection.stream
+        if self._answered or not isinstance(stream, Stream):
+            return
+        incoming = self._share is not None and not self._complete
+        reason = stream.fault
+        if incoming and reason is None:
+            reason = Stray.TOO_SLOW if self._timed_out else Stray.CUT_SHORT
+        if reason is not None and not self._receiver.closing:
+            self._receiver.evidence.stray(
+                reason,
+                remote_ip=self._client_ip() if self._begun else peer_ip(self._connection),
+                endpoint=self._endpoint.name if self._endpoint else "",
+                body_bytes=declared_bytes(self._headers) if self._begun else None,
+            )
+
     def is_expected(self) -> bool:
         """Return whether the client has connected and not yet sent its first request."""
         return self._is_first and not self._begun and not self._connection.stream.closed()
@@ -159,7 +175,17 @@ class Exchange(HTTPMessageDelegate):
         """Close the connection when the request did not come in time, or its answer was not read.
         A complete webhook is waited for, however long the disk takes."""
         if now > self._deadline and not (self._complete and not self._answered):
+            self._timed_out = True
             self._connection.close()
+
+    def _client_ip(self) -> str:
+        return client_ip(peer_ip(self._connection), self._headers, self._config.trusted_proxies)
+
+    def _wrong_method(self, allowed: str, endpoint: str = "") -> None:
+        self._receiver.evidence.wrong_method(
+            self._start_line.method, allowed, endpoint, self._client_ip()
+        )
+        self._answer(405, {"error": "Method not allowed"}, (("Allow", allowed),))
 
     def _receive(self, endpoint: Endpoint) -> None:
         """Verify, recognise, and give to the inbox."""
@@ -198,7 +224,7 @@ class Exchange(HTTPMessageDelegate):
         except Exception as error:
             self._receiver.log.error("webhook.failed", endpoint=event.endpoint, exc_info=error)
             return self._unavailable()
-        self._log_received(event, added, actions)
+        self._receiver.evidence.received(event, added, actions, self._started)
         duplicate = not added.is_new
         self._answer(200, {"status": "received", "event": added.event_id, "duplicate": duplicate})
         if added.is_new and actions:
@@ -213,21 +239,19 @@ class Exchange(HTTPMessageDelegate):
 
     def _refuse(self, status: int, reason: str, body: bytes | None = None) -> None:
         """Refuse with evidence. From outside every 401 is one and the same."""
-        declared = self._headers.get("Content-Length", "")
-        self._receiver.reject(
+        declared = declared_bytes(self._headers)
+        self._receiver.evidence.reject(
             endpoint=self._endpoint.name if self._endpoint else "",
             remote_ip=self._remote_ip,
             reason=reason,
             body=body,
-            body_bytes=int(declared[:15]) if declared.isdecimal() else len(self._body),
+            body_bytes=len(self._body) if declared is None else declared,
         )
         content = INVALID_SIGNATURE if status == 401 else {"error": "Body too large"}
         self._answer(status, content)
 
     def _overloaded(self, limit: Limit) -> None:
-        self._receiver.log.warning(
-            "webhook.overloaded", limit=limit.value, remote_ip=self._remote_ip
-        )
+        self._receiver.evidence.overloaded(limit.value, self._remote_ip)
         self._unavailable()
 
     def _close_for_others(self, limit: Limit) -> None:
@@ -268,20 +292,3 @@ class Exchange(HTTPMessageDelegate):
         if self._share:
             self._receiver.load.leave(self._share)
         self._body = b""
-
-    def _log_received(self, event: NewEvent, added: Added, actions: int) -> None:
-        self._receiver.log.info(
-            "webhook.received" if added.is_new else "webhook.duplicate",
-            event_id=added.event_id,
-            key=added.key,
-            endpoint=event.endpoint,
-            kind=str(event.verdict.kind),
-            response_code=safe_id(event.verdict.response_code),
-            outcome=str(event.verdict.outcome),
-            reference=safe_id(event.verdict.reference),
-            actions=actions,
-            body_bytes=len(event.body),
-            verified_by=event.verified_by,
-            remote_ip=event.remote_ip,
-            duration_ms=round((time.monotonic() - self._started) * 1000, 1),
-        )

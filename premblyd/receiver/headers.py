@@ -1,4 +1,4 @@
-"""Which headers of a webhook are stored."""
+"""What is read from a webhook's headers, and which are stored."""
 
 import orjson
 from tornado.httputil import HTTPHeaders
@@ -22,3 +22,9 @@ def kept_headers(headers: HTTPHeaders, signature_header: str) -> str:
         if (name := pair[0].lower()) in KEPT_HEADERS and name != unwanted
     ]
     return orjson.dumps(kept).decode()
+
+
+def declared_bytes(headers: HTTPHeaders) -> int | None:
+    """Return the size of the body as the head tells it; of an absurd one the first digits."""
+    declared = headers.get("Content-Length", "")
+    return int(declared[:15]) if declared.isdecimal() else None

@@ -5,7 +5,6 @@ body is read, the body is counted as it comes, and the one hot path costs half.
 """
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -23,17 +22,17 @@ from premblyd.clock import Clock
 from premblyd.config import HEALTH_PATH, Action, Config, Endpoint
 from premblyd.logs import get_logger
 from premblyd.prembly.payload import Verdict
+from premblyd.receiver.evidence import Evidence
 from premblyd.receiver.exchange import Exchange
 from premblyd.receiver.health import Health
 from premblyd.receiver.load import Limit, Load, make_room, max_connections
 from premblyd.receiver.stream import Stream
-from premblyd.store.inbox import Inbox, NewRejection
+from premblyd.store.inbox import Inbox
 
 Match = Callable[[str, str, Verdict, dict[str, Any] | None], Sequence[Action]]
 MAX_HEADER_BYTES = 32 << 10
 UNBOUNDED = 1 << 62
 SILENT_S = 1.0  # how long a stop waits for the first request of a connection just accepted
-MAX_WAITING_EVIDENCE = 1000  # rejections not yet stored; more are only logged
 
 
 class Receiver(HTTPServerConnectionDelegate):
@@ -47,10 +46,10 @@ class Receiver(HTTPServerConnectionDelegate):
         self.wake = wake
         self.clock = clock
         self.load = Load()
+        self.evidence = Evidence(inbox, clock)
         self.closing = False
         self._connections: dict[object, Exchange] = {}  # each with its latest exchange
         self._tasks: set[asyncio.Task[None]] = set()
-        self._waiting_evidence = 0
 
     def configure(self, config: Config, match: Match) -> None:
         """Use this configuration for every request that begins from now on."""
@@ -58,6 +57,7 @@ class Receiver(HTTPServerConnectionDelegate):
         self.log = get_logger().bind()  # bound once: a lazy logger costs 15 µs a line
         self.match = match
         self._endpoints = {endpoint.path: endpoint for endpoint in config.endpoints}
+        self.evidence.configure(config.endpoints)
         self.load.configure(config.max_in_flight_requests, config.max_in_flight_bytes)
         self._max_connections = max_connections(config.max_in_flight_requests)
 
@@ -81,7 +81,8 @@ class Receiver(HTTPServerConnectionDelegate):
         return len(self._connections)
 
     def on_close(self, server_conn: object) -> None:
-        self._connections.pop(server_conn, None)
+        if exchange := self._connections.pop(server_conn, None):
+            exchange.connection_ended()
 
     def _close_idle_connections(self) -> None:
         exchanges = self._connections.values()
@@ -98,6 +99,7 @@ class Receiver(HTTPServerConnectionDelegate):
             now = time.monotonic()
             for exchange in list(self._connections.values()):
                 exchange.time_out(now)
+            self.evidence.tell_omitted(now)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` beside the loop, and keep it alive until it ends."""
@@ -110,42 +112,6 @@ class Receiver(HTTPServerConnectionDelegate):
 
     def is_health(self, path: str) -> bool:
         return path == HEALTH_PATH
-
-    def reject(
-        self,
-        *,
-        endpoint: str,
-        remote_ip: str,
-        reason: str,
-        body: bytes | None,
-        body_bytes: int | None,
-    ) -> None:
-        """Log a refused request and keep it as evidence, without waiting for the disk."""
-        self.log.warning(
-            "webhook.rejected",
-            endpoint=endpoint,
-            remote_ip=remote_ip,
-            reason=reason,
-            body_bytes=body_bytes,
-        )
-        if self._waiting_evidence >= MAX_WAITING_EVIDENCE:
-            return
-        self._waiting_evidence += 1
-        kept = self.inbox.reject(
-            NewRejection(
-                at_ms=self.clock.now_ms(),
-                endpoint=endpoint,
-                remote_ip=remote_ip,
-                reason=reason,
-                body_bytes=body_bytes,
-                body_sha256=None if body is None else hashlib.sha256(body).hexdigest(),
-            )
-        )
-        kept.add_done_callback(self._evidence_kept)
-
-    def _evidence_kept(self, kept: "asyncio.Future[None]") -> None:
-        self._waiting_evidence -= 1
-        kept.exception()  # the writer has logged it
 
     async def drain(self, timeout_s: float) -> None:
         """Wait until nothing is in flight, at most `timeout_s`. Answers ask to close."""

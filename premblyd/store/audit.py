@@ -124,7 +124,7 @@ def rejections(
     since_ms: int | None = None,
 ) -> list[Row]:
     """Return the newest rejections first."""
-    query = Rejection.select().order_by(Rejection.id.desc()).limit(limit)
+    query = Rejection.select().order_by(Rejection.at_ms.desc(), Rejection.id.desc()).limit(limit)
     for field, value in ((Rejection.reason, reason), (Rejection.remote_ip, remote_ip)):
         if value is not None:
             query = query.where(field == value)

@@ -1,6 +1,7 @@
 """Keeping what came in: events with their deliveries in one transaction, and rejections."""
 
 import asyncio
+import enum
 import hashlib
 import json
 import secrets
@@ -20,10 +21,11 @@ from premblyd.store.models import (
     Rejection,
     State,
 )
-from premblyd.store.statements import BulkInsert, Row, insert, param, statement
+from premblyd.store.statements import BulkInsert, Row, insert, param, statement, update
 from premblyd.store.writer import Writer
 
 MAX_REJECTIONS = 10_000
+MAX_STRAYS = 1000  # of these; who scans for paths must not push out who tried keys
 PORTION_BYTES = 1 << 20
 
 
@@ -56,6 +58,17 @@ class Added:
     event_id: int
     key: str
     is_new: bool
+
+
+class Stray(enum.StrEnum):
+    """Why a request is none for an endpoint: what anybody at all can cause."""
+
+    NO_SUCH_PATH = "no such path"
+    METHOD_NOT_ALLOWED = "method not allowed"
+    MALFORMED = "malformed request"
+    HEAD_TOO_LARGE = "head too large"
+    CUT_SHORT = "cut short"  # the client went away
+    TOO_SLOW = "too slow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +182,13 @@ def _count_duplicate(connection: sqlite3.Connection, event_id: int, now_ms: int)
 
 
 def _reject(connection: sqlite3.Connection, rows: list[dict[str, Any]]) -> list[None]:
-    connection.executemany(_INSERT_REJECTION, rows)
+    for row in rows:
+        insert_or_replace = _INSERT_REJECTION
+        if row["reason"] in _STRAY_REASONS:
+            (count,) = connection.execute(_COUNT_STRAYS).fetchone()
+            if count >= MAX_STRAYS:
+                insert_or_replace = _REPLACE_OLDEST_STRAY  # a new id would push out an old one
+        connection.execute(insert_or_replace, row)
     connection.execute(_TRIM_REJECTIONS, {"kept": MAX_REJECTIONS})
     return [None] * len(rows)
 
@@ -221,6 +240,20 @@ _COUNT_DUPLICATE = statement(
     ).where(Event.id == param("id"))
 )
 _INSERT_REJECTION = insert(Rejection, *(field.name for field in fields(NewRejection)))
+_STRAY_REASONS = frozenset(Stray)
+_IS_STRAY = Rejection.reason.in_([SQL(f"'{reason}'") for reason in Stray])
+_COUNT_STRAYS = statement(Rejection.select(fn.COUNT(SQL("1"))).where(_IS_STRAY))
+_OLDEST_STRAY = (
+    Rejection.select(Rejection.id)
+    .where(_IS_STRAY)
+    .order_by(Rejection.at_ms, Rejection.id)
+    .limit(SQL("1"))
+)
+_REPLACE_OLDEST_STRAY = update(
+    Rejection,
+    *(field.name for field in fields(NewRejection)),
+    where=Rejection.id == _OLDEST_STRAY,
+)
 _TRIM_REJECTIONS = statement(
     Rejection.delete().where(Rejection.id <= Rejection.select(fn.MAX(Rejection.id) - param("kept")))
 )

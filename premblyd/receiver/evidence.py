@@ -1,0 +1,204 @@
+"""What is told of requests: a line of the log for each, a row of evidence for those refused."""
+
+import asyncio
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from urllib.parse import unquote
+
+from premblyd.clock import Clock
+from premblyd.config import Endpoint
+from premblyd.logs import get_logger, safe_id
+from premblyd.store.inbox import Added, Inbox, NewEvent, NewRejection, Stray
+
+MAX_WAITING = 1000  # rejections not yet stored; more are only logged
+LINES_A_MINUTE = 20  # of each kind that anybody at all can cause
+MINUTE_S = 60
+METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS".split())
+MAX_TYPOS = 3  # characters in which a path may differ and still be meant for an endpoint
+
+
+class Evidence:
+    """Keeps what is refused. What anybody at all can cause is kept sparingly."""
+
+    def __init__(self, inbox: Inbox, clock: Clock) -> None:
+        self._inbox = inbox
+        self._clock = clock
+        self._waiting = 0
+        self._lines: defaultdict[str, Sparing] = defaultdict(Sparing)  # by kinds of ours: few
+
+    def configure(self, endpoints: Sequence[Endpoint]) -> None:
+        """Know these endpoints from now on."""
+        self._log = get_logger().bind()  # bound once: a lazy logger costs 15 µs a line
+        self._endpoints = endpoints
+
+    def received(self, event: NewEvent, added: Added, actions: int, started: float) -> None:
+        """Log a webhook that is on the disk. `started` is when its head came."""
+        self._log.info(
+            "webhook.received" if added.is_new else "webhook.duplicate",
+            event_id=added.event_id,
+            key=added.key,
+            endpoint=event.endpoint,
+            kind=str(event.verdict.kind),
+            response_code=safe_id(event.verdict.response_code),
+            outcome=str(event.verdict.outcome),
+            reference=safe_id(event.verdict.reference),
+            actions=actions,
+            body_bytes=len(event.body),
+            verified_by=event.verified_by,
+            remote_ip=event.remote_ip,
+            duration_ms=round((time.monotonic() - started) * 1000, 1),
+        )
+
+    def reject(
+        self,
+        *,
+        endpoint: str,
+        remote_ip: str,
+        reason: str,
+        body: bytes | None = None,
+        body_bytes: int | None = None,
+        **more: object,
+    ) -> None:
+        """Log a refused request and keep it, without waiting for the disk."""
+        self._log.warning(
+            "webhook.rejected",
+            endpoint=endpoint,
+            remote_ip=remote_ip,
+            reason=reason,
+            body_bytes=body_bytes,
+            **more,
+        )
+        if self._waiting >= MAX_WAITING:
+            return
+        self._waiting += 1
+        kept = self._inbox.reject(
+            NewRejection(
+                at_ms=self._clock.now_ms(),
+                endpoint=endpoint,
+                remote_ip=remote_ip,
+                reason=reason,
+                body_bytes=body_bytes,
+                body_sha256=None if body is None else hashlib.sha256(body).hexdigest(),
+            )
+        )
+        kept.add_done_callback(self._kept)
+
+    def stray(
+        self, reason: Stray, *, remote_ip: str, endpoint: str, body_bytes: int | None
+    ) -> None:
+        """Log and keep what anybody at all can cause."""
+        if self._lines[reason].allows(time.monotonic()):
+            self.reject(
+                endpoint=endpoint, remote_ip=remote_ip, reason=reason.value, body_bytes=body_bytes
+            )
+
+    def wrong_method(self, method: str, allowed: str, endpoint: str, remote_ip: str) -> None:
+        """Log and keep a request to a path of ours that is no webhook."""
+        if self._lines[Stray.METHOD_NOT_ALLOWED].allows(time.monotonic()):
+            self.reject(
+                endpoint=endpoint,
+                remote_ip=remote_ip,
+                reason=Stray.METHOD_NOT_ALLOWED.value,
+                method=_known(method),
+                hint=f"takes {allowed}" + (": a redirect makes GET of POST" if endpoint else ""),
+            )
+
+    def no_such_path(self, path: str, method: str, remote_ip: str) -> None:
+        """Log and keep a request to a path that is none. The path itself is not shown: one that
+        is nearly right is nearly a secret."""
+        hint = difference(path, self._endpoints)
+        # Who scans for all kinds of paths does not hide whose path is nearly right.
+        if self._lines["nearly right" if hint else Stray.NO_SUCH_PATH].allows(time.monotonic()):
+            self.reject(
+                endpoint="",
+                remote_ip=remote_ip,
+                reason=Stray.NO_SUCH_PATH.value,
+                method=_known(method),
+                path_characters=len(path),
+                hint=hint or "unlike every endpoint's path",
+            )
+
+    def overloaded(self, limit: str, remote_ip: str) -> None:
+        """Log, and keep nothing: nobody is to blame."""
+        if self._lines["overloaded"].allows(time.monotonic()):
+            self._log.warning("webhook.overloaded", limit=limit, remote_ip=remote_ip)
+
+    def tell_omitted(self, now: float) -> None:
+        """Log how many lines the last minute had too many. To be called now and then."""
+        for kind, lines in self._lines.items():
+            if count := lines.omitted(now):
+                self._log.warning("webhook.not_logged", kind=kind, count=count)
+
+    def _kept(self, kept: "asyncio.Future[None]") -> None:
+        self._waiting -= 1
+        kept.exception()  # the writer has logged it
+
+
+class Sparing:
+    """So many a minute, and a count of the others."""
+
+    def __init__(self) -> None:
+        self._begun = float("-inf")
+        self._count = 0
+        self._omitted = 0
+
+    def allows(self, now: float) -> bool:
+        """Return whether this one is among the first of its minute."""
+        if now - self._begun >= MINUTE_S:
+            self._begun, self._count = now, 0
+        self._count += 1
+        if self._count > LINES_A_MINUTE:
+            self._omitted += 1
+        return self._count <= LINES_A_MINUTE
+
+    def omitted(self, now: float) -> int:
+        """Return how many were too many, once their minute is over."""
+        if not self._omitted or now - self._begun < MINUTE_S:
+            return 0
+        omitted, self._omitted = self._omitted, 0
+        return omitted
+
+
+def difference(path: str, endpoints: Sequence[Endpoint]) -> str | None:
+    """Return in words how `path` differs from the endpoint's that it resembles, or None. Neither
+    is quoted."""
+    for endpoint in endpoints:
+        if found := _difference(path, endpoint.path):
+            return found.format(f"endpoint {endpoint.name}'s path")
+    return None
+
+
+def _difference(path: str, right: str) -> str | None:
+    if path.rstrip("/") == right.rstrip("/"):
+        return "differs from {} by a trailing slash"
+    if path.casefold() == right.casefold():
+        return "differs from {} in upper and lower case"
+    if unquote(path) == right or path.replace("//", "/") == right:
+        return "is {} written in another way: percent signs or doubled slashes"
+    if path.startswith(right.rstrip("/") + "/"):
+        return "goes on after {}"
+    if path.endswith(right):
+        return "has something before {}: does the proxy pass on its own prefix?"
+    if len(path) > 1 and right.endswith(path):
+        return "is the end of {}: does the proxy cut off the beginning?"
+    if len(path) > 1 and right.startswith(path.rstrip("/") + "/"):
+        return "is the beginning of {}"
+    start = _same_characters(path, right)
+    end = _same_characters(path[start:][::-1], right[start:][::-1])
+    differing = max(len(path), len(right)) - start - end
+    if differing <= min(MAX_TYPOS, len(right) // 3):
+        return f"differs from {{}} by no more than {differing} characters"
+    return None
+
+
+def _same_characters(one: str, other: str) -> int:
+    """Return with how many characters both begin."""
+    pairs = zip(one, other, strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def _known(method: str) -> str:
+    """Return `method` for the log, where no text of a stranger goes."""
+    return method if method in METHODS else "other"

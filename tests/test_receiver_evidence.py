@@ -1,0 +1,217 @@
+"""What a request leaves that never becomes a webhook: a line and a row, and not too many."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from tornado.httpclient import AsyncHTTPClient
+
+from premblyd.config import Endpoint
+from premblyd.receiver import evidence
+from premblyd.receiver.evidence import LINES_A_MINUTE, difference
+from premblyd.store import inbox
+from tests.jobs import logged
+from tests.processes import PATH, signed
+from tests.receiving import (  # noqa: F401
+    BODY,
+    Client,
+    Reception,
+    head,
+    make_reception,
+    post,
+    serve,
+    webhook,
+)
+
+pytestmark = pytest.mark.usefixtures("http_server")
+SECRET_PATH = "/webhooks/prembly-7Zk4hushQ2"
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "expected"),
+    [
+        ("POST", PATH + "/", ("", "no such path", "differs from endpoint prembly's path by")),
+        ("GET", "/.env", ("", "no such path", "unlike every endpoint's path")),
+        ("GET", PATH, ("prembly", "method not allowed", "takes POST: a redirect makes GET")),
+        ("POST", "/healthz", ("", "method not allowed", "takes GET, HEAD")),
+    ],
+)
+@pytest.mark.gen_test
+async def test_a_wrong_path_or_method_leaves_a_line_that_helps_and_a_row(
+    http_port: int, reception: Reception, method: str, target: str, expected: tuple[str, str, str]
+) -> None:
+    client = await Client.to(http_port)
+    with logged() as lines:
+        reception.use()
+        await client.send(head({}, method, target))
+        await client.answer()
+    await client.close()
+    ((at_ms, *kept),) = await kept_rows(reception)
+    (line,) = lines
+    assert at_ms > 0
+    assert kept == [expected[0], "127.0.0.1", expected[1]]
+    assert [line["event"], line["endpoint"], line["reason"]] == ["webhook.rejected", *expected[:2]]
+    assert line["method"] == method
+    assert line["hint"].startswith(expected[2])
+
+
+async def kept_rows(reception: Reception) -> list[tuple[Any, ...]]:
+    await reception.writer.call(lambda _: None)
+    return reception.rows("SELECT at_ms, endpoint, remote_ip, reason FROM rejection ORDER BY id")
+
+
+@pytest.mark.parametrize(
+    ("target", "hint"),
+    [
+        (SECRET_PATH + "/", "differs from {} by a trailing slash"),
+        (SECRET_PATH.upper(), "differs from {} in upper and lower case"),
+        (SECRET_PATH.replace("-", "%2D"), "is {} written in another way"),
+        ("/" + SECRET_PATH, "is {} written in another way"),
+        (SECRET_PATH + "/more", "goes on after {}"),
+        ("/proxied" + SECRET_PATH, "has something before {}"),
+        (SECRET_PATH.removeprefix("/webhooks"), "is the end of {}"),
+        ("/webhooks/", "is the beginning of {}"),
+        (SECRET_PATH[:-1], "differs from {} by no more than 1 characters"),
+        (SECRET_PATH.replace("hush", "hash"), "differs from {} by no more than 1 characters"),
+        (SECRET_PATH.replace("Zk4", ""), "differs from {} by no more than 3 characters"),
+        ("/", None),
+        ("/wp-login.php", None),
+        ("/webhooks/other-service", None),
+        ("*", None),
+        ("", None),
+    ],
+)
+def test_a_path_that_is_nearly_right_is_told_from_the_others(target: str, hint: str | None) -> None:
+    endpoint = Endpoint.model_construct(name="prembly", path=SECRET_PATH, keys={})
+    found = difference(target, [endpoint])
+    if hint is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.startswith(hint.format("endpoint prembly's path"))
+        assert "hush" not in found
+
+
+@pytest.mark.gen_test
+async def test_no_path_and_no_method_of_a_stranger_is_in_the_log(
+    http_port: int, reception: Reception
+) -> None:
+    client = await Client.to(http_port)
+    with logged() as lines:
+        reception.use(endpoint={"path": SECRET_PATH})
+        for path in (SECRET_PATH + "/", SECRET_PATH[:-1], SECRET_PATH + "?hush"):
+            await client.send(head({}, "HUSH", path))
+            await client.answer()
+    await client.close()
+    assert len(lines) == 3
+    assert "hush" not in str(lines).lower()
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_scanner_fills_neither_the_log_nor_the_evidence_and_hides_no_typing_mistake(
+    http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await Client.to(http_port)
+    with logged() as lines:
+        reception.use()
+        for number in range(LINES_A_MINUTE + 30):
+            await client.send(head({}, "GET", f"/{number}.php"))
+            await client.answer()
+        await client.send(head({}, "POST", PATH + "/"))
+        await client.answer()
+        monkeypatch.setattr(evidence, "MINUTE_S", 0)
+        async with asyncio.timeout(5):
+            while lines[-1]["event"] != "webhook.not_logged":
+                await asyncio.sleep(0.01)
+    await client.close()
+    assert [line["event"] for line in lines[:-1]] == ["webhook.rejected"] * (LINES_A_MINUTE + 1)
+    assert "trailing slash" in lines[-2]["hint"]
+    assert (lines[-1]["kind"], lines[-1]["count"]) == ("no such path", 30)
+    assert len(await kept_rows(reception)) == LINES_A_MINUTE + 1
+
+
+@pytest.mark.gen_test
+async def test_who_is_refused_for_lack_of_room_fills_no_log(
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+) -> None:
+    with logged() as lines:
+        reception.use()
+        reception.receiver.load.configure(0, 0)
+        for _ in range(LINES_A_MINUTE + 5):
+            assert (await post(http_client, base_url)).code == 503
+    assert [line["event"] for line in lines] == ["webhook.overloaded"] * LINES_A_MINUTE
+
+
+ODD = signed(BODY) | {"Content-Length": "-1"}
+LONG_HEAD = head({f"x-{number}": "y" * 1000 for number in range(40)})
+
+
+@pytest.mark.parametrize(
+    ("sent", "end", "expected"),
+    [
+        (b"nonsense\r\n\r\n", False, ("", "malformed request", None)),
+        (head(ODD), False, ("prembly", "malformed request", None)),
+        (head({"x" * 3000: "y"}), False, ("", "malformed request", None)),
+        (LONG_HEAD, False, ("", "head too large", None)),
+        (webhook(BODY)[:-1], True, ("prembly", "cut short", len(BODY))),
+        (webhook(BODY)[:-1], False, ("prembly", "too slow", len(BODY))),
+        (b"POST", True, None),
+        (b"", True, None),
+    ],
+)
+@pytest.mark.gen_test
+async def test_what_comes_to_nothing_says_why(
+    http_port: int,
+    reception: Reception,
+    sent: bytes,
+    end: bool,
+    expected: tuple[str, str, int | None] | None,
+) -> None:
+    with logged() as lines:
+        reception.use(request_timeout="100ms")
+        client, other = await Client.to(http_port), await Client.to(http_port)
+        await client.send(sent)
+        if end:
+            client.end()
+        async with asyncio.timeout(5):
+            while expected and not lines:
+                await asyncio.sleep(0.01)
+            await other.send(head({}, "GET", "/healthz"))
+            await other.answer()
+            for one in (client, other):
+                await one.close()
+            while reception.receiver.connections:
+                await asyncio.sleep(0.01)
+    found = [(line["endpoint"], line["reason"], line["body_bytes"]) for line in lines]
+    assert found == ([expected] if expected else [])
+    assert len(await kept_rows(reception)) == len(found)
+
+
+@pytest.mark.gen_test
+async def test_long_names_of_headers_are_not_taken(http_port: int, reception: Reception) -> None:
+    for name, status in (("x" * 256, 200), ("x" * 257, 400)):
+        client = await Client.to(http_port)
+        await client.send(webhook(BODY, signed(BODY) | {"x-fill": "y" * 3000, name: "y"}))
+        assert (await client.answer()).status == status
+        await client.close()
+    assert len(reception.rows("SELECT 1 FROM event")) == 1
+
+
+@pytest.mark.gen_test
+async def test_who_scans_for_paths_does_not_push_out_who_tried_keys(
+    http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "MAX_STRAYS", 3)
+    monkeypatch.setattr(inbox, "MAX_REJECTIONS", 8)
+    reception.use()
+    client = await Client.to(http_port)
+    for part in range(3):
+        await client.send(webhook(BODY, signed(BODY, "another key")))
+        assert (await client.answer()).status == 401
+        for _ in range(5):
+            await client.send(head({}, "GET", "/"))
+            assert (await client.answer()).status == 404
+        assert len(await kept_rows(reception)) == part + 4
+    await client.close()
+    reasons = [reason for *_, reason in await kept_rows(reception)]
+    assert reasons == ["wrong signature"] + ["no such path"] * 3 + ["wrong signature"] * 2
