@@ -30,6 +30,7 @@ from premblyd.values import (
     Code,
     DurationMs,
     EnvName,
+    ForbiddenSecretError,
     HeaderName,
     KeyValue,
     ListenValue,
@@ -45,6 +46,7 @@ from premblyd.values import (
     listen,
     network,
     secret,
+    secrets_in,
 )
 
 DEFAULT_PATH = Path("/etc/premblyd/premblyd.yaml")
@@ -204,20 +206,7 @@ class Config(Model):
     @property
     def secrets(self) -> dict[str, Secret]:
         """Every secret by its place, in words such as `endpoint prembly, key live`."""
-        found: dict[str, Secret | None] = {}
-        for endpoint in self.endpoints:
-            for name, key in endpoint.keys.items():
-                found[f"endpoint {endpoint.name}, key {name}"] = key
-        for action in self.actions:
-            place = f"action {action.name}"
-            if action.http:
-                found[f"{place}, url"] = action.http.url
-                found[f"{place}, sign_with"] = action.http.sign_with
-                for name, header in action.http.headers.items():
-                    found[f"{place}, header {name}"] = header
-            for name, value in action.env.items():
-                found[f"{place}, env {name}"] = value
-        return {place: secret for place, secret in found.items() if secret is not None}
+        return dict(secrets_in(self))
 
     @property
     def digest(self) -> str:
@@ -239,7 +228,9 @@ def load(
     except UnicodeDecodeError:
         raise _unusable(path, "is not UTF-8 text") from None
     except OSError as error:
-        raise _unusable(path, f"can't be read: {error.strerror}") from None
+        unusable = _unusable(path, f"can't be read: {error.strerror}")
+        unusable.lacks_rights = isinstance(error, PermissionError)
+        raise unusable from None
     places = SecretPlaces(path.absolute().parent, environ, look_up=look_up_secrets)
     return parse(text, path, places)
 
@@ -253,13 +244,19 @@ def parse(text: str, path: Path, places: SecretPlaces) -> Config:
     if not isinstance(document.data, dict):
         raise _unusable(path, "should hold keys such as `database:` and `endpoints:`")
     config = None
+    lacks_rights = False
     found = list(conflicts(document.data, HEALTH_PATH))
     try:
         config = Config.model_validate(document.data, context=places)
     except ValidationError as error:
+        details = error.errors(include_input=False, include_url=False)
+        lacks_rights = any(
+            isinstance(detail.get("ctx", {}).get("error"), ForbiddenSecretError)
+            for detail in details
+        )
         found += [
             explain(detail, _KNOWN_KEYS)
-            for detail in error.errors(include_input=False, include_url=False)
+            for detail in details
             # A list whose every item is wrong counts as empty too: one report is enough.
             if detail["type"] != "too_short" or not _at(document.data, detail["loc"])
         ]
@@ -272,7 +269,8 @@ def parse(text: str, path: Path, places: SecretPlaces) -> Config:
                     for mark in [document.mark(where, key=is_key)]
                 },
                 key=lambda problem: (problem.line, problem.column, problem.message),
-            )
+            ),
+            lacks_rights=lacks_rights,
         )
     return config
 

@@ -11,6 +11,13 @@ class PremblydError(Exception):
     """Something premblyd can't do. The text says what happened and what to do about it."""
 
     exit_code = 1
+    lacks_rights = False  # root can do it
+
+
+class LacksRightsError(PremblydError):
+    """This user may not do it. Root may, or a member of the group that the text names."""
+
+    lacks_rights = True
 
 
 class TryAgainError(PremblydError):
@@ -37,9 +44,10 @@ class ConfigError(PremblydError):
 
     exit_code = 78
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], *, lacks_rights: bool = False) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+        self.lacks_rights = lacks_rights
 
 
 class CannotStartError(PremblydError):

@@ -3,19 +3,20 @@
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, PlainValidator, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, PlainValidator, ValidationInfo
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SIZE_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_LISTS = ("keys", "headers")
 _MAX_DURATION_MS = 366 * 86_400_000
 
 
@@ -85,6 +86,10 @@ class Secret:
         return self.value
 
 
+class ForbiddenSecretError(ValueError):
+    """This user may not read the secret's file."""
+
+
 @dataclass(frozen=True, slots=True)
 class SecretPlaces:
     """Where secrets are looked up, or that they are not (an auditor can't read them)."""
@@ -122,6 +127,26 @@ def secret(given: Any, info: ValidationInfo) -> Secret:
             raise ValueError("should be text, {file: NAME} or {env: NAME}")
 
 
+def secrets_in(value: Any, *path: str) -> Iterator[tuple[str, Secret]]:
+    """Yield every secret within a configuration, with its place in words such as
+    `endpoint prembly, key live` or `action crm, url`."""
+    match value:
+        case Secret():
+            section, name, *rest = (step for step in path if step != "http")
+            words = (one.removesuffix("s") if one in _LISTS else one for one in rest)
+            yield f"{section.removesuffix('s')} {name}, {' '.join(words)}", value
+        case BaseModel():
+            for field_name in type(value).model_fields:
+                yield from secrets_in(getattr(value, field_name), *path, field_name)
+        case dict():
+            for name, item in value.items():
+                yield from secrets_in(item, *path, name)
+        case tuple():
+            for item in value:
+                if isinstance(item, BaseModel):
+                    yield from secrets_in(item, *path, getattr(item, "name", ""))
+
+
 def _places(info: ValidationInfo) -> SecretPlaces:
     if not isinstance(info.context, SecretPlaces):
         raise TypeError("validate with context=SecretPlaces(...)")
@@ -141,7 +166,8 @@ def _read(name: str, places: SecretPlaces) -> str:
         except OSError as error:
             if loaded and isinstance(error, PermissionError):
                 continue  # root's folder: systemd copies what is in it
-            raise ValueError(f"can't read the secret file {path}: {error.strerror}") from None
+            kind = ForbiddenSecretError if isinstance(error, PermissionError) else ValueError
+            raise kind(f"can't read the secret file {path}: {error.strerror}") from None
     if loaded:
         raise ValueError(
             f"systemd passed the service no secret file {name}: put it into"

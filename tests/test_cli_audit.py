@@ -209,6 +209,13 @@ def test_cancel_takes_pending_deliveries_only(config: Path) -> None:
         assert run("cancel", "--delivery", number, "--config", config) == Ran(1, "", why)
 
 
+def test_cancel_needs_no_more_of_the_configuration_than_its_database(config: Path) -> None:
+    config.write_text(config.read_text().replace('"endpoints"', '"endpionts"'))
+    done = run("cancel", "--delivery", ids(config, "pending")[0], "--config", config)
+    assert (done.code, done.out[:9]) == (0, "Cancelled")
+    assert "problem" in done.err
+
+
 @pytest.mark.parametrize("arguments", [["show", "9999"], ["show", "x"], ["replay", "9999"]])
 def test_an_event_that_is_not_there(config: Path, arguments: list[str]) -> None:
     done = run(*arguments, "--config", config)

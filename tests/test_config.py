@@ -241,6 +241,18 @@ except config.ConfigError as error:
     )
 
 
+def test_every_secret_is_found_with_its_place() -> None:
+    secrets = "headers: {Authorization: h}, proxy: http://x:1, sign_with: " + WHSEC
+    text = HTTP + f"{secrets}}}}}\n{ITEM.replace('a,', 'b,')}shell: x, env: {{A: e}}}}"
+    found = parse(text).secrets
+    assert list(found) == [
+        "endpoint p, key live",
+        *(f"action a, {name}" for name in ("url", "header Authorization", "sign_with", "proxy")),
+        "action b, env A",
+    ]
+    assert found["action b, env A"].reveal() == "e"
+
+
 def test_secrets_can_be_left_unread(tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
     path.write_text(SAMPLE)

@@ -4,11 +4,13 @@
 import importlib
 import inspect
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from premblyd import __version__
 from premblyd.cli import streams
@@ -29,6 +31,9 @@ COMMANDS = {
     "replay": ("replay", "Queue deliveries: finished ones again, pending ones now, new ones."),
     "cancel": ("cancel", "Stop a pending delivery."),
 }
+
+
+_ARGUMENTS = "premblyd.arguments"
 
 
 class Commands(click.Group):
@@ -66,6 +71,7 @@ class Commands(click.Group):
             if not _is_text(text):
                 shown = os.fsencode(text).decode(errors="backslashreplace")
                 raise click.UsageError(f"'{shown}' is not UTF-8 text.")
+        ctx.meta[_ARGUMENTS] = list(args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -73,7 +79,17 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except PremblydError as error:
             click.echo(f"{error}", err=True)
+            if error.lacks_rights and os.geteuid() != 0:
+                click.echo(f"With the rights it needs: {_with_sudo(ctx)}", err=True)
             ctx.exit(error.exit_code)
+
+
+def _with_sudo(ctx: click.Context) -> str:
+    """Return the command line that was typed, as root's. sudo drops PREMBLYD_CONFIG."""
+    arguments = ctx.meta[_ARGUMENTS]
+    if ctx.get_parameter_source("config_path") is ParameterSource.ENVIRONMENT:
+        arguments = ["--config", str(ctx.obj), *arguments]
+    return shlex.join(["sudo", "premblyd", *arguments])
 
 
 def _is_text(argument: str) -> bool:

@@ -13,12 +13,12 @@ from premblyd.errors import PremblydError
 @config_option
 def cancel(config_path: Path, delivery_id: int) -> None:
     """A delivery whose hook runs now can't be cancelled; `replay` puts a cancelled one back."""
-    from premblyd import config
+    from premblyd.cli.database import database_path
     from premblyd.store import database
     from premblyd.store.operator import Operator, ReplayFilter
 
-    settings = config.load(config_path, look_up_secrets=False)
-    operator = Operator(until_end(database.connect_operator(settings.database_path)), actor())
+    writing = until_end(database.connect_operator(database_path(config_path)))
+    operator = Operator(writing, actor())
     if operator.cancel(delivery_id, now_ms()):
         click.echo(f"Cancelled delivery {delivery_id}.")
         return

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from premblyd.errors import PremblydError
+from premblyd.errors import LacksRightsError, PremblydError
 
 TEMPLATE = Path(__file__).parent / "premblyd.yaml"
 
@@ -21,6 +21,8 @@ def init(folder: Path) -> None:
             file.write(TEMPLATE.read_text(encoding="utf-8"))
     except FileExistsError:
         raise PremblydError(f"{path} exists already; it was left as it is.") from None
+    except PermissionError as error:
+        raise LacksRightsError(f"Can't write {path}: {error.strerror}") from None
     except OSError as error:
         raise PremblydError(f"Can't write {path}: {error.strerror}") from None
     click.echo(f"Wrote {path}. Put your Prembly key where it says, then:")

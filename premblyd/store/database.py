@@ -12,6 +12,7 @@ from playhouse.migrations import Runner
 
 from premblyd.errors import (
     AlreadyRunningError,
+    LacksRightsError,
     PremblydError,
     SchemaError,
     StoreUnavailableError,
@@ -78,7 +79,7 @@ def connect_operator(path: Path) -> SqliteDatabase:
     """
     require(path)
     if not os.access(path, os.W_OK):
-        raise PremblydError(f"You may not write {path}. Run this as root or as its owner.")
+        raise LacksRightsError(f"You may not write {path}. Run this as root or as its owner.")
     database = connect(path)
     check_schema(database, path)
     return database
@@ -86,12 +87,16 @@ def connect_operator(path: Path) -> SqliteDatabase:
 
 def require(path: Path) -> None:
     """Raise PremblydError when there is no database at `path` or it may not be read."""
-    if not path.exists():
+    try:
+        path.stat()
+    except PermissionError:  # its folder is closed to this user
+        raise LacksRightsError(f"You may not read {path}. Members of its group may.") from None
+    except OSError:
         raise PremblydError(
             f"There is no database at {path}. The daemon makes it: run `premblyd serve`."
-        )
+        ) from None
     if not os.access(path, os.R_OK):
-        raise PremblydError(f"You may not read {path}. Members of its group may.")
+        raise LacksRightsError(f"You may not read {path}. Members of its group may.")
 
 
 def prepare(path: Path) -> list[str]:

@@ -1,0 +1,131 @@
+"""Commands by a user who may not do it: each says which command to run with sudo."""
+
+import json
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli_support import record, run
+from tests.processes import configuration
+
+NOBODY = 65534
+
+
+@contextmanager
+def plain_user() -> Iterator[None]:
+    """Be a user without rights meanwhile; a plain user is one already."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.setresuid(NOBODY, NOBODY, 0)  # access(2) asks the real one
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder into which every user may look. (pytest's own are closed.)"""
+    folder = Path(tempfile.mkdtemp(prefix="premblyd-rights-"))
+    folder.chmod(0o755)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def hint_for(config: Path, *arguments: object, **environ: Any) -> tuple[int, list[str]]:
+    """Return the exit status of a command by a plain user, and what it said."""
+    line = [str(one) for one in arguments]
+    if not environ:
+        line += ["--config", str(config)]
+    run(*line, **environ)  # as root: what it imports is imported before the rights are gone
+    with plain_user():
+        done = run(*line, **environ)
+    assert done.out == ""
+    *said, hint = done.err.splitlines()
+    typed = shlex.join(line if not environ else ["--config", str(config), *line])
+    assert hint == f"With the rights it needs: sudo premblyd {typed}"
+    return done.code, said
+
+
+@pytest.mark.parametrize("command", ["check", "send", "events --limit 3", "replay --dead"])
+def test_a_configuration_that_may_not_be_read(folder: Path, command: str) -> None:
+    config = folder / "premblyd.yaml"
+    config.write_text("[")
+    config.chmod(0 if os.geteuid() else 0o600)
+    code, said = hint_for(config, *command.split())
+    assert code == 78
+    assert f"{config}:1:1: can't be read: Permission denied" in "\n".join(said)
+
+
+def test_sudo_drops_the_variable_that_names_the_configuration(folder: Path) -> None:
+    config = folder / "premblyd.yaml"
+    config.write_text("[")
+    config.chmod(0 if os.geteuid() else 0o600)
+    assert hint_for(config, "check", PREMBLYD_CONFIG=str(config))[0] == 78
+
+
+def test_a_secret_that_may_not_be_read(folder: Path) -> None:
+    config, key = folder / "premblyd.yaml", folder / "key"
+    config.write_text(json.dumps(configuration(endpoint={"keys": {"live": {"file": "key"}}})))
+    key.write_text("hush")
+    key.chmod(0 if os.geteuid() else 0o600)
+    code, said = hint_for(config, "check")
+    assert (code, len(said)) == (78, 1)
+    assert said[0].endswith(f"can't read the secret file {key}: Permission denied")
+
+
+@pytest.mark.parametrize("closed", ["premblyd.db", "data"])
+def test_a_database_that_may_not_be_read(folder: Path, closed: str) -> None:
+    config = folder / "premblyd.yaml"
+    config.write_text(json.dumps(configuration(database="sqlite:///data/premblyd.db")))
+    data = folder / "data"
+    data.mkdir()
+    shutil.copy(record(folder / "record").with_name("premblyd.db"), data)
+    place = data if closed == "data" else data / closed
+    mode = place.stat().st_mode
+    place.chmod(0o600 if os.geteuid() == 0 and closed != "data" else 0)
+    code, said = hint_for(config, "events", "--since", "1h")
+    place.chmod(mode)
+    assert (code, said) == (1, [f"You may not read {data}/premblyd.db. Members of its group may."])
+
+
+def test_a_database_that_may_not_be_written(folder: Path) -> None:
+    config = record(folder)
+    config.chmod(0o644)
+    database = config.with_name("premblyd.db")
+    database.chmod(0o444)
+    folder.chmod(0o555)
+    with plain_user():
+        done = run("cancel", "--delivery", 1, "--config", config)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines() == [
+        f"You may not write {database}. Run this as root or as its owner.",
+        f"With the rights it needs: sudo premblyd cancel --delivery 1 --config {config}",
+    ]
+
+
+def test_a_folder_in_which_init_may_not_write(folder: Path) -> None:
+    folder.chmod(0o555)
+    with plain_user():
+        done = run("init", folder)
+    assert done.err.splitlines() == [
+        f"Can't write {folder}/premblyd.yaml: Permission denied",
+        f"With the rights it needs: sudo premblyd init {folder}",
+    ]
+
+
+def test_root_is_not_told_to_be_root(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = folder / "premblyd.yaml"
+    config.write_text("[")
+    config.chmod(0)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert "sudo" not in run("check", "--config", config).err
