@@ -1,8 +1,10 @@
 """The commands that read the record, and those that change it: events, show, deliveries, replay,
 cancel."""
 
+import base64
 import json
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,72 @@ def test_show_masks_personal_data_also_where_a_hook_printed_it(config: Path) -> 
         outputs = [one["output"] for each in exact["deliveries"] for one in each["attempts"]]
         assert any(reference in output for output in outputs), "archive prints the body"
     assert read(config, "SELECT count(*) FROM operator_action WHERE action = 'reveal'") == [(1,)]
+
+
+SPELLINGS = ("cat", "base64", "od -An -tx1", "tr a-z A-Z", "rev", "sed 's/./& /g'", "tac -s,")
+
+
+def test_show_masks_a_person_in_every_place_and_in_every_spelling_of_a_hook(tmp_path: Path) -> None:
+    number = "221:234:567:89"
+    body = {
+        "response_code": number,
+        "status": f"BVN {number}",
+        "detail": f"AMINA YUSUF with {number} was not found",
+        "reference": number,
+        "user_ref": "AMINA YUSUF",
+        "verification": {"status": "AMINA YUSUF", "reference": number},
+        "data": {number: "a", "22123456789": {"AMINA YUSUF": 1, "name": "AMINA YUSUF"}},
+    }
+    actions = [
+        shell(f"spells-{at}", f"{spelling}; exit 3", retry={"attempts": 1})
+        for at, spelling in enumerate(SPELLINGS)
+    ]
+    with Premblyd(tmp_path, actions=actions) as daemon:
+        daemon.start().send(json.dumps(body).encode(), token="hush-token")
+        daemon.wait_for_rows(
+            [(len(SPELLINGS),)], "SELECT count(*) FROM attempt WHERE finished_at_ms"
+        )
+        printed = run("show", 1, "--config", daemon.config).out
+        exact = said(daemon.config, "show", 1)
+    for text in (printed, json.dumps(exact, ensure_ascii=False)):
+        for hush in (number, "22123456789", "AMINA", "YUSUF", "ANIMA", "hush-token"):
+            assert hush not in text
+            for spelt in (hush.encode().hex(), hush.encode().hex(" "), " ".join(hush)):
+                assert spelt not in text
+        assert base64.b64encode(b'{"response_code').decode() not in text
+    assert exact["detail"] == "••• ••• with ••• was not found"
+    assert exact["body"]["data"] == {"••• 1": "•••", "••• 2": {"••• 1": "•••", "name": "•••"}}
+    assert [one["state"] for one in exact["deliveries"]] == ["dead"] * len(SPELLINGS)
+
+
+def test_show_of_a_large_body_is_quick_and_shows_photos_as_their_size(config: Path) -> None:
+    photo = base64.b64encode(bytes(range(256)) * 20_000).decode()
+    body = json.dumps({"response_code": "00", "data": {"base64Image": photo, "images": [photo]}})
+    with closing(sqlite3.connect(config.with_name("premblyd.db"))) as other, other:
+        other.execute("UPDATE event SET body = ? WHERE id = 1", (body.encode(),))
+        other.execute("UPDATE attempt SET output = ?", (body[:65536],))
+    started = time.process_time()
+    masked = run("show", 1, "--config", config).out
+    assert photo[100:200] not in masked
+    revealed = run("show", 1, "--reveal", "--config", config).out
+    assert f'"base64Image": "… {len(photo):,} characters"' in revealed
+    exact = said(config, "show", 1, "--reveal")
+    assert exact["body"] == json.loads(body)
+    assert time.process_time() - started < 5, "it took 15 s for each"
+
+
+def test_show_of_a_body_with_many_fields_is_quick_and_not_endless(config: Path) -> None:
+    people = [{"name": f"name {at:x}", "bvn": str(22200000000 + at)} for at in range(50_000)]
+    body = json.dumps({"response_code": "00", "data": people})
+    with closing(sqlite3.connect(config.with_name("premblyd.db"))) as other, other:
+        other.execute("UPDATE event SET body = ? WHERE id = 1", (body.encode(),))
+        other.execute("UPDATE attempt SET output = ?", (body[:65536],))
+    started = time.process_time()
+    masked = run("show", 1, "--config", config).out
+    assert "… and more; --json shows all" in masked
+    assert "2220000" not in masked
+    assert len(said(config, "show", 1)["body"]["data"]) == len(people)
+    assert time.process_time() - started < 5
 
 
 def test_show_reveals_on_request_and_records_who_looked(

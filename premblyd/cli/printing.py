@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 import click
+import orjson
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
@@ -36,7 +37,11 @@ def console(*, stderr: bool = False) -> Console:
 
 def print_json(value: Any) -> None:
     """Print `value` exactly; control characters stand as JSON's escapes, all of them."""
-    lines = json.dumps(value, ensure_ascii=False, indent=2).split("\n")
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    except TypeError:  # an integer of more than 64 bits, half a character
+        text = json.dumps(value, ensure_ascii=False, indent=2)
+    lines = text.split("\n")
     click.echo("\n".join(line if line.isprintable() else _escaped(line) for line in lines))
 
 

@@ -12,10 +12,13 @@ from premblyd.cli.database import database_option, database_path
 from premblyd.cli.printing import bold, clean, counted, iso, print_json
 from premblyd.errors import PremblydError, TryAgainError
 from premblyd.prembly import payload, privacy
+from premblyd.prembly.outputs import Hidden
 
-SECRET_FIELDS = ("token", "session_id")
 UNRECORDED = "Nothing is shown: that you look could not be recorded."
-MAX_DEPTH = 100  # a body nested deeper is shown as text: Python would run out of stack
+MOST_STRING = 1024  # a longer one is a photo
+MOST_TEXT = 65_536
+MOST_LINES = 2000
+Row = dict[str, Any]
 
 
 @click.command()
@@ -39,14 +42,17 @@ def show(
     if reveal:
         _record(path, found["id"])
     deliveries = audit.deliveries(reading, event_id=found["id"])[::-1]
-    attempts = audit.attempts(reading, [one["id"] for one in deliveries])
-    if not reveal:
-        _mask_output(attempts, _parse(found["body"]))
+    attempts = audit.attempts(reading, [delivery["id"] for delivery in deliveries])
+    body = found.pop("body")
+    document = _parse(body)
+    if reveal:
+        found["headers"] = json.loads(found["headers"])
+        found["body"] = body.decode("utf-8", "replace") if document is None else document
+    else:
+        found, deliveries = _masked(found, document, deliveries, attempts)
     for delivery in deliveries:
-        if not reveal:
-            delivery["reference"] = privacy.mask_text(delivery["reference"] or "") or None
         delivery["attempts"] = [one for one in attempts if one["delivery_id"] == delivery["id"]]
-    shown = {**_shown(found, reveal), "deliveries": deliveries}
+    shown = {**found, "deliveries": deliveries}
     if as_json:
         print_json(shown)
     else:
@@ -71,77 +77,37 @@ def _record(path: Path, event_id: int) -> None:
         ) from None
 
 
-def _shown(event: dict[str, Any], reveal: bool) -> dict[str, Any]:
-    """Return the event with its body as JSON if it is JSON, masked unless `reveal`."""
-    body = event.pop("body")
-    document = _parse(body)
-    if reveal:
-        event["body"] = document if document is not None else body.decode("utf-8", "replace")
-        event["headers"] = json.loads(event["headers"])
-        return event
-    for name in SECRET_FIELDS:
-        event[name] = privacy.MASK if event[name] else None
-    for name in ("detail", "user_ref", "reference"):
-        event[name] = privacy.mask_text(event[name]) if event[name] else None
+def _masked(
+    event: Row, document: Any, deliveries: list[Row], attempts: list[Row]
+) -> tuple[Row, list[Row]]:
+    """Return the event and its deliveries as they are shown; mask in place what hooks printed."""
     del event["headers"]
-    event["body"] = privacy.MASK if document is None else privacy.mask_document(document)
-    return event
+    shown = {name: privacy.mask_column(name, value) for name, value in event.items()}
+    if document is None:  # no JSON object, or one that can't be walked
+        body, hidden = privacy.MASK, Hidden(None)
+    else:
+        masked = privacy.mask_document(document)
+        columns = (str(event[name]) for name in shown if shown[name] != event[name])
+        body, hidden = masked.document, Hidden((*masked.hidden, *columns))
+    if shown["detail"]:
+        shown["detail"] = hidden.without(shown["detail"])
+    names = tuple(text for text in (shown["reference"], shown["key"]) if text != privacy.MASK)
+    for attempt in attempts:
+        is_cut = bool(attempt["output_truncated"])
+        attempt["output"] = hidden.mask(attempt["output"] or "", names, is_cut) or None
+        attempt["error"] = hidden.mask(attempt["error"] or "", names) or None
+    listed = []
+    for delivery in deliveries:
+        error = hidden.mask(delivery.pop("last_error") or "", names) or None
+        masks = {name: privacy.mask_column(name, value) for name, value in delivery.items()}
+        listed.append({**masks, "last_error": error})
+    return {**shown, "body": body}, listed
 
 
 def _parse(body: bytes) -> dict[str, Any] | None:
     """Return the body's JSON object; None if it is none, or is nested too deeply to walk."""
     document = payload.parse(body)
-    level: list[Any] = [document]
-    for _ in range(MAX_DEPTH):
-        level = [
-            inner
-            for one in level
-            if isinstance(one, dict | list)
-            for inner in (one.values() if isinstance(one, dict) else one)
-        ]
-        if not level:
-            return document
-    return None
-
-
-def _mask_output(attempts: list[dict[str, Any]], document: dict[str, Any] | None) -> None:
-    """Mask what hooks printed: a hook may print the body. Every text that is masked in the body
-    is masked there too; where the body's texts can't be told, all of it."""
-    texts = set(_hidden(document, privacy.mask_document(document)))
-    texts |= {json.dumps(text)[1:-1] for text in texts}  # as it is spelled in JSON
-    hidden = sorted(texts, key=len, reverse=True)
-    for one in attempts:
-        output = one["output"]
-        if output and document is None:
-            one["output"] = privacy.MASK
-        elif output:
-            for text in hidden:
-                output = output.replace(text, privacy.MASK)
-            if one["output_truncated"]:
-                output = _without_beginning(output, hidden)
-            one["output"] = privacy.mask_text(output)
-
-
-def _without_beginning(output: str, hidden: list[str]) -> str:
-    """Mask what may be the beginning of a text, at the end of an output that was cut there."""
-    for text in hidden:
-        for length in range(min(len(text), len(output)), 2, -1):
-            if output.endswith(text[:length]):
-                return output[:-length] + privacy.MASK
-    return output
-
-
-def _hidden(value: Any, masked: Any) -> Iterator[str]:
-    """Yield the texts of a body that its masked form does not show."""
-    match value:
-        case dict():
-            for name, one in value.items():
-                yield from _hidden(one, masked[name])
-        case list():
-            for one, other in zip(value, masked, strict=True):
-                yield from _hidden(one, other)
-        case str() | int() | float() if value != masked and len(str(value)) > 2:
-            yield str(value)
+    return None if privacy.is_deep(document) else document
 
 
 def _print(event: dict[str, Any]) -> None:
@@ -157,15 +123,46 @@ def _print(event: dict[str, Any]) -> None:
     for name, value in headers:
         click.echo(f"    {clean(name)}: {clean(value)}")
     click.echo("  body")
-    text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, indent=2)
-    for line in text.splitlines():
-        click.echo(f"    {clean(line)}")
+    click.echo("\n".join(f"    {clean(line)}" for line in _body_lines(body)))
     for delivery in deliveries:
         tried = counted(delivery["attempt_count"], "attempt", "attempts")
         title = bold(f"Delivery {delivery['id']}: {delivery['action']}")
         click.echo(f"\n{title} {delivery['state']} after {tried}")
         for attempt in delivery["attempts"]:
             _print_attempt(attempt)
+
+
+def _body_lines(body: Any) -> Iterator[str]:
+    """Yield a body for people: photos as their size, and not more lines than anybody reads."""
+    if isinstance(body, str):
+        yield from body[:MOST_TEXT].splitlines()
+        if len(body) > MOST_TEXT:
+            yield f"… {len(body) - MOST_TEXT:,} characters more; --json shows all"
+        return
+    pieces = json.JSONEncoder(ensure_ascii=False, indent=2).iterencode(_shortened(body))
+    line, count = "", 0
+    for piece in pieces:
+        first, *more = piece.split("\n")
+        line += first
+        for text in more:
+            yield line
+            line, count = text, count + 1
+        if count >= MOST_LINES:
+            yield "… and more; --json shows all"
+            return
+    yield line
+
+
+def _shortened(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _shortened(inner) for name, inner in value.items()}
+        case list():
+            return [_shortened(inner) for inner in value]
+        case str() if len(value) > MOST_STRING:
+            return f"… {len(value):,} characters"
+        case _:
+            return value
 
 
 def _print_attempt(attempt: dict[str, Any]) -> None:

@@ -1,38 +1,187 @@
 """Masking personal data for people who look at an event without needing the person.
 
-What is shown is a list, not what is hidden: a field that Prembly adds tomorrow is hidden.
+What is shown is a list, not what is hidden: a field that Prembly adds tomorrow is hidden. A field
+on the list is shown only in the shape that it has when it says what it should: a sender may put a
+person's number where a code belongs.
 """
 
 import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 MASK = "•••"
-_SHOWN = frozenset(
-    "status success response_code responsecode detail message reference referenceid source event"
-    " verification_status verificationstatus confidence average_confidence billing_status"
-    " endpoint_name verification_type document_type watchlisted".split()
+MAX_DEPTH = 100  # a body nested deeper can't be walked: Python would run out of stack
+
+# The words of Prembly's documented answers, and of ours. Others may be names.
+VOCABULARY = frozenset(
+    """
+    a able about accepted account active additional address advance advanced again all already
+    amount an and any api api_key are async at authentication authorization available back bad
+    balance bank basic be been before biometric blocked body bvn by cac can can't card cards
+    check checkout code company complete completed confidence connection contact could couldn't
+    credit customer data date declined default denied detail details didn't disabled document
+    does doesn't done driver drivers driving duplicate empty enabled endpoint enter entered
+    error errors event exist exists expired face facial fail failed failure false field fields
+    file flagged for format found free from has have high http https id identity identitypass
+    image images in inactive incomplete info information insufficient internal invalid ip is
+    issue it its json kindly kyc later level licence license limit listed live liveness low
+    match matched matching medium message method missing name new nin no none not null number of
+    ok on or paid parameter passed passport pay pending permanent phone photo please portal
+    prembly premium process processed processing production provided query ready received record
+    records reference rejected request required response result retrieved retry returned review
+    sandbox screening sdk selfie server service services session sorry source started state
+    status submitted success successful successfull successfully suspended system tax temporary
+    test that the there this time timeout tin to token too transaction true try type unable
+    unauthorized unavailable undefined unknown unpaid unsuccessful update url used user v valid
+    value verification verifications verified verify verifying via virtual vnin voter voters
+    wallet was watch watchlist watchlisted webhook were widget with workflow wrong yes you your
+    """.split()
 )
-_DIGITS = re.compile(r"\d{7,}")
+_WORD = re.compile(r"[^\W\d_]+(?:'[a-z]{1,2})?")
 _EMAIL = re.compile(r"[^\s@<>\"']+@[^\s@<>\"']+")
+# Digits of one number may be grouped: 221:234:567:89, +234 (803) 555-0101.
+NUMBER = re.compile(r"\d(?:[\s.:/_,()+-]{0,2}\d){6,}|\d{4,}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_ID = re.compile(r"(?=.*[A-Za-z])(?=.*[0-9])[A-Za-z0-9][A-Za-z0-9._:-]{3,63}")
+_LONG_NUMBER = re.compile(r"\d(?:[._:-]?\d){6,}")
+_CODE = re.compile(r"[0-9]{1,3}|[A-Za-z][0-9]{1,3}")
+_NAME = re.compile(r"[A-Za-z_$@][A-Za-z0-9_.$-]{0,47}")
 
 
-def mask_document(value: Any, key: str = "") -> Any:
-    """Return `value` with every text and number masked that is not plainly about the check."""
+def mask_text(text: str) -> str:
+    """Return free text with numbers of four digits and more and e-mail addresses masked."""
+    return NUMBER.sub(MASK, _EMAIL.sub(MASK, text))
+
+
+def mask_sentence(text: str) -> str:
+    """Return a sentence for people: numbers and addresses masked, and words that may be names,
+    which is every word with a capital that is not known."""
+    return _WORD.sub(_known_word, mask_text(text))
+
+
+def _known_word(found: re.Match[str]) -> str:
+    word = found[0]
+    return word if word.islower() or word.lower() in VOCABULARY else MASK
+
+
+def mask_word(text: str) -> str:
+    """Return a status or a kind when it is made of known words, else the mask."""
+    words = _WORD.findall(text)
+    is_known = all(word.lower() in VOCABULARY for word in words)
+    has_number = re.search(r"\d{4}|\d\D{0,3}\d\D{0,3}\d\D{0,3}\d", text)
+    return text if is_known and not has_number and len(text) <= 64 else MASK
+
+
+def mask_code(text: str) -> str:
+    """Return a response code such as 00 when it is one, else the mask."""
+    return text if _CODE.fullmatch(text) else MASK
+
+
+def mask_reference(text: str) -> str:
+    """Return a reference when it has the shape of one: letters and digits, no long number."""
+    if _UUID.fullmatch(text) or (_ID.fullmatch(text) and not _LONG_NUMBER.search(text)):
+        return text
+    return MASK
+
+
+def mask_number(value: float) -> float | str:
+    """Return a confidence, to two decimals: more of them could hold a person's number."""
+    return round(value, 2) if abs(value) < 1000 else MASK
+
+
+_TEXTS: dict[str, Callable[[str], str]] = {
+    **dict.fromkeys(("response_code", "responsecode"), mask_code),
+    **dict.fromkeys(("detail", "message"), mask_sentence),
+    **dict.fromkeys(("reference", "referenceid", "user_ref"), mask_reference),
+    **dict.fromkeys(
+        "status success verification_status verificationstatus billing_status watchlisted source"
+        " event document_type verification_type endpoint_name".split(),
+        mask_word,
+    ),
+}
+_NUMBERS = frozenset({"confidence", "average_confidence", "face_confidence"})
+# Columns of an event and a delivery that no sender fills, or only with our own words.
+_OURS = frozenset(
+    "id key endpoint received_at_ms remote_ip body_bytes body_sha256 verified_by kind outcome"
+    " face_match duplicate_count last_duplicate_at_ms event_id action state due_at_ms attempt_count"
+    " attempts_left created_at_ms finished_at_ms".split()
+)
+
+
+def mask_column(name: str, value: Any) -> Any:
+    """Return what is shown of a stored column; of one that is not known, the mask."""
+    if value is None or name in _OURS:
+        return value
+    return _mask_value(name, value)
+
+
+def _mask_value(name: str, value: Any) -> Any:
+    name = name.lower()
     match value:
-        case dict():
-            return {name: mask_document(one, name) for name, one in value.items()}
-        case list():
-            return [mask_document(one, key) for one in value]
         case None | bool() | "":
             return value
-        case str() if key.lower() in _SHOWN:
-            return mask_text(value)
-        case int() | float() if key.lower() in _SHOWN:
+        case str() if name in _TEXTS:
+            return _TEXTS[name](value)
+        case int() | float() if name in _NUMBERS:
+            return mask_number(value)
+        case int() if name in _TEXTS and mask_code(str(value)) != MASK:
             return value
         case _:
             return MASK
 
 
-def mask_text(text: str) -> str:
-    """Return free text with long numbers and addresses masked."""
-    return _EMAIL.sub(MASK, _DIGITS.sub(MASK, text))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Masked:
+    """A document as it is shown, and the texts in it that are not."""
+
+    document: Any
+    hidden: tuple[str, ...]
+
+
+def mask_document(document: Any) -> Masked:
+    """Return `document` with everything masked that is not plainly about the check."""
+    hidden: list[str] = []
+    return Masked(document=_mask(document, "", hidden), hidden=tuple(hidden))
+
+
+def _mask(value: Any, name: str, hidden: list[str]) -> Any:
+    match value:
+        case dict():
+            keys = _mask_names(value, hidden)
+            return {keys[key]: _mask(inner, key, hidden) for key, inner in value.items()}
+        case list():
+            return [_mask(inner, name, hidden) for inner in value]
+        case _:
+            shown = _mask_value(name, value)
+            if shown != value:
+                hidden.append(str(value))
+            return shown
+
+
+def _mask_names(mapping: dict[str, Any], hidden: list[str]) -> dict[str, str]:
+    """Return each key as it is shown: an identifier without a long number, or a numbered mask."""
+    keys = {}
+    for key in mapping:
+        if _NAME.fullmatch(key) and sum(map(str.isdigit, key)) < 4:
+            keys[key] = key
+        else:
+            hidden.append(key)
+            keys[key] = f"{MASK} {len(keys) + 1}"
+    return keys
+
+
+def is_deep(document: Any) -> bool:
+    """Return whether `document` is nested too deeply to walk."""
+    level: list[Any] = [document]
+    for _ in range(MAX_DEPTH):
+        level = [inner for value in level for inner in _children(value)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: Any) -> Iterator[Any]:
+    inner = value.values() if isinstance(value, dict) else value
+    if isinstance(value, dict | list):
+        yield from (one for one in inner if isinstance(one, dict | list))
