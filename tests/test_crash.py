@@ -135,25 +135,57 @@ def test_nothing_is_answered_while_another_process_holds_up_the_commit(tmp_path:
         assert daemon.start().send(BODY).json["event"] == 1
 
 
-def test_every_200_of_a_burst_is_kept_and_its_action_runs(tmp_path: Path) -> None:
-    answered: dict[str, int] = {}
-    enough = threading.Event()
+def burst(daemon: Premblyd, answered: dict[str, int]) -> list[threading.Thread]:
+    """Send webhooks from four threads until the daemon dies; note each 200 in `answered`."""
 
     def send(sender: int) -> None:
         for number in range(1000):
             token = f"{sender}-{number}"
             if (answer := try_to_send(daemon, token.encode(), token=token)) is None:
                 return
-            answered[token] = answer.json["event"]
-            if len(answered) >= 60:
-                enough.set()
+            if answer.status == 200:
+                answered[token] = answer.json["event"]
 
-    with Premblyd(tmp_path, actions=[recording(tmp_path)]) as daemon:
-        daemon.start()
-        senders = [threading.Thread(target=send, args=(sender,)) for sender in range(4)]
+    senders = [threading.Thread(target=send, args=(sender,)) for sender in range(4)]
+    for sender in senders:
+        sender.start()
+    return senders
+
+
+def wait_for_more(answered: dict[str, int], count: int) -> None:
+    enough = len(answered) + count
+    wait_until(lambda: len(answered) >= enough)
+
+
+def wait_for_lines(daemon: Premblyd, event: str, count: int) -> None:
+    wait_until(lambda: daemon.log_text().count(event) == count)
+
+
+@pytest.mark.parametrize("removed", [("-wal",), ("-shm",), ("-wal", "-shm")])
+def test_every_200_is_kept_though_somebody_removes_the_log_under_load(
+    tmp_path: Path, removed: tuple[str, ...]
+) -> None:
+    answered: dict[str, int] = {}
+    with Premblyd(tmp_path) as daemon:
+        senders = burst(daemon.start(), answered)
+        for times in (1, 2, 3):
+            wait_for_more(answered, 15)  # fewer than move the log into the file
+            for suffix in removed:
+                daemon.database.with_name(daemon.database.name + suffix).unlink()
+            wait_for_lines(daemon, "store.log_removed", times)
+        daemon.kill()
         for sender in senders:
-            sender.start()
-        assert enough.wait(20)
+            sender.join()
+        stored = dict(daemon.rows("SELECT CAST(body AS TEXT), id FROM event"))
+        assert answered.items() <= stored.items()
+        assert daemon.start().send(BODY).status == 200
+
+
+def test_every_200_of_a_burst_is_kept_and_its_action_runs(tmp_path: Path) -> None:
+    answered: dict[str, int] = {}
+    with Premblyd(tmp_path, actions=[recording(tmp_path)]) as daemon:
+        senders = burst(daemon.start(), answered)
+        wait_until(lambda: len(answered) >= 60, 20)
         daemon.kill()
         for sender in senders:
             sender.join()

@@ -5,6 +5,7 @@ The loop never waits for a disk, and one fsync serves every request that came me
 
 import asyncio
 import contextlib
+import os
 import queue
 import sqlite3
 import threading
@@ -23,6 +24,12 @@ from premblyd.store import database
 MAX_BATCH = 500
 ENOUGH = 32  # so many need not wait for others: the disk works while the loop takes more
 CHECKPOINT_AFTER = 40  # items: small steps; 160 take 9 ms beside a million events
+LOG_REMOVED = (
+    "the database's -wal or -shm file was removed, and another program's reading delays saving it"
+)
+LOG_REPLACED = (
+    "another program began a -wal file of its own beside the database; end it, move that file away"
+)
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 Operation = Callable[[sqlite3.Connection, list[Item]], list[Done]]
@@ -53,6 +60,9 @@ class Writer:
         self._path = path
         self._database = database.connect(path)
         self._identity = _identity(path)
+        real = os.path.realpath(path)  # SQLite puts its other files beside that
+        self._log_paths = (f"{real}-wal", f"{real}-shm")
+        self._log_identity = _log_identity(self._log_paths)
         self._gathered: list[_Waiting] = []
         self._handing_over = False
         self._committing = False
@@ -122,6 +132,8 @@ class Writer:
             if unmoved >= CHECKPOINT_AFTER:
                 self._checkpoint()
                 unmoved = 0
+        with contextlib.suppress(sqlite3.Error, StoreUnavailableError):
+            self._keep_log()
         self._database.close()
 
     def _checkpoint(self) -> None:
@@ -153,9 +165,7 @@ class Writer:
 
     def _transact(self, batch: list[_Waiting]) -> None:
         try:
-            if self._database.is_closed():
-                self._require_same_file()  # before a connection to another is opened
-            connection = self._database.connection()
+            connection = self._connect()
             with connection:  # commits, or rolls back whatever happens
                 connection.execute("BEGIN IMMEDIATE")
                 for operation, group in _by_operation(batch).items():
@@ -163,6 +173,7 @@ class Writer:
                     for waiting, result in zip(group, results, strict=True):
                         waiting.result = result
                 self._require_same_file()
+            self._keep_log()
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError):
             raise  # the operation's own fault
         except MemoryError:  # sqlite3's too; it passes
@@ -170,8 +181,55 @@ class Writer:
                 raise  # each alone may have enough
             raise StoreUnavailableError("there is not enough memory") from None
         except (sqlite3.Error, PeeweeException) as error:
-            self._database.close()  # after an I/O error only a new connection is sure to recover
+            # After an I/O error only a new connection is sure to recover. But where the log has
+            # no name any more, this one alone has what is in it.
+            if not self._log_was_removed():
+                self._database.close()
             raise StoreUnavailableError(str(error)) from None
+
+    def _connect(self) -> sqlite3.Connection:
+        if self.last_error:
+            self._keep_log()
+        is_new = self._database.is_closed()
+        if is_new:
+            self._require_same_file()  # before a connection to another is opened
+        connection: sqlite3.Connection = self._database.connection()
+        if is_new:
+            self._log_identity = _log_identity(self._log_paths)
+        return connection
+
+    def _keep_log(self) -> None:
+        """Save what is committed when somebody has removed the write-ahead log, which would be
+        lost with this process: move it all into the database file, and begin a new log.
+
+        Raise StoreUnavailableError when it can't be saved yet.
+        """
+        if not self._log_was_removed():
+            return
+        self._require_same_file()
+        busy, _, _ = (
+            self._database.connection().execute("PRAGMA wal_checkpoint(truncate)").fetchone()
+        )
+        if busy:
+            raise StoreUnavailableError(LOG_REMOVED)
+        if self._is_other_log():
+            raise StoreUnavailableError(LOG_REPLACED)
+        self._database.close()
+        log.error("store.log_removed", saved=True)
+
+    def _log_was_removed(self) -> bool:
+        """Return whether the open connection's log is no longer the one beside the database."""
+        return (
+            not self._database.is_closed() and _log_identity(self._log_paths) != self._log_identity
+        )
+
+    def _is_other_log(self) -> bool:
+        """Return whether another program wrote into a log of its own: what that holds is of an
+        older state, and would spoil the database."""
+        wal, _ = self._log_paths
+        with contextlib.suppress(OSError):
+            return _identity(wal) != self._log_identity[0] and os.stat(wal).st_size > 0
+        return False
 
     def _require_same_file(self) -> None:
         if _identity(self._path) != self._identity:
@@ -203,10 +261,14 @@ def _by_operation(batch: list[_Waiting]) -> dict[Operation[Any, Any], list[_Wait
     return groups
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path | str) -> tuple[int, int] | None:
     """Return which file `path` names now: commits to a removed file succeed, and are lost."""
     try:
-        status = path.stat()
+        status = os.stat(path)
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _log_identity(paths: tuple[str, str]) -> tuple[tuple[int, int] | None, ...]:
+    return tuple(_identity(path) for path in paths)

@@ -28,7 +28,8 @@ def test_a_full_disk_refuses_and_recovers() -> None:
 def test_a_full_disk_stops_the_start_with_a_clear_message() -> None:
     with needs_machine(), disk_faults.small_disk() as small:
         status, said = disk.start_on_full_disk(small)
-    assert (status, said) == (75, "The database could not commit: database or disk is full\n")
+    assert status == 75
+    assert said.endswith("\nThe database could not commit: database or disk is full\n")
 
 
 def test_a_removed_database_is_never_written_again_and_a_restart_makes_a_new_one(
