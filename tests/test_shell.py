@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from premblyd.hooks import shell
+from premblyd.hooks import process, shell
 from premblyd.hooks.shell import ShellRunner
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
@@ -35,8 +35,8 @@ HOSTILE = [
 
 @pytest.fixture
 def quick_kill(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shell, "KILL_AFTER_S", 0.4)
-    monkeypatch.setattr(shell, "GROUP_POLL_S", 0.02)
+    monkeypatch.setattr(process, "KILL_AFTER_S", 0.4)
+    monkeypatch.setattr(process, "GROUP_POLL_S", 0.02)
 
 
 @pytest.fixture(autouse=True)
@@ -196,7 +196,7 @@ def test_a_command_of_no_known_format_ends_at_once(tmp_path: Path) -> None:
 
 
 def test_at_the_timeout_a_group_that_ignores_sigterm_is_gone_5_s_later() -> None:
-    assert shell.KILL_AFTER_S == 5
+    assert process.KILL_AFTER_S == 5
     started = time.monotonic()
     result = run(shell=IGNORES_SIGTERM, timeout="200ms")
     assert 5.1 < time.monotonic() - started < 7

@@ -1,0 +1,172 @@
+"""The process of a hook: its end, its output, its time, and the daemon's stop."""
+
+import os
+import select
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from premblyd.store.jobs import Result
+from premblyd.store.models import AttemptOutcome
+
+KILL_AFTER_S = 5.0  # between SIGTERM and SIGKILL
+GROUP_POLL_S = 0.1
+MAX_OUTPUT_BYTES = 64 << 10
+FLOOD_PAUSE_S = 0.001  # after each read of what is dropped: a flood must not take a whole core
+_NOT_FOUND = {126: "the shell can't execute the command", 127: "the shell can't find the command"}
+
+
+class Watch:
+    """Waits for one process: its end, its output, its time, and the daemon's stop."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", stop: int) -> None:
+        if process.stdout is None:
+            raise TypeError("the process has no output to watch")
+        self._process = process
+        self._pipe = process.stdout
+        self._stop = stop
+        self._output = _Output()
+        self._pidfd = os.pidfd_open(process.pid)
+        self._stdout = self._pipe.fileno()
+        os.set_blocking(self._stdout, False)
+        self._poll = select.poll()
+        for descriptor in (self._pidfd, self._stdout, self._stop):
+            self._poll.register(descriptor, select.POLLIN)
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._pidfd)
+        self._pipe.close()
+
+    def wait(self, timeout_s: float, *, is_shell: bool) -> Result:
+        ended_by = None
+        if not self._exited_within(timeout_s):
+            ended_by = AttemptOutcome.INTERRUPTED if self._stopping() else AttemptOutcome.TIMED_OUT
+            self._poll.unregister(self._stop)
+            self._kill(signal.SIGTERM)
+            self._group_ends_within(KILL_AFTER_S)
+        # Whatever the hook left in its group ends with it, also after a good exit. The leader
+        # is not reaped yet, so the group's number can't belong to anyone else.
+        self._kill(signal.SIGKILL)
+        exited = self._exited_within(KILL_AFTER_S)
+        self._drain()
+        code = self._process.wait() if exited else None
+        return self._result(ended_by, code, timeout_s, is_shell)
+
+    def _exited_within(self, seconds: float) -> bool:
+        """Keep output until the process exits. False: time is up, or the daemon stops."""
+        deadline = time.monotonic() + seconds
+        while True:
+            left = deadline - time.monotonic()
+            ready = dict(self._poll.poll(max(0, left) * 1000))
+            if self._stdout in ready and not self._output.read(self._stdout):
+                self._poll.unregister(self._stdout)
+            elif self._output.truncated:
+                time.sleep(FLOOD_PAUSE_S)
+            if self._pidfd in ready:
+                return True
+            if self._stop in ready or left <= 0:
+                return False
+
+    def _group_ends_within(self, seconds: float) -> None:
+        """Wait for the process and for what it started: on SIGTERM a shell dies at once, while
+        the program that it waited for may still tidy up."""
+        deadline = time.monotonic() + seconds
+        self._exited_within(seconds)
+        while time.monotonic() < deadline and _group_lives(self._process.pid):
+            self._drain()
+            time.sleep(GROUP_POLL_S)
+
+    def _stopping(self) -> bool:
+        return bool(select.select([self._stop], [], [], 0)[0])
+
+    def _kill(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self._process.pid, number)
+        except (ProcessLookupError, PermissionError):  # all gone, or became another user
+            return
+
+    def _drain(self) -> None:
+        """Read what the pipe still holds; whoever holds it open is not waited for."""
+        for _ in range(32):  # more than a pipe's 64 KiB
+            if not self._output.read(self._stdout):
+                return
+
+    def _result(
+        self, ended_by: AttemptOutcome | None, code: int | None, timeout_s: float, is_shell: bool
+    ) -> Result:
+        outcome, error, final = AttemptOutcome.SUCCEEDED, None, False
+        if ended_by is AttemptOutcome.TIMED_OUT:
+            outcome, error = ended_by, f"still running after {timeout_s:g} s"
+        elif ended_by is AttemptOutcome.INTERRUPTED:
+            outcome, error = ended_by, "the daemon was stopped"
+        elif code is None:
+            outcome, error = AttemptOutcome.FAILED, "the process can't be killed"
+        elif code < 0:
+            outcome, error = AttemptOutcome.FAILED, f"ended by signal {_signal_name(-code)}"
+        elif code > 0:
+            outcome, error = AttemptOutcome.FAILED, f"exit status {code}"
+            if is_shell and code in _NOT_FOUND:
+                error, final = _NOT_FOUND[code], True
+        return Result(
+            outcome=outcome,
+            exit_code=code,
+            error=error,
+            output=self._output.text(),
+            output_truncated=self._output.truncated,
+            final=final,
+        )
+
+
+class _Output:
+    """The first 64 KiB of what a hook prints; the rest is read and forgotten."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+        self.truncated = False
+
+    def read(self, descriptor: int) -> bool:
+        """Read once. False: nothing more will come, or nothing is there."""
+        try:
+            chunk = os.read(descriptor, 65536)
+        except BlockingIOError:
+            return False
+        room = MAX_OUTPUT_BYTES - len(self._kept)
+        self._kept += chunk[:room]
+        self.truncated = self.truncated or len(chunk) > room
+        return bool(chunk)
+
+    def text(self) -> str:
+        return self._kept.decode("utf-8", "replace")
+
+
+def in_memory(body: bytes) -> int:
+    """Return a file descriptor to read `body` from: a hook that never reads blocks nobody."""
+    descriptor = os.memfd_create("prembly-body")
+    view = memoryview(body)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _group_lives(group: int) -> bool:
+    """Return whether a process of `group` runs; the leader, not reaped yet, does not count."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, its_group = stat.read_bytes().rpartition(b")")[2].split()[:3]
+        except (OSError, ValueError):  # gone meanwhile
+            continue
+        if int(its_group) == group and state not in b"ZX":
+            return True
+    return False
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
