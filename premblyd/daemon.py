@@ -21,6 +21,7 @@ from premblyd.hooks.matching import Matching
 from premblyd.hooks.shell import ShellRunner
 from premblyd.hooks.strays import Strays, find_marks, kill_marked
 from premblyd.receiver.health import Health
+from premblyd.receiver.listener import patiently
 from premblyd.receiver.receiver import Receiver, make_server
 from premblyd.store import database
 from premblyd.store.inbox import Inbox
@@ -70,7 +71,7 @@ class Daemon:
         self._configure(settings)
         self._server = make_server(self._receiver)
         self._listening = listening.listen(settings.listen)
-        self._server.add_sockets(self._listening.sockets)
+        self._server.add_sockets(patiently(self._listening.sockets))
         self.dispatching = asyncio.create_task(self._dispatcher.run())
         self.timing_out = asyncio.create_task(self._receiver.time_out())
         self._publish(settings)
@@ -144,7 +145,9 @@ class Daemon:
 
     def _configure(self, settings: Config) -> None:
         self._http.configure(settings.endpoints, settings.total_concurrency)
-        self._dispatcher.configure(settings.actions, settings.total_concurrency)
+        self._dispatcher.configure(
+            settings.actions, settings.total_concurrency, settings.max_hook_bytes
+        )
         self._receiver.configure(settings, Matching(settings.actions).match)
 
     def _publish(self, settings: Config | None) -> None:

@@ -206,6 +206,18 @@ def test_at_the_timeout_a_group_that_ignores_sigterm_is_gone_5_s_later() -> None
     assert gone_within(1, pids)
 
 
+@pytest.mark.parametrize("timeout", ["24d", "25d", "30d", "366d"])
+def test_a_timeout_may_be_longer_than_the_kernel_waits_at_once(timeout: str) -> None:
+    assert end(run(shell="sleep 0.1; exit 3", timeout=timeout))[1:] == (3, "exit status 3", False)
+
+
+def test_waits_follow_one_another_until_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "MAX_WAIT_S", 0.05)
+    started = time.monotonic()
+    assert run(shell="exec sleep 60", timeout="300ms").outcome == "timed_out"
+    assert time.monotonic() - started >= 0.3
+
+
 def test_a_hook_may_tidy_up_after_sigterm() -> None:
     started = time.monotonic()
     result = run(shell=f"exec 2>/dev/null; {TIDIES_UP}", timeout="300ms")
@@ -230,10 +242,13 @@ def test_what_a_hook_leaves_behind_in_its_group_ends_with_it() -> None:
     assert gone_within(1, [int(result.output or "")])
 
 
-def test_output_held_open_after_the_exit_is_not_waited_for() -> None:
+def test_output_held_open_after_the_exit_is_not_waited_for(tmp_path: Path) -> None:
+    # The hook ends when the other has left its group: what is still in it is killed.
+    flee = 'setsid sh -c ": >$FLED; exec sleep 60" & echo $!'
+    script = f"{flee}; while ! test -e $FLED; do sleep 0.01; done"
     started = time.monotonic()
-    result = run(shell="setsid sleep 60 & echo $!", timeout="10s")
-    assert (result.outcome, time.monotonic() - started < 2) == ("succeeded", True)
+    result = run(shell=script, timeout="30s", env={"FLED": str(tmp_path / "fled")})
+    assert (result.outcome, time.monotonic() - started < 15) == ("succeeded", True)
     os.kill(int(result.output or ""), signal.SIGKILL)
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from premblyd.config import Action, Endpoint, HttpHook, Selection
 from premblyd.expressions import EvaluationError
 from premblyd.hooks.http_client import Answer, HttpClient, Post
+from premblyd.hooks.lack import Patience, require_descriptor
 from premblyd.prembly import payload, signature
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
@@ -33,6 +34,7 @@ class HttpRunner:
         self._endpoints: Mapping[str, Endpoint] = {}
         self._posts: set[asyncio.Task[Answer]] = set()
         self._interrupted = False
+        self._patience = Patience()
 
     def configure(self, endpoints: Sequence[Endpoint], concurrency: int) -> None:
         """Use these endpoints, and be ready for `concurrency` requests at once."""
@@ -48,6 +50,11 @@ class HttpRunner:
             post = make_post(action, job, self._endpoints.get(job.event.endpoint), time.time())
         except BodyError as error:
             return Result(outcome=AttemptOutcome.FAILED, error=str(error), final=True)
+        del job  # only the request needs the body now
+        return await self._patience.run(lambda: self._post(hook, post))
+
+    async def _post(self, hook: HttpHook, post: Post) -> Result:
+        require_descriptor()
         ca_file = str(hook.ca_file) if hook.ca_file else None
         task = asyncio.ensure_future(
             self._client.post(
@@ -59,7 +66,10 @@ class HttpRunner:
         )
         self._posts.add(task)
         try:
-            return _result(await task)
+            answer = await task
+            if answer.status == 0 and not answer.timed_out:
+                require_descriptor()  # without one every host seems unreachable
+            return _result(answer)
         except asyncio.CancelledError:
             if not self._interrupted:
                 raise
@@ -70,6 +80,7 @@ class HttpRunner:
     def interrupt(self) -> None:
         """Give up every running request. They count as interrupted."""
         self._interrupted = True
+        self._patience.end()
         for task in self._posts:
             task.cancel()
 
@@ -101,8 +112,9 @@ def sign(secret: str, webhook_id: str, timestamp: str, body: bytes) -> str:
     """Return the `webhook-signature` of `body`: Standard Webhooks 1.0, over the raw bytes. The
     standardwebhooks package signs text only, and a body need not be UTF-8."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
-    message = f"{webhook_id}.{timestamp}.".encode() + body
-    return "v1," + base64.b64encode(hmac.digest(key, message, "sha256")).decode("ascii")
+    digest = hmac.new(key, f"{webhook_id}.{timestamp}.".encode(), "sha256")
+    digest.update(body)  # apart: a body may be large, and is not copied
+    return "v1," + base64.b64encode(digest.digest()).decode("ascii")
 
 
 def _body(hook: HttpHook, job: Job) -> tuple[bytes, str]:

@@ -1,45 +1,77 @@
-"""The process of a hook: its end, its output, its time, and the daemon's stop."""
+"""The process of a hook: its start, its end, its output, its time, and the daemon's stop."""
 
+import contextlib
 import os
 import select
 import signal
-import subprocess
 import time
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 
+from premblyd.hooks.spawn import spawn
 from premblyd.store.jobs import Result
 from premblyd.store.models import AttemptOutcome
 
 KILL_AFTER_S = 5.0  # between SIGTERM and SIGKILL
 GROUP_POLL_S = 0.1
+MAX_WAIT_S = 3600.0  # poll(2) takes at most 24 days, as milliseconds in 32 bits
+EXIT_LOOK_S = 0.05  # how often to look for the exit where the kernel can't tell of it
 MAX_OUTPUT_BYTES = 64 << 10
 FLOOD_PAUSE_S = 0.001  # after each read of what is dropped: a flood must not take a whole core
 _NOT_FOUND = {126: "the shell can't execute the command", 127: "the shell can't find the command"}
 
 
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that was started, and the pipe that its output comes by."""
+
+    pid: int
+    output: int
+
+
+def start(arguments: list[str], environ: Mapping[str, str], body: bytes) -> Process:
+    """Start a process of its own session in `/`, with `body` as its standard input. Raise OSError
+    or MemoryError when it can't be started."""
+    with contextlib.ExitStack() as opened:
+        stdin = _in_memory(body)
+        opened.callback(os.close, stdin)
+        output, its_output = os.pipe()
+        opened.callback(os.close, its_output)
+        try:
+            pid = spawn(arguments, environ, stdin=stdin, output=its_output, folder="/")
+        except BaseException:
+            os.close(output)
+            raise
+    return Process(pid, output)
+
+
 class Watch:
     """Waits for one process: its end, its output, its time, and the daemon's stop."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", stop: int) -> None:
-        if process.stdout is None:
-            raise TypeError("the process has no output to watch")
-        self._process = process
-        self._pipe = process.stdout
+    def __init__(self, process: Process, stop: int) -> None:
+        self._pid = process.pid
+        self._stdout = process.output
         self._stop = stop
         self._output = _Output()
-        self._pidfd = os.pidfd_open(process.pid)
-        self._stdout = self._pipe.fileno()
         os.set_blocking(self._stdout, False)
         self._poll = select.poll()
-        for descriptor in (self._pidfd, self._stdout, self._stop):
+        self._pidfd: int | None = None
+        with contextlib.suppress(OSError):  # out of descriptors: then we look again and again
+            self._pidfd = os.pidfd_open(self._pid)
+            self._poll.register(self._pidfd, select.POLLIN)
+        for descriptor in (self._stdout, self._stop):
             self._poll.register(descriptor, select.POLLIN)
 
     def __enter__(self) -> "Watch":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        os.close(self._pidfd)
-        self._pipe.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:  # nobody would watch it any more
+            self._kill(signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+        os.close(self._stdout)
 
     def wait(self, timeout_s: float, *, is_shell: bool) -> Result:
         ended_by = None
@@ -53,7 +85,7 @@ class Watch:
         self._kill(signal.SIGKILL)
         exited = self._exited_within(KILL_AFTER_S)
         self._drain()
-        code = self._process.wait() if exited else None
+        code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1]) if exited else None
         return self._result(ended_by, code, timeout_s, is_shell)
 
     def _exited_within(self, seconds: float) -> bool:
@@ -61,12 +93,13 @@ class Watch:
         deadline = time.monotonic() + seconds
         while True:
             left = deadline - time.monotonic()
-            ready = dict(self._poll.poll(max(0, left) * 1000))
+            longest_s = EXIT_LOOK_S if self._pidfd is None else MAX_WAIT_S
+            ready = dict(self._poll.poll(min(max(0, left), longest_s) * 1000))
             if self._stdout in ready and not self._output.read(self._stdout):
                 self._poll.unregister(self._stdout)
             elif self._output.truncated:
                 time.sleep(FLOOD_PAUSE_S)
-            if self._pidfd in ready:
+            if self._pidfd in ready or (self._pidfd is None and self._has_exited()):
                 return True
             if self._stop in ready or left <= 0:
                 return False
@@ -76,16 +109,19 @@ class Watch:
         the program that it waited for may still tidy up."""
         deadline = time.monotonic() + seconds
         self._exited_within(seconds)
-        while time.monotonic() < deadline and _group_lives(self._process.pid):
+        while time.monotonic() < deadline and _group_lives(self._pid):
             self._drain()
             time.sleep(GROUP_POLL_S)
 
+    def _has_exited(self) -> bool:
+        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
     def _stopping(self) -> bool:
-        return bool(select.select([self._stop], [], [], 0)[0])
+        return self._stop in dict(self._poll.poll(0))
 
     def _kill(self, number: signal.Signals) -> None:
         try:
-            os.killpg(self._process.pid, number)
+            os.killpg(self._pid, number)
         except (ProcessLookupError, PermissionError):  # all gone, or became another user
             return
 
@@ -143,7 +179,7 @@ class _Output:
         return self._kept.decode("utf-8", "replace")
 
 
-def in_memory(body: bytes) -> int:
+def _in_memory(body: bytes) -> int:
     """Return a file descriptor to read `body` from: a hook that never reads blocks nobody."""
     descriptor = os.memfd_create("prembly-body")
     view = memoryview(body)
@@ -154,15 +190,26 @@ def in_memory(body: bytes) -> int:
 
 
 def _group_lives(group: int) -> bool:
-    """Return whether a process of `group` runs; the leader, not reaped yet, does not count."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, its_group = stat.read_bytes().rpartition(b")")[2].split()[:3]
-        except (OSError, ValueError):  # gone meanwhile
-            continue
-        if int(its_group) == group and state not in b"ZX":
-            return True
+    """Return whether a process of `group` runs; the leader, not reaped yet, does not count. Where
+    that can't be seen it may."""
+    try:
+        for pid in filter(str.isdecimal, os.listdir("/proc")):
+            state, its_group = _state(pid)
+            if its_group == group and state not in b"ZX":
+                return True
+    except OSError:
+        return True
     return False
+
+
+def _state(pid: str) -> tuple[bytes, int]:
+    """Return a process's state, X when it is gone, and its group."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            state, _, group = stat.read().rpartition(b")")[2].split()[:3]
+    except (FileNotFoundError, ProcessLookupError, PermissionError, ValueError):
+        return b"X", 0
+    return state, int(group)
 
 
 def _signal_name(number: int) -> str:

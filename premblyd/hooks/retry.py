@@ -15,12 +15,13 @@ def next_at_ms(
     """Return when to try again, or None: it succeeded, can never work, or has no attempt left.
 
     Exponential with full jitter between half and the whole of `first_delay * factor^(n-1)`,
-    capped by `max_delay`; `Retry-After` lengthens the wait. An interrupted run is due at once.
+    capped by `max_delay`; `Retry-After` lengthens the wait. An interrupted run is due at once,
+    or after that.
     """
     if result.outcome is AttemptOutcome.SUCCEEDED or result.final:
         return None
     if result.outcome is AttemptOutcome.INTERRUPTED:
-        return now_ms
+        return now_ms + round(result.retry_after_s * 1000)
     if attempts_left <= 0:
         return None
     whole = delay_ms(policy, policy.attempts - attempts_left)

@@ -1,23 +1,24 @@
 """Shell and command hooks: a process of its own group, a bounded output, an end in time."""
 
 import asyncio
+import errno
 import os
-import subprocess
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 from premblyd.config import Action
-from premblyd.hooks.process import Watch, in_memory
+from premblyd.hooks.lack import LackError, Patience, what_lacks
+from premblyd.hooks.process import Watch, start
 from premblyd.hooks.strays import Mark, Strays
+from premblyd.hooks.threads import Threads
 from premblyd.logs import get_logger
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
 
 SWEEP_S = 1.0
 MAX_VALUE_BYTES = 4 << 10
-MAX_THREADS = 1024  # config.concurrency's bound
 INHERITED = ("PATH", "HOME", "LANG", "TZ")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_CANT_HEAL = (errno.ENOEXEC, errno.E2BIG)
 log = get_logger()
 
 
@@ -62,70 +63,66 @@ def _value(given: object) -> str:
 
 
 class ShellRunner:
-    """Runs shell and command hooks, each in a thread that waits for its process.
-
-    subprocess in threads starts four times as many processes a second as asyncio's.
-    """
+    """Runs shell and command hooks, each in a thread that waits for its process."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="premblyd-hook")
+        self._threads = Threads("premblyd-hook")
+        self._patience = Patience()
         self._running: set[Mark] = set()
-        self._ran = False
         # Readable once the daemon stops: every waiting thread polls it.
         self._stop_reader, self._stop_writer = os.pipe()
 
     async def run(self, action: Action, job: Job) -> Result:
         """Run the hook once. Never raise for a hook that fails."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._run, action, job)
+        body = [job.event.body]
+        job = job.without_body()  # the process will have it; nobody here needs it any longer
+        return await self._patience.run(
+            lambda: self._threads.run(lambda: self._run(action, job, body))
+        )
 
     def interrupt(self) -> None:
         """End every running hook: SIGTERM now, SIGKILL 5 s later. They count as interrupted."""
+        self._patience.end()
         os.write(self._stop_writer, b"x")
 
     async def sweep(self, strays: Strays) -> None:
         """Kill what ended hooks left behind, about once a second, for as long as it runs."""
         while True:
             await asyncio.sleep(SWEEP_S)
-            if self._ran:
-                self._ran = bool(self._running)
-                if killed := strays.sweep(set(self._running)):
-                    self._ran = True  # their own children are ours next
-                    log.warning("hook.strays_killed", count=killed)
+            try:
+                killed = strays.sweep(set(self._running))
+            except (OSError, MemoryError) as error:  # a strayed process is no reason to end
+                log.warning("daemon.waits", part="sweep", lacks=what_lacks(error) or str(error))
+                continue
+            if killed:
+                log.warning("hook.strays_killed", count=killed)
 
     def close(self) -> None:
-        self._pool.shutdown()
+        self._threads.close()
         os.close(self._stop_reader)
         os.close(self._stop_writer)
 
-    def _run(self, action: Action, job: Job) -> Result:
+    def _run(self, action: Action, job: Job, body: list[bytes]) -> Result:
         mark = Mark(job.event.key, job.delivery_id, job.attempt)
         self._running.add(mark)
-        self._ran = True
         try:
-            return self._start(action, job)
+            return self._start(action, job, body)
         finally:
             self._running.discard(mark)
 
-    def _start(self, action: Action, job: Job) -> Result:
-        stdin = in_memory(job.event.body)
+    def _start(self, action: Action, job: Job, body: list[bytes]) -> Result:
+        """Start the process and wait for it. `body` is emptied as soon as the process has it."""
         try:
-            process = subprocess.Popen(
-                command_line(action),
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=environment(action, job, os.environ),
-                cwd="/",
-                start_new_session=True,
-            )
+            process = start(command_line(action), environment(action, job, os.environ), body[0])
         except (FileNotFoundError, PermissionError, NotADirectoryError):
             return _failed("the command was not found or is not executable", final=True)
-        except OSError as error:
-            # ENOEXEC and E2BIG can't heal; EAGAIN and ENOMEM do.
-            final = error.strerror in {"Exec format error", "Argument list too long"}
-            return _failed(f"the command did not start: {error.strerror}", final=final)
-        finally:
-            os.close(stdin)
+        except (OSError, MemoryError) as error:
+            if what := what_lacks(error):
+                raise LackError(what) from None
+            number = error.errno if isinstance(error, OSError) else 0
+            reason = os.strerror(number or 0)
+            return _failed(f"the command did not start: {reason}", final=number in _CANT_HEAL)
+        body.clear()
         with Watch(process, self._stop_reader) as watch:
             return watch.wait(action.timeout_ms / 1000, is_shell=action.shell is not None)
 

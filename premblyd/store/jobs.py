@@ -1,9 +1,11 @@
 """What passes between the queue and the hooks: jobs out, results back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from premblyd.prembly.payload import Verdict
 from premblyd.store.models import AttemptOutcome
+
+SMALL_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,10 @@ class Job:
     action: str
     event: StoredEvent
 
+    def without_body(self) -> "Job":
+        """Return the job for those who don't need its body, so that they don't keep it."""
+        return replace(self, event=replace(self.event, body=b""))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
@@ -48,6 +54,29 @@ class Result:
     output_truncated: bool = False
     final: bool = False
     retry_after_s: float = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What the bodies of running hooks may hold, and hold now. Small bodies do not count: the
+    number of hooks bounds them, and they are never kept waiting by large ones."""
+
+    max_bytes: int
+    used_bytes: int = 0
+
+    def fits(self, cost: int, claimed: int) -> bool:
+        """Return whether a body of that cost fits beside what runs and what was claimed just now.
+        With nothing else there, every body does."""
+        used = self.used_bytes + claimed
+        return not cost or not used or used + cost <= self.max_bytes
+
+
+UNBOUNDED = Room(max_bytes=1 << 62)
+
+
+def counted_bytes(body_bytes: int) -> int:
+    """Return what a body takes of the room."""
+    return body_bytes if body_bytes > SMALL_BYTES else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,89 @@
+"""Waiting for what the machine lacks for a moment: descriptors, processes, threads, memory."""
+
+import asyncio
+import errno
+import os
+from collections.abc import Awaitable, Callable
+
+from premblyd.logs import get_logger
+from premblyd.store.jobs import Result
+from premblyd.store.models import AttemptOutcome
+
+FIRST_PAUSE_S = 0.05
+MAX_PAUSE_S = 1.0
+PATIENCE_S = 20.0  # then the delivery goes back to the queue; its lease ends 60 s after its time
+BACK_IN_S = 5.0
+LOG_EVERY_S = 10.0
+_WHAT = {
+    errno.EMFILE: "file descriptors",
+    errno.ENFILE: "file descriptors",
+    errno.EAGAIN: "processes",
+    errno.ENOMEM: "memory",
+    errno.ENOBUFS: "memory",
+}
+log = get_logger()
+
+
+class LackError(Exception):
+    """The hook was not started, because the machine lacks something. Try again soon."""
+
+
+def what_lacks(error: BaseException) -> str | None:
+    """Return what the machine lacks, if that is why `error` was raised."""
+    if isinstance(error, LackError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "memory"
+    return _WHAT.get(error.errno or 0) if isinstance(error, OSError) else None
+
+
+def require_descriptor() -> None:
+    """Raise LackError when no file can be opened now: libraries call that by other names."""
+    try:
+        os.close(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        if what := what_lacks(error):
+            raise LackError(what) from None
+
+
+def not_run(what: str) -> Result:
+    """Return the result of a hook that the machine had no room for: it costs no attempt."""
+    return Result(
+        outcome=AttemptOutcome.INTERRUPTED,
+        error=f"the machine lacks {what}",
+        retry_after_s=BACK_IN_S,
+    )
+
+
+class Patience:
+    """Starts hooks again and again while the machine lacks what they need."""
+
+    def __init__(self) -> None:
+        self._stopping = asyncio.Event()
+        self._logged_at = float("-inf")
+
+    def end(self) -> None:
+        """Wait for nothing any more: the daemon stops."""
+        self._stopping.set()
+
+    async def run(self, start: Callable[[], Awaitable[Result]]) -> Result:
+        """Return what `start` returns. While it raises LackError, call it again, a little later
+        each time; after `PATIENCE_S` give up, at no cost of an attempt."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + PATIENCE_S
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                return await start()
+            except LackError as lack:
+                what = str(lack)
+            if loop.time() > self._logged_at + LOG_EVERY_S:
+                self._logged_at = loop.time()
+                log.warning("daemon.waits", part="hooks", lacks=what)
+            if self._stopping.is_set() or loop.time() > end:
+                return not_run(what)
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._stopping.wait()
+            except TimeoutError:
+                pause_s = min(2 * pause_s, MAX_PAUSE_S)

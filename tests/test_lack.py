@@ -1,0 +1,202 @@
+"""The machine lacks descriptors, threads or memory for a moment: hooks wait, and nothing ends."""
+
+import asyncio
+import errno
+import os
+import resource
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from premblyd.hooks import lack
+from premblyd.hooks.shell import ShellRunner
+from premblyd.store.jobs import Result
+from tests.jobs import action, job, logged
+from tests.processes import ONCE, Premblyd, shell, wait_until
+
+BODY = b'{"response_code":"00"}'
+DELIVERIES = "SELECT state, attempts_left, count(*) FROM delivery GROUP BY 1, 2"
+
+
+@dataclass
+class Shortage:
+    """Something that fails while the machine lacks it, and how often it has."""
+
+    error: Exception
+    lasts: bool = True
+    failures: int = 0
+
+    def unless_short(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        def attempt(*args: Any, **keys: Any) -> Any:
+            if self.lasts:
+                self.failures += 1
+                raise self.error
+            return work(*args, **keys)
+
+        return attempt
+
+
+def run_through(shortage: Shortage, runner: ShellRunner, **keys: Any) -> Result:
+    """Run a hook, and end the shortage after it has failed three times."""
+
+    async def main() -> Result:
+        hook = asyncio.create_task(runner.run(action(**keys), job(b"the body")))
+        while shortage.failures < 3:
+            assert not hook.done()
+            await asyncio.sleep(0.01)
+        shortage.lasts = False
+        return await hook
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "error"),
+    [
+        (threading.Thread, "start", RuntimeError("can't start new thread")),
+        (os, "memfd_create", OSError(errno.EMFILE, "")),
+        (os, "memfd_create", MemoryError()),
+        (os, "pipe", OSError(errno.ENFILE, "")),
+    ],
+)
+def test_a_hook_that_can_not_start_now_starts_once_and_later(
+    where: object,
+    name: str,
+    error: Exception,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with closing(ShellRunner()) as runner, logged() as lines:
+        shortage = Shortage(error)
+        monkeypatch.setattr(where, name, shortage.unless_short(getattr(where, name)))
+        result = run_through(shortage, runner, shell=f"cat >>{tmp_path}/ran; echo >>{tmp_path}/ran")
+    assert (result.outcome, result.exit_code) == ("succeeded", 0)
+    assert (tmp_path / "ran").read_text() == "the body\n"
+    assert [(line["event"], line["part"]) for line in lines] == [("daemon.waits", "hooks")]
+
+
+def test_what_lacks_for_long_costs_no_attempt_and_the_hook_never_runs_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lack, "PATIENCE_S", 0.2)
+    shortage = Shortage(RuntimeError("can't start new thread"))
+
+    async def main(runner: ShellRunner) -> list[Result]:
+        script = f"echo $PREMBLY_ATTEMPT >>{tmp_path}/ran; sleep 0.5"
+        first = asyncio.create_task(runner.run(action(shell=script), job(attempt=1)))
+        await asyncio.sleep(0.1)
+        monkeypatch.setattr(threading.Thread, "start", shortage.unless_short(lambda: None))
+        late = [runner.run(action(shell=script), job(attempt=number)) for number in range(2, 12)]
+        return [*await asyncio.gather(*late), await first]
+
+    with closing(ShellRunner()) as runner:
+        *late, first = asyncio.run(main(runner))
+    assert first.outcome == "succeeded"
+    assert {(str(one.outcome), one.error, one.retry_after_s) for one in late} == {
+        ("interrupted", "the machine lacks threads", lack.BACK_IN_S)
+    }
+    assert (tmp_path / "ran").read_text() == "1\n"
+
+
+def test_a_hook_that_waits_for_room_does_not_delay_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lack, "MAX_PAUSE_S", 60)
+    monkeypatch.setattr(lack, "FIRST_PAUSE_S", 60)
+    shortage = Shortage(OSError(errno.EMFILE, ""))
+
+    async def main(runner: ShellRunner) -> Result:
+        hook = asyncio.create_task(runner.run(action(), job()))
+        while not shortage.failures:
+            await asyncio.sleep(0.01)
+        runner.interrupt()
+        return await hook
+
+    started = time.monotonic()
+    with closing(ShellRunner()) as runner:
+        monkeypatch.setattr(os, "memfd_create", shortage.unless_short(os.memfd_create))
+        assert asyncio.run(main(runner)).outcome == "interrupted"
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("exit 3", ("failed", 3)),
+        ("exec >&-; sleep 0.2; exit 4", ("failed", 4)),
+        ("exec sleep 60", ("timed_out", -15)),
+    ],
+)
+def test_a_hook_is_watched_also_without_a_descriptor_for_it(
+    script: str, expected: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shortage = Shortage(OSError(errno.EMFILE, ""))
+    monkeypatch.setattr(os, "pidfd_open", shortage.unless_short(os.pidfd_open))
+    started = time.monotonic()
+    with closing(ShellRunner()) as runner:
+        result = asyncio.run(runner.run(action(shell=script, timeout="600ms"), job()))
+    assert (str(result.outcome), result.exit_code) == expected
+    assert time.monotonic() - started < 20
+
+
+@contextmanager
+def out_of_descriptors(daemon: Premblyd) -> Iterator[None]:
+    """Let the daemon open no file more."""
+    limits = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (8, limits[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, limits)
+
+
+def test_out_of_descriptors_everything_waits_and_then_goes_on(tmp_path: Path) -> None:
+    hook = shell("act", f"echo $PREMBLY_EVENT >>{tmp_path}/ran; sleep 0.3", retry=ONCE)
+    with Premblyd(tmp_path, actions=[hook | {"concurrency": 2}]) as daemon:
+        daemon.start()
+        for number in range(6):
+            assert daemon.send(BODY, token=str(number)).status == 200
+        with out_of_descriptors(daemon):
+            assert wait_until(lambda: daemon.log("daemon.waits"))
+            answers: list[int] = []
+            client = threading.Thread(
+                target=lambda: answers.append(daemon.send(BODY, token="waits").status)
+            )
+            client.start()
+            parts = {"hooks", "sweep", "connections"}
+            wait_until(lambda: {line["part"] for line in daemon.log("daemon.waits")} >= parts, 20)
+            time.sleep(1)  # a busy loop would fill the log now
+            assert daemon.process.poll() is None
+        client.join(20)
+        assert answers == [200]
+        wait_until(lambda: daemon.rows(DELIVERIES) == [("succeeded", 0, 7)], 20)
+        ran = (tmp_path / "ran").read_text().split()
+        assert sorted(ran) == [str(number) for number in range(1, 8)]
+        assert len(daemon.log("daemon.waits")) < 30
+        assert daemon.log("library.message") == []
+        assert daemon.stop() == 0
+
+
+NO_MEMORY = """
+from premblyd.store import queue
+start, failures = queue.Queue._start, [1, 2, 3]
+def fail(*args):
+    if failures:
+        failures.pop()
+        raise MemoryError
+    return start(*args)
+queue.Queue._start = fail
+"""
+
+
+def test_no_memory_for_a_claim_is_waited_for(tmp_path: Path) -> None:
+    with Premblyd(tmp_path, actions=[shell("act", "true", retry=ONCE)]) as daemon:
+        daemon.start(NO_MEMORY)
+        assert daemon.send(BODY).status == 200
+        wait_until(lambda: daemon.rows(DELIVERIES) == [("succeeded", 0, 1)], 20)
+        assert {line["part"] for line in daemon.log("daemon.waits")} == {"claims"}
+        assert daemon.stop() == 0
