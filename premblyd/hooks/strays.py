@@ -9,9 +9,11 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
+
+from premblyd.hooks.lack import what_lacks
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 SWEEP_ALL_S = 2.0  # a process in the kernel's hands can't be killed, and is not waited for
@@ -28,24 +30,34 @@ class Mark(NamedTuple):
 class Strays:
     """Finds and kills what ended hooks left. `sweep` it about once a second.
 
-    For a process whose main thread starts no processes: whatever child it has is an orphan.
+    Only orphans of hooks are strays. A hook has a session of its own, and nothing that it starts
+    comes into ours, so a child in our session is our own or an entrypoint's. What an entrypoint
+    started before it became the daemon (the same process, so its children are ours) is known by
+    its number; while there was such a guest, an orphan in another session may be its as well,
+    and only its mark tells that it was a hook's.
     """
 
     def __init__(self) -> None:
         # Orphans become our children instead of init's, so that they can be found and reaped.
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._guests = {pid: _session(pid) for pid in _children()}
+        self._kept: set[int] = set()
         self._unmarked: set[int] = set()
 
+    def keep(self, pid: int) -> None:
+        """Leave a child alone that the daemon started itself, and that it waits for."""
+        self._kept.add(pid)
+
     def sweep(self, running: Collection[Mark]) -> int:
-        """Kill the orphans that are not marked as `running`; return how many. One without a mark
+        """Kill the strays that are not marked as `running`; return how many. One without a mark
         may belong to a running hook, which could still end it: it is given until the next sweep.
+
+        Raise OSError when they can't be looked at now.
         """
         unmarked, killed = set(), 0
-        for pid in _orphans():
-            if _reaped(pid):
-                continue
+        for pid in self._orphans():
             mark = read_mark(pid)
-            if mark in running:
+            if mark in running or (mark is None and self._guests):
                 continue
             if mark is None and pid not in self._unmarked:
                 unmarked.add(pid)
@@ -56,14 +68,27 @@ class Strays:
         return killed
 
     def sweep_all(self) -> None:
-        """Kill every orphan, and those that it leaves: no hook runs any more."""
+        """Kill every stray, and those that it leaves: no hook runs any more."""
         end = time.monotonic() + SWEEP_ALL_S
-        while time.monotonic() < end and (
-            orphans := {pid for pid in _orphans() if not _reaped(pid)}
-        ):
-            for pid in orphans:
+        while time.monotonic() < end and (strays := self._strays()):
+            for pid in strays:
                 _kill(pid)
             time.sleep(0.005)
+
+    def _strays(self) -> list[int]:
+        return [pid for pid in self._orphans() if not self._guests or read_mark(pid)]
+
+    def _orphans(self) -> list[int]:
+        """Return the living children that a hook may have left, and reap dead ones."""
+        own = os.getsid(0)
+        found = []
+        for pid in _children():
+            session = _session(pid)
+            if pid in self._kept or (session == own and not self._guests) or session is None:
+                continue  # whoever started it waits for it
+            if not _reaped(pid) and session != own and self._guests.get(pid) != session:
+                found.append(pid)
+        return found
 
 
 def find_marks() -> set[Mark]:
@@ -84,10 +109,13 @@ def kill_marked(marks: Collection[tuple[str, int, int]]) -> int:
 
 
 def read_mark(pid: int) -> Mark | None:
-    """Return the mark in the environment of process `pid`; None without one."""
+    """Return the mark in the environment of process `pid`; None without one. Raise OSError when
+    it can't be looked at now."""
     try:
         block = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:  # gone, or not ours to look at
+    except OSError as error:  # gone, or not ours to look at
+        if what_lacks(error):
+            raise  # it may well have one
         return None
     pairs = (entry.partition(b"=") for entry in block.split(b"\0"))
     found = {name: value.decode("ascii", "replace") for name, _, value in pairs if name in _NAMES}
@@ -100,10 +128,19 @@ def read_mark(pid: int) -> Mark | None:
 _NAMES = {b"PREMBLY_EVENT_KEY": str, b"PREMBLY_DELIVERY": int, b"PREMBLY_ATTEMPT": int}
 
 
-def _orphans() -> Iterator[int]:
-    """Yield the children of the main thread. Hooks are started by other threads and are theirs;
+def _children() -> list[int]:
+    """Return the children of the main thread. Hooks are started by other threads and are theirs;
     the kernel gives orphans to the first thread that lives, which is the main one."""
-    yield from map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+    with open(f"/proc/self/task/{os.getpid()}/children") as children:
+        return [int(pid) for pid in children.read().split()]
+
+
+def _session(pid: int) -> int | None:
+    """Return the session that process `pid` is in; None when it is gone."""
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
 
 
 def _reaped(pid: int) -> bool:

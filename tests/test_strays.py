@@ -1,0 +1,129 @@
+"""Who is a stray: what a hook left behind, and nobody else's child."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.faults.daemon import alive
+from tests.processes import ONCE, Premblyd, runs, shell, wait_until
+
+BODY = b'{"response_code":"00"}'
+SWEEPS_S = 3.5  # what carries no mark must be seen twice, a second apart
+
+# Started by an entrypoint before it became the daemon: a sidecar in the same session, one in its
+# own, and one that now and then leaves a child, which becomes the daemon's.
+ENTRYPOINT = """
+import subprocess
+subprocess.Popen(["sleep", "{word}"])
+subprocess.Popen(["sleep", "{word}"], start_new_session=True)
+subprocess.Popen(["sh", "-c", "sleep 1; setsid sleep $0 & sleep 0.2; sleep $0 & ", "{word}"])
+"""
+# Started by the daemon itself.
+OWN = """
+import subprocess
+from premblyd.daemon import Daemon
+start = Daemon.start
+async def start_and_more(self):
+    await start(self)
+    self.own = subprocess.Popen(["sleep", "{word}"])
+Daemon.start = start_and_more
+"""
+MARKED = "setsid sleep {word} & sleep 0.3"
+UNMARKED = "env -i setsid sleep {word} & sleep 0.3"
+
+
+@contextmanager
+def words(*names: str) -> Iterator[dict[str, str]]:
+    """Give an argument of `sleep` that nobody else uses for each name; end what still has it."""
+    given = {name: f"98765.{time.time_ns()}{number}" for number, name in enumerate(names)}
+    try:
+        yield given
+    finally:
+        for word in given.values():
+            for process in alive(word):
+                process.kill()
+
+
+def run_hook(daemon: Premblyd, word: str) -> list[psutil.Process]:
+    """Run the hook and return what it leaves behind."""
+    assert daemon.send(BODY).status == 200
+    left = wait_until(lambda: alive(word))
+    daemon.wait_for_rows([("succeeded",)], "SELECT state FROM delivery")
+    return left
+
+
+def leaving(script: str, word: str) -> dict[str, Any]:
+    return shell("leave", script.format(word=word), retry=ONCE)
+
+
+def test_what_an_entrypoint_started_is_no_stray(tmp_path: Path) -> None:
+    with (
+        words("guest", "stray") as word,
+        Premblyd(tmp_path, actions=[leaving(MARKED, word["stray"])]) as daemon,
+    ):
+        daemon.start(ENTRYPOINT.format(word=word["guest"]))
+        stray = run_hook(daemon, word["stray"])
+        wait_until(lambda: not any(map(runs, stray)))
+        guests = wait_until(lambda: found if len(found := alive(word["guest"])) == 4 else [])
+        time.sleep(SWEEPS_S)
+        assert all(map(runs, guests))
+        me = psutil.Process(daemon.process.pid)
+        zombies = [one for one in me.children() if one.status() == psutil.STATUS_ZOMBIE]
+        assert zombies == []  # nobody else would wait for them
+        assert daemon.stop() == 0
+        assert all(map(runs, guests))
+
+
+def test_what_the_daemon_itself_started_is_no_stray(tmp_path: Path) -> None:
+    with (
+        words("own", "stray") as word,
+        Premblyd(tmp_path, actions=[leaving(UNMARKED, word["stray"])]) as daemon,
+    ):
+        daemon.start(OWN.format(word=word["own"]))
+        stray = run_hook(daemon, word["stray"])
+        (own,) = alive(word["own"])
+        wait_until(lambda: not any(map(runs, stray)))
+        time.sleep(SWEEPS_S)
+        assert runs(own)
+
+
+@pytest.mark.parametrize("script", [MARKED, UNMARKED])
+def test_what_a_hook_leaves_behind_is_gone_after_a_stop(tmp_path: Path, script: str) -> None:
+    with (
+        words("stray") as word,
+        Premblyd(tmp_path, actions=[leaving(script, word["stray"])]) as daemon,
+    ):
+        daemon.start()
+        stray = run_hook(daemon, word["stray"])
+        assert daemon.stop() == 0
+        assert not any(map(runs, stray))
+
+
+KEEPING = """
+import os, subprocess, time
+from premblyd.hooks.strays import Strays
+strays = Strays()
+kept = subprocess.Popen(["sleep", "60"], start_new_session=True)
+other = subprocess.Popen(["sleep", "60"], start_new_session=True)
+short = subprocess.Popen(["sh", "-c", "exit 3"], start_new_session=True)
+strays.keep(kept.pid)
+strays.keep(short.pid)
+time.sleep(0.5)
+print(strays.sweep(set()), strays.sweep(set()), kept.poll(), short.wait(), other.wait())
+strays.sweep_all()
+print(kept.poll())
+kept.kill()
+"""
+
+
+def test_a_child_that_is_kept_is_neither_killed_nor_reaped() -> None:
+    # Not here: who looks for strays adopts orphans for the rest of its life.
+    output = subprocess.run([sys.executable, "-c", KEEPING], capture_output=True, text=True)
+    assert (output.stdout, output.stderr) == ("0 1 None 3 -9\nNone\n", "")
