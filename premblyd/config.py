@@ -195,6 +195,7 @@ class Config(Model):
     request_timeout_ms: DurationMs = Field(30_000, alias="request_timeout", ge=1)
     stop_timeout_ms: DurationMs = Field(30_000, alias="stop_timeout")
     concurrency: int | None = Field(None, ge=1, le=1024)
+    max_hook_bytes: SizeBytes = Field(128 << 20, ge=1)
     endpoints: tuple[Endpoint, ...] = Field(min_length=1)
     actions: tuple[Action, ...] = ()
 

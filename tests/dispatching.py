@@ -118,9 +118,11 @@ class Dispatching:
         *actions: Action,
         runner: FakeRunner | None = None,
         limit: int = 100,
+        max_bytes: int = 1 << 30,
         failures: Mapping[str, int] | None = None,
     ) -> None:
         self.path, self.actions, self.limit = path, actions, limit
+        self.max_bytes = max_bytes
         self.shell, self.http = runner or FakeRunner(), FakeRunner()
         self._failures = Counter(failures)
 
@@ -131,7 +133,7 @@ class Dispatching:
         self.clock = FakeClock()
         runners = {"shell": self.shell.run, "http": self.http.run}
         self.dispatcher = Dispatcher(self.queue, runners, self.clock, random.Random(0))
-        self.dispatcher.configure(self.actions, self.limit)
+        self.configure(*self.actions)
         self._task = asyncio.create_task(self.dispatcher.run())
         return self
 
@@ -139,6 +141,9 @@ class Dispatching:
         self.shell.release()
         await self.stop(5)
         await self._writer.close()
+
+    def configure(self, *actions: Action) -> None:
+        self.dispatcher.configure(actions, self.limit, self.max_bytes)
 
     async def stop(self, timeout_s: float, interrupt: Callable[[], None] = lambda: None) -> None:
         await self.dispatcher.stop(timeout_s, interrupt)

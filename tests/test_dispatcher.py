@@ -278,12 +278,12 @@ async def test_what_waits_for_a_removed_action_ends_dead_until_it_returns(path: 
         await at.add("removed")
         await at.until(lambda: at.shell.running["removed"])
         await at.add("removed")
-        at.dispatcher.configure([action("kept")], 10)
+        at.configure(action("kept"))
         await at.until_states(running=1, dead=1)
         assert ("dead", queue.NO_ACTION) in rows(path, "SELECT state, last_error FROM delivery")
         at.shell.release()
         await at.until_states(succeeded=1, dead=1)  # what ran ends as it began
-        at.dispatcher.configure(at.actions, 10)
+        at.configure(*at.actions)
         at.replay(2)
         await at.until_states(succeeded=2)
 
@@ -294,7 +294,7 @@ async def test_a_changed_action_is_used_from_the_next_claim_on(path: Path) -> No
     async with Dispatching(path, before) as at:
         await at.add("a")
         await at.until_states(succeeded=1)
-        at.dispatcher.configure([after], 10)
+        at.configure(after)
         await at.add("a")
         await at.until_states(succeeded=2)
         assert [ran for ran, _ in at.shell.jobs] == [before, after]

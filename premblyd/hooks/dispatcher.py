@@ -13,8 +13,9 @@ from premblyd.clock import Clock
 from premblyd.config import Action
 from premblyd.errors import StoreUnavailableError
 from premblyd.hooks import retry
+from premblyd.hooks.lack import not_run, what_lacks
 from premblyd.logs import get_logger, safe_id
-from premblyd.store.jobs import Claimable, Job, Result
+from premblyd.store.jobs import Claimable, Job, Result, Room, counted_bytes
 from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
 
@@ -39,8 +40,10 @@ class Dispatcher:
         self._rng = rng
         self._actions: dict[str, Action] = {}
         self._limit = 0
+        self._max_bytes = 0
         self._running: dict[int, asyncio.Task[None]] = {}
         self._busy: Counter[str] = Counter()
+        self._busy_bytes = 0  # of the bodies of running hooks
         self._wake = asyncio.Event()
         self._stopping = False
         self._claiming = asyncio.Lock()
@@ -53,10 +56,12 @@ class Dispatcher:
         """How many hooks run now."""
         return len(self._running)
 
-    def configure(self, actions: Sequence[Action], limit: int) -> None:
-        """Use these actions from the next claim on; running hooks end as they began."""
+    def configure(self, actions: Sequence[Action], limit: int, max_bytes: int) -> None:
+        """Use these actions from the next claim on; running hooks end as they began. At most
+        `limit` run at once, and their bodies, small ones apart, have at most `max_bytes`."""
         self._actions = {action.name: action for action in actions}
         self._limit = limit
+        self._max_bytes = max_bytes
         self._log = get_logger().bind()  # bound once: a lazy logger costs 15 µs a line
         self.wake()
 
@@ -74,7 +79,10 @@ class Dispatcher:
                 wait_s = STORE_PAUSE_S  # the writer has logged it
             # A round that fails must not end the daemon: webhooks go on coming.
             except Exception as error:
-                log.error("dispatcher.failed", exc_info=error)
+                if what := what_lacks(error):
+                    log.warning("daemon.waits", part="claims", lacks=what)
+                else:
+                    log.error("dispatcher.failed", exc_info=error)
                 wait_s = STORE_PAUSE_S
             try:
                 async with asyncio.timeout(wait_s):
@@ -84,8 +92,8 @@ class Dispatcher:
 
     async def run_once(self, now_ms: int) -> int:
         """Claim what is due and start its hooks; return how many."""
-        jobs, _ = await self._claim(now_ms)
-        return len(jobs)
+        claimed, _ = await self._claim(now_ms)
+        return claimed
 
     async def stop(self, timeout_s: float, interrupt: Callable[[], None]) -> None:
         """Claim no more and let running hooks end. After `timeout_s`, `interrupt` those that
@@ -115,12 +123,12 @@ class Dispatcher:
         self.last_round_ms = now_ms
         if self._limit <= self._busy.total():
             return POLL_S
-        jobs, next_due_ms = await self._claim(now_ms)
-        if next_due_ms is None or (next_due_ms <= now_ms and not jobs):
-            return POLL_S  # nothing waits, or only what runs here already
+        claimed, next_due_ms = await self._claim(now_ms)
+        if next_due_ms is None or (next_due_ms <= now_ms and not claimed):
+            return POLL_S  # nothing waits, or only what runs here already, or finds no room
         return min(POLL_S, max(0.0, (next_due_ms - self._clock.now_ms()) / 1000))
 
-    async def _claim(self, now_ms: int) -> tuple[list[Job], int | None]:
+    async def _claim(self, now_ms: int) -> tuple[int, int | None]:
         claimable = {
             action.name: Claimable(
                 slots=max(0, action.concurrency - self._busy[action.name]),
@@ -133,24 +141,37 @@ class Dispatcher:
         actions = self._actions
         async with self._claiming:
             if self._stopping:
-                return [], None
-            claimed = await self._queue.claim(claimable, limit, frozenset(self._running), now_ms)
+                return 0, None
+            room = Room(max_bytes=self._max_bytes, used_bytes=self._busy_bytes)
+            claimed = await self._queue.claim(
+                claimable, limit, frozenset(self._running), now_ms, room
+            )
             for job in claimed.jobs:
-                self._busy[job.action] += 1
-                task = asyncio.create_task(self._work(actions[job.action], job))
-                self._running[job.delivery_id] = task
-                task.add_done_callback(functools.partial(self._ended, job))
-        return claimed.jobs, claimed.next_due_ms
+                self._begin(actions[job.action], job)
+        return len(claimed.jobs), claimed.next_due_ms
+
+    def _begin(self, action: Action, job: Job) -> None:
+        """Start the hook of `job`, and keep no more of it than is needed to tell of its end: the
+        runner alone has the body, and lets it go as soon as it can."""
+        cost = counted_bytes(len(job.event.body))
+        self._busy[job.action] += 1
+        self._busy_bytes += cost
+        hook = self._runners["http" if action.http else "shell"](action, job)
+        job = job.without_body()
+        task = asyncio.create_task(self._work(action, job, hook, cost))
+        self._running[job.delivery_id] = task
+        task.add_done_callback(functools.partial(self._ended, job))
 
     def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
         del self._running[job.delivery_id]
         if not task.cancelled() and (error := task.exception()):
             log.error("dispatcher.failed", action=job.action, exc_info=error)
 
-    async def _work(self, action: Action, job: Job) -> None:
+    async def _work(self, action: Action, job: Job, hook: Awaitable[Result], cost: int) -> None:
         started_ms = self._clock.now_ms()
-        result = await self._run_hook(action, job)
+        result = await self._result(action, hook)
         self._busy[job.action] -= 1
+        self._busy_bytes -= cost
         self.wake()  # now: the next claim joins the transaction that stores this result
         ended_ms = self._clock.now_ms()
         retry_at_ms = retry.next_at_ms(action.retry, job.attempts_left, result, ended_ms, self._rng)
@@ -159,12 +180,14 @@ class Dispatcher:
         else:
             log.warning("attempt.lease_lost", delivery=job.delivery_id, attempt=job.attempt)
 
-    async def _run_hook(self, action: Action, job: Job) -> Result:
+    async def _result(self, action: Action, hook: Awaitable[Result]) -> Result:
         try:
-            return await self._runners["http" if action.http else "shell"](action, job)
+            return await hook
         # A runner's own fault must spend this attempt, and not the daemon.
         except Exception as error:
             log.error("runner.failed", action=action.name, exc_info=error)
+            if what := what_lacks(error):
+                return not_run(what)
             return Result(
                 outcome=AttemptOutcome.FAILED, error=f"premblyd failed: {type(error).__name__}"
             )

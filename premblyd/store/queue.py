@@ -18,7 +18,15 @@ from typing import Any
 from premblyd.store import queue_sql as sql
 from premblyd.store import unusable
 from premblyd.store.database import UNREADABLE
-from premblyd.store.jobs import Claimable, Claimed, Job, Result
+from premblyd.store.jobs import (
+    UNBOUNDED,
+    Claimable,
+    Claimed,
+    Job,
+    Result,
+    Room,
+    counted_bytes,
+)
 from premblyd.store.models import AttemptOutcome, State
 from premblyd.store.unusable import CRASHED, Due, UnusableError, is_count
 from premblyd.store.writer import Writer
@@ -69,10 +77,12 @@ class Queue:
         limit: int,
         running: Collection[int],
         now_ms: int,
+        room: Room = UNBOUNDED,
     ) -> "asyncio.Future[Claimed]":
         """Open an attempt for up to `limit` due deliveries, within each action's free slots, in
-        the order in which they became due. `running` are this process's own: their lease may
-        look spent after the clock was set, but they are not claimed twice.
+        the order in which they became due, as far as their bodies find room. `running` are this
+        process's own: their lease may look spent after the clock was set, but they are not
+        claimed twice.
 
         Deliveries of actions that are not in `actions` end dead, and so do unusable ones.
         """
@@ -88,12 +98,22 @@ class Queue:
                     free = [row for row in rows if row.id not in running]
                     due += free[:slots]
             due.sort(key=lambda row: (row.due_at_ms, row.id))
-            jobs = []
-            for delivery in due[: max(0, limit)]:
+            jobs: list[Job] = []
+            claimed_bytes = 0
+            is_full = False
+            for delivery in due:
+                if len(jobs) >= limit:
+                    break
+                cost = counted_bytes(_body_bytes(connection, delivery.id))
+                # The first that finds no room gets the next: later large ones wait behind it.
+                is_full = is_full or not room.fits(cost, claimed_bytes)
+                if cost and is_full:
+                    continue
                 if job := self._try_to_start(
                     connection, delivery, actions[delivery.action], now_ms
                 ):
                     jobs.append(job)
+                    claimed_bytes += cost
             with_slots = [name for name in waiting if name not in actions or actions[name].slots]
             return Claimed(jobs, _next_due(connection, with_slots, now_ms))
 
@@ -223,6 +243,11 @@ def _waiting_actions(connection: sqlite3.Connection, now_ms: int) -> list[str]:
 def _due(connection: sqlite3.Connection, action: str, now_ms: int, limit: int) -> list[Due]:
     values = {"action": action, "now_ms": now_ms, "limit": limit}
     return [Due(*row) for row in connection.execute(sql.DUE, values)]
+
+
+def _body_bytes(connection: sqlite3.Connection, delivery_id: int) -> int:
+    row = connection.execute(sql.BODY_BYTES, {"id": delivery_id}).fetchone()
+    return row[0] if row and isinstance(row[0], int) else 0
 
 
 def _interrupt(

@@ -54,6 +54,10 @@ FIRST_DUE = statement(
         Delivery.action == param("action"), Delivery.due_at_ms.is_null(False)
     )
 )
+# SQLite knows a blob's length without reading it.
+BODY_BYTES = statement(
+    Delivery.select(fn.LENGTH(Event.body)).join(Event).where(Delivery.id == param("id"))
+)
 START_DELIVERY = statement(
     Delivery.update(
         state=param("state"),

@@ -84,7 +84,7 @@ async def jump(at: Path, by_ms: int) -> list[str]:
     writer = Writer(path)
     inbox, queue = Inbox(writer), Queue(writer, "host:1:boot")
     dispatcher = Dispatcher(queue, {"shell": hooks.run}, clock, random.Random(1))
-    dispatcher.configure([_action(at)], 200)
+    dispatcher.configure([_action(at)], 200, 1 << 30)
     running = asyncio.create_task(dispatcher.run())
     bodies = itertools.count()
 
