@@ -18,15 +18,7 @@ from typing import Any
 from premblyd.store import queue_sql as sql
 from premblyd.store import unusable
 from premblyd.store.database import UNREADABLE
-from premblyd.store.jobs import (
-    UNBOUNDED,
-    Claimable,
-    Claimed,
-    Job,
-    Result,
-    Room,
-    counted_bytes,
-)
+from premblyd.store.jobs import UNBOUNDED, Claimable, Claimed, Job, Result, Room, counted_bytes
 from premblyd.store.models import AttemptOutcome, State
 from premblyd.store.unusable import CRASHED, Due, UnusableError, is_count
 from premblyd.store.writer import Writer
