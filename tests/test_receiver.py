@@ -3,6 +3,8 @@
 import hashlib
 import json
 import sqlite3
+import time
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -223,6 +225,27 @@ async def test_asking_for_the_health_often_costs_one_commit(
         await http_client.fetch(base_url + "/healthz")
         beats |= set(reception.rows("SELECT at_ms FROM heartbeat"))
     assert len(beats) == 1
+
+
+@pytest.mark.gen_test
+async def test_who_asks_for_the_health_at_once_shares_one_commit(
+    http_client: AsyncHTTPClient,
+    base_url: str,
+    reception: Reception,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    commits = []
+    prove = reception.receiver.health._prove_commit
+
+    def watched() -> Awaitable[None]:
+        commits.append(time.monotonic())
+        return prove()
+
+    monkeypatch.setattr(reception.receiver.health, "_prove_commit", watched)
+    reception.writer.call(lambda _: time.sleep(0.5))
+    asked = [http_client.fetch(base_url + "/healthz") for _ in range(10)]
+    assert [(await answer).code for answer in asked] == [200] * 10
+    assert len(commits) == 1
 
 
 @pytest.mark.gen_test

@@ -1,8 +1,9 @@
 """Whoever has no key keeps nobody out who has: heads, bodies, connections that come to nothing."""
 
 import asyncio
+import resource
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -19,10 +20,19 @@ from tests.receiving import (  # noqa: F401
     webhook,
 )
 
-pytestmark = pytest.mark.usefixtures("http_server")
+pytestmark = pytest.mark.usefixtures("many_files", "http_server")
 HOUR_S = 3600
 MADE_UP = {"x-prembly-signature": "made up"}
 MANY_IPS = [f"127.0.0.{number}" for number in range(2, 52)]
+
+
+@pytest.fixture(name="many_files", scope="module")
+def allow_many_files() -> Iterator[None]:
+    """Let this process have both ends of a thousand connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @asynccontextmanager

@@ -22,11 +22,17 @@ class Health:
         self._failed_at = failed_at
         self._checked_at = float("-inf")
         self._healthy = False
+        self._asking: asyncio.Task[bool] | None = None
 
     async def check(self) -> bool:
-        """Return whether the database commits."""
+        """Return whether the database commits. Who asks at the same time shares one commit."""
         if time.monotonic() - self._checked_at < FRESH_S:
             return self._healthy
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._asking)
+
+    async def _ask(self) -> bool:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await self._prove_commit()
@@ -34,4 +40,5 @@ class Health:
         except Exception:  # noqa: BLE001  # whatever it is, it is no health; the writer logs it
             self._healthy = False
         self._checked_at = time.monotonic()
+        self._asking = None
         return self._healthy

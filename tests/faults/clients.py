@@ -1,4 +1,4 @@
-"""Clients that misbehave: slow, cut short, oversize, ambiguous, garbled.
+"""Clients that misbehave: slow, cut short, oversize, ambiguous, garbled, and too many.
 
     python -m tests.faults.clients [--connections 500] [--rounds 20]
 
@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from tests.faults.daemon import Victim, folder, table
+from tests.faults.sieges import Plan, Siege
 from tests.processes import PATH, signed, wait_until
 from tests.receiving import chunked, head, webhook
 
@@ -111,6 +112,15 @@ BODIES = {
     "no object": b'"text"',
     "200,000 keys": b"{" + b",".join(b'"k%d":0' % n for n in range(200_000)) + b"}",
 }
+
+# Against the bounds that are the default, and bodies of up to 8 MiB.
+PLANS = (
+    Plan("heads of one address", connections=1200, addresses=1),
+    Plan("heads of many addresses", connections=1200, addresses=100),
+    Plan("large bodies of one address", connections=8, addresses=1, body_bytes=(8 << 20) - 1),
+    Plan("large bodies of many addresses", connections=64, addresses=64, body_bytes=1 << 20),
+)
+WEBHOOKS_IN_A_SIEGE = 30
 
 
 @dataclass
@@ -206,6 +216,21 @@ def slow(victim: Victim, connections: int) -> Iterator[str]:
             yield f"with {connections} slow clients an answer took {slowest:.1f} s"
 
 
+def besieged(victim: Victim, slowest_s: list[float]) -> Iterator[str]:
+    """Send webhooks while others hold all that can be held without a key; yield those that are
+    not received, and add the slowest answer of each siege to `slowest_s`."""
+    for plan in PLANS:
+        took_s = []
+        with Siege(victim.address, plan):
+            for number in range(WEBHOOKS_IN_A_SIEGE):
+                begun = time.monotonic()
+                answer = victim.try_to_send(GOOD + b" " * (number % 3 * 50_000))
+                took_s.append(time.monotonic() - begun)
+                if answer is None or answer.status != 200:
+                    yield f"{plan.name}: {answer}"
+        slowest_s.append(max(took_s))
+
+
 def endure(at: Path, *, connections: int, rounds: int) -> Endured:
     """Harass a daemon in rounds, and compare its memory with that after the first."""
     endured = Endured()
@@ -214,6 +239,8 @@ def endure(at: Path, *, connections: int, rounds: int) -> Endured:
         process = psutil.Process(victim.process.pid)
         descriptors = process.num_fds()
         first_kib = 0
+        slowest_s: list[float] = []
+        endured.problems += besieged(victim, slowest_s)
         for _ in range(rounds):
             endured.problems += harass(victim)
             endured.problems += slow(victim, connections)
@@ -232,6 +259,8 @@ def endure(at: Path, *, connections: int, rounds: int) -> Endured:
         endured.figures = {
             "requests of different kinds": len(AMBIGUOUS) + len(GARBLED) + len(BODIES) + 6,
             "slow connections at once": connections,
+            "sieges without a key, webhooks in each": f"{len(PLANS)}, {WEBHOOKS_IN_A_SIEGE}",
+            "slowest answer in a siege": f"{max(slowest_s):.2f} s",
             "rounds": rounds,
             "memory after the first round": f"{first_kib} KiB",
             "memory at the end": f"{last_kib} KiB",
