@@ -5,18 +5,25 @@ Bodies, keys, signatures, tokens, session ids and hooks' output are never passed
 redaction below is the second lock on that door.
 """
 
+import contextlib
 import functools
 import json
 import logging
 import os
 import re
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Callable
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Literal, TextIO, cast
 
 import orjson
+
+from premblyd import linewriter
+from premblyd.identifiers import is_prembly_id
+from premblyd.linewriter import LineWriter
 
 # structlog loads rich for its tracebacks, which are never shown here: without it the daemon
 # keeps 4 MB less.
@@ -40,13 +47,18 @@ SECRET_KEYS = frozenset(
     " images base64image selfie bvn nin vnin number account_number address email phone"
     " telephoneno user_ref detail first_name last_name".split()
 )
-_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
-_ELEVEN_DIGITS = re.compile(r"(?<!\d)\d{11}(?!\d)")  # the form of a BVN, a NIN and a phone number
+# What premblyd made or an operator named: no person's number, whatever digits are in it.
+_OWN = frozenset(
+    "key event_id delivery timestamp level endpoint action verified_by database listen version"
+    " library where exception traceback duration_ms".split()
+)
+_LONG_NUMBER = re.compile(r"\d{10,}")  # a BVN, a NIN, a phone's, an account's or a card's
 _DIGITS_TO_ZEROS = bytes.maketrans(b"123456789", b"000000000")
-_ELEVEN_ZEROS = b"0" * 11
+_TEN_ZEROS = b"0" * 10
 _FLOORS = {"tornado.access": logging.CRITICAL, "peewee": logging.INFO}
 _FLOORS["peewee.migrations"] = logging.WARNING  # daemon.started names what was migrated
 _FLOORS["tornado.general"] = logging.WARNING  # each malformed request; webhook.rejected tells
+_FLOORS["tornado.curl_httpclient"] = logging.INFO  # its DEBUG lines are what goes over the wire
 _PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}  # syslog(3)
 
 
@@ -56,29 +68,36 @@ def get_logger(**fields: Any) -> FilteringBoundLogger:
     return logger
 
 
-def safe_id(text: str | None) -> str | None:
-    """Return `text` if it is plainly an identifier, else None: a sender chose it, so it may be
-    a person's number or a whole document."""
-    if text is None or not _SAFE_ID.fullmatch(text) or _ELEVEN_DIGITS.search(text):
-        return None
-    return text
+class _Lines:
+    """What structlog hands its finished lines to."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = write
+
+
+_writers: list[LineWriter] = []  # at most one: the process has one standard error
 
 
 def configure(log_format: Format, level: str, stream: TextIO | None = None) -> None:
-    """Send every line, those of Tornado and Peewee too, to `stream` (default: stderr)."""
-    stream = stream or sys.stderr
-    as_console = log_format == "console" or (log_format == "auto" and stream.isatty())
-    colours = stream.isatty()
-    to_text: list[Processor]
+    """Send every line, those of Tornado and Peewee too, to `stream` (default: stderr).
+
+    A real file or pipe is written by a thread: nobody waits for its reader or its disk.
+    """
+    stream = stream or sys.stderr  # None: the process began without one
+    is_terminal = stream is not None and stream.isatty()
+    as_console = log_format == "console" or (log_format == "auto" and is_terminal)
+    to_line: list[Processor]
     if as_console:
-        to_text = [_redact_numbers, structlog.dev.ConsoleRenderer(colors=colours)]
+        to_line = [_redact_numbers, structlog.dev.ConsoleRenderer(colors=is_terminal), _encode]
     else:
-        to_text = [_to_journal if _is_journal(stream) else _to_json]
+        to_line = [_to_journal if _is_journal(stream) else _to_json]
+    processors = [_name_exception, _redact_secrets, _add_level_and_time, *to_line]
+    lines = _Lines(_writing_to(stream, functools.partial(_dropped_line, processors)))
     numeric = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
-        processors=[_name_exception, _redact_secrets, _add_level_and_time, *to_text],
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(numeric),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=False,  # a reload may change the level
     )
     root = logging.getLogger()
@@ -89,29 +108,97 @@ def configure(log_format: Format, level: str, stream: TextIO | None = None) -> N
         logging.getLogger(name).setLevel(max(numeric, floor))
 
 
-def _to_json(_: WrappedLogger, __: str, event: EventDict) -> str:
+def write_text(text: str) -> bool:
+    """Write `text`, for a person, after the lines that were logged: what reads them may be stuck,
+    so it goes the same way. Return whether there is such a way."""
+    for writer in _writers:
+        writer.write(f"{text}\n".encode("utf-8", "backslashreplace"))
+    return bool(_writers)
+
+
+def report_the_unexpected() -> None:
+    """Log, without its text, what Python would print: an exception that nobody caught, in any
+    thread, in a callback of C code or while an object is removed; and warnings."""
+
+    def report(where: str, error: BaseException | None) -> None:
+        if isinstance(error, Exception):
+            get_logger().error("daemon.unexpected", where=where, exc_info=error)
+
+    def warn(_: object, category: type[Warning], file: str, line: int, *__: object) -> None:
+        get_logger().warning(
+            "library.message", library="warnings", text=category.__name__, where=f"{file}:{line}"
+        )
+
+    sys.excepthook = lambda _, error, __: report("python", error)
+    sys.unraisablehook = lambda hooked: report("unraisable", hooked.exc_value)
+    threading.excepthook = lambda hooked: report("thread", hooked.exc_value)
+    warnings.showwarning = cast(Any, warn)
+
+
+def _writing_to(
+    stream: TextIO | None, dropped_line: Callable[[int], bytes]
+) -> Callable[[bytes], None]:
+    """Return what writes a line to `stream`; the same writer as before, if it is the same file."""
+    if stream is None:
+        return lambda _: None
+    try:
+        identity = linewriter.identity(stream.fileno())
+    except (OSError, ValueError):  # no real file: there is nothing to wait for
+        return lambda line: _write_to_memory(stream, line)
+    if not _writers or _writers[0].identity != identity:
+        while _writers:
+            _writers.pop().close()
+        _writers.append(LineWriter(stream.fileno(), dropped_line))
+    _writers[0].dropped_line = dropped_line
+    return _writers[0].write
+
+
+def _write_to_memory(stream: TextIO, line: bytes) -> None:
+    with contextlib.suppress(ValueError):  # closed
+        stream.write(line.decode())
+
+
+def _dropped_line(processors: list[Processor], count: int) -> bytes:
+    """Make the line that stands for those that were dropped, whatever level is configured."""
+    line: Any = {"event": "log.lines_dropped", "count": count}
+    for processor in processors:
+        line = processor(None, "warning", line)
+    return cast(bytes, line)
+
+
+def _to_json(_: WrappedLogger, __: str, event: EventDict) -> bytes:
     line = _dumps(event)
     # One look at the line costs a fifth of one at each value; most lines have no such number.
-    if not line.isascii() or _ELEVEN_ZEROS in line.translate(_DIGITS_TO_ZEROS):
+    if not line.isascii() or _TEN_ZEROS in line.translate(_DIGITS_TO_ZEROS):
         line = _dumps(_redact_numbers(_, __, event))
-    return line.decode()
+    return line + b"\n"
 
 
-def _to_journal(_: WrappedLogger, __: str, event: EventDict) -> str:
+def _to_journal(_: WrappedLogger, __: str, event: EventDict) -> bytes:
     """Put the level before the line as systemd reads it: `journalctl -p warning` finds it."""
-    return f"<{_PRIORITIES.get(event['level'], 6)}>{_to_json(_, __, event)}"
+    return b"<%d>" % _PRIORITIES.get(event["level"], 6) + _to_json(_, __, event)
+
+
+def _encode(_: WrappedLogger, __: str, text: Any) -> bytes:
+    return f"{text}\n".encode("utf-8", "backslashreplace")
 
 
 def _dumps(event: EventDict) -> bytes:
     try:
-        return orjson.dumps(event, default=str)
+        return orjson.dumps(event, default=_type_name)
     except TypeError:  # a lone surrogate, or an integer of more than 64 bits
-        text = json.dumps(event, default=str, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(event, default=_type_name, ensure_ascii=False, separators=(",", ":"))
         return text.encode("utf-8", "backslashreplace")
 
 
-def _is_journal(stream: TextIO) -> bool:
+def _type_name(value: object) -> str:
+    return f"<{type(value).__name__}>"  # its text may quote anything, or raise
+
+
+def _is_journal(stream: TextIO | None) -> bool:
     """Return whether systemd connected `stream` to its journal: systemd.exec(5)."""
+    if stream is None:
+        return False
     try:
         status = os.fstat(stream.fileno())
     except (OSError, ValueError):  # no real file
@@ -133,14 +220,42 @@ def _utc(second: int) -> str:
 
 
 class _ToStructlog(logging.Handler):
-    """Pass on other libraries' lines by their template alone: arguments may hold request data.
-    Of several lines only the first: asyncio quotes exceptions and tasks in the others."""
+    """Pass on other libraries' lines by where they come from, and by their template if it stands
+    in the code: arguments and finished text may hold request data."""
 
     def emit(self, record: logging.LogRecord) -> None:
         log: Callable[..., Any] = getattr(get_logger(), record.levelname.lower(), get_logger().info)
-        is_text = isinstance(record.msg, str)  # else an object, such as an exception, with its data
-        text = record.msg.partition("\n")[0] if is_text else type(record.msg).__name__
-        log("library.message", library=record.name, text=text, exc_info=record.exc_info)
+        log(
+            "library.message",
+            library=record.name,
+            text=_template(record),
+            where=f"{record.pathname}:{record.lineno}",
+            exc_info=record.exc_info,
+        )
+
+
+def _template(record: logging.LogRecord) -> str | None:
+    """Return the first line of the record's template; None when it may hold data."""
+    if not isinstance(record.msg, str):  # an object, such as an exception, with its data
+        return type(record.msg).__name__
+    if _is_literal(record):
+        return record.msg.partition("\n")[0]
+    if record.name == "asyncio":
+        # Up to the first bracket it is words and names of code: "Task exception was never
+        # retrieved", "Exception in callback Exchange._committed(…)".
+        found = re.match(r"[A-Za-z][A-Za-z', -]*", record.msg)
+        return found[0].strip() if found else None
+    return None
+
+
+def _is_literal(record: logging.LogRecord) -> bool:
+    """Return whether the record's text stands in the code that logs it."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_lineno == record.lineno and frame.f_code.co_filename == record.pathname:
+            return record.msg in frame.f_code.co_consts
+        frame = frame.f_back
+    return False
 
 
 def _name_exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -175,6 +290,8 @@ def _redact_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 def _redact_numbers(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     for key, value in event.items():
-        if isinstance(value, str) and len(value) >= 11:
-            event[key] = _ELEVEN_DIGITS.sub("[redacted]", value)
+        if key in _OWN or not isinstance(value, str) or len(value) < 10:
+            continue
+        if not is_prembly_id(value):
+            event[key] = _LONG_NUMBER.sub("[redacted]", value)
     return event

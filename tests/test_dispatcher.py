@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from premblyd.hooks import dispatcher
+from premblyd.identifiers import safe_id
 from premblyd.store import queue, unusable
 from premblyd.store.jobs import Result
 from premblyd.store.models import AttemptOutcome
@@ -19,6 +20,7 @@ from tests.conftest import rows
 from tests.dispatching import SUCCEEDED, Dispatching, FakeRunner, on_a_loop
 from tests.jobs import action, logged
 
+UUID = "00000000-0000-4000-8000-0000000a0001"
 FAILED = Result(outcome=AttemptOutcome.FAILED, error="exit status 1", exit_code=1)
 QUICK = {"attempts": 3, "first_delay": "20ms", "factor": "1"}
 SLOW = {"attempts": 3, "first_delay": "10m", "factor": "1"}
@@ -307,16 +309,16 @@ async def test_an_attempt_is_logged_in_one_line_without_what_it_handled(path: Pa
     runner = FakeRunner(replace(FAILED, output="hush"))
     with logged() as lines:
         async with Dispatching(path, action("a", retry=QUICK), runner=runner) as at:
-            await at.add("a", attempts=2, reference="ref-1", **hush)
+            await at.add("a", attempts=2, reference=UUID, **hush)
             await at.until_states(dead=1)
             runner.result = SUCCEEDED
             await at.add("a", reference="22123456789")
             await at.until_states(succeeded=1, dead=1)
     told = [(line["event"], line["state"], line["attempt"], line["reference"]) for line in lines]
     assert told == [
-        ("attempt.finished", "pending", 1, "ref-1"),
-        ("attempt.finished", "dead", 2, "ref-1"),
-        ("attempt.finished", "succeeded", 1, None),
+        ("attempt.finished", "pending", 1, UUID),
+        ("attempt.finished", "dead", 2, UUID),
+        ("attempt.finished", "succeeded", 1, safe_id("22123456789")),
     ]
     assert (lines[0]["outcome"], lines[0]["exit_code"]) == ("failed", 1)
     assert "hush" not in str(lines)

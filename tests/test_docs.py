@@ -189,7 +189,7 @@ def test_every_variable_of_a_hook_is_told() -> None:
 
 
 def test_every_event_of_the_log_is_told_and_none_else() -> None:
-    rooms = "action attempt clock config daemon dispatcher hook library runner store webhook"
+    rooms = "action attempt clock config daemon dispatcher hook library log runner store webhook"
     event = re.compile(rf"({rooms.replace(' ', '|')})\.[a-z_]+")
     logged = {text for text in constants() if event.fullmatch(text)}
     assert set(first_cells("Logs")) == logged

@@ -10,6 +10,7 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.httputil import HTTPHeaders
 from tornado.netutil import bind_unix_socket
 
+from premblyd.identifiers import safe_id
 from premblyd.prembly.signature import Scheme, sign
 from premblyd.receiver.receiver import make_server
 from tests.jobs import logged
@@ -126,7 +127,8 @@ async def test_each_webhook_is_one_line_of_the_log(
             await post(http_client, base_url, headers=headers)
     words = [line["event"] for line in lines]
     assert words == ["webhook.received", "webhook.duplicate", "webhook.rejected"]
-    assert (lines[0]["event_id"], lines[0]["reference"], lines[0]["actions"]) == (1, "r-1", 0)
+    assert (lines[0]["event_id"], lines[0]["response_code"], lines[0]["actions"]) == (1, "00", 0)
+    assert lines[0]["reference"] == lines[1]["reference"] == safe_id("r-1")
 
 
 @pytest.mark.gen_test

@@ -8,28 +8,45 @@ from pathlib import Path
 import click
 
 from premblyd.cli.common import config_option
-from premblyd.errors import ConfigError
+from premblyd.errors import ConfigError, PremblydError
 
 
 @click.command()
 @config_option
 def serve(config_path: Path) -> None:
     """SIGHUP reads the configuration again, SIGTERM and SIGINT stop after what runs has ended."""
+    _open_standard_descriptors()
     from premblyd import config, daemon, logs
 
     # A reload that is asked for before the daemon can: this start reads the file anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logs.configure("auto", "info")  # until the configuration is known
+    logs.report_the_unexpected()
     try:
-        settings = config.load(config_path)
-    except ConfigError as error:
-        logs.get_logger().critical(
-            "daemon.not_started",
-            reason="the configuration can't be used",
-            problems=len(error.problems),
-            exit_code=error.exit_code,
-        )
-        raise
-    logs.configure(settings.log.format, settings.log.level)
-    os.umask(0o027)  # files for the owner and the auditors' group alone
-    asyncio.run(daemon.serve(settings, config_path))
+        try:
+            settings = config.load(config_path)
+        except ConfigError as error:
+            logs.get_logger().critical(
+                "daemon.not_started",
+                reason="the configuration can't be used",
+                problems=len(error.problems),
+                exit_code=error.exit_code,
+            )
+            raise
+        logs.configure(settings.log.format, settings.log.level)
+        os.umask(0o027)  # files for the owner and the auditors' group alone
+        asyncio.run(daemon.serve(settings, config_path))
+    except PremblydError as error:
+        if not logs.write_text(f"{error}"):
+            raise
+        raise SystemExit(error.exit_code) from None
+
+
+def _open_standard_descriptors() -> None:
+    """Open what was closed at the start (`2>&-`): else the database or a connection gets that
+    number, and whatever is printed goes into it."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free

@@ -9,7 +9,8 @@ from urllib.parse import unquote
 
 from premblyd.clock import Clock
 from premblyd.config import Endpoint
-from premblyd.logs import get_logger, safe_id
+from premblyd.identifiers import safe_code, safe_id
+from premblyd.logs import get_logger
 from premblyd.store.inbox import Added, Inbox, NewEvent, NewRejection, Stray
 
 MAX_WAITING = 1000  # rejections not yet stored; more are only logged
@@ -41,7 +42,7 @@ class Evidence:
             key=added.key,
             endpoint=event.endpoint,
             kind=str(event.verdict.kind),
-            response_code=safe_id(event.verdict.response_code),
+            response_code=safe_code(event.verdict.response_code),
             outcome=str(event.verdict.outcome),
             reference=safe_id(event.verdict.reference),
             actions=actions,

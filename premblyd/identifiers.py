@@ -1,0 +1,51 @@
+"""What a sender called something, in a form that may be logged.
+
+A reference or a code is chosen by who sends it, and may be a person's number, a name or a whole
+document. It is shown if it has a shape that Prembly's own ids have, and else as a digest.
+"""
+
+import hashlib
+import os
+import re
+
+# The ids that Prembly's pages show: a UUID (with hyphens, underscores or neither), and
+# ver_document_w_face_… with one, or with a few digits among letters. And our samples' own.
+_UUID = r"(?=[0-9_-]*[a-f])[0-9a-f]{8}([_-]?)[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{12}"
+_FEW_DIGITS = r"(?!(?:[a-z]*\d){10})(?=(?:[a-z]*\d){3})(?!\w*\d{5})(?=\d*[a-z])[a-z0-9]{8,40}"
+_PREMBLY_ID = re.compile(
+    rf"(?:ver(?:_[a-z]{{1,20}}){{1,6}}_)?{_UUID}"
+    rf"|ver(?:_[a-z]{{1,20}}){{1,6}}_{_FEW_DIGITS}"
+    r"|sample-[a-z-]{1,20}-\d{4}",
+    re.IGNORECASE | re.ASCII,
+)
+_CODE = re.compile(r"[0-9]{2}")
+_DIGEST_KEY = os.urandom(32)
+
+
+def is_prembly_id(text: str) -> bool:
+    """Return whether `text` has the shape of one of Prembly's ids."""
+    return _PREMBLY_ID.fullmatch(text) is not None
+
+
+def safe_id(text: str | None) -> str | None:
+    """Return `text` if it has the shape of Prembly's ids, else a digest of it: a sender chose it,
+    so it may be a person's number, a name or a whole document.
+
+    Equal texts have equal digests until the process ends. The key is random: nobody can try all
+    numbers until the digest fits.
+    """
+    if not text or is_prembly_id(text):
+        return text or None
+    return _digest(text)
+
+
+def safe_code(text: str | None) -> str | None:
+    """Return a response code if it is two digits, as Prembly's are, else a digest of it."""
+    if not text or _CODE.fullmatch(text):
+        return text or None
+    return _digest(text)
+
+
+def _digest(text: str) -> str:
+    data = text.encode("utf-8", "surrogatepass")
+    return "~" + hashlib.blake2b(data, key=_DIGEST_KEY, digest_size=4).hexdigest()

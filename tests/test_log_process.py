@@ -1,0 +1,150 @@
+"""The daemon's own standard error: nobody reads it, its disk is full, it is closed, it is stuck."""
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from signal import SIGTERM
+from typing import Any
+
+import pytest
+
+from tests.http_server import answering
+from tests.processes import AT_ONCE, ONCE, PATH, Premblyd, request, shell, signed, wait_until
+
+BODY = b'{"response_code":"00","reference":"%d"}'
+
+
+@contextmanager
+def logging_to(folder: Path, *redirection: str, **stderr: Any) -> Iterator[tuple[str, Any]]:
+    """Run a daemon with such a standard error; yield its address and its process."""
+    address = f"unix:{folder}/s"
+    daemon = Premblyd(folder, listen=address, actions=[shell("act", "true")])
+    command = ["/bin/sh", "-c", f'exec "$@" {" ".join(redirection)}', "sh", *daemon._command("")]
+    process = subprocess.Popen(command, **stderr)
+    try:
+        wait_until((folder / "s").exists)
+        yield address, process
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def send(address: str, count: int) -> None:
+    for number in range(count):
+        body = BODY % number
+        assert request(address, "POST", PATH, body, signed(body)).status == 200
+
+
+def stop(process: Any) -> float:
+    """End it, and return how long that took in seconds."""
+    process.send_signal(SIGTERM)
+    started = time.monotonic()
+    assert process.wait(20) == 0
+    return time.monotonic() - started
+
+
+def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
+    reader, end = os.pipe()
+    with logging_to(tmp_path, stderr=end) as (address, process):
+        os.close(end)
+        send(address, 400)  # about 200 fill the pipe
+        assert stop(process) < 5
+    got = b""
+    while piece := os.read(reader, 65536):
+        got += piece
+    os.close(reader)
+    first, *_ = got.splitlines()
+    assert json.loads(first)["event"] == "daemon.started"
+    assert got.count(b"webhook.received") < 400, "the pipe was never full"
+
+
+def test_a_log_that_is_read_again_is_whole(tmp_path: Path) -> None:
+    reader, end = os.pipe()
+    with logging_to(tmp_path, stderr=end) as (address, process):
+        os.close(end)
+        send(address, 400)
+        process.send_signal(SIGTERM)
+        with os.fdopen(reader, "rb") as log:
+            lines = [json.loads(line) for line in log]
+        assert process.wait(20) == 0
+    received = [line["event_id"] for line in lines if line["event"] == "webhook.received"]
+    assert received == list(range(1, 401))
+    assert lines[-1]["event"] == "daemon.stopped"
+
+
+def test_a_full_log_disk_stops_nothing(tmp_path: Path) -> None:
+    with open("/dev/full", "wb") as full, logging_to(tmp_path, stderr=full) as (address, process):
+        send(address, 20)
+        assert stop(process) < 5
+
+
+def test_a_closed_standard_error_stops_nothing_and_is_no_file_of_ours(tmp_path: Path) -> None:
+    with logging_to(tmp_path, "2>&-") as (address, process):
+        send(address, 5)
+        assert os.readlink(f"/proc/{process.pid}/fd/2") == "/dev/null"
+        assert stop(process) < 5
+
+
+def test_a_stuck_reader_does_not_hold_up_a_start_that_fails(tmp_path: Path) -> None:
+    with Premblyd(tmp_path) as daemon:
+        daemon.start()
+        reader, end = os.pipe()
+        os.set_blocking(end, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(end, b"x" * 4096)
+        os.set_blocking(end, True)
+        second = subprocess.Popen(daemon._command(""), stderr=end)
+        os.close(end)
+        try:
+            assert second.wait(10) == 75
+        finally:
+            second.kill()
+            second.wait()
+        os.close(reader)
+
+
+FAULT = """
+from premblyd.hooks.dispatcher import Dispatcher
+async def fail(self):
+    raise ValueError("hush")
+Dispatcher.run = fail
+"""
+
+
+def test_a_daemon_that_fails_leaves_its_last_lines_and_no_text_of_the_fault(tmp_path: Path) -> None:
+    with Premblyd(tmp_path) as daemon:
+        daemon.start(FAULT)
+        assert daemon.process.wait(10) == 1
+        *lines, last = daemon.log_text().splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["daemon.started", "daemon.failed"]
+    assert last == "A part of the daemon failed; the log says which."
+    assert "hush" not in str(lines)
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_what_a_target_answers_never_reaches_the_log(tmp_path: Path, level: str) -> None:
+    head = b"HTTP/1.1 200 hush\r\nhush 1: hush\r\n: hush\r\nX: hush\xff\x01\r\n\r\nhush\xff"
+    with answering(head) as target:
+        url = f"http://{target.address}/hush"
+        actions = [
+            {"name": "odd", "response_codes": ["*"], "http": {"url": url}, "retry": ONCE},
+            shell("ok", "echo hush; exit 1", retry=AT_ONCE),
+        ]
+        with Premblyd(tmp_path, actions=actions, log={"format": "json", "level": level}) as daemon:
+            daemon.start()
+            for reference in ("221234567890", "4111111111111111", "221:234:567:89", "Hush-hush"):
+                body = json.dumps({"reference": reference, "response_code": reference}).encode()
+                assert daemon.send(body).status == 200
+            ended = "SELECT state, count(*) FROM delivery GROUP BY state ORDER BY state"
+            daemon.wait_for_rows([("dead", 4), ("succeeded", 4)], ended)
+            assert daemon.stop() == 0
+            text = daemon.log_text()
+    for hush in ("hush", "Hush", "221234567890", "4111111111111111", "221:234:567:89"):
+        assert hush not in text
+    assert all(json.loads(line)["event"] for line in text.splitlines())
