@@ -4,11 +4,14 @@ import json
 import os
 import pty
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from premblyd import replays
+from premblyd.store import operator
 from tests.cli_support import ACTIONS, Ran, command, record, run
 from tests.conftest import rows
 from tests.processes import Premblyd, configuration, shell, wait_until
@@ -82,7 +85,9 @@ def test_pending_deliveries_are_due_now_with_what_is_left_of_their_budget(config
 
 
 def test_pending_may_be_one_event_or_one_delivery(config: Path) -> None:
-    ((number, event, *_),) = read(config, f"{DELIVERIES} WHERE due_at_ms > 1000 * strftime('%s')")
+    ((number, event, *_),) = read(
+        config, f"{DELIVERIES} WHERE due_at_ms > 1000 * (strftime('%s', 'now') + 60)"
+    )
     assert replay(config, event, "--pending", "--dry-run")["would_queue"]
     assert replay(config, "--delivery", number, "--pending")["queued"] == 1
     assert replay(config, event, "--pending")["queued"] == 0, "it is due already"
@@ -209,6 +214,24 @@ def test_a_script_is_not_asked(config: Path, options: list[str]) -> None:
         assert (status, said.startswith("Queued ")) == (0, True)
     else:
         assert run(*everything).code == 0
+
+
+def test_an_interrupted_replay_says_how_many_were_queued(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carry_out = replays.carry_out
+
+    def interrupted(*arguments: Any) -> Iterator[int]:
+        yield next(carry_out(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(operator, "BATCH", 1)
+    monkeypatch.setattr(replays, "carry_out", interrupted)
+    dead = len([row for row in read(config, DELIVERIES) if row[3] == "dead"])
+    done = run("replay", "--dead", "--config", config)
+    assert done == Ran(1, "", f"Interrupted: queued 1 of {dead}.\n")
+    left = len([row for row in read(config, DELIVERIES) if row[3] == "dead"])
+    assert left == dead - 1
 
 
 def test_a_running_daemon_tries_pending_ones_and_runs_a_new_action(tmp_path: Path) -> None:

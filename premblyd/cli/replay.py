@@ -111,9 +111,12 @@ def _count(batches: Iterator[int], total: int, *, silent: bool) -> int:
     queued = 0
     with Progress(console=out, disable=silent or not out.is_terminal, transient=True) as progress:
         task = progress.add_task("queueing", total=total)
-        for count in batches:
-            queued += count
-            progress.advance(task, count)
+        try:
+            for count in batches:
+                queued += count
+                progress.advance(task, count)
+        except KeyboardInterrupt:
+            raise PremblydError(f"Interrupted: queued {queued} of {total}.") from None
     return queued
 
 
