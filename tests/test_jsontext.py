@@ -1,0 +1,94 @@
+"""What leaves as JSON is JSON by RFC 8259, whatever the value."""
+
+import json
+import math
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from premblyd import jsontext
+
+odd = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats()
+    | st.text(st.characters(exclude_categories=())),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)  # fmt: skip
+
+
+def strict(text: bytes | str) -> Any:
+    """Read as RFC 8259 says: neither NaN nor Infinity, and UTF-8."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    return json.loads(text.encode() if isinstance(text, str) else text, parse_constant=refuse)
+
+
+@settings(deadline=None)
+@given(odd)
+def test_any_value_is_written_as_valid_json(value: Any) -> None:
+    written = jsontext.dumps(value)
+    written.decode()  # no half characters
+    assert strict(written) == strict(jsontext.text(value)) == strict(jsontext.text(value, indent=2))
+
+
+@settings(deadline=None)
+@given(odd, st.integers(1, 40))
+def test_the_beginning_is_what_the_whole_begins_with(value: Any, length: int) -> None:
+    whole = jsontext._text(value, separators=(",", ":"))
+    assert jsontext.beginning(value, length) == whole[:length]
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ([math.nan, math.inf, -math.inf, {"a": math.nan}], b'[null,null,null,{"a":null}]'),
+        ([10**30, math.nan], b"[" + b"1" + b"0" * 30 + b",null]"),
+        (["a\ud800b", math.inf], '["a\ufffdb",null]'.encode()),
+        ({"\udfff": "😀"}, '{"\ufffd":"😀"}'.encode()),
+    ],
+)
+def test_what_json_does_not_have_is_replaced(value: Any, written: bytes) -> None:
+    assert jsontext.dumps(value) == written
+
+
+def test_what_can_not_be_written_is_a_value_error() -> None:
+    for value in (object(), {"a": object()}, [[object()]]):
+        with pytest.raises(ValueError, match="no JSON"):
+            jsontext.dumps(value)
+    with pytest.raises(ValueError, match="4300 digits"):
+        jsontext.dumps(10**4300)
+
+
+def test_what_is_nested_too_deeply_is_a_value_error() -> None:
+    value: Any = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(ValueError, match="no JSON"):
+        jsontext.dumps(value)
+    assert jsontext.beginning(value, 50) == "[" * 50
+
+
+def test_the_beginning_of_much_looks_at_little() -> None:
+    seen = []
+
+    class Watched(dict[str, Any]):
+        def items(self) -> Any:
+            for item in super().items():
+                seen.append(item)
+                yield item
+
+    assert len(jsontext.beginning(Watched({str(n): "x" * 9 for n in range(10_000)}), 500)) == 500
+    assert len(seen) <= 500
+
+
+def test_the_weight_of_what_is_shared_without_end_is_found_at_once() -> None:
+    value: Any = []
+    for _ in range(200):
+        value = [value, value]
+    assert jsontext.weight(value, 1000) > 1000
+    assert jsontext.weight({"a": ["x" * 640, 1]}, 1000) < 30
+    assert orjson.loads(jsontext.dumps({"a": 1})) == {"a": 1}
