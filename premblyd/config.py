@@ -23,7 +23,7 @@ from pydantic import (
 from premblyd import yamltext
 from premblyd.errors import ConfigError, Problem
 from premblyd.expressions import Expression
-from premblyd.prembly import payload
+from premblyd.prembly import payload, whens
 from premblyd.prembly.signature import HEADER, Scheme
 from premblyd.problems import conflicts, explain
 from premblyd.values import (
@@ -60,7 +60,10 @@ BodyPath = Annotated[Expression, PlainValidator(lambda text: _expression(text, N
 def _expression(text: Any, names: tuple[str, ...] | None) -> Expression:
     if not isinstance(text, str):
         raise ValueError("should be a JMESPath expression, as text")
-    return Expression(text, names=names)
+    expression = Expression(text, names=names)
+    if names is not None:
+        whens.check(expression)
+    return expression
 
 
 def _url(given: Any, info: ValidationInfo) -> Secret:

@@ -1,0 +1,121 @@
+"""Comparisons that can't be what their author meant are refused, with what to write instead."""
+
+from pathlib import Path
+
+import pytest
+
+from premblyd import config
+from premblyd.errors import ConfigError
+from premblyd.expressions import Expression, ExpressionError
+from premblyd.prembly import whens
+from premblyd.prembly.payload import WHEN_NAMES
+from premblyd.values import SecretPlaces
+
+REFUSED = {
+    # literals without their backticks, and texts in their place
+    "face_match != false": "backticks, `false`",
+    "face_match == True": "backticks, `true`",
+    'face_match == "false"': "backticks, `false`",
+    "face_match != 'false'": "always true: face_match is `true`, `false` or `null`; write `false`",
+    "face_match == 'true'": "is never true: face_match is `true`, `false` or `null`; write `true`",
+    "'false' != face_match": "'false' != face_match is always true",
+    "face_match == `1`": "is never true",
+    "face_match > `0`": "is never true",
+    "face_match == null": "backticks, `null`",
+    "face_confidence > 90": "a number is written in backticks, `90`",
+    "face_confidence > '90'": "is never true: face_confidence is a number or `null`; write `90`",
+    "face_confidence == '97.5'": "write `97.5`",
+    # other types than the name has
+    "response_code == `0`": "is never true: response_code is text or `null`; write '00'",
+    "response_code == `10`": "write '10'",
+    "status == `true`": "write 'true'",
+    "reference == `17`": "write '17'",
+    "body == 'x'": "body is an object or `null`",
+    "outcome == `null`": "outcome is one of 'verified', 'not_verified', 'pending', 'unknown'",
+    "kind == outcome": "is never true",
+    "face_match == outcome": "is never true",
+    "!outcome == 'verified'": "is never true",
+    "length(reference) > '3'": "length(…) is a number; write `3`",
+    # words that the name never is
+    "outcome == 'VERIFIED'": "write 'verified'",
+    "outcome == 'NOT-VERIFIED'": "write 'not_verified'",
+    "outcome == 'verifed'": "write 'verified'",
+    "outcome != 'verifed'": "is always true",
+    "kind == 'SDK'": "write 'sdk'",
+    "kind == 'x'": "kind is one of 'api', 'sdk', 'raw'",
+    "contains(['VERIFIED', 'pending'], outcome)": "write 'verified'",
+    'contains(`["verified", "PENDING"]`, outcome)': "write 'pending'",
+    "verified_by == 'live'": "'hmac-sha256:live'",
+    # true for the opposite too
+    "contains(outcome, 'verified')": "is true for 'not_verified' too; write outcome == 'verified'",
+    "ends_with(outcome, 'verified')": "is true for 'not_verified' too",
+    "starts_with(outcome, 'VERI')": "is never true",
+    "contains(face_match, 'true')": "always fails",
+    "outcome == 'verified' || 'pending'": "write … || outcome == 'pending'",
+    # as part of more
+    "response_code == '00' && (status || face_match != 'false')": "face_match != 'false'",
+    "not_null(body.a, outcome == 'VERIFIED')": "write 'verified'",
+    "{a: outcome == 'VERIFIED'}": "write 'verified'",
+    "(outcome == 'VERIFIED') | @": "write 'verified'",
+}
+TAKEN = [
+    "face_match != `false`",
+    "face_match == `null`",
+    "face_confidence >= `90`",
+    "face_confidence == `97.5` || face_confidence == `null`",
+    "outcome == 'not_verified' || outcome == 'pending'",
+    "contains(['verified', 'pending'], outcome)",
+    "starts_with(outcome, 'not')",
+    "contains(verification_status, 'VERIFIED')",
+    "response_code == '0' && response_code >= '02' && response_code != `null`",
+    "status == 'true'",
+    "verified_by == 'hmac-sha256:live' || verified_by == 'public-key:live'",
+    "endpoint == 'live' && kind == 'sdk'",
+    'body == `{"a": 1}`',
+    "body.face_match != 'false' && body.outcome == 'VERIFIED' && body.kind == `1`",
+    "body.list[?outcome == 'VERIFIED'].face_match == 'false'",
+    "body.a[?outcome == `0`]",
+    "sort_by(body.a, &(outcome == 'VERIFIED'))",
+    "body | outcome == 'VERIFIED'",
+    "to_number(status) > `1` && type(body.a) == 'array'",
+    "outcome == 'verified' && 'yes' || 'no'",
+    "user_ref || 'nobody'",
+    "reference == user_ref",
+    "`true`",
+]
+
+
+def check(text: str) -> None:
+    whens.check(Expression(text, names=WHEN_NAMES))
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_has_one_answer_for_every_event_is_refused_with_what_to_write(text: str) -> None:
+    with pytest.raises(ExpressionError) as raised:
+        check(text)
+    assert REFUSED[text] in str(raised.value)
+
+
+@pytest.mark.parametrize("text", TAKEN)
+def test_what_may_be_true_is_taken(text: str) -> None:
+    check(text)
+
+
+def problems(action: str) -> list[str]:
+    path = Path("/nowhere/premblyd.yaml")
+    text = (
+        "database: sqlite:///x.db\n"
+        "endpoints: [{name: p, path: /p, keys: {live: a-key}}]\n"
+        f"actions:\n  - {{name: a, response_codes: ['*'], {action}}}\n"
+    )
+    with pytest.raises(ConfigError) as raised:
+        config.parse(text, path, SecretPlaces(path.parent, {}))
+    return [str(problem) for problem in raised.value.problems]
+
+
+def test_the_configuration_refuses_it_with_its_place() -> None:
+    (problem,) = problems("""shell: "true", when: "face_match != 'false'" """)
+    assert problem.startswith("/nowhere/premblyd.yaml:4:59: face_match != 'false' is always true")
+    select = """http: {url: "http://x/", send: {select: "{a: outcome == 'VERIFIED'}"}}"""
+    (problem,) = problems(select)
+    assert "outcome == 'VERIFIED' is never true" in problem
