@@ -4,7 +4,7 @@ import base64
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -53,17 +53,14 @@ DEFAULT_PATH = Path("/etc/premblyd/premblyd.yaml")
 HEALTH_PATH = "/healthz"
 
 _PROXY_URL = r"(http|socks5h)://([^\s/@]+@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?/?"
-Select = Annotated[Expression, PlainValidator(lambda text: _expression(text, payload.WHEN_NAMES))]
-BodyPath = Annotated[Expression, PlainValidator(lambda text: _expression(text, None))]
+Select = Annotated[Expression, PlainValidator(lambda text: _expression(text, whens.compiled))]
+BodyPath = Annotated[Expression, PlainValidator(lambda text: _expression(text, Expression))]
 
 
-def _expression(text: Any, names: tuple[str, ...] | None) -> Expression:
+def _expression(text: Any, compiled: Callable[[str], Expression]) -> Expression:
     if not isinstance(text, str):
         raise ValueError("should be a JMESPath expression, as text")
-    expression = Expression(text, names=names)
-    if names is not None:
-        whens.check(expression)
-    return expression
+    return compiled(text)
 
 
 def _url(given: Any, info: ValidationInfo) -> Secret:

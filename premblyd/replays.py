@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from premblyd.config import Action, Config
 from premblyd.errors import PremblydError
 from premblyd.hooks.matching import Matching
-from premblyd.prembly import payload
+from premblyd.prembly import bodies
 from premblyd.store.models import FINISHED, State
 from premblyd.store.operator import FoundDelivery, Operator, ReplayFilter
 
@@ -105,7 +105,7 @@ def _plan_new(operator: Operator, settings: Config, wanted: Wanted, action: Acti
         why_not = matching.refuse_code(action, event.response_code)
         if why_not is None and action.when is not None:  # only now is the body read
             stored = operator.event(event.id)
-            document = payload.parse(stored.body)
+            document = bodies.parse(stored.body)
             why_not = matching.why_not(
                 action, stored.endpoint, stored.verified_by, stored.verdict, document
             )

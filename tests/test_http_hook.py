@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -92,6 +93,60 @@ def test_a_selection_sends_what_it_selects_and_no_more() -> None:
     headers, body = sent(given, send={"select": "{ref: reference, b: body.a.b}"})
     assert json.loads(body) == {"ref": "r", "b": 2}
     assert "hush" not in str(headers)
+
+
+@pytest.mark.parametrize(
+    ("send", "body"),
+    [
+        ("event", b'{"a":[NaN,Infinity,-Infinity,1e999]}'),
+        ("event", b'{"a":"\\ud800","b":NaN}'),
+        ("event", b'{"\xed\xa0\x80":%b}' % (b"9" * 4000)),
+        ({"select": "body.a"}, b'{"a":[NaN,1e999]}'),
+        ({"select": "[sum(body.a), to_number('nan'), to_number('-inf')]"}, b'{"a":[1e308,1e308]}'),
+        ({"select": "to_string(body)"}, b'{"a":NaN}'),
+    ],
+)
+def test_what_goes_out_is_json_that_every_reader_takes(send: Any, body: bytes) -> None:
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    _, received = sent(job(body), send=send)
+    value = json.loads(received, parse_constant=refuse)
+    assert "\ud800" not in str(value)
+    if isinstance(value, str):
+        json.loads(value, parse_constant=refuse)
+
+
+def test_a_selection_without_end_fails_and_sends_nothing() -> None:
+    doubled = " | ".join(["[@, @]"] * 40)
+    for select, error in (
+        (f"body | {doubled}", "`select` makes too much of this event"),
+        ("body.a[*].[@, @, @, @]", "`select` failed for this event: too many steps"),
+    ):
+        given = job(json.dumps({"a": [[]] * 60_000}).encode())
+        result = run("http://127.0.0.1:9/", given, send={"select": select})
+        assert (result.outcome, result.error, result.final) == ("failed", error, True)
+
+
+@pytest.mark.parametrize("send", ["raw", "event", {"select": "body.a"}])
+def test_the_body_of_a_hook_is_made_beside_the_loop_and_a_stop_is_heeded(send: Any) -> None:
+    async def main() -> Result:
+        released = threading.Event()
+        with serving() as server, closing(HttpRunner()) as runner:
+            runner.configure([endpoint()], 1)
+            runner._aside.submit(released.wait)
+            given = job(json.dumps({"a": "x" * 200_000}).encode())
+            running = asyncio.create_task(
+                runner.run(action(http={"url": server.url, "send": send}), given)
+            )
+            await asyncio.sleep(0.05)  # the loop goes on
+            runner.interrupt()
+            released.set()
+            result = await running
+            assert server.requests == []
+            return result
+
+    assert asyncio.run(main()).outcome == "interrupted"
 
 
 @pytest.mark.parametrize("select", ["abs(reference)", "sum(body.a)", "&body"])

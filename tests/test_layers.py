@@ -13,15 +13,22 @@ FILES = sorted(ROOT.rglob("*.py"))
 MAX_LINES = 300
 
 # Each room, and the rooms that it may import. Itself is understood.
-LEAVES = {"clock", "errors", "identifiers", "linewriter", "systemd", "version", "yamltext"}
-PURE = {"expressions", "problems", "values", "prembly"}
+LEAVES = {
+    *("clock", "errors", "identifiers", "jsontext", "linewriter", "systemd", "version", "yamltext")
+}
+PURE = {"expressions", "interpreter", "problems", "values", "prembly"}
 ROOMS = {
     **{leaf: set[str]() for leaf in LEAVES},
     "logs": {"identifiers", "linewriter"},
-    "expressions": set(),
+    "expressions": {"interpreter"},
+    "interpreter": {"jsontext"},
     "values": set(),
     "problems": {"yamltext"},
-    "prembly": {"errors", "expressions"},  # pure functions: nothing of the configuration
+    "prembly": {
+        "errors",
+        "expressions",
+        "jsontext",
+    },  # pure functions: nothing of the configuration
     "config": LEAVES | PURE,  # checks expressions against prembly's names
     "store": {"errors", "logs", "prembly"},
     "hooks": LEAVES | PURE | {"logs", "config", "store"},
@@ -51,7 +58,7 @@ LIBRARIES = {
     "structlog": {"logs"},
     "pydantic": {"config", "values"},
     "yaml": {"yamltext"},
-    "jmespath": {"expressions"},
+    "jmespath": {"expressions", "interpreter"},
 }
 
 

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from premblyd.expressions import Expression
-from premblyd.prembly import payload
+from premblyd.prembly import bodies, payload
 from premblyd.prembly.payload import FieldName, Kind, Outcome, Verdict
 
 PAYLOADS = Path(__file__).parent / "payloads"
@@ -279,8 +279,58 @@ def test_no_bytes_raise_and_every_text_can_be_stored(body: bytes) -> None:
     verdict = payload.read(body)
     for value in asdict(verdict).values():
         assert len(value.encode()) <= 4096 if isinstance(value, str) else True
-    parsed = payload.parse(body)
+    parsed = bodies.parse(body)
     assert (parsed is None) == (verdict.kind is Kind.RAW)
     seen = payload.context(verdict, "prembly", "hmac-sha256:live", parsed)
     assert tuple(seen) == payload.WHEN_NAMES
     assert "session_id" not in seen
+
+
+def test_what_has_more_values_than_may_be_is_not_read() -> None:
+    most = bodies.MAX_VALUES - 3  # two openings and the other comma
+    for extra, kind in ((0, Kind.API), (1, Kind.RAW)):
+        body = b'{"response_code":"00","a":[' + b"1," * (most + extra) + b"1]}"
+        assert payload.read(body).kind is kind
+        assert bodies.is_too_complex(body) is (kind is Kind.RAW)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
+def test_a_large_body_of_long_texts_is_read(encoding: str) -> None:
+    values = {"response_code": "00", "photo": "x" * 5_000_000, "list": [1, 2.5, -3, 1e400]}
+    text = json.dumps(values)
+    assert bodies.parse(text.encode(encoding)) == values
+
+
+def test_a_large_body_has_no_numbers_that_take_long_to_read() -> None:
+    for padding, digits, is_read in ((0, 4000, True), (bodies.LARGE_BYTES, 4000, False),
+                                     (bodies.LARGE_BYTES, 500, True)):  # fmt: skip
+        body = b'{"pad":"%b","n":%b}' % (b"x" * padding, b"9" * digits)
+        assert (bodies.parse(body) is not None) is is_read
+
+
+def test_an_override_that_fails_is_told() -> None:
+    overrides: dict[FieldName, Expression] = {
+        "reference": Expression("abs(a)"),
+        "user_ref": Expression("a"),
+        "status": Expression("map(&map(&[@, @], @), b)"),
+    }
+    failed: dict[str, str] = {}
+    document = {"a": "x", "b": [[1] * 300] * 300}
+    verdict = payload.recognise(
+        document, overrides, failed=lambda name, error: failed.update({name: str(error)})
+    )
+    assert (verdict.user_ref, verdict.reference, verdict.status) == ("x", None, None)
+    assert failed == {"reference": "JMESPathTypeError", "status": "too many steps"}
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b'{"detail":{"a":NaN,"b":[1e999,-Infinity]}}', '{"a":null,"b":[null,null]}'),
+        (b'{"detail":["' + b"x" * 10_000_000 + b'"]}', '["' + "x" * 498),
+        (b'{"detail":[' + b"[]," * 80_000 + b"[]]}", "[" + "[]," * 166 + "["),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_a_detail_is_the_beginning_of_valid_json(body: bytes, detail: str) -> None:
+    assert payload.read(body).detail == detail

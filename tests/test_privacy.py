@@ -14,8 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from premblyd.prembly import samples
+from premblyd.prembly.bodies import parse
 from premblyd.prembly.outputs import LONGEST_TEXT, MOST_TEXTS, PART, Hidden
-from premblyd.prembly.payload import parse
 from premblyd.prembly.privacy import (
     MASK,
     VOCABULARY,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tornado.httpclient import AsyncHTTPClient
 
-from premblyd.prembly import payload
+from premblyd.prembly import bodies
 from premblyd.prembly.signature import Scheme, sign
 from premblyd.receiver import health
 from premblyd.store import inbox
@@ -252,13 +252,13 @@ async def test_who_asks_for_the_health_at_once_shares_one_commit(
 async def test_nothing_unauthenticated_is_parsed(
     http_client: AsyncHTTPClient, base_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parsed, parse = [], payload.parse
+    parsed, parse = [], bodies.parse
 
     def watched(body: bytes) -> dict[str, Any] | None:
         parsed.append(body)
         return parse(body)
 
-    monkeypatch.setattr(payload, "parse", watched)
+    monkeypatch.setattr(bodies, "parse", watched)
     for headers in ({}, {"x-prembly-signature": "!"}, signed(BODY, "another key")):
         assert (await post(http_client, base_url, b"[" * 100_000, headers)).code == 401
     assert (await post(http_client, base_url)).code == 200

@@ -6,9 +6,8 @@ import pytest
 
 from premblyd import config
 from premblyd.errors import ConfigError
-from premblyd.expressions import Expression, ExpressionError
+from premblyd.expressions import ExpressionError
 from premblyd.prembly import whens
-from premblyd.prembly.payload import WHEN_NAMES
 from premblyd.values import SecretPlaces
 
 REFUSED = {
@@ -85,20 +84,16 @@ TAKEN = [
 ]
 
 
-def check(text: str) -> None:
-    whens.check(Expression(text, names=WHEN_NAMES))
-
-
 @pytest.mark.parametrize("text", REFUSED)
 def test_what_has_one_answer_for_every_event_is_refused_with_what_to_write(text: str) -> None:
     with pytest.raises(ExpressionError) as raised:
-        check(text)
+        whens.compiled(text)
     assert REFUSED[text] in str(raised.value)
 
 
 @pytest.mark.parametrize("text", TAKEN)
 def test_what_may_be_true_is_taken(text: str) -> None:
-    check(text)
+    whens.compiled(text)
 
 
 def problems(action: str) -> list[str]:

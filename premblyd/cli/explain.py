@@ -13,7 +13,7 @@ import click
 from premblyd.cli.common import config_option, json_option, now_ms
 from premblyd.cli.printing import bold, clean, print_json
 from premblyd.errors import PremblydError
-from premblyd.prembly import payload
+from premblyd.prembly import bodies, payload
 from premblyd.prembly.privacy import MASK
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def explain(
         )
     verified_by = f"{endpoint.scheme}:{key}"
     body = file.read()
-    document = payload.parse(body)
+    document = bodies.parse(body)
     verdict = payload.recognise(document, endpoint.fields)
     shown = {**dataclasses.asdict(verdict)}
     if shown["session_id"]:

@@ -11,7 +11,7 @@ from premblyd.cli.common import actor, config_option, json_option, now_ms, until
 from premblyd.cli.database import database_option, database_path
 from premblyd.cli.printing import bold, clean, counted, iso, print_json
 from premblyd.errors import PremblydError, TryAgainError
-from premblyd.prembly import payload, privacy
+from premblyd.prembly import bodies, privacy
 from premblyd.prembly.outputs import Hidden
 
 UNRECORDED = "Nothing is shown: that you look could not be recorded."
@@ -106,7 +106,7 @@ def _masked(
 
 def _parse(body: bytes) -> dict[str, Any] | None:
     """Return the body's JSON object; None if it is none, or is nested too deeply to walk."""
-    document = payload.parse(body)
+    document = bodies.parse(body)
     return None if privacy.is_deep(document) else document
 
 

@@ -3,21 +3,27 @@
 import asyncio
 import base64
 import email.utils
+import functools
 import hmac
 import json
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
+from premblyd import jsontext
 from premblyd.config import Action, Endpoint, HttpHook, Selection
 from premblyd.expressions import EvaluationError
 from premblyd.hooks.http_client import Answer, HttpClient, Post
 from premblyd.hooks.lack import Patience, require_descriptor
-from premblyd.prembly import payload, signature
+from premblyd.prembly import bodies, payload, signature
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
 
 MIN_CLIENTS = 16
+# As jsontext.weight says: twice what the largest body weighs. A few doublings in an expression
+# are few steps, and their result more than any memory holds.
+MAX_SELECTED = 2 * (bodies.MAX_VALUES + (16 << 20 >> 6))
 _GONE = 410
 
 
@@ -33,6 +39,8 @@ class HttpRunner:
         self._outgrown: list[HttpClient] = []
         self._endpoints: Mapping[str, Endpoint] = {}
         self._posts: set[asyncio.Task[Answer]] = set()
+        self._aside = ThreadPoolExecutor(1, "premblyd-posts")
+        self._aside.submit(int).result()  # its thread is there before the machine lacks any
         self._interrupted = False
         self._patience = Patience()
 
@@ -47,10 +55,12 @@ class HttpRunner:
         """Run the hook once. Never raise for a hook that fails."""
         hook = _hook(action)
         try:
-            post = make_post(action, job, self._endpoints.get(job.event.endpoint), time.time())
+            post = await self._make_post(action, job)
         except BodyError as error:
             return Result(outcome=AttemptOutcome.FAILED, error=str(error), final=True)
         del job  # only the request needs the body now
+        if self._interrupted:
+            return Result(outcome=AttemptOutcome.INTERRUPTED, error="the daemon was stopped")
         return await self._patience.run(lambda: self._post(hook, post))
 
     async def _post(self, hook: HttpHook, post: Post) -> Result:
@@ -77,6 +87,15 @@ class HttpRunner:
         finally:
             self._posts.discard(task)
 
+    async def _make_post(self, action: Action, job: Job) -> Post:
+        """Make the request: beside the loop, if it may be more than a moment's work."""
+        endpoint = self._endpoints.get(job.event.endpoint)
+        make = functools.partial(make_post, action, job, endpoint, time.time())
+        is_selection = isinstance(_hook(action).send, Selection)
+        if len(job.event.body) <= bodies.LARGE_BYTES and not is_selection:
+            return make()
+        return await asyncio.get_running_loop().run_in_executor(self._aside, make)
+
     def interrupt(self) -> None:
         """Give up every running request. They count as interrupted."""
         self._interrupted = True
@@ -87,6 +106,7 @@ class HttpRunner:
     def close(self) -> None:
         for client in (self._client, *self._outgrown):
             client.close()
+        self._aside.shutdown(wait=False, cancel_futures=True)
 
 
 def make_post(action: Action, job: Job, endpoint: Endpoint | None, now_s: float) -> Post:
@@ -122,13 +142,15 @@ def _body(hook: HttpHook, job: Job) -> tuple[bytes, str]:
     if hook.send == "raw":
         sent_as = dict(json.loads(event.headers)).get("Content-Type", "application/json")
         return event.body, sent_as
-    document = payload.parse(event.body)
+    document = bodies.parse(event.body)
     context = payload.context(event.verdict, event.endpoint, event.verified_by, document)
     if isinstance(hook.send, Selection):
         try:
             value = hook.send.select.search(context)
         except EvaluationError as error:
             raise BodyError(f"`select` failed for this event: {error}") from None
+        if jsontext.weight(value, MAX_SELECTED) > MAX_SELECTED:
+            raise BodyError("`select` makes too much of this event")
     else:
         value = {
             "event": event.id,
@@ -139,8 +161,8 @@ def _body(hook: HttpHook, job: Job) -> tuple[bytes, str]:
         if document is None:
             value["body_base64"] = base64.b64encode(event.body).decode("ascii")
     try:
-        return json.dumps(value, separators=(",", ":")).encode(), "application/json"
-    except (ValueError, RecursionError, TypeError):
+        return jsontext.dumps(value), "application/json"
+    except ValueError:
         raise BodyError("the body can't be written as JSON") from None
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from premblyd.config import Action
-from premblyd.expressions import EvaluationError
+from premblyd.expressions import Budget, EvaluationError
 from premblyd.logs import get_logger
 from premblyd.prembly import payload
 from premblyd.prembly.payload import Verdict
@@ -33,18 +33,31 @@ class Matching:
         }
 
     def match(
-        self, endpoint: str, verified_by: str, verdict: Verdict, document: dict[str, Any] | None
+        self,
+        endpoint: str,
+        verified_by: str,
+        verdict: Verdict,
+        document: dict[str, Any] | None,
+        budget: Budget | None = None,
     ) -> list[Action]:
         """Return the actions for an event, in the configuration's order. A `when` that fails
-        counts as no, and is logged."""
-        context: dict[str, Any] | None = None
+        counts as no, and is logged. Raise MustBeMovedError, and log nothing, when `budget` is a
+        trial's and too small."""
+        chosen = self.by_code(verdict.response_code)
+        if all(action.when is None for action in chosen):
+            return chosen
+        budget = budget or Budget()
+        context = payload.context(verdict, endpoint, verified_by, document)
+        failed: dict[str, str] = {}
         matched = []
-        for action in self.by_code(verdict.response_code):
-            if action.when is not None:
-                context = context or payload.context(verdict, endpoint, verified_by, document)
-                if not _agrees(action, context):
-                    continue
-            matched.append(action)
+        for action in chosen:
+            try:
+                if action.when is None or _is_yes(action.when.search(context, budget)):
+                    matched.append(action)
+            except EvaluationError as error:
+                failed[action.name] = str(error)
+        for name, reason in failed.items():
+            log.warning("action.when_failed", action=name, error=reason)
         return matched
 
     def by_code(self, code: str | None) -> list[Action]:
@@ -63,7 +76,10 @@ class Matching:
         """Return for every action whether an event is for it, as `match` decides, and why not.
         Nothing is logged."""
         webhook = (endpoint, verified_by, verdict, document)
-        return [Judgement(action, self.why_not(action, *webhook)) for action in self._actions]
+        budget = Budget()
+        return [
+            Judgement(action, self.why_not(action, *webhook, budget)) for action in self._actions
+        ]
 
     def why_not(
         self,
@@ -72,6 +88,7 @@ class Matching:
         verified_by: str,
         verdict: Verdict,
         document: dict[str, Any] | None,
+        budget: Budget | None = None,
     ) -> str | None:
         """Return why an event is not for `action`; None: it is."""
         refused = self.refuse_code(action, verdict.response_code)
@@ -79,7 +96,7 @@ class Matching:
             return refused
         try:
             context = payload.context(verdict, endpoint, verified_by, document)
-            is_for = _is_yes(action.when.search(context))
+            is_for = _is_yes(action.when.search(context, budget))
         except EvaluationError as error:
             return f"`when` failed for this event, which counts as no: {error}"
         return None if is_for else f"`when` is false: {action.when.text}"
@@ -95,14 +112,6 @@ class Matching:
         if DEFAULT in action.response_codes:
             reason += "; another action names it, so it is no default"
         return reason
-
-
-def _agrees(action: Action, context: dict[str, Any]) -> bool:
-    try:
-        return action.when is None or _is_yes(action.when.search(context))
-    except EvaluationError as error:
-        log.warning("action.when_failed", action=action.name, error=str(error))
-        return False
 
 
 def _is_yes(answer: Any) -> bool:

@@ -4,14 +4,15 @@ Sources: docs.prembly.com (webhooks; response codes and verification status) and
 consumers of both Prembly and Identitypass read. No field is ever required.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Literal
 
-from premblyd.expressions import EvaluationError, Expression
+from premblyd import jsontext
+from premblyd.expressions import Budget, EvaluationError, Expression
+from premblyd.prembly import bodies
 
 MAX_TEXT_BYTES = 4096  # a longer text is no identifier or status; the body still holds it
 MAX_DETAIL_CHARS = 500
@@ -85,6 +86,7 @@ FIELDS: dict[FieldName, str] = {
 }
 
 Finder = Callable[[dict[str, Any]], Any]
+Failed = Callable[[FieldName, EvaluationError], None]
 
 
 def read(body: bytes, overrides: Mapping[FieldName, Expression] | None = None) -> Verdict:
@@ -92,18 +94,30 @@ def read(body: bytes, overrides: Mapping[FieldName, Expression] | None = None) -
 
     `overrides` replaces where a field is found; an expression that fails finds nothing.
     """
-    return recognise(parse(body), overrides)
+    return recognise(bodies.parse(body), overrides)
 
 
 def recognise(
-    document: dict[str, Any] | None, overrides: Mapping[FieldName, Expression] | None = None
+    document: dict[str, Any] | None,
+    overrides: Mapping[FieldName, Expression] | None = None,
+    *,
+    budget: Budget | None = None,
+    failed: Failed = lambda *_: None,
 ) -> Verdict:
-    """Return what a parsed body says; None stands for a body that is no JSON object."""
+    """Return what a parsed body says; None stands for a body that is no JSON object. `failed` is
+    told which of the overrides failed. Raise MustBeMovedError when `budget` is a trial's and too
+    small."""
     if document is None:
         return Verdict()
     found = {name: find(document) for name, find in _DEFAULT_FINDERS.items()}
-    for name, expression in (overrides or {}).items():
-        found[name] = _search(expression, document)
+    if overrides:
+        budget = budget or Budget()
+        for name, expression in overrides.items():
+            try:
+                found[name] = expression.search(document, budget)
+            except EvaluationError as error:
+                found[name] = None
+                failed(name, error)
     verification_status = _text(found["verification_status"])
     return Verdict(
         kind=_kind(document),
@@ -118,15 +132,6 @@ def recognise(
         face_match=_boolean(found["face_match"]),
         face_confidence=_number(found["face_confidence"]),
     )
-
-
-def parse(body: bytes) -> dict[str, Any] | None:
-    """Return the body's JSON object, or None if it is anything else."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):  # not JSON, not text, 5,000 digits, 10,000 levels
-        return None
-    return document if isinstance(document, dict) else None
 
 
 def context(
@@ -176,17 +181,12 @@ def _finder(expression: str) -> Finder:
     return _dotted([path.strip() for path in expression.split("||")], skip_false=True)
 
 
-def _search(expression: Expression, document: dict[str, Any]) -> Any:
-    try:
-        return expression.search(document)
-    except EvaluationError:
-        return None
-
-
 def _text(value: Any) -> str | None:
     """Return a scalar as storable text; None for anything else, empty or over MAX_TEXT_BYTES."""
     if isinstance(value, str):
         text = value
+        if len(text) > MAX_TEXT_BYTES:
+            return None
     elif isinstance(value, bool):
         return "true" if value else "false"
     elif isinstance(value, int | float):
@@ -214,9 +214,9 @@ def _code(value: Any) -> str | None:
 def _detail(value: Any) -> str | None:
     if isinstance(value, dict | list):
         try:
-            value = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+            value = jsontext.beginning(value, MAX_DETAIL_CHARS)
         # Writing needs more stack than reading did; an override may find what JSON doesn't have.
-        except (RecursionError, TypeError, ValueError):
+        except ValueError:
             return None
     if isinstance(value, str):
         value = value[:MAX_DETAIL_CHARS]
@@ -226,7 +226,7 @@ def _detail(value: Any) -> str | None:
 def _outcome(status: Any) -> Outcome:
     """Compare the whole word. Public handlers that search for "VERIFIED" approve NOT-VERIFIED."""
     # isascii: with a dotless i, verified would fold to VERIFIED.
-    if not isinstance(status, str) or not status.isascii():
+    if not isinstance(status, str) or len(status) > _LONGEST_WORD or not status.isascii():
         return Outcome.UNKNOWN
     word = status.lower().replace("_", "-").replace(" ", "-")
     return _OUTCOMES.get(word, Outcome.UNKNOWN)
@@ -237,12 +237,13 @@ _OUTCOMES = {
     "not-verified": Outcome.NOT_VERIFIED,
     "pending": Outcome.PENDING,
 }
+_LONGEST_WORD = max(map(len, _OUTCOMES))
 
 
 def _boolean(value: Any) -> bool | None:
     if isinstance(value, bool):
         return value
-    if isinstance(value, str):
+    if isinstance(value, str) and len(value) <= MAX_TEXT_BYTES:
         return {"true": True, "false": False}.get(value.strip().lower())
     return None
 
@@ -250,7 +251,8 @@ def _boolean(value: Any) -> bool | None:
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    if isinstance(value, str) and "_" in value:  # Python reads 1_0 as ten; nobody else does
+    # Python reads 1_0 as ten; nobody else does.
+    if isinstance(value, str) and (len(value) > MAX_TEXT_BYTES or "_" in value):
         return None
     try:
         number = float(value)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from premblyd.expressions import LEFT_ONLY, Expression, ExpressionError
-from premblyd.prembly.payload import Kind, Outcome
+from premblyd.prembly.payload import WHEN_NAMES, Kind, Outcome
 from premblyd.prembly.signature import Scheme
 
 TEXT, NUMBER, BOOLEAN, NULL, OBJECT, LIST = "text", "number", "boolean", "null", "object", "list"
@@ -50,6 +50,13 @@ _RESULTS = {
     **dict.fromkeys(("to_string", "join", "type"), _one_of(TEXT)),
     "to_number": _one_of(NUMBER, NULL),
 }
+
+
+def compiled(text: str) -> Expression:
+    """Compile a `when` or `select`. Raise ExpressionError when there is anything wrong with it."""
+    expression = Expression(text, names=WHEN_NAMES)
+    check(expression)
+    return expression
 
 
 def check(expression: Expression, words: Words | None = None) -> None:

@@ -8,7 +8,7 @@ parsed.
 import asyncio
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from tornado.http1connection import HTTP1Connection
@@ -21,11 +21,13 @@ from tornado.httputil import (
 
 from premblyd.config import Endpoint
 from premblyd.errors import SignatureError, StoreUnavailableError
-from premblyd.prembly import payload, signature
+from premblyd.expressions import MustBeMovedError
+from premblyd.prembly import signature
 from premblyd.receiver import answer
 from premblyd.receiver.address import client_ip, is_within, peer_ip, sender
 from premblyd.receiver.headers import declared_bytes, kept_headers
 from premblyd.receiver.load import Limit, Share
+from premblyd.receiver.recognition import Recognised
 from premblyd.receiver.stream import Stream
 from premblyd.store.inbox import Added, NewDelivery, NewEvent, Stray
 
@@ -129,11 +131,7 @@ class Exchange(HTTPMessageDelegate):
             self._receiver.spawn(self._report_health())
             return
         self._receiver.load.complete(self._share)
-        try:
-            self._receive(self._endpoint)
-        except Exception as error:
-            self._receiver.log.error("webhook.failed", endpoint=self._endpoint.name, exc_info=error)
-            self._unavailable()
+        self._receive(self._endpoint)
 
     def on_connection_close(self) -> None:
         """The client went away while it sent the body: there is no webhook."""
@@ -188,31 +186,39 @@ class Exchange(HTTPMessageDelegate):
         self._answer(405, {"error": "Method not allowed"}, (("Allow", allowed),))
 
     def _receive(self, endpoint: Endpoint) -> None:
-        """Verify, recognise, and give to the inbox."""
         body = self._body = bytes(self._body)  # not kept twice
+        header = self._headers[endpoint.header]
+        take = functools.partial(self._take, endpoint)
+        self._receiver.recogniser.recognise(take, body, header, endpoint, self._match)
+
+    def _take(self, endpoint: Endpoint, recognised: Callable[[], Recognised]) -> None:
+        """Store what was recognised, or refuse it. Raise MustBeMovedError as that does."""
         try:
-            verified_by = signature.verify(
-                body, self._headers[endpoint.header], endpoint.key_texts, endpoint.scheme
-            )
+            self._store(endpoint, recognised())
         except SignatureError as error:
-            return self._refuse(401, error.reason, body)
-        document = payload.parse(body)
-        verdict = payload.recognise(document, endpoint.fields)
-        actions = self._match(endpoint.name, verified_by, verdict, document)
+            self._refuse(401, error.reason, bytes(self._body))
+        except MustBeMovedError:
+            raise
+        except Exception as error:  # it is not stored: Prembly may try again
+            self._receiver.log.error("webhook.failed", endpoint=endpoint.name, exc_info=error)
+            self._unavailable()
+
+    def _store(self, endpoint: Endpoint, recognised: Recognised) -> None:
+        """Give a webhook to the inbox."""
         event = NewEvent(
             endpoint=endpoint.name,
             received_at_ms=self._receiver.clock.now_ms(),
             remote_ip=self._remote_ip,
             token=self._headers.get(signature.TOKEN_HEADER) or None,
             headers=kept_headers(self._headers, endpoint.header),
-            body=body,
-            verified_by=verified_by,
-            verdict=verdict,
+            body=bytes(self._body),
+            verified_by=recognised.verified_by,
+            verdict=recognised.verdict,
+            body_sha256=recognised.body_sha256,
         )
-        deliveries = [NewDelivery(one.name, one.retry.attempts) for one in actions]
+        deliveries = [NewDelivery(one.name, one.retry.attempts) for one in recognised.actions]
         committed = self._receiver.inbox.add(event, deliveries)
         committed.add_done_callback(functools.partial(self._committed, event, len(deliveries)))
-        return None
 
     def _committed(self, event: NewEvent, actions: int, committed: "asyncio.Future[Added]") -> None:
         """Answer: only now, because now it is on the disk."""

@@ -6,7 +6,7 @@ body is read, the body is counted as it comes, and the one hot path costs half.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from tornado.http1connection import HTTP1Connection
@@ -19,17 +19,16 @@ from tornado.httputil import (
 from tornado.iostream import IOStream
 
 from premblyd.clock import Clock
-from premblyd.config import HEALTH_PATH, Action, Config, Endpoint
+from premblyd.config import HEALTH_PATH, Config, Endpoint
 from premblyd.logs import get_logger
-from premblyd.prembly.payload import Verdict
 from premblyd.receiver.evidence import Evidence
 from premblyd.receiver.exchange import Exchange
 from premblyd.receiver.health import Health
 from premblyd.receiver.load import Limit, Load, make_room, max_connections
+from premblyd.receiver.recognition import Match, Recogniser
 from premblyd.receiver.stream import Stream
 from premblyd.store.inbox import Inbox
 
-Match = Callable[[str, str, Verdict, dict[str, Any] | None], Sequence[Action]]
 MAX_HEADER_BYTES = 32 << 10
 UNBOUNDED = 1 << 62
 SILENT_S = 1.0  # how long a stop waits for the first request of a connection just accepted
@@ -50,6 +49,7 @@ class Receiver(HTTPServerConnectionDelegate):
         self.closing = False
         self._connections: dict[object, Exchange] = {}  # each with its latest exchange
         self._tasks: set[asyncio.Task[None]] = set()
+        self.recogniser = Recogniser()
 
     def configure(self, config: Config, match: Match) -> None:
         """Use this configuration for every request that begins from now on."""

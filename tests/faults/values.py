@@ -64,7 +64,7 @@ actions:
   - {name: exec, response_codes: ["*"], command: [/bin/true, --stdin]}
   - name: post
     response_codes: ["*"]
-    when: outcome != 'nobody' && (body.a || `true`)
+    when: outcome != 'pending' && (body.a || `true`)
     http:
       url: http://127.0.0.1:9/
       headers: {X-A: b}
