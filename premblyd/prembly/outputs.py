@@ -7,7 +7,6 @@ whole output is masked, for then nobody can say what else is in it.
 """
 
 import base64
-import binascii
 import functools
 import html
 import re
@@ -169,11 +168,9 @@ def _decoded(text: str) -> Iterator[str]:
         if form != text:
             yield form
             yield unquote_plus(html.unescape(_unescaped(form)))
-    dense = "".join(text.split())
-    for source in (text, dense):
-        yield from _from_base64(source)
-        yield from _from_base32(source)
-        yield from _from_hex(source)
+    for source in (text, "".join(text.split())):
+        for decode in (_from_base64, _from_base32, _from_hex):
+            yield "\n".join(decode(source))
 
 
 def _unescaped(text: str) -> str:
@@ -206,16 +203,11 @@ def _from_base64(text: str) -> Iterator[str]:
 
 
 def _from_base32(text: str) -> Iterator[str]:
-    for run in re.findall(r"[A-Za-z2-7]{8,}", text):
-        for start in range(8):
+    for run in re.findall(r"[A-Z2-7]{8,}|[a-z2-7]{8,}", text):
+        for start in range(min(8, len(run) - 4)):
             part = run[start:].upper()
-            part = part[: len(part) - len(part) % 8] or ""
-            rest = run[start + len(part) :].upper()
-            for piece in (part, part + rest + "=" * (-len(rest) % 8)):
-                try:
-                    yield base64.b32decode(piece).decode(errors="replace")
-                except binascii.Error:
-                    continue
+            part = part[: len(part) - (len(part) % 8 in (1, 3, 6))]  # no text ends there
+            yield base64.b32decode(part + "=" * (-len(part) % 8)).decode(errors="replace")
 
 
 def _from_hex(text: str) -> Iterator[str]:
