@@ -175,6 +175,10 @@ def test_a_variable_that_is_no_text_is_said(tmp_path: Path) -> None:
         (["rejections", "--since", "9999-12-31"], 0),
         (["deliveries", "--event", "9" * 40], 1),
         (["show", "9" * 40], 1),
+        (["cancel", "--delivery", "1" + "0" * 30], 2),
+        (["cancel", "--delivery", "-1"], 2),
+        (["replay", "--delivery", "1" + "0" * 30], 2),
+        (["replay", "--delivery", str(2**63 - 1)], 1),
     ],
     ids=repr,
 )

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from premblyd.cli.common import actor, config_option, now_ms, until_end
+from premblyd.cli.common import ROW_ID, actor, config_option, now_ms, until_end
 from premblyd.errors import PremblydError
 
 
 @click.command()
-@click.option("--delivery", "delivery_id", type=int, metavar="ID", required=True)
+@click.option("--delivery", "delivery_id", type=ROW_ID, metavar="ID", required=True)
 @config_option
 def cancel(config_path: Path, delivery_id: int) -> None:
     """A delivery whose hook runs now can't be cancelled; `replay` puts a cancelled one back."""

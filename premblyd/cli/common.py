@@ -14,6 +14,7 @@ from premblyd.values import duration_ms
 
 F = TypeVar("F", bound=Callable[..., Any])
 MOST_ROWS = 1_000_000_000
+ROW_ID = click.IntRange(1, 2**63 - 1)  # what SQLite can hold
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 

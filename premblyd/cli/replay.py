@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from premblyd.cli.common import When, actor, config_option, json_option, now_ms, until_end
+from premblyd.cli.common import ROW_ID, When, actor, config_option, json_option, now_ms, until_end
 from premblyd.cli.printing import clean, console, counted, print_json, print_table
 from premblyd.errors import PremblydError
 
@@ -22,7 +22,7 @@ DRY_RUN_LINES = 50
 @click.command()
 @click.argument("event", required=False)
 @click.option("--event", "event_option", metavar="EVENT", help="The same as EVENT.")
-@click.option("--delivery", "delivery_id", type=int, metavar="ID", help="This delivery.")
+@click.option("--delivery", "delivery_id", type=ROW_ID, metavar="ID", help="This delivery.")
 @click.option("--dead", "is_dead", is_flag=True, help="Every dead delivery.")
 @click.option("--pending", "is_pending", is_flag=True, help="Try what is pending now.")
 @click.option("--action", help="Only deliveries of this action.")
