@@ -10,6 +10,7 @@ from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM, Signals
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.processes import OBEYING_MODES, ONCE, Premblyd, runs, shell, wait_until
@@ -274,3 +275,20 @@ def test_a_watch_over_connections_that_fails_ends_the_daemon_honestly(tmp_path: 
             assert daemon.process.wait(10) == 1
         assert '"daemon.failed"' in daemon.log_text()
         assert "ZeroDivisionError" in daemon.log_text()
+
+
+def test_connections_are_bounded_below_the_limit_of_files(tmp_path: Path) -> None:
+    few_files = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))"
+    with (
+        Premblyd(tmp_path, actions=[shell("act", "true")]) as daemon,
+        contextlib.ExitStack() as stack,
+    ):
+        host, _, port = daemon.start(before=few_files).address.partition(":")
+        for number in range(600):
+            client = stack.enter_context(socket.create_connection((host, int(port)), timeout=5))
+            if number % 2:
+                client.sendall(b"POST")
+        assert [daemon.send(BODY, token=str(number)).status for number in range(20)] == [200] * 20
+        daemon.wait_for_rows([(20,)], "SELECT count(*) FROM delivery WHERE state = 'succeeded'")
+        assert psutil.Process(daemon.process.pid).num_fds() < 200
+        assert "Too many open files" not in daemon.log_text()
