@@ -1,13 +1,16 @@
 """Hooks that misbehave: they flee, flood, hang and hold on.
 
-    python -m tests.faults.hooks [--gigabytes 10]
+    python -m tests.faults.hooks [--gigabytes 10] [--kills 300]
 
 Nothing of them is left after their timeout and 5 s more, nor after a kill -9 of the daemon and
-its restart; webhooks are answered meanwhile, and the daemon's memory stays bounded.
+its restart; webhooks are answered meanwhile, and the daemon's memory stays bounded. A kill -9
+while hooks start leaves nobody who waits busily for the dead.
 """
 
 import argparse
+import contextlib
 import json
+import random
 import statistics
 import time
 from collections.abc import Iterable
@@ -25,6 +28,7 @@ KILL_AFTER_S = 5.0
 SWEEPS_S = 3.5  # one look a second; what dropped its environment must be seen twice
 MAX_GROWTH_KIB = 128 << 10  # each running hook holds its 5 MB body
 BIG = 5 << 20
+GONE_S = 0.3  # a hook that was being started has ended
 
 # The word is an argument of everything that must not survive. `{gb}` GB are written.
 HOSTILE = {
@@ -162,6 +166,43 @@ def survive_a_kill(at: Path, hooks: dict[str, str]) -> Endured:
     return endured
 
 
+def kill_while_hooks_start(at: Path, kills: int, rng: random.Random) -> Endured:
+    """kill -9 the daemon again and again while it starts hooks as fast as it can, and look for
+    children that did not get to be the hook, hold what is the daemon's, or keep a core busy."""
+    endured = Endured()
+    started, left = 0, []
+    start = {"response_codes": ["*"], "command": ["/bin/true"], "retry": ONCE}
+    actions = [start | {"name": f"start-{number}"} for number in range(20)]
+    with Victim(at, actions=actions, concurrency=32) as victim:
+        for kill in range(kills):
+            victim.start()
+            for number in range(20):
+                victim.send(body("x"), token=f"{kill}-{number}")
+            time.sleep(rng.uniform(0, 0.1))
+            command = psutil.Process(victim.process.pid).cmdline()
+            victim.process.kill()
+            victim.process.wait(10)
+            time.sleep(GONE_S)
+            left += [
+                process
+                for process in psutil.process_iter(["cmdline"])
+                if process.info["cmdline"] in (command, ["/bin/true"])
+            ]
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        (started,) = victim.rows("SELECT count(*) FROM attempt")[0]
+        endured.expect(not left, f"{len(left)} children were left by {kills} kills")
+        victim.start()  # nobody has the lock or the address
+        victim.stop()
+    endured.figures = {
+        "kills": kills,
+        "hooks that were started": started,
+        "children left": len(left),
+    }
+    return endured
+
+
 def _answer_times(victim: Victim, seconds: float) -> float:
     """Send webhooks for `seconds`, and return the 99th percentile of the answers' ms."""
     times = []
@@ -208,6 +249,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gigabytes", type=int, default=10)
     parser.add_argument("--timeout-s", type=float, default=60)
+    parser.add_argument("--kills", type=int, default=300)
     arguments = parser.parse_args()
     problems = []
     with folder() as at:
@@ -220,6 +262,11 @@ def main() -> None:
         print(f"kill -9 of the daemon, hooks {name}:")
         table(endured.figures)
         problems += endured.problems
+    with folder() as at:
+        endured = kill_while_hooks_start(at, arguments.kills, random.Random())
+    print("kill -9 of the daemon while hooks start:")
+    table(endured.figures)
+    problems += endured.problems
     if problems:
         raise SystemExit("\n".join(problems))
 

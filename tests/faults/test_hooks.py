@@ -1,8 +1,9 @@
 """Hostile hooks, in short; the long form is `python -m tests.faults.hooks`."""
 
+import random
 from pathlib import Path
 
-from tests.faults.hooks import HOSTILE, misbehave, survive_a_kill
+from tests.faults.hooks import HOSTILE, kill_while_hooks_start, misbehave, survive_a_kill
 
 
 def test_nothing_of_a_hostile_hook_is_left_after_its_timeout(tmp_path: Path) -> None:
@@ -12,4 +13,9 @@ def test_nothing_of_a_hostile_hook_is_left_after_its_timeout(tmp_path: Path) -> 
 
 def test_nothing_of_a_hostile_hook_is_left_after_a_kill_of_the_daemon(tmp_path: Path) -> None:
     endured = survive_a_kill(tmp_path, HOSTILE)
+    assert endured.problems == [], endured.figures
+
+
+def test_a_kill_while_hooks_start_leaves_nobody_behind(tmp_path: Path) -> None:
+    endured = kill_while_hooks_start(tmp_path, 5, random.Random(1))
     assert endured.problems == [], endured.figures
