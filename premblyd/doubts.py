@@ -6,12 +6,14 @@ import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from premblyd.config import Action, Config, Endpoint
+from premblyd.config import Action, Config, Endpoint, Selection
+from premblyd.expressions import ExpressionError
 from premblyd.hooks.matching import DEFAULT, EVERY, MISSING
 from premblyd.hooks.shell import DEFAULT_PATH
+from premblyd.prembly import whens
 from premblyd.prembly.codes import MEANINGS
 
 # Letters that are typed for a digit.
@@ -38,6 +40,7 @@ def doubts(settings: Config, path: Path) -> Iterator[str]:
             yield f"{place}: the secret ({secret.source}) has white space around it"
     for action in settings.actions:
         yield from _of_codes(action)
+        yield from _of_expressions(action, settings.endpoints)
     wanted = sum(action.concurrency for action in settings.actions)
     if settings.total_concurrency < wanted:
         yield (
@@ -82,6 +85,23 @@ def _of_codes(action: Action) -> Iterator[str]:
     for code in action.response_codes:
         if code not in MEANINGS and code not in (EVERY, MISSING, DEFAULT):
             yield f"action {action.name}: {_of_code(code)}"
+
+
+def _of_expressions(action: Action, endpoints: Sequence[Endpoint]) -> Iterator[str]:
+    """Yield where `when` or `select` names an endpoint or key that is not there."""
+    words = {
+        "endpoint": tuple(endpoint.name for endpoint in endpoints),
+        "verified_by": tuple(
+            f"{endpoint.scheme}:{key}" for endpoint in endpoints for key in endpoint.keys
+        ),
+    }
+    send = action.http.send if action.http else None
+    for expression in (action.when, send.select if isinstance(send, Selection) else None):
+        try:
+            if expression:
+                whens.check(expression, words)
+        except ExpressionError as error:
+            yield f"action {action.name}: {error}"
 
 
 def _of_code(code: str) -> str:

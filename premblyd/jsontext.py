@@ -10,8 +10,6 @@ from typing import Any
 
 import orjson
 
-REPLACEMENT = "\ufffd"
-
 
 def dumps(value: Any) -> bytes:
     """Return `value` as compact JSON in UTF-8. NaN and infinite numbers become null, and half a
@@ -20,13 +18,19 @@ def dumps(value: Any) -> bytes:
     try:
         return orjson.dumps(value)  # does so with NaN by itself, in a tenth of json's time
     except TypeError:  # half a character, an integer of more than 64 bits, more than 254 levels
-        return text(value, separators=(",", ":")).encode()
+        return whole(text(value, separators=(",", ":"))).encode()
 
 
-def text(value: Any, **layout: Any) -> str:
-    """Return `value` as JSON text for people, laid out as json.dumps does by `layout`. Otherwise
-    like `dumps`."""
-    return whole(_text(value, **layout))
+def text(value: Any, **how: Any) -> str:
+    """Return `value` as JSON text, written as json.dumps does it by `how`. NaN and infinite numbers
+    become null; half characters stay, for whoever escapes them. Raise ValueError as `dumps`."""
+    try:
+        try:
+            return json.dumps(value, ensure_ascii=False, allow_nan=False, **how)
+        except ValueError:  # NaN, infinite, or too many digits
+            return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, **how)
+    except (RecursionError, TypeError) as error:
+        raise ValueError(f"no JSON: {type(error).__name__}") from None
 
 
 def beginning(value: Any, max_chars: int) -> str:
@@ -36,7 +40,7 @@ def beginning(value: Any, max_chars: int) -> str:
         cut = _cut(value, [max_chars], max_chars)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    return _text(cut, separators=(",", ":"))[:max_chars]
+    return text(cut, separators=(",", ":"))[:max_chars]
 
 
 def weight(value: Any, limit: int) -> int:
@@ -58,32 +62,22 @@ def weight(value: Any, limit: int) -> int:
     return total
 
 
-def whole(text: str) -> str:
-    """Return `text` with every half character replaced: UTF-8 can't hold it."""
-    if text.isascii():
-        return text
+def whole(written: str) -> str:
+    """Return `written` with every half character replaced: UTF-8 can't hold it."""
+    if written.isascii():
+        return written
     try:
-        text.encode()
+        written.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
-def _text(value: Any, **layout: Any) -> str:
-    try:
-        try:
-            return json.dumps(value, ensure_ascii=False, allow_nan=False, **layout)
-        except ValueError:  # NaN, infinite, or too many digits
-            return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, **layout)
-    except (RecursionError, TypeError) as error:
-        raise ValueError(f"no JSON: {type(error).__name__}") from None
+        return written.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return written
 
 
 def _finite(value: Any) -> Any:
     match value:
         case dict():
             return {name: _finite(inner) for name, inner in value.items()}
-        case list():
+        case list() | tuple():
             return [_finite(inner) for inner in value]
         case float() if not math.isfinite(value):
             return None

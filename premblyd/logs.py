@@ -7,7 +7,6 @@ redaction below is the second lock on that door.
 
 import contextlib
 import functools
-import json
 import logging
 import os
 import re
@@ -21,7 +20,7 @@ from typing import Any, Literal, TextIO, cast
 
 import orjson
 
-from premblyd import linewriter
+from premblyd import jsontext, linewriter
 from premblyd.identifiers import is_prembly_id
 from premblyd.linewriter import LineWriter
 
@@ -187,7 +186,7 @@ def _dumps(event: EventDict) -> bytes:
     try:
         return orjson.dumps(event, default=_type_name)
     except TypeError:  # a lone surrogate, or an integer of more than 64 bits
-        text = json.dumps(event, default=_type_name, ensure_ascii=False, separators=(",", ":"))
+        text = jsontext.text(event, default=_type_name, separators=(",", ":"))
         return text.encode("utf-8", "backslashreplace")
 
 

@@ -61,6 +61,27 @@ def test_the_documented_codes_and_words_are_not_doubted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("when", "doubt"),
+    [
+        ("endpoint == 'prembli'", "endpoint is one of 'prembly'; write 'prembly'"),
+        ("verified_by != 'hmac-sha256:sandbox'", "verified_by is one of 'hmac-sha256:live'"),
+        ("contains(['public-key:live'], verified_by)", "verified_by is one of 'hmac-sha256:live'"),
+    ],
+)
+def test_an_endpoint_or_key_that_is_not_there_is_doubted(
+    tmp_path: Path, when: str, doubt: str
+) -> None:
+    (found,) = warnings(write(tmp_path, actions=[shell("a", "true", when=when)]))
+    assert found.startswith("action a: ")
+    assert doubt in found
+    select = {"url": "http://127.0.0.1:9/", "send": {"select": f"{{a: {when}}}"}}
+    hook = {"name": "a", "response_codes": ["*"], "http": select}
+    assert warnings(write(tmp_path, actions=[hook])) == [found]
+    good = "endpoint == 'prembly' && verified_by == 'hmac-sha256:live'"
+    assert warnings(write(tmp_path, actions=[shell("a", "true", when=good)])) == []
+
+
+@pytest.mark.parametrize(
     ("key", "doubt"),
     [
         ("placeholder-1f2e", "it is a placeholder"),

@@ -19,16 +19,12 @@ LEAVES = {
 PURE = {"expressions", "interpreter", "problems", "values", "prembly"}
 ROOMS = {
     **{leaf: set[str]() for leaf in LEAVES},
-    "logs": {"identifiers", "linewriter"},
+    "logs": {"identifiers", "jsontext", "linewriter"},
     "expressions": {"interpreter"},
     "interpreter": {"jsontext"},
     "values": set(),
     "problems": {"yamltext"},
-    "prembly": {
-        "errors",
-        "expressions",
-        "jsontext",
-    },  # pure functions: nothing of the configuration
+    "prembly": {"errors", "expressions", "jsontext"},  # pure: nothing of the configuration
     "config": LEAVES | PURE,  # checks expressions against prembly's names
     "store": {"errors", "logs", "prembly"},
     "hooks": LEAVES | PURE | {"logs", "config", "store"},

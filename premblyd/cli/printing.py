@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from premblyd import jsontext
+
 PIPE_WIDTH = 240  # where there is no terminal, nothing is cut to fit one
 
 
@@ -40,7 +42,7 @@ def print_json(value: Any) -> None:
     try:
         text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
     except TypeError:  # an integer of more than 64 bits, half a character
-        text = json.dumps(value, ensure_ascii=False, indent=2)
+        text = jsontext.text(value, indent=2)
     lines = text.split("\n")
     click.echo("\n".join(line if line.isprintable() else _escaped(line) for line in lines))
 
