@@ -13,6 +13,8 @@ set -eu
 umask 022
 
 opt=/opt/premblyd
+exchanging=$opt/.exchanging
+installing=$opt/.installing
 etc=/etc/premblyd
 config=$etc/premblyd.yaml
 credentials=$etc/credentials
@@ -86,6 +88,27 @@ else:
 
 # --- Steps --------------------------------------------------------------------------------
 
+# The tree in folder $1 without what lies around in it (a build/ of an earlier version, an
+# .egg-info), as $new/source: so nothing is written into the user's checkout either.
+copy_source() {
+    mkdir "$new/source"
+    for name in pyproject.toml setup.cfg README.md LICENSE premblyd systemd; do
+        [ -e "$1/$name" ] || die "$1 is not premblyd's source tree: it has no $name; nothing was changed"
+        cp -R "$1/$name" "$new/source/" || return 1
+    done
+    find "$new/source" -name __pycache__ -prune -exec rm -r {} +
+}
+
+pip() { "$new/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
+
+# From a source tree: exactly what was tested with it, by its hash (systemd/requirements.txt).
+install_tree() {
+    copy_source "$1" || return 1
+    pip install --require-hashes --requirement "$new/source/systemd/requirements.txt" || return 1
+    pip install --no-deps --no-build-isolation "$new/source" || return 1
+    rm -r "$new/source"
+}
+
 # Given what pip shall install, make the next version's folder $new.
 build_version() {
     number=$(find "$opt/versions" -mindepth 1 -maxdepth 1 -name '[0-9]*' -printf '%f\n' | sort -n | tail -n 1)
@@ -94,7 +117,11 @@ build_version() {
     stage=building
     say "Building $new with $python from $1"
     "$python" -m venv "$new"
-    "$new/bin/python" -m pip install --quiet "$1" || die "pip could not install $1; nothing was changed"
+    if [ -d "$1" ]; then
+        install_tree "$1" || die "pip could not install $1; nothing was changed"
+    else
+        pip install "$1" || die "pip could not install $1; nothing was changed"
+    fi
     [ -x "$new/bin/premblyd" ] || die "$1 has no command premblyd; nothing was changed"
     # The units go with their version, also when it is put back.
     mkdir "$new/systemd"
@@ -143,14 +170,34 @@ point_at() {
 
 # A connection that comes while the service is stopped makes systemd start it again: that
 # start waits for this lock (ExecStartPre= in the unit), so the connection waits and isn't lost.
-lock() { exec 9<"$opt" && flock 9; }
-unlock() { exec 9<&-; }
+# Only root can open the file, so nobody else can hold it.
+lock() {
+    exec 9>"$exchanging"
+    flock 9
+    # The first version's unit waits for the folder, which everyone can lock.
+    if grep -qsx 'ExecStartPre=/usr/bin/flock --shared /opt/premblyd true' \
+        "$units/premblyd.service" "$old/systemd/premblyd.service"; then
+        exec 7<"$opt"
+        flock --wait 60 7 || die "somebody else locks $opt: lslocks"
+    fi
+}
+unlock() { exec 7<&- 9>&-; }
 
-# Quietly: systemctl warns that the socket may start it again, and it shall.
-stop_service() { systemctl stop premblyd.service 2>/dev/null; }
+# Stop the service for an exchange. Quietly: systemctl warns that the socket may start it again, and
+# it shall. Only another address needs another socket: then connections are refused meanwhile, and
+# none may start the service, which would keep the socket from being opened.
+stop_service() {
+    if [ -n "$socket_changed" ]; then
+        systemctl stop premblyd.socket premblyd.service
+    else
+        systemctl stop premblyd.service 2>/dev/null
+    fi
+}
 
-start() {
-    systemctl start premblyd.socket premblyd.service || return 1
+socket_settings() { sed -n '/^\[Socket\]/,/^\[Install\]/{/^[^#]/p;}' "$1"; } # of the unit file $1
+
+start() { # the service, which wants its socket
+    systemctl start premblyd.service || return 1
     # Ready, and not dead right after.
     sleep 2
     systemctl --quiet is-active premblyd.service
@@ -171,60 +218,97 @@ print(config.load(pathlib.Path(sys.argv[1]), look_up_secrets=False).database_pat
 # `database save` makes the copy, `database restore` puts it back. Runs as premblyd: root must
 # not write in a folder where hooks could have left a link to somewhere else.
 database() {
-    (umask 027 && cd / && runuser -u premblyd -- "$python" - "$1" "$database" "$database.before-upgrade" <<'PY')
+    (umask 027 && cd / && runuser -u premblyd -- "$python" - "$1" "$database" "$database.before-upgrade" <<'PY'
 import contextlib, os, pathlib, sqlite3, sys
 
 step, path, copy = sys.argv[1], *map(pathlib.Path, sys.argv[2:])
 
 
 def clone(source, target):
+    """Put a whole copy at `target`, or leave what is there."""
     part = target.with_name(target.name + ".part")
     part.unlink(missing_ok=True)
-    with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(part)) as new:
-        old.backup(new)  # with everything its WAL holds
-    os.replace(part, target)
+    try:
+        with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(part)) as new:
+            # backup() itself would wait for ever for somebody else's lock.
+            old.execute("BEGIN")
+            old.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            old.backup(new)  # with everything its WAL holds
+        descriptor = os.open(part, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def look(database):
-    """Return the schema and the last event's number."""
+    """Return the schema, and the last event's and attempt's numbers."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         schema = sorted(connection.execute("SELECT name, sql FROM sqlite_master").fetchall(), key=str)
-        return schema, connection.execute("SELECT max(id) FROM event").fetchone()[0] or 0
+        return schema, number(connection, "event"), number(connection, "attempt")
 
 
-if step == "save":
+def number(connection, table):
+    try:
+        return connection.execute(f"SELECT max(id) FROM {table}").fetchone()[0] or 0
+    except sqlite3.OperationalError:  # the failed version has removed it
+        return 0
+
+
+def save():
     if path.exists():
         clone(path, copy)
         print(f"Copied the database to {copy}")
     else:
         copy.unlink(missing_ok=True)
-elif copy.exists():
-    (schema, last), (old_schema, old_last) = look(path), look(copy)
-    if last > old_last:
+
+
+def restore():
+    if not copy.exists():
+        return
+    (schema, event, attempt), (old_schema, old_event, old_attempt) = look(path), look(copy)
+    if schema == old_schema:
+        # The old version reads it as it is; what the new one has done and recorded stays true.
+        if event > old_event:
+            print(f"The new version stored {event - old_event} more events: the database stays")
+        return
+    if event > old_event or attempt > old_attempt:
         # Webhooks that the new version has answered with 200 exist only here.
-        if schema == old_schema:
-            print(f"The new version stored {last - old_last} more events: the database stays")
-            sys.exit()
         aside = path.with_name(path.name + ".failed-upgrade")
         clone(path, aside)
-        print(f"{last - old_last} events of the failed version are only in {aside}")
+        print(f"{event - old_event} events and {attempt - old_attempt} attempts of the failed version are only in {aside}")
     for name in (f"{path}-wal", f"{path}-shm"):
         pathlib.Path(name).unlink(missing_ok=True)
     clone(copy, path)
     print("Put the copy of the database back")
+
+
+try:
+    {"save": save, "restore": restore}[step]()
+except (sqlite3.Error, OSError) as error:
+    sys.exit(f"The database could not be {'copied' if step == 'save' else 'put back'}: {error}")
+except KeyboardInterrupt:
+    sys.exit(130)
 PY
+    )
 }
 
 # --- What can be asked for ----------------------------------------------------------------
 
-# Undo what was begun, however it ended.
+# Undo what was begun, however it ended; once begun, another Ctrl-C does not stop this.
 on_exit() {
     status=$?
     trap - EXIT
+    trap '' HUP INT TERM
+    set +e
     case $stage in
         building) rm -rf "$new" ;;
+        stopped) # only that: the program, the units and the database are as they were
+            say "Version $number was not installed" >&2
+            go_on_with_the_old
+            ;;
         exchanging)
-            set +e
             say "Version $number did not become ready: going back to ${old##*/}" >&2
             show_log
             unlock
@@ -232,19 +316,40 @@ on_exit() {
             stop_service
             point_at "$old"
             put_units "$old"
-            database restore >&2
-            unlock
-            systemctl reset-failed premblyd.service premblyd.socket 2>/dev/null
-            if start; then
-                say "The old version runs again; nothing was lost." >&2
-            else
-                say "The old version does not start either: journalctl -u premblyd" >&2
-            fi
-            rm -rf "$new"
-            status=1
+            # The copy that this run has made; never one of an upgrade before.
+            database restore >&2 || restored=
+            go_on_with_the_old
             ;;
     esac
     exit "$status"
+}
+
+# Does the service start by itself after all, once what was in its way (a lock) is gone?
+comes_back() {
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+        sleep 1
+        ! systemctl --quiet is-active premblyd.service || return 0
+        ! systemctl --quiet is-failed premblyd.service || return 1
+    done
+    return 1
+}
+
+# Start the version that ran before, and forget the new one.
+go_on_with_the_old() {
+    unlock
+    systemctl reset-failed premblyd.service premblyd.socket 2>/dev/null
+    if [ -z "$restored" ]; then
+        say "The copy is $database.before-upgrade: put it back by hand (README: restore)." >&2
+    fi
+    if ! start && ! comes_back; then
+        say "The old version does not start either: journalctl -u premblyd" >&2
+    elif [ -z "$restored" ]; then
+        say "The old version runs again, on the database as the new one left it." >&2
+    else
+        say "The old version runs again; nothing was lost." >&2
+    fi
+    rm -rf "$new"
+    status=1
 }
 
 install_or_upgrade() {
@@ -254,7 +359,8 @@ install_or_upgrade() {
         die "$link is there and not from here: move it away"
     fi
     mkdir -p "$opt/versions"
-    exec 8<"$opt/versions"
+    (umask 077 && : >>"$installing" && : >>"$exchanging")
+    exec 8>"$installing"
     flock -n 8 || die "another install.sh is running"
     old=
     [ ! -e "$opt/current" ] || old=$opt/$(readlink "$opt/current")
@@ -286,13 +392,14 @@ install_first() {
 upgrade() {
     database=$(database_path)
     socket_changed=
-    cmp -s "$new/systemd/premblyd.socket" "$units/premblyd.socket" || socket_changed=yes
-    stage=exchanging
+    [ "$(socket_settings "$new/systemd/premblyd.socket")" = "$(socket_settings "$units/premblyd.socket")" ] ||
+        socket_changed=yes
+    restored=yes
+    stage=stopped
     lock
     stop_service
-    # Only then are connections refused for a moment.
-    [ -z "$socket_changed" ] || systemctl stop premblyd.socket
     database save
+    stage=exchanging
     point_at "$new"
     put_units "$new"
     unlock

@@ -4,7 +4,6 @@
 what the tests change is kept in memory and gone when it stops. It has a loopback only.
 """
 
-import configparser
 import contextlib
 import fcntl
 import hashlib
@@ -258,16 +257,13 @@ def fill_share(share: Path) -> None:
     """Put into `share` what an installation without a network needs: the source tree as a fresh
     clone has it, and the wheels of what it depends on. Raise MachineError when pip can't."""
     copy_source(share / "source")
-    settings = configparser.ConfigParser()
-    settings.read(REPOSITORY / "setup.cfg")
-    wanted = settings["options"]["install_requires"].split("\n")
     ask = "import sys; print('%d.%d' % sys.version_info[:2])"
     version = _run("chroot", root_folder(), "python3", "-c", ask).stdout.strip()
     done = _run(
         *(sys.executable, "-m", "pip", "download", "--quiet", "--dest", share / "wheels"),
         *("--only-binary=:all:", "--implementation=cp", f"--python-version={version}"),
         *(f"--platform={name}_{os.uname().machine}" for name in WHEEL_PLATFORMS),
-        *("setuptools>=77", *(line for line in wanted if line.strip())),
+        *("--require-hashes", "--requirement", REPOSITORY / "systemd/requirements.txt"),
     )
     if done.returncode:
         raise MachineError(f"pip can't download the wheels: {done.stderr[-2000:]}")

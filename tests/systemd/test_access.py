@@ -1,11 +1,23 @@
 """Who may do and see what: hooks in the sandbox, auditors, strangers, the journal."""
 
+import re
+
 import pytest
 
 from tests.systemd.machine import Machine
+from tests.systemd.readme import (
+    DROP_IN,
+    UNLOCK_ACTION,
+    UNLOCK_PATH,
+    UNLOCK_PROGRAM,
+    UNLOCK_SERVICE,
+    block,
+    inline,
+)
 from tests.systemd.service import (
     CONFIG,
     DATABASE,
+    INSTALL,
     KEY,
     SEND_URL,
     TESTS,
@@ -76,18 +88,7 @@ actions:
 
 
 def test_an_action_reaches_further_by_a_drop_in_or_another_unit(service: Machine) -> None:
-    service.run("mkdir -p /srv/archive && chown premblyd: /srv/archive")
-    service.run("mkdir -p /run/systemd/system/premblyd.service.d")
-    for name, text in {
-        "premblyd.service.d/archive.conf": "[Service]\nReadWritePaths=/srv/archive\n",
-        # What needs root is asked for by a file, and done by a unit that root wrote.
-        "unlock-customer.path": "[Path]\nPathExists=/var/lib/premblyd/unlock-customer\n",
-        "unlock-customer.service": (
-            "[Service]\nType=oneshot\n"
-            "ExecStart=/bin/mv /var/lib/premblyd/unlock-customer /root/unlocked\n"
-        ),
-    }.items():
-        service.run(f"cat >/run/systemd/system/{name}", stdin=text)
+    use_drop_in(service)
     configure(
         service,
         """
@@ -95,21 +96,94 @@ actions:
   - name: archive
     response_codes: ["*"]
     command: [/usr/bin/tee, /srv/archive/newest]
-  - name: unlock
-    response_codes: ["*"]
-    shell: echo "$PREMBLY_REFERENCE" >"$HOME/new" && mv "$HOME/new" "$HOME/unlock-customer"
 """,
     )
-    service.run("systemctl daemon-reload && systemctl start unlock-customer.path")
     service.run("systemctl restart premblyd")
     event = send(service)
-    service.wait("test -s /root/unlocked")
-    assert service.output("cat /root/unlocked") == "sample-api-0001"
     service.wait("test -s /srv/archive/newest")
     assert service.output("sha256sum </srv/archive/newest | cut -c -64") == (
         sql(service, f"SELECT body_sha256 FROM event WHERE id = {event}")
     )
-    service.run("systemctl stop unlock-customer.path")
+
+
+# Slow, and it can't take every file at once.
+UNLOCK_CUSTOMER = """#!/bin/sh
+sleep 0.3
+reference=$(jq -r .verification.reference)
+echo >>/root/calls
+test $(($(wc -l </root/calls) % 3)) != 0 || exit 1
+echo "$reference" >>/root/unlocked
+"""
+
+
+def test_what_needs_root_is_done_once_for_each_event(service: Machine) -> None:
+    """Three at a time leave a file for a slow program: none is lost, and none is done twice."""
+    for path, text in {
+        "/etc/systemd/system/unlock-customer.path": block(*UNLOCK_PATH),
+        "/etc/systemd/system/unlock-customer.service": block(*UNLOCK_SERVICE),
+        "/usr/local/sbin/unlock-customers": block(*UNLOCK_PROGRAM),
+        "/usr/local/sbin/unlock-customer": UNLOCK_CUSTOMER,
+    }.items():
+        service.run(f"cat >{path}", stdin=text)
+    service.run("chmod +x /usr/local/sbin/unlock-*; rm -f /root/unlocked")
+    (command,) = re.findall(r"then: (systemctl .*)", block(*UNLOCK_PATH))
+    configure(service, block(*UNLOCK_ACTION))
+    service.run(f"systemctl daemon-reload && {command}")
+    service.run("systemctl restart premblyd")
+    try:
+        for _ in range(3):
+            assert "10 times 200" in service.output("premblyd send --count 10 --rate 3")
+        succeeded = "SELECT count(*) FROM delivery WHERE action = 'unlock-customer' AND state = "
+        wait_for_sql(service, f"{succeeded}'succeeded'", "30")
+        service.wait("test $(wc -l </root/unlocked) -ge 30", timeout_s=120)
+        service.wait("test -z $(ls /var/lib/premblyd/unlock)")
+        assert service.output("wc -l </root/unlocked") == "30"
+        assert service.property("ActiveState", "unlock-customer.path") == "active"
+    finally:
+        service.run("systemctl disable --now unlock-customer.path")
+
+
+def test_root_s_check_and_send_and_an_upgrade_see_the_keys_that_systemd_has(
+    service: Machine,
+) -> None:
+    use_drop_in(service)
+    text = service.output(f"cat {CONFIG}")
+    text = text.replace("live: {", "other: {env: OTHER_KEY}\n      live: {")
+    service.run(f"cat >{CONFIG}", stdin=text)
+    service.run(f"mv {KEY} /root/key")  # only the encrypted one is left
+    try:
+        # As a start would see it, before there is one.
+        assert f"{CONFIG} is valid." in service.output("premblyd check")
+        service.run("systemctl restart premblyd")
+        assert "200 " in service.output("premblyd send")
+        assert "200 " in service.output("premblyd send --key other")
+        assert "Upgraded to" in service.output(INSTALL)
+        assert "200 " in service.output("premblyd send --key live")
+        service.run("systemctl stop premblyd.socket premblyd.service")
+        assert f"{CONFIG} is valid." in service.output("premblyd check")
+        service.run(f"chmod 0600 {CONFIG}")
+        done = service.run("premblyd check", check=False)
+        assert done.returncode == 78
+        assert "can't be read: Permission denied" in done.stderr
+        service.run(f"chmod 0640 {CONFIG}; rm /etc/premblyd/prembly-live-key.cred")
+        done = service.run("premblyd check", check=False)
+        assert done.returncode == 78
+        assert "systemd can't start it as the service: journalctl -u premblyd-check-" in done.stderr
+    finally:
+        service.run(f"mv /root/key {KEY}")
+    seen = service.run("cat /proc/*/cmdline | grep -ac sealed-live-key", check=False).stdout
+    assert seen == service.run("cat /proc/*/cmdline | grep -ac never-there-1", check=False).stdout
+
+
+def use_drop_in(service: Machine) -> None:
+    """Use README's drop-in, all of it."""
+    service.run("mkdir -p /srv/archive && chown premblyd: /srv/archive")
+    service.run("install -m 0600 /dev/stdin /etc/premblyd/environment", stdin="OTHER_KEY='a b'\n")
+    (encrypt,) = inline("systemd-creds encrypt")
+    service.run(f"printf %s sealed-live-key | {encrypt} - /etc/premblyd/prembly-live-key.cred")
+    service.run("mkdir -p /run/systemd/system/premblyd.service.d")
+    service.run("cat >/run/systemd/system/premblyd.service.d/readme.conf", stdin=block(*DROP_IN))
+    service.run("systemctl daemon-reload")
 
 
 def test_an_auditor_reads_and_can_not_write(service: Machine, people: None) -> None:

@@ -16,6 +16,7 @@ from tests.systemd.service import (
     configure,
     send,
     sql,
+    wait_for_sql,
 )
 
 pytestmark = pytest.mark.machine
@@ -93,6 +94,105 @@ def test_the_installed_units_are_sound_and_hardly_exposed(service: Machine) -> N
     assert [line for line in verified.stderr.splitlines() if "'Restart" not in line] == []
     exposure = service.output("systemd-analyze security --no-pager premblyd.service | tail -1")
     assert float(exposure.split(": ")[1].split()[0]) <= 1.3
+
+
+# Programs that come first in the PATH of an upgrade: what goes wrong, at which step. Each does what
+# it stands for, too.
+INTERRUPT = 'kill -INT "$PPID"'
+FAULTS = {
+    "interrupted while the service stops": (
+        "systemctl",
+        f'test "$*" != "stop premblyd.service" || {INTERRUPT}',
+    ),
+    "interrupted while it copies": (
+        "runuser",
+        f'case "$*" in *" save "*) {INTERRUPT}; exit 130;; esac',
+    ),
+    "no room for the copy": ("runuser", 'case "$*" in *" save "*) ulimit -f 8;; esac'),
+    "the database is locked": ("runuser", 'case "$*" in *" save "*) /root/hold;; esac'),
+    "interrupted while it puts the units": (
+        "systemctl",
+        f'test "$*" != "daemon-reload" -o -e /root/once || {{ touch /root/once; {INTERRUPT}; }}',
+    ),
+    "interrupted while the new one starts": (
+        "systemctl",
+        'case "$*" in "start premblyd."*) test -e /root/once ||'
+        f" {{ touch /root/once; {INTERRUPT}; }};; esac",
+    ),
+}
+HOLD = f"""#!/bin/sh
+python3 -c '
+import sqlite3, time
+connection = sqlite3.connect("{DATABASE}", isolation_level=None)
+connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+connection.execute("BEGIN EXCLUSIVE")
+open("/root/held", "w").close()
+time.sleep(9)' >/dev/null 2>&1 &
+while ! test -e /root/held; do sleep 0.1; done
+"""
+RECORD = "SELECT (SELECT count(*) FROM event), (SELECT count(*) FROM attempt)"
+
+
+def test_an_interrupted_upgrade_leaves_the_database_as_it_is(service: Machine) -> None:
+    configure(service, 'actions: [{name: x, response_codes: ["*"], shell: "true"}]')
+    service.run("systemctl restart premblyd")
+    # The copy that an upgrade before this one has left, with fewer events.
+    service.run(
+        f"rm -f {DATABASE}.before-upgrade; runuser -u premblyd -- sqlite3 {DATABASE}"
+        f" 'VACUUM INTO \"{DATABASE}.before-upgrade\"'"
+    )
+    service.run("install /dev/stdin /root/hold", stdin=HOLD)
+    running = service.output("readlink /opt/premblyd/current")
+    for fault, (program, line) in FAULTS.items():
+        event = send(service)
+        waiting = f"SELECT count(*) FROM delivery WHERE event_id = {event} AND state = 'succeeded'"
+        wait_for_sql(service, waiting, "1")
+        before = sql(service, RECORD)
+        real = service.output(f"command -v {program}")
+        service.run("rm -rf /root/faults /root/once /root/held; mkdir /root/faults")
+        text = f'#!/bin/sh\n{line}\nexec {real} "$@"\n'
+        service.run(f"install /dev/stdin /root/faults/{program}", stdin=text)
+        path = {"PATH": f"/root/faults:{machines.ENVIRONMENT['PATH']}"}
+        done = service.run(INSTALL, check=False, timeout_s=300, environ=path)
+        assert done.returncode == 1, fault
+        assert "The old version runs again; nothing was lost." in done.stderr, fault
+        assert "Traceback" not in done.stderr, fault
+        assert sql(service, RECORD) == before, fault
+        assert service.output("readlink /opt/premblyd/current") == running, fault
+        assert service.property("ActiveState") == "active", fault
+        left = service.output(f"ls {DATABASE}*.part /opt/premblyd/versions 2>/dev/null || true")
+        assert ".part" not in left, fault
+        assert f"\n{int(running.rpartition('/')[2]) + 1}\n" not in f"{left}\n", fault
+
+
+def test_no_other_user_holds_up_a_start_or_an_upgrade(service: Machine, people: None) -> None:
+    """Everyone can lock what he can open."""
+    found = service.output("find /opt/premblyd -maxdepth 2").split()
+    for number, path in enumerate(found):
+        service.run(f"systemd-run --unit=bob-{number} -p User=bob flock {path} sleep 300")
+    assert "/opt/premblyd" in found
+    service.wait("lslocks --output PATH --noheadings | grep -qx /opt/premblyd")
+    try:
+        service.run("systemctl restart premblyd", timeout_s=30)
+        send(service)
+        assert "Upgraded to" in service.output(INSTALL)
+    finally:
+        service.run("systemctl stop 'bob-*'; systemctl reset-failed 'bob-*'", check=False)
+
+
+def test_an_upgrade_takes_nothing_from_what_lies_around_and_leaves_nothing(
+    service: Machine,
+) -> None:
+    """The checkout is a user's, who has built in it before."""
+    service.run("id dev || useradd --create-home dev")
+    service.run("rm -rf /home/dev/it; cp -r /share/source /home/dev/it")
+    stale = "build/lib/premblyd/store/migrations/9999_deleted.py"
+    service.run(f"cd /home/dev/it && mkdir -p $(dirname {stale}) && echo >{stale}")
+    service.run("mkdir /home/dev/it/premblyd.egg-info; chown -R dev: /home/dev/it")
+    assert "Upgraded to" in service.output("/home/dev/it/systemd/install.sh")
+    assert service.output("find /opt/premblyd -name '9999*'") == ""
+    assert service.output("find /opt/premblyd -name source") == ""
+    assert service.output("find /home/dev/it ! -user dev") == ""
 
 
 def test_an_upgrade_keeps_every_event_and_a_broken_one_is_undone(fresh_machine: Machine) -> None:

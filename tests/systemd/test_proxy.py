@@ -7,27 +7,24 @@ from typing import Any
 import pytest
 
 from tests.systemd.machine import Machine
-from tests.systemd.service import DATABASE, KEY, sql
+from tests.systemd.readme import (
+    CHANGE_ADDRESS,
+    NGINX_TCP,
+    NGINX_UNIX,
+    UNIX_SOCKET,
+    as_root,
+    block,
+)
+from tests.systemd.service import CONFIG, DATABASE, KEY, sql
 
 pytestmark = pytest.mark.machine
 
-NGINX = """
-server {
-    listen 192.0.2.7:8081;
-    client_max_body_size %s;
-    location /webhooks/ {
-        proxy_pass http://%s;
-        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-    }
-}
-"""
-OVER_UNIX = """
-[Socket]
-ListenStream=
-ListenStream=/run/premblyd.sock
-SocketGroup=www-data
-SocketMode=0660
-"""
+CERTIFICATE = (
+    "mkdir -p /etc/ssl/private && openssl req -x509 -newkey rsa:2048 -nodes -days 2"
+    " -subj /CN=hooks.example.com -keyout /etc/ssl/private/hooks.example.com.key"
+    " -out /etc/ssl/hooks.example.com.pem"
+)
+SECRET_PATH = "/webhooks/prembly/5c0a7d0f4b1e4f3c9f5f1d2b8e6a7c90"
 # Holds the database's write lock for longer than the daemon waits for it.
 HOLD = f"""
 import sqlite3, time
@@ -41,8 +38,10 @@ time.sleep(12)
 def nginx(service: Machine) -> Iterator[Any]:
     service.run("ip address replace 192.0.2.7/32 dev lo && ip address replace 192.0.2.9/32 dev lo")
 
-    def begin(limit: str, upstream: str) -> None:
-        service.run("cat >/etc/nginx/conf.d/premblyd.conf", stdin=NGINX % (limit, upstream))
+    service.run(CERTIFICATE)
+
+    def begin(text: str) -> None:
+        service.run("cat >/etc/nginx/conf.d/premblyd.conf", stdin=text)
         service.run("nginx -t && systemctl restart nginx")
 
     yield begin
@@ -50,25 +49,30 @@ def nginx(service: Machine) -> Iterator[Any]:
     service.run("systemctl stop nginx premblyd.service premblyd.socket; systemctl daemon-reload")
 
 
-def post(machine: Machine, body: str, *options: str) -> str:
+def post(machine: Machine, body: str, *options: str, path: str = "/webhooks/prembly") -> str:
     """Post a file through nginx as another address; return the answer's head and body."""
     sign = f'openssl dgst -sha256 -hmac "$(cat {KEY})" -binary {body} | base64'
     return machine.output(
-        f"curl -s -i -H Expect: --interface 192.0.2.9 --data-binary @{body} {' '.join(options)}"
-        f' -H "x-prembly-signature: $({sign})" http://192.0.2.7:8081/webhooks/prembly'
+        f"curl -s -i -k --http1.1 --resolve hooks.example.com:443:192.0.2.7 -H Expect:"
+        f" --interface 192.0.2.9 --data-binary @{body} {' '.join(options)}"
+        f' -H "x-prembly-signature: $({sign})" https://hooks.example.com{path}'
     )
 
 
-@pytest.mark.parametrize("upstream", ["127.0.0.1:8080", "unix:/run/premblyd.sock:"])
+@pytest.mark.parametrize("upstream", [NGINX_TCP, NGINX_UNIX], ids=["tcp", "unix"])
 def test_behind_nginx_addresses_limits_and_refusals_come_through(
-    service: Machine, nginx: Any, upstream: str
+    service: Machine, nginx: Any, upstream: tuple[str, str]
 ) -> None:
-    if upstream.startswith("unix:"):
+    if upstream == NGINX_UNIX:
         service.run("mkdir -p /etc/systemd/system/premblyd.socket.d")
-        service.run("cat >/etc/systemd/system/premblyd.socket.d/unix.conf", stdin=OVER_UNIX)
-        service.run("systemctl daemon-reload && systemctl stop premblyd.service premblyd.socket")
-        service.run("systemctl start premblyd.socket premblyd.service")
-    nginx("16m", upstream)
+        service.run(
+            "cat >/etc/systemd/system/premblyd.socket.d/unix.conf", stdin=block(*UNIX_SOCKET)
+        )
+        service.run(f"echo 'listen: unix:/run/premblyd.sock' >>{CONFIG}")
+        service.run("systemctl daemon-reload")
+        service.run(as_root(*CHANGE_ADDRESS))
+        assert "200 " in service.output("premblyd send")
+    nginx(block(*upstream))
     # A JSON text of exactly premblyd's limit, and one of a byte more.
     size = 16 << 20
     service.run(
@@ -78,7 +82,7 @@ def test_behind_nginx_addresses_limits_and_refusals_come_through(
     newest = "SELECT remote_ip, body_bytes FROM event ORDER BY id DESC LIMIT 1"
     assert sql(service, newest) == f"192.0.2.9|{size}"
     assert post(service, "/root/over").startswith("HTTP/1.1 413")
-    nginx("32m", upstream)
+    nginx(block(*upstream).replace("client_max_body_size 16m", "client_max_body_size 32m"))
     assert '{"error":"Body too large"}' in post(service, "/root/over")
 
     forged = post(service, "/root/most", "-H 'X-Forwarded-For: 198.51.100.1'")
@@ -97,3 +101,15 @@ def test_behind_nginx_addresses_limits_and_refusals_come_through(
     assert "Retry-After: 5" in answer
     hold.communicate(timeout=30)
     assert post(service, "/root/small").startswith("HTTP/1.1 200")
+
+
+def test_no_log_of_nginx_holds_the_secret_path(service: Machine, nginx: Any) -> None:
+    service.run("rm -rf /var/log/nginx/*")
+    nginx(block(*NGINX_TCP))
+    service.run("echo '{}' >/root/small; head -c 20000000 /dev/zero >/root/large")
+    assert post(service, "/root/large", path=SECRET_PATH).startswith("HTTP/1.1 413")
+    service.run("systemctl stop premblyd.socket premblyd.service")
+    assert post(service, "/root/small", path=SECRET_PATH).startswith("HTTP/1.1 502")
+    service.run("nginx -s reopen")
+    assert service.run(f"grep -r {SECRET_PATH[-20:]} /var/log/nginx", check=False).stdout == ""
+    assert service.output("journalctl -u nginx --no-pager | grep -c 5c0a7d0f || true") == "0"

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from tests.systemd.machine import Machine
+from tests.systemd.readme import CHANGE_ADDRESS, OTHER_PORT, RESTORE, as_root, block
 from tests.systemd.service import (
     CONFIG,
+    DATABASE,
     SEND_URL,
     assert_stored,
     configure,
@@ -17,6 +19,7 @@ from tests.systemd.service import (
 )
 
 pytestmark = pytest.mark.machine
+REFUSED = "curl -s -m 2 http://127.0.0.1:8080/healthz; test $? = 7"  # not: no answer in time
 
 
 def test_restarts_under_load_fail_no_request(service: Machine, load_of: Any) -> None:
@@ -147,6 +150,85 @@ def test_a_restart_into_a_bad_configuration_is_not_repeated_by_waiting_requests(
     load.end()
     configure(service)
     service.run("systemctl start premblyd")
+    send(service)
+
+
+def test_a_configuration_that_the_service_may_not_read_fails_once(service: Machine) -> None:
+    """What `sudo cp` of a root's file, or Ansible, makes."""
+    service.run("systemctl stop premblyd")
+    service.run(f"chown root:root {CONFIG} && chmod 0600 {CONFIG}")
+    try:
+        assert service.run("systemctl start premblyd", check=False).returncode != 0
+        assert service.property("ExecMainStatus") == "78"
+        service.wait(f"{REFUSED}")
+        time.sleep(3)
+        assert service.property("NRestarts") == "0"
+        log = service.output("journalctl -u premblyd -n 30 --no-pager -o cat")
+        assert f"{CONFIG}:1:1: can't be read: Permission denied" in log
+        assert '"event":"daemon.not_started"' in log
+    finally:
+        service.run(f"chown root:premblyd {CONFIG} && chmod 0640 {CONFIG}")
+    service.run("systemctl start premblyd")
+    send(service)
+
+
+def test_while_starts_fail_clients_are_refused_and_it_recovers_by_itself(
+    service: Machine,
+) -> None:
+    service.run("systemctl stop premblyd.socket premblyd")
+    service.run(f"sed 's|^database|listen: 127.0.0.1:9191\\ndatabase|' {CONFIG} >/run/other.yaml")
+    service.run("cp /etc/premblyd/credentials/prembly-live-key /run/ && chmod 0644 /run/prembly-*")
+    service.run(
+        "systemd-run --unit=other --collect -p User=premblyd"
+        " premblyd --config /run/other.yaml serve"
+    )
+    try:
+        service.wait("curl -sf http://127.0.0.1:9191/healthz")
+        assert service.run("systemctl start premblyd", check=False).returncode != 0
+        # Between two tries; nobody waits for an answer that does not come.
+        for _ in range(3):
+            service.wait(REFUSED)
+            time.sleep(1)
+        assert int(service.property("NRestarts")) > 0
+    finally:
+        service.run("systemctl stop other; rm /run/other.yaml /run/prembly-live-key")
+    service.wait("curl -sf http://127.0.0.1:8080/healthz", timeout_s=90)
+    assert service.property("ActiveState", "premblyd.socket") == "active"
+    send(service)
+
+
+def test_the_address_changes_by_readme_s_lines(service: Machine) -> None:
+    service.run("mkdir -p /run/systemd/system/premblyd.socket.d")
+    drop_in = "/run/systemd/system/premblyd.socket.d/port.conf"
+    try:
+        service.run(f"cat >{drop_in}", stdin=block(*OTHER_PORT))
+        service.run("systemctl daemon-reload")
+        for _ in range(7):  # more often than systemd's limit of starts would allow
+            service.run(as_root(*CHANGE_ADDRESS))
+        assert service.output("curl -sf http://127.0.0.1:9090/healthz") == '{"status":"ok"}'
+        log = service.output("journalctl -u premblyd -n 30 --no-pager -o cat")
+        assert '"event":"daemon.listen_ignored"' in log
+        service.run(f"echo 'listen: 127.0.0.1:9090' >>{CONFIG}")
+        service.run("systemctl restart premblyd")
+        assert "200 " in service.output("premblyd send")
+    finally:
+        service.run(f"rm {drop_in}; systemctl daemon-reload")
+        service.run(as_root(*CHANGE_ADDRESS))
+
+
+def test_a_copy_of_the_database_is_put_back_by_readme_s_lines(service: Machine) -> None:
+    send(service)
+    service.run(f"rm -f {DATABASE}.before-upgrade")
+    service.run(
+        f"runuser -u premblyd -- sqlite3 {DATABASE} 'VACUUM INTO \"{DATABASE}.before-upgrade\"'"
+    )
+    count = "SELECT count(*) FROM event"
+    before = sql(service, count)
+    send(service)
+    service.run(f"set -e\n{as_root(*RESTORE)}")
+    assert sql(service, count) == before
+    owners = service.output(f"stat -c '%U:%G %a' {DATABASE}")
+    assert owners == "premblyd:premblyd 640"
     send(service)
 
 

@@ -1,5 +1,6 @@
 """The unit files and the install script, as far as they can be judged without running them."""
 
+import configparser
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.systemd.conftest import unavailable
 from tests.systemd.machine import REPOSITORY
@@ -130,11 +132,29 @@ def test_units_and_install_script_agree_on_every_path() -> None:
     assert service["LoadCredential"] == [f"credentials:{values['etc']}/credentials"]
     assert service["ConfigurationDirectory"] == ["premblyd"]
     assert values["etc"] == "/etc/premblyd"
-    assert service["ExecStartPre"] == [f"/usr/bin/flock --shared {values['opt']} true"]
+    lock = values["exchanging"].replace("$opt", values["opt"])
+    assert service["ExecStartPre"] == [f"+/usr/bin/flock --shared {lock} true"]
     user = (FOLDER / "premblyd.sysusers").read_text().splitlines()[-1].split()
     assert user[:2] == ["u", service["User"][0]]
     assert f"/var/lib/{service['StateDirectory'][0]}" in user
     assert settings("premblyd.socket")["ListenStream"] == ["127.0.0.1:8080"]
+
+
+def test_what_is_installed_is_pinned_by_hashes_and_is_what_setup_cfg_wants() -> None:
+    text = (FOLDER / "requirements.txt").read_text()
+    command = re.search(r"^#    (pip-compile .*)$", text, re.MULTILINE)
+    assert command
+    readme = (REPOSITORY / "README.md").read_text()
+    assert command[1] in readme  # how to renew it
+    pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+) \\\n    --hash=sha256:", text, re.MULTILINE))
+    assert len(pins) == len(re.findall(r"^[^\s#]", text, re.MULTILINE))
+    settings = configparser.ConfigParser()
+    settings.read(REPOSITORY / "setup.cfg")
+    wanted = [*settings["options"]["install_requires"].split("\n"), "setuptools>=77"]
+    for line in filter(None, wanted):
+        requirement = Requirement(line)
+        pinned = pins[requirement.name.lower().replace("_", "-")]
+        assert requirement.specifier.contains(pinned), line
 
 
 def test_a_stop_waits_longer_than_hooks_may_take_to_end() -> None:

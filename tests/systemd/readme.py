@@ -1,0 +1,39 @@
+"""README's own lines, for tests that do what it says: never a copy of them."""
+
+import re
+
+from tests.test_docs import BLOCKS
+
+DROP_IN = ("text", "ReadWritePaths=")
+OTHER_PORT = ("text", "ListenStream=127.0.0.1:9090")
+UNIX_SOCKET = ("text", "SocketGroup=www-data")
+CHANGE_ADDRESS = ("sh", "stop premblyd.socket premblyd.service &&")
+RESTORE = ("sh", "premblyd.db.before-upgrade")
+UNLOCK_ACTION = ("yaml", "name: unlock-customer")
+UNLOCK_PATH = ("text", "# /etc/systemd/system/unlock-customer.path")
+UNLOCK_SERVICE = ("text", "# /etc/systemd/system/unlock-customer.service")
+UNLOCK_PROGRAM = ("sh", "# /usr/local/sbin/unlock-customers:")
+NGINX_TCP = ("nginx", "http://127.0.0.1:8080")
+NGINX_UNIX = ("nginx", "http://unix:")
+
+
+def block(tag: str, part: str) -> str:
+    """Return the text of the block with this tag that holds `part`; several must be the same."""
+    found = {block.text for block in BLOCKS if block.tag == tag and part in block.text}
+    assert len(found) == 1, f"README has {len(found)} blocks `{tag}` with {part}"
+    return found.pop()
+
+
+def as_root(tag: str, part: str) -> str:
+    """Return a block of commands as they are in a machine without sudo: run by root."""
+    text = re.sub(
+        r"^(.*)\bsudo -u premblyd ", r"\1runuser -u premblyd -- ", block(tag, part), flags=re.M
+    )
+    return text.replace("sudo ", "")
+
+
+def inline(part: str) -> list[str]:
+    """Return what stands in backticks and begins with `part`."""
+    from tests.test_docs import README
+
+    return re.findall(rf"`({re.escape(part)}[^`]*)`", README)
