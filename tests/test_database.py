@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -12,14 +13,22 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peewee import OperationalError, SqliteDatabase
 
-from premblyd.errors import AlreadyRunningError, PremblydError, SchemaError
+from premblyd.errors import (
+    AlreadyRunningError,
+    CannotStartError,
+    LacksRightsError,
+    PremblydError,
+    SchemaError,
+)
 from premblyd.errors import StoreUnavailableError as Unavailable
 from premblyd.prembly.payload import Kind, Outcome
 from premblyd.store import database, models
+from premblyd.store.operator import Operator
 from tests.conftest import NOW_MS, Store, rows
 
 Opener = Callable[[Path], object]
@@ -28,13 +37,36 @@ SEQUENCE = "sqlite_sequence"  # SQLite's own
 COLUMNS = "SELECT name FROM pragma_table_info(?)"
 APPLIED = "SELECT name FROM schema_migration ORDER BY id"
 LOCKER = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from premblyd.store import database
 database.lock(Path(sys.argv[1]))
+child = os.fork() if "fork" in sys.argv else 1
+if child:
+    print(child, flush=True)
+time.sleep(60)
+"""
+OLDER = """
+import fcntl, sys, time
+file = open(sys.argv[1] + ".lock", sys.argv[2])
+fcntl.flock(file, fcntl.LOCK_EX)
 print("locked", flush=True)
 time.sleep(60)
 """
+
+
+@contextmanager
+def another(script: str, *arguments: object) -> Iterator[tuple[int, int]]:
+    """Run a process that says when it is ready; yield its id and the number it said, if any."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline().strip()
+            assert line
+            yield process.pid, int(line) if line.isdecimal() else 0
+        finally:
+            process.kill()
 
 
 def mode(path: Path) -> int:
@@ -61,9 +93,12 @@ def test_nobody_but_the_owner_and_the_group_may_read_it(tmp_path: Path) -> None:
         os.close(database.lock(path))
         store = Store(path, runner.get_loop())
         store.add("crm")
-        assert {one.name: oct(mode(one)) for one in path.parent.iterdir()} == dict.fromkeys(
-            ["premblyd.db", "premblyd.db-wal", "premblyd.db-shm", "premblyd.db.lock"], oct(0o640)
-        )
+        assert {file.name: oct(mode(file)) for file in path.parent.iterdir()} == {
+            "premblyd.db": oct(0o640),
+            "premblyd.db-wal": oct(0o640),
+            "premblyd.db-shm": oct(0o640),
+            "premblyd.db.lock": oct(0o600),
+        }
         assert mode(path.parent) == 0o750
         store.close()
 
@@ -176,18 +211,50 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
         database.prepare(tmp_path / "file" / "p.db")
 
 
-def test_one_daemon_has_the_lock_until_it_ends(path: Path) -> None:
-    command = [sys.executable, "-c", LOCKER, str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"locked\n"
+@pytest.mark.parametrize("through_link", [False, True])
+def test_one_daemon_has_the_lock_until_it_ends(
+    path: Path, tmp_path: Path, through_link: bool
+) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(path)
+    own = link if through_link else path
+    with another(LOCKER, path):
         with pytest.raises(AlreadyRunningError, match="Another premblyd uses") as caught:
-            database.lock(path)
-        other.send_signal(signal.SIGKILL)
-    assert caught.value.exit_code == 75
-    mine = database.lock(path)
+            database.lock(own)
+        assert caught.value.exit_code == 75
+    mine = database.lock(own)
     assert not os.get_inheritable(mine)  # a hook that outlives the daemon must not keep it
+    with pytest.raises(AssertionError), another(LOCKER, path):
+        pass
     os.close(mine)
+    os.close(database.lock(path))
+
+
+def test_a_child_that_outlives_the_daemon_does_not_have_its_lock(path: Path) -> None:
+    with another(LOCKER, path, "fork") as (daemon, child):
+        os.kill(daemon, signal.SIGKILL)
+        os.waitid(os.P_PID, daemon, os.WEXITED | os.WNOWAIT)
+        try:
+            os.close(database.lock(path))
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_an_older_version_that_runs_is_noticed_and_its_lock_file_narrowed(path: Path) -> None:
+    file = path.with_name(f"{path.name}.lock")
+    file.touch(mode=0o640)
+    with another(OLDER, path, "r+"), pytest.raises(AlreadyRunningError):
+        database.lock(path)
+    os.close(database.lock(path))
+    assert mode(file) == 0o600
+
+
+def test_a_database_with_a_second_name_is_refused(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "second.db").hardlink_to(path)
+    for name in (path, tmp_path / "second.db"):
+        with pytest.raises(CannotStartError, match="second name"):
+            database.lock(name)
+    (tmp_path / "second.db").unlink()
     os.close(database.lock(path))
 
 
@@ -281,20 +348,98 @@ def member_of_the_group(folder: Path) -> Iterator[None]:
                 path.chmod(mode(path) | 0o200)
 
 
-@pytest.mark.parametrize("owner_has_read", [False, True])
-def test_a_member_of_the_group_reads_while_the_daemon_runs_and_after(owner_has_read: bool) -> None:
-    with tempfile.TemporaryDirectory() as root, asyncio.Runner() as runner:
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that everyone may enter, with a program of which everyone may read the migrations:
+    the checkout may lie in a closed folder of root's."""
+    with tempfile.TemporaryDirectory() as root:
         Path(root).chmod(0o755)
-        path = Path(root, "lib", "premblyd.db")
-        database.prepare(path)
-        store = Store(path, runner.get_loop())
+        shutil.copytree(database.MIGRATIONS, Path(root, "migrations"))
+        monkeypatch.setattr(database, "MIGRATIONS", Path(root, "migrations"))
+        yield Path(root, "lib", "premblyd.db")
+
+
+@pytest.mark.parametrize("owner_has_read", [False, True])
+def test_a_member_of_the_group_reads_while_the_daemon_runs_and_after(
+    opened: Path, owner_has_read: bool
+) -> None:
+    database.prepare(opened)
+    with asyncio.Runner() as runner:
+        store = Store(opened, runner.get_loop())
         store.add("crm")
-        with member_of_the_group(path.parent):
-            assert references(database.connect_read_only(path)) == ["ref-1"]
+        with member_of_the_group(opened.parent):
+            assert references(database.connect_read_only(opened)) == ["ref-1"]
             with pytest.raises(PremblydError, match="You may not write"):
-                database.connect_operator(path)
+                database.connect_operator(opened)
         store.close()
-        if owner_has_read:
-            assert references(database.connect_read_only(path)) == ["ref-1"]
-        with member_of_the_group(path.parent):
-            assert references(database.connect_read_only(path)) == ["ref-1"]
+    if owner_has_read:
+        assert references(database.connect_read_only(opened)) == ["ref-1"]
+    with member_of_the_group(opened.parent):
+        assert references(database.connect_read_only(opened)) == ["ref-1"]
+
+
+@pytest.mark.parametrize("through_link", [False, True])
+def test_after_a_kill_a_member_of_the_group_reads_all_or_is_told_why_not(
+    opened: Path, through_link: bool
+) -> None:
+    """Never an old state: what came last is in the log alone."""
+    crashed = opened.parent.with_name("crashed")
+    crashed.mkdir()
+    path = opened.parent.with_name("link.db") if through_link else crashed / opened.name
+    if through_link:
+        path.symlink_to(crashed / opened.name)
+    database.prepare(opened)
+    with asyncio.Runner() as runner:
+        store = Store(opened, runner.get_loop())
+        store.add("crm")
+        for file in opened.parent.iterdir():
+            shutil.copy(file, crashed)
+        store.close()
+    with member_of_the_group(crashed):
+        assert references(database.connect_read_only(path)) == ["ref-1"]
+    (crashed / f"{opened.name}-shm").unlink()
+    with member_of_the_group(crashed), pytest.raises(LacksRightsError, match="was not closed"):
+        database.connect_read_only(path)
+    assert references(database.connect_read_only(path)) == ["ref-1"]
+
+
+def test_a_program_that_cannot_be_read_is_no_newer_database(opened: Path) -> None:
+    database.prepare(opened)
+    database.MIGRATIONS.chmod(0)
+    try:
+        with (
+            member_of_the_group(opened.parent),
+            pytest.raises(CannotStartError, match="may not read its own program"),
+        ):
+            database.connect_read_only(opened)
+    finally:
+        database.MIGRATIONS.chmod(0o755)
+
+
+def test_a_full_disk_is_called_that_whatever_hides_it(store: Store) -> None:
+    with closing(database.connect_operator(store.path)) as writing:
+        (pages,) = writing.execute_sql("PRAGMA page_count").fetchone()
+        writing.execute_sql(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(Unavailable, match="the disk is full; make room"):
+            Operator(writing, "ada" * 100_000).record_reveal(1, NOW_MS)
+
+
+def test_a_copy_that_fails_leaves_nothing_that_looks_like_one(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add("crm")
+    next_version(monkeypatch, tmp_path / "next", 'db.execute_sql("CREATE TABLE more (id)")')
+
+    class FullDisk(sqlite3.Connection):
+        def backup(self, *_: Any, **__: Any) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    real = sqlite3.connect
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            sqlite3, "connect", lambda *given, **more: real(*given, factory=FullDisk, **more)
+        )
+        with pytest.raises(Unavailable, match="the disk is full"):
+            database.prepare(store.path)
+    assert not list(store.path.parent.glob("*.before-*"))
+    assert store.rows(APPLIED) == [("0001_initial",)]

@@ -94,7 +94,7 @@ def test_a_second_daemon_on_the_same_database_is_refused(tmp_path: Path) -> None
         line, text = said.splitlines()
         reason = (
             f"Another premblyd uses {daemon.database}. Stop it, or give this one another"
-            " `database:`."
+            f" `database:`. `fuser -v {daemon.database}.lock` shows which process it is."
         )
         assert (status, text) == (75, reason)
         logged = json.loads(line)  # for whoever reads only the log's own lines

@@ -12,6 +12,7 @@ from playhouse.migrations import Runner
 
 from premblyd.errors import (
     AlreadyRunningError,
+    CannotStartError,
     LacksRightsError,
     PremblydError,
     SchemaError,
@@ -47,6 +48,16 @@ def _text(stored: bytes) -> str:
     return str(stored, "utf-8", "replace")
 
 
+def _real(path: Path) -> Path:
+    """Return where the file itself is: SQLite puts its other files beside that, not beside a
+    symbolic link to it."""
+    return Path(os.path.realpath(path))
+
+
+def _beside(real: Path, suffix: str) -> Path:
+    return real.with_name(real.name + suffix)
+
+
 def connect(path: Path) -> SqliteDatabase:
     """Return a database that reads and writes `path`; its connection is opened on first use.
 
@@ -63,13 +74,28 @@ def connect_read_only(path: Path) -> SqliteDatabase:
     Raise PremblydError when there is none, StoreUnavailableError when it can't be read.
     """
     require(path)
-    # After a clean stop there is no WAL, and someone who may not write the folder can't make
-    # the shared-memory file that reading a WAL database needs.
-    stopped = not path.with_name(path.name + "-wal").exists()
-    mode = "immutable=1" if stopped and not os.access(path.parent, os.W_OK) else "mode=ro"
-    database = _Database(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=BUSY_TIMEOUT_S)
+    real = _real(path)
+    mode = "mode=ro"
+    if not os.access(real.parent, os.W_OK):  # and so can't make the -shm file that a log needs
+        if not _has_log(real):
+            mode = "immutable=1"
+        elif not _beside(real, "-shm").exists():
+            raise LacksRightsError(
+                f"{path} was not closed, and the newest of it is in {_beside(real, '-wal')}, which"
+                " only who may write its folder can read now. Start the daemon, and all may."
+            )
+    database = _Database(f"{real.as_uri()}?{mode}", uri=True, timeout=BUSY_TIMEOUT_S)
     check_schema(database, path)
     return database
+
+
+def _has_log(real: Path) -> bool:
+    """Return whether there is, or was a moment ago, a log to be read: after a clean stop there is
+    none. Without it, the file alone would be an old state."""
+    try:
+        return _beside(real, "-wal").stat().st_size > 0 or _beside(real, "-shm").exists()
+    except OSError:
+        return False
 
 
 def connect_operator(path: Path) -> SqliteDatabase:
@@ -134,23 +160,53 @@ def check_schema(database: SqliteDatabase, path: Path) -> None:
 
 def lock(path: Path) -> int:
     """Take the one-daemon lock of the database at `path` and return its file descriptor; the
-    lock lasts until that is closed. Raise AlreadyRunningError when another process has it."""
-    descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    lock lasts until that is closed. Raise AlreadyRunningError when another process has it,
+    CannotStartError when the file has another name.
+
+    A record lock needs a descriptor that writes, so only the file's owner can take it, and no
+    child inherits it. (Closing any descriptor of the file ends it: nothing else opens the file.)
+    """
+    real = _real(path)
+    _require_one_name(real)
+    name = _beside(real, ".lock")
+    descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
+        os.fchmod(descriptor, 0o600)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Version 0.1 has it by flock(2), for which a reader's descriptor is enough, and mode 0640.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
     except BlockingIOError:
         os.close(descriptor)
         raise AlreadyRunningError(
             f"Another premblyd uses {path}. Stop it, or give this one another `database:`."
+            f" `fuser -v {name}` shows which process it is."
         ) from None
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
+
+
+def _require_one_name(real: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if real.stat().st_nlink > 1:
+            raise CannotStartError(
+                f"{real} has a second name (a hard link), under which another program would not"
+                f" see its log and its lock. Find it with `find / -samefile {real}`, remove it."
+            )
 
 
 def _compare(runner: Runner, path: Path) -> tuple[set[str], list[str]]:
     """Return which migrations are applied and which are pending. Raise SchemaError for a
     database that knows more than this program."""
     applied = set(runner.applied())
-    known = [str(one.name) for one in runner.migrations()]
+    if not os.access(MIGRATIONS, os.R_OK | os.X_OK):  # to the runner that is an empty folder
+        raise CannotStartError(
+            f"This premblyd may not read its own program in {MIGRATIONS}. Install it where this"
+            " user may read it, or use another user."
+        )
+    known = [str(migration.name) for migration in runner.migrations()]
     if newer := sorted(applied - set(known)):
         raise SchemaError(
             f"{path} was written by a newer premblyd (it knows {', '.join(newer)})."
@@ -169,13 +225,19 @@ def _restrict(path: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    _restrict(target)
-    with (
-        contextlib.closing(sqlite3.connect(source)) as old,
-        contextlib.closing(sqlite3.connect(target)) as new,
-    ):
-        old.backup(new)
+    """Copy a database. `target` has its name only when it is complete."""
+    part = target.with_name(f"{target.name}.part")
+    part.unlink(missing_ok=True)
+    _restrict(part)
+    try:
+        with (
+            contextlib.closing(sqlite3.connect(source)) as old,
+            contextlib.closing(sqlite3.connect(part)) as new,
+        ):
+            old.backup(new)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -184,4 +246,22 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (PeeweeException, sqlite3.Error) as error:
-        raise StoreUnavailableError(str(error)) from None
+        raise StoreUnavailableError(plain(error)) from None
+
+
+def plain(error: BaseException) -> str:
+    """Return what went wrong, in words for people."""
+    while "no transaction is active" in str(error) and error.__context__:
+        # On a full disk SQLite has rolled back already, and Peewee's own attempt hides why.
+        error = error.__context__
+    return _PLAIN.get(str(error), str(error))
+
+
+_PLAIN = {
+    "database or disk is full": "the disk is full; make room (`df -h` shows where), then again",
+    "disk I/O error": "the disk failed (disk I/O error); `journalctl -k` says more",
+    "attempt to write a readonly database": "the database or its disk is read-only",
+    "unable to open database file": (
+        "unable to open the database file: its folder may be read-only or closed to this user"
+    ),
+}

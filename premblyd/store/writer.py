@@ -185,7 +185,7 @@ class Writer:
             # no name any more, this one alone has what is in it.
             if not self._log_was_removed():
                 self._database.close()
-            raise StoreUnavailableError(str(error)) from None
+            raise StoreUnavailableError(database.plain(error)) from None
 
     def _connect(self) -> sqlite3.Connection:
         if self.last_error:

@@ -29,7 +29,7 @@ def test_a_full_disk_stops_the_start_with_a_clear_message() -> None:
     with needs_machine(), disk_faults.small_disk() as small:
         status, said = disk.start_on_full_disk(small)
     assert status == 75
-    assert said.endswith("\nThe database could not commit: database or disk is full\n")
+    assert "\nThe database could not commit: the disk is full; make room" in said
 
 
 def test_a_removed_database_is_never_written_again_and_a_restart_makes_a_new_one(
