@@ -163,12 +163,19 @@ async def test_an_expression_that_is_much_work_is_moved_and_each_failure_logged_
             shell("simple", "true", when="reference == 'r-many'"),
         ],
     )
-    client = await Client.to(http_port)
+    client, other = await Client.to(http_port), await Client.to(http_port)
     with logged() as lines:
-        await client.send(webhook(MANY))
-        assert (await client.answer()).status == 200
+        with held(reception):
+            await client.send(webhook(MANY))
+            await reception.until_in_flight(1, len(MANY))
+            await other.send(webhook(b"{}"))
+            assert (await other.answer()).json["event"] == 1
+            lines.clear()
+        assert (await client.answer()).json["event"] == 2
     await client.close()
-    assert reception.rows("SELECT action FROM delivery ORDER BY id") == [("many",), ("simple",)]
+    await other.close()
+    sql = "SELECT action FROM delivery WHERE event_id = 2 ORDER BY id"
+    assert reception.rows(sql) == [("many",), ("simple",)]
     told = [(line["event"], line.get("action"), line.get("error")) for line in lines[:-1]]
     assert told == [
         ("action.when_failed", "fails", "JMESPathTypeError"),

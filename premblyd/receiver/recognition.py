@@ -1,7 +1,6 @@
 """What a complete body is: whose, what it says, and which actions it is for."""
 
 import asyncio
-import contextlib
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
@@ -47,8 +46,10 @@ class Recogniser:
         work, else later. When `take` lets a MustBeMovedError pass, it is called again."""
         work = functools.partial(recognise, body, header, endpoint, match)
         if len(body) <= bodies.LARGE_BYTES:
-            with contextlib.suppress(MustBeMovedError):
-                return take(functools.partial(work, is_trial=True))
+            try:
+                return take(work)
+            except MustBeMovedError:
+                pass
         moved = self.run_aside(functools.partial(work, is_trial=False))
         moved.add_done_callback(lambda future: take(future.result))
         return None
@@ -59,7 +60,7 @@ class Recogniser:
 
 
 def recognise(
-    body: bytes, header: str, endpoint: Endpoint, match: Match, *, is_trial: bool
+    body: bytes, header: str, endpoint: Endpoint, match: Match, *, is_trial: bool = True
 ) -> Recognised:
     """Verify `body` by its signature's `header`, read it and find its actions. What it says is
     logged where an expression fails. Raise SignatureError when no key signed it, and
