@@ -106,6 +106,7 @@ class TroubledQueue(Queue):
     async def _late(self, claiming: "asyncio.Future[Claimed]") -> Claimed:
         claimed = await claiming
         await asyncio.sleep(self.late_s)
+        self._fail("claimed")  # although it is on the disk
         return claimed
 
 

@@ -134,6 +134,17 @@ async def test_a_failing_store_is_waited_for(path: Path) -> None:
         assert (len(at.shell.jobs), at.attempts("outcome")) == (1, [("succeeded",)])
 
 
+@on_a_loop
+async def test_a_claim_that_failed_and_is_on_the_disk_runs_at_once_and_costs_nothing(
+    path: Path,
+) -> None:
+    async with Dispatching(path, action("a"), failures={"claimed": 1}) as at:
+        await at.add("a")
+        await at.until_states(succeeded=1)
+        assert at.attempts("number, outcome") == [(1, "interrupted"), (2, "succeeded")]
+        assert [job.attempts_left for _, job in at.shell.jobs] == [2]
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("a fault of ours")])
 @pytest.mark.usefixtures("lines")
 def test_a_claim_that_fails_for_whatever_reason_ends_nothing(

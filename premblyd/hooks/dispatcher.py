@@ -47,6 +47,7 @@ class Dispatcher:
         self._busy_bytes = 0  # of the bodies of running hooks
         self._wake = asyncio.Event()
         self._stopping = False
+        self._claim_failed = False
         self._claiming = asyncio.Lock()
         self._jump_ms = 0  # of the clock, that due times do not follow yet
         self._jumped_at_ms = 0
@@ -144,9 +145,12 @@ class Dispatcher:
             if self._stopping:
                 return 0, None
             room = Room(max_bytes=self._max_bytes, used_bytes=self._busy_bytes)
-            claimed = await self._queue.claim(
-                claimable, limit, frozenset(self._running), now_ms, room
-            )
+            running = frozenset(self._running)
+            if self._claim_failed:
+                await self._queue.release_unstarted(running, now_ms)
+            self._claim_failed = True  # until it is known to have succeeded
+            claimed = await self._queue.claim(claimable, limit, running, now_ms, room)
+            self._claim_failed = False
             for job in claimed.jobs:
                 self._begin(actions[job.action], job)
         return len(claimed.jobs), claimed.next_due_ms

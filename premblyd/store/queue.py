@@ -20,7 +20,7 @@ from premblyd.store import unusable
 from premblyd.store.database import UNREADABLE
 from premblyd.store.jobs import UNBOUNDED, Claimable, Claimed, Job, Result, Room, counted_bytes
 from premblyd.store.models import AttemptOutcome, State
-from premblyd.store.unusable import CRASHED, Due, UnusableError, is_count
+from premblyd.store.unusable import CRASHED, UNSTARTED, Due, UnusableError, is_count
 from premblyd.store.writer import Writer
 
 NO_ACTION = "the action is no longer in the configuration"
@@ -48,6 +48,23 @@ class Queue:
                 for key, delivery_id, attempt, _ in rows
                 if isinstance(key, str) and isinstance(attempt, int)
             ]
+
+        return self._writer.call(operation)
+
+    def release_unstarted(self, running: Collection[int], now_ms: int) -> "asyncio.Future[None]":
+        """Make those running deliveries due now that are not in `running`, this process's own, at
+        no cost of an attempt: a claim failed, yet the disk may hold it (SQLite reports a COMMIT
+        that can't be synced as failed, and finds it whole when it opens the log anew)."""
+
+        def operation(connection: sqlite3.Connection) -> None:
+            for _, delivery_id, _, attempts_left in connection.execute(
+                sql.RUNNING, {"state": State.RUNNING}
+            ).fetchall():
+                if delivery_id not in running:
+                    unusable.close_open_attempt(connection, delivery_id, now_ms, UNSTARTED)
+                    _release(connection, delivery_id, State.PENDING, now_ms, UNSTARTED)
+                    if is_count(attempts_left):
+                        connection.execute(sql.REFUND_ATTEMPT, {"id": delivery_id})
 
         return self._writer.call(operation)
 

@@ -116,6 +116,11 @@ NOT_OF = """
 SELECT id FROM delivery WHERE due_at_ms IS NOT NULL
     AND (typeof(action) <> 'text' OR action NOT IN (SELECT value FROM json_each(:names)))
 """
+REFUND_ATTEMPT = statement(
+    Delivery.update(attempts_left=Delivery.attempts_left + SQL("1")).where(
+        Delivery.id == param("id")
+    )
+)
 SHIFT = statement(
     Delivery.update(due_at_ms=Delivery.due_at_ms + param("by_ms")).where(
         Delivery.due_at_ms.is_null(False),

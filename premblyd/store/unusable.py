@@ -15,6 +15,7 @@ from premblyd.store.jobs import StoredEvent
 from premblyd.store.models import AttemptOutcome, Event, State
 
 CRASHED = "the daemon stopped while the hook ran"
+UNSTARTED = "the database failed as the hook was to start; it did not run"
 EVENT_GONE = "its event is no longer in the database"
 EVENT_CHANGED = "its event was changed and can't be read: "  # and the column's name
 COUNTS_CHANGED = "its attempt_count or attempts_left was changed and can't be true"
@@ -66,13 +67,15 @@ def end_unusable(
         )
 
 
-def close_open_attempt(connection: sqlite3.Connection, delivery_id: int, now_ms: int) -> None:
+def close_open_attempt(
+    connection: sqlite3.Connection, delivery_id: int, now_ms: int, error: str = CRASHED
+) -> None:
     connection.execute(
         sql.CLOSE_OPEN_ATTEMPT,
         {
             "finished_at_ms": now_ms,
             "outcome": AttemptOutcome.INTERRUPTED,
-            "error": CRASHED,
+            "error": error,
             "delivery_id": delivery_id,
         },
     )
