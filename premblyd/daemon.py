@@ -11,9 +11,10 @@ import socket
 import uuid
 from pathlib import Path
 
-from premblyd import __version__, config, listening, logs, presence, systemd
+from premblyd import __version__, listening, logs, presence, systemd
 from premblyd.clock import Clock
-from premblyd.config import Config
+from premblyd.config import models as config
+from premblyd.config.models import Config
 from premblyd.errors import CannotStartError, ConfigError, PremblydError
 from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.http import HttpRunner

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from premblyd.config import Action, Config, Endpoint, Selection
+from premblyd.config.models import Action, Config, Endpoint, Selection
 from premblyd.expressions import ExpressionError
 from premblyd.hooks.matching import DEFAULT, EVERY, MISSING
 from premblyd.hooks.shell import DEFAULT_PATH

@@ -12,8 +12,8 @@ from pathlib import Path
 from tornado.netutil import bind_sockets, bind_unix_socket
 
 from premblyd import systemd
+from premblyd.config.values import Listen
 from premblyd.errors import CannotStartError, PremblydError
-from premblyd.values import Listen
 
 BACKLOG = 1024
 # What trying again does not mend: somebody must change the address or a right.

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from premblyd import __version__
-from premblyd.config import Config
+from premblyd.config.models import Config
+from premblyd.config.values import Listen, Secret
 from premblyd.errors import PremblydError
-from premblyd.values import Listen, Secret
 
 FINGERPRINT_BYTES = 2
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from premblyd.config import Action, Config
+from premblyd.config.models import Action, Config
 from premblyd.errors import PremblydError
 from premblyd.hooks.matching import Matching
 from premblyd.prembly import bodies

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, Self
 
 from premblyd.clock import Clock
-from premblyd.config import Action
+from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
 from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.store import database

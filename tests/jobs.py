@@ -9,10 +9,10 @@ from typing import Any
 import structlog.testing
 from structlog.typing import EventDict
 
-from premblyd.config import Action, Endpoint
+from premblyd.config.models import Action, Endpoint
+from premblyd.config.values import SecretPlaces
 from premblyd.prembly.payload import Verdict
 from premblyd.store.jobs import Job, StoredEvent
-from premblyd.values import SecretPlaces
 
 KEY = "0123456789abcdef0123456789abcdef"
 PLACES = SecretPlaces(Path("/nowhere"), {})

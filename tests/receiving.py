@@ -14,8 +14,9 @@ from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders
 from tornado.ioloop import IOLoop
 
-from premblyd import config
 from premblyd.clock import Clock
+from premblyd.config import models as config
+from premblyd.config.values import SecretPlaces
 from premblyd.hooks.matching import Matching
 from premblyd.receiver import exchange
 from premblyd.receiver.health import Health
@@ -23,7 +24,6 @@ from premblyd.receiver.receiver import Receiver, make_server
 from premblyd.store import database
 from premblyd.store.inbox import Inbox
 from premblyd.store.writer import Writer
-from premblyd.values import SecretPlaces
 from tests.conftest import rows
 from tests.processes import PATH, Answer, configuration, shell, signed
 

@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tornado.httputil import HTTPHeaders
 
+from premblyd.config.values import network
 from premblyd.receiver.address import UNIX_PEER, client_ip, is_within
-from premblyd.values import network
 
 PROXY = "10.0.0.1"
 TRUSTED = [network("10.0.0.0/8"), network("::1"), network("2001:db8:ffff::/48")]

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from premblyd import config
+from premblyd.config import models as config
 from premblyd.errors import ConfigError
 from premblyd.prembly.signature import HEADER, sign
 from tests.http_server import Handler, serving

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from premblyd import config
-from premblyd.config import Config, Selection
+from premblyd.config import models as config
+from premblyd.config.models import Config, Selection
+from premblyd.config.values import Listen, Secret, SecretPlaces, duration_ms, listen, size_bytes
 from premblyd.errors import ConfigError
-from premblyd.values import Listen, Secret, SecretPlaces, duration_ms, listen, size_bytes
 from tests.processes import OBEYING_MODES
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

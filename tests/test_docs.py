@@ -15,10 +15,10 @@ import click
 import pytest
 
 import premblyd
-from premblyd import config
 from premblyd.cli import COMMANDS, main
+from premblyd.config import models as config
+from premblyd.config.values import SecretPlaces
 from premblyd.prembly import samples
-from premblyd.values import SecretPlaces
 from tests.cli_support import record, run
 
 ROOT = Path(__file__).parent.parent

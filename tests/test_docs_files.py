@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from premblyd import config
-from premblyd.config import Config
-from premblyd.values import SecretPlaces, duration_ms, size_bytes
+from premblyd.config import models as config
+from premblyd.config.models import Config
+from premblyd.config.values import SecretPlaces, duration_ms, size_bytes
 from tests.cli_support import run
 from tests.test_docs import README, ROOT, SECRET, blocks
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.config import Action
+from premblyd.config.models import Action
 from premblyd.store.jobs import SMALL_BYTES, Job, Result, Room, counted_bytes
 from tests.dispatching import Dispatching, FakeRunner, on_a_loop
 from tests.jobs import action

@@ -21,7 +21,7 @@ import pytest
 from pydantic import ValidationError
 from standardwebhooks import Webhook
 
-from premblyd.config import Endpoint
+from premblyd.config.models import Endpoint
 from premblyd.hooks import http_client
 from premblyd.hooks.http import HttpRunner, make_post, retry_after_s, sign
 from premblyd.hooks.http_client import HttpClient, Post

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.config import Action
+from premblyd.config.models import Action
 from premblyd.hooks.matching import Matching
 from premblyd.prembly.payload import WHEN_NAMES, Kind, Outcome, Verdict
 from tests.jobs import action, logged

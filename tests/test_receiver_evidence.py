@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tornado.httpclient import AsyncHTTPClient
 
-from premblyd.config import Endpoint
+from premblyd.config.models import Endpoint
 from premblyd.receiver import evidence
 from premblyd.receiver.evidence import LINES_A_MINUTE, difference
 from premblyd.store import inbox

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from premblyd.config import Retry
+from premblyd.config.models import Retry
 from premblyd.hooks import retry
 from premblyd.store.jobs import Result
 from premblyd.store.models import AttemptOutcome

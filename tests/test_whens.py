@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from premblyd import config
+from premblyd.config import models as config
+from premblyd.config.values import SecretPlaces
 from premblyd.errors import ConfigError
 from premblyd.expressions import ExpressionError
 from premblyd.prembly import whens
-from premblyd.values import SecretPlaces
 
 REFUSED = {
     # literals without their backticks, and texts in their place

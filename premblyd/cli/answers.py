@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from premblyd.config.values import Secret
     from premblyd.presence import Presence
-    from premblyd.values import Secret
 
 TIMEOUT_S = 30.0
 _REFUSED = "connection refused or unreachable"

@@ -9,7 +9,7 @@ from premblyd.cli.common import config_option, json_option
 from premblyd.cli.printing import iso, print_json, print_table
 
 if TYPE_CHECKING:
-    from premblyd.config import Config
+    from premblyd.config.models import Config
     from premblyd.presence import Presence
 
 
@@ -22,8 +22,9 @@ def check(config_path: Path, as_json: bool) -> None:
     If the daemon runs, it is compared with the files: warnings say what it does not use yet.
     Root checks the installed service's configuration as the service would read it now.
     """
-    from premblyd import config, doubts, presence
+    from premblyd import doubts, presence
     from premblyd.cli import as_service
+    from premblyd.config import models as config
     from premblyd.errors import ConfigError
 
     if as_service.is_for_service(config_path):

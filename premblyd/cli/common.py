@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import click
 
-from premblyd.values import duration_ms
+from premblyd.config.values import duration_ms
 
 F = TypeVar("F", bound=Callable[..., Any])
 MOST_ROWS = 1_000_000_000

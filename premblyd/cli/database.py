@@ -27,7 +27,7 @@ def database_path(config_path: Path, database: str | None = None) -> Path:
     of an incident: a note on standard error says that there are some. Raise ConfigError when the
     database can't be told from it.
     """
-    from premblyd import config
+    from premblyd.config import models as config
 
     if database is not None:
         return Path(database.removeprefix("sqlite:///"))
@@ -46,8 +46,8 @@ def database_path(config_path: Path, database: str | None = None) -> Path:
 def _named(config_path: Path) -> Path | None:
     """Return the database that the file names, whatever else is in it; None if it names none or,
     where it is no YAML, more than one."""
-    from premblyd import yamltext
-    from premblyd.values import sqlite_path
+    from premblyd.config import yamltext
+    from premblyd.config.values import sqlite_path
 
     try:
         text = config_path.read_bytes().decode()

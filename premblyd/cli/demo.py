@@ -16,7 +16,7 @@ from premblyd.errors import PremblydError
 from premblyd.prembly import samples
 
 if TYPE_CHECKING:
-    from premblyd.config import Config
+    from premblyd.config.models import Config
     from premblyd.daemon import Daemon
     from premblyd.hooks.http_client import Answer
 
@@ -70,7 +70,7 @@ async def _demo(once: bool) -> None:
 
 
 def _settings(path: Path, port: int, crm_port: int) -> "Config":
-    from premblyd import config
+    from premblyd.config import models as config
 
     path.write_text(CONFIG.format(port=port, crm=crm_port))
     path.chmod(0o640)

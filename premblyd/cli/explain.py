@@ -17,7 +17,7 @@ from premblyd.prembly import bodies, payload
 from premblyd.prembly.privacy import MASK
 
 if TYPE_CHECKING:
-    from premblyd.config import Action, Endpoint
+    from premblyd.config.models import Action, Endpoint
     from premblyd.store.jobs import Job
 
 PREVIEW_BYTES = 2000
@@ -42,7 +42,7 @@ def explain(
 
     Secrets are masked; the numbers of the event and delivery are 0 here.
     """
-    from premblyd import config
+    from premblyd.config import models as config
     from premblyd.hooks.matching import Matching
 
     settings = config.load(config_path, look_up_secrets=False)
@@ -145,7 +145,7 @@ def _without_login(url: str) -> str:
 
 def _masked(model: Any) -> Any:
     """Return the action or endpoint with every secret's value replaced by a mask."""
-    from premblyd.values import Secret
+    from premblyd.config.values import Secret
 
     def mask(value: Any) -> Any:
         match value:

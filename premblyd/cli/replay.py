@@ -52,7 +52,8 @@ def replay(
     If no event that is meant has a delivery of --action, it is a new action: those get one that
     it is for, as its response codes and `when` decide. --new does so also where some have one.
     """
-    from premblyd import config, replays
+    from premblyd import replays
+    from premblyd.config import models as config
     from premblyd.store import audit, database
     from premblyd.store.operator import Operator, ReplayFilter
 

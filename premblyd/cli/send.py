@@ -20,7 +20,7 @@ from premblyd.errors import PremblydError, TryAgainError
 from premblyd.prembly import samples, signature
 
 if TYPE_CHECKING:
-    from premblyd.config import Config, Endpoint
+    from premblyd.config.models import Config, Endpoint
     from premblyd.hooks.http_client import Post
 
 T = TypeVar("T")
@@ -73,8 +73,8 @@ def send(
 
     Exit status 75: the daemon can't be reached, or asked to try again.
     """
-    from premblyd import config
     from premblyd.cli import as_service
+    from premblyd.config import models as config
 
     if file is not None and sample is not None:
         raise click.UsageError("Give FILE or --sample, not both.")

@@ -16,7 +16,8 @@ from premblyd.errors import ConfigError, PremblydError
 def serve(config_path: Path) -> None:
     """SIGHUP reads the configuration again, SIGTERM and SIGINT stop after what runs has ended."""
     _open_standard_descriptors()
-    from premblyd import config, daemon, logs
+    from premblyd import daemon, logs
+    from premblyd.config import models as config
 
     # A reload that is asked for before the daemon can: this start reads the file anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from premblyd.clock import Clock
-from premblyd.config import Action
+from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
 from premblyd.hooks import retry
 from premblyd.hooks.lack import not_run, what_lacks

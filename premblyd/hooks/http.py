@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from premblyd import jsontext
-from premblyd.config import Action, Endpoint, HttpHook, Selection
+from premblyd.config.models import Action, Endpoint, HttpHook, Selection
 from premblyd.expressions import EvaluationError
 from premblyd.hooks.http_client import Answer, HttpClient, Post
 from premblyd.hooks.lack import Patience, require_descriptor

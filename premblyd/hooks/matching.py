@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from premblyd.config import Action
+from premblyd.config.models import Action
 from premblyd.expressions import Budget, EvaluationError
 from premblyd.logs import get_logger
 from premblyd.prembly import payload

@@ -2,7 +2,7 @@
 
 import random
 
-from premblyd.config import Retry
+from premblyd.config.models import Retry
 from premblyd.store.jobs import Result
 from premblyd.store.models import AttemptOutcome
 

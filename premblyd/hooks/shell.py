@@ -5,7 +5,7 @@ import errno
 import os
 from collections.abc import Mapping
 
-from premblyd.config import Action
+from premblyd.config.models import Action
 from premblyd.hooks.lack import LackError, Patience, what_lacks
 from premblyd.hooks.process import Watch, start
 from premblyd.hooks.strays import Mark, Strays

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders
 
-from premblyd.values import Address, Network
+from premblyd.config.values import Address, Network
 
 UNIX_PEER = "unix"  # a socket file's peer: only who may open the file can be it
 MAX_ADDRESS_CHARACTERS = 64  # the longest is 53: [IPv6 with IPv4 in it]:port

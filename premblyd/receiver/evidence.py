@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from urllib.parse import unquote
 
 from premblyd.clock import Clock
-from premblyd.config import Endpoint
+from premblyd.config.models import Endpoint
 from premblyd.identifiers import safe_code, safe_id
 from premblyd.logs import get_logger
 from premblyd.store.inbox import Added, Inbox, NewEvent, NewRejection, Stray

@@ -19,7 +19,7 @@ from tornado.httputil import (
     ResponseStartLine,
 )
 
-from premblyd.config import Endpoint
+from premblyd.config.models import Endpoint
 from premblyd.errors import SignatureError, StoreUnavailableError
 from premblyd.expressions import MustBeMovedError
 from premblyd.prembly import signature

@@ -19,7 +19,7 @@ from tornado.httputil import (
 from tornado.iostream import IOStream
 
 from premblyd.clock import Clock
-from premblyd.config import HEALTH_PATH, Config, Endpoint
+from premblyd.config.models import HEALTH_PATH, Config, Endpoint
 from premblyd.logs import get_logger
 from premblyd.receiver.evidence import Evidence
 from premblyd.receiver.exchange import Exchange

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
-from premblyd.config import Action, Endpoint
+from premblyd.config.models import Action, Endpoint
 from premblyd.expressions import Budget, EvaluationError, MustBeMovedError
 from premblyd.logs import get_logger
 from premblyd.prembly import bodies, payload, signature

@@ -16,9 +16,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from premblyd import config, logs
+from premblyd import logs
 from premblyd.clock import Clock
-from premblyd.config import Action
+from premblyd.config import models as config
+from premblyd.config.models import Action
+from premblyd.config.values import SecretPlaces
 from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.store import database
 from premblyd.store.inbox import Inbox, NewDelivery
@@ -26,7 +28,6 @@ from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
 from premblyd.store.writer import Writer
-from premblyd.values import SecretPlaces
 from tests.conftest import new_event, rows
 from tests.faults.daemon import UnavailableError, Victim, folder
 from tests.processes import configuration, shell, wait_until

@@ -19,12 +19,12 @@ from types import CodeType
 
 from click.testing import CliRunner
 
-from premblyd import config
 from premblyd.cli import main as premblyd
+from premblyd.config import models as config
+from premblyd.config.values import SecretPlaces
 from premblyd.errors import ConfigError, SignatureError
 from premblyd.prembly import payload, samples, signature
 from premblyd.store.inbox import NewEvent, event_key
-from premblyd.values import SecretPlaces
 from tests.faults.daemon import folder, table
 from tests.faults.values import EXPLAINED, hostile_bodies
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from premblyd import config
+from premblyd.config import models as config
+from premblyd.config.values import SecretPlaces
 from premblyd.errors import ConfigError
-from premblyd.values import SecretPlaces
 from tests.faults.fuzz import run
 
 CASES = 2000

@@ -158,7 +158,7 @@ def test_what_is_installed_is_pinned_by_hashes_and_is_what_setup_cfg_wants() -> 
 
 
 def test_a_stop_waits_longer_than_hooks_may_take_to_end() -> None:
-    from premblyd.config import Config
+    from premblyd.config.models import Config
 
     drain_ms = Config.model_fields["stop_timeout_ms"].default
     # ... and then 5 s between SIGTERM and SIGKILL.

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from premblyd.yamltext import Path
+from premblyd.config.yamltext import Path
 
 UNION_TAGS = {"send:word", "send:selection"}  # pydantic's names, not the file's
 Found = tuple[Path, str, bool]  # where, what, and whether the key itself is meant

@@ -20,13 +20,9 @@ from pydantic import (
     ValidationInfo,
 )
 
-from premblyd import yamltext
-from premblyd.errors import ConfigError, Problem
-from premblyd.expressions import Expression
-from premblyd.prembly import payload, whens
-from premblyd.prembly.signature import HEADER, Scheme
-from premblyd.problems import conflicts, explain
-from premblyd.values import (
+from premblyd.config import yamltext
+from premblyd.config.problems import conflicts, explain
+from premblyd.config.values import (
     Code,
     DurationMs,
     EnvName,
@@ -48,6 +44,10 @@ from premblyd.values import (
     secret,
     secrets_in,
 )
+from premblyd.errors import ConfigError, Problem
+from premblyd.expressions import Expression
+from premblyd.prembly import payload, whens
+from premblyd.prembly.signature import HEADER, Scheme
 
 DEFAULT_PATH = Path("/etc/premblyd/premblyd.yaml")
 HEALTH_PATH = "/healthz"
