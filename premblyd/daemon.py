@@ -18,12 +18,12 @@ from premblyd.config.models import Config
 from premblyd.errors import CannotStartError, ConfigError, PremblydError
 from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.http import HttpRunner
-from premblyd.hooks.matching import Matching
 from premblyd.hooks.shell import ShellRunner
 from premblyd.hooks.strays import Strays, find_marks, kill_marked
 from premblyd.receiver.health import Health
 from premblyd.receiver.listener import patiently
 from premblyd.receiver.receiver import Receiver, make_server
+from premblyd.routing import Matching
 from premblyd.store import database
 from premblyd.store.inbox import Inbox
 from premblyd.store.queue import Queue

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from premblyd.config.models import Action, Config, Endpoint, Selection
 from premblyd.expressions import ExpressionError
-from premblyd.hooks.matching import DEFAULT, EVERY, MISSING
 from premblyd.hooks.shell import DEFAULT_PATH
 from premblyd.prembly import whens
 from premblyd.prembly.codes import MEANINGS
+from premblyd.routing import DEFAULT, EVERY, MISSING
 
 # Letters that are typed for a digit.
 _LOOKALIKES = str.maketrans("OoQIlZ", "000112")

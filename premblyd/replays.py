@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from premblyd.config.models import Action, Config
 from premblyd.errors import PremblydError
-from premblyd.hooks.matching import Matching
 from premblyd.prembly import bodies
+from premblyd.routing import Matching
 from premblyd.store.models import FINISHED, State
 from premblyd.store.operator import FoundDelivery, Operator, ReplayFilter
 

@@ -17,10 +17,10 @@ from tornado.ioloop import IOLoop
 from premblyd.clock import Clock
 from premblyd.config import models as config
 from premblyd.config.values import SecretPlaces
-from premblyd.hooks.matching import Matching
 from premblyd.receiver import exchange
 from premblyd.receiver.health import Health
 from premblyd.receiver.receiver import Receiver, make_server
+from premblyd.routing import Matching
 from premblyd.store import database
 from premblyd.store.inbox import Inbox
 from premblyd.store.writer import Writer

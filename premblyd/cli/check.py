@@ -65,7 +65,7 @@ def check(config_path: Path, as_json: bool) -> None:
 
 def _routes(settings: "Config") -> list[tuple[str, list[str]]]:
     """Return which actions each response code chooses; `when` is shown, not decided."""
-    from premblyd.hooks.matching import Matching
+    from premblyd.routing import Matching
 
     matching = Matching(settings.actions)
 

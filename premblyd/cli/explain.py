@@ -43,7 +43,7 @@ def explain(
     Secrets are masked; the numbers of the event and delivery are 0 here.
     """
     from premblyd.config import models as config
-    from premblyd.hooks.matching import Matching
+    from premblyd.routing import Matching
 
     settings = config.load(config_path, look_up_secrets=False)
     endpoints = {one.name: one for one in settings.endpoints}
