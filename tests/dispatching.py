@@ -14,11 +14,11 @@ from premblyd.clock import Clock
 from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
 from premblyd.hooks.dispatcher import Dispatcher
+from premblyd.record.operating import Operator
 from premblyd.store import database
 from premblyd.store.inbox import Inbox, NewDelivery
 from premblyd.store.jobs import Claimed, Job, Result
 from premblyd.store.models import AttemptOutcome
-from premblyd.store.operator import Operator
 from premblyd.store.queue import Queue
 from premblyd.store.writer import Writer
 from tests.conftest import new_event, rows

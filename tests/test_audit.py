@@ -11,12 +11,14 @@ import pytest
 from peewee import SqliteDatabase
 
 from premblyd.errors import StoreUnavailableError
-from premblyd.store import audit, database, operator
-from premblyd.store.audit import EventFilter
+from premblyd.record import operating as operator
+from premblyd.record import reading as audit
+from premblyd.record.operating import Operator, ReplayFilter
+from premblyd.record.reading import EventFilter
+from premblyd.store import database
 from premblyd.store.inbox import NewRejection
 from premblyd.store.jobs import Claimable, Result
 from premblyd.store.models import AttemptOutcome, State
-from premblyd.store.operator import Operator, ReplayFilter
 from tests.conftest import NOW_MS, Store
 
 RECORDS = "SELECT at_ms, actor, action, event_id, delivery_id, note FROM operator_action"

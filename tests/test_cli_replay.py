@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from premblyd import replays
-from premblyd.store import operator
+from premblyd.record import operating as operator
+from premblyd.record import replays
 from tests.cli_support import ACTIONS, Ran, command, record, run
 from tests.conftest import rows
 from tests.processes import Premblyd, configuration, shell, wait_until

@@ -54,7 +54,7 @@ def deliveries(
     as_json: bool,
 ) -> None:
     """The newest come first."""
-    from premblyd.store import audit
+    from premblyd.record import reading as audit
     from premblyd.store.database import connect_read_only
 
     reading = until_end(connect_read_only(database_path(config_path, database)))

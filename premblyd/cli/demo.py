@@ -127,7 +127,8 @@ async def _post(sender: Any, what: str, body: bytes, token: str) -> None:
 
 async def _settle(settings: "Config") -> None:
     """Wait until no delivery is left in the queue."""
-    from premblyd.store import audit, database
+    from premblyd.record import reading as audit
+    from premblyd.store import database
 
     loop = asyncio.get_running_loop()
     end = loop.time() + PATIENCE_S
@@ -179,7 +180,8 @@ async def _run(*arguments: str) -> None:
 
 def _print_deliveries(settings: "Config") -> None:
     from premblyd.cli.deliveries import print_deliveries
-    from premblyd.store import audit, database
+    from premblyd.record import reading as audit
+    from premblyd.store import database
 
     with contextlib.closing(database.connect_read_only(settings.database_path)) as reading:
         rows = audit.deliveries(reading)[::-1]
@@ -188,7 +190,8 @@ def _print_deliveries(settings: "Config") -> None:
 
 def _print_events(settings: "Config") -> None:
     from premblyd.cli.events import print_events
-    from premblyd.store import audit, database
+    from premblyd.record import reading as audit
+    from premblyd.store import database
 
     with contextlib.closing(database.connect_read_only(settings.database_path)) as reading:
         rows = audit.events(reading, audit.EventFilter(), limit=50)
@@ -197,7 +200,8 @@ def _print_events(settings: "Config") -> None:
 
 def _print_rejections(settings: "Config") -> None:
     from premblyd.cli.rejections import print_rejections
-    from premblyd.store import audit, database
+    from premblyd.record import reading as audit
+    from premblyd.store import database
 
     with contextlib.closing(database.connect_read_only(settings.database_path)) as reading:
         rows = audit.rejections(reading, limit=10)

@@ -72,7 +72,7 @@ def events(
     as_json: bool,
 ) -> None:
     """The newest come first. Payloads are not shown: see `premblyd show`."""
-    from premblyd.store import audit
+    from premblyd.record import reading as audit
     from premblyd.store.database import connect_read_only
 
     wanted = audit.EventFilter(

@@ -48,7 +48,7 @@ def rejections(
     as_json: bool,
 ) -> None:
     """The newest come first. They are kept as evidence, the newest 10,000, without their bodies."""
-    from premblyd.store import audit
+    from premblyd.record import reading as audit
     from premblyd.store.database import connect_read_only
 
     reading = until_end(connect_read_only(database_path(config_path, database)))

@@ -13,7 +13,7 @@ from premblyd.cli.printing import clean, console, counted, print_json, print_tab
 from premblyd.errors import PremblydError
 
 if TYPE_CHECKING:
-    from premblyd.replays import Plan
+    from premblyd.record.replays import Plan
 
 ASK_ABOVE = 20
 DRY_RUN_LINES = 50
@@ -52,10 +52,11 @@ def replay(
     If no event that is meant has a delivery of --action, it is a new action: those get one that
     it is for, as its response codes and `when` decide. --new does so also where some have one.
     """
-    from premblyd import replays
     from premblyd.config import models as config
-    from premblyd.store import audit, database
-    from premblyd.store.operator import Operator, ReplayFilter
+    from premblyd.record import reading as audit
+    from premblyd.record import replays
+    from premblyd.record.operating import Operator, ReplayFilter
+    from premblyd.store import database
 
     _check_use((event, event_option), **selection)
     settings = config.load(config_path, look_up_secrets=False)

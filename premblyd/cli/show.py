@@ -31,7 +31,7 @@ def show(
     config_path: Path, *, event: str, database: str | None, reveal: bool, as_json: bool
 ) -> None:
     """EVENT is its number or its key. Personal data is masked unless --reveal."""
-    from premblyd.store import audit
+    from premblyd.record import reading as audit
     from premblyd.store.database import connect_read_only
 
     path = database_path(config_path, database)
@@ -62,8 +62,8 @@ def show(
 def _record(path: Path, event_id: int) -> None:
     """Record that the actor looks at an event's personal data. Raise PremblydError when that can't
     be recorded: then nothing is shown."""
+    from premblyd.record.operating import Operator
     from premblyd.store.database import connect_operator
-    from premblyd.store.operator import Operator
 
     try:
         writing = until_end(connect_operator(path))

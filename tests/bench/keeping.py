@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from peewee import SqliteDatabase
 
-from premblyd.store import audit, database
+from premblyd.record import reading as audit
+from premblyd.store import database
 from premblyd.store.jobs import Claimable, Result
 from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue

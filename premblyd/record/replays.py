@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from premblyd.config.models import Action, Config
 from premblyd.errors import PremblydError
 from premblyd.prembly import bodies
+from premblyd.record.operating import FoundDelivery, Operator, ReplayFilter
 from premblyd.routing import Matching
 from premblyd.store.models import FINISHED, State
-from premblyd.store.operator import FoundDelivery, Operator, ReplayFilter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
