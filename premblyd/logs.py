@@ -21,8 +21,8 @@ from typing import Any, Literal, TextIO, cast
 import orjson
 
 from premblyd import jsontext, linewriter
-from premblyd.identifiers import is_prembly_id
 from premblyd.linewriter import LineWriter
+from premblyd.privacy.identifiers import is_prembly_id
 
 # structlog loads rich for its tracebacks, which are never shown here: without it the daemon
 # keeps 4 MB less.

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from premblyd.hooks import dispatcher
-from premblyd.identifiers import safe_id
+from premblyd.privacy.identifiers import safe_id
 from premblyd.store import queue, unusable
 from premblyd.store.jobs import Result
 from premblyd.store.models import AttemptOutcome

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from premblyd.identifiers import is_prembly_id, safe_code, safe_id
+from premblyd.privacy.identifiers import is_prembly_id, safe_code, safe_id
 
 BVN = "22123456789"
 UUID = "00000000-0000-4000-8000-0000000a0001"

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from premblyd.prembly import samples
 from premblyd.prembly.bodies import parse
-from premblyd.prembly.outputs import LONGEST_TEXT, MOST_TEXTS, PART, Hidden
-from premblyd.prembly.privacy import (
+from premblyd.privacy.documents import (
     MASK,
     VOCABULARY,
     is_deep,
@@ -28,6 +27,7 @@ from premblyd.prembly.privacy import (
     mask_sentence,
     mask_word,
 )
+from premblyd.privacy.outputs import LONGEST_TEXT, MOST_TEXTS, PART, Hidden
 
 BVN = "22212345678"
 NUMBERS = [

@@ -10,8 +10,8 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.httputil import HTTPHeaders
 from tornado.netutil import bind_unix_socket
 
-from premblyd.identifiers import safe_id
 from premblyd.prembly.signature import Scheme, sign
+from premblyd.privacy.identifiers import safe_id
 from premblyd.receiver.receiver import make_server
 from tests.jobs import logged
 from tests.processes import KEY, signed

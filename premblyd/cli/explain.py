@@ -14,7 +14,7 @@ from premblyd.cli.common import config_option, json_option, now_ms
 from premblyd.cli.printing import bold, clean, print_json
 from premblyd.errors import PremblydError
 from premblyd.prembly import bodies, payload
-from premblyd.prembly.privacy import MASK
+from premblyd.privacy.documents import MASK
 
 if TYPE_CHECKING:
     from premblyd.config.models import Action, Endpoint

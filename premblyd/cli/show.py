@@ -11,8 +11,9 @@ from premblyd.cli.common import actor, config_option, json_option, now_ms, until
 from premblyd.cli.database import database_option, database_path
 from premblyd.cli.printing import bold, clean, counted, iso, print_json
 from premblyd.errors import PremblydError, TryAgainError
-from premblyd.prembly import bodies, privacy
-from premblyd.prembly.outputs import Hidden
+from premblyd.prembly import bodies
+from premblyd.privacy import documents as privacy
+from premblyd.privacy.outputs import Hidden
 
 UNRECORDED = "Nothing is shown: that you look could not be recorded."
 MOST_STRING = 1024  # a longer one is a photo

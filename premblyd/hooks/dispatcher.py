@@ -14,8 +14,8 @@ from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
 from premblyd.hooks import retry
 from premblyd.hooks.lack import not_run, what_lacks
-from premblyd.identifiers import safe_id
 from premblyd.logs import get_logger
+from premblyd.privacy.identifiers import safe_id
 from premblyd.store.jobs import Claimable, Job, Result, Room, counted_bytes
 from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue

@@ -9,8 +9,8 @@ from urllib.parse import unquote
 
 from premblyd.clock import Clock
 from premblyd.config.models import Endpoint
-from premblyd.identifiers import safe_code, safe_id
 from premblyd.logs import get_logger
+from premblyd.privacy.identifiers import safe_code, safe_id
 from premblyd.store.inbox import Added, Inbox, NewEvent, NewRejection, Stray
 
 MAX_WAITING = 1000  # rejections not yet stored; more are only logged
