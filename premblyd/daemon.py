@@ -24,10 +24,10 @@ from premblyd.receiver.health import Health
 from premblyd.receiver.listener import patiently
 from premblyd.receiver.receiver import Receiver, make_server
 from premblyd.routing import Matching
-from premblyd.store import database
 from premblyd.store.inbox import Inbox
 from premblyd.store.queue import Queue
-from premblyd.store.writer import Writer
+from premblyd.store.sqlite import opening as database
+from premblyd.store.sqlite.writer import Writer
 
 STATUS_EVERY_S = 5.0
 STUCK_MS = 30_000  # without a round, which waits for the writer

@@ -14,10 +14,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from premblyd.prembly.payload import Kind, Outcome, Verdict
-from premblyd.store import database
 from premblyd.store.inbox import Added, Inbox, NewDelivery, NewEvent
 from premblyd.store.queue import Queue
-from premblyd.store.writer import Writer
+from premblyd.store.sqlite import opening as database
+from premblyd.store.sqlite.writer import Writer
 
 T = TypeVar("T")
 REQUIRE_ALL = os.environ.get("PREMBLYD_REQUIRE_ALL") == "1"

@@ -15,12 +15,12 @@ from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
 from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.record.operating import Operator
-from premblyd.store import database
 from premblyd.store.inbox import Inbox, NewDelivery
 from premblyd.store.jobs import Claimed, Job, Result
 from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
-from premblyd.store.writer import Writer
+from premblyd.store.sqlite import opening as database
+from premblyd.store.sqlite.writer import Writer
 from tests.conftest import new_event, rows
 
 P = ParamSpec("P")

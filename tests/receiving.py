@@ -21,9 +21,9 @@ from premblyd.receiver import exchange
 from premblyd.receiver.health import Health
 from premblyd.receiver.receiver import Receiver, make_server
 from premblyd.routing import Matching
-from premblyd.store import database
 from premblyd.store.inbox import Inbox
-from premblyd.store.writer import Writer
+from premblyd.store.sqlite import opening as database
+from premblyd.store.sqlite.writer import Writer
 from tests.conftest import rows
 from tests.processes import PATH, Answer, configuration, shell, signed
 

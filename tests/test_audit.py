@@ -15,10 +15,10 @@ from premblyd.record import operating as operator
 from premblyd.record import reading as audit
 from premblyd.record.operating import Operator, ReplayFilter
 from premblyd.record.reading import EventFilter
-from premblyd.store import database
 from premblyd.store.inbox import NewRejection
 from premblyd.store.jobs import Claimable, Result
 from premblyd.store.models import AttemptOutcome, State
+from premblyd.store.sqlite import opening as database
 from tests.conftest import NOW_MS, Store
 
 RECORDS = "SELECT at_ms, actor, action, event_id, delivery_id, note FROM operator_action"

@@ -28,7 +28,8 @@ from premblyd.errors import (
 from premblyd.errors import StoreUnavailableError as Unavailable
 from premblyd.prembly.payload import Kind, Outcome
 from premblyd.record.operating import Operator
-from premblyd.store import database, models
+from premblyd.store import models
+from premblyd.store.sqlite import opening as database
 from tests.conftest import NOW_MS, Store, rows
 
 Opener = Callable[[Path], object]

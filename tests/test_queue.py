@@ -15,11 +15,12 @@ import pytest
 
 from premblyd.prembly.payload import Verdict
 from premblyd.record.operating import Operator
-from premblyd.store import database, queue_sql, unusable
+from premblyd.store import queue_sql, unusable
 from premblyd.store.inbox import NewDelivery
 from premblyd.store.jobs import Claimable, Claimed, Job, Result, StoredEvent
 from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import NO_ACTION, Queue
+from premblyd.store.sqlite import opening as database
 from premblyd.store.unusable import CRASHED
 from tests.conftest import NOW_MS, Store, new_event
 

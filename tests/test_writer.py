@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from premblyd.errors import StoreUnavailableError
-from premblyd.store import database, writer
 from premblyd.store.inbox import Added, Inbox, NewDelivery
-from premblyd.store.writer import CHECKPOINT_AFTER, ENOUGH, Writer
+from premblyd.store.sqlite import opening as database
+from premblyd.store.sqlite import writer
+from premblyd.store.sqlite.writer import CHECKPOINT_AFTER, ENOUGH, Writer
 from tests.conftest import NOW_MS, Store, new_event, rows
 
 Lines = list[MutableMapping[str, Any]]

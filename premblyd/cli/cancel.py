@@ -15,7 +15,7 @@ def cancel(config_path: Path, delivery_id: int) -> None:
     """A delivery whose hook runs now can't be cancelled; `replay` puts a cancelled one back."""
     from premblyd.cli.database import database_path
     from premblyd.record.operating import Operator, ReplayFilter
-    from premblyd.store import database
+    from premblyd.store.sqlite import opening as database
 
     writing = until_end(database.connect_operator(database_path(config_path)))
     operator = Operator(writing, actor())

@@ -55,7 +55,7 @@ def deliveries(
 ) -> None:
     """The newest come first."""
     from premblyd.record import reading as audit
-    from premblyd.store.database import connect_read_only
+    from premblyd.store.sqlite.opening import connect_read_only
 
     reading = until_end(connect_read_only(database_path(config_path, database)))
     event_id = None

@@ -128,7 +128,7 @@ async def _post(sender: Any, what: str, body: bytes, token: str) -> None:
 async def _settle(settings: "Config") -> None:
     """Wait until no delivery is left in the queue."""
     from premblyd.record import reading as audit
-    from premblyd.store import database
+    from premblyd.store.sqlite import opening as database
 
     loop = asyncio.get_running_loop()
     end = loop.time() + PATIENCE_S
@@ -181,7 +181,7 @@ async def _run(*arguments: str) -> None:
 def _print_deliveries(settings: "Config") -> None:
     from premblyd.cli.deliveries import print_deliveries
     from premblyd.record import reading as audit
-    from premblyd.store import database
+    from premblyd.store.sqlite import opening as database
 
     with contextlib.closing(database.connect_read_only(settings.database_path)) as reading:
         rows = audit.deliveries(reading)[::-1]
@@ -191,7 +191,7 @@ def _print_deliveries(settings: "Config") -> None:
 def _print_events(settings: "Config") -> None:
     from premblyd.cli.events import print_events
     from premblyd.record import reading as audit
-    from premblyd.store import database
+    from premblyd.store.sqlite import opening as database
 
     with contextlib.closing(database.connect_read_only(settings.database_path)) as reading:
         rows = audit.events(reading, audit.EventFilter(), limit=50)
@@ -201,7 +201,7 @@ def _print_events(settings: "Config") -> None:
 def _print_rejections(settings: "Config") -> None:
     from premblyd.cli.rejections import print_rejections
     from premblyd.record import reading as audit
-    from premblyd.store import database
+    from premblyd.store.sqlite import opening as database
 
     with contextlib.closing(database.connect_read_only(settings.database_path)) as reading:
         rows = audit.rejections(reading, limit=10)

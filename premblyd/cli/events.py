@@ -73,7 +73,7 @@ def events(
 ) -> None:
     """The newest come first. Payloads are not shown: see `premblyd show`."""
     from premblyd.record import reading as audit
-    from premblyd.store.database import connect_read_only
+    from premblyd.store.sqlite.opening import connect_read_only
 
     wanted = audit.EventFilter(
         code=code,

@@ -49,7 +49,7 @@ def rejections(
 ) -> None:
     """The newest come first. They are kept as evidence, the newest 10,000, without their bodies."""
     from premblyd.record import reading as audit
-    from premblyd.store.database import connect_read_only
+    from premblyd.store.sqlite.opening import connect_read_only
 
     reading = until_end(connect_read_only(database_path(config_path, database)))
     rows = audit.rejections(reading, limit, reason=reason, remote_ip=ip, since_ms=since_ms)

@@ -56,7 +56,7 @@ def replay(
     from premblyd.record import reading as audit
     from premblyd.record import replays
     from premblyd.record.operating import Operator, ReplayFilter
-    from premblyd.store import database
+    from premblyd.store.sqlite import opening as database
 
     _check_use((event, event_option), **selection)
     settings = config.load(config_path, look_up_secrets=False)

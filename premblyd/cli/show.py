@@ -33,7 +33,7 @@ def show(
 ) -> None:
     """EVENT is its number or its key. Personal data is masked unless --reveal."""
     from premblyd.record import reading as audit
-    from premblyd.store.database import connect_read_only
+    from premblyd.store.sqlite.opening import connect_read_only
 
     path = database_path(config_path, database)
     reading = until_end(connect_read_only(path))
@@ -64,7 +64,7 @@ def _record(path: Path, event_id: int) -> None:
     """Record that the actor looks at an event's personal data. Raise PremblydError when that can't
     be recorded: then nothing is shown."""
     from premblyd.record.operating import Operator
-    from premblyd.store.database import connect_operator
+    from premblyd.store.sqlite.opening import connect_operator
 
     try:
         writing = until_end(connect_operator(path))

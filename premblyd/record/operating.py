@@ -7,10 +7,10 @@ from typing import Any
 from peewee import SqliteDatabase, fn
 
 from premblyd.prembly.payload import Kind, Outcome, Verdict
-from premblyd.store.database import translated
 from premblyd.store.inbox import VERDICT_COLUMNS
 from premblyd.store.jobs import StoredEvent
 from premblyd.store.models import FINISHED, Delivery, Event, OperatorAction, State
+from premblyd.store.sqlite.opening import translated
 
 BATCH = 200  # a transaction's worth: the daemon waits for it
 _EVENT_COLUMNS = (

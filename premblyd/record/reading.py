@@ -6,8 +6,8 @@ from typing import Any
 
 from peewee import JOIN, Expression, Field, ModelSelect, SqliteDatabase
 
-from premblyd.store.database import translated
 from premblyd.store.models import Attempt, Delivery, Event, Rejection
+from premblyd.store.sqlite.opening import translated
 
 Row = dict[str, Any]
 _LISTED_EVENT = [

@@ -21,8 +21,8 @@ from premblyd.store.models import (
     Rejection,
     State,
 )
+from premblyd.store.sqlite.writer import Writer
 from premblyd.store.statements import BulkInsert, Row, insert, param, statement, update
-from premblyd.store.writer import Writer
 
 MAX_REJECTIONS = 10_000
 MAX_STRAYS = 1000  # of these; who scans for paths must not push out who tried keys

@@ -17,11 +17,11 @@ from typing import Any
 
 from premblyd.store import queue_sql as sql
 from premblyd.store import unusable
-from premblyd.store.database import UNREADABLE
 from premblyd.store.jobs import UNBOUNDED, Claimable, Claimed, Job, Result, Room, counted_bytes
 from premblyd.store.models import AttemptOutcome, State
+from premblyd.store.sqlite.opening import UNREADABLE
+from premblyd.store.sqlite.writer import Writer
 from premblyd.store.unusable import CRASHED, UNSTARTED, Due, UnusableError, is_count
-from premblyd.store.writer import Writer
 
 NO_ACTION = "the action is no longer in the configuration"
 _NEVER_MS = 1 << 62

@@ -12,11 +12,11 @@ from typing import TypeVar
 from peewee import SqliteDatabase
 
 from premblyd.record import reading as audit
-from premblyd.store import database
 from premblyd.store.jobs import Claimable, Result
 from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
-from premblyd.store.writer import Writer
+from premblyd.store.sqlite import opening as database
+from premblyd.store.sqlite.writer import Writer
 from tests.bench import load, peers, rows, stored
 from tests.bench.rows import Measured, Row
 from tests.bench.serving import EVERY

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from premblyd.store import database
+from premblyd.store.sqlite import opening as database
 from tests.bench import webhooks
 
 FIRST_MS = 1_700_000_000_000

@@ -22,12 +22,12 @@ from premblyd.config import models as config
 from premblyd.config.models import Action
 from premblyd.config.values import SecretPlaces
 from premblyd.hooks.dispatcher import Dispatcher
-from premblyd.store import database
 from premblyd.store.inbox import Inbox, NewDelivery
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
-from premblyd.store.writer import Writer
+from premblyd.store.sqlite import opening as database
+from premblyd.store.sqlite.writer import Writer
 from tests.conftest import new_event, rows
 from tests.faults.daemon import UnavailableError, Victim, folder
 from tests.processes import configuration, shell, wait_until

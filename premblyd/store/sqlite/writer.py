@@ -19,7 +19,7 @@ from peewee import PeeweeException
 
 from premblyd.errors import StoreUnavailableError
 from premblyd.logs import get_logger
-from premblyd.store import database
+from premblyd.store.sqlite import opening as database
 
 MAX_BATCH = 500
 ENOUGH = 32  # so many need not wait for others: the disk works while the loop takes more
