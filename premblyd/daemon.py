@@ -22,7 +22,7 @@ from premblyd.hooks.shell import ShellRunner
 from premblyd.hooks.strays import Strays, find_marks, kill_marked
 from premblyd.receiver.health import Health
 from premblyd.receiver.listener import patiently
-from premblyd.receiver.receiver import Receiver, make_server
+from premblyd.receiver.server import Receiver, make_server
 from premblyd.routing import Matching
 from premblyd.store.inbox import Inbox
 from premblyd.store.queue import Queue

@@ -19,7 +19,7 @@ from premblyd.config import models as config
 from premblyd.config.values import SecretPlaces
 from premblyd.receiver import exchange
 from premblyd.receiver.health import Health
-from premblyd.receiver.receiver import Receiver, make_server
+from premblyd.receiver.server import Receiver, make_server
 from premblyd.routing import Matching
 from premblyd.store.inbox import Inbox
 from premblyd.store.sqlite import opening as database

@@ -12,7 +12,7 @@ from tornado.netutil import bind_unix_socket
 
 from premblyd.prembly.signature import Scheme, sign
 from premblyd.privacy.identifiers import safe_id
-from premblyd.receiver.receiver import make_server
+from premblyd.receiver.server import make_server
 from tests.jobs import logged
 from tests.processes import KEY, signed
 from tests.receiving import (  # noqa: F401

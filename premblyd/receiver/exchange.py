@@ -32,7 +32,7 @@ from premblyd.receiver.stream import Stream
 from premblyd.store.inbox import Added, NewDelivery, NewEvent, Stray
 
 if TYPE_CHECKING:
-    from premblyd.receiver.receiver import Receiver
+    from premblyd.receiver.server import Receiver
 
 # Longer than the 60 s for which proxies keep a connection: they, not we, end an idle one.
 IDLE_CONNECTION_S = 75
