@@ -17,8 +17,8 @@ from premblyd.config import models as config
 from premblyd.config.models import Config
 from premblyd.errors import CannotStartError, ConfigError, PremblydError
 from premblyd.hooks.dispatcher import Dispatcher
-from premblyd.hooks.http import HttpRunner
-from premblyd.hooks.shell import ShellRunner
+from premblyd.hooks.http.runner import HttpRunner
+from premblyd.hooks.shell.runner import ShellRunner
 from premblyd.hooks.strays import Strays, find_marks, kill_marked
 from premblyd.receiver.health import Health
 from premblyd.receiver.listener import patiently

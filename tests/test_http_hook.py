@@ -22,9 +22,9 @@ from pydantic import ValidationError
 from standardwebhooks import Webhook
 
 from premblyd.config.models import Endpoint
-from premblyd.hooks import http_client
-from premblyd.hooks.http import HttpRunner, make_post, retry_after_s, sign
-from premblyd.hooks.http_client import HttpClient, Post
+from premblyd.hooks.http import client as http_client
+from premblyd.hooks.http.client import HttpClient, Post
+from premblyd.hooks.http.runner import HttpRunner, make_post, retry_after_s, sign
 from premblyd.prembly import payload, signature
 from premblyd.prembly.signature import Scheme
 from premblyd.store.jobs import Job, Result
@@ -440,7 +440,7 @@ def test_no_netrc_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_no_variable_adds_a_certificate_or_writes_down_the_keys_of_tls(tmp_path: Path) -> None:
     certificate = self_signed(tmp_path)
     script = (
-        "import asyncio, sys; from premblyd.hooks.http_client import HttpClient, Post\n"
+        "import asyncio, sys; from premblyd.hooks.http.client import HttpClient, Post\n"
         "async def main():\n"
         "    for ca_file in (None, sys.argv[2]):\n"
         "        post = Post(sys.argv[1], [], b'')\n"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from premblyd.hooks import lack
-from premblyd.hooks.shell import ShellRunner
+from premblyd.hooks.shell.runner import ShellRunner
 from premblyd.store.jobs import Result
 from tests.http_server import serving
 from tests.jobs import action, job, logged

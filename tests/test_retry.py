@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from premblyd.config.models import Retry
-from premblyd.hooks import retry
+from premblyd.hooks import ending as retry
 from premblyd.store.jobs import Result
 from premblyd.store.models import AttemptOutcome
 

@@ -13,8 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from premblyd.hooks import process, shell
-from premblyd.hooks.shell import ShellRunner
+from premblyd.hooks.shell import process
+from premblyd.hooks.shell import runner as shell
+from premblyd.hooks.shell.runner import ShellRunner
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
 from tests.jobs import KEY, action, job

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from premblyd.hooks.shell import ShellRunner
-from premblyd.hooks.spawn import spawn
+from premblyd.hooks.shell.runner import ShellRunner
+from premblyd.hooks.shell.spawn import spawn
 from premblyd.store.jobs import Result
 from tests.jobs import action, job
 

@@ -18,7 +18,7 @@ from premblyd.prembly import samples
 if TYPE_CHECKING:
     from premblyd.config.models import Config
     from premblyd.daemon import Daemon
-    from premblyd.hooks.http_client import Answer
+    from premblyd.hooks.http.client import Answer
 
 PATIENCE_S = 20.0
 CONFIG = """\
@@ -116,7 +116,7 @@ async def _show(settings: "Config", path: Path, crm: socket.socket) -> None:
 
 
 async def _post(sender: Any, what: str, body: bytes, token: str) -> None:
-    from premblyd.hooks.http_client import HttpClient
+    from premblyd.hooks.http.client import HttpClient
 
     client = HttpClient(1)
     answer: Answer = await client.post(sender.post(body, token), PATIENCE_S)

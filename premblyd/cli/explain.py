@@ -112,7 +112,8 @@ def _job(
 
 
 def _explain(action: "Action", job: "Job", endpoint: "Endpoint") -> dict[str, Any]:
-    from premblyd.hooks import http, shell
+    from premblyd.hooks.http import runner as http
+    from premblyd.hooks.shell import runner as shell
 
     if action.http is None:
         return {

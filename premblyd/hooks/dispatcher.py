@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from premblyd.clock import Clock
 from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
-from premblyd.hooks import retry
+from premblyd.hooks import ending as retry
 from premblyd.hooks.lack import not_run, what_lacks
 from premblyd.logs import get_logger
 from premblyd.privacy.identifiers import safe_id

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from premblyd import jsontext
 from premblyd.config.models import Action, Endpoint, HttpHook, Selection
 from premblyd.expressions import EvaluationError
-from premblyd.hooks.http_client import Answer, HttpClient, Post
+from premblyd.hooks.http.client import Answer, HttpClient, Post
 from premblyd.hooks.lack import Patience, require_descriptor
 from premblyd.prembly import bodies, payload, signature
 from premblyd.store.jobs import Job, Result

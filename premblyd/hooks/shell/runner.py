@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from premblyd.config.models import Action
 from premblyd.hooks.lack import LackError, Patience, what_lacks
-from premblyd.hooks.process import Watch, start
+from premblyd.hooks.shell.process import Watch, start
+from premblyd.hooks.shell.threads import Threads
 from premblyd.hooks.strays import Mark, Strays
-from premblyd.hooks.threads import Threads
 from premblyd.logs import get_logger
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome

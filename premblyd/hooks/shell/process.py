@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from premblyd.hooks.spawn import spawn
+from premblyd.hooks.shell.spawn import spawn
 from premblyd.store.jobs import Result
 from premblyd.store.models import AttemptOutcome
 
