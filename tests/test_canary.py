@@ -15,8 +15,8 @@ import pytest
 from premblyd.config import models as config
 from premblyd.errors import ConfigError
 from premblyd.prembly.signature import HEADER, sign
-from tests.http_server import Handler, serving
-from tests.processes import ONCE, PATH, Premblyd, request, shell, signed, wait_until
+from tests.support.http_server import Handler, serving
+from tests.support.processes import ONCE, PATH, Premblyd, request, shell, signed, wait_until
 
 PHOTO = base64.b64encode(bytes(range(256)) * 20).decode()
 HUSH = {

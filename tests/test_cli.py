@@ -11,8 +11,8 @@ import pytest
 
 from premblyd import __version__
 from premblyd.cli import COMMANDS
-from tests.cli_support import Ran, command, record, run, run_process
-from tests.processes import Premblyd, configuration, shell
+from tests.support.commands import Ran, command, record, run, run_process
+from tests.support.processes import Premblyd, configuration, shell
 
 WRONG = """\
 listen: nowhere

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli_support import run
-from tests.processes import KEY, Premblyd, configuration, shell, wait_until
+from tests.support.commands import run
+from tests.support.processes import KEY, Premblyd, configuration, shell, wait_until
 from tests.test_systemd_protocol import handed_over
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from premblyd.prembly import samples
-from tests.cli_support import run
-from tests.processes import Premblyd, configuration, shell, wait_until
+from tests.support.commands import run
+from tests.support.processes import Premblyd, configuration, shell, wait_until
 
 HUSH = "hush-hush-hush-hush"
 SIGNING = "whsec_" + base64.b64encode(HUSH.encode()).decode()

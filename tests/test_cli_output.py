@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from premblyd.cli import COMMANDS
-from tests.cli_support import Ran, command, record, run, run_process
+from tests.support.commands import Ran, command, record, run, run_process
 
 # One use of every command that prints something and ends with 0 (`serve` prints nothing).
 PRINTING: dict[str, list[str]] = {

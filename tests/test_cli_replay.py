@@ -12,9 +12,9 @@ import pytest
 
 from premblyd.record import operating as operator
 from premblyd.record import replays
-from tests.cli_support import ACTIONS, Ran, command, record, run
 from tests.conftest import rows
-from tests.processes import Premblyd, configuration, shell, wait_until
+from tests.support.commands import ACTIONS, Ran, command, record, run
+from tests.support.processes import Premblyd, configuration, shell, wait_until
 
 DELIVERIES = "SELECT id, event_id, action, state, due_at_ms, attempts_left FROM delivery"
 RECORDED = "SELECT action, event_id, delivery_id, note FROM operator_action WHERE note IS NOT NULL"

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli_support import record, run
-from tests.processes import configuration
+from tests.support.commands import record, run
+from tests.support.processes import configuration
 
 NOBODY = 65534
 

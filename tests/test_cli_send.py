@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from premblyd.prembly import samples
-from tests.cli_support import Ran, command, run, run_process
-from tests.http_server import Handler, self_signed, serving
-from tests.processes import KEY, PATH, Premblyd, configuration, wait_until
+from tests.support.commands import Ran, command, run, run_process
+from tests.support.http_server import Handler, self_signed, serving
+from tests.support.processes import KEY, PATH, Premblyd, configuration, wait_until
 
 EVENTS = "SELECT id, response_code, token, verified_by FROM event WHERE id > ? ORDER BY id"
 

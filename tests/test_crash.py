@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import AT_ONCE, Answer, Premblyd, runs, shell, wait_until
-from tests.receiving import webhook
+from tests.support.processes import AT_ONCE, Answer, Premblyd, runs, shell, wait_until
+from tests.support.receiving import webhook
 
 BODY = b'{"response_code":"00","reference":"r-1"}'
 DELIVERY = "SELECT state, attempt_count, attempts_left FROM delivery ORDER BY id"

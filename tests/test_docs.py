@@ -19,7 +19,7 @@ from premblyd.cli import COMMANDS, main
 from premblyd.config import models as config
 from premblyd.config.values import SecretPlaces
 from premblyd.prembly import samples
-from tests.cli_support import record, run
+from tests.support.commands import record, run
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from premblyd.config import models as config
 from premblyd.config.models import Config
 from premblyd.config.values import SecretPlaces, duration_ms, size_bytes
-from tests.cli_support import run
+from tests.support.commands import run
 from tests.test_docs import README, ROOT, SECRET, blocks
 
 SAMPLE = (ROOT / "config" / "premblyd.yaml").read_text()

@@ -7,8 +7,8 @@ import pytest
 
 from premblyd.config.models import Action
 from premblyd.store.jobs import SMALL_BYTES, Job, Result, Room, counted_bytes
-from tests.dispatching import Dispatching, FakeRunner, on_a_loop
-from tests.jobs import action
+from tests.support.dispatching import Dispatching, FakeRunner, on_a_loop
+from tests.support.jobs import action
 
 MIB = 1 << 20
 

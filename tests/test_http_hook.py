@@ -28,8 +28,8 @@ from premblyd.hooks.http.runner import HttpRunner, make_post, retry_after_s, sig
 from premblyd.prembly import payload, signature
 from premblyd.prembly.signature import Scheme
 from premblyd.store.jobs import Job, Result
-from tests.http_server import Handler, Server, answering, self_signed, serving
-from tests.jobs import KEY, action, endpoint, job
+from tests.support.http_server import Handler, Server, answering, self_signed, serving
+from tests.support.jobs import KEY, action, endpoint, job
 
 KIB = 1024
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -17,9 +17,9 @@ import pytest
 from premblyd.hooks import lack
 from premblyd.hooks.shell.runner import ShellRunner
 from premblyd.store.jobs import Result
-from tests.http_server import serving
-from tests.jobs import action, job, logged
-from tests.processes import ONCE, Premblyd, shell, wait_until
+from tests.support.http_server import serving
+from tests.support.jobs import action, job, logged
+from tests.support.processes import ONCE, Premblyd, shell, wait_until
 
 BODY = b'{"response_code":"00"}'
 DELIVERIES = "SELECT state, attempts_left, count(*) FROM delivery GROUP BY 1, 2"

@@ -13,8 +13,17 @@ from typing import Any
 
 import pytest
 
-from tests.http_server import answering
-from tests.processes import AT_ONCE, ONCE, PATH, Premblyd, request, shell, signed, wait_until
+from tests.support.http_server import answering
+from tests.support.processes import (
+    AT_ONCE,
+    ONCE,
+    PATH,
+    Premblyd,
+    request,
+    shell,
+    signed,
+    wait_until,
+)
 
 BODY = b'{"response_code":"00","reference":"%d"}'
 

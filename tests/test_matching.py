@@ -7,7 +7,7 @@ import pytest
 from premblyd.config.models import Action
 from premblyd.prembly.payload import WHEN_NAMES, Kind, Outcome, Verdict
 from premblyd.routing import Matching
-from tests.jobs import action, logged
+from tests.support.jobs import action, logged
 
 CODES: list[str | None] = ["00", "01", "02", "99", None]
 

@@ -14,9 +14,9 @@ from premblyd.prembly import bodies
 from premblyd.prembly.signature import Scheme, sign
 from premblyd.receiver import health
 from premblyd.store import inbox
-from tests.jobs import logged
-from tests.processes import KEY, PATH, configuration, shell, signed
-from tests.receiving import (  # noqa: F401
+from tests.support.jobs import logged
+from tests.support.processes import KEY, PATH, configuration, shell, signed
+from tests.support.receiving import (
     ACTIONS,
     BODY,
     Client,

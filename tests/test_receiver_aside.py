@@ -11,17 +11,9 @@ from typing import Any
 import pytest
 
 from premblyd.prembly import bodies
-from tests.jobs import logged
-from tests.processes import shell, signed
-from tests.receiving import (  # noqa: F401
-    ACTIONS,
-    BODY,
-    Client,
-    Reception,
-    make_reception,
-    serve,
-    webhook,
-)
+from tests.support.jobs import logged
+from tests.support.processes import shell, signed
+from tests.support.receiving import ACTIONS, BODY, Client, Reception, make_reception, serve, webhook
 
 pytestmark = pytest.mark.usefixtures("http_server")
 LARGE = json.dumps(

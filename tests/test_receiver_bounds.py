@@ -10,16 +10,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from premblyd.receiver import exchange, load
-from tests.processes import Answer, signed
-from tests.receiving import (  # noqa: F401
-    Client,
-    Reception,
-    chunked,
-    head,
-    make_reception,
-    serve,
-    webhook,
-)
+from tests.support.processes import Answer, signed
+from tests.support.receiving import Client, Reception, chunked, head, make_reception, serve, webhook
 
 BODY = b'{"reference":"r-1","response_code":"00"}'
 CHUNKED = {"Transfer-Encoding": "chunked"}

@@ -10,9 +10,9 @@ from premblyd.config.models import Endpoint
 from premblyd.receiver import evidence
 from premblyd.receiver.evidence import LINES_A_MINUTE, difference
 from premblyd.store import inbox
-from tests.jobs import logged
-from tests.processes import PATH, signed
-from tests.receiving import (  # noqa: F401
+from tests.support.jobs import logged
+from tests.support.processes import PATH, signed
+from tests.support.receiving import (
     BODY,
     Client,
     Reception,

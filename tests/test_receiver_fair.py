@@ -9,16 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from premblyd.receiver.load import Limit, Load, Share, make_room
-from tests.processes import signed
-from tests.receiving import (  # noqa: F401
-    BODY,
-    Client,
-    Reception,
-    head,
-    make_reception,
-    serve,
-    webhook,
-)
+from tests.support.processes import signed
+from tests.support.receiving import BODY, Client, Reception, head, make_reception, serve, webhook
 
 pytestmark = pytest.mark.usefixtures("many_files", "http_server")
 HOUR_S = 3600

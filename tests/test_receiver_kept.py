@@ -13,9 +13,9 @@ from tornado.netutil import bind_unix_socket
 from premblyd.prembly.signature import Scheme, sign
 from premblyd.privacy.identifiers import safe_id
 from premblyd.receiver.server import make_server
-from tests.jobs import logged
-from tests.processes import KEY, signed
-from tests.receiving import (  # noqa: F401
+from tests.support.jobs import logged
+from tests.support.processes import KEY, signed
+from tests.support.receiving import (
     ACTIONS,
     BODY,
     Client,

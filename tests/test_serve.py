@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.processes import OBEYING_MODES, ONCE, Premblyd, runs, shell, wait_until
-from tests.receiving import webhook
+from tests.support.processes import OBEYING_MODES, ONCE, Premblyd, runs, shell, wait_until
+from tests.support.receiving import webhook
 
 BODY = b'{"response_code":"00"}'
 DELIVERY = "SELECT state, attempt_count, attempts_left FROM delivery ORDER BY id"

@@ -18,7 +18,7 @@ from premblyd.hooks.shell import runner as shell
 from premblyd.hooks.shell.runner import ShellRunner
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
-from tests.jobs import KEY, action, job
+from tests.support.jobs import KEY, action, job
 
 KIB = 1024
 EVERY_BYTE = bytes(range(256))

@@ -13,7 +13,7 @@ import pytest
 from premblyd.hooks.shell.runner import ShellRunner
 from premblyd.hooks.shell.spawn import spawn
 from premblyd.store.jobs import Result
-from tests.jobs import action, job
+from tests.support.jobs import action, job
 
 
 def run(**keys: Any) -> Result:

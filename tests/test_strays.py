@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.faults.daemon import alive
-from tests.processes import ONCE, Premblyd, runs, shell, wait_until
+from tests.support.processes import ONCE, Premblyd, runs, shell, wait_until
 
 BODY = b'{"response_code":"00"}'
 SWEEPS_S = 3.5  # what carries no mark must be seen twice, a second apart

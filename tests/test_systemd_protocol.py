@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from premblyd import systemd
-from tests.processes import PATH, Premblyd, request, signed
+from tests.support.processes import PATH, Premblyd, request, signed
 
 # Puts the inherited descriptors at 3 and on, as systemd does before it executes a service.
 HAND_OVER = """

@@ -12,7 +12,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-from tests.processes import PATH
+from tests.support.processes import PATH
 
 
 class Handler(RequestHandler):

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.bench.load import Address
 from tests.bench.webhooks import PEER_HEADER
-from tests.processes import KEY, Premblyd, wait_until
+from tests.support.processes import KEY, Premblyd, wait_until
 
 ROOT = Path(__file__).parents[2]
 FINISHED = b"finished handling"

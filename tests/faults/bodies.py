@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.daemon import folder, table
-from tests.http_server import serving
-from tests.processes import ONCE, Premblyd, request, wait_until
+from tests.support.http_server import serving
+from tests.support.processes import ONCE, Premblyd, request, wait_until
 
 MIB = 1 << 20
 STILL_MS = 200.0  # no body and no expression keeps anyone waiting for longer

@@ -19,8 +19,8 @@ import psutil
 
 from tests.faults.daemon import Victim, folder, table
 from tests.faults.sieges import Plan, Siege
-from tests.processes import PATH, signed, wait_until
-from tests.receiving import chunked, head, webhook
+from tests.support.processes import PATH, signed, wait_until
+from tests.support.receiving import chunked, head, webhook
 
 MAX_GROWTH = 1.2
 SILENCE_S = 0.4

@@ -30,7 +30,7 @@ from premblyd.store.sqlite import opening as database
 from premblyd.store.sqlite.writer import Writer
 from tests.conftest import new_event, rows
 from tests.faults.daemon import UnavailableError, Victim, folder
-from tests.processes import configuration, shell, wait_until
+from tests.support.processes import configuration, shell, wait_until
 
 HOUR_BACK_MS, DAY_FORWARD_MS = -3_600_000, 86_400_000
 DELAY_S = 1.0

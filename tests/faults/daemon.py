@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.processes import Answer, Premblyd, request
+from tests.support.processes import Answer, Premblyd, request
 
 RESPONSIVE_S = 3.0  # healthz waits at most 2 s for the disk; the rest is for a busy machine
 COMPLAINTS = ("Traceback", '"traceback":', '"level":"critical"')

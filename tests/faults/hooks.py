@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from tests.faults.daemon import Victim, alive, folder, table
-from tests.processes import ONCE, shell, wait_until
+from tests.support.processes import ONCE, shell, wait_until
 
 TIMEOUT_S = 1.0
 KILL_AFTER_S = 5.0

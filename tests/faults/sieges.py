@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from tests.processes import wait_until
-from tests.receiving import head
+from tests.support.processes import wait_until
+from tests.support.receiving import head
 
 MADE_UP = {"x-prembly-signature": "made up"}
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from tests.faults.daemon import Victim, folder
-from tests.processes import PATH, shell, signed
+from tests.support.processes import PATH, shell, signed
 
 STEPS = 20
 CLIENTS = 4

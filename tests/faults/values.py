@@ -18,8 +18,8 @@ from premblyd.cli import main as premblyd
 from premblyd.hooks.shell.runner import MAX_VALUE_BYTES
 from premblyd.prembly import payload
 from tests.faults.daemon import Victim, folder, table
-from tests.http_server import Server, serving
-from tests.processes import KEY, shell, wait_until
+from tests.support.http_server import Server, serving
+from tests.support.processes import KEY, shell, wait_until
 
 MARK = "hush7"  # in every value, and never in the log
 CANARY = "{canary}"

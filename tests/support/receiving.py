@@ -25,7 +25,7 @@ from premblyd.store.inbox import Inbox
 from premblyd.store.sqlite import opening as database
 from premblyd.store.sqlite.writer import Writer
 from tests.conftest import rows
-from tests.processes import PATH, Answer, configuration, shell, signed
+from tests.support.processes import PATH, Answer, configuration, shell, signed
 
 BODY = b'{"response_code":"00","verification":{"status":"VERIFIED","reference":"r-1"}}'
 ACTIONS = [

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from premblyd.cli import main
 from premblyd.prembly import samples
-from tests.processes import ONCE, Premblyd, shell, wait_until
+from tests.support.processes import ONCE, Premblyd, shell, wait_until
 
 PAYLOADS = sorted((Path(__file__).parent / "payloads").glob("[0-9]*.json"))
 LATER = {"attempts": 5, "first_delay": "1h"}
