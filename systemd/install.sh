@@ -211,7 +211,7 @@ show_log() {
 database_path() {
     "$new/bin/python" -c '
 import pathlib, sys
-from premblyd import config
+from premblyd.config import models as config
 print(config.load(pathlib.Path(sys.argv[1]), look_up_secrets=False).database_path)' "$config"
 }
 

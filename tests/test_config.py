@@ -218,7 +218,7 @@ def test_a_secret_that_systemd_did_not_pass_needs_a_restart_and_not_sudo(tmp_pat
     (tmp_path / "credentials" / "new").write_text("hush")
     code = """
 import os, pathlib, sys
-from premblyd import config
+from premblyd.config import models as config
 try:
     config.load(pathlib.Path(sys.argv[1]))
 except config.ConfigError as error:

@@ -21,7 +21,8 @@ CRASHED = "the daemon stopped while the hook ran"
 # Python that runs before the program, so that it dies at one exact place.
 DIE = """
 import os, signal
-from premblyd.hooks import dispatcher, shell
+from premblyd.hooks import dispatcher
+from premblyd.hooks.shell import runner as shell
 from premblyd.receiver import exchange
 from premblyd.store import inbox, queue
 

@@ -40,7 +40,7 @@ APPLIED = "SELECT name FROM schema_migration ORDER BY id"
 LOCKER = """
 import os, sys, time
 from pathlib import Path
-from premblyd.store import database
+from premblyd.store.sqlite import opening as database
 database.lock(Path(sys.argv[1]))
 child = os.fork() if "fork" in sys.argv else 1
 if child:

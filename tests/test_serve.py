@@ -233,8 +233,9 @@ def test_what_only_somebody_can_mend_ends_the_start_for_good(tmp_path: Path) -> 
 def test_a_hangup_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
     raise_hangup = """
 import os, signal
-from premblyd import config, daemon
-from premblyd.store import database
+from premblyd import daemon
+from premblyd.config import models as config
+from premblyd.store.sqlite import opening as database
 def hung_up(function):
     def run(*arguments, **options):
         os.kill(os.getpid(), signal.SIGHUP)

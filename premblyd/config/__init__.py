@@ -1,0 +1,1 @@
+"""The configuration: its models, and reading a file with every problem at once."""

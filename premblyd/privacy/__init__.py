@@ -1,0 +1,1 @@
+"""What is private, and masking it for people who need not see it."""

@@ -1,0 +1,1 @@
+"""Reading and operating what is kept."""

@@ -22,7 +22,7 @@ from premblyd.cli import main
 from premblyd.prembly import samples
 from tests.support.processes import ONCE, Premblyd, shell, wait_until
 
-PAYLOADS = sorted((Path(__file__).parent / "payloads").glob("[0-9]*.json"))
+PAYLOADS = sorted((Path(__file__).parents[1] / "payloads").glob("[0-9]*.json"))
 LATER = {"attempts": 5, "first_delay": "1h"}
 ACTIONS = [
     shell(

@@ -21,7 +21,7 @@ from premblyd.errors import (
 
 BUSY_TIMEOUT_S = 2  # a webhook that waits for the lock is better told 503 in time
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # stands in a text for bytes that are no UTF-8
-MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATIONS = Path(__file__).parents[1] / "migrations"
 # FULL: a commit is on the disk before it returns. That is the promise behind every 200.
 _PRAGMAS = {
     "journal_mode": "wal",
