@@ -13,7 +13,7 @@ import pytest
 from premblyd.prembly import bodies
 from tests.support.jobs import logged
 from tests.support.processes import shell, signed
-from tests.support.receiving import ACTIONS, BODY, Client, Reception, make_reception, serve, webhook
+from tests.support.receiving import ACTIONS, BODY, Client, Reception, make_reception, serve, webhook  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("http_server")
 LARGE = json.dumps(

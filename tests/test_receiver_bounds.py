@@ -11,7 +11,7 @@ import pytest
 
 from premblyd.receiver import exchange, load
 from tests.support.processes import Answer, signed
-from tests.support.receiving import Client, Reception, chunked, head, make_reception, serve, webhook
+from tests.support.receiving import Client, Reception, chunked, head, make_reception, serve, webhook  # noqa: F401
 
 BODY = b'{"reference":"r-1","response_code":"00"}'
 CHUNKED = {"Transfer-Encoding": "chunked"}

@@ -17,9 +17,9 @@ from tests.support.receiving import (
     Client,
     Reception,
     head,
-    make_reception,
+    make_reception,  # noqa: F401
     post,
-    serve,
+    serve,  # noqa: F401
     webhook,
 )
 

@@ -10,7 +10,7 @@ import pytest
 
 from premblyd.receiver.load import Limit, Load, Share, make_room
 from tests.support.processes import signed
-from tests.support.receiving import BODY, Client, Reception, head, make_reception, serve, webhook
+from tests.support.receiving import BODY, Client, Reception, head, make_reception, serve, webhook  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("many_files", "http_server")
 HOUR_S = 3600

@@ -20,9 +20,9 @@ from tests.support.receiving import (
     BODY,
     Client,
     Reception,
-    make_reception,
+    make_reception,  # noqa: F401
     post,
-    serve,
+    serve,  # noqa: F401
     webhook,
 )
 

@@ -102,7 +102,8 @@ def test_the_install_script_wants_root() -> None:
         command = [str(INSTALL)]
     else:
         command = [setpriv, "--reuid=65534", "--clear-groups", "sh", "-s"]
-    done = subprocess.run(command, input=INSTALL.read_text(), capture_output=True, text=True)
+    script = INSTALL.read_text()  # nobody may not read it where it lies, nor be in root's folder
+    done = subprocess.run(command, input=script, capture_output=True, text=True, cwd="/")
     assert done.returncode == 1
     assert "run this as root" in done.stderr
 
