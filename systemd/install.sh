@@ -339,7 +339,7 @@ go_on_with_the_old() {
     unlock
     systemctl reset-failed premblyd.service premblyd.socket 2>/dev/null
     if [ -z "$restored" ]; then
-        say "The copy is $database.before-upgrade: put it back by hand (README: restore)." >&2
+        say "The copy is $database.before-upgrade: put it back by hand (docs/install.md: restore)." >&2
     fi
     if ! start && ! comes_back; then
         say "The old version does not start either: journalctl -u premblyd" >&2
@@ -423,7 +423,7 @@ next_steps() {
 2. Say what shall happen:  sudoedit $config  and then  sudo premblyd check
 3. Put both in force, refusing no connection:  sudo systemctl restart premblyd
 4. Send yourself a webhook and see it:  sudo premblyd send  and then  sudo premblyd events
-5. Let your TLS proxy pass /webhooks/prembly to 127.0.0.1:8080 (README: nginx, Caddy) and give Prembly the URL.
+5. Let your TLS proxy pass /webhooks/prembly to 127.0.0.1:8080 (docs/first-webhook.md: nginx, Caddy) and give Prembly the URL.
 EOF
 }
 

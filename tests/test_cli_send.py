@@ -16,6 +16,7 @@ import pytest
 from premblyd.prembly import samples
 from tests.support.commands import Ran, command, run, run_process
 from tests.support.http_server import Handler, self_signed, serving
+from tests.support.pages import PAGES
 from tests.support.processes import (
     KEY,
     OBEYING_MODES,
@@ -297,8 +298,9 @@ def test_a_port_without_tls_and_a_name_that_is_none_are_told(sending: Sending) -
 
 
 def test_what_is_sent_can_be_told_from_real_events(sending: Sending) -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
-    (query,) = re.findall(r"`(SELECT id FROM event WHERE token LIKE[^`]+)`", readme)
+    (query,) = re.findall(
+        r"`(SELECT id FROM event WHERE token LIKE[^`]+)`", PAGES["docs/commands.md"]
+    )
     before = len(sending.daemon.rows(query))
     assert sending.daemon.send(b"{}", token="prembly's", user_agent="Prembly").status == 200
     for arguments in ([], ["--sample", "wallet"], ["--token", "t-9"]):

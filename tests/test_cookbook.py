@@ -1,4 +1,4 @@
-"""README's SQL cookbook, each query on a record in which the answer is not obvious."""
+"""The SQL cookbook, each query on a record in which the answer is not obvious."""
 
 import re
 import shutil
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_docs import README, blocks
+from tests.support.pages import blocks, line_above
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -79,7 +79,7 @@ class Record:
         self._insert("rejection", {"endpoint": "prembly", "remote_ip": "192.0.2.9", **values})
 
     def ask(self, question: str) -> Answer:
-        """Answer README's query below the question that begins with `question`."""
+        """Answer the cookbook's query below the question that begins with `question`."""
         queries = [query for asked, query in QUERIES.items() if asked.startswith(question)]
         assert len(queries) == 1, question
         return self.connection.execute(queries[0]).fetchall()
@@ -92,12 +92,7 @@ class Record:
         return done.lastrowid or 0
 
 
-def _question(line: int) -> str:
-    """Return the paragraph that ends just above the block that begins at `line`."""
-    return README.splitlines()[line - 3]
-
-
-QUERIES = {_question(block.line): block.text for block in blocks("sql")}
+QUERIES = {line_above(block): block.text for block in blocks("sql")}
 
 
 @pytest.fixture

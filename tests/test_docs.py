@@ -1,4 +1,4 @@
-"""README.md is true: its configurations load, its commands and queries run, its words exist."""
+"""The pages are true: their configurations load, commands and queries run, words exist."""
 
 import ast
 import functools
@@ -8,7 +8,6 @@ import shlex
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -20,9 +19,19 @@ from premblyd.config import models as config
 from premblyd.config.values import SecretPlaces
 from premblyd.prembly import samples
 from tests.support.commands import record, run
+from tests.support.pages import (
+    BLOCKS,
+    EVERYTHING,
+    PAGES,
+    ROOT,
+    Block,
+    anchors,
+    blocks,
+    first_cells,
+    line_above,
+    without_blocks,
+)
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
 SOURCES = sorted(Path(premblyd.__file__).parent.rglob("*.py"))
 TAGS = {"sh", "yaml", "sql", "nginx", "caddy", "text"}
 # What a fragment of a configuration leaves out.
@@ -34,41 +43,8 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # good as a key, a header and
 HARMLESS = {"check", "events", "show", "deliveries", "explain", "replay"}  # of a stopped daemon
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    line: int
-    tag: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"line-{self.line}"
-
-
-def fenced() -> Iterator[Block]:
-    """Yield every fenced block, without the indent that a list gives it."""
-    inside: Block | None = None
-    for number, line in enumerate(README.splitlines(), 1):
-        if found := re.fullmatch(r" *```(.*)", line):
-            if inside:
-                yield inside
-            inside = None if inside else Block(number, found[1], "")
-        elif inside:
-            indent = " " * 3 if README.splitlines()[inside.line - 1].startswith("   ```") else ""
-            inside = Block(inside.line, inside.tag, f"{inside.text}{line.removeprefix(indent)}\n")
-    assert inside is None, "a block is not closed"
-
-
-BLOCKS = list(fenced())
-
-
-def blocks(tag: str) -> list[Block]:
-    found = [block for block in BLOCKS if block.tag == tag]
-    assert found
-    return found
-
-
 def commands() -> Iterator[tuple[str, list[str]]]:
-    """Yield (`line-N`, arguments) of every premblyd command in a sh block."""
+    """Yield (`page:line`, arguments) of every premblyd command in a sh block."""
     for block in blocks("sh"):
         for number, line in enumerate(block.text.splitlines(), block.line + 1):
             words = shlex.shlex(line, posix=True, punctuation_chars=True)
@@ -82,20 +58,10 @@ def commands() -> Iterator[tuple[str, list[str]]]:
                 if parts[0] == "sudo":
                     parts = parts[1:]
                 if not is_operator and parts[0].rpartition("/")[2] == "premblyd":
-                    yield f"line-{number}", parts[1:]
+                    yield f"{block.page}:{number}", parts[1:]
 
 
 ALL_COMMANDS = list(commands())
-
-
-def section(title: str) -> str:
-    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-
-
-def first_cells(title: str) -> list[str]:
-    """Return what stands in backticks in the first column of a section's tables."""
-    cells = re.findall(r"^\| (.*?) \|", section(title), re.MULTILINE)
-    return [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
 
 
 @functools.cache
@@ -157,7 +123,7 @@ def test_every_query_answers_its_question(block: Block, database: Path) -> None:
     assert "body" not in names
     if "damaged" in names:
         assert answer[0][1] == 0
-    question = README.splitlines()[block.line - 3]
+    question = line_above(block)
     assert "?" in question, "a question stands above each query"
     assert answer or question.startswith("Are event numbers missing?")
 
@@ -167,10 +133,12 @@ def test_the_cookbook_is_large() -> None:
 
 
 def test_every_command_and_exit_status_is_told() -> None:
-    table = re.findall(r"^\| `premblyd (\w+).*\| ([\d ]+) \|$", section("Commands"), re.MULTILINE)
+    table = re.findall(
+        r"^\| `premblyd (\w+).*\| ([\d ]+) \|$", PAGES["docs/commands.md"], re.MULTILINE
+    )
     assert [name for name, _ in table] == list(COMMANDS)
     assert {code for _, codes in table for code in codes.split()} == {"0", "1", "75", "78"}
-    named = set(re.findall(r"`premblyd ([a-z]+)", README))
+    named = set(re.findall(r"`premblyd ([a-z]+)", EVERYTHING))
     assert named <= COMMANDS.keys()
 
 
@@ -179,24 +147,24 @@ def test_every_option_is_told(name: str) -> None:
     command = main.get_command(click.Context(main, **main.context_settings), name)
     assert command is not None
     options = [one for param in command.params for one in param.opts if one.startswith("--")]
-    assert [one for one in options if one not in README] == []
+    assert [one for one in options if one not in EVERYTHING] == []
 
 
 def test_every_variable_of_a_hook_is_told() -> None:
     made = {text for text in constants() if re.fullmatch(r"PREMBLY_[A-Z_]+", text)}
     assert len(made) == 13
-    assert {text for text in first_cells("Hooks") if text.startswith("PREMBLY_")} == made
+    assert {text for text in first_cells("docs/hooks.md") if text.startswith("PREMBLY_")} == made
 
 
 def test_every_event_of_the_log_is_told_and_none_else() -> None:
     rooms = "action attempt clock config daemon dispatcher hook library log runner store webhook"
     event = re.compile(rf"({rooms.replace(' ', '|')})\.[a-z_]+")
     logged = {text for text in constants() if event.fullmatch(text)}
-    assert set(first_cells("Logs")) == logged
+    assert set(first_cells("docs/logs.md")) == logged
     assert len(logged) > 20
 
 
-@pytest.mark.parametrize("message", first_cells("Troubleshooting by message"))
+@pytest.mark.parametrize("message", first_cells("docs/troubleshooting.md"))
 def test_every_message_that_is_explained_exists(message: str) -> None:
     for piece in message.split("…"):
         assert any(piece.strip() in text for text in constants()), piece
@@ -210,17 +178,21 @@ def test_every_table_and_view_is_told(database: Path) -> None:
         )
         names = [name for (name,) in made]
         for name in names:
-            assert f"`{name}`" in section("The database")
-        for table in first_cells("The database"):
+            assert f"`{name}`" in PAGES["docs/database.md"]
+        for table in first_cells("docs/database.md"):
             if table in names:
-                (row,) = re.findall(rf"^\| `{table}` .*$", README, re.MULTILINE)
+                (row,) = re.findall(rf"^\| `{table}` .*$", PAGES["docs/database.md"], re.MULTILINE)
                 columns = connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
                 assert [name for (name,) in columns if not re.search(rf"\b{name}\b", row)] == []
 
 
-def test_links_inside_the_page_lead_somewhere() -> None:
-    titles = re.findall(r"^#+ (.*)$", README, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
-    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
-    for target in re.findall(r"\]\(([^#:)]+)\)", README):
-        assert (ROOT / target).exists()
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", without_blocks(page)):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (ROOT / page).parent / path if path else ROOT / page
+        assert file.exists(), target
+        if anchor:
+            assert anchor in anchors(str(file.resolve().relative_to(ROOT))), target

@@ -1,4 +1,4 @@
-"""The sample configuration, the units, install.sh and README.md agree with each other."""
+"""The sample configuration, the units, install.sh and the pages agree with each other."""
 
 import re
 import shutil
@@ -12,7 +12,8 @@ from premblyd.config import models as config
 from premblyd.config.models import Config
 from premblyd.config.values import SecretPlaces, duration_ms, size_bytes
 from tests.support.commands import run
-from tests.test_docs import README, ROOT, SECRET, blocks
+from tests.support.pages import EVERYTHING, ROOT, blocks
+from tests.test_docs import SECRET
 
 SAMPLE = (ROOT / "config" / "premblyd.yaml").read_text()
 UNITS = ROOT / "systemd"
@@ -109,11 +110,11 @@ def test_the_service_starts_what_install_installs() -> None:
     program = f"{variables['opt']}/current/bin/premblyd"
     assert setting(service, "ExecStart") == f"{program} serve"
     assert "current" in install
-    assert f"`{variables['opt']}/current`" in README
+    assert f"`{variables['opt']}/current`" in EVERYTHING
     assert setting(service, "LoadCredential") == f"credentials:{variables['credentials']}"
-    assert f"`{variables['credentials']}/`" in README
+    assert f"`{variables['credentials']}/`" in EVERYTHING
     assert variables["config"] == str(config.DEFAULT_PATH)
-    assert f"`{config.DEFAULT_PATH}`" in README
+    assert f"`{config.DEFAULT_PATH}`" in EVERYTHING
     assert f"/etc/{setting(service, 'ConfigurationDirectory')}" == variables["etc"]
 
 
@@ -121,15 +122,15 @@ def test_the_service_keeps_the_database_where_the_sample_says(tmp_path: Path) ->
     service = unit("premblyd.service")
     loaded = load(SAMPLE, tmp_path, "prembly-live-key")
     assert loaded.database_path.parent == Path("/var/lib", setting(service, "StateDirectory"))
-    assert f"`{loaded.database_path}`" in README
+    assert f"`{loaded.database_path}`" in EVERYTHING
     assert setting(unit("premblyd.socket"), "ListenStream") == str(loaded.listen)
     assert duration_ms(setting(service, "TimeoutStopSec")) > loaded.stop_timeout_ms
     user = setting(service, "User")
     assert re.search(rf"^u {user} ", unit("premblyd.sysusers"), re.MULTILINE)
-    assert f"`{setting(service, 'Group')}`" in README
+    assert f"`{setting(service, 'Group')}`" in EVERYTHING
 
 
-def test_the_readme_repeats_what_install_says_to_do_next() -> None:
+def test_a_page_repeats_what_install_says_to_do_next() -> None:
     install = unit("install.sh")
     steps = install.partition("next_steps() {")[2].partition("\n}")[0]
     steps = steps.replace("$key", "/etc/premblyd/credentials/prembly-live-key")

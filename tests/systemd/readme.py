@@ -1,8 +1,8 @@
-"""README's own lines, for tests that do what it says: never a copy of them."""
+"""The pages' own lines, for tests that do what they say: never a copy of them."""
 
 import re
 
-from tests.test_docs import BLOCKS
+from tests.support.pages import BLOCKS, EVERYTHING
 
 DROP_IN = ("text", "ReadWritePaths=")
 OTHER_PORT = ("text", "ListenStream=127.0.0.1:9090")
@@ -20,7 +20,7 @@ NGINX_UNIX = ("nginx", "http://unix:")
 def block(tag: str, part: str) -> str:
     """Return the text of the block with this tag that holds `part`; several must be the same."""
     found = {block.text for block in BLOCKS if block.tag == tag and part in block.text}
-    assert len(found) == 1, f"README has {len(found)} blocks `{tag}` with {part}"
+    assert len(found) == 1, f"the pages have {len(found)} blocks `{tag}` with {part}"
     return found.pop()
 
 
@@ -34,6 +34,4 @@ def as_root(tag: str, part: str) -> str:
 
 def inline(part: str) -> list[str]:
     """Return what stands in backticks and begins with `part`."""
-    from tests.test_docs import README
-
-    return re.findall(rf"`({re.escape(part)}[^`]*)`", README)
+    return re.findall(rf"`({re.escape(part)}[^`]*)`", EVERYTHING)

@@ -176,7 +176,7 @@ def test_root_s_check_and_send_and_an_upgrade_see_the_keys_that_systemd_has(
 
 
 def use_drop_in(service: Machine) -> None:
-    """Use README's drop-in, all of it."""
+    """Use the drop-in of docs/install.md, all of it."""
     service.run("mkdir -p /srv/archive && chown premblyd: /srv/archive")
     service.run("install -m 0600 /dev/stdin /etc/premblyd/environment", stdin="OTHER_KEY='a b'\n")
     (encrypt,) = inline("systemd-creds encrypt")

@@ -145,8 +145,8 @@ def test_what_is_installed_is_pinned_by_hashes_and_is_what_setup_cfg_wants() -> 
     text = (FOLDER / "requirements.txt").read_text()
     command = re.search(r"^#    (pip-compile .*)$", text, re.MULTILINE)
     assert command
-    readme = (REPOSITORY / "README.md").read_text()
-    assert command[1] in readme  # how to renew it
+    page = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    assert command[1] in page  # how to renew it
     pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+) \\\n    --hash=sha256:", text, re.MULTILINE))
     assert len(pins) == len(re.findall(r"^[^\s#]", text, re.MULTILINE))
     settings = configparser.ConfigParser()

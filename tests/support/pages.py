@@ -1,0 +1,72 @@
+"""The pages that users read (README.md, docs/, CONTRIBUTING.md) and the blocks of code on them."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FILES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md")
+PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in FILES}
+EVERYTHING = "\n".join(PAGES.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block: what it is (`tag`), and where (`line` is that of its first fence)."""
+
+    page: str
+    line: int
+    tag: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def _fenced(page: str) -> Iterator[Block]:
+    """Yield every fenced block of a page, without the indent that a list gives it."""
+    inside: Block | None = None
+    indent = ""
+    for number, line in enumerate(PAGES[page].splitlines(), 1):
+        if found := re.fullmatch(r"( *)```(.*)", line):
+            if inside:
+                yield inside
+            indent = found[1]
+            inside = None if inside else Block(page, number, found[2], "")
+        elif inside:
+            text = f"{inside.text}{line.removeprefix(indent)}\n"
+            inside = Block(page, inside.line, inside.tag, text)
+    assert inside is None, f"a block of {page} is not closed"
+
+
+BLOCKS = [block for page in PAGES for block in _fenced(page)]
+
+
+def blocks(tag: str) -> list[Block]:
+    """Return the blocks that are of one kind, such as `yaml`."""
+    found = [block for block in BLOCKS if block.tag == tag]
+    assert found
+    return found
+
+
+def line_above(block: Block) -> str:
+    """Return the paragraph just above a block, if it is one line."""
+    return PAGES[block.page].splitlines()[block.line - 3]
+
+
+def first_cells(page: str) -> list[str]:
+    """Return what stands in backticks in the first column of a page's tables."""
+    cells = re.findall(r"^\| (.*?) \|", PAGES[page], re.MULTILINE)
+    return [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
+
+
+def without_blocks(page: str) -> str:
+    """Return what a page says outside its fenced blocks."""
+    return re.sub(r"(?ms)^ *```.*?^ *```$", "", PAGES[page])
+
+
+def anchors(page: str) -> set[str]:
+    """Return the names that GitHub gives to a page's headings."""
+    titles = re.findall(r"^#+ (.*)$", without_blocks(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
