@@ -20,6 +20,7 @@ from premblyd.store.jobs import Claimable, Result
 from premblyd.store.models import AttemptOutcome, State
 from premblyd.store.sqlite import opening as database
 from tests.conftest import NOW_MS, Store
+from tests.support.jobs import ending
 
 RECORDS = "SELECT at_ms, actor, action, event_id, delivery_id, note FROM operator_action"
 STATES = "SELECT id, state, due_at_ms, attempts_left, finished_at_ms FROM delivery ORDER BY id"
@@ -58,7 +59,8 @@ def run(store: Store, count: int, outcome: AttemptOutcome) -> None:
     }
     for job in store.wait(store.queue.claim(actions, count, (), NOW_MS + 50)).jobs:
         result = Result(outcome=outcome, exit_code=3, error="exit 3", output="hush-output")
-        store.wait(store.queue.finish(job, result, None, NOW_MS + 60))
+        state = State.SUCCEEDED if outcome is AttemptOutcome.SUCCEEDED else State.DEAD
+        store.wait(store.queue.finish(job, result, ending(job, state, NOW_MS + 60)))
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,12 @@ from premblyd.record.operating import Operator
 from premblyd.store import queue_sql, unusable
 from premblyd.store.inbox import NewDelivery
 from premblyd.store.jobs import Claimable, Claimed, Job, Result, StoredEvent
-from premblyd.store.models import AttemptOutcome
+from premblyd.store.models import AttemptOutcome, State
 from premblyd.store.queue import NO_ACTION, Queue
 from premblyd.store.sqlite import opening as database
 from premblyd.store.unusable import CRASHED
 from tests.conftest import NOW_MS, Store, new_event
+from tests.support.jobs import ending
 
 LEASE_MS = 60_000
 LATER_MS = NOW_MS + LEASE_MS + 1
@@ -53,7 +54,14 @@ def ids(claimed: Claimed) -> list[int]:
 def finish(
     store: Store, job: Job, result: Result, retry_at_ms: int | None = None, now_ms: int = NOW_MS
 ) -> bool:
-    return store.wait(store.queue.finish(job, result, retry_at_ms, now_ms))
+    """Report how a job ended; its hook runs again at `retry_at_ms`."""
+    if result is SUCCEEDED:
+        state = State.SUCCEEDED
+    else:
+        state = State.DEAD if retry_at_ms is None else State.PENDING
+    more = 1 if result is INTERRUPTED else 0
+    its_ending = ending(job, state, now_ms, due_at_ms=retry_at_ms, more_attempts=more)
+    return store.wait(store.queue.finish(job, result, its_ending))
 
 
 def everything(store: Store) -> list[Any]:

@@ -1,6 +1,7 @@
-"""When a failed hook runs again."""
+"""How a run of a hook ends for its delivery, and when a failed hook runs again."""
 
 import random
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -9,9 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from premblyd.config.models import Retry
-from premblyd.hooks import ending as retry
-from premblyd.store.jobs import Result
-from premblyd.store.models import AttemptOutcome
+from premblyd.hooks.ending import ending_of
+from premblyd.store.jobs import Ending, Result
+from premblyd.store.models import AttemptOutcome, State
+from tests.support.jobs import job
 
 NOW_MS = 1_700_000_000_000
 DAY_MS = 86_400_000
@@ -28,11 +30,22 @@ durations = st.integers(0, 366_000_000).map("{}ms".format)
 policies = st.builds(policy, st.integers(1, 1000), durations, st.floats(1, 100), durations)
 
 
+def end(result: Result, left: int, retries: Retry | None = None, seed: int = 0) -> Ending:
+    """Return the ending of a run with `left` attempts left."""
+    ended = replace(job(), attempts_left=left)
+    rng = random.Random(seed)
+    ending = ending_of(ended, result, retries or Retry(), now_ms=NOW_MS, rng=rng)
+    assert ending.at_ms == NOW_MS
+    assert (ending.due_at_ms is not None) == (ending.state is State.PENDING)
+    assert ending.finished_at_ms == (None if ending.state is State.PENDING else NOW_MS)
+    return ending
+
+
 def wait_ms(retries: Retry, left: int, seed: int = 0, **result: Any) -> int | None:
     """Return how long a failed hook waits with `left` attempts left."""
-    failed = Result(outcome=AttemptOutcome.FAILED, **result)
-    at_ms = retry.next_at_ms(retries, left, failed, NOW_MS, random.Random(seed))
-    return None if at_ms is None else at_ms - NOW_MS
+    ending = end(Result(outcome=AttemptOutcome.FAILED, **result), left, retries, seed)
+    assert ending.attempts_left == left
+    return None if ending.due_at_ms is None else ending.due_at_ms - NOW_MS
 
 
 @given(policies, st.integers(1, 1000), st.integers())
@@ -82,23 +95,28 @@ def test_retry_after_lengthens_the_wait_up_to_a_day(
 def test_a_success_or_a_final_failure_is_not_tried_again() -> None:
     for outcome in AttemptOutcome:
         final = Result(outcome=outcome, final=True, retry_after_s=5)
-        assert retry.next_at_ms(Retry(), 9, final, NOW_MS, random.Random(0)) is None
-    succeeded = Result(outcome=AttemptOutcome.SUCCEEDED)
-    assert retry.next_at_ms(Retry(), 9, succeeded, NOW_MS, random.Random(0)) is None
+        succeeded = outcome is AttemptOutcome.SUCCEEDED
+        assert end(final, 9).state is (State.SUCCEEDED if succeeded else State.DEAD)
+    assert end(Result(outcome=AttemptOutcome.SUCCEEDED), 9).state is State.SUCCEEDED
 
 
 @pytest.mark.parametrize("left", [0, 9])
 def test_an_interrupted_run_is_due_at_once_also_the_last_one(left: int) -> None:
-    interrupted = Result(outcome=AttemptOutcome.INTERRUPTED)
-    assert retry.next_at_ms(Retry(), left, interrupted, NOW_MS, random.Random(0)) == NOW_MS
+    ending = end(Result(outcome=AttemptOutcome.INTERRUPTED), left)
+    assert (ending.due_at_ms, ending.attempts_left) == (NOW_MS, left + 1)
+
+
+def test_an_interrupted_run_may_ask_for_a_while() -> None:
+    lacking = Result(outcome=AttemptOutcome.INTERRUPTED, retry_after_s=5)
+    assert end(lacking, 0).due_at_ms == NOW_MS + 5000
 
 
 @pytest.mark.parametrize("outcome", [AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT])
 def test_failures_and_timeouts_wait_until_the_budget_is_spent(outcome: AttemptOutcome) -> None:
     for left, is_tried_again in {9: True, 1: True, 0: False}.items():
         result = Result(outcome=outcome, retry_after_s=5)
-        at_ms = retry.next_at_ms(Retry(), left, result, NOW_MS, random.Random(0))
-        assert (at_ms is not None) == is_tried_again
+        ending = end(result, left)
+        assert ending.state is (State.PENDING if is_tried_again else State.DEAD)
 
 
 def test_more_attempts_left_than_the_policy_has_wait_like_the_first() -> None:

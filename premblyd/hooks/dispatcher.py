@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from premblyd.clock import Clock
 from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
-from premblyd.hooks import ending as retry
+from premblyd.hooks.ending import ending_of
 from premblyd.hooks.lack import not_run, what_lacks
 from premblyd.logs import get_logger
 from premblyd.privacy.identifiers import safe_id
-from premblyd.store.jobs import Claimable, Job, Result, Room, counted_bytes
+from premblyd.store.jobs import Claimable, Ending, Job, Result, Room, counted_bytes
 from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
 
@@ -178,10 +178,10 @@ class Dispatcher:
         self._busy[job.action] -= 1
         self._busy_bytes -= cost
         self.wake()  # now: the next claim joins the transaction that stores this result
-        ended_ms = self._clock.now_ms()
-        retry_at_ms = retry.next_at_ms(action.retry, job.attempts_left, result, ended_ms, self._rng)
-        if await self._finish(job, result, retry_at_ms, ended_ms):
-            self._log_attempt(action, job, result, retry_at_ms, ended_ms - started_ms)
+        now_ms = self._clock.now_ms()
+        ending = ending_of(job, result, action.retry, now_ms=now_ms, rng=self._rng)
+        if await self._finish(job, result, ending):
+            self._log_attempt(job, result, ending, ending.at_ms - started_ms)
         else:
             log.warning("attempt.lease_lost", delivery=job.delivery_id, attempt=job.attempt)
 
@@ -197,29 +197,27 @@ class Dispatcher:
                 outcome=AttemptOutcome.FAILED, error=f"premblyd failed: {type(error).__name__}"
             )
 
-    async def _finish(self, job: Job, result: Result, retry_at_ms: int | None, now_ms: int) -> bool:
+    async def _finish(self, job: Job, result: Result, ending: Ending) -> bool:
         """Store the result, however long the database needs: the hook has run."""
         while True:
             try:
-                return await self._queue.finish(job, result, retry_at_ms, now_ms)
+                return await self._queue.finish(job, result, ending)
             except StoreUnavailableError:
                 if self._stopping:
                     return False  # the attempt stays open, and runs again after the next start
                 await asyncio.sleep(STORE_PAUSE_S)
 
-    def _log_attempt(
-        self, action: Action, job: Job, result: Result, retry_at_ms: int | None, duration_ms: int
-    ) -> None:
+    def _log_attempt(self, job: Job, result: Result, ending: Ending, duration_ms: int) -> None:
         succeeded = result.outcome is AttemptOutcome.SUCCEEDED
         write = self._log.info if succeeded else self._log.warning
         write(
             "attempt.finished",
             event_id=job.event.id,
             delivery=job.delivery_id,
-            action=action.name,
+            action=job.action,
             attempt=job.attempt,
             outcome=str(result.outcome),
-            state="succeeded" if succeeded else "dead" if retry_at_ms is None else "pending",
+            state=str(ending.state),
             exit_code=result.exit_code,
             http_status=result.http_status,
             error=result.error,

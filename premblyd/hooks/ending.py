@@ -1,36 +1,48 @@
-"""When a failed hook runs again."""
+"""How a run of a hook ends for its delivery. Decided here, and nowhere else."""
 
 import random
 
 from premblyd.config.models import Retry
-from premblyd.store.jobs import Result
-from premblyd.store.models import AttemptOutcome
+from premblyd.store.jobs import Ending, Job, Result
+from premblyd.store.models import AttemptOutcome, State
 
 MAX_RETRY_AFTER_MS = 24 * 3_600_000  # a receiver may ask for patience, not for silence
 
 
-def next_at_ms(
-    policy: Retry, attempts_left: int, result: Result, now_ms: int, rng: random.Random
-) -> int | None:
-    """Return when to try again, or None: it succeeded, can never work, or has no attempt left.
+def ending_of(
+    job: Job, result: Result, policy: Retry, *, now_ms: int, rng: random.Random
+) -> Ending:
+    """Return what becomes of the delivery of `job`, whose hook ended now with `result`.
 
-    Exponential with full jitter between half and the whole of `first_delay * factor^(n-1)`,
-    capped by `max_delay`; `Retry-After` lengthens the wait. An interrupted run is due at once,
-    or after that.
+    It has succeeded; or its hook runs again; or it is dead, because that can't help or no
+    attempt is left. An interrupted run costs no attempt, and is due again at once, or after the
+    time that its result asks for.
     """
-    if result.outcome is AttemptOutcome.SUCCEEDED or result.final:
-        return None
-    if result.outcome is AttemptOutcome.INTERRUPTED:
-        return now_ms + round(result.retry_after_s * 1000)
-    if attempts_left <= 0:
-        return None
-    whole = delay_ms(policy, policy.attempts - attempts_left)
+    interrupted = result.outcome is AttemptOutcome.INTERRUPTED
+    attempts_left = job.attempts_left + 1 if interrupted else job.attempts_left
+    wait_ms = None
+    if result.outcome is AttemptOutcome.SUCCEEDED:
+        state = State.SUCCEEDED
+    elif result.final or attempts_left <= 0:
+        state = State.DEAD
+    elif interrupted:
+        state, wait_ms = State.PENDING, round(result.retry_after_s * 1000)
+    else:
+        state, wait_ms = State.PENDING, _wait_ms(policy, attempts_left, result, rng)
+    due_at_ms = None if wait_ms is None else now_ms + wait_ms
+    return Ending(state=state, at_ms=now_ms, due_at_ms=due_at_ms, attempts_left=attempts_left)
+
+
+def _wait_ms(policy: Retry, attempts_left: int, result: Result, rng: random.Random) -> int:
+    """Return how long a failed hook waits: with full jitter between half and the whole of the
+    delay, so that what failed together does not come back together. `Retry-After` lengthens it."""
+    whole = _delay_ms(policy, policy.attempts - attempts_left)
     asked = min(result.retry_after_s * 1000, MAX_RETRY_AFTER_MS)
-    return now_ms + round(max(rng.uniform(whole / 2, whole), asked))
+    return round(max(rng.uniform(whole / 2, whole), asked))
 
 
-def delay_ms(policy: Retry, failures: int) -> float:
-    """Return the longest wait after the `failures`-th failure in a row."""
+def _delay_ms(policy: Retry, failures: int) -> float:
+    """Return `first_delay * factor^(failures-1)`, capped by `max_delay`."""
     try:
         grown = policy.first_delay_ms * policy.factor ** max(0, failures - 1)
     except OverflowError:

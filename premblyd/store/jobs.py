@@ -1,9 +1,9 @@
-"""What passes between the queue and the hooks: jobs out, results back."""
+"""What passes between the queue and the hooks: jobs out, results and endings back."""
 
 from dataclasses import dataclass, replace
 
 from premblyd.prembly.payload import Verdict
-from premblyd.store.models import AttemptOutcome
+from premblyd.store.models import AttemptOutcome, State
 
 SMALL_BYTES = 64 << 10
 
@@ -54,6 +54,22 @@ class Result:
     output_truncated: bool = False
     final: bool = False
     retry_after_s: float = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """What becomes of a delivery whose hook ended `at_ms`. hooks/ending.py alone decides it; the
+    queue writes it down. `due_at_ms`: when the hook runs again; None: it does not."""
+
+    state: State
+    at_ms: int
+    due_at_ms: int | None
+    attempts_left: int
+
+    @property
+    def finished_at_ms(self) -> int | None:
+        """When the delivery left the queue; None: it is still there."""
+        return self.at_ms if self.due_at_ms is None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,17 @@ from typing import Any
 
 from premblyd.store import queue_sql as sql
 from premblyd.store import unusable
-from premblyd.store.jobs import UNBOUNDED, Claimable, Claimed, Job, Result, Room, counted_bytes
-from premblyd.store.models import AttemptOutcome, State
+from premblyd.store.jobs import (
+    UNBOUNDED,
+    Claimable,
+    Claimed,
+    Ending,
+    Job,
+    Result,
+    Room,
+    counted_bytes,
+)
+from premblyd.store.models import State
 from premblyd.store.sqlite.opening import UNREADABLE
 from premblyd.store.sqlite.writer import Writer
 from premblyd.store.unusable import CRASHED, UNSTARTED, Due, UnusableError, is_count
@@ -128,31 +137,18 @@ class Queue:
 
         return self._writer.call(operation)
 
-    def finish(
-        self, job: Job, result: Result, retry_at_ms: int | None, now_ms: int
-    ) -> "asyncio.Future[bool]":
-        """Close the job's attempt. The delivery has succeeded, waits until `retry_at_ms`, or is
-        dead. An interrupted attempt is not counted. False: the lease was lost, nothing changed.
-        """
-        succeeded = result.outcome is AttemptOutcome.SUCCEEDED
-        interrupted = result.outcome is AttemptOutcome.INTERRUPTED
-        if succeeded:
-            state, due_at_ms = State.SUCCEEDED, None
-        elif retry_at_ms is not None:
-            state, due_at_ms = State.PENDING, retry_at_ms
-        else:
-            state, due_at_ms = State.DEAD, None
-        finished_at_ms = None if state is State.PENDING else now_ms
-        attempts_left = job.attempts_left + (1 if interrupted else 0)
+    def finish(self, job: Job, result: Result, ending: Ending) -> "asyncio.Future[bool]":
+        """Close the job's attempt with its result, and move the delivery as `ending` says.
+        False: the lease was lost, nothing changed."""
 
         def operation(connection: sqlite3.Connection) -> bool:
             moved = connection.execute(
                 sql.FINISH_DELIVERY,
                 {
-                    "state": state,
-                    "due_at_ms": due_at_ms,
-                    "finished_at_ms": finished_at_ms,
-                    "attempts_left": attempts_left,
+                    "state": ending.state,
+                    "due_at_ms": ending.due_at_ms,
+                    "finished_at_ms": ending.finished_at_ms,
+                    "attempts_left": ending.attempts_left,
                     "last_error": result.error,
                     "id": job.delivery_id,
                     "running": State.RUNNING,
@@ -164,7 +160,7 @@ class Queue:
             connection.execute(
                 sql.CLOSE_ATTEMPT,
                 {
-                    "finished_at_ms": now_ms,
+                    "finished_at_ms": ending.at_ms,
                     "outcome": result.outcome,
                     "exit_code": result.exit_code,
                     "http_status": result.http_status,

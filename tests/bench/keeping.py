@@ -12,8 +12,8 @@ from typing import TypeVar
 from peewee import SqliteDatabase
 
 from premblyd.record import reading as audit
-from premblyd.store.jobs import Claimable, Result
-from premblyd.store.models import AttemptOutcome
+from premblyd.store.jobs import Claimable, Ending, Result
+from premblyd.store.models import AttemptOutcome, State
 from premblyd.store.queue import Queue
 from premblyd.store.sqlite import opening as database
 from premblyd.store.sqlite.writer import Writer
@@ -137,7 +137,13 @@ async def _claims_ms(path: Path) -> float:
         if len(claimed.jobs) != SLOTS:
             raise load.LoadError(f"{len(claimed.jobs)} deliveries were due instead of {SLOTS}")
         for job in claimed.jobs:
-            await queue.finish(job, given_back, now_ms, now_ms)
+            ending = Ending(
+                state=State.PENDING,
+                at_ms=now_ms,
+                due_at_ms=now_ms,
+                attempts_left=job.attempts_left + 1,
+            )
+            await queue.finish(job, given_back, ending)
     await writer.close()
     return statistics.median(took_ms)
 

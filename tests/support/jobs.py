@@ -12,7 +12,8 @@ from structlog.typing import EventDict
 from premblyd.config.models import Action, Endpoint
 from premblyd.config.values import SecretPlaces
 from premblyd.prembly.payload import Verdict
-from premblyd.store.jobs import Job, StoredEvent
+from premblyd.store.jobs import Ending, Job, StoredEvent
+from premblyd.store.models import State
 
 KEY = "0123456789abcdef0123456789abcdef"
 PLACES = SecretPlaces(Path("/nowhere"), {})
@@ -54,6 +55,14 @@ def job(
     return Job(
         delivery_id=23, attempt_id=42, attempt=attempt, attempts_left=9, action="act", event=event
     )
+
+
+def ending(
+    job: Job, state: State, at_ms: int, *, due_at_ms: int | None = None, more_attempts: int = 0
+) -> Ending:
+    """Return how the run of `job` ends for its delivery."""
+    left = job.attempts_left + more_attempts
+    return Ending(state=state, at_ms=at_ms, due_at_ms=due_at_ms, attempts_left=left)
 
 
 @contextmanager
