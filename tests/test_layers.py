@@ -33,7 +33,8 @@ ROOMS = {
     "doubts": LOW | {"routing", "hooks"},
     "listening": LOW,
     "daemon": LOW | {"store", "routing", "hooks", "receiver", "listening", "presence"},
-    "cli": LOW | {"store", "routing", "record", "hooks", "daemon", "presence", "doubts"},
+    "process": LOW | {"hooks", "daemon"},
+    "cli": LOW | {"store", "routing", "record", "hooks", "daemon", "process", "presence", "doubts"},
     "__main__": {"cli"},
 }
 # Libraries that stay in their rooms; the last part may name one module.

@@ -16,7 +16,7 @@ from premblyd.errors import ConfigError, PremblydError
 def serve(config_path: Path) -> None:
     """SIGHUP reads the configuration again, SIGTERM and SIGINT stop after what runs has ended."""
     _open_standard_descriptors()
-    from premblyd import daemon, logs
+    from premblyd import logs, process
     from premblyd.config import models as config
 
     # A reload that is asked for before the daemon can: this start reads the file anyway.
@@ -36,7 +36,7 @@ def serve(config_path: Path) -> None:
             raise
         logs.configure(settings.log.format, settings.log.level)
         os.umask(0o027)  # files for the owner and the auditors' group alone
-        asyncio.run(daemon.serve(settings, config_path))
+        asyncio.run(process.serve(settings, config_path))
     except PremblydError as error:
         if not logs.write_text(f"{error}"):
             raise
