@@ -1,4 +1,4 @@
-"""Which actions an event is for."""
+"""Which actions a webhook is for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,8 +7,7 @@ from typing import Any
 from premblyd.config.models import Action
 from premblyd.expressions import Budget, EvaluationError
 from premblyd.logs import get_logger
-from premblyd.prembly import payload
-from premblyd.prembly.payload import Verdict
+from premblyd.prembly.webhook import Webhook
 
 EVERY, MISSING, DEFAULT = "*", "missing", "default"
 log = get_logger()
@@ -16,7 +15,7 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Whether an event is for an action: `why_not` is None if it is."""
+    """Whether a webhook is for an action: `why_not` is None if it is."""
 
     action: Action
     why_not: str | None
@@ -32,22 +31,15 @@ class Matching:
             code for action in actions for code in action.response_codes if code not in words
         }
 
-    def match(
-        self,
-        endpoint: str,
-        verified_by: str,
-        verdict: Verdict,
-        document: dict[str, Any] | None,
-        budget: Budget | None = None,
-    ) -> list[Action]:
-        """Return the actions for an event, in the configuration's order. A `when` that fails
+    def match(self, webhook: Webhook, budget: Budget | None = None) -> list[Action]:
+        """Return the actions for a webhook, in the configuration's order. A `when` that fails
         counts as no, and is logged. Raise MustBeMovedError, and log nothing, when `budget` is a
         trial's and too small."""
-        chosen = self.by_code(verdict.response_code)
+        chosen = self.by_code(webhook.verdict.response_code)
         if all(action.when is None for action in chosen):
             return chosen
         budget = budget or Budget()
-        context = payload.context(verdict, endpoint, verified_by, document)
+        context = webhook.context()
         failed: dict[str, str] = {}
         matched = []
         for action in chosen:
@@ -70,33 +62,21 @@ class Matching:
             chosen = {EVERY, DEFAULT}
         return [action for action in self._actions if chosen.intersection(action.response_codes)]
 
-    def judge(
-        self, endpoint: str, verified_by: str, verdict: Verdict, document: dict[str, Any] | None
-    ) -> list[Judgement]:
-        """Return for every action whether an event is for it, as `match` decides, and why not.
+    def judge(self, webhook: Webhook) -> list[Judgement]:
+        """Return for every action whether `webhook` is for it, as `match` decides, and why not.
         Nothing is logged."""
-        webhook = (endpoint, verified_by, verdict, document)
         budget = Budget()
         return [
-            Judgement(action, self.why_not(action, *webhook, budget)) for action in self._actions
+            Judgement(action, self.why_not(action, webhook, budget)) for action in self._actions
         ]
 
-    def why_not(
-        self,
-        action: Action,
-        endpoint: str,
-        verified_by: str,
-        verdict: Verdict,
-        document: dict[str, Any] | None,
-        budget: Budget | None = None,
-    ) -> str | None:
-        """Return why an event is not for `action`; None: it is."""
-        refused = self.refuse_code(action, verdict.response_code)
+    def why_not(self, action: Action, webhook: Webhook, budget: Budget | None = None) -> str | None:
+        """Return why `webhook` is not for `action`; None: it is."""
+        refused = self.refuse_code(action, webhook.verdict.response_code)
         if refused is not None or action.when is None:
             return refused
         try:
-            context = payload.context(verdict, endpoint, verified_by, document)
-            is_for = _is_yes(action.when.search(context, budget))
+            is_for = _is_yes(action.when.search(webhook.context(), budget))
         except EvaluationError as error:
             return f"`when` failed for this event, which counts as no: {error}"
         return None if is_for else f"`when` is false: {action.when.text}"

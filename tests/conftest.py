@@ -14,7 +14,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from premblyd.prembly.payload import Kind, Outcome, Verdict
-from premblyd.store.inbox import Added, Inbox, NewDelivery, NewEvent
+from premblyd.prembly.webhook import Webhook
+from premblyd.store.inbox import Added, Inbox, NewDelivery
 from premblyd.store.queue import Queue
 from premblyd.store.sqlite import opening as database
 from premblyd.store.sqlite.writer import Writer
@@ -60,8 +61,8 @@ def rows(path: Path, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         return connection.execute(sql, values).fetchall()
 
 
-def new_event(body: bytes = b'{"hush": "body"}', **changes: Any) -> NewEvent:
-    """Return a webhook; `changes` name fields of NewEvent or of its verdict."""
+def new_event(body: bytes = b'{"hush": "body"}', **changes: Any) -> Webhook:
+    """Return a webhook; `changes` name fields of Webhook or of its verdict."""
     verdict = asdict(VERDICT)
     verdict.update({name: changes.pop(name) for name in verdict if name in changes})
     given: dict[str, Any] = {
@@ -73,7 +74,7 @@ def new_event(body: bytes = b'{"hush": "body"}', **changes: Any) -> NewEvent:
         "verified_by": "hmac-sha256:live",
         **changes,
     }
-    return NewEvent(body=body, verdict=Verdict(**verdict), **given)
+    return Webhook(body=body, verdict=Verdict(**verdict), **given)
 
 
 class Store:

@@ -25,7 +25,7 @@ from premblyd.config.models import Endpoint
 from premblyd.hooks.http import client as http_client
 from premblyd.hooks.http.client import HttpClient, Post
 from premblyd.hooks.http.runner import HttpRunner, make_post, retry_after_s, sign
-from premblyd.prembly import payload, signature
+from premblyd.prembly import signature
 from premblyd.prembly.signature import Scheme
 from premblyd.store.jobs import Job, Result
 from tests.support.http_server import Handler, Server, answering, self_signed, serving
@@ -77,9 +77,8 @@ def test_event_sends_an_envelope() -> None:
     envelope = json.loads(body)
     assert envelope.pop("received_at") == "2023-11-14T22:13:20+00:00"
     assert (envelope.pop("event"), envelope.pop("key")) == (17, KEY)
-    assert envelope == payload.context(
-        given.event.verdict, "prembly", given.event.verified_by, {"a": [1, "é"]}
-    )
+    assert envelope == given.event.context()
+    assert envelope["body"] == {"a": [1, "é"]}
 
 
 def test_an_envelope_holds_a_body_that_is_no_json_object_as_base64() -> None:

@@ -5,21 +5,21 @@ from typing import Any
 import pytest
 
 from premblyd.config.models import Action
-from premblyd.prembly.payload import WHEN_NAMES, Kind, Outcome, Verdict
+from premblyd.prembly.payload import WHEN_NAMES, Kind, Outcome
 from premblyd.routing import Matching
-from tests.support.jobs import action, logged
+from tests.support.jobs import action, logged, webhook
 
 CODES: list[str | None] = ["00", "01", "02", "99", None]
 
 
 def names(actions: list[Action], code: str | None) -> list[str]:
-    return [one.name for one in Matching(actions).match("p", "x", Verdict(response_code=code), {})]
+    return [one.name for one in Matching(actions).match(webhook({}, response_code=code))]
 
 
 def runs(when: str, body: dict[str, Any] | None = None, **verdict: Any) -> bool:
     """Return whether an action with this `when` is chosen."""
     matching = Matching([action(when=when)])
-    return bool(matching.match("prembly", "hmac-sha256:live", Verdict(**verdict), body))
+    return bool(matching.match(webhook(body, **verdict)))
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,10 @@ def test_a_judgement_is_what_matching_decides() -> None:
     matching = Matching(actions)
     for code in CODES:
         for outcome in Outcome:
-            verdict = Verdict(response_code=code, outcome=outcome)
-            judgements = matching.judge("p", "x", verdict, {})
-            judged = [one.action for one in judgements if one.why_not is None]
-            assert judged == matching.match("p", "x", verdict, {})
+            judged = webhook({}, response_code=code, outcome=outcome)
+            judgements = matching.judge(judged)
+            chosen = [one.action for one in judgements if one.why_not is None]
+            assert chosen == matching.match(judged)
 
 
 def test_no_actions_match_nothing() -> None:
@@ -146,7 +146,7 @@ def test_a_when_that_fails_counts_as_no_and_is_logged_without_values() -> None:
     actions = [action(f"a{number}", when=when) for number, when in enumerate(failing)]
     matching = Matching([*actions, action("after")])
     with logged() as lines:
-        chosen = matching.match("p", "x", Verdict(reference="hush"), {"list": ["hush", 1]})
+        chosen = matching.match(webhook({"list": ["hush", 1]}, reference="hush"))
     assert [one.name for one in chosen] == ["after"]
     assert [(line["event"], line["action"]) for line in lines] == [
         ("action.when_failed", one.name) for one in actions

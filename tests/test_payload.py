@@ -1,7 +1,7 @@
 """What a body says, for every shape Prembly has sent, and that no body breaks the reading."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from premblyd.expressions import Expression
 from premblyd.prembly import bodies, payload
 from premblyd.prembly.payload import FieldName, Kind, Outcome, Verdict
+from tests.support.jobs import webhook
 
 PAYLOADS = Path(__file__).parent / "payloads"
 EXPECTED = json.loads((PAYLOADS / "expected.json").read_text())
@@ -279,9 +280,8 @@ def test_no_bytes_raise_and_every_text_can_be_stored(body: bytes) -> None:
     verdict = payload.read(body)
     for value in asdict(verdict).values():
         assert len(value.encode()) <= 4096 if isinstance(value, str) else True
-    parsed = bodies.parse(body)
-    assert (parsed is None) == (verdict.kind is Kind.RAW)
-    seen = payload.context(verdict, "prembly", "hmac-sha256:live", parsed)
+    assert (bodies.parse(body) is None) == (verdict.kind is Kind.RAW)
+    seen = replace(webhook(), body=body, verdict=verdict).context()
     assert tuple(seen) == payload.WHEN_NAMES
     assert "session_id" not in seen
 

@@ -13,7 +13,8 @@ import click
 from premblyd.cli.common import config_option, json_option, now_ms
 from premblyd.cli.printing import bold, clean, print_json
 from premblyd.errors import PremblydError
-from premblyd.prembly import bodies, payload
+from premblyd.prembly import payload
+from premblyd.prembly.webhook import StoredEvent
 from premblyd.privacy.documents import MASK
 
 if TYPE_CHECKING:
@@ -58,16 +59,13 @@ def explain(
         raise PremblydError(
             f"There is no key {key} at the endpoint {name}; it has {', '.join(endpoint.keys)}."
         )
-    verified_by = f"{endpoint.scheme}:{key}"
-    body = file.read()
-    document = bodies.parse(body)
-    verdict = payload.recognise(document, endpoint.fields)
-    shown = {**dataclasses.asdict(verdict)}
+    event = _event(endpoint, f"{endpoint.scheme}:{key}", file.read())
+    shown = {**dataclasses.asdict(event.verdict)}
     if shown["session_id"]:
         shown["session_id"] = MASK
-    judgements = Matching(settings.actions).judge(name, verified_by, verdict, document)
+    judgements = Matching(settings.actions).judge(event)
     actions = [
-        _explain(one.action, _job(one.action, endpoint, verified_by, body, verdict), endpoint)
+        _explain(one.action, _job(one.action, event), endpoint)
         for one in judgements
         if one.why_not is None
     ]
@@ -81,26 +79,24 @@ def explain(
         _print(exact)
 
 
-def _job(
-    action: "Action",
-    endpoint: "Endpoint",
-    verified_by: str,
-    body: bytes,
-    verdict: payload.Verdict,
-) -> "Job":
-    from premblyd.store.jobs import Job, StoredEvent
-
-    event = StoredEvent(
+def _event(endpoint: "Endpoint", verified_by: str, body: bytes) -> StoredEvent:
+    return StoredEvent(
         id=0,
         key="0" * 32,
         endpoint=endpoint.name,
         received_at_ms=now_ms(),
+        remote_ip="",
         token="stand-in",  # noqa: S106
         headers='[["Content-Type", "application/json"]]',
         body=body,
         verified_by=verified_by,
-        verdict=verdict,
+        verdict=payload.read(body, endpoint.fields),
     )
+
+
+def _job(action: "Action", event: StoredEvent) -> "Job":
+    from premblyd.store.jobs import Job
+
     return Job(
         delivery_id=0,
         attempt_id=0,

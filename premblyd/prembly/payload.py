@@ -134,22 +134,6 @@ def recognise(
     )
 
 
-def context(
-    verdict: Verdict, endpoint: str, verified_by: str, document: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Return what `when` and `select` see: the endpoint and the key's scheme and name, the
-    verdict fields and the body.
-
-    The session id is left out: it is a secret that opens a session at Prembly.
-    """
-    return {
-        "endpoint": endpoint,
-        "verified_by": verified_by,
-        **{name: getattr(verdict, name) for name in CONTEXT_FIELDS},
-        "body": document,
-    }
-
-
 def _dotted(paths: list[str], *, skip_false: bool) -> Finder:
     """Compile plain dotted paths: what JMESPath does with them, without its 50 µs per webhook.
     (Where all are false, JMESPath finds the last one's false, and this None.)"""

@@ -10,8 +10,9 @@ from urllib.parse import unquote
 from premblyd.clock import Clock
 from premblyd.config.models import Endpoint
 from premblyd.logs import get_logger
+from premblyd.prembly.webhook import Webhook
 from premblyd.privacy.identifiers import safe_code, safe_id
-from premblyd.store.inbox import Added, Inbox, NewEvent, NewRejection, Stray
+from premblyd.store.inbox import Added, Inbox, NewRejection, Stray
 
 MAX_WAITING = 1000  # rejections not yet stored; more are only logged
 LINES_A_MINUTE = 20  # of each kind that anybody at all can cause
@@ -34,21 +35,21 @@ class Evidence:
         self._log = get_logger().bind()  # bound once: a lazy logger costs 15 µs a line
         self._endpoints = endpoints
 
-    def received(self, event: NewEvent, added: Added, actions: int, started: float) -> None:
+    def received(self, webhook: Webhook, added: Added, actions: int, started: float) -> None:
         """Log a webhook that is on the disk. `started` is when its head came."""
         self._log.info(
             "webhook.received" if added.is_new else "webhook.duplicate",
             event_id=added.event_id,
             key=added.key,
-            endpoint=event.endpoint,
-            kind=str(event.verdict.kind),
-            response_code=safe_code(event.verdict.response_code),
-            outcome=str(event.verdict.outcome),
-            reference=safe_id(event.verdict.reference),
+            endpoint=webhook.endpoint,
+            kind=str(webhook.verdict.kind),
+            response_code=safe_code(webhook.verdict.response_code),
+            outcome=str(webhook.verdict.outcome),
+            reference=safe_id(webhook.verdict.reference),
             actions=actions,
-            body_bytes=len(event.body),
-            verified_by=event.verified_by,
-            remote_ip=event.remote_ip,
+            body_bytes=len(webhook.body),
+            verified_by=webhook.verified_by,
+            remote_ip=webhook.remote_ip,
             duration_ms=round((time.monotonic() - started) * 1000, 1),
         )
 

@@ -23,13 +23,14 @@ from premblyd.config.models import Endpoint
 from premblyd.errors import SignatureError, StoreUnavailableError
 from premblyd.expressions import MustBeMovedError
 from premblyd.prembly import signature
+from premblyd.prembly.webhook import Webhook
 from premblyd.receiver import answer
 from premblyd.receiver.address import client_ip, is_within, peer_ip, sender
-from premblyd.receiver.headers import declared_bytes, kept_headers
+from premblyd.receiver.headers import declared_bytes
 from premblyd.receiver.load import Limit, Share
-from premblyd.receiver.recognition import Recognised
+from premblyd.receiver.recognition import Incoming, Recognised
 from premblyd.receiver.stream import Stream
-from premblyd.store.inbox import Added, NewDelivery, NewEvent, Stray
+from premblyd.store.inbox import Added, NewDelivery, Stray
 
 if TYPE_CHECKING:
     from premblyd.receiver.server import Receiver
@@ -187,14 +188,20 @@ class Exchange(HTTPMessageDelegate):
 
     def _receive(self, endpoint: Endpoint) -> None:
         body = self._body = bytes(self._body)  # not kept twice
-        header = self._headers[endpoint.header]
+        incoming = Incoming(
+            endpoint=endpoint,
+            received_at_ms=self._receiver.clock.now_ms(),
+            remote_ip=self._remote_ip,
+            headers=self._headers,
+            body=body,
+        )
         take = functools.partial(self._take, endpoint)
-        self._receiver.recogniser.recognise(take, body, header, endpoint, self._match)
+        self._receiver.recogniser.recognise(take, incoming, self._match)
 
     def _take(self, endpoint: Endpoint, recognised: Callable[[], Recognised]) -> None:
         """Store what was recognised, or refuse it. Raise MustBeMovedError as that does."""
         try:
-            self._store(endpoint, recognised())
+            self._store(recognised())
         except SignatureError as error:
             self._refuse(401, error.reason, bytes(self._body))
         except MustBeMovedError:
@@ -203,24 +210,18 @@ class Exchange(HTTPMessageDelegate):
             self._receiver.log.error("webhook.failed", endpoint=endpoint.name, exc_info=error)
             self._unavailable()
 
-    def _store(self, endpoint: Endpoint, recognised: Recognised) -> None:
+    def _store(self, recognised: Recognised) -> None:
         """Give a webhook to the inbox."""
-        event = NewEvent(
-            endpoint=endpoint.name,
-            received_at_ms=self._receiver.clock.now_ms(),
-            remote_ip=self._remote_ip,
-            token=self._headers.get(signature.TOKEN_HEADER) or None,
-            headers=kept_headers(self._headers, endpoint.header),
-            body=bytes(self._body),
-            verified_by=recognised.verified_by,
-            verdict=recognised.verdict,
-            body_sha256=recognised.body_sha256,
-        )
-        deliveries = [NewDelivery(one.name, one.retry.attempts) for one in recognised.actions]
-        committed = self._receiver.inbox.add(event, deliveries)
-        committed.add_done_callback(functools.partial(self._committed, event, len(deliveries)))
+        webhook = recognised.webhook
+        deliveries = [
+            NewDelivery(action.name, action.retry.attempts) for action in recognised.actions
+        ]
+        committed = self._receiver.inbox.add(webhook, deliveries)
+        committed.add_done_callback(functools.partial(self._committed, webhook, len(deliveries)))
 
-    def _committed(self, event: NewEvent, actions: int, committed: "asyncio.Future[Added]") -> None:
+    def _committed(
+        self, webhook: Webhook, actions: int, committed: "asyncio.Future[Added]"
+    ) -> None:
         """Answer: only now, because now it is on the disk."""
         try:
             added = committed.result()
@@ -228,9 +229,9 @@ class Exchange(HTTPMessageDelegate):
             return self._unavailable()
         # Whatever went wrong, the webhook is not stored: say so, and Prembly may try again.
         except Exception as error:
-            self._receiver.log.error("webhook.failed", endpoint=event.endpoint, exc_info=error)
+            self._receiver.log.error("webhook.failed", endpoint=webhook.endpoint, exc_info=error)
             return self._unavailable()
-        self._receiver.evidence.received(event, added, actions, self._started)
+        self._receiver.evidence.received(webhook, added, actions, self._started)
         duplicate = not added.is_new
         self._answer(200, {"status": "received", "event": added.event_id, "duplicate": duplicate})
         if added.is_new and actions:

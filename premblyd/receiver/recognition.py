@@ -2,30 +2,43 @@
 
 import asyncio
 import functools
-import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from tornado.httputil import HTTPHeaders
 
 from premblyd.config.models import Action, Endpoint
 from premblyd.expressions import Budget, EvaluationError, MustBeMovedError
 from premblyd.logs import get_logger
 from premblyd.prembly import bodies, payload, signature
-from premblyd.prembly.payload import FieldName, Verdict
+from premblyd.prembly.payload import FieldName
+from premblyd.prembly.webhook import Webhook
+from premblyd.receiver.headers import kept_headers
 
-Match = Callable[[str, str, Verdict, dict[str, Any] | None, Budget | None], Sequence[Action]]
+Match = Callable[[Webhook, Budget | None], Sequence[Action]]
 TRIAL_STEPS = 5_000  # of expressions, on the loop: 3 ms
 log = get_logger()
 T = TypeVar("T")
 
 
-class Recognised(NamedTuple):
-    """An authentic body."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A complete request for an endpoint. Nobody knows yet whether Prembly sent it."""
 
-    verified_by: str
-    verdict: Verdict
+    endpoint: Endpoint
+    received_at_ms: int
+    remote_ip: str
+    headers: HTTPHeaders
+    body: bytes
+
+
+class Recognised(NamedTuple):
+    """An authentic webhook, and the actions that it is for."""
+
+    webhook: Webhook
     actions: Sequence[Action]
-    body_sha256: bytes | None  # None: the body is small, and the inbox makes it
 
 
 Take = Callable[[Callable[[], Recognised]], None]
@@ -39,13 +52,11 @@ class Recogniser:
         self._aside = ThreadPoolExecutor(1, "premblyd-bodies")
         self._aside.submit(int).result()  # its thread is there before the machine lacks any
 
-    def recognise(
-        self, take: Take, body: bytes, header: str, endpoint: Endpoint, match: Match
-    ) -> None:
+    def recognise(self, take: Take, incoming: Incoming, match: Match) -> None:
         """Call `take` with what returns or raises what `recognise` does: at once if it is little
         work, else later. When `take` lets a MustBeMovedError pass, it is called again."""
-        work = functools.partial(recognise, body, header, endpoint, match)
-        if len(body) <= bodies.LARGE_BYTES:
+        work = functools.partial(recognise, incoming, match)
+        if len(incoming.body) <= bodies.LARGE_BYTES:
             try:
                 return take(work)
             except MustBeMovedError:
@@ -59,27 +70,38 @@ class Recogniser:
         return asyncio.get_running_loop().run_in_executor(self._aside, work)
 
 
-def recognise(
-    body: bytes, header: str, endpoint: Endpoint, match: Match, *, is_trial: bool = True
-) -> Recognised:
-    """Verify `body` by its signature's `header`, read it and find its actions. What it says is
-    logged where an expression fails. Raise SignatureError when no key signed it, and
-    MustBeMovedError when a trial is too much work for the loop; nothing is logged then."""
-    verified_by = signature.verify(body, header, endpoint.key_texts, endpoint.scheme)
+def recognise(incoming: Incoming, match: Match, *, is_trial: bool = True) -> Recognised:
+    """Verify the body, read it and find its actions. What it says is logged where an expression
+    fails. Raise SignatureError when no key signed it, and MustBeMovedError when a trial is too
+    much work for the loop; nothing is logged then."""
+    endpoint, headers, body = incoming.endpoint, incoming.headers, incoming.body
+    verified_by = signature.verify(
+        body, headers[endpoint.header], endpoint.key_texts, endpoint.scheme
+    )
     document = bodies.parse(body)
     failed: dict[FieldName, EvaluationError] = {}
     verdict = payload.recognise(
         document, endpoint.fields, budget=_budget(is_trial), failed=failed.__setitem__
     )
-    actions = match(endpoint.name, verified_by, verdict, document, _budget(is_trial))
+    webhook = Webhook(
+        endpoint=endpoint.name,
+        received_at_ms=incoming.received_at_ms,
+        remote_ip=incoming.remote_ip,
+        token=headers.get(signature.TOKEN_HEADER) or None,
+        headers=kept_headers(headers, endpoint.header),
+        body=body,
+        verified_by=verified_by,
+        verdict=verdict,
+    )
+    webhook.keep_document(document)
+    actions = match(webhook, _budget(is_trial))
+    webhook.drop_document()
     for name, error in failed.items():
         log.warning("webhook.field_failed", endpoint=endpoint.name, field=name, error=str(error))
     if document is None and bodies.is_too_complex(body):
         log.warning("webhook.too_complex", endpoint=endpoint.name, body_bytes=len(body))
-    is_large = len(body) > bodies.LARGE_BYTES
-    return Recognised(
-        verified_by, verdict, actions, hashlib.sha256(body).digest() if is_large else None
-    )
+    _ = webhook.body_sha256  # made here, for a large body is read beside the loop
+    return Recognised(webhook, actions)
 
 
 def _budget(is_trial: bool) -> Budget:

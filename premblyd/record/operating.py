@@ -7,14 +7,15 @@ from typing import Any
 from peewee import SqliteDatabase, fn
 
 from premblyd.prembly.payload import Kind, Outcome, Verdict
+from premblyd.prembly.webhook import StoredEvent
 from premblyd.store.inbox import VERDICT_COLUMNS
-from premblyd.store.jobs import StoredEvent
 from premblyd.store.models import FINISHED, Delivery, Event, OperatorAction, State
 from premblyd.store.sqlite.opening import translated
 
 BATCH = 200  # a transaction's worth: the daemon waits for it
 _EVENT_COLUMNS = (
-    *("id", "key", "endpoint", "received_at_ms", "token", "headers", "body", "verified_by"),
+    *("id", "key", "endpoint", "received_at_ms", "remote_ip", "token", "headers", "body"),
+    "verified_by",
     *VERDICT_COLUMNS,
 )
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from premblyd.config.models import Action, Config
 from premblyd.errors import PremblydError
-from premblyd.prembly import bodies
 from premblyd.record.operating import FoundDelivery, Operator, ReplayFilter
 from premblyd.routing import Matching
 from premblyd.store.models import FINISHED, State
@@ -104,11 +103,7 @@ def _plan_new(operator: Operator, settings: Config, wanted: Wanted, action: Acti
     ):
         why_not = matching.refuse_code(action, event.response_code)
         if why_not is None and action.when is not None:  # only now is the body read
-            stored = operator.event(event.id)
-            document = bodies.parse(stored.body)
-            why_not = matching.why_not(
-                action, stored.endpoint, stored.verified_by, stored.verdict, document
-            )
+            why_not = matching.why_not(action, operator.event(event.id))
         if why_not is None:
             new_for.append(event.id)
         else:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from peewee import SQL, fn
 
 from premblyd.prembly.payload import Verdict
+from premblyd.prembly.webhook import Webhook
 from premblyd.store.models import (
     Delivery,
     Event,
@@ -27,21 +28,6 @@ from premblyd.store.statements import BulkInsert, Row, insert, param, statement,
 MAX_REJECTIONS = 10_000
 MAX_STRAYS = 1000  # of these; who scans for paths must not push out who tried keys
 PORTION_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewEvent:
-    """An authentic webhook, to be stored."""
-
-    endpoint: str
-    received_at_ms: int
-    remote_ip: str
-    token: str | None
-    headers: str
-    body: bytes
-    verified_by: str
-    verdict: Verdict
-    body_sha256: bytes | None = None  # where somebody has it: of a large body, 12 ms of the loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +76,10 @@ class Inbox:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
-    def add(self, event: NewEvent, deliveries: Sequence[NewDelivery]) -> "asyncio.Future[Added]":
-        """Store `event` with its deliveries, or count it as a duplicate of one that is stored.
+    def add(self, webhook: Webhook, deliveries: Sequence[NewDelivery]) -> "asyncio.Future[Added]":
+        """Store `webhook` with its deliveries, or count it as a duplicate of one that is stored.
         Raise StoreUnavailableError when it can't be."""
-        return self._writer.submit(_add, _addition(event, deliveries))
+        return self._writer.submit(_add, _addition(webhook, deliveries))
 
     def reject(self, rejection: NewRejection) -> "asyncio.Future[None]":
         """Keep `rejection`, and forget the oldest beyond MAX_REJECTIONS."""
@@ -199,38 +185,35 @@ def _beat(connection: sqlite3.Connection, rows: list[dict[str, Any]]) -> list[No
     return [None] * len(rows)
 
 
-def event_key(event: NewEvent, body_sha256: bytes) -> str:
+def event_key(webhook: Webhook) -> str:
     """Return what makes a duplicate: endpoint, token and body. Random where that can't be told,
     because thin bodies of different verifications may be the same bytes.
 
     The token alone does not tell: PENDING and the later VERIFIED of one verification share it.
     """
-    if not event.token and not event.verdict.reference:
+    if not webhook.token and not webhook.verdict.reference:
         return secrets.token_hex(16)
     digest = hashlib.sha256()
-    for part in (event.endpoint.encode(), (event.token or "").encode("utf-8", "replace")):
+    for part in (webhook.endpoint.encode(), (webhook.token or "").encode("utf-8", "replace")):
         digest.update(len(part).to_bytes(4, "big") + part)
-    digest.update(body_sha256)
+    digest.update(webhook.body_sha256)
     return digest.hexdigest()[:32]
 
 
-def _addition(event: NewEvent, deliveries: Sequence[NewDelivery]) -> _Addition:
-    body_sha256 = event.body_sha256 or hashlib.sha256(event.body).digest()
-    key = event_key(event, body_sha256)
-    made = (key, body_sha256.hex(), len(event.body))
-    row = (*made, *_verdict_values(event.verdict), *_event_values(event))
-    return _Addition(key, event.received_at_ms, len(event.body), row, deliveries)
+def _addition(webhook: Webhook, deliveries: Sequence[NewDelivery]) -> _Addition:
+    key = event_key(webhook)
+    made = (key, webhook.body_sha256.hex(), len(webhook.body))
+    row = (*made, *_verdict_values(webhook.verdict), *_webhook_values(webhook))
+    return _Addition(key, webhook.received_at_ms, len(webhook.body), row, deliveries)
 
 
 VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 _MADE_COLUMNS = ("key", "body_sha256", "body_bytes")
-_GIVEN_COLUMNS = tuple(
-    field.name for field in fields(NewEvent) if field.name not in ("verdict", *_MADE_COLUMNS)
-)
+_WEBHOOK_COLUMNS = tuple(field.name for field in fields(Webhook) if field.name != "verdict")
 _verdict_values = attrgetter(*VERDICT_COLUMNS)
-_event_values = attrgetter(*_GIVEN_COLUMNS)
+_webhook_values = attrgetter(*_WEBHOOK_COLUMNS)
 
-_INSERT_EVENTS = BulkInsert(Event, *_MADE_COLUMNS, *VERDICT_COLUMNS, *_GIVEN_COLUMNS)
+_INSERT_EVENTS = BulkInsert(Event, *_MADE_COLUMNS, *VERDICT_COLUMNS, *_WEBHOOK_COLUMNS)
 # One statement for any number of keys; Peewee's IN would be another text for each number.
 _IDS_BY_KEY = "SELECT key, id FROM event WHERE key IN (SELECT value FROM json_each(:keys))"
 _INSERT_DELIVERIES = BulkInsert(

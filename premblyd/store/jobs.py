@@ -2,25 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-from premblyd.prembly.payload import Verdict
+from premblyd.prembly.webhook import StoredEvent
 from premblyd.store.models import AttemptOutcome, State
 
 SMALL_BYTES = 64 << 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredEvent:
-    """An event as its hooks get it."""
-
-    id: int
-    key: str
-    endpoint: str
-    received_at_ms: int
-    token: str | None
-    headers: str
-    body: bytes
-    verified_by: str
-    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,8 @@ from dataclasses import fields
 
 from peewee import JOIN, SQL, fn
 
+from premblyd.prembly.webhook import StoredEvent
 from premblyd.store.inbox import VERDICT_COLUMNS
-from premblyd.store.jobs import StoredEvent
 from premblyd.store.models import Attempt, Delivery, Event
 from premblyd.store.statements import insert, param, statement, update
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from premblyd.prembly.payload import Kind, Outcome, Verdict
+from premblyd.prembly.webhook import StoredEvent
 from premblyd.store import queue_sql as sql
 from premblyd.store.inbox import VERDICT_COLUMNS
-from premblyd.store.jobs import StoredEvent
 from premblyd.store.models import AttemptOutcome, Event, State
 
 CRASHED = "the daemon stopped while the hook ran"

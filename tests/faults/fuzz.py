@@ -24,7 +24,8 @@ from premblyd.config import models as config
 from premblyd.config.values import SecretPlaces
 from premblyd.errors import ConfigError, SignatureError
 from premblyd.prembly import payload, samples, signature
-from premblyd.store.inbox import NewEvent, event_key
+from premblyd.prembly.webhook import Webhook
+from premblyd.store.inbox import event_key
 from tests.faults.daemon import folder, table
 from tests.faults.values import EXPLAINED, hostile_bodies
 
@@ -64,11 +65,11 @@ def read_payload(data: bytes, _: random.Random) -> object:
     verified = verdict.outcome is payload.Outcome.VERIFIED
     spelling = (verdict.verification_status or "").lower()
     _holds(not verified or spelling == "verified", f"verified by {spelling!r}")
-    event = NewEvent(
+    webhook = Webhook(
         endpoint="e", received_at_ms=0, remote_ip="", token=None, headers="", body=data,
         verified_by="", verdict=verdict,
     )  # fmt: skip
-    _holds(len(event_key(event, b"")) == 32, "no key")
+    _holds(len(event_key(webhook)) == 32, "no key")
     filled = tuple(text is not None for text in texts)
     return verdict.kind, verdict.outcome, filled
 

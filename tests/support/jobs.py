@@ -12,7 +12,8 @@ from structlog.typing import EventDict
 from premblyd.config.models import Action, Endpoint
 from premblyd.config.values import SecretPlaces
 from premblyd.prembly.payload import Verdict
-from premblyd.store.jobs import Ending, Job, StoredEvent
+from premblyd.prembly.webhook import StoredEvent, Webhook
+from premblyd.store.jobs import Ending, Job
 from premblyd.store.models import State
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -46,6 +47,7 @@ def job(
         key=KEY,
         endpoint="prembly",
         received_at_ms=1_700_000_000_000,
+        remote_ip="192.0.2.7",
         token=token,
         headers=json.dumps(headers or []),
         body=body,
@@ -63,6 +65,20 @@ def ending(
     """Return how the run of `job` ends for its delivery."""
     left = job.attempts_left + more_attempts
     return Ending(state=state, at_ms=at_ms, due_at_ms=due_at_ms, attempts_left=left)
+
+
+def webhook(document: object = None, **verdict: Any) -> Webhook:
+    """Return a webhook whose body is `document` as JSON; `verdict` holds verdict fields."""
+    return Webhook(
+        endpoint="prembly",
+        received_at_ms=1_700_000_000_000,
+        remote_ip="192.0.2.7",
+        token=None,
+        headers="[]",
+        body=json.dumps(document).encode(),
+        verified_by="hmac-sha256:live",
+        verdict=Verdict(**verdict),
+    )
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from premblyd.config.models import Action, Endpoint, HttpHook, Selection
 from premblyd.expressions import EvaluationError
 from premblyd.hooks.http.client import Answer, HttpClient, Post
 from premblyd.hooks.lack import Patience, require_descriptor
-from premblyd.prembly import bodies, payload, signature
+from premblyd.prembly import bodies, signature
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
 
@@ -142,8 +142,7 @@ def _body(hook: HttpHook, job: Job) -> tuple[bytes, str]:
     if hook.send == "raw":
         sent_as = dict(json.loads(event.headers)).get("Content-Type", "application/json")
         return event.body, sent_as
-    document = bodies.parse(event.body)
-    context = payload.context(event.verdict, event.endpoint, event.verified_by, document)
+    context = event.context()
     if isinstance(hook.send, Selection):
         try:
             value = hook.send.select.search(context)
@@ -158,7 +157,7 @@ def _body(hook: HttpHook, job: Job) -> tuple[bytes, str]:
             "received_at": datetime.fromtimestamp(event.received_at_ms / 1000, UTC).isoformat(),
             **context,
         }
-        if document is None:
+        if event.document is None:
             value["body_base64"] = base64.b64encode(event.body).decode("ascii")
     try:
         return jsontext.dumps(value), "application/json"
