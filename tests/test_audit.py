@@ -19,8 +19,8 @@ from premblyd.store.inbox import NewRejection
 from premblyd.store.jobs import Claimable, Result
 from premblyd.store.models import AttemptOutcome, State
 from premblyd.store.sqlite import opening as database
-from tests.conftest import NOW_MS, Store
 from tests.support.jobs import ending
+from tests.support.store import NOW_MS, Store
 
 RECORDS = "SELECT at_ms, actor, action, event_id, delivery_id, note FROM operator_action"
 STATES = "SELECT id, state, due_at_ms, attempts_left, finished_at_ms FROM delivery ORDER BY id"

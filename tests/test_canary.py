@@ -15,8 +15,12 @@ import pytest
 from premblyd.config import models as config
 from premblyd.errors import ConfigError
 from premblyd.prembly.signature import HEADER, sign
+from tests.support.configuration import ONCE, shell
+from tests.support.daemon import Premblyd
 from tests.support.http_server import Handler, serving
-from tests.support.processes import ONCE, PATH, Premblyd, request, shell, signed, wait_until
+from tests.support.requests import request
+from tests.support.waiting import wait_until
+from tests.support.webhooks import PATH, signed
 
 PHOTO = base64.b64encode(bytes(range(256)) * 20).decode()
 HUSH = {

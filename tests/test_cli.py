@@ -12,7 +12,8 @@ import pytest
 from premblyd import __version__
 from premblyd.cli import COMMANDS
 from tests.support.commands import Ran, command, record, run, run_process
-from tests.support.processes import Premblyd, configuration, shell
+from tests.support.configuration import configuration, shell
+from tests.support.daemon import Premblyd
 
 WRONG = """\
 listen: nowhere

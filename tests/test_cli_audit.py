@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import rows
 from tests.support.commands import PERSONAL, Ran, record, run
-from tests.support.processes import Premblyd, configuration, shell, wait_until
+from tests.support.configuration import configuration, shell
+from tests.support.daemon import Premblyd
+from tests.support.database import rows
+from tests.support.waiting import wait_until
 
 STATES = "SELECT id, state, attempts_left FROM delivery ORDER BY id"
 BY_STATE = "SELECT id FROM delivery WHERE state = ? AND action LIKE ? ORDER BY id"

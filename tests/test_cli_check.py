@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from tests.support.commands import run
-from tests.support.processes import KEY, Premblyd, configuration, shell, wait_until
+from tests.support.configuration import configuration, shell
+from tests.support.daemon import Premblyd
+from tests.support.waiting import wait_until
+from tests.support.webhooks import KEY
 from tests.test_systemd_protocol import handed_over
 
 

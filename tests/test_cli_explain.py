@@ -10,7 +10,9 @@ import pytest
 
 from premblyd.prembly import samples
 from tests.support.commands import run
-from tests.support.processes import Premblyd, configuration, shell, wait_until
+from tests.support.configuration import configuration, shell
+from tests.support.daemon import Premblyd
+from tests.support.waiting import wait_until
 
 HUSH = "hush-hush-hush-hush"
 SIGNING = "whsec_" + base64.b64encode(HUSH.encode()).decode()

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from premblyd.cli.printing import Column, Sizes, fit
-from tests.conftest import rows
 from tests.support.commands import Ran, on_terminal, record, run
+from tests.support.database import rows
 
 LISTS = [["events"], ["deliveries"], ["rejections"]]
 LONG_REFERENCE = "00000000-0000-4000-8000-00000000000000000000-of-a-long-kind"

@@ -12,9 +12,11 @@ import pytest
 
 from premblyd.record import operating as operator
 from premblyd.record import replays
-from tests.conftest import rows
 from tests.support.commands import ACTIONS, Ran, command, record, run
-from tests.support.processes import Premblyd, configuration, shell, wait_until
+from tests.support.configuration import configuration, shell
+from tests.support.daemon import Premblyd
+from tests.support.database import rows
+from tests.support.waiting import wait_until
 
 DELIVERIES = "SELECT id, event_id, action, state, due_at_ms, attempts_left FROM delivery"
 RECORDED = "SELECT action, event_id, delivery_id, note FROM operator_action WHERE note IS NOT NULL"

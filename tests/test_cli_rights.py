@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.commands import record, run
-from tests.support.processes import configuration
+from tests.support.configuration import configuration
 
 NOBODY = 65534
 

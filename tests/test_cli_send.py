@@ -15,16 +15,13 @@ import pytest
 
 from premblyd.prembly import samples
 from tests.support.commands import Ran, command, run, run_process
+from tests.support.configuration import configuration
+from tests.support.daemon import Premblyd
 from tests.support.http_server import Handler, self_signed, serving
 from tests.support.pages import PAGES
-from tests.support.processes import (
-    KEY,
-    OBEYING_MODES,
-    PATH,
-    Premblyd,
-    configuration,
-    wait_until,
-)
+from tests.support.users import OBEYING_MODES
+from tests.support.waiting import wait_until
+from tests.support.webhooks import KEY, PATH
 
 EVENTS = "SELECT id, response_code, token, verified_by FROM event WHERE id > ? ORDER BY id"
 

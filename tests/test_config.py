@@ -13,7 +13,7 @@ from premblyd.config import models as config
 from premblyd.config.models import Config, Selection
 from premblyd.config.values import Listen, Secret, SecretPlaces, duration_ms, listen, size_bytes
 from premblyd.errors import ConfigError
-from tests.support.processes import OBEYING_MODES
+from tests.support.users import OBEYING_MODES
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SAMPLE = """\

@@ -16,9 +16,10 @@ from premblyd.privacy.identifiers import safe_id
 from premblyd.store import queue, unusable
 from premblyd.store.jobs import Result
 from premblyd.store.models import AttemptOutcome
-from tests.conftest import rows
+from tests.support.database import rows
 from tests.support.dispatching import SUCCEEDED, Dispatching, FakeRunner, on_a_loop
-from tests.support.jobs import action, logged
+from tests.support.jobs import action
+from tests.support.logs import logged
 
 UUID = "00000000-0000-4000-8000-0000000a0001"
 FAILED = Result(outcome=AttemptOutcome.FAILED, error="exit status 1", exit_code=1)

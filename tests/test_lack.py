@@ -17,9 +17,12 @@ import pytest
 from premblyd.hooks import lack
 from premblyd.hooks.shell.runner import ShellRunner
 from premblyd.store.jobs import Result
+from tests.support.configuration import ONCE, shell
+from tests.support.daemon import Premblyd
 from tests.support.http_server import serving
-from tests.support.jobs import action, job, logged
-from tests.support.processes import ONCE, Premblyd, shell, wait_until
+from tests.support.jobs import action, job
+from tests.support.logs import logged
+from tests.support.waiting import wait_until
 
 BODY = b'{"response_code":"00"}'
 DELIVERIES = "SELECT state, attempts_left, count(*) FROM delivery GROUP BY 1, 2"

@@ -13,17 +13,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.configuration import AT_ONCE, ONCE, shell
+from tests.support.daemon import Premblyd
 from tests.support.http_server import answering
-from tests.support.processes import (
-    AT_ONCE,
-    ONCE,
-    PATH,
-    Premblyd,
-    request,
-    shell,
-    signed,
-    wait_until,
-)
+from tests.support.requests import request
+from tests.support.waiting import wait_until
+from tests.support.webhooks import PATH, signed
 
 BODY = b'{"response_code":"00","reference":"%d"}'
 

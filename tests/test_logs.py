@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from premblyd import logs
-from tests.support.processes import wait_until
+from tests.support.waiting import wait_until
 
 ELEVEN = "22123456789"
 FOREIGN = ("tornado.access", "tornado.application", "tornado.application", "peewee", "asyncio")

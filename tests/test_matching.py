@@ -7,7 +7,8 @@ import pytest
 from premblyd.config.models import Action
 from premblyd.prembly.payload import WHEN_NAMES, Kind, Outcome
 from premblyd.routing import Matching
-from tests.support.jobs import action, logged, webhook
+from tests.support.jobs import action, webhook
+from tests.support.logs import logged
 
 CODES: list[str | None] = ["00", "01", "02", "99", None]
 

@@ -14,18 +14,10 @@ from premblyd.prembly import bodies
 from premblyd.prembly.signature import Scheme, sign
 from premblyd.receiver import health
 from premblyd.store import inbox
-from tests.support.jobs import logged
-from tests.support.processes import KEY, PATH, configuration, shell, signed
-from tests.support.receiving import (
-    ACTIONS,
-    BODY,
-    Client,
-    Reception,
-    make_reception,  # noqa: F401
-    post,
-    serve,  # noqa: F401
-    webhook,
-)
+from tests.support.configuration import configuration, shell
+from tests.support.logs import logged
+from tests.support.receiving import ACTIONS, Client, Reception, post
+from tests.support.webhooks import BODY, KEY, PATH, signed, webhook
 
 
 @pytest.mark.gen_test

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from premblyd.prembly import bodies
-from tests.support.jobs import logged
-from tests.support.processes import shell, signed
-from tests.support.receiving import ACTIONS, BODY, Client, Reception, make_reception, serve, webhook  # noqa: F401
+from tests.support.configuration import shell
+from tests.support.logs import logged
+from tests.support.receiving import ACTIONS, Client, Reception
+from tests.support.webhooks import BODY, signed, webhook
 
 pytestmark = pytest.mark.usefixtures("http_server")
 LARGE = json.dumps(

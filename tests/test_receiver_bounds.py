@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from premblyd.receiver import exchange, load
-from tests.support.processes import Answer, signed
-from tests.support.receiving import Client, Reception, chunked, head, make_reception, serve, webhook  # noqa: F401
+from tests.support.receiving import Client, Reception
+from tests.support.requests import Answer, chunked
+from tests.support.webhooks import head, signed, webhook
 
 BODY = b'{"reference":"r-1","response_code":"00"}'
 CHUNKED = {"Transfer-Encoding": "chunked"}

@@ -10,18 +10,9 @@ from premblyd.config.models import Endpoint
 from premblyd.receiver import evidence
 from premblyd.receiver.evidence import LINES_A_MINUTE, difference
 from premblyd.store import inbox
-from tests.support.jobs import logged
-from tests.support.processes import PATH, signed
-from tests.support.receiving import (
-    BODY,
-    Client,
-    Reception,
-    head,
-    make_reception,  # noqa: F401
-    post,
-    serve,  # noqa: F401
-    webhook,
-)
+from tests.support.logs import logged
+from tests.support.receiving import Client, Reception, post
+from tests.support.webhooks import BODY, PATH, head, signed, webhook
 
 pytestmark = pytest.mark.usefixtures("http_server")
 SECRET_PATH = "/webhooks/prembly-7Zk4hushQ2"

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from premblyd.receiver.load import Limit, Load, Share, make_room
-from tests.support.processes import signed
-from tests.support.receiving import BODY, Client, Reception, head, make_reception, serve, webhook  # noqa: F401
+from tests.support.receiving import Client, Reception
+from tests.support.webhooks import BODY, head, signed, webhook
 
 pytestmark = pytest.mark.usefixtures("many_files", "http_server")
 HOUR_S = 3600

@@ -13,18 +13,9 @@ from tornado.netutil import bind_unix_socket
 from premblyd.prembly.signature import Scheme, sign
 from premblyd.privacy.identifiers import safe_id
 from premblyd.receiver.server import make_server
-from tests.support.jobs import logged
-from tests.support.processes import KEY, signed
-from tests.support.receiving import (
-    ACTIONS,
-    BODY,
-    Client,
-    Reception,
-    make_reception,  # noqa: F401
-    post,
-    serve,  # noqa: F401
-    webhook,
-)
+from tests.support.logs import logged
+from tests.support.receiving import ACTIONS, Client, Reception, post
+from tests.support.webhooks import BODY, KEY, signed, webhook
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b"not JSON", b"\xff\xfe\0", bytes(range(256))])

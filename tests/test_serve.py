@@ -13,8 +13,12 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.processes import OBEYING_MODES, ONCE, Premblyd, runs, shell, wait_until
-from tests.support.receiving import webhook
+from tests.support.configuration import ONCE, shell
+from tests.support.daemon import Premblyd
+from tests.support.processes import runs
+from tests.support.users import OBEYING_MODES
+from tests.support.waiting import wait_until
+from tests.support.webhooks import webhook
 
 BODY = b'{"response_code":"00"}'
 DELIVERY = "SELECT state, attempt_count, attempts_left FROM delivery ORDER BY id"

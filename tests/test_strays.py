@@ -11,8 +11,10 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.faults.daemon import alive
-from tests.support.processes import ONCE, Premblyd, runs, shell, wait_until
+from tests.support.configuration import ONCE, shell
+from tests.support.daemon import Premblyd
+from tests.support.processes import alive, runs
+from tests.support.waiting import wait_until
 
 BODY = b'{"response_code":"00"}'
 SWEEPS_S = 3.5  # what carries no mark must be seen twice, a second apart

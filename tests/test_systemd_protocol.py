@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from premblyd import systemd
-from tests.support.processes import PATH, Premblyd, request, signed
+from tests.support.daemon import Premblyd
+from tests.support.requests import request
+from tests.support.webhooks import PATH, signed
 
 # Puts the inherited descriptors at 3 and on, as systemd does before it executes a service.
 HAND_OVER = """

@@ -12,7 +12,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-from tests.support.processes import PATH
+from tests.support.webhooks import PATH
 
 
 class Handler(RequestHandler):

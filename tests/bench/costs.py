@@ -16,7 +16,7 @@ from tests.bench import load, peers, rows, webhooks
 from tests.bench.keeping import ACTIONS, prepared
 from tests.bench.rows import Measured, Row
 from tests.bench.serving import requests
-from tests.support.processes import Premblyd
+from tests.support.daemon import Premblyd
 
 BUDGET_READY_MS = 1000.0
 BUDGET_HELP_MS = 250.0

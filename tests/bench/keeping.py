@@ -20,7 +20,7 @@ from premblyd.store.sqlite.writer import Writer
 from tests.bench import load, peers, rows, stored
 from tests.bench.rows import Measured, Row
 from tests.bench.serving import EVERY
-from tests.support.processes import Premblyd
+from tests.support.daemon import Premblyd
 
 Done = TypeVar("Done")
 SMALL = 10_000  # events in the database that a large one is compared with

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import webhooks
-from tests.support.processes import PATH
+from tests.support.webhooks import PATH
 
 SCRIPT = Path(__file__).parent / "signed.lua"
 PATIENCE_S = 60.0

@@ -14,7 +14,9 @@ from typing import Any
 
 from tests.bench.load import Address
 from tests.bench.webhooks import PEER_HEADER
-from tests.support.processes import KEY, Premblyd, wait_until
+from tests.support.daemon import Premblyd
+from tests.support.waiting import wait_until
+from tests.support.webhooks import KEY
 
 ROOT = Path(__file__).parents[2]
 FINISHED = b"finished handling"

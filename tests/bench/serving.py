@@ -7,7 +7,8 @@ from typing import Any
 
 from tests.bench import load, peers, rows, webhooks
 from tests.bench.rows import Measured, Row
-from tests.support.processes import Premblyd, wait_until
+from tests.support.daemon import Premblyd
+from tests.support.waiting import wait_until
 
 CLIENTS = (16, 64)
 EVERY = {"response_codes": ["*"]}

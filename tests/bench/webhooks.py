@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from premblyd.prembly import signature
-from tests.support.processes import KEY, PATH
+from tests.support.webhooks import KEY, PATH
 
 BODY_BYTES = 1024
 PEER_PATH = "/hooks/bench"

@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.daemon import folder, table
+from tests.support.configuration import ONCE
+from tests.support.daemon import Premblyd
 from tests.support.http_server import serving
-from tests.support.processes import ONCE, Premblyd, request, wait_until
+from tests.support.requests import request
+from tests.support.waiting import wait_until
 
 MIB = 1 << 20
 STILL_MS = 200.0  # no body and no expression keeps anyone waiting for longer

@@ -19,8 +19,9 @@ import psutil
 
 from tests.faults.daemon import Victim, folder, table
 from tests.faults.sieges import Plan, Siege
-from tests.support.processes import PATH, signed, wait_until
-from tests.support.receiving import chunked, head, webhook
+from tests.support.requests import chunked
+from tests.support.waiting import wait_until
+from tests.support.webhooks import PATH, head, signed, webhook
 
 MAX_GROWTH = 1.2
 SILENCE_S = 0.4

@@ -28,9 +28,12 @@ from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
 from premblyd.store.sqlite import opening as database
 from premblyd.store.sqlite.writer import Writer
-from tests.conftest import new_event, rows
-from tests.faults.daemon import UnavailableError, Victim, folder
-from tests.support.processes import configuration, shell, wait_until
+from tests.faults.daemon import Victim, folder
+from tests.support.configuration import configuration, shell
+from tests.support.database import rows
+from tests.support.needs import UnavailableError
+from tests.support.store import new_event
+from tests.support.waiting import wait_until
 
 HOUR_BACK_MS, DAY_FORWARD_MS = -3_600_000, 86_400_000
 DELAY_S = 1.0

@@ -21,7 +21,7 @@ from typing import Any
 
 from tests.faults import promises
 from tests.faults.daemon import Victim, folder, table
-from tests.support.processes import shell
+from tests.support.configuration import shell
 
 CLIENTS = 6
 SETTLE_S = 30.0

@@ -1,9 +1,6 @@
 """A daemon to do harm to: what the fault campaigns share."""
 
 import contextlib
-import os
-import random
-import socket
 import subprocess
 import tempfile
 import time
@@ -12,28 +9,13 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-import psutil
-import pytest
-
-from tests.support.processes import Answer, Premblyd, request
+from tests.support.daemon import Premblyd
+from tests.support.ports import free_port
+from tests.support.processes import memory_kib
+from tests.support.requests import Answer, request
 
 RESPONSIVE_S = 3.0  # healthz waits at most 2 s for the disk; the rest is for a busy machine
 COMPLAINTS = ("Traceback", '"traceback":', '"level":"critical"')
-
-
-class UnavailableError(Exception):
-    """This machine can't make the fault. The text says what is missing."""
-
-
-@contextlib.contextmanager
-def needs_machine() -> Iterator[None]:
-    """Skip the test where the fault can't be made, unless PREMBLYD_REQUIRE_ALL=1."""
-    try:
-        yield
-    except UnavailableError as error:
-        if os.environ.get("PREMBLYD_REQUIRE_ALL") == "1":
-            raise
-        pytest.skip(str(error))
 
 
 @contextlib.contextmanager
@@ -85,32 +67,6 @@ class Victim(Premblyd):
             for line in self.whole_log().splitlines()
             if any(word in line for word in COMPLAINTS)
         ]
-
-
-def memory_kib(pid: int) -> int:
-    """Return the resident memory of a process."""
-    return psutil.Process(pid).memory_info().rss // 1024
-
-
-def free_port() -> int:
-    """Return a port that nobody uses, outside those that clients get: a client that keeps
-    trying a port of its own kind connects to itself one day, and the daemon can't bind."""
-    for _ in range(100):
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise UnavailableError("no free port was found")
-
-
-def alive(word: str) -> list[psutil.Process]:
-    """Return the processes that have `word` as an argument and are no zombies."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
-        if word in (process.info["cmdline"] or ()) and process.info["status"] != "zombie":
-            found.append(process)
-    return found
 
 
 def table(rows: dict[str, object]) -> None:

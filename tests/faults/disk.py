@@ -19,7 +19,8 @@ from pathlib import Path
 
 from tests.faults.daemon import RESPONSIVE_S, Victim, folder
 from tests.faults.disk_faults import Fault, failing, full, locked, moved, replaced, small_disk
-from tests.support.processes import shell, wait_until
+from tests.support.configuration import shell
+from tests.support.waiting import wait_until
 
 RECOVERY_S = 8.0  # a writer that waits for a lock waits 5 s
 SENDERS = 3

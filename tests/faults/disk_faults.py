@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from tests.faults.daemon import UnavailableError, Victim, folder
+from tests.faults.daemon import Victim, folder
+from tests.support.needs import UnavailableError
 
 HOLD_LOCK = """
 import sqlite3, sys

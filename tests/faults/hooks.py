@@ -20,8 +20,10 @@ from typing import Any
 
 import psutil
 
-from tests.faults.daemon import Victim, alive, folder, table
-from tests.support.processes import ONCE, shell, wait_until
+from tests.faults.daemon import Victim, folder, table
+from tests.support.configuration import ONCE, shell
+from tests.support.processes import alive
+from tests.support.waiting import wait_until
 
 TIMEOUT_S = 1.0
 KILL_AFTER_S = 5.0

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from tests.support.processes import wait_until
-from tests.support.receiving import head
+from tests.support.waiting import wait_until
+from tests.support.webhooks import head
 
 MADE_UP = {"x-prembly-signature": "made up"}
 

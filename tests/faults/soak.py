@@ -19,7 +19,8 @@ from pathlib import Path
 import psutil
 
 from tests.faults.daemon import Victim, folder
-from tests.support.processes import PATH, shell, signed
+from tests.support.configuration import shell
+from tests.support.webhooks import PATH, signed
 
 STEPS = 20
 CLIENTS = 4

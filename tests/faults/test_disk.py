@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import disk, disk_faults
-from tests.faults.daemon import needs_machine
+from tests.support.needs import needs_machine
 
 
 # The others are in the long form: for SQLite one failing write is like another.

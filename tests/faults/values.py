@@ -18,8 +18,10 @@ from premblyd.cli import main as premblyd
 from premblyd.hooks.shell.runner import MAX_VALUE_BYTES
 from premblyd.prembly import payload
 from tests.faults.daemon import Victim, folder, table
+from tests.support.configuration import shell
 from tests.support.http_server import Server, serving
-from tests.support.processes import KEY, shell, wait_until
+from tests.support.waiting import wait_until
+from tests.support.webhooks import KEY
 
 MARK = "hush7"  # in every value, and never in the log
 CANARY = "{canary}"

@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import AT_ONCE, Answer, Premblyd, runs, shell, wait_until
-from tests.support.receiving import webhook
+from tests.support.configuration import AT_ONCE, shell
+from tests.support.daemon import Premblyd
+from tests.support.processes import runs
+from tests.support.requests import Answer
+from tests.support.waiting import wait_until
+from tests.support.webhooks import webhook
 
 BODY = b'{"response_code":"00","reference":"r-1"}'
 DELIVERY = "SELECT state, attempt_count, attempts_left FROM delivery ORDER BY id"

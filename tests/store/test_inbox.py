@@ -9,7 +9,7 @@ import pytest
 
 from premblyd.store import inbox
 from premblyd.store.inbox import Added, NewDelivery, NewRejection
-from tests.conftest import NOW_MS, VERDICT, Store, new_event
+from tests.support.store import NOW_MS, VERDICT, Store, new_event
 
 DELIVERIES = "SELECT event_id, action, state, due_at_ms, attempts_left, created_at_ms FROM delivery"
 COUNTS = "SELECT duplicate_count, last_duplicate_at_ms FROM event ORDER BY id"

@@ -23,8 +23,8 @@ from premblyd.store.models import AttemptOutcome, State
 from premblyd.store.queue import NO_ACTION, Queue
 from premblyd.store.sqlite import opening as database
 from premblyd.store.unusable import CRASHED
-from tests.conftest import NOW_MS, Store, new_event
 from tests.support.jobs import ending
+from tests.support.store import NOW_MS, Store, new_event
 
 LEASE_MS = 60_000
 LATER_MS = NOW_MS + LEASE_MS + 1

@@ -16,7 +16,8 @@ from premblyd.store.inbox import Added, Inbox, NewDelivery
 from premblyd.store.sqlite import opening as database
 from premblyd.store.sqlite import writer
 from premblyd.store.sqlite.writer import CHECKPOINT_AFTER, ENOUGH, Writer
-from tests.conftest import NOW_MS, Store, new_event, rows
+from tests.support.database import rows
+from tests.support.store import NOW_MS, Store, new_event
 
 Lines = list[MutableMapping[str, Any]]
 REPLACED = "the database file was removed or replaced; put it back or restart"

@@ -20,7 +20,9 @@ from click.testing import CliRunner
 
 from premblyd.cli import main
 from premblyd.prembly import samples
-from tests.support.processes import ONCE, Premblyd, shell, wait_until
+from tests.support.configuration import ONCE, shell
+from tests.support.daemon import Premblyd
+from tests.support.waiting import wait_until
 
 PAYLOADS = sorted((Path(__file__).parents[1] / "payloads").glob("[0-9]*.json"))
 LATER = {"attempts": 5, "first_delay": "1h"}

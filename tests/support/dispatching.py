@@ -21,7 +21,8 @@ from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
 from premblyd.store.sqlite import opening as database
 from premblyd.store.sqlite.writer import Writer
-from tests.conftest import new_event, rows
+from tests.support.database import rows
+from tests.support.store import new_event
 
 P = ParamSpec("P")
 SUCCEEDED = Result(outcome=AttemptOutcome.SUCCEEDED)

@@ -1,13 +1,8 @@
 """Actions, endpoints and jobs for the tests of the hooks."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import structlog.testing
-from structlog.typing import EventDict
 
 from premblyd.config.models import Action, Endpoint
 from premblyd.config.values import SecretPlaces
@@ -79,10 +74,3 @@ def webhook(document: object = None, **verdict: Any) -> Webhook:
         verified_by="hmac-sha256:live",
         verdict=Verdict(**verdict),
     )
-
-
-@contextmanager
-def logged() -> Iterator[list[EventDict]]:
-    """Yield the list of what is logged meanwhile."""
-    with structlog.testing.capture_logs() as lines:
-        yield lines

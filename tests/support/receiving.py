@@ -1,33 +1,27 @@
-"""A Receiver on a real store, as fixtures, and requests as bytes to send over a raw socket."""
+"""A Receiver on a real store, as fixtures, and connections to it."""
 
 import asyncio
 import contextlib
 import json
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
-from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders
-from tornado.ioloop import IOLoop
 
 from premblyd.clock import Clock
 from premblyd.config import models as config
 from premblyd.config.values import SecretPlaces
-from premblyd.receiver import exchange
 from premblyd.receiver.health import Health
-from premblyd.receiver.server import Receiver, make_server
+from premblyd.receiver.server import Receiver
 from premblyd.routing import Matching
 from premblyd.store.inbox import Inbox
-from premblyd.store.sqlite import opening as database
 from premblyd.store.sqlite.writer import Writer
-from tests.conftest import rows
-from tests.support.processes import PATH, Answer, configuration, shell, signed
+from tests.support.configuration import configuration, shell
+from tests.support.database import rows
+from tests.support.requests import Answer
+from tests.support.webhooks import BODY, PATH, signed
 
-BODY = b'{"response_code":"00","verification":{"status":"VERIFIED","reference":"r-1"}}'
 ACTIONS = [
     shell(name, "true", code)
     for name, code in {"all": "*", "ok": "00", "none": "missing", "rest": "default"}.items()
@@ -81,42 +75,6 @@ class Reception:
                 await asyncio.sleep(0.005)
 
 
-@pytest.fixture(name="reception")
-def make_reception(
-    io_loop: IOLoop, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Reception]:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(exchange, "LINGER_S", 0.3)
-    reception = Reception(path)
-    io_loop.run_sync(reception.open)
-    yield reception
-    assert reception.in_flight == (0, 0), "something is held for ever"
-    io_loop.run_sync(reception.close)
-
-
-@pytest.fixture(name="http_server")
-def serve(
-    reception: Reception, io_loop: IOLoop, _unused_port: tuple[socket.socket, int]
-) -> Iterator[HTTPServer]:
-    """Stand for pytest-tornado's own, which bounds bodies itself."""
-    server = make_server(reception.receiver)
-    server.add_socket(_unused_port[0])
-    yield server
-    server.stop()
-    io_loop.run_sync(server.close_all_connections)
-
-
-def head(headers: dict[str, str], method: str = "POST", path: str = PATH) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "Host: h", *(f"{n}: {v}" for n, v in headers.items())]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
-
-
-def webhook(body: bytes, headers: dict[str, str] | None = None, path: str = PATH) -> bytes:
-    """Return a whole request; signed, unless other headers are given."""
-    sized = {"Content-Length": str(len(body))}
-    return head((signed(body) if headers is None else headers) | sized, path=path) + body
-
-
 async def post(
     client: AsyncHTTPClient,
     base_url: str,
@@ -127,10 +85,6 @@ async def post(
     return await client.fetch(
         base_url + PATH, method="POST", body=body, headers=headers, raise_error=False
     )
-
-
-def chunked(*pieces: bytes) -> bytes:
-    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (*pieces, b""))
 
 
 class Client:

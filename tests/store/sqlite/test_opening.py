@@ -30,7 +30,8 @@ from premblyd.prembly.payload import Kind, Outcome
 from premblyd.record.operating import Operator
 from premblyd.store import models
 from premblyd.store.sqlite import opening as database
-from tests.conftest import NOW_MS, Store, rows
+from tests.support.database import rows
+from tests.support.store import NOW_MS, Store
 
 Opener = Callable[[Path], object]
 TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"

@@ -1,0 +1,141 @@
+"""A real premblyd: its configuration in a folder, its process and its log."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from signal import SIGKILL, SIGTERM, Signals
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from tests.support.configuration import configuration
+from tests.support.database import rows
+from tests.support.processes import runs
+from tests.support.requests import Answer, request
+from tests.support.waiting import wait_until
+from tests.support.webhooks import PATH, signed
+
+
+class Premblyd:
+    """A daemon in a folder of its own. Leaving the context kills it and its hooks."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.folder = folder
+        self.config = folder / "premblyd.yaml"
+        self.database = folder / "premblyd.db"
+        self._log = folder / "log"
+        self._log.touch()
+        self._read_from = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._hooks: list[psutil.Process] = []
+        self.configure(**changes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self.kill()
+        for hook in self._hooks:
+            if runs(hook):
+                hook.kill()
+
+    def configure(self, **changes: Any) -> None:
+        self.config.write_text(json.dumps(configuration(**changes), indent=1))
+
+    def start(self, before: str = "", pass_fds: Sequence[int] = (), **environ: str) -> Self:
+        """Start it and wait until it listens. `before` is Python that it runs first: a fault."""
+        self._read_from = self._log.stat().st_size
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command(before),
+                stderr=log,
+                env=os.environ | environ,
+                pass_fds=pass_fds,
+            )
+        wait_until(lambda: "daemon.started" in self.log_text() or self._process_ended())
+        lines = [line for line in self.log_text().splitlines() if "daemon.started" in line]
+        assert lines, self.log_text()
+        found = re.search(r"(127\.0\.0\.1:|unix:)[^'\"]+", lines[0])
+        self.address = found[0] if found else ""
+        return self
+
+    def fail_to_start(
+        self, before: str = "", pass_fds: Sequence[int] = (), *, prefix: Sequence[str] = ()
+    ) -> tuple[int, str]:
+        """Start it, and return its exit status and what it said."""
+        ended = subprocess.run(
+            [*prefix, *self._command(before)],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            pass_fds=pass_fds,
+        )
+        assert not ended.stdout
+        return ended.returncode, ended.stderr
+
+    def _command(self, before: str) -> list[str]:
+        run = ["-c", f"{before}\nfrom premblyd.cli import main\nmain()"] if before else []
+        return [sys.executable, *(run or ["-m", "premblyd"]), "--config", str(self.config), "serve"]
+
+    def _process_ended(self) -> bool:
+        return self.process.poll() is not None
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        assert self._process is not None
+        return self._process
+
+    def send(self, body: bytes, **more: str) -> Answer:
+        """Send a signed webhook."""
+        return request(self.address, "POST", PATH, body, signed(body, **more))
+
+    def signal(self, number: Signals) -> None:
+        self._hooks += self.hooks()
+        self.process.send_signal(number)
+
+    def stop(self, number: Signals = SIGTERM) -> int:
+        """End it gracefully and return its exit status."""
+        self.signal(number)
+        return self.process.wait(20)
+
+    def kill(self) -> None:
+        """kill -9, if it still runs."""
+        self.signal(SIGKILL)
+        self.process.wait(10)
+
+    def hooks(self) -> list[psutil.Process]:
+        """Return its hooks' processes that run now."""
+        try:
+            return psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        return rows(self.database, sql, *values)
+
+    def wait_for_rows(self, expected: list[tuple[Any, ...]], sql: str) -> None:
+        """Wait until `sql` gives `expected`."""
+        deadline = time.monotonic() + 10
+        while (found := self.rows(sql)) != expected:
+            assert time.monotonic() < deadline, f"{found} instead of {expected}"
+            time.sleep(0.01)
+
+    def log_text(self) -> str:
+        """Return what this process has logged."""
+        with self._log.open() as log:
+            log.seek(self._read_from)
+            return log.read()
+
+    def log(self, event: str) -> list[dict[str, Any]]:
+        """Return its JSON log lines called `event`."""
+        lines = [json.loads(line) for line in self.log_text().splitlines()]
+        return [line for line in lines if line["event"] == event]

@@ -1,0 +1,78 @@
+"""The store on a real file, and webhooks to put in."""
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from premblyd.prembly.payload import Kind, Outcome, Verdict
+from premblyd.prembly.webhook import Webhook
+from premblyd.store.inbox import Added, Inbox, NewDelivery
+from premblyd.store.queue import Queue
+from premblyd.store.sqlite.writer import Writer
+from tests.support.database import rows
+
+T = TypeVar("T")
+NOW_MS = 1_700_000_000_000  # 2023-11-14T22:13:20Z
+VERDICT = Verdict(
+    kind=Kind.SDK,
+    response_code="00",
+    status="true",
+    detail="Verification successful",
+    verification_status="VERIFIED",
+    outcome=Outcome.VERIFIED,
+    reference="ref-1",
+    user_ref="user-1",
+    session_id="hush-session",
+    face_match=True,
+    face_confidence=97.5,
+)
+
+
+def new_event(body: bytes = b'{"hush": "body"}', **changes: Any) -> Webhook:
+    """Return a webhook; `changes` name fields of Webhook or of its verdict."""
+    verdict = asdict(VERDICT)
+    verdict.update({name: changes.pop(name) for name in verdict if name in changes})
+    given: dict[str, Any] = {
+        "endpoint": "prembly",
+        "received_at_ms": NOW_MS,
+        "remote_ip": "192.0.2.7",
+        "token": "hush-token",
+        "headers": '[["User-Agent","Prembly"]]',
+        "verified_by": "hmac-sha256:live",
+        **changes,
+    }
+    return Webhook(body=body, verdict=Verdict(**verdict), **given)
+
+
+class Store:
+    """A prepared database, and its writer on a loop that runs while the test waits."""
+
+    def __init__(self, path: Path, loop: asyncio.AbstractEventLoop) -> None:
+        self.path = path
+        self._loop = loop
+        self.writer = self.wait(self._open())
+        self.inbox = Inbox(self.writer)
+        self.queue = Queue(self.writer, "host:1:boot")
+
+    async def _open(self) -> Writer:
+        return Writer(self.path)
+
+    def wait(self, awaitable: Awaitable[T]) -> T:
+        return self._loop.run_until_complete(asyncio.ensure_future(awaitable, loop=self._loop))
+
+    def wait_all(self, futures: Iterable["asyncio.Future[T]"]) -> list[T | BaseException]:
+        """Return the results and the errors of what was submitted in one round of the loop."""
+        return self.wait(asyncio.gather(*futures, return_exceptions=True))
+
+    def add(self, *actions: str, attempts: int = 3, **changes: Any) -> Added:
+        """Store a webhook with a delivery for each of `actions`."""
+        deliveries = [NewDelivery(action, attempts) for action in actions]
+        return self.wait(self.inbox.add(new_event(**changes), deliveries))
+
+    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        return rows(self.path, sql, *values)
+
+    def close(self) -> None:
+        self.wait(self.writer.close())

@@ -1,0 +1,16 @@
+"""Wait for what is to happen, and no longer than that."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_until(check: Callable[[], T], timeout_s: float = 10) -> T:
+    """Return what `check` returns as soon as that is true. Fail after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := check()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+    return found
