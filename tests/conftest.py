@@ -15,7 +15,7 @@ from premblyd.receiver import exchange
 from premblyd.receiver.server import make_server
 from premblyd.store.sqlite import opening
 from tests.support.logs import logged
-from tests.support.needs import ANOTHER_USER, REQUIRE_ALL
+from tests.support.needs import NO_ROOT, REQUIRE_ALL
 from tests.support.receiving import Reception
 from tests.support.store import Store
 
@@ -29,9 +29,9 @@ def pytest_configure() -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Make a skip a failure where everything is required, but for want of another user."""
+    """Make a skip a failure where everything is required, save that of what needs root."""
     report = yield
-    if REQUIRE_ALL and report.skipped and ANOTHER_USER not in str(report.longrepr):
+    if REQUIRE_ALL and report.skipped and NO_ROOT not in str(report.longrepr):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid}: skipped although all is required: {report.longrepr}"
     return report

@@ -1,10 +1,9 @@
 """When the tests that boot a machine run, and the machines themselves.
 
-They take a minute or two, so only when asked for: `pytest -m machine`, or all of them with
-PREMBLYD_REQUIRE_ALL=1, where what can't run here fails instead of being skipped.
+They need root and take a minute or two, so they run only when asked for: `pytest -m machine`, or
+PREMBLYD_REQUIRE_ALL=1.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.needs import REQUIRE_ALL, needs_root
 from tests.systemd import machine as machines
 from tests.systemd.machine import Machine
 from tests.systemd.service import CONFIG, DATABASE, INSTALL, KEY, Load, configure
 
-REQUIRE_ALL = os.environ.get("PREMBLYD_REQUIRE_ALL") == "1"
 TEST_TIMEOUT_S = 600  # the first one also makes the machine's files
 
 
@@ -27,31 +26,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     asked = REQUIRE_ALL or "machine" in str(config.getoption("markexpr"))
-    reason = "" if asked else "boots a machine: run with -m machine"
     for item in items:
         if item.get_closest_marker("machine"):
             item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))
-            if reason:
-                item.add_marker(pytest.mark.skip(reason=reason))
-
-
-def unavailable(reason: str) -> None:
-    """Skip the test, or fail it where everything is required."""
-    if REQUIRE_ALL:
-        pytest.fail(reason)
-    pytest.skip(reason)
+            item.add_marker(needs_root)
+            if not asked:
+                item.add_marker(pytest.mark.skip(reason="boots a machine: run with -m machine"))
 
 
 @pytest.fixture(scope="session")
 def _packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the source tree and the wheels it needs."""
     if reason := machines.missing():
-        unavailable(reason)
+        pytest.skip(reason)
     folder = tmp_path_factory.mktemp("packages")
     try:
         machines.fill_share(folder)
     except machines.MachineError as error:
-        unavailable(str(error))
+        pytest.skip(str(error))
     return folder
 
 
@@ -62,7 +54,7 @@ def _boot(packages: Path, share: Path) -> Iterator[Machine]:
         with machines.booted(share) as machine:
             yield machine
     except machines.MachineError as error:
-        unavailable(str(error))
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tests.systemd.conftest import unavailable
 from tests.systemd.machine import REPOSITORY
 
 FOLDER = REPOSITORY / "systemd"
@@ -23,7 +22,7 @@ def tool(name: str, package: str) -> str:
     """Return the path of a tool, or skip."""
     path = shutil.which(name)
     if path is None:
-        unavailable(f"{name} is missing (apt-get install {package})")
+        pytest.skip(f"{name} is missing (apt-get install {package})")
     return str(path)
 
 
