@@ -196,3 +196,18 @@ def test_every_link_leads_somewhere(page: str) -> None:
         assert file.exists(), target
         if anchor:
             assert anchor in anchors(str(file.resolve().relative_to(ROOT))), target
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "README.md"])
+def test_every_page_begins_with_its_question_and_the_readme_names_it(page: str) -> None:
+    title = PAGES[page].splitlines()[0]
+    assert title.startswith("# ")
+    assert title.endswith("?")
+    assert f"| {title.removeprefix('# ')} | [" in PAGES["README.md"]
+    assert f"]({page}) |\n" in PAGES["README.md"]
+
+
+def test_the_readme_is_short_and_shows_every_command() -> None:
+    assert len(PAGES["README.md"].splitlines()) < 250
+    shown = re.findall(r"^\| `premblyd (\w+)", PAGES["README.md"], re.MULTILINE)
+    assert shown == list(COMMANDS)
