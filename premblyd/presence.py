@@ -17,7 +17,8 @@ from pathlib import Path
 
 from premblyd import __version__
 from premblyd.config.models import Config
-from premblyd.config.values import Listen, Secret
+from premblyd.config.secrets import Secret
+from premblyd.config.values import Listen
 from premblyd.errors import PremblydError
 
 FINGERPRINT_BYTES = 2

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from premblyd import logs, systemd
-from premblyd.config import models as config
+from premblyd.config.load import load_config
 from premblyd.config.models import Config
 from premblyd.daemon import Daemon
 from premblyd.errors import ConfigError, PremblydError
@@ -76,7 +76,7 @@ async def _start(daemon: Daemon) -> None:
 def _reload(daemon: Daemon, path: Path) -> None:
     systemd.reloading()
     try:
-        settings = config.load(path)
+        settings = load_config(path)
     except ConfigError as error:
         for problem in error.problems:
             log.error("config.problem", problem=str(problem))

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from premblyd.config import models as config
+from premblyd.config.load import load_config
 from premblyd.errors import ConfigError
 from premblyd.prembly.signature import HEADER, sign
 from tests.support.configuration import ONCE, shell
@@ -158,7 +158,7 @@ def test_the_problems_of_a_configuration_quote_no_secret(tmp_path: Path, text: s
     path = tmp_path / "premblyd.yaml"
     path.write_text("database: sqlite:///x.db\n" + text.format(**HUSH))
     with pytest.raises(ConfigError) as refused:
-        config.load(path)
+        load_config(path)
     assert not leaks(refused.value)
 
 

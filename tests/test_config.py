@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.config import models as config
+from premblyd.config.load import load_config, parse_config
 from premblyd.config.models import Config, Selection
-from premblyd.config.values import Listen, Secret, SecretPlaces, duration_ms, listen, size_bytes
+from premblyd.config.secrets import Secret, SecretPlaces
+from premblyd.config.values import Listen, duration_ms, listen, size_bytes
 from premblyd.errors import ConfigError
 from tests.support.users import OBEYING_MODES
 
@@ -64,7 +65,7 @@ HTTP = ACTION + "http: {url: http://x, "
 
 
 def parse(text: str, folder: Path = Path("/nowhere"), **environ: str) -> Config:
-    return config.parse(text, folder / "p.yaml", SecretPlaces(folder, environ))
+    return parse_config(text, folder / "p.yaml", SecretPlaces(folder, environ))
 
 
 def problems(text: str, folder: Path = Path("/nowhere"), **environ: str) -> list[str]:
@@ -89,7 +90,7 @@ def test_the_whole_sample_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (secrets / "crm-signing-secret").write_text(WHSEC)
     monkeypatch.setenv("PREMBLY_SANDBOX_KEY", "sandbox_pk_hush")
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    loaded = config.load(path)
+    loaded = load_config(path)
 
     assert loaded.listen == Listen(host="127.0.0.1", port=8080)
     assert loaded.database_path == Path("/var/lib/premblyd/premblyd.db")
@@ -121,7 +122,7 @@ def test_the_whole_sample_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_defaults_are_the_samples() -> None:
-    small, sample = parse(SMALL), config.parse(SAMPLE, Path("p"), SecretPlaces(Path(), {}, False))
+    small, sample = parse(SMALL), parse_config(SAMPLE, Path("p"), SecretPlaces(Path(), {}, False))
     for name in ("listen", "max_body_bytes", "log"):
         assert getattr(small, name) == getattr(sample, name)
     for name in ("scheme", "header", "require_token", "allow_ips", "fields"):
@@ -218,10 +219,11 @@ def test_a_secret_that_systemd_did_not_pass_needs_a_restart_and_not_sudo(tmp_pat
     (tmp_path / "credentials" / "new").write_text("hush")
     code = """
 import os, pathlib, sys
-from premblyd.config import models as config
+from premblyd.config.load import load_config
+from premblyd.errors import ConfigError
 try:
-    config.load(pathlib.Path(sys.argv[1]))
-except config.ConfigError as error:
+    load_config(pathlib.Path(sys.argv[1]))
+except ConfigError as error:
     print(error)
 """
     path = tmp_path / "premblyd.yaml"
@@ -256,7 +258,7 @@ def test_every_secret_is_found_with_its_place() -> None:
 def test_secrets_can_be_left_unread(tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
     path.write_text(SAMPLE)
-    secret = config.load(path, look_up_secrets=False).endpoints[0].keys["live"]
+    secret = load_config(path, look_up_secrets=False).endpoints[0].keys["live"]
     assert secret == Secret("file:prembly-live-key")
     with pytest.raises(LookupError, match="file:prembly-live-key was not looked up"):
         secret.reveal()
@@ -361,5 +363,5 @@ def test_a_file_that_can_not_be_read_is_a_problem(tmp_path: Path) -> None:
     }
     for name, message in messages.items():
         with pytest.raises(ConfigError) as caught:
-            config.load(tmp_path / name)
+            load_config(tmp_path / name)
         assert str(caught.value) == f"{tmp_path / name}:1:1: {message}"

@@ -15,8 +15,8 @@ import pytest
 
 import premblyd
 from premblyd.cli import COMMANDS, main
-from premblyd.config import models as config
-from premblyd.config.values import SecretPlaces
+from premblyd.config.load import parse_config
+from premblyd.config.secrets import SecretPlaces
 from premblyd.prembly import samples
 from tests.support.commands import record, run
 from tests.support.pages import (
@@ -85,7 +85,7 @@ def test_every_configuration_loads(block: Block, tmp_path: Path) -> None:
         (tmp_path / name).write_text(f"{SECRET}\n")
     given = set(re.findall(r"^(\w+):", block.text, re.MULTILINE))
     text = "".join(rest for key, rest in BASE.items() if key not in given) + block.text
-    config.parse(text, tmp_path / "premblyd.yaml", SecretPlaces(tmp_path, {}))
+    parse_config(text, tmp_path / "premblyd.yaml", SecretPlaces(tmp_path, {}))
 
 
 @pytest.mark.parametrize(

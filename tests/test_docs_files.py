@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from premblyd.config import models as config
+from premblyd.config import models
+from premblyd.config.load import DEFAULT_PATH, parse_config
 from premblyd.config.models import Config
-from premblyd.config.values import SecretPlaces, duration_ms, size_bytes
+from premblyd.config.secrets import SecretPlaces
+from premblyd.config.values import duration_ms, size_bytes
 from tests.support.commands import run
 from tests.support.pages import EVERYTHING, ROOT, blocks
 from tests.test_docs import SECRET
@@ -18,8 +20,8 @@ from tests.test_docs import SECRET
 SAMPLE = (ROOT / "config" / "premblyd.yaml").read_text()
 UNITS = ROOT / "systemd"
 MODELS = (
-    *(config.Config, config.LogSettings, config.Endpoint, config.Retry),
-    *(config.Selection, config.HttpHook, config.Action),
+    *(models.Config, models.LogSettings, models.Endpoint, models.Retry),
+    *(models.Selection, models.HttpHook, models.Action),
 )
 # Split, so that this file does not hold them.
 OF_THE_WORKPLACE = ["/wo" + "rk/", "/tmp/" + "v/"]
@@ -28,7 +30,7 @@ OF_THE_WORKPLACE = ["/wo" + "rk/", "/tmp/" + "v/"]
 def load(text: str, folder: Path, *secrets: str) -> Config:
     for name in secrets:
         (folder / name).write_text(f"{SECRET}\n")
-    return config.parse(text, folder / "premblyd.yaml", SecretPlaces(folder, {}))
+    return parse_config(text, folder / "premblyd.yaml", SecretPlaces(folder, {}))
 
 
 def unit(name: str) -> str:
@@ -57,7 +59,7 @@ def test_every_key_is_in_the_sample(model: type[BaseModel]) -> None:
 
 
 def test_every_model_was_looked_at() -> None:
-    assert {model.__name__ for model in config.Model.__subclasses__()} == {
+    assert {model.__name__ for model in models.Model.__subclasses__()} == {
         model.__name__ for model in MODELS
     }
 
@@ -83,9 +85,9 @@ def test_the_sample_loads_with_its_examples(tmp_path: Path) -> None:
     assert loaded.concurrency == 16
     assert crm.http
     assert crm.http.ca_file == Path("/etc/ssl/private-ca.pem")
-    assert (crm.retry, crm.concurrency) == (config.Retry(), 4)
-    assert crm.http.timeout_ms == config.HttpHook.model_fields["timeout_ms"].default
-    assert page.hook_timeout_ms == config.Action.model_fields["hook_timeout_ms"].default
+    assert (crm.retry, crm.concurrency) == (models.Retry(), 4)
+    assert crm.http.timeout_ms == models.HttpHook.model_fields["timeout_ms"].default
+    assert page.hook_timeout_ms == models.Action.model_fields["hook_timeout_ms"].default
     assert archive.command == ("/usr/local/bin/archive", "--stdin")
 
 
@@ -113,8 +115,8 @@ def test_the_service_starts_what_install_installs() -> None:
     assert f"`{variables['opt']}/current`" in EVERYTHING
     assert setting(service, "LoadCredential") == f"credentials:{variables['credentials']}"
     assert f"`{variables['credentials']}/`" in EVERYTHING
-    assert variables["config"] == str(config.DEFAULT_PATH)
-    assert f"`{config.DEFAULT_PATH}`" in EVERYTHING
+    assert variables["config"] == str(DEFAULT_PATH)
+    assert f"`{DEFAULT_PATH}`" in EVERYTHING
     assert f"/etc/{setting(service, 'ConfigurationDirectory')}" == variables["etc"]
 
 
@@ -134,7 +136,7 @@ def test_a_page_repeats_what_install_says_to_do_next() -> None:
     install = unit("install.sh")
     steps = install.partition("next_steps() {")[2].partition("\n}")[0]
     steps = steps.replace("$key", "/etc/premblyd/credentials/prembly-live-key")
-    steps = steps.replace("$config", str(config.DEFAULT_PATH))
+    steps = steps.replace("$config", str(DEFAULT_PATH))
     wanted = re.findall(r"(?:sudo|sudoedit) .*?(?=  and then|$)", steps, re.MULTILINE)
     assert len(wanted) >= 5
     lines = [line for block in blocks("sh") for line in block.text.splitlines()]

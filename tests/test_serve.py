@@ -238,14 +238,14 @@ def test_a_hangup_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
     raise_hangup = """
 import os, signal
 from premblyd import daemon
-from premblyd.config import models as config
+from premblyd.config import load
 from premblyd.store.sqlite import opening as database
 def hung_up(function):
     def run(*arguments, **options):
         os.kill(os.getpid(), signal.SIGHUP)
         return function(*arguments, **options)
     return run
-config.load = hung_up(config.load)
+load.load_config = hung_up(load.load_config)
 database.prepare = hung_up(database.prepare)
 """
     with Premblyd(tmp_path) as daemon:

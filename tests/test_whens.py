@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.config import models as config
-from premblyd.config.values import SecretPlaces
+from premblyd.config.load import parse_config
+from premblyd.config.secrets import SecretPlaces
 from premblyd.errors import ConfigError
 from premblyd.expressions import ExpressionError
 from premblyd.prembly import whens
@@ -104,7 +104,7 @@ def problems(action: str) -> list[str]:
         f"actions:\n  - {{name: a, response_codes: ['*'], {action}}}\n"
     )
     with pytest.raises(ConfigError) as raised:
-        config.parse(text, path, SecretPlaces(path.parent, {}))
+        parse_config(text, path, SecretPlaces(path.parent, {}))
     return [str(problem) for problem in raised.value.problems]
 
 

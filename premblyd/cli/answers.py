@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from premblyd.config.values import Secret
+    from premblyd.config.secrets import Secret
     from premblyd.presence import Presence
 
 TIMEOUT_S = 30.0

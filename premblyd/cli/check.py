@@ -24,7 +24,7 @@ def check(config_path: Path, as_json: bool) -> None:
     """
     from premblyd import doubts, presence
     from premblyd.cli import as_service
-    from premblyd.config import models as config
+    from premblyd.config.load import load_config
     from premblyd.errors import ConfigError
 
     if as_service.is_for_service(config_path):
@@ -32,7 +32,7 @@ def check(config_path: Path, as_json: bool) -> None:
         if status is not None:
             raise SystemExit(status)
     try:
-        settings = config.load(config_path)
+        settings = load_config(config_path)
     except ConfigError as error:
         if not as_json:
             raise

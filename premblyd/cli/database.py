@@ -27,12 +27,12 @@ def database_path(config_path: Path, database: str | None = None) -> Path:
     of an incident: a note on standard error says that there are some. Raise ConfigError when the
     database can't be told from it.
     """
-    from premblyd.config import models as config
+    from premblyd.config.load import load_config
 
     if database is not None:
         return Path(database.removeprefix("sqlite:///"))
     try:
-        return config.load(config_path, look_up_secrets=False).database_path
+        return load_config(config_path, look_up_secrets=False).database_path
     except ConfigError as error:
         named = _named(config_path)
         if named is None:

@@ -70,11 +70,11 @@ async def _demo(once: bool) -> None:
 
 
 def _settings(path: Path, port: int, crm_port: int) -> "Config":
-    from premblyd.config import models as config
+    from premblyd.config.load import load_config
 
     path.write_text(CONFIG.format(port=port, crm=crm_port))
     path.chmod(0o640)
-    return config.load(path)
+    return load_config(path)
 
 
 def _bound() -> socket.socket:

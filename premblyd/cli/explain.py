@@ -43,10 +43,10 @@ def explain(
 
     Secrets are masked; the numbers of the event and delivery are 0 here.
     """
-    from premblyd.config import models as config
+    from premblyd.config.load import load_config
     from premblyd.routing import Matching
 
-    settings = config.load(config_path, look_up_secrets=False)
+    settings = load_config(config_path, look_up_secrets=False)
     endpoints = {one.name: one for one in settings.endpoints}
     name = endpoint_name or settings.endpoints[0].name
     if name not in endpoints:
@@ -142,7 +142,7 @@ def _without_login(url: str) -> str:
 
 def _masked(model: Any) -> Any:
     """Return the action or endpoint with every secret's value replaced by a mask."""
-    from premblyd.config.values import Secret
+    from premblyd.config.secrets import Secret
 
     def mask(value: Any) -> Any:
         match value:

@@ -52,14 +52,14 @@ def replay(
     If no event that is meant has a delivery of --action, it is a new action: those get one that
     it is for, as its response codes and `when` decide. --new does so also where some have one.
     """
-    from premblyd.config import models as config
+    from premblyd.config.load import load_config
     from premblyd.record import reading as audit
     from premblyd.record import replays
     from premblyd.record.operating import Operator, ReplayFilter
     from premblyd.store.sqlite import opening as database
 
     _check_use((event, event_option), **selection)
-    settings = config.load(config_path, look_up_secrets=False)
+    settings = load_config(config_path, look_up_secrets=False)
     writing = until_end(database.connect_operator(settings.database_path))
     event_id = None
     if event := event or event_option:

@@ -74,14 +74,14 @@ def send(
     Exit status 75: the daemon can't be reached, or asked to try again.
     """
     from premblyd.cli import as_service
-    from premblyd.config import models as config
+    from premblyd.config.load import load_config
 
     if file is not None and sample is not None:
         raise click.UsageError("Give FILE or --sample, not both.")
     # Root signs with the running service's keys, wherever systemd has them from.
     is_for_service = as_service.is_for_service(config_path)
     environ = as_service.environment_of_running() if is_for_service else os.environ
-    settings = config.load(config_path, environ=environ)
+    settings = load_config(config_path, environ=environ)
     endpoint = _named("endpoint", endpoint_name, {one.name: one for one in settings.endpoints})
     name = key_name or next(iter(endpoint.keys))
     key = _named("key", name, endpoint.key_texts)

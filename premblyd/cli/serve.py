@@ -17,7 +17,7 @@ def serve(config_path: Path) -> None:
     """SIGHUP reads the configuration again, SIGTERM and SIGINT stop after what runs has ended."""
     _open_standard_descriptors()
     from premblyd import logs, process
-    from premblyd.config import models as config
+    from premblyd.config.load import load_config
 
     # A reload that is asked for before the daemon can: this start reads the file anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -25,7 +25,7 @@ def serve(config_path: Path) -> None:
     logs.report_the_unexpected()
     try:
         try:
-            settings = config.load(config_path)
+            settings = load_config(config_path)
         except ConfigError as error:
             logs.get_logger().critical(
                 "daemon.not_started",

@@ -1,10 +1,9 @@
-"""The configuration file: its models, and reading it with every problem at once."""
+"""What a configuration file holds, as models."""
 
 import base64
 import hashlib
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,40 +15,29 @@ from pydantic import (
     Field,
     PlainValidator,
     Tag,
-    ValidationError,
     ValidationInfo,
 )
 
-from premblyd.config import yamltext
-from premblyd.config.problems import conflicts, explain
+from premblyd.config.secrets import KeyValue, Secret, SecretValue, secret, secrets_in
 from premblyd.config.values import (
     Code,
     DurationMs,
     EnvName,
-    ForbiddenSecretError,
     HeaderName,
-    KeyValue,
     ListenValue,
     Name,
     NetworkValue,
     NonEmpty,
-    Secret,
-    SecretPlaces,
-    SecretValue,
     SizeBytes,
     SqlitePath,
     UrlPath,
     listen,
     network,
-    secret,
-    secrets_in,
 )
-from premblyd.errors import ConfigError, Problem
 from premblyd.expressions import Expression
 from premblyd.prembly import payload, whens
 from premblyd.prembly.signature import HEADER, Scheme
 
-DEFAULT_PATH = Path("/etc/premblyd/premblyd.yaml")
 HEALTH_PATH = "/healthz"
 
 _PROXY_URL = r"(http|socks5h)://([^\s/@]+@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?/?"
@@ -213,85 +201,3 @@ class Config(Model):
     def digest(self) -> str:
         """Which configuration this is: 12 hex digits, made without any secret's value."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
-
-
-def load(
-    path: Path, *, look_up_secrets: bool = True, environ: Mapping[str, str] = os.environ
-) -> Config:
-    """Read the file at `path`. Raise ConfigError with every problem when it can't be used.
-
-    `look_up_secrets=False` leaves secrets unread, for people who may read the database alone.
-    """
-    try:
-        text = path.read_bytes().decode()
-    except FileNotFoundError:
-        raise _unusable(path, "there is no such file; `premblyd init` writes one") from None
-    except UnicodeDecodeError:
-        raise _unusable(path, "is not UTF-8 text") from None
-    except OSError as error:
-        unusable = _unusable(path, f"can't be read: {error.strerror}")
-        unusable.lacks_rights = isinstance(error, PermissionError)
-        raise unusable from None
-    places = SecretPlaces(path.absolute().parent, environ, look_up=look_up_secrets)
-    return parse(text, path, places)
-
-
-def parse(text: str, path: Path, places: SecretPlaces) -> Config:
-    """Read `text` as the file at `path`. Raise ConfigError with every problem, in line order."""
-    try:
-        document = yamltext.load(text)
-    except yamltext.YamlTextError as error:
-        raise _unusable(path, str(error), error.mark) from None
-    if not isinstance(document.data, dict):
-        raise _unusable(path, "should hold keys such as `database:` and `endpoints:`")
-    config = None
-    lacks_rights = False
-    found = list(conflicts(document.data, HEALTH_PATH))
-    try:
-        config = Config.model_validate(document.data, context=places)
-    except ValidationError as error:
-        details = error.errors(include_input=False, include_url=False)
-        lacks_rights = any(
-            isinstance(detail.get("ctx", {}).get("error"), ForbiddenSecretError)
-            for detail in details
-        )
-        found += [
-            explain(detail, _KNOWN_KEYS)
-            for detail in details
-            # A list whose every item is wrong counts as empty too: one report is enough.
-            if detail["type"] != "too_short" or not _at(document.data, detail["loc"])
-        ]
-    if config is None or found:
-        raise ConfigError(
-            sorted(
-                {
-                    Problem(file=str(path), line=mark.line, column=mark.column, message=message)
-                    for where, message, is_key in found
-                    for mark in [document.mark(where, key=is_key)]
-                },
-                key=lambda problem: (problem.line, problem.column, problem.message),
-            ),
-            lacks_rights=lacks_rights,
-        )
-    return config
-
-
-def _at(data: Any, path: yamltext.Path) -> Any:
-    for step in path:
-        data = data[step]
-    return data
-
-
-def _keys_of(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-_MODELS = (Config, LogSettings, Endpoint, Action, HttpHook, Retry, Selection)
-_KNOWN_KEYS = [key for model in _MODELS for key in _keys_of(model)]
-_START = yamltext.Mark(1, 1)
-
-
-def _unusable(path: Path, message: str, mark: yamltext.Mark = _START) -> ConfigError:
-    return ConfigError(
-        [Problem(file=str(path), line=mark.line, column=mark.column, message=message)]
-    )

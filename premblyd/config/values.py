@@ -1,22 +1,21 @@
-"""The kinds of value a configuration holds: durations, sizes, secrets, addresses."""
+"""The kinds of value a configuration holds: durations, sizes, names, addresses."""
 
 import ipaddress
-import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, PlainValidator, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, PlainValidator, ValidationInfo
+
+from premblyd.config.secrets import secret_places
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SIZE_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_LISTS = ("keys", "headers")
 _MAX_DURATION_MS = 366 * 86_400_000
 
 
@@ -72,123 +71,6 @@ def listen(text: Any) -> Listen:
     return Listen(host=match[1] or match[2], port=int(match[3]))
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """A value that is never shown: given as text, or kept in a file or environment variable."""
-
-    source: str  # "text", "file:NAME" or "env:NAME": safe to show
-    value: str | None = field(default=None, repr=False)  # None: not looked up
-
-    def reveal(self) -> str:
-        """Return the value. Only where it is used: never to print or log it."""
-        if self.value is None:
-            raise LookupError(f"the secret {self.source} was not looked up")
-        return self.value
-
-
-class ForbiddenSecretError(ValueError):
-    """This user may not read the secret's file."""
-
-
-@dataclass(frozen=True, slots=True)
-class SecretPlaces:
-    """Where secrets are looked up, or that they are not (an auditor can't read them)."""
-
-    folder: Path  # of the configuration file
-    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
-    look_up: bool = True
-
-    def files(self, name: str) -> list[Path]:
-        """Return the paths a secret file called `name` may have, in the order they are tried."""
-        places = []
-        if credentials := self.environ.get("CREDENTIALS_DIRECTORY"):
-            # systemd names what LoadCredential=credentials:FOLDER loads credentials_NAME.
-            places += [Path(credentials, name), Path(credentials, f"credentials_{name}")]
-        return [*places, self.folder / name, self.folder / "credentials" / name]
-
-
-def secret(given: Any, info: ValidationInfo) -> Secret:
-    """Read a secret: text, {file: NAME} or {env: NAME}. Raise ValueError when it can't be read."""
-    places = _places(info)
-    match given:
-        case str() if given.strip():
-            return Secret("text", _usable(given))
-        case {"file": str(name)} if len(given) == 1 and name:
-            source = f"file:{name}"
-            return Secret(source, _usable(_read(name, places)) if places.look_up else None)
-        case {"env": str(name)} if len(given) == 1 and name:
-            source = f"env:{name}"
-            if not places.look_up:
-                return Secret(source)
-            if name not in places.environ:
-                raise ValueError(f"the environment variable {name} is not set")
-            return Secret(source, _usable(places.environ[name]))
-        case _:
-            raise ValueError("should be text, {file: NAME} or {env: NAME}")
-
-
-def secrets_in(value: Any, *path: str) -> Iterator[tuple[str, Secret]]:
-    """Yield every secret within a configuration, with its place in words such as
-    `endpoint prembly, key live` or `action crm, url`."""
-    match value:
-        case Secret():
-            section, name, *rest = (step for step in path if step != "http")
-            words = (one.removesuffix("s") if one in _LISTS else one for one in rest)
-            yield f"{section.removesuffix('s')} {name}, {' '.join(words)}", value
-        case BaseModel():
-            for field_name in type(value).model_fields:
-                yield from secrets_in(getattr(value, field_name), *path, field_name)
-        case dict():
-            for name, item in value.items():
-                yield from secrets_in(item, *path, name)
-        case tuple():
-            for item in value:
-                if isinstance(item, BaseModel):
-                    yield from secrets_in(item, *path, getattr(item, "name", ""))
-
-
-def _places(info: ValidationInfo) -> SecretPlaces:
-    if not isinstance(info.context, SecretPlaces):
-        raise TypeError("validate with context=SecretPlaces(...)")
-    return info.context
-
-
-def _read(name: str, places: SecretPlaces) -> str:
-    paths = places.files(name)
-    loaded = places.environ.get("CREDENTIALS_DIRECTORY")
-    for path in paths:
-        try:
-            return path.read_bytes().decode().removesuffix("\n").removesuffix("\r")
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except UnicodeDecodeError:
-            raise ValueError(f"the secret file {path} is not UTF-8 text") from None
-        except OSError as error:
-            if loaded and isinstance(error, PermissionError):
-                continue  # root's folder: systemd copies what is in it
-            kind = ForbiddenSecretError if isinstance(error, PermissionError) else ValueError
-            raise kind(f"can't read the secret file {path}: {error.strerror}") from None
-    if loaded:
-        raise ValueError(
-            f"systemd passed the service no secret file {name}: put it into"
-            f" {places.folder}/credentials, then restart the service"
-        )
-    tried = ", ".join(str(path) for path in paths)
-    raise ValueError(f"there is no secret file {name}; looked for {tried}")
-
-
-def _usable(value: str) -> str:
-    if not value.strip():
-        raise ValueError("the secret is empty")  # an empty key would let everyone in
-    if "\0" in value or "\n" in value or "\r" in value:
-        raise ValueError("the secret has more than one line, or a NUL")
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # an environment variable of other bytes
-        raise ValueError("the secret is not UTF-8 text") from None
-    return value
-
-
 def sqlite_path(given: Any, folder: Path) -> Path:
     """Read `sqlite:///relative.db` or `sqlite:////absolute.db`; a relative path starts at
     `folder`, the configuration file's. Raise ValueError for anything else."""
@@ -199,15 +81,7 @@ def sqlite_path(given: Any, folder: Path) -> Path:
 
 
 def _sqlite_path(given: Any, info: ValidationInfo) -> Path:
-    return sqlite_path(given, _places(info).folder)
-
-
-def prembly_key(given: Any, info: ValidationInfo) -> Secret:
-    """A key of Prembly's. White space around it comes of copying: no signature would be right."""
-    key = secret(given, info)
-    if key.value is not None and key.value != key.value.strip():
-        raise ValueError(f"the key ({key.source}) has white space around it; Prembly's have none")
-    return key
+    return sqlite_path(given, secret_places(info).folder)
 
 
 def _shaped(pattern: str, words: str) -> AfterValidator:
@@ -233,7 +107,6 @@ DurationMs = Annotated[int, BeforeValidator(duration_ms)]
 SizeBytes = Annotated[int, BeforeValidator(size_bytes)]
 NetworkValue = Annotated[Network, PlainValidator(network)]
 ListenValue = Annotated[Listen, PlainValidator(listen)]
-SecretValue = Annotated[Secret, PlainValidator(secret)]
 SqlitePath = Annotated[Path, PlainValidator(_sqlite_path)]
 
 _NOT_EMPTY = _shaped(r"[^\x00]+", "should not be empty, and can't hold a NUL")
@@ -254,4 +127,3 @@ UrlPath = Annotated[
 ]
 NonEmpty = Annotated[str, _NOT_EMPTY]
 Code = Annotated[str, _NOT_EMPTY, AfterValidator(_code)]
-KeyValue = Annotated[Secret, PlainValidator(prembly_key)]

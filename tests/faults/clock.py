@@ -18,9 +18,9 @@ from typing import Any
 
 from premblyd import logs
 from premblyd.clock import Clock
-from premblyd.config import models as config
+from premblyd.config.load import parse_config
 from premblyd.config.models import Action
-from premblyd.config.values import SecretPlaces
+from premblyd.config.secrets import SecretPlaces
 from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.store.inbox import Inbox, NewDelivery
 from premblyd.store.jobs import Job, Result
@@ -73,7 +73,7 @@ def _action(at: Path) -> Action:
     retry = {"attempts": 5, "first_delay": f"{DELAY_S:g}s", "factor": 1}
     settings = configuration(actions=[shell("wait", "true", retry=retry, concurrency=200)])
     path = at / "premblyd.yaml"
-    return config.parse(_json(settings), path, SecretPlaces(at, {})).actions[0]
+    return parse_config(_json(settings), path, SecretPlaces(at, {})).actions[0]
 
 
 def _json(settings: dict[str, Any]) -> str:

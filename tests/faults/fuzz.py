@@ -20,8 +20,8 @@ from types import CodeType
 from click.testing import CliRunner
 
 from premblyd.cli import main as premblyd
-from premblyd.config import models as config
-from premblyd.config.values import SecretPlaces
+from premblyd.config.load import parse_config
+from premblyd.config.secrets import SecretPlaces
 from premblyd.errors import ConfigError, SignatureError
 from premblyd.prembly import payload, samples, signature
 from premblyd.prembly.webhook import Webhook
@@ -91,11 +91,11 @@ def verify_signature(data: bytes, rng: random.Random) -> object:
     return found
 
 
-def parse_config(data: bytes, _: random.Random) -> object:
+def read_config(data: bytes, _: random.Random) -> object:
     """A configuration is taken, or refused with places in the file."""
     path = Path("/nowhere/premblyd.yaml")
     try:
-        config.parse(data.decode("utf-8", "replace"), path, SecretPlaces(path.parent, {}))
+        parse_config(data.decode("utf-8", "replace"), path, SecretPlaces(path.parent, {}))
     except ConfigError as error:
         _holds(len(error.problems) > 0, "refused without a reason")
         for problem in error.problems:
@@ -209,7 +209,7 @@ def run(at: Path, cases: int, seed: int, *, say: bool = False) -> Counter[str]:
     shares = {
         "payload": (0.5, Fuzz(read_payload, bodies)),
         "signature": (0.4, Fuzz(verify_signature, bodies)),
-        "config": (0.08, Fuzz(parse_config, [EXPLAINED.encode()])),
+        "config": (0.08, Fuzz(read_config, [EXPLAINED.encode()])),
         "explain": (0.02, Fuzz(Explain(at), bodies)),
     }
     counted: Counter[str] = Counter()

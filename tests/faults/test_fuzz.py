@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.config import models as config
-from premblyd.config.values import SecretPlaces
+from premblyd.config.load import parse_config
+from premblyd.config.secrets import SecretPlaces
 from premblyd.errors import ConfigError
 from tests.faults.fuzz import run
 
@@ -19,4 +19,4 @@ def test_random_input_breaks_no_property(tmp_path: Path) -> None:
 def test_half_a_character_in_the_configuration_is_a_problem_with_its_place(tmp_path: Path) -> None:
     path = tmp_path / "premblyd.yaml"
     with pytest.raises(ConfigError, match=r"premblyd\.yaml:2:9: half a character"):
-        config.parse('\nlisten: "\\ud800"', path, SecretPlaces(tmp_path, {}))
+        parse_config('\nlisten: "\\ud800"', path, SecretPlaces(tmp_path, {}))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from premblyd.config.models import Action, Endpoint
-from premblyd.config.values import SecretPlaces
+from premblyd.config.secrets import SecretPlaces
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import StoredEvent, Webhook
 from premblyd.store.jobs import Ending, Job

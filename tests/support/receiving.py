@@ -10,8 +10,8 @@ from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httputil import HTTPHeaders
 
 from premblyd.clock import Clock
-from premblyd.config import models as config
-from premblyd.config.values import SecretPlaces
+from premblyd.config.load import parse_config
+from premblyd.config.secrets import SecretPlaces
 from premblyd.receiver.health import Health
 from premblyd.receiver.server import Receiver
 from premblyd.routing import Matching
@@ -54,7 +54,7 @@ class Reception:
     def use(self, **changes: Any) -> None:
         """Receive with this configuration from the next request on."""
         text = json.dumps(configuration(**changes))
-        settings = config.parse(text, self.path, SecretPlaces(self.path.parent, {}))
+        settings = parse_config(text, self.path, SecretPlaces(self.path.parent, {}))
         self.receiver.configure(settings, Matching(settings.actions).match)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:

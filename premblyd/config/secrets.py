@@ -1,0 +1,140 @@
+"""Secrets of a configuration: given as text, in a file or in an environment variable."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, PlainValidator, ValidationInfo
+
+_LISTS = ("keys", "headers")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A value that is never shown: given as text, or kept in a file or environment variable."""
+
+    source: str  # "text", "file:NAME" or "env:NAME": safe to show
+    value: str | None = field(default=None, repr=False)  # None: not looked up
+
+    def reveal(self) -> str:
+        """Return the value. Only where it is used: never to print or log it."""
+        if self.value is None:
+            raise LookupError(f"the secret {self.source} was not looked up")
+        return self.value
+
+
+class ForbiddenSecretError(ValueError):
+    """This user may not read the secret's file."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretPlaces:
+    """Where secrets are looked up, or that they are not (an auditor can't read them)."""
+
+    folder: Path  # of the configuration file
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    look_up: bool = True
+
+    def files(self, name: str) -> list[Path]:
+        """Return the paths a secret file called `name` may have, in the order they are tried."""
+        places = []
+        if credentials := self.environ.get("CREDENTIALS_DIRECTORY"):
+            # systemd names what LoadCredential=credentials:FOLDER loads credentials_NAME.
+            places += [Path(credentials, name), Path(credentials, f"credentials_{name}")]
+        return [*places, self.folder / name, self.folder / "credentials" / name]
+
+
+def secret(given: Any, info: ValidationInfo) -> Secret:
+    """Read a secret: text, {file: NAME} or {env: NAME}. Raise ValueError when it can't be read."""
+    places = secret_places(info)
+    match given:
+        case str() if given.strip():
+            return Secret("text", _usable(given))
+        case {"file": str(name)} if len(given) == 1 and name:
+            source = f"file:{name}"
+            return Secret(source, _usable(_read(name, places)) if places.look_up else None)
+        case {"env": str(name)} if len(given) == 1 and name:
+            source = f"env:{name}"
+            if not places.look_up:
+                return Secret(source)
+            if name not in places.environ:
+                raise ValueError(f"the environment variable {name} is not set")
+            return Secret(source, _usable(places.environ[name]))
+        case _:
+            raise ValueError("should be text, {file: NAME} or {env: NAME}")
+
+
+def secrets_in(value: Any, *path: str) -> Iterator[tuple[str, Secret]]:
+    """Yield every secret within a configuration, with its place in words such as
+    `endpoint prembly, key live` or `action crm, url`."""
+    match value:
+        case Secret():
+            section, name, *rest = (step for step in path if step != "http")
+            words = (one.removesuffix("s") if one in _LISTS else one for one in rest)
+            yield f"{section.removesuffix('s')} {name}, {' '.join(words)}", value
+        case BaseModel():
+            for field_name in type(value).model_fields:
+                yield from secrets_in(getattr(value, field_name), *path, field_name)
+        case dict():
+            for name, item in value.items():
+                yield from secrets_in(item, *path, name)
+        case tuple():
+            for item in value:
+                if isinstance(item, BaseModel):
+                    yield from secrets_in(item, *path, getattr(item, "name", ""))
+
+
+def secret_places(info: ValidationInfo) -> SecretPlaces:
+    if not isinstance(info.context, SecretPlaces):
+        raise TypeError("validate with context=SecretPlaces(...)")
+    return info.context
+
+
+def _read(name: str, places: SecretPlaces) -> str:
+    paths = places.files(name)
+    loaded = places.environ.get("CREDENTIALS_DIRECTORY")
+    for path in paths:
+        try:
+            return path.read_bytes().decode().removesuffix("\n").removesuffix("\r")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except UnicodeDecodeError:
+            raise ValueError(f"the secret file {path} is not UTF-8 text") from None
+        except OSError as error:
+            if loaded and isinstance(error, PermissionError):
+                continue  # root's folder: systemd copies what is in it
+            kind = ForbiddenSecretError if isinstance(error, PermissionError) else ValueError
+            raise kind(f"can't read the secret file {path}: {error.strerror}") from None
+    if loaded:
+        raise ValueError(
+            f"systemd passed the service no secret file {name}: put it into"
+            f" {places.folder}/credentials, then restart the service"
+        )
+    tried = ", ".join(str(path) for path in paths)
+    raise ValueError(f"there is no secret file {name}; looked for {tried}")
+
+
+def _usable(value: str) -> str:
+    if not value.strip():
+        raise ValueError("the secret is empty")  # an empty key would let everyone in
+    if "\0" in value or "\n" in value or "\r" in value:
+        raise ValueError("the secret has more than one line, or a NUL")
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # an environment variable of other bytes
+        raise ValueError("the secret is not UTF-8 text") from None
+    return value
+
+
+def prembly_key(given: Any, info: ValidationInfo) -> Secret:
+    """A key of Prembly's. White space around it comes of copying: no signature would be right."""
+    key = secret(given, info)
+    if key.value is not None and key.value != key.value.strip():
+        raise ValueError(f"the key ({key.source}) has white space around it; Prembly's have none")
+    return key
+
+
+SecretValue = Annotated[Secret, PlainValidator(secret)]
+KeyValue = Annotated[Secret, PlainValidator(prembly_key)]
