@@ -69,7 +69,7 @@ class Daemon:
         self._listening = listening.listen(settings.listen)
         self._server.add_sockets(patiently(self._listening.sockets))
         self.dispatching = asyncio.create_task(self._dispatcher.run())
-        self.timing_out = asyncio.create_task(self._receiver.time_out())
+        self.timing_out = asyncio.create_task(self._receiver.watch_connections())
         self._publish(settings)
         log.info(
             "daemon.started",
@@ -135,7 +135,7 @@ class Daemon:
         """Return one line for `systemctl status`."""
         health = self._writer.last_error or "ok"
         return (
-            f"{self._receiver.load.requests} requests in flight,"
+            f"{self._receiver.requests_in_flight} requests in flight,"
             f" {self._dispatcher.running} hooks running, database {health}"
         )
 

@@ -227,13 +227,13 @@ async def test_who_asks_for_the_health_at_once_shares_one_commit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     commits = []
-    prove = reception.receiver.health._prove_commit
+    prove = reception.receiver.services.health._prove_commit
 
     def watched() -> Awaitable[None]:
         commits.append(time.monotonic())
         return prove()
 
-    monkeypatch.setattr(reception.receiver.health, "_prove_commit", watched)
+    monkeypatch.setattr(reception.receiver.services.health, "_prove_commit", watched)
     reception.writer.call(lambda _: time.sleep(0.5))
     asked = [http_client.fetch(base_url + "/healthz") for _ in range(10)]
     assert [(await answer).code for answer in asked] == [200] * 10
@@ -265,7 +265,7 @@ async def test_a_fault_of_our_own_is_answered_503_logged_and_stores_nothing(
         raise ZeroDivisionError("hush")
 
     with logged() as lines:
-        reception.receiver.configure(reception.receiver.config, fail)
+        reception.receiver.configure(reception.receiver.services.settings.config, fail)
         assert (await post(http_client, base_url)).code == 503
     assert [line["event"] for line in lines] == ["webhook.failed"]
     assert reception.rows("SELECT * FROM event") == []

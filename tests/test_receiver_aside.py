@@ -29,7 +29,7 @@ GREEDY = "body.a[?@ == `[]`] | [?@ == `[]`] | [?@ == `[]`]"
 def held(reception: Reception) -> Iterator[None]:
     """Keep the thread beside the loop busy."""
     released = threading.Event()
-    reception.receiver.recogniser.run_aside(released.wait)
+    reception.receiver.services.recogniser.run_aside(released.wait)
     try:
         yield
     finally:
@@ -135,7 +135,7 @@ async def test_a_fault_of_our_own_beside_the_loop_is_answered_503(
 
     client = await Client.to(http_port)
     with logged() as lines:
-        reception.receiver.configure(reception.receiver.config, fail)
+        reception.receiver.configure(reception.receiver.services.settings.config, fail)
         await client.send(webhook(LARGE))
         assert (await client.answer()).status == 503
     await client.close()

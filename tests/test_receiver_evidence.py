@@ -127,7 +127,7 @@ async def test_who_is_refused_for_lack_of_room_fills_no_log(
 ) -> None:
     with logged() as lines:
         reception.use()
-        reception.receiver.load.configure(0, 0)
+        reception.receiver.services.load.configure(0, 0)
         for _ in range(LINES_A_MINUTE + 5):
             assert (await post(http_client, base_url)).code == 503
     assert [line["event"] for line in lines] == ["webhook.overloaded"] * LINES_A_MINUTE

@@ -53,6 +53,10 @@ class Evidence:
             duration_ms=round((time.monotonic() - started) * 1000, 1),
         )
 
+    def failed(self, endpoint: str, error: Exception) -> None:
+        """Log a fault of our own: the webhook is not stored, and Prembly may try again."""
+        self._log.error("webhook.failed", endpoint=endpoint, exc_info=error)
+
     def reject(
         self,
         *,

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 FRESH_S = 1.0  # so that asking often costs one commit a second
-PATIENCE_S = 2.0  # whoever asks waits no longer; a commit may, while another holds the lock
+PATIENCE_S = 2.0  # for the commit, which waits while another program locks the database
 
 
 class Health:
@@ -21,24 +21,21 @@ class Health:
         self._prove_commit = prove_commit
         self._failed_at = failed_at
         self._checked_at = float("-inf")
-        self._healthy = False
-        self._asking: asyncio.Task[bool] | None = None
+        self._check: asyncio.Task[bool] | None = None  # the last one
 
-    async def check(self) -> bool:
-        """Return whether the database commits. Who asks at the same time shares one commit."""
-        if time.monotonic() - self._checked_at < FRESH_S:
-            return self._healthy
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask())
-        return await asyncio.shield(self._asking)
+    def check(self) -> asyncio.Task[bool]:
+        """Return whether the database commits. All who ask within FRESH_S share one commit."""
+        is_fresh = time.monotonic() - self._checked_at < FRESH_S
+        if self._check is None or (self._check.done() and not is_fresh):
+            self._check = asyncio.create_task(self._commit())
+        return self._check
 
-    async def _ask(self) -> bool:
+    async def _commit(self) -> bool:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await self._prove_commit()
-            self._healthy = time.monotonic() - self._failed_at() > FRESH_S
+            return time.monotonic() - self._failed_at() > FRESH_S
         except Exception:  # noqa: BLE001  # whatever it is, it is no health; the writer logs it
-            self._healthy = False
-        self._checked_at = time.monotonic()
-        self._asking = None
-        return self._healthy
+            return False
+        finally:
+            self._checked_at = time.monotonic()

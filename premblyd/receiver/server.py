@@ -1,12 +1,8 @@
-"""The public HTTP server: which requests are taken, and what they are answered.
-
-It speaks Tornado's message protocol instead of RequestHandler: a request is judged before its
-body is read, the body is counted as it comes, and the one hot path costs half.
-"""
+"""The public HTTP server: it accepts connections, and makes an `Exchange` of each request."""
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from tornado.http1connection import HTTP1Connection
@@ -19,19 +15,20 @@ from tornado.httputil import (
 from tornado.iostream import IOStream
 
 from premblyd.clock import Clock
-from premblyd.config.models import HEALTH_PATH, Config, Endpoint
-from premblyd.logs import get_logger
+from premblyd.config.models import Config
 from premblyd.receiver.evidence import Evidence
 from premblyd.receiver.exchange import Exchange
 from premblyd.receiver.health import Health
 from premblyd.receiver.load import Limit, Load, make_room, max_connections
 from premblyd.receiver.recognition import Match, Recogniser
+from premblyd.receiver.services import Services, Settings
 from premblyd.receiver.stream import Stream
 from premblyd.store.inbox import Inbox
 
 MAX_HEADER_BYTES = 32 << 10
 UNBOUNDED = 1 << 62
-SILENT_S = 1.0  # how long a stop waits for the first request of a connection just accepted
+LOOK_EVERY_S = 1.0  # at all connections: a timer for each request costs ten times as much
+FIRST_REQUEST_S = 1.0  # how long a stop waits for a new connection's first request
 
 
 class Receiver(HTTPServerConnectionDelegate):
@@ -40,98 +37,97 @@ class Receiver(HTTPServerConnectionDelegate):
     def __init__(
         self, inbox: Inbox, *, health: Health, wake: Callable[[], None], clock: Clock
     ) -> None:
-        self.inbox = inbox
-        self.health = health
-        self.wake = wake
-        self.clock = clock
-        self.load = Load()
-        self.evidence = Evidence(inbox, clock)
-        self.closing = False
-        self._connections: dict[object, Exchange] = {}  # each with its latest exchange
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.recogniser = Recogniser()
+        self.services = Services(
+            inbox=inbox,
+            health=health,
+            clock=clock,
+            load=Load(),
+            evidence=Evidence(inbox, clock),
+            recogniser=Recogniser(),
+            wake=wake,
+        )
+        self._exchanges: dict[object, Exchange] = {}  # the latest one of each open connection
 
     def configure(self, config: Config, match: Match) -> None:
         """Use this configuration for every request that begins from now on."""
-        self.config = config
-        self.log = get_logger().bind()  # bound once: a lazy logger costs 15 µs a line
-        self.match = match
-        self._endpoints = {endpoint.path: endpoint for endpoint in config.endpoints}
-        self.evidence.configure(config.endpoints)
-        self.load.configure(config.max_in_flight_requests, config.max_in_flight_bytes)
+        endpoints = {endpoint.path: endpoint for endpoint in config.endpoints}
+        self.services.settings = Settings(config=config, endpoints=endpoints, match=match)
+        self.services.evidence.configure(config.endpoints)
+        self.services.load.configure(config.max_in_flight_requests, config.max_in_flight_bytes)
         self._max_connections = max_connections(config.max_in_flight_requests)
 
     def start_request(
         self, server_conn: object, request_conn: HTTPConnection
     ) -> HTTPMessageDelegate:
+        """Make the exchange for a connection's next request. Tornado calls this when a connection
+        is accepted, and again after each answer."""
         if not isinstance(request_conn, HTTP1Connection):
             raise TypeError("only HTTP/1 is spoken")
-        is_first = server_conn not in self._connections
-        if is_first and len(self._connections) >= self._max_connections:
-            self._close_idle_connections()
-        exchange = Exchange(self, request_conn, is_first=is_first)
-        self._connections[server_conn] = exchange
-        if len(self._connections) > self._max_connections:
+        is_first = server_conn not in self._exchanges
+        if is_first and len(self._exchanges) >= self._max_connections:
+            self._close_for_a_new_one()
+        exchange = Exchange(self.services, request_conn, is_first=is_first)
+        self._exchanges[server_conn] = exchange
+        if len(self._exchanges) > self._max_connections:
             request_conn.close()
         return exchange
+
+    def on_close(self, server_conn: object) -> None:
+        """A connection has ended."""
+        if exchange := self._exchanges.pop(server_conn, None):
+            exchange.connection_ended()
 
     @property
     def connections(self) -> int:
         """How many are open."""
-        return len(self._connections)
+        return len(self._exchanges)
 
-    def on_close(self, server_conn: object) -> None:
-        if exchange := self._connections.pop(server_conn, None):
-            exchange.connection_ended()
+    @property
+    def requests_in_flight(self) -> int:
+        """How many webhooks are read or stored."""
+        return self.services.load.requests
 
-    def _close_idle_connections(self) -> None:
-        exchanges = self._connections.values()
-        shares = [share for one in exchanges if (share := one.connection_share())]
+    def _close_for_a_new_one(self) -> None:
+        """Close connections that hold a place for nothing, or at least for less."""
+        exchanges = self._exchanges.values()
+        shares = [share for exchange in exchanges if (share := exchange.connection_share())]
         make_room(shares, Limit.CONNECTIONS, 1, spare=self._max_connections // 16)
-        for connection in [one for one, exchange in self._connections.items() if exchange.closed]:
-            del self._connections[connection]
+        for connection, exchange in list(self._exchanges.items()):
+            if exchange.is_closed:
+                del self._exchanges[connection]
 
-    async def time_out(self) -> None:
-        """Close connections that are idle or slow for too long. Runs as long as the daemon: one
-        look a second at all costs a tenth of Tornado's timer for each request."""
+    async def watch_connections(self) -> None:
+        """Close connections that are idle or slow for too long, and report which lines were left
+        out of the log. Runs as long as the daemon."""
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(LOOK_EVERY_S)
             now = time.monotonic()
-            for exchange in list(self._connections.values()):
-                exchange.time_out(now)
-            self.evidence.tell_omitted(now)
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` beside the loop, and keep it alive until it ends."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def endpoint(self, path: str) -> Endpoint | None:
-        return self._endpoints.get(path)
-
-    def is_health(self, path: str) -> bool:
-        return path == HEALTH_PATH
+            for exchange in list(self._exchanges.values()):
+                exchange.close_if_late(now)
+            self.services.evidence.tell_omitted(now)
 
     async def drain(self, timeout_s: float) -> None:
         """Wait until nothing is in flight, at most `timeout_s`. Answers ask to close."""
-        self.closing = True
+        self.services.is_stopping = True
         began = time.monotonic()
         while True:
-            # Once at least: what was accepted last has not come to `start_request` yet.
+            # Sleep before the first look: Tornado hands a connection that it has just accepted
+            # to `start_request` in the loop's next round.
             await asyncio.sleep(0.01)
             waited_s = time.monotonic() - began
-            # Whoever has just connected has sent a request, or is about to.
-            silent = waited_s < SILENT_S and any(
-                exchange.is_expected() for exchange in self._connections.values()
+            # A connection that is new will probably bring its request now. It was accepted while
+            # we still took requests, so it is waited for.
+            awaits_first_request = waited_s < FIRST_REQUEST_S and any(
+                exchange.is_expected() for exchange in self._exchanges.values()
             )
-            if waited_s > timeout_s or not (self.load.requests or silent):
+            is_idle = not (self.requests_in_flight or awaits_first_request)
+            if is_idle or waited_s > timeout_s:
                 return
 
 
 class _Server(HTTPServer):
-    """Gives each connection our stream, and tells the receiver what Tornado tells the server
-    alone: that a connection has ended."""
+    """Gives each connection our stream, and passes on to the receiver what Tornado reports to the
+    server alone: that a connection has ended."""
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         super().handle_stream(Stream(stream.socket), address)
@@ -149,5 +145,5 @@ def make_server(receiver: Receiver) -> HTTPServer:
         max_header_size=MAX_HEADER_BYTES,
         max_body_size=UNBOUNDED,  # Tornado would answer 400; the receiver answers 413
     )
-    server.conn_params.header_timeout = None  # see Receiver.time_out
+    server.conn_params.header_timeout = None  # see Receiver.watch_connections
     return server

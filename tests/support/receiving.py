@@ -42,10 +42,10 @@ class Reception:
         health = Health(lambda: inbox.prove_commit(clock.now_ms()), lambda: self.writer.failed_at)
         self.receiver = Receiver(inbox, health=health, wake=self._wake, clock=clock)
         self.use()
-        self._timing_out = asyncio.create_task(self.receiver.time_out())
+        self._watching = asyncio.create_task(self.receiver.watch_connections())
 
     async def close(self) -> None:
-        self._timing_out.cancel()
+        self._watching.cancel()
         await self.writer.close()
 
     def _wake(self) -> None:
@@ -67,7 +67,8 @@ class Reception:
 
     @property
     def in_flight(self) -> tuple[int, int]:
-        return self.receiver.load.requests, self.receiver.load.held_bytes
+        load = self.receiver.services.load
+        return load.requests, load.held_bytes
 
     async def until_in_flight(self, requests: int, body_bytes: int) -> None:
         async with asyncio.timeout(4):

@@ -1,0 +1,37 @@
+"""What every exchange works with: one set for the whole receiver."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from premblyd.clock import Clock
+from premblyd.config.models import Config, Endpoint
+from premblyd.receiver.evidence import Evidence
+from premblyd.receiver.health import Health
+from premblyd.receiver.load import Load
+from premblyd.receiver.recognition import Match, Recogniser
+from premblyd.store.inbox import Inbox
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The configuration as exchanges use it. A reload makes another one, and an exchange keeps
+    the one that it began with."""
+
+    config: Config
+    endpoints: Mapping[str, Endpoint]  # by path
+    match: Match
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """The receiver's parts, as it gives them to each exchange."""
+
+    inbox: Inbox
+    health: Health
+    clock: Clock
+    load: Load
+    evidence: Evidence
+    recogniser: Recogniser
+    wake: Callable[[], None]  # tells the dispatcher that there are deliveries
+    settings: Settings = field(init=False)
+    is_stopping: bool = False  # every answer asks its client to close the connection
