@@ -68,6 +68,19 @@ def imports(module: Path) -> Iterator[str]:
             yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
+def dotted_name(module: Path) -> str:
+    """Return the name by which a file is imported: premblyd.store.queue, premblyd.store."""
+    parts = module.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def module_of_import(name: str) -> str:
+    """Return the module that an import reaches: `name` itself, or what it is an attribute of."""
+    is_module = (ROOT.parent / name.replace(".", "/")).with_suffix(".py").is_file()
+    is_package = (ROOT.parent / name.replace(".", "/")).is_dir()
+    return name if is_module or is_package else name.rpartition(".")[0]
+
+
 def room_of_import(name: str) -> str | None:
     """Return the room that an import of premblyd reaches; None for other packages."""
     package, _, rest = name.partition(".")
@@ -84,6 +97,19 @@ def test_imports_point_down_only(module: Path) -> None:
         return
     reached = {room_of_import(name) for name in imports(module)} - {None, own}
     assert reached <= ROOMS[own], f"{own} may not import {reached - ROOMS[own]}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Also within a room, and also for types alone: what needs each other is one thing."""
+    modules = {dotted_name(module): module for module in FILES}
+    left = {
+        name: {reached for reached in map(module_of_import, imports(module)) if reached in modules}
+        - {name}
+        for name, module in modules.items()
+    }
+    while lowest := {name for name, reached in left.items() if not reached & left.keys()}:
+        left = {name: reached for name, reached in left.items() if name not in lowest}
+    assert not left, "in a circle, or above one"
 
 
 def test_the_table_has_every_room_and_no_circle() -> None:
