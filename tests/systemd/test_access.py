@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.systemd.machine import Machine
-from tests.systemd.readme import (
+from tests.systemd.pages import (
     DROP_IN,
     UNLOCK_ACTION,
     UNLOCK_PATH,
@@ -182,7 +182,7 @@ def use_drop_in(service: Machine) -> None:
     (encrypt,) = inline("systemd-creds encrypt")
     service.run(f"printf %s sealed-live-key | {encrypt} - /etc/premblyd/prembly-live-key.cred")
     service.run("mkdir -p /run/systemd/system/premblyd.service.d")
-    service.run("cat >/run/systemd/system/premblyd.service.d/readme.conf", stdin=block(*DROP_IN))
+    service.run("cat >/run/systemd/system/premblyd.service.d/page.conf", stdin=block(*DROP_IN))
     service.run("systemctl daemon-reload")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.systemd.machine import Machine
-from tests.systemd.readme import (
+from tests.systemd.pages import (
     CHANGE_ADDRESS,
     NGINX_TCP,
     NGINX_UNIX,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.systemd.machine import Machine
-from tests.systemd.readme import CHANGE_ADDRESS, OTHER_PORT, RESTORE, as_root, block
+from tests.systemd.pages import CHANGE_ADDRESS, OTHER_PORT, RESTORE, as_root, block
 from tests.systemd.service import (
     CONFIG,
     DATABASE,
@@ -197,7 +197,7 @@ def test_while_starts_fail_clients_are_refused_and_it_recovers_by_itself(
     send(service)
 
 
-def test_the_address_changes_by_readme_s_lines(service: Machine) -> None:
+def test_the_address_changes_by_the_page_s_lines(service: Machine) -> None:
     service.run("mkdir -p /run/systemd/system/premblyd.socket.d")
     drop_in = "/run/systemd/system/premblyd.socket.d/port.conf"
     try:
@@ -216,7 +216,7 @@ def test_the_address_changes_by_readme_s_lines(service: Machine) -> None:
         service.run(as_root(*CHANGE_ADDRESS))
 
 
-def test_a_copy_of_the_database_is_put_back_by_readme_s_lines(service: Machine) -> None:
+def test_a_copy_of_the_database_is_put_back_by_the_page_s_lines(service: Machine) -> None:
     send(service)
     service.run(f"rm -f {DATABASE}.before-upgrade")
     service.run(
