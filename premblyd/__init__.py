@@ -1,3 +1,3 @@
 """premblyd: a durable webhook daemon for Prembly's identity verifications."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
