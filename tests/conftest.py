@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import socket
 from collections.abc import Generator, Iterator, MutableMapping
 from pathlib import Path
@@ -15,14 +16,20 @@ from premblyd.receiver import exchange
 from premblyd.receiver.server import make_server
 from premblyd.store.sqlite import opening
 from tests.support.logs import logged
-from tests.support.needs import NO_ROOT, REQUIRE_ALL
+from tests.support.needs import NO_ROOT, REQUIRE_ALL, allow_open_files
 from tests.support.receiving import Reception
 from tests.support.store import Store
 
 
 def pytest_configure() -> None:
-    """Have no loop: Tornado's would otherwise have asyncio make one that nobody closes."""
+    """Give every session the same start, however it is run, and what it starts the same too."""
+    # Tornado's would otherwise have asyncio make a loop that nobody closes.
     asyncio.set_event_loop(None)
+    # A shell has what it runs in the background ignore these, and that goes down to a hook.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    allow_open_files()
 
 
 @pytest.hookimpl(wrapper=True)

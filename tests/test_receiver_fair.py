@@ -1,30 +1,21 @@
 """Whoever has no key keeps nobody out who has: heads, bodies, connections that come to nothing."""
 
 import asyncio
-import resource
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
 from premblyd.receiver.load import Limit, Load, Share, make_room
+from tests.support.needs import needs_open_files
 from tests.support.receiving import Client, Reception
 from tests.support.webhooks import BODY, head, signed, webhook
 
-pytestmark = pytest.mark.usefixtures("many_files", "http_server")
+pytestmark = pytest.mark.usefixtures("http_server")
 HOUR_S = 3600
 MADE_UP = {"x-prembly-signature": "made up"}
 MANY_IPS = [f"127.0.0.{number}" for number in range(2, 52)]
-
-
-@pytest.fixture(name="many_files", scope="module")
-def allow_many_files() -> Iterator[None]:
-    """Let this process have both ends of a thousand connections."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @asynccontextmanager
@@ -54,6 +45,7 @@ async def receives(port: int, count: int, ip: str, body: bytes = BODY) -> None:
     await asyncio.gather(*(some(first) for first in range(10)))
 
 
+@needs_open_files(2500)
 @pytest.mark.parametrize("ips", [["127.0.0.1"], ["127.0.0.2"], MANY_IPS])
 @pytest.mark.gen_test(timeout=60)
 async def test_a_thousand_heads_without_a_body_keep_no_webhook_out(

@@ -19,6 +19,7 @@ import psutil
 
 from tests.faults.daemon import Victim, folder, table
 from tests.faults.sieges import Plan, Siege
+from tests.support.needs import allow_open_files
 from tests.support.requests import chunked
 from tests.support.waiting import wait_until
 from tests.support.webhooks import PATH, head, signed, webhook
@@ -274,6 +275,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=20)
     arguments = parser.parse_args()
+    allow_open_files()
     with folder() as at:
         endured = endure(at, connections=arguments.connections, rounds=arguments.rounds)
     table(endured.figures)

@@ -24,13 +24,13 @@ Fault = Callable[[Victim], AbstractContextManager[None]]
 
 @contextlib.contextmanager
 def small_disk(size: str = "4m") -> Iterator[Path]:
-    """Mount a tmpfs. Raise UnavailableError where that is not allowed."""
+    """Mount a tmpfs, which needs root. Raise UnavailableError where that is not allowed."""
     with folder() as at:
         disk = at / "disk"
         disk.mkdir()
         command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
         if subprocess.run(command, capture_output=True).returncode:
-            raise UnavailableError("mounting a tmpfs needs root")
+            raise UnavailableError("no tmpfs can be mounted")
         try:
             yield disk
         finally:

@@ -1,7 +1,6 @@
 """Requests that begin and never end, begun again as soon as the daemon ends them."""
 
 import contextlib
-import resource
 import socket
 import threading
 from dataclasses import dataclass
@@ -38,8 +37,6 @@ class Siege:
         self._thread = threading.Thread(target=self._besiege)
 
     def __enter__(self) -> Self:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         self._thread.start()
         wait_until(self._all_begun.is_set, 30)
         return self

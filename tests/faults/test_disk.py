@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import disk, disk_faults
-from tests.support.needs import needs_machine
+from tests.support.needs import needs_machine, needs_root
 
 
 # The others are in the long form: for SQLite one failing write is like another.
@@ -20,11 +20,13 @@ def test_a_locked_database_refuses_and_recovers(tmp_path: Path) -> None:
     assert disk.on(tmp_path, disk_faults.locked, 7).problems == []
 
 
+@needs_root
 def test_a_full_disk_refuses_and_recovers() -> None:
     with needs_machine(), disk_faults.small_disk() as small:
         assert disk.on_full_disk(small).problems == []
 
 
+@needs_root
 def test_a_full_disk_stops_the_start_with_a_clear_message() -> None:
     with needs_machine(), disk_faults.small_disk() as small:
         status, said = disk.start_on_full_disk(small)
