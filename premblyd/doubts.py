@@ -11,7 +11,7 @@ from pathlib import Path
 
 from premblyd.config.models import Action, Config, Endpoint, Selection
 from premblyd.expressions import ExpressionError
-from premblyd.hooks.shell.runner import DEFAULT_PATH
+from premblyd.hooks.shell.environment import DEFAULT_PATH
 from premblyd.prembly import whens
 from premblyd.prembly.codes import MEANINGS
 from premblyd.routing import DEFAULT, EVERY, MISSING

@@ -24,9 +24,11 @@ from standardwebhooks import Webhook
 from premblyd.config.models import Endpoint
 from premblyd.hooks.http import client as http_client
 from premblyd.hooks.http.client import HttpClient, Post
-from premblyd.hooks.http.runner import HttpRunner, make_post, retry_after_s, sign
+from premblyd.hooks.http.request import make_post
+from premblyd.hooks.http.runner import HttpRunner, retry_after_s
 from premblyd.prembly import signature
 from premblyd.prembly.signature import Scheme
+from premblyd.standardwebhooks import key_of, sign
 from premblyd.store.jobs import Job, Result
 from tests.support.http_server import Handler, Server, answering, self_signed, serving
 from tests.support.jobs import KEY, action, endpoint, job
@@ -180,8 +182,8 @@ def test_the_id_is_stable_over_attempts_and_the_timestamp_is_not() -> None:
     )
     assert first["webhook-id"] == second["webhook-id"]
     assert (first["webhook-timestamp"], second["webhook-timestamp"]) == ("1000", "1060")
-    assert first["webhook-signature"] == sign(WHSEC, f"{KEY}-act", "1000", b"x")
-    assert second["webhook-signature"] == sign(WHSEC, f"{KEY}-act", "1060", b"x")
+    assert first["webhook-signature"] == sign(key_of(WHSEC), f"{KEY}-act", "1000", b"x")
+    assert second["webhook-signature"] == sign(key_of(WHSEC), f"{KEY}-act", "1060", b"x")
 
 
 @pytest.mark.parametrize("scheme", Scheme)

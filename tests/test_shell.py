@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from premblyd.hooks.shell import process
-from premblyd.hooks.shell import runner as shell
+from premblyd.hooks.shell.environment import DEFAULT_PATH
 from premblyd.hooks.shell.runner import ShellRunner
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
@@ -118,7 +118,7 @@ def test_absent_values_are_empty_and_absent_variables_stay_away(
     for name in ("PATH", "HOME", "LANG", "TZ"):
         monkeypatch.delenv(name, raising=False)
     seen = variables(job())
-    assert seen.pop("PATH") == shell.DEFAULT_PATH
+    assert seen.pop("PATH") == DEFAULT_PATH
     assert all(name.startswith("PREMBLY_") for name in seen)
     empty = ["RESPONSE_CODE", "STATUS", "REFERENCE", "USER_REF", "FACE_MATCH", "FACE_CONFIDENCE"]
     assert [name.removeprefix("PREMBLY_") for name, value in seen.items() if not value] == empty

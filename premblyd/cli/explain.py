@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from premblyd.store.jobs import Job
 
 PREVIEW_BYTES = 2000
-STAND_IN = "whsec_"  # signs as any secret does; the signature is masked
+STAND_IN = "whsec_" + "A" * 24  # signs as any secret does; the signature is masked
 
 
 @click.command()
@@ -108,20 +108,20 @@ def _job(action: "Action", event: StoredEvent) -> "Job":
 
 
 def _explain(action: "Action", job: "Job", endpoint: "Endpoint") -> dict[str, Any]:
-    from premblyd.hooks.http import runner as http
-    from premblyd.hooks.shell import runner as shell
+    from premblyd.hooks.http import request
+    from premblyd.hooks.shell import environment
 
     if action.http is None:
         return {
             "action": action.name,
-            "command": shell.command_line(action),
-            "environment": shell.environment(_masked(action), job, os.environ),
+            "command": environment.command_line(action),
+            "environment": environment.environment(_masked(action), job, os.environ),
             "stdin_bytes": len(job.event.body),
         }
     masked = _masked(action)
     try:
-        post = http.make_post(masked, job, _masked(endpoint), time.time())
-    except http.BodyError as error:
+        post = request.make_post(masked, job, _masked(endpoint), time.time())
+    except request.BodyError as error:
         return {"action": action.name, "error": str(error)}
     hidden = {"webhook-signature", endpoint.header.lower(), "token"}
     return {

@@ -1,6 +1,5 @@
 """What a configuration file holds, as models."""
 
-import base64
 import hashlib
 import re
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from pydantic import (
     ValidationInfo,
 )
 
+from premblyd import standardwebhooks
 from premblyd.config.secrets import KeyValue, Secret, SecretValue, secret, secrets_in
 from premblyd.config.values import (
     Code,
@@ -68,15 +68,10 @@ def _proxy(given: Any, info: ValidationInfo) -> Secret:
 
 
 def _signing_secret(given: Any, info: ValidationInfo) -> Secret:
-    """A Standard Webhooks secret: whsec_ and base64 (github.com/standard-webhooks)."""
+    """A Standard Webhooks secret."""
     signing = secret(given, info)
     if signing.value is not None:
-        try:
-            key = base64.b64decode(signing.value.removeprefix("whsec_"), validate=True)
-        except ValueError:
-            raise ValueError("should be a Standard Webhooks secret, whsec_<base64>") from None
-        if len(key) < 16:
-            raise ValueError("the signing secret is too short: at least 16 bytes, better 32")
+        standardwebhooks.key_of(signing.value)
     return signing
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from premblyd.cli import main as premblyd
-from premblyd.hooks.shell.runner import MAX_VALUE_BYTES
+from premblyd.hooks.shell.environment import MAX_VALUE_BYTES
 from premblyd.prembly import payload
 from tests.faults.daemon import Victim, folder, table
 from tests.support.configuration import shell

@@ -1,12 +1,12 @@
-"""Shell and command hooks: a process of its own group, a bounded output, an end in time."""
+"""Running shell and command hooks: a process of its own group, a bounded output, an end in time."""
 
 import asyncio
 import errno
 import os
-from collections.abc import Mapping
 
 from premblyd.config.models import Action
 from premblyd.hooks.lack import LackError, Patience, what_lacks
+from premblyd.hooks.shell.environment import command_line, environment
 from premblyd.hooks.shell.process import Watch, start
 from premblyd.hooks.shell.threads import Threads
 from premblyd.hooks.strays import Mark, Strays
@@ -15,51 +15,8 @@ from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
 
 SWEEP_S = 1.0
-MAX_VALUE_BYTES = 4 << 10
-INHERITED = ("PATH", "HOME", "LANG", "TZ")
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CANT_HEAL = (errno.ENOEXEC, errno.E2BIG)
 log = get_logger()
-
-
-def command_line(action: Action) -> list[str]:
-    """Return the argument list of a shell or command action: nothing of the event is in it."""
-    return ["/bin/sh", "-c", action.shell] if action.shell else list(action.command or ())
-
-
-def environment(action: Action, job: Job, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the hook's whole environment: a few of the daemon's variables, the event's identity
-    and the action's own. Names are never taken from the event (httpoxy)."""
-    verdict = job.event.verdict
-    identity = {
-        "PREMBLY_EVENT": job.event.id,
-        "PREMBLY_EVENT_KEY": job.event.key,
-        "PREMBLY_DELIVERY": job.delivery_id,
-        "PREMBLY_ATTEMPT": job.attempt,
-        "PREMBLY_ENDPOINT": job.event.endpoint,
-        "PREMBLY_KIND": verdict.kind,
-        "PREMBLY_RESPONSE_CODE": verdict.response_code,
-        "PREMBLY_STATUS": verdict.status,
-        "PREMBLY_OUTCOME": verdict.outcome,
-        "PREMBLY_REFERENCE": verdict.reference,
-        "PREMBLY_USER_REF": verdict.user_ref,
-        "PREMBLY_FACE_MATCH": verdict.face_match,
-        "PREMBLY_FACE_CONFIDENCE": verdict.face_confidence,
-    }
-    return {
-        "PATH": DEFAULT_PATH,
-        **{name: environ[name] for name in INHERITED if name in environ},
-        **{name: _value(given) for name, given in identity.items()},
-        **{name: secret.reveal() for name, secret in action.env.items()},
-    }
-
-
-def _value(given: object) -> str:
-    """Return a value as a variable holds it; empty when it has a NUL or is over 4 KiB."""
-    if given is None:
-        return ""
-    text = ("true" if given else "false") if isinstance(given, bool) else str(given)
-    return "" if "\0" in text or len(text.encode()) > MAX_VALUE_BYTES else text
 
 
 class ShellRunner:

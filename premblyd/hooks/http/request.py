@@ -1,0 +1,89 @@
+"""The request of an http hook: the exact body, an envelope or a selection, signed on request."""
+
+import base64
+import json
+from datetime import UTC, datetime
+
+from premblyd import jsontext, standardwebhooks
+from premblyd.config.models import Action, Endpoint, HttpHook, Selection
+from premblyd.expressions import EvaluationError
+from premblyd.hooks.http.client import Post
+from premblyd.prembly import bodies, signature
+from premblyd.store.jobs import Job
+
+# As jsontext.weight says: twice what the largest body weighs. A few doublings in an expression
+# are few steps, and their result more than any memory holds.
+MAX_SELECTED = 2 * (bodies.MAX_VALUES + (16 << 20 >> 6))
+
+
+class BodyError(Exception):
+    """The hook's body can't be made for this event. The text says why, and quotes nothing."""
+
+
+def make_post(action: Action, job: Job, endpoint: Endpoint | None, now_s: float) -> Post:
+    """Return the exact request for one attempt. Raise BodyError when its body can't be made."""
+    hook = http_hook(action)
+    body, content_type = _body(hook, job)
+    webhook_id = f"{job.event.key}-{action.name}"
+    headers = [("Content-Type", content_type), (standardwebhooks.ID, webhook_id)]
+    if hook.send == "raw":
+        headers += _prembly_headers(job, endpoint)
+    timestamp = str(int(now_s))
+    headers.append((standardwebhooks.TIMESTAMP, timestamp))
+    if hook.sign_with is not None:
+        key = standardwebhooks.key_of(hook.sign_with.reveal())
+        signed = standardwebhooks.sign(key, webhook_id, timestamp, body)
+        headers.append((standardwebhooks.SIGNATURE, signed))
+    own = {name.lower() for name in hook.headers}
+    headers = [(name, value) for name, value in headers if name.lower() not in own]
+    headers += [(name, secret.reveal()) for name, secret in hook.headers.items()]
+    return Post(hook.url.reveal(), headers, body)
+
+
+def _body(hook: HttpHook, job: Job) -> tuple[bytes, str]:
+    event = job.event
+    if hook.send == "raw":
+        sent_as = dict(json.loads(event.headers)).get("Content-Type", "application/json")
+        return event.body, sent_as
+    context = event.context()
+    if isinstance(hook.send, Selection):
+        try:
+            value = hook.send.select.search(context)
+        except EvaluationError as error:
+            raise BodyError(f"`select` failed for this event: {error}") from None
+        if jsontext.weight(value, MAX_SELECTED) > MAX_SELECTED:
+            raise BodyError("`select` makes too much of this event")
+    else:
+        value = {
+            "event": event.id,
+            "key": event.key,
+            "received_at": datetime.fromtimestamp(event.received_at_ms / 1000, UTC).isoformat(),
+            **context,
+        }
+        if event.document is None:
+            value["body_base64"] = base64.b64encode(event.body).decode("ascii")
+    try:
+        return jsontext.dumps(value), "application/json"
+    except ValueError:
+        raise BodyError("the body can't be written as JSON") from None
+
+
+def _prembly_headers(job: Job, endpoint: Endpoint | None) -> list[tuple[str, str]]:
+    """Make Prembly's own headers again, so that an existing handler works behind premblyd. The
+    signature is made anew because it is not stored: the legacy one is the key itself."""
+    headers = []
+    scheme, _, key_name = job.event.verified_by.partition(":")
+    key = endpoint.key_texts.get(key_name) if endpoint else None
+    if endpoint and key:
+        value = signature.sign(job.event.body, key, signature.Scheme(scheme))
+        headers.append((endpoint.header, value))
+    token = job.event.token
+    if token and token.isascii() and token.isprintable():
+        headers.append((signature.TOKEN_HEADER, token))
+    return headers
+
+
+def http_hook(action: Action) -> HttpHook:
+    if action.http is None:
+        raise TypeError(f"{action.name} has no http hook")
+    return action.http
