@@ -1,0 +1,106 @@
+"""The names that every `--json` output has, in their order: people's scripts read them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.commands import record, run
+
+VERDICT = [
+    *("kind", "response_code", "status", "detail", "verification_status", "outcome"),
+    *("reference", "user_ref", "face_match", "face_confidence"),
+]
+EVENT = [
+    *("id", "key", "endpoint", "received_at_ms", "remote_ip"),
+    *("body_bytes", "body_sha256", "verified_by", *VERDICT),
+    *("duplicate_count", "last_duplicate_at_ms"),
+]
+OWN_OF_DELIVERY = [
+    *("id", "action", "state", "due_at_ms", "attempt_count", "attempts_left"),
+    *("created_at_ms", "finished_at_ms", "last_error"),
+]
+OF_ITS_EVENT = ["response_code", "outcome", "reference"]
+DELIVERY = [*OWN_OF_DELIVERY, *OF_ITS_EVENT, "event_id"]
+ATTEMPT = [
+    *("id", "number", "worker", "action_digest", "started_at_ms", "finished_at_ms", "outcome"),
+    *("exit_code", "http_status", "error", "output", "output_truncated", "delivery_id"),
+]
+REJECTION = ["id", "at_ms", "endpoint", "remote_ip", "reason", "body_bytes", "body_sha256"]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return record(tmp_path)
+
+
+def printed(config: Path, *arguments: object) -> Any:
+    """Return what a command prints with --json."""
+    done = run(*arguments, "--json", "--config", config)
+    assert (done.code, done.err) == (0, "")
+    return json.loads(done.out)
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [("events", EVENT), ("deliveries", DELIVERY), ("rejections", REJECTION)],
+)
+def test_every_row_of_a_list_has_these_names(config: Path, command: str, names: list[str]) -> None:
+    listed = printed(config, command)
+    assert listed
+    assert [list(row) for row in listed] == [names] * len(listed)
+
+
+def test_an_event_that_is_shown_has_these_names(config: Path) -> None:
+    shown = printed(config, "show", 1)
+    whole = [*EVENT[:5], "token", *EVENT[5:]]
+    at = whole.index("face_match")
+    whole.insert(at, "session_id")
+    assert list(shown) == [*whole, "body", "deliveries"]
+    _assert_deliveries(shown, [*(name for name in DELIVERY if name != "last_error"), "last_error"])
+    revealed = printed(config, "show", 1, "--reveal")
+    whole.insert(whole.index("token") + 1, "headers")
+    assert list(revealed) == [*whole, "body", "deliveries"]
+    _assert_deliveries(revealed, DELIVERY)
+
+
+def _assert_deliveries(shown: Any, names: list[str]) -> None:
+    assert shown["deliveries"]
+    for delivery in shown["deliveries"]:
+        assert list(delivery) == [*names, "attempts"]
+        assert delivery["attempts"]
+        for attempt in delivery["attempts"]:
+            assert list(attempt) == ATTEMPT
+
+
+def test_a_replay_prints_these_names(config: Path) -> None:
+    planned = printed(config, "replay", "--dead", "--dry-run")
+    assert list(planned) == ["would_queue", "unfinished", "without_action"]
+    assert {tuple(row) for row in planned["would_queue"]} == {("id", "event_id", "action", "state")}
+    new = ("replay", "--action", "ask-compliance", "--since", "1h", "--new")
+    planned = printed(config, *new, "--dry-run")
+    assert list(planned) == ["would_queue", "unfinished", "without_action", "not_for"]
+    assert list(printed(config, *new)) == ["queued", "unfinished", "without_action", "not_for"]
+    done = printed(config, "replay", "--dead")
+    assert list(done) == ["queued", "unfinished", "without_action"]
+
+
+def test_a_check_prints_these_names(config: Path) -> None:
+    assert list(printed(config, "check")) == ["ok", "routes", "warnings", "daemon"]
+    config.write_text("{}")
+    done = run("check", "--json", "--config", config)
+    refused = json.loads(done.out)
+    assert (done.code, list(refused)) == (78, ["ok", "problems"])
+    assert list(refused["problems"][0]) == ["file", "line", "column", "message"]
+
+
+def test_an_explanation_has_these_names(config: Path, tmp_path: Path) -> None:
+    body = tmp_path / "body.json"
+    body.write_text('{"response_code": "00"}')
+    explained = printed(config, "explain", body)
+    assert list(explained) == ["endpoint", "verdict", "actions", "not_matched"]
+    names = [*VERDICT[:8], "session_id", *VERDICT[8:]]
+    assert list(explained["verdict"]) == names
+    assert list(explained["actions"][0]) == ["action", "command", "environment", "stdin_bytes"]
+    assert list(explained["not_matched"][0]) == ["action", "reason"]
