@@ -20,6 +20,10 @@ class LacksRightsError(PremblydError):
     lacks_rights = True
 
 
+class NotFoundError(PremblydError):
+    """The record has no event or delivery of this name. The text says which was asked for."""
+
+
 class TryAgainError(PremblydError):
     """It may work later as it is: the database is locked, or the daemon can't be reached."""
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.record import operating as operator
-from premblyd.record import replays
+from premblyd.record import operating, replays
 from tests.support.commands import ACTIONS, Ran, command, record, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
@@ -221,14 +220,14 @@ def test_a_script_is_not_asked(config: Path, options: list[str]) -> None:
 def test_an_interrupted_replay_says_how_many_were_queued(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    carry_out = replays.carry_out
+    operations = replays.operations
 
-    def interrupted(*arguments: Any) -> Iterator[int]:
-        yield next(carry_out(*arguments))
+    def interrupted(*arguments: Any) -> Iterator[operating.Operation[int]]:
+        yield next(operations(*arguments))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(operator, "BATCH", 1)
-    monkeypatch.setattr(replays, "carry_out", interrupted)
+    monkeypatch.setattr(operating, "BATCH", 1)
+    monkeypatch.setattr(replays, "operations", interrupted)
     dead = len([row for row in read(config, DELIVERIES) if row[3] == "dead"])
     done = run("replay", "--dead", "--config", config)
     assert done == Ran(1, "", f"Interrupted: queued 1 of {dead}.\n")

@@ -14,15 +14,13 @@ from premblyd.errors import PremblydError
 def cancel(config_path: Path, delivery_id: int) -> None:
     """A delivery whose hook runs now can't be cancelled; `replay` puts a cancelled one back."""
     from premblyd.cli.database import database_path
-    from premblyd.record.operating import Operator, ReplayFilter
-    from premblyd.store.sqlite import opening as database
+    from premblyd.record import reading
+    from premblyd.record.operating import Operator, perform
+    from premblyd.store.sqlite.opening import connect_operator
 
-    writing = until_end(database.connect_operator(database_path(config_path)))
-    operator = Operator(writing, actor())
-    if operator.cancel(delivery_id, now_ms()):
+    database = until_end(connect_operator(database_path(config_path)))
+    if perform(database, Operator(actor=actor()).cancel(delivery_id, now_ms())):
         click.echo(f"Cancelled delivery {delivery_id}.")
         return
-    found = operator.find(ReplayFilter(delivery_id=delivery_id))
-    if not found:
-        raise PremblydError(f"There is no delivery {delivery_id}.")
-    raise PremblydError(f"Delivery {delivery_id} is {found[0].state}; only pending ones can be.")
+    found = reading.find_delivery(database, delivery_id)
+    raise PremblydError(f"Delivery {delivery_id} is {found.state}; only pending ones can be.")

@@ -1,7 +1,9 @@
 """premblyd deliveries"""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +17,9 @@ from premblyd.cli.common import (
 )
 from premblyd.cli.database import database_option, database_path
 from premblyd.cli.printing import Column, iso, print_json, print_table
-from premblyd.errors import PremblydError
+
+if TYPE_CHECKING:
+    from premblyd.record.rows import DeliveryRow
 
 STATES = ("pending", "running", "succeeded", "dead", "cancelled")
 COLUMNS = (
@@ -54,33 +58,35 @@ def deliveries(
     as_json: bool,
 ) -> None:
     """The newest come first."""
-    from premblyd.record import reading as audit
+    from premblyd.record import reading
+    from premblyd.record.reading import DeliveryFilter, Page
     from premblyd.store.sqlite.opening import connect_read_only
 
-    reading = until_end(connect_read_only(database_path(config_path, database)))
-    event_id = None
-    if event is not None:
-        event_id = audit.find_event_id(reading, event)
-        if event_id is None:
-            raise PremblydError(f"There is no event {event}. `premblyd events` lists them.")
-    rows = audit.deliveries(
-        reading, state=state, action=action, event_id=event_id, since_ms=since_ms, limit=limit
-    )
+    record = until_end(connect_read_only(database_path(config_path, database)))
+    event_id = None if event is None else reading.find_event_id(record, event)
+    chosen = DeliveryFilter(state=state, action=action, event_id=event_id, since_ms=since_ms)
+    rows = reading.deliveries(record, chosen, Page(limit=limit))
     if as_json:
-        print_json(rows)
+        print_json([asdict(row) for row in rows])
         return
     print_deliveries(rows, wide=wide, hint="--wide shows all.")
 
 
-def print_deliveries(rows: list[dict[str, Any]], *, hint: str, wide: bool = False) -> None:
+def print_deliveries(rows: "Sequence[DeliveryRow]", *, hint: str, wide: bool = False) -> None:
     """Print a list of deliveries for people."""
     print_table(
         COLUMNS,
         [
             (
-                *(row["id"], row["event_id"], row["action"], row["state"], row["attempt_count"]),
-                *(iso(row["due_at_ms"]), row["last_error"], row["reference"]),
-                row["response_code"],
+                row.id,
+                row.event_id,
+                row.action,
+                row.state,
+                row.attempt_count,
+                iso(row.due_at_ms),
+                row.last_error,
+                row.reference,
+                row.response_code,
             )
             for row in rows
         ],

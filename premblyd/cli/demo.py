@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from premblyd.config.models import Config
     from premblyd.daemon import Daemon
     from premblyd.hooks.http.client import Answer
+    from premblyd.record.rows import DeliveryRow
 
 PATIENCE_S = 20.0
 CONFIG = """\
@@ -127,15 +128,11 @@ async def _post(sender: Any, what: str, body: bytes, token: str) -> None:
 
 async def _settle(settings: "Config") -> None:
     """Wait until no delivery is left in the queue."""
-    from premblyd.record import reading as audit
-    from premblyd.store.sqlite import opening as database
-
     loop = asyncio.get_running_loop()
     end = loop.time() + PATIENCE_S
     while loop.time() < end:
         await asyncio.sleep(0.05)
-        with contextlib.closing(database.connect_read_only(settings.database_path)) as reading:
-            states = {row["state"] for row in audit.deliveries(reading)}
+        states = {delivery.state for delivery in _deliveries(settings)}
         if not states & {"pending", "running"}:
             return
     raise PremblydError("The demo's hooks did not end in time.")
@@ -178,31 +175,38 @@ async def _run(*arguments: str) -> None:
         raise PremblydError("The demo's replay failed.")
 
 
+def _record(settings: "Config") -> "contextlib.closing[Any]":
+    from premblyd.store.sqlite.opening import connect_read_only
+
+    return contextlib.closing(connect_read_only(settings.database_path))
+
+
+def _deliveries(settings: "Config") -> "list[DeliveryRow]":
+    from premblyd.record import reading
+
+    with _record(settings) as record:
+        return reading.deliveries(record, reading.DeliveryFilter())
+
+
 def _print_deliveries(settings: "Config") -> None:
     from premblyd.cli.deliveries import print_deliveries
-    from premblyd.record import reading as audit
-    from premblyd.store.sqlite import opening as database
 
-    with contextlib.closing(database.connect_read_only(settings.database_path)) as reading:
-        rows = audit.deliveries(reading)[::-1]
-    print_deliveries(rows, hint="")
+    print_deliveries(_deliveries(settings)[::-1], hint="")
 
 
 def _print_events(settings: "Config") -> None:
     from premblyd.cli.events import print_events
-    from premblyd.record import reading as audit
-    from premblyd.store.sqlite import opening as database
+    from premblyd.record import reading
 
-    with contextlib.closing(database.connect_read_only(settings.database_path)) as reading:
-        rows = audit.events(reading, audit.EventFilter(), limit=50)
+    with _record(settings) as record:
+        rows = reading.events(record, reading.EventFilter(), reading.Page(limit=50))
     print_events(rows, hint="`premblyd events --wide` shows all.")
 
 
 def _print_rejections(settings: "Config") -> None:
     from premblyd.cli.rejections import print_rejections
-    from premblyd.record import reading as audit
-    from premblyd.store.sqlite import opening as database
+    from premblyd.record import reading
 
-    with contextlib.closing(database.connect_read_only(settings.database_path)) as reading:
-        rows = audit.rejections(reading, limit=10)
+    with _record(settings) as record:
+        rows = reading.rejections(record, reading.RejectionFilter(), reading.Page(limit=10))
     print_rejections(rows, hint="")

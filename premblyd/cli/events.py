@@ -1,8 +1,10 @@
 """premblyd events"""
 
 import re
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +18,9 @@ from premblyd.cli.common import (
 )
 from premblyd.cli.database import database_option, database_path
 from premblyd.cli.printing import Column, iso, print_json, print_table
+
+if TYPE_CHECKING:
+    from premblyd.record.rows import EventRow
 
 OUTCOMES = ("verified", "not_verified", "pending", "unknown")
 COLUMNS = (
@@ -72,10 +77,11 @@ def events(
     as_json: bool,
 ) -> None:
     """The newest come first. Payloads are not shown: see `premblyd show`."""
-    from premblyd.record import reading as audit
+    from premblyd.record import reading
+    from premblyd.record.reading import EventFilter, Page
     from premblyd.store.sqlite.opening import connect_read_only
 
-    wanted = audit.EventFilter(
+    chosen = EventFilter(
         code=code,
         outcome=outcome,
         reference=reference,
@@ -84,23 +90,29 @@ def events(
         since_ms=since_ms,
         until_ms=until_ms,
     )
-    reading = until_end(connect_read_only(database_path(config_path, database)))
-    rows = audit.events(reading, wanted, limit)
+    record = until_end(connect_read_only(database_path(config_path, database)))
+    rows = reading.events(record, chosen, Page(limit=limit))
     if as_json:
-        print_json(rows)
+        print_json([asdict(row) for row in rows])
         return
     print_events(rows, wide=wide, hint="--wide shows all.")
 
 
-def print_events(rows: list[dict[str, Any]], *, hint: str, wide: bool = False) -> None:
+def print_events(rows: "Sequence[EventRow]", *, hint: str, wide: bool = False) -> None:
     """Print a list of events for people."""
     print_table(
         COLUMNS,
         [
             (
-                *(row["id"], iso(row["received_at_ms"]), row["response_code"], row["outcome"]),
-                *(row["reference"], row["duplicate_count"] or "", row["user_ref"]),
-                *(row["kind"], row["endpoint"]),
+                row.id,
+                iso(row.received_at_ms),
+                row.response_code,
+                row.outcome,
+                row.reference,
+                row.duplicate_count or "",
+                row.user_ref,
+                row.kind,
+                row.endpoint,
             )
             for row in rows
         ],

@@ -1,7 +1,9 @@
 """premblyd rejections"""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +17,9 @@ from premblyd.cli.common import (
 )
 from premblyd.cli.database import database_option, database_path
 from premblyd.cli.printing import Column, iso, print_json, print_table
+
+if TYPE_CHECKING:
+    from premblyd.record.rows import RejectionRow
 
 COLUMNS = (
     Column(name="id", rank=4, kind="whole"),
@@ -48,25 +53,32 @@ def rejections(
     as_json: bool,
 ) -> None:
     """The newest come first. They are kept as evidence, the newest 10,000, without their bodies."""
-    from premblyd.record import reading as audit
+    from premblyd.record import reading
+    from premblyd.record.reading import Page, RejectionFilter
     from premblyd.store.sqlite.opening import connect_read_only
 
-    reading = until_end(connect_read_only(database_path(config_path, database)))
-    rows = audit.rejections(reading, limit, reason=reason, remote_ip=ip, since_ms=since_ms)
+    record = until_end(connect_read_only(database_path(config_path, database)))
+    chosen = RejectionFilter(reason=reason, remote_ip=ip, since_ms=since_ms)
+    rows = reading.rejections(record, chosen, Page(limit=limit))
     if as_json:
-        print_json(rows)
+        print_json([asdict(row) for row in rows])
         return
     print_rejections(rows, wide=wide, hint="--wide shows all.")
 
 
-def print_rejections(rows: list[dict[str, Any]], *, hint: str, wide: bool = False) -> None:
+def print_rejections(rows: "Sequence[RejectionRow]", *, hint: str, wide: bool = False) -> None:
     """Print a list of rejections for people."""
     print_table(
         COLUMNS,
         [
             (
-                *(row["id"], iso(row["at_ms"]), row["remote_ip"], row["reason"], row["endpoint"]),
-                *(row["body_bytes"], row["body_sha256"]),
+                row.id,
+                iso(row.at_ms),
+                row.remote_ip,
+                row.reason,
+                row.endpoint,
+                row.body_bytes,
+                row.body_sha256,
             )
             for row in rows
         ],

@@ -53,36 +53,28 @@ def replay(
     it is for, as its response codes and `when` decide. --new does so also where some have one.
     """
     from premblyd.config.load import load_config
-    from premblyd.record import reading as audit
-    from premblyd.record import replays
-    from premblyd.record.operating import Operator, ReplayFilter
-    from premblyd.store.sqlite import opening as database
+    from premblyd.record import reading, replays
+    from premblyd.record.operating import Operator, perform
+    from premblyd.store.sqlite.opening import connect_operator
 
     _check_use((event, event_option), **selection)
     settings = load_config(config_path, look_up_secrets=False)
-    writing = until_end(database.connect_operator(settings.database_path))
-    event_id = None
-    if event := event or event_option:
-        found = audit.find_event(writing, event)
-        if found is None:
-            raise PremblydError(f"There is no event {event}. `premblyd events` lists them.")
-        event_id = found["id"]
-    operator = Operator(writing, actor())
-    wanted = replays.Wanted(event_id=event_id, **selection)
-    delivery_id = wanted.delivery_id
-    if delivery_id is not None and not operator.find(ReplayFilter(delivery_id=delivery_id)):
-        raise PremblydError(f"There is no delivery {delivery_id}.")
-    plan = replays.plan(operator, settings, wanted, now_ms())
+    database = until_end(connect_operator(settings.database_path))
+    name = event or event_option
+    event_id = reading.find_event_id(database, name) if name else None
+    request = replays.Request(event_id=event_id, **selection)
+    plan = replays.plan(database, settings, request, now_ms())
     if dry_run:
         _print_plan(plan, as_json)
         return
     if len(plan) > ASK_ABOVE and not yes and sys.stdin.isatty():
         question = f"Queue {counted(len(plan), 'delivery', 'deliveries')}?"
         click.confirm(question, abort=True, err=True)
-    batches = replays.carry_out(plan, operator, settings, now_ms())
+    operations = replays.operations(plan, Operator(actor=actor()), settings, now_ms())
+    batches = (perform(database, operation) for operation in operations)
     queued = _count(batches, len(plan), silent=as_json)
     _report(plan, queued, as_json)
-    if delivery_id is not None and not queued:
+    if request.delivery_id is not None and not queued:
         raise SystemExit(1)
 
 
@@ -151,7 +143,7 @@ def _print_left_alone(plan: "Plan") -> None:
 
 
 def _print_plan(plan: "Plan", as_json: bool) -> None:
-    rows = [dataclasses.asdict(one) for one in (*plan.finished, *plan.pending)]
+    rows = [dataclasses.asdict(found) for found in (*plan.finished, *plan.pending)]
     if plan.action:
         new = {"id": None, "action": plan.action.name, "state": "new"}
         rows = [new | {"event_id": event_id} for event_id in plan.new_for]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,15 +11,16 @@ from premblyd.cli.common import actor, config_option, json_option, now_ms, until
 from premblyd.cli.database import database_option, database_path
 from premblyd.cli.printing import bold, clean, counted, iso, print_json
 from premblyd.errors import PremblydError, TryAgainError
-from premblyd.prembly import bodies
-from premblyd.privacy import documents as privacy
-from premblyd.privacy.outputs import Hidden
+
+if TYPE_CHECKING:
+    from premblyd.record.operating import RecordedReveal
+    from premblyd.record.rows import AttemptRow
+    from premblyd.record.showing import ShownEvent
 
 UNRECORDED = "Nothing is shown: that you look could not be recorded."
 MOST_STRING = 1024  # a longer one is a photo
 MOST_TEXT = 65_536
 MOST_LINES = 2000
-Row = dict[str, Any]
 
 
 @click.command()
@@ -32,43 +33,31 @@ def show(
     config_path: Path, *, event: str, database: str | None, reveal: bool, as_json: bool
 ) -> None:
     """EVENT is its number or its key. Personal data is masked unless --reveal."""
-    from premblyd.record import reading as audit
+    from premblyd.record import reading, showing
     from premblyd.store.sqlite.opening import connect_read_only
 
     path = database_path(config_path, database)
-    reading = until_end(connect_read_only(path))
-    found = audit.find_event(reading, event)
-    if found is None:
-        raise PremblydError(f"There is no event {event}. `premblyd events` lists them.")
+    record = until_end(connect_read_only(path))
     if reveal:
-        _record(path, found["id"])
-    deliveries = audit.deliveries(reading, event_id=found["id"])[::-1]
-    attempts = audit.attempts(reading, [delivery["id"] for delivery in deliveries])
-    body = found.pop("body")
-    document = _parse(body)
-    if reveal:
-        found["headers"] = json.loads(found["headers"])
-        found["body"] = body.decode("utf-8", "replace") if document is None else document
+        event_id = reading.find_event_id(record, event)
+        shown = showing.revealed(record, _record_reveal(path, event_id))
     else:
-        found, deliveries = _masked(found, document, deliveries, attempts)
-    for delivery in deliveries:
-        delivery["attempts"] = [one for one in attempts if one["delivery_id"] == delivery["id"]]
-    shown = {**found, "deliveries": deliveries}
+        shown = showing.masked(record, reading.find_event(record, event))
     if as_json:
-        print_json(shown)
+        print_json(shown.as_json())
     else:
         _print(shown)
 
 
-def _record(path: Path, event_id: int) -> None:
-    """Record that the actor looks at an event's personal data. Raise PremblydError when that can't
-    be recorded: then nothing is shown."""
-    from premblyd.record.operating import Operator
+def _record_reveal(path: Path, event_id: int) -> "RecordedReveal":
+    """Record that this user sees an event's personal data. Raise PremblydError, with what to do,
+    when it can't be recorded."""
+    from premblyd.record.operating import Operator, perform
     from premblyd.store.sqlite.opening import connect_operator
 
     try:
-        writing = until_end(connect_operator(path))
-        Operator(writing, actor()).record_reveal(event_id, now_ms())
+        database = until_end(connect_operator(path))
+        return perform(database, Operator(actor=actor()).reveal(event_id, now_ms()))
     except TryAgainError as error:
         raise TryAgainError(f"{error}\n{UNRECORDED}") from None
     except PremblydError:
@@ -78,45 +67,12 @@ def _record(path: Path, event_id: int) -> None:
         ) from None
 
 
-def _masked(
-    event: Row, document: Any, deliveries: list[Row], attempts: list[Row]
-) -> tuple[Row, list[Row]]:
-    """Return the event and its deliveries as they are shown; mask in place what hooks printed."""
-    del event["headers"]
-    shown = {name: privacy.mask_column(name, value) for name, value in event.items()}
-    if document is None:  # no JSON object, or one that can't be walked
-        body, hidden = privacy.MASK, Hidden(None)
-    else:
-        masked = privacy.mask_document(document)
-        columns = (str(event[name]) for name in shown if shown[name] != event[name])
-        body, hidden = masked.document, Hidden((*masked.hidden, *columns))
-    if shown["detail"]:
-        shown["detail"] = hidden.without(shown["detail"])
-    names = tuple(text for text in (shown["reference"], shown["key"]) if text != privacy.MASK)
-    for attempt in attempts:
-        is_cut = bool(attempt["output_truncated"])
-        attempt["output"] = hidden.mask(attempt["output"] or "", names, is_cut) or None
-        attempt["error"] = hidden.mask(attempt["error"] or "", names) or None
-    listed = []
-    for delivery in deliveries:
-        error = hidden.mask(delivery.pop("last_error") or "", names) or None
-        masks = {name: privacy.mask_column(name, value) for name, value in delivery.items()}
-        listed.append({**masks, "last_error": error})
-    return {**shown, "body": body}, listed
-
-
-def _parse(body: bytes) -> dict[str, Any] | None:
-    """Return the body's JSON object; None if it is none, or is nested too deeply to walk."""
-    document = bodies.parse(body)
-    return None if privacy.is_deep(document) else document
-
-
-def _print(event: dict[str, Any]) -> None:
-    deliveries, body = event.pop("deliveries"), event.pop("body")
-    headers = event.pop("headers", [])
-    click.echo(bold(f"Event {event['id']}"))
-    for name, value in event.items():
-        if value is not None and name != "id":
+def _print(event: "ShownEvent") -> None:
+    columns = dict(event.columns)
+    headers = columns.pop("headers", [])
+    click.echo(bold(f"Event {columns.pop('id')}"))
+    for name, value in columns.items():
+        if value is not None:
             text = f"{iso(value)} UTC" if name.endswith("_at_ms") else clean(value)
             click.echo(f"  {name.removesuffix('_ms'):<20} {text}")
     if headers:
@@ -124,12 +80,12 @@ def _print(event: dict[str, Any]) -> None:
     for name, value in headers:
         click.echo(f"    {clean(name)}: {clean(value)}")
     click.echo("  body")
-    click.echo("\n".join(f"    {clean(line)}" for line in _body_lines(body)))
-    for delivery in deliveries:
-        tried = counted(delivery["attempt_count"], "attempt", "attempts")
-        title = bold(f"Delivery {delivery['id']}: {delivery['action']}")
-        click.echo(f"\n{title} {delivery['state']} after {tried}")
-        for attempt in delivery["attempts"]:
+    click.echo("\n".join(f"    {clean(line)}" for line in _body_lines(event.body)))
+    for delivery in event.deliveries:
+        tried = counted(delivery.columns["attempt_count"], "attempt", "attempts")
+        title = bold(f"Delivery {delivery.columns['id']}: {delivery.columns['action']}")
+        click.echo(f"\n{title} {delivery.columns['state']} after {tried}")
+        for attempt in delivery.attempts:
             _print_attempt(attempt)
 
 
@@ -166,15 +122,14 @@ def _shortened(value: Any) -> Any:
             return value
 
 
-def _print_attempt(attempt: dict[str, Any]) -> None:
-    started, finished = attempt["started_at_ms"], attempt["finished_at_ms"]
+def _print_attempt(attempt: "AttemptRow") -> None:
+    started, finished = attempt.started_at_ms, attempt.finished_at_ms
     took = f"{finished - started} ms" if finished else "running"
-    error = f": {clean(attempt['error'])}" if attempt["error"] else ""
+    error = f": {clean(attempt.error)}" if attempt.error else ""
     click.echo(
-        f"  {attempt['number']}. {iso(started)} UTC  {attempt['outcome'] or 'open'}"
-        f"{error}  ({took})"
+        f"  {attempt.number}. {iso(started)} UTC  {attempt.outcome or 'open'}{error}  ({took})"
     )
-    for line in (attempt["output"] or "").splitlines():
+    for line in (attempt.output or "").splitlines():
         click.echo(f"     | {clean(line)}")
-    if attempt["output_truncated"]:
+    if attempt.output_truncated:
         click.echo("     | … the rest was not kept")

@@ -1,27 +1,64 @@
-"""Reading the record: events, deliveries and attempts, as plain rows."""
+"""Reading the record. Lists begin with the newest row, and go on before the row with a given id."""
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from peewee import JOIN, Expression, Field, ModelSelect, SqliteDatabase
+from peewee import (
+    JOIN,
+    Database,
+    Expression,
+    Field,
+    ForeignKeyField,
+    ModelSelect,
+    Tuple,
+    fn,
+)
 
-from premblyd.store.models import Attempt, Delivery, Event, Rejection
+from premblyd.errors import NotFoundError
+from premblyd.prembly.payload import Kind, Outcome, Verdict
+from premblyd.prembly.webhook import StoredEvent
+from premblyd.record.rows import (
+    AttemptRow,
+    DeliveryRow,
+    EventRow,
+    FoundDelivery,
+    FoundEvent,
+    RejectionRow,
+    WholeEvent,
+)
+from premblyd.store.inbox import VERDICT_COLUMNS
+from premblyd.store.models import Attempt, Delivery, Event, Rejection, State, Table
 from premblyd.store.sqlite.opening import translated
 
-Row = dict[str, Any]
-_LISTED_EVENT = [
-    field
-    for field in Event._meta.sorted_fields
-    if field.name not in {"body", "headers", "token", "session_id"}
-]
+_STORED_EVENT = (
+    *("id", "key", "endpoint", "received_at_ms", "remote_ip", "token", "headers", "body"),
+    *("verified_by", *VERDICT_COLUMNS),
+)
+RowType = TypeVar("RowType")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Which part of a list: at most `limit` rows (None: all), older than the row `before_id`.
+
+    A page begins at a row and not at a number of rows, so one that is added meanwhile shifts
+    nothing, and the last page costs no more than the first.
+    """
+
+    limit: int | None = None
+    before_id: int | None = None
+
+
+ALL = Page()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventFilter:
     """Which events to list; None does not filter. Times in Unix milliseconds."""
 
-    code: str | None = None
+    code: str | None = None  # or "missing"
     outcome: str | None = None
     reference: str | None = None
     user_ref: str | None = None
@@ -30,37 +67,155 @@ class EventFilter:
     until_ms: int | None = None
 
 
-def events(database: SqliteDatabase, wanted: EventFilter, limit: int) -> list[Row]:
-    """Return the newest events first, without payload and secrets."""
-    query = Event.select(*_LISTED_EVENT).order_by(Event.id.desc()).limit(limit)
-    for field, value in (
-        (Event.outcome, wanted.outcome),
-        (Event.reference, wanted.reference),
-        (Event.user_ref, wanted.user_ref),
-    ):
-        if value is not None:
-            query = query.where(field == value)
-    if wanted.key is not None:  # a range, which the key's index serves
-        query = query.where(Event.key.between(wanted.key, f"{wanted.key}g"))
-    if wanted.code == "missing":
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryFilter:
+    """Which deliveries are meant; None does not filter. `since_ms`: of events received then or
+    later. `due_after_ms`: those that wait for a later time."""
+
+    delivery_id: int | None = None
+    event_id: int | None = None
+    state: str | None = None
+    action: str | None = None
+    since_ms: int | None = None
+    due_after_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectionFilter:
+    """Which rejections to list; None does not filter."""
+
+    reason: str | None = None
+    remote_ip: str | None = None
+    since_ms: int | None = None
+
+
+def events(database: Database, chosen: EventFilter, page: Page = ALL) -> list[EventRow]:
+    """Return events, the newest first, without payload and secrets."""
+    query = _equal(
+        Event.select(*_columns(Event, EventRow)),
+        (Event.outcome, chosen.outcome),
+        (Event.reference, chosen.reference),
+        (Event.user_ref, chosen.user_ref),
+    )
+    if chosen.key is not None:  # a range, which the key's index serves
+        query = query.where(Event.key.between(chosen.key, f"{chosen.key}g"))
+    if chosen.code == "missing":
         query = query.where(Event.response_code.is_null())
-    elif wanted.code is not None:
-        query = query.where(Event.response_code == wanted.code)
-    return _rows(database, _between(query, Event.received_at_ms, wanted))
+    elif chosen.code is not None:
+        query = query.where(Event.response_code == chosen.code)
+    if chosen.since_ms is not None:
+        query = query.where(Event.received_at_ms >= chosen.since_ms)
+    if chosen.until_ms is not None:
+        query = query.where(Event.received_at_ms < chosen.until_ms)
+    return _rows(database, _newest_first(query, Event, page), EventRow)
 
 
-def find_event(database: SqliteDatabase, number_or_key: str) -> Row | None:
-    """Return one whole event by its number or its key; None if there is none."""
-    rows = _rows(database, Event.select().where(_names(number_or_key)))
-    if rows:
-        rows[0]["body"] = bytes(rows[0]["body"])
-    return rows[0] if rows else None
+def find_event(database: Database, number_or_key: str) -> WholeEvent:
+    """Return a whole event by its number or its key. Raise NotFoundError when there is none."""
+    query = Event.select(*_columns(Event, WholeEvent)).where(_names(number_or_key))
+    found = _rows(database, query, WholeEvent)
+    if not found:
+        raise _no_event(number_or_key)
+    return dataclasses.replace(found[0], body=bytes(found[0].body))
 
 
-def find_event_id(database: SqliteDatabase, number_or_key: str) -> int | None:
-    """Return the number of the event with this number or key; None if there is none."""
-    rows = _rows(database, Event.select(Event.id).where(_names(number_or_key)))
-    return rows[0]["id"] if rows else None
+def find_event_id(database: Database, number_or_key: str) -> int:
+    """Return the number of the event with this number or key. Raise NotFoundError when there is
+    none."""
+    found = _tuples(database, Event.select(Event.id).where(_names(number_or_key)))
+    if not found:
+        raise _no_event(number_or_key)
+    event_id: int = found[0][0]
+    return event_id
+
+
+def find_delivery(database: Database, delivery_id: int) -> FoundDelivery:
+    """Return a delivery by its number. Raise NotFoundError when there is none."""
+    found = find_deliveries(database, DeliveryFilter(delivery_id=delivery_id))
+    if not found:
+        raise NotFoundError(f"There is no delivery {delivery_id}.")
+    return found[0]
+
+
+def stored_event(database: Database, event_id: int) -> StoredEvent:
+    """Return an event as its hooks get it."""
+    columns = [getattr(Event, name) for name in _STORED_EVENT]
+    (row,) = _tuples(database, Event.select(*columns).where(Event.id == event_id))
+    values = dict(zip(_STORED_EVENT, row, strict=True))
+    verdict = {name: values.pop(name) for name in VERDICT_COLUMNS}
+    verdict |= {"kind": Kind(verdict["kind"]), "outcome": Outcome(verdict["outcome"])}
+    values["body"] = bytes(values["body"])
+    return StoredEvent(verdict=Verdict(**verdict), **values)
+
+
+def events_without(
+    database: Database, action: str, *, event_id: int | None = None, since_ms: int | None = None
+) -> list[FoundEvent]:
+    """Return the events that have no delivery of `action`, oldest first."""
+    of_action = Delivery.select(Delivery.id).where(
+        Delivery.event == Event.id, Delivery.action == action
+    )
+    query = (
+        Event.select(*_columns(Event, FoundEvent)).where(~fn.EXISTS(of_action)).order_by(Event.id)
+    )
+    query = _equal(query, (Event.id, event_id))
+    if since_ms is not None:
+        query = query.where(Event.received_at_ms >= since_ms)
+    return _rows(database, query, FoundEvent)
+
+
+def deliveries(database: Database, chosen: DeliveryFilter, page: Page = ALL) -> list[DeliveryRow]:
+    """Return deliveries, the newest first."""
+    query = Delivery.select(
+        *_columns(Delivery, DeliveryRow), Event.response_code, Event.outcome, Event.reference
+    ).join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted the event
+    query = _newest_first(_chosen_deliveries(query, chosen), Delivery, page)
+    return _rows(database, query, DeliveryRow)
+
+
+def find_deliveries(database: Database, chosen: DeliveryFilter) -> list[FoundDelivery]:
+    """Return the deliveries that a command is about, oldest first."""
+    query = Delivery.select(*_columns(Delivery, FoundDelivery)).order_by(Delivery.id)
+    if chosen.since_ms is not None:
+        query = query.join(Event)
+    found = _rows(database, _chosen_deliveries(query, chosen), FoundDelivery)
+    return [dataclasses.replace(delivery, state=State(delivery.state)) for delivery in found]
+
+
+def action_names(database: Database) -> set[str]:
+    """Return the name of every action that has a delivery."""
+    return {name for (name,) in _tuples(database, Delivery.select(Delivery.action).distinct())}
+
+
+def attempts(database: Database, delivery_ids: Iterable[int]) -> list[AttemptRow]:
+    """Return the attempts of these deliveries, in the order in which each delivery had them."""
+    query = (
+        Attempt.select(*_columns(Attempt, AttemptRow))
+        .where(Attempt.delivery.in_(list(delivery_ids)))
+        .order_by(Attempt.delivery, Attempt.number)
+    )
+    return _rows(database, query, AttemptRow)
+
+
+def rejections(database: Database, chosen: RejectionFilter, page: Page = ALL) -> list[RejectionRow]:
+    """Return rejections, the newest first."""
+    query = _equal(
+        Rejection.select(*_columns(Rejection, RejectionRow)),
+        (Rejection.reason, chosen.reason),
+        (Rejection.remote_ip, chosen.remote_ip),
+    )
+    if chosen.since_ms is not None:
+        query = query.where(Rejection.at_ms >= chosen.since_ms)
+    if page.before_id is not None:
+        # Where that row is gone, so are all before it: only the newest are kept.
+        last = Rejection.select(Rejection.at_ms, Rejection.id).where(Rejection.id == page.before_id)
+        query = query.where(Tuple(Rejection.at_ms, Rejection.id) < last)
+    query = query.order_by(Rejection.at_ms.desc(), Rejection.id.desc()).limit(page.limit)
+    return _rows(database, query, RejectionRow)
+
+
+def _no_event(number_or_key: str) -> NotFoundError:
+    return NotFoundError(f"There is no event {number_or_key}. `premblyd events` lists them.")
 
 
 def _names(number_or_key: str) -> Expression:
@@ -69,79 +224,52 @@ def _names(number_or_key: str) -> Expression:
     return Event.key == number_or_key
 
 
-def deliveries(
-    database: SqliteDatabase,
-    *,
-    state: str | None = None,
-    action: str | None = None,
-    event_id: int | None = None,
-    since_ms: int | None = None,
-    limit: int | None = None,
-) -> list[Row]:
-    """Return the newest deliveries first. `since_ms`: of events received at or after."""
-    query = (
-        Delivery.select(
-            *Delivery._meta.sorted_fields, Event.response_code, Event.outcome, Event.reference
-        )
-        .join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted it
-        .order_by(Delivery.id.desc())
-        .limit(limit)
+def _chosen_deliveries(query: "ModelSelect[Any]", chosen: DeliveryFilter) -> "ModelSelect[Any]":
+    query = _equal(
+        query,
+        (Delivery.id, chosen.delivery_id),
+        (Delivery.event, chosen.event_id),
+        (Delivery.state, chosen.state),
+        (Delivery.action, chosen.action),
     )
-    for field, value in (
-        (Delivery.state, state),
-        (Delivery.action, action),
-        (Delivery.event, event_id),
-    ):
-        if value is not None:
-            query = query.where(field == value)
-    if since_ms is not None:
-        query = query.where(Event.received_at_ms >= since_ms)
-    rows = _rows(database, query)
-    for row in rows:
-        row["event_id"] = row.pop("event")
-    return rows
-
-
-def attempts(database: SqliteDatabase, delivery_ids: Iterable[int]) -> list[Row]:
-    """Return the attempts of these deliveries, in order."""
-    query = (
-        Attempt.select()
-        .where(Attempt.delivery.in_(list(delivery_ids)))
-        .order_by(Attempt.delivery, Attempt.number)
-    )
-    rows = _rows(database, query)
-    for row in rows:
-        row["delivery_id"] = row.pop("delivery")
-    return rows
-
-
-def rejections(
-    database: SqliteDatabase,
-    limit: int,
-    *,
-    reason: str | None = None,
-    remote_ip: str | None = None,
-    since_ms: int | None = None,
-) -> list[Row]:
-    """Return the newest rejections first."""
-    query = Rejection.select().order_by(Rejection.at_ms.desc(), Rejection.id.desc()).limit(limit)
-    for field, value in ((Rejection.reason, reason), (Rejection.remote_ip, remote_ip)):
-        if value is not None:
-            query = query.where(field == value)
-    if since_ms is not None:
-        query = query.where(Rejection.at_ms >= since_ms)
-    return _rows(database, query)
-
-
-def _between(query: "ModelSelect[Any]", field: Field, wanted: EventFilter) -> "ModelSelect[Any]":
-    if wanted.since_ms is not None:
-        query = query.where(field >= wanted.since_ms)
-    if wanted.until_ms is not None:
-        query = query.where(field < wanted.until_ms)
+    if chosen.due_after_ms is not None:
+        query = query.where(Delivery.due_at_ms > chosen.due_after_ms)
+    if chosen.since_ms is not None:
+        query = query.where(Event.received_at_ms >= chosen.since_ms)
     return query
 
 
-def _rows(database: SqliteDatabase, query: "ModelSelect[Any]") -> list[Row]:
+def _equal(
+    query: "ModelSelect[Any]", *conditions: tuple[Field, object | None]
+) -> "ModelSelect[Any]":
+    """Return `query` with each field that has a value narrowed to it."""
+    for field, value in conditions:
+        if value is not None:
+            query = query.where(field == value)
+    return query
+
+
+def _newest_first(query: "ModelSelect[Any]", table: type[Table], page: Page) -> "ModelSelect[Any]":
+    if page.before_id is not None:
+        query = query.where(table.id < page.before_id)
+    return query.order_by(table.id.desc()).limit(page.limit)
+
+
+def _columns(table: type[Table], row: type[Any]) -> list[Any]:
+    """Return the columns of `table` that a row has, named like its fields."""
+    columns = {field.column_name: field for field in table._meta.sorted_fields}
+    chosen = [columns[each.name] for each in dataclasses.fields(row) if each.name in columns]
+    return [
+        column.alias(column.column_name) if isinstance(column, ForeignKeyField) else column
+        for column in chosen
+    ]
+
+
+def _rows(database: Database, query: "ModelSelect[Any]", row: type[RowType]) -> list[RowType]:
     with translated():
-        rows: Iterable[Row] = query.bind(database).dicts()
-        return list(rows)
+        return [row(**values) for values in query.bind(database).dicts()]
+
+
+def _tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
+    with translated():
+        return list(query.bind(database).tuples())

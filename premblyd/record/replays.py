@@ -2,19 +2,24 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+
+from peewee import Database
 
 from premblyd.config.models import Action, Config
 from premblyd.errors import PremblydError
-from premblyd.record.operating import FoundDelivery, Operator, ReplayFilter
+from premblyd.record import reading
+from premblyd.record.operating import Operation, Operator
+from premblyd.record.reading import DeliveryFilter
+from premblyd.record.rows import FoundDelivery
 from premblyd.routing import Matching
 from premblyd.store.models import FINISHED, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What was asked for; None does not filter."""
+class Request:
+    """Which deliveries somebody asks to have replayed; None does not filter."""
 
     event_id: int | None = None
     delivery_id: int | None = None
@@ -53,35 +58,53 @@ class Plan:
         return len(self.finished) + len(self.pending) + len(self.new_for)
 
 
-def plan(operator: Operator, settings: Config, wanted: Wanted, now_ms: int) -> Plan:
-    """Return what `wanted` amounts to now. Raise PremblydError for an action that nobody knows."""
+def plan(database: Database, settings: Config, request: Request, now_ms: int) -> Plan:
+    """Return what `request` amounts to now. Raise NotFoundError for a delivery that is not there,
+    PremblydError for an action that nobody knows."""
     actions = {action.name: action for action in settings.actions}
-    if wanted.action is not None and wanted.action not in actions:
-        _require_known(wanted.action, {*actions, *operator.actions()})
-    found = operator.find(
-        ReplayFilter(
-            event_id=wanted.event_id,
-            delivery_id=wanted.delivery_id,
-            state=wanted.state,
-            action=wanted.action,
-            since_ms=wanted.since_ms,
-            due_after_ms=now_ms if wanted.is_pending else None,
-        )
+    if request.delivery_id is not None:
+        reading.find_delivery(database, request.delivery_id)
+    if request.action is not None and request.action not in actions:
+        _require_known(request.action, {*actions, *reading.action_names(database)})
+    found = reading.find_deliveries(
+        database,
+        DeliveryFilter(
+            event_id=request.event_id,
+            delivery_id=request.delivery_id,
+            state=request.state,
+            action=request.action,
+            since_ms=request.since_ms,
+            due_after_ms=now_ms if request.is_pending else None,
+        ),
     )
-    action = actions.get(wanted.action or "")
-    if action is not None and wanted.may_be_new and (wanted.is_new or not found):
-        return _plan_new(operator, settings, wanted, action)
-    gone = Counter(one.action for one in found if one.action not in actions)
-    kept = [one for one in found if one.action in actions]
-    if wanted.is_pending:
-        return Plan(pending=tuple(kept), without_action=gone)
-    unfinished = sum(one.state not in FINISHED for one in found)
-    gone = Counter(one.action for one in found if one.action in gone and one.state in FINISHED)
+    action = actions.get(request.action or "")
+    if action is not None and request.may_be_new and (request.is_new or not found):
+        return _plan_new(database, settings, request, action)
+    kept = [delivery for delivery in found if delivery.action in actions]
+    gone = [delivery for delivery in found if delivery.action not in actions]
+    if request.is_pending:
+        return Plan(pending=tuple(kept), without_action=_count_by_action(gone))
     return Plan(
-        finished=tuple(one for one in kept if one.state in FINISHED),
-        unfinished=unfinished,
-        without_action=gone,
+        finished=tuple(delivery for delivery in kept if delivery.state in FINISHED),
+        unfinished=sum(delivery.state not in FINISHED for delivery in found),
+        without_action=_count_by_action(
+            delivery for delivery in gone if delivery.state in FINISHED
+        ),
     )
+
+
+def operations(
+    plan: Plan, operator: Operator, settings: Config, now_ms: int
+) -> Iterator[Operation[int]]:
+    """Yield what carries out the plan, a transaction each, which returns how many deliveries it
+    queued."""
+    attempts = {action.name: action.retry.attempts for action in settings.actions}
+    finished = {delivery.id: attempts[delivery.action] for delivery in plan.finished}
+    yield from operator.replay(list(finished), finished, now_ms)
+    yield from operator.hasten([delivery.id for delivery in plan.pending], now_ms)
+    if plan.action is not None:
+        action = plan.action
+        yield from operator.add(plan.new_for, action.name, action.retry.attempts, now_ms)
 
 
 def _require_known(action: str, names: set[str]) -> None:
@@ -94,29 +117,22 @@ def _require_known(action: str, names: set[str]) -> None:
     )
 
 
-def _plan_new(operator: Operator, settings: Config, wanted: Wanted, action: Action) -> Plan:
+def _count_by_action(deliveries: Iterable[FoundDelivery]) -> Mapping[str, int]:
+    return Counter(delivery.action for delivery in deliveries)
+
+
+def _plan_new(database: Database, settings: Config, request: Request, action: Action) -> Plan:
     matching = Matching(settings.actions)
     not_for: Counter[str] = Counter()
     new_for = []
-    for event in operator.events_without(
-        action.name, event_id=wanted.event_id, since_ms=wanted.since_ms
+    for event in reading.events_without(
+        database, action.name, event_id=request.event_id, since_ms=request.since_ms
     ):
         why_not = matching.refuse_code(action, event.response_code)
         if why_not is None and action.when is not None:  # only now is the body read
-            why_not = matching.why_not(action, operator.event(event.id))
+            why_not = matching.why_not(action, reading.stored_event(database, event.id))
         if why_not is None:
             new_for.append(event.id)
         else:
             not_for[why_not] += 1
     return Plan(new_for=tuple(new_for), action=action, not_for=not_for)
-
-
-def carry_out(plan: Plan, operator: Operator, settings: Config, now_ms: int) -> Iterator[int]:
-    """Do what is planned. Yield after every transaction how many deliveries were queued."""
-    attempts = {action.name: action.retry.attempts for action in settings.actions}
-    finished = {one.id: attempts[one.action] for one in plan.finished}
-    yield from operator.replay(list(finished), finished, now_ms)
-    yield from operator.hasten([one.id for one in plan.pending], now_ms)
-    if plan.action is not None:
-        action = plan.action
-        yield from operator.add(plan.new_for, action.name, action.retry.attempts, now_ms)

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from peewee import SqliteDatabase
 
-from premblyd.record import reading as audit
+from premblyd.record import reading
+from premblyd.record.reading import DeliveryFilter, EventFilter, Page
 from premblyd.store.jobs import Claimable, Ending, Result
 from premblyd.store.models import AttemptOutcome, State
 from premblyd.store.queue import Queue
@@ -70,15 +71,17 @@ def lookup(folder: Path, events: int) -> Row:
 
     def measure(count: int) -> Measured:
         path = prepared(folder, count) / "premblyd.db"
-        with closing(database.connect_read_only(path)) as reading:
+        with closing(database.connect_read_only(path)) as record:
             references = [stored.reference(at) for at in _spread(count)]
             numbers = [str(at + 1) for at in _spread(count)]
             return {
                 "claim": asyncio.run(_claims_ms(path)),
-                "reference": _median_ms(lambda text: _by_reference(reading, text), references),
-                "show": _median_ms(lambda text: _show(reading, text), numbers),
+                "reference": _median_ms(lambda text: _by_reference(record, text), references),
+                "show": _median_ms(lambda text: _show(record, text), numbers),
                 "dead": _median_ms(
-                    lambda state: audit.deliveries(reading, state=state, limit=LISTED),
+                    lambda state: reading.deliveries(
+                        record, DeliveryFilter(state=state), Page(limit=LISTED)
+                    ),
                     ["dead"] * CALLS,
                 ),
             }
@@ -148,18 +151,16 @@ async def _claims_ms(path: Path) -> float:
     return statistics.median(took_ms)
 
 
-def _by_reference(reading: SqliteDatabase, reference: str) -> None:
-    found = audit.events(reading, audit.EventFilter(reference=reference), LISTED)
+def _by_reference(record: SqliteDatabase, reference: str) -> None:
+    found = reading.events(record, EventFilter(reference=reference), Page(limit=LISTED))
     if len(found) != 1:
         raise load.LoadError(f"{len(found)} events have one reference")
 
 
-def _show(reading: SqliteDatabase, number: str) -> None:
-    event = audit.find_event(reading, number)
-    if event is None:
-        raise load.LoadError(f"there is no event {number}")
-    deliveries = audit.deliveries(reading, event_id=event["id"])
-    audit.attempts(reading, [delivery["id"] for delivery in deliveries])
+def _show(record: SqliteDatabase, number: str) -> None:
+    event = reading.find_event(record, number)
+    deliveries = reading.deliveries(record, DeliveryFilter(event_id=event.id))
+    reading.attempts(record, [delivery.id for delivery in deliveries])
 
 
 def _median_ms(ask: Callable[[str], object], values: Iterable[str]) -> float:

@@ -15,7 +15,7 @@ import pytest
 
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import Webhook
-from premblyd.record.operating import Operator
+from premblyd.record.operating import Operator, perform
 from premblyd.store import queue_sql, unusable
 from premblyd.store.inbox import NewDelivery
 from premblyd.store.jobs import Claimable, Claimed, Job, Result
@@ -243,7 +243,8 @@ def test_deliveries_of_a_removed_action_end_dead_and_can_be_replayed(store: Stor
     assert store.rows(ATTEMPTS)[0] == (1, 1, NOW_MS, LATER_MS, "interrupted", CRASHED)
     assert not finish(store, lost, SUCCEEDED)
     with closing(database.connect_operator(store.path)) as writing:
-        assert list(Operator(writing, "ada").replay([1, 3], {1: 5, 3: 6}, LATER_MS)) == [2]
+        (replay,) = Operator(actor="ada").replay([1, 3], {1: 5, 3: 6}, LATER_MS)
+        assert perform(writing, replay) == 2
     again = claim(store, LATER_MS, gone=9).jobs
     assert [(job.attempt, job.attempts_left) for job in again] == [(2, 4), (1, 5)]
 
@@ -358,7 +359,8 @@ def test_an_unusable_delivery_that_was_mended_can_be_replayed(store: Store) -> N
     by_hand(store.path, "UPDATE delivery SET attempt_count = 0")
     assert ids(claim(store, crm=9)) == []
     with closing(database.connect_operator(store.path)) as writing:
-        assert list(Operator(writing, "ada").replay([1], {1: 5}, NOW_MS)) == [1]
+        (replay,) = Operator(actor="ada").replay([1], {1: 5}, NOW_MS)
+        assert perform(writing, replay) == 1
     assert [job.attempt for job in claim(store, crm=9).jobs] == [3]
 
 

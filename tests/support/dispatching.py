@@ -14,7 +14,7 @@ from premblyd.clock import Clock
 from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
 from premblyd.hooks.dispatcher import Dispatcher
-from premblyd.record.operating import Operator
+from premblyd.record.operating import Operator, perform
 from premblyd.store.inbox import Inbox, NewDelivery
 from premblyd.store.jobs import Claimed, Job, Result
 from premblyd.store.models import AttemptOutcome
@@ -161,10 +161,9 @@ class Dispatching:
     def replay(self, delivery_id: int) -> None:
         """Queue a delivery again, as `premblyd replay` does from its own process."""
         with closing(database.connect_operator(self.path)) as connection:
-            operator = Operator(connection, "uid 0")
-            assert list(operator.replay([delivery_id], {delivery_id: 1}, self.clock.now_ms())) == [
-                1
-            ]
+            operator = Operator(actor="uid 0")
+            (replay,) = operator.replay([delivery_id], {delivery_id: 1}, self.clock.now_ms())
+            assert perform(connection, replay) == 1
 
     def states(self, *actions: str) -> dict[str, int]:
         """Return how many deliveries are in each state: of `actions`, or of all."""

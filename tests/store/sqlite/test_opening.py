@@ -27,7 +27,7 @@ from premblyd.errors import (
 )
 from premblyd.errors import StoreUnavailableError as Unavailable
 from premblyd.prembly.payload import Kind, Outcome
-from premblyd.record.operating import Operator
+from premblyd.record.operating import Operator, perform
 from premblyd.store import models
 from premblyd.store.sqlite import opening as database
 from tests.support.database import rows
@@ -423,7 +423,7 @@ def test_a_full_disk_is_called_that_whatever_hides_it(store: Store) -> None:
         (pages,) = writing.execute_sql("PRAGMA page_count").fetchone()
         writing.execute_sql(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(Unavailable, match="the disk is full; make room"):
-            Operator(writing, "ada" * 100_000).record_reveal(1, NOW_MS)
+            perform(writing, Operator(actor="ada" * 100_000).reveal(1, NOW_MS))
 
 
 def test_a_copy_that_fails_leaves_nothing_that_looks_like_one(

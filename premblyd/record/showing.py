@@ -1,0 +1,131 @@
+"""An event with all that became of it, as people are shown it: masked, or revealed on record."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from peewee import Database
+
+from premblyd.prembly import bodies
+from premblyd.privacy import documents
+from premblyd.privacy.outputs import Hidden
+from premblyd.record import reading
+from premblyd.record.operating import RecordedReveal
+from premblyd.record.reading import DeliveryFilter
+from premblyd.record.rows import AttemptRow, DeliveryRow, WholeEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownDelivery:
+    """A delivery's columns, masked or not, and its attempts."""
+
+    columns: Mapping[str, Any]
+    attempts: Sequence[AttemptRow]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownEvent:
+    """An event's columns, masked or not, its body and its deliveries, the oldest first.
+
+    `columns` have `headers`, as pairs, only when it is revealed. `body` is a JSON object, a text
+    where it is none, or the mask.
+    """
+
+    columns: Mapping[str, Any]
+    body: Any
+    deliveries: Sequence[ShownDelivery]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `premblyd show --json` prints."""
+        deliveries = [
+            {**delivery.columns, "attempts": [dataclasses.asdict(row) for row in delivery.attempts]}
+            for delivery in self.deliveries
+        ]
+        return {**self.columns, "body": self.body, "deliveries": deliveries}
+
+
+def revealed(database: Database, recorded: RecordedReveal) -> ShownEvent:
+    """Return the event with its personal data, which it is on record that somebody sees."""
+    event = reading.find_event(database, str(recorded.event_id))
+    document = _document(event)
+    return ShownEvent(
+        columns={**_columns(event), "headers": json.loads(event.headers)},
+        body=event.body.decode("utf-8", "replace") if document is None else document,
+        deliveries=[
+            ShownDelivery(columns=dataclasses.asdict(delivery), attempts=attempts)
+            for delivery, attempts in _deliveries(database, event)
+        ],
+    )
+
+
+def masked(database: Database, event: WholeEvent) -> ShownEvent:
+    """Return the event without personal data, and what its hooks printed without what is hidden
+    of it."""
+    stored = _columns(event)
+    del stored["headers"]
+    columns = {name: documents.mask_column(name, value) for name, value in stored.items()}
+    document = _document(event)
+    if document is None:  # no JSON object, or one that can't be walked
+        body, hidden = documents.MASK, Hidden(None)
+    else:
+        mask = documents.mask_document(document)
+        masked_columns = (str(stored[name]) for name in columns if columns[name] != stored[name])
+        body, hidden = mask.document, Hidden((*mask.hidden, *masked_columns))
+    if columns["detail"]:
+        columns["detail"] = hidden.without(columns["detail"])
+    names = [columns[name] for name in ("reference", "key")]
+    may_stay = tuple(name for name in names if name != documents.MASK)
+    return ShownEvent(
+        columns=columns,
+        body=body,
+        deliveries=[
+            ShownDelivery(
+                columns=_mask_delivery(delivery, hidden, may_stay),
+                attempts=[_mask_attempt(attempt, hidden, may_stay) for attempt in attempts],
+            )
+            for delivery, attempts in _deliveries(database, event)
+        ],
+    )
+
+
+def _mask_delivery(
+    delivery: DeliveryRow, hidden: Hidden, may_stay: tuple[str, ...]
+) -> dict[str, Any]:
+    columns = dataclasses.asdict(delivery)
+    error = columns.pop("last_error") or ""
+    masked_columns = {name: documents.mask_column(name, value) for name, value in columns.items()}
+    return {**masked_columns, "last_error": hidden.mask(error, may_stay) or None}
+
+
+def _mask_attempt(attempt: AttemptRow, hidden: Hidden, may_stay: tuple[str, ...]) -> AttemptRow:
+    is_cut = bool(attempt.output_truncated)
+    return dataclasses.replace(
+        attempt,
+        output=hidden.mask(attempt.output or "", may_stay, is_cut) or None,
+        error=hidden.mask(attempt.error or "", may_stay) or None,
+    )
+
+
+def _columns(event: WholeEvent) -> dict[str, Any]:
+    columns = dataclasses.asdict(event)
+    del columns["body"]
+    return columns
+
+
+def _document(event: WholeEvent) -> dict[str, Any] | None:
+    """Return the body's JSON object; None if it is none, or is nested too deeply to walk."""
+    document = bodies.parse(event.body)
+    return None if documents.is_deep(document) else document
+
+
+def _deliveries(
+    database: Database, event: WholeEvent
+) -> list[tuple[DeliveryRow, list[AttemptRow]]]:
+    """Return the event's deliveries, the oldest first, each with its attempts."""
+    deliveries = reading.deliveries(database, DeliveryFilter(event_id=event.id))[::-1]
+    attempts: dict[int, list[AttemptRow]] = {delivery.id: [] for delivery in deliveries}
+    for attempt in reading.attempts(database, attempts):
+        attempts[attempt.delivery_id].append(attempt)
+    return [(delivery, attempts[delivery.id]) for delivery in deliveries]

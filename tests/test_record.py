@@ -1,0 +1,362 @@
+"""What people ask the record, and what they change in it."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peewee import SqliteDatabase
+
+from premblyd.errors import NotFoundError, StoreUnavailableError
+from premblyd.record import operating, reading
+from premblyd.record.operating import Operation, Operator, perform
+from premblyd.record.reading import DeliveryFilter, EventFilter, Page, RejectionFilter
+from premblyd.record.rows import AttemptRow, DeliveryRow, EventRow, RejectionRow, WholeEvent
+from premblyd.store.inbox import NewRejection
+from premblyd.store.jobs import Claimable, Result
+from premblyd.store.models import Attempt, AttemptOutcome, Delivery, Event, Rejection, State
+from premblyd.store.sqlite import opening
+from tests.support.jobs import ending
+from tests.support.store import NOW_MS, Store
+
+RECORDS = "SELECT at_ms, actor, action, event_id, delivery_id, note FROM operator_action"
+STATES = "SELECT id, state, due_at_ms, attempts_left, finished_at_ms FROM delivery ORDER BY id"
+SECRET = {"body", "headers", "token", "session_id"}
+
+
+ADA = Operator(actor="ada")
+
+
+@pytest.fixture
+def record(store: Store) -> Iterator[SqliteDatabase]:
+    """Three webhooks: codes 00, 02 and none; each with two deliveries. The daemon runs."""
+    store.add("crm", "page", body=b"1")
+    store.add(
+        *("crm", "page"),
+        body=b"2",
+        received_at_ms=NOW_MS + 10,
+        response_code="02",
+        outcome="pending",
+        reference="ref-2",
+        user_ref="user-2",
+    )
+    store.add("crm", "page", body=b"3", received_at_ms=NOW_MS + 20, response_code=None)
+    with closing(opening.connect_read_only(store.path)) as record:
+        yield record
+
+
+@pytest.fixture
+def writing(store: Store, record: SqliteDatabase) -> Iterator[SqliteDatabase]:
+    with closing(opening.connect_operator(store.path)) as writing:
+        yield writing
+
+
+def perform_all(writing: SqliteDatabase, operations: Iterator[Operation[int]]) -> list[int]:
+    return [perform(writing, operation) for operation in operations]
+
+
+def run(store: Store, count: int, outcome: AttemptOutcome) -> None:
+    """Run the hooks of the next `count` deliveries of crm; none is retried."""
+    actions = {
+        name: Claimable(slots=slots, lease_ms=1000, digest="d1")
+        for name, slots in (("crm", count), ("page", 0))
+    }
+    for job in store.wait(store.queue.claim(actions, count, (), NOW_MS + 50)).jobs:
+        result = Result(outcome=outcome, exit_code=3, error="exit 3", output="hush-output")
+        state = State.SUCCEEDED if outcome is AttemptOutcome.SUCCEEDED else State.DEAD
+        store.wait(store.queue.finish(job, result, ending(job, state, NOW_MS + 60)))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "found"),
+    [
+        ({}, [3, 2, 1]),
+        ({"code": "00"}, [1]),
+        ({"code": "missing"}, [3]),
+        ({"code": "0"}, []),
+        ({"outcome": "verified"}, [3, 1]),
+        ({"reference": "ref-2"}, [2]),
+        ({"user_ref": "user-1"}, [3, 1]),
+        ({"since_ms": NOW_MS + 10}, [3, 2]),
+        ({"until_ms": NOW_MS + 10}, [1]),
+        ({"since_ms": NOW_MS + 10, "until_ms": NOW_MS + 20}, [2]),
+        ({"since_ms": 0, "until_ms": 0}, []),
+        ({"reference": "ref-1", "code": "missing"}, [3]),
+        ({"reference": "' OR 1=1 --"}, []),
+    ],
+)
+def test_events_are_filtered_and_the_newest_come_first(
+    record: SqliteDatabase, chosen: dict[str, Any], found: list[int]
+) -> None:
+    listed = reading.events(record, EventFilter(**chosen))
+    assert [event.id for event in listed] == found
+    assert reading.events(record, EventFilter(**chosen), Page(limit=1)) == listed[:1]
+
+
+def test_a_list_shows_no_payload_and_no_secret(store: Store, record: SqliteDatabase) -> None:
+    run(store, 1, AttemptOutcome.FAILED)
+    event = asdict(reading.events(record, EventFilter())[0])
+    whole = asdict(reading.find_event(record, "3"))
+    assert whole.keys() - event.keys() == SECRET
+    assert event == {name: value for name, value in whole.items() if name not in SECRET}
+    assert "hush" not in repr((event, reading.deliveries(record, DeliveryFilter())))
+
+
+def test_a_whole_event_in_an_error_names_no_secret(record: SqliteDatabase) -> None:
+    event = reading.find_event(record, "2")
+    assert event.token == "hush-token"
+    assert "hush" not in repr(event)
+    assert "b'2'" not in repr(event)
+
+
+def test_rows_have_every_column_of_their_tables() -> None:
+    columns = [field.column_name for field in Event._meta.sorted_fields]
+    assert [field.name for field in fields(WholeEvent)] == columns
+    assert [field.name for field in fields(EventRow)] == [
+        name for name in columns if name not in SECRET
+    ]
+    for table, row in ((Delivery, DeliveryRow), (Attempt, AttemptRow), (Rejection, RejectionRow)):
+        assert {field.column_name for field in table._meta.sorted_fields} <= {
+            field.name for field in fields(row)
+        }
+
+
+def test_an_event_is_found_by_its_number_and_by_its_key(
+    store: Store, record: SqliteDatabase
+) -> None:
+    found = reading.find_event(record, "2")
+    assert (found.id, found.body, found.token) == (2, b"2", "hush-token")
+    assert type(found.body) is bytes
+    assert found.face_match is True
+    assert reading.find_event(record, found.key) == found
+    assert reading.find_event_id(record, found.key) == 2
+    digits = "12345678901234567890123456789012"  # a key may look like a number
+    store.wait(
+        store.writer.call(
+            lambda one: one.execute("UPDATE event SET key = ? WHERE id = 1", (digits,)) and None
+        )
+    )
+    assert reading.find_event(record, digits).id == 1
+
+
+@pytest.mark.parametrize("name", ["4", "0", "-1", "", "key", "2 ", "9" * 18, "9" * 40, "²", "1e0"])
+def test_what_names_no_event_finds_none(record: SqliteDatabase, name: str) -> None:
+    for find in (reading.find_event, reading.find_event_id):
+        with pytest.raises(NotFoundError, match="There is no event"):
+            find(record, name)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "found"),
+    [
+        ({}, [6, 5, 4, 3, 2, 1]),
+        ({"state": "succeeded"}, [1]),
+        ({"state": "pending", "action": "crm"}, [5, 3]),
+        ({"action": "page"}, [6, 4, 2]),
+        ({"event_id": 2}, [4, 3]),
+        ({"action": "gone"}, []),
+    ],
+)
+def test_deliveries_are_filtered_and_the_newest_come_first(
+    store: Store, record: SqliteDatabase, chosen: dict[str, Any], found: list[int]
+) -> None:
+    run(store, 1, AttemptOutcome.SUCCEEDED)
+    listed = reading.deliveries(record, DeliveryFilter(**chosen))
+    assert [row.id for row in listed] == found
+    assert reading.deliveries(record, DeliveryFilter(**chosen), Page(limit=1)) == listed[:1]
+
+
+def test_pages_go_on_before_a_row_whatever_is_added_meanwhile(
+    store: Store, record: SqliteDatabase
+) -> None:
+    assert [row.id for row in reading.events(record, EventFilter(), Page(limit=2))] == [3, 2]
+    store.add("crm", body=b"meanwhile")
+    rest = reading.events(record, EventFilter(), Page(limit=2, before_id=2))
+    assert [row.id for row in rest] == [1]
+    deliveries = reading.deliveries(
+        record, DeliveryFilter(action="crm"), Page(limit=2, before_id=7)
+    )
+    assert [row.id for row in deliveries] == [5, 3]
+    assert reading.events(record, EventFilter(), Page(before_id=1)) == []
+
+
+def test_a_delivery_names_its_event_and_what_that_is_about(record: SqliteDatabase) -> None:
+    assert reading.deliveries(record, DeliveryFilter(event_id=2, action="crm")) == [
+        DeliveryRow(
+            id=3,
+            event_id=2,
+            action="crm",
+            state="pending",
+            due_at_ms=NOW_MS + 10,
+            attempt_count=0,
+            attempts_left=3,
+            created_at_ms=NOW_MS + 10,
+            finished_at_ms=None,
+            last_error=None,
+            response_code="02",
+            outcome="pending",
+            reference="ref-2",
+        )
+    ]
+
+
+def test_attempts_come_in_the_order_they_ran(
+    store: Store, record: SqliteDatabase, writing: SqliteDatabase
+) -> None:
+    run(store, 2, AttemptOutcome.FAILED)
+    assert perform_all(writing, ADA.replay([1], {1: 1}, NOW_MS)) == [1]
+    run(store, 1, AttemptOutcome.TIMED_OUT)
+    found = reading.attempts(record, [3, 1, 2])
+    assert [(row.delivery_id, row.number, row.outcome) for row in found] == [
+        (1, 1, "failed"),
+        (1, 2, "timed_out"),
+        (3, 1, "failed"),
+    ]
+    assert (found[0].exit_code, found[0].output) == (3, "hush-output")
+    assert found[0].output_truncated is False
+    assert reading.attempts(record, [2]) == reading.attempts(record, []) == []
+
+
+def test_the_newest_rejections_come_first(store: Store, record: SqliteDatabase) -> None:
+    rejection = NewRejection(
+        at_ms=NOW_MS,
+        endpoint="prembly",
+        remote_ip="192.0.2.7",
+        reason="too large",
+        body_bytes=None,
+        body_sha256=None,
+    )
+    store.wait_all(store.inbox.reject(replace(rejection, body_bytes=size)) for size in (1, 2, 3))
+    found = reading.rejections(record, RejectionFilter(), Page(limit=2))
+    assert [(row.id, row.body_bytes) for row in found] == [(3, 3), (2, 2)]
+    assert found[0].reason == "too large"
+    rest = reading.rejections(record, RejectionFilter(), Page(limit=2, before_id=2))
+    assert [row.id for row in rest] == [1]
+    assert reading.rejections(record, RejectionFilter(), Page(before_id=9)) == []
+
+
+@pytest.mark.parametrize(
+    ("chosen", "found"),
+    [
+        ({}, [1, 2, 3, 4, 5, 6]),
+        ({"event_id": 2}, [3, 4]),
+        ({"delivery_id": 4}, [4]),
+        ({"delivery_id": 7}, []),
+        ({"state": State.DEAD}, [1, 3]),
+        ({"state": State.DEAD, "since_ms": NOW_MS + 10}, [3]),
+        ({"event_id": 1, "action": "page"}, [2]),
+        ({"since_ms": NOW_MS + 20}, [5, 6]),
+    ],
+)
+def test_an_operator_finds_deliveries_the_oldest_first(
+    store: Store, record: SqliteDatabase, chosen: dict[str, Any], found: list[int]
+) -> None:
+    run(store, 2, AttemptOutcome.FAILED)
+    rows = reading.find_deliveries(record, DeliveryFilter(**chosen))
+    assert [row.id for row in rows] == found
+    for row in rows:
+        assert row.event_id == (row.id + 1) // 2
+        assert row.action == ("crm" if row.id % 2 else "page")
+        assert row.state == ("dead" if row.id in (1, 3) else "pending")
+
+
+def test_replay_queues_what_is_finished_and_nothing_else(
+    store: Store, writing: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operating, "BATCH", 2)
+    run(store, 1, AttemptOutcome.FAILED)
+    run(store, 1, AttemptOutcome.SUCCEEDED)
+    assert perform(writing, ADA.cancel(6, NOW_MS + 70))
+    everything = dict.fromkeys(range(1, 8), 9)
+    replay = ADA.replay([*everything], everything, NOW_MS + 80)
+    assert perform_all(writing, replay) == [1, 1, 1, 0]
+    queued = ("pending", NOW_MS + 80, 9, None)
+    assert store.rows(STATES) == [
+        (1, *queued),
+        (2, "pending", NOW_MS, 3, None),
+        (3, *queued),
+        (4, "pending", NOW_MS + 10, 3, None),
+        (5, "pending", NOW_MS + 20, 3, None),
+        (6, *queued),
+    ]
+    assert store.rows(f"{RECORDS} ORDER BY id") == [
+        (NOW_MS + 70, "ada", "cancel", None, 6, None),
+        *((NOW_MS + 80, "ada", "replay", None, number, None) for number in (1, 3, 6)),
+    ]
+    assert store.rows("SELECT attempt_count FROM delivery WHERE id = 1") == [(1,)]  # still fences
+
+
+def test_each_batch_of_a_replay_is_committed_before_the_next(
+    store: Store, writing: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operating, "BATCH", 1)
+    run(store, 2, AttemptOutcome.FAILED)
+    replay = ADA.replay([1, 3], {1: 1, 3: 1}, NOW_MS)
+    for done, operation in enumerate(replay, start=1):
+        assert perform(writing, operation) == 1
+        assert store.rows("SELECT count(*) FROM operator_action") == [(done,)]
+        assert store.add(body=b"the daemon commits in between %d" % done).is_new
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.PENDING])
+def test_only_a_pending_delivery_can_be_cancelled(
+    store: Store, writing: SqliteDatabase, state: State
+) -> None:
+    due = ", due_at_ms = NULL" if state is not State.RUNNING else ""
+    store.wait(
+        store.writer.call(
+            lambda one: one.execute(f"UPDATE delivery SET state = ?{due}", (state,)) and None
+        )
+    )
+    before = store.rows(STATES)
+    assert not perform(writing, ADA.cancel(1, NOW_MS))
+    assert not perform(writing, ADA.cancel(99, NOW_MS))
+    assert store.rows(STATES) == before
+    assert store.rows(RECORDS) == []
+
+
+def test_a_cancelled_delivery_does_not_run(store: Store, writing: SqliteDatabase) -> None:
+    assert perform(writing, ADA.cancel(1, NOW_MS + 5))
+    assert store.rows(STATES)[0] == (1, "cancelled", None, 3, NOW_MS + 5)
+    run(store, 9, AttemptOutcome.SUCCEEDED)
+    assert store.rows("SELECT delivery_id FROM attempt") == [(3,), (5,)]
+
+
+def test_a_reveal_is_recorded(store: Store, writing: SqliteDatabase) -> None:
+    recorded = perform(writing, ADA.reveal(2, NOW_MS))
+    assert recorded.event_id == 2
+    assert store.rows(RECORDS) == [(NOW_MS, "ada", "reveal", 2, None, None)]
+
+
+def test_a_record_that_cannot_be_kept_undoes_the_change(
+    store: Store, writing: SqliteDatabase
+) -> None:
+    store.wait(store.writer.call(lambda one: one.execute("DROP TABLE operator_action") and None))
+    run(store, 1, AttemptOutcome.FAILED)
+    before = store.rows(STATES)
+    with pytest.raises(StoreUnavailableError, match="no such table: operator_action"):
+        perform(writing, ADA.cancel(2, NOW_MS))
+    with pytest.raises(StoreUnavailableError, match="no such table: operator_action"):
+        perform_all(writing, ADA.replay([1], {1: 1}, NOW_MS))
+    assert store.rows(STATES) == before
+
+
+def test_a_database_that_is_damaged_is_an_error_in_words(path: Path) -> None:
+    with closing(opening.connect_read_only(path)) as record:
+        damaged = bytearray(path.read_bytes())
+        damaged[4096:] = bytes(len(damaged) - 4096)
+        path.write_bytes(damaged)
+        with pytest.raises(StoreUnavailableError, match="malformed"):
+            reading.events(record, EventFilter())
+
+
+def test_a_delivery_whose_event_somebody_deleted_is_still_listed(store: Store) -> None:
+    store.add("crm")
+    with closing(sqlite3.connect(store.path)) as shell, shell:
+        shell.execute("DELETE FROM event")
+    with closing(opening.connect_read_only(store.path)) as record:
+        [delivery] = reading.deliveries(record, DeliveryFilter())
+    assert (delivery.id, delivery.state, delivery.outcome) == (1, "pending", None)
