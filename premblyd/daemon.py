@@ -1,12 +1,15 @@
 """The daemon: wires the rooms together, starts and stops them. The owner of the process runs it."""
 
 import asyncio
+import contextlib
 import errno
 import os
 import random
 import socket
 import uuid
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from premblyd import __version__, listening, logs, presence
 from premblyd.clock import Clock
@@ -16,6 +19,7 @@ from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.http.runner import HttpRunner
 from premblyd.hooks.shell.runner import ShellRunner
 from premblyd.hooks.strays import Strays, find_marks, kill_marked
+from premblyd.loops import Loops
 from premblyd.receiver.health import Health
 from premblyd.receiver.listener import patiently
 from premblyd.receiver.server import Receiver, make_server
@@ -33,49 +37,59 @@ log = logs.get_logger()
 
 
 class Daemon:
-    """One running premblyd. `start`, then `stop`; `reload` in between."""
+    """One running premblyd, for as long as it is entered (`async with`).
+
+    Entering opens the database, listens and runs hooks; raise PremblydError when it can't. Leaving
+    closes what was opened, in reverse, and so does a start that fails half-way.
+    """
 
     def __init__(self, settings: Config, path: Path) -> None:
         self._settings = settings
         self._path = path
         self._clock = Clock()
         self._started_at_ms = self._clock.now_ms()
-        self._lock = -1
+        self._opened = contextlib.AsyncExitStack()
+        self.loops = Loops()
 
-    async def start(self) -> None:
-        """Open the database, listen and run hooks. Raise PremblydError when it can't."""
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as opened:
+            await self._open(opened)
+            self._opened = opened.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop. Raise PremblydError when that is because a loop failed."""
+        try:
+            await self._opened.__aexit__(kind, error, traceback)
+        finally:
+            log.info("daemon.stopped")
+
+    async def _open(self, opened: contextlib.AsyncExitStack) -> None:
+        """Open one thing after the other; `opened` closes each."""
         settings = self._settings
-        path = self._database_path = settings.database_path
-        self._lock = _locked(path)
-        migrated = database.prepare(path)
-        self._writer = Writer(path)
-        worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self._inbox = Inbox(self._writer)
-        queue = Queue(self._writer, worker)
+        migrated = self._open_store(opened)
+        queue = Queue(self._writer, f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}")
         interrupted = await queue.recover(self._clock.now_ms())
         # Also what hooks left that had ended: the daemon died before it swept.
         leftovers = kill_marked(await queue.known(find_marks()))
-        self._shell, self._http = ShellRunner(), HttpRunner()
-        runners = {"shell": self._shell.run, "http": self._http.run}
-        self._dispatcher = Dispatcher(queue, runners, self._clock, random.Random())  # noqa: S311
-        health = Health(
-            lambda: self._inbox.prove_commit(self._clock.now_ms()), lambda: self._writer.failed_at
-        )
-        self._receiver = Receiver(
-            self._inbox, health=health, wake=self._dispatcher.wake, clock=self._clock
-        )
-        self._configure(settings)
-        self._server = make_server(self._receiver)
-        self._listening = listening.listen(settings.listen)
-        self._server.add_sockets(patiently(self._listening.sockets))
-        self.dispatching = asyncio.create_task(self._dispatcher.run())
-        self.timing_out = asyncio.create_task(self._receiver.watch_connections())
+        self._open_hooks(opened, queue)
+        self._open_receiver(opened)
         self._publish(settings)
+        opened.callback(self._withdraw)
+        await opened.enter_async_context(self.loops)
+        self.loops.start("dispatcher", self._dispatcher.run())
+        self.loops.start("connections", self._receiver.watch_connections())
+        opened.push_async_callback(self._end_work)
         log.info(
             "daemon.started",
             version=__version__,
             listen=self._listening.addresses,
-            database=str(path),
+            database=str(settings.database_path),
             endpoints=len(settings.endpoints),
             actions=len(settings.actions),
             migrated=migrated,
@@ -83,6 +97,53 @@ class Daemon:
             killed_leftovers=leftovers,
         )
         self._doubt_listen(settings)
+
+    def _open_store(self, opened: contextlib.AsyncExitStack) -> list[str]:
+        """Open the database and return the migrations that were applied."""
+        path = self._database_path = self._settings.database_path
+        opened.callback(os.close, _locked(path))
+        migrated = database.prepare(path)
+        self._writer = Writer(path)
+        opened.push_async_callback(self._writer.close)
+        return migrated
+
+    def _open_hooks(self, opened: contextlib.AsyncExitStack, queue: Queue) -> None:
+        self._shell = ShellRunner()
+        opened.callback(self._shell.close)
+        self._http = HttpRunner()
+        opened.callback(self._http.close)
+        # Before they are closed, which waits for them: none runs any more after a stop, but some
+        # may when that was cut short.
+        opened.callback(self._interrupt)
+        runners = {"shell": self._shell.run, "http": self._http.run}
+        self._dispatcher = Dispatcher(queue, runners, self._clock, random.Random())  # noqa: S311
+
+    def _open_receiver(self, opened: contextlib.AsyncExitStack) -> None:
+        inbox = Inbox(self._writer)
+        health = Health(
+            lambda: inbox.prove_commit(self._clock.now_ms()), lambda: self._writer.failed_at
+        )
+        self._receiver = Receiver(
+            inbox, health=health, wake=self._dispatcher.wake, clock=self._clock
+        )
+        opened.callback(self._receiver.close)
+        self._configure(self._settings)
+        self._listening = listening.listen(self._settings.listen)
+        opened.callback(self._listening.close)
+        self._server = make_server(self._receiver)
+        self._server.add_sockets(patiently(self._listening.sockets))
+
+    async def _end_work(self) -> None:
+        """Accept no more, answer what is in flight, and let hooks end. Those that run longer than
+        `stop_timeout` are interrupted, and run again after the next start."""
+        log.info("daemon.stopping", running_hooks=self._dispatcher.running)
+        self.loops.may_end()
+        timeout_s = self._settings.stop_timeout_ms / 1000
+        self._server.stop()
+        hooks = asyncio.create_task(self._dispatcher.stop(timeout_s, self._interrupt))
+        await self._receiver.drain(timeout_s)
+        await self._server.close_all_connections()
+        await hooks
 
     @property
     def address(self) -> str:
@@ -100,26 +161,6 @@ class Daemon:
         log.info(
             "config.reloaded", endpoints=len(settings.endpoints), actions=len(settings.actions)
         )
-
-    async def stop(self) -> None:
-        """Accept no more, answer what is in flight, let hooks end, and close. Hooks that run
-        longer than `stop_timeout` are interrupted, and run again after the next start."""
-        log.info("daemon.stopping", running_hooks=self._dispatcher.running)
-        timeout_s = self._settings.stop_timeout_ms / 1000
-        self._server.stop()
-        hooks = asyncio.create_task(self._dispatcher.stop(timeout_s, self._interrupt))
-        await self._receiver.drain(timeout_s)
-        await self._server.close_all_connections()
-        await hooks
-        await self.dispatching
-        self.timing_out.cancel()
-        self._shell.close()
-        self._http.close()
-        await self._writer.close()
-        self._publish(None)
-        os.close(self._lock)
-        self._listening.remove()
-        log.info("daemon.stopped")
 
     def is_alive(self) -> bool:
         """Return whether the loop, the writer and the dispatcher still work together: what the
@@ -146,19 +187,20 @@ class Daemon:
         )
         self._receiver.configure(settings, Matching(settings.actions).match)
 
-    def _publish(self, settings: Config | None) -> None:
-        """Tell commands what runs here; None: nothing any more. Work goes on if that fails."""
+    def _publish(self, settings: Config) -> None:
+        """Tell commands what runs here. Work goes on if that fails."""
+        own = presence.of_this_process(
+            settings, self._path, started_at_ms=self._started_at_ms, listening=self._listening
+        )
         try:
-            if settings is None:
-                presence.withdraw(self._database_path)
-                return
-            own = presence.of_this_process(
-                settings,
-                self._path,
-                started_at_ms=self._started_at_ms,
-                listen=self._listening.addresses,
-            )
             presence.publish(own, self._database_path)
+        except OSError as error:
+            log.warning("daemon.not_published", reason=error.strerror)
+
+    def _withdraw(self) -> None:
+        """Tell commands that nothing runs here any more."""
+        try:
+            presence.withdraw(self._database_path)
         except OSError as error:
             log.warning("daemon.not_published", reason=error.strerror)
 

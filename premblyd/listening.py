@@ -38,8 +38,11 @@ class Listening:
         """Return whether these are systemd's sockets and none of them is at `where`."""
         return self.is_passed and not set(_spellings(where)) & set(self.addresses)
 
-    def remove(self) -> None:
-        """Remove the file of our own unix socket: not another's that has taken its place."""
+    def close(self) -> None:
+        """Accept no more, and remove the file of our own unix socket: not another's that has taken
+        its place."""
+        for listening in self.sockets:
+            listening.close()
         if self.own_path is None:
             return
         with contextlib.suppress(OSError):  # the folder may be gone, or closed to us by now

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
 from premblyd.config.values import Listen
 from premblyd.errors import PremblydError
+from premblyd.listening import Listening
 
 FINGERPRINT_BYTES = 2
 
@@ -46,7 +47,7 @@ class Presence:
 
 
 def of_this_process(
-    settings: Config, path: Path, *, started_at_ms: int, listen: Sequence[str]
+    settings: Config, path: Path, *, started_at_ms: int, listening: Listening
 ) -> Presence:
     """Return this process's presence: a daemon with `settings` from the file at `path`."""
     salt = secrets.token_hex(16)
@@ -57,8 +58,8 @@ def of_this_process(
         version=__version__,
         configuration=str(path.absolute()),
         digest=settings.digest,
-        listen=list(listen),
-        has_passed_sockets=os.environ.get("LISTEN_PID") == str(os.getpid()),
+        listen=listening.addresses,
+        has_passed_sockets=listening.is_passed,
         is_service="NOTIFY_SOCKET" in os.environ,
         salt=salt,
         fingerprints={

@@ -16,25 +16,31 @@ class PassedSocketError(ValueError):
     """What was passed as a listening socket is none. The text says what it is."""
 
 
-def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Tell systemd `lines` such as READY=1. Without systemd this does nothing."""
-    address = environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    if address.startswith("@"):  # the abstract namespace
-        address = "\0" + address[1:]
-    # systemd is gone or busy, or this process is out of descriptors: nothing to do about it.
-    with (
-        contextlib.suppress(OSError),
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
-    ):
-        sender.settimeout(SEND_TIMEOUT_S)
-        sender.sendto("\n".join(lines).encode(), address)
+class ServiceManager:
+    """systemd, when it started this service; without it every message goes nowhere.
 
+    The socket stays open: out of descriptors, the watchdog must still be fed.
+    """
 
-def reloading() -> None:
-    """Tell systemd that a reload began (Type=notify-reload wants the time too)."""
-    notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        address = environ.get("NOTIFY_SOCKET", "")
+        # @ stands for the abstract namespace.
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket.settimeout(SEND_TIMEOUT_S)
+
+    def notify(self, *lines: str) -> None:
+        """Tell it `lines` such as READY=1."""
+        if self._address:
+            with contextlib.suppress(OSError):  # it is gone or busy: nothing to do about that
+                self._socket.sendto("\n".join(lines).encode(), self._address)
+
+    def notify_reloading(self) -> None:
+        """Tell it that a reload began (Type=notify-reload wants the time too)."""
+        self.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def close(self) -> None:
+        self._socket.close()
 
 
 def watchdog_interval_s(environ: Mapping[str, str] = os.environ) -> float | None:

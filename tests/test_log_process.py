@@ -126,7 +126,14 @@ def test_a_daemon_that_fails_leaves_its_last_lines_and_no_text_of_the_fault(tmp_
         daemon.start(FAULT)
         assert daemon.process.wait(10) == 1
         *lines, last = daemon.log_text().splitlines()
-    assert [json.loads(line)["event"] for line in lines] == ["daemon.started", "daemon.failed"]
+    logged = [json.loads(line) for line in lines]
+    assert [line["event"].removeprefix("daemon.") for line in logged] == [
+        "started",
+        "failed",
+        "stopping",
+        "stopped",
+    ]
+    assert (logged[1]["part"], logged[1]["exception"]) == ("dispatcher", "ValueError")
     assert last == "A part of the daemon failed; the log says which."
     assert "hush" not in str(lines)
 

@@ -234,25 +234,39 @@ def test_what_only_somebody_can_mend_ends_the_start_for_good(tmp_path: Path) -> 
     assert said.splitlines()[-1] == words
 
 
-def test_a_hangup_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
-    raise_hangup = """
+HANGUP_BEFORE = """
 import os, signal
-from premblyd import daemon
-from premblyd.config import load
-from premblyd.store.sqlite import opening as database
-def hung_up(function):
-    def run(*arguments, **options):
-        os.kill(os.getpid(), signal.SIGHUP)
-        return function(*arguments, **options)
-    return run
-load.load_config = hung_up(load.load_config)
-database.prepare = hung_up(database.prepare)
+from {module} import {name}
+asked = []
+def hung_up(*arguments, run={name}, **options):
+    if not asked:
+        asked.append(os.kill(os.getpid(), signal.SIGHUP))
+    return run(*arguments, **options)
+import {module} as module
+module.{name} = hung_up
 """
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("premblyd.config.load", "load_config"),
+        ("os", "umask"),  # the file was read, and the loop is not there yet
+        ("premblyd.store.sqlite.opening", "prepare"),
+    ],
+)
+def test_a_hangup_while_it_starts_is_a_reload_soon(tmp_path: Path, module: str, name: str) -> None:
     with Premblyd(tmp_path) as daemon:
-        daemon.start(raise_hangup)
+        daemon.start(HANGUP_BEFORE.format(module=module, name=name))
         wait_until(lambda: daemon.log("config.reloaded"))  # the file may have changed meanwhile
         assert daemon.send(BODY).status == 200
         assert daemon.stop() == 0
+
+
+def test_a_hook_has_every_signal_unblocked(tmp_path: Path) -> None:
+    with Premblyd(tmp_path, actions=[shell("act", "grep SigBlk /proc/self/status")]) as daemon:
+        daemon.start().send(BODY)
+        daemon.wait_for_rows([("SigBlk:\t0000000000000000\n",)], "SELECT output FROM attempt")
 
 
 def test_it_listens_on_a_unix_socket_also_after_a_crash(tmp_path: Path) -> None:

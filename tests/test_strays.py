@@ -31,11 +31,12 @@ subprocess.Popen(["sh", "-c", "sleep 1; setsid sleep $0 & sleep 0.2; sleep $0 & 
 OWN = """
 import subprocess
 from premblyd.daemon import Daemon
-start = Daemon.start
+start = Daemon.__aenter__
 async def start_and_more(self):
     await start(self)
     self.own = subprocess.Popen(["sleep", "{word}"])
-Daemon.start = start_and_more
+    return self
+Daemon.__aenter__ = start_and_more
 """
 MARKED = "setsid sleep {word} & sleep 0.3"
 UNMARKED = "env -i setsid sleep {word} & sleep 0.3"

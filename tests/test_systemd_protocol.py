@@ -2,12 +2,13 @@
 
 import fcntl
 import os
+import resource
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from signal import SIGHUP
 from typing import Any
@@ -56,8 +57,26 @@ def handed_over(path: Path, off: int = 0) -> Iterator[tuple[str, list[int], int]
             os.close(descriptor)
 
 
+def notify(*lines: str, address: str | None) -> None:
+    environ = {} if address is None else {"NOTIFY_SOCKET": address}
+    with closing(systemd.ServiceManager(environ)) as service_manager:
+        service_manager.notify(*lines)
+
+
+@contextmanager
+def no_free_descriptor() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            socket.socket()
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_lines_reach_the_manager_as_one_datagram(manager: socket.socket) -> None:
-    systemd.notify("READY=1", "STATUS=fine ✓", environ={"NOTIFY_SOCKET": manager.getsockname()})
+    notify("READY=1", "STATUS=fine ✓", address=manager.getsockname())
     assert manager.recv(4096).decode() == "READY=1\nSTATUS=fine ✓"
 
 
@@ -66,13 +85,13 @@ def test_the_abstract_namespace_is_reached() -> None:
         manager.bind(f"\0premblyd-test-{os.getpid()}")
         manager.settimeout(10)
         address = manager.getsockname().decode()
-        systemd.notify("STOPPING=1", environ={"NOTIFY_SOCKET": address.replace("\0", "@")})
+        notify("STOPPING=1", address=address.replace("\0", "@"))
         assert manager.recv(4096) == b"STOPPING=1"
 
 
 def test_without_a_manager_nothing_happens(tmp_path: Path) -> None:
-    for environ in ({}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": str(tmp_path / "gone")}):
-        systemd.notify("READY=1", environ=environ)
+    for address in (None, "", str(tmp_path / "gone")):
+        notify("READY=1", address=address)
 
 
 def test_a_manager_that_does_not_listen_is_not_waited_for(manager: socket.socket) -> None:
@@ -82,16 +101,22 @@ def test_a_manager_that_does_not_listen_is_not_waited_for(manager: socket.socket
         with suppress(BlockingIOError):
             for _ in range(10_000):
                 other.sendto(b"x", manager.getsockname())
-    systemd.notify("WATCHDOG=1", environ={"NOTIFY_SOCKET": manager.getsockname()})
+    notify("WATCHDOG=1", address=manager.getsockname())
     assert time.monotonic() - started < 3
 
 
-def test_a_reload_says_when_it_began(
-    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NOTIFY_SOCKET", manager.getsockname())
+def test_without_free_descriptors_the_manager_still_hears(manager: socket.socket) -> None:
+    environ = {"NOTIFY_SOCKET": manager.getsockname()}
+    with closing(systemd.ServiceManager(environ)) as service_manager, no_free_descriptor():
+        service_manager.notify("WATCHDOG=1")
+    assert manager.recv(4096) == b"WATCHDOG=1"
+
+
+def test_a_reload_says_when_it_began(manager: socket.socket) -> None:
     before_us = time.monotonic_ns() // 1000
-    systemd.reloading()
+    environ = {"NOTIFY_SOCKET": manager.getsockname()}
+    with closing(systemd.ServiceManager(environ)) as service_manager:
+        service_manager.notify_reloading()
     word, _, moment = manager.recv(4096).decode().partition("\nMONOTONIC_USEC=")
     assert word == "RELOADING=1"
     assert before_us <= int(moment) <= time.monotonic_ns() // 1000

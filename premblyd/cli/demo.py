@@ -57,17 +57,14 @@ async def _demo(once: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="premblyd-demo-") as folder, _bound() as crm:
         path = Path(folder, "premblyd.yaml")
         crm_port = crm.getsockname()[1]
-        daemon = Daemon(_settings(path, 0, crm_port), path)
+        settings = _settings(path, 0, crm_port)
         logs.configure("auto", "error")
-        await daemon.start()
-        try:
+        async with Daemon(settings, path) as daemon:
             # From here on the file names the port that was free.
             port = int(daemon.address.rpartition(":")[2])
             await _show(_settings(path, port, crm_port), path, crm)
             if not once:
                 await _stay(daemon, path)
-        finally:
-            await daemon.stop()
 
 
 def _settings(path: Path, port: int, crm_port: int) -> "Config":

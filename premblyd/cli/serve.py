@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 from pathlib import Path
 
 import click
@@ -19,8 +18,7 @@ def serve(config_path: Path) -> None:
     from premblyd import logs, process
     from premblyd.config.load import load_config
 
-    # A reload that is asked for before the daemon can: this start reads the file anyway.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    process.hold_hangups()
     logs.configure("auto", "info")  # until the configuration is known
     logs.report_the_unexpected()
     try:

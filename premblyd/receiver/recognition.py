@@ -52,6 +52,10 @@ class Recogniser:
         self._aside = ThreadPoolExecutor(1, "premblyd-bodies")
         self._aside.submit(int).result()  # its thread is there before the machine lacks any
 
+    def close(self) -> None:
+        """End the thread beside the loop as soon as it can be."""
+        self._aside.shutdown(wait=False, cancel_futures=True)
+
     def recognise(self, take: Take, incoming: Incoming, match: Match) -> None:
         """Call `take` with what returns or raises what `recognise` does: at once if it is little
         work, else later. When `take` lets a MustBeMovedError pass, it is called again."""

@@ -106,6 +106,10 @@ class Receiver(HTTPServerConnectionDelegate):
                 exchange.close_if_late(now)
             self.services.evidence.tell_omitted(now)
 
+    def close(self) -> None:
+        """End what runs beside the loop. Nothing is in flight any more."""
+        self.services.recogniser.close()
+
     async def drain(self, timeout_s: float) -> None:
         """Wait until nothing is in flight, at most `timeout_s`. Answers ask to close."""
         self.services.is_stopping = True

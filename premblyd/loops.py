@@ -1,0 +1,61 @@
+"""The daemon's loops: what runs beside the requests for as long as the daemon does."""
+
+import asyncio
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self
+
+from premblyd.errors import PremblydError
+from premblyd.logs import get_logger
+
+log = get_logger()
+
+
+class Loops:
+    """One task group in which the end of any loop is noticed: no daemon goes on without one.
+
+    Entered by the daemon (`async with`). A loop that fails, or that ends while the daemon runs,
+    is logged and interrupts whatever the daemon waits for; leaving then raises PremblydError.
+    """
+
+    def __init__(self) -> None:
+        self._group = asyncio.TaskGroup()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ending = False
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End all loops and wait until they have ended."""
+        self.may_end()
+        for task in self._tasks:
+            task.cancel()
+        try:
+            await self._group.__aexit__(kind, error, traceback)
+        except BaseExceptionGroup as failed:
+            if error not in failed.exceptions:  # else it goes on by itself
+                raise PremblydError("A part of the daemon failed; the log says which.") from None
+
+    def start(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
+        """Run `loop` until the daemon stops."""
+        self._tasks.append(self._group.create_task(self._watch(name, loop), name=name))
+
+    def may_end(self) -> None:
+        """The daemon stops: a loop that ends from now on does what it should."""
+        self._ending = True
+
+    async def _watch(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
+        try:
+            await loop
+            if not self._ending:
+                raise RuntimeError("a loop ended by itself")
+        except Exception as error:  # whatever it is, it ends the daemon, and the log says so first
+            log.critical("daemon.failed", part=name, exc_info=error)
+            raise

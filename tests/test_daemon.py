@@ -1,0 +1,151 @@
+"""The daemon's composition: what was opened is closed again, also when the start fails half-way."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from premblyd import daemon as composition
+from premblyd import presence
+from premblyd.config.load import load_config
+from premblyd.daemon import Daemon
+from premblyd.errors import PremblydError
+from premblyd.loops import Loops
+from tests.support.waiting import wait_until
+
+CONFIG = """
+listen: unix:{folder}/socket
+database: sqlite:///premblyd.db
+endpoints: [{{name: prembly, path: /webhooks/prembly, keys: {{live: a-key}}}}]
+"""
+# What the start calls, in its order; each may fail.
+STEPS = (
+    "database.prepare",
+    "Writer",
+    "Queue.recover",
+    "find_marks",
+    "ShellRunner",
+    "HttpRunner",
+    "Dispatcher",
+    "Receiver",
+    "listening.listen",
+    "make_server",
+    "patiently",
+    "presence.publish",
+    "Loops.__aenter__",
+    "Loops.start",
+)
+
+
+def configured(folder: Path) -> Daemon:
+    path = folder / "premblyd.yaml"
+    path.write_text(CONFIG.format(folder=folder))
+    return Daemon(load_config(path), path)
+
+
+def open_files() -> list[str]:
+    """Return what this process's descriptors are."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.append(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
+        except FileNotFoundError:  # the one that listed them
+            continue
+    return sorted(found)
+
+
+def fail(*arguments: Any, **_: Any) -> Any:
+    for argument in arguments:
+        if asyncio.iscoroutine(argument):
+            argument.close()  # so that it does not warn that nobody waited for it
+    raise ZeroDivisionError
+
+
+def can_lock(database: Path) -> bool:
+    """Return whether another process can run a daemon on `database`."""
+    code = (
+        "import pathlib, sys; from premblyd.store.sqlite import opening;"
+        " opening.lock(pathlib.Path(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", code, str(database)]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_start_that_fails_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    threads_before = set(threading.enumerate())
+
+    async def start() -> tuple[list[str], list[str]]:
+        daemon = configured(tmp_path)
+        before = open_files()
+        monkeypatch.setattr(f"{composition.__name__}.{step}", fail)
+        with pytest.raises(ZeroDivisionError):
+            await daemon.__aenter__()
+        return before, open_files()
+
+    before, after = asyncio.run(start())
+    assert after == before
+    wait_until(lambda: set(threading.enumerate()) <= threads_before)
+    assert not (tmp_path / "socket").exists()
+    assert can_lock(tmp_path / "premblyd.db")
+
+
+def test_a_stop_leaves_nothing_open_and_tells_commands_so(tmp_path: Path) -> None:
+    threads_before = set(threading.enumerate())
+
+    async def start_and_stop() -> tuple[list[str], list[str]]:
+        daemon = configured(tmp_path)
+        before = open_files()
+        async with daemon:
+            assert presence.find(tmp_path / "premblyd.db")
+            assert not can_lock(tmp_path / "premblyd.db")
+        return before, open_files()
+
+    before, after = asyncio.run(start_and_stop())
+    assert after == before
+    wait_until(lambda: set(threading.enumerate()) <= threads_before)
+    assert not (tmp_path / "socket").exists()
+    assert presence.find(tmp_path / "premblyd.db") is None
+    assert can_lock(tmp_path / "premblyd.db")
+
+
+def test_a_loop_that_ends_by_itself_is_noticed() -> None:
+    async def end() -> None:
+        await asyncio.sleep(0)
+
+    async def run() -> None:
+        async with Loops() as loops:
+            loops.start("short", end())
+            await asyncio.Event().wait()
+
+    with pytest.raises(PremblydError, match="A part of the daemon failed"):
+        asyncio.run(run())
+
+
+def test_loops_end_with_the_daemon_and_leave_its_own_error_alone() -> None:
+    ended = []
+
+    async def last() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("last")
+
+    async def run(error: Exception | None) -> None:
+        async with Loops() as loops:
+            loops.start("last", last())
+            await asyncio.sleep(0)
+            if error:
+                raise error
+
+    asyncio.run(run(None))
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(run(ZeroDivisionError()))
+    assert ended == ["last", "last"]
