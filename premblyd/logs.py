@@ -22,6 +22,7 @@ import orjson
 
 from premblyd import jsontext, linewriter
 from premblyd.linewriter import LineWriter
+from premblyd.privacy.fields import DROPPED_LOG_KEYS, OWN_LOG_KEYS
 from premblyd.privacy.identifiers import is_prembly_id
 
 # structlog loads rich for its tracebacks, which are never shown here: without it the daemon
@@ -40,17 +41,6 @@ if _RICH is None:
 
 Format = Literal["auto", "console", "json"]
 
-# Keys whose value is dropped whatever it is (docs.prembly.com; fields that consumers redact).
-SECRET_KEYS = frozenset(
-    "body token signature session_id key_text authorization secret password output photo image"
-    " images base64image selfie bvn nin vnin number account_number address email phone"
-    " telephoneno user_ref detail first_name last_name".split()
-)
-# What premblyd made or an operator named: no person's number, whatever digits are in it.
-_OWN = frozenset(
-    "key event_id delivery timestamp level endpoint action verified_by database listen version"
-    " library where exception traceback duration_ms".split()
-)
 _LONG_NUMBER = re.compile(r"\d{10,}")  # a BVN, a NIN, a phone's, an account's or a card's
 _DIGITS_TO_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _TEN_ZEROS = b"0" * 10
@@ -281,15 +271,15 @@ def _frames(traceback: TracebackType | None) -> list[str]:
 
 
 def _redact_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    if not SECRET_KEYS.isdisjoint(event):
-        for key in SECRET_KEYS.intersection(event):
+    if not DROPPED_LOG_KEYS.isdisjoint(event):
+        for key in DROPPED_LOG_KEYS.intersection(event):
             event[key] = "[redacted]"
     return event
 
 
 def _redact_numbers(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     for key, value in event.items():
-        if key in _OWN or not isinstance(value, str) or len(value) < 10:
+        if key in OWN_LOG_KEYS or not isinstance(value, str) or len(value) < 10:
             continue
         if not is_prembly_id(value):
             event[key] = _LONG_NUMBER.sub("[redacted]", value)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from premblyd.privacy.identifiers import is_prembly_id, safe_code, safe_id
+from premblyd.privacy.identifiers import is_prembly_id, is_reference, safe_code, safe_id
 
 BVN = "22123456789"
 UUID = "00000000-0000-4000-8000-0000000a0001"
@@ -86,3 +86,13 @@ def test_two_digits_are_a_code(code: str) -> None:
 @pytest.mark.parametrize("code", ["0", "000", BVN, "Ada", UUID, "٠٠", "00\n"])
 def test_anything_else_is_no_code(code: str) -> None:
     assert re.fullmatch("~[0-9a-f]{8}", str(safe_code(code)))
+
+
+@given(st.one_of(st.uuids(version=4).map(str), st.from_regex(r"ver_face_[a-z0-9]{8,40}")))
+def test_what_may_be_logged_may_be_shown_of_an_event(text: str) -> None:
+    assert is_reference(text) or not is_prembly_id(text)
+
+
+@pytest.mark.parametrize("text", [BVN, f"ref-{BVN}", "221:234:567:89", "Ada Lovelace", "lovelace"])
+def test_a_person_is_no_reference(text: str) -> None:
+    assert not is_reference(text)

@@ -16,6 +16,7 @@ from premblyd.errors import PremblydError
 from premblyd.prembly import payload
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.privacy.documents import MASK
+from premblyd.privacy.fields import MASKED_REQUEST_HEADERS
 
 if TYPE_CHECKING:
     from premblyd.config.models import Action, Endpoint
@@ -123,7 +124,7 @@ def _explain(action: "Action", job: "Job", endpoint: "Endpoint") -> dict[str, An
         post = request.make_post(masked, job, _masked(endpoint), time.time())
     except request.BodyError as error:
         return {"action": action.name, "error": str(error)}
-    hidden = {"webhook-signature", endpoint.header.lower(), "token"}
+    hidden = {*MASKED_REQUEST_HEADERS, endpoint.header.lower()}
     return {
         "action": action.name,
         "url": post.url,

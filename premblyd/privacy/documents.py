@@ -10,42 +10,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from premblyd.privacy import fields, identifiers
+from premblyd.privacy.vocabulary import VOCABULARY
+
 MASK = "•••"
 MAX_DEPTH = 100  # a body nested deeper can't be walked: Python would run out of stack
 
-# The words of Prembly's documented answers, and of ours. Others may be names.
-VOCABULARY = frozenset(
-    """
-    a able about accepted account active additional address advance advanced again all already
-    amount an and any api api_key are async at authentication authorization available back bad
-    balance bank basic be been before biometric blocked body bvn by cac can can't card cards
-    check checkout code company complete completed confidence connection contact could couldn't
-    credit customer data date declined default denied detail details didn't disabled document
-    does doesn't done driver drivers driving duplicate empty enabled endpoint enter entered
-    error errors event exist exists expired face facial fail failed failure false field fields
-    file flagged for format found free from has have high http https id identity identitypass
-    image images in inactive incomplete info information insufficient internal invalid ip is
-    issue it its json kindly kyc later level licence license limit listed live liveness low
-    match matched matching medium message method missing name new nin no none not null number of
-    ok on or paid parameter passed passport pay pending permanent phone photo please portal
-    prembly premium process processed processing production provided query ready received record
-    records reference rejected request required response result retrieved retry returned review
-    sandbox screening sdk selfie server service services session sorry source started state
-    status submitted success successful successfull successfully suspended system tax temporary
-    test that the there this time timeout tin to token too transaction true try type unable
-    unauthorized unavailable undefined unknown unpaid unsuccessful update url used user v valid
-    value verification verifications verified verify verifying via virtual vnin voter voters
-    wallet was watch watchlist watchlisted webhook were widget with workflow wrong yes you your
-    """.split()
-)
 _WORD = re.compile(r"[^\W\d_]+(?:'[a-z]{1,2})?")
 _EMAIL = re.compile(r"[^\s@<>\"']+@[^\s@<>\"']+")
 # Digits of one number may be grouped: 221:234:567:89, +234 (803) 555-0101.
 NUMBER = re.compile(r"\d(?:[\s.:/_,()+-]{0,2}\d){6,}|\d{4,}")
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_ID = re.compile(r"(?=.*[A-Za-z])(?=.*[0-9])[A-Za-z0-9][A-Za-z0-9._:-]{3,63}")
-_LONG_NUMBER = re.compile(r"\d(?:[._:-]?\d){6,}")
-_CODE = re.compile(r"[0-9]{1,3}|[A-Za-z][0-9]{1,3}")
 _NAME = re.compile(r"[A-Za-z_$@][A-Za-z0-9_.$-]{0,47}")
 
 
@@ -75,14 +49,12 @@ def mask_word(text: str) -> str:
 
 def mask_code(text: str) -> str:
     """Return a response code such as 00 when it is one, else the mask."""
-    return text if _CODE.fullmatch(text) else MASK
+    return text if identifiers.is_code(text) else MASK
 
 
 def mask_reference(text: str) -> str:
-    """Return a reference when it has the shape of one: letters and digits, no long number."""
-    if _UUID.fullmatch(text) or (_ID.fullmatch(text) and not _LONG_NUMBER.search(text)):
-        return text
-    return MASK
+    """Return a reference when it has the shape of one, else the mask."""
+    return text if identifiers.is_reference(text) else MASK
 
 
 def mask_number(value: float) -> float | str:
@@ -90,28 +62,17 @@ def mask_number(value: float) -> float | str:
     return round(value, 2) if abs(value) < 1000 else MASK
 
 
-_TEXTS: dict[str, Callable[[str], str]] = {
-    **dict.fromkeys(("response_code", "responsecode"), mask_code),
-    **dict.fromkeys(("detail", "message"), mask_sentence),
-    **dict.fromkeys(("reference", "referenceid", "user_ref"), mask_reference),
-    **dict.fromkeys(
-        "status success verification_status verificationstatus billing_status watchlisted source"
-        " event document_type verification_type endpoint_name".split(),
-        mask_word,
-    ),
+_MASKS: dict[str, Callable[[str], str]] = {
+    **dict.fromkeys(fields.CODE_FIELDS, mask_code),
+    **dict.fromkeys(fields.SENTENCE_FIELDS, mask_sentence),
+    **dict.fromkeys(fields.REFERENCE_FIELDS, mask_reference),
+    **dict.fromkeys(fields.WORD_FIELDS, mask_word),
 }
-_NUMBERS = frozenset({"confidence", "average_confidence", "face_confidence"})
-# Columns of an event and a delivery that no sender fills, or only with our own words.
-_OURS = frozenset(
-    "id key endpoint received_at_ms remote_ip body_bytes body_sha256 verified_by kind outcome"
-    " face_match duplicate_count last_duplicate_at_ms event_id action state due_at_ms attempt_count"
-    " attempts_left created_at_ms finished_at_ms".split()
-)
 
 
 def mask_column(name: str, value: Any) -> Any:
     """Return what is shown of a stored column; of one that is not known, the mask."""
-    if value is None or name in _OURS:
+    if value is None or name in fields.OWN_COLUMNS:
         return value
     return _mask_value(name, value)
 
@@ -121,11 +82,11 @@ def _mask_value(name: str, value: Any) -> Any:
     match value:
         case None | bool() | "":
             return value
-        case str() if name in _TEXTS:
-            return _TEXTS[name](value)
-        case int() | float() if name in _NUMBERS:
+        case str() if name in _MASKS:
+            return _MASKS[name](value)
+        case int() | float() if name in fields.NUMBER_FIELDS:
             return mask_number(value)
-        case int() if name in _TEXTS and mask_code(str(value)) != MASK:
+        case int() if name in _MASKS and mask_code(str(value)) != MASK:
             return value
         case _:
             return MASK

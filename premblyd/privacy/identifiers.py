@@ -1,7 +1,9 @@
-"""What a sender called something, in a form that may be logged.
+"""The shapes of references and codes, which decide where they are seen.
 
 A reference or a code is chosen by who sends it, and may be a person's number, a name or a whole
-document. It is shown if it has a shape that Prembly's own ids have, and else as a digest.
+document. A log is kept and passed on, so there it stands only in a shape that Prembly's own ids
+have, and else as a digest. Who looks at a single event also sees other shapes that hold no
+person's number.
 """
 
 import hashlib
@@ -18,13 +20,30 @@ _PREMBLY_ID = re.compile(
     r"|sample-[a-z-]{1,20}-\d{4}",
     re.IGNORECASE | re.ASCII,
 )
-_CODE = re.compile(r"[0-9]{2}")
+_PREMBLY_CODE = re.compile(r"[0-9]{2}")
+_UUID_OF_DIGITS = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_ID = re.compile(r"(?=.*[A-Za-z])(?=.*[0-9])[A-Za-z0-9][A-Za-z0-9._:-]{3,63}")
+_LONG_NUMBER = re.compile(r"\d(?:[._:-]?\d){6,}")
+_CODE = re.compile(r"[0-9]{1,3}|[A-Za-z][0-9]{1,3}")
 _DIGEST_KEY = os.urandom(32)
 
 
 def is_prembly_id(text: str) -> bool:
     """Return whether `text` has the shape of one of Prembly's ids."""
     return _PREMBLY_ID.fullmatch(text) is not None
+
+
+def is_reference(text: str) -> bool:
+    """Return whether who looks at an event may see `text` as its reference: it is an id of
+    Prembly's, a UUID, or letters and digits without a long number."""
+    if is_prembly_id(text) or _UUID_OF_DIGITS.fullmatch(text):
+        return True
+    return _ID.fullmatch(text) is not None and not _LONG_NUMBER.search(text)
+
+
+def is_code(text: str) -> bool:
+    """Return whether who looks at an event may see `text` as its response code: 00, 200 or E1."""
+    return _CODE.fullmatch(text) is not None
 
 
 def safe_id(text: str | None) -> str | None:
@@ -41,7 +60,7 @@ def safe_id(text: str | None) -> str | None:
 
 def safe_code(text: str | None) -> str | None:
     """Return a response code if it is two digits, as Prembly's are, else a digest of it."""
-    if not text or _CODE.fullmatch(text):
+    if not text or _PREMBLY_CODE.fullmatch(text):
         return text or None
     return _digest(text)
 

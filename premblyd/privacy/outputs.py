@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import unquote_plus
 
-from premblyd.privacy.documents import MASK, NUMBER, VOCABULARY, mask_text
+from premblyd.privacy.documents import MASK, NUMBER, mask_text
+from premblyd.privacy.vocabulary import VOCABULARY
 
 MOST_TEXTS = 20_000  # of a body with more, no output is shown
 LONGEST_TEXT = 1024  # longer ones are photos and the like; pieces of those are long codes

@@ -3,14 +3,7 @@
 import orjson
 from tornado.httputil import HTTPHeaders
 
-# A list of what may not be kept would miss the next x-jwt. Who sent it, by which way, and what
-# the body is; no place where a credential or a person's data is put.
-KEPT_HEADERS = frozenset(
-    "accept accept-encoding accept-language content-encoding content-language content-length"
-    " content-type date forwarded host traceparent transfer-encoding user-agent via"
-    " x-correlation-id x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip"
-    " x-request-id".split()
-)
+from premblyd.privacy.fields import KEPT_HEADERS
 
 
 def kept_headers(headers: HTTPHeaders, signature_header: str) -> str:
