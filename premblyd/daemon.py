@@ -23,7 +23,6 @@ from premblyd.loops import Loops
 from premblyd.receiver.health import Health
 from premblyd.receiver.listener import patiently
 from premblyd.receiver.server import Receiver, make_server
-from premblyd.routing import Matching
 from premblyd.store.inbox import Inbox
 from premblyd.store.queue import Queue
 from premblyd.store.sqlite import opening as database
@@ -185,7 +184,7 @@ class Daemon:
         self._dispatcher.configure(
             settings.actions, settings.total_concurrency, settings.max_hook_bytes
         )
-        self._receiver.configure(settings, Matching(settings.actions).match)
+        self._receiver.configure(settings)
 
     def _publish(self, settings: Config) -> None:
         """Tell commands what runs here. Work goes on if that fails."""

@@ -14,6 +14,7 @@ from premblyd.interpreter import Interpreter, TooManyStepsError
 # A step takes about half a microsecond; a filter over 1,000 objects takes 5,000.
 EXPRESSION_STEPS = 200_000
 EVENT_STEPS = 300_000  # for all `when`, or all `fields`, that one event meets
+TRIAL_STEPS = 5_000  # the same, on the loop: 3 ms
 LEAST_STEPS = 2_000  # that each has all the same: what others used up must fail no simple one
 MAX_CHARS = 10_000
 MAX_DEPTH = 200  # of nodes; each takes three of Python's 1,000 frames
@@ -44,9 +45,10 @@ class Budget:
 
     __slots__ = ("_left", "is_trial")
 
-    def __init__(self, steps: int = EVENT_STEPS, *, is_trial: bool = False) -> None:
-        """With `is_trial`, an expression that needs more raises MustBeMovedError."""
-        self._left = steps
+    def __init__(self, steps: int | None = None, *, is_trial: bool = False) -> None:
+        """Allow `steps`: by default EVENT_STEPS, and TRIAL_STEPS for a trial. In a trial, an
+        expression that needs more raises MustBeMovedError."""
+        self._left = steps or (TRIAL_STEPS if is_trial else EVENT_STEPS)
         self.is_trial = is_trial
 
     def allowance(self) -> int:

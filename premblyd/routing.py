@@ -1,6 +1,11 @@
-"""Which actions a webhook is for."""
+"""Which actions a webhook is for.
 
-from collections.abc import Sequence
+A webhook's response code chooses actions by their `response_codes`; of these, an action with a
+`when` is for the webhook only if that expression says yes. The receiver asks this for each webhook,
+`check` and `explain` show it, and a replay asks it again.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +26,7 @@ class Judgement:
     why_not: str | None
 
 
-class Matching:
+class Routing:
     """The actions of one configuration, by response code."""
 
     def __init__(self, actions: Sequence[Action]) -> None:
@@ -30,41 +35,45 @@ class Matching:
         self.named_codes = {
             code for action in actions for code in action.response_codes if code not in words
         }
+        self._for_missing = self._listing(EVERY, MISSING)
+        self._for_unnamed = self._listing(EVERY, DEFAULT)
+        self._for_named = {code: self._listing(EVERY, code) for code in self.named_codes}
 
-    def match(self, webhook: Webhook, budget: Budget | None = None) -> list[Action]:
+    def _listing(self, *words: str) -> tuple[Action, ...]:
+        """Return the actions that list one of `words`, in the configuration's order."""
+        return tuple(
+            action for action in self._actions if not set(words).isdisjoint(action.response_codes)
+        )
+
+    def actions_for(self, webhook: Webhook, *, is_trial: bool = False) -> Sequence[Action]:
         """Return the actions for a webhook, in the configuration's order. A `when` that fails
-        counts as no, and is logged. Raise MustBeMovedError, and log nothing, when `budget` is a
-        trial's and too small."""
-        chosen = self.by_code(webhook.verdict.response_code)
-        if all(action.when is None for action in chosen):
-            return chosen
-        budget = budget or Budget()
+        counts as no, and is logged. Raise MustBeMovedError, and log nothing, when the expressions
+        take more work than a trial may."""
+        actions = self.actions_for_code(webhook.verdict.response_code)
+        if not any(action.when for action in actions):
+            return actions
+        budget = Budget(is_trial=is_trial)  # that all of them share
         context = webhook.context()
-        failed: dict[str, str] = {}
-        matched = []
-        for action in chosen:
+        errors: dict[str, EvaluationError] = {}
+        chosen = []
+        for action in actions:
             try:
                 if action.when is None or _is_yes(action.when.search(context, budget)):
-                    matched.append(action)
+                    chosen.append(action)
             except EvaluationError as error:
-                failed[action.name] = str(error)
-        for name, reason in failed.items():
-            log.warning("action.when_failed", action=name, error=reason)
-        return matched
+                errors[action.name] = error
+        _log_failed(errors)
+        return chosen
 
-    def by_code(self, code: str | None) -> list[Action]:
+    def actions_for_code(self, code: str | None) -> Sequence[Action]:
         """Return the actions that a response code chooses, before any `when`; None is missing."""
         if code is None:
-            chosen = {EVERY, MISSING}
-        elif code in self.named_codes:
-            chosen = {EVERY, code}
-        else:
-            chosen = {EVERY, DEFAULT}
-        return [action for action in self._actions if chosen.intersection(action.response_codes)]
+            return self._for_missing
+        return self._for_named.get(code, self._for_unnamed)
 
     def judge(self, webhook: Webhook) -> list[Judgement]:
-        """Return for every action whether `webhook` is for it, as `match` decides, and why not.
-        Nothing is logged."""
+        """Return for every action whether `webhook` is for it, as `actions_for` decides, and why
+        not. Nothing is logged."""
         budget = Budget()
         return [
             Judgement(action, self.why_not(action, webhook, budget)) for action in self._actions
@@ -72,18 +81,18 @@ class Matching:
 
     def why_not(self, action: Action, webhook: Webhook, budget: Budget | None = None) -> str | None:
         """Return why `webhook` is not for `action`; None: it is."""
-        refused = self.refuse_code(action, webhook.verdict.response_code)
-        if refused is not None or action.when is None:
-            return refused
+        reason = self.why_not_code(action, webhook.verdict.response_code)
+        if reason is not None or action.when is None:
+            return reason
         try:
             is_for = _is_yes(action.when.search(webhook.context(), budget))
         except EvaluationError as error:
             return f"`when` failed for this event, which counts as no: {error}"
         return None if is_for else f"`when` is false: {action.when.text}"
 
-    def refuse_code(self, action: Action, code: str | None) -> str | None:
-        """Return why `action` is not for events with this response code; None: it may be."""
-        if action in self.by_code(code):
+    def why_not_code(self, action: Action, code: str | None) -> str | None:
+        """Return why `action` is not for webhooks with this response code; None: it may be."""
+        if action in self.actions_for_code(code):
             return None
         listed = ", ".join(action.response_codes)
         if code is None:
@@ -94,6 +103,11 @@ class Matching:
         return reason
 
 
-def _is_yes(answer: Any) -> bool:
+def _is_yes(found: Any) -> bool:
     """Return JMESPath's truth: false, null and empty mean no, and zero is true."""
-    return answer is not None and answer is not False and answer not in ("", [], {})
+    return found is not None and found is not False and found not in ("", [], {})
+
+
+def _log_failed(errors: Mapping[str, EvaluationError]) -> None:
+    for name, error in errors.items():
+        log.warning("action.when_failed", action=name, error=str(error))

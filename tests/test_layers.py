@@ -28,7 +28,7 @@ ROOMS = {
     "routing": LOW,
     "record": LOW | {"store", "routing"},
     "hooks": LOW | {"store"},
-    "receiver": LOW | {"store"},
+    "receiver": LOW | {"store", "routing"},
     "presence": LOW | {"listening"},
     "doubts": LOW | {"routing", "hooks"},
     "listening": LOW,

@@ -13,6 +13,7 @@ from tornado.httpclient import AsyncHTTPClient
 from premblyd.prembly import bodies
 from premblyd.prembly.signature import Scheme, sign
 from premblyd.receiver import health
+from premblyd.routing import Routing
 from premblyd.store import inbox
 from tests.support.configuration import configuration, shell
 from tests.support.logs import logged
@@ -259,13 +260,17 @@ async def test_nothing_unauthenticated_is_parsed(
 
 @pytest.mark.gen_test
 async def test_a_fault_of_our_own_is_answered_503_logged_and_stores_nothing(
-    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+    http_client: AsyncHTTPClient,
+    base_url: str,
+    reception: Reception,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(*_: object) -> list[Any]:
+    def fail(*_: object, **__: object) -> list[Any]:
         raise ZeroDivisionError("hush")
 
+    monkeypatch.setattr(Routing, "actions_for", fail)
     with logged() as lines:
-        reception.receiver.configure(reception.receiver.services.settings.config, fail)
+        reception.use()  # its logger is bound now
         assert (await post(http_client, base_url)).code == 503
     assert [line["event"] for line in lines] == ["webhook.failed"]
     assert reception.rows("SELECT * FROM event") == []

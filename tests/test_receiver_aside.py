@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from premblyd.prembly import bodies
+from premblyd.routing import Routing
 from tests.support.configuration import shell
 from tests.support.logs import logged
 from tests.support.receiving import ACTIONS, Client, Reception
@@ -29,7 +30,7 @@ GREEDY = "body.a[?@ == `[]`] | [?@ == `[]`] | [?@ == `[]`]"
 def held(reception: Reception) -> Iterator[None]:
     """Keep the thread beside the loop busy."""
     released = threading.Event()
-    reception.receiver.services.recogniser.run_aside(released.wait)
+    reception.receiver.services.recogniser.run_beside(released.wait)
     try:
         yield
     finally:
@@ -128,14 +129,15 @@ async def test_a_stop_waits_for_what_is_recognised_beside_the_loop(
 
 @pytest.mark.gen_test
 async def test_a_fault_of_our_own_beside_the_loop_is_answered_503(
-    http_port: int, reception: Reception
+    http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> list[Any]:
+    def fail(*_: object, **__: object) -> list[Any]:
         raise ZeroDivisionError("hush")
 
+    monkeypatch.setattr(Routing, "actions_for", fail)
     client = await Client.to(http_port)
     with logged() as lines:
-        reception.receiver.configure(reception.receiver.services.settings.config, fail)
+        reception.use()  # its logger is bound now
         await client.send(webhook(LARGE))
         assert (await client.answer()).status == 503
     await client.close()

@@ -65,17 +65,17 @@ def check(config_path: Path, as_json: bool) -> None:
 
 def _routes(settings: "Config") -> list[tuple[str, list[str]]]:
     """Return which actions each response code chooses; `when` is shown, not decided."""
-    from premblyd.routing import Matching
+    from premblyd.routing import Routing
 
-    matching = Matching(settings.actions)
+    routing = Routing(settings.actions)
 
     def names(code: str | None) -> list[str]:
         return [
             f"{action.name} (when {action.when.text})" if action.when else action.name
-            for action in matching.by_code(code)
+            for action in routing.actions_for_code(code)
         ]
 
-    routes = [(code, names(code)) for code in sorted(matching.named_codes)]
+    routes = [(code, names(code)) for code in sorted(routing.named_codes)]
     return [*routes, ("any other", names("\0")), ("missing", names(None))]
 
 

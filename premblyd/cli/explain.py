@@ -45,7 +45,7 @@ def explain(
     Secrets are masked; the numbers of the event and delivery are 0 here.
     """
     from premblyd.config.load import load_config
-    from premblyd.routing import Matching
+    from premblyd.routing import Routing
 
     settings = load_config(config_path, look_up_secrets=False)
     endpoints = {one.name: one for one in settings.endpoints}
@@ -64,7 +64,7 @@ def explain(
     shown = {**dataclasses.asdict(event.verdict)}
     if shown["session_id"]:
         shown["session_id"] = MASK
-    judgements = Matching(settings.actions).judge(event)
+    judgements = Routing(settings.actions).judge(event)
     actions = [
         _explain(one.action, _job(one.action, event), endpoint)
         for one in judgements

@@ -101,17 +101,17 @@ def recognise(
     document: dict[str, Any] | None,
     overrides: Mapping[FieldName, Expression] | None = None,
     *,
-    budget: Budget | None = None,
+    is_trial: bool = False,
     failed: Failed = lambda *_: None,
 ) -> Verdict:
     """Return what a parsed body says; None stands for a body that is no JSON object. `failed` is
-    told which of the overrides failed. Raise MustBeMovedError when `budget` is a trial's and too
-    small."""
+    told which of the overrides failed. Raise MustBeMovedError when they take more work than a
+    trial may."""
     if document is None:
         return Verdict()
     found = {name: find(document) for name, find in _DEFAULT_FINDERS.items()}
     if overrides:
-        budget = budget or Budget()
+        budget = Budget(is_trial=is_trial)  # that all of them share
         for name, expression in overrides.items():
             try:
                 found[name] = expression.search(document, budget)

@@ -16,7 +16,7 @@ import asyncio
 import enum
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import (
@@ -28,7 +28,6 @@ from tornado.httputil import (
 
 from premblyd.config.models import HEALTH_PATH, Endpoint
 from premblyd.errors import SignatureError, StoreUnavailableError
-from premblyd.expressions import MustBeMovedError
 from premblyd.prembly import signature
 from premblyd.prembly.webhook import Webhook
 from premblyd.receiver import answer
@@ -168,27 +167,22 @@ class Exchange(HTTPMessageDelegate):
             headers=self._headers,
             body=self._body,
         )
-        return self._services.recogniser.recognise(self._store, incoming, self._settings.match)
+        return self._services.recogniser.recognise(incoming, self._settings.routing, self._store)
 
-    def _store(self, recognise: Callable[[], Recognised]) -> None:
-        """Give the webhook that `recognise` returns to the inbox, or refuse it when that raises.
-        Let MustBeMovedError pass: then this is called again."""
+    def _store(self, recognised: Recognised | Exception) -> None:
+        """Give an authentic webhook to the inbox; refuse another."""
+        if isinstance(recognised, SignatureError):
+            return self._refuse(401, recognised.reason, bytes(self._body))
+        if isinstance(recognised, Exception):
+            return self._fail(recognised)
+        webhook, actions = recognised
+        deliveries = [NewDelivery(action.name, action.retry.attempts) for action in actions]
         try:
-            recognised = recognise()
-            deliveries = [
-                NewDelivery(action.name, action.retry.attempts) for action in recognised.actions
-            ]
-            stored = self._services.inbox.add(recognised.webhook, deliveries)
-        except SignatureError as error:
-            self._refuse(401, error.reason, bytes(self._body))
-        except MustBeMovedError:
-            raise
+            stored = self._services.inbox.add(webhook, deliveries)
         except Exception as error:  # noqa: BLE001  # not stored; reported by _fail
-            self._fail(error)
-        else:
-            stored.add_done_callback(
-                functools.partial(self._stored, recognised.webhook, len(deliveries))
-            )
+            return self._fail(error)
+        then = functools.partial(self._stored, webhook, len(deliveries))
+        return stored.add_done_callback(then)
 
     def _stored(self, webhook: Webhook, actions: int, stored: "asyncio.Future[Added]") -> None:
         """Answer 200: only now, because only now it is on the disk."""

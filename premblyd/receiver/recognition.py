@@ -1,4 +1,4 @@
-"""What a complete body is: whose, what it says, and which actions it is for."""
+"""Recognising a complete request: who signed it, what it says, and which actions it is for."""
 
 import asyncio
 import functools
@@ -10,15 +10,14 @@ from typing import NamedTuple, TypeVar
 from tornado.httputil import HTTPHeaders
 
 from premblyd.config.models import Action, Endpoint
-from premblyd.expressions import Budget, EvaluationError, MustBeMovedError
+from premblyd.expressions import EvaluationError, MustBeMovedError
 from premblyd.logs import get_logger
 from premblyd.prembly import bodies, payload, signature
 from premblyd.prembly.payload import FieldName
 from premblyd.prembly.webhook import Webhook
 from premblyd.receiver.headers import kept_headers
+from premblyd.routing import Routing
 
-Match = Callable[[Webhook, Budget | None], Sequence[Action]]
-TRIAL_STEPS = 5_000  # of expressions, on the loop: 3 ms
 log = get_logger()
 T = TypeVar("T")
 
@@ -41,43 +40,49 @@ class Recognised(NamedTuple):
     actions: Sequence[Action]
 
 
-Take = Callable[[Callable[[], Recognised]], None]
-
-
 class Recogniser:
-    """Recognises bodies: on the loop, or beside it where that would keep it from everyone else."""
+    """Recognises webhooks: on the loop, or on a thread beside it where that would keep the loop
+    from everyone else: a large body, or greedy expressions."""
 
     def __init__(self) -> None:
         # One thread: two would share one interpreter all the same, and need twice the memory.
-        self._aside = ThreadPoolExecutor(1, "premblyd-bodies")
-        self._aside.submit(int).result()  # its thread is there before the machine lacks any
+        self._thread = ThreadPoolExecutor(1, "premblyd-bodies")
+        self._thread.submit(int).result()  # start it now, while the machine lacks nothing
 
     def close(self) -> None:
         """End the thread beside the loop as soon as it can be."""
-        self._aside.shutdown(wait=False, cancel_futures=True)
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def recognise(self, take: Take, incoming: Incoming, match: Match) -> None:
-        """Call `take` with what returns or raises what `recognise` does: at once if it is little
-        work, else later. When `take` lets a MustBeMovedError pass, it is called again."""
-        work = functools.partial(recognise, incoming, match)
+    def recognise(
+        self, incoming: Incoming, routing: Routing, then: Callable[[Recognised | Exception], None]
+    ) -> None:
+        """Call `then` with what was recognised, or with the exception that says why it could not
+        be: before this returns if it is little work, else later."""
         if len(incoming.body) <= bodies.LARGE_BYTES:
-            try:
-                return take(work)
-            except MustBeMovedError:
-                pass
-        moved = self.run_aside(functools.partial(work, is_trial=False))
-        moved.add_done_callback(lambda future: take(future.result))
-        return None
+            outcome = _recognised_or_why_not(incoming, routing, is_trial=True)
+            if not isinstance(outcome, MustBeMovedError):
+                return then(outcome)
+        moved = self.run_beside(functools.partial(_recognised_or_why_not, incoming, routing))
+        return moved.add_done_callback(lambda future: then(future.result()))
 
-    def run_aside(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+    def run_beside(self, work: Callable[[], T]) -> "asyncio.Future[T]":
         """Run `work` beside the loop, in turn."""
-        return asyncio.get_running_loop().run_in_executor(self._aside, work)
+        return asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-def recognise(incoming: Incoming, match: Match, *, is_trial: bool = True) -> Recognised:
-    """Verify the body, read it and find its actions. What it says is logged where an expression
-    fails. Raise SignatureError when no key signed it, and MustBeMovedError when a trial is too
-    much work for the loop; nothing is logged then."""
+def _recognised_or_why_not(
+    incoming: Incoming, routing: Routing, *, is_trial: bool = False
+) -> Recognised | Exception:
+    try:
+        return recognise(incoming, routing, is_trial=is_trial)
+    except Exception as error:  # noqa: BLE001  # the exchange answers and reports it
+        return error
+
+
+def recognise(incoming: Incoming, routing: Routing, *, is_trial: bool) -> Recognised:
+    """Verify the body, read it and find its actions; log which expressions failed. Raise
+    SignatureError when no key signed it, and MustBeMovedError, with nothing logged, when the
+    expressions take more work than a trial may."""
     endpoint, headers, body = incoming.endpoint, incoming.headers, incoming.body
     verified_by = signature.verify(
         body, headers[endpoint.header], endpoint.key_texts, endpoint.scheme
@@ -85,7 +90,7 @@ def recognise(incoming: Incoming, match: Match, *, is_trial: bool = True) -> Rec
     document = bodies.parse(body)
     failed: dict[FieldName, EvaluationError] = {}
     verdict = payload.recognise(
-        document, endpoint.fields, budget=_budget(is_trial), failed=failed.__setitem__
+        document, endpoint.fields, is_trial=is_trial, failed=failed.__setitem__
     )
     webhook = Webhook(
         endpoint=endpoint.name,
@@ -98,7 +103,7 @@ def recognise(incoming: Incoming, match: Match, *, is_trial: bool = True) -> Rec
         verdict=verdict,
     )
     webhook.keep_document(document)
-    actions = match(webhook, _budget(is_trial))
+    actions = routing.actions_for(webhook, is_trial=is_trial)
     webhook.drop_document()
     for name, error in failed.items():
         log.warning("webhook.field_failed", endpoint=endpoint.name, field=name, error=str(error))
@@ -106,7 +111,3 @@ def recognise(incoming: Incoming, match: Match, *, is_trial: bool = True) -> Rec
         log.warning("webhook.too_complex", endpoint=endpoint.name, body_bytes=len(body))
     _ = webhook.body_sha256  # made here, for a large body is read beside the loop
     return Recognised(webhook, actions)
-
-
-def _budget(is_trial: bool) -> Budget:
-    return Budget(TRIAL_STEPS, is_trial=True) if is_trial else Budget()

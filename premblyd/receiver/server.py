@@ -20,9 +20,10 @@ from premblyd.receiver.evidence import Evidence
 from premblyd.receiver.exchange import Exchange
 from premblyd.receiver.health import Health
 from premblyd.receiver.load import Limit, Load, make_room, max_connections
-from premblyd.receiver.recognition import Match, Recogniser
+from premblyd.receiver.recognition import Recogniser
 from premblyd.receiver.services import Services, Settings
 from premblyd.receiver.stream import Stream
+from premblyd.routing import Routing
 from premblyd.store.inbox import Inbox
 
 MAX_HEADER_BYTES = 32 << 10
@@ -48,10 +49,13 @@ class Receiver(HTTPServerConnectionDelegate):
         )
         self._exchanges: dict[object, Exchange] = {}  # the latest one of each open connection
 
-    def configure(self, config: Config, match: Match) -> None:
+    def configure(self, config: Config) -> None:
         """Use this configuration for every request that begins from now on."""
-        endpoints = {endpoint.path: endpoint for endpoint in config.endpoints}
-        self.services.settings = Settings(config=config, endpoints=endpoints, match=match)
+        self.services.settings = Settings(
+            config=config,
+            endpoints={endpoint.path: endpoint for endpoint in config.endpoints},
+            routing=Routing(config.actions),
+        )
         self.services.evidence.configure(config.endpoints)
         self.services.load.configure(config.max_in_flight_requests, config.max_in_flight_bytes)
         self._max_connections = max_connections(config.max_in_flight_requests)

@@ -8,7 +8,8 @@ from premblyd.config.models import Config, Endpoint
 from premblyd.receiver.evidence import Evidence
 from premblyd.receiver.health import Health
 from premblyd.receiver.load import Load
-from premblyd.receiver.recognition import Match, Recogniser
+from premblyd.receiver.recognition import Recogniser
+from premblyd.routing import Routing
 from premblyd.store.inbox import Inbox
 
 
@@ -19,7 +20,7 @@ class Settings:
 
     config: Config
     endpoints: Mapping[str, Endpoint]  # by path
-    match: Match
+    routing: Routing
 
 
 @dataclass(slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from premblyd.record import reading
 from premblyd.record.operating import Operation, Operator
 from premblyd.record.reading import DeliveryFilter
 from premblyd.record.rows import FoundDelivery
-from premblyd.routing import Matching
+from premblyd.routing import Routing
 from premblyd.store.models import FINISHED, State
 
 
@@ -122,15 +122,15 @@ def _count_by_action(deliveries: Iterable[FoundDelivery]) -> Mapping[str, int]:
 
 
 def _plan_new(database: Database, settings: Config, request: Request, action: Action) -> Plan:
-    matching = Matching(settings.actions)
+    routing = Routing(settings.actions)
     not_for: Counter[str] = Counter()
     new_for = []
     for event in reading.events_without(
         database, action.name, event_id=request.event_id, since_ms=request.since_ms
     ):
-        why_not = matching.refuse_code(action, event.response_code)
+        why_not = routing.why_not_code(action, event.response_code)
         if why_not is None and action.when is not None:  # only now is the body read
-            why_not = matching.why_not(action, reading.stored_event(database, event.id))
+            why_not = routing.why_not(action, reading.stored_event(database, event.id))
         if why_not is None:
             new_for.append(event.id)
         else:

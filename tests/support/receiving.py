@@ -14,7 +14,6 @@ from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.receiver.health import Health
 from premblyd.receiver.server import Receiver
-from premblyd.routing import Matching
 from premblyd.store.inbox import Inbox
 from premblyd.store.sqlite.writer import Writer
 from tests.support.configuration import configuration, shell
@@ -55,7 +54,7 @@ class Reception:
         """Receive with this configuration from the next request on."""
         text = json.dumps(configuration(**changes))
         settings = parse_config(text, self.path, SecretPlaces(self.path.parent, {}))
-        self.receiver.configure(settings, Matching(settings.actions).match)
+        self.receiver.configure(settings)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return rows(self.path, sql)

@@ -6,7 +6,7 @@ import pytest
 
 from premblyd.config.models import Action
 from premblyd.prembly.payload import WHEN_NAMES, Kind, Outcome
-from premblyd.routing import Matching
+from premblyd.routing import Routing
 from tests.support.jobs import action, webhook
 from tests.support.logs import logged
 
@@ -14,13 +14,13 @@ CODES: list[str | None] = ["00", "01", "02", "99", None]
 
 
 def names(actions: list[Action], code: str | None) -> list[str]:
-    return [one.name for one in Matching(actions).match(webhook({}, response_code=code))]
+    return [one.name for one in Routing(actions).actions_for(webhook({}, response_code=code))]
 
 
 def runs(when: str, body: dict[str, Any] | None = None, **verdict: Any) -> bool:
     """Return whether an action with this `when` is chosen."""
-    matching = Matching([action(when=when)])
-    return bool(matching.match(webhook(body, **verdict)))
+    routing = Routing([action(when=when)])
+    return bool(routing.actions_for(webhook(body, **verdict)))
 
 
 @pytest.mark.parametrize(
@@ -70,13 +70,13 @@ def test_a_judgement_is_what_matching_decides() -> None:
         action(f"a{number}", *codes, when=when)
         for number, (codes, when) in enumerate((codes, when) for codes in lists for when in whens)
     ]
-    matching = Matching(actions)
+    routing = Routing(actions)
     for code in CODES:
         for outcome in Outcome:
             judged = webhook({}, response_code=code, outcome=outcome)
-            judgements = matching.judge(judged)
+            judgements = routing.judge(judged)
             chosen = [one.action for one in judgements if one.why_not is None]
-            assert chosen == matching.match(judged)
+            assert chosen == routing.actions_for(judged)
 
 
 def test_no_actions_match_nothing() -> None:
@@ -145,9 +145,9 @@ def test_anything_else_means_yes(yes: str) -> None:
 def test_a_when_that_fails_counts_as_no_and_is_logged_without_values() -> None:
     failing = ["abs(reference)", "sum(body.list)", "sort(body.list)[0]"]
     actions = [action(f"a{number}", when=when) for number, when in enumerate(failing)]
-    matching = Matching([*actions, action("after")])
+    routing = Routing([*actions, action("after")])
     with logged() as lines:
-        chosen = matching.match(webhook({"list": ["hush", 1]}, reference="hush"))
+        chosen = routing.actions_for(webhook({"list": ["hush", 1]}, reference="hush"))
     assert [one.name for one in chosen] == ["after"]
     assert [(line["event"], line["action"]) for line in lines] == [
         ("action.when_failed", one.name) for one in actions
