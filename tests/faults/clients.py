@@ -122,11 +122,12 @@ PLANS = (
     Plan("large bodies of one address", connections=8, addresses=1, body_bytes=(8 << 20) - 1),
     Plan("large bodies of many addresses", connections=64, addresses=64, body_bytes=1 << 20),
 )
-WEBHOOKS_IN_A_SIEGE = 30
+STILL_S = 1.0  # no number of slow clients keeps a webhook waiting for longer
 
 
 @dataclass
 class Endured:
+    slowest_s: float = 0.0  # answer among slow clients, by the clock: a busy machine's too
     figures: dict[str, object] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -201,30 +202,30 @@ def dribbling(victim: Victim, connections: int) -> Iterator[list[socket.socket]]
         yield clients
 
 
-def slow(victim: Victim, connections: int) -> Iterator[str]:
-    """Answer webhooks while slow clients hold connections; yield what goes wrong."""
+def slow(victim: Victim, connections: int, slowest_s: list[float]) -> Iterator[str]:
+    """Answer webhooks while slow clients hold connections; yield what goes wrong, and add the
+    slowest answer to `slowest_s`."""
     with dribbling(victim, connections) as clients:
-        slowest = 0.0
+        took_s = []
         for _ in range(20):
             for client in clients:
                 with contextlib.suppress(OSError):  # it was ended meanwhile
                     client.send(b"x")
             start = time.monotonic()
             answer = victim.try_to_send(GOOD)
-            slowest = max(slowest, time.monotonic() - start)
+            took_s.append(time.monotonic() - start)
             if answer is None or answer.status != 200:
                 yield f"with {connections} slow clients: {answer}"
-        if slowest > 1:
-            yield f"with {connections} slow clients an answer took {slowest:.1f} s"
+        slowest_s.append(max(took_s))
 
 
-def besieged(victim: Victim, slowest_s: list[float]) -> Iterator[str]:
+def besieged(victim: Victim, webhooks: int, slowest_s: list[float]) -> Iterator[str]:
     """Send webhooks while others hold all that can be held without a key; yield those that are
     not received, and add the slowest answer of each siege to `slowest_s`."""
     for plan in PLANS:
         took_s = []
         with Siege(victim.address, plan):
-            for number in range(WEBHOOKS_IN_A_SIEGE):
+            for number in range(webhooks):
                 begun = time.monotonic()
                 answer = victim.try_to_send(GOOD + b" " * (number % 3 * 50_000))
                 took_s.append(time.monotonic() - begun)
@@ -233,19 +234,21 @@ def besieged(victim: Victim, slowest_s: list[float]) -> Iterator[str]:
         slowest_s.append(max(took_s))
 
 
-def endure(at: Path, *, connections: int, rounds: int) -> Endured:
-    """Harass a daemon in rounds, and compare its memory with that after the first."""
+def endure(at: Path, *, connections: int, rounds: int, webhooks: int) -> Endured:
+    """Harass a daemon in rounds, and compare its memory with that after the first. In each siege
+    so many webhooks are sent."""
     endured = Endured()
     with Victim(at, max_body="8 MiB", request_timeout="2s") as victim:
         victim.start()
         process = psutil.Process(victim.process.pid)
         descriptors = process.num_fds()
         first_kib = 0
-        slowest_s: list[float] = []
-        endured.problems += besieged(victim, slowest_s)
+        besieged_s: list[float] = []
+        dribbled_s: list[float] = []
+        endured.problems += besieged(victim, webhooks, besieged_s)
         for _ in range(rounds):
             endured.problems += harass(victim)
-            endured.problems += slow(victim, connections)
+            endured.problems += slow(victim, connections, dribbled_s)
             first_kib = first_kib or victim.memory_kib()
         with contextlib.suppress(AssertionError):
             wait_until(lambda: process.num_fds() <= descriptors + 2, 6)
@@ -258,11 +261,13 @@ def endure(at: Path, *, connections: int, rounds: int) -> Endured:
             endured.problems.append(f"memory grew from {first_kib} to {last_kib} KiB")
         if victim.stop() != 0:
             endured.problems.append("it did not stop cleanly")
+        endured.slowest_s = max(dribbled_s)
         endured.figures = {
             "requests of different kinds": len(AMBIGUOUS) + len(GARBLED) + len(BODIES) + 6,
             "slow connections at once": connections,
-            "sieges without a key, webhooks in each": f"{len(PLANS)}, {WEBHOOKS_IN_A_SIEGE}",
-            "slowest answer in a siege": f"{max(slowest_s):.2f} s",
+            "slowest answer among them": f"{endured.slowest_s:.2f} s",
+            "sieges without a key, webhooks in each": f"{len(PLANS)}, {webhooks}",
+            "slowest answer in a siege": f"{max(besieged_s):.2f} s",
             "rounds": rounds,
             "memory after the first round": f"{first_kib} KiB",
             "memory at the end": f"{last_kib} KiB",
@@ -274,11 +279,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--connections", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--webhooks", type=int, default=30)
     arguments = parser.parse_args()
     allow_open_files()
     with folder() as at:
-        endured = endure(at, connections=arguments.connections, rounds=arguments.rounds)
+        endured = endure(at, **vars(arguments))
     table(endured.figures)
+    if endured.slowest_s > STILL_S:
+        endured.problems.append(f"among slow clients an answer took {endured.slowest_s:.1f} s")
     if endured.problems:
         raise SystemExit("\n".join(endured.problems))
 

@@ -16,10 +16,11 @@ def memory_kib(pid: int) -> int:
     return psutil.Process(pid).memory_info().rss // 1024
 
 
-def alive(word: str) -> list[psutil.Process]:
-    """Return the processes that have `word` as an argument and are no zombies."""
+def alive(*words: str) -> list[psutil.Process]:
+    """Return the processes that have one of `words` as an argument and are no zombies."""
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
-        if word in (process.info["cmdline"] or ()) and process.info["status"] != "zombie":
+        arguments = process.info["cmdline"] or ()
+        if process.info["status"] != psutil.STATUS_ZOMBIE and not set(words).isdisjoint(arguments):
             found.append(process)
     return found
