@@ -20,7 +20,7 @@ from typing import Any, Literal, TextIO, cast
 
 import orjson
 
-from premblyd import jsontext, linewriter
+from premblyd import jsontext, linewriter, times
 from premblyd.linewriter import LineWriter
 from premblyd.privacy.fields import DROPPED_LOG_KEYS, OWN_LOG_KEYS
 from premblyd.privacy.identifiers import is_prembly_id
@@ -197,15 +197,9 @@ def _is_journal(stream: TextIO | None) -> bool:
 
 def _add_level_and_time(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """Do what structlog's two processors do, but format a second's time once."""
-    second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
     event["level"] = "error" if method == "exception" else method
-    event["timestamp"] = f"{_utc(second)}.{nanoseconds // 1000:06}Z"
+    event["timestamp"] = times.log_timestamp(time.time_ns())
     return event
-
-
-@functools.lru_cache(maxsize=2)
-def _utc(second: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
 class _ToStructlog(logging.Handler):

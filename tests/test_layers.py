@@ -13,13 +13,22 @@ FILES = sorted(ROOT.rglob("*.py"))
 MAX_LINES = 400
 
 # Each room, and the rooms that it may import. Itself is understood.
-GROUND = {"clock", "errors", "jsontext", "linewriter", "standardwebhooks", "systemd", "version"}
+GROUND = {
+    "clock",
+    "errors",
+    "jsontext",
+    "linewriter",
+    "standardwebhooks",
+    "systemd",
+    "times",
+    "version",
+}
 PURE = {"expressions", "interpreter", "prembly"}
 LOW = GROUND | PURE | {"privacy", "logs", "config"}
 ROOMS = {
     **{leaf: set[str]() for leaf in GROUND},
     "privacy": {"jsontext"},
-    "logs": {"privacy", "jsontext", "linewriter"},
+    "logs": {"privacy", "jsontext", "linewriter", "times"},
     "expressions": {"interpreter"},
     "interpreter": {"jsontext"},
     "prembly": {"errors", "expressions", "jsontext"},  # pure: nothing of the configuration

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from premblyd.cli.common import ROW_ID, actor, config_option, now_ms, until_end
+from premblyd import times
+from premblyd.cli.common import ROW_ID, actor, config_option, until_end
 from premblyd.errors import PremblydError
 
 
@@ -19,7 +20,7 @@ def cancel(config_path: Path, delivery_id: int) -> None:
     from premblyd.store.sqlite.opening import connect_operator
 
     database = until_end(connect_operator(database_path(config_path)))
-    if perform(database, Operator(actor=actor()).cancel(delivery_id, now_ms())):
+    if perform(database, Operator(actor=actor()).cancel(delivery_id, times.now_ms())):
         click.echo(f"Cancelled delivery {delivery_id}.")
         return
     found = reading.find_delivery(database, delivery_id)

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from premblyd import times
 from premblyd.cli.common import config_option, json_option
-from premblyd.cli.printing import iso, print_json, print_table
+from premblyd.cli.printing import print_json, print_table
 
 if TYPE_CHECKING:
     from premblyd.config.models import Config
@@ -89,7 +90,7 @@ def _running(settings: "Config") -> "tuple[Presence | None, str]":
         return None, f"Whether a daemon runs is not known: {error}"
     if daemon is None:
         return None, f"No daemon runs on {settings.database_path}."
-    since, where = iso(daemon.started_at_ms), ", ".join(daemon.listen)
+    since, where = times.for_people(daemon.started_at_ms), ", ".join(daemon.listen)
     return daemon, (
         f"A daemon runs on it: pid {daemon.pid}, version {daemon.version},"
         f" since {since} UTC, listens on {where}."

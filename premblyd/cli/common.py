@@ -2,20 +2,18 @@
 
 import getpass
 import os
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import click
 
+from premblyd import times
 from premblyd.config.values import duration_ms
 
 F = TypeVar("F", bound=Callable[..., Any])
 MOST_ROWS = 1_000_000_000
 ROW_ID = click.IntRange(1, 2**63 - 1)  # what SQLite can hold
-_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def config_option(command: F) -> F:
@@ -62,19 +60,16 @@ class When(click.ParamType[int]):
         if isinstance(value, int):
             return value
         try:
-            return now_ms() - duration_ms(value)
+            return times.now_ms() - duration_ms(value)
         except ValueError:
             pass
         try:
-            moment = datetime.fromisoformat(str(value))
+            return times.from_iso(str(value))
         except ValueError:
             self.fail(
                 f"{value!r} is neither a time such as 2026-01-31 nor an age such as 12h or 30d"
                 " (at most 366d)"
             )
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return round((moment - _EPOCH).total_seconds() * 1000)
 
 
 class Closable(Protocol):
@@ -88,11 +83,6 @@ def until_end(database: C) -> C:
     """Return `database`, which is closed when the command ends."""
     click.get_current_context().call_on_close(database.close)
     return database
-
-
-def now_ms() -> int:
-    """Return Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 def actor() -> str:

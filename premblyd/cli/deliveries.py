@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from premblyd import times
 from premblyd.cli.common import (
     When,
     config_option,
@@ -16,7 +17,7 @@ from premblyd.cli.common import (
     wide_option,
 )
 from premblyd.cli.database import database_option, database_path
-from premblyd.cli.printing import Column, iso, print_json, print_table
+from premblyd.cli.printing import Column, print_json, print_table
 
 if TYPE_CHECKING:
     from premblyd.record.rows import DeliveryRow
@@ -83,7 +84,7 @@ def print_deliveries(rows: "Sequence[DeliveryRow]", *, hint: str, wide: bool = F
                 row.action,
                 row.state,
                 row.attempt_count,
-                iso(row.due_at_ms),
+                times.for_people(row.due_at_ms),
                 row.last_error,
                 row.reference,
                 row.response_code,

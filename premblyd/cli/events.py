@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from premblyd import times
 from premblyd.cli.common import (
     When,
     config_option,
@@ -17,7 +18,7 @@ from premblyd.cli.common import (
     wide_option,
 )
 from premblyd.cli.database import database_option, database_path
-from premblyd.cli.printing import Column, iso, print_json, print_table
+from premblyd.cli.printing import Column, print_json, print_table
 
 if TYPE_CHECKING:
     from premblyd.record.rows import EventRow
@@ -105,7 +106,7 @@ def print_events(rows: "Sequence[EventRow]", *, hint: str, wide: bool = False) -
         [
             (
                 row.id,
-                iso(row.received_at_ms),
+                times.for_people(row.received_at_ms),
                 row.response_code,
                 row.outcome,
                 row.reference,

@@ -10,7 +10,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from premblyd.cli.common import config_option, json_option, now_ms
+from premblyd import times
+from premblyd.cli.common import config_option, json_option
 from premblyd.cli.printing import bold, clean, print_json
 from premblyd.errors import PremblydError
 from premblyd.prembly import payload
@@ -85,7 +86,7 @@ def _event(endpoint: "Endpoint", verified_by: str, body: bytes) -> StoredEvent:
         id=0,
         key="0" * 32,
         endpoint=endpoint.name,
-        received_at_ms=now_ms(),
+        received_at_ms=times.now_ms(),
         remote_ip="",
         token="stand-in",  # noqa: S106
         headers='[["Content-Type", "application/json"]]',

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 import click
@@ -16,17 +15,6 @@ from rich.text import Text
 from premblyd import jsontext
 
 PIPE_WIDTH = 240  # where there is no terminal, nothing is cut to fit one
-
-
-def iso(ms: int | None) -> str:
-    """Return a time for people: UTC, to the second."""
-    if ms is None:
-        return ""
-    try:
-        moment = datetime.fromtimestamp(ms / 1000, UTC)
-    except (ValueError, OverflowError, OSError):  # the machine's clock was far off
-        return f"{ms} ms"
-    return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from premblyd.cli.common import ROW_ID, When, actor, config_option, json_option, now_ms, until_end
+from premblyd import times
+from premblyd.cli.common import ROW_ID, When, actor, config_option, json_option, until_end
 from premblyd.cli.printing import clean, console, counted, print_json, print_table
 from premblyd.errors import PremblydError
 
@@ -63,14 +64,14 @@ def replay(
     name = event or event_option
     event_id = reading.find_event_id(database, name) if name else None
     request = replays.Request(event_id=event_id, **selection)
-    plan = replays.plan(database, settings, request, now_ms())
+    plan = replays.plan(database, settings, request, times.now_ms())
     if dry_run:
         _print_plan(plan, as_json)
         return
     if len(plan) > ASK_ABOVE and not yes and sys.stdin.isatty():
         question = f"Queue {counted(len(plan), 'delivery', 'deliveries')}?"
         click.confirm(question, abort=True, err=True)
-    operations = replays.operations(plan, Operator(actor=actor()), settings, now_ms())
+    operations = replays.operations(plan, Operator(actor=actor()), settings, times.now_ms())
     batches = (perform(database, operation) for operation in operations)
     queued = _count(batches, len(plan), silent=as_json)
     _report(plan, queued, as_json)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from premblyd.cli.common import actor, config_option, json_option, now_ms, until_end
+from premblyd import times
+from premblyd.cli.common import actor, config_option, json_option, until_end
 from premblyd.cli.database import database_option, database_path
-from premblyd.cli.printing import bold, clean, counted, iso, print_json
+from premblyd.cli.printing import bold, clean, counted, print_json
 from premblyd.errors import PremblydError, TryAgainError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _record_reveal(path: Path, event_id: int) -> "RecordedReveal":
 
     try:
         database = until_end(connect_operator(path))
-        return perform(database, Operator(actor=actor()).reveal(event_id, now_ms()))
+        return perform(database, Operator(actor=actor()).reveal(event_id, times.now_ms()))
     except TryAgainError as error:
         raise TryAgainError(f"{error}\n{UNRECORDED}") from None
     except PremblydError:
@@ -73,7 +74,7 @@ def _print(event: "ShownEvent") -> None:
     click.echo(bold(f"Event {columns.pop('id')}"))
     for name, value in columns.items():
         if value is not None:
-            text = f"{iso(value)} UTC" if name.endswith("_at_ms") else clean(value)
+            text = f"{times.for_people(value)} UTC" if name.endswith("_at_ms") else clean(value)
             click.echo(f"  {name.removesuffix('_ms'):<20} {text}")
     if headers:
         click.echo("  headers")
@@ -127,7 +128,8 @@ def _print_attempt(attempt: "AttemptRow") -> None:
     took = f"{finished - started} ms" if finished else "running"
     error = f": {clean(attempt.error)}" if attempt.error else ""
     click.echo(
-        f"  {attempt.number}. {iso(started)} UTC  {attempt.outcome or 'open'}{error}  ({took})"
+        f"  {attempt.number}. {times.for_people(started)} UTC"
+        f"  {attempt.outcome or 'open'}{error}  ({took})"
     )
     for line in (attempt.output or "").splitlines():
         click.echo(f"     | {clean(line)}")

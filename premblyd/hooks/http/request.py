@@ -2,9 +2,8 @@
 
 import base64
 import json
-from datetime import UTC, datetime
 
-from premblyd import jsontext, standardwebhooks
+from premblyd import jsontext, standardwebhooks, times
 from premblyd.config.models import Action, Endpoint, HttpHook, Selection
 from premblyd.expressions import EvaluationError
 from premblyd.hooks.http.client import Post
@@ -57,7 +56,7 @@ def _body(hook: HttpHook, job: Job) -> tuple[bytes, str]:
         value = {
             "event": event.id,
             "key": event.key,
-            "received_at": datetime.fromtimestamp(event.received_at_ms / 1000, UTC).isoformat(),
+            "received_at": times.iso(event.received_at_ms),
             **context,
         }
         if event.document is None:

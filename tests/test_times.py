@@ -1,0 +1,45 @@
+"""Times as text."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import premblyd
+from premblyd import times
+
+MS = 1_700_000_000_123  # 2023-11-14T22:13:20.123Z
+
+
+def test_a_time_has_one_form_for_people_one_for_programs_and_one_for_logs() -> None:
+    assert times.for_people(MS) == "2023-11-14 22:13:20"
+    assert times.iso(MS) == "2023-11-14T22:13:20.123000+00:00"
+    assert times.log_timestamp(MS * 1_000_000 + 4567) == "2023-11-14T22:13:20.123004Z"
+
+
+def test_a_time_that_no_calendar_has_is_shown_as_its_number() -> None:
+    assert times.for_people(10**18) == f"{10**18} ms"
+    assert times.for_people(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [
+        ("2023-11-14", 1_699_920_000_000),
+        ("2023-11-14T22:13:20.123", MS),
+        ("2023-11-14T23:13:20.123+01:00", MS),
+        (times.iso(MS), MS),
+    ],
+)
+def test_a_time_without_a_zone_is_utc(text: str, ms: int) -> None:
+    assert times.from_iso(text) == ms
+
+
+def test_no_other_module_formats_times() -> None:
+    root = Path(premblyd.__file__).parent
+    formatting = {
+        str(module.relative_to(root))
+        for module in root.rglob("*.py")
+        if re.search(r"isoformat|\.strftime|fromtimestamp", module.read_text())
+    }
+    assert formatting == {"times.py"}
