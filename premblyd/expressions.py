@@ -9,6 +9,7 @@ from typing import Any
 import jmespath
 from jmespath.exceptions import JMESPathError, ParseError
 
+from premblyd.errors import PremblydError
 from premblyd.interpreter import Interpreter, TooManyStepsError
 
 # A step takes about half a microsecond; a filter over 1,000 objects takes 5,000.
@@ -27,15 +28,15 @@ LEFT_ONLY = frozenset(
 _LITERALS = ("true", "false", "null")
 
 
-class ExpressionError(ValueError):
+class ExpressionError(PremblydError, ValueError):
     """The text is no JMESPath expression, or names something that does not exist."""
 
 
-class EvaluationError(Exception):
+class EvaluationError(PremblydError):
     """An expression failed for one event. The text is the failure's kind, never a value."""
 
 
-class MustBeMovedError(Exception):
+class MustBeMovedError(PremblydError):
     """A trial needs more steps. Work it all out again where it keeps nobody waiting, with a whole
     budget: that alone decides whether an expression fails."""
 

@@ -10,11 +10,12 @@ from typing import Any
 from jmespath import functions, visitor
 
 from premblyd import jsontext
+from premblyd.errors import PremblydError
 
 Cost = Callable[[Any, int], int]  # of arguments, as far as so many steps
 
 
-class TooManyStepsError(Exception):
+class TooManyStepsError(PremblydError):
     """An expression took more steps than it may."""
 
 

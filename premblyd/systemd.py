@@ -7,12 +7,14 @@ import socket
 import time
 from collections.abc import Mapping
 
+from premblyd.errors import PremblydError
+
 FIRST_SOCKET = 3
 MAX_SOCKETS = 1000  # more is a mistake
 SEND_TIMEOUT_S = 1.0  # the loop waits meanwhile
 
 
-class PassedSocketError(ValueError):
+class PassedSocketError(PremblydError):
     """What was passed as a listening socket is none. The text says what it is."""
 
 

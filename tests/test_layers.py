@@ -26,11 +26,11 @@ GROUND = {
 PURE = {"expressions", "interpreter", "prembly"}
 LOW = GROUND | PURE | {"privacy", "logs", "config"}
 ROOMS = {
-    **{leaf: set[str]() for leaf in GROUND},
+    **{leaf: {"errors"} - {leaf} for leaf in GROUND},
     "privacy": {"jsontext"},
     "logs": {"privacy", "jsontext", "linewriter", "times"},
-    "expressions": {"interpreter"},
-    "interpreter": {"jsontext"},
+    "expressions": {"errors", "interpreter"},
+    "interpreter": {"errors", "jsontext"},
     "prembly": {"errors", "expressions", "jsontext"},  # pure: nothing of the configuration
     "config": GROUND | PURE,  # checks expressions against prembly's names
     "store": {"errors", "logs", "prembly"},

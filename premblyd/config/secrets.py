@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, PlainValidator, ValidationInfo
 
+from premblyd.errors import PremblydError
+
 _LISTS = ("keys", "headers")
 
 
@@ -25,7 +27,7 @@ class Secret:
         return self.value
 
 
-class ForbiddenSecretError(ValueError):
+class ForbiddenSecretError(PremblydError, ValueError):  # pydantic collects ValueErrors
     """This user may not read the secret's file."""
 
 

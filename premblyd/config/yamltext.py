@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from premblyd.errors import PremblydError
+
 Path = tuple[str | int, ...]
 # The names that PyYAML quotes: a secret that begins with * & or ! is one, unless it is in quotes.
 _QUOTED = re.compile(r"'[\w!-]{2,}'")
@@ -23,7 +25,7 @@ class Mark:
     column: int
 
 
-class YamlTextError(ValueError):
+class YamlTextError(PremblydError, ValueError):
     """The text is not YAML that premblyd reads. `mark` is the place."""
 
     def __init__(self, message: str, mark: Mark) -> None:

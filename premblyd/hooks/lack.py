@@ -5,6 +5,7 @@ import errno
 import os
 from collections.abc import Awaitable, Callable
 
+from premblyd.errors import PremblydError
 from premblyd.logs import get_logger
 from premblyd.store.jobs import Result
 from premblyd.store.models import AttemptOutcome
@@ -24,7 +25,7 @@ _WHAT = {
 log = get_logger()
 
 
-class LackError(Exception):
+class LackError(PremblydError):
     """The hook was not started, because the machine lacks something. Try again soon."""
 
 

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from premblyd.errors import PremblydError
 from premblyd.prembly.payload import Kind, Outcome, Verdict
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.store import queue_sql as sql
@@ -35,7 +36,7 @@ class Due(NamedTuple):
     attempts_left: Any
 
 
-class UnusableError(Exception):
+class UnusableError(PremblydError):
     """The hook of a delivery can't run, because somebody changed its row or its event."""
 
 

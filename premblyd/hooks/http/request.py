@@ -5,6 +5,7 @@ import json
 
 from premblyd import jsontext, standardwebhooks, times
 from premblyd.config.models import Action, Endpoint, HttpHook, Selection
+from premblyd.errors import PremblydError
 from premblyd.expressions import EvaluationError
 from premblyd.hooks.http.client import Post
 from premblyd.prembly import bodies, signature
@@ -15,7 +16,7 @@ from premblyd.store.jobs import Job
 MAX_SELECTED = 2 * (bodies.MAX_VALUES + (16 << 20 >> 6))
 
 
-class BodyError(Exception):
+class BodyError(PremblydError):
     """The hook's body can't be made for this event. The text says why, and quotes nothing."""
 
 
