@@ -26,7 +26,8 @@ from premblyd.receiver.server import Receiver, make_server
 from premblyd.store.inbox import Inbox
 from premblyd.store.queue import Queue
 from premblyd.store.sqlite import opening as database
-from premblyd.store.sqlite.writer import Writer
+from premblyd.store.sqlite.engine import SqliteEngine
+from premblyd.store.writer import Writer
 
 STUCK_MS = 30_000  # without a round, which waits for the writer
 # What trying again does not mend: somebody must change a path or a right.
@@ -102,7 +103,7 @@ class Daemon:
         path = self._database_path = self._settings.database_path
         opened.callback(os.close, _locked(path))
         migrated = database.prepare(path)
-        self._writer = Writer(path)
+        self._writer = Writer(SqliteEngine(path))
         opened.push_async_callback(self._writer.close)
         return migrated
 

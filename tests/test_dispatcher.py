@@ -13,7 +13,7 @@ import pytest
 
 from premblyd.hooks import dispatcher
 from premblyd.privacy.identifiers import safe_id
-from premblyd.store import queue, unusable
+from premblyd.store import damage, queue
 from premblyd.store.jobs import Result
 from premblyd.store.models import AttemptOutcome
 from tests.support.database import rows
@@ -153,7 +153,7 @@ def test_a_claim_that_fails_for_whatever_reason_ends_nothing(
 ) -> None:
     real, errors = queue._due, [error] * 3
 
-    def due(*arguments: Any) -> list[unusable.Due]:
+    def due(*arguments: Any) -> list[damage.Due]:
         if errors:
             raise errors.pop()
         return real(*arguments)

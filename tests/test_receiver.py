@@ -15,6 +15,7 @@ from premblyd.prembly.signature import Scheme, sign
 from premblyd.receiver import health
 from premblyd.routing import Routing
 from premblyd.store import inbox
+from premblyd.store.writer import Operation, Step
 from tests.support.configuration import configuration, shell
 from tests.support.logs import logged
 from tests.support.receiving import ACTIONS, Client, Reception, post
@@ -199,10 +200,10 @@ async def test_a_full_disk_is_told_though_the_health_s_own_small_commit_finds_ro
     reception: Reception,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object) -> list[inbox.Added]:
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(inbox, "_add", full)
+    monkeypatch.setattr(inbox, "_ADD", Operation(Step.ARRIVALS, full))
     assert (await post(http_client, base_url)).code == 503
     answer = await http_client.fetch(base_url + "/healthz", raise_error=False)
     assert answer.code == 503

@@ -12,6 +12,7 @@ import pytest
 from premblyd.receiver import exchange, load
 from tests.support.receiving import Client, Reception
 from tests.support.requests import Answer, chunked
+from tests.support.store import on_connection
 from tests.support.webhooks import head, signed, webhook
 
 BODY = b'{"reference":"r-1","response_code":"00"}'
@@ -198,7 +199,7 @@ async def removed(reception: Reception) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def full(reception: Reception) -> AsyncIterator[None]:
-    await reception.writer.call(lambda one: one.execute("PRAGMA max_page_count=1").fetchall())
+    await on_connection(reception.writer, lambda one: one.execute("PRAGMA max_page_count=1"))
     yield
 
 

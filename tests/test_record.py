@@ -134,11 +134,7 @@ def test_an_event_is_found_by_its_number_and_by_its_key(
     assert reading.find_event(record, found.key) == found
     assert reading.find_event_id(record, found.key) == 2
     digits = "12345678901234567890123456789012"  # a key may look like a number
-    store.wait(
-        store.writer.call(
-            lambda one: one.execute("UPDATE event SET key = ? WHERE id = 1", (digits,)) and None
-        )
-    )
+    store.on_connection(lambda it: it.execute("UPDATE event SET key = ? WHERE id = 1", (digits,)))
     assert reading.find_event(record, digits).id == 1
 
 
@@ -306,11 +302,7 @@ def test_only_a_pending_delivery_can_be_cancelled(
     store: Store, writing: SqliteDatabase, state: State
 ) -> None:
     due = ", due_at_ms = NULL" if state is not State.RUNNING else ""
-    store.wait(
-        store.writer.call(
-            lambda one: one.execute(f"UPDATE delivery SET state = ?{due}", (state,)) and None
-        )
-    )
+    store.on_connection(lambda it: it.execute(f"UPDATE delivery SET state = ?{due}", (state,)))
     before = store.rows(STATES)
     assert not perform(writing, ADA.cancel(1, NOW_MS))
     assert not perform(writing, ADA.cancel(99, NOW_MS))
@@ -334,7 +326,7 @@ def test_a_reveal_is_recorded(store: Store, writing: SqliteDatabase) -> None:
 def test_a_record_that_cannot_be_kept_undoes_the_change(
     store: Store, writing: SqliteDatabase
 ) -> None:
-    store.wait(store.writer.call(lambda one: one.execute("DROP TABLE operator_action") and None))
+    store.on_connection(lambda it: it.execute("DROP TABLE operator_action"))
     run(store, 1, AttemptOutcome.FAILED)
     before = store.rows(STATES)
     with pytest.raises(StoreUnavailableError, match="no such table: operator_action"):

@@ -3,18 +3,17 @@
 import asyncio
 import enum
 import hashlib
-import json
 import secrets
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from peewee import SQL, fn
+from peewee import fn
 
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import Webhook
+from premblyd.store.engine import Row, Transaction
 from premblyd.store.models import (
     Delivery,
     Event,
@@ -22,8 +21,8 @@ from premblyd.store.models import (
     Rejection,
     State,
 )
-from premblyd.store.sqlite.writer import Writer
-from premblyd.store.statements import BulkInsert, Row, insert, param, statement, update
+from premblyd.store.statements import BulkInsert, Lookup, Statement, insert, param, update
+from premblyd.store.writer import Operation, Step, Writer
 
 MAX_REJECTIONS = 10_000
 MAX_STRAYS = 1000  # of these; who scans for paths must not push out who tried keys
@@ -79,15 +78,15 @@ class Inbox:
     def add(self, webhook: Webhook, deliveries: Sequence[NewDelivery]) -> "asyncio.Future[Added]":
         """Store `webhook` with its deliveries, or count it as a duplicate of one that is stored.
         Raise StoreUnavailableError when it can't be."""
-        return self._writer.submit(_add, _addition(webhook, deliveries))
+        return self._writer.submit(_ADD, _addition(webhook, deliveries))
 
     def reject(self, rejection: NewRejection) -> "asyncio.Future[None]":
         """Keep `rejection`, and forget the oldest beyond MAX_REJECTIONS."""
-        return self._writer.submit(_reject, asdict(rejection))
+        return self._writer.submit(_REJECT, asdict(rejection))
 
     def prove_commit(self, now_ms: int) -> "asyncio.Future[None]":
         """Commit something. Raise StoreUnavailableError when the database can't."""
-        return self._writer.submit(_beat, {"at_ms": now_ms})
+        return self._writer.submit(_BEAT, now_ms)
 
 
 class _Addition(NamedTuple):
@@ -98,19 +97,20 @@ class _Addition(NamedTuple):
     deliveries: Sequence[NewDelivery]
 
 
-def _add(connection: sqlite3.Connection, additions: list[_Addition]) -> list[Added]:
+def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
     """Store new events with their deliveries, and count the others as duplicates.
 
-    The transaction has the write lock from its start, so nobody stores a key between the look and
-    the insert. An INSERT that leaves out duplicates would use up a number for each, and to an
-    auditor a number that is missing is a deletion.
+    Nobody else writes meanwhile, so nobody stores a key between the look and the insert. An INSERT
+    that leaves out duplicates would use up a number for each, and to an auditor a number that is
+    missing is a deletion.
     """
-    ids = _stored_ids(connection, [addition.key for addition in additions])
+    stored = transaction.look_up(_IDS_BY_KEY, [addition.key for addition in additions])
+    ids: dict[str, int] = dict(stored)
     new: dict[str, _Addition] = {}
     for addition in additions:
         if addition.key not in ids:
             new.setdefault(addition.key, addition)  # the second one of a batch is a duplicate
-    ids |= _insert_events(connection, list(new.values()))
+    ids |= _insert_events(transaction, list(new.values()))
     added: list[Added] = []
     deliveries: list[Row] = []
     for addition in additions:
@@ -120,15 +120,9 @@ def _add(connection: sqlite3.Connection, additions: list[_Addition]) -> list[Add
         if is_new:
             deliveries += _delivery_rows(event_id, addition)
         else:
-            _count_duplicate(connection, event_id, addition.now_ms)
-    for _ in _INSERT_DELIVERIES.run(connection, deliveries):
-        pass
+            transaction.change(_COUNT_DUPLICATE, id=event_id, at_ms=addition.now_ms)
+    transaction.insert_many(_INSERT_DELIVERIES, deliveries)
     return added
-
-
-def _stored_ids(connection: sqlite3.Connection, keys: list[str]) -> dict[str, int]:
-    """Return the ids of the events that are there already, by key."""
-    return dict(connection.execute(_IDS_BY_KEY, {"keys": json.dumps(keys)}).fetchall())
 
 
 def _delivery_rows(event_id: int, addition: _Addition) -> list[Row]:
@@ -139,50 +133,45 @@ def _delivery_rows(event_id: int, addition: _Addition) -> list[Row]:
     ]
 
 
-def _insert_events(
-    connection: sqlite3.Connection, additions: Sequence[_Addition]
-) -> dict[str, int]:
+def _insert_events(transaction: Transaction, additions: Sequence[_Addition]) -> dict[str, int]:
     """Insert events that are not there yet; return their ids by key."""
-    ids: dict[str, int] = {}
+    ids: list[int] = []
     for rows in _portions(additions):
-        for part, last_id in _INSERT_EVENTS.run(connection, rows):
-            numbers = range(last_id - len(part) + 1, last_id + 1)
-            ids.update(zip((row[0] for row in part), numbers, strict=True))
-    return ids
+        ids += transaction.insert_many(_INSERT_EVENTS, rows)
+    return dict(zip((addition.key for addition in additions), ids, strict=True))
 
 
 def _portions(additions: Sequence[_Addition]) -> Iterator[list[Row]]:
     """Split where the bodies exceed PORTION_BYTES: a statement copies all that it is given."""
     rows: list[Row] = []
     size = 0
-    for one in additions:
-        if rows and size + one.body_bytes > PORTION_BYTES:
+    for addition in additions:
+        if rows and size + addition.body_bytes > PORTION_BYTES:
             yield rows
             rows, size = [], 0
-        rows.append(one.row)
-        size += one.body_bytes
+        rows.append(addition.row)
+        size += addition.body_bytes
     yield rows
 
 
-def _count_duplicate(connection: sqlite3.Connection, event_id: int, now_ms: int) -> None:
-    connection.execute(_COUNT_DUPLICATE, {"id": event_id, "last_duplicate_at_ms": now_ms})
-
-
-def _reject(connection: sqlite3.Connection, rows: list[dict[str, Any]]) -> list[None]:
+def _reject(transaction: Transaction, rows: list[dict[str, Any]]) -> list[None]:
     for row in rows:
-        insert_or_replace = _INSERT_REJECTION
-        if row["reason"] in _STRAY_REASONS:
-            (count,) = connection.execute(_COUNT_STRAYS).fetchone()
-            if count >= MAX_STRAYS:
-                insert_or_replace = _REPLACE_OLDEST_STRAY  # a new id would push out an old one
-        connection.execute(insert_or_replace, row)
-    connection.execute(_TRIM_REJECTIONS, {"kept": MAX_REJECTIONS})
+        if row["reason"] in _STRAY_REASONS and _strays(transaction) >= MAX_STRAYS:
+            transaction.change(_REPLACE_OLDEST_STRAY, **row)  # a new id would push out an old one
+        else:
+            transaction.insert(_INSERT_REJECTION, **row)
+    transaction.change(_TRIM_REJECTIONS, kept=MAX_REJECTIONS)
     return [None] * len(rows)
 
 
-def _beat(connection: sqlite3.Connection, rows: list[dict[str, Any]]) -> list[None]:
-    connection.execute(_BEAT, rows[-1])
-    return [None] * len(rows)
+def _strays(transaction: Transaction) -> int:
+    row = transaction.row(_COUNT_STRAYS)
+    return row[0] if row else 0
+
+
+def _beat(transaction: Transaction, times_ms: list[int]) -> list[None]:
+    transaction.change(_SET_HEARTBEAT, at_ms=times_ms[-1])
+    return [None] * len(times_ms)
 
 
 def event_key(webhook: Webhook) -> str:
@@ -214,33 +203,29 @@ _verdict_values = attrgetter(*VERDICT_COLUMNS)
 _webhook_values = attrgetter(*_WEBHOOK_COLUMNS)
 
 _INSERT_EVENTS = BulkInsert(Event, *_MADE_COLUMNS, *VERDICT_COLUMNS, *_WEBHOOK_COLUMNS)
-# One statement for any number of keys; Peewee's IN would be another text for each number.
-_IDS_BY_KEY = "SELECT key, id FROM event WHERE key IN (SELECT value FROM json_each(:keys))"
+_IDS_BY_KEY = Lookup(Event.select(Event.key, Event.id), Event.key)
 _INSERT_DELIVERIES = BulkInsert(
     Delivery, "event_id", "action", "state", "due_at_ms", "attempts_left", "created_at_ms"
 )
-_COUNT_DUPLICATE = statement(
+_COUNT_DUPLICATE = Statement(
     Event.update(
-        duplicate_count=Event.duplicate_count + SQL("1"),
-        last_duplicate_at_ms=param("last_duplicate_at_ms"),
+        duplicate_count=Event.duplicate_count + 1, last_duplicate_at_ms=param("at_ms")
     ).where(Event.id == param("id"))
 )
-_INSERT_REJECTION = insert(Rejection, *(field.name for field in fields(NewRejection)))
+_REJECTION_COLUMNS = tuple(field.name for field in fields(NewRejection))
+_INSERT_REJECTION = insert(Rejection, *_REJECTION_COLUMNS)
 _STRAY_REASONS = frozenset(Stray)
-_IS_STRAY = Rejection.reason.in_([SQL(f"'{reason}'") for reason in Stray])
-_COUNT_STRAYS = statement(Rejection.select(fn.COUNT(SQL("1"))).where(_IS_STRAY))
+_IS_STRAY = Rejection.reason.in_(list(Stray))
+_COUNT_STRAYS = Statement(Rejection.select(fn.COUNT(Rejection.id)).where(_IS_STRAY))
 _OLDEST_STRAY = (
-    Rejection.select(Rejection.id)
-    .where(_IS_STRAY)
-    .order_by(Rejection.at_ms, Rejection.id)
-    .limit(SQL("1"))
+    Rejection.select(Rejection.id).where(_IS_STRAY).order_by(Rejection.at_ms, Rejection.id).limit(1)
 )
-_REPLACE_OLDEST_STRAY = update(
-    Rejection,
-    *(field.name for field in fields(NewRejection)),
-    where=Rejection.id == _OLDEST_STRAY,
-)
-_TRIM_REJECTIONS = statement(
+_REPLACE_OLDEST_STRAY = update(Rejection, *_REJECTION_COLUMNS, where=Rejection.id == _OLDEST_STRAY)
+_TRIM_REJECTIONS = Statement(
     Rejection.delete().where(Rejection.id <= Rejection.select(fn.MAX(Rejection.id) - param("kept")))
 )
-_BEAT = statement(Heartbeat.update(at_ms=param("at_ms")))
+_SET_HEARTBEAT = Statement(Heartbeat.update(at_ms=param("at_ms")))
+
+_ADD = Operation(Step.ARRIVALS, _add)
+_REJECT = Operation(Step.EVIDENCE, _reject)
+_BEAT = Operation(Step.PROOF, _beat)

@@ -10,13 +10,13 @@ hook can't run ends dead with that reason, and the others go on.
 """
 
 import asyncio
-import json
-import sqlite3
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from premblyd.store import queue_sql as sql
-from premblyd.store import unusable
+from premblyd.store import damage
+from premblyd.store import queue_statements as sql
+from premblyd.store.damage import CRASHED, UNSTARTED, Due, UnusableError, is_count
+from premblyd.store.engine import UNREADABLE, Transaction
 from premblyd.store.jobs import (
     UNBOUNDED,
     Claimable,
@@ -28,9 +28,7 @@ from premblyd.store.jobs import (
     counted_bytes,
 )
 from premblyd.store.models import State
-from premblyd.store.sqlite.opening import UNREADABLE
-from premblyd.store.sqlite.writer import Writer
-from premblyd.store.unusable import CRASHED, UNSTARTED, Due, UnusableError, is_count
+from premblyd.store.writer import Step, Writer
 
 NO_ACTION = "the action is no longer in the configuration"
 _NEVER_MS = 1 << 62
@@ -48,46 +46,44 @@ class Queue:
         """Make what the last process left running due now. Return those runs, each as event
         key, delivery and attempt: their hooks may still be there."""
 
-        def operation(connection: sqlite3.Connection) -> list[tuple[str, int, int]]:
-            rows = connection.execute(sql.RUNNING, {"state": State.RUNNING}).fetchall()
+        def operation(transaction: Transaction) -> list[tuple[str, int, int]]:
+            rows = transaction.rows(sql.RUNNING)
             for _, delivery_id, _, attempts_left in rows:
-                _interrupt(connection, delivery_id, attempts_left, now_ms)
+                _interrupt(transaction, delivery_id, attempts_left, now_ms)
             return [
                 (key, delivery_id, attempt)
                 for key, delivery_id, attempt, _ in rows
                 if isinstance(key, str) and isinstance(attempt, int)
             ]
 
-        return self._writer.call(operation)
+        return self._writer.call(operation, Step.CLAIMS)
 
     def release_unstarted(self, running: Collection[int], now_ms: int) -> "asyncio.Future[None]":
         """Make those running deliveries due now that are not in `running`, this process's own, at
         no cost of an attempt: a claim failed, yet the disk may hold it (SQLite reports a COMMIT
         that can't be synced as failed, and finds it whole when it opens the log anew)."""
 
-        def operation(connection: sqlite3.Connection) -> None:
-            for _, delivery_id, _, attempts_left in connection.execute(
-                sql.RUNNING, {"state": State.RUNNING}
-            ).fetchall():
+        def operation(transaction: Transaction) -> None:
+            for _, delivery_id, _, attempts_left in transaction.rows(sql.RUNNING):
                 if delivery_id not in running:
-                    unusable.close_open_attempt(connection, delivery_id, now_ms, UNSTARTED)
-                    _release(connection, delivery_id, State.PENDING, now_ms, UNSTARTED)
+                    damage.close_open_attempt(transaction, delivery_id, now_ms, UNSTARTED)
+                    _release(transaction, delivery_id, State.PENDING, now_ms, UNSTARTED)
                     if is_count(attempts_left):
-                        connection.execute(sql.REFUND_ATTEMPT, {"id": delivery_id})
+                        transaction.change(sql.REFUND_ATTEMPT, id=delivery_id)
 
-        return self._writer.call(operation)
+        return self._writer.call(operation, Step.CLAIMS)
 
     def known(
         self, runs: Collection[tuple[str, int, int]]
     ) -> "asyncio.Future[set[tuple[str, int, int]]]":
         """Return those of `runs` that this database has attempts of; see `recover`."""
 
-        def operation(connection: sqlite3.Connection) -> set[tuple[str, int, int]]:
+        def operation(transaction: Transaction) -> set[tuple[str, int, int]]:
             keys = {key for key, _, _ in runs}
-            rows = [row for key in keys for row in connection.execute(sql.RUNS, {"key": key})]
+            rows = [row for key in keys for row in transaction.rows(sql.RUNS, key=key)]
             return set(rows).intersection(runs)
 
-        return self._writer.call(operation)
+        return self._writer.call(operation, Step.CLAIMS)
 
     def claim(
         self,
@@ -105,14 +101,14 @@ class Queue:
         Deliveries of actions that are not in `actions` end dead, and so do unusable ones.
         """
 
-        def operation(connection: sqlite3.Connection) -> Claimed:
+        def operation(transaction: Transaction) -> Claimed:
             due: list[Due] = []
-            waiting = _waiting_actions(connection, now_ms)
+            waiting = _waiting_actions(transaction, now_ms)
             for name in waiting:
                 if name not in actions:
-                    _bury(connection, name, running, now_ms)
+                    _bury(transaction, name, running, now_ms)
                 elif slots := actions[name].slots:
-                    rows = _due(connection, name, now_ms, slots + len(running))
+                    rows = _due(transaction, name, now_ms, slots + len(running))
                     free = [row for row in rows if row.id not in running]
                     due += free[:slots]
             due.sort(key=lambda row: (row.due_at_ms, row.id))
@@ -122,57 +118,52 @@ class Queue:
             for delivery in due:
                 if len(jobs) >= limit:
                     break
-                cost = counted_bytes(_body_bytes(connection, delivery.id))
+                cost = counted_bytes(_body_bytes(transaction, delivery.id))
                 # The first that finds no room gets the next: later large ones wait behind it.
                 is_full = is_full or not room.fits(cost, claimed_bytes)
                 if cost and is_full:
                     continue
                 if job := self._try_to_start(
-                    connection, delivery, actions[delivery.action], now_ms
+                    transaction, delivery, actions[delivery.action], now_ms
                 ):
                     jobs.append(job)
                     claimed_bytes += cost
             with_slots = [name for name in waiting if name not in actions or actions[name].slots]
-            return Claimed(jobs, _next_due(connection, with_slots, now_ms))
+            return Claimed(jobs, _next_due(transaction, with_slots, now_ms))
 
-        return self._writer.call(operation)
+        return self._writer.call(operation, Step.CLAIMS)
 
     def finish(self, job: Job, result: Result, ending: Ending) -> "asyncio.Future[bool]":
         """Close the job's attempt with its result, and move the delivery as `ending` says.
         False: the lease was lost, nothing changed."""
 
-        def operation(connection: sqlite3.Connection) -> bool:
-            moved = connection.execute(
+        def operation(transaction: Transaction) -> bool:
+            moved = transaction.change(
                 sql.FINISH_DELIVERY,
-                {
-                    "state": ending.state,
-                    "due_at_ms": ending.due_at_ms,
-                    "finished_at_ms": ending.finished_at_ms,
-                    "attempts_left": ending.attempts_left,
-                    "last_error": result.error,
-                    "id": job.delivery_id,
-                    "running": State.RUNNING,
-                    "attempt_count": job.attempt,
-                },
+                id=job.delivery_id,
+                attempt_count=job.attempt,
+                state=ending.state,
+                due_at_ms=ending.due_at_ms,
+                finished_at_ms=ending.finished_at_ms,
+                attempts_left=ending.attempts_left,
+                last_error=result.error,
             )
-            if not moved.rowcount:
+            if not moved:
                 return False
-            connection.execute(
+            transaction.change(
                 sql.CLOSE_ATTEMPT,
-                {
-                    "finished_at_ms": ending.at_ms,
-                    "outcome": result.outcome,
-                    "exit_code": result.exit_code,
-                    "http_status": result.http_status,
-                    "error": result.error,
-                    "output": result.output,
-                    "output_truncated": result.output_truncated,
-                    "id": job.attempt_id,
-                },
+                id=job.attempt_id,
+                finished_at_ms=ending.at_ms,
+                outcome=result.outcome,
+                exit_code=result.exit_code,
+                http_status=result.http_status,
+                error=result.error,
+                output=result.output,
+                output_truncated=result.output_truncated,
             )
             return True
 
-        return self._writer.call(operation)
+        return self._writer.call(operation, Step.FINISHES)
 
     def shift(self, by_ms: int, now_ms: int) -> "asyncio.Future[None]":
         """Move due times by `by_ms`: the wall clock was set to `now_ms`, but delays are durations.
@@ -182,49 +173,45 @@ class Queue:
         """
         before_ms = now_ms if by_ms > 0 else _NEVER_MS
 
-        def operation(connection: sqlite3.Connection) -> None:
-            connection.execute(sql.SHIFT, {"by_ms": by_ms, "before_ms": before_ms})
+        def operation(transaction: Transaction) -> None:
+            transaction.change(sql.SHIFT, by_ms=by_ms, before_ms=before_ms)
 
-        return self._writer.call(operation)
+        return self._writer.call(operation, Step.CLOCK)
 
     def _try_to_start(
-        self, connection: sqlite3.Connection, delivery: Due, action: Claimable, now_ms: int
+        self, transaction: Transaction, delivery: Due, action: Claimable, now_ms: int
     ) -> Job | None:
         """Return the delivery's job; None when it has ended instead."""
         try:
-            unusable.require_counts(delivery)
+            damage.require_counts(delivery)
             if delivery.state == State.RUNNING and not _interrupt(
-                connection, delivery.id, delivery.attempts_left, now_ms
+                transaction, delivery.id, delivery.attempts_left, now_ms
             ):
                 return None
-            return self._start(connection, delivery, action, now_ms)
+            return self._start(transaction, delivery, action, now_ms)
         except UnusableError as error:
-            unusable.end_unusable(connection, [delivery.id], str(error), now_ms)
+            damage.end_unusable(transaction, [delivery.id], str(error), now_ms)
             return None
 
     def _start(
-        self, connection: sqlite3.Connection, delivery: Due, action: Claimable, now_ms: int
+        self, transaction: Transaction, delivery: Due, action: Claimable, now_ms: int
     ) -> Job:
-        event = unusable.stored_event(connection, delivery.id)
+        event = damage.stored_event(transaction, delivery.id)
         number = delivery.attempt_count + 1
-        due_at_ms = now_ms + action.lease_ms
-        connection.execute(
-            sql.START_DELIVERY, {"state": State.RUNNING, "due_at_ms": due_at_ms, "id": delivery.id}
+        attempt_id = transaction.insert(
+            sql.OPEN_ATTEMPT,
+            delivery_id=delivery.id,
+            number=number,
+            worker=self._worker,
+            action_digest=action.digest,
+            started_at_ms=now_ms,
         )
-        values = {
-            "delivery_id": delivery.id,
-            "number": number,
-            "worker": self._worker,
-            "action_digest": action.digest,
-            "started_at_ms": now_ms,
-        }
-        try:
-            attempt = connection.execute(sql.OPEN_ATTEMPT, values)
-        except sqlite3.IntegrityError:  # there is an attempt of this number
-            raise UnusableError(unusable.COUNTS_CHANGED) from None
+        if attempt_id is None:  # there is an attempt of this number
+            raise UnusableError(damage.COUNTS_CHANGED)
+        transaction.change(sql.START_DELIVERY, id=delivery.id, due_at_ms=now_ms + action.lease_ms)
         return Job(
             delivery_id=delivery.id,
-            attempt_id=attempt.lastrowid or 0,
+            attempt_id=attempt_id,
             attempt=number,
             attempts_left=delivery.attempts_left - 1,
             action=delivery.action,
@@ -232,77 +219,74 @@ class Queue:
         )
 
 
-def _waiting_actions(connection: sqlite3.Connection, now_ms: int) -> list[str]:
+def _waiting_actions(transaction: Transaction, now_ms: int) -> list[str]:
     """Return the actions that have deliveries in the queue. End those whose action is no text:
     no statement could name it."""
-    names = [name for (name,) in connection.execute(sql.WAITING_ACTIONS)]
-    readable = [name for name in names if isinstance(name, str) and UNREADABLE not in name]
+    names = [name for (name,) in transaction.rows(sql.WAITING_ACTIONS)]
+    readable = [name for name in names if _is_readable(name)]
     if len(readable) < len(names):
-        rows = connection.execute(sql.NOT_OF, {"names": json.dumps(readable)}).fetchall()
-        unusable.end_unusable(
-            connection, [number for (number,) in rows], unusable.ACTION_CHANGED, now_ms
-        )
+        rows = transaction.rows(sql.QUEUED_ACTIONS)
+        unreadable = [delivery_id for delivery_id, name in rows if not _is_readable(name)]
+        damage.end_unusable(transaction, unreadable, damage.ACTION_CHANGED, now_ms)
     return readable
 
 
-def _due(connection: sqlite3.Connection, action: str, now_ms: int, limit: int) -> list[Due]:
-    values = {"action": action, "now_ms": now_ms, "limit": limit}
-    return [Due(*row) for row in connection.execute(sql.DUE, values)]
+def _is_readable(name: Any) -> bool:
+    return isinstance(name, str) and UNREADABLE not in name
 
 
-def _body_bytes(connection: sqlite3.Connection, delivery_id: int) -> int:
-    row = connection.execute(sql.BODY_BYTES, {"id": delivery_id}).fetchone()
+def _due(transaction: Transaction, action: str, now_ms: int, limit: int) -> list[Due]:
+    rows = transaction.rows(sql.DUE, action=action, now_ms=now_ms, limit=limit)
+    return [Due(*row) for row in rows]
+
+
+def _body_bytes(transaction: Transaction, delivery_id: int) -> int:
+    row = transaction.row(sql.BODY_BYTES, id=delivery_id)
     return row[0] if row and isinstance(row[0], int) else 0
 
 
-def _interrupt(
-    connection: sqlite3.Connection, delivery_id: int, attempts_left: Any, now_ms: int
-) -> bool:
+def _interrupt(transaction: Transaction, delivery_id: int, attempts_left: Any, now_ms: int) -> bool:
     """Close the attempt that a dead process left open. False: it was the last one."""
     goes_on = is_count(attempts_left, 1)
-    unusable.close_open_attempt(connection, delivery_id, now_ms)
+    damage.close_open_attempt(transaction, delivery_id, now_ms)
     state = State.PENDING if goes_on else State.DEAD
-    _release(connection, delivery_id, state, now_ms, CRASHED)
+    _release(transaction, delivery_id, state, now_ms, CRASHED)
     return goes_on
 
 
-def _bury(
-    connection: sqlite3.Connection, action: str, running: Collection[int], now_ms: int
-) -> None:
+def _bury(transaction: Transaction, action: str, running: Collection[int], now_ms: int) -> None:
     """End deliveries whose action has left the configuration. Replay works when it returns."""
-    for delivery in _due(connection, action, now_ms, _MAX_BURIALS):
+    for delivery in _due(transaction, action, now_ms, _MAX_BURIALS):
         if delivery.id in running:
             continue
         if delivery.state == State.RUNNING:
-            unusable.close_open_attempt(connection, delivery.id, now_ms)
-        _release(connection, delivery.id, State.DEAD, now_ms, NO_ACTION)
+            damage.close_open_attempt(transaction, delivery.id, now_ms)
+        _release(transaction, delivery.id, State.DEAD, now_ms, NO_ACTION)
 
 
 def _release(
-    connection: sqlite3.Connection, delivery_id: int, state: State, now_ms: int, error: str
+    transaction: Transaction, delivery_id: int, state: State, now_ms: int, error: str
 ) -> None:
     pending = state is State.PENDING
-    connection.execute(
+    transaction.change(
         sql.RELEASE,
-        {
-            "state": state,
-            "due_at_ms": now_ms if pending else None,
-            "finished_at_ms": None if pending else now_ms,
-            "last_error": error,
-            "id": delivery_id,
-        },
+        id=delivery_id,
+        state=state,
+        due_at_ms=now_ms if pending else None,
+        finished_at_ms=None if pending else now_ms,
+        last_error=error,
     )
 
 
-def _next_due(connection: sqlite3.Connection, actions: list[str], now_ms: int) -> int | None:
+def _next_due(transaction: Transaction, actions: list[str], now_ms: int) -> int | None:
     times: list[int] = []
     for action in actions:
-        (time_ms,) = connection.execute(sql.FIRST_DUE, {"action": action}).fetchone()
+        row = transaction.row(sql.FIRST_DUE, action=action)
+        time_ms = row[0] if row else None
         if isinstance(time_ms, int | float):
             times.append(int(min(max(time_ms, 0), _NEVER_MS)))  # infinite ones too
         elif time_ms is not None:
-            rows = connection.execute(sql.NEVER_DUE, {"action": action}).fetchall()
-            unusable.end_unusable(
-                connection, [number for (number,) in rows], unusable.DUE_CHANGED, now_ms
-            )
+            # Texts and blobs are above every number, so none of these would ever be due.
+            never_due = [number for (number,) in transaction.rows(sql.QUEUED_OF, action=action)]
+            damage.end_unusable(transaction, never_due, damage.DUE_CHANGED, now_ms)
     return min(times, default=None)

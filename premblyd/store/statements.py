@@ -1,72 +1,90 @@
-"""SQL built once by Peewee and run often: values are bound by name, nothing is rebuilt a call."""
+"""What the store says to its database: Peewee queries, built once, run often, for any engine."""
 
-import sqlite3
-from collections.abc import Iterator, Sequence
-from itertools import chain
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from peewee import SQL, Expression, Field, Query, SqliteDatabase
+from peewee import Database, Expression, Field, Query, Value
 
 from premblyd.store.models import Table
 
-Row = tuple[Any, ...]
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A value that a statement gets by its name when it runs."""
+
+    name: str
 
 
-def param(name: str) -> SQL:
-    """A value that is bound by name when the statement runs."""
-    return SQL(f":{name}")
+def param(name: str) -> Value:
+    """Return what stands in a query for the value that the statement gets as `name`."""
+    return Value(Param(name), converter=False)
 
 
-def statement(query: Query) -> str:
-    """Return the SQL text of `query`, to be built once and run often with its `param` values."""
-    sql, constants = query.bind(_dialect).sql()
-    if constants:
-        raise ValueError(f"not a param: {constants}")
-    return str(sql)
+class Statement:
+    """A query with its params."""
+
+    def __init__(self, query: Query) -> None:
+        self.query = query
 
 
-def insert(model: type[Table], *columns: str) -> str:
-    """Return the statement that inserts a row of `model` with params named like its columns."""
-    return statement(model.insert(_params(model, columns)))
+class Lookup:
+    """A query for the rows whose `column` has one of the values that it gets."""
 
-
-def update(model: type[Table], *columns: str, where: Expression) -> str:
-    """Return the statement that sets `columns` of the rows of `model` that match `where`."""
-    return statement(model.update(_params(model, columns)).where(where))
-
-
-def _params(model: type[Table], columns: tuple[str, ...]) -> dict[Field, SQL]:
-    fields = {field.column_name: field for field in model._meta.sorted_fields}
-    return {fields[column]: param(column) for column in columns}
+    def __init__(self, query: Query, column: Field) -> None:
+        self.query = query
+        self.column = column
 
 
 class BulkInsert:
-    """Inserts many rows by few statements: the sqlite3 module changes threads at every statement
-    and every row it fetches, and each change may wait for the loop.
-
-    The sizes are powers of two, so that a handful of prepared statements serves every number.
-    """
-
-    SIZES = (64, 32, 16, 8, 4, 2, 1)
+    """Inserts rows of `model`, each with a value for every one of `columns`."""
 
     def __init__(self, model: type[Table], *columns: str) -> None:
-        names = ", ".join(f'"{model._meta.columns[column].column_name}"' for column in columns)
-        head = f'INSERT INTO "{model._meta.table_name}" ({names})'
-        row = f"({', '.join('?' * len(columns))})"
-        self._statements = {size: f"{head} VALUES {', '.join([row] * size)}" for size in self.SIZES}
+        self._model = model
+        self._columns = [model._meta.columns[column] for column in columns]
 
-    def run(
-        self, connection: sqlite3.Connection, rows: Sequence[Row]
-    ) -> Iterator[tuple[Sequence[Row], int]]:
-        """Insert `rows`, each with a value for every column. Yield each part with its last row's
-        id: the ids of a part are consecutive, for nobody else inserts meanwhile."""
-        start = 0
-        for size, sql in self._statements.items():
-            while len(rows) - start >= size:
-                part = rows[start : start + size]
-                start += size
-                cursor = connection.execute(sql, list(chain.from_iterable(part)))
-                yield part, cursor.lastrowid or 0
+    def query(self, count: int) -> Query:
+        """Return the query that inserts `count` rows at once."""
+        row = [param(field.column_name) for field in self._columns]
+        return self._model.insert_many([row] * count, fields=self._columns)
 
 
-_dialect = SqliteDatabase(None)
+def insert(model: type[Table], *columns: str, if_unique: bool = False) -> Statement:
+    """Return the statement that inserts a row of `model` with params named like its columns; with
+    `if_unique`, only if no other row has what must be unique."""
+    query = model.insert(_params(model, columns))
+    return Statement(query.on_conflict_ignore() if if_unique else query)
+
+
+def update(model: type[Table], *columns: str, where: Expression) -> Statement:
+    """Return the statement that sets `columns` of the rows of `model` that match `where`."""
+    return Statement(model.update(_params(model, columns)).where(where))
+
+
+def _params(model: type[Table], columns: tuple[str, ...]) -> dict[Field, Value]:
+    return {model._meta.columns[column]: param(column) for column in columns}
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The text of a query for one engine, and in which order it takes its values."""
+
+    text: str
+    parts: tuple[Any, ...]  # params and constants
+
+    def bind(self, values: Mapping[str, Any]) -> list[Any]:
+        """Return the values as the text takes them."""
+        return [values[part.name] if type(part) is Param else part for part in self.parts]
+
+
+def compile_query(query: Query, engine: Database) -> Compiled:
+    """Return `query` in the SQL of `engine`, which need not be connected."""
+    text, parts = engine.get_sql_context().parse(query)
+    return Compiled(text, tuple(parts))
+
+
+@functools.cache
+def compile_statement(statement: Statement, engine: Database) -> Compiled:
+    """Return the text of `statement` for `engine`: made when it first runs, and kept."""
+    return compile_query(statement.query, engine)

@@ -1,7 +1,6 @@
 """The rows about a large database: what its size does to answers, to the queue and to people."""
 
 import asyncio
-import sqlite3
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -13,11 +12,13 @@ from peewee import SqliteDatabase
 
 from premblyd.record import reading
 from premblyd.record.reading import DeliveryFilter, EventFilter, Page
+from premblyd.store.engine import Transaction
 from premblyd.store.jobs import Claimable, Ending, Result
 from premblyd.store.models import AttemptOutcome, State
 from premblyd.store.queue import Queue
 from premblyd.store.sqlite import opening as database
-from premblyd.store.sqlite.writer import Writer
+from premblyd.store.sqlite.engine import SqliteEngine
+from premblyd.store.writer import Step, Writer
 from tests.bench import load, peers, rows, stored
 from tests.bench.rows import Measured, Row
 from tests.bench.serving import EVERY
@@ -116,19 +117,21 @@ class _TimedWriter(Writer):
 
     took_s = 0.0
 
-    def call(self, operation: Callable[[sqlite3.Connection], Done]) -> "asyncio.Future[Done]":
-        def timed(connection: sqlite3.Connection) -> Done:
+    def call(
+        self, work: Callable[[Transaction], Done], step: Step = Step.CLAIMS
+    ) -> "asyncio.Future[Done]":
+        def timed(transaction: Transaction) -> Done:
             begun = time.perf_counter()
-            done = operation(connection)
+            done = work(transaction)
             self.took_s = time.perf_counter() - begun
             return done
 
-        return super().call(timed)
+        return super().call(timed, step)
 
 
 async def _claims_ms(path: Path) -> float:
     """Claim and give back, again and again; return the median of the claims."""
-    writer = _TimedWriter(path)
+    writer = _TimedWriter(SqliteEngine(path))
     queue = Queue(writer, "bench:1:00000000")
     actions = {stored.SLOW: Claimable(slots=SLOTS, lease_ms=60_000, digest="0" * 12)}
     given_back = Result(outcome=AttemptOutcome.INTERRUPTED)

@@ -27,7 +27,8 @@ from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
 from premblyd.store.sqlite import opening as database
-from premblyd.store.sqlite.writer import Writer
+from premblyd.store.sqlite.engine import SqliteEngine
+from premblyd.store.writer import Writer
 from tests.faults.daemon import Victim, folder
 from tests.support.configuration import configuration, shell
 from tests.support.database import rows
@@ -85,7 +86,7 @@ async def jump(at: Path, by_ms: int) -> list[str]:
     path = at / "premblyd.db"
     database.prepare(path)
     clock, hooks = SetClock(), Hooks()
-    writer = Writer(path)
+    writer = Writer(SqliteEngine(path))
     inbox, queue = Inbox(writer), Queue(writer, "host:1:boot")
     dispatcher = Dispatcher(queue, {"shell": hooks.run}, clock, random.Random(1))
     dispatcher.configure([_action(at)], 200, 1 << 30)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import random
-import re
 import sqlite3
 from collections.abc import Collection
 from contextlib import closing
@@ -16,13 +15,15 @@ import pytest
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import Webhook
 from premblyd.record.operating import Operator, perform
-from premblyd.store import queue_sql, unusable
+from premblyd.store import damage, queue_statements
+from premblyd.store.damage import CRASHED
 from premblyd.store.inbox import NewDelivery
 from premblyd.store.jobs import Claimable, Claimed, Job, Result
 from premblyd.store.models import AttemptOutcome, State
 from premblyd.store.queue import NO_ACTION, Queue
 from premblyd.store.sqlite import opening as database
-from premblyd.store.unusable import CRASHED
+from premblyd.store.sqlite.transaction import compiled
+from premblyd.store.statements import Param, Statement
 from tests.support.jobs import ending
 from tests.support.store import NOW_MS, Store, new_event
 
@@ -290,7 +291,7 @@ def test_what_comes_after_the_clock_was_set_forward_is_not_moved(store: Store) -
     day_ms = 24 * 3_600_000
     times = (NOW_MS, NOW_MS + day_ms)
     wanted = [NewDelivery("crm", 3)]
-    # All in one transaction, in which the writer puts like to like.
+    # All in one transaction, in which arrivals come first.
     before, _, after = (
         store.inbox.add(new_event(b"0", received_at_ms=times[0]), wanted),
         store.queue.shift(day_ms, times[1]),
@@ -310,22 +311,22 @@ def by_hand(path: Path, *statements: str) -> None:
 
 
 UNUSABLE = [
-    ("DELETE FROM event WHERE id = 1", unusable.EVENT_GONE),
-    ("UPDATE delivery SET event_id = 'x' WHERE id = 1", unusable.EVENT_GONE),
-    ("UPDATE event SET kind = 'fax' WHERE id = 1", unusable.EVENT_CHANGED + "kind"),
-    ("UPDATE event SET outcome = 'maybe' WHERE id = 1", unusable.EVENT_CHANGED + "outcome"),
-    ("UPDATE event SET body = 'text' WHERE id = 1", unusable.EVENT_CHANGED + "body"),
+    ("DELETE FROM event WHERE id = 1", damage.EVENT_GONE),
+    ("UPDATE delivery SET event_id = 'x' WHERE id = 1", damage.EVENT_GONE),
+    ("UPDATE event SET kind = 'fax' WHERE id = 1", damage.EVENT_CHANGED + "kind"),
+    ("UPDATE event SET outcome = 'maybe' WHERE id = 1", damage.EVENT_CHANGED + "outcome"),
+    ("UPDATE event SET body = 'text' WHERE id = 1", damage.EVENT_CHANGED + "body"),
     (
         "UPDATE event SET received_at_ms = 'x' WHERE id = 1",
-        unusable.EVENT_CHANGED + "received_at_ms",
+        damage.EVENT_CHANGED + "received_at_ms",
     ),
-    ("UPDATE delivery SET attempt_count = 0 WHERE id = 1", unusable.COUNTS_CHANGED),
-    ("UPDATE delivery SET attempt_count = 'x' WHERE id = 1", unusable.COUNTS_CHANGED),
-    ("UPDATE delivery SET attempts_left = 1.5 WHERE id = 1", unusable.COUNTS_CHANGED),
-    ("UPDATE delivery SET attempts_left = 0 WHERE id = 1", unusable.COUNTS_CHANGED),
-    ("UPDATE delivery SET attempts_left = -1 WHERE id = 1", unusable.COUNTS_CHANGED),
-    ("UPDATE delivery SET action = x'63726d' WHERE id = 1", unusable.ACTION_CHANGED),
-    ("UPDATE delivery SET action = CAST(x'ff' AS TEXT) WHERE id = 1", unusable.ACTION_CHANGED),
+    ("UPDATE delivery SET attempt_count = 0 WHERE id = 1", damage.COUNTS_CHANGED),
+    ("UPDATE delivery SET attempt_count = 'x' WHERE id = 1", damage.COUNTS_CHANGED),
+    ("UPDATE delivery SET attempts_left = 1.5 WHERE id = 1", damage.COUNTS_CHANGED),
+    ("UPDATE delivery SET attempts_left = 0 WHERE id = 1", damage.COUNTS_CHANGED),
+    ("UPDATE delivery SET attempts_left = -1 WHERE id = 1", damage.COUNTS_CHANGED),
+    ("UPDATE delivery SET action = x'63726d' WHERE id = 1", damage.ACTION_CHANGED),
+    ("UPDATE delivery SET action = CAST(x'ff' AS TEXT) WHERE id = 1", damage.ACTION_CHANGED),
 ]
 
 
@@ -349,7 +350,7 @@ def test_a_time_that_never_comes_ends_dead_when_nothing_else_waits(store: Store)
     by_hand(store.path, "UPDATE delivery SET due_at_ms = 'tomorrow' WHERE id = 1")
     finish(store, claim(store, crm=9).jobs[0], SUCCEEDED)
     assert claim(store, crm=9) == Claimed([], None)
-    assert store.rows(DELIVERIES)[0] == (1, "dead", None, 0, 3, NOW_MS, unusable.DUE_CHANGED)
+    assert store.rows(DELIVERIES)[0] == (1, "dead", None, 0, 3, NOW_MS, damage.DUE_CHANGED)
 
 
 def test_an_unusable_delivery_that_was_mended_can_be_replayed(store: Store) -> None:
@@ -371,7 +372,7 @@ def test_what_ran_when_its_event_was_deleted_is_dead_after_the_next_start(store:
     interrupted = store.wait(store.queue.recover(NOW_MS))
     assert [delivery_id for _, delivery_id, _ in interrupted] == [2]
     assert ids(claim(store, crm=9)) == [2]
-    assert store.rows(DELIVERIES)[0][1::5] == ("dead", unusable.EVENT_GONE)
+    assert store.rows(DELIVERIES)[0][1::5] == ("dead", damage.EVENT_GONE)
 
 
 VALUES = (
@@ -422,14 +423,15 @@ def test_processes_that_claim_side_by_side_share_the_work(path: Path) -> None:
 def test_every_statement_finds_its_rows_by_an_index(path: Path) -> None:
     """With bound values, as they run: for those a partial index may not be usable."""
     with closing(sqlite3.connect(path)) as connection:
-        for name, text in vars(queue_sql).items():
-            if not name.isupper() or not isinstance(text, str):
+        for name, statement in vars(queue_statements).items():
+            if not isinstance(statement, Statement):
                 continue
-            values = dict.fromkeys(re.findall(r":(\w+)", text), 1)
-            plan = connection.execute(f"EXPLAIN QUERY PLAN {text}", values).fetchall()
+            sql = compiled(statement)
+            values = [1 if isinstance(part, Param) else part for part in sql.parts]
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {sql.text}", values).fetchall()
             steps = [step for *_, step in plan if "waiting" not in step]  # the CTE's own name
             reads = [step for step in steps if step.startswith(("SCAN", "SEARCH", "USE TEMP"))]
             if name in ("DUE", "FIRST_DUE", "WAITING_ACTIONS", "SHIFT"):
                 assert all("INDEX delivery_queue" in step for step in reads), (name, reads)
-            if name not in ("SHIFT", "NOT_OF"):  # these are for every delivery in the queue
+            if name not in ("SHIFT", "QUEUED_ACTIONS"):  # these are for every delivery in the queue
                 assert all(step.startswith("SEARCH") for step in reads), (name, reads)

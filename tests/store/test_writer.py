@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,15 +13,17 @@ from typing import Any
 import pytest
 
 from premblyd.errors import StoreUnavailableError
+from premblyd.store.engine import Transaction
 from premblyd.store.inbox import Added, Inbox, NewDelivery
 from premblyd.store.sqlite import opening as database
-from premblyd.store.sqlite import writer
-from premblyd.store.sqlite.writer import CHECKPOINT_AFTER, ENOUGH, Writer
+from premblyd.store.sqlite.engine import CHECKPOINT_AFTER, SqliteEngine
+from premblyd.store.sqlite.logguard import FILE_REPLACED, LOG_REMOVED, LOG_REPLACED
+from premblyd.store.writer import ENOUGH, Operation, Step, Writer
 from tests.support.database import rows
-from tests.support.store import NOW_MS, Store, new_event
+from tests.support.store import NOW_MS, Store, new_event, on_connection
+from tests.support.waiting import wait_until
 
 Lines = list[MutableMapping[str, Any]]
-REPLACED = "the database file was removed or replaced; put it back or restart"
 
 
 @pytest.fixture
@@ -31,7 +34,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def traced(store: Store) -> list[str]:
     """Return a list that gets the text of every statement the writer runs from now on."""
     texts: list[str] = []
-    store.wait(store.writer.call(lambda connection: connection.set_trace_callback(texts.append)))
+    store.on_connection(lambda connection: connection.set_trace_callback(texts.append))
     texts.clear()
     return texts
 
@@ -85,7 +88,7 @@ def test_everything_that_waits_is_one_transaction(
 def test_what_comes_during_a_commit_waits_for_the_next(store: Store) -> None:
     started, go_on = threading.Event(), threading.Event()
 
-    def slow(connection: sqlite3.Connection) -> bool:
+    def slow(_: Transaction) -> bool:
         started.set()
         return go_on.wait(10)
 
@@ -107,7 +110,7 @@ def test_what_comes_during_a_commit_waits_for_the_next(store: Store) -> None:
 
 
 def test_a_transaction_has_an_upper_size(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "MAX_BATCH", 10)
+    monkeypatch.setattr("premblyd.store.writer.MAX_BATCH", 10)
     texts = traced(store)
     add_many(store, 25)
     assert texts.count("COMMIT") == 3
@@ -142,7 +145,7 @@ def test_a_faulty_operation_fails_alone(
 ) -> None:
     store.add("crm")
     before = [store.inbox.add(new_event(b"%d" % number), []) for number in range(3)]
-    failing = store.writer.call(faulty)
+    failing = on_connection(store.writer, faulty)
     after = [store.inbox.add(new_event(b"%d" % number), []) for number in range(3, 6)]
     with pytest.raises(error):
         store.wait(failing)
@@ -160,7 +163,7 @@ def test_too_little_memory_is_waited_for(store: Store, lines: Lines) -> None:
         raise MemoryError
 
     with pytest.raises(StoreUnavailableError, match="not enough memory"):
-        store.wait(store.writer.call(operation))
+        store.on_connection(operation)
     assert store.rows("SELECT at_ms FROM heartbeat") == [(0,)]
     assert store.add("crm").event_id == 1
     assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
@@ -199,12 +202,12 @@ def test_a_locked_database_fails_everything_that_waits_and_recovers(
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("outage", [False, True])
 def test_every_connection_of_the_writer_commits_to_the_disk(store: Store, outage: bool) -> None:
-    first = store.wait(store.writer.call(lambda connection: connection))
+    first = store.on_connection(lambda connection: connection)
     if outage:
         with locked(store.path):
             reason(store)
-    assert (store.wait(store.writer.call(lambda one: one)) is first) is not outage
-    assert store.wait(store.writer.call(pragmas)) == {
+    assert (store.on_connection(lambda connection: connection) is first) is not outage
+    assert store.on_connection(pragmas) == {
         "synchronous": 2,  # FULL
         "journal_mode": "wal",
         "foreign_keys": 1,
@@ -215,7 +218,7 @@ def test_a_removed_file_is_an_error_and_never_a_new_empty_one(store: Store) -> N
     store.add("crm", body=b"before")
     away = store.path.rename(store.path.with_suffix(".away"))
     for _ in range(3):
-        assert reason(store) == REPLACED
+        assert reason(store) == FILE_REPLACED
         assert not store.path.exists()
     away.rename(store.path)
     removing = store.writer.call(lambda _: store.path.rename(away))
@@ -237,7 +240,7 @@ def test_a_replaced_file_is_an_error_and_stays_as_it_is(store: Store) -> None:
         reason(store)  # closes the connection
     store.path.rename(away)
     other.rename(store.path)
-    assert [reason(store), reason(store)] == [REPLACED] * 2
+    assert [reason(store), reason(store)] == [FILE_REPLACED] * 2
     store.path.rename(other)
     away.rename(store.path)
     store.add("crm", body=b"after")
@@ -295,7 +298,7 @@ def test_a_removed_log_that_a_reader_holds_up_is_saved_when_that_ends(
         reader.execute("SELECT count(*) FROM event").fetchone()
         store.add("crm", body=b"unseen by the reader")
         store.path.with_name(store.path.name + "-wal").unlink()
-        assert [reason(store), reason(store)] == [writer.LOG_REMOVED] * 2
+        assert [reason(store), reason(store)] == [LOG_REMOVED] * 2
     store.add("crm", body=b"after")
     found = after_a_crash(store.path, tmp_path / "crash")
     assert found == bodies(store.path) == [b"before", b"unseen by the reader", b"{}", b"after"]
@@ -308,7 +311,7 @@ def test_a_log_that_another_program_began_is_not_used(store: Store, tmp_path: Pa
     wal = store.path.with_name(store.path.name + "-wal")
     wal.unlink()
     wal.write_bytes(b"of another program")
-    assert [reason(store), reason(store)] == [writer.LOG_REPLACED] * 2
+    assert [reason(store), reason(store)] == [LOG_REPLACED] * 2
     wal.rename(tmp_path / "away")
     store.add("crm", body=b"after")
     assert after_a_crash(store.path, tmp_path / "crash") == [b"before", b"{}", b"after"]
@@ -330,7 +333,7 @@ def test_closing_saves_a_removed_log(path: Path, removed: tuple[str, ...]) -> No
 
 def test_close_commits_what_waits(path: Path) -> None:
     async def scenario() -> list[Added]:
-        waiting = Writer(path)
+        waiting = Writer(SqliteEngine(path))
         inbox = Inbox(waiting)
         futures = [inbox.add(new_event(b"%d" % number), []) for number in range(1200)]
         await waiting.close()
@@ -356,7 +359,7 @@ def test_the_log_is_moved_into_the_file_when_its_webhooks_are_answered(store: St
             moving.set()
             assert answered.wait(10)
 
-    store.wait(store.writer.call(lambda connection: connection.set_trace_callback(trace)))
+    store.on_connection(lambda connection: connection.set_trace_callback(trace))
     for number in range(CHECKPOINT_AFTER - 1):
         store.add(body=b"%d" % number)  # the last one too, although the log can't be moved yet
     assert moving.wait(10)
@@ -371,3 +374,25 @@ def unmoved(path: Path) -> int:
     with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as file:
         ((moved,),) = file.execute("SELECT count(*) FROM event").fetchall()
     return len(bodies(path)) - int(moved)
+
+
+def test_a_transaction_does_its_steps_in_their_order_whoever_came_first(store: Store) -> None:
+    done: list[Step] = []
+    works = [
+        store.writer.call(lambda _, step=step: done.append(step), step)  # type: ignore[misc]
+        for step in reversed(Step)
+    ]
+    store.wait_all(works)
+    assert done == list(Step)
+
+
+def test_what_was_committed_is_let_go_before_the_next_comes(store: Store) -> None:
+    class Body:
+        pass
+
+    body = Body()
+    kept = weakref.ref(body)
+    taking: Operation[Body, None] = Operation(Step.ARRIVALS, lambda _, items: [None] * len(items))
+    store.wait(store.writer.submit(taking, body))
+    del body
+    wait_until(lambda: kept() is None)

@@ -20,7 +20,8 @@ from premblyd.store.jobs import Claimed, Job, Result
 from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
 from premblyd.store.sqlite import opening as database
-from premblyd.store.sqlite.writer import Writer
+from premblyd.store.sqlite.engine import SqliteEngine
+from premblyd.store.writer import Writer
 from tests.support.database import rows
 from tests.support.store import new_event
 
@@ -129,7 +130,7 @@ class Dispatching:
         self._failures = Counter(failures)
 
     async def __aenter__(self) -> Self:
-        self._writer = Writer(self.path)
+        self._writer = Writer(SqliteEngine(self.path))
         self.queue = TroubledQueue(self._writer, "test")
         self.queue.failures = self._failures
         self.clock = FakeClock()

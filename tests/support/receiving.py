@@ -15,7 +15,8 @@ from premblyd.config.secrets import SecretPlaces
 from premblyd.receiver.health import Health
 from premblyd.receiver.server import Receiver
 from premblyd.store.inbox import Inbox
-from premblyd.store.sqlite.writer import Writer
+from premblyd.store.sqlite.engine import SqliteEngine
+from premblyd.store.writer import Writer
 from tests.support.configuration import configuration, shell
 from tests.support.database import rows
 from tests.support.requests import Answer
@@ -36,7 +37,7 @@ class Reception:
 
     async def open(self) -> None:
         clock = Clock()
-        self.writer = Writer(self.path)
+        self.writer = Writer(SqliteEngine(self.path))
         inbox = Inbox(self.writer)
         health = Health(lambda: inbox.prove_commit(clock.now_ms()), lambda: self.writer.failed_at)
         self.receiver = Receiver(inbox, health=health, wake=self._wake, clock=clock)

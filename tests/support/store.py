@@ -1,16 +1,20 @@
 """The store on a real file, and webhooks to put in."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from premblyd.prembly.payload import Kind, Outcome, Verdict
 from premblyd.prembly.webhook import Webhook
+from premblyd.store.engine import Transaction
 from premblyd.store.inbox import Added, Inbox, NewDelivery
 from premblyd.store.queue import Queue
-from premblyd.store.sqlite.writer import Writer
+from premblyd.store.sqlite.engine import SqliteEngine
+from premblyd.store.sqlite.transaction import SqliteTransaction
+from premblyd.store.writer import Writer
 from tests.support.database import rows
 
 T = TypeVar("T")
@@ -46,6 +50,16 @@ def new_event(body: bytes = b'{"hush": "body"}', **changes: Any) -> Webhook:
     return Webhook(body=body, verdict=Verdict(**verdict), **given)
 
 
+def on_connection(writer: Writer, work: Callable[[sqlite3.Connection], T]) -> "asyncio.Future[T]":
+    """Run `work` on SQLite's own connection, as one of the writer's operations."""
+
+    def in_transaction(transaction: Transaction) -> T:
+        assert isinstance(transaction, SqliteTransaction)
+        return work(transaction.connection)
+
+    return writer.call(in_transaction)
+
+
 class Store:
     """A prepared database, and its writer on a loop that runs while the test waits."""
 
@@ -57,7 +71,7 @@ class Store:
         self.queue = Queue(self.writer, "host:1:boot")
 
     async def _open(self) -> Writer:
-        return Writer(self.path)
+        return Writer(SqliteEngine(self.path))
 
     def wait(self, awaitable: Awaitable[T]) -> T:
         return self._loop.run_until_complete(asyncio.ensure_future(awaitable, loop=self._loop))
@@ -70,6 +84,10 @@ class Store:
         """Store a webhook with a delivery for each of `actions`."""
         deliveries = [NewDelivery(action, attempts) for action in actions]
         return self.wait(self.inbox.add(new_event(**changes), deliveries))
+
+    def on_connection(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` on the writer's own connection, and commit."""
+        return self.wait(on_connection(self.writer, work))
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         return rows(self.path, sql, *values)

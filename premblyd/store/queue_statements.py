@@ -2,41 +2,47 @@
 
 from dataclasses import fields
 
-from peewee import JOIN, SQL, fn
+from peewee import JOIN, Query, Select, fn
 
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.store.inbox import VERDICT_COLUMNS
-from premblyd.store.models import Attempt, Delivery, Event
-from premblyd.store.statements import insert, param, statement, update
+from premblyd.store.models import Attempt, Delivery, Event, State
+from premblyd.store.statements import Statement, insert, param, update
 
 EVENT_COLUMNS = (
     *(field.name for field in fields(StoredEvent) if field.name != "verdict"),
     *VERDICT_COLUMNS,
 )
 
-# The distinct actions in the queue by one index seek each, however many deliveries wait.
-# Peewee's SELECT DISTINCT walks the whole index: 10 ms with 100,000 waiting, on every claim.
-WAITING_ACTIONS = """
-WITH RECURSIVE waiting (name) AS (
-    SELECT min(action) FROM delivery WHERE due_at_ms IS NOT NULL
-    UNION ALL
-    SELECT (SELECT min(action) FROM delivery WHERE due_at_ms IS NOT NULL AND action > name)
-    FROM waiting WHERE name IS NOT NULL
-)
-SELECT name FROM waiting WHERE name IS NOT NULL
-"""
-RUNNING = statement(
+_IS_QUEUED = Delivery.due_at_ms.is_null(False)
+
+
+def _waiting_actions() -> Query:
+    """Find the distinct actions in the queue by one index seek each, however many deliveries wait.
+    SELECT DISTINCT walks the whole index: 10 ms with 100,000 waiting, on every claim."""
+    first = Delivery.select(fn.MIN(Delivery.action)).where(_IS_QUEUED)
+    waiting = first.cte("waiting", recursive=True, columns=("name",))
+    following = Delivery.select(fn.MIN(Delivery.action)).where(
+        _IS_QUEUED, Delivery.action > waiting.c.name
+    )
+    followings = Select((waiting,), (following,)).where(waiting.c.name.is_null(False))
+    names = waiting.union_all(followings)
+    return names.select_from(names.c.name).where(names.c.name.is_null(False))
+
+
+WAITING_ACTIONS = Statement(_waiting_actions())
+RUNNING = Statement(
     Delivery.select(Event.key, Delivery.id, Delivery.attempt_count, Delivery.attempts_left)
     .join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted it
-    .where(Delivery.state == param("state"))
+    .where(Delivery.state == State.RUNNING)
 )
-RUNS = statement(
+RUNS = Statement(
     Attempt.select(Event.key, Delivery.id, Attempt.number)
     .join(Delivery)
     .join(Event)
     .where(Event.key == param("key"))
 )
-DUE = statement(
+DUE = Statement(
     Delivery.select(
         Delivery.due_at_ms,
         Delivery.id,
@@ -49,29 +55,37 @@ DUE = statement(
     .order_by(Delivery.due_at_ms)
     .limit(param("limit"))
 )
-FIRST_DUE = statement(
+FIRST_DUE = Statement(
     Delivery.select(fn.MIN(Delivery.due_at_ms)).where(
-        Delivery.action == param("action"), Delivery.due_at_ms.is_null(False)
+        Delivery.action == param("action"), _IS_QUEUED
     )
 )
 # SQLite knows a blob's length without reading it.
-BODY_BYTES = statement(
+BODY_BYTES = Statement(
     Delivery.select(fn.LENGTH(Event.body)).join(Event).where(Delivery.id == param("id"))
 )
-START_DELIVERY = statement(
+START_DELIVERY = Statement(
     Delivery.update(
-        state=param("state"),
+        state=State.RUNNING,
         due_at_ms=param("due_at_ms"),
-        attempt_count=Delivery.attempt_count + SQL("1"),
-        attempts_left=Delivery.attempts_left - SQL("1"),
+        attempt_count=Delivery.attempt_count + 1,
+        attempts_left=Delivery.attempts_left - 1,
     ).where(Delivery.id == param("id"))
 )
-EVENT = statement(
+EVENT = Statement(
     Delivery.select(*(getattr(Event, name) for name in EVENT_COLUMNS))
     .join(Event)
     .where(Delivery.id == param("id"))
 )
-OPEN_ATTEMPT = insert(Attempt, "delivery_id", "number", "worker", "action_digest", "started_at_ms")
+OPEN_ATTEMPT = insert(
+    Attempt,
+    "delivery_id",
+    "number",
+    "worker",
+    "action_digest",
+    "started_at_ms",
+    if_unique=True,
+)
 CLOSE_ATTEMPT = update(
     Attempt,
     *("finished_at_ms", "outcome", "exit_code", "http_status", "error", "output"),
@@ -87,7 +101,7 @@ FINISH_DELIVERY = update(
     Delivery,
     *("state", "due_at_ms", "finished_at_ms", "attempts_left", "last_error"),
     where=(Delivery.id == param("id"))
-    & (Delivery.state == param("running"))
+    & (Delivery.state == State.RUNNING)
     & (Delivery.attempt_count == param("attempt_count")),
 )
 RELEASE = update(
@@ -96,36 +110,31 @@ RELEASE = update(
     where=Delivery.id == param("id"),
 )
 # attempt_count is mended too, so that a replay can count on from there.
-END_UNUSABLE = statement(
+END_UNUSABLE = Statement(
     Delivery.update(
-        state=param("state"),
-        due_at_ms=SQL("NULL"),
+        state=State.DEAD,
+        due_at_ms=None,
         finished_at_ms=param("finished_at_ms"),
         last_error=param("last_error"),
         attempt_count=fn.COALESCE(
-            Attempt.select(fn.MAX(Attempt.number)).where(Attempt.delivery == param("id")), SQL("0")
+            Attempt.select(fn.MAX(Attempt.number)).where(Attempt.delivery == param("id")), 0
         ),
     ).where(Delivery.id == param("id"))
 )
-# Texts and blobs are above every number, so such a delivery would never be due.
-NEVER_DUE = """
-SELECT id FROM delivery WHERE due_at_ms IS NOT NULL AND action = :action AND due_at_ms >= ''
-"""
-# Walks the queue; for names that can't be bound, because they are no text or no UTF-8.
-NOT_OF = """
-SELECT id FROM delivery WHERE due_at_ms IS NOT NULL
-    AND (typeof(action) <> 'text' OR action NOT IN (SELECT value FROM json_each(:names)))
-"""
-REFUND_ATTEMPT = statement(
-    Delivery.update(attempts_left=Delivery.attempts_left + SQL("1")).where(
-        Delivery.id == param("id")
-    )
+# Walks the queue.
+QUEUED_ACTIONS = Statement(Delivery.select(Delivery.id, Delivery.action).where(_IS_QUEUED))
+QUEUED_OF = Statement(
+    Delivery.select(Delivery.id).where(Delivery.action == param("action"), _IS_QUEUED)
 )
-SHIFT = statement(
+REFUND_ATTEMPT = Statement(
+    Delivery.update(attempts_left=Delivery.attempts_left + 1).where(Delivery.id == param("id"))
+)
+SHIFT = Statement(
     Delivery.update(due_at_ms=Delivery.due_at_ms + param("by_ms")).where(
-        Delivery.due_at_ms.is_null(False),
+        _IS_QUEUED,
         Delivery.created_at_ms < param("before_ms"),
-        # A row that breaks the table's CHECK would stop them all. The + is for the queue's index.
-        SQL("+state IN ('pending', 'running')"),
+        # A row that breaks the table's CHECK would stop them all. A bare state would have SQLite
+        # use its index instead of the queue's.
+        fn.COALESCE(Delivery.state, "").in_([State.PENDING, State.RUNNING]),
     )
 )

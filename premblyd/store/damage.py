@@ -4,14 +4,14 @@ The database is open to other programs, whose foreign keys and CHECKs may be off
 takes a text for a number.
 """
 
-import sqlite3
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from premblyd.errors import PremblydError
 from premblyd.prembly.payload import Kind, Outcome, Verdict
 from premblyd.prembly.webhook import StoredEvent
-from premblyd.store import queue_sql as sql
+from premblyd.store import queue_statements as sql
+from premblyd.store.engine import Transaction
 from premblyd.store.inbox import VERDICT_COLUMNS
 from premblyd.store.models import AttemptOutcome, Event, State
 
@@ -52,39 +52,31 @@ def is_count(value: Any, fewest: int = 0) -> bool:
 
 
 def end_unusable(
-    connection: sqlite3.Connection, delivery_ids: Iterable[int], reason: str, now_ms: int
+    transaction: Transaction, delivery_ids: Iterable[int], reason: str, now_ms: int
 ) -> None:
     """End deliveries whose hook can't run: dead, with the reason for people to see."""
     for delivery_id in delivery_ids:
-        close_open_attempt(connection, delivery_id, now_ms)
-        connection.execute(
-            sql.END_UNUSABLE,
-            {
-                "state": State.DEAD,
-                "finished_at_ms": now_ms,
-                "last_error": reason,
-                "id": delivery_id,
-            },
+        close_open_attempt(transaction, delivery_id, now_ms)
+        transaction.change(
+            sql.END_UNUSABLE, id=delivery_id, finished_at_ms=now_ms, last_error=reason
         )
 
 
 def close_open_attempt(
-    connection: sqlite3.Connection, delivery_id: int, now_ms: int, error: str = CRASHED
+    transaction: Transaction, delivery_id: int, now_ms: int, error: str = CRASHED
 ) -> None:
-    connection.execute(
+    transaction.change(
         sql.CLOSE_OPEN_ATTEMPT,
-        {
-            "finished_at_ms": now_ms,
-            "outcome": AttemptOutcome.INTERRUPTED,
-            "error": error,
-            "delivery_id": delivery_id,
-        },
+        delivery_id=delivery_id,
+        finished_at_ms=now_ms,
+        outcome=AttemptOutcome.INTERRUPTED,
+        error=error,
     )
 
 
-def stored_event(connection: sqlite3.Connection, delivery_id: int) -> StoredEvent:
+def stored_event(transaction: Transaction, delivery_id: int) -> StoredEvent:
     """Return the delivery's event. Raise UnusableError when there is none, or it can't be used."""
-    row = connection.execute(sql.EVENT, {"id": delivery_id}).fetchone()
+    row = transaction.row(sql.EVENT, id=delivery_id)
     if row is None:
         raise UnusableError(EVENT_GONE)
     values = dict(zip(sql.EVENT_COLUMNS, row, strict=True))

@@ -1,0 +1,77 @@
+"""Watching over the files of an open database: somebody may remove or replace them.
+
+Commits to a removed file succeed, and are lost.
+"""
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+
+from premblyd.errors import StoreUnavailableError
+
+FILE_REPLACED = "the database file was removed or replaced; put it back or restart"
+LOG_REMOVED = (
+    "the database's -wal or -shm file was removed, and another program's reading delays saving it"
+)
+LOG_REPLACED = (
+    "another program began a -wal file of its own beside the database; end it, move that file away"
+)
+Identity = tuple[int, int]
+
+
+class LogGuard:
+    """Knows which files a connection has open: the database and its write-ahead log."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = _identity(path)
+        real = os.path.realpath(path)  # SQLite puts its other files beside that
+        self._log_paths = (f"{real}-wal", f"{real}-shm")
+        self._logs = self._log_identities()
+
+    def require_same_file(self) -> None:
+        """Raise StoreUnavailableError when the path no longer names the first file."""
+        if _identity(self._path) != self._file:
+            raise StoreUnavailableError(FILE_REPLACED)
+
+    def know_log(self) -> None:
+        """Take the log that is there now for the one that a new connection has."""
+        self._logs = self._log_identities()
+
+    def log_was_removed(self) -> bool:
+        """Return whether the connection's log is no longer the one beside the database."""
+        return self._log_identities() != self._logs
+
+    def save_log(self, connection: sqlite3.Connection) -> None:
+        """Move all that is committed from a removed log into the database file: the log would be
+        lost with this process. The connection is to be closed then, and a new one begins a new log.
+
+        Raise StoreUnavailableError when it can't be saved yet.
+        """
+        self.require_same_file()
+        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(truncate)").fetchone()
+        if busy:
+            raise StoreUnavailableError(LOG_REMOVED)
+        if self._is_other_log():
+            raise StoreUnavailableError(LOG_REPLACED)
+
+    def _is_other_log(self) -> bool:
+        """Return whether another program wrote into a log of its own: what that holds is of an
+        older state, and would spoil the database."""
+        wal, _ = self._log_paths
+        with contextlib.suppress(OSError):
+            return _identity(wal) != self._logs[0] and os.stat(wal).st_size > 0
+        return False
+
+    def _log_identities(self) -> tuple[Identity | None, ...]:
+        return tuple(_identity(path) for path in self._log_paths)
+
+
+def _identity(path: Path | str) -> Identity | None:
+    """Return which file `path` names now."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

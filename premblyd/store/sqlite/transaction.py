@@ -1,0 +1,84 @@
+"""Running the store's statements on SQLite: in few calls, because the sqlite3 module changes
+threads at every statement and every row it fetches, and each change may wait for the loop."""
+
+import functools
+import json
+import sqlite3
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+from peewee import SQL, SqliteDatabase
+
+from premblyd.store.engine import Row
+from premblyd.store.statements import (
+    BulkInsert,
+    Compiled,
+    Lookup,
+    Param,
+    Statement,
+    compile_query,
+    compile_statement,
+)
+
+# Of rows in one INSERT. Powers of two: a handful of prepared statements serves every number.
+SIZES = (64, 32, 16, 8, 4, 2, 1)
+_SQLITE = SqliteDatabase(None)
+
+
+class SqliteTransaction:
+    """See store.engine.Transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def rows(self, statement: Statement, **values: Any) -> list[Row]:
+        return self._execute(compiled(statement), values).fetchall()
+
+    def row(self, statement: Statement, **values: Any) -> Row | None:
+        row: Row | None = self._execute(compiled(statement), values).fetchone()
+        return row
+
+    def look_up(self, lookup: Lookup, values: Sequence[str]) -> list[Row]:
+        return self._execute(compiled_lookup(lookup), {"values": json.dumps(values)}).fetchall()
+
+    def change(self, statement: Statement, **values: Any) -> int:
+        return self._execute(compiled(statement), values).rowcount
+
+    def insert(self, statement: Statement, **values: Any) -> int | None:
+        cursor = self._execute(compiled(statement), values)
+        return cursor.lastrowid if cursor.rowcount else None
+
+    def insert_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> list[int]:
+        ids: list[int] = []
+        start = 0
+        for size in SIZES:
+            while len(rows) - start >= size:
+                part = rows[start : start + size]
+                start += size
+                text = compiled_inserts(inserting, size).text
+                last_id = self.connection.execute(text, list(chain.from_iterable(part))).lastrowid
+                last_id = last_id or 0
+                # Consecutive, for nobody else inserts meanwhile.
+                ids += range(last_id - size + 1, last_id + 1)
+        return ids
+
+    def _execute(self, statement: Compiled, values: dict[str, Any]) -> sqlite3.Cursor:
+        return self.connection.execute(statement.text, statement.bind(values))
+
+
+def compiled(statement: Statement) -> Compiled:
+    """Return `statement` in SQLite's SQL."""
+    return compile_statement(statement, _SQLITE)
+
+
+@functools.cache
+def compiled_lookup(lookup: Lookup) -> Compiled:
+    """Return one text for any number of values: an IN that lists them would be another for each."""
+    values = SQL("(SELECT value FROM json_each(?))", [Param("values")])
+    return compile_query(lookup.query.where(lookup.column.in_(values)), _SQLITE)
+
+
+@functools.cache
+def compiled_inserts(inserting: BulkInsert, count: int) -> Compiled:
+    return compile_query(inserting.query(count), _SQLITE)

@@ -1,0 +1,194 @@
+"""The one thread that writes: it commits everything that waits as one transaction.
+
+The loop never waits for a disk, and one fsync serves every request that came meanwhile.
+"""
+
+import asyncio
+import functools
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
+
+from premblyd.errors import StoreUnavailableError
+from premblyd.logs import get_logger
+from premblyd.store.engine import Engine, Transaction
+
+MAX_BATCH = 500
+ENOUGH = 32  # so many need not wait for others: the disk works while the loop takes more
+Item = TypeVar("Item")
+Done = TypeVar("Done")
+log = get_logger()
+
+
+class Step(IntEnum):
+    """In which order one transaction does what waits for it, whoever came first."""
+
+    ARRIVALS = 1
+    CLOCK = 2  # due times follow the clock: of arrivals too, but retries go by the new one already
+    FINISHES = 3
+    CLAIMS = 4  # after both: what came or is to be tried again at once may be claimed with it
+    EVIDENCE = 5
+    PROOF = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation(Generic[Item, Done]):
+    """Something to be done in a transaction, with all items that wait for it at once: many rows in
+    one statement cost one change of threads instead of one each. `run` returns a result for each.
+
+    It may run twice: when something in its transaction fails, that is rolled back and each item is
+    tried alone. So it must do nothing but work on its transaction.
+    """
+
+    step: Step
+    run: Callable[[Transaction, list[Item]], list[Done]]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    operation: Operation[Any, Any]
+    item: Any
+    future: "asyncio.Future[Any]"
+    result: Any = None
+    error: Exception | None = None
+
+
+class Writer:
+    """Runs operations on the database of `engine` in a thread of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.last_error: str | None = None
+        self.failed_at = float("-inf")  # on the monotonic clock
+        self._engine = engine
+        self._gathered: list[_Waiting] = []
+        self._handing_over = False
+        self._committing = False
+        self._batches: queue.SimpleQueue[list[_Waiting] | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="premblyd-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, operation: Operation[Item, Done], item: Item) -> "asyncio.Future[Done]":
+        """Run `operation` with `item` in the next transaction. The future resolves after the
+        commit; it fails with StoreUnavailableError when nothing could be kept."""
+        waiting = _Waiting(operation, item, self._loop.create_future())
+        self._gathered.append(waiting)
+        if len(self._gathered) == ENOUGH:
+            self._hand_over()
+        elif not self._handing_over:
+            # At the end of this round of the loop: what else it brings joins the transaction.
+            self._handing_over = True
+            self._loop.call_soon(self._end_round)
+        return waiting.future
+
+    def call(
+        self, work: Callable[[Transaction], Done], step: Step = Step.CLAIMS
+    ) -> "asyncio.Future[Done]":
+        """Like `submit`, for work that is not gathered with others."""
+        future: asyncio.Future[Done] = self.submit(_CALLS[step], work)
+        return future
+
+    async def close(self) -> None:
+        """Commit what waits, then close the database."""
+        while self._gathered or self._committing:
+            await asyncio.sleep(0.001)
+        self._batches.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _end_round(self) -> None:
+        self._handing_over = False
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._gathered and not self._committing:
+            batch, self._gathered = self._gathered[:MAX_BATCH], self._gathered[MAX_BATCH:]
+            self._committing = True
+            self._batches.put(batch)
+
+    def _committed(self, batch: list[_Waiting]) -> None:
+        self._committing = False
+        self._hand_over()
+        for waiting in batch:
+            if waiting.future.done():
+                continue
+            if waiting.error is not None:
+                waiting.future.set_exception(waiting.error)
+            else:
+                waiting.future.set_result(waiting.result)
+
+    def _run(self) -> None:
+        while batch := self._batches.get():
+            try:
+                self._commit(batch)
+            # Whatever it is, those who wait must be told, and the thread must go on.
+            except Exception as error:
+                _fail(batch, StoreUnavailableError(type(error).__name__))
+                log.error("store.operation_failed", exc_info=error)
+            self._loop.call_soon_threadsafe(self._committed, batch)
+            done = len(batch)
+            del batch  # the bodies in it would stay until the next one comes
+            self._engine.rest(done)
+        self._engine.close()
+
+    def _commit(self, batch: list[_Waiting]) -> None:
+        """Commit `batch` as one transaction, or, when one of it is faulty, each alone."""
+        try:
+            self._engine.transact(functools.partial(_do, batch))
+        except StoreUnavailableError as error:
+            self._report(error.reason)
+            _fail(batch, error)
+        # Whatever one operation raises must fail that operation, and not the writer.
+        except Exception as error:
+            if len(batch) > 1:
+                for waiting in batch:
+                    self._commit([waiting])
+            elif isinstance(error, MemoryError):  # the database's too; it passes
+                self._report(_NO_MEMORY)
+                _fail(batch, StoreUnavailableError(_NO_MEMORY))
+            else:
+                log.error("store.operation_failed", exc_info=error)
+                _fail(batch, error)
+        else:
+            self._report(None)
+
+    def _report(self, reason: str | None) -> None:
+        if reason:
+            self.failed_at = time.monotonic()
+        if reason != self.last_error:
+            if reason:
+                log.error("store.unavailable", reason=reason)
+            else:
+                log.info("store.recovered")
+        self.last_error = reason
+
+
+def _do(batch: list[_Waiting], transaction: Transaction) -> None:
+    """Run what waits, in the order of its steps, each operation once for all its items."""
+    groups: dict[Operation[Any, Any], list[_Waiting]] = {}
+    for waiting in batch:
+        groups.setdefault(waiting.operation, []).append(waiting)
+    for operation in sorted(groups, key=attrgetter("step")):
+        group = groups[operation]
+        results = operation.run(transaction, [waiting.item for waiting in group])
+        for waiting, result in zip(group, results, strict=True):
+            waiting.result = result
+
+
+def _fail(batch: list[_Waiting], error: Exception) -> None:
+    for waiting in batch:
+        waiting.error = error
+
+
+def _run_each(transaction: Transaction, works: list[Callable[[Transaction], Any]]) -> list[Any]:
+    return [work(transaction) for work in works]
+
+
+_CALLS: dict[Step, Operation[Callable[[Transaction], Any], Any]] = {
+    step: Operation(step, _run_each) for step in Step
+}
+_NO_MEMORY = "there is not enough memory"
