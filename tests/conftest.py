@@ -1,6 +1,7 @@
 """The fixtures of several test modules, and what a session of pytest does differently here."""
 
 import asyncio
+import os
 import shutil
 import signal
 import socket
@@ -30,6 +31,11 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     allow_open_files()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Have a core at work while a test waits on the others."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.hookimpl(wrapper=True)

@@ -29,7 +29,16 @@ PRINTING: dict[str, list[str]] = {
     "version": ["--version"],
 }
 WITHOUT = {"serve", "send"}  # `send` needs a daemon; it prints as the others do
+# Python writes at the end or line by line: one command of each manner of printing shows both.
+UNBUFFERED = ("demo", "deliveries", "events", "help")
 BUFFERING = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+BUFFERED_USES = pytest.mark.parametrize(
+    ("use", "unbuffered"),
+    [
+        *(pytest.param(use, "", id=name) for name, use in PRINTING.items()),
+        *(pytest.param(PRINTING[name], "1", id=f"{name}-unbuffered") for name in UNBUFFERED),
+    ],
+)
 USES = pytest.mark.parametrize("use", PRINTING.values(), ids=PRINTING)
 
 
@@ -58,8 +67,7 @@ def test_every_command_is_tried_here() -> None:
     assert PRINTING.keys() - {"help", "version"} == COMMANDS.keys() - WITHOUT
 
 
-@BUFFERING
-@USES
+@BUFFERED_USES
 def test_a_reader_that_hangs_up_is_no_failure(
     start: Callable[..., "subprocess.Popen[bytes]"], use: list[str], unbuffered: str
 ) -> None:
@@ -85,8 +93,7 @@ def test_a_reader_that_hangs_up_leaves_a_failure_as_it_is(
         assert process.returncode == 78
 
 
-@BUFFERING
-@USES
+@BUFFERED_USES
 def test_a_full_disk_is_said_in_words(
     start: Callable[..., "subprocess.Popen[bytes]"], use: list[str], unbuffered: str
 ) -> None:
