@@ -103,7 +103,9 @@ def record(tmp_path: Path, prepared: Path) -> Iterator[Record]:
 
 def test_every_question_is_asked_below() -> None:
     asked = re.findall(r'record\.ask\("(.+?)"\)', Path(__file__).read_text())
-    unasked = [one for one in QUERIES if not any(one.startswith(start) for start in asked)]
+    unasked = [
+        question for question in QUERIES if not any(question.startswith(start) for start in asked)
+    ]
     assert unasked == []
 
 
@@ -315,8 +317,8 @@ def test_silence_lasts_until_now_and_a_duplicate_breaks_it(record: Record) -> No
         duplicate_count=1,
         last_duplicate_at_ms=NOW_MS - 5 * HOUR_MS,
     )
-    seconds = [row[2] for row in record.ask("When was it silent for longest")]
-    assert [round(one / 3600) for one in seconds] == [5, 4, 1]
+    answer = record.ask("When was it silent for longest")
+    assert [round(row[2] / 3600) for row in answer] == [5, 4, 1]
 
 
 def test_growth_is_counted_by_month(record: Record) -> None:

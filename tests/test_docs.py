@@ -8,6 +8,7 @@ import shlex
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -43,8 +44,19 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # good as a key, a header and
 HARMLESS = {"check", "events", "show", "deliveries", "explain", "replay"}  # of a stopped daemon
 
 
-def commands() -> Iterator[tuple[str, list[str]]]:
-    """Yield (`page:line`, arguments) of every premblyd command in a sh block."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandLine:
+    """A premblyd command in a `sh` block: its page and line, and its arguments."""
+
+    place: str
+    arguments: list[str]
+
+    def __str__(self) -> str:
+        return self.place
+
+
+def command_lines() -> Iterator[CommandLine]:
+    """Yield every premblyd command of the pages."""
     for block in blocks("sh"):
         for number, line in enumerate(block.text.splitlines(), block.line + 1):
             words = shlex.shlex(line, posix=True, punctuation_chars=True)
@@ -52,16 +64,13 @@ def commands() -> Iterator[tuple[str, list[str]]]:
             for is_operator, group in itertools.groupby(
                 words, lambda word: word in {"|", "&&", ";"}
             ):
-                parts = list(group)
-                if parts[:2] == ["sudo", "-u"]:
-                    parts = parts[3:]
-                if parts[0] == "sudo":
-                    parts = parts[1:]
-                if not is_operator and parts[0].rpartition("/")[2] == "premblyd":
-                    yield f"{block.page}:{number}", parts[1:]
-
-
-ALL_COMMANDS = list(commands())
+                command = list(group)
+                if command[:2] == ["sudo", "-u"]:
+                    command = command[3:]
+                if command[0] == "sudo":
+                    command = command[1:]
+                if not is_operator and command[0].rpartition("/")[2] == "premblyd":
+                    yield CommandLine(place=f"{block.page}:{number}", arguments=command[1:])
 
 
 @functools.cache
@@ -83,27 +92,25 @@ def test_every_block_says_what_it_is() -> None:
 def test_every_configuration_loads(block: Block, tmp_path: Path) -> None:
     for name in re.findall(r"file: ([\w-]+)", block.text):
         (tmp_path / name).write_text(f"{SECRET}\n")
-    given = set(re.findall(r"^(\w+):", block.text, re.MULTILINE))
-    text = "".join(rest for key, rest in BASE.items() if key not in given) + block.text
+    keys = set(re.findall(r"^(\w+):", block.text, re.MULTILINE))
+    text = "".join(rest for key, rest in BASE.items() if key not in keys) + block.text
     parse_config(text, tmp_path / "premblyd.yaml", SecretPlaces(tmp_path, {}))
 
 
-@pytest.mark.parametrize(
-    "arguments", [one for _, one in ALL_COMMANDS], ids=[where for where, _ in ALL_COMMANDS]
-)
+@pytest.mark.parametrize("line", list(command_lines()), ids=str)
 def test_every_command_parses_and_the_harmless_ones_run(
-    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = samples.sample("api")
     (tmp_path / "event.json").write_bytes(body)
     monkeypatch.chdir(tmp_path)
-    name, *rest = arguments
+    name, *rest = line.arguments
     group = click.Context(main, obj=tmp_path, **main.context_settings)
     command = main.get_command(group, name)
     assert command is not None
     command.make_context(name, rest, parent=group).close()
     if name in HARMLESS:
-        done = run(*arguments, stdin=body, PREMBLYD_CONFIG=str(record(tmp_path)))
+        done = run(*line.arguments, stdin=body, PREMBLYD_CONFIG=str(record(tmp_path)))
         assert (done.code, done.err) == (0, "")
         assert done.out.strip()
 
@@ -146,8 +153,8 @@ def test_every_command_and_exit_status_is_told() -> None:
 def test_every_option_is_told(name: str) -> None:
     command = main.get_command(click.Context(main, **main.context_settings), name)
     assert command is not None
-    options = [one for param in command.params for one in param.opts if one.startswith("--")]
-    assert [one for one in options if one not in EVERYTHING] == []
+    options = [text for option in command.params for text in option.opts]
+    assert [text for text in options if text.startswith("--") and text not in EVERYTHING] == []
 
 
 def test_every_variable_of_a_hook_is_told() -> None:

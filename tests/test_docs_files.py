@@ -140,10 +140,10 @@ def test_a_page_repeats_what_install_says_to_do_next() -> None:
     steps = install.partition("next_steps() {")[2].partition("\n}")[0]
     steps = steps.replace("$key", "/etc/premblyd/credentials/prembly-live-key")
     steps = steps.replace("$config", str(DEFAULT_PATH))
-    wanted = re.findall(r"(?:sudo|sudoedit) .*?(?=  and then|$)", steps, re.MULTILINE)
-    assert len(wanted) >= 5
+    commands = re.findall(r"(?:sudo|sudoedit) .*?(?=  and then|$)", steps, re.MULTILINE)
+    assert len(commands) >= 5
     lines = [line for block in blocks("sh") for line in block.text.splitlines()]
-    assert [line for line in wanted if line.strip() not in lines] == []
+    assert [line for line in commands if line.strip() not in lines] == []
 
 
 def test_no_file_names_a_place_of_the_workplace() -> None:
