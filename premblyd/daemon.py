@@ -16,8 +16,7 @@ from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.errors import CannotStartError, PremblydError
 from premblyd.hooks.dispatcher import Dispatcher
-from premblyd.hooks.http.runner import HttpRunner
-from premblyd.hooks.shell.runner import ShellRunner
+from premblyd.hooks.kinds import Runners
 from premblyd.hooks.strays import Strays, find_marks, kill_marked
 from premblyd.loops import Loops
 from premblyd.receiver.health import Health
@@ -108,15 +107,13 @@ class Daemon:
         return migrated
 
     def _open_hooks(self, opened: contextlib.AsyncExitStack, queue: Queue) -> None:
-        self._shell = ShellRunner()
-        opened.callback(self._shell.close)
-        self._http = HttpRunner()
-        opened.callback(self._http.close)
+        self._runners = Runners.make()
+        opened.callback(self._runners.close)
         # Before they are closed, which waits for them: none runs any more after a stop, but some
         # may when that was cut short.
-        opened.callback(self._interrupt)
-        runners = {"shell": self._shell.run, "http": self._http.run}
-        self._dispatcher = Dispatcher(queue, runners, self._clock, random.Random())  # noqa: S311
+        opened.callback(self._runners.interrupt)
+        rng = random.Random()  # noqa: S311 (spreads retries; nobody gains by guessing)
+        self._dispatcher = Dispatcher(queue, self._runners, self._clock, rng)
 
     def _open_receiver(self, opened: contextlib.AsyncExitStack) -> None:
         inbox = Inbox(self._writer)
@@ -140,7 +137,7 @@ class Daemon:
         self.loops.may_end()
         timeout_s = self._settings.stop_timeout_ms / 1000
         self._server.stop()
-        hooks = asyncio.create_task(self._dispatcher.stop(timeout_s, self._interrupt))
+        hooks = asyncio.create_task(self._dispatcher.stop(timeout_s))
         await self._receiver.drain(timeout_s)
         await self._server.close_all_connections()
         await hooks
@@ -169,8 +166,8 @@ class Daemon:
         return self._clock.now_ms() - self._dispatcher.last_round_ms < STUCK_MS
 
     async def sweep(self, strays: Strays) -> None:
-        """Kill what hooks leave behind; see ShellRunner.sweep."""
-        await self._shell.sweep(strays)
+        """Kill what hooks leave behind."""
+        await strays.keep_sweeping(lambda: self._dispatcher.marks)
 
     def status(self) -> str:
         """Return one line for `systemctl status`."""
@@ -181,7 +178,7 @@ class Daemon:
         )
 
     def _configure(self, settings: Config) -> None:
-        self._http.configure(settings.endpoints, settings.total_concurrency)
+        self._runners.configure(settings)
         self._dispatcher.configure(
             settings.actions, settings.total_concurrency, settings.max_hook_bytes
         )
@@ -213,10 +210,6 @@ class Daemon:
                 used=self._listening.addresses,
                 remedy="systemctl edit premblyd.socket",
             )
-
-    def _interrupt(self) -> None:
-        self._shell.interrupt()
-        self._http.interrupt()
 
 
 def _locked(path: Path) -> int:

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from premblyd.config.models import Action, Config, Endpoint, Selection
+from premblyd.config.models import Action, Config, Endpoint
 from premblyd.expressions import ExpressionError
 from premblyd.hooks.shell.environment import DEFAULT_PATH
 from premblyd.prembly import whens
@@ -95,11 +95,9 @@ def _of_expressions(action: Action, endpoints: Sequence[Endpoint]) -> Iterator[s
             f"{endpoint.scheme}:{key}" for endpoint in endpoints for key in endpoint.keys
         ),
     }
-    send = action.http.send if action.http else None
-    for expression in (action.when, send.select if isinstance(send, Selection) else None):
+    for expression in [*([action.when] if action.when else []), *action.hook.expressions]:
         try:
-            if expression:
-                whens.check(expression, words)
+            whens.check(expression, words)
         except ExpressionError as error:
             yield f"action {action.name}: {error}"
 
@@ -123,16 +121,8 @@ def _of_files(settings: Config) -> Iterator[str]:
                 f"action {action.name}: the service can't see {hidden[action.name]}"
                 " (ProtectHome= and PrivateTmp= in premblyd.service)"
             )
-        elif (program := _program(action)) and not _is_executable(program):
+        elif (program := action.hook.program) and not _is_executable(program):
             yield f"action {action.name}: {program} is not an executable here"
-
-
-def _program(action: Action) -> str | None:
-    """Return the program that an action starts; of a shell line, only a plain absolute path."""
-    if action.command:
-        return action.command[0]
-    first = (action.shell or "").split(maxsplit=1)[:1]
-    return first[0] if first and re.fullmatch(r"/[\w./+-]+", first[0]) else None
 
 
 def _is_executable(program: str) -> bool:
@@ -143,12 +133,9 @@ def _hidden_from_service(settings: Config) -> dict[str, str]:
     """Return by action a path that the installed service does not see, whoever asks."""
     at_home, in_tmp = {}, {}
     for action in settings.actions:
-        ca_file = action.http.ca_file if action.http else None
-        env = [one.reveal() for one in action.env.values() if one.source == "text"]
-        parts = [action.shell or "", *(action.command or ()), *env, str(ca_file or "")]
-        if found := _HIDDEN.search("\n".join(parts)):
+        if found := _HIDDEN.search("\n".join(action.hook.may_name_files)):
             at_home[action.name] = found[0]
-        program = _program(action) or ""
+        program = action.hook.program or ""
         if program.startswith(("/tmp/", "/var/tmp/")):  # noqa: S108
             in_tmp[action.name] = program
     if not (at_home or in_tmp):

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from premblyd.config.hooks import CommandHook, HttpHook, Selection, ShellHook
 from premblyd.config.load import load_config, parse_config
-from premblyd.config.models import Config, Selection
+from premblyd.config.models import Config
 from premblyd.config.secrets import Secret, SecretPlaces
 from premblyd.config.values import Listen, duration_ms, listen, size_bytes
 from premblyd.errors import ConfigError
@@ -107,17 +108,22 @@ def test_the_whole_sample_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert page.response_codes == ("02", "03", "missing", "default")
     assert activate.when
     assert activate.when.search({"outcome": "verified"}) is True
-    assert (hook := activate.http)
+    assert isinstance(hook := activate.hook, HttpHook)
     assert hook.url.reveal() == "https://crm.internal/prembly"
     assert hook.headers["Authorization"].reveal() == "Bearer hush"
     assert (hook.sign_with and hook.sign_with.reveal(), hook.send) == (WHSEC, "raw")
     retry = activate.retry
     assert (retry.attempts, retry.first_delay_ms, retry.factor) == (10, 10_000, 3.0)
     assert (retry.max_delay_ms, activate.concurrency) == (14_400_000, 4)
-    assert [action.timeout_ms for action in (activate, page)] == [15_000, 30_000]
-    assert page.shell == '/usr/local/bin/page "Prembly answered $PREMBLY_RESPONSE_CODE"'
-    assert archive.command == ("/usr/local/bin/archive", "--stdin")
-    assert (archive.env["ARCHIVE_DIR"].reveal(), loaded.total_concurrency) == ("/srv/archive", 12)
+    assert [action.hook.timeout_ms for action in (activate, page)] == [15_000, 30_000]
+    assert isinstance(page.hook, ShellHook)
+    assert page.hook.shell == '/usr/local/bin/page "Prembly answered $PREMBLY_RESPONSE_CODE"'
+    assert isinstance(archive.hook, CommandHook)
+    assert archive.hook.command == ("/usr/local/bin/archive", "--stdin")
+    assert (archive.hook.env["ARCHIVE_DIR"].reveal(), loaded.total_concurrency) == (
+        "/srv/archive",
+        12,
+    )
     assert "hush" not in repr(loaded).replace(WHSEC, "hush")  # after keys were looked up too
 
 
@@ -133,7 +139,8 @@ def test_the_defaults_are_the_samples() -> None:
 def test_scalars_are_text() -> None:
     (action,) = parse(ACTION + "command: [no, 1.0, 0x10, 2024-01-01]}").actions
     assert action.response_codes == ("00", "01")
-    assert action.command == ("no", "1.0", "0x10", "2024-01-01")
+    assert isinstance(action.hook, CommandHook)
+    assert action.hook.command == ("no", "1.0", "0x10", "2024-01-01")
     assert key("0123") == "0123"
 
 
@@ -219,6 +226,7 @@ def test_a_secret_that_systemd_did_not_pass_needs_a_restart_and_not_sudo(tmp_pat
     (tmp_path / "credentials" / "new").write_text("hush")
     code = """
 import os, pathlib, sys
+from premblyd.config.hooks import CommandHook, HttpHook, Selection, ShellHook
 from premblyd.config.load import load_config
 from premblyd.errors import ConfigError
 try:
@@ -267,8 +275,9 @@ def test_secrets_can_be_left_unread(tmp_path: Path) -> None:
 def test_what_leaves_can_be_an_envelope_or_selected() -> None:
     select = "{select: 'sort_by(body.images, &size)[0].{a: name}'}"
     for send, kind in {"event": str, select: Selection}.items():
-        hook = parse(HTTP + f"send: {send}}}}}").actions[0].http
-        assert isinstance(hook and hook.send, kind)
+        hook = parse(HTTP + f"send: {send}}}}}").actions[0].hook
+        assert isinstance(hook, HttpHook)
+        assert isinstance(hook.send, kind)
 
 
 def test_the_digest_tells_versions_apart_and_no_secrets() -> None:

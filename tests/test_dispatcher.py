@@ -42,8 +42,8 @@ async def test_each_delivery_runs_once_by_its_actions_runner(path: Path) -> None
             await at.add("shell", "command", "http", body=b"exact \xff")
         await at.until_states(succeeded=9)
         runs = at.shell.jobs + at.http.jobs
-        assert {ran.name for ran, _ in at.shell.jobs} == {"shell", "command"}
-        assert [ran for ran, _ in at.http.jobs] == [http] * 3
+        assert {job.action for _, job in at.shell.jobs} == {"shell", "command"}
+        assert [hook for hook, _ in at.http.jobs] == [http.hook] * 3
         assert {(job.attempt, job.event.body) for _, job in runs} == {(1, b"exact \xff")}
         assert len({job.delivery_id for _, job in runs}) == len(at.attempts("id")) == 9
 
@@ -179,12 +179,11 @@ async def test_stopping_does_not_wait_for_a_store_that_keeps_failing(path: Path)
 
 @on_a_loop
 async def test_stop_waits_for_running_hooks_and_starts_no_more(path: Path) -> None:
-    interrupts: list[str] = []
     async with Dispatching(path, action("a", concurrency=1), action("b")) as at:
         at.shell.hold("a")
         await at.add("a")
         await at.until(lambda: at.shell.running["a"])
-        stopping = asyncio.create_task(at.stop(5, lambda: interrupts.append("x")))
+        stopping = asyncio.create_task(at.stop(5))
         await asyncio.sleep(0)
         await at.add("a", "b")
         await asyncio.sleep(0.1)
@@ -193,7 +192,7 @@ async def test_stop_waits_for_running_hooks_and_starts_no_more(path: Path) -> No
         await stopping
         assert await at.dispatcher.run_once(at.clock.now_ms()) == 0
         assert at.states() == {"succeeded": 1, "pending": 2}
-        assert interrupts == []
+        assert at.shell.interrupts == 0
 
 
 @on_a_loop
@@ -204,7 +203,7 @@ async def test_stop_interrupts_what_runs_too_long_and_it_costs_no_attempt(path: 
         await at.until(lambda: at.shell.running["a"])
         at.shell.result = Result(outcome=AttemptOutcome.INTERRUPTED, error="the daemon was stopped")
         started = time.monotonic()
-        await at.stop(0.2, at.shell.release)
+        await at.stop(0.2)
         assert 0.2 <= time.monotonic() - started < 2
         assert at.delivery("state, attempt_count, attempts_left") == ("pending", 1, 3)
         assert at.attempts("outcome") == [("interrupted",)]
@@ -311,7 +310,7 @@ async def test_a_changed_action_is_used_from_the_next_claim_on(path: Path) -> No
         at.configure(after)
         await at.add("a")
         await at.until_states(succeeded=2)
-        assert [ran for ran, _ in at.shell.jobs] == [before, after]
+        assert [hook for hook, _ in at.shell.jobs] == [before.hook, after.hook]
         assert at.attempts("action_digest") == [(before.digest,), (after.digest,)]
 
 

@@ -31,7 +31,7 @@ from premblyd.prembly.signature import Scheme
 from premblyd.standardwebhooks import key_of, sign
 from premblyd.store.jobs import Job, Result
 from tests.support.http_server import Handler, Server, answering, self_signed, serving
-from tests.support.jobs import KEY, action, endpoint, job
+from tests.support.jobs import KEY, endpoint, hook, job, settings
 
 KIB = 1024
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -41,8 +41,8 @@ EVERY_BYTE = bytes(range(256))
 def run(url: str, given: Job | None = None, to: Endpoint | None = None, **http: Any) -> Result:
     async def main() -> Result:
         with closing(HttpRunner()) as runner:
-            runner.configure([to or endpoint()], 1)
-            return await runner.run(action(http={"url": url, **http}), given or job())
+            runner.configure(settings(to or endpoint()))
+            return await runner.run(hook(http={"url": url, **http}), given or job())
 
     return asyncio.run(main())
 
@@ -134,11 +134,11 @@ def test_the_body_of_a_hook_is_made_beside_the_loop_and_a_stop_is_heeded(send: A
     async def main() -> Result:
         released = threading.Event()
         with serving() as server, closing(HttpRunner()) as runner:
-            runner.configure([endpoint()], 1)
+            runner.configure(settings(endpoint()))
             runner._aside.submit(released.wait)
             given = job(json.dumps({"a": "x" * 200_000}).encode())
             running = asyncio.create_task(
-                runner.run(action(http={"url": server.url, "send": send}), given)
+                runner.run(hook(http={"url": server.url, "send": send}), given)
             )
             await asyncio.sleep(0.05)  # the loop goes on
             runner.interrupt()
@@ -175,7 +175,7 @@ def test_bytes_that_are_no_text_are_signed_as_they_are() -> None:
 
 
 def test_the_id_is_stable_over_attempts_and_the_timestamp_is_not() -> None:
-    act = action(http={"url": "http://x", "sign_with": WHSEC})
+    act = hook(http={"url": "http://x", "sign_with": WHSEC})
     first, second = (
         dict(make_post(act, job(b"x", attempt=number), endpoint(), now_s).headers)
         for number, now_s in ((1, 1000.9), (2, 1060.2))
@@ -329,7 +329,7 @@ def test_a_certificate_is_trusted_by_ca_file_alone_and_for_its_host_alone(tmp_pa
 
 async def start(runner: HttpRunner, server: Server, count: int) -> list["asyncio.Task[Result]"]:
     """Start hooks, and wait until the server has all their requests."""
-    act = action(http={"url": server.url, "timeout": "50s"})
+    act = hook(http={"url": server.url, "timeout": "50s"})
     posts = [asyncio.create_task(runner.run(act, job())) for _ in range(count)]
     expected = len(server.requests) + count
     while len(server.requests) < expected:
@@ -356,7 +356,7 @@ def test_requests_under_way_end_well_when_more_become_allowed() -> None:
     async def main(server: Server) -> None:
         with closing(HttpRunner()) as runner:
             posts = await start(runner, server, 1)
-            runner.configure([endpoint()], 50)
+            runner.configure(settings(endpoint(), concurrency=50))
             posts += await start(runner, server, 50)  # more than the client of before allows
             server.released.set()
             assert {result.outcome for result in await asyncio.gather(*posts)} == {"succeeded"}
@@ -422,7 +422,7 @@ def test_a_proxy_that_fails_is_a_failure_that_tells_no_password(proxy: str, erro
 )
 def test_a_proxy_that_is_none_is_refused_without_its_text(proxy: str) -> None:
     with pytest.raises(ValidationError) as refused:
-        action(http={"url": "http://x", "proxy": proxy})
+        hook(http={"url": "http://x", "proxy": proxy})
     assert "should be http://HOST:PORT or socks5h://HOST:PORT" in str(refused.value)
     assert proxy not in str(refused.value).replace("should be http://HOST", "")
 

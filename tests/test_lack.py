@@ -20,7 +20,7 @@ from premblyd.store.jobs import Result
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.http_server import serving
-from tests.support.jobs import action, job
+from tests.support.jobs import hook, job
 from tests.support.logs import logged
 from tests.support.waiting import wait_until
 
@@ -50,12 +50,12 @@ def run_through(shortage: Shortage, runner: ShellRunner, **keys: Any) -> Result:
     """Run a hook, and end the shortage after it has failed three times."""
 
     async def main() -> Result:
-        hook = asyncio.create_task(runner.run(action(**keys), job(b"the body")))
+        running = asyncio.create_task(runner.run(hook(**keys), job(b"the body")))
         while shortage.failures < 3:
-            assert not hook.done()
+            assert not running.done()
             await asyncio.sleep(0.01)
         shortage.lasts = False
-        return await hook
+        return await running
 
     return asyncio.run(main())
 
@@ -93,10 +93,10 @@ def test_what_lacks_for_long_costs_no_attempt_and_the_hook_never_runs_late(
 
     async def main(runner: ShellRunner) -> list[Result]:
         script = f"echo $PREMBLY_ATTEMPT >>{tmp_path}/ran; sleep 0.5"
-        first = asyncio.create_task(runner.run(action(shell=script), job(attempt=1)))
+        first = asyncio.create_task(runner.run(hook(shell=script), job(attempt=1)))
         await asyncio.sleep(0.1)
         monkeypatch.setattr(threading.Thread, "start", shortage.unless_short(lambda: None))
-        late = [runner.run(action(shell=script), job(attempt=number)) for number in range(2, 12)]
+        late = [runner.run(hook(shell=script), job(attempt=number)) for number in range(2, 12)]
         return [*await asyncio.gather(*late), await first]
 
     with closing(ShellRunner()) as runner:
@@ -114,11 +114,11 @@ def test_a_hook_that_waits_for_room_does_not_delay_a_stop(monkeypatch: pytest.Mo
     shortage = Shortage(OSError(errno.EMFILE, ""))
 
     async def main(runner: ShellRunner) -> Result:
-        hook = asyncio.create_task(runner.run(action(), job()))
+        running = asyncio.create_task(runner.run(hook(), job()))
         while not shortage.failures:
             await asyncio.sleep(0.01)
         runner.interrupt()
-        return await hook
+        return await running
 
     started = time.monotonic()
     with closing(ShellRunner()) as runner:
@@ -142,7 +142,7 @@ def test_a_hook_is_watched_also_without_a_descriptor_for_it(
     monkeypatch.setattr(os, "pidfd_open", shortage.unless_short(os.pidfd_open))
     started = time.monotonic()
     with closing(ShellRunner()) as runner:
-        result = asyncio.run(runner.run(action(shell=script, timeout="600ms"), job()))
+        result = asyncio.run(runner.run(hook(shell=script, timeout="600ms"), job()))
     assert (str(result.outcome), result.exit_code) == expected
     assert time.monotonic() - started < 20
 

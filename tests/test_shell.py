@@ -18,7 +18,7 @@ from premblyd.hooks.shell.environment import DEFAULT_PATH
 from premblyd.hooks.shell.runner import ShellRunner
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
-from tests.support.jobs import KEY, action, job
+from tests.support.jobs import KEY, hook, job
 
 KIB = 1024
 EVERY_BYTE = bytes(range(256))
@@ -51,7 +51,7 @@ def no_process_or_descriptor_is_left() -> Iterator[None]:
 
 def run(given: Job | None = None, **keys: Any) -> Result:
     with closing(ShellRunner()) as runner:
-        return asyncio.run(runner.run(action(**keys), given or job()))
+        return asyncio.run(runner.run(hook(**keys), given or job()))
 
 
 def end(result: Result) -> tuple[str, int | None, str | None, bool]:
@@ -72,9 +72,9 @@ def gone_within(seconds: float, pids: list[int]) -> bool:
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"a": "\xc3\xa9"}\n', EVERY_BYTE * 4 * KIB])
 def test_stdin_is_the_exact_body(body: bytes, tmp_path: Path) -> None:
     hooks: list[dict[str, Any]] = [{"shell": "cat >$OUT"}, {"command": ["sh", "-c", "cat >$OUT"]}]
-    for number, hook in enumerate(hooks):
+    for number, keys in enumerate(hooks):
         out = tmp_path / str(number)
-        assert run(job(body), **hook, env={"OUT": str(out)}).outcome == "succeeded"
+        assert run(job(body), **keys, env={"OUT": str(out)}).outcome == "succeeded"
         assert out.read_bytes() == body
 
 
@@ -284,8 +284,8 @@ def test_a_flood_is_read_slowly_enough_to_leave_the_daemon_its_processor() -> No
 
 
 def start(runner: ShellRunner, *scripts: str) -> list["asyncio.Task[Result]"]:
-    runs = [(action(shell=one), job(attempt=number)) for number, one in enumerate(scripts)]
-    return [asyncio.create_task(runner.run(*one)) for one in runs]
+    runs = [(hook(shell=line), job(attempt=number)) for number, line in enumerate(scripts)]
+    return [asyncio.create_task(runner.run(*each)) for each in runs]
 
 
 @pytest.mark.usefixtures("quick_kill")

@@ -13,12 +13,12 @@ import pytest
 from premblyd.hooks.shell.runner import ShellRunner
 from premblyd.hooks.shell.spawn import spawn
 from premblyd.store.jobs import Result
-from tests.support.jobs import action, job
+from tests.support.jobs import hook, job
 
 
 def run(**keys: Any) -> Result:
     with closing(ShellRunner()) as runner:
-        return asyncio.run(runner.run(action(**keys), job()))
+        return asyncio.run(runner.run(hook(**keys), job()))
 
 
 @contextmanager

@@ -5,19 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from premblyd.config import yamltext
-from premblyd.config.models import (
-    HEALTH_PATH,
-    Action,
-    Config,
-    Endpoint,
-    HttpHook,
-    LogSettings,
-    Retry,
-    Selection,
-)
+from premblyd.config.models import HEALTH_PATH, Config
 from premblyd.config.problems import conflicts, explain
 from premblyd.config.secrets import ForbiddenSecretError, SecretPlaces
 from premblyd.errors import ConfigError, Problem
@@ -66,18 +57,21 @@ def parse_config(text: str, path: Path, places: SecretPlaces) -> Config:
             for detail in details
         )
         found += [
-            explain(detail, _KNOWN_KEYS)
+            explained
             for detail in details
+            for explained in [explain(detail, document.data)]
             # A list whose every item is wrong counts as empty too: one report is enough.
-            if detail["type"] != "too_short" or not _at(document.data, detail["loc"])
+            if detail["type"] != "too_short" or not _at(document.data, explained.where)
         ]
     if config is None or found:
         raise ConfigError(
             sorted(
                 {
-                    Problem(file=str(path), line=mark.line, column=mark.column, message=message)
-                    for where, message, is_key in found
-                    for mark in [document.mark(where, key=is_key)]
+                    Problem(
+                        file=str(path), line=mark.line, column=mark.column, message=what.message
+                    )
+                    for what in found
+                    for mark in [document.mark(what.where, key=what.is_about_key)]
                 },
                 key=lambda problem: (problem.line, problem.column, problem.message),
             ),
@@ -92,12 +86,6 @@ def _at(data: Any, path: yamltext.Path) -> Any:
     return data
 
 
-def _keys_of(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-_MODELS = (Config, LogSettings, Endpoint, Action, HttpHook, Retry, Selection)
-_KNOWN_KEYS = [key for model in _MODELS for key in _keys_of(model)]
 _START = yamltext.Mark(1, 1)
 
 

@@ -1,84 +1,33 @@
 """What a configuration file holds, as models."""
 
 import hashlib
-import re
-from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PlainValidator,
-    Tag,
-    ValidationInfo,
-)
+from pydantic import Field, model_validator
 
-from premblyd import standardwebhooks
-from premblyd.config.secrets import KeyValue, Secret, SecretValue, secret, secrets_in
+from premblyd.config.base import Model
+from premblyd.config.hooks import GATHERED, HookValue, gather
+from premblyd.config.secrets import KeyValue, Secret, secrets_in
 from premblyd.config.values import (
+    BodyPath,
     Code,
     DurationMs,
-    EnvName,
     HeaderName,
     ListenValue,
     Name,
     NetworkValue,
-    NonEmpty,
+    Select,
     SizeBytes,
     SqlitePath,
     UrlPath,
     listen,
     network,
 )
-from premblyd.expressions import Expression
-from premblyd.prembly import payload, whens
+from premblyd.prembly import payload
 from premblyd.prembly.signature import HEADER, Scheme
 
 HEALTH_PATH = "/healthz"
-
-_PROXY_URL = r"(http|socks5h)://([^\s/@]+@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?/?"
-Select = Annotated[Expression, PlainValidator(lambda text: _expression(text, whens.compiled))]
-BodyPath = Annotated[Expression, PlainValidator(lambda text: _expression(text, Expression))]
-
-
-def _expression(text: Any, compiled: Callable[[str], Expression]) -> Expression:
-    if not isinstance(text, str):
-        raise ValueError("should be a JMESPath expression, as text")
-    return compiled(text)
-
-
-def _url(given: Any, info: ValidationInfo) -> Secret:
-    """A URL, or a secret that holds one: many chat systems' URLs are secrets themselves."""
-    url = secret(given, info)
-    if url.value is not None and not url.value.startswith(("http://", "https://")):
-        raise ValueError("should be a URL that starts with http:// or https://")
-    return url
-
-
-def _proxy(given: Any, info: ValidationInfo) -> Secret:
-    """A proxy's URL, or a secret that holds one: it may have a password."""
-    proxy = secret(given, info)
-    if proxy.value is not None and not re.fullmatch(_PROXY_URL, proxy.value):
-        raise ValueError("should be http://HOST:PORT or socks5h://HOST:PORT")
-    return proxy
-
-
-def _signing_secret(given: Any, info: ValidationInfo) -> Secret:
-    """A Standard Webhooks secret."""
-    signing = secret(given, info)
-    if signing.value is not None:
-        standardwebhooks.key_of(signing.value)
-    return signing
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, arbitrary_types_allowed=True, hide_input_in_errors=True
-    )
 
 
 class LogSettings(Model):
@@ -98,7 +47,7 @@ class Endpoint(Model):
     keys: dict[Name, KeyValue] = Field(min_length=1)
     require_token: bool = False
     allow_ips: tuple[NetworkValue, ...] = ()
-    fields: dict[payload.FieldName, BodyPath] = {}
+    fields: dict[payload.FieldName, BodyPath] = Field({})
 
     @cached_property
     def key_texts(self) -> dict[str, str]:
@@ -115,49 +64,20 @@ class Retry(Model):
     max_delay_ms: DurationMs = Field(4 * 3_600_000, alias="max_delay")
 
 
-class Selection(Model):
-    """What leaves the machine, chosen by a JMESPath expression."""
-
-    select: Select
-
-
-# Tagged, so that a problem is told of the one form that was meant.
-Send = Annotated[
-    Annotated[Literal["raw", "event"], Tag("send:word")]
-    | Annotated[Selection, Tag("send:selection")],
-    Discriminator(lambda given: "send:selection" if isinstance(given, dict) else "send:word"),
-]
-
-
-class HttpHook(Model):
-    """A POST to a URL."""
-
-    url: Annotated[Secret, PlainValidator(_url)]
-    headers: dict[HeaderName, SecretValue] = {}
-    sign_with: Annotated[Secret, PlainValidator(_signing_secret)] | None = None
-    send: Send = "raw"
-    timeout_ms: DurationMs = Field(15_000, alias="timeout", ge=1)
-    ca_file: Path | None = None
-    proxy: Annotated[Secret, PlainValidator(_proxy)] | None = None  # http_proxy is not obeyed
-
-
 class Action(Model):
-    """A reaction to events: one shell, command or http hook."""
+    """A reaction to events: which ones, and the hook that runs for each."""
 
     name: Name
     response_codes: tuple[Code, ...] = Field(min_length=1)
     when: Select | None = None
-    shell: NonEmpty | None = None
-    command: tuple[NonEmpty, ...] | None = Field(None, min_length=1)
-    http: HttpHook | None = None
-    hook_timeout_ms: DurationMs = Field(30_000, alias="timeout", ge=1)
-    env: dict[EnvName, SecretValue] = {}
+    hook: HookValue = Field(alias=GATHERED)
     retry: Retry = Retry()
     concurrency: int = Field(4, ge=1, le=256)
 
-    @property
-    def timeout_ms(self) -> int:
-        return self.http.timeout_ms if self.http else self.hook_timeout_ms
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_hook(cls, value: Any) -> Any:
+        return gather(value) if isinstance(value, dict) else value
 
     @cached_property
     def digest(self) -> str:

@@ -1,13 +1,24 @@
 """What is wrong in a configuration file, in words about the file."""
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from premblyd.config import hooks
+from premblyd.config.base import Model, keys_of
 from premblyd.config.yamltext import Path
 
 UNION_TAGS = {"send:word", "send:selection"}  # pydantic's names, not the file's
-Found = tuple[Path, str, bool]  # where, what, and whether the key itself is meant
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Something that is wrong: with the value at a path of the file, or with its key."""
+
+    where: Path
+    message: str
+    is_about_key: bool = False
 
 
 def conflicts(data: Mapping[str, Any], health_path: str) -> Iterator[Found]:
@@ -19,19 +30,7 @@ def conflicts(data: Mapping[str, Any], health_path: str) -> Iterator[Found]:
     yield from _twice("actions", "name", actions)
     for index, endpoint in endpoints:
         if endpoint.get("path") == health_path:
-            yield ("endpoints", index, "path"), f"{health_path} is the daemon's own", False
-    for index, action in actions:
-        hooks = [kind for kind in ("shell", "command", "http") if kind in action]
-        if len(hooks) != 1:
-            message = f"should have one of shell, command and http, not {len(hooks)}"
-            yield ("actions", index), message, False
-        if hooks == ["http"] and "timeout" in action:
-            yield ("actions", index, "timeout"), "goes inside `http:`", True
-        if hooks == ["http"] and "env" in action:
-            yield ("actions", index, "env"), "is for shell and command only", True
-        for name in action["env"] if isinstance(action.get("env"), dict) else ():
-            if str(name).startswith("PREMBLY_"):
-                yield ("actions", index, "env", name), "names with PREMBLY_ are premblyd's", True
+            yield Found(("endpoints", index, "path"), f"{health_path} is the daemon's own")
 
 
 def _mappings(data: Mapping[str, Any], key: str) -> list[tuple[int, dict[str, Any]]]:
@@ -46,32 +45,63 @@ def _twice(section: str, key: str, items: list[tuple[int, dict[str, Any]]]) -> I
         value = item.get(key)
         if isinstance(value, str) and value in seen:
             # A path may hold a secret part, so the value is not repeated here.
-            yield (section, index, key), f"this {key} is used twice", False
+            yield Found((section, index, key), f"this {key} is used twice")
         elif isinstance(value, str):
             seen.add(value)
 
 
-def explain(detail: Any, known_keys: Collection[str]) -> Found:
-    """Turn one of pydantic's errors into words about the file."""
-    where = tuple(part for part in detail["loc"] if part not in UNION_TAGS)
+def explain(detail: Any, data: Any) -> Found:
+    """Turn one of pydantic's errors about `data` into words about the file."""
+    where = _in_file(tuple(part for part in detail["loc"] if part not in UNION_TAGS), data)
     kind = detail["type"]
     if where and where[-1] == "[key]":  # what is wrong is the key itself
         message = str(detail["ctx"]["error"]) if kind == "value_error" else "is no valid name here"
-        return where[:-1], message, True
+        return Found(where[:-1], message, is_about_key=True)
     match kind:
         case "missing":
-            return where[:-1], f"`{where[-1]}` is missing", False
+            return Found(where[:-1], f"`{where[-1]}` is missing")
         case "extra_forbidden":
-            close = difflib.get_close_matches(str(where[-1]), known_keys, n=1)
-            hint = f"; did you mean `{close[0]}`?" if close else ""
-            return where, f"unknown key `{where[-1]}`{hint}", True
+            return Found(where, _about_unknown_key(where, data), is_about_key=True)
         case "value_error":
-            return where, str(detail["ctx"]["error"]), False
+            return Found(where, str(detail["ctx"]["error"]))
         case "model_type" | "model_attributes_type" | "dict_type":
-            return where, "should hold keys and values", False
+            return Found(where, "should hold keys and values")
         case "too_short":
-            return where, "should not be empty", False
+            return Found(where, "should not be empty")
         case "tuple_type":
-            return where, "should be a list", False
+            return Found(where, "should be a list")
         case _:
-            return where, detail["msg"].replace("Input should", "should"), False
+            return Found(where, detail["msg"].replace("Input should", "should"))
+
+
+def _in_file(where: Path, data: Any) -> Path:
+    """Return where a value of the models stands in the file: a hook's keys are an action's."""
+    match where:
+        case ("actions", index, hooks.GATHERED, *rest):
+            kinds = hooks.kinds_in(data["actions"][index])
+            nested = [kind.key for kind in kinds if kind.is_nested() and len(kinds) == 1]
+            return ("actions", index, *nested, *rest)
+    return where
+
+
+def _about_unknown_key(where: Path, data: Any) -> str:
+    key = str(where[-1])
+    match where:
+        case ("actions", index, _):
+            for kind in hooks.kinds_in(data["actions"][index]):
+                if key in keys_of(kind):
+                    return f"goes inside `{kind.key}:`"
+            kinds = hooks.KINDS.values()
+            owners = [kind.key for kind in kinds if key in kind.keys_in_action()]
+            if owners:
+                return f"is for {' and '.join(owners)} only"
+    close = difflib.get_close_matches(key, _known_keys(), n=1)
+    hint = f"; did you mean `{close[0]}`?" if close else ""
+    return f"unknown key `{key}`{hint}"
+
+
+def _known_keys(model: type[Model] = Model) -> Iterator[str]:
+    """Yield every key that a configuration may have."""
+    yield from keys_of(model) - {hooks.GATHERED}
+    for kind in model.__subclasses__():
+        yield from _known_keys(kind)

@@ -73,8 +73,8 @@ def secrets_in(value: Any, *path: str) -> Iterator[tuple[str, Secret]]:
     `endpoint prembly, key live` or `action crm, url`."""
     match value:
         case Secret():
-            section, name, *rest = (step for step in path if step != "http")
-            words = (one.removesuffix("s") if one in _LISTS else one for one in rest)
+            section, name, *rest = (step for step in path if step != "hook")
+            words = (step.removesuffix("s") if step in _LISTS else step for step in rest)
             yield f"{section.removesuffix('s')} {name}, {' '.join(words)}", value
         case BaseModel():
             for field_name in type(value).model_fields:

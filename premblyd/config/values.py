@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,8 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, BeforeValidator, PlainValidator, ValidationInfo
 
 from premblyd.config.secrets import secret_places
+from premblyd.expressions import Expression
+from premblyd.prembly import whens
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -102,12 +105,26 @@ def _code(text: str) -> str:
     return text
 
 
+def _expression(text: Any, compiled: Callable[[str], Expression]) -> Expression:
+    if not isinstance(text, str):
+        raise ValueError("should be a JMESPath expression, as text")
+    return compiled(text)
+
+
+def _own_variable(name: str) -> str:
+    if name.startswith("PREMBLY_"):
+        raise ValueError("names with PREMBLY_ are premblyd's")
+    return name
+
+
 # BeforeValidator: after a PlainValidator, pydantic ignores a field's `ge=1`.
 DurationMs = Annotated[int, BeforeValidator(duration_ms)]
 SizeBytes = Annotated[int, BeforeValidator(size_bytes)]
 NetworkValue = Annotated[Network, PlainValidator(network)]
 ListenValue = Annotated[Listen, PlainValidator(listen)]
 SqlitePath = Annotated[Path, PlainValidator(_sqlite_path)]
+Select = Annotated[Expression, PlainValidator(lambda text: _expression(text, whens.compiled))]
+BodyPath = Annotated[Expression, PlainValidator(lambda text: _expression(text, Expression))]
 
 _NOT_EMPTY = _shaped(r"[^\x00]+", "should not be empty, and can't hold a NUL")
 _NAME_WORDS = "should be a name of A-Z a-z 0-9 . _ - (at most 64, a letter or digit first)"
@@ -120,6 +137,7 @@ EnvName = Annotated[
     _shaped(
         r"[A-Za-z_][A-Za-z0-9_]*", "should be a variable's name: A-Z a-z 0-9 _, no digit first"
     ),
+    AfterValidator(_own_variable),
 ]
 HeaderName = Annotated[str, _shaped(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", _HEADER_WORDS)]
 UrlPath = Annotated[

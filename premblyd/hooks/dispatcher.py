@@ -7,13 +7,15 @@ import asyncio
 import functools
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence, Set
 
 from premblyd.clock import Clock
 from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
 from premblyd.hooks.ending import ending_of
+from premblyd.hooks.kinds import Runners
 from premblyd.hooks.lack import not_run, what_lacks
+from premblyd.hooks.strays import Mark, mark_of
 from premblyd.logs import get_logger
 from premblyd.privacy.identifiers import safe_id
 from premblyd.store.jobs import Claimable, Ending, Job, Result, Room, counted_bytes
@@ -25,16 +27,13 @@ STORE_PAUSE_S = 1.0
 LEASE_MARGIN_MS = 60_000  # for the kill, and for storing the result
 JUMP_MS = 2_000  # a clock moved by less is drift
 
-Run = Callable[[Action, Job], Awaitable[Result]]
 log = get_logger()
 
 
 class Dispatcher:
     """Runs due deliveries. `run` it as one task; `wake` it when there may be something new."""
 
-    def __init__(
-        self, queue: Queue, runners: Mapping[str, Run], clock: Clock, rng: random.Random
-    ) -> None:
+    def __init__(self, queue: Queue, runners: Runners, clock: Clock, rng: random.Random) -> None:
         self._queue = queue
         self._runners = runners
         self._clock = clock
@@ -43,6 +42,7 @@ class Dispatcher:
         self._limit = 0
         self._max_bytes = 0
         self._running: dict[int, asyncio.Task[None]] = {}
+        self._marks: set[Mark] = set()
         self._busy: Counter[str] = Counter()
         self._busy_bytes = 0  # of the bodies of running hooks
         self._wake = asyncio.Event()
@@ -52,6 +52,11 @@ class Dispatcher:
         self._jump_ms = 0  # of the clock, that due times do not follow yet
         self._jumped_at_ms = 0
         self.last_round_ms = clock.now_ms()
+
+    @property
+    def marks(self) -> Set[Mark]:
+        """What the processes of hooks that run now are known by."""
+        return self._marks
 
     @property
     def running(self) -> int:
@@ -97,9 +102,9 @@ class Dispatcher:
         claimed, _ = await self._claim(now_ms)
         return claimed
 
-    async def stop(self, timeout_s: float, interrupt: Callable[[], None]) -> None:
-        """Claim no more and let running hooks end. After `timeout_s`, `interrupt` those that
-        still run; their deliveries stay pending."""
+    async def stop(self, timeout_s: float) -> None:
+        """Claim no more and let running hooks end. After `timeout_s`, interrupt those that still
+        run; their deliveries stay pending."""
         self._stopping = True
         self.wake()
         async with self._claiming:  # what is claimed by now has an open attempt, and must run
@@ -108,7 +113,7 @@ class Dispatcher:
             await asyncio.wait(self._running.values(), timeout=timeout_s)
         if self._running:
             log.warning("daemon.hooks_interrupted", count=len(self._running))
-            interrupt()
+            self._runners.interrupt()
             await asyncio.wait(self._running.values())
 
     async def _round(self) -> float:
@@ -134,7 +139,7 @@ class Dispatcher:
         claimable = {
             action.name: Claimable(
                 slots=max(0, action.concurrency - self._busy[action.name]),
-                lease_ms=action.timeout_ms + LEASE_MARGIN_MS,
+                lease_ms=action.hook.timeout_ms + LEASE_MARGIN_MS,
                 digest=action.digest,
             )
             for action in self._actions.values()
@@ -161,9 +166,10 @@ class Dispatcher:
         cost = counted_bytes(len(job.event.body))
         self._busy[job.action] += 1
         self._busy_bytes += cost
-        hook = self._runners["http" if action.http else "shell"](action, job)
+        self._marks.add(mark_of(job))
+        run = self._runners.run(action.hook, job)
         job = job.without_body()
-        task = asyncio.create_task(self._work(action, job, hook, cost))
+        task = asyncio.create_task(self._work(action, job, run, cost))
         self._running[job.delivery_id] = task
         task.add_done_callback(functools.partial(self._ended, job))
 
@@ -172,9 +178,10 @@ class Dispatcher:
         if not task.cancelled() and (error := task.exception()):
             log.error("dispatcher.failed", action=job.action, exc_info=error)
 
-    async def _work(self, action: Action, job: Job, hook: Awaitable[Result], cost: int) -> None:
+    async def _work(self, action: Action, job: Job, run: Awaitable[Result], cost: int) -> None:
         started_ms = self._clock.now_ms()
-        result = await self._result(action, hook)
+        result = await self._result(action, run)
+        self._marks.discard(mark_of(job))
         self._busy[job.action] -= 1
         self._busy_bytes -= cost
         self.wake()  # now: the next claim joins the transaction that stores this result
@@ -185,9 +192,9 @@ class Dispatcher:
         else:
             log.warning("attempt.lease_lost", delivery=job.delivery_id, attempt=job.attempt)
 
-    async def _result(self, action: Action, hook: Awaitable[Result]) -> Result:
+    async def _result(self, action: Action, run: Awaitable[Result]) -> Result:
         try:
-            return await hook
+            return await run
         # A runner's own fault must spend this attempt, and not the daemon.
         except Exception as error:
             log.error("runner.failed", action=action.name, exc_info=error)

@@ -4,19 +4,24 @@ A hook is known by its environment: the event's key, which nobody can guess, the
 attempt. What drops its environment as well is still told by being our orphan.
 """
 
+import asyncio
 import contextlib
 import ctypes
 import os
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
 from premblyd.hooks.lack import what_lacks
+from premblyd.logs import get_logger
+from premblyd.store.jobs import Job
 
+SWEEP_EVERY_S = 1.0
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 SWEEP_ALL_S = 2.0  # a process in the kernel's hands can't be killed, and is not waited for
+log = get_logger()
 
 
 class Mark(NamedTuple):
@@ -27,8 +32,13 @@ class Mark(NamedTuple):
     attempt: int
 
 
+def mark_of(job: Job) -> Mark:
+    """Return the mark of the processes that run this job's hook."""
+    return Mark(job.event.key, job.delivery_id, job.attempt)
+
+
 class Strays:
-    """Finds and kills what ended hooks left. `sweep` it about once a second.
+    """Finds and kills what ended hooks left.
 
     Only orphans of hooks are strays. A hook has a session of its own, and nothing that it starts
     comes into ours, so a child in our session is our own or an entrypoint's. What an entrypoint
@@ -48,9 +58,21 @@ class Strays:
         """Leave a child alone that the daemon started itself, and that it waits for."""
         self._kept.add(pid)
 
+    async def keep_sweeping(self, running: Callable[[], Collection[Mark]]) -> None:
+        """Sweep about once a second, for as long as the daemon runs."""
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            try:
+                killed = self.sweep(running())
+            except (OSError, MemoryError) as error:  # a strayed process is no reason to end
+                log.warning("daemon.waits", part="sweep", lacks=what_lacks(error) or str(error))
+                continue
+            if killed:
+                log.warning("hook.strays_killed", count=killed)
+
     def sweep(self, running: Collection[Mark]) -> int:
         """Kill the strays that are not marked as `running`; return how many. One without a mark
-        may belong to a running hook, which could still end it: it is given until the next sweep.
+        may belong to a running hook, which could still end it: it has until the next sweep.
 
         Raise OSError when they can't be looked at now.
         """
@@ -93,7 +115,8 @@ class Strays:
 
 def find_marks() -> set[Mark]:
     """Return the marks of all processes, whoever their parent and their daemon is."""
-    found = {read_mark(int(one.name)) for one in Path("/proc").iterdir() if one.name.isdecimal()}
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+    found = {read_mark(pid) for pid in pids}
     return {mark for mark in found if mark is not None}
 
 

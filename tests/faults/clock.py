@@ -18,10 +18,12 @@ from typing import Any
 
 from premblyd import logs
 from premblyd.clock import Clock
+from premblyd.config.hooks import Hook, ShellHook
 from premblyd.config.load import parse_config
 from premblyd.config.models import Action
 from premblyd.config.secrets import SecretPlaces
 from premblyd.hooks.dispatcher import Dispatcher
+from premblyd.hooks.kinds import Runners
 from premblyd.store.inbox import Inbox, NewDelivery
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
@@ -32,6 +34,7 @@ from premblyd.store.writer import Writer
 from tests.faults.daemon import Victim, folder
 from tests.support.configuration import configuration, shell
 from tests.support.database import rows
+from tests.support.dispatching import FakeRunner
 from tests.support.needs import UnavailableError
 from tests.support.store import new_event
 from tests.support.waiting import wait_until
@@ -53,14 +56,15 @@ class SetClock(Clock):
         return super()._offset() + self.set_by_ms
 
 
-class Hooks:
+class Hooks(FakeRunner):
     """A runner that notes when each delivery ran; its first run takes a moment and fails."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.times: defaultdict[int, list[float]] = defaultdict(list)
         self.first_takes_s = 0.0
 
-    async def run(self, _: Action, job: Job) -> Result:
+    async def run(self, hook: Hook, job: Job) -> Result:
         runs = self.times[job.delivery_id]
         runs.append(time.monotonic())
         if len(runs) > 1:
@@ -88,7 +92,7 @@ async def jump(at: Path, by_ms: int) -> list[str]:
     clock, hooks = SetClock(), Hooks()
     writer = Writer(SqliteEngine(path))
     inbox, queue = Inbox(writer), Queue(writer, "host:1:boot")
-    dispatcher = Dispatcher(queue, {"shell": hooks.run}, clock, random.Random(1))
+    dispatcher = Dispatcher(queue, Runners({ShellHook: hooks}), clock, random.Random(1))
     dispatcher.configure([_action(at)], 200, 1 << 30)
     running = asyncio.create_task(dispatcher.run())
     bodies = itertools.count()
@@ -111,7 +115,7 @@ async def jump(at: Path, by_ms: int) -> list[str]:
     while (left := rows(path, UNFINISHED)[0][0]) and time.monotonic() < deadline:
         await asyncio.sleep(0.05)
     await asyncio.sleep(0.3)  # would a storm go on?
-    await dispatcher.stop(1, lambda: None)
+    await dispatcher.stop(1)
     await running
     await writer.close()
     return _judge(hooks, left)

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any, ParamSpec, Self
 
 from premblyd.clock import Clock
-from premblyd.config.models import Action
+from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
+from premblyd.config.models import Action, Config, Endpoint
 from premblyd.errors import StoreUnavailableError
 from premblyd.hooks.dispatcher import Dispatcher
+from premblyd.hooks.kinds import Runners
+from premblyd.hooks.preview import Preview
 from premblyd.record.operating import Operator, perform
 from premblyd.store.inbox import Inbox, NewDelivery
 from premblyd.store.jobs import Claimed, Job, Result
@@ -55,7 +58,8 @@ class FakeRunner:
 
     def __init__(self, result: Result | Exception = SUCCEEDED, *, takes_s: float = 0) -> None:
         self.result, self.takes_s = result, takes_s
-        self.jobs: list[tuple[Action, Job]] = []
+        self.jobs: list[tuple[Hook, Job]] = []
+        self.interrupts = 0
         self.running: Counter[str] = Counter()
         self.most: Counter[str] = Counter()  # that ran at once
         self._held: dict[str, asyncio.Event] = {}
@@ -68,14 +72,26 @@ class FakeRunner:
         for held in self._held.values():
             held.set()
 
-    async def run(self, action: Action, job: Job) -> Result:
-        self.jobs.append((action, job))
-        self.running.update([action.name, "all"])
+    def configure(self, settings: Config) -> None: ...
+
+    def interrupt(self) -> None:
+        self.interrupts += 1
+        self.release()
+
+    def close(self) -> None: ...
+
+    @staticmethod
+    def preview(hook: Hook, job: Job, endpoint: Endpoint) -> Preview:
+        raise NotImplementedError
+
+    async def run(self, hook: Hook, job: Job) -> Result:
+        self.jobs.append((hook, job))
+        self.running.update([job.action, "all"])
         self.most |= self.running
         await asyncio.sleep(self.takes_s)
-        if held := self._held.get(action.name):
+        if held := self._held.get(job.action):
             await held.wait()
-        self.running.subtract([action.name, "all"])
+        self.running.subtract([job.action, "all"])
         if isinstance(self.result, Exception):
             raise self.result
         return self.result
@@ -134,7 +150,7 @@ class Dispatching:
         self.queue = TroubledQueue(self._writer, "test")
         self.queue.failures = self._failures
         self.clock = FakeClock()
-        runners = {"shell": self.shell.run, "http": self.http.run}
+        runners = Runners({ShellHook: self.shell, CommandHook: self.shell, HttpHook: self.http})
         self.dispatcher = Dispatcher(self.queue, runners, self.clock, random.Random(0))
         self.configure(*self.actions)
         self._task = asyncio.create_task(self.dispatcher.run())
@@ -148,8 +164,8 @@ class Dispatching:
     def configure(self, *actions: Action) -> None:
         self.dispatcher.configure(actions, self.limit, self.max_bytes)
 
-    async def stop(self, timeout_s: float, interrupt: Callable[[], None] = lambda: None) -> None:
-        await self.dispatcher.stop(timeout_s, interrupt)
+    async def stop(self, timeout_s: float) -> None:
+        await self.dispatcher.stop(timeout_s)
         await self._task
 
     async def add(self, *names: str, attempts: int = 3, **changes: Any) -> None:

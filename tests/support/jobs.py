@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from premblyd.config.models import Action, Endpoint
+from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.secrets import SecretPlaces
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import StoredEvent, Webhook
@@ -20,6 +20,18 @@ def action(name: str = "act", *codes: str, **keys: Any) -> Action:
     hook = {} if keys.keys() & {"shell", "command", "http"} else {"shell": "true"}
     given = {"name": name, "response_codes": list(codes) or ["*"], **hook, **keys}
     return Action.model_validate(given, context=PLACES)
+
+
+def hook(**keys: Any) -> Any:
+    """Return the hook of an action with these keys; Any, as each runner takes its own kinds."""
+    return action(**keys).hook
+
+
+def settings(*endpoints: Endpoint, concurrency: int = 1) -> Config:
+    """Return a configuration for the runners."""
+    return Config.model_construct(
+        database_path=Path("/nowhere"), endpoints=endpoints, concurrency=concurrency
+    )
 
 
 def endpoint(**keys: Any) -> Endpoint:

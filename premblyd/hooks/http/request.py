@@ -4,7 +4,8 @@ import base64
 import json
 
 from premblyd import jsontext, standardwebhooks, times
-from premblyd.config.models import Action, Endpoint, HttpHook, Selection
+from premblyd.config.hooks import HttpHook, Selection
+from premblyd.config.models import Endpoint
 from premblyd.errors import PremblydError
 from premblyd.expressions import EvaluationError
 from premblyd.hooks.http.client import Post
@@ -20,11 +21,10 @@ class BodyError(PremblydError):
     """The hook's body can't be made for this event. The text says why, and quotes nothing."""
 
 
-def make_post(action: Action, job: Job, endpoint: Endpoint | None, now_s: float) -> Post:
+def make_post(hook: HttpHook, job: Job, endpoint: Endpoint | None, now_s: float) -> Post:
     """Return the exact request for one attempt. Raise BodyError when its body can't be made."""
-    hook = http_hook(action)
     body, content_type = _body(hook, job)
-    webhook_id = f"{job.event.key}-{action.name}"
+    webhook_id = f"{job.event.key}-{job.action}"
     headers = [("Content-Type", content_type), (standardwebhooks.ID, webhook_id)]
     if hook.send == "raw":
         headers += _prembly_headers(job, endpoint)
@@ -81,9 +81,3 @@ def _prembly_headers(job: Job, endpoint: Endpoint | None) -> list[tuple[str, str
     if token and token.isascii() and token.isprintable():
         headers.append((signature.TOKEN_HEADER, token))
     return headers
-
-
-def http_hook(action: Action) -> HttpHook:
-    if action.http is None:
-        raise TypeError(f"{action.name} has no http hook")
-    return action.http

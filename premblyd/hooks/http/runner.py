@@ -3,19 +3,29 @@
 import asyncio
 import email.utils
 import functools
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from premblyd.config.models import Action, Endpoint, HttpHook, Selection
+from premblyd import standardwebhooks
+from premblyd.config.hooks import HttpHook, Selection
+from premblyd.config.models import Config, Endpoint
+from premblyd.config.secrets import Secret
 from premblyd.hooks.http.client import Answer, HttpClient, Post
-from premblyd.hooks.http.request import BodyError, http_hook, make_post
+from premblyd.hooks.http.request import BodyError, make_post
 from premblyd.hooks.lack import Patience, require_descriptor
+from premblyd.hooks.preview import Preview, masked
 from premblyd.prembly import bodies
+from premblyd.privacy.documents import MASK
+from premblyd.privacy.fields import MASKED_REQUEST_HEADERS
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
 
 MIN_CLIENTS = 16
+PREVIEW_BYTES = 2000
+# Signs as any secret does; the signature that it makes is masked.
+STAND_IN = Secret("stand-in", standardwebhooks.PREFIX + "A" * 24)
 _GONE = 410
 
 
@@ -32,18 +42,17 @@ class HttpRunner:
         self._interrupted = False
         self._patience = Patience()
 
-    def configure(self, endpoints: Sequence[Endpoint], concurrency: int) -> None:
-        """Use these endpoints, and be ready for `concurrency` requests at once."""
-        self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
-        if concurrency > self._client.max_clients:
+    def configure(self, settings: Config) -> None:
+        """Use these endpoints, and be ready for as many requests as hooks may run at once."""
+        self._endpoints = {endpoint.name: endpoint for endpoint in settings.endpoints}
+        if settings.total_concurrency > self._client.max_clients:
             self._outgrown.append(self._client)  # its requests go on
-            self._client = HttpClient(concurrency)
+            self._client = HttpClient(settings.total_concurrency)
 
-    async def run(self, action: Action, job: Job) -> Result:
+    async def run(self, hook: HttpHook, job: Job) -> Result:
         """Run the hook once. Never raise for a hook that fails."""
-        hook = http_hook(action)
         try:
-            post = await self._make_post(action, job)
+            post = await self._make_post(hook, job)
         except BodyError as error:
             return Result(outcome=AttemptOutcome.FAILED, error=str(error), final=True)
         del job  # only the request needs the body now
@@ -75,14 +84,46 @@ class HttpRunner:
         finally:
             self._posts.discard(task)
 
-    async def _make_post(self, action: Action, job: Job) -> Post:
+    async def _make_post(self, hook: HttpHook, job: Job) -> Post:
         """Make the request: beside the loop, if it may be more than a moment's work."""
         endpoint = self._endpoints.get(job.event.endpoint)
-        make = functools.partial(make_post, action, job, endpoint, time.time())
-        is_selection = isinstance(http_hook(action).send, Selection)
+        make = functools.partial(make_post, hook, job, endpoint, time.time())
+        is_selection = isinstance(hook.send, Selection)
         if len(job.event.body) <= bodies.LARGE_BYTES and not is_selection:
             return make()
         return await asyncio.get_running_loop().run_in_executor(self._aside, make)
+
+    @staticmethod
+    def preview(hook: HttpHook, job: Job, endpoint: Endpoint) -> Preview:
+        """Return the exact request, with secrets masked, or why it can't be made."""
+        shown = masked(hook)
+        if hook.sign_with:
+            shown = shown.model_copy(update={"sign_with": STAND_IN})
+        try:
+            post = make_post(shown, job, masked(endpoint), time.time())
+        except BodyError as error:
+            return Preview(facts={"error": str(error)}, lines=[f"would fail: {error}"])
+        proxy = _without_login(shown.proxy.reveal()) if shown.proxy else None
+        private = {*MASKED_REQUEST_HEADERS, endpoint.header.lower()}
+        headers = {name: MASK if name.lower() in private else value for name, value in post.headers}
+        body = post.body[:PREVIEW_BYTES].decode("utf-8", "replace")
+        return Preview(
+            facts={
+                "url": post.url,
+                **({"proxy": proxy} if proxy else {}),
+                "headers": headers,
+                "body_bytes": len(post.body),
+                "body": body,
+            },
+            lines=[
+                f"POST {post.url}",
+                *([f"by the proxy {proxy}"] if proxy else []),
+                *(f"{name}: {value}" for name, value in headers.items()),
+                f"body, {len(post.body)} bytes:",
+                *(f"  {line}" for line in body.splitlines()),
+                *(["  … and more"] if len(post.body) > PREVIEW_BYTES else []),
+            ],
+        )
 
     def interrupt(self) -> None:
         """Give up every running request. They count as interrupted."""
@@ -95,6 +136,10 @@ class HttpRunner:
         for client in (self._client, *self._outgrown):
             client.close()
         self._aside.shutdown(wait=False, cancel_futures=True)
+
+
+def _without_login(url: str) -> str:
+    return re.sub(r"//[^/]*@", f"//{MASK}@", url)
 
 
 def _result(answer: Answer) -> Result:

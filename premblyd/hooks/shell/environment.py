@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from premblyd.config.models import Action
+from premblyd.config.hooks import CommandHook, ProcessHook, ShellHook
 from premblyd.store.jobs import Job
 
 MAX_VALUE_BYTES = 4 << 10
@@ -10,14 +10,14 @@ INHERITED = ("PATH", "HOME", "LANG", "TZ")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def command_line(action: Action) -> list[str]:
-    """Return the argument list of a shell or command action: nothing of the event is in it."""
-    return ["/bin/sh", "-c", action.shell] if action.shell else list(action.command or ())
+def command_line(hook: ShellHook | CommandHook) -> list[str]:
+    """Return the hook's argument list: nothing of the event is in it."""
+    return ["/bin/sh", "-c", hook.shell] if isinstance(hook, ShellHook) else list(hook.command)
 
 
-def environment(action: Action, job: Job, environ: Mapping[str, str]) -> dict[str, str]:
+def environment(hook: ProcessHook, job: Job, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the hook's whole environment: a few of the daemon's variables, the event's identity
-    and the action's own. Names are never taken from the event (httpoxy)."""
+    and the hook's own. Names are never taken from the event (httpoxy)."""
     verdict = job.event.verdict
     identity = {
         "PREMBLY_EVENT": job.event.id,
@@ -37,14 +37,14 @@ def environment(action: Action, job: Job, environ: Mapping[str, str]) -> dict[st
     return {
         "PATH": DEFAULT_PATH,
         **{name: environ[name] for name in INHERITED if name in environ},
-        **{name: _value(given) for name, given in identity.items()},
-        **{name: secret.reveal() for name, secret in action.env.items()},
+        **{name: _text(value) for name, value in identity.items()},
+        **{name: secret.reveal() for name, secret in hook.env.items()},
     }
 
 
-def _value(given: object) -> str:
+def _text(value: object) -> str:
     """Return a value as a variable holds it; empty when it has a NUL or is over 4 KiB."""
-    if given is None:
+    if value is None:
         return ""
-    text = ("true" if given else "false") if isinstance(given, bool) else str(given)
+    text = ("true" if value else "false") if isinstance(value, bool) else str(value)
     return "" if "\0" in text or len(text.encode()) > MAX_VALUE_BYTES else text

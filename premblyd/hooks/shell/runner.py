@@ -1,22 +1,20 @@
 """Running shell and command hooks: a process of its own group, a bounded output, an end in time."""
 
-import asyncio
 import errno
 import os
+import shlex
 
-from premblyd.config.models import Action
+from premblyd.config.hooks import CommandHook, ShellHook
+from premblyd.config.models import Config, Endpoint
 from premblyd.hooks.lack import LackError, Patience, what_lacks
+from premblyd.hooks.preview import Preview, masked
 from premblyd.hooks.shell.environment import command_line, environment
 from premblyd.hooks.shell.process import Watch, start
 from premblyd.hooks.shell.threads import Threads
-from premblyd.hooks.strays import Mark, Strays
-from premblyd.logs import get_logger
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
 
-SWEEP_S = 1.0
 _CANT_HEAL = (errno.ENOEXEC, errno.E2BIG)
-log = get_logger()
 
 
 class ShellRunner:
@@ -25,16 +23,18 @@ class ShellRunner:
     def __init__(self) -> None:
         self._threads = Threads("premblyd-hook")
         self._patience = Patience()
-        self._running: set[Mark] = set()
         # Readable once the daemon stops: every waiting thread polls it.
         self._stop_reader, self._stop_writer = os.pipe()
 
-    async def run(self, action: Action, job: Job) -> Result:
+    def configure(self, settings: Config) -> None:
+        """Nothing of the settings matters here: a thread is made when a hook needs one."""
+
+    async def run(self, hook: ShellHook | CommandHook, job: Job) -> Result:
         """Run the hook once. Never raise for a hook that fails."""
         body = [job.event.body]
         job = job.without_body()  # the process will have it; nobody here needs it any longer
         return await self._patience.run(
-            lambda: self._threads.run(lambda: self._run(action, job, body))
+            lambda: self._threads.run(lambda: self._run(hook, job, body))
         )
 
     def interrupt(self) -> None:
@@ -42,35 +42,30 @@ class ShellRunner:
         self._patience.end()
         os.write(self._stop_writer, b"x")
 
-    async def sweep(self, strays: Strays) -> None:
-        """Kill what ended hooks left behind, about once a second, for as long as it runs."""
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            try:
-                killed = strays.sweep(set(self._running))
-            except (OSError, MemoryError) as error:  # a strayed process is no reason to end
-                log.warning("daemon.waits", part="sweep", lacks=what_lacks(error) or str(error))
-                continue
-            if killed:
-                log.warning("hook.strays_killed", count=killed)
-
     def close(self) -> None:
         self._threads.close()
         os.close(self._stop_reader)
         os.close(self._stop_writer)
 
-    def _run(self, action: Action, job: Job, body: list[bytes]) -> Result:
-        mark = Mark(job.event.key, job.delivery_id, job.attempt)
-        self._running.add(mark)
-        try:
-            return self._start(action, job, body)
-        finally:
-            self._running.discard(mark)
+    @staticmethod
+    def preview(hook: ShellHook | CommandHook, job: Job, endpoint: Endpoint) -> Preview:
+        """Return the exact command and environment, with secrets masked."""
+        command = command_line(hook)
+        variables = environment(masked(hook), job, os.environ)
+        size = len(job.event.body)
+        return Preview(
+            facts={"command": command, "environment": variables, "stdin_bytes": size},
+            lines=[
+                shlex.join(command),
+                *(f"{name}={value}" for name, value in variables.items()),
+                f"standard input: the body, {size} bytes",
+            ],
+        )
 
-    def _start(self, action: Action, job: Job, body: list[bytes]) -> Result:
+    def _run(self, hook: ShellHook | CommandHook, job: Job, body: list[bytes]) -> Result:
         """Start the process and wait for it. `body` is emptied as soon as the process has it."""
         try:
-            process = start(command_line(action), environment(action, job, os.environ), body[0])
+            process = start(command_line(hook), environment(hook, job, os.environ), body[0])
         except (FileNotFoundError, PermissionError, NotADirectoryError):
             return _failed("the command was not found or is not executable", final=True)
         except (OSError, MemoryError) as error:
@@ -81,7 +76,7 @@ class ShellRunner:
             return _failed(f"the command did not start: {reason}", final=number in _CANT_HEAL)
         body.clear()
         with Watch(process, self._stop_reader) as watch:
-            return watch.wait(action.timeout_ms / 1000, is_shell=action.shell is not None)
+            return watch.wait(hook.timeout_ms / 1000, is_shell=isinstance(hook, ShellHook))
 
 
 def _failed(error: str, *, final: bool) -> Result:

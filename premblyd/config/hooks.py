@@ -1,0 +1,195 @@
+"""What an action runs: a model for each kind of hook.
+
+A new kind is a model here, a module in hooks/ that runs it, and a row in hooks/kinds.py.
+"""
+
+import re
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Discriminator, Field, PlainValidator, Tag, ValidationInfo
+
+from premblyd import standardwebhooks
+from premblyd.config.base import Model, keys_of
+from premblyd.config.secrets import Secret, SecretValue, secret
+from premblyd.config.values import DurationMs, EnvName, HeaderName, NonEmpty, Select
+from premblyd.expressions import Expression
+
+# No key of the file, where the keys of a hook stand among its action's own.
+GATHERED = "(hook)"
+_PROXY_URL = r"(http|socks5h)://([^\s/@]+@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?/?"
+
+
+class Hook(Model):
+    """What an action runs. `key` is the action's key that chooses the kind.
+
+    A kind with a field for that key has all its fields beside it, in the action; any other has
+    them in the mapping under the key.
+    """
+
+    key: ClassVar[str]
+    timeout_ms: DurationMs = Field(30_000, alias="timeout", ge=1)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        if "key" in vars(cls):
+            KINDS[cls.key] = cls
+
+    @classmethod
+    def is_nested(cls) -> bool:
+        """Return whether the fields stand in a mapping of their own."""
+        return cls.key not in keys_of(cls)
+
+    @classmethod
+    def keys_in_action(cls) -> Set[str]:
+        """Return the action's keys that are this hook's."""
+        return {cls.key} if cls.is_nested() else keys_of(cls)
+
+    @property
+    def program(self) -> str | None:
+        """The program that the hook starts; None: none, or which is not plain to see."""
+        return None
+
+    @property
+    def may_name_files(self) -> list[str]:
+        """The texts that may hold paths of files which the hook needs."""
+        return []
+
+    @property
+    def expressions(self) -> list[Expression]:
+        """The expressions that are evaluated for a webhook before the hook runs."""
+        return []
+
+
+KINDS: dict[str, type[Hook]] = {}  # by their keys, in the order of their models
+
+
+class ProcessHook(Hook):
+    """A hook that starts a process."""
+
+    env: dict[EnvName, SecretValue] = Field({})
+
+    @property
+    def may_name_files(self) -> list[str]:
+        return [value.reveal() for value in self.env.values() if value.source == "text"]
+
+
+class ShellHook(ProcessHook):
+    """A line for /bin/sh."""
+
+    key = "shell"
+    shell: NonEmpty
+
+    @property
+    def program(self) -> str | None:
+        """The line's first word, where it is a plain absolute path."""
+        first = self.shell.split(maxsplit=1)[:1]
+        return first[0] if first and re.fullmatch(r"/[\w./+-]+", first[0]) else None
+
+    @property
+    def may_name_files(self) -> list[str]:
+        return [self.shell, *super().may_name_files]
+
+
+class CommandHook(ProcessHook):
+    """A program and its arguments, without a shell."""
+
+    key = "command"
+    command: tuple[NonEmpty, ...] = Field(min_length=1)
+
+    @property
+    def program(self) -> str | None:
+        return self.command[0]
+
+    @property
+    def may_name_files(self) -> list[str]:
+        return [*self.command, *super().may_name_files]
+
+
+def _url(value: Any, info: ValidationInfo) -> Secret:
+    """A URL, or a secret that holds one: many chat systems' URLs are secrets themselves."""
+    url = secret(value, info)
+    if url.value is not None and not url.value.startswith(("http://", "https://")):
+        raise ValueError("should be a URL that starts with http:// or https://")
+    return url
+
+
+def _proxy(value: Any, info: ValidationInfo) -> Secret:
+    """A proxy's URL, or a secret that holds one: it may have a password."""
+    proxy = secret(value, info)
+    if proxy.value is not None and not re.fullmatch(_PROXY_URL, proxy.value):
+        raise ValueError("should be http://HOST:PORT or socks5h://HOST:PORT")
+    return proxy
+
+
+def _signing_secret(value: Any, info: ValidationInfo) -> Secret:
+    """A Standard Webhooks secret."""
+    signing = secret(value, info)
+    if signing.value is not None:
+        standardwebhooks.key_of(signing.value)
+    return signing
+
+
+class Selection(Model):
+    """What leaves the machine, chosen by a JMESPath expression."""
+
+    select: Select
+
+
+# Tagged, so that a problem is told of the one form that was meant.
+Send = Annotated[
+    Annotated[Literal["raw", "event"], Tag("send:word")]
+    | Annotated[Selection, Tag("send:selection")],
+    Discriminator(lambda value: "send:selection" if isinstance(value, dict) else "send:word"),
+]
+
+
+class HttpHook(Hook):
+    """A POST to a URL."""
+
+    key = "http"
+    url: Annotated[Secret, PlainValidator(_url)]
+    headers: dict[HeaderName, SecretValue] = Field({})
+    sign_with: Annotated[Secret, PlainValidator(_signing_secret)] | None = None
+    send: Send = "raw"
+    timeout_ms: DurationMs = Field(15_000, alias="timeout", ge=1)
+    ca_file: Path | None = None
+    proxy: Annotated[Secret, PlainValidator(_proxy)] | None = None  # http_proxy is not obeyed
+
+    @property
+    def may_name_files(self) -> list[str]:
+        return [str(self.ca_file)] if self.ca_file else []
+
+    @property
+    def expressions(self) -> list[Expression]:
+        return [self.send.select] if isinstance(self.send, Selection) else []
+
+
+def kinds_in(action: Mapping[str, Any]) -> list[type[Hook]]:
+    """Return the kinds that the keys of an action choose: one, if it is right."""
+    return [kind for key, kind in KINDS.items() if key in action]
+
+
+def gather(action: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an action's keys and values with those of its hook gathered under one key."""
+    kinds = kinds_in(action)
+    # While it is open which kind is meant, the keys of all of them are known.
+    kinds = kinds if len(kinds) == 1 else list(KINDS.values())
+    of_hook = {key for kind in kinds for key in kind.keys_in_action()}
+    hook = {key: value for key, value in action.items() if key in of_hook}
+    return {key: value for key, value in action.items() if key not in of_hook} | {GATHERED: hook}
+
+
+def _read_hook(gathered: Mapping[str, Any], info: ValidationInfo) -> Hook:
+    kinds = kinds_in(gathered)
+    if len(kinds) != 1:
+        *others, last = KINDS
+        kinds_in_words = f"{', '.join(others)} and {last}"
+        raise ValueError(f"should have one of {kinds_in_words}, not {len(kinds)}")
+    (kind,) = kinds
+    fields = gathered[kind.key] if kind.is_nested() else gathered
+    return kind.model_validate(fields, context=info.context)
+
+
+HookValue = Annotated[Hook, PlainValidator(_read_hook)]

@@ -1,0 +1,31 @@
+"""What every kind of hook has: a runner."""
+
+from typing import Protocol, TypeVar
+
+from premblyd.config.hooks import Hook
+from premblyd.config.models import Config, Endpoint
+from premblyd.hooks.preview import Preview
+from premblyd.store.jobs import Job, Result
+
+H_contra = TypeVar("H_contra", bound=Hook, contravariant=True)
+
+
+class Runner(Protocol[H_contra]):
+    """Runs the hooks of one kind, or of kinds that are alike. The daemon has one of each."""
+
+    def configure(self, settings: Config) -> None:
+        """Use these settings from the next run on."""
+
+    async def run(self, hook: H_contra, job: Job) -> Result:
+        """Run the hook once. Never raise for a hook that fails, and keep the job's body no longer
+        than is needed: it may be large."""
+
+    def interrupt(self) -> None:
+        """End all that runs, and start nothing more. What is ended counts as interrupted."""
+
+    def close(self) -> None:
+        """Give back what the runner holds. Nothing runs any more."""
+
+    @staticmethod
+    def preview(hook: H_contra, job: Job, endpoint: Endpoint) -> Preview:
+        """Return what `run` would do, with secrets masked. They need not have been looked up."""
