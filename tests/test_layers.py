@@ -24,16 +24,18 @@ GROUND = {
     "version",
 }
 PURE = {"expressions", "interpreter", "prembly"}
-LOW = GROUND | PURE | {"privacy", "logs", "config"}
+LOW = GROUND | PURE | {"privacy", "logs", "occurrences", "telemetry", "config"}
 ROOMS = {
     **{leaf: {"errors"} - {leaf} for leaf in GROUND},
     "privacy": {"jsontext"},
     "logs": {"privacy", "jsontext", "linewriter", "times"},
+    "occurrences": {"logs"},
+    "telemetry": {"logs", "occurrences"},
     "expressions": {"errors", "interpreter"},
     "interpreter": {"errors", "jsontext"},
     "prembly": {"errors", "expressions", "jsontext"},  # pure: nothing of the configuration
     "config": GROUND | PURE,  # checks expressions against prembly's names
-    "store": {"errors", "logs", "prembly"},
+    "store": {"errors", "logs", "occurrences", "prembly", "telemetry"},
     "routing": LOW,
     "record": LOW | {"store", "routing"},
     "hooks": LOW | {"store"},

@@ -17,10 +17,12 @@ from premblyd.hooks.kinds import Runners
 from premblyd.hooks.lack import not_run, what_lacks
 from premblyd.hooks.strays import Mark, mark_of
 from premblyd.logs import get_logger
+from premblyd.occurrences import AttemptFinished
 from premblyd.privacy.identifiers import safe_id
 from premblyd.store.jobs import Claimable, Ending, Job, Result, Room, counted_bytes
 from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
+from premblyd.telemetry import tell
 
 POLL_S = 1.0  # how soon a replay or cancel by another process is noticed
 STORE_PAUSE_S = 1.0
@@ -69,7 +71,6 @@ class Dispatcher:
         self._actions = {action.name: action for action in actions}
         self._limit = limit
         self._max_bytes = max_bytes
-        self._log = get_logger().bind()  # bound once: a lazy logger costs 15 µs a line
         self.wake()
 
     def wake(self) -> None:
@@ -188,7 +189,7 @@ class Dispatcher:
         now_ms = self._clock.now_ms()
         ending = ending_of(job, result, action.retry, now_ms=now_ms, rng=self._rng)
         if await self._finish(job, result, ending):
-            self._log_attempt(job, result, ending, ending.at_ms - started_ms)
+            tell(_finished(job, result, ending, ending.at_ms - started_ms))
         else:
             log.warning("attempt.lease_lost", delivery=job.delivery_id, attempt=job.attempt)
 
@@ -214,20 +215,18 @@ class Dispatcher:
                     return False  # the attempt stays open, and runs again after the next start
                 await asyncio.sleep(STORE_PAUSE_S)
 
-    def _log_attempt(self, job: Job, result: Result, ending: Ending, duration_ms: int) -> None:
-        succeeded = result.outcome is AttemptOutcome.SUCCEEDED
-        write = self._log.info if succeeded else self._log.warning
-        write(
-            "attempt.finished",
-            event_id=job.event.id,
-            delivery=job.delivery_id,
-            action=job.action,
-            attempt=job.attempt,
-            outcome=str(result.outcome),
-            state=str(ending.state),
-            exit_code=result.exit_code,
-            http_status=result.http_status,
-            error=result.error,
-            reference=safe_id(job.event.verdict.reference),
-            duration_ms=duration_ms,
-        )
+
+def _finished(job: Job, result: Result, ending: Ending, duration_ms: int) -> AttemptFinished:
+    return AttemptFinished(
+        event_id=job.event.id,
+        delivery=job.delivery_id,
+        action=job.action,
+        attempt=job.attempt,
+        outcome=str(result.outcome),
+        state=str(ending.state),
+        exit_code=result.exit_code,
+        http_status=result.http_status,
+        error=result.error,
+        reference=safe_id(job.event.verdict.reference),
+        duration_ms=duration_ms,
+    )

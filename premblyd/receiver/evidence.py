@@ -10,9 +10,11 @@ from urllib.parse import unquote
 from premblyd.clock import Clock
 from premblyd.config.models import Endpoint
 from premblyd.logs import get_logger
+from premblyd.occurrences import WebhookDuplicate, WebhookReceived
 from premblyd.prembly.webhook import Webhook
 from premblyd.privacy.identifiers import safe_code, safe_id
 from premblyd.store.inbox import Added, Inbox, NewRejection, Stray
+from premblyd.telemetry import tell
 
 MAX_WAITING = 1000  # rejections not yet stored; more are only logged
 LINES_A_MINUTE = 20  # of each kind that anybody at all can cause
@@ -36,21 +38,23 @@ class Evidence:
         self._endpoints = endpoints
 
     def received(self, webhook: Webhook, added: Added, actions: int, started: float) -> None:
-        """Log a webhook that is on the disk. `started` is when its head came."""
-        self._log.info(
-            "webhook.received" if added.is_new else "webhook.duplicate",
-            event_id=added.event_id,
-            key=added.key,
-            endpoint=webhook.endpoint,
-            kind=str(webhook.verdict.kind),
-            response_code=safe_code(webhook.verdict.response_code),
-            outcome=str(webhook.verdict.outcome),
-            reference=safe_id(webhook.verdict.reference),
-            actions=actions,
-            body_bytes=len(webhook.body),
-            verified_by=webhook.verified_by,
-            remote_ip=webhook.remote_ip,
-            duration_ms=round((time.monotonic() - started) * 1000, 1),
+        """Tell of a webhook that is on the disk. `started` is when its head came."""
+        answered = WebhookReceived if added.is_new else WebhookDuplicate
+        tell(
+            answered(
+                event_id=added.event_id,
+                key=added.key,
+                endpoint=webhook.endpoint,
+                kind=str(webhook.verdict.kind),
+                response_code=safe_code(webhook.verdict.response_code),
+                outcome=str(webhook.verdict.outcome),
+                reference=safe_id(webhook.verdict.reference),
+                actions=actions,
+                body_bytes=len(webhook.body),
+                verified_by=webhook.verified_by,
+                remote_ip=webhook.remote_ip,
+                duration_ms=round((time.monotonic() - started) * 1000, 1),
+            )
         )
 
     def failed(self, endpoint: str, error: Exception) -> None:

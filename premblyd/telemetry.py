@@ -1,0 +1,38 @@
+"""Telling what happened, once. Whoever wants to know is a listener: now the log alone."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from premblyd import logs
+from premblyd.occurrences import Occurrence
+
+Listener = Callable[[Occurrence], None]
+
+
+def tell(occurrence: Occurrence) -> None:
+    """Tell every listener of `occurrence`, in the thread in which it happened."""
+    for listener in LISTENERS:
+        listener(occurrence)
+
+
+def _log(occurrence: Occurrence) -> None:
+    kind: Any = type(occurrence)
+    line: dict[str, Any] = {name: getattr(occurrence, name) for name in _fields(kind)}
+    for name in kind.optional:
+        if line[name] is None:
+            del line[name]
+    if cause := line.pop("cause", None):
+        line["exc_info"] = cause
+    logs.write(occurrence.log_level(), kind.event, line)
+
+
+@functools.cache
+def _fields(kind: Any) -> tuple[str, ...]:
+    """Return the names of the fields that a kind of occurrence has."""
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+# None of them may raise or wait: the loop and the writer's thread tell here.
+LISTENERS: list[Listener] = [_log]
