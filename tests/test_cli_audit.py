@@ -170,7 +170,7 @@ def test_show_of_a_body_with_many_fields_is_quick_and_not_endless(config: Path) 
 def test_show_reveals_on_request_and_records_who_looked(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SUDO_USER", "ada")
+    monkeypatch.setenv("SUDO_USER", "the-auditor")
     (event,) = said(config, "events", "--reference", "sample-api-0001")
     exact = said(config, "show", event["id"], "--reveal")
     assert exact["body"]["data"]["bvn"] == "22200000042"
@@ -179,8 +179,8 @@ def test_show_reveals_on_request_and_records_who_looked(
     printed = run("show", event["id"], "--reveal", "--config", config).out
     assert "AMINA" in printed
     assert "    Content-Type: application/json\n" in printed
-    looks = "SELECT actor, action, event_id FROM operator_action WHERE actor = 'ada'"
-    assert read(config, looks) == [("ada", "reveal", event["id"])] * 2
+    looks = "SELECT actor, action, event_id FROM operator_action WHERE actor = 'the-auditor'"
+    assert read(config, looks) == [("the-auditor", "reveal", event["id"])] * 2
 
 
 def test_show_tells_how_each_attempt_ended(config: Path) -> None:

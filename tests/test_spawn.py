@@ -44,10 +44,10 @@ def test_a_hook_starts_with_no_signal_blocked_or_ignored() -> None:
         output = run(command=["grep", "Sig[BI]", "/proc/self/status"]).output or ""
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    assert [line.split() for line in output.splitlines()] == [
-        ["SigBlk:", "0" * 16],
-        ["SigIgn:", "0" * 16],
-    ]
+    signals = {name: int(digits, 16) for name, digits in map(str.split, output.splitlines())}
+    glibc_s_own = 1 << 31 | 1 << 32  # before 2.38 its posix_spawn leaves 32 and 33 ignored
+    assert signals.keys() == {"SigBlk:", "SigIgn:"}
+    assert (signals["SigBlk:"], signals["SigIgn:"] & ~glibc_s_own) == (0, 0)
 
 
 def test_a_hook_leads_a_session_of_its_own() -> None:
