@@ -20,7 +20,7 @@ from premblyd.hooks.kinds import Runners
 from premblyd.hooks.strays import Strays, find_marks, kill_marked
 from premblyd.loops import Loops
 from premblyd.receiver.health import Health
-from premblyd.receiver.listener import patiently
+from premblyd.receiver.listener import patient_listeners
 from premblyd.receiver.server import Receiver, make_server
 from premblyd.store.inbox import Inbox
 from premblyd.store.queue import Queue
@@ -128,7 +128,7 @@ class Daemon:
         self._listening = listening.listen(self._settings.listen)
         opened.callback(self._listening.close)
         self._server = make_server(self._receiver)
-        self._server.add_sockets(patiently(self._listening.sockets))
+        self._server.add_sockets(patient_listeners(self._listening.sockets))
 
     async def _end_work(self) -> None:
         """Accept no more, answer what is in flight, and let hooks end. Those that run longer than

@@ -1,4 +1,4 @@
-"""Who sent a request, when proxies stand between."""
+"""The address that a request came from, where proxies stand between."""
 
 import functools
 import ipaddress
@@ -14,7 +14,7 @@ MAX_ADDRESS_CHARACTERS = 64  # the longest is 53: [IPv6 with IPv4 in it]:port
 
 
 def peer_ip(connection: HTTP1Connection) -> str:
-    """Return the address of who has connected, or UNIX_PEER."""
+    """Return the address of the connection's other side, or UNIX_PEER."""
     address = getattr(connection.context, "address", None)
     is_ip = isinstance(address, tuple) and len(address) >= 2
     return str(address[0]) if is_ip and address else UNIX_PEER
@@ -50,8 +50,8 @@ def is_within(ip: str, networks: Sequence[Network]) -> bool:
 
 
 def sender(ip: str) -> str:
-    """Return whose address `ip` is taken for where senders share something: one subscriber has a
-    whole /64 of IPv6 (RFC 6177)."""
+    """Return the sender that `ip` belongs to, where senders share the bounds: the address, or its
+    /64 with IPv6, since a subscriber has a whole one (RFC 6177)."""
     return ip if ":" not in ip else _network_64(ip)
 
 
@@ -62,8 +62,8 @@ def _network_64(ip: str) -> str:
 
 
 def _parse(text: str) -> Address | None:
-    """Return the address in `text`, which a stranger may have chosen: only what can be one is
-    remembered."""
+    """Return the address in `text`, or None. A stranger may have chosen the text, so the cache gets
+    none that is too long to be an address."""
     text = text.strip()
     return _parse_short(text) if len(text) <= MAX_ADDRESS_CHARACTERS else None
 

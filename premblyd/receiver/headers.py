@@ -1,4 +1,4 @@
-"""What is read from a webhook's headers, and which are stored."""
+"""A webhook's headers: which of them are stored, and what they declare."""
 
 import orjson
 from tornado.httputil import HTTPHeaders

@@ -1,4 +1,4 @@
-"""A listening socket that waits when the machine lacks what a connection needs."""
+"""A listening socket that pauses when the machine lacks what a connection needs."""
 
 import errno
 import socket
@@ -19,15 +19,15 @@ _LACKING = {
 log = get_logger()
 
 
-def patiently(listening: Iterable[socket.socket]) -> list[socket.socket]:
+def patient_listeners(listening: Iterable[socket.socket]) -> list[socket.socket]:
     """Return the listening sockets as Tornado's server shall use them."""
     return [cast(socket.socket, PatientListener(each)) for each in listening]
 
 
 class PatientListener:
-    """Like the socket, for Tornado's server. Out of descriptors or memory it accepts nothing for a
-    second, and clients wait in the kernel's queue. Tornado by itself tries again at once, and
-    logs a traceback each time: a whole core, and 8,000 lines a second."""
+    """A listening socket as Tornado's server uses it. When the machine lacks something it pauses,
+    and clients wait in the kernel's queue. Tornado by itself would try again at once and log a
+    traceback each time: that is a whole core, and 8,000 lines a second."""
 
     def __init__(self, listening: socket.socket) -> None:
         self._socket = listening

@@ -1,7 +1,8 @@
-"""What is in flight, and who gives way when it is full.
+"""The bounds on what is in flight: requests, the bytes of their bodies, connections.
 
-Whoever knows the path may hold room without a key, but only until another needs it: of what still
-comes in, the slowest of the sender that holds the most gives way. What has come in whole stays.
+A client needs no key to take up room, only the path. So nobody keeps room that another needs while
+the request is still coming in: when a bound is reached, the slowest request of the sender that
+holds the most is ended. A request that has come whole is never ended.
 """
 
 import enum
@@ -14,14 +15,14 @@ from operator import attrgetter
 
 HEAD_BYTES = 1024  # what a head counts for beside the bytes of its body
 SLOW_S = 1.0
-# In that time no thousand heads can be read, so that one of them is older; two clients that are
-# this quick do not end each other for ever.
+# What is younger is not ended, or two quick clients could end each other for ever. When a bound is
+# reached there is something older: a thousand heads can't be read in this time.
 QUICK_S = 0.02
-MAX_CONNECTIONS = 4096
+MIN_CONNECTIONS = 4096  # open at once, where the limit of open files allows them
 
 
 class Limit(enum.StrEnum):
-    """What is full."""
+    """Which bound was reached."""
 
     REQUESTS = enum.auto()
     BYTES = enum.auto()
@@ -30,11 +31,11 @@ class Limit(enum.StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Share:
-    """What a request or a connection holds. `give_way` ends it."""
+    """What a request or a connection holds of the bounds."""
 
     sender: str
-    give_way: Callable[[Limit], None]
-    since: float  # when what it holds came, on the average of its bytes, on the monotonic clock
+    give_way: Callable[[Limit], None]  # ends it
+    since: float  # when it came; with a body, the average moment of its bytes (monotonic clock)
     held_bytes: int = 0
 
     def receive(self, count: int, now: float) -> None:
@@ -44,7 +45,7 @@ class Share:
 
 
 class Load:
-    """The requests in flight, within bounds."""
+    """The requests in flight and their bytes, within bounds."""
 
     def __init__(self) -> None:
         self.held_bytes = 0
@@ -58,13 +59,15 @@ class Load:
 
     @property
     def requests(self) -> int:
+        """How many are in flight."""
         return len(self._incoming) + len(self._complete)
 
     def enter(self, share: Share) -> bool:
-        """Count a request whose head is good; others give way. Return whether there is room."""
+        """Count a request whose head is good, for which others may give way. Return whether there
+        is room."""
         excess = self.requests + 1 - self._max_requests
         if excess > 0:
-            # Some more at once: to look for them costs 150 µs among a thousand.
+            # Some more at once: to find who gives way takes 150 µs among a thousand.
             make_room(self._incoming, Limit.REQUESTS, excess, spare=self._max_requests // 16)
             if self.requests >= self._max_requests:
                 return False
@@ -72,25 +75,25 @@ class Load:
         return True
 
     def receive(self, share: Share, count: int) -> bool:
-        """Count `count` bytes more of its body; others give way, or it does itself. Return whether
-        there is room."""
+        """Count `count` bytes more of its body, for which others may give way, or `share` itself.
+        Return whether there is room."""
         while (excess := self.held_bytes + count - self._max_bytes) > 0:
-            holding = [one for one in self._incoming if one.held_bytes]
+            holding = [other for other in self._incoming if other.held_bytes]
             if not make_room(holding, Limit.BYTES, excess):
                 return False
             if share not in self._incoming:
-                return False
+                return False  # it gave way itself
         self.held_bytes += count
         share.receive(count, time.monotonic())
         return True
 
     def complete(self, share: Share) -> None:
-        """From now on `share` gives way to nobody: its body is there."""
+        """Let `share` give way to nobody from now on: its body is there."""
         self._incoming.discard(share)
         self._complete.add(share)
 
     def leave(self, share: Share) -> None:
-        """Give back what `share` holds; once is enough, more does no harm."""
+        """Give back what `share` holds. To do it again does no harm."""
         self._incoming.discard(share)
         self._complete.discard(share)
         self.held_bytes -= share.held_bytes
@@ -98,27 +101,27 @@ class Load:
 
 
 def make_room(shares: Iterable[Share], limit: Limit, need: int, *, spare: int = 0) -> bool:
-    """Have some of `shares` give way until there are `need` bytes or places, and while they are
-    slow `spare` more. Return whether any did.
+    """Let shares give way, the oldest first, until `need` bytes or places are free. Return whether
+    any did.
 
-    If the slow hold the most, it is they. Of a sender that holds less than half of what the
-    largest holds, nobody gives way.
+    Where slow shares hold at least half, only slow ones give way, for `need` and `spare`. The
+    shares of a sender that holds less than half of what the largest sender holds never do.
     """
     now = time.monotonic()
-    among = list(shares)
-    slow = [share for share in among if now - share.since > SLOW_S]
-    if 2 * _sum(slow, limit) >= _sum(among, limit):
-        among = slow
+    candidates = list(shares)
+    slow = [share for share in candidates if now - share.since > SLOW_S]
+    if 2 * _sum(slow, limit) >= _sum(candidates, limit):
+        candidates = slow
         need += spare
     totals: Counter[str] = Counter()
-    for share in among:
+    for share in candidates:
         totals[share.sender] += _size(share, limit)
-    most = max(totals.values(), default=0)
-    at_least_s = 0 if limit is Limit.CONNECTIONS else QUICK_S
+    largest = max(totals.values(), default=0)
+    min_age_s = 0 if limit is Limit.CONNECTIONS else QUICK_S
     ending = [
         share
-        for share in among
-        if totals[share.sender] * 2 >= most and now - share.since > at_least_s
+        for share in candidates
+        if totals[share.sender] * 2 >= largest and now - share.since > min_age_s
     ]
     for share in sorted(ending, key=attrgetter("since")):
         if need <= 0:
@@ -137,8 +140,8 @@ def _sum(shares: Sequence[Share], limit: Limit) -> int:
 
 
 def max_connections(max_requests: int) -> int:
-    """Return how many connections may be open: a good many more than requests, but no more than
-    half of the files that may be, for hooks and the database need some too."""
+    """Return how many connections may be open: many more than requests, but at most half of the
+    files that this process may open, because hooks and the database need some too."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = max(MAX_CONNECTIONS, 2 * max_requests)
-    return wanted if soft == resource.RLIM_INFINITY else min(wanted, soft // 2)
+    maximum = max(MIN_CONNECTIONS, 2 * max_requests)
+    return maximum if soft == resource.RLIM_INFINITY else min(maximum, soft // 2)

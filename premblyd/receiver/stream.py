@@ -1,4 +1,4 @@
-"""The connection's stream: as Tornado's, but a client may end its half and still get an answer."""
+"""A connection's stream: Tornado's, but a client may end its half and still get its answer."""
 
 import re
 from asyncio import Future
@@ -17,9 +17,9 @@ _BAD_REQUEST = b"HTTP/1.1 400 "  # Tornado's own answer: the receiver gives none
 
 
 class Stream(IOStream):
-    """Tornado closes a stream when the other side will send no more (RFC 9110, 9293: it may still
-    read). Here it stays open while nothing is to be read: until the answer is written.
-    """
+    """Tornado's stream closes when the other side has sent its last byte. That side may still read
+    (RFC 9110, 9293), so this one stays open until something more is to be read, which is after
+    the answer is written."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -28,27 +28,27 @@ class Stream(IOStream):
 
     @property
     def fault(self) -> Stray | None:
-        """What it sent that is no HTTP, if it did."""
+        """What the client sent that is no HTTP; None: nothing."""
         if self._malformed:
             return Stray.MALFORMED
         return Stray.HEAD_TOO_LARGE if isinstance(self.error, UnsatisfiableReadError) else None
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
-        """Read. That there is no more is said when a read waits for it a second time: at the
-        first, what is in the buffer may do."""
+        """Read. Report the end of what the client sends, by 0, only to the second read that waits
+        for more: at the first, what is in the buffer may be enough."""
         count = super().read_from_fd(buf)
         if count != 0 or (self.ended and self.reading()):
             return count
         self.ended = True
         if not self.reading():
-            # Nobody waits for bytes; the loop would tell of the end again and again.
+            # Nobody waits for bytes, and the loop would report the end in each of its rounds.
             writing = IOLoop.WRITE if self.writing() else 0
             self.io_loop.update_handler(self.fileno(), IOLoop.ERROR | writing)
         return None
 
     async def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> bytes:
-        """Read a head. Raise HTTPInputError for a long name: Tornado remembers a thousand names,
-        whatever their length."""
+        """Read a head. Raise HTTPInputError when a header's name is long: Tornado keeps the last
+        thousand names in memory, whatever their length."""
         head = await super().read_until_regex(regex, max_bytes)
         if len(head) > SHORT_HEAD_BYTES and _LONG_NAME.search(head):
             raise HTTPInputError("a header's name is too long")
