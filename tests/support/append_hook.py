@@ -1,0 +1,43 @@
+"""A kind of hook of its own: it appends a line for each event to a file.
+
+Importing this adds it, as a model in config/hooks.py and a row in hooks/kinds.py would.
+"""
+
+from premblyd.config.hooks import Hook
+from premblyd.config.models import Config, Endpoint
+from premblyd.config.values import NonEmpty
+from premblyd.hooks.kinds import RUNNERS
+from premblyd.hooks.preview import Preview
+from premblyd.store.jobs import Job, Result
+from premblyd.store.models import AttemptOutcome
+
+
+class AppendHook(Hook):
+    """A line at the end of a file."""
+
+    key = "append"
+    append: NonEmpty
+
+
+class AppendRunner:
+    """Runs append hooks."""
+
+    def configure(self, settings: Config) -> None: ...
+
+    async def run(self, hook: AppendHook, job: Job) -> Result:
+        with open(hook.append, "a") as file:
+            file.write(f"{job.event.verdict.reference}\n")
+        return Result(outcome=AttemptOutcome.SUCCEEDED)
+
+    def interrupt(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    @staticmethod
+    def preview(hook: AppendHook, job: Job, endpoint: Endpoint) -> Preview:
+        reference = job.event.verdict.reference
+        facts = {"file": hook.append, "line": reference}
+        return Preview(facts=facts, lines=[f"append {reference} to {hook.append}"])
+
+
+RUNNERS[AppendHook] = AppendRunner
