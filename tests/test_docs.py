@@ -1,6 +1,7 @@
 """The pages are true: their configurations load, commands and queries run, words exist."""
 
 import ast
+import dataclasses
 import functools
 import itertools
 import re
@@ -15,6 +16,7 @@ import click
 import pytest
 
 import premblyd
+from premblyd import occurrences
 from premblyd.cli import COMMANDS, main
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
@@ -171,6 +173,19 @@ def test_every_event_of_the_log_is_told_and_none_else() -> None:
     assert len(logged) > 20
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kind in vars(occurrences).values() if hasattr(kind, "event")],
+    ids=lambda kind: str(kind.event),
+)
+def test_every_field_of_an_event_of_the_log_is_told(kind: type[occurrences.Occurrence]) -> None:
+    rows = [row for row in PAGES["docs/logs.md"].splitlines() if f"`{kind.event}`" in row]
+    names = {field.name for field in dataclasses.fields(kind)}
+    if "cause" in names:
+        names = names - {"cause"} | {"exception", "traceback"}
+    assert [name for name in names if not re.search(rf"\b{name}\b", " ".join(rows))] == []
+
+
 @pytest.mark.parametrize("message", first_cells("docs/troubleshooting.md"))
 def test_every_message_that_is_explained_exists(message: str) -> None:
     for piece in message.split("…"):
@@ -218,3 +233,22 @@ def test_the_readme_is_short_and_shows_every_command() -> None:
     assert len(PAGES["README.md"].splitlines()) < 250
     shown = re.findall(r"^\| `premblyd (\w+)", PAGES["README.md"], re.MULTILINE)
     assert shown == list(COMMANDS)
+
+
+def test_the_map_shows_every_room_and_nothing_else() -> None:
+    (text,) = (block.text for block in BLOCKS if block.text.startswith("premblyd/cli/"))
+    shown = {line.split()[0] for line in text.splitlines() if line}
+    assert [name for name in shown if not (ROOT / name).exists()] == []
+    package = ROOT / "premblyd"
+    rooms = {path.name for path in package.glob("[!_]*.py")} | {
+        f"{path.parent.name}/" for path in package.glob("*/__init__.py")
+    }
+    assert {f"premblyd/{room}" for room in rooms} <= shown
+
+
+def test_every_file_that_contributors_are_sent_to_is_there() -> None:
+    names = set(re.findall(r"`((?:[\w.-]+/)+[\w.-]*)`", PAGES["CONTRIBUTING.md"]))
+    missing = {
+        name for name in names if not any((ROOT / top / name).exists() for top in ("", "premblyd"))
+    }
+    assert missing == {"premblyd/hooks/queue/runner.py"}  # the example's
