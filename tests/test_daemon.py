@@ -35,7 +35,7 @@ STEPS = (
     "Receiver",
     "listening.listen",
     "make_server",
-    "patiently",
+    "patient_listeners",
     "presence.publish",
     "Loops.__aenter__",
     "Loops.start",
