@@ -208,90 +208,18 @@ show_log() {
     journalctl -u premblyd.service -u premblyd.socket -n 15 --no-pager -o cat >&2 || true
 }
 
-database_path() {
-    "$new/bin/python" -c '
-import pathlib, sys
-from premblyd.config import models as config
-print(config.load(pathlib.Path(sys.argv[1]), look_up_secrets=False).database_path)' "$config"
+# Set $copier to the version that can copy the database: an older one can't, on the way back to it.
+find_copier() {
+    for copier in "$new/bin/premblyd" "$old/bin/premblyd"; do
+        ! "$copier" upgrading --help >/dev/null 2>&1 || return 0
+    done
+    die "neither version can copy the database; nothing was changed"
 }
 
 # `database save` makes the copy, `database restore` puts it back. Runs as premblyd: root must
 # not write in a folder where hooks could have left a link to somewhere else.
 database() {
-    (umask 027 && cd / && runuser -u premblyd -- "$python" - "$1" "$database" "$database.before-upgrade" <<'PY'
-import contextlib, os, pathlib, sqlite3, sys
-
-step, path, copy = sys.argv[1], *map(pathlib.Path, sys.argv[2:])
-
-
-def clone(source, target):
-    """Put a whole copy at `target`, or leave what is there."""
-    part = target.with_name(target.name + ".part")
-    part.unlink(missing_ok=True)
-    try:
-        with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(part)) as new:
-            # backup() itself would wait for ever for somebody else's lock.
-            old.execute("BEGIN")
-            old.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            old.backup(new)  # with everything its WAL holds
-        descriptor = os.open(part, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def look(database):
-    """Return the schema, and the last event's and attempt's numbers."""
-    with contextlib.closing(sqlite3.connect(database)) as connection:
-        schema = sorted(connection.execute("SELECT name, sql FROM sqlite_master").fetchall(), key=str)
-        return schema, number(connection, "event"), number(connection, "attempt")
-
-
-def number(connection, table):
-    try:
-        return connection.execute(f"SELECT max(id) FROM {table}").fetchone()[0] or 0
-    except sqlite3.OperationalError:  # the failed version has removed it
-        return 0
-
-
-def save():
-    if path.exists():
-        clone(path, copy)
-        print(f"Copied the database to {copy}")
-    else:
-        copy.unlink(missing_ok=True)
-
-
-def restore():
-    if not copy.exists():
-        return
-    (schema, event, attempt), (old_schema, old_event, old_attempt) = look(path), look(copy)
-    if schema == old_schema:
-        # The old version reads it as it is; what the new one has done and recorded stays true.
-        if event > old_event:
-            print(f"The new version stored {event - old_event} more events: the database stays")
-        return
-    if event > old_event or attempt > old_attempt:
-        # Webhooks that the new version has answered with 200 exist only here.
-        aside = path.with_name(path.name + ".failed-upgrade")
-        clone(path, aside)
-        print(f"{event - old_event} events and {attempt - old_attempt} attempts of the failed version are only in {aside}")
-    for name in (f"{path}-wal", f"{path}-shm"):
-        pathlib.Path(name).unlink(missing_ok=True)
-    clone(copy, path)
-    print("Put the copy of the database back")
-
-
-try:
-    {"save": save, "restore": restore}[step]()
-except (sqlite3.Error, OSError) as error:
-    sys.exit(f"The database could not be {'copied' if step == 'save' else 'put back'}: {error}")
-except KeyboardInterrupt:
-    sys.exit(130)
-PY
-    )
+    (cd / && runuser -u premblyd -- "$copier" upgrading "$1" "$database")
 }
 
 # --- What can be asked for ----------------------------------------------------------------
@@ -390,7 +318,8 @@ install_first() {
 }
 
 upgrade() {
-    database=$(database_path)
+    find_copier
+    database=$("$copier" upgrading path --config "$config")
     socket_changed=
     [ "$(socket_settings "$new/systemd/premblyd.socket")" = "$(socket_settings "$units/premblyd.socket")" ] ||
         socket_changed=yes

@@ -31,8 +31,8 @@ COMMANDS = {
     "replay": ("replay", "Queue deliveries: finished ones again, pending ones now, new ones."),
     "cancel": ("cancel", "Stop a pending delivery."),
 }
-
-
+# Commands for programs of ours: they run as any other, and --help does not list them.
+HIDDEN = {"upgrading": ("upgrading", "For install.sh.")}
 _ARGUMENTS = "premblyd.arguments"
 
 
@@ -43,9 +43,9 @@ class Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        if cmd_name not in COMMANDS and cmd_name not in HIDDEN:
             return None
-        module, summary = COMMANDS[cmd_name]
+        module, summary = {**COMMANDS, **HIDDEN}[cmd_name]
         loaded = importlib.import_module(f"premblyd.cli.{module}")
         command: click.Command = getattr(loaded, cmd_name)
         command.help = f"{summary}\n\n{inspect.getdoc(command.callback) or ''}"
