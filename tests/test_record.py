@@ -13,13 +13,14 @@ from peewee import SqliteDatabase
 from premblyd.errors import NotFoundError, StoreUnavailableError
 from premblyd.privacy.fields import UNLISTED_COLUMNS
 from premblyd.record import operating, reading
-from premblyd.record.operating import Operation, Operator, perform
+from premblyd.record.operating import Operation, Operator
 from premblyd.record.reading import DeliveryFilter, EventFilter, Page, RejectionFilter
 from premblyd.record.rows import AttemptRow, DeliveryRow, EventRow, RejectionRow, WholeEvent
 from premblyd.store.inbox import NewRejection
 from premblyd.store.jobs import Claimable, Result
 from premblyd.store.models import Attempt, AttemptOutcome, Delivery, Event, Rejection, State
 from premblyd.store.sqlite import opening
+from premblyd.store.sqlite.transaction import transact
 from tests.support.jobs import ending
 from tests.support.store import NOW_MS, Store
 
@@ -55,7 +56,7 @@ def writing(store: Store, record: SqliteDatabase) -> Iterator[SqliteDatabase]:
 
 
 def perform_all(writing: SqliteDatabase, operations: Iterator[Operation[int]]) -> list[int]:
-    return [perform(writing, operation) for operation in operations]
+    return [transact(writing, operation) for operation in operations]
 
 
 def run(store: Store, count: int, outcome: AttemptOutcome) -> None:
@@ -265,7 +266,7 @@ def test_replay_queues_what_is_finished_and_nothing_else(
     monkeypatch.setattr(operating, "BATCH", 2)
     run(store, 1, AttemptOutcome.FAILED)
     run(store, 1, AttemptOutcome.SUCCEEDED)
-    assert perform(writing, ADA.cancel(6, NOW_MS + 70))
+    assert transact(writing, ADA.cancel(6, NOW_MS + 70))
     everything = dict.fromkeys(range(1, 8), 9)
     replay = ADA.replay([*everything], everything, NOW_MS + 80)
     assert perform_all(writing, replay) == [1, 1, 1, 0]
@@ -292,7 +293,7 @@ def test_each_batch_of_a_replay_is_committed_before_the_next(
     run(store, 2, AttemptOutcome.FAILED)
     replay = ADA.replay([1, 3], {1: 1, 3: 1}, NOW_MS)
     for done, operation in enumerate(replay, start=1):
-        assert perform(writing, operation) == 1
+        assert transact(writing, operation) == 1
         assert store.rows("SELECT count(*) FROM operator_action") == [(done,)]
         assert store.add(body=b"the daemon commits in between %d" % done).is_new
 
@@ -304,21 +305,39 @@ def test_only_a_pending_delivery_can_be_cancelled(
     due = ", due_at_ms = NULL" if state is not State.RUNNING else ""
     store.on_connection(lambda it: it.execute(f"UPDATE delivery SET state = ?{due}", (state,)))
     before = store.rows(STATES)
-    assert not perform(writing, ADA.cancel(1, NOW_MS))
-    assert not perform(writing, ADA.cancel(99, NOW_MS))
+    assert not transact(writing, ADA.cancel(1, NOW_MS))
+    assert not transact(writing, ADA.cancel(99, NOW_MS))
     assert store.rows(STATES) == before
     assert store.rows(RECORDS) == []
 
 
 def test_a_cancelled_delivery_does_not_run(store: Store, writing: SqliteDatabase) -> None:
-    assert perform(writing, ADA.cancel(1, NOW_MS + 5))
+    assert transact(writing, ADA.cancel(1, NOW_MS + 5))
     assert store.rows(STATES)[0] == (1, "cancelled", None, 3, NOW_MS + 5)
     run(store, 9, AttemptOutcome.SUCCEEDED)
     assert store.rows("SELECT delivery_id FROM attempt") == [(3,), (5,)]
 
 
+def test_the_daemon_runs_the_same_operations_by_its_writer(store: Store) -> None:
+    store.add("crm", "page")
+    run(store, 1, AttemptOutcome.FAILED)
+    (replay,) = ADA.replay([1], {1: 7}, NOW_MS + 70)
+    assert store.wait(store.writer.call(replay)) == 1
+    assert store.wait(store.writer.call(ADA.cancel(2, NOW_MS + 80)))
+    assert store.wait(store.writer.call(ADA.reveal(1, NOW_MS + 90))).event_id == 1
+    assert [row[:4] for row in store.rows(STATES)] == [
+        (1, "pending", NOW_MS + 70, 7),
+        (2, "cancelled", None, 3),
+    ]
+    assert store.rows(f"{RECORDS} ORDER BY id") == [
+        (NOW_MS + 70, "ada", "replay", None, 1, None),
+        (NOW_MS + 80, "ada", "cancel", None, 2, None),
+        (NOW_MS + 90, "ada", "reveal", 1, None, None),
+    ]
+
+
 def test_a_reveal_is_recorded(store: Store, writing: SqliteDatabase) -> None:
-    recorded = perform(writing, ADA.reveal(2, NOW_MS))
+    recorded = transact(writing, ADA.reveal(2, NOW_MS))
     assert recorded.event_id == 2
     assert store.rows(RECORDS) == [(NOW_MS, "ada", "reveal", 2, None, None)]
 
@@ -330,7 +349,7 @@ def test_a_record_that_cannot_be_kept_undoes_the_change(
     run(store, 1, AttemptOutcome.FAILED)
     before = store.rows(STATES)
     with pytest.raises(StoreUnavailableError, match="no such table: operator_action"):
-        perform(writing, ADA.cancel(2, NOW_MS))
+        transact(writing, ADA.cancel(2, NOW_MS))
     with pytest.raises(StoreUnavailableError, match="no such table: operator_action"):
         perform_all(writing, ADA.replay([1], {1: 1}, NOW_MS))
     assert store.rows(STATES) == before

@@ -16,11 +16,12 @@ def cancel(config_path: Path, delivery_id: int) -> None:
     """A delivery whose hook runs now can't be cancelled; `replay` puts a cancelled one back."""
     from premblyd.cli.database import database_path
     from premblyd.record import reading
-    from premblyd.record.operating import Operator, perform
+    from premblyd.record.operating import Operator
     from premblyd.store.sqlite.opening import connect_operator
+    from premblyd.store.sqlite.transaction import transact
 
     database = until_end(connect_operator(database_path(config_path)))
-    if perform(database, Operator(actor=actor()).cancel(delivery_id, times.now_ms())):
+    if transact(database, Operator(actor=actor()).cancel(delivery_id, times.now_ms())):
         click.echo(f"Cancelled delivery {delivery_id}.")
         return
     found = reading.find_delivery(database, delivery_id)

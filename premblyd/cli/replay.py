@@ -55,8 +55,9 @@ def replay(
     """
     from premblyd.config.load import load_config
     from premblyd.record import reading, replays
-    from premblyd.record.operating import Operator, perform
+    from premblyd.record.operating import Operator
     from premblyd.store.sqlite.opening import connect_operator
+    from premblyd.store.sqlite.transaction import transact
 
     _check_use((event, event_option), **selection)
     settings = load_config(config_path, look_up_secrets=False)
@@ -72,7 +73,7 @@ def replay(
         question = f"Queue {counted(len(plan), 'delivery', 'deliveries')}?"
         click.confirm(question, abort=True, err=True)
     operations = replays.operations(plan, Operator(actor=actor()), settings, times.now_ms())
-    batches = (perform(database, operation) for operation in operations)
+    batches = (transact(database, operation) for operation in operations)
     queued = _count(batches, len(plan), silent=as_json)
     _report(plan, queued, as_json)
     if request.delivery_id is not None and not queued:

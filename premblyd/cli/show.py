@@ -53,12 +53,13 @@ def show(
 def _record_reveal(path: Path, event_id: int) -> "RecordedReveal":
     """Record that this user sees an event's personal data. Raise PremblydError, with what to do,
     when it can't be recorded."""
-    from premblyd.record.operating import Operator, perform
+    from premblyd.record.operating import Operator
     from premblyd.store.sqlite.opening import connect_operator
+    from premblyd.store.sqlite.transaction import transact
 
     try:
         database = until_end(connect_operator(path))
-        return perform(database, Operator(actor=actor()).reveal(event_id, times.now_ms()))
+        return transact(database, Operator(actor=actor()).reveal(event_id, times.now_ms()))
     except TryAgainError as error:
         raise TryAgainError(f"{error}\n{UNRECORDED}") from None
     except PremblydError:

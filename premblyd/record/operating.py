@@ -1,28 +1,50 @@
 """What people change while the daemon runs: replay, cancel, reveal. Each change is recorded.
 
 An operation is what is done within one transaction. A command runs it on a connection of its own
-(`perform`); the daemon hands it to its writer, which is the only one that writes there.
+(`store.sqlite.transaction.transact`); the daemon hands it to its writer (`Writer.call`), which is
+the only one that writes there.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from peewee import Database, SqliteDatabase
-
+from premblyd.store.engine import Transaction
 from premblyd.store.models import FINISHED, Delivery, OperatorAction, State
-from premblyd.store.sqlite.opening import translated
+from premblyd.store.statements import Statement, insert, param, update
 
 BATCH = 200  # deliveries of one transaction: the daemon waits for it
 Done = TypeVar("Done")
-Operation = Callable[[Database], Done]  # on a database with an open transaction
+Operation = Callable[[Transaction], Done]
 
-
-def perform(database: SqliteDatabase, operation: Operation[Done]) -> Done:
-    """Run `operation` in a transaction of its own. Raise StoreUnavailableError when nothing of it
-    could be kept."""
-    with translated(), database.atomic("IMMEDIATE"):
-        return operation(database)
+_IS_IT = Delivery.id == param("delivery_id")
+_IS_PENDING = _IS_IT & (Delivery.state == State.PENDING)
+_CANCEL = update(Delivery, "state", "due_at_ms", "finished_at_ms", where=_IS_PENDING)
+_HASTEN = update(Delivery, "due_at_ms", where=_IS_PENDING)
+_REPLAY = update(
+    Delivery,
+    "state",
+    "due_at_ms",
+    "attempts_left",
+    "finished_at_ms",
+    where=_IS_IT & Delivery.state.in_(FINISHED),
+)
+_FIND = Statement(
+    Delivery.select(Delivery.id)
+    .where(Delivery.event == param("event_id"), Delivery.action == param("action"))
+    .limit(1)
+)
+_ADD = insert(
+    Delivery,
+    "event_id",
+    "action",
+    "state",
+    "due_at_ms",
+    "attempt_count",
+    "attempts_left",
+    "created_at_ms",
+)
+_RECORD = insert(OperatorAction, "at_ms", "actor", "action", "event_id", "delivery_id", "note")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,19 +63,24 @@ class Operator:
     def cancel(self, delivery_id: int, now_ms: int) -> Operation[bool]:
         """Take a pending delivery out of the queue. False: it is not pending."""
 
-        def cancel(transaction: Database) -> bool:
-            changes = {"state": State.CANCELLED, "due_at_ms": None, "finished_at_ms": now_ms}
-            changed = _update(transaction, delivery_id, (State.PENDING,), changes)
+        def cancel(transaction: Transaction) -> bool:
+            changed = transaction.change(
+                _CANCEL,
+                delivery_id=delivery_id,
+                state=State.CANCELLED,
+                due_at_ms=None,
+                finished_at_ms=now_ms,
+            )
             if changed:
                 self._record(transaction, "cancel", now_ms, delivery_id=delivery_id)
-            return changed
+            return bool(changed)
 
         return cancel
 
     def reveal(self, event_id: int, now_ms: int) -> Operation[RecordedReveal]:
         """Record that the actor sees an event's personal data."""
 
-        def record(transaction: Database) -> RecordedReveal:
+        def record(transaction: Transaction) -> RecordedReveal:
             self._record(transaction, "reveal", now_ms, event_id=event_id)
             return RecordedReveal(event_id=event_id)
 
@@ -65,17 +92,18 @@ class Operator:
         """Queue finished deliveries again, each with its fresh budget of `attempts`; others stay
         as they are. Yield the operations, each of which returns how many it queued."""
 
-        def queue(transaction: Database, delivery_id: int) -> bool:
-            changes = {
-                "state": State.PENDING,
-                "due_at_ms": now_ms,
-                "attempts_left": attempts[delivery_id],
-                "finished_at_ms": None,
-            }
-            changed = _update(transaction, delivery_id, FINISHED, changes)
+        def queue(transaction: Transaction, delivery_id: int) -> bool:
+            changed = transaction.change(
+                _REPLAY,
+                delivery_id=delivery_id,
+                state=State.PENDING,
+                due_at_ms=now_ms,
+                attempts_left=attempts[delivery_id],
+                finished_at_ms=None,
+            )
             if changed:
                 self._record(transaction, "replay", now_ms, delivery_id=delivery_id)
-            return changed
+            return bool(changed)
 
         return _in_batches(delivery_ids, queue)
 
@@ -83,13 +111,13 @@ class Operator:
         """Make pending deliveries due now; the attempts that are left stay. Yield the operations,
         each of which returns how many are due."""
 
-        def hasten(transaction: Database, delivery_id: int) -> bool:
-            changed = _update(transaction, delivery_id, (State.PENDING,), {"due_at_ms": now_ms})
+        def hasten(transaction: Transaction, delivery_id: int) -> bool:
+            changed = transaction.change(_HASTEN, delivery_id=delivery_id, due_at_ms=now_ms)
             if changed:
                 self._record(
                     transaction, "replay", now_ms, delivery_id=delivery_id, note="was pending"
                 )
-            return changed
+            return bool(changed)
 
         return _in_batches(delivery_ids, hasten)
 
@@ -99,11 +127,12 @@ class Operator:
         """Queue a delivery of `action` for each of these events that has none. Yield the
         operations, each of which returns how many it queued."""
 
-        def add(transaction: Database, event_id: int) -> bool:
-            if _has_delivery(transaction, event_id, action):
+        def add(transaction: Transaction, event_id: int) -> bool:
+            if transaction.row(_FIND, event_id=event_id, action=action) is not None:
                 return False
-            delivery = Delivery.insert(
-                event=event_id,
+            delivery_id = transaction.insert(
+                _ADD,
+                event_id=event_id,
                 action=action,
                 state=State.PENDING,
                 due_at_ms=now_ms,
@@ -116,7 +145,7 @@ class Operator:
                 "replay",
                 now_ms,
                 event_id=event_id,
-                delivery_id=delivery.bind(transaction).execute(),
+                delivery_id=delivery_id,
                 note="new delivery",
             )
             return True
@@ -125,7 +154,7 @@ class Operator:
 
     def _record(
         self,
-        transaction: Database,
+        transaction: Transaction,
         action: str,
         now_ms: int,
         *,
@@ -133,18 +162,19 @@ class Operator:
         delivery_id: int | None = None,
         note: str | None = None,
     ) -> None:
-        OperatorAction.insert(
+        transaction.insert(
+            _RECORD,
             at_ms=now_ms,
             actor=self.actor,
             action=action,
             event_id=event_id,
             delivery_id=delivery_id,
             note=note,
-        ).bind(transaction).execute()
+        )
 
 
 def _in_batches(
-    ids: Sequence[int], change: Callable[[Database, int], bool]
+    ids: Sequence[int], change: Callable[[Transaction, int], bool]
 ) -> Iterator[Operation[int]]:
     """Yield operations that each change up to BATCH rows and return how many they changed."""
 
@@ -153,18 +183,3 @@ def _in_batches(
 
     for start in range(0, len(ids), BATCH):
         yield batch(ids[start : start + BATCH])
-
-
-def _update(
-    transaction: Database, delivery_id: int, states: Sequence[State], changes: Mapping[str, Any]
-) -> bool:
-    """Change a delivery that is in one of `states`. False: it is not."""
-    query = Delivery.update(**changes).where(Delivery.id == delivery_id, Delivery.state.in_(states))
-    return bool(query.bind(transaction).execute())
-
-
-def _has_delivery(transaction: Database, event_id: int, action: str) -> bool:
-    query = Delivery.select(Delivery.id).where(
-        Delivery.event == event_id, Delivery.action == action
-    )
-    return bool(list(query.limit(1).bind(transaction).tuples()))

@@ -14,7 +14,7 @@ import pytest
 
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import Webhook
-from premblyd.record.operating import Operator, perform
+from premblyd.record.operating import Operator
 from premblyd.store import damage, queue_statements
 from premblyd.store.damage import CRASHED
 from premblyd.store.inbox import NewDelivery
@@ -22,7 +22,7 @@ from premblyd.store.jobs import Claimable, Claimed, Job, Result
 from premblyd.store.models import AttemptOutcome, State
 from premblyd.store.queue import NO_ACTION, Queue
 from premblyd.store.sqlite import opening as database
-from premblyd.store.sqlite.transaction import compiled
+from premblyd.store.sqlite.transaction import compiled, transact
 from premblyd.store.statements import Param, Statement
 from tests.support.jobs import ending
 from tests.support.store import NOW_MS, Store, new_event
@@ -245,7 +245,7 @@ def test_deliveries_of_a_removed_action_end_dead_and_can_be_replayed(store: Stor
     assert not finish(store, lost, SUCCEEDED)
     with closing(database.connect_operator(store.path)) as writing:
         (replay,) = Operator(actor="ada").replay([1, 3], {1: 5, 3: 6}, LATER_MS)
-        assert perform(writing, replay) == 2
+        assert transact(writing, replay) == 2
     again = claim(store, LATER_MS, gone=9).jobs
     assert [(job.attempt, job.attempts_left) for job in again] == [(2, 4), (1, 5)]
 
@@ -361,7 +361,7 @@ def test_an_unusable_delivery_that_was_mended_can_be_replayed(store: Store) -> N
     assert ids(claim(store, crm=9)) == []
     with closing(database.connect_operator(store.path)) as writing:
         (replay,) = Operator(actor="ada").replay([1], {1: 5}, NOW_MS)
-        assert perform(writing, replay) == 1
+        assert transact(writing, replay) == 1
     assert [job.attempt for job in claim(store, crm=9).jobs] == [3]
 
 

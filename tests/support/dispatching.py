@@ -17,13 +17,14 @@ from premblyd.errors import StoreUnavailableError
 from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.kinds import Runners
 from premblyd.hooks.preview import Preview
-from premblyd.record.operating import Operator, perform
+from premblyd.record.operating import Operator
 from premblyd.store.inbox import Inbox, NewDelivery
 from premblyd.store.jobs import Claimed, Job, Result
 from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
 from premblyd.store.sqlite import opening as database
 from premblyd.store.sqlite.engine import SqliteEngine
+from premblyd.store.sqlite.transaction import transact
 from premblyd.store.writer import Writer
 from tests.support.database import rows
 from tests.support.store import new_event
@@ -180,7 +181,7 @@ class Dispatching:
         with closing(database.connect_operator(self.path)) as connection:
             operator = Operator(actor="uid 0")
             (replay,) = operator.replay([delivery_id], {delivery_id: 1}, self.clock.now_ms())
-            assert perform(connection, replay) == 1
+            assert transact(connection, replay) == 1
 
     def states(self, *actions: str) -> dict[str, int]:
         """Return how many deliveries are in each state: of `actions`, or of all."""

@@ -4,13 +4,14 @@ threads at every statement and every row it fetches, and each change may wait fo
 import functools
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from peewee import SQL, SqliteDatabase
 
-from premblyd.store.engine import Row
+from premblyd.store.engine import Row, Transaction
+from premblyd.store.sqlite.opening import translated
 from premblyd.store.statements import (
     BulkInsert,
     Compiled,
@@ -24,6 +25,14 @@ from premblyd.store.statements import (
 # Of rows in one INSERT. Powers of two: a handful of prepared statements serves every number.
 SIZES = (64, 32, 16, 8, 4, 2, 1)
 _SQLITE = SqliteDatabase(None)
+Done = TypeVar("Done")
+
+
+def transact(database: SqliteDatabase, work: Callable[[Transaction], Done]) -> Done:
+    """Run `work` in a transaction on a command's own connection, while the daemon writes by its
+    own. Raise StoreUnavailableError when nothing of it could be kept."""
+    with translated(), database.atomic("IMMEDIATE"):
+        return work(SqliteTransaction(database.connection()))
 
 
 class SqliteTransaction:

@@ -27,9 +27,10 @@ from premblyd.errors import (
 )
 from premblyd.errors import StoreUnavailableError as Unavailable
 from premblyd.prembly.payload import Kind, Outcome
-from premblyd.record.operating import Operator, perform
+from premblyd.record.operating import Operator
 from premblyd.store import models
 from premblyd.store.sqlite import opening as database
+from premblyd.store.sqlite.transaction import transact
 from tests.support.database import rows
 from tests.support.store import NOW_MS, Store
 
@@ -423,7 +424,7 @@ def test_a_full_disk_is_called_that_whatever_hides_it(store: Store) -> None:
         (pages,) = writing.execute_sql("PRAGMA page_count").fetchone()
         writing.execute_sql(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(Unavailable, match="the disk is full; make room"):
-            perform(writing, Operator(actor="ada" * 100_000).reveal(1, NOW_MS))
+            transact(writing, Operator(actor="ada" * 100_000).reveal(1, NOW_MS))
 
 
 def test_a_copy_that_fails_leaves_nothing_that_looks_like_one(
