@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from premblyd import __version__, listening, logs, presence
+from premblyd import __version__, listening, presence
 from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.errors import CannotStartError, PremblydError
@@ -19,6 +19,15 @@ from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.kinds import Runners
 from premblyd.hooks.strays import Strays, find_marks, kill_marked
 from premblyd.loops import Loops
+from premblyd.occurrences import (
+    ConfigReloaded,
+    DaemonStarted,
+    DaemonStopped,
+    DaemonStopping,
+    ListenIgnored,
+    NeedsRestart,
+    NotPublished,
+)
 from premblyd.receiver.health import Health
 from premblyd.receiver.listener import patient_listeners
 from premblyd.receiver.server import Receiver, make_server
@@ -27,12 +36,12 @@ from premblyd.store.queue import Queue
 from premblyd.store.sqlite import opening as database
 from premblyd.store.sqlite.engine import SqliteEngine
 from premblyd.store.writer import Writer
+from premblyd.telemetry import tell
 
 STUCK_MS = 30_000  # without a round, which waits for the writer
 # What trying again does not mend: somebody must change a path or a right.
 _LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
 NEEDS_RESTART = ("listen", "database_path")
-log = logs.get_logger()
 
 
 class Daemon:
@@ -66,7 +75,7 @@ class Daemon:
         try:
             await self._opened.__aexit__(kind, error, traceback)
         finally:
-            log.info("daemon.stopped")
+            tell(DaemonStopped())
 
     async def _open(self, opened: contextlib.AsyncExitStack) -> None:
         """Open one thing after the other; `opened` closes each."""
@@ -84,16 +93,17 @@ class Daemon:
         self.loops.start("dispatcher", self._dispatcher.run())
         self.loops.start("connections", self._receiver.watch_connections())
         opened.push_async_callback(self._end_work)
-        log.info(
-            "daemon.started",
-            version=__version__,
-            listen=self._listening.addresses,
-            database=str(settings.database_path),
-            endpoints=len(settings.endpoints),
-            actions=len(settings.actions),
-            migrated=migrated,
-            recovered_deliveries=len(interrupted),
-            killed_leftovers=leftovers,
+        tell(
+            DaemonStarted(
+                version=__version__,
+                listen=self._listening.addresses,
+                database=str(settings.database_path),
+                endpoints=len(settings.endpoints),
+                actions=len(settings.actions),
+                migrated=migrated,
+                recovered_deliveries=len(interrupted),
+                killed_leftovers=leftovers,
+            )
         )
         self._doubt_listen(settings)
 
@@ -133,7 +143,7 @@ class Daemon:
     async def _end_work(self) -> None:
         """Accept no more, answer what is in flight, and let hooks end. Those that run longer than
         `stop_timeout` are interrupted, and run again after the next start."""
-        log.info("daemon.stopping", running_hooks=self._dispatcher.running)
+        tell(DaemonStopping(running_hooks=self._dispatcher.running))
         self.loops.may_end()
         timeout_s = self._settings.stop_timeout_ms / 1000
         self._server.stop()
@@ -151,13 +161,11 @@ class Daemon:
         """Use `settings` from the next request and claim on."""
         for name in NEEDS_RESTART:
             if getattr(settings, name) != getattr(self._settings, name):
-                log.warning("config.needs_restart", setting=name.removesuffix("_path"))
+                tell(NeedsRestart(setting=name.removesuffix("_path")))
         self._settings = settings
         self._configure(settings)
         self._publish(settings)
-        log.info(
-            "config.reloaded", endpoints=len(settings.endpoints), actions=len(settings.actions)
-        )
+        tell(ConfigReloaded(endpoints=len(settings.endpoints), actions=len(settings.actions)))
 
     def is_alive(self) -> bool:
         """Return whether the loop, the writer and the dispatcher still work together: what the
@@ -192,23 +200,24 @@ class Daemon:
         try:
             presence.publish(own, self._database_path)
         except OSError as error:
-            log.warning("daemon.not_published", reason=error.strerror)
+            tell(NotPublished(reason=error.strerror))
 
     def _withdraw(self) -> None:
         """Tell commands that nothing runs here any more."""
         try:
             presence.withdraw(self._database_path)
         except OSError as error:
-            log.warning("daemon.not_published", reason=error.strerror)
+            tell(NotPublished(reason=error.strerror))
 
     def _doubt_listen(self, settings: Config) -> None:
         """Warn when systemd's sockets are elsewhere than `listen` says: they win."""
         if self._listening.differs_from(settings.listen):
-            log.warning(
-                "daemon.listen_ignored",
-                listen=str(settings.listen),
-                used=self._listening.addresses,
-                remedy="systemctl edit premblyd.socket",
+            tell(
+                ListenIgnored(
+                    listen=str(settings.listen),
+                    used=self._listening.addresses,
+                    remedy="systemctl edit premblyd.socket",
+                )
             )
 
 

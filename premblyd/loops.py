@@ -6,9 +6,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from premblyd.errors import PremblydError
-from premblyd.logs import get_logger
-
-log = get_logger()
+from premblyd.occurrences import DaemonFailed
+from premblyd.telemetry import tell
 
 
 class Loops:
@@ -57,5 +56,5 @@ class Loops:
             if not self._ending:
                 raise RuntimeError("a loop ended by itself")
         except Exception as error:  # whatever it is, it ends the daemon, and the log says so first
-            log.critical("daemon.failed", part=name, exc_info=error)
+            tell(DaemonFailed(part=name, cause=error))
             raise

@@ -14,10 +14,11 @@ from premblyd.config.models import Config
 from premblyd.daemon import Daemon
 from premblyd.errors import ConfigError, PremblydError
 from premblyd.hooks.strays import Strays
+from premblyd.occurrences import ConfigProblem, DaemonNotStarted, ReloadRefused
 from premblyd.systemd import ServiceManager, watchdog_interval_s
+from premblyd.telemetry import tell
 
 STATUS_EVERY_S = 5.0
-log = logs.get_logger()
 
 
 def hold_hangups() -> None:
@@ -58,10 +59,10 @@ async def _start(daemon: Daemon, opened: contextlib.AsyncExitStack) -> Daemon:
     try:
         return await opened.enter_async_context(daemon)
     except PremblydError as error:
-        log.critical("daemon.not_started", reason=str(error), exit_code=error.exit_code)
+        tell(DaemonNotStarted(reason=str(error), exit_code=error.exit_code))
         raise
-    except Exception:  # the process ends with it; the log's reader must learn why
-        log.critical("daemon.not_started", exc_info=True, exit_code=1)
+    except Exception as error:  # the process ends with it; the log's reader must learn why
+        tell(DaemonNotStarted(cause=error, exit_code=1))
         raise
 
 
@@ -71,8 +72,8 @@ def _reload(daemon: Daemon, path: Path, manager: ServiceManager) -> None:
         settings = load_config(path)
     except ConfigError as error:
         for problem in error.problems:
-            log.error("config.problem", problem=str(problem))
-        log.error("config.reload_refused", problems=len(error.problems))
+            tell(ConfigProblem(problem=str(problem)))
+        tell(ReloadRefused(problems=len(error.problems)))
         manager.notify("READY=1", "STATUS=The new configuration was refused; the old one is used")
         return
     logs.configure(settings.log.format, settings.log.level)

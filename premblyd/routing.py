@@ -11,11 +11,11 @@ from typing import Any
 
 from premblyd.config.models import Action
 from premblyd.expressions import Budget, EvaluationError
-from premblyd.logs import get_logger
+from premblyd.occurrences import WhenFailed
 from premblyd.prembly.webhook import Webhook
+from premblyd.telemetry import tell
 
 EVERY, MISSING, DEFAULT = "*", "missing", "default"
-log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,4 +110,4 @@ def _is_yes(found: Any) -> bool:
 
 def _log_failed(errors: Mapping[str, EvaluationError]) -> None:
     for name, error in errors.items():
-        log.warning("action.when_failed", action=name, error=str(error))
+        tell(WhenFailed(action=name, error=str(error)))

@@ -15,6 +15,7 @@ from premblyd import presence
 from premblyd.config.load import load_config
 from premblyd.daemon import Daemon
 from premblyd.errors import PremblydError
+from premblyd.hooks.http.runner import HttpRunner
 from premblyd.loops import Loops
 from tests.support.waiting import wait_until
 
@@ -26,11 +27,12 @@ endpoints: [{{name: prembly, path: /webhooks/prembly, keys: {{live: a-key}}}}]
 # What the start calls, in its order; each may fail.
 STEPS = (
     "database.prepare",
+    "SqliteEngine",
     "Writer",
     "Queue.recover",
     "find_marks",
-    "ShellRunner",
-    "HttpRunner",
+    "Runners.make",
+    "Runners.second",
     "Dispatcher",
     "Receiver",
     "listening.listen",
@@ -85,7 +87,10 @@ def test_a_start_that_fails_leaves_nothing_open(
     async def start() -> tuple[list[str], list[str]]:
         daemon = configured(tmp_path)
         before = open_files()
-        monkeypatch.setattr(f"{composition.__name__}.{step}", fail)
+        if step == "Runners.second":
+            monkeypatch.setattr(HttpRunner, "__init__", fail)
+        else:
+            monkeypatch.setattr(f"{composition.__name__}.{step}", fail)
         with pytest.raises(ZeroDivisionError):
             await daemon.__aenter__()
         return before, open_files()

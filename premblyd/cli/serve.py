@@ -17,6 +17,8 @@ def serve(config_path: Path) -> None:
     _open_standard_descriptors()
     from premblyd import logs, process
     from premblyd.config.load import load_config
+    from premblyd.occurrences import DaemonNotStarted
+    from premblyd.telemetry import tell
 
     process.hold_hangups()
     logs.configure("auto", "info")  # until the configuration is known
@@ -25,11 +27,12 @@ def serve(config_path: Path) -> None:
         try:
             settings = load_config(config_path)
         except ConfigError as error:
-            logs.get_logger().critical(
-                "daemon.not_started",
-                reason="the configuration can't be used",
-                problems=len(error.problems),
-                exit_code=error.exit_code,
+            tell(
+                DaemonNotStarted(
+                    reason="the configuration can't be used",
+                    problems=len(error.problems),
+                    exit_code=error.exit_code,
+                )
             )
             raise
         logs.configure(settings.log.format, settings.log.level)

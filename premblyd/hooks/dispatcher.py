@@ -16,8 +16,15 @@ from premblyd.hooks.ending import ending_of
 from premblyd.hooks.kinds import Runners
 from premblyd.hooks.lack import not_run, what_lacks
 from premblyd.hooks.strays import Mark, mark_of
-from premblyd.logs import get_logger
-from premblyd.occurrences import AttemptFinished
+from premblyd.occurrences import (
+    AttemptFinished,
+    ClockJumped,
+    DaemonWaits,
+    DispatcherFailed,
+    HooksInterrupted,
+    LeaseLost,
+    RunnerFailed,
+)
 from premblyd.privacy.identifiers import safe_id
 from premblyd.store.jobs import Claimable, Ending, Job, Result, Room, counted_bytes
 from premblyd.store.models import AttemptOutcome
@@ -28,8 +35,6 @@ POLL_S = 1.0  # how soon a replay or cancel by another process is noticed
 STORE_PAUSE_S = 1.0
 LEASE_MARGIN_MS = 60_000  # for the kill, and for storing the result
 JUMP_MS = 2_000  # a clock moved by less is drift
-
-log = get_logger()
 
 
 class Dispatcher:
@@ -86,11 +91,11 @@ class Dispatcher:
             except StoreUnavailableError:
                 wait_s = STORE_PAUSE_S  # the writer has logged it
             # A round that fails must not end the daemon: webhooks go on coming.
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 if what := what_lacks(error):
-                    log.warning("daemon.waits", part="claims", lacks=what)
+                    tell(DaemonWaits(part="claims", lacks=what))
                 else:
-                    log.error("dispatcher.failed", exc_info=error)
+                    tell(DispatcherFailed(cause=error))
                 wait_s = STORE_PAUSE_S
             try:
                 async with asyncio.timeout(wait_s):
@@ -113,7 +118,7 @@ class Dispatcher:
         if self._running:
             await asyncio.wait(self._running.values(), timeout=timeout_s)
         if self._running:
-            log.warning("daemon.hooks_interrupted", count=len(self._running))
+            tell(HooksInterrupted(count=len(self._running)))
             self._runners.interrupt()
             await asyncio.wait(self._running.values())
 
@@ -126,7 +131,7 @@ class Dispatcher:
                 self._jump_ms, self._jumped_at_ms = jump, self._clock.now_ms()
             await self._queue.shift(jump, self._jumped_at_ms)
             self._jump_ms = 0
-            log.warning("clock.jumped", by_ms=jump)
+            tell(ClockJumped(by_ms=jump))
         now_ms = self._clock.now_ms()
         self.last_round_ms = now_ms
         if self._limit <= self._busy.total():
@@ -177,7 +182,7 @@ class Dispatcher:
     def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
         del self._running[job.delivery_id]
         if not task.cancelled() and (error := task.exception()):
-            log.error("dispatcher.failed", action=job.action, exc_info=error)
+            tell(DispatcherFailed(action=job.action, cause=error))
 
     async def _work(self, action: Action, job: Job, run: Awaitable[Result], cost: int) -> None:
         started_ms = self._clock.now_ms()
@@ -191,14 +196,14 @@ class Dispatcher:
         if await self._finish(job, result, ending):
             tell(_finished(job, result, ending, ending.at_ms - started_ms))
         else:
-            log.warning("attempt.lease_lost", delivery=job.delivery_id, attempt=job.attempt)
+            tell(LeaseLost(delivery=job.delivery_id, attempt=job.attempt))
 
     async def _result(self, action: Action, run: Awaitable[Result]) -> Result:
         try:
             return await run
         # A runner's own fault must spend this attempt, and not the daemon.
-        except Exception as error:
-            log.error("runner.failed", action=action.name, exc_info=error)
+        except Exception as error:  # noqa: BLE001
+            tell(RunnerFailed(action=action.name, cause=error))
             if what := what_lacks(error):
                 return not_run(what)
             return Result(

@@ -1,5 +1,6 @@
 """The kinds of hooks: which runner runs which."""
 
+import contextlib
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
@@ -27,8 +28,13 @@ class Runners:
 
     @classmethod
     def make(cls) -> "Runners":
-        """Make one runner of each class in the table."""
-        made = {runner: runner() for runner in set(RUNNERS.values())}
+        """Make one runner of each class in the table. When one can't be made, close the others."""
+        made: dict[type[Runner[Any]], Runner[Any]] = {}
+        with contextlib.ExitStack() as opened:
+            for runner in dict.fromkeys(RUNNERS.values()):
+                made[runner] = runner()
+                opened.callback(made[runner].close)
+            opened.pop_all()
         return cls({kind: made[runner] for kind, runner in RUNNERS.items()})
 
     def configure(self, settings: Config) -> None:

@@ -6,9 +6,10 @@ import os
 from collections.abc import Awaitable, Callable
 
 from premblyd.errors import PremblydError
-from premblyd.logs import get_logger
+from premblyd.occurrences import DaemonWaits
 from premblyd.store.jobs import Result
 from premblyd.store.models import AttemptOutcome
+from premblyd.telemetry import tell
 
 FIRST_PAUSE_S = 0.05
 MAX_PAUSE_S = 1.0
@@ -22,7 +23,6 @@ _WHAT = {
     errno.ENOMEM: "memory",
     errno.ENOBUFS: "memory",
 }
-log = get_logger()
 
 
 class LackError(PremblydError):
@@ -80,7 +80,7 @@ class Patience:
                 what = str(lack)
             if loop.time() > self._logged_at + LOG_EVERY_S:
                 self._logged_at = loop.time()
-                log.warning("daemon.waits", part="hooks", lacks=what)
+                tell(DaemonWaits(part="hooks", lacks=what))
             if self._stopping.is_set() or loop.time() > end:
                 return not_run(what)
             try:

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from premblyd.hooks.lack import what_lacks
-from premblyd.logs import get_logger
+from premblyd.occurrences import DaemonWaits, StraysKilled
 from premblyd.store.jobs import Job
+from premblyd.telemetry import tell
 
 SWEEP_EVERY_S = 1.0
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 SWEEP_ALL_S = 2.0  # a process in the kernel's hands can't be killed, and is not waited for
-log = get_logger()
 
 
 class Mark(NamedTuple):
@@ -65,10 +65,10 @@ class Strays:
             try:
                 killed = self.sweep(running())
             except (OSError, MemoryError) as error:  # a strayed process is no reason to end
-                log.warning("daemon.waits", part="sweep", lacks=what_lacks(error) or str(error))
+                tell(DaemonWaits(part="sweep", lacks=what_lacks(error) or str(error)))
                 continue
             if killed:
-                log.warning("hook.strays_killed", count=killed)
+                tell(StraysKilled(count=killed))
 
     def sweep(self, running: Collection[Mark]) -> int:
         """Kill the strays that are not marked as `running`; return how many. One without a mark

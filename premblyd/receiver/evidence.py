@@ -9,8 +9,14 @@ from urllib.parse import unquote
 
 from premblyd.clock import Clock
 from premblyd.config.models import Endpoint
-from premblyd.logs import get_logger
-from premblyd.occurrences import WebhookDuplicate, WebhookReceived
+from premblyd.occurrences import (
+    RejectionsNotLogged,
+    WebhookDuplicate,
+    WebhookFailed,
+    WebhookOverloaded,
+    WebhookReceived,
+    WebhookRejected,
+)
 from premblyd.prembly.webhook import Webhook
 from premblyd.privacy.identifiers import safe_code, safe_id
 from premblyd.store.inbox import Added, Inbox, NewRejection, Stray
@@ -34,7 +40,6 @@ class Evidence:
 
     def configure(self, endpoints: Sequence[Endpoint]) -> None:
         """Know these endpoints from now on."""
-        self._log = get_logger().bind()  # bound once: a lazy logger costs 15 µs a line
         self._endpoints = endpoints
 
     def received(self, webhook: Webhook, added: Added, actions: int, started: float) -> None:
@@ -59,7 +64,7 @@ class Evidence:
 
     def failed(self, endpoint: str, error: Exception) -> None:
         """Log a fault of our own: the webhook is not stored, and Prembly may try again."""
-        self._log.error("webhook.failed", endpoint=endpoint, exc_info=error)
+        tell(WebhookFailed(endpoint=endpoint, cause=error))
 
     def reject(
         self,
@@ -69,16 +74,21 @@ class Evidence:
         reason: str,
         body: bytes | None = None,
         body_bytes: int | None = None,
-        **more: object,
+        method: str | None = None,
+        path_characters: int | None = None,
+        hint: str | None = None,
     ) -> None:
         """Log a refused request and keep it, without waiting for the disk."""
-        self._log.warning(
-            "webhook.rejected",
-            endpoint=endpoint,
-            remote_ip=remote_ip,
-            reason=reason,
-            body_bytes=body_bytes,
-            **more,
+        tell(
+            WebhookRejected(
+                endpoint=endpoint,
+                remote_ip=remote_ip,
+                reason=reason,
+                body_bytes=body_bytes,
+                method=method,
+                path_characters=path_characters,
+                hint=hint,
+            )
         )
         if self._waiting >= MAX_WAITING:
             return
@@ -133,13 +143,13 @@ class Evidence:
     def overloaded(self, limit: str, remote_ip: str) -> None:
         """Log, and keep nothing: nobody is to blame."""
         if self._lines["overloaded"].allows(time.monotonic()):
-            self._log.warning("webhook.overloaded", limit=limit, remote_ip=remote_ip)
+            tell(WebhookOverloaded(limit=limit, remote_ip=remote_ip))
 
     def tell_omitted(self, now: float) -> None:
         """Log how many lines the last minute had too many. To be called now and then."""
         for kind, lines in self._lines.items():
             if count := lines.omitted(now):
-                self._log.warning("webhook.not_logged", kind=kind, count=count)
+                tell(RejectionsNotLogged(kind=kind, count=count))
 
     def _kept(self, kept: "asyncio.Future[None]") -> None:
         self._waiting -= 1

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 from tornado.ioloop import IOLoop
 
-from premblyd.logs import get_logger
+from premblyd.occurrences import DaemonWaits
+from premblyd.telemetry import tell
 
 PAUSE_S = 1.0
 _LACKING = {
@@ -16,7 +17,6 @@ _LACKING = {
     errno.ENOBUFS: "memory",
     errno.ENOMEM: "memory",
 }
-log = get_logger()
 
 
 def patient_listeners(listening: Iterable[socket.socket]) -> list[socket.socket]:
@@ -45,7 +45,7 @@ class PatientListener:
         except OSError as error:
             if error.errno not in _LACKING:
                 raise
-            log.warning("daemon.waits", part="connections", lacks=_LACKING[error.errno])
+            tell(DaemonWaits(part="connections", lacks=_LACKING[error.errno]))
             IOLoop.current().update_handler(self, 0)
             IOLoop.current().call_later(PAUSE_S, self._resume)
             raise BlockingIOError from None

@@ -11,14 +11,14 @@ from tornado.httputil import HTTPHeaders
 
 from premblyd.config.models import Action, Endpoint
 from premblyd.expressions import EvaluationError, MustBeMovedError
-from premblyd.logs import get_logger
+from premblyd.occurrences import FieldFailed, WebhookTooComplex
 from premblyd.prembly import bodies, payload, signature
 from premblyd.prembly.payload import FieldName
 from premblyd.prembly.webhook import Webhook
 from premblyd.receiver.headers import kept_headers
 from premblyd.routing import Routing
+from premblyd.telemetry import tell
 
-log = get_logger()
 T = TypeVar("T")
 
 
@@ -106,8 +106,8 @@ def recognise(incoming: Incoming, routing: Routing, *, is_trial: bool) -> Recogn
     actions = routing.actions_for(webhook, is_trial=is_trial)
     webhook.drop_document()
     for name, error in failed.items():
-        log.warning("webhook.field_failed", endpoint=endpoint.name, field=name, error=str(error))
+        tell(FieldFailed(endpoint=endpoint.name, field=name, error=str(error)))
     if document is None and bodies.is_too_complex(body):
-        log.warning("webhook.too_complex", endpoint=endpoint.name, body_bytes=len(body))
+        tell(WebhookTooComplex(endpoint=endpoint.name, body_bytes=len(body)))
     _ = webhook.body_sha256  # made here, for a large body is read beside the loop
     return Recognised(webhook, actions)
