@@ -1,4 +1,4 @@
-"""Showing what came out: a table for people, a picture for the README."""
+"""Showing what came out: a table for people, a picture for docs/measured.md."""
 
 from collections.abc import Sequence
 from html import escape
