@@ -192,20 +192,20 @@ def test_every_message_that_is_explained_exists(message: str) -> None:
         assert any(piece.strip() in text for text in constants()), piece
 
 
-def test_every_table_and_view_is_told(database: Path) -> None:
+def test_every_table_view_and_column_is_told(database: Path) -> None:
+    page = PAGES["docs/database.md"]
     with closing(sqlite3.connect(database)) as connection:
         made = connection.execute(
-            "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
+            "SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view')"
             " AND name NOT LIKE 'sqlite%' AND name NOT IN ('schema_migration', 'heartbeat')"
-        )
-        names = [name for (name,) in made]
-        for name in names:
-            assert f"`{name}`" in PAGES["docs/database.md"]
-        for table in first_cells("docs/database.md"):
-            if table in names:
-                (row,) = re.findall(rf"^\| `{table}` .*$", PAGES["docs/database.md"], re.MULTILINE)
-                columns = connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
-                assert [name for (name,) in columns if not re.search(rf"\b{name}\b", row)] == []
+        ).fetchall()
+        for name, kind in made:
+            assert re.search(rf"^### .*`{name}`", page, re.MULTILINE)
+            if kind == "table":
+                section = page.partition(f"\n### `{name}`\n")[2].partition("\n### ")[0]
+                columns = connection.execute("SELECT name FROM pragma_table_info(?)", (name,))
+                cells = " ".join(re.findall(r"^\| (.*?) \|", section, re.MULTILINE))
+                assert set(re.findall(r"`(\w+)`", cells)) == {column for (column,) in columns}
 
 
 @pytest.mark.parametrize("page", PAGES)
