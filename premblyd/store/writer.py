@@ -15,14 +15,14 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from premblyd.errors import StoreUnavailableError
-from premblyd.logs import get_logger
+from premblyd.occurrences import StoreOperationFailed, StoreRecovered, StoreUnavailable
 from premblyd.store.engine import Engine, Transaction
+from premblyd.telemetry import tell
 
 MAX_BATCH = 500
 ENOUGH = 32  # so many need not wait for others: the disk works while the loop takes more
 Item = TypeVar("Item")
 Done = TypeVar("Done")
-log = get_logger()
 
 
 class Step(IntEnum):
@@ -126,9 +126,9 @@ class Writer:
             try:
                 self._commit(batch)
             # Whatever it is, those who wait must be told, and the thread must go on.
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 _fail(batch, StoreUnavailableError(type(error).__name__))
-                log.error("store.operation_failed", exc_info=error)
+                tell(StoreOperationFailed(cause=error))
             self._loop.call_soon_threadsafe(self._committed, batch)
             done = len(batch)
             del batch  # the bodies in it would stay until the next one comes
@@ -143,7 +143,7 @@ class Writer:
             self._report(error.reason)
             _fail(batch, error)
         # Whatever one operation raises must fail that operation, and not the writer.
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             if len(batch) > 1:
                 for waiting in batch:
                     self._commit([waiting])
@@ -151,7 +151,7 @@ class Writer:
                 self._report(_NO_MEMORY)
                 _fail(batch, StoreUnavailableError(_NO_MEMORY))
             else:
-                log.error("store.operation_failed", exc_info=error)
+                tell(StoreOperationFailed(cause=error))
                 _fail(batch, error)
         else:
             self._report(None)
@@ -161,9 +161,9 @@ class Writer:
             self.failed_at = time.monotonic()
         if reason != self.last_error:
             if reason:
-                log.error("store.unavailable", reason=reason)
+                tell(StoreUnavailable(reason=reason))
             else:
-                log.info("store.recovered")
+                tell(StoreRecovered())
         self.last_error = reason
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from peewee import PeeweeException
 
 from premblyd.errors import StoreUnavailableError
-from premblyd.logs import get_logger
+from premblyd.occurrences import StoreLogRemoved
 from premblyd.store.engine import Transaction
 from premblyd.store.sqlite import opening
 from premblyd.store.sqlite.logguard import LogGuard
 from premblyd.store.sqlite.transaction import SqliteTransaction
+from premblyd.telemetry import tell
 
 CHECKPOINT_AFTER = 40  # items: small steps; 160 take 9 ms beside a million events
-log = get_logger()
 
 
 class SqliteEngine:
@@ -85,7 +85,7 @@ class SqliteEngine:
         if self._log_was_removed():
             self._guard.save_log(self._database.connection())
             self._database.close()
-            log.error("store.log_removed", saved=True)
+            tell(StoreLogRemoved(saved=True))
 
     def _log_was_removed(self) -> bool:
         return not self._database.is_closed() and self._guard.log_was_removed()
