@@ -7,8 +7,9 @@ import pytest
 from tornado.httpclient import AsyncHTTPClient
 
 from premblyd.config.models import Endpoint
-from premblyd.receiver import evidence
-from premblyd.receiver.evidence import LINES_A_MINUTE, difference
+from premblyd.receiver import quota
+from premblyd.receiver.evidence import LINES_A_MINUTE
+from premblyd.receiver.wrongpath import difference
 from premblyd.store import inbox
 from tests.support.logs import logged
 from tests.support.receiving import Client, Reception, post
@@ -110,7 +111,7 @@ async def test_a_scanner_fills_neither_the_log_nor_the_evidence_and_hides_no_typ
             await client.answer()
         await client.send(head({}, "POST", PATH + "/"))
         await client.answer()
-        monkeypatch.setattr(evidence, "MINUTE_S", 0)
+        monkeypatch.setattr(quota, "MINUTE_S", 0)
         async with asyncio.timeout(5):
             while lines[-1]["event"] != "webhook.not_logged":
                 await asyncio.sleep(0.01)

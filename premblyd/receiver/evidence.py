@@ -5,7 +5,6 @@ import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from urllib.parse import unquote
 
 from premblyd.clock import Clock
 from premblyd.config.models import Endpoint
@@ -19,14 +18,14 @@ from premblyd.occurrences import (
 )
 from premblyd.prembly.webhook import Webhook
 from premblyd.privacy.identifiers import safe_code, safe_id
+from premblyd.receiver.quota import Quota
+from premblyd.receiver.wrongpath import difference
 from premblyd.store.inbox import Added, Inbox, NewRejection, Stray
 from premblyd.telemetry import tell
 
 MAX_WAITING = 1000  # rejections not yet stored; more are only logged
 LINES_A_MINUTE = 20  # of each kind that anybody at all can cause
-MINUTE_S = 60
 METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS".split())
-MAX_TYPOS = 3  # characters in which a path may differ and still be meant for an endpoint
 
 
 class Evidence:
@@ -36,7 +35,8 @@ class Evidence:
         self._inbox = inbox
         self._clock = clock
         self._waiting = 0
-        self._lines: defaultdict[str, Sparing] = defaultdict(Sparing)  # by kinds of ours: few
+        # By kinds that we name, so that there are few.
+        self._lines: defaultdict[str, Quota] = defaultdict(lambda: Quota(LINES_A_MINUTE))
 
     def configure(self, endpoints: Sequence[Endpoint]) -> None:
         """Know these endpoints from now on."""
@@ -148,75 +148,12 @@ class Evidence:
     def tell_omitted(self, now: float) -> None:
         """Log how many lines the last minute had too many. To be called now and then."""
         for kind, lines in self._lines.items():
-            if count := lines.omitted(now):
+            if count := lines.take_excess(now):
                 tell(RejectionsNotLogged(kind=kind, count=count))
 
     def _kept(self, kept: "asyncio.Future[None]") -> None:
         self._waiting -= 1
         kept.exception()  # the writer has logged it
-
-
-class Sparing:
-    """So many a minute, and a count of the others."""
-
-    def __init__(self) -> None:
-        self._begun = float("-inf")
-        self._count = 0
-        self._omitted = 0
-
-    def allows(self, now: float) -> bool:
-        """Return whether this one is among the first of its minute."""
-        if now - self._begun >= MINUTE_S:
-            self._begun, self._count = now, 0
-        self._count += 1
-        if self._count > LINES_A_MINUTE:
-            self._omitted += 1
-        return self._count <= LINES_A_MINUTE
-
-    def omitted(self, now: float) -> int:
-        """Return how many were too many, once their minute is over."""
-        if not self._omitted or now - self._begun < MINUTE_S:
-            return 0
-        omitted, self._omitted = self._omitted, 0
-        return omitted
-
-
-def difference(path: str, endpoints: Sequence[Endpoint]) -> str | None:
-    """Return in words how `path` differs from the endpoint's that it resembles, or None. Neither
-    is quoted."""
-    for endpoint in endpoints:
-        if found := _difference(path, endpoint.path):
-            return found.format(f"endpoint {endpoint.name}'s path")
-    return None
-
-
-def _difference(path: str, right: str) -> str | None:
-    if path.rstrip("/") == right.rstrip("/"):
-        return "differs from {} by a trailing slash"
-    if path.casefold() == right.casefold():
-        return "differs from {} in upper and lower case"
-    if unquote(path) == right or path.replace("//", "/") == right:
-        return "is {} written in another way: percent signs or doubled slashes"
-    if path.startswith(right.rstrip("/") + "/"):
-        return "goes on after {}"
-    if path.endswith(right):
-        return "has something before {}: does the proxy pass on its own prefix?"
-    if len(path) > 1 and right.endswith(path):
-        return "is the end of {}: does the proxy cut off the beginning?"
-    if len(path) > 1 and right.startswith(path.rstrip("/") + "/"):
-        return "is the beginning of {}"
-    start = _same_characters(path, right)
-    end = _same_characters(path[start:][::-1], right[start:][::-1])
-    differing = max(len(path), len(right)) - start - end
-    if differing <= min(MAX_TYPOS, len(right) // 3):
-        return f"differs from {{}} by no more than {differing} characters"
-    return None
-
-
-def _same_characters(one: str, other: str) -> int:
-    """Return with how many characters both begin."""
-    pairs = zip(one, other, strict=False)
-    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def _known(method: str) -> str:
