@@ -1,4 +1,5 @@
-"""The tables, as Peewee models. `migrations/` makes them, and the views for people who type SQL.
+"""The tables, as Peewee models. `migrations/` makes them, and the views for people who type SQL;
+a test holds that both say the same.
 
 Times are integer Unix milliseconds, UTC.
 """
@@ -6,6 +7,7 @@ Times are integer Unix milliseconds, UTC.
 from enum import StrEnum
 
 from peewee import (
+    SQL,
     AutoField,
     BigIntegerField,
     BlobField,
@@ -14,6 +16,7 @@ from peewee import (
     ForeignKeyField,
     IntegerField,
     Model,
+    Node,
     TextField,
 )
 
@@ -38,6 +41,9 @@ class AttemptOutcome(StrEnum):
     FAILED = "failed"
     TIMED_OUT = "timed_out"
     INTERRUPTED = "interrupted"  # the daemon stopped or crashed meanwhile
+
+
+_ZERO: list[Node] = [SQL("DEFAULT 0")]
 
 
 class Table(Model):
@@ -70,7 +76,7 @@ class Event(Table):
     session_id = TextField(null=True)
     face_match = BooleanField(null=True)
     face_confidence = FloatField(null=True)
-    duplicate_count = IntegerField()
+    duplicate_count = IntegerField(constraints=_ZERO)
     last_duplicate_at_ms = BigIntegerField(null=True)
     body = BlobField()  # last, so that SQLite need not walk a photo to reach another column
 
@@ -78,11 +84,12 @@ class Event(Table):
 class Delivery(Table):
     """One event for one action: the queue entry."""
 
-    event = ForeignKeyField(Event, column_name="event_id", backref="deliveries")
+    event = ForeignKeyField(Event, column_name="event_id", backref="deliveries", index=False)
     action = TextField()
     state = TextField()
     due_at_ms = BigIntegerField(null=True)  # the queue: NULL is out of it
-    attempt_count = IntegerField()  # of all time; the fencing token of a running attempt
+    # Of all time: the fencing token of a running attempt.
+    attempt_count = IntegerField(constraints=_ZERO)
     attempts_left = IntegerField()
     created_at_ms = BigIntegerField()
     finished_at_ms = BigIntegerField(null=True)
@@ -92,7 +99,7 @@ class Delivery(Table):
 class Attempt(Table):
     """One run of the action's hook for a delivery. Open (no outcome) while it runs."""
 
-    delivery = ForeignKeyField(Delivery, column_name="delivery_id", backref="attempts")
+    delivery = ForeignKeyField(Delivery, column_name="delivery_id", backref="attempts", index=False)
     number = IntegerField()
     worker = TextField()
     action_digest = TextField()
@@ -103,7 +110,10 @@ class Attempt(Table):
     http_status = IntegerField(null=True)
     error = TextField(null=True)
     output = TextField(null=True)
-    output_truncated = BooleanField()
+    output_truncated = BooleanField(constraints=_ZERO)
+
+    class Meta:
+        indexes = ((("delivery", "number"), True),)
 
 
 class Rejection(Table):
@@ -132,3 +142,17 @@ class Heartbeat(Table):
     """One row that the health check writes, so that it proves a commit."""
 
     at_ms = BigIntegerField()
+
+
+Event.add_index(Event.received_at_ms, name="event_received")
+Event.add_index(Event.response_code, name="event_response_code")
+Event.add_index(Event.reference, name="event_reference", where=Event.reference.is_null(False))
+Event.add_index(Event.user_ref, name="event_user_ref", where=Event.user_ref.is_null(False))
+Delivery.add_index(Delivery.event, name="delivery_event")
+Delivery.add_index(Delivery.state, name="delivery_state")
+Delivery.add_index(
+    Delivery.action,
+    Delivery.due_at_ms,
+    name="delivery_queue",
+    where=Delivery.due_at_ms.is_null(False),
+)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import shutil
 import signal
 import sqlite3
@@ -11,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +24,7 @@ from premblyd.errors import (
     SchemaError,
 )
 from premblyd.errors import StoreUnavailableError as Unavailable
-from premblyd.prembly.payload import Kind, Outcome
 from premblyd.record.operating import Operator
-from premblyd.store import models
 from premblyd.store.sqlite import opening as database
 from premblyd.store.sqlite.transaction import transact
 from tests.support.database import rows
@@ -259,59 +255,6 @@ def test_a_database_with_a_second_name_is_refused(path: Path, tmp_path: Path) ->
             database.lock(name)
     (tmp_path / "second.db").unlink()
     os.close(database.lock(path))
-
-
-@pytest.mark.parametrize("table", models.Table.__subclasses__(), ids=lambda one: one.__name__)
-def test_a_model_has_its_tables_columns(path: Path, table: type[models.Table]) -> None:
-    name = table._meta.table_name
-    columns = rows(path, f"SELECT name, type, \"notnull\" FROM pragma_table_info('{name}')")
-    found = {column: (kind, bool(required)) for column, kind, required in columns}
-    fields = {field.column_name: field for field in table._meta.sorted_fields}
-    assert list(found) == list(fields)
-    kinds = dict.fromkeys(("AUTO", "INT", "BIGINT", "BOOL"), "INTEGER") | {"FLOAT": "REAL"}
-    for column, field in fields.items():
-        assert found[column][0] == kinds.get(field.field_type, field.field_type), column
-        assert found[column][1] is not (field.null or field.primary_key), column
-
-
-def test_every_table_has_a_model(path: Path) -> None:
-    names = {table._meta.table_name for table in models.Table.__subclasses__()}
-    assert {name for (name,) in rows(path, TABLES)} == {*names, "schema_migration", SEQUENCE}
-
-
-@pytest.mark.parametrize(
-    ("table", "column", "words"),
-    [
-        ("event", "kind", Kind),
-        ("event", "outcome", Outcome),
-        ("delivery", "state", models.State),
-        ("attempt", "outcome", models.AttemptOutcome),
-    ],
-)
-def test_a_table_takes_the_programs_words(
-    path: Path, table: str, column: str, words: type[StrEnum]
-) -> None:
-    [(sql,)] = rows(path, "SELECT sql FROM sqlite_master WHERE name = ?", table)
-    [allowed] = re.findall(rf"CHECK \({column} IN \((.*?)\)\)", sql)
-    assert re.findall(r"\w+", allowed) == list(words)
-
-
-def test_views_show_iso_times_and_nothing_secret(store: Store) -> None:
-    store.add("crm", received_at_ms=NOW_MS + 7)
-    store.add("crm", received_at_ms=NOW_MS + 1999)
-    [event] = store.rows("SELECT received_at, last_duplicate_at, * FROM event_log")
-    assert event[:2] == ("2023-11-14T22:13:20.007Z", "2023-11-14T22:13:21.999Z")
-    [delivery] = store.rows("SELECT created_at, due_at, finished_at, * FROM delivery_log")
-    assert delivery[:3] == ("2023-11-14T22:13:20.007Z", "2023-11-14T22:13:20.007Z", None)
-    assert ("ref-1" in event, "ref-1" in delivery) == (True, True)
-    assert "hush" not in str((event, delivery))
-    hidden = {"event": {"token", "headers", "session_id", "body"}, "delivery": set[str]()}
-    for table, left_out in hidden.items():
-        columns = [
-            {column.removesuffix("_ms") for (column,) in store.rows(COLUMNS, name)}
-            for name in (table, f"{table}_log")
-        ]
-        assert columns[0] - columns[1] == left_out
 
 
 def references(reader: SqliteDatabase) -> list[str]:

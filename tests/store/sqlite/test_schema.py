@@ -1,0 +1,106 @@
+"""The schema: that the models say what the migrations make, and what people see of it."""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peewee import SqliteDatabase
+
+from premblyd.prembly.payload import Kind, Outcome
+from premblyd.store import models
+from tests.support.database import rows
+from tests.support.store import NOW_MS, Store
+
+MODELS = models.Table.__subclasses__()
+NAMES = [model._meta.table_name for model in MODELS]
+TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
+COLUMN_NAMES = "SELECT name FROM pragma_table_info(?)"
+COLUMNS = """
+SELECT name, type, "notnull" AND NOT pk, dflt_value, pk FROM pragma_table_info(?) ORDER BY cid
+"""
+FOREIGN_KEYS = 'SELECT "from", "table", "to", on_delete FROM pragma_foreign_key_list(?)'
+INDEXES = 'SELECT name, "unique", origin FROM pragma_index_list(?)'
+
+
+@pytest.fixture(scope="module")
+def of_models() -> Iterator[sqlite3.Connection]:
+    """A database that Peewee made of the models alone."""
+    with closing(SqliteDatabase(":memory:")) as database, database.bind_ctx(MODELS):
+        database.create_tables(MODELS)
+        yield database.connection()
+
+
+@pytest.fixture
+def migrated(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(path)) as connection:
+        yield connection
+
+
+def indexes(connection: sqlite3.Connection, table: str) -> set[Any]:
+    """Return what each index is on and for which rows; what must be unique has no name of ours."""
+    found = set()
+    for name, is_unique, _ in connection.execute(INDEXES, (table,)).fetchall():
+        columns = "SELECT name FROM pragma_index_info(?) ORDER BY seqno"
+        on = tuple(column for (column,) in connection.execute(columns, (name,)))
+        text = "SELECT sql FROM sqlite_master WHERE name = ?"
+        (sql,) = connection.execute(text, (name,)).fetchone()
+        where = re.sub(r'[(")]', "", (sql or "").partition(" WHERE ")[2])
+        found.add((None if is_unique else name, on, where))
+    return found
+
+
+@pytest.mark.parametrize("table", NAMES)
+def test_the_models_are_the_migrated_schema(
+    of_models: sqlite3.Connection, migrated: sqlite3.Connection, table: str
+) -> None:
+    for about in (COLUMNS, FOREIGN_KEYS):
+        said, made = (
+            connection.execute(about, (table,)).fetchall() for connection in (of_models, migrated)
+        )
+        assert said == made
+    assert indexes(of_models, table) == indexes(migrated, table)
+
+
+def test_every_table_has_a_model(path: Path) -> None:
+    found = {name for (name,) in rows(path, TABLES)}
+    assert found == {*NAMES, "schema_migration", "sqlite_sequence"}
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "words"),
+    [
+        ("event", "kind", Kind),
+        ("event", "outcome", Outcome),
+        ("delivery", "state", models.State),
+        ("attempt", "outcome", models.AttemptOutcome),
+    ],
+)
+def test_a_table_takes_the_programs_words(
+    path: Path, table: str, column: str, words: type[StrEnum]
+) -> None:
+    [(sql,)] = rows(path, "SELECT sql FROM sqlite_master WHERE name = ?", table)
+    [allowed] = re.findall(rf"CHECK \({column} IN \((.*?)\)\)", sql)
+    assert re.findall(r"\w+", allowed) == list(words)
+
+
+def test_views_show_iso_times_and_nothing_secret(store: Store) -> None:
+    store.add("crm", received_at_ms=NOW_MS + 7)
+    store.add("crm", received_at_ms=NOW_MS + 1999)
+    [event] = store.rows("SELECT received_at, last_duplicate_at, * FROM event_log")
+    assert event[:2] == ("2023-11-14T22:13:20.007Z", "2023-11-14T22:13:21.999Z")
+    [delivery] = store.rows("SELECT created_at, due_at, finished_at, * FROM delivery_log")
+    assert delivery[:3] == ("2023-11-14T22:13:20.007Z", "2023-11-14T22:13:20.007Z", None)
+    assert ("ref-1" in event, "ref-1" in delivery) == (True, True)
+    assert "hush" not in str((event, delivery))
+    hidden = {"event": {"token", "headers", "session_id", "body"}, "delivery": set[str]()}
+    for table, left_out in hidden.items():
+        columns = [
+            {column.removesuffix("_ms") for (column,) in store.rows(COLUMN_NAMES, name)}
+            for name in (table, f"{table}_log")
+        ]
+        assert columns[0] - columns[1] == left_out
