@@ -15,6 +15,7 @@ from premblyd import __version__, listening, presence
 from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.errors import CannotStartError, PremblydError
+from premblyd.hooks.children import Children
 from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.kinds import Runners
 from premblyd.hooks.strays import Strays, find_marks, kill_marked
@@ -58,6 +59,7 @@ class Daemon:
         self._started_at_ms = self._clock.now_ms()
         self._opened = contextlib.AsyncExitStack()
         self.loops = Loops()
+        self.children = Children()
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as opened:
@@ -117,7 +119,7 @@ class Daemon:
         return migrated
 
     def _open_hooks(self, opened: contextlib.AsyncExitStack, queue: Queue) -> None:
-        self._runners = Runners.make()
+        self._runners = Runners.make(self.children)
         opened.callback(self._runners.close)
         # Before they are closed, which waits for them: none runs any more after a stop, but some
         # may when that was cut short.

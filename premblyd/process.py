@@ -37,11 +37,12 @@ async def serve(settings: Config, path: Path) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    strays = Strays()
+    daemon = Daemon(settings, path)
+    strays = Strays(daemon.children)
     async with contextlib.AsyncExitStack() as opened:
         manager = opened.enter_context(contextlib.closing(ServiceManager()))
         opened.callback(strays.sweep_all)
-        daemon = await _start(Daemon(settings, path), opened)
+        await _start(daemon, opened)
         opened.callback(manager.notify, "STOPPING=1")
         daemon.loops.start("sweep", daemon.sweep(strays))
         daemon.loops.start("status", _report(daemon, manager))
@@ -54,10 +55,10 @@ async def serve(settings: Config, path: Path) -> None:
         await stopping.wait()
 
 
-async def _start(daemon: Daemon, opened: contextlib.AsyncExitStack) -> Daemon:
+async def _start(daemon: Daemon, opened: contextlib.AsyncExitStack) -> None:
     """Start `daemon`; `opened` stops it. What ends the start is in the log too, in its format."""
     try:
-        return await opened.enter_async_context(daemon)
+        await opened.enter_async_context(daemon)
     except PremblydError as error:
         tell(DaemonNotStarted(reason=str(error), exit_code=error.exit_code))
         raise

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from standardwebhooks import Webhook
 
 from premblyd.config.models import Endpoint
+from premblyd.hooks.children import Children
 from premblyd.hooks.http import client as http_client
 from premblyd.hooks.http.client import HttpClient, Post
 from premblyd.hooks.http.request import make_post
@@ -40,7 +41,7 @@ EVERY_BYTE = bytes(range(256))
 
 def run(url: str, given: Job | None = None, to: Endpoint | None = None, **http: Any) -> Result:
     async def main() -> Result:
-        with closing(HttpRunner()) as runner:
+        with closing(HttpRunner(Children())) as runner:
             runner.configure(settings(to or endpoint()))
             return await runner.run(hook(http={"url": url, **http}), given or job())
 
@@ -133,7 +134,7 @@ def test_a_selection_without_end_fails_and_sends_nothing() -> None:
 def test_the_body_of_a_hook_is_made_beside_the_loop_and_a_stop_is_heeded(send: Any) -> None:
     async def main() -> Result:
         released = threading.Event()
-        with serving() as server, closing(HttpRunner()) as runner:
+        with serving() as server, closing(HttpRunner(Children())) as runner:
             runner.configure(settings(endpoint()))
             runner._aside.submit(released.wait)
             given = job(json.dumps({"a": "x" * 200_000}).encode())
@@ -341,7 +342,7 @@ def test_interrupt_gives_up_running_requests_as_interrupted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def main(server: Server) -> list[Result]:
-        with closing(HttpRunner()) as runner:
+        with closing(HttpRunner(Children())) as runner:
             posts = await start(runner, server, 3)
             runner.interrupt()
             return await asyncio.gather(*posts)
@@ -354,7 +355,7 @@ def test_interrupt_gives_up_running_requests_as_interrupted(
 
 def test_requests_under_way_end_well_when_more_become_allowed() -> None:
     async def main(server: Server) -> None:
-        with closing(HttpRunner()) as runner:
+        with closing(HttpRunner(Children())) as runner:
             posts = await start(runner, server, 1)
             runner.configure(settings(endpoint(), concurrency=50))
             posts += await start(runner, server, 50)  # more than the client of before allows

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from premblyd.hooks import lack
+from premblyd.hooks.children import Children
 from premblyd.hooks.shell.runner import ShellRunner
 from premblyd.store.jobs import Result
 from tests.support.configuration import ONCE, shell
@@ -76,7 +77,7 @@ def test_a_hook_that_can_not_start_now_starts_once_and_later(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with closing(ShellRunner()) as runner, logged() as lines:
+    with closing(ShellRunner(Children())) as runner, logged() as lines:
         shortage = Shortage(error)
         monkeypatch.setattr(where, name, shortage.unless_short(getattr(where, name)))
         result = run_through(shortage, runner, shell=f"cat >>{tmp_path}/ran; echo >>{tmp_path}/ran")
@@ -99,7 +100,7 @@ def test_what_lacks_for_long_costs_no_attempt_and_the_hook_never_runs_late(
         late = [runner.run(hook(shell=script), job(attempt=number)) for number in range(2, 12)]
         return [*await asyncio.gather(*late), await first]
 
-    with closing(ShellRunner()) as runner:
+    with closing(ShellRunner(Children())) as runner:
         *late, first = asyncio.run(main(runner))
     assert first.outcome == "succeeded"
     assert {(str(one.outcome), one.error, one.retry_after_s) for one in late} == {
@@ -121,7 +122,7 @@ def test_a_hook_that_waits_for_room_does_not_delay_a_stop(monkeypatch: pytest.Mo
         return await running
 
     started = time.monotonic()
-    with closing(ShellRunner()) as runner:
+    with closing(ShellRunner(Children())) as runner:
         monkeypatch.setattr(os, "memfd_create", shortage.unless_short(os.memfd_create))
         assert asyncio.run(main(runner)).outcome == "interrupted"
     assert time.monotonic() - started < 20
@@ -141,7 +142,7 @@ def test_a_hook_is_watched_also_without_a_descriptor_for_it(
     shortage = Shortage(OSError(errno.EMFILE, ""))
     monkeypatch.setattr(os, "pidfd_open", shortage.unless_short(os.pidfd_open))
     started = time.monotonic()
-    with closing(ShellRunner()) as runner:
+    with closing(ShellRunner(Children())) as runner:
         result = asyncio.run(runner.run(hook(shell=script, timeout="600ms"), job()))
     assert (str(result.outcome), result.exit_code) == expected
     assert time.monotonic() - started < 20

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from premblyd.hooks.children import Children
 from premblyd.hooks.shell import process
 from premblyd.hooks.shell.environment import DEFAULT_PATH
 from premblyd.hooks.shell.runner import ShellRunner
@@ -50,7 +51,7 @@ def no_process_or_descriptor_is_left() -> Iterator[None]:
 
 
 def run(given: Job | None = None, **keys: Any) -> Result:
-    with closing(ShellRunner()) as runner:
+    with closing(ShellRunner(Children())) as runner:
         return asyncio.run(runner.run(hook(**keys), given or job()))
 
 
@@ -288,6 +289,23 @@ def start(runner: ShellRunner, *scripts: str) -> list["asyncio.Task[Result]"]:
     return [asyncio.create_task(runner.run(*each)) for each in runs]
 
 
+def test_a_hooks_process_is_known_as_long_as_it_runs() -> None:
+    async def main(runner: ShellRunner) -> None:
+        (running,) = start(runner, "exec sleep 60")
+        while not (found := psutil.Process().children()):
+            await asyncio.sleep(0.01)
+        (child,) = found
+        while child.pid not in children:
+            await asyncio.sleep(0.01)
+        child.kill()
+        await running
+        assert child.pid not in children
+
+    children = Children()
+    with closing(ShellRunner(children)) as runner:
+        asyncio.run(main(runner))
+
+
 @pytest.mark.usefixtures("quick_kill")
 def test_interrupt_ends_running_hooks_as_interrupted() -> None:
     async def main(runner: ShellRunner) -> list[Result]:
@@ -297,7 +315,7 @@ def test_interrupt_ends_running_hooks_as_interrupted() -> None:
         return await asyncio.gather(*hooks)
 
     started = time.monotonic()
-    with closing(ShellRunner()) as runner:
+    with closing(ShellRunner(Children())) as runner:
         sleeping, ignoring, endless, ended = asyncio.run(main(runner))
     assert time.monotonic() - started < 3
     for result, code in ((sleeping, -15), (ignoring, -9), (endless, -15)):
@@ -311,6 +329,6 @@ def test_many_hooks_run_side_by_side() -> None:
         assert {result.outcome for result in results} == {AttemptOutcome.SUCCEEDED}
 
     started = time.monotonic()
-    with closing(ShellRunner()) as runner:
+    with closing(ShellRunner(Children())) as runner:
         asyncio.run(main(runner))
     assert time.monotonic() - started < 5

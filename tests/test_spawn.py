@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from premblyd.hooks.children import Children
 from premblyd.hooks.shell.runner import ShellRunner
 from premblyd.hooks.shell.spawn import spawn
 from premblyd.store.jobs import Result
@@ -17,7 +18,7 @@ from tests.support.jobs import hook, job
 
 
 def run(**keys: Any) -> Result:
-    with closing(ShellRunner()) as runner:
+    with closing(ShellRunner(Children())) as runner:
         return asyncio.run(runner.run(hook(**keys), job()))
 
 

@@ -111,22 +111,23 @@ def test_what_a_hook_leaves_behind_is_gone_after_a_stop(tmp_path: Path, script: 
 
 KEEPING = """
 import os, subprocess, time
+from premblyd.hooks.children import Children
 from premblyd.hooks.strays import Strays
-strays = Strays()
+children = Children()
+strays = Strays(children)
 kept = subprocess.Popen(["sleep", "60"], start_new_session=True)
 other = subprocess.Popen(["sleep", "60"], start_new_session=True)
 short = subprocess.Popen(["sh", "-c", "exit 3"], start_new_session=True)
-strays.keep(kept.pid)
-strays.keep(short.pid)
-time.sleep(0.5)
-print(strays.sweep(set()), strays.sweep(set()), kept.poll(), short.wait(), other.wait())
-strays.sweep_all()
-print(kept.poll())
+with children.known(kept.pid), children.known(short.pid):
+    time.sleep(0.5)
+    print(strays.sweep(set()), strays.sweep(set()), kept.poll(), short.wait(), other.wait())
+    strays.sweep_all()
+    print(kept.poll())
 kept.kill()
 """
 
 
-def test_a_child_that_is_kept_is_neither_killed_nor_reaped() -> None:
-    # Not here: who looks for strays adopts orphans for the rest of its life.
+def test_a_child_that_is_known_is_neither_killed_nor_reaped() -> None:
+    # In another process: this one would adopt orphans for the rest of its life.
     output = subprocess.run([sys.executable, "-c", KEEPING], capture_output=True, text=True)
     assert (output.stdout, output.stderr) == ("0 1 None 3 -9\nNone\n", "")

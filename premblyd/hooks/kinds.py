@@ -6,6 +6,7 @@ from typing import Any
 
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.models import Config, Endpoint
+from premblyd.hooks.children import Children
 from premblyd.hooks.http.runner import HttpRunner
 from premblyd.hooks.preview import Preview
 from premblyd.hooks.runner import Runner
@@ -27,12 +28,12 @@ class Runners:
         self._all = set(by_kind.values())
 
     @classmethod
-    def make(cls) -> "Runners":
+    def make(cls, children: Children) -> "Runners":
         """Make one runner of each class in the table. When one can't be made, close the others."""
         made: dict[type[Runner[Any]], Runner[Any]] = {}
         with contextlib.ExitStack() as opened:
             for runner in dict.fromkeys(RUNNERS.values()):
-                made[runner] = runner()
+                made[runner] = runner(children)
                 opened.callback(made[runner].close)
             opened.pop_all()
         return cls({kind: made[runner] for kind, runner in RUNNERS.items()})

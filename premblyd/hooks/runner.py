@@ -4,6 +4,7 @@ from typing import Protocol, TypeVar
 
 from premblyd.config.hooks import Hook
 from premblyd.config.models import Config, Endpoint
+from premblyd.hooks.children import Children
 from premblyd.hooks.preview import Preview
 from premblyd.store.jobs import Job, Result
 
@@ -12,6 +13,9 @@ H_contra = TypeVar("H_contra", bound=Hook, contravariant=True)
 
 class Runner(Protocol[H_contra]):
     """Runs the hooks of one kind, or of kinds that are alike. The daemon has one of each."""
+
+    def __init__(self, children: Children) -> None:
+        """Make the runner. What processes it starts are to be known in `children`."""
 
     def configure(self, settings: Config) -> None:
         """Use these settings from the next run on."""

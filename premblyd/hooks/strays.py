@@ -1,7 +1,7 @@
 """Processes that a hook leaves behind: those that fled its group, and those a crash orphaned.
 
 A hook is known by its environment: the event's key, which nobody can guess, the delivery and the
-attempt. What drops its environment as well is still told by being our orphan.
+attempt. What drops its environment as well is still known for being our orphan.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
+from premblyd.hooks.children import Children
 from premblyd.hooks.lack import what_lacks
 from premblyd.occurrences import DaemonWaits, StraysKilled
 from premblyd.store.jobs import Job
@@ -40,23 +41,19 @@ def mark_of(job: Job) -> Mark:
 class Strays:
     """Finds and kills what ended hooks left.
 
-    Only orphans of hooks are strays. A hook has a session of its own, and nothing that it starts
-    comes into ours, so a child in our session is our own or an entrypoint's. What an entrypoint
-    started before it became the daemon (the same process, so its children are ours) is known by
-    its number; while there was such a guest, an orphan in another session may be its as well,
-    and only its mark tells that it was a hook's.
+    Only orphans of hooks are strays. What the daemon started itself is in `children`. A hook has a
+    session of its own, and nothing that it starts comes into ours, so a child in our session is
+    our own or an entrypoint's. What an entrypoint started before it became the daemon (the same
+    process, so its children are ours) is known by its number; while there was such a guest, an
+    orphan in another session may be its as well, and only its mark tells that it was a hook's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, children: Children) -> None:
         # Orphans become our children instead of init's, so that they can be found and reaped.
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        self._guests = {pid: _session(pid) for pid in _children()}
-        self._kept: set[int] = set()
+        self._children = children
+        self._guests = {pid: _session(pid) for pid in _adopted()}
         self._unmarked: set[int] = set()
-
-    def keep(self, pid: int) -> None:
-        """Leave a child alone that the daemon started itself, and that it waits for."""
-        self._kept.add(pid)
 
     async def keep_sweeping(self, running: Callable[[], Collection[Mark]]) -> None:
         """Sweep about once a second, for as long as the daemon runs."""
@@ -104,24 +101,26 @@ class Strays:
         """Return the living children that a hook may have left, and reap dead ones."""
         own = os.getsid(0)
         found = []
-        for pid in _children():
+        for pid in _adopted():
             session = _session(pid)
-            if pid in self._kept or (session == own and not self._guests) or session is None:
-                continue  # whoever started it waits for it
+            if pid in self._children or session is None:
+                continue
+            if session == own and not self._guests:
+                continue  # a library's, which waits for it
             if not _reaped(pid) and session != own and self._guests.get(pid) != session:
                 found.append(pid)
         return found
 
 
 def find_marks() -> set[Mark]:
-    """Return the marks of all processes, whoever their parent and their daemon is."""
+    """Return the marks of all processes of this machine, those of other daemons' hooks too."""
     pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
     found = {read_mark(pid) for pid in pids}
     return {mark for mark in found if mark is not None}
 
 
 def kill_marked(marks: Collection[tuple[str, int, int]]) -> int:
-    """Kill every process that carries one of `marks`, whoever its parent is; return how many.
+    """Kill every process that carries one of `marks`; return how many.
     After a crash these still run, and their deliveries are about to run again."""
     killed = 0
     for entry in Path("/proc").iterdir() if marks else ():
@@ -132,8 +131,8 @@ def kill_marked(marks: Collection[tuple[str, int, int]]) -> int:
 
 
 def read_mark(pid: int) -> Mark | None:
-    """Return the mark in the environment of process `pid`; None without one. Raise OSError when
-    it can't be looked at now."""
+    """Return the mark in the environment of process `pid`; None when it has none. Raise OSError
+    when it can't be looked at now."""
     try:
         block = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError as error:  # gone, or not ours to look at
@@ -151,9 +150,9 @@ def read_mark(pid: int) -> Mark | None:
 _NAMES = {b"PREMBLY_EVENT_KEY": str, b"PREMBLY_DELIVERY": int, b"PREMBLY_ATTEMPT": int}
 
 
-def _children() -> list[int]:
-    """Return the children of the main thread. Hooks are started by other threads and are theirs;
-    the kernel gives orphans to the first thread that lives, which is the main one."""
+def _adopted() -> list[int]:
+    """Return the children of the main thread. All orphans are among them: the kernel gives them to
+    the first thread that lives, which is the main one."""
     with open(f"/proc/self/task/{os.getpid()}/children") as children:
         return [int(pid) for pid in children.read().split()]
 

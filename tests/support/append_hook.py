@@ -6,6 +6,7 @@ Importing this adds it, as a model in config/hooks.py and a row in hooks/kinds.p
 from premblyd.config.hooks import Hook
 from premblyd.config.models import Config, Endpoint
 from premblyd.config.values import NonEmpty
+from premblyd.hooks.children import Children
 from premblyd.hooks.kinds import RUNNERS
 from premblyd.hooks.preview import Preview
 from premblyd.store.jobs import Job, Result
@@ -21,6 +22,8 @@ class AppendHook(Hook):
 
 class AppendRunner:
     """Runs append hooks."""
+
+    def __init__(self, _: Children) -> None: ...
 
     def configure(self, settings: Config) -> None: ...
 

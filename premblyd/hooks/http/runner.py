@@ -12,6 +12,7 @@ from premblyd import standardwebhooks
 from premblyd.config.hooks import HttpHook, Selection
 from premblyd.config.models import Config, Endpoint
 from premblyd.config.secrets import Secret
+from premblyd.hooks.children import Children
 from premblyd.hooks.http.client import Answer, HttpClient, Post
 from premblyd.hooks.http.request import BodyError, make_post
 from premblyd.hooks.lack import Patience, require_descriptor
@@ -32,7 +33,7 @@ _GONE = 410
 class HttpRunner:
     """Runs http hooks."""
 
-    def __init__(self) -> None:
+    def __init__(self, _: Children) -> None:
         self._client = HttpClient(MIN_CLIENTS)
         self._outgrown: list[HttpClient] = []
         self._endpoints: Mapping[str, Endpoint] = {}

@@ -6,6 +6,7 @@ import shlex
 
 from premblyd.config.hooks import CommandHook, ShellHook
 from premblyd.config.models import Config, Endpoint
+from premblyd.hooks.children import Children
 from premblyd.hooks.lack import LackError, Patience, what_lacks
 from premblyd.hooks.preview import Preview, masked
 from premblyd.hooks.shell.environment import command_line, environment
@@ -20,7 +21,8 @@ _CANT_HEAL = (errno.ENOEXEC, errno.E2BIG)
 class ShellRunner:
     """Runs shell and command hooks, each in a thread that waits for its process."""
 
-    def __init__(self) -> None:
+    def __init__(self, children: Children) -> None:
+        self._children = children
         self._threads = Threads("premblyd-hook")
         self._patience = Patience()
         # Readable once the daemon stops: every waiting thread polls it.
@@ -75,7 +77,7 @@ class ShellRunner:
             reason = os.strerror(number or 0)
             return _failed(f"the command did not start: {reason}", final=number in _CANT_HEAL)
         body.clear()
-        with Watch(process, self._stop_reader) as watch:
+        with self._children.known(process.pid), Watch(process, self._stop_reader) as watch:
             return watch.wait(hook.timeout_ms / 1000, is_shell=isinstance(hook, ShellHook))
 
 
