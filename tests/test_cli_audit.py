@@ -14,7 +14,7 @@ import pytest
 from tests.support.commands import PERSONAL, Ran, record, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
-from tests.support.database import rows
+from tests.support.database import locked, rows
 from tests.support.waiting import wait_until
 
 STATES = "SELECT id, state, attempts_left FROM delivery ORDER BY id"
@@ -318,8 +318,7 @@ def test_without_a_database_they_say_who_makes_it(config: Path) -> None:
 def test_a_locked_database_is_a_try_again(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("premblyd.store.sqlite.opening.BUSY_TIMEOUT_S", 0)
     waiting = ids(config, "pending")[0]
-    with closing(sqlite3.connect(config.with_name("premblyd.db"))) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with locked(config.with_name("premblyd.db")):
         done = run("cancel", "--delivery", waiting, "--config", config)
     assert (done.code, done.out) == (75, "")
     assert "database is locked" in done.err

@@ -6,7 +6,6 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,7 @@ import pytest
 
 from tests.support.commands import record, run
 from tests.support.configuration import configuration
-
-NOBODY = 65534
-
-
-@contextmanager
-def plain_user() -> Iterator[None]:
-    """Be a user without rights meanwhile; a plain user is one already."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.setresuid(NOBODY, NOBODY, 0)  # access(2) asks the real one
-    try:
-        yield
-    finally:
-        os.setresuid(0, 0, 0)
+from tests.support.users import plain_user
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import socket
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from premblyd.receiver import exchange, load
+from tests.support.database import locked
 from tests.support.receiving import Client, Reception
 from tests.support.requests import Answer, chunked
 from tests.support.store import on_connection
@@ -170,7 +170,7 @@ async def test_who_is_slow_gives_way_to_a_webhook_and_what_is_complete_does_not(
     await slow.send(webhook(BODY)[:-1])
     await reception.until_in_flight(1, len(BODY) - 1)
     await asyncio.sleep(0.15)
-    async with locked(reception):
+    with locked(reception.path):
         await whole.send(webhook(BODY))
         assert said(await slow.answer()) == UNAVAILABLE
         await asyncio.sleep(0.15)
@@ -184,9 +184,8 @@ async def test_who_is_slow_gives_way_to_a_webhook_and_what_is_complete_does_not(
 
 
 @contextlib.asynccontextmanager
-async def locked(reception: Reception) -> AsyncIterator[None]:
-    with contextlib.closing(sqlite3.connect(reception.path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+async def held_up(reception: Reception) -> AsyncIterator[None]:
+    with locked(reception.path):
         yield
 
 
@@ -203,7 +202,7 @@ async def full(reception: Reception) -> AsyncIterator[None]:
     yield
 
 
-@pytest.mark.parametrize("failing", [locked, removed, full])
+@pytest.mark.parametrize("failing", [held_up, removed, full])
 @pytest.mark.gen_test
 async def test_what_the_store_cannot_keep_is_asked_for_again_and_then_kept(
     http_port: int,
@@ -272,7 +271,7 @@ async def test_a_client_that_goes_away_amid_its_body_leaves_no_webhook(
 async def test_a_webhook_whose_client_goes_away_before_the_answer_is_kept(
     http_port: int, reception: Reception
 ) -> None:
-    async with locked(reception):
+    with locked(reception.path):
         client = await Client.to(http_port)
         await client.send(webhook(BODY))
         await reception.until_in_flight(1, len(BODY))
@@ -293,7 +292,7 @@ async def test_a_client_that_will_send_no_more_gets_its_answer(
         body = BODY + b" " * (3 << 20) * (pieces == 50)
         whole = head(signed(body) | CHUNKED) + chunked(body) if framing else webhook(body)
         client = await Client.to(http_port)
-        async with locked(reception) if wait_s else contextlib.nullcontext():
+        with locked(reception.path) if wait_s else contextlib.nullcontext():
             size = -(-len(whole) // pieces)
             for start in range(0, len(whole), size):
                 await client.send(whole[start : start + size])

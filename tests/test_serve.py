@@ -3,7 +3,6 @@
 import contextlib
 import json
 import socket
-import sqlite3
 import stat
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
+from tests.support.database import locked
 from tests.support.processes import runs
 from tests.support.users import OBEYING_MODES
 from tests.support.waiting import wait_until
@@ -78,8 +78,7 @@ def test_what_is_claimed_as_it_stops_still_runs_to_its_end(tmp_path: Path) -> No
     with Premblyd(tmp_path, actions=[action]) as daemon:
         daemon.start().send(BODY)
         daemon.wait_for_rows([("succeeded", 1, 9)], DELIVERY)
-        with contextlib.closing(sqlite3.connect(daemon.database, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
+        with locked(daemon.database) as other:
             time.sleep(1.3)  # by now the next claim waits for the lock
             daemon.signal(SIGTERM)
             wait_until(lambda: daemon.log("daemon.stopping"))

@@ -15,6 +15,7 @@ from typing import Any
 from tests.bench.load import Address
 from tests.bench.webhooks import PEER_HEADER
 from tests.support.daemon import Premblyd
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 from tests.support.webhooks import KEY
 
@@ -95,7 +96,7 @@ def webhook(command: Sequence[str], *, payload_after: str = "") -> Iterator[Webh
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         folder.joinpath("hooks.json").write_text(json.dumps([_hook(command, payload_after)]))
-        port = _free_port()
+        port = free_port()
         log = stack.enter_context(folder.joinpath("log").open("wb"))
         # Verbose, because only its log tells when a run has ended. premblyd logs as much.
         options = ["-hooks", "hooks.json", "-ip", "127.0.0.1", "-port", str(port), "-verbose"]
@@ -126,13 +127,6 @@ def _hook(command: Sequence[str], payload_after: str) -> dict[str, Any]:
             }
         },
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _listens(port: int) -> bool:

@@ -251,7 +251,7 @@ def endure(at: Path, *, connections: int, rounds: int, webhooks: int) -> Endured
             endured.problems += slow(victim, connections, dribbled_s)
             first_kib = first_kib or victim.memory_kib()
         with contextlib.suppress(AssertionError):
-            wait_until(lambda: process.num_fds() <= descriptors + 2, 6)
+            wait_until(lambda: process.num_fds() <= descriptors + 2)
         last_kib = victim.memory_kib()
         left = process.num_fds() - descriptors
         endured.problems += victim.complaints()[:5]

@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import socket
-import sqlite3
 import threading
 import time
 from collections import Counter
@@ -13,6 +12,7 @@ import pytest
 
 from tests.support.configuration import AT_ONCE, shell
 from tests.support.daemon import Premblyd
+from tests.support.database import locked
 from tests.support.processes import runs
 from tests.support.requests import Answer
 from tests.support.waiting import wait_until
@@ -126,10 +126,9 @@ def test_nothing_is_answered_while_another_process_holds_up_the_commit(tmp_path:
     with Premblyd(tmp_path, actions=[recording(tmp_path)]) as daemon:
         host, _, port = daemon.start().address.partition(":")
         with (
-            contextlib.closing(sqlite3.connect(daemon.database, isolation_level=None)) as other,
+            locked(daemon.database),
             socket.create_connection((host, int(port)), timeout=0.4) as client,
         ):
-            other.execute("BEGIN IMMEDIATE")
             client.sendall(webhook(BODY))
             with pytest.raises(TimeoutError):
                 client.recv(1)

@@ -5,8 +5,8 @@ import shutil
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, MutableMapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from premblyd.store.sqlite import opening as database
 from premblyd.store.sqlite.engine import CHECKPOINT_AFTER, SqliteEngine
 from premblyd.store.sqlite.logguard import FILE_REPLACED, LOG_REMOVED, LOG_REPLACED
 from premblyd.store.writer import ENOUGH, Operation, Step, Writer
-from tests.support.database import rows
+from tests.support.database import locked, rows
 from tests.support.store import NOW_MS, Store, new_event, on_connection
 from tests.support.waiting import wait_until
 
@@ -61,13 +61,6 @@ def bodies(path: Path) -> list[bytes]:
 def pragmas(connection: sqlite3.Connection) -> dict[str, Any]:
     names = ("synchronous", "journal_mode", "foreign_keys")
     return {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names}
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
 
 
 @pytest.mark.parametrize(("count", "transactions"), [(ENOUGH - 1, 1), (300, 2)])

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
@@ -124,10 +123,10 @@ class Premblyd:
 
     def wait_for_rows(self, expected: list[tuple[Any, ...]], sql: str) -> None:
         """Wait until `sql` gives `expected`."""
-        deadline = time.monotonic() + 10
-        while (found := self.rows(sql)) != expected:
-            assert time.monotonic() < deadline, f"{found} instead of {expected}"
-            time.sleep(0.01)
+        try:
+            wait_until(lambda: self.rows(sql) == expected)
+        except AssertionError:
+            assert self.rows(sql) == expected  # shows the difference
 
     def log_text(self) -> str:
         """Return what this process has logged."""

@@ -3,14 +3,12 @@
 import asyncio
 import functools
 import random
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, ParamSpec, Self
 
-from premblyd.clock import Clock
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.errors import StoreUnavailableError
@@ -26,8 +24,10 @@ from premblyd.store.sqlite import opening as database
 from premblyd.store.sqlite.engine import SqliteEngine
 from premblyd.store.sqlite.transaction import transact
 from premblyd.store.writer import Writer
+from tests.support.clock import SettableClock
 from tests.support.database import rows
 from tests.support.store import new_event
+from tests.support.waiting import until
 
 P = ParamSpec("P")
 SUCCEEDED = Result(outcome=AttemptOutcome.SUCCEEDED)
@@ -41,17 +41,6 @@ def on_a_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]
         asyncio.run(test(*args, **keys))
 
     return run
-
-
-class FakeClock(Clock):
-    """A clock that somebody sets."""
-
-    def __init__(self) -> None:
-        self.set_by_ms = 0
-        super().__init__()
-
-    def _offset(self) -> int:
-        return super()._offset() + self.set_by_ms
 
 
 class FakeRunner:
@@ -150,7 +139,7 @@ class Dispatching:
         self._writer = Writer(SqliteEngine(self.path))
         self.queue = TroubledQueue(self._writer, "test")
         self.queue.failures = self._failures
-        self.clock = FakeClock()
+        self.clock = SettableClock()
         runners = Runners({ShellHook: self.shell, CommandHook: self.shell, HttpHook: self.http})
         self.dispatcher = Dispatcher(self.queue, runners, self.clock, random.Random(0))
         self.configure(*self.actions)
@@ -195,11 +184,8 @@ class Dispatching:
     def attempts(self, columns: str) -> list[tuple[Any, ...]]:
         return rows(self.path, f"SELECT {columns} FROM attempt ORDER BY id")
 
-    async def until(self, condition: Callable[[], object], within_s: float = 10) -> None:
-        deadline = time.monotonic() + within_s
-        while not condition():
-            assert time.monotonic() < deadline, f"not in time: {self.states()}"
-            await asyncio.sleep(0.005)
+    async def until(self, condition: Callable[[], object]) -> None:
+        await until(condition)
 
     async def until_states(self, **states: int) -> None:
-        await self.until(lambda: self.states() == states)
+        await until(lambda: self.states() == states)

@@ -20,6 +20,7 @@ from premblyd.store.writer import Writer
 from tests.support.configuration import configuration, shell
 from tests.support.database import rows
 from tests.support.requests import Answer
+from tests.support.waiting import until
 from tests.support.webhooks import BODY, PATH, signed
 
 ACTIONS = [
@@ -71,9 +72,7 @@ class Reception:
         return load.requests, load.held_bytes
 
     async def until_in_flight(self, requests: int, body_bytes: int) -> None:
-        async with asyncio.timeout(4):
-            while self.in_flight != (requests, body_bytes):
-                await asyncio.sleep(0.005)
+        await until(lambda: self.in_flight == (requests, body_bytes))
 
 
 async def post(
@@ -115,9 +114,9 @@ class Client:
         return Answer(int(first.split()[1]), HTTPHeaders.parse(rest), body)
 
     async def ended(self) -> bool:
-        """Return whether the server ends the connection within two seconds, unasked."""
+        """Return whether the server ends the connection, unasked and in time."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(10):
                 return await self._reader.read() == b""
         return False
 

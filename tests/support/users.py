@@ -1,8 +1,24 @@
 """Tests as another user than the one who runs them."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+NOBODY = 65534
 # Root, but one whom a file's mode stops as it stops others.
 OBEYING_MODES = (
     ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
 )
+
+
+@contextmanager
+def plain_user() -> Iterator[None]:
+    """Be a user without rights meanwhile; a plain user is one already."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.setresuid(NOBODY, NOBODY, 0)  # access(2) asks the real one
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)

@@ -1,5 +1,6 @@
 """Wait for what is to happen, and no longer than that."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -7,10 +8,18 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(check: Callable[[], T], timeout_s: float = 10) -> T:
+def wait_until(check: Callable[[], T], timeout_s: float = 20) -> T:
     """Return what `check` returns as soon as that is true. Fail after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not (found := check()):
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.01)
     return found
+
+
+async def until(condition: Callable[[], object], timeout_s: float = 20) -> None:
+    """Let the loop run until `condition` holds. Fail after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.005)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from tests.support.users import NOBODY
 from tests.systemd.machine import REPOSITORY
 
 FOLDER = REPOSITORY / "systemd"
@@ -100,7 +101,7 @@ def test_the_install_script_wants_root() -> None:
     if os.geteuid() != 0:
         command = [str(INSTALL)]
     else:
-        command = [setpriv, "--reuid=65534", "--clear-groups", "sh", "-s"]
+        command = [setpriv, f"--reuid={NOBODY}", "--clear-groups", "sh", "-s"]
     script = INSTALL.read_text()  # nobody may not read it where it lies, nor be in root's folder
     done = subprocess.run(command, input=script, capture_output=True, text=True, cwd="/")
     assert done.returncode == 1

@@ -29,6 +29,7 @@ from premblyd.store.sqlite import opening as database
 from premblyd.store.sqlite.transaction import transact
 from tests.support.database import rows
 from tests.support.store import NOW_MS, Store
+from tests.support.users import plain_user
 
 Opener = Callable[[Path], object]
 TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
@@ -278,20 +279,15 @@ def test_a_reader_follows_the_daemon_and_cannot_write(store: Store) -> None:
 @contextmanager
 def member_of_the_group(folder: Path) -> Iterator[None]:
     """Be somebody who may read what is in `folder` and may not write there."""
-    is_root = os.getuid() == 0
-    if is_root:
-        os.setresuid(65534, 65534, 0)
-    else:
-        for path in (*folder.iterdir(), folder):
-            path.chmod(mode(path) & 0o550)
+    owned = [] if os.geteuid() == 0 else [*folder.iterdir(), folder]
+    for path in owned:
+        path.chmod(mode(path) & 0o550)
     try:
-        yield
+        with plain_user():
+            yield
     finally:
-        if is_root:
-            os.setresuid(0, 0, 0)
-        else:
-            for path in (folder, *folder.iterdir()):
-                path.chmod(mode(path) | 0o200)
+        for path in reversed(owned):
+            path.chmod(mode(path) | 0o200)
 
 
 @pytest.fixture
