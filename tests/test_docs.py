@@ -21,6 +21,7 @@ from premblyd.cli import COMMANDS, main
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.prembly import samples
+from premblyd.prembly.payload import FIELDS, WHEN_NAMES
 from tests.support.commands import record, run
 from tests.support.pages import (
     BLOCKS,
@@ -163,6 +164,13 @@ def test_every_variable_of_a_hook_is_told() -> None:
     made = {text for text in constants() if re.fullmatch(r"PREMBLY_[A-Z_]+", text)}
     assert len(made) == 13
     assert {text for text in first_cells("docs/hooks.md") if text.startswith("PREMBLY_")} == made
+
+
+def test_every_name_of_a_when_and_every_place_of_a_field_is_told() -> None:
+    page = PAGES["docs/configuration.md"]
+    assert set(WHEN_NAMES) <= set(first_cells("docs/configuration.md"))
+    for name, places in FIELDS.items():
+        assert f"| `{name}` | " + ", ".join(f"`{path}`" for path in places.paths) + " |\n" in page
 
 
 def test_every_event_of_the_log_is_told_and_none_else() -> None:
