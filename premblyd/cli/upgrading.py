@@ -1,6 +1,5 @@
 """premblyd upgrading: what install.sh asks of the program. Not for people, so `--help` hides it."""
 
-import os
 from pathlib import Path
 
 import click
@@ -29,7 +28,6 @@ def save(database: Path) -> None:
     """Copy DATABASE before the new version migrates it."""
     from premblyd.store.sqlite import copies
 
-    os.umask(0o027)
     copy = copies.save(database)
     if copy is not None:
         click.echo(f"Copied the database to {copy}")
@@ -41,7 +39,6 @@ def restore(database: Path) -> None:
     """Put the copy of DATABASE back, if the new version failed and has changed the schema."""
     from premblyd.store.sqlite import copies
 
-    os.umask(0o027)
     restoration = copies.restore(database)
     if restoration is None:
         return

@@ -1,6 +1,7 @@
-"""The copy of a database that an upgrade makes first, and puts back when the new version fails.
+"""Copies of a database: the one that install.sh makes before an upgrade, and puts back when the new
+version fails, and the one that is made before a migration.
 
-Nobody else has the database open: the service is stopped.
+Nobody else has the database open meanwhile: the service is stopped.
 """
 
 import contextlib
@@ -53,7 +54,7 @@ def save(database: Path) -> Path | None:
     copy = saved_copy(database)
     with _translated("copied"):
         if database.exists():
-            _clone(database, copy)
+            clone(database, copy)
             return copy
         copy.unlink(missing_ok=True)
         return None
@@ -79,17 +80,18 @@ def restore(database: Path) -> Restoration | None:
         if is_changed:
             if events or attempts:
                 aside = database.with_name(f"{database.name}.failed-upgrade")
-                _clone(database, aside)
+                clone(database, aside)
             for suffix in ("-wal", "-shm"):
                 database.with_name(f"{database.name}{suffix}").unlink(missing_ok=True)
-            _clone(copy, database)
+            clone(copy, database)
         return Restoration(is_put_back=is_changed, events=events, attempts=attempts, aside=aside)
 
 
-def _clone(source: Path, target: Path) -> None:
-    """Put a whole copy at `target`, or leave what is there."""
+def clone(source: Path, target: Path) -> None:
+    """Put a whole copy at `target`, for its owner and group alone, or leave what is there."""
     part = target.with_name(f"{target.name}.part")
     part.unlink(missing_ok=True)
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o640))
     try:
         with (
             contextlib.closing(sqlite3.connect(source)) as old,

@@ -18,6 +18,7 @@ from premblyd.errors import (
     SchemaError,
     StoreUnavailableError,
 )
+from premblyd.store.sqlite import copies
 
 BUSY_TIMEOUT_S = 2  # a webhook that waits for the lock is better told 503 in time
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # stands in a text for bytes that are no UTF-8
@@ -140,7 +141,7 @@ def prepare(path: Path) -> list[str]:
         runner = Runner(database, str(MIGRATIONS))
         applied, pending = _compare(runner, path)
         if applied and pending:
-            _copy(path, path.with_name(f"{path.name}.before-{pending[0]}"))
+            copies.clone(path, path.with_name(f"{path.name}.before-{pending[0]}"))
         return [str(name) for name in runner.up()]
 
 
@@ -222,22 +223,6 @@ def _restrict(path: Path) -> None:
     mode = path.stat().st_mode & 0o777
     if mode & ~0o640:
         path.chmod(mode & 0o640)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a database. `target` has its name only when it is complete."""
-    part = target.with_name(f"{target.name}.part")
-    part.unlink(missing_ok=True)
-    _restrict(part)
-    try:
-        with (
-            contextlib.closing(sqlite3.connect(source)) as old,
-            contextlib.closing(sqlite3.connect(part)) as new,
-        ):
-            old.backup(new)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
