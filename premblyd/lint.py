@@ -1,4 +1,4 @@
-"""What a configuration may say and probably does not mean: the warnings of `premblyd check`."""
+"""The warnings of `premblyd check`: what is valid in a configuration and probably not meant."""
 
 import difflib
 import os
@@ -24,8 +24,8 @@ _HIDDEN = re.compile(r"(?<![\w.~/-])/(?:home|root|run/user)/[^\s'\";|&<>()]+")  
 _SANDBOX = ("LoadState", "ProtectHome", "PrivateTmp")
 
 
-def doubts(settings: Config, path: Path) -> Iterator[str]:
-    """Yield what is doubtful in `settings`, which were read from the file at `path`."""
+def warnings(settings: Config, path: Path) -> Iterator[str]:
+    """Yield what is probably not meant in `settings`, which were read from the file at `path`."""
     in_the_open = (
         place
         for place, secret in settings.secrets.items()
@@ -41,11 +41,11 @@ def doubts(settings: Config, path: Path) -> Iterator[str]:
     for action in settings.actions:
         yield from _of_codes(action)
         yield from _of_expressions(action, settings.endpoints)
-    wanted = sum(action.concurrency for action in settings.actions)
-    if settings.total_concurrency < wanted:
+    added_up = sum(action.concurrency for action in settings.actions)
+    if settings.total_concurrency < added_up:
         yield (
-            f"concurrency is {settings.total_concurrency} and the actions' own add up to {wanted}:"
-            " a slow action may delay others"
+            f"concurrency is {settings.total_concurrency} and the actions' own add up to"
+            f" {added_up}: a slow action may delay others"
         )
     yield from _of_files(settings)
 
