@@ -41,12 +41,12 @@ ROOMS = {
     "hooks": LOW | {"store"},
     "receiver": LOW | {"store", "routing"},
     "presence": LOW | {"listening"},
-    "doubts": LOW | {"routing", "hooks"},
+    "lint": LOW | {"routing", "hooks"},
     "listening": LOW,
     "loops": LOW,
     "daemon": LOW | {"store", "routing", "hooks", "receiver", "listening", "loops", "presence"},
     "process": LOW | {"hooks", "daemon"},
-    "cli": LOW | {"store", "routing", "record", "hooks", "daemon", "process", "presence", "doubts"},
+    "cli": LOW | {"store", "routing", "record", "hooks", "daemon", "process", "presence", "lint"},
     "__main__": {"cli"},
 }
 # Libraries that stay in their rooms; a path names a part of a room.

@@ -10,19 +10,6 @@ if TYPE_CHECKING:
     from premblyd.presence import Presence
 
 TIMEOUT_S = 30.0
-_REFUSED = "connection refused or unreachable"
-_NO_ANSWER = {
-    "the TLS certificate is not trusted": "The certificate is not trusted here, so nothing was"
-    " sent. Is it expired, of another name, or of a private authority? Prembly's side would"
-    " hardly trust it either.",
-    "the TLS handshake failed": "Is https right for this port?",
-    "the request can't be sent as configured": "Is the URL right, and the token plain text?",
-    "the host name can't be resolved": "Is the URL's host name right?",
-    "no answer in time": f"Something took the connection and gave no answer within {TIMEOUT_S:g} s:"
-    " `systemctl status premblyd` and `journalctl -u premblyd` may tell why. (With https: does the"
-    " port speak TLS?)",
-}
-_IN_VAIN = list(_NO_ANSWER)[:3]  # trying again changes nothing
 _STATUSES = {
     404: "No endpoint has this path. After a change of `path`: `sudo systemctl reload premblyd`."
     " Behind a proxy: does it pass the path on unchanged?",
@@ -36,7 +23,7 @@ _TRY_AGAIN = (502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Reply:
     """What came back: an answer, or (`status` 0) the reason why there is none."""
 
     status: int
@@ -67,30 +54,58 @@ class Meaning:
     may_work_later: bool
 
 
-def meaning(heard: Heard, target: Target) -> Meaning | None:
-    """Return what `heard` means; None for a 200."""
-    if heard.status == 0:
-        words = _NO_ANSWER.get(heard.text) or (
-            _unreachable(target)
-            if heard.text == _REFUSED
-            else "No answer came. Is the URL right, and is it premblyd that listens there?"
-        )
-        return Meaning(words, heard.text not in _IN_VAIN)
-    if heard.status == 200:
+# Why there is no answer, as the http client says it.
+_REFUSED = "connection refused or unreachable"
+_NO_ANSWER = {
+    "the TLS certificate is not trusted": Meaning(
+        "The certificate is not trusted here, so nothing was sent. Is it expired, of another name,"
+        " or of a private authority? Prembly's side would hardly trust it either.",
+        may_work_later=False,
+    ),
+    "the TLS handshake failed": Meaning("Is https right for this port?", may_work_later=False),
+    "the request can't be sent as configured": Meaning(
+        "Is the URL right, and the token plain text?", may_work_later=False
+    ),
+    "the host name can't be resolved": Meaning(
+        "Is the URL's host name right?", may_work_later=True
+    ),
+    "no answer in time": Meaning(
+        f"Something took the connection and gave no answer within {TIMEOUT_S:g} s:"
+        " `systemctl status premblyd` and `journalctl -u premblyd` may tell why. (With https: does"
+        " the port speak TLS?)",
+        may_work_later=True,
+    ),
+}
+_UNKNOWN_REASON = Meaning(
+    "No answer came. Is the URL right, and is it premblyd that listens there?", may_work_later=True
+)
+
+
+def meaning(reply: Reply, target: Target) -> Meaning | None:
+    """Return what `reply` means; None for a 200."""
+    if reply.status == 0:
+        if reply.text == _REFUSED:
+            return Meaning(_unreachable(target), may_work_later=True)
+        return _NO_ANSWER.get(reply.text, _UNKNOWN_REASON)
+    if reply.status == 200:
         return None
-    if heard.status == 401:
-        return Meaning(_refused(target), False)
-    if heard.status == 503 and heard.retry_after:
+    if reply.status == 401:
+        return Meaning(_refused(target), may_work_later=False)
+    if reply.status == 503 and reply.retry_after:
         return Meaning(
             "The daemon runs, and could not store it: the disk is full, the database is locked,"
             " or too much is in flight. `systemctl status premblyd` tells. Try again in"
-            f" {heard.retry_after} s.",
-            True,
+            f" {reply.retry_after} s.",
+            may_work_later=True,
         )
-    if 300 <= heard.status < 400:
-        return Meaning("This is a redirect: use the URL that it leads to, at Prembly too.", False)
+    if 300 <= reply.status < 400:
+        return Meaning(
+            "This is a redirect: use the URL that it leads to, at Prembly too.",
+            may_work_later=False,
+        )
     unknown = "This is no answer of premblyd. Is the URL right?"
-    return Meaning(_STATUSES.get(heard.status, unknown), heard.status in _TRY_AGAIN)
+    words = _STATUSES.get(reply.status, unknown)
+    return Meaning(words, may_work_later=reply.status in _TRY_AGAIN)
 
 
 def _unreachable(target: Target) -> str:

@@ -20,11 +20,23 @@ TIMEOUT_S = 30
 _MARK = "PREMBLYD_AS_SERVICE"  # in the environment of a check that already runs as the service
 _KEPT = ("TERM", "COLUMNS", "NO_COLOR", "LANG")
 _OBJECT = "/org/freedesktop/systemd1/unit/premblyd_2eservice"
+_INTERFACE = "org.freedesktop.systemd1.Service"
 # What decides which files, keys and variables the service sees: systemd.exec(5).
 _PROPERTIES = (
-    *("User", "Group", "ProtectHome", "Environment", "EnvironmentFiles", "PassEnvironment"),
-    *("UnsetEnvironment", "LoadCredential", "LoadCredentialEncrypted", "SetCredential"),
-    *("InaccessiblePaths", "BindPaths", "BindReadOnlyPaths", "TemporaryFileSystem"),
+    "User",
+    "Group",
+    "ProtectHome",
+    "Environment",
+    "EnvironmentFiles",
+    "PassEnvironment",
+    "UnsetEnvironment",
+    "LoadCredential",
+    "LoadCredentialEncrypted",
+    "SetCredential",
+    "InaccessiblePaths",
+    "BindPaths",
+    "BindReadOnlyPaths",
+    "TemporaryFileSystem",
 )
 # systemd's own exit statuses for what it could not set up: systemd.exec(5).
 SET_UP_FAILED = range(200, 246)
@@ -50,14 +62,10 @@ def run(arguments: Sequence[str]) -> int | None:
         options = list(_options(settings, Path(folder)))
         kept = [f"--setenv={name}={os.environ[name]}" for name in _KEPT if name in os.environ]
         unit = f"premblyd-check-{os.getpid()}"
-        ended = subprocess.run(
-            [
-                *("systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={unit}"),
-                *(f"--setenv={_MARK}=1", *kept, *options),
-                *("--", sys.executable, "-m", "premblyd", *arguments),
-            ],
-            check=False,
-        )
+        as_unit = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={unit}"]
+        environment = [f"--setenv={_MARK}=1", *kept]
+        command = [sys.executable, "-m", "premblyd", *arguments]
+        ended = subprocess.run([*as_unit, *environment, *options, "--", *command], check=False)
     if ended.returncode in SET_UP_FAILED:
         print(f"systemd can't start it as the service: journalctl -u {unit}", file=sys.stderr)
         return 78
@@ -80,10 +88,8 @@ def _settings() -> dict[str, Any] | None:
     """Return the service's settings as systemd has loaded them, drop-ins and all."""
     if _output("systemctl", "show", "--property=LoadState", "--value", UNIT) != "loaded":
         return None
-    lines = _output(
-        *("busctl", "--json=short", "get-property", "org.freedesktop.systemd1", _OBJECT),
-        *("org.freedesktop.systemd1.Service", *_PROPERTIES),
-    ).splitlines()
+    properties = ["get-property", "org.freedesktop.systemd1", _OBJECT, _INTERFACE, *_PROPERTIES]
+    lines = _output("busctl", "--json=short", *properties).splitlines()
     if len(lines) != len(_PROPERTIES):  # no message bus
         return None
     return {name: json.loads(line)["data"] for name, line in zip(_PROPERTIES, lines, strict=True)}

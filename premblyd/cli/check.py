@@ -23,7 +23,7 @@ def check(config_path: Path, as_json: bool) -> None:
     If the daemon runs, it is compared with the files: warnings say what it does not use yet.
     Root checks the installed service's configuration as the service would read it now.
     """
-    from premblyd import doubts, presence
+    from premblyd import lint, presence
     from premblyd.cli import as_service
     from premblyd.config.load import load_config
     from premblyd.errors import ConfigError
@@ -45,7 +45,7 @@ def check(config_path: Path, as_json: bool) -> None:
         raise SystemExit(error.exit_code) from None
     routes = _routes(settings)
     daemon, line = _running(settings)
-    warnings = list(doubts.doubts(settings, config_path))
+    warnings = list(lint.warnings(settings, config_path))
     if daemon is not None:
         warnings += presence.differences(daemon, settings, config_path)
     if as_json:
@@ -53,7 +53,8 @@ def check(config_path: Path, as_json: bool) -> None:
         print_json({"ok": True, "routes": dict(routes), "warnings": warnings, "daemon": shown})
         return
     endpoints = ", ".join(
-        f"{one.name} ({one.scheme}, keys: {', '.join(one.keys)})" for one in settings.endpoints
+        f"{endpoint.name} ({endpoint.scheme}, keys: {', '.join(endpoint.keys)})"
+        for endpoint in settings.endpoints
     )
     click.echo(f"{config_path} is valid.")
     click.echo(f"Listens on {settings.listen}; endpoints: {endpoints}\n")

@@ -22,8 +22,8 @@ def config_option(command: F) -> F:
     def use(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path:
         if value is not None:
             return value
-        given: Path = ctx.obj
-        return given
+        before_the_command: Path = ctx.obj
+        return before_the_command
 
     return click.option(
         "--config",

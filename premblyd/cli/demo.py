@@ -119,8 +119,8 @@ async def _post(sender: Any, what: str, body: bytes, token: str) -> None:
     client = HttpClient(1)
     answer: Answer = await client.post(sender.post(body, token), PATIENCE_S)
     client.close()
-    said = answer.error or answer.body.decode()
-    click.echo(f"  {what:<20} {answer.status or ''} {clean(said)}")
+    text = answer.error or answer.body.decode()
+    click.echo(f"  {what:<20} {answer.status or ''} {clean(text)}")
 
 
 async def _settle(settings: "Config") -> None:

@@ -36,7 +36,7 @@ def print_json(value: Any) -> None:
 
 
 def _escaped(line: str) -> str:
-    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
+    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in line)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ def print_table(
         click.echo(empty)
         return
     out = console()
-    titles = [Column(name=one) if isinstance(one, str) else one for one in columns]
+    titles = [Column(name=column) if isinstance(column, str) else column for column in columns]
     cells = [[clean(cell) for cell in row] for row in rows]
     sizes = [column.sizes([row[at] for row in cells]) for at, column in enumerate(titles)]
     if wide or not out.is_terminal:
@@ -182,6 +182,6 @@ def bold(text: str) -> str:
     return click.style(text, bold=True)
 
 
-def counted(number: int, one: str, more: str) -> str:
+def counted(number: int, singular: str, plural: str) -> str:
     """Return `1 delivery` or `2 deliveries`."""
-    return f"{number} {one if number == 1 else more}"
+    return f"{number} {singular if number == 1 else plural}"

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from premblyd import __version__
-from premblyd.cli.answers import TIMEOUT_S, Heard, Target, meaning
+from premblyd.cli.answers import TIMEOUT_S, Reply, Target, meaning
 from premblyd.cli.common import config_option
 from premblyd.cli.printing import clean, console
 from premblyd.errors import PremblydError, TryAgainError
@@ -82,18 +82,20 @@ def send(
     is_for_service = as_service.is_for_service(config_path)
     environ = as_service.environment_of_running() if is_for_service else os.environ
     settings = load_config(config_path, environ=environ)
-    endpoint = _named("endpoint", endpoint_name, {one.name: one for one in settings.endpoints})
+    endpoint = _named("endpoint", endpoint_name, {each.name: each for each in settings.endpoints})
     name = key_name or next(iter(endpoint.keys))
     key = _named("key", name, endpoint.key_texts)
     body = file.read() if file is not None else samples.sample(sample or "api")
     sender = Sender(settings, endpoint, key, url)
-    heard: Counter[Heard] = Counter()
+    replies: Counter[Reply] = Counter()
     interrupted = False
     try:
-        asyncio.run(sender.send(body, token, heard, count=count, rate=rate))
+        asyncio.run(sender.send(body, token, replies, count=count, rate=rate))
     except KeyboardInterrupt:
         interrupted = True
-    _report(heard, _target(settings, endpoint, name, sender), count=count, interrupted=interrupted)
+    _report(
+        replies, _target(settings, endpoint, name, sender), count=count, interrupted=interrupted
+    )
 
 
 class Sender:
@@ -114,12 +116,12 @@ class Sender:
         self,
         body: bytes,
         token: str | None,
-        heard: "Counter[Heard]",
+        replies: "Counter[Reply]",
         *,
         count: int = 1,
         rate: float | None = None,
     ) -> None:
-        """Send `count` webhooks, and count in `heard` how often each answer came."""
+        """Send `count` webhooks, and count in `replies` how often each answer came."""
         from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
         from premblyd.hooks.http.client import HttpClient
@@ -133,7 +135,7 @@ class Sender:
             text = answer.error or answer.body.decode("utf-8", "replace")
             if count > 1:  # equal answers are counted together
                 text = re.sub(r'"event":\d+,', "", text)
-            heard[Heard(answer.status, text, answer.retry_after)] += 1
+            replies[Reply(answer.status, text, answer.retry_after)] += 1
             progress.advance(task)
             room.release()
 
@@ -192,16 +194,16 @@ def _target(settings: "Config", endpoint: "Endpoint", key: str, sender: Sender) 
     )
 
 
-def _report(heard: "Counter[Heard]", target: Target, *, count: int, interrupted: bool) -> None:
+def _report(replies: "Counter[Reply]", target: Target, *, count: int, interrupted: bool) -> None:
     """Print the answers and what they mean, and end with the exit status of the worst."""
-    for one, times in heard.most_common():
-        text = clean(one)
+    for reply, times in replies.most_common():
+        text = clean(reply)
         click.echo(f"{times} times {text}" if count > 1 else text)
-    found = [explained for one in heard if (explained := meaning(one, target))]
+    found = [explained for reply in replies if (explained := meaning(reply, target))]
     for words in dict.fromkeys(explained.words for explained in found):
         click.echo(clean(words), err=True)
     if interrupted:
-        raise PremblydError(f"Interrupted: {heard.total()} of {count} were answered.")
+        raise PremblydError(f"Interrupted: {replies.total()} of {count} were answered.")
     if any(explained.may_work_later for explained in found):
         raise SystemExit(TryAgainError.exit_code)
     if found:

@@ -145,4 +145,4 @@ def is_deep(document: Any) -> bool:
 def _children(value: Any) -> Iterator[Any]:
     inner = value.values() if isinstance(value, dict) else value
     if isinstance(value, dict | list):
-        yield from (one for one in inner if isinstance(one, dict | list))
+        yield from (child for child in inner if isinstance(child, dict | list))

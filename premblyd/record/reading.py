@@ -17,7 +17,6 @@ from peewee import (
 )
 
 from premblyd.errors import NotFoundError
-from premblyd.prembly.payload import Kind, Outcome, Verdict
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.record.rows import (
     AttemptRow,
@@ -28,14 +27,11 @@ from premblyd.record.rows import (
     RejectionRow,
     WholeEvent,
 )
-from premblyd.store.inbox import VERDICT_COLUMNS
+from premblyd.store.damage import usable_event
 from premblyd.store.models import Attempt, Delivery, Event, Rejection, State, Table
+from premblyd.store.queue_statements import EVENT_COLUMNS
 from premblyd.store.sqlite.opening import translated
 
-_STORED_EVENT = (
-    *("id", "key", "endpoint", "received_at_ms", "remote_ip", "token", "headers", "body"),
-    *("verified_by", *VERDICT_COLUMNS),
-)
 RowType = TypeVar("RowType")
 
 
@@ -138,14 +134,11 @@ def find_delivery(database: Database, delivery_id: int) -> FoundDelivery:
 
 
 def stored_event(database: Database, event_id: int) -> StoredEvent:
-    """Return an event as its hooks get it."""
-    columns = [getattr(Event, name) for name in _STORED_EVENT]
+    """Return an event as its hooks get it. Raise UnusableError when somebody has changed it so
+    that none can."""
+    columns = [getattr(Event, name) for name in EVENT_COLUMNS]
     (row,) = _tuples(database, Event.select(*columns).where(Event.id == event_id))
-    values = dict(zip(_STORED_EVENT, row, strict=True))
-    verdict = {name: values.pop(name) for name in VERDICT_COLUMNS}
-    verdict |= {"kind": Kind(verdict["kind"]), "outcome": Outcome(verdict["outcome"])}
-    values["body"] = bytes(values["body"])
-    return StoredEvent(verdict=Verdict(**verdict), **values)
+    return usable_event(row)
 
 
 def events_without(

@@ -11,7 +11,7 @@ from premblyd.errors import PremblydError
 from premblyd.prembly.payload import Kind, Outcome, Verdict
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.store import queue_statements as sql
-from premblyd.store.engine import Transaction
+from premblyd.store.engine import Row, Transaction
 from premblyd.store.inbox import VERDICT_COLUMNS
 from premblyd.store.models import AttemptOutcome, Event, State
 
@@ -79,6 +79,11 @@ def stored_event(transaction: Transaction, delivery_id: int) -> StoredEvent:
     row = transaction.row(sql.EVENT, id=delivery_id)
     if row is None:
         raise UnusableError(EVENT_GONE)
+    return usable_event(row)
+
+
+def usable_event(row: Row) -> StoredEvent:
+    """Return the event of a row of `EVENT_COLUMNS`. Raise UnusableError when it can't be used."""
     values = dict(zip(sql.EVENT_COLUMNS, row, strict=True))
     for name, types in _EVENT_TYPES.items():
         if not isinstance(values[name], types):
