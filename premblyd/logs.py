@@ -19,25 +19,13 @@ from types import FrameType, TracebackType
 from typing import Any, Literal, TextIO, cast
 
 import orjson
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from premblyd import jsontext, linewriter, times
 from premblyd.linewriter import LineWriter
 from premblyd.privacy.fields import DROPPED_LOG_KEYS, OWN_LOG_KEYS
 from premblyd.privacy.identifiers import is_prembly_id
-
-# structlog loads rich for its tracebacks, which are never shown here: without it the daemon
-# keeps 4 MB less.
-_RICH: Any = sys.modules.setdefault("rich", cast(Any, None))
-import structlog  # noqa: E402
-from structlog.typing import (  # noqa: E402
-    EventDict,
-    FilteringBoundLogger,
-    Processor,
-    WrappedLogger,
-)
-
-if _RICH is None:
-    del sys.modules["rich"]
 
 Format = Literal["auto", "console", "json"]
 Level = Literal["debug", "info", "warning", "error", "critical"]
