@@ -8,12 +8,12 @@ import resource
 import signal
 from pathlib import Path
 
-from premblyd import logs
 from premblyd.config.load import load_config
 from premblyd.config.models import Config
 from premblyd.daemon import Daemon
 from premblyd.errors import ConfigError, PremblydError
 from premblyd.hooks.strays import Strays
+from premblyd.logs import output
 from premblyd.occurrences import ConfigProblem, DaemonNotStarted, ReloadRefused
 from premblyd.systemd import ServiceManager, watchdog_interval_s
 from premblyd.telemetry import tell
@@ -77,7 +77,7 @@ def _reload(daemon: Daemon, path: Path, manager: ServiceManager) -> None:
         tell(ReloadRefused(problems=len(error.problems)))
         manager.notify("READY=1", "STATUS=The new configuration was refused; the old one is used")
         return
-    logs.configure(settings.log.format, settings.log.level)
+    output.configure(settings.log.format, settings.log.level)
     daemon.reload(settings)
     manager.notify("READY=1", f"STATUS={daemon.status()}")
 

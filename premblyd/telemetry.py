@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from premblyd import logs
+from premblyd.logs import output
 from premblyd.occurrences import Occurrence
 
 Listener = Callable[[Occurrence], None]
@@ -25,7 +25,7 @@ def _log(occurrence: Occurrence) -> None:
             del line[name]
     if cause := line.pop("cause", None):
         line["exc_info"] = cause
-    logs.write(occurrence.log_level(), kind.event, line)
+    output.write(occurrence.log_level(), kind.event, line)
 
 
 @functools.cache

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from premblyd import jsontext, logs
+from premblyd import jsontext
 from premblyd.cli import printing
+from premblyd.logs import output
 
 odd = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats()
@@ -25,7 +26,7 @@ def test_what_a_command_or_the_log_prints_is_json_too(
 ) -> None:
     printing.print_json({"a": math.nan, "b": [value, -math.inf]})
     assert strict(capsys.readouterr().out)["a"] is None
-    line = logs._dumps({"event": "x", "a": math.nan, "b": [value, -math.inf]})
+    line = output._dumps({"event": "x", "a": math.nan, "b": [value, -math.inf]})
     assert strict(line)["b"][1] is None
 
 

@@ -17,7 +17,6 @@ GROUND = {
     "clock",
     "errors",
     "jsontext",
-    "linewriter",
     "standardwebhooks",
     "systemd",
     "times",
@@ -28,7 +27,7 @@ LOW = GROUND | PURE | {"privacy", "logs", "occurrences", "telemetry", "config"}
 ROOMS = {
     **{leaf: {"errors"} - {leaf} for leaf in GROUND},
     "privacy": {"jsontext"},
-    "logs": {"privacy", "jsontext", "linewriter", "times"},
+    "logs": {"privacy", "jsontext", "times"},
     "occurrences": {"logs"},
     "telemetry": {"logs", "occurrences"},
     "expressions": {"errors", "interpreter"},

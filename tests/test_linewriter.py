@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from premblyd import linewriter
-from premblyd.linewriter import LineWriter
+from premblyd.logs import linewriter
+from premblyd.logs.linewriter import LineWriter
 
 
 def dropped(count: int) -> bytes:

@@ -16,7 +16,7 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from premblyd import logs
+from premblyd.logs import output
 from premblyd.privacy.fields import DROPPED_LOG_KEYS
 from tests.support.waiting import wait_until
 
@@ -38,14 +38,14 @@ def logging_as_before() -> Iterator[None]:
 def lines(write: Callable[[], object], level: str = "debug") -> list[dict[str, Any]]:
     """Return the JSON lines that `write` logs."""
     stream = StringIO()
-    logs.configure("json", level, stream)
+    output.configure("json", level, stream)
     write()
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def test_json_is_one_object_a_line() -> None:
     def write() -> None:
-        log = logs.get_logger(endpoint="prembly")
+        log = output.get_logger(endpoint="prembly")
         log.info("webhook.received", event_id=17, reference="a\nb")
         log.warning("webhook.rejected")
 
@@ -62,13 +62,13 @@ def test_json_is_one_object_a_line() -> None:
 
 
 @pytest.mark.parametrize("log_format", ["console", "auto", "json"])
-def test_a_terminal_gets_colours_and_a_pipe_json(log_format: logs.Format) -> None:
+def test_a_terminal_gets_colours_and_a_pipe_json(log_format: output.Format) -> None:
     master, slave = os.openpty()
     piped = StringIO()
     with open(master, "rb", 0) as reader, open(slave, "w") as terminal:
         for stream in (terminal, piped):
-            logs.configure(log_format, "info", stream)
-            logs.get_logger().info("daemon.ready", port=8080)
+            output.configure(log_format, "info", stream)
+            output.get_logger().info("daemon.ready", port=8080)
         shown = reader.read(4096).decode()
     assert ("\x1b[" in shown) == (log_format != "json")
     assert "daemon.ready" in shown
@@ -82,16 +82,16 @@ def test_the_journal_gets_the_level_as_a_priority(
     with (tmp_path / "journal").open("w+") as stream:
         status = os.fstat(stream.fileno())
         monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
-        logs.configure("auto", "info", stream)
-        logs.get_logger().warning("webhook.rejected")
+        output.configure("auto", "info", stream)
+        output.get_logger().warning("webhook.rejected")
         written = wait_until((tmp_path / "journal").read_text)
     assert written[:3] == "<4>"
     assert json.loads(written[3:])["event"] == "webhook.rejected"
 
 
 def test_lines_go_to_stderr_unless_told_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure("auto", "info")
-    logs.get_logger().info("daemon.ready")
+    output.configure("auto", "info")
+    output.get_logger().info("daemon.ready")
     captured = capsys.readouterr()
     assert json.loads(captured.err)["event"] == "daemon.ready"
     assert captured.out == ""
@@ -100,7 +100,7 @@ def test_lines_go_to_stderr_unless_told_otherwise(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warning", 2)])
 def test_lines_below_the_level_are_left_out(level: str, count: int) -> None:
     def write() -> None:
-        for log in (logs.get_logger(), logging.getLogger("tornado.application")):
+        for log in (output.get_logger(), logging.getLogger("tornado.application")):
             for name in ("debug", "info", "warning", "error"):
                 getattr(log, name)("x")
 
@@ -108,11 +108,11 @@ def test_lines_below_the_level_are_left_out(level: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_secret_keys_are_redacted_whatever_they_hold(log_format: logs.Format) -> None:
+def test_secret_keys_are_redacted_whatever_they_hold(log_format: output.Format) -> None:
     stream = StringIO()
-    logs.configure(log_format, "info", stream)
+    output.configure(log_format, "info", stream)
     for value in ("hush", b"hush", ["hush"], {"a": "hush"}, ValueError("hush")):
-        logs.get_logger().info("x", **dict.fromkeys(sorted(DROPPED_LOG_KEYS), value))
+        output.get_logger().info("x", **dict.fromkeys(sorted(DROPPED_LOG_KEYS), value))
     assert "hush" not in stream.getvalue()
     assert stream.getvalue().count("[redacted]") == 5 * len(DROPPED_LOG_KEYS)
 
@@ -126,7 +126,7 @@ def test_the_keys_that_the_contract_forbids_are_secret() -> None:
 @given(st.text("0123456789-ax ", max_size=30), st.sampled_from(["x", " ", "-", ""]))
 def test_a_run_of_ten_digits_or_more_is_redacted(text: str, between: str) -> None:
     def write() -> None:
-        logs.get_logger().info("x", error=f"{text}{between}{ELEVEN}{between}{text}")
+        output.get_logger().info("x", error=f"{text}{between}{ELEVEN}{between}{text}")
 
     (line,) = lines(write)
     runs = "".join(c if c.isdigit() else " " for c in line["error"]).split()
@@ -135,7 +135,7 @@ def test_a_run_of_ten_digits_or_more_is_redacted(text: str, between: str) -> Non
 
 def test_shorter_numbers_stay() -> None:
     numbers = f"{ELEVEN[:9]} {ELEVEN[:4]}-{ELEVEN[4:]}"
-    assert lines(lambda: logs.get_logger().info("x", error=numbers))[0]["error"] == numbers
+    assert lines(lambda: output.get_logger().info("x", error=numbers))[0]["error"] == numbers
 
 
 def test_what_premblyd_made_is_no_persons_number() -> None:
@@ -146,18 +146,18 @@ def test_what_premblyd_made_is_no_persons_number() -> None:
         "database": f"/srv/{ELEVEN}.db",
         "reference": f"0000000a-0000-4000-8000-a{ELEVEN}",
     }
-    (line,) = lines(lambda: logs.get_logger().info("x", **own, error=ELEVEN))
+    (line,) = lines(lambda: output.get_logger().info("x", **own, error=ELEVEN))
     assert own.items() <= line.items()
     assert line["error"] == "[redacted]"
 
 
 def test_a_reference_that_is_no_id_is_redacted_all_the_same() -> None:
-    (line,) = lines(lambda: logs.get_logger().info("x", reference=f"nin-{ELEVEN}"))
+    (line,) = lines(lambda: output.get_logger().info("x", reference=f"nin-{ELEVEN}"))
     assert line["reference"] == "nin-[redacted]"
 
 
 def test_eleven_digits_in_an_event_name_are_redacted() -> None:
-    assert lines(lambda: logs.get_logger().info(f"x {ELEVEN}"))[0]["event"] == "x [redacted]"
+    assert lines(lambda: output.get_logger().info(f"x {ELEVEN}"))[0]["event"] == "x [redacted]"
 
 
 @pytest.mark.parametrize("name", FOREIGN[1:])
@@ -207,9 +207,9 @@ def test_a_callback_that_fails_is_logged_without_its_arguments() -> None:
 
 UNEXPECTED = """
 import asyncio, ctypes, gc, sys, threading, warnings
-from premblyd import logs
-logs.configure("json", "info")
-logs.report_the_unexpected()
+from premblyd.logs import output
+output.configure("json", "info")
+output.report_the_unexpected()
 class Odd:
     def __del__(self):
         raise ValueError("hush")
@@ -240,7 +240,7 @@ def test_whatever_python_would_print_is_a_line_without_its_text() -> None:
 
 
 def test_a_value_of_an_unknown_type_is_not_quoted() -> None:
-    (line,) = lines(lambda: logs.get_logger().info("x", error=ValueError("hush")))
+    (line,) = lines(lambda: output.get_logger().info("x", error=ValueError("hush")))
     assert line["error"] == "<ValueError>"
 
 
@@ -271,14 +271,14 @@ def _fail() -> None:
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_an_exception_is_its_type_and_frames_but_never_its_text(log_format: logs.Format) -> None:
+def test_an_exception_is_its_type_and_frames_but_never_its_text(log_format: output.Format) -> None:
     stream = StringIO()
-    logs.configure(log_format, "info", stream)
+    output.configure(log_format, "info", stream)
     try:
         _fail()
     except KeyError as error:
-        logs.get_logger().exception("worker.failed")
-        logs.get_logger().error("worker.failed", exc_info=error)
+        output.get_logger().exception("worker.failed")
+        output.get_logger().error("worker.failed", exc_info=error)
         logging.getLogger("tornado.application").error("Uncaught %s", "hush", exc_info=True)
     written = stream.getvalue()
     assert "hush" not in written
@@ -297,7 +297,7 @@ def test_the_traceback_keeps_the_last_frames() -> None:
         try:
             dig(50)
         except KeyError:
-            logs.get_logger().exception("x")
+            output.get_logger().exception("x")
 
     (line,) = lines(write)
     assert len(line["traceback"]) == 20
@@ -305,5 +305,5 @@ def test_the_traceback_keeps_the_last_frames() -> None:
 
 
 def test_no_exception_adds_nothing() -> None:
-    (line,) = lines(lambda: logs.get_logger().error("x", exc_info=True))
+    (line,) = lines(lambda: output.get_logger().error("x", exc_info=True))
     assert line.keys() == {"event", "level", "timestamp"}

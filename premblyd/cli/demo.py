@@ -51,14 +51,14 @@ def demo(once: bool) -> None:
 
 
 async def _demo(once: bool) -> None:
-    from premblyd import logs
     from premblyd.daemon import Daemon
+    from premblyd.logs import output
 
     with tempfile.TemporaryDirectory(prefix="premblyd-demo-") as folder, _bound() as crm:
         path = Path(folder, "premblyd.yaml")
         crm_port = crm.getsockname()[1]
         settings = _settings(path, 0, crm_port)
-        logs.configure("auto", "error")
+        output.configure("auto", "error")
         async with Daemon(settings, path) as daemon:
             # From here on the file names the port that was free.
             port = int(daemon.address.rpartition(":")[2])

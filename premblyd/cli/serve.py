@@ -15,14 +15,15 @@ from premblyd.errors import ConfigError, PremblydError
 def serve(config_path: Path) -> None:
     """SIGHUP reads the configuration again, SIGTERM and SIGINT stop after what runs has ended."""
     _open_standard_descriptors()
-    from premblyd import logs, process
+    from premblyd import process
     from premblyd.config.load import load_config
+    from premblyd.logs import output
     from premblyd.occurrences import DaemonNotStarted
     from premblyd.telemetry import tell
 
     process.hold_hangups()
-    logs.configure("auto", "info")  # until the configuration is known
-    logs.report_the_unexpected()
+    output.configure("auto", "info")  # until the configuration is known
+    output.report_the_unexpected()
     try:
         try:
             settings = load_config(config_path)
@@ -35,11 +36,11 @@ def serve(config_path: Path) -> None:
                 )
             )
             raise
-        logs.configure(settings.log.format, settings.log.level)
+        output.configure(settings.log.format, settings.log.level)
         os.umask(0o027)  # files for the owner and the auditors' group alone
         asyncio.run(process.serve(settings, config_path))
     except PremblydError as error:
-        if not logs.write_text(f"{error}"):
+        if not output.write_text(f"{error}"):
             raise
         raise SystemExit(error.exit_code) from None
 

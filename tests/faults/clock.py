@@ -16,13 +16,13 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from premblyd import logs
 from premblyd.config.hooks import Hook, ShellHook
 from premblyd.config.load import parse_config
 from premblyd.config.models import Action
 from premblyd.config.secrets import SecretPlaces
 from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.kinds import Runners
+from premblyd.logs import output
 from premblyd.store.inbox import Inbox, NewDelivery
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
@@ -167,7 +167,7 @@ def jump_a_daemon(at: Path, by_ms: int) -> list[str]:
 
 
 def main() -> None:
-    logs.configure("json", "error")
+    output.configure("json", "error")
     problems = []
     for by_ms in (HOUR_BACK_MS, DAY_FORWARD_MS):
         with folder() as at:

@@ -22,8 +22,9 @@ import orjson
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-from premblyd import jsontext, linewriter, times
-from premblyd.linewriter import LineWriter
+from premblyd import jsontext, times
+from premblyd.logs import linewriter
+from premblyd.logs.linewriter import LineWriter
 from premblyd.privacy.fields import DROPPED_LOG_KEYS, OWN_LOG_KEYS
 from premblyd.privacy.identifiers import is_prembly_id
 
