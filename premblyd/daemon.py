@@ -34,8 +34,9 @@ from premblyd.receiver.listener import patient_listeners
 from premblyd.receiver.server import Receiver, make_server
 from premblyd.store.inbox import Inbox
 from premblyd.store.queue import Queue
-from premblyd.store.sqlite import opening as database
+from premblyd.store.sqlite import opening
 from premblyd.store.sqlite.engine import SqliteEngine
+from premblyd.store.sqlite.lock import lock
 from premblyd.store.writer import Writer
 from premblyd.telemetry import tell
 
@@ -113,7 +114,7 @@ class Daemon:
         """Open the database and return the migrations that were applied."""
         path = self._database_path = self._settings.database_path
         opened.callback(os.close, _locked(path))
-        migrated = database.prepare(path)
+        migrated = opening.prepare(path)
         self._writer = Writer(SqliteEngine(path))
         opened.push_async_callback(self._writer.close)
         return migrated
@@ -226,7 +227,7 @@ class Daemon:
 def _locked(path: Path) -> int:
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        return database.lock(path)
+        return lock(path)
     except OSError as error:
         kind = CannotStartError if error.errno in _LASTING else PremblydError
         raise kind(f"Can't use {path.parent} for the database: {error.strerror}") from None

@@ -26,7 +26,7 @@ endpoints: [{{name: prembly, path: /webhooks/prembly, keys: {{live: a-key}}}}]
 """
 # What the start calls, in its order; each may fail.
 STEPS = (
-    "database.prepare",
+    "opening.prepare",
     "SqliteEngine",
     "Writer",
     "Queue.recover",
@@ -71,8 +71,8 @@ def fail(*arguments: Any, **_: Any) -> Any:
 def can_lock(database: Path) -> bool:
     """Return whether another process can run a daemon on `database`."""
     code = (
-        "import pathlib, sys; from premblyd.store.sqlite import opening;"
-        " opening.lock(pathlib.Path(sys.argv[1]))"
+        "import pathlib, sys; from premblyd.store.sqlite.lock import lock;"
+        " lock(pathlib.Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", code, str(database)]
     return subprocess.run(command, capture_output=True).returncode == 0

@@ -30,7 +30,7 @@ from premblyd.record.rows import (
 from premblyd.store.damage import usable_event
 from premblyd.store.models import Attempt, Delivery, Event, Rejection, State, Table
 from premblyd.store.queue_statements import EVENT_COLUMNS
-from premblyd.store.sqlite.opening import translated
+from premblyd.store.sqlite.failures import translated
 
 RowType = TypeVar("RowType")
 

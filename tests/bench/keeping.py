@@ -16,7 +16,7 @@ from premblyd.store.engine import Transaction
 from premblyd.store.jobs import Claimable, Ending, Result
 from premblyd.store.models import AttemptOutcome, State
 from premblyd.store.queue import Queue
-from premblyd.store.sqlite import opening as database
+from premblyd.store.sqlite import opening
 from premblyd.store.sqlite.engine import SqliteEngine
 from premblyd.store.writer import Step, Writer
 from tests.bench import load, peers, rows, stored
@@ -72,7 +72,7 @@ def lookup(folder: Path, events: int) -> Row:
 
     def measure(count: int) -> Measured:
         path = prepared(folder, count) / "premblyd.db"
-        with closing(database.connect_read_only(path)) as record:
+        with closing(opening.connect_read_only(path)) as record:
             references = [stored.reference(at) for at in _spread(count)]
             numbers = [str(at + 1) for at in _spread(count)]
             return {

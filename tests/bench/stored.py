@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from premblyd.store.sqlite import opening as database
+from premblyd.store.sqlite import opening
 from tests.bench import webhooks
 
 FIRST_MS = 1_700_000_000_000
@@ -39,7 +39,7 @@ def waiting(events: int) -> int:
 def build(path: Path, events: int) -> None:
     """Make the database at `path`: `events` events with a delivery each. The newest deliveries
     wait and are due, of the others one in ONE_DEAD_IN is dead, and all have had an attempt."""
-    database.prepare(path)
+    opening.prepare(path)
     waiting_from = events - waiting(events)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA synchronous = off")  # nobody relies on it before it is whole

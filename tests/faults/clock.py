@@ -27,7 +27,7 @@ from premblyd.store.inbox import Inbox, NewDelivery
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
-from premblyd.store.sqlite import opening as database
+from premblyd.store.sqlite import opening
 from premblyd.store.sqlite.engine import SqliteEngine
 from premblyd.store.writer import Writer
 from tests.faults.daemon import Victim, folder
@@ -80,7 +80,7 @@ def _json(settings: dict[str, Any]) -> str:
 async def jump(at: Path, by_ms: int) -> list[str]:
     """Set the clock while deliveries wait, while one runs, and just before new ones come."""
     path = at / "premblyd.db"
-    database.prepare(path)
+    opening.prepare(path)
     clock, hooks = SettableClock(), Hooks()
     writer = Writer(SqliteEngine(path))
     inbox, queue = Inbox(writer), Queue(writer, "host:1:boot")

@@ -21,7 +21,7 @@ from premblyd.store.inbox import NewDelivery
 from premblyd.store.jobs import Claimable, Claimed, Job, Result
 from premblyd.store.models import AttemptOutcome, State
 from premblyd.store.queue import NO_ACTION, Queue
-from premblyd.store.sqlite import opening as database
+from premblyd.store.sqlite import opening
 from premblyd.store.sqlite.transaction import compiled, transact
 from premblyd.store.statements import Param, Statement
 from tests.support.jobs import ending
@@ -243,7 +243,7 @@ def test_deliveries_of_a_removed_action_end_dead_and_can_be_replayed(store: Stor
     ]
     assert store.rows(ATTEMPTS)[0] == (1, 1, NOW_MS, LATER_MS, "interrupted", CRASHED)
     assert not finish(store, lost, SUCCEEDED)
-    with closing(database.connect_operator(store.path)) as writing:
+    with closing(opening.connect_operator(store.path)) as writing:
         (replay,) = Operator(actor="ada").replay([1, 3], {1: 5, 3: 6}, LATER_MS)
         assert transact(writing, replay) == 2
     again = claim(store, LATER_MS, gone=9).jobs
@@ -359,7 +359,7 @@ def test_an_unusable_delivery_that_was_mended_can_be_replayed(store: Store) -> N
         finish(store, claim(store, crm=9).jobs[0], FAILED, NOW_MS)
     by_hand(store.path, "UPDATE delivery SET attempt_count = 0")
     assert ids(claim(store, crm=9)) == []
-    with closing(database.connect_operator(store.path)) as writing:
+    with closing(opening.connect_operator(store.path)) as writing:
         (replay,) = Operator(actor="ada").replay([1], {1: 5}, NOW_MS)
         assert transact(writing, replay) == 1
     assert [job.attempt for job in claim(store, crm=9).jobs] == [3]

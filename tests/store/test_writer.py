@@ -15,7 +15,7 @@ import pytest
 from premblyd.errors import StoreUnavailableError
 from premblyd.store.engine import Transaction
 from premblyd.store.inbox import Added, Inbox, NewDelivery
-from premblyd.store.sqlite import opening as database
+from premblyd.store.sqlite import opening
 from premblyd.store.sqlite.engine import CHECKPOINT_AFTER, SqliteEngine
 from premblyd.store.sqlite.logguard import FILE_REPLACED, LOG_REMOVED, LOG_REPLACED
 from premblyd.store.writer import ENOUGH, Operation, Step, Writer
@@ -28,7 +28,7 @@ Lines = list[MutableMapping[str, Any]]
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(opening, "BUSY_TIMEOUT_S", 0.02)
 
 
 def traced(store: Store) -> list[str]:
@@ -227,7 +227,7 @@ def test_a_replaced_file_is_an_error_and_stays_as_it_is(store: Store) -> None:
     """Also when the connection was closed meanwhile, and the first file comes back."""
     store.add("crm", body=b"before")
     other = store.path.with_name("other.db")
-    database.prepare(other)
+    opening.prepare(other)
     away = store.path.with_name("away.db")
     with locked(store.path):
         reason(store)  # closes the connection

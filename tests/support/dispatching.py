@@ -20,7 +20,7 @@ from premblyd.store.inbox import Inbox, NewDelivery
 from premblyd.store.jobs import Claimed, Job, Result
 from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
-from premblyd.store.sqlite import opening as database
+from premblyd.store.sqlite import opening
 from premblyd.store.sqlite.engine import SqliteEngine
 from premblyd.store.sqlite.transaction import transact
 from premblyd.store.writer import Writer
@@ -167,7 +167,7 @@ class Dispatching:
 
     def replay(self, delivery_id: int) -> None:
         """Queue a delivery again, as `premblyd replay` does from its own process."""
-        with closing(database.connect_operator(self.path)) as connection:
+        with closing(opening.connect_operator(self.path)) as connection:
             operator = Operator(actor="uid 0")
             (replay,) = operator.replay([delivery_id], {delivery_id: 1}, self.clock.now_ms())
             assert transact(connection, replay) == 1

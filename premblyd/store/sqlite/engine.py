@@ -10,8 +10,9 @@ from peewee import PeeweeException
 from premblyd.errors import StoreUnavailableError
 from premblyd.occurrences import StoreLogRemoved
 from premblyd.store.engine import Transaction
-from premblyd.store.sqlite import opening
+from premblyd.store.sqlite.failures import plain
 from premblyd.store.sqlite.logguard import LogGuard
+from premblyd.store.sqlite.opening import connect
 from premblyd.store.sqlite.transaction import SqliteTransaction
 from premblyd.telemetry import tell
 
@@ -22,7 +23,7 @@ class SqliteEngine:
     """See store.engine.Engine."""
 
     def __init__(self, path: Path) -> None:
-        self._database = opening.connect(path)
+        self._database = connect(path)
         self._guard = LogGuard(path)
         self._failed = False
         self._unmoved = 0  # items that may still be in the log alone
@@ -46,7 +47,7 @@ class SqliteEngine:
             # no name any more, this one alone has what is in it.
             if not self._log_was_removed():
                 self._database.close()
-            raise StoreUnavailableError(opening.plain(error)) from None
+            raise StoreUnavailableError(plain(error)) from None
         else:
             self._failed = False
 

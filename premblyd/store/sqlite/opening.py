@@ -1,28 +1,17 @@
-"""Opening the database: modes, pragmas, the one-daemon lock, migrations."""
+"""Opening the database: modes, pragmas, and who may do what with it."""
 
 import contextlib
-import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
-from peewee import PeeweeException, SqliteDatabase
-from playhouse.migrations import Runner
+from peewee import SqliteDatabase
 
-from premblyd.errors import (
-    AlreadyRunningError,
-    CannotStartError,
-    LacksRightsError,
-    PremblydError,
-    SchemaError,
-    StoreUnavailableError,
-)
-from premblyd.store.sqlite import copies
+from premblyd.errors import LacksRightsError, PremblydError, StoreUnavailableError
+from premblyd.store.sqlite.files import beside, real_path, restrict
+from premblyd.store.sqlite.schema import check_schema, migrate
 
 BUSY_TIMEOUT_S = 2  # a webhook that waits for the lock is better told 503 in time
-UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # stands in a text for bytes that are no UTF-8
-MIGRATIONS = Path(__file__).parents[1] / "migrations"
 # FULL: a commit is on the disk before it returns. That is the promise behind every 200.
 _PRAGMAS = {
     "journal_mode": "wal",
@@ -49,16 +38,6 @@ def _text(stored: bytes) -> str:
     return str(stored, "utf-8", "replace")
 
 
-def _real(path: Path) -> Path:
-    """Return where the file itself is: SQLite puts its other files beside that, not beside a
-    symbolic link to it."""
-    return Path(os.path.realpath(path))
-
-
-def _beside(real: Path, suffix: str) -> Path:
-    return real.with_name(real.name + suffix)
-
-
 def connect(path: Path) -> SqliteDatabase:
     """Return a database that reads and writes `path`; its connection is opened on first use.
 
@@ -75,14 +54,14 @@ def connect_read_only(path: Path) -> SqliteDatabase:
     Raise PremblydError when there is none, StoreUnavailableError when it can't be read.
     """
     require(path)
-    real = _real(path)
+    real = real_path(path)
     mode = "mode=ro"
     if not os.access(real.parent, os.W_OK):  # and so can't make the -shm file that a log needs
         if not _has_log(real):
             mode = "immutable=1"
-        elif not _beside(real, "-shm").exists():
+        elif not beside(real, "-shm").exists():
             raise LacksRightsError(
-                f"{path} was not closed, and the newest of it is in {_beside(real, '-wal')}, which"
+                f"{path} was not closed, and the newest of it is in {beside(real, '-wal')}, which"
                 " only who may write its folder can read now. Start the daemon, and all may."
             )
     database = _Database(f"{real.as_uri()}?{mode}", uri=True, timeout=BUSY_TIMEOUT_S)
@@ -94,7 +73,7 @@ def _has_log(real: Path) -> bool:
     """Return whether there is, or was a moment ago, a log to be read: after a clean stop there is
     none. Without it, the file alone would be an old state."""
     try:
-        return _beside(real, "-wal").stat().st_size > 0 or _beside(real, "-shm").exists()
+        return beside(real, "-wal").stat().st_size > 0 or beside(real, "-shm").exists()
     except OSError:
         return False
 
@@ -134,119 +113,8 @@ def prepare(path: Path) -> list[str]:
     """
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        _restrict(path)
+        restrict(path)
     except OSError as error:
         raise StoreUnavailableError(f"{path}: {error.strerror}") from None
-    with contextlib.closing(connect(path)) as database, translated():
-        runner = Runner(database, str(MIGRATIONS))
-        applied, pending = _compare(runner, path)
-        if applied and pending:
-            copies.clone(path, path.with_name(f"{path.name}.before-{pending[0]}"))
-        return [str(name) for name in runner.up()]
-
-
-def check_schema(database: SqliteDatabase, path: Path) -> None:
-    """Raise SchemaError when the schema of the database at `path` is not this program's."""
-    try:
-        with translated():
-            _, pending = _compare(Runner(database, str(MIGRATIONS)), path)
-        if pending:
-            raise SchemaError(
-                f"{path} is older than this premblyd. Start the daemon once: it migrates."
-            )
-    except PremblydError:
-        database.close()
-        raise
-
-
-def lock(path: Path) -> int:
-    """Take the one-daemon lock of the database at `path` and return its file descriptor; the
-    lock lasts until that is closed. Raise AlreadyRunningError when another process has it,
-    CannotStartError when the file has another name.
-
-    A record lock needs a descriptor that writes, so only the file's owner can take it, and no
-    child inherits it. (Closing any descriptor of the file ends it: nothing else opens the file.)
-    """
-    real = _real(path)
-    _require_one_name(real)
-    name = _beside(real, ".lock")
-    descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        os.fchmod(descriptor, 0o600)
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Version 0.1 has it by flock(2), for which a reader's descriptor is enough, and mode 0640.
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise AlreadyRunningError(
-            f"Another premblyd uses {path}. Stop it, or give this one another `database:`."
-            f" `fuser -v {name}` shows which process it is."
-        ) from None
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _require_one_name(real: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if real.stat().st_nlink > 1:
-            raise CannotStartError(
-                f"{real} has a second name (a hard link), under which another program would not"
-                f" see its log and its lock. Find it with `find / -samefile {real}`, remove it."
-            )
-
-
-def _compare(runner: Runner, path: Path) -> tuple[set[str], list[str]]:
-    """Return which migrations are applied and which are pending. Raise SchemaError for a
-    database that knows more than this program."""
-    applied = set(runner.applied())
-    if not os.access(MIGRATIONS, os.R_OK | os.X_OK):  # to the runner that is an empty folder
-        raise CannotStartError(
-            f"This premblyd may not read its own program in {MIGRATIONS}. Install it where this"
-            " user may read it, or use another user."
-        )
-    known = [str(migration.name) for migration in runner.migrations()]
-    if newer := sorted(applied - set(known)):
-        raise SchemaError(
-            f"{path} was written by a newer premblyd (it knows {', '.join(newer)})."
-            f" Install that version again, or restore the copy {path}.before-{newer[0]}."
-        )
-    return applied, [name for name in known if name not in applied]
-
-
-def _restrict(path: Path) -> None:
-    """Create the file, or take away what goes beyond 0640. SQLite gives its other files the
-    same mode."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
-    mode = path.stat().st_mode & 0o777
-    if mode & ~0o640:
-        path.chmod(mode & 0o640)
-
-
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Turn a database's failure into StoreUnavailableError. SQLite's texts hold no values."""
-    try:
-        yield
-    except (PeeweeException, sqlite3.Error) as error:
-        raise StoreUnavailableError(plain(error)) from None
-
-
-def plain(error: BaseException) -> str:
-    """Return what went wrong, in words for people."""
-    while "no transaction is active" in str(error) and error.__context__:
-        # On a full disk SQLite has rolled back already, and Peewee's own attempt hides why.
-        error = error.__context__
-    return _PLAIN.get(str(error), str(error))
-
-
-_PLAIN = {
-    "database or disk is full": "the disk is full; make room (`df -h` shows where), then again",
-    "disk I/O error": "the disk failed (disk I/O error); `journalctl -k` says more",
-    "attempt to write a readonly database": "the database or its disk is read-only",
-    "unable to open database file": (
-        "unable to open the database file: its folder may be read-only or closed to this user"
-    ),
-}
+    with contextlib.closing(connect(path)) as database:
+        return migrate(database, path)

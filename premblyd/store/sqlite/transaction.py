@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from peewee import SQL, SqliteDatabase
 
 from premblyd.store.engine import Row, Transaction
-from premblyd.store.sqlite.opening import translated
+from premblyd.store.sqlite.failures import translated
 from premblyd.store.statements import (
     BulkInsert,
     Compiled,

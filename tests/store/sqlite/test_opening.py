@@ -25,7 +25,8 @@ from premblyd.errors import (
 )
 from premblyd.errors import StoreUnavailableError as Unavailable
 from premblyd.record.operating import Operator
-from premblyd.store.sqlite import opening as database
+from premblyd.store.sqlite import opening, schema
+from premblyd.store.sqlite.lock import lock
 from premblyd.store.sqlite.transaction import transact
 from tests.support.database import rows
 from tests.support.store import NOW_MS, Store
@@ -39,8 +40,8 @@ APPLIED = "SELECT name FROM schema_migration ORDER BY id"
 LOCKER = """
 import os, sys, time
 from pathlib import Path
-from premblyd.store.sqlite import opening as database
-database.lock(Path(sys.argv[1]))
+from premblyd.store.sqlite.lock import lock
+lock(Path(sys.argv[1]))
 child = os.fork() if "fork" in sys.argv else 1
 if child:
     print(child, flush=True)
@@ -81,16 +82,16 @@ def umask(mask: int) -> Iterator[int]:
 
 def next_version(monkeypatch: pytest.MonkeyPatch, folder: Path, up: str) -> None:
     """Make this program one that knows a second migration, which runs `up`."""
-    shutil.copytree(database.MIGRATIONS, folder)
+    shutil.copytree(schema.MIGRATIONS, folder)
     (folder / "0002_more.py").write_text(f"def up(migrator, db):\n    {up}\n")
-    monkeypatch.setattr(database, "MIGRATIONS", folder)
+    monkeypatch.setattr(schema, "MIGRATIONS", folder)
 
 
 def test_nobody_but_the_owner_and_the_group_may_read_it(tmp_path: Path) -> None:
     path = tmp_path / "lib" / "premblyd.db"
     with umask(0), asyncio.Runner() as runner:
-        assert database.prepare(path) == ["0001_initial"]
-        os.close(database.lock(path))
+        assert opening.prepare(path) == ["0001_initial"]
+        os.close(lock(path))
         store = Store(path, runner.get_loop())
         store.add("crm")
         assert {file.name: oct(mode(file)) for file in path.parent.iterdir()} == {
@@ -108,13 +109,13 @@ def test_a_wider_mode_is_taken_away_and_a_narrower_one_stays(
     path: Path, given: int, then: int
 ) -> None:
     path.chmod(given)
-    assert database.prepare(path) == []
+    assert opening.prepare(path) == []
     assert mode(path) == then
 
 
 def test_preparing_again_changes_nothing_and_copies_nothing(path: Path) -> None:
     before = path.read_bytes()
-    assert database.prepare(path) == []
+    assert opening.prepare(path) == []
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -127,7 +128,7 @@ def test_an_existing_file_is_copied_before_it_is_migrated(
     copy.write_text("of an earlier try")
     next_version(monkeypatch, tmp_path / "next", 'db.execute_sql("CREATE TABLE more (id)")')
     with umask(0):
-        assert database.prepare(store.path) == ["0002_more"]
+        assert opening.prepare(store.path) == ["0002_more"]
     assert store.rows(APPLIED) == [("0001_initial",), ("0002_more",)]
     assert ("more",) in store.rows(TABLES)
     assert rows(copy, APPLIED) == [("0001_initial",)]
@@ -143,7 +144,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(
     next_version(monkeypatch, tmp_path / "next", up)
     for _ in range(2):
         with pytest.raises(Unavailable, match="no such table: missing"):
-            database.prepare(path)
+            opening.prepare(path)
         assert ("more",) not in rows(path, TABLES)
         assert rows(path, APPLIED) == [("0001_initial",)]
 
@@ -156,18 +157,18 @@ def test_the_first_migration_too_is_whole_or_not_there(
     up = 'db.execute_sql("CREATE TABLE event (id)"); db.execute_sql("DROP TABLE missing")'
     (folder / "0001_initial.py").write_text(f"def up(migrator, db):\n    {up}\n")
     with monkeypatch.context() as patched:
-        patched.setattr(database, "MIGRATIONS", folder)
+        patched.setattr(schema, "MIGRATIONS", folder)
         with pytest.raises(Unavailable):
-            database.prepare(tmp_path / "p.db")
-    assert database.prepare(tmp_path / "p.db") == ["0001_initial"]
+            opening.prepare(tmp_path / "p.db")
+    assert opening.prepare(tmp_path / "p.db") == ["0001_initial"]
 
 
-OPENERS: list[Opener] = [database.prepare, database.connect_read_only, database.connect_operator]
+OPENERS: list[Opener] = [opening.prepare, opening.connect_read_only, opening.connect_operator]
 
 
 @pytest.mark.parametrize("opener", OPENERS)
 def test_a_newer_schema_is_refused_with_the_remedy(path: Path, opener: Opener) -> None:
-    with closing(database.connect(path)) as newer:
+    with closing(opening.connect(path)) as newer:
         newer.execute_sql("INSERT INTO schema_migration (name, applied) VALUES ('0099_later', 0)")
     before = path.read_bytes()
     with pytest.raises(SchemaError, match=r"newer premblyd.*0099_later") as caught:
@@ -192,7 +193,7 @@ def test_commands_do_not_make_a_database(tmp_path: Path, opener: Opener) -> None
     with pytest.raises(PremblydError, match=r"There is no database at .*premblyd serve"):
         opener(tmp_path / "p.db")
     with pytest.raises(OperationalError, match="unable to open database file"):
-        database.connect(tmp_path / "p.db").connect()
+        opening.connect(tmp_path / "p.db").connect()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -208,7 +209,7 @@ def test_a_file_that_is_no_database_is_refused_and_left(tmp_path: Path, opener: 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Unavailable, match=r"file/p\.db: Not a directory|File exists"):
-        database.prepare(tmp_path / "file" / "p.db")
+        opening.prepare(tmp_path / "file" / "p.db")
 
 
 @pytest.mark.parametrize("through_link", [False, True])
@@ -220,14 +221,14 @@ def test_one_daemon_has_the_lock_until_it_ends(
     own = link if through_link else path
     with another(LOCKER, path):
         with pytest.raises(AlreadyRunningError, match="Another premblyd uses") as caught:
-            database.lock(own)
+            lock(own)
         assert caught.value.exit_code == 75
-    mine = database.lock(own)
+    mine = lock(own)
     assert not os.get_inheritable(mine)  # a hook that outlives the daemon must not keep it
     with pytest.raises(AssertionError), another(LOCKER, path):
         pass
     os.close(mine)
-    os.close(database.lock(path))
+    os.close(lock(path))
 
 
 def test_a_child_that_outlives_the_daemon_does_not_have_its_lock(path: Path) -> None:
@@ -235,7 +236,7 @@ def test_a_child_that_outlives_the_daemon_does_not_have_its_lock(path: Path) -> 
         os.kill(daemon, signal.SIGKILL)
         os.waitid(os.P_PID, daemon, os.WEXITED | os.WNOWAIT)
         try:
-            os.close(database.lock(path))
+            os.close(lock(path))
         finally:
             os.kill(child, signal.SIGKILL)
 
@@ -244,8 +245,8 @@ def test_an_older_version_that_runs_is_noticed_and_its_lock_file_narrowed(path: 
     file = path.with_name(f"{path.name}.lock")
     file.touch(mode=0o640)
     with another(OLDER, path, "r+"), pytest.raises(AlreadyRunningError):
-        database.lock(path)
-    os.close(database.lock(path))
+        lock(path)
+    os.close(lock(path))
     assert mode(file) == 0o600
 
 
@@ -253,9 +254,9 @@ def test_a_database_with_a_second_name_is_refused(path: Path, tmp_path: Path) ->
     (tmp_path / "second.db").hardlink_to(path)
     for name in (path, tmp_path / "second.db"):
         with pytest.raises(CannotStartError, match="second name"):
-            database.lock(name)
+            lock(name)
     (tmp_path / "second.db").unlink()
-    os.close(database.lock(path))
+    os.close(lock(path))
 
 
 def references(reader: SqliteDatabase) -> list[str]:
@@ -264,7 +265,7 @@ def references(reader: SqliteDatabase) -> list[str]:
 
 
 def test_a_reader_follows_the_daemon_and_cannot_write(store: Store) -> None:
-    reader = database.connect_read_only(store.path)
+    reader = opening.connect_read_only(store.path)
     for number in (1, 2):
         store.add("crm", body=b"%d" % number, reference=f"r{number}")
         assert reader.execute_sql("SELECT count(*) FROM event").fetchone() == (number,)
@@ -272,7 +273,7 @@ def test_a_reader_follows_the_daemon_and_cannot_write(store: Store) -> None:
         with pytest.raises(OperationalError, match="readonly"):
             reader.execute_sql(sql)
     store.close()
-    for after in (reader, database.connect_read_only(store.path)):
+    for after in (reader, opening.connect_read_only(store.path)):
         assert references(after) == ["r1", "r2"]
 
 
@@ -296,8 +297,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     the checkout may lie in a closed folder of root's."""
     with tempfile.TemporaryDirectory() as root:
         Path(root).chmod(0o755)
-        shutil.copytree(database.MIGRATIONS, Path(root, "migrations"))
-        monkeypatch.setattr(database, "MIGRATIONS", Path(root, "migrations"))
+        shutil.copytree(schema.MIGRATIONS, Path(root, "migrations"))
+        monkeypatch.setattr(schema, "MIGRATIONS", Path(root, "migrations"))
         yield Path(root, "lib", "premblyd.db")
 
 
@@ -305,19 +306,19 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_member_of_the_group_reads_while_the_daemon_runs_and_after(
     opened: Path, owner_has_read: bool
 ) -> None:
-    database.prepare(opened)
+    opening.prepare(opened)
     with asyncio.Runner() as runner:
         store = Store(opened, runner.get_loop())
         store.add("crm")
         with member_of_the_group(opened.parent):
-            assert references(database.connect_read_only(opened)) == ["ref-1"]
+            assert references(opening.connect_read_only(opened)) == ["ref-1"]
             with pytest.raises(PremblydError, match="You may not write"):
-                database.connect_operator(opened)
+                opening.connect_operator(opened)
         store.close()
     if owner_has_read:
-        assert references(database.connect_read_only(opened)) == ["ref-1"]
+        assert references(opening.connect_read_only(opened)) == ["ref-1"]
     with member_of_the_group(opened.parent):
-        assert references(database.connect_read_only(opened)) == ["ref-1"]
+        assert references(opening.connect_read_only(opened)) == ["ref-1"]
 
 
 @pytest.mark.parametrize("through_link", [False, True])
@@ -330,7 +331,7 @@ def test_after_a_kill_a_member_of_the_group_reads_all_or_is_told_why_not(
     path = opened.parent.with_name("link.db") if through_link else crashed / opened.name
     if through_link:
         path.symlink_to(crashed / opened.name)
-    database.prepare(opened)
+    opening.prepare(opened)
     with asyncio.Runner() as runner:
         store = Store(opened, runner.get_loop())
         store.add("crm")
@@ -338,28 +339,28 @@ def test_after_a_kill_a_member_of_the_group_reads_all_or_is_told_why_not(
             shutil.copy(file, crashed)
         store.close()
     with member_of_the_group(crashed):
-        assert references(database.connect_read_only(path)) == ["ref-1"]
+        assert references(opening.connect_read_only(path)) == ["ref-1"]
     (crashed / f"{opened.name}-shm").unlink()
     with member_of_the_group(crashed), pytest.raises(LacksRightsError, match="was not closed"):
-        database.connect_read_only(path)
-    assert references(database.connect_read_only(path)) == ["ref-1"]
+        opening.connect_read_only(path)
+    assert references(opening.connect_read_only(path)) == ["ref-1"]
 
 
 def test_a_program_that_cannot_be_read_is_no_newer_database(opened: Path) -> None:
-    database.prepare(opened)
-    database.MIGRATIONS.chmod(0)
+    opening.prepare(opened)
+    schema.MIGRATIONS.chmod(0)
     try:
         with (
             member_of_the_group(opened.parent),
             pytest.raises(CannotStartError, match="may not read its own program"),
         ):
-            database.connect_read_only(opened)
+            opening.connect_read_only(opened)
     finally:
-        database.MIGRATIONS.chmod(0o755)
+        schema.MIGRATIONS.chmod(0o755)
 
 
 def test_a_full_disk_is_called_that_whatever_hides_it(store: Store) -> None:
-    with closing(database.connect_operator(store.path)) as writing:
+    with closing(opening.connect_operator(store.path)) as writing:
         (pages,) = writing.execute_sql("PRAGMA page_count").fetchone()
         writing.execute_sql(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(Unavailable, match="the disk is full; make room"):
@@ -382,6 +383,6 @@ def test_a_copy_that_fails_leaves_nothing_that_looks_like_one(
             sqlite3, "connect", lambda *given, **more: real(*given, factory=FullDisk, **more)
         )
         with pytest.raises(Unavailable, match="the disk is full"):
-            database.prepare(store.path)
+            opening.prepare(store.path)
     assert not list(store.path.parent.glob("*.before-*"))
     assert store.rows(APPLIED) == [("0001_initial",)]
