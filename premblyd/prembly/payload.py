@@ -209,6 +209,8 @@ def recognise(
 
 def _text(value: Any) -> str | None:
     """Return a scalar as storable text; None for anything else, empty or over MAX_TEXT_BYTES."""
+    if value is None:
+        return None
     if isinstance(value, str):
         text = value
         if len(text) > MAX_TEXT_BYTES:

@@ -1,4 +1,4 @@
-"""What is told of requests: a line of the log for each, a row of evidence for those refused."""
+"""Evidence of requests that were refused: a row in the database and a line of the log for each."""
 
 import asyncio
 import hashlib
@@ -10,17 +10,12 @@ from premblyd.clock import Clock
 from premblyd.config.models import Endpoint
 from premblyd.occurrences import (
     RejectionsNotLogged,
-    WebhookDuplicate,
-    WebhookFailed,
     WebhookOverloaded,
-    WebhookReceived,
     WebhookRejected,
 )
-from premblyd.prembly.webhook import Webhook
-from premblyd.privacy.identifiers import safe_code, safe_id
 from premblyd.receiver.quota import Quota
 from premblyd.receiver.wrongpath import difference
-from premblyd.store.inbox import Added, Inbox, NewRejection, Stray
+from premblyd.store.inbox import Inbox, NewRejection, Stray
 from premblyd.telemetry import tell
 
 MAX_WAITING = 1000  # rejections not yet stored; more are only logged
@@ -29,42 +24,18 @@ METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS".split())
 
 
 class Evidence:
-    """Keeps what is refused. What anybody at all can cause is kept sparingly."""
+    """Keeps and tells what was refused; of what anybody at all can cause, so much a minute."""
 
     def __init__(self, inbox: Inbox, clock: Clock) -> None:
         self._inbox = inbox
         self._clock = clock
-        self._waiting = 0
+        self._waiting = 0  # rejections that are not stored yet
         # By kinds that we name, so that there are few.
         self._lines: defaultdict[str, Quota] = defaultdict(lambda: Quota(LINES_A_MINUTE))
 
     def configure(self, endpoints: Sequence[Endpoint]) -> None:
         """Know these endpoints from now on."""
         self._endpoints = endpoints
-
-    def received(self, webhook: Webhook, added: Added, actions: int, started: float) -> None:
-        """Tell of a webhook that is on the disk. `started` is when its head came."""
-        answered = WebhookReceived if added.is_new else WebhookDuplicate
-        tell(
-            answered(
-                event_id=added.event_id,
-                key=added.key,
-                endpoint=webhook.endpoint,
-                kind=str(webhook.verdict.kind),
-                response_code=safe_code(webhook.verdict.response_code),
-                outcome=str(webhook.verdict.outcome),
-                reference=safe_id(webhook.verdict.reference),
-                actions=actions,
-                body_bytes=len(webhook.body),
-                verified_by=webhook.verified_by,
-                remote_ip=webhook.remote_ip,
-                duration_ms=round((time.monotonic() - started) * 1000, 1),
-            )
-        )
-
-    def failed(self, endpoint: str, error: Exception) -> None:
-        """Log a fault of our own: the webhook is not stored, and Prembly may try again."""
-        tell(WebhookFailed(endpoint=endpoint, cause=error))
 
     def reject(
         self,
@@ -126,10 +97,10 @@ class Evidence:
             )
 
     def no_such_path(self, path: str, method: str, remote_ip: str) -> None:
-        """Log and keep a request to a path that is none. The path itself is not shown: one that
-        is nearly right is nearly a secret."""
+        """Log and keep a request to a path that is no endpoint's. The path itself is not shown: one
+        that is nearly right is nearly a secret."""
         hint = difference(path, self._endpoints)
-        # Who scans for all kinds of paths does not hide whose path is nearly right.
+        # A quota of its own: a scanner of paths must not use up that of a nearly right one.
         if self._lines["nearly right" if hint else Stray.NO_SUCH_PATH].allows(time.monotonic()):
             self.reject(
                 endpoint="",
@@ -141,12 +112,12 @@ class Evidence:
             )
 
     def overloaded(self, limit: str, remote_ip: str) -> None:
-        """Log, and keep nothing: nobody is to blame."""
+        """Log, and keep nothing: the sender did nothing wrong."""
         if self._lines["overloaded"].allows(time.monotonic()):
             tell(WebhookOverloaded(limit=limit, remote_ip=remote_ip))
 
     def tell_omitted(self, now: float) -> None:
-        """Log how many lines the last minute had too many. To be called now and then."""
+        """Log how many lines were left out, once their minute is over."""
         for kind, lines in self._lines.items():
             if count := lines.take_excess(now):
                 tell(RejectionsNotLogged(kind=kind, count=count))

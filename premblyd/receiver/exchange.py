@@ -28,8 +28,10 @@ from tornado.httputil import (
 
 from premblyd.config.models import HEALTH_PATH, Endpoint
 from premblyd.errors import SignatureError, StoreUnavailableError
+from premblyd.occurrences import WebhookDuplicate, WebhookFailed, WebhookReceived
 from premblyd.prembly import signature
 from premblyd.prembly.webhook import Webhook
+from premblyd.privacy.identifiers import safe_code, safe_id
 from premblyd.receiver import answer
 from premblyd.receiver.address import client_ip, is_within, peer_ip, sender
 from premblyd.receiver.headers import declared_bytes
@@ -38,6 +40,7 @@ from premblyd.receiver.recognition import Incoming, Recognised
 from premblyd.receiver.services import Services
 from premblyd.receiver.stream import Stream
 from premblyd.store.inbox import Added, NewDelivery, Stray
+from premblyd.telemetry import tell
 
 # Longer than the 60 s for which proxies keep a connection: they, not we, end an idle one.
 IDLE_CONNECTION_S = 75
@@ -192,12 +195,31 @@ class Exchange(HTTPMessageDelegate):
             return self._answer_unavailable()
         except Exception as error:  # noqa: BLE001  # not stored; reported by _fail
             return self._fail(error)
-        self._services.evidence.received(webhook, added, actions, self._started)
+        self._tell_received(webhook, added, actions)
         duplicate = not added.is_new
         self._answer(200, {"status": "received", "event": added.event_id, "duplicate": duplicate})
         if added.is_new and actions:
             self._services.wake()
         return None
+
+    def _tell_received(self, webhook: Webhook, added: Added, actions: int) -> None:
+        happened = WebhookReceived if added.is_new else WebhookDuplicate
+        tell(
+            happened(
+                event_id=added.event_id,
+                key=added.key,
+                endpoint=webhook.endpoint,
+                kind=str(webhook.verdict.kind),
+                response_code=safe_code(webhook.verdict.response_code),
+                outcome=str(webhook.verdict.outcome),
+                reference=safe_id(webhook.verdict.reference),
+                actions=actions,
+                body_bytes=len(webhook.body),
+                verified_by=webhook.verified_by,
+                remote_ip=webhook.remote_ip,
+                duration_ms=round((time.monotonic() - self._started) * 1000, 1),
+            )
+        )
 
     def _answer_health(self, checked: "asyncio.Future[bool]") -> None:
         if not checked.cancelled() and checked.result():
@@ -231,8 +253,8 @@ class Exchange(HTTPMessageDelegate):
         self._answer_unavailable()
 
     def _fail(self, error: Exception) -> None:
-        """Report a fault of our own. Nothing is stored: Prembly may try again."""
-        self._services.evidence.failed(self._endpoint.name if self._endpoint else "", error)
+        """Tell of a fault of our own. Nothing is stored: Prembly may try again."""
+        tell(WebhookFailed(endpoint=self._endpoint.name if self._endpoint else "", cause=error))
         self._answer_unavailable()
 
     def _answer_unavailable(self) -> None:
