@@ -32,7 +32,7 @@ ROOMS = {
     "telemetry": {"logs", "occurrences"},
     "expressions": {"errors", "interpreter"},
     "interpreter": {"errors", "jsontext"},
-    "prembly": {"errors", "expressions", "jsontext"},  # pure: nothing of the configuration
+    "prembly": {"errors", "expressions", "jsontext", "privacy"},  # pure: no configuration
     "config": GROUND | PURE,  # checks expressions against prembly's names
     "store": {"errors", "logs", "occurrences", "prembly", "telemetry"},
     "routing": LOW,

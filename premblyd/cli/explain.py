@@ -14,6 +14,7 @@ from premblyd.errors import PremblydError
 from premblyd.prembly import payload
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.privacy.documents import MASK
+from premblyd.privacy.fields import SECRET_VERDICT_FIELDS
 
 if TYPE_CHECKING:
     from premblyd.config.models import Action, Endpoint
@@ -57,9 +58,10 @@ def explain(
             f"There is no key {key} at the endpoint {name}; it has {', '.join(endpoint.keys)}."
         )
     event = _event(endpoint, f"{endpoint.scheme}:{key}", file.read())
-    verdict = dataclasses.asdict(event.verdict)
-    if verdict["session_id"]:
-        verdict["session_id"] = MASK
+    verdict = {
+        name: MASK if value and name in SECRET_VERDICT_FIELDS else value
+        for name, value in dataclasses.asdict(event.verdict).items()
+    }
     runs: dict[str, Preview] = {}
     runs_not: dict[str, str] = {}
     for judgement in Routing(settings.actions).judge(event):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from premblyd import jsontext
 from premblyd.expressions import Budget, EvaluationError, Expression
 from premblyd.prembly import bodies
+from premblyd.privacy.fields import SECRET_VERDICT_FIELDS
 
 MAX_TEXT_BYTES = 4096  # a longer text is no identifier or status; the body still holds it
 MAX_DETAIL_CHARS = 500
@@ -300,5 +301,7 @@ def _kind(document: dict[str, Any]) -> Kind:
     return Kind.SDK if document.get("source") == "CHECKOUT" else Kind.API
 
 
-CONTEXT_FIELDS = tuple(field.name for field in fields(Verdict) if field.name != "session_id")
+CONTEXT_FIELDS = tuple(
+    field.name for field in fields(Verdict) if field.name not in SECRET_VERDICT_FIELDS
+)
 WHEN_NAMES = ("endpoint", "verified_by", *CONTEXT_FIELDS, "body")

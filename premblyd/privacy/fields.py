@@ -15,10 +15,15 @@ KEPT_HEADERS = frozenset(
     " x-request-id".split()
 )
 
+# --- What expressions see, and a dry run shows --------------------------------------------
+
+# Verdict fields that open something at Prembly: no expression sees them, and `explain` masks them.
+SECRET_VERDICT_FIELDS = frozenset({"session_id"})
+
 # --- What a list and `show` show ----------------------------------------------------------
 
 # Columns of an event that no list shows: the payload, and what opens something.
-UNLISTED_COLUMNS = frozenset({"body", "headers", "token", "session_id"})
+UNLISTED_COLUMNS = SECRET_VERDICT_FIELDS | {"body", "headers", "token"}
 # Columns of an event and a delivery that no sender fills, or only with our own words: shown as
 # they are. All others are shown only in the shape of a field below, or not at all.
 OWN_COLUMNS = frozenset(
