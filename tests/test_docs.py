@@ -260,3 +260,12 @@ def test_every_file_that_contributors_are_sent_to_is_there() -> None:
         name for name in names if not any((ROOT / top / name).exists() for top in ("", "premblyd"))
     }
     assert missing == {"premblyd/hooks/queue/runner.py"}  # the example's
+
+
+def test_every_hop_of_a_webhook_is_where_the_page_says() -> None:
+    hops = re.findall(r"^\| \d \| `(.+?)`(?:, `(.+?)`)? \|", PAGES["CONTRIBUTING.md"], re.MULTILINE)
+    assert len(hops) == 8
+    for path, names in hops:
+        source = (ROOT / "premblyd" / path).read_text()
+        for name in filter(None, names.split(".")):
+            assert re.search(rf"^ *(?:class|def) {name}\b", source, re.MULTILINE), f"{path}: {name}"
