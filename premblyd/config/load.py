@@ -1,7 +1,7 @@
 """Reading a configuration file, with every problem at once."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from premblyd.config import yamltext
 from premblyd.config.models import HEALTH_PATH, Config
-from premblyd.config.problems import conflicts, explain
+from premblyd.config.problems import Found, conflicts, explain
 from premblyd.config.secrets import ForbiddenSecretError, SecretPlaces
 from premblyd.errors import ConfigError, Problem
 
@@ -56,28 +56,30 @@ def parse_config(text: str, path: Path, places: SecretPlaces) -> Config:
             isinstance(detail.get("ctx", {}).get("error"), ForbiddenSecretError)
             for detail in details
         )
-        found += [
-            explained
-            for detail in details
-            for explained in [explain(detail, document.data)]
-            # A list whose every item is wrong counts as empty too: one report is enough.
-            if detail["type"] != "too_short" or not _at(document.data, explained.where)
-        ]
+        found += _explained(details, document.data)
     if config is None or found:
         raise ConfigError(
             sorted(
-                {
-                    Problem(
-                        file=str(path), line=mark.line, column=mark.column, message=what.message
-                    )
-                    for what in found
-                    for mark in [document.mark(what.where, key=what.is_about_key)]
-                },
+                {_problem(path, document, each) for each in found},
                 key=lambda problem: (problem.line, problem.column, problem.message),
             ),
             lacks_rights=lacks_rights,
         )
     return config
+
+
+def _explained(details: Iterable[Any], data: Any) -> Iterator[Found]:
+    """Yield pydantic's errors in words about the file."""
+    for detail in details:
+        explained = explain(detail, data)
+        # A list whose every item is wrong counts as empty too: one report is enough.
+        if detail["type"] != "too_short" or not _at(data, explained.where):
+            yield explained
+
+
+def _problem(path: Path, document: yamltext.Document, found: Found) -> Problem:
+    mark = document.mark(found.where, key=found.is_about_key)
+    return Problem(file=str(path), line=mark.line, column=mark.column, message=found.message)
 
 
 def _at(data: Any, path: yamltext.Path) -> Any:

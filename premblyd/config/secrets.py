@@ -48,16 +48,16 @@ class SecretPlaces:
         return [*places, self.folder / name, self.folder / "credentials" / name]
 
 
-def secret(given: Any, info: ValidationInfo) -> Secret:
+def secret(value: Any, info: ValidationInfo) -> Secret:
     """Read a secret: text, {file: NAME} or {env: NAME}. Raise ValueError when it can't be read."""
     places = secret_places(info)
-    match given:
-        case str() if given.strip():
-            return Secret("text", _usable(given))
-        case {"file": str(name)} if len(given) == 1 and name:
+    match value:
+        case str() if value.strip():
+            return Secret("text", _usable(value))
+        case {"file": str(name)} if len(value) == 1 and name:
             source = f"file:{name}"
             return Secret(source, _usable(_read(name, places)) if places.look_up else None)
-        case {"env": str(name)} if len(given) == 1 and name:
+        case {"env": str(name)} if len(value) == 1 and name:
             source = f"env:{name}"
             if not places.look_up:
                 return Secret(source)
@@ -130,9 +130,9 @@ def _usable(value: str) -> str:
     return value
 
 
-def prembly_key(given: Any, info: ValidationInfo) -> Secret:
-    """A key of Prembly's. White space around it comes of copying: no signature would be right."""
-    key = secret(given, info)
+def prembly_key(value: Any, info: ValidationInfo) -> Secret:
+    """A key of Prembly's. No signature would be right with the white space that copying may add."""
+    key = secret(value, info)
     if key.value is not None and key.value != key.value.strip():
         raise ValueError(f"the key ({key.source}) has white space around it; Prembly's have none")
     return key

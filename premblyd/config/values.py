@@ -74,17 +74,17 @@ def listen(text: Any) -> Listen:
     return Listen(host=match[1] or match[2], port=int(match[3]))
 
 
-def sqlite_path(given: Any, folder: Path) -> Path:
+def sqlite_path(text: Any, folder: Path) -> Path:
     """Read `sqlite:///relative.db` or `sqlite:////absolute.db`; a relative path starts at
     `folder`, the configuration file's. Raise ValueError for anything else."""
-    url = urlsplit(str(given))
+    url = urlsplit(str(text))
     if url.scheme != "sqlite" or url.netloc or not url.path.strip("/") or url.query:
         raise ValueError("should be sqlite:////absolute/path.db; no other database is supported")
     return folder / unquote(url.path[1:])
 
 
-def _sqlite_path(given: Any, info: ValidationInfo) -> Path:
-    return sqlite_path(given, secret_places(info).folder)
+def _sqlite_path(text: Any, info: ValidationInfo) -> Path:
+    return sqlite_path(text, secret_places(info).folder)
 
 
 def _shaped(pattern: str, words: str) -> AfterValidator:

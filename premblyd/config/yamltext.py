@@ -1,7 +1,7 @@
 """YAML text as plain data in which every value knows its line.
 
 Scalars stay text: `00` and `01` are response codes, not the numbers 0 and 1, and `no` is Norway.
-What they become is decided by the expected type, in config.py.
+What they become is decided by the expected type, in models.py.
 """
 
 import re

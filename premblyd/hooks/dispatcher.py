@@ -15,7 +15,6 @@ from premblyd.errors import StoreUnavailableError
 from premblyd.hooks.ending import ending_of
 from premblyd.hooks.kinds import Runners
 from premblyd.hooks.lack import not_run, what_lacks
-from premblyd.hooks.strays import Mark, mark_of
 from premblyd.occurrences import (
     AttemptFinished,
     ClockJumped,
@@ -26,7 +25,7 @@ from premblyd.occurrences import (
     RunnerFailed,
 )
 from premblyd.privacy.identifiers import safe_id
-from premblyd.store.jobs import Claimable, Ending, Job, Result, Room, counted_bytes
+from premblyd.store.jobs import Claimable, Ending, Job, Mark, Result, Room, counted_bytes
 from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
 from premblyd.telemetry import tell
@@ -126,7 +125,7 @@ class Dispatcher:
         """Do one round; return the seconds to wait for the next, unless woken."""
         jump = self._jump_ms + self._clock.jumped_ms()
         if abs(jump) > JUMP_MS:
-            # A delay is a duration: whoever sets the clock must not shorten or stretch it.
+            # A delay is a duration: setting the clock must not shorten or stretch it.
             if jump != self._jump_ms:
                 self._jump_ms, self._jumped_at_ms = jump, self._clock.now_ms()
             await self._queue.shift(jump, self._jumped_at_ms)
@@ -167,12 +166,12 @@ class Dispatcher:
         return len(claimed.jobs), claimed.next_due_ms
 
     def _begin(self, action: Action, job: Job) -> None:
-        """Start the hook of `job`, and keep no more of it than is needed to tell of its end: the
-        runner alone has the body, and lets it go as soon as it can."""
+        """Start the hook of `job`. From here on the runner alone has the body, which may be large,
+        and lets it go as soon as it can."""
         cost = counted_bytes(len(job.event.body))
         self._busy[job.action] += 1
         self._busy_bytes += cost
-        self._marks.add(mark_of(job))
+        self._marks.add(job.mark)
         run = self._runners.run(action.hook, job)
         job = job.without_body()
         task = asyncio.create_task(self._work(action, job, run, cost))
@@ -187,7 +186,7 @@ class Dispatcher:
     async def _work(self, action: Action, job: Job, run: Awaitable[Result], cost: int) -> None:
         started_ms = self._clock.now_ms()
         result = await self._result(action, run)
-        self._marks.discard(mark_of(job))
+        self._marks.discard(job.mark)
         self._busy[job.action] -= 1
         self._busy_bytes -= cost
         self.wake()  # now: the next claim joins the transaction that stores this result

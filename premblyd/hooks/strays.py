@@ -12,30 +12,16 @@ import signal
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import NamedTuple
 
 from premblyd.hooks.children import Children
 from premblyd.hooks.lack import what_lacks
 from premblyd.occurrences import DaemonWaits, StraysKilled
-from premblyd.store.jobs import Job
+from premblyd.store.jobs import Mark
 from premblyd.telemetry import tell
 
 SWEEP_EVERY_S = 1.0
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 SWEEP_ALL_S = 2.0  # a process in the kernel's hands can't be killed, and is not waited for
-
-
-class Mark(NamedTuple):
-    """Which run of a hook a process belongs to."""
-
-    key: str
-    delivery_id: int
-    attempt: int
-
-
-def mark_of(job: Job) -> Mark:
-    """Return the mark of the processes that run this job's hook."""
-    return Mark(job.event.key, job.delivery_id, job.attempt)
 
 
 class Strays:
@@ -119,7 +105,7 @@ def find_marks() -> set[Mark]:
     return {mark for mark in found if mark is not None}
 
 
-def kill_marked(marks: Collection[tuple[str, int, int]]) -> int:
+def kill_marked(marks: Collection[Mark]) -> int:
     """Kill every process that carries one of `marks`; return how many.
     After a crash these still run, and their deliveries are about to run again."""
     killed = 0

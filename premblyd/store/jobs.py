@@ -1,11 +1,20 @@
 """What passes between the queue and the hooks: jobs out, results and endings back."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.store.models import AttemptOutcome, State
 
 SMALL_BYTES = 64 << 10
+
+
+class Mark(NamedTuple):
+    """Which run of a hook: each process of it has this in its environment."""
+
+    key: str  # of the event
+    delivery_id: int
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +27,10 @@ class Job:
     attempts_left: int
     action: str
     event: StoredEvent
+
+    @property
+    def mark(self) -> Mark:
+        return Mark(self.event.key, self.delivery_id, self.attempt)
 
     def without_body(self) -> "Job":
         """Return the job for those who don't need its body, so that they don't keep it."""

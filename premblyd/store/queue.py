@@ -23,6 +23,7 @@ from premblyd.store.jobs import (
     Claimed,
     Ending,
     Job,
+    Mark,
     Result,
     Room,
     counted_bytes,
@@ -42,16 +43,16 @@ class Queue:
         self._writer = writer
         self._worker = worker
 
-    def recover(self, now_ms: int) -> "asyncio.Future[list[tuple[str, int, int]]]":
-        """Make what the last process left running due now. Return those runs, each as event
-        key, delivery and attempt: their hooks may still be there."""
+    def recover(self, now_ms: int) -> "asyncio.Future[list[Mark]]":
+        """Make what the last process left running due now. Return the marks of those runs: their
+        hooks may still be there."""
 
-        def operation(transaction: Transaction) -> list[tuple[str, int, int]]:
+        def operation(transaction: Transaction) -> list[Mark]:
             rows = transaction.rows(sql.RUNNING)
             for _, delivery_id, _, attempts_left in rows:
                 _interrupt(transaction, delivery_id, attempts_left, now_ms)
             return [
-                (key, delivery_id, attempt)
+                Mark(key, delivery_id, attempt)
                 for key, delivery_id, attempt, _ in rows
                 if isinstance(key, str) and isinstance(attempt, int)
             ]
@@ -73,15 +74,13 @@ class Queue:
 
         return self._writer.call(operation, Step.CLAIMS)
 
-    def known(
-        self, runs: Collection[tuple[str, int, int]]
-    ) -> "asyncio.Future[set[tuple[str, int, int]]]":
-        """Return those of `runs` that this database has attempts of; see `recover`."""
+    def known(self, marks: Collection[Mark]) -> "asyncio.Future[set[Mark]]":
+        """Return those of `marks` that this database has attempts of."""
 
-        def operation(transaction: Transaction) -> set[tuple[str, int, int]]:
-            keys = {key for key, _, _ in runs}
+        def operation(transaction: Transaction) -> set[Mark]:
+            keys = {mark.key for mark in marks}
             rows = [row for key in keys for row in transaction.rows(sql.RUNS, key=key)]
-            return set(rows).intersection(runs)
+            return {Mark(*row) for row in rows}.intersection(marks)
 
         return self._writer.call(operation, Step.CLAIMS)
 

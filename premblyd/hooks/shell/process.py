@@ -66,7 +66,7 @@ class Watch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:  # nobody would watch it any more
+        if kind is not None:  # an error of ours: nothing would watch the process any more
             self._kill(signal.SIGKILL)
             os.waitpid(self._pid, 0)
         if self._pidfd is not None:
@@ -126,7 +126,7 @@ class Watch:
             return
 
     def _drain(self) -> None:
-        """Read what the pipe still holds; whoever holds it open is not waited for."""
+        """Read what the pipe still holds, also when a process that is left holds it open."""
         for _ in range(32):  # more than a pipe's 64 KiB
             if not self._output.read(self._stdout):
                 return

@@ -34,7 +34,7 @@ class ShellRunner:
     async def run(self, hook: ShellHook | CommandHook, job: Job) -> Result:
         """Run the hook once. Never raise for a hook that fails."""
         body = [job.event.body]
-        job = job.without_body()  # the process will have it; nobody here needs it any longer
+        job = job.without_body()  # the process gets it; nothing here needs it any longer
         return await self._patience.run(
             lambda: self._threads.run(lambda: self._run(hook, job, body))
         )

@@ -53,7 +53,7 @@ def spawn(
             failures.append(failure)
     finally:
         _libc.posix_spawn_file_actions_destroy(actions)
-    # As execvp(3): where one was there, the first that could not be run tells why.
+    # As execvp(3): of the files that were there, the first that could not be run tells why.
     there = [failure for failure in failures if failure not in (errno.ENOENT, errno.ENOTDIR)]
     number = next(iter(there or failures), errno.ENOENT)
     raise OSError(number, os.strerror(number))

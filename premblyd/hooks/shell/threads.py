@@ -63,7 +63,7 @@ class Threads:
 def _resolve(done: "Future[T]", work: Callable[[], T]) -> None:
     try:
         result = work()
-    # Whatever it is, it belongs to the one who waits for the result.
+    # Of any kind: it is raised where the result is waited for.
     except Exception as error:  # noqa: BLE001
         done.set_exception(error)
     else:
