@@ -11,9 +11,9 @@ import pytest
 from tests.support.commands import run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
+from tests.support.sockets import handed_over
 from tests.support.waiting import wait_until
 from tests.support.webhooks import KEY
-from tests.test_systemd_protocol import handed_over
 
 
 def write(folder: Path, **changes: Any) -> Path:

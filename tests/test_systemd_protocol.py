@@ -18,15 +18,9 @@ import pytest
 from premblyd import systemd
 from tests.support.daemon import Premblyd
 from tests.support.requests import request
+from tests.support.sockets import HAND_OVER, handed_over
 from tests.support.webhooks import PATH, signed
 
-# Puts the inherited descriptors at 3 and on, as systemd does before it executes a service.
-HAND_OVER = """
-import os
-for target, source in enumerate({descriptors}, 3):
-    os.dup2(source, target)
-os.environ.update(LISTEN_FDS="{count}", LISTEN_PID=str(os.getpid() + {off}))
-"""
 SHOW = """
 from premblyd import systemd
 for one in systemd.listen_sockets():
@@ -42,19 +36,6 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(10)
         yield manager
-
-
-@contextmanager
-def handed_over(path: Path, off: int = 0) -> Iterator[tuple[str, list[int], int]]:
-    """Yield code that takes over a TCP and a unix socket, what to pass on, and the port."""
-    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
-        unix.bind(str(path))
-        unix.listen()
-        high = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 50) for one in (tcp, unix)]
-        code = HAND_OVER.format(descriptors=high, count=len(high), off=off)
-        yield code, high, tcp.getsockname()[1]
-        for descriptor in high:
-            os.close(descriptor)
 
 
 def notify(*lines: str, address: str | None) -> None:

@@ -51,7 +51,7 @@ def _measure(folder: Path, options: argparse.Namespace) -> int:
             print(f"{row.name}: failed: {error}", file=sys.stderr)
             incomplete = True
             continue
-        load = " ".join(f"{one:.1f}" for one in os.getloadavg())
+        load = " ".join(f"{average:.1f}" for average in os.getloadavg())
         print(f"{row.name}: {time.monotonic() - begun:.0f} s, load {load}", file=sys.stderr)
     note = f"medians of {options.rounds} rounds, Python {platform.python_version()}"
     note += f", {os.cpu_count()} cores"

@@ -110,9 +110,9 @@ def webhook(command: Sequence[str], *, payload_after: str = "") -> Iterator[Webh
 
 def _hook(command: Sequence[str], payload_after: str) -> dict[str, Any]:
     arguments = []
-    for one in command[1:]:
-        arguments.append({"source": "string", "name": one})
-        if one == payload_after:
+    for argument in command[1:]:
+        arguments.append({"source": "string", "name": argument})
+        if argument == payload_after:
             arguments.append({"source": "entire-payload"})
     return {
         "id": "bench",

@@ -207,7 +207,11 @@ class Campaign:
     def _check(self) -> None:
         """Each 200 since the last check has its event once, and the file is sound."""
         with self.book.lock:
-            promised = [one for one in self.book.events.items() if one[1] > self._checked_event]
+            promised = [
+                (token, event)
+                for token, event in self.book.events.items()
+                if event > self._checked_event
+            ]
         self.book.problems += promises.kept(self.victim.database, promised, body_of)
         self._checked_event = max((event for _, event in promised), default=self._checked_event)
         if self.book.problems:

@@ -84,8 +84,11 @@ def endure(victim: Victim, fault: Fault, seconds: float) -> Endured:
 
 def _judge(victim: Victim, endured: Endured) -> None:
     stored = dict(victim.rows("SELECT token, id FROM event"))
-    lost = [one for one in endured.accepted.items() if stored.get(one[0]) != one[1]]
-    endured.problems += [f"acknowledged, not stored: {one}" for one in lost]
+    endured.problems += [
+        f"acknowledged as event {event}, not stored: {token}"
+        for token, event in endured.accepted.items()
+        if stored.get(token) != event
+    ]
     if not endured.answers[503]:
         endured.problems.append("nothing was refused: was that a fault?")
     if not endured.health[503]:
@@ -145,7 +148,7 @@ def on_full_disk(disk: Path) -> Endured:
 
 
 def start_on_full_disk(disk: Path) -> tuple[int, str]:
-    """Start on a disk that has no room for a database; return the status and what it said."""
+    """Start on a disk without room for a database; return exit status and standard error."""
     with Victim(disk.parent, database=f"sqlite:///{disk}/premblyd.db") as victim:
         victim.database = disk / "premblyd.db"
         with full(victim):

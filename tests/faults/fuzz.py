@@ -79,15 +79,15 @@ def verify_signature(data: bytes, rng: random.Random) -> object:
     body = data[:200]
     name = rng.choice(list(KEYS))
     header = signature.sign(body, KEYS[name])
-    given = rng.choice((header, header, data[-60:].decode("latin-1"), header + "\n"))
+    sent_header = rng.choice((header, header, data[-60:].decode("latin-1"), header + "\n"))
     if rng.random() < 0.6:
-        given = mutate(given.encode("latin-1"), rng).decode("latin-1")
+        sent_header = mutate(sent_header.encode("latin-1"), rng).decode("latin-1")
     try:
-        found = signature.verify(body, given, KEYS)
+        found = signature.verify(body, sent_header, KEYS)
     except SignatureError as error:
-        _holds(given != header, "the right signature was refused")
+        _holds(sent_header != header, "the right signature was refused")
         return error.reason
-    _holds(given == header and found == f"hmac-sha256:{name}", "a wrong signature was taken")
+    _holds(sent_header == header and found == f"hmac-sha256:{name}", "a wrong signature was taken")
     return found
 
 

@@ -56,7 +56,7 @@ def kept(
             stored.setdefault(token, []).append((event, body))
         for token, event in promised:
             if stored.get(token) != [(event, body_of(token))]:
-                found = [one for one, _ in stored.get(token, [])]
+                found = [number for number, _ in stored.get(token, [])]
                 problems.append(f"{token}: acknowledged as {event}, found {found}")
         if (sound := connection.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
             problems.append(f"integrity_check: {sound}")

@@ -148,10 +148,10 @@ def _judge(samples: Sequence[Sample], left: int, refused: int) -> list[str]:
     later = samples[len(samples) // 2 :]
     if (slope := slope_kib(later)) > MAX_SLOPE_KIB:
         problems.append(f"memory grows by {slope:.0f} KiB for 100,000 events")
-    if max(one.wal_mib for one in samples) > MAX_WAL_MIB:
+    if max(sample.wal_mib for sample in samples) > MAX_WAL_MIB:
         problems.append("the WAL is larger than 64 MiB")
     for name in ("descriptors", "threads"):
-        first, last = (getattr(one, name) for one in (later[0], later[-1]))
+        first, last = (getattr(sample, name) for sample in (later[0], later[-1]))
         if last > first + 8:
             problems.append(f"{name} grew from {first} to {last}")
     return problems

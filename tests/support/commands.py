@@ -40,7 +40,7 @@ PERSONAL = ("22200000042", "AMINA", "11100000045", "TUNDE", "Tunde", "tunde.samp
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a command said, and how it ended."""
+    """What a command printed, and its exit status."""
 
     code: int
     out: str
@@ -49,7 +49,9 @@ class Ran:
 
 def run(*arguments: object, stdin: bytes | None = None, **environ: str) -> Ran:
     """Run a command in this process."""
-    done = CliRunner().invoke(main, [str(one) for one in arguments], input=stdin, env=environ)
+    done = CliRunner().invoke(
+        main, [str(argument) for argument in arguments], input=stdin, env=environ
+    )
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     return Ran(done.exit_code, done.stdout, done.stderr)
@@ -57,7 +59,7 @@ def run(*arguments: object, stdin: bytes | None = None, **environ: str) -> Ran:
 
 def command(*arguments: object) -> list[str]:
     """Return the command line of a command in a process of its own."""
-    return [sys.executable, "-m", "premblyd", *(str(one) for one in arguments)]
+    return [sys.executable, "-m", "premblyd", *(str(argument) for argument in arguments)]
 
 
 def run_process(*arguments: object, **more: Any) -> Ran:

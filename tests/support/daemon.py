@@ -70,7 +70,7 @@ class Premblyd:
     def fail_to_start(
         self, before: str = "", pass_fds: Sequence[int] = (), *, prefix: Sequence[str] = ()
     ) -> tuple[int, str]:
-        """Start it, and return its exit status and what it said."""
+        """Start it, and return its exit status and its standard error."""
         ended = subprocess.run(
             [*prefix, *self._command(before)],
             capture_output=True,

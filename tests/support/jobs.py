@@ -18,8 +18,8 @@ PLACES = SecretPlaces(Path("/nowhere"), {})
 def action(name: str = "act", *codes: str, **keys: Any) -> Action:
     """Return an action as the configuration file makes it; without a hook it is `shell: true`."""
     hook = {} if keys.keys() & {"shell", "command", "http"} else {"shell": "true"}
-    given = {"name": name, "response_codes": list(codes) or ["*"], **hook, **keys}
-    return Action.model_validate(given, context=PLACES)
+    settings = {"name": name, "response_codes": list(codes) or ["*"], **hook, **keys}
+    return Action.model_validate(settings, context=PLACES)
 
 
 def hook(**keys: Any) -> Any:
@@ -35,8 +35,8 @@ def settings(*endpoints: Endpoint, concurrency: int = 1) -> Config:
 
 
 def endpoint(**keys: Any) -> Endpoint:
-    given = {"name": "prembly", "path": "/p", "keys": {"live": "hush-live-key"}, **keys}
-    return Endpoint.model_validate(given, context=PLACES)
+    settings = {"name": "prembly", "path": "/p", "keys": {"live": "hush-live-key"}, **keys}
+    return Endpoint.model_validate(settings, context=PLACES)
 
 
 def job(

@@ -38,7 +38,7 @@ def new_event(body: bytes = b'{"hush": "body"}', **changes: Any) -> Webhook:
     """Return a webhook; `changes` name fields of Webhook or of its verdict."""
     verdict = asdict(VERDICT)
     verdict.update({name: changes.pop(name) for name in verdict if name in changes})
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "endpoint": "prembly",
         "received_at_ms": NOW_MS,
         "remote_ip": "192.0.2.7",
@@ -47,7 +47,7 @@ def new_event(body: bytes = b'{"hush": "body"}', **changes: Any) -> Webhook:
         "verified_by": "hmac-sha256:live",
         **changes,
     }
-    return Webhook(body=body, verdict=Verdict(**verdict), **given)
+    return Webhook(body=body, verdict=Verdict(**verdict), **fields)
 
 
 def on_connection(writer: Writer, work: Callable[[sqlite3.Connection], T]) -> "asyncio.Future[T]":

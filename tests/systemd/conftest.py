@@ -114,8 +114,8 @@ def load_of(service: Machine) -> Iterator[Any]:
         return started[-1]
 
     yield begin
-    for one in started:
-        one.abandon()
+    for load in started:
+        load.abandon()
 
 
 @pytest.fixture(scope="session")

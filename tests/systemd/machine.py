@@ -189,7 +189,7 @@ def _cgroup_mounts() -> list[Path]:
 def _remove_cgroup(folder: Path) -> None:
     # One whose last process has just ended may still be busy: an empty folder does no harm.
     with contextlib.suppress(OSError):
-        for inner in sorted((one for one in folder.rglob("*") if one.is_dir()), reverse=True):
+        for inner in sorted(filter(Path.is_dir, folder.rglob("*")), reverse=True):
             inner.rmdir()
         folder.rmdir()
 
