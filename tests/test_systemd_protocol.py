@@ -190,7 +190,7 @@ import threading
 from premblyd import daemon
 from premblyd.store import inbox
 daemon.STUCK_MS = 1500
-inbox._beat = lambda *_: threading.Event().wait()
+inbox._BEAT = inbox.Operation(inbox.Step.PROOF, lambda *_: threading.Event().wait())
 """
 
 
