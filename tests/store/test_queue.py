@@ -1,13 +1,6 @@
 """The queue's contract: what is claimed, what a report changes, and what a crash leaves."""
 
-import asyncio
-import contextlib
-import random
-import sqlite3
-from collections.abc import Collection
-from contextlib import closing
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,66 +8,26 @@ import pytest
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import Webhook
 from premblyd.record.operating import Operator
-from premblyd.store import damage, queue_statements
 from premblyd.store.damage import CRASHED
 from premblyd.store.inbox import NewDelivery
-from premblyd.store.jobs import Claimable, Claimed, Job, Result
-from premblyd.store.models import AttemptOutcome, State
+from premblyd.store.jobs import Claimed, Result
 from premblyd.store.queue import NO_ACTION, Queue
-from premblyd.store.sqlite import opening
-from premblyd.store.sqlite.transaction import compiled, transact
-from premblyd.store.statements import Param, Statement
-from tests.support.jobs import ending
+from tests.support.queue import (
+    ATTEMPTS,
+    DELIVERIES,
+    FAILED,
+    INTERRUPTED,
+    LATER_MS,
+    LEASE_MS,
+    SUCCEEDED,
+    TIMED_OUT,
+    add_many,
+    claim,
+    everything,
+    finish,
+    ids,
+)
 from tests.support.store import NOW_MS, Store, new_event
-
-LEASE_MS = 60_000
-LATER_MS = NOW_MS + LEASE_MS + 1
-DELIVERIES = """SELECT id, state, due_at_ms, attempt_count, attempts_left, finished_at_ms,
-    last_error FROM delivery ORDER BY id"""
-ATTEMPTS = """SELECT delivery_id, number, started_at_ms, finished_at_ms, outcome, error
-    FROM attempt ORDER BY id"""
-SUCCEEDED = Result(outcome=AttemptOutcome.SUCCEEDED, exit_code=0, output="done")
-FAILED = Result(outcome=AttemptOutcome.FAILED, http_status=502, error="status 502")
-TIMED_OUT = Result(outcome=AttemptOutcome.TIMED_OUT, error="timeout", output_truncated=True)
-INTERRUPTED = Result(outcome=AttemptOutcome.INTERRUPTED, error="the daemon stopped")
-
-
-def claim(
-    store: Store, now_ms: int = NOW_MS, limit: int = 9, running: Collection[int] = (), **slots: int
-) -> Claimed:
-    """Claim with this number of free slots for each action of the configuration."""
-    actions = {
-        name: Claimable(slots=free, lease_ms=LEASE_MS, digest=name) for name, free in slots.items()
-    }
-    return store.wait(store.queue.claim(actions, limit, running, now_ms))
-
-
-def ids(claimed: Claimed) -> list[int]:
-    return [job.delivery_id for job in claimed.jobs]
-
-
-def finish(
-    store: Store, job: Job, result: Result, retry_at_ms: int | None = None, now_ms: int = NOW_MS
-) -> bool:
-    """Report how a job ended; its hook runs again at `retry_at_ms`."""
-    if result is SUCCEEDED:
-        state = State.SUCCEEDED
-    else:
-        state = State.DEAD if retry_at_ms is None else State.PENDING
-    more = 1 if result is INTERRUPTED else 0
-    its_ending = ending(job, state, now_ms, due_at_ms=retry_at_ms, more_attempts=more)
-    return store.wait(store.queue.finish(job, result, its_ending))
-
-
-def everything(store: Store) -> list[Any]:
-    return [store.rows(f"SELECT * FROM {table} ORDER BY id") for table in ("delivery", "attempt")]
-
-
-def add_many(store: Store, count: int, *actions: str) -> None:
-    store.wait_all(
-        store.inbox.add(new_event(b"%d" % number), [NewDelivery(action, 3) for action in actions])
-        for number in range(count)
-    )
 
 
 def test_a_job_holds_all_that_its_hook_needs(store: Store) -> None:
@@ -243,9 +196,8 @@ def test_deliveries_of_a_removed_action_end_dead_and_can_be_replayed(store: Stor
     ]
     assert store.rows(ATTEMPTS)[0] == (1, 1, NOW_MS, LATER_MS, "interrupted", CRASHED)
     assert not finish(store, lost, SUCCEEDED)
-    with closing(opening.connect_operator(store.path)) as writing:
-        (replay,) = Operator(actor="ada").replay([1, 3], {1: 5, 3: 6}, LATER_MS)
-        assert transact(writing, replay) == 2
+    (replay,) = Operator(actor="ada").replay([1, 3], {1: 5, 3: 6}, LATER_MS)
+    assert store.wait(store.writer.call(replay)) == 2
     again = claim(store, LATER_MS, gone=9).jobs
     assert [(job.attempt, job.attempts_left) for job in again] == [(2, 4), (1, 5)]
 
@@ -299,139 +251,3 @@ def test_what_comes_after_the_clock_was_set_forward_is_not_moved(store: Store) -
     )
     store.wait_all([before, after])
     assert store.rows("SELECT due_at_ms FROM delivery") == [(times[1],), (times[1],)]
-
-
-def by_hand(path: Path, *statements: str) -> None:
-    """Change the database as sqlite3's shell can, which keeps no foreign keys."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as shell:
-        shell.execute("PRAGMA ignore_check_constraints = 1")
-        for text in statements:
-            with contextlib.suppress(sqlite3.IntegrityError):  # NOT NULL and UNIQUE stand
-                shell.execute(text)
-
-
-UNUSABLE = [
-    ("DELETE FROM event WHERE id = 1", damage.EVENT_GONE),
-    ("UPDATE delivery SET event_id = 'x' WHERE id = 1", damage.EVENT_GONE),
-    ("UPDATE event SET kind = 'fax' WHERE id = 1", damage.EVENT_CHANGED + "kind"),
-    ("UPDATE event SET outcome = 'maybe' WHERE id = 1", damage.EVENT_CHANGED + "outcome"),
-    ("UPDATE event SET body = 'text' WHERE id = 1", damage.EVENT_CHANGED + "body"),
-    (
-        "UPDATE event SET received_at_ms = 'x' WHERE id = 1",
-        damage.EVENT_CHANGED + "received_at_ms",
-    ),
-    ("UPDATE delivery SET attempt_count = 0 WHERE id = 1", damage.COUNTS_CHANGED),
-    ("UPDATE delivery SET attempt_count = 'x' WHERE id = 1", damage.COUNTS_CHANGED),
-    ("UPDATE delivery SET attempts_left = 1.5 WHERE id = 1", damage.COUNTS_CHANGED),
-    ("UPDATE delivery SET attempts_left = 0 WHERE id = 1", damage.COUNTS_CHANGED),
-    ("UPDATE delivery SET attempts_left = -1 WHERE id = 1", damage.COUNTS_CHANGED),
-    ("UPDATE delivery SET action = x'63726d' WHERE id = 1", damage.ACTION_CHANGED),
-    ("UPDATE delivery SET action = CAST(x'ff' AS TEXT) WHERE id = 1", damage.ACTION_CHANGED),
-]
-
-
-@pytest.mark.parametrize(("change", "reason"), UNUSABLE)
-def test_a_delivery_that_was_made_unusable_ends_dead_and_the_others_go_on(
-    store: Store, change: str, reason: str
-) -> None:
-    add_many(store, 2, "crm")
-    finish(store, claim(store, limit=1, crm=1).jobs[0], FAILED, NOW_MS)
-    by_hand(store.path, change)
-    claimed = claim(store, NOW_MS + 1, crm=9)
-    assert ids(claimed) == [2]
-    row = "SELECT state, due_at_ms, finished_at_ms, last_error FROM delivery WHERE id = 1"
-    assert store.rows(row) == [("dead", None, NOW_MS + 1, reason)]
-    assert [row[4] for row in store.rows(ATTEMPTS)] == ["failed", None]
-    assert finish(store, claimed.jobs[0], SUCCEEDED)
-
-
-def test_a_time_that_never_comes_ends_dead_when_nothing_else_waits(store: Store) -> None:
-    add_many(store, 2, "crm")
-    by_hand(store.path, "UPDATE delivery SET due_at_ms = 'tomorrow' WHERE id = 1")
-    finish(store, claim(store, crm=9).jobs[0], SUCCEEDED)
-    assert claim(store, crm=9) == Claimed([], None)
-    assert store.rows(DELIVERIES)[0] == (1, "dead", None, 0, 3, NOW_MS, damage.DUE_CHANGED)
-
-
-def test_an_unusable_delivery_that_was_mended_can_be_replayed(store: Store) -> None:
-    store.add("crm")
-    for _ in range(2):
-        finish(store, claim(store, crm=9).jobs[0], FAILED, NOW_MS)
-    by_hand(store.path, "UPDATE delivery SET attempt_count = 0")
-    assert ids(claim(store, crm=9)) == []
-    with closing(opening.connect_operator(store.path)) as writing:
-        (replay,) = Operator(actor="ada").replay([1], {1: 5}, NOW_MS)
-        assert transact(writing, replay) == 1
-    assert [job.attempt for job in claim(store, crm=9).jobs] == [3]
-
-
-def test_what_ran_when_its_event_was_deleted_is_dead_after_the_next_start(store: Store) -> None:
-    add_many(store, 2, "crm")
-    claim(store, crm=9)
-    by_hand(store.path, "DELETE FROM event WHERE id = 1")
-    interrupted = store.wait(store.queue.recover(NOW_MS))
-    assert [delivery_id for _, delivery_id, _ in interrupted] == [2]
-    assert ids(claim(store, crm=9)) == [2]
-    assert store.rows(DELIVERIES)[0][1::5] == ("dead", damage.EVENT_GONE)
-
-
-VALUES = (
-    *("NULL", "0", "1", "-1", "1.5", "9e999", "-9e999", "9223372036854775806", "''", "'text'"),
-    *("x''", "x'ff'", "CAST(x'ff' AS TEXT)", "CAST(x'630064' AS TEXT)", "'crm'", "'running'"),
-)
-# Not its id: above the highest that there can be, SQLite has no number for the next row.
-COLUMNS = "SELECT name FROM pragma_table_info(?) WHERE name <> 'id'"
-
-
-@pytest.mark.parametrize("seed", range(30))
-def test_whatever_is_changed_by_hand_a_claim_goes_on_with_the_others(
-    store: Store, seed: int
-) -> None:
-    choice = random.Random(seed).choice
-    add_many(store, 8, "crm")
-    for job in claim(store, crm=4).jobs[:2]:
-        finish(store, job, FAILED, NOW_MS)
-    for _ in range(choice([1, 2, 5])):  # of the first four: two wait again, two run
-        table = choice(["event", "delivery", "attempt"])
-        (column,) = choice(store.rows(COLUMNS, table))
-        change = f"UPDATE {table} SET {column} = {choice(VALUES)}"
-        what = choice([change, change, f"DELETE FROM {table}"])
-        by_hand(store.path, f"{what} WHERE id = {choice([1, 2, 3, 4])}")
-    jobs = claim(store, LATER_MS, crm=9).jobs
-    store.wait(store.queue.shift(1000, LATER_MS))
-    store.wait(store.queue.recover(LATER_MS))
-    for _ in range(2):
-        jobs += claim(store, LATER_MS, crm=9).jobs
-    assert {5, 6, 7, 8} <= {job.delivery_id for job in jobs}
-    for job in jobs:
-        finish(store, job, SUCCEEDED)
-    assert store.rows("SELECT DISTINCT state FROM delivery WHERE id > 4") == [("succeeded",)]
-
-
-def test_processes_that_claim_side_by_side_share_the_work(path: Path) -> None:
-    with asyncio.Runner() as runner:
-        stores = [Store(path, runner.get_loop()) for _ in range(3)]
-        add_many(stores[0], 60, "crm")
-        actions = {"crm": Claimable(slots=2, lease_ms=LEASE_MS, digest="")}
-        claims = [store.queue.claim(actions, 2, (), NOW_MS) for _ in range(10) for store in stores]
-        claimed = stores[0].wait(asyncio.gather(*claims))
-        for store in stores:
-            store.close()
-    assert sorted(number for one in claimed for number in ids(one)) == [*range(1, 61)]
-
-
-def test_every_statement_finds_its_rows_by_an_index(path: Path) -> None:
-    """With bound values, as they run: for those a partial index may not be usable."""
-    with closing(sqlite3.connect(path)) as connection:
-        for name, statement in vars(queue_statements).items():
-            if not isinstance(statement, Statement):
-                continue
-            sql = compiled(statement)
-            values = [1 if isinstance(part, Param) else part for part in sql.parts]
-            plan = connection.execute(f"EXPLAIN QUERY PLAN {sql.text}", values).fetchall()
-            steps = [step for *_, step in plan if "waiting" not in step]  # the CTE's own name
-            reads = [step for step in steps if step.startswith(("SCAN", "SEARCH", "USE TEMP"))]
-            if name in ("DUE", "FIRST_DUE", "WAITING_ACTIONS", "SHIFT"):
-                assert all("INDEX delivery_queue" in step for step in reads), (name, reads)
-            if name not in ("SHIFT", "QUEUED_ACTIONS"):  # these are for every delivery in the queue
-                assert all(step.startswith("SEARCH") for step in reads), (name, reads)

@@ -61,17 +61,21 @@ def on_connection(writer: Writer, work: Callable[[sqlite3.Connection], T]) -> "a
 
 
 class Store:
-    """A prepared database, and its writer on a loop that runs while the test waits."""
+    """A prepared database of one engine, and its writer on a loop that runs while the test waits.
+
+    Another engine is another class with these methods: `tests/store/conftest.py` lists them.
+    """
 
     def __init__(self, path: Path, loop: asyncio.AbstractEventLoop) -> None:
         self.path = path
+        self.engine = SqliteEngine(path)
         self._loop = loop
         self.writer = self.wait(self._open())
         self.inbox = Inbox(self.writer)
         self.queue = Queue(self.writer, "host:1:boot")
 
     async def _open(self) -> Writer:
-        return Writer(SqliteEngine(self.path))
+        return Writer(self.engine)
 
     def wait(self, awaitable: Awaitable[T]) -> T:
         return self._loop.run_until_complete(asyncio.ensure_future(awaitable, loop=self._loop))
@@ -84,6 +88,17 @@ class Store:
         """Store a webhook with a delivery for each of `actions`."""
         deliveries = [NewDelivery(action, attempts) for action in actions]
         return self.wait(self.inbox.add(new_event(**changes), deliveries))
+
+    def add_at_once(self, count: int) -> list[Added | BaseException]:
+        """Store so many webhooks in one round of the loop, each with a delivery."""
+        return self.wait_all(
+            self.inbox.add(new_event(b"%d" % number), [NewDelivery("crm", 1)])
+            for number in range(count)
+        )
+
+    def bodies(self) -> list[bytes]:
+        """Return the bodies of the events, in their order."""
+        return [body for (body,) in self.rows("SELECT body FROM event ORDER BY id")]
 
     def on_connection(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on the writer's own connection, and commit."""

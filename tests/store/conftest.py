@@ -1,0 +1,23 @@
+"""The store's tests are one suite over what it promises: each runs on every engine.
+
+What is an engine's own is in that engine's folder.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.store import Store
+
+ENGINES = {"sqlite": Store}
+
+
+@pytest.fixture(params=ENGINES)
+def store(request: pytest.FixtureRequest, path: Path) -> Iterator[Store]:
+    """An empty store of the engine, at work."""
+    with asyncio.Runner() as runner:
+        store = ENGINES[request.param](path, runner.get_loop())
+        yield store
+        store.close()

@@ -1,0 +1,288 @@
+"""SQLite as the writer's engine: what it commits, what it refuses, and the log beside its file."""
+
+import asyncio
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, MutableMapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from premblyd.errors import StoreUnavailableError
+from premblyd.store.inbox import Added
+from premblyd.store.sqlite import opening
+from premblyd.store.sqlite.engine import CHECKPOINT_AFTER
+from premblyd.store.sqlite.logguard import FILE_REPLACED, LOG_REMOVED, LOG_REPLACED
+from premblyd.store.writer import ENOUGH
+from tests.support.database import locked, rows
+from tests.support.store import NOW_MS, Store, new_event, on_connection
+
+Lines = list[MutableMapping[str, Any]]
+LOGS = [("-wal",), ("-shm",), ("-wal", "-shm")]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "BUSY_TIMEOUT_S", 0.02)
+
+
+def traced(store: Store) -> list[str]:
+    """Return a list that gets the text of every statement the writer runs from now on."""
+    texts: list[str] = []
+    store.on_connection(lambda connection: connection.set_trace_callback(texts.append))
+    texts.clear()
+    return texts
+
+
+def reason(store: Store, body: bytes = b"{}") -> str:
+    """Return why a webhook can't be stored now, checking that the writer says the same."""
+    with pytest.raises(StoreUnavailableError) as caught:
+        store.add("crm", body=body)
+    assert store.writer.last_error == caught.value.reason
+    return caught.value.reason
+
+
+def bodies(path: Path) -> list[bytes]:
+    return [body for (body,) in rows(path, "SELECT body FROM event ORDER BY id")]
+
+
+def pragmas(connection: sqlite3.Connection) -> dict[str, Any]:
+    names = ("synchronous", "journal_mode", "foreign_keys")
+    return {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names}
+
+
+@pytest.mark.parametrize(("count", "transactions"), [(ENOUGH - 1, 1), (300, 2)])
+def test_everything_that_waits_is_one_transaction(
+    store: Store, count: int, transactions: int
+) -> None:
+    texts = traced(store)
+    beats = [store.inbox.prove_commit(NOW_MS) for _ in range(count // 2)]
+    added = store.add_at_once(count - count // 2)
+    store.wait_all(beats)
+    assert all(isinstance(one, Added) for one in added)
+    assert [text for text in texts if "COMMIT" in text or "BEGIN" in text] == [
+        *("BEGIN IMMEDIATE", "COMMIT")
+    ] * transactions  # the first goes as soon as it is worth one
+    assert len(texts) < 20  # rows share statements too
+
+
+def faulty_constraint(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE heartbeat SET at_ms = 1")
+    connection.execute("UPDATE delivery SET due_at_ms = NULL")  # and is still pending
+
+
+def faulty_binding(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE heartbeat SET at_ms = 1")
+    connection.execute("UPDATE heartbeat SET at_ms = ?", (1, 2))
+
+
+def faulty_python(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE heartbeat SET at_ms = 1")
+    raise KeyError("fault")
+
+
+@pytest.mark.parametrize(
+    ("faulty", "error"),
+    [
+        (faulty_constraint, sqlite3.IntegrityError),
+        (faulty_binding, sqlite3.ProgrammingError),
+        (faulty_python, KeyError),
+    ],
+)
+def test_a_faulty_operation_fails_alone(
+    store: Store, lines: Lines, faulty: Callable[[sqlite3.Connection], None], error: type[Exception]
+) -> None:
+    store.add("crm")
+    before = [store.inbox.add(new_event(b"%d" % number), []) for number in range(3)]
+    failing = on_connection(store.writer, faulty)
+    after = [store.inbox.add(new_event(b"%d" % number), []) for number in range(3, 6)]
+    with pytest.raises(error):
+        store.wait(failing)
+    assert [one.event_id for one in (*map(store.wait, before), *map(store.wait, after))] == [
+        *range(2, 8)
+    ]
+    assert store.rows("SELECT at_ms FROM heartbeat") == [(0,)]
+    assert store.writer.last_error is None
+    assert [line["event"] for line in lines] == ["store.operation_failed"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_locked_database_fails_everything_that_waits_and_recovers(
+    store: Store, lines: Lines
+) -> None:
+    store.add("crm", body=b"before")
+    with locked(store.path):
+        results = store.add_at_once(30)
+        assert {type(one) for one in results} == {StoreUnavailableError}
+        assert reason(store) == "database is locked"
+        assert store.bodies() == [b"before"]
+    assert store.add("crm", body=b"after").event_id == 2
+    assert store.writer.last_error is None
+    assert store.bodies() == [b"before", b"after"]
+    assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("outage", [False, True])
+def test_every_connection_of_the_writer_commits_to_the_disk(store: Store, outage: bool) -> None:
+    first = store.on_connection(lambda connection: connection)
+    if outage:
+        with locked(store.path):
+            reason(store)
+    assert (store.on_connection(lambda connection: connection) is first) is not outage
+    assert store.on_connection(pragmas) == {
+        "synchronous": 2,  # FULL
+        "journal_mode": "wal",
+        "foreign_keys": 1,
+    }
+
+
+def test_a_removed_file_is_an_error_and_never_a_new_empty_one(store: Store) -> None:
+    store.add("crm", body=b"before")
+    away = store.path.rename(store.path.with_suffix(".away"))
+    for _ in range(3):
+        assert reason(store) == FILE_REPLACED
+        assert not store.path.exists()
+    away.rename(store.path)
+    removing = store.writer.call(lambda _: store.path.rename(away))
+    with pytest.raises(StoreUnavailableError, match="removed or replaced"):
+        store.wait(removing)
+    away.rename(store.path)
+    assert store.add("crm", body=b"after").event_id == 2
+    assert store.bodies() == [b"before", b"after"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_replaced_file_is_an_error_and_stays_as_it_is(store: Store) -> None:
+    """Also when the connection was closed meanwhile, and the first file comes back."""
+    store.add("crm", body=b"before")
+    other = store.path.with_name("other.db")
+    opening.prepare(other)
+    away = store.path.with_name("away.db")
+    with locked(store.path):
+        reason(store)  # closes the connection
+    store.path.rename(away)
+    other.rename(store.path)
+    assert [reason(store), reason(store)] == [FILE_REPLACED] * 2
+    store.path.rename(other)
+    away.rename(store.path)
+    store.add("crm", body=b"after")
+    assert store.bodies() == [b"before", b"after"]
+    assert bodies(other) == []
+
+
+def after_a_crash(path: Path, to: Path) -> list[bytes]:
+    """Return the bodies that a start after a kill -9 now would find."""
+    to.mkdir()
+    for file in path.parent.glob(f"{path.name}*"):
+        shutil.copy(file, to)
+    with closing(sqlite3.connect(to / path.name)) as start:
+        assert start.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return [body for (body,) in start.execute("SELECT body FROM event ORDER BY id")]
+
+
+@pytest.mark.parametrize("removed", LOGS)
+@pytest.mark.parametrize("through_link", [False, True])
+def test_a_removed_log_loses_nothing(
+    path: Path, tmp_path: Path, lines: Lines, removed: tuple[str, ...], through_link: bool
+) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(path)
+    with asyncio.Runner() as runner:
+        store = Store(link if through_link else path, runner.get_loop())
+        for round_ in (1, 2):
+            store.add("crm", body=b"%d before" % round_)
+            for suffix in removed:
+                path.with_name(path.name + suffix).unlink()
+            store.add("crm", body=b"%d after" % round_)
+            store.add("crm", body=b"%d later" % round_)
+            expected = [
+                b"%d %b" % (number, word)
+                for number in range(1, round_ + 1)
+                for word in (b"before", b"after", b"later")
+            ]
+            assert after_a_crash(path, tmp_path / f"crash {round_}") == expected
+        assert store.writer.last_error is None
+        store.close()
+    assert bodies(path) == expected
+    assert [line["event"] for line in lines] == ["store.log_removed"] * 2
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_removed_log_that_a_reader_holds_up_is_saved_when_that_ends(
+    store: Store, tmp_path: Path, lines: Lines
+) -> None:
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as reader:
+        store.add("crm", body=b"before")
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM event").fetchone()
+        store.add("crm", body=b"unseen by the reader")
+        store.path.with_name(store.path.name + "-wal").unlink()
+        assert [reason(store), reason(store)] == [LOG_REMOVED] * 2
+    store.add("crm", body=b"after")
+    found = after_a_crash(store.path, tmp_path / "crash")
+    assert found == store.bodies() == [b"before", b"unseen by the reader", b"{}", b"after"]
+    events = [line["event"] for line in lines]
+    assert events == ["store.unavailable", "store.log_removed", "store.recovered"]
+
+
+def test_a_log_that_another_program_began_is_not_used(store: Store, tmp_path: Path) -> None:
+    store.add("crm", body=b"before")
+    wal = store.path.with_name(store.path.name + "-wal")
+    wal.unlink()
+    wal.write_bytes(b"of another program")
+    assert [reason(store), reason(store)] == [LOG_REPLACED] * 2
+    wal.rename(tmp_path / "away")
+    store.add("crm", body=b"after")
+    assert after_a_crash(store.path, tmp_path / "crash") == [b"before", b"{}", b"after"]
+
+
+@pytest.mark.parametrize("removed", LOGS)
+def test_closing_saves_a_removed_log(path: Path, removed: tuple[str, ...]) -> None:
+    with asyncio.Runner() as runner:
+        store = Store(path, runner.get_loop())
+        store.add("crm", body=b"before")
+        # Somebody has it open: then SQLite does not move the log into the file at a close.
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as reader:
+            reader.execute("SELECT count(*) FROM event").fetchone()
+            for suffix in removed:
+                path.with_name(path.name + suffix).unlink()
+            store.close()
+    assert bodies(path) == [b"before"]
+
+
+def test_the_log_is_moved_into_the_file_when_its_webhooks_are_answered(store: Store) -> None:
+    moving, answered = threading.Event(), threading.Event()
+
+    def trace(text: str) -> None:
+        if "wal_checkpoint" in text:
+            moving.set()
+            assert answered.wait(10)
+
+    store.on_connection(lambda connection: connection.set_trace_callback(trace))
+    for number in range(CHECKPOINT_AFTER - 1):
+        store.add(body=b"%d" % number)  # the last one too, although the log can't be moved yet
+    assert moving.wait(10)
+    assert unmoved(store.path) == CHECKPOINT_AFTER - 1
+    answered.set()
+    store.add(body=b"waits for that")
+    assert unmoved(store.path) == 1
+
+
+def unmoved(path: Path) -> int:
+    """Return how many events only the write-ahead log has: immutable=1 reads without it."""
+    with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as file:
+        ((moved,),) = file.execute("SELECT count(*) FROM event").fetchall()
+    return len(bodies(path)) - int(moved)
+
+
+def test_closing_leaves_no_log(path: Path) -> None:
+    with asyncio.Runner() as runner:
+        store = Store(path, runner.get_loop())
+        store.add_at_once(CHECKPOINT_AFTER + 1)
+        store.close()
+    assert not path.with_name(path.name + "-wal").exists()
+    assert len(bodies(path)) == CHECKPOINT_AFTER + 1
