@@ -8,26 +8,24 @@ import pytest
 
 from tests.support.commands import record, run
 
-VERDICT = [
-    *("kind", "response_code", "status", "detail", "verification_status", "outcome"),
-    *("reference", "user_ref", "face_match", "face_confidence"),
-]
+VERDICT = (
+    "kind response_code status detail verification_status outcome reference user_ref face_match"
+    " face_confidence".split()
+)
 EVENT = [
-    *("id", "key", "endpoint", "received_at_ms", "remote_ip"),
-    *("body_bytes", "body_sha256", "verified_by", *VERDICT),
-    *("duplicate_count", "last_duplicate_at_ms"),
+    *"id key endpoint received_at_ms remote_ip body_bytes body_sha256 verified_by".split(),
+    *VERDICT,
+    *"duplicate_count last_duplicate_at_ms".split(),
 ]
-OWN_OF_DELIVERY = [
-    *("id", "action", "state", "due_at_ms", "attempt_count", "attempts_left"),
-    *("created_at_ms", "finished_at_ms", "last_error"),
-]
-OF_ITS_EVENT = ["response_code", "outcome", "reference"]
-DELIVERY = [*OWN_OF_DELIVERY, *OF_ITS_EVENT, "event_id"]
-ATTEMPT = [
-    *("id", "number", "worker", "action_digest", "started_at_ms", "finished_at_ms", "outcome"),
-    *("exit_code", "http_status", "error", "output", "output_truncated", "delivery_id"),
-]
-REJECTION = ["id", "at_ms", "endpoint", "remote_ip", "reason", "body_bytes", "body_sha256"]
+DELIVERY = (
+    "id action state due_at_ms attempt_count attempts_left created_at_ms finished_at_ms last_error"
+    " response_code outcome reference event_id".split()
+)
+ATTEMPT = (
+    "id number worker action_digest started_at_ms finished_at_ms outcome exit_code http_status"
+    " error output output_truncated delivery_id".split()
+)
+REJECTION = "id at_ms endpoint remote_ip reason body_bytes body_sha256".split()
 
 
 @pytest.fixture

@@ -36,7 +36,8 @@ def record(store: Store) -> Iterator[SqliteDatabase]:
     """Three webhooks: codes 00, 02 and none; each with two deliveries. The daemon runs."""
     store.add("crm", "page", body=b"1")
     store.add(
-        *("crm", "page"),
+        "crm",
+        "page",
         body=b"2",
         received_at_ms=NOW_MS + 10,
         response_code="02",
