@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from premblyd.logs.output import Level
+from premblyd.logs.lines import Level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

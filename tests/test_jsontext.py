@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from premblyd import jsontext
 from premblyd.cli import printing
-from premblyd.logs import output
+from premblyd.logs import lines
 
 odd = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats()
@@ -26,7 +26,7 @@ def test_what_a_command_or_the_log_prints_is_json_too(
 ) -> None:
     printing.print_json({"a": math.nan, "b": [value, -math.inf]})
     assert strict(capsys.readouterr().out)["a"] is None
-    line = output._dumps({"event": "x", "a": math.nan, "b": [value, -math.inf]})
+    line = lines.to_json(None, "info", {"event": "x", "a": math.nan, "b": [value, -math.inf]})
     assert strict(line)["b"][1] is None
 
 

@@ -207,9 +207,9 @@ def test_a_callback_that_fails_is_logged_without_its_arguments() -> None:
 
 UNEXPECTED = """
 import asyncio, ctypes, gc, sys, threading, warnings
-from premblyd.logs import output
+from premblyd.logs import foreign, output
 output.configure("json", "info")
-output.report_the_unexpected()
+foreign.report_the_unexpected(output.write)
 class Odd:
     def __del__(self):
         raise ValueError("hush")

@@ -17,13 +17,13 @@ def serve(config_path: Path) -> None:
     _open_standard_descriptors()
     from premblyd import process
     from premblyd.config.load import load_config
-    from premblyd.logs import output
+    from premblyd.logs import foreign, output
     from premblyd.occurrences import DaemonNotStarted
     from premblyd.telemetry import tell
 
     process.hold_hangups()
     output.configure("auto", "info")  # until the configuration is known
-    output.report_the_unexpected()
+    foreign.report_the_unexpected(output.write)
     try:
         try:
             settings = load_config(config_path)
