@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -31,11 +32,17 @@ def logging_to(folder: Path, *redirection: str, **stderr: Any) -> Iterator[tuple
     command = ["/bin/sh", "-c", f'exec "$@" {" ".join(redirection)}', "sh", *daemon._command("")]
     process = subprocess.Popen(command, **stderr)
     try:
-        wait_until((folder / "s").exists)
+        wait_until(lambda: listens(folder / "s"))
         yield address, process
     finally:
         process.kill()
         process.wait(10)
+
+
+def listens(path: Path) -> bool:
+    """Return whether somebody listens on a socket: it has its name a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 def send(address: str, count: int) -> None:
