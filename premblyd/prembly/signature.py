@@ -41,10 +41,11 @@ def verify(
     """
     if not header:
         raise SignatureError("missing signature")
-    given = _decode(header)
+    received = _of_one_length(_decode(header))
     matched = None
     for name, key in keys.items():
-        if hmac.compare_digest(_fixed(_digest(body, key, scheme)), _fixed(given)):
+        expected = _of_one_length(_digest(body, key, scheme))
+        if hmac.compare_digest(expected, received):
             matched = matched or name
     if matched is None:
         raise SignatureError("wrong signature")
@@ -57,8 +58,9 @@ def _digest(body: bytes, key: str, scheme: Scheme) -> bytes:
     return hmac.digest(key.encode(), body, "sha256")
 
 
-def _fixed(digest: bytes) -> bytes:
-    """Give every value one length, so that comparing tells nothing about a key's length."""
+def _of_one_length(digest: bytes) -> bytes:
+    """Return a hash to compare in place of `digest`: values of different lengths are compared in
+    less time, which would reveal the length of a legacy key."""
     return hashlib.sha256(digest).digest()
 
 
