@@ -90,7 +90,7 @@ async def test_a_failing_hook_is_tried_again_until_it_is_dead(path: Path) -> Non
         assert dead == (3, 0, "exit status 1", None)
         times = at.attempts("started_at_ms, finished_at_ms")
         for (_, ended_ms), (started_ms, _) in pairwise(times):
-            assert 10 <= started_ms - ended_ms < 500
+            assert started_ms - ended_ms >= 10
 
 
 @on_a_loop
