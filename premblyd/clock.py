@@ -4,8 +4,10 @@ import time
 
 
 class Clock:
-    """Wall time for people that runs steadily. When somebody sets the wall clock, this one follows
-    at the next `jumped_ms`: until then nothing is written by a time that due times do not follow.
+    """The time of day, advancing steadily.
+
+    When somebody sets the machine's clock, this clock follows only in `jumped_ms`, whose caller
+    moves what is due by as much: until then both agree.
     """
 
     def __init__(self) -> None:
@@ -16,7 +18,7 @@ class Clock:
         return time.monotonic_ns() // 1_000_000 + self._offset_ms
 
     def jumped_ms(self) -> int:
-        """Return by how much the wall clock left the steady one since the last call, and follow."""
+        """Return by how much the machine's clock was set since the last call, and follow it."""
         offset = self._offset()
         jump, self._offset_ms = offset - self._offset_ms, offset
         return jump

@@ -1,4 +1,4 @@
-"""Where the daemon listens: on systemd's sockets, or on one of its own that goes when it stops."""
+"""Where the daemon listens: on systemd's sockets, or on its own, which it removes when it stops."""
 
 import contextlib
 import errno

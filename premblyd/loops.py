@@ -11,7 +11,7 @@ from premblyd.telemetry import tell
 
 
 class Loops:
-    """One task group in which the end of any loop is noticed: no daemon goes on without one.
+    """One task group for all of them, so that no daemon goes on when any has ended.
 
     Entered by the daemon (`async with`). A loop that fails, or that ends while the daemon runs,
     is logged and interrupts whatever the daemon waits for; leaving then raises PremblydError.
