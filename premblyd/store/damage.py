@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from premblyd.errors import PremblydError
 from premblyd.prembly.payload import Kind, Outcome, Verdict
 from premblyd.prembly.webhook import StoredEvent
-from premblyd.store import queue_statements as sql
+from premblyd.store import queue_statements
 from premblyd.store.engine import Row, Transaction
 from premblyd.store.inbox import VERDICT_COLUMNS
 from premblyd.store.models import AttemptOutcome, Event, State
@@ -58,7 +58,7 @@ def end_unusable(
     for delivery_id in delivery_ids:
         close_open_attempt(transaction, delivery_id, now_ms)
         transaction.change(
-            sql.END_UNUSABLE, id=delivery_id, finished_at_ms=now_ms, last_error=reason
+            queue_statements.END_UNUSABLE, id=delivery_id, finished_at_ms=now_ms, last_error=reason
         )
 
 
@@ -66,7 +66,7 @@ def close_open_attempt(
     transaction: Transaction, delivery_id: int, now_ms: int, error: str = CRASHED
 ) -> None:
     transaction.change(
-        sql.CLOSE_OPEN_ATTEMPT,
+        queue_statements.CLOSE_OPEN_ATTEMPT,
         delivery_id=delivery_id,
         finished_at_ms=now_ms,
         outcome=AttemptOutcome.INTERRUPTED,
@@ -76,7 +76,7 @@ def close_open_attempt(
 
 def stored_event(transaction: Transaction, delivery_id: int) -> StoredEvent:
     """Return the delivery's event. Raise UnusableError when there is none, or it can't be used."""
-    row = transaction.row(sql.EVENT, id=delivery_id)
+    row = transaction.row(queue_statements.EVENT, id=delivery_id)
     if row is None:
         raise UnusableError(EVENT_GONE)
     return usable_event(row)
@@ -84,7 +84,7 @@ def stored_event(transaction: Transaction, delivery_id: int) -> StoredEvent:
 
 def usable_event(row: Row) -> StoredEvent:
     """Return the event of a row of `EVENT_COLUMNS`. Raise UnusableError when it can't be used."""
-    values = dict(zip(sql.EVENT_COLUMNS, row, strict=True))
+    values = dict(zip(queue_statements.EVENT_COLUMNS, row, strict=True))
     for name, types in _EVENT_TYPES.items():
         if not isinstance(values[name], types):
             raise UnusableError(EVENT_CHANGED + name)
@@ -106,4 +106,4 @@ def _python_types(name: str) -> tuple[type, ...]:
     return (*types, type(None)) if field.null else types
 
 
-_EVENT_TYPES = {name: _python_types(name) for name in sql.EVENT_COLUMNS}
+_EVENT_TYPES = {name: _python_types(name) for name in queue_statements.EVENT_COLUMNS}

@@ -13,8 +13,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from premblyd.store import damage
-from premblyd.store import queue_statements as sql
+from premblyd.store import damage, queue_statements
 from premblyd.store.damage import CRASHED, UNSTARTED, Due, UnusableError, is_count
 from premblyd.store.engine import UNREADABLE, Transaction
 from premblyd.store.jobs import (
@@ -48,7 +47,7 @@ class Queue:
         hooks may still be there."""
 
         def operation(transaction: Transaction) -> list[Mark]:
-            rows = transaction.rows(sql.RUNNING)
+            rows = transaction.rows(queue_statements.RUNNING)
             for _, delivery_id, _, attempts_left in rows:
                 _interrupt(transaction, delivery_id, attempts_left, now_ms)
             return [
@@ -65,12 +64,12 @@ class Queue:
         that can't be synced as failed, and finds it whole when it opens the log anew)."""
 
         def operation(transaction: Transaction) -> None:
-            for _, delivery_id, _, attempts_left in transaction.rows(sql.RUNNING):
+            for _, delivery_id, _, attempts_left in transaction.rows(queue_statements.RUNNING):
                 if delivery_id not in running:
                     damage.close_open_attempt(transaction, delivery_id, now_ms, UNSTARTED)
                     _release(transaction, delivery_id, State.PENDING, now_ms, UNSTARTED)
                     if is_count(attempts_left):
-                        transaction.change(sql.REFUND_ATTEMPT, id=delivery_id)
+                        transaction.change(queue_statements.REFUND_ATTEMPT, id=delivery_id)
 
         return self._writer.call(operation, Step.CLAIMS)
 
@@ -79,7 +78,7 @@ class Queue:
 
         def operation(transaction: Transaction) -> set[Mark]:
             keys = {mark.key for mark in marks}
-            rows = [row for key in keys for row in transaction.rows(sql.RUNS, key=key)]
+            rows = [row for key in keys for row in transaction.rows(queue_statements.RUNS, key=key)]
             return {Mark(*row) for row in rows}.intersection(marks)
 
         return self._writer.call(operation, Step.CLAIMS)
@@ -138,7 +137,7 @@ class Queue:
 
         def operation(transaction: Transaction) -> bool:
             moved = transaction.change(
-                sql.FINISH_DELIVERY,
+                queue_statements.FINISH_DELIVERY,
                 id=job.delivery_id,
                 attempt_count=job.attempt,
                 state=ending.state,
@@ -150,7 +149,7 @@ class Queue:
             if not moved:
                 return False
             transaction.change(
-                sql.CLOSE_ATTEMPT,
+                queue_statements.CLOSE_ATTEMPT,
                 id=job.attempt_id,
                 finished_at_ms=ending.at_ms,
                 outcome=result.outcome,
@@ -173,7 +172,7 @@ class Queue:
         before_ms = now_ms if by_ms > 0 else _NEVER_MS
 
         def operation(transaction: Transaction) -> None:
-            transaction.change(sql.SHIFT, by_ms=by_ms, before_ms=before_ms)
+            transaction.change(queue_statements.SHIFT, by_ms=by_ms, before_ms=before_ms)
 
         return self._writer.call(operation, Step.CLOCK)
 
@@ -198,7 +197,7 @@ class Queue:
         event = damage.stored_event(transaction, delivery.id)
         number = delivery.attempt_count + 1
         attempt_id = transaction.insert(
-            sql.OPEN_ATTEMPT,
+            queue_statements.OPEN_ATTEMPT,
             delivery_id=delivery.id,
             number=number,
             worker=self._worker,
@@ -207,7 +206,9 @@ class Queue:
         )
         if attempt_id is None:  # there is an attempt of this number
             raise UnusableError(damage.COUNTS_CHANGED)
-        transaction.change(sql.START_DELIVERY, id=delivery.id, due_at_ms=now_ms + action.lease_ms)
+        transaction.change(
+            queue_statements.START_DELIVERY, id=delivery.id, due_at_ms=now_ms + action.lease_ms
+        )
         return Job(
             delivery_id=delivery.id,
             attempt_id=attempt_id,
@@ -221,10 +222,10 @@ class Queue:
 def _waiting_actions(transaction: Transaction, now_ms: int) -> list[str]:
     """Return the actions that have deliveries in the queue. End those whose action is no text:
     no statement could name it."""
-    names = [name for (name,) in transaction.rows(sql.WAITING_ACTIONS)]
+    names = [name for (name,) in transaction.rows(queue_statements.WAITING_ACTIONS)]
     readable = [name for name in names if _is_readable(name)]
     if len(readable) < len(names):
-        rows = transaction.rows(sql.QUEUED_ACTIONS)
+        rows = transaction.rows(queue_statements.QUEUED_ACTIONS)
         unreadable = [delivery_id for delivery_id, name in rows if not _is_readable(name)]
         damage.end_unusable(transaction, unreadable, damage.ACTION_CHANGED, now_ms)
     return readable
@@ -235,12 +236,12 @@ def _is_readable(name: Any) -> bool:
 
 
 def _due(transaction: Transaction, action: str, now_ms: int, limit: int) -> list[Due]:
-    rows = transaction.rows(sql.DUE, action=action, now_ms=now_ms, limit=limit)
+    rows = transaction.rows(queue_statements.DUE, action=action, now_ms=now_ms, limit=limit)
     return [Due(*row) for row in rows]
 
 
 def _body_bytes(transaction: Transaction, delivery_id: int) -> int:
-    row = transaction.row(sql.BODY_BYTES, id=delivery_id)
+    row = transaction.row(queue_statements.BODY_BYTES, id=delivery_id)
     return row[0] if row and isinstance(row[0], int) else 0
 
 
@@ -268,7 +269,7 @@ def _release(
 ) -> None:
     pending = state is State.PENDING
     transaction.change(
-        sql.RELEASE,
+        queue_statements.RELEASE,
         id=delivery_id,
         state=state,
         due_at_ms=now_ms if pending else None,
@@ -280,12 +281,14 @@ def _release(
 def _next_due(transaction: Transaction, actions: list[str], now_ms: int) -> int | None:
     times: list[int] = []
     for action in actions:
-        row = transaction.row(sql.FIRST_DUE, action=action)
+        row = transaction.row(queue_statements.FIRST_DUE, action=action)
         time_ms = row[0] if row else None
         if isinstance(time_ms, int | float):
             times.append(int(min(max(time_ms, 0), _NEVER_MS)))  # infinite ones too
         elif time_ms is not None:
             # Texts and blobs are above every number, so none of these would ever be due.
-            never_due = [number for (number,) in transaction.rows(sql.QUEUED_OF, action=action)]
+            never_due = [
+                number for (number,) in transaction.rows(queue_statements.QUEUED_OF, action=action)
+            ]
             damage.end_unusable(transaction, never_due, damage.DUE_CHANGED, now_ms)
     return min(times, default=None)
