@@ -1,10 +1,10 @@
 """What premblyd promises about its database, checked from outside."""
 
-import contextlib
-import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from tests.support.database import reading
 
 FIGURES = {
     "deliveries succeeded": "SELECT count(*) FROM delivery WHERE state = 'succeeded'",
@@ -32,14 +32,6 @@ SELECT event.key || '-' || action, count(*), max(attempt.outcome = 'succeeded') 
 JOIN delivery ON delivery.id = delivery_id JOIN event ON event.id = event_id
 WHERE action = 'post' GROUP BY delivery.id
 """
-
-
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the database as anyone may who reads it."""
-    uri = f"{path.as_uri()}?mode=ro"
-    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=10)) as connection:
-        yield connection
 
 
 def kept(

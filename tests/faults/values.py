@@ -5,9 +5,7 @@
 Nothing of them is executed, split, interpreted or logged.
 """
 
-import contextlib
 import json
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from premblyd.hooks.shell.environment import MAX_VALUE_BYTES
 from premblyd.prembly import payload
 from tests.faults.daemon import Victim, folder, table
 from tests.support.configuration import shell
+from tests.support.database import reading
 from tests.support.http_server import Server, serving
 from tests.support.waiting import wait_until
 from tests.support.webhooks import KEY
@@ -213,17 +212,21 @@ def _commands(victim: Victim, events: list[tuple[int, bytes]]) -> Iterator[str]:
 
 
 def _views(victim: Victim, events: dict[int, bytes]) -> Iterator[str]:
-    uri = f"{victim.database.as_uri()}?mode=ro"
-    with contextlib.closing(sqlite3.connect(uri, uri=True)) as reading:
+    with reading(victim.database) as connection:
         for event, body in events.items():
-            wanted = payload.read(body)
-            row = reading.execute(
+            verdict = payload.read(body)
+            row = connection.execute(
                 "SELECT reference, user_ref, status, response_code FROM event_log WHERE id = ?",
                 [event],
             ).fetchone()
-            if row != (wanted.reference, wanted.user_ref, wanted.status, wanted.response_code):
+            if row != (
+                verdict.reference,
+                verdict.user_ref,
+                verdict.status,
+                verdict.response_code,
+            ):
                 yield f"event {event}: the view shows another value"
-        rows = reading.execute("SELECT count(*) FROM delivery_log").fetchone()[0]
+        rows = connection.execute("SELECT count(*) FROM delivery_log").fetchone()[0]
     if rows != 5 * len(events):
         yield f"{rows} rows in delivery_log"
 

@@ -7,9 +7,17 @@ from pathlib import Path
 from typing import Any
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the database at `path` as anyone may who reads it."""
+    uri = f"{path.as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, timeout=10)) as connection:
+        yield connection
+
+
 def rows(path: Path, sql: str, *values: Any) -> list[tuple[Any, ...]]:
     """Return what another connection sees of the database at `path`."""
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+    with reading(path) as connection:
         return connection.execute(sql, values).fetchall()
 
 
