@@ -88,25 +88,39 @@ OPEN_ATTEMPT = insert(
 )
 CLOSE_ATTEMPT = update(
     Attempt,
-    *("finished_at_ms", "outcome", "exit_code", "http_status", "error", "output"),
+    "finished_at_ms",
+    "outcome",
+    "exit_code",
+    "http_status",
+    "error",
+    "output",
     "output_truncated",
     where=Attempt.id == param("id"),
 )
 CLOSE_OPEN_ATTEMPT = update(
     Attempt,
-    *("finished_at_ms", "outcome", "error"),
+    "finished_at_ms",
+    "outcome",
+    "error",
     where=(Attempt.delivery == param("delivery_id")) & Attempt.outcome.is_null(),
 )
 FINISH_DELIVERY = update(
     Delivery,
-    *("state", "due_at_ms", "finished_at_ms", "attempts_left", "last_error"),
+    "state",
+    "due_at_ms",
+    "finished_at_ms",
+    "attempts_left",
+    "last_error",
     where=(Delivery.id == param("id"))
     & (Delivery.state == State.RUNNING)
     & (Delivery.attempt_count == param("attempt_count")),
 )
 RELEASE = update(
     Delivery,
-    *("state", "due_at_ms", "finished_at_ms", "last_error"),
+    "state",
+    "due_at_ms",
+    "finished_at_ms",
+    "last_error",
     where=Delivery.id == param("id"),
 )
 # attempt_count is mended too, so that a replay can count on from there.
