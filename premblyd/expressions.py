@@ -15,8 +15,8 @@ from premblyd.interpreter import Interpreter, TooManyStepsError
 # A step takes about half a microsecond; a filter over 1,000 objects takes 5,000.
 EXPRESSION_STEPS = 200_000
 EVENT_STEPS = 300_000  # for all `when`, or all `fields`, that one event meets
-TRIAL_STEPS = 5_000  # the same, on the loop: 3 ms
-LEAST_STEPS = 2_000  # that each has all the same: what others used up must fail no simple one
+TRIAL_STEPS = 5_000  # for the same in a trial, which runs on the loop: 3 ms
+LEAST_STEPS = 2_000  # for each, even when the others used up the budget: a simple one never fails
 MAX_CHARS = 10_000
 MAX_DEPTH = 200  # of nodes; each takes three of Python's 1,000 frames
 
@@ -36,9 +36,9 @@ class EvaluationError(PremblydError):
     """An expression failed for one event. The text is the failure's kind, never a value."""
 
 
-class MustBeMovedError(PremblydError):
-    """A trial needs more steps. Work it all out again where it keeps nobody waiting, with a whole
-    budget: that alone decides whether an expression fails."""
+class TrialTooLongError(PremblydError):
+    """The expressions of a webhook take more steps than a trial on the loop may. Evaluate them all
+    again on another thread, with a whole budget: that alone decides whether an expression fails."""
 
 
 class Budget:
@@ -48,7 +48,7 @@ class Budget:
 
     def __init__(self, steps: int | None = None, *, is_trial: bool = False) -> None:
         """Allow `steps`: by default EVENT_STEPS, and TRIAL_STEPS for a trial. In a trial, an
-        expression that needs more raises MustBeMovedError."""
+        expression that needs more raises TrialTooLongError."""
         self._left = steps or (TRIAL_STEPS if is_trial else EVENT_STEPS)
         self.is_trial = is_trial
 
@@ -98,7 +98,7 @@ class Expression:
             return interpreter.visit(self._compiled.parsed, value)
         except TooManyStepsError:
             if budget and budget.is_trial:
-                raise MustBeMovedError from None
+                raise TrialTooLongError from None
             raise EvaluationError("too many steps") from None
         # A foreign document meets an operator's expression inside a library: whatever is raised
         # (JMESPathError, TypeError, RecursionError, …) means "failed for this event".

@@ -47,7 +47,7 @@ class Routing:
 
     def actions_for(self, webhook: Webhook, *, is_trial: bool = False) -> Sequence[Action]:
         """Return the actions for a webhook, in the configuration's order. A `when` that fails
-        counts as no, and is logged. Raise MustBeMovedError, and log nothing, when the expressions
+        counts as no, and is logged. Raise TrialTooLongError, and log nothing, when the expressions
         take more work than a trial may."""
         actions = self.actions_for_code(webhook.verdict.response_code)
         if not any(action.when for action in actions):

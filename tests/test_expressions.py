@@ -20,7 +20,7 @@ from premblyd.expressions import (
     EvaluationError,
     Expression,
     ExpressionError,
-    MustBeMovedError,
+    TrialTooLongError,
 )
 from premblyd.interpreter import Interpreter
 
@@ -117,11 +117,11 @@ def test_five_greedy_expressions_take_no_more_than_an_events_steps() -> None:
 def test_a_trial_that_is_too_small_decides_nothing() -> None:
     expression = Expression("a[0] == `[]`")
     assert expression.search(EMPTY_LISTS, Budget(100, is_trial=True)) is True
-    with pytest.raises(MustBeMovedError):
+    with pytest.raises(TrialTooLongError):
         Expression("a[*].length(@)").search(EMPTY_LISTS, Budget(100, is_trial=True))
     trial = Budget(8, is_trial=True)
     expression.search(EMPTY_LISTS, trial)
-    with pytest.raises(MustBeMovedError):
+    with pytest.raises(TrialTooLongError):
         expression.search(EMPTY_LISTS, trial)
 
 

@@ -8,7 +8,7 @@ from tornado.httpclient import AsyncHTTPClient
 
 from premblyd.config.models import Endpoint
 from premblyd.receiver import quota
-from premblyd.receiver.evidence import LINES_A_MINUTE
+from premblyd.receiver.evidence import LINES_PER_MINUTE
 from premblyd.receiver.wrongpath import difference
 from premblyd.store import inbox
 from tests.support.logs import logged
@@ -106,7 +106,7 @@ async def test_a_scanner_fills_neither_the_log_nor_the_evidence_and_hides_no_typ
     client = await Client.to(http_port)
     with logged() as lines:
         reception.use()
-        for number in range(LINES_A_MINUTE + 30):
+        for number in range(LINES_PER_MINUTE + 30):
             await client.send(head({}, "GET", f"/{number}.php"))
             await client.answer()
         await client.send(head({}, "POST", PATH + "/"))
@@ -116,10 +116,10 @@ async def test_a_scanner_fills_neither_the_log_nor_the_evidence_and_hides_no_typ
             while lines[-1]["event"] != "webhook.not_logged":
                 await asyncio.sleep(0.01)
     await client.close()
-    assert [line["event"] for line in lines[:-1]] == ["webhook.rejected"] * (LINES_A_MINUTE + 1)
+    assert [line["event"] for line in lines[:-1]] == ["webhook.rejected"] * (LINES_PER_MINUTE + 1)
     assert "trailing slash" in lines[-2]["hint"]
     assert (lines[-1]["kind"], lines[-1]["count"]) == ("no such path", 30)
-    assert len(await kept_rows(reception)) == LINES_A_MINUTE + 1
+    assert len(await kept_rows(reception)) == LINES_PER_MINUTE + 1
 
 
 @pytest.mark.gen_test
@@ -129,9 +129,9 @@ async def test_who_is_refused_for_lack_of_room_fills_no_log(
     with logged() as lines:
         reception.use()
         reception.receiver.services.load.configure(0, 0)
-        for _ in range(LINES_A_MINUTE + 5):
+        for _ in range(LINES_PER_MINUTE + 5):
             assert (await post(http_client, base_url)).code == 503
-    assert [line["event"] for line in lines] == ["webhook.overloaded"] * LINES_A_MINUTE
+    assert [line["event"] for line in lines] == ["webhook.overloaded"] * LINES_PER_MINUTE
 
 
 ODD = signed(BODY) | {"Content-Length": "-1"}
@@ -193,7 +193,7 @@ async def test_long_names_of_headers_are_not_taken(http_port: int, reception: Re
 async def test_who_scans_for_paths_does_not_push_out_who_tried_keys(
     http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbox, "MAX_STRAYS", 3)
+    monkeypatch.setattr(inbox, "MAX_NOISE", 3)
     monkeypatch.setattr(inbox, "MAX_REJECTIONS", 8)
     reception.use()
     client = await Client.to(http_port)

@@ -179,7 +179,7 @@ def recognise(
     failed: Failed = lambda *_: None,
 ) -> Verdict:
     """Return what a parsed body says; None stands for a body that is no JSON object. `failed` is
-    told which of the overrides failed. Raise MustBeMovedError when they take more work than a
+    told which of the overrides failed. Raise TrialTooLongError when they take more work than a
     trial may."""
     if document is None:
         return Verdict()

@@ -44,7 +44,8 @@ def client_ip(peer: str, headers: HTTPHeaders, trusted: Sequence[Network]) -> st
 
 
 def is_within(ip: str, networks: Sequence[Network]) -> bool:
-    """Return whether `ip`, an address and no text of a stranger, lies in one of `networks`."""
+    """Return whether `ip` lies in one of `networks`. It must be an address that `peer_ip` or
+    `client_ip` returned, not a text that a sender chose: it is cached as it is."""
     address = _parse_short(ip)
     return address is not None and any(address in network for network in networks)
 

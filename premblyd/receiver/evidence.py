@@ -15,23 +15,23 @@ from premblyd.occurrences import (
 )
 from premblyd.receiver.quota import Quota
 from premblyd.receiver.wrongpath import difference
-from premblyd.store.inbox import Inbox, NewRejection, Stray
+from premblyd.store.inbox import Inbox, NewRejection, Noise
 from premblyd.telemetry import tell
 
 MAX_WAITING = 1000  # rejections not yet stored; more are only logged
-LINES_A_MINUTE = 20  # of each kind that anybody at all can cause
+LINES_PER_MINUTE = 20  # of each kind that anybody at all can cause: rows for rejections, too
 METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS".split())
 
 
 class Evidence:
-    """Keeps and tells what was refused; of what anybody at all can cause, so much a minute."""
+    """Logs and keeps rejections; of noise, LINES_PER_MINUTE of each kind."""
 
     def __init__(self, inbox: Inbox, clock: Clock) -> None:
         self._inbox = inbox
         self._clock = clock
         self._waiting = 0  # rejections that are not stored yet
-        # By kinds that we name, so that there are few.
-        self._lines: defaultdict[str, Quota] = defaultdict(lambda: Quota(LINES_A_MINUTE))
+        # By names of ours, never by a text of the sender: so there are few.
+        self._quotas: defaultdict[str, Quota] = defaultdict(lambda: Quota(LINES_PER_MINUTE))
 
     def configure(self, endpoints: Sequence[Endpoint]) -> None:
         """Know these endpoints from now on."""
@@ -76,23 +76,23 @@ class Evidence:
         )
         kept.add_done_callback(self._kept)
 
-    def stray(
-        self, reason: Stray, *, remote_ip: str, endpoint: str, body_bytes: int | None
+    def noise(
+        self, reason: Noise, *, remote_ip: str, endpoint: str, body_bytes: int | None
     ) -> None:
-        """Log and keep what anybody at all can cause."""
-        if self._lines[reason].allows(time.monotonic()):
+        """Log and keep a rejection that anybody at all can cause, within the quota."""
+        if self._quotas[reason].allows(time.monotonic()):
             self.reject(
                 endpoint=endpoint, remote_ip=remote_ip, reason=reason.value, body_bytes=body_bytes
             )
 
     def wrong_method(self, method: str, allowed: str, endpoint: str, remote_ip: str) -> None:
-        """Log and keep a request to a path of ours that is no webhook."""
-        if self._lines[Stray.METHOD_NOT_ALLOWED].allows(time.monotonic()):
+        """Log and keep a request to a path of ours with a method that it does not take."""
+        if self._quotas[Noise.METHOD_NOT_ALLOWED].allows(time.monotonic()):
             self.reject(
                 endpoint=endpoint,
                 remote_ip=remote_ip,
-                reason=Stray.METHOD_NOT_ALLOWED.value,
-                method=_known(method),
+                reason=Noise.METHOD_NOT_ALLOWED.value,
+                method=_known_method(method),
                 hint=f"takes {allowed}" + (": a redirect makes GET of POST" if endpoint else ""),
             )
 
@@ -100,26 +100,26 @@ class Evidence:
         """Log and keep a request to a path that is no endpoint's. The path itself is not shown: one
         that is nearly right is nearly a secret."""
         hint = difference(path, self._endpoints)
-        # A quota of its own: a scanner of paths must not use up that of a nearly right one.
-        if self._lines["nearly right" if hint else Stray.NO_SUCH_PATH].allows(time.monotonic()):
+        # Nearly right paths have a quota of their own, which no scan for paths can use up.
+        if self._quotas["nearly right" if hint else Noise.NO_SUCH_PATH].allows(time.monotonic()):
             self.reject(
                 endpoint="",
                 remote_ip=remote_ip,
-                reason=Stray.NO_SUCH_PATH.value,
-                method=_known(method),
+                reason=Noise.NO_SUCH_PATH.value,
+                method=_known_method(method),
                 path_characters=len(path),
                 hint=hint or "unlike every endpoint's path",
             )
 
     def overloaded(self, limit: str, remote_ip: str) -> None:
-        """Log, and keep nothing: the sender did nothing wrong."""
-        if self._lines["overloaded"].allows(time.monotonic()):
+        """Log that a webhook was turned away; keep nothing, as its sender did nothing wrong."""
+        if self._quotas["overloaded"].allows(time.monotonic()):
             tell(WebhookOverloaded(limit=limit, remote_ip=remote_ip))
 
     def tell_omitted(self, now: float) -> None:
-        """Log how many lines were left out, once their minute is over."""
-        for kind, lines in self._lines.items():
-            if count := lines.take_excess(now):
+        """Log how many rejections were not logged, once their minute is over."""
+        for kind, quota in self._quotas.items():
+            if count := quota.take_excess(now):
                 tell(RejectionsNotLogged(kind=kind, count=count))
 
     def _kept(self, kept: "asyncio.Future[None]") -> None:
@@ -127,6 +127,6 @@ class Evidence:
         kept.exception()  # the writer has logged it
 
 
-def _known(method: str) -> str:
-    """Return `method` for the log, where no text of a stranger goes."""
+def _known_method(method: str) -> str:
+    """Return `method` if HTTP has it, else `other`: the log holds no text that a sender chose."""
     return method if method in METHODS else "other"

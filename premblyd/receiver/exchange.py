@@ -39,7 +39,7 @@ from premblyd.receiver.load import Limit, Share
 from premblyd.receiver.recognition import Incoming, Recognised
 from premblyd.receiver.services import Services
 from premblyd.receiver.stream import Stream
-from premblyd.store.inbox import Added, NewDelivery, Stray
+from premblyd.store.inbox import Added, NewDelivery, Noise
 from premblyd.telemetry import tell
 
 # Longer than the 60 s for which proxies keep a connection: they, not we, end an idle one.
@@ -53,7 +53,7 @@ INVALID_SIGNATURE = {"error": "Invalid signature"}
 class Phase(enum.StrEnum):
     """Where an exchange is."""
 
-    WAITING = enum.auto()  # the head has not come whole
+    WAITING = enum.auto()  # for the whole head
     READING = enum.auto()  # a webhook's head was good, and its body comes in
     HEALTH = enum.auto()  # the head asks for the health, and a body is not kept
     WORKING = enum.auto()  # the request has come whole, and its answer is not there yet
@@ -139,7 +139,7 @@ class Exchange(HTTPMessageDelegate):
     def data_received(self, chunk: bytes) -> None:
         """Keep a piece of the body, within the bounds."""
         if self._phase is not Phase.READING or self._share is None:
-            return None  # only read so that the client gets to read its answer
+            return None  # not kept, but read to its end: else the client might lose its answer
         if len(self._body) + len(chunk) > self._settings.config.max_body_bytes:
             return self._refuse(413, "body too large")
         if not self._services.load.receive(self._share, len(chunk)):
@@ -324,11 +324,11 @@ class Exchange(HTTPMessageDelegate):
         reason = stream.fault
         if reason is None and self._phase is Phase.READING:
             is_late = time.monotonic() > self._deadline
-            reason = Stray.TOO_SLOW if is_late else Stray.CUT_SHORT
+            reason = Noise.TOO_SLOW if is_late else Noise.CUT_SHORT
         if reason is None:
             return
         has_head = self._phase is not Phase.WAITING
-        self._services.evidence.stray(
+        self._services.evidence.noise(
             reason,
             remote_ip=self._remote_ip if has_head else peer_ip(self._connection),
             endpoint=self._endpoint.name if self._endpoint else "",

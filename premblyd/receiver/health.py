@@ -4,8 +4,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-FRESH_S = 1.0  # so that asking often costs one commit a second
-PATIENCE_S = 2.0  # for the commit, which waits while another program locks the database
+FRESH_S = 1.0  # how long a result counts, so that asking often costs one commit a second
+PATIENCE_S = 2.0  # how long a commit may take: another program may lock the database meanwhile
 
 
 class Health:

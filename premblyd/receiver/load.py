@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 HEAD_BYTES = 1024  # what a head counts for beside the bytes of its body
-SLOW_S = 1.0
-# What is younger is not ended, or two quick clients could end each other for ever. When a bound is
-# reached there is something older: a thousand heads can't be read in this time.
+SLOW_S = 1.0  # a share older than this is slow
+# A request younger than this is never ended, or two quick clients could end each other for ever.
+# When a bound is reached there is an older one: a thousand heads can't be read in this time.
 QUICK_S = 0.02
 MIN_CONNECTIONS = 4096  # open at once, where the limit of open files allows them
 
@@ -67,7 +67,7 @@ class Load:
         is room."""
         excess = self.requests + 1 - self._max_requests
         if excess > 0:
-            # Some more at once: to find who gives way takes 150 µs among a thousand.
+            # Some more at once: to find which requests give way takes 150 µs among a thousand.
             make_room(self._incoming, Limit.REQUESTS, excess, spare=self._max_requests // 16)
             if self.requests >= self._max_requests:
                 return False

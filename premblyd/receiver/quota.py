@@ -1,10 +1,11 @@
-"""So many of a kind a minute, and a count of those that were too many."""
+"""A quota a minute: what is within it may be done, what is beyond it is counted."""
 
 MINUTE_S = 60
 
 
 class Quota:
-    """What may be done so often a minute. Minutes begin with the first time in each."""
+    """Allows something `per_minute` times a minute, and counts the excess. A minute begins when
+    something is asked for after the last one is over."""
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
@@ -13,7 +14,7 @@ class Quota:
         self._excess = 0
 
     def allows(self, now: float) -> bool:
-        """Count once more; return whether it is among the first of its minute."""
+        """Count once more; return whether that is within the quota of this minute."""
         if now - self._minute_began >= MINUTE_S:
             self._minute_began, self._count = now, 0
         self._count += 1
@@ -22,7 +23,7 @@ class Quota:
         return self._count <= self._per_minute
 
     def take_excess(self, now: float) -> int:
-        """Return how many were too many, once their minute is over, and forget them."""
+        """Return how many were beyond the quota, once their minute is over, and forget them."""
         if not self._excess or now - self._minute_began < MINUTE_S:
             return 0
         excess, self._excess = self._excess, 0

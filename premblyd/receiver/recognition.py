@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 from tornado.httputil import HTTPHeaders
 
 from premblyd.config.models import Action, Endpoint
-from premblyd.expressions import EvaluationError, MustBeMovedError
+from premblyd.expressions import EvaluationError, TrialTooLongError
 from premblyd.occurrences import FieldFailed, WebhookTooComplex
 from premblyd.prembly import bodies, payload, signature
 from premblyd.prembly.payload import FieldName
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
-    """A complete request for an endpoint. Nobody knows yet whether Prembly sent it."""
+    """A complete request for an endpoint. Its signature is not verified yet."""
 
     endpoint: Endpoint
     received_at_ms: int
@@ -41,13 +41,13 @@ class Recognised(NamedTuple):
 
 
 class Recogniser:
-    """Recognises webhooks: on the loop, or on a thread beside it where that would keep the loop
-    from everyone else: a large body, or greedy expressions."""
+    """Recognises webhooks: on the loop, or on a thread beside it when the body is large or the
+    expressions take long, because the loop could serve nobody else meanwhile."""
 
     def __init__(self) -> None:
         # One thread: two would share one interpreter all the same, and need twice the memory.
         self._thread = ThreadPoolExecutor(1, "premblyd-bodies")
-        self._thread.submit(int).result()  # start it now, while the machine lacks nothing
+        self._thread.submit(int).result()  # starts it now: later the machine may lack threads
 
     def close(self) -> None:
         """End the thread beside the loop as soon as it can be."""
@@ -56,17 +56,17 @@ class Recogniser:
     def recognise(
         self, incoming: Incoming, routing: Routing, then: Callable[[Recognised | Exception], None]
     ) -> None:
-        """Call `then` with what was recognised, or with the exception that says why it could not
-        be: before this returns if it is little work, else later."""
+        """Call `then` with the recognised webhook, or with the exception that says why there is
+        none: before this returns if that is little work, else later."""
         if len(incoming.body) <= bodies.LARGE_BYTES:
             outcome = _recognised_or_why_not(incoming, routing, is_trial=True)
-            if not isinstance(outcome, MustBeMovedError):
+            if not isinstance(outcome, TrialTooLongError):
                 return then(outcome)
-        moved = self.run_beside(functools.partial(_recognised_or_why_not, incoming, routing))
-        return moved.add_done_callback(lambda future: then(future.result()))
+        beside = self.run_beside(functools.partial(_recognised_or_why_not, incoming, routing))
+        return beside.add_done_callback(lambda future: then(future.result()))
 
     def run_beside(self, work: Callable[[], T]) -> "asyncio.Future[T]":
-        """Run `work` beside the loop, in turn."""
+        """Run `work` on the thread beside the loop, after what waits there."""
         return asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
@@ -81,8 +81,8 @@ def _recognised_or_why_not(
 
 def recognise(incoming: Incoming, routing: Routing, *, is_trial: bool) -> Recognised:
     """Verify the body, read it and find its actions; log which expressions failed. Raise
-    SignatureError when no key signed it, and MustBeMovedError, with nothing logged, when the
-    expressions take more work than a trial may."""
+    SignatureError when no key signed it, and TrialTooLongError, with nothing logged, when the
+    expressions take more steps than a trial may."""
     endpoint, headers, body = incoming.endpoint, incoming.headers, incoming.body
     verified_by = signature.verify(
         body, headers[endpoint.header], endpoint.key_texts, endpoint.scheme
@@ -109,5 +109,5 @@ def recognise(incoming: Incoming, routing: Routing, *, is_trial: bool) -> Recogn
         tell(FieldFailed(endpoint=endpoint.name, field=name, error=str(error)))
     if document is None and bodies.is_too_complex(body):
         tell(WebhookTooComplex(endpoint=endpoint.name, body_bytes=len(body)))
-    _ = webhook.body_sha256  # made here, for a large body is read beside the loop
+    _ = webhook.body_sha256  # computed here: of a large body, not on the loop
     return Recognised(webhook, actions)

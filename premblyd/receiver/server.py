@@ -27,8 +27,8 @@ from premblyd.routing import Routing
 from premblyd.store.inbox import Inbox
 
 MAX_HEADER_BYTES = 32 << 10
-UNBOUNDED = 1 << 62
-LOOK_EVERY_S = 1.0  # at all connections: a timer for each request costs ten times as much
+NO_LIMIT_BYTES = 1 << 62
+WATCH_EVERY_S = 1.0  # all connections at once: a timer for each request costs ten times as much
 FIRST_REQUEST_S = 1.0  # how long a stop waits for a new connection's first request
 
 
@@ -69,7 +69,7 @@ class Receiver(HTTPServerConnectionDelegate):
             raise TypeError("only HTTP/1 is spoken")
         is_first = server_conn not in self._exchanges
         if is_first and len(self._exchanges) >= self._max_connections:
-            self._close_for_a_new_one()
+            self._make_room_for_connection()
         exchange = Exchange(self.services, request_conn, is_first=is_first)
         self._exchanges[server_conn] = exchange
         if len(self._exchanges) > self._max_connections:
@@ -88,11 +88,11 @@ class Receiver(HTTPServerConnectionDelegate):
 
     @property
     def requests_in_flight(self) -> int:
-        """How many webhooks are read or stored."""
+        """How many webhooks are being read or stored."""
         return self.services.load.requests
 
-    def _close_for_a_new_one(self) -> None:
-        """Close connections that hold a place for nothing, or at least for less."""
+    def _make_room_for_connection(self) -> None:
+        """Close connections, chosen by `make_room`, so that a new one has a place."""
         exchanges = self._exchanges.values()
         shares = [share for exchange in exchanges if (share := exchange.connection_share())]
         make_room(shares, Limit.CONNECTIONS, 1, spare=self._max_connections // 16)
@@ -104,14 +104,14 @@ class Receiver(HTTPServerConnectionDelegate):
         """Close connections that are idle or slow for too long, and report which lines were left
         out of the log. Runs as long as the daemon."""
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(WATCH_EVERY_S)
             now = time.monotonic()
             for exchange in list(self._exchanges.values()):
                 exchange.close_if_late(now)
             self.services.evidence.tell_omitted(now)
 
     def close(self) -> None:
-        """End what runs beside the loop. Nothing is in flight any more."""
+        """End the recogniser's thread. Nothing is in flight any more."""
         self.services.recogniser.close()
 
     async def drain(self, timeout_s: float) -> None:
@@ -151,7 +151,7 @@ def make_server(receiver: Receiver) -> HTTPServer:
     server = _Server(
         receiver,
         max_header_size=MAX_HEADER_BYTES,
-        max_body_size=UNBOUNDED,  # Tornado would answer 400; the receiver answers 413
+        max_body_size=NO_LIMIT_BYTES,  # Tornado would answer 400; the receiver answers 413
     )
     server.conn_params.header_timeout = None  # see Receiver.watch_connections
     return server

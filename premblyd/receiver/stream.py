@@ -1,4 +1,4 @@
-"""A connection's stream: Tornado's, but a client may end its half and still get its answer."""
+"""A connection's stream: Tornado's, but a client that has ended its sending gets its answer."""
 
 import re
 from asyncio import Future
@@ -8,7 +8,7 @@ from tornado.httputil import HTTPInputError
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, UnsatisfiableReadError
 
-from premblyd.store.inbox import Stray
+from premblyd.store.inbox import Noise
 
 SHORT_HEAD_BYTES = 2048
 MAX_NAME_BYTES = 256
@@ -27,11 +27,11 @@ class Stream(IOStream):
         self._malformed = False
 
     @property
-    def fault(self) -> Stray | None:
-        """What the client sent that is no HTTP; None: nothing."""
+    def fault(self) -> Noise | None:
+        """Why Tornado could not read what the client sent; None: it could."""
         if self._malformed:
-            return Stray.MALFORMED
-        return Stray.HEAD_TOO_LARGE if isinstance(self.error, UnsatisfiableReadError) else None
+            return Noise.MALFORMED
+        return Noise.HEAD_TOO_LARGE if isinstance(self.error, UnsatisfiableReadError) else None
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
         """Read. Report the end of what the client sends, by 0, only to the second read that waits
@@ -41,7 +41,7 @@ class Stream(IOStream):
             return count
         self.ended = True
         if not self.reading():
-            # Nobody waits for bytes, and the loop would report the end in each of its rounds.
+            # No read is waiting, and the loop would report the end of the stream in every round.
             writing = IOLoop.WRITE if self.writing() else 0
             self.io_loop.update_handler(self.fileno(), IOLoop.ERROR | writing)
         return None

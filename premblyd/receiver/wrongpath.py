@@ -1,4 +1,5 @@
-"""How a request's path differs from an endpoint's that it resembles: a hint for who configures."""
+"""How a request's path differs from an endpoint's that it resembles: a hint for the operator, who
+may have mistyped the URL at Prembly or in the proxy."""
 
 from collections.abc import Sequence
 from urllib.parse import unquote

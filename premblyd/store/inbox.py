@@ -25,7 +25,7 @@ from premblyd.store.statements import BulkInsert, Lookup, Statement, insert, par
 from premblyd.store.writer import Operation, Step, Writer
 
 MAX_REJECTIONS = 10_000
-MAX_STRAYS = 1000  # of these; who scans for paths must not push out who tried keys
+MAX_NOISE = 1000  # of these at most: a scan for paths must not push out evidence of tried keys
 PORTION_BYTES = 1 << 20
 
 
@@ -46,8 +46,9 @@ class Added:
     is_new: bool
 
 
-class Stray(enum.StrEnum):
-    """Why a request is none for an endpoint: what anybody at all can cause."""
+class Noise(enum.StrEnum):
+    """Reasons of rejections that anybody at all can cause, who knows neither a path nor a key: of
+    these rejections fewer are logged and kept."""
 
     NO_SUCH_PATH = "no such path"
     METHOD_NOT_ALLOWED = "method not allowed"
@@ -70,7 +71,7 @@ class NewRejection:
 
 
 class Inbox:
-    """Where webhooks are put. Returns after the commit."""
+    """Keeps webhooks and rejections. Its futures resolve after the commit."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -100,7 +101,7 @@ class _Addition(NamedTuple):
 def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
     """Store new events with their deliveries, and count the others as duplicates.
 
-    Nobody else writes meanwhile, so nobody stores a key between the look and the insert. An INSERT
+    Nobody else writes meanwhile, so no key is stored between the look-up and the insert. An INSERT
     that leaves out duplicates would use up a number for each, and to an auditor a number that is
     missing is a deletion.
     """
@@ -109,7 +110,7 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
     new: dict[str, _Addition] = {}
     for addition in additions:
         if addition.key not in ids:
-            new.setdefault(addition.key, addition)  # the second one of a batch is a duplicate
+            new.setdefault(addition.key, addition)  # another with this key is a duplicate of it
     ids |= _insert_events(transaction, list(new.values()))
     added: list[Added] = []
     deliveries: list[Row] = []
@@ -156,16 +157,16 @@ def _portions(additions: Sequence[_Addition]) -> Iterator[list[Row]]:
 
 def _reject(transaction: Transaction, rows: list[dict[str, Any]]) -> list[None]:
     for row in rows:
-        if row["reason"] in _STRAY_REASONS and _strays(transaction) >= MAX_STRAYS:
-            transaction.change(_REPLACE_OLDEST_STRAY, **row)  # a new id would push out an old one
+        if row["reason"] in _NOISE_REASONS and _count_noise(transaction) >= MAX_NOISE:
+            transaction.change(_REPLACE_OLDEST_NOISE, **row)  # a new id would push out an old one
         else:
             transaction.insert(_INSERT_REJECTION, **row)
     transaction.change(_TRIM_REJECTIONS, kept=MAX_REJECTIONS)
     return [None] * len(rows)
 
 
-def _strays(transaction: Transaction) -> int:
-    row = transaction.row(_COUNT_STRAYS)
+def _count_noise(transaction: Transaction) -> int:
+    row = transaction.row(_COUNT_NOISE)
     return row[0] if row else 0
 
 
@@ -191,18 +192,18 @@ def event_key(webhook: Webhook) -> str:
 
 def _addition(webhook: Webhook, deliveries: Sequence[NewDelivery]) -> _Addition:
     key = event_key(webhook)
-    made = (key, webhook.body_sha256.hex(), len(webhook.body))
-    row = (*made, *_verdict_values(webhook.verdict), *_webhook_values(webhook))
+    derived = (key, webhook.body_sha256.hex(), len(webhook.body))
+    row = (*derived, *_verdict_values(webhook.verdict), *_webhook_values(webhook))
     return _Addition(key, webhook.received_at_ms, len(webhook.body), row, deliveries)
 
 
 VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
-_MADE_COLUMNS = ("key", "body_sha256", "body_bytes")
+_DERIVED_COLUMNS = ("key", "body_sha256", "body_bytes")
 _WEBHOOK_COLUMNS = tuple(field.name for field in fields(Webhook) if field.name != "verdict")
 _verdict_values = attrgetter(*VERDICT_COLUMNS)
 _webhook_values = attrgetter(*_WEBHOOK_COLUMNS)
 
-_INSERT_EVENTS = BulkInsert(Event, *_MADE_COLUMNS, *VERDICT_COLUMNS, *_WEBHOOK_COLUMNS)
+_INSERT_EVENTS = BulkInsert(Event, *_DERIVED_COLUMNS, *VERDICT_COLUMNS, *_WEBHOOK_COLUMNS)
 _IDS_BY_KEY = Lookup(Event.select(Event.key, Event.id), Event.key)
 _INSERT_DELIVERIES = BulkInsert(
     Delivery, "event_id", "action", "state", "due_at_ms", "attempts_left", "created_at_ms"
@@ -214,13 +215,13 @@ _COUNT_DUPLICATE = Statement(
 )
 _REJECTION_COLUMNS = tuple(field.name for field in fields(NewRejection))
 _INSERT_REJECTION = insert(Rejection, *_REJECTION_COLUMNS)
-_STRAY_REASONS = frozenset(Stray)
-_IS_STRAY = Rejection.reason.in_(list(Stray))
-_COUNT_STRAYS = Statement(Rejection.select(fn.COUNT(Rejection.id)).where(_IS_STRAY))
-_OLDEST_STRAY = (
-    Rejection.select(Rejection.id).where(_IS_STRAY).order_by(Rejection.at_ms, Rejection.id).limit(1)
+_NOISE_REASONS = frozenset(Noise)
+_IS_NOISE = Rejection.reason.in_(list(Noise))
+_COUNT_NOISE = Statement(Rejection.select(fn.COUNT(Rejection.id)).where(_IS_NOISE))
+_OLDEST_NOISE = (
+    Rejection.select(Rejection.id).where(_IS_NOISE).order_by(Rejection.at_ms, Rejection.id).limit(1)
 )
-_REPLACE_OLDEST_STRAY = update(Rejection, *_REJECTION_COLUMNS, where=Rejection.id == _OLDEST_STRAY)
+_REPLACE_OLDEST_NOISE = update(Rejection, *_REJECTION_COLUMNS, where=Rejection.id == _OLDEST_NOISE)
 _TRIM_REJECTIONS = Statement(
     Rejection.delete().where(Rejection.id <= Rejection.select(fn.MAX(Rejection.id) - param("kept")))
 )
