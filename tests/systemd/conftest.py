@@ -20,10 +20,6 @@ from tests.systemd.service import CONFIG, DATABASE, INSTALL, KEY, Load, configur
 TEST_TIMEOUT_S = 600  # the first one also makes the machine's files
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "machine: boots a machine with systemd (root, slow)")
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     asked = REQUIRE_ALL or "machine" in str(config.getoption("markexpr"))
     for item in items:

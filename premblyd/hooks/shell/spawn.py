@@ -16,7 +16,16 @@ import signal
 from collections.abc import Iterable, Mapping
 
 _SETSIGDEF, _SETSIGMASK, _SETSID = 0x04, 0x08, 0x80  # spawn.h
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+# Python ignores the first two. A shell that starts the daemon in the background, or by nohup, has
+# it ignore the others, and what is ignored is inherited.
+_MAY_BE_IGNORED = (
+    signal.SIGPIPE,
+    signal.SIGXFSZ,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGTERM,
+)
 _ROOM = ctypes.c_long * 128  # more than any libc's structures need: 336 and 80 bytes
 _libc = ctypes.CDLL(None)
 
@@ -86,7 +95,7 @@ def _make_attributes() -> "ctypes.Array[ctypes.c_long]":
     _check(_libc.posix_spawnattr_init(attributes))
     _libc.sigemptyset(blocked)
     _libc.sigemptyset(by_default)
-    for number in _IGNORED_BY_PYTHON:
+    for number in _MAY_BE_IGNORED:
         _libc.sigaddset(by_default, int(number))
     _check(_libc.posix_spawnattr_setsigmask(attributes, blocked))
     _check(_libc.posix_spawnattr_setsigdefault(attributes, by_default))
