@@ -1,4 +1,5 @@
-"""What somebody may have done to a delivery or its event by hand, and what then becomes of it.
+"""Deliveries that can't run because somebody changed their row or their event by hand: how they
+are found out, and how they end.
 
 The database is open to other programs, whose foreign keys and CHECKs may be off. SQLite itself
 takes a text for a number.
@@ -26,7 +27,7 @@ _MAX_COUNT = 1 << 31
 
 
 class Due(NamedTuple):
-    """A due delivery. Its counts are what the row holds: somebody may have put a text there."""
+    """A due delivery as its row has it: somebody may have put a text in place of a count."""
 
     due_at_ms: float
     id: int
@@ -42,13 +43,14 @@ class UnusableError(PremblydError):
 
 def require_counts(delivery: Due) -> None:
     """Raise UnusableError unless the delivery can have got its counts from premblyd."""
-    fewest = 1 if delivery.state == State.PENDING else 0
-    if not is_count(delivery.attempt_count) or not is_count(delivery.attempts_left, fewest):
+    fewest_left = 1 if delivery.state == State.PENDING else 0
+    if not is_count(delivery.attempt_count) or not is_count(delivery.attempts_left, fewest_left):
         raise UnusableError(COUNTS_CHANGED)
 
 
-def is_count(value: Any, fewest: int = 0) -> bool:
-    return isinstance(value, int) and fewest <= value < _MAX_COUNT
+def is_count(value: Any, least: int = 0) -> bool:
+    """Return whether `value` is a number that a count of attempts can be, `least` or more."""
+    return isinstance(value, int) and least <= value < _MAX_COUNT
 
 
 def end_unusable(
@@ -65,6 +67,7 @@ def end_unusable(
 def close_open_attempt(
     transaction: Transaction, delivery_id: int, now_ms: int, error: str = CRASHED
 ) -> None:
+    """Close the delivery's attempt that has no outcome yet, if there is one, as interrupted."""
     transaction.change(
         queue_statements.CLOSE_OPEN_ATTEMPT,
         delivery_id=delivery_id,

@@ -1,4 +1,4 @@
-"""What an engine is to the store: a database that runs transactions, and no more of it.
+"""What the store needs of a database: an engine that runs transactions.
 
 The hot path (inbox, queue, writer) knows these protocols alone. `store/sqlite/` fulfils them.
 """
@@ -34,7 +34,7 @@ class Transaction(Protocol):
 
     def insert(self, statement: Statement, **values: Any) -> int | None:
         """Insert a row; return its id, or None when `statement` leaves it out because another row
-        is in the way."""
+        has what must be unique."""
         ...
 
     def insert_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> Sequence[int]:
@@ -53,8 +53,9 @@ class Engine(Protocol):
         """
         ...
 
-    def rest(self, done: int) -> None:
-        """Tidy up between two transactions, the last of which had `done` items."""
+    def tidy_up(self, item_count: int) -> None:
+        """Do what can wait until after a commit, while the loop answers. `item_count`: how many
+        items the last transaction had."""
         ...
 
     def close(self) -> None: ...

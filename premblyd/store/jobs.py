@@ -10,7 +10,7 @@ SMALL_BYTES = 64 << 10
 
 
 class Mark(NamedTuple):
-    """Which run of a hook: each process of it has this in its environment."""
+    """Tells which run of a hook a process belongs to: each has this in its environment."""
 
     key: str  # of the event
     delivery_id: int
@@ -72,15 +72,15 @@ class Ending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What the bodies of running hooks may hold, and hold now. Small bodies do not count: the
-    number of hooks bounds them, and they are never kept waiting by large ones."""
+    """How much memory the bodies of running hooks may take, and take now. Small bodies don't count:
+    the number of hooks bounds them, and they never wait for large ones."""
 
     max_bytes: int
     used_bytes: int = 0
 
     def fits(self, cost: int, claimed: int) -> bool:
-        """Return whether a body of that cost fits beside what runs and what was claimed just now.
-        With nothing else there, every body does."""
+        """Return whether a body of `cost` bytes fits beside those of running hooks and the
+        `claimed` bytes of this claim. When there are none, every body fits."""
         used = self.used_bytes + claimed
         return not cost or not used or used + cost <= self.max_bytes
 
@@ -95,7 +95,7 @@ def counted_bytes(body_bytes: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimable:
-    """An action in the eyes of the queue: its free slots, lease and version."""
+    """What the queue needs to know of an action: its free slots, lease and version."""
 
     slots: int
     lease_ms: int

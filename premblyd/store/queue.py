@@ -32,7 +32,7 @@ from premblyd.store.writer import Step, Writer
 
 NO_ACTION = "the action is no longer in the configuration"
 _NEVER_MS = 1 << 62
-_MAX_BURIALS = 500  # a claim's worth: the rest follows with the next claim
+_MAX_BURIALS = 500  # of one claim; the rest follows with the next
 
 
 class Queue:
@@ -100,15 +100,13 @@ class Queue:
         """
 
         def operation(transaction: Transaction) -> Claimed:
-            due: list[Due] = []
             waiting = _waiting_actions(transaction, now_ms)
+            due: list[Due] = []
             for name in waiting:
-                if name not in actions:
+                if name in actions:
+                    due += _due_for_slots(transaction, name, actions[name].slots, running, now_ms)
+                else:
                     _bury(transaction, name, running, now_ms)
-                elif slots := actions[name].slots:
-                    rows = _due(transaction, name, now_ms, slots + len(running))
-                    free = [row for row in rows if row.id not in running]
-                    due += free[:slots]
             due.sort(key=lambda row: (row.due_at_ms, row.id))
             jobs: list[Job] = []
             claimed_bytes = 0
@@ -117,13 +115,12 @@ class Queue:
                 if len(jobs) >= limit:
                     break
                 cost = counted_bytes(_body_bytes(transaction, delivery.id))
-                # The first that finds no room gets the next: later large ones wait behind it.
+                # Once a body finds no room, later large ones wait too: they must not overtake it.
                 is_full = is_full or not room.fits(cost, claimed_bytes)
                 if cost and is_full:
                     continue
-                if job := self._try_to_start(
-                    transaction, delivery, actions[delivery.action], now_ms
-                ):
+                action = actions[delivery.action]
+                if job := self._try_to_start(transaction, delivery, action, now_ms):
                     jobs.append(job)
                     claimed_bytes += cost
             with_slots = [name for name in waiting if name not in actions or actions[name].slots]
@@ -166,8 +163,9 @@ class Queue:
     def shift(self, by_ms: int, now_ms: int) -> "asyncio.Future[None]":
         """Move due times by `by_ms`: the wall clock was set to `now_ms`, but delays are durations.
 
-        What came since is due by the new clock already. (After a step back that can't be told
-        from what came before; moving it makes it due a moment earlier, which it is anyway.)
+        Deliveries created since then are due by the new clock already. (After a step back they
+        can't be told from older ones. They are moved too: they become due earlier, and they are
+        due anyway.)
         """
         before_ms = now_ms if by_ms > 0 else _NEVER_MS
 
@@ -235,6 +233,17 @@ def _is_readable(name: Any) -> bool:
     return isinstance(name, str) and UNREADABLE not in name
 
 
+def _due_for_slots(
+    transaction: Transaction, action: str, slots: int, running: Collection[int], now_ms: int
+) -> list[Due]:
+    """Return the action's first due deliveries, at most one for each free slot, without those in
+    `running`."""
+    if not slots:
+        return []
+    rows = _due(transaction, action, now_ms, slots + len(running))
+    return [row for row in rows if row.id not in running][:slots]
+
+
 def _due(transaction: Transaction, action: str, now_ms: int, limit: int) -> list[Due]:
     rows = transaction.rows(queue_statements.DUE, action=action, now_ms=now_ms, limit=limit)
     return [Due(*row) for row in rows]
@@ -246,12 +255,13 @@ def _body_bytes(transaction: Transaction, delivery_id: int) -> int:
 
 
 def _interrupt(transaction: Transaction, delivery_id: int, attempts_left: Any, now_ms: int) -> bool:
-    """Close the attempt that a dead process left open. False: it was the last one."""
-    goes_on = is_count(attempts_left, 1)
+    """Close the attempt that a process left open when it died. Return whether the delivery has
+    another: without one it is dead."""
+    has_attempts = is_count(attempts_left, 1)
     damage.close_open_attempt(transaction, delivery_id, now_ms)
-    state = State.PENDING if goes_on else State.DEAD
+    state = State.PENDING if has_attempts else State.DEAD
     _release(transaction, delivery_id, state, now_ms, CRASHED)
-    return goes_on
+    return has_attempts
 
 
 def _bury(transaction: Transaction, action: str, running: Collection[int], now_ms: int) -> None:

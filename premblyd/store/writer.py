@@ -20,7 +20,7 @@ from premblyd.store.engine import Engine, Transaction
 from premblyd.telemetry import tell
 
 MAX_BATCH = 500
-ENOUGH = 32  # so many need not wait for others: the disk works while the loop takes more
+HAND_OVER_AT = 32  # items that wait for no others: the disk works while the loop takes more
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
@@ -38,8 +38,8 @@ class Step(IntEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation(Generic[Item, Done]):
-    """Something to be done in a transaction, with all items that wait for it at once: many rows in
-    one statement cost one change of threads instead of one each. `run` returns a result for each.
+    """What is done in a transaction with all items that wait for it at once: many rows in one
+    statement cost one change of threads instead of one each. `run` returns a result for each item.
 
     It may run twice: when something in its transaction fails, that is rolled back and each item is
     tried alone. So it must do nothing but work on its transaction.
@@ -78,7 +78,7 @@ class Writer:
         commit; it fails with StoreUnavailableError when nothing could be kept."""
         waiting = _Waiting(operation, item, self._loop.create_future())
         self._gathered.append(waiting)
-        if len(self._gathered) == ENOUGH:
+        if len(self._gathered) == HAND_OVER_AT:
             self._hand_over()
         elif not self._handing_over:
             # At the end of this round of the loop: what else it brings joins the transaction.
@@ -89,7 +89,7 @@ class Writer:
     def call(
         self, work: Callable[[Transaction], Done], step: Step = Step.CLAIMS
     ) -> "asyncio.Future[Done]":
-        """Like `submit`, for work that is not gathered with others."""
+        """Run `work` in the next transaction, on its own there. The future is as of `submit`."""
         future: asyncio.Future[Done] = self.submit(_CALLS[step], work)
         return future
 
@@ -125,24 +125,24 @@ class Writer:
         while batch := self._batches.get():
             try:
                 self._commit(batch)
-            # Whatever it is, those who wait must be told, and the thread must go on.
+            # Whatever was raised, the futures of the batch must end, and the thread must go on.
             except Exception as error:  # noqa: BLE001
                 _fail(batch, StoreUnavailableError(type(error).__name__))
                 tell(StoreOperationFailed(cause=error))
             self._loop.call_soon_threadsafe(self._committed, batch)
-            done = len(batch)
-            del batch  # the bodies in it would stay until the next one comes
-            self._engine.rest(done)
+            item_count = len(batch)
+            del batch  # else its bodies would stay in memory until the next batch comes
+            self._engine.tidy_up(item_count)
         self._engine.close()
 
     def _commit(self, batch: list[_Waiting]) -> None:
-        """Commit `batch` as one transaction, or, when one of it is faulty, each alone."""
+        """Commit `batch` as one transaction, or each item alone when an operation raises."""
         try:
-            self._engine.transact(functools.partial(_do, batch))
+            self._engine.transact(functools.partial(_run_operations, batch))
         except StoreUnavailableError as error:
             self._report(error.reason)
             _fail(batch, error)
-        # Whatever one operation raises must fail that operation, and not the writer.
+        # Whatever an operation raises must fail its own items, and not the writer.
         except Exception as error:  # noqa: BLE001
             if len(batch) > 1:
                 for waiting in batch:
@@ -167,8 +167,8 @@ class Writer:
         self.last_error = reason
 
 
-def _do(batch: list[_Waiting], transaction: Transaction) -> None:
-    """Run what waits, in the order of its steps, each operation once for all its items."""
+def _run_operations(batch: list[_Waiting], transaction: Transaction) -> None:
+    """Run the operations of `batch` in the order of their steps, each once for all its items."""
     groups: dict[Operation[Any, Any], list[_Waiting]] = {}
     for waiting in batch:
         groups.setdefault(waiting.operation, []).append(waiting)

@@ -1,1 +1,1 @@
-"""What is SQLite's own: opening, locking, and the thread that writes."""
+"""What is SQLite's own: its files, opening and locking them, transactions, copies."""

@@ -52,7 +52,7 @@ def save(database: Path) -> Path | None:
     """Copy the database and return the copy; None when there is no database yet, and then no copy
     of an earlier one either. Raise CopyError when it can't be copied."""
     copy = saved_copy(database)
-    with _translated("copied"):
+    with _as_copy_error("copied"):
         if database.exists():
             clone(database, copy)
             return copy
@@ -69,7 +69,7 @@ def restore(database: Path) -> Restoration | None:
     200, and they are nowhere else.
     """
     copy = saved_copy(database)
-    with _translated("put back"):
+    with _as_copy_error("put back"):
         if not copy.exists():
             return None
         now, before = _contents(database), _contents(copy)
@@ -130,7 +130,7 @@ def _last_number(connection: sqlite3.Connection, table: str) -> int:
 
 
 @contextlib.contextmanager
-def _translated(done: str) -> Iterator[None]:
+def _as_copy_error(done: str) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:

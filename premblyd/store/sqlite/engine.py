@@ -1,4 +1,7 @@
-"""SQLite as the store's engine: one connection, its transactions and its write-ahead log."""
+"""SQLite as the store's engine: one connection, its transactions and its write-ahead log.
+
+"Log" means SQLite's write-ahead log in this folder: what is committed is there first.
+"""
 
 import contextlib
 import sqlite3
@@ -26,7 +29,7 @@ class SqliteEngine:
         self._database = connect(path)
         self._guard = LogGuard(path)
         self._failed = False
-        self._unmoved = 0  # items that may still be in the log alone
+        self._items_since_checkpoint = 0  # as many may be in the log alone
 
     def transact(self, work: Callable[[Transaction], None]) -> None:
         try:
@@ -35,7 +38,7 @@ class SqliteEngine:
                 connection.execute("BEGIN IMMEDIATE")
                 work(SqliteTransaction(connection))
                 self._guard.require_same_file()
-            self._keep_log()
+            self._save_removed_log()
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError):
             raise  # the work's own fault
         except StoreUnavailableError:
@@ -43,22 +46,22 @@ class SqliteEngine:
             raise
         except (sqlite3.Error, PeeweeException) as error:
             self._failed = True
-            # After an I/O error only a new connection is sure to recover. But where the log has
-            # no name any more, this one alone has what is in it.
+            # After an I/O error only a new connection is sure to recover. But when somebody has
+            # removed the log, only this connection can still read what is in it.
             if not self._log_was_removed():
                 self._database.close()
             raise StoreUnavailableError(plain(error)) from None
         else:
             self._failed = False
 
-    def rest(self, done: int) -> None:
+    def tidy_up(self, item_count: int) -> None:
         """Move the write-ahead log into the database file now and then, while the loop answers:
         left to itself, SQLite does it within a COMMIT, and what was committed waits 10 ms for
         nothing."""
-        self._unmoved += done
-        if self._unmoved < CHECKPOINT_AFTER:
+        self._items_since_checkpoint += item_count
+        if self._items_since_checkpoint < CHECKPOINT_AFTER:
             return
-        self._unmoved = 0
+        self._items_since_checkpoint = 0
         # A disk that fails is the next commit's to report; what is in the log is safe there.
         with contextlib.suppress(sqlite3.Error):
             if not self._database.is_closed():
@@ -66,21 +69,21 @@ class SqliteEngine:
 
     def close(self) -> None:
         with contextlib.suppress(sqlite3.Error, StoreUnavailableError):
-            self._keep_log()
+            self._save_removed_log()
         self._database.close()
 
     def _connect(self) -> sqlite3.Connection:
         if self._failed:
-            self._keep_log()
+            self._save_removed_log()
         is_new = self._database.is_closed()
         if is_new:
-            self._guard.require_same_file()  # before a connection to another is opened
+            self._guard.require_same_file()  # else this would open another file
         connection: sqlite3.Connection = self._database.connection()
         if is_new:
-            self._guard.know_log()
+            self._guard.remember_log()
         return connection
 
-    def _keep_log(self) -> None:
+    def _save_removed_log(self) -> None:
         """Save what is committed when somebody has removed the write-ahead log. Raise
         StoreUnavailableError when it can't be saved yet."""
         if self._log_was_removed():

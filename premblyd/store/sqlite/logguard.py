@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 
 from premblyd.errors import StoreUnavailableError
+from premblyd.store.sqlite.files import beside, real_path
 
 FILE_REPLACED = "the database file was removed or replaced; put it back or restart"
 LOG_REMOVED = (
@@ -26,8 +27,8 @@ class LogGuard:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = _identity(path)
-        real = os.path.realpath(path)  # SQLite puts its other files beside that
-        self._log_paths = (f"{real}-wal", f"{real}-shm")
+        real = real_path(path)
+        self._log_paths = (beside(real, "-wal"), beside(real, "-shm"))
         self._logs = self._log_identities()
 
     def require_same_file(self) -> None:
@@ -35,8 +36,8 @@ class LogGuard:
         if _identity(self._path) != self._file:
             raise StoreUnavailableError(FILE_REPLACED)
 
-    def know_log(self) -> None:
-        """Take the log that is there now for the one that a new connection has."""
+    def remember_log(self) -> None:
+        """Take the log that is there now to be that of a connection opened just now."""
         self._logs = self._log_identities()
 
     def log_was_removed(self) -> bool:
@@ -68,7 +69,7 @@ class LogGuard:
         return tuple(_identity(path) for path in self._log_paths)
 
 
-def _identity(path: Path | str) -> Identity | None:
+def _identity(path: Path) -> Identity | None:
     """Return which file `path` names now."""
     try:
         status = os.stat(path)

@@ -11,22 +11,22 @@ from premblyd.errors import LacksRightsError, PremblydError, StoreUnavailableErr
 from premblyd.store.sqlite.files import beside, real_path, restrict
 from premblyd.store.sqlite.schema import check_schema, migrate
 
-BUSY_TIMEOUT_S = 2  # a webhook that waits for the lock is better told 503 in time
+BUSY_TIMEOUT_S = 2  # then the webhooks that wait for another program's lock are answered 503
 # FULL: a commit is on the disk before it returns. That is the promise behind every 200.
 _PRAGMAS = {
     "journal_mode": "wal",
     "synchronous": "full",
     "foreign_keys": 1,
     "journal_size_limit": 64 << 20,
-    "wal_autocheckpoint": 4000,  # pages; usually the writer is earlier, between two commits
+    "wal_autocheckpoint": 4000,  # pages; usually the engine does it before, between two commits
     # A statement of many rows keeps a journal: in memory, not in a file of a /tmp that may be full.
     "temp_store": "memory",
 }
 
 
 class _Database(SqliteDatabase):
-    """One whose texts can always be read. Another program may store bytes that are no UTF-8, and
-    sqlite3's error over these would name the value, which may be personal."""
+    """A database whose texts can always be read. Another program may store bytes that are no
+    UTF-8, and sqlite3's error about them would quote the value, which may be personal."""
 
     def _connect(self) -> sqlite3.Connection:
         connection: sqlite3.Connection = super()._connect()  # type: ignore[misc]

@@ -22,8 +22,8 @@ from premblyd.store.statements import (
     compile_statement,
 )
 
-# Of rows in one INSERT. Powers of two: a handful of prepared statements serves every number.
-SIZES = (64, 32, 16, 8, 4, 2, 1)
+# Rows in one INSERT. Powers of two: a handful of prepared statements serves every number of rows.
+INSERT_SIZES = (64, 32, 16, 8, 4, 2, 1)
 _SQLITE = SqliteDatabase(None)
 Done = TypeVar("Done")
 
@@ -61,7 +61,7 @@ class SqliteTransaction:
     def insert_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> list[int]:
         ids: list[int] = []
         start = 0
-        for size in SIZES:
+        for size in INSERT_SIZES:
             while len(rows) - start >= size:
                 part = rows[start : start + size]
                 start += size

@@ -16,7 +16,7 @@ from premblyd.store.inbox import Added
 from premblyd.store.sqlite import opening
 from premblyd.store.sqlite.engine import CHECKPOINT_AFTER
 from premblyd.store.sqlite.logguard import FILE_REPLACED, LOG_REMOVED, LOG_REPLACED
-from premblyd.store.writer import ENOUGH
+from premblyd.store.writer import HAND_OVER_AT
 from tests.support.database import locked, rows
 from tests.support.store import NOW_MS, Store, new_event, on_connection
 
@@ -54,7 +54,7 @@ def pragmas(connection: sqlite3.Connection) -> dict[str, Any]:
     return {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names}
 
 
-@pytest.mark.parametrize(("count", "transactions"), [(ENOUGH - 1, 1), (300, 2)])
+@pytest.mark.parametrize(("count", "transactions"), [(HAND_OVER_AT - 1, 1), (300, 2)])
 def test_everything_that_waits_is_one_transaction(
     store: Store, count: int, transactions: int
 ) -> None:
