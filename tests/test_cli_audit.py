@@ -272,8 +272,8 @@ def test_cancel_takes_pending_deliveries_only(config: Path) -> None:
     assert done == Ran(0, f"Cancelled delivery {waiting}.\n", "")
     assert waiting in ids(config, "cancelled")
     for number, why in (
-        (waiting, f"Delivery {waiting} is cancelled; only pending ones can be.\n"),
-        (finished, f"Delivery {finished} is succeeded; only pending ones can be.\n"),
+        (waiting, f"Delivery {waiting} is cancelled; only a pending one can be cancelled.\n"),
+        (finished, f"Delivery {finished} is succeeded; only a pending one can be cancelled.\n"),
         (9999, "There is no delivery 9999.\n"),
     ):
         assert run("cancel", "--delivery", number, "--config", config) == Ran(1, "", why)

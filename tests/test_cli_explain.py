@@ -37,6 +37,13 @@ def control_characters(text: str) -> set[str]:
     return {letter for letter in text if not letter.isprintable() and letter != "\n"}
 
 
+def test_a_boolean_is_printed_as_when_writes_it(tmp_path: Path) -> None:
+    done = run(
+        "explain", "-", "--config", write(tmp_path), stdin=b'{"face_data": {"status": false}}'
+    )
+    assert "\n  face_match           false\n" in done.out
+
+
 def test_a_shell_action_is_shown_and_not_run(tmp_path: Path) -> None:
     action = shell(
         "touch", f"touch {tmp_path}/ran", "00", env={"PASSWORD": HUSH, "A": {"env": "B"}}

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from premblyd.cli.answers import Reply, Target, meaning
+from premblyd.config.secrets import Secret
 from premblyd.prembly import samples
 from tests.support.commands import Ran, command, run, run_process
 from tests.support.configuration import configuration
@@ -119,7 +121,7 @@ def test_a_wrong_key_ends_with_1(sending: Sending) -> None:
     url = f"http://{sending.daemon.address}{PATH}"
     elsewhere = sending.send("--url", url)
     assert "The receiver has another key" in elsewhere.err, "nothing is known of that one"
-    assert "`sudo systemctl restart premblyd`" in elsewhere.err
+    assert "After a change of the key: start the daemon again." in elsewhere.err
 
 
 def test_a_refusal_with_the_right_key_is_something_else(tmp_path: Path) -> None:
@@ -210,7 +212,7 @@ def test_it_reaches_a_daemon_on_a_unix_socket(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "words"),
     [
-        ("127.0.0.1:1", "No daemon listens on 127.0.0.1:1: `sudo systemctl start"),
+        ("127.0.0.1:1", "No daemon listens on 127.0.0.1:1: start it with `premblyd serve`."),
         ("unix:/nowhere/at-all", "There is no socket /nowhere/at-all. No daemon listens on"),
     ],
 )
@@ -223,6 +225,25 @@ def test_no_daemon_is_a_try_again(tmp_path: Path, where: str, words: str) -> Non
         assert "connection refused or unreachable" in done.out
         assert done.err.startswith(words)
         assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("status", [0, 401, 404, 502])
+@pytest.mark.parametrize("is_managed", [False, True])
+def test_systemd_is_named_only_where_systemd_starts_the_daemon(
+    status: int, is_managed: bool
+) -> None:
+    target = Target(
+        where="127.0.0.1:1",
+        unix_path="",
+        is_configured=True,
+        key_place="endpoint a, key b",
+        key=Secret("hush", "text"),
+        daemon=None,
+        is_managed=is_managed,
+    )
+    found = meaning(Reply(status, "connection refused or unreachable"), target)
+    assert found
+    assert bool(re.search("systemctl|journalctl", found.words)) == is_managed
 
 
 def test_a_daemon_that_listens_elsewhere_is_told(sending: Sending) -> None:

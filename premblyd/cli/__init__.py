@@ -26,7 +26,7 @@ COMMANDS = {
     "explain": ("explain", "Dry run: what would happen for a payload."),
     "events": ("events", "List events."),
     "show": ("show", "Show one event with its deliveries and attempts."),
-    "deliveries": ("deliveries", "List deliveries; --state dead are the dead letters."),
+    "deliveries": ("deliveries", "List deliveries; --state dead are the ones that need you."),
     "rejections": ("rejections", "List requests that were refused."),
     "replay": ("replay", "Queue deliveries: finished ones again, pending ones now, new ones."),
     "cancel": ("cancel", "Stop a pending delivery."),

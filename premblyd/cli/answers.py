@@ -10,14 +10,15 @@ if TYPE_CHECKING:
     from premblyd.presence import Presence
 
 TIMEOUT_S = 30.0
+# {reload} and {look}: what `Target.how` says.
 _STATUSES = {
-    404: "No endpoint has this path. After a change of `path`: `sudo systemctl reload premblyd`."
+    404: "No endpoint has this path. After a change of `path`: {reload}."
     " Behind a proxy: does it pass the path on unchanged?",
     405: "This URL takes no POST, so it is not an endpoint's.",
     413: "The body is larger than `max_body`, or than the limit of a proxy in front.",
-    502: "A proxy in front does not reach the daemon: `systemctl status premblyd`.",
+    502: "A proxy in front does not reach the daemon: {look}.",
     503: "Without Retry-After this comes of a proxy in front: does the daemon run behind it?",
-    504: "A proxy in front got no answer of the daemon: `systemctl status premblyd`.",
+    504: "A proxy in front got no answer of the daemon: {look}.",
 }
 _TRY_AGAIN = (502, 503, 504)
 
@@ -44,6 +45,23 @@ class Target:
     key_place: str
     key: "Secret"
     daemon: "Presence | None"
+    is_managed: bool  # by systemd
+
+    def how(self) -> dict[str, str]:
+        """Return what to do for {start}, {reload}, {restart} and {look} in a text."""
+        if self.is_managed:
+            return {
+                "start": "`sudo systemctl start premblyd.socket premblyd`",
+                "reload": "`sudo systemctl reload premblyd`",
+                "restart": "`sudo systemctl restart premblyd`",
+                "look": "`sudo journalctl -u premblyd -n 20` may tell why",
+            }
+        return {
+            "start": "start it with `premblyd serve`",
+            "reload": "send the daemon SIGHUP",
+            "restart": "start the daemon again",
+            "look": "does it run? Its log may tell why",
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +87,11 @@ _NO_ANSWER = {
     "the host name can't be resolved": Meaning(
         "Is the URL's host name right?", may_work_later=True
     ),
-    "no answer in time": Meaning(
-        f"Something took the connection and gave no answer within {TIMEOUT_S:g} s:"
-        " `systemctl status premblyd` and `journalctl -u premblyd` may tell why. (With https: does"
-        " the port speak TLS?)",
-        may_work_later=True,
-    ),
 }
+_NOT_IN_TIME = (
+    f"Something took the connection and gave no answer within {TIMEOUT_S:g} s: {{look}}."
+    " (With https: does the port speak TLS?)"
+)
 _UNKNOWN_REASON = Meaning(
     "No answer came. Is the URL right, and is it premblyd that listens there?", may_work_later=True
 )
@@ -86,6 +102,8 @@ def meaning(reply: Reply, target: Target) -> Meaning | None:
     if reply.status == 0:
         if reply.text == _REFUSED:
             return Meaning(_unreachable(target), may_work_later=True)
+        if reply.text == "no answer in time":
+            return Meaning(_NOT_IN_TIME.format(**target.how()), may_work_later=True)
         return _NO_ANSWER.get(reply.text, _UNKNOWN_REASON)
     if reply.status == 200:
         return None
@@ -94,8 +112,7 @@ def meaning(reply: Reply, target: Target) -> Meaning | None:
     if reply.status == 503 and reply.retry_after:
         return Meaning(
             "The daemon runs, and could not store it: the disk is full, the database is locked,"
-            " or too much is in flight. `systemctl status premblyd` tells. Try again in"
-            f" {reply.retry_after} s.",
+            f" or too much is in flight. Its log tells which. Try again in {reply.retry_after} s.",
             may_work_later=True,
         )
     if 300 <= reply.status < 400:
@@ -104,7 +121,7 @@ def meaning(reply: Reply, target: Target) -> Meaning | None:
             may_work_later=False,
         )
     unknown = "This is no answer of premblyd. Is the URL right?"
-    words = _STATUSES.get(reply.status, unknown)
+    words = _STATUSES.get(reply.status, unknown).format(**target.how())
     return Meaning(words, may_work_later=reply.status in _TRY_AGAIN)
 
 
@@ -125,10 +142,7 @@ def _no_daemon(target: Target) -> str:
             f" {', '.join(target.daemon.listen)}, not on {target.where}:"
             " `premblyd check` tells more."
         )
-    return (
-        f"No daemon listens on {target.where}: `sudo systemctl start premblyd.socket premblyd`,"
-        " or `premblyd serve`."
-    )
+    return f"No daemon listens on {target.where}: {target.how()['start']}."
 
 
 def _refused(target: Target) -> str:
@@ -143,5 +157,5 @@ def _refused(target: Target) -> str:
         )
     return (
         "The receiver has another key for this signature (or `allow_ips` leaves this address out;"
-        " its log tells). A key that was changed needs `sudo systemctl restart premblyd`."
+        f" its log tells). After a change of the key: {target.how()['restart']}."
     )

@@ -52,6 +52,11 @@ def is_for_service(config_path: Path) -> bool:
     )
 
 
+def is_managed(config_path: Path) -> bool:
+    """Return whether systemd starts the daemon of this configuration, and not a person by hand."""
+    return config_path == DEFAULT_CONFIG and Path("/run/systemd/system").is_dir()  # sd_booted(3)
+
+
 def run(arguments: Sequence[str]) -> int | None:
     """Run `premblyd` with `arguments` as the service would start now, and return its exit status;
     None when there is no such service."""

@@ -25,4 +25,6 @@ def cancel(config_path: Path, delivery_id: int) -> None:
         click.echo(f"Cancelled delivery {delivery_id}.")
         return
     found = reading.find_delivery(database, delivery_id)
-    raise PremblydError(f"Delivery {delivery_id} is {found.state}; only pending ones can be.")
+    raise PremblydError(
+        f"Delivery {delivery_id} is {found.state}; only a pending one can be cancelled."
+    )

@@ -7,6 +7,15 @@ import click
 from premblyd.errors import LacksRightsError, PremblydError
 
 TEMPLATE = Path(__file__).parent / "premblyd.yaml"
+NEXT = """\
+Wrote {path}. Before the first start:
+- Put your Prembly key into the file {key}
+- Without systemd, set `database` to a path that you may write, such as
+  sqlite:///premblyd.db, which is beside the configuration.
+- Say under `actions` what shall happen.
+Then:
+  premblyd check --config {path}
+  premblyd serve --config {path}"""
 
 
 @click.command()
@@ -25,6 +34,4 @@ def init(folder: Path) -> None:
         raise LacksRightsError(f"Can't write {path}: {error.strerror}") from None
     except OSError as error:
         raise PremblydError(f"Can't write {path}: {error.strerror}") from None
-    click.echo(f"Wrote {path}. Put your Prembly key where it says, then:")
-    click.echo(f"  premblyd check --config {path}")
-    click.echo(f"  premblyd serve --config {path}")
+    click.echo(NEXT.format(path=path, key=folder / "credentials" / "prembly-live-key"))

@@ -172,8 +172,9 @@ def _is_cut(column: Column, at: int, cells: Sequence[Sequence[str]], width: int)
 
 
 def clean(value: object) -> str:
-    """Return a value as plain text: a sender's control characters do nothing to a terminal."""
-    text = "" if value is None else str(value)
+    """Return a value as plain text: a sender's control characters do nothing to a terminal. A
+    boolean is `true` or `false`, as in bodies and in `when`."""
+    text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 

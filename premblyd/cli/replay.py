@@ -23,12 +23,17 @@ DRY_RUN_LINES = 50
 @click.command()
 @click.argument("event", required=False)
 @click.option("--event", "event_option", metavar="EVENT", help="The same as EVENT.")
-@click.option("--delivery", "delivery_id", type=ROW_ID, metavar="ID", help="This delivery.")
-@click.option("--dead", "is_dead", is_flag=True, help="Every dead delivery.")
+@click.option("--delivery", "delivery_id", type=ROW_ID, metavar="ID", help="Replay this delivery.")
+@click.option("--dead", "is_dead", is_flag=True, help="Replay every dead delivery.")
 @click.option("--pending", "is_pending", is_flag=True, help="Try what is pending now.")
 @click.option("--action", help="Only deliveries of this action.")
 @click.option("--since", "since_ms", type=When(), help="Only of events received since.")
-@click.option("--new", "is_new", is_flag=True, help="Only events without a delivery of --action.")
+@click.option(
+    "--new",
+    "is_new",
+    is_flag=True,
+    help="Only for events without a delivery of --action: make one.",
+)
 @click.option("--dry-run", is_flag=True, help="List what would be queued, and queue nothing.")
 @click.option("--yes", is_flag=True, help=f"Don't ask before more than {ASK_ABOVE}.")
 @config_option
@@ -43,15 +48,23 @@ def replay(
     as_json: bool,
     **selection: Any,
 ) -> None:
-    """EVENT (a number or a key) means all finished deliveries of that event, also those that
-    succeeded. So do --action and --since together, of that action since that time. --action and
-    --since alone only narrow EVENT, --dead and --pending.
+    """Say which deliveries in one of these ways:
 
-    A replayed delivery gets a fresh budget of attempts, and its hook the same webhook-id as before.
-    With --pending those that wait for their next attempt are due now; their budget stays.
+    \b
+    - EVENT, a number or a key: its finished deliveries, also those that succeeded.
+    - --delivery ID: this one.
+    - --dead: all that are dead.
+    - --pending: all that wait for their next attempt, which they make now.
+    - --action A with --since T: all finished ones of A for events since T.
 
-    If no event that is meant has a delivery of --action, it is a new action: those get one that
-    it is for, as its response codes and `when` decide. --new does so also where some have one.
+    --action or --since alone narrows EVENT, --dead and --pending.
+
+    A replayed delivery gets all its attempts anew, and its hook the same webhook-id as before. With
+    --pending the attempts that are left stay.
+
+    An action that is newer than the events has no deliveries yet. Name it with --action, and EVENT
+    or --since: each event that it is for, as its response codes and `when` decide, gets a delivery.
+    If some of the events have one already, add --new.
     """
     from premblyd.config.load import load_config
     from premblyd.record import reading, replays

@@ -45,14 +45,20 @@ class Rate(click.FloatRange):
 @click.command()
 @click.argument("file", required=False, type=click.File("rb"))
 @click.option("--sample", type=click.Choice(samples.NAMES), help="Send this sample (default: api).")
-@click.option("--endpoint", "endpoint_name", help="Of this endpoint (default: the first).")
+@click.option("--endpoint", "endpoint_name", help="Send to this endpoint (default: the first).")
 @click.option("--key", "key_name", help="Sign with this key (default: the first).")
-@click.option("--url", help="Send here (default: the endpoint of the configured daemon).")
-@click.option("--token", help="The token header (default: a new one for each webhook).")
+@click.option("--url", help="Send to this URL (default: the endpoint of the configured daemon).")
 @click.option(
-    "--count", default=1, show_default=True, type=click.IntRange(1, MAX_COUNT), help="How many."
+    "--token", help="Send this as the header token (default: a new one for each webhook)."
 )
-@click.option("--rate", type=Rate(), help="At most, a second.")
+@click.option(
+    "--count",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, MAX_COUNT),
+    help="Send this many.",
+)
+@click.option("--rate", type=Rate(), help="Send at most this many a second.")
 @config_option
 def send(
     config_path: Path,
@@ -66,10 +72,12 @@ def send(
     count: int,
     rate: float | None,
 ) -> None:
-    """FILE holds the exact body; - is standard input. Prembly has no such button, so here is one.
+    """Prembly's dashboard can't send a test; this does. FILE holds the exact body; - is standard
+    input. Without FILE a sample is sent.
 
-    Its actions run as for Prembly's. The token begins with premblyd-send- (unless --token says
-    otherwise) and the User-Agent with premblyd-send/, so that the record tells them apart.
+    Your actions run for it as for a webhook of Prembly. What is sent here can be told apart in the
+    database: its token begins with premblyd-send- (unless --token says otherwise), and its
+    User-Agent with premblyd-send/.
 
     Exit status 75: the daemon can't be reached, or asked to try again.
     """
@@ -93,9 +101,8 @@ def send(
         asyncio.run(sender.send(body, token, replies, count=count, rate=rate))
     except KeyboardInterrupt:
         interrupted = True
-    _report(
-        replies, _target(settings, endpoint, name, sender), count=count, interrupted=interrupted
-    )
+    target = _target(settings, endpoint, name, sender, as_service.is_managed(config_path))
+    _report(replies, target, count=count, interrupted=interrupted)
 
 
 class Sender:
@@ -177,7 +184,9 @@ def _named(what: str, name: str | None, choices: "dict[str, T]") -> "T":
     return choices[name]
 
 
-def _target(settings: "Config", endpoint: "Endpoint", key: str, sender: Sender) -> Target:
+def _target(
+    settings: "Config", endpoint: "Endpoint", key: str, sender: Sender, is_managed: bool
+) -> Target:
     from premblyd import presence
 
     daemon = None
@@ -191,6 +200,7 @@ def _target(settings: "Config", endpoint: "Endpoint", key: str, sender: Sender) 
         key_place=f"endpoint {endpoint.name}, key {key}",
         key=endpoint.keys[key],
         daemon=daemon,
+        is_managed=is_managed,
     )
 
 

@@ -37,7 +37,10 @@ def _difference(path: str, right: str) -> str | None:
     end = _same_characters(path[start:][::-1], right[start:][::-1])
     differing_characters = max(len(path), len(right)) - start - end
     if differing_characters <= min(MAX_TYPOS, len(right) // 3):
-        return f"differs from {{}} by no more than {differing_characters} characters"
+        what = (
+            "one character" if differing_characters == 1 else f"{differing_characters} characters"
+        )
+        return f"differs from {{}} by no more than {what}"
     return None
 
 
