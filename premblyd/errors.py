@@ -5,6 +5,9 @@ Exit codes follow sysexits(3) where it has one: 75 EX_TEMPFAIL, 78 EX_CONFIG.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+E = TypeVar("E", bound=Exception)
 
 
 class PremblydError(Exception):
@@ -92,3 +95,11 @@ class SignatureError(PremblydError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+def without_frames(error: E) -> E:
+    """Return `error` without the frames that it and its cause came through. Who passes an error on
+    as a value does this: the frames refer to the error again, and to the body that they worked
+    on, so both would stay in memory until the collector looks for cycles."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -54,15 +54,15 @@ class Routing:
             return actions
         budget = Budget(is_trial=is_trial)  # that all of them share
         context = webhook.context()
-        errors: dict[str, EvaluationError] = {}
+        failed: dict[str, str] = {}  # texts: an error would keep the body in memory by its frames
         chosen = []
         for action in actions:
             try:
                 if action.when is None or _is_yes(action.when.search(context, budget)):
                     chosen.append(action)
             except EvaluationError as error:
-                errors[action.name] = error
-        _log_failed(errors)
+                failed[action.name] = str(error)
+        _log_failed(failed)
         return chosen
 
     def actions_for_code(self, code: str | None) -> Sequence[Action]:
@@ -108,6 +108,6 @@ def _is_yes(found: Any) -> bool:
     return found is not None and found is not False and found not in ("", [], {})
 
 
-def _log_failed(errors: Mapping[str, EvaluationError]) -> None:
-    for name, error in errors.items():
-        tell(WhenFailed(action=name, error=str(error)))
+def _log_failed(failed: Mapping[str, str]) -> None:
+    for name, error in failed.items():
+        tell(WhenFailed(action=name, error=error))

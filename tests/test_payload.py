@@ -317,7 +317,7 @@ def test_an_override_that_fails_is_told() -> None:
     failed: dict[str, str] = {}
     document = {"a": "x", "b": [[1] * 300] * 300}
     verdict = payload.recognise(
-        document, overrides, failed=lambda name, error: failed.update({name: str(error)})
+        document, overrides, failed=lambda name, error: failed.update({name: error})
     )
     assert (verdict.user_ref, verdict.reference, verdict.status) == ("x", None, None)
     assert failed == {"reference": "JMESPathTypeError", "status": "too many steps"}

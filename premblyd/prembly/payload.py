@@ -160,7 +160,7 @@ FIELDS: dict[FieldName, Places] = {
     ),
 }
 
-Failed = Callable[[FieldName, EvaluationError], None]
+Failed = Callable[[FieldName, str], None]
 
 
 def read(body: bytes, overrides: Mapping[FieldName, Expression] | None = None) -> Verdict:
@@ -191,7 +191,7 @@ def recognise(
                 found[name] = expression.search(document, budget)
             except EvaluationError as error:
                 found[name] = None
-                failed(name, error)
+                failed(name, str(error))
     verification_status = _text(found["verification_status"])
     return Verdict(
         kind=_kind(document),

@@ -27,7 +27,7 @@ from tornado.httputil import (
 )
 
 from premblyd.config.models import HEALTH_PATH, Endpoint
-from premblyd.errors import SignatureError, StoreUnavailableError
+from premblyd.errors import SignatureError, StoreUnavailableError, without_frames
 from premblyd.occurrences import WebhookDuplicate, WebhookFailed, WebhookReceived
 from premblyd.prembly import signature
 from premblyd.prembly.webhook import Webhook
@@ -189,12 +189,13 @@ class Exchange(HTTPMessageDelegate):
 
     def _stored(self, webhook: Webhook, actions: int, stored: "asyncio.Future[Added]") -> None:
         """Answer 200: only now, because only now it is on the disk."""
-        try:
-            added = stored.result()
-        except StoreUnavailableError:
+        # Not raised here: with this frame it would refer to itself, and keep the body.
+        error = stored.exception()
+        if isinstance(error, StoreUnavailableError):
             return self._answer_unavailable()
-        except Exception as error:  # noqa: BLE001  # not stored; reported by _fail
+        if isinstance(error, Exception):
             return self._fail(error)
+        added = stored.result()
         self._tell_received(webhook, added, actions)
         duplicate = not added.is_new
         self._answer(200, {"status": "received", "event": added.event_id, "duplicate": duplicate})
@@ -255,6 +256,7 @@ class Exchange(HTTPMessageDelegate):
     def _fail(self, error: Exception) -> None:
         """Tell of a fault of our own. Nothing is stored: Prembly may try again."""
         tell(WebhookFailed(endpoint=self._endpoint.name if self._endpoint else "", cause=error))
+        without_frames(error)
         self._answer_unavailable()
 
     def _answer_unavailable(self) -> None:

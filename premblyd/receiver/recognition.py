@@ -10,7 +10,8 @@ from typing import NamedTuple, TypeVar
 from tornado.httputil import HTTPHeaders
 
 from premblyd.config.models import Action, Endpoint
-from premblyd.expressions import EvaluationError, TrialTooLongError
+from premblyd.errors import SignatureError, without_frames
+from premblyd.expressions import TrialTooLongError
 from premblyd.occurrences import FieldFailed, WebhookTooComplex
 from premblyd.prembly import bodies, payload, signature
 from premblyd.prembly.payload import FieldName
@@ -75,6 +76,8 @@ def _recognised_or_why_not(
 ) -> Recognised | Exception:
     try:
         return recognise(incoming, routing, is_trial=is_trial)
+    except (SignatureError, TrialTooLongError) as outcome:
+        return without_frames(outcome)
     except Exception as error:  # noqa: BLE001  # the exchange answers and reports it
         return error
 
@@ -88,7 +91,7 @@ def recognise(incoming: Incoming, routing: Routing, *, is_trial: bool) -> Recogn
         body, headers[endpoint.header], endpoint.key_texts, endpoint.scheme
     )
     document = bodies.parse(body)
-    failed: dict[FieldName, EvaluationError] = {}
+    failed: dict[FieldName, str] = {}
     verdict = payload.recognise(
         document, endpoint.fields, is_trial=is_trial, failed=failed.__setitem__
     )
@@ -106,7 +109,7 @@ def recognise(incoming: Incoming, routing: Routing, *, is_trial: bool) -> Recogn
     actions = routing.actions_for(webhook, is_trial=is_trial)
     webhook.drop_document()
     for name, error in failed.items():
-        tell(FieldFailed(endpoint=endpoint.name, field=name, error=str(error)))
+        tell(FieldFailed(endpoint=endpoint.name, field=name, error=error))
     if document is None and bodies.is_too_complex(body):
         tell(WebhookTooComplex(endpoint=endpoint.name, body_bytes=len(body)))
     _ = webhook.body_sha256  # computed here: of a large body, not on the loop

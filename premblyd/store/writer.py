@@ -14,7 +14,7 @@ from enum import IntEnum
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
-from premblyd.errors import StoreUnavailableError
+from premblyd.errors import StoreUnavailableError, without_frames
 from premblyd.occurrences import StoreOperationFailed, StoreRecovered, StoreUnavailable
 from premblyd.store.engine import Engine, Transaction
 from premblyd.telemetry import tell
@@ -180,6 +180,7 @@ def _run_operations(batch: list[_Waiting], transaction: Transaction) -> None:
 
 
 def _fail(batch: list[_Waiting], error: Exception) -> None:
+    without_frames(error)
     for waiting in batch:
         waiting.error = error
 
