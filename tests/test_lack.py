@@ -86,7 +86,7 @@ def test_a_hook_that_can_not_start_now_starts_once_and_later(
     assert [(line["event"], line["part"]) for line in lines] == [("daemon.waits", "hooks")]
 
 
-def test_what_lacks_for_long_costs_no_attempt_and_the_hook_never_runs_late(
+def test_what_is_lacking_for_long_costs_no_attempt_and_the_hook_never_runs_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lack, "PATIENCE_S", 0.2)
@@ -104,7 +104,7 @@ def test_what_lacks_for_long_costs_no_attempt_and_the_hook_never_runs_late(
         *late, first = asyncio.run(main(runner))
     assert first.outcome == "succeeded"
     assert {(str(one.outcome), one.error, one.retry_after_s) for one in late} == {
-        ("interrupted", "the machine lacks threads", lack.BACK_IN_S)
+        ("interrupted", "the machine lacks threads", lack.TRY_AGAIN_AFTER_S)
     }
     assert (tmp_path / "ran").read_text() == "1\n"
 

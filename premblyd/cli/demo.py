@@ -18,7 +18,7 @@ from premblyd.prembly import samples
 if TYPE_CHECKING:
     from premblyd.config.models import Config
     from premblyd.daemon import Daemon
-    from premblyd.hooks.http.client import Answer
+    from premblyd.hooks.http.client import Response
     from premblyd.record.rows import DeliveryRow
 
 PATIENCE_S = 20.0
@@ -117,7 +117,7 @@ async def _post(sender: Any, what: str, body: bytes, token: str) -> None:
     from premblyd.hooks.http.client import HttpClient
 
     client = HttpClient(1)
-    answer: Answer = await client.post(sender.post(body, token), PATIENCE_S)
+    answer: Response = await client.post(sender.post(body, token), PATIENCE_S)
     client.close()
     text = answer.error or answer.body.decode()
     click.echo(f"  {what:<20} {answer.status or ''} {clean(text)}")

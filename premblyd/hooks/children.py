@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 
 class Children:
-    """Knows them by number, so that nobody else ends them or takes their exit status.
+    """The numbers of these processes, so that `Strays` neither kills nor reaps them.
 
-    Any thread may start one. Its number is counted, not only noted: once it was waited for, the
-    next process may have that number before the first is forgotten.
+    Any thread may start a process. Numbers are counted, not kept in a set: once a process was
+    waited for, the kernel may give its number to another before the first is forgotten here.
     """
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
 from premblyd.hooks.ending import ending_of
 from premblyd.hooks.kinds import Runners
-from premblyd.hooks.lack import not_run, what_lacks
+from premblyd.hooks.lack import not_run, what_is_lacking
 from premblyd.occurrences import (
     AttemptFinished,
     ClockJumped,
@@ -55,13 +55,13 @@ class Dispatcher:
         self._stopping = False
         self._claim_failed = False
         self._claiming = asyncio.Lock()
-        self._jump_ms = 0  # of the clock, that due times do not follow yet
+        self._jump_ms = 0  # how far the clock was set, as long as due times are not moved by it
         self._jumped_at_ms = 0
         self.last_round_ms = clock.now_ms()
 
     @property
     def marks(self) -> Set[Mark]:
-        """What the processes of hooks that run now are known by."""
+        """The marks in the processes of the hooks that run now."""
         return self._marks
 
     @property
@@ -82,7 +82,7 @@ class Dispatcher:
         self._wake.set()
 
     async def run(self) -> None:
-        """Claim and start hooks until `stop`. What fails is waited for, not given up."""
+        """Claim and start hooks until `stop`. After a round that fails, pause and go on."""
         while not self._stopping:
             self._wake.clear()
             try:
@@ -91,7 +91,7 @@ class Dispatcher:
                 wait_s = STORE_PAUSE_S  # the writer has logged it
             # A round that fails must not end the daemon: webhooks go on coming.
             except Exception as error:  # noqa: BLE001
-                if what := what_lacks(error):
+                if what := what_is_lacking(error):
                     tell(DaemonWaits(part="claims", lacks=what))
                 else:
                     tell(DispatcherFailed(cause=error))
@@ -203,7 +203,7 @@ class Dispatcher:
         # A runner's own fault must spend this attempt, and not the daemon.
         except Exception as error:  # noqa: BLE001
             tell(RunnerFailed(action=action.name, cause=error))
-            if what := what_lacks(error):
+            if what := what_is_lacking(error):
                 return not_run(what)
             return Result(
                 outcome=AttemptOutcome.FAILED, error=f"premblyd failed: {type(error).__name__}"

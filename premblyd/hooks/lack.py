@@ -14,9 +14,9 @@ from premblyd.telemetry import tell
 FIRST_PAUSE_S = 0.05
 MAX_PAUSE_S = 1.0
 PATIENCE_S = 20.0  # then the delivery goes back to the queue; its lease ends 60 s after its time
-BACK_IN_S = 5.0
+TRY_AGAIN_AFTER_S = 5.0
 LOG_EVERY_S = 10.0
-_WHAT = {
+_LACKED = {
     errno.EMFILE: "file descriptors",
     errno.ENFILE: "file descriptors",
     errno.EAGAIN: "processes",
@@ -29,35 +29,36 @@ class LackError(PremblydError):
     """The hook was not started, because the machine lacks something. Try again soon."""
 
 
-def what_lacks(error: BaseException) -> str | None:
+def what_is_lacking(error: BaseException) -> str | None:
     """Return what the machine lacks, if that is why `error` was raised."""
     if isinstance(error, LackError):
         return str(error)
     if isinstance(error, MemoryError):
         return "memory"
-    return _WHAT.get(error.errno or 0) if isinstance(error, OSError) else None
+    return _LACKED.get(error.errno or 0) if isinstance(error, OSError) else None
 
 
 def require_descriptor() -> None:
-    """Raise LackError when no file can be opened now: libraries call that by other names."""
+    """Raise LackError when no file can be opened now: a library's own error would not tell that."""
     try:
         os.close(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
-        if what := what_lacks(error):
+        if what := what_is_lacking(error):
             raise LackError(what) from None
 
 
 def not_run(what: str) -> Result:
-    """Return the result of a hook that the machine had no room for: it costs no attempt."""
+    """Return the result of a hook that was not run because the machine lacks `what`: it costs no
+    attempt."""
     return Result(
         outcome=AttemptOutcome.INTERRUPTED,
         error=f"the machine lacks {what}",
-        retry_after_s=BACK_IN_S,
+        retry_after_s=TRY_AGAIN_AFTER_S,
     )
 
 
 class Patience:
-    """Starts hooks again and again while the machine lacks what they need."""
+    """Tries again and again to start hooks while the machine lacks what they need."""
 
     def __init__(self) -> None:
         self._stopping = asyncio.Event()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from premblyd.hooks.children import Children
-from premblyd.hooks.lack import what_lacks
+from premblyd.hooks.lack import what_is_lacking
 from premblyd.occurrences import DaemonWaits, StraysKilled
 from premblyd.store.jobs import Mark
 from premblyd.telemetry import tell
@@ -25,13 +25,15 @@ SWEEP_ALL_S = 2.0  # a process in the kernel's hands can't be killed, and is not
 
 
 class Strays:
-    """Finds and kills what ended hooks left.
+    """Finds and kills strays: processes that ended hooks left behind. The kernel makes orphans
+    children of this process, but not every child of it is a stray. These are spared:
 
-    Only orphans of hooks are strays. What the daemon started itself is in `children`. A hook has a
-    session of its own, and nothing that it starts comes into ours, so a child in our session is
-    our own or an entrypoint's. What an entrypoint started before it became the daemon (the same
-    process, so its children are ours) is known by its number; while there was such a guest, an
-    orphan in another session may be its as well, and only its mark tells that it was a hook's.
+    - What the daemon itself started: it is in `children`.
+    - A child in the daemon's own session, such as a library's. Every hook has a session of its
+      own, and no process that it starts can come into ours.
+    - Guests: the children that this process had before it became the daemon, such as those of a
+      container's entrypoint that ends with `exec premblyd serve`. Their orphans come to us too, so
+      where there were guests, an orphan is a stray only if it has the mark of a hook.
     """
 
     def __init__(self, children: Children) -> None:
@@ -47,8 +49,8 @@ class Strays:
             await asyncio.sleep(SWEEP_EVERY_S)
             try:
                 killed = self.sweep(running())
-            except (OSError, MemoryError) as error:  # a strayed process is no reason to end
-                tell(DaemonWaits(part="sweep", lacks=what_lacks(error) or str(error)))
+            except (OSError, MemoryError) as error:  # the next sweep may find them
+                tell(DaemonWaits(part="sweep", lacks=what_is_lacking(error) or str(error)))
                 continue
             if killed:
                 tell(StraysKilled(count=killed))
@@ -92,7 +94,7 @@ class Strays:
             if pid in self._children or session is None:
                 continue
             if session == own and not self._guests:
-                continue  # a library's, which waits for it
+                continue  # some library started it and waits for it
             if not _reaped(pid) and session != own and self._guests.get(pid) != session:
                 found.append(pid)
         return found
@@ -122,7 +124,7 @@ def read_mark(pid: int) -> Mark | None:
     try:
         block = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError as error:  # gone, or not ours to look at
-        if what_lacks(error):
+        if what_is_lacking(error):
             raise  # it may well have one
         return None
     pairs = (entry.partition(b"=") for entry in block.split(b"\0"))

@@ -1,13 +1,14 @@
-"""The HTTP client of hooks and of `premblyd send`: bounded, and deaf to its surroundings."""
+"""The HTTP client of hooks and of `premblyd send`: bounded, and obeying no environment variable."""
 
 import os
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Read when libcurl is loaded (every connection's TLS keys go to that file) and by the C library
-# when a name is looked up: before the import, nothing has asked for either.
+# libcurl reads SSLKEYLOGFILE when it is loaded, and writes the TLS keys of every connection there.
+# The C library reads HOSTALIASES when a name is looked up. So both go before the import.
 for _variable in ("SSLKEYLOGFILE", "HOSTALIASES"):
     os.environ.pop(_variable, None)
 
@@ -18,10 +19,10 @@ from tornado.httputil import HTTPHeaders, HTTPInputError  # noqa: E402
 
 from premblyd import __version__  # noqa: E402
 
-MAX_ANSWER_BYTES = 64 << 10  # kept
-MAX_READ_BYTES = 16 << 20  # of an answer that does not end; its status counts all the same
+MAX_RESPONSE_BYTES = 64 << 10  # kept
+MAX_READ_BYTES = 16 << 20  # of a response that does not end; its status counts all the same
 _E_PROXY, _E_TOO_LARGE = 97, 100  # curl/curl.h; pycurl has no names for them
-MAX_HEAD_BYTES = 64 << 10  # of all the heads of one answer, those of 1xx too
+MAX_HEAD_BYTES = 64 << 10  # of all the heads of one response, those of 1xx too
 # Where systems keep the certificates they trust. OpenSSL's own places come last: they can be
 # those of the machine that built it, and Python's list follows SSL_CERT_FILE.
 CERTIFICATES = (
@@ -43,8 +44,8 @@ class Post:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back; `status` 0 and an `error` when nothing did."""
+class Response:
+    """What a hook's target answered; `status` 0 and an `error` when it did not."""
 
     status: int
     body: bytes
@@ -54,9 +55,9 @@ class Answer:
     timed_out: bool = False
 
 
-class _Reading:
-    """An answer as it comes in. libcurl calls this, so it must not raise: what a callback raises
-    is printed, with the line that the target chose."""
+class _Incoming:
+    """A response as it comes in. libcurl calls its methods, so they must not raise: what a callback
+    raises is printed, with the line that the target sent."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -68,7 +69,7 @@ class _Reading:
 
     @property
     def truncated(self) -> bool:
-        return self._body_bytes > MAX_ANSWER_BYTES
+        return self._body_bytes > MAX_RESPONSE_BYTES
 
     @property
     def endless(self) -> bool:
@@ -80,7 +81,7 @@ class _Reading:
         if self._head_bytes > MAX_HEAD_BYTES:
             self.head_too_large = True
             return 0  # ends the transfer
-        if line.startswith(b"HTTP/"):  # an answer's first line; those of 1xx come before
+        if line.startswith(b"HTTP/"):  # a response's first line; those of 1xx come before
             code = line.split(None, 2)[1:2]
             self.status = int(code[0]) if code and code[0].isdigit() and len(code[0]) == 3 else 0
             self.retry_after = None
@@ -91,18 +92,18 @@ class _Reading:
 
     def body_piece(self, piece: bytes) -> int:
         self._body_bytes += len(piece)
-        self.body += piece[: MAX_ANSWER_BYTES - len(self.body)]
+        self.body += piece[: MAX_RESPONSE_BYTES - len(self.body)]
         return 0 if self.endless else len(piece)
 
-    def answer(self, status: int) -> Answer:
-        return Answer(status, bytes(self.body), self.truncated, self.retry_after)
+    def response(self, status: int) -> Response:
+        return Response(status, bytes(self.body), self.truncated, self.retry_after)
 
-    def failure(self, error: str, *, timed_out: bool = False) -> Answer:
-        return Answer(0, bytes(self.body), self.truncated, error=error, timed_out=timed_out)
+    def failure(self, error: str, *, timed_out: bool = False) -> Response:
+        return Response(0, bytes(self.body), self.truncated, error=error, timed_out=timed_out)
 
 
 class HttpClient:
-    """A client that keeps connections, follows no redirect and keeps 64 KiB of an answer."""
+    """A client that keeps connections, follows no redirect and keeps 64 KiB of a response."""
 
     def __init__(self, max_clients: int) -> None:
         self.max_clients = max_clients
@@ -118,49 +119,36 @@ class HttpClient:
         ca_file: str | None = None,
         unix_path: str = "",
         proxy: str = "",
-    ) -> Answer:
-        """Send `post`, by `proxy` or else straight. Never raise: what goes wrong is in the
-        answer."""
-        reading = _Reading()
+    ) -> Response:
+        """Send `post`, by `proxy` or else straight. Never raise: the response tells what went
+        wrong."""
+        incoming = _Incoming()
 
         def prepare(curl: Any) -> None:
             _ignore_surroundings(curl, proxy)
             if unix_path:
                 curl.setopt(pycurl.UNIX_SOCKET_PATH, unix_path)
-            curl.setopt(pycurl.HEADERFUNCTION, reading.head_line)
-            curl.setopt(pycurl.WRITEFUNCTION, reading.body_piece)
+            curl.setopt(pycurl.HEADERFUNCTION, incoming.head_line)
+            curl.setopt(pycurl.WRITEFUNCTION, incoming.body_piece)
 
         try:
-            answer = await self._client.fetch(
-                HTTPRequest(
-                    post.url,
-                    method="POST",
-                    headers=_headers(post.headers),
-                    body=post.body,
-                    connect_timeout=timeout_s,
-                    request_timeout=timeout_s,
-                    follow_redirects=False,
-                    decompress_response=False,  # a kilobyte could become a gigabyte
-                    ca_certs=ca_file or self._ca_file,
-                    prepare_curl_callback=prepare,
-                    user_agent=f"premblyd/{__version__}",
-                ),
-                raise_error=False,
-            )
+            request = _request(post, timeout_s, ca_file or self._ca_file, prepare)
+            fetched = await self._client.fetch(request, raise_error=False)
         except HTTPClientError as failure:  # raise_error=False is about status codes alone
-            if reading.endless:
-                return reading.answer(reading.status)
-            if reading.head_too_large:
-                return reading.failure("the head of the answer is too large")
+            if incoming.endless:
+                return incoming.response(incoming.status)
+            if incoming.head_too_large:
+                return incoming.failure("the head of the answer is too large")
             error, timed_out = _curl_error(failure)
-            return reading.failure(error, timed_out=timed_out)
+            return incoming.failure(error, timed_out=timed_out)
         except (ValueError, HTTPInputError, pycurl.error):  # a header or URL that can't be sent
-            return Answer(0, b"", False, error="the request can't be sent as configured")
-        return reading.answer(answer.code)
+            return Response(0, b"", False, error="the request can't be sent as configured")
+        return incoming.response(fetched.code)
 
     def close(self) -> None:
         self._client.close()
-        # While libcurl gives up what still runs, it asks for one more look, which would fail.
+        # While libcurl gives up what still runs, it asks Tornado to call it once more, which would
+        # fail now that it is closed.
         if self._client._timeout is not None:
             self._client.io_loop.remove_timeout(self._client._timeout)
 
@@ -168,6 +156,24 @@ class HttpClient:
 def system_certificates() -> str | None:
     """Return the file of the certificates that this system trusts; None if it has none."""
     return next((path for path in CERTIFICATES if Path(path).is_file()), None)
+
+
+def _request(
+    post: Post, timeout_s: float, ca_file: str | None, prepare: Callable[[Any], None]
+) -> HTTPRequest:
+    return HTTPRequest(
+        post.url,
+        method="POST",
+        headers=_headers(post.headers),
+        body=post.body,
+        connect_timeout=timeout_s,
+        request_timeout=timeout_s,
+        follow_redirects=False,
+        decompress_response=False,  # a kilobyte could become a gigabyte
+        ca_certs=ca_file,
+        prepare_curl_callback=prepare,
+        user_agent=f"premblyd/{__version__}",
+    )
 
 
 def _ignore_surroundings(curl: Any, proxy: str) -> None:

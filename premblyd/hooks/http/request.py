@@ -12,8 +12,8 @@ from premblyd.hooks.http.client import Post
 from premblyd.prembly import bodies, signature
 from premblyd.store.jobs import Job
 
-# As jsontext.weight says: twice what the largest body weighs. A few doublings in an expression
-# are few steps, and their result more than any memory holds.
+# In the unit of jsontext.weight: twice what the largest body weighs. The steps of an expression
+# don't bound its result: a few doublings make more than any memory holds.
 MAX_SELECTED = 2 * (bodies.MAX_VALUES + (16 << 20 >> 6))
 
 
@@ -43,8 +43,8 @@ def make_post(hook: HttpHook, job: Job, endpoint: Endpoint | None, now_s: float)
 def _body(hook: HttpHook, job: Job) -> tuple[bytes, str]:
     event = job.event
     if hook.send == "raw":
-        sent_as = dict(json.loads(event.headers)).get("Content-Type", "application/json")
-        return event.body, sent_as
+        content_type = dict(json.loads(event.headers)).get("Content-Type", "application/json")
+        return event.body, content_type
     context = event.context()
     if isinstance(hook.send, Selection):
         try:

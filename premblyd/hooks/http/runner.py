@@ -7,13 +7,14 @@ import re
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from premblyd import standardwebhooks
 from premblyd.config.hooks import HttpHook, Selection
 from premblyd.config.models import Config, Endpoint
 from premblyd.config.secrets import Secret
 from premblyd.hooks.children import Children
-from premblyd.hooks.http.client import Answer, HttpClient, Post
+from premblyd.hooks.http.client import HttpClient, Post, Response
 from premblyd.hooks.http.request import BodyError, make_post
 from premblyd.hooks.lack import Patience, require_descriptor
 from premblyd.hooks.preview import Preview, masked
@@ -35,11 +36,11 @@ class HttpRunner:
 
     def __init__(self, _: Children) -> None:
         self._client = HttpClient(MIN_CLIENTS)
-        self._outgrown: list[HttpClient] = []
+        self._outgrown: list[HttpClient] = []  # former clients, too small now; their requests go on
         self._endpoints: Mapping[str, Endpoint] = {}
-        self._posts: set[asyncio.Task[Answer]] = set()
+        self._posts: set[asyncio.Task[Response]] = set()
         self._aside = ThreadPoolExecutor(1, "premblyd-posts")
-        self._aside.submit(int).result()  # its thread is there before the machine lacks any
+        self._aside.submit(int).result()  # starts it now: later the machine may lack threads
         self._interrupted = False
         self._patience = Patience()
 
@@ -47,7 +48,7 @@ class HttpRunner:
         """Use these endpoints, and be ready for as many requests as hooks may run at once."""
         self._endpoints = {endpoint.name: endpoint for endpoint in settings.endpoints}
         if settings.total_concurrency > self._client.max_clients:
-            self._outgrown.append(self._client)  # its requests go on
+            self._outgrown.append(self._client)
             self._client = HttpClient(settings.total_concurrency)
 
     async def run(self, hook: HttpHook, job: Job) -> Result:
@@ -56,7 +57,7 @@ class HttpRunner:
             post = await self._make_post(hook, job)
         except BodyError as error:
             return Result(outcome=AttemptOutcome.FAILED, error=str(error), final=True)
-        del job  # only the request needs the body now
+        del job  # so that the body is not kept longer than its request
         if self._interrupted:
             return Result(outcome=AttemptOutcome.INTERRUPTED, error="the daemon was stopped")
         return await self._patience.run(lambda: self._post(hook, post))
@@ -74,10 +75,10 @@ class HttpRunner:
         )
         self._posts.add(task)
         try:
-            answer = await task
-            if answer.status == 0 and not answer.timed_out:
+            response = await task
+            if response.status == 0 and not response.timed_out:
                 require_descriptor()  # without one every host seems unreachable
-            return _result(answer)
+            return _result(response)
         except asyncio.CancelledError:
             if not self._interrupted:
                 raise
@@ -108,23 +109,18 @@ class HttpRunner:
         private = {*MASKED_REQUEST_HEADERS, endpoint.header.lower()}
         headers = {name: MASK if name.lower() in private else value for name, value in post.headers}
         body = post.body[:PREVIEW_BYTES].decode("utf-8", "replace")
-        return Preview(
-            facts={
-                "url": post.url,
-                **({"proxy": proxy} if proxy else {}),
-                "headers": headers,
-                "body_bytes": len(post.body),
-                "body": body,
-            },
-            lines=[
-                f"POST {post.url}",
-                *([f"by the proxy {proxy}"] if proxy else []),
-                *(f"{name}: {value}" for name, value in headers.items()),
-                f"body, {len(post.body)} bytes:",
-                *(f"  {line}" for line in body.splitlines()),
-                *(["  … and more"] if len(post.body) > PREVIEW_BYTES else []),
-            ],
-        )
+        facts: dict[str, Any] = {"url": post.url}
+        lines = [f"POST {post.url}"]
+        if proxy:
+            facts["proxy"] = proxy
+            lines.append(f"by the proxy {proxy}")
+        facts |= {"headers": headers, "body_bytes": len(post.body), "body": body}
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        lines.append(f"body, {len(post.body)} bytes:")
+        lines += [f"  {line}" for line in body.splitlines()]
+        if len(post.body) > PREVIEW_BYTES:
+            lines.append("  … and more")
+        return Preview(facts=facts, lines=lines)
 
     def interrupt(self) -> None:
         """Give up every running request. They count as interrupted."""
@@ -143,20 +139,20 @@ def _without_login(url: str) -> str:
     return re.sub(r"//[^/]*@", f"//{MASK}@", url)
 
 
-def _result(answer: Answer) -> Result:
-    succeeded = 200 <= answer.status < 300
-    if answer.timed_out:
+def _result(response: Response) -> Result:
+    succeeded = 200 <= response.status < 300
+    if response.timed_out:
         outcome = AttemptOutcome.TIMED_OUT
     else:
         outcome = AttemptOutcome.SUCCEEDED if succeeded else AttemptOutcome.FAILED
     return Result(
         outcome=outcome,
-        http_status=answer.status or None,
-        error=None if succeeded else answer.error or f"HTTP {answer.status}",
-        output=answer.body.decode("utf-8", "replace"),
-        output_truncated=answer.truncated,
-        final=answer.status == _GONE,
-        retry_after_s=retry_after_s(answer.retry_after, time.time()),
+        http_status=response.status or None,
+        error=None if succeeded else response.error or f"HTTP {response.status}",
+        output=response.body.decode("utf-8", "replace"),
+        output_truncated=response.truncated,
+        final=response.status == _GONE,
+        retry_after_s=retry_after_s(response.retry_after, time.time()),
     )
 
 

@@ -15,7 +15,7 @@ from premblyd.store.models import AttemptOutcome
 KILL_AFTER_S = 5.0  # between SIGTERM and SIGKILL
 GROUP_POLL_S = 0.1
 MAX_WAIT_S = 3600.0  # poll(2) takes at most 24 days, as milliseconds in 32 bits
-EXIT_LOOK_S = 0.05  # how often to look for the exit where the kernel can't tell of it
+EXIT_POLL_S = 0.05  # how often to look for the exit when there is no pidfd to tell of it
 MAX_OUTPUT_BYTES = 64 << 10
 FLOOD_PAUSE_S = 0.001  # after each read of what is dropped: a flood must not take a whole core
 _NOT_FOUND = {126: "the shell can't execute the command", 127: "the shell can't find the command"}
@@ -23,7 +23,7 @@ _NOT_FOUND = {126: "the shell can't execute the command", 127: "the shell can't 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that was started, and the pipe that its output comes by."""
+    """A process that was started, and the pipe by which its output comes."""
 
     pid: int
     output: int
@@ -35,10 +35,10 @@ def start(arguments: list[str], environ: Mapping[str, str], body: bytes) -> Proc
     with contextlib.ExitStack() as opened:
         stdin = _in_memory(body)
         opened.callback(os.close, stdin)
-        output, its_output = os.pipe()
-        opened.callback(os.close, its_output)
+        output, write_end = os.pipe()
+        opened.callback(os.close, write_end)
         try:
-            pid = spawn(arguments, environ, stdin=stdin, output=its_output, folder="/")
+            pid = spawn(arguments, environ, stdin=stdin, output=write_end, folder="/")
         except BaseException:
             os.close(output)
             raise
@@ -56,7 +56,7 @@ class Watch:
         os.set_blocking(self._stdout, False)
         self._poll = select.poll()
         self._pidfd: int | None = None
-        with contextlib.suppress(OSError):  # out of descriptors: then we look again and again
+        with contextlib.suppress(OSError):  # out of descriptors: then the exit is polled for
             self._pidfd = os.pidfd_open(self._pid)
             self._poll.register(self._pidfd, select.POLLIN)
         for descriptor in (self._stdout, self._stop):
@@ -74,6 +74,8 @@ class Watch:
         os.close(self._stdout)
 
     def wait(self, timeout_s: float, *, is_shell: bool) -> Result:
+        """Wait until the process has ended, or end it when its time is up or the daemon stops.
+        Return how it ended, and what it printed."""
         ended_by = None
         if not self._exited_within(timeout_s):
             ended_by = AttemptOutcome.INTERRUPTED if self._stopping() else AttemptOutcome.TIMED_OUT
@@ -89,11 +91,12 @@ class Watch:
         return self._result(ended_by, code, timeout_s, is_shell)
 
     def _exited_within(self, seconds: float) -> bool:
-        """Keep output until the process exits. False: time is up, or the daemon stops."""
+        """Keep output until the process exits. Return whether it did: else its time is up, or the
+        daemon stops."""
         deadline = time.monotonic() + seconds
         while True:
             left = deadline - time.monotonic()
-            longest_s = EXIT_LOOK_S if self._pidfd is None else MAX_WAIT_S
+            longest_s = EXIT_POLL_S if self._pidfd is None else MAX_WAIT_S
             ready = dict(self._poll.poll(min(max(0, left), longest_s) * 1000))
             if self._stdout in ready and not self._output.read(self._stdout):
                 self._poll.unregister(self._stdout)
@@ -190,8 +193,8 @@ def _in_memory(body: bytes) -> int:
 
 
 def _group_lives(group: int) -> bool:
-    """Return whether a process of `group` runs; the leader, not reaped yet, does not count. Where
-    that can't be seen it may."""
+    """Return whether a process of `group` runs, or may run because that can't be seen. The leader,
+    which is not reaped yet, does not count."""
     try:
         for pid in filter(str.isdecimal, os.listdir("/proc")):
             state, its_group = _state(pid)

@@ -7,7 +7,7 @@ import shlex
 from premblyd.config.hooks import CommandHook, ShellHook
 from premblyd.config.models import Config, Endpoint
 from premblyd.hooks.children import Children
-from premblyd.hooks.lack import LackError, Patience, what_lacks
+from premblyd.hooks.lack import LackError, Patience, what_is_lacking
 from premblyd.hooks.preview import Preview, masked
 from premblyd.hooks.shell.environment import command_line, environment
 from premblyd.hooks.shell.process import Watch, start
@@ -15,7 +15,7 @@ from premblyd.hooks.shell.threads import Threads
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
 
-_CANT_HEAL = (errno.ENOEXEC, errno.E2BIG)
+_LASTING = (errno.ENOEXEC, errno.E2BIG)  # trying again does not mend these
 
 
 class ShellRunner:
@@ -71,11 +71,11 @@ class ShellRunner:
         except (FileNotFoundError, PermissionError, NotADirectoryError):
             return _failed("the command was not found or is not executable", final=True)
         except (OSError, MemoryError) as error:
-            if what := what_lacks(error):
+            if what := what_is_lacking(error):
                 raise LackError(what) from None
             number = error.errno if isinstance(error, OSError) else 0
             reason = os.strerror(number or 0)
-            return _failed(f"the command did not start: {reason}", final=number in _CANT_HEAL)
+            return _failed(f"the command did not start: {reason}", final=number in _LASTING)
         body.clear()
         with self._children.known(process.pid), Watch(process, self._stop_reader) as watch:
             return watch.wait(hook.timeout_ms / 1000, is_shell=isinstance(hook, ShellHook))

@@ -1,4 +1,4 @@
-"""Threads that run one thing each at a time."""
+"""The threads in which hooks wait for their processes: one for each that runs at once."""
 
 import asyncio
 import queue
@@ -57,13 +57,13 @@ class Threads:
     def _serve(self) -> None:
         while work := self._work.get():
             work()
-            del work  # and what it holds, while this waits for more
+            del work  # else what it holds would stay in memory until more work comes
 
 
 def _resolve(done: "Future[T]", work: Callable[[], T]) -> None:
     try:
         result = work()
-    # Of any kind: it is raised where the result is waited for.
+    # Whatever it is, it is raised where the result is waited for.
     except Exception as error:  # noqa: BLE001
         done.set_exception(error)
     else:
