@@ -4,10 +4,10 @@ import time
 
 
 class Clock:
-    """The time of day, advancing steadily.
+    """The time of day, which advances steadily even when somebody sets the machine's clock.
 
-    When somebody sets the machine's clock, this clock follows only in `jumped_ms`, whose caller
-    moves what is due by as much: until then both agree.
+    This clock follows the machine's only when `jumped_ms` is called. The caller moves due times by
+    as much, so that no wait becomes longer or shorter.
     """
 
     def __init__(self) -> None:

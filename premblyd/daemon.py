@@ -40,7 +40,7 @@ from premblyd.store.sqlite.lock import lock
 from premblyd.store.writer import Writer
 from premblyd.telemetry import tell
 
-STUCK_MS = 30_000  # without a round, which waits for the writer
+STUCK_MS = 30_000  # without a round of the dispatcher, which waits for the writer
 # What trying again does not mend: somebody must change a path or a right.
 _LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
 NEEDS_RESTART = ("listen", "database_path")
@@ -86,7 +86,7 @@ class Daemon:
         migrated = self._open_store(opened)
         queue = Queue(self._writer, f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}")
         interrupted = await queue.recover(self._clock.now_ms())
-        # Also what hooks left that had ended: the daemon died before it swept.
+        # Also processes that ended hooks left behind: the last daemon may have died before a sweep.
         leftovers = kill_marked(await queue.known(find_marks()))
         self._open_hooks(opened, queue)
         self._open_receiver(opened)
@@ -108,12 +108,12 @@ class Daemon:
                 killed_leftovers=leftovers,
             )
         )
-        self._doubt_listen(settings)
+        self._warn_of_ignored_listen(settings)
 
     def _open_store(self, opened: contextlib.AsyncExitStack) -> list[str]:
         """Open the database and return the migrations that were applied."""
         path = self._database_path = self._settings.database_path
-        opened.callback(os.close, _locked(path))
+        opened.callback(os.close, _take_lock(path))
         migrated = opening.prepare(path)
         self._writer = Writer(SqliteEngine(path))
         opened.push_async_callback(self._writer.close)
@@ -122,8 +122,8 @@ class Daemon:
     def _open_hooks(self, opened: contextlib.AsyncExitStack, queue: Queue) -> None:
         self._runners = Runners.make(self.children)
         opened.callback(self._runners.close)
-        # Before they are closed, which waits for them: none runs any more after a stop, but some
-        # may when that was cut short.
+        # Closing the runners waits for their hooks. After a whole stop none runs any more; after
+        # one that was cut short some may, so they are interrupted first.
         opened.callback(self._runners.interrupt)
         rng = random.Random()  # noqa: S311 (spreads retries; nobody gains by guessing)
         self._dispatcher = Dispatcher(queue, self._runners, self._clock, rng)
@@ -212,7 +212,7 @@ class Daemon:
         except OSError as error:
             tell(NotPublished(reason=error.strerror))
 
-    def _doubt_listen(self, settings: Config) -> None:
+    def _warn_of_ignored_listen(self, settings: Config) -> None:
         """Warn when systemd's sockets are elsewhere than `listen` says: they win."""
         if self._listening.differs_from(settings.listen):
             tell(
@@ -224,7 +224,7 @@ class Daemon:
             )
 
 
-def _locked(path: Path) -> int:
+def _take_lock(path: Path) -> int:
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         return lock(path)

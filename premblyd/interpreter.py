@@ -12,7 +12,8 @@ from jmespath import functions, visitor
 from premblyd import jsontext
 from premblyd.errors import PremblydError
 
-Cost = Callable[[Any, int], int]  # of arguments, as far as so many steps
+# Returns the steps of a function by its arguments; it may stop counting beyond a number of steps.
+Cost = Callable[[Any, int], int]
 
 
 class TooManyStepsError(PremblydError):
@@ -62,7 +63,7 @@ class Interpreter(visitor.TreeInterpreter):
 
 
 class _Functions(functions.Functions):
-    """jmespath's functions, each of which costs steps by the size of what it is given."""
+    """jmespath's functions, each of which costs steps by the size of its arguments."""
 
     def __init__(self, interpreter: Interpreter) -> None:
         self._interpreter = interpreter
@@ -77,7 +78,7 @@ class _Functions(functions.Functions):
 
         def counted(value: Any) -> Any:
             key = key_of(value)
-            self._interpreter.spend(_SORTED * _length(key))
+            self._interpreter.spend(_SORTED * _text_steps(key))
             return key
 
         return counted
@@ -91,7 +92,7 @@ def _is_ordered(value: Any) -> bool:
     return isinstance(value, int | float | str) and not isinstance(value, bool)
 
 
-def _length(value: Any) -> int:
+def _text_steps(value: Any) -> int:
     """Return the steps of comparing, finding in or copying a text."""
     return len(value) >> 8 if isinstance(value, str) else 0
 
@@ -99,13 +100,14 @@ def _length(value: Any) -> int:
 def _cost_of_comparing(left: Any, right: Any, limit: int) -> int:
     if not isinstance(left, str) and not isinstance(right, str):
         return min(jsontext.weight(left, limit), jsontext.weight(right, limit))
-    return min(_length(left), _length(right))
+    return min(_text_steps(left), _text_steps(right))
 
 
 def _cost_of_all(arguments: list[Any], _: int) -> int:
     """Return the steps of looking at each item, or at each 256 characters."""
     return sum(
-        len(given) >> 2 if isinstance(given, list | dict) else _length(given) for given in arguments
+        len(value) >> 2 if isinstance(value, list | dict) else _text_steps(value)
+        for value in arguments
     )
 
 
@@ -114,7 +116,7 @@ def _cost_of_nothing(*_: Any) -> int:
 
 
 def _cost_of_writing(arguments: list[Any], limit: int) -> int:
-    return sum(jsontext.weight(given, limit) for given in arguments)
+    return sum(jsontext.weight(value, limit) for value in arguments)
 
 
 def _cost_of_containing(arguments: list[Any], limit: int) -> int:
@@ -123,7 +125,7 @@ def _cost_of_containing(arguments: list[Any], limit: int) -> int:
     subject, search = arguments
     if isinstance(search, list | dict):
         return jsontext.weight(subject, limit)
-    return (len(subject) >> 2) + len(subject) * _length(search)
+    return (len(subject) >> 2) + len(subject) * _text_steps(search)
 
 
 def _cost_of_joining(arguments: list[Any], limit: int) -> int:
@@ -136,11 +138,11 @@ def _cost_of_joining(arguments: list[Any], limit: int) -> int:
 
 def _cost_of_sorting(arguments: list[Any], _: int) -> int:
     items = arguments[0] if arguments and isinstance(arguments[0], list) else []
-    return (len(items) * len(items).bit_length() >> 3) + _SORTED * sum(map(_length, items))
+    return (len(items) * len(items).bit_length() >> 3) + _SORTED * sum(map(_text_steps, items))
 
 
 def _cost_of_reading(arguments: list[Any], _: int) -> int:
-    return sum(len(given) >> 4 for given in arguments if isinstance(given, str))
+    return sum(len(value) >> 4 for value in arguments if isinstance(value, str))
 
 
 _FLATTEN: Any = {"type": "flatten", "children": [{"type": "current", "children": []}]}

@@ -5,7 +5,6 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +35,7 @@ class Listening:
 
     def differs_from(self, where: Listen) -> bool:
         """Return whether these are systemd's sockets and none of them is at `where`."""
-        return self.is_passed and not set(_spellings(where)) & set(self.addresses)
+        return self.is_passed and addresses_of(where).isdisjoint(self.addresses)
 
     def close(self) -> None:
         """Accept no more, and remove the file of our own unix socket: not another's that has taken
@@ -105,11 +104,13 @@ def _address(listening: socket.socket) -> str:
     return f"unix:{address}"
 
 
-def _spellings(where: Listen) -> Iterator[str]:
-    """Yield the addresses that `where` may have: a host's name may stand for several."""
-    yield str(where)
+def addresses_of(where: Listen) -> set[str]:
+    """Return the addresses that `where` may have: a host's name may stand for several."""
+    addresses = {str(where)}
     if where.host:
-        with contextlib.suppress(OSError):  # a name that nobody knows
+        with contextlib.suppress(OSError):  # the name can't be resolved
             found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
-            for *_, address in found:
-                yield str(Listen(host=str(address[0]), port=int(address[1])))
+            addresses |= {
+                str(Listen(host=str(address[0]), port=where.port)) for *_, address in found
+            }
+    return addresses

@@ -39,7 +39,7 @@ class Loops:
         try:
             await self._group.__aexit__(kind, error, traceback)
         except BaseExceptionGroup as failed:
-            if error not in failed.exceptions:  # else it goes on by itself
+            if error not in failed.exceptions:  # else `error` itself propagates
                 raise PremblydError("A part of the daemon failed; the log says which.") from None
 
     def start(self, name: str, loop: Coroutine[Any, Any, None]) -> None:

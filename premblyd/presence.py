@@ -4,13 +4,11 @@ It names no secret. Of each there is a salted fingerprint of 16 bits: enough to 
 changed, too little to confirm a guess.
 """
 
-import contextlib
 import dataclasses
 import hmac
 import json
 import os
 import secrets
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,7 @@ from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
 from premblyd.config.values import Listen
 from premblyd.errors import PremblydError
-from premblyd.listening import Listening
+from premblyd.listening import Listening, addresses_of
 
 FINGERPRINT_BYTES = 2
 
@@ -114,8 +112,8 @@ def differences(presence: Presence, settings: Config, path: Path) -> Iterator[st
     for place, secret in settings.secrets.items():
         if place not in presence.fingerprints:  # the digests differ too
             continue
-        is_applied_now = secret.source == "text" and _is_reloading(presence)
-        if not is_applied_now and (difference := other_secret(presence, place, secret)):
+        is_in_reload = secret.source == "text" and _is_reloading(presence)
+        if not is_in_reload and (difference := other_secret(presence, place, secret)):
             yield difference
     if not _listens(presence, settings.listen):
         how = _restart(presence)
@@ -141,12 +139,7 @@ def other_secret(presence: Presence, place: str, secret: Secret) -> str | None:
 def _listens(presence: Presence, where: Listen) -> bool:
     if not where.unix_path and not where.port:
         return True  # any port will do
-    names = {str(where)}
-    if where.host:
-        with contextlib.suppress(OSError):  # a name that no longer resolves
-            found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
-            names |= {str(Listen(host=str(address[0]), port=where.port)) for *_, address in found}
-    return not names.isdisjoint(presence.listen)
+    return not addresses_of(where).isdisjoint(presence.listen)
 
 
 def _remedy(presence: Presence, secret: Secret) -> str:

@@ -1,4 +1,4 @@
-"""The owner of the process: its signals, its limits, its children and what systemd hears."""
+"""The owner of the process: its signals, its limits, its children and its messages to systemd."""
 
 import asyncio
 import contextlib
@@ -48,7 +48,7 @@ async def serve(settings: Config, path: Path) -> None:
         daemon.loops.start("status", _report(daemon, manager))
         if interval_s := watchdog_interval_s():
             daemon.loops.start("watchdog", _feed_watchdog(daemon, manager, interval_s))
-        _spare_the_collector()
+        _collect_garbage_rarely()
         manager.notify("READY=1", f"STATUS={daemon.status()}")
         loop.add_signal_handler(signal.SIGHUP, functools.partial(_reload, daemon, path, manager))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # see hold_hangups
@@ -95,9 +95,9 @@ async def _feed_watchdog(daemon: Daemon, manager: ServiceManager, interval_s: fl
             manager.notify("WATCHDOG=1")
 
 
-def _spare_the_collector() -> None:
-    """Look for cycles rarely: what start-up made stays, and a request leaves none. As often as
-    Python does, every 700 objects, it costs up to a tenth of the processor time."""
+def _collect_garbage_rarely() -> None:
+    """Look for cycles of objects rarely: what start-up made stays, and a request leaves none. By
+    default Python looks at every 700 objects, which takes up to a tenth of the processor time."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
 

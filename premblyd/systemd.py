@@ -1,4 +1,4 @@
-"""What a service tells systemd, and the sockets it gets: sd_notify(3), sd_listen_fds(3)."""
+"""What a service tells systemd, and the sockets it gets from it: sd_notify(3), sd_listen_fds(3)."""
 
 import contextlib
 import os
@@ -32,13 +32,13 @@ class ServiceManager:
         self._socket.settimeout(SEND_TIMEOUT_S)
 
     def notify(self, *lines: str) -> None:
-        """Tell it `lines` such as READY=1."""
+        """Send systemd `lines` such as READY=1."""
         if self._address:
             with contextlib.suppress(OSError):  # it is gone or busy: nothing to do about that
                 self._socket.sendto("\n".join(lines).encode(), self._address)
 
     def notify_reloading(self) -> None:
-        """Tell it that a reload began (Type=notify-reload wants the time too)."""
+        """Tell systemd that a reload began. (Type=notify-reload requires the time too.)"""
         self.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def close(self) -> None:

@@ -1,4 +1,5 @@
-"""Telling what happened, once. Whoever wants to know is a listener: now the log alone."""
+"""Tells every listener what happened, in one call for each occurrence. The log is a listener, and
+today the only one."""
 
 import dataclasses
 import functools
