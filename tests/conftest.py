@@ -1,6 +1,7 @@
 """The fixtures of several test modules, and what a session of pytest does differently here."""
 
 import asyncio
+import gc
 import os
 import shutil
 import signal
@@ -48,6 +49,15 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid}: skipped although all is required: {report.longrepr}"
     return report
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Nothing looks for cycles, as it rarely does in the daemon."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import email.utils
+import gc
 import gzip
 import hmac
 import json
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from standardwebhooks import Webhook
+from tornado.httpclient import HTTPRequest
 
 from premblyd.config.models import Endpoint
 from premblyd.hooks.children import Children
@@ -522,6 +524,14 @@ def test_a_body_without_an_end_is_cut_off_and_its_status_counts() -> None:
             result = run(f"http://{target.address}/")
         assert (result.outcome, result.http_status, result.retry_after_s) == (outcome, code, 7)
         assert (result.output, result.output_truncated) == ("y" * 64 * KIB, True)
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("answer", [b"200 OK", b"204 x", b"302 x", b"404 x", b"500 x", b"x"])
+def test_nothing_of_a_request_stays_in_memory(answer: bytes) -> None:
+    with answering(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % answer) as target:
+        run(f"http://{target.address}/")
+    assert not [found for found in gc.get_objects() if isinstance(found, HTTPRequest | Job)]
 
 
 def test_what_a_target_packed_is_not_unpacked() -> None:

@@ -2,7 +2,6 @@
 
 import gc
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,14 +22,6 @@ LARGE = json.dumps({"reference": "r-large", "x": "x" * (bodies.LARGE_BYTES + 1)}
 # A small body over which an expression takes more steps than a trial has.
 MANY = json.dumps({"reference": "r-many", "a": [[]] * 20_000}).encode()
 GREEDY = "body.a[?@ == `[]`] | [?@ == `[]`] | [?@ == `[]`]"
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def left_over() -> list[object]:

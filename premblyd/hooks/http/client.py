@@ -143,6 +143,9 @@ class HttpClient:
             return incoming.failure(error, timed_out=timed_out)
         except (ValueError, HTTPInputError, pycurl.error):  # a header or URL that can't be sent
             return Response(0, b"", False, error="the request can't be sent as configured")
+        # Tornado makes an error of 500, which refers to the response again, and to the request: its
+        # body would stay in memory until the collector looks for cycles.
+        fetched.error = None
         return incoming.response(fetched.code)
 
     def close(self) -> None:
