@@ -343,6 +343,9 @@ ONE_HOOK = "5:5: should have one of shell, command and http, not"
         (HTTP + "sign_with: hush-é}}", ["5:74: should be a Standard"]),
         ("", ["1:1: should hold keys such as `database:` and `endpoints:`"]),
         ("a: b\nc: [d", ["2:6: not YAML: expected ',' or ']'"]),
+        # YAML takes the ! for a tag: what is left would mean the opposite.
+        ("a:\n  when: ! face_match", ["2:9: a value that begins with ! must stand in quotes"]),
+        ("a: !face_match", ["1:4: a value that begins with ! must stand in quotes"]),
         ("a: &a [*a]", ["1:4: an anchor can't contain itself"]),
         ("a: " + "[" * 5000, ["1:1: not YAML:"]),
         ("a0: &a0 x\n" + "".join(CHAIN), ["1:1: not YAML: nested too deeply"]),

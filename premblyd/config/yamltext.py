@@ -52,12 +52,25 @@ class Document:
         return self.values.get((), Mark(1, 1))
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses YAML's tags. `when: ! face_match` would be the tag `!` and the expression
+    `face_match`: the opposite of what is written."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        tag = getattr(event, "tag", None)
+        if tag is not None and not tag.startswith("tag:yaml.org,2002:"):
+            mark = _mark(event.start_mark)
+            raise YamlTextError("a value that begins with ! must stand in quotes", mark)
+        return super().compose_node(parent, index)
+
+
 def load(text: str) -> Document:
-    """Read `text`. Raise YamlTextError with a place when it is not YAML, names a key twice, or
-    nests an anchor in itself."""
+    """Read `text`. Raise YamlTextError with a place when it is not YAML, names a key twice, has a
+    tag, or nests an anchor in itself."""
     document = Document()
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = _mark(mark) if mark else Mark(1, 1)
