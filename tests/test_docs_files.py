@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from premblyd.cli import DEFAULT_CONFIG
 from premblyd.config import hooks, models
 from premblyd.config.base import Model, keys_of
-from premblyd.config.load import DEFAULT_PATH, parse_config
+from premblyd.config.load import parse_config
 from premblyd.config.models import Config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.config.values import duration_ms, size_bytes
@@ -117,8 +118,8 @@ def test_the_service_starts_what_install_installs() -> None:
     assert f"`{variables['opt']}/current`" in EVERYTHING
     assert setting(service, "LoadCredential") == f"credentials:{variables['credentials']}"
     assert f"`{variables['credentials']}/`" in EVERYTHING
-    assert variables["config"] == str(DEFAULT_PATH)
-    assert f"`{DEFAULT_PATH}`" in EVERYTHING
+    assert variables["config"] == str(DEFAULT_CONFIG)
+    assert f"`{DEFAULT_CONFIG}`" in EVERYTHING
     assert f"/etc/{setting(service, 'ConfigurationDirectory')}" == variables["etc"]
 
 
@@ -138,7 +139,7 @@ def test_a_page_repeats_what_install_says_to_do_next() -> None:
     install = unit("install.sh")
     steps = install.partition("next_steps() {")[2].partition("\n}")[0]
     steps = steps.replace("$key", "/etc/premblyd/credentials/prembly-live-key")
-    steps = steps.replace("$config", str(DEFAULT_PATH))
+    steps = steps.replace("$config", str(DEFAULT_CONFIG))
     commands = re.findall(r"(?:sudo|sudoedit) .*?(?=  and then|$)", steps, re.MULTILINE)
     assert len(commands) >= 5
     lines = [line for block in blocks("sh") for line in block.text.splitlines()]

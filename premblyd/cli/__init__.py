@@ -33,6 +33,7 @@ COMMANDS = {
 }
 # Commands for programs of ours: they run as any other, and --help does not list them.
 HIDDEN = {"upgrading": ("upgrading", "For install.sh.")}
+DEFAULT_CONFIG = Path("/etc/premblyd/premblyd.yaml")
 _ARGUMENTS = "premblyd.arguments"
 
 
@@ -108,7 +109,7 @@ def _is_text(argument: str) -> bool:
     "--config",
     "config_path",
     envvar="PREMBLYD_CONFIG",
-    default="/etc/premblyd/premblyd.yaml",
+    default=DEFAULT_CONFIG,
     show_default=True,
     show_envvar=True,
     type=click.Path(readable=False, path_type=Path),

@@ -1,4 +1,4 @@
-"""What the answer to a webhook means, or that there is none: for `premblyd send`."""
+"""What it means for `premblyd send` how a webhook was answered, or that it was not."""
 
 import os
 from dataclasses import dataclass
@@ -37,11 +37,12 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Whom it was sent to. `daemon` is the running one, if that is known and meant."""
+    """Where a webhook was sent. `daemon` is the running daemon, if there is one and the webhook was
+    sent to it and not to a --url."""
 
     where: str
     unix_path: str
-    is_configured: bool  # and not a --url
+    is_configured: bool  # where the configuration says, and not at a --url
     key_place: str
     key: "Secret"
     daemon: "Presence | None"
@@ -66,7 +67,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What to make of it, and whether it may work later as it is."""
+    """What a reply means, for people, and whether sending the same again may work later."""
 
     words: str
     may_work_later: bool

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-DEFAULT_CONFIG = Path("/etc/premblyd/premblyd.yaml")
+from premblyd.cli import DEFAULT_CONFIG
+
 INSTALLED = Path("/opt/premblyd")  # where install.sh puts every version
 UNIT = "premblyd.service"
 TIMEOUT_S = 30

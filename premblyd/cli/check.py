@@ -1,5 +1,6 @@
 """premblyd check"""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ def check(config_path: Path, as_json: bool) -> None:
     from premblyd.errors import ConfigError
 
     if as_service.is_for_service(config_path):
-        status = as_service.run(["check", *(["--json"] if as_json else [])])
+        status = as_service.run(["check", "--json"] if as_json else ["check"])
         if status is not None:
             raise SystemExit(status)
     try:
@@ -37,10 +38,7 @@ def check(config_path: Path, as_json: bool) -> None:
     except ConfigError as error:
         if not as_json:
             raise
-        problems = [
-            {"file": p.file, "line": p.line, "column": p.column, "message": p.message}
-            for p in error.problems
-        ]
+        problems = [dataclasses.asdict(problem) for problem in error.problems]
         print_json({"ok": False, "problems": problems})
         raise SystemExit(error.exit_code) from None
     routes = _routes(settings)

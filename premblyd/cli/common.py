@@ -12,24 +12,24 @@ from premblyd import times
 from premblyd.config.values import duration_ms
 
 F = TypeVar("F", bound=Callable[..., Any])
-MOST_ROWS = 1_000_000_000
+MAX_ROWS = 1_000_000_000
 ROW_ID = click.IntRange(1, 2**63 - 1)  # what SQLite can hold
 
 
 def config_option(command: F) -> F:
     """Let `--config` stand after the command too; the parameter is `config_path`."""
 
-    def use(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path:
+    def last_named(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path:
         if value is not None:
             return value
-        before_the_command: Path = ctx.obj
-        return before_the_command
+        named_before_command: Path = ctx.obj
+        return named_before_command
 
     return click.option(
         "--config",
         "config_path",
         type=click.Path(readable=False, path_type=Path),
-        callback=use,
+        callback=last_named,
         help="The configuration file.",
     )(command)
 
@@ -42,7 +42,7 @@ def json_option(command: F) -> F:
 def limit_option(command: F) -> F:
     """Add `--limit`: how many rows a list shows at most."""
     return click.option(
-        "--limit", default=50, show_default=True, type=click.IntRange(1, MOST_ROWS), help="At most."
+        "--limit", default=50, show_default=True, type=click.IntRange(1, MAX_ROWS), help="At most."
     )(command)
 
 

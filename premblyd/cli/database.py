@@ -34,7 +34,7 @@ def database_path(config_path: Path, database: str | None = None) -> Path:
     try:
         return load_config(config_path, look_up_secrets=False).database_path
     except ConfigError as error:
-        named = _named(config_path)
+        named = _database_named_in(config_path)
         if named is None:
             raise
         number = len(error.problems)
@@ -43,7 +43,7 @@ def database_path(config_path: Path, database: str | None = None) -> Path:
         return named
 
 
-def _named(config_path: Path) -> Path | None:
+def _database_named_in(config_path: Path) -> Path | None:
     """Return the database that the file names, whatever else is in it; None if it names none or,
     where it is no YAML, more than one."""
     from premblyd.config import yamltext
@@ -54,9 +54,10 @@ def _named(config_path: Path) -> Path | None:
     except (OSError, UnicodeDecodeError):
         return None
     lines = [line for line in text.splitlines() if line.startswith("database:")]
-    for part in (text, *(lines if len(lines) == 1 else ())):
+    sources = [text, lines[0]] if len(lines) == 1 else [text]
+    for source in sources:
         try:
-            document = yamltext.load(part).data
+            document = yamltext.load(source).data
             if isinstance(document, dict) and "database" in document:
                 return sqlite_path(document["database"], config_path.absolute().parent)
         except ValueError:  # no YAML, or no database's URL

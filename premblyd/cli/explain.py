@@ -17,7 +17,7 @@ from premblyd.privacy.documents import MASK
 from premblyd.privacy.fields import SECRET_VERDICT_FIELDS
 
 if TYPE_CHECKING:
-    from premblyd.config.models import Action, Endpoint
+    from premblyd.config.models import Action, Config, Endpoint
     from premblyd.hooks.preview import Preview
     from premblyd.store.jobs import Job
 
@@ -45,19 +45,8 @@ def explain(
     from premblyd.routing import Routing
 
     settings = load_config(config_path, look_up_secrets=False)
-    endpoints = {endpoint.name: endpoint for endpoint in settings.endpoints}
-    name = endpoint_name or settings.endpoints[0].name
-    if name not in endpoints:
-        raise PremblydError(
-            f"There is no endpoint {name}; the configuration has {', '.join(endpoints)}."
-        )
-    endpoint = endpoints[name]
-    key = key_name or next(iter(endpoint.keys))
-    if key not in endpoint.keys:
-        raise PremblydError(
-            f"There is no key {key} at the endpoint {name}; it has {', '.join(endpoint.keys)}."
-        )
-    event = _event(endpoint, f"{endpoint.scheme}:{key}", file.read())
+    endpoint = _endpoint(settings, endpoint_name)
+    event = _event(endpoint, f"{endpoint.scheme}:{_key(endpoint, key_name)}", file.read())
     verdict = {
         name: MASK if value and name in SECRET_VERDICT_FIELDS else value
         for name, value in dataclasses.asdict(event.verdict).items()
@@ -71,11 +60,11 @@ def explain(
         else:
             runs_not[action.name] = judgement.why_not
     if not as_json:
-        _print(name, verdict, runs, runs_not)
+        _print(endpoint.name, verdict, runs, runs_not)
         return
     print_json(
         {
-            "endpoint": name,
+            "endpoint": endpoint.name,
             "verdict": verdict,
             "actions": [{"action": action} | shown.facts for action, shown in runs.items()],
             "not_matched": [
@@ -83,6 +72,27 @@ def explain(
             ],
         }
     )
+
+
+def _endpoint(settings: "Config", name: str | None) -> "Endpoint":
+    """Return the endpoint called `name`; the first one for None."""
+    endpoints = {endpoint.name: endpoint for endpoint in settings.endpoints}
+    if name and name not in endpoints:
+        raise PremblydError(
+            f"There is no endpoint {name}; the configuration has {', '.join(endpoints)}."
+        )
+    return endpoints[name] if name else settings.endpoints[0]
+
+
+def _key(endpoint: "Endpoint", name: str | None) -> str:
+    """Return the name of the endpoint's key, if it has it; of its first key for None."""
+    key = name or next(iter(endpoint.keys))
+    if key not in endpoint.keys:
+        raise PremblydError(
+            f"There is no key {key} at the endpoint {endpoint.name};"
+            f" it has {', '.join(endpoint.keys)}."
+        )
+    return key
 
 
 def _event(endpoint: "Endpoint", verified_by: str, body: bytes) -> StoredEvent:

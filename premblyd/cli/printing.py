@@ -14,19 +14,19 @@ from rich.text import Text
 
 from premblyd import jsontext
 
-PIPE_WIDTH = 240  # where there is no terminal, nothing is cut to fit one
+PIPE_WIDTH = 240  # of what goes to no terminal
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return where people read."""
-    made = Console(stderr=stderr, highlight=False)
-    if not made.is_terminal:
-        made.width = PIPE_WIDTH
-    return made
+    """Return the console for what people read, on standard output or standard error."""
+    people = Console(stderr=stderr, highlight=False)
+    if not people.is_terminal:
+        people.width = PIPE_WIDTH
+    return people
 
 
 def print_json(value: Any) -> None:
-    """Print `value` exactly; control characters stand as JSON's escapes, all of them."""
+    """Print `value` exactly, with every control character as JSON's escape."""
     try:
         text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
     except TypeError:  # an integer of more than 64 bits, half a character
@@ -96,19 +96,19 @@ def print_table(
     out = console()
     titles = [Column(name=column) if isinstance(column, str) else column for column in columns]
     cells = [[clean(cell) for cell in row] for row in rows]
-    sizes = [column.sizes([row[at] for row in cells]) for at, column in enumerate(titles)]
+    sizes = [column.sizes([row[index] for row in cells]) for index, column in enumerate(titles)]
     if wide or not out.is_terminal:
-        widths = {at: size.natural for at, size in enumerate(sizes)}
+        widths = {index: size.natural for index, size in enumerate(sizes)}
         out.width = sum(widths.values()) + GAP * len(widths)
     else:
-        used = [at for at in range(len(titles)) if any(row[at] for row in cells)]
+        used = [index for index in range(len(titles)) if any(row[index] for row in cells)]
         widths = fit(titles, sizes, used, out.width)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for at, width in widths.items():
-        is_text = titles[at].kind == "words"
-        table.add_column(titles[at].name, width=width, overflow="ellipsis", no_wrap=not is_text)
+    for index, width in widths.items():
+        is_text = titles[index].kind == "words"
+        table.add_column(titles[index].name, width=width, overflow="ellipsis", no_wrap=not is_text)
     for row in cells:
-        table.add_row(*[Text(_at_minutes(row, at, titles, widths)) for at in widths])
+        table.add_row(*[Text(_at_minutes(row, index, titles, widths)) for index in widths])
     out.print(table)
     if missing := _left_out(titles, cells, widths):
         out.print(Text(" ".join(filter(None, (missing, hint))), style="dim"))
@@ -117,45 +117,51 @@ def print_table(
 def fit(
     columns: Sequence[Column], sizes: Sequence[Sizes], used: Sequence[int], width: int
 ) -> dict[int, int]:
-    """Return the columns that fit into `width`, of those in `used`, each with its own width."""
+    """Return the columns that fit into `width`, of those in `used`, each with its own width.
+
+    Columns are left out by their rank until the others fit; then the most important get the room
+    that is left, first to look good, then to be whole.
+    """
     shown = list(used)
 
     def room(need: list[int]) -> int:
-        return width - sum(need[at] + GAP for at in shown) + GAP
+        return width - sum(need[index] + GAP for index in shown) + GAP
 
     least, good, natural = ([*each] for each in zip(*sizes, strict=True))
     for lowest, need in ((EXTRA, good), (1, least)):
-        while room(need) < 0 and any(columns[at].rank >= lowest for at in shown):
-            shown.remove(max(shown, key=lambda at: columns[at].rank))
-    widths = {at: least[at] for at in shown}
+        while room(need) < 0 and any(columns[index].rank >= lowest for index in shown):
+            shown.remove(max(shown, key=lambda index: columns[index].rank))
+    widths = {index: least[index] for index in shown}
     spare = room(least)
     for goal in (good, natural):
-        for at in sorted(shown, key=lambda at: columns[at].rank):
-            more = min(max(spare, 0), goal[at] - widths[at])
-            widths[at] += more
+        for index in sorted(shown, key=lambda index: columns[index].rank):
+            more = min(max(spare, 0), goal[index] - widths[index])
+            widths[index] += more
             spare -= more
     return widths
 
 
 def _at_minutes(
-    row: Sequence[str], at: int, columns: Sequence[Column], widths: dict[int, int]
+    row: Sequence[str], index: int, columns: Sequence[Column], widths: dict[int, int]
 ) -> str:
     """Return a cell; a time without its seconds where these have no room."""
-    is_short = columns[at].kind == "time" and widths[at] < cell_len(row[at])
-    return row[at][:MINUTES] if is_short else row[at]
+    is_short = columns[index].kind == "time" and widths[index] < cell_len(row[index])
+    return row[index][:MINUTES] if is_short else row[index]
 
 
 def _left_out(
     columns: Sequence[Column], cells: Sequence[Sequence[str]], widths: dict[int, int]
 ) -> str:
     """Say what a table does not show."""
-    missing = [at for at in range(len(columns)) if at not in widths]
-    has_value = [at for at in missing if any(row[at] for row in cells)]
-    short = [at for at, width in widths.items() if _is_cut(columns[at], at, cells, width)]
+    missing = [index for index in range(len(columns)) if index not in widths]
+    has_value = [index for index in missing if any(row[index] for row in cells)]
+    short = [
+        index for index, width in widths.items() if _is_cut(columns[index], index, cells, width)
+    ]
     parts = [
-        f"{label}: {', '.join(columns[at].name for at in group)}."
+        f"{label}: {', '.join(columns[index].name for index in group)}."
         for label, group in (
-            ("Empty", [at for at in missing if at not in has_value]),
+            ("Empty", [index for index in missing if index not in has_value]),
             ("Left out", has_value),
             ("Shortened", short),
         )
@@ -164,11 +170,11 @@ def _left_out(
     return " ".join(parts)
 
 
-def _is_cut(column: Column, at: int, cells: Sequence[Sequence[str]], width: int) -> bool:
+def _is_cut(column: Column, index: int, cells: Sequence[Sequence[str]], width: int) -> bool:
     if column.kind == "time":
         return False
     separate = str.split if column.kind == "words" else lambda text: [text]
-    return any(cell_len(piece) > width for row in cells for piece in separate(row[at]))
+    return any(cell_len(piece) > width for row in cells for piece in separate(row[index]))
 
 
 def clean(value: object) -> str:

@@ -85,8 +85,8 @@ def replay(
     if len(plan) > ASK_ABOVE and not yes and sys.stdin.isatty():
         question = f"Queue {counted(len(plan), 'delivery', 'deliveries')}?"
         click.confirm(question, abort=True, err=True)
-    operations = replays.operations(plan, Operator(actor=actor()), settings, times.now_ms())
-    batches = (transact(database, operation) for operation in operations)
+    changes = replays.changes(plan, Operator(actor=actor()), settings, times.now_ms())
+    batches = (transact(database, change) for change in changes)
     queued = _count(batches, len(plan), silent=as_json)
     _report(plan, queued, as_json)
     if request.delivery_id is not None and not queued:

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 IN_FLIGHT = 16
 MAX_COUNT = 1_000_000
-MARK = "premblyd-send"  # begins the token and the User-Agent of all that is sent here
+SENDER = "premblyd-send"  # how the token and the User-Agent of all that is sent here begin
 
 
 class Rate(click.FloatRange):
-    """So many a second, at least one in a quarter of an hour."""
+    """A number of webhooks a second; the least, 0.001, is one in a quarter of an hour."""
 
     def __init__(self) -> None:
         super().__init__(min=0.001, max=100_000)
@@ -137,7 +137,7 @@ class Sender:
         room = asyncio.Semaphore(IN_FLIGHT)
 
         async def send_one() -> None:
-            post = self.post(body, token or f"{MARK}-{secrets.token_hex(16)}")
+            post = self.post(body, token or f"{SENDER}-{secrets.token_hex(16)}")
             answer = await client.post(post, TIMEOUT_S, unix_path=self.unix_path)
             text = answer.error or answer.body.decode("utf-8", "replace")
             if count > 1:  # equal answers are counted together
@@ -167,7 +167,7 @@ class Sender:
 
         headers = [
             ("Content-Type", "application/json"),
-            ("User-Agent", f"{MARK}/{__version__}"),
+            ("User-Agent", f"{SENDER}/{__version__}"),
             (self._endpoint.header, signature.sign(body, self._key, self._endpoint.scheme)),
             (signature.TOKEN_HEADER, token),
         ]

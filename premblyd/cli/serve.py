@@ -14,7 +14,6 @@ from premblyd.errors import ConfigError, PremblydError
 @config_option
 def serve(config_path: Path) -> None:
     """SIGHUP reads the configuration again, SIGTERM and SIGINT stop after what runs has ended."""
-    _open_standard_descriptors()
     from premblyd import process
     from premblyd.config.load import load_config
     from premblyd.logs import foreign, output
@@ -43,13 +42,3 @@ def serve(config_path: Path) -> None:
         if not output.write_text(f"{error}"):
             raise
         raise SystemExit(error.exit_code) from None
-
-
-def _open_standard_descriptors() -> None:
-    """Open what was closed at the start (`2>&-`): else the database or a connection gets that
-    number, and whatever is printed goes into it."""
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free

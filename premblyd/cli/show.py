@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from premblyd.record.showing import ShownEvent
 
 UNRECORDED = "Nothing is shown: that you look could not be recorded."
-MOST_STRING = 1024  # a longer one is a photo
-MOST_TEXT = 65_536
-MOST_LINES = 2000
+MAX_STRING_CHARS = 1024  # a longer one is a photo
+MAX_TEXT_CHARS = 65_536
+MAX_LINES = 2000
 
 
 @click.command()
@@ -94,9 +94,9 @@ def _print(event: "ShownEvent") -> None:
 def _body_lines(body: Any) -> Iterator[str]:
     """Yield a body for people: photos as their size, and not more lines than anybody reads."""
     if isinstance(body, str):
-        yield from body[:MOST_TEXT].splitlines()
-        if len(body) > MOST_TEXT:
-            yield f"… {len(body) - MOST_TEXT:,} characters more; --json shows all"
+        yield from body[:MAX_TEXT_CHARS].splitlines()
+        if len(body) > MAX_TEXT_CHARS:
+            yield f"… {len(body) - MAX_TEXT_CHARS:,} characters more; --json shows all"
         return
     pieces = json.JSONEncoder(ensure_ascii=False, indent=2).iterencode(_shortened(body))
     line, count = "", 0
@@ -106,7 +106,7 @@ def _body_lines(body: Any) -> Iterator[str]:
         for text in more:
             yield line
             line, count = text, count + 1
-        if count >= MOST_LINES:
+        if count >= MAX_LINES:
             yield "… and more; --json shows all"
             return
     yield line
@@ -118,7 +118,7 @@ def _shortened(value: Any) -> Any:
             return {name: _shortened(inner) for name, inner in value.items()}
         case list():
             return [_shortened(inner) for inner in value]
-        case str() if len(value) > MOST_STRING:
+        case str() if len(value) > MAX_STRING_CHARS:
             return f"… {len(value):,} characters"
         case _:
             return value

@@ -35,12 +35,14 @@ class _Stream(io.FileIO):
 
 
 def take_over() -> None:
-    """Replace this process's standard output and error, unless somebody already did."""
+    """Replace this process's standard output and error, unless somebody already did. Open what was
+    closed when the process began (`2>&-`): else the database or a connection would get that
+    number, and whatever is printed would go into it."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
-        except OSError:  # closed; a file or socket opened later must not come to stand there
-            os.open(os.devnull, os.O_RDWR)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
     if sys.stdout is sys.__stdout__:
         sys.stdout = _text(1, sys.stdout, must_arrive=True)
     if sys.stderr is sys.__stderr__:

@@ -16,7 +16,8 @@ from premblyd.config.secrets import Secret, SecretValue, secret
 from premblyd.config.values import DurationMs, EnvName, HeaderName, NonEmpty, Select
 from premblyd.expressions import Expression
 
-# No key of the file, where the keys of a hook stand among its action's own.
+# The key under which a hook's keys are gathered. The file can't have it: there they stand among
+# the action's own keys.
 GATHERED = "(hook)"
 _PROXY_URL = r"(http|socks5h)://([^\s/@]+@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?/?"
 
@@ -137,7 +138,7 @@ class Selection(Model):
     select: Select
 
 
-# Tagged, so that a problem is told of the one form that was meant.
+# Tagged, so that pydantic reports only the problems of the form that was meant.
 Send = Annotated[
     Annotated[Literal["raw", "event"], Tag("send:word")]
     | Annotated[Selection, Tag("send:selection")],
@@ -174,7 +175,7 @@ def kinds_in(action: Mapping[str, Any]) -> list[type[Hook]]:
 def gather(action: Mapping[str, Any]) -> dict[str, Any]:
     """Return an action's keys and values with those of its hook gathered under one key."""
     kinds = kinds_in(action)
-    # While it is open which kind is meant, the keys of all of them are known.
+    # Without exactly one kind, it is not known which keys are the hook's: those of every kind are.
     kinds = kinds if len(kinds) == 1 else list(KINDS.values())
     of_hook = {key for kind in kinds for key in kind.keys_in_action()}
     hook = {key: value for key, value in action.items() if key in of_hook}

@@ -9,11 +9,9 @@ from pydantic import ValidationError
 
 from premblyd.config import yamltext
 from premblyd.config.models import HEALTH_PATH, Config
-from premblyd.config.problems import Found, conflicts, explain
+from premblyd.config.problems import Mistake, conflicts, explain
 from premblyd.config.secrets import ForbiddenSecretError, SecretPlaces
 from premblyd.errors import ConfigError, Problem
-
-DEFAULT_PATH = Path("/etc/premblyd/premblyd.yaml")
 
 
 def load_config(
@@ -21,7 +19,7 @@ def load_config(
 ) -> Config:
     """Read the file at `path`. Raise ConfigError with every problem when it can't be used.
 
-    `look_up_secrets=False` leaves secrets unread, for people who may read the database alone.
+    `look_up_secrets=False` leaves secrets unread: auditors may read the database and no secret.
     """
     try:
         text = path.read_bytes().decode()
@@ -47,7 +45,7 @@ def parse_config(text: str, path: Path, places: SecretPlaces) -> Config:
         raise _unusable(path, "should hold keys such as `database:` and `endpoints:`")
     config = None
     lacks_rights = False
-    found = list(conflicts(document.data, HEALTH_PATH))
+    mistakes = list(conflicts(document.data, HEALTH_PATH))
     try:
         config = Config.model_validate(document.data, context=places)
     except ValidationError as error:
@@ -56,11 +54,11 @@ def parse_config(text: str, path: Path, places: SecretPlaces) -> Config:
             isinstance(detail.get("ctx", {}).get("error"), ForbiddenSecretError)
             for detail in details
         )
-        found += _explained(details, document.data)
-    if config is None or found:
+        mistakes += _in_words(details, document.data)
+    if config is None or mistakes:
         raise ConfigError(
             sorted(
-                {_problem(path, document, each) for each in found},
+                {_problem(path, document, mistake) for mistake in mistakes},
                 key=lambda problem: (problem.line, problem.column, problem.message),
             ),
             lacks_rights=lacks_rights,
@@ -68,18 +66,18 @@ def parse_config(text: str, path: Path, places: SecretPlaces) -> Config:
     return config
 
 
-def _explained(details: Iterable[Any], data: Any) -> Iterator[Found]:
+def _in_words(details: Iterable[Any], data: Any) -> Iterator[Mistake]:
     """Yield pydantic's errors in words about the file."""
     for detail in details:
-        explained = explain(detail, data)
-        # A list whose every item is wrong counts as empty too: one report is enough.
-        if detail["type"] != "too_short" or not _at(data, explained.where):
-            yield explained
+        mistake = explain(detail, data)
+        # To pydantic a list whose every item is wrong is empty too: its items are reported already.
+        if detail["type"] != "too_short" or not _at(data, mistake.where):
+            yield mistake
 
 
-def _problem(path: Path, document: yamltext.Document, found: Found) -> Problem:
-    mark = document.mark(found.where, key=found.is_about_key)
-    return Problem(file=str(path), line=mark.line, column=mark.column, message=found.message)
+def _problem(path: Path, document: yamltext.Document, mistake: Mistake) -> Problem:
+    mark = document.mark(mistake.where, key=mistake.is_about_key)
+    return Problem(file=str(path), line=mark.line, column=mark.column, message=mistake.message)
 
 
 def _at(data: Any, path: yamltext.Path) -> Any:

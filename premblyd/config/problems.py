@@ -13,15 +13,16 @@ UNION_TAGS = {"send:word", "send:selection"}  # pydantic's names, not the file's
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Something that is wrong: with the value at a path of the file, or with its key."""
+class Mistake:
+    """Something that is wrong with the value at a path of the file, or with its key. With the
+    place in the text it becomes a `Problem`."""
 
     where: Path
     message: str
     is_about_key: bool = False
 
 
-def conflicts(data: Mapping[str, Any], health_path: str) -> Iterator[Found]:
+def conflicts(data: Mapping[str, Any], health_path: str) -> Iterator[Mistake]:
     """Yield what is wrong between values. Works on plain data, so that it speaks even while
     single values are wrong too."""
     endpoints, actions = _mappings(data, "endpoints"), _mappings(data, "actions")
@@ -30,7 +31,7 @@ def conflicts(data: Mapping[str, Any], health_path: str) -> Iterator[Found]:
     yield from _twice("actions", "name", actions)
     for index, endpoint in endpoints:
         if endpoint.get("path") == health_path:
-            yield Found(("endpoints", index, "path"), f"{health_path} is the daemon's own")
+            yield Mistake(("endpoints", index, "path"), f"{health_path} is the daemon's own")
 
 
 def _mappings(data: Mapping[str, Any], key: str) -> list[tuple[int, dict[str, Any]]]:
@@ -39,39 +40,39 @@ def _mappings(data: Mapping[str, Any], key: str) -> list[tuple[int, dict[str, An
     return [(index, item) for index, item in enumerate(items) if isinstance(item, dict)]
 
 
-def _twice(section: str, key: str, items: list[tuple[int, dict[str, Any]]]) -> Iterator[Found]:
+def _twice(section: str, key: str, items: list[tuple[int, dict[str, Any]]]) -> Iterator[Mistake]:
     seen: set[str] = set()
     for index, item in items:
         value = item.get(key)
         if isinstance(value, str) and value in seen:
             # A path may hold a secret part, so the value is not repeated here.
-            yield Found((section, index, key), f"this {key} is used twice")
+            yield Mistake((section, index, key), f"this {key} is used twice")
         elif isinstance(value, str):
             seen.add(value)
 
 
-def explain(detail: Any, data: Any) -> Found:
+def explain(detail: Any, data: Any) -> Mistake:
     """Turn one of pydantic's errors about `data` into words about the file."""
     where = _in_file(tuple(part for part in detail["loc"] if part not in UNION_TAGS), data)
     kind = detail["type"]
     if where and where[-1] == "[key]":  # what is wrong is the key itself
         message = str(detail["ctx"]["error"]) if kind == "value_error" else "is no valid name here"
-        return Found(where[:-1], message, is_about_key=True)
+        return Mistake(where[:-1], message, is_about_key=True)
     match kind:
         case "missing":
-            return Found(where[:-1], f"`{where[-1]}` is missing")
+            return Mistake(where[:-1], f"`{where[-1]}` is missing")
         case "extra_forbidden":
-            return Found(where, _about_unknown_key(where, data), is_about_key=True)
+            return Mistake(where, _about_unknown_key(where, data), is_about_key=True)
         case "value_error":
-            return Found(where, str(detail["ctx"]["error"]))
+            return Mistake(where, str(detail["ctx"]["error"]))
         case "model_type" | "model_attributes_type" | "dict_type":
-            return Found(where, "should hold keys and values")
+            return Mistake(where, "should hold keys and values")
         case "too_short":
-            return Found(where, "should not be empty")
+            return Mistake(where, "should not be empty")
         case "tuple_type":
-            return Found(where, "should be a list")
+            return Mistake(where, "should be a list")
         case _:
-            return Found(where, detail["msg"].replace("Input should", "should"))
+            return Mistake(where, detail["msg"].replace("Input should", "should"))
 
 
 def _in_file(where: Path, data: Any) -> Path:

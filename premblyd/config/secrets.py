@@ -33,7 +33,7 @@ class ForbiddenSecretError(PremblydError, ValueError):  # pydantic collects Valu
 
 @dataclass(frozen=True, slots=True)
 class SecretPlaces:
-    """Where secrets are looked up, or that they are not (an auditor can't read them)."""
+    """Where secrets are looked up; or that they are not, for auditors, who can't read them."""
 
     folder: Path  # of the configuration file
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
@@ -89,6 +89,7 @@ def secrets_in(value: Any, *path: str) -> Iterator[tuple[str, Secret]]:
 
 
 def secret_places(info: ValidationInfo) -> SecretPlaces:
+    """Return the places that were passed to this validation."""
     if not isinstance(info.context, SecretPlaces):
         raise TypeError("validate with context=SecretPlaces(...)")
     return info.context
@@ -131,7 +132,8 @@ def _usable(value: str) -> str:
 
 
 def prembly_key(value: Any, info: ValidationInfo) -> Secret:
-    """A key of Prembly's. No signature would be right with the white space that copying may add."""
+    """Read a key of Prembly's. Raise ValueError for white space around it, which copying may add:
+    with it no signature would be right."""
     key = secret(value, info)
     if key.value is not None and key.value != key.value.strip():
         raise ValueError(f"the key ({key.source}) has white space around it; Prembly's have none")

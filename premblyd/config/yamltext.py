@@ -13,7 +13,8 @@ import yaml
 from premblyd.errors import PremblydError
 
 Path = tuple[str | int, ...]
-# The names that PyYAML quotes: a secret that begins with * & or ! is one, unless it is in quotes.
+# PyYAML's messages quote the names of aliases, anchors and tags. A secret that begins with * & or !
+# and is not in quotes is read as such a name, so these are left out.
 _QUOTED = re.compile(r"'[\w!-]{2,}'")
 
 
@@ -100,8 +101,8 @@ def _plain(node: yaml.Node, path: Path, document: Document, inside: tuple[yaml.N
                 for index, child in enumerate(node.value)
             ]
         case _:
-            # An unquoted nothing, `null` or `~` is "not given": a section whose lines are all
-            # commented out keeps its default.
+            # A key with nothing, `null` or `~` behind it counts as left out: a section whose
+            # lines are all commented out keeps its default.
             is_null = node.tag == "tag:yaml.org,2002:null"
             return None if is_null else _text(node)
 
