@@ -220,14 +220,14 @@ def test_a_script_is_not_asked(config: Path, options: list[str]) -> None:
 def test_an_interrupted_replay_says_how_many_were_queued(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    operations = replays.operations
+    changes = replays.changes
 
-    def interrupted(*arguments: Any) -> Iterator[operating.Operation[int]]:
-        yield next(operations(*arguments))
+    def interrupted(*arguments: Any) -> Iterator[operating.Change[int]]:
+        yield next(changes(*arguments))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(operating, "BATCH", 1)
-    monkeypatch.setattr(replays, "operations", interrupted)
+    monkeypatch.setattr(replays, "changes", interrupted)
     dead = len([row for row in read(config, DELIVERIES) if row[3] == "dead"])
     done = run("replay", "--dead", "--config", config)
     assert done == Ran(1, "", f"Interrupted: queued 1 of {dead}.\n")

@@ -29,7 +29,7 @@ from premblyd.privacy.documents import (
     mask_sentence,
     mask_word,
 )
-from premblyd.privacy.outputs import LONGEST_TEXT, MOST_TEXTS, PART, Hidden
+from premblyd.privacy.outputs import MAX_TEXT_CHARS, MAX_TEXTS, PART_CHARS, Hidden
 from premblyd.privacy.vocabulary import VOCABULARY
 
 BVN = "22212345678"
@@ -236,19 +236,19 @@ def test_of_a_long_output_both_ends_are_shown() -> None:
     shown = Hidden(["AMINA"]).mask(output)
     assert shown.startswith("first words\n")
     assert shown.endswith(f"then {MASK} the error")
-    assert len(shown) < 3 * PART
+    assert len(shown) < 3 * PART_CHARS
     assert "characters …" in shown
 
 
 def test_where_the_hidden_texts_are_too_many_or_unknown_no_output_is_shown() -> None:
     assert Hidden(None).mask("anything") == MASK
-    assert Hidden(f"word{number:x}g" for number in range(MOST_TEXTS + 1)).mask("a") == MASK
+    assert Hidden(f"word{number:x}g" for number in range(MAX_TEXTS + 1)).mask("a") == MASK
     assert Hidden(None).mask("") == ""
 
 
 def test_a_piece_of_a_photo_is_masked() -> None:
     photo = base64.b64encode(bytes(range(256)) * 40).decode()
-    assert len(photo) > LONGEST_TEXT
+    assert len(photo) > MAX_TEXT_CHARS
     hidden = Hidden([photo])
     for piece in (photo[:64], photo[1000:1040], photo[5000:9000]):
         assert piece not in hidden.mask(f"image: {piece} is odd")

@@ -13,7 +13,7 @@ from peewee import SqliteDatabase
 from premblyd.errors import NotFoundError, StoreUnavailableError
 from premblyd.privacy.fields import UNLISTED_COLUMNS
 from premblyd.record import operating, reading
-from premblyd.record.operating import Operation, Operator
+from premblyd.record.operating import Change, Operator
 from premblyd.record.reading import DeliveryFilter, EventFilter, Page, RejectionFilter
 from premblyd.record.rows import AttemptRow, DeliveryRow, EventRow, RejectionRow, WholeEvent
 from premblyd.store.inbox import NewRejection
@@ -56,8 +56,8 @@ def writing(store: Store, record: SqliteDatabase) -> Iterator[SqliteDatabase]:
         yield writing
 
 
-def perform_all(writing: SqliteDatabase, operations: Iterator[Operation[int]]) -> list[int]:
-    return [transact(writing, operation) for operation in operations]
+def perform_all(writing: SqliteDatabase, changes: Iterator[Change[int]]) -> list[int]:
+    return [transact(writing, change) for change in changes]
 
 
 def run(store: Store, count: int, outcome: AttemptOutcome) -> None:
@@ -319,7 +319,7 @@ def test_a_cancelled_delivery_does_not_run(store: Store, writing: SqliteDatabase
     assert store.rows("SELECT delivery_id FROM attempt") == [(3,), (5,)]
 
 
-def test_the_daemon_runs_the_same_operations_by_its_writer(store: Store) -> None:
+def test_the_daemon_runs_the_same_changes_by_its_writer(store: Store) -> None:
     store.add("crm", "page")
     run(store, 1, AttemptOutcome.FAILED)
     (replay,) = ADA.replay([1], {1: 7}, NOW_MS + 70)

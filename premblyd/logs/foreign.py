@@ -1,5 +1,6 @@
-"""What others say in our log: libraries, warnings, and Python about what nobody caught. Their texts
-may hold request data, so that only what stands in the code is shown."""
+"""Lines of the log that premblyd's own code does not write: those of libraries, warnings, and
+exceptions that nobody caught. Their texts may hold request data, so only what stands in the code is
+shown."""
 
 import logging
 import re

@@ -1,8 +1,8 @@
 """What a line of the log looks like, and what may never be in one.
 
 One canonical line per webhook and per attempt, with constant event names and ids as fields.
-Bodies, keys, signatures, tokens, session ids and hooks' output are never passed here; the
-redaction below is the second lock on that door. Each function is one of structlog's processors.
+Bodies, keys, signatures, tokens, session ids and hooks' output are never passed here. The
+redaction below is a second safeguard. Each function is one of structlog's processors.
 """
 
 import re
@@ -50,6 +50,7 @@ def _frames(traceback: TracebackType | None) -> list[str]:
 
 
 def redact_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Replace the values of keys that may hold a secret or personal data, whatever they are."""
     if not DROPPED_LOG_KEYS.isdisjoint(event):
         for key in DROPPED_LOG_KEYS.intersection(event):
             event[key] = "[redacted]"
@@ -57,6 +58,7 @@ def redact_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def redact_numbers(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Replace long numbers in texts that premblyd did not make itself: they may be a person's."""
     for key, value in event.items():
         if key in OWN_LOG_KEYS or not isinstance(value, str) or len(value) < 10:
             continue
@@ -73,8 +75,10 @@ def add_level_and_time(_: WrappedLogger, method: str, event: EventDict) -> Event
 
 
 def to_json(_: WrappedLogger, __: str, event: EventDict) -> bytes:
+    """Return the line as JSON, without long numbers."""
     line = _dumps(event)
-    # One look at the line costs a fifth of one at each value; most lines have no such number.
+    # To look through the line once costs a fifth of looking at each value, and most lines have no
+    # such number.
     if not line.isascii() or _TEN_ZEROS in line.translate(_DIGITS_TO_ZEROS):
         line = _dumps(redact_numbers(_, __, event))
     return line + b"\n"
@@ -86,6 +90,7 @@ def to_journal(_: WrappedLogger, __: str, event: EventDict) -> bytes:
 
 
 def encode(_: WrappedLogger, __: str, text: Any) -> bytes:
+    """Return the console's line as bytes."""
     return f"{text}\n".encode("utf-8", "backslashreplace")
 
 

@@ -1,8 +1,8 @@
-"""Lines for a descriptor that may block, fill up or break. Who writes one never waits for it.
+"""Writing lines to a descriptor that may block, fill up or break, without ever waiting for it.
 
-A pipe that nobody reads and a disk that is full are the log's trouble and not the daemon's: lines
-wait in a bounded buffer for a thread that writes them. What does not fit is dropped and counted,
-and the count is written as soon as there is room again, in the place of what is missing.
+The log's reader may hang and its disk may be full, and the daemon goes on: lines wait in a bounded
+buffer for a thread that writes them. What does not fit is dropped and counted, and the count is
+written as soon as there is room again, in the place of the lines that are missing.
 """
 
 import atexit

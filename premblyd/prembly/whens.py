@@ -128,8 +128,8 @@ def _check_part(function: str, whole: Any, part: Any) -> None:
         raise ExpressionError(f"{text} always fails: {_spell(whole)} is {_describe(values)}")
     word = part.get("value") if part["type"] == "literal" else None
     if isinstance(word, str) and values.words:
-        found = [one for one in values.words if word in one]
-        others = [one for one in found if one != word]
+        found = [possible for possible in values.words if word in possible]
+        others = [possible for possible in found if possible != word]
         if word in values.words and others and function != "starts_with":
             raise ExpressionError(
                 f"{text} is true for '{others[0]}' too; write {_spell(whole)} == {_spell(part)}"
@@ -221,16 +221,16 @@ def _advise(values: Values, other: Any) -> str:
     """Return how the other side is meant to be written, where that can be told."""
     if other["type"] != "literal" or isinstance(other["value"], dict | list):
         return ""
-    given = other["value"]
-    text = given if isinstance(given, str) else json.dumps(given)
+    literal = other["value"]
+    text = literal if isinstance(literal, str) else json.dumps(literal)
     if values.words:
         word = text.lower().replace("-", "_").replace(" ", "_")
         close = difflib.get_close_matches(word, values.words, n=1)
         return f"; write '{close[0]}'" if close else ""
     if TEXT in values.types:
-        if isinstance(given, int) and not isinstance(given, bool):
+        if isinstance(literal, int) and not isinstance(literal, bool):
             text = text.zfill(2)  # a response code
-        return "" if isinstance(given, str) or given is None else f"; write '{text}'"
+        return "" if isinstance(literal, str) or literal is None else f"; write '{text}'"
     if BOOLEAN in values.types and text.lower() in ("true", "false", "null"):
         return f"; write `{text.lower()}`"
     if NUMBER in values.types and text.replace(".", "", 1).isdecimal():

@@ -22,7 +22,8 @@ SECRET_VERDICT_FIELDS = frozenset({"session_id"})
 
 # --- What a list and `show` show ----------------------------------------------------------
 
-# Columns of an event that no list shows: the payload, and what opens something.
+# Columns of an event that no list shows: the payload, and what opens something. (A test holds that
+# record.rows.EventRow has none of them.)
 UNLISTED_COLUMNS = SECRET_VERDICT_FIELDS | {"body", "headers", "token"}
 # Columns of an event and a delivery that no sender fills, or only with our own words: shown as
 # they are. All others are shown only in the shape of a field below, or not at all.

@@ -34,7 +34,7 @@ def is_prembly_id(text: str) -> bool:
 
 
 def is_reference(text: str) -> bool:
-    """Return whether who looks at an event may see `text` as its reference: it is an id of
+    """Return whether people who look at an event may see `text` as its reference: it is an id of
     Prembly's, a UUID, or letters and digits without a long number."""
     if is_prembly_id(text) or _UUID_OF_DIGITS.fullmatch(text):
         return True
@@ -42,7 +42,7 @@ def is_reference(text: str) -> bool:
 
 
 def is_code(text: str) -> bool:
-    """Return whether who looks at an event may see `text` as its response code: 00, 200 or E1."""
+    """Return whether people who look at an event may see `text` as its code: 00, 200 or E1."""
     return _CODE.fullmatch(text) is not None
 
 

@@ -16,9 +16,9 @@ from urllib.parse import unquote_plus
 from premblyd.privacy.documents import MASK, NUMBER, mask_text
 from premblyd.privacy.vocabulary import VOCABULARY
 
-MOST_TEXTS = 20_000  # of a body with more, no output is shown
-LONGEST_TEXT = 1024  # longer ones are photos and the like; pieces of those are long codes
-PART = 4096  # letters shown at each end of a long output
+MAX_TEXTS = 20_000  # for a body with more hidden texts, no output is shown
+MAX_TEXT_CHARS = 1024  # longer texts are photos and the like; pieces of those are long codes
+PART_CHARS = 4096  # shown of each end of a long output
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _DOMAIN = re.compile(r"@[\w.-]+")
 _BLOB = re.compile(r"(?:data:[\w/;+.-]+,)?[A-Za-z0-9+/=_\s-]+")
@@ -27,14 +27,15 @@ _HEX = re.compile(r"[0-9a-fA-F]{16,}")
 
 
 class Hidden:
-    """The texts of a body that are not shown. `texts` None: they can't be told, so all may be."""
+    """The texts of a body that are not shown. `texts` None: it is not known which, so every output
+    may hold some and none is shown."""
 
     def __init__(self, texts: Iterable[str] | None) -> None:
         self._all = texts is None
         self._texts: set[str] = set()
         for text in texts or ():
             self._texts |= set(_pieces(text))
-            if len(self._texts) > MOST_TEXTS:
+            if len(self._texts) > MAX_TEXTS:
                 self._all = True
                 break
         self._starts: dict[str, list[str]] = {}
@@ -88,7 +89,7 @@ class Hidden:
     def _without_beginning(self, text: str) -> str:
         """Mask what may be the beginning of a hidden text at the end of `text`."""
         low = text.lower()
-        for start in range(max(0, len(low) - LONGEST_TEXT), len(low) - 2):
+        for start in range(max(0, len(low) - MAX_TEXT_CHARS), len(low) - 2):
             tail = low[start:]
             if any(each.startswith(tail) for each in self._starts.get(tail[:3], ())):
                 return text[: start - len(low)] + MASK
@@ -117,10 +118,10 @@ class Hidden:
 
 def _pieces(text: str) -> Iterator[str]:
     """Yield what is looked for of a hidden text: itself, its words and its numbers."""
-    if len(text) >= LONGEST_TEXT and _BLOB.fullmatch(text):
+    if len(text) >= MAX_TEXT_CHARS and _BLOB.fullmatch(text):
         return
     low = text.lower()
-    if 3 <= len(low) <= LONGEST_TEXT and low not in VOCABULARY:
+    if 3 <= len(low) <= MAX_TEXT_CHARS and low not in VOCABULARY:
         yield low
         if len(squeezed := _squeezed(low)) > 5:
             yield squeezed
@@ -138,10 +139,10 @@ def _squeezed(text: str) -> str:
 
 def _ends(output: str) -> list[str]:
     """Return an output, of a long one its first and last part, neither cut within a word."""
-    if len(output) <= 3 * PART:
+    if len(output) <= 3 * PART_CHARS:
         return [output]
-    first = re.sub(r"\S*\Z", "", output[:PART])
-    last = re.sub(r"\A\S*", "", output[-PART:])
+    first = re.sub(r"\S*\Z", "", output[:PART_CHARS])
+    last = re.sub(r"\A\S*", "", output[-PART_CHARS:])
     return [first, last]
 
 
@@ -163,7 +164,7 @@ def _plain_word(found: re.Match[str]) -> str:
 
 
 def _decoded(text: str) -> Iterator[str]:
-    """Yield what `text` may stand for."""
+    """Yield `text` as it reads once an encoding is undone: base64, hex, escapes, backwards."""
     yield text[::-1]
     for form in (unquote_plus(text), html.unescape(text), _unescaped(text), _unquoted(text)):
         if form != text:

@@ -1,1 +1,1 @@
-"""Reading and operating what is kept."""
+"""Reading and changing what is kept, for people and programs."""

@@ -1,6 +1,6 @@
 """What people change while the daemon runs: replay, cancel, reveal. Each change is recorded.
 
-An operation is what is done within one transaction. A command runs it on a connection of its own
+A change is what is done within one transaction. A command runs it on a connection of its own
 (`store.sqlite.transaction.transact`); the daemon hands it to its writer (`Writer.call`), which is
 the only one that writes there.
 """
@@ -15,10 +15,10 @@ from premblyd.store.statements import Statement, insert, param, update
 
 BATCH = 200  # deliveries of one transaction: the daemon waits for it
 Done = TypeVar("Done")
-Operation = Callable[[Transaction], Done]
+Change = Callable[[Transaction], Done]
 
-_IS_IT = Delivery.id == param("delivery_id")
-_IS_PENDING = _IS_IT & (Delivery.state == State.PENDING)
+_HAS_ID = Delivery.id == param("delivery_id")
+_IS_PENDING = _HAS_ID & (Delivery.state == State.PENDING)
 _CANCEL = update(Delivery, "state", "due_at_ms", "finished_at_ms", where=_IS_PENDING)
 _HASTEN = update(Delivery, "due_at_ms", where=_IS_PENDING)
 _REPLAY = update(
@@ -27,7 +27,7 @@ _REPLAY = update(
     "due_at_ms",
     "attempts_left",
     "finished_at_ms",
-    where=_IS_IT & Delivery.state.in_(FINISHED),
+    where=_HAS_ID & Delivery.state.in_(FINISHED),
 )
 _FIND = Statement(
     Delivery.select(Delivery.id)
@@ -49,18 +49,19 @@ _RECORD = insert(OperatorAction, "at_ms", "actor", "action", "event_id", "delive
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedReveal:
-    """It is on record who sees this event's personal data. Nothing is revealed without it."""
+    """Shows that it is on record who sees this event's personal data: `showing.revealed` takes no
+    event without it."""
 
     event_id: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
-    """Makes the operations that a person asks for. `actor`: who that is, for the record."""
+    """Makes the changes that a person asks for, the `actor`, whom the record names."""
 
     actor: str
 
-    def cancel(self, delivery_id: int, now_ms: int) -> Operation[bool]:
+    def cancel(self, delivery_id: int, now_ms: int) -> Change[bool]:
         """Take a pending delivery out of the queue. False: it is not pending."""
 
         def cancel(transaction: Transaction) -> bool:
@@ -77,7 +78,7 @@ class Operator:
 
         return cancel
 
-    def reveal(self, event_id: int, now_ms: int) -> Operation[RecordedReveal]:
+    def reveal(self, event_id: int, now_ms: int) -> Change[RecordedReveal]:
         """Record that the actor sees an event's personal data."""
 
         def record(transaction: Transaction) -> RecordedReveal:
@@ -88,9 +89,9 @@ class Operator:
 
     def replay(
         self, delivery_ids: Sequence[int], attempts: Mapping[int, int], now_ms: int
-    ) -> Iterator[Operation[int]]:
+    ) -> Iterator[Change[int]]:
         """Queue finished deliveries again, each with its fresh budget of `attempts`; others stay
-        as they are. Yield the operations, each of which returns how many it queued."""
+        as they are. Yield the changes, each of which returns how many it queued."""
 
         def queue(transaction: Transaction, delivery_id: int) -> bool:
             changed = transaction.change(
@@ -107,8 +108,8 @@ class Operator:
 
         return _in_batches(delivery_ids, queue)
 
-    def hasten(self, delivery_ids: Sequence[int], now_ms: int) -> Iterator[Operation[int]]:
-        """Make pending deliveries due now; the attempts that are left stay. Yield the operations,
+    def hasten(self, delivery_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
+        """Make pending deliveries due now; the attempts that are left stay. Yield the changes,
         each of which returns how many are due."""
 
         def hasten(transaction: Transaction, delivery_id: int) -> bool:
@@ -123,9 +124,9 @@ class Operator:
 
     def add(
         self, event_ids: Sequence[int], action: str, attempts: int, now_ms: int
-    ) -> Iterator[Operation[int]]:
+    ) -> Iterator[Change[int]]:
         """Queue a delivery of `action` for each of these events that has none. Yield the
-        operations, each of which returns how many it queued."""
+        changes, each of which returns how many it queued."""
 
         def add(transaction: Transaction, event_id: int) -> bool:
             if transaction.row(_FIND, event_id=event_id, action=action) is not None:
@@ -175,10 +176,10 @@ class Operator:
 
 def _in_batches(
     ids: Sequence[int], change: Callable[[Transaction, int], bool]
-) -> Iterator[Operation[int]]:
-    """Yield operations that each change up to BATCH rows and return how many they changed."""
+) -> Iterator[Change[int]]:
+    """Yield changes that each change up to BATCH rows and return how many they changed."""
 
-    def batch(part: Sequence[int]) -> Operation[int]:
+    def batch(part: Sequence[int]) -> Change[int]:
         return lambda transaction: sum(change(transaction, row_id) for row_id in part)
 
     for start in range(0, len(ids), BATCH):

@@ -108,7 +108,7 @@ def events(database: Database, chosen: EventFilter, page: Page = ALL) -> list[Ev
 
 def find_event(database: Database, number_or_key: str) -> WholeEvent:
     """Return a whole event by its number or its key. Raise NotFoundError when there is none."""
-    query = Event.select(*_columns(Event, WholeEvent)).where(_names(number_or_key))
+    query = Event.select(*_columns(Event, WholeEvent)).where(_has_name(number_or_key))
     found = _rows(database, query, WholeEvent)
     if not found:
         raise _no_event(number_or_key)
@@ -118,7 +118,7 @@ def find_event(database: Database, number_or_key: str) -> WholeEvent:
 def find_event_id(database: Database, number_or_key: str) -> int:
     """Return the number of the event with this number or key. Raise NotFoundError when there is
     none."""
-    found = _tuples(database, Event.select(Event.id).where(_names(number_or_key)))
+    found = _tuples(database, Event.select(Event.id).where(_has_name(number_or_key)))
     if not found:
         raise _no_event(number_or_key)
     event_id: int = found[0][0]
@@ -211,7 +211,8 @@ def _no_event(number_or_key: str) -> NotFoundError:
     return NotFoundError(f"There is no event {number_or_key}. `premblyd events` lists them.")
 
 
-def _names(number_or_key: str) -> Expression:
+def _has_name(number_or_key: str) -> Expression:
+    """Return the condition that an event has this number or key."""
     if number_or_key.isdecimal() and len(number_or_key) < 19:
         return Event.id == int(number_or_key)
     return Event.key == number_or_key
@@ -251,7 +252,7 @@ def _newest_first(query: "ModelSelect[Any]", table: type[Table], page: Page) -> 
 def _columns(table: type[Table], row: type[Any]) -> list[Any]:
     """Return the columns of `table` that a row has, named like its fields."""
     columns = {field.column_name: field for field in table._meta.sorted_fields}
-    chosen = [columns[each.name] for each in dataclasses.fields(row) if each.name in columns]
+    chosen = [columns[field.name] for field in dataclasses.fields(row) if field.name in columns]
     return [
         column.alias(column.column_name) if isinstance(column, ForeignKeyField) else column
         for column in chosen

@@ -10,7 +10,7 @@ from peewee import Database
 from premblyd.config.models import Action, Config
 from premblyd.errors import PremblydError
 from premblyd.record import reading
-from premblyd.record.operating import Operation, Operator
+from premblyd.record.operating import Change, Operator
 from premblyd.record.reading import DeliveryFilter
 from premblyd.record.rows import FoundDelivery
 from premblyd.routing import Routing
@@ -19,7 +19,7 @@ from premblyd.store.models import FINISHED, State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Which deliveries somebody asks to have replayed; None does not filter."""
+    """Which deliveries an operator asks to have replayed; None does not filter."""
 
     event_id: int | None = None
     delivery_id: int | None = None
@@ -37,7 +37,7 @@ class Request:
 
     @property
     def may_be_new(self) -> bool:
-        """Whether it names an action, and events that may not have a delivery of it."""
+        """Whether events may get a delivery that they don't have: it names an action and events."""
         names_events = self.event_id is not None or self.since_ms is not None
         return names_events and self.action is not None and self.state is None
 
@@ -93,9 +93,7 @@ def plan(database: Database, settings: Config, request: Request, now_ms: int) ->
     )
 
 
-def operations(
-    plan: Plan, operator: Operator, settings: Config, now_ms: int
-) -> Iterator[Operation[int]]:
+def changes(plan: Plan, operator: Operator, settings: Config, now_ms: int) -> Iterator[Change[int]]:
     """Yield what carries out the plan, a transaction each, which returns how many deliveries it
     queued."""
     attempts = {action.name: action.retry.attempts for action in settings.actions}
