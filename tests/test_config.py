@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.config.hooks import CommandHook, HttpHook, Selection, ShellHook
+from premblyd.config.hooks import KINDS, CommandHook, HttpHook, Selection, ShellHook
 from premblyd.config.load import load_config, parse_config
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret, SecretPlaces
@@ -290,7 +290,8 @@ def test_the_digest_tells_versions_apart_and_no_secrets() -> None:
 
 CHAIN = [f"a{n}: &a{n} {'[' * 200}*a{n - 1}{']' * 200}\n" for n in range(1, 9)]
 NOT_00 = "unknown name '00'; text is written in single quotes, '00'. Names: endpoint, verified_by,"
-ONE_HOOK = "5:5: should have one of shell, command and http, not"
+*OTHERS, LAST = KINDS
+ONE_HOOK = f"5:5: should have one of {', '.join(OTHERS)} and {LAST}, not"
 
 
 @pytest.mark.parametrize(

@@ -164,3 +164,9 @@ def test_what_the_store_promises_names_no_engine() -> None:
 def test_no_module_is_too_long_to_read() -> None:
     lengths = {module.name: len(module.read_text().splitlines()) for module in FILES}
     assert not {name: lines for name, lines in lengths.items() if lines > MAX_LINES}
+
+
+def test_every_folder_with_modules_is_a_package() -> None:
+    """Without __init__.py it runs from a checkout, and is missing where premblyd is installed."""
+    folders = {module.parent for module in FILES}
+    assert [str(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
