@@ -6,9 +6,14 @@ surrogates) come in, and an expression makes infinite numbers of finite ones.
 
 import json
 import math
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
+
+PIECE_CHARS = 1 << 16  # 20 ms at worst
+_HALVES = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 def dumps(value: Any) -> bytes:
@@ -69,8 +74,23 @@ def whole(written: str) -> str:
     try:
         written.encode()
     except UnicodeEncodeError:
-        return written.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return "".join(
+            piece.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            for piece in pieces(written)
+        )
     return written
+
+
+def pieces(written: str) -> Iterator[str]:
+    """Yield `written` in pieces, none of which ends between the two halves of a character. As a
+    whole, three million halves would keep every other thread waiting for 0.8 s."""
+    start = 0
+    while start < len(written):
+        end = start + PIECE_CHARS
+        if _HALVES.fullmatch(written, end - 1, end + 1):
+            end += 1
+        yield written[start:end]
+        start = end
 
 
 def _finite(value: Any) -> Any:

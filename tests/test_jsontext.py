@@ -47,6 +47,16 @@ def test_any_value_is_written_as_valid_json(value: Any) -> None:
     assert strict(written) == strict(jsontext.whole(jsontext.text(value, indent=2)))
 
 
+def test_halves_of_characters_are_replaced_in_short_pieces_that_part_no_pair() -> None:
+    """Each piece keeps the interpreter to itself, and so all other threads waiting."""
+    for shift in range(3):
+        halves = "\ud800" * (jsontext.PIECE_CHARS - shift)
+        written = halves + "\ud83d\ude00" + "\udc00" + halves
+        lone = "\ufffd" * len(halves)
+        assert jsontext.whole(written) == lone + "\U0001f600\ufffd" + lone
+        assert max(map(len, jsontext.pieces(written))) <= jsontext.PIECE_CHARS + 1
+
+
 @settings(deadline=None)
 @given(odd, st.integers(1, 40))
 def test_the_beginning_is_what_the_whole_begins_with(value: Any, length: int) -> None:

@@ -44,6 +44,7 @@ def hostile(size: int) -> dict[str, bytes]:
     filled = {
         "text": b'"%b"' % (b"x" * (size - 8)),
         "escapes": b'"%b"' % (b"\\u00e9" * (size // 6)),
+        "halves": b'"%b"' % (b"\\ud800" * (size // 6)),
         "empty lists": b"[%b[]]" % (b"[]," * (size // 3)),
         "empty objects": b"[%b{}]" % (b"{}," * (size // 3)),
         "small numbers": b"[%b1]" % (b"1," * (size // 2)),
