@@ -15,7 +15,10 @@ Listener = Callable[[Occurrence], None]
 def tell(occurrence: Occurrence) -> None:
     """Tell every listener of `occurrence`, in the thread in which it happened."""
     for listener in LISTENERS:
-        listener(occurrence)
+        try:
+            listener(occurrence)
+        except MemoryError:  # one line less; the writer's thread, say, must go on
+            continue
 
 
 def _log(occurrence: Occurrence) -> None:

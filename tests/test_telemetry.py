@@ -83,3 +83,15 @@ def test_whoever_listens_hears_it_as_well(monkeypatch: pytest.MonkeyPatch) -> No
         tell(happened)
     assert heard == [happened]
     assert len(lines) == 1
+
+
+def test_a_line_for_which_there_is_no_memory_is_left_out_and_who_tells_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def remember(_: Occurrence) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(telemetry, "LISTENERS", [remember, *telemetry.LISTENERS])
+    with logged() as lines:
+        tell(StoreUnavailable(reason="the disk is full"))
+    assert len(lines) == 1

@@ -132,8 +132,15 @@ class Writer:
             self._loop.call_soon_threadsafe(self._committed, batch)
             item_count = len(batch)
             del batch  # else its bodies would stay in memory until the next batch comes
-            self._engine.tidy_up(item_count)
+            self._tidy_up(item_count)
         self._engine.close()
+
+    def _tidy_up(self, item_count: int) -> None:
+        try:
+            self._engine.tidy_up(item_count)
+        # Whatever it is (out of memory, say), what was committed is safe and the thread must go on.
+        except Exception as error:  # noqa: BLE001
+            tell(StoreOperationFailed(cause=error))
 
     def _commit(self, batch: list[_Waiting]) -> None:
         """Commit `batch` as one transaction, or each item alone when an operation raises."""

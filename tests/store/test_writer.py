@@ -95,6 +95,21 @@ def test_a_fault_of_the_writer_itself_is_told_to_those_who_wait(
     assert [line["event"] for line in lines] == ["store.operation_failed"]
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("a fault of ours")])
+def test_a_fault_between_two_transactions_stops_nobody(
+    store: Store, lines: Lines, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def tidy_up(item_count: int) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.engine, "tidy_up", tidy_up)
+        assert store.add("crm", body=b"first").event_id == 1
+        assert store.add("crm", body=b"second").event_id == 2
+    assert store.add("crm", body=b"third").event_id == 3
+    assert {line["event"] for line in lines} == {"store.operation_failed"}
+
+
 def test_close_commits_what_waits(store: Store) -> None:
     waiting = [store.inbox.add(new_event(b"%d" % number), []) for number in range(1200)]
     store.close()
