@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import time
+from collections.abc import Coroutine
 from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
@@ -11,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from premblyd.config.hooks import Hook
 from premblyd.hooks import dispatcher
 from premblyd.privacy.identifiers import safe_id
 from premblyd.store import damage, queue
-from premblyd.store.jobs import Result
+from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
 from tests.support.database import rows
 from tests.support.dispatching import SUCCEEDED, Dispatching, FakeRunner, on_a_loop
@@ -144,6 +146,36 @@ async def test_a_claim_that_failed_and_is_on_the_disk_runs_at_once_and_costs_not
         await at.until_states(succeeded=1)
         assert at.attempts("number, outcome") == [(1, "interrupted"), (2, "succeeded")]
         assert [job.attempts_left for _, job in at.shell.jobs] == [2]
+
+
+class UnreadyRunner(FakeRunner):
+    """A runner that has no memory for the first hook it is to run."""
+
+    calls = 0
+
+    def run(self, hook: Hook, job: Job) -> Coroutine[Any, Any, Result]:
+        self.calls += 1
+        if self.calls == 1:
+            raise MemoryError
+        return super().run(hook, job)
+
+
+@on_a_loop
+@pytest.mark.usefixtures("lines")
+async def test_a_hook_that_was_claimed_and_could_not_begin_runs_soon_and_that_costs_nothing(
+    path: Path,
+) -> None:
+    runner = UnreadyRunner()
+    async with Dispatching(path, action("a", concurrency=1), runner=runner) as at:
+        await at.add("a")
+        await at.add("a", body=b"another")
+        await at.until_states(succeeded=2)
+        assert sorted(at.attempts("number, outcome")) == [
+            (1, "interrupted"),
+            (1, "succeeded"),
+            (2, "succeeded"),
+        ]
+        assert [job.attempts_left for _, job in runner.jobs] == [2, 2]
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("a fault of ours")])

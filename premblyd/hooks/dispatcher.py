@@ -158,24 +158,25 @@ class Dispatcher:
             running = frozenset(self._running)
             if self._claim_failed:
                 await self._queue.release_unstarted(running, now_ms)
-            self._claim_failed = True  # until it is known to have succeeded
+            self._claim_failed = True  # until all that is claimed has begun
             claimed = await self._queue.claim(claimable, limit, running, now_ms, room)
-            self._claim_failed = False
             for job in claimed.jobs:
                 self._begin(actions[job.action], job)
+            self._claim_failed = False
         return len(claimed.jobs), claimed.next_due_ms
 
     def _begin(self, action: Action, job: Job) -> None:
         """Start the hook of `job`. From here on the runner alone has the body, which may be large,
         and lets it go as soon as it can."""
         cost = counted_bytes(len(job.event.body))
-        self._busy[job.action] += 1
-        self._busy_bytes += cost
-        self._marks.add(job.mark)
         run = self._runners.run(action.hook, job)
         job = job.without_body()
         task = asyncio.create_task(self._work(action, job, run, cost))
+        # Counted once it can't fail any more; the task itself begins only later.
         self._running[job.delivery_id] = task
+        self._busy[job.action] += 1
+        self._busy_bytes += cost
+        self._marks.add(job.mark)
         task.add_done_callback(functools.partial(self._ended, job))
 
     def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
