@@ -19,7 +19,8 @@ def for_people(ms: int | None) -> str:
         return ""
     try:
         moment = datetime.fromtimestamp(ms / 1000, UTC)
-    except (ValueError, OverflowError, OSError):  # the machine's clock was far off
+    # The machine's clock was far off, or somebody has put a text there.
+    except (ValueError, OverflowError, OSError, TypeError):
         return f"{ms} ms"
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 

@@ -330,3 +330,33 @@ def test_a_newer_database_is_refused_with_the_remedy(config: Path) -> None:
     done = run("events", "--config", config)
     assert done.code == 78
     assert "was written by a newer premblyd (it knows 0099_later)" in done.err
+
+
+@pytest.mark.parametrize("value", ["'odd'", "x'ff'", "9e999", "NULL"])
+@pytest.mark.parametrize("table", ["event", "delivery", "attempt"])
+def test_a_row_that_somebody_changed_by_hand_can_be_read_and_so_can_the_others(
+    config: Path, table: str, value: str
+) -> None:
+    database = config.with_name("premblyd.db")
+    names = [name for _, name, *_ in read(config, f"PRAGMA table_info({table})") if name != "id"]
+    row, event = read(config, ROW_OF[table])[0]
+    for name in names:
+        with closing(sqlite3.connect(database)) as other:
+            other.execute("PRAGMA ignore_check_constraints = on")
+            try:
+                other.execute(f"UPDATE {table} SET {name} = {value} WHERE id = {row}")
+                other.commit()
+            except sqlite3.IntegrityError:  # NOT NULL, which nothing turns off
+                continue
+        for arguments in (["events"], ["deliveries"], ["show", event], ["show", event, "--reveal"]):
+            assert said(config, *arguments), name
+            assert run(*arguments, "--config", config).code == 0, name
+    assert run("replay", "--dead", "--dry-run", "--config", config).code == 0
+
+
+ROW_OF = {
+    "event": "SELECT id, id FROM event WHERE id = 2",
+    "delivery": "SELECT id, event_id FROM delivery WHERE event_id = 2",
+    "attempt": "SELECT a.id, event_id FROM attempt a JOIN delivery d ON delivery_id = d.id"
+    " WHERE event_id = 2",
+}

@@ -91,6 +91,13 @@ def _print(event: "ShownEvent") -> None:
             _print_attempt(attempt)
 
 
+def _took(started: Any, finished: Any) -> str:
+    try:
+        return f"{finished - started} ms"
+    except TypeError:  # somebody has put a text there
+        return "?"
+
+
 def _body_lines(body: Any) -> Iterator[str]:
     """Yield a body for people: photos as their size, and not more lines than anybody reads."""
     if isinstance(body, str):
@@ -126,7 +133,7 @@ def _shortened(value: Any) -> Any:
 
 def _print_attempt(attempt: "AttemptRow") -> None:
     started, finished = attempt.started_at_ms, attempt.finished_at_ms
-    took = f"{finished - started} ms" if finished else "running"
+    took = "running" if finished is None else _took(started, finished)
     error = f": {clean(attempt.error)}" if attempt.error else ""
     click.echo(
         f"  {attempt.number}. {times.for_people(started)} UTC"

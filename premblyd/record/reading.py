@@ -1,6 +1,7 @@
 """Reading the record. Lists begin with the newest row, and go on before the row with a given id."""
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -112,7 +113,7 @@ def find_event(database: Database, number_or_key: str) -> WholeEvent:
     found = _rows(database, query, WholeEvent)
     if not found:
         raise _no_event(number_or_key)
-    return dataclasses.replace(found[0], body=bytes(found[0].body))
+    return found[0]
 
 
 def find_event_id(database: Database, number_or_key: str) -> int:
@@ -168,7 +169,11 @@ def deliveries(database: Database, chosen: DeliveryFilter, page: Page = ALL) -> 
 
 def find_deliveries(database: Database, chosen: DeliveryFilter) -> list[FoundDelivery]:
     """Return the deliveries that a command is about, oldest first."""
-    query = Delivery.select(*_columns(Delivery, FoundDelivery)).order_by(Delivery.id)
+    query = (
+        Delivery.select(*_columns(Delivery, FoundDelivery))
+        .where(Delivery.state.in_(list(State)))  # somebody may have put another word there
+        .order_by(Delivery.id)
+    )
     if chosen.since_ms is not None:
         query = query.join(Event)
     found = _rows(database, _chosen_deliveries(query, chosen), FoundDelivery)
@@ -261,9 +266,31 @@ def _columns(table: type[Table], row: type[Any]) -> list[Any]:
 
 def _rows(database: Database, query: "ModelSelect[Any]", row: type[RowType]) -> list[RowType]:
     with translated():
-        return [row(**values) for values in query.bind(database).dicts()]
+        cursor = database.execute(query.bind(database))
+        names = [column[0] for column in cursor.description]
+        return [
+            row(**{name: _readable(name, value) for name, value in zip(names, values, strict=True)})
+            for values in cursor
+        ]
+
+
+def _readable(name: str, value: Any) -> Any:
+    """Return a column's value as rows have it. Somebody may have put anything there by hand
+    (Peewee's own conversion raises for it): it is shown, and the other rows can be read."""
+    if name == "body":
+        return value if isinstance(value, bytes) else str(value or "").encode()
+    if name in _BOOLEANS and value is not None:
+        return bool(value)
+    if isinstance(value, bytes):
+        return str(value, "utf-8", "replace")
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
 
 
 def _tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
     with translated():
-        return list(query.bind(database).tuples())
+        return list(database.execute(query.bind(database)))
+
+
+_BOOLEANS = frozenset({"face_match", "output_truncated"})

@@ -51,7 +51,7 @@ def revealed(database: Database, recorded: RecordedReveal) -> ShownEvent:
     event = reading.find_event(database, str(recorded.event_id))
     document = _document(event)
     return ShownEvent(
-        columns={**_columns(event), "headers": json.loads(event.headers)},
+        columns={**_columns(event), "headers": _headers(event)},
         body=event.body.decode("utf-8", "replace") if document is None else document,
         deliveries=[
             ShownDelivery(columns=dataclasses.asdict(delivery), attempts=attempts)
@@ -112,6 +112,15 @@ def _columns(event: WholeEvent) -> dict[str, Any]:
     columns = dataclasses.asdict(event)
     del columns["body"]
     return columns
+
+
+def _headers(event: WholeEvent) -> Any:
+    """Return the headers as pairs; as one, when somebody has changed them."""
+    try:
+        headers = json.loads(event.headers)
+        return [[str(name), str(value)] for name, value in headers]
+    except (ValueError, TypeError):
+        return [["headers", str(event.headers)]]
 
 
 def _document(event: WholeEvent) -> dict[str, Any] | None:
