@@ -12,7 +12,7 @@ from pathlib import Path
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.expressions import ExpressionError
 from premblyd.hooks.shell.environment import DEFAULT_PATH
-from premblyd.prembly import whens
+from premblyd.prembly import conditions
 from premblyd.prembly.codes import MEANINGS
 from premblyd.routing import DEFAULT, EVERY, MISSING
 
@@ -97,7 +97,7 @@ def _of_expressions(action: Action, endpoints: Sequence[Endpoint]) -> Iterator[s
     }
     for expression in [*([action.when] if action.when else []), *action.hook.expressions]:
         try:
-            whens.check(expression, words)
+            conditions.check(expression, words)
         except ExpressionError as error:
             yield f"action {action.name}: {error}"
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainValidator, Validation
 
 from premblyd.config.secrets import secret_places
 from premblyd.expressions import Expression
-from premblyd.prembly import whens
+from premblyd.prembly import conditions
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -123,7 +123,7 @@ SizeBytes = Annotated[int, BeforeValidator(size_bytes)]
 NetworkValue = Annotated[Network, PlainValidator(network)]
 ListenValue = Annotated[Listen, PlainValidator(listen)]
 SqlitePath = Annotated[Path, PlainValidator(_sqlite_path)]
-Select = Annotated[Expression, PlainValidator(lambda text: _expression(text, whens.compiled))]
+Select = Annotated[Expression, PlainValidator(lambda text: _expression(text, conditions.compiled))]
 BodyPath = Annotated[Expression, PlainValidator(lambda text: _expression(text, Expression))]
 
 _NOT_EMPTY = _shaped(r"[^\x00]+", "should not be empty, and can't hold a NUL")

@@ -8,7 +8,7 @@ from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.errors import ConfigError
 from premblyd.expressions import ExpressionError
-from premblyd.prembly import whens
+from premblyd.prembly import conditions
 
 REFUSED = {
     # literals without their backticks, and texts in their place
@@ -87,13 +87,13 @@ TAKEN = [
 @pytest.mark.parametrize("text", REFUSED)
 def test_what_has_one_answer_for_every_event_is_refused_with_what_to_write(text: str) -> None:
     with pytest.raises(ExpressionError) as raised:
-        whens.compiled(text)
+        conditions.compiled(text)
     assert REFUSED[text] in str(raised.value)
 
 
 @pytest.mark.parametrize("text", TAKEN)
 def test_what_may_be_true_is_taken(text: str) -> None:
-    whens.compiled(text)
+    conditions.compiled(text)
 
 
 def problems(action: str) -> list[str]:
