@@ -29,7 +29,7 @@ class Interpreter(visitor.TreeInterpreter):
         self.left = steps
 
     def spend(self, steps: int) -> None:
-        """Count `steps`. Raise TooManyStepsError when there are not so many left."""
+        """Count `steps`. Raise TooManyStepsError when fewer are left."""
         self.left -= steps
         if self.left < 0:
             raise TooManyStepsError

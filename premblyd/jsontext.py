@@ -23,17 +23,17 @@ def dumps(value: Any) -> bytes:
     try:
         return orjson.dumps(value)  # does so with NaN by itself, in a tenth of json's time
     except TypeError:  # half a character, an integer of more than 64 bits, more than 254 levels
-        return whole(text(value, separators=(",", ":"))).encode()
+        return without_half_characters(text(value, separators=(",", ":"))).encode()
 
 
-def text(value: Any, **how: Any) -> str:
-    """Return `value` as JSON text, written as json.dumps does it by `how`. NaN and infinite numbers
-    become null; half characters stay, for whoever escapes them. Raise ValueError as `dumps`."""
+def text(value: Any, **options: Any) -> str:
+    """Return `value` as JSON text, by json.dumps's `options`. NaN and infinite numbers become null;
+    half characters stay, for the caller to escape. Raise ValueError as `dumps` does."""
     try:
         try:
-            return json.dumps(value, ensure_ascii=False, allow_nan=False, **how)
+            return json.dumps(value, ensure_ascii=False, allow_nan=False, **options)
         except ValueError:  # NaN, infinite, or too many digits
-            return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, **how)
+            return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, **options)
     except (RecursionError, TypeError) as error:
         raise ValueError(f"no JSON: {type(error).__name__}") from None
 
@@ -67,7 +67,7 @@ def weight(value: Any, limit: int) -> int:
     return total
 
 
-def whole(written: str) -> str:
+def without_half_characters(written: str) -> str:
     """Return `written` with every half character replaced: UTF-8 can't hold it."""
     if written.isascii():
         return written
@@ -106,7 +106,8 @@ def _finite(value: Any) -> Any:
 
 
 def _cut(value: Any, left: list[int], max_chars: int) -> Any:
-    """Copy what the first `max_chars` characters can be of: each value takes one at least."""
+    """Copy as much of `value` as its first `max_chars` characters may show: each value takes at
+    least one character, and `left` has the number of characters that are left."""
     left[0] -= 1
     match value:
         case str():

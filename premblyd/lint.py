@@ -95,7 +95,9 @@ def _of_expressions(action: Action, endpoints: Sequence[Endpoint]) -> Iterator[s
             f"{endpoint.scheme}:{key}" for endpoint in endpoints for key in endpoint.keys
         ),
     }
-    for expression in [*([action.when] if action.when else []), *action.hook.expressions]:
+    expressions = [action.when] if action.when else []
+    expressions += action.hook.expressions
+    for expression in expressions:
         try:
             conditions.check(expression, words)
         except ExpressionError as error:
@@ -130,7 +132,7 @@ def _is_executable(program: str) -> bool:
 
 
 def _hidden_from_service(settings: Config) -> dict[str, str]:
-    """Return by action a path that the installed service does not see, whoever asks."""
+    """Return by action a path that the installed service does not see, even if this user does."""
     at_home, in_tmp = {}, {}
     for action in settings.actions:
         if found := _HIDDEN.search("\n".join(action.hook.may_name_files)):

@@ -83,8 +83,8 @@ def withdraw(database_path: Path) -> None:
 
 
 def find(database_path: Path) -> Presence | None:
-    """Return the daemon that runs on this database; None if none does. What a killed one has left
-    behind is none. Raise PresenceError when that can't be told."""
+    """Return the daemon that runs on this database; None if none does, even where a killed daemon
+    has left its file. Raise PresenceError when the file can't be read."""
     path = _file(database_path)
     try:
         presence = Presence(**json.loads(path.read_bytes()))

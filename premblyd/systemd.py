@@ -15,7 +15,7 @@ SEND_TIMEOUT_S = 1.0  # the loop waits meanwhile
 
 
 class PassedSocketError(PremblydError):
-    """What was passed as a listening socket is none. The text says what it is."""
+    """What systemd passed is no listening socket. The text says what it is."""
 
 
 class ServiceManager:

@@ -44,7 +44,9 @@ def strict(text: bytes | str) -> Any:
 def test_any_value_is_written_as_valid_json(value: Any) -> None:
     written = jsontext.dumps(value)
     written.decode()  # no half characters
-    assert strict(written) == strict(jsontext.whole(jsontext.text(value, indent=2)))
+    assert strict(written) == strict(
+        jsontext.without_half_characters(jsontext.text(value, indent=2))
+    )
 
 
 def test_halves_of_characters_are_replaced_in_short_pieces_that_part_no_pair() -> None:
@@ -53,7 +55,7 @@ def test_halves_of_characters_are_replaced_in_short_pieces_that_part_no_pair() -
         halves = "\ud800" * (jsontext.PIECE_CHARS - shift)
         written = halves + "\ud83d\ude00" + "\udc00" + halves
         lone = "\ufffd" * len(halves)
-        assert jsontext.whole(written) == lone + "\U0001f600\ufffd" + lone
+        assert jsontext.without_half_characters(written) == lone + "\U0001f600\ufffd" + lone
         assert max(map(len, jsontext.pieces(written))) <= jsontext.PIECE_CHARS + 1
 
 

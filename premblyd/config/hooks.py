@@ -49,7 +49,7 @@ class Hook(Model):
 
     @property
     def program(self) -> str | None:
-        """The program that the hook starts; None: none, or which is not plain to see."""
+        """The program that the hook starts; None when it starts none, or it can't be told which."""
         return None
 
     @property

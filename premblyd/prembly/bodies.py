@@ -1,5 +1,5 @@
-"""Reading a body as JSON, within bounds: whoever can sign, and Prembly's key is in browsers, may
-send 16 MiB of anything."""
+"""Reading a body as JSON, within bounds. A right signature does not make a body harmless: Prembly's
+public key is in browsers, so anybody may sign 16 MiB of anything."""
 
 import json
 from typing import Any

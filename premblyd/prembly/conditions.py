@@ -1,8 +1,8 @@
-"""What is wrong with a `when` or `select` in which JMESPath itself finds nothing wrong.
+"""Checks a `when` or `select` for mistakes that are none to JMESPath itself.
 
-In JMESPath things of different types are never equal, and that is no error: whoever writes
-`face_match != 'false'` compares true and false with a text, and every face matches. What the
-names can be is known here, so such a comparison is refused before an event comes.
+In JMESPath things of different types are never equal, and to compare them is no error:
+`face_match != 'false'` compares true and false with a text, so every face matches. Here it is
+known which values each name can have, so such a comparison is refused before an event comes.
 """
 
 import difflib

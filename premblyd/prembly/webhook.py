@@ -24,11 +24,11 @@ class Webhook:
 
     @cached_property
     def document(self) -> dict[str, Any] | None:
-        """The body's JSON object; None when it is none. Read once, and kept."""
+        """The JSON object in the body; None when the body is anything else. Read once, and kept."""
         return bodies.parse(self.body)
 
     def keep_document(self, document: dict[str, Any] | None) -> None:
-        """Keep what the caller has read of the body already."""
+        """Keep `document`, which the caller has read from the body already."""
         self.__dict__["document"] = document
 
     def drop_document(self) -> None:

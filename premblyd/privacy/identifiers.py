@@ -1,9 +1,9 @@
 """The shapes of references and codes, which decide where they are seen.
 
-A reference or a code is chosen by who sends it, and may be a person's number, a name or a whole
-document. A log is kept and passed on, so there it stands only in a shape that Prembly's own ids
-have, and else as a digest. Who looks at a single event also sees other shapes that hold no
-person's number.
+A reference or a code is chosen by its sender, and may be a person's number, a name or a whole
+document. A log is kept and passed on, so it has a reference only in the shapes of Prembly's own
+ids, and otherwise a digest of it. People who look at a single event also see other shapes that
+hold no person's number.
 """
 
 import hashlib

@@ -89,8 +89,8 @@ class Exchange(HTTPMessageDelegate):
         self._connection = connection
         self._is_first = is_first
         self._phase = Phase.WAITING
-        self._body: bytes | bytearray = b""  # mutable from its second piece on
-        self._since = time.monotonic()  # when it came, or what it holds did on average
+        self._body: bytes | bytearray = b""  # a bytearray once a second piece has come
+        self._since = time.monotonic()  # how old the connection is in `connection_share`
         self._deadline = self._since + IDLE_CONNECTION_S
 
     def headers_received(
@@ -99,7 +99,7 @@ class Exchange(HTTPMessageDelegate):
         """Judge the request by its head. What is refused here is never read whole."""
         if not isinstance(start_line, RequestStartLine):
             raise TypeError("a server receives requests")
-        # Not before: a connection that was kept open may have waited through a reload.
+        # Taken with the head and not in __init__: a connection may stay open over a reload.
         self._settings = self._services.settings
         config = self._settings.config
         self._started = time.monotonic()
@@ -228,7 +228,7 @@ class Exchange(HTTPMessageDelegate):
         else:
             self._answer_unavailable()
 
-    # How it ends otherwise
+    # Refusals and failures
 
     def _refuse(self, status: int, reason: str, body: bytes | None = None) -> None:
         """Refuse with evidence. From outside every 401 is one and the same."""
@@ -297,8 +297,8 @@ class Exchange(HTTPMessageDelegate):
         self._connection.finish()
 
     def _enter(self, phase: Phase) -> None:
-        """Go on to `phase`: the only place where it changes. Raise RuntimeError for a transition
-        that there is not."""
+        """Go on to `phase`. Phases change nowhere else. Raise RuntimeError when this one can't
+        follow the current one."""
         if phase not in _NEXT_PHASES[self._phase]:
             raise RuntimeError(f"an exchange can't go from {self._phase} to {phase}")
         self._phase = phase
@@ -342,7 +342,7 @@ class Exchange(HTTPMessageDelegate):
         return self._is_first and self._phase is Phase.WAITING and not self.is_closed
 
     def connection_share(self) -> Share | None:
-        """Return what the connection holds; None while its webhook is stored."""
+        """Return what the connection holds, for `make_room`; None while its webhook is stored."""
         if self._phase is Phase.WORKING:
             return None
         since = self._share.since if self._share else self._since

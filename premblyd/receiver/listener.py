@@ -39,7 +39,8 @@ class PatientListener:
         self._socket.close()
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Return a connection. Raise BlockingIOError when there is none, or none now."""
+        """Return a connection. Raise BlockingIOError when none waits, or when the machine lacks
+        what it needs."""
         try:
             return self._socket.accept()
         except OSError as error:

@@ -124,7 +124,7 @@ def _headers(event: WholeEvent) -> Any:
 
 
 def _document(event: WholeEvent) -> dict[str, Any] | None:
-    """Return the body's JSON object; None if it is none, or is nested too deeply to walk."""
+    """Return the JSON object in the body; None when there is none, or it is nested too deeply."""
     document = bodies.parse(event.body)
     return None if documents.is_deep(document) else document
 

@@ -176,8 +176,9 @@ def _beat(transaction: Transaction, times_ms: list[int]) -> list[None]:
 
 
 def event_key(webhook: Webhook) -> str:
-    """Return what makes a duplicate: endpoint, token and body. Random where that can't be told,
-    because thin bodies of different verifications may be the same bytes.
+    """Return a digest of endpoint, token and body: two webhooks with the same key are duplicates.
+    Without token and reference the key is random, because small bodies of different verifications
+    may be the same bytes.
 
     The token alone does not tell: PENDING and the later VERIFIED of one verification share it.
     """

@@ -26,7 +26,7 @@ Done = TypeVar("Done")
 
 
 class Step(IntEnum):
-    """In which order one transaction does what waits for it, whoever came first."""
+    """The order in which a transaction runs its operations, whichever was submitted first."""
 
     ARRIVALS = 1
     CLOCK = 2  # due times follow the clock: of arrivals too, but retries go by the new one already

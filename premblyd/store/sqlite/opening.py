@@ -53,7 +53,7 @@ def connect_read_only(path: Path) -> SqliteDatabase:
 
     Raise PremblydError when there is none, StoreUnavailableError when it can't be read.
     """
-    require(path)
+    require_readable(path)
     real = real_path(path)
     mode = "mode=ro"
     if not os.access(real.parent, os.W_OK):  # and so can't make the -shm file that a log needs
@@ -83,7 +83,7 @@ def connect_operator(path: Path) -> SqliteDatabase:
 
     Raise PremblydError when there is none, StoreUnavailableError when it can't be written.
     """
-    require(path)
+    require_readable(path)
     if not os.access(path, os.W_OK):
         raise LacksRightsError(f"You may not write {path}. Run this as root or as its owner.")
     database = connect(path)
@@ -91,7 +91,7 @@ def connect_operator(path: Path) -> SqliteDatabase:
     return database
 
 
-def require(path: Path) -> None:
+def require_readable(path: Path) -> None:
     """Raise PremblydError when there is no database at `path` or it may not be read."""
     try:
         path.stat()
