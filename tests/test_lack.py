@@ -93,12 +93,16 @@ def test_what_is_lacking_for_long_costs_no_attempt_and_the_hook_never_runs_late(
     shortage = Shortage(RuntimeError("can't start new thread"))
 
     async def main(runner: ShellRunner) -> list[Result]:
-        script = f"echo $PREMBLY_ATTEMPT >>{tmp_path}/ran; sleep 0.5"
+        # The only thread stays busy until the others have lost their patience.
+        script = "echo $PREMBLY_ATTEMPT >>ran; until [ -e over ]; do sleep 0.05; done"
+        script = f"cd {tmp_path} && {script}"
         first = asyncio.create_task(runner.run(hook(shell=script), job(attempt=1)))
         await asyncio.sleep(0.1)
         monkeypatch.setattr(threading.Thread, "start", shortage.unless_short(lambda: None))
         late = [runner.run(hook(shell=script), job(attempt=number)) for number in range(2, 12)]
-        return [*await asyncio.gather(*late), await first]
+        results = await asyncio.gather(*late)
+        (tmp_path / "over").touch()
+        return [*results, await first]
 
     with closing(ShellRunner(Children())) as runner:
         *late, first = asyncio.run(main(runner))
