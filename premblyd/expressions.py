@@ -20,7 +20,7 @@ LEAST_STEPS = 2_000  # for each, even when the others used up the budget: a simp
 MAX_CHARS = 10_000
 MAX_DEPTH = 200  # of nodes; each takes three of Python's 1,000 frames
 
-# Nodes whose right side looks inside what the left side found: names there are not ours to check.
+# Nodes whose right side looks inside what the left side found: any name may be there.
 LEFT_ONLY = frozenset(
     {"subexpression", "index_expression", "projection", "value_projection", "flatten", "pipe"}
     | {"filter_projection"}

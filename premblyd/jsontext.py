@@ -63,7 +63,7 @@ def weight(value: Any, limit: int) -> int:
                 waiting.extend(value)  # the keys of an object, too
                 waiting.extend(value.values() if isinstance(value, dict) else ())
         elif isinstance(value, int):
-            total += value.bit_length() >> 6  # its digits take time by the square
+            total += value.bit_length() >> 6  # writing it takes time by the square of its digits
     return total
 
 

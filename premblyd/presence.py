@@ -92,7 +92,7 @@ def find(database_path: Path) -> Presence | None:
         return None
     except OSError as error:
         raise PresenceError(f"can't read {path}: {error.strerror}") from None
-    except (ValueError, TypeError):  # another version's
+    except (ValueError, TypeError):  # another version wrote it
         raise PresenceError(f"can't read {path}: not as this version writes it") from None
     runs = _process_start(presence.pid) == presence.process_start
     return presence if runs else None

@@ -52,7 +52,7 @@ class Routing:
         actions = self.actions_for_code(webhook.verdict.response_code)
         if not any(action.when for action in actions):
             return actions
-        budget = Budget(is_trial=is_trial)  # that all of them share
+        budget = Budget(is_trial=is_trial)  # shared by all of them
         context = webhook.context()
         failed: dict[str, str] = {}  # texts: an error would keep the body in memory by its frames
         chosen = []

@@ -26,5 +26,5 @@ def key_of(secret: str) -> bytes:
 def sign(key: bytes, webhook_id: str, timestamp: str, body: bytes) -> str:
     """Return the `webhook-signature` of `body`, over its raw bytes."""
     digest = hmac.new(key, f"{webhook_id}.{timestamp}.".encode(), "sha256")
-    digest.update(body)  # apart: a body may be large, and is not copied
+    digest.update(body)  # not joined with the rest, which would copy a body that may be large
     return "v1," + base64.b64encode(digest.digest()).decode("ascii")

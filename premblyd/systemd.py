@@ -74,7 +74,7 @@ def listen_sockets(environ: Mapping[str, str] = os.environ) -> list[socket.socke
 def _check_socket(descriptor: int) -> None:
     """Raise PassedSocketError unless streams can be accepted on `descriptor`."""
     try:
-        # Of a copy, which is closed again; the descriptor itself stays open.
+        # Looked at through a copy, which is closed again: the descriptor itself stays open.
         with socket.socket(fileno=os.dup(descriptor)) as passed:
             family, kind = passed.family, passed.type
             is_listening = passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)

@@ -60,7 +60,7 @@ async def _demo(once: bool) -> None:
         settings = _settings(path, 0, crm_port)
         output.configure("auto", "error")
         async with Daemon(settings, path) as daemon:
-            # From here on the file names the port that was free.
+            # Port 0 let the kernel choose one; from here on the file names it.
             port = int(daemon.address.rpartition(":")[2])
             await _show(_settings(path, port, crm_port), path, crm)
             if not once:

@@ -37,7 +37,7 @@ class Rate(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         rate = super().convert(value, param, ctx)
-        if math.isnan(rate):  # it is in every range
+        if math.isnan(rate):  # no range refuses it
             self.fail(f"{value!r} is not a number", param, ctx)
         return rate
 
@@ -191,7 +191,7 @@ def _target(
 
     daemon = None
     if sender.is_configured:
-        with contextlib.suppress(presence.PresenceError):  # then it is not known
+        with contextlib.suppress(presence.PresenceError):  # then it is not known whether one runs
             daemon = presence.find(settings.database_path)
     return Target(
         where=str(settings.listen),

@@ -46,7 +46,7 @@ def take_over() -> None:
     if sys.stdout is sys.__stdout__:
         sys.stdout = _text(1, sys.stdout, must_arrive=True)
     if sys.stderr is sys.__stderr__:
-        # Where errors are told, nobody can be told that this failed.
+        # An error of the stream that errors go to can't be shown anywhere.
         sys.stderr = _text(2, sys.stderr, must_arrive=False)
 
 
@@ -63,6 +63,6 @@ def _text(
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=before.encoding if before else "utf-8",
-        errors="backslashreplace",  # a file name of other bytes, a terminal without UTF-8
+        errors="backslashreplace",  # file names hold any bytes, and a terminal may lack UTF-8
         line_buffering=descriptor == 2 or raw.isatty(),
     )

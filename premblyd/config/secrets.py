@@ -126,7 +126,7 @@ def _usable(value: str) -> str:
         raise ValueError("the secret has more than one line, or a NUL")
     try:
         value.encode()
-    except UnicodeEncodeError:  # an environment variable of other bytes
+    except UnicodeEncodeError:  # an environment variable may hold any bytes
         raise ValueError("the secret is not UTF-8 text") from None
     return value
 

@@ -137,7 +137,7 @@ class Dispatcher:
             return POLL_S
         claimed, next_due_ms = await self._claim(now_ms)
         if next_due_ms is None or (next_due_ms <= now_ms and not claimed):
-            return POLL_S  # nothing waits, or only what runs here already, or finds no room
+            return POLL_S  # nothing waits but what runs here already or finds no room
         return min(POLL_S, max(0.0, (next_due_ms - self._clock.now_ms()) / 1000))
 
     async def _claim(self, now_ms: int) -> tuple[int, int | None]:

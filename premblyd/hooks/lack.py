@@ -13,7 +13,7 @@ from premblyd.telemetry import tell
 
 FIRST_PAUSE_S = 0.05
 MAX_PAUSE_S = 1.0
-PATIENCE_S = 20.0  # then the delivery goes back to the queue; its lease ends 60 s after its time
+PATIENCE_S = 20.0  # then the delivery goes back to the queue, before its lease ends
 TRY_AGAIN_AFTER_S = 5.0
 LOG_EVERY_S = 10.0
 _LACKED = {

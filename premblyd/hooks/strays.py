@@ -125,7 +125,7 @@ def read_mark(pid: int) -> Mark | None:
         block = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError as error:  # gone, or not ours to look at
         if what_is_lacking(error):
-            raise  # it may well have one
+            raise  # the process may have a mark
         return None
     pairs = (entry.partition(b"=") for entry in block.split(b"\0"))
     found = {name: value.decode("ascii", "replace") for name, _, value in pairs if name in _NAMES}

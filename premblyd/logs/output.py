@@ -17,7 +17,7 @@ from premblyd.logs.lines import Level
 from premblyd.logs.linewriter import LineWriter
 
 Format = Literal["auto", "console", "json"]
-# From which level on some libraries' lines are shown, if not from a higher one.
+# The lowest levels at which lines of these libraries are logged, whatever `log.level` says.
 _FLOORS = {
     "tornado.access": logging.CRITICAL,
     "tornado.general": logging.WARNING,  # each malformed request; webhook.rejected tells

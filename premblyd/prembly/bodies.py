@@ -5,8 +5,8 @@ import json
 from typing import Any
 
 MAX_VALUES = 250_000  # a hundred times those of Prembly's largest; 16 MiB can hold 8 million
-LARGE_BYTES = 128 << 10  # reading more is not the loop's work: 3 ms at worst for this
-_MAX_DIGITS = 500  # of a number in a large body: reading it takes time by the square of them
+LARGE_BYTES = 128 << 10  # a larger body is not read on the loop; this one takes 3 ms at worst
+_MAX_DIGITS = 500  # of a number in a large body: reading takes time by the square of its digits
 
 
 def parse(body: bytes) -> dict[str, Any] | None:

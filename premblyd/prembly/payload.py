@@ -186,7 +186,7 @@ def recognise(
         return Verdict()
     found = {name: places.find(document) for name, places in FIELDS.items()}
     if overrides:
-        budget = Budget(is_trial=is_trial)  # that all of them share
+        budget = Budget(is_trial=is_trial)  # shared by all of them
         for name, expression in overrides.items():
             try:
                 found[name] = expression.search(document, budget)

@@ -9,7 +9,7 @@ from premblyd.prembly import bodies
 from premblyd.prembly.payload import CONTEXT_FIELDS, Verdict
 
 
-@dataclass(frozen=True, kw_only=True)  # without slots, for what is made of the body and kept
+@dataclass(frozen=True, kw_only=True)  # no slots: cached properties need a __dict__
 class Webhook:
     """An authentic webhook, exactly as received."""
 

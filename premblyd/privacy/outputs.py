@@ -41,7 +41,7 @@ class Hidden:
         self._starts: dict[str, list[str]] = {}
         for text in self._texts:
             self._starts.setdefault(text[:3], []).append(text)
-        self.mask = functools.lru_cache(maxsize=64)(self._mask)  # tries often print the same
+        self.mask = functools.lru_cache(maxsize=64)(self._mask)  # attempts often print the same
 
     def _mask(self, output: str, shown: tuple[str, ...] = (), is_cut: bool = False) -> str:
         """Return a hook's output as it is shown. `shown`: references and keys that may stand in
@@ -125,7 +125,7 @@ def _pieces(text: str) -> Iterator[str]:
         yield low
         if len(squeezed := _squeezed(low)) > 5:
             yield squeezed
-    own = _DOMAIN.sub("", low)  # an address's domain names nobody
+    own = _DOMAIN.sub("", low)  # the domain of an e-mail address names nobody
     yield from (word for word in _WORD.findall(own) if word not in VOCABULARY)
     for number in NUMBER.findall(low):
         yield number
@@ -208,7 +208,7 @@ def _from_base32(text: str) -> Iterator[str]:
     for run in re.findall(r"[A-Z2-7]{8,}|[a-z2-7]{8,}", text):
         for start in range(min(8, len(run) - 4)):
             part = run[start:].upper()
-            part = part[: len(part) - (len(part) % 8 in (1, 3, 6))]  # no text ends there
+            part = part[: len(part) - (len(part) % 8 in (1, 3, 6))]  # no base32 has such a length
             yield base64.b32decode(part + "=" * (-len(part) % 8)).decode(errors="replace")
 
 

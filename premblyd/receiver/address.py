@@ -9,7 +9,7 @@ from tornado.httputil import HTTPHeaders
 
 from premblyd.config.values import Address, Network
 
-UNIX_PEER = "unix"  # a socket file's peer: only who may open the file can be it
+UNIX_PEER = "unix"  # a unix socket's peer, trusted because the file's mode says who may connect
 MAX_ADDRESS_CHARACTERS = 64  # the longest is 53: [IPv6 with IPv4 in it]:port
 
 

@@ -19,7 +19,7 @@ from premblyd.store.inbox import Inbox, NewRejection, Noise
 from premblyd.telemetry import tell
 
 MAX_WAITING = 1000  # rejections not yet stored; more are only logged
-LINES_PER_MINUTE = 20  # of each kind that anybody at all can cause: rows for rejections, too
+LINES_PER_MINUTE = 20  # of each kind that anybody at all can cause; so many rows, too
 METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS".split())
 
 

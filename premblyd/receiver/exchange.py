@@ -62,7 +62,7 @@ class Phase(enum.StrEnum):
 
 
 _NEXT_PHASES: Mapping[Phase, frozenset[Phase]] = {
-    # ANSWERED at once: the client asked before it sent its body, and will not send it.
+    # ANSWERED at once: a client that asked (Expect) before it sent its body now won't send it.
     Phase.WAITING: frozenset({Phase.READING, Phase.HEALTH, Phase.REFUSED, Phase.ANSWERED}),
     Phase.READING: frozenset({Phase.WORKING, Phase.REFUSED}),
     Phase.HEALTH: frozenset({Phase.WORKING}),

@@ -13,7 +13,7 @@ from premblyd.store.inbox import Noise
 SHORT_HEAD_BYTES = 2048
 MAX_NAME_BYTES = 256
 _LONG_NAME = re.compile(rb"\n[^:\r\n]{%d}" % (MAX_NAME_BYTES + 1))
-_BAD_REQUEST = b"HTTP/1.1 400 "  # Tornado's own answer: the receiver gives none
+_BAD_REQUEST = b"HTTP/1.1 400 "  # only Tornado itself answers 400, to what is no HTTP
 
 
 class Stream(IOStream):

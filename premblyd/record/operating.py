@@ -13,7 +13,7 @@ from premblyd.store.engine import Transaction
 from premblyd.store.models import FINISHED, Delivery, OperatorAction, State
 from premblyd.store.statements import Statement, insert, param, update
 
-BATCH = 200  # deliveries of one transaction: the daemon waits for it
+BATCH = 200  # rows of one transaction, for which the daemon's own have to wait
 Done = TypeVar("Done")
 Change = Callable[[Transaction], Done]
 

@@ -88,7 +88,7 @@ class Delivery(Table):
     action = TextField()
     state = TextField()
     due_at_ms = BigIntegerField(null=True)  # the queue: NULL is out of it
-    # Of all time: the fencing token of a running attempt.
+    # Of all attempts ever, replays' too: the fencing token of the running one.
     attempt_count = IntegerField(constraints=_ZERO)
     attempts_left = IntegerField()
     created_at_ms = BigIntegerField()

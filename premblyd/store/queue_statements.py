@@ -135,7 +135,7 @@ END_UNUSABLE = Statement(
         ),
     ).where(Delivery.id == param("id"))
 )
-# Walks the queue.
+# Reads every row of the queue: only for a queue that was damaged by hand.
 QUEUED_ACTIONS = Statement(Delivery.select(Delivery.id, Delivery.action).where(_IS_QUEUED))
 QUEUED_OF = Statement(
     Delivery.select(Delivery.id).where(Delivery.action == param("action"), _IS_QUEUED)
@@ -147,8 +147,8 @@ SHIFT = Statement(
     Delivery.update(due_at_ms=Delivery.due_at_ms + param("by_ms")).where(
         _IS_QUEUED,
         Delivery.created_at_ms < param("before_ms"),
-        # A row that breaks the table's CHECK would stop them all. A bare state would have SQLite
-        # use its index instead of the queue's.
+        # A row that breaks the table's CHECK would make the whole UPDATE fail, so it is left out.
+        # COALESCE keeps SQLite from using the index of `state` instead of the queue's.
         fn.COALESCE(Delivery.state, "").in_([State.PENDING, State.RUNNING]),
     )
 )

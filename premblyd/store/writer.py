@@ -29,9 +29,9 @@ class Step(IntEnum):
     """The order in which a transaction runs its operations, whichever was submitted first."""
 
     ARRIVALS = 1
-    CLOCK = 2  # due times follow the clock: of arrivals too, but retries go by the new one already
+    CLOCK = 2  # moves due times, also of ARRIVALS; FINISHES make theirs by the new clock
     FINISHES = 3
-    CLAIMS = 4  # after both: what came or is to be tried again at once may be claimed with it
+    CLAIMS = 4  # may claim what ARRIVALS and FINISHES have just made due
     EVIDENCE = 5
     PROOF = 6
 
@@ -154,7 +154,7 @@ class Writer:
             if len(batch) > 1:
                 for waiting in batch:
                     self._commit([waiting])
-            elif isinstance(error, MemoryError):  # the database's too; it passes
+            elif isinstance(error, MemoryError):  # or SQLite's; there may be memory again
                 self._report(_NO_MEMORY)
                 _fail(batch, StoreUnavailableError(_NO_MEMORY))
             else:

@@ -183,7 +183,7 @@ def _ignore_surroundings(curl: Any, proxy: str) -> None:
     """Let the configuration alone say where a body goes, and not what surrounds the process:
     libcurl obeys http_proxy, all_proxy and their like, unless it is told otherwise."""
     curl.setopt(pycurl.PROXY, proxy)  # empty: none
-    curl.setopt(pycurl.NOPROXY, "")  # no exceptions from `proxy`: libcurl reads no_proxy
+    curl.setopt(pycurl.NOPROXY, "")  # else libcurl obeys no_proxy
     curl.setopt(pycurl.NETRC, pycurl.NETRC_IGNORED)
 
 

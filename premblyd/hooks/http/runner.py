@@ -26,7 +26,7 @@ from premblyd.store.models import AttemptOutcome
 
 MIN_CLIENTS = 16
 PREVIEW_BYTES = 2000
-# Signs as any secret does; the signature that it makes is masked.
+# Signs in a preview, in place of the real secret; the signature is masked there.
 STAND_IN = Secret("stand-in", standardwebhooks.PREFIX + "A" * 24)
 _GONE = 410
 

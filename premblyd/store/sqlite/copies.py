@@ -100,7 +100,7 @@ def clone(source: Path, target: Path) -> None:
             # backup() itself would wait for ever for somebody else's lock.
             old.execute("BEGIN")
             old.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            old.backup(new)  # with everything its log holds
+            old.backup(new)  # with what only its write-ahead log holds
         descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
