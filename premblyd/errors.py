@@ -83,9 +83,17 @@ class StoreUnavailableError(TryAgainError):
     holds a value from a webhook.
     """
 
+    problem = "The database could not commit: "
+
     def __init__(self, reason: str) -> None:
-        super().__init__(f"The database could not commit: {reason}")
+        super().__init__(f"{self.problem}{reason}")
         self.reason = reason
+
+
+class StoreUnreadableError(StoreUnavailableError):
+    """The database could not be read: it is locked, damaged, closed to this user or no database."""
+
+    problem = "The database could not be read: "
 
 
 class SignatureError(PremblydError):

@@ -217,6 +217,13 @@ def test_a_database_that_is_not_named_is_a_problem_of_the_configuration(
     assert done.err.startswith(f"{config}:")
 
 
+def test_a_file_that_is_no_database_is_told_in_words(tmp_path: Path) -> None:
+    file = tmp_path / "premblyd.yaml"
+    file.write_text("listen: 127.0.0.1:8080\n")
+    why = "The database could not be read: file is not a database\n"
+    assert run("events", "--database", file) == Ran(75, "", why)
+
+
 @pytest.mark.parametrize("arguments", READERS, ids=repr)
 def test_another_database_is_read_without_a_configuration(
     config: Path, arguments: list[str], tmp_path: Path

@@ -17,7 +17,7 @@ from peewee import (
     fn,
 )
 
-from premblyd.errors import NotFoundError
+from premblyd.errors import NotFoundError, StoreUnreadableError
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.record.rows import (
     AttemptRow,
@@ -265,7 +265,7 @@ def _columns(table: type[Table], row: type[Any]) -> list[Any]:
 
 
 def _rows(database: Database, query: "ModelSelect[Any]", row: type[RowType]) -> list[RowType]:
-    with translated():
+    with translated(StoreUnreadableError):
         cursor = database.execute(query.bind(database))
         names = [column[0] for column in cursor.description]
         return [
@@ -289,7 +289,7 @@ def _readable(name: str, value: Any) -> Any:
 
 
 def _tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
-    with translated():
+    with translated(StoreUnreadableError):
         return list(database.execute(query.bind(database)))
 
 

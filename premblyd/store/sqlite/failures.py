@@ -10,12 +10,14 @@ from premblyd.errors import StoreUnavailableError
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Turn a database's failure into StoreUnavailableError. SQLite's texts hold no values."""
+def translated(
+    to: type[StoreUnavailableError] = StoreUnavailableError,
+) -> Iterator[None]:
+    """Turn a database's failure into a StoreUnavailableError. SQLite's texts hold no values."""
     try:
         yield
     except (PeeweeException, sqlite3.Error) as error:
-        raise StoreUnavailableError(plain(error)) from None
+        raise to(plain(error)) from None
 
 
 def plain(error: BaseException) -> str:

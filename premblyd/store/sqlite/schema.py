@@ -6,7 +6,12 @@ from pathlib import Path
 from peewee import SqliteDatabase
 from playhouse.migrations import Runner
 
-from premblyd.errors import CannotStartError, PremblydError, SchemaError
+from premblyd.errors import (
+    CannotStartError,
+    PremblydError,
+    SchemaError,
+    StoreUnreadableError,
+)
 from premblyd.store.sqlite.copies import clone
 from premblyd.store.sqlite.failures import translated
 
@@ -30,7 +35,7 @@ def migrate(database: SqliteDatabase, path: Path) -> list[str]:
 def check_schema(database: SqliteDatabase, path: Path) -> None:
     """Raise SchemaError when the schema of the database at `path` is not this program's."""
     try:
-        with translated():
+        with translated(StoreUnreadableError):
             _, pending = _compare(Runner(database, str(MIGRATIONS)), path)
         if pending:
             raise SchemaError(
