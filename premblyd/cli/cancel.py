@@ -10,7 +10,14 @@ from premblyd.errors import PremblydError
 
 
 @click.command()
-@click.option("--delivery", "delivery_id", type=ROW_ID, metavar="ID", required=True)
+@click.option(
+    "--delivery",
+    "delivery_id",
+    type=ROW_ID,
+    metavar="ID",
+    required=True,
+    help="Stop this delivery.",
+)
 @config_option
 def cancel(config_path: Path, delivery_id: int) -> None:
     """A delivery whose hook runs now can't be cancelled; `replay` puts a cancelled one back."""

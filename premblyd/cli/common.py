@@ -42,13 +42,17 @@ def json_option(command: F) -> F:
 def limit_option(command: F) -> F:
     """Add `--limit`: how many rows a list shows at most."""
     return click.option(
-        "--limit", default=50, show_default=True, type=click.IntRange(1, MAX_ROWS), help="At most."
+        "--limit",
+        default=50,
+        show_default=True,
+        type=click.IntRange(1, MAX_ROWS),
+        help="Show at most this many.",
     )(command)
 
 
 def wide_option(command: F) -> F:
     """Add `--wide`; the parameter is `wide`."""
-    return click.option("--wide", is_flag=True, help="Every column, whole.")(command)
+    return click.option("--wide", is_flag=True, help="Show every column, whole.")(command)
 
 
 class When(click.ParamType[int]):

@@ -16,7 +16,7 @@ def database_option(command: F) -> F:
     return click.option(
         "--database",
         metavar="PATH",
-        help="This database, such as a copy; the configuration is not read.",
+        help="Read this database, such as a copy, and no configuration.",
     )(command)
 
 

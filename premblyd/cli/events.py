@@ -52,11 +52,13 @@ class Key(click.ParamType[str]):
 @click.command()
 @click.option("--code", help="Only this response code; `missing` for events without one.")
 @click.option("--outcome", type=click.Choice(OUTCOMES), help="Only this outcome.")
-@click.option("--reference", help="Only this Prembly reference.")
-@click.option("--user-ref", help="Only this user reference.")
+@click.option("--reference", help="Only this reference of Prembly.")
+@click.option("--user-ref", help="Only this reference of a person (user_ref).")
 @click.option("--key", type=Key(), help="Only the event with this key; its beginning will do.")
-@click.option("--since", "since_ms", type=When(), help="Received at or after: 2026-01-31, 12h.")
-@click.option("--until", "until_ms", type=When(), help="Received before.")
+@click.option(
+    "--since", "since_ms", type=When(), help="Only received at or after: 2026-01-31, 12h."
+)
+@click.option("--until", "until_ms", type=When(), help="Only received before.")
 @limit_option
 @wide_option
 @database_option

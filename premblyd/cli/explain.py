@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=click.File("rb"))
-@click.option("--endpoint", "endpoint_name", help="As if it came here (default: the first).")
-@click.option("--key", "key_name", help="As if this key had signed it (default: the first).")
+@click.option(
+    "--endpoint", "endpoint_name", help="Judge it as sent to this endpoint (default: the first)."
+)
+@click.option("--key", "key_name", help="Judge it as signed with this key (default: the first).")
 @config_option
 @json_option
 def explain(

@@ -36,7 +36,7 @@ COLUMNS = (
 @click.command()
 @click.option("--reason", help="Only refused for this reason, such as 'wrong signature'.")
 @click.option("--ip", help="Only from this address.")
-@click.option("--since", "since_ms", type=When(), help="Refused at or after: 2026-01-31, 12h.")
+@click.option("--since", "since_ms", type=When(), help="Only refused at or after: 2026-01-31, 12h.")
 @limit_option
 @wide_option
 @database_option
