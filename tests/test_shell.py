@@ -119,8 +119,8 @@ def test_the_environment_is_exactly_the_contracts(monkeypatch: pytest.MonkeyPatc
     other: dict[str, Any] = {"session_id": "hush", "detail": "hush", "face_match": False}
     given = job(b'{"hush": 1}', attempt=3, token="hush", **{**known, **person, **other})
     identity = (
-        f"EVENT=17 EVENT_KEY={KEY} DELIVERY=23 ATTEMPT=3 ENDPOINT=prembly KIND=sdk"
-        " RESPONSE_CODE=00 STATUS=true OUTCOME=not_verified REFERENCE=réf USER_REF=u-1"
+        f"EVENT=17 EVENT_KEY={KEY} DELIVERY=23 ATTEMPT=3 WORKER=host:1:boot ENDPOINT=prembly"
+        " KIND=sdk RESPONSE_CODE=00 STATUS=true OUTCOME=not_verified REFERENCE=réf USER_REF=u-1"
         " FACE_MATCH=false FACE_CONFIDENCE=97.5"
     )
     own = {"ARCHIVE_DIR": "/a b", "OTHER": "=$HOME"}

@@ -109,6 +109,28 @@ def test_what_a_hook_leaves_behind_is_gone_after_a_stop(tmp_path: Path, script: 
         assert not any(map(runs, stray))
 
 
+def test_a_daemon_that_got_the_same_webhook_leaves_this_ones_hook_alone(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("this", "other")]
+    for folder in folders:
+        folder.mkdir()
+    with (
+        words("hook") as word,
+        Premblyd(folders[0], actions=[leaving("sleep {word}", word["hook"])]) as this,
+        Premblyd(folders[1], actions=[leaving("true", "")]) as other,
+    ):
+        body = b'{"response_code":"00","reference":"r-1"}'
+        for daemon in (this, other):
+            assert daemon.start().send(body).status == 200
+        hook = wait_until(lambda: alive(word["hook"]))
+        keys = [daemon.rows("SELECT key FROM event") for daemon in (this, other)]
+        assert keys[0] == keys[1]
+        other.wait_for_rows([("succeeded",)], "SELECT state FROM delivery")
+        other.kill()
+        other.start()  # it looks for what the crash left
+        assert other.log("daemon.started")[0]["killed_leftovers"] == 0
+        assert all(map(runs, hook))
+
+
 KEEPING = """
 import os, subprocess, time
 from premblyd.hooks.children import Children

@@ -121,6 +121,7 @@ def _job(action: "Action", event: StoredEvent) -> "Job":
         attempt=1,
         attempts_left=action.retry.attempts - 1,
         action=action.name,
+        worker="",
         event=event,
     )
 

@@ -1,7 +1,8 @@
 """Processes that a hook leaves behind: those that fled its group, and those a crash orphaned.
 
-A hook is known by its environment: the event's key, which nobody can guess, the delivery and the
-attempt. What drops its environment as well is still known for being our orphan.
+A hook is known by its environment: the event's key, the delivery, the attempt, and the daemon's
+process that runs it. Without the last, another daemon that got the same webhook would take this
+one's hook for its own. What drops its environment as well is still known for being our orphan.
 """
 
 import asyncio
@@ -128,14 +129,19 @@ def read_mark(pid: int) -> Mark | None:
             raise  # the process may have a mark
         return None
     pairs = (entry.partition(b"=") for entry in block.split(b"\0"))
-    found = {name: value.decode("ascii", "replace") for name, _, value in pairs if name in _NAMES}
+    found = {name: value.decode("utf-8", "replace") for name, _, value in pairs if name in _NAMES}
     try:
         return Mark(*(kind(found[name]) for name, kind in _NAMES.items()))
     except (KeyError, ValueError):
         return None
 
 
-_NAMES = {b"PREMBLY_EVENT_KEY": str, b"PREMBLY_DELIVERY": int, b"PREMBLY_ATTEMPT": int}
+_NAMES = {
+    b"PREMBLY_EVENT_KEY": str,
+    b"PREMBLY_DELIVERY": int,
+    b"PREMBLY_ATTEMPT": int,
+    b"PREMBLY_WORKER": str,
+}
 
 
 def _adopted() -> list[int]:

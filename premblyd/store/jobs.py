@@ -15,22 +15,25 @@ class Mark(NamedTuple):
     key: str  # of the event
     delivery_id: int
     attempt: int
+    worker: str  # another daemon may have the same event, delivery and attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One claimed delivery: its hook is to run now. `attempts_left` counts after this one."""
+    """One claimed delivery: its hook is to run now. `attempts_left` counts after this one.
+    `worker` is the process that claimed it."""
 
     delivery_id: int
     attempt_id: int
     attempt: int
     attempts_left: int
     action: str
+    worker: str
     event: StoredEvent
 
     @property
     def mark(self) -> Mark:
-        return Mark(self.event.key, self.delivery_id, self.attempt)
+        return Mark(self.event.key, self.delivery_id, self.attempt, self.worker)
 
     def without_body(self) -> "Job":
         """Return the job for those who don't need its body, so that they don't keep it."""

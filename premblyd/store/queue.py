@@ -42,19 +42,14 @@ class Queue:
         self._writer = writer
         self._worker = worker
 
-    def recover(self, now_ms: int) -> "asyncio.Future[list[Mark]]":
-        """Make what the last process left running due now. Return the marks of those runs: their
-        hooks may still be there."""
+    def recover(self, now_ms: int) -> "asyncio.Future[list[int]]":
+        """Make what the last process left running due now. Return which deliveries these are."""
 
-        def operation(transaction: Transaction) -> list[Mark]:
+        def operation(transaction: Transaction) -> list[int]:
             rows = transaction.rows(queue_statements.RUNNING)
-            for _, delivery_id, _, attempts_left in rows:
+            for delivery_id, attempts_left in rows:
                 _interrupt(transaction, delivery_id, attempts_left, now_ms)
-            return [
-                Mark(key, delivery_id, attempt)
-                for key, delivery_id, attempt, _ in rows
-                if isinstance(key, str) and isinstance(attempt, int)
-            ]
+            return [delivery_id for delivery_id, _ in rows]
 
         return self._writer.call(operation, Step.CLAIMS)
 
@@ -64,7 +59,7 @@ class Queue:
         that can't be synced as failed, and finds it whole when it opens the log anew)."""
 
         def operation(transaction: Transaction) -> None:
-            for _, delivery_id, _, attempts_left in transaction.rows(queue_statements.RUNNING):
+            for delivery_id, attempts_left in transaction.rows(queue_statements.RUNNING):
                 if delivery_id not in running:
                     damage.close_open_attempt(transaction, delivery_id, now_ms, UNSTARTED)
                     _release(transaction, delivery_id, State.PENDING, now_ms, UNSTARTED)
@@ -213,6 +208,7 @@ class Queue:
             attempt=number,
             attempts_left=delivery.attempts_left - 1,
             action=delivery.action,
+            worker=self._worker,
             event=event,
         )
 

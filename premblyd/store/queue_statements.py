@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from peewee import JOIN, Query, Select, fn
+from peewee import Query, Select, fn
 
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.store.inbox import VERDICT_COLUMNS
@@ -32,12 +32,10 @@ def _waiting_actions() -> Query:
 
 WAITING_ACTIONS = Statement(_waiting_actions())
 RUNNING = Statement(
-    Delivery.select(Event.key, Delivery.id, Delivery.attempt_count, Delivery.attempts_left)
-    .join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted it
-    .where(Delivery.state == State.RUNNING)
+    Delivery.select(Delivery.id, Delivery.attempts_left).where(Delivery.state == State.RUNNING)
 )
 RUNS = Statement(
-    Attempt.select(Event.key, Delivery.id, Attempt.number)
+    Attempt.select(Event.key, Delivery.id, Attempt.number, Attempt.worker)
     .join(Delivery)
     .join(Event)
     .where(Event.key == param("key"))

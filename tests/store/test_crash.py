@@ -254,7 +254,7 @@ def test_a_hook_that_ignores_sigterm_is_gone_with_its_grandchildren_after_five_s
     quick = shell("quick", "true")
     with Premblyd(tmp_path, actions=[action, quick]) as daemon:
         daemon.start()
-        daemon.send(BODY)
+        daemon.send(b'{"response_code":"00"}')
         hooks = wait_until(lambda: found if len(found := daemon.hooks()) >= 6 else [])
         states = "SELECT state FROM delivery ORDER BY id"
         daemon.wait_for_rows([("running",), ("succeeded",)], states)  # it delays no other

@@ -146,7 +146,7 @@ def test_after_a_crash_what_ran_is_due_now_and_the_last_attempt_is_dead(store: S
     store.add("crm", attempts=3, body=b"not begun", received_at_ms=LATER_MS)
     now_ms = NOW_MS + 7  # the leases have not ended
     interrupted = store.wait(Queue(store.writer, "host:2:boot").recover(now_ms))
-    assert {*interrupted} == {(job.event.key, job.delivery_id, 1) for job in jobs[:2]}
+    assert interrupted == [job.delivery_id for job in jobs[:2]]
     assert store.rows(DELIVERIES) == [
         (1, "pending", now_ms, 1, 1, None, CRASHED),
         (2, "dead", None, 1, 0, now_ms, CRASHED),

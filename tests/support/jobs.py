@@ -62,7 +62,13 @@ def job(
         verdict=Verdict(**verdict),
     )
     return Job(
-        delivery_id=23, attempt_id=42, attempt=attempt, attempts_left=9, action="act", event=event
+        delivery_id=23,
+        attempt_id=42,
+        attempt=attempt,
+        attempts_left=9,
+        action="act",
+        worker="host:1:boot",
+        event=event,
     )
 
 

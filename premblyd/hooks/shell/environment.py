@@ -24,6 +24,7 @@ def environment(hook: ProcessHook, job: Job, environ: Mapping[str, str]) -> dict
         "PREMBLY_EVENT_KEY": job.event.key,
         "PREMBLY_DELIVERY": job.delivery_id,
         "PREMBLY_ATTEMPT": job.attempt,
+        "PREMBLY_WORKER": job.worker,
         "PREMBLY_ENDPOINT": job.event.endpoint,
         "PREMBLY_KIND": verdict.kind,
         "PREMBLY_RESPONSE_CODE": verdict.response_code,
