@@ -21,14 +21,9 @@ from premblyd.telemetry import tell
 STATUS_EVERY_S = 5.0
 
 
-def hold_hangups() -> None:
-    """Let a SIGHUP wait in the kernel until `serve` can reload: the file may have changed since it
-    was read. To be called before that."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-
-
 async def serve(settings: Config, path: Path) -> None:
-    """Run the daemon until SIGTERM or SIGINT. SIGHUP reads the file at `path` again.
+    """Run the daemon until SIGTERM or SIGINT. SIGHUP reads the file at `path` again; the caller has
+    blocked it since before it read the file.
 
     Raise PremblydError when it can't start, or when one of its loops fails.
     """
@@ -51,7 +46,7 @@ async def serve(settings: Config, path: Path) -> None:
         _collect_garbage_rarely()
         manager.notify("READY=1", f"STATUS={daemon.status()}")
         loop.add_signal_handler(signal.SIGHUP, functools.partial(_reload, daemon, path, manager))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # see hold_hangups
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         await stopping.wait()
 
 

@@ -246,9 +246,20 @@ module.{name} = hung_up
 """
 
 
+HANGUP_AT_IMPORT = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "premblyd.process":
+            os.kill(os.getpid(), signal.SIGHUP)
+sys.meta_path.insert(0, Finder())
+"""
+
+
 @pytest.mark.parametrize(
     ("module", "name"),
     [
+        ("", ""),  # it imports what it consists of, which takes most of the start
         ("premblyd.config.load", "load_config"),
         ("os", "umask"),  # the file was read, and the loop is not there yet
         ("premblyd.store.sqlite.opening", "prepare"),
@@ -256,7 +267,8 @@ module.{name} = hung_up
 )
 def test_a_hangup_while_it_starts_is_a_reload_soon(tmp_path: Path, module: str, name: str) -> None:
     with Premblyd(tmp_path) as daemon:
-        daemon.start(HANGUP_BEFORE.format(module=module, name=name))
+        before = HANGUP_BEFORE.format(module=module, name=name) if module else HANGUP_AT_IMPORT
+        daemon.start(before)
         wait_until(lambda: daemon.log("config.reloaded"))  # the file may have changed meanwhile
         assert daemon.send(BODY).status == 200
         assert daemon.stop() == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 import click
@@ -14,13 +15,15 @@ from premblyd.errors import ConfigError, PremblydError
 @config_option
 def serve(config_path: Path) -> None:
     """SIGHUP reads the configuration again, SIGTERM and SIGINT stop after what runs has ended."""
+    # Let a SIGHUP wait in the kernel until `process.serve` can reload: the file may have changed
+    # since it was read. Before the imports, which take most of the start.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     from premblyd import process
     from premblyd.config.load import load_config
     from premblyd.logs import foreign, output
     from premblyd.occurrences import DaemonNotStarted
     from premblyd.telemetry import tell
 
-    process.hold_hangups()
     output.configure("auto", "info")  # until the configuration is known
     foreign.report_the_unexpected(output.write)
     try:
