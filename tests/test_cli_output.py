@@ -193,3 +193,10 @@ def test_values_out_of_range_end_in_words(tmp_path: Path, arguments: list[str], 
     done = run(*arguments, "--config", record(tmp_path))
     assert done.code == code
     assert bool(done.err) == (code != 0)
+
+
+@pytest.mark.parametrize("number", ["0", "x", "1e3", "\u0661", ""], ids=ascii)
+def test_what_is_no_number_of_a_delivery_is_told_in_words(number: str) -> None:
+    done = run("cancel", "--delivery", number)
+    assert done.code == 2
+    assert f"{number!r} is not a number such as 17" in done.err

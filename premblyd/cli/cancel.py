@@ -5,19 +5,12 @@ from pathlib import Path
 import click
 
 from premblyd import times
-from premblyd.cli.common import ROW_ID, actor, config_option, until_end
+from premblyd.cli.common import RowId, actor, config_option, until_end
 from premblyd.errors import PremblydError
 
 
 @click.command()
-@click.option(
-    "--delivery",
-    "delivery_id",
-    type=ROW_ID,
-    metavar="ID",
-    required=True,
-    help="Stop this delivery.",
-)
+@click.option("--delivery", "delivery_id", type=RowId(), required=True, help="Stop this delivery.")
 @config_option
 def cancel(config_path: Path, delivery_id: int) -> None:
     """A delivery whose hook runs now can't be cancelled; `replay` puts a cancelled one back."""

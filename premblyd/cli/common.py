@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -13,7 +14,7 @@ from premblyd.config.values import duration_ms
 
 F = TypeVar("F", bound=Callable[..., Any])
 MAX_ROWS = 1_000_000_000
-ROW_ID = click.IntRange(1, 2**63 - 1)  # what SQLite can hold
+MAX_ROW_ID = 2**63 - 1  # what SQLite can hold
 
 
 def config_option(command: F) -> F:
@@ -74,6 +75,19 @@ class When(click.ParamType[int]):
                 f"{value!r} is neither a time such as 2026-01-31 nor an age such as 12h or 30d"
                 " (at most 366d)"
             )
+
+
+class RowId(click.ParamType[int]):
+    """The number of a row: of a delivery, for example."""
+
+    name = "ID"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        is_number = re.fullmatch(r"\d{1,19}", text, re.ASCII)
+        if not is_number or not 1 <= int(text) <= MAX_ROW_ID:
+            self.fail(f"{text!r} is not a number such as 17", param, ctx)
+        return int(text)
 
 
 class Closable(Protocol):

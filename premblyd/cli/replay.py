@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from premblyd import times
-from premblyd.cli.common import ROW_ID, When, actor, config_option, json_option, until_end
+from premblyd.cli.common import RowId, When, actor, config_option, json_option, until_end
 from premblyd.cli.printing import clean, console, counted, print_json, print_table
 from premblyd.errors import PremblydError
 
@@ -23,7 +23,7 @@ DRY_RUN_LINES = 50
 @click.command()
 @click.argument("event", required=False)
 @click.option("--event", "event_option", metavar="EVENT", help="The same as EVENT.")
-@click.option("--delivery", "delivery_id", type=ROW_ID, metavar="ID", help="Replay this delivery.")
+@click.option("--delivery", "delivery_id", type=RowId(), help="Replay this delivery.")
 @click.option("--dead", "is_dead", is_flag=True, help="Replay every dead delivery.")
 @click.option("--pending", "is_pending", is_flag=True, help="Try what is pending now.")
 @click.option("--action", help="Only deliveries of this action.")
