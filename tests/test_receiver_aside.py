@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tornado.httputil import HTTPHeaders
 
 from premblyd.prembly import bodies
+from premblyd.receiver.recognition import Incoming
 from premblyd.routing import Routing
 from tests.support.configuration import shell
 from tests.support.logs import logged
@@ -29,8 +31,14 @@ GREEDY = "body.a[?@ == `[]`] | [?@ == `[]`] | [?@ == `[]`]"
 @contextlib.contextmanager
 def held(reception: Reception) -> Iterator[None]:
     """Keep the thread beside the loop busy."""
-    released = threading.Event()
-    reception.receiver.services.recogniser.run_beside(released.wait)
+    begun, released = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        released.wait()
+
+    reception.receiver.services.recogniser.run_beside(hold)
+    begun.wait()
     try:
         yield
     finally:
@@ -125,6 +133,29 @@ async def test_a_stop_waits_for_what_is_recognised_beside_the_loop(
     assert (answer.status, answer.headers["Connection"]) == (200, "close")
     await draining
     await client.close()
+
+
+@pytest.mark.gen_test
+async def test_a_stop_that_no_longer_waits_for_a_large_body_is_no_fault(
+    reception: Reception,
+) -> None:
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    services = reception.receiver.services
+    incoming = Incoming(
+        endpoint=services.settings.config.endpoints[0],
+        received_at_ms=0,
+        remote_ip="",
+        headers=HTTPHeaders(signed(LARGE)),
+        body=LARGE,
+    )
+    outcomes: list[object] = []
+    with held(reception):
+        services.recogniser.recognise(incoming, services.settings.routing, outcomes.append)
+        reception.receiver.close()
+        for _ in range(5):  # rounds of the loop: one cancels the future, the next calls back
+            await asyncio.sleep(0)
+    assert (faults, outcomes) == ([], [])
 
 
 @pytest.mark.gen_test

@@ -58,13 +58,16 @@ class Recogniser:
         self, incoming: Incoming, routing: Routing, then: Callable[[Recognised | Exception], None]
     ) -> None:
         """Call `then` with the recognised webhook, or with the exception that says why there is
-        none: before this returns if that is little work, else later."""
+        none: before this returns if that is little work, else later; never after `close`."""
         if len(incoming.body) <= bodies.LARGE_BYTES:
             outcome = _recognised_or_why_not(incoming, routing, is_trial=True)
             if not isinstance(outcome, TrialTooLongError):
                 return then(outcome)
         beside = self.run_beside(functools.partial(_recognised_or_why_not, incoming, routing))
-        return beside.add_done_callback(lambda future: then(future.result()))
+        # Cancelled: the daemon ends without it, and its connection is closed already.
+        return beside.add_done_callback(
+            lambda future: None if future.cancelled() else then(future.result())
+        )
 
     def run_beside(self, work: Callable[[], T]) -> "asyncio.Future[T]":
         """Run `work` on the thread beside the loop, after what waits there."""
