@@ -26,7 +26,7 @@ def config(tmp_path: Path) -> Path:
     return record(tmp_path)
 
 
-def said(config: Path, *arguments: object) -> Any:
+def json_of(config: Path, *arguments: object) -> Any:
     """Return what a command prints with --json."""
     done = run(*arguments, "--json", "--config", config)
     assert (done.code, done.err) == (0, "")
@@ -42,7 +42,7 @@ def ids(config: Path, state: str, action: str = "%") -> list[int]:
 
 
 def test_events_lists_the_newest_first_and_no_payload(config: Path) -> None:
-    listed = said(config, "events", "--limit", 5)
+    listed = json_of(config, "events", "--limit", 5)
     stored = read(config, "SELECT id FROM event ORDER BY id DESC LIMIT 5")
     assert [(one["id"],) for one in listed] == stored
     assert not {"body", "headers", "token", "session_id"} & set(listed[0])
@@ -70,7 +70,7 @@ def test_events_lists_the_newest_first_and_no_payload(config: Path) -> None:
     ],
 )
 def test_events_filters(config: Path, options: list[str], where: str) -> None:
-    listed = {one["id"] for one in said(config, "events", "--limit", 1000, *options)}
+    listed = {one["id"] for one in json_of(config, "events", "--limit", 1000, *options)}
     assert listed == {number for (number,) in read(config, f"SELECT id FROM event WHERE {where}")}
     assert listed or where == "0"
 
@@ -84,15 +84,15 @@ def test_a_time_that_is_none_is_a_wrong_use(config: Path, time: str) -> None:
 
 def test_an_empty_list_says_so(config: Path) -> None:
     assert run("events", "--code", "98", "--config", config) == Ran(0, "No events.\n", "")
-    assert said(config, "events", "--code", "98") == []
+    assert json_of(config, "events", "--code", "98") == []
     assert run("deliveries", "--action", "gone", "--config", config).out == "No deliveries.\n"
 
 
 def test_show_masks_personal_data_also_where_a_hook_printed_it(config: Path) -> None:
     for reference in ("sample-api-0001", "sample-sdk-0001"):
-        (event,) = said(config, "events", "--reference", reference)
+        (event,) = json_of(config, "events", "--reference", reference)
         printed = run("show", event["key"], "--config", config).out
-        exact = said(config, "show", event["id"])
+        exact = json_of(config, "show", event["id"])
         assert not [text for text in PERSONAL if text in printed + json.dumps(exact)]
         assert (exact["token"], exact["reference"]) == ("•••", reference)
         assert exact["body"]["verification"] == {"status": "VERIFIED", "reference": reference}
@@ -125,7 +125,7 @@ def test_show_masks_a_person_in_every_place_and_in_every_spelling_of_a_hook(tmp_
             [(len(SPELLINGS),)], "SELECT count(*) FROM attempt WHERE finished_at_ms"
         )
         printed = run("show", 1, "--config", daemon.config).out
-        exact = said(daemon.config, "show", 1)
+        exact = json_of(daemon.config, "show", 1)
     for text in (printed, json.dumps(exact, ensure_ascii=False)):
         for hush in (number, "22123456789", "AMINA", "YUSUF", "ANIMA", "hush-token"):
             assert hush not in text
@@ -148,7 +148,7 @@ def test_show_of_a_large_body_is_quick_and_shows_photos_as_their_size(config: Pa
     assert photo[100:200] not in masked
     revealed = run("show", 1, "--reveal", "--config", config).out
     assert f'"base64Image": "… {len(photo):,} characters"' in revealed
-    exact = said(config, "show", 1, "--reveal")
+    exact = json_of(config, "show", 1, "--reveal")
     assert exact["body"] == json.loads(body)
     assert time.process_time() - started < 5, "it took 15 s for each"
 
@@ -163,7 +163,7 @@ def test_show_of_a_body_with_many_fields_is_quick_and_not_endless(config: Path) 
     masked = run("show", 1, "--config", config).out
     assert "… and more; --json shows all" in masked
     assert "2220000" not in masked
-    assert len(said(config, "show", 1)["body"]["data"]) == len(people)
+    assert len(json_of(config, "show", 1)["body"]["data"]) == len(people)
     assert time.process_time() - started < 5
 
 
@@ -171,8 +171,8 @@ def test_show_reveals_on_request_and_records_who_looked(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SUDO_USER", "the-auditor")
-    (event,) = said(config, "events", "--reference", "sample-api-0001")
-    exact = said(config, "show", event["id"], "--reveal")
+    (event,) = json_of(config, "events", "--reference", "sample-api-0001")
+    exact = json_of(config, "show", event["id"], "--reveal")
     assert exact["body"]["data"]["bvn"] == "22200000042"
     assert exact["token"].startswith("token-")
     assert ["Content-Type", "application/json"] in exact["headers"]
@@ -186,7 +186,7 @@ def test_show_reveals_on_request_and_records_who_looked(
 def test_show_tells_how_each_attempt_ended(config: Path) -> None:
     (delivery,) = [
         one
-        for one in said(config, "deliveries", "--state", "dead")
+        for one in json_of(config, "deliveries", "--state", "dead")
         if one["reference"] == "sample-sdk-0001"
     ]
     assert (delivery["action"], delivery["last_error"]) == ("activate-customer", "exit status 3")
@@ -198,15 +198,15 @@ def test_show_tells_how_each_attempt_ended(config: Path) -> None:
 
 def test_deliveries_filters_by_state_and_action(config: Path) -> None:
     for state in ("pending", "succeeded", "dead", "cancelled"):
-        listed = said(config, "deliveries", "--state", state, "--limit", 1000)
+        listed = json_of(config, "deliveries", "--state", state, "--limit", 1000)
         assert [one["id"] for one in listed][::-1] == ids(config, state) != []
-    listed = said(config, "deliveries", "--action", "archive", "--limit", 2)
+    listed = json_of(config, "deliveries", "--action", "archive", "--limit", 2)
     assert [one["action"] for one in listed] == ["archive"] * 2
     assert run("deliveries", "--state", "lost", "--config", config).code == 2
 
 
 def test_replay_of_an_event_queues_all_its_finished_deliveries(config: Path) -> None:
-    (event,) = said(config, "events", "--reference", "sample-sdk-0001")
+    (event,) = json_of(config, "events", "--reference", "sample-sdk-0001")
     done = run("replay", event["key"], "--config", config)
     assert done == Ran(0, "Queued 2 deliveries.\n", "")
     states = read(
@@ -233,14 +233,14 @@ def test_replay_of_the_dead_may_be_narrowed(config: Path) -> None:
         (["--since", "2100-01-01"], 0),
         (["--action", "activate-customer", "--since", "1h"], len(dead)),
     ):
-        assert said(config, "replay", "--dead", *options) == {"queued": queued, **counts}
+        assert json_of(config, "replay", "--dead", *options) == {"queued": queued, **counts}
     replays = "SELECT delivery_id FROM operator_action WHERE action = 'replay'"
     assert set(read(config, replays)) >= {(number,) for number in dead}
 
 
 def test_replay_of_an_action_since_a_time_takes_what_succeeded_too(config: Path) -> None:
     archived = ids(config, "succeeded", "archive")
-    done = said(config, "replay", "--action", "archive", "--since", "1h")
+    done = json_of(config, "replay", "--action", "archive", "--since", "1h")
     assert done["queued"] == len(archived) > 1
     assert ids(config, "succeeded", "archive") == []
 
@@ -349,7 +349,7 @@ def test_a_row_that_somebody_changed_by_hand_can_be_read_and_so_can_the_others(
             except sqlite3.IntegrityError:  # NOT NULL, which nothing turns off
                 continue
         for arguments in (["events"], ["deliveries"], ["show", event], ["show", event, "--reveal"]):
-            assert said(config, *arguments), name
+            assert json_of(config, *arguments), name
             assert run(*arguments, "--config", config).code == 0, name
     assert run("replay", "--dead", "--dry-run", "--config", config).code == 0
 

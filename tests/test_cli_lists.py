@@ -40,7 +40,7 @@ def joined(lines: list[str]) -> str:
     return " ".join(" ".join(lines).split())
 
 
-def said(config: Path, *arguments: object) -> Any:
+def json_of(config: Path, *arguments: object) -> Any:
     done = run(*arguments, "--json", "--config", config)
     assert (done.code, done.err) == (0, "")
     return json.loads(done.out)
@@ -56,7 +56,7 @@ def test_a_list_has_one_line_a_row_on_any_terminal(
     change(config, "UPDATE event SET reference = ? WHERE id > 15", LONG_REFERENCE)
     lines = on_terminal(columns, *arguments, "--limit", 20, "--config", config)
     assert max(map(len, lines)) <= columns
-    listed = said(config, *arguments, "--limit", 20)
+    listed = json_of(config, *arguments, "--limit", 20)
     body = [line for line in lines if line[:1].isdigit()]
     assert len(body) == len(listed)
     for line, row in zip(body, listed, strict=True):
@@ -95,7 +95,7 @@ def test_a_pipe_gets_every_column_whole(config: Path, arguments: list[str]) -> N
     change(config, "UPDATE delivery SET last_error = ?", LONG_ERROR * 9)
     done = run(*arguments, "--config", config)
     assert done == run(*arguments, "--wide", "--config", config)
-    assert len(done.out.splitlines()) == 1 + len(said(config, *arguments))
+    assert len(done.out.splitlines()) == 1 + len(json_of(config, *arguments))
     for text in {"events": [LONG_REFERENCE], "deliveries": [LONG_REFERENCE, LONG_ERROR * 9]}.get(
         arguments[0], ["sha256"]
     ):
@@ -124,12 +124,12 @@ def test_a_time_far_off_is_no_traceback(config: Path) -> None:
 
 
 def test_events_are_found_by_the_beginning_of_a_key(config: Path) -> None:
-    key = said(config, "events", "--limit", 1)[0]["key"]
+    key = json_of(config, "events", "--limit", 1)[0]["key"]
     for part in (key, key[:12], key[:12].upper()):
-        assert [one["key"] for one in said(config, "events", "--key", part)] == [key]
-    every = said(config, "events", "--limit", 1000)
+        assert [one["key"] for one in json_of(config, "events", "--key", part)] == [key]
+    every = json_of(config, "events", "--limit", 1000)
     for digit in "0123456789abcdef":
-        found = {one["id"] for one in said(config, "events", "--key", digit, "--limit", 1000)}
+        found = {one["id"] for one in json_of(config, "events", "--key", digit, "--limit", 1000)}
         assert found == {one["id"] for one in every if one["key"].startswith(digit)}
     for wrong in ("", "xyz", key + "0", "%"):
         done = run("events", "--key", wrong, "--config", config)
@@ -138,16 +138,16 @@ def test_events_are_found_by_the_beginning_of_a_key(config: Path) -> None:
 
 
 def test_deliveries_are_found_by_event_and_since(config: Path) -> None:
-    (event,) = said(config, "events", "--reference", "sample-sdk-0001")
-    every = said(config, "deliveries", "--limit", 1000)
+    (event,) = json_of(config, "events", "--reference", "sample-sdk-0001")
+    every = json_of(config, "deliveries", "--limit", 1000)
     own = [one for one in every if one["event_id"] == event["id"]]
     assert len(own) == 2
     for name in (event["id"], event["key"]):
-        assert said(config, "deliveries", "--event", name) == own
-    assert said(config, "deliveries", "--since", "1h", "--limit", 1000) == every
-    assert said(config, "deliveries", "--since", "2100-01-01") == []
+        assert json_of(config, "deliveries", "--event", name) == own
+    assert json_of(config, "deliveries", "--since", "1h", "--limit", 1000) == every
+    assert json_of(config, "deliveries", "--since", "2100-01-01") == []
     change(config, "UPDATE event SET received_at_ms = 0 WHERE id <> ?", event["id"])
-    assert said(config, "deliveries", "--since", "1h", "--action", "archive") == [
+    assert json_of(config, "deliveries", "--since", "1h", "--action", "archive") == [
         one for one in own if one["action"] == "archive"
     ]
     missing = run("deliveries", "--event", "9999", "--config", config)
@@ -161,7 +161,7 @@ def test_rejections_are_listed_and_filtered(config: Path) -> None:
         " VALUES (4200000000000, '', ?, 'too large')",
         "192.0.2.9",
     )
-    newest, oldest = said(config, "rejections")
+    newest, oldest = json_of(config, "rejections")
     assert (newest["reason"], newest["remote_ip"]) == ("too large", "192.0.2.9")
     assert (oldest["reason"], oldest["remote_ip"]) == ("wrong signature", "127.0.0.1")
     for options, found in (
@@ -172,7 +172,7 @@ def test_rejections_are_listed_and_filtered(config: Path) -> None:
         (["--limit", "1"], [newest]),
         (["--reason", "wrong"], []),
     ):
-        assert said(config, "rejections", *options) == found
+        assert json_of(config, "rejections", *options) == found
     assert run("rejections", "--reason", "x", "--config", config).out == "No rejections.\n"
     table = run("rejections", "--config", config).out
     assert "192.0.2.9" in table

@@ -22,7 +22,7 @@ TOO_LARGE = (413, b'{"error":"Body too large"}')
 pytestmark = pytest.mark.usefixtures("http_server")
 
 
-def said(answer: Answer) -> tuple[int, str | None, bytes]:
+def status_retry_and_body(answer: Answer) -> tuple[int, str | None, bytes]:
     return answer.status, answer.headers.get("Retry-After"), answer.body
 
 
@@ -149,7 +149,7 @@ async def test_too_much_in_flight_is_asked_to_come_again(
     await first.send(webhook(BODY)[:-1])
     await reception.until_in_flight(1, len(BODY) - 1)
     await second.send(webhook(BODY, signed(BODY, token="2")))
-    assert said(await second.answer()) == UNAVAILABLE
+    assert status_retry_and_body(await second.answer()) == UNAVAILABLE
     await first.send(BODY[-1:])
     assert (await first.answer()).status == 200
     await second.send(webhook(BODY, signed(BODY, token="2")))
@@ -172,11 +172,14 @@ async def test_who_is_slow_gives_way_to_a_webhook_and_what_is_complete_does_not(
     await asyncio.sleep(0.15)
     with locked(reception.path):
         await whole.send(webhook(BODY))
-        assert said(await slow.answer()) == UNAVAILABLE
+        assert status_retry_and_body(await slow.answer()) == UNAVAILABLE
         await asyncio.sleep(0.15)
         await late.send(webhook(BODY))
-        assert said(await late.answer()) == UNAVAILABLE
-    assert said(await whole.answer())[0] in (200, 503)  # by how long the disk was locked
+        assert status_retry_and_body(await late.answer()) == UNAVAILABLE
+    assert status_retry_and_body(await whole.answer())[0] in (
+        200,
+        503,
+    )  # by how long the disk was locked
     await last.send(webhook(BODY))
     assert (await last.answer()).status == 200
     for client in clients:
@@ -198,7 +201,9 @@ async def removed(reception: Reception) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def full(reception: Reception) -> AsyncIterator[None]:
-    await on_connection(reception.writer, lambda one: one.execute("PRAGMA max_page_count=1"))
+    await on_connection(
+        reception.writer, lambda connection: connection.execute("PRAGMA max_page_count=1")
+    )
     yield
 
 
@@ -213,7 +218,7 @@ async def test_what_the_store_cannot_keep_is_asked_for_again_and_then_kept(
     client = await Client.to(http_port)
     async with failing(reception):
         await client.send(webhook(body))
-        assert said(await client.answer()) == UNAVAILABLE
+        assert status_retry_and_body(await client.answer()) == UNAVAILABLE
         assert (reception.in_flight, reception.woken) == ((0, 0), 0)
     assert reception.rows("SELECT * FROM event") == []
     await client.send(webhook(body))

@@ -55,7 +55,9 @@ async def test_nothing_of_a_webhook_stays_in_memory_whatever_its_answer(
     reception.use(endpoint={"fields": fields}, actions=[shell("greedy", "true", when=GREEDY)])
     await leaves_nothing(200)
     await leaves_nothing(401, signed(body, "another key"))
-    await on_connection(reception.writer, lambda one: one.execute("PRAGMA query_only=1"))
+    await on_connection(
+        reception.writer, lambda connection: connection.execute("PRAGMA query_only=1")
+    )
     await leaves_nothing(503)
     monkeypatch.setattr(Routing, "actions_for", fail)
     await leaves_nothing(503)
