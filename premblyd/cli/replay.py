@@ -51,7 +51,7 @@ def replay(
     """Say which deliveries in one of these ways:
 
     \b
-    - EVENT, a number or a key: its finished deliveries, also those that succeeded.
+    - EVENT, a number or a key: all finished ones of it, succeeded ones too.
     - --delivery ID: this one.
     - --dead: all that are dead.
     - --pending: all that wait for their next attempt, which they make now.
