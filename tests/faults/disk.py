@@ -169,10 +169,11 @@ def on_removed_file(at: Path) -> list[str]:
             problems.append(f"answers {answers} without a database")
         if victim.database.exists():
             problems.append("it made a new and empty database quietly")
-        if "put it back or restart" not in victim.log_text():
-            problems.append("the log does not say what to do")
         if victim.stop() != 0:
             problems.append("it does not stop")
+        # Only now: a thread writes the log, and a stop waits for it.
+        if "put it back or restart" not in victim.log_text():
+            problems.append("the log does not say what to do")
         victim.start()
         if victim.send(b"{}").status != 200:
             problems.append("a restart does not help")
