@@ -32,16 +32,14 @@ class Process:
 def start(arguments: list[str], environ: Mapping[str, str], body: bytes) -> Process:
     """Start a process of its own session in `/`, with `body` as its standard input. Raise OSError
     or MemoryError when it can't be started."""
-    with contextlib.ExitStack() as opened:
+    with contextlib.ExitStack() as opened, contextlib.ExitStack() as unless_started:
         stdin = _in_memory(body)
         opened.callback(os.close, stdin)
         output, write_end = os.pipe()
         opened.callback(os.close, write_end)
-        try:
-            pid = spawn(arguments, environ, stdin=stdin, output=write_end, folder="/")
-        except BaseException:
-            os.close(output)
-            raise
+        unless_started.callback(os.close, output)
+        pid = spawn(arguments, environ, stdin=stdin, output=write_end, folder="/")
+        unless_started.pop_all()  # the pipe's reading end is the process's from now on
     return Process(pid, output)
 
 
