@@ -326,7 +326,7 @@ def test_a_locked_database_is_a_try_again(config: Path, monkeypatch: pytest.Monk
 
 def test_a_newer_database_is_refused_with_the_remedy(config: Path) -> None:
     with closing(sqlite3.connect(config.with_name("premblyd.db"))) as other, other:
-        other.execute("UPDATE schema_migration SET name = '0099_later'")
+        other.execute("UPDATE schema_migration SET name = '0099_later' WHERE id = 1")
     done = run("events", "--config", config)
     assert done.code == 78
     assert "was written by a newer premblyd (it knows 0099_later)" in done.err

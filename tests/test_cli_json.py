@@ -15,11 +15,12 @@ VERDICT = (
 EVENT = [
     *"id key endpoint received_at_ms remote_ip body_bytes body_sha256 verified_by".split(),
     *VERDICT,
-    *"duplicate_count last_duplicate_at_ms".split(),
+    *"duplicate_count last_duplicate_at_ms type risk_level risk_score".split(),
 ]
 DELIVERY = (
     "id action state due_at_ms attempt_count attempts_left created_at_ms finished_at_ms last_error"
-    " response_code outcome reference event_id".split()
+    " ran_instead_id confirmed_at_ms confirmed_sha256 response_code outcome reference"
+    " event_id".split()
 )
 ATTEMPT = (
     "id number worker action_digest started_at_ms finished_at_ms outcome exit_code http_status"

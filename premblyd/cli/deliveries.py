@@ -22,7 +22,7 @@ from premblyd.cli.printing import Column, print_json, print_table
 if TYPE_CHECKING:
     from premblyd.record.rows import DeliveryRow
 
-STATES = ("pending", "running", "succeeded", "dead", "cancelled")
+STATES = ("pending", "running", "succeeded", "dead", "cancelled", "skipped")
 COLUMNS = (
     Column(name="id", kind="whole"),
     Column(name="event", kind="whole"),

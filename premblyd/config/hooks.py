@@ -116,7 +116,7 @@ def _url(value: Any, info: ValidationInfo) -> Secret:
     return url
 
 
-def _proxy(value: Any, info: ValidationInfo) -> Secret:
+def proxy_url(value: Any, info: ValidationInfo) -> Secret:
     """A proxy's URL, or a secret that holds one: it may have a password."""
     proxy = secret(value, info)
     if proxy.value is not None and not re.fullmatch(_PROXY_URL, proxy.value):
@@ -156,7 +156,7 @@ class HttpHook(Hook):
     send: Send = "raw"
     timeout_ms: DurationMs = Field(15_000, alias="timeout", ge=1)
     ca_file: Path | None = None
-    proxy: Annotated[Secret, PlainValidator(_proxy)] | None = None  # http_proxy is not obeyed
+    proxy: Annotated[Secret, PlainValidator(proxy_url)] | None = None  # http_proxy is not obeyed
 
     @property
     def may_name_files(self) -> list[str]:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from premblyd.config.base import Model
 from premblyd.config.hooks import GATHERED, HookValue, gather
+from premblyd.config.inquiries import Duplicates, Pending, PremblyApi
 from premblyd.config.secrets import KeyValue, Secret, secrets_in
 from premblyd.config.values import (
     BodyPath,
@@ -20,6 +21,7 @@ from premblyd.config.values import (
     Select,
     SizeBytes,
     SqlitePath,
+    TypePattern,
     UrlPath,
     listen,
     network,
@@ -68,9 +70,12 @@ class Action(Model):
     """A reaction to events: which ones, and the hook that runs for each."""
 
     name: Name
+    types: tuple[TypePattern, ...] = Field(("*",), min_length=1)
     response_codes: tuple[Code, ...] = Field(min_length=1)
     when: Select | None = None
     hook: HookValue = Field(alias=GATHERED)
+    confirm: bool = False  # by Prembly, before the hook runs
+    once: Literal["reference"] | None = None
     retry: Retry = Retry()
     concurrency: int = Field(4, ge=1, le=256)
 
@@ -99,6 +104,9 @@ class Config(Model):
     stop_timeout_ms: DurationMs = Field(30_000, alias="stop_timeout")
     concurrency: int | None = Field(None, ge=1, le=1024)
     max_hook_bytes: SizeBytes = Field(128 << 20, ge=1)
+    duplicates: Duplicates = Duplicates()
+    prembly: PremblyApi | None = None
+    pending: Pending | None = None
     endpoints: tuple[Endpoint, ...] = Field(min_length=1)
     actions: tuple[Action, ...] = ()
 

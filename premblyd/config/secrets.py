@@ -75,7 +75,8 @@ def secrets_in(value: Any, *path: str) -> Iterator[tuple[str, Secret]]:
         case Secret():
             section, name, *rest = (step for step in path if step != "hook")
             words = (step.removesuffix("s") if step in _LISTS else step for step in rest)
-            yield f"{section.removesuffix('s')} {name}, {' '.join(words)}", value
+            place = f"{section.removesuffix('s')} {name}"
+            yield ", ".join(filter(None, (place, " ".join(words)))), value
         case BaseModel():
             for field_name in type(value).model_fields:
                 yield from secrets_in(getattr(value, field_name), *path, field_name)

@@ -143,5 +143,13 @@ HeaderName = Annotated[str, _shaped(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", _HEADER_WORD
 UrlPath = Annotated[
     str, _shaped("/.*", _START_WORDS), _shaped(r"[\x21-\x22\x24-\x3e\x40-\x7e]*", _PATH_WORDS)
 ]
+_TYPE_WORDS = "should be a type such as sdk.session, or a pattern such as transaction.* or *"
+_BASE_WORDS = "should be a URL such as https://api.prembly.com, without a path's end, ? and #"
+_QUESTION_WORDS = "should be a path that begins with / and has {id} once, such as /status/{id}/"
+TypePattern = Annotated[str, _shaped(r"[a-z0-9_.*?-]{1,64}", _TYPE_WORDS)]
+BaseUrl = Annotated[str, _shaped(r"https?://[^\s/?#@]+(/[^\s?#]*[^\s?#/])?", _BASE_WORDS)]
+QuestionPath = Annotated[
+    str, _shaped(r"/[\x21-\x22\x24-\x7a\x7e]*\{id\}[\x21-\x22\x24-\x7a\x7e]*", _QUESTION_WORDS)
+]
 NonEmpty = Annotated[str, _NOT_EMPTY]
 Code = Annotated[str, _NOT_EMPTY, AfterValidator(_code)]

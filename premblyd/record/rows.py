@@ -32,6 +32,9 @@ class EventRow:
     face_confidence: float | None
     duplicate_count: int
     last_duplicate_at_ms: int | None
+    type: str | None  # None: stored by a premblyd that did not tell types
+    risk_level: str | None
+    risk_score: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,9 @@ class WholeEvent:
     duplicate_count: int
     last_duplicate_at_ms: int | None
     body: bytes = field(repr=False)
+    type: str | None
+    risk_level: str | None
+    risk_score: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,9 @@ class DeliveryRow:
     created_at_ms: int
     finished_at_ms: int | None
     last_error: str | None
+    ran_instead_id: int | None
+    confirmed_at_ms: int | None
+    confirmed_sha256: str | None
     response_code: str | None
     outcome: str | None
     reference: str | None

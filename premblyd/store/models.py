@@ -29,9 +29,10 @@ class State(StrEnum):
     SUCCEEDED = "succeeded"
     DEAD = "dead"  # attempts spent, or it can never work; replay puts it back
     CANCELLED = "cancelled"  # an operator stopped it
+    SKIPPED = "skipped"  # `once`: another delivery of the same reference and outcome succeeded
 
 
-FINISHED = (State.SUCCEEDED, State.DEAD, State.CANCELLED)
+FINISHED = (State.SUCCEEDED, State.DEAD, State.CANCELLED, State.SKIPPED)
 
 
 class AttemptOutcome(StrEnum):
@@ -41,6 +42,34 @@ class AttemptOutcome(StrEnum):
     FAILED = "failed"
     TIMED_OUT = "timed_out"
     INTERRUPTED = "interrupted"  # the daemon stopped or crashed meanwhile
+
+
+class Purpose(StrEnum):
+    """Why Prembly was asked."""
+
+    CONFIRM = "confirm"  # whether an event is true, before a hook runs
+    PENDING = "pending"  # what became of a verification
+    RECONCILE = "reconcile"  # for an event that never came
+
+
+class InquiryResult(StrEnum):
+    """What came of one question to Prembly."""
+
+    CONFIRMED = "confirmed"  # the answer says the same as the event
+    CONTRADICTED = "contradicted"  # it says something else
+    SETTLED = "settled"  # it is final, and was stored as an event
+    UNSETTLED = "unsettled"  # Prembly does not know yet either
+    NOT_FOUND = "not_found"  # Prembly knows no such verification
+    REFUSED = "refused"  # the API key is wrong, or may not ask this
+    UNAVAILABLE = "unavailable"  # no answer that can be used; ask again later
+
+
+class AwaitedState(StrEnum):
+    """Where an awaited verification stands."""
+
+    WAITING = "waiting"  # Prembly is asked at due_at_ms
+    SETTLED = "settled"
+    GIVEN_UP = "given_up"
 
 
 _ZERO: list[Node] = [SQL("DEFAULT 0")]
@@ -78,7 +107,10 @@ class Event(Table):
     face_confidence = FloatField(null=True)
     duplicate_count = IntegerField(constraints=_ZERO)
     last_duplicate_at_ms = BigIntegerField(null=True)
-    body = BlobField()  # last, so that SQLite need not walk a photo to reach another column
+    body = BlobField()  # after what was there first: SQLite walks a photo to reach what follows
+    type = TextField(null=True)  # NULL: stored by a premblyd that did not tell types
+    risk_level = TextField(null=True)
+    risk_score = FloatField(null=True)
 
 
 class Delivery(Table):
@@ -94,6 +126,10 @@ class Delivery(Table):
     created_at_ms = BigIntegerField()
     finished_at_ms = BigIntegerField(null=True)
     last_error = TextField(null=True)
+    # Of a skipped one: the delivery that succeeded in its place.
+    ran_instead = ForeignKeyField("self", column_name="ran_instead_id", null=True, index=False)
+    confirmed_at_ms = BigIntegerField(null=True)  # when Prembly's answer said the same
+    confirmed_sha256 = TextField(null=True)  # of that answer
 
 
 class Attempt(Table):
@@ -138,6 +174,50 @@ class OperatorAction(Table):
     note = TextField(null=True)
 
 
+class Inquiry(Table):
+    """One question to Prembly, and what came of it."""
+
+    at_ms = BigIntegerField()
+    purpose = TextField()
+    event = ForeignKeyField(Event, column_name="event_id", null=True, index=False)
+    delivery = ForeignKeyField(Delivery, column_name="delivery_id", null=True, index=False)
+    reference = TextField(null=True)  # NULL: a session was asked for, whose id is a secret
+    result = TextField()
+    duration_ms = IntegerField()
+    http_status = IntegerField(null=True)
+    error = TextField(null=True)
+    answer_bytes = IntegerField(null=True)
+    answer_sha256 = TextField(null=True)
+    stored_event = ForeignKeyField(
+        Event, column_name="stored_event_id", null=True, index=False, backref="+"
+    )
+
+
+class Awaited(Table):
+    """A verification that is not settled: Prembly is asked until it is, or is given up."""
+
+    endpoint = TextField()
+    reference = TextField()
+    event = ForeignKeyField(Event, column_name="event_id", index=False)
+    state = TextField()
+    due_at_ms = BigIntegerField(null=True)  # the queue: NULL is out of it
+    ask_count = IntegerField(constraints=_ZERO)
+    created_at_ms = BigIntegerField()
+    finished_at_ms = BigIntegerField(null=True)
+    settled_by = ForeignKeyField(
+        Event, column_name="settled_by_id", null=True, index=False, backref="+"
+    )
+    last_error = TextField(null=True)
+
+
+class Downtime(Table):
+    """A time in which no daemon ran, so that webhooks may have been lost."""
+
+    from_ms = BigIntegerField()
+    until_ms = BigIntegerField()
+    reconciled_at_ms = BigIntegerField(null=True)  # when nothing was missing any more
+
+
 class Heartbeat(Table):
     """One row that the health check writes, so that it proves a commit."""
 
@@ -156,3 +236,8 @@ Delivery.add_index(
     name="delivery_queue",
     where=Delivery.due_at_ms.is_null(False),
 )
+Inquiry.add_index(Inquiry.event, name="inquiry_event", where=Inquiry.event.is_null(False))
+Inquiry.add_index(Inquiry.delivery, name="inquiry_delivery", where=Inquiry.delivery.is_null(False))
+Awaited.add_index(Awaited.due_at_ms, name="awaited_due", where=Awaited.due_at_ms.is_null(False))
+Awaited.add_index(Awaited.reference, name="awaited_reference")
+Awaited.add_index(Awaited.event, name="awaited_event")

@@ -37,6 +37,8 @@ TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
 SEQUENCE = "sqlite_sequence"  # SQLite's own
 COLUMNS = "SELECT name FROM pragma_table_info(?)"
 APPLIED = "SELECT name FROM schema_migration ORDER BY id"
+KNOWN = sorted(file.stem for file in schema.MIGRATIONS.glob("0*.py"))
+AS_ROWS = [(name,) for name in KNOWN]
 LOCKER = """
 import os, sys, time
 from pathlib import Path
@@ -81,16 +83,16 @@ def umask(mask: int) -> Iterator[int]:
 
 
 def next_version(monkeypatch: pytest.MonkeyPatch, folder: Path, up: str) -> None:
-    """Make this program one that knows a second migration, which runs `up`."""
+    """Make this program one that knows another migration, which runs `up`."""
     shutil.copytree(schema.MIGRATIONS, folder)
-    (folder / "0002_more.py").write_text(f"def up(migrator, db):\n    {up}\n")
+    (folder / "0098_more.py").write_text(f"def up(migrator, db):\n    {up}\n")
     monkeypatch.setattr(schema, "MIGRATIONS", folder)
 
 
 def test_nobody_but_the_owner_and_the_group_may_read_it(tmp_path: Path) -> None:
     path = tmp_path / "lib" / "premblyd.db"
     with umask(0), asyncio.Runner() as runner:
-        assert opening.prepare(path) == ["0001_initial"]
+        assert opening.prepare(path) == KNOWN
         os.close(lock(path))
         store = Store(path, runner.get_loop())
         store.add("crm")
@@ -124,14 +126,14 @@ def test_an_existing_file_is_copied_before_it_is_migrated(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add("crm")  # is in the WAL alone
-    copy = store.path.with_name("premblyd.db.before-0002_more")
+    copy = store.path.with_name("premblyd.db.before-0098_more")
     copy.write_text("of an earlier try")
     next_version(monkeypatch, tmp_path / "next", 'db.execute_sql("CREATE TABLE more (id)")')
     with umask(0):
-        assert opening.prepare(store.path) == ["0002_more"]
-    assert store.rows(APPLIED) == [("0001_initial",), ("0002_more",)]
+        assert opening.prepare(store.path) == ["0098_more"]
+    assert store.rows(APPLIED) == [*AS_ROWS, ("0098_more",)]
     assert ("more",) in store.rows(TABLES)
-    assert rows(copy, APPLIED) == [("0001_initial",)]
+    assert rows(copy, APPLIED) == AS_ROWS
     assert rows(copy, "SELECT reference FROM event") == [("ref-1",)]
     assert ("more",) not in rows(copy, TABLES)
     assert mode(copy) == 0o640
@@ -146,7 +148,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(
         with pytest.raises(Unavailable, match="no such table: missing"):
             opening.prepare(path)
         assert ("more",) not in rows(path, TABLES)
-        assert rows(path, APPLIED) == [("0001_initial",)]
+        assert rows(path, APPLIED) == AS_ROWS
 
 
 def test_the_first_migration_too_is_whole_or_not_there(
@@ -160,7 +162,7 @@ def test_the_first_migration_too_is_whole_or_not_there(
         patched.setattr(schema, "MIGRATIONS", folder)
         with pytest.raises(Unavailable):
             opening.prepare(tmp_path / "p.db")
-    assert opening.prepare(tmp_path / "p.db") == ["0001_initial"]
+    assert opening.prepare(tmp_path / "p.db") == KNOWN
 
 
 OPENERS: list[Opener] = [opening.prepare, opening.connect_read_only, opening.connect_operator]
@@ -185,7 +187,7 @@ def test_commands_refuse_an_older_schema_and_leave_it(
     next_version(monkeypatch, tmp_path / "next", "pass")
     with pytest.raises(SchemaError, match=r"older than this premblyd\. Start the daemon once"):
         opener(path)
-    assert rows(path, APPLIED) == [("0001_initial",)]
+    assert rows(path, APPLIED) == AS_ROWS
 
 
 @pytest.mark.parametrize("opener", OPENERS[1:])
@@ -385,4 +387,4 @@ def test_a_copy_that_fails_leaves_nothing_that_looks_like_one(
         with pytest.raises(Unavailable, match="the disk is full"):
             opening.prepare(store.path)
     assert not list(store.path.parent.glob("*.before-*"))
-    assert store.rows(APPLIED) == [("0001_initial",)]
+    assert store.rows(APPLIED) == AS_ROWS

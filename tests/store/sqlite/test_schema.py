@@ -78,13 +78,16 @@ def test_every_table_has_a_model(path: Path) -> None:
         ("event", "outcome", Outcome),
         ("delivery", "state", models.State),
         ("attempt", "outcome", models.AttemptOutcome),
+        ("inquiry", "purpose", models.Purpose),
+        ("inquiry", "result", models.InquiryResult),
+        ("awaited", "state", models.AwaitedState),
     ],
 )
 def test_a_table_takes_the_programs_words(
     path: Path, table: str, column: str, words: type[StrEnum]
 ) -> None:
     [(sql,)] = rows(path, "SELECT sql FROM sqlite_master WHERE name = ?", table)
-    [allowed] = re.findall(rf"CHECK \({column} IN \((.*?)\)\)", sql)
+    [allowed] = re.findall(rf"CHECK \({column} IN \((.*?)\)\)", sql, re.DOTALL)
     assert re.findall(r"\w+", allowed) == list(words)
 
 
