@@ -23,12 +23,12 @@ from pydantic import ValidationError
 from standardwebhooks import Webhook
 from tornado.httpclient import HTTPRequest
 
+from premblyd import httpclient
 from premblyd.config.models import Endpoint
 from premblyd.hooks.children import Children
-from premblyd.hooks.http import client as http_client
-from premblyd.hooks.http.client import HttpClient, Post
 from premblyd.hooks.http.request import make_post
 from premblyd.hooks.http.runner import HttpRunner, retry_after_s
+from premblyd.httpclient import HttpClient, Post
 from premblyd.prembly import signature
 from premblyd.prembly.signature import Scheme
 from premblyd.standardwebhooks import key_of, sign
@@ -444,7 +444,7 @@ def test_no_netrc_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_no_variable_adds_a_certificate_or_writes_down_the_keys_of_tls(tmp_path: Path) -> None:
     certificate = self_signed(tmp_path)
     script = (
-        "import asyncio, sys; from premblyd.hooks.http.client import HttpClient, Post\n"
+        "import asyncio, sys; from premblyd.httpclient import HttpClient, Post\n"
         "async def main():\n"
         "    for ca_file in (None, sys.argv[2]):\n"
         "        post = Post(sys.argv[1], [], b'')\n"
@@ -555,5 +555,5 @@ def test_the_systems_certificates_are_found_where_openssl_looks_elsewhere(
 ) -> None:
     bundle = tmp_path / "bundle"
     bundle.touch()
-    monkeypatch.setattr(http_client, "CERTIFICATES", (str(tmp_path / "none"), str(bundle)))
-    assert http_client.system_certificates() == str(bundle)
+    monkeypatch.setattr(httpclient, "CERTIFICATES", (str(tmp_path / "none"), str(bundle)))
+    assert httpclient.system_certificates() == str(bundle)

@@ -26,6 +26,7 @@ PURE = {"expressions", "interpreter", "prembly"}
 LOW = GROUND | PURE | {"privacy", "logs", "occurrences", "telemetry", "config"}
 ROOMS = {
     **{leaf: {"errors"} - {leaf} for leaf in GROUND},
+    "httpclient": {"version"},
     "privacy": {"jsontext"},
     "logs": {"privacy", "jsontext", "times"},
     "occurrences": {"logs"},
@@ -37,7 +38,7 @@ ROOMS = {
     "store": {"errors", "logs", "occurrences", "prembly", "telemetry"},
     "routing": LOW,
     "record": LOW | {"store", "routing"},
-    "hooks": LOW | {"store"},
+    "hooks": LOW | {"store", "httpclient"},
     "receiver": LOW | {"store", "routing"},
     "presence": LOW | {"listening"},
     "lint": LOW | {"routing", "hooks"},
@@ -45,7 +46,18 @@ ROOMS = {
     "loops": LOW,
     "daemon": LOW | {"store", "routing", "hooks", "receiver", "listening", "loops", "presence"},
     "process": LOW | {"hooks", "daemon"},
-    "cli": LOW | {"store", "routing", "record", "hooks", "daemon", "process", "presence", "lint"},
+    "cli": LOW
+    | {
+        "store",
+        "routing",
+        "record",
+        "hooks",
+        "daemon",
+        "process",
+        "presence",
+        "lint",
+        "httpclient",
+    },
     "__main__": {"cli"},
 }
 # Libraries that stay in their rooms; a path names a part of a room.
@@ -53,8 +65,8 @@ LIBRARIES = {
     "peewee": {"store", "record"},
     "playhouse": {"store"},
     "sqlite3": {"store/sqlite"},
-    "tornado": {"receiver", "listening", "hooks/http/client.py"},
-    "pycurl": {"hooks/http/client.py"},
+    "tornado": {"receiver", "listening", "httpclient.py"},
+    "pycurl": {"httpclient.py"},
     "click": {"cli"},
     "rich": {"cli"},
     "structlog": {"logs"},

@@ -18,7 +18,7 @@ from premblyd.prembly import samples
 if TYPE_CHECKING:
     from premblyd.config.models import Config
     from premblyd.daemon import Daemon
-    from premblyd.hooks.http.client import Response
+    from premblyd.httpclient import Response
     from premblyd.record.rows import DeliveryRow
 
 PATIENCE_S = 20.0
@@ -114,7 +114,7 @@ async def _show(settings: "Config", path: Path, crm: socket.socket) -> None:
 
 
 async def _post(sender: Any, what: str, body: bytes, token: str) -> None:
-    from premblyd.hooks.http.client import HttpClient
+    from premblyd.httpclient import HttpClient
 
     client = HttpClient(1)
     answer: Response = await client.post(sender.post(body, token), PATIENCE_S)

@@ -21,7 +21,7 @@ from premblyd.prembly import samples, signature
 
 if TYPE_CHECKING:
     from premblyd.config.models import Config, Endpoint
-    from premblyd.hooks.http.client import Post
+    from premblyd.httpclient import Post
 
 T = TypeVar("T")
 IN_FLIGHT = 16
@@ -131,7 +131,7 @@ class Sender:
         """Send `count` webhooks, and count in `replies` how often each answer came."""
         from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-        from premblyd.hooks.http.client import HttpClient
+        from premblyd.httpclient import HttpClient
 
         client = HttpClient(IN_FLIGHT)
         room = asyncio.Semaphore(IN_FLIGHT)
@@ -163,7 +163,7 @@ class Sender:
 
     def post(self, body: bytes, token: str) -> "Post":
         """Return the request as Prembly makes it."""
-        from premblyd.hooks.http.client import Post
+        from premblyd.httpclient import Post
 
         headers = [
             ("Content-Type", "application/json"),

@@ -8,7 +8,7 @@ from premblyd.config.hooks import HttpHook, Selection
 from premblyd.config.models import Endpoint
 from premblyd.errors import PremblydError
 from premblyd.expressions import EvaluationError
-from premblyd.hooks.http.client import Post
+from premblyd.httpclient import Post
 from premblyd.prembly import bodies, signature
 from premblyd.store.jobs import Job
 

@@ -14,10 +14,10 @@ from premblyd.config.hooks import HttpHook, Selection
 from premblyd.config.models import Config, Endpoint
 from premblyd.config.secrets import Secret
 from premblyd.hooks.children import Children
-from premblyd.hooks.http.client import HttpClient, Post, Response
 from premblyd.hooks.http.request import BodyError, make_post
 from premblyd.hooks.lack import Patience, require_descriptor
 from premblyd.hooks.preview import Preview, masked
+from premblyd.httpclient import HttpClient, Post, Response
 from premblyd.prembly import bodies
 from premblyd.privacy.documents import MASK
 from premblyd.privacy.fields import MASKED_REQUEST_HEADERS

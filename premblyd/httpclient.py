@@ -1,4 +1,5 @@
-"""The HTTP client of hooks and of `premblyd send`: bounded, and obeying no environment variable."""
+"""The HTTP client of hooks, of questions to Prembly and of `premblyd send`: bounded, and obeying no
+environment variable."""
 
 import os
 import ssl
