@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 # libcurl reads SSLKEYLOGFILE when it is loaded, and writes the TLS keys of every connection there.
 # The C library reads HOSTALIASES when a name is looked up. So both go before the import.
@@ -20,7 +20,7 @@ from tornado.httputil import HTTPHeaders, HTTPInputError  # noqa: E402
 
 from premblyd import __version__  # noqa: E402
 
-MAX_RESPONSE_BYTES = 64 << 10  # kept
+KEPT_BYTES = 64 << 10  # of a response's body, unless the caller keeps more
 MAX_READ_BYTES = 16 << 20  # of a response that does not end; its status counts all the same
 _E_PROXY, _E_TOO_LARGE = 97, 100  # curl/curl.h; pycurl has no names for them
 MAX_HEAD_BYTES = 64 << 10  # of all the heads of one response, those of 1xx too
@@ -36,17 +36,19 @@ CERTIFICATES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
-    """A request as it goes out. Headers may hold secrets."""
+class Request:
+    """A request as it goes out. Headers may hold secrets, and so may the URL."""
 
     url: str
     headers: list[tuple[str, str]]
-    body: bytes
+    body: bytes = b""
+    method: Literal["GET", "POST"] = "POST"
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a hook's target answered; `status` 0 and an `error` when it did not."""
+    """What was answered; `status` 0 and an `error` when nothing was. `truncated`: the body was
+    longer than what was to be kept."""
 
     status: int
     body: bytes
@@ -60,8 +62,9 @@ class _Incoming:
     """A response as it comes in. libcurl calls its methods, so they must not raise: what a callback
     raises is printed, with the line that the target sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept_bytes: int) -> None:
         self.status = 0
+        self._kept_bytes = kept_bytes
         self.retry_after: str | None = None
         self.body = bytearray()
         self.head_too_large = False
@@ -70,7 +73,7 @@ class _Incoming:
 
     @property
     def truncated(self) -> bool:
-        return self._body_bytes > MAX_RESPONSE_BYTES
+        return self._body_bytes > self._kept_bytes
 
     @property
     def endless(self) -> bool:
@@ -93,7 +96,7 @@ class _Incoming:
 
     def body_piece(self, piece: bytes) -> int:
         self._body_bytes += len(piece)
-        self.body += piece[: MAX_RESPONSE_BYTES - len(self.body)]
+        self.body += piece[: self._kept_bytes - len(self.body)]
         return 0 if self.endless else len(piece)
 
     def response(self, status: int) -> Response:
@@ -104,7 +107,7 @@ class _Incoming:
 
 
 class HttpClient:
-    """A client that keeps connections, follows no redirect and keeps 64 KiB of a response."""
+    """A client that keeps connections and follows no redirect."""
 
     def __init__(self, max_clients: int) -> None:
         self.max_clients = max_clients
@@ -112,18 +115,19 @@ class HttpClient:
         # The wheel's libcurl looks for certificates where only Red Hat has them.
         self._ca_file = system_certificates()
 
-    async def post(
+    async def send(
         self,
-        post: Post,
+        request: Request,
         timeout_s: float,
         *,
+        kept_bytes: int = KEPT_BYTES,
         ca_file: str | None = None,
         unix_path: str = "",
         proxy: str = "",
     ) -> Response:
-        """Send `post`, by `proxy` or else straight. Never raise: the response tells what went
+        """Send `request`, by `proxy` or else straight. Never raise: the response tells what went
         wrong."""
-        incoming = _Incoming()
+        incoming = _Incoming(kept_bytes)
 
         def prepare(curl: Any) -> None:
             _ignore_surroundings(curl, proxy)
@@ -133,8 +137,10 @@ class HttpClient:
             curl.setopt(pycurl.WRITEFUNCTION, incoming.body_piece)
 
         try:
-            request = _request(post, timeout_s, ca_file or self._ca_file, prepare)
-            fetched = await self._client.fetch(request, raise_error=False)
+            fetched = await self._client.fetch(
+                _for_tornado(request, timeout_s, ca_file or self._ca_file, prepare),
+                raise_error=False,
+            )
         except HTTPClientError as failure:  # raise_error=False is about status codes alone
             if incoming.endless:
                 return incoming.response(incoming.status)
@@ -162,14 +168,14 @@ def system_certificates() -> str | None:
     return next((path for path in CERTIFICATES if Path(path).is_file()), None)
 
 
-def _request(
-    post: Post, timeout_s: float, ca_file: str | None, prepare: Callable[[Any], None]
+def _for_tornado(
+    request: Request, timeout_s: float, ca_file: str | None, prepare: Callable[[Any], None]
 ) -> HTTPRequest:
     return HTTPRequest(
-        post.url,
-        method="POST",
-        headers=_headers(post.headers),
-        body=post.body,
+        request.url,
+        method=request.method,
+        headers=_headers(request.headers),
+        body=request.body if request.method == "POST" else None,
         connect_timeout=timeout_s,
         request_timeout=timeout_s,
         follow_redirects=False,

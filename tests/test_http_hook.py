@@ -26,9 +26,9 @@ from tornado.httpclient import HTTPRequest
 from premblyd import httpclient
 from premblyd.config.models import Endpoint
 from premblyd.hooks.children import Children
-from premblyd.hooks.http.request import make_post
+from premblyd.hooks.http.request import make_request
 from premblyd.hooks.http.runner import HttpRunner, retry_after_s
-from premblyd.httpclient import HttpClient, Post
+from premblyd.httpclient import HttpClient, Request
 from premblyd.prembly import signature
 from premblyd.prembly.signature import Scheme
 from premblyd.standardwebhooks import key_of, sign
@@ -180,7 +180,7 @@ def test_bytes_that_are_no_text_are_signed_as_they_are() -> None:
 def test_the_id_is_stable_over_attempts_and_the_timestamp_is_not() -> None:
     act = hook(http={"url": "http://x", "sign_with": WHSEC})
     first, second = (
-        dict(make_post(act, job(b"x", attempt=number), endpoint(), now_s).headers)
+        dict(make_request(act, job(b"x", attempt=number), endpoint(), now_s).headers)
         for number, now_s in ((1, 1000.9), (2, 1060.2))
     )
     assert first["webhook-id"] == second["webhook-id"]
@@ -444,11 +444,11 @@ def test_no_netrc_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_no_variable_adds_a_certificate_or_writes_down_the_keys_of_tls(tmp_path: Path) -> None:
     certificate = self_signed(tmp_path)
     script = (
-        "import asyncio, sys; from premblyd.httpclient import HttpClient, Post\n"
+        "import asyncio, sys; from premblyd.httpclient import HttpClient, Request\n"
         "async def main():\n"
         "    for ca_file in (None, sys.argv[2]):\n"
-        "        post = Post(sys.argv[1], [], b'')\n"
-        "        answer = await HttpClient(1).post(post, 9, ca_file=ca_file)\n"
+        "        request = Request(sys.argv[1], [], b'')\n"
+        "        answer = await HttpClient(1).send(request, 9, ca_file=ca_file)\n"
         "        print(answer.status, answer.error)\n"
         "asyncio.run(main())"
     )
@@ -470,7 +470,7 @@ def test_no_variable_adds_a_certificate_or_writes_down_the_keys_of_tls(tmp_path:
 def test_nothing_but_http_is_spoken() -> None:
     async def main(url: str) -> str | None:
         with closing(HttpClient(1)) as client:
-            return (await client.post(Post(url, [], b""), 5)).error
+            return (await client.send(Request(url, []), 5)).error
 
     for scheme in ("file", "ftp", "gopher", "telnet", "smtp"):
         error = asyncio.run(main(f"{scheme}://127.0.0.1:1/etc/passwd"))
@@ -557,3 +557,25 @@ def test_the_systems_certificates_are_found_where_openssl_looks_elsewhere(
     bundle.touch()
     monkeypatch.setattr(httpclient, "CERTIFICATES", (str(tmp_path / "none"), str(bundle)))
     assert httpclient.system_certificates() == str(bundle)
+
+
+def test_a_get_has_no_body_and_a_larger_answer_is_kept_on_request() -> None:
+    with serving(lambda handler: handler.reply(200, b"x" * 100_000)) as server:
+
+        async def main() -> list[int]:
+            with closing(HttpClient(1)) as client:
+                request = Request(server.url, [("x-own", "1")], method="GET")
+                answers = [
+                    await client.send(request, 5),
+                    await client.send(request, 5, kept_bytes=1 << 20),
+                ]
+            assert [answer.truncated for answer in answers] == [True, False]
+            return [len(answer.body) for answer in answers]
+
+        assert asyncio.run(main()) == [64 * KIB, 100_000]
+        (_, headers, body), _ = server.requests
+        assert (body, dict(headers)["x-own"], "content-length" in dict(headers)) == (
+            b"",
+            "1",
+            False,
+        )

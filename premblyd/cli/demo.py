@@ -117,7 +117,7 @@ async def _post(sender: Any, what: str, body: bytes, token: str) -> None:
     from premblyd.httpclient import HttpClient
 
     client = HttpClient(1)
-    answer: Response = await client.post(sender.post(body, token), PATIENCE_S)
+    answer: Response = await client.send(sender.request(body, token), PATIENCE_S)
     client.close()
     text = answer.error or answer.body.decode()
     click.echo(f"  {what:<20} {answer.status or ''} {clean(text)}")

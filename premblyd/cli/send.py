@@ -21,7 +21,7 @@ from premblyd.prembly import samples, signature
 
 if TYPE_CHECKING:
     from premblyd.config.models import Config, Endpoint
-    from premblyd.httpclient import Post
+    from premblyd.httpclient import Request
 
 T = TypeVar("T")
 IN_FLIGHT = 16
@@ -137,8 +137,8 @@ class Sender:
         room = asyncio.Semaphore(IN_FLIGHT)
 
         async def send_one() -> None:
-            post = self.post(body, token or f"{SENDER}-{secrets.token_hex(16)}")
-            answer = await client.post(post, TIMEOUT_S, unix_path=self.unix_path)
+            request = self.request(body, token or f"{SENDER}-{secrets.token_hex(16)}")
+            answer = await client.send(request, TIMEOUT_S, unix_path=self.unix_path)
             text = answer.error or answer.body.decode("utf-8", "replace")
             if count > 1:  # equal answers are counted together
                 text = re.sub(r'"event":\d+,', "", text)
@@ -161,9 +161,9 @@ class Sender:
         finally:
             client.close()
 
-    def post(self, body: bytes, token: str) -> "Post":
+    def request(self, body: bytes, token: str) -> "Request":
         """Return the request as Prembly makes it."""
-        from premblyd.httpclient import Post
+        from premblyd.httpclient import Request
 
         headers = [
             ("Content-Type", "application/json"),
@@ -171,7 +171,7 @@ class Sender:
             (self._endpoint.header, signature.sign(body, self._key, self._endpoint.scheme)),
             (signature.TOKEN_HEADER, token),
         ]
-        return Post(self.url, headers, body)
+        return Request(self.url, headers, body)
 
 
 def _named(what: str, name: str | None, choices: "dict[str, T]") -> "T":

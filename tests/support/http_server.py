@@ -14,6 +14,9 @@ from pathlib import Path
 class Handler(BaseHTTPRequestHandler):
     server: "Server"
 
+    def do_GET(self) -> None:
+        self.do_POST()
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = [(name.lower(), value) for name, value in self.headers.items()]

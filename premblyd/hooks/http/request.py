@@ -8,7 +8,7 @@ from premblyd.config.hooks import HttpHook, Selection
 from premblyd.config.models import Endpoint
 from premblyd.errors import PremblydError
 from premblyd.expressions import EvaluationError
-from premblyd.httpclient import Post
+from premblyd.httpclient import Request
 from premblyd.prembly import bodies, signature
 from premblyd.store.jobs import Job
 
@@ -21,7 +21,7 @@ class BodyError(PremblydError):
     """The hook's body can't be made for this event. The text says why, and quotes nothing."""
 
 
-def make_post(hook: HttpHook, job: Job, endpoint: Endpoint | None, now_s: float) -> Post:
+def make_request(hook: HttpHook, job: Job, endpoint: Endpoint | None, now_s: float) -> Request:
     """Return the exact request for one attempt. Raise BodyError when its body can't be made."""
     body, content_type = _body(hook, job)
     webhook_id = f"{job.event.key}-{job.action}"
@@ -37,7 +37,7 @@ def make_post(hook: HttpHook, job: Job, endpoint: Endpoint | None, now_s: float)
     own = {name.lower() for name in hook.headers}
     headers = [(name, value) for name, value in headers if name.lower() not in own]
     headers += [(name, secret.reveal()) for name, secret in hook.headers.items()]
-    return Post(hook.url.reveal(), headers, body)
+    return Request(hook.url.reveal(), headers, body)
 
 
 def _body(hook: HttpHook, job: Job) -> tuple[bytes, str]:

@@ -14,10 +14,10 @@ from premblyd.config.hooks import HttpHook, Selection
 from premblyd.config.models import Config, Endpoint
 from premblyd.config.secrets import Secret
 from premblyd.hooks.children import Children
-from premblyd.hooks.http.request import BodyError, make_post
+from premblyd.hooks.http.request import BodyError, make_request
 from premblyd.hooks.lack import Patience, require_descriptor
 from premblyd.hooks.preview import Preview, masked
-from premblyd.httpclient import HttpClient, Post, Response
+from premblyd.httpclient import HttpClient, Request, Response
 from premblyd.prembly import bodies
 from premblyd.privacy.documents import MASK
 from premblyd.privacy.fields import MASKED_REQUEST_HEADERS
@@ -38,8 +38,8 @@ class HttpRunner:
         self._client = HttpClient(MIN_CLIENTS)
         self._outgrown: list[HttpClient] = []  # former clients, too small now; their requests go on
         self._endpoints: Mapping[str, Endpoint] = {}
-        self._posts: set[asyncio.Task[Response]] = set()
-        self._aside = ThreadPoolExecutor(1, "premblyd-posts")
+        self._sent: set[asyncio.Task[Response]] = set()
+        self._aside = ThreadPoolExecutor(1, "premblyd-requests")
         self._aside.submit(int).result()  # starts it now: later the machine may lack threads
         self._interrupted = False
         self._patience = Patience()
@@ -54,26 +54,26 @@ class HttpRunner:
     async def run(self, hook: HttpHook, job: Job) -> Result:
         """Run the hook once. Never raise for a hook that fails."""
         try:
-            post = await self._make_post(hook, job)
+            request = await self._make_request(hook, job)
         except BodyError as error:
             return Result(outcome=AttemptOutcome.FAILED, error=str(error), final=True)
         del job  # so that the body is not kept longer than its request
         if self._interrupted:
             return Result(outcome=AttemptOutcome.INTERRUPTED, error="the daemon was stopped")
-        return await self._patience.run(lambda: self._post(hook, post))
+        return await self._patience.run(lambda: self._send(hook, request))
 
-    async def _post(self, hook: HttpHook, post: Post) -> Result:
+    async def _send(self, hook: HttpHook, request: Request) -> Result:
         require_descriptor()
         ca_file = str(hook.ca_file) if hook.ca_file else None
         task = asyncio.ensure_future(
-            self._client.post(
-                post,
+            self._client.send(
+                request,
                 hook.timeout_ms / 1000,
                 ca_file=ca_file,
                 proxy=hook.proxy.reveal() if hook.proxy else "",
             )
         )
-        self._posts.add(task)
+        self._sent.add(task)
         try:
             response = await task
             if response.status == 0 and not response.timed_out:
@@ -84,12 +84,12 @@ class HttpRunner:
                 raise
             return Result(outcome=AttemptOutcome.INTERRUPTED, error="the daemon was stopped")
         finally:
-            self._posts.discard(task)
+            self._sent.discard(task)
 
-    async def _make_post(self, hook: HttpHook, job: Job) -> Post:
+    async def _make_request(self, hook: HttpHook, job: Job) -> Request:
         """Make the request: beside the loop, if it may be more than a moment's work."""
         endpoint = self._endpoints.get(job.event.endpoint)
-        make = functools.partial(make_post, hook, job, endpoint, time.time())
+        make = functools.partial(make_request, hook, job, endpoint, time.time())
         is_selection = isinstance(hook.send, Selection)
         if len(job.event.body) <= bodies.LARGE_BYTES and not is_selection:
             return make()
@@ -102,23 +102,25 @@ class HttpRunner:
         if hook.sign_with:
             shown = shown.model_copy(update={"sign_with": STAND_IN})
         try:
-            post = make_post(shown, job, masked(endpoint), time.time())
+            request = make_request(shown, job, masked(endpoint), time.time())
         except BodyError as error:
             return Preview(facts={"error": str(error)}, lines=[f"would fail: {error}"])
         proxy = _without_login(shown.proxy.reveal()) if shown.proxy else None
         private = {*MASKED_REQUEST_HEADERS, endpoint.header.lower()}
-        headers = {name: MASK if name.lower() in private else value for name, value in post.headers}
-        body = post.body[:PREVIEW_BYTES].decode("utf-8", "replace")
-        facts: dict[str, Any] = {"url": post.url}
-        lines = [f"POST {post.url}"]
+        headers = {
+            name: MASK if name.lower() in private else value for name, value in request.headers
+        }
+        body = request.body[:PREVIEW_BYTES].decode("utf-8", "replace")
+        facts: dict[str, Any] = {"url": request.url}
+        lines = [f"POST {request.url}"]
         if proxy:
             facts["proxy"] = proxy
             lines.append(f"by the proxy {proxy}")
-        facts |= {"headers": headers, "body_bytes": len(post.body), "body": body}
+        facts |= {"headers": headers, "body_bytes": len(request.body), "body": body}
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        lines.append(f"body, {len(post.body)} bytes:")
+        lines.append(f"body, {len(request.body)} bytes:")
         lines += [f"  {line}" for line in body.splitlines()]
-        if len(post.body) > PREVIEW_BYTES:
+        if len(request.body) > PREVIEW_BYTES:
             lines.append("  … and more")
         return Preview(facts=facts, lines=lines)
 
@@ -126,7 +128,7 @@ class HttpRunner:
         """Give up every running request. They count as interrupted."""
         self._interrupted = True
         self._patience.end()
-        for task in self._posts:
+        for task in self._sent:
             task.cancel()
 
     def close(self) -> None:
