@@ -35,7 +35,7 @@ ROOMS = {
     "interpreter": {"errors", "jsontext"},
     "prembly": {"errors", "expressions", "jsontext", "privacy"},  # pure: no configuration
     "config": GROUND | PURE,  # checks expressions against prembly's names
-    "store": {"errors", "logs", "occurrences", "prembly", "telemetry"},
+    "store": {"errors", "logs", "occurrences", "prembly", "privacy", "telemetry"},
     "routing": LOW,
     "record": LOW | {"store", "routing"},
     "hooks": LOW | {"store", "httpclient"},

@@ -120,6 +120,7 @@ def _job(action: "Action", event: StoredEvent) -> "Job":
         attempt_id=0,
         attempt=1,
         attempts_left=action.retry.attempts - 1,
+        started_at_ms=event.received_at_ms,
         action=action.name,
         worker="",
         event=event,

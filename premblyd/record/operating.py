@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from premblyd.store import rollups
 from premblyd.store.engine import Transaction
 from premblyd.store.models import FINISHED, Delivery, OperatorAction, State
 from premblyd.store.statements import Statement, insert, param, update
@@ -131,6 +132,7 @@ class Operator:
         def add(transaction: Transaction, event_id: int) -> bool:
             if transaction.row(_FIND, event_id=event_id, action=action) is not None:
                 return False
+            rollups.count_matched(transaction, event_id)
             delivery_id = transaction.insert(
                 _ADD,
                 event_id=event_id,

@@ -13,6 +13,7 @@ from peewee import fn
 
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import Webhook
+from premblyd.store import rollups
 from premblyd.store.engine import Row, Transaction
 from premblyd.store.models import (
     Delivery,
@@ -96,6 +97,7 @@ class _Addition(NamedTuple):
     body_bytes: int
     row: Row
     deliveries: Sequence[NewDelivery]
+    group: rollups.EventGroup
 
 
 def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
@@ -111,9 +113,11 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
     for addition in additions:
         if addition.key not in ids:
             new.setdefault(addition.key, addition)  # another with this key is a duplicate of it
-    ids |= _insert_events(transaction, list(new.values()))
+    stored_now = list(new.values())
+    ids |= _insert_events(transaction, stored_now)
     added: list[Added] = []
     deliveries: list[Row] = []
+    duplicates: list[rollups.EventGroup] = []
     for addition in additions:
         event_id = ids[addition.key]
         is_new = new.pop(addition.key, None) is not None
@@ -122,7 +126,14 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
             deliveries += _delivery_rows(event_id, addition)
         else:
             transaction.change(_COUNT_DUPLICATE, id=event_id, at_ms=addition.now_ms)
+            duplicates.append(addition.group)
     transaction.insert_many(_INSERT_DELIVERIES, deliveries)
+    rollups.count_events(
+        transaction,
+        new=(addition.group for addition in stored_now),
+        duplicates=duplicates,
+        unmatched=(addition.group for addition in stored_now if not addition.deliveries),
+    )
     return added
 
 
@@ -195,7 +206,14 @@ def _addition(webhook: Webhook, deliveries: Sequence[NewDelivery]) -> _Addition:
     key = event_key(webhook)
     derived = (key, webhook.body_sha256.hex(), len(webhook.body))
     row = (*derived, *_verdict_values(webhook.verdict), *_webhook_values(webhook))
-    return _Addition(key, webhook.received_at_ms, len(webhook.body), row, deliveries)
+    return _Addition(
+        key,
+        webhook.received_at_ms,
+        len(webhook.body),
+        row,
+        deliveries,
+        rollups.event_group(webhook),
+    )
 
 
 VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))

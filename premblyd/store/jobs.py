@@ -27,6 +27,7 @@ class Job:
     attempt_id: int
     attempt: int
     attempts_left: int
+    started_at_ms: int
     action: str
     worker: str
     event: StoredEvent

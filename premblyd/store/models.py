@@ -12,6 +12,7 @@ from peewee import (
     BigIntegerField,
     BlobField,
     BooleanField,
+    CompositeKey,
     FloatField,
     ForeignKeyField,
     IntegerField,
@@ -224,6 +225,42 @@ class Heartbeat(Table):
     at_ms = BigIntegerField()
 
 
+class RollUp(Model):
+    """A table of counts, kept in the transactions that make what they count: see rollups.py."""
+
+    class Meta:
+        legacy_table_names = False
+        without_rowid = True
+
+
+class EventHour(RollUp):
+    """The webhooks of an hour that were alike."""
+
+    hour_ms = BigIntegerField()
+    type = TextField()  # empty: none
+    response_code = TextField()  # empty: missing
+    outcome = TextField()
+    events = IntegerField(constraints=_ZERO)
+    duplicates = IntegerField(constraints=_ZERO)
+    unmatched = IntegerField(constraints=_ZERO)  # of the events: those without a delivery
+
+    class Meta:
+        primary_key = CompositeKey("hour_ms", "type", "response_code", "outcome")
+
+
+class AttemptHour(RollUp):
+    """The attempts that ended in an hour, of one action, in the same way, after about as long."""
+
+    hour_ms = BigIntegerField()
+    action = TextField()
+    outcome = TextField()
+    bucket_ms = BigIntegerField()  # none took longer: see rollups.bucket_ms
+    attempts = IntegerField(constraints=_ZERO)
+
+    class Meta:
+        primary_key = CompositeKey("hour_ms", "action", "outcome", "bucket_ms")
+
+
 Event.add_index(Event.received_at_ms, name="event_received")
 Event.add_index(Event.response_code, name="event_response_code")
 Event.add_index(Event.reference, name="event_reference", where=Event.reference.is_null(False))
@@ -241,3 +278,7 @@ Inquiry.add_index(Inquiry.delivery, name="inquiry_delivery", where=Inquiry.deliv
 Awaited.add_index(Awaited.due_at_ms, name="awaited_due", where=Awaited.due_at_ms.is_null(False))
 Awaited.add_index(Awaited.reference, name="awaited_reference")
 Awaited.add_index(Awaited.event, name="awaited_event")
+# Few deliveries are dead: what each action has of them is counted without a look at their rows.
+Delivery.add_index(
+    Delivery.state, Delivery.action, name="delivery_dead", where=Delivery.state == SQL("'dead'")
+)

@@ -11,9 +11,9 @@ hook can't run ends dead with that reason, and the others go on.
 
 import asyncio
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from premblyd.store import damage, queue_statements
+from premblyd.store import damage, queue_statements, rollups
 from premblyd.store.damage import CRASHED, UNSTARTED, Due, UnusableError, is_count
 from premblyd.store.engine import UNREADABLE, Transaction
 from premblyd.store.jobs import (
@@ -28,7 +28,7 @@ from premblyd.store.jobs import (
     counted_bytes,
 )
 from premblyd.store.models import State
-from premblyd.store.writer import Step, Writer
+from premblyd.store.writer import Operation, Step, Writer
 
 NO_ACTION = "the action is no longer in the configuration"
 _NEVER_MS = 1 << 62
@@ -127,33 +127,7 @@ class Queue:
         """Close the job's attempt with its result, and move the delivery as `ending` says.
         False: the lease was lost, nothing changed."""
 
-        def operation(transaction: Transaction) -> bool:
-            moved = transaction.change(
-                queue_statements.FINISH_DELIVERY,
-                id=job.delivery_id,
-                attempt_count=job.attempt,
-                state=ending.state,
-                due_at_ms=ending.due_at_ms,
-                finished_at_ms=ending.finished_at_ms,
-                attempts_left=ending.attempts_left,
-                last_error=result.error,
-            )
-            if not moved:
-                return False
-            transaction.change(
-                queue_statements.CLOSE_ATTEMPT,
-                id=job.attempt_id,
-                finished_at_ms=ending.at_ms,
-                outcome=result.outcome,
-                exit_code=result.exit_code,
-                http_status=result.http_status,
-                error=result.error,
-                output=result.output,
-                output_truncated=result.output_truncated,
-            )
-            return True
-
-        return self._writer.call(operation, Step.FINISHES)
+        return self._writer.submit(_FINISH, _Finished(job, result, ending))
 
     def shift(self, by_ms: int, now_ms: int) -> "asyncio.Future[None]":
         """Move due times by `by_ms`: the wall clock was set to `now_ms`, but delays are durations.
@@ -207,10 +181,57 @@ class Queue:
             attempt_id=attempt_id,
             attempt=number,
             attempts_left=delivery.attempts_left - 1,
+            started_at_ms=now_ms,
             action=delivery.action,
             worker=self._worker,
             event=event,
         )
+
+
+class _Finished(NamedTuple):
+    job: Job
+    result: Result
+    ending: Ending
+
+
+def _finish(transaction: Transaction, finished: list[_Finished]) -> list[bool]:
+    moved = [_finish_one(transaction, *each) for each in finished]
+    rollups.count_attempts(
+        transaction,
+        (
+            rollups.attempt_group(*each)
+            for each, has_moved in zip(finished, moved, strict=True)
+            if has_moved
+        ),
+    )
+    return moved
+
+
+def _finish_one(transaction: Transaction, job: Job, result: Result, ending: Ending) -> bool:
+    moved = transaction.change(
+        queue_statements.FINISH_DELIVERY,
+        id=job.delivery_id,
+        attempt_count=job.attempt,
+        state=ending.state,
+        due_at_ms=ending.due_at_ms,
+        finished_at_ms=ending.finished_at_ms,
+        attempts_left=ending.attempts_left,
+        last_error=result.error,
+    )
+    if not moved:
+        return False
+    transaction.change(
+        queue_statements.CLOSE_ATTEMPT,
+        id=job.attempt_id,
+        finished_at_ms=ending.at_ms,
+        outcome=result.outcome,
+        exit_code=result.exit_code,
+        http_status=result.http_status,
+        error=result.error,
+        output=result.output,
+        output_truncated=result.output_truncated,
+    )
+    return True
 
 
 def _waiting_actions(transaction: Transaction, now_ms: int) -> list[str]:
@@ -298,3 +319,6 @@ def _next_due(transaction: Transaction, actions: list[str], now_ms: int) -> int 
             ]
             damage.end_unusable(transaction, never_due, damage.DUE_CHANGED, now_ms)
     return min(times, default=None)
+
+
+_FINISH = Operation(Step.FINISHES, _finish)

@@ -66,6 +66,7 @@ def job(
         attempt_id=42,
         attempt=attempt,
         attempts_left=9,
+        started_at_ms=event.received_at_ms,
         action="act",
         worker="host:1:boot",
         event=event,

@@ -1,0 +1,356 @@
+"""What needs somebody's attention: each thing with what to do about it.
+
+Kinds of trouble are functions in CHECKS: each looks at the record and yields items. They must be
+quick beside a million events, so they ask indexes and roll-ups, and count no event.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from peewee import Database, ModelSelect, fn
+
+from premblyd import times
+from premblyd.config.models import Config
+from premblyd.errors import StoreUnreadableError
+from premblyd.prembly.codes import MEANINGS
+from premblyd.privacy.identifiers import is_code
+from premblyd.record import statistics
+from premblyd.record.trouble import DISK_PERCENT, Item, Severity, Situation, Target
+from premblyd.routing import Routing
+from premblyd.store.inbox import Noise
+from premblyd.store.models import Attempt, AttemptHour, AttemptOutcome, Delivery, Event, EventHour
+from premblyd.store.models import Rejection as RejectionTable
+from premblyd.store.rollups import HOUR_MS, hour_of
+from premblyd.store.sqlite.failures import translated
+
+DAY_MS = 24 * HOUR_MS
+LATE_MS = 5 * 60_000  # what has been due for longer is past its time
+FAILING = 3  # attempts of an action in a row, and no success after them
+LAST_ATTEMPTS = 400  # of all actions: where failures in a row are looked for
+BURST = 20  # rejections in an hour
+NOISE_BURST = 300  # of what anybody at all can cause: a scan for paths
+MAX_ITEMS = 10  # of one kind: the rest is counted in one more
+WALLET_EMPTY = "03"
+
+
+Check = Callable[[Situation], Iterator[Item]]
+
+
+def situation(
+    database: Database,
+    now_ms: int,
+    *,
+    settings: Config | None = None,
+    path: Path | None = None,
+    since_ms: int | None = None,
+    disk_percent: int = DISK_PERCENT,
+) -> Situation:
+    """Return what is to be looked at; by default the last day."""
+    return Situation(
+        database=database,
+        now_ms=now_ms,
+        since_ms=now_ms - DAY_MS if since_ms is None else since_ms,
+        settings=settings,
+        path=path,
+        disk_percent=disk_percent,
+    )
+
+
+def items(situation: Situation) -> list[Item]:
+    """Return what needs attention, the gravest first. Raise StoreUnreadableError when the record
+    can't be read."""
+    found = [item for check in CHECKS for item in check(situation)]
+    return sorted(found, key=lambda item: -item.severity)
+
+
+def _disk(situation: Situation) -> Iterator[Item]:
+    if situation.path is None:
+        return
+    folder = situation.path.absolute().parent
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return
+    used = disk.f_blocks - disk.f_bfree
+    percent = round(100 * used / (used + disk.f_bavail)) if used + disk.f_bavail else 100  # as df
+    if percent >= situation.disk_percent:
+        free_mib = disk.f_bavail * disk.f_frsize >> 20
+        yield Item(
+            kind="disk",
+            severity=Severity.URGENT if percent >= (situation.disk_percent + 100) / 2 else _WARNING,
+            text=f"The database's disk is {percent} % full: {free_mib:,} MiB are free.",
+            remedy="Make room. On a full disk webhooks are answered 503, and some are sent once.",
+            command=f"df -h {folder}",
+            target=Target(page=""),
+            count=1,
+        )
+
+
+def _dead(situation: Situation) -> Iterator[Item]:
+    dead = statistics.dead_of(situation.database)
+    for action, count in _largest(dead):
+        yield Item(
+            kind="dead",
+            severity=_WARNING,
+            text=f"{_counted(count, 'delivery', 'deliveries')} of {action} gave up (dead).",
+            remedy="Find out why by the last error, mend it, then replay them.",
+            command=f"premblyd deliveries --state dead --action {action}",
+            target=Target(page="deliveries", state="dead", action=action),
+            count=count,
+        )
+
+
+def _failing(situation: Situation) -> Iterator[Item]:
+    """Actions whose last attempts all failed."""
+    for action, count in sorted(_failures_in_a_row(situation).items()):
+        yield Item(
+            kind="failing",
+            severity=_WARNING,
+            text=f"{action} keeps failing: its last {_counted(count, 'attempt', 'attempts')}"
+            " failed, and none has succeeded since.",
+            remedy="See what the hook said, and whether its target is up.",
+            command=f"premblyd deliveries --action {action}",
+            target=Target(page="deliveries", action=action),
+            count=count,
+        )
+
+
+def _failures_in_a_row(situation: Situation) -> dict[str, int]:
+    database, since_ms = situation.database, situation.since_ms
+    last = (
+        Attempt.select(Attempt.delivery, Attempt.outcome, Attempt.finished_at_ms)
+        .order_by(Attempt.id.desc())
+        .limit(LAST_ATTEMPTS)
+        .alias("last")
+    )
+    query = (
+        Delivery.select(Delivery.action, last.c.outcome, last.c.finished_at_ms)
+        .join(last, on=(last.c.delivery_id == Delivery.id))
+        .order_by(last.c.finished_at_ms.desc())
+    )
+    failures: dict[str, int] = {}
+    succeeded: set[str] = set()
+    for action, outcome, finished_at_ms in _tuples(database, query):
+        if not isinstance(finished_at_ms, int) or finished_at_ms < since_ms:
+            continue
+        if outcome == AttemptOutcome.SUCCEEDED:
+            succeeded.add(action)
+        elif outcome in _FAILED and action not in succeeded:
+            failures[action] = failures.get(action, 0) + 1
+    # An action that runs rarely is not among the last attempts of busy ones.
+    for action, outcomes in _attempts_by_outcome(situation).items():
+        if action not in succeeded and AttemptOutcome.SUCCEEDED not in outcomes:
+            failed = sum(outcomes.get(outcome, 0) for outcome in _FAILED)
+            failures[action] = max(failed, failures.get(action, 0))
+    return {action: count for action, count in failures.items() if count >= FAILING}
+
+
+def _attempts_by_outcome(situation: Situation) -> dict[str, dict[str, int]]:
+    query = (
+        AttemptHour.select(AttemptHour.action, AttemptHour.outcome, fn.SUM(AttemptHour.attempts))
+        .where(AttemptHour.hour_ms >= hour_of(situation.since_ms))
+        .group_by(AttemptHour.action, AttemptHour.outcome)
+    )
+    found: dict[str, dict[str, int]] = {}
+    for action, outcome, count in _tuples(situation.database, query):
+        found.setdefault(action, {})[outcome] = count
+    return found
+
+
+def _late(situation: Situation) -> Iterator[Item]:
+    queues = statistics.queues_of(situation.database, situation.now_ms, LATE_MS)
+    overdue = {action: queue.overdue for action, queue in queues.items() if queue.overdue}
+    for action, count in _largest(overdue):
+        due_ms = queues[action].next_due_ms
+        since = f" The first since {times.for_people(due_ms)} UTC." if due_ms else ""
+        yield Item(
+            kind="late",
+            severity=_WARNING,
+            text=f"{_counted(count, 'delivery', 'deliveries')} of {action} should have run by now"
+            f" and did not.{since}",
+            remedy="Look whether the daemon runs, whether the hook is slow, and whether more may"
+            " run at once (`concurrency`).",
+            command=f"premblyd deliveries --state pending --action {action}",
+            target=Target(page="deliveries", state="pending", action=action),
+            count=count,
+        )
+
+
+def _unmatched(situation: Situation) -> Iterator[Item]:
+    query = (
+        EventHour.select(EventHour.response_code, fn.SUM(EventHour.unmatched))
+        .where(EventHour.hour_ms >= hour_of(situation.since_ms), EventHour.unmatched > 0)
+        .group_by(EventHour.response_code)
+    )
+    routing = Routing(situation.settings.actions) if situation.settings else None
+    for code, count in _largest(dict(_tuples(situation.database, query))):
+        # Where an action is for the code, its `when` has said no: somebody wanted it so.
+        is_meant = routing is not None and bool(routing.actions_for_code(code or None))
+        yield Item(
+            kind="unmatched",
+            severity=Severity.NOTICE if is_meant else _WARNING,
+            text=f"{_counted(count, 'event', 'events')} with {_named(code)} matched no action:"
+            + (" each `when` said no." if is_meant else " stored, and nothing ran."),
+            remedy="Nothing, if that is what you want."
+            if is_meant
+            else "Add an action for it (`default` takes every code that no other names), reload,"
+            " and replay it for these events.",
+            command=f"premblyd events --since 24h{_option(code)}",
+            target=Target(page="events", code=_filter(code), since_ms=situation.since_ms),
+            count=count,
+        )
+
+
+def _new_codes(situation: Situation) -> Iterator[Item]:
+    """Codes that the record has for the first time. In a record younger than a day every code is
+    new, so only undocumented ones count."""
+    first_ids = _first_event_of_each_code(situation.database)
+    query = Event.select(Event.id, Event.received_at_ms).where(
+        Event.id.in_(list(first_ids.values()))
+    )
+    first_ms = dict(_tuples(situation.database, query))
+    oldest = min((at for at in first_ms.values() if isinstance(at, int)), default=0)
+    is_young = oldest >= situation.since_ms
+    new = [
+        code
+        for code, first_id in first_ids.items()
+        if isinstance(at := first_ms.get(first_id), int)
+        and at >= situation.since_ms
+        and not (is_young and code in MEANINGS)
+    ]
+    for code in sorted(new)[:MAX_ITEMS]:
+        known = f", {MEANINGS[code]}" if code in MEANINGS else ", which Prembly does not document"
+        yield Item(
+            kind="new_code",
+            severity=Severity.NOTICE if code in MEANINGS else _WARNING,
+            text=f"The first event with {_named(code)}{known}.",
+            remedy="Look at the event, and decide which action should run for it.",
+            command=f"premblyd events{_option(code)}" if is_code(code) else "premblyd events",
+            target=Target(page="events", code=_filter(code)),
+            count=1,
+        )
+
+
+def _first_event_of_each_code(database: Database) -> dict[str, int]:
+    """Return the first event's number by response code: a seek in the index for each code."""
+    first: dict[str, int] = {}
+    after = ""
+    while len(first) < MAX_CODES:
+        query = Event.select(fn.MIN(Event.response_code)).where(Event.response_code > after)
+        [(code,)] = _tuples(database, query)
+        if not isinstance(code, str):
+            break
+        query = Event.select(fn.MIN(Event.id)).where(Event.response_code == code)
+        [(first[code],)] = _tuples(database, query)
+        after = code
+    return first
+
+
+def _wallet(situation: Situation) -> Iterator[Item]:
+    """Code 03, unless a verification was paid for after it."""
+    last = Event.select(Event.id, Event.received_at_ms).where(Event.response_code == WALLET_EMPTY)
+    found = _tuples(situation.database, last.order_by(Event.id.desc()).limit(1))
+    if not found or not isinstance(found[0][1], int) or found[0][1] < situation.since_ms:
+        return
+    later = (
+        Event.select(Event.outcome)
+        .where(Event.response_code == "00", Event.id > found[0][0])
+        .order_by(Event.id.desc())
+        .limit(LAST_ATTEMPTS)
+    )
+    if any(outcome != "unknown" for (outcome,) in _tuples(situation.database, later)):
+        return
+    query = EventHour.select(fn.COALESCE(fn.SUM(EventHour.events), 0)).where(
+        EventHour.hour_ms >= hour_of(situation.since_ms), EventHour.response_code == WALLET_EMPTY
+    )
+    [(count,)] = _tuples(situation.database, query)
+    yield Item(
+        kind="wallet",
+        severity=Severity.URGENT,
+        text=f"Your Prembly wallet is empty (code 03), last at"
+        f" {times.for_people(found[0][1])} UTC: Prembly verifies nobody.",
+        remedy="Fund the wallet in Prembly's dashboard.",
+        command="premblyd events --since 24h --code 03",
+        target=Target(page="events", code=WALLET_EMPTY, since_ms=situation.since_ms),
+        count=max(1, count),
+    )
+
+
+def _rejections(situation: Situation) -> Iterator[Item]:
+    since_ms = situation.now_ms - HOUR_MS
+    query = (
+        RejectionTable.select(RejectionTable.reason, fn.COUNT(RejectionTable.id))
+        .where(RejectionTable.at_ms >= since_ms)
+        .group_by(RejectionTable.reason)
+    )
+    for reason, count in _largest(dict(_tuples(situation.database, query))):
+        if count >= (NOISE_BURST if reason in _NOISE else BURST):
+            yield Item(
+                kind="rejections",
+                severity=_WARNING,
+                text=f"{count:,} requests were refused in the last hour: {reason}.",
+                remedy=_REJECTED.get(reason, "See where they come from."),
+                command=f"premblyd rejections --since 1h --reason '{reason}'",
+                target=Target(page="rejections", reason=reason, since_ms=since_ms),
+                count=count,
+            )
+
+
+def _largest(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return the names with the highest counts, at most MAX_ITEMS."""
+    return sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:MAX_ITEMS]
+
+
+def _counted(number: int, singular: str, plural: str) -> str:
+    return f"{number:,} {singular if number == 1 else plural}"
+
+
+def _named(code: str) -> str:
+    if not code:
+        return "no response code"
+    return f"code {code}" if is_code(code) else "a code of another shape than Prembly's"
+
+
+def _option(code: str) -> str:
+    shown = _filter(code)
+    return f" --code {shown}" if shown else ""
+
+
+def _filter(code: str) -> str | None:
+    """Return how lists are filtered by a code; None: a text that a sender chose is not shown."""
+    if not code:
+        return "missing"
+    return code if is_code(code) else None
+
+
+def _tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
+    with translated(StoreUnreadableError):
+        return list(database.execute(query.bind(database)))
+
+
+MAX_CODES = 300  # distinct ones that are looked at
+_WARNING = Severity.WARNING
+_FAILED = (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT)
+_NOISE = frozenset(Noise)
+_WRONG_KEY = (
+    "If they come from Prembly, the key or the endpoint's scheme is wrong, and its webhooks are"
+    " being lost: compare the public key in Prembly's dashboard."
+)
+_REJECTED = {
+    "wrong signature": _WRONG_KEY,
+    "missing signature": _WRONG_KEY,
+    "body too large": "Raise `max_body` if Prembly sent them.",
+    "address not allowed": "Compare `allow_ips` with the addresses.",
+}
+CHECKS: tuple[Check, ...] = (
+    _disk,
+    _wallet,
+    _late,
+    _failing,
+    _dead,
+    _rejections,
+    _unmatched,
+    _new_codes,
+)

@@ -1,0 +1,63 @@
+"""Trouble as people are told of it: an item says what is wrong, how grave it is and what to do."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+from peewee import Database
+
+from premblyd.config.models import Config
+
+DISK_PERCENT = 90
+
+
+class Severity(IntEnum):
+    """How grave an item is. Notices alone need nobody now."""
+
+    NOTICE = 1
+    WARNING = 2
+    URGENT = 3  # webhooks are lost or nothing runs until somebody does something
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What an item is about, as lists are filtered by it; None does not filter."""
+
+    page: str  # events, deliveries, rejections, actions; empty: none of them
+    code: str | None = None
+    action: str | None = None
+    state: str | None = None
+    reason: str | None = None
+    since_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One thing that needs attention. `text` says what is wrong, `remedy` what to do in words, and
+    `command` how, or where to look first. `kind` is the same for all items of a kind."""
+
+    kind: str
+    severity: Severity
+    text: str
+    remedy: str
+    command: str
+    target: Target
+    count: int
+
+    @property
+    def needs_somebody(self) -> bool:
+        return self.severity > Severity.NOTICE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What is looked at: the record, and what else is known. Without `settings` it is not known
+    which codes the actions serve. `since_ms`: what is older needs nobody any more, unless it still
+    waits."""
+
+    database: Database
+    now_ms: int
+    since_ms: int
+    settings: Config | None = None
+    path: Path | None = None  # of the database: for its disk
+    disk_percent: int = DISK_PERCENT

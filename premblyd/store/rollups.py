@@ -1,0 +1,157 @@
+"""Counts by the hour, kept in the transactions that make what they count: so what people look at is
+there at once, and not counted from a million events.
+
+They stay when an event is deleted. What a sender chose is in them only in a few shapes: so they
+hold no personal data, and nobody can make them long.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from peewee import EXCLUDED
+
+from premblyd.prembly.webhook import Webhook
+from premblyd.privacy.identifiers import is_code
+from premblyd.store.engine import Transaction
+from premblyd.store.jobs import Ending, Job, Result
+from premblyd.store.models import AttemptHour, Delivery, Event, EventHour, RollUp
+from premblyd.store.statements import Statement, param
+
+HOUR_MS = 3_600_000
+OTHER = "other"  # stands for a code that is none of Prembly's shape
+MISSING = ""
+_TYPE = re.compile(r"[a-z0-9_.-]{1,48}")
+
+
+class EventGroup(NamedTuple):
+    """What webhooks have in common that are counted together."""
+
+    hour_ms: int
+    type: str
+    response_code: str
+    outcome: str
+
+
+class AttemptGroup(NamedTuple):
+    """What attempts have in common that are counted together."""
+
+    hour_ms: int
+    action: str
+    outcome: str
+    bucket_ms: int
+
+
+def event_group(webhook: Webhook) -> EventGroup:
+    """Return with which others a webhook is counted."""
+    verdict = webhook.verdict
+    return EventGroup(
+        hour_of(webhook.received_at_ms),
+        rolled_type(getattr(verdict, "type", None)),
+        rolled_code(verdict.response_code),
+        verdict.outcome,
+    )
+
+
+def attempt_group(job: Job, result: Result, ending: Ending) -> AttemptGroup:
+    """Return with which others an attempt is counted that has ended."""
+    bucket = bucket_ms(ending.at_ms - job.started_at_ms)
+    return AttemptGroup(hour_of(ending.at_ms), job.action, result.outcome, bucket)
+
+
+def hour_of(time_ms: int) -> int:
+    """Return when the hour of a time began."""
+    return time_ms - time_ms % HOUR_MS
+
+
+def rolled_code(code: str | None) -> str:
+    """Return a response code as it is counted."""
+    if not code:
+        return MISSING
+    return code if is_code(code) else OTHER
+
+
+def rolled_type(name: str | None) -> str:
+    """Return an event's type as it is counted."""
+    if not name:
+        return MISSING
+    return name if _TYPE.fullmatch(name) else OTHER
+
+
+def bucket_ms(duration_ms: int) -> int:
+    """Return the upper bound of a duration's bucket: 1 ms, 2, 3, 4, 6, 8, 12, 16, … Two to a
+    doubling, so that what is found half-way into one is wrong by a fifth at most."""
+    if duration_ms <= 1:
+        return 1
+    power = 1 << (duration_ms - 1).bit_length()  # the first that is not shorter
+    return power * 3 // 4 if duration_ms <= power * 3 // 4 else power
+
+
+def lower_bound_ms(upper: int) -> int:
+    """Return the bound of the bucket before the one up to `upper`."""
+    is_power = upper & (upper - 1) == 0
+    return upper * 3 // 4 if is_power else upper * 2 // 3
+
+
+def count_events(
+    transaction: Transaction,
+    *,
+    new: Iterable[EventGroup],
+    duplicates: Iterable[EventGroup],
+    unmatched: Iterable[EventGroup],
+) -> None:
+    """Count what a transaction has stored: a statement for each group, of which there are few."""
+    counts = [Counter(groups) for groups in (new, duplicates, unmatched)]
+    for group in counts[0] | counts[1] | counts[2]:
+        events, again, alone = (count[group] for count in counts)
+        transaction.change(
+            _COUNT_EVENTS, **group._asdict(), events=events, duplicates=again, unmatched=alone
+        )
+
+
+def count_attempts(transaction: Transaction, groups: Iterable[AttemptGroup]) -> None:
+    """Count the attempts whose ends a transaction has stored."""
+    for group, count in Counter(groups).items():
+        transaction.change(_COUNT_ATTEMPTS, **group._asdict(), attempts=count)
+
+
+def count_matched(transaction: Transaction, event_id: int) -> None:
+    """Take back that an event matched no action: it gets its first delivery now."""
+    if transaction.row(_ANY_DELIVERY, event_id=event_id) is not None:
+        return
+    row = transaction.row(_EVENT, event_id=event_id)
+    if row is not None and isinstance(row[0], int):
+        received_at_ms, name, code, outcome = row
+        group = EventGroup(hour_of(received_at_ms), rolled_type(name), rolled_code(code), outcome)
+        transaction.change(_COUNT_MATCHED, **group._asdict())
+
+
+def _upsert(model: type[RollUp], *counts: str) -> Statement:
+    """Return the statement that adds to a row's counts, or makes the row."""
+    fields = model._meta.columns
+    values: dict[Any, Any] = {field: param(name) for name, field in fields.items()}
+    added = {fields[name]: fields[name] + getattr(EXCLUDED, name) for name in counts}
+    key = [field for name, field in fields.items() if name not in counts]
+    return Statement(model.insert(values).on_conflict(conflict_target=key, update=added))
+
+
+_COUNT_EVENTS = _upsert(EventHour, "events", "duplicates", "unmatched")
+_COUNT_ATTEMPTS = _upsert(AttemptHour, "attempts")
+_ANY_DELIVERY = Statement(
+    Delivery.select(Delivery.id).where(Delivery.event == param("event_id")).limit(1)
+)
+_EVENT = Statement(
+    Event.select(Event.received_at_ms, Event.type, Event.response_code, Event.outcome).where(
+        Event.id == param("event_id")
+    )
+)
+_COUNT_MATCHED = Statement(
+    EventHour.update(unmatched=EventHour.unmatched - 1).where(
+        EventHour.hour_ms == param("hour_ms"),
+        EventHour.type == param("type"),
+        EventHour.response_code == param("response_code"),
+        EventHour.outcome == param("outcome"),
+        EventHour.unmatched > 0,
+    )
+)

@@ -1,0 +1,128 @@
+"""The counts by the hour: they are what a count of the rows would say."""
+
+import importlib
+import sqlite3
+from contextlib import closing
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from premblyd.record.operating import Operator
+from premblyd.store import rollups
+from premblyd.store.rollups import HOUR_MS, bucket_ms, hour_of
+from premblyd.store.sqlite import opening
+from premblyd.store.sqlite.transaction import transact
+from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, add_many, claim, finish
+from tests.support.store import NOW_MS, Store
+
+HOUR = hour_of(NOW_MS)
+EVENTS = """SELECT hour_ms, response_code, outcome, events, duplicates, unmatched FROM event_hour
+    ORDER BY hour_ms, response_code, outcome"""
+ATTEMPTS = """SELECT hour_ms, action, outcome, bucket_ms, attempts FROM attempt_hour
+    ORDER BY hour_ms, action, outcome, bucket_ms"""
+
+
+def counted_anew(store: Store) -> list[list[Any]]:
+    """Return both tables as the migration fills them from what is in the database."""
+    fill = importlib.import_module("premblyd.store.migrations.0003_rollups").fill
+    with closing(sqlite3.connect(store.path)) as connection:
+        connection.execute("DELETE FROM event_hour")
+        connection.execute("DELETE FROM attempt_hour")
+        fill(connection)
+        return [connection.execute(sql).fetchall() for sql in (EVENTS, ATTEMPTS)]
+
+
+def test_webhooks_are_counted_by_hour_code_and_outcome(store: Store) -> None:
+    store.add("crm", body=b"1")
+    store.add("crm", body=b"2", received_at_ms=HOUR + HOUR_MS - 1)
+    store.add(body=b"3", response_code="02", outcome="pending")
+    store.add("crm", body=b"4", response_code=None, received_at_ms=HOUR + HOUR_MS)
+    store.add("crm", body=b"1", received_at_ms=HOUR + HOUR_MS)
+    assert store.rows(EVENTS) == [
+        (HOUR, "00", "verified", 2, 0, 0),
+        (HOUR, "02", "pending", 1, 0, 1),
+        (HOUR + HOUR_MS, "", "verified", 1, 0, 0),
+        (HOUR + HOUR_MS, "00", "verified", 0, 1, 0),
+    ]
+
+
+def test_what_comes_at_once_is_counted_each(store: Store) -> None:
+    add_many(store, 40, "crm")
+    add_many(store, 3, "crm")
+    assert store.rows(EVENTS) == [(HOUR, "00", "verified", 40, 3, 0)]
+
+
+@pytest.mark.parametrize("code", ["22200000042", "AMINA", "0001", "x" * 5000, "0\0"])
+def test_a_code_of_another_shape_is_counted_and_not_kept(store: Store, code: str) -> None:
+    store.add("crm", response_code=code)
+    assert store.rows(EVENTS) == [(HOUR, "other", "verified", 1, 0, 0)]
+
+
+def test_what_is_not_stored_is_not_counted(store: Store) -> None:
+    store.on_connection(
+        lambda connection: connection.execute(
+            "CREATE TRIGGER refuse AFTER INSERT ON delivery BEGIN SELECT RAISE(FAIL, 'no'); END"
+        )
+    )
+    assert all(isinstance(added, Exception) for added in store.add_at_once(3))
+    assert store.rows(EVENTS) == []
+
+
+def test_attempts_are_counted_by_action_outcome_and_duration(store: Store) -> None:
+    add_many(store, 4, "crm")
+    jobs = claim(store, crm=9).jobs
+    finish(store, jobs[0], SUCCEEDED, now_ms=NOW_MS + 5)
+    finish(store, jobs[1], SUCCEEDED, now_ms=NOW_MS + 6)
+    finish(store, jobs[2], FAILED, retry_at_ms=NOW_MS + 99, now_ms=NOW_MS + 100)
+    finish(store, jobs[3], INTERRUPTED, retry_at_ms=NOW_MS, now_ms=NOW_MS + HOUR_MS)
+    assert store.rows(ATTEMPTS) == [
+        (HOUR, "crm", "failed", 128, 1),
+        (HOUR, "crm", "succeeded", 6, 2),
+        (HOUR + HOUR_MS, "crm", "interrupted", bucket_ms(HOUR_MS), 1),
+    ]
+
+
+def test_a_result_that_comes_too_late_is_not_counted(store: Store) -> None:
+    store.add("crm")
+    [job] = claim(store, crm=1).jobs
+    assert finish(store, job, SUCCEEDED)
+    assert not finish(store, job, SUCCEEDED)
+    assert store.rows(ATTEMPTS) == [(HOUR, "crm", "succeeded", 1, 1)]
+
+
+def test_the_migration_counts_as_the_daemon_does(store: Store) -> None:
+    add_many(store, 5, "crm")
+    add_many(store, 2, "crm")
+    store.add(body=b"other", response_code="AMINA")
+    store.add(body=b"none", response_code=None, received_at_ms=NOW_MS + 3 * HOUR_MS)
+    for number, job in enumerate(claim(store, crm=9).jobs):
+        finish(store, job, SUCCEEDED if number else FAILED, now_ms=NOW_MS + 7 * number)
+    kept = [store.rows(EVENTS), store.rows(ATTEMPTS)]
+    assert all(kept)
+    assert counted_anew(store) == kept
+
+
+def test_an_event_that_gets_its_first_delivery_is_no_longer_unmatched(store: Store) -> None:
+    events = [store.add(body=b"%d" % number).event_id for number in range(2)]
+    ada = Operator(actor="ada")
+    with closing(opening.connect_operator(store.path)) as writing:
+        for action in ("crm", "archive"):
+            for change in ada.add(events[:1], action, 3, NOW_MS):
+                transact(writing, change)
+    assert store.rows(EVENTS) == [(HOUR, "00", "verified", 2, 0, 1)]
+    assert counted_anew(store)[0] == [(HOUR, "00", "verified", 2, 0, 1)]
+
+
+@given(st.integers(-5, 1 << 40))
+def test_a_bucket_is_the_least_that_holds_the_duration(duration_ms: int) -> None:
+    bounds = sorted({1, *(1 << power for power in range(42)), *(3 << power for power in range(41))})
+    assert bucket_ms(duration_ms) == next(bound for bound in bounds if bound >= duration_ms)
+    assert all(rollups.lower_bound_ms(upper) == lower for lower, upper in pairwise(bounds))
+
+
+def test_a_time_belongs_to_the_hour_that_has_begun() -> None:
+    assert [hour_of(at) for at in (HOUR, HOUR + 1, HOUR + HOUR_MS - 1)] == [HOUR] * 3
+    assert rollups.rolled_code("") == rollups.rolled_code(None) == ""

@@ -1,0 +1,235 @@
+"""What needs attention: each kind is seen when it is there, and gone when it is mended."""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from peewee import SqliteDatabase
+
+from premblyd.config.models import Config
+from premblyd.record import attention
+from premblyd.record.attention import LATE_MS
+from premblyd.record.trouble import Item, Severity
+from premblyd.store.inbox import NewRejection
+from premblyd.store.rollups import HOUR_MS
+from premblyd.store.sqlite import opening
+from tests.support.jobs import action
+from tests.support.queue import FAILED, SUCCEEDED, TIMED_OUT, add_many, claim, finish
+from tests.support.store import NOW_MS, Store
+
+DAY_MS = 24 * HOUR_MS
+OLD_MS = NOW_MS - 2 * DAY_MS
+
+
+@pytest.fixture
+def record(store: Store) -> Iterator[SqliteDatabase]:
+    """The record, with an old event: else every code would be new to it."""
+    store.add("old", received_at_ms=OLD_MS)
+    [job] = claim(store, OLD_MS, old=1).jobs
+    finish(store, job, SUCCEEDED, now_ms=OLD_MS)
+    with closing(opening.connect_read_only(store.path)) as record:
+        yield record
+
+
+def found(record: SqliteDatabase, now_ms: int = NOW_MS, **more: Any) -> list[Item]:
+    return attention.items(attention.situation(record, now_ms, **more))
+
+
+def kinds(record: SqliteDatabase, now_ms: int = NOW_MS, **more: Any) -> list[str]:
+    return [item.kind for item in found(record, now_ms, **more)]
+
+
+def reject(store: Store, count: int, reason: str, at_ms: int = NOW_MS) -> None:
+    rejection = NewRejection(
+        at_ms=at_ms,
+        endpoint="prembly",
+        remote_ip="192.0.2.1",
+        reason=reason,
+        body_bytes=2,
+        body_sha256=None,
+    )
+    store.wait_all(store.inbox.reject(rejection) for _ in range(count))
+
+
+def serving(code: str, **keys: Any) -> Config:
+    """Return a configuration with an action for this code alone."""
+    actions = (action("crm", code, **keys),)
+    return Config.model_construct(database_path=Path("/nowhere"), endpoints=(), actions=actions)
+
+
+def run_all(store: Store, result: Any, **slots: int) -> None:
+    for job in claim(store, NOW_MS, 99, (), **slots).jobs:
+        finish(store, job, result)
+
+
+def test_nothing_needs_attention_where_all_went_well(store: Store, record: SqliteDatabase) -> None:
+    add_many(store, 3, "crm")
+    run_all(store, SUCCEEDED, crm=9)
+    assert found(record, path=store.path, disk_percent=101) == []
+
+
+def test_dead_deliveries_are_told_by_action_until_they_are_replayed(
+    store: Store, record: SqliteDatabase
+) -> None:
+    add_many(store, 2, "crm")
+    run_all(store, FAILED, crm=9)
+    [item] = found(record)
+    assert (item.kind, item.count, item.needs_somebody) == ("dead", 2, True)
+    assert item.command == "premblyd deliveries --state dead --action crm"
+    assert (item.target.page, item.target.state, item.target.action) == (
+        "deliveries",
+        "dead",
+        "crm",
+    )
+    assert kinds(record, NOW_MS + 9 * DAY_MS) == ["dead"], "however old they are"
+
+
+@pytest.mark.parametrize("result", [FAILED, TIMED_OUT])
+def test_an_action_that_keeps_failing_is_told_until_it_succeeds(
+    store: Store, record: SqliteDatabase, result: Any
+) -> None:
+    add_many(store, 4, "crm")
+    jobs = claim(store, crm=9).jobs
+    for job in jobs[:2]:
+        finish(store, job, result, retry_at_ms=NOW_MS + DAY_MS)
+    assert kinds(record) == []
+    finish(store, jobs[2], result, retry_at_ms=NOW_MS + DAY_MS, now_ms=NOW_MS + 1)
+    [item] = found(record)
+    assert (item.kind, item.count, item.target.action) == ("failing", 3, "crm")
+    finish(store, jobs[3], SUCCEEDED, now_ms=NOW_MS + 2)
+    assert kinds(record) == []
+
+
+def test_an_action_that_rarely_runs_is_seen_beside_a_busy_one(
+    store: Store, record: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_many(store, 3, "rare")
+    for job in claim(store, rare=9).jobs:
+        finish(store, job, FAILED, retry_at_ms=NOW_MS + DAY_MS)
+    monkeypatch.setattr(attention, "LAST_ATTEMPTS", 5)
+    for number in range(6):
+        store.add("busy", body=b"busy %d" % number)
+    run_all(store, SUCCEEDED, busy=9)
+    assert kinds(record) == ["failing"]
+
+
+def test_deliveries_past_their_time_are_told(store: Store, record: SqliteDatabase) -> None:
+    add_many(store, 3, "crm")
+    assert kinds(record, NOW_MS + LATE_MS) == []
+    [item] = found(record, NOW_MS + LATE_MS + 1)
+    assert (item.kind, item.count, item.target.action) == ("late", 3, "crm")
+    assert "2023-11-14 22:13:20 UTC" in item.text
+
+
+def test_events_without_an_action_are_told_and_those_whose_when_said_no_are_a_notice(
+    store: Store, record: SqliteDatabase
+) -> None:
+    store.add(body=b"1")
+    [item] = found(record, settings=serving("00", when="outcome == 'pending'"))
+    assert (item.kind, item.severity, item.target.code) == ("unmatched", Severity.NOTICE, "00")
+    assert not item.needs_somebody
+    for settings in (serving("01"), None):
+        [item] = found(record, settings=settings)
+        assert (item.severity, item.count) == (Severity.WARNING, 1)
+    assert kinds(record, NOW_MS + 2 * DAY_MS) == []
+
+
+def test_an_event_without_a_code_is_found_by_the_word_missing(
+    store: Store, record: SqliteDatabase
+) -> None:
+    store.add(body=b"1", response_code=None)
+    [item] = found(record)
+    assert (item.kind, item.target.code) == ("unmatched", "missing")
+    assert item.command == "premblyd events --since 24h --code missing"
+
+
+def test_a_code_is_new_once(store: Store, record: SqliteDatabase) -> None:
+    store.add("old", response_code="E9", body=b"1", received_at_ms=NOW_MS)
+    [item] = found(record)
+    assert (item.kind, item.target.code, item.severity) == ("new_code", "E9", Severity.WARNING)
+    assert "Prembly does not document" in item.text
+    store.add("old", response_code="E9", body=b"2", received_at_ms=NOW_MS + DAY_MS)
+    assert "new_code" not in kinds(record, NOW_MS + DAY_MS + 1)
+
+
+def test_in_a_young_record_only_undocumented_codes_are_new(store: Store) -> None:
+    for code in ("00", "01", "E9"):
+        store.add("crm", response_code=code, body=code.encode())
+    with closing(opening.connect_read_only(store.path)) as record:
+        assert [item.target.code for item in found(record)] == ["E9"]
+
+
+def test_a_code_that_may_be_personal_is_not_shown(store: Store, record: SqliteDatabase) -> None:
+    store.add(response_code="22200000042", body=b"1")
+    shown = found(record)
+    assert [item.kind for item in shown] == ["unmatched", "new_code"]
+    assert "2220" not in repr(shown)
+
+
+def test_an_empty_wallet_is_told_until_somebody_is_verified_again(
+    store: Store, record: SqliteDatabase
+) -> None:
+    empty: dict[str, Any] = {"response_code": "03", "outcome": "unknown"}
+    store.add("old", body=b"1", received_at_ms=OLD_MS, **empty)
+    run_all(store, SUCCEEDED, old=9)
+    assert kinds(record) == []
+    store.add("old", body=b"2", **empty)
+    store.add("old", response_code="00", outcome="unknown", body=b"a transaction")
+    [item] = found(record)
+    assert (item.kind, item.severity, item.count) == ("wallet", Severity.URGENT, 1)
+    store.add("old", response_code="00", outcome="not_verified", body=b"3")
+    assert kinds(record) == []
+
+
+def test_a_burst_of_rejections_is_told_with_what_it_may_mean(
+    store: Store, record: SqliteDatabase
+) -> None:
+    reject(store, attention.BURST - 1, "wrong signature")
+    reject(store, attention.BURST, "no such path")  # anybody at all causes these
+    reject(store, attention.BURST, "missing token", NOW_MS - HOUR_MS - 1)
+    assert kinds(record) == []
+    reject(store, 1, "wrong signature")
+    [item] = found(record)
+    assert (item.kind, item.count, item.target.reason) == (
+        "rejections",
+        attention.BURST,
+        "wrong signature",
+    )
+    assert "webhooks are being lost" in item.remedy
+
+
+def test_a_disk_that_is_nearly_full_is_told(
+    record: SqliteDatabase, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = {"f_blocks": 1000, "f_bfree": 150, "f_bavail": 100, "f_frsize": 1 << 20}
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(**disk))  # as df: 850 of 950
+    [item] = found(record, path=store.path, disk_percent=89)
+    assert (item.kind, item.severity) == ("disk", Severity.WARNING)
+    assert "89 % full: 100 MiB are free" in item.text
+    assert kinds(record, path=store.path, disk_percent=90) == []
+    disk |= {"f_bfree": 60, "f_bavail": 10}
+    assert found(record, path=store.path)[0].severity is Severity.URGENT
+
+
+def test_a_folder_that_is_gone_has_no_full_disk(record: SqliteDatabase) -> None:
+    assert kinds(record, path=Path("/nowhere/at/all.db")) == []
+
+
+def test_the_gravest_comes_first(store: Store, record: SqliteDatabase) -> None:
+    add_many(store, 1, "crm")
+    run_all(store, FAILED, crm=9)
+    store.add("crm", response_code="03", outcome="unknown", body=b"empty", received_at_ms=OLD_MS)
+    store.add("crm", response_code="03", outcome="unknown", body=b"again")
+    run_all(store, SUCCEEDED, crm=9)
+    assert kinds(record) == ["wallet", "dead"]
+
+
+def test_of_one_kind_so_many_are_told(store: Store, record: SqliteDatabase) -> None:
+    names = [f"a{number}" for number in range(attention.MAX_ITEMS + 3)]
+    store.add(*names, body=b"for many")
+    run_all(store, FAILED, **dict.fromkeys(names, 1))
+    assert kinds(record).count("dead") == attention.MAX_ITEMS

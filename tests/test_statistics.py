@@ -1,0 +1,135 @@
+"""What came and how the actions fare, in numbers."""
+
+import random
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from peewee import SqliteDatabase
+
+from premblyd.record import statistics
+from premblyd.record.statistics import ActionFigures
+from premblyd.store.inbox import NewRejection
+from premblyd.store.rollups import HOUR_MS, bucket_ms, hour_of
+from premblyd.store.sqlite import opening
+from tests.support.queue import FAILED, SUCCEEDED, add_many, claim, finish
+from tests.support.store import NOW_MS, Store
+
+HOUR = hour_of(NOW_MS)
+DAY_MS = 24 * HOUR_MS
+
+
+@pytest.fixture
+def record(store: Store) -> Iterator[SqliteDatabase]:
+    with closing(opening.connect_read_only(store.path)) as record:
+        yield record
+
+
+def figures(record: SqliteDatabase, *names: str, now_ms: int = NOW_MS) -> dict[str, ActionFigures]:
+    found = statistics.actions(record, since_ms=NOW_MS, now_ms=now_ms, names=names)
+    return {each.action: each for each in found}
+
+
+def test_events_are_counted_by_code_outcome_or_type_for_each_hour(
+    store: Store, record: SqliteDatabase
+) -> None:
+    store.add("crm", body=b"1")
+    store.add(body=b"2", response_code="02", outcome="pending")
+    store.add("crm", body=b"3", response_code=None, received_at_ms=HOUR + HOUR_MS)
+    store.add("crm", body=b"1")
+    by_code = statistics.events(record, "response_code", since_ms=NOW_MS)
+    assert [(each.from_ms, each.name, each.events) for each in by_code] == [
+        (HOUR, "00", 1),
+        (HOUR, "02", 1),
+        (HOUR + HOUR_MS, None, 1),
+    ]
+    assert [(each.duplicates, each.unmatched) for each in by_code] == [(1, 0), (0, 1), (0, 0)]
+    by_outcome = statistics.events(record, "outcome", since_ms=NOW_MS + HOUR_MS)
+    assert [(each.name, each.events) for each in by_outcome] == [("verified", 1)]
+    [all_of_them] = statistics.events(record, "type", since_ms=0, each_ms=DAY_MS)
+    assert (all_of_them.from_ms, all_of_them.events) == (HOUR - HOUR % DAY_MS, 3)
+
+
+def test_rejections_are_counted_by_reason_for_each_hour(
+    store: Store, record: SqliteDatabase
+) -> None:
+    for at_ms, reason in ((NOW_MS, "wrong signature"), (NOW_MS, "x"), (NOW_MS + HOUR_MS, "x")):
+        rejection = NewRejection(
+            at_ms=at_ms,
+            endpoint="",
+            remote_ip="::1",
+            reason=reason,
+            body_bytes=None,
+            body_sha256=None,
+        )
+        store.wait(store.inbox.reject(rejection))
+    found = statistics.rejections(record, since_ms=NOW_MS)
+    assert [(each.from_ms, each.reason, each.count) for each in found] == [
+        (HOUR, "wrong signature", 1),
+        (HOUR, "x", 1),
+        (HOUR + HOUR_MS, "x", 1),
+    ]
+
+
+def test_an_action_has_its_attempts_and_what_waits(store: Store, record: SqliteDatabase) -> None:
+    add_many(store, 6, "crm")
+    jobs = claim(store, crm=4).jobs
+    finish(store, jobs[0], SUCCEEDED, now_ms=NOW_MS + 100)
+    finish(store, jobs[1], FAILED, now_ms=NOW_MS + 100)
+    finish(store, jobs[2], FAILED, retry_at_ms=NOW_MS + 5000, now_ms=NOW_MS + 4000)
+    crm = figures(record, now_ms=NOW_MS + 1)["crm"]
+    assert crm.attempts == {"succeeded": 1, "failed": 2}
+    assert crm.success_rate == pytest.approx(1 / 3)
+    assert (crm.backlog, crm.running, crm.dead, crm.overdue) == (3, 1, 1, 2)
+    assert (crm.oldest_waiting_ms, crm.next_due_ms) == (NOW_MS, NOW_MS)
+    assert crm.median_ms == pytest.approx(100, rel=0.2)
+    assert crm.p95_ms == pytest.approx(4000, rel=0.2)
+
+
+def test_the_actions_that_are_asked_for_come_first_and_may_be_idle(
+    store: Store, record: SqliteDatabase
+) -> None:
+    store.add("former", "crm")
+    found = figures(record, "page", "crm")
+    assert list(found) == ["page", "crm", "former"]
+    idle = found["page"]
+    assert (idle.success_rate, idle.median_ms, idle.oldest_waiting_ms) == (None, None, None)
+    assert (idle.backlog, idle.attempts) == (0, {})
+
+
+def test_attempts_of_earlier_hours_do_not_count(store: Store, record: SqliteDatabase) -> None:
+    store.add("crm")
+    [job] = claim(store, NOW_MS, crm=1).jobs
+    finish(store, job, SUCCEEDED)
+    found = statistics.actions(record, since_ms=NOW_MS + HOUR_MS, now_ms=NOW_MS, names=["crm"])
+    assert [each.attempts for each in found] == [{}]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_a_quantile_is_right_within_a_fifth(share: float) -> None:
+    rng = random.Random(17)
+    for _ in range(50):
+        scale = rng.uniform(0, 9)
+        took = sorted(max(1, round(rng.lognormvariate(scale, 1))) for _ in range(2000))
+        buckets: dict[int, int] = {}
+        for each in took:
+            buckets[bucket_ms(each)] = buckets.get(bucket_ms(each), 0) + 1
+        found = statistics.quantile(buckets, share)
+        assert found == pytest.approx(took[round(len(took) * share) - 1], rel=0.2, abs=1)
+    assert statistics.quantile({}, share) is None
+
+
+@pytest.mark.parametrize(
+    ("span_ms", "each_ms"),
+    [
+        (0, HOUR_MS),
+        (DAY_MS, HOUR_MS),
+        (7 * DAY_MS, 3 * HOUR_MS),
+        (30 * DAY_MS, 12 * HOUR_MS),
+        (366 * DAY_MS, 6 * DAY_MS),
+    ],
+)
+def test_a_chart_has_few_columns(span_ms: int, each_ms: int) -> None:
+    since_ms = NOW_MS - span_ms
+    assert statistics.span_ms(since_ms, NOW_MS) == each_ms
+    assert span_ms / each_ms < 72
