@@ -15,6 +15,7 @@ from premblyd import __version__, listening, presence
 from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.errors import CannotStartError, PremblydError
+from premblyd.heartbeat import Heartbeat
 from premblyd.hooks.children import Children
 from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.kinds import Runners
@@ -32,6 +33,7 @@ from premblyd.occurrences import (
 from premblyd.receiver.health import Health
 from premblyd.receiver.listener import patient_listeners
 from premblyd.receiver.server import Receiver, make_server
+from premblyd.store.downtimes import Heartbeats
 from premblyd.store.inbox import Inbox
 from premblyd.store.queue import Queue
 from premblyd.store.sqlite import opening
@@ -92,9 +94,11 @@ class Daemon:
         self._open_receiver(opened)
         self._publish(settings)
         opened.callback(self._withdraw)
+        await self._heartbeat.begin()  # not before: a start that fails must not count
         await opened.enter_async_context(self.loops)
         self.loops.start("dispatcher", self._dispatcher.run())
         self.loops.start("connections", self._receiver.watch_connections())
+        self.loops.start("heartbeat", self._heartbeat.run())
         opened.push_async_callback(self._end_work)
         tell(
             DaemonStarted(
@@ -117,6 +121,7 @@ class Daemon:
         migrated = opening.prepare(path)
         self._writer = Writer(SqliteEngine(path))
         opened.push_async_callback(self._writer.close)
+        self._heartbeat = Heartbeat(Heartbeats(self._writer), self._clock)
         return migrated
 
     def _open_hooks(self, opened: contextlib.AsyncExitStack, queue: Queue) -> None:
@@ -151,9 +156,10 @@ class Daemon:
         timeout_s = self._settings.stop_timeout_ms / 1000
         self._server.stop()
         hooks = asyncio.create_task(self._dispatcher.stop(timeout_s))
+        beat = asyncio.create_task(self._heartbeat.end())
         await self._receiver.drain(timeout_s)
         await self._server.close_all_connections()
-        await hooks
+        await asyncio.gather(hooks, beat)
 
     @property
     def address(self) -> str:
@@ -194,6 +200,7 @@ class Daemon:
             settings.actions, settings.total_concurrency, settings.max_hook_bytes
         )
         self._receiver.configure(settings)
+        self._heartbeat.configure(settings)
 
     def _publish(self, settings: Config) -> None:
         """Tell commands what runs here. Work goes on if that fails."""

@@ -263,6 +263,18 @@ class DaemonStarted(Occurrence):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonWasDown(Occurrence):
+    """For more than an hour no webhook could be stored, and now they can."""
+
+    event: ClassVar[str] = "daemon.was_down"
+    level: ClassVar[Level] = "warning"
+    down_since: str
+    down_until: str
+    minutes: int
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonNotStarted(Occurrence):
     """The start failed."""
 

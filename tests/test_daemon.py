@@ -39,6 +39,7 @@ STEPS = (
     "make_server",
     "patient_listeners",
     "presence.publish",
+    "Heartbeat.begin",
     "Loops.__aenter__",
     "Loops.start",
 )

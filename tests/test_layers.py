@@ -44,7 +44,10 @@ ROOMS = {
     "lint": LOW | {"routing", "hooks"},
     "listening": LOW,
     "loops": LOW,
-    "daemon": LOW | {"store", "routing", "hooks", "receiver", "listening", "loops", "presence"},
+    "heartbeat": LOW | {"store"},
+    "daemon": LOW
+    | {"heartbeat"}
+    | {"store", "routing", "hooks", "receiver", "listening", "loops", "presence"},
     "process": LOW | {"hooks", "daemon"},
     "cli": LOW
     | {

@@ -220,9 +220,14 @@ class Downtime(Table):
 
 
 class Heartbeat(Table):
-    """One row that the health check writes, so that it proves a commit."""
+    """One row: when the health check last proved a commit, and when the daemon last took
+    webhooks."""
 
-    at_ms = BigIntegerField()
+    at_ms = BigIntegerField()  # the health check's
+    # The daemon's, by two clocks. NULL: none of this version has run.
+    alive_at_ms = BigIntegerField(null=True)
+    machine_start = TextField(null=True)  # which start of the machine `uptime_ms` counts from
+    uptime_ms = BigIntegerField(null=True)
 
 
 class RollUp(Model):

@@ -12,6 +12,9 @@ ALTER TABLE event ADD COLUMN risk_score REAL;
 ALTER TABLE delivery ADD COLUMN ran_instead_id INTEGER REFERENCES delivery (id);
 ALTER TABLE delivery ADD COLUMN confirmed_at_ms INTEGER;
 ALTER TABLE delivery ADD COLUMN confirmed_sha256 TEXT;
+ALTER TABLE heartbeat ADD COLUMN alive_at_ms INTEGER;
+ALTER TABLE heartbeat ADD COLUMN machine_start TEXT;
+ALTER TABLE heartbeat ADD COLUMN uptime_ms INTEGER;
 """
 
 TABLES = """

@@ -1,0 +1,90 @@
+"""Heartbeats and the downtimes between them: by which clock, and that none is invented."""
+
+import dataclasses
+
+import pytest
+
+from premblyd.store.downtimes import LEAST_MS, Gap, Heartbeats, Moment, gap_between, reconciled
+from tests.support.store import NOW_MS, Store
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+LAST = Moment(at_ms=NOW_MS, machine_start="a", uptime_ms=5 * HOUR_MS)
+DOWNTIMES = "SELECT from_ms, until_ms, reconciled_at_ms FROM downtime ORDER BY id"
+
+
+def later(ms: int, *, set_by_ms: int = 0, machine_start: str | None = "a") -> Moment:
+    """Return the moment `ms` after LAST, on a clock that was set meanwhile."""
+    return Moment(
+        at_ms=LAST.at_ms + ms + set_by_ms,
+        machine_start=machine_start,
+        uptime_ms=LAST.uptime_ms + ms if machine_start == "a" else 60_000,
+    )
+
+
+@pytest.mark.parametrize("set_by_ms", [0, -DAY_MS, 5 * DAY_MS])
+@pytest.mark.parametrize("gap_ms", [0, 60_000, LEAST_MS])
+def test_a_clock_that_is_set_invents_no_downtime(gap_ms: int, set_by_ms: int) -> None:
+    assert gap_between(LAST, later(gap_ms, set_by_ms=set_by_ms)) is None
+
+
+@pytest.mark.parametrize("set_by_ms", [0, -DAY_MS, 5 * DAY_MS])
+def test_a_clock_that_is_set_hides_no_downtime(set_by_ms: int) -> None:
+    now = later(3 * HOUR_MS, set_by_ms=set_by_ms)
+    assert gap_between(LAST, now) == Gap(from_ms=now.at_ms - 3 * HOUR_MS, until_ms=now.at_ms)
+
+
+@pytest.mark.parametrize("machine_start", ["b", None])
+def test_over_a_restart_of_the_machine_the_time_of_the_day_tells(machine_start: str | None) -> None:
+    now = later(3 * HOUR_MS, machine_start=machine_start)
+    assert gap_between(LAST, now) == Gap(from_ms=LAST.at_ms, until_ms=now.at_ms)
+    assert gap_between(LAST, later(60_000, machine_start=machine_start)) is None
+    assert gap_between(LAST, later(60_000, set_by_ms=-DAY_MS, machine_start="b")) is None
+
+
+def test_when_the_machine_start_was_never_known_the_time_of_the_day_tells() -> None:
+    unknown = dataclasses.replace(LAST, machine_start=None)
+    now = later(3 * HOUR_MS, machine_start=None)
+    assert gap_between(unknown, now) == Gap(from_ms=LAST.at_ms, until_ms=now.at_ms)
+
+
+def test_the_first_heartbeat_is_no_end_of_a_downtime(store: Store) -> None:
+    assert store.wait(Heartbeats(store.writer).beat(LAST)) is None
+    assert store.rows(DOWNTIMES) == []
+
+
+def test_a_downtime_is_kept_with_the_heartbeat_that_ends_it(store: Store) -> None:
+    heartbeats = Heartbeats(store.writer)
+    now = later(2 * HOUR_MS)
+    for moment in (LAST, now, later(2 * HOUR_MS + 60_000)):
+        store.wait(heartbeats.beat(moment))
+    assert store.rows(DOWNTIMES) == [(LAST.at_ms, now.at_ms, None)]
+
+
+def test_the_health_check_hides_no_downtime(store: Store) -> None:
+    heartbeats = Heartbeats(store.writer)
+    store.wait(heartbeats.beat(LAST))
+    store.wait(store.inbox.prove_commit(later(2 * HOUR_MS).at_ms))
+    store.wait(heartbeats.beat(later(2 * HOUR_MS)))
+    assert len(store.rows(DOWNTIMES)) == 1
+
+
+def test_a_reconciliation_mends_the_downtimes_that_it_covers_whole(store: Store) -> None:
+    heartbeats = Heartbeats(store.writer)
+    for hours in (0, 2, 4):
+        store.wait(heartbeats.beat(later(hours * HOUR_MS)))
+    first, second = [(row[0], row[1]) for row in store.rows(DOWNTIMES)]
+
+    def mend(since_ms: int, until_ms: int, now_ms: int) -> int:
+        return store.wait(
+            store.writer.call(
+                lambda transaction: reconciled(
+                    transaction, since_ms=since_ms, until_ms=until_ms, now_ms=now_ms
+                )
+            )
+        )
+
+    assert mend(first[0] + 1, second[1] - 1, 7) == 0
+    assert mend(first[0], second[1] - 1, 8) == 1
+    assert mend(first[0], second[1], 9) == 1
+    assert store.rows(DOWNTIMES) == [(*first, 8), (*second, 9)]
