@@ -13,7 +13,8 @@ from peewee import fn
 
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import Webhook
-from premblyd.store import rollups
+from premblyd.store import awaited, rollups
+from premblyd.store.awaited import Arrival
 from premblyd.store.engine import Row, Transaction
 from premblyd.store.models import (
     Delivery,
@@ -77,10 +78,20 @@ class Inbox:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
-    def add(self, webhook: Webhook, deliveries: Sequence[NewDelivery]) -> "asyncio.Future[Added]":
+    def add(
+        self,
+        webhook: Webhook,
+        deliveries: Sequence[NewDelivery],
+        *,
+        first_ask_ms: int | None = None,
+    ) -> "asyncio.Future[Added]":
         """Store `webhook` with its deliveries, or count it as a duplicate of one that is stored.
-        Raise StoreUnavailableError when it can't be."""
-        return self._writer.submit(_ADD, _addition(webhook, deliveries))
+        With `first_ask_ms`, await what it does not settle, and end what waited for what it does.
+        Raise StoreUnavailableError when it can't be stored."""
+        addition = _addition(webhook, deliveries)
+        if first_ask_ms is not None and (arrival := Arrival.of(webhook, first_ask_ms)):
+            addition = addition._replace(arrival=arrival)
+        return self._writer.submit(_ADD, addition)
 
     def reject(self, rejection: NewRejection) -> "asyncio.Future[None]":
         """Keep `rejection`, and forget the oldest beyond MAX_REJECTIONS."""
@@ -91,6 +102,20 @@ class Inbox:
         return self._writer.submit(_BEAT, now_ms)
 
 
+def add_event(
+    transaction: Transaction, webhook: Webhook, deliveries: Sequence[NewDelivery]
+) -> Added:
+    """Store `webhook` with its deliveries in a transaction that does more."""
+    [added] = _add(transaction, [_addition(webhook, deliveries)])
+    return added
+
+
+def key_of(transaction: Transaction, event_id: int) -> str:
+    """Return the key of an event; empty if there is none."""
+    row = transaction.row(_KEY_OF, id=event_id)
+    return str(row[0]) if row else ""
+
+
 class _Addition(NamedTuple):
     key: str
     now_ms: int
@@ -98,6 +123,7 @@ class _Addition(NamedTuple):
     row: Row
     deliveries: Sequence[NewDelivery]
     group: rollups.EventGroup
+    arrival: Arrival | None = None
 
 
 def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
@@ -118,16 +144,21 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
     added: list[Added] = []
     deliveries: list[Row] = []
     duplicates: list[rollups.EventGroup] = []
+    arrivals: dict[int, Arrival] = {}
     for addition in additions:
         event_id = ids[addition.key]
         is_new = new.pop(addition.key, None) is not None
         added.append(Added(event_id, addition.key, is_new))
         if is_new:
             deliveries += _delivery_rows(event_id, addition)
+            if addition.arrival is not None:
+                arrivals[event_id] = addition.arrival
         else:
             transaction.change(_COUNT_DUPLICATE, id=event_id, at_ms=addition.now_ms)
             duplicates.append(addition.group)
     transaction.insert_many(_INSERT_DELIVERIES, deliveries)
+    if arrivals:
+        awaited.note(transaction, arrivals)
     rollups.count_events(
         transaction,
         new=(addition.group for addition in stored_now),
@@ -224,6 +255,7 @@ _webhook_values = attrgetter(*_WEBHOOK_COLUMNS)
 
 _INSERT_EVENTS = BulkInsert(Event, *_DERIVED_COLUMNS, *VERDICT_COLUMNS, *_WEBHOOK_COLUMNS)
 _IDS_BY_KEY = Lookup(Event.select(Event.key, Event.id), Event.key)
+_KEY_OF = Statement(Event.select(Event.key).where(Event.id == param("id")))
 _INSERT_DELIVERIES = BulkInsert(
     Delivery, "event_id", "action", "state", "due_at_ms", "attempts_left", "created_at_ms"
 )

@@ -270,6 +270,12 @@ Event.add_index(Event.received_at_ms, name="event_received")
 Event.add_index(Event.response_code, name="event_response_code")
 Event.add_index(Event.reference, name="event_reference", where=Event.reference.is_null(False))
 Event.add_index(Event.user_ref, name="event_user_ref", where=Event.user_ref.is_null(False))
+# Few events are not settled: those that came while nothing was awaited are found by it.
+Event.add_index(
+    Event.received_at_ms,
+    name="event_unsettled",
+    where=(Event.outcome == SQL("'pending'")) | (Event.response_code == SQL("'02'")),
+)
 Delivery.add_index(Delivery.event, name="delivery_event")
 Delivery.add_index(Delivery.state, name="delivery_state")
 Delivery.add_index(

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from premblyd.store import damage, queue_statements, rollups
+from premblyd.store import awaited, damage, queue_statements, rollups
 from premblyd.store.damage import CRASHED, UNSTARTED, Due, UnusableError, is_count
 from premblyd.store.engine import UNREADABLE, Transaction
 from premblyd.store.jobs import (
@@ -130,16 +130,18 @@ class Queue:
         return self._writer.submit(_FINISH, _Finished(job, result, ending))
 
     def shift(self, by_ms: int, now_ms: int) -> "asyncio.Future[None]":
-        """Move due times by `by_ms`: the wall clock was set to `now_ms`, but delays are durations.
+        """Move due times by `by_ms`, those of what is awaited too: the wall clock was set to
+        `now_ms`, but delays are durations.
 
-        Deliveries created since then are due by the new clock already. (After a step back they
+        What was created since then is due by the new clock already. (After a step back they
         can't be told from older ones. They are moved too: they become due earlier, and they are
         due anyway.)
         """
         before_ms = now_ms if by_ms > 0 else _NEVER_MS
 
         def operation(transaction: Transaction) -> None:
-            transaction.change(queue_statements.SHIFT, by_ms=by_ms, before_ms=before_ms)
+            for statement in (queue_statements.SHIFT, awaited.SHIFT):
+                transaction.change(statement, by_ms=by_ms, before_ms=before_ms)
 
         return self._writer.call(operation, Step.CLOCK)
 

@@ -1,0 +1,357 @@
+"""What is awaited: verifications that are not settled, of which Prembly is asked what became.
+
+`due_at_ms` is the queue: when Prembly is asked next; NULL is out of it. A waiting begins and ends
+in the transaction of the event that begins or settles it. A question changes no row until its
+answer is there, so what a crash interrupts is asked again, and nothing has to be put right.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from peewee import JOIN, SQL, Tuple, fn
+
+from premblyd.prembly import settling
+from premblyd.prembly.payload import Outcome
+from premblyd.prembly.webhook import Webhook
+from premblyd.store.engine import Row, Transaction
+from premblyd.store.models import Awaited, AwaitedState, Event
+from premblyd.store.statements import BulkInsert, Lookup, Statement, param, update
+from premblyd.store.writer import Step, Writer
+
+EVENT_GONE = "its event is no longer in the database"
+CHANGED = "its row was changed and can't be used"
+MAX_MISSED = 500  # events that one transaction begins to await
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """What a new event means for what is awaited: it settles what waits for its reference, or
+    Prembly is to be asked about it at `due_at_ms`."""
+
+    endpoint: str
+    reference: str
+    received_at_ms: int
+    due_at_ms: int | None  # None: it settles
+
+    @classmethod
+    def of(cls, webhook: Webhook, first_ask_ms: int) -> "Arrival | None":
+        """Return what `webhook` means; None: nothing. Prembly is first asked `first_ask_ms` after
+        it came."""
+        verdict = webhook.verdict
+        if not verdict.reference:
+            return None
+        due_at_ms = None
+        if settling.is_unsettled(verdict):
+            due_at_ms = webhook.received_at_ms + first_ask_ms
+        elif not settling.is_settled(verdict):
+            return None
+        return cls(
+            endpoint=webhook.endpoint,
+            reference=verdict.reference,
+            received_at_ms=webhook.received_at_ms,
+            due_at_ms=due_at_ms,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A verification of which Prembly is to be asked now. `session_id`, which is a secret: of the
+    event that began the waiting."""
+
+    id: int
+    event_id: int
+    endpoint: str
+    reference: str
+    created_at_ms: int
+    due_at_ms: int
+    ask_count: int
+    session_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """A waiting that another event has ended."""
+
+    event_id: int
+    reference: str
+    settled_by_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """What is to be asked now, what turned out to be settled, and when the next is due."""
+
+    waiting: Sequence[Waiting]
+    settled: Sequence[Settled]
+    next_due_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What becomes of a waiting that Prembly's answer did not settle. `due_at_ms`: when Prembly is
+    asked again; None: it is given up."""
+
+    id: int
+    at_ms: int
+    due_at_ms: int | None
+    error: str | None
+
+
+class Missed(NamedTuple):
+    """An event that is not settled and was never awaited."""
+
+    received_at_ms: int
+    id: int
+    endpoint: str
+    reference: str
+
+
+def note(transaction: Transaction, arrivals: Mapping[int, Arrival]) -> None:
+    """Begin and end waitings as these new events, by their numbers, demand: in the transaction
+    that stores them, and in whichever order they came."""
+    settled_by = {
+        arrival.reference: event_id
+        for event_id, arrival in arrivals.items()
+        if arrival.due_at_ms is None
+    }
+    settle(transaction, settled_by, max(arrival.received_at_ms for arrival in arrivals.values()))
+    _begin(
+        transaction,
+        {id_: arrival for id_, arrival in arrivals.items() if arrival.due_at_ms is not None},
+    )
+
+
+def settle(
+    transaction: Transaction, settled_by: Mapping[str, int], at_ms: int
+) -> Sequence[Settled]:
+    """End what waits for these references, each with the number of the event that settles it."""
+    if not settled_by:
+        return []
+    ended = []
+    for row_id, reference, event_id in transaction.look_up(_WAITING_FOR, list(settled_by)):
+        by_id = settled_by[reference]
+        transaction.change(
+            _END,
+            id=row_id,
+            state=AwaitedState.SETTLED,
+            due_at_ms=None,
+            finished_at_ms=at_ms,
+            settled_by_id=by_id,
+            last_error=None,
+        )
+        ended.append(Settled(event_id=event_id, reference=reference, settled_by_id=by_id))
+    return ended
+
+
+def settled_in_record(transaction: Transaction, references: Iterable[str]) -> dict[str, int]:
+    """Return the first settled event of each of these references that has one."""
+    return dict(transaction.look_up(_SETTLED_EVENTS, list(references)))
+
+
+def note_asked(transaction: Transaction, asked: Asked) -> bool:
+    """Put down what becomes of a waiting that an answer did not settle. Return False, with nothing
+    changed, when it has ended meanwhile."""
+    is_over = asked.due_at_ms is None
+    changed = transaction.change(
+        _ASKED,
+        id=asked.id,
+        state=AwaitedState.GIVEN_UP if is_over else AwaitedState.WAITING,
+        due_at_ms=asked.due_at_ms,
+        finished_at_ms=asked.at_ms if is_over else None,
+        last_error=asked.error,
+    )
+    return changed > 0
+
+
+class AwaitedQueue:
+    """What is awaited, for the loop that asks."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def due(self, now_ms: int, limit: int, asking: Collection[int]) -> "asyncio.Future[Due]":
+        """Return up to `limit` that are due, the longest due first, without those of `asking`.
+        What an event in the record settles is ended instead: it came while nothing was awaited."""
+
+        def operation(transaction: Transaction) -> Due:
+            rows = transaction.rows(_DUE, now_ms=now_ms, limit=limit + len(asking))
+            found = [_usable(transaction, row, now_ms) for row in rows if row[0] not in asking]
+            waiting = [row for row in found if row is not None][:limit]
+            settled_by = settled_in_record(transaction, {row.reference for row in waiting})
+            settled = settle(transaction, settled_by, now_ms)
+            next_due = transaction.row(_NEXT_DUE, now_ms=now_ms)
+            return Due(
+                waiting=[row for row in waiting if row.reference not in settled_by],
+                settled=settled,
+                next_due_ms=next_due[0] if next_due and isinstance(next_due[0], int) else None,
+            )
+
+        return self._writer.call(operation, Step.CLAIMS)
+
+    def asked(self, asked: Asked) -> "asyncio.Future[bool]":
+        """Put down that Prembly's answer settled nothing. False: an event did meanwhile."""
+        return self._writer.call(lambda transaction: note_asked(transaction, asked), Step.FINISHES)
+
+    def begin_missed(
+        self, after: Missed | None, since_ms: int, due_at_ms: Callable[[int], int]
+    ) -> "asyncio.Future[Missed | None]":
+        """Await the next MAX_MISSED events after `after` that came since `since_ms`, are not
+        settled and were never awaited: they came while nothing was. `due_at_ms` returns when
+        Prembly is asked about an event that came at a time. Return the last; None: no more."""
+
+        def operation(transaction: Transaction) -> Missed | None:
+            rows = transaction.rows(
+                _MISSED,
+                since_ms=after.received_at_ms if after else since_ms,
+                after_ms=after.received_at_ms if after else since_ms,
+                after_id=after.id if after else 0,
+            )
+            missed = [Missed(*row) for row in rows]
+            _begin(
+                transaction,
+                {
+                    each.id: Arrival(
+                        endpoint=each.endpoint,
+                        reference=each.reference,
+                        received_at_ms=each.received_at_ms,
+                        due_at_ms=due_at_ms(each.received_at_ms),
+                    )
+                    for each in missed
+                },
+            )
+            return missed[-1] if len(missed) == MAX_MISSED else None
+
+        return self._writer.call(operation, Step.CLAIMS)
+
+
+def _begin(transaction: Transaction, unsettled: Mapping[int, Arrival]) -> None:
+    """Await these events, by their numbers, but for those whose reference is awaited already or is
+    settled in the record."""
+    first: dict[str, int] = {}
+    for event_id, arrival in unsettled.items():
+        first.setdefault(arrival.reference, event_id)
+    if not first:
+        return
+    known = {reference for _, reference, _ in transaction.look_up(_WAITING_FOR, list(first))}
+    known |= settled_in_record(transaction, first).keys()
+    rows = []
+    for reference, event_id in first.items():
+        if reference not in known:
+            new = unsettled[event_id]
+            times = (new.received_at_ms, new.due_at_ms)
+            rows.append((event_id, new.endpoint, reference, *times, AwaitedState.WAITING))
+    transaction.insert_many(_INSERT, rows)
+
+
+def _usable(transaction: Transaction, row: Row, now_ms: int) -> Waiting | None:
+    """Return what a row of `_DUE` says. Give it up, and return None, when somebody has changed it
+    so that nothing can be asked."""
+    *columns, found_event_id = row
+    values: dict[str, Any] = dict(zip(_DUE_FIELDS, columns, strict=True))
+    if found_event_id is None:
+        error = EVENT_GONE
+    elif isinstance(values["created_at_ms"], int) and isinstance(values["reference"], str):
+        return Waiting(**values)
+    else:
+        error = CHANGED
+    over = Asked(id=values["id"], at_ms=now_ms, due_at_ms=None, error=error)
+    note_asked(transaction, over)
+    return None
+
+
+# The same as settling.is_settled and is_unsettled; a test holds that they agree.
+_IS_SETTLED = Event.outcome.in_(settling.FINAL_OUTCOMES) | (
+    (Event.outcome == Outcome.UNKNOWN)
+    & Event.response_code.not_in(settling.OPEN_CODES)  # NULL is not
+    & ((Event.response_code != settling.DATA_CODE) | Event.verification_status.is_null())
+)
+_IS_UNSETTLED = (
+    # The first is the condition of the index event_unsettled, letter by letter.
+    ((Event.outcome == SQL("'pending'")) | (Event.response_code == SQL("'02'")))
+    & Event.outcome.in_([Outcome.PENDING, Outcome.UNKNOWN])
+    & Event.reference.is_null(False)
+)
+_IS_WAITING = Awaited.due_at_ms.is_null(False)
+_INSERT = BulkInsert(
+    Awaited, "event_id", "endpoint", "reference", "created_at_ms", "due_at_ms", "state"
+)
+_WAITING_FOR = Lookup(
+    Awaited.select(Awaited.id, Awaited.reference, Awaited.event).where(_IS_WAITING),
+    Awaited.reference,
+)
+_SETTLED_EVENTS = Lookup(  # of several, the first in a dict of them
+    Event.select(Event.reference, Event.id).where(_IS_SETTLED).order_by(Event.id.desc()),
+    Event.reference,
+)
+_END = update(
+    Awaited,
+    "state",
+    "due_at_ms",
+    "finished_at_ms",
+    "settled_by_id",
+    "last_error",
+    where=(Awaited.id == param("id")) & _IS_WAITING,
+)
+_ASKED = Statement(
+    Awaited.update(
+        state=param("state"),
+        due_at_ms=param("due_at_ms"),
+        finished_at_ms=param("finished_at_ms"),
+        last_error=param("last_error"),
+        ask_count=Awaited.ask_count + 1,
+    ).where(Awaited.id == param("id"), _IS_WAITING)
+)
+_DUE_FIELDS = (
+    "id",
+    "event_id",
+    "endpoint",
+    "reference",
+    "created_at_ms",
+    "due_at_ms",
+    "ask_count",
+    "session_id",
+)
+_DUE = Statement(
+    Awaited.select(
+        Awaited.id,
+        Awaited.event,
+        Awaited.endpoint,
+        Awaited.reference,
+        Awaited.created_at_ms,
+        Awaited.due_at_ms,
+        Awaited.ask_count,
+        Event.session_id,
+        Event.id,
+    )
+    .join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted the event
+    .where(Awaited.due_at_ms <= param("now_ms"))
+    .order_by(Awaited.due_at_ms)
+    .limit(param("limit"))
+)
+_NEXT_DUE = Statement(
+    Awaited.select(fn.MIN(Awaited.due_at_ms)).where(Awaited.due_at_ms > param("now_ms"))
+)
+_MISSED = Statement(
+    Event.select(Event.received_at_ms, Event.id, Event.endpoint, Event.reference)
+    .where(
+        _IS_UNSETTLED,
+        Event.received_at_ms >= param("since_ms"),
+        Tuple(Event.received_at_ms, Event.id) > Tuple(param("after_ms"), param("after_id")),
+        ~fn.EXISTS(
+            Awaited.select(Awaited.id).where(
+                Awaited.reference == Event.reference,
+                _IS_WAITING | (Awaited.finished_at_ms >= Event.received_at_ms),
+            )
+        ),
+    )
+    .order_by(Event.received_at_ms, Event.id)
+    .limit(MAX_MISSED)
+)
+SHIFT = Statement(  # of the beginning too, from which the questions and `give_up` count
+    Awaited.update(
+        due_at_ms=Awaited.due_at_ms + param("by_ms"),
+        created_at_ms=Awaited.created_at_ms + param("by_ms"),
+    ).where(_IS_WAITING, Awaited.created_at_ms < param("before_ms"))
+)

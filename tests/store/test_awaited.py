@@ -1,0 +1,380 @@
+"""What is awaited: it begins and ends in the transaction of the event that begins or settles it."""
+
+import asyncio
+import itertools
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from premblyd.prembly import settling
+from premblyd.prembly.payload import Outcome, Verdict
+from premblyd.store import awaited
+from premblyd.store.answers import NewAnswer, add_answer
+from premblyd.store.awaited import (
+    CHANGED,
+    EVENT_GONE,
+    MAX_MISSED,
+    Asked,
+    AwaitedQueue,
+    Due,
+    Missed,
+)
+from premblyd.store.inbox import Added, NewDelivery
+from premblyd.store.sqlite.transaction import compiled
+from tests.support.database import reading
+from tests.support.store import NOW_MS, Store, new_event
+
+ASK_MS = 60_000
+ROWS = """SELECT reference, event_id, state, due_at_ms, ask_count, settled_by_id FROM awaited
+    ORDER BY id"""
+PENDING: dict[str, Any] = {
+    "outcome": Outcome.PENDING,
+    "verification_status": "PENDING",
+    "response_code": "02",
+}
+VERIFIED: dict[str, Any] = {"outcome": Outcome.VERIFIED, "verification_status": "VERIFIED"}
+NOTHING: dict[str, Any] = {"outcome": Outcome.UNKNOWN, "verification_status": None}
+
+
+def arrive(store: Store, *events: dict[str, Any], first_ask_ms: int | None = ASK_MS) -> list[Added]:
+    """Add events in one round of the loop. Each is another body."""
+    futures = [
+        store.inbox.add(
+            new_event(b"%d" % number, **{"token": None, **event}), [], first_ask_ms=first_ask_ms
+        )
+        for number, event in zip(bodies, events, strict=False)
+    ]
+    added = store.wait_all(futures)
+    assert all(isinstance(each, Added) for each in added), added
+    return [each for each in added if isinstance(each, Added)]
+
+
+bodies = itertools.count()
+
+
+def due(store: Store, now_ms: int, limit: int = 9, asking: Sequence[int] = ()) -> Due:
+    return store.wait(AwaitedQueue(store.writer).due(now_ms, limit, asking))
+
+
+def test_what_is_not_settled_is_awaited_from_its_own_transaction_on(store: Store) -> None:
+    [added] = arrive(store, PENDING)
+    assert store.rows(ROWS) == [("ref-1", added.event_id, "waiting", NOW_MS + ASK_MS, 0, None)]
+
+
+def test_code_02_without_an_outcome_is_awaited(store: Store) -> None:
+    arrive(store, NOTHING | {"response_code": "02"})
+    assert [row[2] for row in store.rows(ROWS)] == ["waiting"]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        VERIFIED,
+        NOTHING,
+        NOTHING | {"response_code": "03"},
+        NOTHING | {"response_code": None},
+        PENDING | {"reference": None},
+        PENDING | {"reference": ""},
+    ],
+)
+def test_nothing_else_is_awaited(store: Store, event: dict[str, Any]) -> None:
+    arrive(store, event)
+    assert store.rows(ROWS) == []
+
+
+def test_without_pending_nothing_is_awaited(store: Store) -> None:
+    arrive(store, PENDING, VERIFIED, first_ask_ms=None)
+    assert store.rows(ROWS) == []
+
+
+def test_a_verification_is_awaited_once(store: Store) -> None:
+    [first, _] = arrive(store, PENDING, PENDING)
+    arrive(store, PENDING)
+    assert [row[:3] for row in store.rows(ROWS)] == [("ref-1", first.event_id, "waiting")]
+
+
+def test_a_duplicate_begins_nothing(store: Store) -> None:
+    for _ in range(2):
+        store.wait(store.inbox.add(new_event(**PENDING), [], first_ask_ms=None))
+    store.wait(store.inbox.add(new_event(**PENDING), [], first_ask_ms=ASK_MS))
+    assert store.rows(ROWS) == []
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("order", [(PENDING, VERIFIED), (VERIFIED, PENDING)])
+def test_a_webhook_settles_it_in_whichever_order_they_come(
+    store: Store, *, order: tuple[dict[str, Any], ...], together: bool
+) -> None:
+    if together:
+        arrive(store, *order)
+    else:
+        for event in order:
+            arrive(store, event)
+    assert [row for row in store.rows(ROWS) if row[2] == "waiting"] == []
+    assert due(store, NOW_MS + 10 * ASK_MS).waiting == []
+
+
+def test_the_settling_event_is_named(store: Store) -> None:
+    arrive(store, PENDING, PENDING | {"reference": "ref-2"})
+    [later] = arrive(store, VERIFIED | {"received_at_ms": NOW_MS + 5})
+    assert store.rows(ROWS) == [
+        ("ref-1", 1, "settled", None, 0, later.event_id),
+        ("ref-2", 2, "waiting", NOW_MS + ASK_MS, 0, None),
+    ]
+    assert store.rows("SELECT finished_at_ms FROM awaited WHERE id = 1") == [(NOW_MS + 5,)]
+
+
+def test_code_03_settles_nothing(store: Store) -> None:
+    arrive(store, PENDING)
+    arrive(store, NOTHING | {"response_code": "03"})
+    assert [row[2] for row in store.rows(ROWS)] == ["waiting"]
+
+
+def test_the_longest_due_comes_first_and_what_is_being_asked_does_not_come_again(
+    store: Store,
+) -> None:
+    for number in range(4):
+        event = {"reference": f"ref-{number}", "received_at_ms": NOW_MS - number}
+        arrive(store, PENDING | event)
+    now_ms = NOW_MS + ASK_MS - 1
+    found = due(store, now_ms, limit=2)
+    assert [row.reference for row in found.waiting] == ["ref-3", "ref-2"]
+    assert found.waiting[0].session_id == "hush-session"
+    assert found.next_due_ms == NOW_MS + ASK_MS
+    found = due(store, now_ms, limit=2, asking=[row.id for row in found.waiting])
+    assert [row.reference for row in found.waiting] == ["ref-1"]
+
+
+def test_what_was_settled_while_nothing_was_awaited_is_not_asked_for(store: Store) -> None:
+    arrive(store, PENDING)
+    [later] = arrive(store, VERIFIED, first_ask_ms=None)
+    found = due(store, NOW_MS + ASK_MS)
+    assert found.waiting == []
+    assert [row.settled_by_id for row in found.settled] == [later.event_id]
+    assert store.rows(ROWS) == [("ref-1", 1, "settled", None, 0, later.event_id)]
+
+
+def test_an_answer_that_settles_nothing_is_put_down(store: Store) -> None:
+    arrive(store, PENDING)
+    queue = AwaitedQueue(store.writer)
+    again = Asked(id=1, at_ms=NOW_MS + 7, due_at_ms=NOW_MS + 9, error="why")
+    assert store.wait(queue.asked(again))
+    assert store.rows(ROWS) == [("ref-1", 1, "waiting", NOW_MS + 9, 1, None)]
+    over = Asked(id=1, at_ms=NOW_MS + 9, due_at_ms=None, error="why")
+    assert store.wait(queue.asked(over))
+    assert store.rows(ROWS) == [("ref-1", 1, "given_up", None, 2, None)]
+    assert store.rows("SELECT finished_at_ms, last_error FROM awaited") == [(NOW_MS + 9, "why")]
+
+
+def test_an_answer_that_comes_after_a_webhook_has_settled_it_changes_nothing(store: Store) -> None:
+    arrive(store, PENDING)
+    arrive(store, VERIFIED)
+    before = store.rows("SELECT * FROM awaited")
+    again = Asked(id=1, at_ms=NOW_MS + 7, due_at_ms=NOW_MS + 9, error=None)
+    assert not store.wait(AwaitedQueue(store.writer).asked(again))
+    assert store.rows("SELECT * FROM awaited") == before
+
+
+def test_what_was_given_up_is_awaited_again_when_it_comes_again(store: Store) -> None:
+    arrive(store, PENDING)
+    over = Asked(id=1, at_ms=NOW_MS, due_at_ms=None, error=None)
+    store.wait(AwaitedQueue(store.writer).asked(over))
+    arrive(store, PENDING)
+    assert [row[1:3] for row in store.rows(ROWS)] == [(1, "given_up"), (2, "waiting")]
+
+
+# Answers
+
+
+def answer(asked: str, **event: Any) -> NewAnswer:
+    body = event.pop("body", b"answer of " + asked.encode())
+    webhook = new_event(body, **{"token": None, "received_at_ms": NOW_MS + 99, **VERIFIED, **event})
+    return NewAnswer(webhook=webhook, deliveries=[NewDelivery("crm", 3)], asked=asked)
+
+
+def adding(store: Store, new: NewAnswer) -> "asyncio.Future[Added]":
+    return store.writer.call(lambda transaction: add_answer(transaction, new))
+
+
+def add(store: Store, new: NewAnswer) -> Added:
+    return store.wait(adding(store, new))
+
+
+def test_an_answer_is_stored_with_its_deliveries_and_ends_the_waiting(store: Store) -> None:
+    arrive(store, PENDING)
+    added = add(store, answer("ref-1"))
+    assert added.is_new
+    assert store.rows(ROWS) == [("ref-1", 1, "settled", None, 0, added.event_id)]
+    assert store.rows("SELECT event_id, action, state FROM delivery") == [(2, "crm", "pending")]
+
+
+def test_an_answer_with_another_reference_than_asked_ends_the_waiting_too(store: Store) -> None:
+    arrive(store, PENDING | {"reference": "session-1"})
+    added = add(store, answer("session-1", reference="its-own"))
+    assert store.rows(ROWS) == [("session-1", 1, "settled", None, 0, added.event_id)]
+
+
+@pytest.mark.parametrize("reference", ["ref-1", "its-own"])
+def test_an_answer_to_what_the_record_knows_already_is_not_stored(
+    store: Store, reference: str
+) -> None:
+    arrive(store, PENDING)
+    [known] = arrive(store, VERIFIED | {"reference": reference}, first_ask_ms=None)
+    added = add(store, answer("ref-1", reference="its-own"))
+    assert added == Added(known.event_id, known.key, False)
+    assert store.rows("SELECT count(*) FROM event") == [(2,)]
+    assert store.rows("SELECT * FROM delivery") == []
+    assert store.rows(ROWS) == [("ref-1", 1, "settled", None, 0, known.event_id)]
+
+
+def test_answers_that_race_are_stored_once(store: Store) -> None:
+    arrive(store, PENDING)
+    futures = [adding(store, answer("ref-1", body=b"%d" % number)) for number in range(9)]
+    added = store.wait_all(futures)
+    assert sum(isinstance(each, Added) and each.is_new for each in added) == 1
+    assert store.rows("SELECT count(*) FROM delivery") == [(1,)]
+
+
+# What came while nothing was awaited
+
+
+def begin_missed(store: Store, since_ms: int = 0) -> int:
+    """Await all that was missed; return in how many transactions."""
+    queue = AwaitedQueue(store.writer)
+    after: Missed | None = None
+    for count in itertools.count(1):
+        after = store.wait(queue.begin_missed(after, since_ms, lambda at_ms: at_ms + ASK_MS))
+        if after is None:
+            return count
+    raise AssertionError
+
+
+def test_what_came_while_nothing_was_awaited_is(store: Store) -> None:
+    arrive(
+        store,
+        PENDING,
+        NOTHING | {"response_code": "02", "reference": "ref-2"},
+        PENDING | {"reference": None},
+        PENDING | {"reference": "settled"},
+        VERIFIED | {"reference": "settled"},
+        VERIFIED | {"reference": "final", "response_code": "02"},
+        PENDING | {"reference": "old", "received_at_ms": NOW_MS - 1},
+        first_ask_ms=None,
+    )
+    begin_missed(store, since_ms=NOW_MS)
+    before = store.rows(ROWS)
+    assert before == [
+        ("ref-1", 1, "waiting", NOW_MS + ASK_MS, 0, None),
+        ("ref-2", 2, "waiting", NOW_MS + ASK_MS, 0, None),
+    ]
+    begin_missed(store, since_ms=NOW_MS)
+    assert store.rows(ROWS) == before
+
+
+def test_what_was_given_up_is_not_missed(store: Store) -> None:
+    arrive(store, PENDING, PENDING)  # the second was awaited with the first
+    over = Asked(id=1, at_ms=NOW_MS, due_at_ms=None, error=None)
+    store.wait(AwaitedQueue(store.writer).asked(over))
+    begin_missed(store)
+    assert [row[2] for row in store.rows(ROWS)] == ["given_up"]
+    late = PENDING | {"received_at_ms": NOW_MS + 1}
+    arrive(store, late, first_ask_ms=None)
+    begin_missed(store)
+    assert [row[1:3] for row in store.rows(ROWS)] == [(1, "given_up"), (3, "waiting")]
+
+
+def test_many_that_were_missed_are_begun_in_portions(
+    store: Store,
+) -> None:
+    count = 2 * MAX_MISSED
+    events = [PENDING | {"reference": f"ref-{number // 2}"} for number in range(count)]
+    arrive(store, *events, first_ask_ms=None)  # all at once, and two of each reference
+    assert begin_missed(store) == 3
+    assert store.rows("SELECT count(*), count(DISTINCT reference) FROM awaited") == [
+        (MAX_MISSED, MAX_MISSED)
+    ]
+
+
+def test_events_that_were_missed_are_found_by_their_index(path: Path) -> None:
+    """Without it, a start would read all events of three days."""
+    statement = compiled(awaited._MISSED)
+    values = {"since_ms": 1, "after_ms": 1, "after_id": 1}
+    with reading(path) as connection:
+        plan = connection.execute(
+            f"EXPLAIN QUERY PLAN {statement.text}", statement.bind(values)
+        ).fetchall()
+    assert any("event_unsettled" in row[-1] for row in plan), plan
+
+
+# Clocks and damage
+
+
+def test_setting_the_clock_changes_no_wait(store: Store) -> None:
+    arrive(store, PENDING)
+    over = Asked(id=1, at_ms=NOW_MS, due_at_ms=None, error=None)
+    store.wait(AwaitedQueue(store.writer).asked(over))
+    arrive(store, PENDING)
+    store.wait(store.queue.shift(5000, NOW_MS + 5000))
+    times = "SELECT created_at_ms, due_at_ms FROM awaited ORDER BY id"
+    assert store.rows(times) == [(NOW_MS, None), (NOW_MS + 5000, NOW_MS + ASK_MS + 5000)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "error"),
+    [
+        ("DELETE FROM event WHERE id = 1", EVENT_GONE),
+        ("UPDATE awaited SET created_at_ms = 'soon' WHERE id = 1", CHANGED),
+        ("UPDATE awaited SET reference = x'00' WHERE id = 1", CHANGED),
+    ],
+)
+def test_what_was_changed_by_hand_so_that_nothing_can_be_asked_is_given_up(
+    store: Store, sql: str, error: str
+) -> None:
+    arrive(store, PENDING, PENDING | {"reference": "ref-2"})
+    store.on_connection(lambda connection: connection.execute("PRAGMA foreign_keys = OFF"))
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+        connection.execute(sql)
+    assert [row.reference for row in due(store, NOW_MS + ASK_MS).waiting] == ["ref-2"]
+    assert store.rows("SELECT state, last_error FROM awaited WHERE id = 1") == [("given_up", error)]
+
+
+# The rules in SQL
+
+
+STATUSES: dict[Outcome, list[str | None]] = {
+    Outcome.VERIFIED: ["VERIFIED"],
+    Outcome.NOT_VERIFIED: ["not verified"],
+    Outcome.PENDING: ["PENDING"],
+    Outcome.UNKNOWN: [None, "true", "IN-PROGRESS"],
+}
+CODES = [None, "00", "01", "02", "03", "07", "99"]
+
+
+def test_sql_says_the_same_as_the_rules(store: Store) -> None:
+    events: dict[str, dict[str, Any]] = {}
+    for outcome, statuses in STATUSES.items():
+        for status, code in itertools.product(statuses, CODES):
+            events[f"{outcome} {status} {code}"] = {
+                "outcome": outcome,
+                "verification_status": status,
+                "response_code": code,
+            }
+    arrive(
+        store,
+        *({**event, "reference": reference} for reference, event in events.items()),
+        first_ask_ms=None,
+    )
+    in_sql = store.wait(
+        store.writer.call(lambda transaction: awaited.settled_in_record(transaction, events))
+    )
+    begin_missed(store)
+    verdicts = {reference: Verdict(reference=reference, **e) for reference, e in events.items()}
+    assert in_sql.keys() == {name for name, v in verdicts.items() if settling.is_settled(v)}
+    assert {reference for reference, *_ in store.rows(ROWS)} == {
+        name for name, v in verdicts.items() if settling.is_unsettled(v)
+    }
+    assert not [v for v in verdicts.values() if settling.is_settled(v) and settling.is_unsettled(v)]
