@@ -40,6 +40,7 @@ ROOMS = {
     "record": LOW | {"store", "routing"},
     "hooks": LOW | {"store", "httpclient"},
     "receiver": LOW | {"store", "routing"},
+    "inquiry": LOW | {"store", "httpclient"},
     "presence": LOW | {"listening"},
     "lint": LOW | {"routing", "hooks"},
     "listening": LOW,

@@ -8,7 +8,16 @@ from pydantic import Field, PlainValidator
 from premblyd.config.base import Model
 from premblyd.config.hooks import proxy_url
 from premblyd.config.secrets import KeyValue, Secret, SecretValue
-from premblyd.config.values import BaseUrl, DurationMs, HeaderName, QuestionPath
+from premblyd.config.values import (
+    BaseUrl,
+    BodyPath,
+    DurationMs,
+    HeaderName,
+    ParameterName,
+    QuestionPath,
+    UrlPath,
+)
+from premblyd.expressions import Expression
 
 _DAY_MS = 86_400_000
 _ASK_MS = (60_000, 300_000, 1_800_000, 7_200_000, 43_200_000)
@@ -25,6 +34,46 @@ class StatusQuestion(Model):
     path: QuestionPath = "/api/v1/verification/api/status/{id}/"
 
 
+class LogParameters(Model):
+    """How the parameters of a question for the log are called; None: that one is not sent."""
+
+    page: ParameterName = "page"
+    page_size: ParameterName | None = "page_size"
+    since: ParameterName | None = "start_date"
+    until: ParameterName | None = "end_date"
+
+
+class LogsQuestion(Model):
+    """The question for Prembly's log of verifications, and where its answer has what.
+
+    docs.prembly.com, "list verification logs", tells the parameters' meaning, but the stored copy
+    has lost their names and does not show an entry: these are the likely ones.
+    """
+
+    method: Literal["GET", "POST"] = "GET"
+    path: UrlPath = "/api/v1/verification/logs/"
+    parameters: LogParameters = LogParameters()
+    page_size: int = Field(100, ge=1, le=1000)
+    query: dict[ParameterName, str] = Field({})  # further parameters, always the same
+    items: BodyPath = Expression(
+        "[data.results, data.items, data.logs, data.data, data, results, items]"
+        "[?type(@) == 'array'] | [0]"
+    )
+    total_pages: BodyPath = Expression(
+        "not_null(pagination.total_pages, data.pagination.total_pages, meta.total_pages,"
+        " data.total_pages, total_pages)"
+    )
+    # Of an entry:
+    reference: BodyPath = Expression(
+        "[reference_id, reference, verification.reference, verification_id, session_id, id,"
+        " transaction_id]"
+    )
+    time: BodyPath = Expression("not_null(created_at, createdAt, date_created, timestamp)")
+    code: BodyPath = Expression("not_null(response_code, responseCode)")
+    status: BodyPath = Expression("not_null(verification_status, status)")
+    when: BodyPath | None = None  # which entries are expected to come as events
+
+
 class PremblyApi(Model):
     """Prembly's API, and as whom it is asked."""
 
@@ -39,6 +88,7 @@ class PremblyApi(Model):
     ca_file: Path | None = None
     proxy: Annotated[Secret, PlainValidator(proxy_url)] | None = None
     status: StatusQuestion = StatusQuestion()
+    logs: LogsQuestion = LogsQuestion()
 
 
 class Pending(Model):

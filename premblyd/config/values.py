@@ -151,5 +151,7 @@ BaseUrl = Annotated[str, _shaped(r"https?://[^\s/?#@]+(/[^\s?#]*[^\s?#/])?", _BA
 QuestionPath = Annotated[
     str, _shaped(r"/[\x21-\x22\x24-\x7a\x7e]*\{id\}[\x21-\x22\x24-\x7a\x7e]*", _QUESTION_WORDS)
 ]
+_PARAMETER_WORDS = "should be the name of a parameter in a URL: letters, digits, _ . - [ ]"
+ParameterName = Annotated[str, _shaped(r"[A-Za-z0-9_.\[\]-]{1,64}", _PARAMETER_WORDS)]
 NonEmpty = Annotated[str, _NOT_EMPTY]
 Code = Annotated[str, _NOT_EMPTY, AfterValidator(_code)]

@@ -1,0 +1,188 @@
+"""Reading Prembly's log to its end: while it grows, in both orders, and though it lies."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from premblyd.config.inquiries import LogsQuestion
+from premblyd.errors import PremblydError
+from premblyd.inquiry import logreading
+from premblyd.inquiry.logpages import LogEntry, LogPage
+from premblyd.inquiry.logreading import Log, Window, parameters, read_log
+
+NOW_MS = 1_700_000_000_000
+MINUTE_MS = 60_000
+DAY_MS = 24 * 60 * MINUTE_MS
+WINDOW = Window(since_ms=NOW_MS - DAY_MS, until_ms=NOW_MS)
+
+
+def entry(number: int, at_ms: int | None) -> LogEntry:
+    return LogEntry(ids=(f"ver_test_{number:08}",), at_ms=at_ms, code="00", status="success")
+
+
+@dataclass
+class FakeLog:
+    """A log of Prembly's, as it may be: with its order, its filter, its pages and its lies."""
+
+    entries: list[LogEntry]  # oldest first
+    is_rising: bool = False
+    filters: bool = True
+    largest_page: int = 100
+    total: Callable[[int], int | None] = lambda pages: pages
+    beyond: str = "empty"  # a page past the last: empty | missing | last
+    grows_by: int = 0  # between two pages
+    asked: list[dict[str, str]] = field(default_factory=list)
+
+    async def fetch(self, asked: dict[str, str]) -> LogPage | None:
+        self.asked.append(asked)
+        for _ in range(self.grows_by):
+            self.entries.append(entry(len(self.entries), NOW_MS + len(self.asked)))
+        found = [each for each in self.entries if not self.filters or not _outside(each)]
+        if not self.is_rising:
+            found.reverse()
+        size = min(self.largest_page, int(asked["page_size"]))
+        pages = -(-len(found) // size)
+        number = int(asked["page"])
+        if number > pages and self.beyond == "missing":
+            return None
+        if number > pages and self.beyond == "last":
+            number = pages
+        items = found[(number - 1) * size : number * size]
+        return LogPage(
+            entries=tuple(items),
+            item_count=len(items),
+            without_id=0,
+            total_pages=self.total(pages),
+        )
+
+
+def _outside(each: LogEntry) -> bool:
+    return each.at_ms is not None and each.at_ms < WINDOW.since_ms
+
+
+def made(count: int, *, older: int = 0) -> list[LogEntry]:
+    """Return `count` entries within the window, and as many `older` ones before it."""
+    before = [entry(n, WINDOW.since_ms - (older - n) * MINUTE_MS) for n in range(older)]
+    return before + [
+        entry(older + n, WINDOW.since_ms + n * DAY_MS // max(count, 1)) for n in range(count)
+    ]
+
+
+def read(log: FakeLog, **settings: object) -> Log:
+    question = LogsQuestion.model_validate(settings)
+    return asyncio.run(read_log(question, WINDOW, log.fetch))
+
+
+def expected(log: FakeLog) -> set[str]:
+    return {each.ids[0] for each in log.entries if not WINDOW.is_outside(each)}
+
+
+@pytest.mark.parametrize("total", ["right", "none", "too few", "too many", "endless"])
+@pytest.mark.parametrize("beyond", ["empty", "missing", "last"])
+@pytest.mark.parametrize("is_rising", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 1000])
+def test_every_entry_is_read_once_whatever_the_log_says_of_its_pages(
+    count: int, is_rising: bool, beyond: str, total: str
+) -> None:
+    lies: dict[str, Callable[[int], int | None]] = {
+        "right": lambda pages: pages,
+        "none": lambda _: None,
+        "too few": lambda _: 1,
+        "too many": lambda pages: pages + 5,
+        "endless": lambda _: 1_000_000,
+    }
+    log = FakeLog(made(count), is_rising=is_rising, beyond=beyond, total=lies[total])
+    found = read(log)
+    assert found.entries.keys() == expected(log)
+    assert len(log.asked) <= -(-count // 100) + logreading.STALE_PAGES + 1
+
+
+@pytest.mark.parametrize("is_rising", [False, True])
+@pytest.mark.parametrize("grows_by", [1, 7, 60])
+def test_a_log_that_grows_while_it_is_read_loses_and_doubles_nothing(
+    is_rising: bool, grows_by: int
+) -> None:
+    log = FakeLog(made(1000), is_rising=is_rising, grows_by=grows_by)
+    before = expected(log)
+    assert read(log).entries.keys() == before
+
+
+def test_the_log_may_give_smaller_pages_than_it_is_asked_for() -> None:
+    log = FakeLog(made(200), largest_page=20, total=lambda _: None)
+    assert len(read(log).entries) == 200
+    assert {each["page_size"] for each in log.asked} == {"100"}
+    log = FakeLog(made(200), largest_page=20, total=lambda _: 1)
+    assert len(read(log).entries) == 200
+
+
+def test_a_page_may_be_as_small_as_an_entry() -> None:
+    for is_rising in (False, True):
+        log = FakeLog(made(30, older=30), is_rising=is_rising, filters=False)
+        assert read(log, page_size=1).entries.keys() == expected(log)
+
+
+def test_a_log_that_filters_nothing_is_read_only_as_far_as_needed() -> None:
+    log = FakeLog(made(150, older=5000), filters=False)
+    assert read(log).entries.keys() == expected(log)
+    assert len(log.asked) == 3
+    log = FakeLog(made(150, older=500), filters=False, is_rising=True)
+    assert read(log).entries.keys() == expected(log)
+
+
+def test_a_single_old_entry_is_no_proof_of_an_order() -> None:
+    log = FakeLog(made(5, older=3), filters=False, is_rising=True)
+    assert read(log, page_size=1).entries.keys() == expected(log)
+
+
+def test_a_log_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logreading, "MAX_PAGES", 50)
+    endless = FakeLog(made(0), grows_by=300, is_rising=True, filters=False)
+    endless.fetch = _always_new  # type: ignore[method-assign]
+    with pytest.raises(PremblydError, match="does not end after 50 pages"):
+        read(endless)
+
+
+async def _always_new(asked: dict[str, str]) -> LogPage:
+    first = int(asked["page"]) * 100
+    entries = tuple(entry(first + n, None) for n in range(100))
+    return LogPage(entries=entries, item_count=100, without_id=0, total_pages=None)
+
+
+def test_a_log_whose_entries_have_no_id_is_a_mistake_and_not_an_empty_log() -> None:
+    async def fetch(_: dict[str, str]) -> LogPage:
+        return LogPage(entries=(), item_count=7, without_id=7, total_pages=1)
+
+    with pytest.raises(PremblydError, match=r"prembly\.logs\.reference"):
+        asyncio.run(read_log(LogsQuestion(), WINDOW, fetch))
+
+
+def test_of_two_entries_of_a_verification_the_newer_counts() -> None:
+    later = LogEntry(ids=("ver_test_00000000",), at_ms=NOW_MS - 1, code="01", status="failed")
+    log = FakeLog([entry(0, NOW_MS - 9), later])
+    assert list(read(log).entries.values()) == [later]
+
+
+def test_an_entry_without_a_time_may_be_meant() -> None:
+    log = FakeLog([entry(0, None)])
+    assert len(read(log).entries) == 1
+
+
+def test_the_parameters_are_called_as_configured_and_can_be_left_out() -> None:
+    assert parameters(LogsQuestion(), WINDOW, 3) == {
+        "page": "3",
+        "page_size": "100",
+        "start_date": "2023-11-13T22:13:20Z",
+        "end_date": "2023-11-14T22:13:21Z",
+    }
+    names = {"page": "p", "page_size": None, "since": "from", "until": None}
+    question = LogsQuestion.model_validate(
+        {"parameters": names, "query": {"sort": "-created_at", "request_method": "api"}}
+    )
+    assert parameters(question, WINDOW, 1) == {
+        "p": "1",
+        "from": "2023-11-13T22:13:20Z",
+        "sort": "-created_at",
+        "request_method": "api",
+    }
