@@ -1,6 +1,7 @@
 """The HTTP client of hooks, of questions to Prembly and of `premblyd send`: bounded, and obeying no
 environment variable."""
 
+import email.utils
 import os
 import ssl
 from collections.abc import Callable
@@ -35,6 +36,9 @@ CERTIFICATES = (
 )
 
 
+Method = Literal["GET", "POST"]
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A request as it goes out. Headers may hold secrets, and so may the URL."""
@@ -42,7 +46,7 @@ class Request:
     url: str
     headers: list[tuple[str, str]]
     body: bytes = b""
-    method: Literal["GET", "POST"] = "POST"
+    method: Method = "POST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +172,18 @@ def system_certificates() -> str | None:
     return next((path for path in CERTIFICATES if Path(path).is_file()), None)
 
 
+def retry_after_s(value: str | None, now_s: float) -> float:
+    """Read a Retry-After header, seconds or a date (RFC 9110, 10.2.3); 0 when it says nothing."""
+    if not value:
+        return 0
+    if value.strip().isdecimal() and len(value) < 12:
+        return float(value)
+    try:
+        return max(0, email.utils.parsedate_to_datetime(value).timestamp() - now_s)
+    except (ValueError, OverflowError):
+        return 0
+
+
 def _for_tornado(
     request: Request, timeout_s: float, ca_file: str | None, prepare: Callable[[Any], None]
 ) -> HTTPRequest:
@@ -208,6 +224,7 @@ def _curl_error(error: HTTPClientError) -> tuple[str, bool]:
         pycurl.E_SSL_CONNECT_ERROR: "the TLS handshake failed",
         pycurl.E_GOT_NOTHING: "the server closed the connection without an answer",
         pycurl.E_RECV_ERROR: "the connection broke while reading",
+        pycurl.E_PARTIAL_FILE: "the connection broke in the middle of the answer",
         pycurl.E_SEND_ERROR: "the connection broke while sending",
     }
     timed_out = number in (pycurl.E_OPERATION_TIMEDOUT, None)

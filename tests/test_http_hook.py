@@ -27,8 +27,8 @@ from premblyd import httpclient
 from premblyd.config.models import Endpoint
 from premblyd.hooks.children import Children
 from premblyd.hooks.http.request import make_request
-from premblyd.hooks.http.runner import HttpRunner, retry_after_s
-from premblyd.httpclient import HttpClient, Request
+from premblyd.hooks.http.runner import HttpRunner
+from premblyd.httpclient import HttpClient, Request, retry_after_s
 from premblyd.prembly import signature
 from premblyd.prembly.signature import Scheme
 from premblyd.standardwebhooks import key_of, sign
@@ -444,7 +444,7 @@ def test_no_netrc_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_no_variable_adds_a_certificate_or_writes_down_the_keys_of_tls(tmp_path: Path) -> None:
     certificate = self_signed(tmp_path)
     script = (
-        "import asyncio, sys; from premblyd.httpclient import HttpClient, Request\n"
+        "import asyncio, sys; from premblyd.httpclient import HttpClient, Request, retry_after_s\n"
         "async def main():\n"
         "    for ca_file in (None, sys.argv[2]):\n"
         "        request = Request(sys.argv[1], [], b'')\n"

@@ -18,6 +18,7 @@ from premblyd.config.values import (
     UrlPath,
 )
 from premblyd.expressions import Expression
+from premblyd.prembly.payload import FieldName
 
 _DAY_MS = 86_400_000
 _ASK_MS = (60_000, 300_000, 1_800_000, 7_200_000, 43_200_000)
@@ -32,6 +33,7 @@ class StatusQuestion(Model):
 
     method: Literal["GET", "POST"] = "GET"
     path: QuestionPath = "/api/v1/verification/api/status/{id}/"
+    fields: dict[FieldName, BodyPath] = Field({})  # where the answer has a verdict field
 
 
 class LogParameters(Model):

@@ -1,7 +1,6 @@
 """Running http hooks."""
 
 import asyncio
-import email.utils
 import functools
 import re
 import time
@@ -17,7 +16,7 @@ from premblyd.hooks.children import Children
 from premblyd.hooks.http.request import BodyError, make_request
 from premblyd.hooks.lack import Patience, require_descriptor
 from premblyd.hooks.preview import Preview, masked
-from premblyd.httpclient import HttpClient, Request, Response
+from premblyd.httpclient import HttpClient, Request, Response, retry_after_s
 from premblyd.prembly import bodies
 from premblyd.privacy.documents import MASK
 from premblyd.privacy.fields import MASKED_REQUEST_HEADERS
@@ -156,15 +155,3 @@ def _result(response: Response) -> Result:
         final=response.status == _GONE,
         retry_after_s=retry_after_s(response.retry_after, time.time()),
     )
-
-
-def retry_after_s(value: str | None, now_s: float) -> float:
-    """Read a Retry-After header, seconds or a date (RFC 9110, 10.2.3); 0 when it says nothing."""
-    if not value:
-        return 0
-    if value.strip().isdecimal() and len(value) < 12:
-        return float(value)
-    try:
-        return max(0, email.utils.parsedate_to_datetime(value).timestamp() - now_s)
-    except (ValueError, OverflowError):
-        return 0

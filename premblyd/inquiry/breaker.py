@@ -1,0 +1,71 @@
+"""When Prembly may be asked: a pace, and pauses while it can't answer. Pure: times are passed in,
+in seconds of the monotonic clock."""
+
+ALLOWED_FAILURES = 5  # in a row
+FIRST_PAUSE_S = 10.0
+MAX_PAUSE_S = 300.0
+REFUSED_PAUSE_S = 300.0  # a wrong key does not become right by itself
+MAX_RETRY_AFTER_S = 24 * 3600.0
+
+
+class Pace:
+    """Spreads questions evenly: never more than `rate` in a second, and no burst after a rest."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self._next_at = float("-inf")
+
+    def turn_at(self, now: float) -> float:
+        """Take the next turn, and return when it is."""
+        turn_at = max(now, self._next_at)
+        self._next_at = turn_at + 1 / self.rate
+        return turn_at
+
+
+class Breaker:
+    """Closed while Prembly answers. Opened by ALLOWED_FAILURES failures in a row, by a refusal, or
+    at once by whoever asks for a pause; then each further failure lengthens the pause."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._pause_s = FIRST_PAUSE_S
+        self._open_until = float("-inf")
+        self._is_doubtful = False
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it was opened and no answer has come since: then a single question is to show
+        whether Prembly answers again."""
+        return self._is_doubtful
+
+    def wait_s(self, now: float) -> float:
+        """Return for how long Prembly is not to be asked; 0: it may be."""
+        return max(0.0, self._open_until - now)
+
+    def succeeded(self) -> bool:
+        """Note an answer. Return whether Prembly was thought unable to answer until now."""
+        was_doubtful, self._is_doubtful = self._is_doubtful, False
+        self._failures = 0
+        self._pause_s = FIRST_PAUSE_S
+        return was_doubtful
+
+    def failed(self, now: float, retry_after_s: float = 0) -> float:
+        """Note a failure. Return the pause that begins now; 0: none, or it has begun already."""
+        if self.wait_s(now) and not retry_after_s:
+            return 0  # asked before the pause began
+        self._failures += 1
+        pause_s = min(retry_after_s, MAX_RETRY_AFTER_S)
+        if self._failures >= ALLOWED_FAILURES or self._is_doubtful:
+            pause_s = max(pause_s, self._pause_s)
+            self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
+        return self._open(now, pause_s)
+
+    def refused(self, now: float) -> float:
+        """Note that Prembly refuses the key. Return the pause that begins now."""
+        return self._open(now, REFUSED_PAUSE_S)
+
+    def _open(self, now: float, pause_s: float) -> float:
+        if pause_s:
+            self._is_doubtful = True
+            self._open_until = max(self._open_until, now + pause_s)
+        return pause_s

@@ -1,0 +1,291 @@
+"""Asking Prembly, against a stand-in made from its pages."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from premblyd.clock import Clock
+from premblyd.config.inquiries import PremblyApi
+from premblyd.config.secrets import SecretPlaces
+from premblyd.inquiry.breaker import Breaker, Pace
+from premblyd.inquiry.client import Answer, AnswerKind, Inquirer
+from premblyd.prembly.answers import Question
+from premblyd.prembly.payload import Outcome
+from tests.support import prembly_api
+from tests.support.logs import logged
+from tests.support.prembly_api import PremblyApi as StandIn
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def api() -> Iterator[StandIn]:
+    with prembly_api.prembly_api() as running:
+        yield running
+
+
+def settings(api: StandIn, **keys: Any) -> PremblyApi:
+    data = {"url": api.url, "api_key": prembly_api.KEY, "rate": "1000", **keys}
+    return PremblyApi.model_validate(data, context=SecretPlaces(Path("/")))
+
+
+def run(api: StandIn, work: Callable[[Inquirer], Awaitable[T]], **keys: Any) -> T:
+    async def main() -> T:
+        with closing(Inquirer(Clock())) as inquirer:
+            inquirer.configure(settings(api, **keys))
+            return await work(inquirer)
+
+    return asyncio.run(main())
+
+
+def question(reference: str = "r-1") -> Question:
+    return Question(identifier=reference, reference=reference)
+
+
+def ask(api: StandIn, reference: str = "r-1", **keys: Any) -> Answer:
+    return run(api, lambda inquirer: inquirer.ask(question(reference)), **keys)
+
+
+def test_a_verification_is_asked_for_as_the_account(api: StandIn) -> None:
+    known = api.know("r-1", user_ref="u-1")
+    answer = ask(api, organisation="org-1", headers={"X-Own": "own", "Accept": "application/vnd.x"})
+    assert (answer.kind, answer.http_status) == (AnswerKind.KNOWN, 200)
+    assert answer.verdict
+    assert (answer.verdict.outcome, answer.verdict.reference) == (Outcome.VERIFIED, "r-1")
+    assert b'"r-1"' in answer.body
+    assert known.user_ref == answer.verdict.user_ref
+    (asked,) = api.questions
+    assert (asked.method, asked.path) == ("GET", "/api/v1/verification/api/status/r-1/")
+    assert asked.headers["x-api-key"] == prembly_api.KEY
+    assert asked.headers["x-organisation-id"] == "org-1"
+    assert (asked.headers["x-own"], asked.headers["accept"]) == ("own", "application/vnd.x")
+
+
+def test_path_method_and_headers_can_be_set(api: StandIn) -> None:
+    api.key = "live_sk_other"
+    api.know("r-1")
+    status = {"method": "POST", "path": "/verification/{id}/status"}
+    answer = ask(api, api_key="live_sk_other", status=status)
+    assert answer.kind is AnswerKind.KNOWN
+    assert (api.questions[0].method, api.questions[0].path) == ("POST", "/verification/r-1/status")
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "error"),
+    [
+        (prembly_api.status(404), AnswerKind.NOT_FOUND, "HTTP 404"),
+        (prembly_api.status(400), AnswerKind.NOT_FOUND, "HTTP 400"),
+        (prembly_api.code_01, AnswerKind.NOT_FOUND, None),
+        (prembly_api.status(401), AnswerKind.REFUSED, "HTTP 401: Prembly refuses the API key"),
+        (prembly_api.status(403), AnswerKind.REFUSED, "HTTP 403: Prembly refuses the API key"),
+        (prembly_api.status(402), AnswerKind.UNAVAILABLE, "HTTP 402"),
+        (prembly_api.too_many(), AnswerKind.UNAVAILABLE, "HTTP 429"),
+        (prembly_api.status(500), AnswerKind.UNAVAILABLE, "HTTP 500"),
+        (prembly_api.status(503), AnswerKind.UNAVAILABLE, "HTTP 503"),
+        (prembly_api.hang, AnswerKind.UNAVAILABLE, "no answer in time"),
+        (
+            prembly_api.garbage,
+            AnswerKind.UNAVAILABLE,
+            "the answer is no JSON object, or has too many values",
+        ),
+        (prembly_api.endless, AnswerKind.UNAVAILABLE, "the answer is larger than 16 MiB"),
+        (
+            prembly_api.cut,
+            AnswerKind.UNAVAILABLE,
+            "the connection broke in the middle of the answer",
+        ),
+    ],
+)
+def test_each_way_to_fail_has_its_kind(
+    api: StandIn, fault: prembly_api.Fault, kind: AnswerKind, error: str | None
+) -> None:
+    api.know("r-1")
+    api.fail(fault)
+    answer = ask(api, timeout="1s" if fault is prembly_api.hang else "10s")
+    assert (answer.kind, answer.error) == (kind, error)
+    assert api.asked() == 1
+
+
+def test_a_redirect_is_not_followed(api: StandIn) -> None:
+    api.fail(prembly_api.redirect)
+    answer = ask(api)
+    assert answer.kind is AnswerKind.UNAVAILABLE
+    assert answer.error == "HTTP 302: a redirect, which is not followed; is `prembly: url` right?"
+    assert [asked.path for asked in api.questions] == ["/api/v1/verification/api/status/r-1/"]
+
+
+def test_an_answer_of_5_mb_is_read_and_kept_whole(api: StandIn) -> None:
+    api.know("r-1")
+    api.fail(prembly_api.huge)
+    answer = ask(api)
+    assert answer.kind is AnswerKind.KNOWN
+    assert len(answer.body) > prembly_api.HUGE_BYTES
+
+
+def test_nobody_listening_is_unavailable(api: StandIn) -> None:
+    answer = ask(api, url="http://127.0.0.1:9")
+    assert (answer.kind, answer.error) == (
+        AnswerKind.UNAVAILABLE,
+        "connection refused or unreachable",
+    )
+
+
+def test_without_a_key_nothing_is_asked(api: StandIn) -> None:
+    async def main() -> Answer:
+        with closing(Inquirer(Clock())) as inquirer:
+            inquirer.configure(None)
+            assert not inquirer.can_ask
+            return await inquirer.ask(question())
+
+    answer = asyncio.run(main())
+    assert (answer.kind, answer.was_asked, api.asked()) == (AnswerKind.UNAVAILABLE, False, 0)
+
+
+def test_who_asks_for_the_same_meanwhile_gets_the_same_answer(api: StandIn) -> None:
+    api.know("r-1")
+
+    async def work(inquirer: Inquirer) -> list[Answer]:
+        return await asyncio.gather(*(inquirer.ask(question()) for _ in range(50)))
+
+    answers = run(api, work)
+    assert api.asked() == 1
+    assert [answer.is_shared for answer in answers] == [False] + [True] * 49
+    assert {answer.sha256 for answer in answers} == {answers[0].sha256}
+
+
+def test_an_answer_is_remembered_for_what_came_before_it_was_asked_for(api: StandIn) -> None:
+    api.know("r-1")
+
+    async def work(inquirer: Inquirer) -> list[int]:
+        counts = []
+        first = await inquirer.ask(question())
+        for newer_than_ms in (first.at_ms - 1000, first.at_ms, first.at_ms + 1, None):
+            await inquirer.ask(question(), newer_than_ms=newer_than_ms)
+            counts.append(api.asked())
+        return counts
+
+    assert run(api, work) == [1, 1, 2, 3]
+
+
+def test_the_rate_is_held(api: StandIn) -> None:
+    references = [f"r-{number}" for number in range(30)]
+    for reference in references:
+        api.know(reference)
+
+    async def work(inquirer: Inquirer) -> float:
+        started = time.monotonic()
+        await asyncio.gather(*(inquirer.ask(question(reference)) for reference in references))
+        return time.monotonic() - started
+
+    assert run(api, work, rate="20") >= 29 / 20
+    assert api.asked() == 30
+
+
+def test_a_wrong_key_is_said_once_and_makes_no_storm(api: StandIn) -> None:
+    async def work(inquirer: Inquirer) -> set[AnswerKind]:
+        kinds = set()
+        for number in range(100):
+            answer = await inquirer.ask(question(f"r-{number}"))
+            kinds.add(answer.kind)
+            assert answer.kind is AnswerKind.REFUSED or answer.retry_after_s > 290
+        return kinds
+
+    with logged() as lines:
+        run(api, work, api_key="test_sk_wrong")
+    assert api.asked() == 1
+    (refused,) = lines
+    assert (refused["event"], refused["log_level"]) == ("inquiry.refused", "error")
+    assert refused["http_status"] == 401
+    assert "secret key" in refused["remedy"]
+    assert "test_sk_wrong" not in str(refused)
+
+
+def test_retry_after_holds_for_every_question(api: StandIn) -> None:
+    api.fail(prembly_api.too_many("120"), "r-1", times=1)
+
+    async def work(inquirer: Inquirer) -> list[Answer]:
+        return [await inquirer.ask(question(name)) for name in ("r-1", "r-2")]
+
+    first, second = run(api, work)
+    assert (first.http_status, first.retry_after_s) == (429, 120)
+    assert (second.was_asked, second.retry_after_s > 115) == (False, True)
+    assert api.asked() == 1
+
+
+def test_prembly_is_left_alone_after_five_failures_in_a_row(api: StandIn) -> None:
+    api.fail(prembly_api.status(500))
+
+    async def work(inquirer: Inquirer) -> list[bool]:
+        return [(await inquirer.ask(question(f"r-{n}"))).was_asked for n in range(20)]
+
+    assert run(api, work) == [True] * 5 + [False] * 15
+
+
+def test_other_settings_are_tried_at_once(api: StandIn) -> None:
+    api.know("r-1")
+
+    async def work(inquirer: Inquirer) -> list[AnswerKind]:
+        kinds = [(await inquirer.ask(question())).kind]
+        inquirer.configure(settings(api))
+        kinds.append((await inquirer.ask(question())).kind)
+        return kinds
+
+    assert run(api, work, api_key="test_sk_wrong") == [AnswerKind.REFUSED, AnswerKind.KNOWN]
+
+
+def test_a_stop_gives_up_what_is_asked_and_asks_nothing_more(api: StandIn) -> None:
+    api.fail(prembly_api.hang)
+
+    async def work(inquirer: Inquirer) -> list[Answer]:
+        asking = [asyncio.create_task(inquirer.ask(question(f"r-{n}"))) for n in range(3)]
+        while api.asked() < 3:
+            await asyncio.sleep(0.01)
+        inquirer.interrupt()
+        return [*await asyncio.gather(*asking), await inquirer.ask(question("r-9"))]
+
+    answers = run(api, work, timeout="1h")
+    assert {(answer.was_asked, answer.error) for answer in answers} == {
+        (False, "the daemon was stopped")
+    }
+    assert api.asked() == 3
+
+
+def test_another_page_is_fetched_within_the_same_rate(api: StandIn) -> None:
+    answer = run(api, lambda inquirer: inquirer.fetch("GET", "/api/v1/verification/logs/?page=1"))
+    assert answer.kind is AnswerKind.KNOWN
+    assert b'"pagination"' in answer.body
+
+
+def test_turns_are_spread_evenly() -> None:
+    pace = Pace(4)
+    assert [pace.turn_at(now) for now in (10.0, 10.0, 10.1, 20.0, 20.0)] == [
+        10.0,
+        10.25,
+        10.5,
+        20.0,
+        20.25,
+    ]
+
+
+def test_pauses_double_up_to_five_minutes_and_an_answer_ends_them() -> None:
+    breaker, now = Breaker(), 0.0
+    pauses = []
+    for _ in range(12):
+        pauses.append(breaker.failed(now))
+        now += breaker.wait_s(now)
+    assert pauses == [0, 0, 0, 0, 10, 20, 40, 80, 160, 300, 300, 300]
+    assert breaker.is_doubtful
+    assert breaker.succeeded()
+    assert (breaker.is_doubtful, breaker.failed(now)) == (False, 0)
+
+
+def test_failures_of_what_was_asked_together_count_once() -> None:
+    breaker = Breaker()
+    pauses = [breaker.failed(0.0) for _ in range(16)]
+    assert pauses == [0, 0, 0, 0, 10] + [0] * 11
+    assert breaker.failed(10.0) == 20
