@@ -44,7 +44,8 @@ BASE = {
     "endpoints": "endpoints: [{name: prembly, path: /p, keys: {live: a-key}}]\n",
 }
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # good as a key, a header and a signing secret
-HARMLESS = {"check", "events", "show", "deliveries", "explain", "replay"}  # of a stopped daemon
+# Of a stopped daemon; but not with --follow, which has no end.
+HARMLESS = {"check", "events", "show", "deliveries", "explain", "replay", "stats"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,7 @@ def test_every_command_parses_and_the_harmless_ones_run(
     command = main.get_command(group, name)
     assert command is not None
     command.make_context(name, rest, parent=group).close()
-    if name in HARMLESS:
+    if name in HARMLESS and "--follow" not in line.arguments:
         done = run(*line.arguments, stdin=body, PREMBLYD_CONFIG=str(record(tmp_path)))
         assert (done.code, done.err) == (0, "")
         assert done.out.strip()

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from premblyd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from premblyd.config.models import Config
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,6 +44,19 @@ def database_path(config_path: Path, database: str | None = None) -> Path:
         what = "a problem" if number == 1 else f"{number} problems"
         click.echo(f"note: {config_path} has {what}: `premblyd check` tells.", err=True)
         return named
+
+
+def settings_if_valid(config_path: Path, database: str | None = None) -> "Config | None":
+    """Return the configuration; None with `--database`, and while it has mistakes: what only
+    explains the record does without."""
+    from premblyd.config.load import load_config
+
+    if database is not None:
+        return None
+    try:
+        return load_config(config_path, look_up_secrets=False)
+    except ConfigError:
+        return None
 
 
 def _database_named_in(config_path: Path) -> Path | None:

@@ -59,6 +59,7 @@ class Key(click.ParamType[str]):
     "--since", "since_ms", type=When(), help="Only received at or after: 2026-01-31, 12h."
 )
 @click.option("--until", "until_ms", type=When(), help="Only received before.")
+@click.option("--follow", is_flag=True, help="Go on: show new ones as they come. Ctrl-C ends it.")
 @limit_option
 @wide_option
 @database_option
@@ -75,11 +76,16 @@ def events(
     key: str | None,
     since_ms: int | None,
     until_ms: int | None,
+    follow: bool,
     limit: int,
     wide: bool,
     as_json: bool,
 ) -> None:
-    """The newest come first. Payloads are not shown: see `premblyd show`."""
+    """The newest come first. Payloads are not shown: see `premblyd show`.
+
+    With --follow the newest come last, and --json prints a line for each event.
+    """
+    from premblyd.cli import following
     from premblyd.record import reading
     from premblyd.record.reading import EventFilter, Page
     from premblyd.store.sqlite.opening import connect_read_only
@@ -93,7 +99,13 @@ def events(
         since_ms=since_ms,
         until_ms=until_ms,
     )
-    record = until_end(connect_read_only(database_path(config_path, database)))
+    path = database_path(config_path, database)
+    if follow:
+        if until_ms is not None:
+            raise click.UsageError("--follow has no end: leave out --until.")
+        following.follow(path, chosen, limit=limit, as_json=as_json)
+        return
+    record = until_end(connect_read_only(path))
     rows = reading.events(record, chosen, Page(limit=limit))
     if as_json:
         print_json([asdict(row) for row in rows])

@@ -35,6 +35,12 @@ def print_json(value: Any) -> None:
     click.echo("\n".join(line if line.isprintable() else _escaped(line) for line in lines))
 
 
+def json_line(value: Any) -> str:
+    """Return `value` exactly as one line, with every control character as JSON's escape."""
+    text = jsontext.text(value)
+    return text if text.isprintable() else _escaped(text)
+
+
 def _escaped(line: str) -> str:
     return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in line)
 

@@ -8,6 +8,7 @@ Any other failure, such as a full disk, is an error in words.
 
 import io
 import os
+import select
 import sys
 from typing import Any
 
@@ -48,6 +49,14 @@ def take_over() -> None:
     if sys.stderr is sys.__stderr__:
         # An error of the stream that errors go to can't be shown anywhere.
         sys.stderr = _text(2, sys.stderr, must_arrive=False)
+
+
+def wait_for_reader_to_leave(timeout_s: float) -> bool:
+    """Return whether the reader of standard output has left; wait so long for that."""
+    descriptor = sys.stdout.fileno()
+    watch = select.poll()
+    watch.register(descriptor, 0)  # that a pipe has no reader any more is told all the same
+    return any(event & select.POLLERR for _, event in watch.poll(timeout_s * 1000))
 
 
 def flush() -> None:

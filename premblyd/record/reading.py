@@ -88,23 +88,21 @@ class RejectionFilter:
 
 def events(database: Database, chosen: EventFilter, page: Page = ALL) -> list[EventRow]:
     """Return events, the newest first, without payload and secrets."""
-    query = _equal(
-        Event.select(*_columns(Event, EventRow)),
-        (Event.outcome, chosen.outcome),
-        (Event.reference, chosen.reference),
-        (Event.user_ref, chosen.user_ref),
-    )
-    if chosen.key is not None:  # a range, which the key's index serves
-        query = query.where(Event.key.between(chosen.key, f"{chosen.key}g"))
-    if chosen.code == "missing":
-        query = query.where(Event.response_code.is_null())
-    elif chosen.code is not None:
-        query = query.where(Event.response_code == chosen.code)
-    if chosen.since_ms is not None:
-        query = query.where(Event.received_at_ms >= chosen.since_ms)
-    if chosen.until_ms is not None:
-        query = query.where(Event.received_at_ms < chosen.until_ms)
-    return _rows(database, _newest_first(query, Event, page), EventRow)
+    return _rows(database, _newest_first(_chosen_events(chosen), Event, page), EventRow)
+
+
+def events_after(
+    database: Database, chosen: EventFilter, event_id: int, limit: int
+) -> list[EventRow]:
+    """Return the events that came after the one with this number, the oldest first."""
+    query = _chosen_events(chosen).where(Event.id > event_id).order_by(Event.id).limit(limit)
+    return _rows(database, query, EventRow)
+
+
+def last_event_id(database: Database) -> int:
+    """Return the number of the newest event; 0 for none."""
+    [(event_id,)] = _tuples(database, Event.select(fn.COALESCE(fn.MAX(Event.id), 0)))
+    return int(event_id)
 
 
 def find_event(database: Database, number_or_key: str) -> WholeEvent:
@@ -210,6 +208,26 @@ def rejections(database: Database, chosen: RejectionFilter, page: Page = ALL) ->
         query = query.where(Tuple(Rejection.at_ms, Rejection.id) < last)
     query = query.order_by(Rejection.at_ms.desc(), Rejection.id.desc()).limit(page.limit)
     return _rows(database, query, RejectionRow)
+
+
+def _chosen_events(chosen: EventFilter) -> "ModelSelect[Any]":
+    query = _equal(
+        Event.select(*_columns(Event, EventRow)),
+        (Event.outcome, chosen.outcome),
+        (Event.reference, chosen.reference),
+        (Event.user_ref, chosen.user_ref),
+    )
+    if chosen.key is not None:  # a range, which the key's index serves
+        query = query.where(Event.key.between(chosen.key, f"{chosen.key}g"))
+    if chosen.code == "missing":
+        query = query.where(Event.response_code.is_null())
+    elif chosen.code is not None:
+        query = query.where(Event.response_code == chosen.code)
+    if chosen.since_ms is not None:
+        query = query.where(Event.received_at_ms >= chosen.since_ms)
+    if chosen.until_ms is not None:
+        query = query.where(Event.received_at_ms < chosen.until_ms)
+    return query
 
 
 def _no_event(number_or_key: str) -> NotFoundError:

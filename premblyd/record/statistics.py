@@ -248,7 +248,7 @@ def _attempts(
         attempts[action][outcome] += count
         if outcome != AttemptOutcome.INTERRUPTED:
             durations[action][bucket] += count
-    return attempts, durations
+    return {name: dict(counts) for name, counts in attempts.items()}, durations
 
 
 def _counts(database: Database, condition: Any) -> dict[str, int]:

@@ -1,8 +1,10 @@
 """Trouble as people are told of it: an item says what is wrong, how grave it is and what to do."""
 
+import dataclasses
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 from peewee import Database
 
@@ -47,6 +49,10 @@ class Item:
     @property
     def needs_somebody(self) -> bool:
         return self.severity > Severity.NOTICE
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the item for programs, its severity as a word."""
+        return {**dataclasses.asdict(self), "severity": self.severity.name.lower()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

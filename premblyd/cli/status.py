@@ -1,0 +1,142 @@
+"""premblyd status"""
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from premblyd import times
+from premblyd.cli.common import config_option, json_option, until_end
+from premblyd.cli.database import database_option, database_path, settings_if_valid
+from premblyd.cli.printing import bold, clean, print_json
+
+if TYPE_CHECKING:
+    from premblyd.presence import Presence
+    from premblyd.record.trouble import Item
+
+HEALTH_TIMEOUT_S = 4.0  # longer than the daemon itself waits for a commit
+
+
+@click.command()
+@database_option
+@config_option
+@json_option
+def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
+    """Dead deliveries, failing actions, an empty wallet and such, each with what to do about it.
+
+    Exit status 0: nothing needs anybody. 1: something does. Notices alone don't count. What has
+    passed is told for a day.
+    """
+    from premblyd.record import attention
+    from premblyd.store.sqlite.opening import connect_read_only
+
+    path = database_path(config_path, database)
+    record = until_end(connect_read_only(path))
+    settings = settings_if_valid(config_path, database)
+    items = attention.items(
+        attention.situation(record, times.now_ms(), settings=settings, path=path)
+    )
+    daemon, line = None, ""
+    if database is None:
+        daemon, line, trouble = _daemon(path)
+        items = [*trouble, *items]
+    needs_somebody = any(item.needs_somebody for item in items)
+    if as_json:
+        shown = dataclasses.asdict(daemon) if daemon else None
+        if shown is not None:
+            shown = {name: shown[name] for name in ("pid", "version", "started_at_ms", "listen")}
+        print_json(
+            {
+                "ok": not needs_somebody,
+                "daemon": shown,
+                "items": [item.as_json() for item in items],
+            }
+        )
+    else:
+        _print(line, items)
+    raise SystemExit(1 if needs_somebody else 0)
+
+
+def _daemon(path: Path) -> "tuple[Presence | None, str, list[Item]]":
+    """Return the daemon that runs on the database, a line that tells of it, and what is wrong with
+    it."""
+    from premblyd import presence
+
+    try:
+        daemon = presence.find(path)
+    except presence.PresenceError as error:
+        return None, f"Whether a daemon runs is not known: {error}", []
+    if daemon is None:
+        text = f"No daemon runs on {path}: webhooks are not answered."
+        return None, text, [_trouble("daemon", text, "Start it.", "sudo systemctl start premblyd")]
+    since, where = times.for_people(daemon.started_at_ms), ", ".join(daemon.listen)
+    line = (
+        f"premblyd {daemon.version} runs since {since} UTC (pid {daemon.pid}), listens on {where}."
+    )
+    answer = asyncio.run(_health(daemon.listen[0])) if daemon.listen else 200
+    if answer == 200:
+        return daemon, line, []
+    said = f"its health check says {answer}" if answer else "it does not answer its health check"
+    trouble = _trouble(
+        "database",
+        f"The daemon can't keep webhooks now: {said}.",
+        "The log says why: a full disk, a database that somebody has locked or moved.",
+        "sudo journalctl -u premblyd -n 50",
+    )
+    return daemon, line, [trouble]
+
+
+async def _health(address: str) -> int:
+    """Return the status with which the daemon answers its health check; 0 if it does not."""
+    from premblyd.config.models import HEALTH_PATH
+    from premblyd.httpclient import HttpClient, Request
+
+    unix_path = address.removeprefix("unix:") if address.startswith("unix:") else ""
+    if unix_path and not os.access(unix_path, os.W_OK):
+        return 200  # only those who pass webhooks on may connect: it can't be asked
+    host = "localhost" if unix_path else address
+    client = HttpClient(1)
+    try:
+        request = Request(f"http://{host}{HEALTH_PATH}", [], method="GET")
+        answer = await client.send(request, HEALTH_TIMEOUT_S, unix_path=unix_path)
+        return answer.status
+    finally:
+        client.close()
+
+
+def _trouble(kind: str, text: str, remedy: str, command: str) -> "Item":
+    from premblyd.record.trouble import Item, Severity, Target
+
+    return Item(
+        kind=kind,
+        severity=Severity.URGENT,
+        text=text,
+        remedy=remedy,
+        command=command,
+        target=Target(page=""),
+        count=1,
+    )
+
+
+def _print(line: str, items: "Sequence[Item]") -> None:
+    if line and not (items and items[0].text == line):
+        click.echo(clean(line))
+    if not items:
+        click.echo("Nothing needs attention.")
+        return
+    for item in items:
+        mark, style = _MARKS[item.severity.name]
+        click.echo(f"{click.style(mark, **style)} {bold(clean(item.text))}")
+        click.echo(f"    {clean(item.remedy)}")
+        click.echo(f"    {clean(item.command)}")
+
+
+_MARKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "URGENT": ("!!", {"fg": "red", "bold": True}),
+    "WARNING": ("! ", {"fg": "yellow"}),
+    "NOTICE": ("- ", {"dim": True}),
+}

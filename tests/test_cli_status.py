@@ -1,0 +1,210 @@
+"""What an operator asks first: `status`, `stats`, and events as they come."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from premblyd.cli.bars import columns
+from tests.support.commands import command, on_terminal, record, run
+from tests.support.configuration import shell
+from tests.support.daemon import Premblyd
+from tests.support.database import locked
+from tests.support.webhooks import signed  # noqa: F401
+
+KINDS = ["daemon", "failing", "dead", *["unmatched"] * 3, "new_code"]
+BODY = b'{"status": true, "response_code": "%02d", "verification": {"reference": "ref-%d"}}'
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return record(tmp_path)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Premblyd]:
+    with Premblyd(tmp_path, actions=[shell("archive", "true", "*")]) as daemon:
+        yield daemon.start()
+
+
+def shown(config: Path, *arguments: object) -> Any:
+    return json.loads(run(*arguments, "--json", "--config", config).out)
+
+
+def test_status_says_what_needs_attention_and_what_to_do(config: Path) -> None:
+    done = run("status", "--config", config)
+    assert (done.code, done.err) == (1, "")
+    lines = done.out.splitlines()
+    assert (
+        lines[0] == f"!! No daemon runs on {config.parent}/premblyd.db: webhooks are not answered."
+    )
+    assert "    premblyd deliveries --state dead --action activate-customer" in lines
+    assert lines.count("    Start it.") == 1
+
+
+def test_status_has_every_item_for_programs(config: Path) -> None:
+    status = shown(config, "status")
+    assert list(status) == ["ok", "daemon", "items"]
+    assert (status["ok"], status["daemon"]) == (False, None)
+    assert [item["kind"] for item in status["items"]] == KINDS
+    names = "kind severity text remedy command target count".split()
+    assert all(list(item) == names for item in status["items"])
+
+
+def test_status_of_another_database_asks_for_no_daemon(config: Path) -> None:
+    done = run("status", "--json", "--database", config.with_name("premblyd.db"))
+    assert [item["kind"] for item in json.loads(done.out)["items"]] == KINDS[1:]
+
+
+def test_status_is_good_while_all_is_well(daemon: Premblyd) -> None:
+    assert daemon.send(BODY % (0, 1)).status == 200
+    done = run("status", "--config", daemon.config)
+    assert (done.code, done.err) == (0, ""), done.out
+    first, last = done.out.splitlines()
+    assert f"(pid {daemon.process.pid}), listens on {daemon.address}." in first
+    assert last == "Nothing needs attention."
+
+
+def test_status_tells_a_daemon_that_cannot_keep_webhooks(daemon: Premblyd) -> None:
+    with locked(daemon.database):
+        status = shown(daemon.config, "status")
+    assert status["daemon"]["pid"] == daemon.process.pid
+    assert [item["kind"] for item in status["items"]] == ["database"]
+    assert "its health check says 503" in status["items"][0]["text"]
+
+
+def test_status_tells_a_daemon_that_hangs(
+    daemon: Premblyd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("premblyd.cli.status.HEALTH_TIMEOUT_S", 0.3)
+    daemon.signal(signal.SIGSTOP)
+    try:
+        [item] = shown(daemon.config, "status")["items"]
+    finally:
+        daemon.signal(signal.SIGCONT)
+    assert "it does not answer its health check" in item["text"]
+
+
+def test_status_works_while_the_configuration_has_a_mistake(config: Path) -> None:
+    config.write_text(config.read_text().replace('"endpoints"', '"endpiont"'))
+    done = run("status", "--config", config)
+    assert (done.code, done.err) == (1, f"note: {config} has 2 problems: `premblyd check` tells.\n")
+    assert "keeps failing" in done.out
+
+
+def test_stats_count_what_came_and_how_the_actions_fare(config: Path) -> None:
+    done = run("stats", "--config", config)
+    assert (done.code, done.err) == (0, "")
+    lines = [line.split() for line in done.out.splitlines()]
+    assert lines[0][:2] == ["30", "events"]
+    assert ["03", "wallet", "is", "empty", "2"] in lines
+    assert ["wrong", "signature", "1"] in lines
+    [archive] = [words for words in lines if words[:1] == ["archive"]]
+    assert (archive[1:4], archive[-1]) == (["100", "%", "13"], "0")
+    assert "█" not in done.out
+
+
+def test_stats_have_every_count_for_programs(config: Path) -> None:
+    stats = shown(config, "stats", "--since", "30d")
+    names = "since_ms until_ms each_ms by_outcome by_response_code by_type rejections actions"
+    assert list(stats) == names.split()
+    for name in ("by_outcome", "by_response_code", "by_type"):
+        assert sum(each["events"] for each in stats[name]) == 30
+        assert list(stats[name][0]) == "from_ms name events duplicates unmatched".split()
+    assert stats["actions"][0]["action"] == "activate-customer"
+    assert stats["actions"][0]["attempts"] == {"failed": 9}
+    assert stats["each_ms"] == 12 * 3_600_000
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_stats_draw_bars_that_fit_a_terminal(config: Path, width: int) -> None:
+    lines = on_terminal(width, "stats", "--config", config)
+    bars = [line for line in lines if "█" in line and line.startswith("  ")]
+    assert len(bars) >= 8
+    assert max(map(len, bars)) <= width
+    longest = max(len(line.rpartition(" ")[2]) for line in bars)
+    assert longest <= 40
+
+
+def test_a_chart_shows_what_is_not_nothing() -> None:
+    assert columns([0, 1, 1000, 500]) == " ▁█▄"
+    assert columns([]) == ""
+
+
+def test_stats_of_an_empty_record_are_no_failure(daemon: Premblyd) -> None:
+    done = run("stats", "--config", daemon.config)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("0 events since")
+
+
+@contextmanager
+def following(
+    config: Path, *options: object
+) -> Iterator[tuple["subprocess.Popen[bytes]", IO[bytes]]]:
+    arguments = command("events", "--follow", *options, "--config", config)
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            yield process, process.stdout
+        finally:
+            process.kill()
+
+
+def test_events_are_followed_as_they_come(daemon: Premblyd) -> None:
+    daemon.send(BODY % (0, 1))
+    with following(daemon.config) as (process, out):
+        assert b"ref-1" in out.readline()
+        for number in (2, 3):
+            daemon.send(BODY % (0, number))
+            assert f"ref-{number}".encode() in out.readline()
+        process.send_signal(signal.SIGINT)
+        assert (out.read(), process.stderr and process.stderr.read()) == (b"", b"")
+        assert process.wait(10) == 0
+
+
+def test_only_the_chosen_events_are_followed_a_line_of_json_each(daemon: Premblyd) -> None:
+    for number in range(3):
+        daemon.send(BODY % (10 + number, number))
+    with following(daemon.config, "--json", "--code", 12, "--limit", 1) as (_, out):
+        assert json.loads(out.readline())["reference"] == "ref-2"
+        daemon.send(BODY % (10, 7))
+        daemon.send(BODY % (12, 8))
+        followed = json.loads(out.readline())
+    assert (followed["reference"], followed["id"]) == ("ref-8", 5)
+
+
+def test_the_newest_are_shown_first_and_in_the_order_in_which_they_came(config: Path) -> None:
+    with following(config, "--json", "--limit", 3) as (_, out):
+        assert [json.loads(out.readline())["id"] for _ in range(3)] == [28, 29, 30]
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_following_ends_when_its_reader_has_left(daemon: Premblyd, is_busy: bool) -> None:
+    daemon.send(BODY % (0, 1))
+    with following(daemon.config) as (process, out):
+        out.readline()
+        out.close()
+        if is_busy:
+            daemon.send(BODY % (0, 2))
+        assert process.wait(10) == 0
+        assert process.stderr
+        assert process.stderr.read() == b""
+
+
+def test_following_has_no_end(config: Path) -> None:
+    done = run("events", "--follow", "--until", "1h", "--config", config)
+    assert done.code == 2
+    assert "--follow has no end: leave out --until." in done.err
+
+
+def test_following_goes_on_over_a_restart(daemon: Premblyd) -> None:
+    with following(daemon.config) as (_, out):
+        assert daemon.stop() == 0
+        daemon.start()
+        daemon.send(BODY % (0, 9))
+        assert b"ref-9" in out.readline()
