@@ -1,17 +1,19 @@
 """Which actions a webhook is for.
 
-A webhook's response code chooses actions by their `response_codes`; of these, an action with a
-`when` is for the webhook only if that expression says yes. The receiver asks this for each webhook,
-`check` and `explain` show it, and a replay asks it again.
+A webhook's response code chooses actions by their `response_codes`, and its type by their `types`;
+of these, an action with a `when` is for the webhook only if that expression says yes. The receiver
+asks this for each webhook, `check` and `explain` show it, and a replay asks it again.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from premblyd.config.models import Action
 from premblyd.expressions import Budget, EvaluationError
 from premblyd.occurrences import WhenFailed
+from premblyd.prembly import events
 from premblyd.prembly.webhook import Webhook
 from premblyd.telemetry import tell
 
@@ -27,7 +29,7 @@ class Judgement:
 
 
 class Routing:
-    """The actions of one configuration, by response code."""
+    """The actions of one configuration, by type and response code."""
 
     def __init__(self, actions: Sequence[Action]) -> None:
         self._actions = actions
@@ -38,6 +40,8 @@ class Routing:
         self._for_missing = self._listing(EVERY, MISSING)
         self._for_unnamed = self._listing(EVERY, DEFAULT)
         self._for_named = {code: self._listing(EVERY, code) for code in self.named_codes}
+        # Bounded, since a sender may make up types and codes. Prembly's own are few.
+        self._of_type = lru_cache(maxsize=256)(self._choose)
 
     def _listing(self, *words: str) -> tuple[Action, ...]:
         """Return the actions that list one of `words`, in the configuration's order."""
@@ -45,11 +49,15 @@ class Routing:
             action for action in self._actions if not set(words).isdisjoint(action.response_codes)
         )
 
+    def _choose(self, type_: str, code: str | None) -> tuple[Action, ...]:
+        of_code = self.actions_for_code(code)
+        return tuple(action for action in of_code if events.matches(action.types, type_))
+
     def actions_for(self, webhook: Webhook, *, is_trial: bool = False) -> Sequence[Action]:
         """Return the actions for a webhook, in the configuration's order. A `when` that fails
         counts as no, and is logged. Raise TrialTooLongError, and log nothing, when the expressions
         take more work than a trial may."""
-        actions = self.actions_for_code(webhook.verdict.response_code)
+        actions = self._of_type(webhook.verdict.type, webhook.verdict.response_code)
         if not any(action.when for action in actions):
             return actions
         budget = Budget(is_trial=is_trial)  # shared by all of them
@@ -65,8 +73,9 @@ class Routing:
         _log_failed(failed)
         return chosen
 
-    def actions_for_code(self, code: str | None) -> Sequence[Action]:
-        """Return the actions that a response code chooses, before any `when`; None is missing."""
+    def actions_for_code(self, code: str | None) -> tuple[Action, ...]:
+        """Return the actions that a response code chooses, before any `types` and `when`; None is
+        missing."""
         if code is None:
             return self._for_missing
         return self._for_named.get(code, self._for_unnamed)
@@ -81,7 +90,8 @@ class Routing:
 
     def why_not(self, action: Action, webhook: Webhook, budget: Budget | None = None) -> str | None:
         """Return why `webhook` is not for `action`; None: it is."""
-        reason = self.why_not_code(action, webhook.verdict.response_code)
+        verdict = webhook.verdict
+        reason = self.why_not_told(action, verdict.type, verdict.response_code)
         if reason is not None or action.when is None:
             return reason
         try:
@@ -90,8 +100,14 @@ class Routing:
             return f"`when` failed for this event, which counts as no: {error}"
         return None if is_for else f"`when` is false: {action.when.text}"
 
-    def why_not_code(self, action: Action, code: str | None) -> str | None:
-        """Return why `action` is not for webhooks with this response code; None: it may be."""
+    def why_not_told(self, action: Action, type_: str | None, code: str | None) -> str | None:
+        """Return why `action` is not for webhooks of this type with this response code; None: it
+        may be. (A type that is None has not been told, and excludes nothing.)"""
+        if type_ is not None and not events.matches(action.types, type_):
+            return f"type {type_} is not in [{', '.join(action.types)}]"
+        return self._why_not_code(action, code)
+
+    def _why_not_code(self, action: Action, code: str | None) -> str | None:
         if action in self.actions_for_code(code):
             return None
         listed = ", ".join(action.response_codes)

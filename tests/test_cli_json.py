@@ -19,7 +19,7 @@ EVENT = [
 ]
 DELIVERY = (
     "id action state due_at_ms attempt_count attempts_left created_at_ms finished_at_ms last_error"
-    " ran_instead_id confirmed_at_ms confirmed_sha256 response_code outcome reference"
+    " ran_instead_id confirmed_at_ms confirmed_sha256 type response_code outcome reference"
     " event_id".split()
 )
 ATTEMPT = (
@@ -99,7 +99,7 @@ def test_an_explanation_has_these_names(config: Path, tmp_path: Path) -> None:
     body.write_text('{"response_code": "00"}')
     explained = printed(config, "explain", body)
     assert list(explained) == ["endpoint", "verdict", "actions", "not_matched"]
-    names = [*VERDICT[:8], "session_id", *VERDICT[8:]]
+    names = ["kind", "type", *VERDICT[1:8], "session_id", *VERDICT[8:], "risk_level", "risk_score"]
     assert list(explained["verdict"]) == names
     assert list(explained["actions"][0]) == ["action", "command", "environment", "stdin_bytes"]
     assert list(explained["not_matched"][0]) == ["action", "reason"]

@@ -21,7 +21,8 @@ from premblyd.cli import COMMANDS, main
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.prembly import samples
-from premblyd.prembly.payload import FIELDS, WHEN_NAMES
+from premblyd.prembly.payload import WHEN_NAMES
+from premblyd.prembly.places import FIELDS
 from tests.support.commands import record, run
 from tests.support.pages import (
     BLOCKS,
@@ -163,7 +164,7 @@ def test_every_option_is_told(name: str) -> None:
 
 def test_every_variable_of_a_hook_is_told() -> None:
     made = {text for text in constants() if re.fullmatch(r"PREMBLY_[A-Z_]+", text)}
-    assert len(made) == 14
+    assert len(made) == 17
     assert {text for text in first_cells("docs/hooks.md") if text.startswith("PREMBLY_")} == made
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from premblyd.expressions import Expression
 from premblyd.prembly import bodies, payload
-from premblyd.prembly.payload import FieldName, Kind, Outcome, Verdict
+from premblyd.prembly.payload import Kind, Outcome, Verdict
+from premblyd.prembly.places import FIELDS, FieldName
 from tests.support.jobs import webhook
 
 PAYLOADS = Path(__file__).parent / "payloads"
@@ -35,13 +36,18 @@ PLACES = {
     "face_match": "face_data.Status face_data.status data.face_data.Status data.face_data.status",
     "face_confidence": "face_data.confidence data.face_data.confidence"
     " data.biometric_results.average_confidence",
+    "risk_level": "data.screening_result.risk_level screening_result.risk_level data.risk_level"
+    " risk_level",
+    "risk_score": "data.screening_result.risk_score screening_result.risk_score data.risk_score"
+    " risk_score",
 }
-NOT_NULL = ("status", "face_match", "face_confidence")  # false is an answer there
+NOT_NULL = ("status", "face_match", "face_confidence", "risk_score")  # false is an answer there
 FALSE: list[Any] = [None, False, "", [], {}]  # what JMESPath's || skips
 TWO_VALUES: dict[str, tuple[Any, Any]] = {
     **dict.fromkeys(PLACES, ("first", "second")),
     "face_match": (True, False),
     "face_confidence": (97.5, 0.25),
+    "risk_score": (75, 0.25),
 }
 ALONE = [(field, place) for field, places in PLACES.items() for place in places.split()]
 PAIRS = [(field, *pair) for field, places in PLACES.items() for pair in pairwise(places.split())]
@@ -114,8 +120,8 @@ documents = st.dictionaries(st.sampled_from(ALL_PLACES), jsons, max_size=12).map
 @settings(deadline=None)
 @given(documents)
 def test_a_field_is_found_where_jmespath_finds_it(body: dict[str, Any]) -> None:
-    assert payload.FIELDS.keys() == PLACES.keys()
-    for field, places in payload.FIELDS.items():
+    assert FIELDS.keys() == PLACES.keys()
+    for field, places in FIELDS.items():
         found, expected = places.find(body), jmespath.search(places.expression, body)
         if field not in NOT_NULL and (expected is False or expected in ("", [], {})):
             expected = None  # the last of several places that all say nothing

@@ -197,6 +197,7 @@ def test_a_delivery_names_its_event_and_what_that_is_about(record: SqliteDatabas
             ran_instead_id=None,
             confirmed_at_ms=None,
             confirmed_sha256=None,
+            type="sdk.session",
             response_code="02",
             outcome="pending",
             reference="ref-2",

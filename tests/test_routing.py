@@ -85,6 +85,7 @@ def test_no_actions_match_nothing() -> None:
 
 VERDICT: dict[str, Any] = {
     "kind": Kind.SDK,
+    "type": "sdk.session",
     "response_code": "00",
     "status": "true",
     "detail": "fine",
@@ -94,6 +95,8 @@ VERDICT: dict[str, Any] = {
     "user_ref": "user-1",
     "face_match": True,
     "face_confidence": 97.5,
+    "risk_level": "high",
+    "risk_score": 75.0,
 }
 
 
@@ -103,6 +106,7 @@ VERDICT: dict[str, Any] = {
         ("endpoint", "'prembly'"),
         ("verified_by", "'hmac-sha256:live'"),
         ("kind", "'sdk'"),
+        ("type", "'sdk.session'"),
         ("response_code", "'00'"),
         ("status", "'true'"),
         ("detail", "'fine'"),
@@ -112,6 +116,8 @@ VERDICT: dict[str, Any] = {
         ("user_ref", "'user-1'"),
         ("face_match", "`true`"),
         ("face_confidence", "`97.5`"),
+        ("risk_level", "'high'"),
+        ("risk_score", "`75`"),
         ("body", '`{"a": {"b": 1}}`'),
     ],
 )

@@ -117,11 +117,13 @@ def test_the_environment_is_exactly_the_contracts(monkeypatch: pytest.MonkeyPatc
     known = {"kind": "sdk", "response_code": "00", "status": "true", "outcome": "not_verified"}
     person: dict[str, Any] = {"reference": "réf", "user_ref": "u-1", "face_confidence": 97.5}
     other: dict[str, Any] = {"session_id": "hush", "detail": "hush", "face_match": False}
-    given = job(b'{"hush": 1}', attempt=3, token="hush", **{**known, **person, **other})
+    more: dict[str, Any] = {"type": "sdk.session", "risk_level": "high", "risk_score": 75.0}
+    given = job(b'{"hush": 1}', attempt=3, token="hush", **{**known, **person, **other, **more})
     identity = (
         f"EVENT=17 EVENT_KEY={KEY} DELIVERY=23 ATTEMPT=3 WORKER=host:1:boot ENDPOINT=prembly"
-        " KIND=sdk RESPONSE_CODE=00 STATUS=true OUTCOME=not_verified REFERENCE=réf USER_REF=u-1"
-        " FACE_MATCH=false FACE_CONFIDENCE=97.5"
+        " KIND=sdk TYPE=sdk.session RESPONSE_CODE=00 STATUS=true OUTCOME=not_verified"
+        " REFERENCE=réf USER_REF=u-1"
+        " FACE_MATCH=false FACE_CONFIDENCE=97.5 RISK_LEVEL=high RISK_SCORE=75.0"
     )
     own = {"ARCHIVE_DIR": "/a b", "OTHER": "=$HOME"}
     premblys = dict(pair.split("=") for pair in f" {identity}".replace(" ", " PREMBLY_").split())
@@ -137,6 +139,7 @@ def test_absent_values_are_empty_and_absent_variables_stay_away(
     assert seen.pop("PATH") == DEFAULT_PATH
     assert all(name.startswith("PREMBLY_") for name in seen)
     empty = ["RESPONSE_CODE", "STATUS", "REFERENCE", "USER_REF", "FACE_MATCH", "FACE_CONFIDENCE"]
+    empty += ["RISK_LEVEL", "RISK_SCORE"]
     assert [name.removeprefix("PREMBLY_") for name, value in seen.items() if not value] == empty
 
 

@@ -18,7 +18,7 @@ from premblyd.config.values import (
     UrlPath,
 )
 from premblyd.expressions import Expression
-from premblyd.prembly.payload import FieldName
+from premblyd.prembly.places import FieldName
 
 _DAY_MS = 86_400_000
 _ASK_MS = (60_000, 300_000, 1_800_000, 7_200_000, 43_200_000)

@@ -26,7 +26,7 @@ from premblyd.config.values import (
     listen,
     network,
 )
-from premblyd.prembly import payload
+from premblyd.prembly.places import FieldName
 from premblyd.prembly.signature import HEADER, Scheme
 
 HEALTH_PATH = "/healthz"
@@ -49,7 +49,7 @@ class Endpoint(Model):
     keys: dict[Name, KeyValue] = Field(min_length=1)
     require_token: bool = False
     allow_ips: tuple[NetworkValue, ...] = ()
-    fields: dict[payload.FieldName, BodyPath] = Field({})
+    fields: dict[FieldName, BodyPath] = Field({})
 
     @cached_property
     def key_texts(self) -> dict[str, str]:

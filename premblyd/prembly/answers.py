@@ -16,7 +16,8 @@ from urllib.parse import quote
 
 from premblyd.expressions import Expression
 from premblyd.prembly import bodies, payload
-from premblyd.prembly.payload import FieldName, Outcome, Verdict
+from premblyd.prembly.payload import Outcome, Verdict
+from premblyd.prembly.places import FieldName
 from premblyd.privacy.identifiers import safe_code
 
 # What Prembly's ids are made of; no URL can be led elsewhere by it.

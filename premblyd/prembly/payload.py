@@ -4,15 +4,17 @@ Sources: docs.prembly.com (webhooks; response codes and verification status) and
 consumers of both Prembly and Identitypass read. No field is ever required.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 from premblyd import jsontext
 from premblyd.expressions import Budget, EvaluationError, Expression
-from premblyd.prembly import bodies
+from premblyd.prembly import bodies, events
+from premblyd.prembly.places import FIELDS, FieldName, Places
 from premblyd.privacy.fields import SECRET_VERDICT_FIELDS
 
 MAX_TEXT_BYTES = 4096  # a longer text is no identifier or status; the body still holds it
@@ -41,6 +43,7 @@ class Verdict:
     """The verdict fields of one webhook; None where the body says nothing."""
 
     kind: Kind = Kind.RAW
+    type: str = events.UNKNOWN
     response_code: str | None = None
     status: str | None = None
     detail: str | None = None
@@ -51,115 +54,9 @@ class Verdict:
     session_id: str | None = None
     face_match: bool | None = None
     face_confidence: float | None = None
+    risk_level: str | None = None
+    risk_score: float | None = None
 
-
-FieldName = Literal[
-    "response_code",
-    "status",
-    "detail",
-    "verification_status",
-    "reference",
-    "user_ref",
-    "session_id",
-    "face_match",
-    "face_confidence",
-]
-
-
-class Places:
-    """Where a field is found: dotted paths into the body, of which the first that says something
-    wins. JMESPath, in which operators write their own places, takes 50 µs more per webhook."""
-
-    __slots__ = ("_steps", "_takes_false", "paths")
-
-    def __init__(self, *paths: str, takes_false: bool = False) -> None:
-        """Skip what JMESPath calls false (null, false, "", [], {}); with `takes_false`, skip null
-        alone, since false says something about this field."""
-        self.paths = paths
-        self._steps = [(first, rest) for first, *rest in (path.split(".") for path in paths)]
-        self._takes_false = takes_false
-
-    @property
-    def expression(self) -> str:
-        """The same in JMESPath. (When all paths lead to something false, JMESPath finds the last of
-        it, and `find` None.)"""
-        if self._takes_false:
-            return f"not_null({', '.join(self.paths)})"
-        return " || ".join(self.paths)
-
-    def find(self, document: dict[str, Any]) -> Any:
-        """Return what `document` says, or None."""
-        for first, rest in self._steps:
-            if first not in document:
-                continue
-            value = document[first]
-            for name in rest:
-                value = value.get(name) if isinstance(value, dict) else None
-            if value or (value is not None and (self._takes_false or _is_zero(value))):
-                return value
-        return None
-
-
-def _is_zero(value: Any) -> bool:
-    """Return whether a value that Python calls false is a number: to JMESPath, zero is true."""
-    return isinstance(value, int | float) and value is not False
-
-
-FIELDS: dict[FieldName, Places] = {
-    "response_code": Places(
-        "response_code",
-        "responseCode",
-        "data.response_code",
-        "data.responseCode",
-    ),
-    "status": Places("status", "data.status", takes_false=True),
-    "detail": Places("detail", "message", "data.detail", "data.message"),
-    "verification_status": Places(
-        "verification.status",
-        "data.verification.status",
-        "verification_status",
-        "verificationStatus",
-        "data.verification_status",
-    ),
-    "reference": Places(
-        "verification.reference",
-        "data.verification.reference",
-        "reference",
-        "data.reference",
-        "referenceId",
-        "data.verification_response.reference",
-    ),
-    "user_ref": Places(
-        "widget_info.user_ref",
-        "data.widget_info.user_ref",
-        "data.data.widget_info.user_ref",
-        "user_info.user_ref",
-        "user_ref",
-        "data.user_ref",
-        "customer_reference",
-        "data.customer_reference",
-    ),
-    "session_id": Places(
-        "session_id",
-        "data.session_id",
-        "data.widget_info.session_id",
-        "data.data.widget_info.session_id",
-        "widget_info.session_id",
-    ),
-    "face_match": Places(
-        "face_data.Status",
-        "face_data.status",
-        "data.face_data.Status",
-        "data.face_data.status",
-        takes_false=True,
-    ),
-    "face_confidence": Places(
-        "face_data.confidence",
-        "data.face_data.confidence",
-        "data.biometric_results.average_confidence",
-        takes_false=True,
-    ),
-}
 
 Failed = Callable[[FieldName, str], None]
 
@@ -194,19 +91,82 @@ def recognise(
                 found[name] = None
                 failed(name, str(error))
     verification_status = _text(found["verification_status"])
+    type_ = events.type_of(document)
+    is_about = events.is_about_verification(type_)
+    reference = _text(found["reference"])
+    session_id = _text(found["session_id"])
+    if reference is None and "reference" not in (overrides or ()):
+        reference = _other_reference(document, type_, session_id)
     return Verdict(
         kind=_kind(document),
+        type=type_,
         response_code=_code(found["response_code"]),
         status=_text(found["status"]),
         detail=_detail(found["detail"]),
         verification_status=verification_status,
-        outcome=_outcome(found["verification_status"]),
-        reference=_text(found["reference"]),
+        outcome=_outcome(found["verification_status"]) if is_about else Outcome.UNKNOWN,
+        reference=reference,
         user_ref=_text(found["user_ref"]),
-        session_id=_text(found["session_id"]),
+        session_id=session_id,
         face_match=_boolean(found["face_match"]),
         face_confidence=_number(found["face_confidence"]),
+        risk_level=_text(found["risk_level"]),
+        risk_score=_number(found["risk_score"]),
     )
+
+
+def is_unsettled(verdict: Verdict) -> bool:
+    """Return whether Prembly may say more about this verification later: it is pending, or it was
+    not done (02) and has a reference to ask by."""
+    if not events.is_about_verification(verdict.type):
+        return False
+    is_undone = verdict.outcome is Outcome.UNKNOWN and verdict.response_code == _UNAVAILABLE
+    return verdict.outcome is Outcome.PENDING or (is_undone and verdict.reference is not None)
+
+
+def is_settled(verdict: Verdict) -> bool:
+    """Return whether this is Prembly's last word about a verification: verified or not, or a code
+    that says why there is neither. (An empty wallet, 03, says nothing.)"""
+    if not events.is_about_verification(verdict.type):
+        return False
+    if verdict.outcome is Outcome.UNKNOWN:
+        return verdict.response_code not in (None, _UNAVAILABLE, _WALLET_EMPTY)
+    return verdict.outcome is not Outcome.PENDING
+
+
+_UNAVAILABLE, _WALLET_EMPTY = "02", "03"
+# Where an id stands when there is no reference (see FIELDS): the best one first.
+_OTHER_IDS = Places(
+    "reference_id",
+    "data.reference_id",
+    "data.verification_id",
+    "verification_id",
+    "data.screening_result.transaction_id",
+    "screening_result.transaction_id",
+)
+_RUN_IDS = Places(
+    *(
+        f"{place}{name}"
+        for name in ("workflow_run_id", "run_id", "process_id", "workflow_process_id", "id")
+        for place in ("data.", "")
+    )
+)
+
+
+def _other_reference(document: dict[str, Any], type_: str, session_id: str | None) -> str | None:
+    """Return what stands for the reference of a body that has none: another id, of a workflow its
+    run's, and last a digest of its session's id, which is itself a secret."""
+    found = _text(_OTHER_IDS.find(document))
+    if found is None and type_.startswith("workflow."):
+        found = _text(_RUN_IDS.find(document))
+    return session_reference(session_id) if found is None and session_id else found
+
+
+def session_reference(session_id: str) -> str:
+    """Return the reference of events that have nothing but a session: a digest, since the id opens
+    the session at Prembly."""
+    digest = hashlib.sha256(session_id.encode("utf-8", "replace")).hexdigest()
+    return f"session-{digest[:24]}"
 
 
 def _text(value: Any) -> str | None:

@@ -14,7 +14,7 @@ from premblyd.errors import SignatureError, without_frames
 from premblyd.expressions import TrialTooLongError
 from premblyd.occurrences import FieldFailed, WebhookTooComplex
 from premblyd.prembly import bodies, payload, signature
-from premblyd.prembly.payload import FieldName
+from premblyd.prembly.places import FieldName
 from premblyd.prembly.webhook import Webhook
 from premblyd.receiver.headers import kept_headers
 from premblyd.routing import Routing

@@ -159,7 +159,11 @@ def events_without(
 def deliveries(database: Database, chosen: DeliveryFilter, page: Page = ALL) -> list[DeliveryRow]:
     """Return deliveries, the newest first."""
     query = Delivery.select(
-        *_columns(Delivery, DeliveryRow), Event.response_code, Event.outcome, Event.reference
+        *_columns(Delivery, DeliveryRow),
+        Event.type,
+        Event.response_code,
+        Event.outcome,
+        Event.reference,
     ).join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted the event
     query = _newest_first(_chosen_deliveries(query, chosen), Delivery, page)
     return _rows(database, query, DeliveryRow)

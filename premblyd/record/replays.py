@@ -126,8 +126,9 @@ def _plan_new(database: Database, settings: Config, request: Request, action: Ac
     for event in reading.events_without(
         database, action.name, event_id=request.event_id, since_ms=request.since_ms
     ):
-        why_not = routing.why_not_code(action, event.response_code)
-        if why_not is None and action.when is not None:  # only now is the body read
+        why_not = routing.why_not_told(action, event.type, event.response_code)
+        needs_body = action.when is not None or event.type is None
+        if why_not is None and needs_body:  # only now is the body read
             why_not = routing.why_not(action, reading.stored_event(database, event.id))
         if why_not is None:
             new_for.append(event.id)

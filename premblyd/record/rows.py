@@ -86,6 +86,7 @@ class DeliveryRow:
     ran_instead_id: int | None
     confirmed_at_ms: int | None
     confirmed_sha256: str | None
+    type: str | None  # of the event, and what follows
     response_code: str | None
     outcome: str | None
     reference: str | None
@@ -136,7 +137,8 @@ class FoundDelivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundEvent:
-    """An event that has no delivery of an action, and its response code."""
+    """An event that has no delivery of an action, its type and its response code."""
 
     id: int
+    type: str | None
     response_code: str | None

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from premblyd.errors import PremblydError
+from premblyd.prembly import bodies, events
 from premblyd.prembly.payload import Kind, Outcome, Verdict
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.store import queue_statements
@@ -99,6 +100,8 @@ def usable_event(row: Row) -> StoredEvent:
             raise UnusableError(EVENT_CHANGED + name) from None
     if verdict["face_match"] is not None:
         verdict["face_match"] = bool(verdict["face_match"])
+    if verdict["type"] is None:  # stored by a premblyd that did not tell types
+        verdict["type"] = events.type_of(bodies.parse(values["body"]))
     return StoredEvent(verdict=Verdict(**verdict), **values)
 
 

@@ -24,6 +24,7 @@ from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.errors import ConfigError, SignatureError
 from premblyd.prembly import payload, samples, signature
+from premblyd.prembly.places import FIELDS
 from premblyd.prembly.webhook import Webhook
 from premblyd.store.inbox import event_key
 from tests.faults.daemon import folder, table
@@ -56,7 +57,7 @@ def read_payload(data: bytes, _: random.Random) -> object:
     """A verdict never raises, is storable, and does not depend on when it is made."""
     verdict = payload.read(data)
     _holds(verdict == payload.read(data), "two verdicts differ")
-    texts = [getattr(verdict, name) for name in payload.FIELDS]
+    texts = [getattr(verdict, name) for name in FIELDS]
     for text in texts:
         if isinstance(text, str):
             _holds(0 < len(text.encode()) <= payload.MAX_TEXT_BYTES, "a text can't be stored")

@@ -43,7 +43,7 @@ def test_a_job_holds_all_that_its_hook_needs(store: Store) -> None:
 
 
 def test_what_the_body_does_not_say_stays_none(store: Store) -> None:
-    names = {field.name for field in fields(Verdict)} - {"kind", "outcome"}
+    names = {field.name for field in fields(Verdict)} - {"kind", "type", "outcome"}
     nothing: dict[str, Any] = dict.fromkeys(names)
     store.add("crm", **nothing)
     [job] = claim(store, crm=1).jobs

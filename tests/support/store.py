@@ -21,6 +21,7 @@ T = TypeVar("T")
 NOW_MS = 1_700_000_000_000  # 2023-11-14T22:13:20Z
 VERDICT = Verdict(
     kind=Kind.SDK,
+    type="sdk.session",
     response_code="00",
     status="true",
     detail="Verification successful",

@@ -27,6 +27,7 @@ def environment(hook: ProcessHook, job: Job, environ: Mapping[str, str]) -> dict
         "PREMBLY_WORKER": job.worker,
         "PREMBLY_ENDPOINT": job.event.endpoint,
         "PREMBLY_KIND": verdict.kind,
+        "PREMBLY_TYPE": verdict.type,
         "PREMBLY_RESPONSE_CODE": verdict.response_code,
         "PREMBLY_STATUS": verdict.status,
         "PREMBLY_OUTCOME": verdict.outcome,
@@ -34,6 +35,8 @@ def environment(hook: ProcessHook, job: Job, environ: Mapping[str, str]) -> dict
         "PREMBLY_USER_REF": verdict.user_ref,
         "PREMBLY_FACE_MATCH": verdict.face_match,
         "PREMBLY_FACE_CONFIDENCE": verdict.face_confidence,
+        "PREMBLY_RISK_LEVEL": verdict.risk_level,
+        "PREMBLY_RISK_SCORE": verdict.risk_score,
     }
     return {
         "PATH": DEFAULT_PATH,

@@ -1,0 +1,174 @@
+"""Which of Prembly's events a body is: its type, told by the marks that Prembly's guide names
+(docs.prembly.com, guides/developers/webhooks/events, and docs/transaction-monitoring).
+
+The guide gives some marks without the rest of the body, so each is looked for alone. A body with
+the marks of two types is of the more specific one, which stands first below.
+"""
+
+import fnmatch
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from premblyd.prembly.places import FIELDS, Places
+
+UNKNOWN = "unknown"  # no marks, or no JSON object
+STATUS = "prembly.status"  # an answer of Prembly's API that premblyd stored; no body can claim it
+STORED_BY = "prembly-api"  # `verified_by` of such an event: no key signed it
+SESSION = "sdk.session"
+DIRECT = "verification.direct"
+ASYNC = "verification.async"
+RETRIED = "verification.retried"
+STATEMENT = "statement.analysis"
+TRANSACTION = "transaction.unnamed"  # a screening result without an event's name
+CREDIT = "credit"
+
+# Every type that the guide names, and what sends it.
+MEANINGS = {
+    SESSION: "a session of the SDK is finished, passed or failed",
+    DIRECT: "a direct call of the API is answered",
+    ASYNC: "an asynchronous verification, or a check of Customer 360 monitoring, is completed",
+    RETRIED: "a verification is completed after a retry by Prembly",
+    "workflow.process.completed": "a workflow run is completed",
+    "workflow.process.failed": "a workflow run failed",
+    "workflow.process.manual_review": "a workflow run waits for a person",
+    STATEMENT: "a statement is analysed",
+    "transaction.processed": "a transaction is screened",
+    "transaction.escalated": "a transaction is escalated",
+    TRANSACTION: "a screening result without a name",
+    "watchlist.identity_flagged": "a verified identity is on a watchlist",
+    CREDIT: "a credit event",
+    STATUS: "the answer to a question of premblyd's own",
+    UNKNOWN: "nothing that premblyd knows",
+}
+# The types that say something about a person's verification. Only these have an outcome: a workflow
+# run, a transaction or an alert never verifies anybody, whatever else stands in its body.
+ABOUT_VERIFICATION = (SESSION, "verification.*", STATUS, UNKNOWN)
+# Signed with the account's live key even when the sandbox triggered them (guides, "verifying").
+ALWAYS_LIVE = (ASYNC, RETRIED, "workflow.*", "watchlist.*", "credit", "credit.*")
+# Prembly may send further names of these, so a type that begins like this may exist.
+OPEN_FAMILIES = (
+    "workflow.",
+    "transaction.",
+    "watchlist.",
+    "credit.",
+    "statement.",
+    "verification.",
+)
+
+_FAMILY = re.compile(r"(workflow|transaction|watchlist|credit|statement)([._]|\Z)")
+_NAME = re.compile(r"(?=.{1,64}\Z)[a-z][a-z_]{0,31}(\.[a-z][a-z0-9_]{0,31}){0,4}")
+_CODE = re.compile(r"\s*[0-9]{1,3}\s*")
+_TRUE = (True, 1, "1", "true", "yes")
+_STATEMENTS = ("statement_analysis", "bank_statement_analysis", "analysis_result", "analysis")
+_WIDGET = Places("widget_info", "data.widget_info", "data.data.widget_info")
+_RETRIES = [
+    Places(name, f"data.{name}") for name in ("is_callback_retry", "is_pending_payment_retry")
+]
+
+
+def type_of(document: dict[str, Any] | None) -> str:
+    """Return the type of a parsed body; None stands for a body that is no JSON object. Never
+    raise."""
+    if document is None:
+        return UNKNOWN
+    data = document.get("data")
+    data = data if isinstance(data, dict) else {}
+    name, inner_name = _name(document.get("event")), _name(data.get("event"))
+    for found in (name, inner_name):
+        if found and (family := _FAMILY.match(found)):
+            return found if "." in found else f"{family[1]}.{found[family.end() :]}".rstrip(".")
+    if data.get("screening_result") or document.get("screening_result"):
+        return f"transaction.{inner_name}" if inner_name else TRANSACTION
+    for type_, is_marked in _MARKS:
+        if is_marked(document, data):
+            return type_
+    if inner_name and not inner_name.startswith("verification"):
+        return f"transaction.{inner_name}"[:64]  # the guide tells these events by `data.event`
+    if name and not name.startswith(("prembly", "sdk.")) and "." in name:
+        return name
+    return DIRECT if _has_code(document) else UNKNOWN
+
+
+def is_about_verification(type_: str) -> bool:
+    """Return whether events of this type say something about a person's verification."""
+    return matches(ABOUT_VERIFICATION, type_)
+
+
+def matches(patterns: Sequence[str], type_: str) -> bool:
+    """Return whether a type fits one of these patterns: * is any text, ? any character."""
+    return any(_compiled(pattern).match(type_) for pattern in patterns)
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(pattern))
+
+
+def _name(value: Any) -> str | None:
+    """Return an event's name as a type: in lower case, of letters, digits, dots and underscores,
+    and with too few digits for anybody's number."""
+    if not isinstance(value, str) or len(value) > 64:
+        return None
+    name = value.strip().lower()
+    is_name = _NAME.fullmatch(name) and sum(map(str.isdigit, name)) < 4
+    return name if is_name else None
+
+
+def _is_retried(document: dict[str, Any], data: dict[str, Any]) -> bool:
+    return any(_is_true(places.find(document)) for places in _RETRIES)
+
+
+def _is_true(value: Any) -> bool:
+    return (value.strip().lower() if isinstance(value, str) else value) in _TRUE
+
+
+def _is_async(document: dict[str, Any], data: dict[str, Any]) -> bool:
+    return bool(data.get("verification_id") and data.get("channel_code"))
+
+
+def _is_session(document: dict[str, Any], data: dict[str, Any]) -> bool:
+    return bool(
+        _WIDGET.find(document)
+        or FIELDS["session_id"].find(document)
+        or document.get("completed_at")
+        or data.get("source") == "SDK"
+        or document.get("source") == "CHECKOUT"
+    )
+
+
+def _is_statement(document: dict[str, Any], data: dict[str, Any]) -> bool:
+    """A statement's analysis, without a verification: no field is named for it."""
+    has_analysis = any(
+        isinstance(place.get(name), dict | list) and place[name]
+        for place in (document, data)
+        for name in _STATEMENTS
+    )
+    return has_analysis and not FIELDS["verification_status"].find(document)
+
+
+def _is_direct(document: dict[str, Any], data: dict[str, Any]) -> bool:
+    has_object = any(
+        isinstance(place.get(name), dict)
+        for place in (document, data)
+        for name in ("verification", "billing_info")
+    )
+    return has_object or FIELDS["verification_status"].find(document) is not None
+
+
+def _has_code(document: dict[str, Any]) -> bool:
+    code = FIELDS["response_code"].find(document)
+    if isinstance(code, int) and not isinstance(code, bool):
+        return 0 <= code < 1000
+    return isinstance(code, str) and _CODE.fullmatch(code) is not None
+
+
+_Mark = Callable[[dict[str, Any], dict[str, Any]], bool]
+_MARKS: tuple[tuple[str, _Mark], ...] = (
+    (RETRIED, _is_retried),
+    (ASYNC, _is_async),
+    (SESSION, _is_session),
+    (STATEMENT, _is_statement),
+    (DIRECT, _is_direct),
+)
