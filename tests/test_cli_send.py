@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from premblyd.cli.answers import Reply, Target, meaning
+from premblyd.cli.send import DUPLICATE
 from premblyd.config.secrets import Secret
 from premblyd.prembly import samples
 from tests.support.commands import Ran, command, run, run_process
@@ -48,6 +49,10 @@ class Sending:
     def events(self) -> list[tuple[Any, ...]]:
         return [row[1:] for row in self.daemon.rows(EVENTS, self._seen)]
 
+    def sample(self) -> bytes:
+        """Return the last body without what makes each sample that is sent a new event."""
+        return re.sub(rb"-[a-z]{12}(?=\")", b"", self.body())
+
     def body(self) -> Any:
         return self.daemon.rows("SELECT body FROM event ORDER BY id DESC LIMIT 1")[0][0]
 
@@ -68,13 +73,19 @@ def test_it_sends_a_sample_and_prints_the_answer(sending: Sending) -> None:
     done = sending.send()
     answer = re.fullmatch(r'200 {"status":"received","event":\d+,"duplicate":false}\n', done.out)
     assert (done.code, done.err, bool(answer)) == (0, "", True)
-    assert sending.body() == samples.sample("api")
+    assert sending.sample() == samples.sample("api")
 
 
 @pytest.mark.parametrize("name", samples.NAMES)
 def test_it_sends_every_sample(sending: Sending, name: str) -> None:
     assert sending.send("--sample", name).code == 0
-    assert sending.body() == samples.sample(name)
+    assert sending.sample() == samples.sample(name)
+
+
+@pytest.mark.parametrize("name", samples.NAMES)
+def test_a_sample_is_a_new_event_each_time(sending: Sending, name: str) -> None:
+    done = sending.send("--sample", name, "--count", 3)
+    assert done == Ran(0, '3 times 200 {"status":"received","duplicate":false}\n', "")
 
 
 def test_it_sends_the_exact_bytes_of_a_file_or_of_standard_input(
@@ -88,9 +99,15 @@ def test_it_sends_the_exact_bytes_of_a_file_or_of_standard_input(
     assert sending.body() == body * 2
 
 
-def test_the_same_token_twice_is_a_duplicate_and_without_one_none_is(sending: Sending) -> None:
-    answers = [sending.send("--token", "t-1").out for _ in range(2)]
-    assert [json.loads(one.partition(" ")[2])["duplicate"] for one in answers] == [False, True]
+def test_a_file_with_a_reference_is_a_duplicate_the_second_time(
+    sending: Sending, tmp_path: Path
+) -> None:
+    (tmp_path / "body").write_bytes(b'{"reference": "of a file"}')
+    done = [sending.send(tmp_path / "body", "--token", f"t-{number}") for number in range(2)]
+    answers = [json.loads(each.out.partition(" ")[2]) for each in done]
+    assert [answer["duplicate"] for answer in answers] == [False, True]
+    assert [each.code for each in done] == [0, 0]
+    assert (done[0].err, done[1].err) == ("", f"{DUPLICATE}\n")
     sending.send()
     sending.send()
     tokens = [token for _, token, _ in sending.events()]
@@ -144,7 +161,7 @@ def test_many_are_counted_by_answer(sending: Sending) -> None:
     done = sending.send("--count", 40)
     assert done == Ran(0, '40 times 200 {"status":"received","duplicate":false}\n', "")
     assert len(sending.events()) == 40
-    done = sending.send("--count", 5, "--token", "t-2")
+    done = sending.send("-", "--count", 5, stdin=b'{"reference": "five times"}')
     assert done.out.splitlines() == [
         '4 times 200 {"status":"received","duplicate":true}',
         '1 times 200 {"status":"received","duplicate":false}',
@@ -337,6 +354,6 @@ def test_what_another_server_answers_does_nothing_to_a_terminal(sending: Sending
         done = sending.send("--url", server.url)
     assert (done.code, done.out) == (75, "503 \ufffd[31m\ufffd later\n")
     ((path, headers, body),) = server.requests
-    assert (path, body) == ("/hook?token=hush", samples.sample("api"))
+    assert (path, json.loads(body)["response_code"]) == ("/hook?token=hush", "00")
     assert {"content-type", "x-prembly-signature", "token"} <= dict(headers).keys()
     assert PATH not in path

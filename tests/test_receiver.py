@@ -50,9 +50,10 @@ async def test_an_action_can_ask_which_key_signed(
     activate = shell("activate", "true", when="verified_by == 'hmac-sha256:live'")
     reception.use(endpoint={"keys": {"sandbox": "s", "live": "l"}}, actions=[activate])
     for key in ("s", "l"):
-        assert (await post(http_client, base_url, headers=signed(BODY, key, token=key))).code == 200
-    assert reception.rows("SELECT event.token FROM delivery JOIN event ON event.id = event_id") == [
-        ("l",)
+        body = key.encode()
+        assert (await post(http_client, base_url, body, signed(body, key))).code == 200
+    assert reception.rows("SELECT body FROM delivery JOIN event ON event.id = event_id") == [
+        (b"l",)
     ]
 
 
@@ -71,14 +72,28 @@ async def test_a_duplicate_is_answered_as_one_and_runs_nothing(
 
 
 @pytest.mark.gen_test
-async def test_the_same_body_is_another_event_when_nothing_tells_them_apart_or_its_token_differs(
+async def test_the_same_body_is_another_event_only_when_it_has_no_id(
     http_client: AsyncHTTPClient, base_url: str
 ) -> None:
     thin = b'{"response_code":"00"}'
     sent = [(thin, {}), (thin, {}), (BODY, {}), (BODY, {"token": "a"}), (BODY, {"token": "b"})]
-    for number, (body, token) in enumerate(sent, 1):
+    events = []
+    for body, token in sent:
         answer = await post(http_client, base_url, body, signed(body, **token))
-        assert json.loads(answer.body)["event"] == number
+        events.append(json.loads(answer.body)["event"])
+    assert events == [1, 2, 3, 3, 3]
+
+
+@pytest.mark.gen_test
+async def test_a_reload_can_bring_back_the_tokens_into_what_a_duplicate_is(
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+) -> None:
+    events = []
+    for by, token in (("body", "a"), ("token", "b"), ("token", "b"), ("body", "c")):
+        reception.use(duplicates={"by": by})
+        answer = await post(http_client, base_url, headers=signed(BODY, token=token))
+        events.append(json.loads(answer.body)["event"])
+    assert events == [1, 2, 2, 1]
 
 
 LOCKED: dict[str, Any] = {

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 IN_FLIGHT = 16
 MAX_COUNT = 1_000_000
+DUPLICATE = (
+    "A duplicate runs nothing. Give the body a reference of its own to send it as a new event, or"
+    " let the hooks of the event that is there run again: `premblyd replay EVENT`."
+)
 SENDER = "premblyd-send"  # how the token and the User-Agent of all that is sent here begin
 
 
@@ -73,7 +78,7 @@ def send(
     rate: float | None,
 ) -> None:
     """Prembly's dashboard can't send a test; this does. FILE holds the exact body; - is standard
-    input. Without FILE a sample is sent.
+    input. Without FILE a sample is sent, each time with a new reference.
 
     Your actions run for it as for a webhook of Prembly. What is sent here can be told apart in the
     database: its token begins with premblyd-send- (unless --token says otherwise), and its
@@ -93,12 +98,16 @@ def send(
     endpoint = _named("endpoint", endpoint_name, {each.name: each for each in settings.endpoints})
     name = key_name or next(iter(endpoint.keys))
     key = _named("key", name, endpoint.key_texts)
-    body = file.read() if file is not None else samples.sample(sample or "api")
+    content = file.read() if file is not None else None
+
+    def make_body() -> bytes:
+        return samples.fresh_sample(sample or "api") if content is None else content
+
     sender = Sender(settings, endpoint, key, url)
     replies: Counter[Reply] = Counter()
     interrupted = False
     try:
-        asyncio.run(sender.send(body, token, replies, count=count, rate=rate))
+        asyncio.run(sender.send(make_body, token, replies, count=count, rate=rate))
     except KeyboardInterrupt:
         interrupted = True
     target = _target(settings, endpoint, name, sender, as_service.is_managed(config_path))
@@ -121,14 +130,15 @@ class Sender:
 
     async def send(
         self,
-        body: bytes,
+        make_body: Callable[[], bytes],
         token: str | None,
         replies: "Counter[Reply]",
         *,
         count: int = 1,
         rate: float | None = None,
     ) -> None:
-        """Send `count` webhooks, and count in `replies` how often each answer came."""
+        """Send `count` webhooks, each with a body of its own making, and count in `replies` how
+        often each answer came."""
         from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
         from premblyd.httpclient import HttpClient
@@ -137,7 +147,7 @@ class Sender:
         room = asyncio.Semaphore(IN_FLIGHT)
 
         async def send_one() -> None:
-            request = self.request(body, token or f"{SENDER}-{secrets.token_hex(16)}")
+            request = self.request(make_body(), token or f"{SENDER}-{secrets.token_hex(16)}")
             answer = await client.send(request, TIMEOUT_S, unix_path=self.unix_path)
             text = answer.error or answer.body.decode("utf-8", "replace")
             if count > 1:  # equal answers are counted together
@@ -209,6 +219,8 @@ def _report(replies: "Counter[Reply]", target: Target, *, count: int, interrupte
     for reply, times in replies.most_common():
         text = clean(reply)
         click.echo(f"{times} times {text}" if count > 1 else text)
+    if any('"duplicate":true' in reply.text for reply in replies):
+        click.echo(DUPLICATE, err=True)
     found = [explained for reply in replies if (explained := meaning(reply, target))]
     for words in dict.fromkeys(explained.words for explained in found):
         click.echo(clean(words), err=True)

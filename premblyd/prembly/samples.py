@@ -3,9 +3,13 @@
 `sdk` and `api` are the two shapes of Prembly's webhook page.
 """
 
+import re
+import secrets
+import string
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent / "samples"
+_ID = re.compile(rb"sample-[a-z-]+-\d{4}")
 NAMES = tuple(sorted(path.stem for path in _FOLDER.glob("*.json")))
 
 
@@ -14,3 +18,10 @@ def sample(name: str) -> bytes:
     if name not in NAMES:
         raise KeyError(name)
     return (_FOLDER / f"{name}.json").read_bytes().rstrip(b"\n")
+
+
+def fresh_sample(name: str) -> bytes:
+    """Return the sample called `name` with ids that nothing had before, so that it is a new event
+    wherever it is sent. `wallet` has none: it is as it is."""
+    letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(12))
+    return _ID.sub(rb"\g<0>-" + letters.encode(), sample(name))

@@ -17,7 +17,7 @@ _FEW_DIGITS = r"(?!(?:[a-z]*\d){10})(?=(?:[a-z]*\d){3})(?!\w*\d{5})(?=\d*[a-z])[
 _PREMBLY_ID = re.compile(
     rf"(?:ver(?:_[a-z]{{1,20}}){{1,6}}_)?{_UUID}"
     rf"|ver(?:_[a-z]{{1,20}}){{1,6}}_{_FEW_DIGITS}"
-    r"|sample-[a-z-]{1,20}-\d{4}",
+    r"|sample-[a-z-]{1,20}-\d{4}(?:-[a-z]{12})?",
     re.IGNORECASE | re.ASCII,
 )
 _PREMBLY_CODE = re.compile(r"[0-9]{2}")

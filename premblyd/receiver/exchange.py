@@ -181,7 +181,8 @@ class Exchange(HTTPMessageDelegate):
         webhook, actions = recognised
         deliveries = [NewDelivery(action.name, action.retry.attempts) for action in actions]
         try:
-            stored = self._services.inbox.add(webhook, deliveries)
+            by = self._settings.config.duplicates.by
+            stored = self._services.inbox.add(webhook, deliveries, by)
         except Exception as error:  # noqa: BLE001  # not stored; reported by _fail
             return self._fail(error)
         then = functools.partial(self._stored, webhook, len(deliveries))

@@ -2,8 +2,6 @@
 
 import asyncio
 import enum
-import hashlib
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
@@ -16,6 +14,7 @@ from premblyd.prembly.webhook import Webhook
 from premblyd.store import awaited, rollups
 from premblyd.store.awaited import Arrival
 from premblyd.store.engine import Row, Transaction
+from premblyd.store.keys import By, EventKeys, event_keys
 from premblyd.store.models import (
     Delivery,
     Event,
@@ -82,13 +81,14 @@ class Inbox:
         self,
         webhook: Webhook,
         deliveries: Sequence[NewDelivery],
+        by: By = "body",
         *,
         first_ask_ms: int | None = None,
     ) -> "asyncio.Future[Added]":
-        """Store `webhook` with its deliveries, or count it as a duplicate of one that is stored.
-        With `first_ask_ms`, await what it does not settle, and end what waited for what it does.
-        Raise StoreUnavailableError when it can't be stored."""
-        addition = _addition(webhook, deliveries)
+        """Store `webhook` with its deliveries, or count it as a duplicate of one that is stored,
+        as the keys `by` this rule tell. With `first_ask_ms`, await what it does not settle, and
+        end what waited for what it does. Raise StoreUnavailableError when it can't be stored."""
+        addition = _addition(webhook, deliveries, by)
         if first_ask_ms is not None and (arrival := Arrival.of(webhook, first_ask_ms)):
             addition = addition._replace(arrival=arrival)
         return self._writer.submit(_ADD, addition)
@@ -117,7 +117,7 @@ def key_of(transaction: Transaction, event_id: int) -> str:
 
 
 class _Addition(NamedTuple):
-    key: str
+    keys: EventKeys
     now_ms: int
     body_bytes: int
     row: Row
@@ -133,22 +133,23 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
     that leaves out duplicates would use up a number for each, and to an auditor a number that is
     missing is a deletion.
     """
-    stored = transaction.look_up(_IDS_BY_KEY, [addition.key for addition in additions])
-    ids: dict[str, int] = dict(stored)
+    names = [key for addition in additions for key in addition.keys if key is not None]
+    ids: dict[str, int] = dict(transaction.look_up(_IDS_BY_KEY, names))
+    keys = [own if earlier not in ids else earlier for own, earlier in map(_keys, additions)]
     new: dict[str, _Addition] = {}
-    for addition in additions:
-        if addition.key not in ids:
-            new.setdefault(addition.key, addition)  # another with this key is a duplicate of it
+    for key, addition in zip(keys, additions, strict=True):
+        if key not in ids:
+            new.setdefault(key, addition)  # another with this key is a duplicate of it
     stored_now = list(new.values())
     ids |= _insert_events(transaction, stored_now)
     added: list[Added] = []
     deliveries: list[Row] = []
     duplicates: list[rollups.EventGroup] = []
     arrivals: dict[int, Arrival] = {}
-    for addition in additions:
-        event_id = ids[addition.key]
-        is_new = new.pop(addition.key, None) is not None
-        added.append(Added(event_id, addition.key, is_new))
+    for key, addition in zip(keys, additions, strict=True):
+        event_id = ids[key]
+        is_new = new.pop(key, None) is not None
+        added.append(Added(event_id, key, is_new))
         if is_new:
             deliveries += _delivery_rows(event_id, addition)
             if addition.arrival is not None:
@@ -181,7 +182,7 @@ def _insert_events(transaction: Transaction, additions: Sequence[_Addition]) -> 
     ids: list[int] = []
     for rows in _portions(additions):
         ids += transaction.insert_many(_INSERT_EVENTS, rows)
-    return dict(zip((addition.key for addition in additions), ids, strict=True))
+    return dict(zip((addition.keys.own for addition in additions), ids, strict=True))
 
 
 def _portions(additions: Sequence[_Addition]) -> Iterator[list[Row]]:
@@ -217,28 +218,12 @@ def _beat(transaction: Transaction, times_ms: list[int]) -> list[None]:
     return [None] * len(times_ms)
 
 
-def event_key(webhook: Webhook) -> str:
-    """Return a digest of endpoint, token and body: two webhooks with the same key are duplicates.
-    Without token and reference the key is random, because small bodies of different verifications
-    may be the same bytes.
-
-    The token alone does not tell: PENDING and the later VERIFIED of one verification share it.
-    """
-    if not webhook.token and not webhook.verdict.reference:
-        return secrets.token_hex(16)
-    digest = hashlib.sha256()
-    for part in (webhook.endpoint.encode(), (webhook.token or "").encode("utf-8", "replace")):
-        digest.update(len(part).to_bytes(4, "big") + part)
-    digest.update(webhook.body_sha256)
-    return digest.hexdigest()[:32]
-
-
-def _addition(webhook: Webhook, deliveries: Sequence[NewDelivery]) -> _Addition:
-    key = event_key(webhook)
-    derived = (key, webhook.body_sha256.hex(), len(webhook.body))
+def _addition(webhook: Webhook, deliveries: Sequence[NewDelivery], by: By) -> _Addition:
+    keys = event_keys(webhook, by)
+    derived = (keys.own, webhook.body_sha256.hex(), len(webhook.body))
     row = (*derived, *_verdict_values(webhook.verdict), *_webhook_values(webhook))
     return _Addition(
-        key,
+        keys,
         webhook.received_at_ms,
         len(webhook.body),
         row,
@@ -250,6 +235,7 @@ def _addition(webhook: Webhook, deliveries: Sequence[NewDelivery]) -> _Addition:
 VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 _DERIVED_COLUMNS = ("key", "body_sha256", "body_bytes")
 _WEBHOOK_COLUMNS = tuple(field.name for field in fields(Webhook) if field.name != "verdict")
+_keys = attrgetter("keys")
 _verdict_values = attrgetter(*VERDICT_COLUMNS)
 _webhook_values = attrgetter(*_WEBHOOK_COLUMNS)
 

@@ -109,12 +109,11 @@ def _serve(daemon: Premblyd) -> None:
 
 async def _upload(daemon: Premblyd) -> None:
     """Send large bodies all at once. What is too much is refused, and that is as it should be."""
-    content = webhooks.body("large", UPLOAD_BYTES)
     connections = [await load.connect(peers.address(daemon)) for _ in range(UPLOADS)]
     async with asyncio.timeout(load.PATIENCE_S):
         statuses = await asyncio.gather(
             *(
-                connection.send(webhooks.ours(content, token=f"upload-{number}"), [])
+                connection.send(webhooks.ours(webhooks.body(f"{number}", UPLOAD_BYTES)), [])
                 for number, connection in enumerate(connections)
             ),
             return_exceptions=True,

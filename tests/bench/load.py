@@ -19,7 +19,7 @@ from tests.support.webhooks import PATH
 SCRIPT = Path(__file__).parent / "signed.lua"
 PATIENCE_S = 60.0
 MAX_CONNECTIONS = 500
-POOL = 1000  # bodies that wrk sends by turns
+MOST_A_SECOND = 8000  # webhooks that wrk may send: as many bodies are signed before
 Address = tuple[str, int]
 
 
@@ -53,7 +53,7 @@ def wrk(host: str, *, clients: int, seconds: float) -> tuple[float, float]:
     options = ["--threads", "1", "--connections", str(clients), "--duration", f"{seconds:.0f}s"]
     options += ["--timeout", "30s", "--script", str(SCRIPT), f"http://{host}{PATH}"]
     with tempfile.NamedTemporaryFile() as pool:
-        webhooks.write_pool(Path(pool.name), POOL)
+        webhooks.write_pool(Path(pool.name), round(MOST_A_SECOND * (seconds + 1)))
         ended = subprocess.run(
             [program, *options, "--", pool.name, uuid.uuid4().hex[:8]],
             capture_output=True,

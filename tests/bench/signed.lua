@@ -1,5 +1,5 @@
--- wrk's script: sends the pool's signed bodies, each time with a token that was not used before,
--- so that every request is a new event. Arguments: the pool's file, a prefix for the tokens.
+-- wrk's script: sends each of the pool's signed bodies once, with a token of its own, so that every
+-- request is a new event. Arguments: the pool's file, a prefix for the tokens.
 
 local threads = 0
 
@@ -29,8 +29,10 @@ end
 
 function request()
   sent = sent + 1
-  local which = sent % count + 1
-  return heads[which] .. prefix .. sent .. bodies[which]
+  if sent > count then
+    error("the pool is empty: make it larger (load.MOST_A_SECOND)")
+  end
+  return heads[sent] .. prefix .. sent .. bodies[sent]
 end
 
 function done(summary, latency)

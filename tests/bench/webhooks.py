@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import itertools
 import json
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def _request(path: str, headers: dict[str, str], content: bytes) -> bytes:
 
 def write_pool(path: Path, count: int) -> None:
     """Write `count` signatures and bodies for wrk, which can't sign: one of each a line, by
-    turns. Its script gives every request a token of its own, so that each is a new event."""
+    turns. Each is of another verification, so that it is a new event."""
     with path.open("wb") as file:
-        for content in itertools.islice(bodies("pool"), count):
+        for content in itertools.islice(bodies(f"pool-{secrets.token_hex(4)}"), count):
             file.write(signature.sign(content, KEY).encode() + b"\n" + content + b"\n")

@@ -128,7 +128,10 @@ def endure(at: Path, size: int, rounds: int) -> tuple[dict[str, Stood], list[str
     stood: dict[str, Stood] = {}
     problems = []
     unfinished = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
-    with serving() as server, Premblyd(at, actions=_actions(server.url)) as daemon:
+    with (
+        serving() as server,
+        Premblyd(at, actions=_actions(server.url), duplicates={"by": "token"}) as daemon,
+    ):
         daemon.start(before=WATCH)
         for name, body in {"nothing": b'{"reference":"first"}', **hostile(size)}.items():
             before = len(daemon.log("loop.held"))

@@ -107,7 +107,7 @@ _UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running
 
 def _send(victim: Victim, endured: Endured, number: int) -> None:
     token = f"{number:06}"
-    answer = victim.try_to_send(b'{"reference": "x"}' + b" " * 2000, token=token)
+    answer = victim.try_to_send(b'{"reference": "%06d"}' % number + b" " * 2000, token=token)
     endured.answers[answer.status if answer else 0] += 1
     if answer and answer.status == 200:
         endured.accepted[token] = answer.json["event"]

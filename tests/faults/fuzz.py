@@ -26,7 +26,7 @@ from premblyd.errors import ConfigError, SignatureError
 from premblyd.prembly import payload, samples, signature
 from premblyd.prembly.places import FIELDS
 from premblyd.prembly.webhook import Webhook
-from premblyd.store.inbox import event_key
+from premblyd.store.keys import event_keys
 from tests.faults.daemon import folder, table
 from tests.faults.values import EXPLAINED, hostile_bodies
 
@@ -70,7 +70,7 @@ def read_payload(data: bytes, _: random.Random) -> object:
         endpoint="e", received_at_ms=0, remote_ip="", token=None, headers="", body=data,
         verified_by="", verdict=verdict,
     )  # fmt: skip
-    _holds(len(event_key(webhook)) == 32, "no key")
+    _holds(len(event_keys(webhook).own) == 32, "no key")
     filled = tuple(text is not None for text in texts)
     return verdict.kind, verdict.outcome, filled
 

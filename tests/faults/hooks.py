@@ -179,7 +179,7 @@ def kill_while_hooks_start(at: Path, kills: int, rng: random.Random) -> Endured:
         for kill in range(kills):
             victim.start()
             for number in range(20):
-                victim.send(body("x"), token=f"{kill}-{number}")
+                victim.send(body("x", kill * 20 + number), token=f"{kill}-{number}")
             time.sleep(rng.uniform(0, 0.1))
             victim.process.kill()
             victim.process.wait(10)

@@ -94,33 +94,6 @@ def test_duplicates_that_race_run_nothing(store: Store) -> None:
     assert queued(store) == [1]
 
 
-def test_another_body_token_or_endpoint_is_another_event(store: Store) -> None:
-    changes: list[dict[str, Any]] = [
-        {},
-        {"body": b'{"hush": "body" }'},
-        {"token": "other"},
-        {"token": None},
-        {"endpoint": "other"},
-        {"endpoint": "premblyhush", "token": "-token"},
-    ]
-    added = [store.add(**change) for change in changes]
-    assert [one.is_new for one in added] == [True] * 6
-    assert len({one.key for one in added}) == 6
-    assert all(len(bytes.fromhex(one.key)) == 16 for one in added)
-    assert not any(store.add(**change).is_new for change in changes)
-
-
-@pytest.mark.parametrize("nothing", [None, ""])
-def test_without_token_and_reference_nothing_is_a_duplicate(
-    store: Store, nothing: str | None
-) -> None:
-    added = put(store, *["{}"] * 5, token=nothing, reference=nothing)
-    assert [one.is_new for one in added] == [True] * 5
-    assert queued(store) == [1, 2, 3, 4, 5]
-    assert not put(store, "{}", "{}", token=nothing)[1].is_new  # a reference is enough
-    assert not put(store, "{}", "{}", reference=nothing)[1].is_new  # and so is a token
-
-
 MIXED = ["".join(pattern) for pattern in itertools.product("no", repeat=4)]
 
 

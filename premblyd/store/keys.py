@@ -1,0 +1,62 @@
+"""The keys that tell what is the same: of an event, and of what `once` runs only once.
+
+Each is a digest, so that it has a fixed length and shows nothing of what it was made from.
+"""
+
+import hashlib
+import secrets
+from typing import Literal, NamedTuple
+
+from premblyd.prembly.payload import Outcome
+from premblyd.prembly.webhook import Webhook
+
+By = Literal["body", "token"]  # see config.inquiries.Duplicates
+
+
+class EventKeys(NamedTuple):
+    """By which an event is known: two webhooks with the same key are duplicates."""
+
+    own: str  # with which it is stored
+    earlier: str | None  # with which version 0.1 would have stored it, if that is another
+
+
+def event_keys(webhook: Webhook, by: By = "body") -> EventKeys:
+    """Return the keys of `webhook`.
+
+    By body: endpoint and body, if the body has an id of its own. Nobody signs the token, so whoever
+    saw a webhook can send it again with another. By token, or without such an id: endpoint, token
+    and body, which is the rule of version 0.1. The token alone would not tell: PENDING and the
+    later VERIFIED of one verification may share it.
+
+    With nothing to go by the key is random, because small bodies of different verifications may
+    be the same bytes.
+    """
+    verdict = webhook.verdict
+    if by == "body" and (verdict.reference or verdict.session_id):
+        earlier = _with_token(webhook, webhook.token) if webhook.token else None
+        return EventKeys(_with_token(webhook, ""), earlier)
+    if webhook.token or verdict.reference:
+        return EventKeys(_with_token(webhook, webhook.token or ""), None)
+    return EventKeys(secrets.token_hex(16), None)
+
+
+def once_key(reference: str, outcome: Outcome) -> str:
+    """Return what is the same for all events of one reference and outcome."""
+    return _digest(reference, str(outcome))
+
+
+def _with_token(webhook: Webhook, token: str) -> str:
+    return _digest(webhook.endpoint, token, webhook.body_sha256)
+
+
+def _digest(*parts: str | bytes) -> str:
+    """Return 32 hex digits of `parts`, each after its length but for a last one of bytes, whose
+    length is fixed."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            encoded = part.encode("utf-8", "replace")
+            digest.update(len(encoded).to_bytes(4, "big") + encoded)
+        else:
+            digest.update(part)
+    return digest.hexdigest()[:32]

@@ -1,0 +1,134 @@
+"""What a duplicate is: by the body or by the token, and after an upgrade."""
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from premblyd.prembly.webhook import Webhook
+from premblyd.store.inbox import Added, NewDelivery
+from premblyd.store.keys import By
+from tests.support.store import NOW_MS, Store, new_event
+
+COUNTS = "SELECT duplicate_count, last_duplicate_at_ms FROM event ORDER BY id"
+NOTHING: list[dict[str, Any]] = [
+    {"reference": nothing, "session_id": nothing} for nothing in (None, "")
+]
+
+
+def put(store: Store, *events: Webhook, by: By = "body") -> list[Added]:
+    """Add webhooks in one round of the loop, each with a delivery."""
+    futures = [store.inbox.add(event, [NewDelivery("crm", 3)], by) for event in events]
+    added = store.wait_all(futures)
+    assert all(isinstance(each, Added) for each in added), added
+    return [each for each in added if isinstance(each, Added)]
+
+
+def key_of_version_0_1(event: Webhook) -> str:
+    """Return the key as version 0.1 made it: this rule is in databases, and must never change."""
+    digest = hashlib.sha256()
+    for part in (event.endpoint.encode(), (event.token or "").encode()):
+        digest.update(len(part).to_bytes(4, "big") + part)
+    digest.update(hashlib.sha256(event.body).digest())
+    return digest.hexdigest()[:32]
+
+
+def test_another_token_makes_no_other_event(store: Store) -> None:
+    [first] = put(store, new_event())
+    tokens = ["other", None, "", "t" * 4000]
+    for count, token in enumerate(tokens, 1):
+        assert put(store, new_event(token=token)) == [Added(1, first.key, False)]
+        assert store.rows(COUNTS) == [(count, NOW_MS)]
+    assert store.rows("SELECT token FROM event") == [("hush-token",)]
+    assert store.rows("SELECT count(*) FROM delivery") == [(1,)]
+
+
+def test_a_thousand_tokens_at_once_make_one_event_and_use_up_no_number(store: Store) -> None:
+    added = put(store, *(new_event(token=f"t-{number}") for number in range(1000)))
+    assert [each.is_new for each in added] == [True, *[False] * 999]
+    [after] = put(store, new_event(b"another"))
+    assert (after.event_id, after.is_new) == (2, True)
+    assert store.rows("SELECT id FROM delivery") == [(1,), (2,)]
+
+
+def test_another_body_or_endpoint_is_another_event(store: Store) -> None:
+    changes: list[dict[str, Any]] = [
+        {},
+        {"body": b'{"hush": "body" }'},
+        {"endpoint": "other"},
+        {"endpoint": "premblyhush", "token": "-token"},
+    ]
+    added = [put(store, new_event(**change))[0] for change in changes]
+    assert [each.is_new for each in added] == [True] * 4
+    assert len({each.key for each in added}) == 4
+    assert all(len(bytes.fromhex(each.key)) == 16 for each in added)
+    assert not any(put(store, new_event(**change))[0].is_new for change in changes)
+
+
+@pytest.mark.parametrize("ids", [{"reference": None}, {"session_id": None}])
+def test_a_session_or_a_reference_is_id_enough(store: Store, ids: dict[str, Any]) -> None:
+    first, again = put(store, new_event(**ids), new_event(**ids, token=None))
+    assert (first.is_new, again.is_new) == (True, False)
+
+
+@pytest.mark.parametrize("nothing", NOTHING)
+def test_without_an_id_the_token_tells(store: Store, nothing: dict[str, Any]) -> None:
+    tokens = ["a", "a", "b"]
+    added = put(store, *(new_event(b"{}", token=token, **nothing) for token in tokens))
+    assert [each.is_new for each in added] == [True, False, True]
+    assert added[0].key == key_of_version_0_1(new_event(b"{}", token="a"))
+
+
+@pytest.mark.parametrize("by", ["body", "token"])
+@pytest.mark.parametrize("nothing", NOTHING)
+def test_without_any_id_and_token_nothing_is_a_duplicate(
+    store: Store, by: By, nothing: dict[str, Any]
+) -> None:
+    added = put(store, *[new_event(b"{}", token=None, **nothing)] * 5, by=by)
+    assert [each.is_new for each in added] == [True] * 5
+    assert store.rows("SELECT count(*) FROM delivery") == [(5,)]
+
+
+def test_by_token_the_rule_is_that_of_version_0_1(store: Store) -> None:
+    events = [new_event(token=token) for token in ("a", "b", None, "")]
+    added = put(store, *events, *events, by="token")
+    assert [each.is_new for each in added] == [True, True, True, *[False] * 5]
+    assert [each.key for each in added[:4]] == [key_of_version_0_1(event) for event in events]
+
+
+def test_what_version_0_1_stored_is_recognised_and_keeps_its_key(store: Store) -> None:
+    """Resent after the upgrade: with the same token, and with none where it had none."""
+    old = [new_event(body, token=token) for body in (b"1", b"2") for token in ("a", None)]
+    stored = put(store, *old, by="token")
+    again = put(store, *old)
+    assert again == [Added(each.event_id, each.key, False) for each in stored]
+    assert store.rows("SELECT key FROM event ORDER BY id") == [
+        (key_of_version_0_1(event),) for event in old
+    ]
+
+
+def test_what_version_0_1_stored_comes_once_more_under_a_new_token(store: Store) -> None:
+    """The old key can't be told from the body alone. From then on the body has a key."""
+    put(store, new_event(token="old"), by="token")
+    events = [new_event(token=token) for token in ("old", "x", "old", "y")]
+    added = put(store, *events)
+    assert [each.event_id for each in added] == [1, 2, 1, 2]
+    assert [each.event_id for each in put(store, *events)] == [1, 2, 1, 2]
+    assert store.rows("SELECT duplicate_count FROM event ORDER BY id") == [(4,), (3,)]
+
+
+def test_old_new_and_duplicate_mix_in_one_transaction(store: Store) -> None:
+    old = [new_event(b"%d" % number, token="old") for number in range(20)]
+    put(store, *old, by="token")
+    events = []
+    for number in range(40):
+        events += [new_event(b"%d" % number, token=token) for token in ("old", "old", None)]
+    added = put(store, *events)
+    for number, each in enumerate(added):
+        is_third = number % 3 == 2
+        is_old = number // 3 < 20
+        assert each.is_new == (is_third if is_old else number % 3 == 0), number
+    bodies = dict(store.rows("SELECT id, body FROM event"))
+    assert [bodies[each.event_id] for each in added] == [event.body for event in events]
+    ids = [number for (number,) in store.rows("SELECT id FROM event ORDER BY id")]
+    assert ids == [*range(1, 61)]
