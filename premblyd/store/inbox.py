@@ -106,7 +106,7 @@ def add_event(
     transaction: Transaction, webhook: Webhook, deliveries: Sequence[NewDelivery]
 ) -> Added:
     """Store `webhook` with its deliveries in a transaction that does more."""
-    [added] = _add(transaction, [_addition(webhook, deliveries)])
+    [added] = _add(transaction, [_addition(webhook, deliveries, "body")])
     return added
 
 
