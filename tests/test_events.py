@@ -40,6 +40,7 @@ MARKS: list[tuple[str, dict[str, Any]]] = [
     ("sdk.session", {"source": "CHECKOUT"}),
     ("statement.analysis", {"data": {"statement_analysis": {"total_credit": "1.00"}}}),
     ("statement.analysis", {"data": {"analysis": [{"month": "May"}]}}),
+    ("statement.analysis", {"data": {"meta": {"engine_version": "1.0.0"}, "risk": {"a": 1}}}),
     ("verification.direct", {"verification": {"status": "VERIFIED"}}),
     ("verification.direct", {"data": {"verification": {"reference": "r-1"}}}),
     ("verification.direct", {"verification": {}}),

@@ -19,6 +19,7 @@ class _WebhookAnswered(Occurrence):
     key: str
     endpoint: str
     kind: str
+    type: str
     response_code: str | None
     outcome: str
     reference: str | None

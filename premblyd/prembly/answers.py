@@ -6,7 +6,6 @@ documented), "get verification status" (an older page, which shows it), "SDK bac
 session's answer). So the verdict is looked for wherever one of these has it.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -142,10 +141,7 @@ def _verification(document: dict[str, Any]) -> dict[str, Any]:
 
 def _stands_for(reference: str, session_id: str | None) -> bool:
     """Return whether a reference is the digest of the session's id, which Prembly does not know."""
-    if not session_id:
-        return False
-    digest = hashlib.sha256(session_id.encode("utf-8", "replace")).hexdigest()
-    return reference == f"session-{digest[:24]}"
+    return session_id is not None and reference == payload.session_reference(session_id)
 
 
 def _other_verification(question: Question, event: Verdict, answer: Verdict) -> str | None:

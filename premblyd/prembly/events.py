@@ -61,7 +61,9 @@ _FAMILY = re.compile(r"(workflow|transaction|watchlist|credit|statement)([._]|\Z
 _NAME = re.compile(r"(?=.{1,64}\Z)[a-z][a-z_]{0,31}(\.[a-z][a-z0-9_]{0,31}){0,4}")
 _CODE = re.compile(r"\s*[0-9]{1,3}\s*")
 _TRUE = (True, 1, "1", "true", "yes")
-_STATEMENTS = ("statement_analysis", "bank_statement_analysis", "analysis_result", "analysis")
+# An analysis has its engine's version (api-reference, verify_bank_statement_analysis).
+_ANALYSIS = Places("data.meta.engine_version", "meta.engine_version")
+_ANALYSES = ("statement_analysis", "bank_statement_analysis", "analysis_result", "analysis")
 _WIDGET = Places("widget_info", "data.widget_info", "data.data.widget_info")
 _RETRIES = [
     Places(name, f"data.{name}") for name in ("is_callback_retry", "is_pending_payment_retry")
@@ -139,13 +141,14 @@ def _is_session(document: dict[str, Any], data: dict[str, Any]) -> bool:
 
 
 def _is_statement(document: dict[str, Any], data: dict[str, Any]) -> bool:
-    """A statement's analysis, without a verification: no field is named for it."""
-    has_analysis = any(
+    """Return whether it is a statement's analysis: the guide names no field for it. A body with a
+    verification's status is about that."""
+    has_analysis = _ANALYSIS.find(document) or any(
         isinstance(place.get(name), dict | list) and place[name]
         for place in (document, data)
-        for name in _STATEMENTS
+        for name in _ANALYSES
     )
-    return has_analysis and not FIELDS["verification_status"].find(document)
+    return bool(has_analysis) and not FIELDS["verification_status"].find(document)
 
 
 def _is_direct(document: dict[str, Any], data: dict[str, Any]) -> bool:

@@ -115,26 +115,6 @@ def recognise(
     )
 
 
-def is_unsettled(verdict: Verdict) -> bool:
-    """Return whether Prembly may say more about this verification later: it is pending, or it was
-    not done (02) and has a reference to ask by."""
-    if not events.is_about_verification(verdict.type):
-        return False
-    is_undone = verdict.outcome is Outcome.UNKNOWN and verdict.response_code == _UNAVAILABLE
-    return verdict.outcome is Outcome.PENDING or (is_undone and verdict.reference is not None)
-
-
-def is_settled(verdict: Verdict) -> bool:
-    """Return whether this is Prembly's last word about a verification: verified or not, or a code
-    that says why there is neither. (An empty wallet, 03, says nothing.)"""
-    if not events.is_about_verification(verdict.type):
-        return False
-    if verdict.outcome is Outcome.UNKNOWN:
-        return verdict.response_code not in (None, _UNAVAILABLE, _WALLET_EMPTY)
-    return verdict.outcome is not Outcome.PENDING
-
-
-_UNAVAILABLE, _WALLET_EMPTY = "02", "03"
 # Where an id stands when there is no reference (see FIELDS): the best one first.
 _OTHER_IDS = Places(
     "reference_id",

@@ -47,6 +47,11 @@ def mask_word(text: str) -> str:
     return text if is_known and not has_number and len(text) <= 64 else MASK
 
 
+def mask_type(text: str) -> str:
+    """Return the name of an event's type when it is made of known words, else the mask."""
+    return text if identifiers.is_type(text.lower()) else mask_word(text)
+
+
 def mask_code(text: str) -> str:
     """Return a response code such as 00 when it is one, else the mask."""
     return text if identifiers.is_code(text) else MASK
@@ -67,6 +72,7 @@ _MASKS: dict[str, Callable[[str], str]] = {
     **dict.fromkeys(fields.SENTENCE_FIELDS, mask_sentence),
     **dict.fromkeys(fields.REFERENCE_FIELDS, mask_reference),
     **dict.fromkeys(fields.WORD_FIELDS, mask_word),
+    **dict.fromkeys(fields.TYPE_FIELDS, mask_type),
 }
 
 

@@ -35,12 +35,15 @@ OWN_COLUMNS = frozenset(
 # Fields of a body, and columns made of them, by the shape in which they are shown (documents.py).
 CODE_FIELDS = frozenset({"response_code", "responsecode"})
 SENTENCE_FIELDS = frozenset({"detail", "message"})
-REFERENCE_FIELDS = frozenset({"reference", "referenceid", "user_ref"})
+REFERENCE_FIELDS = frozenset(
+    "reference referenceid reference_id user_ref verification_id transaction_id".split()
+)
 WORD_FIELDS = frozenset(
     "status success verification_status verificationstatus billing_status watchlisted source"
-    " event document_type verification_type endpoint_name".split()
+    " document_type verification_type endpoint_name risk_level".split()
 )
-NUMBER_FIELDS = frozenset({"confidence", "average_confidence", "face_confidence"})
+TYPE_FIELDS = frozenset({"type", "event"})
+NUMBER_FIELDS = frozenset({"confidence", "average_confidence", "face_confidence", "risk_score"})
 
 # --- What a preview of a hook shows -------------------------------------------------------
 

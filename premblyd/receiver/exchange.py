@@ -31,7 +31,7 @@ from premblyd.errors import SignatureError, StoreUnavailableError, without_frame
 from premblyd.occurrences import WebhookDuplicate, WebhookFailed, WebhookReceived
 from premblyd.prembly import signature
 from premblyd.prembly.webhook import Webhook
-from premblyd.privacy.identifiers import safe_code, safe_id
+from premblyd.privacy.identifiers import safe_code, safe_id, safe_type
 from premblyd.receiver import answer
 from premblyd.receiver.address import client_ip, is_within, peer_ip, sender
 from premblyd.receiver.headers import declared_bytes
@@ -212,6 +212,7 @@ class Exchange(HTTPMessageDelegate):
                 key=added.key,
                 endpoint=webhook.endpoint,
                 kind=str(webhook.verdict.kind),
+                type=safe_type(webhook.verdict.type),
                 response_code=safe_code(webhook.verdict.response_code),
                 outcome=str(webhook.verdict.outcome),
                 reference=safe_id(webhook.verdict.reference),

@@ -8,11 +8,13 @@ answer is there, so what a crash interrupts is asked again, and nothing has to b
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 from peewee import JOIN, SQL, Tuple, fn
 
-from premblyd.prembly import settling
+from premblyd.prembly import events, settling
 from premblyd.prembly.payload import Outcome
 from premblyd.prembly.webhook import Webhook
 from premblyd.store.engine import Row, Transaction
@@ -261,17 +263,30 @@ def _usable(transaction: Transaction, row: Row, now_ms: int) -> Waiting | None:
     return None
 
 
+# The types of events.ABOUT_VERIFICATION; NULL: of an old event, which had an outcome if it was.
+_IS_ABOUT = reduce(
+    or_,
+    (
+        Event.type.startswith(pattern[:-1]) if pattern.endswith("*") else Event.type == pattern
+        for pattern in events.ABOUT_VERIFICATION
+    ),
+    Event.type.is_null(),
+)
 # The same as settling.is_settled and is_unsettled; a test holds that they agree.
-_IS_SETTLED = Event.outcome.in_(settling.FINAL_OUTCOMES) | (
-    (Event.outcome == Outcome.UNKNOWN)
-    & Event.response_code.not_in(settling.OPEN_CODES)  # NULL is not
-    & ((Event.response_code != settling.DATA_CODE) | Event.verification_status.is_null())
+_IS_SETTLED = _IS_ABOUT & (
+    Event.outcome.in_(settling.FINAL_OUTCOMES)
+    | (
+        (Event.outcome == Outcome.UNKNOWN)
+        & Event.response_code.not_in(settling.OPEN_CODES)  # NULL is not
+        & ((Event.response_code != settling.DATA_CODE) | Event.verification_status.is_null())
+    )
 )
 _IS_UNSETTLED = (
     # The first is the condition of the index event_unsettled, letter by letter.
     ((Event.outcome == SQL("'pending'")) | (Event.response_code == SQL("'02'")))
     & Event.outcome.in_([Outcome.PENDING, Outcome.UNKNOWN])
     & Event.reference.is_null(False)
+    & _IS_ABOUT
 )
 _IS_WAITING = Awaited.due_at_ms.is_null(False)
 _INSERT = BulkInsert(

@@ -355,10 +355,13 @@ CODES = [None, "00", "01", "02", "03", "07", "99"]
 
 
 def test_sql_says_the_same_as_the_rules(store: Store) -> None:
+    types = ["sdk.session", "verification.retried", "prembly.status", "unknown"]
+    types += ["transaction.processed", "workflow.process.completed", "credit", "case.opened"]
     events: dict[str, dict[str, Any]] = {}
     for outcome, statuses in STATUSES.items():
-        for status, code in itertools.product(statuses, CODES):
-            events[f"{outcome} {status} {code}"] = {
+        for status, code, type_ in itertools.product(statuses, CODES, types):
+            events[f"{outcome} {status} {code} {type_}"] = {
+                "type": type_,
                 "outcome": outcome,
                 "verification_status": status,
                 "response_code": code,
