@@ -1,24 +1,22 @@
 """Reading the record. Lists begin with the newest row, and go on before the row with a given id."""
 
 import dataclasses
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from peewee import (
     JOIN,
     Database,
     Expression,
-    Field,
-    ForeignKeyField,
     ModelSelect,
     Tuple,
     fn,
 )
 
-from premblyd.errors import NotFoundError, StoreUnreadableError
+from premblyd.errors import NotFoundError
 from premblyd.prembly.webhook import StoredEvent
+from premblyd.record import fetching
 from premblyd.record.rows import (
     AttemptRow,
     DeliveryRow,
@@ -31,9 +29,6 @@ from premblyd.record.rows import (
 from premblyd.store.damage import usable_event
 from premblyd.store.models import Attempt, Delivery, Event, Rejection, State, Table
 from premblyd.store.queue_statements import EVENT_COLUMNS
-from premblyd.store.sqlite.failures import translated
-
-RowType = TypeVar("RowType")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +83,7 @@ class RejectionFilter:
 
 def events(database: Database, chosen: EventFilter, page: Page = ALL) -> list[EventRow]:
     """Return events, the newest first, without payload and secrets."""
-    return _rows(database, _newest_first(_chosen_events(chosen), Event, page), EventRow)
+    return fetching.rows(database, _newest_first(_chosen_events(chosen), Event, page), EventRow)
 
 
 def events_after(
@@ -96,19 +91,19 @@ def events_after(
 ) -> list[EventRow]:
     """Return the events that came after the one with this number, the oldest first."""
     query = _chosen_events(chosen).where(Event.id > event_id).order_by(Event.id).limit(limit)
-    return _rows(database, query, EventRow)
+    return fetching.rows(database, query, EventRow)
 
 
 def last_event_id(database: Database) -> int:
     """Return the number of the newest event; 0 for none."""
-    [(event_id,)] = _tuples(database, Event.select(fn.COALESCE(fn.MAX(Event.id), 0)))
+    [(event_id,)] = fetching.tuples(database, Event.select(fn.COALESCE(fn.MAX(Event.id), 0)))
     return int(event_id)
 
 
 def find_event(database: Database, number_or_key: str) -> WholeEvent:
     """Return a whole event by its number or its key. Raise NotFoundError when there is none."""
-    query = Event.select(*_columns(Event, WholeEvent)).where(_has_name(number_or_key))
-    found = _rows(database, query, WholeEvent)
+    query = Event.select(*fetching.columns(Event, WholeEvent)).where(_has_name(number_or_key))
+    found = fetching.rows(database, query, WholeEvent)
     if not found:
         raise _no_event(number_or_key)
     return found[0]
@@ -117,7 +112,7 @@ def find_event(database: Database, number_or_key: str) -> WholeEvent:
 def find_event_id(database: Database, number_or_key: str) -> int:
     """Return the number of the event with this number or key. Raise NotFoundError when there is
     none."""
-    found = _tuples(database, Event.select(Event.id).where(_has_name(number_or_key)))
+    found = fetching.tuples(database, Event.select(Event.id).where(_has_name(number_or_key)))
     if not found:
         raise _no_event(number_or_key)
     event_id: int = found[0][0]
@@ -136,7 +131,7 @@ def stored_event(database: Database, event_id: int) -> StoredEvent:
     """Return an event as its hooks get it. Raise UnusableError when somebody has changed it so
     that none can."""
     columns = [getattr(Event, name) for name in EVENT_COLUMNS]
-    (row,) = _tuples(database, Event.select(*columns).where(Event.id == event_id))
+    (row,) = fetching.tuples(database, Event.select(*columns).where(Event.id == event_id))
     return usable_event(row)
 
 
@@ -148,59 +143,63 @@ def events_without(
         Delivery.event == Event.id, Delivery.action == action
     )
     query = (
-        Event.select(*_columns(Event, FoundEvent)).where(~fn.EXISTS(of_action)).order_by(Event.id)
+        Event.select(*fetching.columns(Event, FoundEvent))
+        .where(~fn.EXISTS(of_action))
+        .order_by(Event.id)
     )
-    query = _equal(query, (Event.id, event_id))
+    query = fetching.equal(query, (Event.id, event_id))
     if since_ms is not None:
         query = query.where(Event.received_at_ms >= since_ms)
-    return _rows(database, query, FoundEvent)
+    return fetching.rows(database, query, FoundEvent)
 
 
 def deliveries(database: Database, chosen: DeliveryFilter, page: Page = ALL) -> list[DeliveryRow]:
     """Return deliveries, the newest first."""
     query = Delivery.select(
-        *_columns(Delivery, DeliveryRow),
+        *fetching.columns(Delivery, DeliveryRow),
         Event.type,
         Event.response_code,
         Event.outcome,
         Event.reference,
     ).join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted the event
     query = _newest_first(_chosen_deliveries(query, chosen), Delivery, page)
-    return _rows(database, query, DeliveryRow)
+    return fetching.rows(database, query, DeliveryRow)
 
 
 def find_deliveries(database: Database, chosen: DeliveryFilter) -> list[FoundDelivery]:
     """Return the deliveries that a command is about, oldest first."""
     query = (
-        Delivery.select(*_columns(Delivery, FoundDelivery))
+        Delivery.select(*fetching.columns(Delivery, FoundDelivery))
         .where(Delivery.state.in_(list(State)))  # somebody may have put another word there
         .order_by(Delivery.id)
     )
     if chosen.since_ms is not None:
         query = query.join(Event)
-    found = _rows(database, _chosen_deliveries(query, chosen), FoundDelivery)
+    found = fetching.rows(database, _chosen_deliveries(query, chosen), FoundDelivery)
     return [dataclasses.replace(delivery, state=State(delivery.state)) for delivery in found]
 
 
 def action_names(database: Database) -> set[str]:
     """Return the name of every action that has a delivery."""
-    return {name for (name,) in _tuples(database, Delivery.select(Delivery.action).distinct())}
+    return {
+        name for (name,) in fetching.tuples(database, Delivery.select(Delivery.action).distinct())
+    }
 
 
 def attempts(database: Database, delivery_ids: Iterable[int]) -> list[AttemptRow]:
     """Return the attempts of these deliveries, in the order in which each delivery had them."""
     query = (
-        Attempt.select(*_columns(Attempt, AttemptRow))
+        Attempt.select(*fetching.columns(Attempt, AttemptRow))
         .where(Attempt.delivery.in_(list(delivery_ids)))
         .order_by(Attempt.delivery, Attempt.number)
     )
-    return _rows(database, query, AttemptRow)
+    return fetching.rows(database, query, AttemptRow)
 
 
 def rejections(database: Database, chosen: RejectionFilter, page: Page = ALL) -> list[RejectionRow]:
     """Return rejections, the newest first."""
-    query = _equal(
-        Rejection.select(*_columns(Rejection, RejectionRow)),
+    query = fetching.equal(
+        Rejection.select(*fetching.columns(Rejection, RejectionRow)),
         (Rejection.reason, chosen.reason),
         (Rejection.remote_ip, chosen.remote_ip),
     )
@@ -211,12 +210,12 @@ def rejections(database: Database, chosen: RejectionFilter, page: Page = ALL) ->
         last = Rejection.select(Rejection.at_ms, Rejection.id).where(Rejection.id == page.before_id)
         query = query.where(Tuple(Rejection.at_ms, Rejection.id) < last)
     query = query.order_by(Rejection.at_ms.desc(), Rejection.id.desc()).limit(page.limit)
-    return _rows(database, query, RejectionRow)
+    return fetching.rows(database, query, RejectionRow)
 
 
 def _chosen_events(chosen: EventFilter) -> "ModelSelect[Any]":
-    query = _equal(
-        Event.select(*_columns(Event, EventRow)),
+    query = fetching.equal(
+        Event.select(*fetching.columns(Event, EventRow)),
         (Event.outcome, chosen.outcome),
         (Event.reference, chosen.reference),
         (Event.user_ref, chosen.user_ref),
@@ -246,7 +245,7 @@ def _has_name(number_or_key: str) -> Expression:
 
 
 def _chosen_deliveries(query: "ModelSelect[Any]", chosen: DeliveryFilter) -> "ModelSelect[Any]":
-    query = _equal(
+    query = fetching.equal(
         query,
         (Delivery.id, chosen.delivery_id),
         (Delivery.event, chosen.event_id),
@@ -260,59 +259,7 @@ def _chosen_deliveries(query: "ModelSelect[Any]", chosen: DeliveryFilter) -> "Mo
     return query
 
 
-def _equal(
-    query: "ModelSelect[Any]", *conditions: tuple[Field, object | None]
-) -> "ModelSelect[Any]":
-    """Return `query` with each field that has a value narrowed to it."""
-    for field, value in conditions:
-        if value is not None:
-            query = query.where(field == value)
-    return query
-
-
 def _newest_first(query: "ModelSelect[Any]", table: type[Table], page: Page) -> "ModelSelect[Any]":
     if page.before_id is not None:
         query = query.where(table.id < page.before_id)
     return query.order_by(table.id.desc()).limit(page.limit)
-
-
-def _columns(table: type[Table], row: type[Any]) -> list[Any]:
-    """Return the columns of `table` that a row has, named like its fields."""
-    columns = {field.column_name: field for field in table._meta.sorted_fields}
-    chosen = [columns[field.name] for field in dataclasses.fields(row) if field.name in columns]
-    return [
-        column.alias(column.column_name) if isinstance(column, ForeignKeyField) else column
-        for column in chosen
-    ]
-
-
-def _rows(database: Database, query: "ModelSelect[Any]", row: type[RowType]) -> list[RowType]:
-    with translated(StoreUnreadableError):
-        cursor = database.execute(query.bind(database))
-        names = [column[0] for column in cursor.description]
-        return [
-            row(**{name: _readable(name, value) for name, value in zip(names, values, strict=True)})
-            for values in cursor
-        ]
-
-
-def _readable(name: str, value: Any) -> Any:
-    """Return a column's value as rows have it. Somebody may have put anything there by hand
-    (Peewee's own conversion raises for it): it is shown, and the other rows can be read."""
-    if name == "body":
-        return value if isinstance(value, bytes) else str(value or "").encode()
-    if name in _BOOLEANS and value is not None:
-        return bool(value)
-    if isinstance(value, bytes):
-        return str(value, "utf-8", "replace")
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
-
-
-def _tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
-    with translated(StoreUnreadableError):
-        return list(database.execute(query.bind(database)))
-
-
-_BOOLEANS = frozenset({"face_match", "output_truncated"})

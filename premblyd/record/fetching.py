@@ -1,0 +1,67 @@
+"""Running queries on the record, and making rows of what they find."""
+
+import dataclasses
+import math
+from typing import Any, TypeVar
+
+from peewee import Database, Field, ForeignKeyField, ModelSelect
+
+from premblyd.errors import StoreUnreadableError
+from premblyd.store.models import Table
+from premblyd.store.sqlite.failures import translated
+
+RowType = TypeVar("RowType")
+
+
+def equal(
+    query: "ModelSelect[Any]", *conditions: tuple[Field, object | None]
+) -> "ModelSelect[Any]":
+    """Return `query` with each field that has a value narrowed to it."""
+    for field, value in conditions:
+        if value is not None:
+            query = query.where(field == value)
+    return query
+
+
+def columns(table: type[Table], row: type[Any]) -> list[Any]:
+    """Return the columns of `table` that a row has, named like its fields."""
+    fields = {field.column_name: field for field in table._meta.sorted_fields}
+    chosen = [fields[field.name] for field in dataclasses.fields(row) if field.name in fields]
+    return [
+        column.alias(column.column_name) if isinstance(column, ForeignKeyField) else column
+        for column in chosen
+    ]
+
+
+def rows(database: Database, query: "ModelSelect[Any]", row: type[RowType]) -> list[RowType]:
+    """Return what `query` finds, as rows. Raise StoreUnreadableError when it can't be read."""
+    with translated(StoreUnreadableError):
+        cursor = database.execute(query.bind(database))
+        names = [column[0] for column in cursor.description]
+        return [
+            row(**{name: _readable(name, value) for name, value in zip(names, values, strict=True)})
+            for values in cursor
+        ]
+
+
+def _readable(name: str, value: Any) -> Any:
+    """Return a column's value as rows have it. Somebody may have put anything there by hand
+    (Peewee's own conversion raises for it): it is shown, and the other rows can be read."""
+    if name == "body":
+        return value if isinstance(value, bytes) else str(value or "").encode()
+    if name in _BOOLEANS and value is not None:
+        return bool(value)
+    if isinstance(value, bytes):
+        return str(value, "utf-8", "replace")
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
+    """Return what `query` finds. Raise StoreUnreadableError when it can't be read."""
+    with translated(StoreUnreadableError):
+        return list(database.execute(query.bind(database)))
+
+
+_BOOLEANS = frozenset({"face_match", "output_truncated"})
