@@ -9,11 +9,12 @@ import socket
 import uuid
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from premblyd import __version__, listening, presence
 from premblyd.clock import Clock
 from premblyd.config.models import Config
+from premblyd.config.values import Listen
 from premblyd.errors import CannotStartError, PremblydError
 from premblyd.heartbeat import Heartbeat
 from premblyd.hooks.children import Children
@@ -23,6 +24,7 @@ from premblyd.hooks.strays import Strays, find_marks, kill_marked
 from premblyd.loops import Loops
 from premblyd.occurrences import (
     ConfigReloaded,
+    ConsoleNotOpened,
     DaemonStarted,
     DaemonStopped,
     DaemonStopping,
@@ -39,8 +41,12 @@ from premblyd.store.queue import Queue
 from premblyd.store.sqlite import opening
 from premblyd.store.sqlite.engine import SqliteEngine
 from premblyd.store.sqlite.lock import lock
+from premblyd.store.sqlite.readers import Readers
 from premblyd.store.writer import Writer
 from premblyd.telemetry import tell
+
+if TYPE_CHECKING:
+    from premblyd.console.app import Console
 
 STUCK_MS = 30_000  # without a round of the dispatcher, which waits for the writer
 # What trying again does not mend: somebody must change a path or a right.
@@ -63,6 +69,7 @@ class Daemon:
         self._opened = contextlib.AsyncExitStack()
         self.loops = Loops()
         self.children = Children()
+        self._console: Console | None = None
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as opened:
@@ -92,6 +99,7 @@ class Daemon:
         leftovers = kill_marked(await queue.known(find_marks()))
         self._open_hooks(opened, queue)
         self._open_receiver(opened)
+        self._open_console(opened)
         self._publish(settings)
         opened.callback(self._withdraw)
         await self._heartbeat.begin()  # not before: a start that fails must not count
@@ -148,6 +156,30 @@ class Daemon:
         self._server = make_server(self._receiver)
         self._server.add_sockets(patient_listeners(self._listening.sockets))
 
+    def _open_console(self, opened: contextlib.AsyncExitStack) -> None:
+        """Open the console, if there is to be one. Webhooks are taken even if it can't listen."""
+        if self._settings.console is None:
+            return
+        from premblyd.console.app import Console  # it takes memory that few need
+
+        try:
+            listened = listening.listen_at(self._settings.console.listen)
+        except PremblydError as error:
+            tell(ConsoleNotOpened(reason=str(error)))
+            return
+        readers = Readers(self._database_path)
+        opened.push_async_callback(readers.close)
+        self._console = Console(
+            listened,
+            readers=readers,
+            writer=self._writer,
+            clock=self._clock,
+            wake=self._dispatcher.wake,
+            database=self._database_path,
+        )
+        opened.push_async_callback(self._console.close)
+        self._console.configure(self._settings)
+
     async def _end_work(self) -> None:
         """Accept no more, answer what is in flight, and let hooks end. Those that run longer than
         `stop_timeout` are interrupted, and run again after the next start."""
@@ -171,6 +203,8 @@ class Daemon:
         for name in NEEDS_RESTART:
             if getattr(settings, name) != getattr(self._settings, name):
                 tell(NeedsRestart(setting=name.removesuffix("_path")))
+        if _console_place(settings) != _console_place(self._settings):
+            tell(NeedsRestart(setting="console"))
         self._settings = settings
         self._configure(settings)
         self._publish(settings)
@@ -201,11 +235,17 @@ class Daemon:
         )
         self._receiver.configure(settings)
         self._heartbeat.configure(settings)
+        if self._console is not None and settings.console is not None:
+            self._console.configure(settings)
 
     def _publish(self, settings: Config) -> None:
         """Tell commands what runs here. Work goes on if that fails."""
         own = presence.of_this_process(
-            settings, self._path, started_at_ms=self._started_at_ms, listening=self._listening
+            settings,
+            self._path,
+            started_at_ms=self._started_at_ms,
+            listening=self._listening,
+            console=self._console.address if self._console else None,
         )
         try:
             presence.publish(own, self._database_path)
@@ -229,6 +269,10 @@ class Daemon:
                     remedy="systemctl edit premblyd.socket",
                 )
             )
+
+
+def _console_place(settings: Config) -> Listen | None:
+    return settings.console.listen if settings.console else None
 
 
 def _take_lock(path: Path) -> int:

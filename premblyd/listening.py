@@ -51,13 +51,18 @@ class Listening:
 
 def listen(where: Listen) -> Listening:
     """Take the sockets that systemd passed; without any, listen at `where`. Raise PremblydError
-    when that can't be done."""
+    when that can't be done. For webhooks alone: what systemd passes is theirs."""
     try:
         passed = systemd.listen_sockets()
     except systemd.PassedSocketError as error:
         raise CannotStartError(f"Can't listen on what was passed: {error}") from None
     if passed:
         return Listening(sockets=passed, is_passed=True)
+    return listen_at(where)
+
+
+def listen_at(where: Listen) -> Listening:
+    """Listen at `where`, whatever systemd passed. Raise PremblydError when that can't be done."""
     try:
         if not where.unix_path:
             own = bind_sockets(where.port, where.host, backlog=BACKLOG)

@@ -39,13 +39,19 @@ class Presence:
     digest: str
     listen: list[str]
     has_passed_sockets: bool  # systemd's, which win over `listen`
+    console: str | None  # where the console listens
     is_service: bool
     salt: str
     fingerprints: dict[str, str]  # of secrets, by their place
 
 
 def of_this_process(
-    settings: Config, path: Path, *, started_at_ms: int, listening: Listening
+    settings: Config,
+    path: Path,
+    *,
+    started_at_ms: int,
+    listening: Listening,
+    console: str | None = None,
 ) -> Presence:
     """Return this process's presence: a daemon with `settings` from the file at `path`."""
     salt = secrets.token_hex(16)
@@ -58,6 +64,7 @@ def of_this_process(
         digest=settings.digest,
         listen=listening.addresses,
         has_passed_sockets=listening.is_passed,
+        console=console,
         is_service="NOTIFY_SOCKET" in os.environ,
         salt=salt,
         fingerprints={

@@ -16,7 +16,7 @@ import click
 import pytest
 
 import premblyd
-from premblyd import occurrences
+from premblyd import occurrences, passwords
 from premblyd.cli import COMMANDS, main
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
@@ -46,6 +46,7 @@ BASE = {
 }
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # good as a key, a header and a signing secret
 # Of a stopped daemon; but not with --follow, which has no end.
+HASH = passwords.hashed("of somebody who tests", cost=2)
 HARMLESS = {"check", "events", "show", "deliveries", "explain", "replay", "stats"}
 
 
@@ -96,7 +97,7 @@ def test_every_block_says_what_it_is() -> None:
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)
 def test_every_configuration_loads(block: Block, tmp_path: Path) -> None:
     for name in re.findall(r"file: ([\w-]+)", block.text):
-        (tmp_path / name).write_text(f"{SECRET}\n")
+        (tmp_path / name).write_text(f"{HASH if name.endswith('password') else SECRET}\n")
     keys = set(re.findall(r"^(\w+):", block.text, re.MULTILINE))
     text = "".join(rest for key, rest in BASE.items() if key not in keys) + block.text
     parse_config(text, tmp_path / "premblyd.yaml", SecretPlaces(tmp_path, {}))
@@ -177,8 +178,8 @@ def test_every_name_of_a_when_and_every_place_of_a_field_is_told() -> None:
 
 def test_every_event_of_the_log_is_told_and_none_else() -> None:
     rooms = (
-        "action attempt clock config daemon dispatcher hook inquiry library log runner store"
-        " webhook"
+        "action attempt clock config console daemon dispatcher hook inquiry library log runner"
+        " store webhook"
     )
     event = re.compile(rf"({rooms.replace(' ', '|')})\.[a-z_]+")
     logged = {text for text in constants() if event.fullmatch(text)}

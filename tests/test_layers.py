@@ -17,6 +17,7 @@ GROUND = {
     "clock",
     "errors",
     "jsontext",
+    "passwords",
     "standardwebhooks",
     "systemd",
     "times",
@@ -41,6 +42,8 @@ ROOMS = {
     "hooks": LOW | {"store", "httpclient"},
     "receiver": LOW | {"store", "routing"},
     "inquiry": LOW | {"store", "httpclient"},
+    # Shows what `explain` shows, and knows senders as the receiver does.
+    "console": LOW | {"store", "routing", "record", "hooks", "receiver", "listening"},
     "presence": LOW | {"listening"},
     "lint": LOW | {"routing", "hooks"},
     "listening": LOW,
@@ -48,7 +51,7 @@ ROOMS = {
     "heartbeat": LOW | {"store"},
     "daemon": LOW
     | {"heartbeat"}
-    | {"store", "routing", "hooks", "receiver", "listening", "loops", "presence"},
+    | {"store", "routing", "hooks", "receiver", "listening", "loops", "presence", "console"},
     "process": LOW | {"hooks", "daemon"},
     "cli": LOW
     | {
@@ -66,10 +69,10 @@ ROOMS = {
 }
 # Libraries that stay in their rooms; a path names a part of a room.
 LIBRARIES = {
-    "peewee": {"store", "record"},
+    "peewee": {"store", "record", "console"},
     "playhouse": {"store"},
     "sqlite3": {"store/sqlite"},
-    "tornado": {"receiver", "listening", "httpclient.py"},
+    "tornado": {"receiver", "console", "listening", "httpclient.py"},
     "pycurl": {"httpclient.py"},
     "click": {"cli"},
     "rich": {"cli"},

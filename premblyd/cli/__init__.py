@@ -32,6 +32,7 @@ COMMANDS = {
     "rejections": ("rejections", "List requests that were refused."),
     "replay": ("replay", "Queue deliveries: finished ones again, pending ones now, new ones."),
     "cancel": ("cancel", "Stop a pending delivery."),
+    "console": ("console", "Print a link to sign in to the console by."),
 }
 # Commands for programs of ours: they run as any other, and --help does not list them.
 HIDDEN = {"upgrading": ("upgrading", "For install.sh.")}

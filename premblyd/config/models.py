@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from premblyd.config.base import Model
+from premblyd.config.console import ConsoleValue
 from premblyd.config.hooks import GATHERED, HookValue, gather
 from premblyd.config.inquiries import Duplicates, Pending, PremblyApi
 from premblyd.config.secrets import KeyValue, Secret, secrets_in
@@ -107,6 +108,7 @@ class Config(Model):
     duplicates: Duplicates = Duplicates()
     prembly: PremblyApi | None = None
     pending: Pending | None = None
+    console: ConsoleValue = None
     endpoints: tuple[Endpoint, ...] = Field(min_length=1)
     actions: tuple[Action, ...] = ()
 

@@ -5,6 +5,11 @@ from typing import ClassVar
 
 from premblyd.logs.lines import Level
 from premblyd.occurrences.base import Occurrence as Occurrence
+from premblyd.occurrences.console import ConsoleFailed as ConsoleFailed
+from premblyd.occurrences.console import ConsoleNotOpened as ConsoleNotOpened
+from premblyd.occurrences.console import ConsoleRefused as ConsoleRefused
+from premblyd.occurrences.console import ConsoleSignedIn as ConsoleSignedIn
+from premblyd.occurrences.console import ConsoleSignInFailed as ConsoleSignInFailed
 from premblyd.occurrences.inquiries import InquiriesPaused as InquiriesPaused
 from premblyd.occurrences.inquiries import InquiriesRefused as InquiriesRefused
 from premblyd.occurrences.inquiries import InquiriesResumed as InquiriesResumed

@@ -219,6 +219,25 @@ class Downtime(Table):
     reconciled_at_ms = BigIntegerField(null=True)  # when nothing was missing any more
 
 
+class ConsoleLink(Table):
+    """A link by which its holder signs in to the console, once: of its token, the digest alone."""
+
+    digest = TextField(unique=True)
+    actor = TextField()
+    created_at_ms = BigIntegerField()
+    expires_at_ms = BigIntegerField()
+
+
+class ConsoleSession(Table):
+    """Somebody who is signed in to the console: of the cookie, the digest alone."""
+
+    digest = TextField(unique=True)
+    actor = TextField()
+    remote_ip = TextField()
+    began_at_ms = BigIntegerField()
+    expires_at_ms = BigIntegerField()
+
+
 class Heartbeat(Table):
     """One row: when the health check last proved a commit, and when the daemon last took
     webhooks."""
@@ -268,6 +287,8 @@ class AttemptHour(RollUp):
 
 Event.add_index(Event.received_at_ms, name="event_received")
 Event.add_index(Event.response_code, name="event_response_code")
+Event.add_index(Event.outcome, name="event_outcome")
+Event.add_index(Event.type, name="event_type")
 Event.add_index(Event.reference, name="event_reference", where=Event.reference.is_null(False))
 Event.add_index(Event.user_ref, name="event_user_ref", where=Event.user_ref.is_null(False))
 # Few events are not settled: those that came while nothing was awaited are found by it.

@@ -1,0 +1,1 @@
+"""The console: private pages for operators, on a listener of their own."""

@@ -1,0 +1,124 @@
+"""The console as the daemon has it: an application, its listener and its limits."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
+from tornado.template import Loader
+from tornado.web import Application, RequestHandler, StaticFileHandler
+
+from premblyd import passwords
+from premblyd.clock import Clock
+from premblyd.config.models import Config
+from premblyd.console.handler import HEADERS, NothingHere
+from premblyd.console.pages import event, events, signin
+from premblyd.console.services import Readers, Services
+from premblyd.listening import Listening
+from premblyd.store.writer import Writer
+
+HOME = Path(__file__).parent
+MAX_CONNECTIONS = 200
+MAX_BODY_BYTES = 2 << 20  # a pasted payload
+MAX_HEADER_BYTES = 32 << 10
+IDLE_S, BODY_S = 120, 20
+
+PublicHandlers = Sequence[tuple[str, type[RequestHandler], dict[str, Any]]]
+
+
+class Console:
+    """The private pages. `public` are handlers that need no sign-in, such as of metrics."""
+
+    def __init__(
+        self,
+        listening: Listening,
+        *,
+        readers: Readers,
+        writer: Writer,
+        clock: Clock,
+        wake: Callable[[], None],
+        database: Path,
+        public: PublicHandlers = (),
+    ) -> None:
+        # Two daemons behind one name, on two ports, share their cookies otherwise.
+        own = hashlib.sha256(str(database).encode()).hexdigest()[:8]
+        self._services = Services(
+            readers=readers, writer=writer, clock=clock, wake=wake, cookie=f"premblyd-{own}"
+        )
+        self._listening = listening
+        self._server = _Server(
+            _application(self._services, public),
+            max_header_size=MAX_HEADER_BYTES,
+            max_body_size=MAX_BODY_BYTES,
+            max_buffer_size=MAX_BODY_BYTES + MAX_HEADER_BYTES,
+            idle_connection_timeout=IDLE_S,
+            body_timeout=BODY_S,
+        )
+        self._server.add_sockets(listening.sockets)
+
+    def configure(self, config: Config) -> None:
+        """Use this configuration from the next request on."""
+        self._services.config = config
+        password = self._services.settings.password
+        self._services.password = passwords.read(password.reveal()) if password else None
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as `listen` has it."""
+        return self._listening.addresses[0]
+
+    async def close(self) -> None:
+        """Answer no more."""
+        self._server.stop()
+        self._listening.close()
+        await self._server.close_all_connections()
+
+
+class _Server(HTTPServer):
+    """Bounds its connections: the console must not take up the files that webhooks need."""
+
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        if len(self._connections) >= MAX_CONNECTIONS:
+            stream.close()
+            return
+        super().handle_stream(stream, address)
+
+
+class _Static(StaticFileHandler):
+    """Style, script and icon: the same for everybody, and nothing of the record."""
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        for name, value in HEADERS.items():
+            self.set_header(name, value)
+
+    def set_extra_headers(self, path: str) -> None:
+        self.set_header("Cache-Control", "no-cache")  # asks each time whether it has changed
+
+
+def _application(services: Services, public: PublicHandlers) -> Application:
+    with_services = {"services": services}
+    form = r"(?:\.json|\.csv)?"
+    pages: list[tuple[str, type[RequestHandler]]] = [
+        (r"/sign-in", signin.SignIn),
+        (r"/sign-out", signin.SignOut),
+        (rf"/events{form}", events.Events),
+        (r"/events/(\d{1,18}|[0-9a-f]{32})(?:\.json)?", event.Event),
+        (r"/events/(\d{1,18})/reveal(?:\.json)?", event.Reveal),
+    ]
+    return Application(
+        [
+            *public,
+            *((pattern, handler, with_services) for pattern, handler in pages),
+            (r"/static/(.*)", _Static, {"path": str(HOME / "static")}),
+        ],
+        default_handler_class=NothingHere,
+        default_handler_args=with_services,
+        template_loader=Loader(str(HOME / "templates"), autoescape="xhtml_escape"),
+        xsrf_cookies=True,
+        xsrf_cookie_name=f"{services.cookie}-form",
+        log_function=lambda handler: None,  # no line per request, with what is looked for in it
+        serve_traceback=False,
+    )

@@ -1,0 +1,28 @@
+"""CSV that a spreadsheet shows and does not run."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from premblyd.console.words import visible
+
+# A cell that begins so is a formula to a spreadsheet (OWASP, CSV Injection).
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """Return rows as CSV in UTF-8 with a mark that spreadsheets know it by."""
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue().encode("utf-8-sig", "replace")
+
+
+def _cell(value: Any) -> str:
+    """Return a cell; a text that would be a formula gets a quote before it."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    text = visible(value)
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text

@@ -1,0 +1,80 @@
+"""What people type into the console's filters, read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+from premblyd import times
+from premblyd.config.values import duration_ms
+from premblyd.record.browsing import Part, Place
+
+MAX_CHARACTERS = 200
+MAX_ID = 2**63 - 1
+
+
+@dataclass(slots=True)
+class Form:
+    """The fields of a filter: what was typed, and what is wrong with it."""
+
+    typed: Mapping[str, str]
+    mistakes: dict[str, str] = field(default_factory=dict)
+
+    def text(self, name: str) -> str | None:
+        """Return what was typed, None for nothing."""
+        return self.typed.get(name, "").strip()[:MAX_CHARACTERS] or None
+
+    def word(self, name: str, allowed: tuple[str, ...]) -> str | None:
+        """Return one of `allowed`, None for nothing."""
+        value = self.text(name)
+        if value is not None and value not in allowed:
+            self.mistakes[name] = f"should be one of {', '.join(allowed)}"
+            return None
+        return value
+
+    def time(self, name: str, now_ms: int) -> int | None:
+        """Return a time: an ISO date or time, UTC unless it says, or how long ago."""
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            return now_ms - duration_ms(value)
+        except ValueError:
+            pass
+        try:
+            return times.from_iso(value)
+        except ValueError:
+            self.mistakes[name] = "should be a time such as 2026-01-31 14:00, or an age such as 12h"
+            return None
+
+    def place(self) -> Place:
+        """Return which part of the list was asked for."""
+        return Place(before=self._id("before"), after=self._id("after"))
+
+    def _id(self, name: str) -> int | None:
+        value = self.typed.get(name, "")
+        if not value.isascii() or not value.isdigit() or len(value) > 19:
+            return None
+        return min(int(value), MAX_ID)
+
+    def query(self, **changes: Any) -> str:
+        """Return the query of this filter's URL, with `changes`: None leaves a field out."""
+        kept = {
+            name: value
+            for name, value in self.typed.items()
+            if value and name not in ("before", "after")
+        }
+        kept.update(changes)
+        return urlencode({name: value for name, value in kept.items() if value is not None})
+
+
+def ways(form: Form, part: Part[Any]) -> dict[str, str | None]:
+    """Return the queries of the parts beside this one, and of the two ends."""
+    at_top = part.newer is None
+    at_bottom = part.older is None
+    return {
+        "newest": None if at_top else form.query(),
+        "newer": None if at_top else form.query(after=part.newer),
+        "older": None if at_bottom else form.query(before=part.older),
+        "oldest": None if at_bottom else form.query(after=0),
+    }

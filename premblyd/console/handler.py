@@ -1,0 +1,216 @@
+"""What all pages of the console have in common: who may see them, and how they are sent."""
+
+import dataclasses
+import time
+from collections.abc import Awaitable, Mapping
+from http import HTTPStatus
+from typing import Any, ClassVar, cast
+from urllib.parse import quote
+
+from tornado.web import HTTPError, RequestHandler
+
+from premblyd import jsontext
+from premblyd.console import origin, words
+from premblyd.console.services import Services
+from premblyd.errors import NotFoundError, PremblydError, TryAgainError
+from premblyd.occurrences import ConsoleFailed, ConsoleRefused
+from premblyd.receiver.address import client_ip, peer_ip
+from premblyd.record import access
+from premblyd.record.access import Session
+from premblyd.telemetry import tell
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+    " form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # Not no-referrer: with it browsers send `Origin: null` even to the console's own forms.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Refused(PremblydError):
+    """A request that the console does not take. The text says what to do instead."""
+
+    def __init__(self, status: int, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.reason = reason
+
+
+class Handler(RequestHandler):
+    """Answers requests for one path. Without sign-in it answers none, unless it `is_public`."""
+
+    is_public: ClassVar[bool] = False
+    section: ClassVar[str] = ""  # the page of the navigation that it belongs to
+    session: Session | None = None
+
+    def initialize(self, services: Services) -> None:
+        self.services = services
+        self._began = time.perf_counter()
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        for name, value in HEADERS.items():
+            self.set_header(name, value)
+
+    def prepare(self) -> Awaitable[None] | None:
+        return self._admit()
+
+    async def _admit(self) -> None:
+        """Let in who may be here. Raise Refused for others."""
+        settings = self.services.settings
+        if not origin.is_own_host(self.request.host, settings):
+            raise Refused(421, "host", words.OTHER_HOST)
+        if self.request.method not in ("GET", "HEAD") and not origin.is_own_page(
+            self.request.headers, self.request.host, settings
+        ):
+            raise Refused(403, "cross_site", words.CROSS_SITE)
+        self.session = await self.find_session()
+        if self.session is None and not self.is_public:
+            self._ask_to_sign_in()
+
+    async def find_session(self) -> Session | None:
+        """Return who is signed in on this browser."""
+        token = self.get_cookie(self.services.cookie)
+        if not token:
+            return None
+        now_ms = self.services.clock.now_ms()
+        return await self.services.readers.run(
+            lambda database: access.find_session(database, token, now_ms)
+        )
+
+    def _ask_to_sign_in(self) -> None:
+        if self.request.method != "GET" or self.wants_json or self.is_stream:
+            raise Refused(401, "not_signed_in", words.SIGN_IN)
+        if self.request.headers.get("Sec-Fetch-Site") == "cross-site":
+            # A link in a chat. No browser sends a SameSite=Strict cookie with that, so let this
+            # page open itself once more.
+            self.render("opening.html", target=self.request.uri)
+            return
+        target = quote(self.request.uri or "/", safe="/")
+        self.redirect(f"/sign-in?next={target}", status=303)
+
+    @property
+    def is_stream(self) -> bool:
+        return self.request.path == "/live"
+
+    @property
+    def wants_json(self) -> bool:
+        return self.request.path.endswith(".json")
+
+    @property
+    def remote_ip(self) -> str:
+        """Who sent this request, behind trusted proxies too."""
+        peer = peer_ip(cast(Any, self.request.connection))
+        return client_ip(peer, self.request.headers, self.services.config.trusted_proxies)
+
+    @property
+    def actor(self) -> str:
+        """Whom the record names for what is done here."""
+        assert self.session is not None  # noqa: S101 (_admit)
+        return self.session.actor
+
+    @property
+    def now_ms(self) -> int:
+        return self.services.clock.now_ms()
+
+    def show(self, template: str, view: Mapping[str, Any]) -> None:
+        """Answer with `view`: as a page, or as JSON where that is asked for."""
+        if self.wants_json:
+            self.write_json(view)
+        else:
+            self.render(template, **view)
+
+    def write_json(self, view: Any) -> None:
+        self.set_header("Content-Type", "application/json; charset=UTF-8")
+        self.finish(jsontext.dumps(plain(view)) + b"\n")
+
+    def get_template_namespace(self) -> dict[str, Any]:
+        own = {
+            "words": words,
+            "session": self.session,
+            "section": self.section,
+            "console": self.services,
+        }
+        return {**super().get_template_namespace(), **own}
+
+    def set_cookie(self, name: str, value: str | bytes, *args: Any, **more: Any) -> None:
+        """Set a cookie for this console alone: no script reads it, no other site sends it."""
+        settings = self.services.settings
+        is_secure = (settings.url or "").startswith("https:") and origin.is_public_name(
+            self.request.host, settings
+        )
+        strict = {"httponly": True, "samesite": "Strict", "secure": is_secure, "path": "/"}
+        super().set_cookie(name, value, *args, **{**more, **strict})
+
+    def finish(self, chunk: Any = None) -> Any:
+        took_ms = (time.perf_counter() - self._began) * 1000
+        if not self._headers_written:
+            self.set_header("Server-Timing", f"total;dur={took_ms:.1f}")
+        return super().finish(chunk)
+
+    def write_error(self, status_code: int, **more: Any) -> None:
+        error = more.get("exc_info", (None, None))[1]
+        message = _explanation(error, status_code)
+        title = HTTPStatus(status_code).phrase
+        if self.wants_json:
+            self.write_json({"error": message})
+        else:
+            self.render("error.html", title=title, message=message, status=status_code)
+
+    def log_exception(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        """Tell the log what went wrong: Tornado's own line would hold the whole URL."""
+        if isinstance(error, Refused):
+            tell(ConsoleRefused(reason=error.reason, remote_ip=self.remote_ip))
+        elif isinstance(error, HTTPError) and error.status_code == 403:
+            tell(ConsoleRefused(reason="xsrf", remote_ip=self.remote_ip))
+        elif error is not None and not isinstance(error, HTTPError | PremblydError):
+            tell(ConsoleFailed(cause=error))
+
+    def send_error(self, status_code: int = 500, **more: Any) -> None:
+        error = more.get("exc_info", (None, None))[1]
+        match error:
+            case Refused():
+                status_code = error.status
+            case NotFoundError():
+                status_code = 404
+            case TryAgainError():
+                status_code = 503
+            case PremblydError():
+                status_code = 400
+        super().send_error(status_code, **more)
+
+
+class NothingHere(Handler):
+    """A path that leads nowhere. Who is not signed in does not learn even that."""
+
+    def get(self) -> None:
+        raise HTTPError(404)
+
+    post = get
+
+
+def plain(value: Any) -> Any:
+    """Return `value` with its dataclasses as mappings, for JSON."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {str(name): plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def _explanation(error: BaseException | None, status: int) -> str:
+    if isinstance(error, PremblydError):
+        return str(error)
+    return words.ERRORS.get(status, words.FAILED)

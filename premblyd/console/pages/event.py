@@ -1,0 +1,79 @@
+"""One event: its verdict, its payload, and what became of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from peewee import Database
+
+from premblyd.console import tree
+from premblyd.console.handler import Handler
+from premblyd.prembly import bodies
+from premblyd.record import reading, showing
+from premblyd.record.operating import Operator, RecordedReveal
+from premblyd.record.showing import ShownEvent
+
+VERDICT = (
+    "type", "response_code", "outcome", "verification_status", "status", "detail", "reference",
+    "user_ref", "session_id", "face_match", "face_confidence", "risk_level", "risk_score",
+)  # fmt: skip
+
+
+class Event(Handler):
+    """An event, without personal data."""
+
+    section = "/events"
+
+    async def get(self, name: str) -> None:
+        view = await self.services.readers.run(lambda database: _masked(database, name))
+        show(self, view)
+
+
+class Reveal(Handler):
+    """An event with personal data: it is on record first who sees it."""
+
+    section = "/events"
+
+    async def post(self, event_id: str) -> None:
+        found = await self.services.readers.run(
+            lambda database: reading.find_event_id(database, event_id)
+        )
+        change = Operator(actor=self.actor).reveal(found, self.now_ms)
+        recorded = await self.services.writer.call(change)
+        view = await self.services.readers.run(lambda database: _revealed(database, recorded))
+        show(self, view)
+
+
+def show(handler: Handler, view: Mapping[str, Any]) -> None:
+    """Answer with an event."""
+    event: ShownEvent = view["event"]
+    if handler.wants_json:
+        handler.write_json(event.as_json())
+        return
+    columns = dict(event.columns)
+    headers = columns.pop("headers", [])
+    verdict = {name: columns.pop(name) for name in VERDICT if name in columns}
+    handler.render(
+        "event.html",
+        columns=columns,
+        verdict=verdict,
+        headers=headers,
+        now_ms=handler.now_ms,
+        tree_html=tree.html(view["tree"]),
+        **view,
+    )
+
+
+def _masked(database: Database, name: str) -> dict[str, Any]:
+    whole = reading.find_event(database, name)
+    event = showing.masked(database, whole)
+    original = bodies.parse(whole.body)
+    return {"event": event, "tree": _tree(event, original), "is_revealed": False}
+
+
+def _revealed(database: Database, recorded: RecordedReveal) -> dict[str, Any]:
+    event = showing.revealed(database, recorded)
+    return {"event": event, "tree": _tree(event, None), "is_revealed": True}
+
+
+def _tree(event: ShownEvent, original: Any) -> tree.Node:
+    return tree.of(event.body, original)

@@ -1,0 +1,130 @@
+"""Signing in, by a link or by the password, and out."""
+
+import asyncio
+
+from premblyd.console import origin, words
+from premblyd.console.handler import Handler, Refused
+from premblyd.occurrences import ConsoleSignedIn, ConsoleSignInFailed
+from premblyd.passwords import PasswordHash
+from premblyd.receiver.address import sender
+from premblyd.record import access
+from premblyd.record.access import Session
+from premblyd.telemetry import tell
+
+MAX_PASSWORD = 1024
+SPENT = (
+    "This link was used before, or is older than ten minutes. `premblyd console` prints another."
+)
+WRONG = "That is not the password."
+_one_at_a_time = asyncio.Semaphore(1)  # a try of a password takes memory and a core
+
+
+class SignIn(Handler):
+    """The only page for who is not signed in."""
+
+    is_public = True
+
+    def get(self) -> None:
+        if self.session is not None and not self.get_query_argument("link", ""):
+            self.redirect(self.target, status=303)
+            return
+        self._show(link=self.get_query_argument("link", ""))
+
+    async def post(self) -> None:
+        """Sign in by what the form holds: a link's token, or the password."""
+        if token := self.get_body_argument("link", ""):
+            session = await self._by_link(token)
+        else:
+            session = await self._by_password(self.get_body_argument("password", ""))
+        if session is not None:
+            tell(ConsoleSignedIn(session=session.id, remote_ip=self.remote_ip))
+            self.redirect(self.target, status=303)
+
+    @property
+    def target(self) -> str:
+        """Where to go on after signing in."""
+        path = self.get_argument("next", "/")
+        return path if origin.is_safe_target(path) else "/"
+
+    def _show(self, *, link: str = "", mistake: str = "", status: int = 200) -> None:
+        self.set_status(status)
+        self.render(
+            "signin.html",
+            link=link,
+            mistake=mistake,
+            target=self.target,
+            has_password=self.services.password is not None,
+        )
+
+    async def _by_link(self, token: str) -> Session | None:
+        cookie = access.new_token()
+        session = await self.services.writer.call(
+            access.redeem_link(
+                token,
+                cookie,
+                remote_ip=self.remote_ip,
+                now_ms=self.now_ms,
+                life_ms=self.services.settings.session_ms,
+            )
+        )
+        if session is None:
+            tell(ConsoleSignInFailed(how="link", remote_ip=self.remote_ip))
+            self._show(mistake=SPENT, status=403)
+            return None
+        self._keep(cookie)
+        return session
+
+    async def _by_password(self, password: str) -> Session | None:
+        expected = self.services.password
+        if expected is None:
+            self._show(mistake="No password is set. `premblyd console` prints a link.", status=403)
+            return None
+        own = sender(self.remote_ip)
+        guesses = self.services.guesses
+        if wait_s := guesses.wait_s(own):
+            self.set_header("Retry-After", str(wait_s))
+            tell(ConsoleSignInFailed(how="too many", remote_ip=self.remote_ip))
+            wait = words.duration(wait_s * 1000)
+            self._show(mistake=f"Too many wrong passwords. Try again in {wait}.", status=429)
+            return None
+        guesses.add(own)
+        if not await _fits(expected, password):
+            tell(ConsoleSignInFailed(how="password", remote_ip=self.remote_ip))
+            self._show(mistake=WRONG, status=403)
+            return None
+        guesses.forgive(own)
+        cookie = access.new_token()
+        session: Session = await self.services.writer.call(
+            access.begin_session(
+                cookie,
+                "password",
+                how="by password",
+                remote_ip=self.remote_ip,
+                now_ms=self.now_ms,
+                life_ms=self.services.settings.session_ms,
+            )
+        )
+        self._keep(cookie)
+        return session
+
+    def _keep(self, cookie: str) -> None:
+        life_s = self.services.settings.session_ms // 1000
+        self.set_cookie(self.services.cookie, cookie, max_age=life_s)
+
+
+class SignOut(Handler):
+    """Ends the session at once, on the server too."""
+
+    async def post(self) -> None:
+        if self.session is None:
+            raise Refused(401, "not_signed_in", words.SIGN_IN)
+        await self.services.writer.call(access.end_session(self.session, self.now_ms))
+        self.clear_cookie(self.services.cookie, path="/")
+        self.redirect("/sign-in", status=303)
+
+
+async def _fits(expected: PasswordHash, password: str) -> bool:
+    if len(password) > MAX_PASSWORD:
+        return False
+    async with _one_at_a_time:
+        return await asyncio.to_thread(expected.fits, password)

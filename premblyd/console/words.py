@@ -1,0 +1,148 @@
+"""What the pages say, and how they write values: the templates' own vocabulary."""
+
+import re
+import unicodedata
+from datetime import UTC, datetime
+from typing import Any
+
+from premblyd import times
+
+SIGN_IN = "Sign in first: `premblyd console` prints a link."
+OTHER_HOST = (
+    "The console does not answer to this name. Use the address that it listens on, localhost, or"
+    " set `console: {url: …}` to the name under which a proxy shows it."
+)
+CROSS_SITE = "Another site sent this. Nothing was done. Open the console and do it there."
+FAILED = "Something went wrong here. The log says more: console.failed."
+ERRORS = {
+    403: "This form was too old, or came from elsewhere. Nothing was done. Reload its page.",
+    404: "There is nothing here.",
+    405: "That can't be done here.",
+    400: "This request can't be understood.",
+}
+STATES = ("pending", "running", "succeeded", "dead", "cancelled")
+OUTCOMES = ("verified", "not_verified", "pending", "unknown")
+KINDS = ("api", "sdk", "raw")
+FINISHED = ("succeeded", "dead", "cancelled")
+PAGES = (
+    ("/", "Overview"),
+    ("/events", "Events"),
+    ("/dead", "Dead letters"),
+    ("/rejections", "Rejections"),
+    ("/actions", "Actions"),
+    ("/operators", "Operator log"),
+)
+WAYS = (("newest", "Newest"), ("newer", "Newer"), ("older", "Older"), ("oldest", "Oldest"))
+EVENT_FILTERS = (  # name, title, hint
+    ("code", "Code", "00, missing"),
+    ("outcome", "Outcome", ""),
+    ("type", "Type", "sdk.session"),
+    ("kind", "Kind", ""),
+    ("reference", "Reference", ""),
+    ("user_ref", "User ref", ""),
+    ("since", "Since", "12h, 2026-01-31"),
+    ("until", "Until", "1h, 2026-01-31 14:00"),
+    ("text", "Detail contains", ""),
+)
+CHOICES = {"outcome": OUTCOMES, "kind": KINDS}
+_UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000))
+
+
+def visible(value: Any) -> str:
+    """Return a value as text in which nothing hides: control characters and marks that change the
+    direction of text stand as their number."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = str(value)
+    return text if text.isascii() and text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(letter: str) -> str:
+    if letter in "\n\t" or unicodedata.category(letter) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}:
+        return letter
+    return f"[U+{ord(letter):04X}]"
+
+
+def moment(ms: Any) -> str:
+    """Return a time for people, UTC."""
+    return visible(times.for_people(ms))
+
+
+def machine_time(ms: Any) -> str:
+    """Return a time for programs, for <time datetime>."""
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError, TypeError):
+        return ""
+
+
+def duration(ms: Any) -> str:
+    """Return how long something took: 12 ms, 3.4 s, 2 h 5 min."""
+    if not isinstance(ms, int | float):
+        return "?"
+    if ms < 1000:
+        return f"{ms:.0f} ms"
+    if ms < 60_000:
+        return f"{ms / 1000:.1f} s"
+    parts = []
+    for unit, length in _UNITS:
+        if ms >= length:
+            parts.append(f"{int(ms // length)} {unit}")
+            ms %= length
+    return " ".join(parts[:2])
+
+
+def ago(ms: Any, now_ms: int) -> str:
+    """Return how long ago a time was, or in how long it will be."""
+    if not isinstance(ms, int):
+        return ""
+    distance = abs(now_ms - ms)
+    if distance < 1000:
+        return "now"
+    text = f"{distance // 1000} s" if distance < 60_000 else duration(distance)
+    return f"{text} ago" if ms <= now_ms else f"in {text}"
+
+
+def size(count: Any) -> str:
+    """Return a number of bytes: 312 B, 4.2 KiB, 1.5 MiB."""
+    if not isinstance(count, int):
+        return visible(count)
+    if count < 1024:
+        return f"{count} B"
+    unit = min((count.bit_length() - 1) // 10, 4)
+    return f"{count / (1 << 10 * unit):.1f} {('', 'KiB', 'MiB', 'GiB', 'TiB')[unit]}"
+
+
+def number(count: Any) -> str:
+    """Return a count with its thousands apart."""
+    return f"{count:,}" if isinstance(count, int) else visible(count)
+
+
+def label(name: str) -> str:
+    """Return the name of a column or an outcome for people: `not_verified` is not verified."""
+    return re.sub(r"_ms$", "", name).replace("_", " ")
+
+
+def css(word: Any) -> str:
+    """Return a word as a part of a class's name; `other` for what is none of ours."""
+    return word if isinstance(word, str) and re.fullmatch("[a-z_]{1,20}", word) else "other"
+
+
+def took(started_ms: Any, finished_ms: Any) -> str:
+    """Return how long something took."""
+    try:
+        return duration(finished_ms - started_ms)
+    except TypeError:  # somebody has put a text there
+        return "?"
+
+
+def get(row: Any, name: str) -> Any:
+    """Return a column, None where a row has none of that name."""
+    return getattr(row, name, None)
+
+
+def counted(count: Any, singular: str, plural: str) -> str:
+    """Return `1 delivery` or `2 deliveries`."""
+    return f"{number(count)} {singular if count == 1 else plural}"

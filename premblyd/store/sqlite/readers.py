@@ -1,0 +1,120 @@
+"""Reading beside the daemon's work: a few connections, each with a thread and a limit of time, so
+that people who look at the record slow down neither the loop nor the writer."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from peewee import Database, SqliteDatabase
+
+from premblyd.errors import PremblydError, TryAgainError
+from premblyd.store.sqlite.opening import connect_read_only
+
+COUNT = 2
+TIME_LIMIT_S = 3.0
+MAX_WAITING = 32
+Found = TypeVar("Found")
+
+
+class TooBusyError(TryAgainError):
+    """More people look at the record at once than it answers. Try again in a moment."""
+
+
+class TooSlowError(TryAgainError):
+    """Reading took too long and was stopped. Ask for less: a shorter time, a filter."""
+
+
+class _Reader:
+    """One connection and its thread, for one piece of work at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, "premblyd-reader")
+        self._database: SqliteDatabase | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._is_late = False
+
+    async def run(self, work: Callable[[Database], Found], time_limit_s: float) -> Found:
+        loop = asyncio.get_running_loop()
+        self._is_late = False
+        alarm = loop.call_later(time_limit_s, self._interrupt)
+        try:
+            return await loop.run_in_executor(self._thread, self._work, work)
+        finally:
+            alarm.cancel()
+
+    def close(self) -> None:
+        self._thread.submit(self._disconnect)
+        self._thread.shutdown()
+
+    def _work(self, work: Callable[[Database], Found]) -> Found:
+        if self._database is None:
+            self._database = connect_read_only(self._path)
+            self._connection = self._database.connection()
+        try:
+            return work(self._database)
+        except PremblydError as error:
+            if self._is_late:
+                raise TooSlowError(
+                    "That took too long, so it was stopped. Ask for less: a shorter time, another"
+                    " filter."
+                ) from None
+            if isinstance(error, TryAgainError):  # the next may read another file
+                self._disconnect()
+            raise
+
+    def _interrupt(self) -> None:
+        """Stop what the thread reads. (sqlite3 allows it from another thread, and nothing new
+        begins here before the loop has seen the end of what runs.)"""
+        self._is_late = True
+        if self._connection is not None:
+            self._connection.interrupt()
+
+    def _disconnect(self) -> None:
+        self._connection = None
+        if self._database is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._database.close()
+            self._database = None
+
+
+class Readers:
+    """A few readers, given to who asks in turn."""
+
+    def __init__(
+        self, path: Path, *, count: int = COUNT, time_limit_s: float = TIME_LIMIT_S
+    ) -> None:
+        self._readers = [_Reader(path) for _ in range(count)]
+        self._free: asyncio.Queue[_Reader] = asyncio.Queue()
+        for reader in self._readers:
+            self._free.put_nowait(reader)
+        self._time_limit_s = time_limit_s
+        self._running: set[asyncio.Task[object]] = set()
+
+    async def run(self, work: Callable[[Database], Found]) -> Found:
+        """Return what `work` reads. Raise TooBusyError when too many wait, TooSlowError after the
+        limit of time, and what `work` raises."""
+        if len(self._running) >= MAX_WAITING:
+            raise TooBusyError("Too many look at the record at once. Try again in a moment.")
+        # A task of its own: whoever waits may be cancelled, and the thread can't be.
+        task = asyncio.create_task(self._run(work))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def _run(self, work: Callable[[Database], Found]) -> Found:
+        reader = await self._free.get()
+        try:
+            return await reader.run(work, self._time_limit_s)
+        finally:
+            self._free.put_nowait(reader)
+
+    async def close(self) -> None:
+        """End the threads, after what they read."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+        for reader in self._readers:
+            await asyncio.to_thread(reader.close)

@@ -1,0 +1,31 @@
+"""A daemon with a console and a record to look at: one for each module that only looks."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import ACTIONS, record
+from tests.support.console import CONSOLE, Browser, signed_in
+from tests.support.daemon import Premblyd
+
+
+@pytest.fixture(scope="module", name="daemon")
+def run_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premblyd]:
+    folder = tmp_path_factory.mktemp("console")
+    record(folder)
+    with Premblyd(folder, actions=ACTIONS, console=CONSOLE) as daemon:
+        yield daemon.start()
+
+
+@pytest.fixture(scope="module", name="own")
+def open_browser(daemon: Premblyd) -> Browser:
+    """A browser that is signed in."""
+    return signed_in(daemon)
+
+
+@pytest.fixture(name="fresh")
+def run_fresh(tmp_path: Path) -> Iterator[Premblyd]:
+    """A daemon that a test may change, not started yet."""
+    with Premblyd(tmp_path, console=CONSOLE) as daemon:
+        yield daemon

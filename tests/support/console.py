@@ -1,0 +1,130 @@
+"""The console as a browser has it: cookies, forms, and links to sign in by."""
+
+import json
+import re
+import socket
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from typing import Any
+from urllib.parse import urlencode
+
+from tests.support.commands import run
+from tests.support.daemon import Premblyd
+
+CONSOLE = {"listen": "127.0.0.1:0"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What the console answered."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    cookies: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def location(self) -> str:
+        return self.headers["Location"]
+
+    @property
+    def took_ms(self) -> float:
+        """How long the server worked on it."""
+        return float(self.headers["Server-Timing"].rpartition("=")[2])
+
+
+class Browser:
+    """A browser: it keeps cookies and sends forms with their hidden fields."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.cookies: dict[str, str] = {}
+
+    def request(self, method: str, path: str, body: bytes | None = None, **headers: Any) -> Page:
+        """Send a request as a page of the console does; `headers` change its own, None drops one,
+        `_` stands for -."""
+        own: dict[str, str | None] = {
+            "Host": self.address,
+            "Sec-Fetch-Site": "same-origin",
+            "Origin": f"http://{self.address}" if method == "POST" else None,
+            "Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()),
+        }
+        own |= {name.replace("_", "-"): value for name, value in headers.items()}
+        connection = _Connection(self.address)
+        try:
+            connection.request(
+                method, path, body, {name: value for name, value in own.items() if value}
+            )
+            answer = connection.getresponse()
+            page = Page(
+                status=answer.status,
+                headers=dict(answer.getheaders()),
+                body=answer.read(),
+                cookies=answer.headers.get_all("Set-Cookie") or [],
+            )
+        finally:
+            connection.close()
+        for cookie in page.cookies:
+            name, _, value = cookie.partition(";")[0].partition("=")
+            self.cookies[name] = value.strip('"')
+        return page
+
+    def get(self, path: str, **headers: Any) -> Page:
+        return self.request("GET", path, **headers)
+
+    def post(self, path: str, fields: dict[str, Any] | None = None, **headers: Any) -> Page:
+        """Send a form, with the hidden field that proves that it is the console's."""
+        own = {"_xsrf": self.xsrf(), **(fields or {})}
+        body = urlencode(own, doseq=True).encode()
+        more = {"Content_Type": "application/x-www-form-urlencoded", **headers}
+        return self.request("POST", path, body, **more)
+
+    def xsrf(self) -> str:
+        """Return the hidden field of a form that the console has sent."""
+        found = re.search(r'name="_xsrf" value="([^"]+)"', self.get("/sign-in?link=x").text)
+        assert found
+        return found[1]
+
+    def sign_in(self, link: str) -> Page:
+        """Sign in by what `premblyd console` printed."""
+        return self.post("/sign-in", {"link": link.partition("link=")[2]})
+
+
+class _Connection(HTTPConnection):
+    """A connection to 127.0.0.1:PORT or unix:/path."""
+
+    def connect(self) -> None:
+        if not self.host.startswith("unix"):
+            super().connect()
+            return
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.host.removeprefix("unix:"))
+
+
+def new_link(daemon: Premblyd) -> str:
+    """Return a link, as `premblyd console` prints it."""
+    done = run("console", "--config", daemon.config)
+    assert done.code == 0, done.err
+    return done.out.strip()
+
+
+def browser(daemon: Premblyd) -> Browser:
+    """Return a browser on the daemon's console, not signed in."""
+    presence = json.loads(daemon.database.with_name("premblyd.db.running").read_bytes())
+    return Browser(presence["console"])
+
+
+def signed_in(daemon: Premblyd) -> Browser:
+    """Return a browser that is signed in."""
+    own = browser(daemon)
+    page = own.sign_in(new_link(daemon))
+    assert page.status == 303, page.text
+    return own
