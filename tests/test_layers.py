@@ -42,8 +42,9 @@ ROOMS = {
     "hooks": LOW | {"store", "httpclient"},
     "receiver": LOW | {"store", "routing"},
     "inquiry": LOW | {"store", "httpclient"},
-    # Shows what `explain` shows, and knows senders as the receiver does.
-    "console": LOW | {"store", "routing", "record", "hooks", "receiver", "listening"},
+    "explaining": LOW | {"store", "routing", "hooks"},
+    # Knows senders as the receiver does.
+    "console": LOW | {"store", "routing", "record", "explaining", "receiver", "listening"},
     "presence": LOW | {"listening"},
     "lint": LOW | {"routing", "hooks"},
     "listening": LOW,
@@ -61,6 +62,7 @@ ROOMS = {
         "hooks",
         "daemon",
         "process",
+        "explaining",
         "presence",
         "lint",
         "httpclient",

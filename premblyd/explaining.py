@@ -1,0 +1,115 @@
+"""What would happen for a payload: for `premblyd explain` and the console. Nothing is started, sent
+or stored, and no secret is shown."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from premblyd.config.models import Action, Config, Endpoint
+from premblyd.errors import PremblydError
+from premblyd.hooks import kinds
+from premblyd.hooks.preview import Preview
+from premblyd.prembly import payload
+from premblyd.prembly.webhook import StoredEvent
+from premblyd.privacy.documents import MASK
+from premblyd.privacy.fields import SECRET_VERDICT_FIELDS
+from premblyd.routing import Routing
+from premblyd.store.jobs import Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """How a payload would be understood, what would run, and why the rest would not."""
+
+    endpoint: str
+    verdict: Mapping[str, Any]
+    runs: Mapping[str, Preview]  # by action
+    runs_not: Mapping[str, str]  # by action: why
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `premblyd explain --json` prints."""
+        return {
+            "endpoint": self.endpoint,
+            "verdict": self.verdict,
+            "actions": [{"action": action} | shown.facts for action, shown in self.runs.items()],
+            "not_matched": [
+                {"action": action, "reason": reason} for action, reason in self.runs_not.items()
+            ],
+        }
+
+
+def explain(
+    settings: Config,
+    body: bytes,
+    now_ms: int,
+    *,
+    endpoint_name: str | None = None,
+    key_name: str | None = None,
+) -> Explanation:
+    """Return what would happen for `body`, as sent to an endpoint and signed with a key, by default
+    the first ones. Raise PremblydError when there is none of that name."""
+    endpoint = _endpoint(settings, endpoint_name)
+    event = _event(endpoint, f"{endpoint.scheme}:{_key(endpoint, key_name)}", body, now_ms)
+    runs: dict[str, Preview] = {}
+    runs_not: dict[str, str] = {}
+    for judgement in Routing(settings.actions).judge(event):
+        action = judgement.action
+        if judgement.why_not is None:
+            runs[action.name] = kinds.preview(action.hook, _job(action, event), endpoint)
+        else:
+            runs_not[action.name] = judgement.why_not
+    verdict = {
+        name: MASK if value and name in SECRET_VERDICT_FIELDS else value
+        for name, value in dataclasses.asdict(event.verdict).items()
+    }
+    return Explanation(endpoint=endpoint.name, verdict=verdict, runs=runs, runs_not=runs_not)
+
+
+def _endpoint(settings: Config, name: str | None) -> Endpoint:
+    """Return the endpoint called `name`; the first one for None."""
+    endpoints = {endpoint.name: endpoint for endpoint in settings.endpoints}
+    if name and name not in endpoints:
+        raise PremblydError(
+            f"There is no endpoint {name}; the configuration has {', '.join(endpoints)}."
+        )
+    return endpoints[name] if name else settings.endpoints[0]
+
+
+def _key(endpoint: Endpoint, name: str | None) -> str:
+    """Return the name of the endpoint's key, if it has it; of its first key for None."""
+    key = name or next(iter(endpoint.keys))
+    if key not in endpoint.keys:
+        raise PremblydError(
+            f"There is no key {key} at the endpoint {endpoint.name};"
+            f" it has {', '.join(endpoint.keys)}."
+        )
+    return key
+
+
+def _event(endpoint: Endpoint, verified_by: str, body: bytes, now_ms: int) -> StoredEvent:
+    return StoredEvent(
+        id=0,
+        key="0" * 32,
+        endpoint=endpoint.name,
+        received_at_ms=now_ms,
+        remote_ip="",
+        token="stand-in",  # noqa: S106
+        headers='[["Content-Type", "application/json"]]',
+        body=body,
+        verified_by=verified_by,
+        verdict=payload.read(body, endpoint.fields),
+    )
+
+
+def _job(action: Action, event: StoredEvent) -> Job:
+    return Job(
+        delivery_id=0,
+        attempt_id=0,
+        attempt=1,
+        attempts_left=action.retry.attempts - 1,
+        started_at_ms=event.received_at_ms,
+        action=action.name,
+        worker="",
+        event=event,
+    )
