@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from premblyd import __version__, listening, presence
+from premblyd import __version__, listening, presence, telemetry
 from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.config.values import Listen
@@ -22,6 +22,8 @@ from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.kinds import Runners
 from premblyd.hooks.strays import Strays, find_marks, kill_marked
 from premblyd.loops import Loops
+from premblyd.metrics.exporter import Exporter
+from premblyd.metrics.state import Runtime
 from premblyd.occurrences import (
     ConfigReloaded,
     ConsoleNotOpened,
@@ -127,7 +129,10 @@ class Daemon:
         path = self._database_path = self._settings.database_path
         opened.callback(os.close, _take_lock(path))
         migrated = opening.prepare(path)
-        self._writer = Writer(SqliteEngine(path))
+        self.metrics = Exporter(path, self._clock)
+        telemetry.LISTENERS.append(self.metrics.counts.listen)
+        opened.callback(telemetry.LISTENERS.remove, self.metrics.counts.listen)
+        self._writer = Writer(SqliteEngine(path), self.metrics.counts.committed)
         opened.push_async_callback(self._writer.close)
         self._heartbeat = Heartbeat(Heartbeats(self._writer), self._clock)
         return migrated
@@ -150,6 +155,7 @@ class Daemon:
             inbox, health=health, wake=self._dispatcher.wake, clock=self._clock
         )
         opened.callback(self._receiver.close)
+        self.metrics.watch(self._runtime)
         self._configure(self._settings)
         self._listening = listening.listen(self._settings.listen)
         opened.callback(self._listening.close)
@@ -228,7 +234,16 @@ class Daemon:
             f" {self._dispatcher.running} hooks running, database {health}"
         )
 
+    def _runtime(self) -> Runtime:
+        return Runtime(
+            requests=self._receiver.requests_in_flight,
+            connections=self._receiver.connections,
+            hooks=self._dispatcher.running,
+            store_works=self._writer.last_error is None,
+        )
+
     def _configure(self, settings: Config) -> None:
+        self.metrics.configure(settings)
         self._runners.configure(settings)
         self._dispatcher.configure(
             settings.actions, settings.total_concurrency, settings.max_hook_bytes

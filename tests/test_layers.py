@@ -50,9 +50,10 @@ ROOMS = {
     "listening": LOW,
     "loops": LOW,
     "heartbeat": LOW | {"store"},
+    "metrics": LOW | {"store", "record"},
     "daemon": LOW
-    | {"heartbeat"}
-    | {"store", "routing", "hooks", "receiver", "listening", "loops", "presence", "console"},
+    | {"heartbeat", "metrics", "console"}
+    | {"store", "routing", "hooks", "receiver", "listening", "loops", "presence"},
     "process": LOW | {"hooks", "daemon"},
     "cli": LOW
     | {
@@ -76,6 +77,7 @@ LIBRARIES = {
     "sqlite3": {"store/sqlite"},
     "tornado": {"receiver", "console", "listening", "httpclient.py"},
     "pycurl": {"httpclient.py"},
+    "prometheus_client": {"metrics/families.py"},
     "click": {"cli"},
     "rich": {"cli"},
     "structlog": {"logs"},

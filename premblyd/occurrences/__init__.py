@@ -86,6 +86,16 @@ class WebhookOverloaded(Occurrence):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookUnavailable(Occurrence):
+    """A webhook was turned away because the database could not keep it."""
+
+    event: ClassVar[str] = "webhook.unavailable"
+    level: ClassVar[Level] = "error"
+    endpoint: str
+    remote_ip: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookFailed(Occurrence):
     """A webhook was not stored, by a fault of ours."""
 

@@ -12,6 +12,7 @@ from premblyd.occurrences import (
     RejectionsNotLogged,
     WebhookOverloaded,
     WebhookRejected,
+    WebhookUnavailable,
 )
 from premblyd.receiver.quota import Quota
 from premblyd.receiver.wrongpath import difference
@@ -115,6 +116,11 @@ class Evidence:
         """Log that a webhook was turned away; keep nothing, as its sender did nothing wrong."""
         if self._quotas["overloaded"].allows(time.monotonic()):
             tell(WebhookOverloaded(limit=limit, remote_ip=remote_ip))
+
+    def unavailable(self, endpoint: str, remote_ip: str) -> None:
+        """Log that a webhook was turned away because it could not be stored."""
+        if self._quotas["unavailable"].allows(time.monotonic()):
+            tell(WebhookUnavailable(endpoint=endpoint, remote_ip=remote_ip))
 
     def tell_omitted(self, now: float) -> None:
         """Log how many rejections were not logged, once their minute is over."""

@@ -193,6 +193,7 @@ class Exchange(HTTPMessageDelegate):
         # Not raised here: with this frame it would refer to itself, and keep the body.
         error = stored.exception()
         if isinstance(error, StoreUnavailableError):
+            self._services.evidence.unavailable(webhook.endpoint, webhook.remote_ip)
             return self._answer_unavailable()
         if isinstance(error, Exception):
             return self._fail(error)

@@ -7,23 +7,20 @@ quick beside a million events, so they ask indexes and roll-ups, and count no ev
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from peewee import Database, ModelSelect, fn
+from peewee import Database, fn
 
 from premblyd import times
 from premblyd.config.models import Config
-from premblyd.errors import StoreUnreadableError
 from premblyd.prembly.codes import MEANINGS
 from premblyd.privacy.identifiers import is_code
-from premblyd.record import statistics
+from premblyd.record import fetching, statistics
 from premblyd.record.trouble import DISK_PERCENT, Item, Severity, Situation, Target
 from premblyd.routing import Routing
 from premblyd.store.inbox import Noise
 from premblyd.store.models import Attempt, AttemptHour, AttemptOutcome, Delivery, Event, EventHour
 from premblyd.store.models import Rejection as RejectionTable
 from premblyd.store.rollups import HOUR_MS, hour_of
-from premblyd.store.sqlite.failures import translated
 
 DAY_MS = 24 * HOUR_MS
 LATE_MS = 5 * 60_000  # what has been due for longer is past its time
@@ -61,7 +58,7 @@ def situation(
 def items(situation: Situation) -> list[Item]:
     """Return what needs attention, the gravest first. Raise StoreUnreadableError when the record
     can't be read."""
-    found = [item for check in CHECKS for item in check(situation)]
+    found = [item for check in CHECKS.values() for item in check(situation)]
     return sorted(found, key=lambda item: -item.severity)
 
 
@@ -132,7 +129,7 @@ def _failures_in_a_row(situation: Situation) -> dict[str, int]:
     )
     failures: dict[str, int] = {}
     succeeded: set[str] = set()
-    for action, outcome, finished_at_ms in _tuples(database, query):
+    for action, outcome, finished_at_ms in fetching.tuples(database, query):
         if not isinstance(finished_at_ms, int) or finished_at_ms < since_ms:
             continue
         if outcome == AttemptOutcome.SUCCEEDED:
@@ -154,7 +151,7 @@ def _attempts_by_outcome(situation: Situation) -> dict[str, dict[str, int]]:
         .group_by(AttemptHour.action, AttemptHour.outcome)
     )
     found: dict[str, dict[str, int]] = {}
-    for action, outcome, count in _tuples(situation.database, query):
+    for action, outcome, count in fetching.tuples(situation.database, query):
         found.setdefault(action, {})[outcome] = count
     return found
 
@@ -185,7 +182,7 @@ def _unmatched(situation: Situation) -> Iterator[Item]:
         .group_by(EventHour.response_code)
     )
     routing = Routing(situation.settings.actions) if situation.settings else None
-    for code, count in _largest(dict(_tuples(situation.database, query))):
+    for code, count in _largest(dict(fetching.tuples(situation.database, query))):
         # Where an action is for the code, its `when` has said no: somebody wanted it so.
         is_meant = routing is not None and bool(routing.actions_for_code(code or None))
         yield Item(
@@ -210,7 +207,7 @@ def _new_codes(situation: Situation) -> Iterator[Item]:
     query = Event.select(Event.id, Event.received_at_ms).where(
         Event.id.in_(list(first_ids.values()))
     )
-    first_ms = dict(_tuples(situation.database, query))
+    first_ms = dict(fetching.tuples(situation.database, query))
     oldest = min((at for at in first_ms.values() if isinstance(at, int)), default=0)
     is_young = oldest >= situation.since_ms
     new = [
@@ -239,11 +236,11 @@ def _first_event_of_each_code(database: Database) -> dict[str, int]:
     after = ""
     while len(first) < MAX_CODES:
         query = Event.select(fn.MIN(Event.response_code)).where(Event.response_code > after)
-        [(code,)] = _tuples(database, query)
+        [(code,)] = fetching.tuples(database, query)
         if not isinstance(code, str):
             break
         query = Event.select(fn.MIN(Event.id)).where(Event.response_code == code)
-        [(first[code],)] = _tuples(database, query)
+        [(first[code],)] = fetching.tuples(database, query)
         after = code
     return first
 
@@ -251,7 +248,7 @@ def _first_event_of_each_code(database: Database) -> dict[str, int]:
 def _wallet(situation: Situation) -> Iterator[Item]:
     """Code 03, unless a verification was paid for after it."""
     last = Event.select(Event.id, Event.received_at_ms).where(Event.response_code == WALLET_EMPTY)
-    found = _tuples(situation.database, last.order_by(Event.id.desc()).limit(1))
+    found = fetching.tuples(situation.database, last.order_by(Event.id.desc()).limit(1))
     if not found or not isinstance(found[0][1], int) or found[0][1] < situation.since_ms:
         return
     later = (
@@ -260,12 +257,12 @@ def _wallet(situation: Situation) -> Iterator[Item]:
         .order_by(Event.id.desc())
         .limit(LAST_ATTEMPTS)
     )
-    if any(outcome != "unknown" for (outcome,) in _tuples(situation.database, later)):
+    if any(outcome != "unknown" for (outcome,) in fetching.tuples(situation.database, later)):
         return
     query = EventHour.select(fn.COALESCE(fn.SUM(EventHour.events), 0)).where(
         EventHour.hour_ms >= hour_of(situation.since_ms), EventHour.response_code == WALLET_EMPTY
     )
-    [(count,)] = _tuples(situation.database, query)
+    [(count,)] = fetching.tuples(situation.database, query)
     yield Item(
         kind="wallet",
         severity=Severity.URGENT,
@@ -285,7 +282,7 @@ def _rejections(situation: Situation) -> Iterator[Item]:
         .where(RejectionTable.at_ms >= since_ms)
         .group_by(RejectionTable.reason)
     )
-    for reason, count in _largest(dict(_tuples(situation.database, query))):
+    for reason, count in _largest(dict(fetching.tuples(situation.database, query))):
         if count >= (NOISE_BURST if reason in _NOISE else BURST):
             yield Item(
                 kind="rejections",
@@ -325,11 +322,6 @@ def _filter(code: str) -> str | None:
     return code if is_code(code) else None
 
 
-def _tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
-    with translated(StoreUnreadableError):
-        return list(database.execute(query.bind(database)))
-
-
 MAX_CODES = 300  # distinct ones that are looked at
 _WARNING = Severity.WARNING
 _FAILED = (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT)
@@ -344,13 +336,14 @@ _REJECTED = {
     "body too large": "Raise `max_body` if Prembly sent them.",
     "address not allowed": "Compare `allow_ips` with the addresses.",
 }
-CHECKS: tuple[Check, ...] = (
-    _disk,
-    _wallet,
-    _late,
-    _failing,
-    _dead,
-    _rejections,
-    _unmatched,
-    _new_codes,
-)
+# Each kind of trouble, and what looks for it.
+CHECKS: Mapping[str, Check] = {
+    "disk": _disk,
+    "wallet": _wallet,
+    "late": _late,
+    "failing": _failing,
+    "dead": _dead,
+    "rejections": _rejections,
+    "unmatched": _unmatched,
+    "new_code": _new_codes,
+}

@@ -100,6 +100,13 @@ def last_event_id(database: Database) -> int:
     return int(event_id)
 
 
+def last_event_ms(database: Database) -> int | None:
+    """Return when the newest event came; None for none."""
+    query = Event.select(Event.received_at_ms).order_by(Event.id.desc()).limit(1)
+    found = fetching.tuples(database, query)
+    return found[0][0] if found and isinstance(found[0][0], int) else None
+
+
 def find_event(database: Database, number_or_key: str) -> WholeEvent:
     """Return a whole event by its number or its key. Raise NotFoundError when there is none."""
     query = Event.select(*fetching.columns(Event, WholeEvent)).where(_has_name(number_or_key))

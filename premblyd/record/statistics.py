@@ -14,6 +14,7 @@ from typing import Any, Literal
 from peewee import Case, Database, Field, ModelSelect, fn
 
 from premblyd.errors import StoreUnreadableError
+from premblyd.record import fetching
 from premblyd.store.models import (
     AttemptHour,
     AttemptOutcome,
@@ -101,7 +102,7 @@ def events(
             duplicates=duplicates,
             unmatched=unmatched,
         )
-        for from_ms, name, new, duplicates, unmatched in _tuples(database, query)
+        for from_ms, name, new, duplicates, unmatched in fetching.tuples(database, query)
     ]
 
 
@@ -119,7 +120,7 @@ def rejections(
     )
     return [
         RejectionCount(from_ms=from_ms, reason=reason, count=count)
-        for from_ms, reason, count in _tuples(database, query)
+        for from_ms, reason, count in fetching.tuples(database, query)
     ]
 
 
@@ -187,10 +188,10 @@ def queues_of(database: Database, now_ms: int, late_ms: int = 0) -> dict[str, Qu
         .where(Delivery.due_at_ms.is_null(False))
         .group_by(Delivery.action)
     )
-    found = _tuples(database, query)
+    found = fetching.tuples(database, query)
     first_ids = [first_id for _, _, _, first_id, _ in found]
     made = dict(
-        _tuples(
+        fetching.tuples(
             database,
             Delivery.select(Delivery.id, Delivery.created_at_ms).where(Delivery.id.in_(first_ids)),
         )
@@ -244,7 +245,7 @@ def _attempts(
     )
     attempts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     durations: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-    for action, outcome, bucket, count in _tuples(database, query):
+    for action, outcome, bucket, count in fetching.tuples(database, query):
         attempts[action][outcome] += count
         if outcome != AttemptOutcome.INTERRUPTED:
             durations[action][bucket] += count
@@ -257,7 +258,7 @@ def _counts(database: Database, condition: Any) -> dict[str, int]:
         .where(condition)
         .group_by(Delivery.action)
     )
-    return {str(action): count for action, count in _tuples(database, query)}
+    return {str(action): count for action, count in fetching.tuples(database, query)}
 
 
 def _since(table: type[EventHour], since_ms: int, each_ms: int, field: Field) -> "ModelSelect[Any]":
@@ -273,8 +274,3 @@ def _since(table: type[EventHour], since_ms: int, each_ms: int, field: Field) ->
 def _whole(value: Any) -> int | None:
     """Return a time; None for what somebody has put in its place."""
     return value if isinstance(value, int) else None
-
-
-def _tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
-    with translated(StoreUnreadableError):
-        return list(database.execute(query.bind(database)))

@@ -48,7 +48,7 @@ def event_group(webhook: Webhook) -> EventGroup:
     verdict = webhook.verdict
     return EventGroup(
         hour_of(webhook.received_at_ms),
-        rolled_type(getattr(verdict, "type", None)),
+        rolled_type(verdict.type),
         rolled_code(verdict.response_code),
         verdict.outcome,
     )

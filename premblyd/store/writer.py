@@ -61,10 +61,12 @@ class _Waiting:
 class Writer:
     """Runs operations on the database of `engine` in a thread of its own."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, committed: Callable[[float], None] = lambda _: None) -> None:
+        """`committed` is told, in the writer's thread, how long a transaction took, in seconds."""
         self.last_error: str | None = None
         self.failed_at = float("-inf")  # on the monotonic clock
         self._engine = engine
+        self._tell_committed = committed
         self._gathered: list[_Waiting] = []
         self._handing_over = False
         self._committing = False
@@ -144,6 +146,7 @@ class Writer:
 
     def _commit(self, batch: list[_Waiting]) -> None:
         """Commit `batch` as one transaction, or each item alone when an operation raises."""
+        began = time.perf_counter()
         try:
             self._engine.transact(functools.partial(_run_operations, batch))
         except StoreUnavailableError as error:
@@ -161,6 +164,7 @@ class Writer:
                 tell(StoreOperationFailed(cause=error))
                 _fail(batch, error)
         else:
+            self._tell_committed(time.perf_counter() - began)
             self._report(None)
 
     def _report(self, reason: str | None) -> None:

@@ -1,0 +1,1 @@
+"""Metrics for Prometheus: what has happened since the start, and how things stand."""

@@ -1,0 +1,156 @@
+"""What has happened since the daemon started, as numbers.
+
+Plain dictionaries, as every webhook is counted in them: prometheus_client's own counters take ten
+times as long. Each number is changed in one thread alone: those of commits in the writer's, all
+others in the loop's.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from premblyd.config.models import Config
+from premblyd.occurrences import (
+    AttemptFinished,
+    InquiryAnswered,
+    Occurrence,
+    RejectionsNotLogged,
+    WebhookDuplicate,
+    WebhookFailed,
+    WebhookOverloaded,
+    WebhookReceived,
+    WebhookRejected,
+    WebhookUnavailable,
+)
+from premblyd.prembly import events
+from premblyd.prembly.codes import MEANINGS
+
+OTHER, MISSING = "other", "missing"
+OVERLOADED, UNAVAILABLE = "overloaded", "unavailable"
+RESULTS = ("received", "duplicate", "rejected", OVERLOADED, UNAVAILABLE, "failed")
+ATTEMPT_OUTCOMES = ("succeeded", "failed", "timed_out", "interrupted")
+# In seconds. Prembly waits 10 s for an answer; a commit takes milliseconds, a hook up to minutes.
+ANSWER_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+COMMIT_BOUNDS = ANSWER_BOUNDS[:-1]
+ATTEMPT_BOUNDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+
+
+class Histogram:
+    """How many values were up to each of `bounds`, and their sum."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def copy(self) -> "Histogram":
+        """Return the histogram as it is now."""
+        copied = Histogram(self.bounds)
+        copied.counts, copied.total = list(self.counts), self.total
+        return copied
+
+
+class Counts:
+    """Counts what is told. It is a listener of `telemetry`."""
+
+    def __init__(self) -> None:
+        self.webhooks: Counter[tuple[str, str]] = Counter()  # endpoint, result
+        self.events: Counter[tuple[str, str, str]] = Counter()  # type, response code, outcome
+        self.rejections: Counter[str] = Counter()  # reason
+        self.attempts: Counter[tuple[str, str]] = Counter()  # action, outcome
+        self.inquiries: Counter[tuple[str, str]] = Counter()  # purpose, result
+        self.answers = Histogram(ANSWER_BOUNDS)
+        self.commits = Histogram(COMMIT_BOUNDS)
+        self.attempt_durations: dict[str, Histogram] = {}  # by action
+        self._codes = frozenset(MEANINGS)
+        self._kinds: dict[type[Occurrence], Callable[[Any], None]] = {
+            WebhookReceived: self._received,
+            WebhookDuplicate: self._duplicate,
+            WebhookRejected: self._rejected,
+            WebhookOverloaded: lambda _: self._count_webhook("", OVERLOADED),
+            WebhookUnavailable: lambda told: self._count_webhook(told.endpoint, UNAVAILABLE),
+            WebhookFailed: lambda told: self._count_webhook(told.endpoint, "failed"),
+            RejectionsNotLogged: self._not_logged,
+            AttemptFinished: self._attempt,
+            InquiryAnswered: self._inquiry,
+        }
+
+    def configure(self, config: Config) -> None:
+        """Have a count for each endpoint and action of `config`, zero at first: of a count that
+        begins with its first 1, nobody can tell the increase. Codes that the configuration names
+        are counted by themselves."""
+        named = {code for action in config.actions for code in action.response_codes}
+        self._codes = frozenset(MEANINGS) | (named - {"*", "default", MISSING})
+        for endpoint in config.endpoints:
+            for result in RESULTS:
+                self.webhooks[endpoint.name, result] += 0
+        for action in config.actions:
+            self.attempt_durations.setdefault(action.name, Histogram(ATTEMPT_BOUNDS))
+            for outcome in ATTEMPT_OUTCOMES:
+                self.attempts[action.name, outcome] += 0
+
+    def listen(self, occurrence: Occurrence) -> None:
+        """Count what happened, if it is one of the kinds that are counted."""
+        if count := self._kinds.get(type(occurrence)):
+            count(occurrence)
+
+    def committed(self, duration_s: float) -> None:
+        """Count a commit of the writer, in its thread."""
+        self.commits.observe(duration_s)
+
+    def copy(self) -> "Counts":
+        """Return the counts as they are now."""
+        copied = Counts()
+        for name in ("webhooks", "events", "rejections", "attempts", "inquiries"):
+            setattr(copied, name, Counter(getattr(self, name)))
+        copied.answers, copied.commits = self.answers.copy(), self.commits.copy()
+        copied.attempt_durations = {
+            name: histogram.copy() for name, histogram in self.attempt_durations.items()
+        }
+        return copied
+
+    def _received(self, told: WebhookReceived) -> None:
+        self.webhooks[told.endpoint, "received"] += 1
+        self.answers.observe(told.duration_ms / 1000)
+        code = told.response_code or MISSING
+        if code not in self._codes and code is not MISSING:
+            code = OTHER  # a sender chose it: there may be any number of them
+        kind = told.type if told.type in events.MEANINGS else OTHER
+        self.events[kind, code, told.outcome] += 1
+
+    def _duplicate(self, told: WebhookDuplicate) -> None:
+        self.webhooks[told.endpoint, "duplicate"] += 1
+        self.answers.observe(told.duration_ms / 1000)
+
+    def _rejected(self, told: WebhookRejected) -> None:
+        self._count_webhook(told.endpoint, "rejected")
+        self.rejections[told.reason] += 1
+
+    def _not_logged(self, told: RejectionsNotLogged) -> None:
+        """Count what was told in one line, as there was too much of it."""
+        if told.kind in (OVERLOADED, UNAVAILABLE):
+            self._count_webhook("", told.kind, told.count)
+        else:
+            self._count_webhook("", "rejected", told.count)
+            self.rejections[told.kind] += told.count
+
+    def _count_webhook(self, endpoint: str, result: str, count: int = 1) -> None:
+        self.webhooks[endpoint, result] += count
+
+    def _attempt(self, told: AttemptFinished) -> None:
+        self.attempts[told.action, told.outcome] += 1
+        durations = self.attempt_durations.get(told.action)
+        if durations is None:  # of an action that has left the configuration
+            durations = self.attempt_durations.setdefault(told.action, Histogram(ATTEMPT_BOUNDS))
+        durations.observe(told.duration_ms / 1000)
+
+    def _inquiry(self, told: InquiryAnswered) -> None:
+        self.inquiries[told.purpose, told.result] += 1

@@ -1,0 +1,47 @@
+"""The daemon's metrics: counts what happens, and shows it when it is asked."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from premblyd.clock import Clock
+from premblyd.config.models import Config
+from premblyd.metrics.counting import Counts
+from premblyd.metrics.state import Runtime, look
+
+if TYPE_CHECKING:
+    from premblyd.metrics.families import Exposition
+
+
+class Exporter:
+    """Counts from its start on. `runtime` returns what the daemon's parts say now."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.counts = Counts()
+        self._path = path
+        self._clock = clock
+        self._one_at_a_time = asyncio.Lock()
+
+    def configure(self, config: Config) -> None:
+        """Know these endpoints and actions from now on."""
+        self._config = config
+        self.counts.configure(config)
+
+    def watch(self, runtime: Callable[[], Runtime]) -> None:
+        """Ask `runtime` what the daemon's parts say."""
+        self._runtime = runtime
+
+    async def expose(self, accept: str) -> "Exposition":
+        """Return all metrics in the format that `accept`, a request's header, asks for. What takes
+        longer is done beside the loop."""
+        async with self._one_at_a_time:
+            counts, runtime = self.counts.copy(), self._runtime()
+            return await asyncio.to_thread(self._expose, counts, runtime, accept)
+
+    def _expose(self, counts: Counts, runtime: Runtime, accept: str) -> "Exposition":
+        # Here, as the library takes memory of which a daemon that nobody asks has no use.
+        from premblyd.metrics.families import expose
+
+        state = look(runtime, self._path, self._config, self._clock.now_ms())
+        return expose(counts, state, accept)

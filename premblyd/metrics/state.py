@@ -1,0 +1,72 @@
+"""How things stand now: what the daemon's parts say, and what its record says."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from premblyd.config.models import Config
+from premblyd.errors import PremblydError
+from premblyd.record import standing
+from premblyd.record.standing import Standing
+from premblyd.store.sqlite.files import beside, real_path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """What the daemon's parts say."""
+
+    requests: int
+    connections: int
+    hooks: int
+    store_works: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """How things stand. `record` is None when it can't be read."""
+
+    requests: int
+    connections: int
+    hooks: int
+    store_works: bool
+    database_bytes: int
+    wal_bytes: int
+    free_bytes: int
+    record: Standing | None
+
+
+def look(runtime: Runtime, path: Path, settings: Config, now_ms: int) -> State:
+    """Return how things stand. It reads the database, so not in the loop."""
+    real = real_path(path)
+    return State(
+        requests=runtime.requests,
+        connections=runtime.connections,
+        hooks=runtime.hooks,
+        store_works=runtime.store_works,
+        database_bytes=_size(real),
+        wal_bytes=_size(beside(real, "-wal")),
+        free_bytes=_free(real),
+        record=_read(path, settings, now_ms),
+    )
+
+
+def _read(path: Path, settings: Config, now_ms: int) -> Standing | None:
+    try:
+        return standing.read(path, settings, now_ms)
+    except PremblydError:
+        return None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _free(path: Path) -> int:
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return 0
+    return disk.f_bavail * disk.f_frsize

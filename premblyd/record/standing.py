@@ -1,0 +1,37 @@
+"""How things stand by the record, in one look: what waits, and what needs somebody."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from premblyd.config.models import Config
+from premblyd.record import attention, reading, statistics
+from premblyd.record.statistics import ActionFigures
+from premblyd.store.sqlite.opening import connect_read_only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How things stood `at_ms`. `attention` counts the items that need somebody, by kind."""
+
+    at_ms: int
+    last_event_ms: int | None
+    actions: Sequence[ActionFigures]
+    attention: Mapping[str, int]
+
+
+def read(path: Path, settings: Config, now_ms: int) -> Standing:
+    """Return how things stand. Raise PremblydError when the database can't be read."""
+    names = [action.name for action in settings.actions]
+    kinds = dict.fromkeys(attention.CHECKS, 0)
+    with closing(connect_read_only(path)) as database:
+        items = attention.items(attention.situation(database, now_ms, settings=settings, path=path))
+        kinds |= Counter(item.kind for item in items if item.needs_somebody)
+        return Standing(
+            at_ms=now_ms,
+            last_event_ms=reading.last_event_ms(database),
+            actions=statistics.actions(database, since_ms=now_ms, now_ms=now_ms, names=names),
+            attention=kinds,
+        )

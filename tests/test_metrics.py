@@ -1,0 +1,300 @@
+"""Metrics: the counts are right, the names conventional, and the labels bounded."""
+
+import asyncio
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from premblyd.clock import Clock
+from premblyd.config.models import Config
+from premblyd.metrics.counting import Counts, Histogram
+from premblyd.metrics.exporter import Exporter
+from premblyd.metrics.state import Runtime
+from premblyd.occurrences import (
+    AttemptFinished,
+    DaemonStopped,
+    RejectionsNotLogged,
+    WebhookDuplicate,
+    WebhookOverloaded,
+    WebhookReceived,
+    WebhookRejected,
+    WebhookUnavailable,
+)
+from tests.support.jobs import action, endpoint
+from tests.support.pages import PAGES, ROOT
+from tests.support.queue import FAILED, add_many, claim, finish
+from tests.support.store import NOW_MS, Store
+
+PROMTOOL = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="needs promtool (apt-get install prometheus)"
+)
+CONFIG = Config.model_construct(
+    database_path=Path("/nowhere"),
+    endpoints=(endpoint(),),
+    actions=(action("crm", "00", "E7"), action("page", "03")),
+)
+
+
+class At(Clock):
+    def now_ms(self) -> int:
+        return NOW_MS + 60_000
+
+
+def received(**changes: Any) -> WebhookReceived:
+    return WebhookReceived(**{**_ANSWERED, **changes})
+
+
+_ANSWERED: dict[str, Any] = {
+    "event_id": 1,
+    "key": "0" * 32,
+    "endpoint": "prembly",
+    "kind": "api",
+    "type": "verification.direct",
+    "response_code": "00",
+    "outcome": "verified",
+    "reference": None,
+    "actions": 1,
+    "body_bytes": 2,
+    "verified_by": "hmac-sha256:live",
+    "remote_ip": "192.0.2.1",
+    "duration_ms": 4.0,
+}
+
+
+def attempt(**changes: Any) -> AttemptFinished:
+    fields: dict[str, Any] = {
+        "event_id": 1,
+        "delivery": 1,
+        "action": "crm",
+        "attempt": 1,
+        "outcome": "succeeded",
+        "state": "succeeded",
+        "exit_code": 0,
+        "http_status": None,
+        "error": None,
+        "reference": None,
+        "duration_ms": 300,
+    }
+    return AttemptFinished(**{**fields, **changes})
+
+
+def rejected(reason: str = "wrong signature", endpoint: str = "prembly") -> WebhookRejected:
+    return WebhookRejected(endpoint=endpoint, remote_ip="::1", reason=reason, body_bytes=None)
+
+
+@pytest.fixture
+def counts() -> Counts:
+    counts = Counts()
+    counts.configure(CONFIG)
+    return counts
+
+
+@pytest.fixture
+def exporter(path: Path) -> Exporter:
+    exporter = Exporter(path, At())
+    exporter.configure(CONFIG)
+    exporter.watch(lambda: Runtime(requests=2, connections=5, hooks=1, store_works=True))
+    return exporter
+
+
+def exposed(exporter: Exporter, accept: str = "") -> str:
+    return asyncio.run(exporter.expose(accept)).text.decode()
+
+
+def samples(exporter: Exporter) -> dict[str, list[Sample]]:
+    found: dict[str, list[Sample]] = {}
+    for family in text_string_to_metric_families(exposed(exporter)):
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append(sample)
+    return found
+
+
+def value(found: dict[str, list[Sample]], name: str, **labels: str) -> float:
+    [sample] = [each for each in found[name] if each.labels == labels]
+    return sample.value
+
+
+def test_webhooks_are_counted_by_how_they_ended(counts: Counts) -> None:
+    for told in (
+        received(),
+        WebhookDuplicate(**_ANSWERED),
+        rejected(),
+        rejected("no such path", ""),
+        WebhookOverloaded(limit="bytes", remote_ip="::1"),
+        WebhookUnavailable(endpoint="prembly", remote_ip="::1"),
+        RejectionsNotLogged(kind="no such path", count=7),
+        RejectionsNotLogged(kind="overloaded", count=5),
+        RejectionsNotLogged(kind="unavailable", count=3),
+        DaemonStopped(),
+    ):
+        counts.listen(told)
+    assert {key: count for key, count in counts.webhooks.items() if count} == {
+        ("prembly", "received"): 1,
+        ("prembly", "duplicate"): 1,
+        ("prembly", "rejected"): 1,
+        ("prembly", "unavailable"): 1,
+        ("", "rejected"): 8,
+        ("", "overloaded"): 6,
+        ("", "unavailable"): 3,
+    }
+    assert counts.rejections == {"wrong signature": 1, "no such path": 8}
+    assert sum(counts.answers.counts) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "counted"),
+    [("00", "00"), ("E7", "E7"), ("99", "other"), ("~1234abcd", "other"), (None, "missing")],
+)
+def test_a_code_that_nobody_knows_makes_no_label(
+    counts: Counts, code: str | None, counted: str
+) -> None:
+    counts.listen(received(response_code=code))
+    assert counts.events == {("verification.direct", counted, "verified"): 1}
+
+
+def test_a_type_that_nobody_knows_makes_no_label(counts: Counts) -> None:
+    for name in ("transaction.zyx", "transaction.processed"):
+        counts.listen(received(type=name))
+    assert [kind for kind, _, _ in counts.events] == ["other", "transaction.processed"]
+
+
+def test_attempts_are_counted_with_their_durations(counts: Counts) -> None:
+    counts.listen(attempt())
+    counts.listen(attempt(outcome="failed", duration_ms=3_600_000))
+    counts.listen(attempt(action="former"))
+    assert counts.attempts["crm", "failed"] == counts.attempts["crm", "succeeded"] == 1
+    durations = counts.attempt_durations["crm"]
+    assert (sum(durations.counts), durations.counts[-1], durations.total) == (2, 1, 3600.3)
+    assert counts.attempts["former", "succeeded"] == 1
+
+
+def test_a_value_on_a_bound_is_below_it() -> None:
+    histogram = Histogram((0.1, 1.0))
+    for each in (0.05, 0.1, 0.5, 1.0, 7):
+        histogram.observe(each)
+    assert (histogram.counts, histogram.total) == ([2, 2, 1], 8.65)
+
+
+def test_all_counts_are_there_from_the_start(exporter: Exporter) -> None:
+    found = samples(exporter)
+    webhooks = [sample.labels["result"] for sample in found["premblyd_webhooks_total"]]
+    assert len(webhooks) == 6
+    assert value(found, "premblyd_attempts_total", action="page", outcome="timed_out") == 0
+    assert value(found, "premblyd_attempt_duration_seconds_count", action="page") == 0
+    assert value(found, "premblyd_backlog_deliveries", action="page") == 0
+
+
+def test_what_happened_and_how_things_stand_is_exposed(store: Store, exporter: Exporter) -> None:
+    for told in (received(), received(), attempt()):
+        exporter.counts.listen(told)
+    exporter.counts.committed(0.003)
+    add_many(store, 4, "crm")
+    for job in claim(store, crm=2).jobs[:1]:
+        finish(store, job, FAILED)
+    found = samples(exporter)
+    event = {"type": "verification.direct", "response_code": "00", "outcome": "verified"}
+    assert value(found, "premblyd_events_total", **event) == 2
+    assert value(found, "premblyd_answer_duration_seconds_bucket", le="0.005") == 2
+    assert value(found, "premblyd_answer_duration_seconds_sum") == pytest.approx(0.008)
+    assert value(found, "premblyd_commit_duration_seconds_bucket", le="0.0025") == 0
+    assert value(found, "premblyd_commit_duration_seconds_bucket", le="0.005") == 1
+    for name, of_crm in (("backlog", 2), ("overdue", 2), ("dead", 1)):
+        assert value(found, f"premblyd_{name}_deliveries", action="crm") == of_crm
+    assert value(found, "premblyd_oldest_waiting_seconds", action="crm") == 60
+    assert value(found, "premblyd_last_event_timestamp_seconds") == NOW_MS / 1000
+    assert value(found, "premblyd_needs_attention", kind="dead") == 1
+    assert value(found, "premblyd_requests_in_flight") == 2
+    assert value(found, "premblyd_database_bytes") == store.path.stat().st_size
+    assert value(found, "premblyd_wal_bytes") > 0
+    assert value(found, "premblyd_record_readable") == value(found, "premblyd_store_up") == 1
+    assert found["process_resident_memory_bytes"]
+
+
+def test_without_a_record_the_rest_is_exposed(exporter: Exporter, path: Path) -> None:
+    path.rename(path.with_name("moved.db"))
+    found = samples(exporter)
+    assert value(found, "premblyd_record_readable") == value(found, "premblyd_database_bytes") == 0
+    assert "premblyd_backlog_deliveries" not in found
+    assert "premblyd_webhooks_total" in found
+
+
+def test_prometheus_may_ask_for_its_newer_format(exporter: Exporter) -> None:
+    accept = "application/openmetrics-text; version=1.0.0"
+    assert exposed(exporter, accept).endswith("# EOF\n")
+    exposition = asyncio.run(exporter.expose("text/plain"))
+    assert exposition.content_type.startswith("text/plain; version=")
+
+
+def test_nothing_that_a_sender_chose_is_exposed(store: Store, exporter: Exporter) -> None:
+    store.add("crm", response_code="22200000042", reference="AMINA", user_ref="AMINA")
+    exporter.counts.listen(received(response_code="~1234abcd", reference="AMINA"))
+    assert not re.search("2220|AMINA|1234abcd", exposed(exporter))
+
+
+@PROMTOOL
+def test_promtool_finds_no_fault(store: Store, exporter: Exporter) -> None:
+    store.add("crm")
+    for told in (received(), rejected(), attempt()):
+        exporter.counts.listen(told)
+    check = ["promtool", "check", "metrics"]
+    done = subprocess.run(check, input=exposed(exporter), capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def families(exporter: Exporter) -> set[str]:
+    """Return the names of premblyd's own metrics as they are exposed, counters with _total."""
+    lines = exposed(exporter).splitlines()
+    return {line.split()[2] for line in lines if line.startswith("# TYPE premblyd_")}
+
+
+def test_the_page_lists_every_metric_with_its_labels(store: Store, exporter: Exporter) -> None:
+    store.add("crm")
+    exporter.counts.listen(received())
+    listed = dict(
+        re.findall(r"^\| `(premblyd_\w+)` \|([^|]*)\|", PAGES["docs/monitoring.md"], re.MULTILINE)
+    )
+    assert set(listed) == families(exporter)
+    labels: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(exposed(exporter)):
+        for sample in family.samples:
+            name = re.sub("_(bucket|sum|count)$", "", sample.name)
+            labels.setdefault(name, set()).update(sample.labels.keys() - {"le"})
+    for name, told in listed.items():
+        if name in labels:
+            assert set(re.findall(r"`(\w+)`", told)) == labels[name], name
+
+
+def test_the_page_lists_every_kind_of_attention() -> None:
+    from premblyd.record import attention
+
+    section = PAGES["docs/monitoring.md"].partition("## What needs attention")[2]
+    kinds = re.findall(r"^\| `(\w+)` \|", section.partition("\n## ")[0], re.MULTILINE)
+    assert {"daemon", "database", *attention.CHECKS} == set(kinds)
+
+
+@pytest.mark.parametrize("name", ["prometheus-rules.yaml", "grafana-dashboard.json"])
+def test_rules_and_dashboard_name_metrics_that_exist(
+    store: Store, exporter: Exporter, name: str
+) -> None:
+    store.add("crm")
+    text = (ROOT / "config" / name).read_text()
+    named = {
+        re.sub("_(bucket|sum|count)$", "", each) for each in re.findall(r"\bpremblyd_\w+", text)
+    }
+    assert named
+    assert named <= families(exporter)
+
+
+@PROMTOOL
+def test_promtool_takes_the_rules() -> None:
+    rules = ROOT / "config" / "prometheus-rules.yaml"
+    done = subprocess.run(
+        ["promtool", "check", "rules", "--lint-fatal", str(rules)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
