@@ -129,10 +129,10 @@ class Daemon:
         path = self._database_path = self._settings.database_path
         opened.callback(os.close, _take_lock(path))
         migrated = opening.prepare(path)
-        self.metrics = Exporter(path, self._clock)
-        telemetry.LISTENERS.append(self.metrics.counts.listen)
-        opened.callback(telemetry.LISTENERS.remove, self.metrics.counts.listen)
-        self._writer = Writer(SqliteEngine(path), self.metrics.counts.committed)
+        self._metrics = Exporter(path, self._clock)
+        telemetry.LISTENERS.append(self._metrics.counts.listen)
+        opened.callback(telemetry.LISTENERS.remove, self._metrics.counts.listen)
+        self._writer = Writer(SqliteEngine(path), self._metrics.counts.committed)
         opened.push_async_callback(self._writer.close)
         self._heartbeat = Heartbeat(Heartbeats(self._writer), self._clock)
         return migrated
@@ -155,7 +155,7 @@ class Daemon:
             inbox, health=health, wake=self._dispatcher.wake, clock=self._clock
         )
         opened.callback(self._receiver.close)
-        self.metrics.watch(self._runtime)
+        self._metrics.watch(self._runtime)
         self._configure(self._settings)
         self._listening = listening.listen(self._settings.listen)
         opened.callback(self._listening.close)
@@ -182,6 +182,7 @@ class Daemon:
             clock=self._clock,
             wake=self._dispatcher.wake,
             database=self._database_path,
+            metrics=self._metrics,
         )
         opened.push_async_callback(self._console.close)
         self._console.configure(self._settings)
@@ -243,7 +244,7 @@ class Daemon:
         )
 
     def _configure(self, settings: Config) -> None:
-        self.metrics.configure(settings)
+        self._metrics.configure(settings)
         self._runners.configure(settings)
         self._dispatcher.configure(
             settings.actions, settings.total_concurrency, settings.max_hook_bytes

@@ -44,7 +44,8 @@ ROOMS = {
     "inquiry": LOW | {"store", "httpclient"},
     "explaining": LOW | {"store", "routing", "hooks"},
     # Knows senders as the receiver does.
-    "console": LOW | {"store", "routing", "record", "explaining", "receiver", "listening"},
+    "console": LOW
+    | {"store", "routing", "record", "explaining", "receiver", "listening", "metrics"},
     "presence": LOW | {"listening"},
     "lint": LOW | {"routing", "hooks"},
     "listening": LOW,

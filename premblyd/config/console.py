@@ -1,6 +1,6 @@
 """The configuration of the console: where it listens, and how people sign in."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo
@@ -45,6 +45,8 @@ class Console(Model):
     password: Annotated[Secret, PlainValidator(_password)] | None = None
     session_ms: DurationMs = Field(12 * 3_600_000, alias="session", ge=60_000)
     url: Annotated[str, BeforeValidator(_url)] | None = None
+    # GET /metrics: for nobody, who is signed in, or whoever reaches the listener, as Prometheus.
+    metrics: Literal["off", "private", "public"] = "private"
 
 
 ConsoleValue = Annotated[Console | None, BeforeValidator(_off)]

@@ -1,7 +1,7 @@
 """The console as the daemon has it: an application, its listener and its limits."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from premblyd import passwords
 from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.console.handler import HEADERS, NothingHere
-from premblyd.console.pages import event, events, signin
+from premblyd.console.pages import event, events, metrics, signin
 from premblyd.console.services import Readers, Services
 from premblyd.listening import Listening
+from premblyd.metrics.exporter import Exporter
 from premblyd.store.writer import Writer
 
 HOME = Path(__file__).parent
@@ -25,11 +26,9 @@ MAX_BODY_BYTES = 2 << 20  # a pasted payload
 MAX_HEADER_BYTES = 32 << 10
 IDLE_S, BODY_S = 120, 20
 
-PublicHandlers = Sequence[tuple[str, type[RequestHandler], dict[str, Any]]]
-
 
 class Console:
-    """The private pages. `public` are handlers that need no sign-in, such as of metrics."""
+    """The private pages, and the metrics, which may be public."""
 
     def __init__(
         self,
@@ -40,16 +39,21 @@ class Console:
         clock: Clock,
         wake: Callable[[], None],
         database: Path,
-        public: PublicHandlers = (),
+        metrics: Exporter,
     ) -> None:
         # Two daemons behind one name, on two ports, share their cookies otherwise.
         own = hashlib.sha256(str(database).encode()).hexdigest()[:8]
         self._services = Services(
-            readers=readers, writer=writer, clock=clock, wake=wake, cookie=f"premblyd-{own}"
+            readers=readers,
+            writer=writer,
+            clock=clock,
+            wake=wake,
+            cookie=f"premblyd-{own}",
+            metrics=metrics,
         )
         self._listening = listening
         self._server = _Server(
-            _application(self._services, public),
+            _application(self._services),
             max_header_size=MAX_HEADER_BYTES,
             max_body_size=MAX_BODY_BYTES,
             max_buffer_size=MAX_BODY_BYTES + MAX_HEADER_BYTES,
@@ -98,19 +102,19 @@ class _Static(StaticFileHandler):
         self.set_header("Cache-Control", "no-cache")  # asks each time whether it has changed
 
 
-def _application(services: Services, public: PublicHandlers) -> Application:
+def _application(services: Services) -> Application:
     with_services = {"services": services}
     form = r"(?:\.json|\.csv)?"
     pages: list[tuple[str, type[RequestHandler]]] = [
         (r"/sign-in", signin.SignIn),
         (r"/sign-out", signin.SignOut),
+        (r"/metrics", metrics.Metrics),
         (rf"/events{form}", events.Events),
         (r"/events/(\d{1,18}|[0-9a-f]{32})(?:\.json)?", event.Event),
         (r"/events/(\d{1,18})/reveal(?:\.json)?", event.Reveal),
     ]
     return Application(
         [
-            *public,
             *((pattern, handler, with_services) for pattern, handler in pages),
             (r"/static/(.*)", _Static, {"path": str(HOME / "static")}),
         ],

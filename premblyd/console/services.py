@@ -10,6 +10,7 @@ from premblyd.clock import Clock
 from premblyd.config.console import Console
 from premblyd.config.models import Config
 from premblyd.console.guessing import Guesses
+from premblyd.metrics.exporter import Exporter
 from premblyd.passwords import PasswordHash
 from premblyd.store.writer import Writer
 
@@ -34,6 +35,7 @@ class Services:
     clock: Clock
     wake: Callable[[], None]  # tells the dispatcher that there are deliveries
     cookie: str  # name of the session's
+    metrics: Exporter
     guesses: Guesses = field(default_factory=Guesses)
     config: Config = field(init=False)
     password: PasswordHash | None = field(init=False, default=None)
