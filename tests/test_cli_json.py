@@ -19,7 +19,7 @@ EVENT = [
 ]
 DELIVERY = (
     "id action state due_at_ms attempt_count attempts_left created_at_ms finished_at_ms last_error"
-    " ran_instead_id confirmed_at_ms confirmed_sha256 type response_code outcome reference"
+    " ran_instead_id once_key confirmed_at_ms confirmed_sha256 type response_code outcome reference"
     " event_id".split()
 )
 ATTEMPT = (

@@ -170,6 +170,12 @@ def test_a_standard_webhooks_library_verifies_the_request(send: str) -> None:
     assert before <= int(headers["webhook-timestamp"]) <= time.time()
 
 
+def test_with_once_the_id_is_the_same_for_every_event_that_it_runs_once_for() -> None:
+    headers, body = sent(job(once_key="1ce"), sign_with=WHSEC)
+    Webhook(WHSEC).verify(body, headers)
+    assert headers["webhook-id"] == "1ce-act"
+
+
 def test_bytes_that_are_no_text_are_signed_as_they_are() -> None:
     headers, body = sent(job(EVERY_BYTE), sign_with=WHSEC)
     message = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body

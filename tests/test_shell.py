@@ -118,9 +118,15 @@ def test_the_environment_is_exactly_the_contracts(monkeypatch: pytest.MonkeyPatc
     person: dict[str, Any] = {"reference": "réf", "user_ref": "u-1", "face_confidence": 97.5}
     other: dict[str, Any] = {"session_id": "hush", "detail": "hush", "face_match": False}
     more: dict[str, Any] = {"type": "sdk.session", "risk_level": "high", "risk_score": 75.0}
-    given = job(b'{"hush": 1}', attempt=3, token="hush", **{**known, **person, **other, **more})
+    given = job(
+        b'{"hush": 1}',
+        attempt=3,
+        token="hush",
+        once_key="1ce",
+        **{**known, **person, **other, **more},
+    )
     identity = (
-        f"EVENT=17 EVENT_KEY={KEY} DELIVERY=23 ATTEMPT=3 WORKER=host:1:boot ENDPOINT=prembly"
+        f"EVENT=17 EVENT_KEY={KEY} ONCE_KEY=1ce DELIVERY=23 ATTEMPT=3 WORKER=host:1:boot ENDPOINT=prembly"
         " KIND=sdk TYPE=sdk.session RESPONSE_CODE=00 STATUS=true OUTCOME=not_verified"
         " REFERENCE=réf USER_REF=u-1"
         " FACE_MATCH=false FACE_CONFIDENCE=97.5 RISK_LEVEL=high RISK_SCORE=75.0"
@@ -138,7 +144,15 @@ def test_absent_values_are_empty_and_absent_variables_stay_away(
     seen = variables(job())
     assert seen.pop("PATH") == DEFAULT_PATH
     assert all(name.startswith("PREMBLY_") for name in seen)
-    empty = ["RESPONSE_CODE", "STATUS", "REFERENCE", "USER_REF", "FACE_MATCH", "FACE_CONFIDENCE"]
+    empty = [
+        "ONCE_KEY",
+        "RESPONSE_CODE",
+        "STATUS",
+        "REFERENCE",
+        "USER_REF",
+        "FACE_MATCH",
+        "FACE_CONFIDENCE",
+    ]
     empty += ["RISK_LEVEL", "RISK_SCORE"]
     assert [name.removeprefix("PREMBLY_") for name, value in seen.items() if not value] == empty
 

@@ -25,7 +25,7 @@ from premblyd.occurrences import (
     RunnerFailed,
 )
 from premblyd.privacy.identifiers import safe_id
-from premblyd.store.jobs import Claimable, Ending, Job, Mark, Result, Room, counted_bytes
+from premblyd.store.jobs import Claimable, Claimed, Ending, Job, Mark, Result, Room, counted_bytes
 from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
 from premblyd.telemetry import tell
@@ -104,8 +104,8 @@ class Dispatcher:
 
     async def run_once(self, now_ms: int) -> int:
         """Claim what is due and start its hooks; return how many."""
-        claimed, _ = await self._claim(now_ms)
-        return claimed
+        claimed = await self._claim(now_ms)
+        return len(claimed.jobs)
 
     async def stop(self, timeout_s: float) -> None:
         """Claim no more and let running hooks end. After `timeout_s`, interrupt those that still
@@ -135,17 +135,20 @@ class Dispatcher:
         self.last_round_ms = now_ms
         if self._limit <= self._busy.total():
             return POLL_S
-        claimed, next_due_ms = await self._claim(now_ms)
-        if next_due_ms is None or (next_due_ms <= now_ms and not claimed):
+        claimed = await self._claim(now_ms)
+        next_due_ms = claimed.next_due_ms
+        has_changed = bool(claimed.jobs or claimed.passed)
+        if next_due_ms is None or (next_due_ms <= now_ms and not has_changed):
             return POLL_S  # nothing waits but what runs here already or finds no room
         return min(POLL_S, max(0.0, (next_due_ms - self._clock.now_ms()) / 1000))
 
-    async def _claim(self, now_ms: int) -> tuple[int, int | None]:
+    async def _claim(self, now_ms: int) -> Claimed:
         claimable = {
             action.name: Claimable(
                 slots=max(0, action.concurrency - self._busy[action.name]),
                 lease_ms=action.hook.timeout_ms + LEASE_MARGIN_MS,
                 digest=action.digest,
+                once=action.once is not None,
             )
             for action in self._actions.values()
         }
@@ -153,7 +156,7 @@ class Dispatcher:
         actions = self._actions
         async with self._claiming:
             if self._stopping:
-                return 0, None
+                return Claimed([], None)
             room = Room(max_bytes=self._max_bytes, used_bytes=self._busy_bytes)
             running = frozenset(self._running)
             if self._claim_failed:
@@ -163,7 +166,7 @@ class Dispatcher:
             for job in claimed.jobs:
                 self._begin(actions[job.action], job)
             self._claim_failed = False
-        return len(claimed.jobs), claimed.next_due_ms
+        return claimed
 
     def _begin(self, action: Action, job: Job) -> None:
         """Start the hook of `job`. From here on the runner alone has the body, which may be large,

@@ -28,6 +28,7 @@ _REPLAY = update(
     "due_at_ms",
     "attempts_left",
     "finished_at_ms",
+    "ran_instead_id",
     where=_HAS_ID & Delivery.state.in_(FINISHED),
 )
 _FIND = Statement(
@@ -102,6 +103,7 @@ class Operator:
                 due_at_ms=now_ms,
                 attempts_left=attempts[delivery_id],
                 finished_at_ms=None,
+                ran_instead_id=None,
             )
             if changed:
                 self._record(transaction, "replay", now_ms, delivery_id=delivery_id)

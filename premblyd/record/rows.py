@@ -84,6 +84,7 @@ class DeliveryRow:
     finished_at_ms: int | None
     last_error: str | None
     ran_instead_id: int | None
+    once_key: str | None
     confirmed_at_ms: int | None
     confirmed_sha256: str | None
     type: str | None  # of the event, and what follows

@@ -31,6 +31,7 @@ class Job:
     action: str
     worker: str
     event: StoredEvent
+    once_key: str | None = None  # with `once`: the same for all events it runs once for
 
     @property
     def mark(self) -> Mark:
@@ -104,11 +105,14 @@ class Claimable:
     slots: int
     lease_ms: int
     digest: str
+    once: bool = False  # for each reference and outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What a claim got, and when the next delivery is due that had a free slot."""
+    """What a claim got, and when the next delivery is due that had a free slot. `passed`: how many
+    deliveries it skipped or held because of `once`; there may be more."""
 
     jobs: list[Job]
     next_due_ms: int | None
+    passed: int = 0

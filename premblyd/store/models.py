@@ -129,6 +129,8 @@ class Delivery(Table):
     last_error = TextField(null=True)
     # Of a skipped one: the delivery that succeeded in its place.
     ran_instead = ForeignKeyField("self", column_name="ran_instead_id", null=True, index=False)
+    # With `once`, of the one that runs or has succeeded: what it runs once for.
+    once_key = TextField(null=True)
     confirmed_at_ms = BigIntegerField(null=True)  # when Prembly's answer said the same
     confirmed_sha256 = TextField(null=True)  # of that answer
 
@@ -304,6 +306,13 @@ Delivery.add_index(
     Delivery.due_at_ms,
     name="delivery_queue",
     where=Delivery.due_at_ms.is_null(False),
+)
+Delivery.add_index(
+    Delivery.once_key,
+    Delivery.action,
+    name="delivery_once",
+    unique=True,
+    where=Delivery.once_key.is_null(False),
 )
 Inquiry.add_index(Inquiry.event, name="inquiry_event", where=Inquiry.event.is_null(False))
 Inquiry.add_index(Inquiry.delivery, name="inquiry_delivery", where=Inquiry.delivery.is_null(False))

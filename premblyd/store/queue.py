@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from premblyd.store import awaited, damage, queue_statements, rollups
+from premblyd.store import awaited, damage, once, queue_statements, rollups
 from premblyd.store.damage import CRASHED, UNSTARTED, Due, UnusableError, is_count
 from premblyd.store.engine import UNREADABLE, Transaction
 from premblyd.store.jobs import (
@@ -28,10 +28,13 @@ from premblyd.store.jobs import (
     counted_bytes,
 )
 from premblyd.store.models import State
+from premblyd.store.once import Turns
 from premblyd.store.writer import Operation, Step, Writer
 
 NO_ACTION = "the action is no longer in the configuration"
 _NEVER_MS = 1 << 62
+MAX_PASSED = 200  # of an action in one claim, so that the transaction stays short
+_PORTION = 50
 _MAX_BURIALS = 500  # of one claim; the rest follows with the next
 
 
@@ -97,11 +100,18 @@ class Queue:
         def operation(transaction: Transaction) -> Claimed:
             waiting = _waiting_actions(transaction, now_ms)
             due: list[Due] = []
+            turns = Turns(transaction, now_ms)
+            passed = 0
             for name in waiting:
-                if name in actions:
+                if name not in actions:
+                    _bury(transaction, name, running, now_ms)
+                elif not actions[name].once:
                     due += _due_for_slots(transaction, name, actions[name].slots, running, now_ms)
                 else:
-                    _bury(transaction, name, running, now_ms)
+                    slots = actions[name].slots
+                    found = _due_in_turn(transaction, turns, name, slots, running, now_ms)
+                    due += found.due
+                    passed += found.passed
             due.sort(key=lambda row: (row.due_at_ms, row.id))
             jobs: list[Job] = []
             claimed_bytes = 0
@@ -119,7 +129,7 @@ class Queue:
                     jobs.append(job)
                     claimed_bytes += cost
             with_slots = [name for name in waiting if name not in actions or actions[name].slots]
-            return Claimed(jobs, _next_due(transaction, with_slots, now_ms))
+            return Claimed(jobs, _next_due(transaction, with_slots, now_ms), passed)
 
         return self._writer.call(operation, Step.CLAIMS)
 
@@ -178,6 +188,9 @@ class Queue:
         transaction.change(
             queue_statements.START_DELIVERY, id=delivery.id, due_at_ms=now_ms + action.lease_ms
         )
+        key = once.key_of(event.verdict) if action.once else None
+        if key is not None:
+            once.give_key(transaction, delivery.action, delivery.id, key)
         return Job(
             delivery_id=delivery.id,
             attempt_id=attempt_id,
@@ -187,6 +200,7 @@ class Queue:
             action=delivery.action,
             worker=self._worker,
             event=event,
+            once_key=key,
         )
 
 
@@ -261,6 +275,42 @@ def _due_for_slots(
         return []
     rows = _due(transaction, action, now_ms, slots + len(running))
     return [row for row in rows if row.id not in running][:slots]
+
+
+class _InTurn(NamedTuple):
+    """Due deliveries of an action with `once` whose turn it is, and how many others are not in
+    their way any more."""
+
+    due: list[Due]
+    passed: int
+
+
+def _due_in_turn(
+    transaction: Transaction,
+    turns: Turns,
+    action: str,
+    slots: int,
+    running: Collection[int],
+    now_ms: int,
+) -> _InTurn:
+    """Return what `_due_for_slots` does, of an action with `once`: it goes on behind deliveries
+    whose turn it is not, and gets up to MAX_PASSED of them out of the way."""
+    due: dict[int, Due] = {}
+    passed = 0
+    while len(due) < slots and passed < MAX_PASSED:
+        seen = len(due) + len(running)
+        rows = _due(transaction, action, now_ms, seen + _PORTION)
+        rows = [row for row in rows if row.id not in running and row.id not in due]
+        for row in rows:
+            if len(due) == slots or passed == MAX_PASSED:
+                break
+            if turns.has(row):
+                due[row.id] = row
+            else:
+                passed += 1
+        if len(rows) < _PORTION:
+            break
+    return _InTurn(list(due.values()), passed)
 
 
 def _due(transaction: Transaction, action: str, now_ms: int, limit: int) -> list[Due]:

@@ -160,7 +160,13 @@ class Dispatching:
 
     async def add(self, *names: str, attempts: int = 3, **changes: Any) -> None:
         """Store a webhook with a delivery for each name, as the receiver does."""
-        event = {"received_at_ms": self.clock.now_ms(), "token": None, "reference": None, **changes}
+        event = {
+            "received_at_ms": self.clock.now_ms(),
+            "token": None,
+            "reference": None,
+            "session_id": None,
+            **changes,
+        }
         deliveries = [NewDelivery(name, attempts) for name in names]
         await Inbox(self._writer).add(new_event(**event), deliveries)
         self.dispatcher.wake()

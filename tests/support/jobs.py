@@ -46,6 +46,7 @@ def job(
     token: str | None = None,
     headers: list[tuple[str, str]] | None = None,
     verified_by: str = "hmac-sha256:live",
+    once_key: str | None = None,
     **verdict: Any,
 ) -> Job:
     """Return the job of a delivery; `verdict` holds verdict fields."""
@@ -70,6 +71,7 @@ def job(
         action="act",
         worker="host:1:boot",
         event=event,
+        once_key=once_key,
     )
 
 

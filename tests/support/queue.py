@@ -31,6 +31,15 @@ def claim(
     return store.wait(store.queue.claim(actions, limit, running, now_ms))
 
 
+def claim_once(
+    store: Store, now_ms: int = NOW_MS, *, slots: int = 9, running: Collection[int] = ()
+) -> Claimed:
+    """Claim for the actions crm and other, which run once for each reference and outcome."""
+    action = Claimable(slots=slots, lease_ms=LEASE_MS, digest="", once=True)
+    actions = {"crm": action, "other": action}
+    return store.wait(store.queue.claim(actions, 9, running, now_ms))
+
+
 def ids(claimed: Claimed) -> list[int]:
     return [job.delivery_id for job in claimed.jobs]
 

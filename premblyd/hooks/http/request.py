@@ -24,7 +24,7 @@ class BodyError(PremblydError):
 def make_request(hook: HttpHook, job: Job, endpoint: Endpoint | None, now_s: float) -> Request:
     """Return the exact request for one attempt. Raise BodyError when its body can't be made."""
     body, content_type = _body(hook, job)
-    webhook_id = f"{job.event.key}-{job.action}"
+    webhook_id = f"{job.once_key or job.event.key}-{job.action}"
     headers = [("Content-Type", content_type), (standardwebhooks.ID, webhook_id)]
     if hook.send == "raw":
         headers += _prembly_headers(job, endpoint)

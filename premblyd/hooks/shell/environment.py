@@ -23,6 +23,7 @@ def environment(hook: ProcessHook, job: Job, environ: Mapping[str, str]) -> dict
         "PREMBLY_EVENT": job.event.id,
         "PREMBLY_EVENT_KEY": job.event.key,
         "PREMBLY_DELIVERY": job.delivery_id,
+        "PREMBLY_ONCE_KEY": job.once_key,
         "PREMBLY_ATTEMPT": job.attempt,
         "PREMBLY_WORKER": job.worker,
         "PREMBLY_ENDPOINT": job.event.endpoint,

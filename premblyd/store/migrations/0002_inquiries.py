@@ -10,6 +10,7 @@ ALTER TABLE event ADD COLUMN type TEXT;
 ALTER TABLE event ADD COLUMN risk_level TEXT;
 ALTER TABLE event ADD COLUMN risk_score REAL;
 ALTER TABLE delivery ADD COLUMN ran_instead_id INTEGER REFERENCES delivery (id);
+ALTER TABLE delivery ADD COLUMN once_key TEXT;
 ALTER TABLE delivery ADD COLUMN confirmed_at_ms INTEGER;
 ALTER TABLE delivery ADD COLUMN confirmed_sha256 TEXT;
 ALTER TABLE heartbeat ADD COLUMN alive_at_ms INTEGER;
@@ -34,6 +35,7 @@ CREATE TABLE inquiry (
     answer_sha256 TEXT,
     stored_event_id INTEGER REFERENCES event (id)
 );
+CREATE UNIQUE INDEX delivery_once ON delivery (once_key, action) WHERE once_key IS NOT NULL;
 CREATE INDEX inquiry_event ON inquiry (event_id) WHERE event_id IS NOT NULL;
 CREATE INDEX inquiry_delivery ON inquiry (delivery_id) WHERE delivery_id IS NOT NULL;
 
@@ -86,7 +88,7 @@ SELECT delivery.id, delivery.event_id, event.type, event.reference, event.respon
        {ISO.format(column="delivery.due_at_ms")} AS due_at,
        {ISO.format(column="delivery.finished_at_ms")} AS finished_at,
        {ISO.format(column="delivery.confirmed_at_ms")} AS confirmed_at,
-       delivery.confirmed_sha256, delivery.ran_instead_id, delivery.last_error
+       delivery.confirmed_sha256, delivery.once_key, delivery.ran_instead_id, delivery.last_error
 FROM delivery JOIN event ON event.id = delivery.event_id;
 
 CREATE VIEW inquiry_log AS

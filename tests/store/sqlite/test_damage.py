@@ -24,6 +24,7 @@ from tests.support.queue import (
     SUCCEEDED,
     add_many,
     claim,
+    claim_once,
     finish,
     ids,
 )
@@ -160,3 +161,20 @@ def test_every_statement_finds_its_rows_by_an_index(path: Path) -> None:
                 assert all("INDEX delivery_queue" in step for step in reads), (name, reads)
             if name not in ("SHIFT", "QUEUED_ACTIONS"):  # these are for every delivery in the queue
                 assert all(step.startswith("SEARCH") for step in reads), (name, reads)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE event SET reference = x'ff00' WHERE id = 2",
+        "UPDATE event SET outcome = 'odd' WHERE id = 2",
+        "UPDATE delivery SET attempts_left = 'x' WHERE id = 2",
+        "DELETE FROM event WHERE id = 2",
+    ],
+)
+def test_a_damaged_row_stops_no_claim_with_once(store: Store, change: str) -> None:
+    for number in range(3):
+        store.add("crm", body=b"%d" % number, reference=f"ref-{number}")
+    by_hand(store.path, change)
+    assert ids(claim_once(store)) == [1, 3]
+    assert store.rows("SELECT state FROM delivery WHERE id = 2") == [("dead",)]

@@ -1,0 +1,271 @@
+"""`once: reference`: of all events of one reference and outcome, an action's hook succeeds once."""
+
+import itertools
+import time
+from typing import Any
+
+import pytest
+
+from premblyd.prembly.payload import Outcome
+from premblyd.record.operating import Operator
+from premblyd.store.inbox import NewDelivery
+from premblyd.store.keys import once_key
+from premblyd.store.once import MAX_HOLD_MS, MIN_HOLD_MS
+from premblyd.store.queue import MAX_PASSED
+from tests.support.queue import (
+    FAILED,
+    INTERRUPTED,
+    LATER_MS,
+    SUCCEEDED,
+    claim,
+    claim_once,
+    finish,
+    ids,
+)
+from tests.support.store import NOW_MS, Store, new_event
+
+STATES = "SELECT state, ran_instead_id FROM delivery ORDER BY id"
+KEYS = "SELECT id, once_key FROM delivery WHERE once_key IS NOT NULL ORDER BY id"
+SOON_MS = NOW_MS + MIN_HOLD_MS
+
+
+def add(store: Store, body: bytes, *actions: str, **changes: Any) -> None:
+    store.add(*(actions or ("crm",)), body=body, **changes)
+
+
+def test_the_second_is_skipped_with_a_pointer_and_has_no_attempt(store: Store) -> None:
+    add(store, b"1")
+    [job] = claim_once(store).jobs
+    assert finish(store, job, SUCCEEDED)
+    add(store, b"2", type="prembly.status", token=None, endpoint="other")
+    claimed = claim_once(store, NOW_MS + 7)
+    assert (claimed.jobs, claimed.passed, claimed.next_due_ms) == ([], 1, None)
+    columns = "state, due_at_ms, finished_at_ms, attempt_count, last_error, ran_instead_id"
+    [row] = store.rows(f"SELECT {columns} FROM delivery WHERE id = 2")
+    assert row == ("skipped", None, NOW_MS + 7, 0, None, 1)
+    assert store.rows("SELECT delivery_id FROM attempt") == [(1,)]
+
+
+def test_another_reference_outcome_or_action_runs(store: Store) -> None:
+    others: list[dict[str, Any]] = [{}, {"reference": "ref-2"}, {"outcome": Outcome.PENDING}]
+    for number, changes in enumerate(others):
+        add(store, b"%d" % number, **changes)
+    add(store, b"9", "other")
+    claimed = claim_once(store)
+    assert ids(claimed) == [1, 2, 3, 4]
+    keys = [job.once_key for job in claimed.jobs]
+    assert len(set(keys)) == 3
+    assert keys[3] == keys[0] == once_key("ref-1", Outcome.VERIFIED)
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_without_a_reference_each_event_runs(store: Store, nothing: str | None) -> None:
+    for number in range(3):
+        add(store, b"%d" % number, reference=nothing)
+    claimed = claim_once(store)
+    assert [(job.delivery_id, job.once_key) for job in claimed.jobs] == [
+        (number, None) for number in (1, 2, 3)
+    ]
+    assert store.rows(KEYS) == []
+
+
+def test_without_once_each_event_runs(store: Store) -> None:
+    for number in range(3):
+        add(store, b"%d" % number)
+    assert [job.once_key for job in claim(store, crm=9).jobs] == [None] * 3
+
+
+def test_while_one_runs_the_others_wait_and_the_queue_goes_on(store: Store) -> None:
+    for number in range(3):
+        add(store, b"%d" % number)
+    add(store, b"other", reference="ref-2")
+    claimed = claim_once(store, slots=2)
+    assert (ids(claimed), claimed.passed) == ([1, 4], 2)
+    assert (
+        store.rows("SELECT state, due_at_ms, ran_instead_id FROM delivery WHERE id IN (2, 3)")
+        == [("pending", SOON_MS, None)] * 2
+    )
+    assert claim_once(store, running=[1, 4]).next_due_ms == SOON_MS
+
+
+def test_one_that_waits_looks_again_after_as_long_as_the_other_runs_already(store: Store) -> None:
+    add(store, b"1")
+    add(store, b"2")
+    claim_once(store)
+    looks = []
+    now_ms = SOON_MS
+    while now_ms < NOW_MS + 600_000:
+        looks.append(now_ms - NOW_MS)
+        assert ids(claim_once(store, now_ms, running=[1])) == []
+        [(now_ms,)] = store.rows("SELECT due_at_ms FROM delivery WHERE id = 2")
+    assert looks[:4] == [500, 1000, 2000, 4000]
+    assert len(looks) < 20
+    assert max(after - before for before, after in itertools.pairwise(looks)) == MAX_HOLD_MS
+
+
+@pytest.mark.parametrize(
+    ("result", "retry_ms"), [(FAILED, None), (FAILED, 90_000), (INTERRUPTED, 0)]
+)
+def test_when_one_fails_the_next_runs_and_the_first_does_not_after_it(
+    store: Store, result: Any, retry_ms: int | None
+) -> None:
+    add(store, b"1")
+    add(store, b"2")
+    [first] = claim_once(store).jobs
+    retry_at_ms = None if retry_ms is None else NOW_MS + 5000 + retry_ms
+    assert finish(store, first, result, retry_at_ms, NOW_MS + 600)
+    [second] = claim_once(store, NOW_MS + 600).jobs
+    assert (second.delivery_id, second.once_key) == (2, first.once_key)
+    assert store.rows(KEYS) == [(2, first.once_key)]
+    assert finish(store, second, SUCCEEDED, None, NOW_MS + 700)
+    assert ids(claim_once(store, LATER_MS + 100_000)) == []
+    expected = ("dead", None) if retry_ms is None else ("skipped", 2)
+    assert store.rows(STATES) == [expected, ("succeeded", None)]
+
+
+def test_after_a_crash_one_of_them_runs(store: Store) -> None:
+    add(store, b"1")
+    add(store, b"2")
+    claim_once(store)
+    store.wait(store.queue.recover(NOW_MS + 5))
+    [job] = claim_once(store, NOW_MS + 5).jobs
+    assert finish(store, job, SUCCEEDED, None, NOW_MS + 6)
+    assert ids(claim_once(store, LATER_MS)) == []
+    assert sorted(store.rows(STATES)) == [("skipped", job.delivery_id), ("succeeded", None)]
+
+
+def test_one_that_succeeded_before_the_action_had_once_counts(store: Store) -> None:
+    add(store, b"1")
+    [job] = claim(store, crm=9).jobs
+    finish(store, job, SUCCEEDED)
+    add(store, b"2")
+    add(store, b"3")
+    assert ids(claim_once(store)) == []
+    assert store.rows(STATES) == [("succeeded", None), ("skipped", 1), ("skipped", 1)]
+    assert store.rows(KEYS) == [(1, once_key("ref-1", Outcome.VERIFIED))]
+
+
+def test_one_that_runs_since_before_the_action_had_once_counts(store: Store) -> None:
+    add(store, b"1")
+    claim(store, crm=9)
+    add(store, b"2")
+    assert (ids(claimed := claim_once(store, running=[1])), claimed.passed) == ([], 1)
+
+
+def test_one_that_succeeded_while_the_action_had_no_once_counts_beside_a_dead_one(
+    store: Store,
+) -> None:
+    add(store, b"1")
+    [job] = claim_once(store).jobs
+    finish(store, job, FAILED)
+    add(store, b"2")
+    [job] = claim(store, crm=9).jobs
+    finish(store, job, SUCCEEDED)
+    add(store, b"3")
+    assert ids(claim_once(store)) == []
+    assert store.rows(STATES) == [("dead", None), ("succeeded", None), ("skipped", 2)]
+
+
+def test_a_replay_of_the_one_that_ran_runs_again_and_the_others_do_not(store: Store) -> None:
+    add(store, b"1")
+    [job] = claim_once(store).jobs
+    finish(store, job, SUCCEEDED)
+    add(store, b"2")
+    claim_once(store)
+    replay(store, 1)
+    [again] = claim_once(store).jobs
+    assert (again.delivery_id, again.attempt, again.once_key) == (1, 2, job.once_key)
+    finish(store, again, SUCCEEDED)
+    replay(store, 2)
+    assert store.rows(STATES)[1] == ("pending", None)
+    assert ids(claim_once(store)) == []
+    assert store.rows(STATES) == [("succeeded", None), ("skipped", 1)]
+
+
+def test_a_replay_of_all_runs_one(store: Store) -> None:
+    for number in range(3):
+        add(store, b"%d" % number)
+        for job in claim_once(store).jobs:
+            finish(store, job, SUCCEEDED)
+    replay(store, 1, 2, 3)
+    [job] = claim_once(store).jobs
+    finish(store, job, SUCCEEDED)
+    assert ids(claim_once(store, SOON_MS)) == []
+    assert [state for state, _ in store.rows(STATES)] == ["succeeded", "skipped", "skipped"]
+
+
+def replay(store: Store, *numbers: int) -> None:
+    for change in Operator(actor="ada").replay(numbers, dict.fromkeys(numbers, 3), NOW_MS):
+        store.wait(store.writer.call(change))
+
+
+def test_a_lost_lease_is_no_second_run(store: Store) -> None:
+    """Whose lease is over may run on: only the delivery with the key is claimed again."""
+    add(store, b"1")
+    add(store, b"2")
+    [first] = claim_once(store).jobs
+    [again] = claim_once(store, LATER_MS).jobs
+    assert (again.delivery_id, again.attempt) == (1, 2)
+    assert not finish(store, first, SUCCEEDED)
+    assert finish(store, again, SUCCEEDED, None, LATER_MS)
+    assert ids(claim_once(store, LATER_MS + MAX_HOLD_MS)) == []
+    assert store.rows(STATES) == [("succeeded", None), ("skipped", 1)]
+
+
+def test_what_ran_beside_the_one_that_succeeded_is_skipped_when_its_process_died(
+    store: Store,
+) -> None:
+    """Both began before the action had `once`."""
+    add(store, b"1")
+    add(store, b"2")
+    first, _ = claim(store, crm=9).jobs
+    finish(store, first, SUCCEEDED)
+    assert ids(claim_once(store, LATER_MS)) == []
+    assert store.rows(STATES) == [("succeeded", None), ("skipped", 1)]
+    assert store.rows("SELECT outcome FROM attempt") == [("succeeded",), ("interrupted",)]
+
+
+def test_keys_changed_by_hand_stop_no_claim(store: Store) -> None:
+    add(store, b"1")
+    [job] = claim_once(store).jobs
+    finish(store, job, FAILED)
+    key = once_key("ref-2", Outcome.VERIFIED)
+    store.on_connection(lambda each: each.execute("UPDATE delivery SET once_key = ?", [key]))
+    add(store, b"2", reference="ref-2")
+    assert ids(claim_once(store)) == [2]
+    assert store.rows(KEYS) == [(2, key)]
+
+
+def test_five_thousand_of_one_reference_are_out_of_the_way_in_few_short_claims(
+    store: Store,
+) -> None:
+    count = 5000
+    store.wait_all(
+        store.inbox.add(new_event(b"%d" % number), [NewDelivery("crm", 3)])
+        for number in range(count)
+    )
+    add(store, b"another", reference="ref-2", received_at_ms=NOW_MS + 1)
+    jobs: list[Any] = []
+    longest_s, claims = 0.0, 0
+    now_ms = NOW_MS + 1
+    while True:
+        began = time.perf_counter()
+        claimed = claim_once(
+            store, now_ms, slots=2 - len(jobs), running=[job.delivery_id for job in jobs]
+        )
+        longest_s = max(longest_s, time.perf_counter() - began)
+        claims += 1
+        jobs += claimed.jobs
+        if claimed.next_due_ms is None or claimed.next_due_ms > now_ms or not claimed.passed:
+            break
+    assert [job.delivery_id for job in jobs] == [1, count + 1]
+    assert claims <= count / MAX_PASSED + 2
+    for job in jobs:
+        finish(store, job, SUCCEEDED, None, now_ms)
+    skips = 0
+    while claim_once(store, now_ms + MAX_HOLD_MS).passed:
+        skips += 1
+    assert skips == count / MAX_PASSED
+    states = dict(store.rows("SELECT state, count(*) FROM delivery GROUP BY state"))
+    assert states == {"succeeded": 2, "skipped": count - 1}
+    assert longest_s < 1, "a claim keeps the webhooks that come in waiting"
