@@ -126,7 +126,8 @@ def test_the_environment_is_exactly_the_contracts(monkeypatch: pytest.MonkeyPatc
         **{**known, **person, **other, **more},
     )
     identity = (
-        f"EVENT=17 EVENT_KEY={KEY} ONCE_KEY=1ce DELIVERY=23 ATTEMPT=3 WORKER=host:1:boot ENDPOINT=prembly"
+        f"EVENT=17 EVENT_KEY={KEY} ONCE_KEY=1ce DELIVERY=23 ATTEMPT=3"
+        " WORKER=host:1:boot ENDPOINT=prembly"
         " KIND=sdk TYPE=sdk.session RESPONSE_CODE=00 STATUS=true OUTCOME=not_verified"
         " REFERENCE=réf USER_REF=u-1"
         " FACE_MATCH=false FACE_CONFIDENCE=97.5 RISK_LEVEL=high RISK_SCORE=75.0"
