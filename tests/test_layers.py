@@ -41,7 +41,7 @@ ROOMS = {
     "record": LOW | {"store", "routing"},
     "hooks": LOW | {"store", "httpclient"},
     "receiver": LOW | {"store", "routing"},
-    "inquiry": LOW | {"store", "httpclient"},
+    "inquiry": LOW | {"store", "httpclient", "routing"},
     "explaining": LOW | {"store", "routing", "hooks"},
     # Knows senders as the receiver does.
     "console": LOW

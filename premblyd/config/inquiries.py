@@ -1,9 +1,10 @@
 """Asking Prembly back: where and as whom, how often, and about which events."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, field_validator
 
 from premblyd.config.base import Model
 from premblyd.config.hooks import proxy_url
@@ -99,6 +100,13 @@ class Pending(Model):
 
     ask_ms: tuple[DurationMs, ...] = Field(_ASK_MS, alias="ask", min_length=1)
     give_up_ms: DurationMs = Field(3 * _DAY_MS, alias="give_up", ge=1)
+
+    @field_validator("ask_ms")
+    @classmethod
+    def _rises(cls, times_ms: tuple[int, ...]) -> tuple[int, ...]:
+        if any(later <= earlier for earlier, later in pairwise((0, *times_ms))):
+            raise ValueError("each must be later than the one before; all count from the event")
+        return times_ms
 
 
 class Duplicates(Model):

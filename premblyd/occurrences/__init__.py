@@ -14,6 +14,10 @@ from premblyd.occurrences.inquiries import InquiriesPaused as InquiriesPaused
 from premblyd.occurrences.inquiries import InquiriesRefused as InquiriesRefused
 from premblyd.occurrences.inquiries import InquiriesResumed as InquiriesResumed
 from premblyd.occurrences.inquiries import InquiryAnswered as InquiryAnswered
+from premblyd.occurrences.inquiries import PendingBegun as PendingBegun
+from premblyd.occurrences.inquiries import PendingFailed as PendingFailed
+from premblyd.occurrences.inquiries import PendingGivenUp as PendingGivenUp
+from premblyd.occurrences.inquiries import PendingSettled as PendingSettled
 
 # Webhooks
 

@@ -55,3 +55,45 @@ class InquiriesResumed(Occurrence):
     """Prembly answers again."""
 
     event: ClassVar[str] = "inquiry.resumed"
+
+
+# What is awaited
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingBegun(Occurrence):
+    """Events came while nothing was awaited, and are not settled yet: Prembly is asked."""
+
+    event: ClassVar[str] = "pending.begun"
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingSettled(Occurrence):
+    """What became of a verification was found by asking, or in the record before it was asked."""
+
+    event: ClassVar[str] = "pending.settled"
+    event_id: int
+    settled_by: int
+    reference: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingGivenUp(Occurrence):
+    """What became of a verification was not to be found out."""
+
+    event: ClassVar[str] = "pending.given_up"
+    level: ClassVar[Level] = "warning"
+    event_id: int
+    reference: str | None
+    ask_count: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingFailed(Occurrence):
+    """Asking about what is awaited raised, by a fault of ours."""
+
+    event: ClassVar[str] = "pending.failed"
+    level: ClassVar[Level] = "error"
+    cause: BaseException

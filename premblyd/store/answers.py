@@ -1,12 +1,15 @@
 """Storing what Prembly's API answered, as an event: once for each verification, whoever asked."""
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from premblyd.prembly.webhook import Webhook
-from premblyd.store import awaited, inbox
+from premblyd.store import awaited, inbox, inquiries
 from premblyd.store.engine import Transaction
 from premblyd.store.inbox import Added, NewDelivery
+from premblyd.store.inquiries import NewInquiry
+from premblyd.store.writer import Step, Writer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,10 +22,28 @@ class NewAnswer:
     asked: str
 
 
-def add_answer(transaction: Transaction, answer: NewAnswer) -> Added:
-    """Store `answer`, and end what waited for it. When the record has a settled event of the
-    verification already, that one ends it instead, and nothing is stored: whatever else was asked
-    or came meanwhile, its actions run once."""
+class Answers:
+    """Keeps answers. Its futures resolve after the commit."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def add(self, answer: NewAnswer, inquiry: NewInquiry | None) -> "asyncio.Future[Added]":
+        """Store `answer`, as `add_answer` does."""
+        return self._writer.call(
+            lambda transaction: add_answer(transaction, answer, inquiry), Step.ARRIVALS
+        )
+
+
+def add_answer(
+    transaction: Transaction, answer: NewAnswer, inquiry: NewInquiry | None = None
+) -> Added:
+    """Store `answer` with the record of its question, and end what waited for it.
+
+    When the record has a settled event of the
+    verification already, that one ends the
+    waiting instead, and no event is stored: whatever else came or was asked meanwhile, its actions
+    run once."""
     webhook = answer.webhook
     names = {answer.asked, webhook.verdict.reference or answer.asked}
     if settled := awaited.settled_in_record(transaction, names):
@@ -31,5 +52,8 @@ def add_answer(transaction: Transaction, answer: NewAnswer) -> Added:
         added = Added(event_id, key, False)
     else:
         added = inbox.add_event(transaction, webhook, answer.deliveries)
+    if inquiry is not None:
+        stored_id = added.event_id if added.is_new else None
+        inquiries.add(transaction, replace(inquiry, stored_event_id=stored_id))
     awaited.settle(transaction, dict.fromkeys(names, added.event_id), webhook.received_at_ms)
     return added

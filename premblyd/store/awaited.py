@@ -6,10 +6,10 @@ answer is there, so what a crash interrupts is asked again, and nothing has to b
 """
 
 import asyncio
+import functools
+import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
 from typing import Any, NamedTuple
 
 from peewee import JOIN, SQL, Tuple, fn
@@ -17,7 +17,9 @@ from peewee import JOIN, SQL, Tuple, fn
 from premblyd.prembly import events, settling
 from premblyd.prembly.payload import Outcome
 from premblyd.prembly.webhook import Webhook
+from premblyd.store import inquiries
 from premblyd.store.engine import Row, Transaction
+from premblyd.store.inquiries import NewInquiry
 from premblyd.store.models import Awaited, AwaitedState, Event
 from premblyd.store.statements import BulkInsert, Lookup, Statement, param, update
 from premblyd.store.writer import Step, Writer
@@ -110,6 +112,15 @@ class Missed(NamedTuple):
     reference: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """How many of a portion of missed events are awaited now, and which was the last of them; None:
+    there are no more."""
+
+    count: int
+    last: Missed | None
+
+
 def note(transaction: Transaction, arrivals: Mapping[int, Arrival]) -> None:
     """Begin and end waitings as these new events, by their numbers, demand: in the transaction
     that stores them, and in whichever order they came."""
@@ -192,18 +203,25 @@ class AwaitedQueue:
 
         return self._writer.call(operation, Step.CLAIMS)
 
-    def asked(self, asked: Asked) -> "asyncio.Future[bool]":
-        """Put down that Prembly's answer settled nothing. False: an event did meanwhile."""
-        return self._writer.call(lambda transaction: note_asked(transaction, asked), Step.FINISHES)
+    def asked(self, asked: Asked, inquiry: NewInquiry | None = None) -> "asyncio.Future[bool]":
+        """Put down that Prembly's answer settled nothing, with the record of the question. False:
+        an event settled it meanwhile."""
+
+        def operation(transaction: Transaction) -> bool:
+            if inquiry is not None:
+                inquiries.add(transaction, inquiry)
+            return note_asked(transaction, asked)
+
+        return self._writer.call(operation, Step.FINISHES)
 
     def begin_missed(
         self, after: Missed | None, since_ms: int, due_at_ms: Callable[[int], int]
-    ) -> "asyncio.Future[Missed | None]":
+    ) -> "asyncio.Future[Begun]":
         """Await the next MAX_MISSED events after `after` that came since `since_ms`, are not
         settled and were never awaited: they came while nothing was. `due_at_ms` returns when
-        Prembly is asked about an event that came at a time. Return the last; None: no more."""
+        Prembly is asked about an event that came at a time."""
 
-        def operation(transaction: Transaction) -> Missed | None:
+        def operation(transaction: Transaction) -> Begun:
             rows = transaction.rows(
                 _MISSED,
                 since_ms=after.received_at_ms if after else since_ms,
@@ -211,7 +229,7 @@ class AwaitedQueue:
                 after_id=after.id if after else 0,
             )
             missed = [Missed(*row) for row in rows]
-            _begin(
+            count = _begin(
                 transaction,
                 {
                     each.id: Arrival(
@@ -223,19 +241,19 @@ class AwaitedQueue:
                     for each in missed
                 },
             )
-            return missed[-1] if len(missed) == MAX_MISSED else None
+            return Begun(count=count, last=missed[-1] if len(missed) == MAX_MISSED else None)
 
         return self._writer.call(operation, Step.CLAIMS)
 
 
-def _begin(transaction: Transaction, unsettled: Mapping[int, Arrival]) -> None:
+def _begin(transaction: Transaction, unsettled: Mapping[int, Arrival]) -> int:
     """Await these events, by their numbers, but for those whose reference is awaited already or is
-    settled in the record."""
+    settled in the record. Return how many are."""
     first: dict[str, int] = {}
     for event_id, arrival in unsettled.items():
         first.setdefault(arrival.reference, event_id)
     if not first:
-        return
+        return 0
     known = {reference for _, reference, _ in transaction.look_up(_WAITING_FOR, list(first))}
     known |= settled_in_record(transaction, first).keys()
     rows = []
@@ -245,6 +263,7 @@ def _begin(transaction: Transaction, unsettled: Mapping[int, Arrival]) -> None:
             times = (new.received_at_ms, new.due_at_ms)
             rows.append((event_id, new.endpoint, reference, *times, AwaitedState.WAITING))
     transaction.insert_many(_INSERT, rows)
+    return len(rows)
 
 
 def _usable(transaction: Transaction, row: Row, now_ms: int) -> Waiting | None:
@@ -263,30 +282,30 @@ def _usable(transaction: Transaction, row: Row, now_ms: int) -> Waiting | None:
     return None
 
 
-# The types of events.ABOUT_VERIFICATION; NULL: of an old event, which had an outcome if it was.
-_IS_ABOUT = reduce(
-    or_,
+# The same as settling.is_settled and is_unsettled; a test holds that they agree. NULL: of an event
+# that was stored before types were told.
+_IS_ABOUT_VERIFICATION = functools.reduce(
+    operator.or_,
     (
         Event.type.startswith(pattern[:-1]) if pattern.endswith("*") else Event.type == pattern
         for pattern in events.ABOUT_VERIFICATION
     ),
     Event.type.is_null(),
 )
-# The same as settling.is_settled and is_unsettled; a test holds that they agree.
-_IS_SETTLED = _IS_ABOUT & (
+_IS_SETTLED = (
     Event.outcome.in_(settling.FINAL_OUTCOMES)
     | (
         (Event.outcome == Outcome.UNKNOWN)
         & Event.response_code.not_in(settling.OPEN_CODES)  # NULL is not
         & ((Event.response_code != settling.DATA_CODE) | Event.verification_status.is_null())
     )
-)
+) & _IS_ABOUT_VERIFICATION
 _IS_UNSETTLED = (
     # The first is the condition of the index event_unsettled, letter by letter.
     ((Event.outcome == SQL("'pending'")) | (Event.response_code == SQL("'02'")))
     & Event.outcome.in_([Outcome.PENDING, Outcome.UNKNOWN])
     & Event.reference.is_null(False)
-    & _IS_ABOUT
+    & _IS_ABOUT_VERIFICATION
 )
 _IS_WAITING = Awaited.due_at_ms.is_null(False)
 _INSERT = BulkInsert(

@@ -1,0 +1,524 @@
+"""Asking what became of what is pending: a real store, and a stand-in for Prembly's API."""
+
+import asyncio
+import functools
+import itertools
+import json
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from premblyd.clock import Clock
+from premblyd.config.load import parse_config
+from premblyd.config.secrets import SecretPlaces
+from premblyd.errors import StoreUnavailableError
+from premblyd.inquiry import pending, storing
+from premblyd.inquiry.client import Inquirer
+from premblyd.inquiry.pending import PendingAsker
+from premblyd.prembly import payload
+from premblyd.prembly.webhook import Webhook
+from premblyd.store.answers import Answers
+from premblyd.store.awaited import AwaitedQueue, Due
+from premblyd.store.inbox import Added, Inbox
+from premblyd.store.sqlite.engine import SqliteEngine
+from premblyd.store.writer import Writer
+from tests.support import prembly_api
+from tests.support.configuration import configuration, shell
+from tests.support.database import rows
+from tests.support.prembly_api import PremblyApi, Shape
+from tests.support.waiting import until
+
+MINUTE_MS = 60_000
+DAY_MS = 24 * 60 * MINUTE_MS
+ROWS = "SELECT state, ask_count, settled_by_id, last_error FROM awaited ORDER BY id"
+ACTIONS = [
+    shell("activate", "true", "00", types=["prembly.status"]),
+    shell("others", "true", types=["verification.*"]),
+]
+
+
+class AdvancedClock(Clock):
+    """The real clock, some time ahead."""
+
+    ahead_ms = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.ahead_ms
+
+
+class CountingQueue(AwaitedQueue):
+    """The real queue, which counts how often it is asked what is due."""
+
+    rounds = 0
+
+    def due(self, *arguments: Any) -> "asyncio.Future[Due]":
+        self.rounds += 1
+        return super().due(*arguments)
+
+
+class At(AbstractAsyncContextManager["At"]):
+    """An asker at work."""
+
+    def __init__(self, path: Path, api: PremblyApi, **changes: Any) -> None:
+        self.path = path
+        self.api = api
+        self.changes: dict[str, Any] = {
+            "prembly": {"url": api.url, "api_key": prembly_api.KEY, "rate": 1000},
+            "pending": {},
+            "actions": ACTIONS,
+            **changes,
+        }
+        self.clock = AdvancedClock()
+        self.wakes = 0
+
+    async def __aenter__(self) -> Self:
+        self.writer = Writer(SqliteEngine(self.path))
+        self.inbox = Inbox(self.writer)
+        self.inquirer = Inquirer(self.clock)
+        self.queue = CountingQueue(self.writer)
+        self.asker = PendingAsker(
+            self.queue, Answers(self.writer), self.inquirer, self.clock, self._count_wake
+        )
+        self.configure()
+        self._task = asyncio.create_task(self.asker.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.inquirer.interrupt()
+        await self.asker.stop()
+        await self._task
+        self.inquirer.close()
+        await self.writer.close()
+
+    def configure(self, **changes: Any) -> None:
+        self.changes |= changes
+        data = {name: value for name, value in self.changes.items() if value is not None}
+        text = json.dumps(configuration(**data))
+        self.settings = parse_config(text, Path("/p.yaml"), SecretPlaces(Path("/")))
+        self.inquirer.configure(self.settings.prembly)
+        self.asker.configure(self.settings)
+
+    async def receive(self, *bodies: bytes, awaited: bool = True) -> list[Added]:
+        """Store webhooks as the receiver does."""
+        pending_ = self.settings.pending if awaited else None
+        first_ask_ms = pending_.ask_ms[0] if pending_ else None
+        futures = [
+            self.inbox.add(self.webhook(body), [], first_ask_ms=first_ask_ms) for body in bodies
+        ]
+        return await asyncio.gather(*futures)
+
+    def webhook(self, body: bytes) -> Webhook:
+        return Webhook(
+            endpoint="prembly",
+            received_at_ms=self.clock.now_ms(),
+            remote_ip="192.0.2.7",
+            token=None,
+            headers="[]",
+            body=body,
+            verified_by="hmac-sha256:live",
+            verdict=payload.read(body),
+        )
+
+    def advance(self, ms: int) -> None:
+        self.clock.ahead_ms += ms
+        self.asker.wake()
+
+    def rows(self, sql: str = ROWS) -> list[tuple[Any, ...]]:
+        return rows(self.path, sql)
+
+    async def until_rows(self, expected: list[tuple[Any, ...]], sql: str = ROWS) -> None:
+        try:
+            await until(lambda: self.rows(sql) == expected)
+        except AssertionError:
+            assert self.rows(sql) == expected
+
+    async def rest(self) -> None:
+        """Let two whole rounds pass: what is due when this is called is on its way afterwards."""
+        for _ in range(2):
+            before = self.queue.rounds
+            self.asker.wake()
+            await until(lambda before=before: self.queue.rounds > before)  # type: ignore[misc]
+        await until(lambda: not self.asker.asking)
+
+    async def until_asked(self, count: int, reference: str = "r-1") -> None:
+        """Wait until Prembly was asked so often, and the answer is put down."""
+        await until(lambda: self.api.asked(reference) >= count and not self.asker.asking)
+        assert self.api.asked(reference) == count
+
+    def _count_wake(self) -> None:
+        self.wakes += 1
+
+
+def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    @functools.wraps(test)
+    def run(*args: Any, **keys: Any) -> None:
+        asyncio.run(test(*args, **keys))
+
+    return run
+
+
+@pytest.fixture
+def api() -> Iterator[PremblyApi]:
+    with prembly_api.prembly_api() as running:
+        yield running
+
+
+counter = itertools.count()
+
+
+def body(status: str | None = "PENDING", reference: str = "r-1", code: str = "02") -> bytes:
+    return json.dumps(
+        {
+            "response_code": code,
+            "number": next(counter),
+            "verification": {"status": status, "reference": reference},
+        }
+    ).encode()
+
+
+@on_a_loop
+async def test_it_is_asked_for_until_the_third_answer_settles_it(
+    path: Path, api: PremblyApi, lines: list[Any]
+) -> None:
+    known = api.know("r-1", status="PENDING", code="02")
+    async with At(path, api) as at:
+        await at.receive(body())
+        at.advance(MINUTE_MS - 1000)
+        await at.rest()
+        assert api.asked("r-1") == 0
+        for count, ms in enumerate([1000, 4 * MINUTE_MS], 1):
+            at.advance(ms)
+            await at.until_asked(count)
+        words = "Prembly does not know yet either"
+        await at.until_rows([("waiting", 2, None, words)])
+        known.status, known.code = "VERIFIED", "00"
+        known.body = answer = json.dumps(known._document(), indent=1).encode() + b"\r\n"
+        at.advance(25 * MINUTE_MS)
+        await at.until_rows([("settled", 2, 2, None)])
+        [event] = at.rows(
+            "SELECT type, endpoint, reference, response_code, outcome, body, token, verified_by,"
+            " remote_ip, received_at_ms > 0 FROM event WHERE id = 2"
+        )
+        assert event == (
+            *("prembly.status", "prembly", "r-1", "00", "verified", answer, None),
+            *("prembly-api", "127.0.0.1", 1),
+        )
+        assert at.rows("SELECT event_id, action, state FROM delivery") == [
+            (2, "activate", "pending")
+        ]
+        assert at.wakes == 1
+        at.advance(10 * DAY_MS)
+        await at.rest()
+        assert api.asked("r-1") == 3
+    asked = "SELECT purpose, event_id, reference, result, stored_event_id FROM inquiry ORDER BY id"
+    assert rows(path, asked) == [
+        ("pending", 1, "r-1", "unsettled", None),
+        ("pending", 1, "r-1", "unsettled", None),
+        ("pending", 1, "r-1", "settled", 2),
+    ]
+    assert [line["event"] for line in lines] == [*["inquiry.answered"] * 3, "pending.settled"]
+
+
+@on_a_loop
+async def test_a_webhook_in_between_stops_the_asking(path: Path, api: PremblyApi) -> None:
+    api.know("r-1", status="PENDING")
+    async with At(path, api) as at:
+        await at.receive(body())
+        at.advance(MINUTE_MS)
+        await at.until_asked(1)
+        await at.receive(body("VERIFIED", code="00"))
+        assert at.rows()[0][:3] == ("settled", 1, 2)
+        at.advance(DAY_MS)
+        await at.rest()
+        assert api.asked("r-1") == 1
+        assert at.rows("SELECT count(*) FROM event") == [(2,)]
+
+
+@on_a_loop
+async def test_a_webhook_that_comes_while_prembly_answers_is_what_settles_it(
+    path: Path, api: PremblyApi
+) -> None:
+    api.know("r-1")
+    api.fail(prembly_api.hang, "r-1", times=1)
+    async with At(path, api) as at:
+        await at.receive(body())
+        at.advance(MINUTE_MS)
+        await until(lambda: api.asked("r-1") == 1)
+        await at.receive(body("VERIFIED", code="00"))
+        api.mend()
+        await until(lambda: not at.asker.asking)
+        assert [row[:3] for row in at.rows()] == [("settled", 0, 2)]
+        assert at.rows("SELECT count(*) FROM event") == [(2,)]
+
+
+@on_a_loop
+async def test_code_02_with_a_reference_is_asked_for(path: Path, api: PremblyApi) -> None:
+    api.know("r-1", status="NOT-VERIFIED", code="00")
+    async with At(path, api) as at:
+        await at.receive(body(status=None))
+        at.advance(MINUTE_MS)
+        await at.until_rows([("settled", 0, 2, None)])
+        outcome = at.rows("SELECT outcome FROM event WHERE id = 2")
+        assert outcome == [("not_verified",)]
+
+
+@on_a_loop
+async def test_a_session_is_asked_for_by_its_id_which_stays_a_secret(
+    path: Path, api: PremblyApi, lines: list[Any]
+) -> None:
+    api.know("own", session_id="sdk_session_1", shape=Shape.SESSION)
+    event = {"response_code": "02", "session_id": "sdk_session_1", "verification_status": "PENDING"}
+    async with At(path, api) as at:
+        await at.receive(json.dumps(event).encode())
+        at.advance(MINUTE_MS)
+        await at.until_rows([("settled", 0, 2, None)])
+        assert api.asked("sdk_session_1") == 1
+        assert at.rows("SELECT count(DISTINCT reference) FROM event") == [(1,)]
+        assert at.rows("SELECT reference FROM inquiry") == [(None,)]
+    assert "sdk_session_1" not in str(lines)
+
+
+@on_a_loop
+async def test_what_stays_open_is_given_up(path: Path, api: PremblyApi, lines: list[Any]) -> None:
+    api.know("r-1", status="PENDING")
+    async with At(path, api, pending={"ask": ["1m"], "give_up": "2m"}) as at:
+        await at.receive(body())
+        for count in (1, 2):
+            at.advance(MINUTE_MS)
+            await at.until_asked(count)
+        await at.until_rows([("given_up", 2, None, "Prembly does not know yet either")])
+        at.advance(DAY_MS)
+        await at.rest()
+        assert api.asked() == 2
+    [line] = [line for line in lines if line["event"] == "pending.given_up"]
+    assert (line["log_level"], line["event_id"], line["ask_count"]) == ("warning", 1, 2)
+
+
+@on_a_loop
+async def test_what_prembly_does_not_know_is_asked_for_until_it_is_given_up(
+    path: Path, api: PremblyApi
+) -> None:
+    async with At(path, api, pending={"ask": ["1m"], "give_up": "3m"}) as at:
+        await at.receive(body())
+        for count in (1, 2):
+            at.advance(MINUTE_MS)
+            await at.until_asked(count)
+        await at.until_rows([("waiting", 2, None, pending.NOT_FOUND)])
+        api.know("r-1")
+        at.advance(MINUTE_MS)
+        await at.until_rows([("settled", 2, 2, None)])
+    results = rows(path, "SELECT result FROM inquiry ORDER BY id")
+    assert results == [("not_found",), ("not_found",), ("settled",)]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        prembly_api.status(401),
+        prembly_api.status(403),
+        prembly_api.status(500),
+        prembly_api.too_many("400"),
+        prembly_api.redirect,
+        prembly_api.garbage,
+        prembly_api.cut,
+    ],
+)
+@on_a_loop
+async def test_without_an_answer_it_is_asked_for_again_even_at_the_end(
+    path: Path, api: PremblyApi, lines: list[Any], fault: prembly_api.Fault
+) -> None:
+    api.know("r-1")
+    api.fail(fault)
+    async with At(path, api, pending={"ask": ["1m"], "give_up": "1m"}) as at:
+        await at.receive(body())
+        at.advance(MINUTE_MS)
+        await at.until_asked(1)
+        await until(lambda: at.rows()[0][:2] == ("waiting", 1))
+        assert at.rows()[0][3]
+        api.mend()
+        at.configure(prembly=at.changes["prembly"] | {"rate": 999})  # as a reload with a right key
+        at.advance(60 * MINUTE_MS)
+        await at.until_rows([("settled", 1, 2, None)])
+    assert not [line for line in lines if line["event"] == "pending.given_up"]
+
+
+@on_a_loop
+async def test_without_an_answer_it_is_not_asked_for_sooner_than_it_says(
+    path: Path, api: PremblyApi
+) -> None:
+    api.know("r-1")
+    api.fail(prembly_api.too_many("3600"), times=1)
+    async with At(path, api) as at:
+        await at.receive(body())
+        at.advance(MINUTE_MS)
+        await at.until_asked(1)
+        await until(lambda: at.rows()[0][1] == 1)
+        [(wait_ms,)] = at.rows("SELECT due_at_ms FROM awaited")
+        assert wait_ms - at.clock.now_ms() > 3_590_000
+
+
+@on_a_loop
+async def test_another_verification_in_the_answer_settles_nothing(
+    path: Path, api: PremblyApi
+) -> None:
+    api.fail(prembly_api.wrong_reference)
+    async with At(path, api) as at:
+        await at.receive(body())
+        at.advance(MINUTE_MS)
+        await at.until_rows([("waiting", 1, None, "Prembly's answer is about another reference")])
+        assert at.rows("SELECT count(*) FROM event") == [(1,)]
+
+
+@on_a_loop
+async def test_an_answer_of_5_mb_is_stored_whole(path: Path, api: PremblyApi) -> None:
+    api.know("r-1")
+    api.fail(prembly_api.huge, "r-1")
+    async with At(path, api) as at:
+        await at.receive(body())
+        at.advance(MINUTE_MS)
+        await at.until_rows([("settled", 0, 2, None)])
+        [(size, stored)] = at.rows("SELECT body_bytes, length(body) FROM event WHERE id = 2")
+        assert size == stored > 5 << 20
+        assert at.rows("SELECT count(*) FROM delivery") == [(1,)]
+
+
+@on_a_loop
+async def test_what_can_be_no_id_of_prembly_is_given_up_without_a_question(
+    path: Path, api: PremblyApi
+) -> None:
+    async with At(path, api) as at:
+        await at.receive(body(reference="../../admin?x="))
+        at.advance(MINUTE_MS)
+        await at.until_rows([("given_up", 1, None, pending.CANT_ASK)])
+        assert api.asked() == 0
+
+
+@on_a_loop
+async def test_nothing_is_asked_without_pending_and_what_waits_is_not_lost(
+    path: Path, api: PremblyApi
+) -> None:
+    api.know("r-1")
+    api.know("r-2")
+    async with At(path, api) as at:
+        await at.receive(body())
+        at.configure(pending=None)
+        await at.receive(body(reference="r-2"))
+        at.advance(MINUTE_MS)
+        assert api.asked() == 0
+        at.configure(pending={})
+        await at.until_rows(
+            [("settled", 0, 3, None), ("waiting", 0, None, None)],
+        )
+        at.advance(5 * MINUTE_MS)
+        await until(lambda: [row[0] for row in at.rows()] == ["settled", "settled"])
+        assert set(api.asked_by_id().values()) == {1}
+
+
+@on_a_loop
+async def test_an_old_record_is_asked_about_without_a_storm(
+    path: Path, api: PremblyApi, lines: list[Any]
+) -> None:
+    async with At(path, api, pending=None) as at:
+        at.clock.ahead_ms = -2 * DAY_MS - 60 * MINUTE_MS
+        for number in range(600):
+            at.clock.ahead_ms += MINUTE_MS // 10
+            await at.receive(body(reference=f"r-{number}"))
+        at.clock.ahead_ms = 0
+        at.configure(pending={})
+        await until(lambda: len(at.rows()) == 600)
+        now_ms = at.clock.now_ms()
+        [(first, last)] = at.rows("SELECT min(due_at_ms), max(due_at_ms) FROM awaited")
+        assert first > now_ms
+        assert last - first > 59 * MINUTE_MS  # as they came
+        assert api.asked() == 0
+    [line] = [line for line in lines if line["event"] == "pending.begun"]
+    assert line["count"] == 600
+
+
+@on_a_loop
+async def test_many_that_fell_due_in_a_long_stop_are_asked_within_the_rate(
+    path: Path, api: PremblyApi
+) -> None:
+    count, rate = 150, 100
+    for number in range(count):
+        api.know(f"r-{number}")
+    prembly = {"url": api.url, "api_key": prembly_api.KEY, "rate": rate}
+    async with At(path, api, prembly=prembly, pending=None) as at:
+        for number in range(count):
+            await at.receive(body(reference=f"r-{number}"))
+        at.configure(pending={"ask": ["1m"]})
+        await until(lambda: len(at.rows()) == count)
+        at.advance(DAY_MS)
+        await until(lambda: at.rows("SELECT count(*) FROM event") == [(2 * count,)], 60)
+        assert set(api.asked_by_id().values()) == {1}
+        assert len(api.asked_by_id()) == count
+        assert api.peak_rate() <= rate * 1.1
+        assert at.rows("SELECT count(*) FROM awaited WHERE state = 'settled'") == [(count,)]
+
+
+@on_a_loop
+async def test_while_prembly_is_down_few_questions_are_asked(path: Path, api: PremblyApi) -> None:
+    api.fail(prembly_api.status(503))
+    async with At(path, api) as at:
+        await at.receive(*(body(reference=f"r-{number}") for number in range(50)))
+        at.advance(MINUTE_MS)
+        await until(lambda: at.inquirer.wait_s)
+        await until(lambda: not at.asker.asking)
+        for _ in range(5):  # rounds that would ask if they might
+            at.advance(0)
+            await asyncio.sleep(0)
+        assert 5 <= api.asked() <= 5 + pending.MAX_AT_ONCE
+        assert {row[0] for row in at.rows()} == {"waiting"}
+
+
+@on_a_loop
+async def test_a_failing_database_loses_nothing_and_stores_nothing_twice(
+    path: Path, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending, "PAUSE_S", 0.01)
+    api.know("r-1")
+    async with At(path, api) as at:
+        await at.receive(body())
+        failures = 2
+        add = at.asker._answers.add
+
+        def failing(*arguments: Any) -> "asyncio.Future[Added]":
+            nonlocal failures
+            if failures:
+                failures -= 1
+                raise StoreUnavailableError("database or disk is full")
+            return add(*arguments)
+
+        monkeypatch.setattr(at.asker._answers, "add", failing)
+        at.advance(MINUTE_MS)
+        await at.until_rows([("settled", 0, 2, None)])
+        assert api.asked("r-1") == 3
+        assert at.rows("SELECT count(*) FROM event") == [(2,)]
+
+
+@on_a_loop
+async def test_a_fault_of_ours_is_logged_and_delays_no_other(
+    path: Path, api: PremblyApi, lines: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.know("r-1")
+    api.know("r-2")
+    async with At(path, api) as at:
+        await at.receive(body(), body(reference="r-2"))
+        judge = storing.why_not_settled
+
+        def failing(subject: Any, *more: Any) -> str | None:
+            if subject.reference == "r-1":
+                raise ZeroDivisionError("hush")
+            return judge(subject, *more)
+
+        monkeypatch.setattr(pending, "why_not_settled", failing)
+        at.advance(MINUTE_MS)
+        await until(lambda: [row[0] for row in at.rows()] == ["waiting", "settled"])
+        await until(lambda: at.rows()[0][1] == 1)
+        assert at.rows()[0][3] == "premblyd failed: ZeroDivisionError"
+        [(due_ms,)] = at.rows("SELECT due_at_ms FROM awaited WHERE id = 1")
+        assert due_ms > at.clock.now_ms() + MINUTE_MS  # and not at once
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == ["pending.failed"]

@@ -1,0 +1,93 @@
+"""When Prembly is asked what became of a verification, and when it is given up."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from premblyd.config.inquiries import Pending
+from premblyd.inquiry.schedule import GRACE_MS, LATE_RETRY_MS, RETRY_MS, Schedule
+
+BEGAN_MS = 1_700_000_000_000
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DEFAULT = Schedule.of(Pending())
+
+
+def questions(schedule: Schedule, late_ms: int = 0) -> list[int]:
+    """Return when Prembly is asked, each time so late, in ms after the event."""
+    asked: list[int] = []
+    due_ms: int | None = schedule.next_due_ms(BEGAN_MS, BEGAN_MS)
+    while due_ms is not None:
+        asked.append(due_ms - BEGAN_MS)
+        due_ms = schedule.next_due_ms(BEGAN_MS, due_ms + late_ms)
+    return asked
+
+
+def test_by_default_it_is_asked_after_each_time_and_then_every_12_hours_for_3_days() -> None:
+    first = [MINUTE_MS, 5 * MINUTE_MS, 30 * MINUTE_MS, 2 * HOUR_MS]
+    assert questions(DEFAULT) == [*first, *(hours * HOUR_MS for hours in range(12, 73, 12))]
+
+
+def test_the_last_question_is_when_it_is_given_up() -> None:
+    assert questions(Schedule(ask_ms=(10, 20), give_up_ms=45)) == [10, 20, 40, 45]
+    assert questions(Schedule(ask_ms=(10, 20), give_up_ms=20)) == [10, 20]
+    assert questions(Schedule(ask_ms=(10,), give_up_ms=5)) == [5]
+
+
+def test_questions_that_were_missed_are_made_up_for_once() -> None:
+    a_day_later_ms = BEGAN_MS + 24 * HOUR_MS + 1
+    assert DEFAULT.next_due_ms(BEGAN_MS, a_day_later_ms) == BEGAN_MS + 36 * HOUR_MS
+
+
+@given(
+    st.lists(st.integers(1, 10**9), min_size=1, max_size=9, unique=True).map(sorted),
+    st.integers(1, 10**9),
+    st.integers(-(10**9), 2 * 10**9),
+)
+def test_the_next_question_is_later_than_now_and_never_after_the_end(
+    ask_ms: list[int], give_up_ms: int, age_ms: int
+) -> None:
+    schedule = Schedule(ask_ms=tuple(ask_ms), give_up_ms=give_up_ms)
+    next_ms = schedule.next_due_ms(BEGAN_MS, BEGAN_MS + age_ms)
+    if next_ms is None:
+        assert age_ms >= give_up_ms
+    else:
+        assert age_ms < next_ms - BEGAN_MS <= give_up_ms
+
+
+def retry(age_ms: int, due_age_ms: int, retry_after_ms: int = 0) -> int | None:
+    return DEFAULT.retry_due_ms(BEGAN_MS, BEGAN_MS + due_age_ms, BEGAN_MS + age_ms, retry_after_ms)
+
+
+def test_a_question_without_an_answer_is_asked_again_soon() -> None:
+    age_ms = 13 * HOUR_MS
+    assert retry(age_ms, 12 * HOUR_MS) == BEGAN_MS + age_ms + RETRY_MS
+    assert retry(MINUTE_MS, MINUTE_MS) == BEGAN_MS + 5 * MINUTE_MS  # the next is sooner
+
+
+def test_retry_after_is_honoured() -> None:
+    asked_ms = 2 * HOUR_MS
+    assert retry(MINUTE_MS, MINUTE_MS, asked_ms) == BEGAN_MS + MINUTE_MS + asked_ms
+    age_ms = DEFAULT.give_up_ms
+    assert retry(age_ms, age_ms, asked_ms) == BEGAN_MS + age_ms + asked_ms
+
+
+def test_an_outage_at_the_end_does_not_end_it() -> None:
+    end_ms = DEFAULT.give_up_ms
+    assert retry(end_ms, end_ms) == BEGAN_MS + end_ms + LATE_RETRY_MS
+    late_ms = end_ms + GRACE_MS - 1
+    assert retry(late_ms, late_ms) == BEGAN_MS + late_ms + LATE_RETRY_MS
+    assert retry(end_ms + GRACE_MS, end_ms + GRACE_MS) is None
+
+
+def test_after_a_long_stop_an_outage_does_not_end_it_at_once() -> None:
+    start_ms = 10 * DEFAULT.give_up_ms
+    due_ms = retry(start_ms, MINUTE_MS)
+    assert due_ms == BEGAN_MS + start_ms + LATE_RETRY_MS
+    assert retry(due_ms - BEGAN_MS, due_ms - BEGAN_MS) is None
+
+
+@pytest.mark.parametrize("ask", [["5m", "1m"], ["1m", "1m"], ["0s", "1m"], []])
+def test_the_times_of_questions_must_rise(ask: list[str]) -> None:
+    with pytest.raises(ValueError, match="ask"):
+        Pending.model_validate({"ask": ask})
