@@ -26,6 +26,10 @@ ATTEMPT = (
     "id number worker action_digest started_at_ms finished_at_ms outcome exit_code http_status"
     " error output output_truncated delivery_id".split()
 )
+AWAITED = (
+    "id endpoint reference state due_at_ms ask_count created_at_ms finished_at_ms last_error"
+    " event_id settled_by_id".split()
+)
 REJECTION = "id at_ms endpoint remote_ip reason body_bytes body_sha256".split()
 
 
@@ -43,7 +47,7 @@ def printed(config: Path, *arguments: object) -> Any:
 
 @pytest.mark.parametrize(
     ("command", "names"),
-    [("events", EVENT), ("deliveries", DELIVERY), ("rejections", REJECTION)],
+    [("events", EVENT), ("deliveries", DELIVERY), ("pending", AWAITED), ("rejections", REJECTION)],
 )
 def test_every_row_of_a_list_has_these_names(config: Path, command: str, names: list[str]) -> None:
     listed = printed(config, command)

@@ -14,7 +14,7 @@ from premblyd.cli.printing import Column, Sizes, fit
 from tests.support.commands import Ran, on_terminal, record, run
 from tests.support.database import rows
 
-LISTS = [["events"], ["deliveries"], ["rejections"]]
+LISTS = [["events"], ["deliveries"], ["pending"], ["rejections"]]
 LONG_REFERENCE = "00000000-0000-4000-8000-00000000000000000000-of-a-long-kind"
 LONG_ERROR = "the TLS certificate is not trusted: unable to get local issuer certificate at depth 2"
 BROKEN = {
@@ -92,13 +92,18 @@ def test_words_are_not_broken_at_80_columns(config: Path) -> None:
 @pytest.mark.parametrize("arguments", LISTS, ids=repr)
 def test_a_pipe_gets_every_column_whole(config: Path, arguments: list[str]) -> None:
     change(config, "UPDATE event SET reference = ?", LONG_REFERENCE)
+    change(config, "UPDATE awaited SET reference = ?", LONG_REFERENCE)
     change(config, "UPDATE delivery SET last_error = ?", LONG_ERROR * 9)
     done = run(*arguments, "--config", config)
     assert done == run(*arguments, "--wide", "--config", config)
     assert len(done.out.splitlines()) == 1 + len(json_of(config, *arguments))
-    for text in {"events": [LONG_REFERENCE], "deliveries": [LONG_REFERENCE, LONG_ERROR * 9]}.get(
-        arguments[0], ["sha256"]
-    ):
+    texts = {
+        "events": [LONG_REFERENCE],
+        "deliveries": [LONG_REFERENCE, LONG_ERROR * 9],
+        "pending": [LONG_REFERENCE],
+        "rejections": ["sha256"],
+    }
+    for text in texts[arguments[0]]:
         assert text in done.out
 
 
@@ -179,7 +184,32 @@ def test_rejections_are_listed_and_filtered(config: Path) -> None:
     assert "wrong signature" in table
 
 
-READERS = [["events"], ["deliveries"], ["rejections"], ["show", "1"]]
+def test_what_is_pending_is_listed_and_filtered(config: Path) -> None:
+    newest, *_ = rows = json_of(config, "pending")
+    row = rows[-1]
+    assert newest["id"] > row["id"]
+    assert (row["state"], row["ask_count"]) == ("waiting", 0)
+    event = json_of(config, "show", row["event_id"])
+    assert event["outcome"] == "pending"
+    assert (event["received_at_ms"], event["reference"]) == (
+        row["created_at_ms"],
+        row["reference"],
+    )
+    for options, found in (
+        (["--state", "waiting"], rows),
+        (["--state", "given_up"], []),
+        (["--reference", row["reference"]], [row]),
+        (["--limit", "1"], [newest]),
+        (["--reference", "other"], []),
+        (["--since", "1h"], rows),
+        (["--since", "2100-01-01"], []),
+    ):
+        assert json_of(config, "pending", *options) == found
+    assert run("pending", "--state", "settled", "--config", config).out == "Nothing is pending.\n"
+    assert "waiting" in run("pending", "--config", config).out
+
+
+READERS = [["events"], ["deliveries"], ["pending"], ["rejections"], ["show", "1"]]
 
 
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)

@@ -29,6 +29,7 @@ COMMANDS = {
     "events": ("events", "List events; --follow shows new ones as they come."),
     "show": ("show", "Show one event with its deliveries and attempts."),
     "deliveries": ("deliveries", "List deliveries; --state dead are the ones that need you."),
+    "pending": ("pending", "List what is not settled yet, and is asked about."),
     "rejections": ("rejections", "List requests that were refused."),
     "replay": ("replay", "Queue deliveries: finished ones again, pending ones now, new ones."),
     "cancel": ("cancel", "Stop a pending delivery."),

@@ -19,6 +19,7 @@ from premblyd.prembly.webhook import StoredEvent
 from premblyd.record import fetching
 from premblyd.record.rows import (
     AttemptRow,
+    AwaitedRow,
     DeliveryRow,
     EventRow,
     FoundDelivery,
@@ -27,7 +28,7 @@ from premblyd.record.rows import (
     WholeEvent,
 )
 from premblyd.store.damage import usable_event
-from premblyd.store.models import Attempt, Delivery, Event, Rejection, State, Table
+from premblyd.store.models import Attempt, Awaited, Delivery, Event, Rejection, State, Table
 from premblyd.store.queue_statements import EVENT_COLUMNS
 
 
@@ -78,6 +79,15 @@ class RejectionFilter:
 
     reason: str | None = None
     remote_ip: str | None = None
+    since_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitedFilter:
+    """Which of what was awaited to list; None does not filter."""
+
+    state: str | None = None
+    reference: str | None = None
     since_ms: int | None = None
 
 
@@ -238,6 +248,18 @@ def _chosen_events(chosen: EventFilter) -> "ModelSelect[Any]":
     if chosen.until_ms is not None:
         query = query.where(Event.received_at_ms < chosen.until_ms)
     return query
+
+
+def awaited(database: Database, chosen: AwaitedFilter, page: Page = ALL) -> list[AwaitedRow]:
+    """Return what was or is awaited, the newest first."""
+    query = fetching.equal(
+        Awaited.select(*fetching.columns(Awaited, AwaitedRow)),
+        (Awaited.state, chosen.state),
+        (Awaited.reference, chosen.reference),
+    )
+    if chosen.since_ms is not None:
+        query = query.where(Awaited.created_at_ms >= chosen.since_ms)
+    return fetching.rows(database, _newest_first(query, Awaited, page), AwaitedRow)
 
 
 def _no_event(number_or_key: str) -> NotFoundError:

@@ -127,6 +127,23 @@ class RejectionRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitedRow:
+    """A verification that was not settled, and what became of asking Prembly about it."""
+
+    id: int
+    endpoint: str
+    reference: str
+    state: str
+    due_at_ms: int | None  # None: it is over
+    ask_count: int
+    created_at_ms: int
+    finished_at_ms: int | None
+    last_error: str | None
+    event_id: int
+    settled_by_id: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FoundDelivery:
     """A delivery that an operator's command is about."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from peewee import JOIN, SQL, Tuple, fn
+from peewee import JOIN, Tuple, fn
 
 from premblyd.prembly import events, settling
 from premblyd.prembly.payload import Outcome
@@ -20,7 +20,7 @@ from premblyd.prembly.webhook import Webhook
 from premblyd.store import inquiries
 from premblyd.store.engine import Row, Transaction
 from premblyd.store.inquiries import NewInquiry
-from premblyd.store.models import Awaited, AwaitedState, Event
+from premblyd.store.models import MAY_BE_UNSETTLED, Awaited, AwaitedState, Event
 from premblyd.store.statements import BulkInsert, Lookup, Statement, param, update
 from premblyd.store.writer import Step, Writer
 
@@ -301,9 +301,8 @@ _IS_SETTLED = (
     )
 ) & _IS_ABOUT_VERIFICATION
 _IS_UNSETTLED = (
-    # The first is the condition of the index event_unsettled, letter by letter.
-    ((Event.outcome == SQL("'pending'")) | (Event.response_code == SQL("'02'")))
-    & Event.outcome.in_([Outcome.PENDING, Outcome.UNKNOWN])
+    MAY_BE_UNSETTLED
+    & Event.outcome.not_in(settling.FINAL_OUTCOMES)
     & Event.reference.is_null(False)
     & _IS_ABOUT_VERIFICATION
 )

@@ -19,6 +19,7 @@ from peewee import (
     Model,
     Node,
     TextField,
+    fn,
 )
 
 
@@ -293,11 +294,15 @@ Event.add_index(Event.outcome, name="event_outcome")
 Event.add_index(Event.type, name="event_type")
 Event.add_index(Event.reference, name="event_reference", where=Event.reference.is_null(False))
 Event.add_index(Event.user_ref, name="event_user_ref", where=Event.user_ref.is_null(False))
-# Few events are not settled: those that came while nothing was awaited are found by it.
+# Few events are not settled: those that came while nothing was awaited are found by this index. By
+# COALESCE, SQLite takes it and not those of the columns, which would lead to all events ever.
+MAY_BE_UNSETTLED = (fn.COALESCE(Event.outcome, SQL("''")) == SQL("'pending'")) | (
+    fn.COALESCE(Event.response_code, SQL("''")) == SQL("'02'")
+)
 Event.add_index(
     Event.received_at_ms,
     name="event_unsettled",
-    where=(Event.outcome == SQL("'pending'")) | (Event.response_code == SQL("'02'")),
+    where=MAY_BE_UNSETTLED,
 )
 Delivery.add_index(Delivery.event, name="delivery_event")
 Delivery.add_index(Delivery.state, name="delivery_state")

@@ -7,11 +7,13 @@ import os
 import pty
 import re
 import shutil
+import sqlite3
 import struct
 import subprocess
 import sys
 import tempfile
 import termios
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,10 @@ from tests.support.daemon import Premblyd
 from tests.support.waiting import wait_until
 
 PAYLOADS = sorted((Path(__file__).parents[1] / "payloads").glob("[0-9]*.json"))
+# As if Prembly was to be asked about what is not settled.
+AWAITED = """INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms, created_at_ms)
+    SELECT endpoint, reference, min(id), 'waiting', received_at_ms + 60000, received_at_ms
+    FROM event WHERE outcome = 'pending' GROUP BY reference"""
 LATER = {"attempts": 5, "first_delay": "1h"}
 ACTIONS = [
     shell(
@@ -124,6 +130,8 @@ def _recorded() -> Path:
         assert daemon.stop() == 0
         (dead,) = daemon.rows("SELECT max(id) FROM delivery WHERE state = 'dead'")[0]
         (waiting,) = daemon.rows("SELECT min(id) FROM delivery WHERE state = 'pending'")[0]
+    with closing(sqlite3.connect(folder / "premblyd.db")) as database, database:
+        database.execute(AWAITED)
     for arguments in (
         ("replay", "--delivery", dead),
         ("cancel", "--delivery", waiting),

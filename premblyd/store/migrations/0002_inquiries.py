@@ -57,7 +57,7 @@ CREATE INDEX awaited_due ON awaited (due_at_ms) WHERE due_at_ms IS NOT NULL;
 CREATE INDEX awaited_reference ON awaited (reference);
 CREATE INDEX awaited_event ON awaited (event_id);
 CREATE INDEX event_unsettled ON event (received_at_ms)
-    WHERE outcome = 'pending' OR response_code = '02';
+    WHERE COALESCE(outcome, '') = 'pending' OR COALESCE(response_code, '') = '02';
 
 CREATE TABLE downtime (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
