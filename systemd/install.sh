@@ -20,6 +20,7 @@ config=$etc/premblyd.yaml
 credentials=$etc/credentials
 key=$credentials/prembly-live-key
 units=/etc/systemd/system
+all_units="premblyd.service premblyd.socket premblyd-reconcile.service premblyd-reconcile.timer"
 sysusers=/etc/sysusers.d/premblyd.conf
 link=/usr/local/bin/premblyd
 here=$(cd "$(dirname "$0")" && pwd)
@@ -125,7 +126,9 @@ build_version() {
     [ -x "$new/bin/premblyd" ] || die "$1 has no command premblyd; nothing was changed"
     # The units go with their version, also when it is put back.
     mkdir "$new/systemd"
-    cp "$here/premblyd.service" "$here/premblyd.socket" "$here/premblyd.sysusers" "$new/systemd/"
+    for file in $all_units premblyd.sysusers; do
+        cp "$here/$file" "$new/systemd/"
+    done
 }
 
 make_user() {
@@ -155,7 +158,11 @@ make_configuration() {
 has_placeholder() { grep -qs '^placeholder-' "$key"; }
 
 put_units() { # of the version in folder $1
-    for unit in premblyd.service premblyd.socket; do
+    for unit in $all_units; do
+        if [ ! -e "$1/systemd/$unit" ]; then # an older version has no such unit
+            rm -f "$units/$unit"
+            continue
+        fi
         cp "$1/systemd/$unit" "$units/$unit.new"
         mv -f "$units/$unit.new" "$units/$unit"
     done
@@ -187,6 +194,7 @@ unlock() { exec 7<&- 9>&-; }
 # it shall. Only another address needs another socket: then connections are refused meanwhile, and
 # none may start the service, which would keep the socket from being opened.
 stop_service() {
+    systemctl stop premblyd-reconcile.service 2>/dev/null || true # goes on from there next time
     if [ -n "$socket_changed" ]; then
         systemctl stop premblyd.socket premblyd.service
     else
@@ -361,7 +369,10 @@ uninstall() {
     if [ -e "$units/premblyd.service" ] || [ -e "$units/premblyd.socket" ]; then
         systemctl --quiet disable --now premblyd.socket premblyd.service || true
     fi
-    rm -f "$units/premblyd.service" "$units/premblyd.socket" "$sysusers"
+    systemctl --quiet disable --now premblyd-reconcile.timer 2>/dev/null || true
+    systemctl stop premblyd-reconcile.service 2>/dev/null || true
+    for unit in $all_units; do rm -f "$units/$unit"; done
+    rm -f "$sysusers"
     systemctl daemon-reload
     systemctl reset-failed premblyd.service premblyd.socket 2>/dev/null || true
     [ ! -L "$link" ] || rm -f "$link"

@@ -15,7 +15,8 @@ from tests.systemd.machine import REPOSITORY
 
 FOLDER = REPOSITORY / "systemd"
 INSTALL = FOLDER / "install.sh"
-UNITS = ("premblyd.service", "premblyd.socket")
+RECONCILE = "premblyd-reconcile.service"
+UNITS = ("premblyd.service", "premblyd.socket", RECONCILE, "premblyd-reconcile.timer")
 MOST_EXPOSED = 1.3
 
 
@@ -62,15 +63,16 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     assert (done.returncode, complaints) == (0, [])
 
 
-def test_the_sandbox_leaves_little_exposed() -> None:
+@pytest.mark.parametrize("unit", ["premblyd.service", RECONCILE])
+def test_the_sandbox_leaves_little_exposed(unit: str) -> None:
     analyze = tool("systemd-analyze", "systemd")
     done = subprocess.run(
-        [analyze, "security", "--offline=true", "--no-pager", FOLDER / "premblyd.service"],
+        [analyze, "security", "--offline=true", "--no-pager", FOLDER / unit],
         capture_output=True,
         text=True,
         env={**os.environ, "LC_ALL": "C.UTF-8"},
     )
-    exposure = re.search(r"Overall exposure level for premblyd\.service: ([\d.]+)", done.stdout)
+    exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert exposure, done.stdout + done.stderr
     assert float(exposure[1]) <= MOST_EXPOSED
 
@@ -82,6 +84,28 @@ def test_every_sandbox_line_says_what_it_stops() -> None:
     for line in filter(None, lines):
         assert line.startswith("#") or explained, line
         explained = True
+
+
+def test_what_asks_prembly_has_the_daemons_sandbox_user_and_keys() -> None:
+    text = (FOLDER / "premblyd.service").read_text()
+    _, _, sandbox = text.partition("# The sandbox.")
+    keys = set(re.findall(r"^(\w+)=", sandbox.partition("[Install]")[0], re.MULTILINE))
+    assert len(keys) > 25
+    keys |= {"User", "Group", "StateDirectory", "ConfigurationDirectory", "LoadCredential"}
+    keys |= {"ExecStartPre"}
+    daemon, reconcile = settings("premblyd.service"), settings(RECONCILE)
+    assert {key: reconcile.get(key) for key in keys - {"RemoveIPC"}} == {
+        key: daemon[key] for key in keys - {"RemoveIPC"}
+    }
+    assert "RemoveIPC" not in reconcile
+    assert "Environment" not in reconcile
+
+
+def test_the_timer_is_installed_and_not_enabled() -> None:
+    script = INSTALL.read_text()
+    assert "enable premblyd-reconcile" not in script.replace("disable --now", "")
+    page = (REPOSITORY / "docs" / "install.md").read_text()
+    assert "systemctl enable --now premblyd-reconcile.timer" in page
 
 
 def test_the_install_script_is_clean() -> None:
@@ -125,9 +149,10 @@ def test_units_and_install_script_agree_on_every_path() -> None:
     values = dict(re.findall(r"^(\w+)=(\S+)$", script, re.MULTILINE))
     for name, value in values.items():
         script = script.replace(f"${name}/", f"{value}/")
+    (units,) = re.findall(r'^all_units="(.*)"$', script, re.MULTILINE)
+    assert tuple(units.split()) == UNITS
     for name in (*UNITS, "premblyd.sysusers"):
         assert (FOLDER / name).is_file()
-        assert f"/systemd/{name}" in script or f"/{name}" in script
     program = service["ExecStart"][0].split()[0]
     assert program == f"{values['opt']}/current/bin/premblyd"
     assert service["LoadCredential"] == [f"credentials:{values['etc']}/credentials"]
