@@ -76,6 +76,29 @@ class AlreadyRunningError(PremblydError):
     exit_code = 75
 
 
+class NoAnswerError(TryAgainError):
+    """Prembly can't be reached, or does not answer in a way that can be used. Try again later."""
+
+    def __init__(self, reason: str, retry_after_s: int = 0) -> None:
+        when = f" It asks to wait {retry_after_s:,} s." if retry_after_s else ""
+        super().__init__(f"Prembly could not be asked: {reason}.{when} Try again later.")
+
+
+class NotAllowedToAskError(PremblydError):
+    """Prembly refuses the API key, or there is none. Mend `prembly: {api_key: …}`."""
+
+    exit_code = 78
+
+    def __init__(self, http_status: int | None) -> None:
+        what = (
+            "there is none" if http_status is None else f"Prembly refuses it (HTTP {http_status})"
+        )
+        super().__init__(
+            f"Check `prembly: {{api_key: …}}`: {what}. It is the account's secret key, of the"
+            " environment (sandbox or live) that is asked."
+        )
+
+
 class StoreUnavailableError(TryAgainError):
     """The database could not commit: disk full, locked, read-only, damaged or removed.
 

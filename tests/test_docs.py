@@ -109,6 +109,8 @@ def test_every_command_parses_and_the_harmless_ones_run(
 ) -> None:
     body = samples.sample("api")
     (tmp_path / "event.json").write_bytes(body)
+    (tmp_path / "references.txt").write_text("ver_a_1\n")
+    (tmp_path / "export.csv").write_text("name,reference\na,ver_a_1\n")
     monkeypatch.chdir(tmp_path)
     name, *rest = line.arguments
     group = click.Context(main, obj=tmp_path, **main.context_settings)

@@ -67,6 +67,7 @@ ROOMS = {
         "explaining",
         "presence",
         "lint",
+        "inquiry",
         "httpclient",
     },
     "__main__": {"cli"},

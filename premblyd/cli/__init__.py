@@ -34,6 +34,7 @@ COMMANDS = {
     "replay": ("replay", "Queue deliveries: finished ones again, pending ones now, new ones."),
     "cancel": ("cancel", "Stop a pending delivery."),
     "console": ("console", "Print a link to sign in to the console by."),
+    "reconcile": ("reconcile", "Find what never came, and ask Prembly for it."),
 }
 # Commands for programs of ours: they run as any other, and --help does not list them.
 HIDDEN = {"upgrading": ("upgrading", "For install.sh.")}

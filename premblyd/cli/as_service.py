@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from premblyd.cli import DEFAULT_CONFIG
 
@@ -58,9 +58,9 @@ def is_managed(config_path: Path) -> bool:
     return config_path == DEFAULT_CONFIG and Path("/run/systemd/system").is_dir()  # sd_booted(3)
 
 
-def run(arguments: Sequence[str]) -> int | None:
+def run(arguments: Sequence[str], stdin: IO[bytes] | None = None) -> int | None:
     """Run `premblyd` with `arguments` as the service would start now, and return its exit status;
-    None when there is no such service."""
+    None when there is no such service. `stdin`: what it reads, if not what this process does."""
     settings = _settings()
     if settings is None:
         return None
@@ -71,7 +71,9 @@ def run(arguments: Sequence[str]) -> int | None:
         as_unit = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={unit}"]
         environment = [f"--setenv={_MARK}=1", *kept]
         command = [sys.executable, "-m", "premblyd", *arguments]
-        ended = subprocess.run([*as_unit, *environment, *options, "--", *command], check=False)
+        ended = subprocess.run(
+            [*as_unit, *environment, *options, "--", *command], check=False, stdin=stdin
+        )
     if ended.returncode in SET_UP_FAILED:
         print(f"systemd can't start it as the service: journalctl -u {unit}", file=sys.stderr)
         return 78

@@ -9,6 +9,7 @@ import click
 from premblyd import times
 from premblyd.cli.common import config_option, json_option
 from premblyd.cli.printing import print_json, print_table
+from premblyd.cli.reminders import reminders
 
 if TYPE_CHECKING:
     from premblyd.config.models import Config
@@ -46,6 +47,7 @@ def check(config_path: Path, as_json: bool) -> None:
     warnings = list(lint.warnings(settings, config_path))
     if daemon is not None:
         warnings += presence.differences(daemon, settings, config_path)
+    warnings += reminders(settings)
     if as_json:
         shown = _as_json(daemon) if daemon else None
         print_json({"ok": True, "routes": dict(routes), "warnings": warnings, "daemon": shown})

@@ -14,6 +14,7 @@ from premblyd.config.values import (
     BodyPath,
     DurationMs,
     HeaderName,
+    OptionalParameterName,
     ParameterName,
     QuestionPath,
     UrlPath,
@@ -38,12 +39,12 @@ class StatusQuestion(Model):
 
 
 class LogParameters(Model):
-    """How the parameters of a question for the log are called; None: that one is not sent."""
+    """How the parameters of a question for the log are called; empty: that one is not sent."""
 
     page: ParameterName = "page"
-    page_size: ParameterName | None = "page_size"
-    since: ParameterName | None = "start_date"
-    until: ParameterName | None = "end_date"
+    page_size: OptionalParameterName = "page_size"
+    since: OptionalParameterName = "start_date"
+    until: OptionalParameterName = "end_date"
 
 
 class LogsQuestion(Model):

@@ -153,5 +153,6 @@ QuestionPath = Annotated[
 ]
 _PARAMETER_WORDS = "should be the name of a parameter in a URL: letters, digits, _ . - [ ]"
 ParameterName = Annotated[str, _shaped(r"[A-Za-z0-9_.\[\]-]{1,64}", _PARAMETER_WORDS)]
+OptionalParameterName = Annotated[str, _shaped(r"[A-Za-z0-9_.\[\]-]{0,64}", _PARAMETER_WORDS)]
 NonEmpty = Annotated[str, _NOT_EMPTY]
 Code = Annotated[str, _NOT_EMPTY, AfterValidator(_code)]

@@ -6,7 +6,7 @@ that are checked here. The number that was looked up (`searched_id`: a BVN or NI
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,13 +15,13 @@ from premblyd.config.inquiries import LogsQuestion
 from premblyd.errors import PremblydError
 from premblyd.expressions import EvaluationError, Expression
 from premblyd.prembly import bodies
+from premblyd.privacy.identifiers import is_code
 
 MAX_ID_CHARS = 200
 # Words by which the log says that a verification has not ended: nothing of it can have come yet.
 OPEN_WORDS = frozenset({"pending", "processing", "in-progress"})
 _LEAST_ID_CHARS = 6  # a row's number, such as 17, is no verification's id
 _SEARCHED = ("searched_id", "searchedId")
-_CODE = re.compile(r"[A-Za-z0-9_-]{1,12}")
 _WORD = re.compile(r"[A-Za-z][A-Za-z _-]{0,31}")
 _LATEST_MS = 253_402_300_800_000  # the year 10,000
 _MILLISECONDS_FROM = 100_000_000_000  # a larger number is no time in seconds
@@ -99,8 +99,8 @@ def _entry(item: Any, question: LogsQuestion) -> LogEntry | None:
     return LogEntry(
         ids=ids,
         at_ms=_time_ms(_found(question.time, item)),
-        code=_shaped(_found(question.code, item), _CODE),
-        status=_shaped(_found(question.status, item), _WORD),
+        code=_shaped(_found(question.code, item), is_code),
+        status=_shaped(_found(question.status, item), _WORD.fullmatch),
     )
 
 
@@ -120,12 +120,12 @@ def _found(expression: Expression, value: Any) -> Any:
         return None
 
 
-def _shaped(value: Any, shape: re.Pattern[str]) -> str | None:
-    """Return a value as text if it has the shape in which it may be shown."""
+def _shaped(value: Any, may_be_shown: Callable[[str], object]) -> str | None:
+    """Return a value as text if it may be shown."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     text = f"{value:02}" if isinstance(value, int) and 0 <= value < 1000 else str(value)[:100]
-    return text if shape.fullmatch(text) else None
+    return text if may_be_shown(text) else None
 
 
 def _time_ms(value: Any) -> int | None:

@@ -99,7 +99,7 @@ def parameters(question: LogsQuestion, window: Window, number: int) -> dict[str,
         # The API may mean "up to and including": what is too new is left out here.
         names.until: _utc(window.until_ms + 1000),
     }
-    named = {name: value for name, value in values.items() if name is not None}
+    named = {name: value for name, value in values.items() if name}
     return {**question.query, **named, names.page: str(number)}
 
 

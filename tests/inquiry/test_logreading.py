@@ -176,7 +176,7 @@ def test_the_parameters_are_called_as_configured_and_can_be_left_out() -> None:
         "start_date": "2023-11-13T22:13:20Z",
         "end_date": "2023-11-14T22:13:21Z",
     }
-    names = {"page": "p", "page_size": None, "since": "from", "until": None}
+    names = {"page": "p", "page_size": "", "since": "from", "until": ""}
     question = LogsQuestion.model_validate(
         {"parameters": names, "query": {"sort": "-created_at", "request_method": "api"}}
     )

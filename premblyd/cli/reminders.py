@@ -1,0 +1,36 @@
+"""What `check` reminds of: what the record says that somebody should do something about."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from premblyd import times
+from premblyd.errors import PremblydError
+
+if TYPE_CHECKING:
+    from premblyd.config.models import Config
+
+DAYS = 30  # what is older was lived with
+DAY_MS = 86_400_000
+SHOWN = 3
+
+
+def reminders(settings: "Config") -> Iterator[str]:
+    """Yield what the record of `settings` reminds of; nothing where it can't be read."""
+    from premblyd.record.reconciling import open_downtimes
+    from premblyd.store.sqlite.opening import connect_read_only
+
+    if settings.prembly is None or settings.prembly.api_key is None:
+        return
+    with contextlib.suppress(PremblydError):  # no database yet, or none that this user may read
+        with contextlib.closing(connect_read_only(settings.database_path)) as database:
+            found = open_downtimes(database, since_ms=times.now_ms() - DAYS * DAY_MS)
+        for downtime in found[:SHOWN]:
+            since, until = (times.for_people(ms) for ms in (downtime.from_ms, downtime.until_ms))
+            start = times.iso(downtime.from_ms // 1000 * 1000)
+            yield (
+                f"from {since} to {until} UTC no webhook could be stored, and Prembly sends most"
+                f" once: `premblyd reconcile --since {start} --store`"
+            )
+        if len(found) > SHOWN:
+            yield f"... and in {len(found) - SHOWN} more downtimes since then"

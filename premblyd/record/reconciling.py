@@ -1,0 +1,115 @@
+"""What the record has, and gets, of verifications that Prembly knows of; and the downtimes in which
+some may have been lost."""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from peewee import Database, ModelSelect, SqliteDatabase
+
+from premblyd.errors import StoreUnreadableError
+from premblyd.prembly.payload import session_reference
+from premblyd.store import inquiries
+from premblyd.store.answers import NewAnswer, add_answer
+from premblyd.store.downtimes import reconciled
+from premblyd.store.inquiries import NewInquiry
+from premblyd.store.models import Downtime, Event
+from premblyd.store.sqlite.failures import translated
+from premblyd.store.sqlite.transaction import transact
+
+BATCH = 400  # SQLite takes more values in a statement, and reads no faster for it
+_UUID = re.compile(
+    r"[0-9a-f]{8}([_-])[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{12}", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DowntimeRow:
+    """A time in which no webhook could be stored, and after which nobody has looked yet whether
+    something is missing."""
+
+    id: int
+    from_ms: int
+    until_ms: int
+
+
+class OwnRecord:
+    """The record as a reconciliation works on it: on a command's own connection, each change in a
+    transaction of its own. Every method raises StoreUnavailableError when the database can't."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+
+    def known_ids(self, ids: Collection[str]) -> set[str]:
+        """Return those of `ids` of which there is an event, by its reference."""
+        known: set[str] = set()
+        for some in _batches(sorted(set(ids))):
+            spelt = {spelling: name for name in some for spelling in _spellings(name)}
+            query = Event.select(Event.reference).where(Event.reference.in_(list(spelt)))
+            found = _tuples(self._database, query.distinct())
+            known |= {spelt[reference] for (reference,) in found}
+        return known
+
+    def known_sessions(
+        self, session_ids: Collection[str], *, since_ms: int | None = None
+    ) -> set[str]:
+        """Return those of `session_ids` of which there is an event, of those received since
+        `since_ms`. There is no index of them, so ask for few."""
+        known: set[str] = set()
+        for some in _batches(sorted(set(session_ids))):
+            query = Event.select(Event.session_id).where(Event.session_id.in_(list(some)))
+            if since_ms is not None:
+                query = query.where(Event.received_at_ms >= since_ms)
+            known |= {session_id for (session_id,) in _tuples(self._database, query.distinct())}
+        return known
+
+    def store(self, new: NewAnswer, inquiry: NewInquiry) -> tuple[int, bool]:
+        """Store an answer. Return its event's number, and whether the event is new."""
+        added = transact(self._database, lambda transaction: add_answer(transaction, new, inquiry))
+        return added.event_id, added.is_new
+
+    def note(self, inquiry: NewInquiry) -> None:
+        """Keep a question that settled nothing."""
+        transact(self._database, lambda transaction: inquiries.add(transaction, inquiry))
+
+    def mend_downtimes(self, *, since_ms: int, until_ms: int, now_ms: int) -> int:
+        """Keep that nothing is missing of this time. Return how many downtimes that mends."""
+        return transact(
+            self._database,
+            lambda transaction: reconciled(
+                transaction, since_ms=since_ms, until_ms=until_ms, now_ms=now_ms
+            ),
+        )
+
+
+def open_downtimes(database: Database, *, since_ms: int) -> list[DowntimeRow]:
+    """Return the downtimes that ended since `since_ms` and are not reconciled, oldest first."""
+    query = (
+        Downtime.select(Downtime.id, Downtime.from_ms, Downtime.until_ms)
+        .where(Downtime.reconciled_at_ms.is_null(), Downtime.until_ms >= since_ms)
+        .order_by(Downtime.id)
+    )
+    rows = _tuples(database, query)
+    return [
+        DowntimeRow(id=row[0], from_ms=row[1], until_ms=row[2])
+        for row in rows
+        if all(isinstance(value, int) for value in row)
+    ]
+
+
+def _spellings(identifier: str) -> set[str]:
+    """Return how an event may spell an id: a session by its digest, a UUID with _ for -."""
+    spellings = {identifier, session_reference(identifier)}
+    if _UUID.fullmatch(identifier):
+        spellings |= {identifier.replace("_", "-"), identifier.replace("-", "_")}
+    return spellings
+
+
+def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
+
+
+def _tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
+    with translated(StoreUnreadableError):
+        return list(database.execute(query.bind(database)))

@@ -1,0 +1,72 @@
+"""A record to reconcile with the stand-in for Prembly's API."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from premblyd.store.inbox import Inbox
+from premblyd.store.sqlite import opening
+from premblyd.store.sqlite.engine import SqliteEngine
+from premblyd.store.writer import Writer
+from tests.support.configuration import configuration
+from tests.support.database import rows
+from tests.support.prembly_api import PremblyApi
+from tests.support.store import new_event
+
+HOUR_S = 3600.0
+STORED = "SELECT reference FROM event WHERE type = 'prembly.status' ORDER BY id"
+
+
+class Record:
+    """A database and a configuration that asks `api`, in a folder of their own."""
+
+    def __init__(self, folder: Path, api: PremblyApi, **changes: Any) -> None:
+        self.config = folder / "premblyd.yaml"
+        self.database = folder / "premblyd.db"
+        self.configure(api, **changes)
+        opening.prepare(self.database)
+
+    def configure(self, api: PremblyApi, **changes: Any) -> None:
+        asking = {"url": api.url, "api_key": api.key, "rate": 1000, "timeout": "10s"}
+        own = {"prembly": asking | changes.pop("prembly", {})}
+        self.config.write_text(json.dumps(configuration(**own, **changes)))
+
+    def receive(self, references: Iterable[str], **changes: Any) -> None:
+        """Have an event of each of these verifications."""
+
+        async def add() -> None:
+            writer = Writer(SqliteEngine(self.database))
+            inbox = Inbox(writer)
+            futures = [
+                inbox.add(new_event(reference.encode(), reference=reference, **changes), [])
+                for reference in references
+            ]
+            await asyncio.gather(*futures)
+            await writer.close()
+
+        asyncio.run(add())
+
+    def stored(self) -> list[str]:
+        """Return what was asked for and stored, in its order."""
+        return [reference for (reference,) in rows(self.database, STORED)]
+
+    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        return rows(self.database, sql, *values)
+
+
+def know(api: PremblyApi, count: int, **fields: Any) -> list[str]:
+    """Let Prembly know `count` verifications of the last hours, and return their references."""
+    now = time.time()
+    made = [
+        api.know(f"ver_bvn_{number:05x}a", created_at_s=now - HOUR_S - number, **fields)
+        for number in range(count)
+    ]
+    return [verification.reference for verification in made]
+
+
+def every_nth(references: Sequence[str], count: int) -> set[str]:
+    """Return `count` of these, evenly spread."""
+    return set(references[:: len(references) // count][:count])

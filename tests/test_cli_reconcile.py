@@ -1,0 +1,465 @@
+"""premblyd reconcile: what never came is found and stored, and all that can go wrong is said."""
+
+import itertools
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from premblyd.inquiry import reconciling
+from tests.support.commands import Ran, command, on_terminal, run
+from tests.support.configuration import shell
+from tests.support.daemon import Premblyd
+from tests.support.database import locked
+from tests.support.prembly_api import (
+    PremblyApi,
+    code_01,
+    cut,
+    garbage,
+    hang,
+    prembly_api,
+    redirect,
+    status,
+    too_many,
+    wrong_reference,
+)
+from tests.support.reconciling import HOUR_S, Record, every_nth, know
+from tests.support.waiting import wait_until
+
+BVN = "22123456789"  # the stand-in's entries have it as what was looked up
+SESSION = "sdk_session_6c8e3f94aa"
+
+
+@pytest.fixture
+def api() -> Iterator[PremblyApi]:
+    with prembly_api() as api:
+        yield api
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciling, "FIRST_WAIT_S", 0.01)
+
+
+def reconcile(record: Record, *arguments: object, stdin: bytes | None = None) -> Ran:
+    """Run the command, and hold what is true of each: nothing secret is printed."""
+    ran = run("reconcile", "--config", record.config, *arguments, stdin=stdin)
+    for secret in (BVN, SESSION, "test_sk_premblyd"):
+        assert secret not in ran.out + ran.err
+    return ran
+
+
+def found(record: Record, *arguments: object, code: int) -> dict[str, Any]:
+    """Run the command with `--json`, and return what it prints."""
+    ran = reconcile(record, "--json", *arguments)
+    assert (ran.code, ran.err) == (code, "")
+    printed: dict[str, Any] = json.loads(ran.out)
+    return printed
+
+
+def references(printed: dict[str, Any]) -> set[str]:
+    return {each["reference"] for each in printed["absent"]}
+
+
+def test_what_never_came_is_listed_while_the_log_grows_and_nothing_else(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    known = know(api, 1000)
+    missing = every_nth(known, 50)
+    record = Record(tmp_path, api)
+    record.receive(set(known) - missing)
+    new = itertools.count()
+
+    def grow(_: int) -> None:
+        for _ in range(7):
+            api.know(f"ver_new_{next(new):05x}a")
+
+    api.before_log_page = grow
+    printed = found(record, code=1)
+    assert references(printed) == missing
+    assert len(printed["absent"]) == 50
+    assert (printed["compared"], printed["missing"], printed["stored"]) == (1000, 50, 0)
+    assert api.log_pages() <= 11
+    assert api.unknown_parameters == set()
+    assert api.asked_by_id() == {}
+
+
+def test_stored_is_what_prembly_answers_as_an_event_with_its_actions(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    came, lost = know(api, 2)
+    record = Record(tmp_path, api, actions=[shell("activate", "true", "00")])
+    record.receive([came])
+    ran = reconcile(record, "--store")
+    assert (ran.code, ran.err) == (0, "")
+    assert "Stored what never came: 1 event." in ran.out
+    assert "Nothing is missing." in ran.out
+    ((endpoint, reference, outcome, verified_by, body),) = record.rows(
+        "SELECT endpoint, reference, outcome, verified_by, body FROM event"
+        " WHERE type = 'prembly.status'"
+    )
+    assert (endpoint, reference, outcome) == ("prembly", lost, "verified")
+    assert verified_by == "prembly-api"
+    assert json.loads(body)["data"]["reference"] == lost  # the exact answer
+    assert record.rows("SELECT action, state FROM delivery") == [("activate", "pending")]
+    assert record.rows(
+        "SELECT purpose, result, reference, stored_event_id IS NOT NULL FROM inquiry"
+    ) == [("reconcile", "settled", lost, 1)]
+    assert reconcile(record).code == 0
+    assert api.asked(lost) == 1
+
+
+def test_a_running_daemon_runs_the_actions_of_what_is_stored(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    references = set(know(api, 20))
+    ran = tmp_path / "ran"
+    script = f'echo "$PREMBLY_REFERENCE $PREMBLY_TYPE" >> {ran}'
+    action = shell("note", script, "00", types=["prembly.status"], concurrency=20)
+    asking = {"url": api.url, "api_key": api.key, "rate": 1000}
+    with Premblyd(tmp_path, actions=[action], prembly=asking) as daemon:
+        daemon.start()
+        assert run("reconcile", "--config", daemon.config, "--store").code == 0
+        wait_until(lambda: ran.exists() and len(ran.read_text().splitlines()) == 20, 3)
+        assert {line.split()[0] for line in ran.read_text().splitlines()} == references
+        assert {line.split()[1] for line in ran.read_text().splitlines()} == {"prembly.status"}
+
+
+def test_after_a_kill_the_next_run_asks_for_nothing_that_is_stored(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    references = know(api, 150)
+    record = Record(tmp_path, api, prembly={"rate": 100})
+    arguments = command("reconcile", "--config", record.config, "--store")
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL) as process:
+        wait_until(lambda: len(record.stored()) >= 30)
+        process.send_signal(signal.SIGKILL)
+    before = record.stored()
+    assert 30 <= len(before) < 150
+    asked = api.asked_by_id()
+    record.configure(api)
+    assert found(record, "--store", code=0)["stored"] == 150 - len(before)
+    assert sorted(record.stored()) == sorted(references)
+    assert all(api.asked(reference) == asked[reference] == 1 for reference in before)
+
+
+def test_the_rate_is_kept(tmp_path: Path, api: PremblyApi) -> None:
+    know(api, 25)
+    record = Record(tmp_path, api, prembly={"rate": 20})
+    assert reconcile(record, "--store").code == 0
+    assert api.peak_rate() <= 21
+
+
+@pytest.mark.parametrize("http_status", [401, 403])
+def test_a_key_that_prembly_refuses_is_said(
+    tmp_path: Path, api: PremblyApi, http_status: int
+) -> None:
+    know(api, 3)
+    record = Record(tmp_path, api)
+    api.fail(status(http_status))
+    ran = reconcile(record, "--store")
+    assert ran.code == 78
+    assert f"Prembly refuses it (HTTP {http_status})" in ran.err
+    assert "`prembly: {api_key: …}`" in ran.err
+    assert api.asked() == 1
+
+
+def test_a_key_that_is_refused_half_way_loses_nothing(tmp_path: Path, api: PremblyApi) -> None:
+    known = know(api, 3)
+    record = Record(tmp_path, api)
+    api.fail(status(401), known[1])
+    ran = reconcile(record, "--store")
+    assert ran.code == 78
+    assert "Missing:" in ran.out
+    assert known[1] in ran.out
+    assert known[1] not in record.stored()
+
+
+def test_without_a_key_nothing_is_asked(tmp_path: Path, api: PremblyApi) -> None:
+    record = Record(tmp_path, api, prembly={"api_key": None})
+    ran = reconcile(record)
+    assert (ran.code, ran.out) == (78, "")
+    assert "there is none" in ran.err
+    assert api.asked() == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (status(500), "HTTP 500"),
+        (status(503, Retry_After="600"), "It asks to wait 600 s."),
+        (hang, "no answer in time"),
+        (garbage, "no JSON"),
+        (cut, "connection broke"),
+        (redirect, "redirect"),
+    ],
+)
+def test_prembly_that_does_not_answer_is_said(
+    tmp_path: Path, api: PremblyApi, fault: Any, words: str
+) -> None:
+    record = Record(tmp_path, api, prembly={"timeout": "200ms"})
+    api.fail(fault)
+    ran = reconcile(record)
+    assert (ran.code, ran.out) == (75, "")
+    assert "Prembly could not be asked: " in ran.err
+    assert words in ran.err
+    assert api.asked() <= reconciling.TRIES
+
+
+def test_prembly_that_can_not_be_reached_is_said(tmp_path: Path, api: PremblyApi) -> None:
+    record = Record(tmp_path, api, prembly={"url": "http://127.0.0.1:9"})
+    ran = reconcile(record)
+    assert (ran.code, ran.out) == (75, "")
+    assert "refused or unreachable" in ran.err
+
+
+@pytest.mark.parametrize("fault", [status(500), garbage, cut, too_many("1")])
+def test_a_failure_that_passes_is_outlasted(tmp_path: Path, api: PremblyApi, fault: Any) -> None:
+    (reference,) = know(api, 1)
+    record = Record(tmp_path, api)
+    api.fail(fault, times=1)
+    api.fail(fault, reference, times=1)
+    started = time.monotonic()
+    assert reconcile(record, "--store").code == 0
+    assert record.stored() == [reference]
+    if fault.__closure__ and "Too many" in str([c.cell_contents for c in fault.__closure__]):
+        assert time.monotonic() - started >= 1.9
+
+
+def test_what_is_not_found_or_not_settled_is_said_apart_and_stays_missing(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    known = know(api, 5)
+    gone, gone_too, pending, other, fine = known
+    api.know(pending, status="PENDING", code="02", created_at_s=time.time() - HOUR_S)
+    api.fail(status(404), gone)
+    api.fail(code_01, gone_too)
+    api.fail(wrong_reference, other)
+    record = Record(tmp_path, api)
+    printed = found(record, "--store", code=1)
+    fates = {each["reference"]: each["fate"] for each in printed["absent"]}
+    assert fates == {
+        gone: "not found",
+        gone_too: "not found",
+        pending: "not settled",
+        other: "not settled",
+        fine: "stored",
+    }
+    assert record.stored() == [fine]
+    assert dict(record.rows("SELECT reference, result FROM inquiry")) == {
+        gone: "not_found",
+        gone_too: "not_found",
+        pending: "unsettled",
+        other: "unsettled",
+        fine: "settled",
+    }
+    ran = reconcile(record)
+    assert ran.code == 1
+    assert "Missing: 4 of 5." in ran.out
+
+
+def test_what_has_not_ended_is_not_expected(tmp_path: Path, api: PremblyApi) -> None:
+    api.know("ver_bvn_open1", run="processing", created_at_s=time.time() - HOUR_S)
+    record = Record(tmp_path, api)
+    ran = reconcile(record)
+    assert ran.code == 0
+    assert "Not ended yet, and so not expected: 1." in ran.out
+
+
+def test_a_webhook_that_comes_meanwhile_is_not_doubled(tmp_path: Path, api: PremblyApi) -> None:
+    (reference,) = know(api, 1)
+    record = Record(tmp_path, api)
+
+    def come(handler: Any) -> None:
+        record.receive([reference], response_code="00", outcome="verified")
+        handler.reply_bytes(handler.own_answer())
+
+    api.fail(come, reference, times=1)
+    assert found(record, "--store", code=0)["absent"][0]["fate"] == "came"
+    assert record.rows("SELECT count(*) FROM event") == [(1,)]
+
+
+def test_an_event_is_known_by_its_reference_its_session_or_another_spelling(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    uuid = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    record = Record(tmp_path, api)
+    record.receive([uuid])
+    record.receive(["ver_other"], session_id=SESSION)
+    listed = f"{uuid.replace('-', '_')}\n{SESSION}\n".encode()
+    assert reconcile(record, "-", stdin=listed).code == 0
+
+
+HOSTILE: list[Any] = [
+    None,
+    17,
+    [],
+    {},
+    {"reference_id": "\x1b]0;owned\x07\x1b[2J", "created_at": "\x1b[31m"},
+    {"reference_id": "r" * 3_000_000},
+    {"reference_id": BVN, "searched_id": BVN},
+    {"reference_id": "ver_x_1\u202egnp", "status": "\u202e", "response_code": "\x00"},
+    {"reference_id": ["ver_a_1"], "session_id": {"a": 1}},
+    {"reference_id": "../../etc/passwd?x=1#y", "status": "success"},
+    {"reference_id": "ver_fine_1", "status": f"\x1b[2J {BVN}", "response_code": BVN},
+    {"reference_id": f"ref-{BVN}", "searched_id": BVN},
+    {"photo": "x" * (5 << 20), "reference_id": "ver_photo_1"},
+]
+
+
+def test_a_hostile_log_does_no_harm(
+    tmp_path: Path, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "log_page", lambda _: {"data": HOSTILE, "total_pages": 1})
+    record = Record(tmp_path, api)
+    for arguments in ((), ("--store",), ("--json",), ("--store", "--json")):
+        ran = reconcile(record, *arguments)
+        assert ran.code == 1
+        assert "ver_fine_1" in ran.out
+        assert "passwd" not in ran.out
+        assert not set(ran.out + ran.err) & {"\x1b", "\x07", "\u202e", "\x00"}
+        assert len(ran.out) < 10_000
+    asked = [question.path for question in api.questions if question.identifier]
+    assert asked
+    assert all(re.fullmatch(r"/api/v1/verification/api/status/[\w~.:-]+/", path) for path in asked)
+
+
+def test_a_list_needs_no_key_and_asks_nobody(tmp_path: Path, api: PremblyApi) -> None:
+    record = Record(tmp_path, api, prembly={"api_key": {"file": "not-there"}})
+    record.receive(["ver_came_1"])
+    ran = reconcile(record, "-", stdin=b"ver_came_1\nver_lost_1\nver_lost_1\n")
+    assert (ran.code, ran.err) == (1, "")
+    assert "Missing: 1 of 2." in ran.out
+    assert "ver_lost_1" in ran.out
+    assert "--store asks Prembly" in ran.out
+    assert api.asked() == 0
+
+
+def test_a_column_of_a_list_is_asked_for_and_stored(tmp_path: Path, api: PremblyApi) -> None:
+    known = know(api, 3)
+    record = Record(tmp_path, api)
+    listed = tmp_path / "list.csv"
+    listed.write_text("name;bvn;Ref\n" + "".join(f"A;{BVN};{each}\n" for each in known))
+    assert reconcile(record, listed, "--column", "ref", "--store").code == 0
+    assert sorted(record.stored()) == sorted(known)
+    assert reconcile(record, listed, "--column", "Ref").code == 0
+    wrong = reconcile(record, listed, "--column", "id")
+    assert wrong.code == 1
+    assert "Its columns: name, bvn, Ref." in wrong.err
+    assert reconcile(record, listed, "--column", "bvn").code == 1
+
+
+def test_a_session_is_asked_for_and_never_named(tmp_path: Path, api: PremblyApi) -> None:
+    api.know("ver_of_session", session_id=SESSION)
+    record = Record(tmp_path, api)
+    assert reconcile(record, "-", stdin=SESSION.encode()).code == 1
+    ran = reconcile(record, "-", "--store", stdin=SESSION.encode())
+    assert (ran.code, ran.err) == (0, "")
+    assert api.asked(SESSION) == 1
+    assert record.rows("SELECT reference FROM inquiry") == [(None,)]
+    assert reconcile(record, "-", stdin=SESSION.encode()).code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-", "--since", "1h"), "not for FILE"),
+        (("--column", "a"), "--column goes with FILE"),
+        (("--since", "1h", "--until", "2h"), "--since should be before --until"),
+        (("--since", "soon"), "neither a time such as"),
+    ],
+)
+def test_wrong_usage_is_said(
+    tmp_path: Path, api: PremblyApi, arguments: tuple[str, ...], words: str
+) -> None:
+    ran = reconcile(Record(tmp_path, api), *arguments, stdin=b"ver_a_1\n")
+    assert ran.code == 2
+    assert words in ran.err
+
+
+def test_what_is_stored_is_for_the_endpoint_that_is_named(tmp_path: Path, api: PremblyApi) -> None:
+    know(api, 1)
+    endpoints = [
+        {"name": name, "path": f"/{name}", "keys": {"live": f"key-of-{name}"}}
+        for name in ("a", "b")
+    ]
+    record = Record(tmp_path, api, endpoints=endpoints)
+    assert "the configuration has a, b" in reconcile(record, "--endpoint", "c").err
+    assert reconcile(record, "--store", "--endpoint", "b").code == 0
+    assert record.rows("SELECT endpoint FROM event") == [("b",)]
+
+
+def test_the_question_for_the_log_is_asked_as_configured(tmp_path: Path, api: PremblyApi) -> None:
+    api.log_place = "records"
+    know(api, 30)
+    logs = {
+        "page_size": 10,
+        "parameters": {"until": ""},
+        "query": {"sort_by": "created_at", "request_method": "api"},
+        "items": "data.records",
+    }
+    record = Record(tmp_path, api, prembly={"logs": logs})
+    assert len(found(record, code=1)["absent"]) == 30
+    assert all("end_date" not in question.query for question in api.questions)
+    assert [question.query["sort_by"] for question in api.questions] == ["created_at"] * 4
+
+
+def test_a_log_that_is_elsewhere_is_said(tmp_path: Path, api: PremblyApi) -> None:
+    record = Record(tmp_path, api, prembly={"logs": {"path": "/logs/"}})
+    ran = reconcile(record)
+    assert ran.code == 1
+    assert "Prembly has no log at /logs/ (HTTP 404)" in ran.err
+
+
+def test_a_locked_database_is_waited_for(tmp_path: Path, api: PremblyApi) -> None:
+    (reference,) = know(api, 1)
+    record = Record(tmp_path, api)
+    arguments = command("reconcile", "--config", record.config, "--store")
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL) as process:
+        with locked(record.database):
+            wait_until(lambda: api.asked(reference))
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(2.2)  # longer than SQLite itself waits
+        assert process.wait(20) == 0
+    assert record.stored() == [reference]
+
+
+def test_a_terminal_shows_how_far_it_is(tmp_path: Path, api: PremblyApi) -> None:
+    know(api, 300)
+    record = Record(tmp_path, api, prembly={"rate": 300})
+    lines = on_terminal(100, "reconcile", "--config", record.config, "--store")
+    text = "\n".join(lines)
+    assert "reading the log" in text
+    assert "asking" in text
+    assert "Stored what never came: 300 events." in text
+
+
+DOWNTIME = "INSERT INTO downtime (from_ms, until_ms) VALUES (?, ?)"
+
+
+def test_a_downtime_is_reminded_of_until_nothing_of_it_is_missing(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    (lost,) = know(api, 1)
+    record = Record(tmp_path, api)
+    now_ms = time.time_ns() // 1_000_000
+    with locked(record.database) as connection:
+        connection.execute(DOWNTIME, (now_ms - 7_200_000, now_ms - 300_000))
+        connection.execute("COMMIT")
+    checked = run("check", "--config", record.config)
+    assert checked.code == 0
+    (command_line,) = re.findall(r"`premblyd (reconcile .*)`", checked.err)
+    assert reconcile(record, "--since", "10m").code == 0  # not the whole of it
+    assert reconcile(record, "--since", "3h").code == 1  # lists only
+    assert "premblyd reconcile" in run("check", "--config", record.config).err
+    assert reconcile(record, *command_line.split()[1:]).code == 0
+    assert record.stored() == [lost]
+    assert "reconcile" not in run("check", "--config", record.config).err
+    ((mended_at_ms,),) = record.rows("SELECT reconciled_at_ms FROM downtime")
+    assert mended_at_ms >= now_ms

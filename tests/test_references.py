@@ -1,0 +1,71 @@
+"""Lists of references: what is taken, and that what is wrong is said with its line, unquoted."""
+
+import io
+
+import pytest
+
+from premblyd.cli.references import ListError, read_references
+
+UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+
+def read(data: str | bytes, column: str | None = None) -> list[str]:
+    body = data.encode() if isinstance(data, str) else data
+    return read_references(io.BytesIO(body), "list.csv", column)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"ver_a_1\n{UUID}\n",
+        f"ver_a_1\r\n{UUID}",
+        f"\ufeffver_a_1\n\n  {UUID}  \n# a note, with a comma\nver_a_1\n",
+        f"Reference\nver_a_1\n{UUID}\n",
+    ],
+)
+def test_references_stand_one_a_line(text: str) -> None:
+    assert read(text) == ["ver_a_1", UUID]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_a_column_of_a_csv_file_is_taken(separator: str) -> None:
+    lines = [["name", "Reference", "bvn"], ["a", "ver_a_1", "22123456789"], ["b", "", ""], ["c"]]
+    text = "\n".join(separator.join(line) for line in lines)
+    assert read(text, "Reference") == ["ver_a_1"]
+    assert read(text, "reference") == ["ver_a_1"]
+
+
+def test_quoted_cells_may_hold_separators_and_lines() -> None:
+    text = '\ufeff"note","reference"\r\n"a, ""b""\nc","ver_a_1"\r\n"d","ver_a_2"\r\n'
+    assert read(text, "reference") == ["ver_a_1", "ver_a_2"]
+
+
+@pytest.mark.parametrize(
+    ("data", "column", "words"),
+    [
+        ("", None, "list.csv holds no reference."),
+        ("# nothing\n\n", None, "list.csv holds no reference."),
+        ("name,reference\n", "reference", "list.csv holds no reference."),
+        ("name,reference,bvn\na,b,c", None, "--column with name, reference, bvn."),
+        ("Amina,ver_a_1,22123456789", None, "--column with its title (the first line has none)."),
+        ("ver_a_1\nb;c\n", None, "line 2: this has several columns"),
+        ("name;reference\na;b", "id", "no column 'id'. Its columns: name, reference."),
+        ("", "reference", "no column 'reference'. Its columns: its title"),
+        ("ver_a_1\nAmina Bello\n../x\n", None, "lines 2, 3: this is not a reference"),
+        ("ver_a_1\n" + "é\n" * 9, None, "lines 2, 3, 4, 5, 6 and 4 more: this is not"),
+        ("r" * 201, None, "line 1: this is not a reference"),
+        (b"ver_a_1\n\xff\n", None, "line 2: this is not UTF-8 text."),
+        ("ver_a_1\n".encode("utf-16"), None, "UTF-16: save it as UTF-8"),
+        (b"reference\nver\0_a\n", "reference", "line 2"),
+        ("reference\n" + "x" * 200_000, "reference", "no CSV: field larger"),
+    ],
+)
+def test_a_mistake_is_said_with_its_place_and_without_what_stands_there(
+    data: str | bytes, column: str | None, words: str
+) -> None:
+    with pytest.raises(ListError) as raised:
+        read(data, column)
+    text = str(raised.value)
+    assert words in text
+    for private in ("Amina", "22123456789"):
+        assert private not in text
