@@ -1,6 +1,7 @@
 """The warnings of `premblyd check`: what is valid in a configuration and probably not meant."""
 
 import difflib
+import itertools
 import os
 import re
 import shutil
@@ -12,9 +13,10 @@ from pathlib import Path
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.expressions import ExpressionError
 from premblyd.hooks.shell.environment import DEFAULT_PATH
-from premblyd.prembly import conditions
+from premblyd.prembly import conditions, events, payload, samples
 from premblyd.prembly.codes import MEANINGS
-from premblyd.routing import DEFAULT, EVERY, MISSING
+from premblyd.prembly.webhook import Webhook
+from premblyd.routing import DEFAULT, EVERY, MISSING, Routing
 
 # Letters that are typed for a digit.
 _LOOKALIKES = str.maketrans("OoQIlZ", "000112")
@@ -41,6 +43,7 @@ def warnings(settings: Config, path: Path) -> Iterator[str]:
     for action in settings.actions:
         yield from _of_codes(action)
         yield from _of_expressions(action, settings.endpoints)
+    yield from _of_types(settings)
     added_up = sum(action.concurrency for action in settings.actions)
     if settings.total_concurrency < added_up:
         yield (
@@ -87,13 +90,106 @@ def _of_codes(action: Action) -> Iterator[str]:
             yield f"action {action.name}: {_of_code(code)}"
 
 
+def _of_types(settings: Config) -> Iterator[str]:
+    """Yield which types an action names wrongly, or may run for without being meant to."""
+    routing = Routing(settings.actions)
+    webhooks = [
+        webhook
+        for webhook in _sample_webhooks(settings.endpoints)
+        if not events.is_about_verification(webhook.verdict.type)
+    ]
+    for action in settings.actions:
+        name = f"action {action.name}"
+        for pattern in action.types:
+            if doubt := _of_type(pattern):
+                yield f"{name}: {doubt}"
+        if others := _not_meant(action, routing, webhooks):
+            yield (
+                f"{name} has no `types`, and would run for events that say nothing about a person's"
+                f" verification too ({', '.join(others)}): write {_FOR_VERIFICATIONS},"
+                ' or types: ["*"] if that is meant'
+            )
+    if any(len(endpoint.keys) > 1 for endpoint in settings.endpoints):
+        yield from _of_sandbox(settings.actions)
+
+
+def _of_sandbox(actions: Sequence[Action]) -> Iterator[str]:
+    """Yield the actions whose `when` takes the key that signed for the sandbox or the live one,
+    where that does not hold."""
+    for action in actions:
+        looks_at_key = action.when and "verified_by" in conditions.names(action.when)
+        live = [
+            type_
+            for type_ in events.MEANINGS
+            if events.matches(events.ALWAYS_LIVE, type_) and events.matches(action.types, type_)
+        ]
+        if looks_at_key and live:
+            yield (
+                f"action {action.name}: `when` looks at verified_by, but Prembly signs"
+                f" {', '.join(live)} with the live key also when the sandbox triggered them: write"
+                f" {_SIGNED_APART}, or give the sandbox an account and a URL of its own"
+            )
+
+
+_FOR_VERIFICATIONS = f'types: [{events.SESSION}, "verification.*", {events.STATUS}]'
+_SIGNED_APART = f"types: [{events.SESSION}, {events.DIRECT}]"
+
+
+def _of_type(pattern: str) -> str | None:
+    """Return what is odd about a pattern of types."""
+    if not set(pattern) & {"*", "?"}:
+        is_family = f"{pattern}." in events.OPEN_FAMILIES and pattern not in events.MEANINGS
+        meant = f"{pattern}.*" if is_family else events.meant_by(pattern)
+        if events.can_be(pattern) and not meant:
+            return None
+        hint = f"; did you mean {meant}?" if meant else ""
+        return f"Prembly documents no type {pattern}{hint}"
+    is_open = pattern.startswith(events.OPEN_FAMILIES)
+    if is_open or any(events.matches([pattern], type_) for type_ in events.MEANINGS):
+        return None
+    return f"no type that Prembly documents is like {pattern}"
+
+
+def _not_meant(action: Action, routing: Routing, webhooks: Sequence[Webhook]) -> list[str]:
+    """Return the types of these webhooks for which the action would run, unless it says that it is
+    meant to: by `types`, or by being for every event ("*", without `when`)."""
+    is_for_all = EVERY in action.response_codes and action.when is None
+    if is_for_all or "types" in action.model_fields_set:
+        return []
+    types = dict.fromkeys(
+        webhook.verdict.type for webhook in webhooks if routing.why_not(action, webhook) is None
+    )
+    return [*list(types)[:3], *(["…"] if len(types) > 3 else [])]
+
+
+def _sample_webhooks(endpoints: Sequence[Endpoint]) -> Iterator[Webhook]:
+    """Yield every sample, as if each endpoint had got it signed by each of its keys."""
+    bodies = [samples.sample(name) for name in samples.NAMES]
+    for endpoint, body in itertools.product(endpoints, bodies):
+        verdict = payload.read(body, endpoint.fields)
+        for verified_by in _signers([endpoint]):
+            yield Webhook(
+                endpoint=endpoint.name,
+                received_at_ms=0,
+                remote_ip="",
+                token=None,
+                headers="[]",
+                body=body,
+                verified_by=verified_by,
+                verdict=verdict,
+            )
+
+
+def _signers(endpoints: Sequence[Endpoint]) -> tuple[str, ...]:
+    """Return what `verified_by` can be for webhooks to these endpoints."""
+    return tuple(f"{endpoint.scheme}:{key}" for endpoint in endpoints for key in endpoint.keys)
+
+
 def _of_expressions(action: Action, endpoints: Sequence[Endpoint]) -> Iterator[str]:
     """Yield where `when` or `select` names an endpoint or key that is not there."""
     words = {
         "endpoint": tuple(endpoint.name for endpoint in endpoints),
-        "verified_by": tuple(
-            f"{endpoint.scheme}:{key}" for endpoint in endpoints for key in endpoint.keys
-        ),
+        "verified_by": (*_signers(endpoints), events.STORED_BY),
     }
     expressions = [action.when] if action.when else []
     expressions += action.hook.expressions

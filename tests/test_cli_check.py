@@ -53,7 +53,7 @@ def warnings(config: Path) -> list[str]:
 def test_a_code_that_no_webhook_is_known_to_have_is_doubted(
     tmp_path: Path, code: str, hint: str
 ) -> None:
-    (found,) = warnings(write(tmp_path, actions=[shell("a", "true", "00", code)]))
+    (found,) = warnings(write(tmp_path, actions=[shell("a", "true", "00", code, types=["*"])]))
     assert found.startswith("action a: ")
     assert hint in found
 
@@ -74,14 +74,106 @@ def test_the_documented_codes_and_words_are_not_doubted(tmp_path: Path) -> None:
 def test_an_endpoint_or_key_that_is_not_there_is_doubted(
     tmp_path: Path, when: str, doubt: str
 ) -> None:
-    (found,) = warnings(write(tmp_path, actions=[shell("a", "true", when=when)]))
+    (found,) = warnings(write(tmp_path, actions=[shell("a", "true", when=when, types=["*"])]))
     assert found.startswith("action a: ")
     assert doubt in found
     select = {"url": "http://127.0.0.1:9/", "send": {"select": f"{{a: {when}}}"}}
-    hook = {"name": "a", "response_codes": ["*"], "http": select}
+    hook = {"name": "a", "types": ["*"], "response_codes": ["*"], "http": select}
     assert warnings(write(tmp_path, actions=[hook])) == [found]
     good = "endpoint == 'prembly' && verified_by == 'hmac-sha256:live'"
-    assert warnings(write(tmp_path, actions=[shell("a", "true", when=good)])) == []
+    assert warnings(write(tmp_path, actions=[shell("a", "true", when=good, types=["*"])])) == []
+
+
+PAGE: dict[str, Any] = {"name": "page", "shell": "true"}
+
+
+@pytest.mark.parametrize(
+    ("action", "types"),
+    [
+        ({"response_codes": ["missing"]}, "watchlist.identity_flagged, workflow.process.completed"),
+        ({"response_codes": ["default"]}, "credit.decision, statement.analysis"),
+        ({"response_codes": ["00"], "when": "outcome != 'verified'"}, "credit.decision"),
+        ({"response_codes": ["*"], "when": "risk_level == 'high'"}, "transaction.case.opened"),
+        ({"response_codes": ["02", "03"]}, None),
+        ({"response_codes": ["00"], "when": "outcome == 'verified'"}, None),
+        ({"response_codes": ["00"], "when": "endpoint == 'prembly' && face_match"}, None),
+        ({"response_codes": ["*"]}, None),
+        ({"response_codes": ["missing"], "types": ["*"]}, None),
+        ({"response_codes": ["missing"], "types": ["sdk.session", "verification.*"]}, None),
+        ({"response_codes": ["missing"], "types": ["workflow.*"]}, None),
+    ],
+)
+def test_an_action_that_would_run_for_what_it_may_not_be_about_is_doubted(
+    tmp_path: Path, action: dict[str, Any], types: str | None
+) -> None:
+    found = warnings(write(tmp_path, actions=[PAGE | action]))
+    if types is None:
+        assert found == []
+        return
+    (doubt,) = found
+    assert doubt.startswith("action page has no `types`, and would run for events")
+    assert f"({types}" in doubt
+    assert 'write types: [sdk.session, "verification.*", prembly.status]' in doubt
+
+
+@pytest.mark.parametrize(
+    ("pattern", "doubt"),
+    [
+        ("sdk.sesion", "no type sdk.sesion; did you mean sdk.session?"),
+        ("transaction.procesed", "did you mean transaction.processed?"),
+        ("transaction", "did you mean transaction.*?"),
+        ("workflows.*", "no type that Prembly documents is like workflows.*"),
+        ("prembly.state", "did you mean prembly.status?"),
+        ("transaction.released", None),
+        ("workflow.process.paused", None),
+        ("case.opened", None),
+        ("verification.?sync", None),
+        ("*", None),
+    ],
+)
+def test_a_type_that_no_event_is_known_to_have_is_doubted(
+    tmp_path: Path, pattern: str, doubt: str | None
+) -> None:
+    found = warnings(
+        write(tmp_path, actions=[PAGE | {"response_codes": ["*"], "types": [pattern]}])
+    )
+    if doubt is None:
+        assert found == []
+    else:
+        (text,) = found
+        assert doubt in text
+
+
+def test_a_when_that_may_name_a_type_wrongly_is_doubted(tmp_path: Path) -> None:
+    when = "type == 'transaction.procesed'"
+    (found,) = warnings(write(tmp_path, actions=[PAGE | {"response_codes": ["*"], "when": when}]))
+    assert found.endswith("did you mean 'transaction.processed'?")
+
+
+@pytest.mark.parametrize(
+    ("types", "live"),
+    [
+        (None, "verification.async, verification.retried, workflow.process.completed"),
+        (["verification.*"], "verification.async, verification.retried"),
+        (["sdk.session", "verification.direct", "transaction.*", "statement.*"], None),
+    ],
+)
+def test_the_key_tells_no_sandbox_where_prembly_signs_all_with_the_live_one(
+    tmp_path: Path, types: list[str] | None, live: str | None
+) -> None:
+    action = PAGE | {
+        "response_codes": ["00"],
+        "when": "verified_by == 'hmac-sha256:live' && outcome == 'verified'",
+        **({"types": types} if types else {}),
+    }
+    both = {"keys": {"live": KEY, "sandbox": "another-key"}}
+    found = warnings(write(tmp_path, endpoint=both, actions=[action]))
+    assert warnings(write(tmp_path, actions=[action])) == [], "one key keeps nothing apart"
+    if live is None:
+        assert found == []
+    else:
+        (text,) = found
+        assert f"Prembly signs {live}" in text
 
 
 @pytest.mark.parametrize(
@@ -113,7 +205,7 @@ def test_the_same_key_under_two_names_is_doubted(tmp_path: Path) -> None:
 def test_a_secret_file_with_white_space_around_it_is_doubted(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("Bearer hush \n")
     http = {"url": "http://127.0.0.1:1", "headers": {"Authorization": {"file": "token"}}}
-    action = {"name": "crm", "response_codes": ["00"], "http": http}
+    action = {"name": "crm", "types": ["*"], "response_codes": ["00"], "http": http}
     (found,) = warnings(write(tmp_path, actions=[action]))
     place = "action crm, header Authorization"
     assert found == f"{place}: the secret (file:token) has white space around it"
@@ -246,7 +338,7 @@ def test_a_changed_key_or_secret_is_told_with_what_mends_it(
         (tmp_path / name).write_text(f"hush-{name}")
     environ: dict[str, Any] = {"NOTIFY_SOCKET": f"{tmp_path}/nobody"} if is_service else {}
     http = {"url": "http://127.0.0.1:1", "headers": {"Authorization": {"file": "token"}}}
-    crm = {"name": "crm", "response_codes": ["00"], "http": http}
+    crm = {"name": "crm", "types": ["*"], "response_codes": ["00"], "http": http}
     keys = {"live": {"file": "key"}, "sandbox": {"env": "SANDBOX"}, "text": "hush-text"}
     with Premblyd(tmp_path, endpoint={"keys": keys}, actions=[crm]) as daemon:
         pid = daemon.start(**environ, SANDBOX="hush-1").process.pid

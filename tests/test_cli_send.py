@@ -16,7 +16,7 @@ import pytest
 from premblyd.cli.answers import Reply, Target, meaning
 from premblyd.cli.send import DUPLICATE
 from premblyd.config.secrets import Secret
-from premblyd.prembly import samples
+from premblyd.prembly import payload, samples
 from tests.support.commands import Ran, command, run, run_process
 from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd
@@ -198,7 +198,7 @@ def test_an_interrupted_run_says_what_was_sent_so_far(sending: Sending) -> None:
     ("arguments", "complaint"),
     [
         (["body", "--sample", "sdk"], "Give FILE or --sample, not both."),
-        (["--sample", "nope"], "'nope' is not one of 'api', 'blocked'"),
+        (["--sample", "nope"], "'nope' is not one of 'api', 'async'"),
         (["--count", "0"], "0 is not in the range"),
         (["--count", "1000001"], "1000001 is not in the range"),
         (["--rate", "0"], "0.0 is not in the range"),
@@ -342,8 +342,11 @@ def test_what_is_sent_can_be_told_from_real_events(sending: Sending) -> None:
         assert sending.send(*arguments).code == 0
     assert len(sending.daemon.rows(query)) - before == 3
     for name in samples.NAMES:
-        reference = json.loads(samples.sample(name))["verification"]["reference"]
-        assert reference.startswith("sample-") or name == "wallet"
+        verdict = payload.read(samples.sample(name))
+        own_id = verdict.session_id or verdict.reference
+        assert own_id is None or own_id.startswith("sample-")
+    nameless = [n for n in samples.NAMES if payload.read(samples.sample(n)).reference is None]
+    assert nameless == ["credit", "statement", "wallet", "watchlist"]
 
 
 def test_what_another_server_answers_does_nothing_to_a_terminal(sending: Sending) -> None:

@@ -101,11 +101,11 @@ def test_stats_count_what_came_and_how_the_actions_fare(config: Path) -> None:
     done = run("stats", "--config", config)
     assert (done.code, done.err) == (0, "")
     lines = [line.split() for line in done.out.splitlines()]
-    assert lines[0][:2] == ["30", "events"]
+    assert lines[0][:2] == ["44", "events"]
     assert ["03", "wallet", "is", "empty", "2"] in lines
     assert ["wrong", "signature", "1"] in lines
     [archive] = [words for words in lines if words[:1] == ["archive"]]
-    assert (archive[1:4], archive[-1]) == (["100", "%", "13"], "0")
+    assert (archive[1:4], archive[-1]) == (["100", "%", "22"], "0")
     assert "█" not in done.out
 
 
@@ -114,10 +114,10 @@ def test_stats_have_every_count_for_programs(config: Path) -> None:
     names = "since_ms until_ms each_ms by_outcome by_response_code by_type rejections actions"
     assert list(stats) == names.split()
     for name in ("by_outcome", "by_response_code", "by_type"):
-        assert sum(each["events"] for each in stats[name]) == 30
+        assert sum(each["events"] for each in stats[name]) == 44
         assert list(stats[name][0]) == "from_ms name events duplicates unmatched".split()
     assert stats["actions"][0]["action"] == "activate-customer"
-    assert stats["actions"][0]["attempts"] == {"failed": 9}
+    assert stats["actions"][0]["attempts"] == {"failed": 11}
     assert stats["each_ms"] == 12 * 3_600_000
 
 
@@ -180,7 +180,7 @@ def test_only_the_chosen_events_are_followed_a_line_of_json_each(daemon: Prembly
 
 def test_the_newest_are_shown_first_and_in_the_order_in_which_they_came(config: Path) -> None:
     with following(config, "--json", "--limit", 3) as (_, out):
-        assert [json.loads(out.readline())["id"] for _ in range(3)] == [28, 29, 30]
+        assert [json.loads(out.readline())["id"] for _ in range(3)] == [42, 43, 44]
 
 
 @pytest.mark.parametrize("is_busy", [False, True])

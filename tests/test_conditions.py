@@ -45,6 +45,12 @@ REFUSED = {
     "contains(['VERIFIED', 'pending'], outcome)": "write 'verified'",
     'contains(`["verified", "PENDING"]`, outcome)': "write 'pending'",
     "verified_by == 'live'": "'hmac-sha256:live'",
+    "type == 'SDK'": "type == 'SDK' is never true: no event has such a type",
+    "type == 'sdk'": "is never true: no event has such a type",
+    "type != 'sdk.sesion'": "is always true: no event has such a type; did you mean 'sdk.session'?",
+    "contains(['prembly.state'], type)": "is never true: no event has such a type",
+    "type == `0`": "type is text",
+    "risk_score == '75'": "risk_score is a number or `null`; write `75`",
     # true for the opposite too
     "contains(outcome, 'verified')": "is true for 'not_verified' too; write outcome == 'verified'",
     "ends_with(outcome, 'verified')": "is true for 'not_verified' too",
@@ -58,6 +64,10 @@ REFUSED = {
     "(outcome == 'VERIFIED') | @": "write 'verified'",
 }
 TAKEN = [
+    "type == 'sdk.session' || type == 'credit' || type == 'case.opened'",
+    "type == 'transaction.procesed'",  # a name that Prembly may send; `check` warns of it
+    "starts_with(type, 'transaction.') && contains(type, 'escalated') && risk_level == 'high'",
+    "contains(['sdk.session', 'prembly.status'], type) && verified_by == 'prembly-api'",
     "face_match != `false`",
     "face_match == `null`",
     "face_confidence >= `90`",

@@ -12,7 +12,7 @@ from premblyd.cli.printing import print_json, print_table
 from premblyd.cli.reminders import reminders
 
 if TYPE_CHECKING:
-    from premblyd.config.models import Config
+    from premblyd.config.models import Action, Config
     from premblyd.presence import Presence
 
 
@@ -66,19 +66,25 @@ def check(config_path: Path, as_json: bool) -> None:
 
 
 def _routes(settings: "Config") -> list[tuple[str, list[str]]]:
-    """Return which actions each response code chooses; `when` is shown, not decided."""
+    """Return which actions each response code chooses; `types` and `when` are shown, not
+    decided."""
     from premblyd.routing import Routing
 
     routing = Routing(settings.actions)
 
     def names(code: str | None) -> list[str]:
-        return [
-            f"{action.name} (when {action.when.text})" if action.when else action.name
-            for action in routing.actions_for_code(code)
-        ]
+        return [f"{action.name}{_narrowed(action)}" for action in routing.actions_for_code(code)]
 
     routes = [(code, names(code)) for code in sorted(routing.named_codes)]
     return [*routes, ("any other", names("\0")), ("missing", names(None))]
+
+
+def _narrowed(action: "Action") -> str:
+    """Return in brackets what narrows an action besides its codes."""
+    parts = [] if action.types == ("*",) else [f"types {', '.join(action.types)}"]
+    if action.when:
+        parts.append(f"when {action.when.text}")
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 def _running(settings: "Config") -> "tuple[Presence | None, str]":

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 import click
 
 from premblyd import times
-from premblyd.config.values import duration_ms
+from premblyd.config.values import TYPE_PATTERN, duration_ms
 
 F = TypeVar("F", bound=Callable[..., Any])
 MAX_ROWS = 1_000_000_000
@@ -54,6 +54,18 @@ def limit_option(command: F) -> F:
 def wide_option(command: F) -> F:
     """Add `--wide`; the parameter is `wide`."""
     return click.option("--wide", is_flag=True, help="Show every column, whole.")(command)
+
+
+class TypePattern(click.ParamType[str]):
+    """A type of events, or a pattern of types: transaction.*"""
+
+    name = "TYPE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        pattern = str(value).lower()
+        if not re.fullmatch(TYPE_PATTERN, pattern):
+            self.fail(f"{value!r} is no type such as sdk.session, and no pattern such as credit.*")
+        return pattern
 
 
 class When(click.ParamType[int]):

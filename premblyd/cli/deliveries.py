@@ -9,6 +9,7 @@ import click
 
 from premblyd import times
 from premblyd.cli.common import (
+    TypePattern,
     When,
     config_option,
     json_option,
@@ -33,12 +34,14 @@ COLUMNS = (
     Column(name="error", rank=2, kind="words"),
     Column(name="reference", rank=6, kind="reference"),
     Column(name="code", rank=5, kind="reference"),
+    Column(name="type", rank=7, kind="reference"),
 )
 
 
 @click.command()
 @click.option("--state", type=click.Choice(STATES), help="Only this state.")
 @click.option("--action", help="Only this action.")
+@click.option("--type", "type_", type=TypePattern(), help="Only of this type, or transaction.*")
 @click.option("--event", help="Only of this event: its number or key.")
 @click.option("--since", "since_ms", type=When(), help="Only of events received since.")
 @limit_option
@@ -52,6 +55,7 @@ def deliveries(
     database: str | None,
     state: str | None,
     action: str | None,
+    type_: str | None,
     event: str | None,
     since_ms: int | None,
     limit: int,
@@ -65,7 +69,9 @@ def deliveries(
 
     record = until_end(connect_read_only(database_path(config_path, database)))
     event_id = None if event is None else reading.find_event_id(record, event)
-    chosen = DeliveryFilter(state=state, action=action, event_id=event_id, since_ms=since_ms)
+    chosen = DeliveryFilter(
+        state=state, action=action, type=type_, event_id=event_id, since_ms=since_ms
+    )
     rows = reading.deliveries(record, chosen, Page(limit=limit))
     if as_json:
         print_json([asdict(row) for row in rows])
@@ -88,6 +94,7 @@ def print_deliveries(rows: "Sequence[DeliveryRow]", *, hint: str, wide: bool = F
                 row.last_error,
                 row.reference,
                 row.response_code,
+                row.type,
             )
             for row in rows
         ],

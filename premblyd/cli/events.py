@@ -10,6 +10,7 @@ import click
 
 from premblyd import times
 from premblyd.cli.common import (
+    TypePattern,
     When,
     config_option,
     json_option,
@@ -27,6 +28,7 @@ OUTCOMES = ("verified", "not_verified", "pending", "unknown")
 COLUMNS = (
     Column(name="id", kind="whole"),
     Column(name="at (UTC)", kind="time"),
+    Column(name="type", rank=4, kind="reference"),
     Column(name="code", rank=2, kind="reference"),
     Column(name="outcome", rank=1, kind="whole"),
     Column(name="reference", rank=3, kind="reference"),
@@ -50,6 +52,7 @@ class Key(click.ParamType[str]):
 
 
 @click.command()
+@click.option("--type", "type_", type=TypePattern(), help="Only this type, or transaction.*")
 @click.option("--code", help="Only this response code; `missing` for events without one.")
 @click.option("--outcome", type=click.Choice(OUTCOMES), help="Only this outcome.")
 @click.option("--reference", help="Only this reference of Prembly.")
@@ -69,6 +72,7 @@ def events(
     config_path: Path,
     *,
     database: str | None,
+    type_: str | None,
     code: str | None,
     outcome: str | None,
     reference: str | None,
@@ -91,6 +95,7 @@ def events(
     from premblyd.store.sqlite.opening import connect_read_only
 
     chosen = EventFilter(
+        type=type_,
         code=code,
         outcome=outcome,
         reference=reference,
@@ -121,6 +126,7 @@ def print_events(rows: "Sequence[EventRow]", *, hint: str, wide: bool = False) -
             (
                 row.id,
                 times.for_people(row.received_at_ms),
+                row.type,
                 row.response_code,
                 row.outcome,
                 row.reference,

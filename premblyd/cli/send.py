@@ -49,7 +49,12 @@ class Rate(click.FloatRange):
 
 @click.command()
 @click.argument("file", required=False, type=click.File("rb"))
-@click.option("--sample", type=click.Choice(samples.NAMES), help="Send this sample (default: api).")
+@click.option(
+    "--sample",
+    metavar="NAME",
+    type=click.Choice(samples.NAMES),
+    help="Send this sample (default: api).",
+)
 @click.option("--endpoint", "endpoint_name", help="Send to this endpoint (default: the first).")
 @click.option("--key", "key_name", help="Sign with this key (default: the first).")
 @click.option("--url", help="Send to this URL (default: the endpoint of the configured daemon).")

@@ -146,7 +146,8 @@ UrlPath = Annotated[
 _TYPE_WORDS = "should be a type such as sdk.session, or a pattern such as transaction.* or *"
 _BASE_WORDS = "should be a URL such as https://api.prembly.com, without a path's end, ? and #"
 _QUESTION_WORDS = "should be a path that begins with / and has {id} once, such as /status/{id}/"
-TypePattern = Annotated[str, _shaped(r"[a-z0-9_.*?-]{1,64}", _TYPE_WORDS)]
+TYPE_PATTERN = r"[a-z0-9_.*?-]{1,64}"
+TypePattern = Annotated[str, _shaped(TYPE_PATTERN, _TYPE_WORDS)]
 BaseUrl = Annotated[str, _shaped(r"https?://[^\s/?#@]+(/[^\s?#]*[^\s?#/])?", _BASE_WORDS)]
 QuestionPath = Annotated[
     str, _shaped(r"/[\x21-\x22\x24-\x7a\x7e]*\{id\}[\x21-\x22\x24-\x7a\x7e]*", _QUESTION_WORDS)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from premblyd.expressions import LEFT_ONLY, Expression, ExpressionError
+from premblyd.prembly import events
 from premblyd.prembly.payload import WHEN_NAMES, Kind, Outcome
 from premblyd.prembly.signature import Scheme
 
@@ -65,7 +66,7 @@ def compiled(text: str) -> Expression:
 def check(expression: Expression, words: Words | None = None) -> None:
     """Raise ExpressionError when a comparison has the same answer for every event, or holds for
     the opposite of what it names. `words` are what the configuration alone knows: what
-    `endpoint` and `verified_by` can be."""
+    `endpoint` and `verified_by` can be. With them, a type that may be misspelt is refused too."""
     for node in _nodes(expression.tree):
         match node["type"], node["children"]:
             case "comparator", [left, right]:
@@ -78,6 +79,12 @@ def check(expression: Expression, words: Words | None = None) -> None:
                 _check_part(node["value"], first, second)
             case "or_expression", [{"type": "comparator"} as left, {"type": "literal"} as right]:
                 _check_alternative(left, right)
+
+
+def names(expression: Expression) -> set[str]:
+    """Return the names of WHEN_NAMES that an expression looks at."""
+    fields = (node for node in _nodes(expression.tree) if node["type"] == "field")
+    return {str(node["value"]) for node in fields}
 
 
 def _nodes(node: Any) -> Iterator[Any]:
@@ -94,6 +101,8 @@ def _nodes(node: Any) -> Iterator[Any]:
 def _check_comparison(operator: str, left: Any, right: Any, words: Words) -> None:
     named, other = (left, right) if left["type"] != "literal" else (right, left)
     values, others = _values(named, words), _values(other, words)
+    if named == {"type": "field", "value": "type", "children": []} and others is not None:
+        _check_types(operator, left, right, others.words, is_doubtful=bool(words))
     if named["type"] == "literal" or values is None or others is None:
         return
     if operator in ("eq", "ne"):
@@ -112,10 +121,26 @@ def _check_comparison(operator: str, left: Any, right: Any, words: Words) -> Non
     )
 
 
+def _check_types(
+    operator: str, left: Any, right: Any, names: tuple[str, ...], *, is_doubtful: bool
+) -> None:
+    """Refuse to compare `type` with a name that no event has; with `is_doubtful`, also with one
+    that is nearly a documented one."""
+    for name in names if operator in ("eq", "ne") else ():
+        meant = events.meant_by(name)
+        advice = f"; did you mean '{meant}'?" if meant else ""
+        text = f"{_spell(left)} {_OPERATORS[operator]} {_spell(right)}"
+        if not events.can_be(name):
+            always = "always" if operator == "ne" else "never"
+            raise ExpressionError(f"{text} is {always} true: no event has such a type{advice}")
+        if meant and is_doubtful:
+            raise ExpressionError(f"{text}: Prembly documents no type '{name}'{advice}")
+
+
 def _share_words(named: Any, values: Values, others: Values) -> bool:
     if named.get("value") == "verified_by" and not values.words:
         schemes = tuple(f"{scheme}:" for scheme in Scheme)
-        return all(word.startswith(schemes) for word in others.words)
+        return all(word.startswith((*schemes, events.STORED_BY)) for word in others.words)
     if not values.words or not others.words or TEXT not in values.types & others.types:
         return True
     return not set(values.words).isdisjoint(others.words)

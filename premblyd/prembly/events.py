@@ -5,6 +5,7 @@ The guide gives some marks without the rest of the body, so each is looked for a
 the marks of two types is of the more specific one, which stands first below.
 """
 
+import difflib
 import fnmatch
 import re
 from collections.abc import Callable, Sequence
@@ -96,6 +97,26 @@ def type_of(document: dict[str, Any] | None) -> str:
 def is_about_verification(type_: str) -> bool:
     """Return whether events of this type say something about a person's verification."""
     return matches(ABOUT_VERIFICATION, type_)
+
+
+def can_be(name: str) -> bool:
+    """Return whether an event can have this type: one of Prembly's documented ones, or another name
+    that Prembly may send."""
+    if name in MEANINGS:
+        return True
+    is_own = name.partition(".")[0] in ("sdk", "prembly")
+    return "." in name and not is_own and _NAME.fullmatch(name) is not None
+
+
+def meant_by(name: str) -> str | None:
+    """Return the documented type that somebody may have meant by `name`, which is none; None if
+    there is no such."""
+    if name in MEANINGS:
+        return None
+    word = name.strip().lower().replace("-", "_")
+    least = 0.9 if can_be(name) else 0.6  # a name like another one may be Prembly's own
+    close = difflib.get_close_matches(word, MEANINGS, n=1, cutoff=least)
+    return close[0] if close else None
 
 
 def matches(patterns: Sequence[str], type_: str) -> bool:

@@ -51,6 +51,7 @@ ALL = Page()
 class EventFilter:
     """Which events to list; None does not filter. Times in Unix milliseconds."""
 
+    type: str | None = None  # or a pattern, such as transaction.*
     code: str | None = None  # or "missing"
     outcome: str | None = None
     reference: str | None = None
@@ -69,6 +70,7 @@ class DeliveryFilter:
     event_id: int | None = None
     state: str | None = None
     action: str | None = None
+    type: str | None = None  # of the event, or a pattern of it
     since_ms: int | None = None
     due_after_ms: int | None = None
 
@@ -190,7 +192,7 @@ def find_deliveries(database: Database, chosen: DeliveryFilter) -> list[FoundDel
         .where(Delivery.state.in_(list(State)))  # somebody may have put another word there
         .order_by(Delivery.id)
     )
-    if chosen.since_ms is not None:
+    if chosen.since_ms is not None or chosen.type is not None:
         query = query.join(Event)
     found = fetching.rows(database, _chosen_deliveries(query, chosen), FoundDelivery)
     return [dataclasses.replace(delivery, state=State(delivery.state)) for delivery in found]
@@ -237,6 +239,8 @@ def _chosen_events(chosen: EventFilter) -> "ModelSelect[Any]":
         (Event.reference, chosen.reference),
         (Event.user_ref, chosen.user_ref),
     )
+    if chosen.type is not None:
+        query = query.where(fn.GLOB(chosen.type, Event.type))
     if chosen.key is not None:  # a range, which the key's index serves
         query = query.where(Event.key.between(chosen.key, f"{chosen.key}g"))
     if chosen.code == "missing":
@@ -281,6 +285,8 @@ def _chosen_deliveries(query: "ModelSelect[Any]", chosen: DeliveryFilter) -> "Mo
         (Delivery.state, chosen.state),
         (Delivery.action, chosen.action),
     )
+    if chosen.type is not None:
+        query = query.where(fn.GLOB(chosen.type, Event.type))
     if chosen.due_after_ms is not None:
         query = query.where(Delivery.due_at_ms > chosen.due_after_ms)
     if chosen.since_ms is not None:

@@ -36,12 +36,15 @@ ACTIONS = [
     shell(
         "activate-customer", "echo no >&2; exit 3", "00", when="outcome == 'verified'", retry=ONCE
     ),
-    {"name": "archive", "response_codes": ["00"], "command": ["cat"]},
+    {"name": "archive", "types": ["*"], "response_codes": ["00"], "command": ["cat"]},
     shell("page-operations", 'echo "paged for $PREMBLY_RESPONSE_CODE"', "02", "03"),
     shell("ask-compliance", "exit 1", "07", retry=LATER),
 ]
 # Nothing of these may be seen without --reveal: they are in the samples' bodies.
-PERSONAL = ("22200000042", "AMINA", "11100000045", "TUNDE", "Tunde", "tunde.sample@example.com")
+PERSONAL = (
+    *("22200000042", "AMINA", "11100000045", "TUNDE", "Tunde", "tunde.sample@example.com"),
+    *("22200000057", "EMEKA", "zainab.sample@example.com", "0123400055", "CHIDI", "15000.00"),
+)
 
 
 @dataclass(frozen=True, slots=True)
