@@ -21,6 +21,8 @@ from premblyd.hooks.children import Children
 from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.kinds import Runners
 from premblyd.hooks.strays import Strays, find_marks, kill_marked
+from premblyd.inquiry.client import Inquirer
+from premblyd.inquiry.confirm import Confirmation
 from premblyd.loops import Loops
 from premblyd.metrics.exporter import Exporter
 from premblyd.metrics.state import Runtime
@@ -39,6 +41,7 @@ from premblyd.receiver.listener import patient_listeners
 from premblyd.receiver.server import Receiver, make_server
 from premblyd.store.downtimes import Heartbeats
 from premblyd.store.inbox import Inbox
+from premblyd.store.inquiries import Inquiries
 from premblyd.store.queue import Queue
 from premblyd.store.sqlite import opening
 from premblyd.store.sqlite.engine import SqliteEngine
@@ -99,6 +102,8 @@ class Daemon:
         interrupted = await queue.recover(self._clock.now_ms())
         # Also processes that ended hooks left behind: the last daemon may have died before a sweep.
         leftovers = kill_marked(await queue.known(find_marks()))
+        self._inquirer = Inquirer(self._clock)
+        opened.callback(self._inquirer.close)
         self._open_hooks(opened, queue)
         self._open_receiver(opened)
         self._open_console(opened)
@@ -144,7 +149,8 @@ class Daemon:
         # one that was cut short some may, so they are interrupted first.
         opened.callback(self._runners.interrupt)
         rng = random.Random()  # noqa: S311 (spreads retries; nobody gains by guessing)
-        self._dispatcher = Dispatcher(queue, self._runners, self._clock, rng)
+        gate = Confirmation(self._inquirer, Inquiries(self._writer), queue, self._clock)
+        self._dispatcher = Dispatcher(queue, self._runners, self._clock, rng, gate)
 
     def _open_receiver(self, opened: contextlib.AsyncExitStack) -> None:
         inbox = Inbox(self._writer)
@@ -245,6 +251,7 @@ class Daemon:
 
     def _configure(self, settings: Config) -> None:
         self._metrics.configure(settings)
+        self._inquirer.configure(settings.prembly)
         self._runners.configure(settings)
         self._dispatcher.configure(
             settings.actions, settings.total_concurrency, settings.max_hook_bytes

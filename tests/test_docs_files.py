@@ -10,6 +10,7 @@ import pytest
 from premblyd.cli import DEFAULT_CONFIG
 from premblyd.config import hooks, models
 from premblyd.config.base import Model, keys_of
+from premblyd.config.inquiries import StatusQuestion
 from premblyd.config.load import parse_config
 from premblyd.config.models import Config
 from premblyd.config.secrets import SecretPlaces
@@ -79,11 +80,17 @@ def test_the_sample_loads_and_shows_the_defaults(tmp_path: Path) -> None:
 def test_the_sample_loads_with_its_examples(tmp_path: Path) -> None:
     settings, _, examples = SAMPLE.partition("actions: []\n")
     settings = re.sub(r"^# (\w+: \d)", r"\1", settings, flags=re.MULTILINE)
+    section = re.compile(r"^# prembly:\n(#.*\n)+", re.MULTILINE)
+    settings = section.sub(lambda match: re.sub(r"(?m)^# ", "", match[0]), settings)
     examples = re.sub(r"^# ?", "", examples, flags=re.MULTILINE)
     examples = re.sub(r"# (\w+: /)", r"\1", examples)
-    secrets = ("prembly-live-key", "crm-token", "crm-signing-secret")
-    loaded = load(settings + examples, tmp_path, *secrets)
+    own = ("prembly-live-key", "crm-token", "crm-signing-secret")
+    asking = ("prembly-api-key", "prembly-organisation")
+    loaded = load(settings + examples, tmp_path, *own, *asking)
     crm, page, archive = loaded.actions[:3]
+    assert loaded.prembly
+    assert loaded.prembly.status == StatusQuestion()
+    assert (loaded.prembly.rate, loaded.prembly.timeout_ms) == (5, 10_000)
     assert loaded.concurrency == 16
     assert isinstance(crm.hook, hooks.HttpHook)
     assert crm.hook.ca_file == Path("/etc/ssl/private-ca.pem")

@@ -585,3 +585,8 @@ def test_a_get_has_no_body_and_a_larger_answer_is_kept_on_request() -> None:
             "1",
             False,
         )
+
+
+def test_a_confirmed_event_is_told_by_a_header_and_any_other_is_not() -> None:
+    assert sent(job(b"{}", is_confirmed=True))[0]["premblyd-confirmed"] == "true"
+    assert "premblyd-confirmed" not in sent(job(b"{}"))[0]

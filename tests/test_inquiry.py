@@ -4,40 +4,32 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from premblyd.clock import Clock
-from premblyd.config.inquiries import PremblyApi
-from premblyd.config.secrets import SecretPlaces
 from premblyd.inquiry.breaker import Breaker, Pace
 from premblyd.inquiry.client import Answer, AnswerKind, Inquirer
 from premblyd.prembly.answers import Question
 from premblyd.prembly.payload import Outcome
 from tests.support import prembly_api
 from tests.support.logs import logged
-from tests.support.prembly_api import PremblyApi as StandIn
+from tests.support.prembly_api import PremblyApi
 
 T = TypeVar("T")
 
 
 @pytest.fixture
-def api() -> Iterator[StandIn]:
+def api() -> Iterator[PremblyApi]:
     with prembly_api.prembly_api() as running:
         yield running
 
 
-def settings(api: StandIn, **keys: Any) -> PremblyApi:
-    data = {"url": api.url, "api_key": prembly_api.KEY, "rate": "1000", **keys}
-    return PremblyApi.model_validate(data, context=SecretPlaces(Path("/")))
-
-
-def run(api: StandIn, work: Callable[[Inquirer], Awaitable[T]], **keys: Any) -> T:
+def run(api: PremblyApi, work: Callable[[Inquirer], Awaitable[T]], **keys: Any) -> T:
     async def main() -> T:
         with closing(Inquirer(Clock())) as inquirer:
-            inquirer.configure(settings(api, **keys))
+            inquirer.configure(api.settings(**keys))
             return await work(inquirer)
 
     return asyncio.run(main())
@@ -47,11 +39,11 @@ def question(reference: str = "r-1") -> Question:
     return Question(identifier=reference, reference=reference)
 
 
-def ask(api: StandIn, reference: str = "r-1", **keys: Any) -> Answer:
+def ask(api: PremblyApi, reference: str = "r-1", **keys: Any) -> Answer:
     return run(api, lambda inquirer: inquirer.ask(question(reference)), **keys)
 
 
-def test_a_verification_is_asked_for_as_the_account(api: StandIn) -> None:
+def test_a_verification_is_asked_for_as_the_account(api: PremblyApi) -> None:
     known = api.know("r-1", user_ref="u-1")
     answer = ask(api, organisation="org-1", headers={"X-Own": "own", "Accept": "application/vnd.x"})
     assert (answer.kind, answer.http_status) == (AnswerKind.KNOWN, 200)
@@ -66,7 +58,7 @@ def test_a_verification_is_asked_for_as_the_account(api: StandIn) -> None:
     assert (asked.headers["x-own"], asked.headers["accept"]) == ("own", "application/vnd.x")
 
 
-def test_path_method_and_headers_can_be_set(api: StandIn) -> None:
+def test_path_method_and_headers_can_be_set(api: PremblyApi) -> None:
     api.key = "live_sk_other"
     api.know("r-1")
     status = {"method": "POST", "path": "/verification/{id}/status"}
@@ -102,7 +94,7 @@ def test_path_method_and_headers_can_be_set(api: StandIn) -> None:
     ],
 )
 def test_each_way_to_fail_has_its_kind(
-    api: StandIn, fault: prembly_api.Fault, kind: AnswerKind, error: str | None
+    api: PremblyApi, fault: prembly_api.Fault, kind: AnswerKind, error: str | None
 ) -> None:
     api.know("r-1")
     api.fail(fault)
@@ -111,7 +103,7 @@ def test_each_way_to_fail_has_its_kind(
     assert api.asked() == 1
 
 
-def test_a_redirect_is_not_followed(api: StandIn) -> None:
+def test_a_redirect_is_not_followed(api: PremblyApi) -> None:
     api.fail(prembly_api.redirect)
     answer = ask(api)
     assert answer.kind is AnswerKind.UNAVAILABLE
@@ -119,7 +111,7 @@ def test_a_redirect_is_not_followed(api: StandIn) -> None:
     assert [asked.path for asked in api.questions] == ["/api/v1/verification/api/status/r-1/"]
 
 
-def test_an_answer_of_5_mb_is_read_and_kept_whole(api: StandIn) -> None:
+def test_an_answer_of_5_mb_is_read_and_kept_whole(api: PremblyApi) -> None:
     api.know("r-1")
     api.fail(prembly_api.huge)
     answer = ask(api)
@@ -127,7 +119,7 @@ def test_an_answer_of_5_mb_is_read_and_kept_whole(api: StandIn) -> None:
     assert len(answer.body) > prembly_api.HUGE_BYTES
 
 
-def test_nobody_listening_is_unavailable(api: StandIn) -> None:
+def test_nobody_listening_is_unavailable(api: PremblyApi) -> None:
     answer = ask(api, url="http://127.0.0.1:9")
     assert (answer.kind, answer.error) == (
         AnswerKind.UNAVAILABLE,
@@ -135,7 +127,7 @@ def test_nobody_listening_is_unavailable(api: StandIn) -> None:
     )
 
 
-def test_without_a_key_nothing_is_asked(api: StandIn) -> None:
+def test_without_a_key_nothing_is_asked(api: PremblyApi) -> None:
     async def main() -> Answer:
         with closing(Inquirer(Clock())) as inquirer:
             inquirer.configure(None)
@@ -146,7 +138,7 @@ def test_without_a_key_nothing_is_asked(api: StandIn) -> None:
     assert (answer.kind, answer.was_asked, api.asked()) == (AnswerKind.UNAVAILABLE, False, 0)
 
 
-def test_who_asks_for_the_same_meanwhile_gets_the_same_answer(api: StandIn) -> None:
+def test_who_asks_for_the_same_meanwhile_gets_the_same_answer(api: PremblyApi) -> None:
     api.know("r-1")
 
     async def work(inquirer: Inquirer) -> list[Answer]:
@@ -158,7 +150,7 @@ def test_who_asks_for_the_same_meanwhile_gets_the_same_answer(api: StandIn) -> N
     assert {answer.sha256 for answer in answers} == {answers[0].sha256}
 
 
-def test_an_answer_is_remembered_for_what_came_before_it_was_asked_for(api: StandIn) -> None:
+def test_an_answer_is_remembered_for_what_came_before_it_was_asked_for(api: PremblyApi) -> None:
     api.know("r-1")
 
     async def work(inquirer: Inquirer) -> list[int]:
@@ -172,7 +164,7 @@ def test_an_answer_is_remembered_for_what_came_before_it_was_asked_for(api: Stan
     assert run(api, work) == [1, 1, 2, 3]
 
 
-def test_the_rate_is_held(api: StandIn) -> None:
+def test_the_rate_is_held(api: PremblyApi) -> None:
     references = [f"r-{number}" for number in range(30)]
     for reference in references:
         api.know(reference)
@@ -186,7 +178,7 @@ def test_the_rate_is_held(api: StandIn) -> None:
     assert api.asked() == 30
 
 
-def test_a_wrong_key_is_said_once_and_makes_no_storm(api: StandIn) -> None:
+def test_a_wrong_key_is_said_once_and_makes_no_storm(api: PremblyApi) -> None:
     async def work(inquirer: Inquirer) -> set[AnswerKind]:
         kinds = set()
         for number in range(100):
@@ -205,7 +197,7 @@ def test_a_wrong_key_is_said_once_and_makes_no_storm(api: StandIn) -> None:
     assert "test_sk_wrong" not in str(refused)
 
 
-def test_retry_after_holds_for_every_question(api: StandIn) -> None:
+def test_retry_after_holds_for_every_question(api: PremblyApi) -> None:
     api.fail(prembly_api.too_many("120"), "r-1", times=1)
 
     async def work(inquirer: Inquirer) -> list[Answer]:
@@ -217,7 +209,7 @@ def test_retry_after_holds_for_every_question(api: StandIn) -> None:
     assert api.asked() == 1
 
 
-def test_prembly_is_left_alone_after_five_failures_in_a_row(api: StandIn) -> None:
+def test_prembly_is_left_alone_after_five_failures_in_a_row(api: PremblyApi) -> None:
     api.fail(prembly_api.status(500))
 
     async def work(inquirer: Inquirer) -> list[bool]:
@@ -226,19 +218,19 @@ def test_prembly_is_left_alone_after_five_failures_in_a_row(api: StandIn) -> Non
     assert run(api, work) == [True] * 5 + [False] * 15
 
 
-def test_other_settings_are_tried_at_once(api: StandIn) -> None:
+def test_other_settings_are_tried_at_once(api: PremblyApi) -> None:
     api.know("r-1")
 
     async def work(inquirer: Inquirer) -> list[AnswerKind]:
         kinds = [(await inquirer.ask(question())).kind]
-        inquirer.configure(settings(api))
+        inquirer.configure(api.settings())
         kinds.append((await inquirer.ask(question())).kind)
         return kinds
 
     assert run(api, work, api_key="test_sk_wrong") == [AnswerKind.REFUSED, AnswerKind.KNOWN]
 
 
-def test_a_stop_gives_up_what_is_asked_and_asks_nothing_more(api: StandIn) -> None:
+def test_a_stop_gives_up_what_is_asked_and_asks_nothing_more(api: PremblyApi) -> None:
     api.fail(prembly_api.hang)
 
     async def work(inquirer: Inquirer) -> list[Answer]:
@@ -255,7 +247,7 @@ def test_a_stop_gives_up_what_is_asked_and_asks_nothing_more(api: StandIn) -> No
     assert api.asked() == 3
 
 
-def test_another_page_is_fetched_within_the_same_rate(api: StandIn) -> None:
+def test_another_page_is_fetched_within_the_same_rate(api: PremblyApi) -> None:
     answer = run(api, lambda inquirer: inquirer.fetch("GET", "/api/v1/verification/logs/?page=1"))
     assert answer.kind is AnswerKind.KNOWN
     assert b'"pagination"' in answer.body

@@ -53,7 +53,7 @@ ROOMS = {
     "heartbeat": LOW | {"store"},
     "metrics": LOW | {"store", "record"},
     "daemon": LOW
-    | {"heartbeat", "metrics", "console"}
+    | {"heartbeat", "inquiry", "metrics", "console"}
     | {"store", "routing", "hooks", "receiver", "listening", "loops", "presence"},
     "process": LOW | {"hooks", "daemon"},
     "cli": LOW

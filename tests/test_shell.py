@@ -123,6 +123,7 @@ def test_the_environment_is_exactly_the_contracts(monkeypatch: pytest.MonkeyPatc
         attempt=3,
         token="hush",
         once_key="1ce",
+        is_confirmed=True,
         **{**known, **person, **other, **more},
     )
     identity = (
@@ -130,7 +131,7 @@ def test_the_environment_is_exactly_the_contracts(monkeypatch: pytest.MonkeyPatc
         " WORKER=host:1:boot ENDPOINT=prembly"
         " KIND=sdk TYPE=sdk.session RESPONSE_CODE=00 STATUS=true OUTCOME=not_verified"
         " REFERENCE=réf USER_REF=u-1"
-        " FACE_MATCH=false FACE_CONFIDENCE=97.5 RISK_LEVEL=high RISK_SCORE=75.0"
+        " FACE_MATCH=false FACE_CONFIDENCE=97.5 RISK_LEVEL=high RISK_SCORE=75.0 CONFIRMED=true"
     )
     own = {"ARCHIVE_DIR": "/a b", "OTHER": "=$HOME"}
     premblys = dict(pair.split("=") for pair in f" {identity}".replace(" ", " PREMBLY_").split())
@@ -154,7 +155,7 @@ def test_absent_values_are_empty_and_absent_variables_stay_away(
         "FACE_MATCH",
         "FACE_CONFIDENCE",
     ]
-    empty += ["RISK_LEVEL", "RISK_SCORE"]
+    empty += ["RISK_LEVEL", "RISK_SCORE", "CONFIRMED"]
     assert [name.removeprefix("PREMBLY_") for name, value in seen.items() if not value] == empty
 
 

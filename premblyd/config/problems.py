@@ -29,9 +29,28 @@ def conflicts(data: Mapping[str, Any], health_path: str) -> Iterator[Mistake]:
     yield from _twice("endpoints", "name", endpoints)
     yield from _twice("endpoints", "path", endpoints)
     yield from _twice("actions", "name", actions)
+    yield from _nobody_to_ask(data, actions)
     for index, endpoint in endpoints:
         if endpoint.get("path") == health_path:
             yield Mistake(("endpoints", index, "path"), f"{health_path} is the daemon's own")
+
+
+def _nobody_to_ask(
+    data: Mapping[str, Any], actions: list[tuple[int, dict[str, Any]]]
+) -> Iterator[Mistake]:
+    """Yield what needs an answer of Prembly's, while there is no key to ask with."""
+    prembly = data.get("prembly")
+    if isinstance(prembly, dict) and "api_key" in prembly:
+        return
+    message = "Prembly is to be asked, with which key? Set `prembly: {api_key: {file: …}}`"
+    for index, action in actions:
+        if str(action.get("confirm", "")).lower() in _TRUE:
+            yield Mistake(("actions", index, "confirm"), message)
+    if data.get("pending") is not None:
+        yield Mistake(("pending",), message, is_about_key=True)
+
+
+_TRUE = ("true", "yes", "on", "1", "t", "y")  # as pydantic takes them
 
 
 def _mappings(data: Mapping[str, Any], key: str) -> list[tuple[int, dict[str, Any]]]:

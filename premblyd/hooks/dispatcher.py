@@ -8,11 +8,13 @@ import functools
 import random
 from collections import Counter
 from collections.abc import Awaitable, Sequence, Set
+from dataclasses import replace
 
 from premblyd.clock import Clock
 from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
 from premblyd.hooks.ending import ending_of
+from premblyd.hooks.gate import ClosedGate, Gate
 from premblyd.hooks.kinds import Runners
 from premblyd.hooks.lack import not_run, what_is_lacking
 from premblyd.occurrences import (
@@ -39,8 +41,16 @@ JUMP_MS = 2_000  # a clock moved by less is drift
 class Dispatcher:
     """Runs due deliveries. `run` it as one task; `wake` it when there may be something new."""
 
-    def __init__(self, queue: Queue, runners: Runners, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        runners: Runners,
+        clock: Clock,
+        rng: random.Random,
+        gate: Gate | None = None,
+    ) -> None:
         self._queue = queue
+        self._gate = gate or ClosedGate()
         self._runners = runners
         self._clock = clock
         self._rng = rng
@@ -111,6 +121,7 @@ class Dispatcher:
         """Claim no more and let running hooks end. After `timeout_s`, interrupt those that still
         run; their deliveries stay pending."""
         self._stopping = True
+        self._gate.interrupt()
         self.wake()
         async with self._claiming:  # what is claimed by now has an open attempt, and must run
             pass
@@ -145,10 +156,11 @@ class Dispatcher:
     async def _claim(self, now_ms: int) -> Claimed:
         claimable = {
             action.name: Claimable(
-                slots=max(0, action.concurrency - self._busy[action.name]),
+                slots=self._slots(action),
                 lease_ms=action.hook.timeout_ms + LEASE_MARGIN_MS,
                 digest=action.digest,
                 once=action.once is not None,
+                confirm=action.confirm,
             )
             for action in self._actions.values()
         }
@@ -168,11 +180,16 @@ class Dispatcher:
             self._claim_failed = False
         return claimed
 
+    def _slots(self, action: Action) -> int:
+        """Return how many more hooks of the action may run now."""
+        slots = max(0, action.concurrency - self._busy[action.name])
+        return min(slots, self._gate.room) if action.confirm else slots
+
     def _begin(self, action: Action, job: Job) -> None:
         """Start the hook of `job`. From here on the runner alone has the body, which may be large,
         and lets it go as soon as it can."""
         cost = counted_bytes(len(job.event.body))
-        run = self._runners.run(action.hook, job)
+        run = self._run(action, job)
         job = job.without_body()
         task = asyncio.create_task(self._work(action, job, run, cost))
         # Counted once it can't fail any more; the task itself begins only later.
@@ -181,6 +198,18 @@ class Dispatcher:
         self._busy_bytes += cost
         self._marks.add(job.mark)
         task.add_done_callback(functools.partial(self._ended, job))
+
+    def _run(self, action: Action, job: Job) -> Awaitable[Result]:
+        if action.confirm and not job.is_confirmed:
+            return self._run_if_confirmed(action, job)
+        return self._runners.run(action.hook, job)
+
+    async def _run_if_confirmed(self, action: Action, job: Job) -> Result:
+        if (result := await self._gate.judge(job)) is not None:
+            return result
+        run = self._runners.run(action.hook, replace(job, is_confirmed=True))
+        del job  # so that the body is not kept longer than the runner needs it
+        return await run
 
     def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
         del self._running[job.delivery_id]

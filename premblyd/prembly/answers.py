@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from premblyd.expressions import Expression
-from premblyd.prembly import bodies, payload
+from premblyd.prembly import bodies, events, payload, settling
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.prembly.places import FieldName
 from premblyd.privacy.identifiers import safe_code
@@ -23,7 +23,6 @@ from premblyd.privacy.identifiers import safe_code
 _ASKABLE = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._:~-]{0,199}")
 _UUID = re.compile(r"[0-9a-f]{8}(?:[_-]?[0-9a-f]{4}){3}[_-]?[0-9a-f]{12}", re.IGNORECASE)
 _NOT_FOUND_CODE = "01"
-_LATER_CODE = "02"
 _VERDICT_KEYS = ("verification", "response_code", "verification_status")
 
 
@@ -58,9 +57,12 @@ class Comparison:
 
 def question_about(verdict: Verdict) -> Question | None:
     """Return by what Prembly can be asked about an event: its reference, or else its session; None
-    when it has neither, or none that can be an id of Prembly's."""
+    when it has neither, none that can be an id of Prembly's, or is about no verification."""
+    if not events.is_about_verification(verdict.type):
+        return None
     reference, session_id = verdict.reference, verdict.session_id
-    if reference and is_askable(reference) and not _stands_for(reference, session_id):
+    stands_for_session = session_id and reference == payload.session_reference(session_id)
+    if reference and is_askable(reference) and not stands_for_session:
         return Question(identifier=reference, reference=reference)
     if session_id and is_askable(session_id):
         return Question(identifier=session_id, reference=None)
@@ -79,7 +81,7 @@ def read(body: bytes, fields: Mapping[FieldName, Expression] | None = None) -> V
     document = bodies.parse(body)
     if document is None:
         return None
-    verdict = payload.recognise(_verification(document))
+    verdict = replace(payload.recognise(_verification(document)), type=events.STATUS)
     if not fields:
         return verdict
     placed = payload.recognise(document, fields)
@@ -92,8 +94,8 @@ def read(body: bytes, fields: Mapping[FieldName, Expression] | None = None) -> V
 def is_unknown_to_prembly(answer: Verdict) -> bool:
     """Return whether an answer says that there is no such verification: code 01, and no more.
     (Code 01 of a verification is about the person, and names the verification.)"""
-    names_nothing = answer.reference is None and answer.session_id is None
-    return answer.response_code == _NOT_FOUND_CODE and names_nothing and not _has_status(answer)
+    says_more = answer.reference or answer.session_id or answer.verification_status
+    return answer.response_code == _NOT_FOUND_CODE and not says_more
 
 
 def compare(event: Verdict, answer: Verdict, question: Question) -> Comparison:
@@ -102,7 +104,7 @@ def compare(event: Verdict, answer: Verdict, question: Question) -> Comparison:
     if about := _other_verification(question, event, answer):
         return Comparison(Match.OTHER, about)
     if answer.outcome is not event.outcome:
-        if _is_open(answer):
+        if settling.is_unsettled(answer):
             return Comparison(Match.OPEN, "Prembly does not know yet either")
         if answer.outcome is Outcome.UNKNOWN:
             return Comparison(Match.OPEN, _NO_VERDICT)
@@ -139,11 +141,6 @@ def _verification(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _stands_for(reference: str, session_id: str | None) -> bool:
-    """Return whether a reference is the digest of the session's id, which Prembly does not know."""
-    return session_id is not None and reference == payload.session_reference(session_id)
-
-
 def _other_verification(question: Question, event: Verdict, answer: Verdict) -> str | None:
     """Return in words that an answer is not about what was asked for; None if it is."""
     if event.session_id and answer.session_id and event.session_id != answer.session_id:
@@ -165,15 +162,6 @@ def _plain(reference: str) -> str:
     if not _UUID.fullmatch(reference):
         return reference
     return reference.replace("_", "").replace("-", "").lower()
-
-
-def _is_open(answer: Verdict) -> bool:
-    is_undone = answer.outcome is Outcome.UNKNOWN and answer.response_code == _LATER_CODE
-    return answer.outcome is Outcome.PENDING or is_undone
-
-
-def _has_status(answer: Verdict) -> bool:
-    return answer.verification_status is not None
 
 
 def _difference(name: str, there: object, here: object) -> str:

@@ -36,6 +36,7 @@ class Due(NamedTuple):
     state: str
     attempt_count: Any
     attempts_left: Any
+    confirmed_at_ms: Any
 
 
 class UnusableError(PremblydError):

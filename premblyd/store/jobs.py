@@ -32,6 +32,7 @@ class Job:
     worker: str
     event: StoredEvent
     once_key: str | None = None  # with `once`: the same for all events it runs once for
+    is_confirmed: bool = False  # by Prembly, which said the same as the event
 
     @property
     def mark(self) -> Mark:
@@ -100,12 +101,14 @@ def counted_bytes(body_bytes: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimable:
-    """What the queue needs to know of an action: its free slots, lease and version."""
+    """What the queue needs to know of an action: its free slots, lease and version. `confirm`: an
+    attempt begins when its event is confirmed, and costs nothing before."""
 
     slots: int
     lease_ms: int
     digest: str
     once: bool = False  # for each reference and outcome
+    confirm: bool = False
 
 
 @dataclass(frozen=True, slots=True)

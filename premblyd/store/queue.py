@@ -139,6 +139,23 @@ class Queue:
 
         return self._writer.submit(_FINISH, _Finished(job, result, ending))
 
+    def confirm(self, job: Job, at_ms: int, sha256: str | None) -> "asyncio.Future[bool]":
+        """Write down that Prembly said the same as the job's event, in an answer of `at_ms` with
+        this digest: its hook runs now. False: the lease was lost, nothing changed."""
+
+        def operation(transaction: Transaction) -> bool:
+            changed = transaction.change(
+                queue_statements.CONFIRM,
+                id=job.delivery_id,
+                attempt_count=job.attempt,
+                attempts_left=job.attempts_left,
+                confirmed_at_ms=at_ms,
+                confirmed_sha256=sha256,
+            )
+            return changed > 0
+
+        return self._writer.call(operation, Step.FINISHES)
+
     def shift(self, by_ms: int, now_ms: int) -> "asyncio.Future[None]":
         """Move due times by `by_ms`, those of what is awaited too: the wall clock was set to
         `now_ms`, but delays are durations.
@@ -185,8 +202,12 @@ class Queue:
         )
         if attempt_id is None:  # there is an attempt of this number
             raise UnusableError(damage.COUNTS_CHANGED)
+        is_confirmed = delivery.confirmed_at_ms is not None
         transaction.change(
-            queue_statements.START_DELIVERY, id=delivery.id, due_at_ms=now_ms + action.lease_ms
+            queue_statements.START_DELIVERY,
+            id=delivery.id,
+            due_at_ms=now_ms + action.lease_ms,
+            cost=1 if is_confirmed or not action.confirm else 0,
         )
         key = once.key_of(event.verdict) if action.once else None
         if key is not None:
@@ -201,6 +222,7 @@ class Queue:
             worker=self._worker,
             event=event,
             once_key=key,
+            is_confirmed=is_confirmed,
         )
 
 

@@ -48,6 +48,7 @@ DUE = Statement(
         Delivery.state,
         Delivery.attempt_count,
         Delivery.attempts_left,
+        Delivery.confirmed_at_ms,
     )
     .where(Delivery.action == param("action"), Delivery.due_at_ms <= param("now_ms"))
     .order_by(Delivery.due_at_ms)
@@ -67,7 +68,7 @@ START_DELIVERY = Statement(
         state=State.RUNNING,
         due_at_ms=param("due_at_ms"),
         attempt_count=Delivery.attempt_count + 1,
-        attempts_left=Delivery.attempts_left - 1,
+        attempts_left=Delivery.attempts_left - param("cost"),
     ).where(Delivery.id == param("id"))
 )
 EVENT = Statement(
@@ -112,6 +113,18 @@ FINISH_DELIVERY = update(
     where=(Delivery.id == param("id"))
     & (Delivery.state == State.RUNNING)
     & (Delivery.attempt_count == param("attempt_count")),
+)
+# Only now the attempt is spent: what comes before it is a question.
+CONFIRM = Statement(
+    Delivery.update(
+        confirmed_at_ms=param("confirmed_at_ms"),
+        confirmed_sha256=param("confirmed_sha256"),
+        attempts_left=param("attempts_left"),
+    ).where(
+        Delivery.id == param("id"),
+        Delivery.state == State.RUNNING,
+        Delivery.attempt_count == param("attempt_count"),
+    )
 )
 RELEASE = update(
     Delivery,

@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any, ParamSpec, Self
 
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
+from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.errors import StoreUnavailableError
 from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.kinds import Runners
 from premblyd.hooks.preview import Preview
+from premblyd.inquiry.client import Inquirer
+from premblyd.inquiry.confirm import Confirmation
 from premblyd.record.operating import Operator
 from premblyd.store.inbox import Inbox, NewDelivery
+from premblyd.store.inquiries import Inquiries
 from premblyd.store.jobs import Claimed, Job, Result
 from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
@@ -98,6 +102,10 @@ class TroubledQueue(Queue):
         self._fail("claim")
         return asyncio.ensure_future(self._late(super().claim(*args)))
 
+    def confirm(self, *args: Any) -> "asyncio.Future[bool]":
+        self._fail("confirm")
+        return super().confirm(*args)
+
     def finish(self, *args: Any) -> "asyncio.Future[bool]":
         self._fail("finish")
         return super().finish(*args)
@@ -129,11 +137,13 @@ class Dispatching:
         limit: int = 100,
         max_bytes: int = 1 << 30,
         failures: Mapping[str, int] | None = None,
+        prembly: PremblyApi | None = None,
     ) -> None:
         self.path, self.actions, self.limit = path, actions, limit
         self.max_bytes = max_bytes
         self.shell, self.http = runner or FakeRunner(), FakeRunner()
         self._failures = Counter(failures)
+        self._prembly = prembly
 
     async def __aenter__(self) -> Self:
         self._writer = Writer(SqliteEngine(self.path))
@@ -141,7 +151,10 @@ class Dispatching:
         self.queue.failures = self._failures
         self.clock = SettableClock()
         runners = Runners({ShellHook: self.shell, CommandHook: self.shell, HttpHook: self.http})
-        self.dispatcher = Dispatcher(self.queue, runners, self.clock, random.Random(0))
+        self.inquirer = Inquirer(self.clock)
+        self.inquirer.configure(self._prembly)
+        gate = Confirmation(self.inquirer, Inquiries(self._writer), self.queue, self.clock)
+        self.dispatcher = Dispatcher(self.queue, runners, self.clock, random.Random(0), gate)
         self.configure(*self.actions)
         self._task = asyncio.create_task(self.dispatcher.run())
         return self
@@ -149,6 +162,7 @@ class Dispatching:
     async def __aexit__(self, *_: object) -> None:
         self.shell.release()
         await self.stop(5)
+        self.inquirer.close()
         await self._writer.close()
 
     def configure(self, *actions: Action) -> None:

@@ -47,6 +47,7 @@ def job(
     headers: list[tuple[str, str]] | None = None,
     verified_by: str = "hmac-sha256:live",
     once_key: str | None = None,
+    is_confirmed: bool = False,
     **verdict: Any,
 ) -> Job:
     """Return the job of a delivery; `verdict` holds verdict fields."""
@@ -72,6 +73,7 @@ def job(
         worker="host:1:boot",
         event=event,
         once_key=once_key,
+        is_confirmed=is_confirmed,
     )
 
 

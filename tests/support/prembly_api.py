@@ -19,8 +19,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from premblyd.config import inquiries as config
+from premblyd.config.secrets import SecretPlaces
 
 KEY = "test_sk_premblyd_stand_in_0001"
 ORGANISATION = "b7c9f1de-0000-4000-8000-organisation"
@@ -239,6 +243,11 @@ class PremblyApi:
         self._faults: dict[str | None, deque[Fault]] = {}
         self._lasting: dict[str | None, Fault] = {}
         self._lock = threading.Lock()
+
+    def settings(self, **keys: Any) -> config.PremblyApi:
+        """Return the configuration with which the stand-in is asked."""
+        data = {"url": self.url, "api_key": KEY, "rate": "1000", **keys}
+        return config.PremblyApi.model_validate(data, context=SecretPlaces(Path("/"), {}))
 
     def know(self, reference: str | None = None, **fields: Any) -> Verification:
         """Know a verification, or know it otherwise from now on; it can be changed later too."""

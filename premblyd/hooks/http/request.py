@@ -17,6 +17,9 @@ from premblyd.store.jobs import Job
 MAX_SELECTED = 2 * (bodies.MAX_VALUES + (16 << 20 >> 6))
 
 
+CONFIRMED = "premblyd-confirmed"  # a header: Prembly said the same as the event
+
+
 class BodyError(PremblydError):
     """The hook's body can't be made for this event. The text says why, and quotes nothing."""
 
@@ -30,6 +33,8 @@ def make_request(hook: HttpHook, job: Job, endpoint: Endpoint | None, now_s: flo
         headers += _prembly_headers(job, endpoint)
     timestamp = str(int(now_s))
     headers.append((standardwebhooks.TIMESTAMP, timestamp))
+    if job.is_confirmed:
+        headers.append((CONFIRMED, "true"))
     if hook.sign_with is not None:
         key = standardwebhooks.key_of(hook.sign_with.reveal())
         signed = standardwebhooks.sign(key, webhook_id, timestamp, body)

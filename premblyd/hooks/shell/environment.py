@@ -38,6 +38,7 @@ def environment(hook: ProcessHook, job: Job, environ: Mapping[str, str]) -> dict
         "PREMBLY_FACE_CONFIDENCE": verdict.face_confidence,
         "PREMBLY_RISK_LEVEL": verdict.risk_level,
         "PREMBLY_RISK_SCORE": verdict.risk_score,
+        "PREMBLY_CONFIRMED": True if job.is_confirmed else None,
     }
     return {
         "PATH": DEFAULT_PATH,

@@ -1,0 +1,373 @@
+"""Actions with `confirm`: their hooks run for what Prembly says too, and for nothing else. Against
+a stand-in made from Prembly's pages."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from premblyd.hooks import dispatcher
+from premblyd.inquiry import breaker, confirm
+from premblyd.prembly.events import STATUS, STORED_BY
+from premblyd.prembly.payload import Outcome
+from premblyd.store.jobs import Result
+from premblyd.store.models import AttemptOutcome
+from tests.support import prembly_api
+from tests.support.database import rows
+from tests.support.dispatching import Dispatching, FakeRunner, on_a_loop
+from tests.support.jobs import action
+from tests.support.logs import logged
+from tests.support.prembly_api import Fault, PremblyApi, Shape
+
+UUID = "0b7c9f1d-1111-4222-8333-44445555666a"
+TRUE: dict[str, Any] = {
+    "reference": UUID,
+    "response_code": "00",
+    "outcome": Outcome.VERIFIED,
+    "user_ref": None,
+}
+ACTIVATE = action("activate", confirm="true", retry={"attempts": 3, "first_delay": "10ms"})
+INQUIRIES = (
+    "SELECT purpose, event_id, delivery_id, reference, result, http_status, error FROM inquiry"
+)
+
+
+def about(reference: str) -> dict[str, Any]:
+    """Return what an event with this reference says, in a body of its own."""
+    return TRUE | {"reference": reference, "body": reference.encode()}
+
+
+@pytest.fixture
+def api() -> Iterator[PremblyApi]:
+    with prembly_api.prembly_api() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confirm, "_FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr(dispatcher, "POLL_S", 0.05)
+
+
+def at_work(path: Path, api: PremblyApi, *actions: Any, **keys: Any) -> Dispatching:
+    runner = keys.pop("runner", None)
+    prembly = api.settings(**keys)
+    return Dispatching(path, *(actions or (ACTIVATE,)), runner=runner, prembly=prembly)
+
+
+@pytest.mark.parametrize("shape", [Shape.FLAT, Shape.WEBHOOK, Shape.BARE])
+@on_a_loop
+async def test_a_hook_runs_when_prembly_says_the_same(
+    path: Path, api: PremblyApi, shape: Shape
+) -> None:
+    api.know(UUID, shape=shape)
+    with logged() as lines:
+        async with at_work(path, api) as at:
+            await at.add("activate", **TRUE)
+            await at.until_states(succeeded=1)
+            ((_, job),) = at.shell.jobs
+    assert (job.is_confirmed, job.attempt) == (True, 1)
+    assert rows(path, INQUIRIES) == [("confirm", 1, 1, UUID, "confirmed", 200, None)]
+    ((asked_at_ms, sha256),) = rows(path, "SELECT at_ms, answer_sha256 FROM inquiry")
+    columns = "confirmed_at_ms, confirmed_sha256, attempts_left"
+    assert rows(path, f"SELECT {columns} FROM delivery") == [(asked_at_ms, sha256, 2)]
+    assert len(sha256) == 64
+    (answered,) = [line for line in lines if line["event"] == "inquiry.answered"]
+    assert (answered["result"], answered["reference"]) == ("confirmed", UUID)
+    assert answered["log_level"] == "info"
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        (
+            {"status": "NOT-VERIFIED"},
+            "Prembly's answer says outcome not_verified, the event verified",
+        ),
+        ({"code": "01"}, "Prembly's answer says code 01, the event 00"),
+        ({"user_ref": "somebody"}, "Prembly's answer names another user_ref than the event"),
+    ],
+)
+@on_a_loop
+async def test_what_prembly_contradicts_runs_nothing_and_is_dead_at_once(
+    path: Path, api: PremblyApi, known: dict[str, Any], words: str
+) -> None:
+    api.know(UUID, **known)
+    with logged() as lines:
+        async with at_work(path, api) as at:
+            await at.add("activate", **TRUE | {"user_ref": "victim"})
+            await at.until_states(dead=1)
+            assert at.shell.jobs == []
+    assert rows(path, "SELECT last_error, confirmed_at_ms FROM delivery") == [(words, None)]
+    assert rows(path, INQUIRIES) == [("confirm", 1, 1, UUID, "contradicted", 200, words)]
+    (answered,) = [line for line in lines if line["event"] == "inquiry.answered"]
+    assert (answered["log_level"], answered["error"]) == ("warning", words)
+
+
+@on_a_loop
+async def test_an_answer_about_another_reference_contradicts(path: Path, api: PremblyApi) -> None:
+    api.fail(prembly_api.wrong_reference)
+    async with at_work(path, api) as at:
+        await at.add("activate", **TRUE)
+        await at.until_states(dead=1)
+        assert at.delivery("last_error") == ("Prembly's answer is about another reference",)
+        assert at.shell.jobs == []
+
+
+@pytest.mark.parametrize("fault", [prembly_api.status(404), prembly_api.code_01])
+@on_a_loop
+async def test_what_prembly_does_not_know_is_asked_for_again_and_then_dead(
+    path: Path, api: PremblyApi, fault: Fault
+) -> None:
+    api.fail(fault)
+    async with at_work(path, api) as at:
+        await at.add("activate", **TRUE)
+        await at.add("activate", body=b"old", **TRUE | {"received_at_ms": 1})
+        await at.until_states(dead=1, pending=1)
+        await at.until(lambda: len(at.attempts("id")) == 2)
+        assert at.shell.jobs == []
+    states = rows(path, "SELECT event_id, state, last_error FROM delivery")
+    assert states == [(1, "pending", confirm.NOT_FOUND), (2, "dead", confirm.NOT_FOUND)]
+    assert rows(path, "SELECT attempts_left FROM delivery WHERE state = 'pending'") == [(3,)]
+
+
+@on_a_loop
+async def test_what_prembly_knows_a_moment_later_is_confirmed_then(
+    path: Path, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("premblyd.inquiry.client.REMEMBERED_S", 0)
+    api.know(UUID, status="PENDING", code="02")
+    async with at_work(path, api) as at:
+        await at.add("activate", **TRUE)
+        await at.until(lambda: api.asked() >= 2)
+        assert at.shell.jobs == []
+        api.know(UUID)
+        await at.until_states(succeeded=1)
+        assert at.delivery("attempts_left") == (2,)
+    found = {result for (result,) in rows(path, "SELECT result FROM inquiry")}
+    assert found == {"unsettled", "confirmed"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "result", "error"),
+    [
+        (prembly_api.status(401), "refused", "HTTP 401: Prembly refuses the API key"),
+        (prembly_api.status(403), "refused", "HTTP 403: Prembly refuses the API key"),
+        (prembly_api.too_many("7"), "unavailable", "HTTP 429"),
+        (prembly_api.status(500), "unavailable", "HTTP 500"),
+        (prembly_api.status(503), "unavailable", "HTTP 503"),
+        (prembly_api.hang, "unavailable", "no answer in time"),
+        (
+            prembly_api.garbage,
+            "unavailable",
+            "the answer is no JSON object, or has too many values",
+        ),
+        (
+            prembly_api.redirect,
+            "unavailable",
+            "HTTP 302: a redirect, which is not followed; is `prembly: url` right?",
+        ),
+        (prembly_api.cut, "unavailable", "the connection broke in the middle of the answer"),
+    ],
+)
+@on_a_loop
+async def test_while_prembly_can_not_be_asked_nothing_runs_and_no_attempt_is_spent(
+    path: Path, api: PremblyApi, fault: Fault, result: str, error: str
+) -> None:
+    api.know(UUID)
+    api.fail(fault, times=1)
+    async with at_work(path, api, timeout="300ms") as at:
+        await at.add("activate", **TRUE)
+        await at.until(lambda: at.attempts("outcome") and at.attempts("outcome")[0][0])
+        if api.asked() == 1:  # an answer that is no pause is followed by the next question
+            assert at.shell.jobs == []
+        (row,) = rows(path, f"{INQUIRIES} ORDER BY id LIMIT 1")
+        assert (row[4], row[6]) == (result, error)
+        (first,) = rows(path, "SELECT outcome, error FROM attempt ORDER BY id LIMIT 1")
+        assert first == ("interrupted", f"Prembly could not be asked: {error}")
+        at.inquirer.configure(api.settings(rate="999"))  # other settings are tried at once
+        rows_due = rows(path, "SELECT due_at_ms, attempts_left FROM delivery")
+        if at.states() == {"pending": 1}:
+            assert rows_due[0][1] == 3
+    assert {left for _, left in rows(path, "SELECT id, attempts_left FROM delivery")} <= {2, 3}
+
+
+@on_a_loop
+async def test_retry_after_is_heeded(path: Path, api: PremblyApi) -> None:
+    api.know(UUID)
+    api.fail(prembly_api.too_many("3600"))
+    async with at_work(path, api) as at:
+        await at.add("activate", **TRUE)
+        await at.until(lambda: at.attempts("finished_at_ms")[:1] not in ([], [(None,)]))
+        due_at_ms, state = at.delivery("due_at_ms, state")
+        assert state == "pending"
+        assert 3_590_000 < due_at_ms - at.clock.now_ms() <= 3_600_000
+        assert api.asked() == 1
+
+
+@on_a_loop
+async def test_an_answer_of_5_mb_confirms_like_any_other(path: Path, api: PremblyApi) -> None:
+    api.know(UUID)
+    api.fail(prembly_api.huge)
+    async with at_work(path, api) as at:
+        await at.add("activate", **TRUE)
+        await at.until_states(succeeded=1)
+    ((size,),) = rows(path, "SELECT answer_bytes FROM inquiry")
+    assert size > prembly_api.HUGE_BYTES
+
+
+@on_a_loop
+async def test_one_question_serves_all_that_wait_for_it(path: Path, api: PremblyApi) -> None:
+    api.know(UUID)
+    others = [action(f"other-{n}", confirm="true") for n in range(3)]
+    async with at_work(path, api, ACTIVATE, *others) as at:
+        names = ("activate", *(other.name for other in others))
+        await asyncio.gather(*(at.add(*names, body=b"%d" % n, **TRUE) for n in range(50)))
+        await at.until_states(succeeded=200)
+        assert {job.is_confirmed for _, job in at.shell.jobs} == {True}
+    assert api.asked() == 1
+    assert len(rows(path, INQUIRIES)) == 1
+
+
+@on_a_loop
+async def test_the_rate_is_held_with_200_waiting(path: Path, api: PremblyApi) -> None:
+    references = [f"ref-{number}" for number in range(200)]
+    for reference in references:
+        api.know(reference)
+    async with at_work(
+        path, api, action("activate", confirm="true", concurrency=64), rate="100"
+    ) as at:
+        await asyncio.gather(*(at.add("activate", **about(each)) for each in references))
+        await at.until_states(succeeded=200)
+    assert api.asked() == 200
+    assert api.peak_rate() <= 110  # a busy machine may be late for a turn, and then on time
+
+
+@on_a_loop
+async def test_prembly_down_piles_up_no_attempts_and_it_goes_on_when_prembly_does(
+    path: Path, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "FIRST_PAUSE_S", 0.2)
+    monkeypatch.setattr(breaker, "MAX_PAUSE_S", 0.2)
+    references = [f"ref-{number}" for number in range(40)]
+    for reference in references:
+        api.know(reference)
+    api.fail(prembly_api.status(500))
+    plain = action("plain")
+    async with at_work(path, api, ACTIVATE, plain) as at:
+        for reference in references:
+            await at.add("activate", "plain", **about(reference))
+        await at.until(lambda: at.states("plain") == {"succeeded": 40})  # delays no other action
+        await at.until(lambda: api.asked() >= 10)
+        asked = api.asked()
+        tried = len(at.attempts("id")) - 40
+        assert tried <= asked + 5 * ACTIVATE.concurrency
+        assert at.states("activate") == {"pending": 40} or at.states("activate")["pending"] >= 36
+        api.mend()
+        await at.until_states(succeeded=80)
+    left = {left for (left,) in rows(path, "SELECT attempts_left FROM delivery")}
+    assert left == {2}
+
+
+@on_a_loop
+async def test_a_delivery_is_asked_about_once_and_its_hook_as_often_as_it_may(
+    path: Path, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("premblyd.inquiry.client.REMEMBERED_S", 0)
+    api.know(UUID)
+    runner = FakeRunner(Result(outcome=AttemptOutcome.FAILED, error="exit status 1"))
+    async with at_work(path, api, runner=runner) as at:
+        await at.add("activate", **TRUE)
+        await at.until_states(dead=1)
+        assert [(job.attempt, job.is_confirmed) for _, job in runner.jobs] == [
+            (1, True),
+            (2, True),
+            (3, True),
+        ]
+    assert api.asked() == 1
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [None, "..", "../logs", "a/b", "a%2fb", "a b", "x" * 5000, "référence", "a?b=c", "a\nb"],
+)
+@on_a_loop
+async def test_what_can_not_be_asked_for_runs_nothing_and_says_so(
+    path: Path, api: PremblyApi, reference: str | None
+) -> None:
+    async with at_work(path, api) as at:
+        await at.add("activate", **TRUE | {"reference": reference})
+        await at.until_states(dead=1)
+        assert at.delivery("last_error") == (confirm.NOTHING_TO_ASK_BY,)
+        assert at.shell.jobs == []
+    assert (api.asked(), rows(path, INQUIRIES)) == (0, [])
+
+
+@on_a_loop
+async def test_what_is_about_no_verification_is_not_asked_for(path: Path, api: PremblyApi) -> None:
+    async with at_work(path, api) as at:
+        await at.add("activate", **TRUE | {"type": "transaction.processed"})
+        await at.until_states(dead=1)
+    assert api.asked() == 0
+
+
+@on_a_loop
+async def test_a_session_is_asked_for_and_its_id_recorded_nowhere(
+    path: Path, api: PremblyApi
+) -> None:
+    api.know("r-1", session_id="sdk_session_1", shape=Shape.SESSION)
+    with logged() as lines:
+        async with at_work(path, api) as at:
+            await at.add("activate", **TRUE | {"reference": None, "session_id": "sdk_session_1"})
+            await at.until_states(succeeded=1)
+    assert api.asked("sdk_session_1") == 1
+    assert rows(path, INQUIRIES) == [("confirm", 1, 1, None, "confirmed", 200, None)]
+    assert "sdk_session_1" not in str(lines)
+
+
+@on_a_loop
+async def test_premblys_own_answer_is_confirmed_by_itself(path: Path, api: PremblyApi) -> None:
+    async with at_work(path, api) as at:
+        await at.add("activate", verified_by=STORED_BY, type=STATUS, **TRUE)
+        await at.until_states(succeeded=1)
+        ((_, job),) = at.shell.jobs
+        assert job.is_confirmed
+        assert at.delivery("confirmed_sha256") == (job.event.body_sha256.hex(),)
+    assert api.asked() == 0
+
+
+@on_a_loop
+async def test_without_a_key_nothing_runs_unasked(path: Path) -> None:
+    plain = action("plain")
+    async with Dispatching(path, ACTIVATE, plain) as at:
+        await at.add("activate", "plain", **TRUE)
+        await at.until(lambda: at.states("plain") == {"succeeded": 1})
+        assert at.states("activate") == {"pending": 1}
+
+
+@on_a_loop
+async def test_a_stop_gives_up_the_question_and_spends_nothing(path: Path, api: PremblyApi) -> None:
+    api.fail(prembly_api.hang)
+    async with at_work(path, api, timeout="1h") as at:
+        await at.add("activate", **TRUE)
+        await at.until(lambda: api.asked() == 1)
+        await asyncio.wait_for(at.stop(60), 10)
+        assert at.delivery("state, attempts_left, confirmed_at_ms") == ("pending", 3, None)
+        assert at.attempts("outcome, error") == [("interrupted", "the daemon was stopped")]
+        assert at.shell.jobs == []
+
+
+@on_a_loop
+async def test_a_database_that_fails_meanwhile_runs_nothing_unconfirmed(
+    path: Path, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirm, "_STORE_WAIT_S", 0.02)
+    api.know(UUID)
+    async with at_work(path, api) as at:
+        at.queue.failures["confirm"] = 2
+        await at.add("activate", **TRUE)
+        await at.until_states(succeeded=1)
+        assert at.delivery("attempts_left") == (2,)
+        assert len(at.shell.jobs) == 1

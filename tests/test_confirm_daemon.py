@@ -1,0 +1,148 @@
+"""Confirming in a real daemon: forged webhooks, crashes, reloads, and secrets that stay where they
+are."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from signal import SIGHUP
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.support import prembly_api
+from tests.support.configuration import ONCE, shell
+from tests.support.daemon import Premblyd
+from tests.support.database import locked
+from tests.support.prembly_api import PremblyApi
+from tests.support.waiting import wait_until
+
+BODY = b'{"response_code":"00","verification":{"status":"VERIFIED","reference":"%b"},"n":%d}'
+DELIVERY = "SELECT state, attempts_left FROM delivery ORDER BY id"
+
+
+@pytest.fixture
+def api() -> Iterator[PremblyApi]:
+    with prembly_api.prembly_api() as running:
+        yield running
+
+
+def settings(folder: Path, api: PremblyApi, **prembly: Any) -> dict[str, Any]:
+    record = f'echo "$PREMBLY_REFERENCE $PREMBLY_CONFIRMED" >> {folder}/ran'
+    key = folder / "prembly-api-key"
+    key.write_text(api.key)
+    return {
+        "actions": [shell("activate", record, "00", confirm=True, retry=ONCE)],
+        "prembly": {"url": api.url, "api_key": {"file": key.name}, "rate": 100, **prembly},
+    }
+
+
+def ran(folder: Path) -> list[str]:
+    path = folder / "ran"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def body(reference: str, number: int = 0) -> bytes:
+    return BODY % (reference.encode(), number)
+
+
+def test_a_forged_webhook_with_a_right_signature_runs_nothing(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    api.know("true-1")
+    api.know("failed-1", status="NOT-VERIFIED", code="01")
+    with Premblyd(tmp_path, **settings(tmp_path, api)) as daemon:
+        daemon.start()
+        assert daemon.send(body("failed-1"), token="t").status == 200
+        assert daemon.send(body("true-1"), token="t").status == 200
+        wait_until(lambda: ran(tmp_path))
+        daemon.wait_for_rows([("dead",), ("succeeded",)], "SELECT state FROM delivery ORDER BY id")
+        (answered, _) = daemon.log("inquiry.answered")
+        assert daemon.stop() == 0
+    assert ran(tmp_path) == ["true-1 true"]
+    assert (answered["result"], answered["level"]) == ("contradicted", "warning")
+
+
+def test_kill_9_while_prembly_is_asked_spends_no_attempt_and_runs_nothing_unconfirmed(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    api.know("true-1")
+    api.fail(prembly_api.hang)
+    with Premblyd(tmp_path, **settings(tmp_path, api)) as daemon:
+        for crash in range(1, 4):
+            daemon.start()
+            if crash == 1:
+                assert daemon.send(body("true-1")).status == 200
+            wait_until(lambda crash=crash: api.asked() == crash)  # type: ignore[misc]
+            daemon.kill()
+            assert daemon.rows(DELIVERY) == [("running", 1)]
+        assert ran(tmp_path) == []
+        api.mend()
+        daemon.start()
+        daemon.wait_for_rows([("succeeded", 0)], DELIVERY)
+        assert daemon.stop() == 0
+    assert ran(tmp_path) == ["true-1 true"]
+
+
+def test_a_stop_while_prembly_is_asked_is_quick_and_another_key_is_used_after_a_reload(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    api.know("true-1")
+    with Premblyd(tmp_path, **settings(tmp_path, api)) as daemon:
+        (tmp_path / "prembly-api-key").write_text("test_sk_wrong")
+        daemon.start()
+        assert daemon.send(body("true-1")).status == 200
+        daemon.wait_for_rows([("pending", 1)], DELIVERY)
+        (refused,) = wait_until(lambda: daemon.log("inquiry.refused"))
+        assert "secret key" in refused["remedy"]
+        assert api.asked() == 1
+        (tmp_path / "prembly-api-key").write_text(api.key)
+        daemon.signal(SIGHUP)
+        wait_until(lambda: daemon.log("config.reloaded"))
+        api.fail(prembly_api.hang)
+        with locked(daemon.database) as connection:
+            connection.execute("UPDATE delivery SET due_at_ms = 1")
+            connection.execute("COMMIT")
+        wait_until(lambda: api.asked() == 2)
+        assert daemon.stop() == 0
+        assert daemon.rows(DELIVERY) == [("pending", 1)]
+        assert ran(tmp_path) == []
+
+
+def test_no_secret_and_no_answer_leaves_for_the_log_an_argument_or_an_error(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    api.key = "canary-of-an-api-key"
+    api.organisation = "canary-of-an-organisation"
+    api.know("true-1", user_ref="canary-of-a-user")
+    api.know("other-1", user_ref="canary-of-a-user", code="77123456789")
+    secrets = {"organisation": api.organisation, "headers": {"X-Own": "canary-of-a-header"}}
+    arguments: list[str] = []
+    with Premblyd(tmp_path, **settings(tmp_path, api, **secrets)) as daemon:
+        daemon.start()
+        for number, reference in enumerate(["true-1", "other-1", "nobody-1"]):
+            assert daemon.send(body(reference, number)).status == 200
+        wait_until(lambda: len(daemon.log("inquiry.answered")) == 3)
+        for fault in (prembly_api.garbage, prembly_api.status(500, api.key), prembly_api.cut):
+            api.fail(fault, times=1)
+        for number in range(3, 6):
+            assert daemon.send(body(f"true-{number}", number)).status == 200
+        wait_until(lambda: len(daemon.log("inquiry.answered")) == 6)
+        arguments.append(" ".join(psutil.Process(daemon.process.pid).cmdline()))
+        (tmp_path / "prembly-api-key").write_text(f"{api.key} and two\nlines")
+        daemon.signal(SIGHUP)
+        wait_until(lambda: daemon.log("config.reload_refused"))
+        assert daemon.stop() == 0
+        errors = daemon.rows(
+            "SELECT error, last_error, output FROM attempt JOIN delivery"
+            " ON delivery.id = delivery_id"
+        )
+        shown = [
+            *arguments,
+            daemon.log_text(),
+            errors,
+            daemon.rows("SELECT * FROM inquiry"),
+            *(path.read_text() for path in tmp_path.glob("*.running")),
+        ]
+    assert api.questions[0].headers["x-own"] == "canary-of-a-header"
+    for hush in ("canary", "77123456789", "22123456789", "Bad Gateway"):
+        assert not [text for text in shown if hush in str(text)]
