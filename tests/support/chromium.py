@@ -1,0 +1,151 @@
+"""Headless Chromium on the console. Whatever goes wrong in a page fails the test that opened it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright import sync_api
+from playwright.sync_api import ConsoleMessage, Page, Playwright
+
+from tests.support.console import Browser
+
+PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+needs_chromium = pytest.mark.skipif(
+    PROGRAM is None, reason="needs Chromium (apt-get install chromium)"
+)
+SCREENSHOTS = "PREMBLYD_SCREENSHOTS"  # names a folder for them, instead of the test's own
+WIDE, PHONE, HEIGHT = 1440, 360, 800  # pixels
+Scheme = Literal["light", "dark"]
+SCREENS: tuple[tuple[int, Scheme], ...] = ((WIDE, "light"), (PHONE, "dark"))
+TIMEOUT_MS = 20_000
+# Chromium says so of every answer that is no 200; the tests look at the page itself.
+_ANSWERED = "Failed to load resource: the server responded with a status of"
+_LISTEN = """
+document.addEventListener("securitypolicyviolation", (violation) => {
+    console.error(`CSP: ${violation.violatedDirective} ${violation.sourceFile}`);
+});
+"""
+
+
+@dataclass(slots=True, kw_only=True)
+class Chromium:
+    """A browser's process, the console that it looks at, and where its screenshots go."""
+
+    browser: sync_api.Browser
+    own: Browser  # who is signed in
+    screenshots: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.own.address}"
+
+    @contextmanager
+    def window(
+        self,
+        *,
+        width: int = WIDE,
+        javascript: bool = True,
+        signed_in: bool = True,
+        expected: tuple[str, ...] = (),
+    ) -> Iterator[Page]:
+        """Open a window of its own, with its own cookies. Fail if a script threw, something was
+        refused by the CSP, a dialog opened or another host was asked; `expected` are parts of
+        messages that may come."""
+        context = self.browser.new_context(
+            base_url=self.url,
+            viewport={"width": width, "height": HEIGHT},
+            java_script_enabled=javascript,
+            reduced_motion="reduce",
+        )
+        context.set_default_timeout(TIMEOUT_MS)
+        context.add_init_script(_LISTEN)
+        if signed_in:
+            context.add_cookies(
+                [
+                    {"name": name, "value": value, "url": self.url}
+                    for name, value in self.own.cookies.items()
+                ]
+            )
+        page = context.new_page()
+        faults = _watch(page, self.url)
+        try:
+            yield page
+            found = [fault for fault in faults if not any(part in fault for part in expected)]
+            assert found == []
+        finally:
+            context.close()
+
+    def resize(self, page: Page, width: int, scheme: Scheme) -> None:
+        """Show a page on another screen."""
+        page.set_viewport_size({"width": width, "height": HEIGHT})
+        page.emulate_media(color_scheme=scheme)
+
+    def picture(self, page: Page, name: str) -> None:
+        """Keep a screenshot of the whole page."""
+        self.screenshots.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=self.screenshots / f"{name}.png", full_page=True)
+
+
+@contextmanager
+def chromium(own: Browser, folder: Path) -> Iterator[Chromium]:
+    """Run Chromium. `folder` is for screenshots, unless PREMBLYD_SCREENSHOTS names another."""
+    with sync_api.sync_playwright() as playwright:
+        browser = _launch(playwright)
+        yield Chromium(
+            browser=browser, own=own, screenshots=Path(os.environ.get(SCREENSHOTS, folder))
+        )
+        browser.close()
+
+
+def _launch(playwright: Playwright) -> sync_api.Browser:
+    # Root, and a container, can't have Chromium's sandbox. It meets our own pages alone.
+    return playwright.chromium.launch(executable_path=PROGRAM, chromium_sandbox=False)
+
+
+def _watch(page: Page, url: str) -> list[str]:
+    """Return a list that gets what goes wrong in a page from now on."""
+    faults: list[str] = []
+
+    def heard(message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"} and not message.text.startswith(_ANSWERED):
+            faults.append(f"console: {message.text}")
+
+    def asked(dialog: sync_api.Dialog) -> None:
+        faults.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def requested(request: sync_api.Request) -> None:
+        if not request.url.startswith((f"{url}/", "data:")):
+            faults.append(f"request: {request.url}")
+
+    page.on("console", heard)
+    page.on("dialog", asked)
+    page.on("pageerror", lambda error: faults.append(f"script: {error}"))
+    page.on("request", requested)
+    page.on("popup", lambda popup: faults.append(f"window: {popup.url}"))
+    return faults
+
+
+def overflow_px(page: Page) -> int:
+    """Return by how much a page is wider than its window."""
+    width: int = page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+    return width
+
+
+def serious_faults(page: Page) -> list[str]:
+    """Return what axe finds that keeps people from using a page."""
+    violations: list[dict[str, Any]] = Axe().run(page).response["violations"]
+    return [
+        f"{found['id']}: {node['html'][:200]}"
+        for found in violations
+        if found["impact"] in {"serious", "critical"}
+        for node in found["nodes"]
+    ]
