@@ -15,6 +15,7 @@ from premblyd.prembly.webhook import StoredEvent
 from premblyd.privacy.documents import MASK
 from premblyd.privacy.fields import SECRET_VERDICT_FIELDS
 from premblyd.routing import Routing
+from premblyd.store import once
 from premblyd.store.jobs import Job
 
 
@@ -56,7 +57,8 @@ def explain(
     for judgement in Routing(settings.actions).judge(event):
         action = judgement.action
         if judgement.why_not is None:
-            runs[action.name] = kinds.preview(action.hook, _job(action, event), endpoint)
+            shown = kinds.preview(action.hook, _job(action, event), endpoint)
+            runs[action.name] = _with_once(shown, action, event)
         else:
             runs_not[action.name] = judgement.why_not
     verdict = {
@@ -112,4 +114,17 @@ def _job(action: Action, event: StoredEvent) -> Job:
         action=action.name,
         worker="",
         event=event,
+        once_key=once.key_of(event.verdict) if action.once else None,
     )
+
+
+def _with_once(shown: Preview, action: Action, event: StoredEvent) -> Preview:
+    """Return what a hook would do, with what its action's `once` says of that."""
+    if action.once is None:
+        return shown
+    if event.verdict.reference:
+        note = "skipped if it has succeeded for another event of this reference and outcome"
+    else:
+        note = "runs each time: this event has no reference"
+    facts = shown.facts | {"once": action.once, "once_note": note}
+    return Preview(facts=facts, lines=[*shown.lines, f"once: {note}"])

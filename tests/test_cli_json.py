@@ -19,8 +19,8 @@ EVENT = [
 ]
 DELIVERY = (
     "id action state due_at_ms attempt_count attempts_left created_at_ms finished_at_ms last_error"
-    " ran_instead_id once_key confirmed_at_ms confirmed_sha256 type response_code outcome reference"
-    " event_id".split()
+    " ran_instead_id ran_instead_event_id once_key confirmed_at_ms confirmed_sha256 type"
+    " response_code outcome reference event_id".split()
 )
 ATTEMPT = (
     "id number worker action_digest started_at_ms finished_at_ms outcome exit_code http_status"
@@ -80,7 +80,9 @@ def _assert_deliveries(shown: Any, names: list[str]) -> None:
 def test_a_replay_prints_these_names(config: Path) -> None:
     planned = printed(config, "replay", "--dead", "--dry-run")
     assert list(planned) == ["would_queue", "unfinished", "without_action"]
-    assert {tuple(row) for row in planned["would_queue"]} == {("id", "event_id", "action", "state")}
+    assert {tuple(row) for row in planned["would_queue"]} == {
+        ("id", "event_id", "action", "state", "ran_instead_id")
+    }
     new = ("replay", "--action", "ask-compliance", "--since", "1h", "--new")
     planned = printed(config, *new, "--dry-run")
     assert list(planned) == ["would_queue", "unfinished", "without_action", "not_for"]

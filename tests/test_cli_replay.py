@@ -154,9 +154,27 @@ def test_new_wants_an_action_and_events(config: Path, options: list[str]) -> Non
     assert (done.code, done.out) == (2, "")
 
 
-def test_pending_and_dead_exclude_each_other(config: Path) -> None:
-    for options in (["--pending", "--dead"], ["1", "--event", "2"]):
-        assert run("replay", *options, "--config", config).code == 2
+def test_dead_may_be_one_event(config: Path) -> None:
+    dead = [row for row in read(config, DELIVERIES) if row[3] == "dead"]
+    event = dead[0][1]
+    assert {row[1] for row in dead} > {event}
+    shown = replay(config, event, "--dead", "--dry-run")["would_queue"]
+    assert [row["id"] for row in shown] == [row[0] for row in dead if row[1] == event]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--pending", "--dead"], "--dead goes neither with --pending nor with --delivery."),
+        (["--delivery", "1", "--dead"], "--dead goes neither with --pending nor with --delivery."),
+        (["1", "--event", "2"], "Name one event or one delivery"),
+        (["1", "--delivery", "2"], "Name one event or one delivery"),
+    ],
+)
+def test_what_goes_not_together_is_told(config: Path, options: list[str], words: str) -> None:
+    done = run("replay", *options, "--config", config)
+    assert (done.code, done.out) == (2, "")
+    assert words in done.err
 
 
 def test_a_dry_run_lists_and_changes_nothing(config: Path) -> None:
@@ -164,7 +182,14 @@ def test_a_dry_run_lists_and_changes_nothing(config: Path) -> None:
     dead = [row for row in before if row[3] == "dead"]
     shown = replay(config, "--dead", "--dry-run")
     assert shown["would_queue"] == [
-        {"id": row[0], "event_id": row[1], "action": row[2], "state": "dead"} for row in dead
+        {
+            "id": row[0],
+            "event_id": row[1],
+            "action": row[2],
+            "state": "dead",
+            "ran_instead_id": None,
+        }
+        for row in dead
     ]
     printed = run("replay", "--dead", "--dry-run", "--config", config).out.splitlines()
     assert printed[0] == f"Would queue {len(dead)} deliveries."

@@ -200,6 +200,7 @@ def test_a_delivery_names_its_event_and_what_that_is_about(record: SqliteDatabas
             finished_at_ms=None,
             last_error=None,
             ran_instead_id=None,
+            ran_instead_event_id=None,
             once_key=None,
             confirmed_at_ms=None,
             confirmed_sha256=None,

@@ -60,6 +60,8 @@ def check(config_path: Path, as_json: bool) -> None:
     click.echo(f"Listens on {settings.listen}; endpoints: {endpoints}\n")
     rows = [(code, ", ".join(names) or "none: stored only") for code, names in routes]
     print_table(("response code", "actions"), rows, empty="")
+    if names := [action.name for action in settings.actions if action.once]:
+        click.echo(f"\nOnce for each reference and outcome: {', '.join(names)}.")
     click.echo(f"\n{line}")
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)

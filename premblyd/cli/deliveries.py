@@ -91,7 +91,7 @@ def print_deliveries(rows: "Sequence[DeliveryRow]", *, hint: str, wide: bool = F
                 row.state,
                 row.attempt_count,
                 times.for_people(row.due_at_ms),
-                row.last_error,
+                _why(row),
                 row.reference,
                 row.response_code,
                 row.type,
@@ -102,3 +102,10 @@ def print_deliveries(rows: "Sequence[DeliveryRow]", *, hint: str, wide: bool = F
         wide=wide,
         hint=hint,
     )
+
+
+def _why(row: "DeliveryRow") -> str | None:
+    """Return why the delivery has not succeeded, as far as that is known."""
+    if row.ran_instead_id is None:
+        return row.last_error
+    return f"delivery {row.ran_instead_id} (event {row.ran_instead_event_id}) ran instead"

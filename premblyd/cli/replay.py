@@ -53,7 +53,7 @@ def replay(
     \b
     - EVENT, a number or a key: all finished ones of it, succeeded ones too.
     - --delivery ID: this one.
-    - --dead: all that are dead.
+    - --dead: all that are dead; with EVENT, those of it.
     - --pending: all that wait for their next attempt, which they make now.
     - --action A with --since T: all finished ones of A for events since T.
 
@@ -95,16 +95,16 @@ def replay(
 
 def _check_use(events: tuple[str | None, str | None], **selection: Any) -> None:
     has = {name for name, value in selection.items() if value not in (None, False)}
-    named = sum(event is not None for event in events) + len(has & {"delivery_id", "is_dead"})
+    named = sum(event is not None for event in events) + ("delivery_id" in has)
     by_action = {"action", "since_ms"} <= has
-    if (
-        named > 1
-        or {"is_dead", "is_pending"} <= has
-        or not (named or by_action or "is_pending" in has)
-    ):
+    if not (named or by_action or has & {"is_dead", "is_pending"}):
         raise click.UsageError(
             "Say what to replay: EVENT, --delivery ID, --dead, --pending, or --action with --since."
         )
+    if named > 1:
+        raise click.UsageError("Name one event or one delivery: --event is the same as EVENT.")
+    if {"is_dead", "is_pending"} <= has or {"is_dead", "delivery_id"} <= has:
+        raise click.UsageError("--dead goes neither with --pending nor with --delivery.")
     is_for_events = any(events) or "since_ms" in has
     if "is_new" in has and (
         has & {"delivery_id", "is_dead", "is_pending"} or not ("action" in has and is_for_events)
@@ -140,10 +140,32 @@ def _left_alone(plan: "Plan") -> dict[str, Any]:
 
 def _report(plan: "Plan", queued: int, as_json: bool) -> None:
     if as_json:
-        print_json({"queued": queued, **_left_alone(plan)})
+        print_json({"queued": queued, **_left_alone(plan), **_skipped_again(plan)})
         return
     click.echo(f"Queued {counted(queued, 'delivery', 'deliveries')}.")
     _print_left_alone(plan)
+    _print_skipped_again(plan)
+
+
+def _skipped_again(plan: "Plan") -> dict[str, Any]:
+    """Return what is queued and will be skipped, as JSON tells it: nothing if nothing is."""
+    skipped = [
+        {"id": delivery.id, "ran_instead_id": delivery.ran_instead_id}
+        for delivery in plan.skipped_again
+    ]
+    return {"skipped_again": skipped} if skipped else {}
+
+
+def _print_skipped_again(plan: "Plan") -> None:
+    for delivery in plan.skipped_again[:DRY_RUN_LINES]:
+        other = delivery.ran_instead_id
+        click.echo(
+            f"Delivery {delivery.id} will be skipped again: delivery {other} has succeeded for the"
+            " same reference and outcome. To run that one again:"
+            f" premblyd replay --delivery {other}"
+        )
+    if (more := len(plan.skipped_again) - DRY_RUN_LINES) > 0:
+        click.echo(f"… and {more} more will be skipped again; --json lists all.")
 
 
 def _print_left_alone(plan: "Plan") -> None:
@@ -160,13 +182,14 @@ def _print_left_alone(plan: "Plan") -> None:
 def _print_plan(plan: "Plan", as_json: bool) -> None:
     rows = [dataclasses.asdict(found) for found in (*plan.finished, *plan.pending)]
     if plan.action:
-        new = {"id": None, "action": plan.action.name, "state": "new"}
+        new = {"id": None, "action": plan.action.name, "state": "new", "ran_instead_id": None}
         rows = [new | {"event_id": event_id} for event_id in plan.new_for]
     if as_json:
-        print_json({"would_queue": rows, **_left_alone(plan)})
+        print_json({"would_queue": rows, **_left_alone(plan), **_skipped_again(plan)})
         return
     click.echo(f"Would queue {counted(len(plan), 'delivery', 'deliveries')}.")
     _print_left_alone(plan)
+    _print_skipped_again(plan)
     columns = ("id", "event_id", "action", "state")
     listed = [[row[name] for name in columns] for row in rows[:DRY_RUN_LINES]]
     if listed:

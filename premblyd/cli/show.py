@@ -87,6 +87,9 @@ def _print(event: "ShownEvent") -> None:
         tried = counted(delivery.columns["attempt_count"], "attempt", "attempts")
         title = bold(f"Delivery {delivery.columns['id']}: {delivery.columns['action']}")
         click.echo(f"\n{title} {delivery.columns['state']} after {tried}")
+        if delivery.columns["ran_instead_id"] is not None:
+            other = delivery.columns["ran_instead_id"], delivery.columns["ran_instead_event_id"]
+            click.echo("  delivery {} (event {}) ran instead".format(*other))
         for attempt in delivery.attempts:
             _print_attempt(attempt)
 

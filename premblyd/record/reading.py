@@ -174,13 +174,16 @@ def events_without(
 
 def deliveries(database: Database, chosen: DeliveryFilter, page: Page = ALL) -> list[DeliveryRow]:
     """Return deliveries, the newest first."""
+    other = Delivery.alias()
     query = Delivery.select(
         *fetching.columns(Delivery, DeliveryRow),
+        other.event.alias("ran_instead_event_id"),
         Event.type,
         Event.response_code,
         Event.outcome,
         Event.reference,
     ).join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted the event
+    query = query.join_from(Delivery, other, JOIN.LEFT_OUTER, on=Delivery.ran_instead == other.id)
     query = _newest_first(_chosen_deliveries(query, chosen), Delivery, page)
     return fetching.rows(database, query, DeliveryRow)
 

@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from peewee import Database
@@ -53,6 +53,8 @@ class Plan:
     unfinished: int = 0  # left alone: pending or running
     without_action: Mapping[str, int] = field(default_factory=dict)
     not_for: Mapping[str, int] = field(default_factory=dict)  # events, by why the action is not
+    # Of `finished`: what is skipped once more, as another has succeeded that stays as it is.
+    skipped_again: tuple[FoundDelivery, ...] = ()
 
     def __len__(self) -> int:
         return len(self.finished) + len(self.pending) + len(self.new_for)
@@ -84,8 +86,10 @@ def plan(database: Database, settings: Config, request: Request, now_ms: int) ->
     gone = [delivery for delivery in found if delivery.action not in actions]
     if request.is_pending:
         return Plan(pending=tuple(kept), without_action=_count_by_action(gone))
+    finished = tuple(delivery for delivery in kept if delivery.state in FINISHED)
     return Plan(
-        finished=tuple(delivery for delivery in kept if delivery.state in FINISHED),
+        finished=finished,
+        skipped_again=_skipped_again(finished, actions),
         unfinished=sum(delivery.state not in FINISHED for delivery in found),
         without_action=_count_by_action(
             delivery for delivery in gone if delivery.state in FINISHED
@@ -117,6 +121,19 @@ def _require_known(action: str, names: set[str]) -> None:
 
 def _count_by_action(deliveries: Iterable[FoundDelivery]) -> Mapping[str, int]:
     return Counter(delivery.action for delivery in deliveries)
+
+
+def _skipped_again(
+    finished: Sequence[FoundDelivery], actions: Mapping[str, Action]
+) -> tuple[FoundDelivery, ...]:
+    replayed = {delivery.id for delivery in finished}
+    return tuple(
+        delivery
+        for delivery in finished
+        if delivery.state is State.SKIPPED
+        and actions[delivery.action].once is not None
+        and delivery.ran_instead_id not in replayed
+    )
 
 
 def _plan_new(database: Database, settings: Config, request: Request, action: Action) -> Plan:

@@ -84,6 +84,7 @@ class DeliveryRow:
     finished_at_ms: int | None
     last_error: str | None
     ran_instead_id: int | None
+    ran_instead_event_id: int | None
     once_key: str | None
     confirmed_at_ms: int | None
     confirmed_sha256: str | None
@@ -151,6 +152,7 @@ class FoundDelivery:
     event_id: int
     action: str
     state: State
+    ran_instead_id: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
