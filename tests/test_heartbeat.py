@@ -1,21 +1,27 @@
 """What a daemon keeps of when it could store webhooks, and what it says after a downtime."""
 
 import asyncio
-import socket
+import json
 import sqlite3
 import time
+from collections.abc import MutableMapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from premblyd import daemon as composition
 from premblyd import heartbeat
+from premblyd.config.load import load_config
+from premblyd.daemon import Daemon
+from premblyd.errors import PremblydError
 from premblyd.heartbeat import Heartbeat, machine_start
 from premblyd.store.downtimes import Heartbeats
 from tests.support.clock import SettableClock
+from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd
-from tests.support.database import locked
+from tests.support.database import locked, rows
 from tests.support.logs import logged
 from tests.support.store import Store
 from tests.support.waiting import until
@@ -30,76 +36,111 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def age(database: Path, by_ms: int) -> None:
-    """Let the last heartbeat be older: as if the daemon had been stopped for as long."""
-    sql = "UPDATE heartbeat SET alive_at_ms = alive_at_ms - ?, uptime_ms = uptime_ms - ?"
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute(sql, (by_ms, by_ms))
+class Home:
+    """A folder in which a daemon runs now and then, in this process."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.database = folder / "premblyd.db"
+        self._path = folder / "premblyd.yaml"
+        self.configure(**changes)
+
+    def configure(self, **changes: Any) -> None:
+        listen = f"unix:{self.database.parent}/socket"
+        self._path.write_text(json.dumps(configuration(**{"listen": listen, **changes})))
+
+    def run(self) -> list[MutableMapping[str, Any]]:
+        """Start and stop a daemon; return what it logged of a downtime."""
+
+        async def start_and_stop() -> None:
+            async with Daemon(load_config(self._path), self._path):
+                self.began = self.rows(ALIVE)[0][0]
+
+        with logged() as lines:
+            asyncio.run(start_and_stop())
+        return [line for line in lines if line["event"] == "daemon.was_down"]
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return rows(self.database, sql)
+
+    def age(self, by_ms: int) -> None:
+        """Let the last heartbeat be older: as if the daemon had been stopped for as long."""
+        sql = "UPDATE heartbeat SET alive_at_ms = alive_at_ms - ?, uptime_ms = uptime_ms - ?"
+        self._execute(sql, by_ms, by_ms)
+
+    def set_clock(self, by_ms: int) -> None:
+        """Let the last heartbeat be by another clock: as if somebody had set it since."""
+        self._execute("UPDATE heartbeat SET alive_at_ms = alive_at_ms - ?", by_ms)
+
+    def _execute(self, sql: str, *values: int) -> None:
+        with closing(sqlite3.connect(self.database)) as connection, connection:
+            connection.execute(sql, values)
 
 
-def test_a_clean_stop_is_kept_exactly_and_a_kill_to_the_minute(tmp_path: Path) -> None:
-    with Premblyd(tmp_path) as daemon:
-        before = now_ms()
-        daemon.start()
-        ((began,),) = daemon.rows(ALIVE)
-        assert before - 100 <= began <= now_ms() + 100
-        stopping = now_ms()
-        daemon.stop()
-        ((ended,),) = daemon.rows(ALIVE)
-        assert stopping - 100 <= ended <= now_ms() + 100
-        daemon.start()
-        ((began,),) = daemon.rows(ALIVE)
-        daemon.kill()
-        assert daemon.rows(ALIVE) == [(began,)]
-        assert daemon.rows(DOWNTIMES) == []
+def test_a_clean_stop_is_kept_exactly(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    before = now_ms()
+    home.run()
+    ((ended,),) = home.rows(ALIVE)
+    assert before - 100 <= home.began <= ended <= now_ms() + 100
+    assert ended > home.began
+    assert home.rows(DOWNTIMES) == []
 
 
-@pytest.mark.parametrize("ending", ["stop", "kill"])
-def test_a_start_after_a_downtime_says_what_to_do(tmp_path: Path, ending: str) -> None:
+def test_a_kill_leaves_the_last_heartbeat_and_the_next_start_tells_of_it(tmp_path: Path) -> None:
     with Premblyd(tmp_path, prembly=PREMBLY) as daemon:
         daemon.start()
-        assert daemon.log("daemon.was_down") == []
-        getattr(daemon, ending)()
-        age(daemon.database, 5 * HOUR_MS)
+        began = daemon.rows(ALIVE)
+        daemon.kill()
+        assert daemon.rows(ALIVE) == began
+        Home(tmp_path, prembly=PREMBLY).age(2 * HOUR_MS)
         daemon.start()
         (line,) = daemon.log("daemon.was_down")
-        ((from_ms, until_ms, reconciled_at_ms),) = daemon.rows(DOWNTIMES)
-        assert 5 * HOUR_MS <= until_ms - from_ms < 5 * HOUR_MS + 20_000
-        assert (line["minutes"], line["level"], reconciled_at_ms) == (300, "warning", None)
-        assert line["remedy"] == f"premblyd reconcile --since {line['down_since']} --store"
-        daemon.stop()
-        daemon.start()
-        assert daemon.log("daemon.was_down") == []
-        assert len(daemon.rows(DOWNTIMES)) == 1
+        assert (line["minutes"], line["level"]) == (120, "warning")
+
+
+def test_a_start_after_a_downtime_says_once_what_to_do(tmp_path: Path) -> None:
+    home = Home(tmp_path, prembly=PREMBLY)
+    assert home.run() == []
+    home.age(5 * HOUR_MS)
+    (line,) = home.run()
+    ((from_ms, until_ms, reconciled_at_ms),) = home.rows(DOWNTIMES)
+    assert 5 * HOUR_MS <= until_ms - from_ms < 5 * HOUR_MS + 20_000
+    assert (line["minutes"], line["log_level"], reconciled_at_ms) == (300, "warning", None)
+    assert line["remedy"] == f"premblyd reconcile --since {line['down_since']} --store"
+    assert home.run() == []
+    assert len(home.rows(DOWNTIMES)) == 1
 
 
 def test_without_a_key_the_log_says_what_is_needed_to_ask(tmp_path: Path) -> None:
-    with Premblyd(tmp_path) as daemon:
-        daemon.start().stop()
-        age(daemon.database, 2 * HOUR_MS)
-        (line,) = daemon.start().log("daemon.was_down")
-        assert line["remedy"] == "set `api_key` in `prembly:`"
+    home = Home(tmp_path)
+    home.run()
+    home.age(2 * HOUR_MS)
+    (line,) = home.run()
+    assert line["remedy"] == "set `api_key` in `prembly:`"
 
 
-def test_a_start_that_fails_is_no_heartbeat(tmp_path: Path) -> None:
-    with Premblyd(tmp_path) as daemon:
-        daemon.start().stop()
-        age(daemon.database, 2 * HOUR_MS)
-        before = daemon.rows(ALIVE)
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            daemon.configure(listen=f"127.0.0.1:{taken.getsockname()[1]}")
-            assert daemon.fail_to_start()[0] != 0
-        assert daemon.rows(ALIVE) == before
+def test_a_start_that_fails_is_no_heartbeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path)
+    home.run()
+    before = home.rows(ALIVE)
+
+    def fail(_: object) -> None:
+        raise PremblydError("the address is used already")
+
+    monkeypatch.setattr(f"{composition.__name__}.listening.listen", fail)
+    with pytest.raises(PremblydError):
+        home.run()
+    assert home.rows(ALIVE) == before
 
 
 def test_a_clock_set_while_the_daemon_is_stopped_invents_no_downtime(tmp_path: Path) -> None:
-    with Premblyd(tmp_path) as daemon:
-        daemon.start().stop()
-        for by_ms in (-30 * HOUR_MS, 30 * HOUR_MS):
-            with closing(sqlite3.connect(daemon.database)) as connection, connection:
-                connection.execute("UPDATE heartbeat SET alive_at_ms = alive_at_ms + ?", (by_ms,))
-            daemon.start().stop()
-            assert (daemon.log("daemon.was_down"), daemon.rows(DOWNTIMES)) == ([], [])
+    home = Home(tmp_path)
+    home.run()
+    for by_ms in (-30 * HOUR_MS, 30 * HOUR_MS):
+        home.set_clock(by_ms)
+        assert (home.run(), home.rows(DOWNTIMES)) == ([], [])
 
 
 def test_a_clock_set_while_the_daemon_runs_invents_no_downtime(store: Store) -> None:
@@ -139,14 +180,14 @@ def test_a_database_that_fails_for_hours_is_a_downtime(
         with locked(store.path):
             await until(lambda: store.writer.last_error)
             passed_ms = 2 * HOUR_MS
-        await until(lambda: store.rows(DOWNTIMES))
+        await until(lambda: "daemon.was_down" in [line["event"] for line in lines])
         loop.cancel()
 
     monkeypatch.setattr(time, "clock_gettime_ns", uptime_ns)
     store.on_connection(lambda connection: connection.execute("PRAGMA busy_timeout = 50"))
     with logged() as lines:
         store.wait(run())
-    assert "daemon.was_down" in [line["event"] for line in lines]
+    assert len(store.rows(DOWNTIMES)) == 1
 
 
 def test_the_machine_start_comes_from_the_kernel_or_from_systemd(
