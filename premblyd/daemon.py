@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from premblyd import __version__, listening, presence, telemetry
+from premblyd.alerts.watch import Watch
 from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.config.values import Listen
@@ -39,6 +40,7 @@ from premblyd.occurrences import (
 from premblyd.receiver.health import Health
 from premblyd.receiver.listener import patient_listeners
 from premblyd.receiver.server import Receiver, make_server
+from premblyd.store.alertlog import AlertLog
 from premblyd.store.downtimes import Heartbeats
 from premblyd.store.inbox import Inbox
 from premblyd.store.inquiries import Inquiries
@@ -114,6 +116,7 @@ class Daemon:
         self.loops.start("dispatcher", self._dispatcher.run())
         self.loops.start("connections", self._receiver.watch_connections())
         self.loops.start("heartbeat", self._heartbeat.run())
+        self.loops.start("alerts", self._watch.run())
         opened.push_async_callback(self._end_work)
         tell(
             DaemonStarted(
@@ -151,6 +154,13 @@ class Daemon:
         rng = random.Random()  # noqa: S311 (spreads retries; nobody gains by guessing)
         gate = Confirmation(self._inquirer, Inquiries(self._writer), queue, self._clock)
         self._dispatcher = Dispatcher(queue, self._runners, self._clock, rng, gate)
+        self._watch = Watch(
+            AlertLog(self._writer),
+            self._runners,
+            self._clock,
+            self._database_path,
+            store_error=lambda: self._writer.last_error,
+        )
 
     def _open_receiver(self, opened: contextlib.AsyncExitStack) -> None:
         inbox = Inbox(self._writer)
@@ -258,6 +268,7 @@ class Daemon:
         )
         self._receiver.configure(settings)
         self._heartbeat.configure(settings)
+        self._watch.configure(settings)
         if self._console is not None and settings.console is not None:
             self._console.configure(settings)
 

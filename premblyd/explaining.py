@@ -40,6 +40,38 @@ class Explanation:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What it takes to run an action's hook for a payload. `why_not`: why the daemon would not."""
+
+    action: Action
+    job: Job
+    why_not: str | None
+
+
+def trial(
+    settings: Config,
+    action_name: str,
+    body: bytes,
+    now_ms: int,
+    *,
+    endpoint_name: str | None = None,
+    key_name: str | None = None,
+) -> Trial:
+    """Return what it takes to run the hook of an action for `body`. Raise PremblydError when there
+    is no action, endpoint or key of that name."""
+    actions = {action.name: action for action in settings.actions}
+    if action_name not in actions:
+        raise PremblydError(
+            f"The configuration has no action {action_name}; it has {', '.join(actions) or 'none'}."
+        )
+    action = actions[action_name]
+    endpoint = _endpoint(settings, endpoint_name)
+    event = _event(endpoint, f"{endpoint.scheme}:{_key(endpoint, key_name)}", body, now_ms)
+    why_not = Routing(settings.actions).why_not(action, event)
+    return Trial(action=action, job=_job(action, event), why_not=why_not)
+
+
 def explain(
     settings: Config,
     body: bytes,

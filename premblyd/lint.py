@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from premblyd.config.hooks import Hook
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.expressions import ExpressionError
 from premblyd.hooks.shell.environment import DEFAULT_PATH
@@ -211,16 +212,22 @@ def _of_code(code: str) -> str:
 
 
 def _of_files(settings: Config) -> Iterator[str]:
-    """Yield the programs and files of actions that are not there, or that the service can't see."""
+    """Yield the programs and files of hooks that are not there, or that the service can't see."""
     hidden = _hidden_from_service(settings)
-    for action in settings.actions:
-        if action.name in hidden:
+    for place, hook in _hooks(settings).items():
+        if place in hidden:
             yield (
-                f"action {action.name}: the service can't see {hidden[action.name]}"
+                f"{place}: the service can't see {hidden[place]}"
                 " (ProtectHome= and PrivateTmp= in premblyd.service)"
             )
-        elif (program := action.hook.program) and not _is_executable(program):
-            yield f"action {action.name}: {program} is not an executable here"
+        elif (program := hook.program) and not _is_executable(program):
+            yield f"{place}: {program} is not an executable here"
+
+
+def _hooks(settings: Config) -> dict[str, Hook]:
+    """Return all hooks by whose they are, in words such as `action crm`."""
+    hooks = {f"action {action.name}": action.hook for action in settings.actions}
+    return hooks | {f"alert {alert.name}": alert.hook for alert in settings.alerts}
 
 
 def _is_executable(program: str) -> bool:
@@ -228,14 +235,14 @@ def _is_executable(program: str) -> bool:
 
 
 def _hidden_from_service(settings: Config) -> dict[str, str]:
-    """Return by action a path that the installed service does not see, even if this user does."""
+    """Return by hook a path that the installed service does not see, even if this user does."""
     at_home, in_tmp = {}, {}
-    for action in settings.actions:
-        if found := _HIDDEN.search("\n".join(action.hook.may_name_files)):
-            at_home[action.name] = found[0]
-        program = action.hook.program or ""
+    for place, hook in _hooks(settings).items():
+        if found := _HIDDEN.search("\n".join(hook.may_name_files)):
+            at_home[place] = found[0]
+        program = hook.program or ""
         if program.startswith(("/tmp/", "/var/tmp/")):  # noqa: S108
-            in_tmp[action.name] = program
+            in_tmp[place] = program
     if not (at_home or in_tmp):
         return {}
     sandbox = _sandbox()

@@ -28,6 +28,7 @@ PRINTING: dict[str, list[str]] = {
     "cancel": ["cancel", "--delivery", "WAITING"],
     "show": ["show", "1"],
     "stats": ["stats"],
+    "try": ["try", "archive", "body.json"],
     "version": ["--version"],
 }
 # `send` needs a daemon, and `status` ends with 1 without one; they print as the others do.

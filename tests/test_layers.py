@@ -52,8 +52,9 @@ ROOMS = {
     "loops": LOW,
     "heartbeat": LOW | {"store"},
     "metrics": LOW | {"store", "record"},
+    "alerts": LOW | {"store", "record", "hooks"},
     "daemon": LOW
-    | {"heartbeat", "inquiry", "metrics", "console"}
+    | {"heartbeat", "inquiry", "metrics", "console", "alerts"}
     | {"store", "routing", "hooks", "receiver", "listening", "loops", "presence"},
     "process": LOW | {"hooks", "daemon"},
     "cli": LOW
@@ -66,6 +67,7 @@ ROOMS = {
         "process",
         "explaining",
         "presence",
+        "alerts",
         "lint",
         "inquiry",
         "httpclient",

@@ -3,6 +3,7 @@
 
 import importlib
 import inspect
+import keyword
 import os
 import shlex
 import sys
@@ -24,6 +25,7 @@ COMMANDS = {
     "demo": ("demo", "See it work: a daemon on a temporary database, and sample webhooks."),
     "send": ("send", "Sign and POST a payload as Prembly does."),
     "explain": ("explain", "Dry run: what would happen for a payload."),
+    "try": ("trying", "Run one hook once: an action's for a payload, or an alert's."),
     "status": ("status", "Say what needs attention; exit status 1 if anything does."),
     "stats": ("stats", "Count what came and how the actions fare."),
     "events": ("events", "List events; --follow shows new ones as they come."),
@@ -53,7 +55,8 @@ class Commands(click.Group):
             return None
         module, summary = {**COMMANDS, **HIDDEN}[cmd_name]
         loaded = importlib.import_module(f"premblyd.cli.{module}")
-        command: click.Command = getattr(loaded, cmd_name)
+        attribute = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command: click.Command = getattr(loaded, attribute)
         command.help = f"{summary}\n\n{inspect.getdoc(command.callback) or ''}"
         return command
 

@@ -62,6 +62,9 @@ def check(config_path: Path, as_json: bool) -> None:
     print_table(("response code", "actions"), rows, empty="")
     if names := [action.name for action in settings.actions if action.once]:
         click.echo(f"\nOnce for each reference and outcome: {', '.join(names)}.")
+    for alert in settings.alerts:
+        triggers = ", ".join(map(str, alert.on))
+        click.echo(f"Alert {alert.name}: {triggers}; not again within {alert.every}.")
     click.echo(f"\n{line}")
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)

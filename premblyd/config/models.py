@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from premblyd.config.alerts import Alert
 from premblyd.config.base import Model
 from premblyd.config.console import ConsoleValue
 from premblyd.config.hooks import GATHERED, HookValue, gather
@@ -111,6 +112,7 @@ class Config(Model):
     console: ConsoleValue = None
     endpoints: tuple[Endpoint, ...] = Field(min_length=1)
     actions: tuple[Action, ...] = ()
+    alerts: tuple[Alert, ...] = ()
 
     @property
     def total_concurrency(self) -> int:

@@ -30,6 +30,7 @@ def conflicts(data: Mapping[str, Any], health_path: str) -> Iterator[Mistake]:
     yield from _twice("endpoints", "path", endpoints)
     yield from _twice("actions", "name", actions)
     yield from _nobody_to_ask(data, actions)
+    yield from _twice("alerts", "name", _mappings(data, "alerts"))
     for index, endpoint in endpoints:
         if endpoint.get("path") == health_path:
             yield Mistake(("endpoints", index, "path"), f"{health_path} is the daemon's own")
@@ -95,20 +96,21 @@ def explain(detail: Any, data: Any) -> Mistake:
 
 
 def _in_file(where: Path, data: Any) -> Path:
-    """Return where a value of the models stands in the file: a hook's keys are an action's."""
+    """Return where a value of the models stands in the file: a hook's keys are those of its action
+    or alert."""
     match where:
-        case ("actions", index, hooks.GATHERED, *rest):
-            kinds = hooks.kinds_in(data["actions"][index])
+        case ("actions" | "alerts" as section, index, hooks.GATHERED, *rest):
+            kinds = hooks.kinds_in(data[section][index])
             nested = [kind.key for kind in kinds if kind.is_nested() and len(kinds) == 1]
-            return ("actions", index, *nested, *rest)
+            return (section, index, *nested, *rest)
     return where
 
 
 def _about_unknown_key(where: Path, data: Any) -> str:
     key = str(where[-1])
     match where:
-        case ("actions", index, _):
-            for kind in hooks.kinds_in(data["actions"][index]):
+        case ("actions" | "alerts" as section, index, _):
+            for kind in hooks.kinds_in(data[section][index]):
                 if key in keys_of(kind):
                     return f"goes inside `{kind.key}:`"
             kinds = hooks.KINDS.values()

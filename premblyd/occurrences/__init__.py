@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from premblyd.logs.lines import Level
+from premblyd.occurrences.alerts import AlertFailed as AlertFailed
+from premblyd.occurrences.alerts import AlertSent as AlertSent
+from premblyd.occurrences.alerts import AlertsFailed as AlertsFailed
 from premblyd.occurrences.base import Occurrence as Occurrence
 from premblyd.occurrences.console import ConsoleFailed as ConsoleFailed
 from premblyd.occurrences.console import ConsoleNotOpened as ConsoleNotOpened

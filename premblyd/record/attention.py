@@ -5,7 +5,7 @@ quick beside a million events, so they ask indexes and roll-ups, and count no ev
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from peewee import Database, fn
@@ -55,29 +55,39 @@ def situation(
     )
 
 
-def items(situation: Situation) -> list[Item]:
-    """Return what needs attention, the gravest first. Raise StoreUnreadableError when the record
-    can't be read."""
-    found = [item for check in CHECKS.values() for item in check(situation)]
+def items(situation: Situation, *, kinds: Collection[str] | None = None) -> list[Item]:
+    """Return what needs attention, the gravest first; with `kinds`, only what is of these. Raise
+    StoreUnreadableError when the record can't be read."""
+    found = [
+        item
+        for kind, check in CHECKS.items()
+        if kinds is None or kind in kinds
+        for item in check(situation)
+    ]
     return sorted(found, key=lambda item: -item.severity)
 
 
 def _disk(situation: Situation) -> Iterator[Item]:
-    if situation.path is None:
-        return
-    folder = situation.path.absolute().parent
+    if situation.path is not None:
+        yield from disk(situation.path, situation.disk_percent)
+
+
+def disk(path: Path, percent: int) -> Iterator[Item]:
+    """Yield that the disk of the database at `path` is full to `percent`, if it is."""
+    folder = path.absolute().parent
     try:
-        disk = os.statvfs(folder)
+        space = os.statvfs(folder)
     except OSError:
         return
-    used = disk.f_blocks - disk.f_bfree
-    percent = round(100 * used / (used + disk.f_bavail)) if used + disk.f_bavail else 100  # as df
-    if percent >= situation.disk_percent:
-        free_mib = disk.f_bavail * disk.f_frsize >> 20
+    used = space.f_blocks - space.f_bfree
+    usable = used + space.f_bavail
+    used_percent = round(100 * used / usable) if usable else 100  # as df has it
+    if used_percent >= percent:
+        free_mib = space.f_bavail * space.f_frsize >> 20
         yield Item(
             kind="disk",
-            severity=Severity.URGENT if percent >= (situation.disk_percent + 100) / 2 else _WARNING,
-            text=f"The database's disk is {percent} % full: {free_mib:,} MiB are free.",
+            severity=Severity.URGENT if used_percent >= (percent + 100) / 2 else _WARNING,
+            text=f"The database's disk is {used_percent} % full: {free_mib:,} MiB are free.",
             remedy="Make room. On a full disk webhooks are answered 503, and some are sent once.",
             command=f"df -h {folder}",
             target=Target(page=""),

@@ -15,6 +15,7 @@ from peewee import (
 )
 
 from premblyd.errors import NotFoundError
+from premblyd.prembly import events as events_of_prembly
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.record import fetching
 from premblyd.record.rows import (
@@ -117,6 +118,15 @@ def last_event_ms(database: Database) -> int | None:
     query = Event.select(Event.received_at_ms).order_by(Event.id.desc()).limit(1)
     found = fetching.tuples(database, query)
     return found[0][0] if found and isinstance(found[0][0], int) else None
+
+
+def last_event_of_prembly_ms(database: Database) -> int | None:
+    """Return when Prembly last sent an event by itself; None for never. (Of the newest 500: the
+    others among them are answers to questions of premblyd's own.)"""
+    query = Event.select(Event.received_at_ms, Event.verified_by).order_by(Event.id.desc())
+    found = fetching.tuples(database, query.limit(500))
+    sent = [at_ms for at_ms, verified_by in found if verified_by != events_of_prembly.STORED_BY]
+    return next((at_ms for at_ms in sent if isinstance(at_ms, int)), None)
 
 
 def find_event(database: Database, number_or_key: str) -> WholeEvent:

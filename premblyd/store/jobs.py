@@ -1,5 +1,6 @@
 """What passes between the queue and the hooks: jobs out, results and endings back."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -33,6 +34,8 @@ class Job:
     event: StoredEvent
     once_key: str | None = None  # with `once`: the same for all events it runs once for
     is_confirmed: bool = False  # by Prembly, which said the same as the event
+    # Of a hook that is for no event: what it has in its environment in place of an event's.
+    variables: Mapping[str, str] | None = None
 
     @property
     def mark(self) -> Mark:

@@ -252,6 +252,17 @@ class Heartbeat(Table):
     uptime_ms = BigIntegerField(null=True)
 
 
+class AlertSent(Table):
+    """When an alert told of a kind of trouble last."""
+
+    name = TextField()
+    kind = TextField()
+    sent_at_ms = BigIntegerField()
+
+    class Meta:
+        indexes = ((("name", "kind"), True),)
+
+
 class RollUp(Model):
     """A table of counts, kept in the transactions that make what they count: see rollups.py."""
 

@@ -18,8 +18,18 @@ def command_line(hook: ShellHook | CommandHook) -> list[str]:
 def environment(hook: ProcessHook, job: Job, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the hook's whole environment: a few of the daemon's variables, the event's identity
     and the hook's own. Names are never taken from the event (httpoxy)."""
+    about = _identity(job) if job.variables is None else job.variables
+    return {
+        "PATH": DEFAULT_PATH,
+        **{name: environ[name] for name in INHERITED if name in environ},
+        **{name: _text(value) for name, value in about.items()},
+        **{name: secret.reveal() for name, secret in hook.env.items()},
+    }
+
+
+def _identity(job: Job) -> dict[str, object]:
     verdict = job.event.verdict
-    identity = {
+    return {
         "PREMBLY_EVENT": job.event.id,
         "PREMBLY_EVENT_KEY": job.event.key,
         "PREMBLY_DELIVERY": job.delivery_id,
@@ -39,12 +49,6 @@ def environment(hook: ProcessHook, job: Job, environ: Mapping[str, str]) -> dict
         "PREMBLY_RISK_LEVEL": verdict.risk_level,
         "PREMBLY_RISK_SCORE": verdict.risk_score,
         "PREMBLY_CONFIRMED": True if job.is_confirmed else None,
-    }
-    return {
-        "PATH": DEFAULT_PATH,
-        **{name: environ[name] for name in INHERITED if name in environ},
-        **{name: _text(value) for name, value in identity.items()},
-        **{name: secret.reveal() for name, secret in hook.env.items()},
     }
 
 

@@ -1,5 +1,5 @@
 """Counts by the hour of what came and what ran, so that people need not wait for them to be counted
-from a million events; and an index of the dead."""
+from a million events; an index of the dead; and when alerts were sent."""
 
 TABLES = """
 CREATE TABLE event_hour (
@@ -21,6 +21,14 @@ CREATE TABLE attempt_hour (
     attempts INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (hour_ms, action, outcome, bucket_ms)
 ) WITHOUT ROWID;
+
+CREATE TABLE alert_sent (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    sent_at_ms INTEGER NOT NULL,
+    UNIQUE (name, kind)
+);
 
 CREATE INDEX delivery_dead ON delivery (state, action) WHERE state = 'dead';
 """

@@ -1,0 +1,1 @@
+"""Alerts: the daemon tells people of trouble by itself."""

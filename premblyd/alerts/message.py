@@ -1,0 +1,138 @@
+"""What an alert says: as text for people, as JSON for programs, and as a hook's variables."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from premblyd import jsontext, times
+from premblyd.config.alerts import KINDS, Alert
+from premblyd.config.hooks import ProcessHook
+from premblyd.prembly.payload import Verdict
+from premblyd.prembly.webhook import StoredEvent
+from premblyd.record.trouble import Item, Severity, Target
+from premblyd.store.jobs import Job
+
+MARKS = {Severity.URGENT: "!!", Severity.WARNING: "! ", Severity.NOTICE: "- "}
+_JSON = '[["Content-Type", "application/json"]]'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """Trouble that an alert tells of: items of one kind or of several."""
+
+    alert: Alert
+    items: Sequence[Item]
+    host: str
+    at_ms: int
+    is_test: bool = False
+
+    @property
+    def title(self) -> str:
+        """One line, such as an e-mail's subject."""
+        if self.is_test:
+            return f"premblyd on {self.host}: a test of the alert {self.alert.name}"
+        if len(self.items) == 1:
+            return f"premblyd on {self.host}: {self.items[0].text}"
+        return (
+            f"premblyd on {self.host}: {len(self.items)} things need attention"
+            f" ({', '.join(self.kinds)})"
+        )
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of trouble, the gravest first."""
+        return list(dict.fromkeys(item.kind for item in self.items))
+
+    @property
+    def severity(self) -> str:
+        """How grave the gravest of it is."""
+        return max(item.severity for item in self.items).name.lower()
+
+    def text(self) -> str:
+        """Return all of it, with what to do about each thing."""
+        lines = [f"premblyd on {self.host} needs attention."]
+        if self.is_test:
+            lines = [
+                f"This is a test by `premblyd try --alert {self.alert.name}`: nothing is wrong.",
+                "Such an alert would look like this:",
+            ]
+        for item in self.items:
+            lines += ["", f"{MARKS[item.severity]} {item.text}", f"   {item.remedy}"]
+            lines.append(f"   {item.command}")
+        lines += [
+            "",
+            f"Not repeated within {self.alert.every}. `premblyd status` shows how it stands.",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it for programs. `text` is what chat systems show."""
+        return {
+            "alert": self.alert.name,
+            "host": self.host,
+            "at": times.iso(self.at_ms),
+            "test": self.is_test,
+            "severity": self.severity,
+            "kinds": self.kinds,
+            "title": self.title,
+            "text": self.text(),
+            "items": [item.as_json() for item in self.items],
+        }
+
+    def variables(self) -> Mapping[str, str]:
+        """Return what a shell or command hook has in its environment."""
+        return {
+            "PREMBLYD_ALERT_NAME": self.alert.name,
+            "PREMBLYD_ALERT_TITLE": self.title,
+            "PREMBLYD_ALERT_SEVERITY": self.severity,
+            "PREMBLYD_ALERT_KINDS": " ".join(self.kinds),
+            "PREMBLYD_ALERT_COUNT": str(len(self.items)),
+            "PREMBLYD_ALERT_HOST": self.host,
+            "PREMBLYD_ALERT_TEST": "true" if self.is_test else "false",
+        }
+
+    def job(self) -> Job:
+        """Return the job for the alert's hook: text for a process, JSON for a URL."""
+        is_process = isinstance(self.alert.hook, ProcessHook)
+        body = self.text().encode() if is_process else jsontext.dumps(self.as_json())
+        event = StoredEvent(
+            id=0,
+            key=secrets.token_hex(16),
+            endpoint="",
+            received_at_ms=self.at_ms,
+            remote_ip="",
+            token=None,
+            headers=_JSON,
+            body=body,
+            verified_by="",
+            verdict=Verdict(),
+        )
+        return Job(
+            delivery_id=0,
+            attempt_id=0,
+            attempt=1,
+            attempts_left=0,
+            started_at_ms=self.at_ms,
+            action=self.alert.name,
+            worker="",
+            event=event,
+            variables=self.variables(),
+        )
+
+
+def example(alert: Alert, host: str, now_ms: int) -> Message:
+    """Return a message that shows what the alert would say: a thing of each of its kinds."""
+    items = [
+        Item(
+            kind=trigger.kind,
+            severity=Severity.WARNING,
+            text=f"An example: {KINDS[trigger.kind].partition(':')[0]}.",
+            remedy="Nothing is to be done: this is a test.",
+            command="premblyd status",
+            target=Target(page=""),
+            count=1,
+        )
+        for trigger in alert.on
+    ]
+    return Message(alert=alert, items=items, host=host, at_ms=now_ms, is_test=True)

@@ -1,0 +1,103 @@
+"""What the daemon tells people by itself: which trouble, and the hook that tells of it."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PlainValidator, model_validator
+
+from premblyd.config.base import Model
+from premblyd.config.hooks import GATHERED, HookValue, HttpHook, gather
+from premblyd.config.values import Name, duration_ms
+
+# Each kind of trouble, and what it means.
+KINDS = {
+    "database": "the database can't keep webhooks",
+    "silent": "no event came for so long: silent: 6h",
+    "disk": "the database's disk is so full: disk: 90%",
+    "wallet": "your Prembly wallet is empty (code 03)",
+    "late": "deliveries are past their time",
+    "failing": "an action keeps failing",
+    "dead": "deliveries gave up",
+    "rejections": "many requests were refused",
+    "unmatched": "events matched no action",
+    "new_code": "a response code came for the first time",
+}
+DISK_PERCENT = 90
+MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """A kind of trouble that an alert is for."""
+
+    kind: str
+    silent_ms: int = 0  # of `silent`
+    percent: int = DISK_PERCENT  # of `disk`
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "silent":
+                return f"silent: {_words(self.silent_ms)}"
+            case "disk":
+                return f"disk: {self.percent}%"
+            case _:
+                return self.kind
+
+
+def _trigger(value: Any) -> Trigger:
+    """Read `dead`, {silent: 6h} or {disk: 90%}. Raise ValueError for anything else."""
+    match value:
+        case "silent":
+            raise ValueError("should say for how long: `silent: 6h`")
+        case str() if value in KINDS:
+            return Trigger(kind=value)
+        case {"silent": text} if len(value) == 1:
+            return Trigger(kind="silent", silent_ms=duration_ms(text))
+        case {"disk": text} if len(value) == 1:
+            found = re.fullmatch(r"([1-9]\d?) ?%", str(text))
+            if not found:
+                raise ValueError("should be a share such as 90%")
+            return Trigger(kind="disk", percent=int(found[1]))
+        case _:
+            raise ValueError(f"should be one of {', '.join(KINDS)}")
+
+
+def _every(text: Any) -> int:
+    """Read how long an alert is not repeated. Raise ValueError for less than a minute."""
+    every = duration_ms(text)
+    if every < MINUTE_MS:
+        raise ValueError("should be at least 1m")
+    return every
+
+
+def _words(duration: int) -> str:
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)):
+        if duration >= size and duration % size == 0:
+            return f"{duration // size}{unit}"
+    return f"{duration}ms"
+
+
+class Alert(Model):
+    """A hook that tells people of trouble, gathered, and not again within `every`."""
+
+    name: Name
+    on: tuple[Annotated[Trigger, PlainValidator(_trigger)], ...] = Field(min_length=1)
+    every_ms: Annotated[int, BeforeValidator(_every)] = Field(30 * MINUTE_MS, alias="every")
+    hook: HookValue = Field(alias=GATHERED)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_hook(cls, value: Any) -> Any:
+        return gather(value) if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _refuse_envelopes(self) -> "Alert":
+        if isinstance(self.hook, HttpHook) and self.hook.send == "event":
+            raise ValueError("an alert has no event: `send` should be raw, or {select: …}")
+        return self
+
+    @property
+    def every(self) -> str:
+        """How often it is repeated at most, as the file has it."""
+        return _words(self.every_ms)

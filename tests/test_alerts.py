@@ -1,0 +1,450 @@
+"""Alerts: trouble is told once, gathered, by a hook, and not again within `every`."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from signal import SIGHUP
+from typing import Any
+
+import pytest
+
+from premblyd.alerts import message, troubles
+from premblyd.alerts.watch import AGAIN_MS, Watch
+from premblyd.clock import Clock
+from premblyd.config.alerts import KINDS, Alert
+from premblyd.config.hooks import CommandHook, HttpHook, ShellHook
+from premblyd.config.load import parse_config
+from premblyd.config.models import Config
+from premblyd.config.secrets import SecretPlaces
+from premblyd.errors import ConfigError
+from premblyd.hooks.kinds import Runners
+from premblyd.record import attention
+from premblyd.record.trouble import Item, Severity, Target
+from premblyd.store.alertlog import AlertLog
+from premblyd.store.jobs import Job, Result
+from premblyd.store.models import AttemptOutcome
+from tests.support.commands import run
+from tests.support.daemon import Premblyd
+from tests.support.database import locked
+from tests.support.http_server import Handler, serving
+from tests.support.jobs import PLACES
+from tests.support.logs import logged
+from tests.support.queue import FAILED, SUCCEEDED, add_many, claim, finish
+from tests.support.store import NOW_MS, Store
+from tests.support.waiting import wait_until
+
+FAST = "from premblyd.alerts import watch; watch.LOOK_EVERY_S = 0.05"
+HOUR_MS = 3_600_000
+BASE = "database: sqlite:///p.db\nendpoints: [{name: prembly, path: /p, keys: {live: a-key}}]\n"
+
+
+def alert(*on: Any, name: str = "page", **keys: Any) -> Alert:
+    hook = {} if keys.keys() & {"shell", "command", "http"} else {"shell": "true"}
+    return Alert.model_validate({"name": name, "on": list(on), **hook, **keys}, context=PLACES)
+
+
+class StoppedClock(Clock):
+    """A clock that stands still until the test sets it."""
+
+    at_ms = NOW_MS
+
+    def now_ms(self) -> int:
+        return self.at_ms
+
+
+class Recorder:
+    """A runner that keeps what it is to run, and says that it succeeded unless told otherwise."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self.result = Result(outcome=AttemptOutcome.SUCCEEDED)
+
+    async def run(self, _: Any, job: Job) -> Result:
+        self.jobs.append(job)
+        return self.result
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of trouble that were told, for each time."""
+        return [dict(job.variables or {})["PREMBLYD_ALERT_KINDS"] for job in self.jobs]
+
+
+class Watching:
+    """A watch on a real record, whose looks and time the test decides."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.clock = StoppedClock()
+        self.runner = Recorder()
+        self.store_error: str | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        runner: Any = self.runner
+        self._watch = Watch(
+            AlertLog(self.store.writer),
+            Runners({ShellHook: runner, CommandHook: runner, HttpHook: runner}),
+            self.clock,
+            self.store.path,
+            store_error=lambda: self.store_error,
+        )
+
+    def configure(self, *alerts: Alert) -> None:
+        self._watch.configure(
+            Config.model_construct(
+                database_path=self.store.path, endpoints=(), actions=(), alerts=alerts
+            )
+        )
+
+    def look(self, times: int = 1, after_ms: int = 0) -> list[str]:
+        """Look so often, `after_ms` later; return the kinds that were told meanwhile."""
+        self.clock.at_ms += after_ms
+        before = len(self.runner.jobs)
+        for _ in range(times):
+            self.store.wait(self._watch.look())
+        return self.runner.kinds[before:]
+
+    def bury(self, count: int = 1) -> None:
+        """Add deliveries that are dead."""
+        now_ms = self.clock.now_ms()
+        for number in range(count):
+            self.store.add("crm", body=b"%d %d" % (now_ms, number), attempts=1)
+        for job in claim(self.store, 1 << 50, crm=9).jobs:
+            finish(self.store, job, FAILED, now_ms=now_ms)
+
+
+@pytest.fixture
+def watching(store: Store) -> Watching:
+    return Watching(store)
+
+
+def test_trouble_is_told_when_it_lasts_and_not_again_within_every(watching: Watching) -> None:
+    watching.configure(alert("dead", every="30m"))
+    assert watching.look(2) == []
+    watching.bury(2)
+    assert watching.look() == [], "it may pass by itself"
+    assert watching.look() == ["dead"]
+    assert watching.look(3, after_ms=29 * 60_000) == []
+    assert watching.look(3, after_ms=60_000) == ["dead"], "it lasts"
+
+
+def test_trouble_that_passes_by_itself_wakes_nobody(watching: Watching) -> None:
+    watching.configure(alert("database"))
+    for error in ("the disk is full", None, "the disk is full", None):
+        watching.store_error = error
+        assert watching.look() == []
+
+
+def test_what_comes_together_is_told_together(watching: Watching) -> None:
+    watching.configure(alert("dead", "database"))
+    watching.bury()
+    watching.store_error = "the disk is full"
+    assert watching.look(2) == ["database dead"]
+
+
+def test_another_kind_is_told_at_once_with_all_that_is_there(watching: Watching) -> None:
+    watching.configure(alert("dead", "database"))
+    watching.bury()
+    assert watching.look(2) == ["dead"]
+    watching.store_error = "the disk is full"
+    assert watching.look(2) == ["database dead"]
+    assert watching.look(5) == []
+
+
+def test_a_restart_repeats_nothing(watching: Watching) -> None:
+    watching.configure(alert("dead", every="30m"))
+    watching.bury()
+    assert watching.look(2) == ["dead"]
+    watching.restart()
+    watching.configure(alert("dead", every="30m"))
+    assert watching.look(3, after_ms=60_000) == []
+    assert watching.look(1, after_ms=HOUR_MS) == ["dead"]
+
+
+def test_each_alert_tells_its_own_kinds(watching: Watching) -> None:
+    watching.configure(alert("dead", name="mail", every="24h"), alert("database", name="page"))
+    watching.bury()
+    watching.store_error = "the disk is full"
+    assert sorted(watching.look(2)) == ["database", "dead"]
+    assert watching.look(2, after_ms=HOUR_MS) == ["database"]
+
+
+def test_a_hook_that_fails_has_told_nobody_and_runs_again_soon(watching: Watching) -> None:
+    watching.configure(alert("dead"))
+    watching.bury()
+    watching.runner.result = Result(
+        outcome=AttemptOutcome.FAILED, exit_code=3, error="exit status 3"
+    )
+    with logged() as lines:
+        assert watching.look(4) == ["dead"]
+    assert [(line["event"], line["exit_code"]) for line in lines] == [("alert.failed", 3)]
+    watching.runner.result = Result(outcome=AttemptOutcome.SUCCEEDED)
+    with logged() as lines:
+        assert watching.look(1, after_ms=AGAIN_MS) == ["dead"]
+        assert watching.look(2, after_ms=AGAIN_MS) == []
+    assert [(line["event"], line["kinds"]) for line in lines] == [("alert.sent", ["dead"])]
+
+
+def test_a_clock_that_is_set_back_silences_nothing(watching: Watching) -> None:
+    watching.configure(alert("dead"))
+    watching.bury()
+    assert watching.look(2) == ["dead"]
+    assert watching.look(2, after_ms=-400 * 24 * HOUR_MS) == ["dead"]
+
+
+def test_silence_is_told_after_so_long_and_ends_with_an_event(watching: Watching) -> None:
+    watching.configure(alert({"silent": "6h"}, every="1h"))
+    watching.store.add(received_at_ms=watching.clock.now_ms())
+    assert watching.look(2, after_ms=6 * HOUR_MS - 1) == []
+    assert watching.look(2, after_ms=1) == ["silent"]
+    watching.store.add(received_at_ms=watching.clock.now_ms(), body=b"again")
+    assert watching.look(2, after_ms=2 * HOUR_MS) == []
+
+
+def test_our_own_questions_break_no_silence(watching: Watching) -> None:
+    watching.configure(alert({"silent": "6h"}))
+    watching.store.add(received_at_ms=watching.clock.now_ms())
+    watching.clock.at_ms += 6 * HOUR_MS
+    watching.store.add(
+        received_at_ms=watching.clock.now_ms(), body=b"answer", verified_by="prembly-api"
+    )
+    assert watching.look(2) == ["silent"]
+
+
+def test_before_the_first_event_silence_counts_from_the_start(watching: Watching) -> None:
+    watching.configure(alert({"silent": "6h"}))
+    assert watching.look(2, after_ms=HOUR_MS) == []
+    assert watching.look(2, after_ms=5 * HOUR_MS) == ["silent"]
+
+
+def test_a_database_that_cannot_be_read_is_told(watching: Watching) -> None:
+    watching.configure(alert("database", "dead", {"silent": "1m"}))
+    moved = watching.store.path.rename(watching.store.path.with_name("moved.db"))
+    assert watching.look(2, after_ms=HOUR_MS) == ["database"]
+    moved.rename(watching.store.path)
+
+
+def test_a_full_disk_is_told_by_the_alerts_own_share(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    item = Item(
+        kind="disk",
+        severity=Severity.URGENT,
+        text="full",
+        remedy="",
+        command="",
+        target=Target(page=""),
+        count=1,
+    )
+
+    def disk(_: Path, percent: int) -> Iterator[Item]:
+        asked.append(percent)
+        if percent <= 80:
+            yield item
+
+    monkeypatch.setattr(attention, "disk", disk)
+    watching.configure(
+        alert({"disk": "80%"}, name="early"), alert({"disk": "95%"}, name="late"), alert("disk")
+    )
+    assert watching.look(2) == ["disk"]
+    assert set(asked) == {80, 95, 90}
+
+
+def test_notices_wake_nobody(watching: Watching) -> None:
+    watching.configure(alert("new_code"))
+    watching.store.add("crm", received_at_ms=watching.clock.now_ms() - 48 * HOUR_MS)
+    watching.store.add("crm", received_at_ms=watching.clock.now_ms(), response_code="07", body=b"1")
+    assert watching.look(2) == []
+    watching.store.add("crm", received_at_ms=watching.clock.now_ms(), response_code="E7", body=b"2")
+    assert watching.look(2) == ["new_code"]
+
+
+def test_every_kind_of_attention_can_be_an_alert() -> None:
+    assert set(KINDS) == {*attention.CHECKS, *troubles.OF_DAEMON}
+
+
+def test_a_process_gets_the_text_and_a_url_gets_json(watching: Watching) -> None:
+    http = {"url": "https://chat.example.com/hook"}
+    watching.configure(alert("dead", name="mail"), alert("dead", name="chat", http=http))
+    watching.bury(2)
+    watching.look(2)
+    mail, chat = sorted(watching.runner.jobs, key=lambda job: job.action, reverse=True)
+    text = mail.event.body.decode()
+    assert "!  2 deliveries of crm gave up (dead).\n   Find out why" in text
+    assert "   premblyd deliveries --state dead --action crm\n" in text
+    assert "Not repeated within 30m." in text
+    posted = json.loads(chat.event.body)
+    assert list(posted) == "alert host at test severity kinds title text items".split()
+    assert (posted["alert"], posted["kinds"], posted["test"]) == ("chat", ["dead"], False)
+    assert posted["text"] == text
+    assert posted["items"][0]["count"] == 2
+    assert posted["title"].endswith(": 2 deliveries of crm gave up (dead).")
+
+
+@pytest.mark.parametrize(
+    ("line", "mistake"),
+    [
+        ("on: [silent], shell: x", "should say for how long: `silent: 6h`"),
+        ("on: [deed], shell: x", "should be one of database, silent"),
+        ("on: [{disk: 120%}], shell: x", "should be a share such as 90%"),
+        ("on: [{silent: soon}], shell: x", "should be a duration"),
+        ("on: [], shell: x", "should not be empty"),
+        ("on: [dead], every: 10s, shell: x", "should be at least 1m"),
+        ("on: [dead]", "should have one of shell, command and http, not 0"),
+        ("on: [dead], shell: x, http: {url: 'https://x'}", "not 2"),
+        ("on: [dead], http: {url: 'https://x', send: event}", "an alert has no event"),
+        ("on: [dead], shell: x, response_codes: []", "unknown key `response_codes`"),
+        ("on: [dead], http: {url: 'https://x'}, send: raw", "goes inside `http:`"),
+    ],
+)
+def test_a_mistake_in_an_alert_is_told(tmp_path: Path, line: str, mistake: str) -> None:
+    text = f"{BASE}alerts:\n  - {{name: page, {line}}}\n"
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, tmp_path / "p.yaml", SecretPlaces(tmp_path, {}))
+    (problem,) = caught.value.problems
+    assert mistake in problem.message
+    assert problem.line == 4
+
+
+def test_an_alerts_name_is_its_own(tmp_path: Path) -> None:
+    text = f"{BASE}alerts:\n" + "  - {name: page, on: [dead], shell: x}\n" * 2
+    with pytest.raises(ConfigError, match="this name is used twice"):
+        parse_config(text, tmp_path / "p.yaml", SecretPlaces(tmp_path, {}))
+
+
+def test_secrets_of_an_alert_are_known_by_their_place() -> None:
+    http = {"url": "https://x", "headers": {"Authorization": "hush"}}
+    settings = Config.model_construct(
+        database_path=Path("/nowhere"), endpoints=(), alerts=(alert("dead", http=http),)
+    )
+    assert "alert page, header Authorization" in settings.secrets
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Premblyd]:
+    with Premblyd(tmp_path) as daemon:
+        yield daemon
+
+
+def page(folder: Path, *on: Any) -> dict[str, Any]:
+    """Return an alert that writes what it is told into files of `folder`."""
+    script = f"cat > {folder}/text; env > {folder}/part; mv {folder}/part {folder}/told"
+    return {"name": "page", "on": list(on), "shell": script}
+
+
+def variables(folder: Path) -> dict[str, str]:
+    lines = (folder / "told").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def test_the_daemon_tells_of_a_dead_delivery_once(daemon: Premblyd, tmp_path: Path) -> None:
+    false = {"name": "crm", "response_codes": ["*"], "shell": "exit 1", "retry": {"attempts": 1}}
+    daemon.configure(actions=[false], alerts=[page(tmp_path, "dead")])
+    daemon.start(before=FAST)
+    daemon.send(b'{"response_code": "00"}')
+    wait_until((tmp_path / "told").exists)
+    told = variables(tmp_path)
+    assert told["PREMBLYD_ALERT_NAME"] == "page"
+    assert told["PREMBLYD_ALERT_KINDS"] == "dead"
+    assert told["PREMBLYD_ALERT_TITLE"].endswith("1 delivery of crm gave up (dead).")
+    assert not [name for name in told if name.startswith("PREMBLY_")]
+    assert "premblyd deliveries --state dead" in (tmp_path / "text").read_text()
+    daemon.wait_for_rows([("page", "dead")], "SELECT name, kind FROM alert_sent")
+    assert len(daemon.log("alert.sent")) == 1
+
+
+def test_the_daemon_tells_that_it_cannot_commit(daemon: Premblyd, tmp_path: Path) -> None:
+    daemon.configure(alerts=[page(tmp_path, "database")])
+    daemon.start(before=FAST)
+    with locked(daemon.database):
+        assert daemon.send(b'{"response_code": "00"}').status == 503
+        wait_until((tmp_path / "told").exists)
+    assert "database is locked" in (tmp_path / "text").read_text()
+
+
+def test_alerts_are_taken_by_a_reload(daemon: Premblyd, tmp_path: Path) -> None:
+    daemon.start(before=FAST)
+    daemon.send(b'{"response_code": "E9"}')
+    daemon.configure(listen=daemon.address, alerts=[page(tmp_path, "unmatched")])
+    daemon.signal(SIGHUP)
+    wait_until((tmp_path / "told").exists)
+
+
+def test_try_shows_an_alert(daemon: Premblyd, tmp_path: Path) -> None:
+    daemon.configure(alerts=[page(tmp_path, "dead", {"silent": "6h"})])
+    done = run("try", "--alert", "page", "--config", daemon.config)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("page succeeded after ")
+    text = (tmp_path / "text").read_text()
+    assert text.startswith("This is a test by `premblyd try --alert page`: nothing is wrong.")
+    assert "An example: deliveries gave up." in text
+    assert variables(tmp_path)["PREMBLYD_ALERT_TEST"] == "true"
+
+
+def test_try_shows_what_a_url_answers(daemon: Premblyd) -> None:
+    with serving(Handler.reply) as server:
+        http = {"url": server.url, "send": {"select": "{text: body.text}"}}
+        daemon.configure(alerts=[{"name": "chat", "on": ["dead"], "http": http}])
+        done = run("try", "--alert", "chat", "--json", "--config", daemon.config)
+    assert json.loads(done.out)["http_status"] == 200
+    _, body = server.got
+    assert list(json.loads(body)) == ["text"]
+
+
+def test_try_runs_an_actions_hook_once_and_stores_nothing(daemon: Premblyd, tmp_path: Path) -> None:
+    crm = {"name": "crm", "response_codes": ["00"], "shell": "cat; echo $PREMBLY_OUTCOME; exit 3"}
+    daemon.configure(actions=[crm])
+    body = tmp_path / "body.json"
+    body.write_text('{"response_code": "02"}')
+    done = run("try", "crm", body, "--config", daemon.config)
+    assert done.code == 1
+    assert done.out.splitlines()[0].startswith("crm failed after ")
+    assert done.out.splitlines()[1:] == ['  | {"response_code": "02"}unknown']
+    assert done.err.startswith("note: the daemon would not run it for this: response code 02")
+    assert not daemon.database.exists()
+    shown = run("try", "crm", "-", "--json", "--config", daemon.config, stdin=b"{}")
+    names = "name outcome exit_code http_status error output output_truncated duration_ms".split()
+    assert list(json.loads(shown.out)) == names
+    assert json.loads(shown.out)["exit_code"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["crm"], 2, "Give ACTION and FILE, or --alert NAME."),
+        ([], 2, "Give ACTION and FILE, or --alert NAME."),
+        (["--alert", "pagee"], 1, "The configuration has no alert pagee; it has none."),
+        (["crm", "-"], 1, "The configuration has no action crm; it has none."),
+    ],
+)
+def test_try_says_what_is_missing(
+    daemon: Premblyd, arguments: list[str], code: int, told: str
+) -> None:
+    done = run("try", *arguments, "--config", daemon.config, stdin=b"{}")
+    assert done.code == code
+    assert told in done.err
+
+
+def test_check_tells_the_alerts_and_their_programs(daemon: Premblyd) -> None:
+    hook = {"name": "page", "on": ["dead", {"silent": "6h"}], "command": ["/nowhere/page"]}
+    daemon.configure(alerts=[hook])
+    done = run("check", "--config", daemon.config)
+    assert "Alert page: dead, silent: 6h; not again within 30m." in done.out
+    assert "warning: alert page: /nowhere/page is not an executable here" in done.err
+
+
+def test_an_example_names_each_kind() -> None:
+    every = [{"silent": "6h"} if kind == "silent" else kind for kind in KINDS]
+    shown = message.example(alert(*every), "host", 0)
+    assert shown.kinds == list(KINDS)
+    assert all(words.partition(":")[0] in shown.text() for words in KINDS.values())
+
+
+def test_alerts_need_little_time(watching: Watching) -> None:
+    """Without trouble, a look reads a few indexes: it must not wait for anything."""
+    add_many(watching.store, 5, "crm")
+    for job in claim(watching.store, crm=9).jobs:
+        finish(watching.store, job, SUCCEEDED)
+    watching.configure(alert(*(kind for kind in KINDS if kind != "silent")))
+    assert watching.look(2) in ([], ["disk"])
