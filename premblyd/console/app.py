@@ -13,9 +13,23 @@ from tornado.web import Application, RequestHandler, StaticFileHandler
 from premblyd import passwords
 from premblyd.clock import Clock
 from premblyd.config.models import Config
+from premblyd.console.bulk import Bulks
 from premblyd.console.handler import HEADERS, NothingHere
-from premblyd.console.pages import event, events, metrics, signin
-from premblyd.console.services import Readers, Services
+from premblyd.console.live import Live
+from premblyd.console.pages import (
+    actions,
+    deliveries,
+    event,
+    events,
+    live,
+    metrics,
+    operators,
+    overview,
+    rejections,
+    signin,
+)
+from premblyd.console.readers import Readers
+from premblyd.console.services import Services
 from premblyd.listening import Listening
 from premblyd.metrics.exporter import Exporter
 from premblyd.store.writer import Writer
@@ -48,8 +62,11 @@ class Console:
             writer=writer,
             clock=clock,
             wake=wake,
+            path=database,
             cookie=f"premblyd-{own}",
             metrics=metrics,
+            live=Live(readers),
+            bulks=Bulks(readers, writer, clock, wake),
         )
         self._listening = listening
         self._server = _Server(
@@ -76,6 +93,8 @@ class Console:
     async def close(self) -> None:
         """Answer no more."""
         self._server.stop()
+        await self._services.live.close()
+        await self._services.bulks.close()
         self._listening.close()
         await self._server.close_all_connections()
 
@@ -109,9 +128,22 @@ def _application(services: Services) -> Application:
         (r"/sign-in", signin.SignIn),
         (r"/sign-out", signin.SignOut),
         (r"/metrics", metrics.Metrics),
+        (r"/(?:overview(?:\.json)?)?", overview.Overview),
+        (r"/live", live.LiveStream),
         (rf"/events{form}", events.Events),
         (r"/events/(\d{1,18}|[0-9a-f]{32})(?:\.json)?", event.Event),
         (r"/events/(\d{1,18})/reveal(?:\.json)?", event.Reveal),
+        (r"/dead(?:\.json)?", deliveries.Dead),
+        (r"/dead/replay(?:\.json)?", deliveries.ReplayMany),
+        (r"/replays/(\d{1,9})(?:\.json)?", deliveries.Progress),
+        (r"/deliveries(?:\.json)?", deliveries.Deliveries),
+        (r"/deliveries/(\d{1,18})", deliveries.Delivery),
+        (r"/deliveries/(\d{1,18})/replay(?:\.json)?", deliveries.Replay),
+        (r"/deliveries/(\d{1,18})/cancel(?:\.json)?", deliveries.Cancel),
+        (rf"/rejections{form}", rejections.Rejections),
+        (r"/actions(?:\.json)?", actions.Actions),
+        (r"/actions/explain(?:\.json)?", actions.Explain),
+        (r"/operators(?:\.json)?", operators.Operators),
     ]
     return Application(
         [

@@ -1,29 +1,19 @@
 """What the console's pages work with: one set for all of them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
-
-from peewee import Database
+from pathlib import Path
 
 from premblyd.clock import Clock
 from premblyd.config.console import Console
 from premblyd.config.models import Config
+from premblyd.console.bulk import Bulks
 from premblyd.console.guessing import Guesses
+from premblyd.console.live import Live
+from premblyd.console.readers import Readers
 from premblyd.metrics.exporter import Exporter
 from premblyd.passwords import PasswordHash
 from premblyd.store.writer import Writer
-
-Found = TypeVar("Found")
-
-
-class Readers(Protocol):
-    """Reads the record beside the daemon's work."""
-
-    def run(self, work: Callable[[Database], Found]) -> Awaitable[Found]:
-        """Return what `work` reads. Raise TryAgainError when it takes too long, or too many read
-        at once."""
-        ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,8 +24,11 @@ class Services:
     writer: Writer
     clock: Clock
     wake: Callable[[], None]  # tells the dispatcher that there are deliveries
+    path: Path  # of the database
     cookie: str  # name of the session's
     metrics: Exporter
+    live: Live
+    bulks: Bulks
     guesses: Guesses = field(default_factory=Guesses)
     config: Config = field(init=False)
     password: PasswordHash | None = field(init=False, default=None)

@@ -4,6 +4,9 @@ import re
 import unicodedata
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
+
+from tornado.escape import xhtml_escape
 
 from premblyd import times
 
@@ -20,10 +23,16 @@ ERRORS = {
     405: "That can't be done here.",
     400: "This request can't be understood.",
 }
-STATES = ("pending", "running", "succeeded", "dead", "cancelled")
+STATES = ("pending", "running", "succeeded", "dead", "cancelled", "skipped")
 OUTCOMES = ("verified", "not_verified", "pending", "unknown")
 KINDS = ("api", "sdk", "raw")
-FINISHED = ("succeeded", "dead", "cancelled")
+FINISHED = ("succeeded", "dead", "cancelled", "skipped")
+DONE = {
+    "replayed": "Queued: its hook runs now.",
+    "not_replayed": "Nothing was queued: its hook runs just now.",
+    "cancelled": "Cancelled. Replay puts it back.",
+    "not_cancelled": "Nothing was cancelled: it was not pending any more.",
+}
 PAGES = (
     ("/", "Overview"),
     ("/events", "Events"),
@@ -43,6 +52,11 @@ EVENT_FILTERS = (  # name, title, hint
     ("since", "Since", "12h, 2026-01-31"),
     ("until", "Until", "1h, 2026-01-31 14:00"),
     ("text", "Detail contains", ""),
+)
+REJECTION_FILTERS = (
+    ("reason", "Reason", "wrong signature"),
+    ("remote_ip", "From", "192.0.2.7"),
+    ("since", "Since", "12h, 2026-01-31"),
 )
 CHOICES = {"outcome": OUTCOMES, "kind": KINDS}
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000))
@@ -146,3 +160,26 @@ def get(row: Any, name: str) -> Any:
 def counted(count: Any, singular: str, plural: str) -> str:
     """Return `1 delivery` or `2 deliveries`."""
     return f"{number(count)} {singular if count == 1 else plural}"
+
+
+def percent(rate: float | None) -> str:
+    """Return a share without making 99.96 % whole: one failure is not none."""
+    if rate is None:
+        return "–"
+    return "100 %" if rate == 1 else f"{min(rate * 100, 99.9):.1f} %"
+
+
+def span(ms: int) -> str:
+    """Return what a bar of a chart stands for."""
+    hours = ms // 3_600_000
+    return "by the hour" if hours == 1 else f"{hours} hours a bar"
+
+
+def query(**filters: str) -> str:
+    """Return the query of a URL."""
+    return urlencode(filters)
+
+
+def prose(text: str) -> str:
+    """Return a sentence as HTML: all is escaped, and what stands in backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", xhtml_escape(visible(text)))

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from peewee import Database, Expression, ModelSelect, fn
+from peewee import JOIN, Database, Expression, ModelSelect, fn
 
 from premblyd.record import fetching
-from premblyd.record.rows import EventRow
-from premblyd.store.models import Event, Table
+from premblyd.record.rows import DeliveryRow, EventRow, OperatorRow
+from premblyd.store.models import Delivery, Event, OperatorAction, State, Table
 
 LIMIT = 50
 BUDGET_S = 0.05  # for looking through rows that no index picks
@@ -64,6 +64,14 @@ class EventSearch:
     text: str | None = None  # within detail
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliverySearch:
+    """Which deliveries to show; None does not filter."""
+
+    state: str | None = None
+    action: str | None = None
+
+
 def events(
     database: Database, search: EventSearch, place: Place = NEWEST, limit: int = LIMIT
 ) -> Part[EventRow]:
@@ -114,6 +122,32 @@ def _edge(database: Database, condition: Expression, *order: Any) -> int | None:
     query = Event.select(Event.id).where(condition).order_by(*order).limit(1)
     found = fetching.tuples(database, query)
     return found[0][0] if found else None
+
+
+def deliveries(
+    database: Database, search: DeliverySearch, place: Place = NEWEST, limit: int = LIMIT
+) -> Part[DeliveryRow]:
+    """Return a part of the deliveries, each with what its event is about."""
+    query = Delivery.select(
+        *fetching.columns(Delivery, DeliveryRow),
+        Event.type,
+        Event.response_code,
+        Event.outcome,
+        Event.reference,
+    ).join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted the event
+    query = fetching.equal(query, (Delivery.state, search.state), (Delivery.action, search.action))
+    # The dead have an index with their actions; the others are found by state alone.
+    is_by_index = search.action is None or search.state == State.DEAD
+    step = WHOLE if is_by_index else FIRST_STEP
+    return browse(database, query, Delivery, DeliveryRow, place, limit=limit, step=step)
+
+
+def operator_actions(
+    database: Database, place: Place = NEWEST, limit: int = LIMIT
+) -> Part[OperatorRow]:
+    """Return a part of what people did."""
+    query = OperatorAction.select(*fetching.columns(OperatorAction, OperatorRow))
+    return browse(database, query, OperatorAction, OperatorRow, place, limit=limit, step=WHOLE)
 
 
 def browse(

@@ -145,6 +145,19 @@ class AwaitedRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorRow:
+    """What a person did."""
+
+    id: int
+    at_ms: int
+    actor: str
+    action: str
+    event_id: int | None
+    delivery_id: int | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FoundDelivery:
     """A delivery that an operator's command is about."""
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from peewee import Database
 
-from premblyd.console import tree
+from premblyd.console import tree, words
 from premblyd.console.handler import Handler
 from premblyd.prembly import bodies
 from premblyd.record import reading, showing
@@ -58,6 +58,7 @@ def show(handler: Handler, view: Mapping[str, Any]) -> None:
         verdict=verdict,
         headers=headers,
         now_ms=handler.now_ms,
+        done=words.DONE.get(handler.get_query_argument("done", ""), ""),
         tree_html=tree.html(view["tree"]),
         **view,
     )

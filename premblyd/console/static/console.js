@@ -2,6 +2,7 @@
 // puts in place what is marked data-live. All works without it, by reloading.
 "use strict";
 (() => {
+  document.documentElement.classList.add("scripts");
   const parts = () => document.querySelectorAll("[data-live]");
   const status = document.getElementById("live");
   let waiting = false;
@@ -32,6 +33,7 @@
       if (!fresh || isInUse(part) || fresh.innerHTML === part.innerHTML) continue;
       const known = new Set([...part.querySelectorAll("[data-id]")].map((row) => row.dataset.id));
       keepFocus(part, () => part.replaceChildren(...fresh.childNodes));
+      if (!("poll" in fresh.dataset)) delete part.dataset.poll;
       for (const row of part.querySelectorAll("[data-id]")) {
         if (!known.has(row.dataset.id)) row.classList.add("changed");
       }
@@ -54,6 +56,13 @@
     source.onerror = () => { status.textContent = "Not live: reload to see what is new."; };
     addEventListener("pagehide", () => source.close());
   }
+
+  // What works on now is asked every second until it is done.
+  const poll = async () => {
+    await refresh().catch(() => {});
+    if (document.querySelector("[data-poll]")) setTimeout(poll, 1000);
+  };
+  if (document.querySelector("[data-poll]")) setTimeout(poll, 500);
 
   // "All" beside a list of boxes.
   document.addEventListener("change", (event) => {

@@ -1,0 +1,89 @@
+"""The actions: what is configured, how each fares, and what would happen for a payload."""
+
+from typing import Any
+
+from premblyd import explaining
+from premblyd.config.models import Action
+from premblyd.console import words
+from premblyd.console.handler import Handler
+from premblyd.explaining import Explanation
+from premblyd.record import statistics
+
+DAY_MS = 86_400_000
+MAX_LINES = 200
+
+
+class Actions(Handler):
+    """What is configured and how it fares."""
+
+    section = "/actions"
+
+    async def get(self) -> None:
+        await self.show_actions()
+
+    async def show_actions(self, **more: Any) -> None:
+        """Answer with the page; `more` has an explanation, or what is wrong with its payload."""
+        config, now_ms = self.services.config, self.now_ms
+        names = [action.name for action in config.actions]
+        figures = await self.services.readers.run(
+            lambda database: statistics.actions(
+                database, since_ms=now_ms - DAY_MS, now_ms=now_ms, names=names
+            )
+        )
+        configured = {action.name: described(action) for action in config.actions}
+        view = {"configured": configured, "figures": figures}
+        if self.wants_json:
+            self.write_json(view)
+            return
+        own = {"explanation": None, "payload": "", "now_ms": now_ms, "endpoint": ""}
+        self.render(
+            "actions.html",
+            endpoints=[endpoint.name for endpoint in config.endpoints],
+            **view,
+            **{**own, **more},
+        )
+
+
+class Explain(Actions):
+    """What would happen for a pasted payload: nothing is started, sent or stored."""
+
+    async def get(self) -> None:
+        self.redirect("/actions", status=303)
+
+    async def post(self) -> None:
+        payload = self.get_body_argument("payload", "", strip=False)
+        name = self.get_body_argument("endpoint", "") or None
+        config, now_ms = self.services.config, self.now_ms
+        explanation = await self.services.readers.run(
+            lambda _: explaining.explain(config, payload.encode(), now_ms, endpoint_name=name)
+        )
+        if self.wants_json:
+            self.write_json(explanation.as_json())
+            return
+        await self.show_actions(
+            explanation=_short(explanation), payload=payload, endpoint=name or ""
+        )
+
+
+def described(action: Action) -> dict[str, Any]:
+    """Return what people are shown of an action's configuration: no secret."""
+    return {
+        "response_codes": list(action.response_codes),
+        "types": list(action.types),
+        "when": action.when.text if action.when else None,
+        "hook": action.hook.key,
+        "confirm": action.confirm,
+        "once": action.once,
+        "attempts": action.retry.attempts,
+        "timeout": words.duration(action.hook.timeout_ms),
+        "concurrency": action.concurrency,
+    }
+
+
+def _short(explanation: Explanation) -> dict[str, Any]:
+    return {
+        "endpoint": explanation.endpoint,
+        "verdict": explanation.verdict,
+        "runs": {name: shown.lines[:MAX_LINES] for name, shown in explanation.runs.items()},
+        "runs_not": explanation.runs_not,
+    }

@@ -1,0 +1,229 @@
+"""Deliveries, the dead letters above all: to look at, to replay and to cancel."""
+
+import dataclasses
+from typing import Any
+
+from peewee import Database
+
+from premblyd.console import words
+from premblyd.console.forms import Form, ways
+from premblyd.console.handler import Handler
+from premblyd.errors import NotFoundError, PremblydError
+from premblyd.privacy import documents
+from premblyd.privacy.outputs import Hidden
+from premblyd.record import browsing, reading, replays, statistics
+from premblyd.record.browsing import DeliverySearch, Part
+from premblyd.record.operating import Operator
+from premblyd.record.replays import Plan, Request
+from premblyd.record.rows import DeliveryRow
+from premblyd.store.models import State
+
+MAX_CHOSEN = 1000
+
+
+class Deliveries(Handler):
+    """A list of deliveries, the newest first."""
+
+    section = "/dead"
+    path = "/deliveries"
+
+    async def get(self) -> None:
+        names = ("state", "action", "before", "after")
+        form = Form({name: self.get_query_argument(name, "") for name in names})
+        search = self.search(form)
+        part, dead = await self.services.readers.run(lambda database: _find(database, search, form))
+        view = {
+            "deliveries": part.rows,
+            "newer": part.newer,
+            "older": part.older,
+            "is_cut": part.is_cut,
+            "dead": dead,
+            "mistakes": form.mistakes,
+        }
+        if self.wants_json:
+            self.write_json(view)
+            return
+        self.render(
+            "deliveries.html",
+            form=form,
+            ways=ways(form, part),
+            path=self.path,
+            search=search,
+            actions=[action.name for action in self.services.config.actions],
+            now_ms=self.now_ms,
+            **view,
+        )
+
+    def search(self, form: Form) -> DeliverySearch:
+        state = form.word("state", words.STATES)
+        return DeliverySearch(state=state, action=form.text("action"))
+
+
+class Dead(Deliveries):
+    """Dead letters: deliveries whose attempts are spent."""
+
+    path = "/dead"
+
+    def search(self, form: Form) -> DeliverySearch:
+        return DeliverySearch(state=State.DEAD, action=form.text("action"))
+
+
+class ReplayMany(Handler):
+    """Replays chosen dead letters, or all of an action."""
+
+    section = "/dead"
+
+    async def post(self) -> None:
+        config, now_ms = self.services.config, self.now_ms
+        if self.get_body_argument("all", ""):
+            action = self.get_body_argument("action", "") or None
+            request = Request(is_dead=True, action=action)
+            about = f"all dead deliveries of {action}" if action else "all dead deliveries"
+            bulk = await self.services.bulks.start(
+                lambda database: replays.plan(database, config, request, now_ms),
+                config,
+                about=about,
+                actor=self.actor,
+            )
+        else:
+            chosen = _numbers(self.get_body_arguments("delivery"))
+            if not chosen:
+                raise PremblydError("Choose at least one delivery first.")
+            about = words.counted(len(chosen), "delivery", "deliveries")
+            bulk = await self.services.bulks.start(
+                lambda database: _plan_each(database, chosen, config, now_ms),
+                config,
+                about=about,
+                actor=self.actor,
+            )
+        if self.wants_json:
+            self.write_json(shown(bulk))
+            return
+        self.redirect(f"/replays/{bulk.id}", status=303)
+
+
+class Progress(Handler):
+    """How far a replay of many is."""
+
+    section = "/dead"
+
+    def get(self, bulk_id: str) -> None:
+        bulk = self.services.bulks.find(int(bulk_id))
+        if bulk is None:
+            raise NotFoundError("There is no such replay any more. The operator log has it.")
+        self.show("progress.html", {"bulk": shown(bulk)})
+
+
+class Delivery(Handler):
+    """A delivery is shown on its event's page."""
+
+    async def get(self, delivery_id: str) -> None:
+        found = await self.services.readers.run(
+            lambda database: reading.find_delivery(database, int(delivery_id))
+        )
+        self.redirect(f"/events/{found.event_id}#d-{found.id}", status=303)
+
+
+class Replay(Handler):
+    """Queues one delivery again: a finished one with all its attempts, a pending one for now."""
+
+    section = "/dead"
+
+    async def post(self, delivery_id: str) -> None:
+        config, now_ms = self.services.config, self.now_ms
+        number = int(delivery_id)
+        found, plan = await self.services.readers.run(
+            lambda database: (
+                reading.find_delivery(database, number),
+                _plan_one(database, number, config, now_ms),
+            )
+        )
+        queued = 0
+        for change in replays.changes(plan, Operator(actor=self.actor), config, now_ms):
+            queued += await self.services.writer.call(change)
+        self.services.wake()
+        if plan.without_action:
+            raise PremblydError(f"The configuration has no action {found.action} any more.")
+        answer(self, found.event_id, "replayed" if queued else "not_replayed", queued)
+
+
+class Cancel(Handler):
+    """Takes a pending delivery out of the queue."""
+
+    section = "/dead"
+
+    async def post(self, delivery_id: str) -> None:
+        number = int(delivery_id)
+        found = await self.services.readers.run(
+            lambda database: reading.find_delivery(database, number)
+        )
+        change = Operator(actor=self.actor).cancel(number, self.now_ms)
+        cancelled = await self.services.writer.call(change)
+        answer(self, found.event_id, "cancelled" if cancelled else "not_cancelled", int(cancelled))
+
+
+def answer(handler: Handler, event_id: int, done: str, count: int) -> None:
+    """Answer that something was done, or why not: on the event's page, or as JSON."""
+    if handler.wants_json:
+        handler.write_json({"done": count, "message": words.DONE[done]})
+        return
+    handler.redirect(f"/events/{event_id}?done={done}#deliveries", status=303)
+
+
+def shown(bulk: Any) -> dict[str, Any]:
+    """Return what is shown of a replay of many."""
+    names = ("id", "about", "total", "queued", "left_alone", "is_finished", "mistake")
+    return {name: getattr(bulk, name) for name in names}
+
+
+def _find(
+    database: Database, search: DeliverySearch, form: Form
+) -> tuple[Part[DeliveryRow], dict[str, int]]:
+    if form.mistakes:
+        return Part(rows=[], newer=None, older=None), {}
+    part = browsing.deliveries(database, search, form.place())
+    masked = dataclasses.replace(part, rows=[_masked(row) for row in part.rows])
+    return masked, statistics.dead_of(database)
+
+
+def _masked(row: DeliveryRow) -> DeliveryRow:
+    """Return a row as it is shown. A hook may have written the person into its error, and without
+    the event's body nobody can say what of it is personal: numbers and addresses are masked."""
+    columns: dict[str, Any] = {
+        field.name: documents.mask_column(field.name, getattr(row, field.name))
+        for field in dataclasses.fields(row)
+        if field.name != "last_error"
+    }
+    error = _NOTHING_KNOWN.mask(row.last_error or "") or None
+    return DeliveryRow(**columns, last_error=error)
+
+
+def _plan_one(database: Database, delivery_id: int, config: Any, now_ms: int) -> Plan:
+    plan = replays.plan(database, config, Request(delivery_id=delivery_id), now_ms)
+    if plan.unfinished:
+        request = Request(delivery_id=delivery_id, is_pending=True)
+        return replays.plan(database, config, request, now_ms)
+    return plan
+
+
+def _plan_each(database: Database, chosen: list[int], config: Any, now_ms: int) -> Plan:
+    plans = [
+        replays.plan(database, config, Request(delivery_id=number, is_dead=True), now_ms)
+        for number in chosen
+    ]
+    without: dict[str, int] = {}
+    for plan in plans:
+        for action, count in plan.without_action.items():
+            without[action] = without.get(action, 0) + count
+    return Plan(
+        finished=tuple(delivery for plan in plans for delivery in plan.finished),
+        without_action=without,
+    )
+
+
+def _numbers(texts: list[str]) -> list[int]:
+    numbers = {int(text) for text in texts if text.isascii() and text.isdigit() and len(text) < 19}
+    return sorted(numbers)[:MAX_CHOSEN]
+
+
+_NOTHING_KNOWN = Hidden(())

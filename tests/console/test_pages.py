@@ -1,0 +1,340 @@
+"""What the pages show and do."""
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from premblyd.console import csvtext, tree, words
+from premblyd.console.origin import is_safe_target
+from tests.support.commands import PERSONAL
+from tests.support.configuration import AT_ONCE, ONCE, shell
+from tests.support.console import CONSOLE, Browser, browser, signed_in
+from tests.support.daemon import Premblyd
+from tests.support.database import locked
+from tests.support.waiting import wait_until
+
+PAGES = {
+    "/": "/overview.json",
+    "/events": "/events.json",
+    "/events/1": "/events/1.json",
+    "/dead": "/dead.json",
+    "/deliveries": "/deliveries.json",
+    "/rejections": "/rejections.json",
+    "/actions": "/actions.json",
+    "/operators": "/operators.json",
+}
+NAMES = re.compile(r'<a href="([^"]+)"')
+
+
+@pytest.mark.parametrize(("path", "as_json"), PAGES.items())
+def test_every_page_has_its_json(own: Browser, path: str, as_json: str) -> None:
+    page, data = own.get(path), own.get(as_json)
+    assert (page.status, data.status) == (200, 200)
+    assert page.headers["Content-Type"] == "text/html; charset=UTF-8"
+    assert data.headers["Content-Type"] == "application/json; charset=UTF-8"
+    assert data.json
+    assert f'href="{as_json}' in page.text
+
+
+def test_every_link_of_the_pages_leads_somewhere(own: Browser) -> None:
+    links = {
+        link.partition("#")[0].replace("&amp;", "&")
+        for path in PAGES
+        for link in NAMES.findall(own.get(path).text)
+        if link.startswith("/")
+    }
+    assert len(links) > 20
+    assert [link for link in links if own.get(link).status not in (200, 303)] == []
+
+
+@pytest.mark.parametrize("path", [*PAGES, *PAGES.values(), "/events.csv", "/events?code=00"])
+def test_no_page_shows_a_person(own: Browser, path: str) -> None:
+    text = own.get(path).text
+    assert [person for person in PERSONAL if person in text] == []
+    assert "hush" not in text
+
+
+def test_events_are_filtered(own: Browser, daemon: Premblyd) -> None:
+    def ids(query: str) -> list[int]:
+        return [event["id"] for event in own.get(f"/events.json?{query}").json["events"]]
+
+    everything = [number for (number,) in daemon.rows("SELECT id FROM event ORDER BY id DESC")]
+    assert ids("") == everything
+    for query, condition in {
+        "code=00": "response_code = '00'",
+        "code=missing": "response_code IS NULL",
+        "outcome=verified": "outcome = 'verified'",
+        "kind=sdk": "kind = 'sdk'",
+        "code=00&outcome=not_verified": "response_code = '00' AND outcome = 'not_verified'",
+        "reference=sample-api-0001": "reference = 'sample-api-0001'",
+        "text=NOT+found": "detail LIKE '%not found%'",
+        "text=%25": "detail LIKE '%!%%' ESCAPE '!'",
+        "since=1h": "1",
+        "until=1h": "0",
+        "since=2026-01-01&until=2199-01-01": "1",
+        "type=sdk.session": "type = 'sdk.session'",
+    }.items():
+        expected = daemon.rows(f"SELECT id FROM event WHERE {condition} ORDER BY id DESC")
+        assert ids(query) == [number for (number,) in expected], query
+
+
+def test_what_is_typed_wrongly_is_said_beside_its_field(own: Browser) -> None:
+    page = own.get("/events?since=yesterday&outcome=fine")
+    assert page.status == 400
+    assert "should be a time such as" in page.text
+    assert "should be one of verified" in page.text
+    assert 'value="yesterday"' in page.text
+
+
+def test_csv_has_what_is_shown_and_no_payload(own: Browser) -> None:
+    page = own.get("/events.csv?code=00")
+    assert page.headers["Content-Type"] == "text/csv; charset=UTF-8"
+    assert page.headers["Content-Disposition"].startswith("attachment")
+    rows = list(csv.DictReader(io.StringIO(page.body.decode("utf-8-sig"))))
+    assert {row["response_code"] for row in rows} == {"00"}
+    assert not {"body", "token", "headers", "session_id"} & rows[0].keys()
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", " =1", "＝1"])
+def test_no_cell_of_a_csv_is_a_formula(cell: str) -> None:
+    text = csvtext.table(["x"], [[cell]]).decode("utf-8-sig")
+    (_, shown) = csv.reader(io.StringIO(text, newline=""))
+    assert shown[0].startswith(("'", "[U+000D]"))
+    assert csvtext.table(["x"], [[-1]]).endswith(b'"-1"\r\n'), "a number of ours is one"
+
+
+def test_an_event_is_found_by_its_key_too(own: Browser, daemon: Premblyd) -> None:
+    ((key,),) = daemon.rows("SELECT key FROM event WHERE id = 3")
+    assert "<h1>Event 3 " in own.get(f"/events/{key}").text
+    for path in ("/events/999999", f"/events/{'0' * 32}", "/deliveries/999999"):
+        assert own.get(path).status == 404
+
+
+def test_an_event_shows_its_attempts_without_the_person(own: Browser, daemon: Premblyd) -> None:
+    ((event,),) = daemon.rows(
+        "SELECT min(event_id) FROM delivery WHERE action = 'activate-customer'"
+    )
+    text = own.get(f"/events/{event}").text
+    assert "exit 3" in text
+    assert "activate-customer" in text
+    assert '<bdi class="name">bvn</bdi> <bdi class="value text">•••</bdi>' in text
+
+
+def test_a_reveal_is_on_record_before_it_shows(fresh: Premblyd) -> None:
+    fresh.start()
+    fresh.send(b'{"response_code":"00","data":{"bvn":"22200000042","firstName":"AMINA"}}')
+    own = signed_in(fresh)
+    assert "AMINA" not in own.get("/events/1").text
+    assert own.get("/events/1/reveal").status == 405
+    shown = own.post("/events/1/reveal")
+    assert shown.status == 200
+    assert "AMINA" in shown.text
+    assert "It is on record that you looked" in shown.text
+    ((actor, event),) = fresh.rows(
+        "SELECT actor, event_id FROM operator_action WHERE action = 'reveal'"
+    )
+    assert (re.sub(r".*\(", "(", actor), event) == ("(console session 1)", 1)
+    assert own.post("/events/1/reveal.json").json["body"]["data"]["firstName"] == "AMINA"
+    assert "AMINA" not in fresh.log_text()
+
+
+def test_nothing_is_revealed_that_can_not_be_recorded(fresh: Premblyd) -> None:
+    fresh.start()
+    fresh.send(b'{"data":{"firstName":"AMINA"}}')
+    own = signed_in(fresh)
+    own.xsrf()
+    with locked(fresh.database):
+        page = own.post("/events/1/reveal")
+    assert page.status == 503
+    assert "AMINA" not in page.text
+
+
+def test_a_replay_runs_the_hook_again(fresh: Premblyd) -> None:
+    fresh.configure(
+        console=CONSOLE,
+        actions=[shell("crm", f"test -e {fresh.folder}/mended", retry=ONCE)],
+    )
+    fresh.start()
+    fresh.send(b'{"response_code":"00"}')
+    fresh.wait_for_rows([("dead",)], "SELECT state FROM delivery")
+    (fresh.folder / "mended").touch()
+    own = signed_in(fresh)
+    page = own.post("/deliveries/1/replay")
+    assert (page.status, page.location) == (303, "/events/1?done=replayed#deliveries")
+    assert words.DONE["replayed"] in own.get("/events/1?done=replayed").text
+    fresh.wait_for_rows([("succeeded",)], "SELECT state FROM delivery")
+    assert fresh.rows("SELECT count(*) FROM attempt") == [(2,)]
+    ((actor, delivery),) = fresh.rows(
+        "SELECT actor, delivery_id FROM operator_action WHERE action = 'replay'"
+    )
+    assert actor.endswith("(console session 1)")
+    assert delivery == 1
+
+
+def test_a_pending_delivery_is_tried_now_or_cancelled(fresh: Premblyd) -> None:
+    later = {"attempts": 3, "first_delay": "1h"}
+    fresh.configure(console=CONSOLE, actions=[shell("crm", "exit 1", retry=later)])
+    fresh.start()
+    fresh.send(b'{"response_code":"00"}')
+    one_attempt = "SELECT attempt_count FROM delivery WHERE state = 'pending'"
+    fresh.wait_for_rows([(1,)], one_attempt)
+    own = signed_in(fresh)
+    assert own.post("/deliveries/1/replay.json").json["done"] == 1
+    fresh.wait_for_rows([(2,)], one_attempt)
+    assert own.post("/deliveries/1/cancel").location == "/events/1?done=cancelled#deliveries"
+    assert fresh.rows("SELECT state FROM delivery") == [("cancelled",)]
+    assert own.post("/deliveries/1/cancel.json").json["done"] == 0
+
+
+def test_dead_letters_are_replayed_by_choice_and_all_at_once(fresh: Premblyd) -> None:
+    action = shell("crm", f"test -e {fresh.folder}/mended", retry=ONCE)
+    fresh.configure(console=CONSOLE, actions=[action, shell("other", "exit 1", retry=ONCE)])
+    fresh.start()
+    for number in range(6):
+        fresh.send(b'{"response_code":"00","n":%d}' % number)
+    dead = "SELECT count(*) FROM delivery WHERE state = 'dead' AND action = 'crm'"
+    fresh.wait_for_rows([(6,)], dead)
+    (fresh.folder / "mended").touch()
+    own = signed_in(fresh)
+    chosen = [row["id"] for row in own.get("/dead.json?action=crm").json["deliveries"]][:2]
+    page = own.post("/dead/replay", {"delivery": chosen})
+    assert (page.status, page.location) == (303, "/replays/1")
+    fresh.wait_for_rows([(4,)], dead)
+    page = own.post("/dead/replay", {"all": "1", "action": "crm"})
+    assert page.location == "/replays/2"
+    progress = wait_until(
+        lambda: (now := own.get("/replays/2.json").json["bulk"])["is_finished"] and now
+    )
+    assert (progress["total"], progress["queued"], progress["mistake"]) == (4, 4, None)
+    assert "All are queued" in own.get("/replays/2").text
+    fresh.wait_for_rows([(0,)], dead)
+    assert fresh.rows("SELECT count(*) FROM operator_action WHERE action = 'replay'") == [(6,)]
+    assert own.post("/dead/replay").status == 400, "nothing was chosen"
+
+
+def test_a_payload_is_explained(own: Browser) -> None:
+    body = b'{"response_code":"00","verification":{"status":"VERIFIED","reference":"r-1"}}'
+    page = own.post("/actions/explain", {"payload": body.decode()})
+    assert page.status == 200
+    assert "activate-customer" in page.text
+    data = own.post("/actions/explain.json", {"payload": body.decode()}).json
+    assert data["verdict"]["outcome"] == "verified"
+    assert [run["action"] for run in data["actions"]] == ["activate-customer", "archive"]
+    assert {each["action"] for each in data["not_matched"]} == {"page-operations", "ask-compliance"}
+    assert own.post("/actions/explain", {"payload": "no JSON"}).status == 200
+
+
+def test_rejections_are_told_by_reason_and_address(own: Browser) -> None:
+    data = own.get("/rejections.json").json
+    (summary,) = data["summary"]
+    assert (summary["reason"], summary["remote_ip"], summary["count"]) == (
+        "wrong signature",
+        "127.0.0.1",
+        1,
+    )
+    assert own.get("/rejections.json?reason=none").json["rejections"] == []
+    assert b"wrong signature" in own.get("/rejections.csv").body
+
+
+def test_the_overview_says_what_needs_attention_and_links_to_it(own: Browser) -> None:
+    data = own.get("/overview.json").json
+    kinds = {item["kind"] for item in data["attention"]}
+    assert "dead" in kinds
+    page = own.get("/").text
+    assert 'href="/dead?action=activate-customer"' in page
+    assert '<svg class="chart"' in page
+    assert sum(each["events"] for each in data["by_outcome"]) > 20
+
+
+def test_a_page_learns_at_once_of_what_is_new(fresh: Premblyd) -> None:
+    fresh.configure(console=CONSOLE, actions=[shell("crm", "exit 1", retry=AT_ONCE)])
+    fresh.start()
+    own = signed_in(fresh)
+    with own.stream("/live") as stream:
+        first = next(stream)
+        assert first["event"] == 0
+        fresh.send(b'{"response_code":"00"}')
+        newer = next(pulse for pulse in stream if pulse["dead"] == 1)
+        assert newer["event"] == 1
+    assert browser(fresh).get("/live").status == 401
+
+
+def test_a_watcher_holds_up_no_stop(fresh: Premblyd) -> None:
+    fresh.start()
+    own = signed_in(fresh)
+    with own.stream("/live") as stream:
+        next(stream)
+        assert fresh.stop() == 0
+
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\u202egnp.exe\x07"
+
+
+def test_what_a_sender_wrote_stays_text(tmp_path: Path) -> None:
+    names = ("response_code", "status", "detail", "message", "reference", "user_ref")
+    body: dict[str, Any] = dict.fromkeys(names, HOSTILE)
+    body["verification"] = {"status": HOSTILE, "reference": HOSTILE}
+    body["data"] = {HOSTILE: HOSTILE, "list": [HOSTILE, {HOSTILE: [HOSTILE]}]}
+    prints = shell("crm", f"cat; printf '%s' '{HOSTILE.replace(chr(39), '')}'; exit 1", retry=ONCE)
+    with Premblyd(tmp_path, console=CONSOLE, actions=[prints]) as daemon:
+        daemon.start()
+        daemon.send(json.dumps(body).encode(), User_Agent="<script>alert(3)</script>")
+        daemon.send(HOSTILE.encode())
+        daemon.wait_for_rows([(2,)], "SELECT count(*) FROM delivery WHERE state = 'dead'")
+        own = signed_in(daemon)
+        pages = [own.get(path) for path in (*PAGES, "/events/2", "/events?code=" + "%3Cscript%3E")]
+        pages += [own.post(f"/events/{number}/reveal") for number in (1, 2)]
+        pages.append(own.post("/actions/explain", {"payload": json.dumps(body)}))
+        for page in pages:
+            assert page.status == 200
+            assert not re.search(
+                r"<script(?! src=\"/static/)|<img|onerror=(?!alert\(2\)&gt;)", page.text
+            )
+            assert "\u202e" not in page.text
+            assert "\x07" not in page.text
+        assert "&lt;script&gt;alert(1)" in pages[-2].text
+
+
+def test_a_huge_payload_is_a_page_of_bounded_size(fresh: Premblyd) -> None:
+    fresh.start()
+    photo = "/9j/" + "A" * 400_000
+    body = {"photo": photo, "keys": {f"key {n}": n for n in range(10_000)}, "text": "é" * 500_000}
+    assert fresh.send(json.dumps(body).encode()).status == 200
+    own = signed_in(fresh)
+    for page in (own.get("/events/1"), own.post("/events/1/reveal")):
+        assert page.status == 200
+        assert len(page.body) < 500_000
+        assert "JPEG, 293.0 KiB" in page.text
+        assert "more; the JSON of this page has all" in page.text
+
+
+def test_a_tree_tells_photos_by_their_size() -> None:
+    document = {"a": "/9j/" + "A" * 4000, "b": "data:image/png;base64,iVBORw0K" + "A" * 4000}
+    masked = {"a": "•••", "b": "•••"}
+    for shown in (tree.of(document), tree.of(masked, document)):
+        assert [node.text for node in shown.children] == ["JPEG, 2.9 KiB", "PNG, 2.9 KiB"]
+    (long,) = tree.of({"a": "x y " * 1000}).children
+    assert long.text.endswith("… (4,000 characters)")
+
+
+def test_durations_and_sizes_are_for_people() -> None:
+    assert [words.duration(ms) for ms in (5, 1500, 61_000, 3_700_000, 90_000_000)] == [
+        "5 ms",
+        "1.5 s",
+        "1 min 1 s",
+        "1 h 1 min",
+        "1 d 1 h",
+    ]
+    assert [words.size(count) for count in (0, 1023, 1024, 1_500_000)] == [
+        "0 B",
+        "1023 B",
+        "1.0 KiB",
+        "1.4 MiB",
+    ]
+    assert words.percent(0.9999) == "99.9 %"
+    assert is_safe_target("/events?code=00")
