@@ -45,7 +45,7 @@ WAYS = (("newest", "Newest"), ("newer", "Newer"), ("older", "Older"), ("oldest",
 EVENT_FILTERS = (  # name, title, hint
     ("code", "Code", "00, missing"),
     ("outcome", "Outcome", ""),
-    ("type", "Type", "sdk.session"),
+    ("type", "Type", "sdk.session, transaction.*"),
     ("kind", "Kind", ""),
     ("reference", "Reference", ""),
     ("user_ref", "User ref", ""),

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from peewee import JOIN, Database, Expression, ModelSelect, fn
+from peewee import Database, Expression, ModelSelect, fn
 
 from premblyd.record import fetching
+from premblyd.record.reading import all_deliveries
 from premblyd.record.rows import DeliveryRow, EventRow, OperatorRow
 from premblyd.store.models import Delivery, Event, OperatorAction, State, Table
 
@@ -17,9 +18,9 @@ BUDGET_S = 0.05  # for looking through rows that no index picks
 FIRST_STEP, MAX_STEP = 500, 8_000  # rows looked through by one statement
 WHOLE = 1 << 62
 Row = TypeVar("Row", bound=Any)
-_COLUMNS = ("outcome", "type", "kind", "endpoint", "reference", "user_ref")
+_COLUMNS = ("outcome", "kind", "endpoint", "reference", "user_ref")
 _RARE = frozenset({"reference", "user_ref"})  # few rows have the same
-_INDEXED = _RARE | {"outcome", "type"}
+_INDEXED = _RARE | {"outcome"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ class EventSearch:
 
     code: str | None = None  # or "missing"
     outcome: str | None = None
-    type: str | None = None
+    type: str | None = None  # or a pattern, such as transaction.*
     kind: str | None = None
     endpoint: str | None = None
     reference: str | None = None
@@ -85,6 +86,10 @@ def events(
         query = query.where(Event.response_code.is_null())
     elif search.code is not None:
         query = query.where(Event.response_code == search.code)
+    is_pattern = search.type is not None and bool(set("*?[") & set(search.type))
+    if search.type is not None:
+        condition = fn.GLOB(search.type, Event.type) if is_pattern else Event.type == search.type
+        query = query.where(condition)
     if search.text is not None:
         query = query.where(_contains(Event.detail, search.text))
     low, high = _range(database, search)
@@ -93,8 +98,9 @@ def events(
         query = query.where(Event.received_at_ms + 0 >= search.since_ms)
     if search.until_ms is not None:
         query = query.where(Event.received_at_ms + 0 < search.until_ms)
-    filters = len(chosen) + (search.code is not None) + (search.text is not None)
-    by_index = (search.code is not None) + len(chosen.keys() & _INDEXED)
+    others = [search.code is not None, search.type is not None]
+    filters = len(chosen) + sum(others) + (search.text is not None)
+    by_index = len(chosen.keys() & _INDEXED) + sum(others) - is_pattern
     is_by_index = filters == by_index == 1 or bool(chosen.keys() & _RARE)
     step = WHOLE if filters == 0 or is_by_index else FIRST_STEP
     return browse(
@@ -128,14 +134,9 @@ def deliveries(
     database: Database, search: DeliverySearch, place: Place = NEWEST, limit: int = LIMIT
 ) -> Part[DeliveryRow]:
     """Return a part of the deliveries, each with what its event is about."""
-    query = Delivery.select(
-        *fetching.columns(Delivery, DeliveryRow),
-        Event.type,
-        Event.response_code,
-        Event.outcome,
-        Event.reference,
-    ).join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted the event
-    query = fetching.equal(query, (Delivery.state, search.state), (Delivery.action, search.action))
+    query = fetching.equal(
+        all_deliveries(), (Delivery.state, search.state), (Delivery.action, search.action)
+    )
     # The dead have an index with their actions; the others are found by state alone.
     is_by_index = search.action is None or search.state == State.DEAD
     step = WHOLE if is_by_index else FIRST_STEP

@@ -184,6 +184,12 @@ def events_without(
 
 def deliveries(database: Database, chosen: DeliveryFilter, page: Page = ALL) -> list[DeliveryRow]:
     """Return deliveries, the newest first."""
+    query = _newest_first(_chosen_deliveries(all_deliveries(), chosen), Delivery, page)
+    return fetching.rows(database, query, DeliveryRow)
+
+
+def all_deliveries() -> "ModelSelect[Any]":
+    """Return the query of all rows of the list of deliveries."""
     other = Delivery.alias()
     query = Delivery.select(
         *fetching.columns(Delivery, DeliveryRow),
@@ -193,9 +199,7 @@ def deliveries(database: Database, chosen: DeliveryFilter, page: Page = ALL) -> 
         Event.outcome,
         Event.reference,
     ).join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted the event
-    query = query.join_from(Delivery, other, JOIN.LEFT_OUTER, on=Delivery.ran_instead == other.id)
-    query = _newest_first(_chosen_deliveries(query, chosen), Delivery, page)
-    return fetching.rows(database, query, DeliveryRow)
+    return query.join_from(Delivery, other, JOIN.LEFT_OUTER, on=Delivery.ran_instead == other.id)
 
 
 def find_deliveries(database: Database, chosen: DeliveryFilter) -> list[FoundDelivery]:

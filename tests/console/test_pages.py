@@ -78,6 +78,7 @@ def test_events_are_filtered(own: Browser, daemon: Premblyd) -> None:
         "until=1h": "0",
         "since=2026-01-01&until=2199-01-01": "1",
         "type=sdk.session": "type = 'sdk.session'",
+        "type=verification.*": "type GLOB 'verification.*'",
     }.items():
         expected = daemon.rows(f"SELECT id FROM event WHERE {condition} ORDER BY id DESC")
         assert ids(query) == [number for (number,) in expected], query
