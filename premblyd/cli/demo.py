@@ -33,8 +33,9 @@ endpoints:
 actions:
   - name: tell-operations
     response_codes: ["*"]
-    shell: echo "code ${{PREMBLY_RESPONSE_CODE:-missing}}, $PREMBLY_OUTCOME, $(wc -c) bytes"
+    shell: echo "$PREMBLY_TYPE ${{PREMBLY_RESPONSE_CODE:-no code}} $PREMBLY_OUTCOME $(wc -c) bytes"
   - name: activate-customer
+    types: [sdk.session, "verification.*", prembly.status]
     response_codes: ["00"]
     when: outcome == 'verified'
     http: {{url: "http://127.0.0.1:{crm}/activate"}}
@@ -94,6 +95,7 @@ async def _show(settings: "Config", path: Path, crm: socket.socket) -> None:
     await _post(sender, "the SDK's sample", samples.sample("sdk"), "token-1")
     await _post(sender, "the API's sample", samples.sample("api"), "token-2")
     await _post(sender, "00, but not verified", samples.sample("not-verified"), "token-3")
+    await _post(sender, "00, of a transaction", samples.sample("transaction"), "token-5")
     await _post(sender, "the first one again", samples.sample("sdk"), "token-1")
     forger = Sender(settings, endpoint, "somebody else's key")
     await _post(forger, "a wrong signature", samples.sample("sdk"), "token-4")

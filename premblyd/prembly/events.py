@@ -37,11 +37,11 @@ MEANINGS = {
     STATEMENT: "a statement is analysed",
     "transaction.processed": "a transaction is screened",
     "transaction.escalated": "a transaction is escalated",
-    TRANSACTION: "a screening result without a name",
+    TRANSACTION: "a transaction is screened, and the event has no name",
     "watchlist.identity_flagged": "a verified identity is on a watchlist",
     CREDIT: "a credit event",
-    STATUS: "the answer to a question of premblyd's own",
-    UNKNOWN: "nothing that premblyd knows",
+    STATUS: "premblyd has asked Prembly, and stored the answer",
+    UNKNOWN: "nothing above fits",
 }
 # The types that say something about a person's verification. Only these have an outcome: a workflow
 # run, a transaction or an alert never verifies anybody, whatever else stands in its body.

@@ -1,0 +1,157 @@
+"""No recipe of ours runs for an event that is not about its subject: every action on the pages, in
+the sample configuration and in the demo, with every sample."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from premblyd.cli import demo
+from premblyd.config.load import parse_config
+from premblyd.config.models import Config
+from premblyd.config.secrets import SecretPlaces
+from premblyd.prembly import events, payload, samples
+from premblyd.prembly.payload import Outcome, Verdict
+from premblyd.prembly.webhook import Webhook
+from premblyd.routing import Routing
+from tests.support.pages import PAGES, ROOT, blocks
+from tests.test_docs import BASE, SECRET
+
+
+def everything(verdict: Verdict) -> bool:
+    return True
+
+
+def verification(verdict: Verdict) -> bool:
+    return events.is_about_verification(verdict.type)
+
+
+def verified(verdict: Verdict) -> bool:
+    return verification(verdict) and verdict.outcome is Outcome.VERIFIED
+
+
+def trouble(verdict: Verdict) -> bool:
+    return verification(verdict) and verdict.response_code != "00"
+
+
+def of_type(*patterns: str) -> Callable[[Verdict], bool]:
+    return lambda verdict: events.matches(patterns, verdict.type)
+
+
+# What each action of ours is about. An action that is new on a page needs its line here.
+SUBJECTS: dict[str, Callable[[Verdict], bool]] = {
+    "activate-customer": verified,
+    "unlock-customer": verified,
+    "page-operations": trouble,
+    "record-result": verification,
+    "tell-analytics": verification,
+    "review-workflow": of_type("workflow.process.manual_review"),
+    "hold-payment": of_type("transaction.*"),
+    "tell-compliance": of_type("watchlist.*", "credit*"),
+    "open-case": of_type("workflow.process.manual_review", "transaction.escalated", "watchlist.*"),
+    "archive": everything,
+    "log": everything,
+    "old-handler": everything,
+    "tell-operations": everything,  # of the demo
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A configuration that users read, and where."""
+
+    place: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.place
+
+    def load(self, folder: Path) -> Config:
+        for name in re.findall(r"file: ([\w-]+)", self.text):
+            (folder / name).write_text(f"{SECRET}\n")
+        keys = set(re.findall(r"^(\w+):", self.text, re.MULTILINE))
+        text = "".join(rest for key, rest in BASE.items() if key not in keys) + self.text
+        return parse_config(text, folder / "premblyd.yaml", SecretPlaces(folder, {}))
+
+
+def _sample_configuration() -> str:
+    """Return the sample with its examples in force."""
+    text = (ROOT / "config" / "premblyd.yaml").read_text()
+    examples = re.sub(r"^# ?", "", text.partition("actions: []\n")[2], flags=re.MULTILINE)
+    return "prembly: {api_key: {file: prembly-api-key}}\n" + examples.strip()
+
+
+RECIPES = [
+    *(Recipe(str(block), block.text) for block in blocks("yaml") if "actions:" in block.text),
+    Recipe("config/premblyd.yaml", _sample_configuration()),
+    Recipe("premblyd demo", demo.CONFIG.format(port=0, crm=1)),
+]
+
+
+def sent_to(settings: Config, name: str) -> list[Webhook]:
+    """Return a sample as if each endpoint had got it signed by each of its keys."""
+    return [
+        Webhook(
+            endpoint=endpoint.name,
+            received_at_ms=0,
+            remote_ip="192.0.2.7",
+            token=None,
+            headers="[]",
+            body=samples.sample(name),
+            verified_by=f"{endpoint.scheme}:{key}",
+            verdict=payload.read(samples.sample(name), endpoint.fields),
+        )
+        for endpoint in settings.endpoints
+        for key in endpoint.keys
+    ]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_no_recipe_runs_for_an_event_that_is_not_about_its_subject(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    settings = recipe.load(tmp_path)
+    routing = Routing(settings.actions)
+    ran = set()
+    for name in samples.NAMES:
+        for webhook in sent_to(settings, name):
+            for action in routing.actions_for(webhook):
+                assert SUBJECTS[action.name](webhook.verdict), f"{action.name} runs for {name}"
+                ran.add(action.name)
+    assert ran == {action.name for action in settings.actions}, "each runs for some sample"
+
+
+def test_no_recipe_keeps_the_sandbox_apart_by_a_key_that_does_not_tell(tmp_path: Path) -> None:
+    found = 0
+    for recipe in RECIPES:
+        for action in recipe.load(tmp_path).actions:
+            if action.when and "verified_by" in action.when.text:
+                found += 1
+                for type_ in events.MEANINGS:
+                    is_live = events.matches(events.ALWAYS_LIVE, type_)
+                    assert not (is_live and events.matches(action.types, type_)), recipe
+    assert found
+
+
+def test_there_is_a_sample_of_every_type_that_is_documented() -> None:
+    types = {payload.read(samples.sample(name)).type for name in samples.NAMES}
+    missing = set(events.MEANINGS) - types
+    assert missing == {"credit", "prembly.status", "unknown"}
+    assert "credit.decision" in types
+
+
+def test_the_table_of_types_has_every_type_and_what_it_means() -> None:
+    row = re.compile(r"^\| `([a-z_.]+)` \| (.*?) \| (.*?) \|$", re.MULTILINE)
+    rows = row.findall(PAGES["docs/configuration.md"])
+    table = {name: (meaning, marks) for name, meaning, marks in rows}
+    for type_, meaning in events.MEANINGS.items():
+        assert meaning in table[type_][0]
+        assert table[type_][1]
+
+
+def test_the_table_of_samples_has_every_sample() -> None:
+    page = PAGES["docs/commands.md"]
+    cells = re.findall(r"^\| (`[a-z`, -]+) \|", page.partition("| sample | is |")[2], re.MULTILINE)
+    assert sorted(re.findall(r"`([a-z-]+)`", " ".join(cells))) == list(samples.NAMES)
