@@ -17,6 +17,7 @@ from tests.support.commands import Ran, command, on_terminal, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import locked
+from tests.support.logs import logging_as_before
 from tests.support.prembly_api import (
     PremblyApi,
     code_01,
@@ -43,8 +44,10 @@ def api() -> Iterator[PremblyApi]:
 
 
 @pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def set_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(reconciling, "FIRST_WAIT_S", 0.01)
+    with logging_as_before():
+        yield
 
 
 def reconcile(record: Record, *arguments: object, stdin: bytes | None = None) -> Ran:
@@ -330,6 +333,16 @@ def test_a_hostile_log_does_no_harm(
     assert all(re.fullmatch(r"/api/v1/verification/api/status/[\w~.:-]+/", path) for path in asked)
 
 
+def test_a_log_that_ignores_the_time_is_cut_to_it(tmp_path: Path, api: PremblyApi) -> None:
+    api.know("ver_bvn_old_1", created_at_s=time.time() - 50 * HOUR_S)
+    (recent,) = know(api, 1)
+    parameters = {"since": "from", "until": "to"}  # which the stand-in does not know
+    record = Record(tmp_path, api, prembly={"logs": {"parameters": parameters}})
+    printed = found(record, code=1)
+    assert references(printed) == {recent}
+    assert printed["of_another_time"] == 1
+
+
 def test_a_list_needs_no_key_and_asks_nobody(tmp_path: Path, api: PremblyApi) -> None:
     record = Record(tmp_path, api, prembly={"api_key": {"file": "not-there"}})
     record.receive(["ver_came_1"])
@@ -364,6 +377,18 @@ def test_a_session_is_asked_for_and_never_named(tmp_path: Path, api: PremblyApi)
     assert api.asked(SESSION) == 1
     assert record.rows("SELECT reference FROM inquiry") == [(None,)]
     assert reconcile(record, "-", stdin=SESSION.encode()).code == 0
+    ((digest,),) = record.rows("SELECT reference FROM event")
+    assert reconcile(record, "-", stdin=digest.encode()).code == 0
+
+
+def test_of_a_session_whose_id_is_not_known_nobody_is_asked(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    record = Record(tmp_path, api)
+    ran = reconcile(record, "-", "--store", stdin=b"session-0123456789abcdef01234567\n")
+    assert ran.code == 1
+    assert "can't be asked for" in ran.out
+    assert api.asked() == 0
 
 
 @pytest.mark.parametrize(

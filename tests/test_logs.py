@@ -12,27 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from premblyd.logs import output
 from premblyd.privacy.fields import DROPPED_LOG_KEYS
+from tests.support.logs import FOREIGN, logging_as_before
 from tests.support.waiting import wait_until
 
 ELEVEN = "22123456789"
-FOREIGN = ("tornado.access", "tornado.application", "tornado.application", "peewee", "asyncio")
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("", *FOREIGN)]
-    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
-    yield
-    for logger, level, handlers in before:
-        logger.setLevel(level)
-        logger.handlers = handlers
-    structlog.reset_defaults()
+def set_up() -> Iterator[None]:
+    with logging_as_before():
+        yield
 
 
 def lines(write: Callable[[], object], level: str = "debug") -> list[dict[str, Any]]:

@@ -1,9 +1,8 @@
 """premblyd reconcile"""
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -12,18 +11,18 @@ import click
 from premblyd import times
 from premblyd.cli.common import When, config_option, json_option, until_end
 from premblyd.cli.printing import Column, clean, console, counted, print_json, print_table
-from premblyd.errors import LacksRightsError, NotAllowedToAskError, PremblydError
+from premblyd.cli.reconciliation import DAY_MS, Reconciliation
+from premblyd.errors import NotAllowedToAskError, PremblydError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress
 
     from premblyd.config.models import Config
     from premblyd.inquiry.logreading import Window
     from premblyd.inquiry.reconciling import Absent
-    from premblyd.record.reconciling import OwnRecord
 
-DAY_MS = 86_400_000
 GRACE_MS = 60_000  # what is this new may be on its way
+_LONG_NUMBER = re.compile(r"\d(?:\W?\d){9,}")  # a BVN, a NIN, a phone's, an account's
 COLUMNS = (
     Column(name="reference", kind="reference"),
     Column(name="at (UTC)", kind="time"),
@@ -88,7 +87,7 @@ def reconcile(
     references = read_references(file, _name(file), column) if file is not None else None
     connect = connect_operator if store else connect_read_only
     record = OwnRecord(until_end(connect(settings.database_path)))
-    work = Work(settings=settings, record=record, endpoint=endpoint, stores=store)
+    work = Reconciliation(settings=settings, record=record, endpoint=endpoint, stores=store)
     with _progress(silent=as_json) as progress:
         work.progress = progress
         try:
@@ -156,135 +155,6 @@ def _name(file: IO[bytes]) -> str:
     return "standard input" if name in ("-", "<stdin>") else name
 
 
-@dataclass(slots=True, kw_only=True)
-class Work:
-    """One run: what is compared with the record, what is absent, and what became of it."""
-
-    settings: "Config"
-    record: "OwnRecord"
-    endpoint: str
-    stores: bool
-    window: "Window | None" = None
-    progress: "Progress | None" = None
-    compared: int = 0
-    pages: int = 0
-    open: int = 0  # verifications that have not ended, as the log says
-    without_id: int = 0
-    absent: "list[Absent]" = field(default_factory=list)
-    stopped_by: PremblydError | None = None
-    _is_whole: bool = False  # all of the log was read and compared
-
-    @property
-    def missing(self) -> "list[Absent]":
-        return [each for each in self.absent if each.is_missing]
-
-    @property
-    def stored(self) -> "list[Absent]":
-        return [each for each in self.absent if not each.is_missing]
-
-    def compare_list(self, references: Sequence[str]) -> None:
-        """Find which references of a list have no event."""
-        from premblyd.inquiry.reconciling import Absent
-
-        self.compared = len(references)
-        self._keep_absent([Absent(ids=(reference,)) for reference in references])
-
-    async def run(self) -> None:
-        """Ask what there is to ask. What stops that early is `stopped_by`."""
-        from premblyd.clock import Clock
-        from premblyd.inquiry.client import Inquirer
-        from premblyd.logs import output
-
-        if self.window is None and not self.stores:
-            return
-        output.configure("auto", "critical")  # what went wrong is told in this command's words
-        with contextlib.closing(Inquirer(Clock())) as inquirer:
-            inquirer.configure(self.settings.prembly)
-            try:
-                if self.window is not None:
-                    await self._read_log(inquirer, self.window)
-                if self.stores and self.absent:
-                    await self._ask_for_absent(inquirer)
-            except PremblydError as error:
-                self.stopped_by = error
-
-    async def _read_log(self, inquirer: Any, window: "Window") -> None:
-        from premblyd.inquiry.logreading import read_log
-        from premblyd.inquiry.reconciling import Absent, fetching
-
-        question = self.settings.prembly.logs  # type: ignore[union-attr]  # there is a key
-        advance = self._showing("reading the log")
-        log = await read_log(
-            question,
-            window,
-            fetching(inquirer, question),
-            told=lambda log: advance(log.pages, log.total_pages),
-        )
-        self.pages, self.without_id = log.pages, log.without_id
-        ended = [entry for entry in log.entries.values() if not entry.is_open]
-        self.open = len(log.entries) - len(ended)
-        self.compared = len(ended)
-        self._keep_absent([Absent.of(entry) for entry in ended])
-        self._is_whole = True
-
-    def _keep_absent(self, candidates: "list[Absent]") -> None:
-        """Keep those that the record has no event of."""
-        from premblyd.inquiry.reconciling import is_session
-
-        ids = {name for each in candidates for name in each.ids}
-        have = self.record.known_ids(ids)
-        left = [each for each in candidates if have.isdisjoint(each.ids)]
-        sessions = {name for each in left for name in each.ids if is_session(name)}
-        since_ms = self.window.since_ms - DAY_MS if self.window else None
-        have = self.record.known_sessions(sessions, since_ms=since_ms)
-        self.absent = [each for each in left if have.isdisjoint(each.ids)]
-
-    async def _ask_for_absent(self, inquirer: Any) -> None:
-        from premblyd.inquiry.reconciling import Reconciler
-        from premblyd.inquiry.storing import Storing
-
-        advance = self._showing("asking")
-        done = 0
-
-        def told(_: "Absent") -> None:
-            nonlocal done
-            done += 1
-            advance(done, len(self.absent))
-
-        reconciler = Reconciler(
-            inquirer,
-            Storing(self.settings),
-            self.record,
-            endpoint=self.endpoint,
-            now_ms=times.now_ms,
-        )
-        await reconciler.ask_for(self.absent, told)
-
-    def _showing(self, what: str) -> Callable[[int, int | None], None]:
-        """Return what shows how far this is."""
-        progress = self.progress
-        if progress is None:
-            return lambda done, total: None
-        task: TaskID = progress.add_task(what, total=None)
-        return lambda done, total: progress.update(task, completed=done, total=total)
-
-    def mark_downtimes(self) -> None:
-        """Keep that nothing is missing of the downtimes that were looked at, if this user may."""
-        from premblyd.record.reconciling import OwnRecord
-        from premblyd.store.sqlite.opening import connect_operator
-
-        window = self.window
-        if window is None or not self._is_whole or self.missing or self.stopped_by:
-            return
-        with (
-            contextlib.suppress(LacksRightsError),
-            contextlib.closing(connect_operator(self.settings.database_path)) as database,
-        ):
-            OwnRecord(database).mend_downtimes(
-                since_ms=window.since_ms, until_ms=window.until_ms, now_ms=times.now_ms()
-            )
-
-
 def _progress(*, silent: bool) -> "Progress":
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
@@ -293,7 +163,7 @@ def _progress(*, silent: bool) -> "Progress":
     return Progress(*columns, console=out, disable=silent or not out.is_terminal, transient=True)
 
 
-def _report(work: Work) -> None:
+def _report(work: Reconciliation) -> None:
     if work.window is not None and work.pages:
         since, until = (times.for_people(ms) for ms in (work.window.since_ms, work.window.until_ms))
         click.echo(
@@ -305,6 +175,8 @@ def _report(work: Work) -> None:
         click.echo(f"Not ended yet, and so not expected: {work.open}.")
     if work.without_id:
         click.echo(f"Without an id, and so left out: {work.without_id}.")
+    if work.outside:
+        click.echo(f"Of another time, and so left out: {work.outside}.")
     if work.stored:
         events = counted(len(work.stored), "event", "events")
         click.echo(f"Stored what never came: {events}. A running daemon runs their actions now.")
@@ -323,7 +195,7 @@ def _report(work: Work) -> None:
         click.echo("--store asks Prembly for each of them.")
 
 
-def _report_json(work: Work) -> None:
+def _report_json(work: Reconciliation) -> None:
     window = work.window
     print_json(
         {
@@ -332,6 +204,7 @@ def _report_json(work: Work) -> None:
             "compared": work.compared,
             "not_ended": work.open,
             "without_id": work.without_id,
+            "of_another_time": work.outside,
             "missing": len(work.missing),
             "stored": len(work.stored),
             "error": str(work.stopped_by) if work.stopped_by else None,
@@ -356,9 +229,11 @@ def _why(each: "Absent") -> str:
 
 
 def _shown(each: "Absent") -> str:
-    """Return a reference as it may be seen. In a log, or in a wrong column, there may stand a
-    person's number instead."""
-    from premblyd.privacy.identifiers import is_reference, safe_id
+    """Return a reference as it may be seen. In a log, or in a wrong column, a person's number or
+    name may stand instead: then a digest of it."""
+    from premblyd.prembly.answers import is_askable
+    from premblyd.privacy.identifiers import is_prembly_id, safe_id
 
-    reference = each.reference
-    return clean(reference if is_reference(reference) else safe_id(reference))
+    text = each.reference
+    is_id = is_prembly_id(text) or (is_askable(text) and not _LONG_NUMBER.search(text))
+    return clean(text if is_id else safe_id(text))

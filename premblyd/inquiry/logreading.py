@@ -38,6 +38,7 @@ class Log:
     pages: int = 0
     total_pages: int | None = None  # as the log says, which may be wrong
     without_id: int = 0
+    outside: int = 0  # of another time than was asked for
     _seen: set[str] = field(default_factory=set)
 
     def add(self, page: LogPage, window: Window) -> bool:
@@ -51,6 +52,7 @@ class Log:
             is_new = is_new or name not in self._seen
             self._seen.add(name)
             if window.is_outside(entry):
+                self.outside += 1
                 continue
             before = self.entries.get(name)
             if before is None or (entry.at_ms or 0) > (before.at_ms or 0):

@@ -29,6 +29,7 @@ TRIES = 4  # of one question, while Prembly can't answer
 FIRST_WAIT_S = 1.0  # doubles
 LONGEST_WAIT_S = 120.0  # for a pause that Prembly asks for, or that its failures demand
 STORE_TRIES = 30  # of a commit, while another program has the database locked
+_DIGEST = re.compile(r"session-[0-9a-f]{24}")  # as payload.session_reference makes it
 _SESSION = re.compile(r"(sdk_)?session[_-].*", re.IGNORECASE | re.DOTALL)
 T = TypeVar("T")
 
@@ -78,7 +79,12 @@ class Absent:
 
 def is_session(identifier: str) -> bool:
     """Return whether this is the id of an SDK session, which opens it."""
-    return _SESSION.fullmatch(identifier) is not None
+    return _SESSION.fullmatch(identifier) is not None and not _is_digest(identifier)
+
+
+def _is_digest(reference: str) -> bool:
+    """Return whether this stands for a session, of which no more is known."""
+    return _DIGEST.fullmatch(reference) is not None
 
 
 def fetching(inquirer: Inquirer, question: LogsQuestion) -> Fetch:
@@ -185,7 +191,7 @@ class Reconciler:
             endpoint=self._endpoint, reference=each.reference, session_id=each.session_id
         )
         question = subject.question
-        if question is None:
+        if question is None or (_is_digest(each.reference) and not each.session_id):
             each.fate = Fate.UNASKABLE
             return
         asked = question

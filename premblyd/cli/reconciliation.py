@@ -1,0 +1,150 @@
+"""One run of `reconcile`: what is compared with the record, what is absent, and what became of
+it."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from premblyd import times
+from premblyd.errors import LacksRightsError, PremblydError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from premblyd.config.models import Config
+    from premblyd.inquiry.logreading import Window
+    from premblyd.inquiry.reconciling import Absent
+    from premblyd.record.reconciling import OwnRecord
+
+DAY_MS = 86_400_000
+
+
+@dataclass(slots=True, kw_only=True)
+class Reconciliation:
+    """One run. First `compare_list` for a list, or a `window` for the log; then `run`."""
+
+    settings: "Config"
+    record: "OwnRecord"
+    endpoint: str
+    stores: bool
+    window: "Window | None" = None
+    progress: "Progress | None" = None
+    compared: int = 0
+    pages: int = 0
+    open: int = 0  # verifications that have not ended, as the log says
+    without_id: int = 0
+    outside: int = 0
+    absent: "list[Absent]" = field(default_factory=list)
+    stopped_by: PremblydError | None = None
+    _is_whole: bool = False  # all of the log was read and compared
+
+    @property
+    def missing(self) -> "list[Absent]":
+        return [each for each in self.absent if each.is_missing]
+
+    @property
+    def stored(self) -> "list[Absent]":
+        return [each for each in self.absent if not each.is_missing]
+
+    def compare_list(self, references: Sequence[str]) -> None:
+        """Find which references of a list have no event."""
+        from premblyd.inquiry.reconciling import Absent
+
+        self.compared = len(references)
+        self._keep_absent([Absent(ids=(reference,)) for reference in references])
+
+    async def run(self) -> None:
+        """Ask what there is to ask. What stops that early is `stopped_by`."""
+        from premblyd.clock import Clock
+        from premblyd.inquiry.client import Inquirer
+        from premblyd.logs import output
+
+        if self.window is None and not self.stores:
+            return
+        output.configure("auto", "critical")  # what went wrong is told in this command's words
+        with contextlib.closing(Inquirer(Clock())) as inquirer:
+            inquirer.configure(self.settings.prembly)
+            try:
+                if self.window is not None:
+                    await self._read_log(inquirer, self.window)
+                if self.stores and self.absent:
+                    await self._ask_for_absent(inquirer)
+            except PremblydError as error:
+                self.stopped_by = error
+
+    async def _read_log(self, inquirer: Any, window: "Window") -> None:
+        from premblyd.inquiry.logreading import read_log
+        from premblyd.inquiry.reconciling import Absent, fetching
+
+        question = self.settings.prembly.logs  # type: ignore[union-attr]  # there is a key
+        advance = self._showing("reading the log")
+        log = await read_log(
+            question,
+            window,
+            fetching(inquirer, question),
+            told=lambda log: advance(log.pages, log.total_pages),
+        )
+        self.pages, self.without_id, self.outside = log.pages, log.without_id, log.outside
+        ended = [entry for entry in log.entries.values() if not entry.is_open]
+        self.open = len(log.entries) - len(ended)
+        self.compared = len(ended)
+        self._keep_absent([Absent.of(entry) for entry in ended])
+        self._is_whole = True
+
+    def _keep_absent(self, candidates: "list[Absent]") -> None:
+        """Keep those that the record has no event of."""
+        from premblyd.inquiry.reconciling import is_session
+
+        ids = {name for each in candidates for name in each.ids}
+        have = self.record.known_ids(ids)
+        left = [each for each in candidates if have.isdisjoint(each.ids)]
+        sessions = {name for each in left for name in each.ids if is_session(name)}
+        since_ms = self.window.since_ms - DAY_MS if self.window else None
+        have = self.record.known_sessions(sessions, since_ms=since_ms)
+        self.absent = [each for each in left if have.isdisjoint(each.ids)]
+
+    async def _ask_for_absent(self, inquirer: Any) -> None:
+        from premblyd.inquiry.reconciling import Reconciler
+        from premblyd.inquiry.storing import Storing
+
+        advance = self._showing("asking")
+        done = 0
+
+        def told(_: "Absent") -> None:
+            nonlocal done
+            done += 1
+            advance(done, len(self.absent))
+
+        reconciler = Reconciler(
+            inquirer,
+            Storing(self.settings),
+            self.record,
+            endpoint=self.endpoint,
+            now_ms=times.now_ms,
+        )
+        await reconciler.ask_for(self.absent, told)
+
+    def _showing(self, what: str) -> Callable[[int, int | None], None]:
+        """Return what shows how far this is."""
+        progress = self.progress
+        if progress is None:
+            return lambda done, total: None
+        task: TaskID = progress.add_task(what, total=None)
+        return lambda done, total: progress.update(task, completed=done, total=total)
+
+    def mark_downtimes(self) -> None:
+        """Keep that nothing is missing of the downtimes that were looked at, if this user may."""
+        from premblyd.record.reconciling import OwnRecord
+        from premblyd.store.sqlite.opening import connect_operator
+
+        window = self.window
+        if window is None or not self._is_whole or self.missing or self.stopped_by:
+            return
+        with (
+            contextlib.suppress(LacksRightsError),
+            contextlib.closing(connect_operator(self.settings.database_path)) as database,
+        ):
+            OwnRecord(database).mend_downtimes(
+                since_ms=window.since_ms, until_ms=window.until_ms, now_ms=times.now_ms()
+            )
