@@ -24,6 +24,7 @@ from premblyd.hooks.kinds import Runners
 from premblyd.hooks.strays import Strays, find_marks, kill_marked
 from premblyd.inquiry.client import Inquirer
 from premblyd.inquiry.confirm import Confirmation
+from premblyd.inquiry.pending import PendingAsker
 from premblyd.loops import Loops
 from premblyd.metrics.exporter import Exporter
 from premblyd.metrics.state import Runtime
@@ -41,6 +42,8 @@ from premblyd.receiver.health import Health
 from premblyd.receiver.listener import patient_listeners
 from premblyd.receiver.server import Receiver, make_server
 from premblyd.store.alertlog import AlertLog
+from premblyd.store.answers import Answers
+from premblyd.store.awaited import AwaitedQueue
 from premblyd.store.downtimes import Heartbeats
 from premblyd.store.inbox import Inbox
 from premblyd.store.inquiries import Inquiries
@@ -107,6 +110,13 @@ class Daemon:
         self._inquirer = Inquirer(self._clock)
         opened.callback(self._inquirer.close)
         self._open_hooks(opened, queue)
+        self._pending = PendingAsker(
+            AwaitedQueue(self._writer),
+            Answers(self._writer),
+            self._inquirer,
+            self._clock,
+            self._dispatcher.wake,
+        )
         self._open_receiver(opened)
         self._open_console(opened)
         self._publish(settings)
@@ -115,6 +125,7 @@ class Daemon:
         await opened.enter_async_context(self.loops)
         self.loops.start("dispatcher", self._dispatcher.run())
         self.loops.start("connections", self._receiver.watch_connections())
+        self.loops.start("pending", self._pending.run())
         self.loops.start("heartbeat", self._heartbeat.run())
         self.loops.start("alerts", self._watch.run())
         opened.push_async_callback(self._end_work)
@@ -211,10 +222,11 @@ class Daemon:
         timeout_s = self._settings.stop_timeout_ms / 1000
         self._server.stop()
         hooks = asyncio.create_task(self._dispatcher.stop(timeout_s))
+        asked = asyncio.create_task(self._pending.stop())
         beat = asyncio.create_task(self._heartbeat.end())
         await self._receiver.drain(timeout_s)
         await self._server.close_all_connections()
-        await asyncio.gather(hooks, beat)
+        await asyncio.gather(hooks, beat, asked)
 
     @property
     def address(self) -> str:
@@ -262,6 +274,7 @@ class Daemon:
     def _configure(self, settings: Config) -> None:
         self._metrics.configure(settings)
         self._inquirer.configure(settings.prembly)
+        self._pending.configure(settings)
         self._runners.configure(settings)
         self._dispatcher.configure(
             settings.actions, settings.total_concurrency, settings.max_hook_bytes

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from premblyd.config.hooks import Hook
+from premblyd.config.inquiries import Pending
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.expressions import ExpressionError
 from premblyd.hooks.shell.environment import DEFAULT_PATH
@@ -51,6 +52,8 @@ def warnings(settings: Config, path: Path) -> Iterator[str]:
             f"concurrency is {settings.total_concurrency} and the actions' own add up to"
             f" {added_up}: a slow action may delay others"
         )
+    if settings.pending:
+        yield from _of_pending(settings.pending, settings.actions)
     yield from _of_files(settings)
 
 
@@ -199,6 +202,17 @@ def _of_expressions(action: Action, endpoints: Sequence[Endpoint]) -> Iterator[s
             conditions.check(expression, words)
         except ExpressionError as error:
             yield f"action {action.name}: {error}"
+
+
+def _of_pending(pending: Pending, actions: Sequence[Action]) -> Iterator[str]:
+    """Yield what of `pending` comes to nothing."""
+    if not any(events.matches(action.types, events.STATUS) for action in actions):
+        yield (
+            f"pending: no action is for the type {events.STATUS}, so nothing runs for what Prembly"
+            f" answers: list it in an action's `types`"
+        )
+    if pending.ask_ms[-1] > pending.give_up_ms:
+        yield "pending: nothing is asked after `give_up`, and the last of `ask` is later"
 
 
 def _of_code(code: str) -> str:

@@ -409,3 +409,14 @@ def test_a_daemon_that_can_not_publish_itself_works_all_the_same(tmp_path: Path)
         assert daemon.start().send(b"{}").status == 200
         assert daemon.log("daemon.not_published")
         assert daemon.stop() == 0
+
+
+def test_pending_that_comes_to_nothing_is_doubted(tmp_path: Path) -> None:
+    asking = {"prembly": {"api_key": "hush"}, "pending": {"ask": ["1m", "2h"], "give_up": "1h"}}
+    action = shell("a", "true", "00", types=["sdk.session"])
+    no_action, too_late = warnings(write(tmp_path, actions=[action], **asking))
+    assert "no action is for the type prembly.status" in no_action
+    assert "after `give_up`" in too_late
+    action["types"] = ["prembly.*"]
+    asking["pending"] = {"ask": ["1m", "1h"], "give_up": "1h"}
+    assert warnings(write(tmp_path, actions=[action], **asking)) == []

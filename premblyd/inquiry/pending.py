@@ -55,6 +55,7 @@ class PendingAsker:
         self._schedule: Schedule | None = None
         self._storing: Storing | None = None
         self._asking: dict[int, asyncio.Task[None]] = {}  # by the number of the waiting
+        self._unanswered: set[int] = set()  # of these: whose answer has not come
         self._wake = asyncio.Event()
         self._must_look_back = False  # for what came while nothing was awaited
         self._stopping = False
@@ -90,10 +91,12 @@ class PendingAsker:
                 continue
 
     async def stop(self) -> None:
-        """Ask nothing more, and wait until what has been answered is stored. The inquirer has been
-        interrupted: what it has asked is asked again after the next start."""
+        """Ask nothing more, and wait until what has been answered is stored. What has not is asked
+        again after the next start."""
         self._stopping = True
         self.wake()
+        for waiting_id in self._unanswered:
+            self._asking[waiting_id].cancel()
         if self._asking:
             await asyncio.wait(self._asking.values())
 
@@ -182,7 +185,11 @@ class PendingAsker:
         question = subject.question
         if question is None:
             return await self._end(waiting, None, None, CANT_ASK)
-        answer = await self._inquirer.ask(question)
+        self._unanswered.add(waiting.id)
+        try:
+            answer = await self._inquirer.ask(question)
+        finally:
+            self._unanswered.discard(waiting.id)
         if not answer.was_asked:
             if not self._stopping:
                 await asyncio.sleep(min(POLL_S, self._inquirer.wait_s or POLL_S))

@@ -181,8 +181,13 @@ class Exchange(HTTPMessageDelegate):
         webhook, actions = recognised
         deliveries = [NewDelivery(action.name, action.retry.attempts) for action in actions]
         try:
-            by = self._settings.config.duplicates.by
-            stored = self._services.inbox.add(webhook, deliveries, by)
+            config = self._settings.config
+            stored = self._services.inbox.add(
+                webhook,
+                deliveries,
+                config.duplicates.by,
+                first_ask_ms=config.pending.ask_ms[0] if config.pending else None,
+            )
         except Exception as error:  # noqa: BLE001  # not stored; reported by _fail
             return self._fail(error)
         then = functools.partial(self._stored, webhook, len(deliveries))

@@ -87,7 +87,6 @@ class At(AbstractAsyncContextManager["At"]):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.inquirer.interrupt()
         await self.asker.stop()
         await self._task
         self.inquirer.close()
@@ -383,6 +382,22 @@ async def test_an_answer_of_5_mb_is_stored_whole(path: Path, api: PremblyApi) ->
         [(size, stored)] = at.rows("SELECT body_bytes, length(body) FROM event WHERE id = 2")
         assert size == stored > 5 << 20
         assert at.rows("SELECT count(*) FROM delivery") == [(1,)]
+
+
+@on_a_loop
+async def test_a_stop_waits_for_no_answer_and_loses_nothing(path: Path, api: PremblyApi) -> None:
+    api.know("r-1")
+    api.fail(prembly_api.hang, times=1)
+    async with At(path, api) as at:
+        await at.receive(body())
+        at.advance(MINUTE_MS)
+        await until(lambda: api.asked("r-1") == 1)
+        await asyncio.wait_for(at.asker.stop(), 5)
+        assert at.rows() == [("waiting", 0, None, None)]
+    api.mend()
+    async with At(path, api) as at:
+        at.advance(MINUTE_MS)
+        await at.until_rows([("settled", 0, 2, None)])
 
 
 @on_a_loop

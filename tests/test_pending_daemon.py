@@ -1,0 +1,148 @@
+"""A whole daemon that asks what became of what is pending."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from signal import SIGHUP
+from typing import Any
+
+import pytest
+
+from tests.support import prembly_api
+from tests.support.commands import run
+from tests.support.configuration import shell
+from tests.support.daemon import Premblyd
+from tests.support.prembly_api import PremblyApi
+from tests.support.waiting import wait_until
+
+SETTLED = "SELECT state, settled_by_id FROM awaited"
+EVENTS = "SELECT type, outcome FROM event ORDER BY id"
+FINISHED = "SELECT event_id, state FROM delivery ORDER BY id"
+
+
+@pytest.fixture
+def api() -> Iterator[PremblyApi]:
+    with prembly_api.prembly_api() as running:
+        yield running
+
+
+def settings(folder: Path, api: PremblyApi, ask: str = "50ms", **changes: Any) -> dict[str, Any]:
+    script = f'echo "$PREMBLY_TYPE $PREMBLY_REFERENCE $PREMBLY_OUTCOME" >> {folder}/ran; cat'
+    return {
+        "prembly": {"url": api.url, "api_key": prembly_api.KEY, "rate": 200},
+        "pending": {"ask": [ask], "give_up": "1h"},
+        "actions": [shell("activate", script, "00", types=["prembly.status"])],
+        **changes,
+    }
+
+
+def change(daemon: Premblyd, sql: str) -> None:
+    """Change the record of a stopped daemon by hand."""
+    with closing(sqlite3.connect(daemon.database)) as database, database:
+        database.execute(sql)
+
+
+def pending_body(reference: str = "r-1") -> bytes:
+    verification = {"status": "PENDING", "reference": reference}
+    return json.dumps({"response_code": "02", "verification": verification}).encode()
+
+
+def test_a_pending_webhook_is_settled_by_asking_and_its_action_runs(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    known = api.know("r-1", status="PENDING", code="02")
+    with Premblyd(tmp_path, **settings(tmp_path, api)) as daemon:
+        daemon.start()
+        assert daemon.send(pending_body()).status == 200
+        wait_until(lambda: api.asked("r-1") >= 3)
+        known.status, known.code = "VERIFIED", "00"
+        daemon.wait_for_rows([(2, "succeeded")], FINISHED)
+        assert daemon.rows(EVENTS) == [
+            ("verification.direct", "pending"),
+            ("prembly.status", "verified"),
+        ]
+        assert daemon.rows(SETTLED) == [("settled", 2)]
+        assert (tmp_path / "ran").read_text() == "prembly.status r-1 verified\n"
+        assert daemon.stop() == 0
+        assert daemon.log("pending.settled")
+        assert prembly_api.KEY not in daemon.log_text()
+
+
+def test_a_reload_begins_and_ends_the_asking(tmp_path: Path, api: PremblyApi) -> None:
+    api.know("r-1")
+    with Premblyd(tmp_path, **settings(tmp_path, api, pending=None)) as daemon:
+        daemon.start()
+        assert daemon.send(pending_body()).status == 200
+        assert daemon.rows(SETTLED) == []
+        daemon.configure(**settings(tmp_path, api))
+        daemon.signal(SIGHUP)
+        daemon.wait_for_rows([("settled", 2)], SETTLED)
+        daemon.configure(**settings(tmp_path, api, pending=None))
+        daemon.signal(SIGHUP)
+        wait_until(lambda: len(daemon.log("config.reloaded")) == 2)
+        assert daemon.send(pending_body("r-2")).status == 200
+        assert len(daemon.rows(SETTLED)) == 1
+
+
+@pytest.mark.parametrize("asked_before_kill", [True, False])
+def test_a_kill_loses_nothing_and_asks_what_fell_due(
+    tmp_path: Path, api: PremblyApi, *, asked_before_kill: bool
+) -> None:
+    api.know("r-1")
+    api.fail(prembly_api.hang)
+    ask = "50ms" if asked_before_kill else "1h"
+    with Premblyd(tmp_path, **settings(tmp_path, api, ask)) as daemon:
+        daemon.start()
+        assert daemon.send(pending_body()).status == 200
+        if asked_before_kill:  # the kill comes in the middle of the question
+            wait_until(lambda: api.asked("r-1") == 1)
+        daemon.kill()
+        assert daemon.rows(SETTLED) == [("waiting", None)]
+        api.mend()
+        if not asked_before_kill:
+            change(daemon, "UPDATE awaited SET due_at_ms = 1")
+        daemon.start()
+        daemon.wait_for_rows([("settled", 2)], SETTLED)
+        daemon.wait_for_rows([(2, "succeeded")], FINISHED)
+        assert (tmp_path / "ran").read_text().count("\n") == 1
+
+
+def test_a_kill_between_the_answer_and_its_storing_stores_it_once(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    api.know("r-1")
+    before = (
+        "import os\n"
+        "from premblyd.store import answers\n"
+        "add = answers.add_answer\n"
+        "def killed(*arguments):\n"
+        "    {then}os.kill(os.getpid(), 9)\n"
+        "answers.add_answer = killed\n"
+    )
+    with Premblyd(tmp_path, **settings(tmp_path, api)) as daemon:
+        for then in ("", "add(*arguments); "):  # before its transaction, and before its commit
+            daemon.start(before.format(then=then))
+            if not then:
+                assert daemon.send(pending_body()).status == 200
+            wait_until(lambda: daemon.process.poll() is not None)
+            assert daemon.rows(SETTLED) == [("waiting", None)]
+            assert len(daemon.rows(EVENTS)) == 1
+        daemon.start()
+        daemon.wait_for_rows([("settled", 2)], SETTLED)
+        daemon.wait_for_rows([(2, "succeeded")], FINISHED)
+        assert len(daemon.rows(EVENTS)) == 2
+        assert api.asked("r-1") == 3
+
+
+def test_given_up_is_said_in_the_log_and_the_list(tmp_path: Path, api: PremblyApi) -> None:
+    changes = settings(tmp_path, api, pending={"ask": ["50ms"], "give_up": "100ms"})
+    with Premblyd(tmp_path, **changes) as daemon:
+        daemon.start()
+        assert daemon.send(pending_body()).status == 200
+        daemon.wait_for_rows([("given_up", None)], SETTLED)
+        [line] = wait_until(lambda: daemon.log("pending.given_up"))
+        assert (line["level"], line["event_id"]) == ("warning", 1)
+    listed = run("pending", "--state", "given_up", "--config", daemon.config)
+    assert "Prembly knows no such verification" in listed.out
