@@ -136,7 +136,7 @@ def test_a_kill_between_the_answer_and_its_storing_stores_it_once(
         assert api.asked("r-1") == 3
 
 
-def test_given_up_is_said_in_the_log_and_the_list(tmp_path: Path, api: PremblyApi) -> None:
+def test_given_up_is_said_in_the_log_the_list_and_by_check(tmp_path: Path, api: PremblyApi) -> None:
     changes = settings(tmp_path, api, pending={"ask": ["50ms"], "give_up": "100ms"})
     with Premblyd(tmp_path, **changes) as daemon:
         daemon.start()
@@ -146,3 +146,5 @@ def test_given_up_is_said_in_the_log_and_the_list(tmp_path: Path, api: PremblyAp
         assert (line["level"], line["event_id"]) == ("warning", 1)
     listed = run("pending", "--state", "given_up", "--config", daemon.config)
     assert "Prembly knows no such verification" in listed.out
+    checked = run("check", "--config", daemon.config)
+    assert "asking about 1 pending verifications was given up" in checked.err

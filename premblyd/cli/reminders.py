@@ -17,14 +17,17 @@ SHOWN = 3
 
 def reminders(settings: "Config") -> Iterator[str]:
     """Yield what the record of `settings` reminds of; nothing where it can't be read."""
+    from premblyd.record import reading
     from premblyd.record.reconciling import open_downtimes
     from premblyd.store.sqlite.opening import connect_read_only
 
     if settings.prembly is None or settings.prembly.api_key is None:
         return
+    since_ms = times.now_ms() - DAYS * DAY_MS
     with contextlib.suppress(PremblydError):  # no database yet, or none that this user may read
         with contextlib.closing(connect_read_only(settings.database_path)) as database:
-            found = open_downtimes(database, since_ms=times.now_ms() - DAYS * DAY_MS)
+            found = open_downtimes(database, since_ms=since_ms)
+            given_up = reading.given_up(database, since_ms=since_ms)
         for downtime in found[:SHOWN]:
             since, until = (times.for_people(ms) for ms in (downtime.from_ms, downtime.until_ms))
             start = times.iso(downtime.from_ms // 1000 * 1000)
@@ -34,3 +37,8 @@ def reminders(settings: "Config") -> Iterator[str]:
             )
         if len(found) > SHOWN:
             yield f"... and in {len(found) - SHOWN} more downtimes since then"
+        if given_up:
+            yield (
+                f"asking about {given_up:,} pending verifications was given up in the last {DAYS}"
+                " days: `premblyd pending --state given_up`"
+            )

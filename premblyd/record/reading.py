@@ -7,6 +7,7 @@ from typing import Any
 
 from peewee import (
     JOIN,
+    SQL,
     Database,
     Expression,
     ModelSelect,
@@ -281,6 +282,16 @@ def awaited(database: Database, chosen: AwaitedFilter, page: Page = ALL) -> list
     if chosen.since_ms is not None:
         query = query.where(Awaited.created_at_ms >= chosen.since_ms)
     return fetching.rows(database, _newest_first(query, Awaited, page), AwaitedRow)
+
+
+def given_up(database: Database, *, since_ms: int) -> int:
+    """Return how many verifications were given up since a time, and are not settled by now."""
+    query = Awaited.select(fn.COUNT(Awaited.id)).where(
+        Awaited.state == SQL("'given_up'"),  # as the index has it, which is of few rows
+        Awaited.finished_at_ms >= since_ms,
+    )
+    [(count,)] = fetching.tuples(database, query)
+    return int(count)
 
 
 def _no_event(number_or_key: str) -> NotFoundError:

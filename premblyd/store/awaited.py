@@ -139,11 +139,12 @@ def note(transaction: Transaction, arrivals: Mapping[int, Arrival]) -> None:
 def settle(
     transaction: Transaction, settled_by: Mapping[str, int], at_ms: int
 ) -> Sequence[Settled]:
-    """End what waits for these references, each with the number of the event that settles it."""
+    """End what waits for these references, each with the number of the event that settles it; what
+    was given up too."""
     if not settled_by:
         return []
     ended = []
-    for row_id, reference, event_id in transaction.look_up(_WAITING_FOR, list(settled_by)):
+    for row_id, reference, event_id in transaction.look_up(_OPEN_FOR, list(settled_by)):
         by_id = settled_by[reference]
         transaction.change(
             _END,
@@ -254,7 +255,7 @@ def _begin(transaction: Transaction, unsettled: Mapping[int, Arrival]) -> int:
         first.setdefault(arrival.reference, event_id)
     if not first:
         return 0
-    known = {reference for _, reference, _ in transaction.look_up(_WAITING_FOR, list(first))}
+    known = {reference for (reference,) in transaction.look_up(_WAITING_FOR, list(first))}
     known |= settled_in_record(transaction, first).keys()
     rows = []
     for reference, event_id in first.items():
@@ -307,11 +308,13 @@ _IS_UNSETTLED = (
     & _IS_ABOUT_VERIFICATION
 )
 _IS_WAITING = Awaited.due_at_ms.is_null(False)
+_IS_OPEN = Awaited.state != AwaitedState.SETTLED  # waiting, or given up
 _INSERT = BulkInsert(
     Awaited, "event_id", "endpoint", "reference", "created_at_ms", "due_at_ms", "state"
 )
-_WAITING_FOR = Lookup(
-    Awaited.select(Awaited.id, Awaited.reference, Awaited.event).where(_IS_WAITING),
+_WAITING_FOR = Lookup(Awaited.select(Awaited.reference).where(_IS_WAITING), Awaited.reference)
+_OPEN_FOR = Lookup(
+    Awaited.select(Awaited.id, Awaited.reference, Awaited.event).where(_IS_OPEN),
     Awaited.reference,
 )
 _SETTLED_EVENTS = Lookup(  # of several, the first in a dict of them
@@ -325,7 +328,7 @@ _END = update(
     "finished_at_ms",
     "settled_by_id",
     "last_error",
-    where=(Awaited.id == param("id")) & _IS_WAITING,
+    where=(Awaited.id == param("id")) & _IS_OPEN,
 )
 _ASKED = Statement(
     Awaited.update(

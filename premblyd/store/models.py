@@ -335,6 +335,9 @@ Inquiry.add_index(Inquiry.delivery, name="inquiry_delivery", where=Inquiry.deliv
 Awaited.add_index(Awaited.due_at_ms, name="awaited_due", where=Awaited.due_at_ms.is_null(False))
 Awaited.add_index(Awaited.reference, name="awaited_reference")
 Awaited.add_index(Awaited.event, name="awaited_event")
+Awaited.add_index(
+    Awaited.finished_at_ms, name="awaited_given_up", where=Awaited.state == SQL("'given_up'")
+)
 # Few deliveries are dead: what each action has of them is counted without a look at their rows.
 Delivery.add_index(
     Delivery.state, Delivery.action, name="delivery_dead", where=Delivery.state == SQL("'dead'")

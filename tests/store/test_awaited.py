@@ -188,6 +188,14 @@ def test_what_was_given_up_is_awaited_again_when_it_comes_again(store: Store) ->
     assert [row[1:3] for row in store.rows(ROWS)] == [(1, "given_up"), (2, "waiting")]
 
 
+def test_what_was_given_up_is_settled_by_a_late_webhook(store: Store) -> None:
+    arrive(store, PENDING)
+    over = Asked(id=1, at_ms=NOW_MS, due_at_ms=None, error="why")
+    store.wait(AwaitedQueue(store.writer).asked(over))
+    [late] = arrive(store, VERIFIED)
+    assert store.rows(ROWS) == [("ref-1", 1, "settled", None, 1, late.event_id)]
+
+
 # Answers
 
 

@@ -56,6 +56,7 @@ CREATE TABLE awaited (
 CREATE INDEX awaited_due ON awaited (due_at_ms) WHERE due_at_ms IS NOT NULL;
 CREATE INDEX awaited_reference ON awaited (reference);
 CREATE INDEX awaited_event ON awaited (event_id);
+CREATE INDEX awaited_given_up ON awaited (finished_at_ms) WHERE state = 'given_up';
 CREATE INDEX event_unsettled ON event (received_at_ms)
     WHERE COALESCE(outcome, '') = 'pending' OR COALESCE(response_code, '') = '02';
 
