@@ -196,6 +196,9 @@ def test_what_is_pending_is_listed_and_filtered(config: Path) -> None:
         row["created_at_ms"],
         row["reference"],
     )
+    assert event["awaited"] == [row]
+    shown = run("show", row["event_id"], "--config", config).out
+    assert f"Pending {row['id']}: waiting after 0 questions to Prembly\n  asked next at " in shown
     for options, found in (
         (["--state", "waiting"], rows),
         (["--state", "given_up"], []),

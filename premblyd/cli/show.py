@@ -1,7 +1,7 @@
 """premblyd show"""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +92,20 @@ def _print(event: "ShownEvent") -> None:
             click.echo("  delivery {} (event {}) ran instead".format(*other))
         for attempt in delivery.attempts:
             _print_attempt(attempt)
+    for row in event.awaited:
+        _print_awaited(row)
+
+
+def _print_awaited(row: "Mapping[str, Any]") -> None:
+    asked = counted(row["ask_count"], "question", "questions")
+    title = bold(f"Pending {row['id']}:")
+    click.echo(f"\n{title} {row['state']} after {asked} to Prembly")
+    if row["due_at_ms"] is not None:
+        click.echo(f"  asked next at {times.for_people(row['due_at_ms'])} UTC")
+    if row["settled_by_id"] is not None:
+        click.echo(f"  settled by event {row['settled_by_id']}")
+    if row["last_error"]:
+        click.echo(f"  {clean(row['last_error'])}")
 
 
 def _took(started: Any, finished: Any) -> str:

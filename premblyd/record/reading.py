@@ -284,6 +284,15 @@ def awaited(database: Database, chosen: AwaitedFilter, page: Page = ALL) -> list
     return fetching.rows(database, _newest_first(query, Awaited, page), AwaitedRow)
 
 
+def awaited_of(database: Database, event_id: int, reference: str | None) -> list[AwaitedRow]:
+    """Return what was or is awaited of an event's verification, the oldest first."""
+    is_its = Awaited.event == event_id
+    if reference is not None:
+        is_its |= Awaited.reference == reference
+    query = Awaited.select(*fetching.columns(Awaited, AwaitedRow)).where(is_its)
+    return fetching.rows(database, query.order_by(Awaited.id), AwaitedRow)
+
+
 def given_up(database: Database, *, since_ms: int) -> int:
     """Return how many verifications were given up since a time, and are not settled by now."""
     query = Awaited.select(fn.COUNT(Awaited.id)).where(

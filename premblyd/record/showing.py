@@ -14,7 +14,7 @@ from premblyd.privacy.outputs import Hidden
 from premblyd.record import reading
 from premblyd.record.operating import RecordedReveal
 from premblyd.record.reading import DeliveryFilter
-from premblyd.record.rows import AttemptRow, DeliveryRow, WholeEvent
+from premblyd.record.rows import AttemptRow, AwaitedRow, DeliveryRow, WholeEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,8 @@ class ShownDelivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownEvent:
-    """An event's columns, masked or not, its body and its deliveries, the oldest first.
+    """An event's columns, masked or not, its body, its deliveries, and how its verification was
+    awaited, the oldest first.
 
     `columns` have `headers`, as pairs, only when it is revealed. `body` is a JSON object, a text
     where it is none, or the mask.
@@ -36,6 +37,7 @@ class ShownEvent:
     columns: Mapping[str, Any]
     body: Any
     deliveries: Sequence[ShownDelivery]
+    awaited: Sequence[Mapping[str, Any]]
 
     def as_json(self) -> dict[str, Any]:
         """Return what `premblyd show --json` prints."""
@@ -43,7 +45,8 @@ class ShownEvent:
             {**delivery.columns, "attempts": [dataclasses.asdict(row) for row in delivery.attempts]}
             for delivery in self.deliveries
         ]
-        return {**self.columns, "body": self.body, "deliveries": deliveries}
+        parts = {"body": self.body, "deliveries": deliveries, "awaited": list(self.awaited)}
+        return {**self.columns, **parts}
 
 
 def revealed(database: Database, recorded: RecordedReveal) -> ShownEvent:
@@ -57,6 +60,7 @@ def revealed(database: Database, recorded: RecordedReveal) -> ShownEvent:
             ShownDelivery(columns=dataclasses.asdict(delivery), attempts=attempts)
             for delivery, attempts in _deliveries(database, event)
         ],
+        awaited=[dataclasses.asdict(row) for row in _awaited(database, event)],
     )
 
 
@@ -87,7 +91,18 @@ def masked(database: Database, event: WholeEvent) -> ShownEvent:
             )
             for delivery, attempts in _deliveries(database, event)
         ],
+        awaited=[_mask_awaited(row) for row in _awaited(database, event)],
     )
+
+
+def _mask_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: documents.mask_column(name, value) for name, value in columns.items()}
+
+
+def _mask_awaited(row: AwaitedRow) -> dict[str, Any]:
+    columns = dataclasses.asdict(row)
+    # Our own words, which quote neither the event nor the answer.
+    return {**_mask_columns(columns), "last_error": columns["last_error"]}
 
 
 def _mask_delivery(
@@ -95,8 +110,7 @@ def _mask_delivery(
 ) -> dict[str, Any]:
     columns = dataclasses.asdict(delivery)
     error = columns.pop("last_error") or ""
-    masked_columns = {name: documents.mask_column(name, value) for name, value in columns.items()}
-    return {**masked_columns, "last_error": hidden.mask(error, may_stay) or None}
+    return {**_mask_columns(columns), "last_error": hidden.mask(error, may_stay) or None}
 
 
 def _mask_attempt(attempt: AttemptRow, hidden: Hidden, may_stay: tuple[str, ...]) -> AttemptRow:
@@ -127,6 +141,10 @@ def _document(event: WholeEvent) -> dict[str, Any] | None:
     """Return the JSON object in the body; None when there is none, or it is nested too deeply."""
     document = bodies.parse(event.body)
     return None if documents.is_deep(document) else document
+
+
+def _awaited(database: Database, event: WholeEvent) -> list[AwaitedRow]:
+    return reading.awaited_of(database, event.id, event.reference)
 
 
 def _deliveries(
