@@ -187,19 +187,27 @@ def test_serve_ends_with_75_beside_another_and_with_1_when_its_port_is_taken(
         assert f"Can't listen on {address}: Address already in use" in taken.err
 
 
-def test_demo_shows_a_dead_delivery_replayed_a_duplicate_and_a_rejection() -> None:
+def test_demo_shows_a_forgery_a_replay_a_duplicate_and_what_never_came() -> None:
     done = run_process("demo", "--once")
     assert (done.code, done.err) == (0, "")
     before, replay, after = done.out.partition("premblyd replay --dead")
-    assert '"duplicate":true' in before
+    assert re.search(r'the first one again +200 .*"duplicate":true', before)
     assert re.search(r"a wrong signature +401", before)
+    assert re.search(r'forged, rightly signed +200 .*"duplicate":false', before)
+    assert before.count("connection refused") == 2
     assert re.search(r"activate-customer +dead +2 +connection refused", before)
+    contradicted = "Prembly's answer says outcome not_verified, the event verified"
+    assert re.search(rf"activate-customer +dead +1 +{contradicted}", before)
     assert replay
-    assert "Queued 2 deliveries." in after
-    assert " dead " not in after
-    assert re.search(r"activate-customer +succeeded +3", after)
-    for sample in ("sample-sdk-0001", "sample-api-0001", "sample-not-verified-0001"):
-        assert sample in after
+    assert "Queued 3 deliveries." in after
+    assert re.findall(r"activate-customer +(\w+) +(\d)", after) == [
+        *[("succeeded", "3")] * 2,
+        ("dead", "2"),
+    ]
+    assert "The CRM got 2 customers." in after
+    assert "Stored what never came: 1 event." in after
+    assert "Now the CRM has 3 customers." in after
+    assert re.search(r"prembly\.status +00 +verified +sample-retried-0001", after)
     assert re.search(r"127\.0\.0\.1 +wrong signature", after)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from premblyd.cli.demo_servers import Crm, Prembly, serve
 from premblyd.cli.printing import clean, console
 from premblyd.errors import PremblydError
 from premblyd.prembly import samples
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from premblyd.record.rows import DeliveryRow
 
 PATIENCE_S = 20.0
+KNOWN_TO_PREMBLY = ("sdk", "api", "not-verified", "retried")  # the last one's webhook never comes
 CONFIG = """\
 listen: 127.0.0.1:{port}
 database: sqlite:///premblyd.db
@@ -30,6 +32,7 @@ endpoints:
   - name: prembly
     path: /webhooks/prembly
     keys: {{demo: demo_pk_invented}}
+prembly: {{url: "http://127.0.0.1:{prembly}", api_key: demo_sk_invented, rate: 50}}
 actions:
   - name: tell-operations
     response_codes: ["*"]
@@ -38,6 +41,8 @@ actions:
     types: [sdk.session, "verification.*", prembly.status]
     response_codes: ["00"]
     when: outcome == 'verified'
+    confirm: true
+    once: reference
     http: {{url: "http://127.0.0.1:{crm}/activate"}}
     retry: {{attempts: 2, first_delay: 200ms}}
 """
@@ -46,7 +51,11 @@ actions:
 @click.command()
 @click.option("--once", is_flag=True, help="End when everything was shown.")
 def demo(once: bool) -> None:
-    """A CRM that is down makes deliveries end dead; it comes back, and they are replayed."""
+    """A forged webhook is not confirmed. A CRM that is down makes deliveries end dead; it comes
+    back, and they are replayed. A webhook that never came is found.
+
+    The CRM and Prembly's API are played by this machine: nothing leaves it.
+    """
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_demo(once))
 
@@ -55,23 +64,28 @@ async def _demo(once: bool) -> None:
     from premblyd.daemon import Daemon
     from premblyd.logs import output
 
-    with tempfile.TemporaryDirectory(prefix="premblyd-demo-") as folder, _bound() as crm:
+    with (
+        tempfile.TemporaryDirectory(prefix="premblyd-demo-") as folder,
+        _bound() as crm,
+        _bound() as prembly,
+    ):
         path = Path(folder, "premblyd.yaml")
-        crm_port = crm.getsockname()[1]
-        settings = _settings(path, 0, crm_port)
+        ports = {"crm": crm.getsockname()[1], "prembly": prembly.getsockname()[1]}
+        settings = _settings(path, port=0, **ports)
         output.configure("auto", "error")
-        async with Daemon(settings, path) as daemon:
+        known = (samples.sample(name) for name in KNOWN_TO_PREMBLY)
+        async with serve(prembly, Prembly(*known).answer), Daemon(settings, path) as daemon:
             # Port 0 let the kernel choose one; from here on the file names it.
             port = int(daemon.address.rpartition(":")[2])
-            await _show(_settings(path, port, crm_port), path, crm)
+            await _show(_settings(path, port=port, **ports), path, crm)
             if not once:
                 await _stay(daemon, path)
 
 
-def _settings(path: Path, port: int, crm_port: int) -> "Config":
+def _settings(path: Path, **ports: int) -> "Config":
     from premblyd.config.load import load_config
 
-    path.write_text(CONFIG.format(port=port, crm=crm_port))
+    path.write_text(CONFIG.format(**ports))
     path.chmod(0o640)
     return load_config(path)
 
@@ -83,36 +97,51 @@ def _bound() -> socket.socket:
     return bound
 
 
-async def _show(settings: "Config", path: Path, crm: socket.socket) -> None:
-    """Send the samples, break and mend the CRM, and print what the record says."""
-    from premblyd.cli.send import Sender
-
-    endpoint = settings.endpoints[0]
-    sender = Sender(settings, endpoint, endpoint.key_texts["demo"])
+async def _show(settings: "Config", path: Path, bound: socket.socket) -> None:
+    """Send the samples, break and mend the CRM, find what never came, and print what the record
+    says."""
     say = console().print
-    say(f"A daemon listens on [bold]{sender.url}[/bold].")
+    say(f"A daemon listens on [bold]127.0.0.1:{settings.listen.port}[/bold].")
     say(f"Its database is {settings.database_path}.\n")
-    await _post(sender, "the SDK's sample", samples.sample("sdk"), "token-1")
-    await _post(sender, "the API's sample", samples.sample("api"), "token-2")
-    await _post(sender, "00, but not verified", samples.sample("not-verified"), "token-3")
-    await _post(sender, "00, of a transaction", samples.sample("transaction"), "token-5")
-    await _post(sender, "the first one again", samples.sample("sdk"), "token-1")
-    forger = Sender(settings, endpoint, "somebody else's key")
-    await _post(forger, "a wrong signature", samples.sample("sdk"), "token-4")
+    await _send_webhooks(settings)
 
-    say("\nThe CRM is down, so activate-customer fails, twice, and is dead:")
+    say("\nBefore a customer is activated, Prembly is asked whether it is true. Of the forged")
+    say("one it says otherwise: dead at once. The CRM is down: the others die after two tries.")
     await _settle(settings)
     _print_deliveries(settings)
-    say("\nThe CRM is back. [bold]premblyd replay --dead[/bold]:")
-    async with _crm(crm) as activated:
+    crm = Crm()
+    async with serve(bound, crm.answer):
+        say("\nThe CRM is back. [bold]premblyd replay --dead[/bold]:")
         await _run("replay", "--dead", "--config", str(path))
         await _settle(settings)
         _print_deliveries(settings)
-        say(f"The CRM got {len(activated)} customers.")
+        say(f"The CRM got {len(crm.customers)} customers. The forged one is not among them.")
+        say("\nA webhook that never came. [bold]premblyd reconcile --store[/bold]:")
+        await _run("reconcile", "--store", "--config", str(path))
+        await _settle(settings)
+        say(f"Now the CRM has {len(crm.customers)} customers.")
     say("\nThe record. [bold]premblyd events[/bold]:")
     _print_events(settings)
     say("\nRefused, kept as evidence. [bold]premblyd rejections[/bold]:")
     _print_rejections(settings)
+
+
+async def _send_webhooks(settings: "Config") -> None:
+    from premblyd.cli.send import Sender
+
+    endpoint = settings.endpoints[0]
+    right = Sender(settings, endpoint, endpoint.key_texts["demo"])
+    wrong = Sender(settings, endpoint, "somebody else's key")
+    sdk = samples.sample("sdk")
+    not_verified = samples.sample("not-verified")
+    forged = not_verified.replace(b"NOT-VERIFIED", b"VERIFIED")
+    await _post(right, "the SDK's sample", sdk, "token-1")
+    await _post(right, "the API's sample", samples.sample("api"), "token-2")
+    await _post(right, "00, but not verified", not_verified, "token-3")
+    await _post(right, "00, of a transaction", samples.sample("transaction"), "token-7")
+    await _post(right, "the first one again", sdk, "token-4")
+    await _post(wrong, "a wrong signature", sdk, "token-5")
+    await _post(right, "forged, rightly signed", forged, "token-6")
 
 
 async def _post(sender: Any, what: str, body: bytes, token: str) -> None:
@@ -122,7 +151,7 @@ async def _post(sender: Any, what: str, body: bytes, token: str) -> None:
     answer: Response = await client.send(sender.request(body, token), PATIENCE_S)
     client.close()
     text = answer.error or answer.body.decode()
-    click.echo(f"  {what:<20} {answer.status or ''} {clean(text)}")
+    click.echo(f"  {what:<22} {answer.status or ''} {clean(text)}")
 
 
 async def _settle(settings: "Config") -> None:
@@ -135,24 +164,6 @@ async def _settle(settings: "Config") -> None:
         if not states & {"pending", "running"}:
             return
     raise PremblydError("The demo's hooks did not end in time.")
-
-
-@contextlib.asynccontextmanager
-async def _crm(bound: socket.socket) -> Any:
-    """Play a CRM: answer every POST with 200, and keep what came."""
-    got: list[bytes] = []
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
-        got.append(await reader.readexactly(length))
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(answer, sock=bound)
-    async with server:
-        yield got
 
 
 async def _stay(daemon: "Daemon", path: Path) -> None:
@@ -171,7 +182,7 @@ async def _run(*arguments: str) -> None:
     """Run a premblyd command as an operator would, in a process of its own."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "premblyd", *arguments)
     if await process.wait():
-        raise PremblydError("The demo's replay failed.")
+        raise PremblydError(f"The demo's {arguments[0]} failed.")
 
 
 def _record(settings: "Config") -> "contextlib.closing[Any]":

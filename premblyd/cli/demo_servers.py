@@ -7,7 +7,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from premblyd import times
 from premblyd.prembly import payload
@@ -16,6 +16,8 @@ from premblyd.prembly.payload import Verdict
 Answer = Callable[[str, bytes], bytes | None]  # of a path and a body; None: there is no such path
 _STATUS = re.compile(r"/api/v1/verification/api/status/([^/]+)/")
 _LOGS = "/api/v1/verification/logs/"
+_RUN = "success"  # how the log says that a request ended
+_AGE_MS = 600_000  # of all verifications
 
 
 @contextlib.asynccontextmanager
@@ -63,14 +65,17 @@ class Prembly:
         }
 
     def answer(self, path: str, _: bytes) -> bytes | None:
-        if urlsplit(path).path == _LOGS:
-            return self._log()
+        url = urlsplit(path)
+        if url.path == _LOGS:
+            return self._log(dict(parse_qsl(url.query)))
         asked = _STATUS.fullmatch(path)
         verdict = self._known.get(unquote(asked[1])) if asked else None
         return None if verdict is None else _envelope(_entry("reference", verdict))
 
-    def _log(self) -> bytes:
-        entries = [_entry("reference_id", verdict) for verdict in self._known.values()]
+    def _log(self, filters: Mapping[str, str]) -> bytes:
+        is_asked_for = filters.get("status", _RUN) == _RUN
+        known = self._known.values() if is_asked_for else ()
+        entries = [{**_entry("reference_id", verdict), "status": _RUN} for verdict in known]
         count = len(entries)
         pages = {"page": 1, "page_size": 100, "total_pages": 1, "total_items": count}
         return _envelope(entries, pagination=pages)
@@ -81,7 +86,7 @@ def _entry(reference: str, verdict: Verdict) -> dict[str, Any]:
         reference: verdict.reference,
         "response_code": verdict.response_code,
         "verification_status": verdict.verification_status,
-        "created_at": times.iso(times.now_ms()),
+        "created_at": times.iso(times.now_ms() - _AGE_MS),
     }
 
 
