@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from peewee import SqliteDatabase
 
+from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Config
+from premblyd.config.secrets import Secret
 from premblyd.record import attention
 from premblyd.record.attention import LATE_MS
 from premblyd.record.trouble import Item, Severity
+from premblyd.store.downtimes import reconciled
 from premblyd.store.inbox import NewRejection
 from premblyd.store.rollups import HOUR_MS
 from premblyd.store.sqlite import opening
@@ -233,3 +236,29 @@ def test_of_one_kind_so_many_are_told(store: Store, record: SqliteDatabase) -> N
     store.add(*names, body=b"for many")
     run_all(store, FAILED, **dict.fromkeys(names, 1))
     assert kinds(record).count("dead") == attention.MAX_ITEMS
+
+
+def test_a_downtime_is_told_where_prembly_can_be_asked_until_it_is_reconciled(
+    store: Store, record: SqliteDatabase
+) -> None:
+    from_ms, until_ms = NOW_MS - 5 * HOUR_MS, NOW_MS - HOUR_MS
+    for start_ms in (from_ms, from_ms - 40 * DAY_MS):
+        sql = f"INSERT INTO downtime (from_ms, until_ms) VALUES ({start_ms}, {start_ms + 1})"
+        store.on_connection(lambda connection: connection.execute(sql))  # noqa: B023
+    asking = Config.model_construct(
+        database_path=Path("/nowhere"),
+        endpoints=(),
+        prembly=PremblyApi.model_construct(api_key=Secret("text", "a-key")),
+    )
+    (item,) = [item for item in found(record, settings=asking) if item.kind == "downtime"]
+    assert item.command == "premblyd reconcile --since 2023-11-14T17:13:20+00:00 --store"
+    assert "downtime" not in kinds(record, settings=serving("00"))
+    assert "downtime" not in kinds(record)
+    store.wait(
+        store.writer.call(
+            lambda transaction: reconciled(
+                transaction, since_ms=from_ms, until_ms=until_ms, now_ms=NOW_MS
+            )
+        )
+    )
+    assert "downtime" not in kinds(record, settings=asking)

@@ -30,10 +30,9 @@ def reminders(settings: "Config") -> Iterator[str]:
             given_up = reading.given_up(database, since_ms=since_ms)
         for downtime in found[:SHOWN]:
             since, until = (times.for_people(ms) for ms in (downtime.from_ms, downtime.until_ms))
-            start = times.iso(downtime.from_ms // 1000 * 1000)
             yield (
                 f"from {since} to {until} UTC no webhook could be stored, and Prembly sends most"
-                f" once: `premblyd reconcile --since {start} --store`"
+                f" once: `premblyd reconcile --since {downtime.since} --store`"
             )
         if len(found) > SHOWN:
             yield f"... and in {len(found) - SHOWN} more downtimes since then"

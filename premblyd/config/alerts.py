@@ -19,6 +19,7 @@ KINDS = {
     "late": "deliveries are past their time",
     "failing": "an action keeps failing",
     "dead": "deliveries gave up",
+    "downtime": "for more than an hour no webhook could be stored",
     "rejections": "many requests were refused",
     "unmatched": "events matched no action",
     "new_code": "a response code came for the first time",

@@ -15,6 +15,7 @@ from premblyd.config.models import Config
 from premblyd.prembly.codes import MEANINGS
 from premblyd.privacy.identifiers import is_code
 from premblyd.record import fetching, statistics
+from premblyd.record.reconciling import open_downtimes
 from premblyd.record.trouble import DISK_PERCENT, Item, Severity, Situation, Target
 from premblyd.routing import Routing
 from premblyd.store.inbox import Noise
@@ -30,6 +31,7 @@ BURST = 20  # rejections in an hour
 NOISE_BURST = 300  # of what anybody at all can cause: a scan for paths
 MAX_ITEMS = 10  # of one kind: the rest is counted in one more
 WALLET_EMPTY = "03"
+DOWNTIME_DAYS = 30  # what is older was lived with
 
 
 Check = Callable[[Situation], Iterator[Item]]
@@ -305,6 +307,25 @@ def _rejections(situation: Situation) -> Iterator[Item]:
             )
 
 
+def _downtimes(situation: Situation) -> Iterator[Item]:
+    """Times in which no webhook could be stored, where Prembly can be asked what was lost."""
+    settings = situation.settings
+    if settings is None or settings.prembly is None or settings.prembly.api_key is None:
+        return
+    since_ms = situation.now_ms - DOWNTIME_DAYS * DAY_MS
+    for downtime in open_downtimes(situation.database, since_ms=since_ms)[:MAX_ITEMS]:
+        start, end = (times.for_people(ms) for ms in (downtime.from_ms, downtime.until_ms))
+        yield Item(
+            kind="downtime",
+            severity=_WARNING,
+            text=f"From {start} to {end} UTC no webhook could be stored.",
+            remedy="Prembly sends most webhooks once: ask it for those that never came.",
+            command=f"premblyd reconcile --since {downtime.since} --store",
+            target=Target(page=""),
+            count=1,
+        )
+
+
 def _largest(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     """Return the names with the highest counts, at most MAX_ITEMS."""
     return sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:MAX_ITEMS]
@@ -353,6 +374,7 @@ CHECKS: Mapping[str, Check] = {
     "late": _late,
     "failing": _failing,
     "dead": _dead,
+    "downtime": _downtimes,
     "rejections": _rejections,
     "unmatched": _unmatched,
     "new_code": _new_codes,

@@ -4,18 +4,17 @@ some may have been lost."""
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from peewee import Database, ModelSelect, SqliteDatabase
+from peewee import Database, SqliteDatabase
 
-from premblyd.errors import StoreUnreadableError
+from premblyd import times
 from premblyd.prembly.payload import session_reference
+from premblyd.record import fetching
 from premblyd.store import inquiries
 from premblyd.store.answers import NewAnswer, add_answer
 from premblyd.store.downtimes import reconciled
 from premblyd.store.inquiries import NewInquiry
 from premblyd.store.models import Downtime, Event
-from premblyd.store.sqlite.failures import translated
 from premblyd.store.sqlite.transaction import transact
 
 BATCH = 400  # SQLite takes more values in a statement, and reads no faster for it
@@ -33,6 +32,11 @@ class DowntimeRow:
     from_ms: int
     until_ms: int
 
+    @property
+    def since(self) -> str:
+        """Its beginning as `--since` takes it, to the second before."""
+        return times.iso(self.from_ms // 1000 * 1000)
+
 
 class OwnRecord:
     """The record as a reconciliation works on it: on a command's own connection, each change in a
@@ -47,7 +51,7 @@ class OwnRecord:
         for some in _batches(sorted(set(ids))):
             spelt = {spelling: name for name in some for spelling in _spellings(name)}
             query = Event.select(Event.reference).where(Event.reference.in_(list(spelt)))
-            found = _tuples(self._database, query.distinct())
+            found = fetching.tuples(self._database, query.distinct())
             known |= {spelt[reference] for (reference,) in found}
         return known
 
@@ -61,7 +65,9 @@ class OwnRecord:
             query = Event.select(Event.session_id).where(Event.session_id.in_(list(some)))
             if since_ms is not None:
                 query = query.where(Event.received_at_ms >= since_ms)
-            known |= {session_id for (session_id,) in _tuples(self._database, query.distinct())}
+            known |= {
+                session_id for (session_id,) in fetching.tuples(self._database, query.distinct())
+            }
         return known
 
     def store(self, new: NewAnswer, inquiry: NewInquiry) -> tuple[int, bool]:
@@ -90,7 +96,7 @@ def open_downtimes(database: Database, *, since_ms: int) -> list[DowntimeRow]:
         .where(Downtime.reconciled_at_ms.is_null(), Downtime.until_ms >= since_ms)
         .order_by(Downtime.id)
     )
-    rows = _tuples(database, query)
+    rows = fetching.tuples(database, query)
     return [
         DowntimeRow(id=row[0], from_ms=row[1], until_ms=row[2])
         for row in rows
@@ -108,8 +114,3 @@ def _spellings(identifier: str) -> set[str]:
 
 def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     return (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
-
-
-def _tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
-    with translated(StoreUnreadableError):
-        return list(database.execute(query.bind(database)))
