@@ -3,14 +3,15 @@ or stored, and no secret is shown."""
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.errors import PremblydError
 from premblyd.hooks import kinds
 from premblyd.hooks.preview import Preview
-from premblyd.prembly import payload
+from premblyd.prembly import answers, payload
+from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.privacy.documents import MASK
 from premblyd.privacy.fields import SECRET_VERDICT_FIELDS
@@ -89,8 +90,9 @@ def explain(
     for judgement in Routing(settings.actions).judge(event):
         action = judgement.action
         if judgement.why_not is None:
-            shown = kinds.preview(action.hook, _job(action, event), endpoint)
-            runs[action.name] = _with_once(shown, action, event)
+            job = replace(_job(action, event), is_confirmed=action.confirm)
+            shown = _with_once(kinds.preview(action.hook, job, endpoint), action, event)
+            runs[action.name] = _confirmed(shown, event.verdict) if action.confirm else shown
         else:
             runs_not[action.name] = judgement.why_not
     verdict = {
@@ -98,6 +100,19 @@ def explain(
         for name, value in dataclasses.asdict(event.verdict).items()
     }
     return Explanation(endpoint=endpoint.name, verdict=verdict, runs=runs, runs_not=runs_not)
+
+
+def _confirmed(preview: Preview, verdict: Verdict) -> Preview:
+    """Return the preview of a hook that runs when Prembly has confirmed the event. Nothing is
+    asked."""
+    question = answers.question_about(verdict)
+    if question is None:
+        what = f"would be dead at once: {answers.NOTHING_TO_ASK_BY}"
+    elif question.reference is None:
+        what = "would be confirmed by asking Prembly for the session"
+    else:
+        what = f"would be confirmed by asking Prembly for reference {question.reference}"
+    return Preview(facts={"confirm": what, **preview.facts}, lines=[what, *preview.lines])
 
 
 def _endpoint(settings: Config, name: str | None) -> Endpoint:

@@ -9,9 +9,10 @@ import stat
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from premblyd.config.hooks import Hook
-from premblyd.config.inquiries import Pending
+from premblyd.config.inquiries import Pending, PremblyApi
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.expressions import ExpressionError
 from premblyd.hooks.shell.environment import DEFAULT_PATH
@@ -22,6 +23,8 @@ from premblyd.routing import DEFAULT, EVERY, MISSING, Routing
 
 # Letters that are typed for a digit.
 _LOOKALIKES = str.maketrans("OoQIlZ", "000112")
+_PUBLIC_KEY = re.compile(r"(^|_)pk(_|$)", re.IGNORECASE)
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SECRET_KEY = re.compile(r"(^|_)sk(_|$)", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"<|(placeholder|change|replace|insert|your|put|todo|xxx)", re.IGNORECASE)
 _HIDDEN = re.compile(r"(?<![\w.~/-])/(?:home|root|run/user)/[^\s'\";|&<>()]+")  # by ProtectHome=
@@ -42,6 +45,8 @@ def warnings(settings: Config, path: Path) -> Iterator[str]:
     for place, secret in settings.secrets.items():
         if secret.source != "text" and secret.reveal() != secret.reveal().strip():
             yield f"{place}: the secret ({secret.source}) has white space around it"
+    if settings.prembly:
+        yield from _of_prembly(settings.prembly)
     for action in settings.actions:
         yield from _of_codes(action)
         yield from _of_expressions(action, settings.endpoints)
@@ -88,6 +93,21 @@ def _of_key(text: str) -> str | None:
     return None
 
 
+def _of_prembly(api: PremblyApi) -> Iterator[str]:
+    """Yield what is odd about whom and how Prembly is asked, without quoting a secret."""
+    if api.api_key and (text := api.api_key.reveal()):
+        if _PLACEHOLDER.match(text):
+            yield "prembly api_key: it is a placeholder; put your account's secret key there"
+        elif _PUBLIC_KEY.search(text):
+            yield (
+                "prembly api_key: it looks like the public key (…pk_…); the API takes the secret"
+                " one"
+            )
+    host = urlsplit(api.url).hostname
+    if api.url.startswith("http:") and host not in _LOOPBACK:
+        yield f"prembly: {api.url} is not https, so that the key and the answers go in the open"
+
+
 def _of_codes(action: Action) -> Iterator[str]:
     for code in action.response_codes:
         if code not in MEANINGS and code not in (EVERY, MISSING, DEFAULT):
@@ -107,7 +127,14 @@ def _of_types(settings: Config) -> Iterator[str]:
         for pattern in action.types:
             if doubt := _of_type(pattern):
                 yield f"{name}: {doubt}"
-        if others := _not_meant(action, routing, webhooks):
+        chosen = _chosen_types(action, routing, webhooks)
+        others = [] if _is_meant(action) else chosen
+        if action.confirm and chosen:
+            yield (
+                f"{name} has `confirm`, and Prembly can't be asked for {', '.join(chosen)}: such"
+                f" deliveries would end dead; write {_FOR_VERIFICATIONS}"
+            )
+        elif others:
             yield (
                 f"{name} has no `types`, and would run for events that say nothing about a person's"
                 f" verification too ({', '.join(others)}): write {_FOR_VERIFICATIONS},"
@@ -154,12 +181,15 @@ def _of_type(pattern: str) -> str | None:
     return f"no type that Prembly documents is like {pattern}"
 
 
-def _not_meant(action: Action, routing: Routing, webhooks: Sequence[Webhook]) -> list[str]:
-    """Return the types of these webhooks for which the action would run, unless it says that it is
-    meant to: by `types`, or by being for every event ("*", without `when`)."""
+def _is_meant(action: Action) -> bool:
+    """Return whether an action says that it is meant for the types that it gets: by `types`, or by
+    being for every event ("*", without `when`)."""
     is_for_all = EVERY in action.response_codes and action.when is None
-    if is_for_all or "types" in action.model_fields_set:
-        return []
+    return is_for_all or "types" in action.model_fields_set
+
+
+def _chosen_types(action: Action, routing: Routing, webhooks: Sequence[Webhook]) -> list[str]:
+    """Return the types of these webhooks for which the action would run."""
     types = dict.fromkeys(
         webhook.verdict.type for webhook in webhooks if routing.why_not(action, webhook) is None
     )

@@ -196,6 +196,41 @@ def test_a_key_that_is_none_of_premblys_is_doubted_and_not_quoted(
     assert key not in found
 
 
+@pytest.mark.parametrize(
+    ("prembly", "doubt"),
+    [
+        ({"api_key": "<your secret key>"}, "prembly api_key: it is a placeholder"),
+        ({"api_key": "live_pk_hush"}, "prembly api_key: it looks like the public key"),
+        ({"api_key": "live_sk_x", "url": "http://api.example.com"}, "is not https"),
+        ({"api_key": "live_sk_x", "url": "http://127.0.0.1:9"}, None),
+        ({"api_key": "live_sk_x"}, None),
+    ],
+)
+def test_how_prembly_is_asked_is_doubted_and_no_key_quoted(
+    tmp_path: Path, prembly: dict[str, str], doubt: str | None
+) -> None:
+    found = warnings(write(tmp_path, prembly=prembly))
+    assert "hush" not in str(found)
+    if doubt is None:
+        assert found == []
+    else:
+        (text,) = found
+        assert doubt in text
+
+
+def test_an_action_that_gets_what_can_not_be_confirmed_is_doubted(tmp_path: Path) -> None:
+    def found(**keys: Any) -> list[str]:
+        action = shell("a", "true", "*", confirm=True, **keys)
+        return warnings(write(tmp_path, actions=[action], prembly={"api_key": "live_sk_x"}))
+
+    for types in (["*"], ["transaction.*"]):
+        (text,) = found(types=types)
+        assert text.startswith("action a has `confirm`, and Prembly can't be asked for ")
+        assert "transaction.processed" in text
+    assert found(types=["sdk.session", "verification.*", "prembly.status"]) == []
+    assert found(types=["*"], when="outcome == 'verified'") == []
+
+
 def test_the_same_key_under_two_names_is_doubted(tmp_path: Path) -> None:
     keys = {"live": KEY, "next": "another-key", "old": KEY}
     (found,) = warnings(write(tmp_path, endpoint={"keys": keys}))

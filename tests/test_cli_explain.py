@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from premblyd.prembly import samples
+from premblyd.prembly.answers import NOTHING_TO_ASK_BY
 from tests.support.commands import run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
+from tests.support.prembly_api import prembly_api
 from tests.support.waiting import wait_until
 
 HUSH = "hush-hush-hush-hush"
@@ -63,6 +65,29 @@ def test_a_shell_action_is_shown_and_not_run(tmp_path: Path) -> None:
     assert "  PREMBLY_RESPONSE_CODE=00\n" in printed
     assert HUSH not in printed + json.dumps(exact)
     assert [path.name for path in tmp_path.iterdir()] == ["premblyd.yaml"]
+
+
+def test_what_would_be_confirmed_is_said_and_nothing_is_asked(tmp_path: Path) -> None:
+    config = write(tmp_path, shell("act", "true", "*", confirm=True))
+    settings = json.loads(config.read_text())
+    with prembly_api() as api:
+        settings["prembly"] = {"url": api.url, "api_key": {"file": "not-there"}}
+        config.write_text(json.dumps(settings))
+        session = b'{"data": {"session_id": "sdk_session_hush"}}'
+        transaction = b'{"data": {"event": "transaction.processed", "screening_result": {"a": 1}}}'
+        for body, words in (
+            (b'{"reference": "r-1"}', "would be confirmed by asking Prembly for reference r-1"),
+            (session, "would be confirmed by asking Prembly for the session"),
+            (b'{"reference": "../r"}', f"would be dead at once: {NOTHING_TO_ASK_BY}"),
+            (transaction, f"would be dead at once: {NOTHING_TO_ASK_BY}"),
+        ):
+            (shown,) = explain(config, body)["actions"]
+            assert shown["confirm"] == words
+            assert shown["environment"]["PREMBLY_CONFIRMED"] == "true"
+            printed = run("explain", "-", "--config", config, stdin=body).out
+            assert f"  {words}\n" in printed
+            assert "hush" not in printed
+        assert api.asked() == 0
 
 
 def test_an_http_action_is_shown_with_its_secrets_masked(tmp_path: Path) -> None:

@@ -60,11 +60,11 @@ def test_an_event_that_is_shown_has_these_names(config: Path) -> None:
     whole = [*EVENT[:5], "token", *EVENT[5:]]
     at = whole.index("face_match")
     whole.insert(at, "session_id")
-    assert list(shown) == [*whole, "body", "deliveries", "awaited"]
+    assert list(shown) == [*whole, "body", "deliveries", "awaited", "inquiries"]
     _assert_deliveries(shown, [*(name for name in DELIVERY if name != "last_error"), "last_error"])
     revealed = printed(config, "show", 1, "--reveal")
     whole.insert(whole.index("token") + 1, "headers")
-    assert list(revealed) == [*whole, "body", "deliveries", "awaited"]
+    assert list(revealed) == [*whole, "body", "deliveries", "awaited", "inquiries"]
     _assert_deliveries(revealed, DELIVERY)
 
 

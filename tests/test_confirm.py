@@ -10,6 +10,7 @@ import pytest
 
 from premblyd.hooks import dispatcher
 from premblyd.inquiry import breaker, confirm
+from premblyd.prembly import answers
 from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome
 from premblyd.store.jobs import Result
@@ -300,7 +301,7 @@ async def test_what_can_not_be_asked_for_runs_nothing_and_says_so(
     async with at_work(path, api) as at:
         await at.add("activate", **TRUE | {"reference": reference})
         await at.until_states(dead=1)
-        assert at.delivery("last_error") == (confirm.NOTHING_TO_ASK_BY,)
+        assert at.delivery("last_error") == (answers.NOTHING_TO_ASK_BY,)
         assert at.shell.jobs == []
     assert (api.asked(), rows(path, INQUIRIES)) == (0, [])
 

@@ -1,6 +1,7 @@
 """Confirming in a real daemon: forged webhooks, crashes, reloads, and secrets that stay where they
 are."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGHUP
@@ -10,6 +11,7 @@ import psutil
 import pytest
 
 from tests.support import prembly_api
+from tests.support.commands import run
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import locked
@@ -60,6 +62,33 @@ def test_a_forged_webhook_with_a_right_signature_runs_nothing(
         assert daemon.stop() == 0
     assert ran(tmp_path) == ["true-1 true"]
     assert (answered["result"], answered["level"]) == ("contradicted", "warning")
+
+
+def test_show_lists_the_questions_and_masks_what_they_were_about(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    api.know("true-1")
+    api.know("22123456789", status="NOT-VERIFIED", code="01")
+    with Premblyd(tmp_path, **settings(tmp_path, api)) as daemon:
+        daemon.start()
+        for reference in ("true-1", "22123456789"):
+            assert daemon.send(body(reference)).status == 200
+        daemon.wait_for_rows([("succeeded",), ("dead",)], "SELECT state FROM delivery ORDER BY id")
+        printed = [run("show", number, "--config", daemon.config).out for number in (1, 2)]
+        exact = [
+            json.loads(run("show", number, "--json", "--config", daemon.config).out)
+            for number in (1, 2)
+        ]
+    (confirmed,), (contradicted,) = (event["inquiries"] for event in exact)
+    assert (confirmed["reference"], confirmed["result"]) == ("true-1", "confirmed")
+    assert exact[0]["deliveries"][0]["confirmed_sha256"] == confirmed["answer_sha256"]
+    assert (contradicted["reference"], contradicted["result"]) == ("•••", "contradicted")
+    assert "  confirmed by Prembly 20" in printed[0]
+    assert "Questions to Prembly\n" in printed[0]
+    assert "UTC  confirm, reference true-1: confirmed  (" in printed[0]
+    words = "Prembly's answer says outcome not_verified, the event verified"
+    assert f"confirm, reference •••: contradicted: {words}  (" in printed[1]
+    assert "22123456789" not in printed[1] + json.dumps(exact[1])
 
 
 def test_kill_9_while_prembly_is_asked_spends_no_attempt_and_runs_nothing_unconfirmed(

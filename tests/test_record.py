@@ -15,10 +15,25 @@ from premblyd.privacy.fields import UNLISTED_COLUMNS
 from premblyd.record import operating, reading
 from premblyd.record.operating import Change, Operator
 from premblyd.record.reading import DeliveryFilter, EventFilter, Page, RejectionFilter
-from premblyd.record.rows import AttemptRow, DeliveryRow, EventRow, RejectionRow, WholeEvent
+from premblyd.record.rows import (
+    AttemptRow,
+    DeliveryRow,
+    EventRow,
+    InquiryRow,
+    RejectionRow,
+    WholeEvent,
+)
 from premblyd.store.inbox import NewRejection
 from premblyd.store.jobs import Claimable, Result
-from premblyd.store.models import Attempt, AttemptOutcome, Delivery, Event, Rejection, State
+from premblyd.store.models import (
+    Attempt,
+    AttemptOutcome,
+    Delivery,
+    Event,
+    Inquiry,
+    Rejection,
+    State,
+)
 from premblyd.store.sqlite import opening
 from premblyd.store.sqlite.transaction import transact
 from tests.support.jobs import ending
@@ -125,7 +140,12 @@ def test_rows_have_every_column_of_their_tables() -> None:
     assert [field.name for field in fields(EventRow)] == [
         name for name in columns if name not in UNLISTED_COLUMNS
     ]
-    for table, row in ((Delivery, DeliveryRow), (Attempt, AttemptRow), (Rejection, RejectionRow)):
+    for table, row in (
+        (Delivery, DeliveryRow),
+        (Attempt, AttemptRow),
+        (Rejection, RejectionRow),
+        (Inquiry, InquiryRow),
+    ):
         assert {field.column_name for field in table._meta.sorted_fields} <= {
             field.name for field in fields(row)
         }

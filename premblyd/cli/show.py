@@ -15,7 +15,7 @@ from premblyd.errors import PremblydError, TryAgainError
 
 if TYPE_CHECKING:
     from premblyd.record.operating import RecordedReveal
-    from premblyd.record.rows import AttemptRow
+    from premblyd.record.rows import AttemptRow, InquiryRow
     from premblyd.record.showing import ShownEvent
 
 UNRECORDED = "Nothing is shown: that you look could not be recorded."
@@ -90,10 +90,16 @@ def _print(event: "ShownEvent") -> None:
         if delivery.columns["ran_instead_id"] is not None:
             other = delivery.columns["ran_instead_id"], delivery.columns["ran_instead_event_id"]
             click.echo("  delivery {} (event {}) ran instead".format(*other))
+        if (confirmed_at_ms := delivery.columns["confirmed_at_ms"]) is not None:
+            click.echo(f"  confirmed by Prembly {times.for_people(confirmed_at_ms)} UTC")
         for attempt in delivery.attempts:
             _print_attempt(attempt)
     for row in event.awaited:
         _print_awaited(row)
+    if event.inquiries:
+        click.echo(f"\n{bold('Questions to Prembly')}")
+    for inquiry in event.inquiries:
+        _print_inquiry(inquiry)
 
 
 def _print_awaited(row: "Mapping[str, Any]") -> None:
@@ -160,3 +166,17 @@ def _print_attempt(attempt: "AttemptRow") -> None:
         click.echo(f"     | {clean(line)}")
     if attempt.output_truncated:
         click.echo("     | … the rest was not kept")
+
+
+def _print_inquiry(inquiry: "InquiryRow") -> None:
+    asked_for = f"reference {inquiry.reference}" if inquiry.reference else "its session"
+    error = f": {inquiry.error}" if inquiry.error else ""
+    facts = [f"{inquiry.duration_ms} ms"]
+    if inquiry.http_status:
+        facts.append(f"HTTP {inquiry.http_status}, {inquiry.answer_bytes or 0} bytes")
+    if inquiry.delivery_id:
+        facts.append(f"delivery {inquiry.delivery_id}")
+    if inquiry.stored_event_id:
+        facts.append(f"stored as event {inquiry.stored_event_id}")
+    line = f"{inquiry.purpose}, {asked_for}: {inquiry.result}{error}  ({'; '.join(facts)})"
+    click.echo(f"  {times.for_people(inquiry.at_ms)} UTC  {clean(line)}")

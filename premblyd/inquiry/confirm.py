@@ -13,9 +13,6 @@ from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome, InquiryResult, Purpose
 from premblyd.store.queue import Queue
 
-NOTHING_TO_ASK_BY = (
-    "can't be confirmed: this event has no reference or session that Prembly can be asked for"
-)
 NOT_FOUND = "Prembly knows no such verification"
 # Prembly's API may know a result a little later than its webhook says it.
 GRACE_MS = 5 * 60_000
@@ -57,7 +54,7 @@ class Confirmation:
                 return await self._confirm(job, event.received_at_ms, event.body_sha256.hex())
             question = answers.question_about(event.verdict)
             if question is None:
-                return _dead(NOTHING_TO_ASK_BY)
+                return _dead(answers.NOTHING_TO_ASK_BY)
             answer = await self._inquirer.ask(question, newer_than_ms=event.received_at_ms)
             return await self._judge(job, question, answer)
         except StoreUnavailableError:

@@ -22,6 +22,9 @@ from premblyd.privacy.identifiers import safe_code
 # What Prembly's ids are made of; no URL can be led elsewhere by it.
 _ASKABLE = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._:~-]{0,199}")
 _UUID = re.compile(r"[0-9a-f]{8}(?:[_-]?[0-9a-f]{4}){3}[_-]?[0-9a-f]{12}", re.IGNORECASE)
+NOTHING_TO_ASK_BY = (
+    "can't be confirmed: this event has no reference or session that Prembly can be asked for"
+)
 _NOT_FOUND_CODE = "01"
 _VERDICT_KEYS = ("verification", "response_code", "verification_status")
 

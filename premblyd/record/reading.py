@@ -26,11 +26,21 @@ from premblyd.record.rows import (
     EventRow,
     FoundDelivery,
     FoundEvent,
+    InquiryRow,
     RejectionRow,
     WholeEvent,
 )
 from premblyd.store.damage import usable_event
-from premblyd.store.models import Attempt, Awaited, Delivery, Event, Rejection, State, Table
+from premblyd.store.models import (
+    Attempt,
+    Awaited,
+    Delivery,
+    Event,
+    Inquiry,
+    Rejection,
+    State,
+    Table,
+)
 from premblyd.store.queue_statements import EVENT_COLUMNS
 
 
@@ -231,6 +241,16 @@ def attempts(database: Database, delivery_ids: Iterable[int]) -> list[AttemptRow
         .order_by(Attempt.delivery, Attempt.number)
     )
     return fetching.rows(database, query, AttemptRow)
+
+
+def inquiries(database: Database, event: WholeEvent) -> list[InquiryRow]:
+    """Return the questions to Prembly about an event, and the one whose answer it is, the oldest
+    first."""
+    is_its = Inquiry.event == event.id
+    if event.verified_by == events_of_prembly.STORED_BY:
+        is_its = is_its | (Inquiry.stored_event == event.id)
+    query = Inquiry.select(*fetching.columns(Inquiry, InquiryRow)).where(is_its)
+    return fetching.rows(database, query.order_by(Inquiry.id), InquiryRow)
 
 
 def rejections(database: Database, chosen: RejectionFilter, page: Page = ALL) -> list[RejectionRow]:

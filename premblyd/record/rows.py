@@ -115,6 +115,25 @@ class AttemptRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InquiryRow:
+    """A question to Prembly, and what came of it."""
+
+    id: int
+    at_ms: int
+    purpose: str
+    event_id: int | None
+    delivery_id: int | None
+    reference: str | None  # None: a session was asked for, whose id is a secret
+    result: str
+    duration_ms: int
+    http_status: int | None
+    error: str | None
+    answer_bytes: int | None
+    answer_sha256: str | None
+    stored_event_id: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RejectionRow:
     """A request that was refused."""
 

@@ -14,7 +14,7 @@ from premblyd.privacy.outputs import Hidden
 from premblyd.record import reading
 from premblyd.record.operating import RecordedReveal
 from premblyd.record.reading import DeliveryFilter
-from premblyd.record.rows import AttemptRow, AwaitedRow, DeliveryRow, WholeEvent
+from premblyd.record.rows import AttemptRow, AwaitedRow, DeliveryRow, InquiryRow, WholeEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,7 @@ class ShownEvent:
     body: Any
     deliveries: Sequence[ShownDelivery]
     awaited: Sequence[Mapping[str, Any]]
+    inquiries: Sequence[InquiryRow]  # to Prembly, about it
 
     def as_json(self) -> dict[str, Any]:
         """Return what `premblyd show --json` prints."""
@@ -45,7 +46,12 @@ class ShownEvent:
             {**delivery.columns, "attempts": [dataclasses.asdict(row) for row in delivery.attempts]}
             for delivery in self.deliveries
         ]
-        parts = {"body": self.body, "deliveries": deliveries, "awaited": list(self.awaited)}
+        parts = {
+            "body": self.body,
+            "deliveries": deliveries,
+            "awaited": list(self.awaited),
+            "inquiries": [dataclasses.asdict(row) for row in self.inquiries],
+        }
         return {**self.columns, **parts}
 
 
@@ -61,6 +67,7 @@ def revealed(database: Database, recorded: RecordedReveal) -> ShownEvent:
             for delivery, attempts in _deliveries(database, event)
         ],
         awaited=[dataclasses.asdict(row) for row in _awaited(database, event)],
+        inquiries=reading.inquiries(database, event),
     )
 
 
@@ -92,6 +99,10 @@ def masked(database: Database, event: WholeEvent) -> ShownEvent:
             for delivery, attempts in _deliveries(database, event)
         ],
         awaited=[_mask_awaited(row) for row in _awaited(database, event)],
+        inquiries=[
+            _mask_inquiry(inquiry, hidden, may_stay)
+            for inquiry in reading.inquiries(database, event)
+        ],
     )
 
 
@@ -119,6 +130,14 @@ def _mask_attempt(attempt: AttemptRow, hidden: Hidden, may_stay: tuple[str, ...]
         attempt,
         output=hidden.mask(attempt.output or "", may_stay, is_cut) or None,
         error=hidden.mask(attempt.error or "", may_stay) or None,
+    )
+
+
+def _mask_inquiry(inquiry: InquiryRow, hidden: Hidden, may_stay: tuple[str, ...]) -> InquiryRow:
+    return dataclasses.replace(
+        inquiry,
+        reference=documents.mask_column("reference", inquiry.reference),
+        error=hidden.mask(inquiry.error or "", may_stay) or None,
     )
 
 
