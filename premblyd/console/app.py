@@ -148,7 +148,7 @@ def _application(services: Services) -> Application:
     return Application(
         [
             *((pattern, handler, with_services) for pattern, handler in pages),
-            (r"/static/(.*)", _Static, {"path": str(HOME / "static")}),
+            (r"/static/([a-z]+\.(?:css|js|svg))", _Static, {"path": str(HOME / "static")}),
         ],
         default_handler_class=NothingHere,
         default_handler_args=with_services,

@@ -89,13 +89,15 @@ class Handler(RequestHandler):
     def _ask_to_sign_in(self) -> None:
         if self.request.method != "GET" or self.wants_json or self.is_stream:
             raise Refused(401, "not_signed_in", words.SIGN_IN)
+        target = self.request.uri or "/"
+        if not origin.is_safe_target(target):
+            target = "/"
         if self.request.headers.get("Sec-Fetch-Site") == "cross-site":
             # A link in a chat. No browser sends a SameSite=Strict cookie with that, so let this
             # page open itself once more.
-            self.render("opening.html", target=self.request.uri)
+            self.render("opening.html", target=target)
             return
-        target = quote(self.request.uri or "/", safe="/")
-        self.redirect(f"/sign-in?next={target}", status=303)
+        self.redirect(f"/sign-in?next={quote(target, safe='/')}", status=303)
 
     @property
     def is_stream(self) -> bool:

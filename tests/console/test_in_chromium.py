@@ -21,8 +21,14 @@ from tests.support.daemon import Premblyd
 
 pytestmark = needs_chromium
 PAGES = {
+    "overview": "/?since=7d",
     "events": "/events",
     "event": "/events/1",
+    "dead": "/dead",
+    "deliveries": "/deliveries",
+    "rejections": "/rejections",
+    "actions": "/actions",
+    "operators": "/operators",
 }
 
 

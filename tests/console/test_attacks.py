@@ -1,0 +1,347 @@
+"""What somebody on the network, or another site in the operator's browser, can try."""
+
+import re
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from premblyd import passwords
+from premblyd.console import app
+from premblyd.console.guessing import ALL, EACH
+from tests.support.console import CONSOLE, Browser, browser, new_link, signed_in
+from tests.support.daemon import Premblyd
+from tests.support.waiting import wait_until
+
+WITH_PASSWORD = CONSOLE | {"password": {"file": "console-password"}}
+# A path for each page. A new page needs its line: a test says so.
+READ = [
+    "/",
+    "/overview.json",
+    "/dead",
+    "/dead.json",
+    "/replays/1",
+    "/replays/1.json",
+    "/deliveries",
+    "/deliveries.json",
+    "/deliveries/1",
+    "/rejections",
+    "/rejections.json",
+    "/rejections.csv",
+    "/actions",
+    "/actions.json",
+    "/operators",
+    "/operators.json",
+    "/live",
+    "/events",
+    "/events.json",
+    "/events.csv",
+    "/events/1",
+    "/events/1.json",
+    "/metrics",
+]
+# What changes something, or shows a person.
+CHANGE = [
+    "/events/1/reveal",
+    "/events/1/reveal.json",
+    "/deliveries/1/replay",
+    "/deliveries/1/replay.json",
+    "/deliveries/1/cancel",
+    "/deliveries/1/cancel.json",
+    "/dead/replay",
+    "/dead/replay.json",
+    "/actions/explain",
+    "/actions/explain.json",
+]
+PUBLIC = ["/sign-in", "/static/console.css", "/static/console.js", "/static/icon.svg"]
+RECORD = (
+    "SELECT (SELECT count(*) FROM operator_action WHERE action NOT LIKE 'sign-%'),"
+    " (SELECT group_concat(state || attempts_left) FROM delivery)"
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def settle(daemon: Premblyd) -> None:
+    """Let what runs at the start end: nothing else changes the record."""
+    due = "SELECT count(*) FROM delivery WHERE due_at_ms <= unixepoch() * 1000 + 1000"
+    wait_until(lambda: daemon.rows(due) == [(0,)])
+
+
+def patterns() -> list[str]:
+    """Return the pattern of every path that the console answers."""
+    services = cast(Any, SimpleNamespace(cookie="premblyd"))
+    rules = app._application(services).wildcard_router.rules
+    return [cast(Any, rule.matcher).regex.pattern for rule in rules]
+
+
+def raw(address: str, request: bytes) -> bytes:
+    """Return the head of what is answered to bytes that no browser sends."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(request)
+        return connection.recv(65536)
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+@pytest.mark.parametrize("pattern", patterns())
+def test_every_page_is_attacked_below(pattern: str) -> None:
+    paths = [*READ, *CHANGE, *PUBLIC, "/sign-out"]
+    assert [path for path in paths if re.match(pattern, path)], "give it a line above"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "FOO"])
+def test_a_stranger_gets_nothing_by_any_method(daemon: Premblyd, method: str) -> None:
+    stranger = browser(daemon)
+    kept = daemon.rows(RECORD)
+    for path in [*READ, *CHANGE, "/sign-out", "/nothing"]:
+        for cookie in (None, f"premblyd-00000000={'A' * 43}"):
+            page = stranger.request(method, path, Cookie=cookie)
+            assert page.status in {303, 401, 403, 405}, path
+            assert len(page.body) < 1000
+            assert page.cookies == [], "a session of no use to anybody"
+            if page.status == 303:
+                assert (page.body, page.location) == (b"", f"/sign-in?next={path}")
+    assert daemon.rows(RECORD) == kept
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec_Fetch_Site": "cross-site", "Origin": "https://evil.example"},
+        {"Sec_Fetch_Site": "same-site", "Origin": "http://127.0.0.1:1"},
+        {"Sec_Fetch_Site": None, "Origin": "http://127.0.0.1:1"},
+        {"Sec_Fetch_Site": None, "Origin": "null"},
+        {"Sec_Fetch_Site": "same-origin", "Origin": "https://evil.example"},
+        {"Host": "evil.example", "Origin": "http://evil.example"},
+    ],
+    ids=str,
+)
+def test_no_other_site_changes_anything(
+    daemon: Premblyd, own: Browser, headers: dict[str, Any]
+) -> None:
+    """Not even with the cookies and the form's token of who is signed in."""
+    kept = daemon.rows(RECORD)
+    for path in [*CHANGE, "/sign-out"]:
+        assert own.post(path, **headers).status in {403, 421}, path
+    assert own.get("/events").status == 200, "still signed in"
+    assert daemon.rows(RECORD) == kept
+
+
+def test_a_form_needs_the_token_of_its_own_browser(daemon: Premblyd, own: Browser) -> None:
+    kept = daemon.rows(RECORD)
+    stolen = signed_in(daemon).xsrf()
+    for path in [*CHANGE, "/sign-out"]:
+        for token in ("", "x", stolen):
+            assert own.post(path, {"_xsrf": token}).status == 403, path
+            assert own.post(f"{path}?_xsrf={stolen}", {"_xsrf": ""}).status == 403, path
+    assert daemon.rows(RECORD) == kept
+
+
+def test_no_other_method_does_what_a_form_does(daemon: Premblyd, own: Browser) -> None:
+    kept = daemon.rows(RECORD)
+    fields = f"_xsrf={own.xsrf()}"
+    for path in [*CHANGE, "/sign-out"]:
+        for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "FOO"):
+            more: dict[str, Any] = {"X_Http_Method_Override": "POST", "X_Method_Override": "POST"}
+            page = own.request(method, f"{path}?{fields}&_method=POST", **more)
+            assert page.status in {303, 403, 404, 405}, (method, path)
+    assert daemon.rows(RECORD) == kept
+
+
+def test_a_link_is_used_once_however_many_try_at_once(daemon: Premblyd) -> None:
+    link = new_link(daemon)
+    thieves = [browser(daemon) for _ in range(8)]
+    for thief in thieves:
+        thief.xsrf()
+    with ThreadPoolExecutor(len(thieves)) as pool:
+        answers = list(pool.map(lambda thief: thief.sign_in(link).status, thieves))
+    assert sorted(answers) == [303] + [403] * 7
+
+
+def test_no_link_is_guessed(daemon: Premblyd) -> None:
+    stranger = browser(daemon)
+    link = new_link(daemon).partition("link=")[2]
+    (digest,) = daemon.rows("SELECT digest FROM console_link ORDER BY id DESC LIMIT 1")[0]
+    for guess in (link[:-1], link.lower(), f"{link}x", digest, "%", "' OR 1=1 --", "\0", "é" * 999):
+        page = stranger.post("/sign-in", {"link": guess})
+        assert (page.status, len(page.cookies)) == (403, 0), guess
+
+
+def test_a_session_is_never_the_one_that_somebody_else_chose(daemon: Premblyd) -> None:
+    chosen = "A" * 43
+    own = browser(daemon)
+    (name,) = (name.removesuffix("-form") for name in _cookies_of(own))
+    own.cookies[name] = chosen
+    assert own.sign_in(new_link(daemon)).status == 303
+    assert own.cookies[name] != chosen
+    thief = browser(daemon)
+    thief.cookies[name] = chosen
+    assert thief.get("/events").status == 303
+
+
+@pytest.mark.parametrize(
+    "target", ["/\r\nSet-Cookie: a=b", "//evil.example", "/\\evil.example", "javascript:alert(1)"]
+)
+def test_signing_in_leads_nowhere_else(daemon: Premblyd, target: str) -> None:
+    token = new_link(daemon).partition("link=")[2]
+    page = browser(daemon).post("/sign-in", {"link": token, "next": target})
+    assert (page.status, page.location, len(page.cookies)) == (303, "/", 1)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["//evil.example/x", "http://evil.example/x", "javascript:alert(1)", "/\\evil.example"],
+)
+def test_no_address_makes_a_link_elsewhere(daemon: Premblyd, target: str) -> None:
+    """As `http://127.0.0.1:8081//evil.example` in a chat would."""
+    address = browser(daemon).address
+    for site in ("cross-site", "none"):
+        head = f"GET {target} HTTP/1.1\r\nHost: {address}\r\nSec-Fetch-Site: {site}\r\n"
+        answer = raw(address, f"{head}Connection: close\r\n\r\n".encode())
+        assert b"evil" not in answer
+        assert b"javascript:" not in answer
+
+
+@pytest.fixture
+def guarded(fresh: Premblyd) -> Premblyd:
+    """A daemon whose console has a password that costs little to try."""
+    hashed = passwords.hashed("correct horse battery", cost=16)
+    (fresh.folder / "console-password").write_text(f"{hashed}\n")
+    fresh.configure(console=WITH_PASSWORD)
+    return fresh
+
+
+def test_guesses_at_once_count_too(guarded: Premblyd) -> None:
+    own = browser(guarded.start())
+    token = {"_xsrf": own.xsrf()}
+    with ThreadPoolExecutor(16) as pool:
+        guesses = [{**token, "password": f"guess {number}"} for number in range(40)]
+        answers = list(pool.map(lambda fields: _post(own, fields), guesses))
+    assert sorted(answers) == [403] * EACH + [429] * (40 - EACH)
+
+
+def test_who_invents_an_address_gets_no_more_guesses(guarded: Premblyd) -> None:
+    for proxies, addresses in (([], "192.0.2.{}"), (["127.0.0.1"], "2001:db8::{}")):
+        guarded.configure(console=WITH_PASSWORD, trusted_proxies=proxies)
+        own = browser(guarded.start())
+        token = {"_xsrf": own.xsrf(), "password": "x"}
+        answers = [
+            own.post("/sign-in", token, X_Forwarded_For=addresses.format(number)).status
+            for number in range(EACH + 1)
+        ]
+        assert answers == [403] * EACH + [429], addresses
+        guarded.stop()
+
+
+def test_many_addresses_together_get_so_many_guesses(guarded: Premblyd) -> None:
+    guarded.configure(console=WITH_PASSWORD, trusted_proxies=["127.0.0.1"])
+    own = browser(guarded.start())
+    token = {"_xsrf": own.xsrf(), "password": "x"}
+    answers = [
+        own.post("/sign-in", token, X_Forwarded_For=f"192.0.2.{number}").status
+        for number in range(ALL + 1)
+    ]
+    assert answers == [403] * ALL + [429]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../app.py",
+        "%2e%2e/app.py",
+        "..%2fapp.py",
+        "/etc/passwd",
+        "console.css%00",
+        "console.css/../../app.py",
+        "",
+        ".",
+        "..\\app.py",
+        "console.css~",
+    ],
+)
+def test_static_is_three_files(daemon: Premblyd, path: str) -> None:
+    address = browser(daemon).address
+    head = f"GET /static/{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    answer = raw(address, head.encode())
+    assert status(answer) == 303
+    assert b"import " not in answer
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /events HTTP/1.1\r\n\r\n",
+        b"GET /events HTTP/1.0\r\n\r\n",
+        b"GET /events HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET /events HTTP/1.1\r\nHost: localhost\r\nCookie: \xff\xfe; a=\x01\r\n\r\n",
+        b"GET /events HTTP/1.1\r\nHost: localhost\r\nX-A: " + b"a" * 40_000 + b"\r\n\r\n",
+        b"GET /events?" + b"a&" * 15_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n",
+        b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+        b"Content-Length: 5\r\n\r\n0\r\n\r\n",
+        b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"\0" * 100 + b"\r\n\r\n",
+    ],
+    ids=lambda request_bytes: ascii(request_bytes[:60]),
+)
+def test_a_broken_request_breaks_nothing(daemon: Premblyd, request_bytes: bytes) -> None:
+    address = browser(daemon).address
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(request_bytes)
+        connection.shutdown(socket.SHUT_WR)
+        try:
+            answer = connection.recv(65536)
+        except ConnectionResetError:
+            answer = b""
+    assert answer == b"" or status(answer) in {303, 400, 403, 413, 421, 431}
+    assert "Traceback" not in daemon.log_text()
+    assert not daemon.log("console.failed")
+
+
+def test_many_slow_clients_hold_up_no_webhook(fresh: Premblyd) -> None:
+    """The console takes so many connections and no more, so that files are left for webhooks."""
+    own = signed_in(fresh.start())
+    host, _, port = own.address.rpartition(":")
+    with ExitStack() as held:
+        for number in range(app.MAX_CONNECTIONS + 50):
+            client = held.enter_context(socket.create_connection((host, int(port)), timeout=10))
+            half = b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\na"
+            client.sendall(half if number % 2 else half[:20])
+        assert fresh.send(b'{"response_code":"00"}').status == 200
+    wait_until(lambda: _answers(own))
+
+
+def test_bodies_of_strangers_hold_up_no_webhook(fresh: Premblyd) -> None:
+    own = browser(fresh.start())
+    huge = b"a=" + b"%41" * (app.MAX_BODY_BYTES // 3 - 10)
+    with ThreadPoolExecutor(4) as pool:
+        sent = [pool.submit(own.request, "POST", "/sign-in", huge) for _ in range(8)]
+        assert fresh.send(b'{"response_code":"00"}').status == 200
+        assert {each.result().status for each in sent} == {403}
+    assert own.get("/sign-in").status == 200
+
+
+def _answers(own: Browser) -> bool:
+    try:
+        return own.get("/events").status == 200
+    except OSError:  # it still has too many connections
+        return False
+
+
+def _post(own: Browser, fields: dict[str, str]) -> int:
+    return own.post("/sign-in", fields).status
+
+
+def _cookies_of(own: Browser) -> Iterator[str]:
+    own.xsrf()
+    return iter(own.cookies)
