@@ -139,6 +139,7 @@ def test_every_other_action_is_shown_with_why_not(tmp_path: Path) -> None:
         tmp_path,
         shell("runs", "true", "00"),
         shell("other-code", "true", "02", "03"),
+        shell("other-type", "true", types=["transaction.*", "sdk.session"]),
         shell("rest", "true", "missing", "default"),
         shell("not-verified", "true", when="outcome == 'not_verified'"),
         shell("broken", "true", when="abs(outcome) == `1`"),
@@ -146,6 +147,7 @@ def test_every_other_action_is_shown_with_why_not(tmp_path: Path) -> None:
     not_in = "response code 00 is not in"
     reasons = {
         "other-code": f"{not_in} [02, 03]",
+        "other-type": "type verification.direct is not in [transaction.*, sdk.session]",
         "rest": f"{not_in} [missing, default]; another action names it, so it is no default",
         "not-verified": "`when` is false: outcome == 'not_verified'",
         "broken": "`when` failed for this event, which counts as no: JMESPathTypeError",

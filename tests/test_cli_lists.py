@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -141,6 +142,21 @@ def test_events_are_found_by_the_beginning_of_a_key(config: Path) -> None:
         done = run("events", "--key", wrong, "--config", config)
         assert done.code == 2
         assert "is no key: 32 hex digits, or how they begin" in done.err
+
+
+def test_events_and_deliveries_are_found_by_a_type_or_a_pattern(config: Path) -> None:
+    def types(*arguments: object) -> set[str]:
+        return {row["type"] for row in json_of(config, *arguments)}
+
+    assert types("events", "--type", "transaction.ESCALATED") == {"transaction.escalated"}
+    assert types("events", "--type", "workflow.process.*") == {
+        f"workflow.process.{ending}" for ending in ("completed", "failed", "manual_review")
+    }
+    found = types("deliveries", "--type", "verification.*", "--action", "activate-customer")
+    assert found == {"verification.async", "verification.direct", "verification.retried"}
+    assert "verification.async" in run("deliveries", "--wide", "--config", config).out
+    assert re.search(r"^id .* type ", run("events", "--config", config).out)
+    assert run("events", "--type", "workflow.[p]*", "--config", config).code == 2
 
 
 def test_deliveries_are_found_by_event_and_since(config: Path) -> None:

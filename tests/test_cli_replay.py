@@ -3,8 +3,10 @@
 import json
 import os
 import pty
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,21 @@ def test_a_new_action_for_one_event_says_why_it_is_not_for_another(config: Path)
     ]
     done = run("replay", "--event", verified, "--action", "greet", "--config", config)
     assert done == Ran(0, "Queued 1 delivery.\n", "")
+
+
+def test_a_new_action_takes_old_events_by_the_type_that_their_body_tells(config: Path) -> None:
+    runs = NEW | {"when": "outcome == 'unknown'", "types": ["transaction.*"]}
+    with_actions(config, runs)
+    with_type = replay(config, "--since", "1h", "--action", "greet", "--dry-run")
+    assert len(with_type["would_queue"]) == 4
+    assert "type watchlist.identity_flagged is not in [transaction.*]" in with_type["not_for"]
+    with closing(sqlite3.connect(config.with_name("premblyd.db"))) as database, database:
+        database.execute("UPDATE event SET type = NULL")
+    without_type = replay(config, "--since", "1h", "--action", "greet", "--dry-run")
+    assert without_type["would_queue"] == with_type["would_queue"]
+    with_actions(config, {name: value for name, value in runs.items() if name != "when"})
+    without_when = replay(config, "--since", "1h", "--action", "greet", "--dry-run")
+    assert without_when["would_queue"] == with_type["would_queue"]
 
 
 def test_new_queues_what_is_missing_and_leaves_what_is_there(config: Path) -> None:

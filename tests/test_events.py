@@ -1,12 +1,18 @@
 """Which of Prembly's events a body is: by each mark alone, by mixtures, and never by a claim."""
 
-import itertools
+import hashlib
 import json
+import re
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from premblyd.expressions import Expression
 from premblyd.prembly import events, payload
+from premblyd.prembly.payload import Outcome
+from premblyd.privacy.identifiers import is_prembly_id
 
 # A mark of each type, as the guide names it, the more specific before the less.
 MARKS: list[tuple[str, dict[str, Any]]] = [
@@ -23,7 +29,6 @@ MARKS: list[tuple[str, dict[str, Any]]] = [
     ("transaction.processed", {"data": {"event": "transaction.processed"}}),
     ("transaction.escalated", {"data": {"event": "TRANSACTION.ESCALATED"}}),
     ("transaction.rule_triggered", {"data": {"event": "transaction.rule_triggered"}}),
-    ("transaction.case.opened", {"data": {"event": "case.opened", "screening_result": {"a": 1}}}),
     ("transaction.unnamed", {"data": {"screening_result": {"transaction_id": "tx_1"}}}),
     ("verification.retried", {"is_callback_retry": True}),
     ("verification.retried", {"data": {"is_callback_retry": "true"}}),
@@ -34,7 +39,7 @@ MARKS: list[tuple[str, dict[str, Any]]] = [
     ("sdk.session", {"widget_info": {"id": "w-1"}}),
     ("sdk.session", {"data": {"data": {"widget_info": {"id": "w-1"}}}}),
     ("sdk.session", {"completed_at": "2026-11-25T10:00:00Z"}),
-    ("sdk.session", {"event": "verification.completed", "session_id": "s-1", "data": {}}),
+    ("sdk.session", {"session_id": "s-1"}),
     ("sdk.session", {"data": {"session_id": "s-1"}}),
     ("sdk.session", {"data": {"source": "SDK"}}),
     ("sdk.session", {"source": "CHECKOUT"}),
@@ -51,6 +56,18 @@ MARKS: list[tuple[str, dict[str, Any]]] = [
     ("verification.completed", {"event": "verification.completed"}),
     ("verification.direct", {"response_code": "00"}),
     ("verification.direct", {"data": {"response_code": 1}}),
+]
+TWO_MARKS: list[tuple[str, dict[str, Any]]] = [
+    ("sdk.session", {"event": "verification.completed", "session_id": "s-1", "data": {}}),
+    ("transaction.case.opened", {"data": {"event": "case.opened", "screening_result": {"a": 1}}}),
+    ("transaction.processed", {"event": "case.opened", "data": {"event": "transaction.processed"}}),
+    ("workflow.process.failed", {"event": "workflow.process.failed", "widget_info": {"a": 1}}),
+    ("verification.retried", {"is_callback_retry": True, "data": {"widget_info": {"a": 1}}}),
+    (
+        "verification.direct",
+        {"data": {"analysis": {"a": 1}}, "verification": {"status": "PENDING"}},
+    ),
+    ("verification.direct", {"event": "case.opened", "verification": {"status": "VERIFIED"}}),
 ]
 NO_MARKS: list[dict[str, Any] | None] = [
     None,
@@ -72,10 +89,9 @@ NO_MARKS: list[dict[str, Any] | None] = [
     {"event": "Verification completed"},
     {"reference": "r-1", "customer_reference": "c-1"},
 ]
-SPECIFIC = ("transaction.", "workflow.", "watchlist.", "credit", "statement.analysis")
 
 
-@pytest.mark.parametrize(("type_", "document"), MARKS)
+@pytest.mark.parametrize(("type_", "document"), MARKS + TWO_MARKS)
 def test_a_type_is_told_by_each_of_its_marks(type_: str, document: dict[str, Any]) -> None:
     assert events.type_of(document) == type_
     assert payload.read(json.dumps(document).encode()).type == type_
@@ -100,28 +116,144 @@ def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return whole
 
 
-PAIRS = list(itertools.combinations(MARKS, 2))
+def holds(whole: dict[str, Any], mark: dict[str, Any]) -> bool:
+    """Return whether `mark` is in `whole`, and nothing more specific replaced it."""
+    return merged(mark, whole) == whole
 
 
-def _conflict(first: dict[str, Any], second: dict[str, Any]) -> bool:
-    """Return whether the two say different things in the same place."""
-    return merged(first, second) != merged(second, first)
+# What gives way to a less specific mark: names that only the other mark makes a type of, and an
+# analysis beside a verification.
+WEAK = (
+    *("case.opened", "transaction.case.opened", "transaction.unnamed"),
+    *("verification.completed", "statement.analysis"),
+)
 
 
-@pytest.mark.parametrize("first_at", range(len(MARKS) - 1), ids=lambda at: MARKS[at][0])
-def test_of_two_marks_the_more_specific_one_counts(first_at: int) -> None:
-    type_, first = MARKS[first_at]
-    for other, second in MARKS[first_at + 1 :]:
-        if _conflict(first, second):
-            continue
-        told = events.type_of(merged(first, second))
-        # Names stand in two places: the outer one counts. A verification makes an analysis its own.
-        assert told in (type_, other) if {type_, other} & TWO_NAMES else told == type_, second
+def ranked(document: dict[str, Any]) -> list[str]:
+    """Return the types whose marks a document holds, the most specific first."""
+    return [type_ for type_, mark in MARKS if holds(document, mark)]
 
 
-TWO_NAMES = {
-    "transaction.case.opened",
-    "case.opened",
-    "verification.completed",
-    "statement.analysis",
-}
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(MARKS), min_size=2, max_size=5))
+def test_of_several_marks_the_more_specific_one_counts(marks: list[tuple[str, Any]]) -> None:
+    document: dict[str, Any] = {}
+    for _, mark in marks:
+        document = merged(document, mark)
+    found = ranked(document)
+    told = events.type_of(document)
+    assert told in found
+    assert told == found[0] or found[0] in WEAK, document
+    assert payload.read(json.dumps(document).encode()).type == told
+
+
+# Everything that is a mark or a verdict somewhere, with odd values in the places of each.
+WORDS = ["VERIFIED", "verified", "PENDING", "00", "02", True, 1, "true", "prembly.status", "s-1"]
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [None, "", [], {}, [{}], {"a": 1}, 0, -1, False, 1e400, "\ud800", "é" * 99]
+)
+PLACES = sorted(
+    {
+        *"event completed_at source session_id is_callback_retry is_pending_payment_retry".split(),
+        *"widget_info billing_info verification response_code status reference meta".split(),
+        *"verification_status verification_id channel_code screening_result analysis".split(),
+    }
+)
+values = st.recursive(
+    ODD | st.sampled_from(WORDS) | st.sampled_from([mark["event"] for _, mark in MARKS[:10]]),
+    lambda inner: st.dictionaries(st.sampled_from([*PLACES, "data"]), inner, max_size=6),
+    max_leaves=12,
+)
+documents = st.dictionaries(st.sampled_from([*PLACES, "data"]), values, max_size=8)
+
+
+@settings(deadline=None)
+@given(documents)
+@example({"response_code": "00", "verification": {"status": "VERIFIED"}, "event": "credit"})
+@example({"response_code": "00", "data": {"screening_result": {"a": 1}, "verification_status": 1}})
+def test_whatever_a_body_holds_its_type_is_told(body: dict[str, Any]) -> None:
+    type_ = events.type_of(body)
+    assert re.fullmatch(r"[a-z][a-z0-9_.]{0,63}", type_)
+    assert type_ != events.STATUS, "no body can claim to be an answer of Prembly's"
+    verdict = payload.recognise(body)
+    assert verdict.type == type_
+    if not events.is_about_verification(type_):
+        assert verdict.outcome is Outcome.UNKNOWN
+    if verdict.outcome is not Outcome.UNKNOWN:
+        assert verdict.verification_status is not None, "a code alone says nothing of a person"
+
+
+@pytest.mark.parametrize(
+    ("type_", "mark"), [(type_, mark) for type_, mark in MARKS if type_ != "verification.direct"]
+)
+def test_code_00_without_a_persons_verdict_has_no_outcome(type_: str, mark: dict[str, Any]) -> None:
+    processed = merged(mark, {"response_code": "00", "status": True, "detail": "VERIFIED"})
+    assert payload.recognise(processed).outcome is Outcome.UNKNOWN
+    verified = {"verification": {"status": "VERIFIED"}, "verification_status": "VERIFIED"}
+    verdict = payload.recognise(merged(processed, verified))
+    is_about = events.is_about_verification(verdict.type)
+    assert verdict.outcome is (Outcome.VERIFIED if is_about else Outcome.UNKNOWN)
+    assert is_about or type_.startswith(("workflow", "transaction", "watchlist", "credit", "state"))
+
+
+def test_an_expression_of_the_endpoint_makes_no_persons_verdict_of_a_transaction() -> None:
+    places: dict[Any, Expression] = {"verification_status": Expression("data.word")}
+    body: dict[str, Any] = {"data": {"word": "VERIFIED", "event": "transaction.processed"}}
+    verdict = payload.recognise(body, places)
+    assert (verdict.outcome, verdict.verification_status) == (Outcome.UNKNOWN, "VERIFIED")
+    del body["data"]["event"]
+    assert payload.recognise(body, places).outcome is Outcome.VERIFIED
+
+
+@pytest.mark.parametrize(
+    ("body", "reference"),
+    [
+        ({"data": {"verification_id": "v-1", "channel_code": "NIN"}}, "v-1"),
+        ({"data": {"screening_result": {"transaction_id": "tx_12345"}}}, "tx_12345"),
+        ({"event": "workflow.process.failed", "data": {"workflow_run_id": "run-1"}}, "run-1"),
+        ({"event": "workflow.process.failed", "data": {"id": "run-2", "name": "Kyc"}}, "run-2"),
+        ({"data": {"id": "no-run", "session_id": ""}}, None),
+        ({"reference_id": "ver_1", "session_id": "s-1"}, "ver_1"),
+        ({"reference": "best", "data": {"verification_id": "v-1"}, "session_id": "s-1"}, "best"),
+        ({"session_id": "s-1"}, "session-e8a2f4a3ec3f9c4dd46f8b74"),
+        ({"verification": {"reference": ""}, "response_code": "03"}, None),
+    ],
+)
+def test_a_body_without_a_reference_is_known_by_another_id(
+    body: dict[str, Any], reference: str | None
+) -> None:
+    if reference and reference.startswith("session-"):
+        reference = f"session-{hashlib.sha256(b's-1').hexdigest()[:24]}"
+    assert payload.recognise(body).reference == reference
+
+
+def test_a_sessions_digest_does_not_tell_its_id() -> None:
+    verdict = payload.recognise({"session_id": "sdk_session_hush"})
+    assert verdict.reference is not None
+    assert "hush" not in verdict.reference
+    assert verdict.reference == payload.session_reference("sdk_session_hush")
+    assert is_prembly_id(verdict.reference), "the log has it"
+
+
+def test_where_an_endpoint_says_the_reference_is_no_other_id_stands_for_it() -> None:
+    places: dict[Any, Expression] = {"reference": Expression("data.ours")}
+    body = {"data": {"verification_id": "v-1", "channel_code": "NIN"}, "session_id": "s-1"}
+    assert payload.recognise(body, places).reference is None
+
+
+@pytest.mark.parametrize(
+    ("patterns", "type_", "fits"),
+    [
+        (["*"], "unknown", True),
+        (["transaction.*"], "transaction.processed", True),
+        (["transaction.*"], "transaction", False),
+        (["transaction.*"], "xtransaction.processed", False),
+        (["sdk.session", "workflow.process.?ailed"], "workflow.process.failed", True),
+        (["sdk.session"], "sdk.session\n", False),
+        (["sdk.session"], "sdk_session", False),
+        (["credit*"], "credit", True),
+        ([], "unknown", False),
+    ],
+)
+def test_a_pattern_is_for_the_whole_type(patterns: list[str], type_: str, fits: bool) -> None:
+    assert events.matches(patterns, type_) is fits

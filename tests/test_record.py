@@ -180,6 +180,8 @@ def test_what_names_no_event_finds_none(record: SqliteDatabase, name: str) -> No
         ({"state": "pending", "action": "crm"}, [5, 3]),
         ({"action": "page"}, [6, 4, 2]),
         ({"event_id": 2}, [4, 3]),
+        ({"type": "workflow.*"}, [4, 3]),
+        ({"type": "sdk.session", "action": "page"}, [6, 2]),
         ({"action": "gone"}, []),
     ],
 )

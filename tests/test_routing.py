@@ -1,5 +1,6 @@
 """Which actions an event is for: response codes and `when`."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -45,6 +46,51 @@ def test_response_codes_choose_the_action(codes: list[str], chosen: list[str | N
     assert [code for code in CODES if "other" in names(actions, code)] == ["01"]
 
 
+TYPES = ["sdk.session", "verification.direct", "transaction.processed", "unknown"]
+
+
+@pytest.mark.parametrize(
+    ("types", "chosen"),
+    [
+        (["*"], TYPES),
+        (["sdk.session"], ["sdk.session"]),
+        (["verification.*", "unknown"], ["verification.direct", "unknown"]),
+        (["transaction.process??", "sdk.*"], ["sdk.session", "transaction.processed"]),
+        (["workflow.*"], []),
+        (["sdk"], []),
+    ],
+)
+def test_types_choose_the_action_beside_its_codes(types: list[str], chosen: list[str]) -> None:
+    routing = Routing([action("this", "00", types=types), action("other", "01", types=types)])
+    for code, name in (("00", "this"), ("01", "other"), ("02", None)):
+        for type_ in TYPES:
+            found = routing.actions_for(webhook({}, type=type_, response_code=code))
+            is_chosen = type_ in chosen and name is not None
+            assert [each.name for each in found] == ([name] if is_chosen else [])
+
+
+def test_default_is_a_code_that_no_action_names_whatever_its_types() -> None:
+    actions = [action("rest", "default"), action("named", "00", types=["sdk.*"])]
+    assert names(actions, "00") == []
+    assert names(actions, "01") == ["rest"]
+
+
+def test_why_not_names_the_type() -> None:
+    sdk = action("a", "00", types=["sdk.*", "verification.*"], when="outcome == 'verified'")
+    routing = Routing([sdk])
+    why_not = routing.why_not(sdk, webhook({}, type="transaction.processed", response_code="00"))
+    assert why_not == "type transaction.processed is not in [sdk.*, verification.*]"
+    assert routing.why_not_told(sdk, None, "00") is None, "a type that is not told excludes nothing"
+
+
+def test_types_that_senders_make_up_take_no_memory() -> None:
+    routing = Routing([action("a", types=["transaction.*"])])
+    for number in range(2000):
+        made_up = webhook({}, type=f"transaction.x{number}", response_code=str(number))
+        assert [each.name for each in routing.actions_for(made_up)] == ["a"]
+    assert routing._of_type.cache_info().currsize <= 256
+
+
 def test_the_words_are_no_codes() -> None:
     for word in ("*", "missing", "default"):
         actions = [action("every", "*"), action("none", "missing"), action("rest", "default")]
@@ -66,14 +112,15 @@ def test_every_matching_action_is_chosen_once_in_the_files_order() -> None:
 def test_a_judgement_is_what_matching_decides() -> None:
     whens = [None, "outcome == 'verified'", "face_match", "abs(outcome) == `1`"]
     lists = [["00"], ["*"], ["missing"], ["default"], ["01", "default"]]
+    types = [["*"], ["sdk.*", "unknown"]]
     actions = [
-        action(f"a{number}", *codes, when=when)
-        for number, (codes, when) in enumerate((codes, when) for codes in lists for when in whens)
+        action(f"a{number}", *codes, when=when, types=patterns)
+        for number, (codes, when, patterns) in enumerate(itertools.product(lists, whens, types))
     ]
     routing = Routing(actions)
     for code in CODES:
-        for outcome in Outcome:
-            judged = webhook({}, response_code=code, outcome=outcome)
+        for outcome, type_ in itertools.product(Outcome, TYPES):
+            judged = webhook({}, type=type_, response_code=code, outcome=outcome)
             judgements = routing.judge(judged)
             chosen = [one.action for one in judgements if one.why_not is None]
             assert chosen == routing.actions_for(judged)

@@ -50,6 +50,18 @@ def test_what_the_body_does_not_say_stays_none(store: Store) -> None:
     assert {getattr(job.event.verdict, name) for name in names} == {None}
 
 
+def test_an_event_of_a_premblyd_that_told_no_types_gets_its_type_from_its_body(
+    store: Store,
+) -> None:
+    store.add("crm", body=b'{"event":"workflow.process.failed"}', type="sdk.session")
+    store.add("crm", body=b"no JSON", type="sdk.session")
+    store.on_connection(lambda connection: connection.execute("UPDATE event SET type = NULL"))
+    jobs = claim(store, crm=2).jobs
+    types = [job.event.verdict.type for job in jobs]
+    assert types == ["workflow.process.failed", "unknown"]
+    assert {job.event.context()["type"] for job in jobs} == set(types)
+
+
 def test_claims_follow_the_order_in_which_deliveries_became_due(store: Store) -> None:
     for number, (action, due_at_ms) in enumerate([("b", 30), ("a", 20), ("b", 10), ("a", 10)]):
         store.add(action, body=b"%d" % number, received_at_ms=NOW_MS + due_at_ms)
