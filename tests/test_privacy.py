@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import premblyd
-from premblyd.prembly import samples
+from premblyd.prembly import events, samples
 from premblyd.prembly.bodies import parse
 from premblyd.privacy.documents import (
     MASK,
@@ -29,6 +29,7 @@ from premblyd.privacy.documents import (
     mask_sentence,
     mask_word,
 )
+from premblyd.privacy.identifiers import safe_type
 from premblyd.privacy.outputs import MAX_TEXT_CHARS, MAX_TEXTS, PART_CHARS, Hidden
 from premblyd.privacy.vocabulary import VOCABULARY
 
@@ -113,6 +114,58 @@ def test_every_sample_shows_how_the_check_went() -> None:
         masked = mask_document(document).document
         for key in ("response_code", "status", "detail", "message", "verification"):
             assert masked.get(key) == document.get(key)
+
+
+def test_of_a_transaction_is_shown_how_the_screening_went_and_no_more() -> None:
+    screening = {
+        "transaction_id": "tx_12345",
+        "risk_score": 75,
+        "risk_level": "high",
+        "status": "PENDING_REVIEW",
+        "severity": "high",
+        "amount": "15000.00",
+        "currency": "NGN",
+        "account_number": "0123456789",
+        "beneficiary": "AMINA YUSUF",
+        "searched_id": BVN,
+        "rules_triggered_details": [{"name": "High Amount Rule", "risk_score_weight": 60}],
+    }
+    for event in ("transaction.escalated", "transaction.case.opened"):
+        masked = mask_document({"data": {"event": event, "screening_result": screening}}).document
+        assert masked["data"]["event"] == event
+    shown = masked["data"]["screening_result"]
+    seen = ("transaction_id", "risk_score", "risk_level", "status")
+    assert {name: shown[name] for name in seen} == {name: screening[name] for name in seen}
+    hidden = [value for name, value in shown.items() if name not in seen]
+    assert hidden == [MASK] * 6 + [[{"name": MASK, "risk_score_weight": MASK}]]
+    for number in NUMBERS:
+        odd = {"transaction_id": number, "risk_level": number, "verification_id": number}
+        assert set(mask_document(odd).document.values()) == {MASK}
+    assert mask_document({"risk_score": 22212345678}).document == {"risk_score": MASK}
+
+
+@pytest.mark.parametrize(
+    ("type_", "shown"),
+    [
+        ("sdk.session", True),
+        ("workflow.process.manual_review", True),
+        ("transaction.case.opened", True),
+        ("transaction.rule_triggered", True),
+        ("verification.completed", True),
+        ("transaction.amina", False),
+        ("amina.yusuf", False),
+        ("credit.22212345678", False),
+    ],
+)
+def test_a_type_is_shown_when_it_is_made_of_known_words(type_: str, shown: bool) -> None:
+    assert (mask_column("type", type_) == type_) is shown
+    assert (safe_type(type_) == type_) is shown
+    assert (mask_document({"event": type_.upper()}).document["event"] != MASK) is shown
+
+
+def test_every_documented_type_is_shown() -> None:
+    for type_ in events.MEANINGS:
+        assert mask_column("type", type_) == safe_type(type_) == type_
 
 
 def test_a_column_that_is_new_is_masked() -> None:

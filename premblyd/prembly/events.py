@@ -94,6 +94,7 @@ def type_of(document: dict[str, Any] | None) -> str:
     return DIRECT if _has_code(document) else UNKNOWN
 
 
+@lru_cache(maxsize=256)
 def is_about_verification(type_: str) -> bool:
     """Return whether events of this type say something about a person's verification."""
     return matches(ABOUT_VERIFICATION, type_)

@@ -23,7 +23,7 @@ from premblyd.cli import main as premblyd
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.errors import ConfigError, SignatureError
-from premblyd.prembly import payload, samples, signature
+from premblyd.prembly import events, payload, samples, signature
 from premblyd.prembly.places import FIELDS
 from premblyd.prembly.webhook import Webhook
 from premblyd.store.keys import event_keys
@@ -65,6 +65,9 @@ def read_payload(data: bytes, _: random.Random) -> object:
     _holds(number is None or math.isfinite(number), "a confidence is no number")
     verified = verdict.outcome is payload.Outcome.VERIFIED
     spelling = (verdict.verification_status or "").lower()
+    is_about = events.is_about_verification(verdict.type)
+    _holds(is_about or verdict.outcome is payload.Outcome.UNKNOWN, "an outcome of no verification")
+    _holds(verdict.type != events.STATUS, "a body claims to be Prembly's answer")
     _holds(not verified or spelling == "verified", f"verified by {spelling!r}")
     webhook = Webhook(
         endpoint="e", received_at_ms=0, remote_ip="", token=None, headers="", body=data,
@@ -72,7 +75,7 @@ def read_payload(data: bytes, _: random.Random) -> object:
     )  # fmt: skip
     _holds(len(event_keys(webhook).own) == 32, "no key")
     filled = tuple(text is not None for text in texts)
-    return verdict.kind, verdict.outcome, filled
+    return verdict.kind, verdict.type, verdict.outcome, filled
 
 
 def verify_signature(data: bytes, rng: random.Random) -> object:
