@@ -73,6 +73,7 @@ def _compile(folder: Path) -> None:
 def _rows(folder: Path, events: int, seconds: float) -> list[Row]:
     return [
         serving.accept(seconds),
+        serving.awaiting(seconds),
         serving.run(RUNS),
         serving.forward(FORWARDS),
         serving.busy(seconds * BUSY),

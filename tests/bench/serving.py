@@ -56,6 +56,34 @@ def accept(seconds: float) -> Row:
     )
 
 
+def awaiting(seconds: float) -> Row:
+    """Durable accept with `pending` against the same without: each webhook settles what waited."""
+    asking: dict[str, Any] = {
+        # Nobody is asked: what comes is settled.
+        "prembly": {"url": "http://127.0.0.1:9", "api_key": "no-key"},
+        "pending": {},
+    }
+
+    def measure(**changes: Any) -> Measured:
+        with peers.premblyd(**changes) as daemon:
+            host, port = peers.address(daemon)
+            rate, p99_ms = load.wrk(f"{host}:{port}", clients=CLIENTS[-1], seconds=seconds)
+            return {"rate": rate, "p99": p99_ms}
+
+    return Row(
+        name="awaiting",
+        title="durable accept with `pending`",
+        peer="the same without it",
+        needs=("wrk",),
+        goals=(
+            rows.rate("rate", f"answers, {CLIENTS[-1]} clients", 0.9, 1.0),
+            rows.time("p99", "p99"),
+        ),
+        ours=lambda: measure(**asking),
+        theirs=measure,
+    )
+
+
 def run(events: int) -> Row:
     """Accept and run /bin/true for each event, against adnanh/webhook."""
     action = {"name": "true", "command": ["/bin/true"], "concurrency": MANY_SLOTS, **EVERY}
