@@ -14,7 +14,7 @@ from premblyd import times
 from premblyd.config.models import Config
 from premblyd.prembly.codes import MEANINGS
 from premblyd.privacy.identifiers import is_code
-from premblyd.record import fetching, statistics
+from premblyd.record import fetching, inquirytrouble, statistics
 from premblyd.record.reconciling import open_downtimes
 from premblyd.record.trouble import DISK_PERCENT, Item, Severity, Situation, Target
 from premblyd.routing import Routing
@@ -370,12 +370,15 @@ _REJECTED = {
 # Each kind of trouble, and what looks for it.
 CHECKS: Mapping[str, Check] = {
     "disk": _disk,
+    "contradicted": inquirytrouble.contradicted,
     "wallet": _wallet,
+    "prembly": inquirytrouble.prembly,
     "late": _late,
     "failing": _failing,
     "dead": _dead,
     "downtime": _downtimes,
     "rejections": _rejections,
+    "given_up": inquirytrouble.given_up,
     "unmatched": _unmatched,
     "new_code": _new_codes,
 }

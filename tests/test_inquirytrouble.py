@@ -1,0 +1,87 @@
+"""Trouble with what is asked of Prembly: seen when it is there, and gone when it is mended."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from peewee import SqliteDatabase
+
+from premblyd.record import attention
+from premblyd.record.inquirytrouble import UNREACHABLE_MS
+from premblyd.record.trouble import Item, Severity
+from premblyd.store.rollups import HOUR_MS
+from premblyd.store.sqlite import opening
+from tests.support.store import NOW_MS, Store
+
+KINDS = ("contradicted", "prembly", "given_up")
+ASKED = """INSERT INTO inquiry (at_ms, purpose, result, duration_ms) VALUES (?, ?, ?, 1)"""
+AWAITED = """INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms, created_at_ms,
+    finished_at_ms) VALUES ('prembly', 'ref-1', 1, ?, ?, 0, ?)"""
+DAY_MS = 24 * HOUR_MS
+
+
+@pytest.fixture
+def record(store: Store) -> Iterator[SqliteDatabase]:
+    store.add("crm")
+    with closing(opening.connect_read_only(store.path)) as record:
+        yield record
+
+
+def put(store: Store, sql: str, *values: Any) -> None:
+    store.on_connection(lambda connection: connection.execute(sql, values))
+
+
+def found(record: SqliteDatabase) -> list[Item]:
+    return attention.items(attention.situation(record, NOW_MS), kinds=KINDS)
+
+
+def test_what_prembly_contradicts_is_urgent_for_a_day(store: Store, record: SqliteDatabase) -> None:
+    put(store, ASKED, NOW_MS - DAY_MS - 1, "confirm", "contradicted")
+    put(store, ASKED, NOW_MS, "confirm", "confirmed")
+    assert found(record) == []
+    for _ in range(2):
+        put(store, ASKED, NOW_MS, "confirm", "contradicted")
+    [item] = found(record)
+    assert (item.kind, item.severity, item.count) == ("contradicted", Severity.URGENT, 2)
+    assert item.text.startswith("2 events were contradicted by Prembly")
+
+
+def test_a_refused_key_is_told_at_once_until_a_question_is_answered(
+    store: Store, record: SqliteDatabase
+) -> None:
+    put(store, ASKED, NOW_MS - 1, "pending", "refused")
+    [item] = found(record)
+    assert (item.kind, item.severity) == ("prembly", Severity.URGENT)
+    assert "refuses your API key since 2023-11-14 22:13:19 UTC" in item.text
+    put(store, ASKED, NOW_MS, "pending", "unsettled")
+    assert found(record) == []
+
+
+def test_that_prembly_cannot_be_reached_is_told_when_it_lasts(
+    store: Store, record: SqliteDatabase
+) -> None:
+    put(store, ASKED, NOW_MS - UNREACHABLE_MS, "confirm", "unavailable")
+    put(store, ASKED, NOW_MS - 2, "confirm", "unavailable")
+    assert found(record) == []
+    put(store, ASKED, NOW_MS - 1, "confirm", "unavailable")
+    [item] = found(record)
+    assert (item.kind, item.severity, item.count) == ("prembly", Severity.WARNING, 3)
+    put(store, ASKED, NOW_MS, "confirm", "confirmed")
+    assert found(record) == []
+
+
+def test_a_short_outage_of_prembly_is_no_trouble(store: Store, record: SqliteDatabase) -> None:
+    for number in range(5):
+        put(store, ASKED, NOW_MS - number, "confirm", "unavailable")
+    assert found(record) == []
+
+
+def test_what_was_given_up_is_told_for_a_day(store: Store, record: SqliteDatabase) -> None:
+    put(store, AWAITED, "given_up", None, NOW_MS - DAY_MS - 1)
+    put(store, AWAITED, "settled", None, NOW_MS)
+    put(store, AWAITED, "waiting", NOW_MS, None)
+    assert found(record) == []
+    put(store, AWAITED, "given_up", None, NOW_MS)
+    [item] = found(record)
+    assert (item.kind, item.count) == ("given_up", 1)
