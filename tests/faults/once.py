@@ -1,0 +1,264 @@
+"""The campaign of `once`: webhooks that are sent again and again, through kill -9.
+
+    python -m tests.faults.once --cycles 50 [--seed N]
+
+Clients send a few verifications in many bodies, each body several times with new tokens. The hook
+of an action with `once` writes down when it begins, and its effect, outside the database. After
+every restart and at the end it is checked what was stored, what ran, and what was skipped for it.
+"""
+
+import argparse
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+
+from premblyd.prembly.payload import Outcome
+from premblyd.store.keys import once_key
+from tests.faults.daemon import Victim, folder, table
+from tests.support.configuration import shell
+
+CLIENTS = 6
+REFERENCES = 3  # that are sent at a time, each with two outcomes
+BODIES = 12  # of each
+SETTLE_S = 60.0
+# So many attempts that no delivery dies of the kills: then one of each key must succeed.
+RETRY = {"attempts": 200, "first_delay": "20ms", "factor": 1.5, "max_delay": "300ms"}
+STATUSES = {Outcome.VERIFIED: "VERIFIED", Outcome.PENDING: "PENDING"}
+UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
+OF_KEY = """
+SELECT reference, outcome, sum(state = 'succeeded'), sum(state = 'skipped'), count(*)
+FROM delivery JOIN event ON event.id = event_id WHERE action = 'activate' GROUP BY 1, 2
+"""
+WRONG_POINTERS = """
+SELECT count(*) FROM delivery JOIN event ON event.id = delivery.event_id
+WHERE (delivery.state = 'skipped') <> (ran_instead_id IS NOT NULL)
+   OR delivery.state = 'skipped' AND NOT EXISTS (
+      SELECT 1 FROM delivery AS other JOIN event AS its ON its.id = other.event_id
+      WHERE other.id = delivery.ran_instead_id AND other.state = 'succeeded'
+        AND other.action = delivery.action AND its.reference = event.reference
+        AND its.outcome = event.outcome)
+"""
+INTERRUPTED = """
+SELECT reference, event.outcome, count(*) FROM attempt JOIN delivery ON delivery.id = delivery_id
+JOIN event ON event.id = event_id
+WHERE action = 'activate' AND attempt.outcome = 'interrupted' GROUP BY 1, 2
+"""
+SUCCEEDED = """
+SELECT delivery_id, number FROM attempt JOIN delivery ON delivery.id = delivery_id
+WHERE action = 'activate' AND attempt.outcome = 'succeeded'
+"""
+BROKEN = {
+    "bodies stored twice": "SELECT count(*) FROM (SELECT 1 FROM event GROUP BY body"
+    " HAVING count(*) > 1)",
+    "event numbers left out": "SELECT max(id) - count(*) FROM event",
+    "skipped ones with an attempt that succeeded": "SELECT count(*) FROM delivery WHERE"
+    " state = 'skipped' AND EXISTS (SELECT 1 FROM attempt WHERE delivery_id = delivery.id"
+    " AND outcome = 'succeeded')",
+    "wrong pointers": WRONG_POINTERS,
+    "attempts left open": "SELECT count(*) FROM attempt WHERE outcome IS NULL",
+}
+
+
+@dataclass
+class Book:
+    """The event of each body that was acknowledged, and what was wrong with an answer."""
+
+    events: dict[bytes, int] = field(default_factory=dict)
+    answers: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, body: bytes, event: int, *, is_duplicate: bool) -> None:
+        with self.lock:
+            self.answers["duplicate" if is_duplicate else "new"] += 1
+            if self.events.setdefault(body, event) != event:
+                self.problems.append(f"{body!r} is event {event} and {self.events[body]}")
+
+
+class Client(threading.Thread):
+    """Sends one of the newest verifications in one of its bodies, with a new token, and so on."""
+
+    def __init__(self, campaign: "Campaign", number: int) -> None:
+        super().__init__(daemon=True)
+        self._campaign, self._number = campaign, number
+        self._rng = random.Random(campaign.rng.random())
+
+    def run(self) -> None:
+        campaign, rng = self._campaign, self._rng
+        sent = 0
+        while not campaign.stopping.wait(rng.uniform(0.002, 0.02)):
+            sent += 1
+            reference = f"r-{campaign.batch}-{rng.randrange(REFERENCES)}"
+            body = body_of(reference, rng.choice(list(STATUSES)), rng.randrange(BODIES))
+            try:
+                answer = campaign.victim.send(body, token=f"{self._number}-{sent}")
+                if answer.status == 200:
+                    event, is_duplicate = answer.json["event"], answer.json["duplicate"]
+                    campaign.book.note(body, event, is_duplicate=is_duplicate)
+            except (OSError, HTTPException, ValueError):  # killed under us
+                continue
+
+
+def body_of(reference: str, outcome: Outcome, number: int) -> bytes:
+    verification = {"status": STATUSES[outcome], "reference": reference}
+    return json.dumps({"response_code": "00", "verification": verification, "n": number}).encode()
+
+
+class Campaign:
+    """Cycles of load, kill, restart and check."""
+
+    def __init__(self, at: Path, seed: int, longest_s: float = 0.6) -> None:
+        self.rng = random.Random(seed)
+        self.longest_s = longest_s  # of a daemon's life
+        self.book = Book()
+        self.batch = 0
+        self.stopping = threading.Event()
+        self.runs, self.effects = at / "runs", at / "effects"
+        for path in (self.runs, self.effects):
+            path.touch()
+        # Short lines and O_APPEND: each is written whole or not at all. Every seventh run fails.
+        line = '"$PREMBLY_ONCE_KEY $PREMBLY_DELIVERY $PREMBLY_ATTEMPT"'
+        script = (
+            f"echo {line} >> {self.runs}; sleep 0.03;"
+            " test $(( (PREMBLY_DELIVERY + PREMBLY_ATTEMPT) % 7 )) -ne 0 || exit 1;"
+            f" echo {line} >> {self.effects}; sleep 0.03"
+        )
+        activate = shell("activate", script, once="reference", retry=RETRY, concurrency=8)
+        self.victim = Victim(at, actions=[activate])
+        self.figures: Counter[str] = Counter()
+
+    def run(self, cycles: int, *, say_every: int = 0) -> list[str]:
+        """Run the campaign and return every broken promise."""
+        with self.victim:
+            self._restart()
+            for number in range(CLIENTS):
+                Client(self, number).start()
+            for cycle in range(1, cycles + 1):
+                self.batch = cycle
+                self._kill_once()
+                self._check_stored()
+                if say_every and cycle % say_every == 0:
+                    print(f"cycle {cycle}: {len(self.book.events)} events", flush=True)
+            self.stopping.set()
+            self._settle()
+            self._check_end()
+            if self.victim.stop() != 0:
+                self.book.problems.append("it did not stop cleanly")
+            self.book.problems += self.victim.complaints()[:5]
+        return self.book.problems
+
+    def _kill_once(self) -> None:
+        time.sleep(self.rng.uniform(0.0, self.longest_s))
+        self._kill()
+        if self.rng.random() < 0.2:
+            self.victim.launch()
+            time.sleep(self.rng.uniform(0.05, 0.4))
+            self._kill()
+        self._restart()
+
+    def _kill(self) -> None:
+        self.victim.process.kill()
+        self.victim.process.wait(10)
+        self.figures["kills"] += 1
+
+    def _restart(self) -> None:
+        self.victim.launch()
+        deadline = time.monotonic() + SETTLE_S
+        while self.victim.healthz()[0] != 200:
+            if time.monotonic() > deadline or self.victim.process.poll() is not None:
+                raise AssertionError(f"it does not start:\n{self.victim.whole_log()[-2000:]}")
+            time.sleep(0.01)
+
+    def _settle(self) -> None:
+        deadline = time.monotonic() + SETTLE_S
+        while (left := self.victim.rows(UNFINISHED)[0][0]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if left:
+            self.book.problems.append(f"{left} deliveries never ended")
+
+    def _check_stored(self) -> None:
+        """What was acknowledged is there, and of no key has more than one succeeded."""
+        with self.book.lock:
+            promised = dict(self.book.events)
+        stored = dict(self.victim.rows("SELECT body, id FROM event"))
+        self.book.problems += [
+            f"{body!r}: acknowledged as {event}, found {stored.get(body)}"
+            for body, event in promised.items()
+            if stored.get(body) != event
+        ]
+        self.book.problems += [
+            f"{reference} {outcome}: {succeeded} succeeded"
+            for reference, outcome, succeeded, *_ in self.victim.rows(OF_KEY)
+            if succeeded > 1
+        ]
+        if self.book.problems:
+            raise AssertionError("\n".join(self.book.problems[:20]))
+
+    def _check_end(self) -> None:
+        runs, effects = _lines(self.runs), _lines(self.effects)
+        keys = self.victim.rows(OF_KEY)
+        interrupted = {
+            once_key(reference, Outcome(outcome)): count
+            for reference, outcome, count in self.victim.rows(INTERRUPTED)
+        }
+        names = {once_key(reference, Outcome(outcome)) for reference, outcome, *_ in keys}
+        effects_of = Counter(key for key, *_ in effects)
+        attempts = set(self.victim.rows("SELECT delivery_id, number FROM attempt"))
+        started = {(int(delivery), int(attempt)) for _, delivery, attempt in runs}
+        done = {(int(delivery), int(attempt)) for _, delivery, attempt in effects}
+        broken = {name: self.victim.rows(sql)[0][0] for name, sql in BROKEN.items()} | {
+            "keys without exactly one success": sum(row[2] != 1 for row in keys),
+            "deliveries neither succeeded nor skipped": sum(
+                row[4] - row[3] - row[2] for row in keys
+            ),
+            "runs without an attempt row": len(started - attempts),
+            "runs under a key of nothing": len({key for key, *_ in runs} - names),
+            "successes without an effect": len(set(self.victim.rows(SUCCEEDED)) - done),
+            "keys with more effects than their crashes explain": sum(
+                count > 1 + interrupted.get(key, 0) for key, count in effects_of.items()
+            ),
+        }
+        self.book.problems += [f"{name}: {number}" for name, number in broken.items() if number]
+        self.figures.update(
+            {
+                "webhooks answered 200": self.book.answers.total(),
+                "events": len(self.book.events),
+                "references and outcomes": len(keys),
+                "deliveries skipped": sum(row[3] for row in keys),
+                "runs of the hook": len(runs),
+                "attempts interrupted": sum(interrupted.values()),
+                "effects": len(effects),
+                "effects once more, after a crash before the record": len(effects)
+                - len(effects_of),
+                **broken,
+            }
+        )
+
+
+def _lines(path: Path) -> Sequence[list[str]]:
+    return [line.split() for line in path.read_text().splitlines()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cycles", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    arguments = parser.parse_args()
+    start = time.monotonic()
+    with folder() as at:
+        campaign = Campaign(at, arguments.seed)
+        problems = campaign.run(arguments.cycles, say_every=10)
+    print(f"{arguments.cycles} cycles, seed {arguments.seed}, {time.monotonic() - start:.0f} s")
+    table({**campaign.figures, "broken promises": len(problems)})
+    if problems:
+        raise SystemExit("\n".join(problems))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Claims of an action with `once`, in any order with ends, crashes, replays and cancels, against a
+model of a dozen lines. `SCHEDULES=1000` in the environment tries as many schedules."""
+
+import os
+import random
+from dataclasses import dataclass
+
+import pytest
+
+from premblyd.prembly.payload import Outcome
+from premblyd.record.operating import Operator
+from premblyd.store.jobs import Job
+from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim_once, finish
+from tests.support.store import NOW_MS, Store
+
+SCHEDULES = int(os.environ.get("SCHEDULES", "6"))
+STEPS = 80
+KEYS = [("a", Outcome.VERIFIED), ("a", Outcome.PENDING), ("b", Outcome.VERIFIED)]
+OVER = ("succeeded", "dead", "cancelled", "skipped")
+STEP_WEIGHTS = {"receive": 4, "claim": 8, "end": 6, "crash": 1, "replay": 2, "cancel": 1}
+HELD_MS = -1  # how long exactly one is held is not the model's
+
+
+@dataclass
+class Delivery:
+    """A delivery as the model knows it."""
+
+    key: tuple[str, Outcome]
+    due_ms: int
+    state: str = "pending"
+    ran_instead: int | None = None
+
+
+class Schedule:
+    """A store, its model, and steps that do the same to both."""
+
+    def __init__(self, store: Store, rng: random.Random) -> None:
+        self.store, self.rng = store, rng
+        self.now_ms = NOW_MS
+        self.model: dict[int, Delivery] = {}
+        self.jobs: dict[int, Job] = {}
+
+    def run(self) -> None:
+        names, weights = list(STEP_WEIGHTS), list(STEP_WEIGHTS.values())
+        for name in self.rng.choices(names, weights, k=STEPS):
+            getattr(self, name)()
+            self.compare()
+
+    def receive(self) -> None:
+        self.now_ms += self.rng.choice([0, 1, 1000])
+        reference, outcome = key = self.rng.choice(KEYS)
+        for _ in range(self.rng.randint(1, 4)):
+            number = len(self.model) + 1
+            self.store.add(
+                "crm",
+                attempts=100,
+                body=b"%d" % number,
+                received_at_ms=self.now_ms,
+                reference=reference,
+                outcome=outcome,
+            )
+            self.model[number] = Delivery(key, self.now_ms)
+
+    def claim(self) -> None:
+        self.now_ms += self.rng.choice([0, 1, 499, 500, 5000, 59_000])
+        expected = self.decide()
+        claimed = claim_once(self.store, self.now_ms, slots=9, running=list(self.jobs))
+        assert sorted(job.delivery_id for job in claimed.jobs) == expected
+        self.jobs |= {job.delivery_id: job for job in claimed.jobs}
+
+    def decide(self) -> list[int]:
+        """Do in the model what a claim does; return what it gets."""
+        chosen = []
+        for key in KEYS:
+            own = {number: each for number, each in self.model.items() if each.key == key}
+            due = sorted(
+                (each.due_ms, number)
+                for number, each in own.items()
+                if each.state == "pending" and each.due_ms <= self.now_ms
+            )
+            waiting = [number for _, number in due]
+            succeeded = [number for number, each in own.items() if each.state == "succeeded"]
+            runs = any(each.state == "running" for each in own.values())
+            if waiting and not succeeded and not runs:
+                first = waiting.pop(0)
+                own[first].state = "running"
+                chosen.append(first)
+            for number in waiting:
+                if succeeded:
+                    own[number].state, own[number].ran_instead = "skipped", succeeded[0]
+                else:
+                    own[number].due_ms = HELD_MS
+        return sorted(chosen)
+
+    def compare(self) -> None:
+        rows = self.store.rows("SELECT id, state, due_at_ms, ran_instead_id FROM delivery")
+        for number, state, due_ms, ran_instead in rows:
+            expected = self.model[number]
+            assert (state, ran_instead) == (expected.state, expected.ran_instead), number
+            if state == "pending" and expected.due_ms == HELD_MS:
+                assert self.now_ms + 500 <= due_ms <= self.now_ms + 60_000
+                expected.due_ms = due_ms
+            assert state != "pending" or due_ms == expected.due_ms
+        keys = [each.key for each in self.model.values() if each.state == "succeeded"]
+        assert len(keys) == len(set(keys)), "two succeeded"
+
+    def end(self) -> None:
+        if not self.jobs:
+            return
+        number = self.rng.choice(sorted(self.jobs))
+        how = self.rng.choice(["success", "success", "retry", "dead", "interrupted"])
+        job, own = self.jobs.pop(number), self.model[number]
+        retry_at_ms = None if how in ("success", "dead") else self.now_ms + 1000
+        result = {"success": SUCCEEDED, "interrupted": INTERRUPTED}.get(how, FAILED)
+        assert finish(self.store, job, result, retry_at_ms, self.now_ms)
+        own.state = {"success": "succeeded", "dead": "dead"}.get(how, "pending")
+        if retry_at_ms is not None:
+            own.due_ms = retry_at_ms
+
+    def crash(self) -> None:
+        self.store.wait(self.store.queue.recover(self.now_ms))
+        for number in self.jobs:
+            self.model[number].state, self.model[number].due_ms = "pending", self.now_ms
+        self.jobs.clear()
+
+    def replay(self) -> None:
+        over = [number for number, each in self.model.items() if each.state in OVER]
+        for number in self.rng.sample(over, min(2, len(over))):
+            for change in Operator(actor="ada").replay([number], {number: 100}, self.now_ms):
+                assert self.store.wait(self.store.writer.call(change)) == 1
+            self.model[number] = Delivery(self.model[number].key, self.now_ms)
+
+    def cancel(self) -> None:
+        pending = [number for number, each in self.model.items() if each.state == "pending"]
+        if pending:
+            number = self.rng.choice(pending)
+            change = Operator(actor="ada").cancel(number, self.now_ms)
+            assert self.store.wait(self.store.writer.call(change))
+            self.model[number].state = "cancelled"
+
+
+@pytest.mark.parametrize("seed", range(SCHEDULES))
+def test_any_schedule_goes_as_the_model_says(store: Store, seed: int) -> None:
+    Schedule(store, random.Random(seed)).run()
