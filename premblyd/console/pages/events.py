@@ -17,7 +17,7 @@ from premblyd.record.rows import EventRow
 FIELDS = (
     "code", "outcome", "type", "kind", "reference", "user_ref", "since", "until", "text", "endpoint"
 )  # fmt: skip
-CSV_ROWS = 1000
+CSV_ROWS = 500
 
 
 class Events(Handler):

@@ -1,0 +1,226 @@
+"""Lists by parts: every row once, in both directions, and at the end as quickly as at the top."""
+
+import functools
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peewee import Database
+
+from premblyd.record import browsing, pulse
+from premblyd.record.browsing import (
+    NEWEST,
+    OLDEST,
+    DeliverySearch,
+    EventSearch,
+    Part,
+    Place,
+)
+from premblyd.store.models import Event
+from premblyd.store.sqlite import opening
+from tests.support.store import NOW_MS
+
+COUNT = 3000
+HOUR_MS = 3_600_000
+EVENTS = """
+WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?)
+INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body_bytes, body_sha256,
+                   verified_by, kind, response_code, detail, outcome, reference, type, body)
+SELECT printf('%032x', n), 'prembly', ? + n * 1000, '192.0.2.7', '[]', 2, '', 'hmac-sha256:live',
+       CASE n % 500 WHEN 0 THEN 'raw' ELSE 'api' END, CASE n % 7 WHEN 0 THEN '01' ELSE '00' END,
+       CASE n % 700 WHEN 0 THEN 'Not Found' ELSE 'Successful' END,
+       CASE n % 100 WHEN 0 THEN 'pending' ELSE 'verified' END, 'r-' || (n % 1000),
+       CASE n % 2 WHEN 0 THEN 'sdk.session' ELSE 'transaction.processed' END, '{}'
+FROM number
+"""
+DELIVERIES = """
+INSERT INTO delivery (event_id, action, state, due_at_ms, attempts_left, created_at_ms)
+SELECT id, CASE id % 3 WHEN 0 THEN 'crm' ELSE 'archive' END,
+       CASE id % 50 WHEN 0 THEN 'dead' WHEN 1 THEN 'pending' ELSE 'succeeded' END,
+       CASE id % 50 WHEN 1 THEN received_at_ms END, 3, received_at_ms
+FROM event
+"""
+
+
+@pytest.fixture(scope="module", name="record")
+def make_record(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    path = tmp_path_factory.mktemp("browsing") / "premblyd.db"
+    path.write_bytes(prepared.read_bytes())
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(EVENTS, (COUNT, NOW_MS))
+        connection.execute(DELIVERIES)
+    with closing(opening.connect_read_only(path)) as database:
+        yield database
+
+
+SEARCHES = {
+    "all": (EventSearch(), lambda n: True),
+    "code": (EventSearch(code="01"), lambda n: n % 7 == 0),
+    "missing": (EventSearch(code="missing"), lambda n: False),
+    "outcome": (EventSearch(outcome="pending"), lambda n: n % 100 == 0),
+    "kind": (EventSearch(kind="raw"), lambda n: n % 500 == 0),
+    "type": (EventSearch(type="sdk.session"), lambda n: n % 2 == 0),
+    "pattern": (EventSearch(type="transaction.*"), lambda n: n % 2 == 1),
+    "reference": (EventSearch(reference="r-7"), lambda n: n % 1000 == 7),
+    "text": (EventSearch(text="not found"), lambda n: n % 700 == 0),
+    "several": (
+        EventSearch(code="01", outcome="pending", reference="r-700"),
+        lambda n: n in (700, 2800) and n % 1000 == 700,
+    ),
+    "time": (
+        EventSearch(since_ms=NOW_MS + 500_000, until_ms=NOW_MS + 900_000),
+        lambda n: 500 <= n < 900,
+    ),
+    "time and code": (
+        EventSearch(code="01", since_ms=NOW_MS + 2_500_000),
+        lambda n: n % 7 == 0 and n >= 2500,
+    ),
+    "before all": (EventSearch(until_ms=NOW_MS - HOUR_MS), lambda n: False),
+    "after all": (EventSearch(since_ms=NOW_MS + 10 * HOUR_MS), lambda n: False),
+}
+
+
+def walk(read: Callable[[Place], Part[Any]], place: Place) -> list[int]:
+    """Follow the way from the part at `place` to the other end; return the ids as they come."""
+    ids: list[int] = []
+    for _ in range(COUNT):
+        part = read(place)
+        own = [row.id for row in part.rows]
+        assert own == sorted(own, reverse=True)
+        if place.after is None:
+            ids += own
+            step = part.older
+            place = Place(before=step)
+        else:
+            ids += reversed(own)
+            step = part.newer
+            place = Place(after=step)
+        if step is None:
+            return ids
+    raise AssertionError("it goes on for ever")
+
+
+@pytest.mark.parametrize(("search", "is_found"), SEARCHES.values(), ids=SEARCHES)
+def test_both_ways_lead_by_every_event_once(
+    record: Database, search: EventSearch, is_found: Callable[[int], bool]
+) -> None:
+    expected = [number for number in range(1, COUNT + 1) if is_found(number)]
+
+    def read(place: Place) -> Part[Any]:
+        return browsing.events(record, search, place, limit=100)
+
+    assert walk(read, NEWEST) == expected[::-1]
+    assert walk(read, OLDEST) == expected
+
+
+def test_from_the_middle_both_ways_lead_to_the_ends(record: Database) -> None:
+    def read(place: Place) -> Part[Any]:
+        return browsing.events(record, EventSearch(), place, limit=100)
+
+    part = read(Place(before=1500))
+    assert (part.rows[0].id, part.rows[-1].id) == (1499, 1400)
+    newer = read(Place(after=part.newer))
+    assert (newer.rows[0].id, newer.rows[-1].id) == (1599, 1500)
+    assert read(Place(before=newer.older)).rows == part.rows
+    top = read(NEWEST)
+    assert top.newer is None
+    bottom = read(OLDEST)
+    assert (bottom.rows[-1].id, bottom.older) == (1, None)
+
+
+def test_a_search_that_takes_too_long_stops_and_goes_on(record: Database) -> None:
+    """With a clock on which each look takes a second, one step is a part."""
+    moments = iter(range(10_000))
+
+    def read(place: Place) -> Part[Any]:
+        query = Event.select(Event.id).where(Event.kind == "raw")
+        return browsing.browse(
+            record, query, Event, Id, place, limit=100, clock=lambda: next(moments)
+        )
+
+    part = read(NEWEST)
+    assert part.is_cut
+    assert [row.id for row in part.rows] == [3000]
+    expected = list(range(500, COUNT + 1, 500))
+    assert walk(read, NEWEST) == expected[::-1]
+    assert walk(read, OLDEST) == expected
+
+
+class Id:
+    def __init__(self, *, id: int) -> None:  # noqa: A002 (the column's name)
+        self.id = id
+
+
+@pytest.mark.parametrize(
+    ("search", "is_found"),
+    [
+        (DeliverySearch(), lambda n: True),
+        (DeliverySearch(state="dead"), lambda n: n % 50 == 0),
+        (DeliverySearch(state="dead", action="crm"), lambda n: n % 150 == 0),
+        (DeliverySearch(action="crm"), lambda n: n % 3 == 0),
+        (DeliverySearch(state="pending", action="crm"), lambda n: n % 150 == 51),
+    ],
+    ids=str,
+)
+def test_both_ways_lead_by_every_delivery_once(
+    record: Database, search: DeliverySearch, is_found: Callable[[int], bool]
+) -> None:
+    expected = [number for number in range(1, COUNT + 1) if is_found(number)]
+
+    def read(place: Place) -> Part[Any]:
+        return browsing.deliveries(record, search, place, limit=100)
+
+    assert walk(read, NEWEST) == expected[::-1]
+    assert walk(read, OLDEST) == expected
+
+
+def plans(database: Database, work: Callable[[], object]) -> list[str]:
+    """Return the steps by which SQLite does what `work` asks."""
+    connection: sqlite3.Connection = database.connection()
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    work()
+    connection.set_trace_callback(None)
+    assert statements
+    return [
+        step
+        for statement in statements
+        for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {statement}")
+    ]
+
+
+@pytest.mark.parametrize("place", [NEWEST, OLDEST, Place(before=2000)], ids=str)
+@pytest.mark.parametrize(("search", "_"), SEARCHES.values(), ids=SEARCHES)
+def test_no_part_of_the_events_scans_or_sorts(
+    record: Database, search: EventSearch, _: object, place: Place
+) -> None:
+    steps = plans(record, lambda: browsing.events(record, search, place))
+    assert [step for step in steps if "SCAN" in step or "TEMP B-TREE" in step] == []
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        DeliverySearch(),
+        DeliverySearch(state="dead"),
+        DeliverySearch(state="dead", action="crm"),
+        DeliverySearch(state="pending", action="crm"),
+        DeliverySearch(action="crm"),
+    ],
+    ids=str,
+)
+def test_no_part_of_the_deliveries_scans_or_sorts(record: Database, search: DeliverySearch) -> None:
+    for place in (NEWEST, OLDEST, Place(before=2000)):
+        steps = plans(record, functools.partial(browsing.deliveries, record, search, place))
+        assert [step for step in steps if "SCAN" in step or "TEMP B-TREE" in step] == []
+
+
+def test_the_pulse_counts_no_table(record: Database) -> None:
+    steps = plans(record, lambda: pulse.pulse(record))
+    assert [step for step in steps if step.startswith("SCAN")] == ["SCAN t1", "SCAN t1"], (
+        "of the subqueries, which find some by their state"
+    )
+    assert sum("delivery_state (state=?)" in step for step in steps) == 2
