@@ -163,7 +163,6 @@ class Id:
         (DeliverySearch(action="crm"), lambda n: n % 3 == 0),
         (DeliverySearch(state="pending", action="crm"), lambda n: n % 150 == 51),
     ],
-    ids=str,
 )
 def test_both_ways_lead_by_every_delivery_once(
     record: Database, search: DeliverySearch, is_found: Callable[[int], bool]

@@ -29,6 +29,8 @@ KINDS = ("api", "sdk", "raw")
 FINISHED = ("succeeded", "dead", "cancelled", "skipped")
 DONE = {
     "replayed": "Queued: its hook runs now.",
+    "skipped_again": "Queued. It will be skipped again: another delivery has succeeded for the same"
+    " reference and outcome. To run that hook again, replay that delivery.",
     "not_replayed": "Nothing was queued: its hook runs just now.",
     "cancelled": "Cancelled. Replay puts it back.",
     "not_cancelled": "Nothing was cancelled: it was not pending any more.",

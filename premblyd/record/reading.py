@@ -233,13 +233,18 @@ def action_names(database: Database) -> set[str]:
     }
 
 
-def attempts(database: Database, delivery_ids: Iterable[int]) -> list[AttemptRow]:
-    """Return the attempts of these deliveries, in the order in which each delivery had them."""
+def attempts(
+    database: Database, delivery_ids: Iterable[int], newest: int | None = None
+) -> list[AttemptRow]:
+    """Return the attempts of these deliveries, in the order in which each delivery had them; of
+    each delivery only the `newest`, if that says how many."""
     query = (
         Attempt.select(*fetching.columns(Attempt, AttemptRow))
         .where(Attempt.delivery.in_(list(delivery_ids)))
         .order_by(Attempt.delivery, Attempt.number)
     )
+    if newest is not None:
+        query = query.join(Delivery).where(Attempt.number > Delivery.attempt_count - newest)
     return fetching.rows(database, query, AttemptRow)
 
 

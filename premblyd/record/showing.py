@@ -55,8 +55,11 @@ class ShownEvent:
         return {**self.columns, **parts}
 
 
-def revealed(database: Database, recorded: RecordedReveal) -> ShownEvent:
-    """Return the event with its personal data, which it is on record that somebody sees."""
+def revealed(
+    database: Database, recorded: RecordedReveal, newest_attempts: int | None = None
+) -> ShownEvent:
+    """Return the event with its personal data, which it is on record that somebody sees; of each
+    delivery the `newest_attempts`, or all."""
     event = reading.find_event(database, str(recorded.event_id))
     document = _document(event)
     return ShownEvent(
@@ -64,16 +67,16 @@ def revealed(database: Database, recorded: RecordedReveal) -> ShownEvent:
         body=event.body.decode("utf-8", "replace") if document is None else document,
         deliveries=[
             ShownDelivery(columns=dataclasses.asdict(delivery), attempts=attempts)
-            for delivery, attempts in _deliveries(database, event)
+            for delivery, attempts in _deliveries(database, event, newest_attempts)
         ],
         awaited=[dataclasses.asdict(row) for row in _awaited(database, event)],
         inquiries=reading.inquiries(database, event),
     )
 
 
-def masked(database: Database, event: WholeEvent) -> ShownEvent:
+def masked(database: Database, event: WholeEvent, newest_attempts: int | None = None) -> ShownEvent:
     """Return the event without personal data, and what its hooks printed without what is hidden
-    of it."""
+    of it; of each delivery the `newest_attempts`, or all."""
     stored = _columns(event)
     del stored["headers"]
     columns = {name: documents.mask_column(name, value) for name, value in stored.items()}
@@ -96,7 +99,7 @@ def masked(database: Database, event: WholeEvent) -> ShownEvent:
                 columns=_mask_delivery(delivery, hidden, may_stay),
                 attempts=[_mask_attempt(attempt, hidden, may_stay) for attempt in attempts],
             )
-            for delivery, attempts in _deliveries(database, event)
+            for delivery, attempts in _deliveries(database, event, newest_attempts)
         ],
         awaited=[_mask_awaited(row) for row in _awaited(database, event)],
         inquiries=[
@@ -167,11 +170,11 @@ def _awaited(database: Database, event: WholeEvent) -> list[AwaitedRow]:
 
 
 def _deliveries(
-    database: Database, event: WholeEvent
+    database: Database, event: WholeEvent, newest_attempts: int | None
 ) -> list[tuple[DeliveryRow, list[AttemptRow]]]:
     """Return the event's deliveries, the oldest first, each with its attempts."""
     deliveries = reading.deliveries(database, DeliveryFilter(event_id=event.id))[::-1]
     attempts: dict[int, list[AttemptRow]] = {delivery.id: [] for delivery in deliveries}
-    for attempt in reading.attempts(database, attempts):
+    for attempt in reading.attempts(database, attempts, newest_attempts):
         attempts[attempt.delivery_id].append(attempt)
     return [(delivery, attempts[delivery.id]) for delivery in deliveries]

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +218,23 @@ def test_dead_letters_are_replayed_by_choice_and_all_at_once(fresh: Premblyd) ->
     fresh.wait_for_rows([(0,)], dead)
     assert fresh.rows("SELECT count(*) FROM operator_action WHERE action = 'replay'") == [(6,)]
     assert own.post("/dead/replay").status == 400, "nothing was chosen"
+
+
+def test_of_many_attempts_the_newest_are_shown(fresh: Premblyd) -> None:
+    fresh.configure(console=CONSOLE, actions=[shell("crm", "exit 1", retry=ONCE)])
+    fresh.start()
+    fresh.send(b'{"response_code":"00"}')
+    fresh.wait_for_rows([("dead",)], "SELECT state FROM delivery")
+    with closing(sqlite3.connect(fresh.database, timeout=10)) as connection, connection:
+        connection.execute("UPDATE delivery SET attempt_count = 25")
+        connection.executemany(
+            "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,"
+            " outcome, output) VALUES (1, ?, '', '', 0, 'failed', ?)",
+            [(number, f"run {number}\n") for number in range(2, 26)],
+        )
+    text = signed_in(fresh).get("/events/1").text
+    assert ("run 25\n" in text, "run 6\n" in text, "run 5\n" in text) == (True, True, False)
+    assert "5 earlier attempts are not shown here" in text
 
 
 def test_a_payload_is_explained(own: Browser) -> None:

@@ -144,7 +144,8 @@ class Replay(Handler):
         self.services.wake()
         if plan.without_action:
             raise PremblydError(f"The configuration has no action {found.action} any more.")
-        answer(self, found.event_id, "replayed" if queued else "not_replayed", queued)
+        done = "skipped_again" if plan.skipped_again else "replayed"
+        answer(self, found.event_id, done if queued else "not_replayed", queued)
 
 
 class Cancel(Handler):

@@ -16,6 +16,7 @@ VERDICT = (
     "type", "response_code", "outcome", "verification_status", "status", "detail", "reference",
     "user_ref", "session_id", "face_match", "face_confidence", "risk_level", "risk_score",
 )  # fmt: skip
+NEWEST_ATTEMPTS = 20  # of each delivery: thousands, with 64 KiB of output each, are no page
 
 
 class Event(Handler):
@@ -66,13 +67,13 @@ def show(handler: Handler, view: Mapping[str, Any]) -> None:
 
 def _masked(database: Database, name: str) -> dict[str, Any]:
     whole = reading.find_event(database, name)
-    event = showing.masked(database, whole)
+    event = showing.masked(database, whole, NEWEST_ATTEMPTS)
     original = bodies.parse(whole.body)
     return {"event": event, "tree": _tree(event, original), "is_revealed": False}
 
 
 def _revealed(database: Database, recorded: RecordedReveal) -> dict[str, Any]:
-    event = showing.revealed(database, recorded)
+    event = showing.revealed(database, recorded, NEWEST_ATTEMPTS)
     return {"event": event, "tree": _tree(event, None), "is_revealed": True}
 
 
