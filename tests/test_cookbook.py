@@ -200,6 +200,19 @@ def test_people_without_a_delivery_were_not_activated_either(record: Record) -> 
     ]
 
 
+def test_what_was_skipped_is_shown_with_what_ran_instead(record: Record) -> None:
+    for number in (1, 2, 3):
+        record.event(number, reference="a")
+    ran = record.delivery(1, "activate-customer", "succeeded")
+    skipped = record.delivery(2, "activate-customer", "skipped", ran_instead_id=ran)
+    record.delivery(3, "archive", "succeeded")
+    [row] = record.ask("What was skipped because of `once`")
+    assert (row[:5], row[6:8]) == (
+        (skipped, 2, "activate-customer", "a", "verified"),
+        (ran, 1),
+    )
+
+
 def test_who_was_activated_by_another_event_is_activated(record: Record) -> None:
     record.event(1, reference="a")
     record.delivery(1, "activate-customer", "dead")
