@@ -169,10 +169,9 @@ def _attempts_by_outcome(situation: Situation) -> dict[str, dict[str, int]]:
 
 
 def _late(situation: Situation) -> Iterator[Item]:
-    queues = statistics.queues_of(situation.database, situation.now_ms, LATE_MS)
-    overdue = {action: queue.overdue for action, queue in queues.items() if queue.overdue}
-    for action, count in _largest(overdue):
-        due_ms = queues[action].next_due_ms
+    overdue = statistics.overdue_of(situation.database, situation.now_ms - LATE_MS)
+    for action, count in _largest({action: late.count for action, late in overdue.items()}):
+        due_ms = overdue[action].since_ms
         since = f" The first since {times.for_people(due_ms)} UTC." if due_ms else ""
         yield Item(
             kind="late",

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from peewee import Case, Database, Field, ModelSelect, fn
+from peewee import SQL, Database, Field, ModelSelect, fn
 
 from premblyd.errors import StoreUnreadableError
 from premblyd.record import fetching
@@ -170,41 +170,70 @@ class QueueOf:
     next_due_ms: int | None
 
 
+_IS_QUEUED = Delivery.due_at_ms.is_null(False)
 _EMPTY = QueueOf(queued=0, overdue=0, oldest_ms=None, next_due_ms=None)
 
 
-def queues_of(database: Database, now_ms: int, late_ms: int = 0) -> dict[str, QueueOf]:
-    """Return what is in the queue by action: one walk over the queue's own index. Overdue is what
-    was due more than `late_ms` ago."""
-    is_overdue = Case(None, ((Delivery.due_at_ms < now_ms - late_ms, 1),), 0)
+def queues_of(database: Database, now_ms: int) -> dict[str, QueueOf]:
+    """Return what is in the queue by action: one walk over the queue's own index."""
     query = (
-        Delivery.select(
-            Delivery.action,
-            fn.COUNT(Delivery.id),
-            fn.SUM(is_overdue),
-            fn.MIN(Delivery.id),
-            fn.MIN(Delivery.due_at_ms),
-        )
-        .where(Delivery.due_at_ms.is_null(False))
+        Delivery.select(Delivery.action, fn.COUNT(SQL("*")), fn.MIN(Delivery.id))
+        .where(_IS_QUEUED)
         .group_by(Delivery.action)
     )
     found = fetching.tuples(database, query)
-    first_ids = [first_id for _, _, _, first_id, _ in found]
+    first_ids = [first_id for _, _, first_id in found]
     made = dict(
         fetching.tuples(
             database,
             Delivery.select(Delivery.id, Delivery.created_at_ms).where(Delivery.id.in_(first_ids)),
         )
     )
+    overdue = overdue_of(database, now_ms)
     return {
         str(action): QueueOf(
             queued=queued,
-            overdue=overdue,
+            overdue=overdue[str(action)].count if str(action) in overdue else 0,
             oldest_ms=_whole(made.get(first_id)),
-            next_due_ms=_whole(next_due_ms),
+            next_due_ms=_first_due_ms(database, action),
         )
-        for action, queued, overdue, first_id, next_due_ms in found
+        for action, queued, first_id in found
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overdue:
+    """What was due before a time and is in the queue still, and since when."""
+
+    count: int
+    since_ms: int | None
+
+
+def overdue_of(database: Database, before_ms: int) -> dict[str, Overdue]:
+    """Return what was due before `before_ms` by action; an action without any is left out. The
+    queue's index has them side by side, so what is not due costs nothing."""
+    found: dict[str, Overdue] = {}
+    after: Any = ""
+    while True:
+        following = Delivery.select(fn.MIN(Delivery.action)).where(
+            _IS_QUEUED, Delivery.action > after
+        )
+        [(action,)] = fetching.tuples(database, following)
+        if not isinstance(action, str):
+            return found
+        query = Delivery.select(fn.COUNT(SQL("*"))).where(
+            Delivery.action == action, Delivery.due_at_ms < before_ms
+        )
+        [(count,)] = fetching.tuples(database, query)
+        if count:
+            found[action] = Overdue(count=count, since_ms=_first_due_ms(database, action))
+        after = action
+
+
+def _first_due_ms(database: Database, action: Any) -> int | None:
+    query = Delivery.select(fn.MIN(Delivery.due_at_ms)).where(Delivery.action == action, _IS_QUEUED)
+    [(due_at_ms,)] = fetching.tuples(database, query)
+    return _whole(due_at_ms)
 
 
 def dead_of(database: Database) -> dict[str, int]:
@@ -254,7 +283,7 @@ def _attempts(
 
 def _counts(database: Database, condition: Any) -> dict[str, int]:
     query = (
-        Delivery.select(Delivery.action, fn.COUNT(Delivery.id))
+        Delivery.select(Delivery.action, fn.COUNT(SQL("*")))
         .where(condition)
         .group_by(Delivery.action)
     )
