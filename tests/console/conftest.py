@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.chromium import Chromium, chromium
 from tests.support.commands import ACTIONS, record
 from tests.support.console import CONSOLE, Browser, signed_in
 from tests.support.daemon import Premblyd
@@ -22,6 +23,13 @@ def run_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premblyd]:
 def open_browser(daemon: Premblyd) -> Browser:
     """A browser that is signed in."""
     return signed_in(daemon)
+
+
+@pytest.fixture(scope="module", name="chromium")
+def run_chromium(own: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """A real browser that is signed in."""
+    with chromium(own, tmp_path_factory.mktemp("screenshots")) as running:
+        yield running
 
 
 @pytest.fixture(name="fresh")

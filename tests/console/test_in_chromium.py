@@ -1,7 +1,10 @@
 """The console in a real browser: what people do there, and how it looks."""
 
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -10,16 +13,25 @@ from tests.support.chromium import (
     PHONE,
     SCREENS,
     Chromium,
-    chromium,
     needs_chromium,
     overflow_px,
     serious_faults,
 )
-from tests.support.commands import PERSONAL
-from tests.support.console import Browser, new_link
+from tests.support.commands import ACTIONS, PERSONAL, record
+from tests.support.console import CONSOLE, new_link
 from tests.support.daemon import Premblyd
+from tests.support.database import locked
+from tests.support.http_server import serving
 
 pytestmark = needs_chromium
+MENDED = {"name": "notify-crm", "command": ["true"], "response_codes": ["98"]}
+DIE = """
+INSERT INTO delivery
+    (event_id, action, state, attempts_left, created_at_ms, finished_at_ms, last_error)
+SELECT id, 'notify-crm', 'dead', 0, received_at_ms, received_at_ms, 'exit status 1' FROM event
+"""
+# Lets a test lock the database for as long as Chromium takes to look at what waits.
+PATIENT = "from premblyd.store.sqlite import opening; opening.BUSY_TIMEOUT_S = 30"
 PAGES = {
     "overview": "/?since=7d",
     "events": "/events",
@@ -32,10 +44,15 @@ PAGES = {
 }
 
 
-@pytest.fixture(scope="module", name="chromium")
-def run_chromium(own: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    with chromium(own, tmp_path_factory.mktemp("screenshots")) as running:
-        yield running
+@pytest.fixture(scope="module", name="daemon")
+def run_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premblyd]:
+    """A daemon that these tests change: each event has a dead delivery of MENDED, too."""
+    folder = tmp_path_factory.mktemp("console")
+    record(folder)
+    with Premblyd(folder, actions=[*ACTIONS, MENDED], console=CONSOLE) as daemon:
+        with closing(sqlite3.connect(daemon.database)) as connection, connection:
+            connection.execute(DIE)
+        yield daemon.start(PATIENT)
 
 
 def test_a_link_signs_in_by_one_click(chromium: Chromium, daemon: Premblyd) -> None:
@@ -81,6 +98,113 @@ def test_reveal_shows_personal_data_and_is_on_record(chromium: Chromium, daemon:
         assert [text for text in PERSONAL if text in page.content()]
         chromium.picture(page, "revealed")
     assert daemon.rows(count) == [(before + 1,)]
+
+
+def test_a_replay_is_a_click(chromium: Chromium, daemon: Premblyd) -> None:
+    succeeded = "SELECT state FROM delivery WHERE event_id = 2 AND action = 'notify-crm'"
+    with chromium.window() as page:
+        page.goto("/events/2")
+        delivery = page.get_by_role("article", name="notify-crm")
+        delivery.get_by_role("button", name="Replay").click()
+        expect(page.get_by_text("Queued: its hook runs now.")).to_be_visible()
+        expect(delivery).to_contain_text("succeeded")  # by itself
+    assert daemon.rows(succeeded) == [("succeeded",)]
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["with", "without"])
+def test_chosen_dead_letters_are_replayed(
+    chromium: Chromium, daemon: Premblyd, javascript: bool
+) -> None:
+    dead = "SELECT count(*) FROM delivery WHERE state = 'dead' AND action = 'notify-crm'"
+    ((before,),) = daemon.rows(dead)
+    with chromium.window(javascript=javascript) as page:
+        page.goto("/dead?action=notify-crm")
+        boxes = page.get_by_role("checkbox", name="Choose delivery")
+        for number in (0, 2):
+            boxes.nth(number).check()
+        page.get_by_role("button", name="Replay the chosen").click()
+        expect(page.get_by_text("2 of 2 deliveries queued")).to_be_visible()
+        expect(page.get_by_text("All are queued")).to_be_visible()
+    daemon.wait_for_rows([(before - 2,)], dead)
+
+
+def test_a_replay_of_many_shows_how_far_it_is(chromium: Chromium, daemon: Premblyd) -> None:
+    dead = "SELECT count(*) FROM delivery WHERE state = 'dead' AND action = 'notify-crm'"
+    ((count,),) = daemon.rows(dead)
+    with chromium.window() as page:
+        page.goto("/dead")
+        with locked(daemon.database):
+            page.get_by_role("button", name=f"Replay all {count}").click()
+            expect(page.get_by_text(f"0 of {count} deliveries queued")).to_be_visible()
+            chromium.picture(page, "progress")
+        expect(page.get_by_text(f"{count} of {count} deliveries queued")).to_be_visible()
+        assert page.get_by_role("progressbar").get_attribute("value") == str(count)
+        page.get_by_role("link", name="what is dead").click()
+        expect(page.get_by_role("link", name="activate-customer")).to_be_visible()
+    daemon.wait_for_rows([(0,)], dead)
+
+
+def test_what_comes_is_there_without_a_reload(chromium: Chromium, daemon: Premblyd) -> None:
+    with chromium.window() as page, chromium.window() as overview:
+        for each, path in ((page, "/events"), (overview, "/")):
+            each.goto(path)
+            each.evaluate("window.isTheSame = true")
+        rows = page.locator("tbody tr")
+        count, newest = rows.count(), page.locator("tbody th a").first.inner_text()
+        figure = overview.get_by_role("link", name=newest, exact=True)
+        expect(figure).to_be_visible()
+        daemon.send(b'{"response_code":"07","detail":"Record not found today"}')
+        expect(rows.first).to_contain_text("Record not found today")
+        expect(rows).to_have_count(min(count + 1, 50))
+        expect(figure).to_be_hidden()
+        for each in (page, overview):
+            assert each.evaluate("window.isTheSame")
+
+
+def test_what_somebody_works_on_stays_as_it_is(chromium: Chromium, daemon: Premblyd) -> None:
+    """A list that moved under the mouse would have another delivery replayed."""
+    with chromium.window() as page:
+        page.goto("/dead")
+        expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        page.get_by_role("checkbox", name="Choose delivery").first.check()
+        first = page.locator("tbody tr").first.inner_text()
+        dead = "SELECT count(*) FROM delivery WHERE state = 'dead'"
+        ((count,),) = daemon.rows(dead)
+        with page.expect_response("**/dead"):
+            daemon.send(
+                b'{"response_code":"00","verification":{"status":"VERIFIED","reference":"later"}}'
+            )
+            daemon.wait_for_rows([(count + 1,)], dead)
+        expect(page.locator("#dead strong").first).not_to_have_text(str(count))
+        assert page.locator("tbody tr").first.inner_text() == first
+        expect(page.get_by_role("checkbox", name="Choose delivery").first).to_be_checked()
+
+
+def test_the_keyboard_is_enough(chromium: Chromium) -> None:
+    with chromium.window() as page:
+        page.goto("/")
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator("main")).to_be_focused()
+
+
+def test_another_site_can_do_nothing_in_the_same_browser(
+    chromium: Chromium, daemon: Premblyd
+) -> None:
+    """From this machine too, where browsers send even strict cookies to every port."""
+    kept = daemon.rows("SELECT count(*) FROM operator_action")
+    evil = Path(__file__).with_name("another_site.html").read_text()
+    evil = evil.replace("CONSOLE", chromium.url)
+    with serving(
+        lambda handler: handler.reply(body=evil.encode(), Content_Type="text/html")
+    ) as server:
+        for site in (server.url, server.url.replace("127.0.0.1", "localhost")):
+            with chromium.window(expected=("request: ", "console: ")) as page:
+                page.goto(site)
+                results = page.evaluate("attack()")
+            assert results == {"read": [], "framed": [], "heard": False, "scripts": 0}
+    assert daemon.rows("SELECT count(*) FROM operator_action") == kept
 
 
 @pytest.mark.parametrize("name", PAGES)

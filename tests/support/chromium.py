@@ -68,7 +68,7 @@ class Chromium:
         if signed_in:
             context.add_cookies(
                 [
-                    {"name": name, "value": value, "url": self.url}
+                    {"name": name, "value": value, "url": self.url, "sameSite": "Strict"}
                     for name, value in self.own.cookies.items()
                 ]
             )

@@ -42,9 +42,8 @@
 
   const changed = (message) => {
     if (message.data === last) return;
-    const isFirst = last === "";
-    last = message.data;
-    if (isFirst || waiting) return;
+    last = message.data; // of the first nobody knows whether the page is as new
+    if (waiting) return;
     waiting = true;
     setTimeout(() => refresh().catch(() => {}), 300);
   };
