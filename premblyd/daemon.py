@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import socket
+import sys
 import uuid
 from pathlib import Path
 from types import TracebackType
@@ -58,6 +59,7 @@ from premblyd.telemetry import tell
 if TYPE_CHECKING:
     from premblyd.console.app import Console
 
+SWITCH_S = 0.0005
 STUCK_MS = 30_000  # without a round of the dispatcher, which waits for the writer
 # What trying again does not mend: somebody must change a path or a right.
 _LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
@@ -200,6 +202,9 @@ class Daemon:
         except PremblydError as error:
             tell(ConsoleNotOpened(reason=str(error)))
             return
+        # A thread that makes a page keeps the loop waiting for so long, at each turn, and no longer
+        # (Python's default is 5 ms).
+        sys.setswitchinterval(SWITCH_S)
         readers = Readers(self._database_path)
         opened.push_async_callback(readers.close)
         self._console = Console(

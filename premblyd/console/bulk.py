@@ -1,10 +1,8 @@
 """Replays of many deliveries: they go on while their page shows how far they are."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-
-from peewee import Database
 
 from premblyd.clock import Clock
 from premblyd.config.models import Config
@@ -12,7 +10,8 @@ from premblyd.console.readers import Readers
 from premblyd.errors import PremblydError, TryAgainError
 from premblyd.record import replays
 from premblyd.record.operating import Operator
-from premblyd.record.replays import Plan
+from premblyd.record.replays import Dead, Plan
+from premblyd.record.rows import FoundDelivery
 from premblyd.store.writer import Writer
 
 KEPT = 20  # of which the page is still there
@@ -28,18 +27,17 @@ class Bulk:
 
     id: int
     about: str
-    actor: str
-    total: int
-    left_alone: int
+    total: int  # when it began
     queued: int = 0
+    left_alone: int = 0
     is_finished: bool = False
     mistake: str | None = None
     task: "asyncio.Task[None] | None" = field(default=None, repr=False)
 
 
 class Bulks:
-    """The replays since the start of the daemon: one at a time, so that webhooks wait for no more
-    than one batch of it."""
+    """The replays since the start of the daemon: one at a time, and each in steps, so that webhooks
+    wait for no more than a step."""
 
     def __init__(
         self, readers: Readers, writer: Writer, clock: Clock, wake: Callable[[], None]
@@ -53,26 +51,17 @@ class Bulks:
     def find(self, bulk_id: int) -> Bulk | None:
         return self._all.get(bulk_id)
 
-    async def start(
-        self, make_plan: Callable[[Database], Plan], config: Config, *, about: str, actor: str
-    ) -> Bulk:
-        """Begin to queue what `make_plan` finds by `config`. Raise BusyError while another
+    def start(self, dead: Dead, total: int, config: Config, *, about: str, actor: str) -> Bulk:
+        """Begin to queue `dead`, of which there are `total` now. Raise BusyError while another
         replay runs."""
-        self._require_idle()
-        plan = await self._readers.run(make_plan)
-        self._require_idle()  # others may have come meanwhile
-        left_alone = plan.unfinished + sum(plan.without_action.values())
-        bulk = Bulk(
-            id=max(self._all, default=0) + 1,
-            about=about,
-            actor=actor,
-            total=len(plan),
-            left_alone=left_alone,
-        )
+        if running := next((bulk for bulk in self._all.values() if not bulk.is_finished), None):
+            raise BusyError(f"Another replay runs: {running.about}. Try again when it is done.")
+        bulk = Bulk(id=max(self._all, default=0) + 1, about=about, total=total)
         self._all[bulk.id] = bulk
         for old in sorted(self._all)[:-KEPT]:
             del self._all[old]
-        bulk.task = asyncio.create_task(self._run(bulk, plan, config))
+        # The configuration as it is now: a reload meanwhile must not take an action away.
+        bulk.task = asyncio.create_task(self._run(bulk, dead, config, Operator(actor=actor)))
         return bulk
 
     async def close(self) -> None:
@@ -82,17 +71,25 @@ class Bulks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _require_idle(self) -> None:
-        if running := next((bulk for bulk in self._all.values() if not bulk.is_finished), None):
-            raise BusyError(f"Another replay runs: {running.about}. Try again when it is done.")
-
-    async def _run(self, bulk: Bulk, plan: Plan, config: Config) -> None:
-        operator = Operator(actor=bulk.actor)
+    async def _run(self, bulk: Bulk, dead: Dead, config: Config, operator: Operator) -> None:
+        names = {action.name for action in config.actions}
+        last_id = 0
         try:
-            for change in replays.changes(plan, operator, config, self._clock.now_ms()):
-                bulk.queued += await self._writer.call(change)
+            # By numbers that rise: what fails again meanwhile is not queued twice.
+            while found := await self._readers.run(dead.after(last_id)):
+                last_id = found[-1].id
+                plan = Plan(finished=_of_actions(found, names))
+                queued = 0
+                for change in replays.changes(plan, operator, config, self._clock.now_ms()):
+                    queued += await self._writer.call(change)
+                bulk.queued += queued
+                bulk.left_alone += len(found) - queued
                 self._wake()
         except PremblydError as error:
             bulk.mistake = str(error)
         finally:
             bulk.is_finished = True
+
+
+def _of_actions(found: Sequence[FoundDelivery], names: set[str]) -> tuple[FoundDelivery, ...]:
+    return tuple(delivery for delivery in found if delivery.action in names)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
 from urllib.parse import quote
@@ -123,16 +123,26 @@ class Handler(RequestHandler):
     def now_ms(self) -> int:
         return self.services.clock.now_ms()
 
-    def show(self, template: str, view: Mapping[str, Any]) -> None:
+    async def show(self, template: str, view: Mapping[str, Any]) -> None:
         """Answer with `view`: as a page, or as JSON where that is asked for."""
         if self.wants_json:
-            self.write_json(view)
+            await self.send_json(view)
         else:
-            self.render(template, **view)
+            await self.send_page(template, **view)
 
-    def write_json(self, view: Any) -> None:
+    async def send_page(self, template: str, **values: Any) -> None:
+        """Answer with a page."""
+        _ = self.xsrf_token  # sets its cookie: here, for only the loop may
+        await self.send(lambda: self.render_string(template, **values))
+
+    async def send_json(self, view: Any) -> None:
+        """Answer with `view` as JSON."""
         self.set_header("Content-Type", "application/json; charset=UTF-8")
-        self.finish(jsontext.dumps(plain(view)) + b"\n")
+        await self.send(lambda: jsontext.dumps(plain(view)) + b"\n")
+
+    async def send(self, make: Callable[[], bytes]) -> None:
+        """Answer with what `make` makes: in a thread, for the loop has webhooks to answer."""
+        self.finish(await self.services.readers.run(lambda _: make()))
 
     def get_template_namespace(self) -> dict[str, Any]:
         own = {
@@ -163,7 +173,8 @@ class Handler(RequestHandler):
         message = _explanation(error, status_code)
         title = HTTPStatus(status_code).phrase
         if self.wants_json:
-            self.write_json({"error": message})
+            self.set_header("Content-Type", "application/json; charset=UTF-8")
+            self.finish(jsontext.dumps({"error": message}) + b"\n")
         else:
             self.render("error.html", title=title, message=message, status=status_code)
 

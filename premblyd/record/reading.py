@@ -1,7 +1,7 @@
 """Reading the record. Lists begin with the newest row, and go on before the row with a given id."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -224,6 +224,29 @@ def find_deliveries(database: Database, chosen: DeliveryFilter) -> list[FoundDel
         query = query.join(Event)
     found = fetching.rows(database, _chosen_deliveries(query, chosen), FoundDelivery)
     return [dataclasses.replace(delivery, state=State(delivery.state)) for delivery in found]
+
+
+def find_dead(
+    database: Database,
+    *,
+    action: str | None,
+    delivery_ids: Sequence[int] | None,
+    after_id: int,
+    limit: int,
+) -> list[FoundDelivery]:
+    """Return dead deliveries with higher numbers than `after_id`, the lowest first: of an action,
+    or of these numbers; None does not filter."""
+    query = (
+        Delivery.select(*fetching.columns(Delivery, FoundDelivery))
+        .where(Delivery.state == State.DEAD, Delivery.id > after_id)
+        .order_by(Delivery.id)
+        .limit(limit)
+    )
+    query = fetching.equal(query, (Delivery.action, action))
+    if delivery_ids is not None:
+        query = query.where(Delivery.id.in_(list(delivery_ids)))
+    found = fetching.rows(database, query, FoundDelivery)
+    return [dataclasses.replace(delivery, state=State.DEAD) for delivery in found]
 
 
 def action_names(database: Database) -> set[str]:

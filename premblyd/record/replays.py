@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from peewee import Database
@@ -10,7 +10,7 @@ from peewee import Database
 from premblyd.config.models import Action, Config
 from premblyd.errors import PremblydError
 from premblyd.record import reading
-from premblyd.record.operating import Change, Operator
+from premblyd.record.operating import BATCH, Change, Operator
 from premblyd.record.reading import DeliveryFilter
 from premblyd.record.rows import FoundDelivery
 from premblyd.routing import Routing
@@ -58,6 +58,24 @@ class Plan:
 
     def __len__(self) -> int:
         return len(self.finished) + len(self.pending) + len(self.new_for)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dead:
+    """Dead deliveries, to be read a step at a time: of an action, or some by their numbers."""
+
+    action: str | None = None
+    delivery_ids: tuple[int, ...] | None = None
+
+    def after(self, delivery_id: int) -> Callable[[Database], list[FoundDelivery]]:
+        """Return what reads the next ones, up to BATCH, with higher numbers than this."""
+        return lambda database: reading.find_dead(
+            database,
+            action=self.action,
+            delivery_ids=self.delivery_ids,
+            after_id=delivery_id,
+            limit=BATCH,
+        )
 
 
 def plan(database: Database, settings: Config, request: Request, now_ms: int) -> Plan:

@@ -33,10 +33,10 @@ class Actions(Handler):
         configured = {action.name: described(action) for action in config.actions}
         view = {"configured": configured, "figures": figures}
         if self.wants_json:
-            self.write_json(view)
+            await self.send_json(view)
             return
         own = {"explanation": None, "payload": "", "now_ms": now_ms, "endpoint": ""}
-        self.render(
+        await self.send_page(
             "actions.html",
             endpoints=[endpoint.name for endpoint in config.endpoints],
             **view,
@@ -58,7 +58,7 @@ class Explain(Actions):
             lambda _: explaining.explain(config, payload.encode(), now_ms, endpoint_name=name)
         )
         if self.wants_json:
-            self.write_json(explanation.as_json())
+            await self.send_json(explanation.as_json())
             return
         await self.show_actions(
             explanation=_short(explanation), payload=payload, endpoint=name or ""

@@ -41,9 +41,9 @@ class Deliveries(Handler):
             "mistakes": form.mistakes,
         }
         if self.wants_json:
-            self.write_json(view)
+            await self.send_json(view)
             return
-        self.render(
+        await self.send_page(
             "deliveries.html",
             form=form,
             ways=ways(form, part),
@@ -74,30 +74,24 @@ class ReplayMany(Handler):
     section = "/dead"
 
     async def post(self) -> None:
-        config, now_ms = self.services.config, self.now_ms
         if self.get_body_argument("all", ""):
             action = self.get_body_argument("action", "") or None
-            request = Request(is_dead=True, action=action)
+            counts = await self.services.readers.run(statistics.dead_of)
+            total = sum(counts.values()) if action is None else counts.get(action, 0)
+            dead = replays.Dead(action=action)
             about = f"all dead deliveries of {action}" if action else "all dead deliveries"
-            bulk = await self.services.bulks.start(
-                lambda database: replays.plan(database, config, request, now_ms),
-                config,
-                about=about,
-                actor=self.actor,
-            )
         else:
             chosen = _numbers(self.get_body_arguments("delivery"))
             if not chosen:
                 raise PremblydError("Choose at least one delivery first.")
-            about = words.counted(len(chosen), "delivery", "deliveries")
-            bulk = await self.services.bulks.start(
-                lambda database: _plan_each(database, chosen, config, now_ms),
-                config,
-                about=about,
-                actor=self.actor,
-            )
+            total = len(chosen)
+            dead = replays.Dead(delivery_ids=tuple(chosen))
+            about = words.counted(total, "delivery", "deliveries")
+        bulk = self.services.bulks.start(
+            dead, total, self.services.config, about=about, actor=self.actor
+        )
         if self.wants_json:
-            self.write_json(shown(bulk))
+            await self.send_json(shown(bulk))
             return
         self.redirect(f"/replays/{bulk.id}", status=303)
 
@@ -107,11 +101,11 @@ class Progress(Handler):
 
     section = "/dead"
 
-    def get(self, bulk_id: str) -> None:
+    async def get(self, bulk_id: str) -> None:
         bulk = self.services.bulks.find(int(bulk_id))
         if bulk is None:
             raise NotFoundError("There is no such replay any more. The operator log has it.")
-        self.show("progress.html", {"bulk": shown(bulk)})
+        await self.show("progress.html", {"bulk": shown(bulk)})
 
 
 class Delivery(Handler):
@@ -145,7 +139,7 @@ class Replay(Handler):
         if plan.without_action:
             raise PremblydError(f"The configuration has no action {found.action} any more.")
         done = "skipped_again" if plan.skipped_again else "replayed"
-        answer(self, found.event_id, done if queued else "not_replayed", queued)
+        await answer(self, found.event_id, done if queued else "not_replayed", queued)
 
 
 class Cancel(Handler):
@@ -160,13 +154,15 @@ class Cancel(Handler):
         )
         change = Operator(actor=self.actor).cancel(number, self.now_ms)
         cancelled = await self.services.writer.call(change)
-        answer(self, found.event_id, "cancelled" if cancelled else "not_cancelled", int(cancelled))
+        await answer(
+            self, found.event_id, "cancelled" if cancelled else "not_cancelled", int(cancelled)
+        )
 
 
-def answer(handler: Handler, event_id: int, done: str, count: int) -> None:
+async def answer(handler: Handler, event_id: int, done: str, count: int) -> None:
     """Answer that something was done, or why not: on the event's page, or as JSON."""
     if handler.wants_json:
-        handler.write_json({"done": count, "message": words.DONE[done]})
+        await handler.send_json({"done": count, "message": words.DONE[done]})
         return
     handler.redirect(f"/events/{event_id}?done={done}#deliveries", status=303)
 
@@ -205,21 +201,6 @@ def _plan_one(database: Database, delivery_id: int, config: Any, now_ms: int) ->
         request = Request(delivery_id=delivery_id, is_pending=True)
         return replays.plan(database, config, request, now_ms)
     return plan
-
-
-def _plan_each(database: Database, chosen: list[int], config: Any, now_ms: int) -> Plan:
-    plans = [
-        replays.plan(database, config, Request(delivery_id=number, is_dead=True), now_ms)
-        for number in chosen
-    ]
-    without: dict[str, int] = {}
-    for plan in plans:
-        for action, count in plan.without_action.items():
-            without[action] = without.get(action, 0) + count
-    return Plan(
-        finished=tuple(delivery for plan in plans for delivery in plan.finished),
-        without_action=without,
-    )
 
 
 def _numbers(texts: list[str]) -> list[int]:

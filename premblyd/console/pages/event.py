@@ -26,7 +26,7 @@ class Event(Handler):
 
     async def get(self, name: str) -> None:
         view = await self.services.readers.run(lambda database: _masked(database, name))
-        show(self, view)
+        await show(self, view)
 
 
 class Reveal(Handler):
@@ -41,19 +41,19 @@ class Reveal(Handler):
         change = Operator(actor=self.actor).reveal(found, self.now_ms)
         recorded = await self.services.writer.call(change)
         view = await self.services.readers.run(lambda database: _revealed(database, recorded))
-        show(self, view)
+        await show(self, view)
 
 
-def show(handler: Handler, view: Mapping[str, Any]) -> None:
+async def show(handler: Handler, view: Mapping[str, Any]) -> None:
     """Answer with an event."""
     event: ShownEvent = view["event"]
     if handler.wants_json:
-        handler.write_json(event.as_json())
+        await handler.send_json(event.as_json())
         return
     columns = dict(event.columns)
     headers = columns.pop("headers", [])
     verdict = {name: columns.pop(name) for name in VERDICT if name in columns}
-    handler.render(
+    await handler.send_page(
         "event.html",
         columns=columns,
         verdict=verdict,

@@ -39,7 +39,7 @@ class Events(Handler):
                 lambda database: _find(database, search, form, limit)
             )
         if self.is_csv:
-            self._write_csv(part.rows)
+            await self._send_csv(part.rows)
             return
         view = {
             "events": part.rows,
@@ -49,20 +49,22 @@ class Events(Handler):
             "mistakes": form.mistakes,
         }
         if self.wants_json:
-            self.write_json(view)
+            await self.send_json(view)
             return
-        self.render("events.html", form=form, ways=ways(form, part), fields=FIELDS, **view)
+        await self.send_page("events.html", form=form, ways=ways(form, part), fields=FIELDS, **view)
 
     @property
     def is_csv(self) -> bool:
         return self.request.path.endswith(".csv")
 
-    def _write_csv(self, rows: list[EventRow]) -> None:
+    async def _send_csv(self, rows: list[EventRow]) -> None:
         self.set_header("Content-Type", "text/csv; charset=UTF-8")
         self.set_header("Content-Disposition", 'attachment; filename="events.csv"')
         names = [field.name for field in dataclasses.fields(EventRow)]
         titles = [words.label(name) if name.endswith("_at_ms") else name for name in names]
-        self.finish(csvtext.table(titles, ([_cell(row, name) for name in names] for row in rows)))
+        await self.send(
+            lambda: csvtext.table(titles, ([_cell(row, name) for name in names] for row in rows))
+        )
 
 
 def _find(database: Database, search: EventSearch, form: Form, limit: int) -> Part[EventRow]:

@@ -17,6 +17,8 @@ class Operators(Handler):
         )
         view = {"operator_actions": part.rows, "newer": part.newer, "older": part.older}
         if self.wants_json:
-            self.write_json(view)
+            await self.send_json(view)
             return
-        self.render("operators.html", form=form, ways=ways(form, part), is_cut=False, **view)
+        await self.send_page(
+            "operators.html", form=form, ways=ways(form, part), is_cut=False, **view
+        )

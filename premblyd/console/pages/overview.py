@@ -36,7 +36,7 @@ class Overview(Handler):
         )
         if self.wants_json:
             attention_json = [item.as_json() for item in view.pop("items")]
-            self.write_json({"attention": attention_json, **view})
+            await self.send_json({"attention": attention_json, **view})
             return
         span = {
             "since_ms": view["since_ms"],
@@ -46,7 +46,7 @@ class Overview(Handler):
         by_code = charts.stacked(view["by_response_code"], **span)
         by_outcome = charts.stacked(view["by_outcome"], **span)
         refused = sum(each.count for each in view["rejections"])
-        self.render(
+        await self.send_page(
             "overview.html",
             period=period,
             periods=list(PERIODS),

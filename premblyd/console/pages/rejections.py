@@ -40,7 +40,9 @@ class Rejections(Handler):
         if is_csv:
             self.set_header("Content-Type", "text/csv; charset=UTF-8")
             self.set_header("Content-Disposition", 'attachment; filename="rejections.csv"')
-            self.finish(csvtext.table(COLUMNS, [[getattr(r, n) for n in COLUMNS] for r in rows]))
+            await self.send(
+                lambda: csvtext.table(COLUMNS, [[getattr(r, n) for n in COLUMNS] for r in rows])
+            )
             return
         older = rows[-1].id if more else None
         view: dict[str, Any] = {
@@ -50,13 +52,13 @@ class Rejections(Handler):
             "mistakes": form.mistakes,
         }
         if self.wants_json:
-            self.write_json(view)
+            await self.send_json(view)
             return
         ways = {
             "newest": form.query() if form.typed["before"] else None,
             "older": form.query(before=older) if older else None,
         }
-        self.render("rejections.html", form=form, ways=ways, **view)
+        await self.send_page("rejections.html", form=form, ways=ways, **view)
 
 
 def _find(
