@@ -11,7 +11,7 @@ from premblyd.config.models import Config
 from premblyd.errors import PremblydError
 from premblyd.record import attention, reading
 from premblyd.record.trouble import Item, Severity, Target
-from premblyd.store.sqlite.opening import connect_read_only
+from premblyd.store.connections import connect_read_only
 
 OF_DAEMON = ("database", "silent")
 

@@ -17,8 +17,7 @@ def cancel(config_path: Path, delivery_id: int) -> None:
     from premblyd.cli.database import database_path
     from premblyd.record import reading
     from premblyd.record.operating import Operator
-    from premblyd.store.sqlite.opening import connect_operator
-    from premblyd.store.sqlite.transaction import transact
+    from premblyd.store.connections import connect_operator, transact
 
     database = until_end(connect_operator(database_path(config_path)))
     if transact(database, Operator(actor=actor()).cancel(delivery_id, times.now_ms())):

@@ -26,8 +26,7 @@ def console(config_path: Path, *, hash_password: bool, as_json: bool) -> None:
     from premblyd.cli.printing import print_json
     from premblyd.config.values import listen
     from premblyd.record import access
-    from premblyd.store.sqlite.opening import connect_operator
-    from premblyd.store.sqlite.transaction import transact
+    from premblyd.store.connections import connect_operator, transact
 
     if hash_password:
         _hash_password()

@@ -65,7 +65,7 @@ def deliveries(
     """The newest come first."""
     from premblyd.record import reading
     from premblyd.record.reading import DeliveryFilter, Page
-    from premblyd.store.sqlite.opening import connect_read_only
+    from premblyd.store.connections import connect_read_only
 
     record = until_end(connect_read_only(database_path(config_path, database)))
     event_id = None if event is None else reading.find_event_id(record, event)

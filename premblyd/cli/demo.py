@@ -186,7 +186,7 @@ async def _run(*arguments: str) -> None:
 
 
 def _record(settings: "Config") -> "contextlib.closing[Any]":
-    from premblyd.store.sqlite.opening import connect_read_only
+    from premblyd.store.connections import connect_read_only
 
     return contextlib.closing(connect_read_only(settings.database_path))
 

@@ -92,7 +92,7 @@ def events(
     from premblyd.cli import following
     from premblyd.record import reading
     from premblyd.record.reading import EventFilter, Page
-    from premblyd.store.sqlite.opening import connect_read_only
+    from premblyd.store.connections import connect_read_only
 
     chosen = EventFilter(
         type=type_,

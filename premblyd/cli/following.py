@@ -14,7 +14,7 @@ from premblyd.cli.printing import clean, json_line
 from premblyd.record import reading
 from premblyd.record.reading import EventFilter, Page
 from premblyd.record.rows import EventRow
-from premblyd.store.sqlite.opening import connect_read_only
+from premblyd.store.connections import connect_read_only
 
 EVERY_S = 0.5
 PART = 500  # rows that are read at once

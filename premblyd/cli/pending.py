@@ -60,7 +60,7 @@ def pending(
     `pending`."""
     from premblyd.record import reading
     from premblyd.record.reading import AwaitedFilter, Page
-    from premblyd.store.sqlite.opening import connect_read_only
+    from premblyd.store.connections import connect_read_only
 
     record = until_end(connect_read_only(database_path(config_path, database)))
     chosen = AwaitedFilter(state=state, reference=reference, since_ms=since_ms)

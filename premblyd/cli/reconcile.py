@@ -70,7 +70,7 @@ def reconcile(
     from premblyd.cli.references import read_references
     from premblyd.config.load import load_config
     from premblyd.record.reconciling import OwnRecord
-    from premblyd.store.sqlite.opening import connect_operator, connect_read_only
+    from premblyd.store.connections import connect_operator, connect_read_only
 
     _check_use(file, column, since_ms, until_ms)
     asks = file is None or store

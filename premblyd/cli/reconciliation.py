@@ -136,7 +136,7 @@ class Reconciliation:
     def mark_downtimes(self) -> None:
         """Keep that nothing is missing of the downtimes that were looked at, if this user may."""
         from premblyd.record.reconciling import OwnRecord
-        from premblyd.store.sqlite.opening import connect_operator
+        from premblyd.store.connections import connect_operator
 
         window = self.window
         if window is None or not self._is_whole or self.missing or self.stopped_by:

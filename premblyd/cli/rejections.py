@@ -56,7 +56,7 @@ def rejections(
     """The newest come first. They are kept as evidence, the newest 10,000, without their bodies."""
     from premblyd.record import reading
     from premblyd.record.reading import Page, RejectionFilter
-    from premblyd.store.sqlite.opening import connect_read_only
+    from premblyd.store.connections import connect_read_only
 
     record = until_end(connect_read_only(database_path(config_path, database)))
     chosen = RejectionFilter(reason=reason, remote_ip=ip, since_ms=since_ms)

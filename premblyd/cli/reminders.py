@@ -19,7 +19,7 @@ def reminders(settings: "Config") -> Iterator[str]:
     """Yield what the record of `settings` reminds of; nothing where it can't be read."""
     from premblyd.record import reading
     from premblyd.record.reconciling import open_downtimes
-    from premblyd.store.sqlite.opening import connect_read_only
+    from premblyd.store.connections import connect_read_only
 
     if settings.prembly is None or settings.prembly.api_key is None:
         return

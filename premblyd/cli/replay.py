@@ -69,8 +69,7 @@ def replay(
     from premblyd.config.load import load_config
     from premblyd.record import reading, replays
     from premblyd.record.operating import Operator
-    from premblyd.store.sqlite.opening import connect_operator
-    from premblyd.store.sqlite.transaction import transact
+    from premblyd.store.connections import connect_operator, transact
 
     _check_use((event, event_option), **selection)
     settings = load_config(config_path, look_up_secrets=False)

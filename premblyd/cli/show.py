@@ -35,7 +35,7 @@ def show(
 ) -> None:
     """EVENT is its number or its key. Personal data is masked unless --reveal."""
     from premblyd.record import reading, showing
-    from premblyd.store.sqlite.opening import connect_read_only
+    from premblyd.store.connections import connect_read_only
 
     path = database_path(config_path, database)
     record = until_end(connect_read_only(path))
@@ -54,8 +54,7 @@ def _record_reveal(path: Path, event_id: int) -> "RecordedReveal":
     """Record that this user sees an event's personal data. Raise PremblydError, with what to do,
     when it can't be recorded."""
     from premblyd.record.operating import Operator
-    from premblyd.store.sqlite.opening import connect_operator
-    from premblyd.store.sqlite.transaction import transact
+    from premblyd.store.connections import connect_operator, transact
 
     try:
         database = until_end(connect_operator(path))

@@ -49,7 +49,7 @@ def stats(config_path: Path, *, database: str | None, since_ms: int, as_json: bo
     Durations are right within a fifth. Times are UTC.
     """
     from premblyd.record import statistics
-    from premblyd.store.sqlite.opening import connect_read_only
+    from premblyd.store.connections import connect_read_only
 
     record = until_end(connect_read_only(database_path(config_path, database)))
     settings = settings_if_valid(config_path, database)

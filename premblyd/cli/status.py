@@ -32,7 +32,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     passed is told for a day.
     """
     from premblyd.record import attention
-    from premblyd.store.sqlite.opening import connect_read_only
+    from premblyd.store.connections import connect_read_only
 
     path = database_path(config_path, database)
     record = until_end(connect_read_only(path))

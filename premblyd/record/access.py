@@ -9,9 +9,9 @@ from peewee import Database
 
 from premblyd.errors import StoreUnreadableError
 from premblyd.record.operating import Change
+from premblyd.store.connections import translated
 from premblyd.store.engine import Transaction
 from premblyd.store.models import ConsoleLink, ConsoleSession, OperatorAction
-from premblyd.store.sqlite.failures import translated
 from premblyd.store.statements import Statement, insert, param
 
 LINK_LIFE_MS = 10 * 60_000

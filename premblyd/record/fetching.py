@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 from peewee import Database, Field, ForeignKeyField, ModelSelect
 
 from premblyd.errors import StoreUnreadableError
+from premblyd.store.connections import translated
 from premblyd.store.models import Table
-from premblyd.store.sqlite.failures import translated
 
 RowType = TypeVar("RowType")
 

@@ -1,7 +1,7 @@
 """What people change while the daemon runs: replay, cancel, reveal. Each change is recorded.
 
 A change is what is done within one transaction. A command runs it on a connection of its own
-(`store.sqlite.transaction.transact`); the daemon hands it to its writer (`Writer.call`), which is
+(`store.connections.transact`); the daemon hands it to its writer (`Writer.call`), which is
 the only one that writes there.
 """
 

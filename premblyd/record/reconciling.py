@@ -12,10 +12,10 @@ from premblyd.prembly.payload import session_reference
 from premblyd.record import fetching
 from premblyd.store import inquiries
 from premblyd.store.answers import NewAnswer, add_answer
+from premblyd.store.connections import transact
 from premblyd.store.downtimes import reconciled
 from premblyd.store.inquiries import NewInquiry
 from premblyd.store.models import Downtime, Event
-from premblyd.store.sqlite.transaction import transact
 
 BATCH = 400  # SQLite takes more values in a statement, and reads no faster for it
 _UUID = re.compile(

@@ -9,7 +9,7 @@ from pathlib import Path
 from premblyd.config.models import Config
 from premblyd.record import attention, reading, statistics
 from premblyd.record.statistics import ActionFigures
-from premblyd.store.sqlite.opening import connect_read_only
+from premblyd.store.connections import connect_read_only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

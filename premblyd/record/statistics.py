@@ -15,6 +15,7 @@ from peewee import SQL, Database, Field, ModelSelect, fn
 
 from premblyd.errors import StoreUnreadableError
 from premblyd.record import fetching
+from premblyd.store.connections import translated
 from premblyd.store.models import (
     AttemptHour,
     AttemptOutcome,
@@ -24,7 +25,6 @@ from premblyd.store.models import (
     State,
 )
 from premblyd.store.rollups import HOUR_MS, hour_of, lower_bound_ms
-from premblyd.store.sqlite.failures import translated
 
 By = Literal["response_code", "outcome", "type"]
 _FIELDS: Mapping[By, Field] = {
