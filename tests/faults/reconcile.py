@@ -123,8 +123,6 @@ class Campaign:
         ((late_ms,),) = victim.rows(RAN_LATE)
         self.figures["longest from stored to run, ms"] = late_ms
         self.figures["peak of questions a second"] = self._api.peak_rate()
-        if self._api.peak_rate() > self._rate * 1.1 + 1:
-            self._problems.append(f"{self._api.peak_rate():.0f} questions a second")
 
 
 def _stored(victim: Victim) -> list[str]:

@@ -88,7 +88,8 @@ def test_what_is_missing_is_named_with_the_command_that_installs_it(
 def test_the_installed_units_are_sound_and_hardly_exposed(service: Machine) -> None:
     verified = service.run(
         "systemd-analyze verify /etc/systemd/system/premblyd.service"
-        " /etc/systemd/system/premblyd.socket"
+        " /etc/systemd/system/premblyd.socket /etc/systemd/system/premblyd-reconcile.timer"
+        " /etc/systemd/system/premblyd-reconcile.service"
     )
     # systemd before 254 has no growing delay between restarts, and says so.
     assert [line for line in verified.stderr.splitlines() if "'Restart" not in line] == []
@@ -249,6 +250,7 @@ def test_an_upgrade_keeps_every_event_and_a_broken_one_is_undone(fresh_machine: 
     assert "/var/lib/premblyd" in done.stdout
     assert "/etc/premblyd" in done.stdout
     assert machine.run("systemctl status premblyd", check=False).returncode == 4  # no such unit
+    assert machine.output("find /etc/systemd -name 'premblyd*' -not -type d") == ""
     assert machine.output("ls /opt /usr/local/bin").split() == ["/opt:", "/usr/local/bin:"]
     before = int(machine.output(f"sqlite3 {DATABASE} 'SELECT count(*) FROM event'"))
     machine.run(f"{INSTALL} --uninstall")  # again changes nothing

@@ -1,0 +1,99 @@
+"""The nightly unit in its sandbox, and root's own reconciliation, against the stand-in."""
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.systemd.machine import Machine
+from tests.systemd.service import DATABASE, configure, sql, wait_for_sql
+
+pytestmark = pytest.mark.machine
+
+API_KEY = "/etc/premblyd/credentials/prembly-api-key"
+STAND_IN = """
+import os, signal, time
+from tests.support.prembly_api import prembly_api
+with prembly_api() as api:
+    for number in range({count}):
+        api.know(f"ver_{name}_{{number:05x}}a", created_at_s=time.time() - 3600 - number)
+    with open("/root/{name}.new", "w") as file:
+        file.write(f"{{api.url}} {{api.key}}")
+    os.rename("/root/{name}.new", "/root/{name}")
+    signal.pause()
+"""
+ACTIONS = """
+actions:
+  - name: note
+    types: [prembly.status]
+    response_codes: ["00"]
+    shell: echo "$PREMBLY_REFERENCE" >>$HOME/noted
+"""
+STORED = "SELECT count(*) FROM event WHERE type = 'prembly.status'"
+RAN = (
+    "SELECT count(*) FROM delivery JOIN event ON event.id = event_id"
+    " WHERE type = 'prembly.status' AND state = 'succeeded'"
+)
+
+
+@contextlib.contextmanager
+def prembly_knows(machine: Machine, name: str, count: int) -> Iterator[None]:
+    """Run a stand-in in the machine that knows `count` verifications, and have it asked."""
+    script = STAND_IN.format(name=name, count=count)
+    python = "exec /opt/premblyd/current/bin/python"  # the stand-in needs premblyd's libraries
+    command = f'cd /share/source && echo $$ >/root/{name}.pid && {python} -c "$STAND_IN"'
+    process = machine.start(command, environ={"STAND_IN": script})
+    try:
+        machine.wait(f"test -e /root/{name}")
+        url, key = machine.output(f"cat /root/{name}").split()
+        machine.run(f"install -m 0600 /dev/stdin {API_KEY}", stdin=f"{key}\n")
+        prembly = f'{{url: "{url}", api_key: {{file: prembly-api-key}}, rate: 100}}'
+        configure(machine, f"prembly: {prembly}\n{ACTIONS}")
+        machine.run("systemctl restart premblyd")
+        yield
+    finally:
+        machine.run(f"kill $(cat /root/{name}.pid)", check=False)
+        print(*process.communicate(timeout=30))
+
+
+def test_the_nightly_unit_makes_good_what_never_came(service: Machine) -> None:
+    units = "premblyd-reconcile.service premblyd-reconcile.timer"
+    assert service.run(f"systemctl is-enabled {units}", check=False).stdout.split() == [
+        "static",
+        "disabled",
+    ]
+    with prembly_knows(service, "night", 20):
+        service.run("systemctl start premblyd-reconcile")
+        assert service.property("Result", "premblyd-reconcile.service") == "success"
+        assert sql(service, STORED) == "20"
+        wait_for_sql(service, RAN, "20", timeout_s=10)
+        assert len(set(service.output("cat /var/lib/premblyd/noted").split())) == 20
+    service.run("systemctl enable --now premblyd-reconcile.timer")
+    assert "premblyd-reconcile.timer" in service.output("systemctl list-timers --all")
+    service.run("systemctl disable --now premblyd-reconcile.timer")
+
+
+def test_the_unit_fails_while_something_is_missing_and_without_a_key(service: Machine) -> None:
+    with prembly_knows(service, "failing", 3):
+        service.run(f"echo wrong | install -m 0600 /dev/stdin {API_KEY}")
+        assert service.run("systemctl start premblyd-reconcile", check=False).returncode != 0
+        assert service.property("ExecMainStatus", "premblyd-reconcile.service") == "78"
+        log = service.output("journalctl -u premblyd-reconcile -o cat -n 5")
+        assert "Prembly refuses it (HTTP 401)" in log
+        service.run("systemctl reset-failed premblyd-reconcile")
+
+
+def test_root_reconciles_a_list_as_the_service(service: Machine) -> None:
+    before = int(sql(service, STORED))
+    with prembly_knows(service, "list", 5):
+        service.run("systemctl stop premblyd.socket premblyd.service")
+        references = "reference\n" + "".join(f"ver_list_{number:05x}a\n" for number in range(5))
+        service.run("umask 077; cat >/root/list.csv", stdin=references)
+        assert service.run("premblyd reconcile /root/list.csv", check=False).returncode == 1
+        stored = service.output("premblyd reconcile /root/list.csv --store")
+        assert "Stored what never came: 5 events." in stored
+        assert service.output(f"stat -c %U:%G {DATABASE}") == "premblyd:premblyd"
+        service.run("systemctl start premblyd.service")
+        wait_for_sql(service, STORED, str(before + 5))
+        wait_for_sql(service, RAN, str(before + 5), timeout_s=10)
+        assert "Nothing is missing." in service.output("premblyd reconcile")
