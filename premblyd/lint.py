@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from premblyd.config.console import Console
 from premblyd.config.hooks import Hook
 from premblyd.config.inquiries import Pending, PremblyApi
 from premblyd.config.models import Action, Config, Endpoint
@@ -47,6 +48,8 @@ def warnings(settings: Config, path: Path) -> Iterator[str]:
             yield f"{place}: the secret ({secret.source}) has white space around it"
     if settings.prembly:
         yield from _of_prembly(settings.prembly)
+    if settings.console:
+        yield from _of_console(settings.console)
     for action in settings.actions:
         yield from _of_codes(action)
         yield from _of_expressions(action, settings.endpoints)
@@ -106,6 +109,21 @@ def _of_prembly(api: PremblyApi) -> Iterator[str]:
     host = urlsplit(api.url).hostname
     if api.url.startswith("http:") and host not in _LOOPBACK:
         yield f"prembly: {api.url} is not https, so that the key and the answers go in the open"
+
+
+def _of_console(console: Console) -> Iterator[str]:
+    """Yield that the console may be reached from elsewhere, where cookies go in the open."""
+    host = console.listen.host
+    is_own = console.listen.unix_path or host in _LOOPBACK or host.startswith("127.")
+    if not is_own:
+        yield (
+            f"console: it listens on {console.listen}, without TLS: whoever sees the network sees"
+            " its pages and may take over a session. Listen on 127.0.0.1, and reach it by ssh -L or"
+            " behind a proxy with TLS"
+        )
+    url = urlsplit(console.url or "")
+    if url.scheme == "http" and url.hostname not in _LOOPBACK:
+        yield f"console: {console.url} is not https, so that its pages go in the open"
 
 
 def _of_codes(action: Action) -> Iterator[str]:

@@ -218,6 +218,26 @@ def test_how_prembly_is_asked_is_doubted_and_no_key_quoted(
         assert doubt in text
 
 
+@pytest.mark.parametrize(
+    ("console", "doubt"),
+    [
+        ({"listen": "0.0.0.0:8081"}, "without TLS"),
+        ({"listen": "10.0.0.7:8081"}, "without TLS"),
+        ({"url": "http://ops.example.com"}, "is not https"),
+        ({"listen": "127.0.0.1:8081", "url": "https://ops.example.com"}, None),
+        ({"listen": "unix:/run/premblyd/console.sock"}, None),
+        ({"listen": "[::1]:8081", "url": "http://localhost:8081"}, None),
+    ],
+    ids=str,
+)
+def test_a_console_in_the_open_is_doubted(
+    tmp_path: Path, console: dict[str, str], doubt: str | None
+) -> None:
+    found = warnings(write(tmp_path, console=console))
+    assert len(found) == (doubt is not None)
+    assert all(str(doubt) in text for text in found)
+
+
 def test_an_action_that_gets_what_can_not_be_confirmed_is_doubted(tmp_path: Path) -> None:
     def found(**keys: Any) -> list[str]:
         action = shell("a", "true", "*", confirm=True, **keys)

@@ -101,7 +101,7 @@ def duration(ms: Any) -> str:
     if ms < 1000:
         return f"{ms:.0f} ms"
     if ms < 60_000:
-        return f"{ms / 1000:.1f} s"
+        return f"{ms / 1000:.1f} s".replace(".0 ", " ")
     parts = []
     for unit, length in _UNITS:
         if ms >= length:

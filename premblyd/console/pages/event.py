@@ -34,6 +34,10 @@ class Reveal(Handler):
 
     section = "/events"
 
+    async def get(self, event_id: str) -> None:
+        """Show the event as it is without: a page that is opened again records nothing."""
+        self.redirect(f"/events/{event_id}", status=303)
+
     async def post(self, event_id: str) -> None:
         found = await self.services.readers.run(
             lambda database: reading.find_event_id(database, event_id)
