@@ -148,3 +148,27 @@ def test_given_up_is_said_in_the_log_the_list_and_by_check(tmp_path: Path, api: 
     assert "Prembly knows no such verification" in listed.out
     checked = run("check", "--config", daemon.config)
     assert "asking about 1 pending verifications was given up" in checked.err
+
+
+def test_a_forged_webhook_neither_runs_anything_nor_hides_the_result(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    known = api.know("r-1", status="PENDING", code="02")
+    actions = settings(tmp_path, api)["actions"]
+    actions[0] |= {"types": ["verification.*", "prembly.status"], "confirm": True}
+    forged = {"response_code": "00", "verification": {"status": "VERIFIED", "reference": "r-1"}}
+    with Premblyd(tmp_path, **settings(tmp_path, api, "1h", actions=actions)) as daemon:
+        daemon.start()
+        assert daemon.send(pending_body()).status == 200
+        assert daemon.send(json.dumps(forged).encode()).status == 200
+        daemon.wait_for_rows([("waiting", None)], SETTLED)
+        wait_until(lambda: daemon.rows("SELECT count(*) FROM inquiry") == [(1,)])
+        daemon.stop()
+        assert not (tmp_path / "ran").exists()
+        known.status, known.code = "NOT-VERIFIED", "00"
+        change(daemon, "UPDATE awaited SET due_at_ms = 1")
+        daemon.start()
+        daemon.wait_for_rows([("settled", 3)], SETTLED)
+        answered = "SELECT state FROM delivery WHERE event_id = 3"
+        daemon.wait_for_rows([("succeeded",)], answered)
+        assert "prembly.status r-1 not_verified" in (tmp_path / "ran").read_text()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from peewee import JOIN, Tuple, fn
+from peewee import JOIN, Function, Tuple, fn
 
 from premblyd.prembly import events, settling
 from premblyd.prembly.payload import Outcome
@@ -20,7 +20,15 @@ from premblyd.prembly.webhook import Webhook
 from premblyd.store import inquiries
 from premblyd.store.engine import Row, Transaction
 from premblyd.store.inquiries import NewInquiry
-from premblyd.store.models import MAY_BE_UNSETTLED, Awaited, AwaitedState, Event
+from premblyd.store.models import (
+    MAY_BE_UNSETTLED,
+    Awaited,
+    AwaitedState,
+    Event,
+    Inquiry,
+    InquiryResult,
+    Purpose,
+)
 from premblyd.store.statements import BulkInsert, Lookup, Statement, param, update
 from premblyd.store.writer import Step, Writer
 
@@ -160,7 +168,8 @@ def settle(
 
 
 def settled_in_record(transaction: Transaction, references: Iterable[str]) -> dict[str, int]:
-    """Return the first settled event of each of these references that has one."""
+    """Return the first settled event of each of these references that has one. Not those that
+    Prembly was asked to confirm and has not."""
     return dict(transaction.look_up(_SETTLED_EVENTS, list(references)))
 
 
@@ -283,6 +292,17 @@ def _usable(transaction: Transaction, row: Row, now_ms: int) -> Waiting | None:
     return None
 
 
+def _was_answered(*results: InquiryResult) -> Function:
+    """Return the condition that Prembly was asked to confirm an event, and answered so."""
+    return fn.EXISTS(
+        Inquiry.select(Inquiry.id).where(
+            Inquiry.event == Event.id,
+            Inquiry.purpose == Purpose.CONFIRM,
+            Inquiry.result.in_(results),
+        )
+    )
+
+
 # The same as settling.is_settled and is_unsettled; a test holds that they agree. NULL: of an event
 # that was stored before types were told.
 _IS_ABOUT_VERIFICATION = functools.reduce(
@@ -318,7 +338,9 @@ _OPEN_FOR = Lookup(
     Awaited.reference,
 )
 _SETTLED_EVENTS = Lookup(  # of several, the first in a dict of them
-    Event.select(Event.reference, Event.id).where(_IS_SETTLED).order_by(Event.id.desc()),
+    Event.select(Event.reference, Event.id)
+    .where(_IS_SETTLED, _was_answered(InquiryResult.CONFIRMED) | ~_was_answered(*inquiries.DOUBTS))
+    .order_by(Event.id.desc()),
     Event.reference,
 )
 _END = update(

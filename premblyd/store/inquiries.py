@@ -4,8 +4,8 @@ import asyncio
 from dataclasses import asdict, dataclass, fields
 
 from premblyd.store.engine import Transaction
-from premblyd.store.models import Inquiry, InquiryResult, Purpose
-from premblyd.store.statements import insert
+from premblyd.store.models import Awaited, AwaitedState, Event, Inquiry, InquiryResult, Purpose
+from premblyd.store.statements import Statement, insert, param
 from premblyd.store.writer import Step, Writer
 
 
@@ -40,8 +40,32 @@ class Inquiries:
 
 
 def add(transaction: Transaction, inquiry: NewInquiry) -> None:
-    """Keep a question in a transaction with what else came of it."""
+    """Keep a question in a transaction with what else came of it. What an event had settled that
+    Prembly does not confirm is awaited again: whoever forges it must not hide the true result."""
     transaction.insert(INSERT_INQUIRY, **asdict(inquiry))
+    if inquiry.purpose is Purpose.CONFIRM and inquiry.result in DOUBTS:
+        transaction.change(
+            _AWAIT_AGAIN,
+            event_id=inquiry.event_id,
+            due_at_ms=inquiry.at_ms + AGAIN_MS,
+            last_error=NOT_CONFIRMED,
+        )
 
 
+AGAIN_MS = 60_000
+NOT_CONFIRMED = "Prembly does not confirm the event that settled it"
+# What Prembly says to `confirm` of an event that may be forged.
+DOUBTS = (InquiryResult.CONTRADICTED, InquiryResult.UNSETTLED, InquiryResult.NOT_FOUND)
+_AWAIT_AGAIN = Statement(
+    Awaited.update(
+        state=AwaitedState.WAITING,
+        due_at_ms=param("due_at_ms"),
+        finished_at_ms=None,
+        settled_by=None,
+        last_error=param("last_error"),
+    ).where(
+        Awaited.reference == Event.select(Event.reference).where(Event.id == param("event_id")),
+        Awaited.settled_by == param("event_id"),
+    )
+)
 INSERT_INQUIRY = insert(Inquiry, *(field.name for field in fields(NewInquiry)))

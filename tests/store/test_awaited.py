@@ -25,6 +25,8 @@ from premblyd.store.awaited import (
     Missed,
 )
 from premblyd.store.inbox import Added, NewDelivery
+from premblyd.store.inquiries import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
+from premblyd.store.models import InquiryResult, Purpose
 from premblyd.store.sqlite.transaction import compiled
 from tests.support.database import reading
 from tests.support.store import NOW_MS, Store, new_event
@@ -194,6 +196,54 @@ def test_what_was_given_up_is_settled_by_a_late_webhook(store: Store) -> None:
     store.wait(AwaitedQueue(store.writer).asked(over))
     [late] = arrive(store, VERIFIED)
     assert store.rows(ROWS) == [("ref-1", 1, "settled", None, 1, late.event_id)]
+
+
+# Events that Prembly does not confirm
+
+
+def confirm(store: Store, event_id: int, result: InquiryResult) -> None:
+    inquiry = NewInquiry(
+        at_ms=NOW_MS,
+        purpose=Purpose.CONFIRM,
+        result=result,
+        reference="ref-1",
+        duration_ms=1,
+        event_id=event_id,
+    )
+    store.wait(Inquiries(store.writer).record(inquiry))
+
+
+@pytest.mark.parametrize("result", DOUBTS)
+def test_what_a_forged_event_settled_is_awaited_again(store: Store, result: InquiryResult) -> None:
+    arrive(store, PENDING, PENDING | {"reference": "ref-2"})
+    [forged, _] = arrive(store, VERIFIED, VERIFIED | {"reference": "ref-2"})
+    other = store.rows(ROWS)[1]
+    confirm(store, forged.event_id, result)
+    again = ("ref-1", 1, "waiting", NOW_MS + AGAIN_MS, 0, None)
+    assert store.rows(ROWS) == [again, other]
+    assert [row.id for row in due(store, NOW_MS + AGAIN_MS).waiting] == [1]
+    added = add(store, answer("ref-1"))  # the forged one does not stand in its way
+    assert added.is_new
+    assert store.rows(ROWS) == [("ref-1", 1, "settled", None, 0, added.event_id), other]
+
+
+def test_an_event_that_is_confirmed_later_settles_all_the_same(store: Store) -> None:
+    arrive(store, PENDING)
+    [early] = arrive(store, VERIFIED)
+    confirm(store, early.event_id, InquiryResult.UNSETTLED)
+    confirm(store, early.event_id, InquiryResult.CONFIRMED)
+    assert due(store, NOW_MS + AGAIN_MS).waiting == []
+    assert store.rows(ROWS) == [("ref-1", 1, "settled", None, 0, early.event_id)]
+
+
+@pytest.mark.parametrize(
+    "result", [InquiryResult.CONFIRMED, InquiryResult.UNAVAILABLE, InquiryResult.REFUSED]
+)
+def test_an_event_that_was_not_doubted_settles(store: Store, result: InquiryResult) -> None:
+    arrive(store, PENDING)
+    [event] = arrive(store, VERIFIED)
+    confirm(store, event.event_id, result)
+    assert store.rows(ROWS) == [("ref-1", 1, "settled", None, 0, event.event_id)]
 
 
 # Answers
