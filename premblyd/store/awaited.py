@@ -6,35 +6,21 @@ answer is there, so what a crash interrupts is asked again, and nothing has to b
 """
 
 import asyncio
-import functools
-import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from peewee import JOIN, Function, Tuple, fn
-
-from premblyd.prembly import events, settling
-from premblyd.prembly.payload import Outcome
+from premblyd.prembly import settling
 from premblyd.prembly.webhook import Webhook
+from premblyd.store import awaited_statements as statements
 from premblyd.store import inquiries
 from premblyd.store.engine import Row, Transaction
 from premblyd.store.inquiries import NewInquiry
-from premblyd.store.models import (
-    MAY_BE_UNSETTLED,
-    Awaited,
-    AwaitedState,
-    Event,
-    Inquiry,
-    InquiryResult,
-    Purpose,
-)
-from premblyd.store.statements import BulkInsert, Lookup, Statement, param, update
+from premblyd.store.models import AwaitedState
 from premblyd.store.writer import Step, Writer
 
 EVENT_GONE = "its event is no longer in the database"
 CHANGED = "its row was changed and can't be used"
-MAX_MISSED = 500  # events that one transaction begins to await
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,10 +138,10 @@ def settle(
     if not settled_by:
         return []
     ended = []
-    for row_id, reference, event_id in transaction.look_up(_OPEN_FOR, list(settled_by)):
+    for row_id, reference, event_id in transaction.look_up(statements.OPEN_FOR, list(settled_by)):
         by_id = settled_by[reference]
         transaction.change(
-            _END,
+            statements.END,
             id=row_id,
             state=AwaitedState.SETTLED,
             due_at_ms=None,
@@ -170,7 +156,7 @@ def settle(
 def settled_in_record(transaction: Transaction, references: Iterable[str]) -> dict[str, int]:
     """Return the first settled event of each of these references that has one. Not those that
     Prembly was asked to confirm and has not."""
-    return dict(transaction.look_up(_SETTLED_EVENTS, list(references)))
+    return dict(transaction.look_up(statements.SETTLED_EVENTS, list(references)))
 
 
 def note_asked(transaction: Transaction, asked: Asked) -> bool:
@@ -178,7 +164,7 @@ def note_asked(transaction: Transaction, asked: Asked) -> bool:
     changed, when it has ended meanwhile."""
     is_over = asked.due_at_ms is None
     changed = transaction.change(
-        _ASKED,
+        statements.ASKED,
         id=asked.id,
         state=AwaitedState.GIVEN_UP if is_over else AwaitedState.WAITING,
         due_at_ms=asked.due_at_ms,
@@ -199,12 +185,12 @@ class AwaitedQueue:
         What an event in the record settles is ended instead: it came while nothing was awaited."""
 
         def operation(transaction: Transaction) -> Due:
-            rows = transaction.rows(_DUE, now_ms=now_ms, limit=limit + len(asking))
+            rows = transaction.rows(statements.DUE, now_ms=now_ms, limit=limit + len(asking))
             found = [_usable(transaction, row, now_ms) for row in rows if row[0] not in asking]
             waiting = [row for row in found if row is not None][:limit]
             settled_by = settled_in_record(transaction, {row.reference for row in waiting})
             settled = settle(transaction, settled_by, now_ms)
-            next_due = transaction.row(_NEXT_DUE, now_ms=now_ms)
+            next_due = transaction.row(statements.NEXT_DUE, now_ms=now_ms)
             return Due(
                 waiting=[row for row in waiting if row.reference not in settled_by],
                 settled=settled,
@@ -233,7 +219,7 @@ class AwaitedQueue:
 
         def operation(transaction: Transaction) -> Begun:
             rows = transaction.rows(
-                _MISSED,
+                statements.MISSED,
                 since_ms=after.received_at_ms if after else since_ms,
                 after_ms=after.received_at_ms if after else since_ms,
                 after_id=after.id if after else 0,
@@ -251,7 +237,10 @@ class AwaitedQueue:
                     for each in missed
                 },
             )
-            return Begun(count=count, last=missed[-1] if len(missed) == MAX_MISSED else None)
+            return Begun(
+                count=count,
+                last=missed[-1] if len(missed) == statements.MAX_MISSED else None,
+            )
 
         return self._writer.call(operation, Step.CLAIMS)
 
@@ -264,7 +253,7 @@ def _begin(transaction: Transaction, unsettled: Mapping[int, Arrival]) -> int:
         first.setdefault(arrival.reference, event_id)
     if not first:
         return 0
-    known = {reference for (reference,) in transaction.look_up(_WAITING_FOR, list(first))}
+    known = {reference for (reference,) in transaction.look_up(statements.WAITING_FOR, list(first))}
     known |= settled_in_record(transaction, first).keys()
     rows = []
     for reference, event_id in first.items():
@@ -272,15 +261,15 @@ def _begin(transaction: Transaction, unsettled: Mapping[int, Arrival]) -> int:
             new = unsettled[event_id]
             times = (new.received_at_ms, new.due_at_ms)
             rows.append((event_id, new.endpoint, reference, *times, AwaitedState.WAITING))
-    transaction.insert_many(_INSERT, rows)
+    transaction.insert_many(statements.INSERT, rows)
     return len(rows)
 
 
 def _usable(transaction: Transaction, row: Row, now_ms: int) -> Waiting | None:
-    """Return what a row of `_DUE` says. Give it up, and return None, when somebody has changed it
-    so that nothing can be asked."""
+    """Return what a row of `statements.DUE` says. Give it up, and return None, when somebody has
+    changed it so that nothing can be asked."""
     *columns, found_event_id = row
-    values: dict[str, Any] = dict(zip(_DUE_FIELDS, columns, strict=True))
+    values: dict[str, Any] = dict(zip(statements.DUE_FIELDS, columns, strict=True))
     if found_event_id is None:
         error = EVENT_GONE
     elif isinstance(values["created_at_ms"], int) and isinstance(values["reference"], str):
@@ -290,126 +279,3 @@ def _usable(transaction: Transaction, row: Row, now_ms: int) -> Waiting | None:
     over = Asked(id=values["id"], at_ms=now_ms, due_at_ms=None, error=error)
     note_asked(transaction, over)
     return None
-
-
-def _was_answered(*results: InquiryResult) -> Function:
-    """Return the condition that Prembly was asked to confirm an event, and answered so."""
-    return fn.EXISTS(
-        Inquiry.select(Inquiry.id).where(
-            Inquiry.event == Event.id,
-            Inquiry.purpose == Purpose.CONFIRM,
-            Inquiry.result.in_(results),
-        )
-    )
-
-
-# The same as settling.is_settled and is_unsettled; a test holds that they agree. NULL: of an event
-# that was stored before types were told.
-_IS_ABOUT_VERIFICATION = functools.reduce(
-    operator.or_,
-    (
-        Event.type.startswith(pattern[:-1]) if pattern.endswith("*") else Event.type == pattern
-        for pattern in events.ABOUT_VERIFICATION
-    ),
-    Event.type.is_null(),
-)
-_IS_SETTLED = (
-    Event.outcome.in_(settling.FINAL_OUTCOMES)
-    | (
-        (Event.outcome == Outcome.UNKNOWN)
-        & Event.response_code.not_in(settling.OPEN_CODES)  # NULL is not
-        & ((Event.response_code != settling.DATA_CODE) | Event.verification_status.is_null())
-    )
-) & _IS_ABOUT_VERIFICATION
-_IS_UNSETTLED = (
-    MAY_BE_UNSETTLED
-    & Event.outcome.not_in(settling.FINAL_OUTCOMES)
-    & Event.reference.is_null(False)
-    & _IS_ABOUT_VERIFICATION
-)
-_IS_WAITING = Awaited.due_at_ms.is_null(False)
-_IS_OPEN = Awaited.state != AwaitedState.SETTLED  # waiting, or given up
-_INSERT = BulkInsert(
-    Awaited, "event_id", "endpoint", "reference", "created_at_ms", "due_at_ms", "state"
-)
-_WAITING_FOR = Lookup(Awaited.select(Awaited.reference).where(_IS_WAITING), Awaited.reference)
-_OPEN_FOR = Lookup(
-    Awaited.select(Awaited.id, Awaited.reference, Awaited.event).where(_IS_OPEN),
-    Awaited.reference,
-)
-_SETTLED_EVENTS = Lookup(  # of several, the first in a dict of them
-    Event.select(Event.reference, Event.id)
-    .where(_IS_SETTLED, _was_answered(InquiryResult.CONFIRMED) | ~_was_answered(*inquiries.DOUBTS))
-    .order_by(Event.id.desc()),
-    Event.reference,
-)
-_END = update(
-    Awaited,
-    "state",
-    "due_at_ms",
-    "finished_at_ms",
-    "settled_by_id",
-    "last_error",
-    where=(Awaited.id == param("id")) & _IS_OPEN,
-)
-_ASKED = Statement(
-    Awaited.update(
-        state=param("state"),
-        due_at_ms=param("due_at_ms"),
-        finished_at_ms=param("finished_at_ms"),
-        last_error=param("last_error"),
-        ask_count=Awaited.ask_count + 1,
-    ).where(Awaited.id == param("id"), _IS_WAITING)
-)
-_DUE_FIELDS = (
-    "id",
-    "event_id",
-    "endpoint",
-    "reference",
-    "created_at_ms",
-    "due_at_ms",
-    "ask_count",
-    "session_id",
-)
-_DUE = Statement(
-    Awaited.select(
-        Awaited.id,
-        Awaited.event,
-        Awaited.endpoint,
-        Awaited.reference,
-        Awaited.created_at_ms,
-        Awaited.due_at_ms,
-        Awaited.ask_count,
-        Event.session_id,
-        Event.id,
-    )
-    .join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted the event
-    .where(Awaited.due_at_ms <= param("now_ms"))
-    .order_by(Awaited.due_at_ms)
-    .limit(param("limit"))
-)
-_NEXT_DUE = Statement(
-    Awaited.select(fn.MIN(Awaited.due_at_ms)).where(Awaited.due_at_ms > param("now_ms"))
-)
-_MISSED = Statement(
-    Event.select(Event.received_at_ms, Event.id, Event.endpoint, Event.reference)
-    .where(
-        _IS_UNSETTLED,
-        Event.received_at_ms >= param("since_ms"),
-        Tuple(Event.received_at_ms, Event.id) > Tuple(param("after_ms"), param("after_id")),
-        ~fn.EXISTS(
-            Awaited.select(Awaited.id).where(
-                Awaited.reference == Event.reference,
-                _IS_WAITING | (Awaited.finished_at_ms >= Event.received_at_ms),
-            )
-        ),
-    )
-    .order_by(Event.received_at_ms, Event.id)
-    .limit(MAX_MISSED)
-)
-SHIFT = Statement(  # of the beginning too, from which the questions and `give_up` count
-    Awaited.update(
-        due_at_ms=Awaited.due_at_ms + param("by_ms"),
-        created_at_ms=Awaited.created_at_ms + param("by_ms"),
-    ).where(_IS_WAITING, Awaited.created_at_ms < param("before_ms"))
-)

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from premblyd.store import awaited, damage, once, queue_statements, rollups
+from premblyd.store import awaited_statements, damage, once, queue_statements, rollups
 from premblyd.store.damage import CRASHED, UNSTARTED, Due, UnusableError, is_count
 from premblyd.store.engine import UNREADABLE, Transaction
 from premblyd.store.jobs import (
@@ -167,7 +167,7 @@ class Queue:
         before_ms = now_ms if by_ms > 0 else _NEVER_MS
 
         def operation(transaction: Transaction) -> None:
-            for statement in (queue_statements.SHIFT, awaited.SHIFT):
+            for statement in (queue_statements.SHIFT, awaited_statements.SHIFT):
                 transaction.change(statement, by_ms=by_ms, before_ms=before_ms)
 
         return self._writer.call(operation, Step.CLOCK)

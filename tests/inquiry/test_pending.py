@@ -208,7 +208,7 @@ async def test_it_is_asked_for_until_the_third_answer_settles_it(
         assert at.rows("SELECT event_id, action, state FROM delivery") == [
             (2, "activate", "pending")
         ]
-        assert at.wakes == 1
+        await until(lambda: at.wakes == 1)
         at.advance(10 * DAY_MS)
         await at.rest()
         assert api.asked("r-1") == 3

@@ -13,17 +13,17 @@ import pytest
 from premblyd.prembly import settling
 from premblyd.prembly.events import MEANINGS
 from premblyd.prembly.payload import Outcome, Verdict
-from premblyd.store import awaited
+from premblyd.store import awaited, awaited_statements
 from premblyd.store.answers import NewAnswer, add_answer
 from premblyd.store.awaited import (
     CHANGED,
     EVENT_GONE,
-    MAX_MISSED,
     Asked,
     AwaitedQueue,
     Due,
     Missed,
 )
+from premblyd.store.awaited_statements import MAX_MISSED
 from premblyd.store.inbox import Added, NewDelivery
 from premblyd.store.inquiries import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
 from premblyd.store.models import InquiryResult, Purpose
@@ -361,7 +361,7 @@ def test_many_that_were_missed_are_begun_in_portions(
 
 def test_events_that_were_missed_are_found_by_their_index(path: Path) -> None:
     """Without it, a start would read all events of three days."""
-    statement = compiled(awaited._MISSED)
+    statement = compiled(awaited_statements.MISSED)
     values = {"since_ms": 1, "after_ms": 1, "after_id": 1}
     with reading(path) as connection:
         plan = connection.execute(
