@@ -75,6 +75,7 @@ def _rows(folder: Path, events: int, seconds: float) -> list[Row]:
         serving.accept(seconds),
         serving.awaiting(seconds),
         serving.run(RUNS),
+        serving.confirm(FORWARDS),
         serving.forward(FORWARDS),
         serving.busy(seconds * BUSY),
         keeping.grown(folder, events, seconds),

@@ -8,6 +8,7 @@ from typing import Any
 from tests.bench import load, peers, rows, webhooks
 from tests.bench.rows import Measured, Row
 from tests.support.daemon import Premblyd
+from tests.support.prembly_api import prembly_api
 from tests.support.waiting import wait_until
 
 CLIENTS = (16, 64)
@@ -104,6 +105,40 @@ def run(events: int) -> Row:
         goals=(
             rows.rate("rate", "finished events", 1.0, 2.0),
             rows.time("p99", "p99 of answers", 1.0),
+        ),
+        ours=ours,
+        theirs=theirs,
+    )
+
+
+def confirm(events: int) -> Row:
+    """Confirm each event by a question to a stand-in for Prembly and run /bin/true for it, against
+    the same without `prembly:`, where nothing is asked."""
+    action = {"name": "true", "command": ["/bin/true"], "concurrency": MANY_SLOTS, **EVERY}
+
+    def ours() -> Measured:
+        with prembly_api() as api:
+            for number in range(events):
+                api.know(f"bench-{number:08}")
+            prembly = {"url": api.url, "api_key": api.key, "rate": 1000}
+            with peers.premblyd(actions=[{**action, "confirm": True}], prembly=prembly) as daemon:
+                measured = _until_finished(daemon, events)
+            _require(api.asked(), events)
+            return measured
+
+    def theirs() -> Measured:
+        with prembly_api() as api, peers.premblyd(actions=[action]) as daemon:
+            measured = _until_finished(daemon, events)
+            _require(daemon.rows("SELECT count(*) FROM inquiry")[0][0] + api.asked(), 0)
+            return measured
+
+    return Row(
+        name="confirm",
+        title="accept, ask and run /bin/true",
+        peer="premblyd that asks nothing",
+        goals=(
+            rows.rate("rate", "finished events", 0.25),
+            rows.time("p99", "p99 of answers", 4.0),
         ),
         ours=ours,
         theirs=theirs,
