@@ -243,7 +243,10 @@ async def test_the_rate_is_held_with_200_waiting(path: Path, api: PremblyApi) ->
         await asyncio.gather(*(at.add("activate", **about(each)) for each in references))
         await at.until_states(succeeded=200)
     assert api.asked() == 200
-    assert api.peak_rate() <= 110  # a busy machine may be late for a turn, and then on time
+    asked_ms = [at_ms for (at_ms,) in rows(path, "SELECT at_ms FROM inquiry ORDER BY at_ms")]
+    # At 100 a second, the hundredth after any comes a second later; a thread may delay one of them.
+    windows = [later - earlier for earlier, later in zip(asked_ms, asked_ms[100:], strict=False)]
+    assert min(windows) >= 950
 
 
 @on_a_loop

@@ -253,15 +253,27 @@ def test_another_page_is_fetched_within_the_same_rate(api: PremblyApi) -> None:
     assert b'"pagination"' in answer.body
 
 
-def test_turns_are_spread_evenly() -> None:
-    pace = Pace(4)
-    assert [pace.turn_at(now) for now in (10.0, 10.0, 10.1, 20.0, 20.0)] == [
-        10.0,
-        10.25,
-        10.5,
-        20.0,
-        20.25,
-    ]
+def test_turns_come_evenly_also_after_a_rest_and_when_the_loop_was_busy() -> None:
+    async def turns(pace: Pace, count: int) -> list[float]:
+        async def turn() -> float:
+            await pace.turn()
+            return time.monotonic()
+
+        return await asyncio.gather(*(turn() for _ in range(count)))
+
+    async def main() -> list[float]:
+        pace = Pace(100)
+        times = await turns(pace, 5)
+        await asyncio.sleep(0.1)
+        waiting = asyncio.create_task(turns(pace, 10))
+        await asyncio.sleep(0.02)
+        time.sleep(0.1)
+        return times + await waiting
+
+    times = asyncio.run(main())
+    assert times == sorted(times)
+    assert times[4] - times[0] > 0.03
+    assert times[-1] - times[5] > 0.15, "what was late came in a burst"
 
 
 def test_pauses_double_up_to_five_minutes_and_an_answer_ends_them() -> None:

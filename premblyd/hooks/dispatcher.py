@@ -200,7 +200,7 @@ class Dispatcher:
         task.add_done_callback(functools.partial(self._ended, job))
 
     def _run(self, action: Action, job: Job) -> Awaitable[Result]:
-        if action.confirm and not job.is_confirmed:
+        if action.confirm:
             return self._run_if_confirmed(action, job)
         return self._runners.run(action.hook, job)
 

@@ -1,5 +1,8 @@
-"""When Prembly may be asked: a pace, and pauses while it can't answer. Pure: times are passed in,
-in seconds of the monotonic clock."""
+"""When Prembly may be asked: a pace, and pauses while it can't answer. Times are in seconds of the
+monotonic clock."""
+
+import asyncio
+import time
 
 ALLOWED_FAILURES = 5  # in a row
 FIRST_PAUSE_S = 10.0
@@ -9,17 +12,20 @@ MAX_RETRY_AFTER_S = 24 * 3600.0
 
 
 class Pace:
-    """Spreads questions evenly: never more than `rate` in a second, and no burst after a rest."""
+    """Spreads questions evenly: never more than `rate` in a second, no burst after a rest, and none
+    after a time in which the loop was busy with something else."""
 
     def __init__(self, rate: float) -> None:
-        self.rate = rate
+        self._gap_s = 1 / rate
         self._next_at = float("-inf")
+        self._waiting = asyncio.Lock()  # who comes first goes first
 
-    def turn_at(self, now: float) -> float:
-        """Take the next turn, and return when it is."""
-        turn_at = max(now, self._next_at)
-        self._next_at = turn_at + 1 / self.rate
-        return turn_at
+    async def turn(self) -> None:
+        """Wait for a turn."""
+        async with self._waiting:
+            while (wait_s := self._next_at - time.monotonic()) > 0:
+                await asyncio.sleep(wait_s)
+            self._next_at = time.monotonic() + self._gap_s
 
 
 class Breaker:

@@ -176,7 +176,7 @@ class Inquirer:
 
     async def _in_turn(self, method: Method, path: str, question: Question | None) -> Answer:
         async with self._at_once:
-            await asyncio.sleep(self._pace.turn_at(time.monotonic()) - time.monotonic())
+            await self._pace.turn()
             if not self._breaker.is_doubtful:
                 return await self._send(method, path, question)
             async with self._probing:  # one of them shows whether Prembly answers again
