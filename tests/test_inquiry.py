@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pytest
 
 from premblyd.clock import Clock
-from premblyd.inquiry.breaker import Breaker, Pace
+from premblyd.inquiry.breaker import MAX_RETRY_AFTER_S, Breaker, Pace
 from premblyd.inquiry.client import Answer, AnswerKind, Inquirer
 from premblyd.prembly.answers import Question
 from premblyd.prembly.payload import Outcome
@@ -101,6 +101,32 @@ def test_each_way_to_fail_has_its_kind(
     answer = ask(api, timeout="1s" if fault is prembly_api.hang else "10s")
     assert (answer.kind, answer.error) == (kind, error)
     assert api.asked() == 1
+
+
+def test_a_firewalls_refusal_of_one_id_stops_no_other_question(api: PremblyApi) -> None:
+    """Whoever knows the public key can send a reference that a firewall dislikes. Only an API says
+    in JSON that it refuses the key."""
+
+    def page(handler: Any) -> None:
+        handler.reply_bytes(b"<html>Sorry, you have been blocked</html>", 403)
+
+    api.know("r-1")
+    api.fail(page, "wp-config.php")
+
+    async def work(inquirer: Inquirer) -> list[Answer]:
+        return [await inquirer.ask(question(name)) for name in ("wp-config.php", "r-1")]
+
+    blocked, known = run(api, work)
+    assert (blocked.kind, known.kind) == (AnswerKind.UNAVAILABLE, AnswerKind.KNOWN)
+    assert blocked.error == "HTTP 403, and no JSON: from a firewall rather than from Prembly's API"
+
+
+@pytest.mark.parametrize("value", ["99999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_no_retry_after_puts_a_question_off_for_more_than_a_day(
+    api: PremblyApi, value: str
+) -> None:
+    api.fail(prembly_api.too_many(value))
+    assert ask(api).retry_after_s == MAX_RETRY_AFTER_S == 24 * 3600
 
 
 def test_a_redirect_is_not_followed(api: PremblyApi) -> None:

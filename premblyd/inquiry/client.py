@@ -11,7 +11,7 @@ from enum import StrEnum
 from premblyd.clock import Clock
 from premblyd.config.inquiries import PremblyApi, StatusQuestion
 from premblyd.httpclient import HttpClient, Method, Request, Response, retry_after_s
-from premblyd.inquiry.breaker import FIRST_PAUSE_S, Breaker, Pace
+from premblyd.inquiry.breaker import FIRST_PAUSE_S, MAX_RETRY_AFTER_S, Breaker, Pace
 from premblyd.occurrences import (
     InquiriesPaused,
     InquiriesRefused,
@@ -39,6 +39,7 @@ _REMEDY = (
 # About this one question; any other status may be gone the next time.
 _NO_SUCH = (400, 404, 410, 422)
 _REFUSALS = (401, 403)
+_FORBIDDEN = 403
 _TOO_MANY = 429
 
 
@@ -215,14 +216,16 @@ class Inquirer:
         """Return what a response means, without its particulars."""
         status = response.status
         error = response.error or f"HTTP {status}"
-        if status in _REFUSALS:
+        if status in _REFUSALS and not _is_firewalls(response):
             return Answer(kind=AnswerKind.REFUSED, at_ms=0, error=f"HTTP {status}: {_REFUSED}")
         if status in _NO_SUCH:
             return Answer(kind=AnswerKind.NOT_FOUND, at_ms=0, error=error)
-        wait_s = retry_after_s(response.retry_after, time.time())
+        wait_s = min(retry_after_s(response.retry_after, time.time()), MAX_RETRY_AFTER_S)
         if status == _TOO_MANY:
             wait_s = wait_s or FIRST_PAUSE_S
-        if 300 <= status < 400:
+        if status in _REFUSALS:
+            error = f"HTTP {status}, and no JSON: from a firewall rather than from Prembly's API"
+        elif 300 <= status < 400:
             error = f"HTTP {status}: a redirect, which is not followed; is `prembly: url` right?"
         elif response.truncated:
             error = f"the answer is larger than {MAX_ANSWER_BYTES >> 20} MiB"
@@ -280,6 +283,18 @@ class Inquirer:
             retry_after_s=retry_after_s,
             was_asked=False,
         )
+
+
+def _is_firewalls(response: Response) -> bool:
+    """Return whether a refusal is about this one question rather than about the key. Prembly's own
+    are JSON. A firewall's page must not stop all questions for minutes: whoever knows the public
+    key can send a reference that a firewall dislikes."""
+    body = response.body
+    return (
+        response.status == _FORBIDDEN
+        and bool(body)
+        and (len(body) > bodies.LARGE_BYTES or bodies.parse(body) is None)
+    )
 
 
 _PAUSED = "Prembly is not asked now, because it could not answer lately; the log tells more"

@@ -41,6 +41,8 @@ def why_not_settled(subject: Subject, question: Question, found: Verdict) -> str
         return "Prembly's answer has no verdict where it is looked for"
     named = found if found.reference else replace(found, reference=question.reference)
     asked = replace(subject.verdict, outcome=found.outcome)
+    if question.reference is not None:  # who sent the event may have invented a session beside it
+        asked = replace(asked, session_id=None)
     comparison = answers.compare(asked, named, question)
     if comparison.match is Match.OTHER:
         return comparison.words

@@ -21,7 +21,6 @@ from premblyd.privacy.identifiers import safe_code
 
 # What Prembly's ids are made of; no URL can be led elsewhere by it.
 _ASKABLE = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._:~-]{0,199}")
-_UUID = re.compile(r"[0-9a-f]{8}(?:[_-]?[0-9a-f]{4}){3}[_-]?[0-9a-f]{12}", re.IGNORECASE)
 NOTHING_TO_ASK_BY = (
     "can't be confirmed: this event has no reference or session that Prembly can be asked for"
 )
@@ -64,12 +63,17 @@ def question_about(verdict: Verdict) -> Question | None:
     if not events.is_about_verification(verdict.type):
         return None
     reference, session_id = verdict.reference, verdict.session_id
-    stands_for_session = session_id and reference == payload.session_reference(session_id)
-    if reference and is_askable(reference) and not stands_for_session:
+    if reference and is_askable(reference) and not _stands_for_session(verdict):
         return Question(identifier=reference, reference=reference)
     if session_id and is_askable(session_id):
         return Question(identifier=session_id, reference=None)
     return None
+
+
+def _stands_for_session(verdict: Verdict) -> bool:
+    """Return whether an event's reference is none of its own, but made of its session's id."""
+    session_id = verdict.session_id
+    return bool(session_id) and verdict.reference == payload.session_reference(session_id or "")
 
 
 def is_askable(identifier: str) -> bool:
@@ -113,6 +117,8 @@ def compare(event: Verdict, answer: Verdict, question: Question) -> Comparison:
             return Comparison(Match.OPEN, _NO_VERDICT)
         words = f"Prembly's answer says outcome {answer.outcome}, the event {event.outcome}"
         return Comparison(Match.OTHER, words)
+    if event.outcome is Outcome.UNKNOWN and not _says_as_much(answer, event):
+        return Comparison(Match.OPEN, _NO_VERDICT)
     for name in ("response_code", "user_ref", "face_match"):
         there, here = getattr(answer, name), getattr(event, name)
         if there is not None and here is not None and there != here:
@@ -124,6 +130,14 @@ _NO_VERDICT = (
     "Prembly's answer has no verification status where it is looked for"
     " (`prembly: {status: {fields: …}}` can say where)"
 )
+
+
+def _says_as_much(answer: Verdict, event: Verdict) -> bool:
+    """Return whether an answer without an outcome says anything that confirms an event without one:
+    a code, or which verification it is about when the event has no code either."""
+    if event.response_code is not None or answer.response_code is not None:
+        return answer.response_code is not None
+    return bool(answer.reference or answer.session_id)
 
 
 def _verification(document: dict[str, Any]) -> dict[str, Any]:
@@ -148,23 +162,20 @@ def _other_verification(question: Question, event: Verdict, answer: Verdict) -> 
     """Return in words that an answer is not about what was asked for; None if it is."""
     if event.session_id and answer.session_id and event.session_id != answer.session_id:
         return "Prembly's answer is about another session"
-    if question.reference is None:  # whoever knows a session's id has no other one's
-        return None
+    reference = question.reference
+    if reference is None:  # whoever knows a session's id has no other one's
+        # But he can put any reference beside it, such as another's with a space that hooks strip.
+        if event.reference is None or _stands_for_session(event):
+            return None
+        reference = event.reference
     if answer.reference is None:
         return (
             "Prembly's answer names no reference where it is looked for"
             " (`prembly: {status: {fields: …}}` can say where)"
         )
-    if _plain(answer.reference) != _plain(question.reference):
+    if payload.same_id(answer.reference) != payload.same_id(reference):
         return "Prembly's answer is about another reference"
     return None
-
-
-def _plain(reference: str) -> str:
-    """Return a UUID in one spelling: Prembly takes it with hyphens and with underscores."""
-    if not _UUID.fullmatch(reference):
-        return reference
-    return reference.replace("_", "").replace("-", "").lower()
 
 
 def _difference(name: str, there: object, here: object) -> str:

@@ -6,6 +6,7 @@ consumers of both Prembly and Identitypass read. No field is ever required.
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -145,8 +146,19 @@ def _other_reference(document: dict[str, Any], type_: str, session_id: str | Non
 def session_reference(session_id: str) -> str:
     """Return the reference of events that have nothing but a session: a digest, since the id opens
     the session at Prembly."""
-    digest = hashlib.sha256(session_id.encode("utf-8", "replace")).hexdigest()
+    digest = hashlib.sha256(same_id(session_id).encode("utf-8", "replace")).hexdigest()
     return f"session-{digest[:24]}"
+
+
+def same_id(identifier: str) -> str:
+    """Return what is the same for all spellings of an id: Prembly takes a UUID with hyphens and
+    with underscores, so both name the same verification."""
+    if not _UUID.fullmatch(identifier):
+        return identifier
+    return identifier.replace("_", "").replace("-", "").lower()
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:[_-]?[0-9a-f]{4}){3}[_-]?[0-9a-f]{12}", re.IGNORECASE)
 
 
 def _text(value: Any) -> str | None:

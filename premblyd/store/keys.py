@@ -7,7 +7,8 @@ import hashlib
 import secrets
 from typing import Literal, NamedTuple
 
-from premblyd.prembly.payload import Outcome
+from premblyd.prembly import events
+from premblyd.prembly.payload import Outcome, same_id
 from premblyd.prembly.webhook import Webhook
 
 By = Literal["body", "token"]  # see config.inquiries.Duplicates
@@ -40,9 +41,16 @@ def event_keys(webhook: Webhook, by: By = "body") -> EventKeys:
     return EventKeys(secrets.token_hex(16), None)
 
 
-def once_key(reference: str, outcome: Outcome) -> str:
-    """Return what is the same for all events of one reference and outcome."""
-    return _digest(reference, str(outcome))
+def once_key(reference: str, outcome: Outcome, type_: str = events.UNKNOWN) -> str:
+    """Return what is the same for all events of one reference and outcome: in whichever spelling of
+    a UUID, since Prembly confirms each.
+
+    Events that are about no verification have no outcome. What happened to their subject is in
+    their type, so that counts for them: a transaction is processed, and later escalated.
+    """
+    if events.is_about_verification(type_):
+        return _digest(same_id(reference), str(outcome))
+    return _digest(same_id(reference), str(outcome), type_)
 
 
 def _with_token(webhook: Webhook, token: str) -> str:

@@ -1,4 +1,5 @@
-"""`once: reference`: of all events of one reference and outcome, an action's hook succeeds once.
+"""`once: reference`: of all events of one reference and outcome, an action's hook succeeds once. Of
+those that are about no verification, for each type.
 
 All of this is decided in the transaction of a claim. Of an action's deliveries with the same key
 (`keys.once_key`) one at a time runs, and has the key in its row, where it is unique: so has the
@@ -9,9 +10,10 @@ from typing import Any, NamedTuple
 
 from peewee import JOIN
 
+from premblyd.prembly import events
 from premblyd.prembly.payload import Verdict
 from premblyd.store import damage
-from premblyd.store.damage import Due, is_count
+from premblyd.store.damage import Due, UnusableError, is_count
 from premblyd.store.engine import Transaction
 from premblyd.store.keys import once_key
 from premblyd.store.models import Attempt, Delivery, Event, State
@@ -43,9 +45,14 @@ class Turns:
         row = self._transaction.row(_VERDICT, id=delivery.id)
         if row is None or not isinstance(row[0], str) or not row[0]:
             return True  # no reference, so it runs as without `once`; or its end tells what is odd
-        reference, outcome = row
-        place = (delivery.action, once_key(reference, outcome))
-        holder = self._holders.get(place) or self._find(delivery, place, reference, outcome)
+        reference, outcome, type_ = row
+        if not isinstance(type_, str):  # stored by a premblyd that did not tell types
+            try:
+                type_ = damage.stored_event(self._transaction, delivery.id).verdict.type
+            except UnusableError:
+                return True
+        place = (delivery.action, once_key(reference, outcome, type_))
+        holder = self._holders.get(place) or self._find(delivery, place, reference, outcome, type_)
         if holder is None or holder.id == delivery.id:
             self._holders[place] = _Holder(delivery.id, State.RUNNING, self._now_ms)
             return True
@@ -61,7 +68,12 @@ class Turns:
         return False
 
     def _find(
-        self, delivery: Due, place: tuple[str, str], reference: str, outcome: str
+        self,
+        delivery: Due,
+        place: tuple[str, str],
+        reference: str,
+        outcome: str,
+        type_: str,
     ) -> _Holder | None:
         """Return who has succeeded or runs, but for `delivery` itself. Those from a time when the
         action had no `once` have no key yet: they are found by their events, and get it."""
@@ -70,7 +82,12 @@ class Turns:
         if row is not None and row[0] != delivery.id and row[1] in _IN_THE_WAY:
             return _Holder(*row)
         row = self._transaction.row(
-            _EARLIER, action=action, reference=reference, outcome=outcome, id=delivery.id
+            _EARLIER,
+            action=action,
+            reference=reference,
+            outcome=outcome,
+            type=None if events.is_about_verification(type_) else type_,
+            id=delivery.id,
         )
         if row is None:
             return None
@@ -100,7 +117,9 @@ class Turns:
 def key_of(verdict: Verdict) -> str | None:
     """Return the key under which the hook of an action with `once` runs for an event; None for an
     event without a reference, for which it runs as without `once`."""
-    return once_key(verdict.reference, verdict.outcome) if verdict.reference else None
+    if not verdict.reference:
+        return None
+    return once_key(verdict.reference, verdict.outcome, verdict.type)
 
 
 def give_key(transaction: Transaction, action: str, delivery_id: int, key: str) -> None:
@@ -122,7 +141,9 @@ def _holders() -> Any:
     )
 
 
-_VERDICT = Statement(Delivery.select(Event.reference, Event.outcome).join(Event).where(_HAS_ID))
+_VERDICT = Statement(
+    Delivery.select(Event.reference, Event.outcome, Event.type).join(Event).where(_HAS_ID)
+)
 _HOLDER = Statement(_holders().where(_HAS_KEY))
 _EARLIER = Statement(
     _holders()
@@ -130,6 +151,7 @@ _EARLIER = Statement(
     .where(
         Event.reference == param("reference"),
         Event.outcome == param("outcome"),
+        param("type").is_null() | (Event.type == param("type")),
         Delivery.action == param("action"),
         Delivery.state.in_(_IN_THE_WAY),
         Delivery.id != param("id"),

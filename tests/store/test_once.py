@@ -58,6 +58,42 @@ def test_another_reference_outcome_or_action_runs(store: Store) -> None:
     assert keys[3] == keys[0] == once_key("ref-1", Outcome.VERIFIED)
 
 
+def test_of_events_about_no_verification_each_type_runs_once(store: Store) -> None:
+    """A transaction is processed, and later escalated: neither has an outcome."""
+    types = ["transaction.processed", "transaction.escalated", "transaction.processed"]
+    for number, type_ in enumerate(types):
+        add(store, b"%d" % number, reference="tx-1", outcome=Outcome.UNKNOWN, type=type_)
+    claimed = claim_once(store)
+    assert (ids(claimed), claimed.passed) == ([1, 2], 1)
+    assert len({job.once_key for job in claimed.jobs}) == 2
+
+
+def test_of_a_verification_without_an_outcome_the_type_does_not_count(store: Store) -> None:
+    """Whoever has the key can invent types of verifications, and Prembly would confirm each."""
+    types = ["verification.direct", "sdk.session", "prembly.status", "unknown", "verification.x"]
+    for number, type_ in enumerate(types):
+        add(store, b"%d" % number, outcome=Outcome.UNKNOWN, type=type_)
+    assert ids(claim_once(store)) == [1]
+
+
+def test_before_once_too_each_type_counts_for_itself(store: Store) -> None:
+    for number, type_ in enumerate(["transaction.processed", "transaction.escalated"]):
+        add(store, b"%d" % number, reference="tx-1", outcome=Outcome.UNKNOWN, type=type_)
+        for job in claim(store, crm=9).jobs if number == 0 else []:
+            finish(store, job, SUCCEEDED)
+    add(store, b"9", reference="tx-1", outcome=Outcome.UNKNOWN, type="transaction.processed")
+    assert ids(claim_once(store)) == [2]
+    assert store.rows("SELECT ran_instead_id FROM delivery WHERE id = 3") == [(1,)]
+
+
+def test_an_event_from_before_types_counts_for_the_type_that_its_body_has(store: Store) -> None:
+    for name in ("transaction.processed", "transaction.escalated"):
+        body = b'{"data": {"event": "%b"}}' % name.encode()
+        add(store, body, reference="tx-1", outcome=Outcome.UNKNOWN)
+    store.on_connection(lambda each: each.execute("UPDATE event SET type = NULL"))
+    assert ids(claim_once(store)) == [1, 2]
+
+
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_without_a_reference_each_event_runs(store: Store, nothing: str | None) -> None:
     for number in range(3):

@@ -1,0 +1,117 @@
+"""What somebody can't do who knows the public key and the path, against actions with `confirm` and
+`once`: run a hook for what Prembly did not say, run it twice, or keep it from running."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import prembly_api
+from tests.support.configuration import ONCE, shell
+from tests.support.daemon import Premblyd
+from tests.support.prembly_api import PremblyApi, Shape
+
+UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
+STATES = "SELECT state FROM delivery ORDER BY id"
+UUID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+OWN_SESSION = "sdk_session_0123456789abcdef"  # the attacker's, who was verified himself
+
+
+@pytest.fixture
+def api() -> Iterator[PremblyApi]:
+    with prembly_api.prembly_api() as running:
+        yield running
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, api: PremblyApi) -> Iterator[Premblyd]:
+    """A daemon that activates whom Prembly verified."""
+    with Premblyd(tmp_path, **settings(tmp_path, api, when="outcome == 'verified'")) as daemon:
+        yield daemon.start()
+
+
+def settings(folder: Path, api: PremblyApi, **action: Any) -> dict[str, Any]:
+    """Return what activates, and notes in a file for which reference."""
+    record = f'echo "$PREMBLY_REFERENCE" >> {folder}/ran'
+    (folder / "prembly-api-key").write_text(api.key)
+    more: dict[str, Any] = {"confirm": True, "once": "reference", "retry": ONCE, **action}
+    return {
+        "actions": [shell("activate", record, "*", **more)],
+        "prembly": {"url": api.url, "api_key": {"file": "prembly-api-key"}, "rate": 100},
+    }
+
+
+def ran(folder: Path) -> list[str]:
+    path = folder / "ran"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def body(reference: str, status: str = "VERIFIED", **more: Any) -> bytes:
+    verification = {"reference": reference, "status": status}
+    return json.dumps({"response_code": "00", "verification": verification, **more}).encode()
+
+
+def send(daemon: Premblyd, *bodies: bytes) -> None:
+    for each in bodies:
+        assert daemon.send(each, token="t").status == 200
+
+
+@pytest.mark.parametrize(
+    "spoilt", ["victim-1 ", "victim-1\n", "vіctim-1", "../victim-1", "x" * 201]
+)
+def test_a_true_session_confirms_no_reference_beside_it(
+    tmp_path: Path, api: PremblyApi, daemon: Premblyd, spoilt: str
+) -> None:
+    """A reference that is no id of Prembly's is not asked for. The session that is asked for
+    instead says nothing of whom the reference may mean to a careless hook."""
+    api.know("own-1", session_id=OWN_SESSION, shape=Shape.SESSION)
+    send(daemon, body(spoilt, session_id=OWN_SESSION))
+    daemon.wait_for_rows([("dead",)], STATES)
+    assert ran(tmp_path) == []
+
+
+def test_the_spellings_of_a_uuid_are_the_same_reference(
+    tmp_path: Path, api: PremblyApi, daemon: Premblyd
+) -> None:
+    api.know(UUID)
+    spellings = [UUID, UUID.replace("-", "_"), UUID.replace("-", "_", 2), UUID.upper()]
+    for spelling in spellings:
+        send(daemon, body(spelling))
+    daemon.wait_for_rows([(0,)], UNFINISHED)
+    assert len(ran(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [b"{}", b'{"status": true, "data": {}}', b'{"status":false,"message":"no"}']
+)
+def test_an_answer_that_says_nothing_confirms_nothing(
+    tmp_path: Path, api: PremblyApi, answer: bytes
+) -> None:
+    """Not even an event that says nothing either."""
+    api.know("own-1", session_id=OWN_SESSION, body=answer)
+    with Premblyd(tmp_path, **settings(tmp_path, api)) as daemon:
+        daemon.start()
+        send(daemon, json.dumps({"session_id": OWN_SESSION}).encode())
+        send(daemon, json.dumps({"session_id": OWN_SESSION, "response_code": "00"}).encode())
+        daemon.wait_for_rows([("pending",)] * 2, STATES)
+        daemon.wait_for_rows([(2,)], "SELECT count(*) FROM attempt WHERE outcome = 'interrupted'")
+    assert ran(tmp_path) == []
+
+
+def test_an_invented_session_keeps_no_pending_verification_from_being_settled(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    """Whoever is first with a reference begins the waiting for it; the session beside it may be
+    anything."""
+    answer = json.loads(api.know("victim-1").answer())
+    answer["data"]["session_id"] = "sdk_session_true"
+    api.know("victim-1", body=json.dumps(answer).encode())
+    changes = settings(tmp_path, api)
+    with Premblyd(tmp_path, **changes, pending={"ask": ["1ms", "1s"]}) as daemon:
+        daemon.start()
+        send(daemon, body("victim-1", "PENDING", session_id="sdk_session_invented"))
+        daemon.wait_for_rows([("settled",)], "SELECT state FROM awaited")
+        types = "SELECT type, reference FROM event ORDER BY id DESC LIMIT 1"
+        daemon.wait_for_rows([("prembly.status", "victim-1")], types)
