@@ -162,6 +162,10 @@ def jump_a_daemon(at: Path, by_ms: int) -> list[str]:
             problems.append(f"a delay of at least 1 s took {took_s:.2f} s")
         if victim.healthz()[0] != 200:
             problems.append("it is not healthy")
+        victim.kill()
+        victim.start("", (), **environment)
+        if victim.rows("SELECT * FROM downtime"):
+            problems.append("a clock that was set became a downtime")
     return problems
 
 

@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from premblyd import times
 from tests.faults.daemon import Victim, folder, table
 from tests.support.commands import command
 from tests.support.configuration import shell
@@ -42,6 +43,7 @@ class Campaign:
         self._rng = random.Random(seed)
         self._rate = rate
         self._new = itertools.count()
+        self._began = times.iso(times.now_ms())
 
     def run(self, entries: int, missing: int, kills: int) -> list[str]:
         """Return what went wrong."""
@@ -66,7 +68,9 @@ class Campaign:
             self._api.know(f"ver_new_{next(self._new):06x}a")
 
     def _reconcile(self, victim: Victim, *arguments: str) -> "subprocess.Popen[bytes]":
-        line = command("reconcile", "--config", victim.config, "--json", *arguments)
+        # What the log grows by never comes either, and is old enough after a minute.
+        until = f"--until={self._began}"
+        line = command("reconcile", "--config", victim.config, "--json", until, *arguments)
         return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def _printed(self, process: "subprocess.Popen[bytes]", code: int) -> dict[str, Any]:
