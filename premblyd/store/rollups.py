@@ -22,6 +22,7 @@ from premblyd.store.statements import Statement, param
 HOUR_MS = 3_600_000
 OTHER = "other"  # stands for a code that is none of Prembly's shape
 MISSING = ""
+MAX_CODE = 4  # characters of a code of that shape
 _TYPE = re.compile(r"[a-z0-9_.-]{1,48}")
 
 
@@ -69,7 +70,7 @@ def rolled_code(code: str | None) -> str:
     """Return a response code as it is counted."""
     if not code:
         return MISSING
-    return code if is_code(code) else OTHER
+    return code if len(code) <= MAX_CODE and is_code(code) else OTHER
 
 
 def rolled_type(name: str | None) -> str:
@@ -102,11 +103,21 @@ def count_events(
     unmatched: Iterable[EventGroup],
 ) -> None:
     """Count what a transaction has stored: a statement for each group, of which there are few."""
-    counts = [Counter(groups) for groups in (new, duplicates, unmatched)]
-    for group in counts[0] | counts[1] | counts[2]:
-        events, again, alone = (count[group] for count in counts)
+    counts: dict[EventGroup, list[int]] = {}
+    for column, groups in enumerate((new, duplicates, unmatched)):
+        for group in groups:
+            counts.setdefault(group, [0, 0, 0])[column] += 1
+    for group, (events, again, alone) in counts.items():
+        hour_ms, type_, code, outcome = group
         transaction.change(
-            _COUNT_EVENTS, **group._asdict(), events=events, duplicates=again, unmatched=alone
+            _COUNT_EVENTS,
+            hour_ms=hour_ms,
+            type=type_,
+            response_code=code,
+            outcome=outcome,
+            events=events,
+            duplicates=again,
+            unmatched=alone,
         )
 
 

