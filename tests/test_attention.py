@@ -1,6 +1,7 @@
 """What needs attention: each kind is seen when it is there, and gone when it is mended."""
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,13 +14,14 @@ from peewee import SqliteDatabase
 from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
-from premblyd.record import attention
+from premblyd.record import attention, statistics
 from premblyd.record.attention import LATE_MS
 from premblyd.record.trouble import Item, Severity
 from premblyd.store.downtimes import reconciled
 from premblyd.store.inbox import NewRejection
 from premblyd.store.rollups import HOUR_MS
 from premblyd.store.sqlite import opening
+from tests.support.commands import run
 from tests.support.jobs import action
 from tests.support.queue import FAILED, SUCCEEDED, TIMED_OUT, add_many, claim, finish
 from tests.support.store import NOW_MS, Store
@@ -262,3 +264,43 @@ def test_a_downtime_is_told_where_prembly_can_be_asked_until_it_is_reconciled(
         )
     )
     assert "downtime" not in kinds(record, settings=asking)
+
+
+# What another program can put into a database whose checks it has switched off.
+TAMPERED = (
+    "UPDATE delivery SET action = x'ff00'",
+    "UPDATE delivery SET action = x'ff00' WHERE id = 2",
+    "UPDATE delivery SET due_at_ms = 'soon', created_at_ms = x'00' WHERE due_at_ms IS NOT NULL",
+    "UPDATE delivery SET due_at_ms = 9e999 WHERE due_at_ms IS NOT NULL",
+    "UPDATE event SET received_at_ms = 'then', response_code = x'3033', outcome = 7",
+    "UPDATE attempt SET finished_at_ms = 'now', outcome = 'odd'",
+    "UPDATE OR IGNORE attempt_hour SET action = x'ff', outcome = 'odd', attempts = 'many'",
+    "UPDATE OR IGNORE attempt_hour SET bucket_ms = 'long'",
+    "UPDATE OR IGNORE event_hour SET events = 'many', response_code = x'ff', unmatched = 'some'",
+    "UPDATE OR IGNORE event_hour SET hour_ms = 'then'",
+    "UPDATE rejection SET at_ms = 'then', reason = x'ff'",
+    "DELETE FROM event",
+)
+
+
+@pytest.mark.parametrize("sql", TAMPERED)
+def test_a_record_that_was_changed_by_hand_is_shown_all_the_same(store: Store, sql: str) -> None:
+    for number in range(3):
+        store.add("crm", "page", body=b"%d" % number)
+    store.add(body=b"unmatched", response_code="E7")
+    for number, job in enumerate(claim(store, crm=9).jobs):
+        finish(store, job, FAILED, now_ms=NOW_MS + number)
+    reject(store, 2, "wrong signature")
+    with closing(sqlite3.connect(store.path)) as other, other:  # without foreign keys, as any is
+        other.execute("PRAGMA ignore_check_constraints = 1")
+        other.execute(sql)
+    with closing(opening.connect_read_only(store.path)) as record:
+        for item in found(record, NOW_MS + LATE_MS * 2):
+            assert item.as_json()["text"]
+        statistics.events(record, "outcome", since_ms=0)
+        statistics.rejections(record, since_ms=0)
+        for figures in statistics.actions(record, since_ms=0, now_ms=NOW_MS):
+            assert isinstance(figures.action, str)
+    done = run("stats", "--since", "2023-01-01", "--database", store.path)
+    assert (done.code, done.err) == (0, "")
+    assert run("status", "--json", "--database", store.path).code in (0, 1)

@@ -141,7 +141,7 @@ def _failures_in_a_row(situation: Situation) -> dict[str, int]:
     )
     failures: dict[str, int] = {}
     succeeded: set[str] = set()
-    for action, outcome, finished_at_ms in fetching.tuples(database, query):
+    for action, outcome, finished_at_ms in fetching.plain_tuples(database, query):
         if not isinstance(finished_at_ms, int) or finished_at_ms < since_ms:
             continue
         if outcome == AttemptOutcome.SUCCEEDED:
@@ -163,7 +163,7 @@ def _attempts_by_outcome(situation: Situation) -> dict[str, dict[str, int]]:
         .group_by(AttemptHour.action, AttemptHour.outcome)
     )
     found: dict[str, dict[str, int]] = {}
-    for action, outcome, count in fetching.tuples(situation.database, query):
+    for action, outcome, count in fetching.plain_tuples(situation.database, query):
         found.setdefault(action, {})[outcome] = count
     return found
 
@@ -193,7 +193,7 @@ def _unmatched(situation: Situation) -> Iterator[Item]:
         .group_by(EventHour.response_code)
     )
     routing = Routing(situation.settings.actions) if situation.settings else None
-    for code, count in _largest(dict(fetching.tuples(situation.database, query))):
+    for code, count in _largest(dict(fetching.plain_tuples(situation.database, query))):
         # Where an action is for the code, its `when` has said no: somebody wanted it so.
         is_meant = routing is not None and bool(routing.actions_for_code(code or None))
         yield Item(
@@ -218,7 +218,7 @@ def _new_codes(situation: Situation) -> Iterator[Item]:
     query = Event.select(Event.id, Event.received_at_ms).where(
         Event.id.in_(list(first_ids.values()))
     )
-    first_ms = dict(fetching.tuples(situation.database, query))
+    first_ms = dict(fetching.plain_tuples(situation.database, query))
     oldest = min((at for at in first_ms.values() if isinstance(at, int)), default=0)
     is_young = oldest >= situation.since_ms
     new = [
@@ -242,24 +242,15 @@ def _new_codes(situation: Situation) -> Iterator[Item]:
 
 
 def _first_event_of_each_code(database: Database) -> dict[str, int]:
-    """Return the first event's number by response code: a seek in the index for each code."""
-    first: dict[str, int] = {}
-    after = ""
-    while len(first) < MAX_CODES:
-        query = Event.select(fn.MIN(Event.response_code)).where(Event.response_code > after)
-        [(code,)] = fetching.tuples(database, query)
-        if not isinstance(code, str):
-            break
-        query = Event.select(fn.MIN(Event.id)).where(Event.response_code == code)
-        [(first[code],)] = fetching.tuples(database, query)
-        after = code
-    return first
+    """Return the first event's number by response code: two seeks in the index for each code."""
+    found = fetching.by_sql(database, _FIRST_OF_CODES, MAX_CODES)
+    return {str(code): first_id for code, first_id in found}
 
 
 def _wallet(situation: Situation) -> Iterator[Item]:
     """Code 03, unless a verification was paid for after it."""
     last = Event.select(Event.id, Event.received_at_ms).where(Event.response_code == WALLET_EMPTY)
-    found = fetching.tuples(situation.database, last.order_by(Event.id.desc()).limit(1))
+    found = fetching.plain_tuples(situation.database, last.order_by(Event.id.desc()).limit(1))
     if not found or not isinstance(found[0][1], int) or found[0][1] < situation.since_ms:
         return
     later = (
@@ -268,12 +259,12 @@ def _wallet(situation: Situation) -> Iterator[Item]:
         .order_by(Event.id.desc())
         .limit(LAST_ATTEMPTS)
     )
-    if any(outcome != "unknown" for (outcome,) in fetching.tuples(situation.database, later)):
+    if any(outcome != "unknown" for (outcome,) in fetching.plain_tuples(situation.database, later)):
         return
     query = EventHour.select(fn.COALESCE(fn.SUM(EventHour.events), 0)).where(
         EventHour.hour_ms >= hour_of(situation.since_ms), EventHour.response_code == WALLET_EMPTY
     )
-    [(count,)] = fetching.tuples(situation.database, query)
+    [(count,)] = fetching.plain_tuples(situation.database, query)
     yield Item(
         kind="wallet",
         severity=Severity.URGENT,
@@ -293,7 +284,7 @@ def _rejections(situation: Situation) -> Iterator[Item]:
         .where(RejectionTable.at_ms >= since_ms)
         .group_by(RejectionTable.reason)
     )
-    for reason, count in _largest(dict(fetching.tuples(situation.database, query))):
+    for reason, count in _largest(dict(fetching.plain_tuples(situation.database, query))):
         if count >= (NOISE_BURST if reason in _NOISE else BURST):
             yield Item(
                 kind="rejections",
@@ -353,6 +344,16 @@ def _filter(code: str) -> str | None:
 
 
 MAX_CODES = 300  # distinct ones that are looked at
+_FIRST_OF_CODES = """
+WITH RECURSIVE codes (code) AS (
+    SELECT min(response_code) FROM event
+    UNION ALL
+    SELECT (SELECT min(response_code) FROM event WHERE response_code > code)
+    FROM codes WHERE code IS NOT NULL LIMIT ?
+)
+SELECT code, (SELECT min(id) FROM event WHERE response_code = code) FROM codes
+WHERE code IS NOT NULL
+"""
 _WARNING = Severity.WARNING
 _FAILED = (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT)
 _NOISE = frozenset(Noise)

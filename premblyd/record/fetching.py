@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from peewee import Database, Field, ForeignKeyField, ModelSelect
@@ -62,6 +63,25 @@ def tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...
     """Return what `query` finds. Raise StoreUnreadableError when it can't be read."""
     with translated(StoreUnreadableError):
         return list(database.execute(query.bind(database)))
+
+
+def plain_tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
+    """Return what `query` finds, with a text where somebody has put bytes in place of one. Raise
+    StoreUnreadableError when it can't be read."""
+    return _plain(tuples(database, query))
+
+
+def by_sql(database: Database, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Return what `sql` finds, as `plain_tuples` does: for what Peewee can't say."""
+    with translated(StoreUnreadableError):
+        return _plain(database.execute_sql(sql, values))
+
+
+def _plain(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return [
+        tuple(str(cell, "utf-8", "replace") if isinstance(cell, bytes) else cell for cell in row)
+        for row in rows
+    ]
 
 
 _BOOLEANS = frozenset({"face_match", "output_truncated"})

@@ -13,9 +13,7 @@ from typing import Any, Literal
 
 from peewee import SQL, Database, Field, ModelSelect, fn
 
-from premblyd.errors import StoreUnreadableError
 from premblyd.record import fetching
-from premblyd.store.connections import translated
 from premblyd.store.models import (
     AttemptHour,
     AttemptOutcome,
@@ -102,7 +100,7 @@ def events(
             duplicates=duplicates,
             unmatched=unmatched,
         )
-        for from_ms, name, new, duplicates, unmatched in fetching.tuples(database, query)
+        for from_ms, name, new, duplicates, unmatched in fetching.plain_tuples(database, query)
     ]
 
 
@@ -120,7 +118,7 @@ def rejections(
     )
     return [
         RejectionCount(from_ms=from_ms, reason=reason, count=count)
-        for from_ms, reason, count in fetching.tuples(database, query)
+        for from_ms, reason, count in fetching.plain_tuples(database, query)
     ]
 
 
@@ -181,10 +179,10 @@ def queues_of(database: Database, now_ms: int) -> dict[str, QueueOf]:
         .where(_IS_QUEUED)
         .group_by(Delivery.action)
     )
-    found = fetching.tuples(database, query)
+    found = fetching.plain_tuples(database, query)
     first_ids = [first_id for _, _, first_id in found]
     made = dict(
-        fetching.tuples(
+        fetching.plain_tuples(
             database,
             Delivery.select(Delivery.id, Delivery.created_at_ms).where(Delivery.id.in_(first_ids)),
         )
@@ -212,40 +210,29 @@ class Overdue:
 def overdue_of(database: Database, before_ms: int) -> dict[str, Overdue]:
     """Return what was due before `before_ms` by action; an action without any is left out. The
     queue's index has them side by side, so what is not due costs nothing."""
-    found: dict[str, Overdue] = {}
-    after: Any = ""
-    while True:
-        following = Delivery.select(fn.MIN(Delivery.action)).where(
-            _IS_QUEUED, Delivery.action > after
-        )
-        [(action,)] = fetching.tuples(database, following)
-        if not isinstance(action, str):
-            return found
-        query = Delivery.select(fn.COUNT(SQL("*"))).where(
-            Delivery.action == action, Delivery.due_at_ms < before_ms
-        )
-        [(count,)] = fetching.tuples(database, query)
-        if count:
-            found[action] = Overdue(count=count, since_ms=_first_due_ms(database, action))
-        after = action
+    return {
+        str(action): Overdue(count=count, since_ms=_whole(since_ms))
+        for action, count, since_ms in fetching.by_sql(database, _OVERDUE, before_ms)
+        if count
+    }
 
 
 def _first_due_ms(database: Database, action: Any) -> int | None:
     query = Delivery.select(fn.MIN(Delivery.due_at_ms)).where(Delivery.action == action, _IS_QUEUED)
-    [(due_at_ms,)] = fetching.tuples(database, query)
+    [(due_at_ms,)] = fetching.plain_tuples(database, query)
     return _whole(due_at_ms)
 
 
 def dead_of(database: Database) -> dict[str, int]:
     """Return how many deliveries are dead, by action: by the index of the dead."""
     query = "SELECT action, count(*) FROM delivery WHERE state = 'dead' GROUP BY action"
-    with translated(StoreUnreadableError):
-        return {str(action): count for action, count in database.execute_sql(query)}
+    return {str(action): count for action, count in fetching.by_sql(database, query)}
 
 
 def quantile(buckets: Mapping[int, int], share: float) -> int | None:
     """Return the duration below which `share` of the attempts in `buckets` stayed, in
     milliseconds; None for none. Within a bucket they are taken to be spread evenly."""
+    buckets = {upper: count for upper, count in buckets.items() if isinstance(upper, int)}
     rank = share * sum(buckets.values())
     below = 0
     for upper in sorted(buckets):
@@ -274,7 +261,7 @@ def _attempts(
     )
     attempts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     durations: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-    for action, outcome, bucket, count in fetching.tuples(database, query):
+    for action, outcome, bucket, count in fetching.plain_tuples(database, query):
         attempts[action][outcome] += count
         if outcome != AttemptOutcome.INTERRUPTED:
             durations[action][bucket] += count
@@ -287,7 +274,7 @@ def _counts(database: Database, condition: Any) -> dict[str, int]:
         .where(condition)
         .group_by(Delivery.action)
     )
-    return {str(action): count for action, count in fetching.tuples(database, query)}
+    return {str(action): count for action, count in fetching.plain_tuples(database, query)}
 
 
 def _since(table: type[EventHour], since_ms: int, each_ms: int, field: Field) -> "ModelSelect[Any]":
@@ -303,3 +290,17 @@ def _since(table: type[EventHour], since_ms: int, each_ms: int, field: Field) ->
 def _whole(value: Any) -> int | None:
     """Return a time; None for what somebody has put in its place."""
     return value if isinstance(value, int) else None
+
+
+_OVERDUE = """
+WITH RECURSIVE waiting (name) AS (
+    SELECT min(action) FROM delivery WHERE due_at_ms IS NOT NULL
+    UNION ALL
+    SELECT (SELECT min(action) FROM delivery WHERE due_at_ms IS NOT NULL AND action > name)
+    FROM waiting WHERE name IS NOT NULL
+)
+SELECT name,
+       (SELECT count(*) FROM delivery WHERE action = name AND due_at_ms < ?),
+       (SELECT min(due_at_ms) FROM delivery WHERE action = name AND due_at_ms IS NOT NULL)
+FROM waiting WHERE name IS NOT NULL
+"""
