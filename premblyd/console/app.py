@@ -35,8 +35,9 @@ from premblyd.metrics.exporter import Exporter
 from premblyd.store.writer import Writer
 
 HOME = Path(__file__).parent
-MAX_CONNECTIONS = 200
-MAX_BODY_BYTES = 2 << 20  # a pasted payload
+# Who is not signed in may send bodies too: so many times so much memory.
+MAX_CONNECTIONS = 100
+MAX_BODY_BYTES = 512 << 10  # a pasted payload
 MAX_HEADER_BYTES = 32 << 10
 IDLE_S, BODY_S = 120, 20
 

@@ -1,5 +1,6 @@
 """Who gets in, and who doesn't."""
 
+import json
 import re
 import sqlite3
 from contextlib import closing
@@ -268,6 +269,14 @@ def test_the_public_port_has_no_page(daemon: Premblyd) -> None:
         assert page.status in (404, 405)
         assert not page.cookies
         assert b"<" not in page.body
+
+
+def test_the_link_comes_as_json_too(daemon: Premblyd) -> None:
+    done = run("console", "--json", "--config", daemon.config)
+    link = json.loads(done.out)
+    assert set(link) == {"url", "listen", "expires_in_s"}
+    assert link["url"].startswith(f"http://{link['listen']}/sign-in?link=")
+    assert browser(daemon).sign_in(link["url"]).status == 303
 
 
 def test_off_there_is_no_console(fresh: Premblyd) -> None:

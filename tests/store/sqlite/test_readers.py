@@ -1,0 +1,114 @@
+"""Reading beside the daemon's work: within a limit of time, by a few at once."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from peewee import Database
+
+from premblyd.errors import PremblydError, StoreUnreadableError
+from premblyd.record import fetching
+from premblyd.store.models import Event
+from premblyd.store.sqlite import readers
+from premblyd.store.sqlite.failures import translated
+from premblyd.store.sqlite.readers import Readers, TooBusyError, TooSlowError
+
+ENDLESS = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT count(*) FROM n"
+
+
+def count(database: Database) -> int:
+    return len(fetching.tuples(database, Event.select(Event.id)))
+
+
+def for_ever(database: Database) -> None:
+    with translated(StoreUnreadableError):
+        database.execute_sql(ENDLESS).fetchone()
+
+
+def play(path: Path, scene: Callable[[Readers], Awaitable[None]], time_limit_s: float = 20) -> None:
+    async def run() -> None:
+        own = Readers(path, count=2, time_limit_s=time_limit_s)
+        try:
+            await scene(own)
+        finally:
+            await own.close()
+
+    asyncio.run(run())
+
+
+def test_what_takes_too_long_is_stopped_and_the_next_is_read(path: Path) -> None:
+    async def scene(own: Readers) -> None:
+        for _ in range(2):  # each reader, and each again
+            slow = [own.run(for_ever) for _ in range(2)]
+            ended = await asyncio.gather(*slow, return_exceptions=True)
+            assert [type(each) for each in ended] == [TooSlowError, TooSlowError]
+            assert await own.run(count) == 0
+
+    play(path, scene, time_limit_s=0.05)
+
+
+def test_no_more_than_a_few_read_at_once_and_the_others_wait(path: Path) -> None:
+    most, now, lock = 0, 0, threading.Lock()
+
+    def read(database: Database) -> None:
+        nonlocal most, now
+        with lock:
+            now += 1
+            most = max(most, now)
+        count(database)
+        with lock:
+            now -= 1
+
+    async def scene(own: Readers) -> None:
+        await asyncio.gather(*(own.run(read) for _ in range(readers.MAX_WAITING)))
+
+    play(path, scene)
+    assert most <= 2
+
+
+def test_too_many_are_turned_away(path: Path) -> None:
+    may_go_on = threading.Event()
+
+    async def scene(own: Readers) -> None:
+        waiting = [
+            asyncio.ensure_future(own.run(lambda _: may_go_on.wait(20)))
+            for _ in range(readers.MAX_WAITING)
+        ]
+        await asyncio.sleep(0)  # let each begin
+        with pytest.raises(TooBusyError):
+            await own.run(count)
+        may_go_on.set()
+        await asyncio.gather(*waiting)
+        assert await own.run(count) == 0
+
+    play(path, scene)
+
+
+def test_who_stops_waiting_leaves_the_reader_to_the_next(path: Path) -> None:
+    may_go_on = threading.Event()
+
+    async def scene(own: Readers) -> None:
+        waiting = [asyncio.ensure_future(own.run(lambda _: may_go_on.wait(20))) for _ in range(2)]
+        await asyncio.sleep(0)
+        for task in waiting:
+            task.cancel()
+        may_go_on.set()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert await own.run(count) == 0
+
+    play(path, scene)
+
+
+def test_a_database_that_is_put_back_is_read_again(path: Path) -> None:
+    async def scene(own: Readers) -> None:
+        aside = path.with_name("aside")
+        path.rename(aside)
+        for _ in range(2):
+            with pytest.raises(PremblydError):
+                await own.run(count)
+        aside.rename(path)
+        assert [await own.run(count) for _ in range(4)] == [0] * 4
+
+    play(path, scene)
