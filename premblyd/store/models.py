@@ -215,7 +215,7 @@ class Awaited(Table):
 
 
 class Downtime(Table):
-    """A time in which no daemon ran, so that webhooks may have been lost."""
+    """A time in which no webhook could be stored, so that some may have been lost."""
 
     from_ms = BigIntegerField()
     until_ms = BigIntegerField()
