@@ -249,6 +249,8 @@ def test_an_action_that_gets_what_can_not_be_confirmed_is_doubted(tmp_path: Path
         assert "transaction.processed" in text
     assert found(types=["sdk.session", "verification.*", "prembly.status"]) == []
     assert found(types=["*"], when="outcome == 'verified'") == []
+    routes = check(tmp_path / "premblyd.yaml")["routes"]
+    assert "confirmed by Prembly first)" in str(routes)
 
 
 def test_the_same_key_under_two_names_is_doubted(tmp_path: Path) -> None:

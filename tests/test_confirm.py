@@ -293,6 +293,22 @@ async def test_a_delivery_is_asked_about_once_and_its_hook_as_often_as_it_may(
     assert api.asked() == 1
 
 
+@on_a_loop
+async def test_a_replay_asks_again(
+    path: Path, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirm, "_NEW_MS", 0)
+    api.know(UUID, status="NOT-VERIFIED")
+    async with at_work(path, api) as at:
+        await at.add("activate", **TRUE)
+        await at.until_states(dead=1)
+        api.know(UUID)
+        at.replay(1)
+        await at.until_states(succeeded=1)
+        assert [job.attempt for _, job in at.shell.jobs] == [2]
+    assert api.asked() == 2
+
+
 @pytest.mark.parametrize(
     "reference",
     [None, "..", "../logs", "a/b", "a%2fb", "a b", "x" * 5000, "référence", "a?b=c", "a\nb"],

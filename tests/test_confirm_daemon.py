@@ -58,10 +58,11 @@ def test_a_forged_webhook_with_a_right_signature_runs_nothing(
         assert daemon.send(body("true-1"), token="t").status == 200
         wait_until(lambda: ran(tmp_path))
         daemon.wait_for_rows([("dead",), ("succeeded",)], "SELECT state FROM delivery ORDER BY id")
-        (answered, _) = daemon.log("inquiry.answered")
-        assert daemon.stop() == 0
+        assert daemon.stop() == 0  # then the log is written
+        answered = {line["event_id"]: line for line in daemon.log("inquiry.answered")}
     assert ran(tmp_path) == ["true-1 true"]
-    assert (answered["result"], answered["level"]) == ("contradicted", "warning")
+    assert (answered[1]["result"], answered[1]["level"]) == ("contradicted", "warning")
+    assert (answered[2]["result"], answered[2]["level"]) == ("confirmed", "info")
 
 
 def test_show_lists_the_questions_and_masks_what_they_were_about(

@@ -71,7 +71,7 @@ def check(config_path: Path, as_json: bool) -> None:
 
 
 def _routes(settings: "Config") -> list[tuple[str, list[str]]]:
-    """Return which actions each response code chooses; `types` and `when` are shown, not
+    """Return which actions each response code chooses; `types`, `when` and `confirm` are shown, not
     decided."""
     from premblyd.routing import Routing
 
@@ -89,6 +89,8 @@ def _narrowed(action: "Action") -> str:
     parts = [] if action.types == ("*",) else [f"types {', '.join(action.types)}"]
     if action.when:
         parts.append(f"when {action.when.text}")
+    if action.confirm:
+        parts.append("confirmed by Prembly first")
     return f" ({'; '.join(parts)})" if parts else ""
 
 

@@ -18,6 +18,7 @@ NOT_FOUND = "Prembly knows no such verification"
 GRACE_MS = 5 * 60_000
 _FIRST_WAIT_S, _MAX_WAIT_S = 10.0, 1800.0
 _MANY = 1 << 20
+_NEW_MS = 10_000
 _STORE_WAIT_S = 5.0
 _RESULTS = {
     Match.SAME: InquiryResult.CONFIRMED,
@@ -55,7 +56,7 @@ class Confirmation:
             question = answers.question_about(event.verdict)
             if question is None:
                 return _dead(answers.NOTHING_TO_ASK_BY)
-            answer = await self._inquirer.ask(question, newer_than_ms=event.received_at_ms)
+            answer = await self._inquirer.ask(question, newer_than_ms=_newer_than_ms(job))
             return await self._judge(job, question, answer)
         except StoreUnavailableError:
             return _later("what Prembly answered could not be stored", _STORE_WAIT_S)
@@ -108,6 +109,13 @@ class Confirmation:
         if await self._queue.confirm(job, at_ms, sha256):
             return None
         return _later("the delivery is another attempt's by now", 0)
+
+
+def _newer_than_ms(job: Job) -> int:
+    """Return since when an answer is good enough that somebody else asked for: it must be newer
+    than the event. Later, and for a replay, it must be new too."""
+    is_first = job.attempt == 1
+    return max(job.event.received_at_ms, 0 if is_first else job.started_at_ms - _NEW_MS)
 
 
 def _dead(error: str) -> Result:
