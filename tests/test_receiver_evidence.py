@@ -134,6 +134,22 @@ async def test_who_is_refused_for_lack_of_room_fills_no_log(
     assert [line["event"] for line in lines] == ["webhook.overloaded"] * LINES_PER_MINUTE
 
 
+@pytest.mark.gen_test
+async def test_a_webhook_that_cannot_be_stored_is_told_within_bounds(
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+) -> None:
+    with logged() as lines:
+        reception.use()
+        away = reception.path.rename(reception.path.with_name("away"))
+        for _ in range(LINES_PER_MINUTE + 5):
+            assert (await post(http_client, base_url)).code == 503
+        away.rename(reception.path)
+        assert (await post(http_client, base_url)).code == 200
+    told = [line for line in lines if line["event"] == "webhook.unavailable"]
+    assert len(told) == LINES_PER_MINUTE
+    assert (told[0]["endpoint"], told[0]["remote_ip"]) == ("prembly", "127.0.0.1")
+
+
 ODD = signed(BODY) | {"Content-Length": "-1"}
 LONG_HEAD = head({f"x-{number}": "y" * 1000 for number in range(40)})
 

@@ -4,16 +4,19 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from premblyd.errors import StoreUnavailableError
 from premblyd.store.engine import Transaction
-from premblyd.store.inbox import Added
+from premblyd.store.inbox import Added, Inbox
 from premblyd.store.models import Heartbeat
+from premblyd.store.sqlite.engine import SqliteEngine
 from premblyd.store.statements import Statement
-from premblyd.store.writer import Operation, Step
+from premblyd.store.writer import Operation, Step, Writer
+from tests.support.database import locked
 from tests.support.store import Store, new_event
 from tests.support.waiting import wait_until
 
@@ -144,3 +147,19 @@ def test_what_was_committed_is_let_go_before_the_next_comes(store: Store) -> Non
     store.wait(store.writer.submit(taking, body))
     del body
     wait_until(lambda: kept() is None)
+
+
+def test_what_a_transaction_took_is_told_once_it_is_committed(path: Path) -> None:
+    took: list[float] = []
+
+    async def write() -> None:
+        writer = Writer(SqliteEngine(path), took.append)
+        inbox = Inbox(writer)
+        await asyncio.gather(*(inbox.prove_commit(number) for number in range(3)))
+        with locked(path), pytest.raises(StoreUnavailableError):
+            await inbox.prove_commit(4)
+        await writer.close()
+
+    asyncio.run(write())
+    assert len(took) == 1
+    assert 0 < took[0] < 60
