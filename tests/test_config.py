@@ -340,6 +340,7 @@ ONE_HOOK = f"5:5: should have one of {', '.join(OTHERS)} and {LAST}, not"
         (ACTION + "http: {url: http://x}, timeout: 1s}", ["5:64: goes inside `http:`"]),
         (ACTION + "http: {url: http://x}, env: {A: b}}", ["5:64: is for shell and command only"]),
         (ACTION + "shell: x, env: {PREMBLY_A: b}}", ["5:57: names with PREMBLY_ are premblyd's"]),
+        (HTTP + "headers: {Premblyd_confirmed: a}}}", ["5:73: headers with premblyd- are"]),
         (ACTION + "shell: x, retry: {attempts: 0}}", ["5:69: should be greater than or equal"]),
         (ACTION + "shell: x, when: [true]}", ["5:57: should be a JMESPath expression, as text"]),
         (ACTION + "shell: x, when: 'a ='}", ["5:57: no JMESPath expression: Bad jmespath"]),

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from tests.support import prembly_api
+from tests.support.commands import run
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
+from tests.support.logs import logging_as_before
 from tests.support.prembly_api import PremblyApi, Shape
+from tests.support.waiting import wait_until
 
 UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
 STATES = "SELECT state FROM delivery ORDER BY id"
@@ -23,6 +26,12 @@ OWN_SESSION = "sdk_session_0123456789abcdef"  # the attacker's, who was verified
 def api() -> Iterator[PremblyApi]:
     with prembly_api.prembly_api() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    with logging_as_before():
+        yield
 
 
 @pytest.fixture
@@ -58,17 +67,15 @@ def send(daemon: Premblyd, *bodies: bytes) -> None:
         assert daemon.send(each, token="t").status == 200
 
 
-@pytest.mark.parametrize(
-    "spoilt", ["victim-1 ", "victim-1\n", "vіctim-1", "../victim-1", "x" * 201]
-)
 def test_a_true_session_confirms_no_reference_beside_it(
-    tmp_path: Path, api: PremblyApi, daemon: Premblyd, spoilt: str
+    tmp_path: Path, api: PremblyApi, daemon: Premblyd
 ) -> None:
     """A reference that is no id of Prembly's is not asked for. The session that is asked for
     instead says nothing of whom the reference may mean to a careless hook."""
     api.know("own-1", session_id=OWN_SESSION, shape=Shape.SESSION)
-    send(daemon, body(spoilt, session_id=OWN_SESSION))
-    daemon.wait_for_rows([("dead",)], STATES)
+    spoilt = ["victim-1 ", "victim-1\n", "victim\u00ad-1", "x" * 201]
+    send(daemon, *(body(reference, session_id=OWN_SESSION) for reference in spoilt))
+    daemon.wait_for_rows([("dead",)] * 4, STATES)
     assert ran(tmp_path) == []
 
 
@@ -83,20 +90,18 @@ def test_the_spellings_of_a_uuid_are_the_same_reference(
     assert len(ran(tmp_path)) == 1
 
 
-@pytest.mark.parametrize(
-    "answer", [b"{}", b'{"status": true, "data": {}}', b'{"status":false,"message":"no"}']
-)
-def test_an_answer_that_says_nothing_confirms_nothing(
-    tmp_path: Path, api: PremblyApi, answer: bytes
-) -> None:
+def test_an_answer_that_says_nothing_confirms_nothing(tmp_path: Path, api: PremblyApi) -> None:
     """Not even an event that says nothing either."""
-    api.know("own-1", session_id=OWN_SESSION, body=answer)
+    answers = [b"{}", b'{"status": true, "data": {}}', b'{"status": false, "message": "no"}']
     with Premblyd(tmp_path, **settings(tmp_path, api)) as daemon:
         daemon.start()
-        send(daemon, json.dumps({"session_id": OWN_SESSION}).encode())
-        send(daemon, json.dumps({"session_id": OWN_SESSION, "response_code": "00"}).encode())
-        daemon.wait_for_rows([("pending",)] * 2, STATES)
-        daemon.wait_for_rows([(2,)], "SELECT count(*) FROM attempt WHERE outcome = 'interrupted'")
+        for number, answer in enumerate(answers):
+            session = {"session_id": f"{OWN_SESSION}{number}"}
+            api.know(f"own-{number}", session_id=session["session_id"], body=answer)
+            for says in (session, {**session, "response_code": "00"}):
+                send(daemon, json.dumps(says).encode())
+        daemon.wait_for_rows([("pending",)] * 6, STATES)
+        daemon.wait_for_rows([(6,)], "SELECT count(*) FROM attempt WHERE outcome = 'interrupted'")
     assert ran(tmp_path) == []
 
 
@@ -115,3 +120,22 @@ def test_an_invented_session_keeps_no_pending_verification_from_being_settled(
         daemon.wait_for_rows([("settled",)], "SELECT state FROM awaited")
         types = "SELECT type, reference FROM event ORDER BY id DESC LIMIT 1"
         daemon.wait_for_rows([("prembly.status", "victim-1")], types)
+
+
+def test_no_forgery_hides_that_the_true_event_never_came(tmp_path: Path, api: PremblyApi) -> None:
+    """Not even the second of two, for which nothing more was asked."""
+    api.know("victim-1")
+    changes = settings(tmp_path, api)
+    changes["prembly"]["rate"] = 1
+    with Premblyd(tmp_path, **changes) as daemon:
+        daemon.start()
+        forged = [body("victim-1", "NOT-VERIFIED", n=number) for number in range(3)]
+        send(daemon, body("delays-the-others"), *forged)
+        dead = "SELECT count(*) FROM delivery WHERE state = 'dead'"
+        daemon.wait_for_rows([(3,)], dead)
+        assert api.asked("victim-1") == 1
+        listed = run("reconcile", "-", "--config", daemon.config, stdin=b"victim-1\n")
+        assert (listed.code, "victim-1" in listed.out) == (1, True)
+        assert run("reconcile", "-", "--store", "--config", daemon.config, stdin=b"victim-1\n")
+        daemon.wait_for_rows([("prembly.status",)], "SELECT type FROM event WHERE token IS NULL")
+        wait_until(lambda: ran(tmp_path) == ["victim-1"])

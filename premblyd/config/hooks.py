@@ -13,7 +13,7 @@ from pydantic import Discriminator, Field, PlainValidator, Tag, ValidationInfo
 from premblyd import standardwebhooks
 from premblyd.config.base import Model, keys_of
 from premblyd.config.secrets import Secret, SecretValue, secret
-from premblyd.config.values import DurationMs, EnvName, HeaderName, NonEmpty, Select
+from premblyd.config.values import DurationMs, EnvName, NonEmpty, OwnHeaderName, Select
 from premblyd.expressions import Expression
 
 # The key under which a hook's keys are gathered. The file can't have it: there they stand among
@@ -151,7 +151,7 @@ class HttpHook(Hook):
 
     key = "http"
     url: Annotated[Secret, PlainValidator(_url)]
-    headers: dict[HeaderName, SecretValue] = Field({})
+    headers: dict[OwnHeaderName, SecretValue] = Field({})
     sign_with: Annotated[Secret, PlainValidator(_signing_secret)] | None = None
     send: Send = "raw"
     timeout_ms: DurationMs = Field(15_000, alias="timeout", ge=1)

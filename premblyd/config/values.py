@@ -111,6 +111,13 @@ def _expression(text: Any, compiled: Callable[[str], Expression]) -> Expression:
     return compiled(text)
 
 
+def _own_header(name: str) -> str:
+    # Else an action could claim that Prembly confirmed. (To many programs _ is the same as -.)
+    if name.lower().replace("_", "-").startswith("premblyd-"):
+        raise ValueError("headers with premblyd- are premblyd's")
+    return name
+
+
 def _own_variable(name: str) -> str:
     if name.startswith("PREMBLY_"):
         raise ValueError("names with PREMBLY_ are premblyd's")
@@ -140,6 +147,7 @@ EnvName = Annotated[
     AfterValidator(_own_variable),
 ]
 HeaderName = Annotated[str, _shaped(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", _HEADER_WORDS)]
+OwnHeaderName = Annotated[HeaderName, AfterValidator(_own_header)]  # of an action's
 UrlPath = Annotated[
     str, _shaped("/.*", _START_WORDS), _shaped(r"[\x21-\x22\x24-\x3e\x40-\x7e]*", _PATH_WORDS)
 ]

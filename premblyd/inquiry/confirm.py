@@ -8,7 +8,7 @@ from premblyd.errors import StoreUnavailableError
 from premblyd.inquiry.client import NO_KEY, Answer, AnswerKind, Inquirer, new_inquiry, tell_answered
 from premblyd.prembly import answers, events
 from premblyd.prembly.answers import Match, Question
-from premblyd.store.inquiries import Inquiries, NewInquiry
+from premblyd.store.inquiries import DOUBTS, Inquiries, NewInquiry
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome, InquiryResult, Purpose
 from premblyd.store.queue import Queue
@@ -103,6 +103,8 @@ class Confirmation:
         if not answer.is_shared:
             await self._inquiries.record(inquiry)
             tell_answered(inquiry)
+        elif inquiry.result in DOUBTS:
+            await self._inquiries.record_doubt(inquiry)
 
     async def _confirm(self, job: Job, at_ms: int, sha256: str | None) -> Result | None:
         """Write down that the delivery is confirmed. Return None when it is, and still ours."""

@@ -12,6 +12,7 @@ from premblyd.prembly.payload import session_reference
 from premblyd.record import fetching
 from premblyd.store import inquiries
 from premblyd.store.answers import NewAnswer, add_answer
+from premblyd.store.awaited_statements import IS_NOT_DOUBTED
 from premblyd.store.connections import transact
 from premblyd.store.downtimes import reconciled
 from premblyd.store.inquiries import NewInquiry
@@ -46,11 +47,14 @@ class OwnRecord:
         self._database = database
 
     def known_ids(self, ids: Collection[str]) -> set[str]:
-        """Return those of `ids` of which there is an event, by its reference."""
+        """Return those of `ids` of which there is an event, by its reference. Not one that Prembly
+        has not confirmed: whoever forges it must not hide that the true one never came."""
         known: set[str] = set()
         for some in _batches(sorted(set(ids))):
             spelt = {spelling: name for name in some for spelling in _spellings(name)}
-            query = Event.select(Event.reference).where(Event.reference.in_(list(spelt)))
+            query = Event.select(Event.reference).where(
+                Event.reference.in_(list(spelt)), IS_NOT_DOUBTED
+            )
             found = fetching.tuples(self._database, query.distinct())
             known |= {spelt[reference] for (reference,) in found}
         return known
@@ -62,7 +66,9 @@ class OwnRecord:
         `since_ms`. There is no index of them, so ask for few."""
         known: set[str] = set()
         for some in _batches(sorted(set(session_ids))):
-            query = Event.select(Event.session_id).where(Event.session_id.in_(list(some)))
+            query = Event.select(Event.session_id).where(
+                Event.session_id.in_(list(some)), IS_NOT_DOUBTED
+            )
             if since_ms is not None:
                 query = query.where(Event.received_at_ms >= since_ms)
             known |= {

@@ -33,6 +33,8 @@ def _was_answered(*results: InquiryResult) -> Function:
     )
 
 
+# Not one that Prembly was asked to confirm and has not: it may be forged.
+IS_NOT_DOUBTED = _was_answered(InquiryResult.CONFIRMED) | ~_was_answered(*DOUBTS)
 # The same as settling.is_settled and is_unsettled; a test holds that they agree. NULL: of an event
 # that was stored before types were told.
 _IS_ABOUT_VERIFICATION = functools.reduce(
@@ -69,7 +71,7 @@ OPEN_FOR = Lookup(
 )
 SETTLED_EVENTS = Lookup(  # of several, the first in a dict of them
     Event.select(Event.reference, Event.id)
-    .where(_IS_SETTLED, _was_answered(InquiryResult.CONFIRMED) | ~_was_answered(*DOUBTS))
+    .where(_IS_SETTLED, IS_NOT_DOUBTED)
     .order_by(Event.id.desc()),
     Event.reference,
 )

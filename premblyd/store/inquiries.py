@@ -38,6 +38,17 @@ class Inquiries:
         """Keep a question."""
         return self._writer.call(lambda transaction: add(transaction, inquiry), Step.EVIDENCE)
 
+    def record_doubt(self, inquiry: NewInquiry) -> "asyncio.Future[None]":
+        """Keep a question that another event asked too, and whose answer is in DOUBTS, once for
+        its event: no event that Prembly does not confirm may pass for one that nobody doubts."""
+
+        def operation(transaction: Transaction) -> None:
+            place = {"event_id": inquiry.event_id, "at_ms": inquiry.at_ms}
+            if transaction.row(_OF_EVENT, **place) is None:
+                add(transaction, inquiry)
+
+        return self._writer.call(operation, Step.EVIDENCE)
+
 
 def add(transaction: Transaction, inquiry: NewInquiry) -> None:
     """Keep a question in a transaction with what else came of it. What an event had settled that
@@ -66,6 +77,11 @@ _AWAIT_AGAIN = Statement(
     ).where(
         Awaited.reference == Event.select(Event.reference).where(Event.id == param("event_id")),
         Awaited.settled_by == param("event_id"),
+    )
+)
+_OF_EVENT = Statement(
+    Inquiry.select(Inquiry.id).where(
+        Inquiry.event == param("event_id"), Inquiry.at_ms == param("at_ms")
     )
 )
 INSERT_INQUIRY = insert(Inquiry, *(field.name for field in fields(NewInquiry)))
