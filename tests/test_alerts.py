@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGHUP
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -448,3 +448,33 @@ def test_alerts_need_little_time(watching: Watching) -> None:
         finish(watching.store, job, SUCCEEDED)
     watching.configure(alert(*(kind for kind in KINDS if kind != "silent")))
     assert watching.look(2) in ([], ["disk"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "passed_on", "stdin"),
+    [
+        (["crm", "FILE", "--json"], ["try", "--json", "--", "crm", "-"], b"{}"),
+        (["crm", "FILE", "--key", "live"], ["try", "--key", "live", "--", "crm", "-"], b"{}"),
+        (["--alert", "page"], ["try", "--alert", "page"], None),
+    ],
+)
+def test_root_tries_as_the_service(
+    daemon: Premblyd,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    passed_on: list[str],
+    stdin: bytes | None,
+) -> None:
+    (tmp_path / "body.json").write_text("{}")
+    ran: list[Any] = []
+
+    def as_service(arguments: list[str], stdin: IO[bytes] | None = None) -> int:
+        ran.append((arguments, stdin.read() if stdin else None))
+        return 1
+
+    monkeypatch.setattr("premblyd.cli.as_service.is_for_service", lambda _: True)
+    monkeypatch.setattr("premblyd.cli.as_service.run", as_service)
+    words = [str(tmp_path / "body.json") if word == "FILE" else word for word in arguments]
+    assert run("try", *words, "--config", daemon.config).code == 1
+    assert ran == [(passed_on, stdin)]
