@@ -83,18 +83,19 @@ def test_a_database_that_may_not_be_read(folder: Path, closed: str) -> None:
     assert (code, said) == (1, [f"You may not read {data}/premblyd.db. Members of its group may."])
 
 
-def test_a_database_that_may_not_be_written(folder: Path) -> None:
+@pytest.mark.parametrize("command", ["cancel --delivery 1", "console"])
+def test_a_database_that_may_not_be_written(folder: Path, command: str) -> None:
     config = record(folder)
     config.chmod(0o644)
     database = config.with_name("premblyd.db")
     database.chmod(0o444)
     folder.chmod(0o555)
     with plain_user():
-        done = run("cancel", "--delivery", 1, "--config", config)
+        done = run(*command.split(), "--config", config)
     assert (done.code, done.out) == (1, "")
     assert done.err.splitlines() == [
         f"You may not write {database}. Run this as root or as its owner.",
-        f"With the rights it needs: sudo premblyd cancel --delivery 1 --config {config}",
+        f"With the rights it needs: sudo premblyd {command} --config {config}",
     ]
 
 
