@@ -128,6 +128,24 @@ def test_an_event_shows_its_attempts_without_the_person(own: Browser, daemon: Pr
     assert '<bdi class="name">bvn</bdi> <bdi class="value text">•••</bdi>' in text
 
 
+def test_a_list_masks_what_a_sender_wrote_where_no_person_belongs(fresh: Premblyd) -> None:
+    fresh.configure(console=CONSOLE, actions=[shell("crm", "cat; exit 1", retry=ONCE)])
+    fresh.start()
+    body = {
+        "response_code": "00",
+        "detail": "AMINA with 22200000042 was not found",
+        "user_ref": "amina@example.com",
+        "verification": {"status": "VERIFIED", "reference": "22200000042"},
+    }
+    fresh.send(json.dumps(body).encode())
+    fresh.wait_for_rows([("dead",)], "SELECT state FROM delivery")
+    own = signed_in(fresh)
+    for path in ("/events", "/events.json", "/events.csv", "/events/1", "/dead", "/dead.json"):
+        text = own.get(path).text
+        assert "•••" in text or path == "/dead", path
+        assert not re.search("amina|2220000", text, re.IGNORECASE), path
+
+
 def test_a_reveal_is_on_record_before_it_shows(fresh: Premblyd) -> None:
     fresh.start()
     fresh.send(b'{"response_code":"00","data":{"bvn":"22200000042","firstName":"AMINA"}}')
