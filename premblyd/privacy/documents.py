@@ -15,9 +15,12 @@ from premblyd.privacy.vocabulary import VOCABULARY
 
 MASK = "•••"
 MAX_DEPTH = 100  # a body nested deeper can't be walked: Python would run out of stack
+MAX_SENTENCE = 4096
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[a-z]{1,2})?")
-_EMAIL = re.compile(r"[^\s@<>\"']+@[^\s@<>\"']+")
+# From the start of a run of such letters, and without giving any back: a text of megabytes takes
+# hours otherwise.
+_EMAIL = re.compile(r"(?<![^\s@<>\"'])[^\s@<>\"']++@[^\s@<>\"']+")
 # Digits of one number may be grouped: 221:234:567:89, +234 (803) 555-0101.
 NUMBER = re.compile(r"\d(?:[\s.:/_,()+-]{0,2}\d){6,}|\d{4,}")
 _NAME = re.compile(r"[A-Za-z_$@][A-Za-z0-9_.$-]{0,47}")
@@ -30,7 +33,9 @@ def mask_text(text: str) -> str:
 
 def mask_sentence(text: str) -> str:
     """Return a sentence for people: numbers and addresses masked, and words that may be names,
-    which is every word with a capital that is not known."""
+    which is every word with a capital that is not known. A longer text is no sentence."""
+    if len(text) > MAX_SENTENCE:
+        return MASK
     return _WORD.sub(_known_word, mask_text(text))
 
 

@@ -18,6 +18,7 @@ from premblyd.privacy.vocabulary import VOCABULARY
 
 MAX_TEXTS = 20_000  # for a body with more hidden texts, no output is shown
 MAX_TEXT_CHARS = 1024  # longer texts are photos and the like; pieces of those are long codes
+MAX_SEARCHED = 100_000  # for its words; who writes more of them gets no output shown
 PART_CHARS = 4096  # shown of each end of a long output
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _DOMAIN = re.compile(r"@[\w.-]+")
@@ -34,8 +35,9 @@ class Hidden:
         self._all = texts is None
         self._texts: set[str] = set()
         for text in texts or ():
-            self._texts |= set(_pieces(text))
-            if len(self._texts) > MAX_TEXTS:
+            is_too_long = len(text) > MAX_SEARCHED and not _BLOB.fullmatch(text)
+            self._texts |= set() if is_too_long else set(_pieces(text))
+            if is_too_long or len(self._texts) > MAX_TEXTS:
                 self._all = True
                 break
         self._starts: dict[str, list[str]] = {}
