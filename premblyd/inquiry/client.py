@@ -4,7 +4,9 @@ Prembly can't answer."""
 import asyncio
 import hashlib
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -86,6 +88,7 @@ class Inquirer:
         self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
         self._asking: dict[str, asyncio.Task[Answer]] = {}
         self._remembered: dict[str, Answer] = {}
+        self._hooks_waiting = 0
         self._interrupted = False
 
     def configure(self, api: PremblyApi | None) -> None:
@@ -117,6 +120,20 @@ class Inquirer:
     def is_doubtful(self) -> bool:
         """Whether a single question is to show first whether Prembly answers again."""
         return self._breaker.is_doubtful
+
+    @contextmanager
+    def for_a_hook(self) -> Iterator[None]:
+        """Let those who have more time know that a hook waits for an answer."""
+        self._hooks_waiting += 1
+        try:
+            yield
+        finally:
+            self._hooks_waiting -= 1
+
+    @property
+    def has_hooks_waiting(self) -> bool:
+        """Whether hooks wait for answers: who has more time should ask little meanwhile."""
+        return self._hooks_waiting > 0
 
     async def ask(self, question: Question, *, newer_than_ms: int | None = None) -> Answer:
         """Ask Prembly about a verification. Never raise: the answer tells what went wrong.

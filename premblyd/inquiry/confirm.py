@@ -56,7 +56,8 @@ class Confirmation:
             question = answers.question_about(event.verdict)
             if question is None:
                 return _dead(answers.NOTHING_TO_ASK_BY)
-            answer = await self._inquirer.ask(question, newer_than_ms=_newer_than_ms(job))
+            with self._inquirer.for_a_hook():
+                answer = await self._inquirer.ask(question, newer_than_ms=_newer_than_ms(job))
             return await self._judge(job, question, answer)
         except StoreUnavailableError:
             return _later("what Prembly answered could not be stored", _STORE_WAIT_S)

@@ -114,8 +114,10 @@ class PendingAsker:
             await self._look_back(schedule)
         if pause_s := self._inquirer.wait_s:
             return min(pause_s, POLL_S)
-        # While it is doubtful whether Prembly answers, one question is to show it.
-        limit = 1 if self._inquirer.is_doubtful else MAX_AT_ONCE
+        # While it is doubtful whether Prembly answers, one question is to show it. While hooks wait
+        # for answers, most of the rate is theirs: anybody may forge thousands that are pending.
+        is_short = self._inquirer.is_doubtful or self._inquirer.has_hooks_waiting
+        limit = 1 if is_short else MAX_AT_ONCE
         free = limit - len(self._asking)
         if free <= 0:
             return POLL_S

@@ -254,6 +254,23 @@ async def test_a_webhook_that_comes_while_prembly_answers_is_what_settles_it(
 
 
 @on_a_loop
+async def test_while_a_hook_waits_for_prembly_most_of_the_rate_is_its(
+    path: Path, api: PremblyApi
+) -> None:
+    """Anybody who knows the public key can forge thousands of events that are pending."""
+    api.fail(prembly_api.hang)
+    async with At(path, api) as at:
+        with at.inquirer.for_a_hook():
+            await at.receive(*(body(reference=f"r-{number}") for number in range(20)))
+            at.advance(MINUTE_MS)
+            await until(lambda: api.asked() == 1)
+            assert at.asker.asking == 1
+        at.asker.wake()
+        await until(lambda: api.asked() == pending.MAX_AT_ONCE)
+        api.mend()
+
+
+@on_a_loop
 async def test_code_02_with_a_reference_is_asked_for(path: Path, api: PremblyApi) -> None:
     api.know("r-1", status="NOT-VERIFIED", code="00")
     async with At(path, api) as at:
