@@ -292,7 +292,7 @@ class AttemptHour(RollUp):
     hour_ms = BigIntegerField()
     action = TextField()
     outcome = TextField()
-    bucket_ms = BigIntegerField()  # none took longer: see rollups.bucket_ms
+    bucket_ms = BigIntegerField()  # none took longer: see rollups.lower_bound_ms
     attempts = IntegerField(constraints=_ZERO)
 
     class Meta:

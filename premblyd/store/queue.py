@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from premblyd.store import awaited_statements, damage, once, queue_statements, rollups
+from premblyd.store import awaited_statements, damage, once, queue_statements
 from premblyd.store.damage import CRASHED, UNSTARTED, Due, UnusableError, is_count
 from premblyd.store.engine import UNREADABLE, Transaction
 from premblyd.store.jobs import (
@@ -29,7 +29,7 @@ from premblyd.store.jobs import (
 )
 from premblyd.store.models import State
 from premblyd.store.once import Turns
-from premblyd.store.writer import Operation, Step, Writer
+from premblyd.store.writer import Step, Writer
 
 NO_ACTION = "the action is no longer in the configuration"
 _NEVER_MS = 1 << 62
@@ -137,7 +137,33 @@ class Queue:
         """Close the job's attempt with its result, and move the delivery as `ending` says.
         False: the lease was lost, nothing changed."""
 
-        return self._writer.submit(_FINISH, _Finished(job, result, ending))
+        def operation(transaction: Transaction) -> bool:
+            moved = transaction.change(
+                queue_statements.FINISH_DELIVERY,
+                id=job.delivery_id,
+                attempt_count=job.attempt,
+                state=ending.state,
+                due_at_ms=ending.due_at_ms,
+                finished_at_ms=ending.finished_at_ms,
+                attempts_left=ending.attempts_left,
+                last_error=result.error,
+            )
+            if not moved:
+                return False
+            transaction.change(
+                queue_statements.CLOSE_ATTEMPT,
+                id=job.attempt_id,
+                finished_at_ms=ending.at_ms,
+                outcome=result.outcome,
+                exit_code=result.exit_code,
+                http_status=result.http_status,
+                error=result.error,
+                output=result.output,
+                output_truncated=result.output_truncated,
+            )
+            return True
+
+        return self._writer.call(operation, Step.FINISHES)
 
     def confirm(self, job: Job, at_ms: int, sha256: str | None) -> "asyncio.Future[bool]":
         """Write down that Prembly said the same as the job's event, in an answer of `at_ms` with
@@ -224,52 +250,6 @@ class Queue:
             once_key=key,
             is_confirmed=is_confirmed,
         )
-
-
-class _Finished(NamedTuple):
-    job: Job
-    result: Result
-    ending: Ending
-
-
-def _finish(transaction: Transaction, finished: list[_Finished]) -> list[bool]:
-    moved = [_finish_one(transaction, *each) for each in finished]
-    rollups.count_attempts(
-        transaction,
-        (
-            rollups.attempt_group(*each)
-            for each, has_moved in zip(finished, moved, strict=True)
-            if has_moved
-        ),
-    )
-    return moved
-
-
-def _finish_one(transaction: Transaction, job: Job, result: Result, ending: Ending) -> bool:
-    moved = transaction.change(
-        queue_statements.FINISH_DELIVERY,
-        id=job.delivery_id,
-        attempt_count=job.attempt,
-        state=ending.state,
-        due_at_ms=ending.due_at_ms,
-        finished_at_ms=ending.finished_at_ms,
-        attempts_left=ending.attempts_left,
-        last_error=result.error,
-    )
-    if not moved:
-        return False
-    transaction.change(
-        queue_statements.CLOSE_ATTEMPT,
-        id=job.attempt_id,
-        finished_at_ms=ending.at_ms,
-        outcome=result.outcome,
-        exit_code=result.exit_code,
-        http_status=result.http_status,
-        error=result.error,
-        output=result.output,
-        output_truncated=result.output_truncated,
-    )
-    return True
 
 
 def _waiting_actions(transaction: Transaction, now_ms: int) -> list[str]:
@@ -393,6 +373,3 @@ def _next_due(transaction: Transaction, actions: list[str], now_ms: int) -> int 
             ]
             damage.end_unusable(transaction, never_due, damage.DUE_CHANGED, now_ms)
     return min(times, default=None)
-
-
-_FINISH = Operation(Step.FINISHES, _finish)

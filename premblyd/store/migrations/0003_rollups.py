@@ -33,9 +33,30 @@ CREATE TABLE alert_sent (
 CREATE INDEX delivery_dead ON delivery (state, action) WHERE state = 'dead';
 """
 
+# The least of 1 ms, 2, 3, 4, 6, 8, 12, 16, … that an attempt did not exceed.
+BOUNDS = sorted({*(1 << power for power in range(36)), *(3 << power for power in range(34))})
+CASES = " ".join(f"WHEN took <= {bound} THEN {bound}" for bound in BOUNDS)
+BUCKET = f"CASE {CASES} ELSE {1 << 36} END"
+
+# Counted by the database, whoever ends an attempt. Nothing, where its delivery was deleted.
+TRIGGER = f"""
+CREATE TRIGGER attempt_counted AFTER UPDATE OF outcome ON attempt
+WHEN OLD.outcome IS NULL AND NEW.outcome IS NOT NULL AND NEW.finished_at_ms IS NOT NULL
+BEGIN
+    INSERT INTO attempt_hour
+    SELECT NEW.finished_at_ms / 3600000 * 3600000, action, NEW.outcome, {BUCKET}, 1
+    FROM (
+        SELECT action, NEW.finished_at_ms - NEW.started_at_ms AS took
+        FROM delivery WHERE id = NEW.delivery_id
+    )
+    WHERE true
+    ON CONFLICT (hour_ms, action, outcome, bucket_ms) DO UPDATE SET attempts = attempts + 1;
+END
+"""
+
 # What is there already. Of duplicates only the number of each event is known, so they are counted
 # to the hour of their event.
-FILLED = """
+FILLED = f"""
 INSERT INTO event_hour
 SELECT received_at_ms / 3600000 * 3600000, rolled_type(type), rolled_code(response_code), outcome,
        count(*), sum(duplicate_count),
@@ -43,10 +64,14 @@ SELECT received_at_ms / 3600000 * 3600000, rolled_type(type), rolled_code(respon
 FROM event GROUP BY 1, 2, 3, 4;
 
 INSERT INTO attempt_hour
-SELECT attempt.finished_at_ms / 3600000 * 3600000, delivery.action, attempt.outcome,
-       rolled_bucket(attempt.finished_at_ms - attempt.started_at_ms), count(*)
-FROM attempt JOIN delivery ON delivery.id = attempt.delivery_id
-WHERE attempt.finished_at_ms IS NOT NULL AND attempt.outcome IS NOT NULL GROUP BY 1, 2, 3, 4;
+SELECT finished_at_ms / 3600000 * 3600000, action, outcome, {BUCKET}, count(*)
+FROM (
+    SELECT attempt.finished_at_ms, action, outcome,
+           attempt.finished_at_ms - started_at_ms AS took
+    FROM attempt JOIN delivery ON delivery.id = attempt.delivery_id
+    WHERE attempt.finished_at_ms IS NOT NULL AND attempt.outcome IS NOT NULL
+)
+GROUP BY 1, 2, 3, 4;
 """
 
 
@@ -55,16 +80,16 @@ def up(migrator, db):  # type: ignore[no-untyped-def]  # playhouse calls it
     for sql in TABLES.split(";"):
         if sql.strip():
             connection.execute(sql)
+    connection.execute(TRIGGER)
     fill(connection)  # type: ignore[no-untyped-call]
 
 
 def fill(connection):  # type: ignore[no-untyped-def]
     """Count what is in the database."""
-    from premblyd.store.rollups import bucket_ms, rolled_code, rolled_type
+    from premblyd.store.rollups import rolled_code, rolled_type
 
     connection.create_function("rolled_code", 1, rolled_code, deterministic=True)
     connection.create_function("rolled_type", 1, rolled_type, deterministic=True)
-    connection.create_function("rolled_bucket", 1, bucket_ms, deterministic=True)
     for sql in FILLED.split(";"):
         if sql.strip():
             connection.execute(sql)
