@@ -151,6 +151,18 @@ def test_a_new_action_takes_old_events_by_the_type_that_their_body_tells(config:
     assert without_when["would_queue"] == with_type["would_queue"]
 
 
+def test_a_when_about_risk_takes_old_events_by_the_risk_that_their_body_tells(
+    config: Path,
+) -> None:
+    with_actions(config, NEW | {"when": "risk_score >= `70`", "types": ["transaction.*"]})
+    told = replay(config, "--since", "1h", "--action", "greet", "--dry-run")
+    assert told["would_queue"]
+    with closing(sqlite3.connect(config.with_name("premblyd.db"))) as database, database:
+        database.execute("UPDATE event SET type = NULL, risk_level = NULL, risk_score = NULL")
+    old = replay(config, "--since", "1h", "--action", "greet", "--dry-run")
+    assert old["would_queue"] == told["would_queue"]
+
+
 def test_new_queues_what_is_missing_and_leaves_what_is_there(config: Path) -> None:
     with_actions(config, NEW)
     (first, *others) = replay(config, "--since", "1h", "--action", "greet", "--dry-run")[

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from premblyd.errors import PremblydError
-from premblyd.prembly import bodies, events
+from premblyd.prembly import payload
 from premblyd.prembly.payload import Kind, Outcome, Verdict
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.store import queue_statements
@@ -24,6 +24,7 @@ EVENT_CHANGED = "its event was changed and can't be read: "  # and the column's 
 COUNTS_CHANGED = "its attempt_count or attempts_left was changed and can't be true"
 ACTION_CHANGED = "its action was changed and is no name"
 DUE_CHANGED = "its due_at_ms was changed and is no time"
+_NEW_IN_0_2 = ("type", "risk_level", "risk_score")
 _MAX_COUNT = 1 << 31
 
 
@@ -101,8 +102,9 @@ def usable_event(row: Row) -> StoredEvent:
             raise UnusableError(EVENT_CHANGED + name) from None
     if verdict["face_match"] is not None:
         verdict["face_match"] = bool(verdict["face_match"])
-    if verdict["type"] is None:  # stored by a premblyd that did not tell types
-        verdict["type"] = events.type_of(bodies.parse(values["body"]))
+    if verdict["type"] is None:  # stored by a premblyd that did not read these fields
+        now = payload.read(values["body"])
+        verdict.update({name: getattr(now, name) for name in _NEW_IN_0_2})
     return StoredEvent(verdict=Verdict(**verdict), **values)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from premblyd.prembly import samples
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import Webhook
 from premblyd.record.operating import Operator
@@ -60,6 +61,19 @@ def test_an_event_of_a_premblyd_that_told_no_types_gets_its_type_from_its_body(
     types = [job.event.verdict.type for job in jobs]
     assert types == ["workflow.process.failed", "unknown"]
     assert {job.event.context()["type"] for job in jobs} == set(types)
+
+
+def test_an_old_transaction_gets_its_risk_from_its_body_too(store: Store) -> None:
+    store.add("crm", body=samples.sample("transaction-escalated"))
+    forget = "UPDATE event SET type = NULL, risk_level = NULL, risk_score = NULL"
+    store.on_connection(lambda connection: connection.execute(forget))
+    [job] = claim(store, crm=1).jobs
+    verdict = job.event.verdict
+    assert (verdict.type, verdict.risk_level, verdict.risk_score) == (
+        "transaction.escalated",
+        "high",
+        75,
+    )
 
 
 def test_claims_follow_the_order_in_which_deliveries_became_due(store: Store) -> None:
