@@ -1,5 +1,6 @@
 """Lists on a terminal and in a pipe, and while the configuration is broken."""
 
+import io
 import json
 import os
 import re
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from premblyd.cli.printing import Column, Sizes, fit
+from premblyd.cli import printing
+from premblyd.cli.printing import Column, Sizes, fit, print_table
 from tests.support.commands import Ran, on_terminal, record, run
 from tests.support.database import rows
 
@@ -312,3 +315,18 @@ def test_a_look_by_who_may_only_read_shows_nothing_and_says_how(
         " sudo -u premblyd premblyd show 1 --reveal\n",
     )
     assert rows(config.with_name("premblyd.db"), looks) == before
+
+
+def test_a_long_list_is_one_table_in_a_pipe_and_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = [(number, "名" if number % 2 else "name") for number in range(1, 1202)]
+    print_table(("id", "who"), listed, empty="")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["id    who ", "1     名  ", "2     name"]
+    assert len(lines) == 1202
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, color_system=None, width=80)
+    monkeypatch.setattr(printing, "console", lambda: terminal)
+    print_table(("id", "who"), listed, empty="")
+    assert screen.getvalue().splitlines() == lines

@@ -131,7 +131,11 @@ class Reconciliation:
         if progress is None:
             return lambda done, total: None
         task: TaskID = progress.add_task(what, total=None)
-        return lambda done, total: progress.update(task, completed=done, total=total)
+        return lambda done, total: progress.update(
+            task,
+            completed=done,
+            total=total and max(done, total),  # the log's number may be wrong
+        )
 
     def mark_downtimes(self) -> None:
         """Keep that nothing is missing of the downtimes that were looked at, if this user may."""
