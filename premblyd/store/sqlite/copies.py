@@ -90,7 +90,7 @@ def restore(database: Path) -> Restoration | None:
 def clone(source: Path, target: Path) -> None:
     """Put a whole copy at `target`, for its owner and group alone, or leave what is there."""
     part = target.with_name(f"{target.name}.part")
-    part.unlink(missing_ok=True)
+    _remove(part)
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o640))
     try:
         with (
@@ -108,7 +108,14 @@ def clone(source: Path, target: Path) -> None:
             os.close(descriptor)
         part.replace(target)
     finally:
-        part.unlink(missing_ok=True)
+        _remove(part)
+
+
+def _remove(part: Path) -> None:
+    """Remove what is there of a copy that was not finished, and its journal, which holds the same
+    personal data."""
+    for suffix in ("", "-journal"):
+        part.with_name(f"{part.name}{suffix}").unlink(missing_ok=True)
 
 
 def _contents(database: Path) -> _Contents:

@@ -50,6 +50,16 @@ def test_a_copy_has_what_is_in_the_log(saved: Path) -> None:
     assert count(copies.saved_copy(saved)) == 1
 
 
+def test_what_a_killed_copy_left_goes_with_the_next(saved: Path) -> None:
+    copy = copies.saved_copy(saved)
+    left = [copy.with_name(f"{copy.name}.part{suffix}") for suffix in ("", "-journal")]
+    for path in left:
+        path.write_bytes(b"of a person")
+    copies.save(saved)
+    assert count(copy) == 1
+    assert not any(path.exists() for path in left)
+
+
 def test_without_a_database_there_is_no_copy_of_an_earlier_one(tmp_path: Path) -> None:
     database = tmp_path / "premblyd.db"
     copies.saved_copy(database).touch()
