@@ -33,7 +33,7 @@ def verified(verdict: Verdict) -> bool:
 
 
 def trouble(verdict: Verdict) -> bool:
-    return verification(verdict) and verdict.response_code != "00"
+    return verification(verdict) and verdict.response_code in ("02", "03")
 
 
 def of_type(*patterns: str) -> Callable[[Verdict], bool]:
