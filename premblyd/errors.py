@@ -81,7 +81,10 @@ class NoAnswerError(TryAgainError):
 
     def __init__(self, reason: str, retry_after_s: int = 0) -> None:
         when = f" It asks to wait {retry_after_s:,} s." if retry_after_s else ""
-        super().__init__(f"Prembly could not be asked: {reason}.{when} Try again later.")
+        super().__init__(
+            f"Prembly could not be asked: {reason}.{when} Try again later. If it"
+            " stays so, look at `prembly: {url: …}`."
+        )
 
 
 class NotAllowedToAskError(PremblydError):

@@ -184,6 +184,10 @@ _FOR_VERIFICATIONS = f'types: [{events.SESSION}, "verification.*", {events.STATU
 _SIGNED_APART = f"types: [{events.SESSION}, {events.DIRECT}]"
 
 
+# A pattern for each family: verification.*, transaction.*, …
+_PATTERNS = sorted({f"{type_.partition('.')[0]}.*" for type_ in events.MEANINGS if "." in type_})
+
+
 def _of_type(pattern: str) -> str | None:
     """Return what is odd about a pattern of types."""
     if not set(pattern) & {"*", "?"}:
@@ -196,7 +200,9 @@ def _of_type(pattern: str) -> str | None:
     is_open = pattern.startswith(events.OPEN_FAMILIES)
     if is_open or any(events.matches([pattern], type_) for type_ in events.MEANINGS):
         return None
-    return f"no type that Prembly documents is like {pattern}"
+    close = difflib.get_close_matches(pattern, _PATTERNS, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"no type that Prembly documents is like {pattern}{hint}"
 
 
 def _is_meant(action: Action) -> bool:

@@ -137,6 +137,9 @@ def test_events_without_an_action_are_told_and_those_whose_when_said_no_are_a_no
     [item] = found(record, settings=serving("00", when="outcome == 'pending'"))
     assert (item.kind, item.severity, item.target.code) == ("unmatched", Severity.NOTICE, "00")
     assert not item.needs_somebody
+    assert item.text.endswith(
+        "matched no action: they are not of its `types`, or its `when` said no."
+    )
     for settings in (serving("01"), None):
         [item] = found(record, settings=settings)
         assert (item.severity, item.count) == (Severity.WARNING, 1)

@@ -122,7 +122,7 @@ def test_an_action_that_would_run_for_what_it_may_not_be_about_is_doubted(
         ("sdk.sesion", "no type sdk.sesion; did you mean sdk.session?"),
         ("transaction.procesed", "did you mean transaction.processed?"),
         ("transaction", "did you mean transaction.*?"),
-        ("workflows.*", "no type that Prembly documents is like workflows.*"),
+        ("workflows.*", "like workflows.*; did you mean workflow.*?"),
         ("prembly.state", "did you mean prembly.status?"),
         ("transaction.released", None),
         ("workflow.process.paused", None),

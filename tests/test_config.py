@@ -307,9 +307,12 @@ ONE_HOOK = f"5:5: should have one of {', '.join(OTHERS)} and {LAST}, not"
         ),
         (SMALL + "trusted_proxies: [10.0.0.1/8]", ["4:19: should be an IP address or a network"]),
         (SMALL.replace("/p,", "/healthz,"), ["3:21: /healthz is the daemon's own"]),
-        (ACTION + "shell: x, confirm: yes}", ["5:60: Prembly is to be asked, with which key?"]),
-        (SMALL + "pending: {}", ["4:1: Prembly is to be asked, with which key?"]),
-        (SMALL + "prembly: {rate: 5}\npending: {ask: [1m]}", ["5:1: Prembly is to be asked,"]),
+        (ACTION + "shell: x, confirm: yes}", ["5:60: asks Prembly, which needs a key: set"]),
+        (SMALL + "pending: {}", ["4:1: asks Prembly, which needs a key: set"]),
+        (
+            SMALL + "prembly: {rate: 5}\npending: {ask: [1m]}",
+            ["5:1: asks Prembly, which needs a key"],
+        ),
         (
             SMALL + "prembly: {api_key: k, status: {path: /a}, url: 'https://h/?a'}",
             ["4:38: should be a path that begins with / and has {id}", "4:48: should be a URL"],

@@ -1,6 +1,7 @@
 """premblyd check"""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +61,8 @@ def check(config_path: Path, as_json: bool) -> None:
     click.echo(f"Listens on {settings.listen}; endpoints: {endpoints}\n")
     rows = [(code, ", ".join(names) or "none: stored only") for code, names in routes]
     print_table(("response code", "actions"), rows, empty="")
-    if names := [action.name for action in settings.actions if action.once]:
-        click.echo(f"\nOnce for each reference and outcome: {', '.join(names)}.")
+    if promised := list(_promised(settings)):
+        click.echo("\n" + "\n".join(promised))
     for alert in settings.alerts:
         triggers = ", ".join(map(str, alert.on))
         click.echo(f"Alert {alert.name}: {triggers}; not again within {alert.every}.")
@@ -82,6 +83,14 @@ def _routes(settings: "Config") -> list[tuple[str, list[str]]]:
 
     routes = [(code, names(code)) for code in sorted(routing.named_codes)]
     return [*routes, ("any other", names("\0")), ("missing", names(None))]
+
+
+def _promised(settings: "Config") -> Iterator[str]:
+    """Yield what holds besides the routes."""
+    if names := [action.name for action in settings.actions if action.once]:
+        yield f"Once for each reference and outcome: {', '.join(names)}."
+    if settings.pending is not None:
+        yield "Asks Prembly what became of events that are pending."
 
 
 def _narrowed(action: "Action") -> str:

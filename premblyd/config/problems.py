@@ -43,7 +43,7 @@ def _nobody_to_ask(
     prembly = data.get("prembly")
     if isinstance(prembly, dict) and "api_key" in prembly:
         return
-    message = "Prembly is to be asked, with which key? Set `prembly: {api_key: {file: …}}`"
+    message = "asks Prembly, which needs a key: set `prembly: {api_key: {file: …}}`"
     for index, action in actions:
         if str(action.get("confirm", "")).lower() in _TRUE:
             yield Mistake(("actions", index, "confirm"), message)

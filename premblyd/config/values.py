@@ -152,7 +152,7 @@ UrlPath = Annotated[
     str, _shaped("/.*", _START_WORDS), _shaped(r"[\x21-\x22\x24-\x3e\x40-\x7e]*", _PATH_WORDS)
 ]
 _TYPE_WORDS = "should be a type such as sdk.session, or a pattern such as transaction.* or *"
-_BASE_WORDS = "should be a URL such as https://api.prembly.com, without a path's end, ? and #"
+_BASE_WORDS = "should be a URL such as https://api.prembly.com, without a / at its end, ? and #"
 _QUESTION_WORDS = "should be a path that begins with / and has {id} once, such as /status/{id}/"
 TYPE_PATTERN = r"[a-z0-9_.*?-]{1,64}"
 TypePattern = Annotated[str, _shaped(TYPE_PATTERN, _TYPE_WORDS)]

@@ -194,13 +194,17 @@ def _unmatched(situation: Situation) -> Iterator[Item]:
     )
     routing = Routing(situation.settings.actions) if situation.settings else None
     for code, count in _largest(dict(fetching.plain_tuples(situation.database, query))):
-        # Where an action is for the code, its `when` has said no: somebody wanted it so.
+        # Where an action is for the code, its `types` or `when` left these out: that was wanted.
         is_meant = routing is not None and bool(routing.actions_for_code(code or None))
         yield Item(
             kind="unmatched",
             severity=Severity.NOTICE if is_meant else _WARNING,
             text=f"{_counted(count, 'event', 'events')} with {_named(code)} matched no action:"
-            + (" each `when` said no." if is_meant else " stored, and nothing ran."),
+            + (
+                " they are not of its `types`, or its `when` said no."
+                if is_meant
+                else " stored, and nothing ran."
+            ),
             remedy="Nothing, if that is what you want."
             if is_meant
             else "Add an action for it (`default` takes every code that no other names), reload,"
