@@ -59,7 +59,7 @@ def ran(folder: Path) -> list[str]:
 
 def body(reference: str, status: str = "VERIFIED", **more: Any) -> bytes:
     verification = {"reference": reference, "status": status}
-    return json.dumps({"response_code": "00", "verification": verification, **more}).encode()
+    return json.dumps({"response_code": "00", "verification": verification} | more).encode()
 
 
 def send(daemon: Premblyd, *bodies: bytes) -> None:
@@ -139,3 +139,29 @@ def test_no_forgery_hides_that_the_true_event_never_came(tmp_path: Path, api: Pr
         assert run("reconcile", "-", "--store", "--config", daemon.config, stdin=b"victim-1\n")
         daemon.wait_for_rows([("prembly.status",)], "SELECT type FROM event WHERE token IS NULL")
         wait_until(lambda: ran(tmp_path) == ["victim-1"])
+
+
+def test_what_comes_before_the_true_event_does_not_keep_it_from_running_once(
+    tmp_path: Path, api: PremblyApi, daemon: Premblyd
+) -> None:
+    true: dict[str, Any] = {
+        "widget_info": {"user_ref": "customer-1"},
+        "face_data": {"status": True},
+    }
+    api.know("r-1", user_ref="customer-1", face_match=True, shape=Shape.WEBHOOK)
+    false: list[dict[str, Any]] = [
+        {"response_code": "99"},
+        {"widget_info": {"user_ref": "somebody-else"}},
+        {"face_data": {"status": False}},
+        {"event": "transaction.processed"},
+        {"event": "prembly.status", "response_code": "01"},
+    ]
+    send(daemon, *(body("r-1", **true | more) for more in false))
+    daemon.wait_for_rows([(0,)], UNFINISHED)
+    assert ran(tmp_path) == []
+    send(daemon, body("r-1", **true), *(body("r-1", **true, n=number) for number in range(30)))
+    daemon.wait_for_rows([(0,)], UNFINISHED)
+    assert ran(tmp_path) == ["r-1"]
+    states = "SELECT state, count(*) FROM delivery GROUP BY state ORDER BY state"
+    # The transaction has no outcome, so the action is not for it.
+    assert daemon.rows(states) == [("dead", 4), ("skipped", 30), ("succeeded", 1)]
