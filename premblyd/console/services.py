@@ -1,5 +1,6 @@
 """What the console's pages work with: one set for all of them."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ class Services:
     live: Live
     bulks: Bulks
     guesses: Guesses = field(default_factory=Guesses)
+    # A try of a password takes a core and 32 MB: one at a time.
+    trying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     config: Config = field(init=False)
     password: PasswordHash | None = field(init=False, default=None)
 

@@ -16,7 +16,6 @@ SPENT = (
     "This link was used before, or is older than ten minutes. `premblyd console` prints another."
 )
 WRONG = "That is not the password."
-_one_at_a_time = asyncio.Semaphore(1)  # a try of a password takes memory and a core
 
 
 class SignIn(Handler):
@@ -88,7 +87,7 @@ class SignIn(Handler):
             self._show(mistake=f"Too many wrong passwords. Try again in {wait}.", status=429)
             return None
         guesses.add(own)
-        if not await _fits(expected, password):
+        if not await self._fits(expected, password):
             tell(ConsoleSignInFailed(how="password", remote_ip=self.remote_ip))
             self._show(mistake=WRONG, status=403)
             return None
@@ -107,6 +106,12 @@ class SignIn(Handler):
         self._keep(cookie)
         return session
 
+    async def _fits(self, expected: PasswordHash, password: str) -> bool:
+        if len(password) > MAX_PASSWORD:
+            return False
+        async with self.services.trying:
+            return await asyncio.to_thread(expected.fits, password)
+
     def _keep(self, cookie: str) -> None:
         life_s = self.services.settings.session_ms // 1000
         self.set_cookie(self.services.cookie, cookie, max_age=life_s)
@@ -121,10 +126,3 @@ class SignOut(Handler):
         await self.services.writer.call(access.end_session(self.session, self.now_ms))
         self.clear_cookie(self.services.cookie, path="/")
         self.redirect("/sign-in", status=303)
-
-
-async def _fits(expected: PasswordHash, password: str) -> bool:
-    if len(password) > MAX_PASSWORD:
-        return False
-    async with _one_at_a_time:
-        return await asyncio.to_thread(expected.fits, password)
