@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from premblyd import times
 from premblyd.hooks import dispatcher
 from premblyd.inquiry import breaker, confirm
 from premblyd.prembly import answers
@@ -193,6 +194,23 @@ async def test_while_prembly_can_not_be_asked_nothing_runs_and_no_attempt_is_spe
         if at.states() == {"pending": 1}:
             assert rows_due[0][1] == 3
     assert {left for _, left in rows(path, "SELECT id, attempts_left FROM delivery")} <= {2, 3}
+
+
+@on_a_loop
+async def test_when_the_key_is_mended_what_was_refused_is_asked_for_soon(
+    path: Path, api: PremblyApi
+) -> None:
+    api.know(UUID)
+    api.fail(prembly_api.status(401), times=1)
+    async with at_work(path, api) as at:
+        await at.add("activate", **TRUE)
+        await at.until(lambda: at.attempts("outcome") and at.attempts("outcome")[0][0])
+        assert at.inquirer.wait_s > 200
+        ((due_at_ms,),) = rows(path, "SELECT due_at_ms FROM delivery")
+        assert due_at_ms < times.now_ms() + 30_000, "not for as long as nothing is asked"
+        at.inquirer.configure(api.settings(rate="999"))  # as a reload does
+        at.dispatcher.wake()
+        await at.until_states(succeeded=1)
 
 
 @on_a_loop

@@ -98,6 +98,8 @@ class Confirmation:
             return _later(reason, max(2 * _FIRST_WAIT_S, 3 * age_ms / 1000))
         wait_s = min(max(_FIRST_WAIT_S, age_ms / 2000), _MAX_WAIT_S)
         wait_s = max(wait_s, answer.retry_after_s, self._inquirer.wait_s)
+        if answer.kind is AnswerKind.REFUSED:  # a key that was mended is tried as soon; till then
+            wait_s = _FIRST_WAIT_S  # there is no room
         return _later(f"Prembly could not be asked: {answer.error}", wait_s)
 
     async def _record(self, inquiry: NewInquiry, answer: Answer) -> None:
