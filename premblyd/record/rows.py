@@ -64,10 +64,10 @@ class WholeEvent:
     face_confidence: float | None
     duplicate_count: int
     last_duplicate_at_ms: int | None
-    body: bytes = field(repr=False)
     type: str | None
     risk_level: str | None
     risk_score: float | None
+    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -109,10 +109,10 @@ class Event(Table):
     face_confidence = FloatField(null=True)
     duplicate_count = IntegerField(constraints=_ZERO)
     last_duplicate_at_ms = BigIntegerField(null=True)
-    body = BlobField()  # after what was there first: SQLite walks a photo to reach what follows
     type = TextField(null=True)  # NULL: stored by a premblyd that did not tell types
     risk_level = TextField(null=True)
     risk_score = FloatField(null=True)
+    body = BlobField()  # last, so that SQLite need not walk a photo to reach another column
 
 
 class Delivery(Table):

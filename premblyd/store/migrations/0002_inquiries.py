@@ -5,10 +5,17 @@ from peewee import Database
 STATES = "('pending', 'running', 'succeeded', 'dead', 'cancelled')"
 STATES_NOW = "('pending', 'running', 'succeeded', 'dead', 'cancelled', 'skipped')"
 
-COLUMNS = """
+# To reach a column after the body SQLite walks the body, a photo's megabytes. So the new columns go
+# before it where that costs nothing: where there is no event yet.
+BODY = "body BLOB NOT NULL"
+BODY_LAST = f"type TEXT, risk_level TEXT, risk_score REAL, {BODY}"
+EVENT_COLUMNS = """
 ALTER TABLE event ADD COLUMN type TEXT;
 ALTER TABLE event ADD COLUMN risk_level TEXT;
 ALTER TABLE event ADD COLUMN risk_score REAL;
+"""
+
+COLUMNS = """
 ALTER TABLE delivery ADD COLUMN ran_instead_id INTEGER REFERENCES delivery (id);
 ALTER TABLE delivery ADD COLUMN once_key TEXT;
 ALTER TABLE delivery ADD COLUMN confirmed_at_ms INTEGER;
@@ -100,21 +107,24 @@ FROM inquiry;
 
 
 def up(migrator, db):  # type: ignore[no-untyped-def]  # playhouse calls it
-    for sql in (COLUMNS + TABLES + VIEWS).split(";"):
+    (has_events,) = db.execute_sql("SELECT EXISTS (SELECT 1 FROM event)").fetchone()
+    if not has_events:
+        _change_text(db, "event", BODY, BODY_LAST)
+    _change_text(db, "delivery", STATES, STATES_NOW)
+    for sql in ((EVENT_COLUMNS if has_events else "") + COLUMNS + TABLES + VIEWS).split(";"):
         if sql.strip():
             db.execute_sql(sql)
-    _allow_skipped(db)
 
 
-def _allow_skipped(db: Database) -> None:
-    """Change the CHECK of `delivery.state`. The rows stay as they are, so only the table's text
-    changes (sqlite.org/lang_altertable.html, section 7): a new table would need a copy of the
-    attempts too, which refer to it."""
+def _change_text(db: Database, table: str, before: str, after: str) -> None:
+    """Change a part of the SQL that made `table`, whose rows, if any, stay as they are
+    (sqlite.org/lang_altertable.html, section 7): a new table would need a copy of all that refers
+    to it."""
     (version,) = db.execute_sql("PRAGMA schema_version").fetchone()
     db.execute_sql("PRAGMA writable_schema = ON")
     db.execute_sql(
         "UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE type = 'table' AND name = ?",
-        (STATES, STATES_NOW, "delivery"),
+        (before, after, table),
     )
     db.execute_sql(f"PRAGMA schema_version = {version + 1}")
     db.execute_sql("PRAGMA writable_schema = OFF")

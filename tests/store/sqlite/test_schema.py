@@ -67,6 +67,12 @@ def test_the_models_are_the_migrated_schema(
     assert indexes(of_models, table) == indexes(migrated, table)
 
 
+def test_the_body_is_the_last_column_of_an_event(migrated: sqlite3.Connection) -> None:
+    """SQLite walks a photo's megabytes to reach what stands behind it."""
+    columns = migrated.execute(COLUMN_NAMES, ("event",)).fetchall()
+    assert columns[-1] == ("body",)
+
+
 def test_every_table_has_a_model(path: Path) -> None:
     found = {name for (name,) in rows(path, TABLES)}
     assert found == {*NAMES, "schema_migration", "sqlite_sequence"}
