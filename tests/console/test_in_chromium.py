@@ -203,6 +203,8 @@ def test_another_site_can_do_nothing_in_the_same_browser(
             with chromium.window(expected=("request: ", "console: ")) as page:
                 page.goto(site)
                 results = page.evaluate("attack()")
+                shown = [frame.url for frame in page.frames if chromium.url in frame.url]
+            assert shown == []
             assert results == {"read": [], "framed": [], "heard": False, "scripts": 0}
     assert daemon.rows("SELECT count(*) FROM operator_action") == kept
 
