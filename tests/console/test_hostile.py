@@ -90,6 +90,9 @@ BODIES = {
     "a form": urlencode(filled(HOSTILE)).encode(),
 }
 
+# Shown as others are: Chromium need not look at them too.
+LIKE_OTHERS = {"very deep", "nothing but nulls", "a text", "a form", "huge numbers"}
+
 
 @pytest.fixture(scope="module", name="daemon")
 def run_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premblyd]:
@@ -168,7 +171,7 @@ def test_no_page_runs_what_somebody_wrote(chromium: Chromium, daemon: Premblyd) 
 
 
 @needs_chromium
-@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("name", [name for name in BODIES if name not in LIKE_OTHERS])
 def test_no_event_runs_what_is_in_it(chromium: Chromium, daemon: Premblyd, name: str) -> None:
     number = list(BODIES).index(name) + 1
     with chromium.window(width=PHONE) as page:
