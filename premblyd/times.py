@@ -3,6 +3,7 @@
 import functools
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -28,6 +29,15 @@ def for_people(ms: int | None) -> str:
 def iso(ms: int) -> str:
     """Return a time for programs, in ISO 8601 with its zone, which is UTC."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat()
+
+
+def for_html(ms: Any) -> str:
+    """Return a time for the `datetime` of a <time>, which knows no microseconds; nothing for what
+    is none."""
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError, TypeError):
+        return ""
 
 
 def from_iso(text: str) -> int:

@@ -50,7 +50,7 @@ def json_of(config: Path, *arguments: object) -> Any:
     return json.loads(done.out)
 
 
-@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("columns", [40, 200])
 @pytest.mark.parametrize("arguments", LISTS, ids=repr)
 def test_a_list_has_one_line_a_row_on_any_terminal(
     config: Path, arguments: list[str], columns: int

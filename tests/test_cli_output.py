@@ -23,6 +23,7 @@ PRINTING: dict[str, list[str]] = {
     "help": ["--help"],
     "init": ["init", "new"],
     "pending": ["pending"],
+    "reconcile": ["reconcile", "known"],
     "rejections": ["rejections"],
     "replay": ["replay", "1"],
     "cancel": ["cancel", "--delivery", "WAITING"],
@@ -31,26 +32,28 @@ PRINTING: dict[str, list[str]] = {
     "try": ["try", "archive", "body.json"],
     "version": ["--version"],
 }
-# `send` needs a daemon, and `status` ends with 1 without one; they print as the others do.
-WITHOUT = {"serve", "send", "status"}
-# Python writes at the end or line by line: one command of each manner of printing shows both.
-UNBUFFERED = ("demo", "deliveries", "events", "help")
+# They need a daemon; they print as the others do.
+WITHOUT = {"serve", "console", "send", "status"}
+# One command of each manner of printing: lines as they come, a table, JSON, click's own.
+MANNERS = ("demo", "deliveries", "events", "help")
 BUFFERING = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 BUFFERED_USES = pytest.mark.parametrize(
     ("use", "unbuffered"),
     [
         *(pytest.param(use, "", id=name) for name, use in PRINTING.items()),
-        *(pytest.param(PRINTING[name], "1", id=f"{name}-unbuffered") for name in UNBUFFERED),
+        # Python writes at the end, or line by line.
+        *(pytest.param(PRINTING[name], "1", id=f"{name}-unbuffered") for name in MANNERS[1:]),
     ],
 )
-USES = pytest.mark.parametrize("use", PRINTING.values(), ids=PRINTING)
+MANNERS_OF_USE = pytest.mark.parametrize("use", [PRINTING[name] for name in MANNERS], ids=MANNERS)
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., "subprocess.Popen[bytes]"]:
     """Start a command in a folder with a record, with Python's output buffered or not."""
     config = record(tmp_path)
-    (tmp_path / "body.json").write_text("{}")
+    (tmp_path / "body.json").write_text('{"response_code":"00"}')
+    (tmp_path / "known").write_text("00000000-0000-4000-8000-0000000a001f\n")
     listed = run("deliveries", "--state", "pending", "--limit", 1, "--json", "--config", config)
     (waiting,) = json.loads(listed.out)
 
@@ -97,7 +100,8 @@ def test_a_reader_that_hangs_up_leaves_a_failure_as_it_is(
         assert process.returncode == 78
 
 
-@BUFFERED_USES
+@BUFFERING
+@MANNERS_OF_USE
 def test_a_full_disk_is_said_in_words(
     start: Callable[..., "subprocess.Popen[bytes]"], use: list[str], unbuffered: str
 ) -> None:
@@ -110,7 +114,7 @@ def test_a_full_disk_is_said_in_words(
     assert (process.returncode, told) == (1, b"Can't write the output: No space left on device.\n")
 
 
-@USES
+@MANNERS_OF_USE
 def test_closed_descriptors_are_no_failure(
     start: Callable[..., "subprocess.Popen[bytes]"], use: list[str]
 ) -> None:

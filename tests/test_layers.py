@@ -1,7 +1,7 @@
 """The arrows between the rooms: imports point down only. Read from the source, not by importing."""
 
 import ast
-from collections.abc import Iterator
+import functools
 from pathlib import Path
 
 import pytest
@@ -96,14 +96,17 @@ def room(module: Path) -> str:
     return module.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imports(module: Path) -> Iterator[str]:
-    """Yield the full names of what a file imports, also inside functions and for types alone."""
+@functools.cache
+def imports(module: Path) -> list[str]:
+    """Return the full names of what a file imports, also inside functions and for types alone."""
+    names: list[str] = []
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
+            names += [name.name for name in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} imports relatively"
-            yield from (f"{node.module}.{name.name}" for name in node.names)
+            names += [f"{node.module}.{name.name}" for name in node.names]
+    return names
 
 
 def dotted_name(module: Path) -> str:
@@ -131,7 +134,7 @@ def room_of_import(name: str) -> str | None:
 def test_imports_point_down_only(module: Path) -> None:
     own = room(module)
     if own == "__init__":
-        assert list(imports(module)) == [], "the package itself imports nothing"
+        assert imports(module) == [], "the package itself imports nothing"
         return
     reached = {room_of_import(name) for name in imports(module)} - {None, own}
     assert reached <= ROOMS[own], f"{own} may not import {reached - ROOMS[own]}"
@@ -165,7 +168,7 @@ def test_a_library_stays_in_its_rooms(library: str, rooms: set[str]) -> None:
     users = {
         module
         for module in FILES
-        if any(one.partition(".")[0] == library for one in imports(module))
+        if any(name.partition(".")[0] == library for name in imports(module))
     }
     assert users, f"nothing uses {library}"
     strays = {

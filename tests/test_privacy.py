@@ -235,7 +235,7 @@ PEOPLE = st.one_of(
 
 
 @pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)  # of each spelling
 @given(person=PEOPLE)
 @example(person=BVN)
 @example(person="AMINA YUSUF")

@@ -2,7 +2,6 @@
 
 import re
 import unicodedata
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -88,10 +87,7 @@ def moment(ms: Any) -> str:
 
 def machine_time(ms: Any) -> str:
     """Return a time for programs, for <time datetime>."""
-    try:
-        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
-    except (ValueError, OverflowError, OSError, TypeError):
-        return ""
+    return times.for_html(ms)
 
 
 def duration(ms: Any) -> str:

@@ -26,9 +26,9 @@ def open_browser(daemon: Premblyd) -> Browser:
 
 
 @pytest.fixture(scope="module", name="chromium")
-def run_chromium(own: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+def run_chromium(own: Browser) -> Iterator[Chromium]:
     """A real browser that is signed in."""
-    with chromium(own, tmp_path_factory.mktemp("screenshots")) as running:
+    with chromium(own) as running:
         yield running
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from tests.faults.crash import Campaign
 
-CYCLES = 12
+CYCLES = 8
 
 
-def test_nothing_acknowledged_is_lost_by_a_dozen_kills(tmp_path: Path) -> None:
+def test_nothing_acknowledged_is_lost_by_a_few_kills(tmp_path: Path) -> None:
     campaign = Campaign(tmp_path, seed=3, longest_s=0.25)
     assert campaign.run(CYCLES) == []
     assert campaign.figures["kills"] >= CYCLES

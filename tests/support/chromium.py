@@ -19,7 +19,7 @@ PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser")))
 needs_chromium = pytest.mark.skipif(
     PROGRAM is None, reason="needs Chromium (apt-get install chromium)"
 )
-SCREENSHOTS = "PREMBLYD_SCREENSHOTS"  # names a folder for them, instead of the test's own
+SCREENSHOTS = "PREMBLYD_SCREENSHOTS"  # names a folder for them
 WIDE, PHONE, HEIGHT = 1440, 360, 800  # pixels
 Scheme = Literal["light", "dark"]
 SCREENS: tuple[tuple[int, Scheme], ...] = ((WIDE, "light"), (PHONE, "dark"))
@@ -39,7 +39,7 @@ class Chromium:
 
     browser: sync_api.Browser
     own: Browser  # who is signed in
-    screenshots: Path
+    screenshots: Path | None
 
     @property
     def url(self) -> str:
@@ -87,19 +87,22 @@ class Chromium:
         page.emulate_media(color_scheme=scheme)
 
     def picture(self, page: Page, name: str) -> None:
-        """Keep a screenshot of the whole page."""
+        """Keep a screenshot of the whole page, if somebody asked for them."""
+        if self.screenshots is None:
+            return
         self.screenshots.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=self.screenshots / f"{name}.png", full_page=True)
 
 
 @contextmanager
-def chromium(own: Browser, folder: Path) -> Iterator[Chromium]:
-    """Run Chromium. `folder` is for screenshots, unless PREMBLYD_SCREENSHOTS names another."""
+def chromium(own: Browser, folder: Path | None = None) -> Iterator[Chromium]:
+    """Run Chromium. Screenshots go to `folder`, or to the one that PREMBLYD_SCREENSHOTS names;
+    without either, none are made."""
+    if asked := os.environ.get(SCREENSHOTS):
+        folder = Path(asked)
     with sync_api.sync_playwright() as playwright:
         browser = _launch(playwright)
-        yield Chromium(
-            browser=browser, own=own, screenshots=Path(os.environ.get(SCREENSHOTS, folder))
-        )
+        yield Chromium(browser=browser, own=own, screenshots=folder)
         browser.close()
 
 
