@@ -13,7 +13,6 @@ from premblyd import times
 from premblyd.config.values import TYPE_PATTERN, duration_ms
 
 F = TypeVar("F", bound=Callable[..., Any])
-MAX_ROWS = 1_000_000_000
 MAX_ROW_ID = 2**63 - 1  # what SQLite can hold
 
 
@@ -38,22 +37,6 @@ def config_option(command: F) -> F:
 def json_option(command: F) -> F:
     """Add `--json`; the parameter is `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
-
-
-def limit_option(command: F) -> F:
-    """Add `--limit`: how many rows a list shows at most."""
-    return click.option(
-        "--limit",
-        default=50,
-        show_default=True,
-        type=click.IntRange(1, MAX_ROWS),
-        help="Show at most this many.",
-    )(command)
-
-
-def wide_option(command: F) -> F:
-    """Add `--wide`; the parameter is `wide`."""
-    return click.option("--wide", is_flag=True, help="Show every column, whole.")(command)
 
 
 class TypePattern(click.ParamType[str]):

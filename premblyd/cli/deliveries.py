@@ -11,13 +11,10 @@ from premblyd import times
 from premblyd.cli.common import (
     TypePattern,
     When,
-    config_option,
-    json_option,
-    limit_option,
     until_end,
-    wide_option,
 )
-from premblyd.cli.database import database_option, database_path
+from premblyd.cli.database import database_path
+from premblyd.cli.listing import list_options
 from premblyd.cli.printing import Column, print_json, print_table
 
 if TYPE_CHECKING:
@@ -44,11 +41,7 @@ COLUMNS = (
 @click.option("--type", "type_", type=TypePattern(), help="Only of this type, or transaction.*")
 @click.option("--event", help="Only of this event: its number or key.")
 @click.option("--since", "since_ms", type=When(), help="Only of events received since.")
-@limit_option
-@wide_option
-@database_option
-@config_option
-@json_option
+@list_options
 def deliveries(
     config_path: Path,
     *,

@@ -12,13 +12,10 @@ from premblyd import times
 from premblyd.cli.common import (
     TypePattern,
     When,
-    config_option,
-    json_option,
-    limit_option,
     until_end,
-    wide_option,
 )
-from premblyd.cli.database import database_option, database_path
+from premblyd.cli.database import database_path
+from premblyd.cli.listing import list_options
 from premblyd.cli.printing import Column, print_json, print_table
 
 if TYPE_CHECKING:
@@ -63,11 +60,7 @@ class Key(click.ParamType[str]):
 )
 @click.option("--until", "until_ms", type=When(), help="Only received before.")
 @click.option("--follow", is_flag=True, help="Go on: show new ones as they come. Ctrl-C ends it.")
-@limit_option
-@wide_option
-@database_option
-@config_option
-@json_option
+@list_options
 def events(
     config_path: Path,
     *,

@@ -10,13 +10,10 @@ import click
 from premblyd import times
 from premblyd.cli.common import (
     When,
-    config_option,
-    json_option,
-    limit_option,
     until_end,
-    wide_option,
 )
-from premblyd.cli.database import database_option, database_path
+from premblyd.cli.database import database_path
+from premblyd.cli.listing import list_options
 from premblyd.cli.printing import Column, print_json, print_table
 
 if TYPE_CHECKING:
@@ -40,11 +37,7 @@ COLUMNS = (
 @click.option("--state", type=click.Choice(STATES), help="Only this state.")
 @click.option("--reference", help="Only with this reference.")
 @click.option("--since", "since_ms", type=When(), help="Only those that began since.")
-@limit_option
-@wide_option
-@database_option
-@config_option
-@json_option
+@list_options
 def pending(
     config_path: Path,
     *,

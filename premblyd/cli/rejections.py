@@ -10,13 +10,10 @@ import click
 from premblyd import times
 from premblyd.cli.common import (
     When,
-    config_option,
-    json_option,
-    limit_option,
     until_end,
-    wide_option,
 )
-from premblyd.cli.database import database_option, database_path
+from premblyd.cli.database import database_path
+from premblyd.cli.listing import list_options
 from premblyd.cli.printing import Column, print_json, print_table
 
 if TYPE_CHECKING:
@@ -37,11 +34,7 @@ COLUMNS = (
 @click.option("--reason", help="Only refused for this reason, such as 'wrong signature'.")
 @click.option("--ip", help="Only from this address.")
 @click.option("--since", "since_ms", type=When(), help="Only refused at or after: 2026-01-31, 12h.")
-@limit_option
-@wide_option
-@database_option
-@config_option
-@json_option
+@list_options
 def rejections(
     config_path: Path,
     *,
