@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import costs, keeping, looking, report, serving, watching
+from tests.bench import costs, keeping, looking, report, serving
 from tests.bench.load import LoadError
 from tests.bench.rows import Outcome, Row, play
 
@@ -80,8 +80,6 @@ def _rows(folder: Path, events: int, seconds: float) -> list[Row]:
         serving.busy(seconds * BUSY),
         keeping.grown(folder, events, seconds),
         keeping.lookup(folder, events),
-        watching.pages(folder, events),
-        watching.watched(folder, events, seconds * BUSY),
         looking.console(folder, events, seconds * BUSY),
         costs.start(folder, events),
         costs.memory(folder, events),
