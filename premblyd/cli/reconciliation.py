@@ -83,7 +83,7 @@ class Reconciliation:
             question,
             window,
             fetching(inquirer, question),
-            told=lambda log: advance(log.pages, log.total_pages),
+            after_page=lambda log: advance(log.pages, log.total_pages),
         )
         self.pages, self.without_id, self.outside = log.pages, log.without_id, log.outside
         ended = [entry for entry in log.entries.values() if not entry.is_open]
@@ -111,7 +111,7 @@ class Reconciliation:
         advance = self._showing("asking")
         done = 0
 
-        def told(_: "Absent") -> None:
+        def after_each(_: "Absent") -> None:
             nonlocal done
             done += 1
             advance(done, len(self.absent))
@@ -123,7 +123,7 @@ class Reconciliation:
             endpoint=self.endpoint,
             now_ms=times.now_ms,
         )
-        await reconciler.ask_for(self.absent, told)
+        await reconciler.ask_for(self.absent, after_each)
 
     def _showing(self, what: str) -> Callable[[int, int | None], None]:
         """Return what shows how far this is."""

@@ -80,10 +80,10 @@ def _daemon(path: Path) -> "tuple[Presence | None, str, list[Item]]":
     answer = asyncio.run(_health(daemon.listen[0])) if daemon.listen else 200
     if answer == 200:
         return daemon, line, []
-    said = f"its health check says {answer}" if answer else "it does not answer its health check"
+    health = f"its health check says {answer}" if answer else "it does not answer its health check"
     trouble = _trouble(
         "database",
-        f"The daemon can't keep webhooks now: {said}.",
+        f"The daemon can't keep webhooks now: {health}.",
         "The log says why: a full disk, a database that somebody has locked or moved.",
         "sudo journalctl -u premblyd -n 50",
     )

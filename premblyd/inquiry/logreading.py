@@ -68,10 +68,10 @@ async def read_log(
     question: LogsQuestion,
     window: Window,
     fetch: Fetch,
-    told: Callable[[Log], object] = lambda _: None,
+    after_page: Callable[[Log], object] = lambda _: None,
 ) -> Log:
-    """Return the log of this time; `told` is called after each page. Raise PremblydError when it
-    has no end, or nothing by which its entries can be told apart."""
+    """Return the log of this time; `after_page` is called after each page. Raise PremblydError
+    when it has no end, or nothing by which its entries can be told apart."""
     log = Log()
     ending = _Ending(question, window)
     for number in range(1, MAX_PAGES + 1):
@@ -84,7 +84,7 @@ async def read_log(
                 " one: say there where it is."
             )
         is_new = log.add(page, window)
-        told(log)
+        after_page(log)
         if ending.is_last(number, page, is_new=is_new):
             return log
     raise PremblydError(

@@ -166,13 +166,14 @@ class Reconciler:
         self._now_ms = now_ms
 
     async def ask_for(
-        self, absent: Sequence[Absent], told: Callable[[Absent], object] = lambda _: None
+        self, absent: Sequence[Absent], after_each: Callable[[Absent], object] = lambda _: None
     ) -> None:
-        """Ask for each of `absent`, whose fate then says what became of it; `told` is called after
-        each. Raise NoAnswerError, NotAllowedToAskError or TryAgainError when it can't go on."""
+        """Ask for each of `absent`, whose fate then says what became of it; `after_each` is called
+        then. Raise NoAnswerError, NotAllowedToAskError or TryAgainError when it can't go on."""
         left = iter(absent)
         workers = [
-            asyncio.create_task(self._work(left, told)) for _ in range(min(AT_ONCE, len(absent)))
+            asyncio.create_task(self._work(left, after_each))
+            for _ in range(min(AT_ONCE, len(absent)))
         ]
         try:
             await asyncio.gather(*workers)
@@ -181,10 +182,10 @@ class Reconciler:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
 
-    async def _work(self, left: Iterable[Absent], told: Callable[[Absent], object]) -> None:
+    async def _work(self, left: Iterable[Absent], after_each: Callable[[Absent], object]) -> None:
         for each in left:
             await self._follow(each)
-            told(each)
+            after_each(each)
 
     async def _follow(self, each: Absent) -> None:
         subject = Subject(
