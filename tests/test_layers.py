@@ -76,7 +76,7 @@ ROOMS = {
 }
 # Libraries that stay in their rooms; a path names a part of a room.
 LIBRARIES = {
-    "peewee": {"store", "record", "console"},
+    "peewee": {"store", "record"},
     "playhouse": {"store"},
     "sqlite3": {"store/sqlite"},
     "tornado": {"receiver", "console", "listening", "httpclient.py"},

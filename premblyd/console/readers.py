@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from peewee import Database
+from premblyd.store.connections import Database
 
 Found = TypeVar("Found")
 

@@ -3,8 +3,10 @@
 The one place that names the engine to them. Another engine is another choice made here.
 """
 
+from peewee import Database
+
 from premblyd.store.sqlite.failures import translated
 from premblyd.store.sqlite.opening import connect_operator, connect_read_only
 from premblyd.store.sqlite.transaction import transact
 
-__all__ = ["connect_operator", "connect_read_only", "transact", "translated"]
+__all__ = ["Database", "connect_operator", "connect_read_only", "transact", "translated"]

@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Any
 
-from peewee import Database
-
 from premblyd.console import words
 from premblyd.console.forms import Form, ways
 from premblyd.console.handler import Handler
@@ -16,6 +14,7 @@ from premblyd.record.browsing import DeliverySearch, Part
 from premblyd.record.operating import Operator
 from premblyd.record.replays import Plan, Request
 from premblyd.record.rows import DeliveryRow
+from premblyd.store.connections import Database
 from premblyd.store.models import State
 
 MAX_CHOSEN = 1000

@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from peewee import Database
-
 from premblyd.console import tree, words
 from premblyd.console.handler import Handler
 from premblyd.prembly import bodies
 from premblyd.record import reading, showing
 from premblyd.record.operating import Operator, RecordedReveal
 from premblyd.record.showing import ShownEvent
+from premblyd.store.connections import Database
 
 VERDICT = (
     "type", "response_code", "outcome", "verification_status", "status", "detail", "reference",

@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Any
 
-from peewee import Database
-
 from premblyd import times
 from premblyd.console import csvtext, words
 from premblyd.console.forms import Form, ways
@@ -13,6 +11,7 @@ from premblyd.privacy import documents
 from premblyd.record import browsing
 from premblyd.record.browsing import EventSearch, Part
 from premblyd.record.rows import EventRow
+from premblyd.store.connections import Database
 
 FIELDS = (
     "code", "outcome", "type", "kind", "reference", "user_ref", "since", "until", "text", "endpoint"

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from peewee import Database
-
 from premblyd.console import csvtext
 from premblyd.console.forms import Form
 from premblyd.console.handler import Handler
@@ -12,6 +10,7 @@ from premblyd.record.browsing import LIMIT
 from premblyd.record.reading import Page, RejectionFilter
 from premblyd.record.refused import Refusals
 from premblyd.record.rows import RejectionRow
+from premblyd.store.connections import Database
 
 NAMES = ("reason", "remote_ip", "since", "before")
 CSV_ROWS = 1000
