@@ -172,7 +172,7 @@ class Daemon:
             self._runners,
             self._clock,
             self._database_path,
-            store_error=lambda: self._writer.last_error,
+            store_error=self._writer.recent_error,
         )
 
     def _open_receiver(self, opened: contextlib.AsyncExitStack) -> None:
@@ -274,6 +274,7 @@ class Daemon:
             connections=self._receiver.connections,
             hooks=self._dispatcher.running,
             store_works=self._writer.last_error is None,
+            store_error=self._writer.recent_error(),
         )
 
     def _configure(self, settings: Config) -> None:

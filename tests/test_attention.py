@@ -214,11 +214,13 @@ def test_a_disk_that_is_nearly_full_is_told(
     record: SqliteDatabase, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = {"f_blocks": 1000, "f_bfree": 150, "f_bavail": 100, "f_frsize": 1 << 20}
-    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(**disk))  # as df: 850 of 950
-    [item] = found(record, path=store.path, disk_percent=89)
+    monkeypatch.setattr(
+        os, "statvfs", lambda _: SimpleNamespace(**disk)
+    )  # as df: 850 of 950, rounded up
+    [item] = found(record, path=store.path, disk_percent=90)
     assert (item.kind, item.severity) == ("disk", Severity.WARNING)
-    assert "89 % full: 100 MiB are free" in item.text
-    assert kinds(record, path=store.path, disk_percent=90) == []
+    assert "90 % full: 100 MiB are free" in item.text
+    assert kinds(record, path=store.path, disk_percent=91) == []
     disk |= {"f_bfree": 60, "f_bavail": 10}
     assert found(record, path=store.path)[0].severity is Severity.URGENT
 

@@ -55,9 +55,12 @@ def test_status_says_what_needs_attention_and_what_to_do(config: Path) -> None:
     done = run("status", "--config", config)
     assert (done.code, done.err) == (1, "")
     lines = done.out.splitlines()
-    assert (
-        lines[0] == f"!! No daemon runs on {config.parent}/premblyd.db: webhooks are not answered."
-    )
+    text = " ".join(done.out.split())
+    assert f"!! No daemon runs on {config.parent}/premblyd.db: webhooks are not answered." in text
+    # Only a path or a command may be wider: it has to be whole to be pasted.
+    wide = [line for line in lines if len(line) > 80]
+    assert not [line for line in wide if "/" not in line and "premblyd " not in line]
+    assert "`premblyd replay --dead --action activate-customer`" in text
     assert "    premblyd deliveries --state dead --action activate-customer" in lines
     assert lines.count("    Start it.") == 1
 

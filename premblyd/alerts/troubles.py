@@ -10,7 +10,7 @@ from premblyd.config.alerts import Alert
 from premblyd.config.models import Config
 from premblyd.errors import PremblydError
 from premblyd.record import attention, reading
-from premblyd.record.trouble import Item, Severity, Target
+from premblyd.record.trouble import Item, Severity, Target, unstorable
 from premblyd.store.connections import connect_read_only
 
 OF_DAEMON = ("database", "silent")
@@ -59,7 +59,7 @@ def of_alert(alert: Alert, found: Found, *, started_at_ms: int) -> list[Item]:
     for trigger in alert.on:
         match trigger.kind:
             case "database" if found.problem is not None:
-                items.append(_database(found.problem))
+                items.append(unstorable(found.problem))
             case "silent" if found.problem is None:
                 last_ms = found.last_event_ms or started_at_ms
                 if found.now_ms - last_ms >= trigger.silent_ms:
@@ -69,18 +69,6 @@ def of_alert(alert: Alert, found: Found, *, started_at_ms: int) -> list[Item]:
             case kind:
                 items += [item for item in found.items if item.kind == kind]
     return sorted(items, key=lambda item: -item.severity)
-
-
-def _database(problem: str) -> Item:
-    return Item(
-        kind="database",
-        severity=Severity.URGENT,
-        text=f"The database can't keep webhooks: {problem}. They are answered 503.",
-        remedy="Most are sent once. Make room, or give the database back what it needs.",
-        command="premblyd status; df -h; journalctl -u premblyd -n 50",
-        target=Target(page=""),
-        count=1,
-    )
 
 
 def _silent(found: Found) -> Item:

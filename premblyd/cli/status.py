@@ -3,6 +3,8 @@
 import asyncio
 import dataclasses
 import os
+import shutil
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,6 +124,12 @@ def _trouble(kind: str, text: str, remedy: str, command: str) -> "Item":
     )
 
 
+def wrapped(text: str) -> list[str]:
+    """Return `text` in lines that fit the terminal, or 80 columns. A path is not broken."""
+    width = max(40, shutil.get_terminal_size((80, 24)).columns) - 4
+    return textwrap.wrap(clean(text), width, break_long_words=False, break_on_hyphens=False)
+
+
 def _print(line: str, items: "Sequence[Item]") -> None:
     if line and not (items and items[0].text == line):
         click.echo(clean(line))
@@ -130,8 +138,12 @@ def _print(line: str, items: "Sequence[Item]") -> None:
         return
     for item in items:
         mark, style = _MARKS[item.severity.name]
-        click.echo(f"{click.style(mark, **style)} {bold(clean(item.text))}")
-        click.echo(f"    {clean(item.remedy)}")
+        first, *more = wrapped(item.text)
+        click.echo(f"{click.style(mark, **style)} {bold(first)}")
+        for text in more:
+            click.echo(f"   {bold(text)}")
+        for text in wrapped(item.remedy):
+            click.echo(f"    {text}")
         click.echo(f"    {clean(item.command)}")
 
 

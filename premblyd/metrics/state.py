@@ -19,6 +19,7 @@ class Runtime:
     connections: int
     hooks: int
     store_works: bool
+    store_error: str | None = None  # of the last commits, even if one worked since
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +47,13 @@ def look(runtime: Runtime, path: Path, settings: Config, now_ms: int) -> State:
         database_bytes=_size(real),
         wal_bytes=_size(beside(real, "-wal")),
         free_bytes=_free(real),
-        record=_read(path, settings, now_ms),
+        record=_read(path, settings, now_ms, runtime.store_error),
     )
 
 
-def _read(path: Path, settings: Config, now_ms: int) -> Standing | None:
+def _read(path: Path, settings: Config, now_ms: int, store_error: str | None) -> Standing | None:
     try:
-        return standing.read(path, settings, now_ms)
+        return standing.read(path, settings, now_ms, store_error=store_error)
     except PremblydError:
         return None
 

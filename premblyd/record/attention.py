@@ -14,7 +14,7 @@ from premblyd import times
 from premblyd.config.models import Config
 from premblyd.prembly.codes import MEANINGS
 from premblyd.privacy.identifiers import is_code
-from premblyd.record import fetching, inquirytrouble, statistics
+from premblyd.record import fetching, inquirytrouble, statistics, trouble
 from premblyd.record.reconciling import open_downtimes
 from premblyd.record.trouble import DISK_PERCENT, Item, Severity, Situation, Target
 from premblyd.routing import Routing
@@ -45,6 +45,7 @@ def situation(
     path: Path | None = None,
     since_ms: int | None = None,
     disk_percent: int = DISK_PERCENT,
+    store_error: str | None = None,
 ) -> Situation:
     """Return what is to be looked at; by default the last day."""
     return Situation(
@@ -54,6 +55,7 @@ def situation(
         settings=settings,
         path=path,
         disk_percent=disk_percent,
+        store_error=store_error,
     )
 
 
@@ -83,14 +85,14 @@ def disk(path: Path, percent: int) -> Iterator[Item]:
         return
     used = space.f_blocks - space.f_bfree
     usable = used + space.f_bavail
-    used_percent = round(100 * used / usable) if usable else 100  # as df has it
+    used_percent = -(-100 * used // usable) if usable else 100  # as df has it: rounded up
     if used_percent >= percent:
         free_mib = space.f_bavail * space.f_frsize >> 20
         yield Item(
             kind="disk",
             severity=Severity.URGENT if used_percent >= (percent + 100) / 2 else _WARNING,
             text=f"The database's disk is {used_percent} % full: {free_mib:,} MiB are free.",
-            remedy="Make room. On a full disk webhooks are answered 503, and some are sent once.",
+            remedy="Make room. On a full disk webhooks are answered 503, and most are sent once.",
             command=f"df -h {folder}",
             target=Target(page=""),
             count=1,
@@ -104,7 +106,8 @@ def _dead(situation: Situation) -> Iterator[Item]:
             kind="dead",
             severity=_WARNING,
             text=f"{_counted(count, 'delivery', 'deliveries')} of {action} gave up (dead).",
-            remedy="Find out why by the last error, mend it, then replay them.",
+            remedy="Find out why by the last error, mend it, then"
+            f" `premblyd replay --dead --action {action}`.",
             command=f"premblyd deliveries --state dead --action {action}",
             target=Target(page="deliveries", state="dead", action=action),
             count=count,
@@ -368,11 +371,13 @@ _WRONG_KEY = (
 _REJECTED = {
     "wrong signature": _WRONG_KEY,
     "missing signature": _WRONG_KEY,
+    "malformed signature": _WRONG_KEY,
     "body too large": "Raise `max_body` if Prembly sent them.",
     "address not allowed": "Compare `allow_ips` with the addresses.",
 }
 # Each kind of trouble, and what looks for it.
 CHECKS: Mapping[str, Check] = {
+    "database": trouble.database,
     "disk": _disk,
     "contradicted": inquirytrouble.contradicted,
     "wallet": _wallet,

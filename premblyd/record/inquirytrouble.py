@@ -59,7 +59,7 @@ def prembly(situation: Situation) -> Iterator[Item]:
     since = times.for_people(since_ms)
     if result == InquiryResult.REFUSED:
         text = f"Prembly refuses your API key since {since} UTC: nothing is confirmed."
-        remedy = "Compare `prembly: {api_key}` with Prembly's dashboard, then reload."
+        remedy = "Compare `prembly: {api_key}` with Prembly's dashboard, then restart premblyd."
     elif (
         result == InquiryResult.UNAVAILABLE
         and in_a_row >= UNREACHABLE

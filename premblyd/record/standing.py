@@ -22,12 +22,15 @@ class Standing:
     attention: Mapping[str, int]
 
 
-def read(path: Path, settings: Config, now_ms: int) -> Standing:
+def read(path: Path, settings: Config, now_ms: int, *, store_error: str | None = None) -> Standing:
     """Return how things stand. Raise PremblydError when the database can't be read."""
     names = [action.name for action in settings.actions]
     kinds = dict.fromkeys(attention.CHECKS, 0)
     with closing(connect_read_only(path)) as database:
-        items = attention.items(attention.situation(database, now_ms, settings=settings, path=path))
+        situation = attention.situation(
+            database, now_ms, settings=settings, path=path, store_error=store_error
+        )
+        items = attention.items(situation)
         kinds |= Counter(item.kind for item in items if item.needs_somebody)
         return Standing(
             at_ms=now_ms,

@@ -1,6 +1,7 @@
 """Trouble as people are told of it: an item says what is wrong, how grave it is and what to do."""
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -67,3 +68,23 @@ class Situation:
     settings: Config | None = None
     path: Path | None = None  # of the database: for its disk
     disk_percent: int = DISK_PERCENT
+    store_error: str | None = None  # why the daemon can't commit; only itself knows
+
+
+def database(situation: Situation) -> Iterator[Item]:
+    """Yield that the daemon can't keep webhooks, if it said so."""
+    if situation.store_error is not None:
+        yield unstorable(situation.store_error)
+
+
+def unstorable(problem: str) -> Item:
+    """Return that the daemon can't keep webhooks, and why."""
+    return Item(
+        kind="database",
+        severity=Severity.URGENT,
+        text=f"The database can't keep webhooks: {problem}. They are answered 503.",
+        remedy="Most are sent once. Make room, or give the database back what it needs.",
+        command="premblyd status; df -h; journalctl -u premblyd -n 50",
+        target=Target(page=""),
+        count=1,
+    )

@@ -20,6 +20,7 @@ from premblyd.store.engine import Engine, Transaction
 from premblyd.telemetry import tell
 
 MAX_BATCH = 500
+RECENT_S = 20.0  # a commit that failed so lately is told, even if one has worked since
 HAND_OVER_AT = 32  # items that wait for no others: the disk works while the loop takes more
 Item = TypeVar("Item")
 Done = TypeVar("Done")
@@ -64,6 +65,7 @@ class Writer:
     def __init__(self, engine: Engine, committed: Callable[[float], None] = lambda _: None) -> None:
         """`committed` is told, in the writer's thread, how long a transaction took, in seconds."""
         self.last_error: str | None = None
+        self._last_reason: str | None = None
         self.failed_at = float("-inf")  # on the monotonic clock
         self._engine = engine
         self._tell_committed = committed
@@ -167,9 +169,16 @@ class Writer:
             self._tell_committed(time.perf_counter() - began)
             self._report(None)
 
+    def recent_error(self) -> str | None:
+        """Return why a commit failed within RECENT_S, or the last one; None: none did. On a full
+        disk a small one may still find room where those of webhooks do not."""
+        is_recent = time.monotonic() - self.failed_at < RECENT_S
+        return self._last_reason if is_recent else self.last_error
+
     def _report(self, reason: str | None) -> None:
         if reason:
             self.failed_at = time.monotonic()
+            self._last_reason = reason
         if reason != self.last_error:
             if reason:
                 tell(StoreUnavailable(reason=reason))

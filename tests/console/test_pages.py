@@ -290,6 +290,24 @@ def test_the_overview_says_what_needs_attention_and_links_to_it(own: Browser) ->
     assert sum(each["events"] for each in data["by_outcome"]) > 20
 
 
+def test_the_overview_and_the_metrics_tell_that_nothing_can_be_stored(fresh: Premblyd) -> None:
+    fresh.start()
+    own = signed_in(fresh)
+    number = 'premblyd_needs_attention{kind="database"}'
+    assert f"{number} 0.0" in own.get("/metrics").text
+    with locked(fresh.database):
+        assert fresh.send(b'{"response_code": "00"}').status == 503
+        [item] = own.get("/overview.json").json["attention"]
+        assert (item["kind"], item["severity"]) == ("database", "urgent")
+        assert "database is locked" in item["text"]
+        assert "database is locked" in own.get("/").text
+        assert f"{number} 1.0" in own.get("/metrics").text
+    # On a full disk some commits find room and others do not: one that works ends nothing at once.
+    wait_until(lambda: fresh.send(b'{"response_code": "00"}').status == 200)
+    assert "premblyd_store_up 1.0" in own.get("/metrics").text
+    assert f"{number} 1.0" in own.get("/metrics").text
+
+
 def test_a_page_learns_at_once_of_what_is_new(fresh: Premblyd) -> None:
     fresh.configure(console=CONSOLE, actions=[shell("crm", "exit 1", retry=AT_ONCE)])
     fresh.start()

@@ -64,7 +64,13 @@ class Overview(Handler):
         since_ms = now_ms - hours * HOUR_MS
         each_ms = statistics.span_ms(since_ms, now_ms)
         config = self.services.config
-        situation = attention.situation(database, now_ms, settings=config, path=self.services.path)
+        situation = attention.situation(
+            database,
+            now_ms,
+            settings=config,
+            path=self.services.path,
+            store_error=self.services.writer.recent_error(),
+        )
         return {
             "since_ms": since_ms,
             "until_ms": now_ms,
