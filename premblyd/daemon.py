@@ -209,6 +209,7 @@ class Daemon:
         opened.push_async_callback(readers.close)
         self._console = Console(
             listened,
+            sockets=patient_listeners(listened.sockets),
             readers=readers,
             writer=self._writer,
             clock=self._clock,

@@ -29,6 +29,7 @@ from tests.support.database import locked
 from tests.support.http_server import Handler, serving
 from tests.support.jobs import PLACES
 from tests.support.logs import logged
+from tests.support.processes import runs
 from tests.support.queue import FAILED, SUCCEEDED, add_many, claim, finish
 from tests.support.store import NOW_MS, Store
 from tests.support.waiting import wait_until
@@ -190,6 +191,17 @@ def test_a_clock_that_is_set_back_silences_nothing(watching: Watching) -> None:
     watching.bury()
     assert watching.look(2) == ["dead"]
     assert watching.look(2, after_ms=-400 * 24 * HOUR_MS) == ["dead"]
+
+
+def test_a_clock_that_is_set_back_after_a_hook_that_failed_silences_nothing(
+    watching: Watching,
+) -> None:
+    watching.configure(alert("dead"))
+    watching.bury()
+    watching.runner.result = FAILED
+    assert watching.look(2) == ["dead"]
+    watching.runner.result = SUCCEEDED
+    assert watching.look(1, after_ms=-24 * HOUR_MS) == ["dead"]
 
 
 def test_silence_is_told_after_so_long_and_ends_with_an_event(watching: Watching) -> None:
@@ -361,6 +373,21 @@ def test_the_daemon_tells_that_it_cannot_commit(daemon: Premblyd, tmp_path: Path
         assert daemon.send(b'{"response_code": "00"}').status == 503
         wait_until((tmp_path / "told").exists)
     assert "database is locked" in (tmp_path / "text").read_text()
+
+
+def test_a_stop_ends_an_alerts_hook_that_runs(daemon: Premblyd, tmp_path: Path) -> None:
+    running = tmp_path / "running"
+    hook = f"touch {running}; exec sleep 60"
+    daemon.configure(alerts=[{"name": "page", "on": [{"silent": "1ms"}], "shell": hook}])
+    daemon.start(before=FAST)
+    wait_until(running.exists)
+    assert daemon.stop() == 0
+    assert [line["event"] for line in map(json.loads, daemon.log_text().splitlines())] == [
+        "daemon.started",
+        "daemon.stopping",
+        "daemon.stopped",
+    ]
+    assert not [hook for hook in daemon._hooks if runs(hook)]
 
 
 def test_alerts_are_taken_by_a_reload(daemon: Premblyd, tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ class Watch:
 
     def _is_due(self, alert: Alert, items: list[Item], sent: Sent, now_ms: int) -> bool:
         """Return whether any of `items` is of a kind that was not told within `every`."""
-        if self._not_before_ms.get(alert.name, 0) > now_ms:
+        # A time further off than it is ever set was set before the clock was set back.
+        if 0 < self._not_before_ms.get(alert.name, 0) - now_ms <= AGAIN_MS:
             return False
         told_ms = [sent.get((alert.name, item.kind), 0) for item in items]
         # A time that is still to come was kept before the clock was set back.

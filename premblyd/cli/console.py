@@ -10,6 +10,7 @@ from premblyd.cli.common import actor, config_option, json_option, until_end
 from premblyd.errors import PremblydError, TryAgainError
 
 if TYPE_CHECKING:
+    from premblyd.config.console import Console
     from premblyd.config.values import Listen
 
 
@@ -37,6 +38,12 @@ def console(config_path: Path, *, hash_password: bool, as_json: bool) -> None:
     if running is None:
         raise TryAgainError("premblyd does not run: `systemctl start premblyd`, then again.")
     if running.console is None:
+        if _settings(config_path) is not None:
+            raise TryAgainError(
+                "The console that the configuration has is not open. If it was added since the"
+                " start, `systemctl restart premblyd`; if not, the log says why:"
+                " `journalctl -u premblyd | grep console.not_opened`."
+            )
         raise PremblydError(
             f"The console is off. Add `console: {{listen: 127.0.0.1:8081}}` to {config_path}, then"
             " restart premblyd."
@@ -68,14 +75,19 @@ def _url(where: "Listen") -> str:
 
 def _public_url(config_path: Path) -> str | None:
     """Return the console's name behind a proxy; None without one, or where it can't be told."""
+    settings = _settings(config_path)
+    return settings.url if settings else None
+
+
+def _settings(config_path: Path) -> "Console | None":
+    """Return the console as the file has it; None for `off`, or where it can't be told."""
     from premblyd.config.load import load_config
     from premblyd.errors import ConfigError
 
     try:
-        settings = load_config(config_path, look_up_secrets=False).console
+        return load_config(config_path, look_up_secrets=False).console
     except ConfigError:
         return None
-    return settings.url if settings else None
 
 
 def _hash_password() -> None:

@@ -1,7 +1,9 @@
 """The console as the daemon has it: an application, its listener and its limits."""
 
 import hashlib
-from collections.abc import Callable
+import resource
+import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +45,14 @@ IDLE_S, BODY_S = 120, 20
 
 
 class Console:
-    """The private pages, and the metrics, which may be public."""
+    """The private pages, and the metrics, which may be public. `sockets` are those of `listening`,
+    as the server shall use them."""
 
     def __init__(
         self,
         listening: Listening,
         *,
+        sockets: Sequence[socket.socket],
         readers: Readers,
         writer: Writer,
         clock: Clock,
@@ -78,7 +82,7 @@ class Console:
             idle_connection_timeout=IDLE_S,
             body_timeout=BODY_S,
         )
-        self._server.add_sockets(listening.sockets)
+        self._server.add_sockets(sockets)
 
     def configure(self, config: Config) -> None:
         """Use this configuration from the next request on."""
@@ -104,10 +108,17 @@ class _Server(HTTPServer):
     """Bounds its connections: the console must not take up the files that webhooks need."""
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
-        if len(self._connections) >= MAX_CONNECTIONS:
+        if len(self._connections) >= max_connections():
             stream.close()
             return
         super().handle_stream(stream, address)
+
+
+def max_connections() -> int:
+    """Return how many connections may be open: at most an eighth of the files that this process may
+    open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, soft // 8)
 
 
 class _Static(StaticFileHandler):

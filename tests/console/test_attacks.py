@@ -58,6 +58,7 @@ CHANGE = [
     "/actions/explain.json",
 ]
 MORE = 50  # connections than the console takes
+FEW_FILES = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))"
 PUBLIC = ["/sign-in", "/static/console.css", "/static/console.js", "/static/icon.svg"]
 RECORD = (
     "SELECT (SELECT count(*) FROM operator_action WHERE action NOT LIKE 'sign-%'),"
@@ -326,6 +327,26 @@ def test_many_slow_clients_hold_up_no_webhook(fresh: Premblyd) -> None:
     wait_until(lambda: _answers(own))
 
 
+def test_where_files_lack_the_console_leaves_them_to_webhooks(fresh: Premblyd) -> None:
+    fresh.start(before=FEW_FILES)
+    with ExitStack() as held:
+        for _ in range(MORE):
+            held.enter_context(_connected(browser(fresh).address))
+        assert fresh.send(b'{"response_code":"00"}').status == 200
+
+
+def test_the_console_waits_for_files_without_a_storm_in_the_log(fresh: Premblyd) -> None:
+    own = signed_in(fresh.start(before=FEW_FILES))
+    with ExitStack() as held:
+        for _ in range(MORE):
+            held.enter_context(_connected(fresh.address))
+        held.enter_context(_connected(own.address))
+        wait_until(lambda: fresh.log("daemon.waits"))
+    wait_until(lambda: _answers(own))
+    assert fresh.send(b'{"response_code":"00"}').status == 200
+    assert not fresh.log("library.message")
+
+
 def test_bodies_of_strangers_hold_up_no_webhook(fresh: Premblyd) -> None:
     own = browser(fresh.start())
     huge = b"a=" + b"%41" * (app.MAX_BODY_BYTES // 3 - 10)
@@ -334,6 +355,11 @@ def test_bodies_of_strangers_hold_up_no_webhook(fresh: Premblyd) -> None:
         assert fresh.send(b'{"response_code":"00"}').status == 200
         assert {each.result().status for each in sent} == {403}
     assert own.get("/sign-in").status == 200
+
+
+def _connected(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=10)
 
 
 def _is_closed(client: socket.socket) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -288,6 +289,16 @@ def test_off_there_is_no_console(fresh: Premblyd) -> None:
     fresh.stop()
     done = run("console", "--config", fresh.config)
     assert done.code == 75
+
+
+def test_a_console_that_could_not_be_opened_is_not_called_off(fresh: Premblyd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        fresh.configure(console={"listen": f"127.0.0.1:{taken.getsockname()[1]}"})
+        fresh.start()
+        done = run("console", "--config", fresh.config)
+    assert done.code == 75
+    assert "console.not_opened" in done.err
+    assert len(fresh.log("console.not_opened")) == 1
 
 
 def test_it_listens_on_a_unix_socket(fresh: Premblyd) -> None:

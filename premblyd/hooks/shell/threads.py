@@ -61,6 +61,9 @@ class Threads:
 
 
 def _resolve(done: "Future[T]", work: Callable[[], T]) -> None:
+    # From here on who waits may be cancelled, but not `done`, which could take no result then.
+    if not done.set_running_or_notify_cancel():
+        return
     try:
         result = work()
     # Whatever it is, it is raised where the result is waited for.
