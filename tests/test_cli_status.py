@@ -60,7 +60,7 @@ def test_status_says_what_needs_attention_and_what_to_do(config: Path) -> None:
     # Only a path or a command may be wider: it has to be whole to be pasted.
     wide = [line for line in lines if len(line) > 80]
     assert not [line for line in wide if "/" not in line and "premblyd " not in line]
-    assert "`premblyd replay --dead --action activate-customer`" in text
+    assert "`premblyd replay --dead --action activate-customer`" in done.out
     assert "    premblyd deliveries --state dead --action activate-customer" in lines
     assert lines.count("    Start it.") == 1
 

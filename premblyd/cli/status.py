@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import os
+import re
 import shutil
 import textwrap
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from premblyd.presence import Presence
     from premblyd.record.trouble import Item
 
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 HEALTH_TIMEOUT_S = 4.0  # longer than the daemon itself waits for a commit
 
 
@@ -125,9 +127,12 @@ def _trouble(kind: str, text: str, remedy: str, command: str) -> "Item":
 
 
 def wrapped(text: str) -> list[str]:
-    """Return `text` in lines that fit the terminal, or 80 columns. A path is not broken."""
+    """Return `text` in lines that fit the terminal, or 80 columns. Paths and commands in it stay
+    whole, to be pasted."""
     width = max(40, shutil.get_terminal_size((80, 24)).columns) - 4
-    return textwrap.wrap(clean(text), width, break_long_words=False, break_on_hyphens=False)
+    whole = re.sub("`[^`]*`", lambda found: found[0].replace(" ", _NO_BREAK), clean(text))
+    lines = textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False)
+    return [line.replace(_NO_BREAK, " ") for line in lines]
 
 
 def _print(line: str, items: "Sequence[Item]") -> None:

@@ -181,8 +181,8 @@ def _late(situation: Situation) -> Iterator[Item]:
             severity=_WARNING,
             text=f"{_counted(count, 'delivery', 'deliveries')} of {action} should have run by now"
             f" and did not.{since}",
-            remedy="Look whether the daemon runs, whether the hook is slow, and whether more may"
-            " run at once (`concurrency`).",
+            remedy="Does the daemon run? Is the hook slow, and may more run at once"
+            " (`concurrency`)? With `confirm`: does Prembly answer?",
             command=f"premblyd deliveries --state pending --action {action}",
             target=Target(page="deliveries", state="pending", action=action),
             count=count,
@@ -211,7 +211,7 @@ def _unmatched(situation: Situation) -> Iterator[Item]:
             remedy="Nothing, if that is what you want."
             if is_meant
             else "Add an action for it (`default` takes every code that no other names), reload,"
-            " and replay it for these events.",
+            " then `premblyd replay --action NAME --since 24h --new`.",
             command=f"premblyd events --since 24h{_option(code)}",
             target=Target(page="events", code=_filter(code), since_ms=situation.since_ms),
             count=count,
