@@ -17,6 +17,11 @@ class Clock:
         """Return Unix time in milliseconds."""
         return time.monotonic_ns() // 1_000_000 + self._offset_ms
 
+    @property
+    def offset_ms(self) -> int:
+        """How far it is from a clock that nobody sets. This changes when the machine's was set."""
+        return self._offset_ms
+
     def jumped_ms(self) -> int:
         """Return by how much the machine's clock was set since the last call, and follow it."""
         offset = self._offset()

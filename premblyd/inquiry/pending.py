@@ -56,6 +56,7 @@ class PendingAsker:
         self._storing: Storing | None = None
         self._asking: dict[int, asyncio.Task[None]] = {}  # by the number of the waiting
         self._unanswered: set[int] = set()  # of these: whose answer has not come
+        self._offsets_ms: dict[int, int] = {}  # the clock's, when these were found due
         self._wake = asyncio.Event()
         self._must_look_back = False  # for what came while nothing was awaited
         self._stopping = False
@@ -121,7 +122,7 @@ class PendingAsker:
         free = limit - len(self._asking)
         if free <= 0:
             return POLL_S
-        now_ms = self._clock.now_ms()
+        now_ms, offset_ms = self._clock.now_ms(), self._clock.offset_ms
         due = await self._queue.due(now_ms, free, list(self._asking))
         for settled in due.settled:
             tell(
@@ -132,6 +133,7 @@ class PendingAsker:
                 )
             )
         for waiting in due.waiting:
+            self._offsets_ms[waiting.id] = offset_ms
             self._begin(waiting)
         if due.settled and len(due.settled) + len(due.waiting) >= free:
             return 0  # there may be more that need no question
@@ -165,7 +167,7 @@ class PendingAsker:
         task.add_done_callback(functools.partial(self._ended, waiting.id))
 
     def _ended(self, waiting_id: int, _: "asyncio.Task[None]") -> None:
-        del self._asking[waiting_id]
+        del self._asking[waiting_id], self._offsets_ms[waiting_id]
         self.wake()
 
     async def _ask(self, waiting: Waiting) -> None:
@@ -243,7 +245,8 @@ class PendingAsker:
         schedule = self._schedule
         if schedule is None:
             return  # `pending` was taken out of the configuration: it waits on
-        now_ms = self._clock.now_ms()
+        # By the clock by which its times are: it may have been set while Prembly was asked.
+        now_ms = self._clock.now_ms() - self._clock.offset_ms + self._offsets_ms[waiting.id]
         if answer and answer.kind in (AnswerKind.KNOWN, AnswerKind.NOT_FOUND):
             due_at_ms = schedule.next_due_ms(waiting.created_at_ms, now_ms)
         else:
@@ -268,7 +271,13 @@ class PendingAsker:
         error: str | None,
     ) -> None:
         now_ms = self._clock.now_ms()
-        asked = Asked(id=waiting.id, at_ms=now_ms, due_at_ms=due_at_ms, error=error)
+        asked = Asked(
+            id=waiting.id,
+            at_ms=now_ms,
+            due_at_ms=due_at_ms,
+            error=error,
+            created_at_ms=waiting.created_at_ms,
+        )
         still_waiting = await self._queue.asked(asked, inquiry)
         if inquiry:
             tell_answered(inquiry)

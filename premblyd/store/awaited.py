@@ -89,12 +89,14 @@ class Due:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What becomes of a waiting that Prembly's answer did not settle. `due_at_ms`: when Prembly is
-    asked again; None: it is given up."""
+    asked again; None: it is given up. `created_at_ms`: what it counts from; if the clock was set
+    meanwhile, the record has that moved, and moves it too."""
 
     id: int
     at_ms: int
     due_at_ms: int | None
     error: str | None
+    created_at_ms: int | None = None
 
 
 class Missed(NamedTuple):
@@ -168,6 +170,7 @@ def note_asked(transaction: Transaction, asked: Asked) -> bool:
         id=asked.id,
         state=AwaitedState.GIVEN_UP if is_over else AwaitedState.WAITING,
         due_at_ms=asked.due_at_ms,
+        created_at_ms=asked.created_at_ms,
         finished_at_ms=asked.at_ms if is_over else None,
         last_error=asked.error,
     )

@@ -87,7 +87,8 @@ END = update(
 ASKED = Statement(
     Awaited.update(
         state=param("state"),
-        due_at_ms=param("due_at_ms"),
+        due_at_ms=param("due_at_ms")
+        + fn.COALESCE(Awaited.created_at_ms - param("created_at_ms"), 0),
         finished_at_ms=param("finished_at_ms"),
         last_error=param("last_error"),
         ask_count=Awaited.ask_count + 1,

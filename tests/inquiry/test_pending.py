@@ -4,6 +4,7 @@ import asyncio
 import functools
 import itertools
 import json
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any, Self
 
 import pytest
 
-from premblyd.clock import Clock
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.errors import StoreUnavailableError
@@ -23,9 +23,11 @@ from premblyd.prembly.webhook import Webhook
 from premblyd.store.answers import Answers
 from premblyd.store.awaited import AwaitedQueue, Due
 from premblyd.store.inbox import Added, Inbox
+from premblyd.store.queue import Queue
 from premblyd.store.sqlite.engine import SqliteEngine
 from premblyd.store.writer import Writer
 from tests.support import prembly_api
+from tests.support.clock import SettableClock
 from tests.support.configuration import configuration, shell
 from tests.support.database import rows
 from tests.support.prembly_api import PremblyApi, Shape
@@ -40,7 +42,7 @@ ACTIONS = [
 ]
 
 
-class AdvancedClock(Clock):
+class AdvancedClock(SettableClock):
     """The real clock, some time ahead."""
 
     ahead_ms = 0
@@ -399,6 +401,34 @@ async def test_an_answer_of_5_mb_is_stored_whole(path: Path, api: PremblyApi) ->
         [(size, stored)] = at.rows("SELECT body_bytes, length(body) FROM event WHERE id = 2")
         assert size == stored > 5 << 20
         assert at.rows("SELECT count(*) FROM delivery") == [(1,)]
+
+
+@pytest.mark.parametrize("by_ms", [-DAY_MS, DAY_MS])
+@on_a_loop
+async def test_a_clock_that_is_set_while_prembly_answers_moves_no_later_question(
+    path: Path, api: PremblyApi, by_ms: int
+) -> None:
+    api.know("r-1", status="PENDING", code="02")
+    answering = threading.Event()
+
+    def late(handler: Any) -> None:
+        answering.wait(10)
+        handler.reply_bytes(handler.own_answer())
+
+    api.fail(late, "r-1", times=1)
+    async with At(path, api) as at:
+        await at.receive(body())
+        at.advance(MINUTE_MS)
+        await until(lambda: api.asked("r-1") == 1)
+        at.clock.set_by_ms = by_ms
+        assert abs(at.clock.jumped_ms() - by_ms) < 1000
+        await Queue(at.writer, "w").shift(by_ms, at.clock.now_ms())
+        answering.set()
+        await at.until_asked(1)
+        [(after_ms,)] = at.rows("SELECT due_at_ms - created_at_ms FROM awaited")
+        assert after_ms == 5 * MINUTE_MS
+        at.advance(4 * MINUTE_MS)
+        await at.until_asked(2)
 
 
 @on_a_loop
