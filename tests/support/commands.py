@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,11 @@ def record(folder: Path) -> Path:
     received, one of them twice, a forgery refused, one delivery replayed and one cancelled, and
     one event revealed. Return the configuration."""
     shutil.copytree(_recorded(), folder, dirs_exist_ok=True)
+    # What waits is not past its time, however long ago the record was made.
+    with closing(sqlite3.connect(folder / "premblyd.db")) as database, database:
+        database.execute(
+            "UPDATE delivery SET due_at_ms = max(due_at_ms, ?)", (time.time_ns() // 1_000_000,)
+        )
     config = folder / "premblyd.yaml"
     config.chmod(0o640)
     return config
