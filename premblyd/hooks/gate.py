@@ -4,6 +4,7 @@ is true. The daemon decides who that is."""
 from typing import Protocol
 
 from premblyd.store.jobs import Job, Result
+from premblyd.store.models import AttemptOutcome
 
 
 class Gate(Protocol):
@@ -29,6 +30,8 @@ class ClosedGate:
     room = 0
 
     async def judge(self, job: Job) -> Result | None:
-        raise NotImplementedError("it has no room")
+        return Result(
+            outcome=AttemptOutcome.INTERRUPTED, error="nobody can be asked whether it is true"
+        )
 
     def interrupt(self) -> None: ...
