@@ -35,8 +35,8 @@ def pytest_configure() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Have a core at work while a test waits on the others."""
-    return len(os.sched_getaffinity(0)) + 1
+    """Have the cores at work while tests wait on others."""
+    return len(os.sched_getaffinity(0)) + 2
 
 
 @pytest.hookimpl(wrapper=True)

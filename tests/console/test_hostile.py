@@ -17,6 +17,8 @@ from tests.support.configuration import ONCE, shell
 from tests.support.console import CONSOLE, Browser
 from tests.support.daemon import Premblyd
 
+pytestmark = pytest.mark.browser
+
 HOSTILE = (
     "<script>alert(1)</script>\"'><img src=x onerror=alert(2)></script><svg onload=alert(3)>"
     "<style>*{display:none}</style><base href=//evil.example>{{1+1}}{% raw x %}<!--"

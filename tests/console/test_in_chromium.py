@@ -23,7 +23,7 @@ from tests.support.daemon import Premblyd
 from tests.support.database import locked
 from tests.support.http_server import serving
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.browser]
 MENDED = {"name": "notify-crm", "command": ["true"], "response_codes": ["98"]}
 DIE = """
 INSERT INTO delivery

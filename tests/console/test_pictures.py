@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.console import pictures
 from tests.support.chromium import WIDE, needs_chromium
+
+pytestmark = pytest.mark.browser
 
 MAX_BYTES = 300_000
 
