@@ -31,6 +31,7 @@ BURST = 20  # rejections in an hour
 NOISE_BURST = 300  # of what anybody at all can cause: a scan for paths
 MAX_ITEMS = 10  # of one kind: the rest is counted in one more
 WALLET_EMPTY = "03"
+GRACE_MS = 60_000  # what is this new, `reconcile` leaves out: it may be on its way
 DOWNTIME_DAYS = 30  # what is older was lived with
 
 
@@ -316,7 +317,8 @@ def _downtimes(situation: Situation) -> Iterator[Item]:
             kind="downtime",
             severity=_WARNING,
             text=f"From {start} to {end} UTC no webhook could be stored.",
-            remedy="Prembly sends most webhooks once: ask it for those that never came.",
+            remedy="Prembly sends most webhooks once: ask it for those that never came"
+            + (", in a minute." if situation.now_ms - downtime.until_ms < GRACE_MS else "."),
             command=f"premblyd reconcile --since {downtime.since} --store",
             target=Target(page=""),
             count=1,
