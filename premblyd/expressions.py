@@ -3,6 +3,7 @@
 The steps that an expression may take are bounded here; `interpreter` counts them.
 """
 
+import warnings
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -73,7 +74,10 @@ class Expression:
         if len(text) > MAX_CHARS:
             raise ExpressionError(f"no JMESPath expression: longer than {MAX_CHARS:,} characters")
         try:
-            self._compiled = jmespath.compile(text)
+            with warnings.catch_warnings():
+                # Backticks around a text that is no JSON are an old spelling that works.
+                warnings.simplefilter("ignore", PendingDeprecationWarning)
+                self._compiled = jmespath.compile(text)
         except (JMESPathError, RecursionError) as error:
             raise ExpressionError(_why(error)) from None
         self.text = text

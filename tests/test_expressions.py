@@ -177,3 +177,8 @@ def test_within_its_steps_it_finds_what_jmespath_finds(document: Any, text: str)
 
     ours = functools.partial(Expression(text).search, document)
     assert outcome(ours) == outcome(functools.partial(jmespath.search, text, document))
+
+
+def test_a_text_in_backticks_works_without_a_warning() -> None:
+    """JMESPath's old spelling; warnings are errors in these tests."""
+    assert Expression("a == `:true`").search({"a": ":true"}) is True
