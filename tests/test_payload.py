@@ -1,5 +1,6 @@
 """What a body says, for every shape Prembly has sent, and that no body breaks the reading."""
 
+import copy
 import json
 from dataclasses import asdict, replace
 from itertools import pairwise
@@ -65,7 +66,7 @@ def document(values: dict[str, Any]) -> dict[str, Any]:
         for name in parents:
             place = place.setdefault(name, {}) if isinstance(place, dict) else None
         if isinstance(place, dict):
-            place[last] = value
+            place[last] = copy.deepcopy(value)  # a later path may lead into it
     return root
 
 
