@@ -1,10 +1,15 @@
 """Measure premblyd and its peers side by side.
 
     python -m tests.bench [--rounds N] [--only NAME ...] [--svg PATH] [--events N] [--seconds S]
+    python -m tests.bench --against CHECKOUT [--rounds N] [--seconds S]
 
 Rounds alternate between us and the peer, and the medians are compared. Everything listens on
 127.0.0.1 alone, and databases are in the temporary folder (TMPDIR): that should be on a real
 disk, or a durable accept costs nothing.
+
+With --against the peer is an earlier premblyd, such as that of `git worktree add ../before v0.1.0`,
+and accepting is compared, in processor time too. Many short rounds tell most: --rounds 20 --seconds
+2. What --against this very checkout shows is the noise.
 """
 
 import argparse
@@ -17,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import costs, keeping, looking, report, serving
+from tests.bench import costs, earlier, keeping, looking, report, serving
 from tests.bench.load import LoadError
 from tests.bench.rows import Outcome, Row, play
 
@@ -37,7 +42,10 @@ def main() -> int:
 def _measure(folder: Path, options: argparse.Namespace) -> int:
     outcomes: list[Outcome] = []
     incomplete = False
-    for row in _rows(folder, options.events, options.seconds):
+    rows = _rows(folder, options.events, options.seconds)
+    if options.against:
+        rows = [earlier.accept(options.against.resolve(), options.seconds)]
+    for row in rows:
         if options.only and row.name not in options.only:
             continue
         if missing := [program for program in row.needs if shutil.which(program) is None]:
@@ -92,6 +100,7 @@ def _options() -> argparse.Namespace:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument("--only", nargs="+", choices=names, default=[], metavar="NAME")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="an earlier premblyd's")
     parser.add_argument("--svg", type=Path, metavar="PATH")
     parser.add_argument("--events", type=int, default=1_000_000, metavar="N", help="stored events")
     parser.add_argument("--seconds", type=float, default=5, metavar="S", help="of each load")

@@ -42,8 +42,8 @@ def grown(folder: Path, events: int, seconds: float) -> Row:
     """Durable accept into a large database, against an empty one."""
 
     def measure(daemon: Premblyd) -> Measured:
-        rate, p99_ms = load.wrk(daemon.address, clients=CLIENTS, seconds=seconds)
-        return {"rate": rate, "p99": p99_ms}
+        taken = load.wrk(daemon.address, clients=CLIENTS, seconds=seconds)
+        return {"rate": taken.rate, "p99": taken.p99_ms}
 
     def ours() -> Measured:
         with peers.premblyd(prepared(folder, events), actions=ACTIONS) as daemon:

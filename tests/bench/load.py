@@ -39,14 +39,23 @@ class Answers:
         return percentile(self.took_s, 99) * 1000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """How a load by wrk was taken. `rate`: answers a second."""
+
+    answers: int
+    rate: float
+    p99_ms: float
+
+
 def percentile(values: Iterable[float], percent: float) -> float:
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
-def wrk(host: str, *, clients: int, seconds: float) -> tuple[float, float]:
-    """Send webhooks from `clients` connections for `seconds`, as fast as they are answered.
-    Return the answers a second and their p99 in ms. Raise LoadError when one was no success."""
+def wrk(host: str, *, clients: int, seconds: float) -> Taken:
+    """Send webhooks from `clients` connections for `seconds`, as fast as they are answered. Raise
+    LoadError when one was no success."""
     program = shutil.which("wrk")
     if program is None:
         raise LoadError("wrk is missing: apt-get install wrk")
@@ -66,7 +75,11 @@ def wrk(host: str, *, clients: int, seconds: float) -> tuple[float, float]:
     result = json.loads(summary)
     if result["errors"] or not result["answers"]:
         raise LoadError(f"wrk counted {result['errors']} errors, {result['answers']} answers")
-    return result["answers"] / result["seconds"], result["p99_ms"]
+    return Taken(
+        answers=result["answers"],
+        rate=result["answers"] / result["seconds"],
+        p99_ms=result["p99_ms"],
+    )
 
 
 def at_once(address: Address, requests: Iterable[bytes], *, clients: int) -> Answers:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,16 @@ FINISHED = b"finished handling"
 
 
 @contextlib.contextmanager
-def premblyd(folder: Path | None = None, **config: Any) -> Iterator[Premblyd]:
-    """Run premblyd with its own new folder, or with `folder` and the database in it."""
+def premblyd(
+    folder: Path | None = None, *, environ: Mapping[str, Any] | None = None, **config: Any
+) -> Iterator[Premblyd]:
+    """Run premblyd with its own new folder, or with `folder` and the database in it; with `environ`
+    beside the environment."""
     with contextlib.ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         daemon = stack.enter_context(Premblyd(folder, stop_timeout="1s", **config))
-        yield daemon.start()
+        yield daemon.start(**environ or {})
         daemon.stop()
 
 

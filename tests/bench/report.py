@@ -39,7 +39,7 @@ def print_table(outcomes: Sequence[Outcome]) -> None:
             _amount(outcome.our_median, goal),
             row.peer,
             _amount(outcome.their_median, goal),
-            f"{outcome.ratio:.2f}",
+            _ratio(outcome.ratio),
             f"{low:.2f}–{high:.2f}",
             _target(goal, goal.bound),
             _target(goal, goal.aim),
@@ -107,8 +107,13 @@ def _text(x: float, y: float, text: str, more: str = "") -> str:
 
 
 def _amount(value: float, goal: Goal) -> str:
-    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 4
     return f"{value:,.{digits}f} {goal.unit}"
+
+
+def _ratio(ratio: float) -> str:
+    """Return a ratio with what matters of it: near 1, a few thousandths do."""
+    return f"{ratio:.3f}" if 0.9 < ratio < 1.1 else f"{ratio:.2f}"
 
 
 def _target(goal: Goal, target: float | None) -> str:

@@ -90,11 +90,20 @@ def memory(key: str, what: str) -> Goal:
 
 
 def play(row: Row, rounds: int) -> list[Outcome]:
-    """Measure us and the peer by turns, so that what else the machine does meets both."""
+    """Measure us and the peer by turns, so that what else the machine does meets both; in every
+    other round the peer first, as a machine that gets slower would favour who is always first."""
     outcomes = {goal.key: Outcome(row, goal) for goal in row.goals}
-    for _ in range(rounds):
+
+    def measure_us() -> None:
         for key, value in row.ours().items():
             outcomes[key].ours.append(value)
+
+    def measure_peer() -> None:
         for key, value in row.theirs().items():
             outcomes[key].theirs.append(value)
+
+    for number in range(rounds):
+        turns = [measure_us, measure_peer]
+        for measure in turns if number % 2 == 0 else reversed(turns):
+            measure()
     return list(outcomes.values())

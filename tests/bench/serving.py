@@ -26,8 +26,8 @@ def accept(seconds: float) -> Row:
     def measure(port: int) -> Measured:
         measured: dict[str, float] = {}
         for clients in CLIENTS:
-            rate, p99_ms = load.wrk(f"127.0.0.1:{port}", clients=clients, seconds=seconds)
-            measured |= {f"rate{clients}": rate, f"p99-{clients}": p99_ms}
+            taken = load.wrk(f"127.0.0.1:{port}", clients=clients, seconds=seconds)
+            measured |= {f"rate{clients}": taken.rate, f"p99-{clients}": taken.p99_ms}
         return measured
 
     def ours() -> Measured:
@@ -67,9 +67,8 @@ def awaiting(seconds: float) -> Row:
 
     def measure(**changes: Any) -> Measured:
         with peers.premblyd(**changes) as daemon:
-            host, port = peers.address(daemon)
-            rate, p99_ms = load.wrk(f"{host}:{port}", clients=CLIENTS[-1], seconds=seconds)
-            return {"rate": rate, "p99": p99_ms}
+            taken = load.wrk(daemon.address, clients=CLIENTS[-1], seconds=seconds)
+            return {"rate": taken.rate, "p99": taken.p99_ms}
 
     return Row(
         name="awaiting",
