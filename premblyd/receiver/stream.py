@@ -2,12 +2,13 @@
 
 import re
 from asyncio import Future
-from typing import Any
+from typing import Any, cast
 
 from tornado.httputil import HTTPInputError
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, UnsatisfiableReadError
 
+from premblyd.receiver.watching import PatientLoop
 from premblyd.store.inbox import Noise
 
 SHORT_HEAD_BYTES = 2048
@@ -23,6 +24,7 @@ class Stream(IOStream):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.io_loop = cast(IOLoop, PatientLoop(self.io_loop))
         super().set_nodelay(True)  # each answer is one write: nothing is gained by waiting for more
         self.ended = False  # the client will send no more
         self._malformed = False
