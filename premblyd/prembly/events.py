@@ -66,9 +66,8 @@ _TRUE = (True, 1, "1", "true", "yes")
 _ANALYSIS = Places("data.meta.engine_version", "meta.engine_version")
 _ANALYSES = ("statement_analysis", "bank_statement_analysis", "analysis_result", "analysis")
 _WIDGET = Places("widget_info", "data.widget_info", "data.data.widget_info")
-_RETRIES = [
-    Places(name, f"data.{name}") for name in ("is_callback_retry", "is_pending_payment_retry")
-]
+_CALLBACK_RETRY = Places("is_callback_retry", "data.is_callback_retry")
+_PAYMENT_RETRY = Places("is_pending_payment_retry", "data.is_pending_payment_retry")
 
 
 def type_of(document: dict[str, Any] | None) -> str:
@@ -141,11 +140,13 @@ def _name(value: Any) -> str | None:
 
 
 def _is_retried(document: dict[str, Any], data: dict[str, Any]) -> bool:
-    return any(_is_true(places.find(document)) for places in _RETRIES)
+    return _is_true(_CALLBACK_RETRY.find(document)) or _is_true(_PAYMENT_RETRY.find(document))
 
 
 def _is_true(value: Any) -> bool:
-    return (value.strip().lower() if isinstance(value, str) else value) in _TRUE
+    return (
+        value is not None and (value.strip().lower() if isinstance(value, str) else value) in _TRUE
+    )
 
 
 def _is_async(document: dict[str, Any], data: dict[str, Any]) -> bool:

@@ -9,6 +9,7 @@ hold no person's number.
 import hashlib
 import os
 import re
+from functools import lru_cache
 
 from premblyd.privacy.vocabulary import TYPE_WORDS
 
@@ -57,6 +58,7 @@ def is_type(text: str) -> bool:
     return _TYPE.fullmatch(text) is not None and TYPE_WORDS.issuperset(re.split("[._]", text))
 
 
+@lru_cache(maxsize=256)
 def safe_type(text: str) -> str:
     """Return the name of a type of events, or a digest of one that has unknown words."""
     return text if is_type(text) else _digest(text)

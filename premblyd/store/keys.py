@@ -49,22 +49,20 @@ def once_key(reference: str, outcome: Outcome, type_: str = events.UNKNOWN) -> s
     their type, so that counts for them: a transaction is processed, and later escalated.
     """
     if events.is_about_verification(type_):
-        return _digest(same_id(reference), str(outcome))
-    return _digest(same_id(reference), str(outcome), type_)
+        return _digest(_framed(same_id(reference)) + _framed(str(outcome)))
+    return _digest(_framed(same_id(reference)) + _framed(str(outcome)) + _framed(type_))
 
 
 def _with_token(webhook: Webhook, token: str) -> str:
-    return _digest(webhook.endpoint, token, webhook.body_sha256)
+    return _digest(_framed(webhook.endpoint) + _framed(token) + webhook.body_sha256)
 
 
-def _digest(*parts: str | bytes) -> str:
-    """Return 32 hex digits of `parts`, each after its length but for a last one of bytes, whose
-    length is fixed."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, str):
-            encoded = part.encode("utf-8", "replace")
-            digest.update(len(encoded).to_bytes(4, "big") + encoded)
-        else:
-            digest.update(part)
-    return digest.hexdigest()[:32]
+def _framed(text: str) -> bytes:
+    """Return a text after its length, so that what follows can't be read as a part of it."""
+    encoded = text.encode("utf-8", "replace")
+    return len(encoded).to_bytes(4, "big") + encoded
+
+
+def _digest(parts: bytes) -> str:
+    """Return 32 hex digits of `parts`, in which each text is framed."""
+    return hashlib.sha256(parts).hexdigest()[:32]

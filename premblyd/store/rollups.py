@@ -11,6 +11,7 @@ hold no personal data, and nobody can make them long.
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from peewee import EXCLUDED
@@ -40,12 +41,14 @@ class EventGroup(NamedTuple):
 def event_group(webhook: Webhook) -> EventGroup:
     """Return with which others a webhook is counted."""
     verdict = webhook.verdict
-    return EventGroup(
-        hour_of(webhook.received_at_ms),
-        rolled_type(verdict.type),
-        rolled_code(verdict.response_code),
-        verdict.outcome,
-    )
+    hour_ms = hour_of(webhook.received_at_ms)
+    return _group(hour_ms, verdict.type, verdict.response_code, verdict.outcome)
+
+
+# Bounded, since a sender may make up types and codes. Those of one hour are few.
+@lru_cache(maxsize=256)
+def _group(hour_ms: int, type_: str | None, code: str | None, outcome: str) -> EventGroup:
+    return EventGroup(hour_ms, rolled_type(type_), rolled_code(code), outcome)
 
 
 def hour_of(time_ms: int) -> int:
@@ -108,7 +111,7 @@ def count_matched(transaction: Transaction, event_id: int) -> None:
     row = transaction.row(_EVENT, event_id=event_id)
     if row is not None and isinstance(row[0], int):
         received_at_ms, name, code, outcome = row
-        group = EventGroup(hour_of(received_at_ms), rolled_type(name), rolled_code(code), outcome)
+        group = _group(hour_of(received_at_ms), name, code, outcome)
         transaction.change(_COUNT_MATCHED, **group._asdict())
 
 
