@@ -1,6 +1,8 @@
 """What an operator types. A command's module is imported when the command runs, so that
 `premblyd --help` answers at once."""
 
+import atexit
+import gc
 import importlib
 import inspect
 import keyword
@@ -42,6 +44,11 @@ COMMANDS = {
 HIDDEN = {"upgrading": ("upgrading", "For install.sh.")}
 DEFAULT_CONFIG = Path("/etc/premblyd/premblyd.yaml")
 _ARGUMENTS = "premblyd.arguments"
+
+# Python looks for cycles of objects at every 700 new ones, and through all objects at the end. What
+# is imported has none and stays: together that takes a fifth of a short command's time.
+gc.set_threshold(20_000, 20, 50)
+atexit.register(gc.freeze)
 
 
 class Commands(click.Group):
