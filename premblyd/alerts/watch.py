@@ -5,7 +5,6 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from premblyd.alerts import troubles
 from premblyd.alerts.message import Message
 from premblyd.clock import Clock
 from premblyd.config.alerts import Alert
@@ -53,6 +52,12 @@ class Watch:
     def configure(self, settings: Config) -> None:
         """Use these alerts from the next look on."""
         self._settings = settings
+        if settings.alerts:
+            # Here, as a daemon without alerts need not read the record, and the code for that takes
+            # a tenth of a start.
+            from premblyd.alerts import troubles
+
+            self._find, self._of_alert = troubles.find, troubles.of_alert
 
     async def run(self) -> None:
         """Look until the daemon ends."""
@@ -71,7 +76,7 @@ class Watch:
         sent = await self._read_sent()
         kinds = {trigger.kind for alert in settings.alerts for trigger in alert.on}
         found = await asyncio.to_thread(
-            troubles.find,
+            self._find,
             settings,
             self._path,
             now_ms,
@@ -81,7 +86,7 @@ class Watch:
         seen_before, self._seen = self._seen, set()
         due: list[Message] = []
         for alert in settings.alerts:
-            items = troubles.of_alert(alert, found, started_at_ms=self._started_at_ms)
+            items = self._of_alert(alert, found, started_at_ms=self._started_at_ms)
             self._seen |= {(alert.name, item.kind) for item in items}
             lasting = [item for item in items if (alert.name, item.kind) in seen_before]
             if self._is_due(alert, lasting, sent, now_ms):

@@ -3,12 +3,14 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from premblyd.config.models import Config
 from premblyd.errors import PremblydError
-from premblyd.record import standing
-from premblyd.record.standing import Standing
 from premblyd.store.sqlite.files import beside, real_path
+
+if TYPE_CHECKING:
+    from premblyd.record.standing import Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +35,7 @@ class State:
     database_bytes: int
     wal_bytes: int
     free_bytes: int
-    record: Standing | None
+    record: "Standing | None"
 
 
 def look(runtime: Runtime, path: Path, settings: Config, now_ms: int) -> State:
@@ -51,7 +53,10 @@ def look(runtime: Runtime, path: Path, settings: Config, now_ms: int) -> State:
     )
 
 
-def _read(path: Path, settings: Config, now_ms: int, store_error: str | None) -> Standing | None:
+def _read(path: Path, settings: Config, now_ms: int, store_error: str | None) -> "Standing | None":
+    # Here, as a daemon that nobody asks has no use for it, and it takes a tenth of a start.
+    from premblyd.record import standing
+
     try:
         return standing.read(path, settings, now_ms, store_error=store_error)
     except PremblydError:
