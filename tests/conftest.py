@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Generator, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from tests.support.receiving import Reception
 from tests.support.store import Store
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Give every session the same start, however it is run, and what it starts the same too."""
+    if sys.dont_write_bytecode:
+        _keep_bytecode(config.rootpath / ".pytest_cache" / "bytecode")
     # Tornado's would otherwise have asyncio make a loop that nobody closes.
     asyncio.set_event_loop(None)
     # A shell has what it runs in the background ignore these, and that goes down to a hook.
@@ -32,6 +35,14 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     allow_open_files()
+
+
+def _keep_bytecode(folder: Path) -> None:
+    """Keep what is compiled, though not beside the sources: each of the suite's four hundred
+    processes would else compile premblyd anew, and each worker all tests. That takes 25 s."""
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(folder)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 def pytest_xdist_auto_num_workers() -> int:
