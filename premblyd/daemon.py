@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import os
 import random
 import socket
@@ -17,7 +16,7 @@ from premblyd.alerts.watch import Watch
 from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.config.values import Listen
-from premblyd.errors import CannotStartError, PremblydError
+from premblyd.errors import PremblydError
 from premblyd.heartbeat import Heartbeat
 from premblyd.hooks.children import Children
 from premblyd.hooks.dispatcher import Dispatcher
@@ -45,14 +44,12 @@ from premblyd.receiver.server import Receiver, make_server
 from premblyd.store.alertlog import AlertLog
 from premblyd.store.answers import Answers
 from premblyd.store.awaited import AwaitedQueue
+from premblyd.store.connections import backend
 from premblyd.store.downtimes import Heartbeats
 from premblyd.store.inbox import Inbox
 from premblyd.store.inquiries import Inquiries
 from premblyd.store.queue import Queue
-from premblyd.store.sqlite import opening
-from premblyd.store.sqlite.engine import SqliteEngine
-from premblyd.store.sqlite.lock import lock
-from premblyd.store.sqlite.readers import Readers
+from premblyd.store.readers import Readers
 from premblyd.store.writer import Writer
 from premblyd.telemetry import tell
 
@@ -61,9 +58,7 @@ if TYPE_CHECKING:
 
 SWITCH_S = 0.0005
 STUCK_MS = 30_000  # without a round of the dispatcher, which waits for the writer
-# What trying again does not mend: somebody must change a path or a right.
-_LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
-NEEDS_RESTART = ("listen", "database_path")
+NEEDS_RESTART = ("listen", "database")
 
 
 class Daemon:
@@ -106,7 +101,9 @@ class Daemon:
         settings = self._settings
         migrated = self._open_store(opened)
         queue = Queue(self._writer, f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}")
-        interrupted = await queue.recover(self._clock.now_ms())
+        interrupted = []
+        if not self._backend.is_shared:
+            interrupted = await queue.recover(self._clock.now_ms())
         # Also processes that ended hooks left behind: the last daemon may have died before a sweep.
         leftovers = kill_marked(await queue.known(find_marks()))
         self._inquirer = Inquirer(self._clock)
@@ -135,7 +132,7 @@ class Daemon:
             DaemonStarted(
                 version=__version__,
                 listen=self._listening.addresses,
-                database=str(settings.database_path),
+                database=str(settings.database),
                 endpoints=len(settings.endpoints),
                 actions=len(settings.actions),
                 migrated=migrated,
@@ -147,13 +144,14 @@ class Daemon:
 
     def _open_store(self, opened: contextlib.AsyncExitStack) -> list[str]:
         """Open the database and return the migrations that were applied."""
-        path = self._database_path = self._settings.database_path
-        opened.callback(os.close, _take_lock(path))
-        migrated = opening.prepare(path)
-        self._metrics = Exporter(path, self._clock)
+        self._database = self._settings.database
+        self._backend = backend(self._database)
+        opened.enter_context(self._backend.hold())
+        migrated = self._backend.prepare()
+        self._metrics = Exporter(self._database, self._clock)
         telemetry.LISTENERS.append(self._metrics.counts.listen)
         opened.callback(telemetry.LISTENERS.remove, self._metrics.counts.listen)
-        self._writer = Writer(SqliteEngine(path), self._metrics.counts.committed)
+        self._writer = Writer(self._backend.engine(), self._metrics.counts.committed)
         opened.push_async_callback(self._writer.close)
         self._heartbeat = Heartbeat(Heartbeats(self._writer), self._clock)
         return migrated
@@ -171,7 +169,7 @@ class Daemon:
             AlertLog(self._writer),
             self._runners,
             self._clock,
-            self._database_path,
+            self._database,
             store_error=self._writer.recent_error,
         )
 
@@ -205,7 +203,7 @@ class Daemon:
         # A thread that makes a page keeps the loop waiting for so long, at each turn, and no longer
         # (Python's default is 5 ms).
         sys.setswitchinterval(SWITCH_S)
-        readers = Readers(self._database_path)
+        readers = Readers(self._backend)
         opened.push_async_callback(readers.close)
         self._console = Console(
             listened,
@@ -214,7 +212,7 @@ class Daemon:
             writer=self._writer,
             clock=self._clock,
             wake=self._dispatcher.wake,
-            database=self._database_path,
+            database=self._database,
             metrics=self._metrics,
         )
         opened.push_async_callback(self._console.close)
@@ -243,7 +241,7 @@ class Daemon:
         """Use `settings` from the next request and claim on."""
         for name in NEEDS_RESTART:
             if getattr(settings, name) != getattr(self._settings, name):
-                tell(NeedsRestart(setting=name.removesuffix("_path")))
+                tell(NeedsRestart(setting=name))
         if _console_place(settings) != _console_place(self._settings):
             tell(NeedsRestart(setting="console"))
         self._settings = settings
@@ -302,14 +300,14 @@ class Daemon:
             console=self._console.address if self._console else None,
         )
         try:
-            presence.publish(own, self._database_path)
+            presence.publish(own, self._database)
         except OSError as error:
             tell(NotPublished(reason=error.strerror))
 
     def _withdraw(self) -> None:
         """Tell commands that nothing runs here any more."""
         try:
-            presence.withdraw(self._database_path)
+            presence.withdraw(self._database)
         except OSError as error:
             tell(NotPublished(reason=error.strerror))
 
@@ -327,12 +325,3 @@ class Daemon:
 
 def _console_place(settings: Config) -> Listen | None:
     return settings.console.listen if settings.console else None
-
-
-def _take_lock(path: Path) -> int:
-    try:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        return lock(path)
-    except OSError as error:
-        kind = CannotStartError if error.errno in _LASTING else PremblydError
-        raise kind(f"Can't use {path.parent} for the database: {error.strerror}") from None

@@ -5,10 +5,12 @@ changed, too little to confirm a guess.
 """
 
 import dataclasses
+import hashlib
 import hmac
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from premblyd import __version__
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
 from premblyd.config.values import Listen
+from premblyd.databases import Place
 from premblyd.errors import PremblydError
 from premblyd.listening import Listening, addresses_of
 
@@ -73,9 +76,9 @@ def of_this_process(
     )
 
 
-def publish(presence: Presence, database_path: Path) -> None:
+def publish(presence: Presence, database: Place) -> None:
     """Write the file, whole or not at all. Raise OSError when it can't be."""
-    path = _file(database_path)
+    path = _file(database)
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
@@ -84,15 +87,15 @@ def publish(presence: Presence, database_path: Path) -> None:
     new.replace(path)
 
 
-def withdraw(database_path: Path) -> None:
+def withdraw(database: Place) -> None:
     """Remove the file: the daemon stops. Raise OSError when it can't be."""
-    _file(database_path).unlink(missing_ok=True)
+    _file(database).unlink(missing_ok=True)
 
 
-def find(database_path: Path) -> Presence | None:
+def find(database: Place) -> Presence | None:
     """Return the daemon that runs on this database; None if none does, even where a killed daemon
     has left its file. Raise PresenceError when the file can't be read."""
-    path = _file(database_path)
+    path = _file(database)
     try:
         presence = Presence(**json.loads(path.read_bytes()))
     except FileNotFoundError:
@@ -185,5 +188,17 @@ def _process_start(pid: int) -> int | None:
     return int(text.rpartition(") ")[2].split()[19])  # field 22; the name may hold ") "
 
 
-def _file(database_path: Path) -> Path:
-    return database_path.with_name(f"{database_path.name}.running")
+def _file(database: Place) -> Path:
+    if isinstance(database, Path):
+        return database.with_name(f"{database.name}.running")
+    # Of a server there is no folder. systemd makes this one for the service, and root finds it.
+    name = hashlib.sha256(database.url.encode()).hexdigest()[:16]
+    return _runtime_folder() / f"premblyd-{name}.running"
+
+
+def _runtime_folder() -> Path:
+    for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
+        if folder := os.environ.get(variable):
+            return Path(folder)
+    service = Path("/run/premblyd")
+    return service if service.is_dir() else Path(tempfile.gettempdir())

@@ -18,6 +18,7 @@ from tornado.ioloop import IOLoop
 from premblyd.receiver import exchange
 from premblyd.receiver.server import make_server
 from premblyd.store.sqlite import opening
+from tests.support import postgresql
 from tests.support.logs import logged
 from tests.support.needs import NO_ROOT, REQUIRE_ALL, allow_open_files
 from tests.support.receiving import Reception
@@ -28,6 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Give every session the same start, however it is run, and what it starts the same too."""
     if sys.dont_write_bytecode:
         _keep_bytecode(config.rootpath / ".pytest_cache" / "bytecode")
+    if not hasattr(config, "workerinput"):  # not in xdist's workers, which share one server
+        postgresql.prepare_session()
+        config.add_cleanup(postgresql.end_session)
     # Tornado's would otherwise have asyncio make a loop that nobody closes.
     asyncio.set_event_loop(None)
     # A shell has what it runs in the background ignore these, and that goes down to a hook.

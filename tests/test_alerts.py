@@ -93,7 +93,7 @@ class Watching:
     def configure(self, *alerts: Alert) -> None:
         self._watch.configure(
             Config.model_construct(
-                database_path=self.store.path, endpoints=(), actions=(), alerts=alerts
+                database_value=self.store.path, endpoints=(), actions=(), alerts=alerts
             )
         )
 
@@ -328,7 +328,7 @@ def test_an_alerts_name_is_its_own(tmp_path: Path) -> None:
 def test_secrets_of_an_alert_are_known_by_their_place() -> None:
     http = {"url": "https://x", "headers": {"Authorization": "hush"}}
     settings = Config.model_construct(
-        database_path=Path("/nowhere"), endpoints=(), alerts=(alert("dead", http=http),)
+        database_value=Path("/nowhere"), endpoints=(), alerts=(alert("dead", http=http),)
     )
     assert "alert page, header Authorization" in settings.secrets
 

@@ -63,7 +63,7 @@ def reject(store: Store, count: int, reason: str, at_ms: int = NOW_MS) -> None:
 def serving(code: str, **keys: Any) -> Config:
     """Return a configuration with an action for this code alone."""
     actions = (action("crm", code, **keys),)
-    return Config.model_construct(database_path=Path("/nowhere"), endpoints=(), actions=actions)
+    return Config.model_construct(database_value=Path("/nowhere"), endpoints=(), actions=actions)
 
 
 def run_all(store: Store, result: Any, **slots: int) -> None:
@@ -253,7 +253,7 @@ def test_a_downtime_is_told_where_prembly_can_be_asked_until_it_is_reconciled(
         sql = f"INSERT INTO downtime (from_ms, until_ms) VALUES ({start_ms}, {start_ms + 1})"
         store.on_connection(lambda connection: connection.execute(sql))  # noqa: B023
     asking = Config.model_construct(
-        database_path=Path("/nowhere"),
+        database_value=Path("/nowhere"),
         endpoints=(),
         prembly=PremblyApi.model_construct(api_key=Secret("text", "a-key")),
     )

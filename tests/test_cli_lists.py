@@ -254,7 +254,7 @@ def test_reading_needs_only_the_database_of_a_broken_configuration(
     "text",
     [
         "endpoints: []\n",
-        "database: postgresql://db\n",
+        "database: mysql://db\n",
         "database: [\n",
         "database: sqlite:///a.db\ndatabase: sqlite:///premblyd.db\n",
         "# database: sqlite:///premblyd.db\n",

@@ -94,7 +94,7 @@ def test_the_whole_sample_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     loaded = load_config(path)
 
     assert loaded.listen == Listen(host="127.0.0.1", port=8080)
-    assert loaded.database_path == Path("/var/lib/premblyd/premblyd.db")
+    assert loaded.database == Path("/var/lib/premblyd/premblyd.db")
     assert (loaded.max_body_bytes, *loaded.trusted_proxies) == (16 << 20, ip_network("127.0.0.1"))
     assert (loaded.log.format, loaded.log.level) == ("auto", "info")
     (endpoint,) = loaded.endpoints
@@ -145,7 +145,7 @@ def test_scalars_are_text() -> None:
 
 
 def test_a_relative_database_starts_at_the_files_folder(tmp_path: Path) -> None:
-    assert parse(SMALL, tmp_path).database_path == tmp_path / "p.db"
+    assert parse(SMALL, tmp_path).database == tmp_path / "p.db"
 
 
 def test_an_empty_section_keeps_its_default() -> None:
@@ -333,7 +333,7 @@ ONE_HOOK = f"5:5: should have one of {', '.join(OTHERS)} and {LAST}, not"
         (ACTION.replace("01", '" "') + "shell: x}", ["5:36: a response code with white space"]),
         (ACTION.replace("01", '""') + "shell: x}", ["5:36: should not be empty"]),
         (SMALL.replace("{live: hush-text}", "{}"), ["3:31: should not be empty"]),
-        (SMALL.replace("sqlite:///", "postgres://"), ["1:11: should be sqlite:////absolute"]),
+        (SMALL.replace("sqlite:///", "mysql://"), ["1:11: should be sqlite:////absolute"]),
         ("endpoints: []", ["1:1: `database` is missing", "1:12: should not be empty"]),
         (SMALL + SMALL, ["4:1: 'database' is given twice"]),
         (SMALL + ENDPOINT, ["4:12: this name is used twice", "4:21: this path is used twice"]),

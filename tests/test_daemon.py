@@ -26,8 +26,7 @@ endpoints: [{{name: prembly, path: /webhooks/prembly, keys: {{live: a-key}}}}]
 """
 # What the start calls, in its order; each may fail.
 STEPS = (
-    "opening.prepare",
-    "SqliteEngine",
+    "backend",
     "Writer",
     "Queue.recover",
     "find_marks",

@@ -133,8 +133,9 @@ def test_the_service_starts_what_install_installs() -> None:
 def test_the_service_keeps_the_database_where_the_sample_says(tmp_path: Path) -> None:
     service = unit("premblyd.service")
     loaded = load(SAMPLE, tmp_path, "prembly-live-key")
-    assert loaded.database_path.parent == Path("/var/lib", setting(service, "StateDirectory"))
-    assert f"`{loaded.database_path}`" in EVERYTHING
+    assert isinstance(loaded.database, Path)
+    assert loaded.database.parent == Path("/var/lib", setting(service, "StateDirectory"))
+    assert f"`{loaded.database}`" in EVERYTHING
     assert setting(unit("premblyd.socket"), "ListenStream") == str(loaded.listen)
     assert duration_ms(setting(service, "TimeoutStopSec")) > loaded.stop_timeout_ms
     user = setting(service, "User")

@@ -35,7 +35,7 @@ PROMTOOL = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="needs promtool (apt-get install prometheus)"
 )
 CONFIG = Config.model_construct(
-    database_path=Path("/nowhere"),
+    database_value=Path("/nowhere"),
     endpoints=(endpoint(),),
     actions=(action("crm", "00", "E7"), action("page", "03")),
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from premblyd import times
 from premblyd.config.alerts import Alert
 from premblyd.config.models import Config
+from premblyd.databases import Place, file_of
 from premblyd.errors import PremblydError
 from premblyd.record import attention, reading
 from premblyd.record.trouble import Item, Severity, Target, unstorable
@@ -25,11 +26,11 @@ class Found:
     items: Sequence[Item]
     last_event_ms: int | None
     problem: str | None
-    path: Path
+    path: Path | None
 
 
 def find(
-    settings: Config, path: Path, now_ms: int, *, kinds: Collection[str], store_error: str | None
+    settings: Config, place: Place, now_ms: int, *, kinds: Collection[str], store_error: str | None
 ) -> Found:
     """Look for trouble of `kinds`. It reads the database, so not in the loop. Never raise because
     that can't be read: that is trouble, too."""
@@ -38,8 +39,10 @@ def find(
     last_event_ms = None
     problem = store_error
     try:
-        with closing(connect_read_only(path)) as database:
-            situation = attention.situation(database, now_ms, settings=settings, path=path)
+        with closing(connect_read_only(place)) as database:
+            situation = attention.situation(
+                database, now_ms, settings=settings, path=file_of(place)
+            )
             items = attention.items(situation, kinds=chosen)
             last_event_ms = reading.last_event_of_prembly_ms(database)
     except PremblydError as error:
@@ -49,7 +52,7 @@ def find(
         items=[item for item in items if item.needs_somebody],
         last_event_ms=last_event_ms,
         problem=problem,
-        path=path,
+        path=file_of(place),
     )
 
 
@@ -64,7 +67,7 @@ def of_alert(alert: Alert, found: Found, *, started_at_ms: int) -> list[Item]:
                 last_ms = found.last_event_ms or started_at_ms
                 if found.now_ms - last_ms >= trigger.silent_ms:
                     items.append(_silent(found))
-            case "disk":
+            case "disk" if found.path is not None:
                 items += attention.disk(found.path, trigger.percent)
             case kind:
                 items += [item for item in found.items if item.kind == kind]

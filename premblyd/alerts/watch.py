@@ -3,12 +3,12 @@
 import asyncio
 import socket
 from collections.abc import Callable
-from pathlib import Path
 
 from premblyd.alerts.message import Message
 from premblyd.clock import Clock
 from premblyd.config.alerts import Alert
 from premblyd.config.models import Config
+from premblyd.databases import Place
 from premblyd.errors import StoreUnavailableError
 from premblyd.hooks.kinds import Runners
 from premblyd.occurrences import AlertFailed, AlertSent, AlertsFailed
@@ -34,14 +34,14 @@ class Watch:
         log: AlertLog,
         runners: Runners,
         clock: Clock,
-        path: Path,
+        place: Place,
         *,
         store_error: Callable[[], str | None],
     ) -> None:
         self._log = log
         self._runners = runners
         self._clock = clock
-        self._path = path
+        self._place = place
         self._store_error = store_error
         self._started_at_ms = clock.now_ms()
         self._host = socket.gethostname()
@@ -78,7 +78,7 @@ class Watch:
         found = await asyncio.to_thread(
             self._find,
             settings,
-            self._path,
+            self._place,
             now_ms,
             kinds=kinds,
             store_error=self._store_error(),

@@ -14,12 +14,12 @@ from premblyd.errors import PremblydError
 @config_option
 def cancel(config_path: Path, delivery_id: int) -> None:
     """A delivery whose hook runs now can't be cancelled; `replay` puts a cancelled one back."""
-    from premblyd.cli.database import database_path
+    from premblyd.cli.database import database_of
     from premblyd.record import reading
     from premblyd.record.operating import Operator
     from premblyd.store.connections import connect_operator, transact
 
-    database = until_end(connect_operator(database_path(config_path)))
+    database = until_end(connect_operator(database_of(config_path)))
     if transact(database, Operator(actor=actor()).cancel(delivery_id, times.now_ms())):
         click.echo(f"Cancelled delivery {delivery_id}.")
         return

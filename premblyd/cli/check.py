@@ -108,11 +108,11 @@ def _running(settings: "Config") -> "tuple[Presence | None, str]":
     from premblyd import presence
 
     try:
-        daemon = presence.find(settings.database_path)
+        daemon = presence.find(settings.database)
     except presence.PresenceError as error:
         return None, f"Whether a daemon runs is not known: {error}"
     if daemon is None:
-        return None, f"No daemon runs on {settings.database_path}."
+        return None, f"No daemon runs on {settings.database}."
     since, where = times.for_people(daemon.started_at_ms), ", ".join(daemon.listen)
     return daemon, (
         f"A daemon runs on it: pid {daemon.pid}, version {daemon.version},"

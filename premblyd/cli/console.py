@@ -23,7 +23,7 @@ def console(config_path: Path, *, hash_password: bool, as_json: bool) -> None:
     one.
     """
     from premblyd import presence
-    from premblyd.cli.database import database_path
+    from premblyd.cli.database import database_of
     from premblyd.cli.printing import print_json
     from premblyd.config.values import listen
     from premblyd.record import access
@@ -32,7 +32,7 @@ def console(config_path: Path, *, hash_password: bool, as_json: bool) -> None:
     if hash_password:
         _hash_password()
         return
-    path = database_path(config_path)
+    path = database_of(config_path)
     database = until_end(connect_operator(path))
     running = presence.find(path)
     if running is None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from premblyd.databases import Place, Server, holds_password, is_postgresql
 from premblyd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,12 +20,12 @@ def database_option(command: F) -> F:
     return click.option(
         "--database",
         metavar="PATH",
-        help="Read this database, such as a copy, and no configuration.",
+        help="Read this database, such as a copy or postgresql://…, and no configuration.",
     )(command)
 
 
-def database_path(config_path: Path, database: str | None = None) -> Path:
-    """Return the path of `--database`, else of the database that the configuration names.
+def database_of(config_path: Path, database: str | None = None) -> Place:
+    """Return the database of `--database`, else the one that the configuration names.
 
     Other mistakes in the configuration are no obstacle, as people look at the record in the middle
     of an incident: a note on standard error says that there are some. Raise ConfigError when the
@@ -33,9 +34,9 @@ def database_path(config_path: Path, database: str | None = None) -> Path:
     from premblyd.config.load import load_config
 
     if database is not None:
-        return Path(database.removeprefix("sqlite:///"))
+        return _database_at(database)
     try:
-        return load_config(config_path, look_up_secrets=False).database_path
+        return load_config(config_path, look_up_secrets=False).database
     except ConfigError as error:
         named = _database_named_in(config_path)
         if named is None:
@@ -59,11 +60,24 @@ def settings_if_valid(config_path: Path, database: str | None = None) -> "Config
         return None
 
 
-def _database_named_in(config_path: Path) -> Path | None:
+def _database_at(text: str) -> Place:
+    """Return the database of `--database`. Raise click.BadParameter for a URL that has a password:
+    every user sees it in the list of processes."""
+    if not is_postgresql(text):
+        return Path(text.removeprefix("sqlite:///"))
+    if holds_password(text):
+        raise click.BadParameter(
+            "leave the password out: libpq takes it from PGPASSWORD or ~/.pgpass.",
+            param_hint="--database",
+        )
+    return Server(text)
+
+
+def _database_named_in(config_path: Path) -> Place | None:
     """Return the database that the file names, whatever else is in it; None if it names none or,
     where it is no YAML, more than one."""
     from premblyd.config import yamltext
-    from premblyd.config.values import sqlite_path
+    from premblyd.config.database import database
 
     try:
         text = config_path.read_bytes().decode()
@@ -75,7 +89,11 @@ def _database_named_in(config_path: Path) -> Path | None:
         try:
             document = yamltext.load(source).data
             if isinstance(document, dict) and "database" in document:
-                return sqlite_path(document["database"], config_path.absolute().parent)
+                return _place(database(document["database"], config_path.absolute().parent))
         except ValueError:  # no YAML, or no database's URL
             continue
     return None
+
+
+def _place(found: Path | str) -> Place:
+    return found if isinstance(found, Path) else Server(found)

@@ -13,7 +13,7 @@ from premblyd.cli.common import (
     When,
     until_end,
 )
-from premblyd.cli.database import database_path
+from premblyd.cli.database import database_of
 from premblyd.cli.listing import list_options
 from premblyd.cli.printing import Column, print_json, print_table
 
@@ -60,7 +60,7 @@ def deliveries(
     from premblyd.record.reading import DeliveryFilter, Page
     from premblyd.store.connections import connect_read_only
 
-    record = until_end(connect_read_only(database_path(config_path, database)))
+    record = until_end(connect_read_only(database_of(config_path, database)))
     event_id = None if event is None else reading.find_event_id(record, event)
     chosen = DeliveryFilter(
         state=state, action=action, type=type_, event_id=event_id, since_ms=since_ms

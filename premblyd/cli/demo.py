@@ -102,7 +102,7 @@ async def _show(settings: "Config", path: Path, bound: socket.socket) -> None:
     says."""
     say = console().print
     say(f"A daemon listens on [bold]127.0.0.1:{settings.listen.port}[/bold].")
-    say(f"Its database is {settings.database_path}.\n")
+    say(f"Its database is {settings.database}.\n")
     await _send_webhooks(settings)
 
     say("\nBefore a customer is activated, Prembly is asked whether it is true. Of the forged")
@@ -188,7 +188,7 @@ async def _run(*arguments: str) -> None:
 def _record(settings: "Config") -> "contextlib.closing[Any]":
     from premblyd.store.connections import connect_read_only
 
-    return contextlib.closing(connect_read_only(settings.database_path))
+    return contextlib.closing(connect_read_only(settings.database))
 
 
 def _deliveries(settings: "Config") -> "list[DeliveryRow]":

@@ -14,7 +14,7 @@ from premblyd.cli.common import (
     When,
     until_end,
 )
-from premblyd.cli.database import database_path
+from premblyd.cli.database import database_of
 from premblyd.cli.listing import list_options
 from premblyd.cli.printing import Column, print_json, print_table
 
@@ -97,7 +97,7 @@ def events(
         since_ms=since_ms,
         until_ms=until_ms,
     )
-    path = database_path(config_path, database)
+    path = database_of(config_path, database)
     if follow:
         if until_ms is not None:
             raise click.UsageError("--follow has no end: leave out --until.")

@@ -4,13 +4,13 @@ import dataclasses
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 
 import click
 
 from premblyd import times
 from premblyd.cli import streams
 from premblyd.cli.printing import clean, json_line
+from premblyd.databases import Place
 from premblyd.record import reading
 from premblyd.record.reading import EventFilter, Page
 from premblyd.record.rows import EventRow
@@ -21,7 +21,7 @@ PART = 500  # rows that are read at once
 _INTERRUPT = {signal.SIGINT}
 
 
-def follow(path: Path, chosen: EventFilter, *, limit: int, as_json: bool) -> None:
+def follow(path: Place, chosen: EventFilter, *, limit: int, as_json: bool) -> None:
     """Print the newest events that are `chosen`, the newest last, then new ones as they come. End
     when the reader has left, or at Ctrl-C."""
     # Taken only while nothing is printed: an interrupted write is not known to have been done, and
@@ -49,7 +49,7 @@ def _is_over(timeout_s: float) -> bool:
         signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
 
 
-def _parts(path: Path, chosen: EventFilter, limit: int) -> Iterator[Sequence[EventRow]]:
+def _parts(path: Place, chosen: EventFilter, limit: int) -> Iterator[Sequence[EventRow]]:
     """Yield the events so far, then those that have come since, for ever. The database is opened
     anew each time: by the next look the daemon may have begun, or somebody put a copy back."""
     with closing(connect_read_only(path)) as record:

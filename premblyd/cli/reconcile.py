@@ -86,7 +86,7 @@ def reconcile(
         raise NotAllowedToAskError(None)
     references = read_references(file, _name(file), column) if file is not None else None
     connect = connect_operator if store else connect_read_only
-    record = OwnRecord(until_end(connect(settings.database_path)))
+    record = OwnRecord(until_end(connect(settings.database)))
     work = Reconciliation(settings=settings, record=record, endpoint=endpoint, stores=store)
     with _progress(silent=as_json) as progress:
         work.progress = progress

@@ -147,7 +147,7 @@ class Reconciliation:
             return
         with (
             contextlib.suppress(LacksRightsError),
-            contextlib.closing(connect_operator(self.settings.database_path)) as database,
+            contextlib.closing(connect_operator(self.settings.database)) as database,
         ):
             OwnRecord(database).mend_downtimes(
                 since_ms=window.since_ms, until_ms=window.until_ms, now_ms=times.now_ms()

@@ -12,7 +12,7 @@ from premblyd.cli.common import (
     When,
     until_end,
 )
-from premblyd.cli.database import database_path
+from premblyd.cli.database import database_of
 from premblyd.cli.listing import list_options
 from premblyd.cli.printing import Column, print_json, print_table
 
@@ -51,7 +51,7 @@ def rejections(
     from premblyd.record.reading import Page, RejectionFilter
     from premblyd.store.connections import connect_read_only
 
-    record = until_end(connect_read_only(database_path(config_path, database)))
+    record = until_end(connect_read_only(database_of(config_path, database)))
     chosen = RejectionFilter(reason=reason, remote_ip=ip, since_ms=since_ms)
     rows = reading.rejections(record, chosen, Page(limit=limit))
     if as_json:

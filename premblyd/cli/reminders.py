@@ -25,7 +25,7 @@ def reminders(settings: "Config") -> Iterator[str]:
         return
     since_ms = times.now_ms() - DAYS * DAY_MS
     with contextlib.suppress(PremblydError):  # no database yet, or none that this user may read
-        with contextlib.closing(connect_read_only(settings.database_path)) as database:
+        with contextlib.closing(connect_read_only(settings.database)) as database:
             found = open_downtimes(database, since_ms=since_ms)
             given_up = reading.given_up(database, since_ms=since_ms)
         for downtime in found[:SHOWN]:

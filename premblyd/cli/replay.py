@@ -73,7 +73,7 @@ def replay(
 
     _check_use((event, event_option), **selection)
     settings = load_config(config_path, look_up_secrets=False)
-    database = until_end(connect_operator(settings.database_path))
+    database = until_end(connect_operator(settings.database))
     name = event or event_option
     event_id = reading.find_event_id(database, name) if name else None
     request = replays.Request(event_id=event_id, **selection)

@@ -207,7 +207,7 @@ def _target(
     daemon = None
     if sender.is_configured:
         with contextlib.suppress(presence.PresenceError):  # then it is not known whether one runs
-            daemon = presence.find(settings.database_path)
+            daemon = presence.find(settings.database)
     return Target(
         where=str(settings.listen),
         unix_path=sender.unix_path,

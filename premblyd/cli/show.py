@@ -9,11 +9,12 @@ import click
 
 from premblyd import times
 from premblyd.cli.common import actor, config_option, json_option, until_end
-from premblyd.cli.database import database_option, database_path
+from premblyd.cli.database import database_of, database_option
 from premblyd.cli.printing import bold, clean, counted, print_json
 from premblyd.errors import PremblydError, TryAgainError
 
 if TYPE_CHECKING:
+    from premblyd.databases import Place
     from premblyd.record.operating import RecordedReveal
     from premblyd.record.rows import AttemptRow, InquiryRow
     from premblyd.record.showing import ShownEvent
@@ -37,11 +38,11 @@ def show(
     from premblyd.record import reading, showing
     from premblyd.store.connections import connect_read_only
 
-    path = database_path(config_path, database)
-    record = until_end(connect_read_only(path))
+    place = database_of(config_path, database)
+    record = until_end(connect_read_only(place))
     if reveal:
         event_id = reading.find_event_id(record, event)
-        shown = showing.revealed(record, _record_reveal(path, event_id))
+        shown = showing.revealed(record, _record_reveal(place, event_id))
     else:
         shown = showing.masked(record, reading.find_event(record, event))
     if as_json:
@@ -50,14 +51,14 @@ def show(
         _print(shown)
 
 
-def _record_reveal(path: Path, event_id: int) -> "RecordedReveal":
+def _record_reveal(place: "Place", event_id: int) -> "RecordedReveal":
     """Record that this user sees an event's personal data. Raise PremblydError, with what to do,
     when it can't be recorded."""
     from premblyd.record.operating import Operator
     from premblyd.store.connections import connect_operator, transact
 
     try:
-        database = until_end(connect_operator(path))
+        database = until_end(connect_operator(place))
         return transact(database, Operator(actor=actor()).reveal(event_id, times.now_ms()))
     except TryAgainError as error:
         raise TryAgainError(f"{error}\n{UNRECORDED}") from None

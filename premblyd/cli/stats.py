@@ -11,7 +11,7 @@ import click
 from premblyd import times
 from premblyd.cli.bars import bars, columns
 from premblyd.cli.common import When, config_option, json_option, until_end
-from premblyd.cli.database import database_option, database_path, settings_if_valid
+from premblyd.cli.database import database_of, database_option, settings_if_valid
 from premblyd.cli.printing import Column, bold, console, print_json, print_table
 from premblyd.prembly.codes import MEANINGS
 
@@ -51,7 +51,7 @@ def stats(config_path: Path, *, database: str | None, since_ms: int, as_json: bo
     from premblyd.record import statistics
     from premblyd.store.connections import connect_read_only
 
-    record = until_end(connect_read_only(database_path(config_path, database)))
+    record = until_end(connect_read_only(database_of(config_path, database)))
     settings = settings_if_valid(config_path, database)
     now_ms = times.now_ms()
     each_ms = statistics.span_ms(since_ms, now_ms)

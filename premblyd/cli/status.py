@@ -14,8 +14,9 @@ import click
 
 from premblyd import times
 from premblyd.cli.common import config_option, json_option, until_end
-from premblyd.cli.database import database_option, database_path, settings_if_valid
+from premblyd.cli.database import database_of, database_option, settings_if_valid
 from premblyd.cli.printing import bold, clean, print_json
+from premblyd.databases import Place, file_of
 
 if TYPE_CHECKING:
     from premblyd.presence import Presence
@@ -38,15 +39,15 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     from premblyd.record import attention
     from premblyd.store.connections import connect_read_only
 
-    path = database_path(config_path, database)
-    record = until_end(connect_read_only(path))
+    place = database_of(config_path, database)
+    record = until_end(connect_read_only(place))
     settings = settings_if_valid(config_path, database)
     items = attention.items(
-        attention.situation(record, times.now_ms(), settings=settings, path=path)
+        attention.situation(record, times.now_ms(), settings=settings, path=file_of(place))
     )
     daemon, line = None, ""
     if database is None:
-        daemon, line, trouble = _daemon(path)
+        daemon, line, trouble = _daemon(place)
         items = [*trouble, *items]
     needs_somebody = any(item.needs_somebody for item in items)
     if as_json:
@@ -65,17 +66,17 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     raise SystemExit(1 if needs_somebody else 0)
 
 
-def _daemon(path: Path) -> "tuple[Presence | None, str, list[Item]]":
+def _daemon(place: Place) -> "tuple[Presence | None, str, list[Item]]":
     """Return the daemon that runs on the database, a line that tells of it, and what is wrong with
     it."""
     from premblyd import presence
 
     try:
-        daemon = presence.find(path)
+        daemon = presence.find(place)
     except presence.PresenceError as error:
         return None, f"Whether a daemon runs is not known: {error}", []
     if daemon is None:
-        text = f"No daemon runs on {path}: webhooks are not answered."
+        text = f"No daemon runs on {place}: webhooks are not answered."
         return None, text, [_trouble("daemon", text, "Start it.", "sudo systemctl start premblyd")]
     since, where = times.for_people(daemon.started_at_ms), ", ".join(daemon.listen)
     line = (

@@ -17,9 +17,9 @@ def upgrading() -> None:
 @config_option
 def path(config_path: Path) -> None:
     """Print where the database is."""
-    from premblyd.cli.database import database_path
+    from premblyd.cli.database import database_of
 
-    click.echo(database_path(config_path))
+    click.echo(database_of(config_path))
 
 
 @upgrading.command()

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from premblyd.config.alerts import Alert
 from premblyd.config.base import Model
 from premblyd.config.console import ConsoleValue
+from premblyd.config.database import DatabaseValue, PostgresqlDatabase
 from premblyd.config.hooks import GATHERED, HookValue, gather
 from premblyd.config.inquiries import Duplicates, Pending, PremblyApi
 from premblyd.config.secrets import KeyValue, Secret, secrets_in
@@ -22,12 +23,12 @@ from premblyd.config.values import (
     NetworkValue,
     Select,
     SizeBytes,
-    SqlitePath,
     TypePattern,
     UrlPath,
     listen,
     network,
 )
+from premblyd.databases import Place
 from premblyd.prembly.places import FieldName
 from premblyd.prembly.signature import HEADER, Scheme
 
@@ -96,7 +97,7 @@ class Config(Model):
     """A whole configuration file."""
 
     listen: ListenValue = listen("127.0.0.1:8080")
-    database_path: SqlitePath = Field(alias="database")
+    database_value: DatabaseValue = Field(alias="database")
     max_body_bytes: SizeBytes = Field(16 << 20, alias="max_body", ge=1)
     trusted_proxies: tuple[NetworkValue, ...] = (network("127.0.0.1"), network("::1"))
     log: LogSettings = LogSettings()
@@ -113,6 +114,12 @@ class Config(Model):
     endpoints: tuple[Endpoint, ...] = Field(min_length=1)
     actions: tuple[Action, ...] = ()
     alerts: tuple[Alert, ...] = ()
+
+    @property
+    def database(self) -> Place:
+        """Where the record is."""
+        value = self.database_value
+        return value.server if isinstance(value, PostgresqlDatabase) else value
 
     @property
     def total_concurrency(self) -> int:

@@ -50,7 +50,11 @@ class SecretPlaces:
 
 def secret(value: Any, info: ValidationInfo) -> Secret:
     """Read a secret: text, {file: NAME} or {env: NAME}. Raise ValueError when it can't be read."""
-    places = secret_places(info)
+    return read_secret(value, secret_places(info))
+
+
+def read_secret(value: Any, places: SecretPlaces) -> Secret:
+    """Read a secret as `secret` does, looking it up in these places."""
     match value:
         case str() if value.strip():
             return Secret("text", _usable(value))

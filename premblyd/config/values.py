@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, PlainValidator, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, PlainValidator
 
-from premblyd.config.secrets import secret_places
 from premblyd.expressions import Expression
 from premblyd.prembly import conditions
 
@@ -79,12 +78,8 @@ def sqlite_path(text: Any, folder: Path) -> Path:
     `folder`, the configuration file's. Raise ValueError for anything else."""
     url = urlsplit(str(text))
     if url.scheme != "sqlite" or url.netloc or not url.path.strip("/") or url.query:
-        raise ValueError("should be sqlite:////absolute/path.db; no other database is supported")
+        raise ValueError("should be sqlite:////absolute/path.db or postgresql://user@host/database")
     return folder / unquote(url.path[1:])
-
-
-def _sqlite_path(text: Any, info: ValidationInfo) -> Path:
-    return sqlite_path(text, secret_places(info).folder)
 
 
 def _shaped(pattern: str, words: str) -> AfterValidator:
@@ -129,7 +124,6 @@ DurationMs = Annotated[int, BeforeValidator(duration_ms)]
 SizeBytes = Annotated[int, BeforeValidator(size_bytes)]
 NetworkValue = Annotated[Network, PlainValidator(network)]
 ListenValue = Annotated[Listen, PlainValidator(listen)]
-SqlitePath = Annotated[Path, PlainValidator(_sqlite_path)]
 Select = Annotated[Expression, PlainValidator(lambda text: _expression(text, conditions.compiled))]
 BodyPath = Annotated[Expression, PlainValidator(lambda text: _expression(text, Expression))]
 

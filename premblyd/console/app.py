@@ -32,6 +32,7 @@ from premblyd.console.pages import (
 )
 from premblyd.console.readers import Readers
 from premblyd.console.services import Services
+from premblyd.databases import Place, file_of
 from premblyd.listening import Listening
 from premblyd.metrics.exporter import Exporter
 from premblyd.store.writer import Writer
@@ -57,7 +58,7 @@ class Console:
         writer: Writer,
         clock: Clock,
         wake: Callable[[], None],
-        database: Path,
+        database: Place,
         metrics: Exporter,
     ) -> None:
         # Two daemons behind one name, on two ports, share their cookies otherwise.
@@ -67,7 +68,7 @@ class Console:
             writer=writer,
             clock=clock,
             wake=wake,
-            path=database,
+            path=file_of(database),
             cookie=f"premblyd-{own}",
             metrics=metrics,
             live=Live(readers),

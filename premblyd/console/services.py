@@ -25,7 +25,7 @@ class Services:
     writer: Writer
     clock: Clock
     wake: Callable[[], None]  # tells the dispatcher that there are deliveries
-    path: Path  # of the database
+    path: Path | None  # of the database, if it is a file
     cookie: str  # name of the session's
     metrics: Exporter
     live: Live

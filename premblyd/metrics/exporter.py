@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from premblyd.clock import Clock
 from premblyd.config.models import Config
+from premblyd.databases import Place
 from premblyd.metrics.counting import Counts
 from premblyd.metrics.state import Runtime, look
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class Exporter:
     """Counts from its start on. `runtime` returns what the daemon's parts say now."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, place: Place, clock: Clock) -> None:
         self.counts = Counts()
-        self._path = path
+        self._place = place
         self._clock = clock
         self._one_at_a_time = asyncio.Lock()
 
@@ -43,5 +43,5 @@ class Exporter:
         # Here, as the library takes memory of which a daemon that nobody asks has no use.
         from premblyd.metrics.families import expose
 
-        state = look(runtime, self._path, self._config, self._clock.now_ms())
+        state = look(runtime, self._place, self._config, self._clock.now_ms())
         return expose(counts, state, accept)

@@ -101,6 +101,7 @@ def _of_counts(counts: Counts) -> Iterator[Metric]:
 
 
 def _of_state(state: State) -> Iterator[Metric]:
+    sizes = state.sizes
     yield _gauge(
         "premblyd_build_info",
         "The version that runs; always 1.",
@@ -116,16 +117,21 @@ def _of_state(state: State) -> Iterator[Metric]:
             "Whether the last transaction was committed: 1, or 0.",
             int(state.store_works),
         ),
-        ("premblyd_database_bytes", "Size of the database file.", state.database_bytes),
-        ("premblyd_wal_bytes", "Size of its write-ahead log.", state.wal_bytes),
-        ("premblyd_disk_free_bytes", "What is free on the database's disk.", state.free_bytes),
+        ("premblyd_database_bytes", "Size of the database file.", sizes.database_bytes),
+        ("premblyd_wal_bytes", "Size of its write-ahead log.", sizes.log_bytes),
+        (
+            "premblyd_disk_free_bytes",
+            "What is free on the database's disk.",
+            sizes.free_bytes,
+        ),
         (
             "premblyd_record_readable",
             "Whether the numbers below could be read from the database: 1, or 0.",
             int(state.record is not None),
         ),
     ):
-        yield _gauge(name, help_text, (), {(): value})
+        if value is not None:
+            yield _gauge(name, help_text, (), {(): value})
     record = state.record
     if record is None:
         return

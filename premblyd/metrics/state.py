@@ -1,13 +1,13 @@
 """How things stand now: what the daemon's parts say, and what its record says."""
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from premblyd.config.models import Config
+from premblyd.databases import Place
 from premblyd.errors import PremblydError
-from premblyd.store.sqlite.files import beside, real_path
+from premblyd.store.connections import backend
+from premblyd.store.engine import Sizes
 
 if TYPE_CHECKING:
     from premblyd.record.standing import Standing
@@ -32,47 +32,29 @@ class State:
     connections: int
     hooks: int
     store_works: bool
-    database_bytes: int
-    wal_bytes: int
-    free_bytes: int
+    sizes: Sizes
     record: "Standing | None"
 
 
-def look(runtime: Runtime, path: Path, settings: Config, now_ms: int) -> State:
+def look(runtime: Runtime, place: Place, settings: Config, now_ms: int) -> State:
     """Return how things stand. It reads the database, so not in the loop."""
-    real = real_path(path)
     return State(
         requests=runtime.requests,
         connections=runtime.connections,
         hooks=runtime.hooks,
         store_works=runtime.store_works,
-        database_bytes=_size(real),
-        wal_bytes=_size(beside(real, "-wal")),
-        free_bytes=_free(real),
-        record=_read(path, settings, now_ms, runtime.store_error),
+        sizes=backend(place).sizes(),
+        record=_read(place, settings, now_ms, runtime.store_error),
     )
 
 
-def _read(path: Path, settings: Config, now_ms: int, store_error: str | None) -> "Standing | None":
+def _read(
+    place: Place, settings: Config, now_ms: int, store_error: str | None
+) -> "Standing | None":
     # Here, as a daemon that nobody asks has no use for it, and it takes a tenth of a start.
     from premblyd.record import standing
 
     try:
-        return standing.read(path, settings, now_ms, store_error=store_error)
+        return standing.read(place, settings, now_ms, store_error=store_error)
     except PremblydError:
         return None
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
-def _free(path: Path) -> int:
-    try:
-        disk = os.statvfs(path.parent)
-    except OSError:
-        return 0
-    return disk.f_bavail * disk.f_frsize

@@ -84,4 +84,4 @@ def _plain(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     ]
 
 
-_BOOLEANS = frozenset({"face_match", "output_truncated"})
+_BOOLEANS = frozenset({"face_match", "output_truncated", "holds_order"})

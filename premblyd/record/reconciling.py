@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from peewee import Database, SqliteDatabase
+from peewee import Database
 
 from premblyd import times
 from premblyd.prembly.payload import session_reference
@@ -43,7 +43,7 @@ class OwnRecord:
     """The record as a reconciliation works on it: on a command's own connection, each change in a
     transaction of its own. Every method raises StoreUnavailableError when the database can't."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     def known_ids(self, ids: Collection[str]) -> set[str]:

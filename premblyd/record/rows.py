@@ -88,6 +88,9 @@ class DeliveryRow:
     once_key: str | None
     confirmed_at_ms: int | None
     confirmed_sha256: str | None
+    order_key: str | None
+    waits_for_id: int | None
+    holds_order: bool | None
     type: str | None  # of the event, and what follows
     response_code: str | None
     outcome: str | None

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 from premblyd.config.models import Config
+from premblyd.databases import Place, file_of
 from premblyd.record import attention, reading, statistics
 from premblyd.record.statistics import ActionFigures
 from premblyd.store.connections import connect_read_only
@@ -22,13 +22,15 @@ class Standing:
     attention: Mapping[str, int]
 
 
-def read(path: Path, settings: Config, now_ms: int, *, store_error: str | None = None) -> Standing:
+def read(
+    place: Place, settings: Config, now_ms: int, *, store_error: str | None = None
+) -> Standing:
     """Return how things stand. Raise PremblydError when the database can't be read."""
     names = [action.name for action in settings.actions]
     kinds = dict.fromkeys(attention.CHECKS, 0)
-    with closing(connect_read_only(path)) as database:
+    with closing(connect_read_only(place)) as database:
         situation = attention.situation(
-            database, now_ms, settings=settings, path=path, store_error=store_error
+            database, now_ms, settings=settings, path=file_of(place), store_error=store_error
         )
         items = attention.items(situation)
         kinds |= Counter(item.kind for item in items if item.needs_somebody)

@@ -1,12 +1,70 @@
-"""How all but the daemon's own writer and readers reach the database: commands, lists and checks.
+"""How all reach the database, of whichever engine.
 
-The one place that names the engine to them. Another engine is another choice made here.
+The one place that names the engines. What is an engine's own is in its folder.
 """
 
-from peewee import Database
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
 
-from premblyd.store.sqlite.failures import translated
-from premblyd.store.sqlite.opening import connect_operator, connect_read_only
-from premblyd.store.sqlite.transaction import transact
+from peewee import Database, SqliteDatabase
 
-__all__ = ["Database", "connect_operator", "connect_read_only", "transact", "translated"]
+from premblyd.databases import Place
+from premblyd.errors import StoreUnavailableError
+from premblyd.store.engine import Backend, Transaction
+from premblyd.store.sqlite import failures, transaction
+from premblyd.store.sqlite.backend import SqliteBackend
+
+__all__ = [
+    "Database",
+    "backend",
+    "connect_operator",
+    "connect_read_only",
+    "transact",
+    "translated",
+]
+Done = TypeVar("Done")
+
+
+def backend(place: Place) -> Backend:
+    """Return the engine's backend for a database. Raise CannotStartError when what it needs is not
+    installed."""
+    if isinstance(place, Path):
+        return SqliteBackend(place)
+    from premblyd.store.postgresql.backend import PostgresqlBackend  # many do without its library
+
+    return PostgresqlBackend(place)
+
+
+def connect_read_only(place: Place) -> Database:
+    """Return a connection that only reads: see store.engine.Backend."""
+    return backend(place).connect_read_only()
+
+
+def connect_operator(place: Place) -> Database:
+    """Return a connection by which a command writes while daemons run: see store.engine.Backend."""
+    return backend(place).connect_operator()
+
+
+def transact(database: Database, work: Callable[[Transaction], Done]) -> Done:
+    """Run `work` in a transaction on a command's own connection, while daemons write by theirs.
+    Raise StoreUnavailableError when nothing of it could be kept."""
+    if isinstance(database, SqliteDatabase):
+        return transaction.transact(database, work)
+    from premblyd.store.postgresql import transaction as postgresql
+
+    return postgresql.transact(database, work)
+
+
+@contextlib.contextmanager
+def translated(to: type[StoreUnavailableError] = StoreUnavailableError) -> Iterator[None]:
+    """Turn a database's failure into a StoreUnavailableError."""
+    postgresql = sys.modules.get("premblyd.store.postgresql.failures")
+    with failures.translated(to):
+        if postgresql is None:
+            yield
+        else:
+            with postgresql.translated(to):
+                yield

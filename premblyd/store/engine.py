@@ -1,10 +1,15 @@
 """What the store needs of a database: an engine that runs transactions.
 
-The hot path (inbox, queue, writer) knows these protocols alone. `store/sqlite/` fulfils them.
+The hot path (inbox, queue, writer) knows these protocols alone. `store/sqlite/` and
+`store/postgresql/` fulfil them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+from peewee import Database
 
 from premblyd.store.statements import BulkInsert, Lookup, Statement
 
@@ -13,8 +18,14 @@ UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # stands in a text for bytes that are 
 
 
 class Transaction(Protocol):
-    """What an operation works on. It has the right to write from its start, so nobody changes
-    what it has read."""
+    """What an operation works on.
+
+    On SQLite it has the right to write from its start, so nobody changes what it has read. Where
+    other hosts write at the same time, what must stay as it was read is locked: by `lock`, by
+    `try_lock`, or by a statement that locks the rows it finds.
+    """
+
+    part: int  # of a table of counts: each daemon counts in rows of its own
 
     def rows(self, statement: Statement, **values: Any) -> list[Row]:
         """Return what `statement` finds."""
@@ -37,8 +48,19 @@ class Transaction(Protocol):
         has what must be unique."""
         ...
 
-    def insert_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> Sequence[int]:
-        """Insert `rows`; return their ids in order."""
+    def insert_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> Sequence[int | None]:
+        """Insert `rows`; return their ids in order. None: left out, because another host has just
+        stored a row with what must be unique."""
+        ...
+
+    def lock(self, names: Iterable[str]) -> None:
+        """Wait until no other transaction has these names, and have them until this one ends. Take
+        all that an operation needs at once: those who take them one by one wait for each other."""
+        ...
+
+    def try_lock(self, name: str) -> bool:
+        """Have this name until the transaction ends, unless another transaction has it. Return
+        whether this one has it."""
         ...
 
 
@@ -59,3 +81,53 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How large a database is. None: it has no such thing, or it can't be told."""
+
+    database_bytes: int | None
+    log_bytes: int | None = None  # of SQLite's write-ahead log
+    free_bytes: int | None = None  # on the disk of its file
+
+
+class Backend(Protocol):
+    """A database of one engine, and every way to open it."""
+
+    is_shared: bool  # other daemons may work on it at the same time
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep other daemons out for as long as it is entered, where the engine serves only one.
+        Raise AlreadyRunningError when another is there, CannotStartError when it can't be used."""
+        ...
+
+    def prepare(self) -> list[str]:
+        """Make or migrate the database; return the migrations applied now.
+
+        Raise SchemaError when a newer premblyd wrote it, StoreUnavailableError when it can't be
+        opened.
+        """
+        ...
+
+    def engine(self) -> Engine:
+        """Return what the writer's thread works with."""
+        ...
+
+    def connect_read_only(self) -> Database:
+        """Return a connection that only reads. Raise PremblydError when there is no database of
+        this premblyd's, StoreUnavailableError when it can't be read."""
+        ...
+
+    def connect_operator(self) -> Database:
+        """Return a connection by which a command writes while daemons run. Raise as
+        `connect_read_only`."""
+        ...
+
+    def interrupter(self, database: Database) -> Callable[[], None]:
+        """Return what stops, from another thread, what this thread's connection is reading."""
+        ...
+
+    def sizes(self) -> Sizes:
+        """Return how large it is. It may read the database, so not in the loop."""
+        ...

@@ -129,9 +129,9 @@ class _Addition(NamedTuple):
 def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
     """Store new events with their deliveries, and count the others as duplicates.
 
-    Nobody else writes meanwhile, so no key is stored between the look-up and the insert. An INSERT
-    that leaves out duplicates would use up a number for each, and to an auditor a number that is
-    missing is a deletion.
+    On SQLite nobody else writes meanwhile, so no key is stored between the look-up and the insert.
+    An INSERT that leaves out duplicates would use up a number for each, and to an auditor a number
+    that is missing is a deletion.
     """
     names = [key for addition in additions for key in addition.keys if key is not None]
     ids: dict[str, int] = dict(transaction.look_up(_IDS_BY_KEY, names))
@@ -142,6 +142,12 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
             new.setdefault(key, addition)  # another with this key is a duplicate of it
     stored_now = list(new.values())
     ids |= _insert_events(transaction, stored_now)
+    if lost := [key for key in new if key not in ids]:
+        # Another host has stored these in this moment: here they are duplicates.
+        ids |= dict(transaction.look_up(_IDS_BY_KEY, lost))
+        stored_now = [new[key] for key in new if key not in lost]
+        for key in lost:
+            del new[key]
     added: list[Added] = []
     deliveries: list[Row] = []
     duplicates: list[rollups.EventGroup] = []
@@ -178,11 +184,12 @@ def _delivery_rows(event_id: int, addition: _Addition) -> list[Row]:
 
 
 def _insert_events(transaction: Transaction, additions: Sequence[_Addition]) -> dict[str, int]:
-    """Insert events that are not there yet; return their ids by key."""
-    ids: list[int] = []
+    """Insert events that are not there yet; return the ids of those that are new, by key."""
+    ids: list[int | None] = []
     for rows in _portions(additions):
         ids += transaction.insert_many(_INSERT_EVENTS, rows)
-    return dict(zip((addition.keys.own for addition in additions), ids, strict=True))
+    keys = (addition.keys.own for addition in additions)
+    return {key: id_ for key, id_ in zip(keys, ids, strict=True) if id_ is not None}
 
 
 def _portions(additions: Sequence[_Addition]) -> Iterator[list[Row]]:
@@ -239,7 +246,9 @@ _keys = attrgetter("keys")
 _verdict_values = attrgetter(*VERDICT_COLUMNS)
 _webhook_values = attrgetter(*_WEBHOOK_COLUMNS)
 
-_INSERT_EVENTS = BulkInsert(Event, *_DERIVED_COLUMNS, *VERDICT_COLUMNS, *_WEBHOOK_COLUMNS)
+_INSERT_EVENTS = BulkInsert(
+    Event, *_DERIVED_COLUMNS, *VERDICT_COLUMNS, *_WEBHOOK_COLUMNS, unique="key"
+)
 _IDS_BY_KEY = Lookup(Event.select(Event.key, Event.id), Event.key)
 _KEY_OF = Statement(Event.select(Event.key).where(Event.id == param("id")))
 _INSERT_DELIVERIES = BulkInsert(

@@ -134,6 +134,11 @@ class Delivery(Table):
     once_key = TextField(null=True)
     confirmed_at_ms = BigIntegerField(null=True)  # when Prembly's answer said the same
     confirmed_sha256 = TextField(null=True)  # of that answer
+    # With `order`: the deliveries of one key run one at a time. Which must end before this one; its
+    # due_at_ms is NULL meanwhile. And whether those behind it wait even when it is dead.
+    order_key = TextField(null=True)
+    waits_for_id = BigIntegerField(null=True)  # no foreign key: SQLite checks it at each change
+    holds_order = BooleanField(constraints=_ZERO)
 
 
 class Attempt(Table):
@@ -252,6 +257,27 @@ class Heartbeat(Table):
     uptime_ms = BigIntegerField(null=True)
 
 
+class Host(Table):
+    """A daemon that works on this database, or has: see migrations/0005_hosts.py."""
+
+    worker = TextField(unique=True)  # its name in `attempt`
+    name = TextField()
+    place = TextField(null=True)  # where its pid counts
+    pid = IntegerField()
+    version = TextField()
+    started_at_ms = BigIntegerField()
+    seen_at_ms = BigIntegerField()
+    beat_count = IntegerField(constraints=_ZERO)  # others see by it that it lives
+    ended_at_ms = BigIntegerField(null=True)
+    ended = TextField(null=True)  # stopped, or lost
+
+
+class SchemaFloor(Table):
+    """The oldest migration that a program must know to work on this database beside others."""
+
+    migration = TextField()
+
+
 class AlertSent(Table):
     """When an alert told of a kind of trouble last."""
 
@@ -281,9 +307,10 @@ class EventHour(RollUp):
     events = IntegerField(constraints=_ZERO)
     duplicates = IntegerField(constraints=_ZERO)
     unmatched = IntegerField(constraints=_ZERO)  # of the events: those without a delivery
+    part = IntegerField(constraints=_ZERO)  # daemons that count at once do in rows of their own
 
     class Meta:
-        primary_key = CompositeKey("hour_ms", "type", "response_code", "outcome")
+        primary_key = CompositeKey("hour_ms", "type", "response_code", "outcome", "part")
 
 
 class AttemptHour(RollUp):
@@ -294,9 +321,10 @@ class AttemptHour(RollUp):
     outcome = TextField()
     bucket_ms = BigIntegerField()  # none took longer: see rollups.lower_bound_ms
     attempts = IntegerField(constraints=_ZERO)
+    part = IntegerField(constraints=_ZERO)
 
     class Meta:
-        primary_key = CompositeKey("hour_ms", "action", "outcome", "bucket_ms")
+        primary_key = CompositeKey("hour_ms", "action", "outcome", "bucket_ms", "part")
 
 
 Event.add_index(Event.received_at_ms, name="event_received")
@@ -329,6 +357,15 @@ Delivery.add_index(
     name="delivery_once",
     unique=True,
     where=Delivery.once_key.is_null(False),
+)
+Delivery.add_index(
+    Delivery.order_key,
+    Delivery.action,
+    name="delivery_order",
+    where=Delivery.order_key.is_null(False),
+)
+Delivery.add_index(
+    Delivery.waits_for_id, name="delivery_waits", where=Delivery.waits_for_id.is_null(False)
 )
 Inquiry.add_index(Inquiry.event, name="inquiry_event", where=Inquiry.event.is_null(False))
 Inquiry.add_index(Inquiry.delivery, name="inquiry_delivery", where=Inquiry.delivery.is_null(False))

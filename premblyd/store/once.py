@@ -151,7 +151,7 @@ _EARLIER = Statement(
     .where(
         Event.reference == param("reference"),
         Event.outcome == param("outcome"),
-        param("type").is_null() | (Event.type == param("type")),
+        param("type").cast("TEXT").is_null() | (Event.type == param("type")),
         Delivery.action == param("action"),
         Delivery.state.in_(_IN_THE_WAY),
         Delivery.id != param("id"),

@@ -57,12 +57,13 @@ class Queue:
         return self._writer.call(operation, Step.CLAIMS)
 
     def release_unstarted(self, running: Collection[int], now_ms: int) -> "asyncio.Future[None]":
-        """Make those running deliveries due now that are not in `running`, this process's own, at
+        """Make those of this process's running deliveries due now that are not in `running`, at
         no cost of an attempt: a claim failed, yet the disk may hold it (SQLite reports a COMMIT
         that can't be synced as failed, and finds it whole when it opens the log anew)."""
 
         def operation(transaction: Transaction) -> None:
-            for delivery_id, attempts_left in transaction.rows(queue_statements.RUNNING):
+            rows = transaction.rows(queue_statements.RUNNING_OF, worker=self._worker)
+            for delivery_id, attempts_left in rows:
                 if delivery_id not in running:
                     damage.close_open_attempt(transaction, delivery_id, now_ms, UNSTARTED)
                     _release(transaction, delivery_id, State.PENDING, now_ms, UNSTARTED)

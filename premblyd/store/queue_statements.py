@@ -34,6 +34,15 @@ WAITING_ACTIONS = Statement(_waiting_actions())
 RUNNING = Statement(
     Delivery.select(Delivery.id, Delivery.attempts_left).where(Delivery.state == State.RUNNING)
 )
+# Of a worker, by the attempts that it has open.
+RUNNING_OF = Statement(
+    Delivery.select(Delivery.id, Delivery.attempts_left)
+    .join(
+        Attempt,
+        on=(Attempt.delivery == Delivery.id) & (Attempt.number == Delivery.attempt_count),
+    )
+    .where(Delivery.state == State.RUNNING, Attempt.worker == param("worker"))
+)
 RUNS = Statement(
     Attempt.select(Event.key, Delivery.id, Attempt.number, Attempt.worker)
     .join(Delivery)
@@ -51,8 +60,9 @@ DUE = Statement(
         Delivery.confirmed_at_ms,
     )
     .where(Delivery.action == param("action"), Delivery.due_at_ms <= param("now_ms"))
-    .order_by(Delivery.due_at_ms)
-    .limit(param("limit"))
+    .order_by(Delivery.due_at_ms, Delivery.id)
+    .limit(param("limit")),
+    locks=True,
 )
 FIRST_DUE = Statement(
     Delivery.select(fn.MIN(Delivery.due_at_ms)).where(

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from peewee import EXCLUDED
+from peewee import EXCLUDED, Query, fn
 
 from premblyd.prembly.webhook import Webhook
 from premblyd.privacy.identifiers import is_code
@@ -101,6 +101,7 @@ def count_events(
             events=events,
             duplicates=again,
             unmatched=alone,
+            part=transaction.part,
         )
 
 
@@ -131,12 +132,25 @@ _EVENT = Statement(
         Event.id == param("event_id")
     )
 )
+
+
+def _part_with_unmatched() -> Query:
+    other = EventHour.alias()
+    return other.select(fn.MIN(other.part)).where(
+        other.hour_ms == param("hour_ms"),
+        other.type == param("type"),
+        other.response_code == param("response_code"),
+        other.outcome == param("outcome"),
+        other.unmatched > 0,
+    )
+
+
 _COUNT_MATCHED = Statement(
     EventHour.update(unmatched=EventHour.unmatched - 1).where(
         EventHour.hour_ms == param("hour_ms"),
         EventHour.type == param("type"),
         EventHour.response_code == param("response_code"),
         EventHour.outcome == param("outcome"),
-        EventHour.unmatched > 0,
+        EventHour.part == _part_with_unmatched(),
     )
 )

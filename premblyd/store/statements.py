@@ -23,10 +23,15 @@ def param(name: str) -> Value:
 
 
 class Statement:
-    """A query with its params."""
+    """A query with its params.
 
-    def __init__(self, query: Query) -> None:
+    With `locks`, the rows it finds can't be changed by other transactions until this one ends, and
+    rows that another one has are left out of what it finds.
+    """
+
+    def __init__(self, query: Query, *, locks: bool = False) -> None:
         self.query = query
+        self.locks = locks
 
 
 class Lookup:
@@ -38,16 +43,19 @@ class Lookup:
 
 
 class BulkInsert:
-    """Inserts rows of `model`, each with a value for every one of `columns`."""
+    """Inserts rows of `model`, each with a value for every one of `columns`. Of the column `unique`
+    another host may store the same value at the same time: such a row is left out."""
 
-    def __init__(self, model: type[Table], *columns: str) -> None:
-        self._model = model
-        self._columns = [model._meta.columns[column] for column in columns]
+    def __init__(self, model: type[Table], *columns: str, unique: str | None = None) -> None:
+        self.model = model
+        self.unique = unique
+        self.columns = columns
+        self._fields = [model._meta.columns[column] for column in columns]
 
     def query(self, count: int) -> Query:
         """Return the query that inserts `count` rows at once."""
-        row = [param(field.column_name) for field in self._columns]
-        return self._model.insert_many([row] * count, fields=self._columns)
+        row = [param(field.column_name) for field in self._fields]
+        return self.model.insert_many([row] * count, fields=self._fields)
 
 
 def insert(model: type[Table], *columns: str, if_unique: bool = False) -> Statement:

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.store import Store
+from tests.support.needs import needs_machine
+from tests.support.store import PostgresqlStore, Store
 
-ENGINES = {"sqlite": Store}
+ENGINES = {"sqlite": Store, "postgresql": PostgresqlStore}
 
 
 @pytest.fixture(params=ENGINES)
 def store(request: pytest.FixtureRequest, path: Path) -> Iterator[Store]:
     """An empty store of the engine, at work."""
     with asyncio.Runner() as runner:
-        store = ENGINES[request.param](path, runner.get_loop())
+        with needs_machine():
+            store = ENGINES[request.param](path, runner.get_loop())
         yield store
         store.close()

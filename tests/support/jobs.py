@@ -30,7 +30,7 @@ def hook(**keys: Any) -> Any:
 def settings(*endpoints: Endpoint, concurrency: int = 1) -> Config:
     """Return a configuration for the runners."""
     return Config.model_construct(
-        database_path=Path("/nowhere"), endpoints=endpoints, concurrency=concurrency
+        database_value=Path("/nowhere"), endpoints=endpoints, concurrency=concurrency
     )
 
 

@@ -7,14 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
+from premblyd.databases import Place
 from premblyd.prembly.payload import Kind, Outcome, Verdict
 from premblyd.prembly.webhook import Webhook
-from premblyd.store.engine import Transaction
+from premblyd.store.engine import Backend, Transaction
 from premblyd.store.inbox import Added, Inbox, NewDelivery
+from premblyd.store.postgresql.backend import PostgresqlBackend
 from premblyd.store.queue import Queue
-from premblyd.store.sqlite.engine import SqliteEngine
+from premblyd.store.sqlite.backend import SqliteBackend
 from premblyd.store.sqlite.transaction import SqliteTransaction
 from premblyd.store.writer import Writer
+from tests.support import postgresql
 from tests.support.database import rows
 
 T = TypeVar("T")
@@ -69,11 +72,20 @@ class Store:
 
     def __init__(self, path: Path, loop: asyncio.AbstractEventLoop) -> None:
         self.path = path
-        self.engine = SqliteEngine(path)
+        self.backend: Backend = self._backend()
+        self.engine = self.backend.engine()
         self._loop = loop
         self.writer = self.wait(self._open())
         self.inbox = Inbox(self.writer)
         self.queue = Queue(self.writer, "host:1:boot")
+
+    def _backend(self) -> Backend:
+        return SqliteBackend(self.path)
+
+    @property
+    def place(self) -> Place:
+        """Where it is, as commands name it."""
+        return self.path
 
     async def _open(self) -> Writer:
         return Writer(self.engine)
@@ -110,3 +122,18 @@ class Store:
 
     def close(self) -> None:
         self.wait(self.writer.close())
+
+
+class PostgresqlStore(Store):
+    """The same on PostgreSQL: a database of its own on the session's server."""
+
+    def _backend(self) -> Backend:
+        self.server = postgresql.new_database(*postgresql.of_session())
+        return PostgresqlBackend(self.server)
+
+    @property
+    def place(self) -> Place:
+        return self.server
+
+    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        return postgresql.rows(self.server, sql, *values)

@@ -1,5 +1,7 @@
 """The first schema: events, deliveries, attempts, rejections, operator actions and two views."""
 
+from premblyd.store.dialect import run
+
 TABLES = """
 CREATE TABLE event (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -113,6 +115,4 @@ FROM delivery JOIN event ON event.id = delivery.event_id;
 
 
 def up(migrator, db):  # type: ignore[no-untyped-def]  # playhouse calls it
-    for sql in (TABLES + VIEWS).split(";"):
-        if sql.strip():
-            db.execute_sql(sql)
+    run(db, TABLES + VIEWS)

@@ -1,9 +1,9 @@
 """Types of events, deliveries that another ran instead of, and asking Prembly back."""
 
-from peewee import Database
+from premblyd.store.dialect import change_check, change_text, is_sqlite, run
 
-STATES = "('pending', 'running', 'succeeded', 'dead', 'cancelled')"
-STATES_NOW = "('pending', 'running', 'succeeded', 'dead', 'cancelled', 'skipped')"
+STATES = "state IN ('pending', 'running', 'succeeded', 'dead', 'cancelled')"
+STATES_NOW = "state IN ('pending', 'running', 'succeeded', 'dead', 'cancelled', 'skipped')"
 
 # To reach a column after the body SQLite walks the body, a photo's megabytes. So the new columns go
 # before it where that costs nothing: where there is no event yet.
@@ -108,23 +108,8 @@ FROM inquiry;
 
 def up(migrator, db):  # type: ignore[no-untyped-def]  # playhouse calls it
     (has_events,) = db.execute_sql("SELECT EXISTS (SELECT 1 FROM event)").fetchone()
-    if not has_events:
-        _change_text(db, "event", BODY, BODY_LAST)
-    _change_text(db, "delivery", STATES, STATES_NOW)
-    for sql in ((EVENT_COLUMNS if has_events else "") + COLUMNS + TABLES + VIEWS).split(";"):
-        if sql.strip():
-            db.execute_sql(sql)
-
-
-def _change_text(db: Database, table: str, before: str, after: str) -> None:
-    """Change a part of the SQL that made `table`, whose rows, if any, stay as they are
-    (sqlite.org/lang_altertable.html, section 7): a new table would need a copy of all that refers
-    to it."""
-    (version,) = db.execute_sql("PRAGMA schema_version").fetchone()
-    db.execute_sql("PRAGMA writable_schema = ON")
-    db.execute_sql(
-        "UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE type = 'table' AND name = ?",
-        (before, after, table),
-    )
-    db.execute_sql(f"PRAGMA schema_version = {version + 1}")
-    db.execute_sql("PRAGMA writable_schema = OFF")
+    body_can_be_last = is_sqlite(db) and not has_events
+    if body_can_be_last:
+        change_text(db, "event", BODY, BODY_LAST)
+    change_check(db, "delivery", "delivery_state_check", STATES, STATES_NOW)
+    run(db, ("" if body_can_be_last else EVENT_COLUMNS) + COLUMNS + TABLES + VIEWS)

@@ -1,6 +1,8 @@
 """Counts by the hour of what came and what ran, so that people need not wait for them to be counted
 from a million events; an index of the dead; and when alerts were sent."""
 
+from premblyd.store.dialect import is_sqlite, run
+
 TABLES = """
 CREATE TABLE event_hour (
     hour_ms INTEGER NOT NULL,
@@ -10,7 +12,8 @@ CREATE TABLE event_hour (
     events INTEGER NOT NULL DEFAULT 0,
     duplicates INTEGER NOT NULL DEFAULT 0,
     unmatched INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (hour_ms, type, response_code, outcome)
+    part INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (hour_ms, type, response_code, outcome, part)
 ) WITHOUT ROWID;
 
 CREATE TABLE attempt_hour (
@@ -19,7 +22,8 @@ CREATE TABLE attempt_hour (
     outcome TEXT NOT NULL,
     bucket_ms INTEGER NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (hour_ms, action, outcome, bucket_ms)
+    part INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (hour_ms, action, outcome, bucket_ms, part)
 ) WITHOUT ROWID;
 
 CREATE TABLE alert_sent (
@@ -38,21 +42,45 @@ BOUNDS = sorted({*(1 << power for power in range(36)), *(3 << power for power in
 CASES = " ".join(f"WHEN took <= {bound} THEN {bound}" for bound in BOUNDS)
 BUCKET = f"CASE {CASES} ELSE {1 << 36} END"
 
+# `part`: where several daemons count at once, each does in rows of its own, and none waits.
 # Counted by the database, whoever ends an attempt. Nothing, where its delivery was deleted.
 TRIGGER = f"""
 CREATE TRIGGER attempt_counted AFTER UPDATE OF outcome ON attempt
 WHEN OLD.outcome IS NULL AND NEW.outcome IS NOT NULL AND NEW.finished_at_ms IS NOT NULL
 BEGIN
     INSERT INTO attempt_hour
-    SELECT NEW.finished_at_ms / 3600000 * 3600000, action, NEW.outcome, {BUCKET}, 1
+    SELECT NEW.finished_at_ms / 3600000 * 3600000, action, NEW.outcome, {BUCKET}, 1, 0
     FROM (
         SELECT action, NEW.finished_at_ms - NEW.started_at_ms AS took
         FROM delivery WHERE id = NEW.delivery_id
     )
     WHERE true
-    ON CONFLICT (hour_ms, action, outcome, bucket_ms) DO UPDATE SET attempts = attempts + 1;
+    ON CONFLICT (hour_ms, action, outcome, bucket_ms, part) DO UPDATE SET attempts = attempts + 1;
 END
 """
+
+IN_POSTGRESQL = (
+    f"""
+CREATE FUNCTION count_attempt() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO attempt_hour
+    SELECT NEW.finished_at_ms / 3600000 * 3600000, action, NEW.outcome, {BUCKET}, 1,
+           pg_backend_pid() % 64
+    FROM (
+        SELECT action, NEW.finished_at_ms - NEW.started_at_ms AS took
+        FROM delivery WHERE id = NEW.delivery_id
+    ) AS found
+    ON CONFLICT (hour_ms, action, outcome, bucket_ms, part)
+    DO UPDATE SET attempts = attempt_hour.attempts + 1;
+    RETURN NULL;
+END $$
+""",
+    """
+CREATE TRIGGER attempt_counted AFTER UPDATE OF outcome ON attempt FOR EACH ROW
+WHEN (OLD.outcome IS NULL AND NEW.outcome IS NOT NULL AND NEW.finished_at_ms IS NOT NULL)
+EXECUTE FUNCTION count_attempt()
+""",
+)
 
 # What is there already. Of duplicates only the number of each event is known, so they are counted
 # to the hour of their event.
@@ -60,11 +88,11 @@ FILLED = f"""
 INSERT INTO event_hour
 SELECT received_at_ms / 3600000 * 3600000, rolled_type(type), rolled_code(response_code), outcome,
        count(*), sum(duplicate_count),
-       sum(NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.event_id = event.id))
+       sum(NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.event_id = event.id)), 0
 FROM event GROUP BY 1, 2, 3, 4;
 
 INSERT INTO attempt_hour
-SELECT finished_at_ms / 3600000 * 3600000, action, outcome, {BUCKET}, count(*)
+SELECT finished_at_ms / 3600000 * 3600000, action, outcome, {BUCKET}, count(*), 0
 FROM (
     SELECT attempt.finished_at_ms, action, outcome,
            attempt.finished_at_ms - started_at_ms AS took
@@ -76,12 +104,13 @@ GROUP BY 1, 2, 3, 4;
 
 
 def up(migrator, db):  # type: ignore[no-untyped-def]  # playhouse calls it
-    connection = db.connection()
-    for sql in TABLES.split(";"):
-        if sql.strip():
-            connection.execute(sql)
-    connection.execute(TRIGGER)
-    fill(connection)  # type: ignore[no-untyped-call]
+    run(db, TABLES)
+    if is_sqlite(db):
+        db.execute_sql(TRIGGER)
+        fill(db.connection())  # type: ignore[no-untyped-call]
+    else:  # a new database, with nothing to count yet
+        for sql in IN_POSTGRESQL:
+            db.execute_sql(sql.replace("%", "%%"))
 
 
 def fill(connection):  # type: ignore[no-untyped-def]

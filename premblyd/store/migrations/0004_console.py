@@ -1,5 +1,7 @@
 """The console: links to sign in by, sessions, and indexes that its lists are read by."""
 
+from premblyd.store.dialect import run
+
 TABLES = """
 CREATE TABLE console_link (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -22,6 +24,4 @@ CREATE INDEX event_type ON event (type);
 
 
 def up(migrator, db):  # type: ignore[no-untyped-def]  # playhouse calls it
-    for sql in TABLES.split(";"):
-        if sql.strip():
-            db.execute_sql(sql)
+    run(db, TABLES)

@@ -25,7 +25,8 @@ from premblyd.errors import (
 )
 from premblyd.errors import StoreUnavailableError as Unavailable
 from premblyd.record.operating import Operator
-from premblyd.store.sqlite import opening, schema
+from premblyd.store import history
+from premblyd.store.sqlite import opening
 from premblyd.store.sqlite.lock import lock
 from premblyd.store.sqlite.transaction import transact
 from tests.support.database import rows
@@ -37,7 +38,7 @@ TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
 SEQUENCE = "sqlite_sequence"  # SQLite's own
 COLUMNS = "SELECT name FROM pragma_table_info(?)"
 APPLIED = "SELECT name FROM schema_migration ORDER BY id"
-KNOWN = sorted(file.stem for file in schema.MIGRATIONS.glob("0*.py"))
+KNOWN = sorted(file.stem for file in history.MIGRATIONS.glob("0*.py"))
 AS_ROWS = [(name,) for name in KNOWN]
 LOCKER = """
 import os, sys, time
@@ -84,9 +85,9 @@ def umask(mask: int) -> Iterator[int]:
 
 def next_version(monkeypatch: pytest.MonkeyPatch, folder: Path, up: str) -> None:
     """Make this program one that knows another migration, which runs `up`."""
-    shutil.copytree(schema.MIGRATIONS, folder)
+    shutil.copytree(history.MIGRATIONS, folder)
     (folder / "0098_more.py").write_text(f"def up(migrator, db):\n    {up}\n")
-    monkeypatch.setattr(schema, "MIGRATIONS", folder)
+    monkeypatch.setattr(history, "MIGRATIONS", folder)
 
 
 def test_nobody_but_the_owner_and_the_group_may_read_it(tmp_path: Path) -> None:
@@ -159,7 +160,7 @@ def test_the_first_migration_too_is_whole_or_not_there(
     up = 'db.execute_sql("CREATE TABLE event (id)"); db.execute_sql("DROP TABLE missing")'
     (folder / "0001_initial.py").write_text(f"def up(migrator, db):\n    {up}\n")
     with monkeypatch.context() as patched:
-        patched.setattr(schema, "MIGRATIONS", folder)
+        patched.setattr(history, "MIGRATIONS", folder)
         with pytest.raises(Unavailable):
             opening.prepare(tmp_path / "p.db")
     assert opening.prepare(tmp_path / "p.db") == KNOWN
@@ -299,8 +300,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     the checkout may lie in a closed folder of root's."""
     with tempfile.TemporaryDirectory() as root:
         Path(root).chmod(0o755)
-        shutil.copytree(schema.MIGRATIONS, Path(root, "migrations"))
-        monkeypatch.setattr(schema, "MIGRATIONS", Path(root, "migrations"))
+        shutil.copytree(history.MIGRATIONS, Path(root, "migrations"))
+        monkeypatch.setattr(history, "MIGRATIONS", Path(root, "migrations"))
         yield Path(root, "lib", "premblyd.db")
 
 
@@ -350,7 +351,7 @@ def test_after_a_kill_a_member_of_the_group_reads_all_or_is_told_why_not(
 
 def test_a_program_that_cannot_be_read_is_no_newer_database(opened: Path) -> None:
     opening.prepare(opened)
-    schema.MIGRATIONS.chmod(0)
+    history.MIGRATIONS.chmod(0)
     try:
         with (
             member_of_the_group(opened.parent),
@@ -358,7 +359,7 @@ def test_a_program_that_cannot_be_read_is_no_newer_database(opened: Path) -> Non
         ):
             opening.connect_read_only(opened)
     finally:
-        schema.MIGRATIONS.chmod(0o755)
+        history.MIGRATIONS.chmod(0o755)
 
 
 def test_a_full_disk_is_called_that_whatever_hides_it(store: Store) -> None:

@@ -10,10 +10,11 @@ from peewee import Database
 
 from premblyd.errors import PremblydError, StoreUnreadableError
 from premblyd.record import fetching
+from premblyd.store import readers
 from premblyd.store.models import Event
-from premblyd.store.sqlite import readers
+from premblyd.store.readers import Readers, TooBusyError, TooSlowError
+from premblyd.store.sqlite.backend import SqliteBackend
 from premblyd.store.sqlite.failures import translated
-from premblyd.store.sqlite.readers import Readers, TooBusyError, TooSlowError
 
 ENDLESS = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT count(*) FROM n"
 
@@ -29,7 +30,7 @@ def for_ever(database: Database) -> None:
 
 def play(path: Path, scene: Callable[[Readers], Awaitable[None]], time_limit_s: float = 20) -> None:
     async def run() -> None:
-        own = Readers(path, count=2, time_limit_s=time_limit_s)
+        own = Readers(SqliteBackend(path), count=2, time_limit_s=time_limit_s)
         try:
             await scene(own)
         finally:

@@ -3,16 +3,15 @@ that people who look at the record slow down neither the loop nor the writer."""
 
 import asyncio
 import contextlib
-import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
-from peewee import Database, SqliteDatabase
+from peewee import Database
 
 from premblyd.errors import PremblydError, TryAgainError
-from premblyd.store.sqlite.opening import connect_read_only
+from premblyd.store.connections import translated
+from premblyd.store.engine import Backend
 
 COUNT = 2
 TIME_LIMIT_S = 3.0
@@ -31,11 +30,11 @@ class TooSlowError(TryAgainError):
 class _Reader:
     """One connection and its thread, for one piece of work at a time."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self._thread = ThreadPoolExecutor(1, "premblyd-reader")
-        self._database: SqliteDatabase | None = None
-        self._connection: sqlite3.Connection | None = None
+        self._database: Database | None = None
+        self._stop_reading: Callable[[], None] | None = None
         self._is_late = False
 
     async def run(self, work: Callable[[Database], Found], time_limit_s: float) -> Found:
@@ -53,8 +52,8 @@ class _Reader:
 
     def _work(self, work: Callable[[Database], Found]) -> Found:
         if self._database is None:
-            self._database = connect_read_only(self._path)
-            self._connection = self._database.connection()
+            self._database = self._backend.connect_read_only()
+            self._stop_reading = self._backend.interrupter(self._database)
         try:
             return work(self._database)
         except PremblydError as error:
@@ -68,16 +67,16 @@ class _Reader:
             raise
 
     def _interrupt(self) -> None:
-        """Stop what the thread reads. (sqlite3 allows it from another thread, and nothing new
-        begins here before the loop has seen the end of what runs.)"""
+        """Stop what the thread reads. (Nothing new begins there before the loop has seen the end of
+        what runs.)"""
         self._is_late = True
-        if self._connection is not None:
-            self._connection.interrupt()
+        if self._stop_reading is not None:
+            self._stop_reading()
 
     def _disconnect(self) -> None:
-        self._connection = None
+        self._stop_reading = None
         if self._database is not None:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(PremblydError), translated():
                 self._database.close()
             self._database = None
 
@@ -86,9 +85,9 @@ class Readers:
     """A few readers, given to who asks in turn."""
 
     def __init__(
-        self, path: Path, *, count: int = COUNT, time_limit_s: float = TIME_LIMIT_S
+        self, backend: Backend, *, count: int = COUNT, time_limit_s: float = TIME_LIMIT_S
     ) -> None:
-        self._readers = [_Reader(path) for _ in range(count)]
+        self._readers = [_Reader(backend) for _ in range(count)]
         self._free: asyncio.Queue[_Reader] = asyncio.Queue()
         for reader in self._readers:
             self._free.put_nowait(reader)

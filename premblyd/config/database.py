@@ -1,0 +1,80 @@
+"""`database`: a SQLite file, or a PostgreSQL server that several hosts may share."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import PlainValidator, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator
+
+from premblyd.config.base import Model
+from premblyd.config.secrets import Secret, read_secret, secret_places
+from premblyd.config.values import sqlite_path
+from premblyd.databases import Server, holds_password, is_postgresql
+
+_IN_THE_URL = (
+    "a password in a URL can be read by all: write"
+    " `database: {url: postgresql://…, password: {file: database-password}}`"
+)
+
+
+def _server_url(text: Any) -> str:
+    """Read the URL of a PostgreSQL database, for libpq. Raise ValueError for anything else."""
+    url = str(text)
+    if not is_postgresql(url):
+        raise ValueError("should be postgresql://user@host/database")
+    if holds_password(url):
+        raise ValueError(_IN_THE_URL)
+    return url
+
+
+def _password(value: Any, info: ValidationInfo) -> Secret:
+    """Read the password as a secret. Who may not read it may have another way in, by libpq's own
+    means, so where secrets are not looked up it may stay unread."""
+    places = secret_places(info)
+    try:
+        return read_secret(value, replace(places, look_up=True))
+    except ValueError:
+        if places.look_up:
+            raise
+        return read_secret(value, places)
+
+
+class PostgresqlDatabase(Model):
+    """A database on a PostgreSQL server."""
+
+    url: Annotated[str, PlainValidator(_server_url)]
+    password: Annotated[Secret, PlainValidator(_password)] | None = None
+
+    @property
+    def server(self) -> Server:
+        """What connects to it. Where secrets are not looked up, libpq may know the password."""
+        password = self.password
+        is_known = password is not None and password.value is not None
+        return Server(self.url, password.reveal() if password and is_known else None)
+
+
+def database(value: Any, folder: Path) -> Path | str:
+    """Read `sqlite:///PATH` as a path, and `postgresql://…` as the URL that it is. Raise ValueError
+    for anything else."""
+    if isinstance(value, str) and is_postgresql(value):
+        return _server_url(value)
+    return sqlite_path(value, folder)
+
+
+def _database(
+    value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
+) -> Path | PostgresqlDatabase:
+    if isinstance(value, dict):
+        read: PostgresqlDatabase = handler(value)
+        return read
+    if isinstance(value, Path | PostgresqlDatabase):
+        return value
+    found = database(value, secret_places(info).folder)
+    return found if isinstance(found, Path) else PostgresqlDatabase(url=found)
+
+
+# Only of a mapping pydantic reads the keys, so only that is its schema.
+if TYPE_CHECKING:
+    DatabaseValue = Path | PostgresqlDatabase
+else:
+    DatabaseValue = Annotated[PostgresqlDatabase, WrapValidator(_database)]

@@ -1,0 +1,44 @@
+"""Which database the record is in: a SQLite file, or a PostgreSQL server."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+POSTGRESQL = ("postgresql", "postgres")
+# What libpq takes of a URL that names no secret of its own; `sslpassword` and `passfile` apart.
+_PASSWORD_PARAMETER = re.compile(r"[?&](password|sslpassword)=", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A database on a PostgreSQL server, as a URL of libpq's that holds no password.
+
+    `password` None: libpq finds it where it always does (PGPASSWORD, ~/.pgpass), or needs none.
+    """
+
+    url: str
+    password: str | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return self.url
+
+
+Place = Path | Server  # a SQLite database is its file
+
+
+def file_of(place: Place) -> Path | None:
+    """Return the file of a SQLite database; None for one on a server."""
+    return place if isinstance(place, Path) else None
+
+
+def is_postgresql(text: str) -> bool:
+    """Return whether a text is meant as the URL of a PostgreSQL database."""
+    return text.partition("://")[0] in POSTGRESQL and "://" in text
+
+
+def holds_password(url: str) -> bool:
+    """Return whether a URL has a password in it, where lists of processes and files would show
+    it."""
+    user_info = urlsplit(url).netloc.rpartition("@")[0]
+    return ":" in user_info or bool(_PASSWORD_PARAMETER.search(url))

@@ -1,0 +1,1 @@
+"""What is PostgreSQL's own: connecting, transactions, its words for failures."""

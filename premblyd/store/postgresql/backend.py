@@ -1,0 +1,60 @@
+"""PostgreSQL as a backend of the store: a server, which any number of daemons may share."""
+
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import psycopg
+from peewee import Database, PeeweeException
+
+from premblyd.databases import Server
+from premblyd.errors import StoreUnavailableError
+from premblyd.store.engine import Sizes
+from premblyd.store.postgresql import opening
+from premblyd.store.postgresql.engine import PostgresqlEngine
+from premblyd.store.postgresql.failures import translated
+from premblyd.store.postgresql.transaction import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresqlBackend:
+    """See store.engine.Backend."""
+
+    server: Server
+    is_shared = True
+
+    def hold(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def prepare(self) -> list[str]:
+        return opening.prepare(self.server)
+
+    def engine(self) -> PostgresqlEngine:
+        return PostgresqlEngine(self.server)
+
+    def connect_read_only(self) -> Database:
+        return opening.connect_read_only(self.server)
+
+    def connect_operator(self) -> Database:
+        return opening.connect_operator(self.server)
+
+    def interrupter(self, database: Database) -> Callable[[], None]:
+        connection: Connection = database.connection()
+
+        def interrupt() -> None:
+            with contextlib.suppress(psycopg.Error):
+                connection.cancel_safe()
+
+        return interrupt
+
+    def sizes(self) -> Sizes:
+        try:
+            with (
+                translated(),
+                contextlib.closing(opening.connect_read_only(self.server)) as database,
+            ):
+                [(size,)] = database.execute_sql("SELECT pg_database_size(current_database())")
+        except (StoreUnavailableError, PeeweeException):
+            return Sizes(database_bytes=None)
+        return Sizes(database_bytes=size)

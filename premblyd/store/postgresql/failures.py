@@ -1,0 +1,68 @@
+"""What PostgreSQL says of a failure, in the store's own errors and in words for people.
+
+Its messages quote values, which may be personal: of them none is shown, save what libpq says of a
+connection that it could not make.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import psycopg
+from peewee import PeeweeException
+
+from premblyd.errors import StoreUnavailableError
+
+
+@contextlib.contextmanager
+def translated(
+    to: type[StoreUnavailableError] = StoreUnavailableError,
+) -> Iterator[None]:
+    """Turn a database's failure into a StoreUnavailableError."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise to(plain(error)) from None
+    except PeeweeException as error:
+        if not isinstance(_cause(error), psycopg.Error):
+            raise
+        raise to(plain(error)) from None
+
+
+def plain(error: BaseException) -> str:
+    """Return what went wrong, in words for people."""
+    cause = _cause(error)
+    if not isinstance(cause, psycopg.Error):
+        return type(cause).__name__
+    if cause.sqlstate is None:
+        return _of_connection(cause)
+    return _PLAIN.get(cause.sqlstate, f"PostgreSQL says {type(cause).__name__} ({cause.sqlstate})")
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the driver's own error, which Peewee wraps."""
+    if isinstance(error, PeeweeException) and error.args and isinstance(error.args[0], Exception):
+        return error.args[0]
+    return error
+
+
+def _of_connection(error: psycopg.Error) -> str:
+    """Return what libpq says of a connection: it names hosts, users and files, and no values."""
+    if not isinstance(error, psycopg.OperationalError):
+        return f"PostgreSQL's driver says {type(error).__name__}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"PostgreSQL can't be reached: {lines[0]}" if lines else "the connection was lost"
+
+
+_PLAIN = {
+    "25006": "the PostgreSQL server only reads now: it may be a standby",
+    "40001": "PostgreSQL found a conflict with another host's transaction",
+    "40P01": "PostgreSQL found a conflict with another host's transaction",
+    "42501": "the role lacks a right on the tables; the page on several hosts lists the grants",
+    "53100": "the disk of the PostgreSQL server is full",
+    "53300": "PostgreSQL has no connection left (max_connections)",
+    "55P03": "another transaction holds what is needed for too long",
+    "57014": "PostgreSQL took too long, and was stopped",
+    "57P01": "PostgreSQL shuts down, or somebody ended the connection",
+    "57P02": "PostgreSQL crashed",
+    "57P03": "PostgreSQL starts up or shuts down",
+}

@@ -1,0 +1,142 @@
+"""Running the store's statements on PostgreSQL."""
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import Any, TypeVar
+
+import psycopg
+from peewee import SQL, Database, Expression, PostgresqlDatabase, Query
+
+from premblyd.store.engine import Row, Transaction
+from premblyd.store.postgresql.failures import translated
+from premblyd.store.statements import (
+    BulkInsert,
+    Compiled,
+    Lookup,
+    Param,
+    Statement,
+    compile_query,
+)
+
+# Rows in one INSERT. Powers of two: a handful of prepared statements serves every number of rows.
+INSERT_SIZES = (64, 32, 16, 8, 4, 2, 1)
+PARTS = 64  # of a table of counts: connections that count at the same time seldom share one
+_POSTGRESQL = PostgresqlDatabase(None, prefer_psycopg3=True)
+_LOCK = "SELECT pg_advisory_xact_lock(number) FROM unnest(%s::bigint[]) AS number"
+_TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
+Connection = psycopg.Connection[Any]
+Done = TypeVar("Done")
+
+
+def transact(database: Database, work: Callable[[Transaction], Done]) -> Done:
+    """Run `work` in a transaction on a command's own connection, while daemons write by theirs.
+    Raise StoreUnavailableError when nothing of it could be kept."""
+    with translated():
+        connection: Connection = database.connection()
+        with connection.transaction():
+            return work(PostgresqlTransaction(connection))
+
+
+class PostgresqlTransaction:
+    """See store.engine.Transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.part = connection.info.backend_pid % PARTS
+
+    def rows(self, statement: Statement, **values: Any) -> list[Row]:
+        return self._execute(compiled(statement), values).fetchall()
+
+    def row(self, statement: Statement, **values: Any) -> Row | None:
+        row: Row | None = self._execute(compiled(statement), values).fetchone()
+        return row
+
+    def look_up(self, lookup: Lookup, values: Sequence[str]) -> list[Row]:
+        return self._execute(compiled_lookup(lookup), {"values": list(values)}).fetchall()
+
+    def change(self, statement: Statement, **values: Any) -> int:
+        return self._execute(compiled(statement), values).rowcount
+
+    def insert(self, statement: Statement, **values: Any) -> int | None:
+        row = self._execute(compiled_insert(statement), values).fetchone()
+        return row[0] if row else None
+
+    def insert_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> list[int | None]:
+        ids: list[int | None] = []
+        start = 0
+        for size in INSERT_SIZES:
+            while len(rows) - start >= size:
+                part = rows[start : start + size]
+                start += size
+                text = compiled_inserts(inserting, size).text
+                cursor = self.connection.execute(text, list(chain.from_iterable(part)))
+                ids += _ids(inserting, part, cursor.fetchall())
+        return ids
+
+    def lock(self, names: Iterable[str]) -> None:
+        # In one order, so that no two transactions wait for each other.
+        numbers = sorted({_number(name) for name in names})
+        if numbers:
+            self.connection.execute(_LOCK, [numbers])
+
+    def try_lock(self, name: str) -> bool:
+        row = self.connection.execute(_TRY_LOCK, [_number(name)]).fetchone()
+        return bool(row and row[0])
+
+    def _execute(self, statement: Compiled, values: dict[str, Any]) -> psycopg.Cursor[Any]:
+        return self.connection.execute(statement.text, statement.bind(values))
+
+
+def _ids(inserting: BulkInsert, rows: Sequence[Row], returned: list[Row]) -> Iterable[int | None]:
+    """Return the ids that an INSERT returned for `rows`, None for those that it left out."""
+    if inserting.unique is None:
+        return [row[0] for row in returned]  # in the order of VALUES
+    by_unique = {unique: id_ for id_, unique in returned}
+    place = inserting.columns.index(inserting.unique)
+    return [by_unique.get(row[place]) for row in rows]
+
+
+def _number(name: str) -> int:
+    """Return the 64 bits by which PostgreSQL knows an advisory lock. Names that share them wait for
+    each other, which harms nobody."""
+    digest = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
+
+
+@functools.cache
+def compiled(statement: Statement) -> Compiled:
+    """Return `statement` in PostgreSQL's SQL."""
+    query: Any = statement.query
+    if statement.locks:
+        query = query.for_update(True, skip_locked=True)
+    return compile_query(query, _POSTGRESQL)
+
+
+@functools.cache
+def compiled_insert(statement: Statement) -> Compiled:
+    """Return a statement that inserts one row, and returns its id."""
+    return compile_query(_returning(statement.query), _POSTGRESQL)
+
+
+@functools.cache
+def compiled_lookup(lookup: Lookup) -> Compiled:
+    """Return one text for any number of values: an IN that lists them would be another for each."""
+    values = SQL("ANY(%s)", [Param("values")])
+    return compile_query(lookup.query.where(Expression(lookup.column, "=", values)), _POSTGRESQL)
+
+
+@functools.cache
+def compiled_inserts(inserting: BulkInsert, count: int) -> Compiled:
+    query: Any = inserting.query(count)
+    if inserting.unique is None:
+        return compile_query(_returning(query), _POSTGRESQL)
+    field = inserting.model._meta.columns[inserting.unique]
+    ignoring = query.on_conflict(conflict_target=[field], action="IGNORE")
+    return compile_query(_returning(ignoring, field), _POSTGRESQL)
+
+
+def _returning(query: Any, *more: Any) -> Query:
+    changed: Query = query.returning(query.model.id, *more)
+    return changed

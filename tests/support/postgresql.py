@@ -1,0 +1,193 @@
+"""A PostgreSQL server of the tests' own: on a socket in a temporary folder, run by a plain user."""
+
+import contextlib
+import fcntl
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from premblyd.databases import Server
+from premblyd.store.postgresql.backend import PostgresqlBackend
+from tests.support.needs import UnavailableError
+from tests.support.users import NOBODY
+
+SUPERUSER = "tests"
+# Nobody cuts the power of a test. What survives that is tested with a server of its own.
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+SETTINGS = {
+    "listen_addresses": "",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "autovacuum_naptime": "60s",
+    "log_min_messages": "warning",
+}
+
+
+@functools.cache
+def binaries() -> Path:
+    """Return the folder of PostgreSQL's own programs. Raise UnavailableError without one."""
+    places = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda place: int(place.parts[-2])
+    )
+    if (on_path := shutil.which("initdb")) is not None:
+        places.append(Path(on_path).resolve().parent)
+    for place in reversed(places):
+        if (place / "initdb").exists():
+            return place
+    raise UnavailableError("needs PostgreSQL (apt-get install postgresql)")
+
+
+def run(*command: str | Path, **options: Any) -> None:
+    """Run one of PostgreSQL's programs, which refuse to be run by root."""
+    subprocess.run(
+        [*as_plain_user(), *map(str, command)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        cwd="/",
+        **options,
+    )
+
+
+def as_plain_user() -> list[str]:
+    """Return what stands before a command that root runs as nobody."""
+    if os.geteuid() != 0:
+        return []
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+
+
+class Cluster:
+    """A PostgreSQL server in `folder`, which a plain user owns."""
+
+    def __init__(self, folder: Path, port: int = 5432) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.port = port
+
+    def create(self, **settings: str) -> None:
+        """Make its files; `settings` stand beside SETTINGS."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            os.chown(self.folder, NOBODY, NOBODY)
+        initdb = binaries() / "initdb"
+        run(
+            initdb,
+            "-D",
+            self.data,
+            "-U",
+            SUPERUSER,
+            "--auth=trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+            "--no-instructions",
+        )
+        self.configure(**SETTINGS, **settings)
+
+    def configure(self, **settings: str) -> None:
+        """Add settings, which count from the next start or reload on."""
+        with open(self.data / "postgresql.conf", "a", encoding="utf-8") as file:
+            for name, value in settings.items():
+                file.write(f"{name} = '{value}'\n")
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections."""
+        options = f"-k {self.folder} -p {self.port}"
+        self._control("start", "-w", "-t", "60", "-l", str(self.folder / "log"), "-o", options)
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop it; `immediate` is as a crash, but orderly for the shared memory."""
+        self._control("stop", "-m", mode, "-w")
+
+    def url(self, database: str, user: str = SUPERUSER) -> str:
+        """Return a database's URL."""
+        return f"postgresql://{user}@/{database}?host={self.folder}&port={self.port}"
+
+    def connect(self, database: str = "postgres") -> "psycopg.Connection[Any]":
+        """Return a superuser's connection, each of whose statements is a transaction."""
+        return psycopg.connect(self.url(database), autocommit=True)
+
+    def _control(self, *arguments: str) -> None:
+        run(binaries() / "pg_ctl", "-D", self.data, "-s", *arguments)
+
+
+FOLDER = "PREMBLYD_TEST_POSTGRESQL"  # a variable: where the session's server is, or may be made
+TEMPLATE = "premblyd_template"
+
+
+def prepare_session() -> None:
+    """Say where the processes of this session find their server, which the first makes that needs
+    one."""
+    folder = tempfile.mkdtemp(prefix="premblyd-tests-")
+    os.chmod(folder, 0o755)
+    os.environ[FOLDER] = folder
+
+
+def end_session() -> None:
+    """Stop the session's server, if there is one, and remove its files."""
+    folder = Path(os.environ.pop(FOLDER))
+    if (folder / "server").exists():
+        with contextlib.suppress(subprocess.CalledProcessError):
+            Cluster(folder / "server").stop("immediate")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@functools.cache
+def of_session() -> tuple[Cluster, str]:
+    """Return the session's server, and its database with the schema, to be copied. Raise
+    UnavailableError where there is no PostgreSQL."""
+    binaries()
+    folder = Path(os.environ[FOLDER])
+    cluster = Cluster(folder / "server")
+    with open(folder / "lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "ready").exists():
+            cluster.create(**FAST)
+            cluster.start()
+            with cluster.connect() as connection:
+                connection.execute(f"CREATE DATABASE {TEMPLATE}")
+            PostgresqlBackend(Server(cluster.url(TEMPLATE))).prepare()
+            (folder / "ready").touch()
+    return cluster, TEMPLATE
+
+
+@contextlib.contextmanager
+def cluster(**settings: str) -> Iterator[Cluster]:
+    """A cluster of a test's own, which starts stopped."""
+    folder = Path(tempfile.mkdtemp(prefix="premblyd-postgresql-"))
+    folder.chmod(0o755)
+    own = Cluster(folder)
+    try:
+        own.create(**settings)
+        yield own
+    finally:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            own.stop("immediate")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def new_database(cluster: Cluster, template: str = "template1") -> Server:
+    """Make a database, as a copy of `template`; return where it is."""
+    name = f"premblyd_{uuid.uuid4().hex[:12]}"
+    with cluster.connect() as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
+        )
+    return Server(cluster.url(name))
+
+
+def rows(server: Server, text: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Return what another connection sees of the database."""
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        return connection.execute(text.replace("?", "%s"), values or None).fetchall()
