@@ -2,10 +2,7 @@
 
 import asyncio
 import itertools
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +10,9 @@ import pytest
 from premblyd.prembly import settling
 from premblyd.prembly.events import MEANINGS
 from premblyd.prembly.payload import Outcome, Verdict
-from premblyd.store import awaited, awaited_statements
+from premblyd.store import awaited
 from premblyd.store.answers import NewAnswer, add_answer
 from premblyd.store.awaited import (
-    CHANGED,
     EVENT_GONE,
     Asked,
     AwaitedQueue,
@@ -27,8 +23,6 @@ from premblyd.store.awaited_statements import MAX_MISSED
 from premblyd.store.inbox import Added, NewDelivery
 from premblyd.store.inquiries import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
 from premblyd.store.models import InquiryResult, Purpose
-from premblyd.store.sqlite.transaction import compiled
-from tests.support.database import reading
 from tests.support.store import NOW_MS, Store, new_event
 
 ASK_MS = 60_000
@@ -359,17 +353,6 @@ def test_many_that_were_missed_are_begun_in_portions(
     ]
 
 
-def test_events_that_were_missed_are_found_by_their_index(path: Path) -> None:
-    """Without it, a start would read all events of three days."""
-    statement = compiled(awaited_statements.MISSED)
-    values = {"since_ms": 1, "after_ms": 1, "after_id": 1}
-    with reading(path) as connection:
-        plan = connection.execute(
-            f"EXPLAIN QUERY PLAN {statement.text}", statement.bind(values)
-        ).fetchall()
-    assert any("event_unsettled" in row[-1] for row in plan), plan
-
-
 # Clocks and damage
 
 
@@ -383,23 +366,12 @@ def test_setting_the_clock_changes_no_wait(store: Store) -> None:
     assert store.rows(times) == [(NOW_MS, None), (NOW_MS + 5000, NOW_MS + ASK_MS + 5000)]
 
 
-@pytest.mark.parametrize(
-    ("sql", "error"),
-    [
-        ("DELETE FROM event WHERE id = 1", EVENT_GONE),
-        ("UPDATE awaited SET created_at_ms = 'soon' WHERE id = 1", CHANGED),
-        ("UPDATE awaited SET reference = x'00' WHERE id = 1", CHANGED),
-    ],
-)
-def test_what_was_changed_by_hand_so_that_nothing_can_be_asked_is_given_up(
-    store: Store, sql: str, error: str
-) -> None:
+def test_what_lost_its_event_can_not_be_asked_and_is_given_up(store: Store) -> None:
     arrive(store, PENDING, PENDING | {"reference": "ref-2"})
-    store.on_connection(lambda connection: connection.execute("PRAGMA foreign_keys = OFF"))
-    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
-        connection.execute(sql)
+    store.by_hand("DELETE FROM event WHERE id = 1")
     assert [row.reference for row in due(store, NOW_MS + ASK_MS).waiting] == ["ref-2"]
-    assert store.rows("SELECT state, last_error FROM awaited WHERE id = 1") == [("given_up", error)]
+    states = store.rows("SELECT state, last_error FROM awaited WHERE id = 1")
+    assert states == [("given_up", EVENT_GONE)]
 
 
 # The rules in SQL

@@ -90,7 +90,7 @@ def test_an_event_from_before_types_counts_for_the_type_that_its_body_has(store:
     for name in ("transaction.processed", "transaction.escalated"):
         body = b'{"data": {"event": "%b"}}' % name.encode()
         add(store, body, reference="tx-1", outcome=Outcome.UNKNOWN)
-    store.on_connection(lambda each: each.execute("UPDATE event SET type = NULL"))
+    store.by_hand("UPDATE event SET type = NULL")
     assert ids(claim_once(store)) == [1, 2]
 
 
@@ -266,7 +266,7 @@ def test_keys_changed_by_hand_stop_no_claim(store: Store) -> None:
     [job] = claim_once(store).jobs
     finish(store, job, FAILED)
     key = once_key("ref-2", Outcome.VERIFIED)
-    store.on_connection(lambda each: each.execute("UPDATE delivery SET once_key = ?", [key]))
+    store.by_hand("UPDATE delivery SET once_key = ?", key)
     add(store, b"2", reference="ref-2")
     assert ids(claim_once(store)) == [2]
     assert store.rows(KEYS) == [(2, key)]

@@ -56,7 +56,7 @@ def test_an_event_of_a_premblyd_that_told_no_types_gets_its_type_from_its_body(
 ) -> None:
     store.add("crm", body=b'{"event":"workflow.process.failed"}', type="sdk.session")
     store.add("crm", body=b"no JSON", type="sdk.session")
-    store.on_connection(lambda connection: connection.execute("UPDATE event SET type = NULL"))
+    store.by_hand("UPDATE event SET type = NULL")
     jobs = claim(store, crm=2).jobs
     types = [job.event.verdict.type for job in jobs]
     assert types == ["workflow.process.failed", "unknown"]
@@ -65,8 +65,7 @@ def test_an_event_of_a_premblyd_that_told_no_types_gets_its_type_from_its_body(
 
 def test_an_old_transaction_gets_its_risk_from_its_body_too(store: Store) -> None:
     store.add("crm", body=samples.sample("transaction-escalated"))
-    forget = "UPDATE event SET type = NULL, risk_level = NULL, risk_score = NULL"
-    store.on_connection(lambda connection: connection.execute(forget))
+    store.by_hand("UPDATE event SET type = NULL, risk_level = NULL, risk_score = NULL")
     [job] = claim(store, crm=1).jobs
     verdict = job.event.verdict
     assert (verdict.type, verdict.risk_level, verdict.risk_score) == (

@@ -3,11 +3,13 @@
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from premblyd.databases import Place
+from premblyd.errors import StoreUnavailableError
 from premblyd.prembly.payload import Kind, Outcome, Verdict
 from premblyd.prembly.webhook import Webhook
 from premblyd.store.engine import Backend, Transaction
@@ -52,6 +54,11 @@ def new_event(body: bytes = b'{"hush": "body"}', **changes: Any) -> Webhook:
         **changes,
     }
     return Webhook(body=body, verdict=Verdict(**verdict), **fields)
+
+
+def is_fault(result: object) -> bool:
+    """Return whether an operation failed by its own fault, and not because of the database."""
+    return isinstance(result, Exception) and not isinstance(result, StoreUnavailableError)
 
 
 def on_connection(writer: Writer, work: Callable[[sqlite3.Connection], T]) -> "asyncio.Future[T]":
@@ -120,6 +127,11 @@ class Store:
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         return rows(self.path, sql, *values)
 
+    def by_hand(self, sql: str, *values: Any) -> None:
+        """Change the database as somebody can from outside, who keeps no foreign keys."""
+        with closing(sqlite3.connect(self.path, isolation_level=None, timeout=10)) as shell:
+            shell.execute(sql, values)
+
     def close(self) -> None:
         self.wait(self.writer.close())
 
@@ -137,3 +149,6 @@ class PostgresqlStore(Store):
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         return postgresql.rows(self.server, sql, *values)
+
+    def by_hand(self, sql: str, *values: Any) -> None:
+        postgresql.by_hand(self.server, sql, *values)

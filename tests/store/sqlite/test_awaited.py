@@ -1,0 +1,49 @@
+"""What is not settled, on SQLite: it takes a text for a number, and plans by its own rules."""
+
+from pathlib import Path
+
+import pytest
+
+from premblyd.prembly.payload import Outcome
+from premblyd.store import awaited_statements
+from premblyd.store.awaited import CHANGED, AwaitedQueue
+from premblyd.store.sqlite.transaction import compiled
+from tests.support.database import reading
+from tests.support.store import NOW_MS, Store, new_event
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE awaited SET created_at_ms = 'soon' WHERE id = 1",
+        "UPDATE awaited SET reference = x'00' WHERE id = 1",
+    ],
+)
+def test_what_was_changed_by_hand_so_that_nothing_can_be_asked_is_given_up(
+    store: Store, sql: str
+) -> None:
+    for reference in ("ref-1", "ref-2"):
+        webhook = new_event(
+            reference.encode(),
+            reference=reference,
+            outcome=Outcome.PENDING,
+            verification_status="PENDING",
+            response_code="02",
+        )
+        store.wait(store.inbox.add(webhook, [], first_ask_ms=1))
+    store.by_hand(sql)
+    due = store.wait(AwaitedQueue(store.writer).due(NOW_MS + 1, 9, []))
+    assert [row.reference for row in due.waiting] == ["ref-2"]
+    states = store.rows("SELECT state, last_error FROM awaited WHERE id = 1")
+    assert states == [("given_up", CHANGED)]
+
+
+def test_events_that_were_missed_are_found_by_their_index(path: Path) -> None:
+    """Without it, a start would read all events of three days."""
+    statement = compiled(awaited_statements.MISSED)
+    values = {"since_ms": 1, "after_ms": 1, "after_id": 1}
+    with reading(path) as connection:
+        plan = connection.execute(
+            f"EXPLAIN QUERY PLAN {statement.text}", statement.bind(values)
+        ).fetchall()
+    assert any("event_unsettled" in row[-1] for row in plan), plan
