@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import inspect
 import os
 import shutil
 import signal
@@ -15,10 +16,11 @@ import pytest
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 
+from premblyd.databases import Place
 from premblyd.receiver import exchange
 from premblyd.receiver.server import make_server
 from premblyd.store.sqlite import opening
-from tests.support import postgresql
+from tests.support import database, postgresql
 from tests.support.logs import logged
 from tests.support.needs import NO_ROOT, REQUIRE_ALL, allow_open_files
 from tests.support.receiving import Reception
@@ -29,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Give every session the same start, however it is run, and what it starts the same too."""
     if sys.dont_write_bytecode:
         _keep_bytecode(config.rootpath / ".pytest_cache" / "bytecode")
+    database.choose_engine(config.getoption("engine"))
     if not hasattr(config, "workerinput"):  # not in xdist's workers, which share one server
         postgresql.prepare_session()
         config.add_cleanup(postgresql.end_session)
@@ -75,6 +78,29 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--engine",
+        choices=database.ENGINES,
+        default=database.ENGINES[0],
+        help="Which database the tests use. Those that are about SQLite alone are left out.",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --engine postgresql, leave out what is about SQLite: marked so, or by a fixture."""
+    if not database.is_on_postgresql():
+        return
+    of_sqlite = [item for item in items if _is_of_sqlite(item)]
+    config.hook.pytest_deselected(items=of_sqlite)
+    items[:] = [item for item in items if item not in of_sqlite]
+
+
+def _is_of_sqlite(item: pytest.Item) -> bool:
+    own: set[str] = set(inspect.signature(getattr(item, "function")).parameters)  # noqa: B009
+    return item.get_closest_marker("sqlite") is not None or bool(own & {"path", "prepared"})
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared database, to be copied: that takes less time than to make one."""
@@ -85,14 +111,22 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def path(tmp_path: Path, prepared: Path) -> Path:
-    """A prepared database that nobody has open."""
+    """A prepared SQLite database that nobody has open: for tests that are about SQLite."""
     return Path(shutil.copy(prepared, tmp_path))
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[Store]:
+def place(tmp_path: Path, prepared: Path) -> Place:
+    """A prepared database that nobody has open, of the session's engine."""
+    if database.is_on_postgresql():
+        return database.new_place(tmp_path)
+    return Path(shutil.copy(prepared, tmp_path))
+
+
+@pytest.fixture
+def store(place: Place) -> Iterator[Store]:
     with asyncio.Runner() as runner:
-        store = Store(path, runner.get_loop())
+        store = Store(place, runner.get_loop())
         yield store
         store.close()
 
@@ -106,11 +140,11 @@ def lines() -> Iterator[list[MutableMapping[str, Any]]]:
 
 @pytest.fixture(name="reception")
 def make_reception(
-    io_loop: IOLoop, path: Path, monkeypatch: pytest.MonkeyPatch
+    io_loop: IOLoop, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Reception]:
     monkeypatch.setattr(opening, "BUSY_TIMEOUT_S", 0.2)
     monkeypatch.setattr(exchange, "LINGER_S", 0.3)
-    reception = Reception(path)
+    reception = Reception(place, tmp_path)
     io_loop.run_sync(reception.open)
     yield reception
     assert reception.in_flight == (0, 0), "something is held for ever"

@@ -1,7 +1,6 @@
 """What needs attention: each kind is seen when it is there, and gone when it is mended."""
 
 import os
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from peewee import SqliteDatabase
+from peewee import Database
 
 from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Config
@@ -17,11 +16,12 @@ from premblyd.config.secrets import Secret
 from premblyd.record import attention, statistics
 from premblyd.record.attention import LATE_MS
 from premblyd.record.trouble import Item, Severity
+from premblyd.store.connections import connect_read_only
 from premblyd.store.downtimes import reconciled
 from premblyd.store.inbox import NewRejection
 from premblyd.store.rollups import HOUR_MS
-from premblyd.store.sqlite import opening
 from tests.support.commands import run
+from tests.support.database import changing
 from tests.support.jobs import action
 from tests.support.queue import FAILED, SUCCEEDED, TIMED_OUT, add_many, claim, finish
 from tests.support.store import NOW_MS, Store
@@ -31,20 +31,20 @@ OLD_MS = NOW_MS - 2 * DAY_MS
 
 
 @pytest.fixture
-def record(store: Store) -> Iterator[SqliteDatabase]:
+def record(store: Store) -> Iterator[Database]:
     """The record, with an old event: else every code would be new to it."""
     store.add("old", received_at_ms=OLD_MS)
     [job] = claim(store, OLD_MS, old=1).jobs
     finish(store, job, SUCCEEDED, now_ms=OLD_MS)
-    with closing(opening.connect_read_only(store.path)) as record:
+    with closing(connect_read_only(store.place)) as record:
         yield record
 
 
-def found(record: SqliteDatabase, now_ms: int = NOW_MS, **more: Any) -> list[Item]:
+def found(record: Database, now_ms: int = NOW_MS, **more: Any) -> list[Item]:
     return attention.items(attention.situation(record, now_ms, **more))
 
 
-def kinds(record: SqliteDatabase, now_ms: int = NOW_MS, **more: Any) -> list[str]:
+def kinds(record: Database, now_ms: int = NOW_MS, **more: Any) -> list[str]:
     return [item.kind for item in found(record, now_ms, **more)]
 
 
@@ -71,14 +71,14 @@ def run_all(store: Store, result: Any, **slots: int) -> None:
         finish(store, job, result)
 
 
-def test_nothing_needs_attention_where_all_went_well(store: Store, record: SqliteDatabase) -> None:
+def test_nothing_needs_attention_where_all_went_well(store: Store, record: Database) -> None:
     add_many(store, 3, "crm")
     run_all(store, SUCCEEDED, crm=9)
     assert found(record, path=store.path, disk_percent=101) == []
 
 
 def test_dead_deliveries_are_told_by_action_until_they_are_replayed(
-    store: Store, record: SqliteDatabase
+    store: Store, record: Database
 ) -> None:
     add_many(store, 2, "crm")
     run_all(store, FAILED, crm=9)
@@ -95,7 +95,7 @@ def test_dead_deliveries_are_told_by_action_until_they_are_replayed(
 
 @pytest.mark.parametrize("result", [FAILED, TIMED_OUT])
 def test_an_action_that_keeps_failing_is_told_until_it_succeeds(
-    store: Store, record: SqliteDatabase, result: Any
+    store: Store, record: Database, result: Any
 ) -> None:
     add_many(store, 4, "crm")
     jobs = claim(store, crm=9).jobs
@@ -110,7 +110,7 @@ def test_an_action_that_keeps_failing_is_told_until_it_succeeds(
 
 
 def test_an_action_that_rarely_runs_is_seen_beside_a_busy_one(
-    store: Store, record: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+    store: Store, record: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_many(store, 3, "rare")
     for job in claim(store, rare=9).jobs:
@@ -122,7 +122,7 @@ def test_an_action_that_rarely_runs_is_seen_beside_a_busy_one(
     assert kinds(record) == ["failing"]
 
 
-def test_deliveries_past_their_time_are_told(store: Store, record: SqliteDatabase) -> None:
+def test_deliveries_past_their_time_are_told(store: Store, record: Database) -> None:
     add_many(store, 3, "crm")
     assert kinds(record, NOW_MS + LATE_MS) == []
     [item] = found(record, NOW_MS + LATE_MS + 1)
@@ -131,7 +131,7 @@ def test_deliveries_past_their_time_are_told(store: Store, record: SqliteDatabas
 
 
 def test_events_without_an_action_are_told_and_those_whose_when_said_no_are_a_notice(
-    store: Store, record: SqliteDatabase
+    store: Store, record: Database
 ) -> None:
     store.add(body=b"1")
     [item] = found(record, settings=serving("00", when="outcome == 'pending'"))
@@ -147,7 +147,7 @@ def test_events_without_an_action_are_told_and_those_whose_when_said_no_are_a_no
 
 
 def test_an_event_without_a_code_is_found_by_the_word_missing(
-    store: Store, record: SqliteDatabase
+    store: Store, record: Database
 ) -> None:
     store.add(body=b"1", response_code=None)
     [item] = found(record)
@@ -155,7 +155,7 @@ def test_an_event_without_a_code_is_found_by_the_word_missing(
     assert item.command == "premblyd events --since 24h --code missing"
 
 
-def test_a_code_is_new_once(store: Store, record: SqliteDatabase) -> None:
+def test_a_code_is_new_once(store: Store, record: Database) -> None:
     store.add("old", response_code="E9", body=b"1", received_at_ms=NOW_MS)
     [item] = found(record)
     assert (item.kind, item.target.code, item.severity) == ("new_code", "E9", Severity.WARNING)
@@ -167,11 +167,11 @@ def test_a_code_is_new_once(store: Store, record: SqliteDatabase) -> None:
 def test_in_a_young_record_only_undocumented_codes_are_new(store: Store) -> None:
     for code in ("00", "01", "E9"):
         store.add("crm", response_code=code, body=code.encode())
-    with closing(opening.connect_read_only(store.path)) as record:
+    with closing(connect_read_only(store.place)) as record:
         assert [item.target.code for item in found(record)] == ["E9"]
 
 
-def test_a_code_that_may_be_personal_is_not_shown(store: Store, record: SqliteDatabase) -> None:
+def test_a_code_that_may_be_personal_is_not_shown(store: Store, record: Database) -> None:
     store.add(response_code="22200000042", body=b"1")
     shown = found(record)
     assert [item.kind for item in shown] == ["unmatched", "new_code"]
@@ -179,7 +179,7 @@ def test_a_code_that_may_be_personal_is_not_shown(store: Store, record: SqliteDa
 
 
 def test_an_empty_wallet_is_told_until_somebody_is_verified_again(
-    store: Store, record: SqliteDatabase
+    store: Store, record: Database
 ) -> None:
     empty: dict[str, Any] = {"response_code": "03", "outcome": "unknown"}
     store.add("old", body=b"1", received_at_ms=OLD_MS, **empty)
@@ -194,7 +194,7 @@ def test_an_empty_wallet_is_told_until_somebody_is_verified_again(
 
 
 def test_a_burst_of_rejections_is_told_with_what_it_may_mean(
-    store: Store, record: SqliteDatabase
+    store: Store, record: Database
 ) -> None:
     reject(store, attention.BURST - 1, "wrong signature")
     reject(store, attention.BURST, "no such path")  # anybody at all causes these
@@ -211,7 +211,7 @@ def test_a_burst_of_rejections_is_told_with_what_it_may_mean(
 
 
 def test_a_disk_that_is_nearly_full_is_told(
-    record: SqliteDatabase, store: Store, monkeypatch: pytest.MonkeyPatch
+    record: Database, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = {"f_blocks": 1000, "f_bfree": 150, "f_bavail": 100, "f_frsize": 1 << 20}
     monkeypatch.setattr(
@@ -225,11 +225,11 @@ def test_a_disk_that_is_nearly_full_is_told(
     assert found(record, path=store.path)[0].severity is Severity.URGENT
 
 
-def test_a_folder_that_is_gone_has_no_full_disk(record: SqliteDatabase) -> None:
+def test_a_folder_that_is_gone_has_no_full_disk(record: Database) -> None:
     assert kinds(record, path=Path("/nowhere/at/all.db")) == []
 
 
-def test_the_gravest_comes_first(store: Store, record: SqliteDatabase) -> None:
+def test_the_gravest_comes_first(store: Store, record: Database) -> None:
     add_many(store, 1, "crm")
     run_all(store, FAILED, crm=9)
     store.add("crm", response_code="03", outcome="unknown", body=b"empty", received_at_ms=OLD_MS)
@@ -238,7 +238,7 @@ def test_the_gravest_comes_first(store: Store, record: SqliteDatabase) -> None:
     assert kinds(record) == ["wallet", "dead"]
 
 
-def test_of_one_kind_so_many_are_told(store: Store, record: SqliteDatabase) -> None:
+def test_of_one_kind_so_many_are_told(store: Store, record: Database) -> None:
     names = [f"a{number}" for number in range(attention.MAX_ITEMS + 3)]
     store.add(*names, body=b"for many")
     run_all(store, FAILED, **dict.fromkeys(names, 1))
@@ -246,7 +246,7 @@ def test_of_one_kind_so_many_are_told(store: Store, record: SqliteDatabase) -> N
 
 
 def test_a_downtime_is_told_where_prembly_can_be_asked_until_it_is_reconciled(
-    store: Store, record: SqliteDatabase
+    store: Store, record: Database
 ) -> None:
     from_ms, until_ms = NOW_MS - 5 * HOUR_MS, NOW_MS - HOUR_MS
     for start_ms in (from_ms, from_ms - 40 * DAY_MS):
@@ -296,16 +296,16 @@ def test_a_record_that_was_changed_by_hand_is_shown_all_the_same(store: Store, s
     for number, job in enumerate(claim(store, crm=9).jobs):
         finish(store, job, FAILED, now_ms=NOW_MS + number)
     reject(store, 2, "wrong signature")
-    with closing(sqlite3.connect(store.path)) as other, other:  # without foreign keys, as any is
+    with changing(store.place) as other:  # without foreign keys, as any is
         other.execute("PRAGMA ignore_check_constraints = 1")
         other.execute(sql)
-    with closing(opening.connect_read_only(store.path)) as record:
+    with closing(connect_read_only(store.place)) as record:
         for item in found(record, NOW_MS + LATE_MS * 2):
             assert item.as_json()["text"]
         statistics.events(record, "outcome", since_ms=0)
         statistics.rejections(record, since_ms=0)
         for figures in statistics.actions(record, since_ms=0, now_ms=NOW_MS):
             assert isinstance(figures.action, str)
-    done = run("stats", "--since", "2023-01-01", "--database", store.path)
+    done = run("stats", "--since", "2023-01-01", "--database", store.place)
     assert (done.code, done.err) == (0, "")
-    assert run("status", "--json", "--database", store.path).code in (0, 1)
+    assert run("status", "--json", "--database", store.place).code in (0, 1)

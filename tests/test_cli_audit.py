@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.commands import PERSONAL, Ran, record, run
+from tests.support.commands import PERSONAL, Ran, record, recorded_in, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
-from tests.support.database import locked, rows
+from tests.support.database import changing, locked, rows
 from tests.support.waiting import wait_until
 
 STATES = "SELECT id, state, attempts_left FROM delivery ORDER BY id"
@@ -34,7 +34,7 @@ def json_of(config: Path, *arguments: object) -> Any:
 
 
 def read(config: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
-    return rows(config.with_name("premblyd.db"), sql, *values)
+    return rows(recorded_in(config), sql, *values)
 
 
 def ids(config: Path, state: str, action: str = "%") -> list[int]:
@@ -140,7 +140,7 @@ def test_show_masks_a_person_in_every_place_and_in_every_spelling_of_a_hook(tmp_
 def test_show_of_a_large_body_is_quick_and_shows_photos_as_their_size(config: Path) -> None:
     photo = base64.b64encode(bytes(range(256)) * 20_000).decode()
     body = json.dumps({"response_code": "00", "data": {"base64Image": photo, "images": [photo]}})
-    with closing(sqlite3.connect(config.with_name("premblyd.db"))) as other, other:
+    with changing(recorded_in(config)) as other:
         other.execute("UPDATE event SET body = ? WHERE id = 1", (body.encode(),))
         other.execute("UPDATE attempt SET output = ?", (body[:65536],))
     started = time.process_time()
@@ -156,7 +156,7 @@ def test_show_of_a_large_body_is_quick_and_shows_photos_as_their_size(config: Pa
 def test_show_of_a_body_with_many_fields_is_quick_and_not_endless(config: Path) -> None:
     people = [{"name": f"name {at:x}", "bvn": str(22200000000 + at)} for at in range(50_000)]
     body = json.dumps({"response_code": "00", "data": people})
-    with closing(sqlite3.connect(config.with_name("premblyd.db"))) as other, other:
+    with changing(recorded_in(config)) as other:
         other.execute("UPDATE event SET body = ? WHERE id = 1", (body.encode(),))
         other.execute("UPDATE attempt SET output = ?", (body[:65536],))
     started = time.process_time()
@@ -305,6 +305,7 @@ def test_a_running_daemon_notices_replay_and_cancel(tmp_path: Path) -> None:
         daemon.wait_for_rows(succeeded, "SELECT state, attempt_count FROM delivery ORDER BY id")
 
 
+@pytest.mark.sqlite
 def test_without_a_database_they_say_who_makes_it(config: Path) -> None:
     config.with_name("premblyd.db").unlink()
     for arguments in (["events"], ["deliveries"], ["show", "1"], ["replay", "1"]):
@@ -313,6 +314,7 @@ def test_without_a_database_they_say_who_makes_it(config: Path) -> None:
         assert "The daemon makes it: run `premblyd serve`." in done.err
 
 
+@pytest.mark.sqlite
 def test_a_locked_database_is_a_try_again(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("premblyd.store.sqlite.opening.BUSY_TIMEOUT_S", 0)
     waiting = ids(config, "pending")[0]
@@ -323,13 +325,14 @@ def test_a_locked_database_is_a_try_again(config: Path, monkeypatch: pytest.Monk
 
 
 def test_a_newer_database_is_refused_with_the_remedy(config: Path) -> None:
-    with closing(sqlite3.connect(config.with_name("premblyd.db"))) as other, other:
+    with changing(recorded_in(config)) as other:
         other.execute("UPDATE schema_migration SET name = '0099_later' WHERE id = 1")
     done = run("events", "--config", config)
     assert done.code == 78
     assert "was written by a newer premblyd (it knows 0099_later)" in done.err
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("value", ["'odd'", "x'ff'", "9e999", "NULL"])
 @pytest.mark.parametrize("table", ["event", "delivery", "attempt"])
 def test_a_row_that_somebody_changed_by_hand_can_be_read_and_so_can_the_others(

@@ -5,8 +5,6 @@ import json
 import os
 import re
 import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,8 @@ from rich.console import Console
 
 from premblyd.cli import printing
 from premblyd.cli.printing import Column, Sizes, fit, print_table
-from tests.support.commands import Ran, on_terminal, record, run
-from tests.support.database import rows
+from tests.support.commands import Ran, on_terminal, record, recorded_in, run
+from tests.support.database import changing, rows
 
 LISTS = [["events"], ["deliveries"], ["pending"], ["rejections"]]
 LONG_REFERENCE = "00000000-0000-4000-8000-00000000000000000000-of-a-long-kind"
@@ -35,7 +33,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def change(config: Path, sql: str, *values: object) -> None:
-    with closing(sqlite3.connect(config.with_name("premblyd.db"))) as other, other:
+    with changing(recorded_in(config)) as other:
         other.execute(sql, values)
 
 
@@ -270,6 +268,7 @@ def test_a_database_that_is_not_named_is_a_problem_of_the_configuration(
     assert done.err.startswith(f"{config}:")
 
 
+@pytest.mark.sqlite
 def test_a_file_that_is_no_database_is_told_in_words(tmp_path: Path) -> None:
     file = tmp_path / "premblyd.yaml"
     file.write_text("listen: 127.0.0.1:8080\n")
@@ -277,6 +276,7 @@ def test_a_file_that_is_no_database_is_told_in_words(tmp_path: Path) -> None:
     assert run("events", "--database", file) == Ran(75, "", why)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("arguments", READERS, ids=repr)
 def test_another_database_is_read_without_a_configuration(
     config: Path, arguments: list[str], tmp_path: Path
@@ -300,6 +300,7 @@ def test_a_look_that_can_not_be_recorded_shows_nothing(config: Path) -> None:
     assert "Nothing is shown: that you look could not be recorded." in done.err
 
 
+@pytest.mark.sqlite
 def test_a_look_by_who_may_only_read_shows_nothing_and_says_how(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,14 +308,14 @@ def test_a_look_by_who_may_only_read_shows_nothing_and_says_how(
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and may(path, mode))
     assert run("show", 1, "--config", config).code == 0
     looks = "SELECT count(*) FROM operator_action"
-    before = rows(config.with_name("premblyd.db"), looks)
+    before = rows(recorded_in(config), looks)
     assert run("show", 1, "--reveal", "--config", config) == Ran(
         1,
         "",
         "Nothing is shown: that you look could not be recorded. You may not write the database:"
         " sudo -u premblyd premblyd show 1 --reveal\n",
     )
-    assert rows(config.with_name("premblyd.db"), looks) == before
+    assert rows(recorded_in(config), looks) == before
 
 
 def test_a_long_list_is_one_table_in_a_pipe_and_on_a_terminal(

@@ -3,20 +3,18 @@
 import json
 import os
 import pty
-import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from premblyd.record import operating, replays
-from tests.support.commands import ACTIONS, Ran, command, record, run
+from tests.support.commands import ACTIONS, Ran, command, record, recorded_in, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
-from tests.support.database import rows
+from tests.support.database import changing, rows
 from tests.support.waiting import wait_until
 
 DELIVERIES = "SELECT id, event_id, action, state, due_at_ms, attempts_left FROM delivery"
@@ -43,7 +41,7 @@ def replay(config: Path, *arguments: object) -> Any:
 
 
 def read(config: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
-    return rows(config.with_name("premblyd.db"), sql, *values)
+    return rows(recorded_in(config), sql, *values)
 
 
 def test_an_action_that_nobody_knows_is_an_error_with_near_names(config: Path) -> None:
@@ -142,7 +140,7 @@ def test_a_new_action_takes_old_events_by_the_type_that_their_body_tells(config:
     with_type = replay(config, "--since", "1h", "--action", "greet", "--dry-run")
     assert len(with_type["would_queue"]) == 4
     assert "type watchlist.identity_flagged is not in [transaction.*]" in with_type["not_for"]
-    with closing(sqlite3.connect(config.with_name("premblyd.db"))) as database, database:
+    with changing(recorded_in(config)) as database:
         database.execute("UPDATE event SET type = NULL")
     without_type = replay(config, "--since", "1h", "--action", "greet", "--dry-run")
     assert without_type["would_queue"] == with_type["would_queue"]
@@ -157,7 +155,7 @@ def test_a_when_about_risk_takes_old_events_by_the_risk_that_their_body_tells(
     with_actions(config, NEW | {"when": "risk_score >= `70`", "types": ["transaction.*"]})
     told = replay(config, "--since", "1h", "--action", "greet", "--dry-run")
     assert told["would_queue"]
-    with closing(sqlite3.connect(config.with_name("premblyd.db"))) as database, database:
+    with changing(recorded_in(config)) as database:
         database.execute("UPDATE event SET type = NULL, risk_level = NULL, risk_score = NULL")
     old = replay(config, "--since", "1h", "--action", "greet", "--dry-run")
     assert old["would_queue"] == told["would_queue"]

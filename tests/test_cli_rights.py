@@ -68,6 +68,7 @@ def test_a_secret_that_may_not_be_read(folder: Path) -> None:
     assert said[0].endswith(f"can't read the secret file {key}: Permission denied")
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("closed", ["premblyd.db", "data"])
 def test_a_database_that_may_not_be_read(folder: Path, closed: str) -> None:
     config = folder / "premblyd.yaml"
@@ -83,6 +84,7 @@ def test_a_database_that_may_not_be_read(folder: Path, closed: str) -> None:
     assert (code, said) == (1, [f"You may not read {data}/premblyd.db. Members of its group may."])
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("command", ["cancel --delivery 1", "console"])
 def test_a_database_that_may_not_be_written(folder: Path, command: str) -> None:
     config = record(folder)

@@ -11,7 +11,7 @@ from typing import IO, Any
 import pytest
 
 from premblyd.cli.bars import columns
-from tests.support.commands import command, on_terminal, record, run
+from tests.support.commands import command, on_terminal, record, recorded_in, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import locked
@@ -75,7 +75,7 @@ def test_status_has_every_item_for_programs(config: Path) -> None:
 
 
 def test_status_of_another_database_asks_for_no_daemon(config: Path) -> None:
-    done = run("status", "--json", "--database", config.with_name("premblyd.db"))
+    done = run("status", "--json", "--database", recorded_in(config))
     assert [item["kind"] for item in json.loads(done.out)["items"]] == KINDS[1:]
 
 

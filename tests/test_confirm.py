@@ -3,12 +3,12 @@ a stand-in made from Prembly's pages."""
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from premblyd import times
+from premblyd.databases import Place
 from premblyd.hooks import dispatcher
 from premblyd.inquiry import breaker, confirm
 from premblyd.prembly import answers
@@ -53,28 +53,28 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "POLL_S", 0.05)
 
 
-def at_work(path: Path, api: PremblyApi, *actions: Any, **keys: Any) -> Dispatching:
+def at_work(place: Place, api: PremblyApi, *actions: Any, **keys: Any) -> Dispatching:
     runner = keys.pop("runner", None)
     prembly = api.settings(**keys)
-    return Dispatching(path, *(actions or (ACTIVATE,)), runner=runner, prembly=prembly)
+    return Dispatching(place, *(actions or (ACTIVATE,)), runner=runner, prembly=prembly)
 
 
 @pytest.mark.parametrize("shape", [Shape.FLAT, Shape.WEBHOOK, Shape.BARE])
 @on_a_loop
 async def test_a_hook_runs_when_prembly_says_the_same(
-    path: Path, api: PremblyApi, shape: Shape
+    place: Place, api: PremblyApi, shape: Shape
 ) -> None:
     api.know(UUID, shape=shape)
     with logged() as lines:
-        async with at_work(path, api) as at:
+        async with at_work(place, api) as at:
             await at.add("activate", **TRUE)
             await at.until_states(succeeded=1)
             ((_, job),) = at.shell.jobs
     assert (job.is_confirmed, job.attempt) == (True, 1)
-    assert rows(path, INQUIRIES) == [("confirm", 1, 1, UUID, "confirmed", 200, None)]
-    ((asked_at_ms, sha256),) = rows(path, "SELECT at_ms, answer_sha256 FROM inquiry")
+    assert rows(place, INQUIRIES) == [("confirm", 1, 1, UUID, "confirmed", 200, None)]
+    ((asked_at_ms, sha256),) = rows(place, "SELECT at_ms, answer_sha256 FROM inquiry")
     columns = "confirmed_at_ms, confirmed_sha256, attempts_left"
-    assert rows(path, f"SELECT {columns} FROM delivery") == [(asked_at_ms, sha256, 2)]
+    assert rows(place, f"SELECT {columns} FROM delivery") == [(asked_at_ms, sha256, 2)]
     assert len(sha256) == 64
     (answered,) = [line for line in lines if line["event"] == "inquiry.answered"]
     assert (answered["result"], answered["reference"]) == ("confirmed", UUID)
@@ -94,24 +94,24 @@ async def test_a_hook_runs_when_prembly_says_the_same(
 )
 @on_a_loop
 async def test_what_prembly_contradicts_runs_nothing_and_is_dead_at_once(
-    path: Path, api: PremblyApi, known: dict[str, Any], words: str
+    place: Place, api: PremblyApi, known: dict[str, Any], words: str
 ) -> None:
     api.know(UUID, **known)
     with logged() as lines:
-        async with at_work(path, api) as at:
+        async with at_work(place, api) as at:
             await at.add("activate", **TRUE | {"user_ref": "victim"})
             await at.until_states(dead=1)
             assert at.shell.jobs == []
-    assert rows(path, "SELECT last_error, confirmed_at_ms FROM delivery") == [(words, None)]
-    assert rows(path, INQUIRIES) == [("confirm", 1, 1, UUID, "contradicted", 200, words)]
+    assert rows(place, "SELECT last_error, confirmed_at_ms FROM delivery") == [(words, None)]
+    assert rows(place, INQUIRIES) == [("confirm", 1, 1, UUID, "contradicted", 200, words)]
     (answered,) = [line for line in lines if line["event"] == "inquiry.answered"]
     assert (answered["log_level"], answered["error"]) == ("warning", words)
 
 
 @on_a_loop
-async def test_an_answer_about_another_reference_contradicts(path: Path, api: PremblyApi) -> None:
+async def test_an_answer_about_another_reference_contradicts(place: Place, api: PremblyApi) -> None:
     api.fail(prembly_api.wrong_reference)
-    async with at_work(path, api) as at:
+    async with at_work(place, api) as at:
         await at.add("activate", **TRUE)
         await at.until_states(dead=1)
         assert at.delivery("last_error") == ("Prembly's answer is about another reference",)
@@ -121,34 +121,34 @@ async def test_an_answer_about_another_reference_contradicts(path: Path, api: Pr
 @pytest.mark.parametrize("fault", [prembly_api.status(404), prembly_api.code_01])
 @on_a_loop
 async def test_what_prembly_does_not_know_is_asked_for_again_and_then_dead(
-    path: Path, api: PremblyApi, fault: Fault
+    place: Place, api: PremblyApi, fault: Fault
 ) -> None:
     api.fail(fault)
-    async with at_work(path, api) as at:
+    async with at_work(place, api) as at:
         await at.add("activate", **TRUE)
         await at.add("activate", body=b"old", **TRUE | {"received_at_ms": 1})
         await at.until_states(dead=1, pending=1)
         await at.until(lambda: len(at.attempts("id")) == 2)
         assert at.shell.jobs == []
-    states = rows(path, "SELECT event_id, state, last_error FROM delivery")
+    states = rows(place, "SELECT event_id, state, last_error FROM delivery")
     assert states == [(1, "pending", confirm.NOT_FOUND), (2, "dead", confirm.NOT_FOUND)]
-    assert rows(path, "SELECT attempts_left FROM delivery WHERE state = 'pending'") == [(3,)]
+    assert rows(place, "SELECT attempts_left FROM delivery WHERE state = 'pending'") == [(3,)]
 
 
 @on_a_loop
 async def test_what_prembly_knows_a_moment_later_is_confirmed_then(
-    path: Path, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+    place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("premblyd.inquiry.client.REMEMBERED_S", 0)
     api.know(UUID, status="PENDING", code="02")
-    async with at_work(path, api) as at:
+    async with at_work(place, api) as at:
         await at.add("activate", **TRUE)
         await at.until(lambda: api.asked() >= 2)
         assert at.shell.jobs == []
         api.know(UUID)
         await at.until_states(succeeded=1)
         assert at.delivery("attempts_left") == (2,)
-    found = {result for (result,) in rows(path, "SELECT result FROM inquiry")}
+    found = {result for (result,) in rows(place, "SELECT result FROM inquiry")}
     assert found == {"unsettled", "confirmed"}
 
 
@@ -176,37 +176,37 @@ async def test_what_prembly_knows_a_moment_later_is_confirmed_then(
 )
 @on_a_loop
 async def test_while_prembly_can_not_be_asked_nothing_runs_and_no_attempt_is_spent(
-    path: Path, api: PremblyApi, fault: Fault, result: str, error: str
+    place: Place, api: PremblyApi, fault: Fault, result: str, error: str
 ) -> None:
     api.know(UUID)
     api.fail(fault, times=1)
-    async with at_work(path, api, timeout="300ms") as at:
+    async with at_work(place, api, timeout="300ms") as at:
         await at.add("activate", **TRUE)
         await at.until(lambda: at.attempts("outcome") and at.attempts("outcome")[0][0])
         if api.asked() == 1:  # an answer that is no pause is followed by the next question
             assert at.shell.jobs == []
-        (row,) = rows(path, f"{INQUIRIES} ORDER BY id LIMIT 1")
+        (row,) = rows(place, f"{INQUIRIES} ORDER BY id LIMIT 1")
         assert (row[4], row[6]) == (result, error)
-        (first,) = rows(path, "SELECT outcome, error FROM attempt ORDER BY id LIMIT 1")
+        (first,) = rows(place, "SELECT outcome, error FROM attempt ORDER BY id LIMIT 1")
         assert first == ("interrupted", f"Prembly could not be asked: {error}")
         at.inquirer.configure(api.settings(rate="999"))  # other settings are tried at once
-        rows_due = rows(path, "SELECT due_at_ms, attempts_left FROM delivery")
+        rows_due = rows(place, "SELECT due_at_ms, attempts_left FROM delivery")
         if at.states() == {"pending": 1}:
             assert rows_due[0][1] == 3
-    assert {left for _, left in rows(path, "SELECT id, attempts_left FROM delivery")} <= {2, 3}
+    assert {left for _, left in rows(place, "SELECT id, attempts_left FROM delivery")} <= {2, 3}
 
 
 @on_a_loop
 async def test_when_the_key_is_mended_what_was_refused_is_asked_for_soon(
-    path: Path, api: PremblyApi
+    place: Place, api: PremblyApi
 ) -> None:
     api.know(UUID)
     api.fail(prembly_api.status(401), times=1)
-    async with at_work(path, api) as at:
+    async with at_work(place, api) as at:
         await at.add("activate", **TRUE)
         await at.until(lambda: at.attempts("outcome") and at.attempts("outcome")[0][0])
         assert at.inquirer.wait_s > 200
-        ((due_at_ms,),) = rows(path, "SELECT due_at_ms FROM delivery")
+        ((due_at_ms,),) = rows(place, "SELECT due_at_ms FROM delivery")
         assert due_at_ms < times.now_ms() + 30_000, "not for as long as nothing is asked"
         at.inquirer.configure(api.settings(rate="999"))  # as a reload does
         at.dispatcher.wake()
@@ -214,10 +214,10 @@ async def test_when_the_key_is_mended_what_was_refused_is_asked_for_soon(
 
 
 @on_a_loop
-async def test_retry_after_is_heeded(path: Path, api: PremblyApi) -> None:
+async def test_retry_after_is_heeded(place: Place, api: PremblyApi) -> None:
     api.know(UUID)
     api.fail(prembly_api.too_many("3600"))
-    async with at_work(path, api) as at:
+    async with at_work(place, api) as at:
         await at.add("activate", **TRUE)
         await at.until(lambda: at.attempts("finished_at_ms")[:1] not in ([], [(None,)]))
         due_at_ms, state = at.delivery("due_at_ms, state")
@@ -227,41 +227,41 @@ async def test_retry_after_is_heeded(path: Path, api: PremblyApi) -> None:
 
 
 @on_a_loop
-async def test_an_answer_of_5_mb_confirms_like_any_other(path: Path, api: PremblyApi) -> None:
+async def test_an_answer_of_5_mb_confirms_like_any_other(place: Place, api: PremblyApi) -> None:
     api.know(UUID)
     api.fail(prembly_api.huge)
-    async with at_work(path, api) as at:
+    async with at_work(place, api) as at:
         await at.add("activate", **TRUE)
         await at.until_states(succeeded=1)
-    ((size,),) = rows(path, "SELECT answer_bytes FROM inquiry")
+    ((size,),) = rows(place, "SELECT answer_bytes FROM inquiry")
     assert size > prembly_api.HUGE_BYTES
 
 
 @on_a_loop
-async def test_one_question_serves_all_that_wait_for_it(path: Path, api: PremblyApi) -> None:
+async def test_one_question_serves_all_that_wait_for_it(place: Place, api: PremblyApi) -> None:
     api.know(UUID)
     others = [action(f"other-{n}", confirm="true") for n in range(3)]
-    async with at_work(path, api, ACTIVATE, *others) as at:
+    async with at_work(place, api, ACTIVATE, *others) as at:
         names = ("activate", *(other.name for other in others))
         await asyncio.gather(*(at.add(*names, body=b"%d" % n, **TRUE) for n in range(50)))
         await at.until_states(succeeded=200)
         assert {job.is_confirmed for _, job in at.shell.jobs} == {True}
     assert api.asked() == 1
-    assert len(rows(path, INQUIRIES)) == 1
+    assert len(rows(place, INQUIRIES)) == 1
 
 
 @on_a_loop
-async def test_the_rate_is_held_with_200_waiting(path: Path, api: PremblyApi) -> None:
+async def test_the_rate_is_held_with_200_waiting(place: Place, api: PremblyApi) -> None:
     references = [f"ref-{number}" for number in range(200)]
     for reference in references:
         api.know(reference)
     async with at_work(
-        path, api, action("activate", confirm="true", concurrency=64), rate="100"
+        place, api, action("activate", confirm="true", concurrency=64), rate="100"
     ) as at:
         await asyncio.gather(*(at.add("activate", **about(each)) for each in references))
         await at.until_states(succeeded=200)
     assert api.asked() == 200
-    asked_ms = [at_ms for (at_ms,) in rows(path, "SELECT at_ms FROM inquiry ORDER BY at_ms")]
+    asked_ms = [at_ms for (at_ms,) in rows(place, "SELECT at_ms FROM inquiry ORDER BY at_ms")]
     # At 100 a second, the hundredth after any comes a second later; a thread may delay one of them.
     windows = [later - earlier for earlier, later in zip(asked_ms, asked_ms[100:], strict=False)]
     assert min(windows) >= 950
@@ -269,7 +269,7 @@ async def test_the_rate_is_held_with_200_waiting(path: Path, api: PremblyApi) ->
 
 @on_a_loop
 async def test_prembly_down_piles_up_no_attempts_and_it_goes_on_when_prembly_does(
-    path: Path, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+    place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(breaker, "FIRST_PAUSE_S", 0.2)
     monkeypatch.setattr(breaker, "MAX_PAUSE_S", 0.2)
@@ -278,7 +278,7 @@ async def test_prembly_down_piles_up_no_attempts_and_it_goes_on_when_prembly_doe
         api.know(reference)
     api.fail(prembly_api.status(500))
     plain = action("plain")
-    async with at_work(path, api, ACTIVATE, plain) as at:
+    async with at_work(place, api, ACTIVATE, plain) as at:
         for reference in references:
             await at.add("activate", "plain", **about(reference))
         await at.until(lambda: at.states("plain") == {"succeeded": 40})  # delays no other action
@@ -289,18 +289,18 @@ async def test_prembly_down_piles_up_no_attempts_and_it_goes_on_when_prembly_doe
         assert at.states("activate") == {"pending": 40} or at.states("activate")["pending"] >= 36
         api.mend()
         await at.until_states(succeeded=80)
-    left = {left for (left,) in rows(path, "SELECT attempts_left FROM delivery")}
+    left = {left for (left,) in rows(place, "SELECT attempts_left FROM delivery")}
     assert left == {2}
 
 
 @on_a_loop
 async def test_a_delivery_is_asked_about_once_and_its_hook_as_often_as_it_may(
-    path: Path, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+    place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("premblyd.inquiry.client.REMEMBERED_S", 0)
     api.know(UUID)
     runner = FakeRunner(Result(outcome=AttemptOutcome.FAILED, error="exit status 1"))
-    async with at_work(path, api, runner=runner) as at:
+    async with at_work(place, api, runner=runner) as at:
         await at.add("activate", **TRUE)
         await at.until_states(dead=1)
         assert [(job.attempt, job.is_confirmed) for _, job in runner.jobs] == [
@@ -313,11 +313,11 @@ async def test_a_delivery_is_asked_about_once_and_its_hook_as_often_as_it_may(
 
 @on_a_loop
 async def test_a_replay_asks_again(
-    path: Path, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+    place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(confirm, "_NEW_MS", 0)
     api.know(UUID, status="NOT-VERIFIED")
-    async with at_work(path, api) as at:
+    async with at_work(place, api) as at:
         await at.add("activate", **TRUE)
         await at.until_states(dead=1)
         api.know(UUID)
@@ -333,19 +333,21 @@ async def test_a_replay_asks_again(
 )
 @on_a_loop
 async def test_what_can_not_be_asked_for_runs_nothing_and_says_so(
-    path: Path, api: PremblyApi, reference: str | None
+    place: Place, api: PremblyApi, reference: str | None
 ) -> None:
-    async with at_work(path, api) as at:
+    async with at_work(place, api) as at:
         await at.add("activate", **TRUE | {"reference": reference})
         await at.until_states(dead=1)
         assert at.delivery("last_error") == (answers.NOTHING_TO_ASK_BY,)
         assert at.shell.jobs == []
-    assert (api.asked(), rows(path, INQUIRIES)) == (0, [])
+    assert (api.asked(), rows(place, INQUIRIES)) == (0, [])
 
 
 @on_a_loop
-async def test_what_is_about_no_verification_is_not_asked_for(path: Path, api: PremblyApi) -> None:
-    async with at_work(path, api) as at:
+async def test_what_is_about_no_verification_is_not_asked_for(
+    place: Place, api: PremblyApi
+) -> None:
+    async with at_work(place, api) as at:
         await at.add("activate", **TRUE | {"type": "transaction.processed"})
         await at.until_states(dead=1)
     assert api.asked() == 0
@@ -353,21 +355,21 @@ async def test_what_is_about_no_verification_is_not_asked_for(path: Path, api: P
 
 @on_a_loop
 async def test_a_session_is_asked_for_and_its_id_recorded_nowhere(
-    path: Path, api: PremblyApi
+    place: Place, api: PremblyApi
 ) -> None:
     api.know("r-1", session_id="sdk_session_1", shape=Shape.SESSION)
     with logged() as lines:
-        async with at_work(path, api) as at:
+        async with at_work(place, api) as at:
             await at.add("activate", **TRUE | {"reference": None, "session_id": "sdk_session_1"})
             await at.until_states(succeeded=1)
     assert api.asked("sdk_session_1") == 1
-    assert rows(path, INQUIRIES) == [("confirm", 1, 1, None, "confirmed", 200, None)]
+    assert rows(place, INQUIRIES) == [("confirm", 1, 1, None, "confirmed", 200, None)]
     assert "sdk_session_1" not in str(lines)
 
 
 @on_a_loop
-async def test_premblys_own_answer_is_confirmed_by_itself(path: Path, api: PremblyApi) -> None:
-    async with at_work(path, api) as at:
+async def test_premblys_own_answer_is_confirmed_by_itself(place: Place, api: PremblyApi) -> None:
+    async with at_work(place, api) as at:
         await at.add("activate", verified_by=STORED_BY, type=STATUS, **TRUE)
         await at.until_states(succeeded=1)
         ((_, job),) = at.shell.jobs
@@ -377,18 +379,20 @@ async def test_premblys_own_answer_is_confirmed_by_itself(path: Path, api: Premb
 
 
 @on_a_loop
-async def test_without_a_key_nothing_runs_unasked(path: Path) -> None:
+async def test_without_a_key_nothing_runs_unasked(place: Place) -> None:
     plain = action("plain")
-    async with Dispatching(path, ACTIVATE, plain) as at:
+    async with Dispatching(place, ACTIVATE, plain) as at:
         await at.add("activate", "plain", **TRUE)
         await at.until(lambda: at.states("plain") == {"succeeded": 1})
         assert at.states("activate") == {"pending": 1}
 
 
 @on_a_loop
-async def test_a_stop_gives_up_the_question_and_spends_nothing(path: Path, api: PremblyApi) -> None:
+async def test_a_stop_gives_up_the_question_and_spends_nothing(
+    place: Place, api: PremblyApi
+) -> None:
     api.fail(prembly_api.hang)
-    async with at_work(path, api, timeout="1h") as at:
+    async with at_work(place, api, timeout="1h") as at:
         await at.add("activate", **TRUE)
         await at.until(lambda: api.asked() == 1)
         await asyncio.wait_for(at.stop(60), 10)
@@ -399,11 +403,11 @@ async def test_a_stop_gives_up_the_question_and_spends_nothing(path: Path, api: 
 
 @on_a_loop
 async def test_a_database_that_fails_meanwhile_runs_nothing_unconfirmed(
-    path: Path, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+    place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(confirm, "_STORE_WAIT_S", 0.02)
     api.know(UUID)
-    async with at_work(path, api) as at:
+    async with at_work(place, api) as at:
         at.queue.failures["confirm"] = 2
         await at.add("activate", **TRUE)
         await at.until_states(succeeded=1)

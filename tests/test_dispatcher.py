@@ -1,24 +1,22 @@
 """The dispatcher: the real queue on a real file, fake runners."""
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Coroutine
-from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from premblyd.config.hooks import Hook
+from premblyd.databases import Place
 from premblyd.hooks import dispatcher
 from premblyd.privacy.identifiers import safe_id
 from premblyd.store import damage, queue
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
-from tests.support.database import rows
+from tests.support.database import changing, rows
 from tests.support.dispatching import SUCCEEDED, Dispatching, FakeRunner, on_a_loop
 from tests.support.jobs import action
 from tests.support.logs import logged
@@ -36,10 +34,10 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @on_a_loop
-async def test_each_delivery_runs_once_by_its_actions_runner(path: Path) -> None:
+async def test_each_delivery_runs_once_by_its_actions_runner(place: Place) -> None:
     shell, command = action("shell", shell="true"), action("command", command=["true"])
     http = action("http", http={"url": "http://x"})
-    async with Dispatching(path, shell, command, http) as at:
+    async with Dispatching(place, shell, command, http) as at:
         for _ in range(3):
             await at.add("shell", "command", "http", body=b"exact \xff")
         await at.until_states(succeeded=9)
@@ -51,9 +49,9 @@ async def test_each_delivery_runs_once_by_its_actions_runner(path: Path) -> None
 
 
 @on_a_loop
-async def test_a_slow_action_never_delays_another(path: Path) -> None:
+async def test_a_slow_action_never_delays_another(place: Place) -> None:
     slow, quick = action("slow", concurrency=1), action("quick", concurrency=1)
-    async with Dispatching(path, slow, quick, limit=2) as at:
+    async with Dispatching(place, slow, quick, limit=2) as at:
         at.shell.hold("slow")
         await asyncio.gather(*[at.add("slow") for _ in range(20)])
         await at.until(lambda: at.shell.running["slow"])
@@ -68,9 +66,9 @@ async def test_a_slow_action_never_delays_another(path: Path) -> None:
 
 
 @on_a_loop
-async def test_concurrency_is_bounded_by_action_and_in_all(path: Path) -> None:
+async def test_concurrency_is_bounded_by_action_and_in_all(place: Place) -> None:
     actions = [action("four"), action("two", concurrency=2), action("one", concurrency=1)]
-    async with Dispatching(path, *actions, runner=FakeRunner(takes_s=0.02), limit=5) as at:
+    async with Dispatching(place, *actions, runner=FakeRunner(takes_s=0.02), limit=5) as at:
         for one in actions:
             at.shell.hold(one.name)
         for name in sorted(["four", "one", "two"] * 8):  # in the order in which they are due
@@ -83,8 +81,8 @@ async def test_concurrency_is_bounded_by_action_and_in_all(path: Path) -> None:
 
 
 @on_a_loop
-async def test_a_failing_hook_is_tried_again_until_it_is_dead(path: Path) -> None:
-    async with Dispatching(path, action("a", retry=QUICK), runner=FakeRunner(FAILED)) as at:
+async def test_a_failing_hook_is_tried_again_until_it_is_dead(place: Place) -> None:
+    async with Dispatching(place, action("a", retry=QUICK), runner=FakeRunner(FAILED)) as at:
         await at.add("a")
         await at.until_states(dead=1)
         assert at.attempts("number, outcome, exit_code") == [(n, "failed", 1) for n in (1, 2, 3)]
@@ -96,8 +94,8 @@ async def test_a_failing_hook_is_tried_again_until_it_is_dead(path: Path) -> Non
 
 
 @on_a_loop
-async def test_a_hook_that_recovers_succeeds(path: Path) -> None:
-    async with Dispatching(path, action("a", retry=QUICK), runner=FakeRunner(FAILED)) as at:
+async def test_a_hook_that_recovers_succeeds(place: Place) -> None:
+    async with Dispatching(place, action("a", retry=QUICK), runner=FakeRunner(FAILED)) as at:
         await at.add("a")
         await at.until(lambda: len(at.shell.jobs) == 2)
         at.shell.result = SUCCEEDED
@@ -106,19 +104,19 @@ async def test_a_hook_that_recovers_succeeds(path: Path) -> None:
 
 
 @on_a_loop
-async def test_a_final_failure_is_dead_at_once(path: Path) -> None:
+async def test_a_final_failure_is_dead_at_once(place: Place) -> None:
     final = Result(outcome=AttemptOutcome.FAILED, http_status=410, final=True)
-    async with Dispatching(path, action("a", retry=QUICK), runner=FakeRunner(final)) as at:
+    async with Dispatching(place, action("a", retry=QUICK), runner=FakeRunner(final)) as at:
         await at.add("a")
         await at.until_states(dead=1)
         assert at.delivery("attempt_count, attempts_left") == (1, 2)
 
 
 @on_a_loop
-async def test_a_runner_that_raises_spends_the_attempt_and_not_the_daemon(path: Path) -> None:
+async def test_a_runner_that_raises_spends_the_attempt_and_not_the_daemon(place: Place) -> None:
     raising = FakeRunner(ValueError("hush"))
     with logged() as lines:
-        async with Dispatching(path, action("a", retry=QUICK), runner=raising) as at:
+        async with Dispatching(place, action("a", retry=QUICK), runner=raising) as at:
             await at.add("a")
             await at.until_states(dead=1)
             assert at.attempts("outcome, error") == [("failed", "premblyd failed: ValueError")] * 3
@@ -129,8 +127,8 @@ async def test_a_runner_that_raises_spends_the_attempt_and_not_the_daemon(path: 
 
 
 @on_a_loop
-async def test_a_failing_store_is_waited_for(path: Path) -> None:
-    async with Dispatching(path, action("a"), failures={"claim": 5, "finish": 5}) as at:
+async def test_a_failing_store_is_waited_for(place: Place) -> None:
+    async with Dispatching(place, action("a"), failures={"claim": 5, "finish": 5}) as at:
         await at.add("a")
         await at.until_states(succeeded=1)
         assert not at.queue.failures.total()
@@ -139,9 +137,9 @@ async def test_a_failing_store_is_waited_for(path: Path) -> None:
 
 @on_a_loop
 async def test_a_claim_that_failed_and_is_on_the_disk_runs_at_once_and_costs_nothing(
-    path: Path,
+    place: Place,
 ) -> None:
-    async with Dispatching(path, action("a"), failures={"claimed": 1}) as at:
+    async with Dispatching(place, action("a"), failures={"claimed": 1}) as at:
         await at.add("a")
         await at.until_states(succeeded=1)
         assert at.attempts("number, outcome") == [(1, "interrupted"), (2, "succeeded")]
@@ -163,10 +161,10 @@ class UnreadyRunner(FakeRunner):
 @on_a_loop
 @pytest.mark.usefixtures("lines")
 async def test_a_hook_that_was_claimed_and_could_not_begin_runs_soon_and_that_costs_nothing(
-    path: Path,
+    place: Place,
 ) -> None:
     runner = UnreadyRunner()
-    async with Dispatching(path, action("a", concurrency=1), runner=runner) as at:
+    async with Dispatching(place, action("a", concurrency=1), runner=runner) as at:
         await at.add("a")
         await at.add("a", body=b"another")
         await at.until_states(succeeded=2)
@@ -181,7 +179,7 @@ async def test_a_hook_that_was_claimed_and_could_not_begin_runs_soon_and_that_co
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("a fault of ours")])
 @pytest.mark.usefixtures("lines")
 def test_a_claim_that_fails_for_whatever_reason_ends_nothing(
-    path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    place: Place, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     real, errors = queue._due, [error] * 3
 
@@ -191,7 +189,7 @@ def test_a_claim_that_fails_for_whatever_reason_ends_nothing(
         return real(*arguments)
 
     async def scenario() -> None:
-        async with Dispatching(path, action("a")) as at:
+        async with Dispatching(place, action("a")) as at:
             await at.add("a")
             await at.until_states(succeeded=1)
 
@@ -201,8 +199,8 @@ def test_a_claim_that_fails_for_whatever_reason_ends_nothing(
 
 
 @on_a_loop
-async def test_stopping_does_not_wait_for_a_store_that_keeps_failing(path: Path) -> None:
-    async with Dispatching(path, action("a"), failures={"finish": 10_000}) as at:
+async def test_stopping_does_not_wait_for_a_store_that_keeps_failing(place: Place) -> None:
+    async with Dispatching(place, action("a"), failures={"finish": 10_000}) as at:
         await at.add("a")
         await at.until(lambda: at.queue.failures["finish"] < 10_000)
         await asyncio.wait_for(at.stop(5), 2)
@@ -210,8 +208,8 @@ async def test_stopping_does_not_wait_for_a_store_that_keeps_failing(path: Path)
 
 
 @on_a_loop
-async def test_stop_waits_for_running_hooks_and_starts_no_more(path: Path) -> None:
-    async with Dispatching(path, action("a", concurrency=1), action("b")) as at:
+async def test_stop_waits_for_running_hooks_and_starts_no_more(place: Place) -> None:
+    async with Dispatching(place, action("a", concurrency=1), action("b")) as at:
         at.shell.hold("a")
         await at.add("a")
         await at.until(lambda: at.shell.running["a"])
@@ -228,8 +226,8 @@ async def test_stop_waits_for_running_hooks_and_starts_no_more(path: Path) -> No
 
 
 @on_a_loop
-async def test_stop_interrupts_what_runs_too_long_and_it_costs_no_attempt(path: Path) -> None:
-    async with Dispatching(path, action("a")) as at:
+async def test_stop_interrupts_what_runs_too_long_and_it_costs_no_attempt(place: Place) -> None:
+    async with Dispatching(place, action("a")) as at:
         at.shell.hold("a")
         await at.add("a")
         await at.until(lambda: at.shell.running["a"])
@@ -242,8 +240,8 @@ async def test_stop_interrupts_what_runs_too_long_and_it_costs_no_attempt(path: 
 
 
 @on_a_loop
-async def test_a_claim_that_is_under_way_at_stop_is_waited_for_too(path: Path) -> None:
-    async with Dispatching(path, action("a"), runner=FakeRunner(takes_s=0.1)) as at:
+async def test_a_claim_that_is_under_way_at_stop_is_waited_for_too(place: Place) -> None:
+    async with Dispatching(place, action("a"), runner=FakeRunner(takes_s=0.1)) as at:
         at.queue.late_s = 0.2
         await at.add("a")
         await at.until_states(running=1)
@@ -254,8 +252,8 @@ async def test_a_claim_that_is_under_way_at_stop_is_waited_for_too(path: Path) -
 
 @pytest.mark.parametrize("by_ms", [HOUR_MS, -HOUR_MS, 2_500])
 @on_a_loop
-async def test_a_jump_of_the_clock_moves_what_waits_with_it(path: Path, by_ms: int) -> None:
-    async with Dispatching(path, action("a", retry=SLOW), runner=FakeRunner(FAILED)) as at:
+async def test_a_jump_of_the_clock_moves_what_waits_with_it(place: Place, by_ms: int) -> None:
+    async with Dispatching(place, action("a", retry=SLOW), runner=FakeRunner(FAILED)) as at:
         await at.add("a")
         await at.until_states(pending=1)
         (before_ms,) = at.delivery("due_at_ms")
@@ -272,8 +270,8 @@ async def test_a_jump_of_the_clock_moves_what_waits_with_it(path: Path, by_ms: i
 
 
 @on_a_loop
-async def test_drift_of_the_clock_moves_nothing(path: Path) -> None:
-    async with Dispatching(path, action("a", retry=SLOW), runner=FakeRunner(FAILED)) as at:
+async def test_drift_of_the_clock_moves_nothing(place: Place) -> None:
+    async with Dispatching(place, action("a", retry=SLOW), runner=FakeRunner(FAILED)) as at:
         await at.add("a")
         await at.until_states(pending=1)
         before = at.delivery("due_at_ms")
@@ -285,9 +283,9 @@ async def test_drift_of_the_clock_moves_nothing(path: Path) -> None:
 
 
 @on_a_loop
-async def test_a_replay_by_another_connection_is_noticed_within_a_second(path: Path) -> None:
+async def test_a_replay_by_another_connection_is_noticed_within_a_second(place: Place) -> None:
     async with Dispatching(
-        path, action("a", retry={"attempts": 1}), runner=FakeRunner(FAILED)
+        place, action("a", retry={"attempts": 1}), runner=FakeRunner(FAILED)
     ) as at:
         await at.add("a", attempts=1)
         await at.until_states(dead=1)
@@ -301,13 +299,13 @@ async def test_a_replay_by_another_connection_is_noticed_within_a_second(path: P
 
 
 @on_a_loop
-async def test_a_late_report_of_a_lost_lease_changes_nothing(path: Path) -> None:
+async def test_a_late_report_of_a_lost_lease_changes_nothing(place: Place) -> None:
     with logged() as lines:
-        async with Dispatching(path, action("a")) as at:
+        async with Dispatching(place, action("a")) as at:
             at.shell.hold("a")
             await at.add("a")
             await at.until(lambda: at.shell.running["a"])
-            with closing(sqlite3.connect(path)) as other, other:
+            with changing(place) as other:
                 other.execute("UPDATE delivery SET attempt_count = 2")  # claimed by another
             at.shell.release()
             await at.until(lambda: lines)
@@ -316,16 +314,16 @@ async def test_a_late_report_of_a_lost_lease_changes_nothing(path: Path) -> None
 
 
 @on_a_loop
-async def test_what_waits_for_a_removed_action_ends_dead_until_it_returns(path: Path) -> None:
+async def test_what_waits_for_a_removed_action_ends_dead_until_it_returns(place: Place) -> None:
     removed = action("removed", concurrency=1)
-    async with Dispatching(path, removed, action("kept")) as at:
+    async with Dispatching(place, removed, action("kept")) as at:
         at.shell.hold("removed")
         await at.add("removed")
         await at.until(lambda: at.shell.running["removed"])
         await at.add("removed")
         at.configure(action("kept"))
         await at.until_states(running=1, dead=1)
-        assert ("dead", queue.NO_ACTION) in rows(path, "SELECT state, last_error FROM delivery")
+        assert ("dead", queue.NO_ACTION) in rows(place, "SELECT state, last_error FROM delivery")
         at.shell.release()
         await at.until_states(succeeded=1, dead=1)  # what ran ends as it began
         at.configure(*at.actions)
@@ -334,9 +332,9 @@ async def test_what_waits_for_a_removed_action_ends_dead_until_it_returns(path: 
 
 
 @on_a_loop
-async def test_a_changed_action_is_used_from_the_next_claim_on(path: Path) -> None:
+async def test_a_changed_action_is_used_from_the_next_claim_on(place: Place) -> None:
     before, after = action("a", shell="true"), action("a", shell=":", concurrency=2)
-    async with Dispatching(path, before) as at:
+    async with Dispatching(place, before) as at:
         await at.add("a")
         await at.until_states(succeeded=1)
         at.configure(after)
@@ -347,11 +345,11 @@ async def test_a_changed_action_is_used_from_the_next_claim_on(path: Path) -> No
 
 
 @on_a_loop
-async def test_an_attempt_is_logged_in_one_line_without_what_it_handled(path: Path) -> None:
+async def test_an_attempt_is_logged_in_one_line_without_what_it_handled(place: Place) -> None:
     hush = {"body": b"hush", "token": "hush", "user_ref": "hush", "detail": "hush"}
     runner = FakeRunner(replace(FAILED, output="hush"))
     with logged() as lines:
-        async with Dispatching(path, action("a", retry=QUICK), runner=runner) as at:
+        async with Dispatching(place, action("a", retry=QUICK), runner=runner) as at:
             await at.add("a", attempts=2, reference=UUID, **hush)
             await at.until_states(dead=1)
             runner.result = SUCCEEDED

@@ -5,13 +5,13 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from peewee import SqliteDatabase
+from peewee import Database
 
 from premblyd.record import attention
 from premblyd.record.inquirytrouble import UNREACHABLE_MS
 from premblyd.record.trouble import Item, Severity
+from premblyd.store.connections import connect_read_only
 from premblyd.store.rollups import HOUR_MS
-from premblyd.store.sqlite import opening
 from tests.support.store import NOW_MS, Store
 
 KINDS = ("contradicted", "prembly", "given_up")
@@ -22,9 +22,9 @@ DAY_MS = 24 * HOUR_MS
 
 
 @pytest.fixture
-def record(store: Store) -> Iterator[SqliteDatabase]:
+def record(store: Store) -> Iterator[Database]:
     store.add("crm")
-    with closing(opening.connect_read_only(store.path)) as record:
+    with closing(connect_read_only(store.place)) as record:
         yield record
 
 
@@ -32,11 +32,11 @@ def put(store: Store, sql: str, *values: Any) -> None:
     store.on_connection(lambda connection: connection.execute(sql, values))
 
 
-def found(record: SqliteDatabase) -> list[Item]:
+def found(record: Database) -> list[Item]:
     return attention.items(attention.situation(record, NOW_MS), kinds=KINDS)
 
 
-def test_what_prembly_contradicts_is_urgent_for_a_day(store: Store, record: SqliteDatabase) -> None:
+def test_what_prembly_contradicts_is_urgent_for_a_day(store: Store, record: Database) -> None:
     put(store, ASKED, NOW_MS - DAY_MS - 1, "confirm", "contradicted")
     put(store, ASKED, NOW_MS, "confirm", "confirmed")
     assert found(record) == []
@@ -48,7 +48,7 @@ def test_what_prembly_contradicts_is_urgent_for_a_day(store: Store, record: Sqli
 
 
 def test_a_refused_key_is_told_at_once_until_a_question_is_answered(
-    store: Store, record: SqliteDatabase
+    store: Store, record: Database
 ) -> None:
     put(store, ASKED, NOW_MS - 1, "pending", "refused")
     [item] = found(record)
@@ -59,7 +59,7 @@ def test_a_refused_key_is_told_at_once_until_a_question_is_answered(
 
 
 def test_that_prembly_cannot_be_reached_is_told_when_it_lasts(
-    store: Store, record: SqliteDatabase
+    store: Store, record: Database
 ) -> None:
     put(store, ASKED, NOW_MS - UNREACHABLE_MS, "confirm", "unavailable")
     put(store, ASKED, NOW_MS - 2, "confirm", "unavailable")
@@ -71,13 +71,13 @@ def test_that_prembly_cannot_be_reached_is_told_when_it_lasts(
     assert found(record) == []
 
 
-def test_a_short_outage_of_prembly_is_no_trouble(store: Store, record: SqliteDatabase) -> None:
+def test_a_short_outage_of_prembly_is_no_trouble(store: Store, record: Database) -> None:
     for number in range(5):
         put(store, ASKED, NOW_MS - number, "confirm", "unavailable")
     assert found(record) == []
 
 
-def test_what_was_given_up_is_told_for_a_day(store: Store, record: SqliteDatabase) -> None:
+def test_what_was_given_up_is_told_for_a_day(store: Store, record: Database) -> None:
     put(store, AWAITED, "given_up", None, NOW_MS - DAY_MS - 1)
     put(store, AWAITED, "settled", None, NOW_MS)
     put(store, AWAITED, "waiting", NOW_MS, None)

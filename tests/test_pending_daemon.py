@@ -1,9 +1,7 @@
 """A whole daemon that asks what became of what is pending."""
 
 import json
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from signal import SIGHUP
 from typing import Any
@@ -14,6 +12,7 @@ from tests.support import prembly_api
 from tests.support.commands import run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
+from tests.support.database import changing
 from tests.support.prembly_api import PremblyApi
 from tests.support.waiting import wait_until
 
@@ -40,7 +39,7 @@ def settings(folder: Path, api: PremblyApi, ask: str = "50ms", **changes: Any) -
 
 def change(daemon: Premblyd, sql: str) -> None:
     """Change the record of a stopped daemon by hand."""
-    with closing(sqlite3.connect(daemon.database)) as database, database:
+    with changing(daemon.place) as database:
         database.execute(sql)
 
 

@@ -1,6 +1,5 @@
 """What people ask the record, and what they change in it."""
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, fields, replace
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peewee import SqliteDatabase
+from peewee import Database
 
 from premblyd.errors import NotFoundError, StoreUnavailableError
 from premblyd.privacy.fields import UNLISTED_COLUMNS
@@ -23,6 +22,7 @@ from premblyd.record.rows import (
     RejectionRow,
     WholeEvent,
 )
+from premblyd.store.connections import connect_operator, connect_read_only, transact
 from premblyd.store.inbox import NewRejection
 from premblyd.store.jobs import Claimable, Result
 from premblyd.store.models import (
@@ -34,8 +34,7 @@ from premblyd.store.models import (
     Rejection,
     State,
 )
-from premblyd.store.sqlite import opening
-from premblyd.store.sqlite.transaction import transact
+from tests.support.database import changing
 from tests.support.jobs import ending
 from tests.support.store import NOW_MS, Store
 
@@ -47,7 +46,7 @@ ADA = Operator(actor="ada")
 
 
 @pytest.fixture
-def record(store: Store) -> Iterator[SqliteDatabase]:
+def record(store: Store) -> Iterator[Database]:
     """Three webhooks: codes 00, 02 and none; each with two deliveries. The daemon runs."""
     store.add("crm", "page", body=b"1")
     store.add(
@@ -62,17 +61,17 @@ def record(store: Store) -> Iterator[SqliteDatabase]:
         user_ref="user-2",
     )
     store.add("crm", "page", body=b"3", received_at_ms=NOW_MS + 20, response_code=None)
-    with closing(opening.connect_read_only(store.path)) as record:
+    with closing(connect_read_only(store.place)) as record:
         yield record
 
 
 @pytest.fixture
-def writing(store: Store, record: SqliteDatabase) -> Iterator[SqliteDatabase]:
-    with closing(opening.connect_operator(store.path)) as writing:
+def writing(store: Store, record: Database) -> Iterator[Database]:
+    with closing(connect_operator(store.place)) as writing:
         yield writing
 
 
-def perform_all(writing: SqliteDatabase, changes: Iterator[Change[int]]) -> list[int]:
+def perform_all(writing: Database, changes: Iterator[Change[int]]) -> list[int]:
     return [transact(writing, change) for change in changes]
 
 
@@ -111,14 +110,14 @@ def run(store: Store, count: int, outcome: AttemptOutcome) -> None:
     ],
 )
 def test_events_are_filtered_and_the_newest_come_first(
-    record: SqliteDatabase, chosen: dict[str, Any], found: list[int]
+    record: Database, chosen: dict[str, Any], found: list[int]
 ) -> None:
     listed = reading.events(record, EventFilter(**chosen))
     assert [event.id for event in listed] == found
     assert reading.events(record, EventFilter(**chosen), Page(limit=1)) == listed[:1]
 
 
-def test_a_list_shows_no_payload_and_no_secret(store: Store, record: SqliteDatabase) -> None:
+def test_a_list_shows_no_payload_and_no_secret(store: Store, record: Database) -> None:
     run(store, 1, AttemptOutcome.FAILED)
     event = asdict(reading.events(record, EventFilter())[0])
     whole = asdict(reading.find_event(record, "3"))
@@ -127,7 +126,7 @@ def test_a_list_shows_no_payload_and_no_secret(store: Store, record: SqliteDatab
     assert "hush" not in repr((event, reading.deliveries(record, DeliveryFilter())))
 
 
-def test_a_whole_event_in_an_error_names_no_secret(record: SqliteDatabase) -> None:
+def test_a_whole_event_in_an_error_names_no_secret(record: Database) -> None:
     event = reading.find_event(record, "2")
     assert event.token == "hush-token"
     assert "hush" not in repr(event)
@@ -151,9 +150,7 @@ def test_rows_have_every_column_of_their_tables() -> None:
         }
 
 
-def test_an_event_is_found_by_its_number_and_by_its_key(
-    store: Store, record: SqliteDatabase
-) -> None:
+def test_an_event_is_found_by_its_number_and_by_its_key(store: Store, record: Database) -> None:
     found = reading.find_event(record, "2")
     assert (found.id, found.body, found.token) == (2, b"2", "hush-token")
     assert type(found.body) is bytes
@@ -166,7 +163,7 @@ def test_an_event_is_found_by_its_number_and_by_its_key(
 
 
 @pytest.mark.parametrize("name", ["4", "0", "-1", "", "key", "2 ", "9" * 18, "9" * 40, "²", "1e0"])
-def test_what_names_no_event_finds_none(record: SqliteDatabase, name: str) -> None:
+def test_what_names_no_event_finds_none(record: Database, name: str) -> None:
     for find in (reading.find_event, reading.find_event_id):
         with pytest.raises(NotFoundError, match="There is no event"):
             find(record, name)
@@ -186,7 +183,7 @@ def test_what_names_no_event_finds_none(record: SqliteDatabase, name: str) -> No
     ],
 )
 def test_deliveries_are_filtered_and_the_newest_come_first(
-    store: Store, record: SqliteDatabase, chosen: dict[str, Any], found: list[int]
+    store: Store, record: Database, chosen: dict[str, Any], found: list[int]
 ) -> None:
     run(store, 1, AttemptOutcome.SUCCEEDED)
     listed = reading.deliveries(record, DeliveryFilter(**chosen))
@@ -195,7 +192,7 @@ def test_deliveries_are_filtered_and_the_newest_come_first(
 
 
 def test_pages_go_on_before_a_row_whatever_is_added_meanwhile(
-    store: Store, record: SqliteDatabase
+    store: Store, record: Database
 ) -> None:
     assert [row.id for row in reading.events(record, EventFilter(), Page(limit=2))] == [3, 2]
     store.add("crm", body=b"meanwhile")
@@ -208,7 +205,7 @@ def test_pages_go_on_before_a_row_whatever_is_added_meanwhile(
     assert reading.events(record, EventFilter(), Page(before_id=1)) == []
 
 
-def test_a_delivery_names_its_event_and_what_that_is_about(record: SqliteDatabase) -> None:
+def test_a_delivery_names_its_event_and_what_that_is_about(record: Database) -> None:
     assert reading.deliveries(record, DeliveryFilter(event_id=2, action="crm")) == [
         DeliveryRow(
             id=3,
@@ -238,7 +235,7 @@ def test_a_delivery_names_its_event_and_what_that_is_about(record: SqliteDatabas
 
 
 def test_attempts_come_in_the_order_they_ran(
-    store: Store, record: SqliteDatabase, writing: SqliteDatabase
+    store: Store, record: Database, writing: Database
 ) -> None:
     run(store, 2, AttemptOutcome.FAILED)
     assert perform_all(writing, ADA.replay([1], {1: 1}, NOW_MS)) == [1]
@@ -254,7 +251,7 @@ def test_attempts_come_in_the_order_they_ran(
     assert reading.attempts(record, [2]) == reading.attempts(record, []) == []
 
 
-def test_the_newest_rejections_come_first(store: Store, record: SqliteDatabase) -> None:
+def test_the_newest_rejections_come_first(store: Store, record: Database) -> None:
     rejection = NewRejection(
         at_ms=NOW_MS,
         endpoint="prembly",
@@ -286,7 +283,7 @@ def test_the_newest_rejections_come_first(store: Store, record: SqliteDatabase) 
     ],
 )
 def test_an_operator_finds_deliveries_the_oldest_first(
-    store: Store, record: SqliteDatabase, chosen: dict[str, Any], found: list[int]
+    store: Store, record: Database, chosen: dict[str, Any], found: list[int]
 ) -> None:
     run(store, 2, AttemptOutcome.FAILED)
     rows = reading.find_deliveries(record, DeliveryFilter(**chosen))
@@ -298,7 +295,7 @@ def test_an_operator_finds_deliveries_the_oldest_first(
 
 
 def test_replay_queues_what_is_finished_and_nothing_else(
-    store: Store, writing: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+    store: Store, writing: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(operating, "BATCH", 2)
     run(store, 1, AttemptOutcome.FAILED)
@@ -324,7 +321,7 @@ def test_replay_queues_what_is_finished_and_nothing_else(
 
 
 def test_each_batch_of_a_replay_is_committed_before_the_next(
-    store: Store, writing: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+    store: Store, writing: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(operating, "BATCH", 1)
     run(store, 2, AttemptOutcome.FAILED)
@@ -337,7 +334,7 @@ def test_each_batch_of_a_replay_is_committed_before_the_next(
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.PENDING])
 def test_only_a_pending_delivery_can_be_cancelled(
-    store: Store, writing: SqliteDatabase, state: State
+    store: Store, writing: Database, state: State
 ) -> None:
     due = ", due_at_ms = NULL" if state is not State.RUNNING else ""
     store.on_connection(lambda it: it.execute(f"UPDATE delivery SET state = ?{due}", (state,)))
@@ -348,7 +345,7 @@ def test_only_a_pending_delivery_can_be_cancelled(
     assert store.rows(RECORDS) == []
 
 
-def test_a_cancelled_delivery_does_not_run(store: Store, writing: SqliteDatabase) -> None:
+def test_a_cancelled_delivery_does_not_run(store: Store, writing: Database) -> None:
     assert transact(writing, ADA.cancel(1, NOW_MS + 5))
     assert store.rows(STATES)[0] == (1, "cancelled", None, 3, NOW_MS + 5)
     run(store, 9, AttemptOutcome.SUCCEEDED)
@@ -373,15 +370,13 @@ def test_the_daemon_runs_the_same_changes_by_its_writer(store: Store) -> None:
     ]
 
 
-def test_a_reveal_is_recorded(store: Store, writing: SqliteDatabase) -> None:
+def test_a_reveal_is_recorded(store: Store, writing: Database) -> None:
     recorded = transact(writing, ADA.reveal(2, NOW_MS))
     assert recorded.event_id == 2
     assert store.rows(RECORDS) == [(NOW_MS, "ada", "reveal", 2, None, None)]
 
 
-def test_a_record_that_cannot_be_kept_undoes_the_change(
-    store: Store, writing: SqliteDatabase
-) -> None:
+def test_a_record_that_cannot_be_kept_undoes_the_change(store: Store, writing: Database) -> None:
     store.on_connection(lambda it: it.execute("DROP TABLE operator_action"))
     run(store, 1, AttemptOutcome.FAILED)
     before = store.rows(STATES)
@@ -393,7 +388,7 @@ def test_a_record_that_cannot_be_kept_undoes_the_change(
 
 
 def test_a_database_that_is_damaged_is_an_error_in_words(path: Path) -> None:
-    with closing(opening.connect_read_only(path)) as record:
+    with closing(connect_read_only(path)) as record:
         damaged = bytearray(path.read_bytes())
         damaged[4096:] = bytes(len(damaged) - 4096)
         path.write_bytes(damaged)
@@ -403,8 +398,8 @@ def test_a_database_that_is_damaged_is_an_error_in_words(path: Path) -> None:
 
 def test_a_delivery_whose_event_somebody_deleted_is_still_listed(store: Store) -> None:
     store.add("crm")
-    with closing(sqlite3.connect(store.path)) as shell, shell:
+    with changing(store.place) as shell:
         shell.execute("DELETE FROM event")
-    with closing(opening.connect_read_only(store.path)) as record:
+    with closing(connect_read_only(store.place)) as record:
         [delivery] = reading.deliveries(record, DeliveryFilter())
     assert (delivery.id, delivery.state, delivery.outcome) == (1, "pending", None)

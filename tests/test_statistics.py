@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from peewee import SqliteDatabase
+from peewee import Database
 
 from premblyd.record import statistics
 from premblyd.record.statistics import ActionFigures
+from premblyd.store.connections import connect_read_only
 from premblyd.store.inbox import NewRejection
 from premblyd.store.rollups import HOUR_MS, hour_of
-from premblyd.store.sqlite import opening
 from tests.support.queue import FAILED, SUCCEEDED, add_many, claim, finish
 from tests.support.store import NOW_MS, Store
 
@@ -21,18 +21,18 @@ BOUNDS = sorted({*(1 << power for power in range(36)), *(3 << power for power in
 
 
 @pytest.fixture
-def record(store: Store) -> Iterator[SqliteDatabase]:
-    with closing(opening.connect_read_only(store.path)) as record:
+def record(store: Store) -> Iterator[Database]:
+    with closing(connect_read_only(store.place)) as record:
         yield record
 
 
-def figures(record: SqliteDatabase, *names: str, now_ms: int = NOW_MS) -> dict[str, ActionFigures]:
+def figures(record: Database, *names: str, now_ms: int = NOW_MS) -> dict[str, ActionFigures]:
     found = statistics.actions(record, since_ms=NOW_MS, now_ms=now_ms, names=names)
     return {each.action: each for each in found}
 
 
 def test_events_are_counted_by_code_outcome_or_type_for_each_hour(
-    store: Store, record: SqliteDatabase
+    store: Store, record: Database
 ) -> None:
     store.add("crm", body=b"1")
     store.add(body=b"2", response_code="02", outcome="pending")
@@ -51,9 +51,7 @@ def test_events_are_counted_by_code_outcome_or_type_for_each_hour(
     assert (all_of_them.from_ms, all_of_them.events) == (HOUR - HOUR % DAY_MS, 3)
 
 
-def test_rejections_are_counted_by_reason_for_each_hour(
-    store: Store, record: SqliteDatabase
-) -> None:
+def test_rejections_are_counted_by_reason_for_each_hour(store: Store, record: Database) -> None:
     for at_ms, reason in ((NOW_MS, "wrong signature"), (NOW_MS, "x"), (NOW_MS + HOUR_MS, "x")):
         rejection = NewRejection(
             at_ms=at_ms,
@@ -72,7 +70,7 @@ def test_rejections_are_counted_by_reason_for_each_hour(
     ]
 
 
-def test_an_action_has_its_attempts_and_what_waits(store: Store, record: SqliteDatabase) -> None:
+def test_an_action_has_its_attempts_and_what_waits(store: Store, record: Database) -> None:
     add_many(store, 6, "crm")
     jobs = claim(store, crm=4).jobs
     finish(store, jobs[0], SUCCEEDED, now_ms=NOW_MS + 100)
@@ -88,7 +86,7 @@ def test_an_action_has_its_attempts_and_what_waits(store: Store, record: SqliteD
 
 
 def test_the_actions_that_are_asked_for_come_first_and_may_be_idle(
-    store: Store, record: SqliteDatabase
+    store: Store, record: Database
 ) -> None:
     store.add("former", "crm")
     found = figures(record, "page", "crm")
@@ -98,7 +96,7 @@ def test_the_actions_that_are_asked_for_come_first_and_may_be_idle(
     assert (idle.backlog, idle.attempts) == (0, {})
 
 
-def test_attempts_of_earlier_hours_do_not_count(store: Store, record: SqliteDatabase) -> None:
+def test_attempts_of_earlier_hours_do_not_count(store: Store, record: Database) -> None:
     store.add("crm")
     [job] = claim(store, NOW_MS, crm=1).jobs
     finish(store, job, SUCCEEDED)

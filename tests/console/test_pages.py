@@ -4,8 +4,6 @@ import csv
 import io
 import json
 import re
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from tests.support.commands import PERSONAL
 from tests.support.configuration import AT_ONCE, ONCE, shell
 from tests.support.console import CONSOLE, Browser, browser, signed_in
 from tests.support.daemon import Premblyd
-from tests.support.database import locked
+from tests.support.database import changing, locked
 from tests.support.waiting import wait_until
 
 PAGES = {
@@ -244,13 +242,14 @@ def test_of_many_attempts_the_newest_are_shown(fresh: Premblyd) -> None:
     fresh.start()
     fresh.send(b'{"response_code":"00"}')
     fresh.wait_for_rows([("dead",)], "SELECT state FROM delivery")
-    with closing(sqlite3.connect(fresh.database, timeout=10)) as connection, connection:
+    with changing(fresh.place) as connection:
         connection.execute("UPDATE delivery SET attempt_count = 25")
-        connection.executemany(
-            "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,"
-            " outcome, output) VALUES (1, ?, '', '', 0, 'failed', ?)",
-            [(number, f"run {number}\n") for number in range(2, 26)],
-        )
+        for number in range(2, 26):
+            connection.execute(
+                "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,"
+                " outcome, output) VALUES (1, ?, '', '', 0, 'failed', ?)",
+                (number, f"run {number}\n"),
+            )
     text = signed_in(fresh).get("/events/1").text
     assert ("run 25\n" in text, "run 6\n" in text, "run 5\n" in text) == (True, True, False)
     assert "5 earlier attempts are not shown here" in text

@@ -3,8 +3,6 @@
 import json
 import re
 import socket
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from premblyd.console.guessing import ALL, EACH, PERIOD_S, Guesses
 from tests.support.commands import run
 from tests.support.console import CONSOLE, Browser, browser, new_link, signed_in
 from tests.support.daemon import Premblyd
+from tests.support.database import changing
 from tests.support.waiting import wait_until
 
 PASSWORD = "correct horse battery"
@@ -31,7 +30,7 @@ SECURITY = {
 
 
 def change(daemon: Premblyd, sql: str) -> None:
-    with closing(sqlite3.connect(daemon.database, timeout=10)) as connection, connection:
+    with changing(daemon.place) as connection:
         connection.execute(sql)
 
 

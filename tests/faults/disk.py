@@ -142,7 +142,7 @@ FAULTS: dict[str, tuple[Fault, float]] = {
 def on_full_disk(disk: Path) -> Endured:
     """Fill the disk under a running daemon."""
     with Victim(disk.parent, database=f"sqlite:///{disk}/premblyd.db", actions=[_ACTION]) as victim:
-        victim.database = disk / "premblyd.db"
+        victim.place = disk / "premblyd.db"
         victim.start()
         return endure(victim, full, 1)
 
@@ -150,7 +150,7 @@ def on_full_disk(disk: Path) -> Endured:
 def start_on_full_disk(disk: Path) -> tuple[int, str]:
     """Start on a disk without room for a database; return exit status and standard error."""
     with Victim(disk.parent, database=f"sqlite:///{disk}/premblyd.db") as victim:
-        victim.database = disk / "premblyd.db"
+        victim.place = disk / "premblyd.db"
         with full(victim):
             return victim.fail_to_start()
 

@@ -14,6 +14,7 @@ import pytest
 
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
+from premblyd.databases import Place
 from premblyd.errors import StoreUnavailableError
 from premblyd.inquiry import pending, storing
 from premblyd.inquiry.client import Inquirer
@@ -22,9 +23,9 @@ from premblyd.prembly import payload
 from premblyd.prembly.webhook import Webhook
 from premblyd.store.answers import Answers
 from premblyd.store.awaited import AwaitedQueue, Due
+from premblyd.store.connections import backend
 from premblyd.store.inbox import Added, Inbox
 from premblyd.store.queue import Queue
-from premblyd.store.sqlite.engine import SqliteEngine
 from premblyd.store.writer import Writer
 from tests.support import prembly_api
 from tests.support.clock import SettableClock
@@ -64,8 +65,8 @@ class CountingQueue(AwaitedQueue):
 class At(AbstractAsyncContextManager["At"]):
     """An asker at work."""
 
-    def __init__(self, path: Path, api: PremblyApi, **changes: Any) -> None:
-        self.path = path
+    def __init__(self, place: Place, api: PremblyApi, **changes: Any) -> None:
+        self.place = place
         self.api = api
         self.changes: dict[str, Any] = {
             "prembly": {"url": api.url, "api_key": prembly_api.KEY, "rate": 1000},
@@ -77,7 +78,7 @@ class At(AbstractAsyncContextManager["At"]):
         self.wakes = 0
 
     async def __aenter__(self) -> Self:
-        self.writer = Writer(SqliteEngine(self.path))
+        self.writer = Writer(backend(self.place).engine())
         self.inbox = Inbox(self.writer)
         self.inquirer = Inquirer(self.clock)
         self.queue = CountingQueue(self.writer)
@@ -128,7 +129,7 @@ class At(AbstractAsyncContextManager["At"]):
         self.asker.wake()
 
     def rows(self, sql: str = ROWS) -> list[tuple[Any, ...]]:
-        return rows(self.path, sql)
+        return rows(self.place, sql)
 
     async def until_rows(self, expected: list[tuple[Any, ...]], sql: str = ROWS) -> None:
         try:
@@ -182,10 +183,10 @@ def body(status: str | None = "PENDING", reference: str = "r-1", code: str = "02
 
 @on_a_loop
 async def test_it_is_asked_for_until_the_third_answer_settles_it(
-    path: Path, api: PremblyApi, lines: list[Any]
+    place: Place, api: PremblyApi, lines: list[Any]
 ) -> None:
     known = api.know("r-1", status="PENDING", code="02")
-    async with At(path, api) as at:
+    async with At(place, api) as at:
         await at.receive(body())
         at.advance(MINUTE_MS - 1000)
         await at.rest()
@@ -215,7 +216,7 @@ async def test_it_is_asked_for_until_the_third_answer_settles_it(
         await at.rest()
         assert api.asked("r-1") == 3
     asked = "SELECT purpose, event_id, reference, result, stored_event_id FROM inquiry ORDER BY id"
-    assert rows(path, asked) == [
+    assert rows(place, asked) == [
         ("pending", 1, "r-1", "unsettled", None),
         ("pending", 1, "r-1", "unsettled", None),
         ("pending", 1, "r-1", "settled", 2),
@@ -224,9 +225,9 @@ async def test_it_is_asked_for_until_the_third_answer_settles_it(
 
 
 @on_a_loop
-async def test_a_webhook_in_between_stops_the_asking(path: Path, api: PremblyApi) -> None:
+async def test_a_webhook_in_between_stops_the_asking(place: Place, api: PremblyApi) -> None:
     api.know("r-1", status="PENDING")
-    async with At(path, api) as at:
+    async with At(place, api) as at:
         await at.receive(body())
         at.advance(MINUTE_MS)
         await at.until_asked(1)
@@ -240,11 +241,11 @@ async def test_a_webhook_in_between_stops_the_asking(path: Path, api: PremblyApi
 
 @on_a_loop
 async def test_a_webhook_that_comes_while_prembly_answers_is_what_settles_it(
-    path: Path, api: PremblyApi
+    place: Place, api: PremblyApi
 ) -> None:
     api.know("r-1")
     api.fail(prembly_api.hang, "r-1", times=1)
-    async with At(path, api) as at:
+    async with At(place, api) as at:
         await at.receive(body())
         at.advance(MINUTE_MS)
         await until(lambda: api.asked("r-1") == 1)
@@ -257,11 +258,11 @@ async def test_a_webhook_that_comes_while_prembly_answers_is_what_settles_it(
 
 @on_a_loop
 async def test_while_a_hook_waits_for_prembly_most_of_the_rate_is_its(
-    path: Path, api: PremblyApi
+    place: Place, api: PremblyApi
 ) -> None:
     """Anybody who knows the public key can forge thousands of events that are pending."""
     api.fail(prembly_api.hang)
-    async with At(path, api) as at:
+    async with At(place, api) as at:
         with at.inquirer.for_a_hook():
             await at.receive(*(body(reference=f"r-{number}") for number in range(20)))
             at.advance(MINUTE_MS)
@@ -273,9 +274,9 @@ async def test_while_a_hook_waits_for_prembly_most_of_the_rate_is_its(
 
 
 @on_a_loop
-async def test_code_02_with_a_reference_is_asked_for(path: Path, api: PremblyApi) -> None:
+async def test_code_02_with_a_reference_is_asked_for(place: Place, api: PremblyApi) -> None:
     api.know("r-1", status="NOT-VERIFIED", code="00")
-    async with At(path, api) as at:
+    async with At(place, api) as at:
         await at.receive(body(status=None))
         at.advance(MINUTE_MS)
         await at.until_rows([("settled", 0, 2, None)])
@@ -285,11 +286,11 @@ async def test_code_02_with_a_reference_is_asked_for(path: Path, api: PremblyApi
 
 @on_a_loop
 async def test_a_session_is_asked_for_by_its_id_which_stays_a_secret(
-    path: Path, api: PremblyApi, lines: list[Any]
+    place: Place, api: PremblyApi, lines: list[Any]
 ) -> None:
     api.know("own", session_id="sdk_session_1", shape=Shape.SESSION)
     event = {"response_code": "02", "session_id": "sdk_session_1", "verification_status": "PENDING"}
-    async with At(path, api) as at:
+    async with At(place, api) as at:
         await at.receive(json.dumps(event).encode())
         at.advance(MINUTE_MS)
         await at.until_rows([("settled", 0, 2, None)])
@@ -300,9 +301,9 @@ async def test_a_session_is_asked_for_by_its_id_which_stays_a_secret(
 
 
 @on_a_loop
-async def test_what_stays_open_is_given_up(path: Path, api: PremblyApi, lines: list[Any]) -> None:
+async def test_what_stays_open_is_given_up(place: Place, api: PremblyApi, lines: list[Any]) -> None:
     api.know("r-1", status="PENDING")
-    async with At(path, api, pending={"ask": ["1m"], "give_up": "2m"}) as at:
+    async with At(place, api, pending={"ask": ["1m"], "give_up": "2m"}) as at:
         await at.receive(body())
         for count in (1, 2):
             at.advance(MINUTE_MS)
@@ -317,9 +318,9 @@ async def test_what_stays_open_is_given_up(path: Path, api: PremblyApi, lines: l
 
 @on_a_loop
 async def test_what_prembly_does_not_know_is_asked_for_until_it_is_given_up(
-    path: Path, api: PremblyApi
+    place: Place, api: PremblyApi
 ) -> None:
-    async with At(path, api, pending={"ask": ["1m"], "give_up": "3m"}) as at:
+    async with At(place, api, pending={"ask": ["1m"], "give_up": "3m"}) as at:
         await at.receive(body())
         for count in (1, 2):
             at.advance(MINUTE_MS)
@@ -328,7 +329,7 @@ async def test_what_prembly_does_not_know_is_asked_for_until_it_is_given_up(
         api.know("r-1")
         at.advance(MINUTE_MS)
         await at.until_rows([("settled", 2, 2, None)])
-    results = rows(path, "SELECT result FROM inquiry ORDER BY id")
+    results = rows(place, "SELECT result FROM inquiry ORDER BY id")
     assert results == [("not_found",), ("not_found",), ("settled",)]
 
 
@@ -346,11 +347,11 @@ async def test_what_prembly_does_not_know_is_asked_for_until_it_is_given_up(
 )
 @on_a_loop
 async def test_without_an_answer_it_is_asked_for_again_even_at_the_end(
-    path: Path, api: PremblyApi, lines: list[Any], fault: prembly_api.Fault
+    place: Place, api: PremblyApi, lines: list[Any], fault: prembly_api.Fault
 ) -> None:
     api.know("r-1")
     api.fail(fault)
-    async with At(path, api, pending={"ask": ["1m"], "give_up": "1m"}) as at:
+    async with At(place, api, pending={"ask": ["1m"], "give_up": "1m"}) as at:
         await at.receive(body())
         at.advance(MINUTE_MS)
         await at.until_asked(1)
@@ -365,11 +366,11 @@ async def test_without_an_answer_it_is_asked_for_again_even_at_the_end(
 
 @on_a_loop
 async def test_without_an_answer_it_is_not_asked_for_sooner_than_it_says(
-    path: Path, api: PremblyApi
+    place: Place, api: PremblyApi
 ) -> None:
     api.know("r-1")
     api.fail(prembly_api.too_many("3600"), times=1)
-    async with At(path, api) as at:
+    async with At(place, api) as at:
         await at.receive(body())
         at.advance(MINUTE_MS)
         await at.until_asked(1)
@@ -380,10 +381,10 @@ async def test_without_an_answer_it_is_not_asked_for_sooner_than_it_says(
 
 @on_a_loop
 async def test_another_verification_in_the_answer_settles_nothing(
-    path: Path, api: PremblyApi
+    place: Place, api: PremblyApi
 ) -> None:
     api.fail(prembly_api.wrong_reference)
-    async with At(path, api) as at:
+    async with At(place, api) as at:
         await at.receive(body())
         at.advance(MINUTE_MS)
         await at.until_rows([("waiting", 1, None, "Prembly's answer is about another reference")])
@@ -391,10 +392,10 @@ async def test_another_verification_in_the_answer_settles_nothing(
 
 
 @on_a_loop
-async def test_an_answer_of_5_mb_is_stored_whole(path: Path, api: PremblyApi) -> None:
+async def test_an_answer_of_5_mb_is_stored_whole(place: Place, api: PremblyApi) -> None:
     api.know("r-1")
     api.fail(prembly_api.huge, "r-1")
-    async with At(path, api) as at:
+    async with At(place, api) as at:
         await at.receive(body())
         at.advance(MINUTE_MS)
         await at.until_rows([("settled", 0, 2, None)])
@@ -406,7 +407,7 @@ async def test_an_answer_of_5_mb_is_stored_whole(path: Path, api: PremblyApi) ->
 @pytest.mark.parametrize("by_ms", [-DAY_MS, DAY_MS])
 @on_a_loop
 async def test_a_clock_that_is_set_while_prembly_answers_moves_no_later_question(
-    path: Path, api: PremblyApi, by_ms: int
+    place: Place, api: PremblyApi, by_ms: int
 ) -> None:
     api.know("r-1", status="PENDING", code="02")
     answering = threading.Event()
@@ -416,7 +417,7 @@ async def test_a_clock_that_is_set_while_prembly_answers_moves_no_later_question
         handler.reply_bytes(handler.own_answer())
 
     api.fail(late, "r-1", times=1)
-    async with At(path, api) as at:
+    async with At(place, api) as at:
         await at.receive(body())
         at.advance(MINUTE_MS)
         await until(lambda: api.asked("r-1") == 1)
@@ -432,26 +433,26 @@ async def test_a_clock_that_is_set_while_prembly_answers_moves_no_later_question
 
 
 @on_a_loop
-async def test_a_stop_waits_for_no_answer_and_loses_nothing(path: Path, api: PremblyApi) -> None:
+async def test_a_stop_waits_for_no_answer_and_loses_nothing(place: Place, api: PremblyApi) -> None:
     api.know("r-1")
     api.fail(prembly_api.hang, times=1)
-    async with At(path, api) as at:
+    async with At(place, api) as at:
         await at.receive(body())
         at.advance(MINUTE_MS)
         await until(lambda: api.asked("r-1") == 1)
         await asyncio.wait_for(at.asker.stop(), 5)
         assert at.rows() == [("waiting", 0, None, None)]
     api.mend()
-    async with At(path, api) as at:
+    async with At(place, api) as at:
         at.advance(MINUTE_MS)
         await at.until_rows([("settled", 0, 2, None)])
 
 
 @on_a_loop
 async def test_what_can_be_no_id_of_prembly_is_given_up_without_a_question(
-    path: Path, api: PremblyApi
+    place: Place, api: PremblyApi
 ) -> None:
-    async with At(path, api) as at:
+    async with At(place, api) as at:
         await at.receive(body(reference="../../admin?x="))
         at.advance(MINUTE_MS)
         await at.until_rows([("given_up", 1, None, pending.CANT_ASK)])
@@ -460,11 +461,11 @@ async def test_what_can_be_no_id_of_prembly_is_given_up_without_a_question(
 
 @on_a_loop
 async def test_nothing_is_asked_without_pending_and_what_waits_is_not_lost(
-    path: Path, api: PremblyApi
+    place: Place, api: PremblyApi
 ) -> None:
     api.know("r-1")
     api.know("r-2")
-    async with At(path, api) as at:
+    async with At(place, api) as at:
         await at.receive(body())
         at.configure(pending=None)
         await at.receive(body(reference="r-2"))
@@ -481,9 +482,9 @@ async def test_nothing_is_asked_without_pending_and_what_waits_is_not_lost(
 
 @on_a_loop
 async def test_an_old_record_is_asked_about_without_a_storm(
-    path: Path, api: PremblyApi, lines: list[Any]
+    place: Place, api: PremblyApi, lines: list[Any]
 ) -> None:
-    async with At(path, api, pending=None) as at:
+    async with At(place, api, pending=None) as at:
         at.clock.ahead_ms = -2 * DAY_MS - 60 * MINUTE_MS
         for number in range(600):
             at.clock.ahead_ms += MINUTE_MS // 10
@@ -502,13 +503,13 @@ async def test_an_old_record_is_asked_about_without_a_storm(
 
 @on_a_loop
 async def test_many_that_fell_due_in_a_long_stop_are_asked_within_the_rate(
-    path: Path, api: PremblyApi
+    place: Place, api: PremblyApi
 ) -> None:
     count, rate = 150, 100
     for number in range(count):
         api.know(f"r-{number}")
     prembly = {"url": api.url, "api_key": prembly_api.KEY, "rate": rate}
-    async with At(path, api, prembly=prembly, pending=None) as at:
+    async with At(place, api, prembly=prembly, pending=None) as at:
         for number in range(count):
             await at.receive(body(reference=f"r-{number}"))
         at.configure(pending={"ask": ["1m"]})
@@ -522,9 +523,9 @@ async def test_many_that_fell_due_in_a_long_stop_are_asked_within_the_rate(
 
 
 @on_a_loop
-async def test_while_prembly_is_down_few_questions_are_asked(path: Path, api: PremblyApi) -> None:
+async def test_while_prembly_is_down_few_questions_are_asked(place: Place, api: PremblyApi) -> None:
     api.fail(prembly_api.status(503))
-    async with At(path, api) as at:
+    async with At(place, api) as at:
         await at.receive(*(body(reference=f"r-{number}") for number in range(50)))
         at.advance(MINUTE_MS)
         await until(lambda: at.inquirer.wait_s)
@@ -538,11 +539,11 @@ async def test_while_prembly_is_down_few_questions_are_asked(path: Path, api: Pr
 
 @on_a_loop
 async def test_a_failing_database_loses_nothing_and_stores_nothing_twice(
-    path: Path, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+    place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pending, "PAUSE_S", 0.01)
     api.know("r-1")
-    async with At(path, api) as at:
+    async with At(place, api) as at:
         await at.receive(body())
         failures = 2
         add = at.asker._answers.add
@@ -563,11 +564,11 @@ async def test_a_failing_database_loses_nothing_and_stores_nothing_twice(
 
 @on_a_loop
 async def test_a_fault_of_ours_is_logged_and_delays_no_other(
-    path: Path, api: PremblyApi, lines: list[Any], monkeypatch: pytest.MonkeyPatch
+    place: Place, api: PremblyApi, lines: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.know("r-1")
     api.know("r-2")
-    async with At(path, api) as at:
+    async with At(place, api) as at:
         await at.receive(body(), body(reference="r-2"))
         judge = storing.why_not_settled
 

@@ -3,18 +3,17 @@
 import atexit
 import fcntl
 import functools
+import json
 import os
 import pty
 import re
 import shutil
-import sqlite3
 import struct
 import subprocess
 import sys
 import tempfile
 import termios
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,16 +21,19 @@ from typing import Any
 from click.testing import CliRunner
 
 from premblyd.cli import main
+from premblyd.databases import Place, Server, is_postgresql
 from premblyd.prembly import samples
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
+from tests.support.database import changing, new_place, url_of
 from tests.support.waiting import wait_until
 
 PAYLOADS = sorted((Path(__file__).parents[1] / "payloads").glob("[0-9]*.json"))
 # As if Prembly was to be asked about what is not settled.
 AWAITED = """INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms, created_at_ms)
-    SELECT endpoint, reference, min(id), 'waiting', received_at_ms + 60000, received_at_ms
-    FROM event WHERE outcome = 'pending' GROUP BY reference"""
+    SELECT endpoint, reference, id, 'waiting', received_at_ms + 60000, received_at_ms
+    FROM event
+    WHERE id IN (SELECT min(id) FROM event WHERE outcome = 'pending' GROUP BY reference)"""
 LATER = {"attempts": 5, "first_delay": "1h"}
 ACTIONS = [
     shell(
@@ -109,15 +111,25 @@ def record(folder: Path) -> Path:
     """Put a stopped daemon's configuration and database into `folder`: every sample and payload
     received, one of them twice, a forgery refused, one delivery replayed and one cancelled, and
     one event revealed. Return the configuration."""
-    shutil.copytree(_recorded(), folder, dirs_exist_ok=True)
-    # What waits is not past its time, however long ago the record was made.
-    with closing(sqlite3.connect(folder / "premblyd.db")) as database, database:
-        database.execute(
-            "UPDATE delivery SET due_at_ms = max(due_at_ms, ?)", (time.time_ns() // 1_000_000,)
-        )
+    original = _recorded()
+    shutil.copytree(original, folder, dirs_exist_ok=True)
     config = folder / "premblyd.yaml"
+    place = recorded_in(original / "premblyd.yaml")
+    if isinstance(place, Server):
+        copy = new_place(folder, template=place.url.partition("@/")[2].partition("?")[0])
+        config.write_text(config.read_text().replace(url_of(place), url_of(copy)))
+    # What waits is not past its time, however long ago the record was made.
+    with changing(recorded_in(config)) as database:
+        now_ms = time.time_ns() // 1_000_000
+        database.execute("UPDATE delivery SET due_at_ms = ? WHERE due_at_ms < ?", [now_ms, now_ms])
     config.chmod(0o640)
     return config
+
+
+def recorded_in(config: Path) -> Place:
+    """Return the database that a configuration names."""
+    named: str = json.loads(config.read_text())["database"]
+    return Server(named) if is_postgresql(named) else config.with_name("premblyd.db")
 
 
 @functools.cache
@@ -139,7 +151,7 @@ def _recorded() -> Path:
         assert daemon.stop() == 0
         (dead,) = daemon.rows("SELECT max(id) FROM delivery WHERE state = 'dead'")[0]
         (waiting,) = daemon.rows("SELECT min(id) FROM delivery WHERE state = 'pending'")[0]
-    with closing(sqlite3.connect(folder / "premblyd.db")) as database, database:
+    with changing(recorded_in(folder / "premblyd.yaml")) as database:
         database.execute(AWAITED)
     for arguments in (
         ("replay", "--delivery", dead),

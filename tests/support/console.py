@@ -10,6 +10,7 @@ from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlencode
 
+from premblyd.presence import find
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
 
@@ -137,8 +138,10 @@ def new_link(daemon: Premblyd) -> str:
 
 def browser(daemon: Premblyd) -> Browser:
     """Return a browser on the daemon's console, not signed in."""
-    presence = json.loads(daemon.database.with_name("premblyd.db.running").read_bytes())
-    return Browser(presence["console"])
+    presence = find(daemon.place)
+    assert presence is not None
+    assert presence.console is not None
+    return Browser(presence.console)
 
 
 def signed_in(daemon: Premblyd) -> Browser:

@@ -14,7 +14,7 @@ from typing import Any, Self
 import psutil
 
 from tests.support.configuration import configuration
-from tests.support.database import rows
+from tests.support.database import new_place, rows, url_of
 from tests.support.processes import runs
 from tests.support.requests import Answer, request
 from tests.support.waiting import wait_until
@@ -27,7 +27,7 @@ class Premblyd:
     def __init__(self, folder: Path, **changes: Any) -> None:
         self.folder = folder
         self.config = folder / "premblyd.yaml"
-        self.database = folder / "premblyd.db"
+        self.place = new_place(folder)
         self._log = folder / "log"
         self._log.touch()
         self._read_from = 0
@@ -47,8 +47,15 @@ class Premblyd:
             if runs(hook):
                 hook.kill()
 
+    @property
+    def database(self) -> Path:
+        """The file of a database that is in one."""
+        assert isinstance(self.place, Path)
+        return self.place
+
     def configure(self, **changes: Any) -> None:
-        self.config.write_text(json.dumps(configuration(**changes), indent=1))
+        settings = {"database": url_of(self.place)} | changes
+        self.config.write_text(json.dumps(configuration(**settings), indent=1))
 
     def start(self, before: str = "", pass_fds: Sequence[int] = (), **environ: str) -> Self:
         """Start it and wait until it listens. `before` is Python that it runs first: a fault."""
@@ -119,7 +126,7 @@ class Premblyd:
             return []
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        return rows(self.database, sql, *values)
+        return rows(self.place, sql, *values)
 
     def wait_for_rows(self, expected: list[tuple[Any, ...]], sql: str) -> None:
         """Wait until `sql` gives `expected`."""

@@ -1,29 +1,113 @@
-"""The database as another connection sees it."""
+"""The database as another connection sees it, of whichever engine; and new ones for tests.
 
+A session's tests run on the engine that pytest's `--engine` names.
+"""
+
+import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from premblyd.databases import Place, Server
+from premblyd.store.connections import backend
+from tests.support import postgresql
+from tests.support.needs import needs_machine
+
+ENGINES = ("sqlite", "postgresql")
+_CHOSEN = "PREMBLYD_TEST_ENGINE"  # a variable: what a test starts in other processes may ask too
+
+
+def choose_engine(name: str) -> None:
+    """Have this session's databases be of an engine."""
+    os.environ[_CHOSEN] = name
+
+
+def is_on_postgresql() -> bool:
+    return os.environ.get(_CHOSEN) == "postgresql"
+
+
+def new_place(folder: Path, *, template: str | None = None) -> Place:
+    """Return where a test's database is to be. On a server it is made at once, as a copy of
+    `template`, else of a prepared one; the file is made by whoever prepares it."""
+    if not is_on_postgresql():
+        return folder / "premblyd.db"
+    with needs_machine():
+        cluster, prepared = postgresql.of_session()
+    return postgresql.new_database(cluster, template or prepared)
+
+
+def prepared_place(folder: Path) -> Place:
+    """Make a database with the schema."""
+    place = new_place(folder)
+    backend(place).prepare()
+    return place
+
+
+def url_of(place: Place) -> str:
+    """Return a database as a configuration beside it names it."""
+    return place.url if isinstance(place, Server) else f"sqlite:///{place.name}"
+
+
+class Connection(Protocol):
+    """What tests need of a connection of either engine. A `?` stands for a value."""
+
+    def execute(self, sql: str, values: Sequence[Any] = (), /) -> Any: ...
+
+
+class _PostgresqlConnection:
+    def __init__(self, connection: "psycopg.Connection[Any]") -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, values: Sequence[Any] = (), /) -> Any:
+        text = sql.replace("%", "%%").replace("?", "%s") if values else sql
+        return self._connection.execute(text.encode(), list(values) or None)
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the database at `path` as anyone may who reads it."""
-    uri = f"{path.as_uri()}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True, timeout=10)) as connection:
-        yield connection
-
-
-def rows(path: Path, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-    """Return what another connection sees of the database at `path`."""
-    with reading(path) as connection:
-        return connection.execute(sql, values).fetchall()
+def reading(place: Place) -> Iterator[Connection]:
+    """Open the database as anyone may who reads it."""
+    if isinstance(place, Server):
+        with psycopg.connect(place.url, autocommit=True, row_factory=tuple_row) as connection:
+            yield _PostgresqlConnection(connection)
+        return
+    uri = f"{place.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, timeout=10)) as sqlite:
+        yield sqlite
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[sqlite3.Connection]:
-    """Hold the write lock on the database at `path`, by a connection that may write meanwhile."""
+def changing(place: Place, *, unchecked: bool = False) -> Iterator[Connection]:
+    """Open the database as a person does who changes it by hand, and commit at the end.
+    `unchecked`: without what the tables check, where the engine can be told so."""
+    if isinstance(place, Server):
+        with psycopg.connect(place.url) as connection:
+            if unchecked:
+                connection.execute("SET session_replication_role = replica")
+            yield _PostgresqlConnection(connection)
+        return
+    with closing(sqlite3.connect(place, timeout=10)) as sqlite, sqlite:
+        if unchecked:
+            sqlite.execute("PRAGMA ignore_check_constraints = on")
+        yield sqlite
+
+
+def rows(place: Place, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Return what another connection sees of the database."""
+    with reading(place) as connection:
+        found: list[tuple[Any, ...]] = connection.execute(sql, values).fetchall()
+        return found
+
+
+@contextmanager
+def locked(path: Place) -> Iterator[sqlite3.Connection]:
+    """Hold the write lock on the SQLite database at `path`, by a connection that may write
+    meanwhile."""
+    assert isinstance(path, Path)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield connection

@@ -6,12 +6,12 @@ import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import Any, ParamSpec, Self
 
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Action, Config, Endpoint
+from premblyd.databases import Place
 from premblyd.errors import StoreUnavailableError
 from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.kinds import Runners
@@ -19,14 +19,12 @@ from premblyd.hooks.preview import Preview
 from premblyd.inquiry.client import Inquirer
 from premblyd.inquiry.confirm import Confirmation
 from premblyd.record.operating import Operator
+from premblyd.store.connections import backend, connect_operator, transact
 from premblyd.store.inbox import Inbox, NewDelivery
 from premblyd.store.inquiries import Inquiries
 from premblyd.store.jobs import Claimed, Job, Result
 from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
-from premblyd.store.sqlite import opening
-from premblyd.store.sqlite.engine import SqliteEngine
-from premblyd.store.sqlite.transaction import transact
 from premblyd.store.writer import Writer
 from tests.support.clock import SettableClock
 from tests.support.database import rows
@@ -127,11 +125,11 @@ class TroubledQueue(Queue):
 
 
 class Dispatching:
-    """A dispatcher at work: `async with Dispatching(path, *actions) as at`."""
+    """A dispatcher at work: `async with Dispatching(place, *actions) as at`."""
 
     def __init__(
         self,
-        path: Path,
+        place: Place,
         *actions: Action,
         runner: FakeRunner | None = None,
         limit: int = 100,
@@ -139,14 +137,14 @@ class Dispatching:
         failures: Mapping[str, int] | None = None,
         prembly: PremblyApi | None = None,
     ) -> None:
-        self.path, self.actions, self.limit = path, actions, limit
+        self.place, self.actions, self.limit = place, actions, limit
         self.max_bytes = max_bytes
         self.shell, self.http = runner or FakeRunner(), FakeRunner()
         self._failures = Counter(failures)
         self._prembly = prembly
 
     async def __aenter__(self) -> Self:
-        self._writer = Writer(SqliteEngine(self.path))
+        self._writer = Writer(backend(self.place).engine())
         self.queue = TroubledQueue(self._writer, "test")
         self.queue.failures = self._failures
         self.clock = SettableClock()
@@ -187,22 +185,22 @@ class Dispatching:
 
     def replay(self, delivery_id: int) -> None:
         """Queue a delivery again, as `premblyd replay` does from its own process."""
-        with closing(opening.connect_operator(self.path)) as connection:
+        with closing(connect_operator(self.place)) as connection:
             operator = Operator(actor="uid 0")
             (replay,) = operator.replay([delivery_id], {delivery_id: 1}, self.clock.now_ms())
             assert transact(connection, replay) == 1
 
     def states(self, *actions: str) -> dict[str, int]:
         """Return how many deliveries are in each state: of `actions`, or of all."""
-        found = rows(self.path, "SELECT action, state FROM delivery")
+        found = rows(self.place, "SELECT action, state FROM delivery")
         return Counter(state for action, state in found if not actions or action in actions)
 
     def delivery(self, columns: str) -> tuple[Any, ...]:
-        (row,) = rows(self.path, f"SELECT {columns} FROM delivery")
+        (row,) = rows(self.place, f"SELECT {columns} FROM delivery")
         return row
 
     def attempts(self, columns: str) -> list[tuple[Any, ...]]:
-        return rows(self.path, f"SELECT {columns} FROM attempt ORDER BY id")
+        return rows(self.place, f"SELECT {columns} FROM attempt ORDER BY id")
 
     async def until(self, condition: Callable[[], object]) -> None:
         await until(condition)

@@ -12,10 +12,11 @@ from tornado.httputil import HTTPHeaders
 from premblyd.clock import Clock
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
+from premblyd.databases import Place
 from premblyd.receiver.health import Health
 from premblyd.receiver.server import Receiver
+from premblyd.store.connections import backend
 from premblyd.store.inbox import Inbox
-from premblyd.store.sqlite.engine import SqliteEngine
 from premblyd.store.writer import Writer
 from tests.support.configuration import configuration, shell
 from tests.support.database import rows
@@ -32,13 +33,19 @@ ACTIONS = [
 class Reception:
     """A receiver, and what it did."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, place: Place, folder: Path) -> None:
+        self.place, self.folder = place, folder
         self.woken = 0
+
+    @property
+    def path(self) -> Path:
+        """The file of a database that is in one."""
+        assert isinstance(self.place, Path)
+        return self.place
 
     async def open(self) -> None:
         clock = Clock()
-        self.writer = Writer(SqliteEngine(self.path))
+        self.writer = Writer(backend(self.place).engine())
         inbox = Inbox(self.writer)
         health = Health(lambda: inbox.prove_commit(clock.now_ms()), lambda: self.writer.failed_at)
         self.receiver = Receiver(inbox, health=health, wake=self._wake, clock=clock)
@@ -55,11 +62,11 @@ class Reception:
     def use(self, **changes: Any) -> None:
         """Receive with this configuration from the next request on."""
         text = json.dumps(configuration(**changes))
-        settings = parse_config(text, self.path, SecretPlaces(self.path.parent, {}))
+        settings = parse_config(text, self.folder / "premblyd.yaml", SecretPlaces(self.folder, {}))
         self.receiver.configure(settings)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        return rows(self.path, sql)
+        return rows(self.place, sql)
 
     async def rejections(self) -> list[tuple[Any, ...]]:
         """Return reason, size and hash of the refused requests, once they are stored."""

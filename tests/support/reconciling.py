@@ -7,12 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from premblyd.store.connections import backend
 from premblyd.store.inbox import Inbox
-from premblyd.store.sqlite import opening
-from premblyd.store.sqlite.engine import SqliteEngine
 from premblyd.store.writer import Writer
 from tests.support.configuration import configuration
-from tests.support.database import rows
+from tests.support.database import prepared_place, rows, url_of
 from tests.support.prembly_api import PremblyApi
 from tests.support.store import new_event
 
@@ -25,20 +24,27 @@ class Record:
 
     def __init__(self, folder: Path, api: PremblyApi, **changes: Any) -> None:
         self.config = folder / "premblyd.yaml"
-        self.database = folder / "premblyd.db"
+        self.place = prepared_place(folder)
         self.configure(api, **changes)
-        opening.prepare(self.database)
+
+    @property
+    def database(self) -> Path:
+        """The file of a database that is in one."""
+        assert isinstance(self.place, Path)
+        return self.place
 
     def configure(self, api: PremblyApi, **changes: Any) -> None:
         asking = {"url": api.url, "api_key": api.key, "rate": 1000, "timeout": "10s"}
-        own = {"prembly": asking | changes.pop("prembly", {})}
-        self.config.write_text(json.dumps(configuration(**own, **changes)))
+        own: dict[str, Any] = {"prembly": asking | changes.pop("prembly", {})}
+        self.config.write_text(
+            json.dumps(configuration(database=url_of(self.place), **own, **changes))
+        )
 
     def receive(self, references: Iterable[str], **changes: Any) -> None:
         """Have an event of each of these verifications."""
 
         async def add() -> None:
-            writer = Writer(SqliteEngine(self.database))
+            writer = Writer(backend(self.place).engine())
             inbox = Inbox(writer)
             futures = [
                 inbox.add(new_event(reference.encode(), reference=reference, **changes), [])
@@ -51,10 +57,10 @@ class Record:
 
     def stored(self) -> list[str]:
         """Return what was asked for and stored, in its order."""
-        return [reference for (reference,) in rows(self.database, STORED)]
+        return [reference for (reference,) in rows(self.place, STORED)]
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        return rows(self.database, sql, *values)
+        return rows(self.place, sql, *values)
 
 
 def know(api: PremblyApi, count: int, **fields: Any) -> list[str]:

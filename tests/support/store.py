@@ -8,15 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from premblyd.databases import Place
+from premblyd.databases import Place, Server
 from premblyd.errors import StoreUnavailableError
 from premblyd.prembly.payload import Kind, Outcome, Verdict
 from premblyd.prembly.webhook import Webhook
+from premblyd.store.connections import backend
 from premblyd.store.engine import Backend, Transaction
 from premblyd.store.inbox import Added, Inbox, NewDelivery
-from premblyd.store.postgresql.backend import PostgresqlBackend
 from premblyd.store.queue import Queue
-from premblyd.store.sqlite.backend import SqliteBackend
 from premblyd.store.sqlite.transaction import SqliteTransaction
 from premblyd.store.writer import Writer
 from tests.support import postgresql
@@ -77,8 +76,8 @@ class Store:
     Another engine is another class with these methods: `tests/store/conftest.py` lists them.
     """
 
-    def __init__(self, path: Path, loop: asyncio.AbstractEventLoop) -> None:
-        self.path = path
+    def __init__(self, place: Place, loop: asyncio.AbstractEventLoop) -> None:
+        self.place = place
         self.backend: Backend = self._backend()
         self.engine = self.backend.engine()
         self._loop = loop
@@ -87,12 +86,13 @@ class Store:
         self.queue = Queue(self.writer, "host:1:boot")
 
     def _backend(self) -> Backend:
-        return SqliteBackend(self.path)
+        return backend(self.place)
 
     @property
-    def place(self) -> Place:
-        """Where it is, as commands name it."""
-        return self.path
+    def path(self) -> Path:
+        """The file of a store that is in one."""
+        assert isinstance(self.place, Path)
+        return self.place
 
     async def _open(self) -> Writer:
         return Writer(self.engine)
@@ -125,10 +125,13 @@ class Store:
         return self.wait(on_connection(self.writer, work))
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        return rows(self.path, sql, *values)
+        return rows(self.place, sql, *values)
 
     def by_hand(self, sql: str, *values: Any) -> None:
         """Change the database as somebody can from outside, who keeps no foreign keys."""
+        if isinstance(self.place, Server):
+            postgresql.by_hand(self.place, sql, *values)
+            return
         with closing(sqlite3.connect(self.path, isolation_level=None, timeout=10)) as shell:
             shell.execute(sql, values)
 
@@ -139,16 +142,7 @@ class Store:
 class PostgresqlStore(Store):
     """The same on PostgreSQL: a database of its own on the session's server."""
 
-    def _backend(self) -> Backend:
+    def __init__(self, folder: Path, loop: asyncio.AbstractEventLoop) -> None:
+        del folder
         self.server = postgresql.new_database(*postgresql.of_session())
-        return PostgresqlBackend(self.server)
-
-    @property
-    def place(self) -> Place:
-        return self.server
-
-    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        return postgresql.rows(self.server, sql, *values)
-
-    def by_hand(self, sql: str, *values: Any) -> None:
-        postgresql.by_hand(self.server, sql, *values)
+        super().__init__(self.server, loop)
