@@ -151,13 +151,17 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
     added: list[Added] = []
     deliveries: list[Row] = []
     duplicates: list[rollups.EventGroup] = []
+    unmatched: list[rollups.EventGroup] = []
     arrivals: dict[int, Arrival] = {}
     for key, addition in zip(keys, additions, strict=True):
         event_id = ids[key]
         is_new = new.pop(key, None) is not None
         added.append(Added(event_id, key, is_new))
         if is_new:
-            deliveries += _delivery_rows(event_id, addition)
+            if addition.deliveries:
+                deliveries += _delivery_rows(event_id, addition)
+            else:
+                unmatched.append(addition.group)
             if addition.arrival is not None:
                 arrivals[event_id] = addition.arrival
         else:
@@ -168,9 +172,9 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
         awaited.note(transaction, arrivals)
     rollups.count_events(
         transaction,
-        new=(addition.group for addition in stored_now),
+        new=[addition.group for addition in stored_now],
         duplicates=duplicates,
-        unmatched=(addition.group for addition in stored_now if not addition.deliveries),
+        unmatched=unmatched,
     )
     return added
 
