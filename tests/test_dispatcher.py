@@ -13,7 +13,7 @@ from premblyd.config.hooks import Hook
 from premblyd.databases import Place
 from premblyd.hooks import dispatcher
 from premblyd.privacy.identifiers import safe_id
-from premblyd.store import damage, queue
+from premblyd.store import claims, damage
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
 from tests.support.database import changing, rows
@@ -181,7 +181,7 @@ async def test_a_hook_that_was_claimed_and_could_not_begin_runs_soon_and_that_co
 def test_a_claim_that_fails_for_whatever_reason_ends_nothing(
     place: Place, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    real, errors = queue._due, [error] * 3
+    real, errors = claims.Queued._due, [error] * 3
 
     def due(*arguments: Any) -> list[damage.Due]:
         if errors:
@@ -193,7 +193,7 @@ def test_a_claim_that_fails_for_whatever_reason_ends_nothing(
             await at.add("a")
             await at.until_states(succeeded=1)
 
-    monkeypatch.setattr(queue, "_due", due)
+    monkeypatch.setattr(claims.Queued, "_due", due)
     asyncio.run(scenario())
     assert not errors
 
@@ -323,7 +323,7 @@ async def test_what_waits_for_a_removed_action_ends_dead_until_it_returns(place:
         await at.add("removed")
         at.configure(action("kept"))
         await at.until_states(running=1, dead=1)
-        assert ("dead", queue.NO_ACTION) in rows(place, "SELECT state, last_error FROM delivery")
+        assert ("dead", claims.NO_ACTION) in rows(place, "SELECT state, last_error FROM delivery")
         at.shell.release()
         await at.until_states(succeeded=1, dead=1)  # what ran ends as it began
         at.configure(*at.actions)

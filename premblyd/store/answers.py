@@ -31,7 +31,7 @@ class Answers:
     def add(self, answer: NewAnswer, inquiry: NewInquiry | None) -> "asyncio.Future[Added]":
         """Store `answer`, as `add_answer` does."""
         return self._writer.call(
-            lambda transaction: add_answer(transaction, answer, inquiry), Step.ARRIVALS
+            lambda transaction: _add(transaction, answer, inquiry), Step.ARRIVALS, [*_names(answer)]
         )
 
 
@@ -44,9 +44,22 @@ def add_answer(
     verification already, that one ends the
     waiting instead, and no event is stored: whatever else came or was asked meanwhile, its actions
     run once."""
+    transaction.lock(_names(answer))
+    return _add(transaction, answer, inquiry)
+
+
+def _names(answer: NewAnswer) -> set[str]:
+    return set(map(awaited.lock_name, _references(answer)))
+
+
+def _references(answer: NewAnswer) -> set[str]:
+    return {answer.asked, answer.webhook.verdict.reference or answer.asked}
+
+
+def _add(transaction: Transaction, answer: NewAnswer, inquiry: NewInquiry | None) -> Added:
     webhook = answer.webhook
-    names = {answer.asked, webhook.verdict.reference or answer.asked}
-    if settled := awaited.settled_in_record(transaction, names):
+    references = _references(answer)
+    if settled := awaited.settled_in_record(transaction, references):
         event_id = min(settled.values())
         key = inbox.key_of(transaction, event_id)
         added = Added(event_id, key, False)
@@ -55,5 +68,5 @@ def add_answer(
     if inquiry is not None:
         stored_id = added.event_id if added.is_new else None
         inquiries.add(transaction, replace(inquiry, stored_event_id=stored_id))
-    awaited.settle(transaction, dict.fromkeys(names, added.event_id), webhook.received_at_ms)
+    awaited.settle(transaction, dict.fromkeys(references, added.event_id), webhook.received_at_ms)
     return added

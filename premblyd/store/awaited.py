@@ -117,6 +117,13 @@ class Begun:
     last: Missed | None
 
 
+def lock_name(reference: str) -> str:
+    """Return the name that is locked by what begins or ends the waiting for a reference. So of an
+    event that begins it and one that ends it, which two hosts store at once, the later sees the
+    earlier."""
+    return f"awaited {reference}"
+
+
 def note(transaction: Transaction, arrivals: Mapping[int, Arrival]) -> None:
     """Begin and end waitings as these new events, by their numbers, demand: in the transaction
     that stores them, and in whichever order they came."""
@@ -228,6 +235,9 @@ class AwaitedQueue:
                 after_id=after.id if after else 0,
             )
             missed = [Missed(*row) for row in rows]
+            # Known only now. So a host that takes names the other way round may be in the way, and
+            # the transaction runs again: it is rare, as this is done once when a daemon starts.
+            transaction.lock(lock_name(each.reference) for each in missed)
             count = _begin(
                 transaction,
                 {

@@ -91,6 +91,7 @@ class Inbox:
         addition = _addition(webhook, deliveries, by)
         if first_ask_ms is not None and (arrival := Arrival.of(webhook, first_ask_ms)):
             addition = addition._replace(arrival=arrival)
+            return self._writer.submit(_ADD, addition, [awaited.lock_name(arrival.reference)])
         return self._writer.submit(_ADD, addition)
 
     def reject(self, rejection: NewRejection) -> "asyncio.Future[None]":
@@ -152,6 +153,7 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
     deliveries: list[Row] = []
     duplicates: list[rollups.EventGroup] = []
     unmatched: list[rollups.EventGroup] = []
+    again: list[tuple[int, int]] = []
     arrivals: dict[int, Arrival] = {}
     for key, addition in zip(keys, additions, strict=True):
         event_id = ids[key]
@@ -165,9 +167,11 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
             if addition.arrival is not None:
                 arrivals[event_id] = addition.arrival
         else:
-            transaction.change(_COUNT_DUPLICATE, id=event_id, at_ms=addition.now_ms)
+            again.append((event_id, addition.now_ms))
             duplicates.append(addition.group)
     transaction.insert_many(_INSERT_DELIVERIES, deliveries)
+    for event_id, at_ms in sorted(again):  # in one order, so that no two hosts wait for each other
+        transaction.change(_COUNT_DUPLICATE, id=event_id, at_ms=at_ms)
     if arrivals:
         awaited.note(transaction, arrivals)
     rollups.count_events(

@@ -104,12 +104,14 @@ def counted_bytes(body_bytes: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimable:
-    """What the queue needs to know of an action: its free slots, lease and version. `confirm`: an
-    attempt begins when its event is confirmed, and costs nothing before."""
+    """What the queue needs to know of an action: its free slots, lease and version. `cluster`: how
+    many of its hooks may run on all hosts. `confirm`: an attempt begins when its event is
+    confirmed, and costs nothing before."""
 
     slots: int
     lease_ms: int
     digest: str
+    cluster: int | None = None
     once: bool = False  # for each reference and outcome
     confirm: bool = False
 

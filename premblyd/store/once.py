@@ -3,9 +3,11 @@ those that are about no verification, for each type.
 
 All of this is decided in the transaction of a claim. Of an action's deliveries with the same key
 (`keys.once_key`) one at a time runs, and has the key in its row, where it is unique: so has the
-one that succeeded. One that did not succeed loses the key to the next that is claimed.
+one that succeeded. One that did not succeed loses the key to the next that is claimed. Whoever
+decides about a key has it locked, so that no two hosts do at the same time.
 """
 
+from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from peewee import JOIN
@@ -21,6 +23,7 @@ from premblyd.store.statements import Statement, param, update
 
 MIN_HOLD_MS = 500
 MAX_HOLD_MS = 60_000
+MAX_KEYS = 200  # of one claim: PostgreSQL has room for some 6,000 locks, for all hosts
 
 
 class _Holder(NamedTuple):
@@ -31,6 +34,14 @@ class _Holder(NamedTuple):
     started_at_ms: int | None  # of its last attempt
 
 
+class Turn(Enum):
+    """What becomes of a delivery in a claim."""
+
+    NOW = auto()  # it may run
+    PASSED = auto()  # it is out of the way: skipped, as another has succeeded; or due later
+    UNKNOWN = auto()  # another host decides about its key at this moment, or the next claim does
+
+
 class Turns:
     """Who may run, for the time of one claim."""
 
@@ -39,33 +50,37 @@ class Turns:
         self._now_ms = now_ms
         self._holders: dict[tuple[str, str], _Holder] = {}
 
-    def has(self, delivery: Due) -> bool:
-        """Return whether it is the turn of `delivery`. If not, it is out of the way: skipped, as
-        another has succeeded; or due later, as another runs."""
+    def of(self, delivery: Due) -> Turn:
+        """Return whether it is the turn of `delivery`; if not, get it out of the way."""
         row = self._transaction.row(_VERDICT, id=delivery.id)
         if row is None or not isinstance(row[0], str) or not row[0]:
-            return True  # no reference, so it runs as without `once`; or its end tells what is odd
+            return Turn.NOW  # no reference: it runs as without `once`, or its end tells what is odd
         reference, outcome, type_ = row
         if not isinstance(type_, str):  # stored by a premblyd that did not tell types
             try:
                 type_ = damage.stored_event(self._transaction, delivery.id).verdict.type
             except UnusableError:
-                return True
+                return Turn.NOW
         place = (delivery.action, once_key(reference, outcome, type_))
-        holder = self._holders.get(place) or self._find(delivery, place, reference, outcome, type_)
+        holder = self._holders.get(place)
+        if holder is None:
+            is_full = len(self._holders) >= MAX_KEYS
+            if is_full or not self._transaction.try_lock(" ".join(("once", *place))):
+                return Turn.UNKNOWN
+            holder = self._find(delivery, place, reference, outcome, type_)
         if holder is None or holder.id == delivery.id:
             self._holders[place] = _Holder(delivery.id, State.RUNNING, self._now_ms)
-            return True
+            return Turn.NOW
         self._holders[place] = holder
         if delivery.state == State.RUNNING:
             if not is_count(delivery.attempts_left, 1):
-                return True  # it has no attempt left, and ends dead
+                return Turn.NOW  # it has no attempt left, and ends dead
             damage.close_open_attempt(self._transaction, delivery.id, self._now_ms)
         if holder.state == State.SUCCEEDED:
             self._skip(delivery, holder)
         else:
             self._hold(delivery, holder)
-        return False
+        return Turn.PASSED
 
     def _find(
         self,

@@ -11,9 +11,10 @@ hook can't run ends dead with that reason, and the others go on.
 
 import asyncio
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from premblyd.store import awaited_statements, damage, once, queue_statements
+from premblyd.store.claims import NEVER_MS, Queued, release
 from premblyd.store.damage import CRASHED, UNSTARTED, Due, UnusableError, is_count
 from premblyd.store.engine import UNREADABLE, Transaction
 from premblyd.store.jobs import (
@@ -30,12 +31,6 @@ from premblyd.store.jobs import (
 from premblyd.store.models import State
 from premblyd.store.once import Turns
 from premblyd.store.writer import Step, Writer
-
-NO_ACTION = "the action is no longer in the configuration"
-_NEVER_MS = 1 << 62
-MAX_PASSED = 200  # of an action in one claim, so that the transaction stays short
-_PORTION = 50
-_MAX_BURIALS = 500  # of one claim; the rest follows with the next
 
 
 class Queue:
@@ -66,7 +61,7 @@ class Queue:
             for delivery_id, attempts_left in rows:
                 if delivery_id not in running:
                     damage.close_open_attempt(transaction, delivery_id, now_ms, UNSTARTED)
-                    _release(transaction, delivery_id, State.PENDING, now_ms, UNSTARTED)
+                    release(transaction, delivery_id, State.PENDING, now_ms, UNSTARTED)
                     if is_count(attempts_left):
                         transaction.change(queue_statements.REFUND_ATTEMPT, id=delivery_id)
 
@@ -100,17 +95,19 @@ class Queue:
 
         def operation(transaction: Transaction) -> Claimed:
             waiting = _waiting_actions(transaction, now_ms)
+            queue = Queued(transaction, self._worker, running, now_ms)
             due: list[Due] = []
             turns = Turns(transaction, now_ms)
             passed = 0
             for name in waiting:
                 if name not in actions:
-                    _bury(transaction, name, running, now_ms)
-                elif not actions[name].once:
-                    due += _due_for_slots(transaction, name, actions[name].slots, running, now_ms)
+                    queue.bury(name)
+                    continue
+                slots = queue.places(name, actions[name])
+                if not actions[name].once:
+                    due += queue.due_for_slots(name, slots)
                 else:
-                    slots = actions[name].slots
-                    found = _due_in_turn(transaction, turns, name, slots, running, now_ms)
+                    found = queue.due_in_turn(turns, name, slots)
                     due += found.due
                     passed += found.passed
             due.sort(key=lambda row: (row.due_at_ms, row.id))
@@ -129,8 +126,7 @@ class Queue:
                 if job := self._try_to_start(transaction, delivery, action, now_ms):
                     jobs.append(job)
                     claimed_bytes += cost
-            with_slots = [name for name in waiting if name not in actions or actions[name].slots]
-            return Claimed(jobs, _next_due(transaction, with_slots, now_ms), passed)
+            return Claimed(jobs, queue.next_due_ms(waiting), passed)
 
         return self._writer.call(operation, Step.CLAIMS)
 
@@ -191,7 +187,7 @@ class Queue:
         can't be told from older ones. They are moved too: they become due earlier, and they are
         due anyway.)
         """
-        before_ms = now_ms if by_ms > 0 else _NEVER_MS
+        before_ms = now_ms if by_ms > 0 else NEVER_MS
 
         def operation(transaction: Transaction) -> None:
             for statement in (queue_statements.SHIFT, awaited_statements.SHIFT):
@@ -269,58 +265,6 @@ def _is_readable(name: Any) -> bool:
     return isinstance(name, str) and UNREADABLE not in name
 
 
-def _due_for_slots(
-    transaction: Transaction, action: str, slots: int, running: Collection[int], now_ms: int
-) -> list[Due]:
-    """Return the action's first due deliveries, at most one for each free slot, without those in
-    `running`."""
-    if not slots:
-        return []
-    rows = _due(transaction, action, now_ms, slots + len(running))
-    return [row for row in rows if row.id not in running][:slots]
-
-
-class _InTurn(NamedTuple):
-    """Due deliveries of an action with `once` whose turn it is, and how many others are not in
-    their way any more."""
-
-    due: list[Due]
-    passed: int
-
-
-def _due_in_turn(
-    transaction: Transaction,
-    turns: Turns,
-    action: str,
-    slots: int,
-    running: Collection[int],
-    now_ms: int,
-) -> _InTurn:
-    """Return what `_due_for_slots` does, of an action with `once`: it goes on behind deliveries
-    whose turn it is not, and gets up to MAX_PASSED of them out of the way."""
-    due: dict[int, Due] = {}
-    passed = 0
-    while len(due) < slots and passed < MAX_PASSED:
-        seen = len(due) + len(running)
-        rows = _due(transaction, action, now_ms, seen + _PORTION)
-        rows = [row for row in rows if row.id not in running and row.id not in due]
-        for row in rows:
-            if len(due) == slots or passed == MAX_PASSED:
-                break
-            if turns.has(row):
-                due[row.id] = row
-            else:
-                passed += 1
-        if len(rows) < _PORTION:
-            break
-    return _InTurn(list(due.values()), passed)
-
-
-def _due(transaction: Transaction, action: str, now_ms: int, limit: int) -> list[Due]:
-    rows = transaction.rows(queue_statements.DUE, action=action, now_ms=now_ms, limit=limit)
-    return [Due(*row) for row in rows]
-
-
 def _body_bytes(transaction: Transaction, delivery_id: int) -> int:
     row = transaction.row(queue_statements.BODY_BYTES, id=delivery_id)
     return row[0] if row and isinstance(row[0], int) else 0
@@ -332,45 +276,5 @@ def _interrupt(transaction: Transaction, delivery_id: int, attempts_left: Any, n
     has_attempts = is_count(attempts_left, 1)
     damage.close_open_attempt(transaction, delivery_id, now_ms)
     state = State.PENDING if has_attempts else State.DEAD
-    _release(transaction, delivery_id, state, now_ms, CRASHED)
+    release(transaction, delivery_id, state, now_ms, CRASHED)
     return has_attempts
-
-
-def _bury(transaction: Transaction, action: str, running: Collection[int], now_ms: int) -> None:
-    """End deliveries whose action has left the configuration. Replay works when it returns."""
-    for delivery in _due(transaction, action, now_ms, _MAX_BURIALS):
-        if delivery.id in running:
-            continue
-        if delivery.state == State.RUNNING:
-            damage.close_open_attempt(transaction, delivery.id, now_ms)
-        _release(transaction, delivery.id, State.DEAD, now_ms, NO_ACTION)
-
-
-def _release(
-    transaction: Transaction, delivery_id: int, state: State, now_ms: int, error: str
-) -> None:
-    pending = state is State.PENDING
-    transaction.change(
-        queue_statements.RELEASE,
-        id=delivery_id,
-        state=state,
-        due_at_ms=now_ms if pending else None,
-        finished_at_ms=None if pending else now_ms,
-        last_error=error,
-    )
-
-
-def _next_due(transaction: Transaction, actions: list[str], now_ms: int) -> int | None:
-    times: list[int] = []
-    for action in actions:
-        row = transaction.row(queue_statements.FIRST_DUE, action=action)
-        time_ms = row[0] if row else None
-        if isinstance(time_ms, int | float):
-            times.append(int(min(max(time_ms, 0), _NEVER_MS)))  # infinite ones too
-        elif time_ms is not None:
-            # Texts and blobs are above every number, so none of these would ever be due.
-            never_due = [
-                number for (number,) in transaction.rows(queue_statements.QUEUED_OF, action=action)
-            ]
-            damage.end_unusable(transaction, never_due, damage.DUE_CHANGED, now_ms)
-    return min(times, default=None)

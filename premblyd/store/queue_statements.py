@@ -6,7 +6,7 @@ from peewee import Query, Select, fn
 
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.store.inbox import VERDICT_COLUMNS
-from premblyd.store.models import Attempt, Delivery, Event, State
+from premblyd.store.models import Attempt, Delivery, Event, Host, State
 from premblyd.store.statements import Statement, insert, param, update
 
 EVENT_COLUMNS = (
@@ -49,6 +49,20 @@ RUNS = Statement(
     .join(Event)
     .where(Event.key == param("key"))
 )
+# Another host's hook, which still runs there: a lease that has run out does not end it. `worker`:
+# of the host that asks. (A subquery for one value: of an EXISTS about attempts, PostgreSQL would
+# make a table of all attempts first.)
+_WORKER = fn.COALESCE(
+    Attempt.select(Attempt.worker).where(
+        Attempt.delivery == Delivery.id, Attempt.number == Delivery.attempt_count
+    ),
+    "",
+)
+_RUNS_ELSEWHERE = (Delivery.state == State.RUNNING) & fn.EXISTS(
+    Host.select(Host.id).where(
+        Host.worker == _WORKER, Host.worker != param("worker"), Host.ended_at_ms.is_null()
+    )
+)
 DUE = Statement(
     Delivery.select(
         Delivery.due_at_ms,
@@ -59,17 +73,27 @@ DUE = Statement(
         Delivery.attempts_left,
         Delivery.confirmed_at_ms,
     )
-    .where(Delivery.action == param("action"), Delivery.due_at_ms <= param("now_ms"))
+    .where(
+        Delivery.action == param("action"),
+        Delivery.due_at_ms <= param("now_ms"),
+        ~_RUNS_ELSEWHERE,
+    )
     .order_by(Delivery.due_at_ms, Delivery.id)
     .limit(param("limit")),
     locks=True,
 )
-FIRST_DUE = Statement(
-    Delivery.select(fn.MIN(Delivery.due_at_ms)).where(
-        Delivery.action == param("action"), _IS_QUEUED
+# Of an action, on all hosts, and whether its lease still counts.
+HELD = Statement(
+    Delivery.select(Delivery.id, (Delivery.due_at_ms > param("now_ms")) | _RUNS_ELSEWHERE).where(
+        Delivery.state == State.RUNNING, Delivery.action == param("action")
     )
 )
-# SQLite knows a blob's length without reading it.
+FIRST_DUE = Statement(
+    Delivery.select(fn.MIN(Delivery.due_at_ms)).where(
+        Delivery.action == param("action"), _IS_QUEUED, ~_RUNS_ELSEWHERE
+    )
+)
+# SQLite and PostgreSQL know a blob's length without reading it.
 BODY_BYTES = Statement(
     Delivery.select(fn.LENGTH(Event.body)).join(Event).where(Delivery.id == param("id"))
 )

@@ -8,7 +8,7 @@ import functools
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from operator import attrgetter
@@ -20,6 +20,7 @@ from premblyd.store.engine import Engine, Transaction
 from premblyd.telemetry import tell
 
 MAX_BATCH = 500
+MAX_NAMES = 200  # that a transaction locks: PostgreSQL has room for some 6,000, for all hosts
 RECENT_S = 20.0  # a commit that failed so lately is told, even if one has worked since
 HAND_OVER_AT = 32  # items that wait for no others: the disk works while the loop takes more
 Item = TypeVar("Item")
@@ -55,6 +56,7 @@ class _Waiting:
     operation: Operation[Any, Any]
     item: Any
     future: "asyncio.Future[Any]"
+    names: Sequence[str] = ()
     result: Any = None
     error: Exception | None = None
 
@@ -77,10 +79,17 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="premblyd-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, operation: Operation[Item, Done], item: Item) -> "asyncio.Future[Done]":
+    def submit(
+        self, operation: Operation[Item, Done], item: Item, names: Sequence[str] = ()
+    ) -> "asyncio.Future[Done]":
         """Run `operation` with `item` in the next transaction. The future resolves after the
-        commit; it fails with StoreUnavailableError when nothing could be kept."""
-        waiting = _Waiting(operation, item, self._loop.create_future())
+        commit; it fails with StoreUnavailableError when nothing could be kept.
+
+        `names`: what the item needs locked (`Transaction.lock`). The transaction takes the names
+        of all its items at once, before any runs: hosts that take names one by one, or after they
+        have changed rows, wait for each other.
+        """
+        waiting = _Waiting(operation, item, self._loop.create_future(), names)
         self._gathered.append(waiting)
         if len(self._gathered) == HAND_OVER_AT:
             self._hand_over()
@@ -91,10 +100,13 @@ class Writer:
         return waiting.future
 
     def call(
-        self, work: Callable[[Transaction], Done], step: Step = Step.CLAIMS
+        self,
+        work: Callable[[Transaction], Done],
+        step: Step = Step.CLAIMS,
+        names: Sequence[str] = (),
     ) -> "asyncio.Future[Done]":
-        """Run `work` in the next transaction, on its own there. The future is as of `submit`."""
-        future: asyncio.Future[Done] = self.submit(_CALLS[step], work)
+        """Run `work` in the next transaction, on its own there. The rest is as of `submit`."""
+        future: asyncio.Future[Done] = self.submit(_CALLS[step], work, names)
         return future
 
     async def close(self) -> None:
@@ -110,7 +122,8 @@ class Writer:
 
     def _hand_over(self) -> None:
         if self._gathered and not self._committing:
-            batch, self._gathered = self._gathered[:MAX_BATCH], self._gathered[MAX_BATCH:]
+            count = _batch_size(self._gathered)
+            batch, self._gathered = self._gathered[:count], self._gathered[count:]
             self._committing = True
             self._batches.put(batch)
 
@@ -187,8 +200,20 @@ class Writer:
         self.last_error = reason
 
 
+def _batch_size(gathered: list[_Waiting]) -> int:
+    """Return how many of `gathered` the next transaction takes."""
+    name_count = 0
+    for place, waiting in enumerate(gathered[:MAX_BATCH]):
+        name_count += len(waiting.names)
+        if name_count > MAX_NAMES:
+            return max(place, 1)
+    return min(len(gathered), MAX_BATCH)
+
+
 def _run_operations(batch: list[_Waiting], transaction: Transaction) -> None:
     """Run the operations of `batch` in the order of their steps, each once for all its items."""
+    if names := {name for waiting in batch for name in waiting.names}:
+        transaction.lock(names)
     groups: dict[Operation[Any, Any], list[_Waiting]] = {}
     for waiting in batch:
         groups.setdefault(waiting.operation, []).append(waiting)

@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
@@ -118,7 +118,10 @@ class _TimedWriter(Writer):
     took_s = 0.0
 
     def call(
-        self, work: Callable[[Transaction], Done], step: Step = Step.CLAIMS
+        self,
+        work: Callable[[Transaction], Done],
+        step: Step = Step.CLAIMS,
+        names: Sequence[str] = (),
     ) -> "asyncio.Future[Done]":
         def timed(transaction: Transaction) -> Done:
             begun = time.perf_counter()
@@ -126,7 +129,7 @@ class _TimedWriter(Writer):
             self.took_s = time.perf_counter() - begun
             return done
 
-        return super().call(timed, step)
+        return super().call(timed, step, names)
 
 
 async def _claims_ms(path: Path) -> float:

@@ -23,3 +23,13 @@ def store(request: pytest.FixtureRequest, path: Path) -> Iterator[Store]:
             store = ENGINES[request.param](path, runner.get_loop())
         yield store
         store.close()
+
+
+@pytest.fixture
+def hosts(store: Store) -> Iterator[list[Store]]:
+    """Three stores on one database, which work at the same time: a, b and c are their workers.
+    SQLite lets them, though it serves one daemon: so what holds there is the same."""
+    others = [store.beside(name) for name in "abc"]
+    yield others
+    for other in others:
+        other.close()

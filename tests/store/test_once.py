@@ -8,10 +8,10 @@ import pytest
 
 from premblyd.prembly.payload import Outcome
 from premblyd.record.operating import Operator
+from premblyd.store.claims import MAX_PASSED
 from premblyd.store.inbox import NewDelivery
 from premblyd.store.keys import once_key
 from premblyd.store.once import MAX_HOLD_MS, MIN_HOLD_MS
-from premblyd.store.queue import MAX_PASSED
 from tests.support.queue import (
     FAILED,
     INTERRUPTED,

@@ -9,10 +9,11 @@ from premblyd.prembly import samples
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import Webhook
 from premblyd.record.operating import Operator
+from premblyd.store.claims import NO_ACTION
 from premblyd.store.damage import CRASHED
 from premblyd.store.inbox import NewDelivery
 from premblyd.store.jobs import Claimed, Result
-from premblyd.store.queue import NO_ACTION, Queue
+from premblyd.store.queue import Queue
 from tests.support.queue import (
     ATTEMPTS,
     DELIVERIES,

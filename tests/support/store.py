@@ -76,14 +76,21 @@ class Store:
     Another engine is another class with these methods: `tests/store/conftest.py` lists them.
     """
 
-    def __init__(self, place: Place, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, place: Place, loop: asyncio.AbstractEventLoop, worker: str = "host:1:boot"
+    ) -> None:
         self.place = place
+        self.worker = worker
         self.backend: Backend = self._backend()
         self.engine = self.backend.engine()
         self._loop = loop
         self.writer = self.wait(self._open())
         self.inbox = Inbox(self.writer)
-        self.queue = Queue(self.writer, "host:1:boot")
+        self.queue = Queue(self.writer, worker)
+
+    def beside(self, worker: str) -> "Store":
+        """Return another store on the same database and loop, as another host has it."""
+        return Store(self.place, self._loop, worker)
 
     def _backend(self) -> Backend:
         return backend(self.place)

@@ -15,6 +15,7 @@ CONNECT_TIMEOUT_S = 5
 # for them.
 SESSION = {
     "idle_in_transaction_session_timeout": "10s",
+    "jit": "off",  # compiling takes 100 ms, and the statements are short
     "lock_timeout": "5s",
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "2",

@@ -157,7 +157,9 @@ def test_every_statement_finds_its_rows_by_an_index(path: Path) -> None:
             plan = connection.execute(f"EXPLAIN QUERY PLAN {sql.text}", values).fetchall()
             steps = [step for *_, step in plan if "waiting" not in step]  # the CTE's own name
             reads = [step for step in steps if step.startswith(("SCAN", "SEARCH", "USE TEMP"))]
-            if name in ("DUE", "FIRST_DUE", "WAITING_ACTIONS", "SHIFT"):
+            if name in ("DUE", "FIRST_DUE"):  # and then whose hook runs, of few rows
+                assert "INDEX delivery_queue" in reads[0], (name, reads)
+            if name in ("WAITING_ACTIONS", "SHIFT"):
                 assert all("INDEX delivery_queue" in step for step in reads), (name, reads)
             if name not in ("SHIFT", "QUEUED_ACTIONS"):  # these are for every delivery in the queue
                 assert all(step.startswith("SEARCH") for step in reads), (name, reads)

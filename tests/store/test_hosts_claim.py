@@ -1,0 +1,165 @@
+"""Several hosts that claim at the same time: who gets what, and how many run at once."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from premblyd.store.jobs import Claimable, Claimed, Job
+from tests.support.queue import (
+    FAILED,
+    LATER_MS,
+    LEASE_MS,
+    SUCCEEDED,
+    add_many,
+    claim,
+    finish,
+    ids,
+)
+from tests.support.store import NOW_MS, Store
+
+LIVES = """INSERT INTO host (worker, name, pid, version, started_at_ms, seen_at_ms)
+    VALUES (?, ?, 1, '0', 0, 0)"""
+ENDS = "UPDATE host SET ended_at_ms = 1, ended = 'lost' WHERE worker = ?"
+RUNNING = "SELECT count(*) FROM delivery WHERE state = 'running'"
+
+
+def live(*hosts: Store) -> None:
+    for host in hosts:
+        host.by_hand(LIVES, host.worker, host.worker)
+
+
+def claim_at_once(
+    hosts: Sequence[Store], now_ms: int = NOW_MS, *, slots: int = 9, **more: int | bool
+) -> list[Claimed]:
+    """Let all hosts claim for the action crm at the same moment."""
+    action = Claimable(slots=slots, lease_ms=LEASE_MS, digest="", **more)  # type: ignore[arg-type]
+
+    async def claims() -> list[Claimed]:
+        futures = [host.queue.claim({"crm": action}, 99, (), now_ms) for host in hosts]
+        return await asyncio.gather(*futures)
+
+    return hosts[0].wait(claims())
+
+
+def test_no_delivery_goes_to_two_hosts(hosts: list[Store]) -> None:
+    add_many(hosts[0], 60, "crm")
+    claimed: list[int] = []
+    for _ in range(10):
+        claimed += [row for each in claim_at_once(hosts, slots=3) for row in ids(each)]
+    assert sorted(claimed) == [*range(1, 61)]
+
+
+def test_a_spent_lease_is_left_to_a_host_that_lives_and_hides_nothing(hosts: list[Store]) -> None:
+    a, b, _ = hosts
+    live(a, b)
+    add_many(a, 3, "crm")
+    assert ids(claim(a, crm=2)) == [1, 2]
+    b.add("crm", body=b"later", received_at_ms=LATER_MS)
+    got = claim(b, LATER_MS, crm=2)
+    assert ids(got) == [3, 4]
+    finish(b, got.jobs[0], FAILED, LATER_MS + 50, LATER_MS)
+    assert claim(b, LATER_MS, crm=2).next_due_ms == LATER_MS + 50
+
+
+def test_a_spent_lease_is_claimed_once_its_host_has_ended(hosts: list[Store]) -> None:
+    a, b, c = hosts
+    live(a, b, c)
+    a.add("crm")
+    [late] = claim(a, crm=1).jobs
+    assert ids(claim(b, LATER_MS, crm=1)) == []
+    b.by_hand(ENDS, "a")
+    got = [job for each in claim_at_once([b, c], LATER_MS) for job in each.jobs]
+    assert [(job.delivery_id, job.attempt) for job in got] == [(1, 2)]
+    assert not finish(a, late, SUCCEEDED)  # its late report changes nothing
+
+
+def test_a_host_claims_its_own_spent_lease_unless_its_hook_still_runs(hosts: list[Store]) -> None:
+    a = hosts[0]
+    live(a)
+    a.add("crm")
+    claim(a, crm=1)
+    assert ids(claim(a, LATER_MS, crm=1, running=[1])) == []
+    assert ids(claim(a, LATER_MS, crm=1)) == [1]
+
+
+@pytest.mark.parametrize(("slots", "cluster"), [(2, 4), (9, 4), (1, 2), (3, 9)])
+def test_an_action_runs_as_often_as_it_may_on_all_hosts(
+    hosts: list[Store], slots: int, cluster: int
+) -> None:
+    live(*hosts)
+    add_many(hosts[0], 30, "crm")
+    free = dict.fromkeys("abc", slots)
+    jobs: list[Job] = []
+    for _ in range(20):
+        before = len(jobs)
+        for host in hosts:
+            action = Claimable(slots=free[host.worker], lease_ms=9, digest="", cluster=cluster)
+            own = [job.delivery_id for job in jobs if job.worker == host.worker]
+            jobs += host.wait(host.queue.claim({"crm": action}, 99, own, NOW_MS)).jobs
+        assert len(jobs) <= cluster
+        for job in jobs[before:]:
+            free[job.worker] -= 1
+        if len(jobs) == cluster:
+            ended = jobs.pop(0)
+            assert finish(hosts[ord(ended.worker) - ord("a")], ended, SUCCEEDED)
+            free[ended.worker] += 1
+    assert len(jobs) == cluster - 1
+    assert hosts[0].rows("SELECT count(*) FROM delivery WHERE state = 'succeeded'") == [(20,)]
+
+
+def test_claims_at_the_same_moment_keep_within_what_may_run_on_all_hosts(
+    hosts: list[Store],
+) -> None:
+    live(*hosts)
+    add_many(hosts[0], 40, "crm")
+    for _ in range(13):
+        jobs: list[tuple[Store, Job]] = []
+        while len(jobs) < 3:  # as a host finds another one claiming, it looks again soon
+            for host, claimed in zip(hosts, claim_at_once(hosts, slots=2, cluster=3), strict=True):
+                jobs += [(host, job) for job in claimed.jobs]
+            assert hosts[0].rows(RUNNING) == [(len(jobs),)]
+        assert len(jobs) == 3
+        for host, job in jobs:
+            assert finish(host, job, SUCCEEDED)
+
+
+def test_a_host_that_finds_others_claiming_looks_again_soon(hosts: list[Store]) -> None:
+    add_many(hosts[0], 9, "crm")
+    got = claim_at_once(hosts, slots=1, cluster=9)
+    assert all(each.jobs or each.next_due_ms == NOW_MS + 20 for each in got)
+
+
+def test_a_host_that_died_leaves_its_places_to_the_others(hosts: list[Store]) -> None:
+    a, b, _ = hosts
+    live(a, b)
+    add_many(a, 9, "crm")
+    [mine] = claim_at_once([a], slots=4, cluster=4)
+    assert ids(mine) == [1, 2, 3, 4]
+    [none] = claim_at_once([b], LATER_MS, slots=4, cluster=4)
+    assert (ids(none), none.next_due_ms) == ([], None)  # not at once again: there is no place
+    b.by_hand(ENDS, "a")
+    [taken] = claim_at_once([b], LATER_MS, slots=9, cluster=4)
+    assert len(taken.jobs) == 4
+
+
+def test_a_key_of_once_runs_on_one_host_at_a_time(hosts: list[Store]) -> None:
+    live(*hosts)
+    for number in range(24):  # six references, four events of each
+        hosts[0].add("crm", body=b"%d" % number, reference=f"ref-{number % 6}", attempts=9)
+    succeeded: set[str | None] = set()
+    for step in range(8):
+        now_ms = NOW_MS + step * 100_000
+        claimed = claim_at_once(hosts, now_ms, slots=3, once=True)
+        keys = [job.once_key for each in claimed for job in each.jobs]
+        assert len(keys) == len(set(keys))
+        assert not succeeded.intersection(keys)
+        for host, each in zip(hosts, claimed, strict=True):
+            for job in each.jobs:
+                if job.delivery_id % 2:
+                    assert finish(host, job, SUCCEEDED, None, now_ms)
+                    succeeded.add(job.once_key)
+                else:
+                    assert finish(host, job, FAILED, now_ms + 150_000, now_ms)
+    states = hosts[0].rows("SELECT state, count(*) FROM delivery GROUP BY 1 ORDER BY 1")
+    assert (len(succeeded), dict(states)["succeeded"]) == (3, 3)
