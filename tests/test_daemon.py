@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,19 +69,44 @@ def fail(*arguments: Any, **_: Any) -> Any:
     raise ZeroDivisionError
 
 
-def can_lock(database: Path) -> bool:
-    """Return whether another process can run a daemon on `database`."""
-    code = (
-        "import pathlib, sys; from premblyd.store.sqlite.lock import lock;"
-        " lock(pathlib.Path(sys.argv[1]))"
-    )
-    command = [sys.executable, "-c", code, str(database)]
-    return subprocess.run(command, capture_output=True).returncode == 0
+# For each path on its standard input: whether it can have the lock, which it gives back.
+LOCKING = """
+import os, pathlib, sys
+from premblyd.errors import AlreadyRunningError
+from premblyd.store.sqlite.lock import lock
+for line in sys.stdin:
+    try:
+        os.close(lock(pathlib.Path(line.rstrip())))
+        print("yes", flush=True)
+    except AlreadyRunningError:
+        print("no", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def can_lock() -> Iterator[Callable[[Path], bool]]:
+    """Return whether another process can run a daemon on a database."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LOCKING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+
+        def ask(database: Path) -> bool:
+            assert other.stdin
+            assert other.stdout
+            print(database, file=other.stdin, flush=True)
+            answer = other.stdout.readline().strip()
+            assert answer in ("yes", "no"), answer
+            return answer == "yes"
+
+        yield ask
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_start_that_fails_leaves_nothing_open(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    can_lock: Callable[[Path], bool],
+    step: str,
 ) -> None:
     threads_before = set(threading.enumerate())
 
@@ -102,7 +128,9 @@ def test_a_start_that_fails_leaves_nothing_open(
     assert can_lock(tmp_path / "premblyd.db")
 
 
-def test_a_stop_leaves_nothing_open_and_tells_commands_so(tmp_path: Path) -> None:
+def test_a_stop_leaves_nothing_open_and_tells_commands_so(
+    tmp_path: Path, can_lock: Callable[[Path], bool]
+) -> None:
     threads_before = set(threading.enumerate())
 
     async def start_and_stop() -> tuple[list[str], list[str]]:

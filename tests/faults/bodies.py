@@ -11,7 +11,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from tests.support.requests import request
 from tests.support.waiting import wait_until
 
 MIB = 1 << 20
+ASK_EVERY_S = 0.005
 STILL_MS = 200.0  # no body and no expression keeps anyone waiting for longer
 DOUBLED = " | ".join(["[@, @]"] * 40)
 # Each is cheap over a body of Prembly's; here it meets lists of a hundred thousand.
@@ -99,28 +100,36 @@ class Stood:
 
 
 @contextmanager
-def _asking(address: str) -> Iterator[list[float]]:
-    """Ask for what only the loop answers, in a process of its own; give the longest wait."""
-    longest: list[float] = []
+def _asking(address: str) -> Iterator[Callable[[], float]]:
+    """Ask for what only the loop answers, in a process of its own. What is yielded returns the
+    longest wait since it was called before."""
     command = [sys.executable, "-m", "tests.faults.bodies", "--ask", address]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as asking:
         if asking.stdout is None or asking.stdin is None:
             raise OSError("no pipes")
-        asking.stdout.readline()  # it has begun
-        yield longest
-        asking.stdin.close()
-        longest.append(float(asking.stdout.read()))
+        told, questions = asking.stdout, asking.stdin
+
+        def longest_ms() -> float:
+            questions.write(b"\n")
+            questions.flush()
+            return float(told.readline())
+
+        longest_ms()  # it has begun
+        yield longest_ms
 
 
 def ask(address: str) -> None:
-    """Ask until standard input ends, and print the longest wait in ms."""
+    """Ask until standard input ends, and print the longest wait in ms for each line of that."""
     longest_ms = 0.0
-    print("begun", flush=True)
-    while not select.select([sys.stdin], [], [], 0.002)[0]:
+    while True:
+        if select.select([sys.stdin], [], [], ASK_EVERY_S)[0]:
+            if not sys.stdin.readline():
+                return
+            print(longest_ms, flush=True)
+            longest_ms = 0.0
         begun = time.monotonic()
         request(address, "GET", "/nothing", b"", {})
         longest_ms = max(longest_ms, (time.monotonic() - begun) * 1000)
-    print(longest_ms)
 
 
 def endure(at: Path, size: int, rounds: int) -> tuple[dict[str, Stood], list[str]]:
@@ -133,17 +142,17 @@ def endure(at: Path, size: int, rounds: int) -> tuple[dict[str, Stood], list[str
         Premblyd(at, actions=_actions(server.url), duplicates={"by": "token"}) as daemon,
     ):
         daemon.start(before=WATCH)
-        for name, body in {"nothing": b'{"reference":"first"}', **hostile(size)}.items():
-            before = len(daemon.log("loop.held"))
-            with _asking(daemon.address) as longest:
+        with _asking(daemon.address) as longest_ms:
+            for name, body in {"nothing": b'{"reference":"first"}', **hostile(size)}.items():
+                before = len(daemon.log("loop.held"))
                 for number in range(rounds):
                     status = daemon.send(body, token=f"{name}-{number}").status
                     if status != 200:
                         problems.append(f"{name}: answered {status}")
                 wait_until(lambda: not daemon.rows(unfinished)[0][0], 120)
-            held = [line["ms"] for line in daemon.log("loop.held")[before:]]
-            stood[name] = Stood(longest[0], max(held, default=0.0))
-            server.requests.clear()
+                held = [line["ms"] for line in daemon.log("loop.held")[before:]]
+                stood[name] = Stood(longest_ms(), max(held, default=0.0))
+                server.requests.clear()
         (stored,) = daemon.rows("SELECT count(*) FROM event")[0]
         if stored != rounds * len(stood):
             problems.append(f"{stored} events are stored")
