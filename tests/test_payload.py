@@ -275,7 +275,7 @@ def test_an_odd_body_is_read(body: bytes, field: str, expected: Any) -> None:
     assert getattr(payload.read(body), field) == expected
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)  # tests.faults.fuzz has a million
 @given(
     st.binary()
     | jsons.map(lambda body: json.dumps(body).encode())
