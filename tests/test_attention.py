@@ -74,7 +74,7 @@ def run_all(store: Store, result: Any, **slots: int) -> None:
 def test_nothing_needs_attention_where_all_went_well(store: Store, record: Database) -> None:
     add_many(store, 3, "crm")
     run_all(store, SUCCEEDED, crm=9)
-    assert found(record, path=store.path, disk_percent=101) == []
+    assert found(record, path=Path("/"), disk_percent=101) == []
 
 
 def test_dead_deliveries_are_told_by_action_until_they_are_replayed(
@@ -211,18 +211,18 @@ def test_a_burst_of_rejections_is_told_with_what_it_may_mean(
 
 
 def test_a_disk_that_is_nearly_full_is_told(
-    record: Database, store: Store, monkeypatch: pytest.MonkeyPatch
+    record: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = {"f_blocks": 1000, "f_bfree": 150, "f_bavail": 100, "f_frsize": 1 << 20}
     monkeypatch.setattr(
         os, "statvfs", lambda _: SimpleNamespace(**disk)
     )  # as df: 850 of 950, rounded up
-    [item] = found(record, path=store.path, disk_percent=90)
+    [item] = found(record, path=tmp_path, disk_percent=90)
     assert (item.kind, item.severity) == ("disk", Severity.WARNING)
     assert "90 % full: 100 MiB are free" in item.text
-    assert kinds(record, path=store.path, disk_percent=91) == []
+    assert kinds(record, path=tmp_path, disk_percent=91) == []
     disk |= {"f_bfree": 60, "f_bavail": 10}
-    assert found(record, path=store.path)[0].severity is Severity.URGENT
+    assert found(record, path=tmp_path)[0].severity is Severity.URGENT
 
 
 def test_a_folder_that_is_gone_has_no_full_disk(record: Database) -> None:
@@ -251,7 +251,7 @@ def test_a_downtime_is_told_where_prembly_can_be_asked_until_it_is_reconciled(
     from_ms, until_ms = NOW_MS - 5 * HOUR_MS, NOW_MS - HOUR_MS
     for start_ms in (from_ms, from_ms - 40 * DAY_MS):
         sql = f"INSERT INTO downtime (from_ms, until_ms) VALUES ({start_ms}, {start_ms + 1})"
-        store.on_connection(lambda connection: connection.execute(sql))  # noqa: B023
+        store.by_hand(sql)
     asking = Config.model_construct(
         database_value=Path("/nowhere"),
         endpoints=(),
@@ -288,6 +288,7 @@ TAMPERED = (
 )
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("sql", TAMPERED)
 def test_a_record_that_was_changed_by_hand_is_shown_all_the_same(store: Store, sql: str) -> None:
     for number in range(3):

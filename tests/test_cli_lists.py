@@ -14,7 +14,7 @@ from rich.console import Console
 from premblyd.cli import printing
 from premblyd.cli.printing import Column, Sizes, fit, print_table
 from tests.support.commands import Ran, on_terminal, record, recorded_in, run
-from tests.support.database import changing, rows
+from tests.support.database import changing, rows, url_of
 
 LISTS = [["events"], ["deliveries"], ["pending"], ["rejections"]]
 LONG_REFERENCE = "00000000-0000-4000-8000-00000000000000000000-of-a-long-kind"
@@ -33,7 +33,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def change(config: Path, sql: str, *values: object) -> None:
-    with changing(recorded_in(config)) as other:
+    with changing(recorded_in(config), unchecked=True) as other:
         other.execute(sql, values)
 
 
@@ -239,7 +239,8 @@ def test_reading_needs_only_the_database_of_a_broken_configuration(
     config: Path, text: str, arguments: list[str]
 ) -> None:
     before = run(*arguments, "--config", config)
-    config.write_text(text)
+    url = url_of(recorded_in(config))
+    config.write_text(text.replace("sqlite:///premblyd.db", url))
     done = run(*arguments, "--config", config)
     assert (done.code, done.out) == (0, before.out)
     assert done.err.startswith(f"note: {config} has ")
@@ -291,6 +292,7 @@ def test_another_database_is_read_without_a_configuration(
     assert f"There is no database at {tmp_path}/no.db" in missing.err
 
 
+@pytest.mark.sqlite
 def test_a_look_that_can_not_be_recorded_shows_nothing(config: Path) -> None:
     change(config, "CREATE TRIGGER no BEFORE INSERT ON operator_action BEGIN SELECT abs(1, 2); END")
     masked = run("show", 1, "--config", config)

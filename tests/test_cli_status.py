@@ -11,6 +11,7 @@ from typing import IO, Any
 import pytest
 
 from premblyd.cli.bars import columns
+from premblyd.databases import Place
 from tests.support.commands import command, on_terminal, record, recorded_in, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
@@ -56,7 +57,7 @@ def test_status_says_what_needs_attention_and_what_to_do(config: Path) -> None:
     assert (done.code, done.err) == (1, "")
     lines = done.out.splitlines()
     text = " ".join(done.out.split())
-    assert f"!! No daemon runs on {config.parent}/premblyd.db: webhooks are not answered." in text
+    assert f"!! No daemon runs on {recorded_in(config)}: webhooks are not answered." in text
     # Only a path or a command may be wider: it has to be whole to be pasted.
     wide = [line for line in lines if len(line) > 80]
     assert not [line for line in wide if "/" not in line and "premblyd " not in line]
@@ -87,6 +88,7 @@ def test_status_is_good_while_all_is_well(daemon: Premblyd) -> None:
     assert last == "Nothing needs attention."
 
 
+@pytest.mark.sqlite
 def test_status_tells_a_daemon_that_cannot_keep_webhooks(daemon: Premblyd) -> None:
     with locked(daemon.database):
         # The health check's last result counts for a second.
@@ -159,8 +161,8 @@ def test_a_chart_shows_what_is_not_nothing() -> None:
     assert columns([]) == ""
 
 
-def test_stats_of_an_empty_record_are_no_failure(path: Path) -> None:
-    done = run("stats", "--database", path)
+def test_stats_of_an_empty_record_are_no_failure(place: Place) -> None:
+    done = run("stats", "--database", place)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("0 events since")
 

@@ -29,7 +29,7 @@ def record(store: Store) -> Iterator[Database]:
 
 
 def put(store: Store, sql: str, *values: Any) -> None:
-    store.on_connection(lambda connection: connection.execute(sql, values))
+    store.by_hand(sql, *values)
 
 
 def found(record: Database) -> list[Item]:

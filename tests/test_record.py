@@ -34,7 +34,6 @@ from premblyd.store.models import (
     Rejection,
     State,
 )
-from tests.support.database import changing
 from tests.support.jobs import ending
 from tests.support.store import NOW_MS, Store
 
@@ -43,6 +42,8 @@ STATES = "SELECT id, state, due_at_ms, attempts_left, finished_at_ms FROM delive
 
 
 ADA = Operator(actor="ada")
+
+NO_TABLE = r"no such table: operator_action|UndefinedTable"  # as each engine says it
 
 
 @pytest.fixture
@@ -158,7 +159,7 @@ def test_an_event_is_found_by_its_number_and_by_its_key(store: Store, record: Da
     assert reading.find_event(record, found.key) == found
     assert reading.find_event_id(record, found.key) == 2
     digits = "12345678901234567890123456789012"  # a key may look like a number
-    store.on_connection(lambda it: it.execute("UPDATE event SET key = ? WHERE id = 1", (digits,)))
+    store.by_hand("UPDATE event SET key = ? WHERE id = 1", digits)
     assert reading.find_event(record, digits).id == 1
 
 
@@ -337,7 +338,7 @@ def test_only_a_pending_delivery_can_be_cancelled(
     store: Store, writing: Database, state: State
 ) -> None:
     due = ", due_at_ms = NULL" if state is not State.RUNNING else ""
-    store.on_connection(lambda it: it.execute(f"UPDATE delivery SET state = ?{due}", (state,)))
+    store.by_hand(f"UPDATE delivery SET state = ?{due}", state)
     before = store.rows(STATES)
     assert not transact(writing, ADA.cancel(1, NOW_MS))
     assert not transact(writing, ADA.cancel(99, NOW_MS))
@@ -377,12 +378,12 @@ def test_a_reveal_is_recorded(store: Store, writing: Database) -> None:
 
 
 def test_a_record_that_cannot_be_kept_undoes_the_change(store: Store, writing: Database) -> None:
-    store.on_connection(lambda it: it.execute("DROP TABLE operator_action"))
+    store.by_hand("DROP TABLE operator_action")
     run(store, 1, AttemptOutcome.FAILED)
     before = store.rows(STATES)
-    with pytest.raises(StoreUnavailableError, match="no such table: operator_action"):
+    with pytest.raises(StoreUnavailableError, match=NO_TABLE):
         transact(writing, ADA.cancel(2, NOW_MS))
-    with pytest.raises(StoreUnavailableError, match="no such table: operator_action"):
+    with pytest.raises(StoreUnavailableError, match=NO_TABLE):
         perform_all(writing, ADA.replay([1], {1: 1}, NOW_MS))
     assert store.rows(STATES) == before
 
@@ -398,8 +399,7 @@ def test_a_database_that_is_damaged_is_an_error_in_words(path: Path) -> None:
 
 def test_a_delivery_whose_event_somebody_deleted_is_still_listed(store: Store) -> None:
     store.add("crm")
-    with changing(store.place) as shell:
-        shell.execute("DELETE FROM event")
+    store.by_hand("DELETE FROM event")
     with closing(connect_read_only(store.place)) as record:
         [delivery] = reading.deliveries(record, DeliveryFilter())
     assert (delivery.id, delivery.state, delivery.outcome) == (1, "pending", None)

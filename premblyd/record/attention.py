@@ -358,10 +358,10 @@ WITH RECURSIVE codes (code) AS (
     SELECT min(response_code) FROM event
     UNION ALL
     SELECT (SELECT min(response_code) FROM event WHERE response_code > code)
-    FROM codes WHERE code IS NOT NULL LIMIT ?
+    FROM codes WHERE code IS NOT NULL
 )
 SELECT code, (SELECT min(id) FROM event WHERE response_code = code) FROM codes
-WHERE code IS NOT NULL
+WHERE code IS NOT NULL LIMIT ?
 """
 _WARNING = Severity.WARNING
 _FAILED = (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT)

@@ -86,12 +86,13 @@ def events(
         query = query.where(Event.response_code.is_null())
     elif search.code is not None:
         query = query.where(Event.response_code == search.code)
-    is_pattern = search.type is not None and bool(set("*?[") & set(search.type))
-    if search.type is not None:
-        condition = fn.GLOB(search.type, Event.type) if is_pattern else Event.type == search.type
-        query = query.where(condition)
+    is_pattern = search.type is not None and bool(set("*?") & set(search.type))
+    if search.type is not None and is_pattern:
+        query = query.where(fetching.matches(Event.type, search.type))
+    elif search.type is not None:
+        query = query.where(Event.type == search.type)
     if search.text is not None:
-        query = query.where(_contains(Event.detail, search.text))
+        query = query.where(Event.detail.contains(search.text))  # whatever the case
     low, high = _range(database, search)
     if search.since_ms is not None:
         query = query.where(Event.received_at_ms >= search.since_ms)
@@ -221,10 +222,3 @@ def _below(rows: list[Any], start: int, low: int) -> int | None:
 def _last_id(database: Database, table: type[Table]) -> int:
     ((last,),) = fetching.tuples(database, table.select(fn.MAX(table.id)))
     return last or 0
-
-
-def _contains(column: Any, text: str) -> Expression:
-    """Return the condition that `text` is somewhere in `column`, whatever the case of its ASCII
-    letters."""
-    condition: Expression = fn.INSTR(fn.LOWER(column), fn.LOWER(text)) > 0
-    return condition

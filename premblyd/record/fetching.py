@@ -2,10 +2,11 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from peewee import Database, Field, ForeignKeyField, ModelSelect
+from peewee import OP, Context, Database, Expression, Field, ForeignKeyField, ModelSelect, Node
 
 from premblyd.errors import StoreUnreadableError
 from premblyd.store.connections import translated
@@ -22,6 +23,28 @@ def equal(
         if value is not None:
             query = query.where(field == value)
     return query
+
+
+class _Pattern(Node):
+    """A pattern with `*` and `?`, as the engine's own word for it takes one: GLOB, or LIKE."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+
+    def __sql__(self, ctx: Context) -> Any:
+        return ctx.value(self._spelt(ctx.state.operations[OP.LIKE]), converter=False)
+
+    def _spelt(self, operator: str) -> str:
+        if operator == "GLOB":
+            return self._pattern.replace("[", "[[]")
+        plain = re.sub(r"([\\%_])", r"\\\1", self._pattern)
+        return plain.replace("*", "%").replace("?", "_")
+
+
+def matches(column: Field, pattern: str) -> Expression:
+    """Return the condition that a column is as `pattern` says, in which `*` stands for any text and
+    `?` for a character."""
+    return Expression(column, OP.LIKE, _Pattern(pattern))
 
 
 def columns(table: type[Table], row: type[Any]) -> list[Any]:
@@ -62,7 +85,7 @@ def _readable(name: str, value: Any) -> Any:
 def tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
     """Return what `query` finds. Raise StoreUnreadableError when it can't be read."""
     with translated(StoreUnreadableError):
-        return list(database.execute(query.bind(database)))
+        return [tuple(row) for row in database.execute(query.bind(database))]
 
 
 def plain_tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
@@ -74,7 +97,7 @@ def plain_tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[An
 def by_sql(database: Database, sql: str, *values: Any) -> list[tuple[Any, ...]]:
     """Return what `sql` finds, as `plain_tuples` does: for what Peewee can't say."""
     with translated(StoreUnreadableError):
-        return _plain(database.execute_sql(sql, values))
+        return _plain(database.execute_sql(sql.replace("?", database.param), values))
 
 
 def _plain(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -306,7 +306,7 @@ def _chosen_events(chosen: EventFilter) -> "ModelSelect[Any]":
         (Event.user_ref, chosen.user_ref),
     )
     if chosen.type is not None:
-        query = query.where(fn.GLOB(chosen.type, Event.type))
+        query = query.where(fetching.matches(Event.type, chosen.type))
     if chosen.key is not None:  # a range, which the key's index serves
         query = query.where(Event.key.between(chosen.key, f"{chosen.key}g"))
     if chosen.code == "missing":
@@ -371,7 +371,7 @@ def _chosen_deliveries(query: "ModelSelect[Any]", chosen: DeliveryFilter) -> "Mo
         (Delivery.action, chosen.action),
     )
     if chosen.type is not None:
-        query = query.where(fn.GLOB(chosen.type, Event.type))
+        query = query.where(fetching.matches(Event.type, chosen.type))
     if chosen.due_after_ms is not None:
         query = query.where(Delivery.due_at_ms > chosen.due_after_ms)
     if chosen.since_ms is not None:

@@ -5,6 +5,8 @@ from typing import Any
 
 import psycopg
 from peewee import PostgresqlDatabase
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 from psycopg.types.string import StrDumperUnknown
 
 from premblyd.databases import Server
@@ -32,6 +34,14 @@ class _TextDumper(StrDumperUnknown):
         return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in obj else obj)
 
 
+class _WholeLoader(Loader):
+    """Reads sums of whole numbers, which PostgreSQL makes of a wider type, as whole numbers."""
+
+    def load(self, data: Buffer) -> int | float:
+        text = bytes(data).decode()
+        return int(text) if text.lstrip("-").isdecimal() else float(text)
+
+
 class _Database(PostgresqlDatabase):
     """A database whose connections have this module's settings."""
 
@@ -47,6 +57,7 @@ class _Database(PostgresqlDatabase):
         connection: psycopg.Connection[Any] = super()._connect()  # type: ignore[misc]
         try:
             connection.adapters.register_dumper(str, _TextDumper)
+            connection.adapters.register_loader("numeric", _WholeLoader)
             connection.execute(
                 "; ".join(f"SET {key} = '{value}'" for key, value in self._session.items())
             )

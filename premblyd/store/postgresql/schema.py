@@ -1,5 +1,7 @@
 """The schema on PostgreSQL: which migrations it has, and bringing it up to this program's."""
 
+from collections.abc import Sequence
+
 from peewee import PostgresqlDatabase
 
 from premblyd.errors import PremblydError, SchemaError, StoreUnreadableError
@@ -19,10 +21,7 @@ def migrate(database: PostgresqlDatabase, name: str) -> list[str]:
         try:
             history = History(database)
             if newer := history.newer:
-                raise SchemaError(
-                    f"{name} was written by a newer premblyd (it knows {', '.join(newer)})."
-                    " Install that version."
-                )
+                raise SchemaError(_newer(name, newer))
             return history.apply()
         finally:
             connection.execute("SELECT pg_advisory_unlock(%s)", [_ONE_AT_A_TIME])
@@ -34,7 +33,7 @@ def check_schema(database: PostgresqlDatabase, name: str) -> None:
         with translated(StoreUnreadableError):
             history = History(database)
         if history.newer:
-            raise SchemaError(f"{name} was written by a newer premblyd. Install that version.")
+            raise SchemaError(_newer(name, history.newer))
         if history.pending:
             raise SchemaError(
                 f"{name} is older than this premblyd, or empty. Start the daemon once: it migrates."
@@ -42,3 +41,10 @@ def check_schema(database: PostgresqlDatabase, name: str) -> None:
     except PremblydError:
         database.close()
         raise
+
+
+def _newer(name: str, newer: Sequence[str]) -> str:
+    return (
+        f"{name} was written by a newer premblyd (it knows {', '.join(newer)})."
+        " Install that version."
+    )
