@@ -54,12 +54,19 @@ def warnings(settings: Config, path: Path) -> Iterator[str]:
         yield from _of_codes(action)
         yield from _of_expressions(action, settings.endpoints)
     yield from _of_types(settings)
-    added_up = sum(action.concurrency for action in settings.actions)
+    added_up = sum(action.concurrency.host for action in settings.actions)
     if settings.total_concurrency < added_up:
         yield (
             f"concurrency is {settings.total_concurrency} and the actions' own add up to"
             f" {added_up}: a slow action may delay others"
         )
+    for action in settings.actions:
+        cluster = action.concurrency.cluster
+        if cluster is not None and cluster < action.concurrency.host:
+            yield (
+                f"action {action.name}: on one host {action.concurrency.host} hooks may run, but on"
+                f" all hosts {cluster}: no host runs more"
+            )
     if settings.pending:
         yield from _of_pending(settings.pending, settings.actions)
     yield from _of_files(settings)

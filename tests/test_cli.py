@@ -151,6 +151,16 @@ def test_check_warns_and_goes_on(tmp_path: Path) -> None:
     assert command_line == "action a: /nowhere/at-all is not an executable here"
 
 
+def test_check_warns_of_more_hooks_on_a_host_than_on_all(tmp_path: Path) -> None:
+    many = {"name": "a", "response_codes": ["*"], "shell": "true", "concurrency": {"cluster": 2}}
+    more = many | {"name": "b", "concurrency": {"host": 3, "cluster": 2}}
+    path = write(tmp_path, json.dumps(configuration(actions=[many, more])))
+    warnings = json.loads(run("check", "--json", "--config", path).out)["warnings"]
+    assert [each for each in warnings if "on all hosts" in each] == [
+        "action b: on one host 3 hooks may run, but on all hosts 2: no host runs more"
+    ]
+
+
 def test_init_writes_a_file_for_owner_and_group_and_never_overwrites_one(tmp_path: Path) -> None:
     path = tmp_path / "new" / "premblyd.yaml"
     done = run("init", path.parent)

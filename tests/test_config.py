@@ -114,7 +114,7 @@ def test_the_whole_sample_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (hook.sign_with and hook.sign_with.reveal(), hook.send) == (WHSEC, "raw")
     retry = activate.retry
     assert (retry.attempts, retry.first_delay_ms, retry.factor) == (10, 10_000, 3.0)
-    assert (retry.max_delay_ms, activate.concurrency) == (14_400_000, 4)
+    assert (retry.max_delay_ms, activate.concurrency.host) == (14_400_000, 4)
     assert [action.hook.timeout_ms for action in (activate, page)] == [15_000, 30_000]
     assert isinstance(page.hook, ShellHook)
     assert page.hook.shell == '/usr/local/bin/page "Prembly answered $PREMBLY_RESPONSE_CODE"'
@@ -272,6 +272,26 @@ def test_secrets_can_be_left_unread(tmp_path: Path) -> None:
         secret.reveal()
 
 
+@pytest.mark.parametrize(
+    ("text", "host", "cluster"),
+    [
+        ("2", 2, None),
+        ("{}", 4, None),
+        ("{host: 2}", 2, None),
+        ("{cluster: 6}", 6, 6),
+        ("{cluster: 1000}", 256, 1000),
+        ("{host: 2, cluster: 6}", 2, 6),
+    ],
+)
+def test_hooks_at_once_are_for_each_host_and_for_all(
+    text: str, host: int, cluster: int | None
+) -> None:
+    loaded = parse(f"{ACTION}shell: x, concurrency: {text}}}")
+    concurrency = loaded.actions[0].concurrency
+    assert (concurrency.host, concurrency.cluster) == (host, cluster)
+    assert loaded.total_concurrency == host
+
+
 def test_what_leaves_can_be_an_envelope_or_selected() -> None:
     select = "{select: 'sort_by(body.images, &size)[0].{a: name}'}"
     for send, kind in {"event": str, select: Selection}.items():
@@ -328,6 +348,12 @@ ONE_HOOK = f"5:5: should have one of {', '.join(OTHERS)} and {LAST}, not"
         (SMALL.replace("{name: p,", "{name: 'p\n',"), ["3:12: should be a name of A-Z a-z"]),
         (ACTION + "shell: x, env: {1A: b}}", ["5:57: should be a variable's name: A-Z"]),
         (ACTION + 'shell: ""}', ["5:48: should not be empty"]),
+        (ACTION + "shell: x, concurrency: many}", ["5:64: should be a valid integer"]),
+        (ACTION + "shell: x, concurrency: 0}", ["5:64: should be greater"]),
+        (
+            ACTION + "shell: x, concurrency: {host: 999, cluster: 0, all: 1}}",
+            ["5:71: should be less", "5:85: should be greater", "5:88: unknown key"],
+        ),
         (HTTP + "headers: {'a b': hush}}}", ["5:73: should be a header's name"]),
         (ACTION.replace("01", '"02 "') + "shell: x}", ["5:36: a response code with white space"]),
         (ACTION.replace("01", '" "') + "shell: x}", ["5:36: a response code with white space"]),

@@ -285,7 +285,7 @@ async def test_prembly_down_piles_up_no_attempts_and_it_goes_on_when_prembly_doe
         await at.until(lambda: api.asked() >= 10)
         asked = api.asked()
         tried = len(at.attempts("id")) - 40
-        assert tried <= asked + 5 * ACTIVATE.concurrency
+        assert tried <= asked + 5 * ACTIVATE.concurrency.host
         assert at.states("activate") == {"pending": 40} or at.states("activate")["pending"] >= 36
         api.mend()
         await at.until_states(succeeded=80)

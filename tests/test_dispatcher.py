@@ -81,6 +81,16 @@ async def test_concurrency_is_bounded_by_action_and_in_all(place: Place) -> None
 
 
 @on_a_loop
+async def test_an_action_runs_no_more_than_may_on_all_hosts(place: Place) -> None:
+    bounded = action("a", concurrency={"host": 4, "cluster": 2})
+    async with Dispatching(place, bounded, runner=FakeRunner(takes_s=0.01)) as at:
+        for _ in range(12):
+            await at.add("a")
+        await at.until_states(succeeded=12)
+        assert at.shell.most["a"] == 2
+
+
+@on_a_loop
 async def test_a_failing_hook_is_tried_again_until_it_is_dead(place: Place) -> None:
     async with Dispatching(place, action("a", retry=QUICK), runner=FakeRunner(FAILED)) as at:
         await at.add("a")

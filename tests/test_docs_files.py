@@ -94,7 +94,7 @@ def test_the_sample_loads_with_its_examples(tmp_path: Path) -> None:
     assert loaded.concurrency == 16
     assert isinstance(crm.hook, hooks.HttpHook)
     assert crm.hook.ca_file == Path("/etc/ssl/private-ca.pem")
-    assert (crm.retry, crm.concurrency) == (models.Retry(), 4)
+    assert (crm.retry, crm.concurrency.host) == (models.Retry(), 4)
     assert crm.hook.timeout_ms == hooks.HttpHook.model_fields["timeout_ms"].default
     assert page.hook.timeout_ms == hooks.ShellHook.model_fields["timeout_ms"].default
     assert isinstance(archive.hook, hooks.CommandHook)

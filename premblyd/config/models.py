@@ -69,6 +69,26 @@ class Retry(Model):
     max_delay_ms: DurationMs = Field(4 * 3_600_000, alias="max_delay")
 
 
+class Concurrency(Model):
+    """How many hooks of an action may run at once: on each host, and on all hosts together. A plain
+    number is for each host."""
+
+    host_value: int | None = Field(None, alias="host", ge=1, le=256)
+    cluster: int | None = Field(None, ge=1, le=4096)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        return value if isinstance(value, dict) else {"host": value}
+
+    @property
+    def host(self) -> int:
+        """How many may run on a host. Unless set, as many as on all."""
+        if self.host_value is not None:
+            return self.host_value
+        return 4 if self.cluster is None else min(self.cluster, 256)
+
+
 class Action(Model):
     """A reaction to events: which ones, and the hook that runs for each."""
 
@@ -80,7 +100,7 @@ class Action(Model):
     confirm: bool = False  # by Prembly, before the hook runs
     once: Literal["reference"] | None = None
     retry: Retry = Retry()
-    concurrency: int = Field(4, ge=1, le=256)
+    concurrency: Concurrency = Concurrency()
 
     @model_validator(mode="before")
     @classmethod
@@ -124,7 +144,7 @@ class Config(Model):
     @property
     def total_concurrency(self) -> int:
         """Hooks that may run at once. Unless set, enough that no action waits for another."""
-        return self.concurrency or max(1, sum(action.concurrency for action in self.actions))
+        return self.concurrency or max(1, sum(action.concurrency.host for action in self.actions))
 
     @property
     def secrets(self) -> dict[str, Secret]:

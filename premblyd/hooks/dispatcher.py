@@ -159,6 +159,7 @@ class Dispatcher:
                 slots=self._slots(action),
                 lease_ms=action.hook.timeout_ms + LEASE_MARGIN_MS,
                 digest=action.digest,
+                cluster=action.concurrency.cluster,
                 once=action.once is not None,
                 confirm=action.confirm,
             )
@@ -182,7 +183,7 @@ class Dispatcher:
 
     def _slots(self, action: Action) -> int:
         """Return how many more hooks of the action may run now."""
-        slots = max(0, action.concurrency - self._busy[action.name])
+        slots = max(0, action.concurrency.host - self._busy[action.name])
         return min(slots, self._gate.room) if action.confirm else slots
 
     def _begin(self, action: Action, job: Job) -> None:

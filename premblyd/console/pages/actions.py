@@ -76,7 +76,8 @@ def described(action: Action) -> dict[str, Any]:
         "once": action.once,
         "attempts": action.retry.attempts,
         "timeout": words.duration(action.hook.timeout_ms),
-        "concurrency": action.concurrency,
+        "concurrency": action.concurrency.host,
+        "cluster": action.concurrency.cluster,
     }
 
 
