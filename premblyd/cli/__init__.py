@@ -39,6 +39,7 @@ COMMANDS = {
     "cancel": ("cancel", "Stop a pending delivery."),
     "console": ("console", "Print a link to sign in to the console by."),
     "reconcile": ("reconcile", "Find what never came, and ask Prembly for it."),
+    "move": ("move", "Move the record to PostgreSQL, or back to SQLite."),
 }
 # Commands for programs of ours: they run as any other, and --help does not list them.
 HIDDEN = {"upgrading": ("upgrading", "For install.sh.")}

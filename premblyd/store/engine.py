@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from peewee import Database
 
+from premblyd.store.moving.sides import Source, Target
 from premblyd.store.statements import BulkInsert, Lookup, Statement
 
 Row = tuple[Any, ...]
@@ -126,6 +127,16 @@ class Backend(Protocol):
 
     def interrupter(self, database: Database) -> Callable[[], None]:
         """Return what stops, from another thread, what this thread's connection is reading."""
+        ...
+
+    def moving_from(self) -> AbstractContextManager[Source]:
+        """Open it to be moved to another database, and keep daemons out meanwhile. Raise
+        AlreadyRunningError when one works on it, PremblydError when it can't be read."""
+        ...
+
+    def moving_to(self) -> AbstractContextManager[Target]:
+        """Open it, made or migrated if need be, to be filled from another database. Raise
+        AlreadyRunningError when a daemon works on it, PremblydError when it can't be used."""
         ...
 
     def sizes(self) -> Sizes:

@@ -11,7 +11,7 @@ from peewee import Database, PeeweeException
 from premblyd.databases import Server
 from premblyd.errors import StoreUnavailableError
 from premblyd.store.engine import Sizes
-from premblyd.store.postgresql import opening
+from premblyd.store.postgresql import moving, opening
 from premblyd.store.postgresql.engine import PostgresqlEngine
 from premblyd.store.postgresql.failures import translated
 from premblyd.store.postgresql.transaction import Connection
@@ -47,6 +47,12 @@ class PostgresqlBackend:
                 connection.cancel_safe()
 
         return interrupt
+
+    def moving_from(self) -> AbstractContextManager[moving.PostgresqlSource]:
+        return moving.source(self.server)
+
+    def moving_to(self) -> AbstractContextManager[moving.PostgresqlTarget]:
+        return moving.target(self.server)
 
     def sizes(self) -> Sizes:
         try:

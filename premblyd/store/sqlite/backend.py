@@ -12,7 +12,7 @@ from peewee import Database
 
 from premblyd.errors import CannotStartError, PremblydError
 from premblyd.store.engine import Sizes
-from premblyd.store.sqlite import opening
+from premblyd.store.sqlite import moving, opening
 from premblyd.store.sqlite.engine import SqliteEngine
 from premblyd.store.sqlite.files import beside, real_path
 from premblyd.store.sqlite.lock import lock
@@ -60,6 +60,17 @@ class SqliteBackend:
     def interrupter(self, database: Database) -> Callable[[], None]:
         connection: sqlite3.Connection = database.connection()
         return connection.interrupt
+
+    @contextlib.contextmanager
+    def moving_from(self) -> Iterator[moving.SqliteSource]:
+        opening.require_readable(self.path)
+        with self.hold(), moving.source(self.path) as source:
+            yield source
+
+    @contextlib.contextmanager
+    def moving_to(self) -> Iterator[moving.SqliteTarget]:
+        with self.hold(), moving.target(self.path) as target:
+            yield target
 
     def sizes(self) -> Sizes:
         real = real_path(self.path)

@@ -1,0 +1,209 @@
+"""premblyd move"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from premblyd.cli.common import config_option, json_option
+from premblyd.cli.printing import console, counted, print_json
+from premblyd.databases import Place, Server, file_of, holds_password, is_postgresql
+from premblyd.errors import PremblydError, TryAgainError
+
+if TYPE_CHECKING:
+    from premblyd.store.moving.moving import Step, TableMoved
+
+NAMED = ("event", "delivery", "attempt")
+PLURALS = {"delivery": "deliveries"}
+LINE_EVERY_S = 10.0  # where no terminal shows a bar
+
+
+class InterruptedMoveError(TryAgainError):
+    """Somebody stopped the move. The next run goes on from there."""
+
+
+@click.command()
+@click.argument("database", metavar="DATABASE")
+@click.option(
+    "--password-file",
+    type=click.Path(path_type=Path),
+    help="The server's password stands in this file.",
+)
+@click.option("--restart", is_flag=True, help="Empty what an earlier run brought, and begin again.")
+@config_option
+@json_option
+def move(
+    config_path: Path,
+    *,
+    database: str,
+    password_file: Path | None,
+    restart: bool,
+    as_json: bool,
+) -> None:
+    """DATABASE is a new one: postgresql://user@host/name, or sqlite:///PATH. The record is moved
+    there from the database that the configuration names, which stays as it is.
+
+    The daemon must be stopped. A run that was interrupted goes on when it is run again.
+
+    Exit status 75: a daemon runs, a database can't be reached, or it was interrupted.
+    """
+    from premblyd.cli.database import database_of
+    from premblyd.store.connections import backend, translated
+    from premblyd.store.moving.moving import move as move_record
+
+    target = _target(database, password_file)
+    source = database_of(config_path)
+    _require_two_engines(source, target)
+    began_s = time.monotonic()
+    here, there = backend(source), backend(target)
+    try:
+        with (
+            _watching(silent=as_json) as watch,
+            translated(),
+            here.moving_from() as old,
+            there.moving_to() as new,
+        ):
+            moved = move_record(old, new, watch=watch, restart=restart)
+    except KeyboardInterrupt:
+        raise InterruptedMoveError(
+            "Interrupted. Run the same again: it goes on where it stopped."
+        ) from None
+    took_s = time.monotonic() - began_s
+    if as_json:
+        _print_json(source, target, moved, took_s)
+    else:
+        _print(config_path, source, target, moved, took_s)
+
+
+def _target(text: str, password_file: Path | None) -> Place:
+    """Return the database to move to. Raise click.BadParameter for none, and for a URL that has a
+    password: every user sees it in the list of processes."""
+    from premblyd.config.values import sqlite_path
+
+    if not is_postgresql(text):
+        try:
+            return sqlite_path(text, Path.cwd())
+        except ValueError:
+            raise click.BadParameter(
+                "should be postgresql://user@host/name or sqlite:///PATH.", param_hint="DATABASE"
+            ) from None
+    if holds_password(text):
+        raise click.BadParameter(
+            "leave the password out: --password-file has it, or libpq takes it from PGPASSWORD or"
+            " ~/.pgpass.",
+            param_hint="DATABASE",
+        )
+    return Server(text, _password(password_file) if password_file else None)
+
+
+def _password(path: Path) -> str:
+    try:
+        return path.read_text().removesuffix("\n")
+    except (OSError, UnicodeDecodeError):
+        raise click.BadParameter(f"{path} can't be read.", param_hint="--password-file") from None
+
+
+def _require_two_engines(source: Place, target: Place) -> None:
+    if isinstance(source, Path) and isinstance(target, Path):
+        raise PremblydError(
+            f"The record is in a SQLite file already, {source}. Stop the daemon and copy the file."
+        )
+    if isinstance(source, Server) and isinstance(target, Server):
+        raise PremblydError(
+            "The record is on a PostgreSQL server already. Stop the daemons, and copy it with"
+            " PostgreSQL's own pg_dump and pg_restore."
+        )
+
+
+@contextlib.contextmanager
+def _watching(*, silent: bool) -> Iterator["Callable[[Step], None]"]:
+    """Show how far it is: by a bar on a terminal, else by a line now and then."""
+    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    out = console(stderr=True)
+    if silent:
+        yield lambda _: None
+    elif not out.is_terminal:
+        yield _Lines()
+    else:
+        columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=out, transient=True) as progress:
+            task = progress.add_task("")
+
+            def show(step: "Step") -> None:
+                total = step.total or None
+                progress.update(task, description=_doing(step), completed=step.done, total=total)
+
+            yield show
+
+
+class _Lines:
+    """Prints a line for each table, and for a long one now and then."""
+
+    def __init__(self) -> None:
+        self._last_s = time.monotonic()
+
+    def __call__(self, step: "Step") -> None:
+        now_s = time.monotonic()
+        is_whole = step.done == step.total and step.total > 0
+        if is_whole or now_s - self._last_s >= LINE_EVERY_S:
+            click.echo(f"{_doing(step)}: {step.done:,} of {step.total:,}", err=True)
+            self._last_s = now_s
+
+
+def _doing(step: "Step") -> str:
+    return f"{'verifying' if step.is_verifying else 'copying'} {step.table}"
+
+
+def _print(
+    config_path: Path, source: Place, target: Place, moved: "Sequence[TableMoved]", took_s: float
+) -> None:
+    rows = {table.name: table.rows for table in moved}
+    others = sum(count for name, count in rows.items() if name not in NAMED)
+    counts = [counted(rows[name], name, PLURALS.get(name, f"{name}s")) for name in NAMED]
+    click.echo(
+        f"Moved and verified: {', '.join(counts)}, {counted(others, 'other row', 'other rows')},"
+        f" in {took_s:,.0f} s."
+    )
+    for table in moved:
+        for column, count in table.replaced.items():
+            texts = counted(count, "text has", "texts have")
+            click.echo(
+                f"{table.name}.{column}: {texts} U+FFFD now where PostgreSQL can't hold what was"
+                " there (NUL, or bytes that are no UTF-8)."
+            )
+    click.echo(f"{source} is as it was.")
+    click.echo(f"Now let {config_path} say, and then start the daemon:\n")
+    click.echo(f"  database: {_as_configured(target)}\n")
+    click.echo("Then ask for what came meanwhile: premblyd reconcile --store")
+
+
+def _as_configured(place: Place) -> str:
+    path = file_of(place)
+    if path is not None:
+        return f"sqlite:///{path}"
+    if isinstance(place, Server) and place.password is not None:
+        return f"{{url: '{place}', password: {{file: database-password}}}}"
+    return str(place)
+
+
+def _print_json(source: Place, target: Place, moved: "Sequence[TableMoved]", took_s: float) -> None:
+    print_json(
+        {
+            "from": str(source),
+            "to": str(target),
+            "took_s": round(took_s, 1),
+            "tables": [
+                {
+                    "table": table.name,
+                    "rows": table.rows,
+                    "digest": table.digest,
+                    "replaced": table.replaced,
+                }
+                for table in moved
+            ],
+        }
+    )

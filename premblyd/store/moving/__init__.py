@@ -1,0 +1,1 @@
+"""Moving the record to a database of the other engine."""

@@ -1,0 +1,111 @@
+"""What is moved: every table of the models, so that a new one needs no line here."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from peewee import ForeignKeyField, Model
+
+from premblyd.store import models
+
+Row = tuple[Any, ...]
+Key = tuple[Any, ...]
+
+# Who is signed in to the console signs in again.
+_NOT_MOVED = (models.ConsoleLink, models.ConsoleSession)
+# What a daemon leaves in a database although no webhook ever came: it is in nobody's way.
+_WORTHLESS_ALONE = (
+    models.Heartbeat,
+    models.Host,
+    models.SchemaFloor,
+    models.Downtime,
+    models.AlertSent,
+)
+
+
+class Kind(StrEnum):
+    """What a column holds."""
+
+    WHOLE = "whole number"
+    TRUTH = "truth value"
+    REAL = "number"
+    TEXT = "text"
+    BYTES = "bytes"
+
+
+_KINDS = {
+    "AUTO": Kind.WHOLE,
+    "INT": Kind.WHOLE,
+    "BIGINT": Kind.WHOLE,
+    "BOOL": Kind.TRUTH,
+    "FLOAT": Kind.REAL,
+    "TEXT": Kind.TEXT,
+    "BLOB": Kind.BYTES,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column, and what it holds."""
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A column that holds the id of a row of `table`."""
+
+    column: str
+    table: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table, and its primary key: the columns by whose order its rows are read."""
+
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    references: tuple[Reference, ...]
+    is_worthless_alone: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+    def key_of(self, row: Row) -> Key:
+        """Return a row's primary key."""
+        names = self.names
+        return tuple(row[names.index(name)] for name in self.key)
+
+
+def moved_tables() -> tuple[Table, ...]:
+    """Return every table that is moved."""
+    return tuple(_table(model) for model in _models() if model not in _NOT_MOVED)
+
+
+def _models() -> Iterator[type[Model]]:
+    bases = (models.Table, models.RollUp)
+    for value in vars(models).values():
+        if isinstance(value, type) and issubclass(value, bases) and value not in bases:
+            yield value
+
+
+def _table(model: type[Model]) -> Table:
+    meta: Any = model._meta
+    return Table(
+        name=meta.table_name,
+        columns=tuple(
+            Column(name=field.column_name, kind=_KINDS[field.field_type])
+            for field in meta.sorted_fields
+        ),
+        key=tuple(field.column_name for field in meta.get_primary_keys()),
+        references=tuple(
+            Reference(column=field.column_name, table=field.rel_model._meta.table_name)
+            for field in meta.sorted_fields
+            if isinstance(field, ForeignKeyField)
+        ),
+        is_worthless_alone=model in _WORTHLESS_ALONE,
+    )

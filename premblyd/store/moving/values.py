@@ -1,0 +1,117 @@
+"""Rows as both engines can hold them, and their digests.
+
+SQLite keeps in a column whatever somebody put there by hand; PostgreSQL takes only what its type
+allows, and has no NUL in a text.
+"""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from premblyd.errors import PremblydError
+from premblyd.store.engine import UNREADABLE
+from premblyd.store.moving.tables import Kind, Row, Table
+
+DIGEST_BYTES = 16
+
+
+class UnfitRowError(PremblydError):
+    """A row that the other engine can't hold. Mend it in a copy of the old database, and move that
+    one."""
+
+    def __init__(self, table: Table, row: Row, reason: str) -> None:
+        super().__init__(
+            f"{name_of(table, row)} can't be moved: {reason}. Mend the row in a copy of the"
+            " database, and move the copy: the page on moving says how."
+        )
+
+
+def name_of(table: Table, row: Row) -> str:
+    """Return which row it is: by its id, or for a table of counts by its hour."""
+    return f"{table.name} {table.key_of(row)[0]}"
+
+
+class Fitting:
+    """Makes the rows of a table, as either engine returns them, the same Python values."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._columns = tuple((column.name, _FIT[column.kind]) for column in table.columns)
+        self.replaced: Counter[str] = Counter()  # texts of each column that had to be changed
+
+    def fit(self, row: Row) -> Row:
+        """Return the row's values. Raise UnfitRowError for one that not both engines can hold."""
+        return tuple(
+            value if value is None else self._fit(name, fit, value, row)
+            for value, (name, fit) in zip(row, self._columns, strict=True)
+        )
+
+    def _fit(self, name: str, fit: Callable[[Any], Any], value: Any, row: Row) -> Any:
+        fitted = fit(value)
+        if fitted is value:
+            return value
+        if fitted is None:
+            kind = next(column.kind for column in self._table.columns if column.name == name)
+            raise UnfitRowError(self._table, row, f"its {name} should be a {kind}")
+        if isinstance(fitted, str):
+            self.replaced[name] += 1
+        return fitted
+
+
+def _whole(value: Any) -> int | None:
+    return value if type(value) is int else None
+
+
+def _truth(value: Any) -> bool | None:
+    if type(value) is bool:
+        return value
+    return bool(value) if type(value) is int and value in (0, 1) else None
+
+
+def _real(value: Any) -> float | None:
+    is_number = type(value) is float and not math.isnan(value)  # SQLite has no NaN
+    return value if is_number else None
+
+
+def _text(value: Any) -> str | None:
+    """Return the text, with U+FFFD for what PostgreSQL can't hold: NUL, and bytes that are no
+    UTF-8 (they come as lone surrogates)."""
+    if not isinstance(value, str):
+        return None
+    text: str = value.replace("\0", UNREADABLE) if "\0" in value else value
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return text
+
+
+def _bytes(value: Any) -> bytes | None:
+    return value if type(value) is bytes else None
+
+
+_FIT: dict[Kind, Callable[[Any], Any]] = {
+    Kind.WHOLE: _whole,
+    Kind.TRUTH: _truth,
+    Kind.REAL: _real,
+    Kind.TEXT: _text,
+    Kind.BYTES: _bytes,
+}
+
+
+def digest(row: Row) -> bytes:
+    """Return the digest of a row that was fitted: the same on both engines."""
+    parts = tuple(_digest(value) if type(value) is bytes else value for value in row)
+    return _digest(repr(parts).encode())
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+
+
+def size_of(row: Row) -> int:
+    """Return about how many bytes a row has."""
+    return sum(len(value) for value in row if type(value) is bytes or type(value) is str)

@@ -1,0 +1,196 @@
+"""A PostgreSQL database that is moved to a file, or filled from one."""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from premblyd.databases import Server
+from premblyd.errors import AlreadyRunningError
+from premblyd.store.moving.sides import RowsRefusedError, Side, quoted
+from premblyd.store.moving.tables import Key, Kind, Row, Table, moved_tables
+from premblyd.store.postgresql.opening import connect, connect_read_only, prepare
+
+# A daemon that has not beaten for so long is no more. One that did is watched for so long.
+FRESH_MS = 60_000
+WATCHED_S = 12.0
+LOOK_S = 0.25
+# What takes long here stands in nobody's way.
+PATIENT = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0"}
+# The planner would rather sort all rows, on disk, than walk along the index: it knows nothing of a
+# table that was filled just now.
+_BY_INDEX = {"enable_sort": "off"}
+_TYPES = {
+    Kind.WHOLE: "int8",
+    Kind.TRUTH: "bool",
+    Kind.REAL: "float8",
+    Kind.TEXT: "text",
+    Kind.BYTES: "bytea",
+}
+_FOREIGN_KEYS = """
+SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+FROM pg_constraint WHERE contype = 'f' AND conrelid::regclass::text = ANY(%s)
+"""
+_HOSTS = """
+SELECT worker, name, pid, beat_count,
+       abs(extract(epoch FROM clock_timestamp()) * 1000 - seen_at_ms)
+FROM host WHERE ended_at_ms IS NULL
+"""
+
+
+class _Side(Side):
+    placeholder = "%s"
+    emptying = "TRUNCATE"
+    byte_order = ' COLLATE "C"'
+
+    def rows(self, table: Table, after: Key | None = None) -> Iterator[Row]:
+        """Yield rows as they come: a cursor would gather all, or bodies by the hundred."""
+        text = f"COPY ({self.select_after(table, after)}) TO STDOUT (FORMAT BINARY)"
+        with self.connection.cursor() as cursor, cursor.copy(text, after) as copy:
+            copy.set_types(_types(table))
+            yield from copy.rows()
+
+    def last_number(self, table: Table) -> int | None:
+        sequence = self._sequence(table.name)
+        if sequence is None:
+            return None
+        number: int | None = self.value(
+            f"SELECT CASE WHEN is_called THEN last_value END FROM {sequence}"  # noqa: S608
+        )
+        return number
+
+    def _sequence(self, table: str) -> str | None:
+        """Return what numbers the rows of a table."""
+        has_id = self.value(
+            "SELECT 1 FROM pg_attribute"  # noqa: S608
+            f" WHERE attrelid = '{quoted(table)}'::regclass AND attname = 'id'"
+        )
+        if not has_id:
+            return None
+        name: str | None = self.value(f"SELECT pg_get_serial_sequence('{quoted(table)}', 'id')")
+        return name
+
+
+class PostgresqlSource(_Side):
+    """See store.moving.sides.Source."""
+
+    def begin_reading(self) -> None:
+        """Read it as it is now, and let nobody write until the end."""
+        tables = ", ".join(quoted(table.name) for table in moved_tables())
+        self.connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        self.connection.execute(f"LOCK TABLE {tables} IN SHARE MODE")
+
+    def require_unchanged(self) -> None:
+        self.connection.execute("COMMIT")  # nobody could write
+
+
+class PostgresqlTarget(_Side):
+    """See store.moving.sides.Target."""
+
+    def begin(self, tables: Sequence[Table], notes: Mapping[str, str]) -> None:
+        noted = self.notes() or {}
+        with self.connection.transaction():
+            keys = noted.get("foreign keys") or self._drop_foreign_keys(tables)
+            self.mark(tables, {**notes, "foreign keys": keys})
+
+    def _drop_foreign_keys(self, tables: Sequence[Table]) -> str:
+        """Let rows come in any order, and return what `finish` needs. PostgreSQL would also write
+        to the row that each new one refers to."""
+        names = [table.name for table in tables]
+        found = self.connection.execute(_FOREIGN_KEYS, (names,)).fetchall()
+        for table, name, _ in found:
+            self.connection.execute(_alter("ALTER TABLE {} DROP CONSTRAINT {}", table, name))
+        return json.dumps(found)
+
+    def put(self, table: Table, rows: Sequence[Row], notes: Mapping[str, str]) -> None:
+        columns = ", ".join(map(quoted, table.names))
+        text = f"COPY {quoted(table.name)} ({columns}) FROM STDIN (FORMAT BINARY)"
+        try:
+            with self.connection.transaction():
+                with self.connection.cursor() as cursor, cursor.copy(text) as copy:
+                    copy.set_types(_types(table))
+                    for row in rows:
+                        copy.write_row(row)
+                self.note(notes)
+        except (psycopg.IntegrityError, psycopg.DataError) as error:
+            # Its text would quote the row.
+            rule = error.diag.constraint_name or error.diag.column_name or error.sqlstate
+            reason = f"PostgreSQL refuses it ({type(error).__name__} of {rule})"
+            raise RowsRefusedError(reason) from None
+
+    def finish(self, last_numbers: Mapping[str, int]) -> None:
+        keys = json.loads((self.notes() or {})["foreign keys"])
+        with self.connection.transaction():
+            for table, name, definition in keys:
+                text = "ALTER TABLE {} ADD CONSTRAINT {} "
+                self.connection.execute(_alter(text, table, name) + sql.SQL(definition))
+            for table, number in last_numbers.items():
+                sequence = self._sequence(table)
+                self.connection.execute("SELECT setval(%s, %s)", (sequence, number))
+            self.unmark()
+        # Of an empty table's, the planner would make plans for an empty one.
+        self.connection.execute("ANALYZE")
+
+
+@contextlib.contextmanager
+def source(server: Server) -> Iterator[PostgresqlSource]:
+    """Open the database to be moved. Raise AlreadyRunningError while a daemon works on it."""
+    with contextlib.closing(connect_read_only(server)) as checked:
+        require_no_daemon(checked.connection(), str(server))
+    reading = connect(server, **PATIENT, **_BY_INDEX)
+    with contextlib.closing(reading) as database:
+        opened = PostgresqlSource(str(server), database)
+        opened.begin_reading()
+        yield opened
+
+
+@contextlib.contextmanager
+def target(server: Server) -> Iterator[PostgresqlTarget]:
+    """Open the database to be filled, with its schema. Raise AlreadyRunningError while a daemon
+    works on it."""
+    with contextlib.closing(connect(server, **PATIENT, **_BY_INDEX)) as database:
+        opened = PostgresqlTarget(str(server), database)
+        if opened.notes() is None:
+            prepare(server)
+        require_no_daemon(database.connection(), str(server))
+        yield opened
+
+
+def require_no_daemon(connection: Any, name: str) -> None:
+    """Raise AlreadyRunningError when a daemon works on the database. One that was killed just now
+    is told from one that lives by its beats, within WATCHED_S."""
+    first = _fresh_hosts(connection)
+    until_s = time.monotonic() + WATCHED_S
+    while first and time.monotonic() < until_s:
+        now = _fresh_hosts(connection)
+        for worker, (who, beats) in now.items():
+            if worker not in first or first[worker] != (who, beats):
+                raise AlreadyRunningError(
+                    f"A daemon works on {name}: {who}. Stop it (systemctl stop premblyd), and run"
+                    " this again."
+                )
+        first = {worker: seen for worker, seen in first.items() if worker in now}
+        time.sleep(LOOK_S)
+
+
+def _fresh_hosts(connection: Any) -> dict[str, tuple[str, int]]:
+    """Return who has beaten lately, and how often."""
+    found = connection.execute(_HOSTS).fetchall()
+    return {
+        worker: (f"{name}, process {pid}", beats)
+        for worker, name, pid, beats, age_ms in found
+        if age_ms < FRESH_MS
+    }
+
+
+def _types(table: Table) -> list[str]:
+    return [_TYPES[column.kind] for column in table.columns]
+
+
+def _alter(text: str, table: str, constraint: str) -> sql.Composed:
+    names = sql.Identifier(table), sql.Identifier(constraint)
+    return sql.SQL(text).format(*names)

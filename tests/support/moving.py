@@ -1,0 +1,118 @@
+"""A record with every odd value that a database can hold, and moving it."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from premblyd.databases import Place
+from premblyd.store.connections import backend
+from premblyd.store.moving.moving import Step, TableMoved, Watch, move
+from premblyd.store.moving.tables import Kind, Row, Table, moved_tables
+from premblyd.store.moving.values import Fitting
+
+TABLES = {table.name: table for table in moved_tables()}
+LARGE = 2**63 - 1
+WORDS = {  # of columns that take only these
+    ("event", "kind"): "sdk",
+    ("event", "outcome"): "verified",
+    ("delivery", "state"): "succeeded",
+    ("attempt", "outcome"): "failed",
+    ("inquiry", "purpose"): "confirm",
+    ("inquiry", "result"): "settled",
+    ("awaited", "state"): "settled",
+    ("host", "ended"): "lost",
+    ("schema_floor", "migration"): "0005_hosts",
+}
+PLAIN: dict[Kind, Any] = {
+    Kind.WHOLE: 7,
+    Kind.TRUTH: 1,
+    Kind.REAL: 0.1,
+    Kind.TEXT: "text",
+    Kind.BYTES: b"bytes",
+}
+ODD: dict[Kind, list[Any]] = {
+    Kind.WHOLE: [0, -1, LARGE, -LARGE - 1],
+    Kind.TRUTH: [0, 1],
+    Kind.REAL: [0.0, -0.0, 1e308, 5e-324, float("inf"), float("-inf"), 1 / 3, 97.0],
+    Kind.TEXT: ["", "\u2028", "Zoë \U0001f600", "a\\N\tb\r\n", "'\"%s;", "\ufffe", "\x01\x7f"],
+    Kind.BYTES: [b"", bytes(range(256)), b"\0" * 70_000, b"\\x41"],
+}
+UNIQUE = {
+    "event": ("key",),
+    "host": ("worker",),
+    "alert_sent": ("name",),
+    "event_hour": ("type",),
+    "attempt_hour": ("action",),
+    "delivery": ("once_key",),
+}
+EMPTY_ALONE = {("delivery", "due_at_ms"), ("awaited", "due_at_ms")}
+
+
+def insert(path: Path, table: str, **values: Any) -> None:
+    """Insert a row into a file, with plain values in all other columns."""
+    insert_all(path, [(table, plain_row(TABLES[table]) | values)])
+
+
+def insert_all(path: Path, new: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    """Insert rows into tables of a file."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for table, row in new:
+            marks = ", ".join("?" * len(row))
+            text = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})"
+            connection.execute(text, tuple(row.values()))
+
+
+def plain_row(table: Table) -> dict[str, Any]:
+    """Return a row that the table takes; it refers to row 7 of others."""
+    row = {
+        column.name: WORDS.get((table.name, column.name), PLAIN[column.kind])
+        for column in table.columns
+    }
+    row |= {reference.column: 7 for reference in table.references}
+    return row | {name: None for name in row if (table.name, name) in EMPTY_ALONE}
+
+
+def odd_rows() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield rows for every table, which have each odd value in each column: ids from 7 on, and
+    references to the last row of the other table."""
+    for table in TABLES.values():
+        for number, values in enumerate(_odd_values(table), 7):
+            own: dict[str, Any] = {"id": number} if "id" in table.names else {}
+            unique: dict[str, Any] = {
+                name: f"{name} {number}" for name in UNIQUE.get(table.name, ())
+            }
+            unique |= {"number": number} if table.name == "attempt" else {}
+            yield table.name, plain_row(table) | unique | values | own
+
+
+def _odd_values(table: Table) -> Iterator[dict[str, Any]]:
+    yield dict.fromkeys((reference.column for reference in table.references), 8)
+    for column in table.columns:
+        if column.name == "id" or any(column.name == each.column for each in table.references):
+            continue
+        if (table.name, column.name) in WORDS | dict.fromkeys(EMPTY_ALONE):
+            continue
+        for value in ODD[column.kind]:
+            yield {column.name: value}
+
+
+def rows_of(place: Place) -> dict[str, list[Row]]:
+    """Return all that a database holds, as both engines can hold it."""
+    with backend(place).moving_from() as side:
+        return {
+            name: list(map(Fitting(table).fit, side.rows(table))) for name, table in TABLES.items()
+        }
+
+
+def ignore(step: Step) -> None:
+    del step
+
+
+def move_record(
+    source: Place, target: Place, *, restart: bool = False, watch: Watch = ignore
+) -> tuple[TableMoved, ...]:
+    """Move what `source` holds."""
+    with backend(source).moving_from() as old, backend(target).moving_to() as new:
+        return move(old, new, watch=watch, restart=restart)

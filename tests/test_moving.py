@@ -1,0 +1,435 @@
+"""`premblyd move`: every row comes over once, is proven to, and no daemon works on half of them."""
+
+import hashlib
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from signal import SIGKILL
+
+import psycopg
+import pytest
+
+from premblyd.databases import Server
+from premblyd.errors import (
+    AlreadyRunningError,
+    CannotStartError,
+    SchemaError,
+)
+from premblyd.store.connections import backend, connect_read_only
+from premblyd.store.moving import moving
+from premblyd.store.moving.moving import (
+    DifferentRowsError,
+    NotEmptyError,
+    OtherSourceError,
+    Step,
+)
+from premblyd.store.moving.sides import SourceChangedError
+from premblyd.store.moving.values import UnfitRowError
+from premblyd.store.postgresql import moving as on_server
+from tests.support import postgresql
+from tests.support.commands import record, run
+from tests.support.configuration import AT_ONCE, shell
+from tests.support.daemon import Premblyd
+from tests.support.moving import (
+    TABLES,
+    insert,
+    insert_all,
+    move_record,
+    odd_rows,
+    rows_of,
+)
+from tests.support.needs import needs_machine
+from tests.support.postgresql import rows
+from tests.support.waiting import wait_until
+
+HUSH = "hush-value"
+NAMES_OF_TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+CONSTRAINTS = """
+    SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+    WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2
+"""
+
+
+@pytest.fixture
+def server() -> Server:
+    """A new database with the schema."""
+    with needs_machine():
+        return postgresql.new_database(*postgresql.of_session())
+
+
+@pytest.fixture
+def empty_server() -> Server:
+    """A new database, with nothing in it."""
+    with needs_machine():
+        return postgresql.new_database(postgresql.of_session()[0])
+
+
+@pytest.fixture
+def odd(path: Path) -> Path:
+    """A database with every odd value in every column, and references that point forward."""
+    insert_all(path, odd_rows())
+    return path
+
+
+def digest_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def change(path: Path, sql: str, *values: object) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA ignore_check_constraints = 1")
+        connection.execute(sql, values)
+
+
+def test_what_is_moved_is_every_table_save_who_is_signed_in(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        in_schema = {name for (name,) in connection.execute(NAMES_OF_TABLES)}
+    not_moved = {"console_link", "console_session", "schema_migration"}
+    assert set(TABLES) == in_schema - not_moved
+
+
+def test_every_odd_value_is_the_same_there_and_back(
+    odd: Path, empty_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moving, "ROWS_AT_ONCE", 3)
+    before, before_rows = digest_of(odd), rows_of(odd)
+    moved = move_record(odd, empty_server)
+    assert {table.name: table.rows for table in moved} == {
+        name: len(found) for name, found in before_rows.items()
+    }
+    assert rows_of(empty_server) == before_rows
+    back = tmp_path / "back.db"
+    assert [table.digest for table in move_record(empty_server, back)] == [
+        table.digest for table in moved
+    ]
+    assert rows_of(back) == before_rows
+    assert digest_of(odd) == before
+
+
+def test_afterwards_the_new_database_is_as_if_made_by_a_daemon(
+    odd: Path, empty_server: Server, server: Server
+) -> None:
+    move_record(odd, empty_server)
+    assert rows(empty_server, CONSTRAINTS) == rows(server, CONSTRAINTS)
+    applied = "SELECT name FROM schema_migration ORDER BY name"
+    assert rows(empty_server, applied) == rows(server, applied)
+    connect_read_only(empty_server).close()
+
+
+def test_numbers_go_on_behind_the_last_ever_even_one_that_was_deleted(
+    path: Path, empty_server: Server, tmp_path: Path
+) -> None:
+    insert(path, "rejection", id=41)
+    change(path, "DELETE FROM rejection")
+    move_record(path, empty_server)
+    values = "(1, 'prembly', '::1', 'no key')"
+    more = (
+        f"INSERT INTO rejection (at_ms, endpoint, remote_ip, reason) VALUES {values} RETURNING id"
+    )
+    assert rows(empty_server, more) == [(42,)]
+    move_record(empty_server, tmp_path / "back.db")
+    change(tmp_path / "back.db", "DELETE FROM rejection")
+    with closing(sqlite3.connect(tmp_path / "back.db")) as connection:
+        assert connection.execute(more).fetchall() == [(43,)]
+
+
+def test_texts_that_postgresql_cannot_hold_are_counted(path: Path, empty_server: Server) -> None:
+    insert(path, "event", id=7, detail="a\0b", status="whole")
+    insert(path, "event", id=8, key="k8", detail="c")
+    change(path, "UPDATE event SET detail = CAST(x'61ff' AS TEXT) WHERE id = 8")
+    (events, *_) = move_record(path, empty_server)
+    assert events.replaced == {"detail": 2}
+    assert rows(empty_server, "SELECT detail FROM event ORDER BY id") == [
+        ("a\N{REPLACEMENT CHARACTER}b",),
+        ("a\N{REPLACEMENT CHARACTER}",),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("received_at_ms", HUSH, "received_at_ms should be a whole number"),
+        ("received_at_ms", 1.5, "received_at_ms should be a whole number"),
+        ("face_match", 7, "face_match should be a truth value"),
+        ("face_confidence", HUSH, "face_confidence should be a number"),
+        ("detail", HUSH.encode(), "detail should be a text"),
+        ("body", HUSH, "body should be a bytes"),
+        ("kind", HUSH, "event_kind_check"),
+    ],
+)
+def test_a_row_that_postgresql_cannot_hold_is_named_without_its_value(
+    path: Path, empty_server: Server, column: str, value: object, reason: str
+) -> None:
+    for id_ in (7, 8, 9):
+        insert(path, "event", id=id_, key=f"k{id_}")
+    change(path, f"UPDATE event SET {column} = ? WHERE id = 8", value)
+    with pytest.raises(UnfitRowError, match=r"^event 8 can't be moved") as raised:
+        move_record(path, empty_server)
+    assert reason in str(raised.value)
+    assert HUSH not in str(raised.value)
+    with pytest.raises(SchemaError, match="only a part"):
+        backend(empty_server).prepare()
+
+
+def test_a_row_whose_event_was_deleted_by_hand_is_named_before_anything_is_copied(
+    path: Path, empty_server: Server
+) -> None:
+    insert(path, "delivery", id=7, event_id=99, ran_instead_id=None)
+    with pytest.raises(CannotStartError, match=r"delivery 7 \(event_id\)"):
+        move_record(path, empty_server)
+    backend(empty_server).prepare()
+
+
+# Python that runs before the command, so that it dies at one exact place.
+DIE = """
+import os, signal
+from premblyd.store.moving import moving, sides
+from premblyd.store.postgresql import moving as postgresql
+from premblyd.store.sqlite import moving as sqlite
+moving.ROWS_AT_ONCE = 3
+calls = 0
+
+def at_call(number, work, after):
+    def replacement(*given):
+        global calls
+        calls += 1
+        if calls == number and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = work(*given)
+        if calls == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return replacement
+"""
+PLACES = {
+    "while it begins": "{target}.mark = at_call(1, {target}.mark, True)",
+    "after it began": "{target}.begin = at_call(1, {target}.begin, True)",
+    "before a commit": "{target}.note = at_call(9, {target}.note, False)",
+    "after a commit": "{target}.put = at_call(9, {target}.put, True)",
+    "while it verifies": "moving.Comparison.add = at_call(30, moving.Comparison.add, True)",
+    "while it finishes": "{target}.unmark = at_call(1, {target}.unmark, True)",
+}
+
+
+def move_process(config: Path, target: str, before: str) -> subprocess.CompletedProcess[str]:
+    code = f"{before}\nfrom premblyd.cli import main\nmain()"
+    return subprocess.run(
+        [sys.executable, "-c", code, "--config", str(config), "move", target],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_move_that_was_killed_goes_on(
+    odd: Path, empty_server: Server, tmp_path: Path, place: str
+) -> None:
+    daemon = Premblyd(tmp_path)
+    before = rows_of(odd)
+    die = PLACES[place].format(target="postgresql.PostgresqlTarget")
+    assert move_process(daemon.config, empty_server.url, DIE + die).returncode == -SIGKILL
+    if place != "while it begins":
+        with pytest.raises(SchemaError, match="Run the same `premblyd move` again"):
+            backend(empty_server).prepare()
+    done = run("--config", daemon.config, "move", empty_server.url)
+    assert (done.code, rows_of(empty_server)) == (0, before)
+
+
+def test_a_move_back_that_was_killed_goes_on(
+    odd: Path, empty_server: Server, tmp_path: Path
+) -> None:
+    move_record(odd, empty_server)
+    before = rows_of(odd)
+    daemon = Premblyd(tmp_path, database=empty_server.url)
+    target = f"sqlite:///{tmp_path}/back.db"
+    die = PLACES["after a commit"].format(target="sqlite.SqliteTarget")
+    assert move_process(daemon.config, target, DIE + die).returncode == -SIGKILL
+    daemon.configure(database=target)
+    status, said = daemon.fail_to_start()
+    assert (status, "Run the same `premblyd move` again" in said) == (78, True)
+    daemon.configure(database=empty_server.url)
+    assert run("--config", daemon.config, "move", target).code == 0
+    assert rows_of(tmp_path / "back.db") == before
+
+
+class StopError(Exception):
+    """A test stops a move here."""
+
+
+def stop_half_way(source: Path, target: Server) -> None:
+    """Move the events alone."""
+
+    def watch(step: Step) -> None:
+        if step.table == "delivery":
+            raise StopError
+
+    with pytest.raises(StopError):
+        move_record(source, target, watch=watch)
+
+
+def test_what_changed_since_an_interrupted_move_needs_a_new_one(
+    odd: Path, empty_server: Server
+) -> None:
+    stop_half_way(odd, empty_server)
+    insert(odd, "event", id=99_999, key="newer")
+    with pytest.raises(OtherSourceError, match="--restart"):
+        move_record(odd, empty_server)
+    move_record(odd, empty_server, restart=True)
+    assert rows_of(empty_server) == rows_of(odd)
+
+
+def test_a_move_goes_on_behind_what_is_there(odd: Path, empty_server: Server) -> None:
+    stop_half_way(odd, empty_server)
+    first: dict[str, int] = {}
+
+    def watch(step: Step) -> None:
+        if not step.is_verifying:
+            first.setdefault(step.table, step.done)
+
+    move_record(odd, empty_server, watch=watch)
+    counts = {name: len(found) for name, found in rows_of(odd).items()}
+    assert first == dict.fromkeys(counts, 0) | {"event": counts["event"]}
+
+
+def test_a_row_that_came_over_otherwise_is_named(odd: Path, empty_server: Server) -> None:
+    def watch(step: Step) -> None:
+        if step.is_verifying and step.table == "event" and step.done == 0:
+            with psycopg.connect(empty_server.url) as other:
+                other.execute(f"UPDATE event SET detail = '{HUSH}' WHERE id = 7")
+                other.execute("DELETE FROM event WHERE id = 8")
+
+    with pytest.raises(DifferentRowsError) as raised:
+        move_record(odd, empty_server, watch=watch)
+    assert "(1 different, 1 missing): event 7, event 8." in str(raised.value)
+    assert HUSH not in str(raised.value)
+    with pytest.raises(SchemaError):
+        connect_read_only(empty_server)
+
+
+def test_who_writes_to_the_old_file_meanwhile_is_noticed(odd: Path, empty_server: Server) -> None:
+    def watch(step: Step) -> None:
+        if step.is_verifying and step.table == "event" and step.done == 0:
+            change(odd, "UPDATE delivery SET last_error = 'by hand'")
+
+    with pytest.raises(SourceChangedError, match="--restart"):
+        move_record(odd, empty_server, watch=watch)
+    with pytest.raises(SchemaError):
+        connect_read_only(empty_server)
+
+
+def test_nobody_can_write_to_the_old_server_meanwhile(server: Server, tmp_path: Path) -> None:
+    with backend(server).moving_from(), psycopg.connect(server.url, autocommit=True) as other:
+        other.execute("SET lock_timeout = '50ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            other.execute(
+                "INSERT INTO rejection (at_ms, endpoint, remote_ip, reason)"
+                " VALUES (1, 'a', 'b', 'c')"
+            )
+
+
+@pytest.mark.parametrize("table", ["event", "rejection", "event_hour"])
+def test_a_database_with_a_record_is_not_filled(
+    path: Path, server: Server, table: str, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.db"
+    other.write_bytes(path.read_bytes())
+    insert(other, table)
+    before = digest_of(other)
+    with pytest.raises(NotEmptyError, match=f"{table} 1"):
+        move_record(server, other)
+    assert digest_of(other) == before
+    move_record(other, server)
+    with pytest.raises(NotEmptyError, match=f"{table} 1"):
+        move_record(path, server)
+
+
+@pytest.fixture
+def beating(server: Server) -> Iterator[Server]:
+    """A database on which a daemon lives."""
+    stopped = threading.Event()
+    with psycopg.connect(server.url, autocommit=True) as own:
+        own.execute(
+            "INSERT INTO host (worker, name, pid, version, started_at_ms, seen_at_ms)"
+            " VALUES ('w', 'db-2', 4711, '1', 1, extract(epoch FROM clock_timestamp()) * 1000)"
+        )
+
+        def beat() -> None:
+            while not stopped.wait(0.05):
+                own.execute("UPDATE host SET beat_count = beat_count + 1")
+
+        thread = threading.Thread(target=beat)
+        thread.start()
+        yield server
+        stopped.set()
+        thread.join()
+
+
+def test_a_database_on_which_a_daemon_lives_is_neither_moved_nor_filled(
+    beating: Server, path: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(AlreadyRunningError, match=r"db-2, process 4711\. Stop it"):
+        move_record(beating, tmp_path / "new.db")
+    with pytest.raises(AlreadyRunningError, match=r"db-2, process 4711\. Stop it"):
+        move_record(path, beating)
+
+
+def test_a_daemon_that_was_killed_on_a_server_is_in_nobodys_way(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_server, "WATCHED_S", 0.6)
+    with psycopg.connect(server.url) as other:
+        other.execute(
+            "INSERT INTO host (worker, name, pid, version, started_at_ms, seen_at_ms)"
+            " VALUES ('w', 'db-2', 4711, '1', 1, extract(epoch FROM clock_timestamp()) * 1000)"
+        )
+    move_record(server, tmp_path / "new.db")
+    assert len(rows_of(tmp_path / "new.db")["host"]) == 1
+
+
+def test_the_record_of_a_running_daemon_is_not_moved(empty_server: Server, tmp_path: Path) -> None:
+    with Premblyd(tmp_path) as daemon:
+        daemon.start()
+        done = run("--config", daemon.config, "move", empty_server.url)
+    assert (done.code, done.out) == (75, "")
+    assert "Stop it" in done.err
+
+
+def test_pending_deliveries_run_on_the_new_database(empty_server: Server, tmp_path: Path) -> None:
+    hook = shell("record", f'echo "$PREMBLY_EVENT" >> {tmp_path}/ran', retry=AT_ONCE)
+    slow = hook | {"shell": "sleep 30", "concurrency": 1}
+    with Premblyd(tmp_path, actions=[slow]) as daemon:
+        daemon.start()
+        for number in range(3):
+            body = b'{"response_code":"00","reference":"r-%d"}' % number
+            assert daemon.send(body).status == 200
+        wait_until(lambda: daemon.rows("SELECT 1 FROM attempt"))
+        daemon.kill()
+        before = digest_of(daemon.database)
+        moved = run("--config", daemon.config, "move", empty_server.url)
+        assert (moved.code, digest_of(daemon.database)) == (0, before)
+        daemon.configure(database=empty_server.url, actions=[hook])
+        daemon.start()
+        succeeded = "SELECT count(*) FROM delivery WHERE state = 'succeeded'"
+        wait_until(lambda: rows(empty_server, succeeded)[0][0] >= 2)
+        assert daemon.send(b'{"response_code":"00","reference":"r-9"}').json["event"] == 4
+
+
+def test_the_command_says_what_came_over_and_what_to_do_now(
+    empty_server: Server, tmp_path: Path
+) -> None:
+    config = record(tmp_path)
+    old = tmp_path / "premblyd.db"
+    events, deliveries = (len(rows_of(old)[name]) for name in ("event", "delivery"))
+    done = run("--config", config, "move", empty_server.url)
+    assert done.code == 0
+    assert f"Moved and verified: {events} events, {deliveries} deliveries," in done.out
+    assert f"{old} is as it was." in done.out
+    assert f"  database: {empty_server.url}\n" in done.out
+    assert f"copying event: {events} of {events}\n" in done.err
+    assert f"verifying event: {events} of {events}\n" in done.err
