@@ -20,7 +20,7 @@ EVENT = [
 DELIVERY = (
     "id action state due_at_ms attempt_count attempts_left created_at_ms finished_at_ms last_error"
     " ran_instead_id ran_instead_event_id once_key confirmed_at_ms confirmed_sha256"
-    " order_key waits_for_id holds_order type"
+    " order_key order_place waits_for_id holds_order type"
     " response_code outcome reference event_id".split()
 )
 ATTEMPT = (

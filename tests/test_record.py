@@ -225,6 +225,7 @@ def test_a_delivery_names_its_event_and_what_that_is_about(record: Database) -> 
             confirmed_at_ms=None,
             confirmed_sha256=None,
             order_key=None,
+            order_place=None,
             waits_for_id=None,
             holds_order=False,
             type="workflow.process.completed",

@@ -13,7 +13,10 @@ from premblyd.errors import PremblydError
 @click.option("--delivery", "delivery_id", type=RowId(), required=True, help="Stop this delivery.")
 @config_option
 def cancel(config_path: Path, delivery_id: int) -> None:
-    """A delivery whose hook runs now can't be cancelled; `replay` puts a cancelled one back."""
+    """A delivery whose hook runs now can't be cancelled; `replay` puts a cancelled one back.
+
+    A dead one can be cancelled if those behind it wait for it (`order`, with `then: wait`).
+    """
     from premblyd.cli.database import database_of
     from premblyd.record import reading
     from premblyd.record.operating import Operator

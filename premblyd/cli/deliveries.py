@@ -40,6 +40,7 @@ COLUMNS = (
 @click.option("--action", help="Only this action.")
 @click.option("--type", "type_", type=TypePattern(), help="Only of this type, or transaction.*")
 @click.option("--event", help="Only of this event: its number or key.")
+@click.option("--waiting", "is_waiting", is_flag=True, help="Only what waits for another (order).")
 @click.option("--since", "since_ms", type=When(), help="Only of events received since.")
 @list_options
 def deliveries(
@@ -50,6 +51,7 @@ def deliveries(
     action: str | None,
     type_: str | None,
     event: str | None,
+    is_waiting: bool,
     since_ms: int | None,
     limit: int,
     wide: bool,
@@ -63,7 +65,12 @@ def deliveries(
     record = until_end(connect_read_only(database_of(config_path, database)))
     event_id = None if event is None else reading.find_event_id(record, event)
     chosen = DeliveryFilter(
-        state=state, action=action, type=type_, event_id=event_id, since_ms=since_ms
+        state=state,
+        action=action,
+        type=type_,
+        event_id=event_id,
+        is_waiting=is_waiting,
+        since_ms=since_ms,
     )
     rows = reading.deliveries(record, chosen, Page(limit=limit))
     if as_json:
@@ -99,6 +106,8 @@ def print_deliveries(rows: "Sequence[DeliveryRow]", *, hint: str, wide: bool = F
 
 def _why(row: "DeliveryRow") -> str | None:
     """Return why the delivery has not succeeded, as far as that is known."""
-    if row.ran_instead_id is None:
-        return row.last_error
-    return f"delivery {row.ran_instead_id} (event {row.ran_instead_event_id}) ran instead"
+    if row.ran_instead_id is not None:
+        return f"delivery {row.ran_instead_id} (event {row.ran_instead_event_id}) ran instead"
+    if row.state == "pending" and row.waits_for_id is not None:
+        return f"waits for delivery {row.waits_for_id}"
+    return row.last_error

@@ -90,6 +90,10 @@ def _print(event: "ShownEvent") -> None:
         if delivery.columns["ran_instead_id"] is not None:
             other = delivery.columns["ran_instead_id"], delivery.columns["ran_instead_event_id"]
             click.echo("  delivery {} (event {}) ran instead".format(*other))
+        if delivery.columns["state"] == "pending" and delivery.columns["waits_for_id"] is not None:
+            click.echo(f"  waits for delivery {delivery.columns['waits_for_id']}")
+        if delivery.columns["state"] == "dead" and delivery.columns["holds_order"]:
+            click.echo("  those behind it wait until it is replayed and succeeds, or is cancelled")
         if (confirmed_at_ms := delivery.columns["confirmed_at_ms"]) is not None:
             click.echo(f"  confirmed by Prembly {times.for_people(confirmed_at_ms)} UTC")
         for attempt in delivery.attempts:

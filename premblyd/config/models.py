@@ -89,6 +89,19 @@ class Concurrency(Model):
         return 4 if self.cluster is None else min(self.cluster, 256)
 
 
+class Order(Model):
+    """In which order an action's hook runs for events that belong together: one at a time, in the
+    order of receipt. `then`: what those behind a dead one do."""
+
+    by: Literal["reference"]
+    then: Literal["continue", "wait"] = "continue"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        return {"by": value} if isinstance(value, str) else value
+
+
 class Action(Model):
     """A reaction to events: which ones, and the hook that runs for each."""
 
@@ -99,6 +112,7 @@ class Action(Model):
     hook: HookValue = Field(alias=GATHERED)
     confirm: bool = False  # by Prembly, before the hook runs
     once: Literal["reference"] | None = None
+    order: Order | None = None
     retry: Retry = Retry()
     concurrency: Concurrency = Concurrency()
 
@@ -106,6 +120,11 @@ class Action(Model):
     @classmethod
     def _gather_hook(cls, value: Any) -> Any:
         return gather(value) if isinstance(value, dict) else value
+
+    @property
+    def then(self) -> Literal["continue", "wait"] | None:
+        """What those behind a dead delivery do; None: the action has no `order`."""
+        return self.order.then if self.order else None
 
     @cached_property
     def digest(self) -> str:

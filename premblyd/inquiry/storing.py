@@ -79,6 +79,8 @@ class Storing:
         webhook.drop_document()
         return NewAnswer(
             webhook=webhook,
-            deliveries=[NewDelivery(action.name, action.retry.attempts) for action in actions],
+            deliveries=[
+                NewDelivery(action.name, action.retry.attempts, action.then) for action in actions
+            ],
             asked=subject.reference,
         )

@@ -31,7 +31,8 @@ OWN_COLUMNS = frozenset(
     "id key endpoint received_at_ms remote_ip body_bytes body_sha256 verified_by kind outcome"
     " face_match duplicate_count last_duplicate_at_ms event_id action state due_at_ms attempt_count"
     " attempts_left created_at_ms finished_at_ms ran_instead_id ran_instead_event_id"
-    " confirmed_at_ms confirmed_sha256 ask_count settled_by_id".split()
+    " confirmed_at_ms confirmed_sha256 order_place waits_for_id holds_order ask_count"
+    " settled_by_id".split()
 )
 # Fields of a body, and columns made of them, by the shape in which they are shown (documents.py).
 CODE_FIELDS = frozenset({"response_code", "responsecode"})

@@ -179,7 +179,9 @@ class Exchange(HTTPMessageDelegate):
         if isinstance(recognised, Exception):
             return self._fail(recognised)
         webhook, actions = recognised
-        deliveries = [NewDelivery(action.name, action.retry.attempts) for action in actions]
+        deliveries = [
+            NewDelivery(action.name, action.retry.attempts, action.then) for action in actions
+        ]
         try:
             config = self._settings.config
             stored = self._services.inbox.add(

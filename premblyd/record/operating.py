@@ -7,21 +7,33 @@ the only one that writes there.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 
-from premblyd.store import rollups
+from premblyd.store import inbox, order, rollups
 from premblyd.store.engine import Transaction
+from premblyd.store.inbox import NewDelivery
 from premblyd.store.models import FINISHED, Delivery, OperatorAction, State
+from premblyd.store.order import Then
 from premblyd.store.statements import Statement, insert, param, update
 
+NO_ORDER: Mapping[int, Then | None] = MappingProxyType({})
 BATCH = 200  # rows of one transaction, for which the daemon's own have to wait
 Done = TypeVar("Done")
 Change = Callable[[Transaction], Done]
 
 _HAS_ID = Delivery.id == param("delivery_id")
 _IS_PENDING = _HAS_ID & (Delivery.state == State.PENDING)
-_CANCEL = update(Delivery, "state", "due_at_ms", "finished_at_ms", where=_IS_PENDING)
-_HASTEN = update(Delivery, "due_at_ms", where=_IS_PENDING)
+_HOLDS_OTHERS = (Delivery.state == State.DEAD) & Delivery.holds_order
+_CANCEL = update(
+    Delivery,
+    "state",
+    "due_at_ms",
+    "finished_at_ms",
+    "waits_for_id",
+    where=_HAS_ID & ((Delivery.state == State.PENDING) | _HOLDS_OTHERS),
+)
+_HASTEN = update(Delivery, "due_at_ms", where=_IS_PENDING & Delivery.waits_for_id.is_null())
 _REPLAY = update(
     Delivery,
     "state",
@@ -29,22 +41,13 @@ _REPLAY = update(
     "attempts_left",
     "finished_at_ms",
     "ran_instead_id",
+    *order.Position._fields,
     where=_HAS_ID & Delivery.state.in_(FINISHED),
 )
 _FIND = Statement(
     Delivery.select(Delivery.id)
     .where(Delivery.event == param("event_id"), Delivery.action == param("action"))
     .limit(1)
-)
-_ADD = insert(
-    Delivery,
-    "event_id",
-    "action",
-    "state",
-    "due_at_ms",
-    "attempt_count",
-    "attempts_left",
-    "created_at_ms",
 )
 _RECORD = insert(OperatorAction, "at_ms", "actor", "action", "event_id", "delivery_id", "note")
 
@@ -64,15 +67,18 @@ class Operator:
     actor: str
 
     def cancel(self, delivery_id: int, now_ms: int) -> Change[bool]:
-        """Take a pending delivery out of the queue. False: it is not pending."""
+        """Take a pending delivery out of the queue, or a dead one that holds those behind it out of
+        their way. False: it is neither."""
 
         def cancel(transaction: Transaction) -> bool:
+            order.lock(transaction, [delivery_id])
             changed = transaction.change(
                 _CANCEL,
                 delivery_id=delivery_id,
                 state=State.CANCELLED,
                 due_at_ms=None,
                 finished_at_ms=now_ms,
+                waits_for_id=None,
             )
             if changed:
                 self._record(transaction, "cancel", now_ms, delivery_id=delivery_id)
@@ -90,29 +96,37 @@ class Operator:
         return record
 
     def replay(
-        self, delivery_ids: Sequence[int], attempts: Mapping[int, int], now_ms: int
+        self,
+        delivery_ids: Sequence[int],
+        attempts: Mapping[int, int],
+        now_ms: int,
+        thens: Mapping[int, Then | None] = NO_ORDER,
     ) -> Iterator[Change[int]]:
         """Queue finished deliveries again, each with its fresh budget of `attempts`; others stay
-        as they are. Yield the changes, each of which returns how many it queued."""
+        as they are. `thens`: those of actions with `order`, each of which joins the end of its
+        line. Yield the changes, each of which returns how many it queued."""
 
         def queue(transaction: Transaction, delivery_id: int) -> bool:
+            position = order.position_again(transaction, delivery_id, thens.get(delivery_id))
             changed = transaction.change(
                 _REPLAY,
                 delivery_id=delivery_id,
                 state=State.PENDING,
-                due_at_ms=now_ms,
+                due_at_ms=None if position.waits_for_id else now_ms,
                 attempts_left=attempts[delivery_id],
                 finished_at_ms=None,
                 ran_instead_id=None,
+                **position._asdict(),
             )
             if changed:
                 self._record(transaction, "replay", now_ms, delivery_id=delivery_id)
             return bool(changed)
 
-        return _in_batches(delivery_ids, queue)
+        return _in_batches(delivery_ids, queue, order.lock)
 
     def hasten(self, delivery_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
-        """Make pending deliveries due now; the attempts that are left stay. Yield the changes,
+        """Make pending deliveries due now, save those that wait for another; the attempts that are
+        left stay. Yield the changes,
         each of which returns how many are due."""
 
         def hasten(transaction: Transaction, delivery_id: int) -> bool:
@@ -126,25 +140,23 @@ class Operator:
         return _in_batches(delivery_ids, hasten)
 
     def add(
-        self, event_ids: Sequence[int], action: str, attempts: int, now_ms: int
+        self,
+        event_ids: Sequence[int],
+        action: str,
+        attempts: int,
+        now_ms: int,
+        then: Then | None = None,
     ) -> Iterator[Change[int]]:
-        """Queue a delivery of `action` for each of these events that has none. Yield the
-        changes, each of which returns how many it queued."""
+        """Queue a delivery of `action` for each of these events that has none: with `then`, which
+        is its `order`, at the end of its line. Yield the changes, each of which returns how many it
+        queued."""
+        new = NewDelivery(action, attempts, then)
 
         def add(transaction: Transaction, event_id: int) -> bool:
             if transaction.row(_FIND, event_id=event_id, action=action) is not None:
                 return False
             rollups.count_matched(transaction, event_id)
-            delivery_id = transaction.insert(
-                _ADD,
-                event_id=event_id,
-                action=action,
-                state=State.PENDING,
-                due_at_ms=now_ms,
-                attempt_count=0,
-                attempts_left=attempts,
-                created_at_ms=now_ms,
-            )
+            delivery_id = inbox.add_delivery(transaction, event_id, new, now_ms)
             self._record(
                 transaction,
                 "replay",
@@ -155,7 +167,11 @@ class Operator:
             )
             return True
 
-        return _in_batches(event_ids, add)
+        def lock(transaction: Transaction, event_ids: Sequence[int]) -> None:
+            if then is not None:
+                order.lock_of_events(transaction, event_ids)
+
+        return _in_batches(event_ids, add, lock)
 
     def _record(
         self,
@@ -179,12 +195,19 @@ class Operator:
 
 
 def _in_batches(
-    ids: Sequence[int], change: Callable[[Transaction, int], bool]
+    ids: Sequence[int],
+    change: Callable[[Transaction, int], bool],
+    lock: Callable[[Transaction, Sequence[int]], None] = lambda *_: None,
 ) -> Iterator[Change[int]]:
-    """Yield changes that each change up to BATCH rows and return how many they changed."""
+    """Yield changes that each change up to BATCH rows, once `lock` has locked what they need, and
+    return how many they changed."""
 
     def batch(part: Sequence[int]) -> Change[int]:
-        return lambda transaction: sum(change(transaction, row_id) for row_id in part)
+        def change_all(transaction: Transaction) -> int:
+            lock(transaction, part)
+            return sum(change(transaction, row_id) for row_id in part)
+
+        return change_all
 
     for start in range(0, len(ids), BATCH):
         yield batch(ids[start : start + BATCH])

@@ -83,6 +83,7 @@ class DeliveryFilter:
     state: str | None = None
     action: str | None = None
     type: str | None = None  # of the event, or a pattern of it
+    is_waiting: bool = False  # by `order`, for another
     since_ms: int | None = None
     due_after_ms: int | None = None
 
@@ -372,6 +373,8 @@ def _chosen_deliveries(query: "ModelSelect[Any]", chosen: DeliveryFilter) -> "Mo
     )
     if chosen.type is not None:
         query = query.where(fetching.matches(Event.type, chosen.type))
+    if chosen.is_waiting:
+        query = query.where(Delivery.state == State.PENDING, Delivery.waits_for_id.is_null(False))
     if chosen.due_after_ms is not None:
         query = query.where(Delivery.due_at_ms > chosen.due_after_ms)
     if chosen.since_ms is not None:

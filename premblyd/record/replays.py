@@ -118,13 +118,18 @@ def plan(database: Database, settings: Config, request: Request, now_ms: int) ->
 def changes(plan: Plan, operator: Operator, settings: Config, now_ms: int) -> Iterator[Change[int]]:
     """Yield what carries out the plan, a transaction each, which returns how many deliveries it
     queued."""
-    attempts = {action.name: action.retry.attempts for action in settings.actions}
-    finished = {delivery.id: attempts[delivery.action] for delivery in plan.finished}
-    yield from operator.replay(list(finished), finished, now_ms)
+    actions = {action.name: action for action in settings.actions}
+    # With `order`, those of one reference join its line one by one: in the order of receipt.
+    again = sorted(plan.finished, key=lambda delivery: (delivery.event_id, delivery.id))
+    attempts = {each.id: actions[each.action].retry.attempts for each in again}
+    thens = {each.id: actions[each.action].then for each in again}
+    yield from operator.replay(list(attempts), attempts, now_ms, thens)
     yield from operator.hasten([delivery.id for delivery in plan.pending], now_ms)
     if plan.action is not None:
         action = plan.action
-        yield from operator.add(plan.new_for, action.name, action.retry.attempts, now_ms)
+        yield from operator.add(
+            sorted(plan.new_for), action.name, action.retry.attempts, now_ms, action.then
+        )
 
 
 def _require_known(action: str, names: set[str]) -> None:

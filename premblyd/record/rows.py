@@ -89,6 +89,7 @@ class DeliveryRow:
     confirmed_at_ms: int | None
     confirmed_sha256: str | None
     order_key: str | None
+    order_place: int | None
     waits_for_id: int | None
     holds_order: bool | None
     type: str | None  # of the event, and what follows

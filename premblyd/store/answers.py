@@ -49,7 +49,8 @@ def add_answer(
 
 
 def _names(answer: NewAnswer) -> set[str]:
-    return set(map(awaited.lock_name, _references(answer)))
+    awaited_names = map(awaited.lock_name, _references(answer))
+    return {*awaited_names, *inbox.lock_names(answer.webhook, answer.deliveries)}
 
 
 def _references(answer: NewAnswer) -> set[str]:

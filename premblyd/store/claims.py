@@ -81,6 +81,7 @@ class Queued:
         passed = 0
         left: set[int] = set()
         while len(due) < slots and passed < MAX_PASSED:
+            passed_before = passed
             seen = self._running | due.keys() | left
             found = self._due(action, len(seen) + _PORTION)
             rows = [row for row in found if row.id not in seen]
@@ -95,18 +96,24 @@ class Queued:
                 else:
                     left.add(row.id)
                     self._contended.add(action)
-            if len(rows) < _PORTION:
-                break
+            if len(rows) < _PORTION and passed == passed_before:
+                break  # else, by `order`, others have become due
         return InTurn(list(due.values()), passed)
 
     def bury(self, action: str) -> None:
-        """End deliveries whose action has left the configuration. Replay works when it returns."""
-        for delivery in self._due(action, _MAX_BURIALS):
-            if delivery.id in self._running:
-                continue
-            if delivery.state == State.RUNNING:
-                damage.close_open_attempt(self._transaction, delivery.id, self._now_ms)
-            release(self._transaction, delivery.id, State.DEAD, self._now_ms, NO_ACTION)
+        """End deliveries whose action has left the configuration, and those that wait for them by
+        `order`. Replay works when it returns."""
+        buried = 0
+        while buried < _MAX_BURIALS:
+            found = self._due(action, _MAX_BURIALS)
+            due = [delivery for delivery in found if delivery.id not in self._running]
+            for delivery in due:
+                if delivery.state == State.RUNNING:
+                    damage.close_open_attempt(self._transaction, delivery.id, self._now_ms)
+                release(self._transaction, delivery.id, State.DEAD, self._now_ms, NO_ACTION)
+            buried += len(due)
+            if not any(delivery.order_key for delivery in due):
+                break  # nothing else has become due by that
 
     def next_due_ms(self, actions: list[str]) -> int | None:
         """Return when the next delivery of `actions` is due that has a free slot."""

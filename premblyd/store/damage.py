@@ -38,6 +38,7 @@ class Due(NamedTuple):
     attempt_count: Any
     attempts_left: Any
     confirmed_at_ms: Any
+    order_key: Any
 
 
 class UnusableError(PremblydError):

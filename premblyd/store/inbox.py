@@ -11,10 +11,10 @@ from peewee import fn
 
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import Webhook
-from premblyd.store import awaited, rollups
+from premblyd.store import awaited, order, rollups
 from premblyd.store.awaited import Arrival
 from premblyd.store.engine import Row, Transaction
-from premblyd.store.keys import By, EventKeys, event_keys
+from premblyd.store.keys import By, EventKeys, event_keys, order_key
 from premblyd.store.models import (
     Delivery,
     Event,
@@ -22,6 +22,7 @@ from premblyd.store.models import (
     Rejection,
     State,
 )
+from premblyd.store.order import Then
 from premblyd.store.statements import BulkInsert, Lookup, Statement, insert, param, update
 from premblyd.store.writer import Operation, Step, Writer
 
@@ -32,10 +33,12 @@ PORTION_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
-    """An action that the event is for, and how often its hook may run."""
+    """An action that the event is for, and how often its hook may run. `then`: with `order`, what
+    those behind it do when it is dead."""
 
     action: str
     attempts: int
+    then: Then | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +94,7 @@ class Inbox:
         addition = _addition(webhook, deliveries, by)
         if first_ask_ms is not None and (arrival := Arrival.of(webhook, first_ask_ms)):
             addition = addition._replace(arrival=arrival)
-            return self._writer.submit(_ADD, addition, [awaited.lock_name(arrival.reference)])
-        return self._writer.submit(_ADD, addition)
+        return self._writer.submit(_ADD, addition, _names(addition))
 
     def reject(self, rejection: NewRejection) -> "asyncio.Future[None]":
         """Keep `rejection`, and forget the oldest beyond MAX_REJECTIONS."""
@@ -106,9 +108,37 @@ class Inbox:
 def add_event(
     transaction: Transaction, webhook: Webhook, deliveries: Sequence[NewDelivery]
 ) -> Added:
-    """Store `webhook` with its deliveries in a transaction that does more."""
+    """Store `webhook` with its deliveries in a transaction that does more, and has locked
+    `lock_names`."""
     [added] = _add(transaction, [_addition(webhook, deliveries, "body")])
     return added
+
+
+def add_delivery(
+    transaction: Transaction, event_id: int, delivery: NewDelivery, now_ms: int
+) -> int | None:
+    """Store one more delivery of an event that is there, and return its id."""
+    reference = None
+    if delivery.then is not None and (row := transaction.row(_REFERENCE_OF, id=event_id)):
+        (reference,) = row
+    if isinstance(reference, str) and reference:
+        [delivery_id] = order.insert(
+            transaction, [_entry(event_id, delivery, now_ms, order_key(reference))]
+        )
+    else:
+        row = (event_id, delivery.action, State.PENDING, now_ms, delivery.attempts, now_ms)
+        [delivery_id] = transaction.insert_many(_INSERT_DELIVERIES, [row])
+    return delivery_id
+
+
+def lock_names(webhook: Webhook, deliveries: Sequence[NewDelivery]) -> Sequence[str]:
+    """Return what is locked before `webhook` is stored: so the events of one reference have their
+    numbers in the order in which their deliveries run."""
+    return _lock_names(_order_key(webhook, deliveries))
+
+
+def _lock_names(key: str | None) -> Sequence[str]:
+    return () if key is None else (order.lock_name(key),)
 
 
 def key_of(transaction: Transaction, event_id: int) -> str:
@@ -124,7 +154,15 @@ class _Addition(NamedTuple):
     row: Row
     deliveries: Sequence[NewDelivery]
     group: rollups.EventGroup
+    order_key: str | None  # see _order_key
     arrival: Arrival | None = None
+
+
+def _names(addition: _Addition) -> Sequence[str]:
+    names = _lock_names(addition.order_key)
+    if addition.arrival is None:
+        return names
+    return (*names, awaited.lock_name(addition.arrival.reference))
 
 
 def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
@@ -151,6 +189,7 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
             del new[key]
     added: list[Added] = []
     deliveries: list[Row] = []
+    ordered: list[order.Entry] = []
     duplicates: list[rollups.EventGroup] = []
     unmatched: list[rollups.EventGroup] = []
     again: list[tuple[int, int]] = []
@@ -164,6 +203,8 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
                 deliveries += _delivery_rows(event_id, addition)
             else:
                 unmatched.append(addition.group)
+            if addition.order_key is not None:
+                ordered += _ordered(event_id, addition, addition.order_key)
             if addition.arrival is not None:
                 arrivals[event_id] = addition.arrival
         else:
@@ -172,6 +213,8 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
     transaction.insert_many(_INSERT_DELIVERIES, deliveries)
     for event_id, at_ms in sorted(again):  # in one order, so that no two hosts wait for each other
         transaction.change(_COUNT_DUPLICATE, id=event_id, at_ms=at_ms)
+    if ordered:
+        order.insert(transaction, ordered)
     if arrivals:
         awaited.note(transaction, arrivals)
     rollups.count_events(
@@ -188,7 +231,26 @@ def _delivery_rows(event_id: int, addition: _Addition) -> list[Row]:
     return [
         (event_id, delivery.action, State.PENDING, now_ms, delivery.attempts, now_ms)
         for delivery in addition.deliveries
+        if delivery.then is None or addition.order_key is None
     ]
+
+
+def _ordered(event_id: int, addition: _Addition, key: str) -> list[order.Entry]:
+    return [
+        _entry(event_id, delivery, addition.now_ms, key)
+        for delivery in addition.deliveries
+        if delivery.then is not None
+    ]
+
+
+def _entry(event_id: int, delivery: NewDelivery, now_ms: int, key: str) -> order.Entry:
+    return order.Entry(
+        event_id=event_id,
+        line=order.Line(key, delivery.action),
+        attempts=delivery.attempts,
+        now_ms=now_ms,
+        holds=delivery.then == "wait",
+    )
 
 
 def _insert_events(transaction: Transaction, additions: Sequence[_Addition]) -> dict[str, int]:
@@ -244,7 +306,17 @@ def _addition(webhook: Webhook, deliveries: Sequence[NewDelivery], by: By) -> _A
         row,
         deliveries,
         rollups.event_group(webhook),
+        _order_key(webhook, deliveries),
     )
+
+
+def _order_key(webhook: Webhook, deliveries: Sequence[NewDelivery]) -> str | None:
+    """Return the key of those of `deliveries` that wait for each other; None: none of them does,
+    or the webhook has no reference."""
+    reference = webhook.verdict.reference
+    if not reference or not any(delivery.then for delivery in deliveries):
+        return None
+    return order_key(reference)
 
 
 VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
@@ -259,6 +331,7 @@ _INSERT_EVENTS = BulkInsert(
 )
 _IDS_BY_KEY = Lookup(Event.select(Event.key, Event.id), Event.key)
 _KEY_OF = Statement(Event.select(Event.key).where(Event.id == param("id")))
+_REFERENCE_OF = Statement(Event.select(Event.reference).where(Event.id == param("id")))
 _INSERT_DELIVERIES = BulkInsert(
     Delivery, "event_id", "action", "state", "due_at_ms", "attempts_left", "created_at_ms"
 )

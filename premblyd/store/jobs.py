@@ -32,6 +32,7 @@ class Job:
     action: str
     worker: str
     event: StoredEvent
+    order_key: str | None = None  # with `order`: the same for all that wait for each other
     once_key: str | None = None  # with `once`: the same for all events it runs once for
     is_confirmed: bool = False  # by Prembly, which said the same as the event
     # Of a hook that is for no event: what it has in its environment in place of an event's.

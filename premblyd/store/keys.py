@@ -53,6 +53,11 @@ def once_key(reference: str, outcome: Outcome, type_: str = events.UNKNOWN) -> s
     return _digest(_framed(same_id(reference)) + _framed(str(outcome)) + _framed(type_))
 
 
+def order_key(reference: str) -> str:
+    """Return what is the same for all events of one reference, in whichever spelling of a UUID."""
+    return _digest(_framed(same_id(reference)))
+
+
 def _with_token(webhook: Webhook, token: str) -> str:
     return _digest(_framed(webhook.endpoint) + _framed(token) + webhook.body_sha256)
 

@@ -134,9 +134,10 @@ class Delivery(Table):
     once_key = TextField(null=True)
     confirmed_at_ms = BigIntegerField(null=True)  # when Prembly's answer said the same
     confirmed_sha256 = TextField(null=True)  # of that answer
-    # With `order`: the deliveries of one key run one at a time. Which must end before this one; its
-    # due_at_ms is NULL meanwhile. And whether those behind it wait even when it is dead.
+    # With `order`, see order.py: the deliveries of one key run one at a time. Which must end before
+    # this one, whose due_at_ms is NULL meanwhile; and whether those behind wait when it is dead.
     order_key = TextField(null=True)
+    order_place = IntegerField(null=True)  # among those of its key that are not over
     waits_for_id = BigIntegerField(null=True)  # no foreign key: SQLite checks it at each change
     holds_order = BooleanField(constraints=_ZERO)
 
@@ -358,11 +359,14 @@ Delivery.add_index(
     unique=True,
     where=Delivery.once_key.is_null(False),
 )
+# As text, so that SQLite sees that a query is for rows of this index.
+HOLDS_ITS_PLACE = SQL("(state IN ('pending', 'running') OR (state = 'dead' AND holds_order))")
 Delivery.add_index(
     Delivery.order_key,
     Delivery.action,
+    Delivery.order_place,
     name="delivery_order",
-    where=Delivery.order_key.is_null(False),
+    where=HOLDS_ITS_PLACE,
 )
 Delivery.add_index(
     Delivery.waits_for_id, name="delivery_waits", where=Delivery.waits_for_id.is_null(False)

@@ -19,6 +19,7 @@ from premblyd.store.damage import Due, UnusableError, is_count
 from premblyd.store.engine import Transaction
 from premblyd.store.keys import once_key
 from premblyd.store.models import Attempt, Delivery, Event, State
+from premblyd.store.order import lock_name
 from premblyd.store.statements import Statement, param, update
 
 MIN_HOLD_MS = 500
@@ -76,11 +77,19 @@ class Turns:
             if not is_count(delivery.attempts_left, 1):
                 return Turn.NOW  # it has no attempt left, and ends dead
             damage.close_open_attempt(self._transaction, delivery.id, self._now_ms)
-        if holder.state == State.SUCCEEDED:
+        if holder.state != State.SUCCEEDED:
+            self._hold(delivery, holder)
+        elif self._may_end(delivery):
             self._skip(delivery, holder)
         else:
-            self._hold(delivery, holder)
+            return Turn.UNKNOWN
         return Turn.PASSED
+
+    def _may_end(self, delivery: Due) -> bool:
+        """Return whether its line (`order`), which its end changes, is in nobody else's hands."""
+        if not isinstance(delivery.order_key, str):
+            return True
+        return self._transaction.try_lock(lock_name(delivery.order_key))
 
     def _find(
         self,

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from premblyd.store import awaited_statements, damage, once, queue_statements
+from premblyd.store import awaited_statements, damage, once, order, queue_statements
 from premblyd.store.claims import NEVER_MS, Queued, release
 from premblyd.store.damage import CRASHED, UNSTARTED, Due, UnusableError, is_count
 from premblyd.store.engine import UNREADABLE, Transaction
@@ -160,7 +160,9 @@ class Queue:
             )
             return True
 
-        return self._writer.call(operation, Step.FINISHES)
+        # Ending it changes its line.
+        names = () if job.order_key is None else (order.lock_name(job.order_key),)
+        return self._writer.call(operation, Step.FINISHES, names)
 
     def confirm(self, job: Job, at_ms: int, sha256: str | None) -> "asyncio.Future[bool]":
         """Write down that Prembly said the same as the job's event, in an answer of `at_ms` with
@@ -178,6 +180,12 @@ class Queue:
             return changed > 0
 
         return self._writer.call(operation, Step.FINISHES)
+
+    def mend_order(self, after: Any, now_ms: int) -> "asyncio.Future[order.Mended]":
+        """Put right a portion of those that wait for another delivery, as `order.mend` does."""
+        return self._writer.call(
+            lambda transaction: order.mend(transaction, after, now_ms), Step.CLAIMS
+        )
 
     def shift(self, by_ms: int, now_ms: int) -> "asyncio.Future[None]":
         """Move due times by `by_ms`, those of what is awaited too: the wall clock was set to
@@ -244,6 +252,7 @@ class Queue:
             action=delivery.action,
             worker=self._worker,
             event=event,
+            order_key=delivery.order_key if isinstance(delivery.order_key, str) else None,
             once_key=key,
             is_confirmed=is_confirmed,
         )

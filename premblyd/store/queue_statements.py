@@ -72,6 +72,7 @@ DUE = Statement(
         Delivery.attempt_count,
         Delivery.attempts_left,
         Delivery.confirmed_at_ms,
+        Delivery.order_key,
     )
     .where(
         Delivery.action == param("action"),

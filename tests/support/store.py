@@ -15,6 +15,7 @@ from premblyd.prembly.webhook import Webhook
 from premblyd.store.connections import backend
 from premblyd.store.engine import Backend, Transaction
 from premblyd.store.inbox import Added, Inbox, NewDelivery
+from premblyd.store.order import Then
 from premblyd.store.queue import Queue
 from premblyd.store.sqlite.transaction import SqliteTransaction
 from premblyd.store.writer import Writer
@@ -111,9 +112,11 @@ class Store:
         """Return the results and the errors of what was submitted in one round of the loop."""
         return self.wait(asyncio.gather(*futures, return_exceptions=True))
 
-    def add(self, *actions: str, attempts: int = 3, **changes: Any) -> Added:
-        """Store a webhook with a delivery for each of `actions`."""
-        deliveries = [NewDelivery(action, attempts) for action in actions]
+    def add(
+        self, *actions: str, attempts: int = 3, then: Then | None = None, **changes: Any
+    ) -> Added:
+        """Store a webhook with a delivery for each of `actions`, which have `order` with `then`."""
+        deliveries = [NewDelivery(action, attempts, then) for action in actions]
         return self.wait(self.inbox.add(new_event(**changes), deliveries))
 
     def add_at_once(self, count: int) -> list[Added | BaseException]:

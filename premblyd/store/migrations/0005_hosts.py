@@ -31,19 +31,25 @@ CREATE TABLE schema_floor (
 INSERT INTO schema_floor (migration) VALUES ('0005_hosts');
 
 ALTER TABLE delivery ADD COLUMN order_key TEXT;
+ALTER TABLE delivery ADD COLUMN order_place INTEGER;
 ALTER TABLE delivery ADD COLUMN waits_for_id INTEGER;
 ALTER TABLE delivery ADD COLUMN holds_order INTEGER NOT NULL DEFAULT 0;
-CREATE INDEX delivery_order ON delivery (order_key, action) WHERE order_key IS NOT NULL;
+CREATE INDEX delivery_order ON delivery (order_key, action, order_place) WHERE
+    (state IN ('pending', 'running') OR (state = 'dead' AND holds_order));
 CREATE INDEX delivery_waits ON delivery (waits_for_id) WHERE waits_for_id IS NOT NULL;
 """
 
-# Whoever ends a delivery: the one that waits for it is due. If it has waited itself, for that.
+# Whoever ends a delivery: the one that waits for it is due. Or, if it has waited itself, that one
+# waits for what it has waited for.
 IS_OVER = """
 NEW.order_key IS NOT NULL AND OLD.state <> NEW.state
 AND (NEW.state IN ('succeeded', 'cancelled', 'skipped')
      OR (NEW.state = 'dead' AND NOT NEW.holds_order))
 """
-EARLIER = "(SELECT id FROM delivery WHERE id = OLD.waits_for_id)"
+EARLIER = """(
+    SELECT id FROM delivery WHERE id = OLD.waits_for_id
+    AND (state IN ('pending', 'running') OR (state = 'dead' AND holds_order))
+)"""
 RELEASE = f"""
 UPDATE delivery
 SET waits_for_id = {EARLIER},
@@ -56,10 +62,18 @@ BEGIN
     {RELEASE};
 END
 """
+# The lock is that of store/order.py, by its name: who adds to the order, or ends another one of it,
+# does so before this or sees it. UPDATE reads what others have committed by then.
 IN_POSTGRESQL = (
+    """
+CREATE FUNCTION lock_number(name text) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT ('x' || encode(substr(sha256(convert_to(name, 'UTF8')), 1, 8), 'hex'))::bit(64)::bigint
+$$
+""",
     f"""
 CREATE FUNCTION release_order() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM pg_advisory_xact_lock(lock_number('order ' || NEW.order_key));
     {RELEASE};
     RETURN NULL;
 END $$
@@ -89,7 +103,7 @@ SELECT delivery.id, delivery.event_id, event.type, event.reference, event.respon
        {ISO.format(column="delivery.finished_at_ms")} AS finished_at,
        {ISO.format(column="delivery.confirmed_at_ms")} AS confirmed_at,
        delivery.confirmed_sha256, delivery.once_key, delivery.ran_instead_id, delivery.order_key,
-       delivery.waits_for_id, delivery.holds_order, delivery.last_error
+       delivery.order_place, delivery.waits_for_id, delivery.holds_order, delivery.last_error
 FROM delivery JOIN event ON event.id = delivery.event_id;
 
 CREATE VIEW host_log AS

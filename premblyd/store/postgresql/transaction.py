@@ -99,10 +99,10 @@ def _ids(inserting: BulkInsert, rows: Sequence[Row], returned: list[Row]) -> Ite
 
 
 def _number(name: str) -> int:
-    """Return the 64 bits by which PostgreSQL knows an advisory lock. Names that share them wait for
-    each other, which harms nobody."""
-    digest = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest()
-    return int.from_bytes(digest, signed=True)
+    """Return the 64 bits by which PostgreSQL knows an advisory lock, as its function lock_number
+    does. Names that share them wait for each other, which harms nobody."""
+    digest = hashlib.sha256(name.encode("utf-8", "replace")).digest()
+    return int.from_bytes(digest[:8], signed=True)
 
 
 @functools.cache

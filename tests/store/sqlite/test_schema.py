@@ -50,7 +50,7 @@ def indexes(connection: sqlite3.Connection, table: str) -> set[Any]:
         text = "SELECT sql FROM sqlite_master WHERE name = ?"
         # A table without row ids has its primary key's index listed, and nowhere else.
         (sql,) = connection.execute(text, (name,)).fetchone() or ("",)
-        where = re.sub(r'[(")]', "", (sql or "").partition(" WHERE ")[2])
+        where = re.sub(r'[(")]', "", " ".join((sql or "").split()).partition(" WHERE ")[2])
         found.add((None if is_unique else name, on, where))
     return found
 

@@ -1,0 +1,233 @@
+"""`order: reference`: those of one reference run one at a time, in the order of receipt."""
+
+from typing import Any
+
+import pytest
+
+from premblyd.record.operating import Operator
+from premblyd.store.inbox import NewDelivery
+from premblyd.store.jobs import Job
+from premblyd.store.order import Then
+from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, finish, ids
+from tests.support.store import NOW_MS, Store, new_event
+
+LINE = "SELECT id, state, waits_for_id FROM delivery ORDER BY id"
+
+
+def add(store: Store, *references: str | None, then: Then = "continue", **changes: Any) -> None:
+    """Store an event of each reference, with a delivery of the action crm."""
+    for reference in references:
+        body = b"%d" % len(store.rows("SELECT id FROM event"))
+        store.add("crm", then=then, body=body, reference=reference, **changes)
+
+
+def run(store: Store, now_ms: int = NOW_MS) -> list[int]:
+    """Have all that is due succeed; return it in that order."""
+    done = []
+    while jobs := claim(store, now_ms, crm=9, other=9).jobs:
+        for job in jobs:
+            assert finish(store, job, SUCCEEDED, None, now_ms)
+            done.append(job.delivery_id)
+    return done
+
+
+def only(store: Store, now_ms: int = NOW_MS) -> Job:
+    [job] = claim(store, now_ms, crm=9).jobs
+    return job
+
+
+def replay(store: Store, *numbers: int, then: Then | None = "continue") -> int:
+    attempts = dict.fromkeys(numbers, 3)
+    thens = dict.fromkeys(numbers, then)
+    changes = Operator(actor="ada").replay(numbers, attempts, NOW_MS, thens)
+    return sum(store.wait(store.writer.call(change)) for change in changes)
+
+
+def cancel(store: Store, number: int) -> bool:
+    return store.wait(store.writer.call(Operator(actor="ada").cancel(number, NOW_MS)))
+
+
+def test_those_of_one_reference_run_one_at_a_time_and_others_beside_them(store: Store) -> None:
+    add(store, "a", "a", "b", "a", None, None, "")
+    assert store.rows("SELECT id, waits_for_id FROM delivery WHERE due_at_ms IS NULL") == [
+        (2, 1),
+        (4, 2),
+    ]
+    first = claim(store, crm=9)
+    assert ids(first) == [1, 3, 5, 6, 7]
+    assert (claim(store, crm=9).jobs, first.next_due_ms) == ([], NOW_MS + 60_000)
+    assert finish(store, first.jobs[0], SUCCEEDED, None, NOW_MS + 7)
+    columns = "due_at_ms, waits_for_id, order_place"
+    assert store.rows(f"SELECT {columns} FROM delivery WHERE id = 2") == [(NOW_MS + 7, None, 2)]
+    assert only(store, NOW_MS + 7).delivery_id == 2
+    assert store.rows("SELECT waits_for_id FROM delivery WHERE id = 4") == [(2,)]
+
+
+def test_what_comes_in_one_transaction_stands_in_line_too(store: Store) -> None:
+    references = ["a", "b", "a", "a", "b"]
+    store.wait_all(
+        store.inbox.add(
+            new_event(b"%d" % number, reference=reference),
+            [NewDelivery("crm", 3, "continue"), NewDelivery("other", 3), NewDelivery("log", 3)],
+        )
+        for number, reference in enumerate(references)
+    )
+    waiting = """
+        SELECT delivery.event_id, before.event_id FROM delivery
+        LEFT JOIN delivery AS before ON before.id = delivery.waits_for_id
+        WHERE delivery.action = 'crm' ORDER BY 1
+    """
+    assert store.rows(waiting) == [(1, None), (2, None), (3, 1), (4, 3), (5, 2)]
+    others = "SELECT count(*) FROM delivery WHERE action <> 'crm' AND due_at_ms IS NOT NULL"
+    assert store.rows(others) == [(10,)]
+    assert store.rows("SELECT count(*) FROM delivery WHERE action <> 'crm' AND order_key > ''") == [
+        (0,)
+    ]
+
+
+def test_each_action_has_its_own_line_and_a_uuid_is_one_in_every_spelling(store: Store) -> None:
+    uuid = "0b7ed5ac-13a4-4b0a-9d2e-0123456789ab"
+    add(store, uuid, uuid.replace("-", "_"), uuid.upper())
+    store.add("other", then="continue", body=b"9", reference=uuid)
+    assert store.rows(LINE) == [
+        (1, "pending", None),
+        (2, "pending", 1),
+        (3, "pending", 2),
+        (4, "pending", None),
+    ]
+
+
+@pytest.mark.parametrize("result", [FAILED, INTERRUPTED])
+def test_one_that_will_be_tried_again_keeps_the_others_waiting(store: Store, result: Any) -> None:
+    add(store, "a", "a")
+    assert finish(store, only(store), result, NOW_MS + 5000)
+    assert ids(claim(store, NOW_MS + 4999, crm=9)) == []
+    assert run(store, NOW_MS + 5000) == [1, 2]
+
+
+def test_behind_a_dead_one_they_go_on_or_wait_as_is_configured(store: Store) -> None:
+    add(store, "a", "a")
+    add(store, "b", "b", then="wait")
+    for job in claim(store, crm=9).jobs:
+        assert finish(store, job, FAILED)
+    assert run(store) == [2]
+    assert store.rows(LINE)[2:] == [(3, "dead", None), (4, "pending", 3)]
+    add(store, "b", then="wait")
+    assert run(store) == []
+
+
+def test_a_dead_one_that_holds_others_runs_before_them_when_it_is_replayed(store: Store) -> None:
+    add(store, "a", "a", "a", then="wait")
+    finish(store, only(store), FAILED)
+    assert replay(store, 1, then="wait") == 1
+    assert store.rows(LINE) == [(1, "pending", None), (2, "pending", 1), (3, "pending", 2)]
+    finish(store, only(store), FAILED)
+    assert run(store) == []
+    assert replay(store, 1, then="wait") == 1
+    assert run(store) == [1, 2, 3]
+
+
+def test_a_dead_one_that_holds_others_can_be_cancelled(store: Store) -> None:
+    add(store, "a", "a", then="wait")
+    add(store, "b")
+    for job in claim(store, crm=9).jobs:
+        finish(store, job, FAILED)
+    assert not cancel(store, 3), "it holds nobody"
+    assert cancel(store, 1)
+    assert run(store) == [2]
+    assert store.rows(LINE)[0] == (1, "cancelled", None)
+
+
+def test_one_that_died_when_its_action_let_others_wait_lets_them_go_on_now(store: Store) -> None:
+    add(store, "a", "a", then="wait")
+    finish(store, only(store), FAILED)
+    assert replay(store, 1, then="continue") == 1
+    finish(store, only(store), FAILED)
+    assert run(store) == [2]
+
+
+@pytest.mark.parametrize("end", ["cancel", "replay"])
+def test_when_one_in_the_middle_leaves_the_next_waits_for_the_one_before(
+    store: Store, end: str
+) -> None:
+    add(store, "a", "a", "a", "a")
+    assert cancel(store, 2)
+    assert store.rows(LINE) == [
+        (1, "pending", None),
+        (2, "cancelled", None),
+        (3, "pending", 1),
+        (4, "pending", 3),
+    ]
+    if end == "replay":
+        assert replay(store, 2) == 1
+        assert store.rows(LINE)[1] == (2, "pending", 4)
+    assert run(store) == ([1, 3, 4] if end == "cancel" else [1, 3, 4, 2])
+
+
+def test_when_the_first_or_the_last_is_cancelled_the_line_goes_on(store: Store) -> None:
+    add(store, "a", "a", "a")
+    assert cancel(store, 1)
+    assert cancel(store, 3)
+    add(store, "a")
+    assert store.rows(LINE)[3] == (4, "pending", 2)
+    assert run(store) == [2, 4]
+
+
+def test_replays_join_the_end_in_the_order_in_which_they_are_named(store: Store) -> None:
+    add(store, "a", "a", "a")
+    assert run(store) == [1, 2, 3]
+    add(store, "a")
+    assert replay(store, 1, 3, 2) == 3
+    assert run(store) == [4, 1, 3, 2]
+    assert replay(store, 2) == 1
+    assert store.rows("SELECT waits_for_id, order_place FROM delivery WHERE id = 2") == [(None, 1)]
+
+
+def test_a_replay_while_the_action_has_no_order_waits_for_nobody(store: Store) -> None:
+    add(store, "a", "a")
+    finish(store, only(store), SUCCEEDED)
+    assert replay(store, 1, then=None) == 1
+    assert store.rows(LINE)[0] == (1, "pending", None)
+    assert store.rows("SELECT order_key, order_place FROM delivery WHERE id = 1") == [(None, None)]
+
+
+def test_a_delivery_that_is_made_later_joins_the_end(store: Store) -> None:
+    add(store, "a", "a")
+    store.add(body=b"without", reference="a")
+    store.add(body=b"nothing", reference=None)
+    [change] = Operator(actor="ada").add([3, 4], "crm", 3, NOW_MS, "continue")
+    assert store.wait(store.writer.call(change)) == 2
+    assert store.rows(LINE)[2:] == [(3, "pending", 2), (4, "pending", None)]
+    assert run(store) == [1, 4, 2, 3]
+
+
+def test_one_that_waits_is_not_hastened(store: Store) -> None:
+    add(store, "a", "a")
+    [change] = Operator(actor="ada").hasten([2], NOW_MS)
+    assert store.wait(store.writer.call(change)) == 0
+    assert run(store) == [1, 2]
+
+
+def test_after_a_crash_the_one_that_ran_runs_first_again(store: Store) -> None:
+    add(store, "a", "a")
+    only(store)
+    store.wait(store.queue.recover(NOW_MS + 5))
+    assert run(store, NOW_MS + 5) == [1, 2]
+
+
+def test_when_the_action_has_left_the_configuration_the_whole_line_ends(store: Store) -> None:
+    add(store, *["a"] * 30)
+    claim(store, other=9)
+    assert store.rows("SELECT DISTINCT state FROM delivery") == [("dead",)]
+    add(store, "b", "b", then="wait")
+    claim(store, other=9)
+    assert store.rows(LINE)[30:] == [(31, "dead", None), (32, "pending", 31)]
+
+
+def test_many_of_one_reference_that_come_at_once_keep_their_order(store: Store) -> None:
+    store.wait_all(
+        store.inbox.add(new_event(b"%d" % number), [NewDelivery("crm", 3, "continue")])
+        for number in range(70)
+    )
+    assert store.rows("SELECT count(*) FROM delivery WHERE waits_for_id = id - 1") == [(69,)]
+    assert run(store) == [*range(1, 71)]
