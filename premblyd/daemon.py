@@ -2,26 +2,28 @@
 
 import asyncio
 import contextlib
-import os
 import random
-import socket
 import sys
-import uuid
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from premblyd import __version__, listening, presence, telemetry
 from premblyd.alerts.watch import Watch
-from premblyd.clock import Clock
+from premblyd.clock import Clock, SharedClock
 from premblyd.config.models import Config
 from premblyd.config.values import Listen
+from premblyd.databases import Server
 from premblyd.errors import PremblydError
 from premblyd.heartbeat import Heartbeat
 from premblyd.hooks.children import Children
 from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.kinds import Runners
 from premblyd.hooks.strays import Strays, find_marks, kill_marked
+from premblyd.hosts import identity
+from premblyd.hosts.alone import Alone
+from premblyd.hosts.membership import Membership
 from premblyd.inquiry.client import Inquirer
 from premblyd.inquiry.confirm import Confirmation
 from premblyd.inquiry.pending import PendingAsker
@@ -46,6 +48,7 @@ from premblyd.store.answers import Answers
 from premblyd.store.awaited import AwaitedQueue
 from premblyd.store.connections import backend
 from premblyd.store.downtimes import Heartbeats
+from premblyd.store.hosts import Hosts, Identity, Run
 from premblyd.store.inbox import Inbox
 from premblyd.store.inquiries import Inquiries
 from premblyd.store.queue import Queue
@@ -58,7 +61,7 @@ if TYPE_CHECKING:
 
 SWITCH_S = 0.0005
 STUCK_MS = 30_000  # without a round of the dispatcher, which waits for the writer
-NEEDS_RESTART = ("listen", "database")
+NEEDS_RESTART = ("listen", "database", "hosts")
 
 
 class Daemon:
@@ -71,7 +74,8 @@ class Daemon:
     def __init__(self, settings: Config, path: Path) -> None:
         self._settings = settings
         self._path = path
-        self._clock = Clock()
+        shared = isinstance(settings.database, Server)
+        self._clock = SharedClock() if shared else Clock()
         self._started_at_ms = self._clock.now_ms()
         self._opened = contextlib.AsyncExitStack()
         self.loops = Loops()
@@ -100,12 +104,17 @@ class Daemon:
         """Open one thing after the other; `opened` closes each."""
         settings = self._settings
         migrated = self._open_store(opened)
-        queue = Queue(self._writer, f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}")
-        interrupted = []
-        if not self._backend.is_shared:
-            interrupted = await queue.recover(self._clock.now_ms())
+        own = identity.of_this_process(settings.hosts.name)
+        queue = Queue(self._writer, own.worker)
+        hosts = Hosts(self._writer, own)
+        self._membership = self._member(hosts, own, queue)
+        opened.push_async_callback(self._membership.leave)
+        interrupted = await self._membership.join()
         # Also processes that ended hooks left behind: the last daemon may have died before a sweep.
-        leftovers = kill_marked(await queue.known(find_marks()))
+        alive = await hosts.alive()
+        leftovers = kill_marked(
+            {mark for mark in await queue.known(find_marks()) if mark.worker not in alive}
+        )
         self._inquirer = Inquirer(self._clock)
         opened.callback(self._inquirer.close)
         self._open_hooks(opened, queue)
@@ -114,7 +123,7 @@ class Daemon:
             Answers(self._writer),
             self._inquirer,
             self._clock,
-            self._dispatcher.wake,
+            self._wake,
         )
         self._open_receiver(opened)
         self._open_console(opened)
@@ -122,6 +131,7 @@ class Daemon:
         opened.callback(self._withdraw)
         await self._heartbeat.begin()  # not before: a start that fails must not count
         await opened.enter_async_context(self.loops)
+        self.loops.start("hosts", self._membership.run())
         self.loops.start("dispatcher", self._dispatcher.run())
         self.loops.start("connections", self._receiver.watch_connections())
         self.loops.start("pending", self._pending.run())
@@ -156,6 +166,38 @@ class Daemon:
         self._heartbeat = Heartbeat(Heartbeats(self._writer), self._clock)
         return migrated
 
+    def _member(self, hosts: Hosts, own: Identity, queue: Queue) -> Membership | Alone:
+        """Return what knows of other daemons, where there may be others."""
+        beacon = self._backend.beacon()
+        if beacon is None or not isinstance(self._clock, SharedClock):
+            return Alone(hosts, queue, self._clock)
+        return Membership(
+            hosts,
+            own,
+            beacon,
+            self._clock,
+            lost_after_s=self._settings.hosts.lost_after_ms / 1000,
+            wake=self._look,
+            let_go=self._let_go,
+        )
+
+    def _wake(self) -> None:
+        """Have deliveries run that are due now: here, or on another host that has room."""
+        self._look()
+        self._membership.announce()
+
+    def _look(self) -> None:
+        """Look for what is due here."""
+        self._dispatcher.wake()
+
+    async def _let_go(self, still_own: Callable[[], Awaitable[set[Run]]]) -> int:
+        """Kill the processes of hooks whose deliveries others have; return how many."""
+        marks = set(self._dispatcher.marks)
+        own = await still_own()
+        return kill_marked(
+            {mark for mark in marks if Run(mark.delivery_id, mark.attempt) not in own}
+        )
+
     def _open_hooks(self, opened: contextlib.AsyncExitStack, queue: Queue) -> None:
         self._runners = Runners.make(self.children)
         opened.callback(self._runners.close)
@@ -178,9 +220,7 @@ class Daemon:
         health = Health(
             lambda: inbox.prove_commit(self._clock.now_ms()), lambda: self._writer.failed_at
         )
-        self._receiver = Receiver(
-            inbox, health=health, wake=self._dispatcher.wake, clock=self._clock
-        )
+        self._receiver = Receiver(inbox, health=health, wake=self._wake, clock=self._clock)
         opened.callback(self._receiver.close)
         self._metrics.watch(self._runtime)
         self._configure(self._settings)
@@ -211,7 +251,7 @@ class Daemon:
             readers=readers,
             writer=self._writer,
             clock=self._clock,
-            wake=self._dispatcher.wake,
+            wake=self._wake,
             database=self._database,
             metrics=self._metrics,
         )

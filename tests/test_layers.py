@@ -53,10 +53,11 @@ ROOMS = {
     "listening": LOW,
     "loops": LOW,
     "heartbeat": LOW | {"store"},
+    "hosts": LOW | {"store", "heartbeat"},
     "metrics": LOW | {"store", "record"},
     "alerts": LOW | {"store", "record", "hooks"},
     "daemon": LOW
-    | {"heartbeat", "inquiry", "metrics", "console", "alerts"}
+    | {"heartbeat", "hosts", "inquiry", "metrics", "console", "alerts"}
     | {"store", "routing", "hooks", "receiver", "listening", "loops", "presence"},
     "process": LOW | {"hooks", "daemon"},
     "cli": LOW

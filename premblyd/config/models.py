@@ -11,6 +11,7 @@ from premblyd.config.base import Model
 from premblyd.config.console import ConsoleValue
 from premblyd.config.database import DatabaseValue, PostgresqlDatabase
 from premblyd.config.hooks import GATHERED, HookValue, gather
+from premblyd.config.hosts import HostsSettings
 from premblyd.config.inquiries import Duplicates, Pending, PremblyApi
 from premblyd.config.secrets import KeyValue, Secret, secrets_in
 from premblyd.config.values import (
@@ -137,6 +138,7 @@ class Config(Model):
 
     listen: ListenValue = listen("127.0.0.1:8080")
     database_value: DatabaseValue = Field(alias="database")
+    hosts: HostsSettings = HostsSettings()
     max_body_bytes: SizeBytes = Field(16 << 20, alias="max_body", ge=1)
     trusted_proxies: tuple[NetworkValue, ...] = (network("127.0.0.1"), network("::1"))
     log: LogSettings = LogSettings()

@@ -13,6 +13,14 @@ from premblyd.occurrences.console import ConsoleNotOpened as ConsoleNotOpened
 from premblyd.occurrences.console import ConsoleRefused as ConsoleRefused
 from premblyd.occurrences.console import ConsoleSignedIn as ConsoleSignedIn
 from premblyd.occurrences.console import ConsoleSignInFailed as ConsoleSignInFailed
+from premblyd.occurrences.hosts import DeliveriesTakenOver as DeliveriesTakenOver
+from premblyd.occurrences.hosts import HostCutOff as HostCutOff
+from premblyd.occurrences.hosts import HostFenced as HostFenced
+from premblyd.occurrences.hosts import HostInTouch as HostInTouch
+from premblyd.occurrences.hosts import HostIsFirst as HostIsFirst
+from premblyd.occurrences.hosts import HostJoined as HostJoined
+from premblyd.occurrences.hosts import HostLost as HostLost
+from premblyd.occurrences.hosts import HostsFailed as HostsFailed
 from premblyd.occurrences.inquiries import InquiriesPaused as InquiriesPaused
 from premblyd.occurrences.inquiries import InquiriesRefused as InquiriesRefused
 from premblyd.occurrences.inquiries import InquiriesResumed as InquiriesResumed
@@ -21,6 +29,10 @@ from premblyd.occurrences.inquiries import PendingBegun as PendingBegun
 from premblyd.occurrences.inquiries import PendingFailed as PendingFailed
 from premblyd.occurrences.inquiries import PendingGivenUp as PendingGivenUp
 from premblyd.occurrences.inquiries import PendingSettled as PendingSettled
+from premblyd.occurrences.store import StoreLogRemoved as StoreLogRemoved
+from premblyd.occurrences.store import StoreOperationFailed as StoreOperationFailed
+from premblyd.occurrences.store import StoreRecovered as StoreRecovered
+from premblyd.occurrences.store import StoreUnavailable as StoreUnavailable
 
 # Webhooks
 
@@ -215,43 +227,6 @@ class DispatcherFailed(Occurrence):
     optional: ClassVar[frozenset[str]] = frozenset({"action"})
     action: str | None = None
     cause: BaseException
-
-
-# The store
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreUnavailable(Occurrence):
-    """The database can't commit any more, or for another reason than before."""
-
-    event: ClassVar[str] = "store.unavailable"
-    level: ClassVar[Level] = "error"
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreRecovered(Occurrence):
-    """The database commits again."""
-
-    event: ClassVar[str] = "store.recovered"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreOperationFailed(Occurrence):
-    """An operation on the database raised, by a fault of ours."""
-
-    event: ClassVar[str] = "store.operation_failed"
-    level: ClassVar[Level] = "error"
-    cause: BaseException
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreLogRemoved(Occurrence):
-    """Somebody removed the database's write-ahead log."""
-
-    event: ClassVar[str] = "store.log_removed"
-    level: ClassVar[Level] = "error"
-    saved: bool
 
 
 # The daemon

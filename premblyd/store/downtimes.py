@@ -64,8 +64,10 @@ class Heartbeats:
 
 def _beat(transaction: Transaction, *, now: Moment) -> Gap | None:
     row = transaction.row(_LAST)
+    if row is None:  # another host keeps the same at this moment
+        return None
     gap = None
-    if row is not None and row[0] is not None:  # else none of this version ran before
+    if row[0] is not None:  # else none of this version ran before
         at_ms, machine_start, uptime_ms = row
         last = Moment(at_ms=at_ms, machine_start=machine_start, uptime_ms=uptime_ms or 0)
         gap = gap_between(last, now)
@@ -83,15 +85,19 @@ def reconciled(transaction: Transaction, *, since_ms: int, until_ms: int, now_ms
     return transaction.change(_MEND, since_ms=since_ms, until_ms=until_ms, reconciled_at_ms=now_ms)
 
 
+_IS_LAST = Heartbeat.id == 1  # the other rows are proofs of commits, see inbox.py
 _LAST = Statement(
-    Heartbeat.select(Heartbeat.alive_at_ms, Heartbeat.machine_start, Heartbeat.uptime_ms)
+    Heartbeat.select(Heartbeat.alive_at_ms, Heartbeat.machine_start, Heartbeat.uptime_ms).where(
+        _IS_LAST
+    ),
+    locks=True,
 )
 _KEEP = Statement(
     Heartbeat.update(
         alive_at_ms=param("alive_at_ms"),
         machine_start=param("machine_start"),
         uptime_ms=param("uptime_ms"),
-    )
+    ).where(_IS_LAST)
 )
 _INSERT = insert(Downtime, "from_ms", "until_ms")
 _MEND = update(

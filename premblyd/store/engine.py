@@ -93,6 +93,59 @@ class Sizes:
     free_bytes: int | None = None  # on the disk of its file
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """A daemon that works on the database, as its row in `host` shows it."""
+
+    id: int
+    worker: str
+    name: str
+    beat_count: int  # grows as long as it lives
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """What a daemon learns each time that it tells the others it lives."""
+
+    hosts: tuple[Sighting, ...]  # that have not ended, as the database has it
+    is_known: bool  # False: the others took this daemon for lost, and ended its row
+    now_ms: int  # by the database's clock
+    asked_at_s: float  # on the monotonic clock: that time was read after this
+    answered_at_s: float  # and before this
+
+
+class Beacon(Protocol):
+    """A daemon's own connection to the database by which it tells others that it lives, and that
+    deliveries are due. It works on the loop, and does not wait for what the writer does.
+
+    All but `close` and `stir` raise StoreUnavailableError when the database can't; the next call
+    connects anew.
+    """
+
+    async def now_ms(self) -> tuple[int, float, float]:
+        """Return the database's time, between which two times on the monotonic clock."""
+        ...
+
+    async def beat(self, worker: str) -> Beat:
+        """Say that `worker` lives, and look at the others."""
+        ...
+
+    async def announce(self) -> None:
+        """Tell the others that deliveries are due."""
+        ...
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait until others announce something, or `stir` is called, at most `timeout_s`. Return
+        whether others have announced something."""
+        ...
+
+    def stir(self) -> None:
+        """End a wait."""
+        ...
+
+    async def close(self) -> None: ...
+
+
 class Backend(Protocol):
     """A database of one engine, and every way to open it."""
 
@@ -137,6 +190,10 @@ class Backend(Protocol):
     def moving_to(self) -> AbstractContextManager[Target]:
         """Open it, made or migrated if need be, to be filled from another database. Raise
         AlreadyRunningError when a daemon works on it, PremblydError when it can't be used."""
+        ...
+
+    def beacon(self) -> Beacon | None:
+        """Return what a daemon knows the others by, where there may be others."""
         ...
 
     def sizes(self) -> Sizes:

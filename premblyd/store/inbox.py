@@ -291,7 +291,11 @@ def _count_noise(transaction: Transaction) -> int:
 
 
 def _beat(transaction: Transaction, times_ms: list[int]) -> list[None]:
-    transaction.change(_SET_HEARTBEAT, at_ms=times_ms[-1])
+    """Prove a commit by a row that no other daemon on this database changes: one that stops within
+    its transaction must not keep the others waiting."""
+    row = {"id": 1 + transaction.part, "at_ms": times_ms[-1]}
+    if not transaction.change(_PROVE, **row):
+        transaction.insert(_FIRST_PROOF, **row)
     return [None] * len(times_ms)
 
 
@@ -352,7 +356,8 @@ _REPLACE_OLDEST_NOISE = update(Rejection, *_REJECTION_COLUMNS, where=Rejection.i
 _TRIM_REJECTIONS = Statement(
     Rejection.delete().where(Rejection.id <= Rejection.select(fn.MAX(Rejection.id) - param("kept")))
 )
-_SET_HEARTBEAT = Statement(Heartbeat.update(at_ms=param("at_ms")))
+_PROVE = update(Heartbeat, "at_ms", where=Heartbeat.id == param("id"))
+_FIRST_PROOF = insert(Heartbeat, "id", "at_ms", if_unique=True)
 
 _ADD = Operation(Step.ARRIVALS, _add)
 _REJECT = Operation(Step.EVIDENCE, _reject)

@@ -248,8 +248,9 @@ class ConsoleSession(Table):
 
 
 class Heartbeat(Table):
-    """One row: when the health check last proved a commit, and when the daemon last took
-    webhooks."""
+    """When the health check last proved a commit: daemons that share a database each have a row for
+    that (1 + part), so that none waits for another. The first row has when any last took webhooks.
+    """
 
     at_ms = BigIntegerField()  # the health check's
     # The daemon's, by two clocks. NULL: none of this version has run.
@@ -265,6 +266,7 @@ class Host(Table):
     name = TextField()
     place = TextField(null=True)  # where its pid counts
     pid = IntegerField()
+    process_start = BigIntegerField(null=True)  # in ticks since the machine's start
     version = TextField()
     started_at_ms = BigIntegerField()
     seen_at_ms = BigIntegerField()

@@ -46,7 +46,7 @@ class Queue:
         def operation(transaction: Transaction) -> list[int]:
             rows = transaction.rows(queue_statements.RUNNING)
             for delivery_id, attempts_left in rows:
-                _interrupt(transaction, delivery_id, attempts_left, now_ms)
+                interrupt(transaction, delivery_id, attempts_left, now_ms)
             return [delivery_id for delivery_id, _ in rows]
 
         return self._writer.call(operation, Step.CLAIMS)
@@ -209,7 +209,7 @@ class Queue:
         """Return the delivery's job; None when it has ended instead."""
         try:
             damage.require_counts(delivery)
-            if delivery.state == State.RUNNING and not _interrupt(
+            if delivery.state == State.RUNNING and not interrupt(
                 transaction, delivery.id, delivery.attempts_left, now_ms
             ):
                 return None
@@ -279,7 +279,7 @@ def _body_bytes(transaction: Transaction, delivery_id: int) -> int:
     return row[0] if row and isinstance(row[0], int) else 0
 
 
-def _interrupt(transaction: Transaction, delivery_id: int, attempts_left: Any, now_ms: int) -> bool:
+def interrupt(transaction: Transaction, delivery_id: int, attempts_left: Any, now_ms: int) -> bool:
     """Close the attempt that a process left open when it died. Return whether the delivery has
     another: without one it is dead."""
     has_attempts = is_count(attempts_left, 1)

@@ -153,4 +153,5 @@ def test_only_the_newest_rejections_are_kept(store: Store, monkeypatch: pytest.M
 
 def test_a_health_check_commits_a_heartbeat(store: Store) -> None:
     store.wait_all(store.inbox.prove_commit(NOW_MS + more) for more in range(3))
-    assert store.rows("SELECT id, at_ms FROM heartbeat") == [(1, NOW_MS + 2)]
+    store.wait_all(store.inbox.prove_commit(NOW_MS + more) for more in range(3, 5))
+    assert store.rows("SELECT at_ms FROM heartbeat WHERE at_ms > 0") == [(NOW_MS + 4,)]

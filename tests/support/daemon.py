@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import psutil
 
+from premblyd.databases import Place
 from tests.support.configuration import configuration
 from tests.support.database import new_place, rows, url_of
 from tests.support.processes import runs
@@ -24,10 +25,11 @@ from tests.support.webhooks import PATH, signed
 class Premblyd:
     """A daemon in a folder of its own. Leaving the context kills it and its hooks."""
 
-    def __init__(self, folder: Path, **changes: Any) -> None:
+    def __init__(self, folder: Path, *, place: Place | None = None, **changes: Any) -> None:
+        """`place`: a database that it shares with other daemons; else it gets one of its own."""
         self.folder = folder
         self.config = folder / "premblyd.yaml"
-        self.place = new_place(folder)
+        self.place = place or new_place(folder)
         self._log = folder / "log"
         self._log.touch()
         self._read_from = 0

@@ -9,7 +9,8 @@ DUE_NOW = """
 """
 
 # A daemon that works, or has worked, on this database. `worker` is its name in `attempt`. `place`:
-# which start of which machine, and which of its name spaces, its `pid` is of.
+# which start of which machine, and which of its name spaces, its `pid` is of; `process_start` tells
+# it from a later process of that number.
 TABLES = """
 CREATE TABLE host (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -17,6 +18,7 @@ CREATE TABLE host (
     name TEXT NOT NULL,
     place TEXT,
     pid INTEGER NOT NULL,
+    process_start INTEGER,
     version TEXT NOT NULL,
     started_at_ms INTEGER NOT NULL,
     seen_at_ms INTEGER NOT NULL,

@@ -12,6 +12,7 @@ from premblyd.databases import Server
 from premblyd.errors import StoreUnavailableError
 from premblyd.store.engine import Sizes
 from premblyd.store.postgresql import moving, opening
+from premblyd.store.postgresql.beacon import PostgresqlBeacon
 from premblyd.store.postgresql.engine import PostgresqlEngine
 from premblyd.store.postgresql.failures import translated
 from premblyd.store.postgresql.transaction import Connection
@@ -53,6 +54,9 @@ class PostgresqlBackend:
 
     def moving_to(self) -> AbstractContextManager[moving.PostgresqlTarget]:
         return moving.target(self.server)
+
+    def beacon(self) -> PostgresqlBeacon:
+        return PostgresqlBeacon(self.server)
 
     def sizes(self) -> Sizes:
         try:

@@ -72,6 +72,9 @@ class SqliteBackend:
         with self.hold(), moving.target(self.path) as target:
             yield target
 
+    def beacon(self) -> None:
+        return None
+
     def sizes(self) -> Sizes:
         real = real_path(self.path)
         return Sizes(

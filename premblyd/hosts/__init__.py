@@ -1,0 +1,1 @@
+"""Several daemons on one database: how they know of each other."""

@@ -1,0 +1,43 @@
+"""A daemon that has its database for itself, in the place of one among others."""
+
+import asyncio
+
+from premblyd.clock import Clock
+from premblyd.errors import StoreUnavailableError
+from premblyd.store.hosts import Hosts
+from premblyd.store.queue import Queue
+
+
+class Alone:
+    """See membership.Membership. Nobody looks on: what the last daemon left is taken over by the
+    next one."""
+
+    is_first = True
+
+    def __init__(self, hosts: Hosts, queue: Queue, clock: Clock) -> None:
+        self._hosts = hosts
+        self._queue = queue
+        self._clock = clock
+
+    async def join(self) -> list[int]:
+        """Begin. Return which deliveries are due because the last daemon died. Raise
+        StoreUnavailableError when the database can't."""
+        now_ms = self._clock.now_ms()
+        interrupted, _ = await asyncio.gather(
+            self._queue.recover(now_ms), self._hosts.join_alone(now_ms)
+        )
+        return interrupted
+
+    async def run(self) -> None:
+        """Wait until the daemon ends."""
+        await asyncio.Event().wait()
+
+    async def leave(self) -> None:
+        """Keep that this daemon has stopped."""
+        try:
+            await self._hosts.leave(self._clock.now_ms())
+        except StoreUnavailableError:  # the writer has logged it; the next start recovers
+            return
+
+    def announce(self) -> None:
+        """Tell nobody."""

@@ -1,0 +1,57 @@
+"""Which process a daemon is, and whether another one of the same place still lives."""
+
+import os
+import uuid
+from pathlib import Path
+
+from premblyd import __version__
+from premblyd.heartbeat import machine_start
+from premblyd.store.hosts import Identity, Predecessor
+
+_ENDED = "ZX"  # proc(5): a zombie, or dead; its parent has not looked yet
+
+
+def of_this_process(name: str) -> Identity:
+    """Return this process's identity, new with each call: a name that no other has ever had."""
+    pid = os.getpid()
+    return Identity(
+        worker=f"{name}:{pid}:{uuid.uuid4().hex[:8]}",
+        name=name,
+        place=_place(),
+        pid=pid,
+        process_start=_process_start(pid),
+        version=__version__,
+    )
+
+
+def is_dead(predecessor: Predecessor) -> bool:
+    """Return whether a process of this place has ended for certain."""
+    try:
+        os.kill(predecessor.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # somebody else's: it may be the same
+        return False
+    start = _process_start(predecessor.pid)
+    return start is None or predecessor.process_start not in (None, start)
+
+
+def _place() -> str | None:
+    """Return where this process's number counts: in which start of the machine, and in which of
+    its name spaces, as containers have their own."""
+    start = machine_start()
+    try:
+        name_space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return None
+    return None if start is None else f"{start} {name_space}"
+
+
+def _process_start(pid: int) -> int | None:
+    """Return when a process was started, in ticks since boot (proc(5)); None if it has ended."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = text.rpartition(") ")[2].split()  # the name before it may hold anything
+    return None if fields[0] in _ENDED else int(fields[19])

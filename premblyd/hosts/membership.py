@@ -1,0 +1,195 @@
+"""A daemon among others on one database: it tells them that it lives, watches that they do, and
+takes over from those that are lost."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from premblyd.clock import SharedClock
+from premblyd.errors import StoreUnavailableError
+from premblyd.hosts import identity
+from premblyd.hosts.observation import Observation
+from premblyd.occurrences.hosts import (
+    DeliveriesTakenOver,
+    HostCutOff,
+    HostFenced,
+    HostInTouch,
+    HostIsFirst,
+    HostJoined,
+    HostLost,
+    HostsFailed,
+)
+from premblyd.store.engine import Beacon, Sighting
+from premblyd.store.hosts import Hosts, Identity, Run
+from premblyd.telemetry import tell
+
+BEATS = 10  # within the time after which a host is lost
+ANNOUNCE_EVERY_S = 0.02  # at most: one says as much as many
+ORPHANS_EVERY_S = 5.0  # a look for what runs under hosts that have ended
+AGAIN_S = 0.5  # after the database could not be reached
+
+
+class Membership:
+    """This daemon's part among the hosts: `join`, `run` as a loop, `leave` whatever has happened.
+
+    `wake` is told when deliveries may be due. `let_go` gets a way to ask which runs are still this
+    daemon's own, and kills the others; it returns how many processes these were.
+    """
+
+    def __init__(
+        self,
+        hosts: Hosts,
+        own: Identity,
+        beacon: Beacon,
+        clock: SharedClock,
+        *,
+        lost_after_s: float,
+        wake: Callable[[], None],
+        let_go: Callable[[Callable[[], Awaitable[set[Run]]]], Awaitable[int]],
+    ) -> None:
+        self._hosts = hosts
+        self._own = own
+        self._beacon = beacon
+        self._clock = clock
+        self._wake = wake
+        self._let_go = let_go
+        self._observation = Observation(lost_after_s)
+        self._beat_every_s = lost_after_s / BEATS
+        self._others: tuple[Sighting, ...] = ()
+        self._is_first = False
+        self._must_announce = False
+        self._announced_at_s = float("-inf")
+        self._looked_for_orphans_at_s = time.monotonic()
+        self._repair: asyncio.Task[None] | None = None  # of what a beat has found
+        self._was_cut_off = False
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the host that alone does what is to be done once. While the database is
+        away, whoever was it stays it."""
+        return self._is_first
+
+    async def join(self) -> list[int]:
+        """Become one of the hosts. Return which deliveries are due because their daemon is dead:
+        this daemon's own predecessor, say. Raise StoreUnavailableError when it can't."""
+        self._clock.follow(*await self._beacon.now_ms())
+        dead = [
+            predecessor.worker
+            for predecessor in await self._hosts.predecessors()
+            if identity.is_dead(predecessor)
+        ]
+        interrupted = await self._hosts.join(dead, self._clock.now_ms())
+        await self._beat()
+        tell(
+            HostJoined(
+                name=self._own.name,
+                worker=self._own.worker,
+                others=[host.name for host in self._others],
+            )
+        )
+        return interrupted
+
+    async def run(self) -> None:
+        """Beat, watch and listen until the daemon ends."""
+        while True:
+            try:
+                await self._beat()
+                self._tell_in_touch()
+                await self._listen(time.monotonic() + self._beat_every_s)
+            except StoreUnavailableError as error:
+                self._tell_cut_off(error)
+                await asyncio.sleep(min(AGAIN_S, self._beat_every_s))
+            # Whatever it is, it must not end the daemon: webhooks go on coming.
+            except Exception as error:  # noqa: BLE001
+                tell(HostsFailed(cause=error))
+                await asyncio.sleep(AGAIN_S)
+
+    async def leave(self) -> None:
+        """Stop being one of the hosts: what could not be finished here is due elsewhere at once."""
+        if self._repair is not None:
+            await asyncio.wait([self._repair])
+        try:
+            await self._hosts.leave(self._clock.now_ms())
+            await self._beacon.announce()
+        except StoreUnavailableError:  # the others will take it for lost
+            pass
+        await self._beacon.close()
+
+    def announce(self) -> None:
+        """Tell the other hosts that deliveries are due, soon."""
+        if not self._must_announce:
+            self._must_announce = True
+            self._beacon.stir()
+
+    async def _listen(self, until_s: float) -> None:
+        while (left_s := until_s - time.monotonic()) > 0:
+            pause_s = self._announced_at_s + ANNOUNCE_EVERY_S - time.monotonic()
+            if self._must_announce and pause_s <= 0:
+                self._must_announce = False
+                await self._beacon.announce()
+                self._announced_at_s = time.monotonic()
+                continue
+            wait_s = min(left_s, pause_s) if self._must_announce else left_s
+            if await self._beacon.wait(wait_s):
+                self._wake()
+
+    async def _beat(self) -> None:
+        beat = await self._beacon.beat(self._own.worker)
+        self._clock.follow(beat.now_ms, beat.asked_at_s, beat.answered_at_s)
+        lost = self._observation.look(beat.hosts, beat.answered_at_s)
+        own = [host for host in beat.hosts if host.worker == self._own.worker]
+        self._others = tuple(host for host in beat.hosts if host.worker != self._own.worker)
+        self._set_first(bool(own) and self._observation.is_first(own[0].id))
+        lost = [host for host in lost if host.worker != self._own.worker]
+        if self._repair is not None and not self._repair.done():
+            return
+        if not beat.is_known:
+            self._repair = asyncio.create_task(self._repaired(self._come_back()))
+        elif lost or self._must_look_for_orphans():
+            self._repair = asyncio.create_task(self._repaired(self._take_over(lost)))
+
+    def _must_look_for_orphans(self) -> bool:
+        """Return whether it is time to look for what runs under hosts that have ended. That is so
+        when one of them was lost, took deliveries before it knew, and then ended for good."""
+        due = self._looked_for_orphans_at_s + ORPHANS_EVERY_S <= time.monotonic()
+        return self._is_first and due
+
+    async def _repaired(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except StoreUnavailableError:  # the writer has logged it; the next beat finds it again
+            return
+        # Whatever it is, it must not end the daemon: webhooks go on coming.
+        except Exception as error:  # noqa: BLE001
+            tell(HostsFailed(cause=error))
+
+    async def _take_over(self, lost: list[Sighting]) -> None:
+        self._looked_for_orphans_at_s = time.monotonic()
+        taken = await self._hosts.take_over(lost, self._clock.now_ms())
+        for host in taken.hosts:
+            tell(HostLost(name=host.name, worker=host.worker))
+        if taken.delivery_ids:
+            tell(DeliveriesTakenOver(deliveries=len(taken.delivery_ids)))
+            self._wake()
+            self.announce()
+
+    async def _come_back(self) -> None:
+        """Go on after the others took this daemon for lost: it was stopped, or could not reach the
+        database."""
+        killed = await self._let_go(lambda: self._hosts.revive(self._clock.now_ms()))
+        tell(HostFenced(worker=self._own.worker, killed_processes=killed))
+
+    def _set_first(self, is_first: bool) -> None:
+        if is_first and not self._is_first:
+            tell(HostIsFirst(name=self._own.name))
+        self._is_first = is_first
+
+    def _tell_cut_off(self, error: StoreUnavailableError) -> None:
+        if not self._was_cut_off:
+            tell(HostCutOff(reason=error.reason))
+        self._was_cut_off = True
+
+    def _tell_in_touch(self) -> None:
+        if self._was_cut_off:
+            tell(HostInTouch())
+        self._was_cut_off = False

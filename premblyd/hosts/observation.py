@@ -1,0 +1,52 @@
+"""Who lives and who is lost, by what one daemon sees of the others. Pure: time is given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from premblyd.store.engine import Sighting
+
+GAP = 0.5  # of `lost_after_s`: who has not looked for longer begins anew
+
+
+@dataclass(slots=True)
+class _Seen:
+    beat_count: int
+    at_s: float  # on the observer's monotonic clock
+
+
+class Observation:
+    """The others, as one daemon sees them.
+
+    No clock of theirs is believed: who lives counts its beats, and is lost when the count has not
+    grown while this daemon looked on for `lost_after_s` without a gap. So after the database was
+    away, or this daemon was stopped, nobody is lost at once.
+    """
+
+    def __init__(self, lost_after_s: float) -> None:
+        self._lost_after_s = lost_after_s
+        self._seen: dict[int, _Seen] = {}
+        self._looked_at_s = float("-inf")
+        self._first_id: int | None = None
+
+    def look(self, hosts: Sequence[Sighting], at_s: float) -> list[Sighting]:
+        """Take in what the database has of the hosts at `at_s`; return those that are lost."""
+        if at_s - self._looked_at_s > self._lost_after_s * GAP:
+            self._seen.clear()
+        self._looked_at_s = at_s
+        before, self._seen = self._seen, {}
+        lost = []
+        for host in hosts:
+            seen = before.get(host.id)
+            if seen is None or seen.beat_count != host.beat_count:
+                seen = _Seen(host.beat_count, at_s)
+            elif at_s - seen.at_s >= self._lost_after_s:
+                lost.append(host)
+            self._seen[host.id] = seen
+        alive = [host.id for host in hosts if host not in lost]
+        self._first_id = min(alive, default=None)
+        return lost
+
+    def is_first(self, host_id: int) -> bool:
+        """Return whether that host is the one that does what only one shall do, as far as the last
+        look tells."""
+        return self._first_id == host_id

@@ -1,0 +1,41 @@
+"""What can happen to the store."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from premblyd.logs.lines import Level
+from premblyd.occurrences.base import Occurrence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreUnavailable(Occurrence):
+    """The database can't commit any more, or for another reason than before."""
+
+    event: ClassVar[str] = "store.unavailable"
+    level: ClassVar[Level] = "error"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreRecovered(Occurrence):
+    """The database commits again."""
+
+    event: ClassVar[str] = "store.recovered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOperationFailed(Occurrence):
+    """An operation on the database raised, by a fault of ours."""
+
+    event: ClassVar[str] = "store.operation_failed"
+    level: ClassVar[Level] = "error"
+    cause: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreLogRemoved(Occurrence):
+    """Somebody removed the database's write-ahead log."""
+
+    event: ClassVar[str] = "store.log_removed"
+    level: ClassVar[Level] = "error"
+    saved: bool

@@ -1,0 +1,214 @@
+"""The daemons that work on a database: each has a row in `host`, from its start to its end.
+
+Who is lost is decided by those who watch (premblyd/hosts/); here it is written down, together with
+what becomes of what the lost one was running.
+"""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+from premblyd.store import queue
+from premblyd.store.engine import Sighting, Transaction
+from premblyd.store.models import Attempt, Delivery, Host, State
+from premblyd.store.statements import Statement, insert, param
+from premblyd.store.writer import Step, Writer
+
+STOPPED, LOST = "stopped", "lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Which process a daemon is. `place`: where its `pid` counts; None: that can't be told."""
+
+    worker: str  # its name in `attempt`
+    name: str
+    place: str | None
+    pid: int
+    process_start: int | None
+    version: str
+
+
+class Predecessor(NamedTuple):
+    """A daemon of the same place, as its row has it: it may be dead."""
+
+    worker: str
+    pid: int
+    process_start: int | None
+
+
+class Run(NamedTuple):
+    """Which run of a hook."""
+
+    delivery_id: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenOver:
+    """What was taken over from daemons that are lost: its deliveries are due now."""
+
+    hosts: list[Sighting]
+    delivery_ids: list[int]
+
+
+class Hosts:
+    """The rows of `host`. Its futures resolve after the commit."""
+
+    def __init__(self, writer: Writer, identity: Identity) -> None:
+        self._writer = writer
+        self._identity = identity
+        self._worker = identity.worker
+
+    def predecessors(self) -> "asyncio.Future[list[Predecessor]]":
+        """Return who has not ended of this daemon's place."""
+
+        def operation(transaction: Transaction) -> list[Predecessor]:
+            rows = transaction.rows(_OF_PLACE, place=self._identity.place)
+            return [Predecessor(*row) for row in rows]
+
+        return self._writer.call(operation)
+
+    def join(self, dead: Collection[str], now_ms: int) -> "asyncio.Future[list[int]]":
+        """Add this daemon. Take over from the workers in `dead`, and from those that ended before.
+        Return which deliveries that makes due."""
+
+        def operation(transaction: Transaction) -> list[int]:
+            for worker in dead:
+                transaction.change(_END, worker=worker, ended_at_ms=now_ms, ended=LOST)
+            self._join(transaction, now_ms)
+            return _interrupt_orphans(transaction, now_ms)
+
+        return self._writer.call(operation)
+
+    def join_alone(self, now_ms: int) -> "asyncio.Future[None]":
+        """Add this daemon, where none works beside it: who has not ended is dead."""
+
+        def operation(transaction: Transaction) -> None:
+            transaction.change(_END_ALL, ended_at_ms=now_ms)
+            self._join(transaction, now_ms)
+
+        return self._writer.call(operation)
+
+    def _join(self, transaction: Transaction, now_ms: int) -> None:
+        transaction.insert(_JOIN, **asdict(self._identity), started_at_ms=now_ms, seen_at_ms=now_ms)
+
+    def take_over(self, lost: Sequence[Sighting], now_ms: int) -> "asyncio.Future[TakenOver]":
+        """End those of `lost` that have not been seen since, and make due what they ran; so too
+        what daemons run that ended before."""
+
+        def operation(transaction: Transaction) -> TakenOver:
+            ended = [
+                sighting
+                for sighting in lost
+                if transaction.row(_AS_SEEN, id=sighting.id, beat_count=sighting.beat_count)
+                and transaction.change(_END, worker=sighting.worker, ended_at_ms=now_ms, ended=LOST)
+            ]
+            return TakenOver(hosts=ended, delivery_ids=_interrupt_orphans(transaction, now_ms))
+
+        return self._writer.call(operation)
+
+    def revive(self, now_ms: int) -> "asyncio.Future[set[Run]]":
+        """Let this daemon live again, which the others took for lost. Return which runs of hooks
+        are still its own. Its row may be gone too: a standby took over that did not have it."""
+
+        def operation(transaction: Transaction) -> set[Run]:
+            if not transaction.change(_REVIVE, worker=self._worker):
+                self._join(transaction, now_ms)
+            return {Run(*row) for row in transaction.rows(_RUNS_OF, worker=self._worker)}
+
+        return self._writer.call(operation)
+
+    def alive(self) -> "asyncio.Future[set[str]]":
+        """Return the workers that have not ended."""
+
+        def operation(transaction: Transaction) -> set[str]:
+            return {worker for (worker,) in transaction.rows(_ALIVE_WORKERS)}
+
+        return self._writer.call(operation)
+
+    def leave(self, now_ms: int) -> "asyncio.Future[list[int]]":
+        """Keep that this daemon has stopped. Make due what it could not report as ended; return
+        which deliveries these are."""
+
+        def operation(transaction: Transaction) -> list[int]:
+            transaction.change(_END, worker=self._worker, ended_at_ms=now_ms, ended=STOPPED)
+            rows = transaction.rows(_DELIVERIES_OF, worker=self._worker)
+            return _interrupt(transaction, rows, now_ms)
+
+        return self._writer.call(operation, Step.PROOF)
+
+
+def _interrupt_orphans(transaction: Transaction, now_ms: int) -> list[int]:
+    """Make due what runs under workers that don't live."""
+    return _interrupt(transaction, transaction.rows(_ORPHANS), now_ms)
+
+
+def _interrupt(transaction: Transaction, rows: Sequence[tuple[int, int]], now_ms: int) -> list[int]:
+    for delivery_id, attempts_left in rows:
+        queue.interrupt(transaction, delivery_id, attempts_left, now_ms)
+    return [delivery_id for delivery_id, _ in rows]
+
+
+_IS_ALIVE = Host.ended.is_null()
+_JOIN = insert(
+    Host,
+    "worker",
+    "name",
+    "place",
+    "pid",
+    "process_start",
+    "version",
+    "started_at_ms",
+    "seen_at_ms",
+)
+_OF_PLACE = Statement(
+    Host.select(Host.worker, Host.pid, Host.process_start).where(
+        Host.place == param("place"), _IS_ALIVE
+    )
+)
+_END = Statement(
+    Host.update(ended_at_ms=param("ended_at_ms"), ended=param("ended")).where(
+        Host.worker == param("worker"), _IS_ALIVE
+    )
+)
+_END_ALL = Statement(Host.update(ended_at_ms=param("ended_at_ms"), ended=LOST).where(_IS_ALIVE))
+_AS_SEEN = Statement(
+    Host.select(Host.id).where(
+        Host.id == param("id"), Host.beat_count == param("beat_count"), _IS_ALIVE
+    ),
+    locks=True,
+)
+_REVIVE = Statement(
+    Host.update(ended_at_ms=None, ended=None, beat_count=Host.beat_count + 1).where(
+        Host.worker == param("worker")
+    )
+)
+_ALIVE_WORKERS = Statement(Host.select(Host.worker).where(_IS_ALIVE))
+_CURRENT_ATTEMPT = (Attempt.delivery == Delivery.id) & (Attempt.number == Delivery.attempt_count)
+_RUNNING = Delivery.select(Delivery.id, Delivery.attempts_left).join(Attempt, on=_CURRENT_ATTEMPT)
+_DELIVERIES_OF = Statement(
+    _RUNNING.where(Delivery.state == State.RUNNING, Attempt.worker == param("worker")), locks=True
+)
+_ORPHANS = Statement(
+    _RUNNING.where(
+        Delivery.state == State.RUNNING,
+        Attempt.worker.not_in(Host.select(Host.worker).where(_IS_ALIVE)),
+    ),
+    locks=True,
+)
+_RUNS_OF = Statement(
+    Delivery.select(Delivery.id, Delivery.attempt_count)
+    .join(Attempt, on=_CURRENT_ATTEMPT)
+    .where(Delivery.state == State.RUNNING, Attempt.worker == param("worker"))
+)
+# What a beacon says and asks.
+BEAT = Statement(
+    Host.update(beat_count=Host.beat_count + 1, seen_at_ms=param("seen_at_ms")).where(
+        Host.worker == param("worker"), _IS_ALIVE
+    )
+)
+SIGHTINGS = Statement(
+    Host.select(Host.id, Host.worker, Host.name, Host.beat_count).where(_IS_ALIVE)
+)

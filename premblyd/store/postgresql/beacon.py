@@ -1,0 +1,153 @@
+"""A daemon's own connection to PostgreSQL: it tells the others that it lives and that deliveries
+are due, and listens to them (NOTIFY and LISTEN)."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from premblyd.databases import Server
+from premblyd.errors import StoreUnavailableError
+from premblyd.store.engine import Beat, Sighting
+from premblyd.store.hosts import BEAT, SIGHTINGS
+from premblyd.store.postgresql.failures import plain
+from premblyd.store.postgresql.transaction import compiled
+
+CHANNEL = "premblyd_due"
+PATIENCE_S = 5.0  # for an answer: then the connection is given up
+# What is said here need not survive a crash of the server: no beat waits for a disk or a standby.
+_BEGIN = f"""
+SET synchronous_commit = off; SET lock_timeout = '2s'; SET timezone = 'UTC'; LISTEN {CHANNEL}
+"""
+_NOW_MS = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+Connection = psycopg.AsyncConnection[Any]
+
+
+class PostgresqlBeacon:
+    """See store.engine.Beacon."""
+
+    def __init__(self, server: Server) -> None:
+        url = "postgresql://" + server.url.partition("://")[2]
+        params: dict[str, Any] = {} if server.password is None else {"password": server.password}
+        if "connect_timeout" not in url:
+            params["connect_timeout"] = int(PATIENCE_S)
+        self._conninfo = make_conninfo(url, application_name="premblyd", **params)
+        self._connection: Connection | None = None
+        self._stirred = asyncio.Event()
+        self._has_heard = False  # of another daemon's deliveries
+
+    async def now_ms(self) -> tuple[int, float, float]:
+        async with self._connected() as connection, _deadline(connection):
+            return await _now_ms(connection)
+
+    async def beat(self, worker: str) -> Beat:
+        async with self._connected() as connection, _deadline(connection):
+            now_ms, asked_at_s, answered_at_s = await _now_ms(connection)
+            beat = compiled(BEAT)
+            values = beat.bind({"worker": worker, "seen_at_ms": now_ms})
+            beaten = await connection.execute(beat.text, values)
+            sightings = compiled(SIGHTINGS)
+            found = await connection.execute(sightings.text, sightings.bind({}))
+            rows = await found.fetchall()
+        return Beat(
+            hosts=tuple(
+                Sighting(id=id_, worker=worker_, name=name, beat_count=count)
+                for id_, worker_, name, count in rows
+            ),
+            is_known=beaten.rowcount > 0,
+            now_ms=now_ms,
+            asked_at_s=asked_at_s,
+            answered_at_s=answered_at_s,
+        )
+
+    async def announce(self) -> None:
+        async with self._connected() as connection, _deadline(connection):
+            await connection.execute(f"NOTIFY {CHANNEL}")
+
+    async def wait(self, timeout_s: float) -> bool:
+        async with self._connected() as connection:
+            await self._readable(connection, timeout_s)
+            connection.pgconn.consume_input()
+            while (notification := connection.pgconn.notifies()) is not None:
+                self._hear(connection, notification.be_pid)
+        heard, self._has_heard = self._has_heard, False
+        return heard
+
+    def stir(self) -> None:
+        self._stirred.set()
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                await connection.close()
+
+    def _hear(self, connection: Connection, sender: int) -> None:
+        if sender != connection.info.backend_pid:
+            self._has_heard = True
+            self._stirred.set()
+
+    async def _readable(self, connection: Connection, timeout_s: float) -> None:
+        loop, descriptor = asyncio.get_running_loop(), connection.fileno()
+        loop.add_reader(descriptor, self._stirred.set)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._stirred.wait()
+        except TimeoutError:
+            pass
+        finally:
+            loop.remove_reader(descriptor)
+            self._stirred.clear()
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Connection]:
+        try:
+            if self._connection is None:
+                self._connection = await self._connect()
+            yield self._connection
+        except (psycopg.Error, OSError) as error:
+            await self.close()
+            raise StoreUnavailableError(plain(error)) from None
+
+    async def _connect(self) -> Connection:
+        connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+        connection.add_notify_handler(lambda heard: self._hear(connection, heard.pid))
+        try:
+            async with _deadline(connection):
+                await connection.execute(_BEGIN)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+
+async def _now_ms(connection: Connection) -> tuple[int, float, float]:
+    asked_at_s = time.monotonic()
+    found = await connection.execute(_NOW_MS)
+    row = await found.fetchone()
+    return int(row[0]) if row else 0, asked_at_s, time.monotonic()
+
+
+@contextlib.asynccontextmanager
+async def _deadline(connection: Connection) -> AsyncIterator[None]:
+    """Cut the connection unless what is done within ends in time: the network may be gone without
+    a word."""
+    timer = asyncio.get_running_loop().call_later(PATIENCE_S, _cut, connection)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _cut(connection: Connection) -> None:
+    with (
+        contextlib.suppress(psycopg.Error, OSError),
+        socket.socket(fileno=os.dup(connection.fileno())) as own,
+    ):
+        own.shutdown(socket.SHUT_RDWR)

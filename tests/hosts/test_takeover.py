@@ -1,0 +1,147 @@
+"""Daemons that die, stop and come back beside others on one PostgreSQL database."""
+
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from premblyd.databases import Server
+from tests.support import postgresql
+from tests.support.configuration import shell
+from tests.support.daemon import Premblyd
+from tests.support.hosts import hosts, new_server
+from tests.support.waiting import wait_until
+
+# Each run writes down who it is; the first one of each delivery goes on for long.
+SCRIPT = """
+echo "$PREMBLY_DELIVERY $PREMBLY_ATTEMPT $PREMBLY_WORKER" >> {runs}
+test "$PREMBLY_ATTEMPT" != 1 || sleep 300
+"""
+HOSTS = "SELECT name, ended FROM host ORDER BY id"
+
+
+@pytest.fixture(name="server")
+def make_server() -> Server:
+    return new_server()
+
+
+class Runs:
+    """The runs of hooks, as these wrote them down themselves."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "runs"
+        self.path.touch()
+        self.actions = [shell("slow", SCRIPT.format(runs=self.path), concurrency=1)]
+
+    def workers(self) -> list[str]:
+        """Return on which host each run was, in their order."""
+        lines = [line.split() for line in self.path.read_text().splitlines()]
+        return [worker.partition(":")[0] for _, _, worker in lines]
+
+
+@pytest.fixture(name="runs")
+def make_runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path)
+
+
+def first_on(daemons: list[Premblyd], runs: Runs) -> tuple[Premblyd, Premblyd]:
+    """Send a webhook; return the daemon that runs its hook, and the other one."""
+    daemons[0].send(b"{}")
+    (name,) = wait_until(runs.workers)
+    return (daemons[0], daemons[1]) if name == daemons[0].folder.name else (daemons[1], daemons[0])
+
+
+def test_what_a_killed_host_ran_runs_elsewhere(tmp_path: Path, server: Server, runs: Runs) -> None:
+    with hosts(tmp_path, "a", "b", server=server, actions=runs.actions) as daemons:
+        victim, other = first_on(daemons, runs)
+        victim.kill()
+        start = time.monotonic()
+        wait_until(lambda: len(runs.workers()) == 2)
+        assert time.monotonic() - start < 10, "lost_after is 1 s"
+        assert runs.workers() == [victim.folder.name, other.folder.name]
+        (lost,) = other.log("host.lost")
+        assert lost["name"] == victim.folder.name
+        sql = "SELECT state, attempt_count FROM delivery"
+        other.wait_for_rows([("succeeded", 2)], sql)
+
+
+def test_a_stopped_host_comes_back_and_lets_go_of_what_others_run(
+    tmp_path: Path, server: Server, runs: Runs
+) -> None:
+    with hosts(tmp_path, "a", "b", server=server, actions=runs.actions) as daemons:
+        victim, other = first_on(daemons, runs)
+        (hook, *_) = victim.hooks()
+        victim.process.send_signal(signal.SIGSTOP)
+        other.wait_for_rows([("succeeded", 2)], "SELECT state, attempt_count FROM delivery")
+        assert hook.is_running(), "only the daemon was stopped"
+        victim.process.send_signal(signal.SIGCONT)
+        (fenced,) = wait_until(lambda: victim.log("host.fenced"))
+        assert fenced["killed_processes"] >= 1
+        wait_until(lambda: victim.log("attempt.lease_lost"))
+        assert sorted(other.rows(HOSTS)) == [("a", None), ("b", None)]
+        assert victim.send(b'{"after": 1}').status == 200
+        outcomes = "SELECT outcome FROM attempt WHERE delivery_id = 1 ORDER BY number"
+        assert other.rows(outcomes) == [("interrupted",), ("succeeded",)]
+
+
+def test_a_restart_recovers_its_own_at_once_and_touches_no_other(
+    tmp_path: Path, server: Server, runs: Runs
+) -> None:
+    patient = {"lost_after": "1h"}
+    with hosts(tmp_path, "a", "b", server=server, actions=runs.actions, hosts=patient) as daemons:
+        for daemon in daemons:
+            daemon.send(daemon.folder.name.encode())
+        wait_until(lambda: len(runs.workers()) == 2)  # a slot each: each has one
+        victim, other = daemons
+        victim.kill()
+        victim.start()
+        (line,) = victim.log("daemon.started")
+        assert line["recovered_deliveries"] == 1
+        assert line["killed_leftovers"] >= 1
+        wait_until(lambda: len(runs.workers()) == 3)
+        states = "SELECT count(*) FROM attempt WHERE outcome IS NULL"
+        other.wait_for_rows([(1,)], states)
+        assert len(other.hooks()) >= 1, "the other's hook runs on"
+
+
+def test_a_clean_stop_hands_over_at_once(tmp_path: Path, server: Server, runs: Runs) -> None:
+    with hosts(
+        tmp_path,
+        "a",
+        "b",
+        server=server,
+        actions=runs.actions,
+        hosts={"lost_after": "1h"},
+        stop_timeout="0s",
+    ) as daemons:
+        victim, other = first_on(daemons, runs)
+        assert victim.stop() == 0
+        wait_until(lambda: len(runs.workers()) == 2)
+        assert runs.workers() == [victim.folder.name, other.folder.name]
+        assert [ended for _, ended in sorted(other.rows(HOSTS))].count("stopped") == 1
+
+
+def test_no_host_is_lost_when_the_database_was_away(tmp_path: Path, runs: Runs) -> None:
+    with postgresql.cluster(fsync="off") as cluster:
+        cluster.start()
+        server = postgresql.new_database(cluster)
+        with hosts(tmp_path, "a", "b", server=server, actions=runs.actions) as daemons:
+            daemons[0].send(b"{}")
+            wait_until(runs.workers)
+            cluster.stop("immediate")
+            for daemon in daemons:
+                wait_until(partial(daemon.log, "host.cut_off"))
+            time.sleep(1.5)  # longer than lost_after
+            cluster.start()
+            for daemon in daemons:
+                wait_until(partial(daemon.log, "host.in_touch"))
+            beats = "SELECT min(beat_count) FROM host"
+            ((before,),) = daemons[0].rows(beats)
+            wait_until(lambda: daemons[0].rows(beats)[0][0] > before + 15)
+            assert [(daemon.log("host.lost"), daemon.log("host.fenced")) for daemon in daemons] == [
+                ([], []),
+                ([], []),
+            ]
+            assert len(runs.workers()) == 1

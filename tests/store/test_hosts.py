@@ -1,0 +1,128 @@
+"""The rows of the daemons on a database, and what becomes of what a dead one ran."""
+
+from typing import Any
+
+import pytest
+
+from premblyd.store.engine import Sighting
+from premblyd.store.hosts import Hosts, Identity, Predecessor, Run
+from premblyd.store.queue import Queue
+from tests.support.queue import SUCCEEDED, claim, finish
+from tests.support.store import NOW_MS, Store
+
+HOSTS = "SELECT name, ended, ended_at_ms FROM host ORDER BY id"
+DELIVERIES = "SELECT state, due_at_ms, last_error FROM delivery ORDER BY id"
+
+
+def identity(name: str, **changes: Any) -> Identity:
+    fields: dict[str, Any] = {
+        "worker": f"{name}:1:boot",
+        "name": name,
+        "place": "here",
+        "pid": 1,
+        "process_start": 7,
+        "version": "1",
+    }
+    return Identity(**fields | changes)
+
+
+@pytest.fixture(name="host")
+def join(store: Store) -> Hosts:
+    """The host `host`, whose worker is that of `store.queue`."""
+    hosts = Hosts(store.writer, identity("host"))
+    store.wait(hosts.join((), NOW_MS))
+    return hosts
+
+
+def sighting(store: Store, name: str) -> Sighting:
+    sql = "SELECT id, worker, name, beat_count FROM host WHERE name = ?"
+    ((id_, worker, name, count),) = store.rows(sql, name)
+    return Sighting(id=id_, worker=worker, name=name, beat_count=count)
+
+
+def other(store: Store, name: str = "other") -> Hosts:
+    hosts = Hosts(store.writer, identity(name))
+    store.wait(hosts.join((), NOW_MS))
+    return hosts
+
+
+def test_what_a_lost_host_ran_is_due_and_its_late_report_changes_nothing(
+    store: Store, host: Hosts
+) -> None:
+    observer = other(store)
+    store.add("crm")
+    (job,) = claim(store, crm=1).jobs
+    taken = store.wait(observer.take_over([sighting(store, "host")], NOW_MS + 5))
+    assert ([lost.name for lost in taken.hosts], taken.delivery_ids) == (["host"], [1])
+    assert store.rows(HOSTS) == [("host", "lost", NOW_MS + 5), ("other", None, None)]
+    error = "the daemon stopped while the hook ran"
+    assert store.rows(DELIVERIES) == [("pending", NOW_MS + 5, error)]
+    assert not finish(store, job, SUCCEEDED)
+    assert store.rows(DELIVERIES) == [("pending", NOW_MS + 5, error)]
+    assert store.wait(host.revive(NOW_MS)) == set()
+
+
+def test_a_host_that_was_seen_meanwhile_is_not_lost(store: Store, host: Hosts) -> None:
+    observer = other(store)
+    store.add("crm")
+    claim(store, crm=1)
+    seen = sighting(store, "host")
+    store.wait(host.revive(NOW_MS))  # counts a beat
+    taken = store.wait(observer.take_over([seen], NOW_MS))
+    assert (taken.hosts, taken.delivery_ids) == ([], [])
+    assert store.wait(host.revive(NOW_MS)) == {Run(1, 1)}
+
+
+def test_only_one_of_two_observers_takes_over(store: Store, host: Hosts) -> None:
+    observers = [other(store, "b"), other(store, "c")]
+    store.add("crm")
+    claim(store, crm=1)
+    lost = [sighting(store, "host")]
+    taken = [store.wait(observer.take_over(lost, NOW_MS)) for observer in observers]
+    assert [(len(each.hosts), each.delivery_ids) for each in taken] == [(1, [1]), (0, [])]
+
+
+def test_what_a_host_claimed_after_it_was_lost_is_found_too(store: Store, host: Hosts) -> None:
+    observer = other(store)
+    store.wait(observer.take_over([sighting(store, "host")], NOW_MS))
+    store.add("crm")
+    claim(store, crm=1)
+    assert store.wait(observer.take_over([], NOW_MS)).delivery_ids == [1]
+
+
+def test_a_start_takes_over_from_dead_predecessors_and_touches_no_others(
+    store: Store, host: Hosts
+) -> None:
+    neighbour = Queue(store.writer, "neighbour:1:boot")
+    other(store, "neighbour")
+    elsewhere = identity("elsewhere", place="there", pid=9, process_start=9)
+    store.wait(Hosts(store.writer, elsewhere).join((), NOW_MS))
+    store.add("crm", "mail")
+    claim(store, crm=1, mail=0)
+    store.queue = neighbour
+    claim(store, crm=0, mail=1)
+    next_one = Hosts(store.writer, identity("next"))
+    assert store.wait(next_one.predecessors()) == [
+        Predecessor("host:1:boot", 1, 7),
+        Predecessor("neighbour:1:boot", 1, 7),
+    ]
+    assert store.wait(next_one.join(["host:1:boot"], NOW_MS)) == [1]
+    assert [state for state, *_ in store.rows(DELIVERIES)] == ["pending", "running"]
+    ended = [ended for _, ended, _ in store.rows(HOSTS)]
+    assert ended == ["lost", None, None, None]
+
+
+def test_a_stop_makes_due_what_could_not_be_reported(store: Store, host: Hosts) -> None:
+    store.add("crm")
+    claim(store, crm=1)
+    assert store.wait(host.leave(NOW_MS + 9)) == [1]
+    assert store.rows(HOSTS) == [("host", "stopped", NOW_MS + 9)]
+    assert [state for state, *_ in store.rows(DELIVERIES)] == ["pending"]
+    assert store.wait(host.alive()) == set()
+
+
+def test_a_daemon_that_has_its_database_for_itself_knows_that_others_are_dead(
+    store: Store, host: Hosts
+) -> None:
+    store.wait(Hosts(store.writer, identity("next")).join_alone(NOW_MS + 1))
+    assert store.rows(HOSTS) == [("host", "lost", NOW_MS + 1), ("next", None, None)]
