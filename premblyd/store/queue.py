@@ -132,7 +132,9 @@ class Queue:
 
     def finish(self, job: Job, result: Result, ending: Ending) -> "asyncio.Future[bool]":
         """Close the job's attempt with its result, and move the delivery as `ending` says.
-        False: the lease was lost, nothing changed."""
+        False: the lease was lost, nothing changed.
+
+        It may be told again: a COMMIT whose answer was lost may have been kept."""
 
         def operation(transaction: Transaction) -> bool:
             moved = transaction.change(
@@ -146,7 +148,7 @@ class Queue:
                 last_error=result.error,
             )
             if not moved:
-                return False
+                return _was_reported(transaction, job, result, ending)
             transaction.change(
                 queue_statements.CLOSE_ATTEMPT,
                 id=job.attempt_id,
@@ -256,6 +258,18 @@ class Queue:
             once_key=key,
             is_confirmed=is_confirmed,
         )
+
+
+def _was_reported(transaction: Transaction, job: Job, result: Result, ending: Ending) -> bool:
+    """Return whether the job's attempt has ended so already."""
+    found = transaction.row(
+        queue_statements.REPORTED,
+        id=job.attempt_id,
+        worker=job.worker,
+        finished_at_ms=ending.at_ms,
+        outcome=result.outcome,
+    )
+    return found is not None
 
 
 def _waiting_actions(transaction: Transaction, now_ms: int) -> list[str]:

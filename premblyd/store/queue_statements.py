@@ -131,6 +131,15 @@ CLOSE_ATTEMPT = update(
     "output_truncated",
     where=Attempt.id == param("id"),
 )
+# An attempt that has ended so already.
+REPORTED = Statement(
+    Attempt.select(Attempt.id).where(
+        Attempt.id == param("id"),
+        Attempt.worker == param("worker"),
+        Attempt.finished_at_ms == param("finished_at_ms"),
+        Attempt.outcome == param("outcome"),
+    )
+)
 CLOSE_OPEN_ATTEMPT = update(
     Attempt,
     "finished_at_ms",

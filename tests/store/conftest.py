@@ -9,18 +9,30 @@ from pathlib import Path
 
 import pytest
 
+from premblyd.databases import Place
+from tests.support import postgresql
+from tests.support.database import ENGINES
 from tests.support.needs import needs_machine
-from tests.support.store import PostgresqlStore, Store
-
-ENGINES = {"sqlite": Store, "postgresql": PostgresqlStore}
+from tests.support.store import Store
 
 
 @pytest.fixture(params=ENGINES)
-def store(request: pytest.FixtureRequest, path: Path) -> Iterator[Store]:
+def place(request: pytest.FixtureRequest, path: Path) -> Iterator[Place]:
+    """A prepared database of the engine that nobody has open."""
+    if request.param == "sqlite":
+        yield path
+        return
+    with needs_machine():
+        postgresql.of_session()
+    with postgresql.empty_database() as server:
+        yield server
+
+
+@pytest.fixture
+def store(place: Place) -> Iterator[Store]:
     """An empty store of the engine, at work."""
     with asyncio.Runner() as runner:
-        with needs_machine():
-            store = ENGINES[request.param](path, runner.get_loop())
+        store = Store(place, runner.get_loop())
         yield store
         store.close()
 

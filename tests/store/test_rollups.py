@@ -82,7 +82,7 @@ def test_a_result_that_comes_too_late_is_not_counted(store: Store) -> None:
     store.add("crm")
     [job] = claim(store, crm=1).jobs
     assert finish(store, job, SUCCEEDED)
-    assert not finish(store, job, SUCCEEDED)
+    assert not finish(store, job, FAILED)
     assert store.rows(ATTEMPTS) == [(HOUR, "crm", "succeeded", 1, 1)]
 
 

@@ -187,6 +187,66 @@ def new_database(cluster: Cluster, template: str = "template1") -> Server:
     return Server(cluster.url(name))
 
 
+# Changes whenever somebody changes a table, a trigger, a function or the database's settings.
+_SHAPE = """SELECT
+    (SELECT sum(xmin::text::bigint) FROM pg_class WHERE relnamespace = 'public'::regnamespace),
+    (SELECT sum(xmin::text::bigint) FROM pg_trigger),
+    (SELECT sum(xmin::text::bigint) FROM pg_proc WHERE pronamespace = 'public'::regnamespace),
+    (SELECT sum(xmin::text::bigint) FROM pg_constraint),
+    (SELECT count(*) FROM pg_attribute),
+    (SELECT sum(xmin::text::bigint) FROM pg_db_role_setting
+     WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()))"""
+
+
+class _Lent:
+    """A database for one test after the other, which is made empty in between."""
+
+    def __init__(self) -> None:
+        cluster, template = of_session()
+        self.server = new_database(cluster, template)
+        with psycopg.connect(self.server.url, autocommit=True) as connection:
+            self._shape = connection.execute(_SHAPE).fetchone()
+            tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname='public'")
+            self._rows = {
+                name: connection.execute(f"SELECT * FROM {name}").fetchall()
+                for (name,) in tables.fetchall()
+            }
+            self._numbers = connection.execute(
+                "SELECT sequencename, last_value FROM pg_sequences"
+            ).fetchall()
+
+    def empty(self) -> bool:
+        """Give it its first rows and numbers again. Return whether that is all a test changed."""
+        with psycopg.connect(self.server.url) as connection:
+            if connection.execute(_SHAPE).fetchone() != self._shape:
+                return False
+            connection.execute("SET session_replication_role = replica; SET lock_timeout = '1s'")
+            connection.execute("; ".join(f"DELETE FROM {name}" for name in self._rows))
+            for name, rows in self._rows.items():
+                for row in rows:
+                    places = ", ".join(["%s"] * len(row))
+                    connection.execute(f"INSERT INTO {name} VALUES ({places})", row)
+            for name, number in self._numbers:
+                connection.execute(
+                    "SELECT setval(%s, %s, %s)", [name, number or 1, number is not None]
+                )
+        return True
+
+
+_LENT: list[_Lent] = []
+
+
+@contextlib.contextmanager
+def empty_database() -> Iterator[Server]:
+    """A prepared database, for a test that leaves none of its processes behind: mostly one that
+    another test had. To empty it takes 10 ms, a new one 60."""
+    lent = _LENT.pop() if _LENT else _Lent()
+    yield lent.server
+    with contextlib.suppress(psycopg.Error):
+        if lent.empty():
+            _LENT.append(lent)
+
+
 def rows(server: Server, text: str, *values: Any) -> list[tuple[Any, ...]]:
     """Return what another connection sees of the database."""
     with psycopg.connect(server.url, autocommit=True) as connection:

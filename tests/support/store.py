@@ -147,12 +147,3 @@ class Store:
 
     def close(self) -> None:
         self.wait(self.writer.close())
-
-
-class PostgresqlStore(Store):
-    """The same on PostgreSQL: a database of its own on the session's server."""
-
-    def __init__(self, folder: Path, loop: asyncio.AbstractEventLoop) -> None:
-        del folder
-        self.server = postgresql.new_database(*postgresql.of_session())
-        super().__init__(self.server, loop)

@@ -13,7 +13,7 @@ from premblyd.errors import StoreUnavailableError
 from premblyd.store.engine import Sizes
 from premblyd.store.postgresql import moving, opening
 from premblyd.store.postgresql.beacon import PostgresqlBeacon
-from premblyd.store.postgresql.engine import PostgresqlEngine
+from premblyd.store.postgresql.engine import DEADLINE_S, PostgresqlEngine
 from premblyd.store.postgresql.failures import translated
 from premblyd.store.postgresql.transaction import Connection
 
@@ -32,7 +32,7 @@ class PostgresqlBackend:
         return opening.prepare(self.server)
 
     def engine(self) -> PostgresqlEngine:
-        return PostgresqlEngine(self.server)
+        return PostgresqlEngine(self.server, DEADLINE_S)
 
     def connect_read_only(self) -> Database:
         return opening.connect_read_only(self.server)

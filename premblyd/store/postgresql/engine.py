@@ -1,6 +1,8 @@
 """PostgreSQL as the store's engine: the writer's one connection, and its transactions."""
 
 import contextlib
+import random
+import time
 from collections.abc import Callable
 
 import psycopg
@@ -10,57 +12,92 @@ from psycopg import errors
 from premblyd.databases import Server
 from premblyd.errors import StoreUnavailableError
 from premblyd.store.engine import Transaction
+from premblyd.store.postgresql import transaction
+from premblyd.store.postgresql.deadline import Deadline
 from premblyd.store.postgresql.failures import plain
 from premblyd.store.postgresql.opening import connect
-from premblyd.store.postgresql.transaction import Connection, PostgresqlTransaction
+from premblyd.store.postgresql.transaction import Connection
 
-TRIES = 4  # of a transaction that stands in another host's way: nothing of it was kept
+TRIES = 4  # of a transaction of which nothing can have been kept
+DEADLINE_S = 10.0  # of a transaction with all its tries; connecting has a limit of its own
 _CONFLICTS = (errors.DeadlockDetected, errors.SerializationFailure)
-_LACKS_RIGHTS = errors.InsufficientPrivilege
+_OF_THE_WORK = (psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.DataError)
+# Somebody must grant or restore something; webhooks are refused until then.
+_OF_THE_DATABASE = (
+    errors.InsufficientPrivilege,
+    errors.UndefinedTable,
+    errors.UndefinedColumn,
+    errors.UndefinedFunction,
+    errors.InvalidSchemaName,
+)
+_NO_ANSWER = "PostgreSQL does not answer"
+
+
+class _TryAgainError(Exception):
+    """Nothing of the transaction was kept, for certain, and another try may succeed."""
 
 
 class PostgresqlEngine:
     """See store.engine.Engine."""
 
-    def __init__(self, server: Server) -> None:
-        self._database = connect(server)
+    def __init__(self, server: Server, deadline_s: float) -> None:
+        self._deadline = Deadline(deadline_s)
+        self._database = connect(server, self._deadline.watch)
+        self._committing = False
 
     def transact(self, work: Callable[[Transaction], None]) -> None:
-        for number in range(1, TRIES + 1):
-            try:
-                self._transact(work)
-            except _CONFLICTS as error:
-                if number == TRIES:
-                    raise StoreUnavailableError(plain(error)) from None
-            else:
-                return
+        with self._deadline:
+            for number in range(TRIES):
+                try:
+                    self._transact(work)
+                except _TryAgainError as error:
+                    reason = str(error)
+                    time.sleep(random.uniform(0, 0.01 * number))  # noqa: S311 (spreads tries)
+                else:
+                    return
+        raise StoreUnavailableError(reason)
 
     def _transact(self, work: Callable[[Transaction], None]) -> None:
+        """Try once. Raise _TryAgainError when another try may succeed."""
+        is_new = self._database.is_closed()
+        self._committing = False
         try:
-            connection = self._connection()
-            with connection.transaction():
-                work(PostgresqlTransaction(connection))
-        except _CONFLICTS:
+            transaction.run(self._connection(), work, self._will_commit)
+        except _CONFLICTS as error:
+            raise _TryAgainError(plain(error)) from None
+        except _OF_THE_DATABASE as error:
+            raise StoreUnavailableError(plain(error)) from None
+        except _OF_THE_WORK:
             raise
-        except _LACKS_RIGHTS as error:
-            raise StoreUnavailableError(plain(error)) from None
-        except (psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.DataError):
-            raise  # the work's own fault
         except (psycopg.Error, PeeweeException) as error:
-            # Only a new connection is sure to work again, or to reach the server that is first now.
             self._disconnect()
-            raise StoreUnavailableError(plain(error)) from None
+            reason = _NO_ANSWER if self._deadline.is_over else plain(error)
+            # Only a new connection is sure to work again, or to reach the server that is first now.
+            # Before the COMMIT was sent, that can be tried at once: nobody notices a server that
+            # was restarted.
+            if is_new or self._committing or self._deadline.is_over or _has_waited(error):
+                raise StoreUnavailableError(reason) from None
+            raise _TryAgainError(reason) from None
 
     def tidy_up(self, item_count: int) -> None:
         del item_count
 
     def close(self) -> None:
         self._disconnect()
+        self._deadline.close()
+
+    def _will_commit(self) -> None:
+        self._committing = True
 
     def _connection(self) -> Connection:
         connection: Connection = self._database.connection()
         return connection
 
     def _disconnect(self) -> None:
+        self._deadline.forget()
         with contextlib.suppress(psycopg.Error, PeeweeException):
             self._database.close()
+
+
+def _has_waited(error: Exception) -> bool:
+    return isinstance(error, errors.LockNotAvailable)

@@ -50,10 +50,20 @@ def _of_connection(error: psycopg.Error) -> str:
     if not isinstance(error, psycopg.OperationalError):
         return f"PostgreSQL's driver says {type(error).__name__}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"PostgreSQL can't be reached: {lines[0]}" if lines else "the connection was lost"
+    # Of several hosts psycopg lists what happened with each.
+    each = [line.removeprefix("- ") for line in lines if line.startswith("- host: ")]
+    said = "; ".join(each or lines[:1])
+    return f"PostgreSQL can't be reached: {said}" if said else "the connection was lost"
 
 
+_MISSING = "a table of the database is missing or was changed; restore it, or start the daemon anew"
 _PLAIN = {
+    "0A000": "somebody changes the tables",
+    "25P03": "PostgreSQL waited too long for this host within a transaction",
+    "3F000": _MISSING,
+    "42703": _MISSING,
+    "42883": _MISSING,
+    "42P01": _MISSING,
     "25006": "the PostgreSQL server only reads now: it may be a standby",
     "40001": "PostgreSQL found a conflict with another host's transaction",
     "40P01": "PostgreSQL found a conflict with another host's transaction",

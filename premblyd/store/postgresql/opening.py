@@ -1,30 +1,53 @@
 """Connecting to PostgreSQL, and making its schema."""
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 from peewee import PostgresqlDatabase
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumperUnknown
 
 from premblyd.databases import Server
+from premblyd.errors import CannotStartError
 from premblyd.store.postgresql.schema import check_schema, migrate
 
 CONNECT_TIMEOUT_S = 5
+CONNECT_TIMEOUT_EACH_S = 3  # of several hosts, which are tried one after the other
 # Of every connection. A session that lost its client must not hold its locks: the other hosts wait
-# for them.
+# for them. It may be idle in a transaction, or wait for the client that is gone to take rows. What
+# it runs itself is bounded by _CHECK_CLIENT.
 SESSION = {
     "idle_in_transaction_session_timeout": "10s",
     "jit": "off",  # compiling takes 100 ms, and the statements are short
     "lock_timeout": "5s",
+    "statement_timeout": "0",  # it would also end a COMMIT's wait for the standby, with success
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "2",
     "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10s",
     "timezone": "UTC",
+    "client_encoding": "UTF8",
 }
 READ_ONLY = {"default_transaction_read_only": "on"}
+# `off` would have a COMMIT return before it is on the disk. The other levels are the operator's.
+_KEEP_COMMITS = """SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') = 'off'"""
+# Not everywhere a server can notice it; it refuses the setting there.
+_CHECK_CLIENT = """SELECT set_config('client_connection_check_interval', '2s', false)
+    WHERE version() LIKE '%linux%'"""
+# The same of the client's side, where the operator's URL does not say it.
+_OF_LIBPQ = {
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",  # ms
+    "application_name": "premblyd",
+}
+Opened = Callable[[psycopg.Connection[Any]], None]
 
 
 class _TextDumper(StrDumperUnknown):
@@ -43,33 +66,48 @@ class _WholeLoader(Loader):
 
 
 class _Database(PostgresqlDatabase):
-    """A database whose connections have this module's settings."""
+    """A database whose connections have this module's settings. `opened` gets each at once."""
 
-    def __init__(self, server: Server, session: dict[str, str]) -> None:
-        url = "postgresql://" + server.url.partition("://")[2]
-        params: dict[str, Any] = {} if server.password is None else {"password": server.password}
-        if "connect_timeout" not in url:
-            params["connect_timeout"] = str(CONNECT_TIMEOUT_S)
-        super().__init__(url, prefer_psycopg3=True, application_name="premblyd", **params)
+    def __init__(self, server: Server, session: dict[str, str], opened: Opened | None) -> None:
+        # Peewee passes an empty URL on, and the parameters beside it.
+        super().__init__("postgresql://", prefer_psycopg3=True, **parameters(server))
         self._session = session
+        self._opened = opened
 
     def _connect(self) -> psycopg.Connection[Any]:
         connection: psycopg.Connection[Any] = super()._connect()  # type: ignore[misc]
         try:
+            if self._opened is not None:
+                self._opened(connection)
             connection.adapters.register_dumper(str, _TextDumper)
             connection.adapters.register_loader("numeric", _WholeLoader)
-            connection.execute(
-                "; ".join(f"SET {key} = '{value}'" for key, value in self._session.items())
-            )
+            settings = [f"SET {key} = '{value}'" for key, value in self._session.items()]
+            connection.execute("; ".join([*settings, _KEEP_COMMITS, _CHECK_CLIENT]))
         except BaseException:
             connection.close()
             raise
         return connection
 
 
-def connect(server: Server, **session: str) -> PostgresqlDatabase:
-    """Return a database that reads and writes; its connection is opened on first use."""
-    return _Database(server, SESSION | session)
+def parameters(server: Server) -> dict[str, Any]:
+    """Return libpq's parameters for a server: what its URL says, and this module's defaults. Raise
+    CannotStartError when the URL can't be used."""
+    try:
+        of_url = conninfo_to_dict("postgresql://" + server.url.partition("://")[2])
+    except psycopg.Error as error:
+        raise CannotStartError(f"`database` can't be used: {str(error).strip()}.") from None
+    if "password" in of_url or "sslpassword" in of_url:
+        raise CannotStartError("`database` holds a password: write `password:` beside its `url:`.")
+    hosts = str(of_url.get("hostaddr") or of_url.get("host") or "").count(",") + 1
+    timeout_s = CONNECT_TIMEOUT_S if hosts == 1 else CONNECT_TIMEOUT_EACH_S
+    password = {} if server.password is None else {"password": server.password}
+    return _OF_LIBPQ | {"connect_timeout": str(timeout_s)} | of_url | password
+
+
+def connect(server: Server, opened: Opened | None = None, /, **session: str) -> PostgresqlDatabase:
+    """Return a database that reads and writes; its connection is opened on first use. `opened` gets
+    each new connection before anything is done with it. `session`: settings besides SESSION."""
+    return _Database(server, SESSION | session, opened)
 
 
 def connect_read_only(server: Server) -> PostgresqlDatabase:

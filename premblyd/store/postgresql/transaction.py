@@ -1,5 +1,6 @@
 """Running the store's statements on PostgreSQL."""
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -8,7 +9,9 @@ from typing import Any, TypeVar
 
 import psycopg
 from peewee import SQL, Database, Expression, PostgresqlDatabase, Query
+from psycopg.errors import Diagnostic
 
+from premblyd.errors import StoreUnavailableError
 from premblyd.store.engine import Row, Transaction
 from premblyd.store.postgresql.failures import translated
 from premblyd.store.statements import (
@@ -24,6 +27,7 @@ from premblyd.store.statements import (
 INSERT_SIZES = (64, 32, 16, 8, 4, 2, 1)
 PARTS = 64  # of a table of counts: connections that count at the same time seldom share one
 _POSTGRESQL = PostgresqlDatabase(None, prefer_psycopg3=True)
+NOT_ON_STANDBY = "PostgreSQL was told to stop waiting for its standby, which may lack the newest"
 _LOCK = "SELECT pg_advisory_xact_lock(number) FROM unnest(%s::bigint[]) AS number"
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
 Connection = psycopg.Connection[Any]
@@ -34,9 +38,32 @@ def transact(database: Database, work: Callable[[Transaction], Done]) -> Done:
     """Run `work` in a transaction on a command's own connection, while daemons write by theirs.
     Raise StoreUnavailableError when nothing of it could be kept."""
     with translated():
-        connection: Connection = database.connection()
+        return run(database.connection(), work)
+
+
+def run(
+    connection: Connection,
+    work: Callable[[Transaction], Done],
+    will_commit: Callable[[], None] = lambda: None,
+) -> Done:
+    """Run `work` in a transaction, and commit. `will_commit` is called before that: from then on a
+    failure leaves open whether anything was kept.
+
+    Raise StoreUnavailableError when the server committed with a warning: somebody has cancelled the
+    wait for its standby, which may lack what was committed.
+    """
+    warned: list[Diagnostic] = []
+    try:
         with connection.transaction():
-            return work(PostgresqlTransaction(connection))
+            done = work(PostgresqlTransaction(connection))
+            connection.add_notice_handler(warned.append)
+            will_commit()
+    finally:
+        with contextlib.suppress(ValueError):  # not added
+            connection.remove_notice_handler(warned.append)
+    if any(diagnostic.severity_nonlocalized == "WARNING" for diagnostic in warned):
+        raise StoreUnavailableError(NOT_ON_STANDBY)
+    return done
 
 
 class PostgresqlTransaction:

@@ -1,0 +1,34 @@
+"""PostgreSQL's own tests have its own store alone."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from premblyd.databases import Server
+from tests.support import postgresql
+from tests.support.needs import needs_machine
+from tests.support.store import Store
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    with asyncio.Runner() as runner:
+        yield runner.get_loop()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A prepared database on the session's server."""
+    with needs_machine():
+        postgresql.of_session()
+    with postgresql.empty_database() as server:
+        yield server
+
+
+@pytest.fixture
+def store(loop: asyncio.AbstractEventLoop, server: Server) -> Iterator[Store]:
+    """An empty store on it, at work."""
+    store = Store(server, loop)
+    yield store
+    store.close()

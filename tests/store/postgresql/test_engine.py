@@ -1,0 +1,299 @@
+"""PostgreSQL as the writer's engine: what goes wrong is told in plain words, and it goes on."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from premblyd.databases import Server
+from premblyd.errors import StoreUnavailableError
+from premblyd.store.engine import Transaction
+from premblyd.store.inbox import NewDelivery
+from premblyd.store.postgresql.engine import TRIES
+from premblyd.store.postgresql.transaction import PostgresqlTransaction
+from tests.support import postgresql
+from tests.support.database import url_of
+from tests.support.postgresql import SUPERUSER
+from tests.support.queue import SUCCEEDED, claim, finish
+from tests.support.store import NOW_MS, Store, is_fault, new_event
+from tests.support.wire import Wire
+
+Lines = list[MutableMapping[str, Any]]
+LIMIT_S = 0.4
+CLOSE = "SELECT pg_terminate_backend(?)"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction may take a moment only."""
+    monkeypatch.setattr("premblyd.store.postgresql.backend.DEADLINE_S", LIMIT_S)
+
+
+@pytest.fixture
+def wire(impatient: None) -> Iterator[Wire]:
+    cluster, _ = postgresql.of_session()
+    with Wire(cluster) as wire:
+        yield wire
+
+
+@pytest.fixture
+def far(wire: Wire, loop: asyncio.AbstractEventLoop, server: Server) -> Iterator[Store]:
+    """A store whose server is at the other end of the wire."""
+    name = server.url.partition("@/")[2].partition("?")[0]
+    store = Store(wire.server(name, SUPERUSER, "connect_timeout=2"), loop)
+    yield store
+    store.close()
+
+
+def backend_pid(store: Store) -> int:
+    """Return the process that serves the writer."""
+
+    def ask(transaction: Transaction) -> int:
+        assert isinstance(transaction, PostgresqlTransaction)
+        return transaction.connection.info.backend_pid
+
+    return store.wait(store.writer.call(ask))
+
+
+def setting(store: Store, name: str) -> str:
+    def ask(transaction: Transaction) -> str:
+        assert isinstance(transaction, PostgresqlTransaction)
+        [value] = transaction.connection.execute(f"SHOW {name}").fetchone() or [""]
+        return str(value)
+
+    return store.wait(store.writer.call(ask))
+
+
+def reason(store: Store, body: bytes = b"{}") -> str:
+    """Return why a webhook can't be stored now, checking that the writer says the same."""
+    with pytest.raises(StoreUnavailableError) as caught:
+        store.add("crm", body=body)
+    assert store.writer.last_error == caught.value.reason
+    return caught.value.reason
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process that does nothing meanwhile, as if its machine hung."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+# Errors of the server
+
+
+@contextmanager
+def failing(store: Store, code: str, times: int = 1 << 30) -> Iterator[None]:
+    """Have the server raise an error at so many inserts of a delivery, whose text holds values."""
+    store.by_hand("CREATE SEQUENCE failures")
+    store.by_hand(
+        f"""CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('failures') <= {times} THEN
+                RAISE EXCEPTION 'hush %', NEW.action USING ERRCODE = '{code}';
+            END IF;
+            RETURN NEW;
+        END $$"""
+    )
+    store.by_hand(
+        "CREATE TRIGGER fail BEFORE INSERT ON delivery FOR EACH ROW EXECUTE FUNCTION fail()"
+    )
+    yield
+    store.by_hand("DROP FUNCTION fail CASCADE")
+    store.by_hand("DROP SEQUENCE failures")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("25006", "only reads now"),
+        ("42501", "lacks a right"),
+        ("42P01", "missing"),
+        ("53100", "disk of the PostgreSQL server is full"),
+        ("53200", "OutOfMemory"),
+        ("55P03", "holds what is needed"),
+        ("57014", "took too long"),
+        ("57P01", "shuts down"),
+        ("57P03", "starts up or shuts down"),
+        ("58030", "58030"),
+        ("XX001", "XX001"),
+    ],
+)
+def test_what_the_server_can_not_do_is_told_without_values_and_waited_for(
+    store: Store, lines: Lines, code: str, words: str
+) -> None:
+    with failing(store, code):
+        why = reason(store)
+        assert words in why
+        assert "hush" not in why
+        assert store.rows("SELECT id FROM event") == []
+    assert store.add("crm").is_new
+    assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
+
+
+@pytest.mark.parametrize("code", ["40001", "40P01"])
+def test_a_conflict_with_another_host_is_tried_again_and_done_once(
+    store: Store, lines: Lines, code: str
+) -> None:
+    with failing(store, code, TRIES - 1):
+        assert store.add("crm").is_new
+    assert store.rows("SELECT (SELECT count(*) FROM event), count(*) FROM delivery") == [(1, 1)]
+    assert lines == []
+
+
+def test_a_conflict_that_does_not_end_is_told(store: Store) -> None:
+    with failing(store, "40001"):
+        assert "conflict with another host" in reason(store)
+
+
+@pytest.mark.usefixtures("lines")
+@pytest.mark.parametrize("code", ["23514", "22003", "42601"])
+def test_a_fault_of_one_fails_it_alone(store: Store, code: str) -> None:
+    with failing(store, code, 2):
+        bad = store.inbox.add(new_event(b"bad"), [NewDelivery("crm", 3)])
+        good = store.inbox.add(new_event(b"good"), [])
+        results = store.wait_all([bad, good])
+    assert is_fault(results[0])
+    assert store.bodies() == [b"good"]
+
+
+def test_a_lock_that_another_has_for_too_long_is_told(store: Store) -> None:
+    pid = backend_pid(store)
+    wait = "UPDATE pg_settings SET setting = '50' WHERE name = 'lock_timeout'"
+
+    def hurry(transaction: Transaction) -> None:
+        assert isinstance(transaction, PostgresqlTransaction)
+        transaction.connection.execute(wait)
+
+    store.wait(store.writer.call(hurry))
+    with psycopg.connect(url_of(store.place)) as other:
+        other.execute("LOCK TABLE delivery")
+        assert "holds what is needed" in reason(store)
+    assert store.add("crm").is_new
+    assert backend_pid(store) != pid  # a new connection has the limit of every other
+
+
+# Connections that end
+
+
+def test_a_connection_that_ended_while_nothing_was_done_costs_no_webhook(
+    store: Store, lines: Lines
+) -> None:
+    for _ in range(2):
+        store.rows(CLOSE, backend_pid(store))
+        assert store.add("crm", body=os.urandom(8)).is_new
+    assert lines == []
+
+
+def test_a_connection_that_ends_within_a_transaction_costs_no_webhook(
+    store: Store, lines: Lines
+) -> None:
+    pids: list[int] = []
+    store.add("crm")
+
+    def work(transaction: Transaction) -> None:
+        assert isinstance(transaction, PostgresqlTransaction)
+        pids.append(transaction.connection.info.backend_pid)
+        if len(pids) == 1:
+            store.rows(CLOSE, pids[0])
+        transaction.connection.execute("UPDATE heartbeat SET at_ms = at_ms + 1")
+
+    store.wait(store.writer.call(work))
+    assert len(set(pids)) == 2
+    assert store.rows("SELECT at_ms FROM heartbeat") == [(1,)]
+    assert lines == []
+
+
+def test_when_the_answer_to_a_commit_is_lost_nothing_is_promised_and_it_is_there_once(
+    far: Store, wire: Wire
+) -> None:
+    assert far.add("crm", body=b"first").is_new
+    wire.loses_answer_to = b"COMMIT"
+    reason(far, b"second")
+    wire.loses_answer_to = None
+    assert not far.add("crm", body=b"second").is_new  # Prembly sends it again
+    assert far.bodies() == [b"first", b"second"]
+
+
+def test_a_result_whose_commit_was_answered_by_nobody_may_be_reported_again(
+    far: Store, wire: Wire
+) -> None:
+    far.add("crm")
+    [job] = claim(far, crm=1).jobs
+    wire.loses_answer_to = b"COMMIT"
+    with pytest.raises(StoreUnavailableError):
+        finish(far, job, SUCCEEDED)
+    wire.loses_answer_to = None
+    assert finish(far, job, SUCCEEDED), "not a lost lease: it is this attempt's own result"
+    assert far.rows("SELECT outcome FROM attempt") == [("succeeded",)]
+    assert not finish(far, job, SUCCEEDED, now_ms=NOW_MS + 1)
+
+
+def test_a_claim_whose_commit_was_answered_by_nobody_is_released_at_no_cost(
+    far: Store, wire: Wire
+) -> None:
+    far.add("crm")
+    wire.loses_answer_to = b"COMMIT"
+    with pytest.raises(StoreUnavailableError):
+        claim(far, crm=1)
+    wire.loses_answer_to = None
+    assert far.rows("SELECT state FROM delivery") == [("running",)]
+    far.wait(far.queue.release_unstarted([], NOW_MS))
+    [job] = claim(far, crm=1).jobs
+    assert (job.attempt, job.attempts_left) == (2, 2)
+
+
+# Servers that say nothing
+
+
+def test_a_network_that_is_cut_holds_nobody_for_long(far: Store, wire: Wire) -> None:
+    far.add("crm", body=b"before")
+    wire.is_cut = True
+    began = time.monotonic()
+    assert reason(far) == "PostgreSQL does not answer"
+    assert time.monotonic() - began < 10 * LIMIT_S
+    wire.is_cut = False
+    wire.break_all()
+    assert far.add("crm", body=b"after").is_new
+    assert far.bodies() == [b"before", b"after"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_hangs_holds_nobody_for_long_and_may_have_kept_what_it_did_not_answer(
+    store: Store, lines: Lines
+) -> None:
+    with stopped(backend_pid(store)):
+        assert reason(store, b"late") == "PostgreSQL does not answer"
+        assert store.add("crm", body=b"next").is_new
+    assert store.bodies().count(b"late") <= 1
+    assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
+
+
+# Settings
+
+
+def test_a_commit_is_on_the_disk_whatever_the_server_is_set_to(store: Store) -> None:
+    [(of_server,)] = store.rows("SHOW synchronous_commit")
+    assert (of_server, setting(store, "synchronous_commit")) == ("off", "on")
+
+
+@pytest.mark.parametrize("level", ["local", "remote_write", "on", "remote_apply"])
+def test_other_levels_of_commits_are_left_to_the_operator(store: Store, level: str) -> None:
+    name = store.rows("SELECT current_database()")[0][0]
+    store.by_hand(f"ALTER DATABASE {name} SET synchronous_commit = {level}")
+    store.rows(CLOSE, backend_pid(store))
+    assert setting(store, "synchronous_commit") == level
+
+
+def test_a_session_that_lost_its_client_lets_go_of_its_locks(store: Store) -> None:
+    assert setting(store, "idle_in_transaction_session_timeout") == "10s"
+    assert setting(store, "client_connection_check_interval") == "2s"
+    assert setting(store, "statement_timeout") == "0"
