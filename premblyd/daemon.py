@@ -124,6 +124,7 @@ class Daemon:
             self._inquirer,
             self._clock,
             self._wake,
+            is_first=lambda: self._membership.is_first,
         )
         self._open_receiver(opened)
         self._open_console(opened)
@@ -213,6 +214,7 @@ class Daemon:
             self._clock,
             self._database,
             store_error=self._writer.recent_error,
+            is_first=lambda: self._membership.is_first,
         )
 
     def _open_receiver(self, opened: contextlib.AsyncExitStack) -> None:
@@ -347,7 +349,7 @@ class Daemon:
     def _withdraw(self) -> None:
         """Tell commands that nothing runs here any more."""
         try:
-            presence.withdraw(self._database)
+            presence.withdraw(self._database, self._path)
         except OSError as error:
             tell(NotPublished(reason=error.strerror))
 

@@ -78,7 +78,7 @@ def of_this_process(
 
 def publish(presence: Presence, database: Place) -> None:
     """Write the file, whole or not at all. Raise OSError when it can't be."""
-    path = _file(database)
+    path = _file(database, Path(presence.configuration))
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
@@ -87,15 +87,16 @@ def publish(presence: Presence, database: Place) -> None:
     new.replace(path)
 
 
-def withdraw(database: Place) -> None:
+def withdraw(database: Place, configuration: Path) -> None:
     """Remove the file: the daemon stops. Raise OSError when it can't be."""
-    _file(database).unlink(missing_ok=True)
+    _file(database, configuration).unlink(missing_ok=True)
 
 
-def find(database: Place) -> Presence | None:
-    """Return the daemon that runs on this database; None if none does, even where a killed daemon
-    has left its file. Raise PresenceError when the file can't be read."""
-    path = _file(database)
+def find(database: Place, configuration: Path) -> Presence | None:
+    """Return the daemon that runs on this database, on a server the one with this configuration;
+    None if none does, even where a killed daemon has left its file. Raise PresenceError when the
+    file can't be read."""
+    path = _file(database, configuration)
     try:
         presence = Presence(**json.loads(path.read_bytes()))
     except FileNotFoundError:
@@ -188,11 +189,13 @@ def _process_start(pid: int) -> int | None:
     return int(text.rpartition(") ")[2].split()[19])  # field 22; the name may hold ") "
 
 
-def _file(database: Place) -> Path:
+def _file(database: Place, configuration: Path) -> Path:
     if isinstance(database, Path):
         return database.with_name(f"{database.name}.running")
     # Of a server there is no folder. systemd makes this one for the service, and root finds it.
-    name = hashlib.sha256(database.url.encode()).hexdigest()[:16]
+    # Several daemons of this machine may share the server, each with a configuration of its own.
+    both = f"{database.url}\0{configuration.resolve()}"
+    name = hashlib.sha256(both.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return _runtime_folder() / f"premblyd-{name}.running"
 
 

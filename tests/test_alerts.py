@@ -78,6 +78,7 @@ class Watching:
         self.clock = StoppedClock()
         self.runner = Recorder()
         self.store_error: str | None = None
+        self.is_first = True
         self.restart()
 
     def restart(self) -> None:
@@ -88,6 +89,7 @@ class Watching:
             self.clock,
             self.store.path,
             store_error=lambda: self.store_error,
+            is_first=lambda: self.is_first,
         )
 
     def configure(self, *alerts: Alert) -> None:
@@ -134,6 +136,20 @@ def test_trouble_that_passes_by_itself_wakes_nobody(watching: Watching) -> None:
     for error in ("the disk is full", None, "the disk is full", None):
         watching.store_error = error
         assert watching.look() == []
+
+
+def test_a_host_that_is_not_the_first_stands_by_and_knows_later_what_was_told(
+    watching: Watching, store: Store
+) -> None:
+    first, second = watching, Watching(store)
+    for each in (first, second):
+        each.configure(alert("dead"))
+    second.is_first = False
+    first.bury()
+    assert (first.look(3), second.look(3)) == (["dead"], [])
+    first.is_first, second.is_first = False, True
+    assert (first.look(3), second.look(3)) == ([], [])
+    assert second.look(after_ms=30 * 60_000) == ["dead"]
 
 
 def test_what_comes_together_is_told_together(watching: Watching) -> None:

@@ -137,7 +137,7 @@ def test_a_stop_leaves_nothing_open_and_tells_commands_so(
         daemon = configured(tmp_path)
         before = open_files()
         async with daemon:
-            assert presence.find(tmp_path / "premblyd.db")
+            assert presence.find(tmp_path / "premblyd.db", tmp_path / "premblyd.yaml")
             assert not can_lock(tmp_path / "premblyd.db")
         return before, open_files()
 
@@ -145,7 +145,7 @@ def test_a_stop_leaves_nothing_open_and_tells_commands_so(
     assert after == before
     wait_until(lambda: set(threading.enumerate()) <= threads_before)
     assert not (tmp_path / "socket").exists()
-    assert presence.find(tmp_path / "premblyd.db") is None
+    assert presence.find(tmp_path / "premblyd.db", tmp_path / "premblyd.yaml") is None
     assert can_lock(tmp_path / "premblyd.db")
 
 

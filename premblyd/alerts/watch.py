@@ -37,12 +37,15 @@ class Watch:
         place: Place,
         *,
         store_error: Callable[[], str | None],
+        is_first: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`is_first`: whether this daemon is the one that looks, where several share a database."""
         self._log = log
         self._runners = runners
         self._clock = clock
         self._place = place
         self._store_error = store_error
+        self._is_first = is_first
         self._started_at_ms = clock.now_ms()
         self._host = socket.gethostname()
         self._sent: Sent | None = None  # None: not read yet
@@ -71,7 +74,10 @@ class Watch:
                 tell(AlertsFailed(cause=error))
 
     async def look(self) -> None:
-        """Look once, and run the hooks of the alerts that are due."""
+        """Look once, and run the hooks of the alerts that are due; or stand by."""
+        if not self._is_first():
+            self._sent = None  # the one that looks meanwhile keeps what it sends
+            return
         settings, now_ms = self._settings, self._clock.now_ms()
         sent = await self._read_sent()
         kinds = {trigger.kind for alert in settings.alerts for trigger in alert.on}

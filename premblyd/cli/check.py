@@ -44,7 +44,7 @@ def check(config_path: Path, as_json: bool) -> None:
         print_json({"ok": False, "problems": problems})
         raise SystemExit(error.exit_code) from None
     routes = _routes(settings)
-    daemon, line = _running(settings)
+    daemon, line = _running(settings, config_path)
     warnings = list(lint.warnings(settings, config_path))
     if daemon is not None:
         warnings += presence.differences(daemon, settings, config_path)
@@ -103,12 +103,12 @@ def _narrowed(action: "Action") -> str:
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _running(settings: "Config") -> "tuple[Presence | None, str]":
+def _running(settings: "Config", config_path: Path) -> "tuple[Presence | None, str]":
     """Return the daemon that runs on the configuration's database, and a line that tells of it."""
     from premblyd import presence
 
     try:
-        daemon = presence.find(settings.database)
+        daemon = presence.find(settings.database, config_path)
     except presence.PresenceError as error:
         return None, f"Whether a daemon runs is not known: {error}"
     if daemon is None:

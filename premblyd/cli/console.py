@@ -34,7 +34,7 @@ def console(config_path: Path, *, hash_password: bool, as_json: bool) -> None:
         return
     path = database_of(config_path)
     database = until_end(connect_operator(path))
-    running = presence.find(path)
+    running = presence.find(path, config_path)
     if running is None:
         raise TryAgainError("premblyd does not run: `systemctl start premblyd`, then again.")
     if running.console is None:

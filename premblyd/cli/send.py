@@ -115,7 +115,7 @@ def send(
         asyncio.run(sender.send(make_body, token, replies, count=count, rate=rate))
     except KeyboardInterrupt:
         interrupted = True
-    target = _target(settings, endpoint, name, sender, as_service.is_managed(config_path))
+    target = _target(settings, config_path, endpoint, name, sender)
     _report(replies, target, count=count, interrupted=interrupted)
 
 
@@ -200,14 +200,15 @@ def _named(what: str, name: str | None, choices: "dict[str, T]") -> "T":
 
 
 def _target(
-    settings: "Config", endpoint: "Endpoint", key: str, sender: Sender, is_managed: bool
+    settings: "Config", config_path: Path, endpoint: "Endpoint", key: str, sender: Sender
 ) -> Target:
     from premblyd import presence
+    from premblyd.cli import as_service
 
     daemon = None
     if sender.is_configured:
         with contextlib.suppress(presence.PresenceError):  # then it is not known whether one runs
-            daemon = presence.find(settings.database)
+            daemon = presence.find(settings.database, config_path)
     return Target(
         where=str(settings.listen),
         unix_path=sender.unix_path,
@@ -215,7 +216,7 @@ def _target(
         key_place=f"endpoint {endpoint.name}, key {key}",
         key=endpoint.keys[key],
         daemon=daemon,
-        is_managed=is_managed,
+        is_managed=as_service.is_managed(config_path),
     )
 
 

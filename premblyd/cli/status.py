@@ -47,7 +47,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     )
     daemon, line = None, ""
     if database is None:
-        daemon, line, trouble = _daemon(place)
+        daemon, line, trouble = _daemon(place, config_path)
         items = [*trouble, *items]
     needs_somebody = any(item.needs_somebody for item in items)
     if as_json:
@@ -66,13 +66,13 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     raise SystemExit(1 if needs_somebody else 0)
 
 
-def _daemon(place: Place) -> "tuple[Presence | None, str, list[Item]]":
+def _daemon(place: Place, config_path: Path) -> "tuple[Presence | None, str, list[Item]]":
     """Return the daemon that runs on the database, a line that tells of it, and what is wrong with
     it."""
     from premblyd import presence
 
     try:
-        daemon = presence.find(place)
+        daemon = presence.find(place, config_path)
     except presence.PresenceError as error:
         return None, f"Whether a daemon runs is not known: {error}", []
     if daemon is None:

@@ -46,12 +46,16 @@ class PendingAsker:
         inquirer: Inquirer,
         clock: Clock,
         wake: Callable[[], None],
+        *,
+        is_first: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`is_first`: whether this daemon is the one that asks, where several share a database."""
         self._queue = queue
         self._answers = answers
         self._inquirer = inquirer
         self._clock = clock
         self._wake_dispatcher = wake
+        self._is_first = is_first
         self._schedule: Schedule | None = None
         self._storing: Storing | None = None
         self._asking: dict[int, asyncio.Task[None]] = {}  # by the number of the waiting
@@ -109,7 +113,7 @@ class PendingAsker:
     async def _round(self) -> float:
         """Do one round; return the seconds to wait for the next, unless woken."""
         schedule = self._schedule
-        if schedule is None or not self._inquirer.can_ask:
+        if schedule is None or not self._inquirer.can_ask or not self._is_first():
             return POLL_S
         if self._must_look_back:
             await self._look_back(schedule)

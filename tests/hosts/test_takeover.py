@@ -9,36 +9,16 @@ import pytest
 
 from premblyd.databases import Server
 from tests.support import postgresql
-from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
-from tests.support.hosts import hosts, new_server
+from tests.support.hosts import Runs, hosts, new_server
 from tests.support.waiting import wait_until
 
-# Each run writes down who it is; the first one of each delivery goes on for long.
-SCRIPT = """
-echo "$PREMBLY_DELIVERY $PREMBLY_ATTEMPT $PREMBLY_WORKER" >> {runs}
-test "$PREMBLY_ATTEMPT" != 1 || sleep 300
-"""
 HOSTS = "SELECT name, ended FROM host ORDER BY id"
 
 
 @pytest.fixture(name="server")
 def make_server() -> Server:
     return new_server()
-
-
-class Runs:
-    """The runs of hooks, as these wrote them down themselves."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "runs"
-        self.path.touch()
-        self.actions = [shell("slow", SCRIPT.format(runs=self.path), concurrency=1)]
-
-    def workers(self) -> list[str]:
-        """Return on which host each run was, in their order."""
-        lines = [line.split() for line in self.path.read_text().splitlines()]
-        return [worker.partition(":")[0] for _, _, worker in lines]
 
 
 @pytest.fixture(name="runs")
@@ -65,6 +45,7 @@ def test_what_a_killed_host_ran_runs_elsewhere(tmp_path: Path, server: Server, r
         assert lost["name"] == victim.folder.name
         sql = "SELECT state, attempt_count FROM delivery"
         other.wait_for_rows([("succeeded", 2)], sql)
+        assert other.log("host.first"), "the only one that is left"
 
 
 def test_a_stopped_host_comes_back_and_lets_go_of_what_others_run(

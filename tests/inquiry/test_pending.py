@@ -76,6 +76,7 @@ class At(AbstractAsyncContextManager["At"]):
         }
         self.clock = AdvancedClock()
         self.wakes = 0
+        self.is_first = True
 
     async def __aenter__(self) -> Self:
         self.writer = Writer(backend(self.place).engine())
@@ -83,7 +84,12 @@ class At(AbstractAsyncContextManager["At"]):
         self.inquirer = Inquirer(self.clock)
         self.queue = CountingQueue(self.writer)
         self.asker = PendingAsker(
-            self.queue, Answers(self.writer), self.inquirer, self.clock, self._count_wake
+            self.queue,
+            Answers(self.writer),
+            self.inquirer,
+            self.clock,
+            self._count_wake,
+            is_first=lambda: self.is_first,
         )
         self.configure()
         self._task = asyncio.create_task(self.asker.run())
@@ -179,6 +185,20 @@ def body(status: str | None = "PENDING", reference: str = "r-1", code: str = "02
             "verification": {"status": status, "reference": reference},
         }
     ).encode()
+
+
+@on_a_loop
+async def test_a_host_that_is_not_the_first_does_not_ask(place: Place, api: PremblyApi) -> None:
+    api.know("r-1", status="PENDING", code="02")
+    async with At(place, api) as at:
+        at.is_first = False
+        await at.receive(body())
+        at.advance(MINUTE_MS)
+        await until(lambda: not at.asker._wake.is_set())
+        assert (api.asked("r-1"), at.queue.rounds) == (0, 0)
+        at.is_first = True
+        at.advance(0)
+        await at.until_asked(1)
 
 
 @on_a_loop

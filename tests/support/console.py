@@ -138,7 +138,7 @@ def new_link(daemon: Premblyd) -> str:
 
 def browser(daemon: Premblyd) -> Browser:
     """Return a browser on the daemon's console, not signed in."""
-    presence = find(daemon.place)
+    presence = find(daemon.place, daemon.config)
     assert presence is not None
     assert presence.console is not None
     return Browser(presence.console)

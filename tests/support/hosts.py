@@ -1,12 +1,13 @@
 """Several daemons on one PostgreSQL database."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from premblyd.databases import Server
 from tests.support import postgresql
+from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 
 QUICK = {"lost_after": "1s"}
@@ -18,8 +19,16 @@ def new_server() -> Server:
 
 
 @contextlib.contextmanager
-def hosts(folder: Path, *names: str, server: Server, **changes: Any) -> Iterator[list[Premblyd]]:
-    """Run a daemon for each of `names` on the same database. `hosts` has keys beside the name."""
+def hosts(
+    folder: Path,
+    *names: str,
+    server: Server,
+    before: str = "",
+    environ: Mapping[str, Mapping[str, str]] | None = None,
+    **changes: Any,
+) -> Iterator[list[Premblyd]]:
+    """Run a daemon for each of `names` on the same database. `hosts` has keys beside the name;
+    `before` is Python that each runs first; `environ` has variables for some."""
     with contextlib.ExitStack() as opened:
         daemons = []
         for name in names:
@@ -27,6 +36,28 @@ def hosts(folder: Path, *names: str, server: Server, **changes: Any) -> Iterator
             own.mkdir()
             settings = changes | {"hosts": {"name": name} | changes.get("hosts", QUICK)}
             daemons.append(opened.enter_context(Premblyd(own, place=server, **settings)))
-        for daemon in daemons:
-            daemon.start()
+        for name, daemon in zip(names, daemons, strict=True):
+            daemon.start(before, (), **(environ or {}).get(name, {}))
         yield daemons
+
+
+# Each run writes down who it is; the first one of each delivery goes on for long.
+_SLOW = """
+echo "$PREMBLY_DELIVERY $PREMBLY_ATTEMPT $PREMBLY_WORKER" >> {runs}
+test "$PREMBLY_ATTEMPT" != 1 || sleep 300
+"""
+
+
+class Runs:
+    """The runs of hooks, as these wrote them down themselves."""
+
+    def __init__(self, folder: Path, script: str = _SLOW, **action: Any) -> None:
+        self.path = folder / "runs"
+        self.path.touch()
+        script = script.format(runs=self.path)
+        self.actions = [shell("hook", script, **{"concurrency": 1, **action})]
+
+    def workers(self) -> list[str]:
+        """Return on which host each run was, in their order."""
+        lines = [line.split() for line in self.path.read_text().splitlines()]
+        return [worker.partition(":")[0] for _, _, worker in lines]

@@ -1,0 +1,106 @@
+"""What one host stores, an idle slot of another runs at once, by whichever clocks they have."""
+
+import statistics
+from pathlib import Path
+
+import pytest
+
+from premblyd.databases import Server
+from tests.faults.clock import LIBRARY
+from tests.support.daemon import Premblyd
+from tests.support.hosts import Runs, hosts, new_server
+from tests.support.waiting import wait_until
+
+# The first event's hook goes on for long, so that its host has no slot for the others.
+BUSY = """
+echo "$PREMBLY_DELIVERY $PREMBLY_ATTEMPT $PREMBLY_WORKER" >> {runs}
+test "$PREMBLY_EVENT" != 1 || sleep 300
+"""
+WAITS = """
+SELECT attempt.started_at_ms - event.received_at_ms FROM attempt
+JOIN delivery ON delivery.id = delivery_id JOIN event ON event.id = event_id
+WHERE event.id > 1 ORDER BY event.id
+"""
+DEAF = """
+from premblyd.store.postgresql.beacon import PostgresqlBeacon
+async def announce(self): return None
+PostgresqlBeacon.announce = announce
+"""
+
+
+@pytest.fixture(name="server")
+def make_server() -> Server:
+    return new_server()
+
+
+def waits_ms(busy: Premblyd, runs: Runs, count: int) -> list[int]:
+    """Send webhooks, one after the other, to a daemon whose slot is taken; return how long each
+    waited until its hook was started elsewhere."""
+    for number in range(2, count + 2):
+        assert busy.send(b"%d" % number).status == 200
+        wait_until(lambda number=number: len(runs.workers()) == number)  # type: ignore[misc]
+    return [waited for (waited,) in busy.rows(WAITS)]
+
+
+def send_first(daemons: list[Premblyd], runs: Runs) -> tuple[Premblyd, Premblyd]:
+    """Send the webhook whose hook goes on for long; return its daemon and the other one."""
+    assert daemons[0].send(b"1").status == 200
+    (name,) = wait_until(runs.workers)
+    return (daemons[0], daemons[1]) if name == daemons[0].folder.name else (daemons[1], daemons[0])
+
+
+def test_an_idle_slot_of_another_host_runs_at_once_what_was_stored_here(
+    tmp_path: Path, server: Server
+) -> None:
+    runs = Runs(tmp_path, BUSY)
+    with hosts(tmp_path, "a", "b", server=server, actions=runs.actions) as daemons:
+        busy, idle = send_first(daemons, runs)
+        waits = waits_ms(busy, runs, 15)
+        assert runs.workers()[1:] == [idle.folder.name] * 15
+        print("waited for a slot of another host, in ms:", sorted(waits))
+        assert statistics.median(waits) < 50, "polling each second would be 500"
+
+
+def test_a_notification_that_is_lost_costs_a_second_and_nothing_else(
+    tmp_path: Path, server: Server
+) -> None:
+    runs = Runs(tmp_path, BUSY)
+    with hosts(tmp_path, "a", "b", server=server, before=DEAF, actions=runs.actions) as daemons:
+        busy, idle = send_first(daemons, runs)
+        (waited,) = waits_ms(busy, runs, 1)
+        assert runs.workers()[1] == idle.folder.name
+        assert waited < 5_000
+
+
+@pytest.mark.skipif(not LIBRARY.exists(), reason="needs libfaketime (apt-get install faketime)")
+def test_clocks_that_differ_by_minutes_do_no_harm(tmp_path: Path, server: Server) -> None:
+    """The host whose clock is behind runs at once what the other stores, a retry waits as long as
+    it shall, and when one dies the other takes over."""
+    script = """
+echo "$PREMBLY_DELIVERY $PREMBLY_ATTEMPT $PREMBLY_WORKER" >> {runs}
+test "$PREMBLY_EVENT" != 1 || sleep 300
+test "$PREMBLY_ATTEMPT" = 2
+"""
+    runs = Runs(tmp_path, script, retry={"attempts": 4, "first_delay": "400ms", "factor": 1})
+    environ = {
+        name: {
+            "LD_PRELOAD": str(LIBRARY),
+            "FAKETIME": by,
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
+        for name, by in (("a", "+5m"), ("b", "-5m"))
+    }
+    with hosts(tmp_path, "a", "b", server=server, environ=environ, actions=runs.actions) as daemons:
+        busy, _ = send_first(daemons, runs)
+        assert busy.send(b"2").status == 200
+        wait_until(lambda: len(runs.workers()) == 3)
+        sql = """
+        SELECT min(started_at_ms) - (SELECT received_at_ms FROM event WHERE id = 2),
+               max(started_at_ms) - min(finished_at_ms) FROM attempt WHERE delivery_id = 2
+        """
+        ((waited, delayed),) = busy.rows(sql)
+        assert waited < 5_000
+        assert 200 <= delayed < 5_000
+        busy.kill()
+        wait_until(lambda: len(runs.workers()) >= 4, 10)
