@@ -1,13 +1,10 @@
 """`premblyd move`: every row comes over once, is proven to, and no daemon works on half of them."""
 
 import hashlib
-import json
-import os
 import sqlite3
 import subprocess
 import sys
 import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -34,7 +31,7 @@ from premblyd.store.moving.sides import SourceChangedError
 from premblyd.store.moving.values import UnfitRowError
 from premblyd.store.postgresql import moving as on_server
 from tests.support import postgresql
-from tests.support.commands import PERSONAL, on_terminal, record, run
+from tests.support.commands import record, run
 from tests.support.configuration import AT_ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.moving import (
@@ -45,9 +42,8 @@ from tests.support.moving import (
     odd_rows,
     rows_of,
 )
-from tests.support.needs import needs_machine, needs_root
+from tests.support.needs import needs_machine
 from tests.support.postgresql import rows
-from tests.support.users import NOBODY
 from tests.support.waiting import wait_until
 
 HUSH = "hush-value"
@@ -437,101 +433,3 @@ def test_the_command_says_what_came_over_and_what_to_do_now(
     assert f"  database: {empty_server.url}\n" in done.out
     assert f"copying event: {events} of {events}\n" in done.err
     assert f"verifying event: {events} of {events}\n" in done.err
-    assert not [word for word in PERSONAL if word in done.out + done.err]
-
-
-def test_the_command_s_json_has_each_table(empty_server: Server, tmp_path: Path) -> None:
-    config = record(tmp_path)
-    done = run("--config", config, "move", empty_server.url, "--json")
-    assert (done.code, done.err) == (0, "")
-    said = json.loads(done.out)
-    assert (said["from"], said["to"]) == (str(tmp_path / "premblyd.db"), empty_server.url)
-    counts = {name: len(found) for name, found in rows_of(tmp_path / "premblyd.db").items()}
-    assert {table["table"]: table["rows"] for table in said["tables"]} == counts
-
-
-def test_a_terminal_shows_a_bar(empty_server: Server, tmp_path: Path) -> None:
-    config = record(tmp_path)
-    shown = "\n".join(on_terminal(120, "--config", config, "move", empty_server.url))
-    assert "Moved and verified" in shown
-    assert "event: 13 of 13" not in shown, "lines are for what is no terminal"
-
-
-def test_ctrl_c_is_no_failure(odd: Path, empty_server: Server, tmp_path: Path) -> None:
-    daemon = Premblyd(tmp_path)
-    interrupt = PLACES["after a commit"].format(target="postgresql.PostgresqlTarget")
-    ended = move_process(
-        daemon.config, empty_server.url, DIE.replace("SIGKILL", "SIGINT") + interrupt
-    )
-    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (
-        75,
-        "Interrupted. Run the same again: it goes on where it stopped.",
-    )
-    assert run("--config", daemon.config, "move", empty_server.url).code == 0
-
-
-def test_what_is_no_database_to_move_to_is_said(path: Path, server: Server, tmp_path: Path) -> None:
-    daemon = Premblyd(tmp_path)
-
-    def said(*arguments: str) -> tuple[int, str]:
-        done = run("--config", daemon.config, "move", *arguments)
-        assert done.out == ""
-        return done.code, done.err
-
-    assert said("sqlite:///other.db") == (
-        1,
-        f"The record is in a SQLite file already, {path}. Stop the daemon and copy the file.\n",
-    )
-    code, text = said("/var/lib/premblyd.db")
-    assert (code, "should be postgresql://" in text) == (2, True)
-    code, text = said(f"postgresql://me:{HUSH}@localhost/premblyd")
-    assert (code, HUSH in text, "--password-file" in text) == (2, False, True)
-    code, text = said(server.url, "--password-file", str(tmp_path / "none"))
-    assert (code, "can't be read" in text) == (2, True)
-    code, text = said(f"postgresql:///premblyd?host={tmp_path}")
-    assert (code, "PostgreSQL can't be reached" in text) == (75, True)
-    daemon.configure(database=server.url)
-    code, text = said(server.url)
-    assert (code, "pg_dump" in text) == (1, True)
-    daemon.configure(database="sqlite:///none.db")
-    code, text = said(server.url)
-    assert (code, text.startswith("There is no database at")) == (1, True)
-    assert not (tmp_path / "none.db.lock").exists()
-
-
-def test_a_plain_role_with_a_password_from_a_file_is_enough(
-    odd: Path, empty_server: Server, tmp_path: Path
-) -> None:
-    """It owns its database, and is not the server's superuser."""
-    role = f"role_{uuid.uuid4().hex[:8]}"
-    name = empty_server.url.split("/")[3].partition("?")[0]
-    with psycopg.connect(empty_server.url) as owner:
-        owner.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'hush'")
-        owner.execute(f"ALTER DATABASE {name} OWNER TO {role}")
-    url = empty_server.url.replace("tests@", f"{role}@")
-    (tmp_path / "password").write_text("hush\n")
-    daemon = Premblyd(tmp_path)
-    done = run("--config", daemon.config, "move", url, "--password-file", tmp_path / "password")
-    assert (done.code, f"url: '{url}'" in done.out, "hush" in done.out) == (0, True, False)
-    daemon.configure(database=url)
-    done = run("--config", daemon.config, "move", f"sqlite:///{tmp_path}/back.db")
-    assert (done.code, rows_of(tmp_path / "back.db")) == (0, rows_of(odd))
-
-
-def test_a_database_that_cannot_hold_every_text_is_not_filled(path: Path) -> None:
-    with needs_machine():
-        cluster, _ = postgresql.of_session()
-    name = f"ascii_{uuid.uuid4().hex[:8]}"
-    with cluster.connect() as connection:
-        connection.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0")
-    with pytest.raises(CannotStartError, match="ENCODING 'UTF8'"):
-        move_record(path, Server(cluster.url(name)))
-
-
-@needs_root
-def test_what_root_makes_belongs_to_the_daemon(server: Server, path: Path, tmp_path: Path) -> None:
-    os.chown(tmp_path, NOBODY, NOBODY)
-    os.chown(path, NOBODY, NOBODY)
-    move_record(path, server)
-    move_record(server, tmp_path / "back.db")
-    assert {file.stat().st_uid for file in tmp_path.iterdir()} == {NOBODY}

@@ -81,7 +81,7 @@ class Bulks:
                 plan = Plan(finished=_of_actions(found, names))
                 queued = 0
                 for change in replays.changes(plan, operator, config, self._clock.now_ms()):
-                    queued += await self._writer.call(change)
+                    queued += await self._writer.call(change, alone=True)
                 bulk.queued += queued
                 bulk.left_alone += len(found) - queued
                 self._wake()

@@ -1,8 +1,8 @@
 """What people change while the daemon runs: replay, cancel, reveal. Each change is recorded.
 
-A change is what is done within one transaction. A command runs it on a connection of its own
-(`store.connections.transact`); the daemon hands it to its writer (`Writer.call`), which is
-the only one that writes there.
+A change is what is done within a transaction of its own, as it locks what it finds. A command runs
+it on a connection of its own (`store.connections.transact`); the daemon hands it to its writer
+(`Writer.call`, alone), which is the only one that writes there.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -168,6 +168,7 @@ class Operator:
             return True
 
         def lock(transaction: Transaction, event_ids: Sequence[int]) -> None:
+            transaction.lock([f"add {action}"])  # else two operators add the same at once
             if then is not None:
                 order.lock_of_events(transaction, event_ids)
 

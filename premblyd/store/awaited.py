@@ -235,8 +235,6 @@ class AwaitedQueue:
                 after_id=after.id if after else 0,
             )
             missed = [Missed(*row) for row in rows]
-            # Known only now. So a host that takes names the other way round may be in the way, and
-            # the transaction runs again: it is rare, as this is done once when a daemon starts.
             transaction.lock(lock_name(each.reference) for each in missed)
             count = _begin(
                 transaction,
@@ -255,7 +253,7 @@ class AwaitedQueue:
                 last=missed[-1] if len(missed) == statements.MAX_MISSED else None,
             )
 
-        return self._writer.call(operation, Step.CLAIMS)
+        return self._writer.call(operation, alone=True)
 
 
 def _begin(transaction: Transaction, unsettled: Mapping[int, Arrival]) -> int:

@@ -57,6 +57,7 @@ class _Waiting:
     item: Any
     future: "asyncio.Future[Any]"
     names: Sequence[str] = ()
+    alone: bool = False
     result: Any = None
     error: Exception | None = None
 
@@ -80,16 +81,22 @@ class Writer:
         self._thread.start()
 
     def submit(
-        self, operation: Operation[Item, Done], item: Item, names: Sequence[str] = ()
+        self,
+        operation: Operation[Item, Done],
+        item: Item,
+        names: Sequence[str] = (),
+        *,
+        alone: bool = False,
     ) -> "asyncio.Future[Done]":
         """Run `operation` with `item` in the next transaction. The future resolves after the
         commit; it fails with StoreUnavailableError when nothing could be kept.
 
         `names`: what the item needs locked (`Transaction.lock`). The transaction takes the names
         of all its items at once, before any runs: hosts that take names one by one, or after they
-        have changed rows, wait for each other.
+        have changed rows, wait for each other. What knows only from the record what to lock runs
+        `alone`, in a transaction of its own.
         """
-        waiting = _Waiting(operation, item, self._loop.create_future(), names)
+        waiting = _Waiting(operation, item, self._loop.create_future(), names, alone)
         self._gathered.append(waiting)
         if len(self._gathered) == HAND_OVER_AT:
             self._hand_over()
@@ -104,9 +111,11 @@ class Writer:
         work: Callable[[Transaction], Done],
         step: Step = Step.CLAIMS,
         names: Sequence[str] = (),
+        *,
+        alone: bool = False,
     ) -> "asyncio.Future[Done]":
         """Run `work` in the next transaction, on its own there. The rest is as of `submit`."""
-        future: asyncio.Future[Done] = self.submit(_CALLS[step], work, names)
+        future: asyncio.Future[Done] = self.submit(_CALLS[step], work, names, alone=alone)
         return future
 
     async def close(self) -> None:
@@ -205,7 +214,7 @@ def _batch_size(gathered: list[_Waiting]) -> int:
     name_count = 0
     for place, waiting in enumerate(gathered[:MAX_BATCH]):
         name_count += len(waiting.names)
-        if name_count > MAX_NAMES:
+        if waiting.alone or name_count > MAX_NAMES:
             return max(place, 1)
     return min(len(gathered), MAX_BATCH)
 

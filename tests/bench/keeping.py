@@ -122,6 +122,8 @@ class _TimedWriter(Writer):
         work: Callable[[Transaction], Done],
         step: Step = Step.CLAIMS,
         names: Sequence[str] = (),
+        *,
+        alone: bool = False,
     ) -> "asyncio.Future[Done]":
         def timed(transaction: Transaction) -> Done:
             begun = time.perf_counter()
@@ -129,7 +131,7 @@ class _TimedWriter(Writer):
             self.took_s = time.perf_counter() - begun
             return done
 
-        return super().call(timed, step, names)
+        return super().call(timed, step, names, alone=alone)
 
 
 async def _claims_ms(path: Path) -> float:

@@ -133,7 +133,7 @@ class Replay(Handler):
         )
         queued = 0
         for change in replays.changes(plan, Operator(actor=self.actor), config, now_ms):
-            queued += await self.services.writer.call(change)
+            queued += await self.services.writer.call(change, alone=True)
         self.services.wake()
         if plan.without_action:
             raise PremblydError(f"The configuration has no action {found.action} any more.")
@@ -152,7 +152,7 @@ class Cancel(Handler):
             lambda database: reading.find_delivery(database, number)
         )
         change = Operator(actor=self.actor).cancel(number, self.now_ms)
-        cancelled = await self.services.writer.call(change)
+        cancelled = await self.services.writer.call(change, alone=True)
         await answer(
             self, found.event_id, "cancelled" if cancelled else "not_cancelled", int(cancelled)
         )

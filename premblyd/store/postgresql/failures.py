@@ -39,9 +39,9 @@ def plain(error: BaseException) -> str:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return the driver's own error, which Peewee wraps: twice, when it connects for a query."""
-    while isinstance(wrapped := getattr(error, "orig", None), Exception):
-        error = wrapped
+    """Return the driver's own error, which Peewee wraps."""
+    if isinstance(error, PeeweeException) and error.args and isinstance(error.args[0], Exception):
+        return error.args[0]
     return error
 
 

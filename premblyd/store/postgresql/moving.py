@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from premblyd.databases import Server
-from premblyd.errors import AlreadyRunningError, CannotStartError
+from premblyd.errors import AlreadyRunningError
 from premblyd.store.moving.sides import RowsRefusedError, Side, quoted
 from premblyd.store.moving.tables import Key, Kind, Row, Table, moved_tables
 from premblyd.store.postgresql.opening import connect, connect_read_only, prepare
@@ -132,18 +132,8 @@ class PostgresqlTarget(_Side):
                 sequence = self._sequence(table)
                 self.connection.execute("SELECT setval(%s, %s)", (sequence, number))
             self.unmark()
-        # Else the planner takes the tables for empty, until the server looks by itself.
-        tables = ", ".join(quoted(table.name) for table in moved_tables())
-        self.connection.execute(f"ANALYZE {tables}")
-
-    def require_utf8(self) -> None:
-        """Raise CannotStartError for a database that can't hold every text."""
-        encoding = self.value("SELECT current_setting('server_encoding')")
-        if encoding != "UTF8":
-            raise CannotStartError(
-                f"{self.name} holds texts in {encoding}, and so not all of them. Make one by CREATE"
-                " DATABASE … ENCODING 'UTF8' TEMPLATE template0."
-            )
+        # Of an empty table's, the planner would make plans for an empty one.
+        self.connection.execute("ANALYZE")
 
 
 @contextlib.contextmanager
@@ -164,7 +154,6 @@ def target(server: Server) -> Iterator[PostgresqlTarget]:
     works on it."""
     with contextlib.closing(connect(server, **PATIENT, **_BY_INDEX)) as database:
         opened = PostgresqlTarget(str(server), database)
-        opened.require_utf8()
         if opened.notes() is None:
             prepare(server)
         require_no_daemon(database.connection(), str(server))
