@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.faults import promises
 from tests.faults.daemon import Victim, folder, table
 from tests.support.configuration import shell
+from tests.support.requests import Answer
 
 CLIENTS = 6
 SETTLE_S = 30.0
@@ -78,12 +79,20 @@ class Book:
                 self.problems.append(f"{token} was event {known}, then {content['event']}")
 
 
+class Target(Protocol):
+    """Where webhooks are sent."""
+
+    def send(self, body: bytes, **more: str) -> Answer:
+        """Send a signed webhook. Raise OSError or HTTPException when no answer comes."""
+        ...
+
+
 class Client(threading.Thread):
     """Sends webhooks until told to stop, and repeats each that got no answer, and some others."""
 
-    def __init__(self, victim: Victim, book: Book, number: int, rng: random.Random) -> None:
+    def __init__(self, target: Target, book: Book, number: int, rng: random.Random) -> None:
         super().__init__(daemon=True)
-        self._victim, self._book, self._number, self._rng = victim, book, number, rng
+        self._target, self._book, self._number, self._rng = target, book, number, rng
         self.stopping = threading.Event()
 
     def run(self) -> None:
@@ -100,7 +109,7 @@ class Client(threading.Thread):
 
     def _send(self, token: str) -> bool:
         try:
-            answer = self._victim.send(body_of(token), token=token)
+            answer = self._target.send(body_of(token), token=token)
             self._book.note(token, answer.status, answer.json)
         except (OSError, HTTPException, ValueError):  # killed under us
             return False

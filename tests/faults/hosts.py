@@ -1,0 +1,244 @@
+"""The campaign of several hosts: three daemons on one PostgreSQL, of which one after the other is
+killed, stopped for longer than its lease, restarted, or loses its connections.
+
+    python -m tests.faults.hosts --cycles 200 [--seed N]
+
+Clients send signed webhooks through a proxy, and repeat what got no 200, as Prembly's senders do.
+Hooks write down who they are, outside the database. At the end the promises are checked.
+"""
+
+import argparse
+import random
+import signal
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from premblyd.databases import Server
+from tests.faults import promises
+from tests.faults.crash import RETRY, UNFINISHED, Book, Client, body_of
+from tests.faults.daemon import Victim, folder, table
+from tests.support import postgresql
+from tests.support.configuration import shell
+from tests.support.database import rows
+from tests.support.proxy import Proxy
+
+NAMES = ("a", "b", "c")
+CLIENTS = 4
+SETTLE_S = 60.0
+# One short line and O_APPEND: written whole or not at all. Every ninth run fails.
+SCRIPT = """
+echo "$PREMBLY_DELIVERY $PREMBLY_ATTEMPT $PREMBLY_WORKER" >> {runs}
+sleep 0.$((PREMBLY_DELIVERY % 4))
+test $(( (PREMBLY_DELIVERY + PREMBLY_ATTEMPT) % 9 )) -ne 0
+"""
+ATTEMPTS = "SELECT delivery_id, number, worker FROM attempt"
+# What a daemon ran when it died, and when that ran again elsewhere.
+TAKEN_OVER = """
+SELECT attempt.finished_at_ms, again.started_at_ms FROM attempt
+JOIN attempt again ON again.delivery_id = attempt.delivery_id AND again.number = attempt.number + 1
+WHERE attempt.worker LIKE ? AND attempt.outcome = 'interrupted' AND attempt.started_at_ms < ?
+AND again.started_at_ms > ?
+"""
+CUT = """
+SELECT pg_terminate_backend(pid) FROM (
+    SELECT pid FROM pg_stat_activity WHERE application_name = 'premblyd'
+    AND datname = current_database() AND pid <> pg_backend_pid() ORDER BY random() LIMIT 3
+) AS chosen
+"""
+
+
+class Campaign:
+    """Cycles of load and harm."""
+
+    def __init__(
+        self,
+        at: Path,
+        server: Server,
+        seed: int,
+        *,
+        lost_after_s: float = 1.0,
+        clients: int = CLIENTS,
+    ) -> None:
+        self.rng = random.Random(seed)
+        self.server = server
+        self.lost_after_s = lost_after_s
+        self.clients = clients
+        self.book = Book()
+        self.figures: Counter[str] = Counter()
+        self.taken_over_ms: list[int] = []  # after a death, until what it ran was due again
+        self.run_again_ms: list[int] = []
+        self._deaths: list[tuple[str, int]] = []  # workers like this one died at this time
+        self.runs = at / "runs"
+        self.runs.touch()
+        retry = RETRY | {"attempts": 8}
+        self.victims = []
+        for name in NAMES:
+            own = at / name
+            own.mkdir()
+            self.victims.append(
+                Victim(
+                    own,
+                    place=server,
+                    hosts={"name": name, "lost_after": f"{lost_after_s:g}s"},
+                    stop_timeout="200ms",
+                    actions=[
+                        shell("count", SCRIPT.format(runs=self.runs), retry=retry, concurrency=12)
+                    ],
+                )
+            )
+        self._faults: list[Callable[[Victim], None]] = [
+            self._kill,
+            self._kill,
+            self._freeze,
+            self._freeze,
+            self._restart,
+            self._cut,
+        ]
+
+    def run(self, cycles: int, *, say_every: int = 0) -> list[str]:
+        """Run the campaign and return every broken promise."""
+        with ExitStack() as opened:
+            for victim in self.victims:
+                opened.enter_context(victim)
+                victim.launch()
+            for victim in self.victims:
+                self._until_healthy(victim)
+            proxy = opened.enter_context(Proxy([victim.address for victim in self.victims]))
+            clients = [
+                Client(proxy, self.book, number, random.Random(self.rng.random()))
+                for number in range(self.clients)
+            ]
+            for client in clients:
+                client.start()
+            for cycle in range(1, cycles + 1):
+                self.rng.choice(self._faults)(self.rng.choice(self.victims))
+                time.sleep(self.rng.uniform(0, 0.3))
+                if say_every and cycle % say_every == 0:
+                    print(f"cycle {cycle}: {len(self.book.events)} events", flush=True)
+            for client in clients:
+                client.stopping.set()
+            for client in clients:
+                client.join(15)
+            self._settle()
+            self._check()
+            for victim in self.victims:
+                if victim.stop() != 0:
+                    self.book.problems.append("one did not stop cleanly")
+                self.book.problems += victim.complaints()[:5]
+        return self.book.problems
+
+    def _kill(self, victim: Victim) -> None:
+        """kill -9, and start again: sometimes before the others have noticed."""
+        self._note_death(victim)
+        victim.process.kill()
+        victim.process.wait(10)
+        self.figures["kills"] += 1
+        time.sleep(self.rng.choice([0.0, self.rng.uniform(0, 2 * self.lost_after_s)]))
+        victim.launch()
+        self._until_healthy(victim)
+
+    def _freeze(self, victim: Victim) -> None:
+        """SIGSTOP, mostly for longer than the lease."""
+        self._note_death(victim)
+        victim.process.send_signal(signal.SIGSTOP)
+        self.figures["stops by SIGSTOP"] += 1
+        time.sleep(self.rng.uniform(0.3, 3 * self.lost_after_s))
+        victim.process.send_signal(signal.SIGCONT)
+
+    def _restart(self, victim: Victim) -> None:
+        victim.process.terminate()
+        if victim.process.wait(30) != 0:
+            self.book.problems.append("one did not stop cleanly")
+        self.figures["restarts"] += 1
+        victim.launch()
+        self._until_healthy(victim)
+
+    def _cut(self, _: Victim) -> None:
+        """End some of the daemons' connections."""
+        self.figures["cut connections"] += len(rows(self.server, CUT))
+
+    def _note_death(self, victim: Victim) -> None:
+        worker = f"{victim.folder.name}:{victim.process.pid}:%"
+        self._deaths.append((worker, time.time_ns() // 1_000_000))
+
+    def _until_healthy(self, victim: Victim) -> None:
+        deadline = time.monotonic() + SETTLE_S
+        while victim.healthz()[0] != 200:
+            late = time.monotonic() > deadline
+            if late or victim.process.poll() is not None:
+                raise AssertionError(f"it does not start:\n{victim.whole_log()[-2000:]}")
+            time.sleep(0.02)
+
+    def _settle(self) -> None:
+        """Wait until nothing waits: a delivery that is stuck shows here."""
+        deadline = time.monotonic() + SETTLE_S + len(self.book.events) / 50
+        while (left := rows(self.server, UNFINISHED)[0][0]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if left:
+            self.book.problems.append(f"{left} deliveries never ended")
+
+    def _check(self) -> None:
+        lines = [line.split() for line in self.runs.read_text().splitlines()]
+        runs = [(int(delivery), int(attempt), worker) for delivery, attempt, worker in lines]
+        attempts = set(rows(self.server, ATTEMPTS))
+        broken = promises.broken(self.server, [run[:2] for run in runs], Counter())
+        broken["runs by another host than the attempt's"] = len(set(runs) - attempts)
+        self.book.problems += promises.kept(self.server, list(self.book.events.items()), body_of)
+        self.book.problems += [f"{name}: {number}" for name, number in broken.items() if number]
+        for worker, at_ms in self._deaths:
+            found = rows(self.server, TAKEN_OVER, worker, at_ms, at_ms)
+            self.taken_over_ms += [due_ms - at_ms for due_ms, _ in found]
+            self.run_again_ms += [again_ms - at_ms for _, again_ms in found]
+        logs = [victim.whole_log() for victim in self.victims]
+        self.figures.update(
+            {
+                "events acknowledged": len(self.book.events),
+                "answers 200": self.book.answers[200],
+                "answers 503": self.book.answers[503],
+                "runs counted by the hook": len(runs),
+                "hosts found lost": sum(log.count('"event":"host.lost"') for log in logs),
+                "hosts that came back": sum(log.count('"event":"host.fenced"') for log in logs),
+                "late reports that changed nothing": sum(
+                    log.count('"event":"attempt.lease_lost"') for log in logs
+                ),
+                **promises.figures(self.server),
+                **broken,
+            }
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cycles", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    arguments = parser.parse_args()
+    start = time.monotonic()
+    with folder() as at, postgresql.cluster() as cluster:
+        cluster.start()
+        campaign = Campaign(at, postgresql.new_database(cluster), arguments.seed)
+        problems = campaign.run(arguments.cycles, say_every=10)
+    print(f"{arguments.cycles} cycles, seed {arguments.seed}, {time.monotonic() - start:.0f} s")
+    table(
+        {
+            **campaign.figures,
+            "due again after a death (ms)": _summary(campaign.taken_over_ms),
+            "run again after a death (ms)": _summary(campaign.run_again_ms),
+            "broken promises": len(problems),
+        }
+    )
+    if problems:
+        raise SystemExit("\n".join(problems))
+
+
+def _summary(values: list[int]) -> str:
+    if not values:
+        return "none"
+    return f"{len(values)} times, median {statistics.median(values):.0f}, longest {max(values)}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""A proxy over several daemons, as operators have one."""
+
+import asyncio
+import contextlib
+import itertools
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from tests.support.requests import Answer, request
+from tests.support.webhooks import PATH, signed
+
+CONNECT_S = 0.5
+SILENT_S = 1.5  # a daemon that says nothing for so long is stopped
+
+
+class Proxy:
+    """Passes each connection on to the next of `addresses` that takes it, in its own thread."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._addresses = [address.split(":") for address in addresses]
+        self._turns = itertools.count()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self.address = ""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        listening = asyncio.start_server(self._pass_on, "127.0.0.1", 0)
+        self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result(10)
+        host, port = self._server.sockets[0].getsockname()
+        self.address = f"{host}:{port}"
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    def send(self, body: bytes, **more: str) -> Answer:
+        """Send a signed webhook. Raise OSError or HTTPException when no answer comes."""
+        return request(self.address, "POST", PATH, body, signed(body, **more))
+
+    async def _close(self) -> None:
+        self._server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            first = next(self._turns)
+            for number in range(len(self._addresses)):
+                host, port = self._addresses[(first + number) % len(self._addresses)]
+                try:
+                    async with asyncio.timeout(CONNECT_S):
+                        to = await asyncio.open_connection(host, int(port))
+                except OSError:  # it does not run; TimeoutError is one
+                    continue
+                with contextlib.closing(to[1]), contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.gather(_copy(reader, to[1]), _copy(to[0], writer))
+                return
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copy until one of both ends, or nothing comes any more."""
+    with contextlib.suppress(OSError):
+        while True:
+            async with asyncio.timeout(SILENT_S):
+                data = await reader.read(1 << 16)
+            if not data:
+                break
+            writer.write(data)
+            await writer.drain()
+        writer.close()
