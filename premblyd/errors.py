@@ -23,6 +23,11 @@ class LacksRightsError(PremblydError):
     lacks_rights = True
 
 
+class NotGrantedError(PremblydError):
+    """The role with which premblyd connects to PostgreSQL lacks a right. Use another role, or grant
+    it."""
+
+
 class NotFoundError(PremblydError):
     """The record has no event or delivery of this name. The text says which was asked for."""
 

@@ -24,6 +24,7 @@ from premblyd.errors import PremblydError
 from premblyd.listening import Listening, addresses_of
 
 FINGERPRINT_BYTES = 2
+SERVICE_FOLDER = Path("/run/premblyd")  # systemd makes it for the service, and all may look
 
 
 class PresenceError(PremblydError):
@@ -96,7 +97,12 @@ def find(database: Place, configuration: Path) -> Presence | None:
     """Return the daemon that runs on this database, on a server the one with this configuration;
     None if none does, even where a killed daemon has left its file. Raise PresenceError when the
     file can't be read."""
-    path = _file(database, configuration)
+    found = (_read(path) for path in _files(database, configuration))
+    return next((presence for presence in found if presence is not None), None)
+
+
+def _read(path: Path) -> Presence | None:
+    """Return the daemon whose file this is; None if it does not run any more."""
     try:
         presence = Presence(**json.loads(path.read_bytes()))
     except FileNotFoundError:
@@ -189,19 +195,27 @@ def _process_start(pid: int) -> int | None:
     return int(text.rpartition(") ")[2].split()[19])  # field 22; the name may hold ") "
 
 
-def _file(database: Place, configuration: Path) -> Path:
+def _files(database: Place, configuration: Path) -> list[Path]:
+    """Return where the daemon may have its file: beside the database. Of one on a server there is
+    no folder: a service has the one that systemd made for it, others have their user's."""
     if isinstance(database, Path):
-        return database.with_name(f"{database.name}.running")
-    # Of a server there is no folder. systemd makes this one for the service, and root finds it.
+        return [database.with_name(f"{database.name}.running")]
     # Several daemons of this machine may share the server, each with a configuration of its own.
     both = f"{database.url}\0{configuration.resolve()}"
-    name = hashlib.sha256(both.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return _runtime_folder() / f"premblyd-{name}.running"
+    digest = hashlib.sha256(both.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    named = [os.environ.get(variable) for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR")]
+    folders = dict.fromkeys([*(Path(folder) for folder in named if folder), SERVICE_FOLDER])
+    own = Path(tempfile.gettempdir()) / f"premblyd-{os.geteuid()}"  # nobody else can write there
+    return [folder / f"premblyd-{digest}.running" for folder in (*folders, own)]
 
 
-def _runtime_folder() -> Path:
-    for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
-        if folder := os.environ.get(variable):
-            return Path(folder)
-    service = Path("/run/premblyd")
-    return service if service.is_dir() else Path(tempfile.gettempdir())
+def _file(database: Place, configuration: Path) -> Path:
+    """Return where this daemon has its file: in the first folder that it may write."""
+    *files, own = _files(database, configuration)
+    if not files:
+        return own
+    for path in files:
+        if os.access(path.parent, os.W_OK | os.X_OK):
+            return path
+    own.parent.mkdir(mode=0o700, exist_ok=True)
+    return own

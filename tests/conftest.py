@@ -19,6 +19,7 @@ from tornado.ioloop import IOLoop
 from premblyd.databases import Place
 from premblyd.receiver import exchange
 from premblyd.receiver.server import make_server
+from premblyd.store.postgresql import opening as postgresql_opening
 from premblyd.store.sqlite import opening
 from tests.support import database, postgresql
 from tests.support.logs import logged
@@ -143,6 +144,7 @@ def make_reception(
     io_loop: IOLoop, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Reception]:
     monkeypatch.setattr(opening, "BUSY_TIMEOUT_S", 0.2)
+    monkeypatch.setitem(postgresql_opening.SESSION, "lock_timeout", "200ms")
     monkeypatch.setattr(exchange, "LINGER_S", 0.3)
     reception = Reception(place, tmp_path)
     io_loop.run_sync(reception.open)

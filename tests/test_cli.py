@@ -182,6 +182,7 @@ def test_init_says_why_it_can_not_write(tmp_path: Path) -> None:
     assert done.err.startswith(f"Can't write {tmp_path}/file/folder/premblyd.yaml: ")
 
 
+@pytest.mark.sqlite
 def test_serve_ends_with_75_beside_another_and_with_1_when_its_port_is_taken(
     tmp_path: Path,
 ) -> None:

@@ -18,6 +18,8 @@ from tests.support.webhooks import KEY
 
 def write(folder: Path, **changes: Any) -> Path:
     path = folder / "premblyd.yaml"
+    if path.exists():  # a daemon's
+        changes.setdefault("database", json.loads(path.read_text())["database"])
     path.write_text(json.dumps(configuration(**changes)))
     path.chmod(0o640)
     return path
@@ -335,6 +337,7 @@ def test_no_daemon_is_a_note_and_no_warning(tmp_path: Path) -> None:
     assert check(config)["daemon"] is None
 
 
+@pytest.mark.sqlite
 def test_the_running_daemon_is_told_until_it_stops_or_is_killed(tmp_path: Path) -> None:
     published = tmp_path / "premblyd.db.running"
     with Premblyd(tmp_path) as daemon:
@@ -355,6 +358,7 @@ def test_the_running_daemon_is_told_until_it_stops_or_is_killed(tmp_path: Path) 
             assert check(daemon.config)["daemon"] is None
 
 
+@pytest.mark.sqlite
 def test_a_pid_that_is_another_process_now_is_no_daemon(tmp_path: Path) -> None:
     with Premblyd(tmp_path) as daemon:
         daemon.start()
@@ -371,7 +375,7 @@ def test_a_changed_file_is_told_until_it_is_reloaded(
 ) -> None:
     with Premblyd(tmp_path) as daemon:
         pid = daemon.start().process.pid
-        daemon.config.write_text("# a comment changes nothing\n" + daemon.config.read_text())
+        daemon.config.write_text(daemon.config.read_text() + "\n\n")
         daemon.config.chmod(0o640)
         assert warnings(daemon.config) == []
         write(tmp_path, actions=[shell("new", "true")], listen=daemon.address)
@@ -460,6 +464,7 @@ def test_what_can_not_be_read_is_a_note(tmp_path: Path) -> None:
     assert "Whether a daemon runs is not known: can't read " in done.out
 
 
+@pytest.mark.sqlite
 def test_a_daemon_that_can_not_publish_itself_works_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "premblyd.db.running").mkdir()
     with Premblyd(tmp_path) as daemon:

@@ -448,7 +448,7 @@ def test_a_locked_database_is_waited_for(tmp_path: Path, api: PremblyApi) -> Non
     record = Record(tmp_path, api)
     arguments = command("reconcile", "--config", record.config, "--store")
     with subprocess.Popen(arguments, stdout=subprocess.DEVNULL) as process:
-        with locked(record.database):
+        with locked(record.place):
             wait_until(lambda: api.asked(reference))
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(2.2)  # longer than SQLite itself waits
@@ -475,7 +475,7 @@ def test_a_downtime_is_reminded_of_until_nothing_of_it_is_missing(
     (lost,) = know(api, 1)
     record = Record(tmp_path, api)
     now_ms = time.time_ns() // 1_000_000
-    with locked(record.database) as connection:
+    with locked(record.place) as connection:
         connection.execute(DOWNTIME, (now_ms - 7_200_000, now_ms - 300_000))
         connection.execute("COMMIT")
     checked = run("check", "--config", record.config)

@@ -20,6 +20,7 @@ from premblyd.prembly import payload, samples
 from tests.support.commands import Ran, command, run, run_process
 from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd
+from tests.support.database import url_of
 from tests.support.http_server import Handler, self_signed, serving
 from tests.support.pages import PAGES
 from tests.support.users import OBEYING_MODES
@@ -40,8 +41,8 @@ class Sending:
 
     def configure(self, **endpoint: Any) -> None:
         """Write the configuration that `send` reads: the daemon's own, or with another endpoint."""
-        text = json.dumps(configuration(listen=self.daemon.address, endpoint=endpoint))
-        self.config.write_text(text)
+        own = {"listen": self.daemon.address, "database": url_of(self.daemon.place)}
+        self.config.write_text(json.dumps(configuration(endpoint=endpoint, **own)))
 
     def send(self, *arguments: object, stdin: bytes | None = None) -> Ran:
         return run("send", *arguments, "--config", self.config, stdin=stdin)
@@ -145,7 +146,8 @@ def test_a_refusal_with_the_right_key_is_something_else(tmp_path: Path) -> None:
     with Premblyd(tmp_path, endpoint={"allow_ips": ["192.0.2.1"]}) as daemon:
         daemon.start()
         config = tmp_path / "send.yaml"
-        config.write_text(json.dumps(configuration(listen=daemon.address)))
+        own = {"listen": daemon.address, "database": url_of(daemon.place)}
+        config.write_text(json.dumps(configuration(**own)))
         done = run("send", "--config", config)
     assert (done.code, done.out[:3]) == (1, "401")
     assert "an address outside `allow_ips`" in done.err
@@ -264,7 +266,8 @@ def test_systemd_is_named_only_where_systemd_starts_the_daemon(
 
 
 def test_a_daemon_that_listens_elsewhere_is_told(sending: Sending) -> None:
-    sending.config.write_text(json.dumps(configuration(listen="127.0.0.1:1")))
+    own = {"listen": "127.0.0.1:1", "database": url_of(sending.daemon.place)}
+    sending.config.write_text(json.dumps(configuration(**own)))
     done = sending.send()
     assert done.code == 75
     pid, address = sending.daemon.process.pid, sending.daemon.address

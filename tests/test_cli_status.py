@@ -88,9 +88,8 @@ def test_status_is_good_while_all_is_well(daemon: Premblyd) -> None:
     assert last == "Nothing needs attention."
 
 
-@pytest.mark.sqlite
 def test_status_tells_a_daemon_that_cannot_keep_webhooks(daemon: Premblyd) -> None:
-    with locked(daemon.database):
+    with locked(daemon.place):
         # The health check's last result counts for a second.
         status = wait_until(lambda: bad(shown(daemon.config, "status")))
     assert status["daemon"]["pid"] == daemon.process.pid

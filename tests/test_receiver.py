@@ -1,5 +1,6 @@
 """What each request is answered, and what is kept of it: the contract's table, row by row."""
 
+import contextlib
 import hashlib
 import json
 import sqlite3
@@ -17,6 +18,7 @@ from premblyd.routing import Routing
 from premblyd.store import inbox
 from premblyd.store.writer import Operation, Step
 from tests.support.configuration import configuration, shell
+from tests.support.database import away
 from tests.support.logs import logged
 from tests.support.receiving import ACTIONS, Client, Reception, post
 from tests.support.webhooks import BODY, KEY, PATH, signed, webhook
@@ -192,22 +194,21 @@ async def test_health_is_a_real_commit_and_tells_no_details(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(health, "FRESH_S", 0)
-    away = reception.path.with_name("away")
     said: list[tuple[int, bytes, str | None]] = []
-    for move in (None, (reception.path, away), (away, reception.path)):
-        if move:
-            move[0].rename(move[1])
-        for method in ("GET", "HEAD"):
-            answer = await http_client.fetch(
-                base_url + "/healthz", method=method, raise_error=False
-            )
-            said.append((answer.code, answer.body, answer.headers.get("Retry-After")))
+    for is_away in (False, True, False):
+        with away(reception.place) if is_away else contextlib.nullcontext():
+            for method in ("GET", "HEAD"):
+                answer = await http_client.fetch(
+                    base_url + "/healthz", method=method, raise_error=False
+                )
+                said.append((answer.code, answer.body, answer.headers.get("Retry-After")))
     well = [(200, b'{"status":"ok"}', None), (200, b"", None)]
     ill = [(503, b'{"error":"Temporarily unavailable"}', "5"), (503, b"", "5")]
     assert said == [*well, *ill, *well]
     assert reception.rows("SELECT at_ms > 0 FROM heartbeat") == [(1,)]
 
 
+@pytest.mark.sqlite
 @pytest.mark.gen_test
 async def test_a_full_disk_is_told_though_the_health_s_own_small_commit_finds_room(
     http_client: AsyncHTTPClient,

@@ -11,6 +11,7 @@ from premblyd.receiver import quota
 from premblyd.receiver.evidence import LINES_PER_MINUTE
 from premblyd.receiver.wrongpath import difference
 from premblyd.store import inbox
+from tests.support.database import away
 from tests.support.logs import logged
 from tests.support.receiving import Client, Reception, post
 from tests.support.webhooks import BODY, PATH, head, signed, webhook
@@ -140,10 +141,9 @@ async def test_a_webhook_that_cannot_be_stored_is_told_within_bounds(
 ) -> None:
     with logged() as lines:
         reception.use()
-        away = reception.path.rename(reception.path.with_name("away"))
-        for _ in range(LINES_PER_MINUTE + 5):
-            assert (await post(http_client, base_url)).code == 503
-        away.rename(reception.path)
+        with away(reception.place):
+            for _ in range(LINES_PER_MINUTE + 5):
+                assert (await post(http_client, base_url)).code == 503
         assert (await post(http_client, base_url)).code == 200
     told = [line for line in lines if line["event"] == "webhook.unavailable"]
     assert len(told) == LINES_PER_MINUTE

@@ -11,7 +11,7 @@ from premblyd import times
 from premblyd.cli.common import actor, config_option, json_option, until_end
 from premblyd.cli.database import database_of, database_option
 from premblyd.cli.printing import bold, clean, counted, print_json
-from premblyd.errors import PremblydError, TryAgainError
+from premblyd.errors import NotGrantedError, PremblydError, TryAgainError
 
 if TYPE_CHECKING:
     from premblyd.databases import Place
@@ -62,6 +62,8 @@ def _record_reveal(place: "Place", event_id: int) -> "RecordedReveal":
         return transact(database, Operator(actor=actor()).reveal(event_id, times.now_ms()))
     except TryAgainError as error:
         raise TryAgainError(f"{error}\n{UNRECORDED}") from None
+    except NotGrantedError as error:
+        raise NotGrantedError(f"{UNRECORDED} {error}") from None
     except PremblydError:
         raise PremblydError(
             f"{UNRECORDED} You may not write the database:"

@@ -104,10 +104,36 @@ def rows(place: Place, sql: str, *values: Any) -> list[tuple[Any, ...]]:
 
 
 @contextmanager
-def locked(path: Place) -> Iterator[sqlite3.Connection]:
-    """Hold the write lock on the SQLite database at `path`, by a connection that may write
-    meanwhile."""
-    assert isinstance(path, Path)
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+def locked(place: Place) -> Iterator[Connection]:
+    """Let nobody else write into the database, by a connection that may write meanwhile."""
+    if isinstance(place, Server):
+        with psycopg.connect(place.url, autocommit=True) as server:
+            server.execute("BEGIN")
+            for (table,) in server.execute(_TABLES).fetchall():
+                server.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
+            yield _PostgresqlConnection(server)
+        return
+    with closing(sqlite3.connect(place, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield connection
+
+
+@contextmanager
+def away(place: Place) -> Iterator[None]:
+    """Take the database away for a while: its file, or its server's connections."""
+    if isinstance(place, Path):
+        moved = place.rename(place.with_name("away"))
+        yield
+        moved.rename(place)
+        return
+    name = place.url.partition("@/")[2].partition("?")[0]
+    cluster, _ = postgresql.of_session()
+    with cluster.connect() as server:
+        server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+        server.execute(_END_CONNECTIONS, [name])
+        yield
+        server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
+
+
+_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+_END_CONNECTIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"

@@ -5,26 +5,29 @@ connection that it could not make.
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import psycopg
 from peewee import PeeweeException
 
-from premblyd.errors import StoreUnavailableError
+from premblyd.errors import NotGrantedError, StoreUnavailableError
 
 
 @contextlib.contextmanager
 def translated(
     to: type[StoreUnavailableError] = StoreUnavailableError,
 ) -> Iterator[None]:
-    """Turn a database's failure into a StoreUnavailableError."""
+    """Turn a database's failure into a StoreUnavailableError, and a right that is missing into a
+    NotGrantedError."""
     try:
         yield
-    except psycopg.Error as error:
-        raise to(plain(error)) from None
-    except PeeweeException as error:
-        if not isinstance(_cause(error), psycopg.Error):
+    except (psycopg.Error, PeeweeException) as error:
+        cause = _cause(error)
+        if not isinstance(cause, psycopg.Error):
             raise
+        if isinstance(cause, psycopg.errors.InsufficientPrivilege):
+            raise NotGrantedError(_not_granted(cause)) from None
         raise to(plain(error)) from None
 
 
@@ -38,10 +41,24 @@ def plain(error: BaseException) -> str:
     return _PLAIN.get(cause.sqlstate, f"PostgreSQL says {type(cause).__name__} ({cause.sqlstate})")
 
 
+def _not_granted(error: psycopg.Error) -> str:
+    """Return what the role may not do. PostgreSQL names the table and no value."""
+    found = re.search(
+        r"(table|sequence|view|schema|function) \w+", error.diag.message_primary or ""
+    )
+    what = found[0] if found else "what this needs"
+    return (
+        f"PostgreSQL refuses it: this role lacks a right on {what}. Use a role that has it; the"
+        " page on several hosts lists the grants."
+    )
+
+
 def _cause(error: BaseException) -> BaseException:
-    """Return the driver's own error, which Peewee wraps."""
-    if isinstance(error, PeeweeException) and error.args and isinstance(error.args[0], Exception):
-        return error.args[0]
+    """Return the driver's own error, which Peewee wraps: twice, when a query had to connect."""
+    while (
+        isinstance(error, PeeweeException) and error.args and isinstance(error.args[0], Exception)
+    ):
+        error = error.args[0]
     return error
 
 
