@@ -55,10 +55,11 @@ def _not_granted(error: psycopg.Error) -> str:
 
 def _cause(error: BaseException) -> BaseException:
     """Return the driver's own error, which Peewee wraps: twice, when a query had to connect."""
-    while (
-        isinstance(error, PeeweeException) and error.args and isinstance(error.args[0], Exception)
-    ):
-        error = error.args[0]
+    while isinstance(error, PeeweeException):
+        wrapped = getattr(error, "orig", None)
+        if not isinstance(wrapped, Exception):
+            break
+        error = wrapped
     return error
 
 
