@@ -20,6 +20,7 @@ from premblyd.heartbeat import Heartbeat
 from premblyd.hooks.children import Children
 from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.kinds import Runners
+from premblyd.hooks.mending import Mending
 from premblyd.hooks.strays import Strays, find_marks, kill_marked
 from premblyd.hosts import identity
 from premblyd.hosts.alone import Alone
@@ -136,6 +137,7 @@ class Daemon:
         self.loops.start("dispatcher", self._dispatcher.run())
         self.loops.start("connections", self._receiver.watch_connections())
         self.loops.start("pending", self._pending.run())
+        self.loops.start("order", Mending(queue, self._clock, self._dispatcher.wake).run())
         self.loops.start("heartbeat", self._heartbeat.run())
         self.loops.start("alerts", self._watch.run())
         opened.push_async_callback(self._end_work)

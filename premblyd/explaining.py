@@ -92,6 +92,7 @@ def explain(
         if judgement.why_not is None:
             job = replace(_job(action, event), is_confirmed=action.confirm)
             shown = _with_once(kinds.preview(action.hook, job, endpoint), action, event)
+            shown = _with_order(shown, action, event)
             runs[action.name] = _confirmed(shown, event.verdict) if action.confirm else shown
         else:
             runs_not[action.name] = judgement.why_not
@@ -163,6 +164,20 @@ def _job(action: Action, event: StoredEvent) -> Job:
         event=event,
         once_key=once.key_of(event.verdict) if action.once else None,
     )
+
+
+def _with_order(shown: Preview, action: Action, event: StoredEvent) -> Preview:
+    """Return what a hook would do, with what its action's `order` says of that."""
+    if action.order is None:
+        return shown
+    if not event.verdict.reference:
+        note = "waits for nothing: this event has no reference"
+    elif action.order.then == "wait":
+        note = "waits until those that came before it for this reference have succeeded"
+    else:
+        note = "waits until those that came before it for this reference are over"
+    facts = shown.facts | {"order": action.order.by, "order_note": note}
+    return Preview(facts=facts, lines=[*shown.lines, f"order: {note}"])
 
 
 def _with_once(shown: Preview, action: Action, event: StoredEvent) -> Preview:

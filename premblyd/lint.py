@@ -16,6 +16,7 @@ from premblyd.config.hooks import Hook
 from premblyd.config.inquiries import Pending, PremblyApi
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.expressions import ExpressionError
+from premblyd.hooks.ending import longest_ms
 from premblyd.hooks.shell.environment import DEFAULT_PATH
 from premblyd.prembly import conditions, events, payload, samples
 from premblyd.prembly.codes import MEANINGS
@@ -25,6 +26,7 @@ from premblyd.routing import DEFAULT, EVERY, MISSING, Routing
 # Letters that are typed for a digit.
 _LOOKALIKES = str.maketrans("OoQIlZ", "000112")
 _PUBLIC_KEY = re.compile(r"(^|_)pk(_|$)", re.IGNORECASE)
+MAX_HELD_MS = 24 * 3_600_000
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SECRET_KEY = re.compile(r"(^|_)sk(_|$)", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"<|(placeholder|change|replace|insert|your|put|todo|xxx)", re.IGNORECASE)
@@ -53,6 +55,7 @@ def warnings(settings: Config, path: Path) -> Iterator[str]:
     for action in settings.actions:
         yield from _of_codes(action)
         yield from _of_expressions(action, settings.endpoints)
+        yield from _of_order(action, settings)
     yield from _of_types(settings)
     added_up = sum(action.concurrency.host for action in settings.actions)
     if settings.total_concurrency < added_up:
@@ -137,6 +140,28 @@ def _of_codes(action: Action) -> Iterator[str]:
     for code in action.response_codes:
         if code not in MEANINGS and code not in (EVERY, MISSING, DEFAULT):
             yield f"action {action.name}: {_of_code(code)}"
+
+
+def _of_order(action: Action, settings: Config) -> Iterator[str]:
+    """Yield how long, or how unseen, one delivery of an action with `order` may hold up others."""
+    if action.order is None:
+        return
+    name = f"action {action.name}"
+    retried_ms = longest_ms(action.retry)
+    if retried_ms > MAX_HELD_MS:
+        hours = retried_ms / 3_600_000
+        yield (
+            f"{name} has `order`, and a delivery that fails is tried again for up to"
+            f" {hours:,.0f} hours: so long the others of its reference wait. Make `retry` shorter"
+        )
+    is_told = any(
+        trigger.kind in ("held", "dead") for alert in settings.alerts for trigger in alert.on
+    )
+    if action.order.then == "wait" and not is_told:
+        yield (
+            f"{name} has `order` with `then: wait`, and no alert is on `held` or `dead`: nobody"
+            " hears when a dead delivery holds up the others of its reference"
+        )
 
 
 def _of_types(settings: Config) -> Iterator[str]:

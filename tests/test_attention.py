@@ -14,8 +14,8 @@ from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
 from premblyd.record import attention, statistics
-from premblyd.record.attention import LATE_MS
-from premblyd.record.trouble import Item, Severity
+from premblyd.record.deliverytrouble import LATE_MS
+from premblyd.record.trouble import MAX_ITEMS, Item, Severity
 from premblyd.store.connections import connect_read_only
 from premblyd.store.downtimes import reconciled
 from premblyd.store.inbox import NewRejection
@@ -239,10 +239,10 @@ def test_the_gravest_comes_first(store: Store, record: Database) -> None:
 
 
 def test_of_one_kind_so_many_are_told(store: Store, record: Database) -> None:
-    names = [f"a{number}" for number in range(attention.MAX_ITEMS + 3)]
+    names = [f"a{number}" for number in range(MAX_ITEMS + 3)]
     store.add(*names, body=b"for many")
     run_all(store, FAILED, **dict.fromkeys(names, 1))
-    assert kinds(record).count("dead") == attention.MAX_ITEMS
+    assert kinds(record).count("dead") == MAX_ITEMS
 
 
 def test_a_downtime_is_told_where_prembly_can_be_asked_until_it_is_reconciled(

@@ -27,6 +27,7 @@ def cancel(config_path: Path, delivery_id: int) -> None:
         click.echo(f"Cancelled delivery {delivery_id}.")
         return
     found = reading.find_delivery(database, delivery_id)
+    more = " Of dead ones, those that others wait for (`order`)." if found.state == "dead" else ""
     raise PremblydError(
-        f"Delivery {delivery_id} is {found.state}; only a pending one can be cancelled."
+        f"Delivery {delivery_id} is {found.state}; only a pending one can be cancelled.{more}"
     )

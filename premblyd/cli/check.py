@@ -89,6 +89,8 @@ def _promised(settings: "Config") -> Iterator[str]:
     """Yield what holds besides the routes."""
     if names := [action.name for action in settings.actions if action.once]:
         yield f"Once for each reference and outcome: {', '.join(names)}."
+    if names := [action.name for action in settings.actions if action.order]:
+        yield f"In the order of receipt for each reference: {', '.join(names)}."
     if settings.pending is not None:
         yield "Asks Prembly what became of events that are pending."
 

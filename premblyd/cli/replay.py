@@ -134,6 +134,8 @@ def _left_alone(plan: "Plan") -> dict[str, Any]:
         "unfinished": plan.unfinished,
         "without_action": dict(plan.without_action),
     }
+    if plan.waiting:
+        left["waiting"] = plan.waiting
     return left | {"not_for": dict(plan.not_for)} if plan.action else left
 
 
@@ -168,10 +170,12 @@ def _print_skipped_again(plan: "Plan") -> None:
 
 
 def _print_left_alone(plan: "Plan") -> None:
-    if not (plan or plan.unfinished or plan.without_action or plan.not_for):
+    if not (plan or plan.unfinished or plan.waiting or plan.without_action or plan.not_for):
         click.echo("Nothing matches what was asked for.")
     if plan.unfinished:
         click.echo(f"Left alone, because pending or running: {plan.unfinished}.")
+    if plan.waiting:
+        click.echo(f"Left alone, because each waits for another (order): {plan.waiting}.")
     for name, count in plan.without_action.items():
         click.echo(f"Left alone, because the configuration has no action {name}: {count}.")
     for reason, count in plan.not_for.items():

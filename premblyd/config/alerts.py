@@ -20,6 +20,7 @@ KINDS = {
     "prembly": "Prembly refuses the API key, or can't be reached",
     "late": "deliveries are past their time",
     "failing": "an action keeps failing",
+    "held": "deliveries wait for a dead one: order, with then: wait",
     "dead": "deliveries gave up",
     "downtime": "for more than an hour no webhook could be stored",
     "rejections": "many requests were refused",

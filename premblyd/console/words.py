@@ -30,7 +30,7 @@ DONE = {
     "replayed": "Queued: its hook runs now.",
     "skipped_again": "Queued. It will be skipped again: another delivery has succeeded for the same"
     " reference and outcome. To run that hook again, replay that delivery.",
-    "not_replayed": "Nothing was queued: its hook runs just now.",
+    "not_replayed": "Nothing was queued: its hook runs just now, or it waits for another.",
     "cancelled": "Cancelled. Replay puts it back.",
     "not_cancelled": "Nothing was cancelled: it was not pending any more.",
 }

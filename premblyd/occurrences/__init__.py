@@ -191,6 +191,16 @@ class LeaseLost(Occurrence):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OrderMended(Occurrence):
+    """Deliveries waited for one that would not end, as somebody had changed the database."""
+
+    event: ClassVar[str] = "store.order_mended"
+    level: ClassVar[Level] = "warning"
+    count: int
+    first: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StraysKilled(Occurrence):
     """Hooks had left processes behind."""
 

@@ -14,9 +14,9 @@ from premblyd import times
 from premblyd.config.models import Config
 from premblyd.prembly.codes import MEANINGS
 from premblyd.privacy.identifiers import is_code
-from premblyd.record import fetching, inquirytrouble, statistics, trouble
+from premblyd.record import deliverytrouble, fetching, inquirytrouble, trouble
 from premblyd.record.reconciling import open_downtimes
-from premblyd.record.trouble import DISK_PERCENT, Item, Severity, Situation, Target
+from premblyd.record.trouble import DISK_PERCENT, MAX_ITEMS, Item, Severity, Situation, Target
 from premblyd.routing import Routing
 from premblyd.store.inbox import Noise
 from premblyd.store.models import Attempt, AttemptHour, AttemptOutcome, Delivery, Event, EventHour
@@ -24,12 +24,10 @@ from premblyd.store.models import Rejection as RejectionTable
 from premblyd.store.rollups import HOUR_MS, hour_of
 
 DAY_MS = 24 * HOUR_MS
-LATE_MS = 5 * 60_000  # what has been due for longer is past its time
 FAILING = 3  # attempts of an action in a row, and no success after them
 LAST_ATTEMPTS = 400  # of all actions: where failures in a row are looked for
 BURST = 20  # rejections in an hour
 NOISE_BURST = 300  # of what anybody at all can cause: a scan for paths
-MAX_ITEMS = 10  # of one kind: the rest is counted in one more
 WALLET_EMPTY = "03"
 GRACE_MS = 60_000  # what is this new, `reconcile` leaves out: it may be on its way
 DOWNTIME_DAYS = 30  # what is older was lived with
@@ -100,28 +98,13 @@ def disk(path: Path, percent: int) -> Iterator[Item]:
         )
 
 
-def _dead(situation: Situation) -> Iterator[Item]:
-    dead = statistics.dead_of(situation.database)
-    for action, count in _largest(dead):
-        yield Item(
-            kind="dead",
-            severity=_WARNING,
-            text=f"{_counted(count, 'delivery', 'deliveries')} of {action} gave up (dead).",
-            remedy="Find out why by the last error, mend it, then"
-            f" `premblyd replay --dead --action {action}`.",
-            command=f"premblyd deliveries --state dead --action {action}",
-            target=Target(page="deliveries", state="dead", action=action),
-            count=count,
-        )
-
-
 def _failing(situation: Situation) -> Iterator[Item]:
     """Actions whose last attempts all failed."""
     for action, count in sorted(_failures_in_a_row(situation).items()):
         yield Item(
             kind="failing",
             severity=_WARNING,
-            text=f"{action} keeps failing: its last {_counted(count, 'attempt', 'attempts')}"
+            text=f"{action} keeps failing: its last {trouble.counted(count, 'attempt', 'attempts')}"
             " failed, and none has succeeded since.",
             remedy="See what the hook said, and whether its target is up.",
             command=f"premblyd deliveries --action {action}",
@@ -172,24 +155,6 @@ def _attempts_by_outcome(situation: Situation) -> dict[str, dict[str, int]]:
     return found
 
 
-def _late(situation: Situation) -> Iterator[Item]:
-    overdue = statistics.overdue_of(situation.database, situation.now_ms - LATE_MS)
-    for action, count in _largest({action: late.count for action, late in overdue.items()}):
-        due_ms = overdue[action].since_ms
-        since = f" The first since {times.for_people(due_ms)} UTC." if due_ms else ""
-        yield Item(
-            kind="late",
-            severity=_WARNING,
-            text=f"{_counted(count, 'delivery', 'deliveries')} of {action} should have run by now"
-            f" and did not.{since}",
-            remedy="Does the daemon run? Is the hook slow, and may more run at once"
-            " (`concurrency`)? With `confirm`: does Prembly answer?",
-            command=f"premblyd deliveries --state pending --action {action}",
-            target=Target(page="deliveries", state="pending", action=action),
-            count=count,
-        )
-
-
 def _unmatched(situation: Situation) -> Iterator[Item]:
     query = (
         EventHour.select(EventHour.response_code, fn.SUM(EventHour.unmatched))
@@ -197,13 +162,14 @@ def _unmatched(situation: Situation) -> Iterator[Item]:
         .group_by(EventHour.response_code)
     )
     routing = Routing(situation.settings.actions) if situation.settings else None
-    for code, count in _largest(dict(fetching.plain_tuples(situation.database, query))):
+    for code, count in trouble.largest(dict(fetching.plain_tuples(situation.database, query))):
         # Where an action is for the code, its `types` or `when` left these out: that was wanted.
         is_meant = routing is not None and bool(routing.actions_for_code(code or None))
         yield Item(
             kind="unmatched",
             severity=Severity.NOTICE if is_meant else _WARNING,
-            text=f"{_counted(count, 'event', 'events')} with {_named(code)} matched no action:"
+            text=f"{trouble.counted(count, 'event', 'events')} with {_named(code)} matched no"
+            " action:"
             + (
                 " they are not of its `types`, or its `when` said no."
                 if is_meant
@@ -292,7 +258,7 @@ def _rejections(situation: Situation) -> Iterator[Item]:
         .where(RejectionTable.at_ms >= since_ms)
         .group_by(RejectionTable.reason)
     )
-    for reason, count in _largest(dict(fetching.plain_tuples(situation.database, query))):
+    for reason, count in trouble.largest(dict(fetching.plain_tuples(situation.database, query))):
         if count >= (NOISE_BURST if reason in _NOISE else BURST):
             yield Item(
                 kind="rejections",
@@ -323,15 +289,6 @@ def _downtimes(situation: Situation) -> Iterator[Item]:
             target=Target(page=""),
             count=1,
         )
-
-
-def _largest(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Return the names with the highest counts, at most MAX_ITEMS."""
-    return sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:MAX_ITEMS]
-
-
-def _counted(number: int, singular: str, plural: str) -> str:
-    return f"{number:,} {singular if number == 1 else plural}"
 
 
 def _named(code: str) -> str:
@@ -384,9 +341,10 @@ CHECKS: Mapping[str, Check] = {
     "contradicted": inquirytrouble.contradicted,
     "wallet": _wallet,
     "prembly": inquirytrouble.prembly,
-    "late": _late,
+    "late": deliverytrouble.late,
     "failing": _failing,
-    "dead": _dead,
+    "held": deliverytrouble.held,
+    "dead": deliverytrouble.dead,
     "downtime": _downtimes,
     "rejections": _rejections,
     "given_up": inquirytrouble.given_up,

@@ -51,6 +51,7 @@ class Plan:
     new_for: tuple[int, ...] = ()  # events that get a delivery of `action`
     action: Action | None = None
     unfinished: int = 0  # left alone: pending or running
+    waiting: int = 0  # left alone: by `order` it waits for another
     without_action: Mapping[str, int] = field(default_factory=dict)
     not_for: Mapping[str, int] = field(default_factory=dict)  # events, by why the action is not
     # Of `finished`: what is skipped once more, as another has succeeded that stays as it is.
@@ -103,7 +104,11 @@ def plan(database: Database, settings: Config, request: Request, now_ms: int) ->
     kept = [delivery for delivery in found if delivery.action in actions]
     gone = [delivery for delivery in found if delivery.action not in actions]
     if request.is_pending:
-        return Plan(pending=tuple(kept), without_action=_count_by_action(gone))
+        return Plan(
+            pending=tuple(kept),
+            waiting=_count_waiting(database, request),
+            without_action=_count_by_action(gone),
+        )
     finished = tuple(delivery for delivery in kept if delivery.state in FINISHED)
     return Plan(
         finished=finished,
@@ -139,6 +144,21 @@ def _require_known(action: str, names: set[str]) -> None:
     hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(sorted(names))}."
     raise PremblydError(
         f"Neither the configuration nor the database has an action {action}; {hint}"
+    )
+
+
+def _count_waiting(database: Database, request: Request) -> int:
+    return len(
+        reading.find_deliveries(
+            database,
+            DeliveryFilter(
+                event_id=request.event_id,
+                delivery_id=request.delivery_id,
+                action=request.action,
+                since_ms=request.since_ms,
+                is_waiting=True,
+            ),
+        )
     )
 
 

@@ -130,9 +130,10 @@ def actions(
     attempts since `since_ms` or open deliveries, by name."""
     attempts, durations = _attempts(database, since_ms)
     queues = queues_of(database, now_ms)
+    waiting = waiting_of(database)
     running = _counts(database, Delivery.state == State.RUNNING)
     dead = dead_of(database)
-    others = sorted({*attempts, *queues, *dead} - set(names))
+    others = sorted({*attempts, *queues, *waiting, *dead} - set(names))
     figures = []
     for name in (*names, *others):
         queue = queues.get(name, _EMPTY)
@@ -148,7 +149,7 @@ def actions(
                 success_rate=counts.get(AttemptOutcome.SUCCEEDED, 0) / ended if ended else None,
                 median_ms=quantile(took, 0.5),
                 p95_ms=quantile(took, 0.95),
-                backlog=max(0, queue.queued - running.get(name, 0)),
+                backlog=max(0, queue.queued - running.get(name, 0)) + waiting.get(name, 0),
                 running=running.get(name, 0),
                 dead=dead.get(name, 0),
                 overdue=queue.overdue,
@@ -170,6 +171,7 @@ class QueueOf:
 
 
 _IS_QUEUED = Delivery.due_at_ms.is_null(False)
+_WAITS = Delivery.waits_for_id.is_null(False)
 _EMPTY = QueueOf(queued=0, overdue=0, oldest_ms=None, next_due_ms=None)
 
 
@@ -198,6 +200,24 @@ def queues_of(database: Database, now_ms: int) -> dict[str, QueueOf]:
         )
         for action, queued, first_id in found
     }
+
+
+def waiting_of(database: Database) -> dict[str, int]:
+    """Return by action how many deliveries wait for another (`order`), by an index of these."""
+    return _counts(database, (Delivery.state == State.PENDING) & _WAITS)
+
+
+def held_of(database: Database) -> dict[str, int]:
+    """Return by action how many dead deliveries others wait for (`order`): by the index of those
+    that wait."""
+    before = Delivery.alias("before")
+    query = (
+        Delivery.select(before.action, fn.COUNT(before.id.distinct()))
+        .join(before, on=(before.id == Delivery.waits_for_id))
+        .where(Delivery.state == State.PENDING, _WAITS, before.state == State.DEAD)
+        .group_by(before.action)
+    )
+    return {str(action): count for action, count in fetching.plain_tuples(database, query)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

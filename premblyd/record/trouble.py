@@ -1,7 +1,7 @@
 """Trouble as people are told of it: an item says what is wrong, how grave it is and what to do."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -12,6 +12,7 @@ from peewee import Database
 from premblyd.config.models import Config
 
 DISK_PERCENT = 90
+MAX_ITEMS = 10  # of one kind: the rest is counted in one more
 
 
 class Severity(IntEnum):
@@ -88,3 +89,12 @@ def unstorable(problem: str) -> Item:
         target=Target(page=""),
         count=1,
     )
+
+
+def largest(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return the names with the highest counts, at most MAX_ITEMS."""
+    return sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:MAX_ITEMS]
+
+
+def counted(number: int, singular: str, plural: str) -> str:
+    return f"{number:,} {singular if number == 1 else plural}"

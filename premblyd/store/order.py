@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Literal, NamedTuple
 
+from peewee import JOIN
+
 from premblyd.store.engine import Transaction
 from premblyd.store.keys import order_key
 from premblyd.store.models import HOLDS_ITS_PLACE, Delivery, Event, State
@@ -136,7 +138,7 @@ def position_again(transaction: Transaction, delivery_id: int, then: Then | None
         return NOWHERE
     action, state, key, place, holds, reference = row
     holds_now = then == "wait"
-    if state == State.DEAD and holds and _is_text(key) and is_place(place):
+    if state == State.DEAD and is_true(holds) and _is_text(key) and is_place(place):
         before = last_of(transaction, Line(key, action), place)
         return Position(key, place, before.id if before else None, holds_now)
     if then is None or not _is_text(reference) or not reference:
@@ -146,39 +148,54 @@ def position_again(transaction: Transaction, delivery_id: int, then: Then | None
 
 
 def mend(transaction: Transaction, after: Any, now_ms: int) -> Mended:
-    """Look at a portion of those that wait, and put right what somebody broke by hand: none waits
-    for a delivery that is over, is gone, or does not stand before it."""
-    rows = [_Waiter(*row) for row in transaction.rows(_WAITING, after=after, limit=PORTION)]
+    """Look at a portion of those that wait, the first one or those `after`, and put right what
+    somebody broke by hand: none waits for a delivery that is over, is gone, or does not stand
+    before it."""
+    if after is None:
+        found = transaction.rows(_FIRST_WAITING, limit=PORTION)
+    else:
+        found = transaction.rows(_WAITING, after=after, limit=PORTION)
+    rows = [_Waiter(*row) for row in found]
     broken = [waiter for waiter in rows if not waiter.is_sound]
     transaction.lock(lock_name(waiter.key) for waiter in broken if _is_text(waiter.key))
-    mended = [waiter.id for waiter in broken if _mend(transaction, waiter.id, now_ms)]
-    return Mended(mended, rows[-1].waits_for_id if len(rows) == PORTION else None)
+    mended: set[int] = set()
+    for waiter in broken:
+        mended |= _mend(transaction, waiter.id, now_ms)
+    return Mended(sorted(mended), rows[-1].waits_for_id if len(rows) == PORTION else None)
 
 
-def _mend(transaction: Transaction, delivery_id: int, now_ms: int) -> bool:
-    """Put one right, if it is still broken now that its line is locked."""
+def _mend(transaction: Transaction, delivery_id: int, now_ms: int) -> set[int]:
+    """Put right the line of one that is broken still, now that it is locked. Return what was
+    changed."""
     row = transaction.row(_WAITER, id=delivery_id)
     if row is None or (waiter := _Waiter(*row)).is_sound:
-        return False
-    if waiter.is_before_stuck:
-        transaction.change(_MAKE_DUE, id=waiter.before_id, due_at_ms=now_ms, waits_for_id=None)
-        return True
-    place, before = waiter.place, None
-    if _is_text(waiter.key) and _is_text(waiter.action):
-        line = Line(waiter.key, waiter.action)
-        if is_place(place):
-            before = last_of(transaction, line, place)
-        else:
-            before = last_of(transaction, line)
-            place = before.place + 1 if before else 1
-    transaction.change(
-        _PUT,
-        id=delivery_id,
-        order_place=place,
-        waits_for_id=before.id if before else None,
-        due_at_ms=None if before else now_ms,
-    )
-    return True
+        return set()
+    if not _is_text(waiter.key) or not _is_text(waiter.action):
+        transaction.change(_PUT, id=delivery_id, due_at_ms=now_ms, waits_for_id=None)
+        return {delivery_id}
+    line = Line(waiter.key, waiter.action)
+    if not is_place(waiter.place):
+        last = last_of(transaction, line)
+        place = last.place + 1 if last else 1
+        transaction.change(_GIVE_PLACE, id=delivery_id, order_place=place)
+    return _straighten(transaction, line, now_ms)
+
+
+def _straighten(transaction: Transaction, line: Line, now_ms: int) -> set[int]:
+    """Have each of a line wait for the one before it. Return what was changed."""
+    changed = set()
+    before_id = None
+    rows = transaction.rows(_LINE, order_key=line.key, action=line.action, end=_MAX_PLACE)
+    for id_, state, due_at_ms, waits_for_id in rows:
+        is_first = before_id is None
+        if state == State.PENDING and (
+            waits_for_id != before_id or (due_at_ms is None) == is_first
+        ):
+            new_due_at_ms = now_ms if is_first else None
+            transaction.change(_PUT, id=id_, due_at_ms=new_due_at_ms, waits_for_id=before_id)
+            changed.add(id_)
+        before_id = id_
+    return changed
 
 
 class _Waiter(NamedTuple):
@@ -200,27 +217,28 @@ class _Waiter(NamedTuple):
 
     @property
     def is_sound(self) -> bool:
-        return self._stands_before and not self.is_before_stuck
-
-    @property
-    def is_before_stuck(self) -> bool:
-        """Whether the one before is neither in the queue nor waits."""
-        is_nowhere = self.before_due_at_ms is None and self.before_waits_for_id is None
-        return self._stands_before and self.before_state == State.PENDING and is_nowhere
-
-    @property
-    def _stands_before(self) -> bool:
+        """Whether the one that it waits for stands before it, and will end: it is in the queue, or
+        waits itself; or it is dead and meant to hold those behind it."""
         same_line = (self.before_key, self.before_action) == (self.key, self.action)
         in_order = is_place(self.place) and is_place(self.before_place)
-        is_over = self.before_state not in (State.PENDING, State.RUNNING) and not (
-            self.before_state == State.DEAD and self.before_holds
-        )
-        return same_line and in_order and self.before_place < self.place and not is_over
+        match self.before_state:
+            case State.PENDING:
+                will_end = self.before_due_at_ms is not None or self.before_waits_for_id is not None
+            case State.DEAD:
+                will_end = is_true(self.before_holds)
+            case other:
+                will_end = other == State.RUNNING
+        return same_line and in_order and self.before_place < self.place and will_end
 
 
 def is_place(value: Any) -> bool:
     """Return whether `value` is a place that premblyd gives."""
     return isinstance(value, int) and 0 < value < _MAX_PLACE
+
+
+def is_true(value: Any) -> bool:
+    """Return whether the database takes `value` for true."""
+    return isinstance(value, int | float) and value != 0
 
 
 def _behind(last: Standing | None, line: Line, holds: bool) -> Position:
@@ -287,13 +305,21 @@ _WAITERS = Delivery.select(
     _Before.due_at_ms,
     _Before.waits_for_id,
     _Before.holds_order,
-).join(_Before, "LEFT OUTER", on=(_Before.id == Delivery.waits_for_id))
+).join(_Before, JOIN.LEFT_OUTER, on=(_Before.id == Delivery.waits_for_id))
 _IS_WAITING = (Delivery.state == State.PENDING) & Delivery.waits_for_id.is_null(False)
-_WAITING = Statement(
-    _WAITERS.where(Delivery.waits_for_id > param("after"), _IS_WAITING)
-    .order_by(Delivery.waits_for_id)
-    .limit(param("limit"))
-)
+_IN_PORTIONS = _WAITERS.order_by(Delivery.waits_for_id).limit(param("limit"))
+_FIRST_WAITING = Statement(_IN_PORTIONS.where(_IS_WAITING))
+_WAITING = Statement(_IN_PORTIONS.where(Delivery.waits_for_id > param("after"), _IS_WAITING))
 _WAITER = Statement(_WAITERS.where(_HAS_ID, _IS_WAITING))
-_PUT = update(Delivery, "order_place", "waits_for_id", "due_at_ms", where=_HAS_ID)
-_MAKE_DUE = update(Delivery, "due_at_ms", "waits_for_id", where=_HAS_ID)
+_LINE = Statement(
+    Delivery.select(Delivery.id, Delivery.state, Delivery.due_at_ms, Delivery.waits_for_id)
+    .where(
+        Delivery.order_key == param("order_key"),
+        Delivery.action == param("action"),
+        Delivery.order_place.between(1, param("end")),
+        HOLDS_ITS_PLACE,
+    )
+    .order_by(Delivery.order_place)
+)
+_GIVE_PLACE = update(Delivery, "order_place", where=_HAS_ID)
+_PUT = update(Delivery, "due_at_ms", "waits_for_id", where=_HAS_ID)

@@ -186,7 +186,7 @@ class Queue:
     def mend_order(self, after: Any, now_ms: int) -> "asyncio.Future[order.Mended]":
         """Put right a portion of those that wait for another delivery, as `order.mend` does."""
         return self._writer.call(
-            lambda transaction: order.mend(transaction, after, now_ms), Step.CLAIMS
+            lambda transaction: order.mend(transaction, after, now_ms), Step.CLAIMS, alone=True
         )
 
     def shift(self, by_ms: int, now_ms: int) -> "asyncio.Future[None]":

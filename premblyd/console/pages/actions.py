@@ -74,6 +74,7 @@ def described(action: Action) -> dict[str, Any]:
         "hook": action.hook.key,
         "confirm": action.confirm,
         "once": action.once,
+        "order": action.then,
         "attempts": action.retry.attempts,
         "timeout": words.duration(action.hook.timeout_ms),
         "concurrency": action.concurrency.host,

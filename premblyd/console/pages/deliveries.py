@@ -153,6 +153,7 @@ class Cancel(Handler):
         )
         change = Operator(actor=self.actor).cancel(number, self.now_ms)
         cancelled = await self.services.writer.call(change, alone=True)
+        self.services.wake()  # with `order`, what has waited for it is due now
         await answer(
             self, found.event_id, "cancelled" if cancelled else "not_cancelled", int(cancelled)
         )

@@ -1,0 +1,59 @@
+"""Trouble of deliveries, past their time, dead, or held by a dead one: kinds of `attention`."""
+
+from collections.abc import Iterator
+
+from premblyd import times
+from premblyd.record import statistics, trouble
+from premblyd.record.trouble import Item, Severity, Situation, Target
+
+LATE_MS = 5 * 60_000  # what has been due for longer is past its time
+
+
+def late(situation: Situation) -> Iterator[Item]:
+    overdue = statistics.overdue_of(situation.database, situation.now_ms - LATE_MS)
+    for action, count in trouble.largest({action: late.count for action, late in overdue.items()}):
+        due_ms = overdue[action].since_ms
+        since = f" The first since {times.for_people(due_ms)} UTC." if due_ms else ""
+        yield Item(
+            kind="late",
+            severity=Severity.WARNING,
+            text=f"{trouble.counted(count, 'delivery', 'deliveries')} of {action} should have run"
+            f" by now and did not.{since}",
+            remedy="Does the daemon run? Is the hook slow, and may more run at once"
+            " (`concurrency`)? With `confirm`: does Prembly answer?",
+            command=f"premblyd deliveries --state pending --action {action}",
+            target=Target(page="deliveries", state="pending", action=action),
+            count=count,
+        )
+
+
+def dead(situation: Situation) -> Iterator[Item]:
+    dead = statistics.dead_of(situation.database)
+    for action, count in trouble.largest(dead):
+        yield Item(
+            kind="dead",
+            severity=Severity.WARNING,
+            text=f"{trouble.counted(count, 'delivery', 'deliveries')} of {action} gave up (dead).",
+            remedy="Find out why by the last error, mend it, then"
+            f" `premblyd replay --dead --action {action}`.",
+            command=f"premblyd deliveries --state dead --action {action}",
+            target=Target(page="deliveries", state="dead", action=action),
+            count=count,
+        )
+
+
+def held(situation: Situation) -> Iterator[Item]:
+    """References of which nothing runs, as a dead delivery is before them (`order`)."""
+    for action, count in trouble.largest(statistics.held_of(situation.database)):
+        yield Item(
+            kind="held",
+            severity=Severity.WARNING,
+            text=f"{trouble.counted(count, 'dead delivery', 'dead deliveries')} of {action}"
+            f" {'holds' if count == 1 else 'hold'} up what came later for the same reference.",
+            remedy="Mend what it died of, then"
+            f" `premblyd replay --dead --action {action}`. Or let the others go on:"
+            " `premblyd cancel --delivery ID` of the dead one.",
+            command=f"premblyd deliveries --waiting --action {action}",
+            target=Target(page="deliveries", state="dead", action=action),
+            count=count,
+        )

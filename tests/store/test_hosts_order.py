@@ -1,0 +1,153 @@
+"""`order: reference` while several hosts add to a line and end what stands in it."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from premblyd.databases import Server
+from premblyd.record.operating import Operator
+from premblyd.store import inbox
+from premblyd.store.engine import Transaction
+from premblyd.store.inbox import NewDelivery
+from premblyd.store.models import State
+from premblyd.store.writer import Step
+from tests.support.jobs import ending
+from tests.support.queue import FAILED, SUCCEEDED, claim, finish, ids
+from tests.support.store import NOW_MS, Store, new_event
+
+BLOCKED = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE wait_event_type = 'Lock' AND datname = current_database()
+"""
+LINE = "SELECT id, state, waits_for_id FROM delivery ORDER BY id"
+
+
+def add(store: Store, body: bytes, *actions: str) -> "asyncio.Future[Any]":
+    deliveries = [NewDelivery(action, 3, "continue") for action in actions or ("crm",)]
+    return store.inbox.add(new_event(body, reference="a"), deliveries)
+
+
+class Held:
+    """A transaction of a host that has made its change and does not commit before `end`."""
+
+    def __init__(self, host: Store, change: Callable[[Transaction], Any]) -> None:
+        self._reached, self._go = threading.Event(), threading.Event()
+        self._host = host
+
+        def work(transaction: Transaction) -> None:
+            change(transaction)
+            self._reached.set()
+            assert self._go.wait(20)
+
+        self._future = host.writer.call(work, Step.FINISHES)
+        host.wait(asyncio.to_thread(self._reached.wait, 20))
+
+    def end_when_blocked(self, future: "asyncio.Future[Any]") -> Any:
+        """Commit once `future` waits for this transaction, or is done without; return what it
+        brought."""
+        self._host.wait(self._until_blocked(future))
+        self._go.set()
+        self._host.wait(self._future)
+        return self._host.wait(future)
+
+    async def _until_blocked(self, future: "asyncio.Future[Any]") -> None:
+        await asyncio.sleep(0)  # its writer gets it
+        if isinstance(self._host.place, Server):
+            while not future.done() and self._host.rows(BLOCKED) == [(0,)]:
+                await asyncio.sleep(0.005)
+
+
+def by_sql(text: str) -> Callable[[Transaction], Any]:
+    """Return what changes the database by this SQL, as a person can: without any lock."""
+    return lambda transaction: transaction.connection.execute(text)  # type: ignore[attr-defined]
+
+
+CANCEL = "UPDATE delivery SET state = 'cancelled', due_at_ms = NULL, finished_at_ms = 7 WHERE id = "
+SUCCEED = (
+    "UPDATE delivery SET state = 'succeeded', due_at_ms = NULL, finished_at_ms = 7 WHERE id = "
+)
+
+
+def test_one_that_comes_while_the_one_before_ends_does_not_wait_for_ever(
+    store: Store, hosts: list[Store]
+) -> None:
+    store.wait(add(store, b"1"))
+    first = Held(hosts[0], by_sql(f"{SUCCEED}1"))
+    first.end_when_blocked(add(hosts[1], b"2"))
+    assert store.rows(LINE) == [(1, "succeeded", None), (2, "pending", None)]
+    assert ids(claim(store, crm=9)) == [2]
+
+
+def test_one_that_ends_while_the_next_comes_makes_it_due(store: Store, hosts: list[Store]) -> None:
+    store.wait(add(store, b"1"))
+    [job] = claim(store, crm=9).jobs
+    coming = Held(hosts[0], _arrive)
+    result = coming.end_when_blocked(_finish(hosts[1], job))
+    assert result
+    assert store.rows(LINE)[1] == (2, "pending", None)
+    assert ids(claim(store, crm=9)) == [2]
+
+
+def _arrive(transaction: Transaction) -> None:
+    webhook = new_event(b"2", reference="a")
+    deliveries = [NewDelivery("crm", 3, "continue")]
+    transaction.lock(inbox.lock_names(webhook, deliveries))
+    inbox.add_event(transaction, webhook, deliveries)
+
+
+def _finish(host: Store, job: Any) -> "asyncio.Future[bool]":
+    return host.queue.finish(job, SUCCEEDED, ending(job, State.SUCCEEDED, NOW_MS))
+
+
+@pytest.mark.parametrize("first_to_end", [1, 2])
+def test_when_two_beside_each_other_end_at_once_the_third_does_not_wait_for_ever(
+    store: Store, hosts: list[Store], first_to_end: int
+) -> None:
+    for body in (b"1", b"2", b"3"):
+        store.wait(add(store, body))
+    second_to_end = 3 - first_to_end
+    text = SUCCEED if first_to_end == 1 else CANCEL
+    first = Held(hosts[0], by_sql(f"{text}{first_to_end}"))
+    if second_to_end == 2:
+        future = hosts[1].writer.call(Operator(actor="ada").cancel(2, NOW_MS))
+    else:
+        future = hosts[1].writer.call(by_sql(f"{SUCCEED}1"))
+    first.end_when_blocked(future)
+    assert store.rows(LINE)[2] == (3, "pending", None)
+    assert ids(claim(store, crm=9)) == [3]
+
+
+def test_hosts_that_add_to_the_same_lines_at_once_keep_one_order(
+    store: Store, hosts: list[Store]
+) -> None:
+    """And end what stands in them meanwhile: none of them may stand in another's way for long."""
+    count = 20
+    for number in range(count):
+        futures = [
+            add(host, b"%d %d" % (number, place), "crm", "other")
+            for place, host in enumerate(hosts)
+        ]
+        store.wait_all(futures)
+    done: list[int] = []
+    while jobs := [job for host in hosts for job in claim(host, crm=9, other=9).jobs]:
+        for job in jobs:
+            assert finish(hosts[job.delivery_id % 3], job, SUCCEEDED)
+        done += [job.event.id for job in jobs if job.action == "crm"]
+    assert done == sorted(done)
+    assert len(done) == 3 * count
+
+
+def test_a_lost_host_loses_no_place_in_the_line(store: Store, hosts: list[Store]) -> None:
+    store.wait(add(store, b"1"))
+    store.wait(add(store, b"2"))
+    [job] = claim(hosts[0], crm=9).jobs
+    later_ms = NOW_MS + 60_001
+    [again] = claim(hosts[1], later_ms, crm=9).jobs
+    assert (again.delivery_id, again.attempt) == (1, 2)
+    assert not finish(hosts[0], job, SUCCEEDED, None, later_ms)
+    assert ids(claim(hosts[2], later_ms, crm=9)) == []
+    assert finish(hosts[1], again, FAILED, None, later_ms)
+    assert ids(claim(hosts[2], later_ms, crm=9)) == [2]

@@ -1,0 +1,167 @@
+"""Deliveries with `order`, in any order of arrivals, ends, crashes, replays and cancels, against a
+model of lists. `SCHEDULES=1000` in the environment tries as many schedules."""
+
+import itertools
+import os
+import random
+from dataclasses import dataclass, field
+
+import pytest
+
+from premblyd.record.operating import Operator
+from premblyd.store.jobs import Job
+from premblyd.store.order import Then
+from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, finish
+from tests.support.store import NOW_MS, Store
+
+SCHEDULES = int(os.environ.get("SCHEDULES", "4"))
+STEPS = 60
+REFERENCES = ["a", "b", None]
+THENS: dict[str, Then] = {"go": "continue", "stay": "wait"}
+OVER = ("succeeded", "dead", "cancelled")
+STEP_WEIGHTS = {"receive": 3, "claim": 6, "end": 6, "crash": 1, "replay": 2, "cancel": 2, "mend": 1}
+
+
+@dataclass
+class Delivery:
+    """A delivery as the model knows it."""
+
+    line: tuple[str, str] | None
+    due_ms: int
+    state: str = "pending"
+
+
+@dataclass
+class Schedule:
+    """A store, its model, and steps that do the same to both. In a line stand those that are not
+    over, and of `stay` dead ones too."""
+
+    store: Store
+    rng: random.Random
+    now_ms: int = NOW_MS
+    model: dict[int, Delivery] = field(default_factory=dict)
+    lines: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    jobs: dict[int, Job] = field(default_factory=dict)
+
+    def run(self) -> None:
+        for name in self.rng.choices([*STEP_WEIGHTS], [*STEP_WEIGHTS.values()], k=STEPS):
+            getattr(self, name)()
+            self.compare()
+
+    def first_of(self, number: int) -> int:
+        line = self.model[number].line
+        return self.lines[line][0] if line in self.lines else number
+
+    def receive(self) -> None:
+        self.now_ms += self.rng.choice([0, 1, 1000])
+        for _ in range(self.rng.randint(1, 3)):
+            reference, action = self.rng.choice(REFERENCES), self.rng.choice([*THENS])
+            number = len(self.model) + 1
+            self.store.add(
+                action,
+                attempts=100,
+                then=THENS[action],
+                body=b"%d" % number,
+                received_at_ms=self.now_ms,
+                reference=reference,
+            )
+            self.join(number, (reference, action) if reference else None)
+
+    def join(self, number: int, line: tuple[str, str] | None) -> None:
+        self.model[number] = Delivery(line, self.now_ms)
+        if line is not None:
+            self.lines.setdefault(line, []).append(number)
+
+    def leave(self, number: int, state: str) -> None:
+        own = self.model[number]
+        own.state = state
+        if own.line is None or (state == "dead" and own.line[1] == "stay"):
+            return
+        line = self.lines[own.line]
+        was_first = line[0] == number
+        line.remove(number)
+        if was_first and line:
+            self.model[line[0]].due_ms = self.now_ms
+
+    def claim(self) -> None:
+        self.now_ms += self.rng.choice([0, 1, 500, 5000])
+        expected = [
+            number
+            for number, each in self.model.items()
+            if each.state == "pending"
+            and self.first_of(number) == number
+            and each.due_ms <= self.now_ms
+        ]
+        claimed = claim(self.store, self.now_ms, 99, list(self.jobs), go=99, stay=99)
+        assert sorted(job.delivery_id for job in claimed.jobs) == expected
+        for job in claimed.jobs:
+            self.jobs[job.delivery_id] = job
+            self.model[job.delivery_id].state = "running"
+
+    def end(self) -> None:
+        if not self.jobs:
+            return
+        number = self.rng.choice(sorted(self.jobs))
+        how = self.rng.choice(["succeeded", "succeeded", "retry", "dead", "interrupted"])
+        retry_at_ms = None if how in OVER else self.now_ms + 1000
+        result = {"succeeded": SUCCEEDED, "interrupted": INTERRUPTED}.get(how, FAILED)
+        assert finish(self.store, self.jobs.pop(number), result, retry_at_ms, self.now_ms)
+        if how in OVER:
+            self.leave(number, how)
+        else:
+            self.model[number].state, self.model[number].due_ms = "pending", self.now_ms + 1000
+
+    def crash(self) -> None:
+        self.store.wait(self.store.queue.recover(self.now_ms))
+        for number in self.jobs:
+            self.model[number].state, self.model[number].due_ms = "pending", self.now_ms
+        self.jobs.clear()
+
+    def replay(self) -> None:
+        over = [number for number, each in self.model.items() if each.state in OVER]
+        for number in self.rng.sample(over, min(2, len(over))):
+            own = self.model[number]
+            [(action,)] = self.store.rows("SELECT action FROM delivery WHERE id = ?", number)
+            changes = Operator(actor="ada").replay(
+                [number], {number: 100}, self.now_ms, {number: THENS[action]}
+            )
+            assert [self.store.wait(self.store.writer.call(change)) for change in changes] == [1]
+            if own.line is not None and number in self.lines[own.line]:
+                own.state, own.due_ms = "pending", self.now_ms  # it has kept its place
+            else:
+                self.join(number, own.line)
+
+    def cancel(self) -> None:
+        holding = {number for line in self.lines.values() for number in line}
+        can = [
+            number
+            for number, each in self.model.items()
+            if each.state == "pending" or (each.state == "dead" and number in holding)
+        ]
+        if can:
+            number = self.rng.choice(can)
+            change = Operator(actor="ada").cancel(number, self.now_ms)
+            assert self.store.wait(self.store.writer.call(change))
+            self.leave(number, "cancelled")
+
+    def mend(self) -> None:
+        assert self.store.wait(self.store.queue.mend_order(None, self.now_ms)) == ([], None)
+
+    def compare(self) -> None:
+        before = {
+            number: earlier
+            for line in self.lines.values()
+            for earlier, number in itertools.pairwise(line)
+        }
+        rows = self.store.rows("SELECT id, state, due_at_ms, waits_for_id FROM delivery")
+        for number, state, due_ms, waits_for in rows:
+            own = self.model[number]
+            assert state == own.state, number
+            if state == "pending":
+                assert waits_for == before.get(number), number
+                assert due_ms == (None if number in before else own.due_ms), number
+
+
+@pytest.mark.parametrize("seed", range(SCHEDULES))
+def test_any_schedule_goes_as_the_model_says(store: Store, seed: int) -> None:
+    Schedule(store, random.Random(seed)).run()

@@ -1,0 +1,148 @@
+"""`order: reference` against a whole daemon: what runs when, and what people are told."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.commands import run
+from tests.support.configuration import AT_ONCE, ONCE, shell
+from tests.support.console import signed_in
+from tests.support.daemon import Premblyd
+from tests.support.database import changing
+from tests.support.waiting import wait_until
+
+WAIT = {"by": "reference", "then": "wait"}
+STATES = "SELECT state FROM delivery ORDER BY id"
+
+
+def body(status: str, reference: str = "r-1") -> bytes:
+    verification = {"status": status, "reference": reference}
+    return json.dumps({"response_code": "00", "verification": verification}).encode()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Premblyd]:
+    """A daemon that is not started, with a console; its hook fails until there is a file."""
+    with Premblyd(tmp_path) as daemon:
+        yield daemon
+
+
+def begin(daemon: Premblyd, script: str, **more: Any) -> None:
+    action = shell("crm", script, **more)
+    daemon.configure(console={"listen": "127.0.0.1:0"}, actions=[action])
+    daemon.start()
+
+
+def test_a_late_pending_does_not_overtake_a_verified(daemon: Premblyd, tmp_path: Path) -> None:
+    """Its hook fails at first, and is tried again after the other came."""
+    effects, mended = tmp_path / "effects", tmp_path / "mended"
+    script = f"""
+        echo "$PREMBLY_OUTCOME $PREMBLY_REFERENCE" >> {tmp_path}/tried
+        test "$PREMBLY_OUTCOME" != pending || test -e {mended} || exit 1
+        echo "$PREMBLY_OUTCOME $PREMBLY_REFERENCE" >> {effects}
+    """
+    retry = {"attempts": 900, "first_delay": "50ms", "factor": 1}
+    begin(daemon, script, order="reference", retry=retry)
+    daemon.send(body("PENDING"))
+    wait_until((tmp_path / "tried").exists)
+    daemon.send(body("VERIFIED"))
+    daemon.send(body("VERIFIED", "r-2"))
+    daemon.wait_for_rows([("pending",), ("succeeded",)], f"{STATES} LIMIT -1 OFFSET 1")
+    assert effects.read_text().split() == ["verified", "r-2"]
+    daemon.kill()
+    daemon.start()
+    mended.touch()
+    daemon.wait_for_rows([("succeeded",)] * 3, STATES)
+    assert effects.read_text().splitlines()[1:] == ["pending r-1", "verified r-1"]
+
+
+def test_people_are_told_who_waits_for_whom_and_let_the_others_go_on(
+    daemon: Premblyd, tmp_path: Path
+) -> None:
+    begin(daemon, f"test -e {tmp_path}/mended", order=WAIT, retry=ONCE)
+    for status in ("PENDING", "NOT_VERIFIED", "VERIFIED"):
+        daemon.send(body(status))
+    daemon.wait_for_rows([("dead",), ("pending",), ("pending",)], STATES)
+    listed = run("deliveries", "--waiting", "--config", daemon.config).out
+    assert "waits for delivery 2" in listed
+    assert "waits for delivery 1" in listed
+    assert "dead" not in listed
+    assert "waits for delivery 1\n" in run("show", 2, "--config", daemon.config).out
+    assert (
+        "those behind it wait until it is replayed" in run("show", 1, "--config", daemon.config).out
+    )
+    told = run("status", "--json", "--config", daemon.config)
+    [held] = [item for item in json.loads(told.out)["items"] if item["kind"] == "held"]
+    assert held["text"].startswith("1 dead delivery of crm holds up what came later")
+    tried = run("replay", "--delivery", 2, "--pending", "--config", daemon.config)
+    assert (tried.code, "each waits for another (order): 1." in tried.out) == (1, True)
+    refused = run("cancel", "--delivery", 99, "--config", daemon.config)
+    assert refused.code == 1
+
+    own = signed_in(daemon)
+    assert 'Waits for <a href="/deliveries/1">delivery 1</a>' in own.get("/events/2").text
+    assert "Try now" not in own.get("/events/2").text
+    assert "waits until this one is replayed" in own.get("/events/1").text
+    assert 'waits for <a href="/deliveries/2">2</a>' in own.get("/deliveries").text
+    assert "behind a dead one the next waits" in own.get("/actions").text
+    (tmp_path / "mended").touch()
+    assert own.post("/deliveries/1/cancel.json").json["done"] == 1
+    daemon.wait_for_rows([("cancelled",), ("succeeded",), ("succeeded",)], STATES)
+    done = run("replay", "--delivery", 1, "--config", daemon.config)
+    assert done.code == 0
+    daemon.wait_for_rows([("succeeded",)] * 3, STATES)
+    assert run("status", "--config", daemon.config).out.count("holds up") == 0
+
+
+def test_a_replay_of_several_runs_them_in_the_order_of_receipt(
+    daemon: Premblyd, tmp_path: Path
+) -> None:
+    effects = tmp_path / "effects"
+    script = f'test -e {tmp_path}/mended && echo "$PREMBLY_EVENT" >> {effects}'
+    begin(daemon, script, order="reference", retry=AT_ONCE)
+    for number in range(6):
+        daemon.send(body(f"S{number}"))
+    daemon.wait_for_rows([("dead",)] * 6, STATES)
+    (tmp_path / "mended").touch()
+    assert run("replay", "--dead", "--config", daemon.config).code == 0
+    daemon.wait_for_rows([("succeeded",)] * 6, STATES)
+    assert effects.read_text().split() == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_what_waits_for_a_deleted_delivery_runs_after_the_next_start(daemon: Premblyd) -> None:
+    begin(daemon, "exit 1", order="reference", retry={"attempts": 2, "first_delay": "1h"})
+    daemon.send(body("PENDING"))
+    daemon.send(body("VERIFIED"))
+    daemon.wait_for_rows([(1,), (0,)], "SELECT attempt_count FROM delivery ORDER BY id")
+    daemon.kill()
+    with changing(daemon.database, unchecked=True) as shell:
+        shell.execute("DELETE FROM attempt WHERE delivery_id = 1")
+        shell.execute("DELETE FROM delivery WHERE id = 1")
+    daemon.start()
+    daemon.wait_for_rows([(1,)], "SELECT attempt_count FROM delivery ORDER BY id")
+    [line] = daemon.log("store.order_mended")
+    assert (line["count"], line["first"]) == (1, 2)
+
+
+def test_explain_and_check_say_what_order_means(tmp_path: Path) -> None:
+    long = {"attempts": 50, "first_delay": "10m", "max_delay": "4h"}
+    actions = [
+        shell("a", "true", types=["*"], order="reference"),
+        shell("b", "true", types=["*"], order=WAIT, retry=long),
+    ]
+    with Premblyd(tmp_path, actions=actions) as daemon:
+        explained = run("explain", "-", "--config", daemon.config, stdin=body("PENDING")).out
+        assert (
+            "order: waits until those that came before it for this reference are over" in explained
+        )
+        assert "order: waits until those that came before it for this reference have" in explained
+        without = run("explain", "-", "--config", daemon.config, stdin=b'{"status": 1}').out
+        assert without.count("order: waits for nothing: this event has no reference") == 2
+        checked = run("check", "--config", daemon.config)
+        assert "In the order of receipt for each reference: a, b." in checked.out
+        held, untold = [line for line in checked.err.splitlines() if "`order`" in line]
+        assert "action b has `order`, and a delivery that fails is tried again for up to 1" in held
+        assert "action b has `order` with `then: wait`, and no alert is on `held`" in untold
