@@ -328,6 +328,7 @@ class Daemon:
         self._dispatcher.configure(
             settings.actions, settings.total_concurrency, settings.max_hook_bytes
         )
+        self._membership.configure([action.name for action in settings.actions])
         self._receiver.configure(settings)
         self._heartbeat.configure(settings)
         self._watch.configure(settings)

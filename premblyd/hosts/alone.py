@@ -1,6 +1,7 @@
 """A daemon that has its database for itself, in the place of one among others."""
 
 import asyncio
+from collections.abc import Sequence
 
 from premblyd.clock import Clock
 from premblyd.errors import StoreUnavailableError
@@ -18,6 +19,10 @@ class Alone:
         self._hosts = hosts
         self._queue = queue
         self._clock = clock
+
+    def configure(self, actions: Sequence[str]) -> None:
+        """Nobody asks which actions these are."""
+        del actions
 
     async def join(self) -> list[int]:
         """Begin. Return which deliveries are due because the last daemon died. Raise

@@ -3,7 +3,7 @@ takes over from those that are lost."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from premblyd.clock import SharedClock
 from premblyd.errors import StoreUnavailableError
@@ -62,6 +62,12 @@ class Membership:
         self._looked_for_orphans_at_s = time.monotonic()
         self._repair: asyncio.Task[None] | None = None  # of what a beat has found
         self._was_cut_off = False
+        self._actions_to_tell: Sequence[str] | None = None
+
+    def configure(self, actions: Sequence[str]) -> None:
+        """Have the actions of these names from now on: the other hosts learn it with the next
+        beat."""
+        self._actions_to_tell = actions
 
     @property
     def is_first(self) -> bool:
@@ -94,6 +100,7 @@ class Membership:
         while True:
             try:
                 await self._beat()
+                await self._tell_actions()
                 self._tell_in_touch()
                 await self._listen(time.monotonic() + self._beat_every_s)
             except StoreUnavailableError as error:
@@ -178,6 +185,12 @@ class Membership:
         database."""
         killed = await self._let_go(lambda: self._hosts.revive(self._clock.now_ms()))
         tell(HostFenced(worker=self._own.worker, killed_processes=killed))
+
+    async def _tell_actions(self) -> None:
+        if (actions := self._actions_to_tell) is not None:
+            await self._hosts.know(actions)
+            if self._actions_to_tell is actions:
+                self._actions_to_tell = None
 
     def _set_first(self, is_first: bool) -> None:
         if is_first and not self._is_first:

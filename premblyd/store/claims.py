@@ -19,6 +19,8 @@ NEVER_MS = 1 << 62
 MAX_PASSED = 200  # of an action in one claim, so that the transaction stays short
 _PORTION = 50
 _MAX_BURIALS = 500  # of one claim; the rest follows with the next
+_PATIENCE_MS = 60_000  # with an action that no host of several has
+_RESTART_MS = 600_000  # for which a host that has stopped may be away, with actions of its own
 _CONTENDED_MS = 20  # until a claim looks again for what another host's claim has at this moment
 
 
@@ -102,10 +104,23 @@ class Queued:
 
     def bury(self, action: str) -> None:
         """End deliveries whose action has left the configuration, and those that wait for them by
-        `order`. Replay works when it returns."""
+        `order`. Replay works when it returns.
+
+        Not while another host has it: configurations change on one host after the other. Nor
+        before a host whose configuration has changed had the time to say so.
+        """
+        others = self._transaction.rows(
+            queue_statements.OTHER_HOSTS,
+            worker=self._worker,
+            recent_ms=self._now_ms - _RESTART_MS,
+        )
+        if any(action in actions.split("\n") for (actions,) in others):
+            self._full.add(action)
+            return
+        until_ms = self._now_ms - (_PATIENCE_MS if others else 0)
         buried = 0
         while buried < _MAX_BURIALS:
-            found = self._due(action, _MAX_BURIALS)
+            found = self._due(action, _MAX_BURIALS, until_ms)
             due = [delivery for delivery in found if delivery.id not in self._running]
             for delivery in due:
                 if delivery.state == State.RUNNING:
@@ -139,11 +154,11 @@ class Queued:
                 damage.end_unusable(self._transaction, never_due, damage.DUE_CHANGED, self._now_ms)
         return min(times, default=None)
 
-    def _due(self, action: str, limit: int) -> list[Due]:
+    def _due(self, action: str, limit: int, until_ms: int | None = None) -> list[Due]:
         rows = self._transaction.rows(
             queue_statements.DUE,
             action=action,
-            now_ms=self._now_ms,
+            now_ms=self._now_ms if until_ms is None else until_ms,
             limit=limit,
             worker=self._worker,
         )

@@ -5,14 +5,14 @@ what becomes of what the lost one was running.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from premblyd.store import queue
 from premblyd.store.engine import Sighting, Transaction
 from premblyd.store.models import Attempt, Delivery, Host, State
-from premblyd.store.statements import Statement, insert, param
+from premblyd.store.statements import Statement, insert, param, update
 from premblyd.store.writer import Step, Writer
 
 STOPPED, LOST = "stopped", "lost"
@@ -60,6 +60,17 @@ class Hosts:
         self._writer = writer
         self._identity = identity
         self._worker = identity.worker
+        self._actions = ""
+
+    def know(self, actions: Iterable[str]) -> "asyncio.Future[int]":
+        """Keep the names of the actions that this daemon has: others leave their deliveries
+        alone, even if they don't know them."""
+        self._actions = "\n".join(actions)
+        return self._writer.call(
+            lambda transaction: transaction.change(
+                _KNOW, worker=self._worker, actions=self._actions
+            )
+        )
 
     def predecessors(self) -> "asyncio.Future[list[Predecessor]]":
         """Return who has not ended of this daemon's place."""
@@ -92,7 +103,13 @@ class Hosts:
         return self._writer.call(operation)
 
     def _join(self, transaction: Transaction, now_ms: int) -> None:
-        transaction.insert(_JOIN, **asdict(self._identity), started_at_ms=now_ms, seen_at_ms=now_ms)
+        transaction.insert(
+            _JOIN,
+            **asdict(self._identity),
+            actions=self._actions,
+            started_at_ms=now_ms,
+            seen_at_ms=now_ms,
+        )
 
     def take_over(self, lost: Sequence[Sighting], now_ms: int) -> "asyncio.Future[TakenOver]":
         """End those of `lost` that have not been seen since, and make due what they ran; so too
@@ -160,6 +177,7 @@ _JOIN = insert(
     "pid",
     "process_start",
     "version",
+    "actions",
     "started_at_ms",
     "seen_at_ms",
 )
@@ -168,6 +186,7 @@ _OF_PLACE = Statement(
         Host.place == param("place"), _IS_ALIVE
     )
 )
+_KNOW = update(Host, "actions", where=Host.worker == param("worker"))
 _END = Statement(
     Host.update(ended_at_ms=param("ended_at_ms"), ended=param("ended")).where(
         Host.worker == param("worker"), _IS_ALIVE

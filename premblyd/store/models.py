@@ -268,6 +268,7 @@ class Host(Table):
     pid = IntegerField()
     process_start = BigIntegerField(null=True)  # in ticks since the machine's start
     version = TextField()
+    actions = TextField(constraints=[SQL("DEFAULT ''")])  # in its configuration, a line each
     started_at_ms = BigIntegerField()
     seen_at_ms = BigIntegerField()
     beat_count = IntegerField(constraints=_ZERO)  # others see by it that it lives

@@ -14,6 +14,7 @@ EVENT_COLUMNS = (
     *VERDICT_COLUMNS,
 )
 
+_OWN = Host.alias()
 _IS_QUEUED = Delivery.due_at_ms.is_null(False)
 
 
@@ -205,5 +206,15 @@ SHIFT = Statement(
         # A row that breaks the table's CHECK would make the whole UPDATE fail, so it is left out.
         # COALESCE keeps SQLite from using the index of `state` instead of the queue's.
         fn.COALESCE(Delivery.state, "").in_([State.PENDING, State.RUNNING]),
+    )
+)
+# The actions of the other daemons, and of those on other hosts that ended not long ago.
+OTHER_HOSTS = Statement(
+    Host.select(Host.actions).where(
+        (Host.ended.is_null() & (Host.worker != param("worker")))
+        | (
+            (Host.ended_at_ms > param("recent_ms"))
+            & Host.name.not_in(_OWN.select(_OWN.name).where(_OWN.worker == param("worker")))
+        )
     )
 )

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from premblyd.store.claims import NO_ACTION
 from premblyd.store.engine import Sighting
 from premblyd.store.hosts import Hosts, Identity, Predecessor, Run
 from premblyd.store.queue import Queue
@@ -126,3 +127,37 @@ def test_a_daemon_that_has_its_database_for_itself_knows_that_others_are_dead(
 ) -> None:
     store.wait(Hosts(store.writer, identity("next")).join_alone(NOW_MS + 1))
     assert store.rows(HOSTS) == [("host", "lost", NOW_MS + 1), ("next", None, None)]
+
+
+def test_what_only_another_host_knows_is_left_to_it(store: Store, host: Hosts) -> None:
+    """Configurations change on one host after the other."""
+    observer = other(store)
+    store.wait(observer.know(["crm", "new"]))
+    store.add("new")
+    assert claim(store, NOW_MS + 3_600_000, crm=1).jobs == []
+    assert store.rows("SELECT state FROM delivery") == [("pending",)]
+    store.wait(observer.know(["crm"]))
+    assert claim(store, NOW_MS + 59_999, crm=1).jobs == []
+    assert store.rows("SELECT state FROM delivery") == [("pending",)]
+    assert claim(store, NOW_MS + 60_000, crm=1).jobs == []
+    assert store.rows("SELECT state, last_error FROM delivery") == [("dead", NO_ACTION)]
+
+
+def test_what_a_host_knew_that_has_just_stopped_is_left_to_it(store: Store, host: Hosts) -> None:
+    stopped = other(store)
+    store.wait(stopped.know(["new"]))
+    store.add("new")
+    store.wait(stopped.leave(NOW_MS))
+    for later_ms, state in ((599_999, "pending"), (600_000, "dead")):
+        claim(store, NOW_MS + later_ms, crm=1)
+        assert store.rows("SELECT state FROM delivery") == [(state,)]
+
+
+def test_what_a_predecessor_of_the_same_host_knew_does_not_count(store: Store, host: Hosts) -> None:
+    predecessor = Hosts(store.writer, identity("host", worker="host:0:boot"))
+    store.wait(predecessor.join((), NOW_MS))
+    store.wait(predecessor.know(["old"]))
+    store.wait(predecessor.leave(NOW_MS))
+    store.add("old")
+    claim(store, NOW_MS, crm=1)
+    assert store.rows("SELECT state FROM delivery") == [("dead",)]

@@ -10,7 +10,7 @@ DUE_NOW = """
 
 # A daemon that works, or has worked, on this database. `worker` is its name in `attempt`. `place`:
 # which start of which machine, and which of its name spaces, its `pid` is of; `process_start` tells
-# it from a later process of that number.
+# it from a later process of that number. `actions`: the names in its configuration, a line each.
 TABLES = """
 CREATE TABLE host (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -20,6 +20,7 @@ CREATE TABLE host (
     pid INTEGER NOT NULL,
     process_start INTEGER,
     version TEXT NOT NULL,
+    actions TEXT NOT NULL DEFAULT '',
     started_at_ms INTEGER NOT NULL,
     seen_at_ms INTEGER NOT NULL,
     beat_count INTEGER NOT NULL DEFAULT 0,
