@@ -1,14 +1,12 @@
 """Several hosts that claim at the same time: who gets what, and how many run at once."""
 
 import asyncio
-import contextlib
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import pytest
 
 from premblyd.prembly.payload import Outcome
-from premblyd.store.engine import Transaction
 from premblyd.store.inbox import NewDelivery
 from premblyd.store.jobs import Claimable, Claimed, Job
 from premblyd.store.keys import once_key
@@ -22,7 +20,7 @@ from tests.support.queue import (
     finish,
     ids,
 )
-from tests.support.store import NOW_MS, Store, new_event
+from tests.support.store import NOW_MS, Store, new_event, transaction_open
 
 LIVES = """INSERT INTO host (worker, name, pid, version, started_at_ms, seen_at_ms)
     VALUES (?, ?, 1, '0', 0, 0)"""
@@ -189,24 +187,6 @@ def test_what_another_host_decides_about_is_left_to_it_for_a_moment(hosts: list[
     assert (ids(got), got.passed) == ([1], 59)
 
 
-@contextlib.contextmanager
-def locked(store: Store, name: str) -> Iterator[None]:
+def locked(store: Store, name: str) -> AbstractContextManager[None]:
     """Have a name locked by a transaction of this store's."""
-    has_it, may_end = threading.Event(), threading.Event()
-
-    def hold(transaction: Transaction) -> None:
-        assert transaction.try_lock(name)
-        has_it.set()
-        assert may_end.wait(10)
-
-    async def begin() -> "asyncio.Future[None]":
-        held = store.writer.call(hold)
-        await asyncio.to_thread(has_it.wait, 10)
-        return held
-
-    held = store.wait(begin())
-    try:
-        yield
-    finally:
-        may_end.set()
-        store.wait(held)
+    return transaction_open(store, lambda transaction: transaction.lock([name]))

@@ -1,8 +1,10 @@
 """The store on a real file, and webhooks to put in."""
 
 import asyncio
+import contextlib
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -147,3 +149,26 @@ class Store:
 
     def close(self) -> None:
         self.wait(self.writer.close())
+
+
+@contextlib.contextmanager
+def transaction_open(store: Store, work: Callable[[Transaction], object]) -> Iterator[None]:
+    """Have a transaction of this store's open, in which `work` is done."""
+    is_done, may_end = threading.Event(), threading.Event()
+
+    def hold(transaction: Transaction) -> None:
+        work(transaction)
+        is_done.set()
+        assert may_end.wait(30)
+
+    async def begin() -> "asyncio.Future[None]":
+        held = store.writer.call(hold)
+        assert await asyncio.to_thread(is_done.wait, 30)
+        return held
+
+    held = store.wait(begin())
+    try:
+        yield
+    finally:
+        may_end.set()
+        store.wait(held)

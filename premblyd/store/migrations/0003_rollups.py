@@ -65,7 +65,9 @@ CREATE FUNCTION count_attempt() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO attempt_hour
     SELECT NEW.finished_at_ms / 3600000 * 3600000, action, NEW.outcome, {BUCKET}, 1,
-           pg_backend_pid() % 64
+           COALESCE(
+               NULLIF(current_setting('premblyd.part', true), '')::int, 64 + pg_backend_pid() % 64
+           )
     FROM (
         SELECT action, NEW.finished_at_ms - NEW.started_at_ms AS took
         FROM delivery WHERE id = NEW.delivery_id

@@ -44,6 +44,7 @@ class PostgresqlEngine:
         self._deadline = Deadline(deadline_s)
         self._database = connect(server, self._deadline.watch)
         self._committing = False
+        self._part: int | None = None
 
     def transact(self, work: Callable[[Transaction], None]) -> None:
         with self._deadline:
@@ -62,7 +63,10 @@ class PostgresqlEngine:
         is_new = self._database.is_closed()
         self._committing = False
         try:
-            transaction.run(self._connection(), work, self._will_commit)
+            connection = self._connection()
+            if is_new:
+                self._part = transaction.take_part(connection)
+            transaction.run(connection, work, self._will_commit, self._part)
         except _CONFLICTS as error:
             raise _TryAgainError(plain(error)) from None
         except _OF_THE_DATABASE as error:

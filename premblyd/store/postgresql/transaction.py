@@ -25,10 +25,16 @@ from premblyd.store.statements import (
 
 # Rows in one INSERT. Powers of two: a handful of prepared statements serves every number of rows.
 INSERT_SIZES = (64, 32, 16, 8, 4, 2, 1)
-PARTS = 64  # of a table of counts: connections that count at the same time seldom share one
+# Of a table of counts: so many daemons have a part each, as long as they are connected, and nobody
+# waits for another's counts. Others, such as commands, seldom share one: the trigger does the same.
+PARTS = 64
 _POSTGRESQL = PostgresqlDatabase(None, prefer_psycopg3=True)
 NOT_ON_STANDBY = "PostgreSQL was told to stop waiting for its standby, which may lack the newest"
 _LOCK = "SELECT pg_advisory_xact_lock(number) FROM unnest(%s::bigint[]) AS number"
+_TAKE_PART = """
+    SELECT part, set_config('premblyd.part', part::text, false)
+    FROM generate_series(0, %s) AS part WHERE pg_try_advisory_lock(730994081, part) LIMIT 1
+"""
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
 Connection = psycopg.Connection[Any]
 Done = TypeVar("Done")
@@ -41,13 +47,21 @@ def transact(database: Database, work: Callable[[Transaction], Done]) -> Done:
         return run(database.connection(), work)
 
 
+def take_part(connection: Connection) -> int | None:
+    """Return the part of the tables of counts that is this connection's alone, until it is closed;
+    None when all are taken."""
+    row = connection.execute(_TAKE_PART, [PARTS - 1]).fetchone()
+    return row[0] if row else None
+
+
 def run(
     connection: Connection,
     work: Callable[[Transaction], Done],
     will_commit: Callable[[], None] = lambda: None,
+    part: int | None = None,
 ) -> Done:
     """Run `work` in a transaction, and commit. `will_commit` is called before that: from then on a
-    failure leaves open whether anything was kept.
+    failure leaves open whether anything was kept. `part`: the connection's, if it has taken one.
 
     Raise StoreUnavailableError when the server committed with a warning: somebody has cancelled the
     wait for its standby, which may lack what was committed.
@@ -55,7 +69,7 @@ def run(
     warned: list[Diagnostic] = []
     try:
         with connection.transaction():
-            done = work(PostgresqlTransaction(connection))
+            done = work(PostgresqlTransaction(connection, part))
             connection.add_notice_handler(warned.append)
             will_commit()
     finally:
@@ -69,9 +83,9 @@ def run(
 class PostgresqlTransaction:
     """See store.engine.Transaction."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, part: int | None = None) -> None:
         self.connection = connection
-        self.part = connection.info.backend_pid % PARTS
+        self.part = PARTS + connection.info.backend_pid % PARTS if part is None else part
 
     def rows(self, statement: Statement, **values: Any) -> list[Row]:
         return self._execute(compiled(statement), values).fetchall()

@@ -1,0 +1,49 @@
+"""Each daemon counts in rows of its own, so that none waits for another's transaction."""
+
+from premblyd.store.engine import Transaction
+from premblyd.store.inbox import add_event
+from tests.support.queue import SUCCEEDED, claim, finish
+from tests.support.store import Store, new_event, transaction_open
+
+
+def part_of(store: Store) -> int:
+    def part(transaction: Transaction) -> int:
+        return transaction.part
+
+    return store.wait(store.writer.call(part))
+
+
+def test_each_daemon_has_a_part_as_long_as_it_is_connected(store: Store) -> None:
+    hosts = [store.beside(name) for name in "abcd"]
+    assert [part_of(each) for each in [store, *hosts]] == [0, 1, 2, 3, 4]
+    hosts[1].close()
+    again = store.beside("e")
+    assert part_of(again) == 2
+    for each in (hosts[0], *hosts[2:], again):
+        each.close()
+
+
+def test_what_a_daemon_counts_and_what_the_database_counts_for_it_is_in_its_part(
+    store: Store,
+) -> None:
+    part_of(store)
+    other = store.beside("a")
+    for host in (store, other):
+        host.add("crm", body=host.worker.encode())
+        [job] = claim(host, crm=1).jobs
+        finish(host, job, SUCCEEDED)
+    for table in ("event_hour", "attempt_hour"):
+        assert store.rows(f"SELECT part FROM {table} ORDER BY part") == [(0,), (1,)]
+    other.close()
+
+
+def test_a_daemon_that_is_slow_to_commit_keeps_no_other_from_counting(store: Store) -> None:
+    other = store.beside("a")
+
+    def add(transaction: Transaction) -> None:
+        add_event(transaction, new_event(b"slow"), [])
+
+    with transaction_open(store, add):
+        assert other.add(body=b"quick").is_new
+    assert store.rows("SELECT events FROM event_hour") == [(1,), (1,)]
+    other.close()
