@@ -16,6 +16,7 @@ from premblyd.store.engine import Backend
 COUNT = 2
 TIME_LIMIT_S = 3.0
 MAX_WAITING = 32
+_TOO_SLOW = "That took too long, so it was stopped. Ask for less: a shorter time, another filter."
 Found = TypeVar("Found")
 
 
@@ -36,10 +37,11 @@ class _Reader:
         self._database: Database | None = None
         self._stop_reading: Callable[[], None] | None = None
         self._is_late = False
+        self._was_late = False
 
     async def run(self, work: Callable[[Database], Found], time_limit_s: float) -> Found:
         loop = asyncio.get_running_loop()
-        self._is_late = False
+        self._was_late, self._is_late = self._is_late, False
         alarm = loop.call_later(time_limit_s, self._interrupt)
         try:
             return await loop.run_in_executor(self._thread, self._work, work)
@@ -51,19 +53,29 @@ class _Reader:
         self._thread.shutdown()
 
     def _work(self, work: Callable[[Database], Found]) -> Found:
-        if self._database is None:
-            self._database = self._backend.connect_read_only()
-            self._stop_reading = self._backend.interrupter(self._database)
+        if self._was_late:  # to stop what is read may have ended the connection
+            self._disconnect()
+        is_new = self._database is None
         try:
+            return self._read(work)
+        except TryAgainError:
+            # A server may have been restarted since, or a file put back.
+            self._disconnect()
+            if is_new or self._is_late:
+                raise
+            return self._read(work)
+
+    def _read(self, work: Callable[[Database], Found]) -> Found:
+        try:
+            if self._database is None:
+                self._database = self._backend.connect_read_only()
+                self._stop_reading = self._backend.interrupter(self._database)
+            if self._is_late:  # there was nothing yet to be stopped
+                raise TooSlowError(_TOO_SLOW)
             return work(self._database)
-        except PremblydError as error:
+        except PremblydError:
             if self._is_late:
-                raise TooSlowError(
-                    "That took too long, so it was stopped. Ask for less: a shorter time, another"
-                    " filter."
-                ) from None
-            if isinstance(error, TryAgainError):  # the next may read another file
-                self._disconnect()
+                raise TooSlowError(_TOO_SLOW) from None
             raise
 
     def _interrupt(self) -> None:
@@ -91,7 +103,7 @@ class Readers:
         self._free: asyncio.Queue[_Reader] = asyncio.Queue()
         for reader in self._readers:
             self._free.put_nowait(reader)
-        self._time_limit_s = time_limit_s
+        self.time_limit_s = time_limit_s
         self._running: set[asyncio.Task[object]] = set()
 
     async def run(self, work: Callable[[Database], Found]) -> Found:
@@ -108,7 +120,7 @@ class Readers:
     async def _run(self, work: Callable[[Database], Found]) -> Found:
         reader = await self._free.get()
         try:
-            return await reader.run(work, self._time_limit_s)
+            return await reader.run(work, self.time_limit_s)
         finally:
             self._free.put_nowait(reader)
 

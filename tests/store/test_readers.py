@@ -3,18 +3,17 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
 from peewee import Database
 
-from premblyd.errors import PremblydError, StoreUnreadableError
+from premblyd.databases import Place
+from premblyd.errors import StoreUnreadableError
 from premblyd.record import fetching
 from premblyd.store import readers
+from premblyd.store.connections import backend, translated
 from premblyd.store.models import Event
 from premblyd.store.readers import Readers, TooBusyError, TooSlowError
-from premblyd.store.sqlite.backend import SqliteBackend
-from premblyd.store.sqlite.failures import translated
 
 ENDLESS = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT count(*) FROM n"
 
@@ -28,9 +27,9 @@ def for_ever(database: Database) -> None:
         database.execute_sql(ENDLESS).fetchone()
 
 
-def play(path: Path, scene: Callable[[Readers], Awaitable[None]], time_limit_s: float = 20) -> None:
+def play(place: Place, scene: Callable[[Readers], Awaitable[None]]) -> None:
     async def run() -> None:
-        own = Readers(SqliteBackend(path), count=2, time_limit_s=time_limit_s)
+        own = Readers(backend(place), count=2, time_limit_s=20)
         try:
             await scene(own)
         finally:
@@ -39,18 +38,20 @@ def play(path: Path, scene: Callable[[Readers], Awaitable[None]], time_limit_s: 
     asyncio.run(run())
 
 
-def test_what_takes_too_long_is_stopped_and_the_next_is_read(path: Path) -> None:
+def test_what_takes_too_long_is_stopped_and_the_next_is_read(place: Place) -> None:
     async def scene(own: Readers) -> None:
         for _ in range(2):  # each reader, and each again
+            own.time_limit_s = 0.05
             slow = [own.run(for_ever) for _ in range(2)]
             ended = await asyncio.gather(*slow, return_exceptions=True)
             assert [type(each) for each in ended] == [TooSlowError, TooSlowError]
+            own.time_limit_s = 20
             assert await own.run(count) == 0
 
-    play(path, scene, time_limit_s=0.05)
+    play(place, scene)
 
 
-def test_no_more_than_a_few_read_at_once_and_the_others_wait(path: Path) -> None:
+def test_no_more_than_a_few_read_at_once_and_the_others_wait(place: Place) -> None:
     most, now, lock = 0, 0, threading.Lock()
 
     def read(database: Database) -> None:
@@ -65,11 +66,11 @@ def test_no_more_than_a_few_read_at_once_and_the_others_wait(path: Path) -> None
     async def scene(own: Readers) -> None:
         await asyncio.gather(*(own.run(read) for _ in range(readers.MAX_WAITING)))
 
-    play(path, scene)
+    play(place, scene)
     assert most <= 2
 
 
-def test_too_many_are_turned_away(path: Path) -> None:
+def test_too_many_are_turned_away(place: Place) -> None:
     may_go_on = threading.Event()
 
     async def scene(own: Readers) -> None:
@@ -84,10 +85,10 @@ def test_too_many_are_turned_away(path: Path) -> None:
         await asyncio.gather(*waiting)
         assert await own.run(count) == 0
 
-    play(path, scene)
+    play(place, scene)
 
 
-def test_who_stops_waiting_leaves_the_reader_to_the_next(path: Path) -> None:
+def test_who_stops_waiting_leaves_the_reader_to_the_next(place: Place) -> None:
     may_go_on = threading.Event()
 
     async def scene(own: Readers) -> None:
@@ -99,17 +100,4 @@ def test_who_stops_waiting_leaves_the_reader_to_the_next(path: Path) -> None:
         await asyncio.gather(*waiting, return_exceptions=True)
         assert await own.run(count) == 0
 
-    play(path, scene)
-
-
-def test_a_database_that_is_put_back_is_read_again(path: Path) -> None:
-    async def scene(own: Readers) -> None:
-        aside = path.with_name("aside")
-        path.rename(aside)
-        for _ in range(2):
-            with pytest.raises(PremblydError):
-                await own.run(count)
-        aside.rename(path)
-        assert [await own.run(count) for _ in range(4)] == [0] * 4
-
-    play(path, scene)
+    play(place, scene)

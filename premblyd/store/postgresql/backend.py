@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-import psycopg
 from peewee import Database, PeeweeException
 
 from premblyd.databases import Server
@@ -13,9 +12,9 @@ from premblyd.errors import StoreUnavailableError
 from premblyd.store.engine import Sizes
 from premblyd.store.postgresql import moving, opening
 from premblyd.store.postgresql.beacon import PostgresqlBeacon
+from premblyd.store.postgresql.deadline import interrupter
 from premblyd.store.postgresql.engine import DEADLINE_S, PostgresqlEngine
 from premblyd.store.postgresql.failures import translated
-from premblyd.store.postgresql.transaction import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +40,7 @@ class PostgresqlBackend:
         return opening.connect_operator(self.server)
 
     def interrupter(self, database: Database) -> Callable[[], None]:
-        connection: Connection = database.connection()
-
-        def interrupt() -> None:
-            with contextlib.suppress(psycopg.Error):
-                connection.cancel_safe()
-
-        return interrupt
+        return interrupter(database.connection())
 
     def moving_from(self) -> AbstractContextManager[moving.PostgresqlSource]:
         return moving.source(self.server)

@@ -10,6 +10,8 @@ import os
 import socket
 import threading
 import time
+import weakref
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -69,6 +71,29 @@ class Deadline:
                     self.is_over = True
                     if self._line is not None:
                         self._line.shut_down()
+
+
+@contextlib.contextmanager
+def bounded(connection: "psycopg.Connection[Any]", limit_s: float) -> Iterator[None]:
+    """Shut down the connection's socket unless what is done within ends in time. It starts a
+    thread, so it is for what is done rarely."""
+    line = Line(connection)
+    timer = threading.Timer(limit_s, line.shut_down)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        line.close()
+
+
+def interrupter(connection: "psycopg.Connection[Any]") -> Callable[[], None]:
+    """Return what ends, from another thread and without waiting, whatever the connection does. The
+    server notices within seconds that nobody waits for it any more."""
+    line = Line(connection)
+    weakref.finalize(connection, line.close)
+    return line.shut_down
 
 
 class Line:

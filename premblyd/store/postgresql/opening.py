@@ -12,7 +12,9 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumperUnknown
 
 from premblyd.databases import Server
-from premblyd.errors import CannotStartError
+from premblyd.errors import CannotStartError, StoreUnreadableError
+from premblyd.store.postgresql.deadline import bounded
+from premblyd.store.postgresql.failures import translated
 from premblyd.store.postgresql.schema import check_schema, migrate
 
 CONNECT_TIMEOUT_S = 5
@@ -82,7 +84,8 @@ class _Database(PostgresqlDatabase):
             connection.adapters.register_dumper(str, _TextDumper)
             connection.adapters.register_loader("numeric", _WholeLoader)
             settings = [f"SET {key} = '{value}'" for key, value in self._session.items()]
-            connection.execute("; ".join([*settings, _KEEP_COMMITS, _CHECK_CLIENT]))
+            with bounded(connection, CONNECT_TIMEOUT_S):
+                connection.execute("; ".join([*settings, _KEEP_COMMITS, _CHECK_CLIENT]))
         except BaseException:
             connection.close()
             raise
@@ -122,7 +125,10 @@ def connect_operator(server: Server) -> PostgresqlDatabase:
 
 
 def _checked(database: PostgresqlDatabase, server: Server) -> PostgresqlDatabase:
-    check_schema(database, str(server))
+    with translated(StoreUnreadableError):
+        connection = database.connection()
+    with bounded(connection, CONNECT_TIMEOUT_S):
+        check_schema(database, str(server))
     return database
 
 
