@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol
 
+from premblyd.databases import Place
 from tests.faults import promises
 from tests.faults.daemon import Victim, folder, table
 from tests.support.configuration import shell
@@ -126,7 +127,9 @@ def body_of(token: str) -> bytes:
 class Campaign:
     """Cycles of load, kill, restart and check."""
 
-    def __init__(self, at: Path, seed: int, longest_s: float = 0.5) -> None:
+    def __init__(
+        self, at: Path, seed: int, longest_s: float = 0.5, place: Place | None = None
+    ) -> None:
         self.rng = random.Random(seed)
         self.longest_s = longest_s  # of a daemon's life
         self.book = Book()
@@ -142,6 +145,7 @@ class Campaign:
         )
         self.victim = Victim(
             at,
+            place=place,
             actions=[
                 shell("count", script, retry=RETRY, concurrency=8),
                 {"name": "post", "response_codes": ["00"], "http": {"url": url}, "retry": RETRY},
@@ -162,7 +166,7 @@ class Campaign:
             for client in clients:
                 client.start()
             for cycle in range(1, cycles + 1):
-                self._kill_once()
+                self.harm()
                 self._check()
                 if say_every and cycle % say_every == 0:
                     print(f"cycle {cycle}: {len(self.book.events)} events", flush=True)
@@ -179,7 +183,7 @@ class Campaign:
         self.receiver.server_close()
         return self.book.problems
 
-    def _kill_once(self) -> None:
+    def harm(self) -> None:
         """Let it run for a random while, kill it, and start it again: now and then it is killed
         once more while it starts."""
         time.sleep(self.rng.uniform(0.0, self.longest_s))
@@ -221,16 +225,16 @@ class Campaign:
                 for token, event in self.book.events.items()
                 if event > self._checked_event
             ]
-        self.book.problems += promises.kept(self.victim.database, promised, body_of)
+        self.book.problems += promises.kept(self.victim.place, promised, body_of)
         self._checked_event = max((event for _, event in promised), default=self._checked_event)
         if self.book.problems:
             raise AssertionError("\n".join(self.book.problems[:20]))
 
     def _check_end(self) -> None:
         lines = [tuple(map(int, line.split())) for line in self.runs.read_text().splitlines()]
-        broken = promises.broken(self.victim.database, lines, self.receiver.got)
+        broken = promises.broken(self.victim.place, lines, self.receiver.got)
         self.book.problems += promises.kept(
-            self.victim.database, list(self.book.events.items()), body_of
+            self.victim.place, list(self.book.events.items()), body_of
         )
         self.book.problems += [f"{name}: {number}" for name, number in broken.items() if number]
         self.figures.update(
@@ -240,7 +244,7 @@ class Campaign:
                 "answers 503": self.book.answers[503],
                 "shell runs counted by the hook": len(lines),
                 "posts counted by their receiver": sum(self.receiver.got.values()),
-                **promises.figures(self.victim.database),
+                **promises.figures(self.victim.place),
                 **broken,
             }
         )

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -103,6 +104,41 @@ class Cluster:
         """Start it, and wait until it takes connections."""
         options = f"-k {self.folder} -p {self.port}"
         self._control("start", "-w", "-t", "60", "-l", str(self.folder / "log"), "-o", options)
+
+    def reload(self) -> None:
+        """Have it read its settings again."""
+        self._control("reload")
+
+    def follow(self, primary: "Cluster") -> None:
+        """Make its files anew, as a standby of `primary`; it starts stopped."""
+        shutil.rmtree(self.data, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            os.chown(self.folder, NOBODY, NOBODY)
+        source: list[str | Path] = ["-h", primary.folder, "-p", str(primary.port), "-U", SUPERUSER]
+        options: list[str | Path] = ["-D", self.data, "--write-recovery-conf", "--checkpoint=fast"]
+        run(binaries() / "pg_basebackup", *source, *options)
+
+    def promote(self) -> None:
+        """Have a standby become a primary, and wait until it is."""
+        self._control("promote", "-w")
+
+    @property
+    def pid(self) -> int:
+        """The process that is the server; the others are its children."""
+        return int((self.data / "postmaster.pid").read_text().split()[0])
+
+    def kill(self) -> None:
+        """kill -9, all its processes at once."""
+        server = psutil.Process(self.pid)
+        processes = [server, *server.children(recursive=True)]
+        memory = (self.data / "postmaster.pid").read_text().splitlines()[6].split()[-1]
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=10)
+        # Nothing else would ever give it back.
+        subprocess.run(["ipcrm", "-m", memory], check=False, capture_output=True)
 
     def stop(self, mode: str = "fast") -> None:
         """Stop it; `immediate` is as a crash, but orderly for the shared memory."""

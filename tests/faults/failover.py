@@ -1,0 +1,139 @@
+"""The failover campaign: kill -9 of a PostgreSQL primary under load, again and again.
+
+    python -m tests.faults.failover --cycles 20 [--seed N]
+
+A primary and a synchronous standby, with real fsync. Clients send signed webhooks, hooks run, as in
+the crash campaign. In each cycle all processes of the primary are killed at a random moment and the
+standby is promoted; a new standby is made in the old primary's place. The daemon is left alone: its
+URL names both hosts. After each cycle and at the end the promises are checked.
+"""
+
+import argparse
+import contextlib
+import random
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from premblyd.databases import Server
+from tests.faults.crash import Campaign
+from tests.faults.daemon import folder, table
+from tests.support.postgresql import SUPERUSER, Cluster
+from tests.support.waiting import wait_until
+
+DATABASE = "premblyd"
+# Every commit waits until another server has it on its disk too: also on the promoted one, which
+# commits nothing before it has a standby of its own.
+SYNCHRONOUS = {"synchronous_standby_names": "*", "wal_sender_timeout": "5s"}
+_IN_SYNC = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
+BACK_S = 60.0
+
+
+class Pair:
+    """A primary and its synchronous standby, which change places."""
+
+    def __init__(self, at: Path) -> None:
+        self._primary, self._standby = Cluster(at / "one"), Cluster(at / "two")
+        self.place = Server(
+            f"postgresql://{SUPERUSER}@/{DATABASE}?host={at / 'one'},{at / 'two'}"
+            "&target_session_attrs=read-write"
+        )
+
+    def start(self) -> None:
+        """Make both, with an empty database."""
+        self._primary.create()
+        self._primary.start()
+        with self._primary.connect() as connection:
+            connection.execute(f"CREATE DATABASE {DATABASE}")
+        self._primary.configure(**SYNCHRONOUS)
+        self._join()
+        self._primary.reload()
+        self._wait_for_sync()
+
+    def fail_over(self) -> None:
+        """Kill the primary, and promote the standby."""
+        self._primary.kill()
+        self._primary, self._standby = self._standby, self._primary
+        self._primary.promote()
+
+    def rebuild(self) -> None:
+        """Make a new standby where the killed primary was."""
+        self._join()
+        self._wait_for_sync()
+
+    def stop(self) -> None:
+        for cluster in (self._standby, self._primary):
+            with contextlib.suppress(subprocess.CalledProcessError):
+                cluster.stop("immediate")
+
+    def _join(self) -> None:
+        self._standby.follow(self._primary)
+        self._standby.start()
+
+    def _wait_for_sync(self) -> None:
+        with self._primary.connect() as connection:
+            wait_until(lambda: connection.execute(_IN_SYNC).fetchone() == (1,))
+
+
+@contextlib.contextmanager
+def pair() -> Iterator[Pair]:
+    """Give two servers at work, in a folder that a plain user may enter."""
+    at = Path(tempfile.mkdtemp(prefix="premblyd-failover-"))
+    at.chmod(0o755)
+    own = Pair(at)
+    try:
+        own.start()
+        yield own
+    finally:
+        own.stop()
+        shutil.rmtree(at, ignore_errors=True)
+
+
+class FailoverCampaign(Campaign):
+    """The crash campaign, whose victim is the daemon's database instead of the daemon."""
+
+    def __init__(self, at: Path, seed: int, servers: Pair, longest_s: float = 2.0) -> None:
+        super().__init__(at, seed, longest_s, servers.place)
+        self._servers = servers
+        self.outages_s: list[float] = []
+
+    def harm(self) -> None:
+        """Fail over at a random moment, and wait until a webhook is answered 200 again."""
+        time.sleep(self.rng.uniform(0.1, self.longest_s))
+        began = time.monotonic()
+        self._servers.fail_over()
+        self.figures["failovers"] += 1
+        before = self.book.answers[200]
+        self._servers.rebuild()
+        wait_until(lambda: self.book.answers[200] > before, BACK_S)
+        self.outages_s.append(time.monotonic() - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cycles", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    arguments = parser.parse_args()
+    start = time.monotonic()
+    with folder() as at, pair() as servers:
+        campaign = FailoverCampaign(at, arguments.seed, servers)
+        problems = campaign.run(arguments.cycles, say_every=5)
+    print(f"{arguments.cycles} cycles, seed {arguments.seed}, {time.monotonic() - start:.0f} s")
+    outages = sorted(campaign.outages_s)
+    table(
+        {
+            **campaign.figures,
+            "longest outage, s": f"{outages[-1]:.1f}",
+            "median outage, s": f"{outages[len(outages) // 2]:.1f}",
+            "broken promises": len(problems),
+        }
+    )
+    if problems:
+        raise SystemExit("\n".join(problems))
+
+
+if __name__ == "__main__":
+    main()
