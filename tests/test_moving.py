@@ -1,10 +1,13 @@
 """`premblyd move`: every row comes over once, is proven to, and no daemon works on half of them."""
 
 import hashlib
+import json
+import os
 import sqlite3
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -31,7 +34,7 @@ from premblyd.store.moving.sides import SourceChangedError
 from premblyd.store.moving.values import UnfitRowError
 from premblyd.store.postgresql import moving as on_server
 from tests.support import postgresql
-from tests.support.commands import record, run
+from tests.support.commands import PERSONAL, on_terminal, record, run
 from tests.support.configuration import AT_ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.moving import (
@@ -42,12 +45,18 @@ from tests.support.moving import (
     odd_rows,
     rows_of,
 )
-from tests.support.needs import needs_machine
+from tests.support.needs import needs_machine, needs_root
 from tests.support.postgresql import rows
+from tests.support.users import NOBODY
 from tests.support.waiting import wait_until
 
 HUSH = "hush-value"
 NAMES_OF_TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+JOIN = """
+    INSERT INTO host (worker, name, pid, version, started_at_ms, seen_at_ms, beat_count)
+    SELECT 'w', 'db-2', 4711, '1', now_ms - 60000, now_ms, 60
+    FROM (SELECT extract(epoch FROM clock_timestamp())::bigint * 1000 AS now_ms) AS clock
+"""
 CONSTRAINTS = """
     SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
     WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2
@@ -121,29 +130,29 @@ def test_afterwards_the_new_database_is_as_if_made_by_a_daemon(
 
 
 def test_numbers_go_on_behind_the_last_ever_even_one_that_was_deleted(
-    path: Path, empty_server: Server, tmp_path: Path
+    path: Path, server: Server, tmp_path: Path
 ) -> None:
     insert(path, "rejection", id=41)
     change(path, "DELETE FROM rejection")
-    move_record(path, empty_server)
+    move_record(path, server)
     values = "(1, 'prembly', '::1', 'no key')"
     more = (
         f"INSERT INTO rejection (at_ms, endpoint, remote_ip, reason) VALUES {values} RETURNING id"
     )
-    assert rows(empty_server, more) == [(42,)]
-    move_record(empty_server, tmp_path / "back.db")
+    assert rows(server, more) == [(42,)]
+    move_record(server, tmp_path / "back.db")
     change(tmp_path / "back.db", "DELETE FROM rejection")
     with closing(sqlite3.connect(tmp_path / "back.db")) as connection:
         assert connection.execute(more).fetchall() == [(43,)]
 
 
-def test_texts_that_postgresql_cannot_hold_are_counted(path: Path, empty_server: Server) -> None:
+def test_texts_that_postgresql_cannot_hold_are_counted(path: Path, server: Server) -> None:
     insert(path, "event", id=7, detail="a\0b", status="whole")
     insert(path, "event", id=8, key="k8", detail="c")
     change(path, "UPDATE event SET detail = CAST(x'61ff' AS TEXT) WHERE id = 8")
-    (events, *_) = move_record(path, empty_server)
+    (events, *_) = move_record(path, server)
     assert events.replaced == {"detail": 2}
-    assert rows(empty_server, "SELECT detail FROM event ORDER BY id") == [
+    assert rows(server, "SELECT detail FROM event ORDER BY id") == [
         ("a\N{REPLACEMENT CHARACTER}b",),
         ("a\N{REPLACEMENT CHARACTER}",),
     ]
@@ -157,31 +166,31 @@ def test_texts_that_postgresql_cannot_hold_are_counted(path: Path, empty_server:
         ("face_match", 7, "face_match should be a truth value"),
         ("face_confidence", HUSH, "face_confidence should be a number"),
         ("detail", HUSH.encode(), "detail should be a text"),
-        ("body", HUSH, "body should be a bytes"),
+        ("body", HUSH, "body should be a byte string"),
         ("kind", HUSH, "event_kind_check"),
     ],
 )
 def test_a_row_that_postgresql_cannot_hold_is_named_without_its_value(
-    path: Path, empty_server: Server, column: str, value: object, reason: str
+    path: Path, server: Server, column: str, value: object, reason: str
 ) -> None:
     for id_ in (7, 8, 9):
         insert(path, "event", id=id_, key=f"k{id_}")
     change(path, f"UPDATE event SET {column} = ? WHERE id = 8", value)
     with pytest.raises(UnfitRowError, match=r"^event 8 can't be moved") as raised:
-        move_record(path, empty_server)
+        move_record(path, server)
     assert reason in str(raised.value)
     assert HUSH not in str(raised.value)
     with pytest.raises(SchemaError, match="only a part"):
-        backend(empty_server).prepare()
+        backend(server).prepare()
 
 
 def test_a_row_whose_event_was_deleted_by_hand_is_named_before_anything_is_copied(
-    path: Path, empty_server: Server
+    path: Path, server: Server
 ) -> None:
     insert(path, "delivery", id=7, event_id=99, ran_instead_id=None)
     with pytest.raises(CannotStartError, match=r"delivery 7 \(event_id\)"):
-        move_record(path, empty_server)
-    backend(empty_server).prepare()
+        move_record(path, server)
+    backend(server).prepare()
 
 
 # Python that runs before the command, so that it dies at one exact place.
@@ -228,34 +237,45 @@ def move_process(config: Path, target: str, before: str) -> subprocess.Completed
 
 @pytest.mark.parametrize("place", PLACES)
 def test_a_move_that_was_killed_goes_on(
-    odd: Path, empty_server: Server, tmp_path: Path, place: str
+    odd: Path, server: Server, tmp_path: Path, place: str
 ) -> None:
     daemon = Premblyd(tmp_path)
     before = rows_of(odd)
     die = PLACES[place].format(target="postgresql.PostgresqlTarget")
-    assert move_process(daemon.config, empty_server.url, DIE + die).returncode == -SIGKILL
+    assert move_process(daemon.config, server.url, DIE + die).returncode == -SIGKILL
     if place != "while it begins":
         with pytest.raises(SchemaError, match="Run the same `premblyd move` again"):
-            backend(empty_server).prepare()
-    done = run("--config", daemon.config, "move", empty_server.url)
-    assert (done.code, rows_of(empty_server)) == (0, before)
+            backend(server).prepare()
+    done = run("--config", daemon.config, "move", server.url)
+    assert (done.code, rows_of(server)) == (0, before)
 
 
-def test_a_move_back_that_was_killed_goes_on(
-    odd: Path, empty_server: Server, tmp_path: Path
-) -> None:
-    move_record(odd, empty_server)
+def test_a_move_back_that_was_killed_goes_on(odd: Path, server: Server, tmp_path: Path) -> None:
+    move_record(odd, server)
     before = rows_of(odd)
-    daemon = Premblyd(tmp_path, database=empty_server.url)
+    daemon = Premblyd(tmp_path, database=server.url)
     target = f"sqlite:///{tmp_path}/back.db"
     die = PLACES["after a commit"].format(target="sqlite.SqliteTarget")
     assert move_process(daemon.config, target, DIE + die).returncode == -SIGKILL
     daemon.configure(database=target)
     status, said = daemon.fail_to_start()
     assert (status, "Run the same `premblyd move` again" in said) == (78, True)
-    daemon.configure(database=empty_server.url)
+    daemon.configure(database=server.url)
     assert run("--config", daemon.config, "move", target).code == 0
     assert rows_of(tmp_path / "back.db") == before
+
+
+def test_a_server_that_sorts_as_people_do_gives_rows_in_the_same_order(
+    path: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moving, "ROWS_AT_ONCE", 2)
+    with psycopg.connect(server.url) as owner:
+        owner.execute('ALTER TABLE event_hour ALTER type TYPE text COLLATE "en-x-icu"')
+    for type_ in ("a", "B", "_", "é", "Z", ""):
+        insert(path, "event_hour", type=type_)
+    move_record(path, server)
+    move_record(server, tmp_path / "back.db")
+    assert rows_of(tmp_path / "back.db") == rows_of(path)
 
 
 class StopError(Exception):
@@ -273,54 +293,52 @@ def stop_half_way(source: Path, target: Server) -> None:
         move_record(source, target, watch=watch)
 
 
-def test_what_changed_since_an_interrupted_move_needs_a_new_one(
-    odd: Path, empty_server: Server
-) -> None:
-    stop_half_way(odd, empty_server)
+def test_what_changed_since_an_interrupted_move_needs_a_new_one(odd: Path, server: Server) -> None:
+    stop_half_way(odd, server)
     insert(odd, "event", id=99_999, key="newer")
     with pytest.raises(OtherSourceError, match="--restart"):
-        move_record(odd, empty_server)
-    move_record(odd, empty_server, restart=True)
-    assert rows_of(empty_server) == rows_of(odd)
+        move_record(odd, server)
+    move_record(odd, server, restart=True)
+    assert rows_of(server) == rows_of(odd)
 
 
-def test_a_move_goes_on_behind_what_is_there(odd: Path, empty_server: Server) -> None:
-    stop_half_way(odd, empty_server)
+def test_a_move_goes_on_behind_what_is_there(odd: Path, server: Server) -> None:
+    stop_half_way(odd, server)
     first: dict[str, int] = {}
 
     def watch(step: Step) -> None:
         if not step.is_verifying:
             first.setdefault(step.table, step.done)
 
-    move_record(odd, empty_server, watch=watch)
+    move_record(odd, server, watch=watch)
     counts = {name: len(found) for name, found in rows_of(odd).items()}
     assert first == dict.fromkeys(counts, 0) | {"event": counts["event"]}
 
 
-def test_a_row_that_came_over_otherwise_is_named(odd: Path, empty_server: Server) -> None:
+def test_a_row_that_came_over_otherwise_is_named(odd: Path, server: Server) -> None:
     def watch(step: Step) -> None:
         if step.is_verifying and step.table == "event" and step.done == 0:
-            with psycopg.connect(empty_server.url) as other:
+            with psycopg.connect(server.url) as other:
                 other.execute(f"UPDATE event SET detail = '{HUSH}' WHERE id = 7")
                 other.execute("DELETE FROM event WHERE id = 8")
 
     with pytest.raises(DifferentRowsError) as raised:
-        move_record(odd, empty_server, watch=watch)
+        move_record(odd, server, watch=watch)
     assert "(1 different, 1 missing): event 7, event 8." in str(raised.value)
     assert HUSH not in str(raised.value)
     with pytest.raises(SchemaError):
-        connect_read_only(empty_server)
+        connect_read_only(server)
 
 
-def test_who_writes_to_the_old_file_meanwhile_is_noticed(odd: Path, empty_server: Server) -> None:
+def test_who_writes_to_the_old_file_meanwhile_is_noticed(odd: Path, server: Server) -> None:
     def watch(step: Step) -> None:
         if step.is_verifying and step.table == "event" and step.done == 0:
             change(odd, "UPDATE delivery SET last_error = 'by hand'")
 
     with pytest.raises(SourceChangedError, match="--restart"):
-        move_record(odd, empty_server, watch=watch)
+        move_record(odd, server, watch=watch)
     with pytest.raises(SchemaError):
-        connect_read_only(empty_server)
+        connect_read_only(server)
 
 
 def test_nobody_can_write_to_the_old_server_meanwhile(server: Server, tmp_path: Path) -> None:
@@ -354,10 +372,7 @@ def beating(server: Server) -> Iterator[Server]:
     """A database on which a daemon lives."""
     stopped = threading.Event()
     with psycopg.connect(server.url, autocommit=True) as own:
-        own.execute(
-            "INSERT INTO host (worker, name, pid, version, started_at_ms, seen_at_ms)"
-            " VALUES ('w', 'db-2', 4711, '1', 1, extract(epoch FROM clock_timestamp()) * 1000)"
-        )
+        own.execute(JOIN)
 
         def beat() -> None:
             while not stopped.wait(0.05):
@@ -382,12 +397,9 @@ def test_a_database_on_which_a_daemon_lives_is_neither_moved_nor_filled(
 def test_a_daemon_that_was_killed_on_a_server_is_in_nobodys_way(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(on_server, "WATCHED_S", 0.6)
+    monkeypatch.setattr(on_server, "WATCHED_S", (0.3, 0.6))
     with psycopg.connect(server.url) as other:
-        other.execute(
-            "INSERT INTO host (worker, name, pid, version, started_at_ms, seen_at_ms)"
-            " VALUES ('w', 'db-2', 4711, '1', 1, extract(epoch FROM clock_timestamp()) * 1000)"
-        )
+        other.execute(JOIN)
     move_record(server, tmp_path / "new.db")
     assert len(rows_of(tmp_path / "new.db")["host"]) == 1
 
@@ -396,11 +408,15 @@ def test_the_record_of_a_running_daemon_is_not_moved(empty_server: Server, tmp_p
     with Premblyd(tmp_path) as daemon:
         daemon.start()
         done = run("--config", daemon.config, "move", empty_server.url)
-    assert (done.code, done.out) == (75, "")
-    assert "Stop it" in done.err
+        assert (done.code, done.out, "Stop it" in done.err) == (75, "", True)
+        assert daemon.stop() == 0
+        daemon.configure(database=empty_server.url)
+        daemon.start()
+        done = run("--config", daemon.config, "move", f"sqlite:///{tmp_path}/back.db")
+        assert (done.code, done.out, "Stop it" in done.err) == (75, "", True)
 
 
-def test_pending_deliveries_run_on_the_new_database(empty_server: Server, tmp_path: Path) -> None:
+def test_pending_deliveries_run_on_the_new_database(server: Server, tmp_path: Path) -> None:
     hook = shell("record", f'echo "$PREMBLY_EVENT" >> {tmp_path}/ran', retry=AT_ONCE)
     slow = hook | {"shell": "sleep 30", "concurrency": 1}
     with Premblyd(tmp_path, actions=[slow]) as daemon:
@@ -411,25 +427,119 @@ def test_pending_deliveries_run_on_the_new_database(empty_server: Server, tmp_pa
         wait_until(lambda: daemon.rows("SELECT 1 FROM attempt"))
         daemon.kill()
         before = digest_of(daemon.database)
-        moved = run("--config", daemon.config, "move", empty_server.url)
+        moved = run("--config", daemon.config, "move", server.url)
         assert (moved.code, digest_of(daemon.database)) == (0, before)
-        daemon.configure(database=empty_server.url, actions=[hook])
+        daemon.configure(database=server.url, actions=[hook])
         daemon.start()
         succeeded = "SELECT count(*) FROM delivery WHERE state = 'succeeded'"
-        wait_until(lambda: rows(empty_server, succeeded)[0][0] >= 2)
+        wait_until(lambda: rows(server, succeeded) == [(3,)])
         assert daemon.send(b'{"response_code":"00","reference":"r-9"}').json["event"] == 4
 
 
-def test_the_command_says_what_came_over_and_what_to_do_now(
-    empty_server: Server, tmp_path: Path
-) -> None:
+def test_the_command_says_what_came_over_and_what_to_do_now(server: Server, tmp_path: Path) -> None:
     config = record(tmp_path)
     old = tmp_path / "premblyd.db"
     events, deliveries = (len(rows_of(old)[name]) for name in ("event", "delivery"))
-    done = run("--config", config, "move", empty_server.url)
+    done = run("--config", config, "move", server.url)
     assert done.code == 0
     assert f"Moved and verified: {events} events, {deliveries} deliveries," in done.out
     assert f"{old} is as it was." in done.out
-    assert f"  database: {empty_server.url}\n" in done.out
+    assert f"  database: {server.url}\n" in done.out
     assert f"copying event: {events} of {events}\n" in done.err
     assert f"verifying event: {events} of {events}\n" in done.err
+    assert not [word for word in PERSONAL if word in done.out + done.err]
+
+
+def test_the_command_s_json_has_each_table(server: Server, tmp_path: Path) -> None:
+    config = record(tmp_path)
+    done = run("--config", config, "move", server.url, "--json")
+    assert (done.code, done.err) == (0, "")
+    said = json.loads(done.out)
+    assert (said["from"], said["to"]) == (str(tmp_path / "premblyd.db"), server.url)
+    counts = {name: len(found) for name, found in rows_of(tmp_path / "premblyd.db").items()}
+    assert {table["table"]: table["rows"] for table in said["tables"]} == counts
+
+
+def test_a_terminal_shows_a_bar(server: Server, tmp_path: Path) -> None:
+    config = record(tmp_path)
+    shown = "\n".join(on_terminal(120, "--config", config, "move", server.url))
+    assert "Moved and verified" in shown
+    assert "event: 13 of 13" not in shown, "lines are for what is no terminal"
+
+
+def test_ctrl_c_is_no_failure(odd: Path, server: Server, tmp_path: Path) -> None:
+    daemon = Premblyd(tmp_path)
+    interrupt = PLACES["after a commit"].format(target="postgresql.PostgresqlTarget")
+    ended = move_process(daemon.config, server.url, DIE.replace("SIGKILL", "SIGINT") + interrupt)
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (
+        75,
+        "Interrupted. Run the same again: it goes on where it stopped.",
+    )
+    assert run("--config", daemon.config, "move", server.url).code == 0
+
+
+def test_what_is_no_database_to_move_to_is_said(path: Path, server: Server, tmp_path: Path) -> None:
+    daemon = Premblyd(tmp_path)
+
+    def said(*arguments: str) -> tuple[int, str]:
+        done = run("--config", daemon.config, "move", *arguments)
+        assert done.out == ""
+        return done.code, done.err
+
+    assert said("sqlite:///other.db") == (
+        1,
+        f"The record is in a SQLite file already, {path}. Stop the daemon and copy the file.\n",
+    )
+    code, text = said("/var/lib/premblyd.db")
+    assert (code, "should be postgresql://" in text) == (2, True)
+    code, text = said(f"postgresql://me:{HUSH}@localhost/premblyd")
+    assert (code, HUSH in text, "--password-file" in text) == (2, False, True)
+    code, text = said(server.url, "--password-file", str(tmp_path / "none"))
+    assert (code, "can't be read" in text) == (2, True)
+    code, text = said(f"postgresql:///premblyd?host={tmp_path}")
+    assert (code, "PostgreSQL can't be reached" in text) == (75, True)
+    daemon.configure(database=server.url)
+    code, text = said(server.url)
+    assert (code, "pg_dump" in text) == (1, True)
+    daemon.configure(database="sqlite:///none.db")
+    code, text = said(server.url)
+    assert (code, text.startswith("There is no database at")) == (1, True)
+    assert not (tmp_path / "none.db.lock").exists()
+
+
+def test_a_plain_role_with_a_password_from_a_file_is_enough(
+    odd: Path, empty_server: Server, tmp_path: Path
+) -> None:
+    """It owns its database, and is not the server's superuser."""
+    role = f"role_{uuid.uuid4().hex[:8]}"
+    name = empty_server.url.split("/")[3].partition("?")[0]
+    with psycopg.connect(empty_server.url) as owner:
+        owner.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'hush'")
+        owner.execute(f"ALTER DATABASE {name} OWNER TO {role}")
+    url = empty_server.url.replace("tests@", f"{role}@")
+    (tmp_path / "password").write_text("hush\n")
+    daemon = Premblyd(tmp_path)
+    done = run("--config", daemon.config, "move", url, "--password-file", tmp_path / "password")
+    assert (done.code, f"url: '{url}'" in done.out, "hush" in done.out) == (0, True, False)
+    daemon.configure(database=url)
+    done = run("--config", daemon.config, "move", f"sqlite:///{tmp_path}/back.db")
+    assert (done.code, rows_of(tmp_path / "back.db")) == (0, rows_of(odd))
+
+
+def test_a_database_that_cannot_hold_every_text_is_not_filled(path: Path) -> None:
+    with needs_machine():
+        cluster, _ = postgresql.of_session()
+    name = f"ascii_{uuid.uuid4().hex[:8]}"
+    with cluster.connect() as connection:
+        connection.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0")
+    with pytest.raises(CannotStartError, match="ENCODING 'UTF8'"):
+        move_record(path, Server(cluster.url(name)))
+
+
+@needs_root
+def test_what_root_makes_belongs_to_the_daemon(server: Server, path: Path, tmp_path: Path) -> None:
+    os.chown(tmp_path, NOBODY, NOBODY)
+    os.chown(path, NOBODY, NOBODY)
+    move_record(path, server)
+    move_record(server, tmp_path / "back.db")
+    assert {file.stat().st_uid for file in tmp_path.iterdir()} == {NOBODY}

@@ -31,7 +31,7 @@ class Kind(StrEnum):
     TRUTH = "truth value"
     REAL = "number"
     TEXT = "text"
-    BYTES = "bytes"
+    BYTES = "byte string"
 
 
 _KINDS = {
@@ -68,6 +68,7 @@ class Table:
     name: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
+    key_places: tuple[int, ...]  # of the key in a row
     references: tuple[Reference, ...]
     is_worthless_alone: bool
 
@@ -77,8 +78,7 @@ class Table:
 
     def key_of(self, row: Row) -> Key:
         """Return a row's primary key."""
-        names = self.names
-        return tuple(row[names.index(name)] for name in self.key)
+        return tuple([row[place] for place in self.key_places])
 
 
 def moved_tables() -> tuple[Table, ...]:
@@ -95,13 +95,16 @@ def _models() -> Iterator[type[Model]]:
 
 def _table(model: type[Model]) -> Table:
     meta: Any = model._meta
+    names = [field.column_name for field in meta.sorted_fields]
+    key = tuple(field.column_name for field in meta.get_primary_keys())
     return Table(
         name=meta.table_name,
         columns=tuple(
             Column(name=field.column_name, kind=_KINDS[field.field_type])
             for field in meta.sorted_fields
         ),
-        key=tuple(field.column_name for field in meta.get_primary_keys()),
+        key=key,
+        key_places=tuple(names.index(name) for name in key),
         references=tuple(
             Reference(column=field.column_name, table=field.rel_model._meta.table_name)
             for field in meta.sorted_fields

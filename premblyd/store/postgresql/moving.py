@@ -4,20 +4,22 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from premblyd.databases import Server
-from premblyd.errors import AlreadyRunningError
+from premblyd.errors import AlreadyRunningError, CannotStartError
 from premblyd.store.moving.sides import RowsRefusedError, Side, quoted
 from premblyd.store.moving.tables import Key, Kind, Row, Table, moved_tables
 from premblyd.store.postgresql.opening import connect, connect_read_only, prepare
 
-# A daemon that has not beaten for so long is no more. One that did is watched for so long.
-FRESH_MS = 60_000
-WATCHED_S = 12.0
+# A daemon whose last beat is older than this and five beats is no more. A younger one is watched
+# for three beats, within these bounds.
+FRESH_S = 60.0
+WATCHED_S = (5.0, 120.0)
 LOOK_S = 0.25
 # What takes long here stands in nobody's way.
 PATIENT = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0"}
@@ -37,7 +39,8 @@ FROM pg_constraint WHERE contype = 'f' AND conrelid::regclass::text = ANY(%s)
 """
 _HOSTS = """
 SELECT worker, name, pid, beat_count,
-       abs(extract(epoch FROM clock_timestamp()) * 1000 - seen_at_ms)
+       (abs(extract(epoch FROM clock_timestamp()) * 1000 - seen_at_ms) / 1000)::float,
+       least(60, coalesce((seen_at_ms - started_at_ms)::float / 1000 / nullif(beat_count, 0), 4))
 FROM host WHERE ended_at_ms IS NULL
 """
 
@@ -132,8 +135,18 @@ class PostgresqlTarget(_Side):
                 sequence = self._sequence(table)
                 self.connection.execute("SELECT setval(%s, %s)", (sequence, number))
             self.unmark()
-        # Of an empty table's, the planner would make plans for an empty one.
-        self.connection.execute("ANALYZE")
+        # Else the planner takes the tables for empty, until the server looks by itself.
+        tables = ", ".join(quoted(table.name) for table in moved_tables())
+        self.connection.execute(f"ANALYZE {tables}")
+
+    def require_utf8(self) -> None:
+        """Raise CannotStartError for a database that can't hold every text."""
+        encoding = self.value("SELECT current_setting('server_encoding')")
+        if encoding != "UTF8":
+            raise CannotStartError(
+                f"{self.name} holds texts in {encoding}, and so not all of them. Make one by CREATE"
+                " DATABASE … ENCODING 'UTF8' TEMPLATE template0."
+            )
 
 
 @contextlib.contextmanager
@@ -154,36 +167,52 @@ def target(server: Server) -> Iterator[PostgresqlTarget]:
     works on it."""
     with contextlib.closing(connect(server, **PATIENT, **_BY_INDEX)) as database:
         opened = PostgresqlTarget(str(server), database)
+        opened.require_utf8()
         if opened.notes() is None:
             prepare(server)
         require_no_daemon(database.connection(), str(server))
         yield opened
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Host:
+    """A daemon that may live: how often it has beaten, and how long it takes to see it again."""
+
+    who: str
+    beats: int
+    watched_s: float
+
+
 def require_no_daemon(connection: Any, name: str) -> None:
     """Raise AlreadyRunningError when a daemon works on the database. One that was killed just now
-    is told from one that lives by its beats, within WATCHED_S."""
+    is told from one that lives by its beats."""
+    began_s = time.monotonic()
     first = _fresh_hosts(connection)
-    until_s = time.monotonic() + WATCHED_S
+    until_s = began_s + max((host.watched_s for host in first.values()), default=0)
     while first and time.monotonic() < until_s:
-        now = _fresh_hosts(connection)
-        for worker, (who, beats) in now.items():
-            if worker not in first or first[worker] != (who, beats):
-                raise AlreadyRunningError(
-                    f"A daemon works on {name}: {who}. Stop it (systemctl stop premblyd), and run"
-                    " this again."
-                )
-        first = {worker: seen for worker, seen in first.items() if worker in now}
         time.sleep(LOOK_S)
+        now = _fresh_hosts(connection)
+        for worker, host in now.items():
+            if worker not in first or first[worker].beats != host.beats:
+                raise AlreadyRunningError(
+                    f"A daemon works on {name}: {host.who}. Stop it (systemctl stop premblyd), and"
+                    " run this again."
+                )
+        first = {worker: host for worker, host in first.items() if worker in now}
 
 
-def _fresh_hosts(connection: Any) -> dict[str, tuple[str, int]]:
-    """Return who has beaten lately, and how often."""
+def _fresh_hosts(connection: Any) -> dict[str, _Host]:
+    """Return who has beaten lately."""
     found = connection.execute(_HOSTS).fetchall()
+    least_s, most_s = WATCHED_S
     return {
-        worker: (f"{name}, process {pid}", beats)
-        for worker, name, pid, beats, age_ms in found
-        if age_ms < FRESH_MS
+        worker: _Host(
+            who=f"{name}, process {pid}",
+            beats=beats,
+            watched_s=min(max(3 * beat_s, least_s), most_s),
+        )
+        for worker, name, pid, beats, age_s, beat_s in found
+        if age_s < FRESH_S + 5 * beat_s
     }
 
 

@@ -87,6 +87,7 @@ class SqliteTarget(_Side):
 @contextlib.contextmanager
 def source(path: Path) -> Iterator[SqliteSource]:
     """Open the file to be moved; who calls holds its lock."""
+    _give_away(path)
     with contextlib.closing(connect_read_only(path)) as database:
         yield SqliteSource(str(path), database)
 
@@ -108,14 +109,17 @@ def target(path: Path) -> Iterator[SqliteTarget]:
 
 
 def _give_away(path: Path) -> None:
-    """Let root's files belong to the owner of their folder: the daemon, which is not root."""
-    owner = path.parent.stat()
+    """Let what root has made here, such as the lock, belong to the owner of its folder: the daemon,
+    which is not root."""
+    real = real_path(path)
+    owner = real.parent.stat()
     if os.geteuid() != 0 or owner.st_uid == 0:
         return
-    real = real_path(path)
     for suffix in ("", "-wal", "-shm", ".lock"):
+        file = beside(real, suffix)
         with contextlib.suppress(FileNotFoundError):
-            os.chown(beside(real, suffix), owner.st_uid, owner.st_gid, follow_symlinks=False)
+            if file.lstat().st_uid == 0:
+                os.chown(file, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _text(stored: bytes) -> Any:
