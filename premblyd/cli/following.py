@@ -2,8 +2,10 @@
 
 import dataclasses
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,10 +16,14 @@ from premblyd.databases import Place
 from premblyd.record import reading
 from premblyd.record.reading import EventFilter, Page
 from premblyd.record.rows import EventRow
-from premblyd.store.connections import connect_read_only
+from premblyd.store.connections import backend, connect_read_only
+
+if TYPE_CHECKING:
+    from premblyd.store.connections import Database
 
 EVERY_S = 0.5
 PART = 500  # rows that are read at once
+LATE_S = 15.0  # no transaction of a daemon takes longer
 _INTERRUPT = {signal.SIGINT}
 
 
@@ -32,7 +38,7 @@ def follow(path: Place, chosen: EventFilter, *, limit: int, as_json: bool) -> No
             for row in rows:
                 click.echo(json_line(dataclasses.asdict(row)) if as_json else _as_text(row))
             streams.flush()
-            if _is_over(0 if len(rows) == PART else EVERY_S):
+            if _is_over(0 if len(rows) >= PART else EVERY_S):
                 return
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
@@ -52,16 +58,49 @@ def _is_over(timeout_s: float) -> bool:
 def _parts(path: Place, chosen: EventFilter, limit: int) -> Iterator[Sequence[EventRow]]:
     """Yield the events so far, then those that have come since, for ever. The database is opened
     anew each time: by the next look the daemon may have begun, or somebody put a copy back."""
+    late = _Late() if backend(path).is_shared else None
     with closing(connect_read_only(path)) as record:
         last_id = reading.last_event_id(record)
+        if late is not None:
+            late.expect(record, max(0, last_id - PART), last_id)
         yield reading.events(record, chosen, Page(limit=limit, before_id=last_id + 1))[::-1]
     while True:
         with closing(connect_read_only(path)) as record:
+            overtaken = late.read(record, chosen) if late is not None else []
             # Taken first: what comes while the others are read is read the next time.
             newest_id = reading.last_event_id(record)
             rows = reading.events_after(record, chosen, last_id, PART)
-        last_id = rows[-1].id if len(rows) == PART else max(newest_id, *(row.id for row in rows), 0)
-        yield rows
+            is_full = len(rows) == PART
+            until = rows[-1].id if is_full else max(newest_id, *(row.id for row in rows), 0)
+            if late is not None:
+                late.expect(record, last_id, until)
+            last_id = until
+        yield [*overtaken, *rows]
+
+
+class _Late:
+    """Numbers that were left out: of what never came, or of what another host is storing still."""
+
+    def __init__(self) -> None:
+        self._missing: dict[int, float] = {}  # and until when each is looked for
+
+    def expect(self, record: "Database", after_id: int, last_id: int) -> None:
+        """Look for what is not there yet of the numbers up to `last_id`."""
+        numbers = range(after_id + 1, last_id + 1)
+        end = time.monotonic() + LATE_S
+        there = reading.event_ids(record, numbers)
+        self._missing |= {number: end for number in numbers if number not in there}
+
+    def read(self, record: "Database", chosen: EventFilter) -> list[EventRow]:
+        """Return those that have come since and are `chosen`."""
+        there = reading.event_ids(record, self._missing)
+        now = time.monotonic()
+        self._missing = {
+            number: end
+            for number, end in self._missing.items()
+            if number not in there and end > now
+        }
+        return reading.events_of(record, chosen, there) if there else []
 
 
 def _as_text(row: EventRow) -> str:

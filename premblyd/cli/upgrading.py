@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from premblyd.cli.common import config_option
+from premblyd.databases import is_postgresql
 
 
 @click.group(hidden=True)
@@ -16,30 +17,38 @@ def upgrading() -> None:
 @upgrading.command()
 @config_option
 def path(config_path: Path) -> None:
-    """Print where the database is."""
+    """Print where the database is: a file's path, or a server's URL, which holds no password."""
     from premblyd.cli.database import database_of
 
     click.echo(database_of(config_path))
 
 
 @upgrading.command()
-@click.argument("database", type=click.Path(path_type=Path))
-def save(database: Path) -> None:
+@click.argument("database")
+def save(database: str) -> None:
     """Copy DATABASE before the new version migrates it."""
     from premblyd.store.sqlite import copies
 
-    copy = copies.save(database)
+    if is_postgresql(database):
+        click.echo(
+            "The record is in PostgreSQL: no copy is made of it, so going back to the old version"
+            " needs your own backup (docs/several-hosts.md)"
+        )
+        return
+    copy = copies.save(Path(database))
     if copy is not None:
         click.echo(f"Copied the database to {copy}")
 
 
 @upgrading.command()
-@click.argument("database", type=click.Path(path_type=Path))
-def restore(database: Path) -> None:
+@click.argument("database")
+def restore(database: str) -> None:
     """Put the copy of DATABASE back, if the new version failed and has changed the schema."""
     from premblyd.store.sqlite import copies
 
-    restoration = copies.restore(database)
+    if is_postgresql(database):
+        return
+    restoration = copies.restore(Path(database))
     if restoration is None:
         return
     events, attempts = restoration.events, restoration.attempts

@@ -1,7 +1,7 @@
 """Reading the record. Lists begin with the newest row, and go on before the row with a given id."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +116,18 @@ def events_after(
 ) -> list[EventRow]:
     """Return the events that came after the one with this number, the oldest first."""
     query = _chosen_events(chosen).where(Event.id > event_id).order_by(Event.id).limit(limit)
+    return fetching.rows(database, query, EventRow)
+
+
+def event_ids(database: Database, numbers: Collection[int]) -> set[int]:
+    """Return those of `numbers` that events have."""
+    query = Event.select(Event.id).where(Event.id.in_(list(numbers)))
+    return {number for (number,) in fetching.tuples(database, query)}
+
+
+def events_of(database: Database, chosen: EventFilter, numbers: Collection[int]) -> list[EventRow]:
+    """Return the events that are `chosen`, of those with these numbers, the oldest first."""
+    query = _chosen_events(chosen).where(Event.id.in_(list(numbers))).order_by(Event.id)
     return fetching.rows(database, query, EventRow)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.chromium import Chromium, chromium
-from tests.support.commands import ACTIONS, record
+from tests.support.commands import ACTIONS, record, recorded_in
 from tests.support.console import CONSOLE, Browser, signed_in
 from tests.support.daemon import Premblyd
 
@@ -14,8 +14,8 @@ from tests.support.daemon import Premblyd
 @pytest.fixture(scope="module", name="daemon")
 def run_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premblyd]:
     folder = tmp_path_factory.mktemp("console")
-    record(folder)
-    with Premblyd(folder, actions=ACTIONS, console=CONSOLE) as daemon:
+    place = recorded_in(record(folder))
+    with Premblyd(folder, place=place, actions=ACTIONS, console=CONSOLE) as daemon:
         yield daemon.start()
 
 
