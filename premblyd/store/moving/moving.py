@@ -8,7 +8,7 @@ run that was killed goes on behind it.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from premblyd.errors import CannotStartError, PremblydError, SchemaError
@@ -25,6 +25,12 @@ AGAIN = "Run it with --restart to begin again; it empties the new database first
 
 class NotEmptyError(PremblydError):
     """The database that was to be filled has a record of its own. Name a new one."""
+
+    def __init__(self, name: str, counts: Mapping[str, int]) -> None:
+        rows = ", ".join(f"{table} {count:,}" for table, count in counts.items() if count)
+        super().__init__(
+            f"{name} has a record already (rows: {rows}). Name a database that is new, or empty."
+        )
 
 
 class OtherSourceError(PremblydError):
@@ -68,12 +74,14 @@ def move(source: Source, target: Target, *, watch: Watch, restart: bool) -> tupl
     """
     work = _Move(source, target, watch)
     work.begin(restart=restart)
-    for table in work.tables:
-        work.copy(table)
+    if not work.is_over:
+        for table in work.tables:
+            work.copy(table)
     moved = tuple(work.verify(table) for table in work.tables)
     last_numbers = {table.name: source.last_number(table) for table in work.tables}
     source.require_unchanged()
-    target.finish({name: last for name, last in last_numbers.items() if last})
+    if not work.is_over:
+        target.finish({name: last for name, last in last_numbers.items() if last})
     return moved
 
 
@@ -83,6 +91,7 @@ class _Move:
     target: Target
     watch: Watch
     tables: tuple[Table, ...] = field(default_factory=moved_tables)
+    is_over: bool = False  # an earlier run was killed when all was done
     _notes: dict[str, str] = field(default_factory=dict)
     _totals: dict[str, int] = field(default_factory=dict)
 
@@ -95,9 +104,12 @@ class _Move:
             )
         identity = self._identity()
         notes = self.target.notes()
-        if notes is None:
-            require_empty(self.target, self.tables)
-        if notes is None or restart:
+        self._totals = {table.name: self.source.count(table) for table in self.tables}
+        if notes is None and (found := self._found()):
+            self.is_over = found == self._totals  # and is verified
+            if not self.is_over:
+                raise NotEmptyError(self.target.name, found)
+        elif notes is None or restart:
             self._require_no_orphans()
             self.target.begin(self.tables, {"source": identity})
         elif notes.get("source") != identity:
@@ -107,7 +119,13 @@ class _Move:
             )
         else:
             self._notes = notes
-        self._totals = {table.name: self.source.count(table) for table in self.tables}
+
+    def _found(self) -> dict[str, int]:
+        """Return how many rows the target's tables have; {} if none are worth anything: a daemon
+        was tried on it, and took no webhook."""
+        counts = {table.name: self.target.count(table) for table in self.tables}
+        is_record = any(counts[table.name] for table in self.tables if not table.is_worthless_alone)
+        return counts if is_record else {}
 
     def copy(self, table: Table) -> None:
         """Copy the rows that are not there yet."""
@@ -186,18 +204,6 @@ class _Move:
     def _tell(self, table: Table, done: int, *, is_verifying: bool) -> None:
         total = self._totals[table.name]
         self.watch(Step(is_verifying=is_verifying, table=table.name, done=done, total=total))
-
-
-def require_empty(target: Target, tables: tuple[Table, ...]) -> None:
-    """Raise NotEmptyError when a database has a record of its own. That a daemon was tried on it,
-    and took no webhook, is no matter."""
-    counts = {table.name: target.count(table) for table in tables if not table.is_worthless_alone}
-    found = [f"{name} {count:,}" for name, count in counts.items() if count]
-    if found:
-        raise NotEmptyError(
-            f"{target.name} has a record already (rows: {', '.join(found)}). Name a database that"
-            " is new, or empty."
-        )
 
 
 def chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:

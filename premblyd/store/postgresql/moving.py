@@ -126,6 +126,9 @@ class PostgresqlTarget(_Side):
             raise RowsRefusedError(reason) from None
 
     def finish(self, last_numbers: Mapping[str, int]) -> None:
+        # Else the planner takes the tables for empty, until the server looks by itself.
+        tables = ", ".join(quoted(table.name) for table in moved_tables())
+        self.connection.execute(f"ANALYZE {tables}")
         keys = json.loads((self.notes() or {})["foreign keys"])
         with self.connection.transaction():
             for table, name, definition in keys:
@@ -135,9 +138,6 @@ class PostgresqlTarget(_Side):
                 sequence = self._sequence(table)
                 self.connection.execute("SELECT setval(%s, %s)", (sequence, number))
             self.unmark()
-        # Else the planner takes the tables for empty, until the server looks by itself.
-        tables = ", ".join(quoted(table.name) for table in moved_tables())
-        self.connection.execute(f"ANALYZE {tables}")
 
     def require_utf8(self) -> None:
         """Raise CannotStartError for a database that can't hold every text."""
