@@ -68,7 +68,7 @@ def test_status_says_what_needs_attention_and_what_to_do(config: Path) -> None:
 
 def test_status_has_every_item_for_programs(config: Path) -> None:
     status = shown(config, "status")
-    assert list(status) == ["ok", "daemon", "items"]
+    assert list(status) == ["ok", "daemon", "hosts", "items"]
     assert (status["ok"], status["daemon"]) == (False, None)
     assert [item["kind"] for item in status["items"]] == KINDS
     names = "kind severity text remedy command target count".split()
@@ -83,7 +83,7 @@ def test_status_of_another_database_asks_for_no_daemon(config: Path) -> None:
 def test_status_is_good_while_all_is_well(daemon: Premblyd) -> None:
     done = run("status", "--config", daemon.config)
     assert (done.code, done.err) == (0, ""), done.out
-    first, last = done.out.splitlines()
+    first, *_, last = done.out.splitlines()
     assert f"(pid {daemon.process.pid}), listens on {daemon.address}." in first
     assert last == "Nothing needs attention."
 

@@ -20,6 +20,7 @@ from premblyd.databases import Place, file_of
 
 if TYPE_CHECKING:
     from premblyd.presence import Presence
+    from premblyd.record.hosts import HostRow
     from premblyd.record.trouble import Item
 
 _NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -36,18 +37,20 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     Exit status 0: nothing needs anybody. 1: something does. Notices alone don't count. What has
     passed is told for a day.
     """
-    from premblyd.record import attention
-    from premblyd.store.connections import connect_read_only
+    from premblyd.record import attention, hosts
+    from premblyd.store.connections import connect_read_only, now_ms
 
     place = database_of(config_path, database)
     record = until_end(connect_read_only(place))
     settings = settings_if_valid(config_path, database)
+    at_ms = now_ms(record)
     items = attention.items(
-        attention.situation(record, times.now_ms(), settings=settings, path=file_of(place))
+        attention.situation(record, at_ms, settings=settings, path=file_of(place))
     )
+    alive = [] if file_of(place) else hosts.alive(record, at_ms)
     daemon, line = None, ""
     if database is None:
-        daemon, line, trouble = _daemon(place, config_path)
+        daemon, line, trouble = _daemon(place, config_path, alive)
         items = [*trouble, *items]
     needs_somebody = any(item.needs_somebody for item in items)
     if as_json:
@@ -58,15 +61,18 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
             {
                 "ok": not needs_somebody,
                 "daemon": shown,
+                "hosts": [dataclasses.asdict(host) for host in alive],
                 "items": [item.as_json() for item in items],
             }
         )
     else:
-        _print(line, items)
+        _print(line, alive, items)
     raise SystemExit(1 if needs_somebody else 0)
 
 
-def _daemon(place: Place, config_path: Path) -> "tuple[Presence | None, str, list[Item]]":
+def _daemon(
+    place: Place, config_path: Path, alive: "Sequence[HostRow]"
+) -> "tuple[Presence | None, str, list[Item]]":
     """Return the daemon that runs on the database, a line that tells of it, and what is wrong with
     it."""
     from premblyd import presence
@@ -75,6 +81,8 @@ def _daemon(place: Place, config_path: Path) -> "tuple[Presence | None, str, lis
         daemon = presence.find(place, config_path)
     except presence.PresenceError as error:
         return None, f"Whether a daemon runs is not known: {error}", []
+    if daemon is None and alive:
+        return None, "No daemon of this configuration runs here.", []
     if daemon is None:
         text = f"No daemon runs on {place}: webhooks are not answered."
         return None, text, [_trouble("daemon", text, "Start it.", "sudo systemctl start premblyd")]
@@ -136,9 +144,17 @@ def wrapped(text: str) -> list[str]:
     return [line.replace(_NO_BREAK, " ") for line in lines]
 
 
-def _print(line: str, items: "Sequence[Item]") -> None:
+def _print(line: str, alive: "Sequence[HostRow]", items: "Sequence[Item]") -> None:
     if line and not (items and items[0].text == line):
         click.echo(clean(line))
+    for host in alive:
+        since = times.for_people(host.started_at_ms)
+        click.echo(
+            clean(
+                f"Host {host.name}: premblyd {host.version} since {since} UTC,"
+                f" hooks running: {host.running}."
+            )
+        )
     if not items:
         click.echo("Nothing needs attention.")
         return

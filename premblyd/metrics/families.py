@@ -142,6 +142,12 @@ def _of_state(state: State) -> Iterator[Metric]:
             (),
             {(): record.last_event_ms / 1000},
         )
+    yield _gauge(
+        "premblyd_hosts_alive",
+        "Daemons that work on the database: this one, and on PostgreSQL others.",
+        (),
+        {(): record.hosts_alive},
+    )
     for name, help_text, by_action in (
         (
             "premblyd_backlog_deliveries",

@@ -14,7 +14,7 @@ from premblyd import times
 from premblyd.config.models import Config
 from premblyd.prembly.codes import MEANINGS
 from premblyd.privacy.identifiers import is_code
-from premblyd.record import deliverytrouble, fetching, inquirytrouble, trouble
+from premblyd.record import deliverytrouble, fetching, hosts, inquirytrouble, trouble
 from premblyd.record.reconciling import open_downtimes
 from premblyd.record.trouble import DISK_PERCENT, MAX_ITEMS, Item, Severity, Situation, Target
 from premblyd.routing import Routing
@@ -338,6 +338,7 @@ _REJECTED = {
 CHECKS: Mapping[str, Check] = {
     "database": trouble.database,
     "disk": _disk,
+    "host": hosts.lost,
     "contradicted": inquirytrouble.contradicted,
     "wallet": _wallet,
     "prembly": inquirytrouble.prembly,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from premblyd.config.models import Config
 from premblyd.databases import Place, file_of
-from premblyd.record import attention, reading, statistics
+from premblyd.record import attention, hosts, reading, statistics
 from premblyd.record.statistics import ActionFigures
 from premblyd.store.connections import connect_read_only
 
@@ -20,6 +20,7 @@ class Standing:
     last_event_ms: int | None
     actions: Sequence[ActionFigures]
     attention: Mapping[str, int]
+    hosts_alive: int
 
 
 def read(
@@ -39,4 +40,5 @@ def read(
             last_event_ms=reading.last_event_ms(database),
             actions=statistics.actions(database, since_ms=now_ms, now_ms=now_ms, names=names),
             attention=kinds,
+            hosts_alive=1 if file_of(place) else len(hosts.alive(database, now_ms)),
         )

@@ -5,6 +5,7 @@ The one place that names the engines. What is an engine's own is in its folder.
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +13,7 @@ from typing import TypeVar
 from peewee import Database, SqliteDatabase
 
 from premblyd.databases import Place
-from premblyd.errors import StoreUnavailableError
+from premblyd.errors import StoreUnavailableError, StoreUnreadableError
 from premblyd.store.engine import Backend, Transaction
 from premblyd.store.sqlite import failures, transaction
 from premblyd.store.sqlite.backend import SqliteBackend
@@ -22,6 +23,7 @@ __all__ = [
     "backend",
     "connect_operator",
     "connect_read_only",
+    "now_ms",
     "transact",
     "translated",
 ]
@@ -46,6 +48,17 @@ def connect_read_only(place: Place) -> Database:
 def connect_operator(place: Place) -> Database:
     """Return a connection by which a command writes while daemons run: see store.engine.Backend."""
     return backend(place).connect_operator()
+
+
+def now_ms(database: Database) -> int:
+    """Return the time by which the daemons on a database go: its server's, or this machine's."""
+    if isinstance(database, SqliteDatabase):
+        return time.time_ns() // 1_000_000
+    with translated(StoreUnreadableError):
+        [(at_ms,)] = database.execute_sql(
+            "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+        )
+    return int(at_ms)
 
 
 def transact(database: Database, work: Callable[[Transaction], Done]) -> Done:

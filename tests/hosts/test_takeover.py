@@ -1,5 +1,6 @@
 """Daemons that die, stop and come back beside others on one PostgreSQL database."""
 
+import json
 import signal
 import time
 from functools import partial
@@ -9,6 +10,7 @@ import pytest
 
 from premblyd.databases import Server
 from tests.support import postgresql
+from tests.support.commands import run
 from tests.support.daemon import Premblyd
 from tests.support.hosts import Runs, hosts, new_server
 from tests.support.waiting import wait_until
@@ -24,6 +26,14 @@ def make_server() -> Server:
 @pytest.fixture(name="runs")
 def make_runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path)
+
+
+def shown(daemon: Premblyd, *missing: str) -> list[str]:
+    """Let `status` tell who lives: all but those `missing`. Return what needs attention."""
+    status = json.loads(run("status", "--config", daemon.config, "--json").out)
+    assert {host["name"] for host in status["hosts"]} == {"a", "b"}.difference(missing)
+    assert status["daemon"]["pid"] == daemon.process.pid
+    return [item["kind"] for item in status["items"] if item["kind"] == "host"]
 
 
 def first_on(daemons: list[Premblyd], runs: Runs) -> tuple[Premblyd, Premblyd]:
@@ -46,6 +56,9 @@ def test_what_a_killed_host_ran_runs_elsewhere(tmp_path: Path, server: Server, r
         sql = "SELECT state, attempt_count FROM delivery"
         other.wait_for_rows([("succeeded", 2)], sql)
         assert other.log("host.first"), "the only one that is left"
+        assert shown(other, victim.folder.name) == ["host"]
+        victim.start()
+        assert shown(other) == []
 
 
 def test_a_stopped_host_comes_back_and_lets_go_of_what_others_run(
