@@ -2,16 +2,18 @@
 
 import re
 import shutil
-import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.pages import blocks, line_above
+from premblyd.databases import Place
+from tests.support import postgresql
+from tests.support.database import ENGINES, Connection, changing
+from tests.support.needs import needs_machine
+from tests.support.pages import queries
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -23,8 +25,9 @@ Answer = list[tuple[Any, ...]]
 class Record:
     """A database that is filled row by row; every value that is not named has a default."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Connection, *, is_postgresql: bool) -> None:
         self.connection = connection
+        self._queries = queries(for_postgresql=is_postgresql)
 
     def event(self, number: int, **values: Any) -> int:
         row = {
@@ -80,31 +83,47 @@ class Record:
 
     def ask(self, question: str) -> Answer:
         """Answer the cookbook's query below the question that begins with `question`."""
-        queries = [query for asked, query in QUERIES.items() if asked.startswith(question)]
-        assert len(queries) == 1, question
-        return self.connection.execute(queries[0]).fetchall()
+        (query,) = [
+            block.text for asked, block in self._queries.items() if asked.startswith(question)
+        ]
+        answer: Answer = self.connection.execute(query).fetchall()
+        return answer
 
     def _insert(self, table: str, row: dict[str, Any]) -> int:
         names, marks = ", ".join(row), ", ".join("?" * len(row))
+        values = [
+            bool(value) if name == "face_match" and value is not None else value
+            for name, value in row.items()
+        ]
         done = self.connection.execute(
-            f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(row.values())
+            f"INSERT INTO {table} ({names}) VALUES ({marks}) RETURNING id", values
         )
-        return done.lastrowid or 0
+        ((number,),) = done.fetchall()
+        return int(number)
 
 
-QUERIES = {line_above(block): block.text for block in blocks("sql")}
+@pytest.fixture(params=ENGINES)
+def record(request: pytest.FixtureRequest, tmp_path: Path, prepared: Path) -> Iterator[Record]:
+    place: Place
+    if request.param == "sqlite":
+        place = Path(shutil.copy(prepared, tmp_path / "cookbook.db"))
+    else:
+        with needs_machine():
+            place = postgresql.new_database(*postgresql.of_session())
+    with changing(place, unchecked=True) as connection:
+        yield Record(connection, is_postgresql=request.param == "postgresql")
 
 
 @pytest.fixture
-def record(tmp_path: Path, prepared: Path) -> Iterator[Record]:
-    with closing(sqlite3.connect(shutil.copy(prepared, tmp_path / "cookbook.db"))) as connection:
-        yield Record(connection)
+def sqlite_record(tmp_path: Path, prepared: Path) -> Iterator[Record]:
+    with changing(Path(shutil.copy(prepared, tmp_path / "cookbook.db"))) as connection:
+        yield Record(connection, is_postgresql=False)
 
 
 def test_every_question_is_asked_below() -> None:
     asked = re.findall(r'record\.ask\("(.+?)"\)', Path(__file__).read_text())
     unasked = [
-        question for question in QUERIES if not any(question.startswith(start) for start in asked)
+        question for question in queries() if not any(question.startswith(start) for start in asked)
     ]
     assert unasked == []
 
@@ -344,8 +363,8 @@ def test_growth_is_counted_by_month(record: Record) -> None:
 
 def test_a_body_that_is_no_json_is_left_out(record: Record) -> None:
     record.event(1, response_code="07", body=b'{"data": {"watchListed": "YES"}}')
-    record.event(2, response_code="07", body=b"{'python': True}")
-    record.event(3, response_code="07", body=b"\xff\x00")
+    record.event(2, response_code="07", body=b"{'python': True}", kind="raw")
+    record.event(3, response_code="07", body=b"\xff\x00", kind="raw")
     record.event(4, response_code="07", body=b"{}")
     answer = record.ask("What does the body say in a place that has no column?")
     assert [row[0::2] for row in answer] == [(1, "YES"), (4, None)]
@@ -357,19 +376,19 @@ def test_a_body_that_is_no_json_is_left_out(record: Record) -> None:
     ids=["none", "gaps", "short"],
 )
 def test_missing_event_numbers_are_found(
-    record: Record, stored: tuple[int, ...], missing: list[tuple[int, int]]
+    sqlite_record: Record, stored: tuple[int, ...], missing: list[tuple[int, int]]
 ) -> None:
     for number in stored:
-        record.event(number)
-    assert [row[:2] for row in record.ask("Are event numbers missing?")] == missing
+        sqlite_record.event(number)
+    assert [row[:2] for row in sqlite_record.ask("Are event numbers missing?")] == missing
 
 
 @pytest.mark.parametrize("left", [0, 1], ids=["all", "the newest"])
-def test_deleted_newest_events_are_missing_too(record: Record, left: int) -> None:
+def test_deleted_newest_events_are_missing_too(sqlite_record: Record, left: int) -> None:
     for number in (1, 2, 3):
-        record.event(number)
-    record.connection.execute("DELETE FROM event WHERE id > ?", (left,))
-    assert record.ask("Are event numbers missing?") == [(left + 1, 3, None)]
+        sqlite_record.event(number)
+    sqlite_record.connection.execute("DELETE FROM event WHERE id > ?", (left,))
+    assert sqlite_record.ask("Are event numbers missing?") == [(left + 1, 3, None)]
 
 
 def test_a_changed_body_is_damaged_when_its_length_differs(record: Record) -> None:

@@ -34,6 +34,7 @@ from tests.support.pages import (
     blocks,
     first_cells,
     line_above,
+    queries,
     without_blocks,
 )
 
@@ -131,7 +132,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 UNANSWERED = ("Are event numbers missing?", "What was skipped")  # in this record
 
 
-@pytest.mark.parametrize("block", blocks("sql"), ids=str)
+@pytest.mark.parametrize("block", queries().values(), ids=str)
 def test_every_query_answers_its_question(block: Block, database: Path) -> None:
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
         found = connection.execute(block.text)

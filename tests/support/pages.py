@@ -55,6 +55,22 @@ def line_above(block: Block) -> str:
     return PAGES[block.page].splitlines()[block.line - 3]
 
 
+ON_POSTGRESQL = "On PostgreSQL:"  # stands above a query's second form
+
+
+def queries(*, for_postgresql: bool = False) -> dict[str, Block]:
+    """Return the queries of the pages by their questions, as SQLite or PostgreSQL takes them."""
+    found: dict[str, Block] = {}
+    question = ""
+    for block in blocks("sql"):
+        if line_above(block) != ON_POSTGRESQL:
+            question = line_above(block)
+            found[question] = block
+        elif for_postgresql:
+            found[question] = block
+    return found
+
+
 def first_cells(page: str) -> list[str]:
     """Return what stands in backticks in the first column of a page's tables."""
     cells = re.findall(r"^\| (.*?) \|", PAGES[page], re.MULTILINE)
