@@ -75,6 +75,11 @@ class SchemaError(PremblydError):
     exit_code = 78
 
 
+class OlderDaemonsError(TryAgainError):
+    """Older daemons work on the database and would not survive what a newer one must change in
+    it. Stop them, or start the newer one later."""
+
+
 class AlreadyRunningError(PremblydError):
     """Another daemon holds the database's lock. Stop it, or give this one another database."""
 

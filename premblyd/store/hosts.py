@@ -7,14 +7,16 @@ what becomes of what the lost one was running.
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from premblyd.store import queue
+from premblyd.errors import SchemaError
+from premblyd.store import history, queue
 from premblyd.store.engine import Sighting, Transaction
-from premblyd.store.models import Attempt, Delivery, Host, State
+from premblyd.store.models import Attempt, Delivery, Host, SchemaFloor, State
 from premblyd.store.statements import Statement, insert, param, update
 from premblyd.store.writer import Step, Writer
 
+Done = TypeVar("Done")
 STOPPED, LOST = "stopped", "lost"
 
 
@@ -61,6 +63,8 @@ class Hosts:
         self._identity = identity
         self._worker = identity.worker
         self._actions = ""
+        # Now, and not when it is needed: an upgrade exchanges the files of a daemon that runs.
+        self._known = frozenset(history.known())
 
     def know(self, actions: Iterable[str]) -> "asyncio.Future[int]":
         """Keep the names of the actions that this daemon has: others leave their deliveries
@@ -81,17 +85,26 @@ class Hosts:
 
         return self._writer.call(operation)
 
-    def join(self, dead: Collection[str], now_ms: int) -> "asyncio.Future[list[int]]":
+    async def join(self, dead: Collection[str], now_ms: int) -> list[int]:
         """Add this daemon. Take over from the workers in `dead`, and from those that ended before.
-        Return which deliveries that makes due."""
+        Return which deliveries that makes due. Raise SchemaError when a newer premblyd has just
+        changed the schema."""
 
-        def operation(transaction: Transaction) -> list[int]:
+        def operation(transaction: Transaction) -> list[int] | None:
+            if not self._is_fit(transaction):
+                return None
             for worker in dead:
                 transaction.change(_END, worker=worker, ended_at_ms=now_ms, ended=LOST)
             self._join(transaction, now_ms)
             return _interrupt_orphans(transaction, now_ms)
 
-        return self._writer.call(operation)
+        return _of_fit(await self._writer.call(operation, names=[history.LOCK]))
+
+    def _is_fit(self, transaction: Transaction) -> bool:
+        """Return whether this program can work on the schema. Who changes it has its lock, from
+        before looking for daemons until the end: so has who becomes one."""
+        floor = transaction.row(_FLOOR)
+        return floor is None or floor[0] in self._known
 
     def join_alone(self, now_ms: int) -> "asyncio.Future[None]":
         """Add this daemon, where none works beside it: who has not ended is dead."""
@@ -126,16 +139,19 @@ class Hosts:
 
         return self._writer.call(operation)
 
-    def revive(self, now_ms: int) -> "asyncio.Future[set[Run]]":
+    async def revive(self, now_ms: int) -> set[Run]:
         """Let this daemon live again, which the others took for lost. Return which runs of hooks
-        are still its own. Its row may be gone too: a standby took over that did not have it."""
+        are still its own. Its row may be gone too: a standby took over that did not have it. Raise
+        SchemaError when a newer premblyd has changed the schema meanwhile."""
 
-        def operation(transaction: Transaction) -> set[Run]:
+        def operation(transaction: Transaction) -> set[Run] | None:
+            if not self._is_fit(transaction):
+                return None
             if not transaction.change(_REVIVE, worker=self._worker):
                 self._join(transaction, now_ms)
             return {Run(*row) for row in transaction.rows(_RUNS_OF, worker=self._worker)}
 
-        return self._writer.call(operation)
+        return _of_fit(await self._writer.call(operation, names=[history.LOCK]))
 
     def alive(self) -> "asyncio.Future[set[str]]":
         """Return the workers that have not ended."""
@@ -157,6 +173,15 @@ class Hosts:
         return self._writer.call(operation, Step.PROOF)
 
 
+def _of_fit(done: Done | None) -> Done:
+    if done is None:
+        raise SchemaError(
+            "A newer premblyd has changed the database so that this one can't work on it any more."
+            " Install that version."
+        )
+    return done
+
+
 def _interrupt_orphans(transaction: Transaction, now_ms: int) -> list[int]:
     """Make due what runs under workers that don't live."""
     return _interrupt(transaction, transaction.rows(_ORPHANS), now_ms)
@@ -168,6 +193,7 @@ def _interrupt(transaction: Transaction, rows: Sequence[tuple[int, int]], now_ms
     return [delivery_id for delivery_id, _ in rows]
 
 
+_FLOOR = Statement(SchemaFloor.select(SchemaFloor.migration))
 _IS_ALIVE = Host.ended.is_null()
 _JOIN = insert(
     Host,

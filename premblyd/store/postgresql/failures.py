@@ -23,7 +23,7 @@ def translated(
     try:
         yield
     except (psycopg.Error, PeeweeException) as error:
-        cause = _cause(error)
+        cause = drivers_error(error)
         if not isinstance(cause, psycopg.Error):
             raise
         if isinstance(cause, psycopg.errors.InsufficientPrivilege):
@@ -33,7 +33,7 @@ def translated(
 
 def plain(error: BaseException) -> str:
     """Return what went wrong, in words for people."""
-    cause = _cause(error)
+    cause = drivers_error(error)
     if not isinstance(cause, psycopg.Error):
         return type(cause).__name__
     if cause.sqlstate is None:
@@ -53,7 +53,7 @@ def _not_granted(error: psycopg.Error) -> str:
     )
 
 
-def _cause(error: BaseException) -> BaseException:
+def drivers_error(error: BaseException) -> BaseException:
     """Return the driver's own error, which Peewee wraps: twice, when a query had to connect."""
     while isinstance(error, PeeweeException):
         wrapped = getattr(error, "orig", None)

@@ -1,39 +1,53 @@
 """The schema on PostgreSQL: which migrations it has, and bringing it up to this program's."""
 
-from collections.abc import Sequence
+import contextlib
+import time
+from collections.abc import Iterator
 
-from peewee import PostgresqlDatabase
+import psycopg
+from peewee import PeeweeException, PostgresqlDatabase
+from psycopg import errors
 
-from premblyd.errors import PremblydError, SchemaError, StoreUnreadableError
-from premblyd.store.history import History
-from premblyd.store.postgresql.failures import translated
+from premblyd.errors import OlderDaemonsError, PremblydError, SchemaError, StoreUnreadableError
+from premblyd.store.history import LOCK, History
+from premblyd.store.postgresql.daemons import living
+from premblyd.store.postgresql.failures import drivers_error, translated
+from premblyd.store.postgresql.transaction import Connection, lock_number
 
-_ONE_AT_A_TIME = 7_309_940_812  # an advisory lock's number: hosts that start together
+# Who waits for a table keeps all waiting who come later, webhooks too. So a migration waits only
+# for so long, then lets them pass, and tries again.
+TABLE_WAIT = "2s"
+TRIES = 20
+PAUSE_S = 1.0
+_IN_THE_WAY = (errors.LockNotAvailable, errors.DeadlockDetected)
+_END_ALL = """
+UPDATE host SET ended = 'lost', ended_at_ms = extract(epoch FROM clock_timestamp()) * 1000
+WHERE ended_at_ms IS NULL
+"""
 
 
 def migrate(database: PostgresqlDatabase, name: str) -> list[str]:
-    """Apply what the database lacks; return which migrations these were. Raise SchemaError when a
-    newer premblyd wrote it, StoreUnavailableError when it can't be migrated."""
+    """Apply what the database lacks; return which migrations these were.
+
+    Raise SchemaError when a newer premblyd wrote it, OlderDaemonsError when daemons work on it that
+    would not survive it, StoreUnavailableError when it can't be migrated.
+    """
     with translated():
-        connection = database.connection()
-        connection.execute("SET lock_timeout = 0")
-        connection.execute("SELECT pg_advisory_lock(%s)", [_ONE_AT_A_TIME])
-        try:
+        connection: Connection = database.connection()
+        with _alone(connection):
             history = History(database)
-            if newer := history.newer:
-                raise SchemaError(_newer(name, newer))
-            return history.apply()
-        finally:
-            connection.execute("SELECT pg_advisory_unlock(%s)", [_ONE_AT_A_TIME])
+            _require_usable(history, name)
+            if history.applied and (incompatible := history.incompatible()):
+                _require_no_daemon(connection, name, incompatible)
+            return _apply(history, connection)
 
 
 def check_schema(database: PostgresqlDatabase, name: str) -> None:
-    """Raise SchemaError when the schema of the database is not this program's."""
+    """Raise SchemaError when this program can't work on the schema of the database."""
     try:
         with translated(StoreUnreadableError):
             history = History(database)
-        if history.newer:
-            raise SchemaError(_newer(name, history.newer))
+            _require_usable(history, name)
         if history.pending:
             raise SchemaError(
                 f"{name} is older than this premblyd, or empty. Start the daemon once: it migrates."
@@ -43,8 +57,49 @@ def check_schema(database: PostgresqlDatabase, name: str) -> None:
         raise
 
 
-def _newer(name: str, newer: Sequence[str]) -> str:
-    return (
-        f"{name} was written by a newer premblyd (it knows {', '.join(newer)})."
-        " Install that version."
-    )
+@contextlib.contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """Keep out other programs that migrate, and daemons that begin to work, as long as it takes."""
+    connection.execute("SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0")
+    connection.execute("SELECT pg_advisory_lock(%s)", [lock_number(LOCK)])
+    try:
+        yield
+    finally:
+        with contextlib.suppress(psycopg.Error):  # of a connection that is gone
+            connection.execute("SELECT pg_advisory_unlock(%s)", [lock_number(LOCK)])
+
+
+def _require_usable(history: History, name: str) -> None:
+    if not history.can_work:
+        raise SchemaError(
+            f"{name} was written by a newer premblyd (it knows {', '.join(history.newer)})."
+            " Install that version."
+        )
+
+
+def _require_no_daemon(connection: Connection, name: str, incompatible: list[str]) -> None:
+    """Raise OlderDaemonsError while a daemon works on the database. End all others for good: one
+    that comes back nevertheless finds that it has ended, and looks whether it can go on."""
+    if daemons := living(connection):
+        raise OlderDaemonsError(
+            f"This premblyd must change {name} ({', '.join(incompatible)}) in a way that older"
+            f" daemons don't survive, and these work on it: {', '.join(daemons)}. Stop each on its"
+            " host: sudo systemctl stop premblyd.socket premblyd.service. Then start this one:"
+            " sudo systemctl restart premblyd."
+        )
+    connection.execute(_END_ALL)
+
+
+def _apply(history: History, connection: Connection) -> list[str]:
+    applied: list[str] = []
+    for number in range(1, TRIES + 1):
+        try:
+            while history.pending:
+                wait = "0" if history.next_runs_beside_others else TABLE_WAIT
+                connection.execute(f"SET lock_timeout = '{wait}'")
+                applied.append(history.apply_next())
+        except PeeweeException as error:
+            if number == TRIES or not isinstance(drivers_error(error), _IN_THE_WAY):
+                raise
+            time.sleep(PAUSE_S)
+    return applied

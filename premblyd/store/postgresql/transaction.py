@@ -118,12 +118,12 @@ class PostgresqlTransaction:
 
     def lock(self, names: Iterable[str]) -> None:
         # In one order, so that no two transactions wait for each other.
-        numbers = sorted({_number(name) for name in names})
+        numbers = sorted({lock_number(name) for name in names})
         if numbers:
             self.connection.execute(_LOCK, [numbers])
 
     def try_lock(self, name: str) -> bool:
-        row = self.connection.execute(_TRY_LOCK, [_number(name)]).fetchone()
+        row = self.connection.execute(_TRY_LOCK, [lock_number(name)]).fetchone()
         return bool(row and row[0])
 
     def _execute(self, statement: Compiled, values: dict[str, Any]) -> psycopg.Cursor[Any]:
@@ -139,7 +139,7 @@ def _ids(inserting: BulkInsert, rows: Sequence[Row], returned: list[Row]) -> Ite
     return [by_unique.get(row[place]) for row in rows]
 
 
-def _number(name: str) -> int:
+def lock_number(name: str) -> int:
     """Return the 64 bits by which PostgreSQL knows an advisory lock, as its function lock_number
     does. Names that share them wait for each other, which harms nobody."""
     digest = hashlib.sha256(name.encode("utf-8", "replace")).digest()
