@@ -32,6 +32,7 @@ from premblyd.record.rows import (
 )
 from premblyd.store.damage import usable_event
 from premblyd.store.models import (
+    WAITS_FOR_ANOTHER,
     Attempt,
     Awaited,
     Delivery,
@@ -145,8 +146,7 @@ def last_event_ms(database: Database) -> int | None:
 
 
 def last_event_of_prembly_ms(database: Database) -> int | None:
-    """Return when Prembly last sent an event by itself; None for never. (Of the newest 500: the
-    others among them are answers to questions of premblyd's own.)"""
+    """Return when Prembly last sent an event unasked; None: none of the newest 500 was."""
     query = Event.select(Event.received_at_ms, Event.verified_by).order_by(Event.id.desc())
     found = fetching.tuples(database, query.limit(500))
     sent = [at_ms for at_ms, verified_by in found if verified_by != events_of_prembly.STORED_BY]
@@ -386,7 +386,7 @@ def _chosen_deliveries(query: "ModelSelect[Any]", chosen: DeliveryFilter) -> "Mo
     if chosen.type is not None:
         query = query.where(fetching.matches(Event.type, chosen.type))
     if chosen.is_waiting:
-        query = query.where(Delivery.state == State.PENDING, Delivery.waits_for_id.is_null(False))
+        query = query.where(WAITS_FOR_ANOTHER)
     if chosen.due_after_ms is not None:
         query = query.where(Delivery.due_at_ms > chosen.due_after_ms)
     if chosen.since_ms is not None:

@@ -15,6 +15,7 @@ from peewee import SQL, Database, Field, ModelSelect, fn
 
 from premblyd.record import fetching
 from premblyd.store.models import (
+    WAITS_FOR_ANOTHER,
     AttemptHour,
     AttemptOutcome,
     Delivery,
@@ -171,7 +172,6 @@ class QueueOf:
 
 
 _IS_QUEUED = Delivery.due_at_ms.is_null(False)
-_WAITS = Delivery.waits_for_id.is_null(False)
 _EMPTY = QueueOf(queued=0, overdue=0, oldest_ms=None, next_due_ms=None)
 
 
@@ -204,7 +204,7 @@ def queues_of(database: Database, now_ms: int) -> dict[str, QueueOf]:
 
 def waiting_of(database: Database) -> dict[str, int]:
     """Return by action how many deliveries wait for another (`order`), by an index of these."""
-    return _counts(database, (Delivery.state == State.PENDING) & _WAITS)
+    return _counts(database, WAITS_FOR_ANOTHER)
 
 
 def held_of(database: Database) -> dict[str, int]:
@@ -214,7 +214,7 @@ def held_of(database: Database) -> dict[str, int]:
     query = (
         Delivery.select(before.action, fn.COUNT(before.id.distinct()))
         .join(before, on=(before.id == Delivery.waits_for_id))
-        .where(Delivery.state == State.PENDING, _WAITS, before.state == State.DEAD)
+        .where(WAITS_FOR_ANOTHER, before.state == State.DEAD)
         .group_by(before.action)
     )
     return {str(action): count for action, count in fetching.plain_tuples(database, query)}

@@ -371,6 +371,10 @@ Delivery.add_index(
     name="delivery_order",
     where=HOLDS_ITS_PLACE,
 )
+# By COALESCE, SQLite takes the index of those that wait for another, and not that of the states.
+WAITS_FOR_ANOTHER = Delivery.waits_for_id.is_null(False) & (
+    fn.COALESCE(Delivery.state, "") == State.PENDING
+)
 Delivery.add_index(
     Delivery.waits_for_id, name="delivery_waits", where=Delivery.waits_for_id.is_null(False)
 )

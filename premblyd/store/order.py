@@ -18,7 +18,7 @@ from peewee import JOIN
 
 from premblyd.store.engine import Transaction
 from premblyd.store.keys import order_key
-from premblyd.store.models import HOLDS_ITS_PLACE, Delivery, Event, State
+from premblyd.store.models import HOLDS_ITS_PLACE, WAITS_FOR_ANOTHER, Delivery, Event, State
 from premblyd.store.statements import BulkInsert, Statement, param, update
 
 Then = Literal["continue", "wait"]  # see config.models.Order
@@ -306,11 +306,10 @@ _WAITERS = Delivery.select(
     _Before.waits_for_id,
     _Before.holds_order,
 ).join(_Before, JOIN.LEFT_OUTER, on=(_Before.id == Delivery.waits_for_id))
-_IS_WAITING = (Delivery.state == State.PENDING) & Delivery.waits_for_id.is_null(False)
 _IN_PORTIONS = _WAITERS.order_by(Delivery.waits_for_id).limit(param("limit"))
-_FIRST_WAITING = Statement(_IN_PORTIONS.where(_IS_WAITING))
-_WAITING = Statement(_IN_PORTIONS.where(Delivery.waits_for_id > param("after"), _IS_WAITING))
-_WAITER = Statement(_WAITERS.where(_HAS_ID, _IS_WAITING))
+_FIRST_WAITING = Statement(_IN_PORTIONS.where(WAITS_FOR_ANOTHER))
+_WAITING = Statement(_IN_PORTIONS.where(Delivery.waits_for_id > param("after"), WAITS_FOR_ANOTHER))
+_WAITER = Statement(_WAITERS.where(_HAS_ID, WAITS_FOR_ANOTHER))
 _LINE = Statement(
     Delivery.select(Delivery.id, Delivery.state, Delivery.due_at_ms, Delivery.waits_for_id)
     .where(

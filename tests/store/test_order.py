@@ -4,10 +4,15 @@ from typing import Any
 
 import pytest
 
+from premblyd.databases import Server
 from premblyd.record.operating import Operator
+from premblyd.store import order
 from premblyd.store.inbox import NewDelivery
 from premblyd.store.jobs import Job
 from premblyd.store.order import Then
+from premblyd.store.postgresql.transaction import compiled as for_postgresql
+from premblyd.store.sqlite.transaction import compiled as for_sqlite
+from premblyd.store.statements import Param, Statement
 from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, finish, ids
 from tests.support.store import NOW_MS, Store, new_event
 
@@ -231,3 +236,60 @@ def test_many_of_one_reference_that_come_at_once_keep_their_order(store: Store) 
     )
     assert store.rows("SELECT count(*) FROM delivery WHERE waits_for_id = id - 1") == [(69,)]
     assert run(store) == [*range(1, 71)]
+
+
+WAITING = 3000
+LONG_LINE = """
+    WITH RECURSIVE numbers (n) AS (
+        SELECT 2 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?
+    )
+    INSERT INTO delivery (event_id, action, state, attempts_left, created_at_ms, order_key,
+        order_place, waits_for_id)
+    SELECT 1, 'crm', 'pending', 3, 0, (SELECT order_key FROM delivery WHERE id = 1), n,
+        1
+    FROM numbers
+"""
+
+
+def test_the_end_of_a_line_is_found_by_an_index_however_long_it_is(store: Store) -> None:
+    """And so is who waits for whom: among all that wait, and all that are pending."""
+    add(store, "a")
+    store.by_hand(LONG_LINE, WAITING)
+    store.by_hand("ANALYZE")
+    used = {
+        name: plan(store, statement)
+        for name, statement in vars(order).items()
+        if isinstance(statement, Statement)
+    }
+    assert "delivery_order" in used["_LAST"]
+    assert "delivery_order" in used["_LINE"]
+    assert "delivery_waits" in used["_WAITING"]
+    for name, text in used.items():
+        assert "SCAN t1" not in text, (name, text)
+        assert "Seq Scan on delivery t1" not in text, (name, text)
+        is_of_line = name in ("_LAST", "_LINE")
+        assert not is_of_line or not ("Sort" in text or "TEMP B-TREE" in text), (name, text)
+    add(store, "a")
+    [(place, waits_for)] = store.rows(
+        "SELECT order_place, waits_for_id FROM delivery ORDER BY id DESC LIMIT 1"
+    )
+    assert place == WAITING + 1
+    assert store.rows("SELECT order_place FROM delivery WHERE id = ?", waits_for) == [(WAITING,)]
+
+
+def plan(store: Store, statement: Statement) -> str:
+    """Return how the engine finds the rows of a statement."""
+    if isinstance(store.place, Server):
+        compiled, begin = for_postgresql(statement), "EXPLAIN "
+    else:
+        compiled, begin = for_sqlite(statement), "EXPLAIN QUERY PLAN "
+    values = [_example(part) for part in compiled.parts]
+    text = begin + (compiled.text if begin != "EXPLAIN " else compiled.text.replace("%s", "?"))
+    return " ".join(str(row[-1]) for row in store.rows(text, *values))
+
+
+def _example(part: Any) -> Any:
+    """Return a value for a param of a statement."""
+    if not isinstance(part, Param):
+        return part
+    return "a" if part.name in ("order_key", "action") else 1

@@ -1,0 +1,234 @@
+"""The campaign of `order`: many events of each reference, through kill -9.
+
+    python -m tests.faults.order --events 10000 --references 1000 [--engine sqlite] [--seed N]
+
+Clients send events of random references to any of the daemons, and repeat what got no 200. Hooks
+take a random time, and every sixth run fails. Each writes down what it did, outside the database;
+daemons are killed and started again meanwhile. Of each reference the successes must be in the order
+of receipt, which is that of the events' numbers.
+"""
+
+import argparse
+import json
+import random
+import threading
+import time
+from collections import Counter, defaultdict
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from premblyd.databases import Server
+from tests.faults.daemon import Victim, folder, table
+from tests.support import postgresql
+from tests.support.configuration import shell
+from tests.support.database import rows
+from tests.support.waiting import wait_until
+
+CLIENTS = 6
+SETTLE_S = 120.0
+# So many attempts that no delivery dies. One short line and O_APPEND: written whole or not at all.
+RETRY = {"attempts": 900, "first_delay": "10ms", "factor": 1.5, "max_delay": "200ms"}
+SCRIPT = """
+sleep 0.0$(( (PREMBLY_DELIVERY * 7 + PREMBLY_ATTEMPT * 3) % 6 ))
+test $(( (PREMBLY_DELIVERY + PREMBLY_ATTEMPT * 5) % 6 )) -ne 0 || exit 1
+echo "$PREMBLY_REFERENCE $PREMBLY_EVENT" >> {effects}
+"""
+UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
+SUCCESSES = """
+SELECT event.reference, event.id, attempt.started_at_ms, attempt.finished_at_ms FROM attempt
+JOIN delivery ON delivery.id = attempt.delivery_id JOIN event ON event.id = delivery.event_id
+WHERE attempt.outcome = 'succeeded' ORDER BY event.id
+"""
+FIGURES = {
+    "attempts": "SELECT count(*) FROM attempt",
+    "attempts that failed": "SELECT count(*) FROM attempt WHERE outcome = 'failed'",
+    "attempts interrupted": "SELECT count(*) FROM attempt WHERE outcome = 'interrupted'",
+}
+BROKEN = {
+    "deliveries that did not succeed": "SELECT count(*) FROM delivery WHERE state <> 'succeeded'",
+    "deliveries that wait still": "SELECT count(*) FROM delivery WHERE waits_for_id IS NOT NULL",
+    "deliveries that succeeded twice": "SELECT count(*) FROM (SELECT 1 FROM attempt"
+    " WHERE outcome = 'succeeded' GROUP BY delivery_id HAVING count(*) > 1) AS twice",
+    "events without a delivery": "SELECT count(*) FROM event WHERE NOT EXISTS"
+    " (SELECT 1 FROM delivery WHERE event_id = event.id)",
+}
+CLOCKS_MS = 100  # so far the clocks of two hosts may be apart, which they take from the database
+
+
+class Campaign:
+    """Events of many references, and harm."""
+
+    def __init__(
+        self,
+        at: Path,
+        server: Server | None,
+        seed: int,
+        *,
+        events: int,
+        references: int,
+        hosts: int = 1,
+        pause_s: float = 2.0,
+    ) -> None:
+        """Without `server` the database is a file, and there is one daemon. `pause_s`: between two
+        kills, about."""
+        self.rng = random.Random(seed)
+        self.pause_s = pause_s
+        self.effects = at / "effects"
+        self.effects.touch()
+        numbers = range(events)
+        self._bodies = [self._body(number, references) for number in numbers]
+        self._unsent = iter(self._bodies)
+        self._lock = threading.Lock()
+        self.acknowledged: dict[bytes, int] = {}
+        self.problems: list[str] = []
+        self.figures: Counter[str] = Counter()
+        self.victims = []
+        for name in "abc"[:hosts]:
+            own = at / name
+            own.mkdir()
+            hosts_of = {"hosts": {"name": name, "lost_after": "1s"}} if server else {}
+            script = SCRIPT.format(effects=self.effects)
+            action = shell("act", script, order="reference", retry=RETRY, concurrency=16)
+            place = server or own / "premblyd.db"
+            self.victims.append(
+                Victim(own, place=place, actions=[action], stop_timeout="5s", **hosts_of)
+            )
+
+    def _body(self, number: int, references: int) -> bytes:
+        reference = f"ref-{self.rng.randrange(references)}"
+        return json.dumps({"number": number, "reference": reference}).encode()
+
+    def run(self) -> list[str]:
+        """Run it, and return every broken promise."""
+        with ExitStack() as opened:
+            for victim in self.victims:
+                opened.enter_context(victim)
+                victim.launch()
+            clients = [threading.Thread(target=self._send) for _ in range(CLIENTS)]
+            for client in clients:
+                client.start()
+            deadline = time.monotonic() + SETTLE_S + len(self._bodies) / 20
+            while not self._is_over(clients) and time.monotonic() < deadline:
+                self._kill(self.rng.choice(self.victims))
+                time.sleep(self.rng.uniform(0.5, 1.5) * self.pause_s)
+            for client in clients:
+                client.join(30)
+            self._check()
+            for victim in self.victims:
+                if not self._stops(victim):
+                    self.problems.append("one did not stop cleanly")
+                self.problems += victim.complaints()[:5]
+        return self.problems
+
+    def _send(self) -> None:
+        rng = random.Random(threading.get_ident())
+        while True:
+            with self._lock:
+                body = next(self._unsent, None)
+            if body is None:
+                return
+            while (answer := rng.choice(self.victims).try_to_send(body)) is None or (
+                answer.status != 200
+            ):
+                time.sleep(0.02)
+            with self._lock:
+                self.acknowledged[body] = answer.json["event"]
+
+    def _kill(self, victim: Victim) -> None:
+        """kill -9, and start again: of several, sometimes after others have taken over."""
+        if victim.healthz()[0] != 200:
+            return
+        victim.process.kill()
+        victim.process.wait(10)
+        self.figures["kills"] += 1
+        if len(self.victims) > 1:
+            time.sleep(self.rng.choice([0.0, self.rng.uniform(0, 2.0)]))
+        victim.launch()
+
+    def _stops(self, victim: Victim) -> bool:
+        """Stop one that may just have been started; return whether it ended as it should."""
+        wait_until(lambda: victim.healthz()[0] == 200, SETTLE_S)
+        return victim.stop() == 0
+
+    def _is_over(self, clients: list[threading.Thread]) -> bool:
+        if any(client.is_alive() for client in clients):
+            return False
+        return self._rows(UNFINISHED) == [(0,)]
+
+    def _rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return rows(self.victims[0].place, sql)
+
+    def _check(self) -> None:
+        broken: Counter[str] = Counter(
+            {name: self._rows(sql)[0][0] for name, sql in BROKEN.items()}
+        )
+        stored = {number for (number,) in self._rows("SELECT id FROM event")}
+        broken["acknowledged events that are not stored"] = len(
+            set(self.acknowledged.values()) - stored
+        )
+        broken["events sent and not acknowledged"] = len(self._bodies) - len(self.acknowledged)
+        done: dict[str, list[int]] = defaultdict(list)
+        for line in self.effects.read_text().splitlines():
+            reference, event = line.split()
+            done[reference].append(int(event))
+        broken["references whose effects are out of order"] = sum(
+            events != sorted(events) for events in done.values()
+        )
+        broken["events without an effect"] = len(
+            stored - {each for own in done.values() for each in own}
+        )
+        ended: dict[str, int] = {}
+        for reference, _, started_at_ms, finished_at_ms in self._rows(SUCCESSES):
+            if started_at_ms + CLOCKS_MS < ended.get(reference, 0):
+                broken["successes that began before the one before them ended"] += 1
+            ended[reference] = finished_at_ms
+        self.problems += [f"{name}: {count}" for name, count in broken.items() if count]
+        self.figures.update(
+            {
+                "events acknowledged": len(self.acknowledged),
+                "references": len(done),
+                "longest line of a reference": max(map(len, done.values()), default=0),
+                "effects": sum(map(len, done.values())),
+                **{name: self._rows(sql)[0][0] for name, sql in FIGURES.items()},
+                **broken,
+            }
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=10_000)
+    parser.add_argument("--references", type=int, default=1000)
+    parser.add_argument("--engine", choices=["sqlite", "postgresql"], default="postgresql")
+    parser.add_argument("--hosts", type=int, default=3, help="of PostgreSQL")
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    arguments = parser.parse_args()
+    is_sqlite = arguments.engine == "sqlite"
+    start = time.monotonic()
+    with ExitStack() as opened:
+        at = opened.enter_context(folder())
+        server = None
+        if not is_sqlite:
+            cluster = opened.enter_context(postgresql.cluster())
+            cluster.start()
+            server = postgresql.new_database(cluster)
+        campaign = Campaign(
+            at,
+            server,
+            arguments.seed,
+            events=arguments.events,
+            references=arguments.references,
+            hosts=1 if is_sqlite else arguments.hosts,
+        )
+        problems = campaign.run()
+    took_s = time.monotonic() - start
+    hosts = len(campaign.victims)
+    print(f"{arguments.engine}, {hosts} daemons, seed {arguments.seed}, {took_s:.0f} s")
+    table({**campaign.figures, "broken promises": len(problems)})
+    if problems:
+        raise SystemExit("\n".join(problems))
+
+
+if __name__ == "__main__":
+    main()
