@@ -22,12 +22,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import costs, earlier, keeping, looking, report, serving
+from tests.bench import costs, earlier, engines, keeping, looking, report, serving
 from tests.bench.load import LoadError
 from tests.bench.rows import Outcome, Row, play
 
 RUNS = 2000  # events for which /bin/true is run in a round
 FORWARDS = 1000  # events that are forwarded in a round: curl for each takes a while
+HOOKS = 600  # of those that take a while, in a round
 BUSY = 3  # times as long: a p99 of 300 a second needs some
 
 
@@ -86,6 +87,10 @@ def _rows(folder: Path, events: int, seconds: float) -> list[Row]:
         serving.confirm(FORWARDS),
         serving.forward(FORWARDS),
         serving.busy(seconds * BUSY),
+        engines.accept(seconds),
+        engines.claim(folder, events),
+        engines.hosts(2, HOOKS),
+        engines.hosts(3, HOOKS),
         keeping.grown(folder, events, seconds),
         keeping.lookup(folder, events),
         looking.console(folder, events, seconds * BUSY),

@@ -12,7 +12,7 @@ from peewee import SqliteDatabase
 
 from premblyd.record import reading
 from premblyd.record.reading import DeliveryFilter, EventFilter, Page
-from premblyd.store.engine import Transaction
+from premblyd.store.engine import Engine, Transaction
 from premblyd.store.jobs import Claimable, Ending, Result
 from premblyd.store.models import AttemptOutcome, State
 from premblyd.store.queue import Queue
@@ -76,7 +76,7 @@ def lookup(folder: Path, events: int) -> Row:
             references = [stored.reference(at) for at in _spread(count)]
             numbers = [str(at + 1) for at in _spread(count)]
             return {
-                "claim": asyncio.run(_claims_ms(path)),
+                "claim": asyncio.run(claims_ms(SqliteEngine(path))),
                 "reference": _median_ms(lambda text: _by_reference(record, text), references),
                 "show": _median_ms(lambda text: _show(record, text), numbers),
                 "dead": _median_ms(
@@ -134,9 +134,9 @@ class _TimedWriter(Writer):
         return super().call(timed, step, names, alone=alone)
 
 
-async def _claims_ms(path: Path) -> float:
+async def claims_ms(engine: Engine) -> float:
     """Claim and give back, again and again; return the median of the claims."""
-    writer = _TimedWriter(SqliteEngine(path))
+    writer = _TimedWriter(engine)
     queue = Queue(writer, "bench:1:00000000")
     actions = {stored.SLOW: Claimable(slots=SLOTS, lease_ms=60_000, digest="0" * 12)}
     given_back = Result(outcome=AttemptOutcome.INTERRUPTED)

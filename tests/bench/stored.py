@@ -41,19 +41,24 @@ def build(path: Path, events: int) -> None:
     """Make the database at `path`: `events` events with a delivery each. The newest deliveries
     wait and are due, of the others one in ONE_DEAD_IN is dead, and all have had an attempt."""
     opening.prepare(path)
-    waiting_from = events - waiting(events)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA synchronous = off")  # nobody relies on it before it is whole
         connection.execute("PRAGMA cache_size = -500000")
         with connection:
-            _insert(connection, "event", _EVENT, (_event(number) for number in range(events)))
-            deliveries = (_delivery(number, waiting_from) for number in range(events))
-            _insert(connection, "delivery", _DELIVERY, deliveries)
-            _insert(connection, "attempt", _ATTEMPT, map(_attempt, range(waiting_from)))
+            for table in tables(events):
+                _insert(connection, *table)
             rollups = importlib.import_module("premblyd.store.migrations.0003_rollups")
             rollups.fill(connection)
         connection.execute("PRAGMA wal_checkpoint(truncate)")
     os.sync()  # or the system writes it while something is measured
+
+
+def tables(events: int) -> Iterator[tuple[str, list[str], Iterator[tuple[Any, ...]]]]:
+    """Yield each table with its columns and rows."""
+    waiting_from = events - waiting(events)
+    yield "event", _EVENT, map(_event, range(events))
+    yield "delivery", _DELIVERY, (_delivery(number, waiting_from) for number in range(events))
+    yield "attempt", _ATTEMPT, map(_attempt, range(waiting_from))
 
 
 def reference(number: int) -> str:

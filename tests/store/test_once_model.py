@@ -1,23 +1,34 @@
-"""Claims of an action with `once`, in any order with ends, crashes, replays and cancels, against a
-model of a dozen lines. `SCHEDULES=1000` in the environment tries as many schedules."""
+"""Claims of an action with `once` by two hosts, by turns and at once, in any order with ends,
+crashes, replays and cancels, against a model of a dozen lines. `SCHEDULES=1000` in the environment
+tries as many schedules."""
 
 import os
 import random
+from copy import deepcopy
 from dataclasses import dataclass
 
 import pytest
 
 from premblyd.prembly.payload import Outcome
 from premblyd.record.operating import Operator
-from premblyd.store.jobs import Job
-from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim_once, finish
+from premblyd.store.jobs import Claimable, Claimed, Job
+from tests.support.queue import FAILED, INTERRUPTED, LEASE_MS, SUCCEEDED, claim_once, finish
 from tests.support.store import NOW_MS, Store
 
 SCHEDULES = int(os.environ.get("SCHEDULES", "6"))
 STEPS = 80
 KEYS = [("a", Outcome.VERIFIED), ("a", Outcome.PENDING), ("b", Outcome.VERIFIED)]
 OVER = ("succeeded", "dead", "cancelled", "skipped")
-STEP_WEIGHTS = {"receive": 4, "claim": 8, "end": 6, "crash": 1, "replay": 2, "cancel": 1}
+STEP_WEIGHTS = {
+    "receive": 4,
+    "claim": 6,
+    "claim_at_once": 3,
+    "end": 6,
+    "crash": 1,
+    "replay": 2,
+    "cancel": 1,
+}
+ACTION = Claimable(slots=9, lease_ms=LEASE_MS, digest="", once=True)
 HELD_MS = -1  # how long exactly one is held is not the model's
 
 
@@ -32,10 +43,11 @@ class Delivery:
 
 
 class Schedule:
-    """A store, its model, and steps that do the same to both."""
+    """A store that two hosts have, its model, and steps that do the same to both."""
 
-    def __init__(self, store: Store, rng: random.Random) -> None:
-        self.store, self.rng = store, rng
+    def __init__(self, hosts: list[Store], rng: random.Random) -> None:
+        self.hosts, self.rng = hosts, rng
+        self.store = hosts[0]
         self.now_ms = NOW_MS
         self.model: dict[int, Delivery] = {}
         self.jobs: dict[int, Job] = {}
@@ -64,9 +76,37 @@ class Schedule:
     def claim(self) -> None:
         self.now_ms += self.rng.choice([0, 1, 499, 500, 5000, 59_000])
         expected = self.decide()
-        claimed = claim_once(self.store, self.now_ms, slots=9, running=list(self.jobs))
+        host = self.rng.choice(self.hosts)
+        claimed = claim_once(host, self.now_ms, slots=9, running=list(self.jobs))
         assert sorted(job.delivery_id for job in claimed.jobs) == expected
         self.jobs |= {job.delivery_id: job for job in claimed.jobs}
+
+    def claim_at_once(self) -> None:
+        """Both hosts claim at the same moment. Which one gets what, and what one leaves to the
+        other for the next claim, is not the model's; that exactly one of a key starts is."""
+        self.now_ms += self.rng.choice([500, 5000, 59_000])
+        before = deepcopy(self.model)
+        expected = self.decide()
+        keys = sorted(self.model[number].key for number in expected)
+        both = [
+            host.queue.claim({"crm": ACTION}, 9, list(self.jobs), self.now_ms)
+            for host in self.hosts
+        ]
+        got = {
+            job.delivery_id: job
+            for claimed in self.store.wait_all(both)
+            if isinstance(claimed, Claimed)
+            for job in claimed.jobs
+        }
+        assert sorted(self.model[number].key for number in got) == keys
+        self.jobs |= got
+        for number, state, due_ms in self.store.rows("SELECT id, state, due_at_ms FROM delivery"):
+            if number in got:
+                self.model[number].state = "running"
+            elif state == "pending" and due_ms == before[number].due_ms:
+                self.model[number] = before[number]  # left to the next claim
+            elif number in expected:  # another of its key has started
+                self.model[number].state, self.model[number].due_ms = "pending", HELD_MS
 
     def decide(self) -> list[int]:
         """Do in the model what a claim does; return what it gets."""
@@ -141,4 +181,6 @@ class Schedule:
 
 @pytest.mark.parametrize("seed", range(SCHEDULES))
 def test_any_schedule_goes_as_the_model_says(store: Store, seed: int) -> None:
-    Schedule(store, random.Random(seed)).run()
+    other = store.beside("b")
+    Schedule([store, other], random.Random(seed)).run()
+    other.close()

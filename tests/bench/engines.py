@@ -1,0 +1,163 @@
+"""The rows that compare PostgreSQL with SQLite, and several daemons with one.
+
+The server is a cluster of its own with PostgreSQL's own defaults: a commit is on the disk before it
+returns, as with SQLite.
+"""
+
+import asyncio
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from premblyd.databases import Server
+from premblyd.store.connections import backend
+from tests.bench import keeping, load, peers, rows, serving, stored, webhooks
+from tests.bench.rows import Measured, Row
+from tests.support import postgresql
+from tests.support.daemon import Premblyd
+from tests.support.waiting import wait_until
+
+CLIENTS = serving.CLIENTS
+HOOK_S = 0.1
+SLOTS = 8  # hooks at once on each host: 80 of HOOK_S end in a second
+PATIENCE_S = 120.0
+
+
+def accept(seconds: float) -> Row:
+    """Durable accept on PostgreSQL against the same on SQLite."""
+
+    def measure(**place: Any) -> Measured:
+        measured: dict[str, float] = {}
+        with peers.premblyd(**place) as daemon:
+            for clients in CLIENTS:
+                taken = load.wrk(daemon.address, clients=clients, seconds=seconds)
+                measured |= {f"rate{clients}": taken.rate, f"p99-{clients}": taken.p99_ms}
+        return measured
+
+    def ours() -> Measured:
+        with server() as place:
+            return measure(place=place)
+
+    goals = [
+        goal
+        for clients in CLIENTS
+        for goal in (
+            rows.rate(f"rate{clients}", f"answers, {clients} clients"),
+            rows.time(f"p99-{clients}", f"p99, {clients} clients"),
+        )
+    ]
+    return Row(
+        name="postgresql",
+        title="durable accept on PostgreSQL, beside it on the machine",
+        peer="on SQLite",
+        needs=("wrk",),
+        goals=tuple(goals),
+        ours=ours,
+        theirs=measure,
+    )
+
+
+def claim(folder: Path, events: int) -> Row:
+    """A claim in a large database on PostgreSQL against the same on SQLite."""
+    cluster = postgresql.Cluster(folder / "postgresql")
+
+    def ours() -> Measured:
+        if not cluster.data.exists():
+            folder.chmod(0o755)  # the server is no process of root's
+            cluster.create()
+            cluster.start()
+            build(postgresql.new_database(cluster), events)
+            cluster.stop()
+        cluster.start()
+        try:
+            with cluster.connect() as connection:
+                [(name,)] = connection.execute(
+                    "SELECT datname FROM pg_database WHERE datname LIKE 'premblyd%'"
+                ).fetchall()
+            engine = backend(Server(cluster.url(name))).engine()
+            return {"claim": asyncio.run(keeping.claims_ms(engine))}
+        finally:
+            cluster.stop()
+
+    def theirs() -> Measured:
+        path = keeping.prepared(folder, events) / "premblyd.db"
+        return {"claim": asyncio.run(keeping.claims_ms(backend(path).engine()))}
+
+    return Row(
+        name="claim",
+        title=f"claim {keeping.SLOTS} of {stored.waiting(events):,} among {events:,}, PostgreSQL",
+        peer="SQLite",
+        goals=(rows.time("claim", "a claim without its commit"),),
+        ours=ours,
+        theirs=theirs,
+    )
+
+
+def hosts(count: int, events: int) -> Row:
+    """Several daemons on one database against one: all webhooks come to the first of them."""
+
+    def measure(daemons: int) -> Measured:
+        hook = {"name": "slow", "command": ["/bin/sleep", str(HOOK_S)], "concurrency": SLOTS}
+        actions = [{**hook, **serving.EVERY}]
+        with contextlib.ExitStack() as stack:
+            place = stack.enter_context(server())
+            first, *_ = [
+                stack.enter_context(peers.premblyd(place=place, actions=actions))
+                for _ in range(daemons)
+            ]
+            return {"rate": _finished_rate(first, events)}
+
+    return Row(
+        name=f"hosts{count}",
+        title=f"hooks of {HOOK_S:g} s, {SLOTS} at once on each of {count} daemons",
+        peer="one daemon",
+        goals=(rows.rate("rate", "finished hooks"),),
+        ours=lambda: measure(count),
+        theirs=lambda: measure(1),
+    )
+
+
+@contextlib.contextmanager
+def server() -> Iterator[Server]:
+    """A new database on a server of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        cluster = postgresql.Cluster(folder / "server")
+        cluster.create()
+        cluster.start()
+        try:
+            yield postgresql.new_database(cluster)
+        finally:
+            cluster.stop("immediate")
+
+
+def build(place: Server, events: int) -> None:
+    """Make the database that `stored.build` makes in a file."""
+    backend(place).prepare()
+    with psycopg.connect(place.url) as connection:
+        for table, columns, values in stored.tables(events):
+            names = ", ".join(columns)
+            with connection.cursor().copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+                for row in values:
+                    copy.write_row(row)
+    with psycopg.connect(place.url, autocommit=True) as connection:
+        connection.execute("VACUUM ANALYZE")
+
+
+def _finished_rate(first: Premblyd, events: int) -> float:
+    sent = serving.requests(webhooks.ours, events)
+    begun = time.perf_counter()
+    load.at_once(peers.address(first), sent, clients=CLIENTS[0])
+    left = "SELECT count(*) FROM delivery WHERE due_at_ms IS NOT NULL"
+    wait_until(lambda: first.rows(left) == [(0,)], PATIENCE_S)
+    seconds = time.perf_counter() - begun
+    ((succeeded,),) = first.rows("SELECT count(*) FROM delivery WHERE state = 'succeeded'")
+    if succeeded != events:
+        raise load.LoadError(f"{succeeded} of {events} have succeeded")
+    return events / seconds
