@@ -39,6 +39,7 @@ class Due(NamedTuple):
     attempts_left: Any
     confirmed_at_ms: Any
     order_key: Any
+    body_bytes: int
 
 
 class UnusableError(PremblydError):

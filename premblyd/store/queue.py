@@ -117,7 +117,7 @@ class Queue:
             for delivery in due:
                 if len(jobs) >= limit:
                     break
-                cost = counted_bytes(_body_bytes(transaction, delivery.id))
+                cost = counted_bytes(delivery.body_bytes)
                 # Once a body finds no room, later large ones wait too: they must not overtake it.
                 is_full = is_full or not room.fits(cost, claimed_bytes)
                 if cost and is_full:
@@ -286,11 +286,6 @@ def _waiting_actions(transaction: Transaction, now_ms: int) -> list[str]:
 
 def _is_readable(name: Any) -> bool:
     return isinstance(name, str) and UNREADABLE not in name
-
-
-def _body_bytes(transaction: Transaction, delivery_id: int) -> int:
-    row = transaction.row(queue_statements.BODY_BYTES, id=delivery_id)
-    return row[0] if row and isinstance(row[0], int) else 0
 
 
 def interrupt(transaction: Transaction, delivery_id: int, attempts_left: Any, now_ms: int) -> bool:

@@ -74,6 +74,8 @@ DUE = Statement(
         Delivery.attempts_left,
         Delivery.confirmed_at_ms,
         Delivery.order_key,
+        # SQLite and PostgreSQL know a blob's length without reading it.
+        fn.COALESCE(Event.select(fn.LENGTH(Event.body)).where(Event.id == Delivery.event), 0),
     )
     .where(
         Delivery.action == param("action"),
@@ -94,10 +96,6 @@ FIRST_DUE = Statement(
     Delivery.select(fn.MIN(Delivery.due_at_ms)).where(
         Delivery.action == param("action"), _IS_QUEUED, ~_RUNS_ELSEWHERE
     )
-)
-# SQLite and PostgreSQL know a blob's length without reading it.
-BODY_BYTES = Statement(
-    Delivery.select(fn.LENGTH(Event.body)).join(Event).where(Delivery.id == param("id"))
 )
 START_DELIVERY = Statement(
     Delivery.update(
