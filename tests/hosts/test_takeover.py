@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +14,14 @@ from tests.support import postgresql
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
 from tests.support.hosts import Runs, hosts, new_server
+from tests.support.proxy import Cable
 from tests.support.waiting import wait_until
 
+# Goes on until there is a file.
+SCRIPT = """
+echo "$PREMBLY_DELIVERY $PREMBLY_ATTEMPT $PREMBLY_WORKER" >> {runs}
+while ! test -e GO; do sleep 0.1; done
+"""
 HOSTS = "SELECT name, ended FROM host ORDER BY id"
 
 
@@ -117,7 +124,34 @@ def test_a_clean_stop_hands_over_at_once(tmp_path: Path, server: Server, runs: R
         assert [ended for _, ended in sorted(other.rows(HOSTS))].count("stopped") == 1
 
 
-def test_no_host_is_lost_when_the_database_was_away(tmp_path: Path, runs: Runs) -> None:
+def test_a_host_that_is_cut_off_is_lost_and_comes_back(tmp_path: Path, runs: Runs) -> None:
+    cluster, template = postgresql.of_session()
+    server = postgresql.new_database(cluster, template)
+    name = server.url.partition("@/")[2].partition("?")[0]
+    with ExitStack() as opened:
+        cable = opened.enter_context(Cable(cluster.folder / f".s.PGSQL.{cluster.port}"))
+        behind = Server(f"postgresql://{postgresql.SUPERUSER}@{cable.address}/{name}")
+        (tmp_path / "far").mkdir()
+        (far,) = opened.enter_context(
+            hosts(tmp_path / "far", "a", server=behind, actions=runs.actions)
+        )
+        far.send(b"{}")
+        wait_until(runs.workers)
+        (near,) = opened.enter_context(hosts(tmp_path, "b", server=server, actions=runs.actions))
+        cable.cut()
+        near.wait_for_rows([("succeeded", 2)], "SELECT state, attempt_count FROM delivery")
+        assert runs.workers() == ["a", "b"]
+        cable.mend()
+        wait_until(lambda: far.log("host.fenced"), 30)
+        wait_until(lambda: far.log("attempt.lease_lost"), 30)
+        wait_until(lambda: far.send(b'{"after": 1}').status == 200, 30)
+        near.wait_for_rows([("a", None), ("b", None)], HOSTS)
+
+
+def test_no_host_is_lost_when_the_database_was_away(tmp_path: Path) -> None:
+    """And a hook that ended meanwhile is reported, not run again."""
+    script = SCRIPT.replace("GO", str(tmp_path / "go"))
+    runs = Runs(tmp_path, script)
     with postgresql.cluster(fsync="off") as cluster:
         cluster.start()
         server = postgresql.new_database(cluster)
@@ -125,6 +159,7 @@ def test_no_host_is_lost_when_the_database_was_away(tmp_path: Path, runs: Runs) 
             daemons[0].send(b"{}")
             wait_until(runs.workers)
             cluster.stop("immediate")
+            (tmp_path / "go").touch()
             for daemon in daemons:
                 wait_until(partial(daemon.log, "host.cut_off"))
             time.sleep(1.5)  # longer than lost_after
@@ -138,4 +173,6 @@ def test_no_host_is_lost_when_the_database_was_away(tmp_path: Path, runs: Runs) 
                 ([], []),
                 ([], []),
             ]
+            sql = "SELECT state, attempt_count FROM delivery"
+            daemons[0].wait_for_rows([("succeeded", 1)], sql)
             assert len(runs.workers()) == 1

@@ -1,10 +1,12 @@
-"""A proxy over several daemons, as operators have one."""
+"""What stands between two ends of a connection: a proxy over several daemons, as operators have it,
+and a network cable that can be cut."""
 
 import asyncio
 import contextlib
 import itertools
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -15,12 +17,10 @@ CONNECT_S = 0.5
 SILENT_S = 1.5  # a daemon that says nothing for so long is stopped
 
 
-class Proxy:
-    """Passes each connection on to the next of `addresses` that takes it, in its own thread."""
+class _Between:
+    """Takes connections on a port of its own, on a loop in a thread of its own."""
 
-    def __init__(self, addresses: Sequence[str]) -> None:
-        self._addresses = [address.split(":") for address in addresses]
-        self._turns = itertools.count()
+    def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self.address = ""
@@ -41,9 +41,8 @@ class Proxy:
         self._thread.join(10)
         self._loop.close()
 
-    def send(self, body: bytes, **more: str) -> Answer:
-        """Send a signed webhook. Raise OSError or HTTPException when no answer comes."""
-        return request(self.address, "POST", PATH, body, signed(body, **more))
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raise NotImplementedError
 
     async def _close(self) -> None:
         self._server.close()
@@ -51,6 +50,19 @@ class Proxy:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+
+
+class Proxy(_Between):
+    """Passes each connection on to the next of `addresses` that takes it."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        super().__init__()
+        self._addresses = [address.split(":") for address in addresses]
+        self._turns = itertools.count()
+
+    def send(self, body: bytes, **more: str) -> Answer:
+        """Send a signed webhook. Raise OSError or HTTPException when no answer comes."""
+        return request(self.address, "POST", PATH, body, signed(body, **more))
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer):
@@ -65,6 +77,42 @@ class Proxy:
                 with contextlib.closing(to[1]), contextlib.suppress(asyncio.CancelledError):
                     await asyncio.gather(_copy(reader, to[1]), _copy(to[0], writer))
                 return
+
+
+class Cable(_Between):
+    """Leads to a unix socket, until it is cut: then nothing passes, and nobody is told."""
+
+    def __init__(self, to: Path) -> None:
+        super().__init__()
+        self._to = to
+        self._whole = threading.Event()
+        self._whole.set()
+
+    def cut(self) -> None:
+        self._whole.clear()
+
+    def mend(self) -> None:
+        self._whole.set()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(asyncio.CancelledError):
+            await self._wait()
+            to = await asyncio.open_unix_connection(self._to)
+            with contextlib.closing(to[1]):
+                await asyncio.gather(self._lead(reader, to[1]), self._lead(to[0], writer))
+
+    async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                await self._wait()
+                writer.write(data)
+                await writer.drain()
+            await self._wait()
+            writer.close()
+
+    async def _wait(self) -> None:
+        while not self._whole.is_set():
+            await asyncio.sleep(0.05)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
