@@ -93,7 +93,7 @@ def test_a_replay_prints_these_names(config: Path) -> None:
 
 
 def test_a_check_prints_these_names(config: Path) -> None:
-    assert list(printed(config, "check")) == ["ok", "routes", "warnings", "daemon"]
+    assert list(printed(config, "check")) == ["ok", "routes", "warnings", "database", "daemon"]
     config.write_text("{}")
     done = run("check", "--json", "--config", config)
     refused = json.loads(done.out)

@@ -30,6 +30,7 @@ def check(config_path: Path, as_json: bool) -> None:
     from premblyd.cli import as_service
     from premblyd.config.load import load_config
     from premblyd.errors import ConfigError
+    from premblyd.store.connections import backend
 
     if as_service.is_for_service(config_path):
         status = as_service.run(["check", "--json"] if as_json else ["check"])
@@ -48,10 +49,19 @@ def check(config_path: Path, as_json: bool) -> None:
     warnings = list(lint.warnings(settings, config_path))
     if daemon is not None:
         warnings += presence.differences(daemon, settings, config_path)
-    warnings += reminders(settings)
+    inspected = backend(settings.database).inspect()
+    warnings += [*inspected.warnings, *reminders(settings)]
     if as_json:
         shown = _as_json(daemon) if daemon else None
-        print_json({"ok": True, "routes": dict(routes), "warnings": warnings, "daemon": shown})
+        print_json(
+            {
+                "ok": True,
+                "routes": dict(routes),
+                "warnings": warnings,
+                "database": list(inspected.facts),
+                "daemon": shown,
+            }
+        )
         return
     endpoints = ", ".join(
         f"{endpoint.name} ({endpoint.scheme}, keys: {', '.join(endpoint.keys)})"
@@ -66,7 +76,7 @@ def check(config_path: Path, as_json: bool) -> None:
     for alert in settings.alerts:
         triggers = ", ".join(map(str, alert.on))
         click.echo(f"Alert {alert.name}: {triggers}; not again within {alert.every}.")
-    click.echo(f"\n{line}")
+    click.echo("\n" + "\n".join((*inspected.facts, line)))
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
 

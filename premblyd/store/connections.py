@@ -13,7 +13,7 @@ from typing import TypeVar
 from peewee import Database, SqliteDatabase
 
 from premblyd.databases import Place
-from premblyd.errors import StoreUnavailableError, StoreUnreadableError
+from premblyd.errors import CannotStartError, StoreUnavailableError, StoreUnreadableError
 from premblyd.store.engine import Backend, Transaction
 from premblyd.store.sqlite import failures, transaction
 from premblyd.store.sqlite.backend import SqliteBackend
@@ -32,11 +32,15 @@ Done = TypeVar("Done")
 
 def backend(place: Place) -> Backend:
     """Return the engine's backend for a database. Raise CannotStartError when what it needs is not
-    installed."""
+    installed, or the place can't be one."""
     if isinstance(place, Path):
         return SqliteBackend(place)
-    from premblyd.store.postgresql.backend import PostgresqlBackend  # many do without its library
-
+    try:
+        from premblyd.store.postgresql.backend import PostgresqlBackend
+    except ImportError:  # many do without its library
+        raise CannotStartError(
+            "PostgreSQL needs the library psycopg: pip install 'premblyd[postgresql]'."
+        ) from None
     return PostgresqlBackend(place)
 
 

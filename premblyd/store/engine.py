@@ -146,6 +146,14 @@ class Beacon(Protocol):
     async def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What an operator should know of a database before a daemon works on it, in sentences."""
+
+    facts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
 class Backend(Protocol):
     """A database of one engine, and every way to open it."""
 
@@ -162,6 +170,10 @@ class Backend(Protocol):
         Raise SchemaError when a newer premblyd wrote it, StoreUnavailableError when it can't be
         opened.
         """
+        ...
+
+    def inspect(self) -> Inspection:
+        """Look at it as a daemon would find it. It takes a few seconds at most."""
         ...
 
     def engine(self) -> Engine:

@@ -9,8 +9,8 @@ from peewee import Database, PeeweeException
 
 from premblyd.databases import Server
 from premblyd.errors import StoreUnavailableError
-from premblyd.store.engine import Sizes
-from premblyd.store.postgresql import moving, opening
+from premblyd.store.engine import Inspection, Sizes
+from premblyd.store.postgresql import inspection, moving, opening
 from premblyd.store.postgresql.beacon import PostgresqlBeacon
 from premblyd.store.postgresql.deadline import interrupter
 from premblyd.store.postgresql.engine import DEADLINE_S, PostgresqlEngine
@@ -24,11 +24,18 @@ class PostgresqlBackend:
     server: Server
     is_shared = True
 
+    def __post_init__(self) -> None:
+        opening.parameters(self.server)  # raises CannotStartError for a URL that can't be used
+
     def hold(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
 
     def prepare(self) -> list[str]:
+        inspection.require_usable(self.server)
         return opening.prepare(self.server)
+
+    def inspect(self) -> Inspection:
+        return inspection.inspect(self.server)
 
     def engine(self) -> PostgresqlEngine:
         return PostgresqlEngine(self.server, DEADLINE_S)

@@ -26,7 +26,6 @@ SESSION = {
     "idle_in_transaction_session_timeout": "10s",
     "jit": "off",  # compiling takes 100 ms, and the statements are short
     "lock_timeout": "5s",
-    "statement_timeout": "0",  # it would also end a COMMIT's wait for the standby, with success
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "2",
     "tcp_keepalives_count": "3",

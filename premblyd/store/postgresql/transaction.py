@@ -66,16 +66,20 @@ def run(
     Raise StoreUnavailableError when the server committed with a warning: somebody has cancelled the
     wait for its standby, which may lack what was committed.
     """
-    warned: list[Diagnostic] = []
+    severities: list[str | None] = []
+
+    def note(notice: Diagnostic) -> None:  # which can be read only here: libpq frees it at once
+        severities.append(notice.severity_nonlocalized)
+
     try:
         with connection.transaction():
             done = work(PostgresqlTransaction(connection, part))
-            connection.add_notice_handler(warned.append)
+            connection.add_notice_handler(note)
             will_commit()
     finally:
         with contextlib.suppress(ValueError):  # not added
-            connection.remove_notice_handler(warned.append)
-    if any(diagnostic.severity_nonlocalized == "WARNING" for diagnostic in warned):
+            connection.remove_notice_handler(note)
+    if "WARNING" in severities:
         raise StoreUnavailableError(NOT_ON_STANDBY)
     return done
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from peewee import Database
 
 from premblyd.errors import CannotStartError, PremblydError
-from premblyd.store.engine import Sizes
+from premblyd.store.engine import Inspection, Sizes
 from premblyd.store.sqlite import moving, opening
 from premblyd.store.sqlite.engine import SqliteEngine
 from premblyd.store.sqlite.files import beside, real_path
@@ -47,6 +47,9 @@ class SqliteBackend:
 
     def prepare(self) -> list[str]:
         return opening.prepare(self.path)
+
+    def inspect(self) -> Inspection:
+        return Inspection()  # what can go wrong with a file shows when it is used
 
     def engine(self) -> SqliteEngine:
         return SqliteEngine(self.path)

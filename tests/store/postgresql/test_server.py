@@ -1,0 +1,231 @@
+"""A PostgreSQL server of the test's own: it is stopped, killed, or set up in ways that matter."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from premblyd.databases import Place, Server
+from premblyd.errors import CannotStartError, PremblydError, StoreUnavailableError
+from premblyd.store.connections import backend
+from premblyd.store.postgresql import opening
+from premblyd.store.postgresql.transaction import NOT_ON_STANDBY
+from tests.support import postgresql
+from tests.support.database import rows, url_of
+from tests.support.needs import needs_machine
+from tests.support.postgresql import FAST, SUPERUSER, Cluster
+from tests.support.store import Store, new_event
+from tests.support.waiting import wait_until
+from tests.support.wire import Wire
+
+CANCEL = """SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+    WHERE wait_event = 'SyncRep' AND datname = current_database()"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A server at work, which the tests may stop, and start again."""
+    with needs_machine():
+        postgresql.binaries()
+    with postgresql.cluster(**FAST) as cluster:
+        hba = cluster.data / "pg_hba.conf"
+        hba.write_text("local all guarded scram-sha-256\n" + hba.read_text())
+        cluster.start()
+        with cluster.connect() as connection:
+            connection.execute("CREATE ROLE guarded LOGIN PASSWORD 'hush-right'")
+            connection.execute("CREATE ROLE reader LOGIN")
+        yield cluster
+
+
+@pytest.fixture
+def server(cluster: Cluster) -> Server:
+    server = postgresql.new_database(cluster)
+    backend(server).prepare()
+    return server
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("premblyd.store.postgresql.backend.DEADLINE_S", 0.5)
+
+
+def why(store: Store, body: bytes = b"{}") -> str:
+    with pytest.raises(StoreUnavailableError) as caught:
+        store.add("crm", body=body)
+    return caught.value.reason
+
+
+def as_role(server: Server, role: str, password: str | None = None) -> Server:
+    return Server(server.url.replace(f"//{SUPERUSER}@", f"//{role}@"), password)
+
+
+def test_a_server_that_stops_and_starts_is_waited_for(store: Store, cluster: Cluster) -> None:
+    store.add("crm", body=b"1")
+    cluster.stop()
+    for _ in range(2):
+        assert "can't be reached" in why(store)
+    cluster.start()
+    assert store.add("crm", body=b"2").is_new
+    assert store.bodies() == [b"1", b"2"]
+
+
+def test_a_server_that_is_killed_is_waited_for(store: Store, cluster: Cluster) -> None:
+    store.add("crm", body=b"1")
+    cluster.kill()
+    assert "can't be reached" in why(store)
+    cluster.start()
+    assert store.add("crm", body=b"2").is_new
+    assert store.bodies() == [b"1", b"2"]
+
+
+def test_a_database_that_is_gone_is_told(store: Store, server: Server, cluster: Cluster) -> None:
+    store.add("crm")
+    name = server.url.partition("@/")[2].partition("?")[0]
+    with cluster.connect() as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    assert f'database "{name}" does not exist' in why(store)
+
+
+def test_a_wrong_password_is_told_and_not_shown(server: Server) -> None:
+    for password in ("hush-wrong", None):
+        with pytest.raises(PremblydError) as caught:
+            backend(as_role(server, "guarded", password)).prepare()
+        assert "password" in str(caught.value)
+        assert "hush" not in str(caught.value)
+    assert backend(as_role(server, "guarded", "hush-right")).inspect().facts
+
+
+def test_a_server_without_tls_is_refused_where_it_must_have_it(
+    server: Server, cluster: Cluster
+) -> None:
+    name = server.url.partition("@/")[2].partition("?")[0]
+    with Wire(cluster) as wire, pytest.raises(StoreUnavailableError, match="SSL"):
+        backend(wire.server(name, SUPERUSER, "sslmode=require")).prepare()
+
+
+# What a 200 means, when a standby is to have the event too
+
+
+@pytest.fixture
+def lonely(cluster: Cluster, store: Store) -> Iterator[None]:
+    """Commits wait for a standby that there is not. The store was made before."""
+    store.add("crm", body=b"before")
+
+    def wait_for(names: str) -> None:
+        with cluster.connect() as connection:
+            connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
+        cluster.reload()
+
+    wait_for("*")
+    warned: list[object] = []
+    with psycopg.connect(url_of(store.place), autocommit=True) as probe:
+        probe.execute("SET synchronous_commit = on")
+        probe.add_notice_handler(warned.append)
+
+        def commit_until_one_waits() -> None:  # then the server has read its settings
+            while not warned:
+                probe.execute("UPDATE heartbeat SET at_ms = at_ms + 1")
+
+        with ThreadPoolExecutor(1) as thread:
+            committing = thread.submit(commit_until_one_waits)
+            cancel_waiting(store.place)
+            committing.result(20)
+    yield
+    wait_for("")
+
+
+def cancel_waiting(place: Place) -> None:
+    """Wait until a commit waits for its standby, and end that."""
+    wait_until(lambda: rows(place, CANCEL) == [(True,)])
+
+
+@pytest.mark.usefixtures("lonely")
+def test_what_no_standby_has_is_not_acknowledged_and_holds_nobody_for_long(store: Store) -> None:
+    assert why(store, b"alone") == "PostgreSQL does not answer"
+    assert store.bodies() == [b"before"]  # it is not seen as long as its commit waits
+
+
+@pytest.mark.usefixtures("lonely")
+def test_a_commit_whose_wait_for_the_standby_was_cancelled_is_not_acknowledged(
+    store: Store,
+) -> None:
+    async def scene() -> Exception | object:
+        adding = asyncio.ensure_future(store.inbox.add(new_event(b"alone"), []))
+        await asyncio.to_thread(cancel_waiting, store.place)
+        [result] = await asyncio.gather(adding, return_exceptions=True)
+        return result
+
+    result = store.wait(scene())
+    assert isinstance(result, StoreUnavailableError)
+    assert result.reason == NOT_ON_STANDBY
+    assert store.bodies() == [b"before", b"alone"]  # it is here, and perhaps nowhere else
+
+
+# What `check` says
+
+
+def test_an_inspection_says_what_is_there_and_what_a_200_means(
+    server: Server, cluster: Cluster
+) -> None:
+    found = backend(server).inspect()
+    assert found.warnings == ()
+    assert found.facts[0].startswith("The database is reached: PostgreSQL ")
+    assert "fsync" in found.facts[1]
+    new = backend(postgresql.new_database(cluster)).inspect()
+    assert "the daemon makes them" in new.facts[2]
+
+
+def test_an_inspection_tells_what_a_role_lacks(server: Server, cluster: Cluster) -> None:
+    [lacks] = backend(as_role(server, "reader")).inspect().warnings
+    assert lacks.startswith("the role reader lacks DELETE, INSERT, SELECT, UPDATE on ")
+    new = postgresql.new_database(cluster)
+    [may_not] = backend(as_role(new, "reader")).inspect().warnings
+    assert "needs CREATE on the schema public" in may_not
+
+
+def test_an_inspection_of_a_server_that_is_away_says_why() -> None:
+    [away] = backend(Server("postgresql://me@/x?host=/nowhere")).inspect().warnings
+    assert away.startswith("the database can't be used now: PostgreSQL can't be reached")
+
+
+def test_each_of_several_hosts_is_told(cluster: Cluster) -> None:
+    url = f"postgresql://me@/x?host=/nowhere,{cluster.folder}&target_session_attrs=read-write"
+    [away] = backend(Server(url)).inspect().warnings
+    assert "/nowhere" in away
+    assert 'role "me" does not exist' in away
+
+
+def test_texts_that_do_not_fit_a_database_stop_the_start(cluster: Cluster) -> None:
+    with cluster.connect() as connection:
+        connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
+    place = Server(cluster.url("latin"))
+    with pytest.raises(CannotStartError, match="encoding is LATIN1"):
+        backend(place).prepare()
+    assert "LATIN1" in backend(place).inspect().warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql://me@host/x?sslmod=require", "sslmod"),
+        ("postgresql://me@host/x?p%61ssword=hush", "holds a password"),
+        ("postgresql://me@[host/x", "can't be used"),
+    ],
+)
+def test_a_url_that_libpq_can_not_use_is_told_before_anything_is_tried(
+    url: str, words: str
+) -> None:
+    with pytest.raises(CannotStartError, match=words) as caught:
+        backend(Server(url))
+    assert "hush" not in str(caught.value)
+
+
+def test_what_the_url_says_goes_before_the_defaults() -> None:
+    url = "postgres://me@one,two/x?connect_timeout=9&application_name=mine&sslmode=verify-full"
+    params = opening.parameters(Server(url, "hush"))
+    assert params["host"] == "one,two"
+    assert (params["connect_timeout"], params["application_name"]) == ("9", "mine")
+    assert (params["sslmode"], params["password"]) == ("verify-full", "hush")
+    assert opening.parameters(Server("postgres://me@one,two/x"))["connect_timeout"] == "3"
