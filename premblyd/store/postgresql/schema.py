@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 from peewee import PeeweeException, PostgresqlDatabase
-from psycopg import errors
+from psycopg import errors, sql
 
 from premblyd.errors import OlderDaemonsError, PremblydError, SchemaError, StoreUnreadableError
 from premblyd.store.history import LOCK, History
@@ -20,6 +20,17 @@ TABLE_WAIT = "2s"
 TRIES = 20
 PAUSE_S = 1.0
 _IN_THE_WAY = (errors.LockNotAvailable, errors.DeadlockDetected)
+# Whose the tables are, or are to be, where that is another role, of which this one is a member.
+_OWNER = """
+WITH owner AS (
+    SELECT COALESCE(
+        (SELECT relowner FROM pg_class WHERE oid = to_regclass('schema_migration')),
+        (SELECT datdba FROM pg_database WHERE datname = current_database())
+    ) AS oid
+)
+SELECT rolname FROM owner JOIN pg_roles USING (oid)
+WHERE rolname <> current_user AND pg_has_role(oid, 'MEMBER')
+"""
 _END_ALL = """
 UPDATE host SET ended = 'lost', ended_at_ms = extract(epoch FROM clock_timestamp()) * 1000
 WHERE ended_at_ms IS NULL
@@ -39,6 +50,8 @@ def migrate(database: PostgresqlDatabase, name: str) -> list[str]:
             _require_usable(history, name)
             if history.applied and (incompatible := history.incompatible()):
                 _require_no_daemon(connection, name, incompatible)
+            if history.pending:
+                _become_owner(connection)
             return _apply(history, connection)
 
 
@@ -88,6 +101,12 @@ def _require_no_daemon(connection: Connection, name: str, incompatible: list[str
             " sudo systemctl restart premblyd."
         )
     connection.execute(_END_ALL)
+
+
+def _become_owner(connection: Connection) -> None:
+    """Change the tables as the role that owns them: the daemon's own need not be able to."""
+    for (owner,) in connection.execute(_OWNER).fetchall():
+        connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
 
 
 def _apply(history: History, connection: Connection) -> list[str]:

@@ -1,0 +1,229 @@
+"""docs/several-hosts.md is true: its roles, its configuration and its proxy work as they stand."""
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import threading
+import uuid
+from collections.abc import Iterator
+from functools import partial
+from http.client import HTTPException
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from premblyd.databases import Server
+from tests.support import postgresql
+from tests.support.commands import run
+from tests.support.configuration import shell
+from tests.support.daemon import Premblyd
+from tests.support.hosts import hosts, new_server
+from tests.support.needs import needs_machine
+from tests.support.pages import BLOCKS
+from tests.support.ports import free_port
+from tests.support.requests import request
+from tests.support.upgrades import COMPATIBLE, NextVersion
+from tests.support.waiting import wait_until
+from tests.support.webhooks import PATH, signed
+
+PAGE = "docs/several-hosts.md"
+STATES = "SELECT state, count(*) FROM delivery GROUP BY state"
+OWNERS = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
+ACTIONS = [shell("crm", "exit 0")]
+# What only the owner may do.
+OWNERS_ALONE = (
+    "TRUNCATE event",
+    "DROP TABLE event",
+    "ALTER TABLE event ADD x text",
+    "CREATE TABLE x ()",
+)
+WRITES = ("DELETE FROM event", "UPDATE event SET body = ''", "INSERT INTO heartbeat VALUES (9, 9)")
+
+
+def block(beginning: str) -> str:
+    """Return the page's block that begins so."""
+    (found,) = (
+        each.text for each in BLOCKS if each.page == PAGE and each.text.startswith(beginning)
+    )
+    return found
+
+
+class Roles:
+    """The page's database and roles on the session's server, under names of this test's own."""
+
+    def __init__(self) -> None:
+        with needs_machine():
+            self._cluster, _ = postgresql.of_session()
+        self._name = f"page_{uuid.uuid4().hex[:8]}"
+        self.run("CREATE ROLE premblyd_owner", "postgres")
+        self.run("REVOKE ALL ON DATABASE", self._name)
+
+    def run(self, beginning: str, database: str = "") -> None:
+        """Run the page's block that begins so."""
+        self.do(block(beginning), database)
+
+    def do(self, text: str, database: str = "") -> None:
+        """Run statements as a superuser."""
+        with self._cluster.connect(database or self._name) as connection:
+            for statement in self.named(text).split(";\n"):
+                if statement.strip():
+                    connection.execute(statement.encode())
+
+    def named(self, text: str) -> str:
+        return re.sub(r"\bpremblyd", self._name, text)
+
+    def server(self, role: str) -> Server:
+        return Server(self._cluster.url(self._name, self.named(role)))
+
+
+@pytest.fixture(name="roles")
+def make_roles() -> Roles:
+    return Roles()
+
+
+def lacks(server: Server, *statements: str) -> bool:
+    """Return whether a role has the right to none of these."""
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        for statement in statements:
+            try:
+                connection.execute(statement.encode())
+            except psycopg.errors.InsufficientPrivilege:
+                continue
+            return False
+    return True
+
+
+def test_each_role_of_the_page_can_do_its_work_and_no_more(tmp_path: Path, roles: Roles) -> None:
+    own, auditor = roles.server("premblyd"), roles.server("premblyd_auditor")
+    with Premblyd(tmp_path, place=own, actions=ACTIONS) as daemon:
+        daemon.start()
+        assert daemon.send(b'{"reference": "r-1"}').status == 200
+        daemon.wait_for_rows([("succeeded", 1)], STATES)
+        assert postgresql.rows(own, OWNERS) == [(roles.named("premblyd_owner"),)]
+        listed = run("events", "--database", auditor.url)
+        assert (listed.code, listed.err) == (0, "")
+        assert "r-1" in listed.out
+        assert lacks(own, *OWNERS_ALONE)
+        assert lacks(auditor, *OWNERS_ALONE, *WRITES)
+        roles.do("CREATE ROLE premblyd_stranger LOGIN;\n")
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            psycopg.connect(roles.server("premblyd_stranger").url)
+
+
+def test_without_the_owners_right_a_daemon_works_but_changes_no_table(
+    tmp_path: Path, roles: Roles
+) -> None:
+    next_version = NextVersion(tmp_path / "next", COMPATIBLE)
+    own = roles.server("premblyd")
+    with Premblyd(tmp_path, place=own, actions=ACTIONS) as daemon:
+        daemon.start()
+        daemon.stop()
+        roles.run("REVOKE premblyd_owner FROM premblyd")
+        daemon.start()
+        assert daemon.send(b"{}").status == 200
+        daemon.stop()
+        code, error = daemon.fail_to_start(next_version.before)
+        assert code == 1
+        assert "this role lacks a right on schema public" in error
+        roles.do("GRANT premblyd_owner TO premblyd;\n")
+        daemon.start(before=next_version.before)
+        assert not lacks(own, "INSERT INTO more VALUES (1)")
+        assert lacks(own, "DROP TABLE more")
+
+
+@contextlib.contextmanager
+def proxy(folder: Path, daemons: list[Premblyd]) -> Iterator[str]:
+    """Run nginx with the page's block over two daemons; yield its address."""
+    nginx = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+    if nginx is None:
+        pytest.skip("needs nginx (apt-get install nginx-light)")
+    port = free_port()
+    text = block("upstream premblyd {")
+    for address, daemon in zip(("10.0.0.11:8080", "10.0.0.12:8080"), daemons, strict=True):
+        assert address in text
+        text = text.replace(address, daemon.address)
+    text = re.sub(r"\n +ssl_.*", "", text).replace("listen 443 ssl;", f"listen 127.0.0.1:{port};")
+    places = "".join(
+        f"{kind}_temp_path {folder}/{kind};\n"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"{user}pid {folder}/nginx.pid;\nerror_log {folder}/nginx.log;\nevents {{}}\n"
+        f"http {{\n{places}{text}\n}}\n"
+    )
+    command = [nginx, "-c", str(config), "-p", str(folder), "-g", "daemon off;"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: answers(f"127.0.0.1:{port}") or process.poll() is not None)
+            assert process.poll() is None, (folder / "nginx.log").read_text()
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def answers(address: str) -> bool:
+    with contextlib.suppress(OSError):
+        return request(address, "GET", "/elsewhere", b"", {}).status == 404
+    return False
+
+
+class Load:
+    """Clients that send webhooks through the proxy, one after the other, until told to stop."""
+
+    def __init__(self, address: str, clients: int = 4) -> None:
+        self.answered: list[tuple[bytes, int]] = []
+        self.failed: list[BaseException] = []
+        self._address = address
+        self._ended = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._send, args=(number,)) for number in range(clients)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _send(self, client: int) -> None:
+        number = 0
+        while not self._ended.is_set() and not self.failed:
+            number += 1
+            body = b'{"reference": "r-%d-%d"}' % (client, number)
+            try:
+                answer = request(self._address, "POST", PATH, body, signed(body))
+            except (OSError, HTTPException) as error:
+                self.failed.append(error)
+            else:
+                self.answered.append((body, answer.status))
+
+    def end(self) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def _has_received(daemon: Premblyd) -> bool:
+    return len(daemon.log("webhook.received")) > 10
+
+
+def test_behind_the_pages_proxy_nobody_notices_that_a_host_is_killed(tmp_path: Path) -> None:
+    with needs_machine():
+        server = new_server()
+    with hosts(tmp_path, "a", "b", server=server, actions=ACTIONS) as daemons:
+        with proxy(tmp_path, daemons) as address:
+            load = Load(address)
+            try:
+                for daemon in daemons:
+                    wait_until(partial(_has_received, daemon))
+                before = len(load.answered)
+                daemons[0].kill()
+                wait_until(lambda: len(load.answered) > before + 60 or load.failed)
+            finally:
+                load.end()
+        assert load.failed == []
+        assert {status for _, status in load.answered} == {200}
+        stored = [bytes(body) for (body,) in daemons[1].rows("SELECT body FROM event")]
+        assert sorted(stored) == sorted(body for body, _ in load.answered)
+        daemons[1].wait_for_rows([("succeeded", len(stored))], STATES)
