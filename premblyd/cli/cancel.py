@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from premblyd import times
 from premblyd.cli.common import RowId, actor, config_option, until_end
 from premblyd.errors import PremblydError
 
@@ -20,10 +19,10 @@ def cancel(config_path: Path, delivery_id: int) -> None:
     from premblyd.cli.database import database_of
     from premblyd.record import reading
     from premblyd.record.operating import Operator
-    from premblyd.store.connections import connect_operator, transact
+    from premblyd.store.connections import connect_operator, now_ms, transact
 
     database = until_end(connect_operator(database_of(config_path)))
-    if transact(database, Operator(actor=actor()).cancel(delivery_id, times.now_ms())):
+    if transact(database, Operator(actor=actor()).cancel(delivery_id, now_ms(database))):
         click.echo(f"Cancelled delivery {delivery_id}.")
         return
     found = reading.find_delivery(database, delivery_id)

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from premblyd import times
 from premblyd.cli.common import actor, config_option, json_option, until_end
 from premblyd.errors import PremblydError, TryAgainError
 
@@ -27,7 +26,7 @@ def console(config_path: Path, *, hash_password: bool, as_json: bool) -> None:
     from premblyd.cli.printing import print_json
     from premblyd.config.values import listen
     from premblyd.record import access
-    from premblyd.store.connections import connect_operator, transact
+    from premblyd.store.connections import connect_operator, now_ms, transact
 
     if hash_password:
         _hash_password()
@@ -49,7 +48,7 @@ def console(config_path: Path, *, hash_password: bool, as_json: bool) -> None:
             " restart premblyd."
         )
     token = access.new_token()
-    transact(database, access.offer_link(token, actor(), times.now_ms()))
+    transact(database, access.offer_link(token, actor(), now_ms(database)))
     where = listen(running.console)
     base = _public_url(config_path) or _url(where)
     link = f"{base}/sign-in?link={token}"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from premblyd import times
 from premblyd.cli.common import RowId, When, actor, config_option, json_option, until_end
 from premblyd.cli.printing import clean, console, counted, print_json, print_table
 from premblyd.errors import PremblydError
@@ -69,7 +68,7 @@ def replay(
     from premblyd.config.load import load_config
     from premblyd.record import reading, replays
     from premblyd.record.operating import Operator
-    from premblyd.store.connections import connect_operator, transact
+    from premblyd.store.connections import connect_operator, now_ms, transact
 
     _check_use((event, event_option), **selection)
     settings = load_config(config_path, look_up_secrets=False)
@@ -77,14 +76,14 @@ def replay(
     name = event or event_option
     event_id = reading.find_event_id(database, name) if name else None
     request = replays.Request(event_id=event_id, **selection)
-    plan = replays.plan(database, settings, request, times.now_ms())
+    plan = replays.plan(database, settings, request, now_ms(database))
     if dry_run:
         _print_plan(plan, as_json)
         return
     if len(plan) > ASK_ABOVE and not yes and sys.stdin.isatty():
         question = f"Queue {counted(len(plan), 'delivery', 'deliveries')}?"
         click.confirm(question, abort=True, err=True)
-    changes = replays.changes(plan, Operator(actor=actor()), settings, times.now_ms())
+    changes = replays.changes(plan, Operator(actor=actor()), settings, now_ms(database))
     batches = (transact(database, change) for change in changes)
     queued = _count(batches, len(plan), silent=as_json)
     _report(plan, queued, as_json)

@@ -55,11 +55,11 @@ def _record_reveal(place: "Place", event_id: int) -> "RecordedReveal":
     """Record that this user sees an event's personal data. Raise PremblydError, with what to do,
     when it can't be recorded."""
     from premblyd.record.operating import Operator
-    from premblyd.store.connections import connect_operator, transact
+    from premblyd.store.connections import connect_operator, now_ms, transact
 
     try:
         database = until_end(connect_operator(place))
-        return transact(database, Operator(actor=actor()).reveal(event_id, times.now_ms()))
+        return transact(database, Operator(actor=actor()).reveal(event_id, now_ms(database)))
     except TryAgainError as error:
         raise TryAgainError(f"{error}\n{UNRECORDED}") from None
     except NotGrantedError as error:

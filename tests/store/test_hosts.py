@@ -8,6 +8,7 @@ from premblyd.store.claims import NO_ACTION
 from premblyd.store.engine import Sighting
 from premblyd.store.hosts import Hosts, Identity, Predecessor, Run
 from premblyd.store.queue import Queue
+from tests.support.database import changing
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.store import NOW_MS, Store
 
@@ -120,6 +121,14 @@ def test_a_stop_makes_due_what_could_not_be_reported(store: Store, host: Hosts) 
     assert store.rows(HOSTS) == [("host", "stopped", NOW_MS + 9)]
     assert [state for state, *_ in store.rows(DELIVERIES)] == ["pending"]
     assert store.wait(host.alive()) == set()
+
+
+def test_a_host_whose_row_is_gone_comes_back_too(store: Store, host: Hosts) -> None:
+    """A standby took over that had not got it."""
+    with changing(store.place) as database:
+        database.execute("DELETE FROM host")
+    assert store.wait(host.revive(NOW_MS)) == set()
+    assert store.wait(host.alive()) == {"host:1:boot"}
 
 
 def test_a_daemon_that_has_its_database_for_itself_knows_that_others_are_dead(
