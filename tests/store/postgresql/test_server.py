@@ -1,6 +1,8 @@
 """A PostgreSQL server of the test's own: it is stopped, killed, or set up in ways that matter."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -229,3 +231,15 @@ def test_what_the_url_says_goes_before_the_defaults() -> None:
     assert (params["connect_timeout"], params["application_name"]) == ("9", "mine")
     assert (params["sslmode"], params["password"]) == ("verify-full", "hush")
     assert opening.parameters(Server("postgres://me@one,two/x"))["connect_timeout"] == "3"
+
+
+def test_without_its_library_the_start_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from premblyd.databases import Server\n"
+        "from premblyd.store.connections import backend\n"
+        "backend(Server('postgresql://me@host/x'))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "CannotStartError: PostgreSQL needs the library psycopg" in ended.stderr
+    assert "premblyd[postgresql]" in ended.stderr
