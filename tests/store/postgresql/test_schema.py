@@ -53,6 +53,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemons, "LOOK_S", 0.02)
     monkeypatch.setattr(schema, "TABLE_WAIT", "100ms")
     monkeypatch.setattr(schema, "PAUSE_S", 0.05)
+    monkeypatch.setattr(schema, "TRIES", 1000)  # on a busy machine too
 
 
 @pytest.fixture(name="migrate")
