@@ -23,7 +23,7 @@ CONNECT_TIMEOUT_EACH_S = 3  # of several hosts, which are tried one after the ot
 # for them. It may be idle in a transaction, or wait for the client that is gone to take rows. What
 # it runs itself is bounded by _CHECK_CLIENT.
 SESSION = {
-    "idle_in_transaction_session_timeout": "10s",
+    "idle_in_transaction_session_timeout": "4s",  # less than others wait for its locks
     "jit": "off",  # compiling takes 100 ms, and the statements are short
     "lock_timeout": "5s",
     "tcp_keepalives_idle": "5",

@@ -294,5 +294,5 @@ def test_other_levels_of_commits_are_left_to_the_operator(store: Store, level: s
 
 
 def test_a_session_that_lost_its_client_lets_go_of_its_locks(store: Store) -> None:
-    assert setting(store, "idle_in_transaction_session_timeout") == "10s"
+    assert setting(store, "idle_in_transaction_session_timeout") == "4s"
     assert setting(store, "client_connection_check_interval") == "2s"
