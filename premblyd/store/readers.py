@@ -15,6 +15,7 @@ from premblyd.store.engine import Backend
 
 COUNT = 2
 TIME_LIMIT_S = 3.0
+AGAIN_S = 0.05
 MAX_WAITING = 32
 _TOO_SLOW = "That took too long, so it was stopped. Ask for less: a shorter time, another filter."
 Found = TypeVar("Found")
@@ -36,17 +37,18 @@ class _Reader:
         self._thread = ThreadPoolExecutor(1, "premblyd-reader")
         self._database: Database | None = None
         self._stop_reading: Callable[[], None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
         self._is_late = False
         self._was_late = False
 
     async def run(self, work: Callable[[Database], Found], time_limit_s: float) -> Found:
         loop = asyncio.get_running_loop()
         self._was_late, self._is_late = self._is_late, False
-        alarm = loop.call_later(time_limit_s, self._interrupt)
+        self._alarm = loop.call_later(time_limit_s, self._interrupt, loop)
         try:
             return await loop.run_in_executor(self._thread, self._work, work)
         finally:
-            alarm.cancel()
+            self._alarm.cancel()
 
     def close(self) -> None:
         self._thread.submit(self._disconnect)
@@ -78,12 +80,13 @@ class _Reader:
                 raise TooSlowError(_TOO_SLOW) from None
             raise
 
-    def _interrupt(self) -> None:
-        """Stop what the thread reads. (Nothing new begins there before the loop has seen the end of
-        what runs.)"""
+    def _interrupt(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Stop what the thread reads, until it has ended: SQLite forgets it where no statement runs
+        at that moment. (Nothing new begins there before the loop has seen the end of what runs.)"""
         self._is_late = True
-        if self._stop_reading is not None:
-            self._stop_reading()
+        self._alarm = loop.call_later(AGAIN_S, self._interrupt, loop)
+        if (stop_reading := self._stop_reading) is not None:
+            stop_reading()
 
     def _disconnect(self) -> None:
         self._stop_reading = None

@@ -12,19 +12,21 @@ from premblyd.errors import StoreUnreadableError
 from premblyd.record import fetching
 from premblyd.store import readers
 from premblyd.store.connections import backend, translated
+from premblyd.store.engine import Backend
 from premblyd.store.models import Event
 from premblyd.store.readers import Readers, TooBusyError, TooSlowError
 
-ENDLESS = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT count(*) FROM n"
+LONG = """WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 30000000)
+    SELECT count(*) FROM n"""
 
 
 def count(database: Database) -> int:
     return len(fetching.tuples(database, Event.select(Event.id)))
 
 
-def for_ever(database: Database) -> None:
+def for_long(database: Database) -> None:
     with translated(StoreUnreadableError):
-        database.execute_sql(ENDLESS).fetchone()
+        database.execute_sql(LONG).fetchone()
 
 
 def play(place: Place, scene: Callable[[Readers], Awaitable[None]]) -> None:
@@ -42,12 +44,41 @@ def test_what_takes_too_long_is_stopped_and_the_next_is_read(place: Place) -> No
     async def scene(own: Readers) -> None:
         for _ in range(2):  # each reader, and each again
             own.time_limit_s = 0.05
-            slow = [own.run(for_ever) for _ in range(2)]
+            slow = [own.run(for_long) for _ in range(2)]
             ended = await asyncio.gather(*slow, return_exceptions=True)
             assert [type(each) for each in ended] == [TooSlowError, TooSlowError]
             own.time_limit_s = 20
             assert await own.run(count) == 0
 
+    play(place, scene)
+
+
+def test_what_is_slow_after_the_moment_it_was_to_be_stopped_is_stopped_too(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_engine = type(backend(place))
+    real, was_stopped = of_engine.interrupter, threading.Event()
+
+    def telling(own: Backend, database: Database) -> Callable[[], None]:
+        stop = real(own, database)
+
+        def tell() -> None:
+            stop()
+            was_stopped.set()
+
+        return tell
+
+    def be_slow_late(database: Database) -> None:
+        assert was_stopped.wait(20)  # between two statements, when there is nothing to be stopped
+        for_long(database)
+
+    async def scene(own: Readers) -> None:
+        assert [await own.run(count) for _ in range(2)] == [0, 0]
+        own.time_limit_s = 0.05
+        with pytest.raises(TooSlowError):
+            await own.run(be_slow_late)
+
+    monkeypatch.setattr(of_engine, "interrupter", telling)
     play(place, scene)
 
 

@@ -62,7 +62,12 @@ class SqliteBackend:
 
     def interrupter(self, database: Database) -> Callable[[], None]:
         connection: sqlite3.Connection = database.connection()
-        return connection.interrupt
+
+        def interrupt() -> None:
+            with contextlib.suppress(sqlite3.ProgrammingError):  # it was closed meanwhile
+                connection.interrupt()
+
+        return interrupt
 
     @contextlib.contextmanager
     def moving_from(self) -> Iterator[moving.SqliteSource]:
