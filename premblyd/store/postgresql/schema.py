@@ -97,8 +97,8 @@ def _require_no_daemon(connection: Connection, name: str, incompatible: list[str
         raise OlderDaemonsError(
             f"This premblyd must change {name} ({', '.join(incompatible)}) in a way that older"
             f" daemons don't survive, and these work on it: {', '.join(daemons)}. Stop each on its"
-            " host: sudo systemctl stop premblyd.socket premblyd.service. Then start this one:"
-            " sudo systemctl restart premblyd."
+            " host: sudo systemctl stop premblyd.socket premblyd.service. Then start this one"
+            " again, or run install.sh again."
         )
     connection.execute(_END_ALL)
 
