@@ -107,6 +107,10 @@ install_tree() {
     copy_source "$1" || return 1
     pip install --require-hashes --requirement "$new/source/systemd/requirements.txt" || return 1
     pip install --no-deps --no-build-isolation "$new/source" || return 1
+    # Where the record is on PostgreSQL, its driver too.
+    if grep -qsE '^[^#]*postgres(ql)?://' "$config"; then
+        pip install 'psycopg[binary]>=3.2' || return 1
+    fi
     rm -r "$new/source"
 }
 
