@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.faults.crash import Campaign
 
-CYCLES = 8
+CYCLES = 6
 
 
 def test_nothing_acknowledged_is_lost_by_a_few_kills(tmp_path: Path) -> None:

@@ -17,5 +17,5 @@ def test_nothing_of_a_hostile_hook_is_left_after_a_kill_of_the_daemon(tmp_path: 
 
 
 def test_a_kill_while_hooks_start_leaves_nobody_behind(tmp_path: Path) -> None:
-    endured = kill_while_hooks_start(tmp_path, 3, random.Random(1))
+    endured = kill_while_hooks_start(tmp_path, 2, random.Random(1))
     assert endured.problems == [], endured.figures
