@@ -172,8 +172,8 @@ class Dispatcher:
                 return Claimed([], None)
             room = Room(max_bytes=self._max_bytes, used_bytes=self._busy_bytes)
             running = frozenset(self._running)
-            if self._claim_failed:
-                await self._queue.release_unstarted(running, now_ms)
+            if self._claim_failed and not await self._queue.release_unstarted(running, now_ms):
+                return Claimed([], None)
             self._claim_failed = True  # until all that is claimed has begun
             claimed = await self._queue.claim(claimable, limit, running, now_ms, room)
             for job in claimed.jobs:

@@ -191,6 +191,7 @@ class Membership:
         database."""
         killed = await self._let_go(lambda: self._hosts.revive(self._clock.now_ms()))
         tell(HostFenced(worker=self._own.worker, killed_processes=killed))
+        self._wake()
 
     async def _tell_actions(self) -> None:
         if (actions := self._actions_to_tell) is not None:

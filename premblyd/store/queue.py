@@ -39,6 +39,7 @@ class Queue:
     def __init__(self, writer: Writer, worker: str) -> None:
         self._writer = writer
         self._worker = worker
+        self._claims = f"claims {worker}"  # the name of a lock, held while a claim is not decided
 
     def recover(self, now_ms: int) -> "asyncio.Future[list[int]]":
         """Make what the last process left running due now. Return which deliveries these are."""
@@ -51,12 +52,17 @@ class Queue:
 
         return self._writer.call(operation, Step.CLAIMS)
 
-    def release_unstarted(self, running: Collection[int], now_ms: int) -> "asyncio.Future[None]":
+    def release_unstarted(self, running: Collection[int], now_ms: int) -> "asyncio.Future[bool]":
         """Make those of this process's running deliveries due now that are not in `running`, at
         no cost of an attempt: a claim failed, yet the disk may hold it (SQLite reports a COMMIT
-        that can't be synced as failed, and finds it whole when it opens the log anew)."""
+        that can't be synced as failed, and finds it whole when it opens the log anew).
 
-        def operation(transaction: Transaction) -> None:
+        False: that can't be told yet. PostgreSQL still works on a claim that this process has
+        given up, because it waits for a standby, say."""
+
+        def operation(transaction: Transaction) -> bool:
+            if not transaction.try_lock(self._claims):
+                return False
             rows = transaction.rows(queue_statements.RUNNING_OF, worker=self._worker)
             for delivery_id, attempts_left in rows:
                 if delivery_id not in running:
@@ -64,6 +70,7 @@ class Queue:
                     release(transaction, delivery_id, State.PENDING, now_ms, UNSTARTED)
                     if is_count(attempts_left):
                         transaction.change(queue_statements.REFUND_ATTEMPT, id=delivery_id)
+            return True
 
         return self._writer.call(operation, Step.CLAIMS)
 
@@ -90,11 +97,12 @@ class Queue:
         process's own: their lease may look spent after the clock was set, but they are not
         claimed twice.
 
-        Deliveries of actions that are not in `actions` end dead, and so do unusable ones.
+        Deliveries of actions that are not in `actions` end dead, and so do unusable ones. A daemon
+        that the others have taken for lost gets nothing, until it lives again.
         """
 
         def operation(transaction: Transaction) -> Claimed:
-            waiting = _waiting_actions(transaction, now_ms)
+            waiting = _waiting_actions(transaction, self._worker, now_ms)
             queue = Queued(transaction, self._worker, running, now_ms)
             due: list[Due] = []
             turns = Turns(transaction, now_ms)
@@ -111,6 +119,8 @@ class Queue:
                     due += found.due
                     passed += found.passed
             due.sort(key=lambda row: (row.due_at_ms, row.id))
+            if due and not transaction.try_lock(self._claims):
+                return Claimed([], None, passed)
             jobs: list[Job] = []
             claimed_bytes = 0
             is_full = False
@@ -272,14 +282,15 @@ def _was_reported(transaction: Transaction, job: Job, result: Result, ending: En
     return found is not None
 
 
-def _waiting_actions(transaction: Transaction, now_ms: int) -> list[str]:
-    """Return the actions that have deliveries in the queue. End those whose action is no text:
-    no statement could name it."""
-    names = [name for (name,) in transaction.rows(queue_statements.WAITING_ACTIONS)]
+def _waiting_actions(transaction: Transaction, worker: str, now_ms: int) -> list[str]:
+    """Return the actions that have deliveries in the queue for `worker`. End those whose action is
+    no text: no statement could name it."""
+    rows = transaction.rows(queue_statements.WAITING_ACTIONS, worker=worker)
+    names = [name for (name,) in rows]
     readable = [name for name in names if _is_readable(name)]
     if len(readable) < len(names):
-        rows = transaction.rows(queue_statements.QUEUED_ACTIONS)
-        unreadable = [delivery_id for delivery_id, name in rows if not _is_readable(name)]
+        queued = transaction.rows(queue_statements.QUEUED_ACTIONS)
+        unreadable = [delivery_id for delivery_id, name in queued if not _is_readable(name)]
         damage.end_unusable(transaction, unreadable, damage.ACTION_CHANGED, now_ms)
     return readable
 

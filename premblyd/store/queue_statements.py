@@ -28,9 +28,14 @@ def _waiting_actions() -> Query:
     )
     followings = Select((waiting,), (following,)).where(waiting.c.name.is_null(False))
     names = waiting.union_all(followings)
-    return names.select_from(names.c.name).where(names.c.name.is_null(False))
+    return names.select_from(names.c.name).where(names.c.name.is_null(False), ~_IS_TAKEN_FOR_LOST)
 
 
+# The others run what such a daemon has. It may not know it yet: that it can't say that it lives
+# does not mean that it can't claim.
+_IS_TAKEN_FOR_LOST = fn.EXISTS(
+    Host.select(Host.id).where(Host.worker == param("worker"), Host.ended_at_ms.is_null(False))
+)
 WAITING_ACTIONS = Statement(_waiting_actions())
 RUNNING = Statement(
     Delivery.select(Delivery.id, Delivery.attempts_left).where(Delivery.state == State.RUNNING)

@@ -84,11 +84,13 @@ def test_only_one_of_two_observers_takes_over(store: Store, host: Hosts) -> None
     assert [(len(each.hosts), each.delivery_ids) for each in taken] == [(1, [1]), (0, [])]
 
 
-def test_what_a_host_claimed_after_it_was_lost_is_found_too(store: Store, host: Hosts) -> None:
+def test_what_a_host_claimed_while_it_was_found_lost_is_found_too(
+    store: Store, host: Hosts
+) -> None:
     observer = other(store)
-    store.wait(observer.take_over([sighting(store, "host")], NOW_MS))
     store.add("crm")
     claim(store, crm=1)
+    store.by_hand("UPDATE host SET ended = 'lost', ended_at_ms = 1 WHERE name = 'host'")
     assert store.wait(observer.take_over([], NOW_MS)).delivery_ids == [1]
 
 

@@ -78,6 +78,18 @@ def test_a_spent_lease_is_claimed_once_its_host_has_ended(hosts: list[Store]) ->
     assert not finish(a, late, SUCCEEDED)  # its late report changes nothing
 
 
+def test_a_host_that_was_taken_for_lost_claims_nothing_until_it_lives_again(
+    hosts: list[Store],
+) -> None:
+    a, b, _ = hosts
+    live(a, b)
+    a.add("crm")
+    b.by_hand(ENDS, "a")
+    assert ids(claim(a, crm=1)) == []
+    b.by_hand("UPDATE host SET ended_at_ms = NULL, ended = NULL WHERE worker = 'a'")
+    assert ids(claim(a, crm=1)) == [1]
+
+
 def test_a_host_claims_its_own_spent_lease_unless_its_hook_still_runs(hosts: list[Store]) -> None:
     a = hosts[0]
     live(a)

@@ -23,7 +23,8 @@ CHANNEL = "premblyd_due"
 PATIENCE_S = 5.0  # for an answer: then the connection is given up
 # What is said here need not survive a crash of the server: no beat waits for a disk or a standby.
 _BEGIN = f"""
-SET synchronous_commit = off; SET lock_timeout = '2s'; SET timezone = 'UTC'; LISTEN {CHANNEL}
+SET synchronous_commit = off; SET lock_timeout = '2s'; SET timezone = 'UTC';
+SET default_transaction_isolation = 'read committed'; SET statement_timeout = 0; LISTEN {CHANNEL}
 """
 _NOW_MS = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 Connection = psycopg.AsyncConnection[Any]

@@ -34,6 +34,13 @@ SESSION = {
     "client_encoding": "UTF8",
 }
 READ_ONLY = {"default_transaction_read_only": "on"}
+# Of those that write, whatever a role or a database is set to. Locks keep order between hosts, and
+# what is read after one must be what is there then, not what was there when the wait for it began.
+WRITING = {
+    "default_transaction_isolation": "read committed",
+    "client_min_messages": "warning",  # a COMMIT that no standby has is told by one
+    "statement_timeout": "0",  # the engine has a deadline of its own; a migration takes its time
+}
 # `off` would have a COMMIT return before it is on the disk. The other levels are the operator's.
 _KEEP_COMMITS = """SELECT set_config('synchronous_commit', 'on', false)
     WHERE current_setting('synchronous_commit') = 'off'"""
@@ -109,12 +116,12 @@ def parameters(server: Server) -> dict[str, Any]:
 def connect(server: Server, opened: Opened | None = None, /, **session: str) -> PostgresqlDatabase:
     """Return a database that reads and writes; its connection is opened on first use. `opened` gets
     each new connection before anything is done with it. `session`: settings besides SESSION."""
-    return _Database(server, SESSION | session, opened)
+    return _Database(server, SESSION | WRITING | session, opened)
 
 
 def connect_read_only(server: Server) -> PostgresqlDatabase:
     """Return a database that only reads. Raise StoreUnreadableError when it can't be read."""
-    return _checked(connect(server, **READ_ONLY), server)
+    return _checked(_Database(server, SESSION | READ_ONLY, None), server)
 
 
 def connect_operator(server: Server) -> PostgresqlDatabase:

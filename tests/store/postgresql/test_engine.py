@@ -293,6 +293,23 @@ def test_other_levels_of_commits_are_left_to_the_operator(store: Store, level: s
     assert setting(store, "synchronous_commit") == level
 
 
+@pytest.mark.parametrize(
+    ("name", "of_operator", "of_daemon"),
+    [
+        ("default_transaction_isolation", "serializable", "read committed"),
+        ("client_min_messages", "error", "warning"),  # or who cancels a COMMIT would not be heard
+        ("statement_timeout", "50ms", "0"),
+    ],
+)
+def test_a_database_is_not_set_up_so_that_a_promise_breaks(
+    store: Store, name: str, of_operator: str, of_daemon: str
+) -> None:
+    database = store.rows("SELECT current_database()")[0][0]
+    store.by_hand(f"ALTER DATABASE {database} SET {name} = '{of_operator}'")
+    store.rows(CLOSE, backend_pid(store))
+    assert setting(store, name) == of_daemon
+
+
 def test_a_session_that_lost_its_client_lets_go_of_its_locks(store: Store) -> None:
     assert setting(store, "idle_in_transaction_session_timeout") == "4s"
     assert setting(store, "client_connection_check_interval") == "2s"

@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -18,7 +18,8 @@ from tests.support import postgresql
 from tests.support.database import rows, url_of
 from tests.support.needs import needs_machine
 from tests.support.postgresql import FAST, SUPERUSER, Cluster
-from tests.support.store import Store, new_event
+from tests.support.queue import claim
+from tests.support.store import NOW_MS, Store, new_event
 from tests.support.waiting import wait_until
 from tests.support.wire import Wire
 
@@ -111,8 +112,9 @@ def test_a_server_without_tls_is_refused_where_it_must_have_it(
 
 
 @pytest.fixture
-def lonely(cluster: Cluster, store: Store) -> Iterator[None]:
-    """Commits wait for a standby that there is not. The store was made before."""
+def lonely(cluster: Cluster, store: Store) -> Iterator[Callable[[str], None]]:
+    """Commits wait for a standby that there is not. The store was made before. What it returns
+    changes whom they wait for; empty: for nobody."""
     store.add("crm", body=b"before")
 
     def wait_for(names: str) -> None:
@@ -134,7 +136,7 @@ def lonely(cluster: Cluster, store: Store) -> Iterator[None]:
             committing = thread.submit(commit_until_one_waits)
             cancel_waiting(store.place)
             committing.result(20)
-    yield
+    yield wait_for
     wait_for("")
 
 
@@ -163,6 +165,20 @@ def test_a_commit_whose_wait_for_the_standby_was_cancelled_is_not_acknowledged(
     assert isinstance(result, StoreUnavailableError)
     assert result.reason == NOT_ON_STANDBY
     assert store.bodies() == [b"before", b"alone"]  # it is here, and perhaps nowhere else
+
+
+def test_a_claim_that_still_waits_for_a_standby_costs_no_attempt(
+    store: Store, lonely: Callable[[str], None]
+) -> None:
+    with pytest.raises(StoreUnavailableError):
+        claim(store, crm=1)
+    assert not store.wait(store.queue.release_unstarted([], NOW_MS)), "it may yet be kept"
+    assert claim(store, crm=1).jobs == []
+    lonely("")
+    wait_until(lambda: store.rows("SELECT state FROM delivery") == [("running",)])
+    wait_until(lambda: store.wait(store.queue.release_unstarted([], NOW_MS)))
+    [job] = claim(store, crm=1).jobs
+    assert (job.attempt, job.attempts_left) == (2, 2)
 
 
 # What `check` says
