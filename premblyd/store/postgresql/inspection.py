@@ -37,6 +37,15 @@ _MEANING = {
 }
 
 
+# A pooler that lends a server's session for one transaction only. What daemons do needs their own:
+# settings that make a COMMIT wait for the disk, locks, LISTEN.
+_POOLED = (
+    "a pooler gives each transaction another session of the server (PgBouncer's `pool_mode`"
+    " transaction, say), and locks and settings of the daemon get lost: write the server's own"
+    " address, or use `pool_mode` session"
+)
+
+
 class _Found(NamedTuple):
     """What the server says of itself; `level` is what this program's sessions use."""
 
@@ -64,6 +73,7 @@ def inspect(server: Server) -> Inspection:
                 found = _look(connection)
                 has_tables = connection.execute(_HAS_TABLES).fetchone() != (0,)
                 lacks = connection.execute(_LACKS).fetchall()
+                warnings = [_POOLED] if _is_pooled(connection, server) else []
     except StoreUnavailableError as error:
         return Inspection(warnings=(f"the database can't be used now: {error.reason}",))
     except PremblydError as error:
@@ -73,7 +83,7 @@ def inspect(server: Server) -> Inspection:
         f" {found.user}.",
         _promise(found),
     ]
-    warnings = _faults(found)
+    warnings += _faults(found)
     if found.only_reads:
         warnings.append(
             "the server only reads: it may be a standby. With several hosts in the URL,"
@@ -100,13 +110,30 @@ def require_usable(server: Server) -> None:
     can't be asked."""
     with translated(), contextlib.closing(connect(server)) as database:
         found = _look(database.connection())
-    if faults := _faults(found):
+        faults = _faults(found)
+        if _is_pooled(database.connection(), server):
+            faults.append(_POOLED)
+    if faults:
         raise CannotStartError(f"The database can't be used: {'; '.join(faults)}.")
 
 
 def _look(connection: "psycopg.Connection[Any]") -> _Found:
     [row] = connection.execute(_SERVER).fetchall()
     return _Found(*row)
+
+
+def _is_pooled(connection: "psycopg.Connection[Any]", server: Server) -> bool:
+    """Return whether the connection's next transaction may be in another session of the server. A
+    pooler gives its own number for a session's process; then another transaction is opened beside,
+    which gets the session that this connection has just used."""
+    [pid] = connection.execute("SELECT pg_backend_pid()").fetchone() or [None]
+    if pid == connection.info.backend_pid:
+        return False
+    connection.execute("SET premblyd.probe = 'kept'")
+    with contextlib.closing(connect(server)) as other, other.connection().transaction():
+        other.connection().execute("SELECT 1")
+        row = connection.execute("SELECT current_setting('premblyd.probe', true)").fetchone()
+    return row != ("kept",)
 
 
 def _faults(found: _Found) -> list[str]:

@@ -17,6 +17,7 @@ from premblyd.store.postgresql.transaction import NOT_ON_STANDBY
 from tests.support import postgresql
 from tests.support.database import rows, url_of
 from tests.support.needs import needs_machine
+from tests.support.pooler import pooler
 from tests.support.postgresql import FAST, SUPERUSER, Cluster
 from tests.support.queue import claim
 from tests.support.store import NOW_MS, Store, new_event
@@ -206,6 +207,20 @@ def test_an_inspection_tells_what_a_role_lacks(server: Server, cluster: Cluster)
 def test_an_inspection_of_a_server_that_is_away_says_why() -> None:
     [away] = backend(Server("postgresql://me@/x?host=/nowhere")).inspect().warnings
     assert away.startswith("the database can't be used now: PostgreSQL can't be reached")
+
+
+@pytest.mark.parametrize(("mode", "is_refused"), [("session", False), ("transaction", True)])
+def test_a_pooler_that_gives_each_transaction_another_session_stops_the_start(
+    server: Server, cluster: Cluster, mode: str, is_refused: bool
+) -> None:
+    with needs_machine(), pooler(cluster, server, mode) as pooled:
+        warnings = " ".join(backend(pooled).inspect().warnings)
+        assert ("pool_mode" in warnings) is is_refused
+        if is_refused:
+            with pytest.raises(CannotStartError, match="pool_mode"):
+                backend(pooled).prepare()
+        else:
+            assert backend(pooled).prepare() == []
 
 
 def test_each_of_several_hosts_is_told(cluster: Cluster) -> None:
