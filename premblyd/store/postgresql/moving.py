@@ -15,6 +15,7 @@ from premblyd.errors import AlreadyRunningError, CannotStartError
 from premblyd.store.moving.sides import RowsRefusedError, Side, quoted
 from premblyd.store.moving.tables import Key, Kind, Row, Table, moved_tables
 from premblyd.store.postgresql.opening import connect, connect_read_only, prepare
+from premblyd.store.postgresql.schema import become_owner
 
 # A daemon whose last beat is older than this and five beats is no more. A younger one is watched
 # for three beats, within these bounds.
@@ -156,6 +157,7 @@ def source(server: Server) -> Iterator[PostgresqlSource]:
         require_no_daemon(checked.connection(), str(server))
     reading = connect(server, **PATIENT, **_BY_INDEX)
     with contextlib.closing(reading) as database:
+        become_owner(database.connection())  # to see the last number of each table
         opened = PostgresqlSource(str(server), database)
         opened.begin_reading()
         yield opened
@@ -171,6 +173,7 @@ def target(server: Server) -> Iterator[PostgresqlTarget]:
         if opened.notes() is None:
             prepare(server)
         require_no_daemon(database.connection(), str(server))
+        become_owner(database.connection())  # to drop foreign keys, to empty tables
         yield opened
 
 

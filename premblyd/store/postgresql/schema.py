@@ -51,7 +51,7 @@ def migrate(database: PostgresqlDatabase, name: str) -> list[str]:
             if history.applied and (incompatible := history.incompatible()):
                 _require_no_daemon(connection, name, incompatible)
             if history.pending:
-                _become_owner(connection)
+                become_owner(connection)
             return _apply(history, connection)
 
 
@@ -103,7 +103,7 @@ def _require_no_daemon(connection: Connection, name: str, incompatible: list[str
     connection.execute(_END_ALL)
 
 
-def _become_owner(connection: Connection) -> None:
+def become_owner(connection: Connection) -> None:
     """Change the tables as the role that owns them: the daemon's own need not be able to."""
     for (owner,) in connection.execute(_OWNER).fetchall():
         connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
