@@ -3,6 +3,7 @@
 #
 #   install.sh                    install or upgrade from the source tree this script is in
 #   install.sh --from WHAT        ... from a wheel, another folder, or a pip requirement
+#   install.sh --with postgresql  ... with PostgreSQL's driver, which upgrades then keep
 #   install.sh --uninstall        remove the program; configuration and data stay
 #
 # pip's own settings (pip.conf, PIP_* variables) are used as they are.
@@ -106,12 +107,26 @@ pip() { "$new/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
 install_tree() {
     copy_source "$1" || return 1
     pip install --require-hashes --requirement "$new/source/systemd/requirements.txt" || return 1
+    install_extras "$new/source/systemd" || return 1
     pip install --no-deps --no-build-isolation "$new/source" || return 1
-    # Where the record is on PostgreSQL, its driver too.
-    if grep -qsE '^[^#]*postgres(ql)?://' "$config"; then
-        pip install 'psycopg[binary]>=3.2' || return 1
-    fi
     rm -r "$new/source"
+}
+
+# What --with asks for, as the files of folder $1 pin it.
+install_extras() {
+    for extra in $with; do
+        [ -e "$1/requirements-$extra.txt" ] || die "this version knows no --with $extra; nothing was changed"
+        pip install --require-hashes --requirement "$1/requirements-$extra.txt" || return 1
+    done
+}
+
+# Where the configuration needs PostgreSQL's driver, or the version before has it, nobody need ask.
+keep_extras() {
+    ! grep -qsE '^[^#]*postgres(ql)?://' "$config" || with=postgresql
+    [ -n "$old" ] || return 0
+    for folder in "$old"/lib/python3*/site-packages/psycopg; do # its Python may be gone by now
+        [ ! -e "$folder" ] || with=postgresql
+    done
 }
 
 # Given what pip shall install, make the next version's folder $new.
@@ -120,12 +135,13 @@ build_version() {
     number=$((${number:-0} + 1))
     new=$opt/versions/$number
     stage=building
-    say "Building $new with $python from $1"
+    say "Building $new with $python from $1${with:+, with $with}"
     "$python" -m venv "$new"
     if [ -d "$1" ]; then
         install_tree "$1" || die "pip could not install $1; nothing was changed"
     else
-        pip install "$1" || die "pip could not install $1; nothing was changed"
+        { pip install "$1" && install_extras "$here"; } ||
+            die "pip could not install $1; nothing was changed"
     fi
     [ -x "$new/bin/premblyd" ] || die "$1 has no command premblyd; nothing was changed"
     # The units go with their version, also when it is put back.
@@ -305,6 +321,7 @@ install_or_upgrade() {
     old=
     [ ! -e "$opt/current" ] || old=$opt/$(readlink "$opt/current")
 
+    keep_extras
     build_version "$1"
     make_user
     make_configuration
@@ -392,6 +409,7 @@ uninstall() {
 }
 
 stage=
+with=
 from=${here%/*}
 action=install
 while [ $# -gt 0 ]; do
@@ -399,6 +417,11 @@ while [ $# -gt 0 ]; do
         --from)
             [ $# -ge 2 ] || die "--from needs a folder, a wheel or a requirement" 2
             from=$2
+            shift
+            ;;
+        --with)
+            [ "${2:-}" = postgresql ] || die "--with needs the word postgresql" 2
+            with=$2
             shift
             ;;
         --uninstall) action=uninstall ;;

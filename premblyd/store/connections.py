@@ -39,7 +39,8 @@ def backend(place: Place) -> Backend:
         from premblyd.store.postgresql.backend import PostgresqlBackend
     except ImportError:  # many do without its library
         raise CannotStartError(
-            "PostgreSQL needs the library psycopg: pip install 'premblyd[postgresql]'."
+            "PostgreSQL needs the library psycopg: run install.sh --with postgresql; without"
+            " systemd, pip install 'premblyd[postgresql]'."
         ) from None
     return PostgresqlBackend(place)
 

@@ -134,7 +134,12 @@ def test_the_install_script_wants_root() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--frm", "x"], "unknown argument --frm"), (["--from"], "--from needs")],
+    [
+        (["--frm", "x"], "unknown argument --frm"),
+        (["--from"], "--from needs"),
+        (["--with"], "--with needs"),
+        (["--with", "mysql"], "--with needs the word postgresql"),
+    ],
 )
 def test_the_install_script_refuses_what_it_does_not_know(
     arguments: list[str], message: str
@@ -142,6 +147,28 @@ def test_the_install_script_refuses_what_it_does_not_know(
     done = subprocess.run([INSTALL, *arguments], capture_output=True, text=True)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("configuration", "installed", "chosen"),
+    [
+        ("database: sqlite:///p.db", "orjson", ""),
+        ("database: sqlite:///p.db", "psycopg", "postgresql"),
+        ("database: {url: 'postgresql://db/p'}", "orjson", "postgresql"),
+        ("# database: postgresql://db/p", "orjson", ""),
+    ],
+)
+def test_an_upgrade_knows_when_postgresqls_driver_is_needed(
+    configuration: str, installed: str, chosen: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config").write_text(f"{configuration}\n")
+    (tmp_path / "old/lib/python3.9/site-packages" / installed).mkdir(parents=True)
+    (function,) = re.findall(r"^keep_extras\(\) \{.*?^\}", INSTALL.read_text(), re.M | re.S)
+    script = f'set -eu; with=; old=old; config=config\n{function}\nkeep_extras; echo "$with"'
+    done = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert done.stdout.strip() == chosen
 
 
 def test_units_and_install_script_agree_on_every_path() -> None:
@@ -166,21 +193,45 @@ def test_units_and_install_script_agree_on_every_path() -> None:
     assert settings("premblyd.socket")["ListenStream"] == ["127.0.0.1:8080"]
 
 
-def test_what_is_installed_is_pinned_by_hashes_and_is_what_setup_cfg_wants() -> None:
-    text = (FOLDER / "requirements.txt").read_text()
+def pins(name: str) -> dict[str, str]:
+    """Return the versions in a file of requirements, each of which has its hashes. How it is
+    renewed is on the page."""
+    text = (FOLDER / name).read_text()
     command = re.search(r"^#    (pip-compile .*)$", text, re.MULTILINE)
     assert command
-    page = (REPOSITORY / "CONTRIBUTING.md").read_text()
-    assert command[1] in page  # how to renew it
-    pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+) \\\n    --hash=sha256:", text, re.MULTILINE))
-    assert len(pins) == len(re.findall(r"^[^\s#]", text, re.MULTILINE))
+    assert command[1] in (REPOSITORY / "CONTRIBUTING.md").read_text()
+    found = dict(re.findall(r"^([a-z0-9-]+)==(\S+) \\\n    --hash=sha256:", text, re.MULTILINE))
+    assert len(found) == len(re.findall(r"^[^\s#]", text, re.MULTILINE))
+    return found
+
+
+def requirements(section: str, key: str) -> list[Requirement]:
+    """Return what setup.cfg requires."""
     settings = configparser.ConfigParser()
     settings.read(REPOSITORY / "setup.cfg")
-    wanted = [*settings["options"]["install_requires"].split("\n"), "setuptools>=77"]
-    for line in filter(None, wanted):
-        requirement = Requirement(line)
-        pinned = pins[requirement.name.lower().replace("_", "-")]
-        assert requirement.specifier.contains(pinned), line
+    return [Requirement(line) for line in settings[section][key].split("\n") if line]
+
+
+def test_what_is_installed_is_pinned_by_hashes_and_is_what_setup_cfg_wants() -> None:
+    pinned = pins("requirements.txt")
+    for requirement in [
+        *requirements("options", "install_requires"),
+        Requirement("setuptools>=77"),
+    ]:
+        assert requirement.specifier.contains(pinned[requirement.name.lower()]), requirement
+
+
+def test_postgresqls_driver_is_pinned_beside_it_as_setup_cfg_wants_it() -> None:
+    base, pinned = pins("requirements.txt"), pins("requirements-postgresql.txt")
+    (driver,) = requirements("options.extras_require", "postgresql")
+    assert driver.specifier.contains(pinned["psycopg"])
+    assert driver.extras == {"binary"}
+    assert pinned["psycopg-binary"] == pinned["psycopg"]
+    lines = (FOLDER / "requirements-postgresql.in").read_text().splitlines()
+    assert lines[1:] == ["-c requirements.txt", str(driver)]
+    # pip would change what the other file has installed.
+    assert {name: base[name] for name in pinned.keys() & base.keys()}.items() <= pinned.items()
+    assert "psycopg" not in base
 
 
 def test_a_stop_waits_longer_than_hooks_may_take_to_end() -> None:
