@@ -23,7 +23,8 @@ SUITE = os.environ.get("PREMBLYD_MACHINE_SUITE", "trixie")
 CACHE = Path(os.environ.get("PREMBLYD_MACHINE_CACHE", "/var/tmp/premblyd-machine"))
 # What a minimal server has, and the tools that the tests use in it.
 PACKAGES = (
-    "ca-certificates,curl,dbus,iproute2,jq,nginx,python3,python3-venv,sqlite3,systemd,systemd-sysv"
+    "ca-certificates,curl,dbus,iproute2,jq,nginx,postgresql,python3,python3-venv,sqlite3,systemd,"
+    "systemd-sysv"
 )
 WHEEL_PLATFORMS = ("manylinux2014", "manylinux_2_28")
 BOOT_TIMEOUT_S = 60
@@ -236,6 +237,8 @@ def root_folder() -> Path:
         done = _run("debootstrap", *kind, SUITE, part, _mirror())
         if done.returncode:
             raise MachineError(f"debootstrap failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        # Only the test of it pays for its start.
+        _run("systemctl", f"--root={part}", "disable", "postgresql.service")
         part.rename(folder)
     return folder
 
@@ -262,6 +265,7 @@ def fill_share(share: Path) -> None:
         *("--only-binary=:all:", "--implementation=cp", f"--python-version={version}"),
         *(f"--platform={name}_{os.uname().machine}" for name in WHEEL_PLATFORMS),
         *("--require-hashes", "--requirement", REPOSITORY / "systemd/requirements.txt"),
+        *("--requirement", REPOSITORY / "systemd/requirements-postgresql.txt"),
     )
     if done.returncode:
         raise MachineError(f"pip can't download the wheels: {done.stderr[-2000:]}")

@@ -26,9 +26,7 @@ def block(tag: str, part: str) -> str:
 
 def as_root(tag: str, part: str) -> str:
     """Return a block of commands as they are in a machine without sudo: run by root."""
-    text = re.sub(
-        r"^(.*)\bsudo -u premblyd ", r"\1runuser -u premblyd -- ", block(tag, part), flags=re.M
-    )
+    text = re.sub(r"^(.*)\bsudo -u (\w+) ", r"\1runuser -u \2 -- ", block(tag, part), flags=re.M)
     return text.replace("sudo ", "")
 
 
