@@ -3,11 +3,12 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 POSTGRESQL = ("postgresql", "postgres")
 # What libpq takes of a URL that names no secret of its own; `sslpassword` and `passfile` apart.
 _PASSWORD_PARAMETER = re.compile(r"[?&](password|sslpassword)=", re.IGNORECASE)
+
+_HAS_PORT = re.compile(r":[^\]]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,14 @@ def is_postgresql(text: str) -> bool:
 
 def holds_password(url: str) -> bool:
     """Return whether a URL has a password in it, where lists of processes and files would show
-    it."""
-    user_info = urlsplit(url).netloc.rpartition("@")[0]
-    return ":" in user_info or bool(_PASSWORD_PARAMETER.search(url))
+    it. It may have one that is not written as a URL needs it, with a slash or a question mark: then
+    a part of it stands where libpq looks for a port."""
+    place = url.partition("://")[2].partition("?")[0]
+    user_info, at, _ = place.rpartition("@")
+    hosts = [] if at else place.partition("/")[0].split(",")
+    ports = [host.rpartition("]")[2].rpartition(":")[2] for host in hosts if _HAS_PORT.search(host)]
+    return (
+        ":" in user_info
+        or not all(port.isdecimal() for port in ports if port)
+        or bool(_PASSWORD_PARAMETER.search(url))
+    )

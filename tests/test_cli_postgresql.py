@@ -96,7 +96,14 @@ def test_a_server_that_is_not_there_is_a_try_again_without_a_password(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "url", [f"postgresql://a:{HUSH}@host/db", f"postgresql://a@host/db?password={HUSH}"]
+    "url",
+    [
+        f"postgresql://a:{HUSH}@host/db",
+        f"postgresql://a@host/db?password={HUSH}",
+        f"postgresql://a:of/{HUSH}@host/db",  # not written as a URL needs it
+        f"postgresql://a:of?{HUSH}@host/db",
+        f"postgresql://a:[{HUSH}@host/db",
+    ],
 )
 def test_a_password_on_the_command_line_is_refused_and_not_repeated(url: str) -> None:
     done = run("events", "--database", url)
