@@ -32,6 +32,7 @@ from premblyd.store.moving.moving import (
 )
 from premblyd.store.moving.sides import SourceChangedError
 from premblyd.store.moving.values import UnfitRowError
+from premblyd.store.postgresql import daemons
 from premblyd.store.postgresql import moving as on_server
 from tests.support import postgresql
 from tests.support.commands import PERSONAL, on_terminal, record, run
@@ -398,7 +399,8 @@ def test_a_database_on_which_a_daemon_lives_is_neither_moved_nor_filled(
 def test_a_daemon_that_was_killed_on_a_server_is_in_nobodys_way(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(on_server, "WATCHED_S", (0.3, 0.6))
+    monkeypatch.setattr(on_server, "WATCHED_S", 0.3)
+    monkeypatch.setattr(daemons, "MOST_WATCHED_S", 0.6)
     with psycopg.connect(server.url) as other:
         other.execute(JOIN)
     move_record(server, tmp_path / "new.db")

@@ -2,10 +2,7 @@
 
 import contextlib
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -14,14 +11,14 @@ from premblyd.databases import Server
 from premblyd.errors import AlreadyRunningError, CannotStartError
 from premblyd.store.moving.sides import RowsRefusedError, Side, quoted
 from premblyd.store.moving.tables import Key, Kind, Row, Table, moved_tables
+from premblyd.store.postgresql.daemons import living
 from premblyd.store.postgresql.opening import connect, connect_read_only, prepare
 from premblyd.store.postgresql.schema import become_owner
+from premblyd.store.postgresql.transaction import Connection
 
-# A daemon whose last beat is older than this and five beats is no more. A younger one is watched
-# for three beats, within these bounds.
-FRESH_S = 60.0
-WATCHED_S = (5.0, 120.0)
-LOOK_S = 0.25
+# A daemon that has not ended is watched for so long at least: one that was killed is known by its
+# beats alone.
+WATCHED_S = 5.0
 # What takes long here stands in nobody's way.
 PATIENT = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0"}
 # The planner would rather sort all rows, on disk, than walk along the index: it knows nothing of a
@@ -37,12 +34,6 @@ _TYPES = {
 _FOREIGN_KEYS = """
 SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
 FROM pg_constraint WHERE contype = 'f' AND conrelid::regclass::text = ANY(%s)
-"""
-_HOSTS = """
-SELECT worker, name, pid, beat_count,
-       (abs(extract(epoch FROM clock_timestamp()) * 1000 - seen_at_ms) / 1000)::float,
-       least(60, coalesce((seen_at_ms - started_at_ms)::float / 1000 / nullif(beat_count, 0), 4))
-FROM host WHERE ended_at_ms IS NULL
 """
 
 
@@ -177,46 +168,14 @@ def target(server: Server) -> Iterator[PostgresqlTarget]:
         yield opened
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Host:
-    """A daemon that may live: how often it has beaten, and how long it takes to see it again."""
-
-    who: str
-    beats: int
-    watched_s: float
-
-
-def require_no_daemon(connection: Any, name: str) -> None:
-    """Raise AlreadyRunningError when a daemon works on the database. One that was killed just now
-    is told from one that lives by its beats."""
-    began_s = time.monotonic()
-    first = _fresh_hosts(connection)
-    until_s = began_s + max((host.watched_s for host in first.values()), default=0)
-    while first and time.monotonic() < until_s:
-        time.sleep(LOOK_S)
-        now = _fresh_hosts(connection)
-        for worker, host in now.items():
-            if worker not in first or first[worker].beats != host.beats:
-                raise AlreadyRunningError(
-                    f"A daemon works on {name}: {host.who}. Stop it (systemctl stop premblyd), and"
-                    " run this again."
-                )
-        first = {worker: host for worker, host in first.items() if worker in now}
-
-
-def _fresh_hosts(connection: Any) -> dict[str, _Host]:
-    """Return who has beaten lately."""
-    found = connection.execute(_HOSTS).fetchall()
-    least_s, most_s = WATCHED_S
-    return {
-        worker: _Host(
-            who=f"{name}, process {pid}",
-            beats=beats,
-            watched_s=min(max(3 * beat_s, least_s), most_s),
+def require_no_daemon(connection: Connection, name: str) -> None:
+    """Raise AlreadyRunningError when a daemon works on the database."""
+    if daemons := living(connection, watched_s=WATCHED_S, fresh_only=True):
+        named = "; ".join(f"{daemon.name}, process {daemon.pid}" for daemon in daemons)
+        raise AlreadyRunningError(
+            f"A daemon works on {name}: {named}. Stop it (systemctl stop premblyd), and run this"
+            " again."
         )
-        for worker, name, pid, beats, age_s, beat_s in found
-        if age_s < FRESH_S + 5 * beat_s
-    }
 
 
 def _types(table: Table) -> list[str]:

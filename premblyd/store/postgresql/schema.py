@@ -94,9 +94,12 @@ def _require_no_daemon(connection: Connection, name: str, incompatible: list[str
     """Raise OlderDaemonsError while a daemon works on the database. End all others for good: one
     that comes back nevertheless finds that it has ended, and looks whether it can go on."""
     if daemons := living(connection):
+        named = ", ".join(
+            f"{daemon.name} (process {daemon.pid}, premblyd {daemon.version})" for daemon in daemons
+        )
         raise OlderDaemonsError(
             f"This premblyd must change {name} ({', '.join(incompatible)}) in a way that older"
-            f" daemons don't survive, and these work on it: {', '.join(daemons)}. Stop each on its"
+            f" daemons don't survive, and these work on it: {named}. Stop each on its"
             " host: sudo systemctl stop premblyd.socket premblyd.service. Then start this one"
             " again, or run install.sh again."
         )

@@ -49,6 +49,7 @@ def make_server() -> Server:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemons, "WATCHED_S", 1.0)
+    monkeypatch.setattr(daemons, "MOST_WATCHED_S", 1.0)
     monkeypatch.setattr(daemons, "GATHERED_S", 0.3)
     monkeypatch.setattr(daemons, "LOOK_S", 0.02)
     monkeypatch.setattr(schema, "TABLE_WAIT", "100ms")
@@ -168,6 +169,20 @@ def test_daemons_that_have_ended_or_are_dead_do_not_stand_in_the_way(
     assert migrate(INCOMPATIBLE) == [NAME]
     ended = [("stopped", "stopped"), ("killed", "lost")]
     assert rows(server, "SELECT name, ended FROM host ORDER BY id") == ended
+
+
+def test_a_daemon_that_beats_seldom_is_watched_until_it_can_have_beaten(
+    store: Store, server: Server, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemons, "WATCHED_S", 0.05)
+    monkeypatch.setattr(daemons, "MOST_WATCHED_S", 60.0)
+    store.wait(host(store).join((), NOW_MS))
+    postgresql.by_hand(server, "UPDATE host SET beat_count = 1, started_at_ms = seen_at_ms - 10000")
+    late = threading.Timer(0.3, postgresql.by_hand, (server, BEATS))
+    late.start()
+    with pytest.raises(OlderDaemonsError):
+        migrate(INCOMPATIBLE)
+    late.join()
 
 
 def test_a_daemon_that_comes_back_after_an_incompatible_migration_does_not_go_on(
