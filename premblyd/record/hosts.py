@@ -8,7 +8,8 @@ from peewee import Database, fn
 from premblyd import times
 from premblyd.record import fetching
 from premblyd.record.trouble import Item, Severity, Situation, Target
-from premblyd.store.models import Attempt, Delivery, Host, State
+from premblyd.store.hosts import LOST
+from premblyd.store.models import IS_LAST_ATTEMPT, Attempt, Delivery, Host, State
 
 SILENT_MS = 60_000  # who has not been seen for so long does not count as alive
 
@@ -54,7 +55,7 @@ def lost(situation: Situation) -> Iterator[Item]:
     again = Host.alias()
     came_back = again.select(again.id).where(again.name == Host.name, again.id > Host.id)
     query = Host.select(Host.name, fn.MAX(Host.ended_at_ms)).where(
-        Host.ended == "lost", Host.ended_at_ms > situation.since_ms, ~fn.EXISTS(came_back)
+        Host.ended == LOST, Host.ended_at_ms > situation.since_ms, ~fn.EXISTS(came_back)
     )
     for name, ended_at_ms in fetching.plain_tuples(
         situation.database, query.group_by(Host.name).order_by(Host.name)
@@ -74,9 +75,7 @@ def lost(situation: Situation) -> Iterator[Item]:
 
 _RUNNING = (
     Delivery.select(Attempt.worker, fn.COUNT(Attempt.id))
-    .join(
-        Attempt, on=(Attempt.delivery == Delivery.id) & (Attempt.number == Delivery.attempt_count)
-    )
+    .join(Attempt, on=IS_LAST_ATTEMPT)
     .where(Delivery.state == State.RUNNING)
     .group_by(Attempt.worker)
 )

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 from premblyd.errors import SchemaError
 from premblyd.store import history, queue
 from premblyd.store.engine import Sighting, Transaction
-from premblyd.store.models import Attempt, Delivery, Host, SchemaFloor, State
+from premblyd.store.models import IS_LAST_ATTEMPT, Attempt, Delivery, Host, SchemaFloor, State
 from premblyd.store.statements import Statement, insert, param, update
 from premblyd.store.writer import Step, Writer
 
@@ -231,8 +231,7 @@ _REVIVE = Statement(
     )
 )
 _ALIVE_WORKERS = Statement(Host.select(Host.worker).where(_IS_ALIVE))
-_CURRENT_ATTEMPT = (Attempt.delivery == Delivery.id) & (Attempt.number == Delivery.attempt_count)
-_RUNNING = Delivery.select(Delivery.id, Delivery.attempts_left).join(Attempt, on=_CURRENT_ATTEMPT)
+_RUNNING = Delivery.select(Delivery.id, Delivery.attempts_left).join(Attempt, on=IS_LAST_ATTEMPT)
 _DELIVERIES_OF = Statement(
     _RUNNING.where(Delivery.state == State.RUNNING, Attempt.worker == param("worker")), locks=True
 )
@@ -245,7 +244,7 @@ _ORPHANS = Statement(
 )
 _RUNS_OF = Statement(
     Delivery.select(Delivery.id, Delivery.attempt_count)
-    .join(Attempt, on=_CURRENT_ATTEMPT)
+    .join(Attempt, on=IS_LAST_ATTEMPT)
     .where(Delivery.state == State.RUNNING, Attempt.worker == param("worker"))
 )
 # What a beacon says and asks.

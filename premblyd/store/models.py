@@ -390,3 +390,5 @@ Awaited.add_index(
 Delivery.add_index(
     Delivery.state, Delivery.action, name="delivery_dead", where=Delivery.state == SQL("'dead'")
 )
+# The attempt that a running delivery has open: each start counts one more.
+IS_LAST_ATTEMPT = (Attempt.delivery == Delivery.id) & (Attempt.number == Delivery.attempt_count)

@@ -18,7 +18,7 @@ from premblyd.store import damage
 from premblyd.store.damage import Due, UnusableError, is_count
 from premblyd.store.engine import Transaction
 from premblyd.store.keys import once_key
-from premblyd.store.models import Attempt, Delivery, Event, State
+from premblyd.store.models import IS_LAST_ATTEMPT, Attempt, Delivery, Event, State
 from premblyd.store.order import lock_name
 from premblyd.store.statements import Statement, param, update
 
@@ -159,9 +159,7 @@ _HAS_KEY = (Delivery.action == param("action")) & (Delivery.once_key == param("o
 
 def _holders() -> Any:
     return Delivery.select(Delivery.id, Delivery.state, Attempt.started_at_ms).join(
-        Attempt,
-        JOIN.LEFT_OUTER,
-        on=(Attempt.delivery == Delivery.id) & (Attempt.number == Delivery.attempt_count),
+        Attempt, JOIN.LEFT_OUTER, on=IS_LAST_ATTEMPT
     )
 
 

@@ -6,7 +6,7 @@ from peewee import Query, Select, fn
 
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.store.inbox import VERDICT_COLUMNS
-from premblyd.store.models import Attempt, Delivery, Event, Host, State
+from premblyd.store.models import IS_LAST_ATTEMPT, Attempt, Delivery, Event, Host, State
 from premblyd.store.statements import Statement, insert, param, update
 
 EVENT_COLUMNS = (
@@ -43,10 +43,7 @@ RUNNING = Statement(
 # Of a worker, by the attempts that it has open.
 RUNNING_OF = Statement(
     Delivery.select(Delivery.id, Delivery.attempts_left)
-    .join(
-        Attempt,
-        on=(Attempt.delivery == Delivery.id) & (Attempt.number == Delivery.attempt_count),
-    )
+    .join(Attempt, on=IS_LAST_ATTEMPT)
     .where(Delivery.state == State.RUNNING, Attempt.worker == param("worker"))
 )
 RUNS = Statement(
@@ -59,9 +56,7 @@ RUNS = Statement(
 # of the host that asks. (A subquery for one value: of an EXISTS about attempts, PostgreSQL would
 # make a table of all attempts first.)
 _WORKER = fn.COALESCE(
-    Attempt.select(Attempt.worker).where(
-        Attempt.delivery == Delivery.id, Attempt.number == Delivery.attempt_count
-    ),
+    Attempt.select(Attempt.worker).where(IS_LAST_ATTEMPT),
     "",
 )
 _RUNS_ELSEWHERE = (Delivery.state == State.RUNNING) & fn.EXISTS(
