@@ -19,7 +19,7 @@ from premblyd.occurrences.hosts import (
     HostLost,
     HostsFailed,
 )
-from premblyd.store.engine import Beacon, Sighting
+from premblyd.store.engine import Beacon, Sighting, TimeRead
 from premblyd.store.hosts import Hosts, Identity, Run
 from premblyd.telemetry import tell
 
@@ -79,7 +79,7 @@ class Membership:
     async def join(self) -> list[int]:
         """Become one of the hosts. Return which deliveries are due because their daemon is dead:
         this daemon's own predecessor, say. Raise StoreUnavailableError when it can't."""
-        self._clock.follow(*await self._beacon.now_ms())
+        self._follow(await self._beacon.read_time())
         dead = [
             predecessor.worker
             for predecessor in await self._hosts.predecessors()
@@ -146,8 +146,8 @@ class Membership:
 
     async def _beat(self) -> None:
         beat = await self._beacon.beat(self._own.worker)
-        self._clock.follow(beat.now_ms, beat.asked_at_s, beat.answered_at_s)
-        lost = self._observation.look(beat.hosts, beat.answered_at_s)
+        self._follow(beat.time)
+        lost = self._observation.look(beat.hosts, beat.time.answered_at_s)
         own = [host for host in beat.hosts if host.worker == self._own.worker]
         self._others = tuple(host for host in beat.hosts if host.worker != self._own.worker)
         self._set_first(bool(own) and self._observation.is_first(own[0].id))
@@ -158,6 +158,9 @@ class Membership:
             self._repair = asyncio.create_task(self._repaired(self._come_back()))
         elif lost or self._must_look_for_orphans():
             self._repair = asyncio.create_task(self._repaired(self._take_over(lost)))
+
+    def _follow(self, read: TimeRead) -> None:
+        self._clock.follow(read.now_ms, read.asked_at_s, read.answered_at_s)
 
     def _must_look_for_orphans(self) -> bool:
         """Return whether it is time to look for what runs under hosts that have ended. That is so

@@ -104,14 +104,21 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimeRead:
+    """What the database's clock said between two times on this machine's monotonic clock."""
+
+    now_ms: int
+    asked_at_s: float
+    answered_at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Beat:
     """What a daemon learns each time that it tells the others it lives."""
 
     hosts: tuple[Sighting, ...]  # that have not ended, as the database has it
     is_known: bool  # False: the others took this daemon for lost, and ended its row
-    now_ms: int  # by the database's clock
-    asked_at_s: float  # on the monotonic clock: that time was read after this
-    answered_at_s: float  # and before this
+    time: TimeRead
 
 
 class Beacon(Protocol):
@@ -122,8 +129,8 @@ class Beacon(Protocol):
     connects anew.
     """
 
-    async def now_ms(self) -> tuple[int, float, float]:
-        """Return the database's time, between which two times on the monotonic clock."""
+    async def read_time(self) -> TimeRead:
+        """Read the database's clock."""
         ...
 
     async def beat(self, worker: str) -> Beat:

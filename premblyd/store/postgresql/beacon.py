@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from premblyd.databases import Server
 from premblyd.errors import StoreUnavailableError
-from premblyd.store.engine import Beat, Sighting
+from premblyd.store.engine import Beat, Sighting, TimeRead
 from premblyd.store.hosts import BEAT, SIGHTINGS
 from premblyd.store.postgresql.failures import plain
 from premblyd.store.postgresql.transaction import compiled
@@ -43,15 +43,15 @@ class PostgresqlBeacon:
         self._stirred = asyncio.Event()
         self._has_heard = False  # of another daemon's deliveries
 
-    async def now_ms(self) -> tuple[int, float, float]:
+    async def read_time(self) -> TimeRead:
         async with self._connected() as connection, _deadline(connection):
-            return await _now_ms(connection)
+            return await _read_time(connection)
 
     async def beat(self, worker: str) -> Beat:
         async with self._connected() as connection, _deadline(connection):
-            now_ms, asked_at_s, answered_at_s = await _now_ms(connection)
+            time_read = await _read_time(connection)
             beat = compiled(BEAT)
-            values = beat.bind({"worker": worker, "seen_at_ms": now_ms})
+            values = beat.bind({"worker": worker, "seen_at_ms": time_read.now_ms})
             beaten = await connection.execute(beat.text, values)
             sightings = compiled(SIGHTINGS)
             found = await connection.execute(sightings.text, sightings.bind({}))
@@ -62,9 +62,7 @@ class PostgresqlBeacon:
                 for id_, worker_, name, count in rows
             ),
             is_known=beaten.rowcount > 0,
-            now_ms=now_ms,
-            asked_at_s=asked_at_s,
-            answered_at_s=answered_at_s,
+            time=time_read,
         )
 
     async def announce(self) -> None:
@@ -128,11 +126,12 @@ class PostgresqlBeacon:
         return connection
 
 
-async def _now_ms(connection: Connection) -> tuple[int, float, float]:
+async def _read_time(connection: Connection) -> TimeRead:
     asked_at_s = time.monotonic()
     found = await connection.execute(_NOW_MS)
     row = await found.fetchone()
-    return int(row[0]) if row else 0, asked_at_s, time.monotonic()
+    now_ms = int(row[0]) if row else 0
+    return TimeRead(now_ms=now_ms, asked_at_s=asked_at_s, answered_at_s=time.monotonic())
 
 
 @contextlib.asynccontextmanager
