@@ -25,7 +25,7 @@ class Deadline:
         self.limit_s = limit_s
         self.is_over = False
         self._began_at: float | None = None
-        self._line: Line | None = None
+        self._copy: SocketCopy | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="premblyd-deadline", daemon=True)
@@ -47,14 +47,14 @@ class Deadline:
         """Shut down this connection's socket when the time is over."""
         self.forget()
         with self._lock:
-            self._line = Line(connection)
+            self._copy = SocketCopy(connection)
 
     def forget(self) -> None:
         """Watch no connection any more."""
         with self._lock:
-            if self._line is not None:
-                self._line.close()
-            self._line = None
+            if self._copy is not None:
+                self._copy.close()
+            self._copy = None
 
     def close(self) -> None:
         """End the thread."""
@@ -69,38 +69,40 @@ class Deadline:
                 began_at = self._began_at
                 if began_at is not None and time.monotonic() - began_at > self.limit_s * 0.9:
                     self.is_over = True
-                    if self._line is not None:
-                        self._line.shut_down()
+                    if self._copy is not None:
+                        self._copy.shut_down()
 
 
 @contextlib.contextmanager
 def bounded(connection: "psycopg.Connection[Any]", limit_s: float) -> Iterator[None]:
     """Shut down the connection's socket unless what is done within ends in time. It starts a
     thread, so it is for what is done rarely."""
-    line = Line(connection)
-    timer = threading.Timer(limit_s, line.shut_down)
+    copy = SocketCopy(connection)
+    timer = threading.Timer(limit_s, copy.shut_down)
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
         timer.join()
-        line.close()
+        copy.close()
 
 
 def interrupter(connection: "psycopg.Connection[Any]") -> Callable[[], None]:
     """Return what ends, from another thread and without waiting, whatever the connection does. The
     server notices within seconds that nobody waits for it any more."""
-    line = Line(connection)
-    weakref.finalize(connection, line.close)
-    return line.shut_down
+    copy = SocketCopy(connection)
+    weakref.finalize(connection, copy.close)
+    return copy.shut_down
 
 
-class Line:
+class SocketCopy:
     """A connection's socket under a descriptor of its own, so that another thread can shut it down
     at any moment: libpq may close its own, and another file get that number."""
 
-    def __init__(self, connection: "psycopg.Connection[Any]") -> None:
+    def __init__(
+        self, connection: "psycopg.Connection[Any] | psycopg.AsyncConnection[Any]"
+    ) -> None:
         self._socket = socket.socket(fileno=os.dup(connection.fileno()))
 
     def shut_down(self) -> None:
