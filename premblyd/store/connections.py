@@ -59,11 +59,10 @@ def now_ms(database: Database) -> int:
     """Return the time by which the daemons on a database go: its server's, or this machine's."""
     if isinstance(database, SqliteDatabase):
         return time.time_ns() // 1_000_000
+    from premblyd.store.postgresql import transaction as postgresql
+
     with translated(StoreUnreadableError):
-        [(at_ms,)] = database.execute_sql(
-            "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-        )
-    return int(at_ms)
+        return postgresql.now_ms(database)
 
 
 def transact(database: Database, work: Callable[[Transaction], Done]) -> Done:

@@ -3,21 +3,20 @@ are due, and listens to them (NOTIFY and LISTEN)."""
 
 import asyncio
 import contextlib
-import os
-import socket
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 from premblyd.databases import Server
 from premblyd.errors import StoreUnavailableError
 from premblyd.store.engine import Beat, Sighting, TimeRead
 from premblyd.store.hosts import BEAT, SIGHTINGS
+from premblyd.store.postgresql.deadline import SocketCopy
 from premblyd.store.postgresql.failures import plain
-from premblyd.store.postgresql.transaction import compiled
+from premblyd.store.postgresql.opening import parameters
+from premblyd.store.postgresql.transaction import NOW_MS, compiled
 
 CHANNEL = "premblyd_due"
 PATIENCE_S = 5.0  # for an answer: then the connection is given up
@@ -26,7 +25,6 @@ _BEGIN = f"""
 SET synchronous_commit = off; SET lock_timeout = '2s'; SET timezone = 'UTC';
 SET default_transaction_isolation = 'read committed'; SET statement_timeout = 0; LISTEN {CHANNEL}
 """
-_NOW_MS = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 Connection = psycopg.AsyncConnection[Any]
 
 
@@ -34,11 +32,7 @@ class PostgresqlBeacon:
     """See store.engine.Beacon."""
 
     def __init__(self, server: Server) -> None:
-        url = "postgresql://" + server.url.partition("://")[2]
-        params: dict[str, Any] = {} if server.password is None else {"password": server.password}
-        if "connect_timeout" not in url:
-            params["connect_timeout"] = int(PATIENCE_S)
-        self._conninfo = make_conninfo(url, application_name="premblyd", **params)
+        self._parameters = parameters(server)
         self._connection: Connection | None = None
         self._stirred = asyncio.Event()
         self._has_heard = False  # of another daemon's deliveries
@@ -115,7 +109,7 @@ class PostgresqlBeacon:
             raise StoreUnavailableError(plain(error)) from None
 
     async def _connect(self) -> Connection:
-        connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+        connection = await psycopg.AsyncConnection.connect(**self._parameters, autocommit=True)
         connection.add_notify_handler(lambda heard: self._hear(connection, heard.pid))
         try:
             async with _deadline(connection):
@@ -128,7 +122,7 @@ class PostgresqlBeacon:
 
 async def _read_time(connection: Connection) -> TimeRead:
     asked_at_s = time.monotonic()
-    found = await connection.execute(_NOW_MS)
+    found = await connection.execute(f"SELECT {NOW_MS}")
     row = await found.fetchone()
     now_ms = int(row[0]) if row else 0
     return TimeRead(now_ms=now_ms, asked_at_s=asked_at_s, answered_at_s=time.monotonic())
@@ -147,7 +141,7 @@ async def _deadline(connection: Connection) -> AsyncIterator[None]:
 
 def _cut(connection: Connection) -> None:
     with (
-        contextlib.suppress(psycopg.Error, OSError),
-        socket.socket(fileno=os.dup(connection.fileno())) as own,
+        contextlib.suppress(psycopg.Error, OSError),  # it is closed already
+        contextlib.closing(SocketCopy(connection)) as copy,
     ):
-        own.shutdown(socket.SHUT_RDWR)
+        copy.shut_down()

@@ -8,19 +8,19 @@ import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from premblyd.store.postgresql.transaction import Connection
+from premblyd.store.postgresql.transaction import NOW_MS, Connection
 
 WATCHED_S = 12.0  # at least
 MOST_WATCHED_S = 120.0
 GATHERED_S = 1.5  # once one has beaten, the others have so long to be named too
 LOOK_S = 0.25
 _FRESH_S = 60.0
-_HOSTS = """
+_HOSTS = f"""
 SELECT worker, name, pid, version, beat_count,
-       (abs(extract(epoch FROM clock_timestamp()) * 1000 - seen_at_ms) / 1000)::float,
+       abs({NOW_MS} - seen_at_ms)::float / 1000,
        least(60, coalesce((seen_at_ms - started_at_ms)::float / 1000 / nullif(beat_count, 0), 4))
 FROM host WHERE ended_at_ms IS NULL ORDER BY id
-"""
+"""  # noqa: S608 (a constant)
 
 
 class Living(NamedTuple):

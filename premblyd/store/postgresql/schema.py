@@ -10,9 +10,10 @@ from psycopg import errors, sql
 
 from premblyd.errors import OlderDaemonsError, PremblydError, SchemaError, StoreUnreadableError
 from premblyd.store.history import LOCK, History
+from premblyd.store.hosts import LOST
 from premblyd.store.postgresql.daemons import living
 from premblyd.store.postgresql.failures import drivers_error, translated
-from premblyd.store.postgresql.transaction import Connection, lock_number
+from premblyd.store.postgresql.transaction import NOW_MS, Connection, lock_number
 
 # Who waits for a table keeps all waiting who come later, webhooks too. So a migration waits only
 # for so long, then lets them pass, and tries again.
@@ -31,10 +32,9 @@ WITH owner AS (
 SELECT rolname FROM owner JOIN pg_roles USING (oid)
 WHERE rolname <> current_user AND pg_has_role(oid, 'MEMBER')
 """
-_END_ALL = """
-UPDATE host SET ended = 'lost', ended_at_ms = extract(epoch FROM clock_timestamp()) * 1000
-WHERE ended_at_ms IS NULL
-"""
+_END_ALL = f"""
+UPDATE host SET ended = '{LOST}', ended_at_ms = {NOW_MS} WHERE ended_at_ms IS NULL
+"""  # noqa: S608 (constants)
 
 
 def migrate(database: PostgresqlDatabase, name: str) -> list[str]:

@@ -30,6 +30,7 @@ INSERT_SIZES = (64, 32, 16, 8, 4, 2, 1)
 PARTS = 64
 _POSTGRESQL = PostgresqlDatabase(None, prefer_psycopg3=True)
 NOT_ON_STANDBY = "PostgreSQL was told to stop waiting for its standby, which may lack the newest"
+NOW_MS = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"  # by the server's clock
 _LOCK = "SELECT pg_advisory_xact_lock(number) FROM unnest(%s::bigint[]) AS number"
 _TAKE_PART = """
     SELECT part, set_config('premblyd.part', part::text, false)
@@ -45,6 +46,12 @@ def transact(database: Database, work: Callable[[Transaction], Done]) -> Done:
     Raise StoreUnavailableError when nothing of it could be kept."""
     with translated():
         return run(database.connection(), work)
+
+
+def now_ms(database: Database) -> int:
+    """Return the time by the server's clock."""
+    [(at_ms,)] = database.execute_sql(f"SELECT {NOW_MS}")
+    return int(at_ms)
 
 
 def take_part(connection: Connection) -> int | None:
