@@ -22,6 +22,7 @@ from premblyd.config.values import Listen
 from premblyd.databases import Place
 from premblyd.errors import PremblydError
 from premblyd.listening import Listening, addresses_of
+from premblyd.procfs import process_start
 
 FINGERPRINT_BYTES = 2
 SERVICE_FOLDER = Path("/run/premblyd")  # systemd makes it for the service, and all may look
@@ -61,7 +62,7 @@ def of_this_process(
     salt = secrets.token_hex(16)
     return Presence(
         pid=os.getpid(),
-        process_start=_process_start(os.getpid()) or 0,
+        process_start=process_start(os.getpid()) or 0,
         started_at_ms=started_at_ms,
         version=__version__,
         configuration=str(path.absolute()),
@@ -111,7 +112,7 @@ def _read(path: Path) -> Presence | None:
         raise PresenceError(f"can't read {path}: {error.strerror}") from None
     except (ValueError, TypeError):  # another version wrote it
         raise PresenceError(f"can't read {path}: not as this version writes it") from None
-    runs = _process_start(presence.pid) == presence.process_start
+    runs = process_start(presence.pid) == presence.process_start
     return presence if runs else None
 
 
@@ -184,15 +185,6 @@ def _is_reloading(presence: Presence) -> bool:
 def _fingerprint(salt: str, secret: Secret) -> str:
     value = secret.reveal().encode()
     return hmac.digest(bytes.fromhex(salt), value, "sha256")[:FINGERPRINT_BYTES].hex()
-
-
-def _process_start(pid: int) -> int | None:
-    """Return when a process was started, in ticks since boot (proc(5)); None if there is none."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    return int(text.rpartition(") ")[2].split()[19])  # field 22; the name may hold ") "
 
 
 def _files(database: Place, configuration: Path) -> list[Path]:

@@ -20,6 +20,7 @@ GROUND = {
     "importing",
     "jsontext",
     "passwords",
+    "procfs",
     "standardwebhooks",
     "systemd",
     "times",

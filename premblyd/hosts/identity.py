@@ -2,13 +2,11 @@
 
 import os
 import uuid
-from pathlib import Path
 
 from premblyd import __version__
 from premblyd.heartbeat import machine_start
+from premblyd.procfs import process_start
 from premblyd.store.hosts import Identity, Predecessor
-
-_ENDED = "ZX"  # proc(5): a zombie, or dead; its parent has not looked yet
 
 
 def of_this_process(name: str) -> Identity:
@@ -19,7 +17,7 @@ def of_this_process(name: str) -> Identity:
         name=name,
         place=_place(),
         pid=pid,
-        process_start=_process_start(pid),
+        process_start=process_start(pid),
         version=__version__,
     )
 
@@ -32,7 +30,7 @@ def is_dead(predecessor: Predecessor) -> bool:
         return True
     except PermissionError:  # somebody else's: it may be the same
         return False
-    start = _process_start(predecessor.pid)
+    start = process_start(predecessor.pid)
     return start is None or predecessor.process_start not in (None, start)
 
 
@@ -45,13 +43,3 @@ def _place() -> str | None:
     except OSError:
         return None
     return None if start is None else f"{start} {name_space}"
-
-
-def _process_start(pid: int) -> int | None:
-    """Return when a process was started, in ticks since boot (proc(5)); None if it has ended."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    fields = text.rpartition(") ")[2].split()  # the name before it may hold anything
-    return None if fields[0] in _ENDED else int(fields[19])
