@@ -1,6 +1,5 @@
 """What the store says to its database: Peewee queries, built once, run often, for any engine."""
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -90,9 +89,3 @@ def compile_query(query: Query, engine: Database) -> Compiled:
     """Return `query` in the SQL of `engine`, which need not be connected."""
     text, parts = engine.get_sql_context().parse(query)
     return Compiled(text, tuple(parts))
-
-
-@functools.cache
-def compile_statement(statement: Statement, engine: Database) -> Compiled:
-    """Return the text of `statement` for `engine`: made when it first runs, and kept."""
-    return compile_query(statement.query, engine)

@@ -19,7 +19,6 @@ from premblyd.store.statements import (
     Param,
     Statement,
     compile_query,
-    compile_statement,
 )
 
 # Rows in one INSERT. A few prepared statements serve every number of rows, and up to 16 rows, as
@@ -86,9 +85,10 @@ class SqliteTransaction:
         return self.connection.execute(statement.text, statement.bind(values))
 
 
+@functools.cache
 def compiled(statement: Statement) -> Compiled:
     """Return `statement` in SQLite's SQL."""
-    return compile_statement(statement, _SQLITE)
+    return compile_query(statement.query, _SQLITE)
 
 
 @functools.cache
