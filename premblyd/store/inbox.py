@@ -102,7 +102,7 @@ class Inbox:
 
     def prove_commit(self, now_ms: int) -> "asyncio.Future[None]":
         """Commit something. Raise StoreUnavailableError when the database can't."""
-        return self._writer.submit(_BEAT, now_ms)
+        return self._writer.submit(_PROVE_COMMIT, now_ms)
 
 
 def add_event(
@@ -290,11 +290,11 @@ def _count_noise(transaction: Transaction) -> int:
     return row[0] if row else 0
 
 
-def _beat(transaction: Transaction, times_ms: list[int]) -> list[None]:
+def _prove_commit(transaction: Transaction, times_ms: list[int]) -> list[None]:
     """Prove a commit by a row that no other daemon on this database changes: one that stops within
     its transaction must not keep the others waiting."""
     row = {"id": 1 + transaction.part, "at_ms": times_ms[-1]}
-    if not transaction.change(_PROVE, **row):
+    if not transaction.change(_KEEP_PROOF, **row):
         transaction.insert(_FIRST_PROOF, **row)
     return [None] * len(times_ms)
 
@@ -356,9 +356,9 @@ _REPLACE_OLDEST_NOISE = update(Rejection, *_REJECTION_COLUMNS, where=Rejection.i
 _TRIM_REJECTIONS = Statement(
     Rejection.delete().where(Rejection.id <= Rejection.select(fn.MAX(Rejection.id) - param("kept")))
 )
-_PROVE = update(Heartbeat, "at_ms", where=Heartbeat.id == param("id"))
+_KEEP_PROOF = update(Heartbeat, "at_ms", where=Heartbeat.id == param("id"))
 _FIRST_PROOF = insert(Heartbeat, "id", "at_ms", if_unique=True)
 
 _ADD = Operation(Step.ARRIVALS, _add)
 _REJECT = Operation(Step.EVIDENCE, _reject)
-_BEAT = Operation(Step.PROOF, _beat)
+_PROVE_COMMIT = Operation(Step.PROOF, _prove_commit)
