@@ -165,8 +165,17 @@ def _names(addition: _Addition) -> Sequence[str]:
     return (*names, awaited.lock_name(addition.arrival.reference))
 
 
-def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
-    """Store new events with their deliveries, and count the others as duplicates.
+class _Stored(NamedTuple):
+    """The events of some additions: `keys` has the key of each, `ids` the event of each key, `new`
+    those that were not there yet."""
+
+    keys: list[str]
+    ids: dict[str, int]
+    new: dict[str, _Addition]
+
+
+def _store_events(transaction: Transaction, additions: list[_Addition]) -> _Stored:
+    """Store the events that are not there yet.
 
     On SQLite nobody else writes meanwhile, so no key is stored between the look-up and the insert.
     An INSERT that leaves out duplicates would use up a number for each, and to an auditor a number
@@ -179,14 +188,19 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
     for key, addition in zip(keys, additions, strict=True):
         if key not in ids:
             new.setdefault(key, addition)  # another with this key is a duplicate of it
-    stored_now = list(new.values())
-    ids |= _insert_events(transaction, stored_now)
-    if lost := [key for key in new if key not in ids]:
+    ids |= _insert_events(transaction, list(new.values()))
+    if late := [key for key in new if key not in ids]:
         # Another host has stored these in this moment: here they are duplicates.
-        ids |= dict(transaction.look_up(_IDS_BY_KEY, lost))
-        stored_now = [new[key] for key in new if key not in lost]
-        for key in lost:
+        ids |= dict(transaction.look_up(_IDS_BY_KEY, late))
+        for key in late:
             del new[key]
+    return _Stored(keys, ids, new)
+
+
+def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
+    """Store new events with their deliveries, and count the others as duplicates."""
+    keys, ids, new = _store_events(transaction, additions)
+    stored_now = list(new.values())
     added: list[Added] = []
     deliveries: list[Row] = []
     ordered: list[order.Entry] = []
