@@ -27,14 +27,14 @@ LATE_S = 15.0  # no transaction of a daemon takes longer
 _INTERRUPT = {signal.SIGINT}
 
 
-def follow(path: Place, chosen: EventFilter, *, limit: int, as_json: bool) -> None:
+def follow(place: Place, chosen: EventFilter, *, limit: int, as_json: bool) -> None:
     """Print the newest events that are `chosen`, the newest last, then new ones as they come. End
     when the reader has left, or at Ctrl-C."""
     # Taken only while nothing is printed: an interrupted write is not known to have been done, and
     # would be done once more.
     signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
     try:
-        for rows in _parts(path, chosen, limit):
+        for rows in _parts(place, chosen, limit):
             for row in rows:
                 click.echo(json_line(dataclasses.asdict(row)) if as_json else _as_text(row))
             streams.flush()
@@ -55,17 +55,17 @@ def _is_over(timeout_s: float) -> bool:
         signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
 
 
-def _parts(path: Place, chosen: EventFilter, limit: int) -> Iterator[Sequence[EventRow]]:
+def _parts(place: Place, chosen: EventFilter, limit: int) -> Iterator[Sequence[EventRow]]:
     """Yield the events so far, then those that have come since, for ever. The database is opened
     anew each time: by the next look the daemon may have begun, or somebody put a copy back."""
-    late = _Late() if backend(path).is_shared else None
-    with closing(connect_read_only(path)) as record:
+    late = _Late() if backend(place).is_shared else None
+    with closing(connect_read_only(place)) as record:
         last_id = reading.last_event_id(record)
         if late is not None:
             late.expect(record, max(0, last_id - PART), last_id)
         yield reading.events(record, chosen, Page(limit=limit, before_id=last_id + 1))[::-1]
     while True:
-        with closing(connect_read_only(path)) as record:
+        with closing(connect_read_only(place)) as record:
             overtaken = late.read(record, chosen) if late is not None else []
             # Taken first: what comes while the others are read is read the next time.
             newest_id = reading.last_event_id(record)

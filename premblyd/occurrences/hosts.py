@@ -9,7 +9,7 @@ from premblyd.occurrences.base import Occurrence
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostJoined(Occurrence):
-    """This daemon works on a shared database, beside so many others."""
+    """This daemon works on a shared database, beside the hosts `others`."""
 
     event: ClassVar[str] = "host.joined"
     name: str
