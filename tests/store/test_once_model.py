@@ -15,7 +15,7 @@ from premblyd.store.jobs import Claimable, Claimed, Job
 from tests.support.queue import FAILED, INTERRUPTED, LEASE_MS, SUCCEEDED, claim_once, finish
 from tests.support.store import NOW_MS, Store
 
-SCHEDULES = int(os.environ.get("SCHEDULES", "6"))
+SCHEDULES = int(os.environ.get("SCHEDULES", "4"))
 STEPS = 80
 KEYS = [("a", Outcome.VERIFIED), ("a", Outcome.PENDING), ("b", Outcome.VERIFIED)]
 OVER = ("succeeded", "dead", "cancelled", "skipped")

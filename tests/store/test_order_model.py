@@ -14,7 +14,7 @@ from premblyd.store.order import Then
 from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, finish
 from tests.support.store import NOW_MS, Store
 
-SCHEDULES = int(os.environ.get("SCHEDULES", "4"))
+SCHEDULES = int(os.environ.get("SCHEDULES", "3"))
 STEPS = 60
 REFERENCES = ["a", "b", None]
 THENS: dict[str, Then] = {"go": "continue", "stay": "wait"}
