@@ -51,13 +51,14 @@ def pending(
 ) -> None:
     """The newest come first. Prembly is asked about each that waits, if the configuration has
     `pending`."""
-    from premblyd.record import reading
-    from premblyd.record.reading import AwaitedFilter, Page
+    from premblyd.record import asking
+    from premblyd.record.asking import AwaitedFilter
+    from premblyd.record.reading import Page
     from premblyd.store.connections import connect_read_only
 
     record = until_end(connect_read_only(database_of(config_path, database)))
     chosen = AwaitedFilter(state=state, reference=reference, since_ms=since_ms)
-    rows = reading.awaited(record, chosen, Page(limit=limit))
+    rows = asking.awaited(record, chosen, Page(limit=limit))
     if as_json:
         print_json([asdict(row) for row in rows])
         return

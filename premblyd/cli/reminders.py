@@ -17,7 +17,7 @@ SHOWN = 3
 
 def reminders(settings: "Config") -> Iterator[str]:
     """Yield what the record of `settings` reminds of; nothing where it can't be read."""
-    from premblyd.record import reading
+    from premblyd.record import asking
     from premblyd.record.reconciling import open_downtimes
     from premblyd.store.connections import connect_read_only
 
@@ -27,7 +27,7 @@ def reminders(settings: "Config") -> Iterator[str]:
     with contextlib.suppress(PremblydError):  # no database yet, or none that this user may read
         with contextlib.closing(connect_read_only(settings.database)) as database:
             found = open_downtimes(database, since_ms=since_ms)
-            given_up = reading.given_up(database, since_ms=since_ms)
+            given_up = asking.given_up(database, since_ms=since_ms)
         for downtime in found[:SHOWN]:
             since, until = (times.for_people(ms) for ms in (downtime.from_ms, downtime.until_ms))
             yield (

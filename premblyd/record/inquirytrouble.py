@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from peewee import Database
 
 from premblyd import times
-from premblyd.record import fetching, reading
+from premblyd.record import asking, fetching
 from premblyd.record.trouble import Item, Severity, Situation, Target
 from premblyd.store.models import Inquiry, InquiryResult, Purpose
 
@@ -82,7 +82,7 @@ def prembly(situation: Situation) -> Iterator[Item]:
 
 def given_up(situation: Situation) -> Iterator[Item]:
     """Yield verifications of which nobody learned what became."""
-    count = reading.given_up(situation.database, since_ms=situation.since_ms)
+    count = asking.given_up(situation.database, since_ms=situation.since_ms)
     if count:
         were = "1 verification was" if count == 1 else f"{count:,} verifications were"
         yield Item(

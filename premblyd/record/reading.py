@@ -7,7 +7,6 @@ from typing import Any
 
 from peewee import (
     JOIN,
-    SQL,
     Database,
     Expression,
     ModelSelect,
@@ -21,12 +20,10 @@ from premblyd.prembly.webhook import StoredEvent
 from premblyd.record import fetching
 from premblyd.record.rows import (
     AttemptRow,
-    AwaitedRow,
     DeliveryRow,
     EventRow,
     FoundDelivery,
     FoundEvent,
-    InquiryRow,
     RejectionRow,
     WholeEvent,
 )
@@ -34,10 +31,8 @@ from premblyd.store.damage import usable_event
 from premblyd.store.models import (
     WAITS_FOR_ANOTHER,
     Attempt,
-    Awaited,
     Delivery,
     Event,
-    Inquiry,
     Rejection,
     State,
     Table,
@@ -98,18 +93,9 @@ class RejectionFilter:
     since_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AwaitedFilter:
-    """Which of what was awaited to list; None does not filter."""
-
-    state: str | None = None
-    reference: str | None = None
-    since_ms: int | None = None
-
-
 def events(database: Database, chosen: EventFilter, page: Page = ALL) -> list[EventRow]:
     """Return events, the newest first, without payload and secrets."""
-    return fetching.rows(database, _newest_first(_chosen_events(chosen), Event, page), EventRow)
+    return fetching.rows(database, newest_first(_chosen_events(chosen), Event, page), EventRow)
 
 
 def events_after(
@@ -208,7 +194,7 @@ def events_without(
 
 def deliveries(database: Database, chosen: DeliveryFilter, page: Page = ALL) -> list[DeliveryRow]:
     """Return deliveries, the newest first."""
-    query = _newest_first(_chosen_deliveries(all_deliveries(), chosen), Delivery, page)
+    query = newest_first(_chosen_deliveries(all_deliveries(), chosen), Delivery, page)
     return fetching.rows(database, query, DeliveryRow)
 
 
@@ -284,16 +270,6 @@ def attempts(
     return fetching.rows(database, query, AttemptRow)
 
 
-def inquiries(database: Database, event: WholeEvent) -> list[InquiryRow]:
-    """Return the questions to Prembly about an event, and the one whose answer it is, the oldest
-    first."""
-    is_its = Inquiry.event == event.id
-    if event.verified_by == events_of_prembly.STORED_BY:
-        is_its = is_its | (Inquiry.stored_event == event.id)
-    query = Inquiry.select(*fetching.columns(Inquiry, InquiryRow)).where(is_its)
-    return fetching.rows(database, query.order_by(Inquiry.id), InquiryRow)
-
-
 def rejections(database: Database, chosen: RejectionFilter, page: Page = ALL) -> list[RejectionRow]:
     """Return rejections, the newest first."""
     query = fetching.equal(
@@ -333,37 +309,6 @@ def _chosen_events(chosen: EventFilter) -> "ModelSelect[Any]":
     return query
 
 
-def awaited(database: Database, chosen: AwaitedFilter, page: Page = ALL) -> list[AwaitedRow]:
-    """Return what was or is awaited, the newest first."""
-    query = fetching.equal(
-        Awaited.select(*fetching.columns(Awaited, AwaitedRow)),
-        (Awaited.state, chosen.state),
-        (Awaited.reference, chosen.reference),
-    )
-    if chosen.since_ms is not None:
-        query = query.where(Awaited.created_at_ms >= chosen.since_ms)
-    return fetching.rows(database, _newest_first(query, Awaited, page), AwaitedRow)
-
-
-def awaited_of(database: Database, event_id: int, reference: str | None) -> list[AwaitedRow]:
-    """Return what was or is awaited of an event's verification, the oldest first."""
-    is_its = Awaited.event == event_id
-    if reference is not None:
-        is_its |= Awaited.reference == reference
-    query = Awaited.select(*fetching.columns(Awaited, AwaitedRow)).where(is_its)
-    return fetching.rows(database, query.order_by(Awaited.id), AwaitedRow)
-
-
-def given_up(database: Database, *, since_ms: int) -> int:
-    """Return how many verifications were given up since a time, and are not settled by now."""
-    query = Awaited.select(fn.COUNT(Awaited.id)).where(
-        Awaited.state == SQL("'given_up'"),  # as the index has it, which is of few rows
-        Awaited.finished_at_ms >= since_ms,
-    )
-    [(count,)] = fetching.tuples(database, query)
-    return int(count)
-
-
 def _no_event(number_or_key: str) -> NotFoundError:
     return NotFoundError(f"There is no event {number_or_key}. `premblyd events` lists them.")
 
@@ -394,7 +339,8 @@ def _chosen_deliveries(query: "ModelSelect[Any]", chosen: DeliveryFilter) -> "Mo
     return query
 
 
-def _newest_first(query: "ModelSelect[Any]", table: type[Table], page: Page) -> "ModelSelect[Any]":
+def newest_first(query: "ModelSelect[Any]", table: type[Table], page: Page) -> "ModelSelect[Any]":
+    """Return the query for a page of a list."""
     if page.before_id is not None:
         query = query.where(table.id < page.before_id)
     return query.order_by(table.id.desc()).limit(page.limit)

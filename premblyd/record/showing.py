@@ -11,7 +11,7 @@ from peewee import Database
 from premblyd.prembly import bodies
 from premblyd.privacy import documents
 from premblyd.privacy.outputs import Hidden
-from premblyd.record import reading
+from premblyd.record import asking, reading
 from premblyd.record.operating import RecordedReveal
 from premblyd.record.reading import DeliveryFilter
 from premblyd.record.rows import AttemptRow, AwaitedRow, DeliveryRow, InquiryRow, WholeEvent
@@ -70,7 +70,7 @@ def revealed(
             for delivery, attempts in _deliveries(database, event, newest_attempts)
         ],
         awaited=[dataclasses.asdict(row) for row in _awaited(database, event)],
-        inquiries=reading.inquiries(database, event),
+        inquiries=asking.inquiries(database, event),
     )
 
 
@@ -104,7 +104,7 @@ def masked(database: Database, event: WholeEvent, newest_attempts: int | None = 
         awaited=[_mask_awaited(row) for row in _awaited(database, event)],
         inquiries=[
             _mask_inquiry(inquiry, hidden, may_stay)
-            for inquiry in reading.inquiries(database, event)
+            for inquiry in asking.inquiries(database, event)
         ],
     )
 
@@ -166,7 +166,7 @@ def _document(event: WholeEvent) -> dict[str, Any] | None:
 
 
 def _awaited(database: Database, event: WholeEvent) -> list[AwaitedRow]:
-    return reading.awaited_of(database, event.id, event.reference)
+    return asking.awaited_of(database, event.id, event.reference)
 
 
 def _deliveries(
