@@ -35,6 +35,11 @@ WHERE rolname <> current_user AND pg_has_role(oid, 'MEMBER')
 _END_ALL = f"""
 UPDATE host SET ended = '{LOST}', ended_at_ms = {NOW_MS} WHERE ended_at_ms IS NULL
 """  # noqa: S608 (constants)
+# Where the tables are that this role finds, and where it would make new ones, if not there.
+_ELSEWHERE = """
+SELECT nspname, current_schema() FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE pg_class.oid = to_regclass('schema_migration') AND nspname <> current_schema()
+"""
 
 
 def migrate(database: PostgresqlDatabase, name: str) -> list[str]:
@@ -46,6 +51,7 @@ def migrate(database: PostgresqlDatabase, name: str) -> list[str]:
     with translated():
         connection: Connection = database.connection()
         with _alone(connection):
+            _require_one_place(connection, name)
             history = History(database)
             _require_usable(history, name)
             if history.applied and (incompatible := history.incompatible()):
@@ -59,6 +65,7 @@ def check_schema(database: PostgresqlDatabase, name: str) -> None:
     """Raise SchemaError when this program can't work on the schema of the database."""
     try:
         with translated(StoreUnreadableError):
+            _require_one_place(database.connection(), name)
             history = History(database)
             _require_usable(history, name)
         if history.pending:
@@ -80,6 +87,17 @@ def _alone(connection: Connection) -> Iterator[None]:
     finally:
         with contextlib.suppress(psycopg.Error):  # of a connection that is gone
             connection.execute("SELECT pg_advisory_unlock(%s)", [lock_number(LOCK)])
+
+
+def _require_one_place(connection: Connection, name: str) -> None:
+    """Raise SchemaError when the tables are in a schema before which another one was put: a second
+    record would begin there, and all daemons would go over to it at once."""
+    if (row := connection.execute(_ELSEWHERE).fetchone()) is not None:
+        raise SchemaError(
+            f"{name} has its tables in the schema {row[0]}, but {row[1]} is before it in the"
+            " search_path of this role. Write the schema into `database`:"
+            f" ?options=-csearch_path%3D{row[0]}"
+        )
 
 
 def _require_usable(history: History, name: str) -> None:

@@ -143,6 +143,19 @@ def test_a_database_of_a_version_that_knew_no_floor_is_refused(server: Server) -
         opening.prepare(server)
 
 
+@pytest.mark.parametrize("opener", OPENERS)
+def test_a_schema_put_before_that_of_the_tables_begins_no_second_record(
+    server: Server, opener: Callable[[Server], Any]
+) -> None:
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {postgresql.SUPERUSER}")  # "$user" is first
+    with pytest.raises(SchemaError, match="has its tables in the schema public") as caught:
+        opener(server)
+    assert rows(server, "SELECT count(*) FROM pg_tables WHERE schemaname = 'tests'") == [(0,)]
+    advised = str(caught.value).rpartition("?")[2]
+    opener(Server(f"{server.url}&{advised}"))
+
+
 def test_daemons_that_would_not_survive_it_are_named_and_nothing_is_changed(
     store: Store, server: Server, migrate: Migrate
 ) -> None:
