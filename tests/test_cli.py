@@ -124,6 +124,7 @@ def test_check_shows_which_actions_run_for_which_code(tmp_path: Path) -> None:
             "any other": ["page", "archive"],
             "missing": ["archive"],
         },
+        "database": [],
         "warnings": [],
         "daemon": None,
     }

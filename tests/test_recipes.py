@@ -47,6 +47,8 @@ SUBJECTS: dict[str, Callable[[Verdict], bool]] = {
     "page-operations": trouble,
     "record-result": verification,
     "tell-analytics": verification,
+    "tell-crm": verification,
+    "tell-ledger": everything,
     "review-workflow": of_type("workflow.process.manual_review"),
     "hold-payment": of_type("transaction.*"),
     "tell-compliance": of_type("watchlist.*", "credit*"),

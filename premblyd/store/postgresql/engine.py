@@ -10,7 +10,7 @@ from peewee import PeeweeException
 from psycopg import errors
 
 from premblyd.databases import Server
-from premblyd.errors import StoreUnavailableError
+from premblyd.errors import PremblydError, StoreUnavailableError
 from premblyd.store.engine import Transaction
 from premblyd.store.postgresql import transaction
 from premblyd.store.postgresql.deadline import Deadline
@@ -33,7 +33,7 @@ _OF_THE_DATABASE = (
 _NO_ANSWER = "PostgreSQL does not answer"
 
 
-class _TryAgainError(Exception):
+class _TryAgainError(PremblydError):
     """Nothing of the transaction was kept, for certain, and another try may succeed."""
 
 
