@@ -4,7 +4,7 @@ Rows that another host has at this moment are left out, and so are those whose h
 still runs: none of them hides what is behind it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from premblyd.store import damage, queue_statements
@@ -25,7 +25,7 @@ _CONTENDED_MS = 20  # until a claim looks again for what another host's claim ha
 
 
 class InTurn(NamedTuple):
-    """Due deliveries of an action with `once` whose turn it is, and how many others are not in
+    """Due deliveries whose turn it is, and how many others, of actions with `once`, are not in
     their way any more."""
 
     due: list[Due]
@@ -45,30 +45,50 @@ class Queued:
         self._full: set[str] = set()  # actions that have no free slot
         self._contended: set[str] = set()  # and those whose slots another host gives out
 
-    def places(self, name: str, action: Claimable) -> int:
+    def find(self, waiting: Iterable[str], actions: Mapping[str, Claimable]) -> InTurn:
+        """Return what may run of the actions that are `waiting`, in the order in which it became
+        due. End what is of none of `actions`."""
+        due: list[Due] = []
+        passed = 0
+        turns = Turns(self._transaction, self._now_ms)
+        for name in waiting:
+            if name not in actions:
+                self._bury(name)
+                continue
+            slots = self._free_slots(name, actions[name])
+            if not actions[name].once:
+                due += self._due_for_slots(name, slots)
+            else:
+                found = self._due_in_turn(turns, name, slots)
+                due += found.due
+                passed += found.passed
+        due.sort(key=lambda row: (row.due_at_ms, row.id))
+        return InTurn(due, passed)
+
+    def _free_slots(self, name: str, action: Claimable) -> int:
         """Return how many more of the action's hooks may run here: its free slots, within what
         may run on all hosts. Those that are counted are all that run, as the action's name is
         locked until their number has changed."""
-        places = action.slots
-        if places and action.cluster is not None:
+        slots = action.slots
+        if slots and action.cluster is not None:
             if self._transaction.try_lock(f"concurrency {name}"):
-                places = min(places, max(0, action.cluster - self._held(name)))
+                slots = min(slots, max(0, action.cluster - self._held(name)))
             else:
                 self._contended.add(name)
                 return 0
-        if not places:
+        if not slots:
             self._full.add(name)
-        return places
+        return slots
 
     def _held(self, name: str) -> int:
         """Return how many of the action's deliveries run. A claim gets those whose lease has run
-        out, so they have no place any more."""
+        out, so they hold no slot any more."""
         rows = self._transaction.rows(
             queue_statements.HELD, action=name, worker=self._worker, now_ms=self._now_ms
         )
         return sum(bool(holds) or row_id in self._running for row_id, holds in rows)
 
-    def due_for_slots(self, action: str, slots: int) -> list[Due]:
+    def _due_for_slots(self, action: str, slots: int) -> list[Due]:
         """Return the action's first due deliveries, at most one for each free slot, without those
         that run."""
         if not slots:
@@ -76,8 +96,8 @@ class Queued:
         rows = self._due(action, slots + len(self._running))
         return [row for row in rows if row.id not in self._running][:slots]
 
-    def due_in_turn(self, turns: Turns, action: str, slots: int) -> InTurn:
-        """Return what `due_for_slots` does, of an action with `once`: it goes on behind deliveries
+    def _due_in_turn(self, turns: Turns, action: str, slots: int) -> InTurn:
+        """Return what `_due_for_slots` does, of an action with `once`: it goes on behind deliveries
         whose turn it is not, and gets up to MAX_PASSED of them out of the way."""
         due: dict[int, Due] = {}
         passed = 0
@@ -102,7 +122,7 @@ class Queued:
                 break  # else, by `order`, others have become due
         return InTurn(list(due.values()), passed)
 
-    def bury(self, action: str) -> None:
+    def _bury(self, action: str) -> None:
         """End deliveries whose action has left the configuration, and those that wait for them by
         `order`. Replay works when it returns.
 

@@ -29,7 +29,6 @@ from premblyd.store.jobs import (
     counted_bytes,
 )
 from premblyd.store.models import State
-from premblyd.store.once import Turns
 from premblyd.store.writer import Step, Writer
 
 
@@ -104,27 +103,13 @@ class Queue:
         def operation(transaction: Transaction) -> Claimed:
             waiting = _waiting_actions(transaction, self._worker, now_ms)
             queue = Queued(transaction, self._worker, running, now_ms)
-            due: list[Due] = []
-            turns = Turns(transaction, now_ms)
-            passed = 0
-            for name in waiting:
-                if name not in actions:
-                    queue.bury(name)
-                    continue
-                slots = queue.places(name, actions[name])
-                if not actions[name].once:
-                    due += queue.due_for_slots(name, slots)
-                else:
-                    found = queue.due_in_turn(turns, name, slots)
-                    due += found.due
-                    passed += found.passed
-            due.sort(key=lambda row: (row.due_at_ms, row.id))
-            if due and not transaction.try_lock(self._claims):
-                return Claimed([], None, passed)
+            found = queue.find(waiting, actions)
+            if found.due and not transaction.try_lock(self._claims):
+                return Claimed([], None, found.passed)
             jobs: list[Job] = []
             claimed_bytes = 0
             is_full = False
-            for delivery in due:
+            for delivery in found.due:
                 if len(jobs) >= limit:
                     break
                 cost = counted_bytes(delivery.body_bytes)
@@ -136,7 +121,7 @@ class Queue:
                 if job := self._try_to_start(transaction, delivery, action, now_ms):
                     jobs.append(job)
                     claimed_bytes += cost
-            return Claimed(jobs, queue.next_due_ms(waiting), passed)
+            return Claimed(jobs, queue.next_due_ms(waiting), found.passed)
 
         return self._writer.call(operation, Step.CLAIMS)
 
