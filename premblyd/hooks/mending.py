@@ -29,14 +29,14 @@ class Mending:
     async def run(self) -> None:
         """Look, until cancelled."""
         after: Any = None
-        is_first = True
+        is_first_walk = True
         while True:
             try:
                 after = await self.look(after)
             except StoreUnavailableError:
-                is_first = False  # the writer has logged it
-            is_first = is_first and after is not None
-            if not is_first:
+                is_first_walk = False  # the writer has logged it
+            is_first_walk = is_first_walk and after is not None
+            if not is_first_walk:
                 await asyncio.sleep(PAUSE_S)
 
     async def look(self, after: Any = None) -> Any:
