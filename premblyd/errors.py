@@ -121,8 +121,9 @@ class StoreUnavailableError(TryAgainError):
 
     problem = "The database could not commit: "
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"{self.problem}{reason}")
+    def __init__(self, reason: str, *, says_all: bool = False) -> None:
+        """`says_all`: people need no more than the reason."""
+        super().__init__(reason if says_all else f"{self.problem}{reason}")
         self.reason = reason
 
 

@@ -498,7 +498,7 @@ def test_what_is_no_database_to_move_to_is_said(path: Path, server: Server, tmp_
     code, text = said(f"postgresql://me:{HUSH}@localhost/premblyd")
     assert (code, HUSH in text, "--password-file" in text) == (2, False, True)
     code, text = said(server.url, "--password-file", str(tmp_path / "none"))
-    assert (code, "can't be read" in text) == (2, True)
+    assert (code, "can't be read: No such file" in text) == (2, True)
     code, text = said(f"postgresql:///premblyd?host={tmp_path}")
     assert (code, "PostgreSQL can't be reached" in text) == (75, True)
     daemon.configure(database=server.url)

@@ -112,8 +112,9 @@ def meaning(reply: Reply, target: Target) -> Meaning | None:
         return Meaning(_refused(target), may_work_later=False)
     if reply.status == 503 and reply.retry_after:
         return Meaning(
-            "The daemon runs, and could not store it: the disk is full, the database is locked,"
-            f" or too much is in flight. Its log tells which. Try again in {reply.retry_after} s.",
+            "The daemon runs, and could not store it: the disk is full, the database is locked"
+            " or can't be reached, or too much is in flight. Its log tells which. Try again in"
+            f" {reply.retry_after} s.",
             may_work_later=True,
         )
     if 300 <= reply.status < 400:

@@ -90,7 +90,7 @@ def print_deliveries(rows: "Sequence[DeliveryRow]", *, hint: str, wide: bool = F
                 row.action,
                 row.state,
                 row.attempt_count,
-                times.for_people(row.due_at_ms),
+                times.for_people(None if row.state == "running" else row.due_at_ms),
                 _why(row),
                 row.reference,
                 row.response_code,

@@ -102,8 +102,10 @@ def _target(text: str, password_file: Path | None) -> Place:
 def _password(path: Path) -> str:
     try:
         return path.read_text().removesuffix("\n")
-    except (OSError, UnicodeDecodeError):
-        raise click.BadParameter(f"{path} can't be read.", param_hint="--password-file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror or "") if isinstance(error, OSError) else "it is no text"
+        text = f"{path} can't be read: {reason}."
+        raise click.BadParameter(text, param_hint="--password-file") from None
 
 
 def _require_two_engines(source: Place, target: Place) -> None:

@@ -40,7 +40,7 @@ def backend(place: Place) -> Backend:
     except ImportError:  # many do without its library
         raise CannotStartError(
             "PostgreSQL needs the library psycopg: run install.sh --with postgresql; without"
-            " systemd, pip install 'premblyd[postgresql]'."
+            " systemd, pip install '.[postgresql]' in a checkout."
         ) from None
     return PostgresqlBackend(place)
 

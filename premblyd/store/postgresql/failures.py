@@ -28,7 +28,8 @@ def translated(
             raise
         if isinstance(cause, psycopg.errors.InsufficientPrivilege):
             raise NotGrantedError(_not_granted(cause)) from None
-        raise to(plain(error)) from None
+        reason = plain(error)
+        raise to(reason, says_all=reason.startswith(_UNREACHED)) from None
 
 
 def plain(error: BaseException) -> str:
@@ -70,10 +71,11 @@ def _of_connection(error: psycopg.Error) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # Of several hosts psycopg lists what happened with each.
     each = [line.removeprefix("- ") for line in lines if line.startswith("- host: ")]
-    said = "; ".join(each or lines[:1])
-    return f"PostgreSQL can't be reached: {said}" if said else "the connection was lost"
+    said = "; ".join(each or lines[:1]).removeprefix("connection failed: ")
+    return f"{_UNREACHED}{said}" if said else "the connection was lost"
 
 
+_UNREACHED = "PostgreSQL can't be reached: "
 _MISSING = "a table of the database is missing or was changed; restore it, or start the daemon anew"
 _PLAIN = {
     "0A000": "somebody changes the tables",

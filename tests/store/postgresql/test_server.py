@@ -273,4 +273,4 @@ def test_without_its_library_the_start_says_what_to_install() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "CannotStartError: PostgreSQL needs the library psycopg" in ended.stderr
-    assert "premblyd[postgresql]" in ended.stderr
+    assert ".[postgresql]" in ended.stderr
