@@ -129,7 +129,7 @@ def test_a_running_daemon_runs_the_actions_of_what_is_stored(
     with Premblyd(tmp_path, actions=[action], prembly=asking) as daemon:
         daemon.start()
         assert run("reconcile", "--config", daemon.config, "--store").code == 0
-        wait_until(lambda: ran.exists() and len(ran.read_text().splitlines()) == 20, 3)
+        wait_until(lambda: ran.exists() and len(ran.read_text().splitlines()) == 20)
         assert {line.split()[0] for line in ran.read_text().splitlines()} == references
         assert {line.split()[1] for line in ran.read_text().splitlines()} == {"prembly.status"}
 

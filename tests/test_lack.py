@@ -182,7 +182,7 @@ def test_out_of_descriptors_everything_waits_and_then_goes_on(tmp_path: Path) ->
             assert daemon.process.poll() is None
         client.join(20)
         assert answers == [200]
-        wait_until(lambda: daemon.rows(DELIVERIES) == [("succeeded", 0, 7)], 20)
+        wait_until(lambda: daemon.rows(DELIVERIES) == [("succeeded", 0, 7)])
         ran = (tmp_path / "ran").read_text().split()
         assert sorted(ran) == [str(number) for number in range(1, 8)]
         assert len(daemon.log("daemon.waits")) < 30
@@ -221,6 +221,6 @@ def test_no_memory_for_a_claim_is_waited_for(tmp_path: Path) -> None:
     with Premblyd(tmp_path, actions=[shell("act", "true", retry=ONCE)]) as daemon:
         daemon.start(NO_MEMORY)
         assert daemon.send(BODY).status == 200
-        wait_until(lambda: daemon.rows(DELIVERIES) == [("succeeded", 0, 1)], 20)
+        wait_until(lambda: daemon.rows(DELIVERIES) == [("succeeded", 0, 1)])
         assert daemon.rows("SELECT outcome FROM attempt") == [("succeeded",)]
         assert daemon.stop() == 0

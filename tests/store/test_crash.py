@@ -260,7 +260,7 @@ def test_a_hook_that_ignores_sigterm_is_gone_with_its_grandchildren_after_five_s
         assert daemon.rows("SELECT outcome, error FROM attempt ORDER BY id LIMIT 1") == [
             ("timed_out", "still running after 3 s")
         ]
-        wait_until(lambda: not any(runs(hook) for hook in hooks), 2)
+        wait_until(lambda: not any(runs(hook) for hook in hooks))
         (line,) = wait_until(
             lambda: [one for one in daemon.log("attempt.finished") if one["action"] == "record"]
         )

@@ -77,7 +77,7 @@ def command(*arguments: object) -> list[str]:
 def run_process(*arguments: object, **more: Any) -> Ran:
     """Run a command in a process of its own."""
     done = subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=20, check=False, **more
+        command(*arguments), capture_output=True, text=True, timeout=50, check=False, **more
     )
     return Ran(done.returncode, done.stdout, done.stderr)
 

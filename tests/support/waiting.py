@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(check: Callable[[], T], timeout_s: float = 20) -> T:
+def wait_until(check: Callable[[], T], timeout_s: float = 40) -> T:
     """Return what `check` returns as soon as that is true. Fail after `timeout_s`."""
     begun = time.monotonic()
     while not (found := check()):
@@ -19,7 +19,7 @@ def wait_until(check: Callable[[], T], timeout_s: float = 20) -> T:
     return found
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 20) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 40) -> None:
     """Let the loop run until `condition` holds. Fail after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not condition():
