@@ -173,8 +173,8 @@ def require_no_daemon(connection: Connection, name: str) -> None:
     if daemons := living(connection, watched_s=WATCHED_S, fresh_only=True):
         named = "; ".join(f"{daemon.name}, process {daemon.pid}" for daemon in daemons)
         raise AlreadyRunningError(
-            f"A daemon works on {name}: {named}. Stop it (systemctl stop premblyd), and run this"
-            " again."
+            f"A daemon works on {name}: {named}. Stop it on its host: sudo systemctl stop"
+            " premblyd.socket premblyd.service. Then run this again."
         )
 
 
