@@ -14,10 +14,11 @@ pytestmark = pytest.mark.machine
 DATABASE_PASSWORD = "/etc/premblyd/credentials/database-password"
 PASSWORD = "of-the-database-26"
 BY_SOCKET = block("yaml", "host=/run/postgresql")
-BY_PASSWORD = """
+CA = "/etc/premblyd/database-ca.pem"
+BY_PASSWORD = f"""
 database:
-  url: postgresql://premblyd@127.0.0.1/premblyd
-  password: {file: database-password}
+  url: postgresql://premblyd@127.0.0.1/premblyd?sslmode=verify-ca&sslrootcert={CA}
+  password: {{file: database-password}}
 """
 ENDPOINTS = """
 endpoints:
@@ -83,7 +84,7 @@ def test_the_service_works_on_postgresql(server: Machine) -> None:
     # The server comes later than the service: without the drop-in, at boot.
     server.run("systemctl stop premblyd.socket premblyd postgresql")
     assert server.run("systemctl start premblyd", check=False).returncode != 0
-    assert server.property("ExecMainStatus") == "75"
+    server.wait("journalctl -u premblyd -n 30 -o cat | grep -q status=75")
     server.run("systemctl start postgresql")
     server.wait("curl -sf http://127.0.0.1:8080/healthz", timeout_s=60)
     run_hook(server)
@@ -98,12 +99,13 @@ def test_the_service_works_on_postgresql(server: Machine) -> None:
     server.run("systemctl start premblyd")
     assert server.property("NRestarts") == "0"
 
-    # A password, over TCP: a file of root's like the other secrets.
+    # A password, over TLS: a file of root's like the other secrets.
     server.run(
         "runuser -u postgres -- psql --no-psqlrc premblyd",
         stdin=f"ALTER ROLE premblyd PASSWORD '{PASSWORD}'",
     )
     server.run(f"install -m 0600 /dev/stdin {DATABASE_PASSWORD}", stdin=f"{PASSWORD}\n")
+    server.run(f"install -m 0644 /etc/ssl/certs/ssl-cert-snakeoil.pem {CA}")
     server.run(f"cat >{CONFIG}", stdin=BY_PASSWORD + ENDPOINTS)
     server.run("systemctl restart premblyd")
     run_hook(server)
