@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from premblyd import __version__
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
 from premblyd.config.values import Listen
-from premblyd.databases import Place
+from premblyd.databases import Place, Server
 from premblyd.errors import PremblydError
 from premblyd.listening import Listening, addresses_of
 from premblyd.procfs import process_start
@@ -95,10 +95,11 @@ def withdraw(database: Place, configuration: Path) -> None:
 
 
 def find(database: Place, configuration: Path) -> Presence | None:
-    """Return the daemon that runs on this database, on a server the one with this configuration;
-    None if none does, even where a killed daemon has left its file. Raise PresenceError when the
-    file can't be read."""
-    found = (_read(path) for path in _files(database, configuration))
+    """Return the daemon that runs on this database; None if none does on this machine, even where
+    a killed daemon has left its file. Of several on a server it is the one with this
+    configuration, if that one runs. Raise PresenceError when a file can't be read."""
+    own = _files(database, configuration)
+    found = (_read(path) for path in (*own, *_others(database, own)))
     return next((presence for presence in found if presence is not None), None)
 
 
@@ -193,12 +194,28 @@ def _files(database: Place, configuration: Path) -> list[Path]:
     if isinstance(database, Path):
         return [database.with_name(f"{database.name}.running")]
     # Several daemons of this machine may share the server, each with a configuration of its own.
-    both = f"{database.url}\0{configuration.resolve()}"
-    digest = hashlib.sha256(both.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    name = f"{_server_prefix(database)}{_digest(str(configuration.resolve()))}.running"
     named = [os.environ.get(variable) for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR")]
     folders = dict.fromkeys([*(Path(folder) for folder in named if folder), SERVICE_FOLDER])
     own = Path(tempfile.gettempdir()) / f"premblyd-{os.geteuid()}"  # nobody else can write there
-    return [folder / f"premblyd-{digest}.running" for folder in (*folders, own)]
+    return [folder / name for folder in (*folders, own)]
+
+
+def _others(database: Place, own: Sequence[Path]) -> Iterator[Path]:
+    """Yield where other daemons of this machine have theirs that share the server."""
+    if isinstance(database, Path):
+        return
+    for path in own:
+        found = sorted(path.parent.glob(f"{_server_prefix(database)}*.running"))
+        yield from (other for other in found if other != path)
+
+
+def _server_prefix(server: Server) -> str:
+    return f"premblyd-{_digest(server.url)}-"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _file(database: Place, configuration: Path) -> Path:
