@@ -14,6 +14,9 @@ _IN_POSTGRESQL = (
     (r"\bINTEGER\b", "BIGINT"),
     (r"\bREAL\b", "DOUBLE PRECISION"),
     (r"\bBLOB\b", "BYTEA"),
+    # Sorted by bytes, as in SQLite. No index depends on the server's locale, whose order changes
+    # with the system's libraries (wiki.postgresql.org/wiki/Locale_data_changes).
+    (r"\bTEXT\b", 'TEXT COLLATE "C"'),
     (r"\) WITHOUT ROWID\b", ")"),
     (
         r"strftime\('%Y-%m-%dT%H:%M:%fZ', (\S+) / 1000\.0, 'unixepoch'\)",

@@ -23,3 +23,10 @@ def test_a_text_that_is_no_unicode_fails_alone(store: Store) -> None:
     good = store.inbox.add(new_event(b"good"), [])
     assert is_fault(store.wait_all([bad, good])[0])
     assert store.bodies() == [b"good"]
+
+
+def test_texts_sort_by_their_bytes(store: Store) -> None:
+    for number, reference in enumerate(["é", "a", "_", "B", "~1", "A"]):
+        store.add("crm", body=b"%d" % number, reference=reference)
+    rows = store.rows("SELECT reference FROM event ORDER BY reference")
+    assert [reference for (reference,) in rows] == ["A", "B", "_", "a", "~1", "é"]

@@ -190,7 +190,10 @@ def of_session() -> tuple[Cluster, str]:
             cluster.create(**FAST)
             cluster.start()
             with cluster.connect() as connection:
-                connection.execute(f"CREATE DATABASE {TEMPLATE}")
+                # Most servers sort as people do, not by bytes.
+                has_icu = connection.info.server_version >= 150_000
+                locale = "LOCALE_PROVIDER icu ICU_LOCALE 'en-US'" if has_icu else ""
+                connection.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0 {locale}")
             PostgresqlBackend(Server(cluster.url(TEMPLATE))).prepare()
             (folder / "ready").touch()
     return cluster, TEMPLATE
