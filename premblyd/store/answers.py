@@ -40,10 +40,9 @@ def add_answer(
 ) -> Added:
     """Store `answer` with the record of its question, and end what waited for it.
 
-    When the record has a settled event of the
-    verification already, that one ends the
-    waiting instead, and no event is stored: whatever else came or was asked meanwhile, its actions
-    run once."""
+    When the record has a settled event of the verification already, that one ends the waiting
+    instead, and no event is stored: whatever else came or was asked meanwhile, its actions run
+    once."""
     transaction.lock(_names(answer))
     return _add(transaction, answer, inquiry)
 

@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumperUnknown
 
 from premblyd.databases import Server
-from premblyd.errors import CannotStartError, StoreUnreadableError
+from premblyd.errors import CannotStartError, StoreUnreadableError, without_frames
 from premblyd.store.postgresql.deadline import bounded
 from premblyd.store.postgresql.failures import translated
 from premblyd.store.postgresql.schema import check_schema, migrate
@@ -83,7 +83,13 @@ class _Database(PostgresqlDatabase):
         self._opened = opened
 
     def _connect(self) -> psycopg.Connection[Any]:
-        connection: psycopg.Connection[Any] = super()._connect()  # type: ignore[misc]
+        connection: psycopg.Connection[Any]
+        try:
+            connection = super()._connect()  # type: ignore[misc]
+        except psycopg.Error as error:
+            # psycopg's own frame refers to it: with that, the webhooks that were to be stored would
+            # stay in memory until the collector comes.
+            raise without_frames(error) from None
         try:
             if self._opened is not None:
                 self._opened(connection)
