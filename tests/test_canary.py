@@ -17,6 +17,7 @@ from premblyd.errors import ConfigError
 from premblyd.prembly.signature import HEADER, sign
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
+from tests.support.database import away
 from tests.support.http_server import Handler, serving
 from tests.support.requests import request
 from tests.support.waiting import wait_until
@@ -111,9 +112,8 @@ def answers(daemon: Premblyd) -> Iterator[tuple[int, bytes]]:
     ):
         answer = request(*post, body, headers)
         yield answer.status, str(answer).encode()
-    away = daemon.database.rename(daemon.folder / "away")
-    answer = request(*post, BODY, SIGNED | {"token": HUSH["token"] + "2"})
-    away.rename(daemon.database)
+    with away(daemon.place):
+        answer = request(*post, BODY, SIGNED | {"token": HUSH["token"] + "2"})
     yield answer.status, str(answer).encode()
     answer = request(daemon.address, "GET", f"/{HUSH['path']}?token={HUSH['token']}", b"", SIGNED)
     yield answer.status, str(answer).encode()

@@ -129,7 +129,7 @@ def test_a_stop_while_prembly_is_asked_is_quick_and_another_key_is_used_after_a_
         daemon.signal(SIGHUP)
         wait_until(lambda: daemon.log("config.reloaded"))
         api.fail(prembly_api.hang)
-        with locked(daemon.database) as connection:
+        with locked(daemon.place) as connection:
             connection.execute("UPDATE delivery SET due_at_ms = 1")
             connection.execute("COMMIT")
         wait_until(lambda: api.asked() == 2)

@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import sqlite3
 import time
 from collections.abc import MutableMapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,16 @@ from premblyd import daemon as composition
 from premblyd import heartbeat
 from premblyd.config.load import load_config
 from premblyd.daemon import Daemon
+from premblyd.databases import Place
 from premblyd.errors import PremblydError
 from premblyd.heartbeat import Heartbeat, machine_start
 from premblyd.store.downtimes import Heartbeats
+from premblyd.store.postgresql import opening as postgresql_opening
+from premblyd.store.sqlite import opening
 from tests.support.clock import SettableClock
 from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd
-from tests.support.database import locked, rows
+from tests.support.database import changing, locked, new_place, rows, url_of
 from tests.support.logs import logged
 from tests.support.store import Store
 from tests.support.waiting import until
@@ -40,13 +41,13 @@ class Home:
     """A folder in which a daemon runs now and then, in this process."""
 
     def __init__(self, folder: Path, **changes: Any) -> None:
-        self.database = folder / "premblyd.db"
+        self.place = new_place(folder)
         self._path = folder / "premblyd.yaml"
         self.configure(**changes)
 
     def configure(self, **changes: Any) -> None:
-        listen = f"unix:{self.database.parent}/socket"
-        self._path.write_text(json.dumps(configuration(**{"listen": listen, **changes})))
+        own = {"listen": f"unix:{self._path.parent}/socket", "database": url_of(self.place)}
+        self._path.write_text(json.dumps(configuration(**own | changes)))
 
     def run(self) -> list[MutableMapping[str, Any]]:
         """Start and stop a daemon; return what it logged of a downtime."""
@@ -60,20 +61,22 @@ class Home:
         return [line for line in lines if line["event"] == "daemon.was_down"]
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        return rows(self.database, sql)
+        return rows(self.place, sql)
 
     def age(self, by_ms: int) -> None:
         """Let the last heartbeat be older: as if the daemon had been stopped for as long."""
-        sql = "UPDATE heartbeat SET alive_at_ms = alive_at_ms - ?, uptime_ms = uptime_ms - ?"
-        self._execute(sql, by_ms, by_ms)
+        age(self.place, by_ms)
 
     def set_clock(self, by_ms: int) -> None:
         """Let the last heartbeat be by another clock: as if somebody had set it since."""
-        self._execute("UPDATE heartbeat SET alive_at_ms = alive_at_ms - ?", by_ms)
+        with changing(self.place) as connection:
+            connection.execute("UPDATE heartbeat SET alive_at_ms = alive_at_ms - ?", [by_ms])
 
-    def _execute(self, sql: str, *values: int) -> None:
-        with closing(sqlite3.connect(self.database)) as connection, connection:
-            connection.execute(sql, values)
+
+def age(place: Place, by_ms: int) -> None:
+    sql = "UPDATE heartbeat SET alive_at_ms = alive_at_ms - ?, uptime_ms = uptime_ms - ?"
+    with changing(place) as connection:
+        connection.execute(sql, [by_ms, by_ms])
 
 
 def test_a_clean_stop_is_kept_exactly(tmp_path: Path) -> None:
@@ -92,7 +95,7 @@ def test_a_kill_leaves_the_last_heartbeat_and_the_next_start_tells_of_it(tmp_pat
         began = daemon.rows(ALIVE)
         daemon.kill()
         assert daemon.rows(ALIVE) == began
-        Home(tmp_path, prembly=PREMBLY).age(2 * HOUR_MS)
+        age(daemon.place, 2 * HOUR_MS)
         daemon.start()
         (line,) = daemon.log("daemon.was_down")
         assert (line["minutes"], line["level"]) == (120, "warning")
@@ -174,19 +177,22 @@ def test_a_database_that_fails_for_hours_is_a_downtime(
 
     async def run() -> None:
         nonlocal passed_ms
-        own = Heartbeat(Heartbeats(store.writer), SettableClock(), every_s=0.01)
+        own = Heartbeat(Heartbeats(impatient.writer), SettableClock(), every_s=0.01)
         await own.begin()
         loop = asyncio.create_task(own.run())
-        with locked(store.path):
-            await until(lambda: store.writer.last_error)
+        with locked(store.place):
+            await until(lambda: impatient.writer.last_error)
             passed_ms = 2 * HOUR_MS
         await until(lambda: "daemon.was_down" in [line["event"] for line in lines])
         loop.cancel()
 
     monkeypatch.setattr(time, "clock_gettime_ns", uptime_ns)
-    store.on_connection(lambda connection: connection.execute("PRAGMA busy_timeout = 50"))
+    monkeypatch.setattr(opening, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setitem(postgresql_opening.SESSION, "lock_timeout", "50ms")
+    impatient = store.beside("host:2:boot")
     with logged() as lines:
         store.wait(run())
+    impatient.close()
     assert len(store.rows(DOWNTIMES)) == 1
 
 

@@ -69,8 +69,8 @@ def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
     while piece := os.read(reader, 65536):
         got += piece
     os.close(reader)
-    first, *_ = got.splitlines()
-    assert json.loads(first)["event"] == "daemon.started"
+    events = [json.loads(line)["event"] for line in got.splitlines()[:3]]
+    assert "daemon.started" in events
     assert got.count(b"webhook.received") < 300, "the pipe was never full"
 
 
@@ -110,10 +110,11 @@ def test_a_stuck_reader_does_not_hold_up_a_start_that_fails(tmp_path: Path) -> N
             while True:
                 os.write(end, b"x" * 4096)
         os.set_blocking(end, True)
+        daemon.config.write_text("nonsense: yes")
         second = subprocess.Popen(daemon._command(""), stderr=end)
         os.close(end)
         try:
-            assert second.wait(10) == 75
+            assert second.wait(10) == 78
         finally:
             second.kill()
             second.wait()
@@ -133,7 +134,7 @@ def test_a_daemon_that_fails_leaves_its_last_lines_and_no_text_of_the_fault(tmp_
         daemon.start(FAULT)
         assert daemon.process.wait(10) == 1
         *lines, last = daemon.log_text().splitlines()
-    logged = [json.loads(line) for line in lines]
+    logged = [json.loads(line) for line in lines if '"event":"host.' not in line]
     assert [line["event"].removeprefix("daemon.") for line in logged] == [
         "started",
         "failed",

@@ -73,12 +73,13 @@ def test_a_hook_that_outlasts_the_stop_is_interrupted_at_no_cost_and_runs_again(
         ]
 
 
+@pytest.mark.sqlite  # a server's readers wait for no lock; test_dispatcher has this for both
 def test_what_is_claimed_as_it_stops_still_runs_to_its_end(tmp_path: Path) -> None:
     action = shell("act", "sleep 0.2; echo done")
     with Premblyd(tmp_path, actions=[action]) as daemon:
         daemon.start().send(BODY)
         daemon.wait_for_rows([("succeeded", 1, 9)], DELIVERY)
-        with locked(daemon.database) as other:
+        with locked(daemon.place) as other:
             time.sleep(1.3)  # by now the next claim waits for the lock
             daemon.signal(SIGTERM)
             wait_until(lambda: daemon.log("daemon.stopping"))
@@ -90,6 +91,7 @@ def test_what_is_claimed_as_it_stops_still_runs_to_its_end(tmp_path: Path) -> No
         assert daemon.rows("SELECT outcome, output FROM attempt") == [("succeeded", "done\n")] * 2
 
 
+@pytest.mark.sqlite  # a server is for any number of them
 def test_a_second_daemon_on_the_same_database_is_refused(tmp_path: Path) -> None:
     with Premblyd(tmp_path) as daemon:
         daemon.start()
@@ -155,7 +157,7 @@ def test_a_bad_configuration_is_refused_with_every_place(tmp_path: Path) -> None
         f"{daemon.config}:2:1: unknown key `lissen`; did you mean `listen`?",
         f"{daemon.config}:4:35: the environment variable PREMBLYD_TEST_UNSET is not set",
     ]
-    assert not daemon.database.exists()
+    assert not (tmp_path / "premblyd.db").exists()
     daemon.config.unlink()
     status, said = daemon.fail_to_start()
     assert (status, said.splitlines()[1:]) == (
@@ -224,7 +226,11 @@ def test_what_only_somebody_can_mend_ends_the_start_for_good(tmp_path: Path) -> 
     status, said = daemon.fail_to_start(prefix=OBEYING_MODES)
     assert status == 78
     assert said.splitlines()[-1] == f"{daemon.config}:1:1: can't be read: Permission denied"
-    daemon.config.chmod(0o644)
+
+
+@pytest.mark.sqlite  # a server's files are its own
+def test_a_folder_that_cannot_be_written_ends_the_start_for_good(tmp_path: Path) -> None:
+    daemon = Premblyd(tmp_path)
     tmp_path.chmod(0o555)
     status, said = daemon.fail_to_start(prefix=OBEYING_MODES)
     tmp_path.chmod(0o755)
@@ -262,7 +268,7 @@ sys.meta_path.insert(0, Finder())
         ("", ""),  # it imports what it consists of, which takes most of the start
         ("premblyd.config.load", "load_config"),
         ("os", "umask"),  # the file was read, and the loop is not there yet
-        ("premblyd.store.sqlite.opening", "prepare"),
+        ("premblyd.store.connections", "backend"),
     ],
 )
 def test_a_hangup_while_it_starts_is_a_reload_soon(tmp_path: Path, module: str, name: str) -> None:
