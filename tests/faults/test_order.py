@@ -15,7 +15,7 @@ def test_successes_are_in_the_order_of_receipt_through_kills(
 ) -> None:
     with needs_machine():
         server = new_server() if engine == "postgresql" else None
-    campaign = Campaign(tmp_path, server, seed=3, events=60, references=5, hosts=hosts, pause_s=0.5)
+    campaign = Campaign(tmp_path, server, seed=3, events=40, references=4, hosts=hosts, pause_s=0.5)
     assert campaign.run() == []
     assert campaign.figures["kills"] > 0
     assert campaign.figures["longest line of a reference"] > 5
