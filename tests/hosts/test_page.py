@@ -99,6 +99,9 @@ def lacks(server: Server, *statements: str) -> bool:
 def test_each_role_of_the_page_can_do_its_work_and_no_more(tmp_path: Path, roles: Roles) -> None:
     own, auditor = roles.server("premblyd"), roles.server("premblyd_auditor")
     with Premblyd(tmp_path, place=own, actions=ACTIONS) as daemon:
+        checked = run("check", "--config", daemon.config)
+        assert (checked.code, "the role" in checked.err) == (0, False)
+        assert "It has no tables yet" in checked.out
         daemon.start()
         assert daemon.send(b'{"reference": "r-1"}').status == 200
         daemon.wait_for_rows([("succeeded", 1)], STATES)

@@ -20,7 +20,10 @@ _SERVER = """SELECT
     (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'),
     current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
     current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on',
-    current_schema(), has_schema_privilege(current_user, current_schema(), 'CREATE')"""
+    current_schema(), has_schema_privilege(current_user, current_schema(), 'CREATE') OR EXISTS (
+        SELECT FROM pg_database WHERE datname = current_database()
+        AND pg_has_role(datdba, 'MEMBER')  -- a daemon becomes the owner to make tables
+        AND has_schema_privilege(datdba, current_schema(), 'CREATE'))"""
 _RIGHTS = "SELECT, INSERT, UPDATE, DELETE"
 _LACKS = """SELECT tablename, lacks
     FROM pg_tables, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS lacks
