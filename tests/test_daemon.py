@@ -15,21 +15,23 @@ from premblyd import daemon as composition
 from premblyd import presence
 from premblyd.config.load import load_config
 from premblyd.daemon import Daemon
+from premblyd.databases import Place, Server
 from premblyd.errors import PremblydError
 from premblyd.hooks.http.runner import HttpRunner
 from premblyd.loops import Loops
+from tests.support.database import new_place, url_of
 from tests.support.waiting import wait_until
 
 CONFIG = """
 listen: unix:{folder}/socket
-database: sqlite:///premblyd.db
+database: "{database}"
 endpoints: [{{name: prembly, path: /webhooks/prembly, keys: {{live: a-key}}}}]
 """
 # What the start calls, in its order; each may fail.
 STEPS = (
     "backend",
     "Writer",
-    "Queue.recover",
+    pytest.param("Queue.recover", marks=pytest.mark.sqlite),  # there it is part of joining
     "find_marks",
     "Runners.make",
     "Runners.second",
@@ -45,9 +47,9 @@ STEPS = (
 )
 
 
-def configured(folder: Path) -> Daemon:
+def configured(folder: Path, place: Place) -> Daemon:
     path = folder / "premblyd.yaml"
-    path.write_text(CONFIG.format(folder=folder))
+    path.write_text(CONFIG.format(folder=folder, database=url_of(place)))
     return Daemon(load_config(path), path)
 
 
@@ -84,13 +86,15 @@ for line in sys.stdin:
 
 
 @pytest.fixture(scope="module")
-def can_lock() -> Iterator[Callable[[Path], bool]]:
-    """Return whether another process can run a daemon on a database."""
+def can_lock() -> Iterator[Callable[[Place], bool]]:
+    """Return whether another process can run a daemon on a database; on a server any can."""
     with subprocess.Popen(
         [sys.executable, "-c", LOCKING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
 
-        def ask(database: Path) -> bool:
+        def ask(database: Place) -> bool:
+            if isinstance(database, Server):
+                return True
             assert other.stdin
             assert other.stdout
             print(database, file=other.stdin, flush=True)
@@ -105,13 +109,14 @@ def can_lock() -> Iterator[Callable[[Path], bool]]:
 def test_a_start_that_fails_leaves_nothing_open(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    can_lock: Callable[[Path], bool],
+    can_lock: Callable[[Place], bool],
     step: str,
 ) -> None:
     threads_before = set(threading.enumerate())
+    place = new_place(tmp_path)
 
     async def start() -> tuple[list[str], list[str]]:
-        daemon = configured(tmp_path)
+        daemon = configured(tmp_path, place)
         before = open_files()
         if step == "Runners.second":
             monkeypatch.setattr(HttpRunner, "__init__", fail)
@@ -125,28 +130,29 @@ def test_a_start_that_fails_leaves_nothing_open(
     assert after == before
     wait_until(lambda: set(threading.enumerate()) <= threads_before)
     assert not (tmp_path / "socket").exists()
-    assert can_lock(tmp_path / "premblyd.db")
+    assert can_lock(place)
 
 
 def test_a_stop_leaves_nothing_open_and_tells_commands_so(
-    tmp_path: Path, can_lock: Callable[[Path], bool]
+    tmp_path: Path, can_lock: Callable[[Place], bool]
 ) -> None:
     threads_before = set(threading.enumerate())
+    place = new_place(tmp_path)
 
     async def start_and_stop() -> tuple[list[str], list[str]]:
-        daemon = configured(tmp_path)
+        daemon = configured(tmp_path, place)
         before = open_files()
         async with daemon:
-            assert presence.find(tmp_path / "premblyd.db", tmp_path / "premblyd.yaml")
-            assert not can_lock(tmp_path / "premblyd.db")
+            assert presence.find(place, tmp_path / "premblyd.yaml")
+            assert isinstance(place, Server) or not can_lock(place)
         return before, open_files()
 
     before, after = asyncio.run(start_and_stop())
     assert after == before
     wait_until(lambda: set(threading.enumerate()) <= threads_before)
     assert not (tmp_path / "socket").exists()
-    assert presence.find(tmp_path / "premblyd.db", tmp_path / "premblyd.yaml") is None
-    assert can_lock(tmp_path / "premblyd.db")
+    assert presence.find(place, tmp_path / "premblyd.yaml") is None
+    assert can_lock(place)
 
 
 def test_a_loop_that_ends_by_itself_is_noticed() -> None:
