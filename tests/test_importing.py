@@ -20,6 +20,7 @@ atexit.register(lambda: pathlib.Path(os.environ["MODULES"]).write_text(" ".join(
 """
 
 
+@pytest.mark.sqlite  # with a server it needs the driver
 def test_a_plain_daemon_imports_nothing_that_it_does_not_use(tmp_path: Path) -> None:
     named = tmp_path / "modules"
     with Premblyd(tmp_path) as daemon:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from signal import SIGHUP
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 
 from premblyd import systemd
 from tests.support.daemon import Premblyd
+from tests.support.database import away
 from tests.support.requests import request
 from tests.support.sockets import HAND_OVER, handed_over
 from tests.support.webhooks import PATH, signed
@@ -190,7 +191,7 @@ import threading
 from premblyd import daemon
 from premblyd.store import inbox
 daemon.STUCK_MS = 1500
-inbox._BEAT = inbox.Operation(inbox.Step.PROOF, lambda *_: threading.Event().wait())
+inbox._PROVE_COMMIT = inbox.Operation(inbox.Step.PROOF, lambda *_: threading.Event().wait())
 """
 
 
@@ -201,10 +202,9 @@ def test_the_watchdog_is_fed_while_the_database_fails_but_not_while_it_hangs(
     environ = {"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "200000"}
     with Premblyd(tmp_path) as daemon:
         daemon.start(STUCK if fault == "hangs" else "", **environ)
-        if fault == "fails":
-            daemon.database.rename(tmp_path / "moved")
-        assert request(daemon.address, "GET", "/healthz", b"", {}).status == 503
-        assert (_last_fed_s(manager, within_s=3) < 0.6) == is_fed
+        with away(daemon.place) if fault == "fails" else nullcontext():
+            assert request(daemon.address, "GET", "/healthz", b"", {}).status == 503
+            assert (_last_fed_s(manager, within_s=3) < 0.6) == is_fed
         if is_fed:
             assert daemon.stop() == 0
 
