@@ -209,9 +209,13 @@ def test_a_canary_comes_out_nowhere(tmp_path: Path, log_format: str) -> None:
     assert reasons[:3] == [f"{what} signature" for what in ("wrong", "malformed", "missing")]
     assert {"body too large", "no such path"} <= set(reasons[3:])
     # They did go where they belong, so that looking elsewhere proves something.
-    (printed,) = daemon.rows("SELECT output FROM attempt WHERE output LIKE '%canary%' LIMIT 1")[0]
+    (printed,) = daemon.rows(
+        "SELECT output FROM attempt WHERE output LIKE '%canary%' ORDER BY id LIMIT 1"
+    )[0]
     assert all(value in printed for value in (HUSH["session"], HUSH["bvn"], PHOTO))
-    assert daemon.rows("SELECT token, body FROM event LIMIT 1") == [(HUSH["token"], BODY)]
+    assert daemon.rows("SELECT token, body FROM event ORDER BY id LIMIT 1") == [
+        (HUSH["token"], BODY)
+    ]
     assert BODY in [body for _, _, body in server.requests]
     words = "webhook.received webhook.duplicate webhook.rejected attempt.finished"
     for word in f"{words} action.when_failed store.unavailable config.problem".split():
