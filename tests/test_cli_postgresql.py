@@ -15,6 +15,8 @@ from tests.support.database import url_of
 from tests.support.needs import needs_machine
 from tests.support.store import Store
 
+pytestmark = pytest.mark.postgresql
+
 HUSH = "hush-database-password"
 READ = "GRANT SELECT ON ALL TABLES IN SCHEMA public TO auditor"
 

@@ -51,6 +51,8 @@ from tests.support.postgresql import rows
 from tests.support.users import NOBODY
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.postgresql
+
 HUSH = "hush-value"
 NAMES_OF_TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
 JOIN = """

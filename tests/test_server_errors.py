@@ -7,6 +7,8 @@ import pytest
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
 
+pytestmark = pytest.mark.postgresql
+
 
 @pytest.mark.parametrize("command", ["events", "deliveries", "replay --dead", "status"])
 def test_a_server_that_is_away_is_said_in_plain_words(tmp_path: Path, command: str) -> None:

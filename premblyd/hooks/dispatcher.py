@@ -57,7 +57,7 @@ class Dispatcher:
         self._actions: dict[str, Action] = {}
         self._limit = 0
         self._max_bytes = 0
-        self._running: dict[int, asyncio.Task[None]] = {}
+        self._running: dict[int, asyncio.Task[bool]] = {}
         self._marks: set[Mark] = set()
         self._busy: Counter[str] = Counter()
         self._busy_bytes = 0  # of the bodies of running hooks
@@ -212,12 +212,17 @@ class Dispatcher:
         del job  # so that the body is not kept longer than the runner needs it
         return await run
 
-    def _ended(self, job: Job, task: asyncio.Task[None]) -> None:
+    def _ended(self, job: Job, task: asyncio.Task[bool]) -> None:
         del self._running[job.delivery_id]
-        if not task.cancelled() and (error := task.exception()):
+        if task.cancelled():
+            return
+        if error := task.exception():
             tell(DispatcherFailed(action=job.action, cause=error))
+        elif task.result():
+            self.wake()  # until now no claim took it, as if it still ran
 
-    async def _work(self, action: Action, job: Job, run: Awaitable[Result], cost: int) -> None:
+    async def _work(self, action: Action, job: Job, run: Awaitable[Result], cost: int) -> bool:
+        """See the hook of `job` through. Return whether it runs again."""
         started_ms = self._clock.now_ms()
         result = await self._result(action, run)
         self._marks.discard(job.mark)
@@ -228,8 +233,9 @@ class Dispatcher:
         ending = ending_of(job, result, action.retry, now_ms=now_ms, rng=self._rng)
         if await self._finish(job, result, ending):
             tell(_finished(job, result, ending, ending.at_ms - started_ms))
-        else:
-            tell(LeaseLost(delivery=job.delivery_id, attempt=job.attempt))
+            return ending.due_at_ms is not None
+        tell(LeaseLost(delivery=job.delivery_id, attempt=job.attempt))
+        return False
 
     async def _result(self, action: Action, run: Awaitable[Result]) -> Result:
         try:

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.faults.failover import FailoverCampaign, pair
 from tests.support.needs import needs_machine
 from tests.support.postgresql import binaries
+
+pytestmark = pytest.mark.postgresql
 
 
 def test_nothing_acknowledged_is_lost_when_a_standby_takes_over(tmp_path: Path) -> None:

@@ -9,7 +9,10 @@ from tests.support.hosts import new_server
 from tests.support.needs import needs_machine
 
 
-@pytest.mark.parametrize(("engine", "hosts"), [("sqlite", 1), ("postgresql", 2)])
+@pytest.mark.parametrize(
+    ("engine", "hosts"),
+    [("sqlite", 1), pytest.param("postgresql", 2, marks=pytest.mark.postgresql)],
+)
 def test_successes_are_in_the_order_of_receipt_through_kills(
     tmp_path: Path, engine: str, hosts: int
 ) -> None:

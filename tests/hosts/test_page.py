@@ -29,6 +29,8 @@ from tests.support.upgrades import COMPATIBLE, NextVersion
 from tests.support.waiting import wait_until
 from tests.support.webhooks import PATH, signed
 
+pytestmark = pytest.mark.postgresql
+
 PAGE = "docs/several-hosts.md"
 STATES = "SELECT state, count(*) FROM delivery GROUP BY state"
 OWNERS = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"

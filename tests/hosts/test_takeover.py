@@ -17,6 +17,8 @@ from tests.support.hosts import Runs, hosts, new_server
 from tests.support.proxy import Cable
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.postgresql
+
 # Goes on until there is a file.
 SCRIPT = """
 echo "$PREMBLY_DELIVERY $PREMBLY_ATTEMPT $PREMBLY_WORKER" >> {runs}

@@ -12,6 +12,8 @@ from tests.support.hosts import hosts, new_server
 from tests.support.needs import needs_machine
 from tests.support.upgrades import COMPATIBLE, INCOMPATIBLE, NAME, NextVersion
 
+pytestmark = pytest.mark.postgresql
+
 STATES = "SELECT state, count(*) FROM delivery GROUP BY state"
 HOSTS = "SELECT name, ended FROM host ORDER BY id"
 ACTIONS = [shell("crm", "exit 0")]

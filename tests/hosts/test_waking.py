@@ -11,6 +11,8 @@ from tests.support.daemon import Premblyd
 from tests.support.hosts import Runs, hosts, new_server
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.postgresql
+
 # The first event's hook goes on for long, so that its host has no slot for the others.
 BUSY = """
 echo "$PREMBLY_DELIVERY $PREMBLY_ATTEMPT $PREMBLY_WORKER" >> {runs}

@@ -16,7 +16,9 @@ from tests.support.needs import needs_machine
 from tests.support.store import Store
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(
+    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], ids=ENGINES
+)
 def place(request: pytest.FixtureRequest, path: Path) -> Iterator[Place]:
     """A prepared database of the engine that nobody has open."""
     if request.param == "sqlite":

@@ -127,7 +127,8 @@ def test_every_number_of_webhooks_at_once_is_stored_with_its_own_deliveries(stor
         added = put(store, *(f"{number} {place}" for place in range(number)))
         assert Counter(one.is_new for one in added) == {True: number}
     assert store.rows("SELECT count(*) FROM event") == [(sum(numbers),)]
-    assert queued(store) == [event_id for (event_id,) in store.rows("SELECT id FROM event")]
+    ids = store.rows("SELECT id FROM event ORDER BY id")
+    assert queued(store) == [event_id for (event_id,) in ids]
 
 
 def refused(number: int) -> NewRejection:

@@ -24,6 +24,8 @@ from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.store import NOW_MS, Store, is_fault, new_event
 from tests.support.wire import Wire
 
+pytestmark = pytest.mark.postgresql
+
 Lines = list[MutableMapping[str, Any]]
 LIMIT_S = 0.4
 CLOSE = "SELECT pg_terminate_backend(?)"

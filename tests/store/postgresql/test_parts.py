@@ -1,9 +1,13 @@
 """Each daemon counts in rows of its own, so that none waits for another's transaction."""
 
+import pytest
+
 from premblyd.store.engine import Transaction
 from premblyd.store.inbox import add_event
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.store import Store, new_event, transaction_open
+
+pytestmark = pytest.mark.postgresql
 
 
 def part_of(store: Store) -> int:

@@ -18,6 +18,8 @@ from tests.support.postgresql import SUPERUSER, rows
 from tests.support.waiting import wait_until
 from tests.support.wire import Wire
 
+pytestmark = pytest.mark.postgresql
+
 OF_THIS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
 

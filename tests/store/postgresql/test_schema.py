@@ -22,6 +22,8 @@ from tests.support.store import NOW_MS, Store
 from tests.support.upgrades import COMPATIBLE, INCOMPATIBLE, NAME, NextVersion
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.postgresql
+
 FLOOR = "SELECT migration FROM schema_floor"
 APPLIED = "SELECT name FROM schema_migration ORDER BY id"
 KNOWN = sorted(file.stem for file in history.MIGRATIONS.glob("0*.py"))

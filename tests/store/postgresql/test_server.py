@@ -24,6 +24,8 @@ from tests.support.store import NOW_MS, Store, new_event
 from tests.support.waiting import wait_until
 from tests.support.wire import Wire
 
+pytestmark = pytest.mark.postgresql
+
 CANCEL = """SELECT pg_cancel_backend(pid) FROM pg_stat_activity
     WHERE wait_event = 'SyncRep' AND datname = current_database()"""
 
