@@ -103,6 +103,23 @@ async def test_a_failing_hook_is_tried_again_until_it_is_dead(place: Place) -> N
             assert started_ms - ended_ms >= 10
 
 
+def test_what_is_due_again_at_once_runs_at_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It need not wait until the dispatcher looks again, which here is after the test."""
+    monkeypatch.setattr(dispatcher, "POLL_S", 600.0)
+    at_once = {"attempts": 5, "first_delay": "0ms"}
+
+    @on_a_loop
+    async def run() -> None:
+        action_ = action("a", retry=at_once)
+        async with Dispatching(place, action_, runner=FakeRunner(FAILED)) as at:
+            await at.add("a")
+            await at.until_states(dead=1)
+
+    run()
+
+
 @on_a_loop
 async def test_a_hook_that_recovers_succeeds(place: Place) -> None:
     async with Dispatching(place, action("a", retry=QUICK), runner=FakeRunner(FAILED)) as at:
