@@ -181,10 +181,10 @@ def test_a_key_of_once_runs_on_one_host_at_a_time(hosts: list[Store]) -> None:
     assert hosts[0].rows("SELECT count(*) FROM delivery WHERE state = 'succeeded'") == [(3,)]
 
 
+@pytest.mark.postgresql
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)  # else nobody writes meanwhile
 def test_what_another_host_decides_about_is_left_to_it_for_a_moment(hosts: list[Store]) -> None:
     a, b, _ = hosts
-    if not a.backend.is_shared:
-        pytest.skip("nobody else writes to SQLite meanwhile")
     for number in range(60):
         a.add("crm", body=b"%d" % number, reference="held")
     a.add("crm", body=b"other", reference="free")
