@@ -1,5 +1,5 @@
 """Tells every listener what happened, in one call for each occurrence. The log is a listener, and
-today the only one."""
+so are the metrics."""
 
 import dataclasses
 import functools
@@ -12,9 +12,12 @@ from premblyd.occurrences import Occurrence
 Listener = Callable[[Occurrence], None]
 
 
-def tell(occurrence: Occurrence) -> None:
-    """Tell every listener of `occurrence`, in the thread in which it happened."""
+def tell(occurrence: Occurrence, *, is_logged: bool = True) -> None:
+    """Tell every listener of `occurrence`, in the thread in which it happened; without `is_logged`
+    all but the log, as one of too many: what is counted is what happened."""
     for listener in LISTENERS:
+        if listener is _log and not is_logged:
+            continue
         try:
             listener(occurrence)
         except MemoryError:  # one line less; the writer's thread, say, must go on

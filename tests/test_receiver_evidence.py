@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from tornado.httpclient import AsyncHTTPClient
 
+from premblyd import telemetry
 from premblyd.config.models import Endpoint
+from premblyd.metrics.counting import Counts
 from premblyd.receiver import quota
 from premblyd.receiver.evidence import LINES_PER_MINUTE
 from premblyd.receiver.wrongpath import difference
@@ -100,9 +102,17 @@ async def test_no_path_and_no_method_of_a_stranger_is_in_the_log(
     assert "hush" not in str(lines).lower()
 
 
+@pytest.fixture
+def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
+    """What the metrics count meanwhile."""
+    counts = Counts()
+    monkeypatch.setattr(telemetry, "LISTENERS", [*telemetry.LISTENERS, counts.listen])
+    return counts
+
+
 @pytest.mark.gen_test(timeout=30)
 async def test_a_scanner_fills_neither_the_log_nor_the_evidence_and_hides_no_typing_mistake(
-    http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch
+    http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch, counts: Counts
 ) -> None:
     client = await Client.to(http_port)
     with logged() as lines:
@@ -121,11 +131,12 @@ async def test_a_scanner_fills_neither_the_log_nor_the_evidence_and_hides_no_typ
     assert "trailing slash" in lines[-2]["hint"]
     assert (lines[-1]["kind"], lines[-1]["count"]) == ("no such path", 30)
     assert len(await kept_rows(reception)) == LINES_PER_MINUTE + 1
+    assert counts.rejections == {"no such path": LINES_PER_MINUTE + 31}
 
 
 @pytest.mark.gen_test
 async def test_who_is_refused_for_lack_of_room_fills_no_log(
-    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception, counts: Counts
 ) -> None:
     with logged() as lines:
         reception.use()
@@ -133,11 +144,12 @@ async def test_who_is_refused_for_lack_of_room_fills_no_log(
         for _ in range(LINES_PER_MINUTE + 5):
             assert (await post(http_client, base_url)).code == 503
     assert [line["event"] for line in lines] == ["webhook.overloaded"] * LINES_PER_MINUTE
+    assert counts.webhooks["", "overloaded"] == LINES_PER_MINUTE + 5, "no line, but counted"
 
 
 @pytest.mark.gen_test
 async def test_a_webhook_that_cannot_be_stored_is_told_within_bounds(
-    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception, counts: Counts
 ) -> None:
     with logged() as lines:
         reception.use()
@@ -148,6 +160,7 @@ async def test_a_webhook_that_cannot_be_stored_is_told_within_bounds(
     told = [line for line in lines if line["event"] == "webhook.unavailable"]
     assert len(told) == LINES_PER_MINUTE
     assert (told[0]["endpoint"], told[0]["remote_ip"]) == ("prembly", "127.0.0.1")
+    assert counts.webhooks["prembly", "unavailable"] == LINES_PER_MINUTE + 5
 
 
 ODD = signed(BODY) | {"Content-Length": "-1"}

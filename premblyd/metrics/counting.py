@@ -15,7 +15,6 @@ from premblyd.occurrences import (
     AttemptFinished,
     InquiryAnswered,
     Occurrence,
-    RejectionsNotLogged,
     WebhookDuplicate,
     WebhookFailed,
     WebhookOverloaded,
@@ -25,10 +24,22 @@ from premblyd.occurrences import (
 )
 from premblyd.prembly import events
 from premblyd.prembly.codes import MEANINGS
+from premblyd.store.inbox import Noise
 
 OTHER, MISSING = "other", "missing"
 OVERLOADED, UNAVAILABLE = "overloaded", "unavailable"
 RESULTS = ("received", "duplicate", "rejected", OVERLOADED, UNAVAILABLE, "failed")
+# All of them are there from the start: of a count that begins with its first 1, nobody can tell
+# the increase.
+REASONS = (
+    "wrong signature",
+    "missing signature",
+    "malformed signature",
+    "missing token",
+    "address not allowed",
+    "body too large",
+    *(noise.value for noise in Noise),
+)
 ATTEMPT_OUTCOMES = ("succeeded", "failed", "timed_out", "interrupted")
 # In seconds. Prembly waits 10 s for an answer; a commit takes milliseconds, a hook up to minutes.
 ANSWER_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -78,20 +89,21 @@ class Counts:
             WebhookOverloaded: lambda _: self._count_webhook("", OVERLOADED),
             WebhookUnavailable: lambda told: self._count_webhook(told.endpoint, UNAVAILABLE),
             WebhookFailed: lambda told: self._count_webhook(told.endpoint, "failed"),
-            RejectionsNotLogged: self._not_logged,
             AttemptFinished: self._attempt,
             InquiryAnswered: self._inquiry,
         }
 
     def configure(self, config: Config) -> None:
-        """Have a count for each endpoint and action of `config`, zero at first: of a count that
-        begins with its first 1, nobody can tell the increase. Codes that the configuration names
-        are counted by themselves."""
+        """Have a count for each endpoint and action of `config`, zero at first. Codes that the
+        configuration names are counted by themselves."""
         named = {code for action in config.actions for code in action.response_codes}
         self._codes = frozenset(MEANINGS) | (named - {"*", "default", MISSING})
-        for endpoint in config.endpoints:
+        # Without a name: what was turned away before its endpoint was known, or had none.
+        for name in ("", *(endpoint.name for endpoint in config.endpoints)):
             for result in RESULTS:
-                self.webhooks[endpoint.name, result] += 0
+                self.webhooks[name, result] += 0
+        for reason in REASONS:
+            self.rejections[reason] += 0
         for action in config.actions:
             self.attempt_durations.setdefault(action.name, Histogram(ATTEMPT_BOUNDS))
             for outcome in ATTEMPT_OUTCOMES:
@@ -134,16 +146,8 @@ class Counts:
         self._count_webhook(told.endpoint, "rejected")
         self.rejections[told.reason] += 1
 
-    def _not_logged(self, told: RejectionsNotLogged) -> None:
-        """Count what was told in one line, as there was too much of it."""
-        if told.kind in (OVERLOADED, UNAVAILABLE):
-            self._count_webhook("", told.kind, told.count)
-        else:
-            self._count_webhook("", "rejected", told.count)
-            self.rejections[told.kind] += told.count
-
-    def _count_webhook(self, endpoint: str, result: str, count: int = 1) -> None:
-        self.webhooks[endpoint, result] += count
+    def _count_webhook(self, endpoint: str, result: str) -> None:
+        self.webhooks[endpoint, result] += 1
 
     def _attempt(self, told: AttemptFinished) -> None:
         self.attempts[told.action, told.outcome] += 1

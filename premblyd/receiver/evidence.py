@@ -49,8 +49,10 @@ class Evidence:
         method: str | None = None,
         path_characters: int | None = None,
         hint: str | None = None,
+        is_kept: bool = True,
     ) -> None:
-        """Log a refused request and keep it, without waiting for the disk."""
+        """Log a refused request and keep it, without waiting for the disk; without `is_kept` it is
+        counted alone, as one of too many."""
         tell(
             WebhookRejected(
                 endpoint=endpoint,
@@ -60,9 +62,10 @@ class Evidence:
                 method=method,
                 path_characters=path_characters,
                 hint=hint,
-            )
+            ),
+            is_logged=is_kept,
         )
-        if self._waiting >= MAX_WAITING:
+        if not is_kept or self._waiting >= MAX_WAITING:
             return
         self._waiting += 1
         kept = self._inbox.reject(
@@ -81,52 +84,62 @@ class Evidence:
         self, reason: Noise, *, remote_ip: str, endpoint: str, body_bytes: int | None
     ) -> None:
         """Log and keep a rejection that anybody at all can cause, within the quota."""
-        if self._quotas[reason].allows(time.monotonic()):
-            self.reject(
-                endpoint=endpoint, remote_ip=remote_ip, reason=reason.value, body_bytes=body_bytes
-            )
+        self.reject(
+            endpoint=endpoint,
+            remote_ip=remote_ip,
+            reason=reason.value,
+            body_bytes=body_bytes,
+            is_kept=self._is_within_quota(reason),
+        )
 
     def wrong_method(self, method: str, allowed: str, endpoint: str, remote_ip: str) -> None:
         """Log and keep a request to a path of ours with a method that it does not take."""
-        if self._quotas[Noise.METHOD_NOT_ALLOWED].allows(time.monotonic()):
-            self.reject(
-                endpoint=endpoint,
-                remote_ip=remote_ip,
-                reason=Noise.METHOD_NOT_ALLOWED.value,
-                method=_known_method(method),
-                hint=f"takes {allowed}" + (": a redirect makes GET of POST" if endpoint else ""),
-            )
+        self.reject(
+            endpoint=endpoint,
+            remote_ip=remote_ip,
+            reason=Noise.METHOD_NOT_ALLOWED.value,
+            method=_known_method(method),
+            hint=f"takes {allowed}" + (": a redirect makes GET of POST" if endpoint else ""),
+            is_kept=self._is_within_quota(Noise.METHOD_NOT_ALLOWED),
+        )
 
     def no_such_path(self, path: str, method: str, remote_ip: str) -> None:
         """Log and keep a request to a path that is no endpoint's. The path itself is not shown: one
         that is nearly right is nearly a secret."""
         hint = difference(path, self._endpoints)
-        # Nearly right paths have a quota of their own, which no scan for paths can use up.
-        if self._quotas["nearly right" if hint else Noise.NO_SUCH_PATH].allows(time.monotonic()):
-            self.reject(
-                endpoint="",
-                remote_ip=remote_ip,
-                reason=Noise.NO_SUCH_PATH.value,
-                method=_known_method(method),
-                path_characters=len(path),
-                hint=hint or "unlike every endpoint's path",
-            )
+        self.reject(
+            endpoint="",
+            remote_ip=remote_ip,
+            reason=Noise.NO_SUCH_PATH.value,
+            method=_known_method(method),
+            path_characters=len(path),
+            hint=hint or "unlike every endpoint's path",
+            # Nearly right paths have a quota of their own, which no scan for paths can use up.
+            is_kept=self._is_within_quota("nearly right" if hint else Noise.NO_SUCH_PATH),
+        )
 
     def overloaded(self, limit: str, remote_ip: str) -> None:
         """Log that a webhook was turned away; keep nothing, as its sender did nothing wrong."""
-        if self._quotas["overloaded"].allows(time.monotonic()):
-            tell(WebhookOverloaded(limit=limit, remote_ip=remote_ip))
+        tell(
+            WebhookOverloaded(limit=limit, remote_ip=remote_ip),
+            is_logged=self._is_within_quota("overloaded"),
+        )
 
     def unavailable(self, endpoint: str, remote_ip: str) -> None:
         """Log that a webhook was turned away because it could not be stored."""
-        if self._quotas["unavailable"].allows(time.monotonic()):
-            tell(WebhookUnavailable(endpoint=endpoint, remote_ip=remote_ip))
+        tell(
+            WebhookUnavailable(endpoint=endpoint, remote_ip=remote_ip),
+            is_logged=self._is_within_quota("unavailable"),
+        )
 
     def tell_omitted(self, now: float) -> None:
         """Log how many rejections were not logged, once their minute is over."""
         for kind, quota in self._quotas.items():
             if count := quota.take_excess(now):
                 tell(RejectionsNotLogged(kind=kind, count=count))
+
+    def _is_within_quota(self, kind: str) -> bool:
+        return self._quotas[kind].allows(time.monotonic())
 
     def _kept(self, kept: "asyncio.Future[None]") -> None:
         self._waiting -= 1
