@@ -22,7 +22,7 @@ class Mark(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One claimed delivery: its hook is to run now. `attempts_left` counts after this one.
-    `worker` is the process that claimed it."""
+    `worker` is the process that claimed it, and `claim_token` the claim's own."""
 
     delivery_id: int
     attempt_id: int
@@ -33,6 +33,7 @@ class Job:
     worker: str
     event: StoredEvent
     order_key: str | None = None  # with `order`: the same for all that wait for each other
+    claim_token: str = ""  # empty: it was not claimed, and nothing is reported of it
     once_key: str | None = None  # with `once`: the same for all events it runs once for
     is_confirmed: bool = False  # by Prembly, which said the same as the event
     # Of a hook that is for no event: what it has in its environment in place of an event's.

@@ -122,7 +122,7 @@ class Delivery(Table):
     action = TextField()
     state = TextField()
     due_at_ms = BigIntegerField(null=True)  # the queue: NULL is out of it
-    # Of all attempts ever, replays' too: the fencing token of the running one.
+    # Of all attempts ever, replays' too.
     attempt_count = IntegerField(constraints=_ZERO)
     attempts_left = IntegerField()
     created_at_ms = BigIntegerField()
@@ -157,6 +157,9 @@ class Attempt(Table):
     error = TextField(null=True)
     output = TextField(null=True)
     output_truncated = BooleanField(constraints=_ZERO)
+    # Random. After a failover that lost transactions all the numbers above come again, for another
+    # event. NULL: claimed by a premblyd that had no tokens.
+    claim_token = TextField(null=True)
 
     class Meta:
         indexes = ((("delivery", "number"), True),)
@@ -274,6 +277,8 @@ class Host(Table):
     beat_count = IntegerField(constraints=_ZERO)  # others see by it that it lives
     ended_at_ms = BigIntegerField(null=True)
     ended = TextField(null=True)  # stopped, or lost
+    lost_after_ms = BigIntegerField(null=True)  # without a beat for so long, it is lost
+    forgotten_at_ms = BigIntegerField(null=True)  # when an operator ended it: it won't come back
 
 
 class SchemaFloor(Table):

@@ -1,15 +1,17 @@
 """The queue of deliveries: claim, finish, and what a crash leaves behind.
 
 `due_at_ms` is the queue: the first try, the retry time or the end of a lease; NULL is out of it.
-`attempt_count` is the fencing token: a report about an attempt that was superseded changes
-nothing. The attempt row is written at claim, so a crash leaves it open and it is closed as
-interrupted; a hook that kills the daemon spends its attempts and ends dead instead of looping.
+Each claim has a random token, in its attempt: a report about a claim that was superseded, or lost
+by a failover, changes nothing. The attempt row is written at claim, so a crash leaves it open and
+it is closed as interrupted; a hook that kills the daemon spends its attempts and ends dead instead
+of looping.
 
 The database is open to other programs. A delivery whose row or event somebody changed so that its
 hook can't run ends dead with that reason, and the others go on.
 """
 
 import asyncio
+import secrets
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -135,7 +137,7 @@ class Queue:
             moved = transaction.change(
                 queue_statements.FINISH_DELIVERY,
                 id=job.delivery_id,
-                attempt_count=job.attempt,
+                claim_token=job.claim_token,
                 state=ending.state,
                 due_at_ms=ending.due_at_ms,
                 finished_at_ms=ending.finished_at_ms,
@@ -146,7 +148,8 @@ class Queue:
                 return _was_reported(transaction, job, result, ending)
             transaction.change(
                 queue_statements.CLOSE_ATTEMPT,
-                id=job.attempt_id,
+                attempt_id=job.attempt_id,
+                claim_token=job.claim_token,
                 finished_at_ms=ending.at_ms,
                 outcome=result.outcome,
                 exit_code=result.exit_code,
@@ -169,7 +172,7 @@ class Queue:
             changed = transaction.change(
                 queue_statements.CONFIRM,
                 id=job.delivery_id,
-                attempt_count=job.attempt,
+                claim_token=job.claim_token,
                 attempts_left=job.attempts_left,
                 confirmed_at_ms=at_ms,
                 confirmed_sha256=sha256,
@@ -220,6 +223,7 @@ class Queue:
     ) -> Job:
         event = damage.stored_event(transaction, delivery.id)
         number = delivery.attempt_count + 1
+        claim_token = secrets.token_hex(8)
         attempt_id = transaction.insert(
             queue_statements.OPEN_ATTEMPT,
             delivery_id=delivery.id,
@@ -227,6 +231,7 @@ class Queue:
             worker=self._worker,
             action_digest=action.digest,
             started_at_ms=now_ms,
+            claim_token=claim_token,
         )
         if attempt_id is None:  # there is an attempt of this number
             raise UnusableError(damage.COUNTS_CHANGED)
@@ -245,6 +250,7 @@ class Queue:
             attempt_id=attempt_id,
             attempt=number,
             attempts_left=delivery.attempts_left - 1,
+            claim_token=claim_token,
             started_at_ms=now_ms,
             action=delivery.action,
             worker=self._worker,
@@ -259,8 +265,8 @@ def _was_reported(transaction: Transaction, job: Job, result: Result, ending: En
     """Return whether the job's attempt has ended so already."""
     found = transaction.row(
         queue_statements.REPORTED,
-        id=job.attempt_id,
-        worker=job.worker,
+        attempt_id=job.attempt_id,
+        claim_token=job.claim_token,
         finished_at_ms=ending.at_ms,
         outcome=result.outcome,
     )

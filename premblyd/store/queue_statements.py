@@ -117,8 +117,10 @@ OPEN_ATTEMPT = insert(
     "worker",
     "action_digest",
     "started_at_ms",
+    "claim_token",
     if_unique=True,
 )
+_IS_CLAIM = (Attempt.id == param("attempt_id")) & (Attempt.claim_token == param("claim_token"))
 CLOSE_ATTEMPT = update(
     Attempt,
     "finished_at_ms",
@@ -128,13 +130,12 @@ CLOSE_ATTEMPT = update(
     "error",
     "output",
     "output_truncated",
-    where=Attempt.id == param("id"),
+    where=_IS_CLAIM,
 )
 # An attempt that has ended so already.
 REPORTED = Statement(
     Attempt.select(Attempt.id).where(
-        Attempt.id == param("id"),
-        Attempt.worker == param("worker"),
+        _IS_CLAIM,
         Attempt.finished_at_ms == param("finished_at_ms"),
         Attempt.outcome == param("outcome"),
     )
@@ -146,6 +147,13 @@ CLOSE_OPEN_ATTEMPT = update(
     "error",
     where=(Attempt.delivery == param("delivery_id")) & Attempt.outcome.is_null(),
 )
+# Nobody else has claimed or ended it since. No number tells that: after a failover to a standby
+# that lacked the newest, the server gives the same ones again, for other events.
+_IS_HELD = (
+    (Delivery.id == param("id"))
+    & (Delivery.state == State.RUNNING)
+    & param("claim_token").in_(Attempt.select(Attempt.claim_token).where(IS_LAST_ATTEMPT))
+)
 FINISH_DELIVERY = update(
     Delivery,
     "state",
@@ -153,9 +161,7 @@ FINISH_DELIVERY = update(
     "finished_at_ms",
     "attempts_left",
     "last_error",
-    where=(Delivery.id == param("id"))
-    & (Delivery.state == State.RUNNING)
-    & (Delivery.attempt_count == param("attempt_count")),
+    where=_IS_HELD,
 )
 # Only now the attempt is spent: what comes before it is a question.
 CONFIRM = Statement(
@@ -163,11 +169,7 @@ CONFIRM = Statement(
         confirmed_at_ms=param("confirmed_at_ms"),
         confirmed_sha256=param("confirmed_sha256"),
         attempts_left=param("attempts_left"),
-    ).where(
-        Delivery.id == param("id"),
-        Delivery.state == State.RUNNING,
-        Delivery.attempt_count == param("attempt_count"),
-    )
+    ).where(_IS_HELD)
 )
 RELEASE = update(
     Delivery,

@@ -163,6 +163,26 @@ def test_a_late_report_changes_nothing(store: Store) -> None:
     assert store.rows("SELECT state FROM delivery") == [("succeeded",)]
 
 
+def test_a_claim_that_a_failover_has_lost_closes_no_other_of_the_same_numbers(store: Store) -> None:
+    """The new primary gives event, delivery and attempt the same numbers again, and the worker may
+    be the same: the claim alone is another."""
+    store.add("crm")
+    (lost,) = claim(store, crm=1).jobs
+    store.by_hand("UPDATE attempt SET claim_token = 'of another event'")
+    before = everything(store)
+    assert not finish(store, lost, SUCCEEDED)
+    assert not store.wait(store.queue.confirm(lost, NOW_MS, None))
+    assert everything(store) == before
+
+
+def test_each_claim_has_a_token_of_its_own(store: Store) -> None:
+    add_many(store, 2, "crm")
+    jobs = claim(store, crm=2).jobs
+    stored = store.rows("SELECT claim_token FROM attempt ORDER BY id")
+    assert [job.claim_token for job in jobs] == [token for (token,) in stored]
+    assert len(set(stored)) == 2
+
+
 def test_after_a_crash_what_ran_is_due_now_and_the_last_attempt_is_dead(store: Store) -> None:
     store.add("crm", attempts=2)
     store.add("crm", attempts=1, body=b"last")
