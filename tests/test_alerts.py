@@ -1,12 +1,17 @@
 """Alerts: trouble is told once, gathered, by a hook, and not again within `every`."""
 
 import json
+import shutil
+import socketserver
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from signal import SIGHUP
 from typing import IO, Any
 
 import pytest
+import yaml
 
 from premblyd.alerts import message, troubles
 from premblyd.alerts.watch import AGAIN_MS, Watch
@@ -21,6 +26,7 @@ from premblyd.hooks.kinds import Runners
 from premblyd.record import attention
 from premblyd.record.trouble import Item, Severity, Target
 from premblyd.store.alertlog import AlertLog
+from premblyd.store.connections import connect_read_only
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
 from tests.support.commands import run
@@ -29,6 +35,7 @@ from tests.support.database import away, locked
 from tests.support.http_server import Handler, serving
 from tests.support.jobs import PLACES
 from tests.support.logs import logged
+from tests.support.pages import PAGES
 from tests.support.processes import runs
 from tests.support.queue import FAILED, SUCCEEDED, add_many, claim, finish
 from tests.support.store import NOW_MS, Store
@@ -107,13 +114,28 @@ class Watching:
             self.store.wait(self._watch.look())
         return self.runner.kinds[before:]
 
-    def bury(self, count: int = 1) -> None:
+    def bury(self, count: int = 1, action: str = "crm") -> None:
         """Add deliveries that are dead."""
         now_ms = self.clock.now_ms()
         for number in range(count):
-            self.store.add("crm", body=b"%d %d" % (now_ms, number), attempts=1)
-        for job in claim(self.store, 1 << 50, crm=9).jobs:
+            body = b"%d %d %s" % (now_ms, number, action.encode())
+            self.store.add(action, body=body, attempts=1)
+        for job in claim(self.store, 1 << 50, 9, (), **{action: 9}).jobs:
             finish(self.store, job, FAILED, now_ms=now_ms)
+
+    def forget_the_dead(self) -> None:
+        """End them, as a replay that succeeds or a cancel does."""
+        self.store.by_hand("UPDATE delivery SET state = 'cancelled' WHERE state = 'dead'")
+
+    @property
+    def titles(self) -> list[str]:
+        """The titles of what was told."""
+        return [dict(job.variables or {})["PREMBLYD_ALERT_TITLE"] for job in self.runner.jobs]
+
+    @property
+    def resolved(self) -> str:
+        """What the last message says is over."""
+        return dict(self.runner.jobs[-1].variables or {})["PREMBLYD_ALERT_RESOLVED"]
 
 
 @pytest.fixture
@@ -129,6 +151,140 @@ def test_trouble_is_told_when_it_lasts_and_not_again_within_every(watching: Watc
     assert watching.look() == ["dead"]
     assert watching.look(3, after_ms=29 * 60_000) == []
     assert watching.look(3, after_ms=60_000) == ["dead"], "it lasts"
+
+
+def test_trouble_of_one_action_does_not_silence_that_of_another(watching: Watching) -> None:
+    watching.configure(alert("dead", every="1h"))
+    watching.bury(5, "newsletter")
+    assert watching.look(2) == ["dead"]
+    watching.bury(3, "activate")
+    assert watching.look(2, after_ms=60_000) == ["dead"]
+    assert watching.titles[-1].endswith("2 things need attention (dead)")
+    assert watching.look(3, after_ms=60_000) == []
+
+
+def test_what_was_told_and_is_over_is_told_once(watching: Watching) -> None:
+    watching.configure(alert("dead"))
+    watching.bury(2)
+    watching.look(2)
+    watching.forget_the_dead()
+    assert watching.look() == [], "it may come back"
+    assert watching.look(3) == [""]
+    assert watching.resolved == "dead (crm)"
+    assert watching.titles[-1].endswith(": resolved: dead (crm)")
+    (job,) = watching.runner.jobs[-1:]
+    assert job.event.body.startswith(b"\nResolved: dead (crm).\n")
+    assert watching.store.rows("SELECT name, kind FROM alert_sent") == []
+
+
+def test_what_is_over_while_something_lasts_is_told_once_too(watching: Watching) -> None:
+    watching.configure(alert("dead", "database"))
+    watching.bury()
+    watching.store_error = "the disk is full"
+    watching.look(2)
+    watching.store_error = None
+    assert watching.look(3) == ["dead"]
+    assert watching.resolved == "database"
+
+
+def test_that_it_is_over_is_told_after_a_restart_too(watching: Watching) -> None:
+    watching.configure(alert("dead", every="30m"))
+    watching.bury()
+    watching.look(2)
+    watching.forget_the_dead()
+    watching.restart()
+    watching.configure(alert("dead", every="30m"))
+    assert watching.look(3) == [""]
+    watching.restart()
+    watching.configure(alert("dead", every="30m"))
+    assert watching.look(3) == []
+
+
+def test_what_comes_and_goes_is_told_once_within_every(watching: Watching) -> None:
+    watching.configure(alert("database", every="30m"))
+    told: list[str] = []
+    for _ in range(5):
+        for error in ("the disk is full", None):
+            watching.store_error = error
+            told += watching.look(2, after_ms=60_000)
+    assert told == ["database", ""]
+
+
+def test_a_hook_that_fails_has_not_told_that_it_is_over(watching: Watching) -> None:
+    watching.configure(alert("dead"))
+    watching.bury()
+    watching.look(2)
+    watching.forget_the_dead()
+    watching.runner.result = FAILED
+    assert watching.look(3) == [""]
+    watching.runner.result = SUCCEEDED
+    assert watching.look(3, after_ms=AGAIN_MS) == [""]
+
+
+def test_nothing_is_over_while_the_record_cannot_be_read(watching: Watching) -> None:
+    watching.configure(alert("dead", {"silent": "1m"}))
+    watching.bury()
+    assert watching.look(2, after_ms=HOUR_MS) == ["dead silent"]
+    with away(watching.store.place):
+        assert watching.look(3) == []
+
+
+def test_what_only_grows_old_is_not_called_over(watching: Watching) -> None:
+    watching.configure(alert("new_code", every="24h"))
+    watching.store.add(received_at_ms=watching.clock.now_ms(), response_code="E7")
+    assert watching.look(2) == ["new_code"]
+    assert watching.look(3, after_ms=25 * HOUR_MS) == []
+
+
+def test_what_an_older_premblyd_told_is_not_called_over_while_it_lasts(watching: Watching) -> None:
+    watching.configure(alert("dead"))
+    watching.bury()
+    watching.store.by_hand(
+        "INSERT INTO alert_sent (name, kind, sent_at_ms)"
+        f" VALUES ('page', 'dead', {watching.clock.now_ms()})"
+    )
+    assert watching.look(4) == ["dead"]
+
+
+def test_an_alert_that_cannot_be_sent_is_trouble_until_it_is_sent(watching: Watching) -> None:
+    watching.configure(alert("dead"))
+    watching.bury()
+    watching.runner.result = Result(
+        outcome=AttemptOutcome.FAILED, error="exit status 1", output="mail:\n cannot send\n"
+    )
+    watching.look(2)
+    assert failed_alerts(watching) == [
+        "The alert page could not be sent: exit status 1. It printed: mail: cannot send"
+    ]
+    watching.runner.result = SUCCEEDED
+    assert watching.look(after_ms=AGAIN_MS) == ["dead"]
+    assert failed_alerts(watching) == []
+
+
+def test_another_alert_tells_that_it_could_not_be_sent(watching: Watching) -> None:
+    watching.configure(alert("alert", name="chat"))
+    watching.store.by_hand(
+        "INSERT INTO alert_failure (name, failed_at_ms)"
+        f" VALUES ('page', {watching.clock.now_ms()}), ('chat', {watching.clock.now_ms()})"
+    )
+    watching.configure(alert("alert", name="chat"), alert("dead"))
+    assert watching.look(2) == ["alert"]
+    assert watching.titles[-1].endswith(": The alert page could not be sent: its hook failed.")
+
+
+def test_an_alert_tells_nobody_that_it_could_not_be_sent_itself(watching: Watching) -> None:
+    watching.configure(alert("dead", "alert"))
+    watching.bury()
+    watching.runner.result = FAILED
+    watching.look(2)
+    watching.runner.result = SUCCEEDED
+    assert watching.look(1, after_ms=AGAIN_MS) == ["dead"]
+
+
+def failed_alerts(watching: Watching) -> list[str]:
+    with closing(connect_read_only(watching.store.place)) as database:
+        situation = attention.situation(database, watching.clock.now_ms())
+        return [item.text for item in attention.items(situation, kinds=["alert"])]
 
 
 def test_trouble_that_passes_by_itself_wakes_nobody(watching: Watching) -> None:
@@ -226,7 +382,8 @@ def test_silence_is_told_after_so_long_and_ends_with_an_event(watching: Watching
     assert watching.look(2, after_ms=6 * HOUR_MS - 1) == []
     assert watching.look(2, after_ms=1) == ["silent"]
     watching.store.add(received_at_ms=watching.clock.now_ms(), body=b"again")
-    assert watching.look(2, after_ms=2 * HOUR_MS) == []
+    assert watching.look(2, after_ms=2 * HOUR_MS) == [""], "it is resolved"
+    assert watching.resolved == "silent"
 
 
 def test_our_own_questions_break_no_silence(watching: Watching) -> None:
@@ -303,7 +460,7 @@ def test_a_process_gets_the_text_and_a_url_gets_json(watching: Watching) -> None
     assert "   premblyd deliveries --state dead --action crm\n" in text
     assert "Not repeated within 30m." in text
     posted = json.loads(chat.event.body)
-    assert list(posted) == "alert host at test severity kinds title text items".split()
+    assert list(posted) == "alert host at test severity kinds resolved title text items".split()
     assert (posted["alert"], posted["kinds"], posted["test"]) == ("chat", ["dead"], False)
     assert posted["text"] == text
     assert posted["items"][0]["count"] == 2
@@ -349,6 +506,56 @@ def test_secrets_of_an_alert_are_known_by_their_place() -> None:
     assert "alert page, header Authorization" in settings.secrets
 
 
+class Relay(socketserver.StreamRequestHandler):
+    """A mail relay that takes one message."""
+
+    timeout = 20
+
+    def handle(self) -> None:
+        server: Any = self.server
+        self.wfile.write(b"220 relay\r\n")
+        in_data = False
+        for line in self.rfile:
+            server.lines.append(line)
+            if in_data and line != b".\r\n":
+                continue
+            in_data = line == b"DATA\r\n"
+            self.wfile.write(b"354 go on\r\n" if in_data else b"250 fine\r\n")
+            if line == b"QUIT\r\n":
+                return
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl (apt-get install curl)")
+def test_the_pages_mail_is_sent_by_a_relay_and_without_one_it_fails(
+    daemon: Premblyd, tmp_path: Path
+) -> None:
+    section = PAGES["docs/monitoring.md"].partition("\n## Alerts\n")[2]
+    (shown,) = [
+        each
+        for each in yaml.safe_load(section.partition("```yaml\n")[2].partition("```")[0])["alerts"]
+        if each["name"] == "page"
+    ]
+    with socketserver.TCPServer(("127.0.0.1", 0), Relay) as relay:
+        relay.timeout = 20
+        lines: list[bytes] = []
+        setattr(relay, "lines", lines)  # noqa: B010
+        address = f"127.0.0.1:{relay.server_address[1]}"
+        shown["on"] = shown.pop(True)  # as YAML 1.1 reads `on`
+        shown["shell"] = shown["shell"].replace("127.0.0.1:25", address)
+        daemon.configure(alerts=[shown])
+        thread = threading.Thread(target=relay.handle_request)
+        thread.start()
+        sent = run("try", "--alert", "page", "--config", daemon.config)
+        thread.join()
+    assert (sent.code, sent.err) == (0, "")
+    assert b"RCPT TO:<ops@example.com>\r\n" in lines
+    assert [line for line in lines if line.startswith(b"Subject: premblyd on ")]
+    assert b"An example: deliveries gave up." in b"".join(lines)
+    failed = run("try", "--alert", "page", "--config", daemon.config)
+    assert failed.code == 1
+    assert "page failed after" in failed.out
+
+
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Premblyd]:
     with Premblyd(tmp_path) as daemon:
@@ -378,8 +585,8 @@ def test_the_daemon_tells_of_a_dead_delivery_once(daemon: Premblyd, tmp_path: Pa
     assert told["PREMBLYD_ALERT_TITLE"].endswith("1 delivery of crm gave up (dead).")
     assert not [name for name in told if name.startswith("PREMBLY_")]
     assert "premblyd deliveries --state dead" in (tmp_path / "text").read_text()
-    daemon.wait_for_rows([("page", "dead")], "SELECT name, kind FROM alert_sent")
-    assert len(daemon.log("alert.sent")) == 1
+    daemon.wait_for_rows([("page", "dead crm")], "SELECT name, kind FROM alert_sent")
+    wait_until(lambda: len(daemon.log("alert.sent")) == 1)
 
 
 def test_the_daemon_tells_that_it_cannot_commit(daemon: Premblyd, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_status_has_every_item_for_programs(config: Path) -> None:
     assert list(status) == ["ok", "daemon", "hosts", "items"]
     assert (status["ok"], status["daemon"]) == (False, None)
     assert [item["kind"] for item in status["items"]] == KINDS
-    names = "kind severity text remedy command target count".split()
+    names = "kind severity text remedy command target count about".split()
     assert all(list(item) == names for item in status["items"])
 
 

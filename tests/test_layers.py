@@ -10,7 +10,7 @@ import premblyd
 
 ROOT = Path(premblyd.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-MAX_LINES = 400
+MAX_LINES = 450
 
 # Each room, and the rooms that it may import. Itself is understood.
 GROUND = {

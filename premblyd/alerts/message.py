@@ -17,14 +17,21 @@ MARKS = {Severity.URGENT: "!!", Severity.WARNING: "! ", Severity.NOTICE: "- "}
 _JSON = '[["Content-Type", "application/json"]]'
 
 
+def thing(item: Item) -> str:
+    """Return by what it is remembered that an item was told: its kind, and what it is about."""
+    return f"{item.kind} {item.subject}".rstrip()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """Trouble that an alert tells of: items of one kind or of several."""
+    """Trouble that an alert tells of: items of one kind or of several, and what is `over` that it
+    told of before."""
 
     alert: Alert
     items: Sequence[Item]
     host: str
     at_ms: int
+    over: Sequence[str] = ()
     is_test: bool = False
 
     @property
@@ -32,6 +39,8 @@ class Message:
         """One line, such as an e-mail's subject."""
         if self.is_test:
             return f"premblyd on {self.host}: a test of the alert {self.alert.name}"
+        if not self.items:
+            return f"premblyd on {self.host}: resolved: {self._resolved}"
         if len(self.items) == 1:
             return f"premblyd on {self.host}: {self.items[0].text}"
         return (
@@ -45,13 +54,21 @@ class Message:
         return list(dict.fromkeys(item.kind for item in self.items))
 
     @property
+    def _resolved(self) -> str:
+        """What is over, in words: `dead (crm), disk`."""
+        parts = (told.partition(" ") for told in self.over)
+        return ", ".join(f"{kind} ({about})" if about else kind for kind, _, about in parts)
+
+    @property
     def severity(self) -> str:
-        """How grave the gravest of it is."""
+        """How grave the gravest of it is; `resolved` when nothing is left."""
+        if not self.items:
+            return "resolved"
         return max(item.severity for item in self.items).name.lower()
 
     def text(self) -> str:
         """Return all of it, with what to do about each thing."""
-        lines = [f"premblyd on {self.host} needs attention."]
+        lines = [f"premblyd on {self.host} needs attention."] if self.items else []
         if self.is_test:
             lines = [
                 f"This is a test by `premblyd try --alert {self.alert.name}`: nothing is wrong.",
@@ -60,10 +77,11 @@ class Message:
         for item in self.items:
             lines += ["", f"{MARKS[item.severity]} {item.text}", f"   {item.remedy}"]
             lines.append(f"   {item.command}")
-        lines += [
-            "",
-            f"Not repeated within {self.alert.every}. `premblyd status` shows how it stands.",
-        ]
+        if self.over:
+            lines += ["", f"Resolved: {self._resolved}."]
+        if self.items:
+            lines += ["", f"Not repeated within {self.alert.every}."]
+        lines += ["`premblyd status` shows how it stands."]
         return "\n".join(lines) + "\n"
 
     def as_json(self) -> dict[str, Any]:
@@ -75,6 +93,10 @@ class Message:
             "test": self.is_test,
             "severity": self.severity,
             "kinds": self.kinds,
+            "resolved": [
+                {"kind": kind, "about": about or None}
+                for kind, _, about in (told.partition(" ") for told in self.over)
+            ],
             "title": self.title,
             "text": self.text(),
             "items": [item.as_json() for item in self.items],
@@ -88,6 +110,7 @@ class Message:
             "PREMBLYD_ALERT_SEVERITY": self.severity,
             "PREMBLYD_ALERT_KINDS": " ".join(self.kinds),
             "PREMBLYD_ALERT_COUNT": str(len(self.items)),
+            "PREMBLYD_ALERT_RESOLVED": self._resolved,
             "PREMBLYD_ALERT_HOST": self.host,
             "PREMBLYD_ALERT_TEST": "true" if self.is_test else "false",
         }

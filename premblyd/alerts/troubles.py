@@ -15,6 +15,8 @@ from premblyd.record.trouble import Item, Severity, Target, unstorable
 from premblyd.store.connections import connect_read_only
 
 OF_DAEMON = ("database", "silent")
+# What has happened does not pass: after some time it is not told any more, that is all.
+FADING = ("contradicted", "rejections", "given_up", "unmatched", "new_code")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,7 @@ class Found:
     last_event_ms: int | None
     problem: str | None
     path: Path | None
+    is_read: bool  # the record was: what is not among `items` is not there
 
 
 def find(
@@ -38,6 +41,7 @@ def find(
     items: list[Item] = []
     last_event_ms = None
     problem = store_error
+    is_read = False
     try:
         with closing(connect_read_only(place)) as database:
             situation = attention.situation(
@@ -45,6 +49,7 @@ def find(
             )
             items = attention.items(situation, kinds=chosen)
             last_event_ms = reading.last_event_of_prembly_ms(database)
+            is_read = True
     except PremblydError as error:
         problem = problem or str(error)
     return Found(
@@ -53,6 +58,7 @@ def find(
         last_event_ms=last_event_ms,
         problem=problem,
         path=file_of(place),
+        is_read=is_read,
     )
 
 
@@ -70,8 +76,18 @@ def of_alert(alert: Alert, found: Found, *, started_at_ms: int) -> list[Item]:
             case "disk" if found.path is not None:
                 items += attention.disk(found.path, trigger.percent)
             case kind:
-                items += [item for item in found.items if item.kind == kind]
+                # That it could not be sent, an alert can't tell by itself.
+                own = alert.name if kind == "alert" else None
+                items += [item for item in found.items if item.kind == kind and item.subject != own]
     return sorted(items, key=lambda item: -item.severity)
+
+
+def can_tell_that_over(kind: str, found: Found) -> bool:
+    """Return whether trouble of `kind` is over when it is not there: some is only a day old by
+    then, and nothing is known while the record can't be read."""
+    if kind in ("database", "disk"):
+        return True
+    return kind not in FADING and found.is_read and (kind != "silent" or found.problem is None)
 
 
 def _silent(found: Found) -> Item:

@@ -2,9 +2,11 @@
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from premblyd.alerts.message import Message
+from premblyd.alerts.message import Message, thing
 from premblyd.clock import Clock
 from premblyd.config.alerts import Alert
 from premblyd.config.models import Config
@@ -12,21 +14,28 @@ from premblyd.databases import Place
 from premblyd.errors import StoreUnavailableError
 from premblyd.hooks.kinds import Runners
 from premblyd.occurrences import AlertFailed, AlertSent, AlertsFailed
-from premblyd.record.trouble import Item
+from premblyd.record.trouble import MAX_ITEMS, Item
 from premblyd.store.alertlog import AlertLog, Sent
+from premblyd.store.jobs import Result
 from premblyd.store.models import AttemptOutcome
 from premblyd.telemetry import tell
 
+if TYPE_CHECKING:
+    from premblyd.alerts.troubles import Found
+
 LOOK_EVERY_S = 20.0
 AGAIN_MS = 60_000  # after a hook that failed
+MAX_PRINTED_CHARS = 500  # of a hook that failed: the end of the story is in its own log
 
 
 class Watch:
     """Tells people of trouble by the hooks of `alerts`.
 
-    A kind of trouble is told when it is there at two looks in a row: so what comes together is
-    gathered, and what passes by itself wakes nobody. Then it is not told again within `every`. A
-    hook that fails is run again soon, and has told nobody.
+    A thing, which is a kind of trouble and what it is about, such as an action, is told when it is
+    there at two looks in a row: so what comes together is gathered, and what passes by itself wakes
+    nobody. Then it is not told again within `every`. What was told and is gone at two looks in a
+    row is resolved, and that is told once. A hook that fails is run again soon, and has told
+    nobody.
     """
 
     def __init__(
@@ -49,7 +58,9 @@ class Watch:
         self._started_at_ms = clock.now_ms()
         self._host = socket.gethostname()
         self._sent: Sent | None = None  # None: not read yet
-        self._seen: set[tuple[str, str]] = set()  # by alert and kind: there at the last look
+        self._open: set[tuple[str, str]] = set()  # by alert and thing: told, and not yet resolved
+        self._seen: set[tuple[str, str]] = set()  # there at the last look
+        self._gone: set[tuple[str, str]] = set()  # of the open ones, not there at the last look
         self._not_before_ms: dict[str, int] = {}  # by alert whose hook failed
 
     def configure(self, settings: Config) -> None:
@@ -61,6 +72,7 @@ class Watch:
             from premblyd.alerts import troubles
 
             self._find, self._of_alert = troubles.find, troubles.of_alert
+            self._is_known = troubles.can_tell_that_over
 
     async def run(self) -> None:
         """Look until the daemon ends."""
@@ -79,7 +91,7 @@ class Watch:
             self._sent = None  # the one that looks meanwhile keeps what it sends
             return
         settings, now_ms = self._settings, self._clock.now_ms()
-        sent = await self._read_sent()
+        sent = await self._read_sent(now_ms)
         kinds = {trigger.kind for alert in settings.alerts for trigger in alert.on}
         found = await asyncio.to_thread(
             self._find,
@@ -90,21 +102,47 @@ class Watch:
             store_error=self._store_error(),
         )
         seen_before, self._seen = self._seen, set()
+        gone_before, self._gone = self._gone, set()
         due: list[Message] = []
         for alert in settings.alerts:
             items = self._of_alert(alert, found, started_at_ms=self._started_at_ms)
-            self._seen |= {(alert.name, item.kind) for item in items}
-            lasting = [item for item in items if (alert.name, item.kind) in seen_before]
-            if self._is_due(alert, lasting, sent, now_ms):
-                due.append(Message(alert=alert, items=lasting, host=self._host, at_ms=now_ms))
+            self._seen |= {(alert.name, thing(item)) for item in items}
+            lasting = [item for item in items if (alert.name, thing(item)) in seen_before]
+            gone = self._gone_of(alert, items, found)
+            self._gone |= gone
+            over = sorted(told for name, told in gone & gone_before)
+            if over or self._is_due(alert, lasting, sent, now_ms):
+                message = Message(
+                    alert=alert, items=lasting, over=over, host=self._host, at_ms=now_ms
+                )
+                due.append(message)
+        due = [message for message in due if self._may_run(message.alert, now_ms)]
         await asyncio.gather(*(self._send(message, sent) for message in due))
 
-    def _is_due(self, alert: Alert, items: list[Item], sent: Sent, now_ms: int) -> bool:
-        """Return whether any of `items` is of a kind that was not told within `every`."""
+    def _gone_of(self, alert: Alert, items: list[Item], found: "Found") -> set[tuple[str, str]]:
+        """Return what `alert` told of and is not there any more."""
+        counts = Counter(item.kind for item in items)
+        # A kind alone was told by a premblyd that did not tell what it is about.
+        here = {thing(item) for item in items} | counts.keys()
+        judged = {
+            trigger.kind
+            for trigger in alert.on
+            # Of a full list, what is not in it may be there.
+            if counts[trigger.kind] < MAX_ITEMS and self._is_known(trigger.kind, found)
+        }
+        return {
+            (name, told)
+            for name, told in self._open
+            if name == alert.name and told not in here and told.partition(" ")[0] in judged
+        }
+
+    def _may_run(self, alert: Alert, now_ms: int) -> bool:
         # A time further off than it is ever set was set before the clock was set back.
-        if 0 < self._not_before_ms.get(alert.name, 0) - now_ms <= AGAIN_MS:
-            return False
-        told_ms = [sent.get((alert.name, item.kind), 0) for item in items]
+        return not 0 < self._not_before_ms.get(alert.name, 0) - now_ms <= AGAIN_MS
+
+    def _is_due(self, alert: Alert, items: list[Item], sent: Sent, now_ms: int) -> bool:
+        """Return whether any of `items` was not told within `every`."""
+        told_ms = [sent.get((alert.name, thing(item)), 0) for item in items]
         # A time that is still to come was kept before the clock was set back.
         return any(not 0 <= now_ms - at_ms < alert.every_ms for at_ms in told_ms)
 
@@ -112,30 +150,49 @@ class Watch:
         alert = message.alert
         result = await self._runners.run(alert.hook, message.job())
         if result.outcome is not AttemptOutcome.SUCCEEDED:
-            self._not_before_ms[alert.name] = message.at_ms + AGAIN_MS
-            tell(
-                AlertFailed(
-                    alert=alert.name,
-                    kinds=message.kinds,
-                    outcome=str(result.outcome),
-                    exit_code=result.exit_code,
-                    http_status=result.http_status,
-                    error=result.error,
-                )
-            )
+            await self._failed(message, result)
             return
         tell(AlertSent(alert=alert.name, kinds=message.kinds, items=len(message.items)))
-        sent.update({(alert.name, kind): message.at_ms for kind in message.kinds})
+        told = {thing(item) for item in message.items}
+        sent.update({(alert.name, each): message.at_ms for each in told})
+        self._open |= {(alert.name, each) for each in told}
+        self._open -= {(alert.name, each) for each in message.over}
         try:
-            await self._log.keep(alert.name, message.kinds, message.at_ms)
+            await self._log.keep(alert.name, told, message.over, message.at_ms)
         except StoreUnavailableError:  # perhaps what it told of; it is remembered until a restart
             return
 
-    async def _read_sent(self) -> Sent:
+    async def _failed(self, message: Message, result: Result) -> None:
+        alert = message.alert
+        self._not_before_ms[alert.name] = message.at_ms + AGAIN_MS
+        tell(
+            AlertFailed(
+                alert=alert.name,
+                kinds=message.kinds,
+                outcome=str(result.outcome),
+                exit_code=result.exit_code,
+                http_status=result.http_status,
+                error=result.error,
+            )
+        )
+        printed = result.output[:MAX_PRINTED_CHARS] if result.output else None
+        try:
+            await self._log.keep_failure(alert.name, message.at_ms, result.error, printed)
+        except StoreUnavailableError:  # the log has it
+            return
+
+    async def _read_sent(self, now_ms: int) -> Sent:
         """Return what was sent; nothing as long as that can't be read."""
         if self._sent is None:
             try:
                 self._sent = await self._log.read()
             except StoreUnavailableError:
                 self._sent = {}
+            # What lasts is told again each `every`: what was told long before is over since long.
+            every_ms = {alert.name: alert.every_ms for alert in self._settings.alerts}
+            self._open = {
+                (name, told)
+                for (name, told), at_ms in self._sent.items()
+                if 0 <= now_ms - at_ms < 2 * every_ms.get(name, 0)
+            }
         return self._sent

@@ -28,6 +28,7 @@ KINDS = {
     "given_up": "nobody learned what became of pending verifications",
     "unmatched": "events matched no action",
     "new_code": "a response code came for the first time",
+    "alert": "another alert could not be sent",
 }
 DISK_PERCENT = 90
 MINUTE_MS = 60_000

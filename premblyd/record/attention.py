@@ -19,7 +19,15 @@ from premblyd.record.reconciling import open_downtimes
 from premblyd.record.trouble import DISK_PERCENT, MAX_ITEMS, Item, Severity, Situation, Target
 from premblyd.routing import Routing
 from premblyd.store.inbox import Noise
-from premblyd.store.models import Attempt, AttemptHour, AttemptOutcome, Delivery, Event, EventHour
+from premblyd.store.models import (
+    AlertFailure,
+    Attempt,
+    AttemptHour,
+    AttemptOutcome,
+    Delivery,
+    Event,
+    EventHour,
+)
 from premblyd.store.models import Rejection as RejectionTable
 from premblyd.store.rollups import HOUR_MS, hour_of
 
@@ -291,6 +299,29 @@ def _downtimes(situation: Situation) -> Iterator[Item]:
         )
 
 
+def _alerts(situation: Situation) -> Iterator[Item]:
+    """Alerts whose last hook failed, so that nobody was told."""
+    query = AlertFailure.select(AlertFailure.name, AlertFailure.error, AlertFailure.output).where(
+        AlertFailure.failed_at_ms >= situation.since_ms
+    )
+    settings = situation.settings
+    names = {alert.name for alert in settings.alerts} if settings else None
+    for name, error, output in fetching.plain_tuples(situation.database, query):
+        if names is not None and name not in names:
+            continue
+        printed = f" It printed: {' '.join(output.split())}" if output else ""
+        yield Item(
+            kind="alert",
+            severity=_WARNING,
+            text=f"The alert {name} could not be sent: {error or 'its hook failed'}.{printed}",
+            remedy="Nobody was told of trouble. Mend its hook, and see that it works.",
+            command=f"sudo premblyd try --alert {name}",
+            target=Target(page=""),
+            count=1,
+            about=name,
+        )
+
+
 def _named(code: str) -> str:
     if not code:
         return "no response code"
@@ -351,4 +382,5 @@ CHECKS: Mapping[str, Check] = {
     "given_up": inquirytrouble.given_up,
     "unmatched": _unmatched,
     "new_code": _new_codes,
+    "alert": _alerts,
 }

@@ -70,6 +70,7 @@ def lost(situation: Situation) -> Iterator[Item]:
             command="sudo systemctl status premblyd",
             target=Target(page=""),
             count=1,
+            about=name,
         )
 
 

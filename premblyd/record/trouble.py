@@ -47,6 +47,13 @@ class Item:
     command: str
     target: Target
     count: int
+    about: str = ""  # of those of its kind, where `target` does not tell it
+
+    @property
+    def subject(self) -> str:
+        """What of its kind it is about, such as an action; empty where a kind has one thing."""
+        target = self.target
+        return self.about or target.action or target.reason or target.code or ""
 
     @property
     def needs_somebody(self) -> bool:
@@ -54,7 +61,11 @@ class Item:
 
     def as_json(self) -> dict[str, Any]:
         """Return the item for programs, its severity as a word."""
-        return {**dataclasses.asdict(self), "severity": self.severity.name.lower()}
+        return {
+            **dataclasses.asdict(self),
+            "severity": self.severity.name.lower(),
+            "about": self.subject or None,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

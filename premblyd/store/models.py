@@ -288,7 +288,8 @@ class SchemaFloor(Table):
 
 
 class AlertSent(Table):
-    """When an alert told of a kind of trouble last."""
+    """When an alert told of something last. `kind`: the kind of trouble, and behind a space what of
+    its kind it is, such as an action."""
 
     name = TextField()
     kind = TextField()
@@ -296,6 +297,15 @@ class AlertSent(Table):
 
     class Meta:
         indexes = ((("name", "kind"), True),)
+
+
+class AlertFailure(Table):
+    """An alert that could not be sent, until it is."""
+
+    name = TextField(unique=True)
+    failed_at_ms = BigIntegerField()
+    error = TextField(null=True)
+    output = TextField(null=True)  # what its hook printed
 
 
 class RollUp(Model):

@@ -21,6 +21,7 @@ _WORTHLESS_ALONE = (
     models.SchemaFloor,
     models.Downtime,
     models.AlertSent,
+    models.AlertFailure,
 )
 
 
