@@ -86,6 +86,16 @@ class AlreadyRunningError(PremblydError):
     exit_code = 75
 
 
+class MoveAtWorkError(TryAgainError):
+    """`premblyd move` reads the database, or fills it. Wait until it has ended."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"`premblyd move` is at work on {name}. Wait until it has ended: what it prints says on"
+            " which database the daemon is to be started then."
+        )
+
+
 class NoAnswerError(TryAgainError):
     """Prembly can't be reached, or does not answer in a way that can be used. Try again later."""
 

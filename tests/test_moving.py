@@ -9,9 +9,11 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGCONT, SIGKILL, SIGSTOP
 
 import psycopg
 import pytest
@@ -323,6 +325,7 @@ def test_a_row_that_came_over_otherwise_is_named(odd: Path, server: Server) -> N
     def watch(step: Step) -> None:
         if step.is_verifying and step.table == "event" and step.done == 0:
             with psycopg.connect(server.url) as other:
+                other.execute("SET premblyd.fills = 'yes'")
                 other.execute(f"UPDATE event SET detail = '{HUSH}' WHERE id = 7")
                 other.execute("DELETE FROM event WHERE id = 8")
 
@@ -332,6 +335,22 @@ def test_a_row_that_came_over_otherwise_is_named(odd: Path, server: Server) -> N
     assert HUSH not in str(raised.value)
     with pytest.raises(SchemaError):
         connect_read_only(server)
+
+
+def test_rows_that_only_the_new_database_has_are_named(odd: Path, server: Server) -> None:
+    def watch(step: Step) -> None:
+        if step.table == "rejection" and not step.is_verifying and step.done == step.total:
+            with psycopg.connect(server.url) as other:
+                other.execute("SET premblyd.fills = 'yes'")
+                for id_ in (1, 99_999):  # before the first of the old ones, and behind the last
+                    values = "1, 'prembly', '::1', 'no key'"
+                    columns = "id, at_ms, endpoint, remote_ip, reason"
+                    other.execute(f"INSERT INTO rejection ({columns}) VALUES ({id_}, {values})")
+
+    with pytest.raises(DifferentRowsError) as raised:
+        move_record(odd, server, watch=watch)
+    said = "(2 not in the old database): rejection 1, rejection 99999."
+    assert said in str(raised.value)
 
 
 def test_who_writes_to_the_old_file_meanwhile_is_noticed(odd: Path, server: Server) -> None:
@@ -419,6 +438,110 @@ def test_the_record_of_a_running_daemon_is_not_moved(empty_server: Server, tmp_p
         daemon.start()
         done = run("--config", daemon.config, "move", f"sqlite:///{tmp_path}/back.db")
         assert (done.code, done.out, "Stop it" in done.err) == (75, "", True)
+
+
+# Python that runs before the daemon: it has looked at the database, and waits before it joins.
+JOIN_LATE = """
+import asyncio, pathlib
+from premblyd.hosts.membership import Membership
+folder, join = pathlib.Path({folder!r}), Membership.join
+
+async def late(self):
+    (folder / "looked").touch()
+    while not (folder / "go").exists():
+        await asyncio.sleep(0.01)
+    return await join(self)
+
+Membership.join = late
+"""
+
+
+@pytest.mark.parametrize("way", ["moving_from", "moving_to"])
+@pytest.mark.parametrize("engine", ["file", "server"])
+def test_no_daemon_starts_on_a_database_that_a_move_has_found_free(
+    path: Path, server: Server, tmp_path: Path, engine: str, way: str
+) -> None:
+    """A process, for it is the start of a daemon that must be refused."""
+    place = path if engine == "file" else server
+    daemon = Premblyd(tmp_path, place=place)
+    with getattr(backend(place), way)():
+        status, said = daemon.fail_to_start()
+    assert (status, "premblyd" in said) == (75, True)
+    assert engine == "file" or "`premblyd move` is at work" in said
+    if way == "moving_to":
+        other = tmp_path / "other.db"
+        backend(other if engine == "server" else server).prepare()
+        move_record(other if engine == "server" else server, place)
+    with daemon:
+        daemon.start()
+
+
+@pytest.fixture
+def late(server: Server, tmp_path: Path) -> Iterator["LateDaemon"]:
+    """A daemon that has looked at the server's database and has not begun to work on it."""
+    with ThreadPoolExecutor() as threads:
+        daemon = Premblyd(tmp_path, place=server)
+        before = JOIN_LATE.format(folder=str(tmp_path))
+        ended = threads.submit(daemon.fail_to_start, before)
+        wait_until((tmp_path / "looked").exists)
+        yield LateDaemon(tmp_path / "go", ended)
+        (tmp_path / "go").touch()
+
+
+@dataclass(frozen=True)
+class LateDaemon:
+    go: Path
+    ended: "Future[tuple[int, str]]"
+
+    def join(self) -> tuple[int, str]:
+        """Let it join, and return its exit status and standard error."""
+        self.go.touch()
+        return self.ended.result(30)
+
+
+def test_a_daemon_that_looked_before_a_move_began_does_not_join_meanwhile(
+    late: LateDaemon, odd: Path, server: Server
+) -> None:
+    before = rows_of(odd)
+    refused: list[tuple[int, str]] = []
+
+    def watch(step: Step) -> None:
+        if not refused:
+            refused.append(late.join())
+
+    move_record(odd, server, watch=watch)
+    [(status, said)] = refused
+    assert (status, "`premblyd move` is at work" in said) == (75, True)
+    assert rows_of(server) == before
+
+
+def test_a_daemon_that_looked_before_a_move_began_does_not_join_what_is_half_moved(
+    late: LateDaemon, odd: Path, server: Server
+) -> None:
+    stop_half_way(odd, server)
+    status, said = late.join()
+    assert (status, "it has only a part of what `premblyd move` brings" in said) == (75, True)
+    move_record(odd, server)
+    assert rows_of(server) == rows_of(odd)
+
+
+def test_a_daemon_that_slept_while_it_was_looked_for_acknowledges_nothing_that_is_emptied(
+    path: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process, for it sleeps by SIGSTOP."""
+    monkeypatch.setattr(on_server, "WATCHED_S", 0.3)
+    monkeypatch.setattr(daemons, "MOST_WATCHED_S", 0.6)
+    insert_all(path, odd_rows())
+    (tmp_path / "slept").mkdir()
+    with Premblyd(tmp_path / "slept", place=server, hosts={"lost_after": "60s"}) as daemon:
+        daemon.start()
+        daemon.signal(SIGSTOP)
+        stop_half_way(path, server)
+        daemon.signal(SIGCONT)
+        assert daemon.send(b'{"reference":"r-1"}').status == 503
+        move_record(path, server)
+        assert rows_of(server) == rows_of(path)
+        wait_until(lambda: daemon.send(b'{"reference":"r-2"}').status == 200)
 
 
 def test_pending_deliveries_run_on_the_new_database(server: Server, tmp_path: Path) -> None:

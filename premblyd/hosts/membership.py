@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from premblyd.clock import SharedClock
-from premblyd.errors import SchemaError, StoreUnavailableError
+from premblyd.errors import MoveAtWorkError, PremblydError, SchemaError, StoreUnavailableError
 from premblyd.hosts import identity
 from premblyd.hosts.observation import Observation
 from premblyd.occurrences.hosts import (
@@ -62,7 +62,7 @@ class Membership:
         self._looked_for_orphans_at_s = time.monotonic()
         self._repair: asyncio.Task[None] | None = None  # of what a beat has found
         self._was_cut_off = False
-        self._unfit: SchemaError | None = None  # why this daemon can't come back
+        self._unfit: PremblydError | None = None  # why this daemon can't come back
         self._actions_to_tell: Sequence[str] | None = None
 
     def configure(self, actions: Sequence[str]) -> None:
@@ -97,8 +97,9 @@ class Membership:
         return interrupted
 
     async def run(self) -> None:
-        """Beat, watch and listen until the daemon ends. Raise SchemaError when it must, because a
-        newer one has changed the schema while this one was taken for lost."""
+        """Beat, watch and listen until the daemon ends. Raise PremblydError when it must, because
+        a newer one has changed the schema while this one was taken for lost, or the database is
+        being moved."""
         while True:
             if self._unfit is not None:
                 raise self._unfit
@@ -173,7 +174,7 @@ class Membership:
             await work
         except StoreUnavailableError:  # the writer has logged it; the next beat finds it again
             return
-        except SchemaError as error:
+        except (SchemaError, MoveAtWorkError) as error:
             self._unfit = error
         # Whatever it is, it must not end the daemon: webhooks go on coming.
         except Exception as error:  # noqa: BLE001

@@ -18,6 +18,7 @@ from premblyd.store.models import SchemaFloor
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 LOCK = "schema"  # a lock's name: who has it finds the schema, and who works on it, unchanged
+MOVE = "move"  # a lock's name: `premblyd move` has it as long as it is at work
 UNFINISHED_MOVE = "unfinished_move"  # a table that is there while `premblyd move` fills a database
 
 

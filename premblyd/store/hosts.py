@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple, TypeVar
 
-from premblyd.errors import SchemaError
+from premblyd.errors import MoveAtWorkError, PremblydError, SchemaError
 from premblyd.store import history, queue
 from premblyd.store.engine import Sighting, Transaction
 from premblyd.store.models import IS_LAST_ATTEMPT, Attempt, Delivery, Host, SchemaFloor, State
@@ -88,11 +88,11 @@ class Hosts:
     async def join(self, dead: Collection[str], now_ms: int) -> list[int]:
         """Add this daemon. Take over from the workers in `dead`, and from those that ended before.
         Return which deliveries that makes due. Raise SchemaError when a newer premblyd has just
-        changed the schema."""
+        changed the schema, MoveAtWorkError when the database is being moved."""
 
-        def operation(transaction: Transaction) -> list[int] | None:
-            if not self._is_fit(transaction):
-                return None
+        def operation(transaction: Transaction) -> list[int] | PremblydError:
+            if (unfit := self._unfit(transaction)) is not None:
+                return unfit
             for worker in dead:
                 transaction.change(_END, worker=worker, ended_at_ms=now_ms, ended=LOST)
             self._join(transaction, now_ms)
@@ -100,11 +100,19 @@ class Hosts:
 
         return _of_fit(await self._writer.call(operation, names=[history.LOCK]))
 
-    def _is_fit(self, transaction: Transaction) -> bool:
-        """Return whether this program can work on the schema. Who changes it has its lock, from
-        before looking for daemons until the end: so has who becomes one."""
+    def _unfit(self, transaction: Transaction) -> PremblydError | None:
+        """Return why this program can't work on the database; None: it can. Who changes the schema
+        has its lock, from before looking for daemons until the end: so has who becomes one. Who
+        moves the database takes another under that one, and then looks for daemons."""
+        if not transaction.try_lock(history.MOVE):
+            return MoveAtWorkError("the database")
         floor = transaction.row(_FLOOR)
-        return floor is None or floor[0] in self._known
+        if floor is None or floor[0] in self._known:
+            return None
+        return SchemaError(
+            "A newer premblyd has changed the database so that this one can't work on it any more."
+            " Install that version."
+        )
 
     def join_alone(self, now_ms: int) -> "asyncio.Future[None]":
         """Add this daemon, where none works beside it: who has not ended is dead."""
@@ -142,11 +150,12 @@ class Hosts:
     async def revive(self, now_ms: int) -> set[Run]:
         """Let this daemon live again, which the others took for lost. Return which runs of hooks
         are still its own. Its row may be gone too: a standby took over that did not have it. Raise
-        SchemaError when a newer premblyd has changed the schema meanwhile."""
+        SchemaError when a newer premblyd has changed the schema meanwhile, MoveAtWorkError when the
+        database is being moved."""
 
-        def operation(transaction: Transaction) -> set[Run] | None:
-            if not self._is_fit(transaction):
-                return None
+        def operation(transaction: Transaction) -> set[Run] | PremblydError:
+            if (unfit := self._unfit(transaction)) is not None:
+                return unfit
             if not transaction.change(_REVIVE, worker=self._worker):
                 self._join(transaction, now_ms)
             return {Run(*row) for row in transaction.rows(_RUNS_OF, worker=self._worker)}
@@ -173,12 +182,9 @@ class Hosts:
         return self._writer.call(operation, Step.PROOF)
 
 
-def _of_fit(done: Done | None) -> Done:
-    if done is None:
-        raise SchemaError(
-            "A newer premblyd has changed the database so that this one can't work on it any more."
-            " Install that version."
-        )
+def _of_fit(done: Done | PremblydError) -> Done:
+    if isinstance(done, PremblydError):
+        raise done
     return done
 
 

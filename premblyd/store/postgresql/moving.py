@@ -12,8 +12,9 @@ from premblyd.errors import AlreadyRunningError, CannotStartError
 from premblyd.store.moving.sides import RowsRefusedError, Side, quoted
 from premblyd.store.moving.tables import Key, Kind, Row, Table, moved_tables
 from premblyd.store.postgresql.daemons import living
+from premblyd.store.postgresql.failures import HALF_MOVED
 from premblyd.store.postgresql.opening import connect, connect_read_only, prepare
-from premblyd.store.postgresql.schema import become_owner
+from premblyd.store.postgresql.schema import become_owner, begin_move
 from premblyd.store.postgresql.transaction import Connection
 
 # A daemon that has not ended is watched for so long at least: one that was killed is known by its
@@ -35,6 +36,19 @@ _FOREIGN_KEYS = """
 SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
 FROM pg_constraint WHERE contype = 'f' AND conrelid::regclass::text = ANY(%s)
 """
+# A daemon that slept, or was cut off, while it was looked for, must not write what is emptied, or
+# compared, later. A table is left open for the session that has this setting.
+_REFUSE = f"""
+CREATE OR REPLACE FUNCTION refuse_half_moved() RETURNS trigger LANGUAGE plpgsql AS
+$$BEGIN RAISE EXCEPTION 'premblyd move is under way' USING ERRCODE = '{HALF_MOVED}'; END$$
+"""
+_MAY_FILL = "premblyd.fills"
+_REFUSE_IN = f"""
+CREATE OR REPLACE TRIGGER refuse_half_moved BEFORE INSERT OR UPDATE OR DELETE ON {{}}
+FOR EACH STATEMENT WHEN (current_setting('{_MAY_FILL}', true) IS DISTINCT FROM 'yes')
+EXECUTE FUNCTION refuse_half_moved()
+"""
+_REFUSE_NO_MORE = "DROP FUNCTION IF EXISTS refuse_half_moved CASCADE"
 
 
 class _Side(Side):
@@ -91,6 +105,10 @@ class PostgresqlTarget(_Side):
         with self.connection.transaction():
             keys = noted.get("foreign keys") or self._drop_foreign_keys(tables)
             self.mark(tables, {**notes, "foreign keys": keys})
+            self.connection.execute(_REFUSE)
+            for table in tables:
+                text = sql.SQL(_REFUSE_IN).format(sql.Identifier(table.name))
+                self.connection.execute(text)
 
     def _drop_foreign_keys(self, tables: Sequence[Table]) -> str:
         """Let rows come in any order, and return what `finish` needs. PostgreSQL would also write
@@ -123,6 +141,7 @@ class PostgresqlTarget(_Side):
         self.connection.execute(f"ANALYZE {tables}")
         keys = json.loads((self.notes() or {})["foreign keys"])
         with self.connection.transaction():
+            self.connection.execute(_REFUSE_NO_MORE)
             for table, name, definition in keys:
                 text = "ALTER TABLE {} ADD CONSTRAINT {} "
                 self.connection.execute(_alter(text, table, name) + sql.SQL(definition))
@@ -143,11 +162,13 @@ class PostgresqlTarget(_Side):
 
 @contextlib.contextmanager
 def source(server: Server) -> Iterator[PostgresqlSource]:
-    """Open the database to be moved. Raise AlreadyRunningError while a daemon works on it."""
-    with contextlib.closing(connect_read_only(server)) as checked:
-        require_no_daemon(checked.connection(), str(server))
+    """Open the database to be moved. Raise AlreadyRunningError while a daemon works on it. Until
+    the end none starts on it."""
+    connect_read_only(server).close()  # it looks at the schema
     reading = connect(server, **PATIENT, **_BY_INDEX)
     with contextlib.closing(reading) as database:
+        begin_move(database.connection(), str(server))
+        require_no_daemon(database.connection(), str(server))
         become_owner(database.connection())  # to see the last number of each table
         opened = PostgresqlSource(str(server), database)
         opened.begin_reading()
@@ -157,12 +178,14 @@ def source(server: Server) -> Iterator[PostgresqlSource]:
 @contextlib.contextmanager
 def target(server: Server) -> Iterator[PostgresqlTarget]:
     """Open the database to be filled, with its schema. Raise AlreadyRunningError while a daemon
-    works on it."""
-    with contextlib.closing(connect(server, **PATIENT, **_BY_INDEX)) as database:
+    works on it. Until the end none starts on it."""
+    filling = {**PATIENT, **_BY_INDEX, _MAY_FILL: "yes"}
+    with contextlib.closing(connect(server, **filling)) as database:
         opened = PostgresqlTarget(str(server), database)
         opened.require_utf8()
         if opened.notes() is None:
             prepare(server)
+        begin_move(database.connection(), str(server))
         require_no_daemon(database.connection(), str(server))
         become_owner(database.connection())  # to drop foreign keys, to empty tables
         yield opened

@@ -8,12 +8,23 @@ import psycopg
 from peewee import PeeweeException, PostgresqlDatabase
 from psycopg import errors, sql
 
-from premblyd.errors import OlderDaemonsError, PremblydError, SchemaError, StoreUnreadableError
-from premblyd.store.history import LOCK, History
+from premblyd.errors import (
+    MoveAtWorkError,
+    OlderDaemonsError,
+    PremblydError,
+    SchemaError,
+    StoreUnreadableError,
+)
+from premblyd.store.history import LOCK, MOVE, History
 from premblyd.store.hosts import LOST
 from premblyd.store.postgresql.daemons import living
 from premblyd.store.postgresql.failures import drivers_error, translated
-from premblyd.store.postgresql.transaction import NOW_MS, Connection, lock_number
+from premblyd.store.postgresql.transaction import (
+    NOW_MS,
+    Connection,
+    PostgresqlTransaction,
+    lock_number,
+)
 
 # Who waits for a table keeps all waiting who come later, webhooks too. So a migration waits only
 # for so long, then lets them pass, and tries again.
@@ -46,11 +57,13 @@ def migrate(database: PostgresqlDatabase, name: str) -> list[str]:
     """Apply what the database lacks; return which migrations these were.
 
     Raise SchemaError when a newer premblyd wrote it, OlderDaemonsError when daemons work on it that
-    would not survive it, StoreUnavailableError when it can't be migrated.
+    would not survive it, MoveAtWorkError when it is being moved, StoreUnavailableError when it
+    can't be migrated.
     """
     with translated():
         connection: Connection = database.connection()
         with _alone(connection):
+            _require_no_move(connection, name)
             _require_one_place(connection, name)
             history = History(database)
             _require_usable(history, name)
@@ -87,6 +100,23 @@ def _alone(connection: Connection) -> Iterator[None]:
     finally:
         with contextlib.suppress(psycopg.Error):  # of a connection that is gone
             connection.execute("SELECT pg_advisory_unlock(%s)", [lock_number(LOCK)])
+
+
+def begin_move(connection: Connection, name: str) -> None:
+    """Keep daemons from starting to work on the database, until the connection is closed. Those
+    that have begun have a row in `host` by now. Raise MoveAtWorkError when it is moved already."""
+    with connection.transaction():
+        PostgresqlTransaction(connection).lock([LOCK])
+        row = connection.execute("SELECT pg_try_advisory_lock(%s)", [lock_number(MOVE)]).fetchone()
+    if row != (True,):
+        raise MoveAtWorkError(name)
+
+
+def _require_no_move(connection: Connection, name: str) -> None:
+    """Raise MoveAtWorkError when `premblyd move` is at work on the database."""
+    with connection.transaction():
+        if not PostgresqlTransaction(connection).try_lock(MOVE):
+            raise MoveAtWorkError(name)
 
 
 def _require_one_place(connection: Connection, name: str) -> None:
