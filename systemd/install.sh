@@ -295,7 +295,7 @@ go_on_with_the_old() {
     unlock
     systemctl reset-failed premblyd.service premblyd.socket 2>/dev/null
     if [ -z "$restored" ]; then
-        say "The copy is $database.before-upgrade: put it back by hand (docs/install.md: restore)." >&2
+        say "The copy is $database.before-upgrade: put it back with: premblyd restore (docs/install.md)." >&2
     fi
     if ! start && ! comes_back; then
         say "The old version does not start either: journalctl -u premblyd" >&2

@@ -33,7 +33,7 @@ PRINTING: dict[str, list[str]] = {
     "version": ["--version"],
 }
 # They need a daemon, or a second database; they print as the others do.
-WITHOUT = {"serve", "console", "send", "status", "move"}
+WITHOUT = {"serve", "console", "send", "status", "move", "restore"}
 # One command of each manner of printing: lines as they come, a table, JSON, click's own.
 MANNERS = ("demo", "deliveries", "events", "help")
 BUFFERING = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])

@@ -201,11 +201,11 @@ def test_what_the_store_promises_names_no_engine() -> None:
 
 
 def test_few_modules_name_an_engine() -> None:
-    """`connections` chooses one for all; what install.sh asks for is about SQLite's files."""
+    """`connections` chooses one for all; what copies and restores is about SQLite's files."""
     others = [module for module in FILES if room(module) != "store" and names_engine(module)]
     users = {module.relative_to(ROOT).as_posix() for module in others}
     users = {user for user in users if not user.startswith("store/")}
-    assert users == {"cli/upgrading.py"}
+    assert users == {"cli/restore.py", "cli/upgrading.py"}
 
 
 ENGINES = ("premblyd.store.sqlite", "premblyd.store.postgresql")

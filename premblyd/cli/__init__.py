@@ -40,6 +40,7 @@ COMMANDS = {
     "console": ("console", "Print a link to sign in to the console by."),
     "reconcile": ("reconcile", "Find what never came, and ask Prembly for it."),
     "move": ("move", "Move the record to PostgreSQL, or back to SQLite."),
+    "restore": ("restore", "Put a copy in the place of the SQLite database."),
 }
 # Commands for programs of ours: they run as any other, and --help does not list them.
 HIDDEN = {"upgrading": ("upgrading", "For install.sh.")}

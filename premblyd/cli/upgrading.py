@@ -53,11 +53,10 @@ def restore(database: str) -> None:
         return
     events, attempts = restoration.events, restoration.attempts
     if restoration.is_put_back:
-        if restoration.aside is not None:
-            click.echo(
-                f"{events} events and {attempts} attempts of the failed version are only in"
-                f" {restoration.aside}"
-            )
         click.echo("Put the copy of the database back")
+        click.echo(
+            f"The database with {events} events and {attempts} attempts of the failed version is in"
+            f" {restoration.aside}"
+        )
     elif events:
         click.echo(f"The new version stored {events} more events: the database stays")

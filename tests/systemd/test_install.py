@@ -230,9 +230,10 @@ def test_an_upgrade_keeps_every_event_and_a_broken_one_is_undone(fresh_machine: 
         assert "spoilt" not in sql(machine, "SELECT sql FROM sqlite_master")
         send(machine)
         events = str(int(events) + 1)
-    aside = f"{DATABASE}.failed-upgrade"
+    aside = machine.output(f"ls -d {DATABASE}.replaced-* | tail -n 1")
     assert aside in done.stderr
-    assert int(machine.output(f"sqlite3 {aside} 'SELECT count(*) FROM event'")) == int(events)
+    kept = f"{aside}/premblyd.db"
+    assert int(machine.output(f"sqlite3 {kept} 'SELECT count(*) FROM event'")) == int(events)
 
     done = machine.run(f"{INSTALL} --from premblyd-that-is-nowhere", check=False, timeout_s=300)
     assert done.returncode == 1

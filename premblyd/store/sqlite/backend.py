@@ -12,10 +12,9 @@ from peewee import Database
 
 from premblyd.errors import CannotStartError, PremblydError
 from premblyd.store.engine import Inspection, Sizes
-from premblyd.store.sqlite import moving, opening
+from premblyd.store.sqlite import lock, moving, opening
 from premblyd.store.sqlite.engine import SqliteEngine
-from premblyd.store.sqlite.files import beside, real_path
-from premblyd.store.sqlite.lock import lock
+from premblyd.store.sqlite.files import beside, real_path, restrict
 
 # What trying again does not mend: somebody must change a path or a right.
 _LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
@@ -30,20 +29,17 @@ class SqliteBackend:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        descriptor = self._lock()
-        try:
+        with contextlib.ExitStack() as held:
+            folder = self.path.parent
+            try:
+                folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+                opening.require_whole(self.path)
+                restrict(self.path)  # so that there is a file to lock
+                held.enter_context(lock.hold(self.path))
+            except OSError as error:
+                kind = CannotStartError if error.errno in _LASTING else PremblydError
+                raise kind(f"Can't use {folder} for the database: {error.strerror}") from None
             yield
-        finally:
-            os.close(descriptor)
-
-    def _lock(self) -> int:
-        folder = self.path.parent
-        try:
-            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-            return lock(self.path)
-        except OSError as error:
-            kind = CannotStartError if error.errno in _LASTING else PremblydError
-            raise kind(f"Can't use {folder} for the database: {error.strerror}") from None
 
     def prepare(self) -> list[str]:
         return opening.prepare(self.path)

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from premblyd.errors import PremblydError
+from premblyd.store.sqlite.files import beside, real_path
+from premblyd.store.sqlite.lock import hold
+from premblyd.store.sqlite.restoring import opened, put_in
 
 _Schema = list[tuple[str, str | None]]
 
@@ -25,7 +28,7 @@ class Restoration:
     """What became of a database after a failed upgrade.
 
     `events` and `attempts`: what the failed version has added. Where the copy was put back, they
-    are only in the database `aside`.
+    are only in the folder `aside`.
     """
 
     is_put_back: bool
@@ -45,7 +48,7 @@ class _Contents:
 
 def saved_copy(database: Path) -> Path:
     """Return where the copy of a database is put before an upgrade."""
-    return database.with_name(f"{database.name}.before-upgrade")
+    return beside(database, ".before-upgrade")
 
 
 def save(database: Path) -> Path | None:
@@ -65,26 +68,25 @@ def restore(database: Path) -> Restoration | None:
     Raise CopyError when it can't be put back.
 
     With the same schema the database stays: what the failed version has done and recorded is true.
-    Else that version's own events and attempts are kept aside: it has answered their webhooks with
-    200, and they are nowhere else.
+    Else the database is put aside with that version's own events and attempts: it has answered
+    their webhooks with 200, and they are nowhere else.
     """
     copy = saved_copy(database)
     with _as_copy_error("put back"):
         if not copy.exists():
             return None
-        now, before = _contents(database), _contents(copy)
-        events = max(0, now.event - before.event)
-        attempts = max(0, now.attempt - before.attempt)
-        aside = None
-        is_changed = now.schema != before.schema
-        if is_changed:
-            if events or attempts:
-                aside = database.with_name(f"{database.name}.failed-upgrade")
-                clone(database, aside)
-            for suffix in ("-wal", "-shm"):
-                database.with_name(f"{database.name}{suffix}").unlink(missing_ok=True)
-            clone(copy, database)
-        return Restoration(is_put_back=is_changed, events=events, attempts=attempts, aside=aside)
+        with hold(database):
+            now, before = _contents(database), _contents(copy)
+            aside = None
+            if now.schema != before.schema:
+                with opened(copy) as source:
+                    aside = put_in(real_path(database), source).aside
+    return Restoration(
+        is_put_back=now.schema != before.schema,
+        events=max(0, now.event - before.event),
+        attempts=max(0, now.attempt - before.attempt),
+        aside=aside,
+    )
 
 
 def clone(source: Path, target: Path) -> None:

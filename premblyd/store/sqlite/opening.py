@@ -7,8 +7,13 @@ from pathlib import Path
 
 from peewee import SqliteDatabase
 
-from premblyd.errors import LacksRightsError, PremblydError, StoreUnavailableError
-from premblyd.store.sqlite.files import beside, real_path, restrict
+from premblyd.errors import (
+    CannotStartError,
+    LacksRightsError,
+    PremblydError,
+    StoreUnavailableError,
+)
+from premblyd.store.sqlite.files import beside, real_path, restoring_folder, restrict
 from premblyd.store.sqlite.schema import check_schema, migrate
 
 BUSY_TIMEOUT_S = 2  # then the webhooks that wait for another program's lock are answered 503
@@ -103,6 +108,32 @@ def require_readable(path: Path) -> None:
         ) from None
     if not os.access(path, os.R_OK):
         raise LacksRightsError(f"You may not read {path}. Members of its group may.")
+
+
+def require_whole(path: Path) -> None:
+    """Raise CannotStartError when the database's file is not there but a part of its record is: a
+    new one would be empty, and SQLite would delete the log."""
+    real = real_path(path)
+    wal, folder = beside(real, "-wal"), restoring_folder(real)
+    if _size(real):
+        return
+    if folder.exists() and not real.exists():
+        raise CannotStartError(
+            f"{real} is not there: putting a copy in its place was interrupted. Run `premblyd"
+            " restore` with that copy again; it goes on."
+        )
+    if _size(wal):
+        raise CannotStartError(
+            f"{real} is missing or empty, and {wal} holds a part of it. Put the file back beside"
+            " it. If it is lost, run `premblyd restore` with a copy: that keeps the -wal aside."
+        )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def prepare(path: Path) -> list[str]:

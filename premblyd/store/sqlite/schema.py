@@ -44,6 +44,6 @@ def _history(database: SqliteDatabase, path: Path) -> History:
     if newer := history.newer:
         raise SchemaError(
             f"{path} was written by a newer premblyd (it knows {', '.join(newer)})."
-            f" Install that version again, or restore the copy {path}.before-{newer[0]}."
+            f" Install that version again, or run `premblyd restore {path}.before-{newer[0]}`."
         )
     return history

@@ -78,7 +78,9 @@ def test_with_the_same_schema_the_database_stays_with_what_the_new_version_store
 
 def test_a_changed_schema_is_undone(saved: Path) -> None:
     change(saved, MIGRATE, "DELETE FROM delivery", "DELETE FROM event")
-    assert copies.restore(saved) == Restoration(is_put_back=True, events=0, attempts=0, aside=None)
+    restoration = copies.restore(saved)
+    assert restoration is not None
+    assert (restoration.is_put_back, restoration.events) == (True, 0)
     assert count(saved) == 1
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         count(saved, "added")
@@ -88,9 +90,9 @@ def test_what_only_the_new_version_stored_is_kept_aside(saved: Path, store: Stor
     receive(store)
     change(saved, MIGRATE)
     restoration = copies.restore(saved)
-    aside = saved.with_name("premblyd.db.failed-upgrade")
+    (aside,) = saved.parent.glob("premblyd.db.replaced-*")
     assert restoration == Restoration(is_put_back=True, events=1, attempts=0, aside=aside)
-    assert (count(saved), count(aside)) == (1, 2)
+    assert (count(saved), count(aside / saved.name)) == (1, 2)
 
 
 def test_a_table_that_the_new_version_removed_comes_back(saved: Path) -> None:
@@ -119,9 +121,11 @@ def test_install_sh_reads_what_was_done(stopped: Path, store: Store) -> None:
         "The new version stored 1 more events: the database stays\n"
     )
     change(stopped, MIGRATE)
-    assert run("upgrading", "restore", stopped).out == (
-        f"1 events and 0 attempts of the failed version are only in {stopped}.failed-upgrade\n"
+    said = run("upgrading", "restore", stopped).out
+    (aside,) = stopped.parent.glob("premblyd.db.replaced-*")
+    assert said == (
         "Put the copy of the database back\n"
+        f"The database with 1 events and 0 attempts of the failed version is in {aside}\n"
     )
 
 

@@ -22,12 +22,13 @@ from premblyd.errors import (
     LacksRightsError,
     PremblydError,
     SchemaError,
+    TryAgainError,
 )
 from premblyd.errors import StoreUnavailableError as Unavailable
 from premblyd.record.operating import Operator
 from premblyd.store import history
 from premblyd.store.sqlite import opening
-from premblyd.store.sqlite.lock import lock
+from premblyd.store.sqlite.lock import _BYTE, hold, lock
 from premblyd.store.sqlite.transaction import transact
 from tests.support.database import rows
 from tests.support.store import NOW_MS, Store
@@ -43,11 +44,26 @@ AS_ROWS = [(name,) for name in KNOWN]
 LOCKER = """
 import os, sys, time
 from pathlib import Path
-from premblyd.store.sqlite.lock import lock
+from premblyd.store.sqlite.lock import _BYTE, hold, lock
 lock(Path(sys.argv[1]))
 child = os.fork() if "fork" in sys.argv else 1
 if child:
     print(child, flush=True)
+time.sleep(60)
+"""
+HOLDER = """
+import sys, time
+from pathlib import Path
+from premblyd.store.sqlite.lock import hold
+with hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+READ_LOCKER = """
+import fcntl, sys, time
+file = open(sys.argv[1], "rb")
+fcntl.lockf(file, fcntl.LOCK_SH, 1, int(sys.argv[2]))
+print("locked", flush=True)
 time.sleep(60)
 """
 OLDER = """
@@ -177,7 +193,7 @@ def test_a_newer_schema_is_refused_with_the_remedy(path: Path, opener: Opener) -
     with pytest.raises(SchemaError, match=r"newer premblyd.*0099_later") as caught:
         opener(path)
     assert caught.value.exit_code == 78
-    assert f"restore the copy {path}.before-0099_later." in str(caught.value)
+    assert f"run `premblyd restore {path}.before-0099_later`." in str(caught.value)
     assert path.read_bytes() == before
 
 
@@ -232,6 +248,30 @@ def test_one_daemon_has_the_lock_until_it_ends(
         pass
     os.close(mine)
     os.close(lock(path))
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_lock_file_that_somebody_removes_lets_no_other_daemon_in(
+    path: Path, removed: bool
+) -> None:
+    """Another process, because a lock does not stop the one that has it."""
+    with another(HOLDER, path):
+        if removed:
+            path.with_name(f"{path.name}.lock").unlink()
+        with pytest.raises(AlreadyRunningError, match="Another premblyd uses"):
+            hold(path).__enter__()
+    with hold(path):
+        pass
+
+
+def test_who_only_reads_and_keeps_the_daemon_out_is_named(path: Path) -> None:
+    with (
+        another(READ_LOCKER, path, _BYTE) as (pid, _),
+        pytest.raises(TryAgainError, match=f"Process {pid} has a lock on {path}"),
+    ):
+        hold(path).__enter__()
+    with hold(path):
+        pass
 
 
 def test_a_child_that_outlives_the_daemon_does_not_have_its_lock(path: Path) -> None:

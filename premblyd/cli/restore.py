@@ -1,0 +1,80 @@
+"""premblyd restore"""
+
+import contextlib
+import os
+import pwd
+from pathlib import Path
+
+import click
+
+from premblyd.cli.common import config_option
+from premblyd.errors import LacksRightsError, PremblydError
+
+
+@click.command()
+@click.argument("copy", metavar="FILE", type=click.Path(path_type=Path))
+@config_option
+def restore(config_path: Path, copy: Path) -> None:
+    """FILE is a copy of the database, such as premblyd.db.before-upgrade. It is checked, and put in
+    the place of the database that the configuration names. What was there goes into a folder
+    beside it, premblyd.db.replaced-TIME: nothing is deleted, and FILE stays.
+
+    The daemon must be stopped. A run that was interrupted goes on when it is run again.
+
+    Exit status: 0 done, 1 not a good copy, and nothing was changed, 75 a daemon runs.
+    """
+    from premblyd import times
+    from premblyd.cli.database import database_of
+    from premblyd.databases import Server
+    from premblyd.store.sqlite.files import real_path
+    from premblyd.store.sqlite.lock import hold
+    from premblyd.store.sqlite.restoring import opened, put_in
+
+    database = database_of(config_path)
+    if isinstance(database, Server):
+        raise PremblydError(
+            "The record is in PostgreSQL, which has its own copies: `pg_restore` puts one back"
+            " (docs/several-hosts.md)."
+        )
+    real = real_path(database)
+    with opened(copy) as source:  # root's, if need be
+        _become_owner(real)
+        try:
+            with hold(real):
+                restored = put_in(real, source)
+        except PermissionError as error:
+            raise LacksRightsError(f"You may not write {error.filename or real.parent}.") from None
+        except OSError as error:
+            raise PremblydError(f"Can't use {real.parent}: {error.strerror}") from None
+    last = times.iso(restored.last_received_at_ms) if restored.last_received_at_ms else ""
+    until = f", the last of {last}" if last else ""
+    click.echo(f"Put {copy} in the place of {real}: {restored.events} events{until}.")
+    if restored.is_older:
+        click.echo("An older premblyd wrote it. The daemon migrates it when it starts.")
+    if restored.aside is not None:
+        click.echo(f"What was there is in {restored.aside}. Nothing was deleted.")
+
+
+def _become_owner(real: Path) -> None:
+    """Be the database's owner from here on, if this is root: what the service's user can write to
+    may hold a link to somewhere else, and what is made here must be that user's."""
+    if os.geteuid() != 0:
+        return
+    owner, group = _owner(real)
+    if owner == 0:
+        return
+    groups = [group]
+    with contextlib.suppress(KeyError):  # a number without a name has no groups of its own
+        user = pwd.getpwuid(owner)
+        group, groups = user.pw_gid, os.getgrouplist(user.pw_name, user.pw_gid)
+    os.setgroups(groups)
+    os.setresgid(group, group, group)
+    os.setresuid(owner, owner, owner)
+
+
+def _owner(real: Path) -> tuple[int, int]:
+    for path in (real, real.parent):
+        with contextlib.suppress(FileNotFoundError):
+            found = path.stat()
+            return found.st_uid, found.st_gid
+    raise PremblydError(f"There is no folder {real.parent} to put the database in.")
