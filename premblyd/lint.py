@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from premblyd.hooks.ending import longest_ms
 from premblyd.hooks.shell.environment import DEFAULT_PATH
 from premblyd.prembly import conditions, events, payload, samples
 from premblyd.prembly.codes import MEANINGS
+from premblyd.prembly.payload import Outcome
 from premblyd.prembly.webhook import Webhook
 from premblyd.routing import DEFAULT, EVERY, MISSING, Routing
 
@@ -30,6 +32,8 @@ MAX_HELD_MS = 24 * 3_600_000
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SECRET_KEY = re.compile(r"(^|_)sk(_|$)", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"<|(placeholder|change|replace|insert|your|put|todo|xxx)", re.IGNORECASE)
+# A part of a path with under 16 letters and digits in a row, or with letters alone.
+_GUESSABLE = re.compile(r"(?!.*(?=[A-Za-z0-9]*[0-9])[A-Za-z0-9]{16}).*")
 _HIDDEN = re.compile(r"(?<![\w.~/-])/(?:home|root|run/user)/[^\s'\";|&<>()]+")  # by ProtectHome=
 _SANDBOX = ("LoadState", "ProtectHome", "PrivateTmp")
 
@@ -57,6 +61,7 @@ def warnings(settings: Config, path: Path) -> Iterator[str]:
         yield from _of_expressions(action, settings.endpoints)
         yield from _of_order(action, settings)
     yield from _of_types(settings)
+    yield from _of_trust(settings)
     added_up = sum(action.concurrency.host for action in settings.actions)
     if settings.total_concurrency < added_up:
         yield (
@@ -210,6 +215,48 @@ def _of_sandbox(actions: Sequence[Action]) -> Iterator[str]:
                 f" {', '.join(live)} with the live key also when the sandbox triggered them: write"
                 f" {_SIGNED_APART}, or give the sandbox an account and a URL of its own"
             )
+
+
+def _of_trust(settings: Config) -> Iterator[str]:
+    """Yield the actions that take somebody's word for it that a person is verified, where whoever
+    has the signing key can give it."""
+    open_endpoints = [each for each in settings.endpoints if not _is_second_factor(each)]
+    webhooks = [
+        webhook
+        for webhook in _sample_webhooks(open_endpoints)
+        if webhook.verdict.outcome is Outcome.VERIFIED
+    ]
+    routing = Routing(settings.actions)
+    for action in settings.actions:
+        if action.confirm or action.when is None:
+            continue
+        names = dict.fromkeys(
+            webhook.endpoint for webhook in webhooks if _wants_verified(routing, action, webhook)
+        )
+        if names:
+            yield (
+                f"action {action.name} runs for people who are verified, and whoever has your"
+                " public key can write that: Prembly's guide puts the key into your web page."
+                " Write `confirm: true`, so that Prembly is asked first, or at least give endpoint"
+                f" {' and '.join(names)} a path that nobody can guess (openssl rand -hex 16)"
+            )
+
+
+def _wants_verified(routing: Routing, action: Action, webhook: Webhook) -> bool:
+    """Return whether an action runs for a webhook because that says `verified`."""
+    not_verified = replace(
+        webhook.verdict, outcome=Outcome.NOT_VERIFIED, verification_status="NOT-VERIFIED"
+    )
+    return (
+        routing.why_not(action, webhook) is None
+        and routing.why_not(action, replace(webhook, verdict=not_verified)) is not None
+    )
+
+
+def _is_second_factor(endpoint: Endpoint) -> bool:
+    """Return whether who knows the key alone can't reach an endpoint."""
+    has_secret = any(_GUESSABLE.fullmatch(part) is None for part in endpoint.path.split("/"))
+    return has_secret or bool(endpoint.allow_ips)
 
 
 _FOR_VERIFICATIONS = f'types: [{events.SESSION}, "verification.*", {events.STATUS}]'

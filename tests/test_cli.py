@@ -14,6 +14,7 @@ from premblyd.cli import COMMANDS
 from tests.support.commands import Ran, command, record, run, run_process
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
+from tests.support.webhooks import SECRET_PATH
 
 WRONG = """\
 listen: nowhere
@@ -115,7 +116,8 @@ def test_check_shows_which_actions_run_for_which_code(tmp_path: Path) -> None:
         shell("page", "true", "02", "default"),
         shell("archive", "true"),
     ]
-    path = write(tmp_path, json.dumps(configuration(actions=actions)))
+    endpoint = {"path": SECRET_PATH}
+    path = write(tmp_path, json.dumps(configuration(actions=actions, endpoint=endpoint)))
     assert json.loads(run("check", "--json", "--config", path).out) == {
         "ok": True,
         "routes": {

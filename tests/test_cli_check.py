@@ -13,7 +13,7 @@ from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.sockets import handed_over
 from tests.support.waiting import wait_until
-from tests.support.webhooks import KEY
+from tests.support.webhooks import KEY, SECRET_PATH
 
 
 def write(folder: Path, **changes: Any) -> Path:
@@ -108,7 +108,7 @@ PAGE: dict[str, Any] = {"name": "page", "shell": "true"}
 def test_an_action_that_would_run_for_what_it_may_not_be_about_is_doubted(
     tmp_path: Path, action: dict[str, Any], types: str | None
 ) -> None:
-    found = warnings(write(tmp_path, actions=[PAGE | action]))
+    found = warnings(write(tmp_path, endpoint={"path": SECRET_PATH}, actions=[PAGE | action]))
     if types is None:
         assert found == []
         return
@@ -146,6 +146,55 @@ def test_a_type_that_no_event_is_known_to_have_is_doubted(
         assert doubt in text
 
 
+ACTIVATE = PAGE | {
+    "response_codes": ["00"],
+    "types": ["sdk.session", "verification.*", "prembly.status"],
+    "when": "outcome == 'verified'",
+}
+ASKED = {"api_key": "live_sk_hush", "url": "https://api.prembly.com"}
+
+
+@pytest.mark.parametrize(
+    ("action", "endpoint", "is_doubted"),
+    [
+        ({}, {}, True),
+        ({"when": "verification_status == 'VERIFIED' && face_match"}, {}, True),
+        ({}, {"path": "/webhooks/identityverifications"}, True),
+        ({}, {"path": "/webhooks/prembly-2026"}, True),
+        ({"confirm": True}, {}, False),
+        ({}, {"path": SECRET_PATH}, False),
+        ({}, {"path": "/hooks/prembly-5c0a7d0f4b1e4f3c.json"}, False),
+        ({}, {"allow_ips": ["192.0.2.0/24"]}, False),
+        ({"when": "outcome == 'not_verified'"}, {}, False),
+        ({"when": "verified_by == 'prembly-api' && outcome == 'verified'"}, {}, False),
+    ],
+)
+def test_an_action_that_trusts_the_signature_alone_is_doubted(
+    tmp_path: Path, action: dict[str, Any], endpoint: dict[str, Any], is_doubted: bool
+) -> None:
+    actions = [ACTIVATE | action]
+    found = warnings(write(tmp_path, endpoint=endpoint, actions=actions, prembly=ASKED))
+    doubts = [line for line in found if "whoever has your public key" in line]
+    assert len(doubts) == is_doubted
+    for line in doubts:
+        assert line.startswith("action page runs for people who are verified")
+        assert "`confirm: true`" in line
+        assert "endpoint prembly a path that nobody can guess" in line
+
+
+def test_an_action_for_one_endpoint_is_doubted_for_that_alone(tmp_path: Path) -> None:
+    when = "endpoint == 'prembly' && outcome == 'verified'"
+    settings = configuration(actions=[ACTIVATE | {"when": when}])
+    settings["endpoints"] += [
+        settings["endpoints"][0] | {"name": "other", "path": "/other", "keys": {"one": "another"}}
+    ]
+    path = tmp_path / "premblyd.yaml"
+    path.write_text(json.dumps(settings))
+    path.chmod(0o640)
+    (found,) = warnings(path)
+    assert "give endpoint prembly a path" in found
+
+
 def test_a_when_that_may_name_a_type_wrongly_is_doubted(tmp_path: Path) -> None:
     when = "type == 'transaction.procesed'"
     (found,) = warnings(write(tmp_path, actions=[PAGE | {"response_codes": ["*"], "when": when}]))
@@ -168,9 +217,10 @@ def test_the_key_tells_no_sandbox_where_prembly_signs_all_with_the_live_one(
         "when": "verified_by == 'hmac-sha256:live' && outcome == 'verified'",
         **({"types": types} if types else {}),
     }
-    both = {"keys": {"live": KEY, "sandbox": "another-key"}}
+    one = {"path": SECRET_PATH}
+    both = one | {"keys": {"live": KEY, "sandbox": "another-key"}}
     found = warnings(write(tmp_path, endpoint=both, actions=[action]))
-    assert warnings(write(tmp_path, actions=[action])) == [], "one key keeps nothing apart"
+    assert warnings(write(tmp_path, endpoint=one, actions=[action])) == [], "one is not apart"
     if live is None:
         assert found == []
     else:

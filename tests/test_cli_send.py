@@ -296,7 +296,12 @@ ANSWERS: list[tuple[int, dict[str, str], int, str]] = [
     (504, {}, 75, "A proxy in front got no answer"),
     (413, {}, 1, "The body is larger than `max_body`"),
     (405, {}, 1, "This URL takes no POST"),
-    (301, {"Location": "/elsewhere"}, 1, "This is a redirect"),
+    (
+        301,
+        {"Location": "/elsewhere"},
+        1,
+        "This is a redirect, and it was not followed. Prembly follows",
+    ),
     (418, {}, 1, "This is no answer of premblyd"),
 ]
 

@@ -119,7 +119,9 @@ def meaning(reply: Reply, target: Target) -> Meaning | None:
         )
     if 300 <= reply.status < 400:
         return Meaning(
-            "This is a redirect: use the URL that it leads to, at Prembly too.",
+            "This is a redirect, and it was not followed. Prembly follows it (but for workflow"
+            " runs), takes any page that answers 200 for a delivery, and never sends that event"
+            " again. Give Prembly the URL of the endpoint itself.",
             may_work_later=False,
         )
     unknown = "This is no answer of premblyd. Is the URL right?"

@@ -27,6 +27,7 @@ from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, new_place, url_of
 from tests.support.waiting import wait_until
+from tests.support.webhooks import PATH, SECRET_PATH
 
 PAYLOADS = sorted((Path(__file__).parents[1] / "payloads").glob("[0-9]*.json"))
 # As if Prembly was to be asked about what is not settled.
@@ -151,12 +152,15 @@ def _recorded() -> Path:
         assert daemon.stop() == 0
         (dead,) = daemon.rows("SELECT max(id) FROM delivery WHERE state = 'dead'")[0]
         (waiting,) = daemon.rows("SELECT min(id) FROM delivery WHERE state = 'pending'")[0]
-    with changing(recorded_in(folder / "premblyd.yaml")) as database:
+    config = folder / "premblyd.yaml"
+    with changing(recorded_in(config)) as database:
         database.execute(AWAITED)
     for arguments in (
         ("replay", "--delivery", dead),
         ("cancel", "--delivery", waiting),
         ("show", "1", "--reveal"),
     ):
-        assert run(*arguments, "--config", folder / "premblyd.yaml").code == 0
+        assert run(*arguments, "--config", config).code == 0
+    # Else `check` warns of the action that activates people by the signature alone.
+    config.write_text(config.read_text().replace(json.dumps(PATH), json.dumps(SECRET_PATH)))
     return folder

@@ -4,6 +4,7 @@ from premblyd.prembly import signature
 
 KEY = "the-key-of-the-tests"
 PATH = "/webhooks/prembly"
+SECRET_PATH = f"{PATH}/5c0a7d0f4b1e4f3c9f5f1d2b8e6a7c90"  # nobody can guess it
 BODY = b'{"response_code":"00","verification":{"status":"VERIFIED","reference":"r-1"}}'
 
 
