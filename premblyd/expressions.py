@@ -93,6 +93,16 @@ class Expression:
         tree: Any = self._compiled.parsed
         return tree
 
+    def names(self) -> set[str]:
+        """Return all names in the text that look something up, in whichever depth."""
+        waiting, found = [self.tree], set()
+        while waiting:
+            node = waiting.pop()
+            if node["type"] == "field":
+                found.add(str(node["value"]))
+            waiting.extend(child for child in node.get("children", []) if isinstance(child, dict))
+        return found
+
     def search(self, value: Any, budget: Budget | None = None) -> Any:
         """Return what the expression finds in `value`, within `budget` (default: one of its
         own). Raise EvaluationError when it fails."""

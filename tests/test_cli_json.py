@@ -15,7 +15,7 @@ VERDICT = (
 EVENT = [
     *"id key endpoint received_at_ms remote_ip body_bytes body_sha256 verified_by".split(),
     *VERDICT,
-    *"duplicate_count last_duplicate_at_ms type risk_level risk_score".split(),
+    *"duplicate_count last_duplicate_at_ms type risk_level risk_score doubt".split(),
 ]
 DELIVERY = (
     "id action state due_at_ms attempt_count attempts_left created_at_ms finished_at_ms last_error"
@@ -106,7 +106,8 @@ def test_an_explanation_has_these_names(config: Path, tmp_path: Path) -> None:
     body.write_text('{"response_code": "00"}')
     explained = printed(config, "explain", body)
     assert list(explained) == ["endpoint", "verdict", "actions", "not_matched"]
-    names = ["kind", "type", *VERDICT[1:8], "session_id", *VERDICT[8:], "risk_level", "risk_score"]
+    names = ["kind", "type", *VERDICT[1:8], "session_id", *VERDICT[8:]]
+    names += ["risk_level", "risk_score", "doubt"]
     assert list(explained["verdict"]) == names
     assert list(explained["actions"][0]) == ["action", "command", "environment", "stdin_bytes"]
     assert list(explained["not_matched"][0]) == ["action", "reason"]

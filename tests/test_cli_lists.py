@@ -48,6 +48,14 @@ def json_of(config: Path, *arguments: object) -> Any:
     return json.loads(done.out)
 
 
+def test_what_is_doubted_is_listed_with_the_reason(config: Path) -> None:
+    change(config, "UPDATE event SET outcome = 'unknown', doubt = 'code,face' WHERE id = 3")
+    [row] = json_of(config, "events", "--doubted")
+    assert (row["id"], row["doubt"]) == (3, "code,face")
+    assert "unknown (code,face)" in run("events", "--doubted", "--config", config).out
+    assert "doubt " in run("show", "3", "--config", config).out
+
+
 @pytest.mark.parametrize("columns", [40, 200])
 @pytest.mark.parametrize("arguments", LISTS, ids=repr)
 def test_a_list_has_one_line_a_row_on_any_terminal(

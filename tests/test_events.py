@@ -30,6 +30,9 @@ MARKS: list[tuple[str, dict[str, Any]]] = [
     ("transaction.escalated", {"data": {"event": "TRANSACTION.ESCALATED"}}),
     ("transaction.rule_triggered", {"data": {"event": "transaction.rule_triggered"}}),
     ("transaction.unnamed", {"data": {"screening_result": {"transaction_id": "tx_1"}}}),
+    ("case.opened", {"event": "case.opened"}),
+    ("other", {"event": "Verification is completed"}),
+    ("transaction.case.opened", {"data": {"event": "case.opened"}}),
     ("verification.retried", {"is_callback_retry": True}),
     ("verification.retried", {"data": {"is_callback_retry": "true"}}),
     ("verification.retried", {"is_pending_payment_retry": 1}),
@@ -51,8 +54,6 @@ MARKS: list[tuple[str, dict[str, Any]]] = [
     ("verification.direct", {"verification": {}}),
     ("verification.direct", {"billing_info": {"was_charged": True}}),
     ("verification.direct", {"verification_status": "PENDING"}),
-    ("transaction.case.opened", {"data": {"event": "case.opened"}}),
-    ("case.opened", {"event": "case.opened"}),
     ("verification.completed", {"event": "verification.completed"}),
     ("verification.direct", {"response_code": "00"}),
     ("verification.direct", {"data": {"response_code": 1}}),
@@ -67,7 +68,9 @@ TWO_MARKS: list[tuple[str, dict[str, Any]]] = [
         "verification.direct",
         {"data": {"analysis": {"a": 1}}, "verification": {"status": "PENDING"}},
     ),
-    ("verification.direct", {"event": "case.opened", "verification": {"status": "VERIFIED"}}),
+    ("case.opened", {"event": "case.opened", "verification": {"status": "VERIFIED"}}),
+    ("fraud.identity_flagged", {"event": "Fraud.Identity_flagged", "widget_info": {"a": 1}}),
+    ("other", {"event": ["workflow.process.completed"], "verification": {"status": "VERIFIED"}}),
 ]
 NO_MARKS: list[dict[str, Any] | None] = [
     None,
@@ -80,15 +83,30 @@ NO_MARKS: list[dict[str, Any] | None] = [
     {"response_code": "", "billing_info": None, "verification": None},
     {"response_code": True},
     {"response_code": "OK"},
-    {"event": "prembly.status"},  # only premblyd's own storing makes one
-    {"event": "prembly"},
     {"event": "sdk.session"},
-    {"event": ["workflow.process.completed"]},
-    {"event": "x" * 10_000},
-    {"event": "person.22212345678"},
-    {"event": "Verification completed"},
+    {"event": "", "data": {"event": None}},
     {"reference": "r-1", "customer_reference": "c-1"},
 ]
+NO_NAMES: list[Any] = [
+    "prembly.status",  # only premblyd's own storing makes one
+    "prembly",
+    "unknown",
+    "completed",
+    ["workflow.process.completed"],
+    {"workflow.process.completed": True},
+    True,
+    0,
+    "x" * 10_000,
+    "person.22212345678",
+    "Verification completed",
+]
+
+
+@pytest.mark.parametrize("name", NO_NAMES, ids=lambda name: repr(name)[:30])
+def test_a_name_that_can_be_no_type_is_of_another(name: Any) -> None:
+    body = {"event": name, "verification": {"status": "VERIFIED"}, "response_code": "00"}
+    assert events.type_of(body) == "other"
+    assert not events.is_about_verification("other")
 
 
 @pytest.mark.parametrize(("type_", "document"), MARKS + TWO_MARKS)
@@ -123,10 +141,7 @@ def holds(whole: dict[str, Any], mark: dict[str, Any]) -> bool:
 
 # What gives way to a less specific mark: names that only the other mark makes a type of, and an
 # analysis beside a verification.
-WEAK = (
-    *("case.opened", "transaction.case.opened", "transaction.unnamed"),
-    *("verification.completed", "statement.analysis"),
-)
+WEAK = (*("verification.completed", "statement.analysis", "transaction.unnamed"),)
 
 
 def ranked(document: dict[str, Any]) -> list[str]:
@@ -193,7 +208,8 @@ def test_code_00_without_a_persons_verdict_has_no_outcome(type_: str, mark: dict
     verdict = payload.recognise(merged(processed, verified))
     is_about = events.is_about_verification(verdict.type)
     assert verdict.outcome is (Outcome.VERIFIED if is_about else Outcome.UNKNOWN)
-    assert is_about or type_.startswith(("workflow", "transaction", "watchlist", "credit", "state"))
+    others = ("workflow", "transaction", "watchlist", "credit", "state", "case", "other")
+    assert is_about or type_.startswith(others)
 
 
 def test_an_expression_of_the_endpoint_makes_no_persons_verdict_of_a_transaction() -> None:

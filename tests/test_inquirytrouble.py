@@ -14,7 +14,7 @@ from premblyd.store.connections import connect_read_only
 from premblyd.store.rollups import HOUR_MS
 from tests.support.store import NOW_MS, Store
 
-KINDS = ("contradicted", "prembly", "given_up")
+KINDS = ("contradicted", "doubted", "prembly", "given_up")
 ASKED = """INSERT INTO inquiry (at_ms, purpose, result, duration_ms) VALUES (?, ?, ?, 1)"""
 AWAITED = """INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms, created_at_ms,
     finished_at_ms) VALUES ('prembly', 'ref-1', 1, ?, ?, 0, ?)"""
@@ -45,6 +45,16 @@ def test_what_prembly_contradicts_is_urgent_for_a_day(store: Store, record: Data
     [item] = found(record)
     assert (item.kind, item.severity, item.count) == ("contradicted", Severity.URGENT, 2)
     assert item.text.startswith("2 events were contradicted by Prembly")
+
+
+def test_what_is_doubted_is_told_for_a_day(store: Store, record: Database) -> None:
+    put(store, "UPDATE event SET doubt = 'face', received_at_ms = ?", NOW_MS - DAY_MS - 1)
+    store.add("crm", body=b"clean")
+    assert found(record) == []
+    put(store, "UPDATE event SET received_at_ms = ? WHERE id = 1", NOW_MS)
+    [item] = found(record)
+    assert (item.kind, item.severity, item.count) == ("doubted", Severity.WARNING, 1)
+    assert item.text.startswith("1 event says VERIFIED, and something that does not fit")
 
 
 def test_a_refused_key_is_told_at_once_until_a_question_is_answered(

@@ -23,18 +23,20 @@ EXPECTED = json.loads((PAYLOADS / "expected.json").read_text())
 
 # The contract's table "Verdict fields", spelled out: where each field may be, in order.
 PLACES = {
-    "response_code": "response_code responseCode data.response_code data.responseCode",
+    "response_code": "response_code responseCode data.response_code data.responseCode"
+    " verification.response_code",
     "status": "status data.status",
     "detail": "detail message data.detail data.message",
     "verification_status": "verification.status data.verification.status verification_status"
-    " verificationStatus data.verification_status",
+    " verificationStatus data.verification_status data.data.verification.status",
     "reference": "verification.reference data.verification.reference reference data.reference"
     " referenceId data.verification_response.reference",
     "user_ref": "widget_info.user_ref data.widget_info.user_ref data.data.widget_info.user_ref"
     " user_info.user_ref user_ref data.user_ref customer_reference data.customer_reference",
     "session_id": "session_id data.session_id data.widget_info.session_id"
     " data.data.widget_info.session_id widget_info.session_id",
-    "face_match": "face_data.Status face_data.status data.face_data.Status data.face_data.status",
+    "face_match": "face_data.Status face_data.status data.face_data.Status data.face_data.status"
+    " data.data.face_data.Status data.data.face_data.status",
     "face_confidence": "face_data.confidence data.face_data.confidence"
     " data.biometric_results.average_confidence",
     "risk_level": "data.screening_result.risk_level screening_result.risk_level data.risk_level"
@@ -51,7 +53,12 @@ TWO_VALUES: dict[str, tuple[Any, Any]] = {
     "risk_score": (75, 0.25),
 }
 ALONE = [(field, place) for field, places in PLACES.items() for place in places.split()]
-PAIRS = [(field, *pair) for field, places in PLACES.items() for pair in pairwise(places.split())]
+PAIRS = [
+    (field, *pair)
+    for field, places in PLACES.items()
+    if field != "face_match"  # of which all places count: tests/test_doubt.py
+    for pair in pairwise(places.split())
+]
 ALL_PLACES = sorted(
     {".".join(place.split(".")[:depth]) for _, place in ALONE for depth in (1, 2, 3, 4)}
 )
@@ -149,7 +156,7 @@ def test_an_override_that_fails_or_finds_no_value_never_raises(
 ) -> None:
     body = b'{"reference":"x","a":' + b"9" * 4300 + b',"b":1}'  # one more digit is not printable
     verdict = payload.read(body, {field: Expression(expression)})
-    assert getattr(verdict, field) in (None, "x")
+    assert getattr(verdict, field) in (False, None, "x")  # a face that is no clear yes is a no
 
 
 @pytest.mark.parametrize(
@@ -198,8 +205,6 @@ def test_a_response_code_is_text_of_at_least_two_digits(given_code: Any, code: s
         ("reference", "reference", int("9" * 4097), None),
         ("face_match", "face_data.Status", " TRUE", True),
         ("face_match", "face_data.Status", "false", False),
-        ("face_match", "face_data.Status", "yes", None),
-        ("face_match", "face_data.Status", 1, None),
         ("face_confidence", "face_data.confidence", "97.32", 97.32),
         *(
             ("face_confidence", "face_data.confidence", odd, None)

@@ -118,6 +118,7 @@ def test_the_environment_is_exactly_the_contracts(monkeypatch: pytest.MonkeyPatc
     person: dict[str, Any] = {"reference": "réf", "user_ref": "u-1", "face_confidence": 97.5}
     other: dict[str, Any] = {"session_id": "hush", "detail": "hush", "face_match": False}
     more: dict[str, Any] = {"type": "sdk.session", "risk_level": "high", "risk_score": 75.0}
+    more["doubt"] = "code,face"
     given = job(
         b'{"hush": 1}',
         attempt=3,
@@ -131,7 +132,8 @@ def test_the_environment_is_exactly_the_contracts(monkeypatch: pytest.MonkeyPatc
         " WORKER=host:1:boot ENDPOINT=prembly"
         " KIND=sdk TYPE=sdk.session RESPONSE_CODE=00 STATUS=true OUTCOME=not_verified"
         " REFERENCE=réf USER_REF=u-1"
-        " FACE_MATCH=false FACE_CONFIDENCE=97.5 RISK_LEVEL=high RISK_SCORE=75.0 CONFIRMED=true"
+        " FACE_MATCH=false FACE_CONFIDENCE=97.5 RISK_LEVEL=high RISK_SCORE=75.0"
+        " DOUBT=code,face CONFIRMED=true"
     )
     own = {"ARCHIVE_DIR": "/a b", "OTHER": "=$HOME"}
     premblys = dict(pair.split("=") for pair in f" {identity}".replace(" ", " PREMBLY_").split())
@@ -155,7 +157,7 @@ def test_absent_values_are_empty_and_absent_variables_stay_away(
         "FACE_MATCH",
         "FACE_CONFIDENCE",
     ]
-    empty += ["RISK_LEVEL", "RISK_SCORE", "CONFIRMED"]
+    empty += ["RISK_LEVEL", "RISK_SCORE", "DOUBT", "CONFIRMED"]
     assert [name.removeprefix("PREMBLY_") for name, value in seen.items() if not value] == empty
 
 

@@ -16,7 +16,7 @@ from premblyd.store.connections import connect_read_only
 
 OF_DAEMON = ("database", "silent")
 # What has happened does not pass: after some time it is not told any more, that is all.
-FADING = ("contradicted", "rejections", "given_up", "unmatched", "new_code")
+FADING = ("contradicted", "doubted", "rejections", "given_up", "unmatched", "new_code")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,6 +52,11 @@ class Key(click.ParamType[str]):
 @click.option("--type", "type_", type=TypePattern(), help="Only this type, or transaction.*")
 @click.option("--code", help="Only this response code; `missing` for events without one.")
 @click.option("--outcome", type=click.Choice(OUTCOMES), help="Only this outcome.")
+@click.option(
+    "--doubted",
+    is_flag=True,
+    help="Only those that say VERIFIED, and something that does not fit.",
+)
 @click.option("--reference", help="Only this reference of Prembly.")
 @click.option("--user-ref", help="Only this reference of a person (user_ref).")
 @click.option("--key", type=Key(), help="Only the event with this key; its beginning will do.")
@@ -68,6 +73,7 @@ def events(
     type_: str | None,
     code: str | None,
     outcome: str | None,
+    doubted: bool,
     reference: str | None,
     user_ref: str | None,
     key: str | None,
@@ -96,6 +102,7 @@ def events(
         key=key,
         since_ms=since_ms,
         until_ms=until_ms,
+        is_doubted=doubted,
     )
     path = database_of(config_path, database)
     if follow:
@@ -121,7 +128,7 @@ def print_events(rows: "Sequence[EventRow]", *, hint: str, wide: bool = False) -
                 times.for_people(row.received_at_ms),
                 row.type,
                 row.response_code,
-                row.outcome,
+                f"{row.outcome} ({row.doubt})" if row.doubt else row.outcome,
                 row.reference,
                 row.duplicate_count or "",
                 row.user_ref,

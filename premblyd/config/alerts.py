@@ -25,6 +25,7 @@ KINDS = {
     "dead": "deliveries gave up",
     "downtime": "for more than an hour no webhook could be stored",
     "rejections": "many requests were refused",
+    "doubted": "bodies said VERIFIED, and something that does not fit",
     "given_up": "nobody learned what became of pending verifications",
     "unmatched": "events matched no action",
     "new_code": "a response code came for the first time",

@@ -46,6 +46,7 @@ _NAMES = {
     "outcome": _one_of(TEXT, words=tuple(Outcome)),
     "face_match": _one_of(BOOLEAN, NULL),
     "face_confidence": _one_of(NUMBER, NULL),
+    "doubt": _one_of(TEXT, NULL),
     "body": _one_of(OBJECT, NULL),
 }
 _RESULTS = {

@@ -10,7 +10,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from premblyd.prembly.places import FIELDS, Places
 
@@ -24,6 +24,7 @@ RETRIED = "verification.retried"
 STATEMENT = "statement.analysis"
 TRANSACTION = "transaction.unnamed"  # a screening result without an event's name
 CREDIT = "credit"
+OTHER = "other"  # an event's name that can be no type
 
 # Every type that the guide names, and what sends it.
 MEANINGS = {
@@ -41,6 +42,7 @@ MEANINGS = {
     "watchlist.identity_flagged": "a verified identity is on a watchlist",
     CREDIT: "a credit event",
     STATUS: "premblyd has asked Prembly, and stored the answer",
+    OTHER: "an event has a name that can be no type",
     UNKNOWN: "nothing above fits",
 }
 # The types that say something about a person's verification. Only these have an outcome: a workflow
@@ -58,7 +60,10 @@ OPEN_FAMILIES = (
     "verification.",
 )
 
+NAMES = Places("event", "data.event")
 _FAMILY = re.compile(r"(workflow|transaction|watchlist|credit|statement)([._]|\Z)")
+_VERIFICATION = re.compile(r"verification([._]|\Z)")
+_FAILURE = re.compile(r"[._](failed|error)\Z")
 _NAME = re.compile(r"(?=.{1,64}\Z)[a-z][a-z_]{0,31}(\.[a-z][a-z0-9_]{0,31}){0,4}")
 _CODE = re.compile(r"\s*[0-9]{1,3}\s*")
 _TRUE = (True, 1, "1", "true", "yes")
@@ -77,20 +82,61 @@ def type_of(document: dict[str, Any] | None) -> str:
         return UNKNOWN
     data = document.get("data")
     data = data if isinstance(data, dict) else {}
-    name, inner_name = _name(document.get("event")), _name(data.get("event"))
-    for found in (name, inner_name):
-        if found and (family := _FAMILY.match(found)):
-            return found if "." in found else f"{family[1]}.{found[family.end() :]}".rstrip(".")
+    names = _names(document, data)
+    for name in names:
+        if name.type and name.is_documented:
+            return name.type
     if data.get("screening_result") or document.get("screening_result"):
-        return f"transaction.{inner_name}" if inner_name else TRANSACTION
+        inner = _name(data.get("event"))
+        return f"transaction.{inner}"[:64] if inner else TRANSACTION
+    for name in names:
+        if name.type:
+            return name.type
     for type_, is_marked in _MARKS:
         if is_marked(document, data):
             return type_
-    if inner_name and not inner_name.startswith("verification"):
-        return f"transaction.{inner_name}"[:64]  # the guide tells these events by `data.event`
-    if name and not name.startswith(("prembly", "sdk.")) and "." in name:
-        return name
+    whole = _name(document.get("event"))
+    if whole and whole.startswith("verification."):
+        return whole
     return DIRECT if _has_code(document) else UNKNOWN
+
+
+def has_other_name(document: dict[str, Any]) -> bool:
+    """Return whether a body gives its event a name that Prembly does not document, or that says
+    that a verification failed."""
+    data = document.get("data")
+    names = _names(document, data if isinstance(data, dict) else {})
+    return not all(name.is_documented for name in names)
+
+
+class _EventName(NamedTuple):
+    """What an event's name says: a type; None leaves that to the marks, which tell more."""
+
+    type: str | None
+    is_documented: bool  # as a name, or as the beginning of names
+
+
+def _names(document: dict[str, Any], data: dict[str, Any]) -> list[_EventName]:
+    # The guide tells the events of transaction monitoring by `data.event`.
+    told = ((document.get("event"), ""), (data.get("event"), "transaction."))
+    return [
+        _event_name(value, prefix) for value, prefix in told if value is not None and value != ""
+    ]
+
+
+def _event_name(value: Any, prefix: str) -> _EventName:
+    name = _name(value)
+    if name is None:
+        return _EventName(OTHER, False)
+    if family := _FAMILY.match(name):
+        dotted = name if "." in name else f"{family[1]}.{name[family.end() :]}".rstrip(".")
+        return _EventName(dotted, True)
+    if name == SESSION or _VERIFICATION.match(name):
+        return _EventName(None, not _FAILURE.search(name))
+    if prefix:
+        return _EventName(f"{prefix}{name}"[:64], f"{prefix}{name}" in MEANINGS)
+    is_type = "." in name and not name.startswith(("prembly", "sdk."))
+    return _EventName(name if is_type else OTHER, False)
 
 
 @lru_cache(maxsize=256)

@@ -14,7 +14,7 @@ from typing import Any
 
 from premblyd import jsontext
 from premblyd.expressions import Budget, EvaluationError, Expression
-from premblyd.prembly import bodies, events
+from premblyd.prembly import bodies, events, facts
 from premblyd.prembly.places import FIELDS, FieldName, Places
 from premblyd.privacy.fields import SECRET_VERDICT_FIELDS
 
@@ -57,6 +57,8 @@ class Verdict:
     face_confidence: float | None = None
     risk_level: str | None = None
     risk_score: float | None = None
+    # Why a VERIFIED is none: words of facts.Doubt, with commas between. None: not looked for yet.
+    doubt: str | None = ""
 
 
 Failed = Callable[[FieldName, str], None]
@@ -82,18 +84,13 @@ def recognise(
     trial may."""
     if document is None:
         return Verdict()
-    found = {name: places.find(document) for name, places in FIELDS.items()}
-    if overrides:
-        budget = Budget(is_trial=is_trial)  # shared by all of them
-        for name, expression in overrides.items():
-            try:
-                found[name] = expression.search(document, budget)
-            except EvaluationError as error:
-                found[name] = None
-                failed(name, str(error))
-    verification_status = _text(found["verification_status"])
+    placed = _placed(document, overrides, is_trial=is_trial, failed=failed) if overrides else {}
+    found = {name: places.find(document) for name, places in FIELDS.items()} | placed
+    stated = facts.Facts(document, placed, overrides or {})
+    if found["verification_status"] is True:  # it is silent: the next one that speaks counts
+        found["verification_status"] = next(iter(stated.words()), True)
     type_ = events.type_of(document)
-    is_about = events.is_about_verification(type_)
+    outcome, doubt = _conclude(document, type_, found["verification_status"], stated)
     reference = _text(found["reference"])
     session_id = _text(found["session_id"])
     if reference is None and "reference" not in (overrides or ()):
@@ -104,16 +101,49 @@ def recognise(
         response_code=_code(found["response_code"]),
         status=_text(found["status"]),
         detail=_detail(found["detail"]),
-        verification_status=verification_status,
-        outcome=_outcome(found["verification_status"]) if is_about else Outcome.UNKNOWN,
+        verification_status=_text(found["verification_status"]),
+        outcome=outcome,
         reference=reference,
         user_ref=_text(found["user_ref"]),
         session_id=session_id,
-        face_match=_boolean(found["face_match"]),
+        face_match=stated.face_match(),
         face_confidence=_number(found["face_confidence"]),
         risk_level=_text(found["risk_level"]),
         risk_score=_number(found["risk_score"]),
+        doubt=doubt,
     )
+
+
+def _placed(
+    document: dict[str, Any],
+    overrides: Mapping[FieldName, Expression],
+    *,
+    is_trial: bool,
+    failed: Failed,
+) -> dict[FieldName, Any]:
+    """Return what is found where an operator says that a field is."""
+    budget = Budget(is_trial=is_trial)  # shared by all of them
+    placed: dict[FieldName, Any] = {}
+    for name, expression in overrides.items():
+        try:
+            placed[name] = expression.search(document, budget)
+        except EvaluationError as error:
+            placed[name] = None
+            failed(name, str(error))
+    return placed
+
+
+def _conclude(
+    document: dict[str, Any], type_: str, word: Any, stated: facts.Facts
+) -> tuple[Outcome, str]:
+    """Return the outcome of a body whose first status word is `word`, and its doubt: where any word
+    says VERIFIED, all that is stated must fit. An event that Prembly documents as another one has
+    no outcome, and nothing to doubt."""
+    is_about = events.is_about_verification(type_)
+    if not is_about and not events.has_other_name(document):
+        return Outcome.UNKNOWN, ""
+    doubt = stated.doubts() if any(map(facts.says_verified, stated.words())) else ""
+    return Outcome.UNKNOWN if doubt or not is_about else _outcome(word), doubt
 
 
 # Where an id stands when there is no reference (see FIELDS): the best one first.
@@ -205,13 +235,9 @@ def _detail(value: Any) -> str | None:
     return _text(value)
 
 
-def _outcome(status: Any) -> Outcome:
+def _outcome(word: Any) -> Outcome:
     """Compare the whole word. Public handlers that search for "VERIFIED" approve NOT-VERIFIED."""
-    # isascii: with a dotless i, verified would fold to VERIFIED.
-    if not isinstance(status, str) or len(status) > _LONGEST_WORD or not status.isascii():
-        return Outcome.UNKNOWN
-    word = status.lower().replace("_", "-").replace(" ", "-")
-    return _OUTCOMES.get(word, Outcome.UNKNOWN)
+    return _OUTCOMES.get(facts.plain_word(word) or "", Outcome.UNKNOWN)
 
 
 _OUTCOMES = {
@@ -219,15 +245,6 @@ _OUTCOMES = {
     "not-verified": Outcome.NOT_VERIFIED,
     "pending": Outcome.PENDING,
 }
-_LONGEST_WORD = max(map(len, _OUTCOMES))
-
-
-def _boolean(value: Any) -> bool | None:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and len(value) <= MAX_TEXT_BYTES:
-        return {"true": True, "false": False}.get(value.strip().lower())
-    return None
 
 
 def _number(value: Any) -> float | None:

@@ -4,6 +4,7 @@ Sources: docs.prembly.com (webhooks; response codes and verification status; tra
 monitoring) and what public consumers of both Prembly and Identitypass read.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 FieldName = Literal[
@@ -54,6 +55,17 @@ class Places:
                 return value
         return None
 
+    def values(self, document: Mapping[str, Any]) -> list[Any]:
+        """Return what stands in each of the places, but for null and what is not there."""
+        found = []
+        for first, rest in self._steps:
+            value = document.get(first)
+            for name in rest:
+                value = value.get(name) if isinstance(value, dict) else None
+            if value is not None:
+                found.append(value)
+        return found
+
 
 def _is_zero(value: Any) -> bool:
     """Return whether a value that Python calls false is a number: to JMESPath, zero is true."""
@@ -66,6 +78,7 @@ FIELDS: dict[FieldName, Places] = {
         "responseCode",
         "data.response_code",
         "data.responseCode",
+        "verification.response_code",
     ),
     "status": Places("status", "data.status", takes_false=True),
     "detail": Places("detail", "message", "data.detail", "data.message"),
@@ -75,6 +88,7 @@ FIELDS: dict[FieldName, Places] = {
         "verification_status",
         "verificationStatus",
         "data.verification_status",
+        "data.data.verification.status",
     ),
     "reference": Places(
         "verification.reference",
@@ -106,6 +120,8 @@ FIELDS: dict[FieldName, Places] = {
         "face_data.status",
         "data.face_data.Status",
         "data.face_data.status",
+        "data.data.face_data.Status",
+        "data.data.face_data.status",
         takes_false=True,
     ),
     "face_confidence": Places(
@@ -128,3 +144,5 @@ FIELDS: dict[FieldName, Places] = {
         takes_false=True,
     ),
 }
+# Objects about a face. What they say of it must agree (see facts.py).
+FACE_DATA = Places("face_data", "data.face_data", "data.data.face_data")

@@ -18,7 +18,7 @@ DATA_CODE = "00"  # processed, data returned
 def is_unsettled(verdict: Verdict) -> bool:
     """Return whether Prembly can be asked later what became of the verification: its outcome is
     pending, or it has none and code 02; and there is a reference to ask by."""
-    if not verdict.reference or not events.is_about_verification(verdict.type):
+    if verdict.doubt or not verdict.reference or not events.is_about_verification(verdict.type):
         return False
     if verdict.outcome is Outcome.UNKNOWN:
         return verdict.response_code == LATER_CODE
@@ -28,9 +28,14 @@ def is_unsettled(verdict: Verdict) -> bool:
 def is_settled(verdict: Verdict) -> bool:
     """Return whether this is Prembly's last word on the verification.
 
+    What is doubted counts as such: an answer that is silent on what does not fit would be stored as
+    a second event, without the doubt.
+
     Without an outcome the code decides. 00 with a status that is none of the three documented words
     acknowledges the request, and nothing more.
     """
+    if verdict.doubt:
+        return True
     if not events.is_about_verification(verdict.type):
         return False
     if verdict.outcome is not Outcome.UNKNOWN:

@@ -28,7 +28,7 @@ UNLISTED_COLUMNS = SECRET_VERDICT_FIELDS | {"body", "headers", "token"}
 # Columns of an event and a delivery that no sender fills, or only with our own words: shown as
 # they are. All others are shown only in the shape of a field below, or not at all.
 OWN_COLUMNS = frozenset(
-    "id key endpoint received_at_ms remote_ip body_bytes body_sha256 verified_by kind outcome"
+    "id key endpoint received_at_ms remote_ip body_bytes body_sha256 verified_by kind outcome doubt"
     " face_match duplicate_count last_duplicate_at_ms event_id action state due_at_ms attempt_count"
     " attempts_left created_at_ms finished_at_ms ran_instead_id ran_instead_event_id"
     " confirmed_at_ms confirmed_sha256 order_place waits_for_id holds_order ask_count"

@@ -29,7 +29,7 @@ VOCABULARY = frozenset(
 TYPE_WORDS = VOCABULARY | frozenset(
     """
     alert analysis asynchronous cancelled case closed created decision direct escalated flagged
-    identity manual monitoring opened process raised released reported resolved retried retry rule
-    scored screened sdk statement triggered unnamed updated
+    fraud identity manual monitoring opened other process raised released reported resolved
+    retried retry rule scored screened sdk statement triggered unnamed updated
     """.split()
 )

@@ -371,6 +371,7 @@ CHECKS: Mapping[str, Check] = {
     "disk": _disk,
     "host": hosts.lost,
     "contradicted": inquirytrouble.contradicted,
+    "doubted": inquirytrouble.doubted,
     "wallet": _wallet,
     "prembly": inquirytrouble.prembly,
     "late": deliverytrouble.late,

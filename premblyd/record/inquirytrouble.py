@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from peewee import Database
+from peewee import Database, fn
 
 from premblyd import times
 from premblyd.record import asking, fetching
 from premblyd.record.trouble import Item, Severity, Situation, Target
-from premblyd.store.models import Inquiry, InquiryResult, Purpose
+from premblyd.store.models import IS_DOUBTED, Event, Inquiry, InquiryResult, Purpose
 
 LAST_INQUIRIES = 2000  # what is looked at of them: there may be any number
 UNREACHABLE = 3  # questions in a row without an answer
@@ -39,6 +39,26 @@ def contradicted(situation: Situation) -> Iterator[Item]:
             " If it was forged, somebody knows your key and URL: change both.",
             command="premblyd deliveries --state dead --since 24h",
             target=Target(page="deliveries", state="dead", since_ms=situation.since_ms),
+            count=count,
+        )
+
+
+def doubted(situation: Situation) -> Iterator[Item]:
+    """Yield events that say VERIFIED, and something that does not fit."""
+    query = Event.select(fn.COUNT(Event.id)).where(
+        IS_DOUBTED, Event.received_at_ms >= situation.since_ms
+    )
+    [(count,)] = fetching.tuples(situation.database, query)
+    if count:
+        say = "1 event says" if count == 1 else f"{count:,} events say"
+        yield Item(
+            kind="doubted",
+            severity=Severity.WARNING,
+            text=f"{say} VERIFIED, and something that does not fit: another code or status, a face"
+            " that does not match. The outcome is unknown, and Prembly is not asked for it.",
+            remedy="Look at what does not fit, and the verification up in Prembly's dashboard.",
+            command="premblyd events --since 24h --doubted",
+            target=Target(page="events", since_ms=situation.since_ms),
             count=count,
         )
 

@@ -29,6 +29,7 @@ from premblyd.record.rows import (
 )
 from premblyd.store.damage import usable_event
 from premblyd.store.models import (
+    IS_DOUBTED,
     WAITS_FOR_ANOTHER,
     Attempt,
     Delivery,
@@ -67,6 +68,7 @@ class EventFilter:
     key: str | None = None  # or its beginning, in hex
     since_ms: int | None = None
     until_ms: int | None = None
+    is_doubted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,6 +308,8 @@ def _chosen_events(chosen: EventFilter) -> "ModelSelect[Any]":
         query = query.where(Event.received_at_ms >= chosen.since_ms)
     if chosen.until_ms is not None:
         query = query.where(Event.received_at_ms < chosen.until_ms)
+    if chosen.is_doubted:
+        query = query.where(IS_DOUBTED)
     return query
 
 

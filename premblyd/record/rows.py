@@ -35,6 +35,7 @@ class EventRow:
     type: str | None  # None: stored by a premblyd that did not tell types
     risk_level: str | None
     risk_score: float | None
+    doubt: str | None  # empty: none; None: stored by a premblyd that did not look for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,7 @@ class WholeEvent:
     type: str | None
     risk_level: str | None
     risk_score: float | None
+    doubt: str | None
     body: bytes = field(repr=False)
 
 

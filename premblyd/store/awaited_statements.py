@@ -9,6 +9,7 @@ from premblyd.prembly import events, settling
 from premblyd.prembly.payload import Outcome
 from premblyd.store.inquiries import DOUBTS
 from premblyd.store.models import (
+    IS_DOUBTED,
     MAY_BE_UNSETTLED,
     Awaited,
     AwaitedState,
@@ -45,18 +46,22 @@ _IS_ABOUT_VERIFICATION = functools.reduce(
     ),
     Event.type.is_null(),
 )
-_IS_SETTLED = (
-    Event.outcome.in_(settling.FINAL_OUTCOMES)
-    | (
-        (Event.outcome == Outcome.UNKNOWN)
-        & Event.response_code.not_in(settling.OPEN_CODES)  # NULL is not
-        & ((Event.response_code != settling.DATA_CODE) | Event.verification_status.is_null())
+_IS_SETTLED = IS_DOUBTED | (
+    (
+        Event.outcome.in_(settling.FINAL_OUTCOMES)
+        | (
+            (Event.outcome == Outcome.UNKNOWN)
+            & Event.response_code.not_in(settling.OPEN_CODES)  # NULL is not
+            & ((Event.response_code != settling.DATA_CODE) | Event.verification_status.is_null())
+        )
     )
-) & _IS_ABOUT_VERIFICATION
+    & _IS_ABOUT_VERIFICATION
+)
 _IS_UNSETTLED = (
     MAY_BE_UNSETTLED
     & Event.outcome.not_in(settling.FINAL_OUTCOMES)
     & Event.reference.is_null(False)
+    & (fn.COALESCE(Event.doubt, "") == "")
     & _IS_ABOUT_VERIFICATION
 )
 _IS_WAITING = Awaited.due_at_ms.is_null(False)

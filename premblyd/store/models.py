@@ -112,6 +112,7 @@ class Event(Table):
     type = TextField(null=True)  # NULL: stored by a premblyd that did not tell types
     risk_level = TextField(null=True)
     risk_score = FloatField(null=True)
+    doubt = TextField(null=True)  # empty: none; NULL: stored by a premblyd that did not look for it
     body = BlobField()  # last, so that SQLite need not walk a photo to reach another column
 
 
@@ -351,6 +352,9 @@ Event.add_index(Event.response_code, name="event_response_code")
 Event.add_index(Event.outcome, name="event_outcome")
 Event.add_index(Event.type, name="event_type")
 Event.add_index(Event.reference, name="event_reference", where=Event.reference.is_null(False))
+# As text, so that both engines see that a query is for rows of this index.
+IS_DOUBTED = Event.doubt != SQL("''")
+Event.add_index(Event.received_at_ms, name="event_doubted", where=IS_DOUBTED)
 Event.add_index(Event.user_ref, name="event_user_ref", where=Event.user_ref.is_null(False))
 # Few events are not settled: those that came while nothing was awaited are found by this index. By
 # COALESCE, SQLite takes it and not those of the columns, which would lead to all events ever.

@@ -12,8 +12,9 @@ from premblyd.record.showing import ShownEvent
 from premblyd.store.connections import Database
 
 VERDICT = (
-    "type", "response_code", "outcome", "verification_status", "status", "detail", "reference",
-    "user_ref", "session_id", "face_match", "face_confidence", "risk_level", "risk_score",
+    "type", "response_code", "outcome", "doubt", "verification_status", "status", "detail",
+    "reference", "user_ref", "session_id", "face_match", "face_confidence", "risk_level",
+    "risk_score",
 )  # fmt: skip
 NEWEST_ATTEMPTS = 20  # of each delivery: thousands, with 64 KiB of output each, are no page
 

@@ -48,6 +48,7 @@ def _identity(job: Job) -> dict[str, object]:
         "PREMBLY_FACE_CONFIDENCE": verdict.face_confidence,
         "PREMBLY_RISK_LEVEL": verdict.risk_level,
         "PREMBLY_RISK_SCORE": verdict.risk_score,
+        "PREMBLY_DOUBT": verdict.doubt,
         "PREMBLY_CONFIRMED": True if job.is_confirmed else None,
     }
 

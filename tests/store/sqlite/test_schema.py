@@ -114,3 +114,11 @@ def test_views_show_iso_times_and_nothing_secret(store: Store) -> None:
             for name in (table, f"{table}_log")
         ]
         assert columns[0] - columns[1] == left_out
+
+
+def test_what_is_doubted_is_found_without_a_look_at_the_others(
+    migrated: sqlite3.Connection,
+) -> None:
+    query = "SELECT count(id) FROM event WHERE doubt != '' AND received_at_ms >= 1"
+    [(*_, plan)] = migrated.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
+    assert "USING INDEX event_doubted" in plan

@@ -1,0 +1,262 @@
+"""A fact that is told twice and differently is no fact: what verifies a person, what does not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from premblyd import jsontext
+from premblyd.expressions import Expression
+from premblyd.prembly import bodies, events, payload, settling
+from premblyd.prembly.payload import Outcome, Verdict
+from premblyd.prembly.places import FieldName
+
+PAYLOADS = Path(__file__).parent / "payloads"
+VERIFIED: dict[str, Any] = {
+    "status": True,
+    "response_code": "00",
+    "verification": {"status": "VERIFIED", "reference": "r-1"},
+}
+FACES = ("face_data", "data.face_data", "data.data.face_data")
+
+
+def read(values: dict[str, Any], overrides: dict[FieldName, str] | None = None) -> Verdict:
+    """Read VERIFIED with other values in some places."""
+    document = json.loads(json.dumps(VERIFIED))
+    for path, value in values.items():
+        *parents, last = path.split(".")
+        place = document
+        for name in parents:
+            place = place.setdefault(name, {})
+        place[last] = value
+    expressions = {name: Expression(text) for name, text in (overrides or {}).items()}
+    return payload.read(json.dumps(document).encode(), expressions)
+
+
+def assert_doubted(verdict: Verdict, doubt: str) -> None:
+    assert (verdict.outcome, verdict.doubt) == (Outcome.UNKNOWN, doubt)
+
+
+def assert_verified(verdict: Verdict) -> None:
+    assert (verdict.outcome, verdict.doubt) == (Outcome.VERIFIED, "")
+
+
+@pytest.mark.parametrize("number", "01 02 10 14 15 19 24 27 31".split())
+def test_what_prembly_sends_of_a_verified_person_is_verified(number: str) -> None:
+    (path,) = PAYLOADS.glob(f"{number}_*.json")
+    assert_verified(payload.read(path.read_bytes()))
+
+
+# --- What examiners of 0.2.0 found to be called verified ------------------------------------
+
+
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("code", ["01", 1, "99", True, ["00"], {"a": 1}])
+def test_a_face_with_another_code_verifies_nobody(face: str, code: Any) -> None:
+    verdict = read({f"{face}.response_code": code})
+    assert_doubted(verdict, "face")
+    assert verdict.face_match is False
+
+
+@pytest.mark.parametrize(
+    "place", "responseCode data.response_code data.responseCode verification.response_code".split()
+)
+def test_another_code_at_a_second_place_verifies_nobody(place: str) -> None:
+    assert_doubted(read({place: "01"}), "code")
+    assert_verified(read({place: " 00 "}))
+    assert_verified(read({place: 0}))
+
+
+@pytest.mark.parametrize(
+    "place",
+    "data.verification.status verification_status verificationStatus data.verification_status"
+    " data.data.verification.status".split(),
+)
+@pytest.mark.parametrize("word", ["CANCELLED", "Verified.", " ", False, 0, 1, [], ["VERIFIED"], {}])
+def test_an_odd_second_status_word_verifies_nobody(place: str, word: Any) -> None:
+    assert_doubted(read({place: word}), "status")
+    for silent in (None, "", True, "verified"):
+        assert_verified(read({place: silent}))
+
+
+@pytest.mark.parametrize("word", ["NOT-VERIFIED", "not_verified", "PENDING"])
+def test_another_documented_word_at_a_second_place_verifies_nobody(word: str) -> None:
+    assert_doubted(read({"verification_status": word}), "status")
+    assert_doubted(read({"verification.status": word, "data.verification_status": "VERIFIED"}),
+                   "status")  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["event", "data.event"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("fraud.identity_flagged", "completed", "Verification completed", True, ["a"], 17),
+        *("prembly.status", "verification.failed"),
+    ],
+)
+def test_an_event_name_that_says_something_else_verifies_nobody(place: str, name: Any) -> None:
+    assert_doubted(read({place: name}), "type")
+
+
+def test_an_unknown_event_name_keeps_its_own_type() -> None:
+    assert read({"event": "fraud.identity_flagged"}).type == "fraud.identity_flagged"
+    assert read({"event": "Verification completed"}).type == events.OTHER
+    silent = {"event": "fraud.identity_flagged", "verification.status": "NOT-VERIFIED"}
+    assert (read(silent).outcome, read(silent).doubt) == (Outcome.UNKNOWN, "")
+
+
+def test_an_event_of_another_kind_has_no_outcome_and_nothing_to_doubt() -> None:
+    verdict = read({"event": "workflow.process.completed", "response_code": "01"})
+    assert (verdict.outcome, verdict.doubt) == (Outcome.UNKNOWN, "")
+    for name in ("verification.completed", "sdk.session", "", None):
+        assert_verified(read({"event": name}))
+
+
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("name", ["Status", "status"])
+@pytest.mark.parametrize(
+    "value", ["failed", 0, "no", "not match", False, [], ["true"], 2, " ", "x"]
+)
+def test_a_face_that_is_no_clear_yes_verifies_nobody(face: str, name: str, value: Any) -> None:
+    verdict = read({f"{face}.{name}": value})
+    assert_doubted(verdict, "face")
+    assert verdict.face_match is False
+
+
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize(
+    "value", [True, 1, "1", "true", "Yes", "MATCH", "matched", "success", "Successful", "verified"]
+)
+def test_a_clear_yes_is_a_match(face: str, value: Any) -> None:
+    verdict = read({f"{face}.Status": value, f"{face}.response_code": "00"})
+    assert_verified(verdict)
+    assert verdict.face_match is True
+
+
+def test_a_face_that_says_nothing_is_silent() -> None:
+    for value in (None, "", {}, {"Status": None, "response_code": ""}, {"confidence": 1}):
+        verdict = read({"face_data": value})
+        assert_verified(verdict)
+        assert verdict.face_match is None
+
+
+@pytest.mark.parametrize("value", [False, "failed", 0, [], ["x"]])
+def test_what_stands_for_a_face_without_a_place_speaks_too(value: Any) -> None:
+    assert_doubted(read({"face_data": value}), "face")
+
+
+def test_one_face_that_says_no_is_no_match() -> None:
+    verdict = read({"face_data.Status": True, "data.face_data.status": "failed"})
+    assert_doubted(verdict, "face")
+    assert verdict.face_match is False
+
+
+@pytest.mark.parametrize("code", [["00"], True, False, {}, {"a": "00"}, 0.0, [], "0", "000", 1])
+def test_a_code_that_is_no_code_verifies_nobody(code: Any) -> None:
+    assert_doubted(read({"response_code": code}), "code")
+    for silent in (None, "", "  "):
+        assert_verified(read({"response_code": silent}))
+
+
+@pytest.mark.parametrize("place", ["status", "data.status", "success", "data.success"])
+def test_a_request_that_failed_verifies_nobody(place: str) -> None:
+    for no in (False, "false", "False", "failed", "ERROR"):
+        assert_doubted(read({place: no}), "status")
+    for silent in (True, 0, None, "", "success", "completed", {"a": False}):
+        assert_verified(read({place: silent}))
+
+
+KEYS_TWICE = [
+    '{"verification":{"status":"NOT-VERIFIED","status":"VERIFIED"}}',
+    '{"verification":{"status":"VERIFIED","status":"VERIFIED"}}',
+    '{"verification":{"status":"VERIFIED","s\\u0074atus":"VERIFIED"}}',
+    '{"verification":{"status":"NOT-VERIFIED"},"verification":{"status":"VERIFIED"}}',
+    '{"response_code":"01","verification":{"status":"VERIFIED"},"response_code":"00"}',
+    '{"data":{"verification_status":"VERIFIED"},"data":{"verification_status":"VERIFIED"}}',
+    '{"verification":{"status":"VERIFIED"},"face_data":{"Status":false,"Status":true}}',
+    '{"verification":{"status":"VERIFIED"},"event":"fraud.flagged","event":""}',
+    '{"verification":{"status":"VERIFIED"},"data":{"data":{},"data":{}}}',
+    '{"verification":{"status":"VERIFIED"},"status":false,"status":true}',
+]
+
+
+@pytest.mark.parametrize("padding", [0, bodies.LARGE_BYTES])
+@pytest.mark.parametrize("body", KEYS_TWICE)
+def test_a_key_that_is_given_twice_verifies_nobody(body: str, padding: int) -> None:
+    assert_doubted(payload.read(body.encode() + b" " * padding), "key")
+
+
+def test_a_key_that_is_given_twice_elsewhere_is_none_of_these() -> None:
+    for more in ('"detail":1,"detail":2', '"list":[{"status":1,"status":2}]', '"a":{"b":1,"b":2}'):
+        assert_verified(payload.read(b'{"verification":{"status":"VERIFIED"},%b}' % more.encode()))
+
+
+# --- How doubts are told --------------------------------------------------------------------
+
+
+def test_doubts_are_told_in_one_order_and_quote_nothing() -> None:
+    body = (
+        '{"event":"hush.a","face_data":{"status":"hush"},"response_code":"99","success":"error",'
+        '"verification":{"status":"VERIFIED"},"verification":{"status":"VERIFIED"}}'
+    )
+    assert_doubted(payload.read(body.encode()), "status,code,face,type,key")
+
+
+def test_without_verified_nothing_is_doubted() -> None:
+    for word in ("NOT-VERIFIED", "PENDING", "CANCELLED", None, True):
+        verdict = read({"verification.status": word, "face_data.status": "no"})
+        assert verdict.doubt == ""
+        assert verdict.outcome is not Outcome.VERIFIED
+    pending = read({"verification.status": "PENDING", "response_code": "02"})
+    assert pending.outcome is Outcome.PENDING
+
+
+def test_a_status_that_acknowledges_leaves_the_word_to_the_next_place() -> None:
+    for word, outcome in (("VERIFIED", Outcome.VERIFIED), ("NOT-VERIFIED", Outcome.NOT_VERIFIED)):
+        verdict = read({"verification.status": True, "verification_status": word})
+        assert (verdict.outcome, verdict.verification_status) == (outcome, word)
+
+
+def test_what_is_doubted_counts_as_settled() -> None:
+    doubted = read({"response_code": "02"})
+    assert doubted.doubt == "code"
+    assert settling.is_settled(doubted)
+    assert not settling.is_unsettled(doubted)
+    assert settling.is_settled(read({"event": "fraud.identity_flagged"}))
+
+
+# --- Where an operator says where a fact is found -------------------------------------------
+
+
+def test_an_operators_place_replaces_all_places_of_that_fact() -> None:
+    wrong = {"responseCode": "01", "face_data.Status": "failed", "success": False, "a": "ok"}
+    overrides: dict[FieldName, str] = {
+        "response_code": "response_code",
+        "face_match": "data.face_match",
+        "status": "a",
+    }
+    assert_doubted(read(wrong), "status,code,face")
+    assert_verified(read(wrong, overrides))
+    assert_doubted(read(wrong | {"data.face_match": "mismatch"}, overrides), "face")
+    assert_doubted(read(wrong | {"a": "failed"}, overrides), "status")
+    words: dict[FieldName, str] = {"verification_status": "data.word"}
+    assert_verified(read({"verification.status": "CANCELLED", "data.word": "VERIFIED"}, words))
+    assert read({"data.word": "CANCELLED"}, words).outcome is Outcome.UNKNOWN
+
+
+def test_a_key_given_twice_counts_where_an_operator_looks_for_it() -> None:
+    overrides = {"face_match": Expression("data.checks[0].face")}
+    body = b'{"verification":{"status":"VERIFIED"},"data":{"checks":[{"face":0,"face":true}]}}'
+    assert_doubted(payload.read(body, overrides), "key")  # type: ignore[arg-type]
+    assert_verified(payload.read(body))
+    elsewhere = b'{"verification":{"status":"VERIFIED"},"face_data":{"Status":0,"Status":1}}'
+    assert_verified(payload.read(elsewhere, overrides))  # type: ignore[arg-type]
+
+
+def test_an_object_that_repeats_a_key_is_an_object_to_all_else() -> None:
+    document = bodies.parse(b'{"a":{"b":1,"b":2},"c":[]}')
+    assert document == {"a": {"b": 2}, "c": []}
+    assert jsontext.dumps(document) == b'{"a":{"b":2},"c":[]}'
+    assert Expression("type(a)").search(document) == "object"
+    assert Expression("keys(a)").search(document) == ["b"]
