@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from premblyd.cli.following import _Late
-from premblyd.record.reading import EventFilter
+from premblyd.record.choosing import EventFilter
 from premblyd.store.connections import connect_read_only
 from tests.support import postgresql
 from tests.support.commands import Ran, run

@@ -12,8 +12,9 @@ from peewee import Database
 from premblyd.errors import NotFoundError, StoreUnavailableError
 from premblyd.privacy.fields import UNLISTED_COLUMNS
 from premblyd.record import operating, reading
+from premblyd.record.choosing import DeliveryFilter, EventFilter, RejectionFilter
 from premblyd.record.operating import Change, Operator
-from premblyd.record.reading import DeliveryFilter, EventFilter, Page, RejectionFilter
+from premblyd.record.reading import Page
 from premblyd.record.rows import (
     AttemptRow,
     DeliveryRow,
@@ -121,6 +122,7 @@ def test_events_are_filtered_and_the_newest_come_first(
 def test_a_list_shows_no_payload_and_no_secret(store: Store, record: Database) -> None:
     run(store, 1, AttemptOutcome.FAILED)
     event = asdict(reading.events(record, EventFilter())[0])
+    assert event.pop("contradicted") is False
     whole = asdict(reading.find_event(record, "3"))
     assert whole.keys() - event.keys() == UNLISTED_COLUMNS
     assert event == {name: value for name, value in whole.items() if name not in UNLISTED_COLUMNS}
@@ -138,7 +140,8 @@ def test_rows_have_every_column_of_their_tables() -> None:
     columns = [field.column_name for field in Event._meta.sorted_fields]
     assert [field.name for field in fields(WholeEvent)] == columns
     assert [field.name for field in fields(EventRow)] == [
-        name for name in columns if name not in UNLISTED_COLUMNS
+        *(name for name in columns if name not in UNLISTED_COLUMNS),
+        "contradicted",
     ]
     for table, row in (
         (Delivery, DeliveryRow),
@@ -232,6 +235,7 @@ def test_a_delivery_names_its_event_and_what_that_is_about(record: Database) -> 
             response_code="02",
             outcome="pending",
             reference="ref-2",
+            contradicted=False,
         )
     ]
 

@@ -59,7 +59,8 @@ def deliveries(
 ) -> None:
     """The newest come first."""
     from premblyd.record import reading
-    from premblyd.record.reading import DeliveryFilter, Page
+    from premblyd.record.choosing import DeliveryFilter
+    from premblyd.record.reading import Page
     from premblyd.store.connections import connect_read_only
 
     record = until_end(connect_read_only(database_of(config_path, database)))

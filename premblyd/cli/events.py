@@ -90,7 +90,8 @@ def events(
     """
     from premblyd.cli import following
     from premblyd.record import reading
-    from premblyd.record.reading import EventFilter, Page
+    from premblyd.record.choosing import EventFilter
+    from premblyd.record.reading import Page
     from premblyd.store.connections import connect_read_only
 
     chosen = EventFilter(

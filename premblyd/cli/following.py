@@ -14,7 +14,8 @@ from premblyd.cli import streams
 from premblyd.cli.printing import clean, json_line
 from premblyd.databases import Place
 from premblyd.record import reading
-from premblyd.record.reading import EventFilter, Page
+from premblyd.record.choosing import EventFilter
+from premblyd.record.reading import Page
 from premblyd.record.rows import EventRow
 from premblyd.store.connections import backend, connect_read_only
 

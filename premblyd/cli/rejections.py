@@ -48,7 +48,8 @@ def rejections(
 ) -> None:
     """The newest come first. They are kept as evidence, the newest 10,000, without their bodies."""
     from premblyd.record import reading
-    from premblyd.record.reading import Page, RejectionFilter
+    from premblyd.record.choosing import RejectionFilter
+    from premblyd.record.reading import Page
     from premblyd.store.connections import connect_read_only
 
     record = until_end(connect_read_only(database_of(config_path, database)))

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from premblyd import times
 from premblyd.config.values import duration_ms
-from premblyd.record.browsing import Part, Place
+from premblyd.record.leafing import Part, Place
 
 MAX_CHARACTERS = 200
 MAX_ID = 2**63 - 1

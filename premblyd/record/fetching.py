@@ -41,7 +41,7 @@ class _Pattern(Node):
         return plain.replace("*", "%").replace("?", "_")
 
 
-def matches(column: Field, pattern: str) -> Expression:
+def matches(column: Node, pattern: str) -> Expression:
     """Return the condition that a column is as `pattern` says, in which `*` stands for any text and
     `?` for a character."""
     return Expression(column, OP.LIKE, _Pattern(pattern))
@@ -107,4 +107,4 @@ def _plain(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     ]
 
 
-_BOOLEANS = frozenset({"face_match", "output_truncated", "holds_order"})
+_BOOLEANS = frozenset({"face_match", "output_truncated", "holds_order", "contradicted"})

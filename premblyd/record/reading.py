@@ -1,12 +1,13 @@
 """Reading the record. Lists begin with the newest row, and go on before the row with a given id."""
 
 import dataclasses
-from collections.abc import Collection, Iterable, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from peewee import (
-    JOIN,
     Database,
     Expression,
     ModelSelect,
@@ -17,7 +18,9 @@ from peewee import (
 from premblyd.errors import NotFoundError
 from premblyd.prembly import events as events_of_prembly
 from premblyd.prembly.webhook import StoredEvent
-from premblyd.record import fetching
+from premblyd.record import browsing, choosing, fetching
+from premblyd.record.choosing import DeliveryFilter, EventFilter, RejectionFilter
+from premblyd.record.leafing import Part, Place, Row
 from premblyd.record.rows import (
     AttemptRow,
     DeliveryRow,
@@ -29,8 +32,6 @@ from premblyd.record.rows import (
 )
 from premblyd.store.damage import usable_event
 from premblyd.store.models import (
-    IS_DOUBTED,
-    WAITS_FOR_ANOTHER,
     Attempt,
     Delivery,
     Event,
@@ -54,50 +55,12 @@ class Page:
 
 
 ALL = Page()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventFilter:
-    """Which events to list; None does not filter. Times in Unix milliseconds."""
-
-    type: str | None = None  # or a pattern, such as transaction.*
-    code: str | None = None  # or "missing"
-    outcome: str | None = None
-    reference: str | None = None
-    user_ref: str | None = None
-    key: str | None = None  # or its beginning, in hex
-    since_ms: int | None = None
-    until_ms: int | None = None
-    is_doubted: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryFilter:
-    """Which deliveries are meant; None does not filter. `since_ms`: of events received then or
-    later. `due_after_ms`: those that wait for a later time."""
-
-    delivery_id: int | None = None
-    event_id: int | None = None
-    state: str | None = None
-    action: str | None = None
-    type: str | None = None  # of the event, or a pattern of it
-    is_waiting: bool = False  # by `order`, for another
-    since_ms: int | None = None
-    due_after_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RejectionFilter:
-    """Which rejections to list; None does not filter."""
-
-    reason: str | None = None
-    remote_ip: str | None = None
-    since_ms: int | None = None
+NO_LIMIT = 1 << 40
 
 
 def events(database: Database, chosen: EventFilter, page: Page = ALL) -> list[EventRow]:
     """Return events, the newest first, without payload and secrets."""
-    return fetching.rows(database, newest_first(_chosen_events(chosen), Event, page), EventRow)
+    return _whole(functools.partial(browsing.events, database, chosen), page)
 
 
 def events_after(
@@ -196,22 +159,13 @@ def events_without(
 
 def deliveries(database: Database, chosen: DeliveryFilter, page: Page = ALL) -> list[DeliveryRow]:
     """Return deliveries, the newest first."""
-    query = newest_first(_chosen_deliveries(all_deliveries(), chosen), Delivery, page)
-    return fetching.rows(database, query, DeliveryRow)
+    return _whole(functools.partial(browsing.deliveries, database, chosen), page)
 
 
-def all_deliveries() -> "ModelSelect[Any]":
-    """Return the query of all rows of the list of deliveries."""
-    other = Delivery.alias()
-    query = Delivery.select(
-        *fetching.columns(Delivery, DeliveryRow),
-        other.event.alias("ran_instead_event_id"),
-        Event.type,
-        Event.response_code,
-        Event.outcome,
-        Event.reference,
-    ).join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted the event
-    return query.join_from(Delivery, other, JOIN.LEFT_OUTER, on=Delivery.ran_instead == other.id)
+def _whole(read: Callable[[Place, int], Part[Row]], page: Page) -> list[Row]:
+    """Return the rows of a page, however long it takes to look for them."""
+    limit = NO_LIMIT if page.limit is None else page.limit
+    return list(chain.from_iterable(browsing.parts(read, limit, page.before_id)))
 
 
 def find_deliveries(database: Database, chosen: DeliveryFilter) -> list[FoundDelivery]:
@@ -290,26 +244,10 @@ def rejections(database: Database, chosen: RejectionFilter, page: Page = ALL) ->
 
 
 def _chosen_events(chosen: EventFilter) -> "ModelSelect[Any]":
-    query = fetching.equal(
-        Event.select(*fetching.columns(Event, EventRow)),
-        (Event.outcome, chosen.outcome),
-        (Event.reference, chosen.reference),
-        (Event.user_ref, chosen.user_ref),
-    )
-    if chosen.type is not None:
-        query = query.where(fetching.matches(Event.type, chosen.type))
-    if chosen.key is not None:  # a range, which the key's index serves
-        query = query.where(Event.key.between(chosen.key, f"{chosen.key}g"))
-    if chosen.code == "missing":
-        query = query.where(Event.response_code.is_null())
-    elif chosen.code is not None:
-        query = query.where(Event.response_code == chosen.code)
-    if chosen.since_ms is not None:
-        query = query.where(Event.received_at_ms >= chosen.since_ms)
-    if chosen.until_ms is not None:
-        query = query.where(Event.received_at_ms < chosen.until_ms)
-    if chosen.is_doubted:
-        query = query.where(IS_DOUBTED)
+    query = browsing.all_events(None)
+    conditions = [each.expression for each in choosing.event_conditions(chosen)]
+    for expression in conditions + choosing.received(chosen):
+        query = query.where(expression)
     return query
 
 
@@ -325,21 +263,9 @@ def _has_name(number_or_key: str) -> Expression:
 
 
 def _chosen_deliveries(query: "ModelSelect[Any]", chosen: DeliveryFilter) -> "ModelSelect[Any]":
-    query = fetching.equal(
-        query,
-        (Delivery.id, chosen.delivery_id),
-        (Delivery.event, chosen.event_id),
-        (Delivery.state, chosen.state),
-        (Delivery.action, chosen.action),
-    )
-    if chosen.type is not None:
-        query = query.where(fetching.matches(Event.type, chosen.type))
-    if chosen.is_waiting:
-        query = query.where(WAITS_FOR_ANOTHER)
-    if chosen.due_after_ms is not None:
-        query = query.where(Delivery.due_at_ms > chosen.due_after_ms)
-    if chosen.since_ms is not None:
-        query = query.where(Event.received_at_ms >= chosen.since_ms)
+    query = fetching.equal(query, (Delivery.id, chosen.delivery_id))
+    for condition in choosing.delivery_conditions(chosen):
+        query = query.where(condition.expression)
     return query
 
 

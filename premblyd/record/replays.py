@@ -10,8 +10,8 @@ from peewee import Database
 from premblyd.config.models import Action, Config
 from premblyd.errors import PremblydError
 from premblyd.record import reading
+from premblyd.record.choosing import DeliveryFilter
 from premblyd.record.operating import BATCH, Change, Operator
-from premblyd.record.reading import DeliveryFilter
 from premblyd.record.rows import FoundDelivery
 from premblyd.routing import Routing
 from premblyd.store.models import FINISHED, State

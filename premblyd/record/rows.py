@@ -36,6 +36,7 @@ class EventRow:
     risk_level: str | None
     risk_score: float | None
     doubt: str | None  # empty: none; None: stored by a premblyd that did not look for it
+    contradicted: bool  # by Prembly, asked to confirm it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +99,7 @@ class DeliveryRow:
     response_code: str | None
     outcome: str | None
     reference: str | None
+    contradicted: bool
     event_id: int
 
 

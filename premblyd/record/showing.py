@@ -12,8 +12,8 @@ from premblyd.prembly import bodies
 from premblyd.privacy import documents
 from premblyd.privacy.outputs import Hidden
 from premblyd.record import asking, reading
+from premblyd.record.choosing import DeliveryFilter
 from premblyd.record.operating import RecordedReveal
-from premblyd.record.reading import DeliveryFilter
 from premblyd.record.rows import AttemptRow, AwaitedRow, DeliveryRow, InquiryRow, WholeEvent
 
 

@@ -399,6 +399,9 @@ Delivery.add_index(
 )
 Inquiry.add_index(Inquiry.event, name="inquiry_event", where=Inquiry.event.is_null(False))
 Inquiry.add_index(Inquiry.delivery, name="inquiry_delivery", where=Inquiry.delivery.is_null(False))
+Inquiry.add_index(
+    Inquiry.event, name="inquiry_contradicted", where=Inquiry.result == SQL("'contradicted'")
+)
 Awaited.add_index(Awaited.due_at_ms, name="awaited_due", where=Awaited.due_at_ms.is_null(False))
 Awaited.add_index(Awaited.reference, name="awaited_reference")
 Awaited.add_index(Awaited.event, name="awaited_event")

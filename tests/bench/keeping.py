@@ -11,7 +11,8 @@ from typing import TypeVar
 from peewee import SqliteDatabase
 
 from premblyd.record import reading
-from premblyd.record.reading import DeliveryFilter, EventFilter, Page
+from premblyd.record.choosing import DeliveryFilter, EventFilter
+from premblyd.record.reading import Page
 from premblyd.store.engine import Engine, Transaction
 from premblyd.store.jobs import Claimable, Ending, Result
 from premblyd.store.models import AttemptOutcome, State

@@ -10,7 +10,8 @@ from premblyd.errors import NotFoundError, PremblydError
 from premblyd.privacy import documents
 from premblyd.privacy.outputs import Hidden
 from premblyd.record import browsing, reading, replays, statistics
-from premblyd.record.browsing import DeliverySearch, Part
+from premblyd.record.choosing import DeliveryFilter
+from premblyd.record.leafing import Part
 from premblyd.record.operating import Operator
 from premblyd.record.replays import Plan, Request
 from premblyd.record.rows import DeliveryRow
@@ -53,9 +54,9 @@ class Deliveries(Handler):
             **view,
         )
 
-    def search(self, form: Form) -> DeliverySearch:
+    def search(self, form: Form) -> DeliveryFilter:
         state = form.word("state", words.STATES)
-        return DeliverySearch(state=state, action=form.text("action"))
+        return DeliveryFilter(state=state, action=form.text("action"))
 
 
 class Dead(Deliveries):
@@ -63,8 +64,8 @@ class Dead(Deliveries):
 
     path = "/dead"
 
-    def search(self, form: Form) -> DeliverySearch:
-        return DeliverySearch(state=State.DEAD, action=form.text("action"))
+    def search(self, form: Form) -> DeliveryFilter:
+        return DeliveryFilter(state=State.DEAD, action=form.text("action"))
 
 
 class ReplayMany(Handler):
@@ -174,7 +175,7 @@ def shown(bulk: Any) -> dict[str, Any]:
 
 
 def _find(
-    database: Database, search: DeliverySearch, form: Form
+    database: Database, search: DeliveryFilter, form: Form
 ) -> tuple[Part[DeliveryRow], dict[str, int]]:
     if form.mistakes:
         return Part(rows=[], newer=None, older=None), {}

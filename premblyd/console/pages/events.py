@@ -8,8 +8,9 @@ from premblyd.console import csvtext, words
 from premblyd.console.forms import Form, ways
 from premblyd.console.handler import Handler
 from premblyd.privacy import documents
-from premblyd.record import browsing
-from premblyd.record.browsing import EventSearch, Part
+from premblyd.record import browsing, leafing
+from premblyd.record.choosing import EventFilter
+from premblyd.record.leafing import Part
 from premblyd.record.rows import EventRow
 from premblyd.store.connections import Database
 
@@ -33,7 +34,7 @@ class Events(Handler):
             self.set_status(400)
             part: Part[EventRow] = Part(rows=[], newer=None, older=None)
         else:
-            limit = CSV_ROWS if self.is_csv else browsing.LIMIT
+            limit = CSV_ROWS if self.is_csv else leafing.LIMIT
             part = await self.services.readers.run(
                 lambda database: _find(database, search, form, limit)
             )
@@ -66,7 +67,7 @@ class Events(Handler):
         )
 
 
-def _find(database: Database, search: EventSearch, form: Form, limit: int) -> Part[EventRow]:
+def _find(database: Database, search: EventFilter, form: Form, limit: int) -> Part[EventRow]:
     part = browsing.events(database, search, form.place(), limit)
     return dataclasses.replace(part, rows=[masked(row) for row in part.rows])
 
@@ -80,8 +81,8 @@ def masked(row: EventRow) -> EventRow:
     return EventRow(**shown)
 
 
-def _search(form: Form, now_ms: int) -> EventSearch:
-    return EventSearch(
+def _search(form: Form, now_ms: int) -> EventFilter:
+    return EventFilter(
         code=form.text("code"),
         outcome=form.word("outcome", words.OUTCOMES),
         type=form.text("type"),

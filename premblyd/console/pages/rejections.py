@@ -6,8 +6,9 @@ from premblyd.console import csvtext
 from premblyd.console.forms import Form
 from premblyd.console.handler import Handler
 from premblyd.record import reading, refused
-from premblyd.record.browsing import LIMIT
-from premblyd.record.reading import Page, RejectionFilter
+from premblyd.record.choosing import RejectionFilter
+from premblyd.record.leafing import LIMIT
+from premblyd.record.reading import Page
 from premblyd.record.refused import Refusals
 from premblyd.record.rows import RejectionRow
 from premblyd.store.connections import Database
