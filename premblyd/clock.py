@@ -5,6 +5,11 @@ from collections import deque
 from typing import NamedTuple
 
 
+def boot_s() -> float:
+    """Return the seconds since the machine's start, those of its sleep counted."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Clock:
     """The time of day, which advances steadily even when somebody sets the machine's clock.
 

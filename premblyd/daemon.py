@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -21,9 +21,11 @@ from premblyd.hooks.children import Children
 from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.kinds import Runners
 from premblyd.hooks.mending import Mending
+from premblyd.hooks.permit import Permit
 from premblyd.hooks.strays import Strays, find_marks, kill_marked
 from premblyd.hosts import identity
 from premblyd.hosts.alone import Alone
+from premblyd.hosts.claim import OwnClaim
 from premblyd.hosts.membership import Membership
 from premblyd.inquiry.client import Inquirer
 from premblyd.inquiry.confirm import Confirmation
@@ -49,9 +51,10 @@ from premblyd.store.answers import Answers
 from premblyd.store.awaited import AwaitedQueue
 from premblyd.store.connections import backend
 from premblyd.store.downtimes import Heartbeats
-from premblyd.store.hosts import Hosts, Identity, Run
+from premblyd.store.hosts import Hosts, Identity
 from premblyd.store.inbox import Inbox
 from premblyd.store.inquiries import Inquiries
+from premblyd.store.jobs import Job
 from premblyd.store.queue import Queue
 from premblyd.store.readers import Readers
 from premblyd.store.writer import Writer
@@ -106,7 +109,7 @@ class Daemon:
         settings = self._settings
         migrated = self._open_store(opened)
         own = identity.of_this_process(settings.hosts.name)
-        queue = Queue(self._writer, own.worker)
+        self._queue = queue = Queue(self._writer, own.worker)
         hosts = Hosts(self._writer, own)
         self._membership = self._member(hosts, own, queue)
         opened.push_async_callback(self._membership.leave)
@@ -193,13 +196,18 @@ class Daemon:
         """Look for what is due here."""
         self._dispatcher.wake()
 
-    async def _let_go(self, still_own: Callable[[], Awaitable[set[Run]]]) -> int:
-        """Kill the processes of hooks whose deliveries others have; return how many."""
-        marks = set(self._dispatcher.marks)
+    async def _let_go(self, still_own: Callable[[], Awaitable[Collection[str]]]) -> int:
+        """End the hooks whose deliveries others have; return how many processes that killed."""
+        permitted = dict(self._dispatcher.permitted)
         own = await still_own()
-        return kill_marked(
-            {mark for mark in marks if Run(mark.delivery_id, mark.attempt) not in own}
-        )
+        lost = {mark: each for mark, (job, each) in permitted.items() if job.claim_token not in own}
+        killed = kill_marked(lost)
+        for permit in lost.values():
+            permit.revoke()
+        return killed
+
+    def _permit(self, job: Job, claimed_at_s: float) -> Permit:
+        return Permit(OwnClaim(job, claimed_at_s, self._membership, self._queue))
 
     def _open_hooks(self, opened: contextlib.AsyncExitStack, queue: Queue) -> None:
         self._runners = Runners.make(self.children)
@@ -209,7 +217,7 @@ class Daemon:
         opened.callback(self._runners.interrupt)
         rng = random.Random()  # noqa: S311 (spreads retries; nobody gains by guessing)
         gate = Confirmation(self._inquirer, Inquiries(self._writer), queue, self._clock)
-        self._dispatcher = Dispatcher(queue, self._runners, self._clock, rng, gate)
+        self._dispatcher = Dispatcher(queue, self._runners, self._clock, rng, gate, self._permit)
         self._watch = Watch(
             AlertLog(self._writer),
             self._runners,

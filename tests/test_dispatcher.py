@@ -12,6 +12,7 @@ import pytest
 from premblyd.config.hooks import Hook
 from premblyd.databases import Place
 from premblyd.hooks import dispatcher
+from premblyd.hooks.permit import Permit
 from premblyd.privacy.identifiers import safe_id
 from premblyd.store import claims, damage
 from premblyd.store.jobs import Job, Result
@@ -173,16 +174,33 @@ async def test_a_claim_that_failed_and_is_on_the_disk_runs_at_once_and_costs_not
         assert [job.attempts_left for _, job in at.shell.jobs] == [2]
 
 
+@on_a_loop
+async def test_a_hook_that_was_ended_as_others_may_have_its_delivery_costs_no_attempt(
+    place: Place,
+) -> None:
+    """It is reported all the same: nobody may have taken it over."""
+    async with Dispatching(place, action("a"), runner=FakeRunner(FAILED)) as at:
+        held = at.shell.hold("a")
+        await at.add("a")
+        await at.until(lambda: at.shell.jobs)
+        ((_, permit),) = at.dispatcher.permitted.values()
+        permit.revoke()
+        held.set()
+        await at.until(lambda: len(at.shell.jobs) == 2)
+        assert at.attempts("number, outcome")[0] == (1, "interrupted")
+        assert [job.attempts_left for _, job in at.shell.jobs] == [2, 2]
+
+
 class UnreadyRunner(FakeRunner):
     """A runner that has no memory for the first hook it is to run."""
 
     calls = 0
 
-    def run(self, hook: Hook, job: Job) -> Coroutine[Any, Any, Result]:
+    def run(self, hook: Hook, job: Job, permit: Permit) -> Coroutine[Any, Any, Result]:
         self.calls += 1
         if self.calls == 1:
             raise MemoryError
-        return super().run(hook, job)
+        return super().run(hook, job, permit)
 
 
 @on_a_loop

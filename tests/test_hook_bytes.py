@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from premblyd.config.hooks import Hook
+from premblyd.hooks.permit import Permit
 from premblyd.store.jobs import SMALL_BYTES, Job, Result, Room, counted_bytes
 from tests.support.dispatching import Dispatching, FakeRunner, on_a_loop
 from tests.support.jobs import action
@@ -24,12 +25,12 @@ class Weighing(FakeRunner):
         super().__init__(takes_s=takes_s)
         self.held_bytes = self.most_bytes = 0
 
-    async def run(self, hook: Hook, job: Job) -> Result:
+    async def run(self, hook: Hook, job: Job, permit: Permit) -> Result:
         size = len(job.event.body)
         self.held_bytes += size
         self.most_bytes = max(self.most_bytes, self.held_bytes)
         try:
-            return await super().run(hook, job)
+            return await super().run(hook, job, permit)
         finally:
             self.held_bytes -= size
 

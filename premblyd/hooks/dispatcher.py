@@ -7,16 +7,17 @@ import asyncio
 import functools
 import random
 from collections import Counter
-from collections.abc import Awaitable, Sequence, Set
+from collections.abc import Awaitable, Mapping, Sequence, Set
 from dataclasses import replace
 
-from premblyd.clock import Clock
+from premblyd.clock import Clock, boot_s
 from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
 from premblyd.hooks.ending import ending_of
 from premblyd.hooks.gate import ClosedGate, Gate
 from premblyd.hooks.kinds import Runners
 from premblyd.hooks.lack import not_run, what_is_lacking
+from premblyd.hooks.permit import Permit, Permits
 from premblyd.occurrences import (
     AttemptFinished,
     ClockJumped,
@@ -48,8 +49,10 @@ class Dispatcher:
         clock: Clock,
         rng: random.Random,
         gate: Gate | None = None,
+        permits: Permits = lambda *_: Permit(),
     ) -> None:
         self._queue = queue
+        self._permits = permits
         self._gate = gate or ClosedGate()
         self._runners = runners
         self._clock = clock
@@ -58,7 +61,7 @@ class Dispatcher:
         self._limit = 0
         self._max_bytes = 0
         self._running: dict[int, asyncio.Task[bool]] = {}
-        self._marks: set[Mark] = set()
+        self._permitted: dict[Mark, tuple[Job, Permit]] = {}
         self._busy: Counter[str] = Counter()
         self._busy_bytes = 0  # of the bodies of running hooks
         self._wake = asyncio.Event()
@@ -72,7 +75,12 @@ class Dispatcher:
     @property
     def marks(self) -> Set[Mark]:
         """The marks in the processes of the hooks that run now."""
-        return self._marks
+        return self._permitted.keys()
+
+    @property
+    def permitted(self) -> Mapping[Mark, tuple[Job, Permit]]:
+        """The hooks that run now, by their marks."""
+        return self._permitted
 
     @property
     def running(self) -> int:
@@ -175,9 +183,10 @@ class Dispatcher:
             if self._claim_failed and not await self._queue.release_unstarted(running, now_ms):
                 return Claimed([], None)
             self._claim_failed = True  # until all that is claimed has begun
+            asked_at_s = boot_s()
             claimed = await self._queue.claim(claimable, limit, running, now_ms, room)
             for job in claimed.jobs:
-                self._begin(actions[job.action], job)
+                self._begin(actions[job.action], job, asked_at_s)
             self._claim_failed = False
         return claimed
 
@@ -186,29 +195,31 @@ class Dispatcher:
         slots = max(0, action.concurrency.host - self._busy[action.name])
         return min(slots, self._gate.room) if action.confirm else slots
 
-    def _begin(self, action: Action, job: Job) -> None:
+    def _begin(self, action: Action, job: Job, asked_at_s: float) -> None:
         """Start the hook of `job`. From here on the runner alone has the body, which may be large,
         and lets it go as soon as it can."""
         cost = counted_bytes(len(job.event.body))
-        run = self._run(action, job)
-        job = job.without_body()
-        task = asyncio.create_task(self._work(action, job, run, cost))
+        bodiless = job.without_body()
+        permit = self._permits(bodiless, asked_at_s)
+        run = self._run(action, job, permit)
+        job = bodiless
+        task = asyncio.create_task(self._work(action, job, run, permit, cost))
         # Counted once it can't fail any more; the task itself begins only later.
         self._running[job.delivery_id] = task
         self._busy[job.action] += 1
         self._busy_bytes += cost
-        self._marks.add(job.mark)
+        self._permitted[job.mark] = (job, permit)
         task.add_done_callback(functools.partial(self._ended, job))
 
-    def _run(self, action: Action, job: Job) -> Awaitable[Result]:
+    def _run(self, action: Action, job: Job, permit: Permit) -> Awaitable[Result]:
         if action.confirm:
-            return self._run_if_confirmed(action, job)
-        return self._runners.run(action.hook, job)
+            return self._run_if_confirmed(action, job, permit)
+        return self._runners.run(action.hook, job, permit)
 
-    async def _run_if_confirmed(self, action: Action, job: Job) -> Result:
+    async def _run_if_confirmed(self, action: Action, job: Job, permit: Permit) -> Result:
         if (result := await self._gate.judge(job)) is not None:
             return result
-        run = self._runners.run(action.hook, replace(job, is_confirmed=True))
+        run = self._runners.run(action.hook, replace(job, is_confirmed=True), permit)
         del job  # so that the body is not kept longer than the runner needs it
         return await run
 
@@ -221,11 +232,13 @@ class Dispatcher:
         elif task.result():
             self.wake()  # until now no claim took it, as if it still ran
 
-    async def _work(self, action: Action, job: Job, run: Awaitable[Result], cost: int) -> bool:
+    async def _work(
+        self, action: Action, job: Job, run: Awaitable[Result], permit: Permit, cost: int
+    ) -> bool:
         """See the hook of `job` through. Return whether it runs again."""
         started_ms = self._clock.now_ms()
-        result = await self._result(action, run)
-        self._marks.discard(job.mark)
+        result = permit.judged(await self._result(action, run))
+        del self._permitted[job.mark]
         self._busy[job.action] -= 1
         self._busy_bytes -= cost
         self.wake()  # now: the next claim joins the transaction that stores this result

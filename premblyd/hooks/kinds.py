@@ -8,6 +8,7 @@ from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.models import Config, Endpoint
 from premblyd.hooks.children import Children
 from premblyd.hooks.http.runner import HttpRunner
+from premblyd.hooks.permit import FREE, Permit
 from premblyd.hooks.preview import Preview
 from premblyd.hooks.runner import Runner
 from premblyd.hooks.shell.runner import ShellRunner
@@ -42,9 +43,9 @@ class Runners:
         for runner in self._all:
             runner.configure(settings)
 
-    def run(self, hook: Hook, job: Job) -> Awaitable[Result]:
+    def run(self, hook: Hook, job: Job, permit: Permit = FREE) -> Awaitable[Result]:
         """Run the hook once, by the runner of its kind."""
-        return self._by_kind[type(hook)].run(hook, job)
+        return self._by_kind[type(hook)].run(hook, job, permit)
 
     def interrupt(self) -> None:
         for runner in self._all:

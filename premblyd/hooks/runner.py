@@ -5,6 +5,7 @@ from typing import Protocol, TypeVar
 from premblyd.config.hooks import Hook
 from premblyd.config.models import Config, Endpoint
 from premblyd.hooks.children import Children
+from premblyd.hooks.permit import Permit
 from premblyd.hooks.preview import Preview
 from premblyd.store.jobs import Job, Result
 
@@ -20,9 +21,10 @@ class Runner(Protocol[H_contra]):
     def configure(self, settings: Config) -> None:
         """Use these settings from the next run on."""
 
-    async def run(self, hook: H_contra, job: Job) -> Result:
+    async def run(self, hook: H_contra, job: Job, permit: Permit) -> Result:
         """Run the hook once. Never raise for a hook that fails, and keep the job's body no longer
-        than is needed: it may be large."""
+        than is needed: it may be large. Start by `permit.run`, ask `permit.require` at the last
+        moment, and end as `permit.ends_by` says."""
 
     def interrupt(self) -> None:
         """End all that runs, and start nothing more. What is ended counts as interrupted."""

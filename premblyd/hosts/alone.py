@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from premblyd.clock import Clock
 from premblyd.errors import StoreUnavailableError
+from premblyd.hosts.standing import Moment
 from premblyd.store.hosts import Hosts
 from premblyd.store.queue import Queue
 
@@ -23,6 +24,18 @@ class Alone:
     def configure(self, actions: Sequence[str]) -> None:
         """Nobody asks which actions these are."""
         del actions
+
+    def now(self) -> Moment:
+        return Moment(0, 0)
+
+    def is_sure(self, claimed: Moment) -> bool:
+        """Return that nobody can have taken anything over."""
+        del claimed
+        return True
+
+    def proved(self, asked: Moment) -> None:
+        """Nobody is told."""
+        del asked
 
     async def join(self) -> list[int]:
         """Begin. Return which deliveries are due because the last daemon died. Raise

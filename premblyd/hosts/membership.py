@@ -2,13 +2,15 @@
 takes over from those that are lost."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
-from premblyd.clock import SharedClock
+from premblyd.clock import SharedClock, boot_s
 from premblyd.errors import MoveAtWorkError, PremblydError, SchemaError, StoreUnavailableError
 from premblyd.hosts import identity
 from premblyd.hosts.observation import Observation
+from premblyd.hosts.standing import Moment, Standing
 from premblyd.occurrences.hosts import (
     DeliveriesTakenOver,
     HostCutOff,
@@ -16,11 +18,13 @@ from premblyd.occurrences.hosts import (
     HostInTouch,
     HostIsFirst,
     HostJoined,
+    HostLetGo,
     HostLost,
+    HostSeen,
     HostsFailed,
 )
 from premblyd.store.engine import Beacon, Sighting, TimeRead
-from premblyd.store.hosts import Hosts, Identity, Run
+from premblyd.store.hosts import Hosts, Identity
 from premblyd.telemetry import tell
 
 BEATS = 10  # within the time after which a host is lost
@@ -32,8 +36,9 @@ AGAIN_S = 0.5  # after the database could not be reached
 class Membership:
     """This daemon's part among the hosts: `join`, `run` as a loop, `leave` whatever has happened.
 
-    `wake` is told when deliveries may be due. `let_go` gets a way to ask which runs are still this
-    daemon's own, and kills the others; it returns how many processes these were.
+    `wake` is told when deliveries may be due. `let_go` gets a way to ask which claims are still
+    this daemon's own, by their tokens, and ends the hooks of the others; it returns how many
+    processes these were.
     """
 
     def __init__(
@@ -45,7 +50,7 @@ class Membership:
         *,
         lost_after_s: float,
         wake: Callable[[], None],
-        let_go: Callable[[Callable[[], Awaitable[set[Run]]]], Awaitable[int]],
+        let_go: Callable[[Callable[[], Awaitable[Collection[str]]]], Awaitable[int]],
     ) -> None:
         self._hosts = hosts
         self._own = own
@@ -54,6 +59,7 @@ class Membership:
         self._wake = wake
         self._let_go = let_go
         self._observation = Observation(lost_after_s)
+        self._standing = Standing(lost_after_s)
         self._beat_every_s = lost_after_s / BEATS
         self._others: tuple[Sighting, ...] = ()
         self._is_first = False
@@ -62,6 +68,8 @@ class Membership:
         self._looked_for_orphans_at_s = time.monotonic()
         self._repair: asyncio.Task[None] | None = None  # of what a beat has found
         self._was_cut_off = False
+        self._known: set[str] = set()  # workers of other hosts that the log has named
+        self._has_let_go = False  # since the last beat
         self._unfit: PremblydError | None = None  # why this daemon can't come back
         self._actions_to_tell: Sequence[str] | None = None
 
@@ -76,6 +84,19 @@ class Membership:
         away, whoever was it stays it."""
         return self._is_first
 
+    def now(self) -> Moment:
+        """Return the time, for `is_sure` and `proved`. Any thread may ask."""
+        return Moment(boot_s(), self._clock.now_ms())
+
+    def is_sure(self, claimed: Moment) -> bool:
+        """Return whether no other host can have taken over what this one began to claim then. Any
+        thread may ask."""
+        return self._standing.is_sure(claimed, self.now())
+
+    def proved(self, asked: Moment) -> None:
+        """Take in that the database counted a sign of life of this daemon, asked for then."""
+        self._standing.beaten(asked)
+
     async def join(self) -> list[int]:
         """Become one of the hosts. Return which deliveries are due because their daemon is dead:
         this daemon's own predecessor, say. Raise StoreUnavailableError when it can't."""
@@ -87,6 +108,7 @@ class Membership:
         ]
         interrupted = await self._hosts.join(dead, self._clock.now_ms())
         await self._beat()
+        self._known = {host.worker for host in self._others}
         tell(
             HostJoined(
                 name=self._own.name,
@@ -100,11 +122,21 @@ class Membership:
         """Beat, watch and listen until the daemon ends. Raise PremblydError when it must, because
         a newer one has changed the schema while this one was taken for lost, or the database is
         being moved."""
+        watching = asyncio.create_task(self._watch_own_hooks())
+        try:
+            await self._keep_beating()
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+
+    async def _keep_beating(self) -> None:
         while True:
             if self._unfit is not None:
                 raise self._unfit
             try:
                 await self._beat()
+                self._tell_new()
                 await self._tell_actions()
                 self._tell_in_touch()
                 await self._listen(time.monotonic() + self._beat_every_s)
@@ -145,9 +177,25 @@ class Membership:
             if await self._beacon.wait(wait_s):
                 self._wake()
 
+    async def _watch_own_hooks(self) -> None:
+        """End this daemon's hooks when it could not say for too long that it lives: others start
+        them. A host that saw no other in its last beat keeps them."""
+        while True:
+            await asyncio.sleep(self._beat_every_s / 2)
+            if self._others and not self._has_let_go and self._standing.has_lapsed(self.now()):
+                self._has_let_go = True
+                killed = await self._let_go(_nothing)
+                tell(HostLetGo(worker=self._own.worker, killed_processes=killed))
+
     async def _beat(self) -> None:
+        asked = self.now()
         beat = await self._beacon.beat(self._own.worker)
         self._follow(beat.time)
+        if beat.is_known:
+            self._standing.beaten(asked)
+            self._has_let_go = False
+        else:
+            self._standing.lost(self.now())
         lost = self._observation.look(beat.hosts, beat.time.answered_at_s)
         own = [host for host in beat.hosts if host.worker == self._own.worker]
         self._others = tuple(host for host in beat.hosts if host.worker != self._own.worker)
@@ -203,6 +251,12 @@ class Membership:
             if self._actions_to_tell is actions:
                 self._actions_to_tell = None
 
+    def _tell_new(self) -> None:
+        for host in self._others:
+            if host.worker not in self._known:
+                tell(HostSeen(name=host.name, worker=host.worker))
+        self._known = {host.worker for host in self._others}
+
     def _set_first(self, is_first: bool) -> None:
         if is_first and not self._is_first:
             tell(HostIsFirst(name=self._own.name))
@@ -217,3 +271,7 @@ class Membership:
         if self._was_cut_off:
             tell(HostInTouch())
         self._was_cut_off = False
+
+
+async def _nothing() -> Collection[str]:
+    return ()

@@ -18,6 +18,15 @@ class HostJoined(Occurrence):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostSeen(Occurrence):
+    """Another host works on the database that this daemon had not seen before."""
+
+    event: ClassVar[str] = "host.seen"
+    name: str
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostLost(Occurrence):
     """Another host was not heard of for too long; what it ran was taken over."""
 
@@ -41,6 +50,17 @@ class HostFenced(Occurrence):
     """The others took this daemon for lost, and took over what it ran. It works again."""
 
     event: ClassVar[str] = "host.fenced"
+    level: ClassVar[Level] = "error"
+    worker: str
+    killed_processes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostLetGo(Occurrence):
+    """This daemon could not tell the others for too long that it lives, so that they start its
+    hooks: it has ended them."""
+
+    event: ClassVar[str] = "host.let_go"
     level: ClassVar[Level] = "error"
     worker: str
     killed_processes: int

@@ -40,13 +40,6 @@ class Predecessor(NamedTuple):
     process_start: int | None
 
 
-class Run(NamedTuple):
-    """Which run of a hook."""
-
-    delivery_id: int
-    attempt: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenOver:
     """What was taken over from daemons that are lost: its deliveries are due now."""
@@ -147,18 +140,18 @@ class Hosts:
 
         return self._writer.call(operation)
 
-    async def revive(self, now_ms: int) -> set[Run]:
-        """Let this daemon live again, which the others took for lost. Return which runs of hooks
-        are still its own. Its row may be gone too: a standby took over that did not have it. Raise
-        SchemaError when a newer premblyd has changed the schema meanwhile, MoveAtWorkError when the
-        database is being moved."""
+    async def revive(self, now_ms: int) -> set[str]:
+        """Let this daemon live again, which the others took for lost. Return the tokens of the
+        claims that are still its own. Its row may be gone too: a standby took over that did not
+        have it. Raise SchemaError when a newer premblyd has changed the schema meanwhile,
+        MoveAtWorkError when the database is being moved."""
 
-        def operation(transaction: Transaction) -> set[Run] | PremblydError:
+        def operation(transaction: Transaction) -> set[str] | PremblydError:
             if (unfit := self._unfit(transaction)) is not None:
                 return unfit
             if not transaction.change(_REVIVE, worker=self._worker):
                 self._join(transaction, now_ms)
-            return {Run(*row) for row in transaction.rows(_RUNS_OF, worker=self._worker)}
+            return {token for (token,) in transaction.rows(_CLAIMS_OF, worker=self._worker)}
 
         return _of_fit(await self._writer.call(operation, names=[history.LOCK]))
 
@@ -248,8 +241,8 @@ _ORPHANS = Statement(
     ),
     locks=True,
 )
-_RUNS_OF = Statement(
-    Delivery.select(Delivery.id, Delivery.attempt_count)
+_CLAIMS_OF = Statement(
+    Delivery.select(Attempt.claim_token)
     .join(Attempt, on=IS_LAST_ATTEMPT)
     .where(Delivery.state == State.RUNNING, Attempt.worker == param("worker"))
 )

@@ -181,6 +181,19 @@ class Queue:
 
         return self._writer.call(operation, Step.FINISHES)
 
+    def prove(self, job: Job) -> "asyncio.Future[bool]":
+        """Return whether the claim of `job` stands: nobody has taken it over. The others learn in
+        the same transaction that this daemon lives, so that nobody does soon."""
+
+        def operation(transaction: Transaction) -> bool:
+            is_alive = transaction.change(queue_statements.SHOW_LIFE, worker=job.worker) > 0
+            held = transaction.row(
+                queue_statements.HOLDS, id=job.delivery_id, claim_token=job.claim_token
+            )
+            return is_alive and held is not None
+
+        return self._writer.call(operation, Step.PROOF)
+
     def mend_order(self, after: Any, now_ms: int) -> "asyncio.Future[order.Mended]":
         """Put right a portion of those that wait for another delivery, as `order.mend` does."""
         return self._writer.call(

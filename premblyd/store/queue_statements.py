@@ -154,6 +154,12 @@ _IS_HELD = (
     & (Delivery.state == State.RUNNING)
     & param("claim_token").in_(Attempt.select(Attempt.claim_token).where(IS_LAST_ATTEMPT))
 )
+HOLDS = Statement(Delivery.select(Delivery.id).where(_IS_HELD))
+SHOW_LIFE = Statement(
+    Host.update(beat_count=Host.beat_count + 1).where(
+        Host.worker == param("worker"), Host.ended_at_ms.is_null()
+    )
+)
 FINISH_DELIVERY = update(
     Delivery,
     "state",

@@ -22,6 +22,7 @@ from premblyd.config.models import Action
 from premblyd.config.secrets import SecretPlaces
 from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.kinds import Runners
+from premblyd.hooks.permit import Permit
 from premblyd.logs import output
 from premblyd.store.inbox import Inbox, NewDelivery
 from premblyd.store.jobs import Job, Result
@@ -56,7 +57,7 @@ class Hooks(FakeRunner):
         self.times: defaultdict[int, list[float]] = defaultdict(list)
         self.first_takes_s = 0.0
 
-    async def run(self, hook: Hook, job: Job) -> Result:
+    async def run(self, hook: Hook, job: Job, permit: Permit) -> Result:
         runs = self.times[job.delivery_id]
         runs.append(time.monotonic())
         if len(runs) > 1:

@@ -1,20 +1,25 @@
 """Daemons that die, stop and come back beside others on one PostgreSQL database."""
 
+import asyncio
 import json
 import signal
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from premblyd.databases import Server
 from tests.support import postgresql
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
+from tests.support.database import rows
 from tests.support.hosts import Runs, hosts, new_server
 from tests.support.proxy import Cable
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.postgresql
@@ -80,8 +85,9 @@ def test_a_stopped_host_comes_back_and_lets_go_of_what_others_run(
         other.wait_for_rows([("succeeded", 2)], "SELECT state, attempt_count FROM delivery")
         assert hook.is_running(), "only the daemon was stopped"
         victim.process.send_signal(signal.SIGCONT)
-        (fenced,) = wait_until(lambda: victim.log("host.fenced"))
-        assert fenced["killed_processes"] >= 1
+        wait_until(lambda: victim.log("host.fenced"))
+        told = victim.log("host.fenced") + victim.log("host.let_go")
+        assert sum(line["killed_processes"] for line in told) >= 1
         wait_until(lambda: victim.log("attempt.lease_lost"))
         assert sorted(other.rows(HOSTS)) == [("a", None), ("b", None)]
         assert victim.send(b'{"after": 1}').status == 200
@@ -126,13 +132,50 @@ def test_a_clean_stop_hands_over_at_once(tmp_path: Path, server: Server, runs: R
         assert [ended for _, ended in sorted(other.rows(HOSTS))].count("stopped") == 1
 
 
-def test_a_host_that_is_cut_off_is_lost_and_comes_back(tmp_path: Path, runs: Runs) -> None:
+@contextmanager
+def cabled() -> Iterator[tuple[Cable, Server, Server]]:
+    """Yield a cable to a new database, and the database, straight and by the cable."""
     cluster, template = postgresql.of_session()
     server = postgresql.new_database(cluster, template)
     name = server.url.partition("@/")[2].partition("?")[0]
+    with Cable(cluster.folder / f".s.PGSQL.{cluster.port}") as cable:
+        yield (
+            cable,
+            server,
+            Server(f"postgresql://{postgresql.SUPERUSER}@{cable.address}/{name}"),
+        )
+
+
+def test_a_host_that_slept_between_claim_and_start_starts_nothing_that_others_have(
+    tmp_path: Path,
+) -> None:
+    """So `once` has one effect, and `order` no two at once. Processes, as they are stopped by
+    SIGSTOP; the cable keeps the answer to the claim until then."""
+    runs = Runs(tmp_path, 'echo "$PREMBLY_DELIVERY 1 $PREMBLY_WORKER" >> {runs}', once="reference")
     with ExitStack() as opened:
-        cable = opened.enter_context(Cable(cluster.folder / f".s.PGSQL.{cluster.port}"))
-        behind = Server(f"postgresql://{postgresql.SUPERUSER}@{cable.address}/{name}")
+        cable, server, behind = opened.enter_context(cabled())
+        (tmp_path / "far").mkdir()
+        (far,) = opened.enter_context(
+            hosts(tmp_path / "far", "a", server=behind, actions=runs.actions)
+        )
+        cable.hold_answers(b'INTO "attempt"', b"COMMIT")
+        with asyncio.Runner() as runner:
+            store = Store(server, runner.get_loop())
+            store.add("hook")
+            store.close()
+        wait_until(lambda: rows(server, "SELECT worker FROM attempt"))
+        far.process.send_signal(signal.SIGSTOP)
+        cable.mend()
+        (near,) = opened.enter_context(hosts(tmp_path, "b", server=server, actions=runs.actions))
+        near.wait_for_rows([("succeeded", 2)], "SELECT state, attempt_count FROM delivery")
+        far.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: far.log("attempt.lease_lost"), 30)
+        assert runs.workers() == ["b"]
+
+
+def test_a_host_that_is_cut_off_is_lost_and_comes_back(tmp_path: Path, runs: Runs) -> None:
+    with ExitStack() as opened:
+        cable, server, behind = opened.enter_context(cabled())
         (tmp_path / "far").mkdir()
         (far,) = opened.enter_context(
             hosts(tmp_path / "far", "a", server=behind, actions=runs.actions)
@@ -140,9 +183,13 @@ def test_a_host_that_is_cut_off_is_lost_and_comes_back(tmp_path: Path, runs: Run
         far.send(b"{}")
         wait_until(runs.workers)
         (near,) = opened.enter_context(hosts(tmp_path, "b", server=server, actions=runs.actions))
+        wait_until(lambda: far.log("host.seen"))
         cable.cut()
         near.wait_for_rows([("succeeded", 2)], "SELECT state, attempt_count FROM delivery")
         assert runs.workers() == ["a", "b"]
+        assert far.log("host.let_go"), "before the other host called it lost"
+        hooks = [each.status() for each in far.hooks()]
+        assert set(hooks) <= {psutil.STATUS_ZOMBIE}, "what it ran has not run on beside that"
         cable.mend()
         wait_until(lambda: far.log("host.fenced"), 30)
         wait_until(lambda: far.log("attempt.lease_lost"), 30)

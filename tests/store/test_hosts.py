@@ -6,7 +6,7 @@ import pytest
 
 from premblyd.store.claims import NO_ACTION
 from premblyd.store.engine import Sighting
-from premblyd.store.hosts import Hosts, Identity, Predecessor, Run
+from premblyd.store.hosts import Hosts, Identity, Predecessor
 from premblyd.store.queue import Queue
 from tests.support.database import changing
 from tests.support.queue import SUCCEEDED, claim, finish
@@ -67,12 +67,12 @@ def test_what_a_lost_host_ran_is_due_and_its_late_report_changes_nothing(
 def test_a_host_that_was_seen_meanwhile_is_not_lost(store: Store, host: Hosts) -> None:
     observer = other(store)
     store.add("crm")
-    claim(store, crm=1)
+    (job,) = claim(store, crm=1).jobs
     seen = sighting(store, "host")
     store.wait(host.revive(NOW_MS))  # counts a beat
     taken = store.wait(observer.take_over([seen], NOW_MS))
     assert (taken.hosts, taken.delivery_ids) == ([], [])
-    assert store.wait(host.revive(NOW_MS)) == {Run(1, 1)}
+    assert store.wait(host.revive(NOW_MS)) == {job.claim_token}
 
 
 def test_only_one_of_two_observers_takes_over(store: Store, host: Hosts) -> None:
@@ -82,6 +82,30 @@ def test_only_one_of_two_observers_takes_over(store: Store, host: Hosts) -> None
     lost = [sighting(store, "host")]
     taken = [store.wait(observer.take_over(lost, NOW_MS)) for observer in observers]
     assert [(len(each.hosts), each.delivery_ids) for each in taken] == [(1, [1]), (0, [])]
+
+
+def test_a_claim_stands_until_another_host_takes_it_over(store: Store, host: Hosts) -> None:
+    observer = other(store)
+    store.add("crm")
+    (job,) = claim(store, crm=1).jobs
+    seen = sighting(store, "host")
+    assert store.wait(store.queue.prove(job))
+    assert store.wait(observer.take_over([seen], NOW_MS)).hosts == [], "a proof is a sign of life"
+    assert store.wait(observer.take_over([sighting(store, "host")], NOW_MS)).delivery_ids == [1]
+    assert not store.wait(store.queue.prove(job))
+    store.wait(host.revive(NOW_MS))
+    assert not store.wait(store.queue.prove(job)), "it lives, but has lost this one"
+    (again,) = claim(store, crm=1).jobs
+    assert store.wait(store.queue.prove(again))
+    assert not store.wait(store.queue.prove(job)), "the worker has it, by another claim"
+
+
+def test_a_claim_does_not_stand_while_its_host_counts_as_lost(store: Store, host: Hosts) -> None:
+    """What it ran is about to be taken over."""
+    store.add("crm")
+    (job,) = claim(store, crm=1).jobs
+    store.by_hand("UPDATE host SET ended = 'lost', ended_at_ms = 1")
+    assert not store.wait(store.queue.prove(job))
 
 
 def test_what_a_host_claimed_while_it_was_found_lost_is_found_too(

@@ -8,6 +8,7 @@ from premblyd.config.models import Config, Endpoint
 from premblyd.config.values import NonEmpty
 from premblyd.hooks.children import Children
 from premblyd.hooks.kinds import RUNNERS
+from premblyd.hooks.permit import Permit
 from premblyd.hooks.preview import Preview
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
@@ -27,7 +28,7 @@ class AppendRunner:
 
     def configure(self, settings: Config) -> None: ...
 
-    async def run(self, hook: AppendHook, job: Job) -> Result:
+    async def run(self, hook: AppendHook, job: Job, permit: Permit) -> Result:
         with open(hook.append, "a") as file:
             file.write(f"{job.event.verdict.reference}\n")
         return Result(outcome=AttemptOutcome.SUCCEEDED)

@@ -15,6 +15,7 @@ from premblyd.databases import Place
 from premblyd.errors import StoreUnavailableError
 from premblyd.hooks.dispatcher import Dispatcher
 from premblyd.hooks.kinds import Runners
+from premblyd.hooks.permit import Permit
 from premblyd.hooks.preview import Preview
 from premblyd.inquiry.client import Inquirer
 from premblyd.inquiry.confirm import Confirmation
@@ -76,7 +77,7 @@ class FakeRunner:
     def preview(hook: Hook, job: Job, endpoint: Endpoint) -> Preview:
         raise NotImplementedError
 
-    async def run(self, hook: Hook, job: Job) -> Result:
+    async def run(self, hook: Hook, job: Job, permit: Permit) -> Result:
         self.jobs.append((hook, job))
         self.running.update([job.action, "all"])
         self.most |= self.running

@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -80,39 +80,65 @@ class Proxy(_Between):
 
 
 class Cable(_Between):
-    """Leads to a unix socket, until it is cut: then nothing passes, and nobody is told."""
+    """Leads to a unix socket, until it is cut: then nothing passes, or no answer, and nobody is
+    told."""
 
     def __init__(self, to: Path) -> None:
         super().__init__()
         self._to = to
-        self._whole = threading.Event()
-        self._whole.set()
+        self._there = threading.Event()
+        self._back = threading.Event()
+        self._until: list[bytes] = []
+        self.mend()
 
     def cut(self) -> None:
-        self._whole.clear()
+        self._there.clear()
+        self._back.clear()
+
+    def hold_answers(self, *after: bytes) -> None:
+        """Let no answer pass once these have gone the other way, one after the other."""
+        self._until = list(after)
 
     def mend(self) -> None:
-        self._whole.set()
+        self._there.set()
+        self._back.set()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(asyncio.CancelledError):
-            await self._wait()
+            await _until(self._there)
             to = await asyncio.open_unix_connection(self._to)
             with contextlib.closing(to[1]):
-                await asyncio.gather(self._lead(reader, to[1]), self._lead(to[0], writer))
+                await asyncio.gather(
+                    _lead(reader, to[1], self._there, self._see),
+                    _lead(to[0], writer, self._back),
+                )
 
-    async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(1 << 16):
-                await self._wait()
-                writer.write(data)
-                await writer.drain()
-            await self._wait()
-            writer.close()
+    def _see(self, data: bytes) -> None:
+        if self._until and self._until[0] in data:
+            del self._until[0]
+            if not self._until:
+                self._back.clear()
 
-    async def _wait(self) -> None:
-        while not self._whole.is_set():
-            await asyncio.sleep(0.05)
+
+async def _lead(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    whole: threading.Event,
+    see: Callable[[bytes], None] = lambda _: None,
+) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(1 << 16):
+            await _until(whole)
+            see(data)
+            writer.write(data)
+            await writer.drain()
+        await _until(whole)
+        writer.close()
+
+
+async def _until(whole: threading.Event) -> None:
+    while not whole.is_set():
+        await asyncio.sleep(0.05)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -15,6 +15,7 @@ from premblyd.config.secrets import Secret
 from premblyd.hooks.children import Children
 from premblyd.hooks.http.request import BodyError, make_request
 from premblyd.hooks.lack import Patience, require_descriptor
+from premblyd.hooks.permit import FREE, Permit
 from premblyd.hooks.preview import Preview, masked
 from premblyd.httpclient import HttpClient, Request, Response, retry_after_s
 from premblyd.prembly import bodies
@@ -50,7 +51,7 @@ class HttpRunner:
             self._outgrown.append(self._client)
             self._client = HttpClient(settings.total_concurrency)
 
-    async def run(self, hook: HttpHook, job: Job) -> Result:
+    async def run(self, hook: HttpHook, job: Job, permit: Permit = FREE) -> Result:
         """Run the hook once. Never raise for a hook that fails."""
         try:
             request = await self._make_request(hook, job)
@@ -59,11 +60,14 @@ class HttpRunner:
         del job  # so that the body is not kept longer than its request
         if self._interrupted:
             return Result(outcome=AttemptOutcome.INTERRUPTED, error="the daemon was stopped")
-        return await self._patience.run(lambda: self._send(hook, request))
+        return await permit.run(
+            lambda: self._patience.run(lambda: self._send(hook, request, permit))
+        )
 
-    async def _send(self, hook: HttpHook, request: Request) -> Result:
+    async def _send(self, hook: HttpHook, request: Request, permit: Permit) -> Result:
         require_descriptor()
         ca_file = str(hook.ca_file) if hook.ca_file else None
+        permit.require()
         task = asyncio.ensure_future(
             self._client.send(
                 request,
@@ -74,12 +78,13 @@ class HttpRunner:
         )
         self._sent.add(task)
         try:
-            response = await task
+            with permit.ends_by(task.cancel):
+                response = await task
             if response.status == 0 and not response.timed_out:
                 require_descriptor()  # without one every host seems unreachable
             return _result(response)
         except asyncio.CancelledError:
-            if not self._interrupted:
+            if not self._interrupted and not permit.is_revoked:
                 raise
             return Result(outcome=AttemptOutcome.INTERRUPTED, error="the daemon was stopped")
         finally:

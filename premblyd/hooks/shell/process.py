@@ -4,8 +4,9 @@ import contextlib
 import os
 import select
 import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from premblyd.hooks.shell.spawn import spawn
@@ -29,15 +30,18 @@ class Process:
     output: int
 
 
-def start(arguments: list[str], environ: Mapping[str, str], body: bytes) -> Process:
+def start(
+    arguments: list[str], environ: Mapping[str, str], body: bytes, require: Callable[[], None]
+) -> Process:
     """Start a process of its own session in `/`, with `body` as its standard input. Raise OSError
-    or MemoryError when it can't be started."""
+    or MemoryError when it can't be started, and what `require` raises at the last moment."""
     with contextlib.ExitStack() as opened, contextlib.ExitStack() as unless_started:
         stdin = _in_memory(body)
         opened.callback(os.close, stdin)
         output, write_end = os.pipe()
         opened.callback(os.close, write_end)
         unless_started.callback(os.close, output)
+        require()
         pid = spawn(arguments, environ, stdin=stdin, output=write_end, folder="/")
         unless_started.pop_all()  # the pipe's reading end is the process's from now on
     return Process(pid, output)
@@ -51,6 +55,8 @@ class Watch:
         self._stdout = process.output
         self._stop = stop
         self._output = _Output()
+        self._reaping = threading.Lock()
+        self._is_reaped = False
         os.set_blocking(self._stdout, False)
         self._poll = select.poll()
         self._pidfd: int | None = None
@@ -85,8 +91,19 @@ class Watch:
         self._kill(signal.SIGKILL)
         exited = self._exited_within(KILL_AFTER_S)
         self._drain()
-        code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1]) if exited else None
+        code = self._reap() if exited else None
         return self._result(ended_by, code, timeout_s, is_shell)
+
+    def kill(self) -> None:
+        """End the process and its group at once. Any thread may ask for it."""
+        with self._reaping:
+            if not self._is_reaped:  # else the number may be another group's
+                self._kill(signal.SIGKILL)
+
+    def _reap(self) -> int:
+        with self._reaping:
+            self._is_reaped = True
+            return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
     def _exited_within(self, seconds: float) -> bool:
         """Keep output until the process exits. Return whether it did: else its time is up, or the

@@ -8,6 +8,7 @@ from premblyd.config.hooks import CommandHook, ShellHook
 from premblyd.config.models import Config, Endpoint
 from premblyd.hooks.children import Children
 from premblyd.hooks.lack import LackError, Patience, what_is_lacking
+from premblyd.hooks.permit import FREE, Permit
 from premblyd.hooks.preview import Preview, masked
 from premblyd.hooks.shell.environment import command_line, environment
 from premblyd.hooks.shell.process import Watch, start
@@ -31,12 +32,14 @@ class ShellRunner:
     def configure(self, settings: Config) -> None:
         """Nothing of the settings matters here: a thread is made when a hook needs one."""
 
-    async def run(self, hook: ShellHook | CommandHook, job: Job) -> Result:
+    async def run(self, hook: ShellHook | CommandHook, job: Job, permit: Permit = FREE) -> Result:
         """Run the hook once. Never raise for a hook that fails."""
         body = [job.event.body]
         job = job.without_body()  # the process gets it; nothing here needs it any longer
-        return await self._patience.run(
-            lambda: self._threads.run(lambda: self._run(hook, job, body))
+        return await permit.run(
+            lambda: self._patience.run(
+                lambda: self._threads.run(lambda: self._run(hook, job, body, permit))
+            )
         )
 
     def interrupt(self) -> None:
@@ -64,10 +67,14 @@ class ShellRunner:
             ],
         )
 
-    def _run(self, hook: ShellHook | CommandHook, job: Job, body: list[bytes]) -> Result:
+    def _run(
+        self, hook: ShellHook | CommandHook, job: Job, body: list[bytes], permit: Permit
+    ) -> Result:
         """Start the process and wait for it. `body` is emptied as soon as the process has it."""
         try:
-            process = start(command_line(hook), environment(hook, job, os.environ), body[0])
+            process = start(
+                command_line(hook), environment(hook, job, os.environ), body[0], permit.require
+            )
         except (FileNotFoundError, PermissionError, NotADirectoryError):
             return _failed("the command was not found or is not executable", final=True)
         except (OSError, MemoryError) as error:
@@ -77,7 +84,11 @@ class ShellRunner:
             reason = os.strerror(number or 0)
             return _failed(f"the command did not start: {reason}", final=number in _LASTING)
         body.clear()
-        with self._children.known(process.pid), Watch(process, self._stop_reader) as watch:
+        with (
+            self._children.known(process.pid),
+            Watch(process, self._stop_reader) as watch,
+            permit.ends_by(watch.kill),
+        ):
             return watch.wait(hook.timeout_ms / 1000, is_shell=isinstance(hook, ShellHook))
 
 

@@ -1,0 +1,63 @@
+"""When a daemon may start and keep hooks without a proof, by a clock of the test's own."""
+
+import pytest
+
+from premblyd.hosts.standing import Moment, Standing
+
+
+def at(boot_s: float, shared_s: float | None = None) -> Moment:
+    """Return a moment; the database's clock runs as the machine's, unless the test says else."""
+    return Moment(boot_s, round((boot_s if shared_s is None else shared_s) * 1000))
+
+
+@pytest.fixture(name="standing")
+def make_standing() -> Standing:
+    """Of a daemon that is lost after 10 s, and has beaten at 100."""
+    standing = Standing(10)
+    standing.beaten(at(100))
+    return standing
+
+
+def test_a_claim_needs_no_proof_for_half_of_lost_after(standing: Standing) -> None:
+    assert standing.is_sure(at(100), at(104.9))
+    assert not standing.is_sure(at(100), at(105))
+
+
+def test_a_young_claim_needs_a_proof_when_the_last_beat_is_old(standing: Standing) -> None:
+    """The others may call this daemon lost at any moment, and run what it has just claimed."""
+    assert not standing.is_sure(at(109), at(109.1))
+    standing.beaten(at(109))
+    assert standing.is_sure(at(109), at(109.1))
+
+
+def test_an_old_claim_needs_a_proof_although_the_daemon_beats(standing: Standing) -> None:
+    """It may have been taken over before."""
+    standing.beaten(at(160))
+    assert not standing.is_sure(at(150), at(160.1))
+
+
+def test_a_pause_that_only_the_databases_clock_counted_needs_a_proof(standing: Standing) -> None:
+    assert standing.is_sure(at(100), at(101, shared_s=101))
+    assert not standing.is_sure(at(100), at(101, shared_s=161))
+
+
+def test_what_was_claimed_before_the_others_called_it_lost_needs_a_proof(
+    standing: Standing,
+) -> None:
+    standing.lost(at(101))
+    assert not standing.is_sure(at(101.5), at(101.6)), "nobody has counted a beat since"
+    standing.beaten(at(102))
+    assert not standing.is_sure(at(100.9), at(102.1))
+    assert standing.is_sure(at(102), at(102.1))
+
+
+def test_hooks_end_before_the_others_may_start_them(standing: Standing) -> None:
+    assert not standing.has_lapsed(at(108.9))
+    assert standing.has_lapsed(at(109))
+    standing.beaten(at(109))
+    assert not standing.has_lapsed(at(117.9))
+
+
+def test_a_beat_that_is_told_late_does_not_undo_a_later_one(standing: Standing) -> None:
+    standing.beaten(at(99))
+    assert not standing.has_lapsed(at(108.9))

@@ -1,0 +1,143 @@
+"""Hooks whose delivery another host may have taken over meanwhile: not started, or ended."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from premblyd.errors import StoreUnavailableError
+from premblyd.hooks.children import Children
+from premblyd.hooks.http.runner import HttpRunner
+from premblyd.hooks.permit import NOT_PROVED, TAKEN_OVER, Permit
+from premblyd.hooks.shell.runner import ShellRunner
+from premblyd.store.jobs import Result
+from premblyd.store.models import AttemptOutcome
+from tests.support.http_server import Handler, Server, serving
+from tests.support.jobs import endpoint, hook, job, settings
+from tests.support.waiting import until
+
+
+class FakeClaim:
+    """A claim that is not sure, and what the database says of it."""
+
+    def __init__(self, *said: bool | Exception) -> None:
+        self._said = list(said)
+        self._is_sure = False
+        self.proofs = 0
+
+    def is_sure(self) -> bool:
+        return self._is_sure
+
+    async def prove(self) -> bool:
+        self.proofs += 1
+        said = self._said.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        self._is_sure = said
+        return said
+
+
+# Runs a hook that leaves a mark, by a permit.
+Run = Callable[[Permit], Result]
+
+
+@pytest.fixture(name="server")
+def serve() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(name="run", params=["shell", "http"])
+def make_run(request: pytest.FixtureRequest, tmp_path: Path, server: Server) -> Run:
+    async def by_shell(permit: Permit) -> Result:
+        with closing(ShellRunner(Children())) as runner:
+            return await runner.run(hook(shell=f"touch {tmp_path}/ran"), job(), permit)
+
+    async def by_http(permit: Permit) -> Result:
+        with closing(HttpRunner(Children())) as runner:
+            runner.configure(settings(endpoint()))
+            return await runner.run(hook(http={"url": server.url}), job(), permit)
+
+    run = by_shell if request.param == "shell" else by_http
+    return lambda permit: asyncio.run(run(permit))
+
+
+@pytest.fixture(name="has_run")
+def make_has_run(tmp_path: Path, server: Server) -> Callable[[], bool]:
+    return lambda: (tmp_path / "ran").exists() or bool(server.requests)
+
+
+def end(result: Result) -> tuple[str, str | None]:
+    return str(result.outcome), result.error
+
+
+def test_a_claim_that_is_proved_starts_its_hook(run: Run, has_run: Callable[[], bool]) -> None:
+    claim = FakeClaim(True)
+    assert end(run(Permit(claim))) == ("succeeded", None)
+    assert (claim.proofs, has_run()) == (1, True)
+
+
+def test_what_another_host_has_is_not_started_and_costs_no_attempt(
+    run: Run, has_run: Callable[[], bool]
+) -> None:
+    assert end(run(Permit(FakeClaim(False)))) == ("interrupted", TAKEN_OVER)
+    assert not has_run()
+
+
+def test_nothing_starts_while_the_database_can_not_tell(
+    run: Run, has_run: Callable[[], bool]
+) -> None:
+    claim = FakeClaim(StoreUnavailableError("gone"))
+    assert end(run(Permit(claim))) == ("interrupted", NOT_PROVED)
+    assert not has_run()
+
+
+def test_a_revoked_permit_starts_nothing(run: Run, has_run: Callable[[], bool]) -> None:
+    permit = Permit()
+    permit.revoke()
+    assert end(run(permit)) == ("interrupted", TAKEN_OVER)
+    assert not has_run()
+
+
+def test_a_process_that_runs_ends_at_once_when_its_permit_is_revoked(tmp_path: Path) -> None:
+    """With all of its group, however it takes a SIGTERM."""
+    script = f"trap '' TERM; (sleep 60; echo) & touch {tmp_path}/ran; sleep 60"
+    permit = Permit()
+
+    async def main() -> Result:
+        with closing(ShellRunner(Children())) as runner:
+            running = asyncio.create_task(runner.run(hook(shell=script), job(), permit))
+            await until((tmp_path / "ran").exists)
+            permit.revoke()
+            return await running
+
+    ended = asyncio.run(main())
+    assert (ended.outcome, ended.error) == ("failed", "ended by signal SIGKILL")
+    assert end(permit.judged(ended)) == ("interrupted", TAKEN_OVER)
+
+
+def test_a_request_that_waits_for_its_answer_is_given_up_when_its_permit_is_revoked() -> None:
+    permit = Permit()
+
+    async def main(server: Server) -> Result:
+        with closing(HttpRunner(Children())) as runner:
+            runner.configure(settings(endpoint()))
+            running = asyncio.create_task(
+                runner.run(hook(http={"url": server.url, "timeout": "50s"}), job(), permit)
+            )
+            await until(lambda: server.requests)
+            permit.revoke()
+            return await running
+
+    with serving(Handler.reply_when_released) as server:
+        assert asyncio.run(main(server)).outcome == "interrupted"
+
+
+def test_a_hook_that_had_succeeded_before_its_permit_was_revoked_has_succeeded() -> None:
+    """Whether that is still told of its delivery is up to the database."""
+    permit = Permit()
+    permit.revoke()
+    done = Result(outcome=AttemptOutcome.SUCCEEDED)
+    assert permit.judged(done) is done
