@@ -695,13 +695,13 @@ def test_an_example_names_each_kind() -> None:
     assert all(words.partition(":")[0] in shown.text() for words in KINDS.values())
 
 
-def test_alerts_need_little_time(watching: Watching) -> None:
-    """Without trouble, a look reads a few indexes: it must not wait for anything."""
+def test_where_there_is_no_trouble_nobody_is_told(watching: Watching) -> None:
     add_many(watching.store, 5, "crm")
     for job in claim(watching.store, crm=9).jobs:
         finish(watching.store, job, SUCCEEDED)
-    watching.configure(alert(*(kind for kind in KINDS if kind != "silent")))
-    assert watching.look(2) in ([], ["disk"])
+    # This machine's disk may be full.
+    watching.configure(alert(*(kind for kind in KINDS if kind not in ("silent", "disk"))))
+    assert watching.look(3) == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.support.commands import command, on_terminal, record, recorded_in, ru
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import locked
+from tests.support.queue import SUCCEEDED, claim, finish
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 from tests.support.webhooks import signed  # noqa: F401
 
@@ -78,6 +81,17 @@ def test_status_has_every_item_for_programs(config: Path) -> None:
 def test_status_of_another_database_asks_for_no_daemon(config: Path) -> None:
     done = run("status", "--json", "--database", recorded_in(config))
     assert [item["kind"] for item in json.loads(done.out)["items"]] == KINDS[1:]
+
+
+def test_a_notice_alone_is_shown_and_needs_nobody(store: Store) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    store.add("crm", received_at_ms=now_ms - 48 * 3_600_000, response_code="00")
+    store.add("crm", received_at_ms=now_ms, response_code="07", body=b"another")
+    for job in claim(store, now_ms, crm=9).jobs:
+        finish(store, job, SUCCEEDED, now_ms=now_ms)
+    done = run("status", "--database", store.place)
+    assert done.code == 0, done.out
+    assert "The first event with code 07" in done.out
 
 
 def test_status_is_good_while_all_is_well(daemon: Premblyd) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import pytest
 
 from premblyd.clock import Clock
+from premblyd.inquiry import breaker
 from premblyd.inquiry.breaker import MAX_RETRY_AFTER_S, Breaker, Pace
 from premblyd.inquiry.client import Answer, AnswerKind, Inquirer
 from premblyd.prembly.answers import Question
@@ -16,6 +17,7 @@ from premblyd.prembly.payload import Outcome
 from tests.support import prembly_api
 from tests.support.logs import logged
 from tests.support.prembly_api import PremblyApi
+from tests.support.waiting import until
 
 T = TypeVar("T")
 
@@ -244,6 +246,33 @@ def test_prembly_is_left_alone_after_five_failures_in_a_row(api: PremblyApi) -> 
     assert run(api, work) == [True] * 5 + [False] * 15
 
 
+def test_after_a_pause_a_single_question_shows_whether_prembly_answers(
+    api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "FIRST_PAUSE_S", 0.2)
+    api.fail(prembly_api.status(500), times=5)
+    for number in range(12):
+        api.know(f"later-{number}")
+
+    async def work(inquirer: Inquirer) -> tuple[int, list[AnswerKind]]:
+        for number in range(5):
+            await inquirer.ask(question(f"r-{number}"))
+        await asyncio.sleep(inquirer.wait_s)
+        api.fail(prembly_api.hang, times=1)
+        asking = [
+            asyncio.create_task(inquirer.ask(question(f"later-{number}"))) for number in range(12)
+        ]
+        await until(lambda: api.asked() == 6)
+        await asyncio.sleep(0.1)  # the others' turns have come meanwhile
+        asked = api.asked()
+        api.mend()
+        return asked, [answer.kind for answer in await asyncio.gather(*asking)]
+
+    asked, kinds = run(api, work)
+    assert asked == 6, "all asked at once, while nobody knew whether Prembly answers"
+    assert len(kinds) == 12
+
+
 def test_other_settings_are_tried_at_once(api: PremblyApi) -> None:
     api.know("r-1")
 
@@ -303,19 +332,19 @@ def test_turns_come_evenly_also_after_a_rest_and_when_the_loop_was_busy() -> Non
 
 
 def test_pauses_double_up_to_five_minutes_and_an_answer_ends_them() -> None:
-    breaker, now = Breaker(), 0.0
+    opened, now = Breaker(), 0.0
     pauses = []
     for _ in range(12):
-        pauses.append(breaker.failed(now))
-        now += breaker.wait_s(now)
+        pauses.append(opened.failed(now))
+        now += opened.wait_s(now)
     assert pauses == [0, 0, 0, 0, 10, 20, 40, 80, 160, 300, 300, 300]
-    assert breaker.is_doubtful
-    assert breaker.succeeded()
-    assert (breaker.is_doubtful, breaker.failed(now)) == (False, 0)
+    assert opened.is_doubtful
+    assert opened.succeeded()
+    assert (opened.is_doubtful, opened.failed(now)) == (False, 0)
 
 
 def test_failures_of_what_was_asked_together_count_once() -> None:
-    breaker = Breaker()
-    pauses = [breaker.failed(0.0) for _ in range(16)]
+    opened = Breaker()
+    pauses = [opened.failed(0.0) for _ in range(16)]
     assert pauses == [0, 0, 0, 0, 10] + [0] * 11
-    assert breaker.failed(10.0) == 20
+    assert opened.failed(10.0) == 20

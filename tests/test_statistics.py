@@ -12,7 +12,7 @@ from premblyd.record.statistics import ActionFigures
 from premblyd.store.connections import connect_read_only
 from premblyd.store.inbox import NewRejection
 from premblyd.store.rollups import HOUR_MS, hour_of
-from tests.support.queue import FAILED, SUCCEEDED, add_many, claim, finish
+from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, add_many, claim, finish
 from tests.support.store import NOW_MS, Store
 
 HOUR = hour_of(NOW_MS)
@@ -71,15 +71,16 @@ def test_rejections_are_counted_by_reason_for_each_hour(store: Store, record: Da
 
 
 def test_an_action_has_its_attempts_and_what_waits(store: Store, record: Database) -> None:
-    add_many(store, 6, "crm")
-    jobs = claim(store, crm=4).jobs
+    add_many(store, 7, "crm")
+    jobs = claim(store, crm=5).jobs
+    finish(store, jobs.pop(), INTERRUPTED, retry_at_ms=NOW_MS, now_ms=NOW_MS + 100)
     finish(store, jobs[0], SUCCEEDED, now_ms=NOW_MS + 100)
     finish(store, jobs[1], FAILED, now_ms=NOW_MS + 100)
     finish(store, jobs[2], FAILED, retry_at_ms=NOW_MS + 5000, now_ms=NOW_MS + 4000)
     crm = figures(record, now_ms=NOW_MS + 1)["crm"]
-    assert crm.attempts == {"succeeded": 1, "failed": 2}
-    assert crm.success_rate == pytest.approx(1 / 3)
-    assert (crm.backlog, crm.running, crm.dead, crm.overdue) == (3, 1, 1, 2)
+    assert crm.attempts == {"succeeded": 1, "failed": 2, "interrupted": 1}
+    assert crm.success_rate == pytest.approx(1 / 3), "of those that ended by themselves"
+    assert (crm.backlog, crm.running, crm.dead, crm.overdue) == (4, 1, 1, 3)
     assert (crm.oldest_waiting_ms, crm.next_due_ms) == (NOW_MS, NOW_MS)
     assert crm.median_ms == pytest.approx(100, rel=0.2)
     assert crm.p95_ms == pytest.approx(4000, rel=0.2)

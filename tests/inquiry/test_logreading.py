@@ -136,6 +136,15 @@ def test_a_single_old_entry_is_no_proof_of_an_order() -> None:
     assert read(log, page_size=1).entries.keys() == expected(log)
 
 
+def test_a_log_that_both_rises_and_falls_is_read_to_its_end() -> None:
+    minutes = [10, 20, 5, -30, -20, -10, 40, 30, 50]  # since the window begins
+    entries = [
+        entry(number, WINDOW.since_ms + minute * MINUTE_MS) for number, minute in enumerate(minutes)
+    ]
+    log = FakeLog(entries, is_rising=True, filters=False)
+    assert read(log, page_size=3).entries.keys() == expected(log)
+
+
 def test_a_log_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logreading, "MAX_PAGES", 50)
     endless = FakeLog(made(0), grows_by=300, is_rising=True, filters=False)

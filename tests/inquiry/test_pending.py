@@ -337,6 +337,29 @@ async def test_what_stays_open_is_given_up(place: Place, api: PremblyApi, lines:
 
 
 @on_a_loop
+async def test_what_a_webhook_settles_during_the_last_question_is_not_called_given_up(
+    place: Place, api: PremblyApi, lines: list[Any]
+) -> None:
+    api.know("r-1", status="PENDING")
+
+    def answer_late(handler: Any) -> None:
+        handler.server.api.released.wait()
+        handler.reply_bytes(handler.own_answer())
+
+    api.fail(answer_late, "r-1", times=1)
+    async with At(place, api, pending={"ask": ["1m"], "give_up": "1m"}) as at:
+        await at.receive(body())
+        at.advance(MINUTE_MS)
+        await until(lambda: api.asked("r-1") == 1)
+        await at.receive(body("VERIFIED", code="00"))
+        api.mend()
+        await until(lambda: not at.asker.asking)
+        assert [row[0] for row in at.rows()] == ["settled"]
+    assert [line for line in lines if line["event"] == "inquiry.answered"]
+    assert not [line for line in lines if line["event"] == "pending.given_up"]
+
+
+@on_a_loop
 async def test_what_prembly_does_not_know_is_asked_for_until_it_is_given_up(
     place: Place, api: PremblyApi
 ) -> None:

@@ -1,0 +1,127 @@
+"""Numbers that pages promise, and limits that protect: each is written out here, as tests that
+import a constant go on passing when it is ten times as large."""
+
+import importlib
+from typing import NamedTuple
+
+import pytest
+
+from tests.support.pages import PAGES
+
+MIB = 1 << 20
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+
+
+class Promise(NamedTuple):
+    """That a constant has a value, and where which words say so."""
+
+    constant: str  # module.NAME below premblyd
+    value: object
+    page: str
+    words: str
+
+
+PROMISED = [
+    Promise(*each)
+    for each in (
+        ("receiver.evidence.LINES_PER_MINUTE", 20, "http-answers", "at most 20 a minute"),
+        ("receiver.evidence.LINES_PER_MINUTE", 20, "logs", "(20 a minute, but for 401 and 413)"),
+        ("receiver.quota.MINUTE_S", 60, "http-answers", "at most 20 a minute"),
+        ("record.attention.BURST", 20, "monitoring", "20 requests were refused in an hour"),
+        ("record.attention.NOISE_BURST", 300, "monitoring", "(300 where anybody at all can cause"),
+        ("record.attention.FAILING", 3, "monitoring", "the last three attempts of an action"),
+        ("record.attention.DOWNTIME_DAYS", 30, "monitoring", "or 30 days have passed"),
+        ("cli.reminders.DAYS", 30, "monitoring", "or 30 days have passed"),
+        ("record.attention.DAY_MS", DAY_MS, "monitoring", "or a day has passed"),
+        ("record.trouble.DISK_PERCENT", 90, "monitoring", "the database's disk is 90 % full"),
+        ("config.alerts.DISK_PERCENT", 90, "monitoring", "`disk` alone means 90%"),
+        ("record.inquirytrouble.UNREACHABLE", 3, "monitoring", "three questions or more"),
+        (
+            "record.inquirytrouble.UNREACHABLE_MS",
+            10 * MINUTE_MS,
+            "monitoring",
+            "three questions or more for 10 minutes",
+        ),
+        (
+            "record.deliverytrouble.LATE_MS",
+            5 * MINUTE_MS,
+            "monitoring",
+            "due more than 5 minutes ago",
+        ),
+        ("store.writer.RECENT_S", 20.0, "monitoring", "(on the console: for 20 seconds)"),
+        ("store.downtimes.LEAST_MS", HOUR_MS, "monitoring", "for more than an hour no webhook"),
+        ("alerts.watch.LOOK_EVERY_S", 20.0, "monitoring", "The daemon looks every 20 seconds"),
+        ("alerts.watch.AGAIN_MS", MINUTE_MS, "monitoring", "it runs again after a minute"),
+        ("daemon.STUCK_MS", 30_000, "install", "stuck for 30 seconds is restarted"),
+        ("hooks.shell.process.KILL_AFTER_S", 5.0, "hooks", "SIGKILL 5 s later"),
+        ("hooks.shell.process.MAX_OUTPUT_BYTES", 64 << 10, "hooks", "the first 64 KiB of standard"),
+        ("hooks.shell.environment.MAX_VALUE_BYTES", 4 << 10, "hooks", "A value over 4 KiB"),
+        ("hooks.ending.MAX_RETRY_AFTER_MS", DAY_MS, "hooks", "makes the wait longer, up to a day"),
+        ("httpclient.KEPT_BYTES", 64 << 10, "hooks", "the first 64 KiB of the body are kept"),
+        ("httpclient.MAX_READ_BYTES", 16 * MIB, "hooks", "Reading stops at 16 MiB"),
+        ("httpclient.MAX_HEAD_BYTES", 64 << 10, "hooks", "A head over 64 KiB is a failure"),
+        ("inquiry.breaker.ALLOWED_FAILURES", 5, "hooks", "After five failures in a row"),
+        ("inquiry.breaker.FIRST_PAUSE_S", 10.0, "hooks", "nothing is asked for 10 s"),
+        ("inquiry.breaker.MAX_PAUSE_S", 300.0, "hooks", "for up to five minutes"),
+        ("logs.linewriter.MAX_WAITING_BYTES", 4 * MIB, "logs", "When 4 MiB wait"),
+        ("prembly.bodies.MAX_VALUES", 250_000, "configuration", "more than 250,000 values"),
+        ("expressions.EXPRESSION_STEPS", 200_000, "configuration", "may take 200,000 steps"),
+        ("expressions.EVENT_STEPS", 300_000, "configuration", "may take 300,000 steps"),
+        ("config.inquiries._ASK_MS", (60_000, 300_000, 1_800_000, 7_200_000, 43_200_000),
+         "configuration", "ask: [1m, 5m, 30m, 2h, 12h]"),
+        ("store.inbox.MAX_REJECTIONS", 10_000, "database", "the newest 10,000"),
+        ("store.inbox.MAX_NOISE", 1000, "database", "the newest 1,000"),
+        ("record.access.LINK_LIFE_MS", 10 * MINUTE_MS, "console", "ten minutes"),
+    )
+]  # fmt: skip
+
+# What no page says, and what would hurt if it were ten times as large.
+LIMITS = {
+    "receiver.exchange.IDLE_CONNECTION_S": 75,  # a connection is kept open for nothing
+    "receiver.exchange.UNREAD_ANSWER_S": 10,
+    "receiver.exchange.RETRY_AFTER_S": 5,
+    "receiver.server.MAX_HEADER_BYTES": 32 << 10,
+    "receiver.evidence.MAX_WAITING": 1000,
+    "receiver.health.PATIENCE_S": 2.0,
+    "store.sqlite.opening.BUSY_TIMEOUT_S": 2,  # webhooks wait meanwhile, Prembly 10 s
+    "store.writer.MAX_BATCH": 500,
+    "store.readers.TIME_LIMIT_S": 3.0,
+    "store.readers.MAX_WAITING": 32,
+    "inquiry.breaker.REFUSED_PAUSE_S": 300.0,
+    "inquiry.client.REMEMBERED_S": 60.0,  # an answer older than this is asked for again
+    "inquiry.client.MAX_AT_ONCE": 16,
+    "inquiry.client.MAX_ANSWER_BYTES": 16 * MIB,
+    "inquiry.schedule.RETRY_MS": 5 * MINUTE_MS,
+    "hooks.dispatcher.POLL_S": 1.0,  # a replay by another process is noticed within a second
+    "hooks.dispatcher.LEASE_MARGIN_MS": MINUTE_MS,
+    "hooks.lack.PATIENCE_S": 20.0,
+    "hooks.mending.PAUSE_S": 60.0,
+    "heartbeat.EVERY_S": 60.0,
+    "console.app.MAX_CONNECTIONS": 100,
+    "console.app.MAX_BODY_BYTES": 512 << 10,
+    "console.guessing.PERIOD_S": 900.0,
+    "passwords.MIN_CHARACTERS": 12,
+    "prembly.payload.MAX_TEXT_BYTES": 4096,
+    "prembly.bodies.LARGE_BYTES": 128 << 10,
+    "expressions.TRIAL_STEPS": 5_000,
+    "systemd.SEND_TIMEOUT_S": 1.0,
+}
+
+
+def value_of(constant: str) -> object:
+    module, _, name = constant.rpartition(".")
+    return getattr(importlib.import_module(f"premblyd.{module}"), name)
+
+
+@pytest.mark.parametrize("promise", PROMISED, ids=lambda each: f"{each.page}: {each.words}")
+def test_what_a_page_promises_is_so(promise: Promise) -> None:
+    assert value_of(promise.constant) == promise.value
+    page = " ".join(PAGES[f"docs/{promise.page}.md"].split())
+    assert promise.words in page, "write out in the page what is changed, and here"
+
+
+@pytest.mark.parametrize(("constant", "value"), LIMITS.items())
+def test_a_limit_is_as_large_as_was_thought_out(constant: str, value: object) -> None:
+    assert value_of(constant) == value
