@@ -62,11 +62,11 @@ def warnings(settings: Config, path: Path) -> Iterator[str]:
         yield from _of_order(action, settings)
     yield from _of_types(settings)
     yield from _of_trust(settings)
-    added_up = sum(action.concurrency.host for action in settings.actions)
-    if settings.total_concurrency < added_up:
+    if settings.total_concurrency < len(settings.actions):
         yield (
-            f"concurrency is {settings.total_concurrency} and the actions' own add up to"
-            f" {added_up}: a slow action may delay others"
+            f"concurrency is {settings.total_concurrency} and there are"
+            f" {len(settings.actions)} actions: slow ones may delay others. With at least"
+            f" {len(settings.actions)} each could always run a hook"
         )
     for action in settings.actions:
         cluster = action.concurrency.cluster

@@ -138,8 +138,9 @@ def test_check_shows_which_actions_run_for_which_code(tmp_path: Path) -> None:
 
 def test_check_warns_and_goes_on(tmp_path: Path) -> None:
     action = {"name": "a", "response_codes": ["*"], "command": ["/nowhere/at-all"]}
+    other = {"name": "b", "response_codes": ["*"], "shell": "true"}
     text = json.dumps(
-        configuration(endpoint={"scheme": "public-key"}, actions=[action], concurrency=1)
+        configuration(endpoint={"scheme": "public-key"}, actions=[action, other], concurrency=1)
     )
     path = write(tmp_path, text)
     path.chmod(0o644)
@@ -150,7 +151,7 @@ def test_check_warns_and_goes_on(tmp_path: Path) -> None:
     readable, scheme, concurrency, command_line = warnings
     assert readable == f"{path} holds secrets and others can read it: chmod o-r {path}"
     assert "proves nothing about the body" in scheme
-    assert concurrency.startswith("concurrency is 1 and the actions' own add up to 4")
+    assert concurrency.startswith("concurrency is 1 and there are 2 actions")
     assert command_line == "action a: /nowhere/at-all is not an executable here"
 
 

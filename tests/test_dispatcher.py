@@ -67,6 +67,49 @@ async def test_a_slow_action_never_delays_another(place: Place) -> None:
 
 
 @on_a_loop
+async def test_a_slow_action_takes_no_slot_that_another_needs(place: Place) -> None:
+    """Though all may run fewer hooks at once than the actions together."""
+    slow, fast, other = action("slow"), action("fast"), action("other")
+    async with Dispatching(place, slow, fast, other, limit=3) as at:
+        at.shell.hold("slow")
+        at.shell.hold("other")
+        await asyncio.gather(*[at.add("slow", "other") for _ in range(9)])
+        await at.until(lambda: at.shell.running == {"slow": 1, "other": 1, "all": 2})
+        await asyncio.gather(*[at.add("fast") for _ in range(9)])
+        await at.until(lambda: at.states("fast") == {"succeeded": 9})
+        assert at.states("slow", "other") == {"running": 2, "pending": 16}
+
+
+@on_a_loop
+async def test_a_slow_action_takes_no_room_that_another_needs(place: Place) -> None:
+    slow, fast = action("slow", concurrency=50), action("fast")
+    large = bytes(200 << 10)
+    async with Dispatching(place, slow, fast, max_bytes=1 << 20) as at:
+        at.shell.hold("slow")
+        await asyncio.gather(*[at.add("slow", body=large) for _ in range(9)])
+        await at.until(lambda: at.shell.running["slow"] == 3)
+        await asyncio.gather(*[at.add("fast", body=large) for _ in range(9)])
+        await at.until(lambda: at.states("fast") == {"succeeded": 9})
+        assert at.states("slow") == {"running": 3, "pending": 6}
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+@on_a_loop
+async def test_with_fewer_slots_than_actions_a_slot_that_becomes_free_goes_round(
+    place: Place, limit: int
+) -> None:
+    names = ["slow", "b", "c", "d"]
+    async with Dispatching(place, *(action(name) for name in names), limit=limit) as at:
+        at.shell.takes_s = 0.01
+        await asyncio.gather(*[at.add("slow") for _ in range(30)])
+        await at.until(lambda: at.shell.running["slow"])
+        await at.add(*names[1:])
+        await at.until(lambda: at.states(*names[1:]) == {"succeeded": 3})
+        assert at.states("slow")["succeeded"] < 30
+        await at.until_states(succeeded=33)
+
+
+@on_a_loop
 async def test_concurrency_is_bounded_by_action_and_in_all(place: Place) -> None:
     actions = [action("four"), action("two", concurrency=2), action("one", concurrency=1)]
     async with Dispatching(place, *actions, runner=FakeRunner(takes_s=0.02), limit=5) as at:
@@ -74,10 +117,12 @@ async def test_concurrency_is_bounded_by_action_and_in_all(place: Place) -> None
             at.shell.hold(one.name)
         for name in sorted(["four", "one", "two"] * 8):  # in the order in which they are due
             await at.add(name)
-        await at.until(lambda: at.shell.running == {"four": 4, "one": 1, "all": 5})
+        await at.until(lambda: at.shell.running == {"four": 3, "one": 1, "two": 1, "all": 5})
         at.shell.release()
         await at.until_states(succeeded=24)
-        assert at.shell.most == {"one": 1, "two": 2, "four": 4, "all": 5}
+        most = at.shell.most
+        assert (most["one"], most["all"]) == (1, 5)
+        assert (most["two"] <= 2, most["four"] <= 4) == (True, True)
         await at.until(lambda: at.dispatcher.running == 0)
 
 

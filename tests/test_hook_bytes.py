@@ -3,11 +3,9 @@
 import asyncio
 from pathlib import Path
 
-import pytest
-
 from premblyd.config.hooks import Hook
 from premblyd.hooks.permit import Permit
-from premblyd.store.jobs import SMALL_BYTES, Job, Result, Room, counted_bytes
+from premblyd.store.jobs import SMALL_BYTES, Job, Result
 from tests.support.dispatching import Dispatching, FakeRunner, on_a_loop
 from tests.support.jobs import action
 
@@ -35,33 +33,15 @@ class Weighing(FakeRunner):
             self.held_bytes -= size
 
 
-@pytest.mark.parametrize(
-    ("used", "claimed", "body_bytes", "fits"),
-    [
-        (0, 0, 10 * MIB, True),
-        (0, 0, 11 * MIB, True),  # alone, every body runs
-        (0, 1 * MIB, 9 * MIB, True),
-        (0, 1 * MIB, 10 * MIB, False),
-        (4 * MIB, 4 * MIB, 2 * MIB, True),
-        (4 * MIB, 4 * MIB, 3 * MIB, False),
-        (11 * MIB, 0, SMALL_BYTES, True),
-        (11 * MIB, 0, SMALL_BYTES + 1, False),
-    ],
-)
-def test_what_fits(used: int, claimed: int, body_bytes: int, fits: bool) -> None:
-    room = Room(max_bytes=10 * MIB, used_bytes=used)
-    assert room.fits(counted_bytes(body_bytes), claimed) is fits
-
-
 @on_a_loop
 async def test_running_hooks_hold_no_more_than_allowed_and_all_run(path: Path) -> None:
     actions = [action(f"a{number}") for number in range(5)]
     weighing = Weighing(takes_s=0.02)
-    async with Dispatching(path, *actions, runner=weighing, max_bytes=3 * MIB) as at:
+    async with Dispatching(path, *actions, runner=weighing, max_bytes=4 * MIB) as at:
         for _ in range(4):
             await at.add(*(one.name for one in actions), body=body(MIB))
         await at.until_states(succeeded=20)
-    assert weighing.most_bytes == 3 * MIB
+    assert weighing.most_bytes == 3 * MIB  # as some is kept for what comes next
 
 
 @on_a_loop
@@ -79,7 +59,7 @@ async def test_a_body_larger_than_all_room_runs_alone(path: Path) -> None:
 @on_a_loop
 async def test_large_bodies_do_not_keep_small_ones_waiting(path: Path) -> None:
     actions = [action("large", concurrency=50), action("small", concurrency=50)]
-    async with Dispatching(path, *actions, max_bytes=2 * MIB) as at:
+    async with Dispatching(path, *actions, max_bytes=3 * MIB) as at:
         at.shell.hold("large")
         for _ in range(4):
             await at.add("large", body=body(MIB))

@@ -83,7 +83,7 @@ def run(store: Store, count: int, outcome: AttemptOutcome) -> None:
         name: Claimable(slots=slots, lease_ms=1000, digest="d1")
         for name, slots in (("crm", count), ("page", 0))
     }
-    for job in store.wait(store.queue.claim(actions, count, (), NOW_MS + 50)).jobs:
+    for job in store.wait(store.queue.claim(actions, 9, (), NOW_MS + 50)).jobs:
         result = Result(outcome=outcome, exit_code=3, error="exit 3", output="hush-output")
         state = State.SUCCEEDED if outcome is AttemptOutcome.SUCCEEDED else State.DEAD
         store.wait(store.queue.finish(job, result, ending(job, state, NOW_MS + 60)))

@@ -63,7 +63,7 @@ class Dispatcher:
         self._running: dict[int, asyncio.Task[bool]] = {}
         self._permitted: dict[Mark, tuple[Job, Permit]] = {}
         self._busy: Counter[str] = Counter()
-        self._busy_bytes = 0  # of the bodies of running hooks
+        self._busy_bytes: Counter[str] = Counter()  # of the large bodies of running hooks
         self._wake = asyncio.Event()
         self._stopping = False
         self._claim_failed = False
@@ -156,8 +156,8 @@ class Dispatcher:
             return POLL_S
         claimed = await self._claim(now_ms)
         next_due_ms = claimed.next_due_ms
-        has_changed = bool(claimed.jobs or claimed.passed)
-        if next_due_ms is None or (next_due_ms <= now_ms and not has_changed):
+        goes_on = bool(claimed.jobs or claimed.passed or claimed.has_more)
+        if next_due_ms is None or (next_due_ms <= now_ms and not goes_on):
             return POLL_S  # nothing waits but what runs here already or finds no room
         return min(POLL_S, max(0.0, (next_due_ms - self._clock.now_ms()) / 1000))
 
@@ -170,6 +170,8 @@ class Dispatcher:
                 cluster=action.concurrency.cluster,
                 once=action.once is not None,
                 confirm=action.confirm,
+                busy=self._busy[action.name],
+                busy_bytes=self._busy_bytes[action.name],
             )
             for action in self._actions.values()
         }
@@ -178,7 +180,7 @@ class Dispatcher:
         async with self._claiming:
             if self._stopping:
                 return Claimed([], None)
-            room = Room(max_bytes=self._max_bytes, used_bytes=self._busy_bytes)
+            room = Room(max_bytes=self._max_bytes, used_bytes=self._busy_bytes.total())
             running = frozenset(self._running)
             if self._claim_failed and not await self._queue.release_unstarted(running, now_ms):
                 return Claimed([], None)
@@ -207,7 +209,7 @@ class Dispatcher:
         # Counted once it can't fail any more; the task itself begins only later.
         self._running[job.delivery_id] = task
         self._busy[job.action] += 1
-        self._busy_bytes += cost
+        self._busy_bytes[job.action] += cost
         self._permitted[job.mark] = (job, permit)
         task.add_done_callback(functools.partial(self._ended, job))
 
@@ -240,7 +242,7 @@ class Dispatcher:
         result = permit.judged(await self._result(action, run))
         del self._permitted[job.mark]
         self._busy[job.action] -= 1
-        self._busy_bytes -= cost
+        self._busy_bytes[job.action] -= cost
         self.wake()  # now: the next claim joins the transaction that stores this result
         now_ms = self._clock.now_ms()
         ending = ending_of(job, result, action.retry, now_ms=now_ms, rng=self._rng)

@@ -1,11 +1,16 @@
 """What a claim finds in the queue: how many of each action may run here, and which are first.
 
+A claim keeps the webhooks that come in waiting, so it does no more than a part of what there is,
+however much waits, of however many actions; the rest follows with the next claims. Who is first
+changes from claim to claim (`Rota`).
+
 Rows that another host has at this moment are left out, and so are those whose hook another host
 still runs: none of them hides what is behind it.
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from premblyd.store import damage, queue_statements
 from premblyd.store.damage import Due
@@ -13,64 +18,125 @@ from premblyd.store.engine import Transaction
 from premblyd.store.jobs import Claimable
 from premblyd.store.models import State
 from premblyd.store.once import Turn, Turns
+from premblyd.store.order import may_end
 
 NO_ACTION = "the action is no longer in the configuration"
 NEVER_MS = 1 << 62
-MAX_PASSED = 200  # of an action in one claim, so that the transaction stays short
-_PORTION = 50
-_MAX_BURIALS = 500  # of one claim; the rest follows with the next
+MAX_ACTIONS = 50  # that one claim looks at
+# Deliveries of all actions together, which one claim decides about: each takes a few statements
+# and up to two of PostgreSQL's advisory locks, which has room for some 6,000, for all hosts.
+MAX_LOOKS = 100
 _PATIENCE_MS = 60_000  # with an action that no host of several has
 _RESTART_MS = 600_000  # for which a host that has stopped may be away, with actions of its own
 _CONTENDED_MS = 20  # until a claim looks again for what another host's claim has at this moment
 
 
-class InTurn(NamedTuple):
-    """Due deliveries whose turn it is, and how many others, of actions with `once`, are not in
-    their way any more."""
+class Waiting(NamedTuple):
+    """An action that has deliveries in the queue, and when its first one is due."""
+
+    name: str
+    due_at_ms: Any
+
+
+class Found(NamedTuple):
+    """Due deliveries whose turn it is; how many others are in nobody's way any more; and at how
+    many actions that have due ones this claim has looked, of how many."""
 
     due: list[Due]
     passed: int
+    looked_at: Sequence[str]
+    action_count: int
+
+
+class _InTurn(NamedTuple):
+    """Of one action: what may run, how many others are out of the way, and how many deliveries
+    were looked at for that."""
+
+    due: list[Due]
+    passed: int
+    looks: int
+
+
+class Rota:
+    """Which of the actions has had its turn the longest ago."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, int] = {}
+        self._count = 0
+
+    def place(self, name: str) -> int:
+        """Return a number by which actions are sorted: who comes next has the smallest."""
+        return self._turns.get(name, 0)
+
+    def had_turn(self, names: Iterable[str], actions: Collection[str]) -> None:
+        """Let these stand behind all others. Only `actions` are remembered."""
+        for name in names:
+            self._count += 1
+            self._turns[name] = self._count
+        for name in self._turns.keys() - actions:
+            del self._turns[name]
 
 
 class Queued:
-    """The queue as a claim of `worker` finds it, whose own deliveries that run are `running`."""
+    """The queue as a claim of `worker` finds it, whose own deliveries that run are `running`.
+    `slots`: how many more hooks of each action may run here."""
 
     def __init__(
-        self, transaction: Transaction, worker: str, running: Collection[int], now_ms: int
+        self,
+        transaction: Transaction,
+        worker: str,
+        running: Collection[int],
+        now_ms: int,
+        slots: Mapping[str, int],
     ) -> None:
         self._transaction = transaction
         self._worker = worker
         self._running = frozenset(running)
         self._now_ms = now_ms
+        self._slots = slots
         self._full: set[str] = set()  # actions that have no free slot
-        self._contended: set[str] = set()  # and those whose slots another host gives out
+        self._contended: set[str] = set()  # and those of which another host decides at this moment
 
-    def find(self, waiting: Iterable[str], actions: Mapping[str, Claimable]) -> InTurn:
-        """Return what may run of the actions that are `waiting`, in the order in which it became
-        due. End what is of none of `actions`."""
+    def find(self, waiting: Iterable[Waiting], actions: Mapping[str, Claimable]) -> Found:
+        """Return what may run of the actions that are `waiting`, of whom the first ones come first.
+        End what is of none of `actions`."""
+        ready = [name for name, due_at_ms in waiting if self._is_ready(name, due_at_ms)]
+        looked_at = ready[:MAX_ACTIONS]
         due: list[Due] = []
         passed = 0
+        looks_left = MAX_LOOKS
         turns = Turns(self._transaction, self._now_ms)
-        for name in waiting:
+        for place, name in enumerate(looked_at):
+            share = max(1, looks_left // (len(looked_at) - place))
             if name not in actions:
-                self._bury(name)
-                continue
-            slots = self._free_slots(name, actions[name])
-            if not actions[name].once:
-                due += self._due_for_slots(name, slots)
+                found = self._bury(name, share)
+            elif actions[name].once:
+                found = self._due_in_turn(turns, name, self._free_slots(name, actions[name]), share)
             else:
-                found = self._due_in_turn(turns, name, slots)
-                due += found.due
-                passed += found.passed
-        due.sort(key=lambda row: (row.due_at_ms, row.id))
-        return InTurn(due, passed)
+                found = self._due_for_slots(name, self._free_slots(name, actions[name]), share)
+            due += found.due
+            passed += found.passed
+            looks_left -= found.looks
+        return Found(due, passed, looked_at, len(ready))
+
+    def _is_ready(self, name: str, due_at_ms: Any) -> bool:
+        """Return whether this claim may find something of an action."""
+        if name not in self._slots:
+            if any(name in names for names in self._actions_of_others):
+                self._full.add(name)
+                return False
+            return _is_due(due_at_ms, self._buried_until_ms)
+        if not self._slots[name]:
+            self._full.add(name)
+            return False
+        return _is_due(due_at_ms, self._now_ms)
 
     def _free_slots(self, name: str, action: Claimable) -> int:
         """Return how many more of the action's hooks may run here: its free slots, within what
         may run on all hosts. Those that are counted are all that run, as the action's name is
         locked until their number has changed."""
-        slots = action.slots
-        if slots and action.cluster is not None:
+        slots = self._slots[name]
+        if action.cluster is not None:
             if self._transaction.try_lock(f"concurrency {name}"):
                 slots = min(slots, max(0, action.cluster - self._held(name)))
             else:
@@ -88,101 +154,136 @@ class Queued:
         )
         return sum(bool(holds) or row_id in self._running for row_id, holds in rows)
 
-    def _due_for_slots(self, action: str, slots: int) -> list[Due]:
+    def _due_for_slots(self, action: str, slots: int, share: int) -> _InTurn:
         """Return the action's first due deliveries, at most one for each free slot, without those
         that run."""
-        if not slots:
-            return []
-        rows = self._due(action, slots + len(self._running))
-        return [row for row in rows if row.id not in self._running][:slots]
+        wanted = min(slots, share)
+        if not wanted:
+            return _InTurn([], 0, 0)
+        rows = self._due(action, wanted + len(self._running))
+        due = [row for row in rows if row.id not in self._running][:wanted]
+        return _InTurn(due, 0, len(due))
 
-    def _due_in_turn(self, turns: Turns, action: str, slots: int) -> InTurn:
+    def _due_in_turn(self, turns: Turns, action: str, slots: int, share: int) -> _InTurn:
         """Return what `_due_for_slots` does, of an action with `once`: it goes on behind deliveries
-        whose turn it is not, and gets up to MAX_PASSED of them out of the way."""
-        due: dict[int, Due] = {}
-        passed = 0
-        left: set[int] = set()
-        while len(due) < slots and passed < MAX_PASSED:
+        whose turn it is not, and gets them out of the way."""
+        due: list[Due] = []
+        passed = looks = 0
+        last: Due | None = None
+        while len(due) < slots and looks < share:
+            size = share - looks
+            page = self._due(action, size, after=last)
             passed_before = passed
-            seen = self._running | due.keys() | left
-            found = self._due(action, len(seen) + _PORTION)
-            rows = [row for row in found if row.id not in seen]
-            for row in rows:
-                if len(due) == slots or passed == MAX_PASSED:
+            for row in page:
+                if len(due) == slots:
                     break
-                turn = turns.of(row)
-                if turn is Turn.NOW:
-                    due[row.id] = row
-                elif turn is Turn.PASSED:
-                    passed += 1
-                else:
-                    left.add(row.id)
-                    self._contended.add(action)
-            if len(rows) < _PORTION and passed == passed_before:
+                last = row
+                if row.id in self._running:
+                    continue
+                looks += 1
+                match turns.of(row):
+                    case Turn.NOW:
+                        due.append(row)
+                    case Turn.PASSED:
+                        passed += 1
+                    case Turn.UNKNOWN:
+                        self._contended.add(action)
+            if len(page) < size and passed == passed_before:
                 break  # else, by `order`, others have become due
-        return InTurn(list(due.values()), passed)
+        return _InTurn(due, passed, looks)
 
-    def _bury(self, action: str) -> None:
+    def _bury(self, action: str, share: int) -> _InTurn:
         """End deliveries whose action has left the configuration, and those that wait for them by
         `order`. Replay works when it returns.
 
         Not while another host has it: configurations change on one host after the other. Nor
         before a host whose configuration has changed had the time to say so.
         """
-        others = self._transaction.rows(
+        buried = looks = 0
+        last: Due | None = None
+        while looks < share:
+            size = share - looks
+            page = self._due(action, size, after=last, until_ms=self._buried_until_ms)
+            buried_before = buried
+            for delivery in page:
+                last = delivery
+                if delivery.id in self._running:
+                    continue
+                looks += 1
+                if not may_end(self._transaction, delivery.order_key):
+                    self._contended.add(action)
+                    continue
+                if delivery.state == State.RUNNING:
+                    damage.close_open_attempt(self._transaction, delivery.id, self._now_ms)
+                release(self._transaction, delivery.id, State.DEAD, self._now_ms, NO_ACTION)
+                buried += 1
+            if len(page) < size and buried == buried_before:
+                break
+        return _InTurn([], buried, looks)
+
+    @cached_property
+    def _actions_of_others(self) -> list[set[str]]:
+        """The names that each of the other hosts has in its configuration."""
+        rows = self._transaction.rows(
             queue_statements.OTHER_HOSTS,
             worker=self._worker,
             recent_ms=self._now_ms - _RESTART_MS,
         )
-        if any(action in actions.split("\n") for (actions,) in others):
-            self._full.add(action)
-            return
-        until_ms = self._now_ms - (_PATIENCE_MS if others else 0)
-        buried = 0
-        while buried < _MAX_BURIALS:
-            found = self._due(action, _MAX_BURIALS, until_ms)
-            due = [delivery for delivery in found if delivery.id not in self._running]
-            for delivery in due:
-                if delivery.state == State.RUNNING:
-                    damage.close_open_attempt(self._transaction, delivery.id, self._now_ms)
-                release(self._transaction, delivery.id, State.DEAD, self._now_ms, NO_ACTION)
-            buried += len(due)
-            if not any(delivery.order_key for delivery in due):
-                break  # nothing else has become due by that
+        return [set(actions.split("\n")) for (actions,) in rows]
 
-    def next_due_ms(self, actions: list[str]) -> int | None:
-        """Return when the next delivery of `actions` is due that has a free slot."""
-        free = [name for name in actions if name not in self._full | self._contended]
-        times = [self._first_due_ms(free)]
-        if self._contended:
-            times.append(self._now_ms + _CONTENDED_MS)
+    @property
+    def _buried_until_ms(self) -> int:
+        return self._now_ms - (_PATIENCE_MS if self._actions_of_others else 0)
+
+    def next_due_ms(self, waiting: Iterable[Waiting], found: Found) -> int | None:
+        """Return when the next delivery of an action is due that has a free slot."""
+        looked_at = frozenset(found.looked_at)
+        times: list[int | None] = [self._now_ms + _CONTENDED_MS] if self._contended else []
+        for name, due_at_ms in waiting:
+            if name in self._full or name in self._contended:
+                continue
+            times.append(self._time_ms(name, self._first(name) if name in looked_at else due_at_ms))
         return min((time_ms for time_ms in times if time_ms is not None), default=None)
 
-    def _first_due_ms(self, actions: list[str]) -> int | None:
-        times: list[int] = []
-        for action in actions:
-            row = self._transaction.row(
-                queue_statements.FIRST_DUE, action=action, worker=self._worker
-            )
-            time_ms = row[0] if row else None
-            if isinstance(time_ms, int | float):
-                times.append(int(min(max(time_ms, 0), NEVER_MS)))  # infinite ones too
-            elif time_ms is not None:
-                # Texts and blobs are above every number, so none of these would ever be due.
-                rows = self._transaction.rows(queue_statements.QUEUED_OF, action=action)
-                never_due = [number for (number,) in rows]
-                damage.end_unusable(self._transaction, never_due, damage.DUE_CHANGED, self._now_ms)
-        return min(times, default=None)
+    def _first(self, action: str) -> Any:
+        """Return when the first delivery of an action is due, now that some have changed."""
+        row = self._transaction.row(queue_statements.FIRST_DUE, action=action, worker=self._worker)
+        return row[0] if row else None
 
-    def _due(self, action: str, limit: int, until_ms: int | None = None) -> list[Due]:
-        rows = self._transaction.rows(
-            queue_statements.DUE,
-            action=action,
-            now_ms=self._now_ms if until_ms is None else until_ms,
-            limit=limit,
-            worker=self._worker,
-        )
+    def _time_ms(self, action: str, due_at_ms: Any) -> int | None:
+        if isinstance(due_at_ms, int | float):
+            return int(min(max(due_at_ms, 0), NEVER_MS))  # infinite ones too
+        if due_at_ms is not None:
+            # Texts and blobs are above every number, so none of these would ever be due.
+            rows = self._transaction.rows(queue_statements.QUEUED_OF, action=action)
+            never_due = [number for (number,) in rows]
+            damage.end_unusable(self._transaction, never_due, damage.DUE_CHANGED, self._now_ms)
+        return None
+
+    def _due(
+        self, action: str, limit: int, *, after: Due | None = None, until_ms: int | None = None
+    ) -> list[Due]:
+        """Return the first due deliveries of an action, or the first behind `after`."""
+        values = {
+            "action": action,
+            "now_ms": self._now_ms if until_ms is None else until_ms,
+            "limit": limit,
+            "worker": self._worker,
+        }
+        if after is None:
+            rows = self._transaction.rows(queue_statements.DUE, **values)
+        else:
+            rows = self._transaction.rows(
+                queue_statements.DUE_BEHIND,
+                **values,
+                after_ms=after.due_at_ms,
+                after_id=after.id,
+            )
         return [Due(*row) for row in rows]
+
+
+def _is_due(due_at_ms: Any, until_ms: int) -> bool:
+    return isinstance(due_at_ms, int | float) and due_at_ms <= until_ms
 
 
 def release(

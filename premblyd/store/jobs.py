@@ -89,12 +89,6 @@ class Room:
     max_bytes: int
     used_bytes: int = 0
 
-    def fits(self, cost: int, claimed: int) -> bool:
-        """Return whether a body of `cost` bytes fits beside those of running hooks and the
-        `claimed` bytes of this claim. When there are none, every body fits."""
-        used = self.used_bytes + claimed
-        return not cost or not used or used + cost <= self.max_bytes
-
 
 UNBOUNDED = Room(max_bytes=1 << 62)
 
@@ -108,7 +102,8 @@ def counted_bytes(body_bytes: int) -> int:
 class Claimable:
     """What the queue needs to know of an action: its free slots, lease and version. `cluster`: how
     many of its hooks may run on all hosts. `confirm`: an attempt begins when its event is
-    confirmed, and costs nothing before."""
+    confirmed, and costs nothing before. `busy`: how many of its hooks run here, and hold so many
+    bytes of large bodies."""
 
     slots: int
     lease_ms: int
@@ -116,13 +111,17 @@ class Claimable:
     cluster: int | None = None
     once: bool = False  # for each reference and outcome
     confirm: bool = False
+    busy: int = 0
+    busy_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """What a claim got, and when the next delivery is due that had a free slot. `passed`: how many
-    deliveries it skipped or held because of `once`; there may be more."""
+    deliveries it ended without a hook, or held because of `once`; there may be more. `has_more`: it
+    has not looked at all actions yet that have due ones."""
 
     jobs: list[Job]
     next_due_ms: int | None
     passed: int = 0
+    has_more: bool = False

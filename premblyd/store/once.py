@@ -4,9 +4,11 @@ those that are about no verification, for each type.
 All of this is decided in the transaction of a claim. Of an action's deliveries with the same key
 (`keys.once_key`) one at a time runs, and has the key in its row, where it is unique: so has the
 one that succeeded. One that did not succeed loses the key to the next that is claimed. Whoever
-decides about a key has it locked, so that no two hosts do at the same time.
+decides about a key has its lock, so that no two hosts do at the same time. Many keys share a lock:
+so a claim has few, whatever waits.
 """
 
+import hashlib
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
@@ -19,12 +21,12 @@ from premblyd.store.damage import Due, UnusableError, is_count
 from premblyd.store.engine import Transaction
 from premblyd.store.keys import once_key
 from premblyd.store.models import IS_LAST_ATTEMPT, Attempt, Delivery, Event, State
-from premblyd.store.order import lock_name
+from premblyd.store.order import may_end
 from premblyd.store.statements import Statement, param, update
 
 MIN_HOLD_MS = 500
 MAX_HOLD_MS = 60_000
-MAX_KEYS = 200  # of one claim: PostgreSQL has room for some 6,000 locks, for all hosts
+LOCK_COUNT = 64  # of all keys: PostgreSQL has room for some 6,000, for everybody
 
 
 class _Holder(NamedTuple):
@@ -40,7 +42,13 @@ class Turn(Enum):
 
     NOW = auto()  # it may run
     PASSED = auto()  # it is out of the way: skipped, as another has succeeded; or due later
-    UNKNOWN = auto()  # another host decides about its key at this moment, or the next claim does
+    UNKNOWN = auto()  # another host has its key's lock at this moment, or that of its line
+
+
+def lock_name(action: str, key: str) -> str:
+    """Return the name of the lock that whoever decides about an action's key has."""
+    digest = hashlib.sha256(f"{action} {key}".encode("utf-8", "replace")).digest()
+    return f"once {digest[0] % LOCK_COUNT}"
 
 
 class Turns:
@@ -50,6 +58,7 @@ class Turns:
         self._transaction = transaction
         self._now_ms = now_ms
         self._holders: dict[tuple[str, str], _Holder] = {}
+        self._locks: dict[str, bool] = {}  # by their names, and whether this claim has got them
 
     def of(self, delivery: Due) -> Turn:
         """Return whether it is the turn of `delivery`; if not, get it out of the way."""
@@ -65,8 +74,7 @@ class Turns:
         place = (delivery.action, once_key(reference, outcome, type_))
         holder = self._holders.get(place)
         if holder is None:
-            is_full = len(self._holders) >= MAX_KEYS
-            if is_full or not self._transaction.try_lock(" ".join(("once", *place))):
+            if not self._is_locked(lock_name(*place)):
                 return Turn.UNKNOWN
             holder = self._find(delivery, place, reference, outcome, type_)
         if holder is None or holder.id == delivery.id:
@@ -79,17 +87,17 @@ class Turns:
             damage.close_open_attempt(self._transaction, delivery.id, self._now_ms)
         if holder.state != State.SUCCEEDED:
             self._hold(delivery, holder)
-        elif self._may_end(delivery):
+        elif may_end(self._transaction, delivery.order_key):
             self._skip(delivery, holder)
         else:
             return Turn.UNKNOWN
         return Turn.PASSED
 
-    def _may_end(self, delivery: Due) -> bool:
-        """Return whether its line (`order`), which its end changes, is in nobody else's hands."""
-        if not isinstance(delivery.order_key, str):
-            return True
-        return self._transaction.try_lock(lock_name(delivery.order_key))
+    def _is_locked(self, name: str) -> bool:
+        """Return whether this claim has a lock, for which it asks once."""
+        if name not in self._locks:
+            self._locks[name] = self._transaction.try_lock(name)
+        return self._locks[name]
 
     def _find(
         self,

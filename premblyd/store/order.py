@@ -76,6 +76,12 @@ def lock_name(key: str) -> str:
     return f"order {key}"
 
 
+def may_end(transaction: Transaction, key: Any) -> bool:
+    """Return whether the lines of a delivery's key, which its end changes, are in nobody else's
+    hands. Nobody's are until the transaction ends. `key`: None, or odd: it stands in no line."""
+    return not _is_text(key) or transaction.try_lock(lock_name(key))
+
+
 def lock(transaction: Transaction, delivery_ids: Sequence[int]) -> None:
     """Lock the lines in which these deliveries stand, or will when they are queued again."""
     keys = set()

@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from premblyd.store import awaited_statements, damage, once, order, queue_statements
-from premblyd.store.claims import NEVER_MS, Queued, release
+from premblyd.store.claims import NEVER_MS, Found, Queued, Rota, Waiting, release
 from premblyd.store.damage import CRASHED, UNSTARTED, Due, UnusableError, is_count
 from premblyd.store.engine import UNREADABLE, Transaction
 from premblyd.store.jobs import (
@@ -28,9 +28,9 @@ from premblyd.store.jobs import (
     Mark,
     Result,
     Room,
-    counted_bytes,
 )
 from premblyd.store.models import State
+from premblyd.store.shares import Shares
 from premblyd.store.writer import Step, Writer
 
 
@@ -41,6 +41,9 @@ class Queue:
         self._writer = writer
         self._worker = worker
         self._claims = f"claims {worker}"  # the name of a lock, held while a claim is not decided
+        self._looks, self._starts = Rota(), Rota()  # of the actions
+        self._waits_for_room: str | None = None  # the action that is first when there is room
+        self._looks_in_vain = 0  # at actions, since the last one that changed anything
 
     def recover(self, now_ms: int) -> "asyncio.Future[list[int]]":
         """Make what the last process left running due now. Return which deliveries these are."""
@@ -93,39 +96,59 @@ class Queue:
         now_ms: int,
         room: Room = UNBOUNDED,
     ) -> "asyncio.Future[Claimed]":
-        """Open an attempt for up to `limit` due deliveries, within each action's free slots, in
-        the order in which they became due, as far as their bodies find room. `running` are this
-        process's own: their lease may look spent after the clock was set, but they are not
-        claimed twice.
+        """Open an attempt for up to `limit` due deliveries, within each action's free slots and its
+        share of all (`Shares`), those of an action in the order in which they became due, as far as
+        their bodies find room. `running` are this process's own: their lease may look spent after
+        the clock was set, but they are not claimed twice.
 
         Deliveries of actions that are not in `actions` end dead, and so do unusable ones. A daemon
         that the others have taken for lost gets nothing, until it lives again.
         """
 
-        def operation(transaction: Transaction) -> Claimed:
-            waiting = _waiting_actions(transaction, self._worker, now_ms)
-            queue = Queued(transaction, self._worker, running, now_ms)
-            found = queue.find(waiting, actions)
-            if found.due and not transaction.try_lock(self._claims):
-                return Claimed([], None, found.passed)
-            jobs: list[Job] = []
-            claimed_bytes = 0
-            is_full = False
-            for delivery in found.due:
-                if len(jobs) >= limit:
-                    break
-                cost = counted_bytes(delivery.body_bytes)
-                # Once a body finds no room, later large ones wait too: they must not overtake it.
-                is_full = is_full or not room.fits(cost, claimed_bytes)
-                if cost and is_full:
-                    continue
-                action = actions[delivery.action]
-                if job := self._try_to_start(transaction, delivery, action, now_ms):
-                    jobs.append(job)
-                    claimed_bytes += cost
-            return Claimed(jobs, queue.next_due_ms(waiting), found.passed)
+        return self._writer.call(
+            lambda transaction: self._claim(transaction, actions, limit, running, now_ms, room),
+            Step.CLAIMS,
+        )
 
-        return self._writer.call(operation, Step.CLAIMS)
+    def _claim(
+        self,
+        transaction: Transaction,
+        actions: Mapping[str, Claimable],
+        limit: int,
+        running: Collection[int],
+        now_ms: int,
+        room: Room,
+    ) -> Claimed:
+        shares = Shares(actions, limit, room)
+        slots = {name: min(each.slots, shares.slots_of(name)) for name, each in actions.items()}
+        waiting = _waiting_actions(transaction, self._worker, now_ms)
+        waiting.sort(key=lambda action: self._looks.place(action.name))
+        queue = Queued(transaction, self._worker, running, now_ms, slots)
+        found = queue.find(waiting, actions)
+        self._looks.had_turn(found.looked_at, actions)
+        if found.due and not transaction.try_lock(self._claims):
+            return Claimed([], None, found.passed)
+        chosen = shares.choose(found.due, self._starts.place, self._waits_for_room)
+        self._waits_for_room = shares.waits_for_room
+        self._starts.had_turn((delivery.action for delivery in chosen), actions)
+        chosen.sort(key=lambda delivery: (delivery.due_at_ms, delivery.id))
+        started = [
+            self._try_to_start(transaction, delivery, actions[delivery.action], now_ms)
+            for delivery in chosen
+        ]
+        jobs = [job for job in started if job is not None]
+        passed = found.passed + len(started) - len(jobs)
+        has_more = self._has_more(found, has_changed=bool(jobs or passed))
+        return Claimed(jobs, queue.next_due_ms(waiting, found), passed, has_more)
+
+    def _has_more(self, found: Found, *, has_changed: bool) -> bool:
+        """Return whether there are actions with due deliveries that no claim has looked at since
+        the last one that changed anything."""
+        self._looks_in_vain = 0 if has_changed else self._looks_in_vain + len(found.looked_at)
+        if len(found.looked_at) < found.action_count > self._looks_in_vain:
+            return True
+        self._looks_in_vain = 0
+        return False
 
     def finish(self, job: Job, result: Result, ending: Ending) -> "asyncio.Future[bool]":
         """Close the job's attempt with its result, and move the delivery as `ending` says.
@@ -286,13 +309,13 @@ def _was_reported(transaction: Transaction, job: Job, result: Result, ending: En
     return found is not None
 
 
-def _waiting_actions(transaction: Transaction, worker: str, now_ms: int) -> list[str]:
+def _waiting_actions(transaction: Transaction, worker: str, now_ms: int) -> list[Waiting]:
     """Return the actions that have deliveries in the queue for `worker`. End those whose action is
     no text: no statement could name it."""
     rows = transaction.rows(queue_statements.WAITING_ACTIONS, worker=worker)
-    names = [name for (name,) in rows]
-    readable = [name for name in names if _is_readable(name)]
-    if len(readable) < len(names):
+    waiting = [Waiting(*row) for row in rows]
+    readable = [action for action in waiting if _is_readable(action.name)]
+    if len(readable) < len(waiting):
         queued = transaction.rows(queue_statements.QUEUED_ACTIONS)
         unreadable = [delivery_id for delivery_id, name in queued if not _is_readable(name)]
         damage.end_unusable(transaction, unreadable, damage.ACTION_CHANGED, now_ms)

@@ -10,6 +10,7 @@ from premblyd.prembly.payload import Outcome
 from premblyd.store.inbox import NewDelivery
 from premblyd.store.jobs import Claimable, Claimed, Job
 from premblyd.store.keys import once_key
+from premblyd.store.once import lock_name
 from tests.support.queue import (
     FAILED,
     LATER_MS,
@@ -188,7 +189,8 @@ def test_what_another_host_decides_about_is_left_to_it_for_a_moment(hosts: list[
     for number in range(60):
         a.add("crm", body=b"%d" % number, reference="held")
     a.add("crm", body=b"other", reference="free")
-    name = f"once crm {once_key('held', Outcome.VERIFIED)}"
+    name = lock_name("crm", once_key("held", Outcome.VERIFIED))
+    assert name != lock_name("crm", once_key("free", Outcome.VERIFIED))
     with locked(a, name):
         [got] = claim_at_once([b], once=True)
     assert (ids(got), got.passed, got.next_due_ms) == ([61], 0, NOW_MS + 20)

@@ -1,0 +1,247 @@
+"""What one claim costs, which keeps the webhooks that come in waiting: no more of it, however much
+waits, of however many actions, with whatever they say. And whoever waits is served."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from premblyd.prembly.payload import Outcome
+from premblyd.store.inbox import NewDelivery
+from premblyd.store.jobs import Claimable, Claimed
+from premblyd.store.models import State
+from premblyd.store.postgresql.transaction import PostgresqlTransaction
+from premblyd.store.sqlite.transaction import SqliteTransaction
+from tests.support.jobs import ending
+from tests.support.queue import FAILED, LEASE_MS, SUCCEEDED
+from tests.support.store import NOW_MS, Store, new_event
+
+MOST_STATEMENTS = 1200  # of a claim, in which 100 deliveries are decided about, or begin
+MOST_ROWS = 700
+MOST_LOCKS = 200  # PostgreSQL has room for some 6,000, for everybody
+SOME_SUCCEED = """UPDATE delivery SET state = 'succeeded', due_at_ms = NULL
+    WHERE id % 4 = 0 AND order_key IS NULL AND state = 'pending'"""
+DUE = "SELECT action, count(*) FROM delivery WHERE due_at_ms <= ? GROUP BY action"
+
+
+@dataclass
+class Cost:
+    """What was done in transactions since the last look."""
+
+    statements: int = 0
+    rows: int = 0
+    locks: set[str] = field(default_factory=set)
+
+    def begin(self) -> None:
+        self.statements = self.rows = 0
+        self.locks.clear()
+
+
+@pytest.fixture
+def cost(monkeypatch: pytest.MonkeyPatch) -> Cost:
+    cost = Cost()
+
+    def counting(name: str, count: Callable[[Any, tuple[Any, ...]], None]) -> None:
+        for transaction in (SqliteTransaction, PostgresqlTransaction):
+            original = getattr(transaction, name)
+
+            def counted(*args: Any, original: Callable[..., Any] = original, **values: Any) -> Any:
+                result = original(*args, **values)
+                count(result, args)
+                return result
+
+            monkeypatch.setattr(transaction, name, counted)
+
+    def statement(*_: object) -> None:
+        cost.statements += 1
+
+    def rows(result: list[Any], _: object) -> None:
+        cost.rows += len(result)
+
+    def row(result: object, _: object) -> None:
+        cost.rows += result is not None
+
+    def lock(_: object, args: tuple[Any, ...]) -> None:
+        cost.statements += 1
+        cost.locks.add(args[1])
+
+    counting("_execute", statement)
+    counting("rows", rows)
+    counting("row", row)
+    counting("try_lock", lock)
+    return cost
+
+
+def claim(
+    store: Store,
+    actions: dict[str, Claimable],
+    *,
+    limit: int = 50,
+    running: Collection[int] = (),
+    now_ms: int = NOW_MS,
+) -> Claimed:
+    return store.wait(store.queue.claim(actions, limit, running, now_ms))
+
+
+def once(slots: int = 4) -> Claimable:
+    return Claimable(slots=slots, lease_ms=LEASE_MS, digest="", once=True)
+
+
+def add(store: Store, action: str, count: int, start: int = 0) -> None:
+    """Store so many events, each of a reference of its own."""
+    numbers = range(start, start + count)
+    store.wait_all(
+        store.inbox.add(
+            new_event(b"%s %d" % (action.encode(), number), reference=f"r-{number}"),
+            [NewDelivery(action, 3)],
+        )
+        for number in numbers
+    )
+
+
+@pytest.mark.parametrize("backlog", [300, 3000])
+def test_what_has_succeeded_of_one_action_and_much_that_waits_of_another_cost_a_claim_little(
+    store: Store, cost: Cost, backlog: int
+) -> None:
+    add(store, "done", 300)
+    store.by_hand("UPDATE delivery SET state = 'succeeded', due_at_ms = NULL")
+    store.by_hand(
+        "INSERT INTO delivery (event_id, action, state, due_at_ms, attempts_left, created_at_ms)"
+        " SELECT event_id, action, 'pending', due_at_ms, 3, created_at_ms"
+        " FROM (SELECT event_id, action, created_at_ms AS due_at_ms, created_at_ms FROM delivery)"
+        " AS earlier"
+    )
+    add(store, "more", backlog, start=1000)
+    actions = {"done": once(), "more": once()}
+    running: list[int] = []
+    claims = 0
+    while True:
+        cost.begin()
+        free = actions | {"more": once(4 - len(running))}
+        claimed = claim(store, free, running=running)
+        running += [job.delivery_id for job in claimed.jobs]
+        claims += 1
+        assert (cost.statements < 900, cost.rows < 500, len(cost.locks) < 150) == (True,) * 3
+        if not claimed.passed:
+            break
+    assert claims < 10
+    states = dict(store.rows("SELECT state, count(*) FROM delivery GROUP BY state"))
+    assert states == {"succeeded": 300, "skipped": 300, "running": 4, "pending": backlog - 4}
+
+
+@dataclass
+class Mixture:
+    """Actions of all kinds with much that is due, and hooks that end as they like."""
+
+    store: Store
+    rng: random.Random
+    now_ms: int = NOW_MS
+
+    def __post_init__(self) -> None:
+        rng = self.rng
+        self.actions: dict[str, Claimable] = {}
+        self.then: dict[str, str | None] = {}
+        for number in range(rng.choice([1, 2, 3, 8, 8, 8, 120])):
+            self.actions[f"a{number}"] = Claimable(
+                slots=rng.choice([1, 4, 40]),
+                lease_ms=LEASE_MS,
+                digest="",
+                once=rng.random() < 0.6,
+                cluster=rng.choice([None, None, 2]),
+                confirm=rng.random() < 0.3,
+            )
+            self.then[f"a{number}"] = rng.choice([None, "continue", "wait"])
+        self.names = [*self.actions, *(["gone"] if rng.random() < 0.3 else [])]
+        self.limit = rng.choice([1, 5, 300, 300])
+
+    def receive(self, count: int) -> None:
+        """Store events with some deliveries each, of few references or of many."""
+        references = self.rng.choice([1, 5, count // 4, count])
+        for start in range(0, count, 400):
+            self.store.wait_all(
+                self.store.inbox.add(
+                    new_event(
+                        b"%d %d" % (self.now_ms, number),
+                        reference=f"r-{self.rng.randrange(references)}",
+                        outcome=self.rng.choice([Outcome.VERIFIED, Outcome.PENDING]),
+                        received_at_ms=self.now_ms,
+                    ),
+                    [
+                        NewDelivery(name, 3, self.then.get(name))  # type: ignore[arg-type]
+                        for name in self.rng.sample(self.names, min(len(self.names), 2))
+                    ],
+                )
+                for number in range(start, min(start + 400, count))
+            )
+        if self.rng.random() < 0.7:  # some have succeeded before
+            self.store.by_hand(SOME_SUCCEED)
+
+    def due(self) -> Counter[str]:
+        return Counter(dict(self.store.rows(DUE, self.now_ms)))
+
+    def end(self, claimed: Claimed) -> None:
+        """Let the hooks end as they like."""
+        finishing: list[asyncio.Future[bool]] = []
+        for job in claimed.jobs:
+            result, state, retry_at_ms = self.rng.choice(
+                [
+                    (SUCCEEDED, State.SUCCEEDED, None),
+                    (FAILED, State.DEAD, None),
+                    (FAILED, State.PENDING, self.now_ms + 9),
+                ]
+            )
+            its_ending = ending(job, state, self.now_ms, due_at_ms=retry_at_ms)
+            finishing.append(self.store.queue.finish(job, result, its_ending))
+        assert all(self.store.wait(asyncio.gather(*finishing)))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_claim_costs_no_more_however_much_waits_and_nobody_starves(
+    store: Store, cost: Cost, seed: int
+) -> None:
+    mixture = Mixture(store, random.Random(seed))
+    waits: Counter[str] = Counter()  # claims since an action with due deliveries was served
+    for number in range(40):
+        if number % 20 == 0:
+            mixture.receive(800)
+        before = mixture.due()
+        cost.begin()
+        claimed = claim(store, mixture.actions, limit=mixture.limit, now_ms=mixture.now_ms)
+        assert cost.statements < MOST_STATEMENTS
+        assert cost.rows < MOST_ROWS
+        assert len(cost.locks) < MOST_LOCKS
+        started = {job.action for job in claimed.jobs}
+        after = mixture.due()
+        for name, count in before.items():
+            is_served = name in started or after[name] < count
+            waits[name] = 0 if is_served else waits[name] + 1
+            assert waits[name] <= len(mixture.names) + 3, name
+        mixture.end(claimed)
+        mixture.now_ms += mixture.rng.choice([0, 0, 1, 500])
+
+
+def test_of_many_actions_a_claim_looks_at_some_and_says_that_there_are_more(
+    store: Store, cost: Cost
+) -> None:
+    actions = {
+        f"a{number}": Claimable(slots=1, lease_ms=LEASE_MS, digest="", cluster=1)
+        for number in range(120)
+    }
+    for number, name in enumerate(actions):
+        store.add(name, body=b"%d" % number)
+        store.add(name, body=b"%d again" % number)
+    jobs = []
+    for _ in range(3):
+        cost.begin()
+        claimed = claim(store, actions, limit=200)
+        assert len(cost.locks) < 60
+        jobs += claimed.jobs
+        assert claimed.has_more or len(jobs) == 120
+    assert {job.action for job in jobs} == set(actions)
+    # Now all of them are full, which takes three claims to see, and then a claim is enough.
+    more = [claim(store, actions, limit=80).has_more for _ in range(3)]
+    assert more == [True, True, False]
