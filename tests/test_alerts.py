@@ -67,7 +67,7 @@ class Recorder:
         self.jobs: list[Job] = []
         self.result = Result(outcome=AttemptOutcome.SUCCEEDED)
 
-    async def run(self, _: Any, job: Job) -> Result:
+    async def run(self, _: Any, job: Job, permit: Any) -> Result:
         self.jobs.append(job)
         return self.result
 
@@ -306,6 +306,21 @@ def test_a_host_that_is_not_the_first_stands_by_and_knows_later_what_was_told(
     first.is_first, second.is_first = False, True
     assert (first.look(3), second.look(3)) == ([], [])
     assert second.look(after_ms=30 * 60_000) == ["dead"]
+
+
+def test_a_host_that_is_first_again_repeats_nothing_that_another_told_meanwhile(
+    watching: Watching, store: Store
+) -> None:
+    first, second = watching, Watching(store)
+    for each in (first, second):
+        each.configure(alert("dead"))
+    second.is_first = False
+    assert (first.look(2), second.look(2)) == ([], [])
+    first.is_first, second.is_first = False, True
+    second.bury()
+    assert (first.look(2), second.look(2)) == ([], ["dead"])
+    first.is_first, second.is_first = True, False
+    assert first.look(3) == []
 
 
 def test_what_comes_together_is_told_together(watching: Watching) -> None:
