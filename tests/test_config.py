@@ -325,6 +325,8 @@ ONE_HOOK = f"5:5: should have one of {', '.join(OTHERS)} and {LAST}, not"
             SMALL + "max_body: 0 B\nrequest_timeout: 0s",
             ["4:11: should be gr", "5:18: should be gr"],
         ),
+        (SMALL + "answer_within: 9s", ["4:16: should be 500ms to 8s: Prembly waits 10 s"]),
+        (SMALL + "answer_within: 499ms", ["4:16: should be 500ms to 8s"]),
         (SMALL + "trusted_proxies: [10.0.0.1/8]", ["4:19: should be an IP address or a network"]),
         (SMALL.replace("/p,", "/healthz,"), ["3:21: /healthz is the daemon's own"]),
         (ACTION + "shell: x, confirm: yes}", ["5:60: asks Prembly, which needs a key: set"]),

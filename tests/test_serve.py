@@ -304,9 +304,7 @@ def test_it_listens_on_a_unix_socket_also_after_a_crash(tmp_path: Path) -> None:
 
 
 def test_a_watch_over_connections_that_fails_ends_the_daemon_honestly(tmp_path: Path) -> None:
-    fault = (
-        "from premblyd.receiver.server import Exchange\nExchange.close_if_late = lambda *_: 1 / 0"
-    )
+    fault = "from premblyd.receiver.server import Exchange\nExchange.end_if_late = lambda *_: 1 / 0"
     with Premblyd(tmp_path) as daemon:
         host, _, port = daemon.start(before=fault).address.partition(":")
         with socket.create_connection((host, int(port)), timeout=5):

@@ -15,6 +15,7 @@ from premblyd.config.hosts import HostsSettings
 from premblyd.config.inquiries import Duplicates, Pending, PremblyApi
 from premblyd.config.secrets import KeyValue, Secret, secrets_in
 from premblyd.config.values import (
+    AnswerWithinMs,
     BodyPath,
     Code,
     DurationMs,
@@ -145,6 +146,7 @@ class Config(Model):
     max_in_flight_bytes: SizeBytes = Field(64 << 20, ge=1)
     max_in_flight_requests: int = Field(1000, ge=1)
     request_timeout_ms: DurationMs = Field(30_000, alias="request_timeout", ge=1)
+    answer_within_ms: AnswerWithinMs = Field(8_000, alias="answer_within")
     stop_timeout_ms: DurationMs = Field(30_000, alias="stop_timeout")
     concurrency: int | None = Field(None, ge=1, le=1024)
     max_hook_bytes: SizeBytes = Field(128 << 20, ge=1)

@@ -32,6 +32,14 @@ def duration_ms(text: Any) -> int:
     return milliseconds
 
 
+def answer_within_ms(text: Any) -> int:
+    """Read a duration within which Prembly still waits. Raise ValueError for any other."""
+    milliseconds = duration_ms(text)
+    if not 500 <= milliseconds <= 8_000:
+        raise ValueError("should be 500ms to 8s: Prembly waits 10 s, and the network needs some")
+    return milliseconds
+
+
 def size_bytes(text: Any) -> int:
     """Read `64 KiB 16 MiB` as bytes. Raise ValueError for anything else."""
     match = re.fullmatch(r"(\d{1,9}) ?(B|KiB|MiB|GiB)", str(text))
@@ -121,6 +129,7 @@ def _own_variable(name: str) -> str:
 
 # BeforeValidator: after a PlainValidator, pydantic ignores a field's `ge=1`.
 DurationMs = Annotated[int, BeforeValidator(duration_ms)]
+AnswerWithinMs = Annotated[int, BeforeValidator(answer_within_ms)]
 SizeBytes = Annotated[int, BeforeValidator(size_bytes)]
 NetworkValue = Annotated[Network, PlainValidator(network)]
 ListenValue = Annotated[Listen, PlainValidator(listen)]

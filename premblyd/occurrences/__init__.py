@@ -106,12 +106,13 @@ class WebhookOverloaded(Occurrence):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookUnavailable(Occurrence):
-    """A webhook was turned away because the database could not keep it."""
+    """A webhook was turned away because the database could not keep it, or not in time."""
 
     event: ClassVar[str] = "webhook.unavailable"
     level: ClassVar[Level] = "error"
     endpoint: str
     remote_ip: str
+    after_ms: int | None = None  # it was waited for so long; None: the database failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

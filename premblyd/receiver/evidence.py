@@ -125,10 +125,10 @@ class Evidence:
             is_logged=self._is_within_quota("overloaded"),
         )
 
-    def unavailable(self, endpoint: str, remote_ip: str) -> None:
-        """Log that a webhook was turned away because it could not be stored."""
+    def unavailable(self, endpoint: str, remote_ip: str, after_ms: int | None = None) -> None:
+        """Log that a webhook was turned away because it could not be stored, or not `after_ms`."""
         tell(
-            WebhookUnavailable(endpoint=endpoint, remote_ip=remote_ip),
+            WebhookUnavailable(endpoint=endpoint, remote_ip=remote_ip, after_ms=after_ms),
             is_logged=self._is_within_quota("unavailable"),
         )
 

@@ -45,6 +45,7 @@ from premblyd.telemetry import tell
 # Longer than the 60 s for which proxies keep a connection: they, not we, end an idle one.
 IDLE_CONNECTION_S = 75
 UNREAD_ANSWER_S = 10  # an answer is 200 bytes: only a client that reads nothing needs so long
+WATCH_EVERY_S = 0.25  # so often `end_if_late` is called for every exchange
 LINGER_S = 1.0  # how long a refused client may go on sending, so that it gets to read the answer
 RETRY_AFTER_S = 5
 INVALID_SIGNATURE = {"error": "Invalid signature"}
@@ -82,6 +83,9 @@ class Exchange(HTTPMessageDelegate):
     # While it is read:
     _endpoint: Endpoint | None = None  # stays None when the path is no endpoint's
     _share: Share | None = None  # what it holds of the bounds
+    # While it is stored:
+    _storing: "asyncio.Future[Added] | None" = None
+    _is_late = False  # answered 503 before it was known whether it is stored
 
     def __init__(self, services: Services, connection: HTTP1Connection, *, is_first: bool) -> None:
         """Wait for a request on `connection`: the first that it brings, or a later one."""
@@ -162,6 +166,8 @@ class Exchange(HTTPMessageDelegate):
             checked = self._services.health.check()
             return checked.add_done_callback(self._answer_health)
         self._services.load.complete(self._share)
+        within_s = self._settings.config.answer_within_ms / 1000
+        self._deadline = time.monotonic() + within_s - WATCH_EVERY_S
         self._body = bytes(self._body)  # not kept twice
         incoming = Incoming(
             endpoint=self._endpoint,
@@ -174,6 +180,8 @@ class Exchange(HTTPMessageDelegate):
 
     def _store(self, recognised: Recognised | Exception) -> None:
         """Give an authentic webhook to the inbox; refuse another."""
+        if self._is_late:
+            return self._release()
         if isinstance(recognised, SignatureError):
             return self._refuse(401, recognised.reason, bytes(self._body))
         if isinstance(recognised, Exception):
@@ -192,14 +200,20 @@ class Exchange(HTTPMessageDelegate):
             )
         except Exception as error:  # noqa: BLE001  # not stored; reported by _fail
             return self._fail(error)
+        self._storing = stored
         then = functools.partial(self._stored, webhook, len(deliveries))
         return stored.add_done_callback(then)
 
     def _stored(self, webhook: Webhook, actions: int, stored: "asyncio.Future[Added]") -> None:
         """Answer 200: only now, because only now it is on the disk."""
+        self._storing = None  # its callback refers to this exchange
+        if stored.cancelled():  # it was withdrawn
+            return self._release()
         # Not raised here: with this frame it would refer to itself, and keep the body.
         error = stored.exception()
         if isinstance(error, StoreUnavailableError):
+            if self._is_late:
+                return self._release()
             self._services.evidence.unavailable(webhook.endpoint, webhook.remote_ip)
             return self._answer_unavailable()
         if isinstance(error, Exception):
@@ -274,9 +288,25 @@ class Exchange(HTTPMessageDelegate):
             503, {"error": "Temporarily unavailable"}, (("Retry-After", str(RETRY_AFTER_S)),)
         )
 
+    def _answer_late(self) -> None:
+        """Answer 503 although it is not known yet whether the webhook is stored. What no
+        transaction has begun with is not; what one has begun with may be, and is a duplicate when
+        it comes again."""
+        endpoint = self._endpoint.name if self._endpoint else ""
+        after_ms = self._settings.config.answer_within_ms
+        self._services.evidence.unavailable(endpoint, self._remote_ip, after_ms)
+        share, self._share = self._share, None
+        self._answer_unavailable()
+        self._is_late = True
+        self._share = share  # until it is known: the writer holds the body
+        if self._storing is not None:
+            self._services.inbox.withdraw(self._storing)
+
     # The answer and the phases
 
     def _answer(self, status: int, content: Mapping[str, object], extra: answer.Extra = ()) -> None:
+        if self._is_late:  # it has its answer
+            return self._release()
         # A client that waits for leave to send its body (Expect) does not send it now.
         is_over = self._phase is Phase.WORKING or (
             self._phase is Phase.WAITING and "Expect" in self._headers
@@ -296,6 +326,7 @@ class Exchange(HTTPMessageDelegate):
         else:
             # Closing with unread input resets the connection, and the answer may be lost.
             asyncio.get_running_loop().call_later(LINGER_S, self._end_lingering)
+        return None
 
     def _end_lingering(self) -> None:
         """Close the connection although the refused client still sends."""
@@ -363,11 +394,15 @@ class Exchange(HTTPMessageDelegate):
         """Whether the connection is closed."""
         return self._connection.stream.closed()
 
-    def close_if_late(self, now: float) -> None:
+    def end_if_late(self, now: float) -> None:
         """Close the connection when the request did not come in time, or its answer was not read.
-        A complete webhook is waited for, however long the disk takes."""
-        if now > self._deadline and self._phase is not Phase.WORKING:
+        Answer a complete webhook in time, whatever it waits for."""
+        if now <= self._deadline:
+            return
+        if self._phase is not Phase.WORKING:
             self._connection.close()
+        elif self._share is not None:  # no question for the health, which has a limit of its own
+            self._answer_late()
 
     def _close_for_others(self, limit: Limit) -> None:
         if self._phase is Phase.READING:

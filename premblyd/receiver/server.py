@@ -17,7 +17,7 @@ from tornado.iostream import IOStream
 from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.receiver.evidence import Evidence
-from premblyd.receiver.exchange import Exchange
+from premblyd.receiver.exchange import WATCH_EVERY_S, Exchange
 from premblyd.receiver.health import Health
 from premblyd.receiver.load import Limit, Load, make_room, max_connections
 from premblyd.receiver.recognition import Recogniser
@@ -28,7 +28,6 @@ from premblyd.store.inbox import Inbox
 
 MAX_HEADER_BYTES = 32 << 10
 NO_LIMIT_BYTES = 1 << 62
-WATCH_EVERY_S = 1.0  # all connections at once: a timer for each request costs ten times as much
 FIRST_REQUEST_S = 1.0  # how long a stop waits for a new connection's first request
 
 
@@ -101,13 +100,15 @@ class Receiver(HTTPServerConnectionDelegate):
                 del self._exchanges[connection]
 
     async def watch_connections(self) -> None:
-        """Close connections that are idle or slow for too long, and report which lines were left
-        out of the log. Runs as long as the daemon."""
+        """Close connections that are idle or slow for too long, answer what waits for too long, and
+        report which lines were left out of the log. Runs as long as the daemon.
+
+        All at once: a timer for each request costs ten times as much."""
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
             now = time.monotonic()
             for exchange in list(self._exchanges.values()):
-                exchange.close_if_late(now)
+                exchange.end_if_late(now)
             self.services.evidence.tell_omitted(now)
 
     def close(self) -> None:

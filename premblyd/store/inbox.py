@@ -96,6 +96,11 @@ class Inbox:
             addition = addition._replace(arrival=arrival)
         return self._writer.submit(_ADD, addition, _names(addition))
 
+    def withdraw(self, added: "asyncio.Future[Added]") -> None:
+        """Cancel what `add` returned, if no transaction has begun with it. Else it may be stored
+        nevertheless."""
+        self._writer.withdraw(added)
+
     def reject(self, rejection: NewRejection) -> "asyncio.Future[None]":
         """Keep `rejection`, and forget the oldest beyond MAX_REJECTIONS."""
         return self._writer.submit(_REJECT, asdict(rejection))

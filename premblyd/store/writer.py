@@ -106,6 +106,14 @@ class Writer:
             self._loop.call_soon(self._end_round)
         return waiting.future
 
+    def withdraw(self, future: "asyncio.Future[Any]") -> None:
+        """Cancel what was submitted, if no transaction has begun with it. Else it may be kept."""
+        for place, waiting in enumerate(self._gathered):
+            if waiting.future is future:
+                del self._gathered[place]
+                future.cancel()
+                return
+
     def call(
         self,
         work: Callable[[Transaction], Done],

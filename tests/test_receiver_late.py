@@ -1,0 +1,142 @@
+"""No webhook waits for its answer longer than `answer_within`, whatever it waits for."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from premblyd.prembly import bodies
+from tests.support.logs import logged
+from tests.support.receiving import ACTIONS, Client, Reception
+from tests.support.waiting import until
+from tests.support.webhooks import BODY, webhook
+
+QUICK = {"answer_within": "500ms"}
+LARGE = json.dumps({"reference": "r-large", "x": "x" * (bodies.LARGE_BYTES + 1)}).encode()
+pytestmark = pytest.mark.usefixtures("http_server")
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """What a thread waits for."""
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+async def answer(port: int, body: bytes) -> tuple[int, str, dict[str, Any]]:
+    client = await Client.to(port)
+    await client.send(webhook(body))
+    answered = await client.answer()
+    await client.close()
+    return answered.status, answered.headers.get("Retry-After", ""), answered.json
+
+
+def events(reception: Reception) -> list[tuple[Any, ...]]:
+    return reception.rows("SELECT id, duplicate_count FROM event")
+
+
+@pytest.mark.gen_test
+async def test_what_waits_for_the_writer_too_long_is_answered_503_and_never_stored(
+    http_port: int, reception: Reception, gate: threading.Event
+) -> None:
+    reception.use(**QUICK)
+    waiting = reception.writer.call(lambda _: gate.wait())
+    with logged() as lines:
+        status, retry_after, _ = await answer(http_port, BODY)
+        assert (status, retry_after) == (503, "5")
+        assert reception.in_flight == (0, 0), "no transaction has it"
+        gate.set()
+        await waiting
+        await reception.writer.call(lambda _: None)
+    assert [(line["event"], line["after_ms"]) for line in lines] == [("webhook.unavailable", 500)]
+    assert events(reception) == []
+
+
+@pytest.mark.gen_test
+async def test_what_a_transaction_has_begun_with_is_stored_later_and_runs_its_actions(
+    http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
+) -> None:
+    reception.use(actions=ACTIONS, **QUICK)
+    transact = reception.writer._engine.transact
+
+    def slow(work: Any) -> None:
+        gate.wait()
+        transact(work)
+
+    monkeypatch.setattr(reception.writer._engine, "transact", slow)
+    with logged() as lines:
+        assert (await answer(http_port, BODY))[0] == 503
+        assert reception.in_flight == (1, len(BODY)), "the writer holds its body"
+        gate.set()
+        await until(lambda: reception.in_flight == (0, 0))
+    assert [line["event"] for line in lines] == ["webhook.unavailable", "webhook.received"]
+    assert (events(reception), reception.woken) == ([(1, 0)], 1)
+    status, _, said = await answer(http_port, BODY)
+    assert (status, said) == (200, {"status": "received", "event": 1, "duplicate": True})
+
+
+@pytest.mark.gen_test
+async def test_what_is_read_too_long_is_answered_503_and_never_stored(
+    http_port: int, reception: Reception, gate: threading.Event
+) -> None:
+    reception.use(**QUICK)
+    recogniser = reception.receiver.services.recogniser
+    waiting = recogniser.run_beside(gate.wait)
+    assert (await answer(http_port, LARGE))[0] == 503
+    assert reception.in_flight == (1, len(LARGE)), "the other thread holds its body"
+    gate.set()
+    await waiting
+    await until(lambda: reception.in_flight == (0, 0))
+    await reception.writer.call(lambda _: None)
+    assert events(reception) == []
+
+
+@pytest.mark.gen_test
+async def test_by_itself_a_webhook_is_answered_before_eight_seconds_are_over(
+    http_port: int, reception: Reception, gate: threading.Event
+) -> None:
+    reception.use()
+    reception.writer.call(lambda _: gate.wait())
+    client = await Client.to(http_port)
+    sent_at = time.monotonic()
+    await client.send(webhook(BODY))
+    await reception.until_in_flight(1, len(BODY))
+    [exchange] = reception.receiver._exchanges.values()
+    with logged() as lines:
+        exchange.end_if_late(sent_at + 7.7)
+        assert lines == []
+        # It is looked at four times a second: this is the last look before the eight seconds.
+        exchange.end_if_late(time.monotonic() + 7.8)
+    assert [line["event"] for line in lines] == ["webhook.unavailable"]
+    assert (await client.answer()).status == 503
+    await client.close()
+    gate.set()
+
+
+@pytest.mark.gen_test
+async def test_a_late_webhook_that_fails_is_answered_once(
+    http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
+) -> None:
+    reception.use(**QUICK)
+    transact = reception.writer._engine.transact
+
+    def late(work: Any) -> None:
+        gate.wait()
+        transact(lambda _: 1 / 0)
+
+    monkeypatch.setattr(reception.writer._engine, "transact", late)
+    client = await Client.to(http_port)
+    await client.send(webhook(BODY))
+    assert (await client.answer()).status == 503
+    with logged() as lines:
+        gate.set()
+        await until(lambda: reception.in_flight == (0, 0))
+    assert "webhook.failed" in [line["event"] for line in lines]
+    monkeypatch.undo()
+    await client.send(webhook(BODY))
+    assert (await client.answer()).status == 200, "and nothing else came on this connection"
+    await client.close()
