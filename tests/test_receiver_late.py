@@ -125,8 +125,12 @@ async def test_a_late_webhook_that_fails_is_answered_once(
     transact = reception.writer._engine.transact
 
     def late(work: Any) -> None:
+        del work
         gate.wait()
-        transact(lambda _: 1 / 0)
+        transact(failing)
+
+    def failing(_: Any) -> None:
+        raise ZeroDivisionError
 
     monkeypatch.setattr(reception.writer._engine, "transact", late)
     client = await Client.to(http_port)
