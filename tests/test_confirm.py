@@ -88,7 +88,6 @@ async def test_a_hook_runs_when_prembly_says_the_same(
             {"status": "NOT-VERIFIED"},
             "Prembly's answer says outcome not_verified, the event verified",
         ),
-        ({"code": "01"}, "Prembly's answer says code 01, the event 00"),
         ({"user_ref": "somebody"}, "Prembly's answer names another user_ref than the event"),
     ],
 )

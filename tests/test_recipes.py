@@ -53,6 +53,7 @@ SUBJECTS: dict[str, Callable[[Verdict], bool]] = {
     "hold-payment": of_type("transaction.*"),
     "tell-compliance": of_type("watchlist.*", "credit*"),
     "open-case": of_type("workflow.process.manual_review", "transaction.escalated", "watchlist.*"),
+    "look-at-it": lambda verdict: bool(verdict.doubt),
     "archive": everything,
     "log": everything,
     "old-handler": everything,
@@ -140,7 +141,7 @@ def test_no_recipe_keeps_the_sandbox_apart_by_a_key_that_does_not_tell(tmp_path:
 def test_there_is_a_sample_of_every_type_that_is_documented() -> None:
     types = {payload.read(samples.sample(name)).type for name in samples.NAMES}
     missing = set(events.MEANINGS) - types
-    assert missing == {"credit", "prembly.status", "unknown"}
+    assert missing == {"credit", "other", "prembly.status", "unknown"}
     assert "credit.decision" in types
 
 

@@ -85,10 +85,11 @@ def recognise(
     if document is None:
         return Verdict()
     placed = _placed(document, overrides, is_trial=is_trial, failed=failed) if overrides else {}
-    found = {name: places.find(document) for name, places in FIELDS.items()} | placed
+    found = {name: places.find(document) for name, places in FIELDS.items()}
+    found.update(placed)
     stated = facts.Facts(document, placed, overrides or {})
     if found["verification_status"] is True:  # it is silent: the next one that speaks counts
-        found["verification_status"] = next(iter(stated.words()), True)
+        found["verification_status"] = next(iter(stated.words), True)
     type_ = events.type_of(document)
     outcome, doubt = _conclude(document, type_, found["verification_status"], stated)
     reference = _text(found["reference"])
@@ -106,7 +107,7 @@ def recognise(
         reference=reference,
         user_ref=_text(found["user_ref"]),
         session_id=session_id,
-        face_match=stated.face_match(),
+        face_match=stated.face_match,
         face_confidence=_number(found["face_confidence"]),
         risk_level=_text(found["risk_level"]),
         risk_score=_number(found["risk_score"]),
@@ -142,7 +143,7 @@ def _conclude(
     is_about = events.is_about_verification(type_)
     if not is_about and not events.has_other_name(document):
         return Outcome.UNKNOWN, ""
-    doubt = stated.doubts() if any(map(facts.says_verified, stated.words())) else ""
+    doubt = stated.doubts() if stated.says_verified else ""
     return Outcome.UNKNOWN if doubt or not is_about else _outcome(word), doubt
 
 
