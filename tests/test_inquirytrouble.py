@@ -16,6 +16,8 @@ from tests.support.store import NOW_MS, Store
 
 KINDS = ("contradicted", "doubted", "prembly", "given_up")
 ASKED = """INSERT INTO inquiry (at_ms, purpose, result, duration_ms) VALUES (?, ?, ?, 1)"""
+ABOUT = """INSERT INTO inquiry (at_ms, purpose, result, duration_ms, event_id)
+    VALUES (?, 'confirm', ?, 1, ?)"""
 AWAITED = """INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms, created_at_ms,
     finished_at_ms) VALUES ('prembly', 'ref-1', 1, ?, ?, 0, ?)"""
 DAY_MS = 24 * HOUR_MS
@@ -37,12 +39,15 @@ def found(record: Database) -> list[Item]:
 
 
 def test_what_prembly_contradicts_is_urgent_for_a_day(store: Store, record: Database) -> None:
-    put(store, ASKED, NOW_MS - DAY_MS - 1, "confirm", "contradicted")
-    put(store, ASKED, NOW_MS, "confirm", "confirmed")
+    for reference in ("ref-2", "ref-3"):
+        store.add("crm", reference=reference, body=reference.encode())
+    put(store, ABOUT, NOW_MS - DAY_MS - 1, "contradicted", 1)
+    put(store, ABOUT, NOW_MS, "confirmed", 2)
     assert found(record) == []
-    for _ in range(2):
-        put(store, ASKED, NOW_MS, "confirm", "contradicted")
+    for event_id in (2, 3, 3):
+        put(store, ABOUT, NOW_MS, "contradicted", event_id)
     [item] = found(record)
+    assert item.command == "premblyd events --contradicted"
     assert (item.kind, item.severity, item.count) == ("contradicted", Severity.URGENT, 2)
     assert item.text.startswith("2 events were contradicted by Prembly")
 

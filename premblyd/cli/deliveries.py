@@ -41,6 +41,9 @@ COLUMNS = (
 @click.option("--type", "type_", type=TypePattern(), help="Only of this type, or transaction.*")
 @click.option("--event", help="Only of this event: its number or key.")
 @click.option("--waiting", "is_waiting", is_flag=True, help="Only what waits for another (order).")
+@click.option(
+    "--contradicted", is_flag=True, help="Only of events that Prembly, asked, contradicted."
+)
 @click.option("--since", "since_ms", type=When(), help="Only of events received since.")
 @list_options
 def deliveries(
@@ -52,6 +55,7 @@ def deliveries(
     type_: str | None,
     event: str | None,
     is_waiting: bool,
+    contradicted: bool,
     since_ms: int | None,
     limit: int,
     wide: bool,
@@ -71,6 +75,7 @@ def deliveries(
         type=type_,
         event_id=event_id,
         is_waiting=is_waiting,
+        contradicted=contradicted,
         since_ms=since_ms,
     )
     rows = reading.deliveries(record, chosen, Page(limit=limit))

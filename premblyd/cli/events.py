@@ -57,6 +57,9 @@ class Key(click.ParamType[str]):
     is_flag=True,
     help="Only those that say VERIFIED, and something that does not fit.",
 )
+@click.option(
+    "--contradicted", is_flag=True, help="Only those that Prembly, asked to confirm, contradicted."
+)
 @click.option("--reference", help="Only this reference of Prembly.")
 @click.option("--user-ref", help="Only this reference of a person (user_ref).")
 @click.option("--key", type=Key(), help="Only the event with this key; its beginning will do.")
@@ -74,6 +77,7 @@ def events(
     code: str | None,
     outcome: str | None,
     doubted: bool,
+    contradicted: bool,
     reference: str | None,
     user_ref: str | None,
     key: str | None,
@@ -104,6 +108,7 @@ def events(
         since_ms=since_ms,
         until_ms=until_ms,
         is_doubted=doubted,
+        contradicted=contradicted,
     )
     path = database_of(config_path, database)
     if follow:
@@ -129,7 +134,7 @@ def print_events(rows: "Sequence[EventRow]", *, hint: str, wide: bool = False) -
                 times.for_people(row.received_at_ms),
                 row.type,
                 row.response_code,
-                f"{row.outcome} ({row.doubt})" if row.doubt else row.outcome,
+                _outcome(row),
                 row.reference,
                 row.duplicate_count or "",
                 row.user_ref,
@@ -142,3 +147,10 @@ def print_events(rows: "Sequence[EventRow]", *, hint: str, wide: bool = False) -
         wide=wide,
         hint=hint,
     )
+
+
+def _outcome(row: "EventRow") -> str:
+    """Return what an event says of the person, beside what speaks against it."""
+    if row.contradicted:
+        return f"contradicted (said {row.outcome})"
+    return f"{row.outcome} ({row.doubt})" if row.doubt else row.outcome

@@ -33,6 +33,12 @@ DRY_RUN_LINES = 50
     is_flag=True,
     help="Only for events without a delivery of --action: make one.",
 )
+@click.option(
+    "--contradicted",
+    "may_be_contradicted",
+    is_flag=True,
+    help="Also what Prembly contradicted: the hook may run for a forged event.",
+)
 @click.option("--dry-run", is_flag=True, help="List what would be queued, and queue nothing.")
 @click.option("--yes", is_flag=True, help=f"Don't ask before more than {ASK_ABOVE}.")
 @config_option
@@ -60,6 +66,8 @@ def replay(
 
     A replayed delivery gets all its attempts anew, and its hook the same webhook-id as before. With
     --pending the attempts that are left stay.
+
+    What is of an event that Prembly contradicted is left alone without --contradicted.
 
     An action that is newer than the events has no deliveries yet. Name it with --action, and EVENT
     or --since: each event that it is for, as its response codes and `when` decide, gets a delivery.
@@ -93,6 +101,7 @@ def replay(
 
 def _check_use(events: tuple[str | None, str | None], **selection: Any) -> None:
     has = {name for name, value in selection.items() if value not in (None, False)}
+    has.discard("may_be_contradicted")
     named = sum(event is not None for event in events) + ("delivery_id" in has)
     by_action = {"action", "since_ms"} <= has
     if not (named or by_action or has & {"is_dead", "is_pending"}):
@@ -135,6 +144,8 @@ def _left_alone(plan: "Plan") -> dict[str, Any]:
     }
     if plan.waiting:
         left["waiting"] = plan.waiting
+    if plan.contradicted:
+        left["contradicted"] = plan.contradicted
     return left | {"not_for": dict(plan.not_for)} if plan.action else left
 
 
@@ -169,12 +180,19 @@ def _print_skipped_again(plan: "Plan") -> None:
 
 
 def _print_left_alone(plan: "Plan") -> None:
-    if not (plan or plan.unfinished or plan.waiting or plan.without_action or plan.not_for):
+    left = plan.unfinished or plan.waiting or plan.contradicted
+    if not (plan or left or plan.without_action or plan.not_for):
         click.echo("Nothing matches what was asked for.")
     if plan.unfinished:
         click.echo(f"Left alone, because pending or running: {plan.unfinished}.")
     if plan.waiting:
         click.echo(f"Left alone, because each waits for another (order): {plan.waiting}.")
+    if plan.contradicted:
+        click.echo(
+            f"Left alone, because Prembly contradicted their events: {plan.contradicted}."
+            " `premblyd events --contradicted` lists these. With --contradicted they are replayed"
+            " too."
+        )
     for name, count in plan.without_action.items():
         click.echo(f"Left alone, because the configuration has no action {name}: {count}.")
     for reason, count in plan.not_for.items():

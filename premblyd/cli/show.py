@@ -75,6 +75,8 @@ def _print(event: "ShownEvent") -> None:
     columns = dict(event.columns)
     headers = columns.pop("headers", [])
     click.echo(bold(f"Event {columns.pop('id')}"))
+    if event.contradicted:
+        click.echo("  Prembly contradicts it: see the questions to Prembly below.")
     for name, value in columns.items():
         if value is not None:
             text = f"{times.for_people(value)} UTC" if name.endswith("_at_ms") else clean(value)

@@ -78,7 +78,7 @@ class Bulks:
             # By numbers that rise: what fails again meanwhile is not queued twice.
             while found := await self._readers.run(dead.after(last_id)):
                 last_id = found[-1].id
-                plan = Plan(finished=_of_actions(found, names))
+                plan = Plan(finished=_replayable(found, names))
                 queued = 0
                 for change in replays.changes(plan, operator, config, self._clock.now_ms()):
                     queued += await self._writer.call(change, alone=True)
@@ -91,5 +91,7 @@ class Bulks:
             bulk.is_finished = True
 
 
-def _of_actions(found: Sequence[FoundDelivery], names: set[str]) -> tuple[FoundDelivery, ...]:
-    return tuple(delivery for delivery in found if delivery.action in names)
+def _replayable(found: Sequence[FoundDelivery], names: set[str]) -> tuple[FoundDelivery, ...]:
+    """Return what has an action, and is of no event that Prembly contradicted: those are replayed
+    one by one, by who has looked at them."""
+    return tuple(each for each in found if each.action in names and not each.contradicted)

@@ -16,6 +16,10 @@ OTHER_HOST = (
 )
 CROSS_SITE = "Another site sent this. Nothing was done. Open the console and do it there."
 FAILED = "Something went wrong here. The log says more: console.failed."
+CONTRADICTED = (
+    "Prembly contradicted this event, so nothing was queued. Look at both first. To run the hook"
+    " all the same, say so beside Replay."
+)
 ERRORS = {
     403: "This form was too old, or came from elsewhere. Nothing was done. Reload its page.",
     404: "There is nothing here.",
@@ -53,13 +57,16 @@ EVENT_FILTERS = (  # name, title, hint
     ("since", "Since", "12h, 2026-01-31"),
     ("until", "Until", "1h, 2026-01-31 14:00"),
     ("text", "Detail contains", ""),
+    ("contradicted", "Contradicted by Prembly", ""),
+    ("doubted", "Doubted", ""),
 )
 REJECTION_FILTERS = (
     ("reason", "Reason", "wrong signature"),
     ("remote_ip", "From", "192.0.2.7"),
     ("since", "Since", "12h, 2026-01-31"),
 )
-CHOICES = {"outcome": OUTCOMES, "kind": KINDS}
+YES = ("yes",)
+CHOICES = {"outcome": OUTCOMES, "kind": KINDS, "contradicted": YES, "doubted": YES}
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000))
 
 

@@ -3,8 +3,9 @@ nobody should run a hook for one without having looked."""
 
 from typing import Any
 
-from peewee import SQL, ModelSelect, fn
+from peewee import SQL, Database, ModelSelect, fn
 
+from premblyd.record import fetching
 from premblyd.record.leafing import By
 from premblyd.store.models import Delivery, Event, Inquiry, Purpose
 
@@ -16,6 +17,19 @@ INDEX = "inquiry_contradicted"
 def event_ids() -> "ModelSelect[Any]":
     """Return the query of the events' numbers."""
     return Inquiry.select(Inquiry.event).from_(By(Inquiry, INDEX)).where(_still())
+
+
+def count(database: Database, since_ms: int) -> int:
+    """Return how many events Prembly contradicted since a time, and has not confirmed since."""
+    query = Inquiry.select(fn.COUNT(Inquiry.event.distinct())).from_(By(Inquiry, INDEX))
+    [(count,)] = fetching.tuples(database, query.where(_still(), Inquiry.at_ms >= since_ms))
+    return int(count)
+
+
+def of_event(database: Database, event_id: int) -> bool:
+    """Return whether an event is one of these."""
+    query = event_ids().where(Inquiry.event == event_id).limit(1)
+    return bool(fetching.tuples(database, query))
 
 
 def is_contradicted(event: Any = Event.id) -> Any:

@@ -35,7 +35,7 @@ def dead(situation: Situation) -> Iterator[Item]:
             severity=Severity.WARNING,
             text=f"{trouble.counted(count, 'delivery', 'deliveries')} of {action} gave up (dead).",
             remedy="Find out why by the last error, mend it, then"
-            f" `premblyd replay --dead --action {action}`.",
+            f" `premblyd replay --dead --action {action}`. What Prembly contradicted stays dead.",
             command=f"premblyd deliveries --state dead --action {action}",
             target=Target(page="deliveries", state="dead", action=action),
             count=count,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from peewee import Database, fn
 
 from premblyd import times
-from premblyd.record import asking, fetching
+from premblyd.record import asking, contradictions, fetching
 from premblyd.record.trouble import Item, Severity, Situation, Target
-from premblyd.store.models import IS_DOUBTED, Event, Inquiry, InquiryResult, Purpose
+from premblyd.store.models import IS_DOUBTED, Event, Inquiry, InquiryResult
 
 LAST_INQUIRIES = 2000  # what is looked at of them: there may be any number
 UNREACHABLE = 3  # questions in a row without an answer
@@ -24,10 +24,7 @@ class _Asked:
 
 def contradicted(situation: Situation) -> Iterator[Item]:
     """Yield events of which Prembly says something else than they do."""
-    count = sum(
-        asked.purpose == Purpose.CONFIRM and asked.result == InquiryResult.CONTRADICTED
-        for asked in _last_inquiries(situation)
-    )
+    count = contradictions.count(situation.database, situation.since_ms)
     if count:
         were = "1 event was" if count == 1 else f"{count:,} events were"
         yield Item(
@@ -35,10 +32,10 @@ def contradicted(situation: Situation) -> Iterator[Item]:
             severity=Severity.URGENT,
             text=f"{were} contradicted by Prembly when it was asked to confirm: forged, sent again"
             " after a change, or changed at Prembly since. The hooks did not run.",
-            remedy="Look at what the event says and what Prembly says, before you replay anything."
-            " If it was forged, somebody knows your key and URL: change both.",
-            command="premblyd deliveries --state dead --since 24h",
-            target=Target(page="deliveries", state="dead", since_ms=situation.since_ms),
+            remedy="Look at what the event says and what Prembly says. If it was forged, somebody"
+            " knows your key and URL: change both. A replay leaves these events alone.",
+            command="premblyd events --contradicted",
+            target=Target(page="events", flag="contradicted"),
             count=count,
         )
 
@@ -58,7 +55,7 @@ def doubted(situation: Situation) -> Iterator[Item]:
             " that does not match. The outcome is unknown, and Prembly is not asked for it.",
             remedy="Look at what does not fit, and the verification up in Prembly's dashboard.",
             command="premblyd events --since 24h --doubted",
-            target=Target(page="events", since_ms=situation.since_ms),
+            target=Target(page="events", flag="doubted", since_ms=situation.since_ms),
             count=count,
         )
 

@@ -18,7 +18,7 @@ from peewee import (
 from premblyd.errors import NotFoundError
 from premblyd.prembly import events as events_of_prembly
 from premblyd.prembly.webhook import StoredEvent
-from premblyd.record import browsing, choosing, fetching
+from premblyd.record import browsing, choosing, contradictions, fetching
 from premblyd.record.choosing import DeliveryFilter, EventFilter, RejectionFilter
 from premblyd.record.leafing import Part, Place, Row
 from premblyd.record.rows import (
@@ -147,7 +147,7 @@ def events_without(
         Delivery.event == Event.id, Delivery.action == action
     )
     query = (
-        Event.select(*fetching.columns(Event, FoundEvent))
+        Event.select(*fetching.columns(Event, FoundEvent), contradictions.is_contradicted())
         .where(~fn.EXISTS(of_action))
         .order_by(Event.id)
     )
@@ -171,7 +171,7 @@ def _whole(read: Callable[[Place, int], Part[Row]], page: Page) -> list[Row]:
 def find_deliveries(database: Database, chosen: DeliveryFilter) -> list[FoundDelivery]:
     """Return the deliveries that a command is about, oldest first."""
     query = (
-        Delivery.select(*fetching.columns(Delivery, FoundDelivery))
+        _found_deliveries()
         .where(Delivery.state.in_(list(State)))  # somebody may have put another word there
         .order_by(Delivery.id)
     )
@@ -192,7 +192,7 @@ def find_dead(
     """Return dead deliveries with higher numbers than `after_id`, the lowest first: of an action,
     or of these numbers; None does not filter."""
     query = (
-        Delivery.select(*fetching.columns(Delivery, FoundDelivery))
+        _found_deliveries()
         .where(Delivery.state == State.DEAD, Delivery.id > after_id)
         .order_by(Delivery.id)
         .limit(limit)
@@ -202,6 +202,11 @@ def find_dead(
         query = query.where(Delivery.id.in_(list(delivery_ids)))
     found = fetching.rows(database, query, FoundDelivery)
     return [dataclasses.replace(delivery, state=State.DEAD) for delivery in found]
+
+
+def _found_deliveries() -> "ModelSelect[Any]":
+    columns = fetching.columns(Delivery, FoundDelivery)
+    return Delivery.select(*columns, contradictions.is_contradicted(Delivery.event))
 
 
 def action_names(database: Database) -> set[str]:

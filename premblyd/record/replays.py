@@ -28,6 +28,7 @@ class Request:
     is_new: bool = False  # only deliveries that are not there yet
     action: str | None = None
     since_ms: int | None = None
+    may_be_contradicted: bool = False  # also what is of events that Prembly contradicted
 
     @property
     def state(self) -> State | None:
@@ -52,6 +53,7 @@ class Plan:
     action: Action | None = None
     unfinished: int = 0  # left alone: pending or running
     waiting: int = 0  # left alone: by `order` it waits for another
+    contradicted: int = 0  # left alone: of events that Prembly contradicted
     without_action: Mapping[str, int] = field(default_factory=dict)
     not_for: Mapping[str, int] = field(default_factory=dict)  # events, by why the action is not
     # Of `finished`: what is skipped once more, as another has succeeded that stays as it is.
@@ -109,9 +111,13 @@ def plan(database: Database, settings: Config, request: Request, now_ms: int) ->
             waiting=_count_waiting(database, request),
             without_action=_count_by_action(gone),
         )
-    finished = tuple(delivery for delivery in kept if delivery.state in FINISHED)
+    ended = [delivery for delivery in kept if delivery.state in FINISHED]
+    finished = tuple(
+        delivery for delivery in ended if request.may_be_contradicted or not delivery.contradicted
+    )
     return Plan(
         finished=finished,
+        contradicted=len(ended) - len(finished),
         skipped_again=_skipped_again(finished, actions),
         unfinished=sum(delivery.state not in FINISHED for delivery in found),
         without_action=_count_by_action(
@@ -187,6 +193,8 @@ def _plan_new(database: Database, settings: Config, request: Request, action: Ac
         database, action.name, event_id=request.event_id, since_ms=request.since_ms
     ):
         why_not = routing.why_not_told(action, event.type, event.response_code)
+        if event.contradicted and not request.may_be_contradicted:
+            why_not = "Prembly contradicted it"
         needs_body = action.when is not None or event.type is None
         if why_not is None and needs_body:  # only now is the body read
             why_not = routing.why_not(action, reading.stored_event(database, event.id))

@@ -193,6 +193,7 @@ class FoundDelivery:
     action: str
     state: State
     ran_instead_id: int | None
+    contradicted: bool  # its event was, by Prembly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,3 +203,4 @@ class FoundEvent:
     id: int
     type: str | None
     response_code: str | None
+    contradicted: bool

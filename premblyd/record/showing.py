@@ -11,7 +11,7 @@ from peewee import Database
 from premblyd.prembly import bodies
 from premblyd.privacy import documents
 from premblyd.privacy.outputs import Hidden
-from premblyd.record import asking, reading
+from premblyd.record import asking, contradictions, reading
 from premblyd.record.choosing import DeliveryFilter
 from premblyd.record.operating import RecordedReveal
 from premblyd.record.rows import AttemptRow, AwaitedRow, DeliveryRow, InquiryRow, WholeEvent
@@ -35,6 +35,7 @@ class ShownEvent:
     """
 
     columns: Mapping[str, Any]
+    contradicted: bool  # by Prembly
     body: Any
     deliveries: Sequence[ShownDelivery]
     awaited: Sequence[Mapping[str, Any]]
@@ -47,6 +48,7 @@ class ShownEvent:
             for delivery in self.deliveries
         ]
         parts = {
+            "contradicted": self.contradicted,
             "body": self.body,
             "deliveries": deliveries,
             "awaited": list(self.awaited),
@@ -64,6 +66,7 @@ def revealed(
     document = _document(event)
     return ShownEvent(
         columns={**_columns(event), "headers": _headers(event)},
+        contradicted=contradictions.of_event(database, event.id),
         body=event.body.decode("utf-8", "replace") if document is None else document,
         deliveries=[
             ShownDelivery(columns=dataclasses.asdict(delivery), attempts=attempts)
@@ -93,6 +96,7 @@ def masked(database: Database, event: WholeEvent, newest_attempts: int | None = 
     may_stay = tuple(name for name in names if name != documents.MASK)
     return ShownEvent(
         columns=columns,
+        contradicted=contradictions.of_event(database, event.id),
         body=body,
         deliveries=[
             ShownDelivery(

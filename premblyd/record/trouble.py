@@ -32,6 +32,7 @@ class Target:
     action: str | None = None
     state: str | None = None
     reason: str | None = None
+    flag: str | None = None  # contradicted, or doubted
     since_ms: int | None = None
 
 

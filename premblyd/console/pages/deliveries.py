@@ -28,7 +28,7 @@ class Deliveries(Handler):
     path = "/deliveries"
 
     async def get(self) -> None:
-        names = ("state", "action", "before", "after")
+        names = ("state", "action", "contradicted", "before", "after")
         form = Form({name: self.get_query_argument(name, "") for name in names})
         search = self.search(form)
         part, dead = await self.services.readers.run(lambda database: _find(database, search, form))
@@ -56,7 +56,8 @@ class Deliveries(Handler):
 
     def search(self, form: Form) -> DeliveryFilter:
         state = form.word("state", words.STATES)
-        return DeliveryFilter(state=state, action=form.text("action"))
+        contradicted = form.word("contradicted", words.YES) is not None
+        return DeliveryFilter(state=state, action=form.text("action"), contradicted=contradicted)
 
 
 class Dead(Deliveries):
@@ -65,7 +66,10 @@ class Dead(Deliveries):
     path = "/dead"
 
     def search(self, form: Form) -> DeliveryFilter:
-        return DeliveryFilter(state=State.DEAD, action=form.text("action"))
+        contradicted = form.word("contradicted", words.YES) is not None
+        return DeliveryFilter(
+            state=State.DEAD, action=form.text("action"), contradicted=contradicted
+        )
 
 
 class ReplayMany(Handler):
@@ -126,12 +130,15 @@ class Replay(Handler):
     async def post(self, delivery_id: str) -> None:
         config, now_ms = self.services.config, self.now_ms
         number = int(delivery_id)
+        is_meant = self.get_body_argument("contradicted", "") == "yes"
         found, plan = await self.services.readers.run(
             lambda database: (
                 reading.find_delivery(database, number),
-                _plan_one(database, number, config, now_ms),
+                _plan_one(database, number, config, now_ms, is_meant),
             )
         )
+        if plan.contradicted:
+            raise PremblydError(words.CONTRADICTED)
         queued = 0
         for change in replays.changes(plan, Operator(actor=self.actor), config, now_ms):
             queued += await self.services.writer.call(change, alone=True)
@@ -196,8 +203,11 @@ def _masked(row: DeliveryRow) -> DeliveryRow:
     return DeliveryRow(**columns, last_error=error)
 
 
-def _plan_one(database: Database, delivery_id: int, config: Any, now_ms: int) -> Plan:
-    plan = replays.plan(database, config, Request(delivery_id=delivery_id), now_ms)
+def _plan_one(
+    database: Database, delivery_id: int, config: Any, now_ms: int, is_meant: bool
+) -> Plan:
+    again = Request(delivery_id=delivery_id, may_be_contradicted=is_meant)
+    plan = replays.plan(database, config, again, now_ms)
     if plan.unfinished:
         request = Request(delivery_id=delivery_id, is_pending=True)
         return replays.plan(database, config, request, now_ms)

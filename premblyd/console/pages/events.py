@@ -15,7 +15,8 @@ from premblyd.record.rows import EventRow
 from premblyd.store.connections import Database
 
 FIELDS = (
-    "code", "outcome", "type", "kind", "reference", "user_ref", "since", "until", "text", "endpoint"
+    "code", "outcome", "type", "kind", "reference", "user_ref", "since", "until", "text",
+    "endpoint", "contradicted", "doubted",
 )  # fmt: skip
 CSV_ROWS = 500
 
@@ -93,6 +94,8 @@ def _search(form: Form, now_ms: int) -> EventFilter:
         since_ms=form.time("since", now_ms),
         until_ms=form.time("until", now_ms),
         text=form.text("text"),
+        contradicted=form.word("contradicted", words.YES) is not None,
+        is_doubted=form.word("doubted", words.YES) is not None,
     )
 
 

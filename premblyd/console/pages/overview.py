@@ -103,6 +103,8 @@ def link(item: Item) -> str | None:
         path = "/dead"
     elif target.state is not None:
         filters["state"] = target.state
+    if target.flag is not None:
+        filters[target.flag] = "yes"
     if target.since_ms is not None:
         filters["since"] = times.iso(target.since_ms)
     query = urlencode({name: value for name, value in filters.items() if value is not None})

@@ -1,0 +1,130 @@
+"""What Prembly contradicted is found in every list, and is replayed only by who says so."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.commands import ACTIONS, record, recorded_in, run
+from tests.support.console import CONSOLE, signed_in
+from tests.support.daemon import Premblyd
+from tests.support.database import changing
+
+ASKED = """INSERT INTO inquiry (at_ms, purpose, event_id, delivery_id, result, duration_ms, error)
+    SELECT ?, 'confirm', event_id, id, 'contradicted', 5, 'Prembly says otherwise'
+    FROM delivery WHERE id = ?"""
+NEWEST_DEAD = """SELECT max(delivery.id), max(delivery.event_id) FROM delivery
+    JOIN event ON event.id = delivery.event_id
+    WHERE state = 'dead' AND action = 'activate-customer' AND outcome = 'verified'"""
+
+
+@pytest.fixture(name="config")
+def make_config(tmp_path: Path) -> Path:
+    return record(tmp_path)
+
+
+@pytest.fixture(name="forged")
+def contradict(config: Path) -> tuple[int, int]:
+    """A dead delivery that Prembly contradicted, and its event."""
+    with changing(recorded_in(config)) as database:
+        [(delivery, event)] = database.execute(NEWEST_DEAD).fetchall()
+        [(at_ms,)] = database.execute("SELECT max(received_at_ms) FROM event").fetchall()
+        database.execute(ASKED, [at_ms + 1000, delivery])
+    return delivery, event
+
+
+def listed(config: Path, *arguments: object) -> Any:
+    done = run(*arguments, "--config", config, "--json")
+    assert done.code == 0, done.err
+    return json.loads(done.out)
+
+
+def test_lists_find_what_prembly_contradicted(config: Path, forged: tuple[int, int]) -> None:
+    delivery, event = forged
+    assert [row["id"] for row in listed(config, "events", "--contradicted")] == [event]
+    deliveries = listed(config, "deliveries", "--contradicted", "--state", "dead")
+    assert [row["id"] for row in deliveries] == [delivery]
+    assert {row["id"]: row["contradicted"] for row in listed(config, "events")}[event] is True
+    assert sum(row["contradicted"] for row in listed(config, "events", "--limit", 99)) == 1
+    printed = run("events", "--config", config).out
+    assert re.search(rf"^{event} .*contradicted \(said verified\)", printed, re.MULTILINE)
+    assert listed(config, "show", event)["contradicted"] is True
+    assert "Prembly contradicts it" in run("show", event, "--config", config).out
+
+
+def test_what_prembly_confirmed_later_is_contradicted_no_more(
+    config: Path, forged: tuple[int, int]
+) -> None:
+    delivery, event = forged
+    with changing(recorded_in(config)) as database:
+        database.execute(
+            "UPDATE delivery SET confirmed_at_ms = (SELECT max(at_ms) FROM inquiry) WHERE id = ?",
+            [delivery],
+        )
+    assert listed(config, "events", "--contradicted") == []
+    assert listed(config, "show", event)["contradicted"] is False
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        ("--delivery", "{delivery}"),
+        ("--dead",),
+        ("{event}",),
+        ("--dead", "--action", "activate-customer", "--since", "3650d"),
+    ],
+    ids=str,
+)
+def test_a_replay_leaves_it_alone_unless_it_is_named(
+    config: Path, forged: tuple[int, int], selection: tuple[str, ...]
+) -> None:
+    delivery, event = forged
+    words = [each.format(delivery=delivery, event=event) for each in selection]
+
+    def queued(*more: str) -> list[int]:
+        plan = listed(config, "replay", *words, "--dry-run", *more)
+        assert plan.get("contradicted", 0) == (0 if more else 1 + ("{event}" in selection))
+        return [row["id"] for row in plan["would_queue"]]
+
+    assert delivery not in queued()
+    assert delivery in queued("--contradicted")
+
+
+def test_no_new_delivery_is_made_for_it(config: Path, forged: tuple[int, int]) -> None:
+    _, event = forged
+    asked = ("replay", event, "--action", "page-operations", "--new", "--dry-run")
+    with changing(recorded_in(config)) as database:
+        database.execute("UPDATE event SET response_code = '02' WHERE id = ?", [event])
+    plan = listed(config, *asked)
+    assert (plan["would_queue"], plan["not_for"]) == ([], {"Prembly contradicted it": 1})
+    assert listed(config, *asked, "--contradicted")["would_queue"] != []
+
+
+def test_the_console_shows_it_and_asks_before_a_replay(
+    config: Path, forged: tuple[int, int]
+) -> None:
+    """A daemon of its own: what is replayed is not there for other tests."""
+    delivery, event = forged
+    place = recorded_in(config)
+    with Premblyd(config.parent, place=place, actions=ACTIONS, console=CONSOLE) as daemon:
+        own = signed_in(daemon.start())
+        page = own.get("/events?contradicted=yes").text
+        assert "<h1>Events that Prembly contradicted</h1>" in page
+        assert re.findall(r'data-id="(\d+)"', page) == [str(event)]
+        assert "o-verified" not in page
+        dead = own.get("/dead?contradicted=yes")
+        assert re.findall(r'data-id="(\d+)"', dead.text) == [str(delivery)]
+        assert 'name="delivery"' not in dead.text, "no box to choose it by"
+        shown = own.get(f"/events/{event}").text
+        assert "o-verified" not in shown
+        assert "Run the hook all the same" in shown
+
+        replay = f"/deliveries/{delivery}/replay"
+        refused = own.post(f"{replay}.json")
+        assert (refused.status, "contradicted" in refused.json["error"]) == (400, True)
+        many = own.post("/dead/replay.json", {"delivery": [delivery]})
+        assert many.status == 200
+        assert daemon.rows("SELECT count(*) FROM operator_action WHERE action = 'replay'") == [(1,)]
+        assert own.post(f"{replay}.json", {"contradicted": "yes"}).json["done"] == 1
