@@ -33,6 +33,13 @@ REFUSED = {
     "outcome == `null`": "outcome is one of 'verified', 'not_verified', 'pending', 'unknown'",
     "kind == outcome": "is never true",
     "face_match == outcome": "is never true",
+    "outcome == 'verified' && face_match == `false`": "is never true: a face that does not match"
+    " verifies nobody, so the outcome is unknown; write verification_status == 'VERIFIED' &&"
+    " face_match == `false`",
+    "user_ref && (`false` == face_match && kind) && 'verified' == outcome": "is never true",
+    "kind == 'api' || outcome == 'verified' && face_match == `false`": "is never true",
+    "outcome == 'verified' && response_code == '01'": "another code than 00 verifies nobody",
+    "outcome == 'verified' && doubt == 'face'": "a body with a doubt verifies nobody",
     "!outcome == 'verified'": "is never true",
     "length(reference) > '3'": "length(…) is a number; write `3`",
     # words that the name never is
@@ -69,6 +76,14 @@ TAKEN = [
     "starts_with(type, 'transaction.') && contains(type, 'escalated') && risk_level == 'high'",
     "contains(['sdk.session', 'prembly.status'], type) && verified_by == 'prembly-api'",
     "face_match != `false`",
+    "outcome == 'verified' && face_match == `null`",
+    "outcome == 'verified' && response_code == '00'",
+    "outcome == 'verified' && doubt == ''",
+    "outcome == 'verified' || face_match == `false`",
+    "outcome == 'verified' && !(face_match == `false`)",
+    "verification_status == 'VERIFIED' && face_match == `false`",
+    "outcome == 'unknown' && face_match == `false`",
+    "doubt && contains(doubt, 'face')",
     "face_match == `null`",
     "face_confidence >= `90`",
     "face_confidence == `97.5` || face_confidence == `null`",

@@ -78,6 +78,8 @@ def check(expression: Expression, words: Words | None = None) -> None:
                     _check_comparison("eq", second, item, words or {})
             case "function_expression", [first, second] if node["value"] in _PARTS:
                 _check_part(node["value"], first, second)
+            case "and_expression", _:
+                _check_verified(node)
             case "or_expression", [{"type": "comparator"} as left, {"type": "literal"} as right]:
                 _check_alternative(left, right)
 
@@ -178,6 +180,41 @@ def _check_alternative(comparison: Any, literal: Any) -> None:
             f"… || {_spell(literal)} is always true;"
             f" write … || {_spell(left)} {operator} {_spell(literal)}"
         )
+
+
+def _check_verified(node: Any) -> None:
+    """Refuse to want `verified` together with what makes an event's outcome unknown."""
+    wanted = dict(_equalities(node))
+    if wanted.get("outcome") != "verified":
+        return
+    for name, why in _NEVER_VERIFIED.items():
+        literal = wanted.get(name)
+        if literal is False or (isinstance(literal, str) and literal not in ("", "00")):
+            spelt = _spell({"type": "literal", "value": literal})
+            raise ExpressionError(
+                f"outcome == 'verified' && {name} == {spelt} is never true: {why}, so the outcome"
+                f" is unknown; write verification_status == 'VERIFIED' && {name} == {spelt} for"
+                " what Prembly sent"
+            )
+
+
+def _equalities(node: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the names that must all equal a literal where this node is true."""
+    match node["type"], node["children"]:
+        case "and_expression", [left, right]:
+            yield from _equalities(left)
+            yield from _equalities(right)
+        case "comparator", [first, second] if node["value"] == "eq":
+            for named, other in ((first, second), (second, first)):
+                if named["type"] == "field" and other["type"] == "literal":
+                    yield str(named["value"]), other["value"]
+
+
+_NEVER_VERIFIED = {
+    "face_match": "a face that does not match verifies nobody",
+    "response_code": "another code than 00 verifies nobody",
+    "doubt": "a body with a doubt verifies nobody",
+}
 
 
 def _items(node: Any) -> list[Any]:
