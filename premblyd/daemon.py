@@ -216,8 +216,16 @@ class Daemon:
         # one that was cut short some may, so they are interrupted first.
         opened.callback(self._runners.interrupt)
         rng = random.Random()  # noqa: S311 (spreads retries; nobody gains by guessing)
-        gate = Confirmation(self._inquirer, Inquiries(self._writer), queue, self._clock)
-        self._dispatcher = Dispatcher(queue, self._runners, self._clock, rng, gate, self._permit)
+        self._confirmation = Confirmation(
+            self._inquirer,
+            Inquiries(self._writer),
+            queue,
+            Answers(self._writer),
+            self._clock,
+        )
+        self._dispatcher = Dispatcher(
+            queue, self._runners, self._clock, rng, self._confirmation, self._permit
+        )
         self._watch = Watch(
             AlertLog(self._writer),
             self._runners,
@@ -332,6 +340,7 @@ class Daemon:
         self._metrics.configure(settings)
         self._inquirer.configure(settings.prembly)
         self._pending.configure(settings)
+        self._confirmation.configure(settings)
         self._runners.configure(settings)
         self._dispatcher.configure(
             settings.actions, settings.total_concurrency, settings.max_hook_bytes

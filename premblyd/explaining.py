@@ -90,7 +90,7 @@ def explain(
     for judgement in Routing(settings.actions).judge(event):
         action = judgement.action
         if judgement.why_not is None:
-            job = replace(_job(action, event), is_confirmed=action.confirm)
+            job = replace(_job(action, event), is_confirmed=action.confirm is not None)
             shown = _with_once(kinds.preview(action.hook, job, endpoint), action, event)
             shown = _with_order(shown, action, event)
             runs[action.name] = _confirmed(shown, event.verdict) if action.confirm else shown

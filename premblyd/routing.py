@@ -66,7 +66,7 @@ class Routing:
         chosen = []
         for action in actions:
             try:
-                if action.when is None or _is_yes(action.when.search(context, budget)):
+                if action.when is None or is_yes(action.when.search(context, budget)):
                     chosen.append(action)
             except EvaluationError as error:
                 failed[action.name] = str(error)
@@ -95,7 +95,7 @@ class Routing:
         if reason is not None or action.when is None:
             return reason
         try:
-            is_for = _is_yes(action.when.search(webhook.context(), budget))
+            is_for = is_yes(action.when.search(webhook.context(), budget))
         except EvaluationError as error:
             return f"`when` failed for this event, which counts as no: {error}"
         return None if is_for else f"`when` is false: {action.when.text}"
@@ -106,6 +106,15 @@ class Routing:
         if type_ is not None and not events.matches(action.types, type_):
             return f"type {type_} is not in [{', '.join(action.types)}]"
         return self._why_not_code(action, code)
+
+    def takes_code(self, action: Action, code: str | None) -> bool:
+        """Return whether `action`, which may be of another version of the configuration, is for
+        webhooks with this response code; None is missing."""
+        listed = action.response_codes
+        if code is None:
+            return EVERY in listed or MISSING in listed
+        is_default = DEFAULT in listed and code not in self.named_codes
+        return EVERY in listed or code in listed or is_default
 
     def _why_not_code(self, action: Action, code: str | None) -> str | None:
         if action in self.actions_for_code(code):
@@ -119,7 +128,7 @@ class Routing:
         return reason
 
 
-def _is_yes(found: Any) -> bool:
+def is_yes(found: Any) -> bool:
     """Return JMESPath's truth: false, null and empty mean no, and zero is true."""
     return found is not None and found is not False and found not in ("", [], {})
 

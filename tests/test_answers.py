@@ -1,4 +1,4 @@
-"""What an answer of Prembly's API says, and whether an event says the same."""
+"""What an answer of Prembly's API states: in all places, and nothing that its envelope says."""
 
 import json
 from typing import Any
@@ -10,26 +10,23 @@ from hypothesis import strategies as st
 
 from premblyd.expressions import Expression
 from premblyd.prembly import answers, payload
-from premblyd.prembly.answers import Match, Question
+from premblyd.prembly.answers import Question, Stated
 from premblyd.prembly.payload import Outcome, Verdict
 from tests.support.prembly_api import Shape, Verification
 
 UUID = "0b7c9f1d-1111-4222-8333-44445555666a"
-EVENT = Verdict(response_code="00", outcome=Outcome.VERIFIED, reference=UUID)
+VERIFIED = {"reference": UUID, "response_code": "00", "verification_status": "VERIFIED"}
+
+
+def read(document: Any, **fields: str) -> Stated:
+    places: Any = {name: Expression(text) for name, text in fields.items()}
+    stated = answers.read(json.dumps(document).encode(), places)
+    assert stated
+    return stated
 
 
 def answer(**fields: Any) -> Verdict:
-    fields = {"reference": UUID, **fields}
-    verdict = answers.read(Verification(**fields).answer())
-    assert verdict
-    return verdict
-
-
-def match(event: Verdict = EVENT, **fields: Any) -> tuple[str, str]:
-    question = answers.question_about(event)
-    assert question
-    comparison = answers.compare(event, answer(**fields), question)
-    return comparison.match, comparison.words
+    return read(json.loads(Verification(**{"reference": UUID, **fields}).answer())).verdict
 
 
 @pytest.mark.parametrize("shape", [Shape.FLAT, Shape.WEBHOOK, Shape.BARE])
@@ -46,30 +43,120 @@ def test_a_sessions_answer_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "document",
+    "beside",
     [
-        {"status": True, "message": "VERIFIED", "data": {}},
-        {"status": "VERIFIED", "data": {"status": "VERIFIED"}},
-        {"data": {"status": "success", "response_code": "00"}, "meta": {}},
+        {"face_data": {"status": True}, "widget_info": {"user_ref": "u-1"}},
+        {"data": VERIFIED | {"face_data": {"Status": "yes"}, "widget_info": {"user_ref": "u-1"}}},
+        {"data": [VERIFIED | {"face_data": {"status": "1"}, "user_ref": "u-1"}]},
+        {"data": {"data": {"face_data": {"status": "true"}}, "user_ref": "u-1"}, **VERIFIED},
+        {"response": VERIFIED | {"face_data": {"response_code": "00"}, "user_ref": "u-1"}},
+        {"data": {"session": VERIFIED | {"user_ref": "u-1"}, "face_data": {"status": True}}},
     ],
 )
-def test_the_envelope_is_no_verdict(document: Any) -> None:
-    verdict = answers.read(json.dumps(document).encode())
-    assert verdict
-    assert verdict.outcome is Outcome.UNKNOWN
+def test_what_stands_beside_data_and_within_it_is_read_too(beside: dict[str, Any]) -> None:
+    verdict = read({"status": True, "data": VERIFIED} | beside).verdict
+    assert (verdict.outcome, verdict.face_match, verdict.user_ref) == (
+        Outcome.VERIFIED,
+        True,
+        "u-1",
+    )
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"status": True, "message": "VERIFIED", "data": {}},
+        {"status": "VERIFIED", "data": {"status": "VERIFIED"}},
+        {"status": True, "data": None},
+        {"status": True, "data": [VERIFIED, VERIFIED]},
+        {"data": {"status": "success", "reference": UUID}, "meta": {}},
+    ],
+)
+def test_an_envelope_states_nothing(document: Any) -> None:
+    stated = read(document)
+    assert (stated.is_empty, stated.verdict.outcome) == (True, Outcome.UNKNOWN)
+
+
+def test_00_beside_an_inner_code_says_that_the_question_was_answered() -> None:
+    assert (
+        read({"response_code": "00", "data": {"response_code": "07"}}).verdict.response_code == "07"
+    )
+    assert (
+        read({"response_code": "00", "data": {"response_code": ""}}).verdict.response_code == "00"
+    )
+    both = read({"response_code": "07", "data": {"response_code": "00"}}).verdict
+    assert both.doubt == "code"
+
+
+@pytest.mark.parametrize(
+    ("more", "doubt"),
+    [
+        ({"response_code": "01"}, "code"),
+        ({"response_code": ["00"]}, "code"),
+        ({"verification": {"status": "NOT-VERIFIED"}}, "status"),
+        ({"verification": {"status": "DECLINED"}}, "status"),
+        ({"verification": {"status": False}}, "status"),
+        ({"face_data": {"status": False}}, "face"),
+        ({"face_data": {"Status": "failed"}}, "face"),
+        ({"face_data": {"Status": 0}}, "face"),
+        ({"face_data": {"response_code": "01"}}, "face"),
+        ({"event": "fraud.identity_flagged"}, "type"),
+        ({"response": {"verification_status": "PENDING", "response_code": "02"}}, "status,code"),
+    ],
+)
+def test_what_is_stated_twice_and_differently_is_doubted(more: Any, doubt: str) -> None:
+    for document in ({"data": VERIFIED} | more, {"data": VERIFIED | more}):
+        verdict = read(document).verdict
+        if "response" not in more or "response" in document:
+            assert (verdict.doubt, verdict.outcome) == (doubt, Outcome.UNKNOWN), document
+
+
+def test_a_key_that_an_answer_gives_twice_is_doubted() -> None:
+    twice = b'{"data": {"verification_status": "NOT-VERIFIED", "verification_status": "VERIFIED"}}'
+    stated = answers.read(twice)
+    assert stated
+    assert stated.verdict.doubt == "key"
+    twice = b'{"data": {}, "data": {"verification_status": "VERIFIED"}}'
+    stated = answers.read(twice)
+    assert stated
+    assert stated.verdict.outcome is Outcome.VERIFIED or stated.verdict.doubt == "key"
+
+
+@pytest.mark.parametrize("word", [False, "false", "failed", "error"])
+def test_an_envelope_that_says_no_is_told(word: Any) -> None:
+    assert read({"status": word, "data": VERIFIED}).says_no
+    assert read({"success": word, "data": VERIFIED}).says_no
+    assert not read({"status": True, "success": "true", "data": VERIFIED}).says_no
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"status": "processing"},
+        {"data": {"status": "Processing"}},
+        {"data": {"verification_status": "IN_PROGRESS"}},
+        {"response": {"verification_status": "queued"}},
+    ],
+)
+def test_prembly_says_in_several_words_that_it_is_at_work(document: Any) -> None:
+    assert read(document).is_processing
 
 
 def test_the_place_of_a_field_in_an_answer_can_be_said() -> None:
-    body = b'{"data": {"state": {"result": "VERIFIED", "id": "r-1"}}}'
-    verdict = answers.read(
-        body,
-        {
-            "verification_status": Expression("data.state.result"),
-            "reference": Expression("data.state.id"),
-        },
+    stated = read(
+        {"data": {"state": {"result": "VERIFIED", "id": "r-1"}, "verification_status": "x"}},
+        verification_status="data.state.result",
+        reference="data.state.id",
     )
-    assert verdict
+    verdict = stated.verdict
     assert (verdict.outcome, verdict.reference) == (Outcome.VERIFIED, "r-1")
+    assert stated.names == {"r-1"}
+
+
+def test_an_answer_has_every_name_that_it_gives_the_verification() -> None:
+    document = {"reference": "ver_document_1", "data": {"verification_id": UUID.upper()}}
+    assert read(document).names == {"ver_document_1", payload.same_id(UUID)}
 
 
 def test_what_is_no_json_object_says_nothing() -> None:
@@ -78,86 +165,12 @@ def test_what_is_no_json_object_says_nothing() -> None:
     ] * 5
 
 
-@pytest.mark.parametrize("shape", [Shape.FLAT, Shape.WEBHOOK, Shape.BARE])
-def test_an_answer_that_says_the_same_confirms(shape: Shape) -> None:
-    assert match(shape=shape) == (Match.SAME, "")
-    assert match(shape=shape, user_ref="u-1") == (Match.SAME, "")
-
-
-def test_a_uuid_may_be_spelt_with_underscores() -> None:
-    assert match(reference=UUID.replace("-", "_"))[0] == Match.SAME
-    assert match(reference=UUID.replace("a", "b"))[0] == Match.OTHER
-
-
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        (
-            {"status": "NOT-VERIFIED"},
-            "Prembly's answer says outcome not_verified, the event verified",
-        ),
-        ({"reference": "other-1"}, "Prembly's answer is about another reference"),
-    ],
-)
-def test_an_answer_that_says_something_else_contradicts(fields: dict[str, Any], words: str) -> None:
-    assert match(**fields) == (Match.OTHER, words)
-
-
-def test_somebody_elses_user_or_face_contradicts() -> None:
-    """A forger may put a customer's user_ref to a true reference."""
-    event = Verdict(
-        response_code="00",
-        outcome=Outcome.VERIFIED,
-        reference=UUID,
-        user_ref="victim",
-        face_match=True,
-    )
-    assert match(event, user_ref="forger") == (
-        Match.OTHER,
-        "Prembly's answer names another user_ref than the event",
-    )
-    assert match(event, shape=Shape.WEBHOOK, user_ref="victim", face_match=True)[0] == Match.SAME
-
-
-def test_what_prembly_does_not_know_yet_neither_confirms_nor_contradicts() -> None:
-    assert match(status="PENDING", code="02")[0] == Match.OPEN
-    assert match(status=None, code="02")[0] == Match.OPEN
-    assert match(status=None, code="00")[0] == Match.OPEN
-
-
-def test_an_answer_that_says_a_fact_differently_confirms_nothing() -> None:
-    assert match(code="01")[0] == Match.OPEN
-    assert match(shape=Shape.WEBHOOK, face_match=False)[0] == Match.OPEN
-
-
-def test_an_answer_without_a_reference_confirms_nothing() -> None:
-    question = answers.question_about(EVENT)
-    assert question
-    verdict = answers.read(b'{"data": {"verification_status": "VERIFIED", "response_code": "00"}}')
-    assert verdict
-    assert answers.compare(EVENT, verdict, question).match is Match.OTHER
-
-
-def test_an_odd_code_is_not_quoted() -> None:
-    event = Verdict(response_code="22123456789", outcome=Outcome.VERIFIED, reference=UUID)
-    found, words = match(event)
-    assert found == Match.OTHER
-    assert "22123456789" not in words
-
-
 def test_a_session_is_asked_for_when_there_is_no_reference() -> None:
     document = {"data": {"widget_info": {"session_id": "sdk_session_1"}}}
     event = payload.recognise(document)
     question = answers.question_about(event)
     assert question == Question(identifier="sdk_session_1", reference=None)
     assert "sdk_session_1" not in repr(question)
-
-
-def test_a_session_that_was_asked_for_is_compared() -> None:
-    event = Verdict(outcome=Outcome.VERIFIED, session_id="sdk_session_1", user_ref="u-1")
-    asked = {"shape": Shape.SESSION, "user_ref": "u-1"}
-    assert match(event, session_id="sdk_session_1", **asked)[0] == Match.SAME
-    assert match(event, session_id="sdk_session_2", **asked)[0] == Match.OTHER
 
 
 @pytest.mark.parametrize(
@@ -189,19 +202,3 @@ def test_whatever_is_asked_for_is_one_segment_of_a_path(reference: str) -> None:
         assert not set(question.path_segment) & set("/?#\\ ")
         assert not question.path_segment.startswith(".")
         assert unquote(question.path_segment) == reference
-
-
-NAMES = st.sampled_from(["data", "response", "session", "verification", "status", "reference"])
-DOCUMENTS = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text("abc01", max_size=9),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
-)
-
-
-@given(DOCUMENTS)
-def test_no_answer_raises_and_none_without_a_word_of_prembly_confirms(document: Any) -> None:
-    verdict = answers.read(json.dumps(document).encode())
-    if verdict:
-        question = answers.question_about(EVENT)
-        assert question
-        assert answers.compare(EVENT, verdict, question).match is not Match.SAME

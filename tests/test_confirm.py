@@ -2,6 +2,7 @@
 a stand-in made from Prembly's pages."""
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from premblyd import times
 from premblyd.databases import Place
 from premblyd.hooks import dispatcher
-from premblyd.inquiry import breaker, confirm
+from premblyd.inquiry import breaker, confirm, patience
+from premblyd.inquiry.patience import Patience
 from premblyd.prembly import answers
 from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome
@@ -50,6 +52,7 @@ def api() -> Iterator[PremblyApi]:
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confirm, "_FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr(patience, "_WAITS_S", (0.02,))
     monkeypatch.setattr(dispatcher, "POLL_S", 0.05)
 
 
@@ -88,6 +91,7 @@ async def test_a_hook_runs_when_prembly_says_the_same(
             {"status": "NOT-VERIFIED"},
             "Prembly's answer says outcome not_verified, the event verified",
         ),
+        ({"code": "07", "status": None}, "Prembly's answer says code 07, the event 00"),
         ({"user_ref": "somebody"}, "Prembly's answer names another user_ref than the event"),
     ],
 )
@@ -120,18 +124,64 @@ async def test_an_answer_about_another_reference_contradicts(place: Place, api: 
 @pytest.mark.parametrize("fault", [prembly_api.status(404), prembly_api.code_01])
 @on_a_loop
 async def test_what_prembly_does_not_know_is_asked_for_again_and_then_dead(
-    place: Place, api: PremblyApi, fault: Fault
+    place: Place, api: PremblyApi, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Four questions at least, and five minutes: by a clock that nobody sets."""
     api.fail(fault)
+    monkeypatch.setattr("premblyd.inquiry.client.REMEMBERED_S", 0)
+    now_s = 1000.0
+    monkeypatch.setattr(patience, "_now_s", lambda: now_s)
+    async with at_work(place, api) as at:
+        await at.add("activate", **TRUE | {"received_at_ms": 1})  # the wall clock says nothing
+        await at.until(lambda: api.asked() >= 6)
+        assert at.delivery("state, attempts_left") in [("pending", 3), ("running", 3)]
+        now_s += 299
+        asked = api.asked()
+        await at.until(lambda: api.asked() > asked + 1)
+        assert at.states() != {"dead": 1}
+        now_s += 2
+        await at.until_states(dead=1)
+        assert at.delivery("last_error") == (confirm.NOT_FOUND,)
+        assert at.shell.jobs == []
+
+
+@on_a_loop
+async def test_however_long_it_takes_prembly_is_asked_four_times(
+    place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as after a suspend: the time is over, but the questions were not asked."""
+    api.fail(prembly_api.status(404))
+    monkeypatch.setattr("premblyd.inquiry.client.REMEMBERED_S", 0)
+    monkeypatch.setattr(patience, "_now_s", itertools.count(0, 1000).__next__)
     async with at_work(place, api) as at:
         await at.add("activate", **TRUE)
-        await at.add("activate", body=b"old", **TRUE | {"received_at_ms": 1})
-        await at.until_states(dead=1, pending=1)
-        await at.until(lambda: len(at.attempts("id")) == 2)
-        assert at.shell.jobs == []
-    states = rows(place, "SELECT event_id, state, last_error FROM delivery")
-    assert states == [(1, "pending", confirm.NOT_FOUND), (2, "dead", confirm.NOT_FOUND)]
-    assert rows(place, "SELECT attempts_left FROM delivery WHERE state = 'pending'") == [(3,)]
+        await at.until_states(dead=1)
+        assert (api.asked(), at.shell.jobs) == (4, [])
+
+
+@on_a_loop
+async def test_a_restart_begins_the_time_anew_and_asks_less_often(
+    place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    assert [patience.wait_s(asked) for asked in (1, 2, 3, 4, 5, 100)] == [
+        20,
+        60,
+        240,
+        300,
+        300,
+        300,
+    ]
+    before, after = Patience(), Patience()
+    now_s = 0.0
+    monkeypatch.setattr(patience, "_now_s", lambda: now_s)
+    before.begin(1)
+    now_s = 320.0
+    after.begin(1)
+    assert (before.is_over(1, 4), after.is_over(1, 4)) == (True, False)
+    now_s = 621.0
+    after.begin(1)
+    assert after.is_over(1, 5)
 
 
 @on_a_loop

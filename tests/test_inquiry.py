@@ -49,10 +49,13 @@ def test_a_verification_is_asked_for_as_the_account(api: PremblyApi) -> None:
     known = api.know("r-1", user_ref="u-1")
     answer = ask(api, organisation="org-1", headers={"X-Own": "own", "Accept": "application/vnd.x"})
     assert (answer.kind, answer.http_status) == (AnswerKind.KNOWN, 200)
-    assert answer.verdict
-    assert (answer.verdict.outcome, answer.verdict.reference) == (Outcome.VERIFIED, "r-1")
+    assert answer.stated
+    assert (answer.stated.verdict.outcome, answer.stated.verdict.reference) == (
+        Outcome.VERIFIED,
+        "r-1",
+    )
     assert b'"r-1"' in answer.body
-    assert known.user_ref == answer.verdict.user_ref
+    assert known.user_ref == answer.stated.verdict.user_ref
     (asked,) = api.questions
     assert (asked.method, asked.path) == ("GET", "/api/v1/verification/api/status/r-1/")
     assert asked.headers["x-api-key"] == prembly_api.KEY

@@ -2,9 +2,9 @@
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, field_validator
+from pydantic import BeforeValidator, Field, PlainValidator, field_validator
 
 from premblyd.config.base import Model
 from premblyd.config.hooks import proxy_url
@@ -36,6 +36,7 @@ class StatusQuestion(Model):
     method: Literal["GET", "POST"] = "GET"
     path: QuestionPath = "/api/v1/verification/api/status/{id}/"
     fields: dict[FieldName, BodyPath] = Field({})  # where the answer has a verdict field
+    names_reference: bool = True  # whether an answer names the verification that it is about
 
 
 class LogParameters(Model):
@@ -93,6 +94,39 @@ class PremblyApi(Model):
     proxy: Annotated[Secret, PlainValidator(proxy_url)] | None = None
     status: StatusQuestion = StatusQuestion()
     logs: LogsQuestion = LogsQuestion()
+
+
+Unstated = Literal[
+    "response_code",
+    "status",
+    "detail",
+    "verification_status",
+    "user_ref",
+    "face_match",
+    "face_confidence",
+    "risk_level",
+    "risk_score",
+]
+
+
+class Confirm(Model):
+    """Prembly must confirm an event before the hook runs. `unstated`: of these facts, the event's
+    word is enough where Prembly's answer states nothing of them."""
+
+    unstated: tuple[Unstated, ...] = ()
+
+
+def _confirm(value: Any) -> Any:
+    """Read `true`, `false`, or a mapping that says more than `true`."""
+    if isinstance(value, dict):
+        return value
+    word = str(value).lower()
+    if word not in ("true", "false"):
+        raise ValueError("should be true, false, or a mapping such as {unstated: [face_match]}")
+    return {} if word == "true" else None
+
+
+ConfirmValue = Annotated[Confirm | None, BeforeValidator(_confirm)]
 
 
 class Pending(Model):

@@ -12,7 +12,7 @@ from premblyd.config.console import ConsoleValue
 from premblyd.config.database import DatabaseValue, PostgresqlDatabase
 from premblyd.config.hooks import GATHERED, HookValue, gather
 from premblyd.config.hosts import HostsSettings
-from premblyd.config.inquiries import Duplicates, Pending, PremblyApi
+from premblyd.config.inquiries import ConfirmValue, Duplicates, Pending, PremblyApi
 from premblyd.config.secrets import KeyValue, Secret, secrets_in
 from premblyd.config.values import (
     AnswerWithinMs,
@@ -112,7 +112,7 @@ class Action(Model):
     response_codes: tuple[Code, ...] = Field(min_length=1)
     when: Select | None = None
     hook: HookValue = Field(alias=GATHERED)
-    confirm: bool = False  # by Prembly, before the hook runs
+    confirm: ConfirmValue = None  # by Prembly, before the hook runs
     once: Literal["reference"] | None = None
     order: Order | None = None
     retry: Retry = Retry()

@@ -8,7 +8,6 @@ import functools
 import random
 from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence, Set
-from dataclasses import replace
 
 from premblyd.clock import Clock, boot_s
 from premblyd.config.models import Action
@@ -169,7 +168,7 @@ class Dispatcher:
                 digest=action.digest,
                 cluster=action.concurrency.cluster,
                 once=action.once is not None,
-                confirm=action.confirm,
+                confirm=action.confirm is not None,
                 busy=self._busy[action.name],
                 busy_bytes=self._busy_bytes[action.name],
             )
@@ -219,10 +218,11 @@ class Dispatcher:
         return self._runners.run(action.hook, job, permit)
 
     async def _run_if_confirmed(self, action: Action, job: Job, permit: Permit) -> Result:
-        if (result := await self._gate.judge(job)) is not None:
-            return result
-        run = self._runners.run(action.hook, replace(job, is_confirmed=True), permit)
-        del job  # so that the body is not kept longer than the runner needs it
+        judged = await self._gate.judge(job, action)
+        if isinstance(judged, Result):
+            return judged
+        run = self._runners.run(action.hook, judged, permit)
+        del job, judged  # so that the body is not kept longer than the runner needs it
         return await run
 
     def _ended(self, job: Job, task: asyncio.Task[bool]) -> None:

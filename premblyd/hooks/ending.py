@@ -15,14 +15,17 @@ def ending_of(
     """Return what becomes of the delivery of `job`, whose hook ended now with `result`.
 
     It has succeeded; or its hook runs again; or it is dead, because that can't help or no
-    attempt is left. An interrupted run costs no attempt, and is due again at once, or after the
-    time that its result asks for.
+    attempt is left; or it is cancelled, because another event has what this one left open. An
+    interrupted run costs no attempt, and is due again at once, or after the time that its result
+    asks for.
     """
     interrupted = result.outcome is AttemptOutcome.INTERRUPTED
     attempts_left = job.attempts_left + 1 if interrupted else job.attempts_left
     wait_ms = None
     if result.outcome is AttemptOutcome.SUCCEEDED:
         state = State.SUCCEEDED
+    elif result.is_overtaken:
+        state = State.CANCELLED
     elif result.final or attempts_left <= 0:
         state = State.DEAD
     elif interrupted:

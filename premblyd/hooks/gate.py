@@ -3,6 +3,7 @@ is true. The daemon decides who that is."""
 
 from typing import Protocol
 
+from premblyd.config.models import Action
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
 
@@ -15,9 +16,10 @@ class Gate(Protocol):
         """How many hooks of an action it can decide about now: deliveries beyond that stay in the
         queue."""
 
-    async def judge(self, job: Job) -> Result | None:
-        """Return None when the hook of `job` may run, which is on record then. Never raise for an
-        event that is not true."""
+    async def judge(self, job: Job, action: Action) -> Job | Result:
+        """Return the job with which the hook may run, which is on record then: its event's facts
+        are as they were confirmed. Or return how the run ends without it. Never raise for an event
+        that is not true."""
 
     def interrupt(self) -> None:
         """Decide about nothing more: the daemon stops. Who waits gets a result that costs no
@@ -29,7 +31,7 @@ class ClosedGate:
 
     room = 0
 
-    async def judge(self, job: Job) -> Result | None:
+    async def judge(self, job: Job, action: Action) -> Job | Result:
         return Result(
             outcome=AttemptOutcome.INTERRUPTED, error="nobody can be asked whether it is true"
         )

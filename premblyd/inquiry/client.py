@@ -21,8 +21,7 @@ from premblyd.occurrences import (
     InquiryAnswered,
 )
 from premblyd.prembly import answers, bodies
-from premblyd.prembly.answers import Question
-from premblyd.prembly.payload import Verdict
+from premblyd.prembly.answers import Question, Stated
 from premblyd.privacy.identifiers import safe_id
 from premblyd.store.inquiries import NewInquiry
 from premblyd.store.models import InquiryResult, Purpose
@@ -68,7 +67,7 @@ class Answer:
     error: str | None = None
     body: bytes = b""
     sha256: str | None = None
-    verdict: Verdict | None = None  # of a KNOWN one
+    stated: Stated | None = None  # of a KNOWN one
     retry_after_s: float = 0  # ask no earlier than in this time
     was_asked: bool = True
     is_shared: bool = False
@@ -249,17 +248,17 @@ class Inquirer:
         elif status == 200 and question is None:
             return Answer(kind=AnswerKind.KNOWN, at_ms=0)
         elif status == 200:
-            verdict = await self._read(response.body, api)
-            if verdict and answers.is_unknown_to_prembly(verdict):
+            stated = await self._read(response.body, api)
+            if stated and answers.is_unknown_to_prembly(stated):
                 return Answer(kind=AnswerKind.NOT_FOUND, at_ms=0, error=None)
-            if verdict:
-                return Answer(kind=AnswerKind.KNOWN, at_ms=0, verdict=verdict)
+            if stated:
+                return Answer(kind=AnswerKind.KNOWN, at_ms=0, stated=stated)
             error = "the answer is no JSON object, or has too many values"
         return Answer(
             kind=AnswerKind.UNAVAILABLE, at_ms=0, error=error, retry_after_s=max(wait_s, 0)
         )
 
-    async def _read(self, body: bytes, api: PremblyApi) -> Verdict | None:
+    async def _read(self, body: bytes, api: PremblyApi) -> Stated | None:
         """Read an answer: beside the loop, if that may be more than a moment's work."""
         if len(body) <= bodies.LARGE_BYTES and not api.status.fields:
             return answers.read(body)

@@ -1,29 +1,38 @@
 """Confirming an event before the hook of an action with `confirm` runs: Prembly is asked for it,
-and must say the same."""
+and must agree, so that the action is for what Prembly says."""
 
 import asyncio
+from dataclasses import replace
 
 from premblyd.clock import Clock
+from premblyd.config.models import Action, Config
 from premblyd.errors import StoreUnavailableError
+from premblyd.inquiry import patience
 from premblyd.inquiry.client import NO_KEY, Answer, AnswerKind, Inquirer, new_inquiry, tell_answered
-from premblyd.prembly import answers, events
-from premblyd.prembly.answers import Match, Question
+from premblyd.inquiry.patience import Patience
+from premblyd.inquiry.requirement import ActionRequirement
+from premblyd.inquiry.storing import Storing, Subject
+from premblyd.prembly import agreement, answers, events, payload
+from premblyd.prembly.agreement import Agreement, Finding
+from premblyd.prembly.answers import Question
+from premblyd.routing import Routing
+from premblyd.store.answers import Answers
+from premblyd.store.confirmed import Confirmed
 from premblyd.store.inquiries import DOUBTS, Inquiries, NewInquiry
 from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome, InquiryResult, Purpose
 from premblyd.store.queue import Queue
 
 NOT_FOUND = "Prembly knows no such verification"
-# Prembly's API may know a result a little later than its webhook says it.
-GRACE_MS = 5 * 60_000
 _FIRST_WAIT_S, _MAX_WAIT_S = 10.0, 1800.0
 _MANY = 1 << 20
 _NEW_MS = 10_000
 _STORE_WAIT_S = 5.0
 _RESULTS = {
-    Match.SAME: InquiryResult.CONFIRMED,
-    Match.OTHER: InquiryResult.CONTRADICTED,
-    Match.OPEN: InquiryResult.UNSETTLED,
+    Finding.CONFIRMED: InquiryResult.CONFIRMED,
+    Finding.CONTRADICTED: InquiryResult.CONTRADICTED,
+    Finding.ASK_AGAIN: InquiryResult.UNSETTLED,
+    Finding.SETTLED_SINCE: InquiryResult.SETTLED,
 }
 
 
@@ -31,12 +40,28 @@ class Confirmation:
     """The gate of the dispatcher: it asks Prembly."""
 
     def __init__(
-        self, inquirer: Inquirer, inquiries: Inquiries, queue: Queue, clock: Clock
+        self,
+        inquirer: Inquirer,
+        inquiries: Inquiries,
+        queue: Queue,
+        stored: Answers,
+        clock: Clock,
     ) -> None:
         self._inquirer = inquirer
         self._inquiries = inquiries
         self._queue = queue
+        self._stored = stored
         self._clock = clock
+        self._patience = Patience()
+        self._routing = Routing(())
+        self._storing: Storing | None = None
+        self._names_reference = True
+
+    def configure(self, settings: Config) -> None:
+        """Use these settings from the next event on."""
+        self._routing = Routing(settings.actions)
+        self._storing = Storing(settings)
+        self._names_reference = settings.prembly is None or settings.prembly.status.names_reference
 
     @property
     def room(self) -> int:
@@ -45,20 +70,21 @@ class Confirmation:
             return 0
         return 1 if self._inquirer.is_doubtful else _MANY
 
-    async def judge(self, job: Job) -> Result | None:
-        """Return None when Prembly says what the event of `job` says; else how its run ends."""
+    async def judge(self, job: Job, action: Action) -> Job | Result:
+        """Return the job when Prembly confirms its event; else how its run ends."""
         event = job.event
         if job.is_confirmed:
-            return None
+            return job
         try:
             if event.verified_by == events.STORED_BY:  # it is Prembly's answer
-                return await self._confirm(job, event.received_at_ms, event.body_sha256.hex())
+                return await self._confirm(job, Confirmed.by_itself(event), event.received_at_ms)
             question = answers.question_about(event.verdict)
             if question is None:
                 return _dead(answers.NOTHING_TO_ASK_BY)
+            self._patience.begin(job.delivery_id)
             with self._inquirer.for_a_hook():
                 answer = await self._inquirer.ask(question, newer_than_ms=_newer_than_ms(job))
-            return await self._judge(job, question, answer)
+            return await self._judge(job, action, question, answer)
         except StoreUnavailableError:
             return _later("what Prembly answered could not be stored", _STORE_WAIT_S)
 
@@ -66,53 +92,134 @@ class Confirmation:
         """Ask nothing more: the daemon stops."""
         self._inquirer.interrupt()
 
-    async def _judge(self, job: Job, question: Question, answer: Answer) -> Result | None:
+    async def _judge(
+        self, job: Job, action: Action, question: Question, answer: Answer
+    ) -> Job | Result:
         if not answer.was_asked:
             return _later(answer.error or NO_KEY, answer.retry_after_s)
-        result, words = None, None
-        if answer.verdict:
-            comparison = answers.compare(job.event.verdict, answer.verdict, question)
-            result, words = _RESULTS[comparison.match], comparison.words or None
+        found = await self._agreement(job, action, question, answer)
+        if found is not None and found.finding is Finding.SETTLED_SINCE:
+            return await self._settled(job, question, answer, found)
+        result = _RESULTS[found.finding] if found else None
         inquiry = new_inquiry(
             question,
             answer,
             Purpose.CONFIRM,
             result,
-            error=words,
+            error=(found.words or None) if found else None,
             event_id=job.event.id,
             delivery_id=job.delivery_id,
         )
         recorded = asyncio.ensure_future(self._record(inquiry, answer))
         try:
-            if result is InquiryResult.CONFIRMED:  # in one transaction with the record
-                return await self._confirm(job, answer.at_ms, answer.sha256)
+            if found is not None and result is InquiryResult.CONFIRMED:  # in one transaction
+                confirmed = Confirmed.of(job.event, found, answer.sha256)
+                return await self._confirm(job, confirmed, answer.at_ms)
         finally:
-            await recorded
-        if result is InquiryResult.CONTRADICTED:
-            return _dead(words or "")
-        age_ms = max(0, self._clock.now_ms() - job.event.received_at_ms)
-        if answer.kind is AnswerKind.NOT_FOUND or result is InquiryResult.UNSETTLED:
-            reason = words or NOT_FOUND
-            if age_ms >= GRACE_MS:
-                return _dead(reason)
-            return _later(reason, max(2 * _FIRST_WAIT_S, 3 * age_ms / 1000))
-        wait_s = min(max(_FIRST_WAIT_S, age_ms / 2000), _MAX_WAIT_S)
-        wait_s = max(wait_s, answer.retry_after_s, self._inquirer.wait_s)
-        if answer.kind is AnswerKind.REFUSED:  # a key that was mended is tried as soon; till then
-            wait_s = _FIRST_WAIT_S  # there is no room
-        return _later(f"Prembly could not be asked: {answer.error}", wait_s)
+            asked = await recorded
+        if found is not None and result is InquiryResult.CONTRADICTED:
+            return self._end(job, found.words)
+        if answer.kind is AnswerKind.NOT_FOUND or found is not None:
+            return self._again(job, found.words if found else NOT_FOUND, asked)
+        return _later(f"Prembly could not be asked: {answer.error}", self._pause_s(job, answer))
 
-    async def _record(self, inquiry: NewInquiry, answer: Answer) -> None:
-        if not answer.is_shared:
-            await self._inquiries.record(inquiry)
-            tell_answered(inquiry)
-        elif inquiry.result in DOUBTS:
-            await self._inquiries.record_doubt(inquiry)
-
-    async def _confirm(self, job: Job, at_ms: int, sha256: str | None) -> Result | None:
-        """Write down that the delivery is confirmed. Return None when it is, and still ours."""
-        if await self._queue.confirm(job, at_ms, sha256):
+    async def _agreement(
+        self, job: Job, action: Action, question: Question, answer: Answer
+    ) -> Agreement | None:
+        """Return what an answer means for a job; None: it is none."""
+        stated, event = answer.stated, job.event
+        if stated is None:
             return None
+        requirement = ActionRequirement(action, event, self._routing)
+
+        def decide() -> Agreement:
+            return agreement.decide(
+                event.verdict,
+                stated,
+                question,
+                requirement,
+                names_reference=self._names_reference,
+            )
+
+        try:
+            if "body" in requirement.looks_at:  # it is read, and may be large
+                return await asyncio.to_thread(decide)
+            return decide()
+        finally:
+            event.drop_document()
+
+    async def _settled(
+        self, job: Job, question: Question, answer: Answer, found: Agreement
+    ) -> Result:
+        """Store an answer that has the result which the event left open. The event itself is over:
+        whatever is to run, runs for the answer."""
+        if not answer.body:  # remembered, without its body
+            answer = await self._inquirer.ask(question)
+            if answer.stated is None or answer.kind is not AnswerKind.KNOWN:
+                return _later(found.words, _FIRST_WAIT_S)
+        if self._storing is None:
+            raise RuntimeError("asked before it was configured")
+        event = job.event
+        subject = Subject(
+            endpoint=event.endpoint,
+            reference=event.verdict.reference or payload.session_reference(question.identifier),
+            session_id=event.verdict.session_id,
+        )
+        if (words := self._storing.why_not_settled(subject, question, answer)) is not None:
+            return _later(words, _FIRST_WAIT_S)
+        new = await asyncio.to_thread(
+            self._storing.new_answer, subject, answer, self._clock.now_ms()
+        )
+        inquiry = new_inquiry(
+            question,
+            answer,
+            Purpose.CONFIRM,
+            InquiryResult.SETTLED,
+            event_id=event.id,
+            delivery_id=job.delivery_id,
+        )
+        added = await self._stored.add(new, None if answer.is_shared else inquiry)
+        if not answer.is_shared:
+            stored_id = added.event_id if added.is_new else None
+            tell_answered(replace(inquiry, stored_event_id=stored_id))
+        self._patience.end(job.delivery_id)
+        return Result(
+            outcome=AttemptOutcome.INTERRUPTED, error=found.words, final=True, is_overtaken=True
+        )
+
+    def _again(self, job: Job, reason: str, asked: int) -> Result:
+        """Return that Prembly is asked again, or has been for long enough."""
+        if self._patience.is_over(job.delivery_id, asked):
+            return self._end(job, reason)
+        return _later(reason, patience.wait_s(asked))
+
+    def _end(self, job: Job, reason: str) -> Result:
+        self._patience.end(job.delivery_id)
+        return _dead(reason)
+
+    def _pause_s(self, job: Job, answer: Answer) -> float:
+        """Return how long to wait while Prembly can't be asked."""
+        if answer.kind is AnswerKind.REFUSED:  # a key that was mended is tried as soon; till then
+            return _FIRST_WAIT_S  # there is no room
+        age_ms = max(0, self._clock.now_ms() - job.event.received_at_ms)
+        wait_s = min(max(_FIRST_WAIT_S, age_ms / 2000), _MAX_WAIT_S)
+        return max(wait_s, answer.retry_after_s, self._inquirer.wait_s)
+
+    async def _record(self, inquiry: NewInquiry, answer: Answer) -> int:
+        """Keep a question. Return how often its delivery was asked about without a result."""
+        if not answer.is_shared:
+            asked = await self._inquiries.record(inquiry)
+            tell_answered(inquiry)
+            return asked
+        if inquiry.result in DOUBTS:
+            return await self._inquiries.record_doubt(inquiry)
+        return 0
+
+    async def _confirm(self, job: Job, confirmed: Confirmed, at_ms: int) -> Job | Result:
+        """Write down that the delivery is confirmed. Return its job when it is, and still ours."""
+        self._patience.end(job.delivery_id)
+        if await self._queue.confirm(job, confirmed, at_ms):
+            return confirmed.job(job)
         return _later("the delivery is another attempt's by now", 0)
 
 

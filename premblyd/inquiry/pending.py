@@ -11,7 +11,7 @@ from premblyd.config.models import Config
 from premblyd.errors import StoreUnavailableError
 from premblyd.inquiry.client import Answer, AnswerKind, Inquirer, new_inquiry, tell_answered
 from premblyd.inquiry.schedule import Schedule
-from premblyd.inquiry.storing import Storing, Subject, why_not_settled
+from premblyd.inquiry.storing import Storing, Subject
 from premblyd.occurrences.inquiries import (
     PendingBegun,
     PendingFailed,
@@ -203,8 +203,8 @@ class PendingAsker:
                 await asyncio.sleep(min(POLL_S, self._inquirer.wait_s or POLL_S))
             return None  # still due
         error = answer.error
-        if answer.kind is AnswerKind.KNOWN and answer.verdict is not None:
-            error = why_not_settled(subject, question, answer.verdict)
+        if answer.kind is AnswerKind.KNOWN and self._storing is not None:
+            error = self._storing.why_not_settled(subject, question, answer)
             if error is None:
                 return await self._store(waiting, subject, question, answer)
         elif answer.kind is AnswerKind.NOT_FOUND:

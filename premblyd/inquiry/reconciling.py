@@ -17,9 +17,9 @@ from premblyd.errors import NoAnswerError, NotAllowedToAskError, PremblydError, 
 from premblyd.inquiry.client import Answer, AnswerKind, Inquirer, new_inquiry
 from premblyd.inquiry.logpages import LogEntry, LogPage, LogPageError, read_page
 from premblyd.inquiry.logreading import Fetch
-from premblyd.inquiry.storing import Storing, Subject, why_not_settled
+from premblyd.inquiry.storing import Storing, Subject
 from premblyd.prembly.answers import Question
-from premblyd.prembly.payload import Verdict, session_reference
+from premblyd.prembly.payload import session_reference
 from premblyd.store.answers import NewAnswer
 from premblyd.store.inquiries import NewInquiry
 from premblyd.store.models import InquiryResult, Purpose
@@ -205,7 +205,7 @@ class Reconciler:
             each.fate, each.error = Fate.NOT_FOUND, "Prembly's API knows no such verification"
             await self._note(question, answer, None)
             return
-        error = why_not_settled(subject, question, answer.verdict or Verdict())
+        error = self._storing.why_not_settled(subject, question, answer)
         if error is not None:
             each.fate, each.error = Fate.UNSETTLED, error
             await self._note(question, answer, error)

@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 
 from premblyd.config.models import Config
 from premblyd.inquiry.client import Answer
-from premblyd.prembly import answers, events, settling
-from premblyd.prembly.answers import Match, Question
+from premblyd.prembly import agreement, answers, events, settling
+from premblyd.prembly.answers import Question, Stated
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import Webhook
 from premblyd.routing import Routing
@@ -34,27 +34,29 @@ class Subject:
         return Verdict(reference=self.reference, session_id=self.session_id)
 
 
-def why_not_settled(subject: Subject, question: Question, found: Verdict) -> str | None:
-    """Return why an answer is not Prembly's last word on what was asked for, in words that quote
-    nothing; None: it is."""
-    if found.reference is None and found.outcome not in settling.FINAL_OUTCOMES:
-        return "Prembly's answer has no verdict where it is looked for"
-    named = found if found.reference else replace(found, reference=question.reference)
-    asked = replace(subject.verdict, outcome=found.outcome)
-    if question.reference is not None:  # who sent the event may have invented a session beside it
-        asked = replace(asked, session_id=None)
-    comparison = answers.compare(asked, named, question)
-    if comparison.match is Match.OTHER:
-        return comparison.words
-    return None if settling.is_settled(found) else "Prembly does not know yet either"
-
-
 class Storing:
     """Makes events of answers, as one configuration says: whom Prembly's answers are for."""
 
     def __init__(self, settings: Config) -> None:
         self._routing = Routing(settings.actions)
         self._host = (settings.prembly and urlsplit(settings.prembly.url).hostname) or ""
+        self._names_reference = settings.prembly is None or settings.prembly.status.names_reference
+
+    def why_not_settled(self, subject: Subject, question: Question, answer: Answer) -> str | None:
+        """Return why an answer is not Prembly's last word on what was asked for, in words that
+        quote nothing; None: it is."""
+        stated = answer.stated or Stated(verdict=Verdict(), is_empty=True)
+        found = stated.verdict
+        asked = replace(subject.verdict, outcome=found.outcome, response_code=found.response_code)
+        if question.reference is not None:  # who sent the event may have invented a session to it
+            asked = replace(asked, session_id=None)
+        no_use = agreement.why_of_no_use(
+            asked, stated, question, names_reference=self._names_reference
+        )
+        if no_use is not None:
+            return no_use.words
+        is_settled = settling.is_settled(found) and not stated.is_processing
+        return None if is_settled else agreement.NOT_YET
 
     def new_answer(self, subject: Subject, answer: Answer, now_ms: int) -> NewAnswer:
         """Return what is to be stored of an answer that is KNOWN. Of a large one that takes a
@@ -64,7 +66,7 @@ class Storing:
         answer calls it: so `once` and what waits find it. Nothing is taken over from the event that
         began it, which nobody may have confirmed.
         """
-        found = answer.verdict or Verdict()
+        found = answer.stated.verdict if answer.stated else Verdict()
         webhook = Webhook(
             endpoint=subject.endpoint,
             received_at_ms=now_ms,

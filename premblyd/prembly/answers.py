@@ -1,23 +1,21 @@
-"""What Prembly's API answers when it is asked about a verification, and whether an event says the
-same.
+"""What Prembly's API answers when it is asked about a verification.
 
 Sources: docs.prembly.com, "verification status check" (the envelope; what is in its `data` is not
 documented), "get verification status" (an older page, which shows it), "SDK back-end webhooks" (a
-session's answer). So the verdict is looked for wherever one of these has it.
+session's answer). So all places are read where one of these, or a webhook, has something to say.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 from premblyd.expressions import Expression
-from premblyd.prembly import bodies, events, payload, settling
+from premblyd.prembly import bodies, events, facts, payload
+from premblyd.prembly.facts import Doubt, Facts
 from premblyd.prembly.payload import Outcome, Verdict
-from premblyd.prembly.places import FieldName
-from premblyd.privacy.identifiers import safe_code
+from premblyd.prembly.places import FIELDS, FieldName
 
 # What Prembly's ids are made of; no URL can be led elsewhere by it.
 _ASKABLE = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._:~-]{0,199}")
@@ -25,7 +23,24 @@ NOTHING_TO_ASK_BY = (
     "can't be confirmed: this event has no reference or session that Prembly can be asked for"
 )
 _NOT_FOUND_CODE = "01"
-_VERDICT_KEYS = ("verification", "response_code", "verification_status")
+_DATA_CODE = "00"
+# Of the whole answer, not of the verification: whether the question could be answered.
+_ENVELOPE = ("status", "success", "message", "detail", "data", "response")
+_CODES = ("response_code", "responseCode")
+_OPEN_WORDS = ("pending", "processing", "in-progress", "queued")
+# What an answer can state of a verification. All else is as the event has it.
+FACTS = (
+    "response_code",
+    "status",
+    "detail",
+    "verification_status",
+    "outcome",
+    "user_ref",
+    "face_match",
+    "face_confidence",
+    "risk_level",
+    "risk_score",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,20 +56,24 @@ class Question:
         return quote(self.identifier, safe="")
 
 
-class Match(StrEnum):
-    """Whether an answer says what an event says."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stated:
+    """What an answer states of a verification. In `verdict`, what is None (or an unknown outcome)
+    is not stated. `names`: by which the answer calls the verification, each in one spelling (see
+    payload.same_id)."""
 
-    SAME = "same"
-    OTHER = "other"
-    OPEN = "open"  # Prembly does not know yet
+    verdict: Verdict
+    names: frozenset[str] = frozenset()
+    says_no: bool = False  # the envelope says that the question failed
+    is_processing: bool = False  # Prembly is still at work, it says in some word
+    is_empty: bool = False  # neither a status word nor a code nor a face
 
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What a comparison found, in words that quote neither."""
-
-    match: Match
-    words: str = ""
+    @property
+    def silent(self) -> frozenset[str]:
+        """The facts that the answer does not state."""
+        return frozenset(
+            name for name in FACTS if getattr(self.verdict, name) in (None, Outcome.UNKNOWN)
+        )
 
 
 def question_about(verdict: Verdict) -> Question | None:
@@ -62,18 +81,21 @@ def question_about(verdict: Verdict) -> Question | None:
     when it has neither, none that can be an id of Prembly's, or is about no verification."""
     if not events.is_about_verification(verdict.type):
         return None
-    reference, session_id = verdict.reference, verdict.session_id
-    if reference and is_askable(reference) and not _stands_for_session(verdict):
+    reference, session_id = own_reference(verdict), verdict.session_id
+    if reference and is_askable(reference):
         return Question(identifier=reference, reference=reference)
     if session_id and is_askable(session_id):
         return Question(identifier=session_id, reference=None)
     return None
 
 
-def _stands_for_session(verdict: Verdict) -> bool:
-    """Return whether an event's reference is none of its own, but made of its session's id."""
+def own_reference(verdict: Verdict) -> str | None:
+    """Return an event's reference; None if it has none of its own, but one that is made of its
+    session's id."""
     session_id = verdict.session_id
-    return bool(session_id) and verdict.reference == payload.session_reference(session_id or "")
+    if session_id and verdict.reference == payload.session_reference(session_id):
+        return None
+    return verdict.reference
 
 
 def is_askable(identifier: str) -> bool:
@@ -82,107 +104,116 @@ def is_askable(identifier: str) -> bool:
     return _ASKABLE.fullmatch(identifier) is not None
 
 
-def read(body: bytes, fields: Mapping[FieldName, Expression] | None = None) -> Verdict | None:
-    """Return what an answer says of a verification; None when it is no JSON object. `fields` says
+def read(body: bytes, fields: Mapping[FieldName, Expression] | None = None) -> Stated | None:
+    """Return what an answer states of a verification; None when it is no JSON object. `fields` says
     where a field is found in the answer, if not where Prembly's pages say."""
     document = bodies.parse(body)
-    if document is None:
-        return None
-    verdict = replace(payload.recognise(_verification(document)), type=events.STATUS)
-    if not fields:
-        return verdict
-    placed = payload.recognise(document, fields)
-    changes: dict[str, Any] = {name: getattr(placed, name) for name in fields}
-    if "verification_status" in fields:
-        changes["outcome"] = placed.outcome
-    return replace(verdict, **changes)
+    return None if document is None else _stated(document, fields or {})
 
 
-def is_unknown_to_prembly(answer: Verdict) -> bool:
+def is_unknown_to_prembly(stated: Stated) -> bool:
     """Return whether an answer says that there is no such verification: code 01, and no more.
     (Code 01 of a verification is about the person, and names the verification.)"""
-    says_more = answer.reference or answer.session_id or answer.verification_status
-    return answer.response_code == _NOT_FOUND_CODE and not says_more
+    verdict = stated.verdict
+    says_more = stated.names or verdict.session_id or verdict.verification_status
+    return verdict.response_code == _NOT_FOUND_CODE and not says_more
 
 
-def compare(event: Verdict, answer: Verdict, question: Question) -> Comparison:
-    """Return whether the `answer` to `question` says what the event says: the same reference (or
-    session) and outcome, and no other code, user or face match."""
-    if about := _other_verification(question, event, answer):
-        return Comparison(Match.OTHER, about)
-    if answer.outcome is not event.outcome:
-        if settling.is_unsettled(answer):
-            return Comparison(Match.OPEN, "Prembly does not know yet either")
-        if answer.outcome is Outcome.UNKNOWN:
-            return Comparison(Match.OPEN, _NO_VERDICT)
-        words = f"Prembly's answer says outcome {answer.outcome}, the event {event.outcome}"
-        return Comparison(Match.OTHER, words)
-    if event.outcome is Outcome.UNKNOWN and not _says_as_much(answer, event):
-        return Comparison(Match.OPEN, _NO_VERDICT)
-    for name in ("response_code", "user_ref", "face_match"):
-        there, here = getattr(answer, name), getattr(event, name)
-        if there is not None and here is not None and there != here:
-            return Comparison(Match.OTHER, _difference(name, there, here))
-    return Comparison(Match.SAME)
+def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) -> Stated:
+    layers = _layers(document)
+    parts = [payload.recognise(layer) for layer in layers]
+    placed = payload.recognise(document, fields) if fields else Verdict()
+    found: dict[str, Any] = {
+        name: getattr(placed, name) if name in fields else _first(getattr(p, name) for p in parts)
+        for name in FIELDS
+    }
+    if "reference" not in fields and (own := _first(map(own_reference, parts))):
+        found["reference"] = own  # rather than a digest of another layer's session
+    values: dict[FieldName, Any] = {name: getattr(placed, name) for name in fields}
+    said = [Facts(layer, values, fields) for layer in layers]
+    words = [word for each in said for word in each.words()]
+    codes = _all(parts, placed, fields, "response_code")
+    faces = {face for each in said if (face := each.face_match()) is not None}
+    outcomes = {payload.outcome_of(word) for word in words}
+    doubt = _doubt(said, words, codes, faces, outcomes)
+    if words:
+        found["verification_status"] = payload.text_of(words[0])
+    verdict = Verdict(
+        **found
+        | {
+            "kind": payload.Kind.API,
+            "type": events.STATUS,
+            "outcome": outcomes.pop() if len(outcomes) == 1 and not doubt else Outcome.UNKNOWN,
+            "face_match": None if not faces else False not in faces,
+            "doubt": doubt,
+        }
+    )
+    statuses = [document.get("status"), *(part.status for part in parts), *words]
+    return Stated(
+        verdict=verdict,
+        names=_names(layers, placed, fields),
+        says_no=any(map(facts.is_no_success, (document.get("status"), document.get("success")))),
+        is_processing=any(facts.plain_word(word) in _OPEN_WORDS for word in statuses),
+        is_empty=not (words or codes or faces),
+    )
 
 
-_NO_VERDICT = (
-    "Prembly's answer has no verification status where it is looked for"
-    " (`prembly: {status: {fields: …}}` can say where)"
-)
-
-
-def _says_as_much(answer: Verdict, event: Verdict) -> bool:
-    """Return whether an answer without an outcome says anything that confirms an event without one:
-    a code, or which verification it is about when the event has no code either."""
-    if event.response_code is not None or answer.response_code is not None:
-        return answer.response_code is not None
-    return bool(answer.reference or answer.session_id)
-
-
-def _verification(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of an answer that is about the verification, without the envelope: its
-    `status: true` and `message` are about the request."""
-    response = document.get("response")
-    if isinstance(response, dict):
-        return response
+def _layers(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the objects of an answer that may speak of the verification: the root without what is
+    the envelope's, and those within it."""
     data = document.get("data")
     if isinstance(data, list) and len(data) == 1:
         (data,) = data
-    if isinstance(data, dict):
-        session = data.get("session")
-        if isinstance(session, dict):
-            return session
-        if not any(document.get(name) for name in _VERDICT_KEYS):
-            return data
-    return document
+    session = data.get("session") if isinstance(data, dict) else None
+    inner = [each for each in (document.get("response"), session, data) if isinstance(each, dict)]
+    taken: tuple[str, ...] = _ENVELOPE
+    inner_codes = [value for layer in inner for value in FIELDS["response_code"].values(layer)]
+    if any(code != "" for code in inner_codes):  # then 00 says that the question was answered
+        taken += tuple(name for name in _CODES if not facts.is_other_code(document.get(name)))
+    return [bodies.without(document, taken), *inner]
 
 
-def _other_verification(question: Question, event: Verdict, answer: Verdict) -> str | None:
-    """Return in words that an answer is not about what was asked for; None if it is."""
-    if event.session_id and answer.session_id and event.session_id != answer.session_id:
-        return "Prembly's answer is about another session"
-    reference = question.reference
-    if reference is None:  # whoever knows a session's id has no other one's
-        # But he can put any reference beside it, such as another's with a space that hooks strip.
-        if event.reference is None or _stands_for_session(event):
-            return None
-        reference = event.reference
-    if answer.reference is None:
-        return (
-            "Prembly's answer names no reference where it is looked for"
-            " (`prembly: {status: {fields: …}}` can say where)"
-        )
-    if payload.same_id(answer.reference) != payload.same_id(reference):
-        return "Prembly's answer is about another reference"
-    return None
+def _names(
+    layers: list[dict[str, Any]], placed: Verdict, fields: Mapping[FieldName, Expression]
+) -> frozenset[str]:
+    if "reference" in fields:
+        found = [placed.reference]
+    else:
+        found = [
+            payload.text_of(value)
+            for layer in layers
+            for value in (FIELDS["reference"].find(layer), *payload.OTHER_IDS.values(layer))
+        ]
+    return frozenset(payload.same_id(name) for name in found if name)
 
 
-def _difference(name: str, there: object, here: object) -> str:
-    if name == "response_code":
-        return (
-            f"Prembly's answer says code {safe_code(str(there))}, the event {safe_code(str(here))}"
-        )
-    if name == "user_ref":
-        return "Prembly's answer names another user_ref than the event"
-    return f"Prembly's answer says face_match {str(there).lower()}, the event {str(here).lower()}"
+def _all(
+    parts: list[Verdict], placed: Verdict, fields: Mapping[FieldName, Expression], name: FieldName
+) -> set[Any]:
+    verdicts = [placed] if name in fields else parts
+    return {value for part in verdicts if (value := getattr(part, name)) is not None}
+
+
+def _doubt(
+    said: list[Facts],
+    words: list[Any],
+    codes: set[str],
+    faces: set[bool],
+    outcomes: set[Outcome],
+) -> str:
+    """Return what does not fit, as Verdict.doubt has it: between layers, and beside a VERIFIED."""
+    doubts = {
+        Doubt.STATUS: len(outcomes) > 1,
+        Doubt.CODE: len(codes) > 1,
+        Doubt.FACE: len(faces) > 1,
+    }
+    found = {doubt for doubt, is_there in doubts.items() if is_there}
+    if any(map(facts.says_verified, words)):
+        found |= {
+            Doubt(doubt) for each in said for doubt in (each.doubts() or "").split(",") if doubt
+        }
+    return ",".join(doubt for doubt in Doubt if doubt in found)
+
+
+def _first(values: Iterable[Any]) -> Any:
+    return next((value for value in values if value is not None), None)

@@ -92,24 +92,24 @@ def recognise(
         found["verification_status"] = next(iter(stated.words), True)
     type_ = events.type_of(document)
     outcome, doubt = _conclude(document, type_, found["verification_status"], stated)
-    reference = _text(found["reference"])
-    session_id = _text(found["session_id"])
+    reference = text_of(found["reference"])
+    session_id = text_of(found["session_id"])
     if reference is None and "reference" not in (overrides or ()):
         reference = _other_reference(document, type_, session_id)
     return Verdict(
         kind=_kind(document),
         type=type_,
         response_code=_code(found["response_code"]),
-        status=_text(found["status"]),
+        status=text_of(found["status"]),
         detail=_detail(found["detail"]),
-        verification_status=_text(found["verification_status"]),
+        verification_status=text_of(found["verification_status"]),
         outcome=outcome,
         reference=reference,
-        user_ref=_text(found["user_ref"]),
+        user_ref=text_of(found["user_ref"]),
         session_id=session_id,
         face_match=stated.face_match,
         face_confidence=_number(found["face_confidence"]),
-        risk_level=_text(found["risk_level"]),
+        risk_level=text_of(found["risk_level"]),
         risk_score=_number(found["risk_score"]),
         doubt=doubt,
     )
@@ -144,11 +144,11 @@ def _conclude(
     if not is_about and not events.has_other_name(document):
         return Outcome.UNKNOWN, ""
     doubt = stated.doubts() if stated.says_verified else ""
-    return Outcome.UNKNOWN if doubt or not is_about else _outcome(word), doubt
+    return Outcome.UNKNOWN if doubt or not is_about else outcome_of(word), doubt
 
 
 # Where an id stands when there is no reference (see FIELDS): the best one first.
-_OTHER_IDS = Places(
+OTHER_IDS = Places(
     "reference_id",
     "data.reference_id",
     "data.verification_id",
@@ -168,9 +168,9 @@ _RUN_IDS = Places(
 def _other_reference(document: dict[str, Any], type_: str, session_id: str | None) -> str | None:
     """Return what stands for the reference of a body that has none: another id, of a workflow its
     run's, and last a digest of its session's id, which is itself a secret."""
-    found = _text(_OTHER_IDS.find(document))
+    found = text_of(OTHER_IDS.find(document))
     if found is None and type_.startswith("workflow."):
-        found = _text(_RUN_IDS.find(document))
+        found = text_of(_RUN_IDS.find(document))
     return session_reference(session_id) if found is None and session_id else found
 
 
@@ -192,7 +192,7 @@ def same_id(identifier: str) -> str:
 _UUID = re.compile(r"[0-9a-f]{8}(?:[_-]?[0-9a-f]{4}){3}[_-]?[0-9a-f]{12}", re.IGNORECASE)
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
     """Return a scalar as storable text; None for anything else, empty or over MAX_TEXT_BYTES."""
     if value is None:
         return None
@@ -218,7 +218,7 @@ def _text(value: Any) -> str | None:
 def _code(value: Any) -> str | None:
     if isinstance(value, bool):
         return None
-    text = _text(value)
+    text = text_of(value)
     if text is None or isinstance(value, int):
         return text and text.zfill(2)
     return text.strip() or None
@@ -233,10 +233,10 @@ def _detail(value: Any) -> str | None:
             return None
     if isinstance(value, str):
         value = value[:MAX_DETAIL_CHARS]
-    return _text(value)
+    return text_of(value)
 
 
-def _outcome(word: Any) -> Outcome:
+def outcome_of(word: Any) -> Outcome:
     """Compare the whole word. Public handlers that search for "VERIFIED" approve NOT-VERIFIED."""
     return _OUTCOMES.get(facts.plain_word(word) or "", Outcome.UNKNOWN)
 

@@ -22,6 +22,7 @@ UNSTARTED = "the database failed as the hook was to start; it did not run"
 EVENT_GONE = "its event is no longer in the database"
 EVENT_CHANGED = "its event was changed and can't be read: "  # and the column's name
 COUNTS_CHANGED = "its attempt_count or attempts_left was changed and can't be true"
+CONFIRMED_CHANGED = "its confirmed_facts was changed and can't be read"
 ACTION_CHANGED = "its action was changed and is no name"
 DUE_CHANGED = "its due_at_ms was changed and is no time"
 _NEW_IN_0_2 = ("type", "risk_level", "risk_score")

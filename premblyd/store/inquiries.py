@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import asdict, dataclass, fields
 
+from peewee import fn
+
 from premblyd.store.engine import Transaction
 from premblyd.store.models import Awaited, AwaitedState, Event, Inquiry, InquiryResult, Purpose
 from premblyd.store.statements import Statement, insert, param
@@ -34,20 +36,37 @@ class Inquiries:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
-    def record(self, inquiry: NewInquiry) -> "asyncio.Future[None]":
-        """Keep a question."""
-        return self._writer.call(lambda transaction: add(transaction, inquiry), Step.EVIDENCE)
+    def record(self, inquiry: NewInquiry) -> "asyncio.Future[int]":
+        """Keep a question. Return how many of its delivery are kept whose answer is in DOUBTS."""
 
-    def record_doubt(self, inquiry: NewInquiry) -> "asyncio.Future[None]":
-        """Keep a question that another event asked too, and whose answer is in DOUBTS, once for
-        its event: no event that Prembly does not confirm may pass for one that nobody doubts."""
-
-        def operation(transaction: Transaction) -> None:
-            place = {"event_id": inquiry.event_id, "at_ms": inquiry.at_ms}
-            if transaction.row(_OF_EVENT, **place) is None:
-                add(transaction, inquiry)
+        def operation(transaction: Transaction) -> int:
+            add(transaction, inquiry)
+            return _count_doubts(transaction, inquiry)
 
         return self._writer.call(operation, Step.EVIDENCE)
+
+    def record_doubt(self, inquiry: NewInquiry) -> "asyncio.Future[int]":
+        """Keep a question that another delivery asked too, and whose answer is in DOUBTS: no event
+        that Prembly does not confirm may pass for one that nobody doubts. Each delivery has it, but
+        of what contradicts an event there is one. Return the same as `record`."""
+
+        def operation(transaction: Transaction) -> int:
+            place = {
+                "event_id": inquiry.event_id,
+                "at_ms": inquiry.at_ms,
+                "delivery_id": inquiry.delivery_id,
+                "result": inquiry.result,
+            }
+            if transaction.row(_KEPT, **place) is None:
+                add(transaction, inquiry)
+            return _count_doubts(transaction, inquiry)
+
+        return self._writer.call(operation, Step.EVIDENCE)
+
+
+def _count_doubts(transaction: Transaction, inquiry: NewInquiry) -> int:
+    row = transaction.row(_DOUBTS_OF, delivery_id=inquiry.delivery_id)
+    return row[0] if row else 0
 
 
 def add(transaction: Transaction, inquiry: NewInquiry) -> None:
@@ -79,9 +98,17 @@ _AWAIT_AGAIN = Statement(
         Awaited.settled_by == param("event_id"),
     )
 )
-_OF_EVENT = Statement(
+_KEPT = Statement(
     Inquiry.select(Inquiry.id).where(
-        Inquiry.event == param("event_id"), Inquiry.at_ms == param("at_ms")
+        Inquiry.event == param("event_id"),
+        Inquiry.at_ms == param("at_ms"),
+        (Inquiry.delivery == param("delivery_id"))
+        | (param("result").cast("TEXT") == InquiryResult.CONTRADICTED),
+    )
+)
+_DOUBTS_OF = Statement(
+    Inquiry.select(fn.COUNT(Inquiry.id)).where(
+        Inquiry.delivery == param("delivery_id"), Inquiry.result.in_(DOUBTS)
     )
 )
 INSERT_INQUIRY = insert(Inquiry, *(field.name for field in fields(NewInquiry)))

@@ -35,7 +35,8 @@ class Job:
     order_key: str | None = None  # with `order`: the same for all that wait for each other
     claim_token: str = ""  # empty: it was not claimed, and nothing is reported of it
     once_key: str | None = None  # with `once`: the same for all events it runs once for
-    is_confirmed: bool = False  # by Prembly, which said the same as the event
+    is_confirmed: bool = False  # by Prembly, whose answer agrees with the event
+    confirmed_fields: tuple[str, ...] = ()  # the facts that its answer states
     # Of a hook that is for no event: what it has in its environment in place of an event's.
     variables: Mapping[str, str] | None = None
 
@@ -53,6 +54,7 @@ class Result:
     """How one run of a hook ended. `error` is ours: it never quotes the hook or the event.
 
     `final`: trying again can't help. `retry_after_s`: the receiver asked for at least this.
+    `is_overtaken`: the event was open, and its result is another event: nothing is to run for it.
     """
 
     outcome: AttemptOutcome
@@ -62,6 +64,7 @@ class Result:
     output: str | None = None
     output_truncated: bool = False
     final: bool = False
+    is_overtaken: bool = False
     retry_after_s: float = 0
 
 

@@ -135,6 +135,7 @@ class Delivery(Table):
     once_key = TextField(null=True)
     confirmed_at_ms = BigIntegerField(null=True)  # when Prembly's answer said the same
     confirmed_sha256 = TextField(null=True)  # of that answer
+    confirmed_facts = TextField(null=True)  # JSON: what that answer states, see confirmed.py
     # With `order`, see order.py: the deliveries of one key run one at a time. Which must end before
     # this one, whose due_at_ms is NULL meanwhile; and whether those behind wait when it is dead.
     order_key = TextField(null=True)

@@ -17,6 +17,7 @@ from typing import Any
 
 from premblyd.store import awaited_statements, damage, once, order, queue_statements
 from premblyd.store.claims import NEVER_MS, Found, Queued, Rota, Waiting, release
+from premblyd.store.confirmed import Confirmed
 from premblyd.store.damage import CRASHED, UNSTARTED, Due, UnusableError, is_count
 from premblyd.store.engine import UNREADABLE, Transaction
 from premblyd.store.jobs import (
@@ -187,9 +188,9 @@ class Queue:
         names = () if job.order_key is None else (order.lock_name(job.order_key),)
         return self._writer.call(operation, Step.FINISHES, names)
 
-    def confirm(self, job: Job, at_ms: int, sha256: str | None) -> "asyncio.Future[bool]":
-        """Write down that Prembly said the same as the job's event, in an answer of `at_ms` with
-        this digest: its hook runs now. False: the lease was lost, nothing changed."""
+    def confirm(self, job: Job, confirmed: Confirmed, at_ms: int) -> "asyncio.Future[bool]":
+        """Write down what Prembly's answer of `at_ms` confirmed of the job's event: its hook runs
+        now. False: the lease was lost, nothing changed."""
 
         def operation(transaction: Transaction) -> bool:
             changed = transaction.change(
@@ -198,7 +199,8 @@ class Queue:
                 claim_token=job.claim_token,
                 attempts_left=job.attempts_left,
                 confirmed_at_ms=at_ms,
-                confirmed_sha256=sha256,
+                confirmed_sha256=confirmed.sha256,
+                confirmed_facts=confirmed.text,
             )
             return changed > 0
 
@@ -281,7 +283,7 @@ class Queue:
         key = once.key_of(event.verdict) if action.once else None
         if key is not None:
             once.give_key(transaction, delivery.action, delivery.id, key)
-        return Job(
+        job = Job(
             delivery_id=delivery.id,
             attempt_id=attempt_id,
             attempt=number,
@@ -295,6 +297,18 @@ class Queue:
             once_key=key,
             is_confirmed=is_confirmed,
         )
+        return _as_confirmed(transaction, job) if is_confirmed else job
+
+
+def _as_confirmed(transaction: Transaction, job: Job) -> Job:
+    """Return a job with what Prembly confirmed of its event, before an earlier attempt."""
+    row = transaction.row(queue_statements.CONFIRMED_FACTS, id=job.delivery_id)
+    if row is None or row[0] is None:  # by a premblyd that did not keep them
+        return job
+    try:
+        return Confirmed.read(row[0]).job(job)
+    except (ValueError, TypeError):
+        raise UnusableError(damage.CONFIRMED_CHANGED) from None
 
 
 def _was_reported(transaction: Transaction, job: Job, result: Result, ending: Ending) -> bool:

@@ -187,8 +187,12 @@ CONFIRM = Statement(
     Delivery.update(
         confirmed_at_ms=param("confirmed_at_ms"),
         confirmed_sha256=param("confirmed_sha256"),
+        confirmed_facts=param("confirmed_facts"),
         attempts_left=param("attempts_left"),
     ).where(_IS_HELD)
+)
+CONFIRMED_FACTS = Statement(
+    Delivery.select(Delivery.confirmed_facts).where(Delivery.id == param("id"))
 )
 RELEASE = update(
     Delivery,

@@ -16,9 +16,10 @@ from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.databases import Place
 from premblyd.errors import StoreUnavailableError
-from premblyd.inquiry import pending, storing
+from premblyd.inquiry import pending
 from premblyd.inquiry.client import Inquirer
 from premblyd.inquiry.pending import PendingAsker
+from premblyd.inquiry.storing import Storing
 from premblyd.prembly import payload
 from premblyd.prembly.webhook import Webhook
 from premblyd.store.answers import Answers
@@ -613,14 +614,14 @@ async def test_a_fault_of_ours_is_logged_and_delays_no_other(
     api.know("r-2")
     async with At(place, api) as at:
         await at.receive(body(), body(reference="r-2"))
-        judge = storing.why_not_settled
+        judge = Storing.why_not_settled
 
-        def failing(subject: Any, *more: Any) -> str | None:
+        def failing(self: Storing, subject: Any, *more: Any) -> str | None:
             if subject.reference == "r-1":
                 raise ZeroDivisionError("hush")
-            return judge(subject, *more)
+            return judge(self, subject, *more)
 
-        monkeypatch.setattr(pending, "why_not_settled", failing)
+        monkeypatch.setattr(Storing, "why_not_settled", failing)
         at.advance(MINUTE_MS)
         await until(lambda: [row[0] for row in at.rows()] == ["waiting", "settled"])
         await until(lambda: at.rows()[0][1] == 1)

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import Any, ParamSpec, Self
 
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
@@ -20,6 +21,7 @@ from premblyd.hooks.preview import Preview
 from premblyd.inquiry.client import Inquirer
 from premblyd.inquiry.confirm import Confirmation
 from premblyd.record.operating import Operator
+from premblyd.store.answers import Answers
 from premblyd.store.connections import backend, connect_operator, transact
 from premblyd.store.inbox import Inbox, NewDelivery
 from premblyd.store.inquiries import Inquiries
@@ -152,8 +154,14 @@ class Dispatching:
         runners = Runners({ShellHook: self.shell, CommandHook: self.shell, HttpHook: self.http})
         self.inquirer = Inquirer(self.clock)
         self.inquirer.configure(self._prembly)
-        gate = Confirmation(self.inquirer, Inquiries(self._writer), self.queue, self.clock)
-        self.dispatcher = Dispatcher(self.queue, runners, self.clock, random.Random(0), gate)
+        self.gate = Confirmation(
+            self.inquirer,
+            Inquiries(self._writer),
+            self.queue,
+            Answers(self._writer),
+            self.clock,
+        )
+        self.dispatcher = Dispatcher(self.queue, runners, self.clock, random.Random(0), self.gate)
         self.configure(*self.actions)
         self._task = asyncio.create_task(self.dispatcher.run())
         return self
@@ -165,6 +173,13 @@ class Dispatching:
         await self._writer.close()
 
     def configure(self, *actions: Action) -> None:
+        settings = Config.model_construct(
+            database_value=Path("/nowhere"),
+            endpoints=(),
+            actions=actions,
+            prembly=self._prembly,
+        )
+        self.gate.configure(settings)
         self.dispatcher.configure(actions, self.limit, self.max_bytes)
 
     async def stop(self, timeout_s: float) -> None:

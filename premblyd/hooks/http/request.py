@@ -17,7 +17,8 @@ from premblyd.store.jobs import Job
 MAX_SELECTED = 2 * (bodies.MAX_VALUES + (16 << 20 >> 6))
 
 
-CONFIRMED = "premblyd-confirmed"  # a header: Prembly said the same as the event
+CONFIRMED = "premblyd-confirmed"  # a header: Prembly's answer agrees with the event
+CONFIRMED_FIELDS = "premblyd-confirmed-fields"  # and states these facts
 
 
 class BodyError(PremblydError):
@@ -35,6 +36,7 @@ def make_request(hook: HttpHook, job: Job, endpoint: Endpoint | None, now_s: flo
     headers.append((standardwebhooks.TIMESTAMP, timestamp))
     if job.is_confirmed:
         headers.append((CONFIRMED, "true"))
+        headers.append((CONFIRMED_FIELDS, ",".join(job.confirmed_fields)))
     if hook.sign_with is not None:
         key = standardwebhooks.key_of(hook.sign_with.reveal())
         signed = standardwebhooks.sign(key, webhook_id, timestamp, body)
@@ -63,6 +65,7 @@ def _body(hook: HttpHook, job: Job) -> tuple[bytes, str]:
             "event": event.id,
             "key": event.key,
             "received_at": times.iso(event.received_at_ms),
+            "confirmed_fields": list(job.confirmed_fields) if job.is_confirmed else None,
             **context,
         }
         if event.document is None:

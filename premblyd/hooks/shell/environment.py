@@ -50,6 +50,7 @@ def _identity(job: Job) -> dict[str, object]:
         "PREMBLY_RISK_SCORE": verdict.risk_score,
         "PREMBLY_DOUBT": verdict.doubt,
         "PREMBLY_CONFIRMED": True if job.is_confirmed else None,
+        "PREMBLY_CONFIRMED_FIELDS": ",".join(job.confirmed_fields),
     }
 
 

@@ -1,0 +1,247 @@
+"""Whether an answer of Prembly's API confirms an event, so that a hook may run for it.
+
+The answer must be about the same verification, agree with the event, and be enough for the action
+by itself: what it is silent about proves nothing. No words here quote an event or an answer.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Protocol
+
+from premblyd.prembly import facts, payload, settling
+from premblyd.prembly.answers import FACTS, Question, Stated, own_reference
+from premblyd.prembly.payload import Outcome, Verdict
+from premblyd.privacy.identifiers import safe_code
+
+
+class Finding(StrEnum):
+    """What an answer means for an event."""
+
+    CONFIRMED = "confirmed"
+    ASK_AGAIN = "ask again"  # Prembly does not say yet, or not enough
+    CONTRADICTED = "contradicted"
+    SETTLED_SINCE = "settled since"  # the event left it open, and Prembly knows by now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """What was found, and why in words. Of a CONFIRMED one, `verdict` is the event's with what the
+    answer states put over it, and `stated` names what that is."""
+
+    finding: Finding
+    words: str = ""
+    verdict: Verdict | None = None
+    stated: tuple[str, ...] = ()
+
+
+class Requirement(Protocol):
+    """What an action asks of an event."""
+
+    @property
+    def looks_at(self) -> Collection[str]:
+        """The names that its `when` looks at."""
+
+    @property
+    def may_be_unstated(self) -> Collection[str]:
+        """The facts that an answer need not state."""
+
+    def takes_code(self, code: str | None) -> bool:
+        """Return whether it takes events with this response code."""
+
+    def says_yes(self, verdict: Verdict) -> bool:
+        """Return whether its `when` says yes to the event, if its facts were these."""
+
+
+NO_VERDICT = (
+    "Prembly's answer states no verification where it is looked for"
+    " (`prembly: {status: {fields: …}}` can say where)"
+)
+NO_NAME = (
+    "Prembly's answer names no reference where it is looked for (`prembly: {status: {fields: …}}`"
+    " can say where, and `names_reference: false` that there is none)"
+)
+NOT_YET = "Prembly does not know yet either"
+SETTLED_SINCE = "settled since: Prembly's answer has the result, and was stored as an event"
+
+
+def decide(
+    event: Verdict,
+    answer: Stated,
+    question: Question,
+    requirement: Requirement,
+    *,
+    names_reference: bool = True,
+) -> Agreement:
+    """Return what the `answer` to `question` means for an event and an action. `names_reference`:
+    whether Prembly's answers name the verification that they are about."""
+    if found := why_of_no_use(event, answer, question, names_reference=names_reference):
+        return found
+    was_open, is_open = is_left_open(event), answer.is_processing or is_left_open(answer.verdict)
+    if is_open and settling.is_settled(event):
+        return _ask_again(NOT_YET)
+    if was_open and not is_open:
+        if not settling.is_settled(answer.verdict):
+            return _ask_again(NO_VERDICT)
+        return Agreement(finding=Finding.SETTLED_SINCE, words=SETTLED_SINCE)
+    if difference := _difference(event, answer.verdict, are_open=was_open and is_open):
+        return _contradicted(difference)
+    merged = merge(event, answer)
+    if words := _why_not_for(requirement, event, merged, answer):
+        return _contradicted(words)
+    if unstated := _unstated(requirement, event, merged, answer, are_open=was_open and is_open):
+        return _ask_again(f"Prembly's answer does not state {', '.join(unstated)}")
+    stated = tuple(name for name in FACTS if name not in answer.silent)
+    named = ("reference",) if answer.names and own_reference(event) else ()
+    return Agreement(finding=Finding.CONFIRMED, verdict=merged, stated=named + stated)
+
+
+def why_of_no_use(
+    asked: Verdict, answer: Stated, question: Question, *, names_reference: bool = True
+) -> Agreement | None:
+    """Return what an answer means that can't tell anything of the verification that was `asked`
+    for; None: it can."""
+    if found := _about_another(asked, answer, question, names_reference=names_reference):
+        return found
+    if answer.is_empty:
+        return _ask_again(NOT_YET if answer.is_processing else NO_VERDICT)
+    if answer.says_no and not _says_the_same_no(asked, answer.verdict):
+        return _ask_again("Prembly's answer says that the question failed")
+    if answer.verdict.doubt:
+        return _ask_again(f"Prembly's answer does not agree with itself: {answer.verdict.doubt}")
+    return None
+
+
+def is_left_open(verdict: Verdict) -> bool:
+    """Return whether this says that Prembly will know later: PENDING, or without a result code 02
+    or 03, which Prembly tries again when it can."""
+    if verdict.outcome is Outcome.UNKNOWN:
+        return verdict.response_code in settling.OPEN_CODES
+    return verdict.outcome is Outcome.PENDING
+
+
+def merge(event: Verdict, answer: Stated) -> Verdict:
+    """Return what an event says, with what an answer states put over it. Who doubts an event is not
+    talked out of it: it has no outcome, whatever the answer says."""
+    stated = {name: getattr(answer.verdict, name) for name in FACTS if name not in answer.silent}
+    if event.doubt:
+        stated.pop("outcome", None)
+    return replace(event, **stated)
+
+
+def _about_another(
+    asked: Verdict, answer: Stated, question: Question, *, names_reference: bool
+) -> Agreement | None:
+    session_id, reference = answer.verdict.session_id, own_reference(asked)
+    if asked.session_id and session_id and not _are_same(asked.session_id, session_id):
+        return _contradicted("Prembly's answer is about another session")
+    # Whoever knows a session's id has no other one's. But he can put any reference beside it, such
+    # as another's with a space that hooks strip.
+    if reference is None:
+        return None if session_id or answer.names or not names_reference else _ask_again(NO_NAME)
+    if payload.same_id(reference) in answer.names:
+        return None
+    if answer.names:
+        return _contradicted("Prembly's answer is about another reference")
+    if question.reference is None or names_reference:
+        return _ask_again(NO_NAME)
+    return None
+
+
+def _are_same(one: str, other: str) -> bool:
+    return payload.same_id(one) == payload.same_id(other)
+
+
+def _says_the_same_no(asked: Verdict, answer: Verdict) -> bool:
+    """Return whether an answer whose envelope says no is what a webhook would be, whose `status` is
+    about the person: of somebody who is not verified, and whose event says so too."""
+    if (answer.outcome, answer.response_code) != (asked.outcome, asked.response_code):
+        return False
+    is_unknown = answer.outcome is Outcome.UNKNOWN
+    return answer.outcome is Outcome.NOT_VERIFIED or (
+        is_unknown and facts.is_other_code(answer.response_code)
+    )
+
+
+def _difference(event: Verdict, answer: Verdict, *, are_open: bool) -> str | None:
+    """Return in words what both state, and differently."""
+    there, here = answer.response_code, event.response_code
+    if not are_open and there is not None and here is not None and there != here:
+        codes = f"code {safe_code(there)}, the event {safe_code(here)}"
+        return f"Prembly's answer says {codes}"
+    if Outcome.UNKNOWN not in (answer.outcome, event.outcome) and answer.outcome != event.outcome:
+        return f"Prembly's answer says outcome {answer.outcome}, the event {event.outcome}"
+    if None not in (answer.face_match, event.face_match) and answer.face_match != event.face_match:
+        said = str(answer.face_match).lower(), str(event.face_match).lower()
+        return "Prembly's answer says face_match {}, the event {}".format(*said)
+    if answer.user_ref and event.user_ref and answer.user_ref != event.user_ref:
+        return "Prembly's answer names another user_ref than the event"
+    return None
+
+
+def _why_not_for(
+    requirement: Requirement, event: Verdict, merged: Verdict, answer: Stated
+) -> str | None:
+    """Return in words why the action is not for the event, now that the answer is known."""
+    if merged.outcome is Outcome.VERIFIED:  # must fit as in a webhook: see facts
+        if facts.is_other_code(merged.response_code):
+            return f"{_NO_FIT} another code than 00"
+        if merged.face_match is False:
+            return f"{_NO_FIT} face_match false"
+    code = answer.verdict.response_code
+    if code is not None and event.response_code is None and not _takes(requirement, code):
+        return f"Prembly's answer says code {safe_code(code)}, which the action does not take"
+    if not requirement.says_yes(merged):
+        return "`when` is false for what Prembly's answer says"
+    return None
+
+
+_NO_FIT = "Prembly's answer and the event do not fit together: VERIFIED and"
+
+
+def _takes(requirement: Requirement, code: str) -> bool:
+    is_data = code == settling.DATA_CODE  # which newer events leave out
+    return requirement.takes_code(code) or (is_data and requirement.takes_code(None))
+
+
+def _unstated(
+    requirement: Requirement, event: Verdict, merged: Verdict, answer: Stated, *, are_open: bool
+) -> list[str]:
+    """Return what the answer would have to state so that the hook may run: the result itself, and
+    that without which `when` is false. `are_open`: then both say that there is no result yet."""
+    silent = [
+        name
+        for name in FACTS
+        if name in answer.silent
+        and name not in requirement.may_be_unstated
+        and not (are_open and name == "outcome")
+    ]
+    if "outcome" in silent:
+        if event.outcome is not Outcome.UNKNOWN:
+            return ["outcome"]
+        if event.response_code is not None and "response_code" in silent:
+            return ["response_code"]
+    told = [name for name in silent if name in requirement.looks_at]
+    told = [name for name in told if getattr(merged, name) not in _SILENT]
+    if requirement.says_yes(_without(merged, told)):
+        return []
+    return [name for name in told if not requirement.says_yes(_without(merged, [name]))] or told
+
+
+_SILENT = (None, Outcome.UNKNOWN)
+
+
+def _without(verdict: Verdict, names: Collection[str]) -> Verdict:
+    """Return what is left when these facts are not stated."""
+    changes: dict[str, Any] = dict.fromkeys(names)
+    if "outcome" in changes:
+        changes["outcome"] = Outcome.UNKNOWN
+    return replace(verdict, **changes)
+
+
+def _ask_again(words: str) -> Agreement:
+    return Agreement(finding=Finding.ASK_AGAIN, words=words)
+
+
+def _contradicted(words: str) -> Agreement:
+    return Agreement(finding=Finding.CONTRADICTED, words=words)

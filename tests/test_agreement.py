@@ -1,0 +1,300 @@
+"""Whether an answer of Prembly's API confirms an event for an action: a table of cases."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from premblyd.inquiry.requirement import ActionRequirement
+from premblyd.prembly import agreement, answers, payload
+from premblyd.prembly.agreement import Agreement, Finding
+from premblyd.prembly.payload import Outcome, Verdict
+from premblyd.routing import Routing
+from tests.support.jobs import action, webhook
+from tests.support.prembly_api import Shape, Verification
+
+UUID = "0b7c9f1d-1111-4222-8333-44445555666a"
+EVENT = Verdict(response_code="00", outcome=Outcome.VERIFIED, reference=UUID)
+PLAIN: dict[str, Any] = {"codes": ("*",)}
+README: dict[str, Any] = {
+    "codes": ("00", "missing"),
+    "when": "outcome == 'verified' && face_match != `false`",
+}
+
+
+def decide(
+    event: Verdict,
+    document: Any,
+    *,
+    codes: tuple[str, ...] = ("*",),
+    names_reference: bool = True,
+    others: Any = (),
+    **keys: Any,
+) -> Agreement:
+    """Return what an answer means for an event and an action."""
+    question = answers.question_about(event)
+    stated = answers.read(json.dumps(document).encode())
+    assert question
+    assert stated
+    asked = action("act", *codes, **{"confirm": "true", **keys})
+    arrived = webhook({"body": 1}, **{name: getattr(event, name) for name in event.__slots__})
+    requirement = ActionRequirement(asked, arrived, Routing([asked, *others]))
+    return agreement.decide(event, stated, question, requirement, names_reference=names_reference)
+
+
+def found(event: Verdict = EVENT, keys: Any = PLAIN, **fields: Any) -> tuple[Finding, str]:
+    """Return what the stand-in's answer with these fields means."""
+    document = json.loads(Verification(**{"reference": UUID, **fields}).answer())
+    agreed = decide(event, document, **keys)
+    return agreed.finding, agreed.words
+
+
+@pytest.mark.parametrize("shape", [Shape.FLAT, Shape.WEBHOOK, Shape.BARE])
+def test_an_answer_that_says_the_same_confirms(shape: Shape) -> None:
+    assert found(shape=shape) == (Finding.CONFIRMED, "")
+    assert found(shape=shape, user_ref="u-1") == (Finding.CONFIRMED, "")
+    no = Verdict(response_code="01", outcome=Outcome.NOT_VERIFIED, reference=UUID)
+    assert found(no, shape=shape, status="NOT-VERIFIED", code="01") == (Finding.CONFIRMED, "")
+
+
+def test_a_uuid_may_be_spelt_with_underscores() -> None:
+    assert found(reference=UUID.replace("-", "_"))[0] is Finding.CONFIRMED
+    assert found(reference=UUID.replace("a", "b"))[0] is Finding.CONTRADICTED
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {"status": "NOT-VERIFIED"},
+            "Prembly's answer says outcome not_verified, the event verified",
+        ),
+        ({"code": "01", "status": None}, "Prembly's answer says code 01, the event 00"),
+        ({"reference": "other-1"}, "Prembly's answer is about another reference"),
+    ],
+)
+def test_an_answer_that_says_something_else_contradicts(fields: dict[str, Any], words: str) -> None:
+    assert found(**fields) == (Finding.CONTRADICTED, words)
+
+
+def test_somebody_elses_user_or_face_contradicts() -> None:
+    """A forger may put a customer's user_ref to a true reference."""
+    event = Verdict(
+        response_code="00",
+        outcome=Outcome.UNKNOWN,
+        reference=UUID,
+        user_ref="victim",
+        face_match=True,
+    )
+    same: dict[str, Any] = {"shape": Shape.WEBHOOK, "status": None}
+    assert found(event, user_ref="forger", **same) == (
+        Finding.CONTRADICTED,
+        "Prembly's answer names another user_ref than the event",
+    )
+    assert found(event, user_ref="victim", face_match=False, **same) == (
+        Finding.CONTRADICTED,
+        "Prembly's answer says face_match false, the event true",
+    )
+    assert found(event, user_ref="victim", face_match=True, **same)[0] is Finding.CONFIRMED
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"status": True, "data": {}}, agreement.NO_NAME),
+        ({"status": True, "data": None}, agreement.NO_NAME),
+        ({"status": "processing"}, agreement.NO_NAME),
+        ({"status": False, "message": "Verification not found"}, agreement.NO_NAME),
+        ({"data": {"verification_status": "VERIFIED", "response_code": "00"}}, agreement.NO_NAME),
+        ({"data": {"reference": UUID}}, agreement.NO_VERDICT),
+        ({"data": {"reference": UUID, "status": "processing"}}, agreement.NOT_YET),
+        (
+            {"status": False, "data": {"reference": UUID, "verification_status": "VERIFIED"}},
+            "Prembly's answer says that the question failed",
+        ),
+        (
+            {"data": {"reference": UUID, "verification_status": "VERIFIED"}, "face_data": "no"},
+            "Prembly's answer does not agree with itself: face",
+        ),
+        ({"data": {"reference": UUID, "verification_status": "PENDING"}}, agreement.NOT_YET),
+        ({"data": {"reference": UUID, "response_code": "02"}}, agreement.NOT_YET),
+        ({"data": {"reference": UUID, "response_code": "03"}}, agreement.NOT_YET),
+        (
+            {"data": {"reference": UUID, "response_code": "00", "status": "processing"}},
+            agreement.NOT_YET,
+        ),
+        (
+            {"data": {"reference": UUID, "response_code": "00"}},
+            "Prembly's answer does not state outcome",
+        ),
+        (
+            {"data": {"reference": UUID, "verification_status": "COMPLETED"}},
+            "Prembly's answer does not state outcome",
+        ),
+    ],
+)
+def test_what_says_too_little_is_asked_again(document: Any, words: str) -> None:
+    agreed = decide(EVENT, document)
+    assert (agreed.finding, agreed.words) == (Finding.ASK_AGAIN, words)
+
+
+def test_an_answer_need_name_no_reference_where_the_configuration_says_so() -> None:
+    document = {"data": {"verification_status": "VERIFIED", "response_code": "00"}}
+    agreed = decide(EVENT, document, names_reference=False)
+    assert agreed.finding is Finding.CONFIRMED
+    assert "reference" not in agreed.stated
+    other = {"data": {"reference": "other-1", **document["data"]}}
+    assert decide(EVENT, other, names_reference=False).finding is Finding.CONTRADICTED
+    beside = Verdict(
+        outcome=Outcome.VERIFIED, reference="victim 1", session_id="sdk_session_1"
+    )  # which can't be asked for
+    session = {"response": {"session_id": "sdk_session_1", "verification_status": "VERIFIED"}}
+    assert decide(beside, session, names_reference=False).finding is Finding.ASK_AGAIN
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Verdict(outcome=Outcome.PENDING, response_code="02", reference=UUID),
+        Verdict(outcome=Outcome.PENDING, reference=UUID),
+        Verdict(response_code="02", reference=UUID),
+        Verdict(response_code="03", reference=UUID),
+    ],
+)
+def test_what_is_open_is_settled_since_when_the_answer_is_final(event: Verdict) -> None:
+    for fields in ({}, {"status": "NOT-VERIFIED", "code": "01"}, {"status": None, "code": "01"}):
+        assert found(event, **fields) == (Finding.SETTLED_SINCE, agreement.SETTLED_SINCE)
+    assert found(event, status="PENDING", code="02")[0] is Finding.CONFIRMED
+    assert found(event, status="DECLINED", code="00")[0] is Finding.ASK_AGAIN
+
+
+@pytest.mark.parametrize(
+    ("event", "document"),
+    [
+        # Each as an examiner ran it, with an answer that says VERIFIED and a face that failed.
+        ({"face_data": None}, {"face_data": {"status": False}}),
+        ({"session": True}, {"face_data": {"status": False}}),
+        ({"face_data": {"response_code": "01"}}, {"face_data": {"status": False}}),
+        ({"face_data": {"Status": "failed"}}, {"face_data": {"status": False}}),
+        ({"face_data": {"Status": 0}}, {"face_data": {"status": False}}),
+        ({"response_code": None}, {"response_code": "07"}),
+        ({"response_code": None}, {"response_code": "07", "verification_status": None}),
+    ],
+)
+def test_readmes_recipe_activates_nobody_whose_no_is_in_prembly_s_answer(
+    event: Any, document: Any
+) -> None:
+    body = {
+        "response_code": "00",
+        "verification": {"reference": UUID, "status": "VERIFIED"},
+        **event,
+    }
+    if event.get("session"):
+        body = {"session_id": "s-1", "verification": {"reference": UUID, "status": "VERIFIED"}}
+    answer = {"reference": UUID, "verification_status": "VERIFIED", **document}
+    agreed = decide(payload.recognise(body), {"status": True, "data": answer}, **README)
+    assert agreed.finding in (Finding.ASK_AGAIN, Finding.CONTRADICTED)
+
+
+def test_codes_are_tested_where_the_answer_has_one_and_the_event_none() -> None:
+    event = Verdict(outcome=Outcome.UNKNOWN, reference=UUID)
+    other = action("other", "07")
+
+    def finding(code: str, *codes: str) -> Finding:
+        document = {"data": {"reference": UUID, "response_code": code}}
+        return decide(event, document, codes=codes, others=[other]).finding
+
+    assert finding("01", "01") is Finding.CONFIRMED
+    assert finding("01", "*") is Finding.CONFIRMED
+    assert finding("01", "default") is Finding.CONFIRMED
+    assert finding("07", "default") is Finding.CONTRADICTED  # another action names it
+    assert finding("01", "missing") is Finding.CONTRADICTED
+    assert finding("00", "missing") is Finding.CONFIRMED
+
+
+def test_what_when_needs_must_be_stated_by_the_answer() -> None:
+    event = Verdict(outcome=Outcome.VERIFIED, reference=UUID, face_match=True, user_ref="u-1")
+    strict: dict[str, Any] = {"when": "outcome == 'verified' && face_match"}
+    document = {"data": {"reference": UUID, "verification_status": "VERIFIED"}}
+    agreed = decide(event, document, **strict)
+    assert (agreed.finding, agreed.words) == (
+        Finding.ASK_AGAIN,
+        "Prembly's answer does not state face_match",
+    )
+    agreed = decide(event, document, confirm={"unstated": ["face_match"]}, **strict)
+    assert agreed.finding is Finding.CONFIRMED
+    assert agreed.stated == ("reference", "verification_status", "outcome")
+    assert agreed.verdict
+    assert (agreed.verdict.face_match, agreed.verdict.user_ref) == (True, "u-1")
+
+
+def test_a_hook_gets_the_events_facts_and_those_that_the_answer_states() -> None:
+    event = payload.recognise({"session_id": "sdk_session_1", "data": {"user_ref": "u-1"}})
+    document = {
+        "response": {
+            "session_id": "sdk_session_1",
+            "verification_status": "VERIFIED",
+            "face_data": {"status": True, "confidence": 97.5},
+        }
+    }
+    agreed = decide(event, document)
+    assert agreed.finding is Finding.CONFIRMED
+    assert agreed.verdict
+    verdict = agreed.verdict
+    assert (verdict.outcome, verdict.face_match, verdict.user_ref) == (
+        Outcome.VERIFIED,
+        True,
+        "u-1",
+    )
+    assert (verdict.type, verdict.kind) == (event.type, event.kind)
+    assert agreed.stated == ("verification_status", "outcome", "face_match", "face_confidence")
+
+
+def test_a_doubted_event_is_not_talked_out_of_its_doubt() -> None:
+    body = {"verification": {"reference": UUID, "status": "VERIFIED"}, "response_code": ["01"]}
+    event = payload.recognise(body)
+    assert event.doubt == "code"
+    agreed = decide(event, {"data": {"reference": UUID, "verification_status": "VERIFIED"}})
+    assert agreed.verdict is None or agreed.verdict.outcome is Outcome.UNKNOWN
+
+
+def test_an_event_and_an_answer_that_do_not_fit_together_contradict() -> None:
+    event = Verdict(response_code="01", reference=UUID)
+    assert found(event, code=None) == (
+        Finding.CONTRADICTED,
+        "Prembly's answer and the event do not fit together: VERIFIED and another code than 00",
+    )
+    event = Verdict(face_match=False, reference=UUID)
+    assert found(event)[0] is Finding.CONTRADICTED
+
+
+def test_an_odd_code_is_not_quoted() -> None:
+    event = Verdict(response_code="22123456789", outcome=Outcome.VERIFIED, reference=UUID)
+    finding, words = found(event)
+    assert finding is Finding.CONTRADICTED
+    assert "22123456789" not in words
+
+
+def test_a_session_that_was_asked_for_is_compared() -> None:
+    event = Verdict(outcome=Outcome.VERIFIED, session_id="sdk_session_1", user_ref="u-1")
+    asked = {"shape": Shape.SESSION, "user_ref": "u-1"}
+    assert found(event, session_id="sdk_session_1", **asked)[0] is Finding.CONFIRMED
+    assert found(event, session_id="sdk_session_2", **asked) == (
+        Finding.CONTRADICTED,
+        "Prembly's answer is about another session",
+    )
+
+
+NAMES = st.sampled_from(["data", "response", "session", "verification", "status", "reference"])
+DOCUMENTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text("abc01", max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+)
+
+
+@given(DOCUMENTS)
+def test_no_answer_raises_and_none_without_a_word_of_prembly_confirms(document: Any) -> None:
+    if isinstance(document, dict):
+        assert decide(EVENT, document).finding is not Finding.CONFIRMED
