@@ -13,13 +13,14 @@ from premblyd.databases import Place
 from premblyd.hooks import dispatcher
 from premblyd.inquiry import breaker, confirm, patience
 from premblyd.inquiry.patience import Patience
-from premblyd.prembly import answers
+from premblyd.prembly import agreement, answers
 from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome
+from premblyd.store.damage import CONFIRMED_CHANGED
 from premblyd.store.jobs import Result
 from premblyd.store.models import AttemptOutcome
 from tests.support import prembly_api
-from tests.support.database import rows
+from tests.support.database import changing, rows
 from tests.support.dispatching import Dispatching, FakeRunner, on_a_loop
 from tests.support.jobs import action
 from tests.support.logs import logged
@@ -428,12 +429,104 @@ async def test_premblys_own_answer_is_confirmed_by_itself(place: Place, api: Pre
 
 
 @on_a_loop
+async def test_premblys_own_answer_is_silent_about_no_no(place: Place, api: PremblyApi) -> None:
+    """Whatever came of its reference meanwhile, it must be enough together with that."""
+    strict = action("activate", confirm="true", when="face_match != `false`")
+    async with at_work(place, api, strict) as at:
+        await at.add(body=b"another", **TRUE | {"outcome": Outcome.UNKNOWN, "face_match": False})
+        silent = TRUE | {"face_match": None, "verified_by": STORED_BY, "type": STATUS}
+        await at.add("activate", **silent)
+        await at.until_states(dead=1)
+        assert at.delivery("last_error") == (confirm.AGAINST_IT,)
+        assert at.shell.jobs == []
+        await at.add("activate", body=b"yes", **silent | {"face_match": True})
+        await at.until_states(dead=1, succeeded=1)
+
+
+@on_a_loop
 async def test_without_a_key_nothing_runs_unasked(place: Place) -> None:
     plain = action("plain")
     async with Dispatching(place, ACTIVATE, plain) as at:
         await at.add("activate", "plain", **TRUE)
         await at.until(lambda: at.states("plain") == {"succeeded": 1})
         assert at.states("activate") == {"pending": 1}
+
+
+OPEN: dict[str, Any] = TRUE | {"outcome": Outcome.PENDING, "response_code": "02"}
+
+
+@on_a_loop
+async def test_what_was_open_is_over_when_prembly_has_the_result(
+    place: Place, api: PremblyApi
+) -> None:
+    """Its answer is an event of its own, and whatever is to run, runs for that."""
+    api.know(UUID)
+    of_answers = action("of-answers", types=[STATUS])
+    with logged() as lines:
+        async with at_work(place, api, ACTIVATE, of_answers) as at:
+            await at.add("activate", "activate", **OPEN)
+            await at.until(lambda: at.states() == {"cancelled": 2, "succeeded": 2})
+            ran = {(job.action, job.is_confirmed) for _, job in at.shell.jobs}
+    assert ran == {("activate", True), ("of-answers", False)}
+    states = "SELECT event_id, state, last_error, confirmed_at_ms FROM delivery ORDER BY id LIMIT 2"
+    assert rows(place, states) == [(1, "cancelled", agreement.SETTLED_SINCE, None)] * 2
+    stored = "SELECT id, type, reference, outcome FROM event WHERE id > 1"
+    ((event_id, *said),) = rows(place, stored)
+    assert said == [STATUS, UUID, "verified"]
+    results = rows(place, "SELECT result, max(stored_event_id) FROM inquiry GROUP BY result")
+    assert results == [("settled", event_id)]
+    assert [line for line in lines if line["log_level"] in ("warning", "error")] == []
+
+
+@on_a_loop
+async def test_a_retry_gets_what_was_confirmed_before_the_first_attempt(
+    place: Place, api: PremblyApi
+) -> None:
+    api.know(UUID, user_ref="u-1", face_match=True, shape=Shape.WEBHOOK)
+    runner = FakeRunner(Result(outcome=AttemptOutcome.FAILED, error="exit status 1"))
+    async with at_work(place, api, runner=runner) as at:
+        await at.add("activate", **TRUE | {"face_match": None, "status": "own"})
+        await at.until_states(dead=1)
+    said = {
+        (
+            job.event.verdict.user_ref,
+            job.event.verdict.face_match,
+            job.event.verdict.outcome,
+            job.event.verdict.status,
+            job.confirmed_fields,
+        )
+        for _, job in runner.jobs
+    }
+    fields = (
+        "reference",
+        "response_code",
+        "status",
+        "detail",
+        "verification_status",
+        "outcome",
+        "user_ref",
+        "face_match",
+        "face_confidence",
+    )
+    assert said == {("u-1", True, Outcome.VERIFIED, "true", fields)}
+    assert len(runner.jobs) == 3
+
+
+@on_a_loop
+async def test_what_was_confirmed_and_changed_by_hand_runs_nothing(
+    place: Place, api: PremblyApi
+) -> None:
+    api.know(UUID)
+    async with at_work(place, api) as at:
+        await at.add("activate", **TRUE)
+        await at.until_states(succeeded=1)
+        with changing(place) as connection:
+            connection.execute("""UPDATE delivery SET confirmed_facts = '{"outcome": "yes"}'""")
+            again = "state = 'pending', due_at_ms = 1, attempts_left = 1, finished_at_ms = NULL"
+            connection.execute(f"UPDATE delivery SET {again}")
+        at.dispatcher.wake()
+        await at.until_states(dead=1)
+        assert at.delivery("last_error") == (CONFIRMED_CHANGED,)
 
 
 @on_a_loop

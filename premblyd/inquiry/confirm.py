@@ -24,6 +24,7 @@ from premblyd.store.models import AttemptOutcome, InquiryResult, Purpose
 from premblyd.store.queue import Queue
 
 NOT_FOUND = "Prembly knows no such verification"
+AGAINST_IT = "Prembly's answer is silent about what another event of its reference says no to"
 _FIRST_WAIT_S, _MAX_WAIT_S = 10.0, 1800.0
 _MANY = 1 << 20
 _NEW_MS = 10_000
@@ -77,7 +78,7 @@ class Confirmation:
             return job
         try:
             if event.verified_by == events.STORED_BY:  # it is Prembly's answer
-                return await self._confirm(job, Confirmed.by_itself(event), event.received_at_ms)
+                return await self._judge_stored(job, action)
             question = answers.question_about(event.verdict)
             if question is None:
                 return _dead(answers.NOTHING_TO_ASK_BY)
@@ -87,6 +88,17 @@ class Confirmation:
             return await self._judge(job, action, question, answer)
         except StoreUnavailableError:
             return _later("what Prembly answered could not be stored", _STORE_WAIT_S)
+
+    async def _judge_stored(self, job: Job, action: Action) -> Job | Result:
+        """Judge Prembly's own answer, by what has come of its verification until now."""
+        event, requirement = job.event, ActionRequirement(action, job.event, self._routing)
+        others = await self._stored.others(event)
+        try:
+            if not agreement.withstands(event.verdict, others, requirement):
+                return _dead(AGAINST_IT)
+        finally:
+            event.drop_document()
+        return await self._confirm(job, Confirmed.by_itself(event), event.received_at_ms)
 
     def interrupt(self) -> None:
         """Ask nothing more: the daemon stops."""

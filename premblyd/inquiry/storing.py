@@ -1,10 +1,12 @@
 """Making an event of Prembly's answer: as if Prembly had sent it, with its exact bytes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from premblyd.config.models import Config
 from premblyd.inquiry.client import Answer
+from premblyd.inquiry.requirement import ActionRequirement
 from premblyd.prembly import agreement, answers, events, settling
 from premblyd.prembly.answers import Question, Stated
 from premblyd.prembly.payload import Verdict
@@ -62,6 +64,8 @@ class Storing:
         """Return what is to be stored of an answer that is KNOWN. Of a large one that takes a
         while: not on the loop.
 
+        Its actions must take it together with all that the record has of the verification, too.
+
         The event has the reference by which the record knows the verification, whatever else the
         answer calls it: so `once` and what waits find it. Nothing is taken over from the event that
         began it, which nobody may have confirmed.
@@ -77,12 +81,18 @@ class Storing:
             verified_by=events.STORED_BY,
             verdict=replace(found, reference=subject.reference, type=events.STATUS),
         )
-        actions = self._routing.actions_for(webhook)
-        webhook.drop_document()
+        actions = {action.name: action for action in self._routing.actions_for(webhook)}
+
+        def is_for(name: str, others: Sequence[Verdict]) -> bool:
+            requirement = ActionRequirement(actions[name], webhook, self._routing)
+            return agreement.withstands(webhook.verdict, others, requirement)
+
         return NewAnswer(
             webhook=webhook,
             deliveries=[
-                NewDelivery(action.name, action.retry.attempts, action.then) for action in actions
+                NewDelivery(action.name, action.retry.attempts, action.then)
+                for action in actions.values()
             ],
             asked=subject.reference,
+            is_for=is_for,
         )

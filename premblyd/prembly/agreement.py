@@ -53,6 +53,7 @@ class Requirement(Protocol):
         """Return whether its `when` says yes to the event, if its facts were these."""
 
 
+MAX_OTHERS = 100  # different things that events of one reference say
 NO_VERDICT = (
     "Prembly's answer states no verification where it is looked for"
     " (`prembly: {status: {fields: …}}` can say where)"
@@ -110,6 +111,28 @@ def why_of_no_use(
     if answer.verdict.doubt:
         return _ask_again(f"Prembly's answer does not agree with itself: {answer.verdict.doubt}")
     return None
+
+
+def withstands(answer: Verdict, others: Collection[Verdict], requirement: Requirement) -> bool:
+    """Return whether an answer that was stored as an event passes an action's requirement also when
+    it is put together with each of the `others`, which are all about the same verification: what
+    it is silent about, one of them may say no to. Nothing that they say can make up for it."""
+    if len(others) > MAX_OTHERS:  # somebody sends no end of them
+        return False
+    return all(_withstands(answer, other, requirement) for other in others)
+
+
+def _withstands(answer: Verdict, other: Verdict, requirement: Requirement) -> bool:
+    silent = [name for name in FACTS if getattr(answer, name) in _SILENT]
+    if is_left_open(other):  # what was not known then is no word against it
+        silent = [name for name in silent if name not in _RESULT]
+    both = replace(answer, **{name: getattr(other, name) for name in silent})
+    doubts = (other.doubt or "").split(",")
+    if _misfit(both) or any(_DOUBTS_OF.get(name) in doubts for name in silent):
+        both = replace(both, outcome=Outcome.UNKNOWN)  # as of one body that says both
+    code = both.response_code
+    is_taken = code == answer.response_code or code is None or _takes(requirement, code)
+    return is_taken and requirement.says_yes(both)
 
 
 def is_left_open(verdict: Verdict) -> bool:
@@ -183,11 +206,8 @@ def _why_not_for(
     requirement: Requirement, event: Verdict, merged: Verdict, answer: Stated
 ) -> str | None:
     """Return in words why the action is not for the event, now that the answer is known."""
-    if merged.outcome is Outcome.VERIFIED:  # must fit as in a webhook: see facts
-        if facts.is_other_code(merged.response_code):
-            return f"{_NO_FIT} another code than 00"
-        if merged.face_match is False:
-            return f"{_NO_FIT} face_match false"
+    if misfit := _misfit(merged):
+        return misfit
     code = answer.verdict.response_code
     if code is not None and event.response_code is None and not _takes(requirement, code):
         return f"Prembly's answer says code {safe_code(code)}, which the action does not take"
@@ -196,7 +216,18 @@ def _why_not_for(
     return None
 
 
+def _misfit(verdict: Verdict) -> str | None:
+    """Return in words what does not fit, which in one body would be its doubt (see facts)."""
+    if verdict.outcome is not Outcome.VERIFIED:
+        return None
+    if facts.is_other_code(verdict.response_code):
+        return f"{_NO_FIT} another code than 00"
+    return f"{_NO_FIT} face_match false" if verdict.face_match is False else None
+
+
 _NO_FIT = "Prembly's answer and the event do not fit together: VERIFIED and"
+_RESULT = ("response_code", "outcome", "verification_status", "status", "detail")
+_DOUBTS_OF = {"response_code": facts.Doubt.CODE, "face_match": facts.Doubt.FACE}
 
 
 def _takes(requirement: Requirement, code: str) -> bool:

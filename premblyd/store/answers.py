@@ -1,25 +1,33 @@
 """Storing what Prembly's API answered, as an event: once for each verification, whoever asked."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly import events
+from premblyd.prembly.agreement import MAX_OTHERS
+from premblyd.prembly.answers import FACTS
+from premblyd.prembly.payload import Outcome, Verdict
+from premblyd.prembly.webhook import StoredEvent, Webhook
 from premblyd.store import awaited, inbox, inquiries
-from premblyd.store.engine import Transaction
+from premblyd.store.engine import Row, Transaction
 from premblyd.store.inbox import Added, NewDelivery
 from premblyd.store.inquiries import NewInquiry
+from premblyd.store.models import Event
+from premblyd.store.statements import Lookup
 from premblyd.store.writer import Step, Writer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAnswer:
     """An answer that settles a verification, as an event, and the actions that it is for. `asked`:
-    the reference by which the record knows the verification; the answer's own may be another."""
+    the reference by which the record knows the verification; the answer's own may be another.
+    `is_for`: whether it is for one of them also when these other events are about it."""
 
     webhook: Webhook
     deliveries: Sequence[NewDelivery]
     asked: str
+    is_for: Callable[[str, Sequence[Verdict]], bool] = lambda *_: True
 
 
 class Answers:
@@ -27,6 +35,11 @@ class Answers:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
+
+    def others(self, event: StoredEvent) -> "asyncio.Future[list[Verdict]]":
+        """Return what the other events of the same reference say."""
+        references = {event.verdict.reference or ""}
+        return self._writer.call(lambda transaction: found_others(transaction, references))
 
     def add(self, answer: NewAnswer, inquiry: NewInquiry | None) -> "asyncio.Future[Added]":
         """Store `answer`, as `add_answer` does."""
@@ -47,6 +60,32 @@ def add_answer(
     return _add(transaction, answer, inquiry)
 
 
+def found_others(transaction: Transaction, references: Collection[str]) -> list[Verdict]:
+    """Return what the webhooks of these references say, each thing once."""
+    return [_verdict(row) for row in transaction.look_up(_OTHERS, list(references))]
+
+
+def _verdict(row: Row) -> Verdict:
+    """Return what a row says, as far as nobody has changed it by hand."""
+    values = dict(zip(_SAID, row, strict=True))
+    values["outcome"] = next((word for word in Outcome if word == values["outcome"]), _NO_OUTCOME)
+    if values["face_match"] is not None:
+        values["face_match"] = bool(values["face_match"])
+    values["doubt"] = values["doubt"] or ""
+    return Verdict(**values)
+
+
+_NO_OUTCOME = Outcome.UNKNOWN
+_SAID = (*FACTS, "doubt")
+_OTHERS = Lookup(
+    Event.select(*(getattr(Event, name) for name in _SAID))
+    .where(Event.verified_by != events.STORED_BY)
+    .distinct()
+    .limit(MAX_OTHERS + 1),
+    Event.reference,
+)
+
+
 def _names(answer: NewAnswer) -> set[str]:
     awaited_names = map(awaited.lock_name, _references(answer))
     return {*awaited_names, *inbox.lock_names(answer.webhook, answer.deliveries)}
@@ -64,7 +103,9 @@ def _add(transaction: Transaction, answer: NewAnswer, inquiry: NewInquiry | None
         key = inbox.key_of(transaction, event_id)
         added = Added(event_id, key, False)
     else:
-        added = inbox.add_event(transaction, webhook, answer.deliveries)
+        others = found_others(transaction, references)
+        deliveries = [each for each in answer.deliveries if answer.is_for(each.action, others)]
+        added = inbox.add_event(transaction, webhook, deliveries)
     if inquiry is not None:
         stored_id = added.event_id if added.is_new else None
         inquiries.add(transaction, replace(inquiry, stored_event_id=stored_id))

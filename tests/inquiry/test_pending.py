@@ -246,6 +246,28 @@ async def test_it_is_asked_for_until_the_third_answer_settles_it(
 
 
 @on_a_loop
+async def test_an_answers_silence_overrides_no_no(place: Place, api: PremblyApi) -> None:
+    """The webhook that is pending says that the face failed. The answer says nothing of it."""
+    api.know("r-1")
+    when = {"types": ["prembly.status"], "when": "face_match != `false`"}
+    actions = [*ACTIONS, shell("faces", "true", "00", **when)]
+    async with At(place, api, actions=actions) as at:
+        failed = json.loads(body()) | {"face_data": {"status": False}}
+        await at.receive(json.dumps(failed).encode())
+        at.advance(MINUTE_MS)
+        await at.until_rows([("settled", 0, 2, None)])
+        assert at.rows("SELECT action FROM delivery") == [("activate",)]
+        api.know("r-2")
+        await at.receive(body(reference="r-2"))
+        at.advance(MINUTE_MS)
+        await until(lambda: at.rows()[-1][0] == "settled")
+        assert at.rows("SELECT action FROM delivery WHERE event_id = 4") == [
+            ("activate",),
+            ("faces",),
+        ]
+
+
+@on_a_loop
 async def test_a_webhook_in_between_stops_the_asking(place: Place, api: PremblyApi) -> None:
     api.know("r-1", status="PENDING")
     async with At(place, api) as at:
