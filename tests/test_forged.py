@@ -75,7 +75,9 @@ def test_a_true_session_confirms_no_reference_beside_it(
     api.know("own-1", session_id=OWN_SESSION, shape=Shape.SESSION)
     spoilt = ["victim-1 ", "victim-1\n", "victim\u00ad-1", "x" * 201]
     send(daemon, *(body(reference, session_id=OWN_SESSION) for reference in spoilt))
-    daemon.wait_for_rows([("dead",)] * 4, STATES)
+    asked = "SELECT count(DISTINCT delivery_id) FROM inquiry WHERE result = 'unsettled'"
+    daemon.wait_for_rows([(4,)], asked)
+    daemon.wait_for_rows([("pending",)] * 4, STATES)
     assert ran(tmp_path) == []
 
 

@@ -86,6 +86,14 @@ def test_event_sends_an_envelope() -> None:
     assert envelope["body"] == {"a": [1, "é"]}
 
 
+def test_a_receiver_sees_what_prembly_confirmed() -> None:
+    confirmed: dict[str, Any] = {"is_confirmed": True, "confirmed_fields": ("reference", "outcome")}
+    headers, body = sent(job(**confirmed), send="event")
+    assert headers["premblyd-confirmed"] == "true"
+    assert headers["premblyd-confirmed-fields"] == "reference,outcome"
+    assert json.loads(body)["confirmed_fields"] == ["reference", "outcome"]
+
+
 def test_an_envelope_holds_a_body_that_is_no_json_object_as_base64() -> None:
     envelope = json.loads(sent(job(EVERY_BYTE), send="event")[1])
     assert envelope["body"] is None

@@ -121,9 +121,12 @@ def _confirm(value: Any) -> Any:
     if isinstance(value, dict):
         return value
     word = str(value).lower()
-    if word not in ("true", "false"):
+    if word not in (*_YES, *_NO):
         raise ValueError("should be true, false, or a mapping such as {unstated: [face_match]}")
-    return {} if word == "true" else None
+    return {} if word in _YES else None
+
+
+_YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 ConfirmValue = Annotated[Confirm | None, BeforeValidator(_confirm)]

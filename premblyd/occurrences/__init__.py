@@ -177,8 +177,9 @@ class AttemptFinished(Occurrence):
     duration_ms: int
 
     def log_level(self) -> Level:
-        """Return `info` for success alone."""
-        return "info" if self.outcome == "succeeded" else "warning"
+        """Return `info` for success, and for what another event has made pointless."""
+        is_well = self.outcome == "succeeded" or self.state == "cancelled"
+        return "info" if is_well else "warning"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

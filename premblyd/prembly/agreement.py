@@ -137,7 +137,9 @@ def _withstands(answer: Verdict, other: Verdict, requirement: Requirement) -> bo
 
 def is_left_open(verdict: Verdict) -> bool:
     """Return whether this says that Prembly will know later: PENDING, or without a result code 02
-    or 03, which Prembly tries again when it can."""
+    or 03, which Prembly tries again when it can. (What is doubted counts as settled.)"""
+    if verdict.doubt:
+        return False
     if verdict.outcome is Outcome.UNKNOWN:
         return verdict.response_code in settling.OPEN_CODES
     return verdict.outcome is Outcome.PENDING
@@ -188,12 +190,12 @@ def _says_the_same_no(asked: Verdict, answer: Verdict) -> bool:
 
 def _difference(event: Verdict, answer: Verdict, *, are_open: bool) -> str | None:
     """Return in words what both state, and differently."""
+    if Outcome.UNKNOWN not in (answer.outcome, event.outcome) and answer.outcome != event.outcome:
+        return f"Prembly's answer says outcome {answer.outcome}, the event {event.outcome}"
     there, here = answer.response_code, event.response_code
     if not are_open and there is not None and here is not None and there != here:
         codes = f"code {safe_code(there)}, the event {safe_code(here)}"
         return f"Prembly's answer says {codes}"
-    if Outcome.UNKNOWN not in (answer.outcome, event.outcome) and answer.outcome != event.outcome:
-        return f"Prembly's answer says outcome {answer.outcome}, the event {event.outcome}"
     if None not in (answer.face_match, event.face_match) and answer.face_match != event.face_match:
         said = str(answer.face_match).lower(), str(event.face_match).lower()
         return "Prembly's answer says face_match {}, the event {}".format(*said)

@@ -10,6 +10,7 @@ from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import Webhook
 from premblyd.record.operating import Operator
 from premblyd.store.claims import NO_ACTION
+from premblyd.store.confirmed import Confirmed
 from premblyd.store.damage import CRASHED
 from premblyd.store.inbox import NewDelivery
 from premblyd.store.jobs import Claimed, Result
@@ -171,7 +172,7 @@ def test_a_claim_that_a_failover_has_lost_closes_no_other_of_the_same_numbers(st
     store.by_hand("UPDATE attempt SET claim_token = 'of another event'")
     before = everything(store)
     assert not finish(store, lost, SUCCEEDED)
-    assert not store.wait(store.queue.confirm(lost, NOW_MS, None))
+    assert not store.wait(store.queue.confirm(lost, Confirmed(facts={}), NOW_MS))
     assert everything(store) == before
 
 

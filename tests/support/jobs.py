@@ -48,6 +48,7 @@ def job(
     verified_by: str = "hmac-sha256:live",
     once_key: str | None = None,
     is_confirmed: bool = False,
+    confirmed_fields: tuple[str, ...] = (),
     **verdict: Any,
 ) -> Job:
     """Return the job of a delivery; `verdict` holds verdict fields."""
@@ -74,6 +75,7 @@ def job(
         event=event,
         once_key=once_key,
         is_confirmed=is_confirmed,
+        confirmed_fields=confirmed_fields,
     )
 
 

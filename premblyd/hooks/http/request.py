@@ -65,7 +65,7 @@ def _body(hook: HttpHook, job: Job) -> tuple[bytes, str]:
             "event": event.id,
             "key": event.key,
             "received_at": times.iso(event.received_at_ms),
-            "confirmed_fields": list(job.confirmed_fields) if job.is_confirmed else None,
+            **({"confirmed_fields": list(job.confirmed_fields)} if job.is_confirmed else {}),
             **context,
         }
         if event.document is None:
