@@ -131,9 +131,9 @@ def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) ->
         found["reference"] = own  # rather than a digest of another layer's session
     values: dict[FieldName, Any] = {name: getattr(placed, name) for name in fields}
     said = [Facts(layer, values, fields) for layer in layers]
-    words = [word for each in said for word in each.words()]
+    words = [word for each in said for word in each.words]
     codes = _all(parts, placed, fields, "response_code")
-    faces = {face for each in said if (face := each.face_match()) is not None}
+    faces = {face for each in said if (face := each.face_match) is not None}
     outcomes = {payload.outcome_of(word) for word in words}
     doubt = _doubt(said, words, codes, faces, outcomes)
     if words:
@@ -208,7 +208,7 @@ def _doubt(
         Doubt.FACE: len(faces) > 1,
     }
     found = {doubt for doubt, is_there in doubts.items() if is_there}
-    if any(map(facts.says_verified, words)):
+    if any(each.says_verified for each in said):
         found |= {
             Doubt(doubt) for each in said for doubt in (each.doubts() or "").split(",") if doubt
         }
