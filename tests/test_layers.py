@@ -39,7 +39,16 @@ ROOMS = {
     "interpreter": {"errors", "jsontext"},
     "prembly": {"errors", "expressions", "jsontext", "privacy"},  # pure: no configuration
     "config": GROUND | PURE,  # checks expressions against prembly's names
-    "store": {"databases", "errors", "logs", "occurrences", "prembly", "privacy", "telemetry"},
+    "store": {
+        "clock",
+        "databases",
+        "errors",
+        "logs",
+        "occurrences",
+        "prembly",
+        "privacy",
+        "telemetry",
+    },
     "routing": LOW,
     "record": LOW | {"store", "routing"},
     "hooks": LOW | {"store", "httpclient"},

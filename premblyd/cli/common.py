@@ -5,12 +5,15 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import click
 
 from premblyd import times
 from premblyd.config.values import TYPE_PATTERN, duration_ms
+
+if TYPE_CHECKING:
+    from premblyd.store.connections import Database
 
 F = TypeVar("F", bound=Callable[..., Any])
 MAX_ROW_ID = 2**63 - 1  # what SQLite can hold
@@ -51,25 +54,46 @@ class TypePattern(click.ParamType[str]):
         return pattern
 
 
-class When(click.ParamType[int]):
+class When(NamedTuple):
+    """A time of the command line: `at_ms`, or so long before now, whose clock that may be."""
+
+    text: str
+    at_ms: int = 0
+    ago_ms: int | None = None
+
+    def by(self, now_ms: int) -> int:
+        return self.at_ms if self.ago_ms is None else now_ms - self.ago_ms
+
+
+class WhenType(click.ParamType[When]):
     """A time: an ISO date or time (UTC unless it says), or how long ago: 30m, 12h, 7d."""
 
     name = "TIME"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> When:
+        if isinstance(value, When):
             return value
+        text = str(value)
         try:
-            return times.now_ms() - duration_ms(value)
+            return When(text, ago_ms=duration_ms(value))
         except ValueError:
             pass
         try:
-            return times.from_iso(str(value))
+            return When(text, at_ms=times.from_iso(text))
         except ValueError:
             self.fail(
                 f"{value!r} is neither a time such as 2026-01-31 nor an age such as 12h or 30d"
                 " (at most 366d)"
             )
+
+
+def time_of(when: When | None, database: "Database") -> int | None:
+    """Return a time of the command line, by the clock of the database that it is compared with."""
+    from premblyd.store.connections import now_ms
+
+    if when is None or when.ago_ms is None:
+        return when and when.at_ms
+    return when.by(now_ms(database))
 
 
 class RowId(click.ParamType[int]):

@@ -11,6 +11,8 @@ from premblyd import times
 from premblyd.cli.common import (
     TypePattern,
     When,
+    WhenType,
+    time_of,
     until_end,
 )
 from premblyd.cli.database import database_of
@@ -44,7 +46,7 @@ COLUMNS = (
 @click.option(
     "--contradicted", is_flag=True, help="Only of events that Prembly, asked, contradicted."
 )
-@click.option("--since", "since_ms", type=When(), help="Only of events received since.")
+@click.option("--since", type=WhenType(), help="Only of events received since.")
 @list_options
 def deliveries(
     config_path: Path,
@@ -56,7 +58,7 @@ def deliveries(
     event: str | None,
     is_waiting: bool,
     contradicted: bool,
-    since_ms: int | None,
+    since: When | None,
     limit: int,
     wide: bool,
     as_json: bool,
@@ -76,7 +78,7 @@ def deliveries(
         event_id=event_id,
         is_waiting=is_waiting,
         contradicted=contradicted,
-        since_ms=since_ms,
+        since_ms=time_of(since, record),
     )
     rows = reading.deliveries(record, chosen, Page(limit=limit))
     if as_json:

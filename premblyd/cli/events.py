@@ -12,6 +12,8 @@ from premblyd import times
 from premblyd.cli.common import (
     TypePattern,
     When,
+    WhenType,
+    time_of,
     until_end,
 )
 from premblyd.cli.database import database_of
@@ -63,10 +65,8 @@ class Key(click.ParamType[str]):
 @click.option("--reference", help="Only this reference of Prembly.")
 @click.option("--user-ref", help="Only this reference of a person (user_ref).")
 @click.option("--key", type=Key(), help="Only the event with this key; its beginning will do.")
-@click.option(
-    "--since", "since_ms", type=When(), help="Only received at or after: 2026-01-31, 12h."
-)
-@click.option("--until", "until_ms", type=When(), help="Only received before.")
+@click.option("--since", type=WhenType(), help="Only received at or after: 2026-01-31, 12h.")
+@click.option("--until", type=WhenType(), help="Only received before.")
 @click.option("--follow", is_flag=True, help="Go on: show new ones as they come. Ctrl-C ends it.")
 @list_options
 def events(
@@ -81,8 +81,8 @@ def events(
     reference: str | None,
     user_ref: str | None,
     key: str | None,
-    since_ms: int | None,
-    until_ms: int | None,
+    since: When | None,
+    until: When | None,
     follow: bool,
     limit: int,
     wide: bool,
@@ -98,6 +98,10 @@ def events(
     from premblyd.record.reading import Page
     from premblyd.store.connections import connect_read_only
 
+    if follow and until is not None:
+        raise click.UsageError("--follow has no end: leave out --until.")
+    path = database_of(config_path, database)
+    record = until_end(connect_read_only(path))
     chosen = EventFilter(
         type=type_,
         code=code,
@@ -105,18 +109,15 @@ def events(
         reference=reference,
         user_ref=user_ref,
         key=key,
-        since_ms=since_ms,
-        until_ms=until_ms,
+        since_ms=time_of(since, record),
+        until_ms=time_of(until, record),
         is_doubted=doubted,
         contradicted=contradicted,
     )
-    path = database_of(config_path, database)
     if follow:
-        if until_ms is not None:
-            raise click.UsageError("--follow has no end: leave out --until.")
+        record.close()  # it is opened anew with each look
         following.follow(path, chosen, limit=limit, as_json=as_json)
         return
-    record = until_end(connect_read_only(path))
     rows = reading.events(record, chosen, Page(limit=limit))
     if as_json:
         print_json([asdict(row) for row in rows])

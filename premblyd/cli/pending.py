@@ -10,6 +10,8 @@ import click
 from premblyd import times
 from premblyd.cli.common import (
     When,
+    WhenType,
+    time_of,
     until_end,
 )
 from premblyd.cli.database import database_of
@@ -36,7 +38,7 @@ COLUMNS = (
 @click.command()
 @click.option("--state", type=click.Choice(STATES), help="Only this state.")
 @click.option("--reference", help="Only with this reference.")
-@click.option("--since", "since_ms", type=When(), help="Only those that began since.")
+@click.option("--since", type=WhenType(), help="Only those that began since.")
 @list_options
 def pending(
     config_path: Path,
@@ -44,7 +46,7 @@ def pending(
     database: str | None,
     state: str | None,
     reference: str | None,
-    since_ms: int | None,
+    since: When | None,
     limit: int,
     wide: bool,
     as_json: bool,
@@ -57,7 +59,7 @@ def pending(
     from premblyd.store.connections import connect_read_only
 
     record = until_end(connect_read_only(database_of(config_path, database)))
-    chosen = AwaitedFilter(state=state, reference=reference, since_ms=since_ms)
+    chosen = AwaitedFilter(state=state, reference=reference, since_ms=time_of(since, record))
     rows = asking.awaited(record, chosen, Page(limit=limit))
     if as_json:
         print_json([asdict(row) for row in rows])

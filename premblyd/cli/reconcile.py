@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from premblyd import times
-from premblyd.cli.common import When, config_option, json_option, until_end
+from premblyd.cli.common import When, WhenType, config_option, json_option, until_end
 from premblyd.cli.printing import Column, clean, console, counted, print_json, print_table
 from premblyd.cli.reconciliation import DAY_MS, Reconciliation
 from premblyd.errors import NotAllowedToAskError, PremblydError
@@ -34,10 +34,8 @@ COLUMNS = (
 
 @click.command()
 @click.argument("file", required=False, type=click.File("rb"))
-@click.option(
-    "--since", "since_ms", type=When(), help="Of Prembly's log since then: 2026-01-31, 7d."
-)
-@click.option("--until", "until_ms", type=When(), help="Of Prembly's log before then.")
+@click.option("--since", type=WhenType(), help="Of Prembly's log since then: 2026-01-31, 7d.")
+@click.option("--until", type=WhenType(), help="Of Prembly's log before then.")
 @click.option("--column", metavar="NAME", help="FILE is CSV, and this column has the references.")
 @click.option("--store", is_flag=True, help="Ask for each that is missing, and store it.")
 @click.option(
@@ -49,8 +47,8 @@ def reconcile(
     config_path: Path,
     *,
     file: IO[bytes] | None,
-    since_ms: int | None,
-    until_ms: int | None,
+    since: When | None,
+    until: When | None,
     column: str | None,
     store: bool,
     endpoint_name: str | None,
@@ -70,9 +68,9 @@ def reconcile(
     from premblyd.cli.references import read_references
     from premblyd.config.load import load_config
     from premblyd.record.reconciling import OwnRecord
-    from premblyd.store.connections import connect_operator, connect_read_only
+    from premblyd.store.connections import clock_of, connect_operator, connect_read_only
 
-    _check_use(file, column, since_ms, until_ms)
+    _check_use(file, column, since, until)
     asks = file is None or store
     if asks and as_service.is_for_service(config_path):
         # With the service's keys, and as its user, to whom the database belongs.
@@ -86,15 +84,22 @@ def reconcile(
         raise NotAllowedToAskError(None)
     references = read_references(file, _name(file), column) if file is not None else None
     connect = connect_operator if store else connect_read_only
-    record = OwnRecord(until_end(connect(settings.database)))
-    work = Reconciliation(settings=settings, record=record, endpoint=endpoint, stores=store)
+    database = until_end(connect(settings.database))
+    clock = clock_of(database)
+    work = Reconciliation(
+        settings=settings,
+        record=OwnRecord(database),
+        endpoint=endpoint,
+        stores=store,
+        clock=clock,
+    )
     with _progress(silent=as_json) as progress:
         work.progress = progress
         try:
             if references is not None:
                 work.compare_list(references)
             else:
-                work.window = _window(since_ms, until_ms)
+                work.window = _window(since, until, clock.now_ms())
             asyncio.run(work.run())
         except KeyboardInterrupt:
             work.stopped_by = PremblydError("Interrupted. The next run goes on from here.")
@@ -107,9 +112,9 @@ def reconcile(
 
 
 def _check_use(
-    file: IO[bytes] | None, column: str | None, since_ms: int | None, until_ms: int | None
+    file: IO[bytes] | None, column: str | None, since: When | None, until: When | None
 ) -> None:
-    if file is not None and (since_ms is not None or until_ms is not None):
+    if file is not None and (since is not None or until is not None):
         raise click.UsageError("--since and --until are for Prembly's log, not for FILE.")
     if file is None and column is not None:
         raise click.UsageError("--column goes with FILE.")
@@ -117,9 +122,9 @@ def _check_use(
 
 def _arguments(params: dict[str, Any]) -> Iterator[str]:
     """Yield this command's arguments again; a file comes as standard input."""
-    for name, option in (("since_ms", "--since"), ("until_ms", "--until")):
+    for name in ("since", "until"):
         if params[name] is not None:
-            yield f"{option}={times.iso(params[name])}"
+            yield f"--{name}={params[name].text}"
     for name, option in (("column", "--column"), ("endpoint_name", "--endpoint")):
         if params[name] is not None:
             yield f"{option}={params[name]}"
@@ -139,12 +144,11 @@ def _endpoint(settings: "Config", name: str | None) -> str:
     return name or names[0]
 
 
-def _window(since_ms: int | None, until_ms: int | None) -> "Window":
+def _window(since: When | None, until: When | None, now_ms: int) -> "Window":
     from premblyd.inquiry.logreading import Window
 
-    now_ms = times.now_ms()
-    until_ms = min(until_ms, now_ms) if until_ms is not None else now_ms - GRACE_MS
-    since_ms = since_ms if since_ms is not None else now_ms - DAY_MS
+    until_ms = now_ms - GRACE_MS if until is None else min(until.by(now_ms), now_ms)
+    since_ms = now_ms - DAY_MS if since is None else since.by(now_ms)
     if since_ms >= until_ms:
         raise click.UsageError("--since should be before --until, and more than a minute ago.")
     return Window(since_ms=since_ms, until_ms=until_ms)

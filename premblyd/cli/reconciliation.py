@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from premblyd import times
 from premblyd.errors import LacksRightsError, PremblydError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from premblyd.clock import Clock
     from premblyd.config.models import Config
     from premblyd.inquiry.logreading import Window
     from premblyd.inquiry.reconciling import Absent
@@ -28,6 +28,7 @@ class Reconciliation:
     record: "OwnRecord"
     endpoint: str
     stores: bool
+    clock: "Clock"  # of the database
     window: "Window | None" = None
     progress: "Progress | None" = None
     compared: int = 0
@@ -56,14 +57,13 @@ class Reconciliation:
 
     async def run(self) -> None:
         """Ask what there is to ask. What stops that early is `stopped_by`."""
-        from premblyd.clock import Clock
         from premblyd.inquiry.client import Inquirer
         from premblyd.logs import output
 
         if self.window is None and not self.stores:
             return
         output.configure("auto", "critical")  # what went wrong is told in this command's words
-        with contextlib.closing(Inquirer(Clock())) as inquirer:
+        with contextlib.closing(Inquirer(self.clock)) as inquirer:
             inquirer.configure(self.settings.prembly)
             try:
                 if self.window is not None:
@@ -121,7 +121,7 @@ class Reconciliation:
             Storing(self.settings),
             self.record,
             endpoint=self.endpoint,
-            now_ms=times.now_ms,
+            now_ms=self.clock.now_ms,
         )
         await reconciler.ask_for(self.absent, after_each)
 
@@ -150,5 +150,5 @@ class Reconciliation:
             contextlib.closing(connect_operator(self.settings.database)) as database,
         ):
             OwnRecord(database).mend_downtimes(
-                since_ms=window.since_ms, until_ms=window.until_ms, now_ms=times.now_ms()
+                since_ms=window.since_ms, until_ms=window.until_ms, now_ms=self.clock.now_ms()
             )

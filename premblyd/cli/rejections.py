@@ -10,6 +10,8 @@ import click
 from premblyd import times
 from premblyd.cli.common import (
     When,
+    WhenType,
+    time_of,
     until_end,
 )
 from premblyd.cli.database import database_of
@@ -33,7 +35,7 @@ COLUMNS = (
 @click.command()
 @click.option("--reason", help="Only refused for this reason, such as 'wrong signature'.")
 @click.option("--ip", help="Only from this address.")
-@click.option("--since", "since_ms", type=When(), help="Only refused at or after: 2026-01-31, 12h.")
+@click.option("--since", type=WhenType(), help="Only refused at or after: 2026-01-31, 12h.")
 @list_options
 def rejections(
     config_path: Path,
@@ -41,7 +43,7 @@ def rejections(
     database: str | None,
     reason: str | None,
     ip: str | None,
-    since_ms: int | None,
+    since: When | None,
     limit: int,
     wide: bool,
     as_json: bool,
@@ -53,7 +55,7 @@ def rejections(
     from premblyd.store.connections import connect_read_only
 
     record = until_end(connect_read_only(database_of(config_path, database)))
-    chosen = RejectionFilter(reason=reason, remote_ip=ip, since_ms=since_ms)
+    chosen = RejectionFilter(reason=reason, remote_ip=ip, since_ms=time_of(since, record))
     rows = reading.rejections(record, chosen, Page(limit=limit))
     if as_json:
         print_json([asdict(row) for row in rows])

@@ -19,13 +19,13 @@ def reminders(settings: "Config") -> Iterator[str]:
     """Yield what the record of `settings` reminds of; nothing where it can't be read."""
     from premblyd.record import asking
     from premblyd.record.reconciling import open_downtimes
-    from premblyd.store.connections import connect_read_only
+    from premblyd.store.connections import connect_read_only, now_ms
 
     if settings.prembly is None or settings.prembly.api_key is None:
         return
-    since_ms = times.now_ms() - DAYS * DAY_MS
     with contextlib.suppress(PremblydError):  # no database yet, or none that this user may read
         with contextlib.closing(connect_read_only(settings.database)) as database:
+            since_ms = now_ms(database) - DAYS * DAY_MS
             found = open_downtimes(database, since_ms=since_ms)
             given_up = asking.given_up(database, since_ms=since_ms)
         for downtime in found[:SHOWN]:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from premblyd.cli.common import RowId, When, actor, config_option, json_option, until_end
+from premblyd.cli.common import (
+    RowId,
+    When,
+    WhenType,
+    actor,
+    config_option,
+    json_option,
+    time_of,
+    until_end,
+)
 from premblyd.cli.printing import clean, console, counted, print_json, print_table
 from premblyd.errors import PremblydError
 
@@ -26,7 +35,7 @@ DRY_RUN_LINES = 50
 @click.option("--dead", "is_dead", is_flag=True, help="Replay every dead delivery.")
 @click.option("--pending", "is_pending", is_flag=True, help="Try what is pending now.")
 @click.option("--action", help="Only deliveries of this action.")
-@click.option("--since", "since_ms", type=When(), help="Only of events received since.")
+@click.option("--since", type=WhenType(), help="Only of events received since.")
 @click.option(
     "--new",
     "is_new",
@@ -50,6 +59,7 @@ def replay(
     event_option: str | None,
     dry_run: bool,
     yes: bool,
+    since: When | None,
     as_json: bool,
     **selection: Any,
 ) -> None:
@@ -78,12 +88,13 @@ def replay(
     from premblyd.record.operating import Operator
     from premblyd.store.connections import connect_operator, now_ms, transact
 
-    _check_use((event, event_option), **selection)
+    _check_use((event, event_option), since_ms=since, **selection)
     settings = load_config(config_path, look_up_secrets=False)
     database = until_end(connect_operator(settings.database))
     name = event or event_option
     event_id = reading.find_event_id(database, name) if name else None
-    request = replays.Request(event_id=event_id, **selection)
+    since_ms = time_of(since, database)
+    request = replays.Request(event_id=event_id, since_ms=since_ms, **selection)
     plan = replays.plan(database, settings, request, now_ms(database))
     if dry_run:
         _print_plan(plan, as_json)

@@ -10,7 +10,7 @@ import click
 
 from premblyd import times
 from premblyd.cli.bars import bars, columns
-from premblyd.cli.common import When, config_option, json_option, until_end
+from premblyd.cli.common import When, WhenType, config_option, json_option, until_end
 from premblyd.cli.database import database_of, database_option, settings_if_valid
 from premblyd.cli.printing import Column, bold, console, print_json, print_table
 from premblyd.prembly.codes import MEANINGS
@@ -33,8 +33,7 @@ ACTIONS = (
 @click.command()
 @click.option(
     "--since",
-    "since_ms",
-    type=When(),
+    type=WhenType(),
     default="24h",
     show_default=True,
     help="Count from then on, whole hours: 2026-01-31, 12h, 30d.",
@@ -42,31 +41,32 @@ ACTIONS = (
 @database_option
 @config_option
 @json_option
-def stats(config_path: Path, *, database: str | None, since_ms: int, as_json: bool) -> None:
+def stats(config_path: Path, *, database: str | None, since: When, as_json: bool) -> None:
     """Events by outcome, code and type, refused requests by reason, and for each action: how many
     of its attempts succeeded, how long they took, and what waits.
 
     Durations are right within a fifth. Times are UTC.
     """
     from premblyd.record import statistics
-    from premblyd.store.connections import connect_read_only
+    from premblyd.store.connections import connect_read_only, now_ms
 
     record = until_end(connect_read_only(database_of(config_path, database)))
     settings = settings_if_valid(config_path, database)
-    now_ms = times.now_ms()
-    each_ms = statistics.span_ms(since_ms, now_ms)
+    at_ms = now_ms(record)
+    since_ms = since.by(at_ms)
+    each_ms = statistics.span_ms(since_ms, at_ms)
     by_outcome, by_code, by_type = (
         statistics.events(record, by, since_ms=since_ms, each_ms=each_ms)
         for by in ("outcome", "response_code", "type")
     )
     rejections = statistics.rejections(record, since_ms=since_ms, each_ms=each_ms)
     names = [action.name for action in settings.actions] if settings else []
-    actions = statistics.actions(record, since_ms=since_ms, now_ms=now_ms, names=names)
+    actions = statistics.actions(record, since_ms=since_ms, now_ms=at_ms, names=names)
     if as_json:
         print_json(
             {
                 "since_ms": since_ms,
-                "until_ms": now_ms,
+                "until_ms": at_ms,
                 "each_ms": each_ms,
                 "by_outcome": [dataclasses.asdict(each) for each in by_outcome],
                 "by_response_code": [dataclasses.asdict(each) for each in by_code],
@@ -76,9 +76,9 @@ def stats(config_path: Path, *, database: str | None, since_ms: int, as_json: bo
             }
         )
         return
-    _print_events(by_outcome, by_code, by_type, since_ms=since_ms, now_ms=now_ms, each_ms=each_ms)
+    _print_events(by_outcome, by_code, by_type, since_ms=since_ms, now_ms=at_ms, each_ms=each_ms)
     _print_rejections(rejections)
-    _print_actions(actions, now_ms)
+    _print_actions(actions, at_ms)
 
 
 def _print_events(

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from peewee import Database, SqliteDatabase
 
+from premblyd.clock import Clock, SharedClock
 from premblyd.databases import Place
 from premblyd.errors import CannotStartError, StoreUnavailableError, StoreUnreadableError
 from premblyd.store.engine import Backend, Transaction
@@ -21,6 +22,7 @@ from premblyd.store.sqlite.backend import SqliteBackend
 __all__ = [
     "Database",
     "backend",
+    "clock_of",
     "connect_operator",
     "connect_read_only",
     "now_ms",
@@ -63,6 +65,16 @@ def now_ms(database: Database) -> int:
 
     with translated(StoreUnreadableError):
         return postgresql.now_ms(database)
+
+
+def clock_of(database: Database) -> Clock:
+    """Return a clock that goes on from what `now_ms` says now."""
+    if isinstance(database, SqliteDatabase):
+        return Clock()
+    clock = SharedClock()
+    asked_at_s = time.monotonic()
+    clock.follow(now_ms(database), asked_at_s, time.monotonic())
+    return clock
 
 
 def transact(database: Database, work: Callable[[Transaction], Done]) -> Done:
