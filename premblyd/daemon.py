@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from premblyd import __version__, listening, presence, telemetry
 from premblyd.alerts.watch import Watch
 from premblyd.clock import Clock, SharedClock
-from premblyd.config.models import Config
+from premblyd.config.models import Action, Config
 from premblyd.config.values import Listen
 from premblyd.databases import Server
 from premblyd.errors import PremblydError
@@ -46,6 +46,7 @@ from premblyd.occurrences import (
 from premblyd.receiver.health import Health
 from premblyd.receiver.listener import patient_listeners
 from premblyd.receiver.server import Receiver, make_server
+from premblyd.rereading import Rereading
 from premblyd.store.alertlog import AlertLog
 from premblyd.store.answers import Answers
 from premblyd.store.awaited import AwaitedQueue
@@ -54,7 +55,7 @@ from premblyd.store.downtimes import Heartbeats
 from premblyd.store.hosts import Hosts, Identity
 from premblyd.store.inbox import Inbox
 from premblyd.store.inquiries import Inquiries
-from premblyd.store.jobs import Job
+from premblyd.store.jobs import Job, Result
 from premblyd.store.queue import Queue
 from premblyd.store.readers import Readers
 from premblyd.store.writer import Writer
@@ -209,6 +210,9 @@ class Daemon:
     def _permit(self, job: Job, claimed_at_s: float) -> Permit:
         return Permit(OwnClaim(job, claimed_at_s, self._membership, self._queue))
 
+    def _read_anew(self, action: Action, job: Job) -> Job | Result:
+        return self._rereading.job(action, job)
+
     def _open_hooks(self, opened: contextlib.AsyncExitStack, queue: Queue) -> None:
         self._runners = Runners.make(self.children)
         opened.callback(self._runners.close)
@@ -224,7 +228,13 @@ class Daemon:
             self._clock,
         )
         self._dispatcher = Dispatcher(
-            queue, self._runners, self._clock, rng, self._confirmation, self._permit
+            queue,
+            self._runners,
+            self._clock,
+            rng,
+            self._confirmation,
+            self._permit,
+            self._read_anew,
         )
         self._watch = Watch(
             AlertLog(self._writer),
@@ -342,6 +352,7 @@ class Daemon:
         self._pending.configure(settings)
         self._confirmation.configure(settings)
         self._runners.configure(settings)
+        self._rereading = Rereading(settings)
         self._dispatcher.configure(
             settings.actions, settings.total_concurrency, settings.max_hook_bytes
         )

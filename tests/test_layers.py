@@ -50,7 +50,8 @@ ROOMS = {
         "telemetry",
     },
     "routing": LOW,
-    "record": LOW | {"store", "routing"},
+    "rereading": LOW | {"store", "routing"},
+    "record": LOW | {"store", "routing", "rereading"},
     "hooks": LOW | {"store", "httpclient"},
     "receiver": LOW | {"store", "routing"},
     "inquiry": LOW | {"store", "httpclient", "routing"},
@@ -68,7 +69,7 @@ ROOMS = {
     "alerts": LOW | {"store", "record", "hooks"},
     "daemon": LOW
     | {"heartbeat", "hosts", "inquiry", "metrics", "console", "alerts"}
-    | {"store", "routing", "hooks", "receiver", "listening", "loops", "presence"},
+    | {"store", "routing", "rereading", "hooks", "receiver", "listening", "loops", "presence"},
     "process": LOW | {"hooks", "daemon"},
     "cli": LOW
     | {

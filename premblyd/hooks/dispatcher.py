@@ -7,7 +7,7 @@ import asyncio
 import functools
 import random
 from collections import Counter
-from collections.abc import Awaitable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 
 from premblyd.clock import Clock, boot_s
 from premblyd.config.models import Action
@@ -37,6 +37,10 @@ STORE_PAUSE_S = 1.0
 LEASE_MARGIN_MS = 60_000  # for the kill, and for storing the result
 JUMP_MS = 2_000  # a clock moved by less is drift
 
+# Reads the event of a job from its body again, where an earlier premblyd stored it; or returns how
+# its run ends, where the action is not for what that says.
+ReadAnew = Callable[[Action, Job], Job | Result]
+
 
 class Dispatcher:
     """Runs due deliveries. `run` it as one task; `wake` it when there may be something new."""
@@ -49,10 +53,12 @@ class Dispatcher:
         rng: random.Random,
         gate: Gate | None = None,
         permits: Permits = lambda *_: Permit(),
+        read_anew: ReadAnew = lambda _, job: job,
     ) -> None:
         self._queue = queue
         self._permits = permits
         self._gate = gate or ClosedGate()
+        self._read_anew = read_anew
         self._runners = runners
         self._clock = clock
         self._rng = rng
@@ -213,6 +219,19 @@ class Dispatcher:
         task.add_done_callback(functools.partial(self._ended, job))
 
     def _run(self, action: Action, job: Job, permit: Permit) -> Awaitable[Result]:
+        if job.event.verdict.doubt is None:
+            return self._run_read_anew(action, job, permit)
+        return self._run_read(action, job, permit)
+
+    async def _run_read_anew(self, action: Action, job: Job, permit: Permit) -> Result:
+        found = await asyncio.to_thread(self._read_anew, action, job)
+        if isinstance(found, Result):
+            return found
+        run = self._run_read(action, found, permit)
+        del job, found
+        return await run
+
+    def _run_read(self, action: Action, job: Job, permit: Permit) -> Awaitable[Result]:
         if action.confirm:
             return self._run_if_confirmed(action, job, permit)
         return self._runners.run(action.hook, job, permit)

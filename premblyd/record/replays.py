@@ -13,6 +13,7 @@ from premblyd.record import reading
 from premblyd.record.choosing import DeliveryFilter
 from premblyd.record.operating import BATCH, Change, Operator
 from premblyd.record.rows import FoundDelivery
+from premblyd.rereading import Rereading
 from premblyd.routing import Routing
 from premblyd.store.models import FINISHED, State
 
@@ -186,18 +187,25 @@ def _skipped_again(
 
 
 def _plan_new(database: Database, settings: Config, request: Request, action: Action) -> Plan:
-    routing = Routing(settings.actions)
+    routing, rereading = Routing(settings.actions), Rereading(settings)
     not_for: Counter[str] = Counter()
     new_for = []
     for event in reading.events_without(
         database, action.name, event_id=request.event_id, since_ms=request.since_ms
     ):
-        why_not = routing.why_not_told(action, event.type, event.response_code)
+        why_not = None
+        is_read = (
+            event.type is not None and event.doubt is not None
+        )  # else its body may say what its row does not
+        if is_read:
+            why_not = routing.why_not_told(action, event.type, event.response_code)
         if event.contradicted and not request.may_be_contradicted:
             why_not = "Prembly contradicted it"
-        needs_body = action.when is not None or event.type is None
+        needs_body = action.when is not None or not is_read
         if why_not is None and needs_body:  # only now is the body read
-            why_not = routing.why_not(action, reading.stored_event(database, event.id))
+            why_not = routing.why_not(
+                action, rereading.event(reading.stored_event(database, event.id))
+            )
         if why_not is None:
             new_for.append(event.id)
         else:

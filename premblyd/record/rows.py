@@ -203,4 +203,5 @@ class FoundEvent:
     id: int
     type: str | None
     response_code: str | None
+    doubt: str | None
     contradicted: bool

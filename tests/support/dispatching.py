@@ -14,7 +14,7 @@ from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.databases import Place
 from premblyd.errors import StoreUnavailableError
-from premblyd.hooks.dispatcher import Dispatcher
+from premblyd.hooks.dispatcher import Dispatcher, ReadAnew
 from premblyd.hooks.kinds import Runners
 from premblyd.hooks.permit import Permit
 from premblyd.hooks.preview import Preview
@@ -139,12 +139,14 @@ class Dispatching:
         max_bytes: int = 1 << 30,
         failures: Mapping[str, int] | None = None,
         prembly: PremblyApi | None = None,
+        read_anew: ReadAnew = lambda _, job: job,
     ) -> None:
         self.place, self.actions, self.limit = place, actions, limit
         self.max_bytes = max_bytes
         self.shell, self.http = runner or FakeRunner(), FakeRunner()
         self._failures = Counter(failures)
         self._prembly = prembly
+        self._read_anew = read_anew
 
     async def __aenter__(self) -> Self:
         self._writer = Writer(backend(self.place).engine())
@@ -161,7 +163,14 @@ class Dispatching:
             Answers(self._writer),
             self.clock,
         )
-        self.dispatcher = Dispatcher(self.queue, runners, self.clock, random.Random(0), self.gate)
+        self.dispatcher = Dispatcher(
+            self.queue,
+            runners,
+            self.clock,
+            random.Random(0),
+            self.gate,
+            read_anew=self._read_anew,
+        )
         self.configure(*self.actions)
         self._task = asyncio.create_task(self.dispatcher.run())
         return self

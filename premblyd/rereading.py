@@ -1,0 +1,57 @@
+"""Reading an event anew that was stored by a premblyd which did not look whether a body agrees with
+itself (its `doubt` is NULL): what that called verified may be unknown now. The row stays as it is.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from premblyd.config.models import Action, Config
+from premblyd.prembly import answers, events, payload
+from premblyd.prembly.payload import Verdict
+from premblyd.prembly.webhook import StoredEvent
+from premblyd.routing import Routing
+from premblyd.store.jobs import Job, Result
+from premblyd.store.models import AttemptOutcome
+
+# What decides. All else stays as it is stored: keys and lists were made of it.
+_DECIDING = ("type", "response_code", "verification_status", "outcome", "face_match")
+
+
+class Rereading:
+    """Reads events as one configuration says where their fields are."""
+
+    def __init__(self, settings: Config) -> None:
+        self._places = {endpoint.name: endpoint.fields for endpoint in settings.endpoints}
+        self._answers = settings.prembly.status.fields if settings.prembly else {}
+        self._routing = Routing(settings.actions)
+
+    def event(self, event: StoredEvent) -> StoredEvent:
+        """Return `event` as its body is read now; as it is, where it was read so already."""
+        if event.verdict.doubt is not None:
+            return event
+        now = self._read(event)
+        changes: dict[str, Any] = {name: getattr(now, name) for name in _DECIDING}
+        verdict = replace(event.verdict, doubt=now.doubt or "", **changes)
+        return replace(event, verdict=verdict)
+
+    def job(self, action: Action, job: Job) -> Job | Result:
+        """Return the job with its event as that is read now; or the end of its run, where the event
+        is another one than that for which `action` was chosen, and the action is not for it."""
+        event = self.event(job.event)
+        changed = [
+            name
+            for name in _DECIDING
+            if getattr(event.verdict, name) != getattr(job.event.verdict, name)
+        ]
+        if changed and (why_not := self._routing.why_not(action, event)) is not None:
+            doubt = f" (doubt: {event.verdict.doubt})" if event.verdict.doubt else ""
+            words = f"its body says another {' and '.join(changed)} than was stored{doubt}"
+            return Result(outcome=AttemptOutcome.FAILED, error=f"{words}, so {why_not}", final=True)
+        event.drop_document()
+        return replace(job, event=event)
+
+    def _read(self, event: StoredEvent) -> Verdict:
+        if event.verified_by == events.STORED_BY:
+            stated = answers.read(event.body, self._answers)
+            return stated.verdict if stated else Verdict(type=events.STATUS)
+        return payload.read(event.body, self._places.get(event.endpoint))

@@ -1,0 +1,161 @@
+"""Events of a premblyd that did not look whether a body agrees with itself, read anew before a hook
+runs for them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from premblyd.config.load import parse_config
+from premblyd.config.models import Action
+from premblyd.config.secrets import SecretPlaces
+from premblyd.databases import Place
+from premblyd.prembly import events
+from premblyd.prembly.payload import Outcome
+from premblyd.rereading import Rereading
+from premblyd.store.jobs import Job, Result
+from premblyd.store.models import AttemptOutcome
+from tests.support.commands import record, recorded_in, run
+from tests.support.configuration import shell
+from tests.support.daemon import Premblyd
+from tests.support.database import changing, rows
+from tests.support.dispatching import Dispatching, on_a_loop
+from tests.support.jobs import action, job
+
+OLD: dict[str, Any] = {  # as 0.2.0 stored it
+    "type": "verification.direct",
+    "response_code": "00",
+    "verification_status": "VERIFIED",
+    "outcome": Outcome.VERIFIED,
+    "reference": "r-1",
+    "face_match": None,
+    "doubt": None,
+}
+ACTIVATE = action("activate", when="outcome == 'verified'")
+
+
+def body(**more: Any) -> bytes:
+    verification = {"status": "VERIFIED", "reference": "r-1"}
+    return json.dumps({"response_code": "00", "verification": verification, **more}).encode()
+
+
+FAILED_FACE = body(face_data={"Status": "failed"})
+
+
+def rereading(*actions: Action, fields: str = "{}") -> Rereading:
+    path = Path("/nowhere/premblyd.yaml")
+    text = (
+        "database: sqlite:///x.db\n"
+        f"endpoints: [{{name: prembly, path: /p, keys: {{live: a-key}}, fields: {fields}}}]\n"
+        "actions: []\n"
+    )
+    config = parse_config(text, path, SecretPlaces(path.parent, {}))
+    return Rereading(config.model_copy(update={"actions": actions}))
+
+
+def old(body: bytes, **changes: Any) -> Job:
+    return job(body, **{**OLD, **changes})
+
+
+def test_what_is_doubted_now_runs_nothing_that_wants_verified() -> None:
+    result = rereading(ACTIVATE).job(ACTIVATE, old(FAILED_FACE))
+    assert isinstance(result, Result)
+    assert (result.outcome, result.final) == (AttemptOutcome.FAILED, True)
+    assert result.error == (
+        "its body says another outcome and face_match than was stored (doubt: face), so"
+        " `when` is false: outcome == 'verified'"
+    )
+
+
+def test_an_action_that_takes_it_all_the_same_gets_what_the_body_says() -> None:
+    log = action("log")
+    found = rereading(log).job(log, old(FAILED_FACE))
+    assert isinstance(found, Job)
+    verdict = found.event.verdict
+    assert (verdict.outcome, verdict.face_match, verdict.doubt) == (Outcome.UNKNOWN, False, "face")
+    assert verdict.reference == "r-1"
+
+
+def test_what_agrees_is_run_even_if_the_action_has_changed_since() -> None:
+    """An action was chosen when the event came; only another reading chooses again."""
+    narrowed = action("activate", "01", when="outcome == 'pending'")
+    found = rereading(narrowed).job(narrowed, old(body()))
+    assert isinstance(found, Job)
+    assert (found.event.verdict.outcome, found.event.verdict.doubt) == (Outcome.VERIFIED, "")
+
+
+def test_what_this_premblyd_stored_is_not_read_again() -> None:
+    stored = old(FAILED_FACE, doubt="")
+    assert rereading(ACTIVATE).job(ACTIVATE, stored) == stored
+
+
+def test_the_places_of_the_endpoint_count() -> None:
+    elsewhere = rereading(ACTIVATE, fields="{face_match: data.our_check}")
+    assert isinstance(elsewhere.job(ACTIVATE, old(FAILED_FACE)), Job)
+    denied = body(data={"our_check": "mismatch"})
+    assert isinstance(elsewhere.job(ACTIVATE, old(denied)), Result)
+
+
+@pytest.mark.parametrize(("face", "kind"), [(True, Job), ("failed", Result)])
+def test_an_answer_of_prembly_is_read_as_one(face: Any, kind: type) -> None:
+    inner = json.loads(body(face_data={"status": face}))
+    answer = {"status": True, "message": "found", "data": inner}
+    stored = old(json.dumps(answer).encode(), type=events.STATUS, face_match=face is True)
+    stored = old_answer(stored)
+    assert isinstance(rereading(ACTIVATE).job(ACTIVATE, stored), kind)
+
+
+def old_answer(stored: Job) -> Job:
+    return replace(stored, event=replace(stored.event, verified_by=events.STORED_BY))
+
+
+@on_a_loop
+async def test_the_dispatcher_reads_anew_what_a_replay_queues(place: Place) -> None:
+    read_anew = rereading(ACTIVATE).job
+    async with Dispatching(place, ACTIVATE, read_anew=read_anew) as at:
+        await at.add("activate", body=FAILED_FACE, **OLD)
+        await at.until_states(dead=1)
+        assert at.shell.jobs == []
+        await at.add("activate", body=body(), **OLD)
+        await at.until_states(dead=1, succeeded=1)
+        at.replay(1)
+        await at.until(lambda: len(at.attempts("id")) == 3)
+        await at.until_states(dead=1, succeeded=1)
+        assert [run.event.body for _, run in at.shell.jobs] == [body()]
+    [(error,)] = rows(place, "SELECT last_error FROM delivery WHERE id = 1")
+    assert error.startswith("its body says another outcome and face_match than was stored")
+
+
+def test_a_replay_for_a_new_action_reads_old_events_anew(tmp_path: Path) -> None:
+    config = record(tmp_path)
+    new = shell("greet", "true", when="outcome == 'verified'")
+    changed = json.loads(config.read_text())
+    changed["actions"].append(new)
+    config.write_text(json.dumps(changed))
+    [doubted] = rows(recorded_in(config), "SELECT id FROM event WHERE doubt <> '' LIMIT 1")
+    with changing(recorded_in(config)) as database:
+        database.execute("UPDATE event SET doubt = NULL, outcome = 'verified', face_match = NULL")
+    done = run("replay", doubted[0], "--action", "greet", "--new", "--config", config)
+    assert "Queued 0 deliveries." in done.out
+    assert "`when` is false: outcome == 'verified'" in done.out
+
+
+def test_the_daemon_reads_anew_what_waits_since_before_its_upgrade(tmp_path: Path) -> None:
+    """In a daemon, since only that one puts the dispatcher and the rules together."""
+    once = {"attempts": 1}
+    activate = shell("activate", "touch activated", when="outcome == 'verified'", retry=once)
+    with Premblyd(tmp_path, actions=[activate]) as daemon:
+        daemon.start()
+        daemon.send(FAILED_FACE)
+        with changing(daemon.database) as database:
+            database.execute("UPDATE event SET doubt = NULL, outcome = 'verified'")
+            database.execute(
+                "INSERT INTO delivery (event_id, action, state, due_at_ms, attempts_left,"
+                " created_at_ms) VALUES (1, 'activate', 'pending', 1, 1, 1)"
+            )
+        daemon.wait_for_rows([("dead",)], "SELECT state FROM delivery")
+        [(error,)] = daemon.rows("SELECT last_error FROM delivery")
+    assert "(doubt: face)" in error
+    assert not (tmp_path / "activated").exists()
