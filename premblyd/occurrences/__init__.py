@@ -29,7 +29,9 @@ from premblyd.occurrences.inquiries import PendingBegun as PendingBegun
 from premblyd.occurrences.inquiries import PendingFailed as PendingFailed
 from premblyd.occurrences.inquiries import PendingGivenUp as PendingGivenUp
 from premblyd.occurrences.inquiries import PendingSettled as PendingSettled
+from premblyd.occurrences.store import StoreFileReplaced as StoreFileReplaced
 from premblyd.occurrences.store import StoreLogRemoved as StoreLogRemoved
+from premblyd.occurrences.store import StoreLogSetAside as StoreLogSetAside
 from premblyd.occurrences.store import StoreOperationFailed as StoreOperationFailed
 from premblyd.occurrences.store import StoreRecovered as StoreRecovered
 from premblyd.occurrences.store import StoreUnavailable as StoreUnavailable

@@ -39,3 +39,23 @@ class StoreLogRemoved(Occurrence):
     event: ClassVar[str] = "store.log_removed"
     level: ClassVar[Level] = "error"
     saved: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreFileReplaced(Occurrence):
+    """Somebody removed or replaced the database's file. `kept`: where all is that was in it, or
+    None, for a `reason`."""
+
+    event: ClassVar[str] = "store.file_replaced"
+    level: ClassVar[Level] = "error"
+    kept: str | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreLogSetAside(Occurrence):
+    """The write-ahead log beside the database's file belongs to another one. It is `kept`."""
+
+    event: ClassVar[str] = "store.log_set_aside"
+    level: ClassVar[Level] = "error"
+    kept: str

@@ -172,7 +172,7 @@ def on_removed_file(at: Path) -> list[str]:
         if victim.stop() != 0:
             problems.append("it does not stop")
         # Only now: a thread writes the log, and a stop waits for it.
-        if "put it back or restart" not in victim.log_text():
+        if "put it back, or restart" not in victim.log_text():
             problems.append("the log does not say what to do")
         victim.start()
         if victim.send(b"{}").status != 200:

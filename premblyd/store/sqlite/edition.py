@@ -1,10 +1,11 @@
 """The edition: a number in the file's header (`PRAGMA user_version`) that tells whether the file
 and the log beside it belong together.
 
-It rises with the first change after each checkpoint, so the log has it first. A log then belongs to
-a file whose number is that of its first page 1, the one before, or any up to its last. A file that
-somebody put there has an older number, or one of another record. Of the copies made of this very
-edition, those by VACUUM have another layout, and a schema's number that no log has yet.
+It rises with each commit of a daemon, so the log has it first. A log then belongs to a file whose
+number is that of its first page 1, the one before, or any up to its last. A file that somebody put
+there has an older number, or one of another record. Of the copies made since the last checkpoint,
+which have no older one, those page by page are as good; those by VACUUM have another layout, and a
+schema's number that no log has yet.
 """
 
 import os
@@ -18,7 +19,7 @@ from premblyd.store.sqlite.files import beside
 HEADER_BYTES = 100  # https://www.sqlite.org/fileformat.html
 _SCHEMA, _USER = 40, 60  # where the header has the two numbers
 _LOG_HEADER_BYTES, _FRAME_HEADER_BYTES = 32, 24
-_HIGHEST = (1 << 31) - 1
+_COUNT = (1 << 31) - 1  # then they begin again
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -40,17 +41,24 @@ def edition_of(page: bytes) -> Edition | None:
 
 def following(number: int) -> int:
     """Return the number of the next edition. The first is random, so that two records differ."""
-    return number + 1 if 0 < number < _HIGHEST else 1 + secrets.randbelow(_HIGHEST // 2)
+    return (number or secrets.randbelow(_COUNT)) % _COUNT + 1
+
+
+def is_between(number: int, lowest: int, highest: int) -> bool:
+    """Return whether a number is one of those from `lowest` to `highest`, or all are 0."""
+    if 0 in (number, lowest):
+        return number == lowest
+    return (number - lowest) % _COUNT <= (highest - lowest) % _COUNT
 
 
 def belongs(file: Edition | None, first: Edition, last: Edition) -> bool:
     """Return whether a file's edition is one that goes with a log, whose first and last these are.
     A log that was begun before there were numbers goes with any."""
-    if file is None:
+    if file is None or file.schema > last.schema:
         return False
-    if file.schema > last.schema:
-        return False
-    return 0 in (file.number, first.number) or first.number - 1 <= file.number <= last.number
+    if first.number == 0:
+        return True
+    return is_between(file.number, (first.number - 2) % _COUNT + 1, last.number)
 
 
 def is_foreign_log(real: Path) -> bool:

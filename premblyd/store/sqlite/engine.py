@@ -4,7 +4,10 @@
 """
 
 import contextlib
+import functools
+import os
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,15 @@ from premblyd.errors import StoreUnavailableError
 from premblyd.occurrences import StoreLogRemoved
 from premblyd.store.engine import Transaction
 from premblyd.store.sqlite.failures import plain
+from premblyd.store.sqlite.fileguard import FILE_OVERWRITTEN, FileGuard
+from premblyd.store.sqlite.files import real_path
+from premblyd.store.sqlite.keeping import (
+    forbid_checkpoint,
+    has_log,
+    keep_file,
+    set_log_aside,
+    tell_where,
+)
 from premblyd.store.sqlite.logguard import LogGuard
 from premblyd.store.sqlite.opening import connect
 from premblyd.store.sqlite.transaction import SqliteTransaction
@@ -26,8 +38,12 @@ class SqliteEngine:
     """See store.engine.Engine."""
 
     def __init__(self, path: Path) -> None:
+        self._real = real_path(path)
         self._database = connect(path)
+        self._file = FileGuard(path)
         self._guard = LogGuard(path)
+        self._is_saved = False  # what a replaced file was to keep
+        self._keeping: threading.Thread | None = None
         self._failed = False
         self._items_since_checkpoint = 0  # as many may be in the log alone
 
@@ -36,23 +52,35 @@ class SqliteEngine:
             connection = self._connect()
             with connection:  # commits, or rolls back whatever happens
                 connection.execute("BEGIN IMMEDIATE")
+                changes = connection.total_changes
                 work(SqliteTransaction(connection))
-                self._guard.require_same_file()
+                if connection.total_changes != changes:
+                    self._file.number(connection)
+                self._file.require_own(connection)
+            self._file.committed()
+            self._is_saved = False
             self._save_removed_log()
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError):
             raise  # the work's own fault
         except StoreUnavailableError:
             self._failed = True
+            with contextlib.suppress(sqlite3.Error):
+                self._save_replaced_file()
             raise
         except (sqlite3.Error, PeeweeException) as error:
             self._failed = True
             # After an I/O error only a new connection is sure to recover. But when somebody has
-            # removed the log, only this connection can still read what is in it.
+            # removed the log, only this connection can still read what is in it; and to close an
+            # overwritten file would bring the log into it.
+            if not self._is_own():
+                raise StoreUnavailableError(FILE_OVERWRITTEN) from None
             if not self._log_was_removed():
                 self._database.close()
             raise StoreUnavailableError(plain(error)) from None
         else:
             self._failed = False
+        finally:
+            self._file.rolled_back()
 
     def tidy_up(self, item_count: int) -> None:
         """Move the write-ahead log into the database file now and then, while the loop answers:
@@ -64,29 +92,70 @@ class SqliteEngine:
         self._items_since_checkpoint = 0
         # A disk that fails is the next commit's to report; what is in the log is safe there.
         with contextlib.suppress(sqlite3.Error):
-            if not self._database.is_closed():
-                self._database.connection().execute("PRAGMA wal_checkpoint(passive)").fetchone()
+            if not self._database.is_closed() and self._is_own():
+                checkpoint = self._database.connection().execute("PRAGMA wal_checkpoint(passive)")
+                _, frames, done = checkpoint.fetchone()
+                if frames == done:
+                    self._file.checkpointed()
 
     def close(self) -> None:
         with contextlib.suppress(sqlite3.Error, StoreUnavailableError):
             self._save_removed_log()
+            self._save_replaced_file()
+        if self._keeping is not None:
+            self._keeping.join()
+        if not self._is_own():
+            forbid_checkpoint(self._file.descriptor)
         self._database.close()
+        if self._guard.is_own_log() and has_log(self._real):
+            if self._file.is_replaced:
+                keep_file(self._file.descriptor, self._real, with_log=True)
+            elif self._file.is_overwritten:
+                set_log_aside(self._real)
+        self._file.close()
 
     def _connect(self) -> sqlite3.Connection:
         if self._failed:
             self._save_removed_log()
         is_new = self._database.is_closed()
         if is_new:
-            self._guard.require_same_file()  # else this would open another file
+            self._file.require_same_file()  # else this would open another file
         connection: sqlite3.Connection = self._database.connection()
         if is_new:
             self._guard.remember_log()
+            self._file.opened(connection)
         return connection
+
+    def _is_own(self) -> bool:
+        """Return whether the file has still this record's content, as far as can be told."""
+        with contextlib.suppress(sqlite3.Error, StoreUnavailableError):
+            if not self._database.is_closed():
+                return self._file.is_own(self._database.connection())
+        return not self._file.is_overwritten
+
+    def _save_replaced_file(self) -> None:
+        """Have all that is committed in the file that was open, when somebody has put another in
+        its place, and keep that file if it has no name any more. Then its log is empty, and
+        harmless beside the other file."""
+        if self._is_saved or self._database.is_closed() or not self._file.is_replaced:
+            return
+        checkpoint = self._database.connection().execute("PRAGMA wal_checkpoint(truncate)")
+        busy, _, _ = checkpoint.fetchone()
+        if busy:  # again at the next transaction
+            return
+        self._is_saved = True
+        if os.fstat(self._file.descriptor).st_nlink:
+            tell_where(self._file.descriptor)
+            return
+        keep = functools.partial(keep_file, self._file.descriptor, self._real, with_log=False)
+        self._keeping = threading.Thread(target=keep, name="premblyd-keeping")
+        self._keeping.start()  # the writer goes on, and answers webhooks: with 503
 
     def _save_removed_log(self) -> None:
         """Save what is committed when somebody has removed the write-ahead log. Raise
         StoreUnavailableError when it can't be saved yet."""
         if self._log_was_removed():
+            self._file.require_same_file()
             self._guard.save_log(self._database.connection())
             self._database.close()
             tell(StoreLogRemoved(saved=True))

@@ -3,12 +3,16 @@ aside. SQLite takes what it finds beside a file for a part of it."""
 
 import contextlib
 import os
+import shutil
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 # A record is its file with all of these: what is in the log, or in a journal, is nowhere else.
 SUFFIXES = ("", "-wal", "-shm", "-journal")
 MODE = 0o640
+_CHUNK_BYTES = 1 << 20
+Identity = tuple[int, int]
 
 
 def real_path(path: Path) -> Path:
@@ -20,6 +24,25 @@ def real_path(path: Path) -> Path:
 def beside(real: Path, suffix: str) -> Path:
     """Return the file that SQLite, or we, put beside the database's own."""
     return real.with_name(real.name + suffix)
+
+
+def identity(path: Path) -> Identity | None:
+    """Return which file `path` names now."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def write_copy(source: BinaryIO, path: Path) -> None:
+    """Write a new file with the bytes of another, onto the disk."""
+    source.seek(0)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
+    with open(descriptor, "wb") as target:
+        shutil.copyfileobj(source, target, _CHUNK_BYTES)
+        target.flush()
+        os.fsync(descriptor)
 
 
 def restrict(path: Path) -> None:

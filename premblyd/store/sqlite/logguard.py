@@ -1,7 +1,4 @@
-"""Watching over the files of an open database: somebody may remove or replace them.
-
-Commits to a removed file succeed, and are lost.
-"""
+"""Watching over the write-ahead log of an open database: somebody may remove it."""
 
 import contextlib
 import os
@@ -9,36 +6,31 @@ import sqlite3
 from pathlib import Path
 
 from premblyd.errors import StoreUnavailableError
-from premblyd.store.sqlite.files import beside, real_path
+from premblyd.store.sqlite.files import Identity, beside, identity, real_path
 
-FILE_REPLACED = "the database file was removed or replaced; put it back or restart"
 LOG_REMOVED = (
     "the database's -wal or -shm file was removed, and another program's reading delays saving it"
 )
 LOG_REPLACED = (
     "another program began a -wal file of its own beside the database; end it, move that file away"
 )
-Identity = tuple[int, int]
 
 
 class LogGuard:
-    """Knows which files a connection has open: the database and its write-ahead log."""
+    """Knows which files of a log a connection has open."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = _identity(path)
         real = real_path(path)
         self._log_paths = (beside(real, "-wal"), beside(real, "-shm"))
         self._logs = self._log_identities()
 
-    def require_same_file(self) -> None:
-        """Raise StoreUnavailableError when the path no longer names the first file."""
-        if _identity(self._path) != self._file:
-            raise StoreUnavailableError(FILE_REPLACED)
-
     def remember_log(self) -> None:
         """Take the log that is there now to be that of a connection opened just now."""
         self._logs = self._log_identities()
+
+    def is_own_log(self) -> bool:
+        """Return whether the log beside the database is the connection's."""
+        return identity(self._log_paths[0]) == self._logs[0]
 
     def log_was_removed(self) -> bool:
         """Return whether the connection's log is no longer the one beside the database."""
@@ -50,7 +42,6 @@ class LogGuard:
 
         Raise StoreUnavailableError when it can't be saved yet.
         """
-        self.require_same_file()
         busy, _, _ = connection.execute("PRAGMA wal_checkpoint(truncate)").fetchone()
         if busy:
             raise StoreUnavailableError(LOG_REMOVED)
@@ -62,17 +53,8 @@ class LogGuard:
         older state, and would spoil the database."""
         wal, _ = self._log_paths
         with contextlib.suppress(OSError):
-            return _identity(wal) != self._logs[0] and os.stat(wal).st_size > 0
+            return identity(wal) != self._logs[0] and os.stat(wal).st_size > 0
         return False
 
     def _log_identities(self) -> tuple[Identity | None, ...]:
-        return tuple(_identity(path) for path in self._log_paths)
-
-
-def _identity(path: Path) -> Identity | None:
-    """Return which file `path` names now."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+        return tuple(identity(path) for path in self._log_paths)

@@ -5,7 +5,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from peewee import SqliteDatabase
+from peewee import PeeweeException, SqliteDatabase
 
 from premblyd.errors import (
     CannotStartError,
@@ -13,7 +13,9 @@ from premblyd.errors import (
     PremblydError,
     StoreUnavailableError,
 )
+from premblyd.store.sqlite.edition import following, is_foreign_log
 from premblyd.store.sqlite.files import beside, real_path, restoring_folder, restrict
+from premblyd.store.sqlite.keeping import set_log_aside
 from premblyd.store.sqlite.schema import check_schema, migrate
 
 BUSY_TIMEOUT_S = 2  # then the webhooks that wait for another program's lock are answered 503
@@ -147,5 +149,20 @@ def prepare(path: Path) -> list[str]:
         restrict(path)
     except OSError as error:
         raise StoreUnavailableError(f"{path}: {error.strerror}") from None
+    real = real_path(path)
+    if is_foreign_log(real):
+        set_log_aside(real)
     with contextlib.closing(connect(path)) as database:
-        return migrate(database, path)
+        applied = migrate(database, path)
+        _number(database)
+        return applied
+
+
+def _number(database: SqliteDatabase) -> None:
+    """Give a record its first number, in the file itself: see edition.py. Without one, whether a
+    log belongs to a file can't be told, and nothing else depends on it."""
+    with contextlib.suppress(sqlite3.Error, PeeweeException):
+        (number,) = database.execute_sql("PRAGMA user_version").fetchone()
+        if not number:
+            database.execute_sql(f"PRAGMA user_version = {following(0)}")
+            database.execute_sql("PRAGMA wal_checkpoint(truncate)")

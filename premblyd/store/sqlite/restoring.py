@@ -11,7 +11,6 @@ next one goes on from there:
 import contextlib
 import dataclasses
 import os
-import shutil
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -33,11 +32,11 @@ from premblyd.store.sqlite.files import (
     restoring_folder,
     sync_folder,
     unused_aside,
+    write_copy,
 )
 from premblyd.store.sqlite.lock import is_held
 
 _MAGIC = b"SQLite format 3\0"
-_CHUNK_BYTES = 1 << 20
 
 
 class BadCopyError(PremblydError):
@@ -64,9 +63,9 @@ class Copy:
     log: BinaryIO | None
 
     def write(self, path: Path) -> None:
-        _write(self.file, path)
+        write_copy(self.file, path)
         if self.log is not None:
-            _write(self.log, beside(path, "-wal"))
+            write_copy(self.log, beside(path, "-wal"))
 
 
 @contextlib.contextmanager
@@ -211,15 +210,6 @@ def _open(path: Path) -> contextlib.AbstractContextManager[BinaryIO | None]:
         os.close(descriptor)
         raise BadCopyError(f"{path} is no file.")
     return open(descriptor, "rb")
-
-
-def _write(source: BinaryIO, path: Path) -> None:
-    source.seek(0)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as target:
-        shutil.copyfileobj(source, target, _CHUNK_BYTES)
-        target.flush()
-        os.fsync(descriptor)
 
 
 def _sync(*folders: Path) -> None:
