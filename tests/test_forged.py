@@ -92,6 +92,57 @@ def test_the_spellings_of_a_uuid_are_the_same_reference(
     assert len(ran(tmp_path)) == 1
 
 
+# What examiners could talk round: the webhook without what Prembly's own answer says no in.
+TALKED_ROUND: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "the face cut out": ({}, {"face_data": {"status": False}}),
+    "a thin session": (
+        {"response_code": None, "session_id": "sdk_session_thin"},
+        {"face_data": {"status": False}, "session_id": "sdk_session_thin"},
+    ),
+    "only a code for the face": (
+        {"face_data": {"response_code": "01"}},
+        {"face_data": {"status": False}},
+    ),
+    "a face in a word": ({"face_data": {"Status": "failed"}}, {"face_data": {"status": False}}),
+    "a face as 0": ({"face_data": {"Status": 0}}, {"face_data": {"status": False}}),
+    "no code": ({"response_code": None}, {"response_code": "07"}),
+    "no code, and no word in the answer": (
+        {"response_code": None},
+        {"response_code": "07", "verification_status": None},
+    ),
+}
+
+
+def test_readmes_recipe_activates_nobody_whose_no_is_in_prembly_s_answer(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    recipe = {
+        "types": ["sdk.session", "verification.*", "prembly.status"],
+        "when": "outcome == 'verified' && face_match != `false`",
+    }
+    changes = settings(tmp_path, api, **recipe)
+    changes["actions"][0]["response_codes"] = ["00", "missing"]
+    with Premblyd(tmp_path, **changes) as daemon:
+        daemon.start()
+        for name, (webhook, answer) in TALKED_ROUND.items():
+            reference = name.replace(" ", "-").replace(",", "")
+            stated = {"reference": reference, "verification_status": "VERIFIED", **answer}
+            api.know(reference, body=json.dumps({"status": True, "data": stated}).encode())
+            send(daemon, body(reference, **webhook))
+        api.know("true-1", face_match=True, shape=Shape.WEBHOOK)
+        send(daemon, body("true-1", face_data={"status": True}))
+        wait_until(lambda: ran(tmp_path))
+        # An event that doubts itself is for no action. Each of the others is asked about.
+        unjudged = """SELECT count(*) FROM event JOIN delivery ON delivery.event_id = event.id
+            WHERE event.id NOT IN (SELECT event_id FROM inquiry)"""
+        daemon.wait_for_rows([(0,)], unjudged)
+        assert ran(tmp_path) == ["true-1"]
+        states = "SELECT DISTINCT state FROM delivery ORDER BY state"
+        daemon.wait_for_rows([("dead",), ("pending",), ("succeeded",)], states)
+        doubts = "SELECT doubt, count(*) FROM event WHERE doubt <> '' GROUP BY doubt"
+        assert daemon.rows(doubts) == [("face", 3)]
+
+
 def test_an_answer_that_says_nothing_confirms_nothing(tmp_path: Path, api: PremblyApi) -> None:
     """Not even an event that says nothing either."""
     answers = [b"{}", b'{"status": true, "data": {}}', b'{"status": false, "message": "no"}']

@@ -10,10 +10,11 @@ import pytest
 
 from premblyd.clock import Clock
 from premblyd.inquiry import breaker
-from premblyd.inquiry.breaker import MAX_RETRY_AFTER_S, Breaker, Pace
+from premblyd.inquiry.breaker import Breaker, Pace
 from premblyd.inquiry.client import Answer, AnswerKind, Inquirer
 from premblyd.prembly.answers import Question
 from premblyd.prembly.payload import Outcome
+from premblyd.times import now_ms
 from tests.support import prembly_api
 from tests.support.logs import logged
 from tests.support.prembly_api import PremblyApi
@@ -127,11 +128,20 @@ def test_a_firewalls_refusal_of_one_id_stops_no_other_question(api: PremblyApi) 
 
 
 @pytest.mark.parametrize("value", ["99999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
-def test_no_retry_after_puts_a_question_off_for_more_than_a_day(
+def test_no_retry_after_puts_questions_off_for_more_than_an_hour(
     api: PremblyApi, value: str
 ) -> None:
     api.fail(prembly_api.too_many(value))
-    assert ask(api).retry_after_s == MAX_RETRY_AFTER_S == 24 * 3600
+
+    async def work(inquirer: Inquirer) -> tuple[Answer, float]:
+        return await inquirer.ask(question("r-1")), inquirer.wait_s
+
+    before_ms = now_ms()
+    answer, wait_s = run(api, work)
+    assert answer.retry_after_s == 3600
+    assert 3590 < wait_s <= 3600
+    assert answer.wait_until_ms
+    assert 3_590_000 < answer.wait_until_ms - before_ms < 3_700_000
 
 
 def test_a_redirect_is_not_followed(api: PremblyApi) -> None:

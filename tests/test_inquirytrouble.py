@@ -92,6 +92,21 @@ def test_a_short_outage_of_prembly_is_no_trouble(store: Store, record: Database)
     assert found(record) == []
 
 
+def test_that_all_questions_wait_is_told_with_the_time_until_when(
+    store: Store, record: Database
+) -> None:
+    waiting = """INSERT INTO inquiry (at_ms, purpose, result, duration_ms, wait_until_ms)
+        VALUES (?, 'confirm', 'unavailable', 1, ?)"""
+    put(store, waiting, NOW_MS - 2, NOW_MS + 10_000)
+    assert found(record) == []
+    put(store, waiting, NOW_MS - 1, NOW_MS + 3_600_000)
+    [item] = found(record)
+    assert (item.kind, item.severity) == ("prembly", Severity.WARNING)
+    assert "All questions wait until 2023-11-14 23:13:20 UTC" in item.text
+    put(store, ASKED, NOW_MS, "pending", "unsettled")
+    assert found(record) == []
+
+
 def test_what_was_given_up_is_told_for_a_day(store: Store, record: Database) -> None:
     put(store, AWAITED, "given_up", None, NOW_MS - DAY_MS - 1)
     put(store, AWAITED, "settled", None, NOW_MS)

@@ -8,7 +8,7 @@ ALLOWED_FAILURES = 5  # in a row
 FIRST_PAUSE_S = 10.0
 MAX_PAUSE_S = 300.0
 REFUSED_PAUSE_S = 300.0  # a wrong key does not become right by itself
-MAX_RETRY_AFTER_S = 24 * 3600.0
+MAX_RETRY_AFTER_S = 3600.0  # one odd header must not silence all questions for a day
 
 
 class Pace:

@@ -69,6 +69,7 @@ class Answer:
     sha256: str | None = None
     stated: Stated | None = None  # of a KNOWN one
     retry_after_s: float = 0  # ask no earlier than in this time
+    wait_until_ms: int | None = None  # nothing at all is asked before, because of this answer
     was_asked: bool = True
     is_shared: bool = False
 
@@ -223,7 +224,8 @@ class Inquirer:
             body=response.body,
             sha256=hashlib.sha256(response.body).hexdigest() if response.body else None,
         )
-        self._note(answer)
+        if pause_s := self._note(answer):
+            return replace(answer, wait_until_ms=self._clock.now_ms() + round(pause_s * 1000))
         return answer
 
     async def _judged(
@@ -265,8 +267,10 @@ class Inquirer:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._aside, answers.read, body, api.status.fields)
 
-    def _note(self, answer: Answer) -> None:
-        """Let what came of a question decide whether Prembly is asked further."""
+    def _note(self, answer: Answer) -> float:
+        """Let what came of a question decide whether Prembly is asked further. Return for how long
+        it is not, from now on; 0: it is, or was not asked before this answer."""
+        pause_s = 0.0
         now = time.monotonic()
         if answer.kind is AnswerKind.REFUSED:
             pause_s = self._breaker.refused(now)
@@ -280,6 +284,7 @@ class Inquirer:
                 tell(InquiriesPaused(reason=answer.error or "", pause_s=round(pause_s)))
         elif self._breaker.succeeded():
             tell(InquiriesResumed())
+        return pause_s
 
     def _remember(self, question: Question, answer: Answer) -> None:
         if len(self._remembered) >= MAX_REMEMBERED:
@@ -343,6 +348,7 @@ def new_inquiry(
         answer_bytes=len(answer.body) if answer.http_status else None,
         answer_sha256=answer.sha256,
         stored_event_id=stored_event_id,
+        wait_until_ms=answer.wait_until_ms,
     )
 
 

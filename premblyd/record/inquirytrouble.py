@@ -13,6 +13,7 @@ from premblyd.store.models import IS_DOUBTED, Event, Inquiry, InquiryResult
 LAST_INQUIRIES = 2000  # what is looked at of them: there may be any number
 UNREACHABLE = 3  # questions in a row without an answer
 UNREACHABLE_MS = 10 * 60_000  # for which they have to last
+LONG_WAIT_MS = 60_000  # a shorter pause is none to speak of
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class _Asked:
     at_ms: int
     purpose: str
     result: str
+    wait_until_ms: int | None
 
 
 def contradicted(situation: Situation) -> Iterator[Item]:
@@ -84,8 +86,14 @@ def prembly(situation: Situation) -> Iterator[Item]:
     ):
         text = f"Prembly could not be asked since {since} UTC: {in_a_row} questions without answer."
         remedy = "It is tried again by itself. Is Prembly down, or the way to it?"
+    elif _waits(asked[0], situation.now_ms):
+        text = "Prembly asked for a pause, or can't answer."
+        remedy = "It goes on by itself, and sooner after a restart or a reload with changes."
     else:
         return
+    if _waits(asked[0], situation.now_ms):
+        until = times.for_people(asked[0].wait_until_ms or 0)
+        text += f" All questions wait until {until} UTC, and hooks with `confirm` with them."
     yield Item(
         kind="prembly",
         severity=Severity.URGENT if result == InquiryResult.REFUSED else Severity.WARNING,
@@ -95,6 +103,12 @@ def prembly(situation: Situation) -> Iterator[Item]:
         target=Target(page=""),
         count=in_a_row,
     )
+
+
+def _waits(newest: _Asked, now_ms: int) -> bool:
+    """Return whether nothing is asked for a while, as far as the newest question tells."""
+    until_ms = newest.wait_until_ms
+    return isinstance(until_ms, int) and until_ms - now_ms >= LONG_WAIT_MS
 
 
 def given_up(situation: Situation) -> Iterator[Item]:
@@ -123,7 +137,7 @@ def _last_inquiries(situation: Situation) -> list[_Asked]:
 
 
 def _read(database: Database) -> list[_Asked]:
-    query = Inquiry.select(Inquiry.at_ms, Inquiry.purpose, Inquiry.result).order_by(
-        Inquiry.id.desc()
-    )
+    query = Inquiry.select(
+        Inquiry.at_ms, Inquiry.purpose, Inquiry.result, Inquiry.wait_until_ms
+    ).order_by(Inquiry.id.desc())
     return [_Asked(*row) for row in fetching.tuples(database, query.limit(LAST_INQUIRIES))]

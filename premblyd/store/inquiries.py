@@ -28,6 +28,7 @@ class NewInquiry:
     answer_bytes: int | None = None
     answer_sha256: str | None = None
     stored_event_id: int | None = None
+    wait_until_ms: int | None = None  # nothing is asked before, because of this answer
 
 
 class Inquiries:

@@ -113,6 +113,8 @@ class Event(Table):
     risk_level = TextField(null=True)
     risk_score = FloatField(null=True)
     doubt = TextField(null=True)  # empty: none; NULL: stored by a premblyd that did not look for it
+    # The reference in the spelling that all spellings of a UUID have in common; NULL: it has that.
+    reference_key = TextField(null=True)
     body = BlobField()  # last, so that SQLite need not walk a photo to reach another column
 
 
@@ -135,13 +137,14 @@ class Delivery(Table):
     once_key = TextField(null=True)
     confirmed_at_ms = BigIntegerField(null=True)  # when Prembly's answer said the same
     confirmed_sha256 = TextField(null=True)  # of that answer
-    confirmed_facts = TextField(null=True)  # JSON: what that answer states, see confirmed.py
     # With `order`, see order.py: the deliveries of one key run one at a time. Which must end before
     # this one, whose due_at_ms is NULL meanwhile; and whether those behind wait when it is dead.
     order_key = TextField(null=True)
     order_place = IntegerField(null=True)  # among those of its key that are not over
     waits_for_id = BigIntegerField(null=True)  # no foreign key: SQLite checks it at each change
     holds_order = BooleanField(constraints=_ZERO)
+    confirmed_facts = TextField(null=True)  # JSON: what Prembly's answer states, see confirmed.py
+    confirmed_key = TextField(null=True)  # with `once`, by the names in that answer: see naming.py
 
 
 class Attempt(Table):
@@ -206,6 +209,7 @@ class Inquiry(Table):
     stored_event = ForeignKeyField(
         Event, column_name="stored_event_id", null=True, index=False, backref="+"
     )
+    wait_until_ms = BigIntegerField(null=True)  # nothing is asked before, because of this answer
 
 
 class Awaited(Table):
@@ -223,6 +227,15 @@ class Awaited(Table):
         Event, column_name="settled_by_id", null=True, index=False, backref="+"
     )
     last_error = TextField(null=True)
+    reference_key = TextField(null=True)  # as an event's
+
+
+class VerificationName(Table):
+    """A name of a verification that Prembly's answers give more than one: see naming.py."""
+
+    name = TextField(unique=True)  # a reference in its one spelling, or a session's digest
+    verification = TextField()  # the same for all its names: one of them
+    at_ms = BigIntegerField()
 
 
 class Downtime(Table):
@@ -356,6 +369,11 @@ Event.add_index(Event.reference, name="event_reference", where=Event.reference.i
 # As text, so that both engines see that a query is for rows of this index.
 IS_DOUBTED = Event.doubt != SQL("''")
 Event.add_index(Event.received_at_ms, name="event_doubted", where=IS_DOUBTED)
+Event.add_index(
+    Event.reference_key,
+    name="event_reference_key",
+    where=Event.reference_key.is_null(False),
+)
 Event.add_index(Event.user_ref, name="event_user_ref", where=Event.user_ref.is_null(False))
 # Few events are not settled: those that came while nothing was awaited are found by this index. By
 # COALESCE, SQLite takes it and not those of the columns, which would lead to all events ever.
@@ -406,6 +424,12 @@ Inquiry.add_index(
 Awaited.add_index(Awaited.due_at_ms, name="awaited_due", where=Awaited.due_at_ms.is_null(False))
 Awaited.add_index(Awaited.reference, name="awaited_reference")
 Awaited.add_index(Awaited.event, name="awaited_event")
+Awaited.add_index(
+    Awaited.reference_key,
+    name="awaited_reference_key",
+    where=Awaited.reference_key.is_null(False),
+)
+VerificationName.add_index(VerificationName.verification, name="verification_name_verification")
 Awaited.add_index(
     Awaited.finished_at_ms, name="awaited_given_up", where=Awaited.state == SQL("'given_up'")
 )
