@@ -84,9 +84,9 @@ def replay(
     If some of the events have one already, add --new.
     """
     from premblyd.config.load import load_config
-    from premblyd.record import reading, replays
+    from premblyd.record import pacing, reading, replays
     from premblyd.record.operating import Operator
-    from premblyd.store.connections import connect_operator, now_ms, transact
+    from premblyd.store.connections import connect_operator, now_ms
 
     _check_use((event, event_option), since_ms=since, **selection)
     settings = load_config(config_path, look_up_secrets=False)
@@ -103,7 +103,7 @@ def replay(
         question = f"Queue {counted(len(plan), 'delivery', 'deliveries')}?"
         click.confirm(question, abort=True, err=True)
     changes = replays.changes(plan, Operator(actor=actor()), settings, now_ms(database))
-    batches = (transact(database, change) for change in changes)
+    batches = pacing.transact_all(database, changes)
     queued = _count(batches, len(plan), silent=as_json)
     _report(plan, queued, as_json)
     if request.delivery_id is not None and not queued:

@@ -1,6 +1,7 @@
 """Replays of many deliveries: they go on while their page shows how far they are."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -8,8 +9,8 @@ from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.console.readers import Readers
 from premblyd.errors import PremblydError, TryAgainError
-from premblyd.record import replays
-from premblyd.record.operating import Operator
+from premblyd.record import pacing, replays
+from premblyd.record.operating import BATCH, Operator
 from premblyd.record.replays import Dead, Plan
 from premblyd.record.rows import FoundDelivery
 from premblyd.store.writer import Writer
@@ -80,11 +81,16 @@ class Bulks:
                 last_id = found[-1].id
                 plan = Plan(finished=_replayable(found, names))
                 queued = 0
+                began = time.monotonic()
                 for change in replays.changes(plan, operator, config, self._clock.now_ms()):
                     queued += await self._writer.call(change, alone=True)
+                took_s = time.monotonic() - began
                 bulk.queued += queued
                 bulk.left_alone += len(found) - queued
                 self._wake()
+                if len(found) < BATCH:
+                    break
+                await asyncio.sleep(pacing.gap_s(took_s))
         except PremblydError as error:
             bulk.mistake = str(error)
         finally:

@@ -1,0 +1,107 @@
+"""Bulk work of operators leaves the database alone between its transactions, for webhooks."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import closing
+from types import SimpleNamespace
+from typing import TypeVar, cast
+
+import pytest
+from peewee import Database
+
+from premblyd.config.models import Config
+from premblyd.console.bulk import Bulks, BusyError
+from premblyd.record import operating, pacing
+from premblyd.record.operating import Operator
+from premblyd.record.replays import Dead
+from premblyd.store.connections import connect_operator, connect_read_only
+from tests.support.clock import SettableClock
+from tests.support.jobs import action
+from tests.support.store import Store
+
+Found = TypeVar("Found")
+DEAD = "UPDATE delivery SET state = 'dead', due_at_ms = NULL, finished_at_ms = 1"
+
+
+@pytest.mark.parametrize(
+    ("took_s", "gap_s"), [(0, 0.15), (0.01, 0.15), (0.1, 1.0), (0.5, 2.0), (60, 2.0)]
+)
+def test_a_gap_is_longer_than_the_sleep_of_a_writer_and_most_of_the_time(
+    took_s: float, gap_s: float
+) -> None:
+    """Who finds SQLite busy sleeps up to 100 ms before it looks again."""
+    assert pacing.gap_s(took_s) == gap_s
+
+
+def test_between_two_transactions_of_a_replay_webhooks_are_stored(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        store.add("crm", body=b"%d" % number)
+    store.by_hand(DEAD)
+    gaps: list[float] = []
+
+    def sleep(gap_s: float) -> None:
+        gaps.append(gap_s)
+        assert store.add(body=b"in gap %d" % len(gaps)).is_new
+
+    now_s = iter(range(0, 99, 2))  # each transaction takes two seconds, it seems
+    fake = SimpleNamespace(sleep=sleep, monotonic=lambda: next(now_s))
+    monkeypatch.setattr(pacing, "time", fake)
+    monkeypatch.setattr(operating, "BATCH", 2)
+    everything = dict.fromkeys(range(1, 6), 3)
+    with closing(connect_operator(store.place)) as writing:
+        changes = Operator(actor="ada").replay([*everything], everything, 1)
+        assert list(pacing.transact_all(writing, changes)) == [2, 2, 1]
+    assert gaps == [0, 2.0, 2.0]  # none before the first one, nor after the last
+
+
+class FewReaders:
+    """Reads on the test's own connection."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def run(self, work: Callable[[Database], Found]) -> Found:
+        return work(self._database)
+
+
+def test_of_two_replays_of_many_the_second_is_refused_until_the_first_is_done(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        store.add("crm", body=b"%d" % number)
+    store.by_hand(DEAD)
+    monkeypatch.setattr(operating, "BATCH", 2)
+    monkeypatch.setattr("premblyd.record.replays.BATCH", 2)
+    monkeypatch.setattr("premblyd.console.bulk.BATCH", 2)
+    pauses: list[float] = []
+
+    def gap_s(took_s: float) -> float:
+        pauses.append(took_s)
+        return 0
+
+    monkeypatch.setattr(pacing, "gap_s", gap_s)
+    config = cast("Config", SimpleNamespace(actions=(action("crm"),)))
+
+    async def run(database: Database) -> None:
+        bulks = Bulks(FewReaders(database), store.writer, SettableClock(), lambda: None)
+
+        def start() -> "asyncio.Task[None] | None":
+            return bulks.start(Dead(action="crm"), 5, config, about="all", actor="ada").task
+
+        first = start()
+        with pytest.raises(BusyError, match="Another replay runs: all"):
+            start()
+        assert first
+        await first
+        assert (bulks.find(1), bulks.find(2)) == (bulks.find(1), None)
+        assert [bulk.queued for bulk in (bulks.find(1),) if bulk] == [5]
+        second = start()
+        assert second
+        await second
+
+    with closing(connect_read_only(store.place)) as database:
+        store.wait(run(database))
+    assert len(pauses) == 2, "between the steps"
+    assert store.rows("SELECT count(*) FROM operator_action") == [(5,)]
