@@ -18,7 +18,7 @@ from premblyd.store.order import Then
 from premblyd.store.statements import Statement, insert, param, update
 
 NO_ORDER: Mapping[int, Then | None] = MappingProxyType({})
-BATCH = 100  # rows of one transaction, for which the daemon's own have to wait
+BATCH = 50  # rows of one transaction, for which the daemon's own have to wait
 Done = TypeVar("Done")
 Change = Callable[[Transaction], Done]
 
