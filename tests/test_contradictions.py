@@ -73,7 +73,7 @@ def test_what_prembly_confirmed_later_is_contradicted_no_more(
         ("--delivery", "{delivery}"),
         ("--dead",),
         ("{event}",),
-        ("--dead", "--action", "activate-customer", "--since", "3650d"),
+        ("--dead", "--action", "activate-customer", "--since", "300d"),
     ],
     ids=str,
 )
