@@ -97,9 +97,34 @@ def test_show_masks_personal_data_also_where_a_hook_printed_it(config: Path) -> 
         assert not [text for text in PERSONAL if text in printed + json.dumps(exact)]
         assert (exact["token"], exact["reference"]) == ("•••", reference)
         assert exact["body"]["verification"] == {"status": "VERIFIED", "reference": reference}
-        outputs = [one["output"] for each in exact["deliveries"] for one in each["attempts"]]
-        assert any(reference in output for output in outputs), "archive prints the body"
+        outputs = {one["output"] for each in exact["deliveries"] for one in each["attempts"]}
+        assert outputs == {"•••"}, "archive prints the body"
+        assert "     | hidden: --reveal shows what it printed" in printed
     assert read(config, "SELECT count(*) FROM operator_action WHERE action = 'reveal'") == [(1,)]
+
+
+def test_what_a_hook_printed_is_shown_where_its_action_says_that_it_is_plain(
+    config: Path,
+) -> None:
+    settings = json.loads(config.read_text())
+    for action in settings["actions"]:
+        if action["name"] == "page-operations":
+            action["output"] = "plain"
+    config.write_text(json.dumps(settings))
+    [(event,)] = read(config, "SELECT min(event_id) FROM delivery WHERE action = 'page-operations'")
+    assert "     | paged for 0" in run("show", event, "--config", config).out
+    [other] = read(config, "SELECT min(event_id) FROM delivery WHERE action = 'archive'")
+    assert "     | hidden" in run("show", other[0], "--config", config).out
+
+
+def test_why_a_delivery_died_is_shown_though_its_output_is_not(config: Path) -> None:
+    (event,) = json_of(config, "events", "--reference", "sample-sdk-0001")
+    (dead,) = (
+        each
+        for each in json_of(config, "show", event["id"])["deliveries"]
+        if each["state"] == "dead"
+    )
+    assert (dead["last_error"], dead["attempts"][0]["error"]) == ("exit status 3", "exit status 3")
 
 
 SPELLINGS = ("cat", "base64", "od -An -tx1", "tr a-z A-Z", "rev", "sed 's/./& /g'", "tac -s,")
@@ -194,7 +219,9 @@ def test_show_tells_how_each_attempt_ended(config: Path) -> None:
     printed = run("show", delivery["event_id"], "--config", config).out
     assert f"Delivery {delivery['id']}: activate-customer dead after 1 attempt\n" in printed
     assert "failed: exit status 3" in printed
-    assert "\n     | no\n" in printed
+    assert "\n     | hidden: --reveal shows what it printed\n" in printed
+    revealed = run("show", delivery["event_id"], "--reveal", "--config", config).out
+    assert "\n     | no\n" in revealed
 
 
 def test_deliveries_filters_by_state_and_action(config: Path) -> None:

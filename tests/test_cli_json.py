@@ -15,13 +15,13 @@ VERDICT = (
 EVENT = [
     *"id key endpoint received_at_ms remote_ip body_bytes body_sha256 verified_by".split(),
     *VERDICT,
-    *"duplicate_count last_duplicate_at_ms type risk_level risk_score doubt".split(),
+    *"duplicate_count last_duplicate_at_ms type risk_level risk_score doubt contradicted".split(),
 ]
 DELIVERY = (
     "id action state due_at_ms attempt_count attempts_left created_at_ms finished_at_ms last_error"
     " ran_instead_id ran_instead_event_id once_key confirmed_at_ms confirmed_sha256"
     " order_key order_place waits_for_id holds_order type"
-    " response_code outcome reference event_id".split()
+    " response_code outcome reference contradicted event_id".split()
 )
 ATTEMPT = (
     "id number worker action_digest started_at_ms finished_at_ms outcome exit_code http_status"

@@ -220,7 +220,6 @@ def test_a_dry_run_lists_and_changes_nothing(config: Path) -> None:
             "action": row[2],
             "state": "dead",
             "ran_instead_id": None,
-            "contradicted": False,
         }
         for row in dead
     ]

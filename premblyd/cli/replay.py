@@ -212,6 +212,8 @@ def _print_left_alone(plan: "Plan") -> None:
 
 def _print_plan(plan: "Plan", as_json: bool) -> None:
     rows = [dataclasses.asdict(found) for found in (*plan.finished, *plan.pending)]
+    for row in rows:
+        del row["contradicted"]
     if plan.action:
         new = {"id": None, "action": plan.action.name, "state": "new", "ran_instead_id": None}
         rows = [new | {"event_id": event_id} for event_id in plan.new_for]

@@ -12,6 +12,7 @@ from premblyd.cli.common import actor, config_option, json_option, until_end
 from premblyd.cli.database import database_of, database_option
 from premblyd.cli.printing import bold, clean, counted, print_json
 from premblyd.errors import NotGrantedError, PremblydError, TryAgainError
+from premblyd.privacy.documents import MASK
 
 if TYPE_CHECKING:
     from premblyd.databases import Place
@@ -44,11 +45,23 @@ def show(
         event_id = reading.find_event_id(record, event)
         shown = showing.revealed(record, _record_reveal(place, event_id))
     else:
-        shown = showing.masked(record, reading.find_event(record, event))
+        found = reading.find_event(record, event)
+        shown = showing.masked(record, found, plain=_plain_actions(config_path))
     if as_json:
         print_json(shown.as_json())
     else:
         _print(shown)
+
+
+def _plain_actions(config_path: Path) -> list[str]:
+    """Return the actions whose output may be seen: none where the configuration can't be read."""
+    from premblyd.config.load import load_config
+
+    try:
+        actions = load_config(config_path, look_up_secrets=False).actions
+    except PremblydError:
+        return []
+    return [action.name for action in actions if action.output == "plain"]
 
 
 def _record_reveal(place: "Place", event_id: int) -> "RecordedReveal":
@@ -170,6 +183,9 @@ def _print_attempt(attempt: "AttemptRow") -> None:
         f"  {attempt.number}. {times.for_people(started)} UTC"
         f"  {attempt.outcome or 'open'}{error}  ({took})"
     )
+    if attempt.output == MASK:
+        click.echo("     | hidden: --reveal shows what it printed")
+        return
     for line in (attempt.output or "").splitlines():
         click.echo(f"     | {clean(line)}")
     if attempt.output_truncated:

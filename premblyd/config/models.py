@@ -117,6 +117,8 @@ class Action(Model):
     order: Order | None = None
     retry: Retry = Retry()
     concurrency: Concurrency = Concurrency()
+    # Whether what the hook prints may be shown to who has not said `reveal`. No part of `digest`.
+    output: Literal["private", "plain"] = Field("private", repr=False)
 
     @model_validator(mode="before")
     @classmethod

@@ -8,7 +8,9 @@ from urllib.parse import urlencode
 from tornado.escape import xhtml_escape
 
 from premblyd import times
+from premblyd.privacy import documents
 
+MASK = documents.MASK
 SIGN_IN = "Sign in first: `premblyd console` prints a link."
 OTHER_HOST = (
     "The console does not answer to this name. Use the address that it listens on, localhost, or"

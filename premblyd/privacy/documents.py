@@ -6,7 +6,7 @@ person's number where a code belongs.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from premblyd.privacy.vocabulary import VOCABULARY
 MASK = "•••"
 MAX_DEPTH = 100  # a body nested deeper can't be walked: Python would run out of stack
 MAX_SENTENCE = 4096
+SHORTEST = 3  # letters of a word that may name somebody
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[a-z]{1,2})?")
 # From the start of a run of such letters, and without giving any back: a text of megabytes takes
@@ -37,6 +38,30 @@ def mask_sentence(text: str) -> str:
     if len(text) > MAX_SENTENCE:
         return MASK
     return _WORD.sub(_known_word, mask_text(text))
+
+
+def mask_error(text: str | None) -> str | None:
+    """Return why something failed, in our own words, with numbers and addresses masked."""
+    return mask_text(text[:MAX_SENTENCE]) if text else None
+
+
+def without_words_of(hidden: Iterable[str], sentence: str) -> str:
+    """Return a sentence without the words of the `hidden` texts, whatever their case. It may have
+    been cut, so its last word may be the beginning of one of theirs."""
+    words = [word.lower() for word in _WORD.findall(sentence)]
+    doubtful = {word for word in words if len(word) >= SHORTEST and word not in VOCABULARY}
+    if not doubtful:
+        return sentence
+    private = {
+        word
+        for text in hidden
+        if len(text) <= MAX_SENTENCE  # a longer one is a photo
+        for word in _WORD.findall(text.lower())
+    }
+    found = doubtful & private
+    if words[-1] in doubtful and any(word.startswith(words[-1]) for word in private):
+        found.add(words[-1])
+    return _WORD.sub(lambda word: MASK if word[0].lower() in found else word[0], sentence)
 
 
 def _known_word(found: re.Match[str]) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ from peewee import Database
 
 from premblyd.prembly import bodies
 from premblyd.privacy import documents
-from premblyd.privacy.outputs import Hidden
 from premblyd.record import asking, contradictions, reading
 from premblyd.record.choosing import DeliveryFilter
 from premblyd.record.operating import RecordedReveal
@@ -77,39 +76,41 @@ def revealed(
     )
 
 
-def masked(database: Database, event: WholeEvent, newest_attempts: int | None = None) -> ShownEvent:
-    """Return the event without personal data, and what its hooks printed without what is hidden
-    of it; of each delivery the `newest_attempts`, or all."""
+def masked(
+    database: Database,
+    event: WholeEvent,
+    newest_attempts: int | None = None,
+    *,
+    plain: Collection[str] = (),
+) -> ShownEvent:
+    """Return the event without personal data; of each delivery the `newest_attempts`, or all. What
+    a hook printed is hidden, save that of the `plain` actions: only these say that it is harmless.
+    """
     stored = _columns(event)
     del stored["headers"]
     columns = {name: documents.mask_column(name, value) for name, value in stored.items()}
     document = _document(event)
-    if document is None:  # no JSON object, or one that can't be walked
-        body, hidden = documents.MASK, Hidden(None)
-    else:
+    body: Any = documents.MASK
+    hidden = [str(stored[name]) for name in columns if columns[name] != stored[name]]
+    if document is not None:
         mask = documents.mask_document(document)
-        masked_columns = (str(stored[name]) for name in columns if columns[name] != stored[name])
-        body, hidden = mask.document, Hidden((*mask.hidden, *masked_columns))
+        body = mask.document
+        hidden += mask.hidden
     if columns["detail"]:
-        columns["detail"] = hidden.without(columns["detail"])
-    names = [columns[name] for name in ("reference", "key")]
-    may_stay = tuple(name for name in names if name != documents.MASK)
+        columns["detail"] = documents.without_words_of(hidden, columns["detail"])
     return ShownEvent(
         columns=columns,
         contradicted=contradictions.of_event(database, event.id),
         body=body,
         deliveries=[
             ShownDelivery(
-                columns=_mask_delivery(delivery, hidden, may_stay),
-                attempts=[_mask_attempt(attempt, hidden, may_stay) for attempt in attempts],
+                columns=_mask_delivery(delivery),
+                attempts=[_mask_attempt(each, delivery.action in plain) for each in attempts],
             )
             for delivery, attempts in _deliveries(database, event, newest_attempts)
         ],
         awaited=[_mask_awaited(row) for row in _awaited(database, event)],
-        inquiries=[
-            _mask_inquiry(inquiry, hidden, may_stay)
-            for inquiry in asking.inquiries(database, event)
-        ],
+        inquiries=[_mask_inquiry(inquiry) for inquiry in asking.inquiries(database, event)],
     )
 
 
@@ -123,28 +124,25 @@ def _mask_awaited(row: AwaitedRow) -> dict[str, Any]:
     return {**_mask_columns(columns), "last_error": columns["last_error"]}
 
 
-def _mask_delivery(
-    delivery: DeliveryRow, hidden: Hidden, may_stay: tuple[str, ...]
-) -> dict[str, Any]:
+def _mask_delivery(delivery: DeliveryRow) -> dict[str, Any]:
     columns = dataclasses.asdict(delivery)
-    error = columns.pop("last_error") or ""
-    return {**_mask_columns(columns), "last_error": hidden.mask(error, may_stay) or None}
+    error = columns.pop("last_error")
+    return {**_mask_columns(columns), "last_error": documents.mask_error(error)}
 
 
-def _mask_attempt(attempt: AttemptRow, hidden: Hidden, may_stay: tuple[str, ...]) -> AttemptRow:
-    is_cut = bool(attempt.output_truncated)
+def _mask_attempt(attempt: AttemptRow, is_plain: bool) -> AttemptRow:
     return dataclasses.replace(
         attempt,
-        output=hidden.mask(attempt.output or "", may_stay, is_cut) or None,
-        error=hidden.mask(attempt.error or "", may_stay) or None,
+        output=attempt.output if is_plain or not attempt.output else documents.MASK,
+        error=documents.mask_error(attempt.error),
     )
 
 
-def _mask_inquiry(inquiry: InquiryRow, hidden: Hidden, may_stay: tuple[str, ...]) -> InquiryRow:
+def _mask_inquiry(inquiry: InquiryRow) -> InquiryRow:
     return dataclasses.replace(
         inquiry,
         reference=documents.mask_column("reference", inquiry.reference),
-        error=hidden.mask(inquiry.error or "", may_stay) or None,
+        error=documents.mask_error(inquiry.error),
     )
 
 

@@ -12,6 +12,7 @@ from peewee import Database
 from premblyd.errors import PremblydError, TryAgainError
 from premblyd.store.connections import translated
 from premblyd.store.engine import Backend
+from premblyd.store.stopping import Stopped, Stopper
 
 COUNT = 2
 TIME_LIMIT_S = 3.0
@@ -35,6 +36,7 @@ class _Reader:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._thread = ThreadPoolExecutor(1, "premblyd-reader")
+        self._stopper = Stopper()
         self._database: Database | None = None
         self._stop_reading: Callable[[], None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -42,17 +44,26 @@ class _Reader:
         self._was_late = False
 
     async def run(self, work: Callable[[Database], Found], time_limit_s: float) -> Found:
+        """Return what `work` makes of the database. All its work has this time: what it reads, and
+        what it makes of that."""
         loop = asyncio.get_running_loop()
         self._was_late, self._is_late = self._is_late, False
         self._alarm = loop.call_later(time_limit_s, self._interrupt, loop)
         try:
-            return await loop.run_in_executor(self._thread, self._work, work)
+            return await loop.run_in_executor(self._thread, self._work_in_time, work)
         finally:
             self._alarm.cancel()
 
     def close(self) -> None:
         self._thread.submit(self._disconnect)
         self._thread.shutdown()
+
+    def _work_in_time(self, work: Callable[[Database], Found]) -> Found:
+        try:
+            with self._stopper:
+                return self._work(work)
+        except Stopped:
+            raise TooSlowError(_TOO_SLOW) from None
 
     def _work(self, work: Callable[[Database], Found]) -> Found:
         if self._was_late:  # to stop what is read may have ended the connection
@@ -85,6 +96,7 @@ class _Reader:
         at that moment. (Nothing new begins there before the loop has seen the end of what runs.)"""
         self._is_late = True
         self._alarm = loop.call_later(AGAIN_S, self._interrupt, loop)
+        self._stopper.stop()
         if (stop_reading := self._stop_reading) is not None:
             stop_reading()
 

@@ -250,7 +250,9 @@ def test_of_many_attempts_the_newest_are_shown(fresh: Premblyd) -> None:
                 " outcome, output) VALUES (1, ?, '', '', 0, 'failed', ?)",
                 (number, f"run {number}\n"),
             )
-    text = signed_in(fresh).get("/events/1").text
+    own = signed_in(fresh)
+    assert "run 25" not in own.get("/events/1").text, "what hooks print is hidden"
+    text = own.post("/events/1/reveal").text
     assert ("run 25\n" in text, "run 6\n" in text, "run 5\n" in text) == (True, True, False)
     assert "5 earlier attempts are not shown here" in text
 

@@ -15,6 +15,7 @@ from premblyd.store.connections import backend, translated
 from premblyd.store.engine import Backend
 from premblyd.store.models import Event
 from premblyd.store.readers import Readers, TooBusyError, TooSlowError
+from premblyd.store.stopping import Stopped, Stopper
 
 LONG = """WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 30000000)
     SELECT count(*) FROM n"""
@@ -51,6 +52,48 @@ def test_what_takes_too_long_is_stopped_and_the_next_is_read(place: Place) -> No
             assert await own.run(count) == 0
 
     play(place, scene)
+
+
+def test_what_is_computed_for_too_long_is_stopped_too(place: Place) -> None:
+    def compute(_: Database) -> None:
+        while True:
+            sum(range(100))
+
+    async def scene(own: Readers) -> None:
+        for _ in range(3):
+            own.time_limit_s = 0.05
+            slow = [own.run(compute) for _ in range(2)]
+            ended = await asyncio.gather(*slow, return_exceptions=True)
+            assert [type(each) for each in ended] == [TooSlowError, TooSlowError]
+            own.time_limit_s = 20
+            assert await own.run(count) == 0
+
+    play(place, scene)
+
+
+def test_what_follows_a_work_is_never_stopped() -> None:
+    """However near to its end it is stopped."""
+    stopper = Stopper()
+    is_over = threading.Event()
+
+    def stop_always() -> None:
+        while not is_over.is_set():
+            stopper.stop()
+
+    stopping = threading.Thread(target=stop_always)
+    stopping.start()
+    stopped = 0
+    try:
+        while stopped < 100:
+            try:
+                with stopper:
+                    sum(1 for _ in range(1000))
+            except Stopped:
+                stopped += 1
+            sum(1 for _ in range(1000))  # here it would be raised
+    finally:
+        is_over.set()
+        stopping.join()
 
 
 def test_what_is_slow_after_the_moment_it_was_to_be_stopped_is_stopped_too(

@@ -8,7 +8,6 @@ from premblyd.console.forms import Form, ways
 from premblyd.console.handler import Handler
 from premblyd.errors import NotFoundError, PremblydError
 from premblyd.privacy import documents
-from premblyd.privacy.outputs import Hidden
 from premblyd.record import browsing, reading, replays, statistics
 from premblyd.record.choosing import DeliveryFilter
 from premblyd.record.leafing import Part
@@ -192,15 +191,13 @@ def _find(
 
 
 def _masked(row: DeliveryRow) -> DeliveryRow:
-    """Return a row as it is shown. A hook may have written the person into its error, and without
-    the event's body nobody can say what of it is personal: numbers and addresses are masked."""
+    """Return a row as it is shown."""
     columns: dict[str, Any] = {
         field.name: documents.mask_column(field.name, getattr(row, field.name))
         for field in dataclasses.fields(row)
         if field.name != "last_error"
     }
-    error = _NOTHING_KNOWN.mask(row.last_error or "") or None
-    return DeliveryRow(**columns, last_error=error)
+    return DeliveryRow(**columns, last_error=documents.mask_error(row.last_error))
 
 
 def _plan_one(
@@ -217,6 +214,3 @@ def _plan_one(
 def _numbers(texts: list[str]) -> list[int]:
     numbers = {int(text) for text in texts if text.isascii() and text.isdigit() and len(text) < 19}
     return sorted(numbers)[:MAX_CHOSEN]
-
-
-_NOTHING_KNOWN = Hidden(())

@@ -1,6 +1,6 @@
 """One event: its verdict, its payload, and what became of it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from premblyd.console import tree, words
@@ -25,7 +25,8 @@ class Event(Handler):
     section = "/events"
 
     async def get(self, name: str) -> None:
-        view = await self.services.readers.run(lambda database: _masked(database, name))
+        plain = [each.name for each in self.services.config.actions if each.output == "plain"]
+        view = await self.services.readers.run(lambda database: _masked(database, name, plain))
         await show(self, view)
 
 
@@ -64,22 +65,26 @@ async def show(handler: Handler, view: Mapping[str, Any]) -> None:
         headers=headers,
         now_ms=handler.now_ms,
         done=words.DONE.get(handler.get_query_argument("done", ""), ""),
-        tree_html=tree.html(view["tree"]),
         **view,
     )
 
 
-def _masked(database: Database, name: str) -> dict[str, Any]:
+def _masked(database: Database, name: str, plain: Collection[str]) -> dict[str, Any]:
     whole = reading.find_event(database, name)
-    event = showing.masked(database, whole, NEWEST_ATTEMPTS)
-    original = bodies.parse(whole.body)
-    return {"event": event, "tree": _tree(event, original), "is_revealed": False}
+    event = showing.masked(database, whole, NEWEST_ATTEMPTS, plain=plain)
+    return _view(event, bodies.parse(whole.body), is_revealed=False)
 
 
 def _revealed(database: Database, recorded: RecordedReveal) -> dict[str, Any]:
     event = showing.revealed(database, recorded, NEWEST_ATTEMPTS)
-    return {"event": event, "tree": _tree(event, None), "is_revealed": True}
+    return _view(event, None, is_revealed=True)
 
 
-def _tree(event: ShownEvent, original: Any) -> tree.Node:
-    return tree.of(event.body, original)
+def _view(event: ShownEvent, original: Any, *, is_revealed: bool) -> dict[str, Any]:
+    shown = tree.of(event.body, original)
+    return {
+        "event": event,
+        "tree": shown,
+        "tree_html": tree.html(shown),
+        "is_revealed": is_revealed,
+    }
