@@ -137,6 +137,11 @@ class StoreUnavailableError(TryAgainError):
         self.reason = reason
 
 
+class TableUnavailableError(StoreUnavailableError):
+    """The database works, and a table or a row of it can't be used now: somebody has locked it, or
+    has taken a right on it. What needs others may be kept."""
+
+
 class StoreUnreadableError(StoreUnavailableError):
     """The database could not be read: it is locked, damaged, closed to this user or no database."""
 

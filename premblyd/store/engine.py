@@ -68,11 +68,13 @@ class Transaction(Protocol):
 class Engine(Protocol):
     """A database in the hands of the writer's thread, and of nobody else."""
 
-    def transact(self, work: Callable[[Transaction], None]) -> None:
-        """Run `work`, and commit what it did to the disk before returning.
+    def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
+        """Run `work`, and commit what it did to the disk before returning. Without `is_patient`,
+        wait for no lock of another for long.
 
-        Raise StoreUnavailableError when the database can't; then nothing was kept. What else is
-        raised is the fault of `work`, and nothing was kept either.
+        Raise StoreUnavailableError when the database can't; then nothing was kept. (Of this
+        TableUnavailableError, where other work may be kept.) What else is raised is the fault of
+        `work`, and nothing was kept either.
         """
         ...
 

@@ -14,8 +14,9 @@ from enum import IntEnum
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
-from premblyd.errors import StoreUnavailableError, without_frames
+from premblyd.errors import StoreUnavailableError, TableUnavailableError, without_frames
 from premblyd.occurrences import StoreOperationFailed, StoreRecovered, StoreUnavailable
+from premblyd.store.apart import Apart
 from premblyd.store.engine import Engine, Transaction
 from premblyd.telemetry import tell
 
@@ -67,7 +68,9 @@ class Writer:
 
     def __init__(self, engine: Engine, committed: Callable[[float], None] = lambda _: None) -> None:
         """`committed` is told, in the writer's thread, how long a transaction took, in seconds."""
-        self.last_error: str | None = None
+        self._error: str | None = None  # of the last commit
+        self._told: str | None = None
+        self._apart = Apart()
         self._last_reason: str | None = None
         self.failed_at = float("-inf")  # on the monotonic clock
         self._engine = engine
@@ -139,10 +142,20 @@ class Writer:
 
     def _hand_over(self) -> None:
         if self._gathered and not self._committing:
-            count = _batch_size(self._gathered)
-            batch, self._gathered = self._gathered[:count], self._gathered[count:]
+            batch = self._take()
             self._committing = True
             self._batches.put(batch)
+
+    def _take(self) -> list[_Waiting]:
+        """Return what the next transaction takes of what is gathered, and is not any more."""
+        may_go, later = self._gathered, []
+        if self._apart:
+            steps = self._apart.choose(dict.fromkeys(map(_step_of, self._gathered)))
+            may_go = [waiting for waiting in self._gathered if _step_of(waiting) in steps]
+            later = [waiting for waiting in self._gathered if _step_of(waiting) not in steps]
+        count = _batch_size(may_go)
+        self._gathered = may_go[count:] + later
+        return may_go[:count]
 
     def _committed(self, batch: list[_Waiting]) -> None:
         self._committing = False
@@ -180,10 +193,14 @@ class Writer:
         """Commit `batch` as one transaction, or each item alone when an operation raises."""
         began = time.perf_counter()
         try:
-            self._engine.transact(functools.partial(_run_operations, batch))
+            self._transact(batch)
         except StoreUnavailableError as error:
-            self._report(error.reason)
-            _fail(batch, error)
+            others = [each for each in batch if _step_of(each) is not Step.ARRIVALS]
+            if others and isinstance(error, TableUnavailableError):
+                self._commit_arrivals(batch, others, error)
+            else:
+                self._report(error.reason)
+                _fail(batch, error)
         # Whatever an operation raises must fail its own items, and not the writer.
         except Exception as error:  # noqa: BLE001
             if len(batch) > 1:
@@ -197,7 +214,34 @@ class Writer:
                 _fail(batch, error)
         else:
             self._tell_committed(time.perf_counter() - began)
+            self._apart.forget()
             self._report(None)
+
+    def _transact(self, batch: list[_Waiting]) -> None:
+        work = functools.partial(_run_operations, batch)
+        if self._apart and any(_step_of(waiting) in self._apart for waiting in batch):
+            return self._engine.transact(work, is_patient=False)
+        try:
+            return self._engine.transact(work)
+        except TableUnavailableError:
+            if any(_step_of(waiting) is not Step.ARRIVALS for waiting in batch):
+                raise
+        return self._engine.transact(work)  # webhooks alone wait a little longer
+
+    def _commit_arrivals(
+        self, batch: list[_Waiting], others: list[_Waiting], error: TableUnavailableError
+    ) -> None:
+        """Commit the webhooks of a batch that failed because of what they may not need."""
+        self._apart.failed(map(_step_of, others), error.reason)
+        _fail(others, error)
+        self._tell()
+        if arrivals := [waiting for waiting in batch if waiting.error is None]:
+            self._commit(arrivals)
+
+    @property
+    def last_error(self) -> str | None:
+        """Why the last commit failed, or those of some kind do; None: all is well."""
+        return self._error or self._apart.reason
 
     def recent_error(self) -> str | None:
         """Return why a commit failed within RECENT_S, or the last one; None: none did. On a full
@@ -209,12 +253,15 @@ class Writer:
         if reason:
             self.failed_at = time.monotonic()
             self._last_reason = reason
-        if reason != self.last_error:
-            if reason:
-                tell(StoreUnavailable(reason=reason))
-            else:
-                tell(StoreRecovered())
-        self.last_error = reason
+        self._error = reason
+        self._tell()
+
+    def _tell(self) -> None:
+        """Log what has changed."""
+        reason = self.last_error
+        if reason != self._told:
+            tell(StoreUnavailable(reason=reason) if reason else StoreRecovered())
+        self._told = reason
 
 
 def _batch_size(gathered: list[_Waiting]) -> int:
@@ -239,6 +286,10 @@ def _run_operations(batch: list[_Waiting], transaction: Transaction) -> None:
         results = operation.run(transaction, [waiting.item for waiting in group])
         for waiting, result in zip(group, results, strict=True):
             waiting.result = result
+
+
+def _step_of(waiting: _Waiting) -> Step:
+    return waiting.operation.step
 
 
 def _fail(batch: list[_Waiting], error: Exception) -> None:

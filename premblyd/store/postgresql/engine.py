@@ -1,6 +1,7 @@
 """PostgreSQL as the store's engine: the writer's one connection, and its transactions."""
 
 import contextlib
+import functools
 import random
 import time
 from collections.abc import Callable
@@ -10,15 +11,17 @@ from peewee import PeeweeException
 from psycopg import errors
 
 from premblyd.databases import Server
-from premblyd.errors import PremblydError, StoreUnavailableError
+from premblyd.errors import PremblydError, StoreUnavailableError, TableUnavailableError
 from premblyd.store.engine import Transaction
 from premblyd.store.postgresql import transaction
 from premblyd.store.postgresql.deadline import Deadline
 from premblyd.store.postgresql.failures import plain
 from premblyd.store.postgresql.opening import connect
-from premblyd.store.postgresql.transaction import Connection
+from premblyd.store.postgresql.transaction import Connection, PostgresqlTransaction
 
 TRIES = 4  # of a transaction of which nothing can have been kept
+LOCK_WAIT = "2500ms"  # shorter than others wait: what webhooks don't need must not hold them up
+SHORT_LOCK_WAIT = "250ms"
 DEADLINE_S = 10.0  # of a transaction with all its tries; connecting has a limit of its own
 _CONFLICTS = (errors.DeadlockDetected, errors.SerializationFailure)
 _OF_THE_WORK = (psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.DataError)
@@ -42,11 +45,12 @@ class PostgresqlEngine:
 
     def __init__(self, server: Server, deadline_s: float) -> None:
         self._deadline = Deadline(deadline_s)
-        self._database = connect(server, self._deadline.watch)
+        self._database = connect(server, self._deadline.watch, lock_timeout=LOCK_WAIT)
         self._committing = False
         self._part: int | None = None
 
-    def transact(self, work: Callable[[Transaction], None]) -> None:
+    def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
+        work = work if is_patient else functools.partial(_hurried, work)
         with self._deadline:
             for number in range(TRIES):
                 try:
@@ -70,16 +74,18 @@ class PostgresqlEngine:
         except _CONFLICTS as error:
             raise _TryAgainError(plain(error)) from None
         except _OF_THE_DATABASE as error:
-            raise StoreUnavailableError(plain(error)) from None
+            raise TableUnavailableError(plain(error)) from None
         except _OF_THE_WORK:
             raise
         except (psycopg.Error, PeeweeException) as error:
             self._disconnect()
             reason = _NO_ANSWER if self._deadline.is_over else plain(error)
+            if _has_waited(error) and not self._deadline.is_over:
+                raise TableUnavailableError(reason) from None
             # Only a new connection is sure to work again, or to reach the server that is first now.
             # Before the COMMIT was sent, that can be tried at once: nobody notices a server that
             # was restarted.
-            if is_new or self._committing or self._deadline.is_over or _has_waited(error):
+            if is_new or self._committing or self._deadline.is_over:
                 raise StoreUnavailableError(reason) from None
             raise _TryAgainError(reason) from None
 
@@ -101,6 +107,12 @@ class PostgresqlEngine:
         self._deadline.forget()
         with contextlib.suppress(psycopg.Error, PeeweeException):
             self._database.close()
+
+
+def _hurried(work: Callable[[Transaction], None], transaction: Transaction) -> None:
+    assert isinstance(transaction, PostgresqlTransaction)  # noqa: S101
+    transaction.connection.execute(f"SET LOCAL lock_timeout = '{SHORT_LOCK_WAIT}'")
+    work(transaction)
 
 
 def _has_waited(error: Exception) -> bool:

@@ -17,7 +17,7 @@ from premblyd.errors import (
 )
 from premblyd.store.history import LOCK, MOVE, History
 from premblyd.store.hosts import LOST
-from premblyd.store.postgresql.daemons import living
+from premblyd.store.postgresql.daemons import LOOK_S, living
 from premblyd.store.postgresql.failures import drivers_error, translated
 from premblyd.store.postgresql.transaction import (
     NOW_MS,
@@ -94,7 +94,10 @@ def check_schema(database: PostgresqlDatabase, name: str) -> None:
 def _alone(connection: Connection) -> Iterator[None]:
     """Keep out other programs that migrate, and daemons that begin to work, as long as it takes."""
     connection.execute("SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0")
-    connection.execute("SELECT pg_advisory_lock(%s)", [lock_number(LOCK)])
+    # Asked for again and again: a statement that waits for it has a snapshot, for whose end CREATE
+    # INDEX CONCURRENTLY waits in the program that migrates.
+    while not _has_lock(connection, LOCK):
+        time.sleep(LOOK_S)
     try:
         yield
     finally:
@@ -107,9 +110,15 @@ def begin_move(connection: Connection, name: str) -> None:
     that have begun have a row in `host` by now. Raise MoveAtWorkError when it is moved already."""
     with connection.transaction():
         PostgresqlTransaction(connection).lock([LOCK])
-        row = connection.execute("SELECT pg_try_advisory_lock(%s)", [lock_number(MOVE)]).fetchone()
-    if row != (True,):
-        raise MoveAtWorkError(name)
+        if not _has_lock(connection, MOVE):
+            raise MoveAtWorkError(name)
+
+
+def _has_lock(connection: Connection, lock: str) -> bool:
+    """Take a lock until the connection is closed, unless another has it. Return whether it is
+    taken."""
+    row = connection.execute("SELECT pg_try_advisory_lock(%s)", [lock_number(lock)]).fetchone()
+    return row == (True,)
 
 
 def _require_no_move(connection: Connection, name: str) -> None:

@@ -47,7 +47,8 @@ class SqliteEngine:
         self._failed = False
         self._items_since_checkpoint = 0  # as many may be in the log alone
 
-    def transact(self, work: Callable[[Transaction], None]) -> None:
+    def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
+        del is_patient  # there are no locks but the one of the file
         try:
             connection = self._connect()
             with connection:  # commits, or rolls back whatever happens
