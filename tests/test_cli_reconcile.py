@@ -16,7 +16,7 @@ from premblyd.inquiry import reconciling
 from tests.support.commands import Ran, command, on_terminal, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
-from tests.support.database import locked
+from tests.support.database import changing, locked
 from tests.support.logs import logging_as_before
 from tests.support.prembly_api import (
     PremblyApi,
@@ -355,6 +355,91 @@ def test_a_list_needs_no_key_and_asks_nobody(tmp_path: Path, api: PremblyApi) ->
     assert api.asked() == 0
 
 
+def test_a_wrong_line_of_a_list_is_said_and_the_others_are_compared(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    record = Record(tmp_path, api)
+    record.receive(["ver_came"])
+    listed = f"ver_came\nAmina {BVN}\n"
+    ran = reconcile(record, "-", stdin=listed.encode())
+    assert (ran.code, ran.out) == (2, "Nothing is missing.\n")
+    assert "standard input, line 2: this is no reference of Prembly's" in ran.err
+    assert "Amina" not in ran.err
+    ran = reconcile(record, "-", stdin=f"{listed}ver_lost\n".encode())
+    assert (ran.code, "line 2: this" in ran.err) == (1, True), "that something is missing is graver"
+    assert "Missing: 1 of 2." in ran.out
+    ran = reconcile(record, "-", "--json", stdin=listed.encode())
+    assert (ran.code, json.loads(ran.out)["wrong_lines"]) == (2, [2])
+    ran = reconcile(record, "-", stdin=b"name,reference\n")
+    assert (ran.code, ran.out) == (2, ""), "nothing of it can be used"
+
+
+UNSETTLED: list[dict[str, Any]] = [
+    {"outcome": "pending", "response_code": "02", "type": "verification.direct"},
+    {"outcome": "unknown", "response_code": "02", "type": "verification.direct"},
+    {"outcome": "unknown", "response_code": "03", "type": "verification.direct"},
+    {"outcome": "unknown", "response_code": None, "type": "workflow.process.completed"},
+]
+
+
+@pytest.mark.parametrize("event", UNSETTLED)
+def test_what_came_and_was_left_open_is_listed_and_asked_for(
+    tmp_path: Path, api: PremblyApi, event: dict[str, Any]
+) -> None:
+    (reference,) = know(api, 1)
+    record = Record(tmp_path, api, actions=[shell("activate", "true", "00")])
+    record.receive([reference], verification_status=None, **event)
+    ran = reconcile(record)
+    assert ran.code == 1
+    assert "Missing: 1 of 1, 1 of them unsettled: an event came, and left it open." in ran.out
+    printed = found(record, code=1)
+    assert (printed["missing"], printed["unsettled"]) == (1, 1)
+    assert [each["fate"] for each in printed["absent"]] == ["unsettled"]
+    assert api.asked(reference) == 0
+    printed = found(record, "--store", code=0)
+    assert (printed["missing"], printed["unsettled"], printed["stored"]) == (0, 0, 1)
+    assert record.stored() == [reference]
+    assert record.rows("SELECT action, state FROM delivery") == [("activate", "pending")]
+    assert reconcile(record).code == 0
+    assert api.asked(reference) == 1
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"outcome": "verified"},
+        {"outcome": "not_verified"},
+        {"outcome": "unknown", "response_code": "01"},
+        {"outcome": "unknown", "response_code": "02", "doubt": "code"},
+        {"outcome": "unknown", "type": "fraud.identity_flagged", "doubt": "type"},
+    ],
+)
+def test_what_is_settled_or_doubted_is_not_unsettled(
+    tmp_path: Path, api: PremblyApi, event: dict[str, Any]
+) -> None:
+    (reference,) = know(api, 1)
+    record = Record(tmp_path, api)
+    record.receive([reference], outcome="pending")
+    record.receive([f"{reference} "], **event)  # the body is another one, so no duplicate
+    with changing(record.place) as database:
+        database.execute("UPDATE event SET reference = ?", [reference])
+    assert reconcile(record).code == 0
+    assert reconcile(record, "--store").code == 0
+    assert record.stored() == []
+
+
+@pytest.mark.parametrize(
+    "fields", [{"code": "02", "status": "PENDING"}, {"code": "03"}, {"run": "processing"}]
+)
+def test_what_the_log_leaves_open_too_is_not_unsettled(
+    tmp_path: Path, api: PremblyApi, fields: dict[str, Any]
+) -> None:
+    (reference,) = know(api, 1, **fields)
+    record = Record(tmp_path, api)
+    record.receive([reference], outcome="pending", response_code="02")
+    assert reconcile(record).code == 0
+
+
 def test_a_column_of_a_list_is_asked_for_and_stored(tmp_path: Path, api: PremblyApi) -> None:
     known = know(api, 3)
     record = Record(tmp_path, api)
@@ -364,7 +449,7 @@ def test_a_column_of_a_list_is_asked_for_and_stored(tmp_path: Path, api: Prembly
     assert sorted(record.stored()) == sorted(known)
     assert reconcile(record, listed, "--column", "Ref").code == 0
     wrong = reconcile(record, listed, "--column", "id")
-    assert wrong.code == 1
+    assert wrong.code == 2
     assert "Its columns: name, bvn, Ref." in wrong.err
     assert reconcile(record, listed, "--column", "bvn").code == 1
 

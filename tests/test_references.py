@@ -11,7 +11,10 @@ UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
 def read(data: str | bytes, column: str | None = None) -> list[str]:
     body = data.encode() if isinstance(data, str) else data
-    return read_references(io.BytesIO(body), "list.csv", column)
+    references = read_references(io.BytesIO(body), "list.csv", column)
+    assert references.wrong_lines == []
+    assert references.complaint is None
+    return [*references.found]
 
 
 @pytest.mark.parametrize(
@@ -48,16 +51,14 @@ def test_quoted_cells_may_hold_separators_and_lines() -> None:
         ("name,reference\n", "reference", "list.csv holds no reference."),
         ("name,reference,bvn\na,b,c", None, "--column with name, reference, bvn."),
         ("Amina,ver_a_1,22123456789", None, "--column with its title (the first line has none)."),
-        ("ver_a_1\nb;c\n", None, "line 2: this has several columns"),
         ("name;reference\na;b", "id", "no column 'id'. Its columns: name, reference."),
         ("", "reference", "no column 'reference'. Its columns: its title"),
-        ("ver_a_1\nAmina Bello\n../x\n", None, "lines 2, 3: this is not a reference"),
-        ("ver_a_1\n" + "é\n" * 9, None, "lines 2, 3, 4, 5, 6 and 4 more: this is not"),
-        ("r" * 201, None, "line 1: this is not a reference"),
-        (b"ver_a_1\n\xff\n", None, "line 2: this is not UTF-8 text."),
+        ("Amina Bello\n../x\n", None, "holds no reference. In lines 1, 2: this is no reference"),
+        ("r" * 201, None, "line 1: this is no reference"),
         ("ver_a_1\n".encode("utf-16"), None, "UTF-16: save it as UTF-8"),
         (b"reference\nver\0_a\n", "reference", "line 2"),
-        ("reference\n" + "x" * 200_000, "reference", "no CSV: field larger"),
+        ("reference\n" + "x" * 200_000, "reference", "line 2: this is no reference"),
+        ("x" * 200_000, "reference", "line 1: this is no CSV: field larger"),
     ],
 )
 def test_a_mistake_is_said_with_its_place_and_without_what_stands_there(
@@ -67,5 +68,30 @@ def test_a_mistake_is_said_with_its_place_and_without_what_stands_there(
         read(data, column)
     text = str(raised.value)
     assert words in text
+    assert raised.value.exit_code == 2, "1 means that something is missing"
     for private in ("Amina", "22123456789"):
         assert private not in text
+
+
+@pytest.mark.parametrize(
+    ("data", "column", "wrong"),
+    [
+        ("ver_a_1\nAmina Bello\nver_a_2\n../x\n", None, [2, 4]),
+        ("ver_a_1\n22123456789;Amina\nver_a_2\n", None, [2]),
+        ("ver_a_1\n" + "é\n" * 25 + "ver_a_2", None, [*range(2, 27)]),
+        (b"ver_a_1\n\xff\nver_a_2\n", None, [2]),
+        (b"reference,name\nver_a_1,Zo\xeb\nver\0a,b\nver_a_2,c\n", "reference", [3]),
+        ("reference\nver_a_1\n" + "x" * 200_000 + "\nver_a_2\n", "reference", [3]),
+        ("reference,a\nver_a_1,b\nAmina Bello,22123456789\nver_a_2,c\n", "reference", [3]),
+    ],
+)
+def test_a_wrong_line_leaves_the_others(
+    data: str | bytes, column: str | None, wrong: list[int]
+) -> None:
+    body = data.encode() if isinstance(data, str) else data
+    references = read_references(io.BytesIO(body), "list.csv", column)
+    assert references.found == ["ver_a_1", "ver_a_2"]
+    assert references.wrong_lines == wrong
+    shown = ", ".join(str(line) for line in wrong[:20]) + (" and 5 more" if wrong[20:] else "")
+    assert f"{shown}: this is no reference of Prembly's" in (references.complaint or "")
+    assert "Amina" not in repr(references) + str(references.complaint)

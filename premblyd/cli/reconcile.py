@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -61,8 +61,11 @@ def reconcile(
     prembly.status, whose actions run. What is stored already is not asked for again, so a run that
     was interrupted goes on with the next.
 
-    Exit status 1: something is still missing. 75: Prembly could not be reached. 78: it refuses
-    the API key.
+    Also listed is what came and left open how it ended, when Prembly's log says that it has ended
+    (unsettled).
+
+    Exit status 1: something is still missing. 2: nothing is, but lines of FILE hold no reference.
+    75: Prembly could not be reached. 78: it refuses the API key.
     """
     from premblyd.cli import as_service
     from premblyd.cli.references import read_references
@@ -83,6 +86,7 @@ def reconcile(
     if asks and (settings.prembly is None or settings.prembly.api_key is None):
         raise NotAllowedToAskError(None)
     references = read_references(file, _name(file), column) if file is not None else None
+    complaint = references.complaint if references else None
     connect = connect_operator if store else connect_read_only
     database = until_end(connect(settings.database))
     clock = clock_of(database)
@@ -97,18 +101,23 @@ def reconcile(
         work.progress = progress
         try:
             if references is not None:
-                work.compare_list(references)
+                work.compare_list(references.found)
             else:
                 work.window = _window(since, until, clock.now_ms())
             asyncio.run(work.run())
         except KeyboardInterrupt:
             work.stopped_by = PremblydError("Interrupted. The next run goes on from here.")
     work.mark_downtimes()
-    _report_json(work) if as_json else _report(work)
+    wrong_lines = references.wrong_lines if references else ()
+    _report_json(work, wrong_lines) if as_json else _report(work)
+    if complaint is not None:
+        click.echo(f"{complaint} Left out; the others were compared.", err=True)
     if work.stopped_by is not None:
         raise work.stopped_by
     if work.missing:
         raise SystemExit(1)
+    if complaint is not None:
+        raise SystemExit(2)
 
 
 def _check_use(
@@ -189,7 +198,15 @@ def _report(work: Reconciliation) -> None:
         if work.stopped_by is None:
             click.echo("Nothing is missing.")
         return
-    click.echo(f"Missing: {len(missing)} of {work.compared}.")
+    left_open = len(work.left_open)
+    click.echo(
+        f"Missing: {len(missing)} of {work.compared}"
+        + (
+            f", {left_open} of them unsettled: an event came, and left it open."
+            if left_open
+            else "."
+        )
+    )
     rows = [
         (_shown(each), times.for_people(each.at_ms), each.code, each.status, _why(each))
         for each in missing
@@ -199,7 +216,7 @@ def _report(work: Reconciliation) -> None:
         click.echo("--store asks Prembly for each of them.")
 
 
-def _report_json(work: Reconciliation) -> None:
+def _report_json(work: Reconciliation, wrong_lines: Sequence[int]) -> None:
     window = work.window
     print_json(
         {
@@ -210,7 +227,9 @@ def _report_json(work: Reconciliation) -> None:
             "without_id": work.without_id,
             "of_another_time": work.outside,
             "missing": len(work.missing),
+            "unsettled": len(work.left_open),
             "stored": len(work.stored),
+            "wrong_lines": list(wrong_lines),
             "error": str(work.stopped_by) if work.stopped_by else None,
             "absent": [
                 {

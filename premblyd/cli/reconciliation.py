@@ -48,6 +48,11 @@ class Reconciliation:
     def stored(self) -> "list[Absent]":
         return [each for each in self.absent if not each.is_missing]
 
+    @property
+    def left_open(self) -> "list[Absent]":
+        """Of the missing, those of which an event came that does not say how they ended."""
+        return [each for each in self.missing if each.fate == "unsettled"]
+
     def compare_list(self, references: Sequence[str]) -> None:
         """Find which references of a list have no event."""
         from premblyd.inquiry.reconciling import Absent
@@ -75,7 +80,7 @@ class Reconciliation:
 
     async def _read_log(self, inquirer: Any, window: "Window") -> None:
         from premblyd.inquiry.logreading import read_log
-        from premblyd.inquiry.reconciling import Absent, fetching
+        from premblyd.inquiry.reconciling import Absent, Fate, fetching
 
         question = self.settings.prembly.logs  # type: ignore[union-attr]  # there is a key
         advance = self._showing("reading the log")
@@ -90,6 +95,8 @@ class Reconciliation:
         self.open = len(log.entries) - len(ended)
         self.compared = len(ended)
         self._keep_absent([Absent.of(entry) for entry in ended])
+        final = [entry for entry in ended if entry.is_final]
+        self.absent += self._left_open([Absent.of(entry, Fate.LEFT_OPEN) for entry in final])
         self._is_whole = True
 
     def _keep_absent(self, candidates: "list[Absent]") -> None:
@@ -103,6 +110,16 @@ class Reconciliation:
         since_ms = self.window.since_ms - DAY_MS if self.window else None
         have = self.record.known_sessions(sessions, since_ms=since_ms)
         self.absent = [each for each in left if have.isdisjoint(each.ids)]
+
+    def _left_open(self, candidates: "list[Absent]") -> "list[Absent]":
+        """Return those of which the record has events, and none that says how they ended."""
+        ids = {name for each in candidates for name in each.ids}
+        have, told = self.record.known_ids(ids), self.record.told_ids(ids)
+        return [
+            each
+            for each in candidates
+            if not have.isdisjoint(each.ids) and told.isdisjoint(each.ids)
+        ]
 
     async def _ask_for_absent(self, inquirer: Any) -> None:
         from premblyd.inquiry.reconciling import Reconciler

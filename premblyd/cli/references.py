@@ -4,49 +4,63 @@ import codecs
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO
 
 from premblyd.errors import PremblydError
 from premblyd.prembly.answers import is_askable
 
-SHOWN = 5  # mistakes of one kind
+SHOWN = 20  # lines that are named
 _SEPARATORS = ",;\t|"
 _TITLES = frozenset({"reference", "reference_id", "references", "id", "verification_id"})
-_WHAT = "a reference of Prembly's: letters, digits and . _ : ~ -, at most 200"
+_WRONG = "this is no reference of Prembly's, which has letters, digits and . _ : ~ -, at most 200"
 
 
 class ListError(PremblydError):
-    """The list can't be used. The text says which lines, and quotes none of them: in a wrong column
+    """Nothing of the list can be used. The text says why, and quotes no line: in a wrong column
     there are people's numbers."""
 
+    exit_code = 2  # 1 means that something is missing
 
-def read_references(file: IO[bytes], name: str, column: str | None) -> list[str]:
-    """Return the references in `file`, each once, in their order. `column`: it is a CSV file, and
-    they are in the column of this name. Raise ListError when it can't be used."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class References:
+    """The references of a list, each once, in their order; and the numbers of the lines that hold
+    none, which are left out."""
+
+    name: str
+    found: Sequence[str]
+    wrong_lines: Sequence[int]
+
+    @property
+    def complaint(self) -> str | None:
+        """What is wrong with which lines, if anything is. It quotes none of them."""
+        return f"{self.name}, {_lines(self.wrong_lines)}: {_WRONG}." if self.wrong_lines else None
+
+
+def read_references(file: IO[bytes], name: str, column: str | None) -> References:
+    """Return the references in `file`. `column`: it is a CSV file, and they are in the column of
+    this name. Raise ListError when there is none."""
     text = _text(file.read(), name)
-    found = _in_column(text, name, column) if column is not None else _one_a_line(text, name)
-    references: dict[str, int] = {}
+    lines = _in_column(text, name, column) if column is not None else _one_a_line(text, name)
+    found: dict[str, int] = {}
     wrong: list[int] = []
-    for line, value in found:
-        if is_askable(value):
-            references.setdefault(value, line)
+    for line, value in lines:
+        if value is not None and is_askable(value):
+            found.setdefault(value, line)
         else:
             wrong.append(line)
-    if wrong:
-        raise ListError(f"{name}, {_lines(wrong)}: this is not {_WHAT}.")
-    if not references:
-        raise ListError(f"{name} holds no reference.")
-    return list(references)
+    if not found:
+        why = f" In {_lines(wrong)}: {_WRONG}." if wrong else ""
+        raise ListError(f"{name} holds no reference." + why)
+    return References(name=name, found=list(found), wrong_lines=wrong)
 
 
 def _text(data: bytes, name: str) -> str:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ListError(f"{name} is UTF-16: save it as UTF-8 (in Excel: CSV UTF-8).")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ListError(f"{name}, line {line}: this is not UTF-8 text.") from None
+    # What is no UTF-8 is wrong only where a reference should be: no half character is in one.
+    return data.decode("utf-8-sig", "surrogateescape")
 
 
 def _one_a_line(text: str, name: str) -> Iterator[tuple[int, str]]:
@@ -54,28 +68,36 @@ def _one_a_line(text: str, name: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(lines, 1):
         if not line or line.startswith("#"):
             continue
-        if any(separator in line for separator in _SEPARATORS):
-            columns = ", ".join(_titles(line)) if number == 1 else "its name"
+        if number == 1 and any(separator in line for separator in _SEPARATORS):
             raise ListError(
-                f"{name}, line {number}: this has several columns. Say which one holds the"
-                f" references: --column with {columns}."
+                f"{name}, line 1: this has several columns. Say which one holds the references:"
+                f" --column with {', '.join(_titles(line))}."
             )
         if number == 1 and line.lower() in _TITLES:
             continue
         yield number, line
 
 
-def _in_column(text: str, name: str, column: str) -> Iterator[tuple[int, str]]:
+def _in_column(text: str, name: str, column: str) -> Iterator[tuple[int, str | None]]:
+    """Yield the number of each row's last line, and what stands in the column; None for a row that
+    is no CSV."""
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text))
     try:
         titles = next(rows, [])
-        index = _index(titles, column, name)
-        for row in rows:
-            value = row[index].strip() if index < len(row) else ""
-            if value:
-                yield rows.line_num, value
     except csv.Error as error:
-        raise ListError(f"{name}, line {rows.line_num}: this is no CSV: {error}.") from None
+        raise ListError(f"{name}, line 1: this is no CSV: {error}.") from None
+    index = _index(titles, column, name)
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield rows.line_num, None
+            continue
+        value = row[index].strip() if index < len(row) else ""
+        if value:
+            yield rows.line_num, value
 
 
 def _index(titles: Sequence[str], column: str, name: str) -> int:

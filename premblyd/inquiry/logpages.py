@@ -14,7 +14,7 @@ from premblyd import times
 from premblyd.config.inquiries import LogsQuestion
 from premblyd.errors import PremblydError
 from premblyd.expressions import EvaluationError, Expression
-from premblyd.prembly import bodies
+from premblyd.prembly import bodies, settling
 from premblyd.privacy.identifiers import is_code
 
 MAX_ID_CHARS = 200
@@ -44,7 +44,18 @@ class LogEntry:
     @property
     def is_open(self) -> bool:
         """Whether the verification has not ended yet, as the log says."""
-        return (self.status or "").lower().replace("_", "-").replace(" ", "-") in OPEN_WORDS
+        return self._word in OPEN_WORDS
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the log says how the verification ended: not only that it could not be done."""
+        if self.is_open or self.code in settling.OPEN_CODES:
+            return False
+        return self.code is not None or self._word not in ("", "error")
+
+    @property
+    def _word(self) -> str:
+        return (self.status or "").lower().replace("_", "-").replace(" ", "-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,9 +35,10 @@ T = TypeVar("T")
 
 
 class Fate(StrEnum):
-    """What became of a verification that has no event."""
+    """What became of a verification of which no event says how it ended."""
 
-    MISSING = "missing"  # nobody has asked for it
+    MISSING = "missing"  # no event of it came, and nobody has asked for it
+    LEFT_OPEN = "unsettled"  # an event came and left it open, Prembly's log says that it ended
     STORED = "stored"
     CAME = "came"  # meanwhile, by itself
     NOT_FOUND = "not found"  # Prembly's log knows it, and its API does not
@@ -47,7 +48,8 @@ class Fate(StrEnum):
 
 @dataclass(slots=True, kw_only=True)
 class Absent:
-    """A verification that Prembly, or a list, knows of and that has no event."""
+    """A verification that Prembly, or a list, knows of, and of which no event says how it
+    ended."""
 
     ids: tuple[str, ...] = field(repr=False)
     at_ms: int | None = None
@@ -58,8 +60,10 @@ class Absent:
     event_id: int | None = None  # as which it was stored, or came
 
     @classmethod
-    def of(cls, entry: LogEntry) -> "Absent":
-        return cls(ids=entry.ids, at_ms=entry.at_ms, code=entry.code, status=entry.status)
+    def of(cls, entry: LogEntry, fate: Fate = Fate.MISSING) -> "Absent":
+        return cls(
+            ids=entry.ids, at_ms=entry.at_ms, code=entry.code, status=entry.status, fate=fate
+        )
 
     @property
     def reference(self) -> str:

@@ -4,6 +4,7 @@ some may have been lost."""
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from peewee import Database
 
@@ -12,7 +13,7 @@ from premblyd.prembly.payload import session_reference
 from premblyd.record import fetching
 from premblyd.store import inquiries
 from premblyd.store.answers import NewAnswer, add_answer
-from premblyd.store.awaited_statements import IS_NOT_DOUBTED
+from premblyd.store.awaited_statements import IS_NOT_DOUBTED, LEAVES_OPEN
 from premblyd.store.connections import transact
 from premblyd.store.downtimes import reconciled
 from premblyd.store.inquiries import NewInquiry
@@ -49,11 +50,19 @@ class OwnRecord:
     def known_ids(self, ids: Collection[str]) -> set[str]:
         """Return those of `ids` of which there is an event, by its reference. Not one that Prembly
         has not confirmed: whoever forges it must not hide that the true one never came."""
+        return self._with_event(ids)
+
+    def told_ids(self, ids: Collection[str]) -> set[str]:
+        """Return those of `known_ids` of which an event says more than that nobody knows yet. What
+        is doubted does: it is for a person to look at."""
+        return self._with_event(ids, ~LEAVES_OPEN)
+
+    def _with_event(self, ids: Collection[str], *conditions: Any) -> set[str]:
         known: set[str] = set()
         for some in _batches(sorted(set(ids))):
             spelt = {spelling: name for name in some for spelling in _spellings(name)}
             query = Event.select(Event.reference).where(
-                Event.reference.in_(list(spelt)), IS_NOT_DOUBTED
+                Event.reference.in_(list(spelt)), IS_NOT_DOUBTED, *conditions
             )
             found = fetching.tuples(self._database, query.distinct())
             known |= {spelt[reference] for (reference,) in found}

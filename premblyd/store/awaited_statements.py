@@ -64,6 +64,16 @@ _IS_UNSETTLED = (
     & (fn.COALESCE(Event.doubt, "") == "")
     & _IS_ABOUT_VERIFICATION
 )
+# Events that say nothing of how a verification ended: Prembly could not yet, or they are about
+# something else, as a workflow's run is.
+LEAVES_OPEN = (fn.COALESCE(Event.doubt, "") == "") & (
+    ~_IS_ABOUT_VERIFICATION
+    | (Event.outcome == Outcome.PENDING)
+    | (
+        (Event.outcome == Outcome.UNKNOWN)
+        & fn.COALESCE(Event.response_code, "").in_(settling.OPEN_CODES)
+    )
+)
 _IS_WAITING = Awaited.due_at_ms.is_null(False)
 _IS_OPEN = Awaited.state != AwaitedState.SETTLED  # waiting, or given up
 INSERT = BulkInsert(
