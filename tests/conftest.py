@@ -23,7 +23,7 @@ from premblyd.store.postgresql import opening as postgresql_opening
 from premblyd.store.sqlite import opening
 from tests.support import database, postgresql
 from tests.support.logs import logged
-from tests.support.needs import NO_ROOT, REQUIRE_ALL, allow_open_files
+from tests.support.needs import NO_ROOT, REQUIRE_ALL, allow_open_files, needs_machine
 from tests.support.receiving import Reception
 from tests.support.store import Store
 
@@ -68,6 +68,20 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid}: skipped although all is required: {report.longrepr}"
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None]:
+    """Skip a test whose fixtures need what this machine has not."""
+    with needs_machine():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None]:
+    """Skip a test that needs what this machine has not."""
+    with needs_machine():
+        return (yield)
 
 
 @pytest.fixture
