@@ -49,9 +49,9 @@ require_systemd() {
         command -v "$tool" >/dev/null ||
             die "$tool is missing. Run: $(install_hint 'systemd util-linux' 'systemd util-linux')"
     done
-    version=$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
-    [ "${version:-0}" -ge 252 ] ||
-        die "systemd ${version:-?} is too old: 252 is needed (Debian 12, Ubuntu 24.04 or newer). Run: apt-get full-upgrade, or do-release-upgrade"
+    systemd_version=$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
+    [ "${systemd_version:-0}" -ge 252 ] ||
+        die "systemd ${systemd_version:-?} is too old: 252 is needed (Debian 12, Ubuntu 24.04 or newer). Run: apt-get full-upgrade, or do-release-upgrade"
     [ -d /run/systemd/system ] || die "this machine was not booted with systemd"
 }
 
@@ -146,9 +146,19 @@ build_version() {
     [ -x "$new/bin/premblyd" ] || die "$1 has no command premblyd; nothing was changed"
     # The units go with their version, also when it is put back.
     mkdir "$new/systemd"
-    for file in $all_units premblyd.sysusers; do
-        cp "$here/$file" "$new/systemd/"
+    for unit in $all_units; do
+        for_this_systemd "$here/$unit" >"$new/systemd/$unit"
     done
+    cp "$here/premblyd.sysusers" "$new/systemd/"
+}
+
+# Print the unit file $1 with what this machine's systemd knows: it warns of each other line.
+for_this_systemd() {
+    if [ "$systemd_version" -ge 254 ]; then
+        sed 's/^#\(Restart[A-Z][A-Za-z]*=\)/\1/' "$1"
+    else
+        cat "$1"
+    fi
 }
 
 make_user() {

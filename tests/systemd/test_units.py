@@ -43,13 +43,41 @@ def seconds(text: str) -> int:
     return int(number) * {"s": 1, "min": 60}[unit]
 
 
+def function(name: str) -> str:
+    """Return the text of a function of the install script."""
+    (found,) = re.findall(rf"^{name}\(\) \{{.*?^\}}", INSTALL.read_text(), re.M | re.S)
+    return str(found)
+
+
+def installed(unit: str, systemd_version: int) -> str:
+    """Return a unit as it is installed where systemd has this version."""
+    script = f"{function('for_this_systemd')}\nfor_this_systemd {FOLDER / unit}"
+    done = subprocess.run(
+        ["sh", "-euc", f"systemd_version={systemd_version}\n{script}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_restarts_get_rarer_where_systemd_can_do_that() -> None:
+    since_254 = {"RestartSteps=6", "RestartMaxDelaySec=1min"}
+    for unit in UNITS:
+        old, new = installed(unit, 253).splitlines(), installed(unit, 254).splitlines()
+        assert old == (FOLDER / unit).read_text().splitlines()
+        assert set(new) - set(old) == (since_254 if unit == "premblyd.service" else set())
+
+
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     analyze = tool("systemd-analyze", "systemd")
+    printed = subprocess.run([analyze, "--version"], capture_output=True, text=True).stdout
+    version = int(printed.split()[1])
     program = tmp_path / "premblyd"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     for unit in UNITS:
-        text = (FOLDER / unit).read_text()
+        text = installed(unit, version)
         (tmp_path / unit).write_text(
             text.replace("/opt/premblyd/current/bin/premblyd", str(program))
         )
@@ -163,8 +191,8 @@ def test_an_upgrade_knows_when_postgresqls_driver_is_needed(
 ) -> None:
     (tmp_path / "config").write_text(f"{configuration}\n")
     (tmp_path / "old/lib/python3.9/site-packages" / installed).mkdir(parents=True)
-    (function,) = re.findall(r"^keep_extras\(\) \{.*?^\}", INSTALL.read_text(), re.M | re.S)
-    script = f'set -eu; with=; old=old; config=config\n{function}\nkeep_extras; echo "$with"'
+    keep_extras = function("keep_extras")
+    script = f'set -eu; with=; old=old; config=config\n{keep_extras}\nkeep_extras; echo "$with"'
     done = subprocess.run(
         ["sh", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True
     )
