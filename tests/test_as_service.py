@@ -1,46 +1,65 @@
 """What root's commands see of the service. That systemd takes it is shown in tests/systemd."""
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from premblyd.cli import as_service
-from premblyd.cli.as_service import _options, _quoted
+from tests.systemd.machine import REPOSITORY
 
-CANARY = 'canary "quoted" $HOME `id` \\ end'
+CAT = """\
+# /etc/systemd/system/premblyd.service
+[Unit]
+Description=the daemon
+Wants=premblyd.socket
+[Service]
+Type=notify
+ExecStartPre=+/usr/bin/flock \\
+    true
+# Not that:
+ExecStart=/opt/premblyd/current/bin/premblyd serve
+ExecSearchPath=/usr/bin
+User=premblyd
+SystemCallFilter=@system-service \\
+# in between
+  @chown
+Restart=on-failure
+[Install]
+WantedBy=multi-user.target
+
+# /etc/systemd/system/premblyd.service.d/override.conf
+[Service]
+ExecStart=
+StandardOutput=append:/var/log/premblyd
+ReadWritePaths=/srv/archive
+"""
 
 
-def test_no_value_of_the_service_is_an_argument(tmp_path: Path) -> None:
-    settings = {
-        **{name: [] for name in as_service._PROPERTIES},
-        "User": "premblyd",
-        "Group": "premblyd",
-        "ProtectHome": "yes",
-        "Environment": [f"KEY={CANARY}"],
-        "EnvironmentFiles": [["/etc/premblyd/env", False], ["/etc/premblyd/more", True]],
-        "LoadCredentialEncrypted": [["sealed", "/etc/premblyd/sealed.cred"]],
-        "SetCredential": [["plain", list(CANARY.encode())]],
-    }
-    options = list(_options(settings, tmp_path))
-    assert "canary" not in "".join(options)
-    assert options == [
-        *("--property=User=premblyd", "--property=Group=premblyd", "--property=ProtectHome=yes"),
-        f"--property=EnvironmentFile={tmp_path}/environment",
-        "--property=EnvironmentFile=/etc/premblyd/env",
-        "--property=EnvironmentFile=-/etc/premblyd/more",
-        "--property=LoadCredentialEncrypted=sealed:/etc/premblyd/sealed.cred",
-        f"--property=LoadCredential=plain:{tmp_path}/credential-0",
+def test_what_a_process_of_the_service_may_do_is_taken_and_what_starts_it_is_not() -> None:
+    assert list(as_service.sandbox(CAT)) == [
+        "ExecSearchPath=/usr/bin",
+        "User=premblyd",
+        "SystemCallFilter=@system-service \\",
+        "  @chown",
+        "ReadWritePaths=/srv/archive",
     ]
-    assert (tmp_path / "credential-0").read_text() == CANARY
 
 
-def test_a_variable_survives_its_quotes() -> None:
-    # An environment file's double quotes are a shell's.
-    line = _quoted(f"KEY={CANARY}")
-    shell = f'{line}; printf %s "$KEY"'
-    assert subprocess.run(["sh", "-c", shell], capture_output=True, text=True).stdout == CANARY
+def test_the_whole_sandbox_of_the_unit_is_taken() -> None:
+    text = (REPOSITORY / "systemd/premblyd.service").read_text()
+    of_sandbox = text.partition("# The sandbox.")[2].partition("[Install]")[0]
+    lines = {line for line in of_sandbox.splitlines() if line[:1].isupper()}
+    assert len(lines) > 25
+    assert lines - set(as_service.sandbox(text)) == {"RemoveIPC=yes"}
+
+
+def test_a_copy_of_the_units_is_not_more_open_than_they_are(tmp_path: Path) -> None:
+    files = [tmp_path / "open.conf", tmp_path / "closed.conf"]
+    for file, mode in zip(files, (0o644, 0o600), strict=True):
+        file.touch(mode)
+    assert as_service._mode(f"# {files[0]}\n[Service]\n# /a comment\n") == 0o644
+    assert as_service._mode(f"# {files[0]}\n# {files[1]}\n") == 0o600
 
 
 @pytest.mark.parametrize("path", ["/etc/premblyd/premblyd.yaml", "premblyd.yaml"])

@@ -78,11 +78,11 @@ def test_the_sample_loads_and_shows_the_defaults(tmp_path: Path) -> None:
 
 
 def test_the_sample_loads_with_its_examples(tmp_path: Path) -> None:
-    settings, _, examples = SAMPLE.partition("actions: []\n")
+    settings, actions, examples = SAMPLE.partition("# actions:\n")
     settings = re.sub(r"^# (\w+: \d)", r"\1", settings, flags=re.MULTILINE)
     section = re.compile(r"^# prembly:\n(#.*\n)+", re.MULTILINE)
     settings = section.sub(lambda match: re.sub(r"(?m)^# ", "", match[0]), settings)
-    examples = re.sub(r"^# ?", "", examples, flags=re.MULTILINE)
+    examples = re.sub(r"^# ?", "", actions + examples, flags=re.MULTILINE)
     examples = re.sub(r"# (\w+: /)", r"\1", examples)
     own = ("prembly-live-key", "crm-token", "crm-signing-secret")
     asking = ("prembly-api-key", "prembly-organisation")

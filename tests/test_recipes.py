@@ -16,8 +16,9 @@ from premblyd.prembly import events, payload, samples
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.prembly.webhook import Webhook
 from premblyd.routing import Routing
-from tests.support.pages import PAGES, ROOT, blocks
-from tests.test_docs import BASE, SECRET
+from tests.support.commands import run
+from tests.support.pages import PAGES, ROOT, Block, blocks
+from tests.test_docs import BASE, HASH, SECRET
 
 
 def everything(verdict: Verdict) -> bool:
@@ -82,7 +83,8 @@ class Recipe:
 def _sample_configuration() -> str:
     """Return the sample with its examples in force."""
     text = (ROOT / "config" / "premblyd.yaml").read_text()
-    examples = re.sub(r"^# ?", "", text.partition("actions: []\n")[2], flags=re.MULTILINE)
+    _, actions, examples = text.partition("# actions:\n")
+    examples = re.sub(r"^# ?", "", actions + examples, flags=re.MULTILINE)
     return "prembly: {api_key: {file: prembly-api-key}}\n" + examples.strip()
 
 
@@ -91,6 +93,45 @@ RECIPES = [
     Recipe("config/premblyd.yaml", _sample_configuration()),
     Recipe("premblyd demo", demo.CONFIG.format(port=0, crm=1, prembly=2)),
 ]
+
+
+INSTALLED = (ROOT / "config" / "premblyd.yaml").read_text()
+
+
+def appended(recipe: str) -> str:
+    """Return the file that install.sh writes with a recipe behind it, as a person does that: of a
+    section that is in force already, the recipe's stays."""
+    file = INSTALLED
+    for key in re.findall(r"^(\w+):", recipe, re.MULTILINE):
+        file = re.sub(rf"^{key}:.*\n((?:[ -].*)?\n)*", "", file, flags=re.MULTILINE)
+    return f"{file}\n{recipe}"
+
+
+# What check may say of our recipes: what this machine lacks, and what the page says beside them.
+EXPECTED = re.compile(
+    r"is not an executable here|the database can't be used now"
+    r"|the public-key scheme proves nothing|no alert is on `held` or `dead`"
+)
+
+
+@pytest.mark.parametrize("block", blocks("yaml"), ids=str)
+def test_check_takes_every_recipe_behind_the_installed_file(block: Block, tmp_path: Path) -> None:
+    text = appended(block.text)
+    for name in re.findall(r"file: ([\w-]+)", text):
+        secret = f"{HASH}" if name.endswith("password") else f"{SECRET}{len(name):04}"
+        (tmp_path / name).write_text(secret)
+    path = tmp_path / "premblyd.yaml"
+    path.touch(mode=0o640)
+    path.write_text(text)
+    done = run("check", "--config", path)
+    assert done.code == 0, done.err
+    assert [line for line in done.err.splitlines() if not EXPECTED.search(line)] == []
+
+
+def test_a_recipe_with_actions_alone_is_appended_as_it_is(tmp_path: Path) -> None:
+    texts = [block.text for block in blocks("yaml") if block.text.startswith("actions:")]
+    assert len(texts) > 3
+    assert all(appended(text) == f"{INSTALLED}\n{text}" for text in texts)
 
 
 def sent_to(settings: Config, name: str) -> list[Webhook]:

@@ -4,41 +4,34 @@ systemd gives a service keys and variables that nobody else gets (LoadCredential
 LoadCredentialEncrypted=, Environment=, EnvironmentFile=), and hides from it what root can read.
 """
 
-import json
+import contextlib
 import os
+import re
+import shutil
+import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from premblyd.cli import DEFAULT_CONFIG
 
 INSTALLED = Path("/opt/premblyd")  # where install.sh puts every version
 UNIT = "premblyd.service"
+RUNTIME_UNITS = Path("/run/systemd/system")
 TIMEOUT_S = 30
 _MARK = "PREMBLYD_AS_SERVICE"  # in the environment of a check that already runs as the service
 _KEPT = ("TERM", "COLUMNS", "NO_COLOR", "LANG")
-_OBJECT = "/org/freedesktop/systemd1/unit/premblyd_2eservice"
-_INTERFACE = "org.freedesktop.systemd1.Service"
-# What decides which files, keys and variables the service sees: systemd.exec(5).
-_PROPERTIES = (
-    "User",
-    "Group",
-    "ProtectHome",
-    "Environment",
-    "EnvironmentFiles",
-    "PassEnvironment",
-    "UnsetEnvironment",
-    "LoadCredential",
-    "LoadCredentialEncrypted",
-    "SetCredential",
-    "InaccessiblePaths",
-    "BindPaths",
-    "BindReadOnlyPaths",
-    "TemporaryFileSystem",
+# What starts, watches and ends the daemon. All else decides what a process of the service may do
+# and see: systemd.exec(5), systemd.resource-control(5).
+_OF_DAEMON = re.compile(
+    r"Exec(Condition|Start|Stop|Reload)\w*|Type|ExitType|NotifyAccess|Restart\w*|Watchdog\w+"
+    r"|Timeout\w+|RemainAfterExit|PIDFile|BusName|Sockets|FileDescriptorStore\w*|Standard\w+"
+    r"|SuccessExitStatus|RemoveIPC|RuntimeDirectoryPreserve"
 )
+# The daemon uses that folder too: it stays when this process ends.
+_ADDED = "RuntimeDirectoryPreserve=yes"
 # systemd's own exit statuses for what it could not set up: systemd.exec(5).
 SET_UP_FAILED = range(200, 246)
 
@@ -59,20 +52,20 @@ def is_managed(config_path: Path) -> bool:
 
 
 def run(arguments: Sequence[str], stdin: IO[bytes] | None = None) -> int | None:
-    """Run `premblyd` with `arguments` as the service would start now, and return its exit status;
-    None when there is no such service. `stdin`: what it reads, if not what this process does."""
-    settings = _settings()
-    if settings is None:
+    """Run `premblyd` with `arguments` as the service would start now, in its sandbox, and return
+    its exit status; None when there is no such service. `stdin`: what it reads, if not what this
+    process does."""
+    if _output("systemctl", "show", "--property=LoadState", "--value", UNIT) != "loaded":
         return None
-    with tempfile.TemporaryDirectory(prefix="premblyd-check-") as folder:  # root's alone
-        options = list(_options(settings, Path(folder)))
-        kept = [f"--setenv={name}={os.environ[name]}" for name in _KEPT if name in os.environ]
-        unit = f"premblyd-check-{os.getpid()}"
-        as_unit = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={unit}"]
-        environment = [f"--setenv={_MARK}=1", *kept]
-        command = [sys.executable, "-m", "premblyd", *arguments]
+    unit = f"premblyd-check-{os.getpid()}.service"
+    # A unit of its own that gets the service's lines as a drop-in. (systemd-run can't set all of
+    # them, and would show their values in the list of processes.)
+    as_unit = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={unit}"]
+    kept = [f"--setenv={name}={os.environ[name]}" for name in _KEPT if name in os.environ]
+    command = [sys.executable, "-m", "premblyd", *arguments]
+    with _drop_in(unit, _output("systemctl", "cat", UNIT)):
         ended = subprocess.run(
-            [*as_unit, *environment, *options, "--", *command], check=False, stdin=stdin
+            [*as_unit, f"--setenv={_MARK}=1", *kept, "--", *command], check=False, stdin=stdin
         )
     if ended.returncode in SET_UP_FAILED:
         print(f"systemd can't start it as the service: journalctl -u {unit}", file=sys.stderr)
@@ -92,50 +85,46 @@ def environment_of_running() -> Mapping[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _settings() -> dict[str, Any] | None:
-    """Return the service's settings as systemd has loaded them, drop-ins and all."""
-    if _output("systemctl", "show", "--property=LoadState", "--value", UNIT) != "loaded":
-        return None
-    properties = ["get-property", "org.freedesktop.systemd1", _OBJECT, _INTERFACE, *_PROPERTIES]
-    lines = _output("busctl", "--json=short", *properties).splitlines()
-    if len(lines) != len(_PROPERTIES):  # no message bus
-        return None
-    return {name: json.loads(line)["data"] for name, line in zip(_PROPERTIES, lines, strict=True)}
+@contextlib.contextmanager
+def _drop_in(unit: str, cat: str) -> Iterator[None]:
+    """Have `unit` run as the service whose files `systemctl cat` printed as `cat`. At the end it is
+    stopped, if it still runs: at Ctrl-C."""
+    folder = RUNTIME_UNITS / f"{unit}.d"
+    folder.mkdir(parents=True)
+    try:
+        file = folder / "as-service.conf"
+        file.touch(mode=_mode(cat))
+        file.write_text("\n".join(["[Service]", *sandbox(cat), _ADDED, ""]))
+        yield
+    finally:
+        _output("systemctl", "stop", unit)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _options(settings: Mapping[str, Any], folder: Path) -> Iterator[str]:
-    """Yield systemd-run's options for `settings`. Values go into files in `folder`: other users
-    can read a program's arguments."""
-    for name in ("User", "Group", "ProtectHome"):
-        yield f"--property={name}={settings[name]}"
-    variables = folder / "environment"
-    variables.write_text("".join(f"{_quoted(line)}\n" for line in settings["Environment"]))
-    yield f"--property=EnvironmentFile={variables}"
-    for path, is_optional in settings["EnvironmentFiles"]:
-        yield f"--property=EnvironmentFile={'-' if is_optional else ''}{path}"
-    for name in ("PassEnvironment", "UnsetEnvironment", "InaccessiblePaths"):
-        for value in settings[name]:
-            yield f"--property={name}={value}"
-    for name in ("LoadCredential", "LoadCredentialEncrypted"):
-        for credential, path in settings[name]:
-            yield f"--property={name}={credential}:{path}"
-    for number, (credential, value) in enumerate(settings["SetCredential"]):
-        file = folder / f"credential-{number}"
-        file.write_bytes(bytes(value))
-        yield f"--property=LoadCredential={credential}:{file}"
-    for name in ("BindPaths", "BindReadOnlyPaths"):
-        for source, target, is_optional, _ in settings[name]:
-            yield f"--property={name}={'-' if is_optional else ''}{source}:{target}"
-    for path, options in settings["TemporaryFileSystem"]:
-        yield f"--property=TemporaryFileSystem={path}:{options}"
+def sandbox(cat: str) -> Iterator[str]:
+    """Yield the lines of a unit and its drop-ins, as `systemctl cat` prints them, that decide what
+    its processes may do and see."""
+    section, is_taken, is_continued = "", False, False
+    for line in cat.splitlines():
+        if not line.strip() or line.lstrip().startswith(("#", ";")):
+            continue  # also between the lines of one setting: systemd.syntax(7)
+        if not is_continued and line.startswith("["):
+            section, is_taken = line.strip(), False
+        elif not is_continued:
+            key = line.partition("=")[0].strip()
+            is_taken = section == "[Service]" and not _OF_DAEMON.fullmatch(key)
+        if is_taken:
+            yield line
+        is_continued = line.endswith("\\")
 
 
-def _quoted(assignment: str) -> str:
-    """Return `NAME=value` as a line of an environment file."""
-    name, _, value = assignment.partition("=")
-    for special in '\\"$`':
-        value = value.replace(special, f"\\{special}")
-    return f'{name}="{value}"'
+def _mode(cat: str) -> int:
+    """Return the mode for a copy of the files of a unit: not more open than each of them."""
+    mode = 0o644
+    for path in re.findall(r"^# (/.*)$", cat, re.MULTILINE):
+        with contextlib.suppress(OSError):  # a comment
+            mode &= stat.S_IMODE(os.stat(path).st_mode)
+    return mode | 0o600
 
 
 def _output(*command: str) -> str:

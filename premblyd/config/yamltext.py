@@ -117,7 +117,9 @@ def _mapping(
             raise YamlTextError("a key must be plain text", mark)
         key = _text(key_node)
         if key in result:
-            raise YamlTextError(f"{key!r} is given twice", mark)
+            first = document.keys[*path, key].line
+            problem = f"{key!r} is given twice, first in line {first}: keep one, with all of both"
+            raise YamlTextError(problem, mark)
         document.keys[(*path, key)] = mark
         value = _plain(value_node, (*path, key), document, inside)
         result[key] = value

@@ -1,5 +1,6 @@
 """Who may do and see what: hooks in the sandbox, auditors, strangers, the journal."""
 
+import json
 import re
 
 import pytest
@@ -82,13 +83,15 @@ actions:
         "premblyd",
         "0027",
     ]
+    # Root's trial is the same: what works there works in the service.
+    tried = json.loads(service.output("premblyd try --json shell /var/lib/premblyd/body"))
+    assert tried["output"].rstrip("\n") == output
     bodies = service.output("sha256sum /srv/sink/* | cut -c -64 | sort -u")
     assert bodies == sql(service, f"SELECT body_sha256 FROM event WHERE id = {event}")
-    assert service.output("ls /srv/sink | sed s/[0-9]*-// | sort") == "http\nshell"
+    assert service.output("ls /srv/sink | sed s/[0-9]*-// | sort -u") == "http\nshell"
 
 
 def test_an_action_reaches_further_by_a_drop_in_or_another_unit(service: Machine) -> None:
-    use_drop_in(service)
     configure(
         service,
         """
@@ -98,6 +101,14 @@ actions:
     command: [/usr/bin/tee, /srv/archive/newest]
 """,
     )
+    service.run("mkdir -p /srv/archive && chown premblyd: /srv/archive")
+    try_it = "echo '{}' | premblyd try archive -"
+    refused = service.run(try_it, check=False)
+    assert refused.returncode == 1
+    assert "Read-only file system" in refused.stdout
+    use_drop_in(service)
+    service.run(try_it)
+    assert service.output("ls /run/systemd/system | grep -c premblyd-check || true") == "0"
     service.run("systemctl restart premblyd")
     event = send(service)
     service.wait("test -s /srv/archive/newest")
