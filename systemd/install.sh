@@ -187,16 +187,25 @@ make_configuration() {
 # Is the key that make_configuration wrote still there?
 has_placeholder() { grep -qs '^placeholder-' "$key"; }
 
-put_units() { # of the version in folder $1
-    for unit in $all_units; do
-        if [ ! -e "$1/systemd/$unit" ]; then # an older version has no such unit
-            rm -f "$units/$unit"
-            continue
-        fi
+# Put the units of the version in folder $1. Those that only the version in folder $2 has go.
+put_units() {
+    for unit in $(units_of "$1"); do
         cp "$1/systemd/$unit" "$units/$unit.new"
         mv -f "$units/$unit.new" "$units/$unit"
     done
+    for unit in $(units_of "$2"); do
+        [ -e "$1/systemd/$unit" ] || remove_unit "$unit"
+    done
     systemctl daemon-reload
+}
+
+units_of() { # the version in folder $1
+    find "$1/systemd" -name 'premblyd*.*' ! -name '*.sysusers' -printf '%f\n' 2>/dev/null | sort
+}
+
+remove_unit() {
+    systemctl --quiet disable --now "$1" 2>/dev/null || true
+    rm -f "$units/$1"
 }
 
 # Point `current` at the version in folder $1, at once and never at nothing.
@@ -254,6 +263,14 @@ find_copier() {
     die "neither version can copy the database; nothing was changed"
 }
 
+# An older version can't work on what a newer one has changed. Known before anything is touched, and
+# above all before the copy of the last upgrade is overwritten. (The first version has no such command.)
+require_readable_database() {
+    "$new/bin/premblyd" upgrading fits --help >/dev/null 2>&1 || return 0
+    (cd / && runuser -u premblyd -- "$new/bin/premblyd" upgrading fits "$database") ||
+        die "version $number was not installed; the old version goes on, nothing was changed"
+}
+
 # `database save` makes the copy, `database restore` puts it back. Runs as premblyd: root must
 # not write in a folder where hooks could have left a link to somewhere else.
 database() {
@@ -281,7 +298,7 @@ on_exit() {
             lock
             stop_service
             point_at "$old"
-            put_units "$old"
+            put_units "$old" "$new"
             # The copy that this run has made; never one of an upgrade before.
             database restore >&2 || restored=
             go_on_with_the_old
@@ -345,7 +362,7 @@ install_or_upgrade() {
 install_first() {
     stage=
     point_at "$new"
-    put_units "$new"
+    put_units "$new" "$new"
     ln -sfn "$opt/current/bin/premblyd" "$link"
     systemctl --quiet enable premblyd.socket premblyd.service
     if ! start; then
@@ -359,6 +376,7 @@ install_first() {
 upgrade() {
     find_copier
     database=$("$copier" upgrading path --config "$config")
+    require_readable_database
     socket_changed=
     [ "$(socket_settings "$new/systemd/premblyd.socket")" = "$(socket_settings "$units/premblyd.socket")" ] ||
         socket_changed=yes
@@ -369,7 +387,7 @@ upgrade() {
     database save
     stage=exchanging
     point_at "$new"
-    put_units "$new"
+    put_units "$new" "$old"
     unlock
     ln -sfn "$opt/current/bin/premblyd" "$link"
     systemctl --quiet enable premblyd.socket premblyd.service
@@ -400,9 +418,8 @@ uninstall() {
     if [ -e "$units/premblyd.service" ] || [ -e "$units/premblyd.socket" ]; then
         systemctl --quiet disable --now premblyd.socket premblyd.service || true
     fi
-    systemctl --quiet disable --now premblyd-reconcile.timer 2>/dev/null || true
-    systemctl stop premblyd-reconcile.service 2>/dev/null || true
-    for unit in $all_units; do rm -f "$units/$unit"; done
+    # A newer version than this script's may have more of them.
+    for unit in $all_units $(units_of "$opt/current"); do remove_unit "$unit"; done
     rm -f "$sysusers"
     systemctl daemon-reload
     systemctl reset-failed premblyd.service premblyd.socket 2>/dev/null || true

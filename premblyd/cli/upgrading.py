@@ -25,6 +25,17 @@ def path(config_path: Path) -> None:
 
 @upgrading.command()
 @click.argument("database")
+def fits(database: str) -> None:
+    """Fail if a newer version has changed DATABASE so that this one can't work on it."""
+    from premblyd.store.sqlite import opening
+
+    # A server's tells the daemon at its start: only that has the password.
+    if not is_postgresql(database):
+        opening.require_usable(Path(database))
+
+
+@upgrading.command()
+@click.argument("database")
 def save(database: str) -> None:
     """Copy DATABASE before the new version migrates it."""
     from premblyd.store.sqlite import copies

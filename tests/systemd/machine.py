@@ -273,15 +273,22 @@ def fill_share(share: Path) -> None:
 
 def copy_previous(target: Path) -> None:
     """Copy the previous commit's tree to `target`; where that was no service yet, this one's."""
-    archive = subprocess.run(
-        ["git", "-C", REPOSITORY, "archive", "HEAD^"], capture_output=True, check=False
-    )
-    target.mkdir()
-    if archive.returncode == 0:
-        subprocess.run(["tar", "-x", "-C", target], input=archive.stdout, check=True)
+    with contextlib.suppress(MachineError):
+        copy_commit("HEAD^", target)
     if not all((target / name).exists() for name in ("premblyd/daemon.py", "systemd/install.sh")):
-        shutil.rmtree(target)
+        shutil.rmtree(target, ignore_errors=True)
         copy_source(target)
+
+
+def copy_commit(commit: str, target: Path) -> None:
+    """Copy the tree of a commit to `target`. Raise MachineError where the history has it not."""
+    archive = subprocess.run(
+        ["git", "-C", REPOSITORY, "archive", commit], capture_output=True, check=False
+    )
+    if archive.returncode:
+        raise MachineError(f"the git history has no {commit}: {archive.stderr.decode().strip()}")
+    target.mkdir()
+    subprocess.run(["tar", "-x", "-C", target], input=archive.stdout, check=True)
 
 
 def copy_source(target: Path) -> None:

@@ -16,7 +16,7 @@ from premblyd.errors import (
 from premblyd.store.sqlite.edition import following, is_foreign_log
 from premblyd.store.sqlite.files import beside, real_path, restoring_folder, restrict
 from premblyd.store.sqlite.keeping import set_log_aside
-from premblyd.store.sqlite.schema import check_schema, migrate
+from premblyd.store.sqlite.schema import check_schema, migrate, require_not_newer
 
 BUSY_TIMEOUT_S = 2  # then the webhooks that wait for another program's lock are answered 503
 # FULL: a commit is on the disk before it returns. That is the promise behind every 200.
@@ -166,3 +166,13 @@ def _number(database: SqliteDatabase) -> None:
         if not number:
             database.execute_sql(f"PRAGMA user_version = {following(0)}")
             database.execute_sql("PRAGMA wal_checkpoint(truncate)")
+
+
+def require_usable(path: Path) -> None:
+    """Raise SchemaError when a newer premblyd has changed the database at `path`, so that this one
+    can't work on it, StoreUnavailableError when it can't be read. A database that is not there yet
+    is no obstacle."""
+    if path.exists():
+        url = f"{real_path(path).as_uri()}?mode=ro"
+        with contextlib.closing(_Database(url, uri=True, timeout=BUSY_TIMEOUT_S)) as database:
+            require_not_newer(database, path)

@@ -23,6 +23,13 @@ def migrate(database: SqliteDatabase, path: Path) -> list[str]:
         return history.apply()
 
 
+def require_not_newer(database: SqliteDatabase, path: Path) -> None:
+    """Raise SchemaError when a newer premblyd has changed the database at `path`,
+    StoreUnavailableError when it can't be read."""
+    with translated(StoreUnreadableError):
+        _history(database, path)
+
+
 def check_schema(database: SqliteDatabase, path: Path) -> None:
     """Raise SchemaError when the schema of the database at `path` is not this program's."""
     try:

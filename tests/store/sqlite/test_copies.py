@@ -129,6 +129,15 @@ def test_install_sh_reads_what_was_done(stopped: Path, store: Store) -> None:
     )
 
 
+def test_install_sh_learns_that_a_newer_version_has_changed_the_database(stopped: Path) -> None:
+    assert run("upgrading", "fits", stopped).code == 0
+    assert run("upgrading", "fits", stopped.with_name("not-there-yet.db")).code == 0
+    change(stopped, "INSERT INTO schema_migration (name, applied) VALUES ('0099_later', 0)")
+    refused = run("upgrading", "fits", stopped)
+    assert refused.code == 78
+    assert f"run `premblyd restore {stopped}.before-0099_later`" in refused.err
+
+
 def test_what_is_for_install_sh_is_not_in_the_help() -> None:
     assert "upgrading" not in run("--help").out
     assert run("upgrading", "--help").code == 0
