@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Self
 from premblyd import __version__, listening, presence, telemetry
 from premblyd.alerts.watch import Watch
 from premblyd.clock import Clock, SharedClock
+from premblyd.config import restart
 from premblyd.config.models import Action, Config
-from premblyd.config.values import Listen
 from premblyd.databases import Server
 from premblyd.errors import PremblydError
 from premblyd.heartbeat import Heartbeat
@@ -66,7 +66,6 @@ if TYPE_CHECKING:
 
 SWITCH_S = 0.0005
 STUCK_MS = 30_000  # without a round of the dispatcher, which waits for the writer
-NEEDS_RESTART = ("listen", "database", "hosts")
 
 
 class Daemon:
@@ -77,7 +76,7 @@ class Daemon:
     """
 
     def __init__(self, settings: Config, path: Path) -> None:
-        self._settings = settings
+        self._settings = self._started_with = settings
         self._path = path
         shared = isinstance(settings.database, Server)
         self._clock = SharedClock() if shared else Clock()
@@ -309,11 +308,8 @@ class Daemon:
 
     def reload(self, settings: Config) -> None:
         """Use `settings` from the next request and claim on."""
-        for name in NEEDS_RESTART:
-            if getattr(settings, name) != getattr(self._settings, name):
-                tell(NeedsRestart(setting=name))
-        if _console_place(settings) != _console_place(self._settings):
-            tell(NeedsRestart(setting="console"))
+        for key in restart.changed(self._started_with, settings):
+            tell(NeedsRestart(setting=key))
         self._settings = settings
         self._configure(settings)
         self._publish(settings)
@@ -368,6 +364,7 @@ class Daemon:
         own = presence.of_this_process(
             settings,
             self._path,
+            started_with=self._started_with,
             started_at_ms=self._started_at_ms,
             listening=self._listening,
             console=self._console.address if self._console else None,
@@ -394,7 +391,3 @@ class Daemon:
                     remedy="systemctl edit premblyd.socket",
                 )
             )
-
-
-def _console_place(settings: Config) -> Listen | None:
-    return settings.console.listen if settings.console else None

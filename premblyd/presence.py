@@ -14,8 +14,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from premblyd import __version__
+from premblyd.config import restart
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
 from premblyd.config.values import Listen
@@ -41,24 +43,28 @@ class Presence:
     started_at_ms: int
     version: str
     configuration: str  # the file's absolute path
-    digest: str
+    reloadable: str  # which configuration is in force, apart from what only a start takes up
+    at_start: dict[str, str]  # which that was
     listen: list[str]
     has_passed_sockets: bool  # systemd's, which win over `listen`
     console: str | None  # where the console listens
     is_service: bool
     salt: str
     fingerprints: dict[str, str]  # of secrets, by their place
+    sources: list[str]  # of these: `file:NAME`, `env:NAME`
 
 
 def of_this_process(
     settings: Config,
     path: Path,
     *,
+    started_with: Config,
     started_at_ms: int,
     listening: Listening,
     console: str | None = None,
 ) -> Presence:
-    """Return this process's presence: a daemon with `settings` from the file at `path`."""
+    """Return this process's presence: a daemon with `settings` from the file at `path`, which
+    `started_with` those that were there at its start."""
     salt = secrets.token_hex(16)
     return Presence(
         pid=os.getpid(),
@@ -66,7 +72,8 @@ def of_this_process(
         started_at_ms=started_at_ms,
         version=__version__,
         configuration=str(path.absolute()),
-        digest=settings.digest,
+        reloadable=restart.reloadable(settings),
+        at_start=restart.at_start(started_with),
         listen=listening.addresses,
         has_passed_sockets=listening.is_passed,
         console=console,
@@ -75,6 +82,7 @@ def of_this_process(
         fingerprints={
             place: _fingerprint(salt, secret) for place, secret in settings.secrets.items()
         },
+        sources=sorted({secret.source for secret in settings.secrets.values()}),
     )
 
 
@@ -119,40 +127,75 @@ def _read(path: Path) -> Presence | None:
 
 def differences(presence: Presence, settings: Config, path: Path) -> Iterator[str]:
     """Yield how the running daemon differs from `settings`, read from `path`, each with what
-    mends it."""
+    mends it: the same for all, as a restart reads the file too."""
     daemon = f"the running daemon (pid {presence.pid})"
     if presence.configuration != str(path.absolute()):
         yield f"{daemon} reads {presence.configuration}, not this file"
         return
+    if presence.has_passed_sockets and not _listens(presence, settings.listen):
+        yield (
+            f"{daemon} listens on {', '.join(presence.listen)}, while `listen` says"
+            f" {settings.listen}: systemd's socket wins, change it with"
+            " `sudo systemctl edit premblyd.socket`"
+        )
+    found = [*_of_start(presence, settings), *_of_file(presence, settings)]
+    needs_restart = any(each.needs_restart for each in found)
+    remedy = _restart(presence) if needs_restart else _reload(presence)
+    yield from (f"{daemon} {each.text}: {remedy}" for each in found)
+
+
+class _Difference(NamedTuple):
+    text: str  # what the daemon does
+    needs_restart: bool
+
+
+def _of_start(presence: Presence, settings: Config) -> Iterator[_Difference]:
+    """Yield what is of the daemon's start."""
     if presence.version != __version__:
-        yield f"{daemon} is version {presence.version}, this is {__version__}: {_restart(presence)}"
-    elif presence.digest != settings.digest and not _is_reloading(presence):
-        yield f"{daemon} uses an older configuration: {_reload(presence)}"
-    for place, secret in settings.secrets.items():
-        if place not in presence.fingerprints:  # the digests differ too
-            continue
-        is_in_reload = secret.source == "text" and _is_reloading(presence)
-        if not is_in_reload and (difference := other_secret(presence, place, secret)):
-            yield difference
-    if not _listens(presence, settings.listen):
-        how = _restart(presence)
-        if presence.has_passed_sockets:
-            how = "systemd's socket wins, change it with `sudo systemctl edit premblyd.socket`"
+        yield _Difference(f"is version {presence.version}, this is {__version__}", True)
+    if not presence.has_passed_sockets and not _listens(presence, settings.listen):
         where = ", ".join(presence.listen)
-        yield f"{daemon} listens on {where}, while `listen` says {settings.listen}: {how}"
+        yield _Difference(f"listens on {where}, while `listen` says {settings.listen}", True)
+    for key, value in restart.at_start(settings).items():
+        if key != "listen" and presence.at_start.get(key) != value:
+            yield _Difference(f"started with another `{key}`", True)
+
+
+def _of_file(presence: Presence, settings: Config) -> Iterator[_Difference]:
+    """Yield what is of the file and its secrets."""
+    if presence.reloadable != restart.reloadable(settings):
+        yield _Difference("uses an older configuration", False)
+    for place, secret in settings.secrets.items():
+        needs_restart = _needs_restart(presence, place, secret)
+        if place in presence.fingerprints:
+            if _is_other(presence, place, secret):
+                yield _Difference(f"uses another {_kind(place, secret)} for {place}", needs_restart)
+        elif needs_restart and secret.source not in presence.sources:
+            yield _Difference(f"may not have {secret.source} yet, for {place}", True)
+
+
+def _is_other(presence: Presence, place: str, secret: Secret) -> bool:
+    return presence.fingerprints.get(place) != _fingerprint(presence.salt, secret)
+
+
+def _kind(place: str, secret: Secret) -> str:
+    """Return what to call a secret. What stands in the file itself, such as most URLs, is none."""
+    if place.startswith("endpoint "):
+        return "key"
+    return "value" if secret.source == "text" else "secret"
 
 
 def other_secret(presence: Presence, place: str, secret: Secret) -> str | None:
     """Return that the daemon has another secret at `place`, or none, with what mends it; None if
     it has this one."""
-    published = presence.fingerprints.get(place)
-    if published == _fingerprint(presence.salt, secret):
+    if not _is_other(presence, place, secret):
         return None
     daemon = f"the running daemon (pid {presence.pid})"
-    if published is None:
+    if place not in presence.fingerprints:
         return f"{daemon} has nothing yet at {place}: {_reload(presence)}"
-    what = "key" if place.startswith("endpoint ") else "secret"
-    return f"{daemon} uses another {what} for {place}: {_remedy(presence, secret)}"
+    needs_restart = _needs_restart(presence, place, secret)
+    remedy = _restart(presence) if needs_restart else _reload(presence)
+    return f"{daemon} uses another {_kind(place, secret)} for {place}: {remedy}"
 
 
 def _listens(presence: Presence, where: Listen) -> bool:
@@ -161,11 +204,13 @@ def _listens(presence: Presence, where: Listen) -> bool:
     return not addresses_of(where).isdisjoint(presence.listen)
 
 
-def _remedy(presence: Presence, secret: Secret) -> str:
-    """Return what makes the daemon use a secret's new value. systemd copies secret files when it
-    starts the service, and a process keeps its environment."""
+def _needs_restart(presence: Presence, place: str, secret: Secret) -> bool:
+    """Return whether a restart makes the daemon use a secret's new value. systemd copies secret
+    files when it starts the service, and a process keeps its environment and its database."""
+    if place.startswith("database "):
+        return True
     is_copied = secret.source.startswith("env:") or presence.is_service
-    return _restart(presence) if secret.source != "text" and is_copied else _reload(presence)
+    return secret.source != "text" and is_copied
 
 
 def _reload(presence: Presence) -> str:
@@ -176,11 +221,6 @@ def _reload(presence: Presence) -> str:
 
 def _restart(presence: Presence) -> str:
     return "`sudo systemctl restart premblyd`" if presence.is_service else "restart it"
-
-
-def _is_reloading(presence: Presence) -> bool:
-    """Return whether this is the check with which systemd's ExecReload= begins."""
-    return os.environ.get("MAINPID") == str(presence.pid)
 
 
 def _fingerprint(salt: str, secret: Secret) -> str:

@@ -2,15 +2,18 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from signal import SIGHUP, SIGKILL
 from typing import Any
 
 import pytest
 
+from premblyd.config import restart
 from tests.support.commands import run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
+from tests.support.pages import PAGES
 from tests.support.sockets import handed_over
 from tests.support.waiting import wait_until
 from tests.support.webhooks import KEY, SECRET_PATH
@@ -420,9 +423,7 @@ def test_a_pid_that_is_another_process_now_is_no_daemon(tmp_path: Path) -> None:
         assert check(daemon.config)["daemon"] is None
 
 
-def test_a_changed_file_is_told_until_it_is_reloaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_file_is_told_until_it_is_reloaded(tmp_path: Path) -> None:
     with Premblyd(tmp_path) as daemon:
         pid = daemon.start().process.pid
         daemon.config.write_text(daemon.config.read_text() + "\n\n")
@@ -433,9 +434,8 @@ def test_a_changed_file_is_told_until_it_is_reloaded(
             f"the running daemon (pid {pid}) uses an older configuration:"
             f" make it read the file with `kill -HUP {pid}`"
         ]
-        monkeypatch.setenv("MAINPID", str(pid))
-        assert warnings(daemon.config) == [], "systemd's reload begins with this check"
-        monkeypatch.delenv("MAINPID")
+        quiet = run("check", "--quiet", "--config", daemon.config)
+        assert (quiet.code, quiet.out, quiet.err) == (0, "", ""), "systemd's reload begins so"
         daemon.signal(SIGHUP)
         wait_until(lambda: daemon.log("config.reloaded"))
         assert warnings(daemon.config) == []
@@ -458,17 +458,75 @@ def test_a_changed_key_or_secret_is_told_with_what_mends_it(
         monkeypatch.setenv("SANDBOX", "hush-2")
         new = keys | {"text": "hush-new-text"}
         write(tmp_path, endpoint={"keys": new}, actions=[crm])
-        reload, restart = f"make it read the file with `kill -HUP {pid}`", "restart it"
-        if is_service:
-            reload, restart = (f"`sudo systemctl {x} premblyd`" for x in ("reload", "restart"))
+        mended = "`sudo systemctl restart premblyd`" if is_service else "restart it"
         uses = f"the running daemon (pid {pid}) uses another"
-        files = restart if is_service else reload
+        # For a new environment. That mends the others too.
+        assert warnings(daemon.config) == [
+            f"{uses} key for endpoint prembly, key live: {mended}",
+            f"{uses} key for endpoint prembly, key sandbox: {mended}",
+            f"{uses} key for endpoint prembly, key text: {mended}",
+            f"{uses} secret for action crm, header Authorization: {mended}",
+        ]
+        monkeypatch.setenv("SANDBOX", "hush-1")
+        reload = f"make it read the file with `kill -HUP {pid}`"
+        files = mended if is_service else reload
         assert warnings(daemon.config) == [
             f"{uses} key for endpoint prembly, key live: {files}",
-            f"{uses} key for endpoint prembly, key sandbox: {restart}",
-            f"{uses} key for endpoint prembly, key text: {reload}",
+            f"{uses} key for endpoint prembly, key text: {files}",
             f"{uses} secret for action crm, header Authorization: {files}",
         ]
+
+
+def test_a_changed_url_is_no_secret(tmp_path: Path) -> None:
+    hook = {"name": "crm", "types": ["*"], "response_codes": ["00"]}
+    with Premblyd(tmp_path, actions=[hook | {"http": {"url": "http://127.0.0.1:1/a"}}]) as daemon:
+        pid = daemon.start().process.pid
+        other = [hook | {"http": {"url": "http://127.0.0.1:1/b"}}]
+        write(tmp_path, actions=other, listen=daemon.address)
+        assert warnings(daemon.config) == [
+            f"the running daemon (pid {pid}) uses another value for action crm, url:"
+            f" make it read the file with `kill -HUP {pid}`"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("hosts", {"name": "another"}),
+        ("hosts", {"lost_after": "1m"}),
+        ("console", {"listen": "127.0.0.1:1"}),
+        ("listen", "127.0.0.1:1"),
+    ],
+)
+def test_what_needs_a_restart_is_told_so_before_and_after_a_reload(
+    key: str, value: Any, tmp_path: Path
+) -> None:
+    with Premblyd(tmp_path) as daemon:
+        pid = daemon.start().process.pid
+        same = json.loads(daemon.config.read_text())
+        daemon.config.write_text(json.dumps(same | {key: value}))
+        daemon.config.chmod(0o640)
+        told = [
+            f"the running daemon (pid {pid}) listens on {daemon.address}, while `listen` says"
+            f" {value}: restart it"
+            if key == "listen"
+            else f"the running daemon (pid {pid}) started with another `{key}`: restart it"
+        ]
+        assert warnings(daemon.config) == told
+        daemon.signal(SIGHUP)
+        (line,) = wait_until(lambda: daemon.log("config.needs_restart"))
+        assert line["setting"] == key
+        wait_until(lambda: daemon.log("config.reloaded"))
+        assert warnings(daemon.config) == told
+
+
+def test_the_pages_name_all_that_needs_a_restart() -> None:
+    install, logs = PAGES["docs/install.md"], PAGES["docs/logs.md"]
+    (sentence,) = re.findall(r"A restart is needed for [^.]*\.", install)
+    (row,) = [line for line in logs.splitlines() if "`config.needs_restart`" in line]
+    for key in restart.ONLY_AT_START:
+        assert f"`{key}`" in sentence
+        assert f"`{key}`" in row
 
 
 def test_another_address_than_the_configured_one_is_told(tmp_path: Path) -> None:

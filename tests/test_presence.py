@@ -24,7 +24,10 @@ def publish(path: Path) -> Presence:
     """Publish this process as a daemon with the configuration at `path`."""
     path.write_text(json.dumps(configuration()))
     listening = Listening(sockets=[], is_passed=False)
-    own = presence.of_this_process(load_config(path), path, started_at_ms=1, listening=listening)
+    settings = load_config(path)
+    own = presence.of_this_process(
+        settings, path, started_with=settings, started_at_ms=1, listening=listening
+    )
     presence.publish(own, SERVER)
     return own
 

@@ -31,7 +31,8 @@ _OF_DAEMON = re.compile(
     r"|SuccessExitStatus|RemoveIPC|RuntimeDirectoryPreserve"
 )
 # The daemon uses that folder too: it stays when this process ends.
-_ADDED = "RuntimeDirectoryPreserve=yes"
+_KEEPS_FOLDER = "RuntimeDirectoryPreserve=yes"
+_SEES_DAEMON = "ProtectProc=default"  # it is hidden even from its own user, by PrivateUsers=
 # systemd's own exit statuses for what it could not set up: systemd.exec(5).
 SET_UP_FAILED = range(200, 246)
 
@@ -51,10 +52,12 @@ def is_managed(config_path: Path) -> bool:
     return config_path == DEFAULT_CONFIG and Path("/run/systemd/system").is_dir()  # sd_booted(3)
 
 
-def run(arguments: Sequence[str], stdin: IO[bytes] | None = None) -> int | None:
+def run(
+    arguments: Sequence[str], stdin: IO[bytes] | None = None, *, sees_daemon: bool = False
+) -> int | None:
     """Run `premblyd` with `arguments` as the service would start now, in its sandbox, and return
     its exit status; None when there is no such service. `stdin`: what it reads, if not what this
-    process does."""
+    process does. `sees_daemon`: it may look for the daemon's process, which a hook can't."""
     if _output("systemctl", "show", "--property=LoadState", "--value", UNIT) != "loaded":
         return None
     unit = f"premblyd-check-{os.getpid()}.service"
@@ -63,7 +66,9 @@ def run(arguments: Sequence[str], stdin: IO[bytes] | None = None) -> int | None:
     as_unit = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={unit}"]
     kept = [f"--setenv={name}={os.environ[name]}" for name in _KEPT if name in os.environ]
     command = [sys.executable, "-m", "premblyd", *arguments]
-    with _drop_in(unit, _output("systemctl", "cat", UNIT)):
+    cat = _output("systemctl", "cat", UNIT)
+    added = [_KEEPS_FOLDER, *([_SEES_DAEMON] if sees_daemon else [])]
+    with _drop_in(unit, [*sandbox(cat), *added], _mode(cat)):
         ended = subprocess.run(
             [*as_unit, f"--setenv={_MARK}=1", *kept, "--", *command], check=False, stdin=stdin
         )
@@ -86,15 +91,15 @@ def environment_of_running() -> Mapping[str, str]:
 
 
 @contextlib.contextmanager
-def _drop_in(unit: str, cat: str) -> Iterator[None]:
-    """Have `unit` run as the service whose files `systemctl cat` printed as `cat`. At the end it is
-    stopped, if it still runs: at Ctrl-C."""
+def _drop_in(unit: str, lines: Sequence[str], mode: int) -> Iterator[None]:
+    """Have `unit` run with these lines, in a file with that mode. At the end it is stopped, if it
+    still runs: at Ctrl-C."""
     folder = RUNTIME_UNITS / f"{unit}.d"
     folder.mkdir(parents=True)
     try:
         file = folder / "as-service.conf"
-        file.touch(mode=_mode(cat))
-        file.write_text("\n".join(["[Service]", *sandbox(cat), _ADDED, ""]))
+        file.touch(mode)
+        file.write_text("\n".join(["[Service]", *lines, ""]))
         yield
     finally:
         _output("systemctl", "stop", unit)

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @config_option
+@click.option(
+    "--quiet", is_flag=True, help="Print problems alone, as a reload of the service does."
+)
 @json_option
-def check(config_path: Path, as_json: bool) -> None:
+def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
     """Every problem is listed at once, as FILE:LINE:COLUMN: MESSAGE.
 
     If the daemon runs, it is compared with the files: warnings say what it does not use yet.
@@ -33,7 +36,9 @@ def check(config_path: Path, as_json: bool) -> None:
     from premblyd.store.connections import backend
 
     if as_service.is_for_service(config_path):
-        status = as_service.run(["check", "--json"] if as_json else ["check"])
+        options = {"--quiet": quiet, "--json": as_json}
+        given = [name for name, is_given in options.items() if is_given]
+        status = as_service.run(["check", *given], sees_daemon=True)
         if status is not None:
             raise SystemExit(status)
     try:
@@ -44,6 +49,8 @@ def check(config_path: Path, as_json: bool) -> None:
         problems = [dataclasses.asdict(problem) for problem in error.problems]
         print_json({"ok": False, "problems": problems})
         raise SystemExit(error.exit_code) from None
+    if quiet:
+        return
     routes = _routes(settings)
     daemon, line = _running(settings, config_path)
     warnings = list(lint.warnings(settings, config_path))

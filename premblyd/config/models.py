@@ -175,8 +175,3 @@ class Config(Model):
     def secrets(self) -> dict[str, Secret]:
         """Every secret by its place, in words such as `endpoint prembly, key live`."""
         return dict(secrets_in(self))
-
-    @property
-    def digest(self) -> str:
-        """Which configuration this is: 12 hex digits, made without any secret's value."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:12]

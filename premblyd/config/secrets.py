@@ -79,7 +79,7 @@ def secrets_in(value: Any, *path: str) -> Iterator[tuple[str, Secret]]:
         case Secret():
             section, name, *rest = (step for step in path if step != "hook")
             words = (step.removesuffix("s") if step in _LISTS else step for step in rest)
-            place = f"{section.removesuffix('s')} {name}"
+            place = f"{section.removesuffix('_value').removesuffix('s')} {name}"
             yield ", ".join(filter(None, (place, " ".join(words)))), value
         case BaseModel():
             for field_name in type(value).model_fields:

@@ -167,6 +167,7 @@ def test_root_s_check_and_send_and_an_upgrade_see_the_keys_that_systemd_has(
         assert f"{CONFIG} is valid." in service.output("premblyd check")
         service.run("systemctl restart premblyd")
         assert "200 " in service.output("premblyd send")
+        assert "A daemon runs on it: pid " in service.output("premblyd check")
         assert "200 " in service.output("premblyd send --key other")
         assert "Upgraded to" in service.output(INSTALL)
         assert "200 " in service.output("premblyd send --key live")

@@ -257,6 +257,9 @@ actions:
     assert result["answers"] == {"200": result["sent"]}
     assert_stored(service, result)
     assert service.property("MainPID") == before
+    log = service.output("journalctl -u premblyd --no-pager -o cat")
+    assert "is valid." not in log
+    assert "No daemon runs" not in log
 
 
 def test_a_reload_of_a_bad_file_fails_visibly_and_changes_nothing(service: Machine) -> None:
