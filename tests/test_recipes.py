@@ -111,6 +111,7 @@ def appended(recipe: str) -> str:
 EXPECTED = re.compile(
     r"is not an executable here|the database can't be used now"
     r"|the public-key scheme proves nothing|no alert is on `held` or `dead`"
+    r"|whoever has your public key can write that"
 )
 
 
