@@ -240,8 +240,9 @@ def test_following_has_no_end(config: Path) -> None:
 
 
 def test_following_goes_on_over_a_restart(daemon: Premblyd) -> None:
-    with following(daemon.config, "--code", "01") as (_, out):
+    with following(daemon.config, "--code", "01") as (process, out):
         assert daemon.stop() == 0
         daemon.start()
         send(daemon, 40, code=1)
-        assert b"ref-40" in out.readline()
+        line = out.readline()
+        assert b"ref-40" in line, process.stderr and process.stderr.read()

@@ -129,9 +129,12 @@ async def test_concurrency_is_bounded_by_action_and_in_all(place: Place) -> None
 @on_a_loop
 async def test_an_action_runs_no_more_than_may_on_all_hosts(place: Place) -> None:
     bounded = action("a", concurrency={"host": 4, "cluster": 2})
-    async with Dispatching(place, bounded, runner=FakeRunner(takes_s=0.01)) as at:
+    async with Dispatching(place, bounded) as at:
+        at.shell.hold("a")
         for _ in range(12):
             await at.add("a")
+        await at.until(lambda: at.shell.running["a"] == 2)
+        at.shell.release()
         await at.until_states(succeeded=12)
         assert at.shell.most["a"] == 2
 

@@ -123,7 +123,7 @@ def test_what_waits_for_a_deleted_delivery_runs_after_the_next_start(daemon: Pre
         shell.execute("DELETE FROM delivery WHERE id = 1")
     daemon.start()
     daemon.wait_for_rows([(1,)], "SELECT attempt_count FROM delivery ORDER BY id")
-    [line] = daemon.log("store.order_mended")
+    [line] = daemon.logged("store.order_mended")
     assert (line["count"], line["first"]) == (1, 2)
 
 

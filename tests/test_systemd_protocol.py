@@ -240,7 +240,7 @@ def test_the_daemon_serves_the_sockets_and_tells_its_state(
         for address in (f"127.0.0.1:{port}", f"unix:{path}"):
             assert request(address, "POST", PATH, b"{}", signed(b"{}")).status == 200
         hear("READY=1")
-        (ignored,) = daemon.log("daemon.listen_ignored")
+        (ignored,) = daemon.logged("daemon.listen_ignored")
         assert ignored["listen"] == "unix:/nonexistent/s"
         assert ignored["used"] == [f"127.0.0.1:{port}", f"unix:{path}"]
         hear("WATCHDOG=1")

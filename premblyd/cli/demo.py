@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from premblyd.httpclient import Response
     from premblyd.record.rows import DeliveryRow
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 KNOWN_TO_PREMBLY = ("sdk", "api", "not-verified", "retried")  # the last one's webhook never comes
 CONFIG = """\
 listen: 127.0.0.1:{port}

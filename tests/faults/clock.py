@@ -42,7 +42,7 @@ from tests.support.waiting import until, wait_until
 
 HOUR_BACK_MS, DAY_FORWARD_MS = -3_600_000, 86_400_000
 DELAY_S = 1.0
-SLACK_S = 10.0  # a round is due each second; one by a wrong clock would be due in an hour
+SLACK_S = 40.0  # of a busy machine; a round by a wrong clock would be due in an hour
 WAITING = 20
 LIBRARY = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 ENDED = "SELECT count(*) FROM attempt WHERE outcome IS NOT NULL"
@@ -97,7 +97,8 @@ async def jump(at: Path, by_ms: int) -> list[str]:
         dispatcher.wake()
 
     await receive(WAITING)
-    await until(lambda: rows(path, ENDED) == [(WAITING,)])  # have failed once, and wait
+    # All have failed once, and wait; on a busy machine some have run again.
+    await until(lambda: rows(path, ENDED)[0][0] >= WAITING)
     hooks.first_takes_s = 0.5
     await receive(WAITING)
     # These run while the clock is set, and fail right after.

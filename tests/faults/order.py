@@ -76,6 +76,7 @@ class Campaign:
         self.pause_s = pause_s
         self.effects = at / "effects"
         self.effects.touch()
+        self._effects_size = 0
         numbers = range(events)
         self._bodies = [self._body(number, references) for number in numbers]
         self._unsent = iter(self._bodies)
@@ -137,7 +138,7 @@ class Campaign:
 
     def _kill(self, victim: Victim) -> None:
         """kill -9, and start again: of several, sometimes after others have taken over."""
-        if victim.healthz()[0] != 200:
+        if victim.healthz()[0] != 200 or not self._has_gone_on():
             return
         victim.process.kill()
         victim.process.wait(10)
@@ -145,6 +146,12 @@ class Campaign:
         if len(self.victims) > 1:
             time.sleep(self.rng.choice([0.0, self.rng.uniform(0, 2.0)]))
         victim.launch()
+
+    def _has_gone_on(self) -> bool:
+        """Return whether a hook has run since the last kill: on a busy machine a daemon that was
+        killed each time it is up would never end."""
+        before, self._effects_size = self._effects_size, self.effects.stat().st_size
+        return self._effects_size > before
 
     def _stops(self, victim: Victim) -> bool:
         """Stop one that may just have been started; return whether it ended as it should."""

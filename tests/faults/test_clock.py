@@ -16,5 +16,5 @@ def test_a_wall_clock_that_is_set_loses_sticks_and_hastens_nothing(
 ) -> None:
     assert asyncio.run(clock.jump(tmp_path, by_ms)) == []
     assert [line["by_ms"] // 1000 for line in lines if line["event"] == "clock.jumped"] == [
-        pytest.approx(by_ms // 1000, abs=1)
+        pytest.approx(by_ms // 1000, abs=5)
     ]

@@ -138,12 +138,18 @@ class Premblyd:
             assert self.rows(sql) == expected  # shows the difference
 
     def log_text(self) -> str:
-        """Return what this process has logged."""
+        """Return what this process has logged: whole lines, as it may be writing one."""
         with self._log.open() as log:
             log.seek(self._read_from)
-            return log.read()
+            lines, end, _ = log.read().rpartition("\n")
+            return lines + end
 
     def log(self, event: str) -> list[dict[str, Any]]:
-        """Return its JSON log lines called `event`."""
+        """Return its JSON log lines called `event`, of those that are written by now."""
         lines = [json.loads(line) for line in self.log_text().splitlines()]
         return [line for line in lines if line["event"] == event]
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Wait until a line called `event` is written: a thread writes the log, after what it tells
+        of. Return all of these."""
+        return wait_until(lambda: self.log(event))
