@@ -161,6 +161,78 @@ def test_what_comes_is_there_without_a_reload(chromium: Chromium, daemon: Prembl
             assert each.evaluate("window.isTheSame")
 
 
+def test_eight_tabs_share_one_stream_and_all_are_live(chromium: Chromium, daemon: Premblyd) -> None:
+    """A browser opens six connections to a host: with a stream for each tab, the seventh waited."""
+    with chromium.window() as first:
+        streams: list[str] = []
+        first.context.on(
+            "request", lambda asked: streams.append(asked.url) if "/live" in asked.url else None
+        )
+        tabs = [first, *(first.context.new_page() for _ in range(7))]
+        for tab in tabs:
+            tab.goto("/events")
+            expect(tab.get_by_text("Live", exact=True)).to_be_visible()
+        daemon.send(b'{"response_code":"07","detail":"Record not found in eight tabs"}')
+        for tab in tabs:
+            expect(tab.locator("tbody tr").first).to_contain_text("in eight tabs")
+        assert len(streams) == 1
+
+        tabs[0].close()  # it had the stream
+        expect(tabs[1].get_by_text("Live", exact=True)).to_be_visible()
+        daemon.send(b'{"response_code":"07","detail":"Record not found in seven tabs"}')
+        for tab in tabs[1:]:
+            expect(tab.locator("tbody tr").first).to_contain_text("in seven tabs")
+        assert len(streams) == 2
+
+
+HIDE = """
+Object.defineProperty(document, "hidden", {configurable: true, get: () => %s});
+document.dispatchEvent(new Event("visibilitychange"));
+"""
+
+
+def test_a_tab_that_nobody_sees_has_no_stream(chromium: Chromium, daemon: Premblyd) -> None:
+    with chromium.window() as page:
+        page.goto("/events")
+        expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        with page.expect_event("requestfailed", lambda asked: asked.url.endswith("/live")):
+            page.evaluate(HIDE % "true")
+        newest = page.locator("tbody th a").first.inner_text()
+        daemon.send(b'{"response_code":"07","detail":"Record not found while hidden"}')
+        daemon.wait_for_rows([(1,)], "SELECT count(*) FROM event WHERE detail LIKE '%hidden'")
+        assert page.locator("tbody th a").first.inner_text() == newest
+        page.evaluate(HIDE % "false")
+        expect(page.locator("tbody tr").first).to_contain_text("while hidden")
+
+
+NARROW = """
+const sheet = new CSSStyleSheet();
+sheet.replaceSync("#came .scroll { width: 5rem; overflow: auto } #came table { width: 50rem }");
+document.adoptedStyleSheets = [sheet];
+"""
+
+
+def test_what_is_open_and_scrolled_stays_so(chromium: Chromium, daemon: Premblyd) -> None:
+    with chromium.window(width=PHONE) as page:
+        page.goto("/")
+        expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        page.get_by_text("As a table").first.click()
+        tables = page.locator("#came .scroll")
+        page.evaluate(NARROW)
+        tables.first.evaluate("each => { each.scrollLeft = 30; }")
+        left = tables.first.evaluate("each => each.scrollLeft")
+        page.evaluate("scrollTo(0, 400)")
+        top = page.evaluate("scrollY")
+        page.evaluate("window.row = document.querySelector('#figures tbody tr')")
+        count = page.locator("#came dd").first.inner_text()
+        daemon.send(b'{"response_code":"07","detail":"Record not found beside a table"}')
+        expect(page.locator("#came dd").first).not_to_have_text(count)
+        assert page.locator("#came details").first.evaluate("each => each.open")
+        assert (tables.first.evaluate("each => each.scrollLeft"), left > 0) == (left, True)
+        assert page.evaluate("scrollY") == top
+        assert page.evaluate("window.row.isConnected"), "what is as it was is not drawn anew"
+
+
 def test_what_somebody_works_on_stays_as_it_is(chromium: Chromium, daemon: Premblyd) -> None:
     """A list that moved under the mouse would have another delivery replayed."""
     with chromium.window() as page:
