@@ -1,6 +1,7 @@
 """Whoever has no key keeps nobody out who has: heads, bodies, connections that come to nothing."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ import pytest
 from premblyd.receiver.load import Limit, Load, Share, make_room
 from tests.support.needs import needs_open_files
 from tests.support.receiving import Client, Reception
+from tests.support.waiting import until
 from tests.support.webhooks import BODY, head, webhook
 
 pytestmark = pytest.mark.usefixtures("http_server")
@@ -57,6 +59,35 @@ async def test_a_thousand_heads_without_a_body_keep_no_webhook_out(
         await reception.until_in_flight(1000, 0)
         await receives(http_port, 200, "127.0.0.1")
     assert reception.rows("SELECT count(*) FROM event") == [(200,)]
+    await reception.until_in_flight(0, 0)
+
+
+@needs_open_files(3500)
+@pytest.mark.gen_test(timeout=60)
+async def test_heads_that_come_again_from_ever_new_addresses_keep_no_webhook_out(
+    http_port: int, reception: Reception
+) -> None:
+    """Nor one from an address that nobody has seen either: with the default bound the slowest are
+    older than a webhook that has just begun."""
+    slow = head(MADE_UP | {"Content-Length": "40"})
+    addresses = (f"127.1.{number // 250}.{number % 250 + 1}" for number in itertools.count())
+
+    async def come_again() -> None:
+        while True:
+            client = await Client.to(http_port, next(addresses))
+            try:
+                await client.send(slow)
+                assert (await client.answer()).status == 503
+            finally:
+                client.abort()
+
+    async with asyncio.TaskGroup() as group:
+        attackers = [group.create_task(come_again()) for _ in range(1500)]
+        await until(lambda: reception.in_flight[0] >= 900)
+        for _ in range(5):
+            await asyncio.gather(*(receives(http_port, 1, next(addresses)) for _ in range(10)))
+        for attacker in attackers:
+            attacker.cancel()
     await reception.until_in_flight(0, 0)
 
 
