@@ -182,6 +182,19 @@ def test_one_that_succeeded_before_the_action_had_once_counts(store: Store) -> N
     assert store.rows(KEYS) == [(1, once_key("ref-1", Outcome.VERIFIED))]
 
 
+@pytest.mark.parametrize("succeeds", [0, 1])
+def test_one_that_has_succeeded_counts_before_one_that_runs(store: Store, succeeds: int) -> None:
+    """Both began before the action had `once`, so neither has the key."""
+    add(store, b"1")
+    add(store, b"2")
+    jobs = claim(store, crm=9).jobs
+    finish(store, jobs[succeeds], SUCCEEDED)
+    add(store, b"3")
+    running = [jobs[1 - succeeds].delivery_id]
+    assert ids(claim_once(store, running=running)) == []
+    assert store.rows(STATES)[2] == ("skipped", jobs[succeeds].delivery_id)
+
+
 def test_one_that_runs_since_before_the_action_had_once_counts(store: Store) -> None:
     add(store, b"1")
     claim(store, crm=9)
