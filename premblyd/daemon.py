@@ -110,7 +110,12 @@ class Daemon:
         migrated = self._open_store(opened)
         own = identity.of_this_process(settings.hosts.name)
         self._queue = queue = Queue(self._writer, own.worker)
-        hosts = Hosts(self._writer, own)
+        hosts = Hosts(
+            self._writer,
+            own,
+            (action.name for action in settings.actions),
+            settings.hosts.lost_after_ms,
+        )
         self._membership = self._member(hosts, own, queue)
         opened.push_async_callback(self._membership.leave)
         interrupted = await self._membership.join()

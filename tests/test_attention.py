@@ -15,9 +15,11 @@ from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
 from premblyd.record import attention, statistics
 from premblyd.record.deliverytrouble import LATE_MS
+from premblyd.record.operating import Operator
 from premblyd.record.trouble import MAX_ITEMS, Item, Severity
 from premblyd.store.connections import connect_read_only
 from premblyd.store.downtimes import reconciled
+from premblyd.store.hosts import Hosts, Identity
 from premblyd.store.inbox import NewRejection
 from premblyd.store.rollups import HOUR_MS
 from tests.support.commands import run
@@ -128,6 +130,43 @@ def test_deliveries_past_their_time_are_told(store: Store, record: Database) -> 
     [item] = found(record, NOW_MS + LATE_MS + 1)
     assert (item.kind, item.count, item.target.action) == ("late", 3, "crm")
     assert "2023-11-14 22:13:20 UTC" in item.text
+
+
+def host(store: Store, name: str, *actions: str) -> Hosts:
+    own = Identity(
+        worker=f"{name}:1", name=name, place=None, pid=1, process_start=None, version="1"
+    )
+    hosts = Hosts(store.writer, own, actions)
+    store.wait(hosts.join((), NOW_MS))
+    return hosts
+
+
+def test_what_waits_for_a_host_that_is_away_is_told_with_both_ways_out(
+    store: Store, record: Database
+) -> None:
+    host(store, "a", "crm")
+    away = host(store, "b", "crm", "mail")
+    add_many(store, 2, "crm", "mail")
+    store.wait(away.leave(NOW_MS))
+    item, late = found(record, NOW_MS + LATE_MS + 1)
+    assert (item.kind, item.count, item.target.action) == ("host", 2, "mail")
+    assert "2 deliveries of mail wait for the host b: no other host has that action" in item.text
+    assert "2023-11-14 22:13:20 UTC" in item.text
+    assert "`sudo premblyd hosts forget b`" in item.remedy
+    assert (late.kind, late.target.action) == ("late", "crm"), "mail is told once"
+    host(store, "c", "mail")
+    assert kinds(record, NOW_MS + 1) == []
+
+
+def test_a_host_that_was_lost_is_told_until_it_comes_back_or_is_ended(
+    store: Store, record: Database
+) -> None:
+    host(store, "b")
+    store.by_hand(f"UPDATE host SET ended = 'lost', ended_at_ms = {NOW_MS}")
+    [item] = found(record)
+    assert (item.kind, item.subject) == ("host", "b")
+    assert store.wait(store.writer.call(Operator(actor="ada").forget_host("b", NOW_MS)))
+    assert found(record) == []
 
 
 def test_events_without_an_action_are_told_and_those_whose_when_said_no_are_a_notice(

@@ -1,16 +1,20 @@
 """What commands do on a PostgreSQL server: whom they let in, and what they say when it won't."""
 
 import asyncio
+import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from premblyd.cli.following import _Late
 from premblyd.record.choosing import EventFilter
-from premblyd.store.connections import connect_read_only
+from premblyd.store.connections import connect_read_only, now_ms
+from premblyd.store.hosts import Hosts, Identity
 from tests.support import postgresql
 from tests.support.commands import Ran, run
+from tests.support.configuration import configuration, shell
 from tests.support.database import url_of
 from tests.support.needs import needs_machine
 from tests.support.store import Store
@@ -127,6 +131,73 @@ def test_before_an_upgrade_no_copy_is_made_and_it_is_said(store: Store) -> None:
     assert (saved.code, saved.err) == (0, "")
     assert saved.out.startswith("The record is in PostgreSQL: no copy is made of it")
     assert run("upgrading", "restore", url_of(store.place)) == Ran(0, "", "")
+
+
+def host(store: Store, name: str, *actions: str, lost_after_ms: int = 10_000) -> Hosts:
+    own = Identity(
+        worker=f"{name}:1", name=name, place=None, pid=1, process_start=None, version="0.2.0"
+    )
+    hosts = Hosts(store.writer, own, actions, lost_after_ms)
+    with closing(connect_read_only(store.place)) as database:
+        store.wait(hosts.join((), now_ms(database)))
+    return hosts
+
+
+def config_of(store: Store, folder: Path) -> Path:
+    config = folder / "premblyd.yaml"
+    settings = configuration(
+        database=url_of(store.place), hosts={"name": "a"}, actions=[shell("crm", "true", "*")]
+    )
+    config.write_text(json.dumps(settings))
+    return config
+
+
+def test_hosts_are_listed_and_one_that_does_not_come_back_is_ended(
+    store: Store, tmp_path: Path
+) -> None:
+    config = config_of(store, tmp_path)
+    host(store, "a", "mail")
+    store.wait(host(store, "b", "crm", "mail").leave(0))
+    listed = run("hosts", "--config", config)
+    assert (listed.code, listed.err) == (0, "")
+    rows = [line.split()[:4] for line in listed.out.splitlines()]
+    assert rows == [
+        ["host", "state", "hooks", "waiting"],
+        ["a", "works", "0", "0"],
+        ["b", "stopped", "0", "1"],
+    ]
+    (a, b) = json.loads(run("hosts", "--json", "--database", url_of(store.place)).out)
+    names = (
+        "name state worker version started_at_ms seen_at_ms ended_at_ms lost_after_ms running"
+        " waiting actions"
+    )
+    assert list(a) == names.split()
+    assert (b["state"], b["waiting"], b["actions"]) == ("stopped", 1, ["crm", "mail"])
+    refused = run("hosts", "forget", "a", "--config", config)
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err == "a works: stop premblyd there, and wait a minute.\n"
+    ended = run("hosts", "--config", config, "forget", "b")
+    assert ended == Ran(0, "Ended b: nothing waits for it any more.\n", "")
+    again = run("hosts", "forget", "b", "--config", config)
+    assert (again.code, again.err) == (
+        1,
+        "There is no host b to end: `premblyd hosts` lists them.\n",
+    )
+    assert store.rows("SELECT action, note FROM operator_action") == [("forget", "host b")]
+    assert [row["name"] for row in json.loads(run("hosts", "--json", "--config", config).out)] == [
+        "a"
+    ]
+
+
+def test_check_tells_that_hosts_are_lost_after_different_times(
+    store: Store, tmp_path: Path
+) -> None:
+    config = config_of(store, tmp_path)
+    host(store, "a", lost_after_ms=2_000)  # this one, before its restart
+    host(store, "b", lost_after_ms=10_000)
+    assert "lost_after" not in run("check", "--config", config).err
+    host(store, "c", lost_after_ms=60_000)
+    assert "lost_after is 10s here, and 60s on c:" in run("check", "--config", config).err
 
 
 def test_followed_events_that_another_host_stores_late_are_shown_once(

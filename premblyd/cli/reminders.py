@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from premblyd import times
+from premblyd.databases import Server
 from premblyd.errors import PremblydError
 
 if TYPE_CHECKING:
     from premblyd.config.models import Config
+    from premblyd.record.hosts import HostRow
 
 DAYS = 30  # what is older was lived with
 DAY_MS = 86_400_000
@@ -41,3 +43,30 @@ def reminders(settings: "Config") -> Iterator[str]:
                 f"asking about {given_up:,} pending verifications was given up in the last {DAYS}"
                 " days: `premblyd pending --state given_up`"
             )
+
+
+def of_hosts(settings: "Config") -> Iterator[str]:
+    """Yield what differs between this host and those that work on the same database."""
+    from premblyd.record import hosts
+    from premblyd.store.connections import connect_read_only, now_ms
+
+    if not isinstance(settings.database, Server):
+        return
+    found: list[HostRow] = []
+    with (
+        contextlib.suppress(PremblydError),
+        contextlib.closing(connect_read_only(settings.database)) as database,
+    ):
+        found = hosts.alive(database, now_ms(database))
+    own = settings.hosts
+    for host in found:
+        if host.name != own.name and host.lost_after_ms not in (None, own.lost_after_ms):
+            yield (
+                f"lost_after is {_seconds(own.lost_after_ms)} here, and"
+                f" {_seconds(host.lost_after_ms)} on {host.name}: each counts as lost after its"
+                " own. Set one value for all hosts, and restart them"
+            )
+
+
+def _seconds(ms: int | None) -> str:
+    return f"{(ms or 0) / 1000:g}s"

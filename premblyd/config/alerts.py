@@ -15,7 +15,7 @@ KINDS = {
     "database": "the database can't keep webhooks",
     "silent": "no event came for so long: silent: 6h",
     "disk": "the database's disk is so full: disk: 90%",
-    "host": "another host that shares the database was lost",
+    "host": "another host that shares the database was lost, or deliveries wait for one",
     "contradicted": "Prembly contradicted events that it was asked to confirm",
     "wallet": "your Prembly wallet is empty (code 03)",
     "prembly": "Prembly refuses the API key, or can't be reached",

@@ -369,7 +369,7 @@ _REJECTED = {
 CHECKS: Mapping[str, Check] = {
     "database": trouble.database,
     "disk": _disk,
-    "host": hosts.lost,
+    "host": hosts.away,
     "contradicted": inquirytrouble.contradicted,
     "doubted": inquirytrouble.doubted,
     "wallet": _wallet,

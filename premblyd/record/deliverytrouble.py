@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from premblyd import times
-from premblyd.record import statistics, trouble
+from premblyd.record import hosts, statistics, trouble
 from premblyd.record.trouble import Item, Severity, Situation, Target
 
 LATE_MS = 5 * 60_000  # what has been due for longer is past its time
@@ -11,6 +11,9 @@ LATE_MS = 5 * 60_000  # what has been due for longer is past its time
 
 def late(situation: Situation) -> Iterator[Item]:
     overdue = statistics.overdue_of(situation.database, situation.now_ms - LATE_MS)
+    if situation.path is None:  # what waits for a host that is away is told as that
+        for each in hosts.waited_for(situation.database):
+            overdue.pop(each.action, None)
     for action, count in trouble.largest({action: late.count for action, late in overdue.items()}):
         due_ms = overdue[action].since_ms
         since = f" The first since {times.for_people(due_ms)} UTC." if due_ms else ""

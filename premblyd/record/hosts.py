@@ -1,17 +1,16 @@
-"""The hosts that share a database: which live, and which were lost and have not come back."""
+"""The hosts that share a database: which live, which are away, and what waits for one of those."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from peewee import Database, fn
 
 from premblyd import times
-from premblyd.record import fetching
+from premblyd.record import fetching, trouble
 from premblyd.record.trouble import Item, Severity, Situation, Target
-from premblyd.store.hosts import LOST
-from premblyd.store.models import IS_LAST_ATTEMPT, Attempt, Delivery, Host, State
-
-SILENT_MS = 60_000  # who has not been seen for so long does not count as alive
+from premblyd.store.hosts import LOST, is_working
+from premblyd.store.models import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Host, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +23,35 @@ class HostRow:
     started_at_ms: int
     seen_at_ms: int
     running: int
+    lost_after_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownHost:
+    """A host that works, or that may come back. `state`: works, silent (for a minute), stopped or
+    lost. `waiting`: how many deliveries no other host has an action for."""
+
+    name: str
+    state: str
+    worker: str
+    version: str
+    started_at_ms: int
+    seen_at_ms: int
+    ended_at_ms: int | None
+    lost_after_ms: int | None
+    running: int
+    waiting: int
+    actions: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitedFor:
+    """An action that hosts have which are away, and no other; and how many deliveries wait."""
+
+    action: str
+    count: int
+    names: list[str]
+    since_ms: int
 
 
 def alive(database: Database, now_ms: int) -> list[HostRow]:
@@ -31,8 +59,13 @@ def alive(database: Database, now_ms: int) -> list[HostRow]:
     database's clock. Raise StoreUnreadableError when it can't be read."""
     running = dict(fetching.plain_tuples(database, _RUNNING))
     query = Host.select(
-        Host.name, Host.worker, Host.version, Host.started_at_ms, Host.seen_at_ms
-    ).where(Host.ended.is_null(), Host.seen_at_ms > now_ms - SILENT_MS)
+        Host.name,
+        Host.worker,
+        Host.version,
+        Host.started_at_ms,
+        Host.seen_at_ms,
+        Host.lost_after_ms,
+    ).where(is_working(Host, now_ms))
     return [
         HostRow(
             name=name,
@@ -41,21 +74,108 @@ def alive(database: Database, now_ms: int) -> list[HostRow]:
             started_at_ms=started_at_ms,
             seen_at_ms=seen_at_ms,
             running=running.get(worker, 0),
+            lost_after_ms=lost_after_ms,
         )
-        for name, worker, version, started_at_ms, seen_at_ms in fetching.plain_tuples(
-            database, query.order_by(Host.id)
-        )
+        for (
+            name,
+            worker,
+            version,
+            started_at_ms,
+            seen_at_ms,
+            lost_after_ms,
+        ) in fetching.plain_tuples(database, query.order_by(Host.id))
     ]
 
 
-def lost(situation: Situation) -> Iterator[Item]:
-    """Yield hosts that died and have not come back, where several share a database."""
+def known(database: Database, now_ms: int) -> list[KnownHost]:
+    """Return the hosts that work, and those that are away and may come back, by name. Raise
+    StoreUnreadableError when the record can't be read."""
+    running = dict(fetching.plain_tuples(database, _RUNNING))
+    waiting: dict[str, int] = {}
+    for each in waited_for(database):
+        for name in each.names:
+            waiting[name] = waiting.get(name, 0) + each.count
+    query = Host.select(
+        Host.name,
+        Host.ended,
+        Host.worker,
+        Host.version,
+        Host.started_at_ms,
+        Host.seen_at_ms,
+        Host.ended_at_ms,
+        Host.lost_after_ms,
+        Host.actions,
+        is_working(Host, now_ms),
+    ).where(Host.ended.is_null() | IS_AWAY)
+    return [
+        KnownHost(
+            name=name,
+            state=ended or ("works" if works else "silent"),
+            worker=worker,
+            version=version,
+            started_at_ms=started_at_ms,
+            seen_at_ms=seen_at_ms,
+            ended_at_ms=ended_at_ms,
+            lost_after_ms=lost_after_ms,
+            running=running.get(worker, 0),
+            waiting=waiting.get(name, 0) if ended else 0,
+            actions=_names(actions),
+        )
+        for (
+            name,
+            ended,
+            worker,
+            version,
+            started_at_ms,
+            seen_at_ms,
+            ended_at_ms,
+            lost_after_ms,
+            actions,
+            works,
+        ) in fetching.plain_tuples(database, query.order_by(Host.name, Host.id))
+    ]
+
+
+def waited_for(database: Database) -> list[WaitedFor]:
+    """Return the actions that only hosts have which are away, where deliveries wait for one."""
+    living = Host.select(Host.actions).where(Host.ended.is_null())
+    served = {
+        action
+        for (actions,) in fetching.plain_tuples(database, living)
+        for action in _names(actions)
+    }
+    away = Host.select(Host.name, Host.ended_at_ms, Host.actions).where(IS_AWAY)
+    hosts_of: dict[str, list[tuple[str, int]]] = {}
+    for name, ended_at_ms, actions in fetching.plain_tuples(database, away.order_by(Host.name)):
+        for action in _names(actions):
+            if action not in served:
+                hosts_of.setdefault(action, []).append((name, ended_at_ms or 0))
+    found = []
+    for action, hosts in sorted(hosts_of.items()):
+        query = Delivery.select(fn.COUNT(Delivery.id)).where(
+            Delivery.action == action, Delivery.due_at_ms.is_null(False)
+        )
+        [(count,)] = fetching.plain_tuples(database, query)
+        if count:
+            names = [name for name, _ in hosts]
+            since_ms = max(ended_at_ms for _, ended_at_ms in hosts)
+            found.append(WaitedFor(action=action, count=count, names=names, since_ms=since_ms))
+    return found
+
+
+def away(situation: Situation) -> Iterator[Item]:
+    """Yield what waits for hosts that are away, and hosts that died and have not come back, where
+    several share a database."""
     if situation.path is not None:  # a file: there is one host, and who reads this knows of it
         return
+    yield from _waited_for(situation)
     again = Host.alias()
     came_back = again.select(again.id).where(again.name == Host.name, again.id > Host.id)
     query = Host.select(Host.name, fn.MAX(Host.ended_at_ms)).where(
-        Host.ended == LOST, Host.ended_at_ms > situation.since_ms, ~fn.EXISTS(came_back)
+        Host.ended == LOST,
+        Host.ended_at_ms > situation.since_ms,
+        Host.forgotten_at_ms.is_null(),
+        ~fn.EXISTS(came_back),
     )
     for name, ended_at_ms in fetching.plain_tuples(
         situation.database, query.group_by(Host.name).order_by(Host.name)
@@ -66,12 +186,44 @@ def lost(situation: Situation) -> Iterator[Item]:
             text=f"The host {name} was lost at {times.for_people(ended_at_ms)} UTC and has not come"
             " back. What it was running has run elsewhere.",
             remedy="On that machine, see whether premblyd runs and reaches the database. If it is"
-            " gone for good, this is told for a day.",
+            f" gone for good: `{forget_command(name)}`. Else this is told for a day.",
             command="sudo systemctl status premblyd",
             target=Target(page=""),
             count=1,
             about=name,
         )
+
+
+def _waited_for(situation: Situation) -> Iterator[Item]:
+    found = {each.action: each for each in waited_for(situation.database)}
+    counts = {action: each.count for action, each in found.items()}
+    for action, count in trouble.largest(counts):
+        each = found[action]
+        is_one = len(each.names) == 1
+        hosts = f"the host {each.names[0]}" if is_one else f"the hosts {', '.join(each.names)}"
+        yield Item(
+            kind="host",
+            severity=Severity.WARNING,
+            text=f"{trouble.counted(count, 'delivery', 'deliveries')} of {action}"
+            f" {'waits' if count == 1 else 'wait'} for {hosts}: no other host has that action, and"
+            f" {'it is' if is_one else 'they are'} away since {times.for_people(each.since_ms)}"
+            " UTC.",
+            remedy="Start premblyd there, or give a host that runs the action. If it is gone for"
+            f" good: `{forget_command(*each.names)}`. What still waits then is dead, and `replay`"
+            " takes it.",
+            command="premblyd hosts",
+            target=Target(page="deliveries", state="pending", action=action),
+            count=count,
+        )
+
+
+def forget_command(*names: str) -> str:
+    """Return the command that ends hosts for good."""
+    return shlex.join(["sudo", "premblyd", "hosts", "forget", *names])
+
+
+def _names(actions: str) -> list[str]:
+    return [name for name in actions.split("\n") if name]
 
 
 _RUNNING = (

@@ -1,4 +1,5 @@
-"""What people change while the daemon runs: replay, cancel, reveal. Each change is recorded.
+"""What people change while the daemon runs: replay, cancel, reveal, forget. Each change is on
+record.
 
 A change is what is done within a transaction of its own, as it locks what it finds. A command runs
 it on a connection of its own (`store.connections.transact`); the daemon hands it to its writer
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
 
-from premblyd.store import inbox, order, rollups
+from premblyd.store import hosts, inbox, order, rollups
 from premblyd.store.engine import Transaction
 from premblyd.store.inbox import NewDelivery
 from premblyd.store.models import FINISHED, Delivery, OperatorAction, State
@@ -94,6 +95,18 @@ class Operator:
             return RecordedReveal(event_id=event_id)
 
         return record
+
+    def forget_host(self, name: str, now_ms: int) -> Change[bool]:
+        """End a host that does not come back, so that nothing waits for it. False: there is none
+        of this name, or it works."""
+
+        def forget(transaction: Transaction) -> bool:
+            changed = transaction.change(hosts.FORGET, name=name, ended=hosts.LOST, now_ms=now_ms)
+            if changed:
+                self._record(transaction, "forget", now_ms, note=f"host {name}")
+            return bool(changed)
+
+        return forget
 
     def replay(
         self,

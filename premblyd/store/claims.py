@@ -27,7 +27,6 @@ MAX_ACTIONS = 50  # that one claim looks at
 # and up to two of PostgreSQL's advisory locks, which has room for some 6,000, for all hosts.
 MAX_LOOKS = 100
 _PATIENCE_MS = 60_000  # with an action that no host of several has
-_RESTART_MS = 600_000  # for which a host that has stopped may be away, with actions of its own
 _CONTENDED_MS = 20  # until a claim looks again for what another host's claim has at this moment
 
 
@@ -223,12 +222,9 @@ class Queued:
 
     @cached_property
     def _actions_of_others(self) -> list[set[str]]:
-        """The names that each of the other hosts has in its configuration."""
-        rows = self._transaction.rows(
-            queue_statements.OTHER_HOSTS,
-            worker=self._worker,
-            recent_ms=self._now_ms - _RESTART_MS,
-        )
+        """The names that each of the other hosts has in its configuration: of those that are away
+        too, until somebody ends them (`premblyd hosts forget`)."""
+        rows = self._transaction.rows(queue_statements.OTHER_HOSTS, worker=self._worker)
         return [set(actions.split("\n")) for (actions,) in rows]
 
     @property

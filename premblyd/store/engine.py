@@ -103,6 +103,7 @@ class Sighting:
     worker: str
     name: str
     beat_count: int  # grows as long as it lives
+    lost_after_ms: int | None = None  # as its row says; None: it is of an older premblyd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,9 @@ what becomes of what the lost one was running.
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+from peewee import fn
 
 from premblyd.errors import MoveAtWorkError, PremblydError, SchemaError
 from premblyd.store import history, queue
@@ -18,6 +20,7 @@ from premblyd.store.writer import Step, Writer
 
 Done = TypeVar("Done")
 STOPPED, LOST = "stopped", "lost"
+SILENT_MS = 60_000  # for which, and `lost_after`, one that works may not have been seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +51,28 @@ class TakenOver:
     delivery_ids: list[int]
 
 
+def is_working(host: Any, now_ms: Any) -> Any:
+    """Return the condition that a row of `host` is of a daemon that has been seen just now."""
+    seen_until_ms = host.seen_at_ms + fn.COALESCE(host.lost_after_ms, 0) + SILENT_MS
+    return host.ended.is_null() & (seen_until_ms > now_ms)
+
+
 class Hosts:
     """The rows of `host`. Its futures resolve after the commit."""
 
-    def __init__(self, writer: Writer, identity: Identity) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        identity: Identity,
+        actions: Iterable[str] = (),
+        lost_after_ms: int | None = None,
+    ) -> None:
         self._writer = writer
+        self._lost_after_ms = lost_after_ms
         self._identity = identity
         self._worker = identity.worker
-        self._actions = ""
+        # Known from the start: else the others end what has waited for this host to come back.
+        self._actions = "\n".join(actions)
         # Now, and not when it is needed: an upgrade exchanges the files of a daemon that runs.
         self._known = frozenset(history.known())
 
@@ -108,10 +125,12 @@ class Hosts:
         )
 
     def join_alone(self, now_ms: int) -> "asyncio.Future[None]":
-        """Add this daemon, where none works beside it: who has not ended is dead."""
+        """Add this daemon, where none works beside it: who has not ended is dead, and nobody is
+        waited for."""
 
         def operation(transaction: Transaction) -> None:
             transaction.change(_END_ALL, ended_at_ms=now_ms)
+            transaction.change(_FORGET_ALL, forgotten_at_ms=now_ms)
             self._join(transaction, now_ms)
 
         return self._writer.call(operation)
@@ -121,6 +140,7 @@ class Hosts:
             _JOIN,
             **asdict(self._identity),
             actions=self._actions,
+            lost_after_ms=self._lost_after_ms,
             started_at_ms=now_ms,
             seen_at_ms=now_ms,
         )
@@ -133,7 +153,12 @@ class Hosts:
             ended = [
                 sighting
                 for sighting in lost
-                if transaction.row(_AS_SEEN, id=sighting.id, beat_count=sighting.beat_count)
+                if transaction.row(
+                    _AS_SEEN,
+                    id=sighting.id,
+                    worker=sighting.worker,
+                    beat_count=sighting.beat_count,
+                )
                 and transaction.change(_END, worker=sighting.worker, ended_at_ms=now_ms, ended=LOST)
             ]
             return TakenOver(hosts=ended, delivery_ids=_interrupt_orphans(transaction, now_ms))
@@ -203,6 +228,7 @@ _JOIN = insert(
     "process_start",
     "version",
     "actions",
+    "lost_after_ms",
     "started_at_ms",
     "seen_at_ms",
 )
@@ -218,15 +244,37 @@ _END = Statement(
     )
 )
 _END_ALL = Statement(Host.update(ended_at_ms=param("ended_at_ms"), ended=LOST).where(_IS_ALIVE))
+_FORGET_ALL = Statement(
+    Host.update(forgotten_at_ms=param("forgotten_at_ms")).where(Host.forgotten_at_ms.is_null())
+)
 _AS_SEEN = Statement(
     Host.select(Host.id).where(
-        Host.id == param("id"), Host.beat_count == param("beat_count"), _IS_ALIVE
+        Host.id == param("id"),
+        Host.worker == param("worker"),  # a failover may have given its number to another
+        Host.beat_count == param("beat_count"),
+        _IS_ALIVE,
     ),
     locks=True,
 )
 _REVIVE = Statement(
-    Host.update(ended_at_ms=None, ended=None, beat_count=Host.beat_count + 1).where(
-        Host.worker == param("worker")
+    Host.update(
+        ended_at_ms=None, ended=None, forgotten_at_ms=None, beat_count=Host.beat_count + 1
+    ).where(Host.worker == param("worker"))
+)
+_WORKING = Host.alias()
+FORGET = Statement(
+    Host.update(
+        forgotten_at_ms=param("now_ms"),
+        ended=fn.COALESCE(Host.ended, param("ended")),
+        ended_at_ms=fn.COALESCE(Host.ended_at_ms, param("now_ms")),
+    ).where(
+        Host.name == param("name"),
+        Host.forgotten_at_ms.is_null(),
+        ~fn.EXISTS(
+            _WORKING.select(_WORKING.id).where(
+                _WORKING.name == param("name"), is_working(_WORKING, param("now_ms"))
+            )
+        ),
     )
 )
 _ALIVE_WORKERS = Statement(Host.select(Host.worker).where(_IS_ALIVE))
@@ -253,5 +301,7 @@ BEAT = Statement(
     )
 )
 SIGHTINGS = Statement(
-    Host.select(Host.id, Host.worker, Host.name, Host.beat_count).where(_IS_ALIVE)
+    Host.select(Host.id, Host.worker, Host.name, Host.beat_count, Host.lost_after_ms).where(
+        _IS_ALIVE
+    )
 )

@@ -439,3 +439,10 @@ Delivery.add_index(
 )
 # The attempt that a running delivery has open: each start counts one more.
 IS_LAST_ATTEMPT = (Attempt.delivery == Delivery.id) & (Attempt.number == Delivery.attempt_count)
+_LATER = Host.alias()
+# The last daemon of a host, which has ended, and whom nobody has told to be gone for good.
+IS_AWAY = (
+    Host.ended.is_null(False)
+    & Host.forgotten_at_ms.is_null()
+    & Host.id.in_(_LATER.select(fn.MAX(_LATER.id)).group_by(_LATER.name))
+)

@@ -6,7 +6,7 @@ from peewee import Query, Select, fn
 
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.store.inbox import VERDICT_COLUMNS
-from premblyd.store.models import IS_LAST_ATTEMPT, Attempt, Delivery, Event, Host, State
+from premblyd.store.models import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Event, Host, State
 from premblyd.store.statements import Statement, insert, param, update
 
 EVENT_COLUMNS = (
@@ -231,13 +231,10 @@ SHIFT = Statement(
         fn.COALESCE(Delivery.state, "").in_([State.PENDING, State.RUNNING]),
     )
 )
-# The actions of the other daemons, and of those on other hosts that ended not long ago.
+# The actions of the other daemons, and of hosts that are away and may come back.
 OTHER_HOSTS = Statement(
     Host.select(Host.actions).where(
         (Host.ended.is_null() & (Host.worker != param("worker")))
-        | (
-            (Host.ended_at_ms > param("recent_ms"))
-            & Host.name.not_in(_OWN.select(_OWN.name).where(_OWN.worker == param("worker")))
-        )
+        | (IS_AWAY & Host.name.not_in(_OWN.select(_OWN.name).where(_OWN.worker == param("worker"))))
     )
 )

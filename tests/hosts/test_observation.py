@@ -6,8 +6,14 @@ from premblyd.store.engine import Sighting
 LOST_AFTER_S = 10.0
 
 
-def host(number: int, beats: int) -> Sighting:
-    return Sighting(id=number, worker=f"w{number}", name=f"host-{number}", beat_count=beats)
+def host(number: int, beats: int, lost_after_ms: int | None = None) -> Sighting:
+    return Sighting(
+        id=number,
+        worker=f"w{number}",
+        name=f"host-{number}",
+        beat_count=beats,
+        lost_after_ms=lost_after_ms,
+    )
 
 
 def watch(observation: Observation, times: range, **beats: int) -> list[int]:
@@ -27,6 +33,26 @@ def test_a_host_that_beats_is_never_lost() -> None:
 
 def test_a_host_is_lost_once_it_was_silent_for_long_enough_under_watch() -> None:
     assert watch(Observation(LOST_AFTER_S), range(12), h1=7) == [10, 11]
+
+
+def test_a_host_is_lost_after_the_time_that_its_own_row_says() -> None:
+    """One that beats every six seconds is not lost to one that would be after ten."""
+    observation = Observation(LOST_AFTER_S)
+    lost = [
+        (second, each.name)
+        for second in range(62)
+        for each in observation.look([host(1, 7, 60_000), host(2, 7, 2_000)], float(second))
+        if second in (1, 2, 59, 60)
+    ]
+    assert lost == [(2, "host-2"), (59, "host-2"), (60, "host-1"), (60, "host-2")]
+
+
+def test_a_number_that_a_failover_gave_to_another_host_begins_anew() -> None:
+    observation = Observation(LOST_AFTER_S)
+    for second in range(10):
+        observation.look([host(1, 7)], float(second))
+    other = Sighting(id=1, worker="another", name="another", beat_count=7)
+    assert observation.look([other], 10.0) == []
 
 
 def test_a_look_after_a_gap_begins_anew() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from premblyd.record.operating import Operator
 from premblyd.store.claims import NO_ACTION
 from premblyd.store.engine import Sighting
 from premblyd.store.hosts import Hosts, Identity, Predecessor
@@ -12,6 +13,7 @@ from tests.support.database import changing
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.store import NOW_MS, Store
 
+YEAR_LATER_MS = NOW_MS + 365 * 86_400_000
 HOSTS = "SELECT name, ended, ended_at_ms FROM host ORDER BY id"
 DELIVERIES = "SELECT state, due_at_ms, last_error FROM delivery ORDER BY id"
 
@@ -162,6 +164,8 @@ def test_a_daemon_that_has_its_database_for_itself_knows_that_others_are_dead(
 ) -> None:
     store.wait(Hosts(store.writer, identity("next")).join_alone(NOW_MS + 1))
     assert store.rows(HOSTS) == [("host", "lost", NOW_MS + 1), ("next", None, None)]
+    forgotten = "SELECT name FROM host WHERE forgotten_at_ms IS NOT NULL"
+    assert store.rows(forgotten) == [("host",)], "nothing waits for it"
 
 
 def test_what_only_another_host_knows_is_left_to_it(store: Store, host: Hosts) -> None:
@@ -178,14 +182,73 @@ def test_what_only_another_host_knows_is_left_to_it(store: Store, host: Hosts) -
     assert store.rows("SELECT state, last_error FROM delivery") == [("dead", NO_ACTION)]
 
 
-def test_what_a_host_knew_that_has_just_stopped_is_left_to_it(store: Store, host: Hosts) -> None:
-    stopped = other(store)
-    store.wait(stopped.know(["new"]))
+def forget(store: Store, name: str) -> bool:
+    change = Operator(actor="ada").forget_host(name, YEAR_LATER_MS)
+    return store.wait(store.writer.call(change, alone=True))
+
+
+def test_what_only_a_host_has_that_is_away_waits_until_somebody_ends_that_host(
+    store: Store, host: Hosts
+) -> None:
+    away = other(store)
+    store.wait(away.know(["new"]))
     store.add("new")
-    store.wait(stopped.leave(NOW_MS))
-    for later_ms, state in ((599_999, "pending"), (600_000, "dead")):
-        claim(store, NOW_MS + later_ms, crm=1)
-        assert store.rows("SELECT state FROM delivery") == [(state,)]
+    store.wait(away.leave(NOW_MS))
+    claim(store, YEAR_LATER_MS, crm=1)
+    assert store.rows("SELECT state FROM delivery") == [("pending",)]
+    assert forget(store, "other")
+    claim(store, YEAR_LATER_MS, crm=1)
+    assert store.rows("SELECT state, last_error FROM delivery") == [("dead", NO_ACTION)]
+    done = "SELECT actor, action, note FROM operator_action"
+    assert store.rows(done) == [("ada", "forget", "host other")]
+    assert not forget(store, "other"), "it is ended already"
+    assert not forget(store, "nobody")
+
+
+def test_a_host_that_was_killed_is_waited_for_too(store: Store, host: Hosts) -> None:
+    killed = other(store)
+    store.wait(killed.know(["new"]))
+    store.add("new")
+    store.wait(host.take_over([sighting(store, "other")], NOW_MS))
+    claim(store, YEAR_LATER_MS, crm=1)
+    assert store.rows("SELECT state FROM delivery") == [("pending",)]
+
+
+def test_a_host_that_works_can_not_be_ended(store: Store, host: Hosts) -> None:
+    store.by_hand(f"UPDATE host SET seen_at_ms = {YEAR_LATER_MS - 1}")
+    assert not forget(store, "host")
+    store.by_hand(f"UPDATE host SET seen_at_ms = {YEAR_LATER_MS - 60_001}")
+    assert forget(store, "host"), "it died, and nobody was there to see it"
+    assert store.rows(HOSTS) == [("host", "lost", YEAR_LATER_MS)]
+
+
+def test_a_host_that_beats_seldom_works_for_longer(store: Store) -> None:
+    slow = Hosts(store.writer, identity("slow"), lost_after_ms=3_600_000)
+    store.wait(slow.join((), NOW_MS))
+    store.by_hand(f"UPDATE host SET seen_at_ms = {YEAR_LATER_MS - 3_000_000}")
+    assert not forget(store, "slow")
+
+
+def test_what_a_host_no_longer_has_that_came_back_is_not_waited_for(
+    store: Store, host: Hosts
+) -> None:
+    before = other(store)
+    store.wait(before.know(["old"]))
+    store.add("old")
+    store.wait(before.leave(NOW_MS))
+    now = Hosts(store.writer, identity("other", worker="other:2:boot"), ["crm"])
+    store.wait(now.join((), NOW_MS))
+    store.wait(now.leave(NOW_MS))
+    claim(store, YEAR_LATER_MS, crm=1)
+    assert store.rows("SELECT state FROM delivery") == [("dead",)]
+
+
+def test_a_host_that_comes_back_has_its_actions_from_the_start(store: Store, host: Hosts) -> None:
+    """Else the others end what has waited for it, before it could say them."""
+    store.add("new")
+    store.wait(Hosts(store.writer, identity("other"), ["crm", "new"]).join((), NOW_MS))
+    claim(store, YEAR_LATER_MS, crm=1)
+    assert store.rows("SELECT state FROM delivery") == [("pending",)]
 
 
 def test_what_a_predecessor_of_the_same_host_knew_does_not_count(store: Store, host: Hosts) -> None:

@@ -52,8 +52,10 @@ class PostgresqlBeacon:
             rows = await found.fetchall()
         return Beat(
             hosts=tuple(
-                Sighting(id=id_, worker=worker_, name=name, beat_count=count)
-                for id_, worker_, name, count in rows
+                Sighting(
+                    id=id_, worker=worker_, name=name, beat_count=count, lost_after_ms=lost_after_ms
+                )
+                for id_, worker_, name, count, lost_after_ms in rows
             ),
             is_known=beaten.rowcount > 0,
             time=time_read,

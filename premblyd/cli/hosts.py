@@ -1,0 +1,98 @@
+"""premblyd hosts"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from premblyd import times
+from premblyd.cli.common import actor, config_option, json_option, until_end
+from premblyd.cli.database import database_of, database_option
+from premblyd.cli.printing import Column, print_json, print_table
+from premblyd.databases import file_of
+from premblyd.errors import PremblydError
+
+if TYPE_CHECKING:
+    from premblyd.record.hosts import KnownHost
+
+COLUMNS = (
+    Column(name="host"),
+    Column(name="state", kind="whole"),
+    Column(name="hooks", rank=3, kind="whole"),
+    Column(name="waiting", kind="whole"),
+    Column(name="last seen (UTC)", rank=1, kind="time"),
+    Column(name="since (UTC)", rank=2, kind="time"),
+    Column(name="lost after", rank=4, kind="whole"),
+    Column(name="version", rank=5, kind="whole"),
+)
+
+
+@click.group(invoke_without_command=True)
+@database_option
+@config_option
+@json_option
+@click.pass_context
+def hosts(ctx: click.Context, config_path: Path, *, database: str | None, as_json: bool) -> None:
+    """Those that work, and those that were stopped or lost and may come back. WAITING: deliveries
+    whose action no other host has.
+
+    `premblyd hosts forget NAME` ends a host that does not come back.
+    """
+    if ctx.invoked_subcommand is not None:
+        ctx.obj = config_path
+        return
+    from premblyd.record.hosts import known
+    from premblyd.store.connections import connect_read_only, now_ms
+
+    place = database_of(config_path, database)
+    record = until_end(connect_read_only(place))
+    found = known(record, now_ms(record)) if file_of(place) is None else []
+    if as_json:
+        print_json([asdict(host) for host in found])
+        return
+    empty = "No host." if file_of(place) is None else f"{place} is a file, for one host alone."
+    _print(found, empty)
+
+
+@hosts.command()
+@click.argument("name", nargs=-1, required=True)
+@config_option
+def forget(config_path: Path, name: Sequence[str]) -> None:
+    """End hosts that do not come back. Nothing waits for them any more: deliveries whose action no
+    other host has are dead, and `replay` takes them. It is kept on record. A host that starts again
+    is one as before."""
+    from premblyd.record.hosts import known
+    from premblyd.record.operating import Operator
+    from premblyd.store.connections import connect_operator, now_ms, transact
+
+    database = until_end(connect_operator(database_of(config_path)))
+    for each in name:
+        at_ms = now_ms(database)
+        if transact(database, Operator(actor=actor()).forget_host(each, at_ms)):
+            click.echo(f"Ended {each}: nothing waits for it any more.")
+            continue
+        if any(host.name == each for host in known(database, at_ms)):
+            raise PremblydError(f"{each} works: stop premblyd there, and wait a minute.")
+        raise PremblydError(f"There is no host {each} to end: `premblyd hosts` lists them.")
+
+
+def _print(found: "Sequence[KnownHost]", empty: str) -> None:
+    print_table(
+        COLUMNS,
+        [
+            (
+                host.name,
+                host.state,
+                host.running,
+                host.waiting,
+                times.for_people(host.seen_at_ms),
+                times.for_people(host.started_at_ms),
+                None if host.lost_after_ms is None else f"{host.lost_after_ms / 1000:g}s",
+                host.version,
+            )
+            for host in found
+        ],
+        empty=empty,
+    )
