@@ -5,11 +5,13 @@ changed, too little to confirm a guess.
 """
 
 import dataclasses
+import errno
 import hashlib
 import hmac
 import json
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from premblyd.config.values import Listen
 from premblyd.databases import Place, Server
 from premblyd.errors import PremblydError
 from premblyd.listening import Listening, addresses_of
-from premblyd.procfs import process_start
+from premblyd.procfs import process_start, runs
 
 FINGERPRINT_BYTES = 2
 SERVICE_FOLDER = Path("/run/premblyd")  # systemd makes it for the service, and all may look
@@ -113,6 +115,8 @@ def find(database: Place, configuration: Path) -> Presence | None:
 
 def _read(path: Path) -> Presence | None:
     """Return the daemon whose file this is; None if it does not run any more."""
+    if path.parent == _own_folder() and not _is_ours_alone(path.parent):
+        return None
     try:
         presence = Presence(**json.loads(path.read_bytes()))
     except FileNotFoundError:
@@ -121,8 +125,7 @@ def _read(path: Path) -> Presence | None:
         raise PresenceError(f"can't read {path}: {error.strerror}") from None
     except (ValueError, TypeError):  # another version wrote it
         raise PresenceError(f"can't read {path}: not as this version writes it") from None
-    runs = process_start(presence.pid) == presence.process_start
-    return presence if runs else None
+    return presence if runs(presence.pid, presence.process_start) else None
 
 
 def differences(presence: Presence, settings: Config, path: Path) -> Iterator[str]:
@@ -237,8 +240,22 @@ def _files(database: Place, configuration: Path) -> list[Path]:
     name = f"{_server_prefix(database)}{_digest(str(configuration.resolve()))}.running"
     named = [os.environ.get(variable) for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR")]
     folders = dict.fromkeys([*(Path(folder) for folder in named if folder), SERVICE_FOLDER])
-    own = Path(tempfile.gettempdir()) / f"premblyd-{os.geteuid()}"  # nobody else can write there
-    return [folder / name for folder in (*folders, own)]
+    return [folder / name for folder in (*folders, _own_folder())]
+
+
+def _own_folder() -> Path:
+    return Path(tempfile.gettempdir()) / f"premblyd-{os.geteuid()}"
+
+
+def _is_ours_alone(folder: Path) -> bool:
+    """Return whether nobody else can write into a folder: in one for all, anybody may have made it
+    before us."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    is_closed = stat.S_ISDIR(found.st_mode) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return is_closed and found.st_uid == os.geteuid()
 
 
 def _others(database: Place, own: Sequence[Path]) -> Iterator[Path]:
@@ -267,4 +284,6 @@ def _file(database: Place, configuration: Path) -> Path:
         if os.access(path.parent, os.W_OK | os.X_OK):
             return path
     own.parent.mkdir(mode=0o700, exist_ok=True)
+    if not _is_ours_alone(own.parent):
+        raise PermissionError(errno.EPERM, f"{own.parent} belongs to somebody else")
     return own

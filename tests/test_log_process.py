@@ -16,6 +16,7 @@ import pytest
 from tests.support.configuration import AT_ONCE, ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.http_server import answering
+from tests.support.processes import VISIBLE
 from tests.support.requests import request
 from tests.support.waiting import wait_until
 from tests.support.webhooks import PATH, signed
@@ -28,7 +29,13 @@ def logging_to(folder: Path, *redirection: str, **stderr: Any) -> Iterator[tuple
     """Run a daemon with such a standard error; yield its address and its process."""
     address = f"unix:{folder}/s"
     daemon = Premblyd(folder, listen=address, actions=[shell("act", "true")])
-    command = ["/bin/sh", "-c", f'exec "$@" {" ".join(redirection)}', "sh", *daemon._command("")]
+    command = [
+        "/bin/sh",
+        "-c",
+        f'exec "$@" {" ".join(redirection)}',
+        "sh",
+        *daemon._command(VISIBLE),
+    ]
     process = subprocess.Popen(command, **stderr)
     try:
         wait_until(lambda: listens(folder / "s"))

@@ -1,11 +1,12 @@
 """What a daemon says of itself, found by commands of the same machine."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from premblyd import presence
+from premblyd import presence, procfs
 from premblyd.config.load import load_config
 from premblyd.databases import Server
 from premblyd.listening import Listening
@@ -56,3 +57,45 @@ def test_what_a_killed_one_left_is_passed_over(tmp_path: Path) -> None:
         if fields["configuration"] == str(paths[0]):
             path.write_text(json.dumps(fields | {"process_start": 1}))
     assert presence.find(SERVER, paths[0]) == published[1]
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A temporary folder for all, and no other place for the daemon's file."""
+    folder = tmp_path / "tmp"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o1777)
+    for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(presence, "SERVICE_FOLDER", tmp_path / "none")
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder / f"premblyd-{os.geteuid()}"
+
+
+def test_a_folder_that_others_may_write_is_neither_written_nor_believed(
+    shared: Path, tmp_path: Path
+) -> None:
+    own = publish(tmp_path / "a.yaml")
+    assert presence.find(SERVER, tmp_path / "a.yaml") == own
+    shared.chmod(0o777)
+    assert presence.find(SERVER, tmp_path / "a.yaml") is None
+    with pytest.raises(PermissionError, match="belongs to somebody else"):
+        publish(tmp_path / "a.yaml")
+    shared.chmod(0o700)
+    assert presence.find(SERVER, tmp_path / "a.yaml") == own
+
+
+def test_a_link_that_somebody_made_before_is_not_followed(shared: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shared.symlink_to(elsewhere)
+    with pytest.raises(PermissionError):
+        publish(tmp_path / "a.yaml")
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_daemon_that_is_hidden_is_known_by_its_number() -> None:
+    """In a sandbox /proc shows no process that may not be looked into."""
+    assert procfs.runs(os.getpid(), procfs.process_start(os.getpid()) or 0)
+    assert not procfs.runs(os.getpid(), 1)
+    assert not procfs.runs(2**22 + 1, 1)  # above the kernel's highest number

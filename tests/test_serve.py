@@ -15,7 +15,7 @@ import pytest
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import locked
-from tests.support.processes import runs
+from tests.support.processes import VISIBLE, runs
 from tests.support.users import OBEYING_MODES
 from tests.support.waiting import wait_until
 from tests.support.webhooks import webhook
@@ -99,7 +99,7 @@ def test_a_second_daemon_on_the_same_database_is_refused(tmp_path: Path) -> None
         line, text = said.splitlines()
         reason = (
             f"Another premblyd uses {daemon.database}. Stop it, or give this one another"
-            f" `database:`. `fuser -v {daemon.database}.lock` shows which process it is."
+            f" `database:`. `sudo fuser -v {daemon.database}.lock` shows which process it is."
         )
         assert (status, text) == (75, reason)
         logged = json.loads(line)  # for whoever reads only the log's own lines
@@ -319,7 +319,7 @@ def test_connections_are_bounded_below_the_limit_of_files(tmp_path: Path) -> Non
         Premblyd(tmp_path, actions=[shell("act", "true")]) as daemon,
         contextlib.ExitStack() as stack,
     ):
-        host, _, port = daemon.start(before=few_files).address.partition(":")
+        host, _, port = daemon.start(before=VISIBLE + few_files).address.partition(":")
         for number in range(600):
             client = stack.enter_context(socket.create_connection((host, int(port)), timeout=5))
             if number % 2:

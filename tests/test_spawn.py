@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,7 +16,12 @@ from premblyd.hooks.children import Children
 from premblyd.hooks.shell.runner import ShellRunner
 from premblyd.hooks.shell.spawn import spawn
 from premblyd.store.jobs import Result
+from tests.support.configuration import ONCE, shell
+from tests.support.daemon import Premblyd
 from tests.support.jobs import hook, job
+from tests.support.logs import logged
+from tests.support.users import WITHOUT_PTRACE
+from tests.support.webhooks import KEY
 
 
 def run(**keys: Any) -> Result:
@@ -73,3 +80,73 @@ def test_a_program_is_looked_for_in_the_hooks_own_path(tmp_path: Path) -> None:
 def test_a_nul_is_refused_and_not_the_end_of_a_text() -> None:
     with pytest.raises(ValueError, match="NUL"):
         spawn(["/bin/true", "a\0b"], {}, stdin=0, output=1, folder="/")
+
+
+RAISED = """
+import os, resource, sys
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+from premblyd.hooks.shell.spawn import spawn
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+script = 'until [ "$(ulimit -S -n)" = 200 ]; do :; done; ulimit -H -n'
+pid = spawn(["/bin/sh", "-c", script], {}, stdin=0, output=1, folder="/")
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), hard)
+"""
+
+
+def test_a_hook_has_the_limit_of_files_that_the_daemon_was_started_with() -> None:
+    """Another process: only that can have another limit at its start. (The hook waits for it: it is
+    set when it runs already.)"""
+    ended = subprocess.run(
+        [sys.executable, "-c", RAISED], capture_output=True, text=True, timeout=30, check=True
+    )
+    hard, status = ended.stdout.splitlines()
+    assert status == f"0 {hard}"
+
+
+@pytest.mark.parametrize("script", ["cat /proc/$PPID/environ", "cat /proc/$PPID/mem"])
+def test_a_hook_cannot_read_what_the_daemon_holds(tmp_path: Path, script: str) -> None:
+    """Another process: only that can be hidden."""
+    endpoint = {"keys": {"live": {"env": "THE_KEY"}}}
+    with Premblyd(tmp_path, endpoint=endpoint, actions=[shell("looks", script, retry=ONCE)]) as it:
+        it.start(prefix=WITHOUT_PTRACE, THE_KEY=KEY)
+        assert it.send(b"{}").status == 200
+        it.wait_for_rows([(1,)], "SELECT count(*) FROM attempt WHERE finished_at_ms > 0")
+        ((output,),) = it.rows("SELECT output FROM attempt")
+    assert output.endswith(": Permission denied\n")
+
+
+def test_a_program_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\necho ran")
+    program.chmod(0o755)
+
+    async def main(runner: ShellRunner) -> Result:
+        with program.open("a"):
+            running = asyncio.create_task(runner.run(hook(command=[str(program)]), job()))
+            while not any(line["event"] == "daemon.waits" for line in lines):
+                assert not running.done()
+                await asyncio.sleep(0.01)
+        return await running
+
+    with closing(ShellRunner(Children())) as runner, logged() as lines:
+        result = asyncio.run(main(runner))
+    assert (result.outcome, result.output) == ("succeeded", "ran\n")
+
+
+def test_a_loop_of_links_on_the_way_to_the_program_is_waited_for(tmp_path: Path) -> None:
+    link = tmp_path / "current"
+    link.symlink_to(link)
+
+    async def main(runner: ShellRunner) -> Result:
+        running = asyncio.create_task(runner.run(hook(command=[str(link / "echo"), "ran"]), job()))
+        while not any(line["event"] == "daemon.waits" for line in lines):
+            assert not running.done()
+            await asyncio.sleep(0.01)
+        link.unlink()
+        link.symlink_to("/bin")
+        return await running
+
+    with closing(ShellRunner(Children())) as runner, logged() as lines:
+        result = asyncio.run(main(runner))
+    assert (result.outcome, result.output) == ("succeeded", "ran\n")

@@ -12,6 +12,7 @@ from premblyd.cli.common import config_option
 from premblyd.databases import file_of
 from premblyd.errors import ConfigError, PremblydError
 from premblyd.importing import without
+from premblyd.procfs import hide_this_process
 
 
 @click.command()
@@ -21,6 +22,7 @@ def serve(config_path: Path) -> None:
     # Let a SIGHUP wait in the kernel until `process.serve` can reload: the file may have changed
     # since it was read. Before the imports, which take most of the start.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    hide_this_process()
     from premblyd.config.load import load_config
     from premblyd.logs import foreign, output
     from premblyd.occurrences import DaemonNotStarted

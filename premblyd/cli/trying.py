@@ -12,6 +12,7 @@ from premblyd import times
 from premblyd.cli.common import config_option, json_option
 from premblyd.cli.printing import clean, print_json
 from premblyd.errors import PremblydError
+from premblyd.procfs import hide_this_process
 
 if TYPE_CHECKING:
     from premblyd.alerts.message import Message
@@ -54,6 +55,7 @@ def try_(
         status = as_service.run(_arguments(), stdin=file)
         if status is not None:
             raise SystemExit(status)
+    hide_this_process()
     settings = load_config(config_path)
     now_ms = times.now_ms()
     if alert_name is not None:

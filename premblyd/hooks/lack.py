@@ -22,6 +22,9 @@ _LACKED = {
     errno.EAGAIN: "processes",
     errno.ENOMEM: "memory",
     errno.ENOBUFS: "memory",
+    # While somebody exchanges the program or the links to it:
+    errno.ETXTBSY: "a program that nobody is writing to",
+    errno.ELOOP: "a way to the program without a loop of links",
 }
 
 

@@ -20,6 +20,7 @@ import psutil
 from tests.faults.daemon import Victim, folder, table
 from tests.faults.sieges import Plan, Siege
 from tests.support.needs import allow_open_files
+from tests.support.processes import VISIBLE
 from tests.support.requests import chunked
 from tests.support.waiting import wait_until
 from tests.support.webhooks import PATH, head, signed, webhook
@@ -240,7 +241,7 @@ def endure(at: Path, *, connections: int, rounds: int, webhooks: int) -> Endured
     so many webhooks are sent."""
     endured = Endured()
     with Victim(at, max_body="8 MiB", request_timeout="2s") as victim:
-        victim.start()
+        victim.start(VISIBLE)
         process = psutil.Process(victim.process.pid)
         descriptors = process.num_fds()
         first_kib = 0

@@ -20,6 +20,7 @@ import psutil
 
 from tests.faults.daemon import Victim, folder
 from tests.support.configuration import shell
+from tests.support.processes import VISIBLE
 from tests.support.webhooks import PATH, signed
 
 STEPS = 20
@@ -97,7 +98,7 @@ def soak(at: Path, events: int) -> tuple[list[Sample], list[str]]:
     ]
     samples: list[Sample] = []
     with Victim(at, actions=actions) as victim:
-        victim.start()
+        victim.start(VISIBLE)
         clients = Clients(victim)
         start = time.monotonic()
         clients.start()

@@ -59,12 +59,19 @@ class Premblyd:
         settings = {"database": url_of(self.place)} | changes
         self.config.write_text(json.dumps(configuration(**settings), indent=1))
 
-    def start(self, before: str = "", pass_fds: Sequence[int] = (), **environ: str) -> Self:
-        """Start it and wait until it listens. `before` is Python that it runs first: a fault."""
+    def start(
+        self,
+        before: str = "",
+        pass_fds: Sequence[int] = (),
+        prefix: Sequence[str] = (),
+        **environ: str,
+    ) -> Self:
+        """Start it and wait until it listens. `before` is Python that it runs first: a fault.
+        `prefix` is the program that starts it."""
         self._read_from = self._log.stat().st_size
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command(before),
+                [*prefix, *self._command(before)],
                 stderr=log,
                 env=os.environ | environ,
                 pass_fds=pass_fds,

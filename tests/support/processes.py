@@ -2,6 +2,10 @@
 
 import psutil
 
+# Python that a daemon runs first, of which a test wants to see the files: as a plain user it may
+# not, for the daemon hides from others of its user.
+VISIBLE = "from premblyd.cli import serve\nserve.hide_this_process = lambda: None\n"
+
 
 def runs(process: psutil.Process) -> bool:
     """Return whether it still runs: a zombie does not."""

@@ -13,6 +13,10 @@ NOBODY = 65534
 OBEYING_MODES = (
     ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
 )
+# Root, but one who may look into processes no further than a plain user into those of his own.
+WITHOUT_PTRACE = (
+    ["setpriv", "--bounding-set=-sys_ptrace,-sys_admin,-perfmon"] if os.geteuid() == 0 else []
+)
 
 
 @contextmanager

@@ -103,7 +103,7 @@ def _byte(kind: int) -> bytes:
 def _already_running(path: Path, name: Path) -> AlreadyRunningError:
     return AlreadyRunningError(
         f"Another premblyd uses {path}. Stop it, or give this one another `database:`."
-        f" `fuser -v {name}` shows which process it is."
+        f" `sudo fuser -v {name}` shows which process it is."
     )
 
 
