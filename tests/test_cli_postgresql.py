@@ -15,7 +15,8 @@ from premblyd.store.hosts import Hosts, Identity
 from tests.support import postgresql
 from tests.support.commands import Ran, run
 from tests.support.configuration import configuration, shell
-from tests.support.database import url_of
+from tests.support.daemon import Premblyd
+from tests.support.database import away, url_of
 from tests.support.needs import needs_machine
 from tests.support.store import Store
 
@@ -99,6 +100,30 @@ def test_a_server_that_is_not_there_is_a_try_again_without_a_password(tmp_path: 
     assert (done.code, done.out) == (75, "")
     assert done.err.startswith("PostgreSQL can't be reached: ")
     assert HUSH not in done.err
+
+
+def test_status_without_the_server_says_what_runs_what_webhooks_get_and_what_to_do(
+    store: Store, tmp_path: Path
+) -> None:
+    """A process, for it is asked how it is."""
+    with Premblyd(tmp_path, place=store.place) as daemon:
+        daemon.start()
+        with away(store.place):
+            done = run("status", "--config", daemon.config)
+            said = json.loads(run("status", "--json", "--config", daemon.config).out)
+        assert (done.code, done.err) == (1, ""), "what monitoring takes for trouble"
+        line, trouble, *_ = done.out.splitlines()
+        assert f"(pid {daemon.process.pid}), listens on {daemon.address}." in line
+        assert trouble.startswith("!! PostgreSQL can't be reached: ")
+        assert "Webhooks are answered 503, and hooks wait." in " ".join(done.out.split())
+        assert "`premblyd reconcile --store`" in done.out
+        assert (said["ok"], said["daemon"]["pid"]) == (False, daemon.process.pid)
+        assert [item["kind"] for item in said["items"]] == ["database"]
+        assert daemon.stop() == 0
+        with away(store.place):
+            done = run("status", "--config", daemon.config)
+        assert done.code == 1
+        assert done.out.startswith("No daemon of this configuration runs here.\n!! PostgreSQL")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import textwrap
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from premblyd.cli.common import config_option, json_option, until_end
 from premblyd.cli.database import database_of, database_option, settings_if_valid
 from premblyd.cli.printing import bold, clean, print_json
 from premblyd.databases import Place, file_of
+from premblyd.errors import StoreUnreadableError
 
 if TYPE_CHECKING:
     from premblyd.presence import Presence
@@ -41,7 +43,14 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     from premblyd.store.connections import connect_read_only, now_ms
 
     place = database_of(config_path, database)
-    record = until_end(connect_read_only(place))
+    try:
+        record = until_end(connect_read_only(place))
+    except StoreUnreadableError as error:
+        if database is not None:
+            raise
+        daemon, line, items = _without_record(place, config_path, error)
+        _show(daemon, line, [], items, as_json=as_json)
+        raise SystemExit(1) from None
     settings = settings_if_valid(config_path, database)
     at_ms = now_ms(record)
     items = attention.items(
@@ -52,14 +61,25 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     if database is None:
         daemon, line, trouble = _daemon(place, config_path, alive)
         items = [*trouble, *items]
-    needs_somebody = any(item.needs_somebody for item in items)
+    _show(daemon, line, alive, items, as_json=as_json)
+    raise SystemExit(1 if any(item.needs_somebody for item in items) else 0)
+
+
+def _show(
+    daemon: "Presence | None",
+    line: str,
+    alive: "Sequence[HostRow]",
+    items: "Sequence[Item]",
+    *,
+    as_json: bool,
+) -> None:
     if as_json:
         shown = dataclasses.asdict(daemon) if daemon else None
         if shown is not None:
             shown = {name: shown[name] for name in ("pid", "version", "started_at_ms", "listen")}
         print_json(
             {
-                "ok": not needs_somebody,
+                "ok": not any(item.needs_somebody for item in items),
                 "daemon": shown,
                 "hosts": [dataclasses.asdict(host) for host in alive],
                 "items": [item.as_json() for item in items],
@@ -67,7 +87,6 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
         )
     else:
         _print(line, alive, items)
-    raise SystemExit(1 if needs_somebody else 0)
 
 
 def _daemon(
@@ -86,12 +105,9 @@ def _daemon(
     if daemon is None:
         text = f"No daemon runs on {place}: webhooks are not answered."
         return None, text, [_trouble("daemon", text, "Start it.", "sudo systemctl start premblyd")]
-    since, where = times.for_people(daemon.started_at_ms), ", ".join(daemon.listen)
-    line = (
-        f"premblyd {daemon.version} runs since {since} UTC (pid {daemon.pid}), listens on {where}."
-    )
-    answer = asyncio.run(_health(daemon.listen[0])) if daemon.listen else 200
-    if answer == 200:
+    line = _line(daemon)
+    answer = _health_of(daemon)
+    if answer in (200, None):
         return daemon, line, []
     health = f"its health check says {answer}" if answer else "it does not answer its health check"
     trouble = _trouble(
@@ -103,14 +119,49 @@ def _daemon(
     return daemon, line, [trouble]
 
 
-async def _health(address: str) -> int:
-    """Return the status with which the daemon answers its health check; 0 if it does not."""
+def _without_record(
+    place: Place, config_path: Path, error: StoreUnreadableError
+) -> "tuple[Presence | None, str, list[Item]]":
+    """Return what can be told while the database can't be read: the daemon that runs here, a line
+    that tells of it, and what becomes of webhooks."""
+    from premblyd import presence
+
+    daemon, line = None, "No daemon of this configuration runs here."
+    webhooks = "What webhooks are answered is not known."
+    try:
+        if (daemon := presence.find(place, config_path)) is not None:
+            line, webhooks = _line(daemon), _WEBHOOKS[_health_of(daemon)]
+    except presence.PresenceError as reason:
+        line = f"Whether a daemon runs is not known: {reason}"
+    remedy = (
+        "Make it reachable again; no restart is needed. Then ask for what was sent meanwhile:"
+        " `premblyd reconcile --store`."
+    )
+    text = f"{str(error).rstrip('.')}. {webhooks}"
+    item = _trouble("database", text, remedy, "sudo journalctl -u premblyd -n 50")
+    return daemon, line, [item]
+
+
+def _line(daemon: "Presence") -> str:
+    since, where = times.for_people(daemon.started_at_ms), ", ".join(daemon.listen)
+    return (
+        f"premblyd {daemon.version} runs since {since} UTC (pid {daemon.pid}), listens on {where}."
+    )
+
+
+def _health_of(daemon: "Presence") -> int | None:
+    return asyncio.run(_health(daemon.listen[0])) if daemon.listen else None
+
+
+async def _health(address: str) -> int | None:
+    """Return the status with which the daemon answers its health check; 0 if it does not, None if
+    it can't be asked."""
     from premblyd.config.models import HEALTH_PATH
     from premblyd.httpclient import HttpClient, Request
 
     unix_path = address.removeprefix("unix:") if address.startswith("unix:") else ""
     if unix_path and not os.access(unix_path, os.W_OK):
-        return 200  # only those who pass webhooks on may connect: it can't be asked
+        return None  # only those who pass webhooks on may connect
     host = "localhost" if unix_path else address
     client = HttpClient(1)
     try:
@@ -169,6 +220,14 @@ def _print(line: str, alive: "Sequence[HostRow]", items: "Sequence[Item]") -> No
         click.echo(f"    {clean(item.command)}")
 
 
+_WEBHOOKS: defaultdict[int | None, str] = defaultdict(
+    lambda: "Webhooks are answered 503, and hooks wait.",
+    {
+        200: "The daemon reaches it, and stores webhooks.",
+        0: "The daemon does not answer its health check.",
+        None: "What webhooks are answered is not known.",
+    },
+)
 _MARKS: dict[str, tuple[str, dict[str, Any]]] = {
     "URGENT": ("!!", {"fg": "red", "bold": True}),
     "WARNING": ("! ", {"fg": "yellow"}),

@@ -49,8 +49,11 @@ class PostgresqlDatabase(Model):
     def server(self) -> Server:
         """What connects to it. Where secrets are not looked up, libpq may know the password."""
         password = self.password
-        is_known = password is not None and password.value is not None
-        return Server(self.url, password.reveal() if password and is_known else None)
+        if password is None:
+            return Server(self.url)
+        return Server(
+            self.url, password.value, unread=password.source if password.value is None else None
+        )
 
 
 def database(value: Any, folder: Path) -> Path | str:

@@ -20,6 +20,8 @@ _SERVER = """SELECT
     (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'),
     current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
     current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on',
+    (SELECT schema FROM unnest(current_schemas(false)) AS schema
+        WHERE schema <> 'pg_catalog' LIMIT 1),
     current_schema(), has_schema_privilege(current_user, current_schema(), 'CREATE') OR EXISTS (
         SELECT FROM pg_database WHERE datname = current_database()
         AND pg_has_role(datdba, 'MEMBER')  -- a daemon becomes the owner to make tables
@@ -31,6 +33,7 @@ _LACKS = """SELECT tablename, lacks
     AND NOT has_table_privilege(quote_ident(schemaname) || '.' || quote_ident(tablename), lacks)
     ORDER BY tablename"""
 _HAS_TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()"
+_CATALOG = "pg_catalog"
 _MEANING = {
     "local": "No standby is waited for: synchronous_commit is local.",
     "remote_write": "a standby has got it, though not on its disk yet (synchronous_commit is"
@@ -43,9 +46,9 @@ _MEANING = {
 # A pooler that lends a server's session for one transaction only. What daemons do needs their own:
 # settings that make a COMMIT wait for the disk, locks, LISTEN.
 _POOLED = (
-    "a pooler gives each transaction another session of the server (PgBouncer's `pool_mode`"
-    " transaction, say), and locks and settings of the daemon get lost: write the server's own"
-    " address, or use `pool_mode` session"
+    "a pooler gives each transaction, or each statement, another session of the server (PgBouncer's"
+    " `pool_mode` transaction or statement, say), and locks and settings of the daemon get lost:"
+    " write the server's own address, or use `pool_mode` session"
 )
 
 
@@ -62,6 +65,7 @@ class _Found(NamedTuple):
     level: str
     standbys: str
     is_safe: bool
+    usable_schema: str | None
     schema: str | None
     may_create: bool | None
 
@@ -74,8 +78,9 @@ def inspect(server: Server) -> Inspection:
             connection = database.connection()
             with bounded(connection, CONNECT_TIMEOUT_S):
                 found = _look(connection)
-                has_tables = connection.execute(_HAS_TABLES).fetchone() != (0,)
-                lacks = connection.execute(_LACKS).fetchall()
+                is_in_catalog = found.schema == _CATALOG  # whose tables are not ours
+                has_tables = is_in_catalog or connection.execute(_HAS_TABLES).fetchone() != (0,)
+                lacks = [] if is_in_catalog else connection.execute(_LACKS).fetchall()
                 warnings = [_POOLED] if _is_pooled(connection, server) else []
     except StoreUnavailableError as error:
         return Inspection(warnings=(f"the database can't be used now: {error.reason}",))
@@ -133,9 +138,12 @@ def _is_pooled(connection: "psycopg.Connection[Any]", server: Server) -> bool:
     if pid == connection.info.backend_pid:
         return False
     connection.execute("SET premblyd.probe = 'kept'")
-    with contextlib.closing(connect(server)) as other, other.connection().transaction():
-        other.connection().execute("SELECT 1")
-        row = connection.execute("SELECT current_setting('premblyd.probe', true)").fetchone()
+    try:
+        with contextlib.closing(connect(server)) as other, other.connection().transaction():
+            other.connection().execute("SELECT 1")
+            row = connection.execute("SELECT current_setting('premblyd.probe', true)").fetchone()
+    except psycopg.errors.ProtocolViolation:  # it lends for a statement only, and takes no BEGIN
+        return True
     return row != ("kept",)
 
 
@@ -147,6 +155,12 @@ def _faults(found: _Found) -> list[str]:
         faults.append(
             f"its encoding is {found.encoding}, and texts of webhooks may not fit: make a database"
             " with ENCODING 'UTF8' and TEMPLATE template0"
+        )
+    if found.schema == _CATALOG:
+        faults.append(
+            f"the search_path of the role {found.user} begins with {_CATALOG}, where nobody makes"
+            " tables: write the schema into `database`:"
+            f" ?options=-csearch_path%3D{found.usable_schema or 'public'}"
         )
     return faults
 

@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumperUnknown
 
 from premblyd.databases import Server
-from premblyd.errors import CannotStartError, StoreUnreadableError, without_frames
+from premblyd.errors import CannotStartError, LacksRightsError, StoreUnreadableError, without_frames
 from premblyd.store.postgresql.deadline import bounded
 from premblyd.store.postgresql.failures import translated
 from premblyd.store.postgresql.schema import check_schema, migrate
@@ -80,6 +80,7 @@ class _Database(PostgresqlDatabase):
         # Peewee passes an empty URL on, and the parameters beside it.
         super().__init__("postgresql://", prefer_psycopg3=True, **parameters(server))
         self._session = session
+        self._unread = server.unread
         self._opened = opened
 
     def _connect(self) -> psycopg.Connection[Any]:
@@ -87,6 +88,11 @@ class _Database(PostgresqlDatabase):
         try:
             connection = super()._connect()  # type: ignore[misc]
         except psycopg.Error as error:
+            if self._unread is not None and getattr(error.pgconn, "needs_password", False):
+                raise LacksRightsError(
+                    f"The database wants a password, and this user may not read it"
+                    f" ({self._unread}). Root may."
+                ) from None
             # psycopg's own frame refers to it: with that, the webhooks that were to be stored would
             # stay in memory until the collector comes.
             raise without_frames(error) from None

@@ -1,10 +1,12 @@
 """A PostgreSQL server of the test's own: it is stopped, killed, or set up in ways that matter."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,6 +17,8 @@ from premblyd.store.connections import backend
 from premblyd.store.postgresql import opening
 from premblyd.store.postgresql.transaction import NOT_ON_STANDBY
 from tests.support import postgresql
+from tests.support.commands import run
+from tests.support.configuration import configuration
 from tests.support.database import rows, url_of
 from tests.support.needs import needs_machine
 from tests.support.pooler import pooler
@@ -101,6 +105,20 @@ def test_a_wrong_password_is_told_and_not_shown(server: Server) -> None:
         assert "password" in str(caught.value)
         assert "hush" not in str(caught.value)
     assert backend(as_role(server, "guarded", "hush-right")).inspect().facts
+
+
+def test_who_may_not_read_the_password_is_told_that_root_may(
+    server: Server, tmp_path: Path
+) -> None:
+    url = as_role(server, "guarded").url
+    password = {"file": "of-root"}  # which is not there, as it is not for others
+    (tmp_path / "premblyd.yaml").write_text(
+        json.dumps(configuration(database={"url": url, "password": password}))
+    )
+    for command in ("status", "events"):
+        done = run(command, "--config", tmp_path / "premblyd.yaml")
+        assert (done.code, done.out) == (1, "")
+        assert "may not read it (file:of-root). Root may." in done.err
 
 
 def test_a_server_without_tls_is_refused_where_it_must_have_it(
@@ -211,7 +229,9 @@ def test_an_inspection_of_a_server_that_is_away_says_why() -> None:
     assert away.startswith("the database can't be used now: PostgreSQL can't be reached")
 
 
-@pytest.mark.parametrize(("mode", "is_refused"), [("session", False), ("transaction", True)])
+@pytest.mark.parametrize(
+    ("mode", "is_refused"), [("session", False), ("transaction", True), ("statement", True)]
+)
 def test_a_pooler_that_gives_each_transaction_another_session_stops_the_start(
     server: Server, cluster: Cluster, mode: str, is_refused: bool
 ) -> None:
@@ -223,6 +243,23 @@ def test_a_pooler_that_gives_each_transaction_another_session_stops_the_start(
                 backend(pooled).prepare()
         else:
             assert backend(pooled).prepare() == []
+
+
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_a_role_that_would_make_its_tables_in_the_catalog_is_told_before_the_start(
+    server: Server, cluster: Cluster, is_empty: bool
+) -> None:
+    place = postgresql.new_database(cluster) if is_empty else server
+    with cluster.connect() as connection:
+        connection.execute("ALTER ROLE reader SET search_path = pg_catalog, public")
+    try:
+        [warning] = backend(as_role(place, "reader")).inspect().warnings
+        with pytest.raises(CannotStartError, match=r"begins with pg_catalog"):
+            backend(as_role(place, "reader")).prepare()
+    finally:
+        with cluster.connect() as connection:
+            connection.execute("ALTER ROLE reader RESET search_path")
+    assert "?options=-csearch_path%3Dpublic" in warning
 
 
 def test_each_of_several_hosts_is_told(cluster: Cluster) -> None:
