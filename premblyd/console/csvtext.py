@@ -1,5 +1,6 @@
 """CSV that a spreadsheet shows and does not run."""
 
+import codecs
 import csv
 import io
 from collections.abc import Iterable, Sequence
@@ -11,13 +12,17 @@ from premblyd.console.words import visible
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """Return rows as CSV in UTF-8 with a mark that spreadsheets know it by."""
+def head(columns: Sequence[str]) -> bytes:
+    """Return a table's first line, in UTF-8 with a mark that spreadsheets know it by."""
+    return codecs.BOM_UTF8 + lines([columns])
+
+
+def lines(rows: Iterable[Iterable[Any]]) -> bytes:
+    """Return rows of a table."""
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-    writer.writerow(columns)
     writer.writerows([_cell(value) for value in row] for row in rows)
-    return text.getvalue().encode("utf-8-sig", "replace")
+    return text.getvalue().encode("utf-8", "replace")
 
 
 def _cell(value: Any) -> str:

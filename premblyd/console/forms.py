@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from premblyd import times
 from premblyd.config.values import duration_ms
+from premblyd.errors import PremblydError
 from premblyd.record.leafing import Part, Place
 
 MAX_CHARACTERS = 200
@@ -22,7 +23,11 @@ class Form:
 
     def text(self, name: str) -> str | None:
         """Return what was typed, None for nothing."""
-        return self.typed.get(name, "").strip()[:MAX_CHARACTERS] or None
+        text = self.typed.get(name, "").strip()
+        if len(text) > MAX_CHARACTERS:
+            self.mistakes[name] = f"should have {MAX_CHARACTERS} characters at most"
+            return None
+        return text or None
 
     def word(self, name: str, allowed: tuple[str, ...]) -> str | None:
         """Return one of `allowed`, None for nothing."""
@@ -47,14 +52,22 @@ class Form:
             self.mistakes[name] = "should be a time such as 2026-01-31 14:00, or an age such as 12h"
             return None
 
+    def require(self) -> None:
+        """Raise PremblydError where something is wrong with what was typed."""
+        if self.mistakes:
+            raise PremblydError("; ".join(f"{name} {what}" for name, what in self.mistakes.items()))
+
     def place(self) -> Place:
-        """Return which part of the list was asked for."""
+        """Return which part of the list was asked for. Raise PremblydError for what is no row's
+        number."""
         return Place(before=self._id("before"), after=self._id("after"))
 
     def _id(self, name: str) -> int | None:
         value = self.typed.get(name, "")
-        if not value.isascii() or not value.isdigit() or len(value) > 19:
+        if not value:
             return None
+        if not value.isascii() or not value.isdigit() or len(value) > MAX_CHARACTERS:
+            raise PremblydError(f"`{name}` should be a row's number.")
         return min(int(value), MAX_ID)
 
     def query(self, **changes: Any) -> str:

@@ -2,11 +2,12 @@
 
 import dataclasses
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
 from urllib.parse import quote
 
+from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 
 from premblyd import jsontext
@@ -139,6 +140,34 @@ class Handler(RequestHandler):
         """Answer with `view` as JSON."""
         self.set_header("Content-Type", "application/json; charset=UTF-8")
         await self.send(lambda: jsontext.dumps(plain(view)) + b"\n")
+
+    def filters(self, *names: str) -> dict[str, str]:
+        """Return what the query has for each name. Raise PremblydError for another name: who
+        mistypes one would take all that there is for what was asked for."""
+        for name in self.request.query_arguments:
+            if name not in names:
+                shown = words.visible(name[:40])
+                known = ", ".join(names)
+                raise PremblydError(f"There is no filter {shown} here. The filters are: {known}.")
+        return {name: self.get_query_argument(name, "") for name in names}
+
+    async def send_csv(self, filename: str, parts: AsyncIterator[bytes]) -> None:
+        """Answer with a file, part by part. Where it can't be gone on with, the connection ends
+        before the answer does: nobody takes a part for the whole."""
+        self.set_header("Content-Type", "text/csv; charset=UTF-8")
+        self.set_header("Content-Disposition", f'attachment; filename="{filename}"')
+        try:
+            async for part in parts:
+                self.write(part)
+                if part:
+                    await self.flush()
+        except StreamClosedError:  # who asked has left
+            return
+        except PremblydError as error:
+            if not self._headers_written:
+                raise
+            tell(ConsoleFailed(cause=error))
+            self.detach().close()
 
     async def send(self, make: Callable[[], bytes]) -> None:
         """Answer with what `make` makes: in a thread, for the loop has webhooks to answer."""

@@ -59,7 +59,7 @@ EVENT_FILTERS = (  # name, title, hint
     ("since", "Since", "12h, 2026-01-31"),
     ("until", "Until", "1h, 2026-01-31 14:00"),
     ("text", "Detail contains", ""),
-    ("contradicted", "Contradicted by Prembly", ""),
+    ("contradicted", "Contradicted", ""),
     ("doubted", "Doubted", ""),
 )
 REJECTION_FILTERS = (

@@ -103,10 +103,10 @@ def test_csv_has_what_is_shown_and_no_payload(own: Browser) -> None:
 
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", " =1", "＝1"])
 def test_no_cell_of_a_csv_is_a_formula(cell: str) -> None:
-    text = csvtext.table(["x"], [[cell]]).decode("utf-8-sig")
+    text = (csvtext.head(["x"]) + csvtext.lines([[cell]])).decode("utf-8-sig")
     (_, shown) = csv.reader(io.StringIO(text, newline=""))
     assert shown[0].startswith(("'", "[U+000D]"))
-    assert csvtext.table(["x"], [[-1]]).endswith(b'"-1"\r\n'), "a number of ours is one"
+    assert csvtext.lines([[-1]]) == b'"-1"\r\n', "a number of ours is one"
 
 
 def test_an_event_is_found_by_its_key_too(own: Browser, daemon: Premblyd) -> None:

@@ -28,8 +28,10 @@ class Deliveries(Handler):
 
     async def get(self) -> None:
         names = ("state", "action", "contradicted", "before", "after")
-        form = Form({name: self.get_query_argument(name, "") for name in names})
+        form = Form(self.filters(*names))
         search = self.search(form)
+        if form.mistakes:
+            self.set_status(400)
         part, dead = await self.services.readers.run(lambda database: _find(database, search, form))
         view = {
             "deliveries": part.rows,

@@ -1,16 +1,17 @@
 """The list of events."""
 
 import dataclasses
+from collections.abc import AsyncIterator
 from typing import Any
 
 from premblyd import times
-from premblyd.console import csvtext, words
+from premblyd.console import export, words
 from premblyd.console.forms import Form, ways
 from premblyd.console.handler import Handler
 from premblyd.privacy import documents
 from premblyd.record import browsing, leafing
 from premblyd.record.choosing import EventFilter
-from premblyd.record.leafing import Part
+from premblyd.record.leafing import Part, Place
 from premblyd.record.rows import EventRow
 from premblyd.store.connections import Database
 
@@ -18,7 +19,6 @@ FIELDS = (
     "code", "outcome", "type", "kind", "reference", "user_ref", "since", "until", "text",
     "endpoint", "contradicted", "doubted",
 )  # fmt: skip
-CSV_ROWS = 500
 
 
 class Events(Handler):
@@ -27,21 +27,19 @@ class Events(Handler):
     section = "/events"
 
     async def get(self) -> None:
-        form = Form(
-            {name: self.get_query_argument(name, "") for name in (*FIELDS, "before", "after")}
-        )
+        form = Form(self.filters(*FIELDS, "before", "after"))
         search = _search(form, self.now_ms)
+        if self.is_csv:
+            form.require()
+            await self.send_csv("events.csv", self._csv(search, form))
+            return
         if form.mistakes:
             self.set_status(400)
             part: Part[EventRow] = Part(rows=[], newer=None, older=None)
         else:
-            limit = CSV_ROWS if self.is_csv else leafing.LIMIT
             part = await self.services.readers.run(
-                lambda database: _find(database, search, form, limit)
+                lambda database: _find(database, search, form.place())
             )
-        if self.is_csv:
-            await self._send_csv(part.rows)
-            return
         view = {
             "events": part.rows,
             "newer": part.newer,
@@ -58,18 +56,27 @@ class Events(Handler):
     def is_csv(self) -> bool:
         return self.request.path.endswith(".csv")
 
-    async def _send_csv(self, rows: list[EventRow]) -> None:
-        self.set_header("Content-Type", "text/csv; charset=UTF-8")
-        self.set_header("Content-Disposition", 'attachment; filename="events.csv"')
+    def _csv(self, search: EventFilter, form: Form) -> AsyncIterator[bytes]:
         names = [field.name for field in dataclasses.fields(EventRow)]
         titles = [words.label(name) if name.endswith("_at_ms") else name for name in names]
-        await self.send(
-            lambda: csvtext.table(titles, ([_cell(row, name) for name in names] for row in rows))
+
+        def read(database: Database, before: int | None) -> tuple[list[EventRow], int | None]:
+            part = _find(database, search, Place(before=before), export.ROWS)
+            return part.rows, part.older
+
+        return export.parts(
+            self.services.readers,
+            titles,
+            read,
+            lambda row: [_cell(row, name) for name in names],
+            form.place().before,
         )
 
 
-def _find(database: Database, search: EventFilter, form: Form, limit: int) -> Part[EventRow]:
-    part = browsing.events(database, search, form.place(), limit)
+def _find(
+    database: Database, search: EventFilter, place: Place, limit: int = leafing.LIMIT
+) -> Part[EventRow]:
+    part = browsing.events(database, search, place, limit)
     return dataclasses.replace(part, rows=[masked(row) for row in part.rows])
 
 

@@ -11,7 +11,7 @@ class Operators(Handler):
     section = "/operators"
 
     async def get(self) -> None:
-        form = Form({name: self.get_query_argument(name, "") for name in ("before", "after")})
+        form = Form(self.filters("before", "after"))
         part = await self.services.readers.run(
             lambda database: browsing.operator_actions(database, form.place())
         )

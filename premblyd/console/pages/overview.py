@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from premblyd import times
 from premblyd.console import charts
 from premblyd.console.handler import Handler
+from premblyd.errors import PremblydError
 from premblyd.record import attention, statistics
 from premblyd.record.trouble import Item, Target
 from premblyd.store.connections import Database
@@ -27,8 +28,9 @@ class Overview(Handler):
     section = "/"
 
     async def get(self) -> None:
-        period = self.get_query_argument("since", "24h")
-        period = period if period in PERIODS else "24h"
+        period = self.filters("since")["since"] or "24h"
+        if period not in PERIODS:
+            raise PremblydError(f"`since` should be one of {', '.join(PERIODS)}.")
         now_ms = self.now_ms
         view = await self.services.readers.run(
             lambda database: self._read(database, PERIODS[period], now_ms)

@@ -1,8 +1,9 @@
 """Requests that were refused: by reason and address, and each."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
-from premblyd.console import csvtext
+from premblyd.console import export
 from premblyd.console.forms import Form
 from premblyd.console.handler import Handler
 from premblyd.record import reading, refused
@@ -14,7 +15,6 @@ from premblyd.record.rows import RejectionRow
 from premblyd.store.connections import Database
 
 NAMES = ("reason", "remote_ip", "since", "before")
-CSV_ROWS = 1000
 COLUMNS = ("id", "at_ms", "endpoint", "remote_ip", "reason", "body_bytes", "body_sha256")
 
 
@@ -24,26 +24,26 @@ class Rejections(Handler):
     section = "/rejections"
 
     async def get(self) -> None:
-        form = Form({name: self.get_query_argument(name, "") for name in NAMES})
+        form = Form(self.filters(*NAMES))
         chosen = RejectionFilter(
             reason=form.text("reason"),
             remote_ip=form.text("remote_ip"),
             since_ms=form.time("since", self.now_ms),
         )
-        is_csv = self.request.path.endswith(".csv")
-        limit = CSV_ROWS if is_csv else LIMIT
-        rows, summary = await self.services.readers.run(
-            lambda database: _find(database, chosen, form, limit)
-        )
-        more = len(rows) > limit
-        rows = rows[:limit]
-        if is_csv:
-            self.set_header("Content-Type", "text/csv; charset=UTF-8")
-            self.set_header("Content-Disposition", 'attachment; filename="rejections.csv"')
-            await self.send(
-                lambda: csvtext.table(COLUMNS, [[getattr(r, n) for n in COLUMNS] for r in rows])
-            )
+        if self.request.path.endswith(".csv"):
+            form.require()
+            await self.send_csv("rejections.csv", self._csv(chosen, form))
             return
+        rows: list[RejectionRow] = []
+        summary: list[Refusals] = []
+        if form.mistakes:
+            self.set_status(400)
+        else:
+            rows, summary = await self.services.readers.run(
+                lambda database: _find(database, chosen, form)
+            )
+        more = len(rows) > LIMIT
+        rows = rows[:LIMIT]
         older = rows[-1].id if more else None
         view: dict[str, Any] = {
             "rejections": rows,
@@ -60,11 +60,24 @@ class Rejections(Handler):
         }
         await self.send_page("rejections.html", form=form, ways=ways, **view)
 
+    def _csv(self, chosen: RejectionFilter, form: Form) -> AsyncIterator[bytes]:
+        def read(database: Database, before: int | None) -> tuple[list[RejectionRow], int | None]:
+            rows = reading.rejections(database, chosen, Page(limit=export.ROWS, before_id=before))
+            return rows, rows[-1].id if len(rows) == export.ROWS else None
+
+        return export.parts(
+            self.services.readers,
+            COLUMNS,
+            read,
+            lambda row: [getattr(row, name) for name in COLUMNS],
+            form.place().before,
+        )
+
 
 def _find(
-    database: Database, chosen: RejectionFilter, form: Form, limit: int
+    database: Database, chosen: RejectionFilter, form: Form
 ) -> tuple[list[RejectionRow], list[Refusals]]:
-    page = Page(limit=limit + 1, before_id=form.place().before)
+    page = Page(limit=LIMIT + 1, before_id=form.place().before)
     return (
         reading.rejections(database, chosen, page),
         refused.by_reason_and_address(database, chosen.since_ms),

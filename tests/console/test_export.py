@@ -1,0 +1,153 @@
+"""A CSV is whole, or it is seen that it is not."""
+
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from http.client import HTTPConnection, IncompleteRead
+from typing import Any, cast
+
+import pytest
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application, RequestHandler
+
+from premblyd.console import export
+from premblyd.console.handler import Handler
+from premblyd.errors import StoreUnreadableError
+from premblyd.store.connections import Database
+from premblyd.store.readers import TooBusyError
+from tests.support.console import Browser, signed_in
+from tests.support.daemon import Premblyd
+from tests.support.database import changing
+
+MANY = 1234  # events: more than a part
+EVENT = """INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body_bytes,
+    body_sha256, verified_by, kind, outcome, detail, body) VALUES
+    (?, 'prembly', ?, '192.0.2.7', '[]', 2, '', 'hmac-sha256:live', 'api', 'unknown', ?, ?)"""
+REJECTED = """INSERT INTO rejection (at_ms, endpoint, remote_ip, reason)
+    VALUES (?, 'prembly', '192.0.2.9', 'wrong signature')"""
+
+
+def rows_of(own: Browser, path: str) -> list[dict[str, str]]:
+    page = own.get(path)
+    assert page.status == 200, page.text
+    return list(csv.DictReader(io.StringIO(page.body.decode("utf-8-sig"))))
+
+
+def test_a_csv_has_every_row_that_the_filter_has(fresh: Premblyd) -> None:
+    """A daemon of its own, for its many events."""
+    fresh.start()
+    with changing(fresh.place) as database:
+        for number in range(1, MANY + 1):
+            detail = "rare" if number == 7 else "Record not found"
+            database.execute(EVENT, (f"{number:032x}", number, detail, b"{}"))
+            database.execute(REJECTED, (number,))
+    own = signed_in(fresh)
+    assert [int(row["id"]) for row in rows_of(own, "/events.csv")] == [*range(MANY, 0, -1)]
+    assert [row["id"] for row in rows_of(own, "/events.csv?text=rare")] == ["7"]
+    assert rows_of(own, "/events.csv?text=nobody+wrote+this") == []
+    assert len(rows_of(own, "/rejections.csv")) == MANY
+    assert len(rows_of(own, "/rejections.csv?reason=unknown")) == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/events.csv?outcom=verified", "There is no filter outcom here"),
+        ("/events.csv?outcome=fine", "outcome should be one of verified"),
+        ("/events.csv?since=yesterday", "since should be a time"),
+        ("/events.csv?before=x", "should be a row"),
+        ("/events.json?x=1", "There is no filter x here"),
+        ("/events?x=1", "There is no filter x here"),
+        (f"/events.csv?reference={'r' * 201}", "reference should have 200 characters at most"),
+        ("/rejections.csv?since=yesterday", "since should be a time"),
+        ("/rejections.csv?outcome=verified", "There is no filter outcome here"),
+        ("/deliveries.json?stat=dead", "There is no filter stat here"),
+        ("/overview.json?since=7days", "`since` should be one of 24h, 7d, 30d"),
+    ],
+)
+def test_a_filter_that_is_mistyped_is_refused(own: Browser, path: str, words: str) -> None:
+    page = own.get(path)
+    assert page.status == 400
+    assert words.replace("`", "") in page.text.replace("`", "")
+
+
+def test_a_wrong_value_lists_nothing(own: Browser) -> None:
+    for path, name in (
+        ("/rejections.json?since=yesterday", "rejections"),
+        ("/deliveries.json?state=lost", "deliveries"),
+        ("/events.json?outcome=fine", "events"),
+    ):
+        page = own.get(path)
+        assert (page.status, page.json[name]) == (400, []), path
+        assert page.json["mistakes"]
+
+
+class Readers:
+    """Stands for the readers: they are busy at every other look, and fail from `end` on."""
+
+    def __init__(self, end: int) -> None:
+        self.looks = 0
+        self._end = end
+
+    async def run(self, work: Callable[[Database], Any]) -> Any:
+        self.looks += 1
+        if self.looks >= self._end:
+            raise StoreUnreadableError("it is gone")
+        if self.looks % 2:
+            raise TooBusyError("busy")
+        return work(cast(Any, None))
+
+
+def numbers(_: Database, before: int | None) -> tuple[Sequence[int], int | None]:
+    first = 9 if before is None else before - 1
+    return [first], first if first > 1 else None
+
+
+def parts(readers: Readers) -> AsyncIterator[bytes]:
+    return export.parts(readers, ["n"], numbers, lambda row: [row])
+
+
+def test_a_part_that_is_refused_for_a_moment_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "AGAIN_S", 0.0)
+
+    async def scene() -> bytes:
+        return b"".join([part async for part in parts(Readers(end=99))])
+
+    text = asyncio.run(scene()).decode("utf-8-sig")
+    assert [row["n"] for row in csv.DictReader(io.StringIO(text))] == list("987654321")
+
+
+def test_a_csv_that_can_not_be_gone_on_with_ends_before_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(export, "AGAIN_S", 0.0)
+
+    class Broken(RequestHandler):
+        get_csv: Callable[..., Awaitable[None]] = Handler.send_csv
+
+        async def get(self) -> None:
+            await self.get_csv("events.csv", parts(Readers(end=5)))
+
+    def ask(port: int) -> bytes:
+        connection = HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        assert answer.status == 200
+        with pytest.raises(IncompleteRead) as cut:
+            answer.read()
+        connection.close()
+        return cut.value.partial
+
+    async def scene() -> bytes:
+        server = HTTPServer(Application([("/", Broken)]))
+        (own,) = bind_sockets(0, "127.0.0.1")
+        server.add_socket(own)
+        try:
+            return await asyncio.to_thread(ask, own.getsockname()[1])
+        finally:
+            server.stop()
+            await server.close_all_connections()
+
+    assert b'"8"' in asyncio.run(scene())
