@@ -30,6 +30,7 @@ from premblyd.hosts.membership import Membership
 from premblyd.inquiry.client import Inquirer
 from premblyd.inquiry.confirm import Confirmation
 from premblyd.inquiry.pending import PendingAsker
+from premblyd.inquiry.respelling import Respelling
 from premblyd.loops import Loops
 from premblyd.metrics.exporter import Exporter
 from premblyd.metrics.state import Runtime
@@ -58,6 +59,7 @@ from premblyd.store.inquiries import Inquiries
 from premblyd.store.jobs import Job, Result
 from premblyd.store.queue import Queue
 from premblyd.store.readers import Readers
+from premblyd.store.spelling import ReferenceKeys
 from premblyd.store.writer import Writer
 from premblyd.telemetry import tell
 
@@ -147,6 +149,10 @@ class Daemon:
         self.loops.start("pending", self._pending.run())
         self.loops.start("order", Mending(queue, self._clock, self._dispatcher.wake).run())
         self.loops.start("heartbeat", self._heartbeat.run())
+        respelling = Respelling(
+            ReferenceKeys(self._writer), is_first=lambda: self._membership.is_first
+        )
+        self.loops.start("references", respelling.run())
         self.loops.start("alerts", self._watch.run())
         opened.push_async_callback(self._end_work)
         tell(

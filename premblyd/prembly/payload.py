@@ -189,6 +189,16 @@ def same_id(identifier: str) -> str:
     return identifier.replace("_", "").replace("-", "").lower()
 
 
+def plain_id(identifier: str) -> str:
+    """Return an id in the one spelling that stands for all of it: a UUID in small letters with
+    hyphens, any other as it is."""
+    if not _UUID.fullmatch(identifier):
+        return identifier
+    digits = same_id(identifier)
+    ends = (8, 12, 16, 20, 32)
+    return "-".join(digits[start:end] for start, end in zip((0, *ends), ends, strict=False))
+
+
 _UUID = re.compile(r"[0-9a-f]{8}(?:[_-]?[0-9a-f]{4}){3}[_-]?[0-9a-f]{12}", re.IGNORECASE)
 
 

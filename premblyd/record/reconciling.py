@@ -1,7 +1,6 @@
 """What the record has, and gets, of verifications that Prembly knows of; and the downtimes in which
 some may have been lost."""
 
-import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from peewee import Database
 
 from premblyd import times
-from premblyd.prembly.payload import session_reference
+from premblyd.prembly.payload import plain_id, same_id, session_reference
 from premblyd.record import fetching
 from premblyd.store import inquiries
 from premblyd.store.answers import NewAnswer, add_answer
@@ -20,9 +19,6 @@ from premblyd.store.inquiries import NewInquiry
 from premblyd.store.models import Downtime, Event
 
 BATCH = 400  # SQLite takes more values in a statement, and reads no faster for it
-_UUID = re.compile(
-    r"[0-9a-f]{8}([_-])[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{12}", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +56,16 @@ class OwnRecord:
     def _with_event(self, ids: Collection[str], *conditions: Any) -> set[str]:
         known: set[str] = set()
         for some in _batches(sorted(set(ids))):
-            spelt = {spelling: name for name in some for spelling in _spellings(name)}
-            query = Event.select(Event.reference).where(
-                Event.reference.in_(list(spelt)), IS_NOT_DOUBTED, *conditions
-            )
-            found = fetching.tuples(self._database, query.distinct())
-            known |= {spelt[reference] for (reference,) in found}
+            spelt = {name: _spellings(name) for name in some}
+            all_spelt = sorted({spelling for each in spelt.values() for spelling in each})
+            is_one = Event.reference.in_(all_spelt) | Event.reference_key.in_(all_spelt)
+            query = Event.select(Event.reference).where(is_one, IS_NOT_DOUBTED, *conditions)
+            found = {plain_id(row[0]) for row in fetching.tuples(self._database, query.distinct())}
+            known |= {
+                name
+                for name, spellings in spelt.items()
+                if not found.isdisjoint(map(plain_id, spellings))
+            }
         return known
 
     def known_sessions(
@@ -120,11 +120,11 @@ def open_downtimes(database: Database, *, since_ms: int) -> list[DowntimeRow]:
 
 
 def _spellings(identifier: str) -> set[str]:
-    """Return how an event may spell an id: a session by its digest, a UUID with _ for -."""
-    spellings = {identifier, session_reference(identifier)}
-    if _UUID.fullmatch(identifier):
-        spellings |= {identifier.replace("_", "-"), identifier.replace("-", "_")}
-    return spellings
+    """Return how an event may have an id as its reference: as it is, of a session its digest, and
+    of a UUID in its plain spelling. Or with _, if an earlier premblyd has stored it."""
+    plain = plain_id(identifier)
+    older = {plain.replace("-", "_")} if same_id(plain) != plain else set()
+    return {identifier, plain, session_reference(identifier), *older}
 
 
 def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:

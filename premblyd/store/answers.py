@@ -14,6 +14,7 @@ from premblyd.store.engine import Row, Transaction
 from premblyd.store.inbox import Added, NewDelivery
 from premblyd.store.inquiries import NewInquiry
 from premblyd.store.models import Event
+from premblyd.store.spelling import Spelt, look_up
 from premblyd.store.statements import Lookup
 from premblyd.store.writer import Step, Writer
 
@@ -62,7 +63,7 @@ def add_answer(
 
 def found_others(transaction: Transaction, references: Collection[str]) -> list[Verdict]:
     """Return what the webhooks of these references say, each thing once."""
-    return [_verdict(row) for row in transaction.look_up(_OTHERS, list(references))]
+    return [_verdict(row) for row in look_up(transaction, _OTHERS, references)]
 
 
 def _verdict(row: Row) -> Verdict:
@@ -77,12 +78,14 @@ def _verdict(row: Row) -> Verdict:
 
 _NO_OUTCOME = Outcome.UNKNOWN
 _SAID = (*FACTS, "doubt")
-_OTHERS = Lookup(
+_OTHER_EVENTS = (
     Event.select(*(getattr(Event, name) for name in _SAID))
     .where(Event.verified_by != events.STORED_BY)
     .distinct()
-    .limit(MAX_OTHERS + 1),
-    Event.reference,
+    .limit(MAX_OTHERS + 1)
+)
+_OTHERS = Spelt(
+    Lookup(_OTHER_EVENTS, Event.reference), Lookup(_OTHER_EVENTS.clone(), Event.reference_key)
 )
 
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from premblyd.prembly import settling
+from premblyd.prembly.payload import plain_id
 from premblyd.prembly.webhook import Webhook
 from premblyd.store import awaited_statements as statements
 from premblyd.store import inquiries
 from premblyd.store.engine import Row, Transaction
 from premblyd.store.inquiries import NewInquiry
 from premblyd.store.models import AwaitedState
+from premblyd.store.spelling import look_up, reference_key
 from premblyd.store.writer import Step, Writer
 
 EVENT_GONE = "its event is no longer in the database"
@@ -121,7 +123,7 @@ def lock_name(reference: str) -> str:
     """Return the name that is locked by what begins or ends the waiting for a reference. So of an
     event that begins it and one that ends it, which two hosts store at once, the later sees the
     earlier."""
-    return f"awaited {reference}"
+    return f"awaited {plain_id(reference)}"
 
 
 def note(transaction: Transaction, arrivals: Mapping[int, Arrival]) -> None:
@@ -147,8 +149,9 @@ def settle(
     if not settled_by:
         return []
     ended = []
-    for row_id, reference, event_id in transaction.look_up(statements.OPEN_FOR, list(settled_by)):
-        by_id = settled_by[reference]
+    plain = {plain_id(reference): by_id for reference, by_id in settled_by.items()}
+    for row_id, reference, event_id in look_up(transaction, statements.OPEN_FOR, plain):
+        by_id = plain[plain_id(reference)]
         transaction.change(
             statements.END,
             id=row_id,
@@ -165,7 +168,12 @@ def settle(
 def settled_in_record(transaction: Transaction, references: Iterable[str]) -> dict[str, int]:
     """Return the first settled event of each of these references that has one. Not those that
     Prembly was asked to confirm and has not."""
-    return dict(transaction.look_up(statements.SETTLED_EVENTS, list(references)))
+    wanted = list(references)
+    found: dict[str, int] = {}
+    for reference, event_id in look_up(transaction, statements.SETTLED_EVENTS, wanted):
+        plain = plain_id(reference)
+        found[plain] = min(event_id, found.get(plain, event_id))
+    return {each: found[plain_id(each)] for each in wanted if plain_id(each) in found}
 
 
 def note_asked(transaction: Transaction, asked: Asked) -> bool:
@@ -261,17 +269,19 @@ def _begin(transaction: Transaction, unsettled: Mapping[int, Arrival]) -> int:
     settled in the record. Return how many are."""
     first: dict[str, int] = {}
     for event_id, arrival in unsettled.items():
-        first.setdefault(arrival.reference, event_id)
+        first.setdefault(plain_id(arrival.reference), event_id)
     if not first:
         return 0
-    known = {reference for (reference,) in transaction.look_up(statements.WAITING_FOR, list(first))}
+    waiting = look_up(transaction, statements.WAITING_FOR, first)
+    known = {plain_id(reference) for (reference,) in waiting}
     known |= settled_in_record(transaction, first).keys()
     rows = []
     for reference, event_id in first.items():
         if reference not in known:
             new = unsettled[event_id]
             times = (new.received_at_ms, new.due_at_ms)
-            rows.append((event_id, new.endpoint, reference, *times, AwaitedState.WAITING))
+            names = (new.reference, reference_key(new.reference))
+            rows.append((event_id, new.endpoint, *names, *times, AwaitedState.WAITING))
     transaction.insert_many(statements.INSERT, rows)
     return len(rows)
 

@@ -18,6 +18,7 @@ from premblyd.store.models import (
     InquiryResult,
     Purpose,
 )
+from premblyd.store.spelling import Spelt
 from premblyd.store.statements import BulkInsert, Lookup, Statement, param, update
 
 MAX_MISSED = 500  # events that one transaction begins to await
@@ -77,18 +78,22 @@ LEAVES_OPEN = (fn.COALESCE(Event.doubt, "") == "") & (
 _IS_WAITING = Awaited.due_at_ms.is_null(False)
 _IS_OPEN = Awaited.state != AwaitedState.SETTLED  # waiting, or given up
 INSERT = BulkInsert(
-    Awaited, "event_id", "endpoint", "reference", "created_at_ms", "due_at_ms", "state"
+    Awaited,
+    *("event_id", "endpoint", "reference", "reference_key", "created_at_ms", "due_at_ms", "state"),
 )
-WAITING_FOR = Lookup(Awaited.select(Awaited.reference).where(_IS_WAITING), Awaited.reference)
-OPEN_FOR = Lookup(
-    Awaited.select(Awaited.id, Awaited.reference, Awaited.event).where(_IS_OPEN),
-    Awaited.reference,
+_WAITING = Awaited.select(Awaited.reference).where(_IS_WAITING)
+WAITING_FOR = Spelt(
+    Lookup(_WAITING, Awaited.reference), Lookup(_WAITING.clone(), Awaited.reference_key)
 )
-SETTLED_EVENTS = Lookup(  # of several, the first in a dict of them
+_OPEN = Awaited.select(Awaited.id, Awaited.reference, Awaited.event).where(_IS_OPEN)
+OPEN_FOR = Spelt(Lookup(_OPEN, Awaited.reference), Lookup(_OPEN.clone(), Awaited.reference_key))
+_SETTLED = (  # of several, the first in a dict of them
     Event.select(Event.reference, Event.id)
     .where(_IS_SETTLED, IS_NOT_DOUBTED)
-    .order_by(Event.id.desc()),
-    Event.reference,
+    .order_by(Event.id.desc())
+)
+SETTLED_EVENTS = Spelt(
+    Lookup(_SETTLED, Event.reference), Lookup(_SETTLED.clone(), Event.reference_key)
 )
 END = update(
     Awaited,

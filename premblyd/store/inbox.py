@@ -23,6 +23,7 @@ from premblyd.store.models import (
     State,
 )
 from premblyd.store.order import Then
+from premblyd.store.spelling import reference_key
 from premblyd.store.statements import BulkInsert, Lookup, Statement, insert, param, update
 from premblyd.store.writer import Operation, Step, Writer
 
@@ -320,7 +321,8 @@ def _prove_commit(transaction: Transaction, times_ms: list[int]) -> list[None]:
 
 def _addition(webhook: Webhook, deliveries: Sequence[NewDelivery], by: By) -> _Addition:
     keys = event_keys(webhook, by)
-    derived = (keys.own, webhook.body_sha256.hex(), len(webhook.body))
+    key = reference_key(webhook.verdict.reference)
+    derived = (keys.own, webhook.body_sha256.hex(), len(webhook.body), key)
     row = (*derived, *_verdict_values(webhook.verdict), *_webhook_values(webhook))
     return _Addition(
         keys,
@@ -343,7 +345,7 @@ def _order_key(webhook: Webhook, deliveries: Sequence[NewDelivery]) -> str | Non
 
 
 VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
-_DERIVED_COLUMNS = ("key", "body_sha256", "body_bytes")
+_DERIVED_COLUMNS = ("key", "body_sha256", "body_bytes", "reference_key")
 _WEBHOOK_COLUMNS = tuple(field.name for field in fields(Webhook) if field.name != "verdict")
 _keys = attrgetter("keys")
 _verdict_values = attrgetter(*VERDICT_COLUMNS)

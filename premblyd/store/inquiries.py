@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import asdict, dataclass, fields
 
-from peewee import fn
+from peewee import Node, Query, fn
 
 from premblyd.store.engine import Transaction
 from premblyd.store.models import Awaited, AwaitedState, Event, Inquiry, InquiryResult, Purpose
@@ -87,6 +87,12 @@ AGAIN_MS = 60_000
 NOT_CONFIRMED = "Prembly does not confirm the event that settled it"
 # What Prembly says to `confirm` of an event that may be forged.
 DOUBTS = (InquiryResult.CONTRADICTED, InquiryResult.UNSETTLED, InquiryResult.NOT_FOUND)
+
+
+def _of_event(value: Node) -> Query:
+    return Event.select(value).where(Event.id == param("event_id"))
+
+
 _AWAIT_AGAIN = Statement(
     Awaited.update(
         state=AwaitedState.WAITING,
@@ -95,7 +101,9 @@ _AWAIT_AGAIN = Statement(
         settled_by=None,
         last_error=param("last_error"),
     ).where(
-        Awaited.reference == Event.select(Event.reference).where(Event.id == param("event_id")),
+        (Awaited.reference == _of_event(Event.reference))
+        | (Awaited.reference == _of_event(Event.reference_key))
+        | (Awaited.reference_key == _of_event(fn.COALESCE(Event.reference_key, Event.reference))),
         Awaited.settled_by == param("event_id"),
     )
 )

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from peewee import JOIN
 
 from premblyd.prembly import events
-from premblyd.prembly.payload import Verdict
+from premblyd.prembly.payload import Verdict, plain_id
 from premblyd.store import damage
 from premblyd.store.damage import Due, UnusableError, is_count
 from premblyd.store.engine import Transaction
@@ -117,6 +117,7 @@ class Turns:
             _EARLIER,
             action=action,
             reference=reference,
+            plain=plain_id(reference),
             outcome=outcome,
             type=None if events.is_about_verification(type_) else type_,
             id=delivery.id,
@@ -179,7 +180,8 @@ _EARLIER = Statement(
     _holders()
     .join_from(Delivery, Event)
     .where(
-        Event.reference == param("reference"),
+        Event.reference.in_([param("reference"), param("plain")])
+        | (Event.reference_key == param("plain")),
         Event.outcome == param("outcome"),
         param("type").cast("TEXT").is_null() | (Event.type == param("type")),
         Delivery.action == param("action"),

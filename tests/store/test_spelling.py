@@ -1,0 +1,126 @@
+"""A UUID is the same reference in all its spellings, wherever the record is asked for one."""
+
+import asyncio
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from premblyd.inquiry import respelling
+from premblyd.inquiry.respelling import Respelling
+from premblyd.prembly.payload import Outcome, plain_id, same_id
+from premblyd.record.reconciling import OwnRecord
+from premblyd.store import spelling
+from premblyd.store.connections import connect_operator
+from premblyd.store.inquiries import Inquiries, NewInquiry
+from premblyd.store.models import InquiryResult, Purpose
+from premblyd.store.spelling import ReferenceKeys
+from tests.support.queue import SUCCEEDED, claim, claim_once, finish
+from tests.support.store import NOW_MS, Store, new_event
+
+PLAIN = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+OTHERS = [
+    PLAIN.upper(),
+    PLAIN.replace("-", "_"),
+    PLAIN.replace("-", ""),
+    PLAIN.replace("-", "_", 1),
+]
+KEYS = "SELECT reference, reference_key FROM event ORDER BY id"
+PENDING: dict[str, Any] = {
+    "outcome": Outcome.PENDING,
+    "verification_status": "PENDING",
+    "response_code": "02",
+}
+
+
+def arrive(store: Store, number: int, reference: str, **changes: Any) -> None:
+    event = new_event(b"%d" % number, reference=reference, token=None, **changes)
+    store.wait(store.inbox.add(event, [], first_ask_ms=60_000))
+
+
+@pytest.mark.parametrize("reference", [PLAIN, *OTHERS])
+def test_all_spellings_of_a_uuid_have_one_that_is_plain(reference: str) -> None:
+    assert plain_id(reference) == PLAIN
+    assert same_id(plain_id(reference)) == same_id(reference)
+
+
+@pytest.mark.parametrize("reference", ["", "ver_A_1", "session-0123456789abcdef01234567", "f" * 31])
+def test_any_other_reference_is_its_own(reference: str) -> None:
+    assert plain_id(reference) == reference
+
+
+def test_only_what_is_spelt_otherwise_has_a_key(store: Store) -> None:
+    for number, reference in enumerate([PLAIN, OTHERS[0], "ver_A_1"]):
+        arrive(store, number, reference)
+    assert store.rows(KEYS) == [(PLAIN, None), (OTHERS[0], PLAIN), ("ver_A_1", None)]
+
+
+@pytest.mark.parametrize("before", [PLAIN, *OTHERS])
+@pytest.mark.parametrize("after", [PLAIN, OTHERS[1]])
+def test_what_is_awaited_is_settled_in_any_spelling(store: Store, before: str, after: str) -> None:
+    arrive(store, 1, before, **PENDING)
+    arrive(store, 2, PLAIN.replace("-", "_", 2), **PENDING)  # is awaited already
+    arrive(store, 3, after)
+    rows = "SELECT reference, event_id, state, settled_by_id FROM awaited"
+    assert store.rows(rows) == [(before, 1, "settled", 3)]
+    arrive(store, 4, OTHERS[2], **PENDING)  # is settled in the record
+    assert len(store.rows(rows)) == 1
+
+
+@pytest.mark.parametrize("event", [PLAIN, *OTHERS])
+def test_what_prembly_does_not_confirm_is_awaited_again_in_any_spelling(
+    store: Store, event: str
+) -> None:
+    arrive(store, 1, OTHERS[1], **PENDING)
+    arrive(store, 2, event)
+    doubt = NewInquiry(
+        at_ms=NOW_MS,
+        purpose=Purpose.CONFIRM,
+        result=InquiryResult.CONTRADICTED,
+        reference=PLAIN,
+        duration_ms=1,
+        event_id=2,
+    )
+    store.wait(Inquiries(store.writer).record(doubt))
+    assert store.rows("SELECT state, settled_by_id FROM awaited") == [("waiting", None)]
+
+
+@pytest.mark.parametrize("earlier", [PLAIN, *OTHERS])
+def test_what_succeeded_before_once_counts_in_any_spelling(store: Store, earlier: str) -> None:
+    store.add("crm", reference=earlier)
+    (job,) = claim(store, crm=1).jobs  # without `once`, so it has no key
+    assert finish(store, job, SUCCEEDED)
+    store.add("crm", body=b"2", reference=OTHERS[3])
+    assert claim_once(store).jobs == []
+    assert store.rows("SELECT state, ran_instead_id FROM delivery WHERE id = 2") == [
+        ("skipped", job.delivery_id)
+    ]
+
+
+def test_reconcile_knows_an_event_in_any_spelling(store: Store) -> None:
+    store.add(reference=OTHERS[3])
+    with closing(connect_operator(store.place)) as connection:
+        for spelt in (PLAIN, *OTHERS):
+            assert OwnRecord(connection).known_ids([spelt, "ver_A_1"]) == {spelt}
+
+
+def test_what_an_earlier_premblyd_stored_gets_its_key_in_portions(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spelling, "PORTION", 2)
+    monkeypatch.setattr(respelling, "PAUSE_S", 0)
+    references = [PLAIN, *OTHERS, "ver_A_1", OTHERS[0]]
+    for number, reference in enumerate(references):
+        arrive(store, number, reference, **PENDING)
+    store.by_hand("UPDATE event SET reference_key = NULL")
+    store.by_hand("UPDATE awaited SET reference_key = NULL, reference = ?", OTHERS[1])
+    store.by_hand(
+        "INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms,"
+        " created_at_ms) VALUES ('p', 'ver_A_1', 1, 'waiting', 1, 1)"
+    )
+    walk = Respelling(ReferenceKeys(store.writer)).walk()
+    store.wait(asyncio.wait_for(walk, 20))
+    expected = [(each, None if each in (PLAIN, "ver_A_1") else PLAIN) for each in references]
+    assert store.rows(KEYS) == expected
+    awaited = store.rows("SELECT DISTINCT reference, reference_key FROM awaited")
+    assert set(awaited) == {(OTHERS[1], PLAIN), ("ver_A_1", None)}
