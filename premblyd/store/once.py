@@ -12,7 +12,7 @@ import hashlib
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
-from peewee import JOIN
+from peewee import JOIN, fn
 
 from premblyd.prembly import events
 from premblyd.prembly.payload import Verdict, plain_id
@@ -182,10 +182,12 @@ _EARLIER = Statement(
     .where(
         Event.reference.in_([param("reference"), param("plain")])
         | (Event.reference_key == param("plain")),
-        Event.outcome == param("outcome"),
+        # COALESCE keeps SQLite from reading all events of an outcome, or all that ever succeeded, by
+        # the indexes of these columns.
+        fn.COALESCE(Event.outcome, "") == param("outcome"),
         param("type").cast("TEXT").is_null() | (Event.type == param("type")),
         Delivery.action == param("action"),
-        Delivery.state.in_(_IN_THE_WAY),
+        fn.COALESCE(Delivery.state, "").in_(_IN_THE_WAY),
         Delivery.id != param("id"),
     )
     .order_by(Delivery.state.desc(), Delivery.id)  # succeeded ones before running ones

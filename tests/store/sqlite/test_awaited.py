@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from premblyd.prembly.payload import Outcome
-from premblyd.store import awaited_statements
+from premblyd.store import awaited_statements, once
 from premblyd.store.awaited import CHANGED, AwaitedQueue
 from premblyd.store.sqlite.transaction import compiled
 from tests.support.database import reading
@@ -47,3 +47,19 @@ def test_events_that_were_missed_are_found_by_their_index(path: Path) -> None:
             f"EXPLAIN QUERY PLAN {statement.text}", statement.bind(values)
         ).fetchall()
     assert any("event_unsettled" in row[-1] for row in plan), plan
+
+
+def test_what_succeeded_earlier_is_found_by_its_reference(path: Path) -> None:
+    """And not among all that ever succeeded, or all events of an outcome."""
+    statement = compiled(once._EARLIER)
+    names = ("action", "reference", "plain", "outcome", "type", "id")
+    with reading(path) as connection:
+        plan = connection.execute(
+            f"EXPLAIN QUERY PLAN {statement.text}", statement.bind(dict.fromkeys(names, "x"))
+        ).fetchall()
+    steps = " ".join(row[-1] for row in plan)
+    assert "event_reference " in steps, plan
+    assert "event_reference_key " in steps, plan
+    assert "delivery_event " in steps, plan
+    assert "delivery_state" not in steps, plan
+    assert "event_outcome" not in steps, plan
