@@ -182,8 +182,8 @@ _EARLIER = Statement(
     .where(
         Event.reference.in_([param("reference"), param("plain")])
         | (Event.reference_key == param("plain")),
-        # COALESCE keeps SQLite from reading all events of an outcome, or all that ever succeeded, by
-        # the indexes of these columns.
+        # COALESCE keeps SQLite from reading all events of an outcome, or all that ever succeeded,
+        # by the indexes of these columns.
         fn.COALESCE(Event.outcome, "") == param("outcome"),
         param("type").cast("TEXT").is_null() | (Event.type == param("type")),
         Delivery.action == param("action"),
