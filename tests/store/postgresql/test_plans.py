@@ -1,0 +1,46 @@
+"""What a claim reads of a long queue is found by the queue's own index, in its order, whatever the
+server knows of the table: it gathers that only now and then."""
+
+from functools import partial
+
+import pytest
+
+from premblyd.store import queue_statements
+from premblyd.store.engine import Transaction
+from premblyd.store.postgresql.transaction import PostgresqlTransaction, compiled
+from tests.support.store import NOW_MS, Store
+
+pytestmark = pytest.mark.postgresql
+FILL = """INSERT INTO delivery (event_id, action, state, due_at_ms, attempts_left, created_at_ms)
+    SELECT 1, (ARRAY['crm', 'a', 'b', 'c', 'd'])[mod(number, 5) + 1], 'pending', ?, 3, 0
+    FROM generate_series(1, 20000) AS number"""
+VALUES = {
+    "worker": "x",
+    "action": "crm",
+    "now_ms": NOW_MS + 9,
+    "limit": 50,
+    "after_ms": NOW_MS,
+    "after_id": 500,
+}
+
+
+@pytest.mark.parametrize("analyzed", ["never", "before", "after"])
+def test_a_claim_reads_by_the_index_whatever_the_server_knows(store: Store, analyzed: str) -> None:
+    store.add("crm")
+    if analyzed == "before":
+        store.by_hand("ANALYZE")
+    store.by_hand(FILL, NOW_MS)
+    if analyzed == "after":
+        store.by_hand("ANALYZE")
+    for name in ("WAITING_ACTIONS", "DUE", "DUE_BEHIND", "FIRST_DUE"):
+        plan = store.wait(store.writer.call(partial(explained, name)))
+        assert "using delivery_queue on delivery t1" in plan, plan
+        assert not any(word in plan for word in ("Bitmap", "Sort", "Seq Scan on delivery")), plan
+
+
+def explained(name: str, transaction: Transaction) -> str:
+    """Return how the server finds the rows of a statement on the writer's own connection."""
+    assert isinstance(transaction, PostgresqlTransaction)
+    statement = compiled(getattr(queue_statements, name))
+    found = transaction.connection.execute("EXPLAIN " + statement.text, statement.bind(VALUES))
+    return "\n".join(line for (line,) in found.fetchall())
