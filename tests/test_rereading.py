@@ -149,7 +149,7 @@ def test_the_daemon_reads_anew_what_waits_since_before_its_upgrade(tmp_path: Pat
     with Premblyd(tmp_path, actions=[activate]) as daemon:
         daemon.start()
         daemon.send(FAILED_FACE)
-        with changing(daemon.database) as database:
+        with changing(daemon.place) as database:
             database.execute("UPDATE event SET doubt = NULL, outcome = 'verified'")
             database.execute(
                 "INSERT INTO delivery (event_id, action, state, due_at_ms, attempts_left,"

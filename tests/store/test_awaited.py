@@ -397,6 +397,14 @@ def test_sql_says_the_same_as_the_rules(store: Store) -> None:
                 "response_code": code,
                 "type": type_,
             }
+    for code, type_, doubt in itertools.product(CODES, TYPES, ("code", "face,type")):
+        events[f"doubted {code} {type_} {doubt}"] = {
+            "outcome": Outcome.UNKNOWN,
+            "verification_status": "VERIFIED",
+            "response_code": code,
+            "type": type_,
+            "doubt": doubt,
+        }
     arrive(
         store,
         *({**event, "reference": reference} for reference, event in events.items()),
