@@ -84,6 +84,16 @@ def test_events_are_filtered(own: Browser, daemon: Premblyd) -> None:
         assert ids(query) == [number for (number,) in expected], query
 
 
+def test_what_is_doubted_is_found_and_says_why(own: Browser) -> None:
+    page = own.get("/events?doubted=yes").text
+    assert page.count("doubt: face") == page.count("<tr data-id=") == 1
+    [event] = own.get("/events.json?doubted=yes").json["events"]
+    assert (event["outcome"], event["doubt"]) == ("unknown", "face")
+    page = own.get(f"/events/{event['id']}").text
+    assert "It says VERIFIED, and something that does not fit: face." in page
+    assert "something that does not fit" not in own.get("/events/1").text
+
+
 def test_what_is_typed_wrongly_is_said_beside_its_field(own: Browser) -> None:
     page = own.get("/events?since=yesterday&outcome=fine")
     assert page.status == 400
