@@ -196,6 +196,14 @@ def test_code_00_is_not_verified_by_whatever_else_the_outcome_is(record: Record)
     assert [row[0] for row in answer] == [2, 3]
 
 
+def test_what_is_doubted_is_asked_for_with_the_reason(record: Record) -> None:
+    record.event(1, doubt="")
+    record.event(2, doubt="code,face", outcome="unknown", reference="b")
+    record.event(3, doubt=None)
+    [row] = record.ask("Which events say VERIFIED and are doubted, and why?")
+    assert (row[0], row[3], row[5]) == (2, "b", "code,face")
+
+
 def test_people_without_a_delivery_were_not_activated_either(record: Record) -> None:
     record.event(1, reference="a", user_ref="anna")
     record.delivery(1, "activate-customer", "succeeded")

@@ -218,6 +218,12 @@ def test_a_status_that_acknowledges_leaves_the_word_to_the_next_place() -> None:
         assert (verdict.outcome, verdict.verification_status) == (outcome, word)
 
 
+def test_of_several_words_the_first_place_that_speaks_counts() -> None:
+    words = {"data.verification_status": "CANCELLED", "verificationStatus": "PENDING"}
+    verdict = read({"verification.status": True, **words})
+    assert (verdict.outcome, verdict.verification_status) == (Outcome.PENDING, "PENDING")
+
+
 def test_what_is_doubted_counts_as_settled() -> None:
     doubted = read({"response_code": "02"})
     assert doubted.doubt == "code"

@@ -59,8 +59,12 @@ class Facts:
         self._repeats = _gather(document, _tree(own), self._found)
         for name in _PLACES.keys() & placed.keys():
             self._found[name] = [placed[name]]
-        # The status words that speak, and whether one says VERIFIED, whatever else is said.
-        self.words = [word for word in self._found["verification_status"] if _speaks(word)]
+        # The status words that speak, in the order of their places, and whether one says VERIFIED,
+        # whatever else is said.
+        words = self._found["verification_status"]
+        if len(words) > 1:
+            words = _PLACES["verification_status"].values(document)
+        self.words = [word for word in words if _speaks(word)]
         self._plain_words = [plain_word(word) for word in self.words]
         self.says_verified = _VERIFIED in self._plain_words
         # True when each place that speaks is a clear yes, false when one says anything else, None

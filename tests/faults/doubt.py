@@ -280,6 +280,7 @@ def differences(count: int, seed: int) -> tuple[Counter[str], list[str]]:
         read = Reading(verdict.outcome.value, verdict.doubt or "", verdict.face_match)
         plain = plain_reading(body)
         found[f"outcome {read.outcome}"] += 1
+        found["doubted"] += bool(read.doubt)
         found.update(f"doubt {word}" for word in read.doubt.split(",") if word)
         if read != plain:
             problems.append(f"{read} by premblyd, {plain} plainly: {body.decode()}")
