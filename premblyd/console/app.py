@@ -16,6 +16,7 @@ from premblyd import passwords
 from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.console.bulk import Bulks
+from premblyd.console.guests import Guests
 from premblyd.console.handler import HEADERS, NothingHere
 from premblyd.console.live import Live
 from premblyd.console.pages import (
@@ -35,6 +36,7 @@ from premblyd.console.services import Services
 from premblyd.databases import Place, file_of
 from premblyd.listening import Listening
 from premblyd.metrics.exporter import Exporter
+from premblyd.receiver.address import UNIX_PEER, sender
 from premblyd.store.writer import Writer
 
 HOME = Path(__file__).parent
@@ -83,6 +85,7 @@ class Console:
             idle_connection_timeout=IDLE_S,
             body_timeout=BODY_S,
         )
+        self._server.guests = self._services.guests
         self._server.add_sockets(sockets)
 
     def configure(self, config: Config) -> None:
@@ -108,11 +111,14 @@ class Console:
 class _Server(HTTPServer):
     """Bounds its connections: the console must not take up the files that webhooks need."""
 
+    guests: Guests
+
     def handle_stream(self, stream: IOStream, address: Any) -> None:
-        if len(self._connections) >= max_connections():
+        own = sender(str(address[0])) if address else UNIX_PEER
+        if self.guests.welcome(stream, own, max_connections()):
+            super().handle_stream(stream, address)
+        else:
             stream.close()
-            return
-        super().handle_stream(stream, address)
 
 
 def max_connections() -> int:

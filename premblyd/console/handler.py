@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar, cast
 from urllib.parse import quote
 
-from tornado.iostream import StreamClosedError
+from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 
 from premblyd import jsontext
@@ -62,7 +62,16 @@ class Handler(RequestHandler):
             self.set_header(name, value)
 
     def prepare(self) -> Awaitable[None] | None:
+        self.services.guests.begin(self._stream)
         return self._admit()
+
+    def on_finish(self) -> None:
+        self.services.guests.end(self._stream)
+
+    @property
+    def _stream(self) -> IOStream:
+        stream: IOStream = cast(Any, self.request.connection).stream
+        return stream
 
     async def _admit(self) -> None:
         """Let in who may be here. Raise Refused for others."""
@@ -74,6 +83,8 @@ class Handler(RequestHandler):
         ):
             raise Refused(403, "cross_site", words.CROSS_SITE)
         self.session = await self.find_session()
+        if self.session is not None:
+            self.services.guests.admit(self._stream)
         if self.session is None and not self.is_public:
             self._ask_to_sign_in()
 

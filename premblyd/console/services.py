@@ -10,6 +10,7 @@ from premblyd.config.console import Console
 from premblyd.config.models import Config
 from premblyd.console.bulk import Bulks
 from premblyd.console.guessing import Guesses
+from premblyd.console.guests import Guests
 from premblyd.console.live import Live
 from premblyd.console.readers import Readers
 from premblyd.metrics.exporter import Exporter
@@ -31,6 +32,7 @@ class Services:
     live: Live
     bulks: Bulks
     guesses: Guesses = field(default_factory=Guesses)
+    guests: Guests = field(default_factory=Guests)
     # A try of a password takes a core and 32 MB: one at a time.
     trying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     config: Config = field(init=False)

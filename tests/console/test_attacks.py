@@ -311,8 +311,9 @@ def test_a_broken_request_breaks_nothing(daemon: Premblyd, request_bytes: bytes)
     assert not daemon.log("console.failed")
 
 
-def test_many_slow_clients_hold_up_no_webhook(fresh: Premblyd) -> None:
-    """The console takes so many connections and no more, so that files are left for webhooks."""
+def test_many_slow_clients_hold_up_no_webhook_and_no_operator(fresh: Premblyd) -> None:
+    """The console takes so many connections and no more, so that files are left for webhooks. With
+    an operator's each new one gets in, for which another goes."""
     own = signed_in(fresh.start())
     host, _, port = own.address.rpartition(":")
     clients: list[socket.socket] = []
@@ -325,7 +326,13 @@ def test_many_slow_clients_hold_up_no_webhook(fresh: Premblyd) -> None:
                 client.sendall(half if number % 2 else half[:20])
         wait_until(lambda: sum(map(_is_closed, clients)) >= MORE)
         assert fresh.send(b'{"response_code":"00"}').status == 200
-    wait_until(lambda: _answers(own))
+        assert own.get("/events").status == 200
+        with own.stream("/live") as heard:
+            assert next(heard)["event"] == 1
+            for _ in range(app.MAX_CONNECTIONS):
+                held.enter_context(_connected(own.address))
+            assert fresh.send(b'{"response_code":"01"}').status == 200
+            wait_until(lambda: next(heard)["event"] == 2)
 
 
 def test_where_files_lack_the_console_leaves_them_to_webhooks(fresh: Premblyd) -> None:

@@ -1,0 +1,112 @@
+"""Whose connection stays when there are too many."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from tornado.iostream import IOStream
+
+from premblyd.console.guests import FEWEST, Guests
+from tests.support.dispatching import on_a_loop
+
+LIMIT = 40
+
+
+@pytest.fixture(name="connect")
+def make_streams() -> Iterator["Streams"]:
+    with ExitStack() as held:
+        yield Streams(held)
+
+
+class Streams:
+    """Makes streams, each with a peer that is there."""
+
+    def __init__(self, held: ExitStack) -> None:
+        self._held = held
+
+    def __call__(self, count: int) -> list[IOStream]:
+        return [self._one() for _ in range(count)]
+
+    def _one(self) -> IOStream:
+        ours, theirs = socket.socketpair()
+        self._held.enter_context(theirs)
+        self._held.enter_context(ours)
+        return IOStream(ours)
+
+
+def are_open(streams: list[IOStream]) -> list[bool]:
+    return [not stream.closed() for stream in streams]
+
+
+@on_a_loop
+async def test_of_an_address_the_oldest_strangers_go(connect: Streams) -> None:
+    guests = Guests()
+    streams = connect(LIMIT // 4 + 3)
+    assert all(guests.welcome(each, "192.0.2.1", LIMIT) for each in streams)
+    assert are_open(streams) == [False] * 3 + [True] * (LIMIT // 4)
+    (other,) = connect(1)
+    assert guests.welcome(other, "192.0.2.2", LIMIT)
+    assert are_open(streams) == [False] * 3 + [True] * (LIMIT // 4)
+    few = connect(FEWEST)
+    assert all(guests.welcome(each, "192.0.2.3", 10) for each in few)
+
+
+@on_a_loop
+async def test_an_operator_stays_whoever_comes(connect: Streams) -> None:
+    guests = Guests()
+    (own,) = connect(1)
+    assert guests.welcome(own, "192.0.2.1", LIMIT)
+    guests.admit(own)
+    crowd = connect(3 * LIMIT)
+    for number, each in enumerate(crowd):
+        assert guests.welcome(each, f"192.0.2.{number % 100}", LIMIT)
+    assert not own.closed()
+    assert sum(are_open(crowd)) == LIMIT - 1
+
+
+@on_a_loop
+async def test_who_holds_the_most_makes_room_for_others(connect: Streams) -> None:
+    guests = Guests()
+    alone = connect(30)
+    for number, each in enumerate(alone):
+        guests.welcome(each, f"192.0.2.{number}", LIMIT)
+    many = connect(10)
+    for each in many:
+        guests.welcome(each, "198.51.100.1", LIMIT)
+    (newest,) = connect(1)
+    assert guests.welcome(newest, "192.0.2.77", LIMIT)
+    assert all(are_open(alone))
+    assert are_open(many) == [False] + [True] * 9
+
+
+@on_a_loop
+async def test_where_all_are_operators_nobody_else_gets_in(connect: Streams) -> None:
+    guests = Guests()
+    streams = connect(FEWEST)
+    for each in streams:
+        guests.welcome(each, "192.0.2.1", FEWEST)
+        guests.admit(each)
+    (late,) = connect(1)
+    assert not guests.welcome(late, "192.0.2.2", FEWEST)
+    streams[0].close()
+    assert guests.welcome(late, "192.0.2.2", FEWEST)
+    assert all(are_open(streams[1:]))
+
+
+@on_a_loop
+async def test_who_has_asked_for_something_is_answered(connect: Streams) -> None:
+    guests = Guests()
+    streams = connect(LIMIT // 4)
+    for each in streams:
+        guests.welcome(each, "192.0.2.1", LIMIT)
+    for each in streams[:-1]:
+        guests.begin(each)
+    later, last = connect(2)
+    assert guests.welcome(later, "192.0.2.1", LIMIT)
+    assert are_open(streams) == [True] * (len(streams) - 1) + [False]
+    guests.begin(later)
+    assert not guests.welcome(last, "192.0.2.1", LIMIT)
+    guests.end(streams[0])
+    assert guests.welcome(last, "192.0.2.1", LIMIT)
+    assert streams[0].closed()
