@@ -304,10 +304,12 @@ class Daemon:
         tell(DaemonStopping(running_hooks=self._dispatcher.running))
         self.loops.may_end()
         timeout_s = self._settings.stop_timeout_ms / 1000
-        self._server.stop()
         hooks = asyncio.create_task(self._dispatcher.stop(timeout_s))
         asked = asyncio.create_task(self._pending.stop())
         beat = asyncio.create_task(self._heartbeat.end())
+        self._receiver.ask_to_close()
+        await self._listening.accept_last()
+        self._server.stop()
         await self._receiver.drain(timeout_s)
         await self._server.close_all_connections()
         await asyncio.gather(hooks, beat, asked)

@@ -1,10 +1,15 @@
 """Where the daemon listens: on systemd's sockets, or on its own, which it removes when it stops."""
 
+import asyncio
 import contextlib
+import ctypes
 import errno
 import os
+import select
 import socket
 import stat
+import struct
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +20,16 @@ from premblyd.config.values import Listen
 from premblyd.errors import CannotStartError, PremblydError
 
 BACKLOG = 1024
+WAITING_S = 2.0  # how long those are accepted at a stop who wait for it: BACKLOG at most
+# Of socket(7), for a packet filter that drops what opens a connection: a client whose SYN is
+# dropped sends it again a second later. Each row is struct sock_filter: code, jt, jf, k.
+_SO_ATTACH_FILTER = 26
+_DROP_SYN = (
+    (0x30, 0, 0, 13),  # the byte of TCP's header that has the flags
+    (0x45, 0, 1, 0x02),  # is it SYN?
+    (0x06, 0, 0, 0),  # then keep nothing of it
+    (0x06, 0, 0, 0xFFFFFFFF),
+)
 # What trying again does not mend: somebody must change the address or a right.
 _LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
@@ -37,11 +52,31 @@ class Listening:
         """Return whether these are systemd's sockets and none of them is at `where`."""
         return self.is_passed and addresses_of(where).isdisjoint(self.addresses)
 
+    async def accept_last(self) -> None:
+        """Let no more clients connect, and wait until those that have are accepted: the kernel
+        resets those that wait when a listening socket is closed. On systemd's they may wait for the
+        next daemon."""
+        if self.is_passed:
+            return
+        self._remove_own_file()
+        for listening in self.sockets:
+            if listening.family != socket.AF_UNIX:
+                _drop_new(listening)
+        waiting = select.poll()
+        for listening in self.sockets:
+            waiting.register(listening, select.POLLIN)
+        until_s = time.monotonic() + WAITING_S
+        while waiting.poll(0) and time.monotonic() < until_s:
+            await asyncio.sleep(0.001)
+
     def close(self) -> None:
         """Accept no more, and remove the file of our own unix socket: not another's that has taken
         its place."""
         for listening in self.sockets:
             listening.close()
+        self._remove_own_file()
+
+    def _remove_own_file(self) -> None:
         if self.own_path is None:
             return
         with contextlib.suppress(OSError):  # the folder may be gone, or closed to us by now
@@ -95,6 +130,13 @@ def _refuse_live_socket(path: Path) -> None:
         except TimeoutError:  # its queue is full: somebody is there
             pass
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _drop_new(listening: socket.socket) -> None:
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *row) for row in _DROP_SYN))
+    filter_ = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
+    with contextlib.suppress(OSError):  # then the last few may be reset
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
 
 
 def _inode(path: Path) -> tuple[int, int]:

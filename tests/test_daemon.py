@@ -1,7 +1,10 @@
 """The daemon's composition: what was opened is closed again, also when the start fails half-way."""
 
 import asyncio
+import errno
 import os
+import select
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tornado.netutil import bind_sockets
 
 from premblyd import daemon as composition
 from premblyd import presence
@@ -18,12 +22,14 @@ from premblyd.daemon import Daemon
 from premblyd.databases import Place, Server
 from premblyd.errors import PremblydError
 from premblyd.hooks.http.runner import HttpRunner
+from premblyd.listening import Listening
 from premblyd.loops import Loops
-from tests.support.database import new_place, url_of
+from tests.support.database import new_place, rows, url_of
 from tests.support.waiting import wait_until
+from tests.support.webhooks import signed, webhook
 
 CONFIG = """
-listen: unix:{folder}/socket
+listen: {listen}
 database: "{database}"
 endpoints: [{{name: prembly, path: /webhooks/prembly, keys: {{live: a-key}}}}]
 """
@@ -47,9 +53,10 @@ STEPS = (
 )
 
 
-def configured(folder: Path, place: Place) -> Daemon:
+def configured(folder: Path, place: Place, listen: str = "unix:{folder}/socket") -> Daemon:
     path = folder / "premblyd.yaml"
-    path.write_text(CONFIG.format(folder=folder, database=url_of(place)))
+    listen = listen.format(folder=folder)
+    path.write_text(CONFIG.format(listen=listen, database=url_of(place)))
     return Daemon(load_config(path), path)
 
 
@@ -153,6 +160,61 @@ def test_a_stop_leaves_nothing_open_and_tells_commands_so(
     assert not (tmp_path / "socket").exists()
     assert presence.find(place, tmp_path / "premblyd.yaml") is None
     assert can_lock(place)
+
+
+async def stop_beside_many(folder: Path, place: Place, listen: str) -> list[bytes]:
+    """Stop a daemon for which so many clients wait in the kernel's queue that it can't accept them
+    in one round of its loop. Return what each got; raise ConnectionResetError for one that was
+    reset."""
+    daemon = configured(folder, place, listen)
+    async with daemon:
+        clients = [connected(daemon.address) for _ in range(300)]
+        for number, client in enumerate(clients[::2]):
+            body = b'{"reference": "r-%d"}' % number
+            client.sendall(webhook(body, signed(body, "a-key")))
+    answers = []
+    for client in clients:
+        client.settimeout(10)
+        with client:
+            answers.append(client.recv(1000))
+    return answers
+
+
+def connected(address: str) -> socket.socket:
+    if address.startswith("unix:"):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(address.removeprefix("unix:"))
+        return client
+    host, _, port = address.rpartition(":")
+    return socket.create_connection((host, int(port)))
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "unix:{folder}/socket"])
+def test_a_stop_answers_who_waits_to_be_accepted(tmp_path: Path, place: Place, listen: str) -> None:
+    answers = asyncio.run(stop_beside_many(tmp_path, place, listen))
+    assert [answer[:12] for answer in answers] == [b"HTTP/1.1 200", b""] * 150
+    assert rows(place, "SELECT count(*) FROM event") == [(150,)]
+
+
+def test_who_connects_while_the_last_are_accepted_is_neither_accepted_nor_reset() -> None:
+    """Its SYN is dropped. It is sent again a second later, perhaps to the next daemon."""
+    [listening] = bind_sockets(0, "127.0.0.1")
+    last = Listening(sockets=[listening], is_passed=False)
+    address = listening.getsockname()
+    early = socket.create_connection(address)
+    listening.accept()[0].close()
+    asyncio.run(last.accept_last())
+    with early, socket.socket() as late:
+        late.setblocking(False)
+        assert late.connect_ex(address) == errno.EINPROGRESS
+        assert early.recv(1) == b"", "what is accepted goes on"
+        with pytest.raises(BlockingIOError):
+            listening.accept()
+        last.close()
+        [next_] = bind_sockets(address[1], "127.0.0.1")
+        with next_:
+            wait_until(lambda: select.select([next_], [], [], 0)[0])
+            next_.accept()[0].close()
 
 
 def test_a_loop_that_ends_by_itself_is_noticed() -> None:

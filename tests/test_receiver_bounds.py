@@ -13,6 +13,7 @@ from tests.support.database import away, locked
 from tests.support.receiving import Client, Reception
 from tests.support.requests import Answer, chunked
 from tests.support.store import on_connection
+from tests.support.waiting import until
 from tests.support.webhooks import head, signed, webhook
 
 BODY = b'{"reference":"r-1","response_code":"00"}'
@@ -248,7 +249,7 @@ async def test_a_request_or_a_head_that_does_not_come_in_time_ends_the_connectio
 async def test_a_commit_that_takes_longer_than_the_body_may_is_waited_for(
     http_port: int, reception: Reception
 ) -> None:
-    reception.use(request_timeout="1ms")
+    reception.use(request_timeout="200ms")
     reception.writer.call(lambda _: time.sleep(1.2))
     await asyncio.sleep(0.1)
     client = await Client.to(http_port)
@@ -370,6 +371,22 @@ async def test_a_request_that_is_not_http_is_no_webhook(
     assert await client.ended()
     await client.close()
     assert reception.rows("SELECT * FROM event") == []
+
+
+@pytest.mark.gen_test
+async def test_a_stop_waits_for_the_first_request_of_who_has_just_connected(
+    http_port: int, reception: Reception
+) -> None:
+    client = await Client.to(http_port)
+    await until(lambda: reception.receiver.connections == 1)
+    draining = asyncio.create_task(reception.receiver.drain(5))
+    await asyncio.sleep(0.05)
+    assert not draining.done()
+    await client.send(webhook(BODY))
+    answer = await client.answer()
+    assert (answer.status, answer.headers["Connection"]) == (200, "close")
+    await draining
+    await client.close()
 
 
 @pytest.mark.gen_test

@@ -115,9 +115,13 @@ class Receiver(HTTPServerConnectionDelegate):
         """End the recogniser's thread. Nothing is in flight any more."""
         self.services.recogniser.close()
 
-    async def drain(self, timeout_s: float) -> None:
-        """Wait until nothing is in flight, at most `timeout_s`. Answers ask to close."""
+    def ask_to_close(self) -> None:
+        """Have every answer from now on ask its client to close the connection."""
         self.services.is_stopping = True
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until nothing is in flight, at most `timeout_s`."""
+        self.ask_to_close()
         began = time.monotonic()
         while True:
             # Sleep before the first look: Tornado hands a connection that it has just accepted
