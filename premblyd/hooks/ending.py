@@ -15,7 +15,7 @@ def ending_of(
     """Return what becomes of the delivery of `job`, whose hook ended now with `result`.
 
     It has succeeded; or its hook runs again; or it is dead, because that can't help or no
-    attempt is left; or it is cancelled, because another event has what this one left open. An
+    attempt is left; or it is cancelled or skipped, because another event is run for instead. An
     interrupted run costs no attempt, and is due again at once, or after the time that its result
     asks for.
     """
@@ -24,8 +24,8 @@ def ending_of(
     wait_ms = None
     if result.outcome is AttemptOutcome.SUCCEEDED:
         state = State.SUCCEEDED
-    elif result.is_overtaken:
-        state = State.CANCELLED
+    elif result.ends_as is not None:
+        state = result.ends_as
     elif result.final or attempts_left <= 0:
         state = State.DEAD
     elif interrupted:

@@ -2,6 +2,7 @@
 and must agree, so that the action is for what Prembly says."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 from premblyd.clock import Clock
@@ -20,10 +21,11 @@ from premblyd.store.answers import Answers
 from premblyd.store.confirmed import Confirmed
 from premblyd.store.inquiries import DOUBTS, Inquiries, NewInquiry
 from premblyd.store.jobs import Job, Result
-from premblyd.store.models import AttemptOutcome, InquiryResult, Purpose
+from premblyd.store.models import AttemptOutcome, InquiryResult, Purpose, State
 from premblyd.store.queue import Queue
 
 NOT_FOUND = "Prembly knows no such verification"
+RUNS_ELSEWHERE = "the hook runs for another event of the same verification at this moment"
 AGAINST_IT = "Prembly's answer is silent about what another event of its reference says no to"
 _FIRST_WAIT_S, _MAX_WAIT_S = 10.0, 1800.0
 _MANY = 1 << 20
@@ -126,7 +128,9 @@ class Confirmation:
         try:
             if found is not None and result is InquiryResult.CONFIRMED:  # in one transaction
                 confirmed = Confirmed.of(job.event, found, answer.sha256)
-                return await self._confirm(job, confirmed, answer.at_ms)
+                names = answers.all_names(question, answer.stated) if answer.stated else ()
+                is_once = action.once is not None
+                return await self._confirm(job, confirmed, answer.at_ms, names, is_once=is_once)
         finally:
             asked = await recorded
         if found is not None and result is InquiryResult.CONTRADICTED:
@@ -196,7 +200,7 @@ class Confirmation:
             tell_answered(replace(inquiry, stored_event_id=stored_id))
         self._patience.end(job.delivery_id)
         return Result(
-            outcome=AttemptOutcome.INTERRUPTED, error=found.words, final=True, is_overtaken=True
+            outcome=AttemptOutcome.INTERRUPTED, error=found.words, ends_as=State.CANCELLED
         )
 
     def _again(self, job: Job, reason: str, asked: int) -> Result:
@@ -227,12 +231,26 @@ class Confirmation:
             return await self._inquiries.record_doubt(inquiry)
         return 0
 
-    async def _confirm(self, job: Job, confirmed: Confirmed, at_ms: int) -> Job | Result:
-        """Write down that the delivery is confirmed. Return its job when it is, and still ours."""
+    async def _confirm(
+        self,
+        job: Job,
+        confirmed: Confirmed,
+        at_ms: int,
+        names: Sequence[str] = (),
+        *,
+        is_once: bool = False,
+    ) -> Job | Result:
+        """Write down that the delivery is confirmed. Return its job when it is, still ours, and
+        nothing else has run for the same verification."""
+        ruling = await self._queue.confirm(job, confirmed, at_ms, names, is_once=is_once)
+        if ruling is None:
+            return _later("the delivery is another attempt's by now", 0)
+        if ruling.wait_ms is not None:
+            return _later(RUNS_ELSEWHERE, ruling.wait_ms / 1000)
         self._patience.end(job.delivery_id)
-        if await self._queue.confirm(job, confirmed, at_ms):
-            return confirmed.job(job)
-        return _later("the delivery is another attempt's by now", 0)
+        if ruling.other_id is not None:
+            return Result(outcome=AttemptOutcome.INTERRUPTED, ends_as=State.SKIPPED)
+        return replace(confirmed.job(job), once_key=ruling.key or job.once_key)
 
 
 def _newer_than_ms(job: Job) -> int:

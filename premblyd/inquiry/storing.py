@@ -70,7 +70,9 @@ class Storing:
         answer calls it: so `once` and what waits find it. Nothing is taken over from the event that
         began it, which nobody may have confirmed.
         """
-        found = answer.stated.verdict if answer.stated else Verdict()
+        stated = answer.stated or Stated(verdict=Verdict(), is_empty=True)
+        found, question = stated.verdict, subject.question
+        names = answers.all_names(question, stated) if question else ()
         webhook = Webhook(
             endpoint=subject.endpoint,
             received_at_ms=now_ms,
@@ -95,4 +97,5 @@ class Storing:
             ],
             asked=subject.reference,
             is_for=is_for,
+            names=names,
         )

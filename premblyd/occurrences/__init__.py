@@ -180,7 +180,7 @@ class AttemptFinished(Occurrence):
 
     def log_level(self) -> Level:
         """Return `info` for success, and for what another event has made pointless."""
-        is_well = self.outcome == "succeeded" or self.state == "cancelled"
+        is_well = self.outcome == "succeeded" or self.state in ("cancelled", "skipped")
         return "info" if is_well else "warning"
 
 

@@ -164,7 +164,7 @@ def _about_another(
     # as another's with a space that hooks strip.
     if reference is None:
         return None if session_id or answer.names or not names_reference else _ask_again(NO_NAME)
-    if payload.same_id(reference) in answer.names:
+    if payload.plain_id(reference) in answer.names:
         return None
     if answer.names:
         return _contradicted("Prembly's answer is about another reference")

@@ -27,6 +27,7 @@ _DATA_CODE = "00"
 # Of the whole answer, not of the verification: whether the question could be answered.
 _ENVELOPE = ("status", "success", "message", "detail", "data", "response")
 _CODES = ("response_code", "responseCode")
+_LEAST_NAME = 8
 _OPEN_WORDS = ("pending", "processing", "in-progress", "queued")
 # What an answer can state of a verification. All else is as the event has it.
 FACTS = (
@@ -59,8 +60,8 @@ class Question:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stated:
     """What an answer states of a verification. In `verdict`, what is None (or an unknown outcome)
-    is not stated. `names`: by which the answer calls the verification, each in one spelling (see
-    payload.same_id)."""
+    is not stated. `names`: by which the answer calls the verification, each in its plain spelling
+    (see payload.plain_id)."""
 
     verdict: Verdict
     names: frozenset[str] = frozenset()
@@ -117,6 +118,26 @@ def is_unknown_to_prembly(stated: Stated) -> bool:
     verdict = stated.verdict
     says_more = stated.names or verdict.session_id or verdict.verification_status
     return verdict.response_code == _NOT_FOUND_CODE and not says_more
+
+
+def all_names(question: Question, stated: Stated) -> tuple[str, ...]:
+    """Return by which names Prembly knows a verification, as its answer to a question says: the
+    best one first, and sessions as digests."""
+    session_ids = [stated.verdict.session_id]
+    asked = [question.reference] if question.reference else []
+    if question.reference is None:
+        session_ids.append(question.identifier)
+    digests = [payload.session_reference(each) for each in session_ids if each]
+    own = [stated.verdict.reference or "", *asked, *sorted(stated.names)]
+    said = [name for name in map(payload.plain_id, own) if name in stated.names]
+    if asked and not said:  # the configuration says that answers name nothing
+        said = [payload.plain_id(asked[0])]
+    return tuple(dict.fromkeys([*filter(_is_own_name, said), *digests]))
+
+
+def _is_own_name(name: str) -> bool:
+    """Return whether a name can be that of one verification alone: `N/A` or `1` is not."""
+    return len(name) >= _LEAST_NAME and any(map(str.isdigit, name))
 
 
 def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) -> Stated:
@@ -184,7 +205,7 @@ def _names(
             for layer in layers
             for value in (FIELDS["reference"].find(layer), *payload.OTHER_IDS.values(layer))
         ]
-    return frozenset(payload.same_id(name) for name in found if name)
+    return frozenset(payload.plain_id(name) for name in found if name)
 
 
 def _all(

@@ -9,7 +9,7 @@ from premblyd.prembly.agreement import MAX_OTHERS
 from premblyd.prembly.answers import FACTS
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.prembly.webhook import StoredEvent, Webhook
-from premblyd.store import awaited, inbox, inquiries
+from premblyd.store import awaited, inbox, inquiries, naming
 from premblyd.store.engine import Row, Transaction
 from premblyd.store.inbox import Added, NewDelivery
 from premblyd.store.inquiries import NewInquiry
@@ -29,6 +29,7 @@ class NewAnswer:
     deliveries: Sequence[NewDelivery]
     asked: str
     is_for: Callable[[str, Sequence[Verdict]], bool] = lambda *_: True
+    names: Sequence[str] = ()  # by which Prembly knows the verification
 
 
 class Answers:
@@ -91,7 +92,8 @@ _OTHERS = Spelt(
 
 def _names(answer: NewAnswer) -> set[str]:
     awaited_names = map(awaited.lock_name, _references(answer))
-    return {*awaited_names, *inbox.lock_names(answer.webhook, answer.deliveries)}
+    order_names = inbox.lock_names(answer.webhook, answer.deliveries)
+    return {*awaited_names, *order_names, *naming.lock_names(answer.names)}
 
 
 def _references(answer: NewAnswer) -> set[str]:
@@ -101,6 +103,7 @@ def _references(answer: NewAnswer) -> set[str]:
 def _add(transaction: Transaction, answer: NewAnswer, inquiry: NewInquiry | None) -> Added:
     webhook = answer.webhook
     references = _references(answer)
+    naming.learn(transaction, answer.names, webhook.received_at_ms)
     if settled := awaited.settled_in_record(transaction, references):
         event_id = min(settled.values())
         key = inbox.key_of(transaction, event_id)

@@ -54,7 +54,7 @@ class Result:
     """How one run of a hook ended. `error` is ours: it never quotes the hook or the event.
 
     `final`: trying again can't help. `retry_after_s`: the receiver asked for at least this.
-    `is_overtaken`: the event was open, and its result is another event: nothing is to run for it.
+    `ends_as`: how its delivery ends because of another event, whose hook runs or has run instead.
     """
 
     outcome: AttemptOutcome
@@ -64,7 +64,7 @@ class Result:
     output: str | None = None
     output_truncated: bool = False
     final: bool = False
-    is_overtaken: bool = False
+    ends_as: State | None = None
     retry_after_s: float = 0
 
 

@@ -9,18 +9,20 @@ so a claim has few, whatever waits.
 """
 
 import hashlib
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from peewee import JOIN, fn
 
 from premblyd.prembly import events
-from premblyd.prembly.payload import Verdict, plain_id
-from premblyd.store import damage
+from premblyd.prembly.payload import Outcome, Verdict, plain_id
+from premblyd.store import damage, naming
 from premblyd.store.damage import Due, UnusableError, is_count
 from premblyd.store.engine import Transaction
+from premblyd.store.jobs import Job
 from premblyd.store.keys import once_key
-from premblyd.store.models import IS_LAST_ATTEMPT, Attempt, Delivery, Event, State
+from premblyd.store.models import IS_LAST_ATTEMPT, Attempt, Delivery, Event, State, VerificationName
 from premblyd.store.order import may_end
 from premblyd.store.statements import Statement, param, update
 
@@ -35,6 +37,20 @@ class _Holder(NamedTuple):
     id: int
     state: str
     started_at_ms: int | None  # of its last attempt
+
+
+class Subject(NamedTuple):
+    """What the hook of a delivery runs once for. `names`: of its verification, beginning with the
+    event's reference; `keys`: under which any of them may have run, the one that counts first."""
+
+    names: tuple[str, ...]
+    outcome: str
+    type: str
+    keys: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        return self.keys[0]
 
 
 class Turn(Enum):
@@ -62,21 +78,15 @@ class Turns:
 
     def of(self, delivery: Due) -> Turn:
         """Return whether it is the turn of `delivery`; if not, get it out of the way."""
-        row = self._transaction.row(_VERDICT, id=delivery.id)
-        if row is None or not isinstance(row[0], str) or not row[0]:
+        subject = subject_of(self._transaction, delivery.id)
+        if subject is None:
             return Turn.NOW  # no reference: it runs as without `once`, or its end tells what is odd
-        reference, outcome, type_ = row
-        if not isinstance(type_, str):  # stored by a premblyd that did not tell types
-            try:
-                type_ = damage.stored_event(self._transaction, delivery.id).verdict.type
-            except UnusableError:
-                return Turn.NOW
-        place = (delivery.action, once_key(reference, outcome, type_))
+        place = (delivery.action, subject.key)
         holder = self._holders.get(place)
         if holder is None:
             if not self._is_locked(lock_name(*place)):
                 return Turn.UNKNOWN
-            holder = self._find(delivery, place, reference, outcome, type_)
+            holder = self._find(delivery, subject)
         if holder is None or holder.id == delivery.id:
             self._holders[place] = _Holder(delivery.id, State.RUNNING, self._now_ms)
             return Turn.NOW
@@ -99,33 +109,28 @@ class Turns:
             self._locks[name] = self._transaction.try_lock(name)
         return self._locks[name]
 
-    def _find(
-        self,
-        delivery: Due,
-        place: tuple[str, str],
-        reference: str,
-        outcome: str,
-        type_: str,
-    ) -> _Holder | None:
+    def _find(self, delivery: Due, subject: Subject) -> _Holder | None:
         """Return who has succeeded or runs, but for `delivery` itself. Those from a time when the
         action had no `once` have no key yet: they are found by their events, and get it."""
-        action, key = place
-        row = self._transaction.row(_HOLDER, action=action, once_key=key)
-        if row is not None and row[0] != delivery.id and row[1] in _IN_THE_WAY:
-            return _Holder(*row)
-        row = self._transaction.row(
-            _EARLIER,
-            action=action,
-            reference=reference,
-            plain=plain_id(reference),
-            outcome=outcome,
-            type=None if events.is_about_verification(type_) else type_,
-            id=delivery.id,
-        )
-        if row is None:
-            return None
-        give_key(self._transaction, action, row[0], key)
-        return _Holder(*row)
+        for key in subject.keys:
+            row = self._transaction.row(_HOLDER, action=delivery.action, once_key=key)
+            if row is not None and row[0] != delivery.id and row[1] in _IN_THE_WAY:
+                return _Holder(*row)
+        is_about = events.is_about_verification(subject.type)
+        for name in subject.names:
+            row = self._transaction.row(
+                _EARLIER,
+                action=delivery.action,
+                reference=name,
+                plain=plain_id(name),
+                outcome=subject.outcome,
+                type=None if is_about else subject.type,
+                id=delivery.id,
+            )
+            if row is not None:
+                give_key(self._transaction, delivery.action, row[0], subject.key)
+                return _Holder(*row)
+        return None
 
     def _skip(self, delivery: Due, holder: _Holder) -> None:
         self._transaction.change(
@@ -139,11 +144,8 @@ class Turns:
         )
 
     def _hold(self, delivery: Due, holder: _Holder) -> None:
-        """Make `delivery` due again after as long as the other runs already. So it waits at most
-        twice as long as it must, and looks only a few times however long that is."""
-        runs_for_ms = self._now_ms - (holder.started_at_ms or self._now_ms)
-        hold_ms = min(max(runs_for_ms, MIN_HOLD_MS), MAX_HOLD_MS)
-        due_at_ms = self._now_ms + hold_ms
+        """Make `delivery` due again after a while."""
+        due_at_ms = self._now_ms + _hold_ms(self._now_ms, holder.started_at_ms)
         self._transaction.change(_HOLD, id=delivery.id, state=State.PENDING, due_at_ms=due_at_ms)
 
 
@@ -153,6 +155,70 @@ def key_of(verdict: Verdict) -> str | None:
     if not verdict.reference:
         return None
     return once_key(verdict.reference, verdict.outcome, verdict.type)
+
+
+def subject_of(transaction: Transaction, delivery_id: int) -> Subject | None:
+    """Return what the hook of a delivery runs once for; None: its event has no reference, or can't
+    be read."""
+    row = transaction.row(_VERDICT, id=delivery_id)
+    if row is None or not isinstance(row[0], str) or not row[0]:
+        return None
+    reference, outcome, type_, confirmed_key, verification = row
+    if not isinstance(type_, str):  # stored by a premblyd that did not tell types
+        try:
+            type_ = damage.stored_event(transaction, delivery_id).verdict.type
+        except UnusableError:
+            return None
+    known = naming.names_of(transaction, verification)
+    keys = _keys(known, outcome, type_) if known else (once_key(reference, outcome, type_),)
+    if isinstance(confirmed_key, str) and confirmed_key:
+        keys = tuple(dict.fromkeys([confirmed_key, *keys]))
+    return Subject(tuple(dict.fromkeys([reference, *known])), outcome, type_, keys)
+
+
+def _keys(names: Sequence[str], outcome: str, type_: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(once_key(name, Outcome(outcome), type_) for name in names))
+
+
+class Ruling(NamedTuple):
+    """What is decided about a delivery that Prembly confirms. `key`: what its hook runs once for;
+    None: its action has no `once`. `other_id`: the delivery that runs in its place, or has; then it
+    is to wait for `wait_ms`, or None: it is not to run at all."""
+
+    key: str | None = None
+    other_id: int | None = None
+    wait_ms: int | None = None
+
+
+def rule(
+    transaction: Transaction, job: Job, names: Sequence[str], verdict: Verdict, now_ms: int
+) -> Ruling:
+    """Decide again whose turn it is, now that Prembly has told by which names it knows the
+    verification and what came of it: another name's hook may have succeeded, or run. Of those that
+    are asked about at the same time, the first that is confirmed runs."""
+    keys = _keys(names, verdict.outcome, verdict.type)
+    transaction.lock({lock_name(job.action, key) for key in keys})
+    for key in keys:
+        row = transaction.row(_CONFIRMED_HOLDER, action=job.action, once_key=key)
+        if row is None or row[0] == job.delivery_id:
+            continue
+        delivery_id, state, started_at_ms = row
+        if state == State.SUCCEEDED:
+            return Ruling(key=keys[0], other_id=delivery_id)
+        return Ruling(keys[0], delivery_id, _hold_ms(now_ms, started_at_ms))
+    give_key(transaction, job.action, job.delivery_id, keys[0])
+    return Ruling(key=keys[0])
+
+
+def note_other(transaction: Transaction, delivery_id: int, other_id: int) -> None:
+    """Put down which delivery has succeeded in the place of one that is about to be skipped."""
+    transaction.change(_NOTE_OTHER, id=delivery_id, ran_instead_id=other_id)
+
+
+def _hold_ms(now_ms: int, started_at_ms: int | None) -> int:
+    """Return for how long to wait for another that runs: as long as that runs already. So it waits
+    at most twice as long as it must, and looks only a few times however long that is."""
+    return min(max(now_ms - (started_at_ms or now_ms), MIN_HOLD_MS), MAX_HOLD_MS)
 
 
 def give_key(transaction: Transaction, action: str, delivery_id: int, key: str) -> None:
@@ -173,8 +239,29 @@ def _holders() -> Any:
 
 
 _VERDICT = Statement(
-    Delivery.select(Event.reference, Event.outcome, Event.type).join(Event).where(_HAS_ID)
+    Delivery.select(
+        Event.reference,
+        Event.outcome,
+        Event.type,
+        Delivery.confirmed_key,
+        VerificationName.verification,
+    )
+    .join(Event)
+    .join(
+        VerificationName,
+        JOIN.LEFT_OUTER,
+        on=VerificationName.name == fn.COALESCE(Event.reference_key, Event.reference),
+    )
+    .where(_HAS_ID)
 )
+_CONFIRMED_HOLDER = Statement(
+    _holders().where(
+        _HAS_KEY,
+        (Delivery.state == State.SUCCEEDED)
+        | ((Delivery.state == State.RUNNING) & Delivery.confirmed_at_ms.is_null(False)),
+    )
+)
+_NOTE_OTHER = update(Delivery, "ran_instead_id", where=_HAS_ID)
 _HOLDER = Statement(_holders().where(_HAS_KEY))
 _EARLIER = Statement(
     _holders()

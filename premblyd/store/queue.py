@@ -12,10 +12,10 @@ hook can't run ends dead with that reason, and the others go on.
 
 import asyncio
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from premblyd.store import awaited_statements, damage, once, order, queue_statements
+from premblyd.store import awaited_statements, damage, naming, once, order, queue_statements
 from premblyd.store.claims import NEVER_MS, Found, Queued, Rota, Waiting, release
 from premblyd.store.confirmed import Confirmed
 from premblyd.store.damage import CRASHED, UNSTARTED, Due, UnusableError, is_count
@@ -31,6 +31,7 @@ from premblyd.store.jobs import (
     Room,
 )
 from premblyd.store.models import State
+from premblyd.store.once import Ruling
 from premblyd.store.shares import Shares
 from premblyd.store.writer import Step, Writer
 
@@ -188,11 +189,36 @@ class Queue:
         names = () if job.order_key is None else (order.lock_name(job.order_key),)
         return self._writer.call(operation, Step.FINISHES, names)
 
-    def confirm(self, job: Job, confirmed: Confirmed, at_ms: int) -> "asyncio.Future[bool]":
-        """Write down what Prembly's answer of `at_ms` confirmed of the job's event: its hook runs
-        now. False: the lease was lost, nothing changed."""
+    def confirm(
+        self,
+        job: Job,
+        confirmed: Confirmed,
+        at_ms: int,
+        names: Sequence[str] = (),
+        *,
+        is_once: bool = False,
+    ) -> "asyncio.Future[Ruling | None]":
+        """Write down what Prembly's answer of `at_ms` confirmed of the job's event, and by which
+        names it knows the verification: its hook runs now. `is_once`: unless the ruling says that
+        another has, or does, because of these names. None: the lease was lost, nothing changed."""
 
-        def operation(transaction: Transaction) -> bool:
+        def operation(transaction: Transaction) -> Ruling | None:
+            if names:
+                transaction.lock(naming.lock_names(names))
+            held = transaction.row(
+                queue_statements.HOLDS, id=job.delivery_id, claim_token=job.claim_token
+            )
+            if held is None:
+                return None
+            ruling = Ruling()
+            known = naming.learn(transaction, names, at_ms)
+            if is_once and known:
+                verdict = confirmed.job(job).event.verdict
+                ruling = once.rule(transaction, job, known, verdict, at_ms)
+            if ruling.other_id is not None:
+                if ruling.wait_ms is None:
+                    once.note_other(transaction, job.delivery_id, ruling.other_id)
+                return ruling
             changed = transaction.change(
                 queue_statements.CONFIRM,
                 id=job.delivery_id,
@@ -201,10 +227,11 @@ class Queue:
                 confirmed_at_ms=at_ms,
                 confirmed_sha256=confirmed.sha256,
                 confirmed_facts=confirmed.text,
+                confirmed_key=ruling.key,
             )
-            return changed > 0
+            return ruling if changed else None
 
-        return self._writer.call(operation, Step.FINISHES)
+        return self._writer.call(operation, Step.FINISHES, alone=bool(names))
 
     def prove(self, job: Job) -> "asyncio.Future[bool]":
         """Return whether the claim of `job` stands: nobody has taken it over. The others learn in
@@ -280,7 +307,8 @@ class Queue:
             due_at_ms=now_ms + action.lease_ms,
             cost=1 if is_confirmed or not action.confirm else 0,
         )
-        key = once.key_of(event.verdict) if action.once else None
+        subject = once.subject_of(transaction, delivery.id) if action.once else None
+        key = subject.key if subject else None
         if key is not None:
             once.give_key(transaction, delivery.action, delivery.id, key)
         job = Job(

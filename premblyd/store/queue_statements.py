@@ -188,6 +188,7 @@ CONFIRM = Statement(
         confirmed_at_ms=param("confirmed_at_ms"),
         confirmed_sha256=param("confirmed_sha256"),
         confirmed_facts=param("confirmed_facts"),
+        confirmed_key=param("confirmed_key"),
         attempts_left=param("attempts_left"),
     ).where(_IS_HELD)
 )

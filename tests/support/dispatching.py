@@ -27,6 +27,7 @@ from premblyd.store.inbox import Inbox, NewDelivery
 from premblyd.store.inquiries import Inquiries
 from premblyd.store.jobs import Claimed, Job, Result
 from premblyd.store.models import AttemptOutcome
+from premblyd.store.once import Ruling
 from premblyd.store.queue import Queue
 from premblyd.store.writer import Writer
 from tests.support.clock import SettableClock
@@ -103,9 +104,9 @@ class TroubledQueue(Queue):
         self._fail("claim")
         return asyncio.ensure_future(self._late(super().claim(*args)))
 
-    def confirm(self, *args: Any) -> "asyncio.Future[bool]":
+    def confirm(self, *args: Any, **keys: Any) -> "asyncio.Future[Ruling | None]":
         self._fail("confirm")
-        return super().confirm(*args)
+        return super().confirm(*args, **keys)
 
     def finish(self, *args: Any) -> "asyncio.Future[bool]":
         self._fail("finish")

@@ -1,0 +1,226 @@
+"""One verification under several names: an action with `confirm` and `once` runs once for it. What
+Prembly's answers name counts, and nothing that a webhook says."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from premblyd.databases import Place
+from premblyd.hooks import dispatcher
+from premblyd.inquiry import confirm, patience
+from premblyd.prembly import answers, payload
+from premblyd.prembly.answers import Question
+from premblyd.store import naming
+from premblyd.store.answers import NewAnswer, add_answer
+from premblyd.store.inbox import NewDelivery
+from tests.support import prembly_api
+from tests.support.database import changing, rows
+from tests.support.dispatching import Dispatching, FakeRunner, on_a_loop
+from tests.support.jobs import action
+from tests.support.prembly_api import PremblyApi
+from tests.support.queue import claim_once, ids
+from tests.support.store import NOW_MS, Store, new_event
+
+UUID = "0b7c9f1d-1111-4222-8333-44445555666a"
+OTHER = "ver_document_w_face_0042"
+SESSION = "sdk_session_0123456789"
+DIGEST = payload.session_reference(SESSION)
+ACTIVATE = action(
+    "activate",
+    confirm="true",
+    once="reference",
+    when="outcome == 'verified'",
+    retry={"attempts": 3, "first_delay": "10ms"},
+)
+NAMES = "SELECT name, verification FROM verification_name ORDER BY id"
+DELIVERIES = "SELECT state, ran_instead_id FROM delivery ORDER BY id"
+
+
+@pytest.fixture
+def api() -> Iterator[PremblyApi]:
+    with prembly_api.prembly_api() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confirm, "_FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr(patience, "_WAITS_S", (0.02,))
+    monkeypatch.setattr(dispatcher, "POLL_S", 0.05)
+    monkeypatch.setattr("premblyd.store.once.MIN_HOLD_MS", 20)
+
+
+def at_work(place: Place, api: PremblyApi, *actions: Any, **keys: Any) -> Dispatching:
+    return Dispatching(place, *(actions or (ACTIVATE,)), prembly=api.settings(), **keys)
+
+
+def says(**names: str) -> bytes:
+    """Return an answer that says VERIFIED, under these names."""
+    return json.dumps({"data": {"verification_status": "VERIFIED", **names}}).encode()
+
+
+async def add(at: Dispatching, **names: str) -> None:
+    """Store an event that says VERIFIED, under these names."""
+    document = {"verification": {"status": "VERIFIED"}, **names}
+    verdict = payload.recognise(document)
+    fields = {name: getattr(verdict, name) for name in payload.Verdict.__slots__}
+    await at.add("activate", body=json.dumps(document).encode(), **fields)
+
+
+@pytest.mark.parametrize("is_session_first", [False, True])
+@on_a_loop
+async def test_a_hook_runs_once_for_a_reference_and_its_session(
+    place: Place, api: PremblyApi, is_session_first: bool
+) -> None:
+    api.know(UUID, session_id=SESSION, body=says(reference=UUID, session_id=SESSION))
+    names = [{"reference": UUID}, {"session_id": SESSION}]
+    if is_session_first:
+        names.reverse()
+    async with at_work(place, api) as at:
+        await add(at, **names[0])
+        await at.until_states(succeeded=1)
+        await add(at, **names[1])
+        await at.until_states(succeeded=1, skipped=1)
+        (job,) = [job for _, job in at.shell.jobs]
+    assert rows(place, DELIVERIES) == [("succeeded", None), ("skipped", 1)]
+    assert rows(place, NAMES) == [(UUID, UUID), (DIGEST, UUID)]
+    assert SESSION not in str(rows(place, "SELECT * FROM verification_name"))
+    assert rows(place, "SELECT once_key, confirmed_key FROM delivery WHERE id = 1") == [
+        (job.once_key, job.once_key)
+    ]
+
+
+@on_a_loop
+async def test_an_answer_that_names_both_links_what_each_ran_for(
+    place: Place, api: PremblyApi
+) -> None:
+    """The session's own answer names no reference. That of the reference names the session."""
+    api.know("unknown-1", session_id=SESSION, body=says(session_id=SESSION))
+    api.know(UUID, body=says(reference=UUID, session_id=SESSION))
+    async with at_work(place, api) as at:
+        await add(at, session_id=SESSION)
+        await at.until_states(succeeded=1)
+        await add(at, reference=UUID)
+        await at.until_states(succeeded=1, skipped=1)
+    assert rows(place, DELIVERIES) == [("succeeded", None), ("skipped", 1)]
+
+
+@on_a_loop
+async def test_of_two_that_are_confirmed_at_the_same_time_one_waits_for_the_other(
+    place: Place, api: PremblyApi
+) -> None:
+    answer = says(reference=UUID, verification_id=OTHER)
+    api.know(UUID, body=answer)
+    api.know(OTHER, body=answer)
+    runner = FakeRunner()
+    held = runner.hold("activate")
+    async with at_work(place, api, runner=runner) as at:
+        await asyncio.gather(add(at, reference=UUID), add(at, reference=OTHER))
+        await at.until(lambda: runner.jobs)
+        await at.until_states(running=1, pending=1)
+        held.set()
+        await at.until_states(succeeded=1, skipped=1)
+        assert len(runner.jobs) == 1
+
+
+@on_a_loop
+async def test_when_the_first_fails_the_other_runs(place: Place, api: PremblyApi) -> None:
+    answer = says(reference=UUID, verification_id=OTHER)
+    api.know(UUID, body=answer)
+    api.know(OTHER, body=answer)
+    async with at_work(place, api) as at:
+        await add(at, reference=UUID)
+        await at.until_states(succeeded=1)
+        with changing(place) as connection:
+            connection.execute("UPDATE delivery SET state = 'dead'")
+        await add(at, reference=OTHER)
+        await at.until_states(dead=1, succeeded=1)
+        first, second = (job for _, job in at.shell.jobs)
+    assert first.once_key == second.once_key, "so a receiver knows it again"
+
+
+@on_a_loop
+async def test_a_webhook_links_nothing(place: Place, api: PremblyApi) -> None:
+    """Anybody may put a session beside a reference."""
+    api.know(UUID, body=says(reference=UUID))
+    api.know(OTHER, session_id=SESSION, body=says(reference=OTHER, session_id=SESSION))
+    async with at_work(place, api) as at:
+        await add(at, reference=UUID, session_id=SESSION)
+        await at.until_states(succeeded=1)
+        await add(at, reference=OTHER)
+        await at.until_states(succeeded=2)
+    assert rows(place, NAMES) == [(OTHER, OTHER), (DIGEST, OTHER)]
+
+
+@on_a_loop
+async def test_what_is_skipped_lets_the_next_of_its_line_run(place: Place, api: PremblyApi) -> None:
+    api.know(UUID, session_id=SESSION, body=says(reference=UUID, session_id=SESSION))
+    async with at_work(place, api) as at:
+        await add(at, reference=UUID)
+        await at.until_states(succeeded=1)
+        await add(at, session_id=SESSION)
+        with changing(place) as connection:
+            connection.execute("UPDATE delivery SET order_key = 'k', order_place = 1 WHERE id = 2")
+        await at.until_states(succeeded=1, skipped=1)
+
+
+def question(**names: str) -> Question:
+    reference = names.get("reference")
+    return Question(identifier=reference or names["session_id"], reference=reference)
+
+
+def all_names(asked: Question, **names: str) -> tuple[str, ...]:
+    stated = answers.read(says(**names))
+    assert stated
+    return answers.all_names(asked, stated)
+
+
+def test_what_can_be_no_name_of_one_verification_alone_links_nothing() -> None:
+    by_reference, by_session = question(reference=UUID), question(session_id=SESSION)
+    assert all_names(by_reference, reference=UUID.upper(), verification_id="N/A") == (UUID,)
+    assert all_names(by_reference, reference=UUID, verification_id="unknown-id") == (UUID,)
+    assert all_names(by_session, reference=UUID) == (UUID, DIGEST)
+    assert all_names(by_session, session_id=SESSION) == (DIGEST,)
+    assert all_names(by_reference) == (UUID,)  # with `names_reference: false`
+
+
+def test_names_are_joined_and_the_first_stays_first(store: Store) -> None:
+    def learn(*names: str) -> tuple[str, ...]:
+        return store.wait(store.writer.call(lambda t: naming.learn(t, names, NOW_MS)))
+
+    assert learn("a-000001") == ("a-000001",)
+    assert store.rows(NAMES) == []
+    assert learn("b-000002", "c-000003") == ("b-000002", "c-000003")
+    assert learn("d-000004", "e-000005") == ("d-000004", "e-000005")
+    assert learn("c-000003") == ("b-000002", "c-000003")
+    joined = learn("c-000003", "e-000005")
+    assert joined == ("b-000002", "c-000003", "d-000004", "e-000005")
+    assert {verification for _, verification in store.rows(NAMES)} == {"b-000002"}
+    many = [f"f-{number:06}" for number in range(naming.MAX_NAMES)]
+    assert learn("c-000003", *many) == ("c-000003",)
+    assert len(store.rows(NAMES)) == 4
+
+
+def test_what_prembly_was_asked_for_links_too_and_claims_know_it(store: Store) -> None:
+    """Also for actions without `confirm`."""
+    answer = new_event(reference=DIGEST, type="prembly.status", verified_by="prembly-api")
+    new = NewAnswer(
+        webhook=answer,
+        deliveries=[NewDelivery("crm", 3)],
+        asked=DIGEST,
+        names=(OTHER, DIGEST),
+    )
+    store.wait(store.writer.call(lambda transaction: add_answer(transaction, new)))
+    store.add("crm", body=b"2", reference=OTHER)
+    (job,) = claim_once(store).jobs
+    assert job.delivery_id == 1
+    with_key = "SELECT id FROM delivery WHERE once_key = ?"
+    assert store.rows(with_key, job.once_key) == [(1,)]
+    store.by_hand(
+        "UPDATE delivery SET state = 'succeeded', due_at_ms = NULL, finished_at_ms = 1 WHERE id = 1"
+    )
+    assert ids(claim_once(store, NOW_MS + 60_000)) == []
+    assert store.rows(DELIVERIES)[1] == ("skipped", 1)
