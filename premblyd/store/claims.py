@@ -78,7 +78,9 @@ class Rota:
 
 class Queued:
     """The queue as a claim of `worker` finds it, whose own deliveries that run are `running`.
-    `slots`: how many more hooks of each action may run here."""
+    `slots`: how many more hooks of each action may run here. `bookmarks`: where the last claim
+    stopped among the deliveries of an action, if it has left some that another host decides about:
+    they hide nothing from the next claim."""
 
     def __init__(
         self,
@@ -87,12 +89,14 @@ class Queued:
         running: Collection[int],
         now_ms: int,
         slots: Mapping[str, int],
+        bookmarks: dict[str, Due],
     ) -> None:
         self._transaction = transaction
         self._worker = worker
         self._running = frozenset(running)
         self._now_ms = now_ms
         self._slots = slots
+        self._bookmarks = bookmarks
         self._full: set[str] = set()  # actions that have no free slot
         self._contended: set[str] = set()  # and those of which another host decides at this moment
 
@@ -168,7 +172,7 @@ class Queued:
         whose turn it is not, and gets them out of the way."""
         due: list[Due] = []
         passed = looks = 0
-        last: Due | None = None
+        last = self._bookmarks.pop(action, None)
         while len(due) < slots and looks < share:
             size = share - looks
             page = self._due(action, size, after=last)
@@ -189,6 +193,7 @@ class Queued:
                         self._contended.add(action)
             if len(page) < size and passed == passed_before:
                 break  # else, by `order`, others have become due
+        self._mark(action, last, is_full=looks == share)
         return _InTurn(due, passed, looks)
 
     def _bury(self, action: str, share: int) -> _InTurn:
@@ -199,7 +204,7 @@ class Queued:
         before a host whose configuration has changed had the time to say so.
         """
         buried = looks = 0
-        last: Due | None = None
+        last = self._bookmarks.pop(action, None)
         while looks < share:
             size = share - looks
             page = self._due(action, size, after=last, until_ms=self._buried_until_ms)
@@ -218,7 +223,12 @@ class Queued:
                 buried += 1
             if len(page) < size and buried == buried_before:
                 break
+        self._mark(action, last, is_full=looks == share)
         return _InTurn([], buried, looks)
+
+    def _mark(self, action: str, last: Due | None, *, is_full: bool) -> None:
+        if is_full and last is not None and action in self._contended:
+            self._bookmarks[action] = last
 
     @cached_property
     def _actions_of_others(self) -> list[set[str]]:

@@ -44,6 +44,7 @@ class Queue:
         self._worker = worker
         self._claims = f"claims {worker}"  # the name of a lock, held while a claim is not decided
         self._looks, self._starts = Rota(), Rota()  # of the actions
+        self._bookmarks: dict[str, Due] = {}  # where claims go on, see Queued
         self._waits_for_room: str | None = None  # the action that is first when there is room
         self._looks_in_vain = 0  # at actions, since the last one that changed anything
 
@@ -125,7 +126,7 @@ class Queue:
         slots = {name: min(each.slots, shares.slots_of(name)) for name, each in actions.items()}
         waiting = _waiting_actions(transaction, self._worker, now_ms)
         waiting.sort(key=lambda action: self._looks.place(action.name))
-        queue = Queued(transaction, self._worker, running, now_ms, slots)
+        queue = Queued(transaction, self._worker, running, now_ms, slots, self._bookmarks)
         found = queue.find(waiting, actions)
         self._looks.had_turn(found.looked_at, actions)
         if found.due and not transaction.try_lock(self._claims):

@@ -13,7 +13,9 @@ import pytest
 from premblyd.prembly.payload import Outcome
 from premblyd.store.inbox import NewDelivery
 from premblyd.store.jobs import Claimable, Claimed
+from premblyd.store.keys import once_key
 from premblyd.store.models import State
+from premblyd.store.once import lock_name
 from premblyd.store.postgresql.transaction import PostgresqlTransaction
 from premblyd.store.sqlite.transaction import SqliteTransaction
 from tests.support.jobs import ending
@@ -222,6 +224,51 @@ def test_a_claim_costs_no_more_however_much_waits_and_nobody_starves(
             assert waits[name] <= len(mixture.names) + 3, name
         mixture.end(claimed)
         mixture.now_ms += mixture.rng.choice([0, 0, 1, 500])
+
+
+def test_a_claim_asks_once_for_what_others_decide_about_and_leaves_it_for_a_moment(
+    store: Store, cost: Cost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much of it is due: what is left costs a claim as much as what is passed."""
+    for number in range(3):
+        store.wait_all(
+            store.inbox.add(
+                new_event(b"%d %d" % (number, again), reference=f"r-{number}"),
+                [NewDelivery("crm", 3)],
+            )
+            for again in range(200)
+        )
+    asked: list[str] = []
+
+    def refuse(_: object, name: str) -> bool:
+        asked.append(name)
+        return False
+
+    for transaction in (SqliteTransaction, PostgresqlTransaction):
+        monkeypatch.setattr(transaction, "try_lock", refuse)
+    cost.begin()
+    claimed = claim(store, {"crm": once()})
+    assert (claimed.jobs, claimed.passed, claimed.next_due_ms) == ([], 0, NOW_MS + 20)
+    assert len(asked) == len(set(asked)) <= 3
+    assert (cost.statements < 150, cost.rows < 250) == (True, True)
+
+
+def test_what_others_decide_about_for_long_hides_nothing_behind_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.wait_all(
+        store.inbox.add(new_event(b"%d" % number, reference="held"), [NewDelivery("crm", 3)])
+        for number in range(350)
+    )
+    store.add("crm", body=b"free", reference="free")
+    held = lock_name("crm", once_key("held", Outcome.VERIFIED))
+    for transaction in (SqliteTransaction, PostgresqlTransaction):
+        monkeypatch.setattr(transaction, "try_lock", lambda _, name: name != held)
+    got = [[job.delivery_id for job in claim(store, {"crm": once()}).jobs] for _ in range(4)]
+    assert got == [[], [], [], [351]]
+    monkeypatch.undo()
+    again = [claim(store, {"crm": once()}, running=[351]) for _ in range(5)]
+    assert [job.delivery_id for claimed in again for job in claimed.jobs] == [1]
 
 
 def test_of_many_actions_a_claim_looks_at_some_and_says_that_there_are_more(
