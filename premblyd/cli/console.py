@@ -1,12 +1,13 @@
 """premblyd console"""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from premblyd.cli.common import actor, config_option, json_option, until_end
-from premblyd.errors import PremblydError, TryAgainError
+from premblyd.errors import NotFoundError, PremblydError, TryAgainError
 
 if TYPE_CHECKING:
     from premblyd.config.console import Console
@@ -15,12 +16,26 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--hash-password", is_flag=True, help="Ask for a password and print its hash.")
+@click.option("--sessions", is_flag=True, help="List who is signed in.")
+@click.option("--end", metavar="SESSION", help="End a session, by its number, or `all`.")
 @config_option
 @json_option
-def console(config_path: Path, *, hash_password: bool, as_json: bool) -> None:
+def console(
+    config_path: Path, *, hash_password: bool, sessions: bool, end: str | None, as_json: bool
+) -> None:
     """The link signs one browser in, within ten minutes. Whoever may write the database may have
     one.
+
+    --sessions lists who is signed in, and --end 7 signs one of them out.
     """
+    if hash_password + sessions + (end is not None) > 1:
+        raise click.UsageError("--hash-password, --sessions and --end go one at a time.")
+    if sessions:
+        _list_sessions(config_path, as_json)
+        return
+    if end is not None:
+        _end_session(config_path, end, as_json)
+        return
     from premblyd import presence
     from premblyd.cli.database import database_of
     from premblyd.cli.printing import print_json
@@ -63,6 +78,56 @@ def console(config_path: Path, *, hash_password: bool, as_json: bool) -> None:
         click.echo(
             f"From another machine, first: ssh -L {where.port or 8081}:{target} THIS-HOST", err=True
         )
+
+
+def _list_sessions(config_path: Path, as_json: bool) -> None:
+    from premblyd import times
+    from premblyd.cli.database import database_of
+    from premblyd.cli.printing import print_json, print_table
+    from premblyd.record import access
+    from premblyd.store.connections import connect_read_only, now_ms
+
+    database = until_end(connect_read_only(database_of(config_path)))
+    rows = access.sessions(database, now_ms(database))
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    print_table(
+        ("session", "who", "by", "from", "since (UTC)", "until (UTC)"),
+        [
+            (
+                row.id,
+                row.actor,
+                "password" if row.by_password else "link",
+                row.remote_ip,
+                times.for_people(row.began_at_ms),
+                times.for_people(row.expires_at_ms),
+            )
+            for row in rows
+        ],
+        empty="Nobody is signed in.",
+    )
+
+
+def _end_session(config_path: Path, which: str, as_json: bool) -> None:
+    from premblyd.cli.database import database_of
+    from premblyd.cli.printing import counted, print_json
+    from premblyd.record import access
+    from premblyd.store.connections import connect_operator, now_ms, transact
+
+    if which != "all" and not (which.isascii() and which.isdigit() and len(which) < 19):
+        raise click.UsageError(f"{which!r} is neither a session's number nor `all`.")
+    database = until_end(connect_operator(database_of(config_path)))
+    chosen = None if which == "all" else {int(which)}
+    ended = transact(database, access.end_sessions(chosen, actor(), now_ms(database)))
+    if not ended and chosen is not None:
+        raise NotFoundError(
+            f"There is no session {which}. `premblyd console --sessions` lists them."
+        )
+    if as_json:
+        print_json({"ended": ended})
+    else:
+        click.echo(f"Ended {counted(ended, 'session', 'sessions')}.")
 
 
 def _url(where: "Listen") -> str:

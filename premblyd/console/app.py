@@ -37,6 +37,7 @@ from premblyd.databases import Place, file_of
 from premblyd.listening import Listening
 from premblyd.metrics.exporter import Exporter
 from premblyd.receiver.address import UNIX_PEER, sender
+from premblyd.record import access
 from premblyd.store.writer import Writer
 
 HOME = Path(__file__).parent
@@ -93,6 +94,17 @@ class Console:
         self._services.config = config
         password = self._services.settings.password
         self._services.password = passwords.read(password.reveal()) if password else None
+        self._end_other_passwords()
+
+    def _end_other_passwords(self) -> None:
+        """End what was begun by a password that is none any more. (Nobody is let in by it, even
+        while the database can't be written.)"""
+        password = self._services.password
+        change = access.end_other_passwords(
+            str(password) if password else None, self._services.clock.now_ms()
+        )
+        ending = self._services.writer.call(change)
+        ending.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     @property
     def address(self) -> str:

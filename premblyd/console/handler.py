@@ -14,7 +14,7 @@ from premblyd import jsontext
 from premblyd.console import origin, words
 from premblyd.console.services import Services
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
-from premblyd.occurrences import ConsoleFailed, ConsoleRefused
+from premblyd.occurrences import ConsoleFailed, ConsoleNotLogged, ConsoleRefused, Occurrence
 from premblyd.receiver.address import client_ip, peer_ip
 from premblyd.record import access
 from premblyd.record.access import Session
@@ -94,8 +94,9 @@ class Handler(RequestHandler):
         if not token:
             return None
         now_ms = self.services.clock.now_ms()
+        password = str(self.services.password) if self.services.password else None
         return await self.services.readers.run(
-            lambda database: access.find_session(database, token, now_ms)
+            lambda database: access.find_session(database, token, now_ms, password)
         )
 
     def _ask_to_sign_in(self) -> None:
@@ -221,11 +222,18 @@ class Handler(RequestHandler):
     def log_exception(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         """Tell the log what went wrong: Tornado's own line would hold the whole URL."""
         if isinstance(error, Refused):
-            tell(ConsoleRefused(reason=error.reason, remote_ip=self.remote_ip))
+            self.tell_often(ConsoleRefused(reason=error.reason, remote_ip=self.remote_ip))
         elif isinstance(error, HTTPError) and error.status_code == 403:
-            tell(ConsoleRefused(reason="xsrf", remote_ip=self.remote_ip))
+            self.tell_often(ConsoleRefused(reason="xsrf", remote_ip=self.remote_ip))
         elif error is not None and not isinstance(error, HTTPError | PremblydError):
             tell(ConsoleFailed(cause=error))
+
+    def tell_often(self, occurrence: Occurrence) -> None:
+        """Tell the log what anybody at all can cause, within its quota."""
+        quota, now = self.services.quotas[occurrence.event], time.monotonic()
+        if count := quota.take_excess(now):
+            tell(ConsoleNotLogged(kind=occurrence.event, count=count))
+        tell(occurrence, is_logged=quota.allows(now))
 
     def send_error(self, status_code: int = 500, **more: Any) -> None:
         error = more.get("exc_info", (None, None))[1]

@@ -1,6 +1,7 @@
 """What the console's pages work with: one set for all of them."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,10 @@ from premblyd.console.live import Live
 from premblyd.console.readers import Readers
 from premblyd.metrics.exporter import Exporter
 from premblyd.passwords import PasswordHash
+from premblyd.receiver.quota import Quota
 from premblyd.store.writer import Writer
+
+LINES_PER_MINUTE = 20  # of each kind that anybody at all can cause
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +37,10 @@ class Services:
     bulks: Bulks
     guesses: Guesses = field(default_factory=Guesses)
     guests: Guests = field(default_factory=Guests)
+    # Of lines of the log, by their names.
+    quotas: defaultdict[str, Quota] = field(
+        default_factory=lambda: defaultdict(lambda: Quota(LINES_PER_MINUTE))
+    )
     # A try of a password takes a core and 32 MB: one at a time.
     trying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     config: Config = field(init=False)

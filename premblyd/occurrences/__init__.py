@@ -9,6 +9,7 @@ from premblyd.occurrences.alerts import AlertSent as AlertSent
 from premblyd.occurrences.alerts import AlertsFailed as AlertsFailed
 from premblyd.occurrences.base import Occurrence as Occurrence
 from premblyd.occurrences.console import ConsoleFailed as ConsoleFailed
+from premblyd.occurrences.console import ConsoleNotLogged as ConsoleNotLogged
 from premblyd.occurrences.console import ConsoleNotOpened as ConsoleNotOpened
 from premblyd.occurrences.console import ConsoleRefused as ConsoleRefused
 from premblyd.occurrences.console import ConsoleSignedIn as ConsoleSignedIn

@@ -46,6 +46,16 @@ class ConsoleRefused(Occurrence):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleNotLogged(Occurrence):
+    """More of these lines came in a minute than are written."""
+
+    event: ClassVar[str] = "console.not_logged"
+    level: ClassVar[Level] = "warning"
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleFailed(Occurrence):
     """A page of the console failed, by a fault of ours."""
 

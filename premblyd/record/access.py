@@ -3,13 +3,13 @@ may sign in; of tokens, the record has digests alone."""
 
 import hashlib
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from peewee import Database
 
-from premblyd.errors import StoreUnreadableError
+from premblyd.record import fetching
 from premblyd.record.operating import Change
-from premblyd.store.connections import translated
 from premblyd.store.engine import Transaction
 from premblyd.store.models import ConsoleLink, ConsoleSession, OperatorAction
 from premblyd.store.statements import Statement, insert, param
@@ -26,7 +26,21 @@ _FIND_LINK = Statement(
 _USE_LINK = Statement(ConsoleLink.delete().where(ConsoleLink.digest == param("digest")))
 _DROP_LINKS = Statement(ConsoleLink.delete().where(ConsoleLink.expires_at_ms <= param("now_ms")))
 _ADD_SESSION = insert(
-    ConsoleSession, "digest", "actor", "remote_ip", "began_at_ms", "expires_at_ms"
+    ConsoleSession,
+    "digest",
+    "actor",
+    "remote_ip",
+    "began_at_ms",
+    "expires_at_ms",
+    "password_sha256",
+)
+_SESSIONS = Statement(
+    ConsoleSession.select(
+        ConsoleSession.id,
+        ConsoleSession.actor,
+        ConsoleSession.expires_at_ms,
+        ConsoleSession.password_sha256,
+    )
 )
 _END_SESSION = Statement(ConsoleSession.delete().where(ConsoleSession.id == param("session_id")))
 _DROP_SESSIONS = Statement(
@@ -47,6 +61,18 @@ class Session:
     def actor(self) -> str:
         """Whom the record names for what is done in this session."""
         return f"{self.person} (console session {self.id})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRow:
+    """Somebody who is signed in, in a list."""
+
+    id: int
+    actor: str
+    by_password: bool
+    remote_ip: str
+    began_at_ms: int
+    expires_at_ms: int
 
 
 def new_token() -> str:
@@ -80,17 +106,32 @@ def redeem_link(
         found = transaction.row(_FIND_LINK, digest=digest, now_ms=now_ms)
         if found is None or not transaction.change(_USE_LINK, digest=digest):
             return None
-        return _begin(transaction, session_token, found[0], "by link", remote_ip, now_ms, life_ms)
+        return _begin(
+            transaction,
+            session_token,
+            found[0],
+            how="by link",
+            remote_ip=remote_ip,
+            now_ms=now_ms,
+            life_ms=life_ms,
+        )
 
     return redeem
 
 
-def begin_session(
-    session_token: str, person: str, *, how: str, remote_ip: str, now_ms: int, life_ms: int
+def begin_by_password(
+    session_token: str, password_hash: str, *, remote_ip: str, now_ms: int, life_ms: int
 ) -> Change[Session]:
-    """Begin a session of somebody who has proved who they are."""
+    """Begin a session of somebody who knows the password, of which this is the hash."""
     return lambda transaction: _begin(
-        transaction, session_token, person, how, remote_ip, now_ms, life_ms
+        transaction,
+        session_token,
+        "password",
+        how="by password",
+        remote_ip=remote_ip,
+        now_ms=now_ms,
+        life_ms=life_ms,
+        password_hash=password_hash,
     )
 
 
@@ -104,13 +145,68 @@ def end_session(session: Session, now_ms: int) -> Change[None]:
     return end
 
 
-def find_session(database: Database, token: str, now_ms: int) -> Session | None:
-    """Return the session whose cookie is `token`; None when there is none, or none any more."""
+def end_other_passwords(password_hash: str | None, now_ms: int) -> Change[int]:
+    """End the sessions that were begun by another password than the one with this hash; None: by
+    any. Return how many these were."""
+
+    def end(transaction: Transaction) -> int:
+        current = _digest(password_hash) if password_hash else None
+        ended = [
+            Session(id=session_id, person=person, expires_at_ms=expires_at_ms)
+            for session_id, person, expires_at_ms, digest in transaction.rows(_SESSIONS)
+            if digest is not None and digest != current
+        ]
+        for session in ended:
+            transaction.change(_END_SESSION, session_id=session.id)
+            note = f"of {session.actor}: the password is another one"
+            _record(transaction, "premblyd", "end-session", now_ms, note)
+        return len(ended)
+
+    return end
+
+
+def end_sessions(session_ids: Collection[int] | None, actor: str, now_ms: int) -> Change[int]:
+    """End these sessions, None: all, on record as done by `actor`. Return how many these were."""
+
+    def end(transaction: Transaction) -> int:
+        ended = 0
+        for session_id, person, expires_at_ms, _ in transaction.rows(_SESSIONS):
+            if session_ids is not None and session_id not in session_ids:
+                continue
+            transaction.change(_END_SESSION, session_id=session_id)
+            if expires_at_ms > now_ms:
+                session = Session(id=session_id, person=person, expires_at_ms=expires_at_ms)
+                _record(transaction, actor, "end-session", now_ms, f"of {session.actor}")
+                ended += 1
+        return ended
+
+    return end
+
+
+def sessions(database: Database, now_ms: int) -> list[SessionRow]:
+    """Return who is signed in, the newest first."""
     query = ConsoleSession.select(
-        ConsoleSession.id, ConsoleSession.actor, ConsoleSession.expires_at_ms
+        *fetching.columns(ConsoleSession, SessionRow),
+        ConsoleSession.password_sha256.is_null(False).alias("by_password"),
+    ).where(ConsoleSession.expires_at_ms > now_ms)
+    return fetching.rows(database, query.order_by(ConsoleSession.id.desc()), SessionRow)
+
+
+def find_session(
+    database: Database, token: str, now_ms: int, password_hash: str | None
+) -> Session | None:
+    """Return the session whose cookie is `token`; None when there is none, or none any more: by a
+    password, only while that has this hash."""
+    query = ConsoleSession.select(
+        ConsoleSession.id,
+        ConsoleSession.actor,
+        ConsoleSession.expires_at_ms,
+        ConsoleSession.password_sha256,
     ).where(ConsoleSession.digest == _digest(token), ConsoleSession.expires_at_ms > now_ms)
-    with translated(StoreUnreadableError):
-        for session_id, person, expires_at_ms in database.execute(query.bind(database)):
+    found = fetching.tuples(database, query)
+    current = _digest(password_hash) if password_hash else None
+    for session_id, person, expires_at_ms, digest in found:
+        if digest is None or digest == current:
             return Session(id=session_id, person=person, expires_at_ms=expires_at_ms)
     return None
 
@@ -119,10 +215,12 @@ def _begin(
     transaction: Transaction,
     token: str,
     person: str,
+    *,
     how: str,
     remote_ip: str,
     now_ms: int,
     life_ms: int,
+    password_hash: str | None = None,
 ) -> Session:
     transaction.change(_DROP_SESSIONS, now_ms=now_ms)
     session_id = transaction.insert(
@@ -132,6 +230,7 @@ def _begin(
         remote_ip=remote_ip,
         began_at_ms=now_ms,
         expires_at_ms=now_ms + life_ms,
+        password_sha256=_digest(password_hash) if password_hash else None,
     )
     session = Session(id=session_id or 0, person=person, expires_at_ms=now_ms + life_ms)
     _record(transaction, session.actor, "sign-in", now_ms, f"{how}, from {remote_ip}")

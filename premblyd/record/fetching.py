@@ -107,4 +107,6 @@ def _plain(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     ]
 
 
-_BOOLEANS = frozenset({"face_match", "output_truncated", "holds_order", "contradicted"})
+_BOOLEANS = frozenset(
+    {"face_match", "output_truncated", "holds_order", "contradicted", "by_password"}
+)

@@ -263,6 +263,7 @@ class ConsoleSession(Table):
     remote_ip = TextField()
     began_at_ms = BigIntegerField()
     expires_at_ms = BigIntegerField()
+    password_sha256 = TextField(null=True)  # of its hash in the configuration; NULL: by a link
 
 
 class Heartbeat(Table):

@@ -67,7 +67,7 @@ class SignIn(Handler):
             )
         )
         if session is None:
-            tell(ConsoleSignInFailed(how="link", remote_ip=self.remote_ip))
+            self.tell_often(ConsoleSignInFailed(how="link", remote_ip=self.remote_ip))
             self._show(mistake=SPENT, status=403)
             return None
         self._keep(cookie)
@@ -82,22 +82,21 @@ class SignIn(Handler):
         guesses = self.services.guesses
         if wait_s := guesses.wait_s(own):
             self.set_header("Retry-After", str(wait_s))
-            tell(ConsoleSignInFailed(how="too many", remote_ip=self.remote_ip))
+            self.tell_often(ConsoleSignInFailed(how="too many", remote_ip=self.remote_ip))
             wait = words.duration(wait_s * 1000)
             self._show(mistake=f"Too many wrong passwords. Try again in {wait}.", status=429)
             return None
         guesses.add(own)
         if not await self._fits(expected, password):
-            tell(ConsoleSignInFailed(how="password", remote_ip=self.remote_ip))
+            self.tell_often(ConsoleSignInFailed(how="password", remote_ip=self.remote_ip))
             self._show(mistake=WRONG, status=403)
             return None
         guesses.forgive(own)
         cookie = access.new_token()
         session: Session = await self.services.writer.call(
-            access.begin_session(
+            access.begin_by_password(
                 cookie,
-                "password",
-                how="by password",
+                str(expected),
                 remote_ip=self.remote_ip,
                 now_ms=self.now_ms,
                 life_ms=self.services.settings.session_ms,
