@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 import jmespath
-from jmespath.exceptions import JMESPathError, ParseError
+from jmespath.exceptions import JMESPathError, LexerError, ParseError
 
 from premblyd.errors import PremblydError
 from premblyd.interpreter import Interpreter, TooManyStepsError
@@ -141,6 +141,8 @@ def _depth(tree: Any) -> int:
 def _why(error: Exception) -> str:
     if isinstance(error, ParseError) and error.token_type == "NUMBER":  # noqa: S105
         return f"a number is written in backticks, `{error.token_value}`"
+    if isinstance(error, LexerError) and error.token_value == "=":  # noqa: S105
+        return "no JMESPath expression: `=` alone is none; `==` compares"
     summary = str(error).splitlines()[0] if str(error) else type(error).__name__
     return f"no JMESPath expression: {summary}"
 

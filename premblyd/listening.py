@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tornado.netutil import bind_sockets, bind_unix_socket
 
-from premblyd import systemd
+from premblyd import procfs, systemd
 from premblyd.config.values import Listen
 from premblyd.errors import CannotStartError, PremblydError
 
@@ -108,9 +108,19 @@ def listen_at(where: Listen) -> Listening:
         return Listening(sockets=[unix], is_passed=False, own_path=path, inode=_inode(path))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "in use"
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            reason = f"{reason}{_by_whom(where)}"
         lasting = getattr(error, "errno", None) in _LASTING
         kind = CannotStartError if lasting else PremblydError
         raise kind(f"Can't listen on {where}: {reason}") from None
+
+
+def _by_whom(where: Listen) -> str:
+    """Return who has taken a place, as far as this user may see it, or else how to find out."""
+    if where.unix_path:
+        return "; `sudo ss -lxp` says by what"
+    holder = procfs.listener(where.port)
+    return f" by {holder}" if holder else "; `sudo ss -ltnp` says by what"
 
 
 def _refuse_live_socket(path: Path) -> None:

@@ -94,9 +94,9 @@ def test_a_list_says_what_it_leaves_out_and_shortens(config: Path) -> None:
 def test_words_are_not_broken_at_80_columns(config: Path) -> None:
     change(config, "UPDATE delivery SET last_error = ?", LONG_ERROR)
     lines = on_terminal(80, "deliveries", "--state", "dead", "--config", config)
-    start = lines[0].index("error")
+    start, end = lines[0].index("error"), lines[0].index("reference")
     assert lines[1][:start].split()[2:4] == ["activate-customer", "dead"]
-    words = [word for line in lines[1:-1] for word in line[start : start + 30].split()]
+    words = [word for line in lines[1:-1] for word in line[start:end].split()]
     assert set(LONG_ERROR.split()) <= set(words)
 
 
@@ -130,6 +130,24 @@ def test_columns_that_matter_least_go_first_and_the_others_share_what_is_left() 
     assert fit(columns, sizes, [0, 1, 2], 20) == {0: 2, 1: 16}
     assert fit(columns, sizes, [0, 1, 2], 13) == {0: 2}
     assert fit(columns, sizes, [0], 1) == {0: 2}
+
+
+def test_a_column_that_was_left_out_comes_back_where_room_is_left() -> None:
+    columns = [
+        Column(name="id"),
+        Column(name="reference", rank=5, kind="reference"),
+        Column(name="type", rank=7),
+    ]
+    sizes = [Sizes(30, 30, 30), Sizes(16, 36, 36), Sizes(20, 20, 20)]
+    assert fit(columns, sizes, [0, 1, 2], 60) == {0: 30, 1: 28}
+    assert fit(columns, sizes, [0, 1, 2], 48) == {0: 30, 1: 16}
+    assert fit(columns, sizes, [0, 1, 2], 47) == {0: 30}
+
+
+def test_deliveries_show_their_reference_at_80_columns(config: Path) -> None:
+    for state in ("succeeded", "dead", "pending"):
+        lines = on_terminal(80, "deliveries", "--state", state, "--config", config)
+        assert "reference" in lines[0]
 
 
 def test_a_time_far_off_is_no_traceback(config: Path) -> None:

@@ -154,6 +154,11 @@ def test_a_page_repeats_what_install_says_to_do_next() -> None:
     assert [line for line in commands if line.strip() not in lines] == []
 
 
+def test_no_page_puts_keys_where_the_checkout_may_be() -> None:
+    """A clone made in the home folder is ~/premblyd."""
+    assert "~/premblyd" not in EVERYTHING
+
+
 def test_no_file_names_a_place_of_the_workplace() -> None:
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():

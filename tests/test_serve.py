@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import socket
 import stat
 import time
@@ -170,9 +171,10 @@ def test_a_port_in_use_is_said_and_not_waited_for(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         status, said = Premblyd(tmp_path, listen=address).fail_to_start()
+    name = Path("/proc/self/comm").read_text().strip()
     assert (status, said.splitlines()[-1]) == (
         1,
-        f"Can't listen on {address}: Address already in use",
+        f"Can't listen on {address}: Address already in use by {name} (pid {os.getpid()})",
     )
     assert "Traceback" not in said
 

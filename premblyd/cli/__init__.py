@@ -16,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from premblyd import __version__
-from premblyd.cli import streams
+from premblyd.cli import program, streams
 from premblyd.errors import PremblydError
 
 # Each command: the module that holds a click command of that name, and what it does.
@@ -97,7 +97,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except PremblydError as error:
-            click.echo(f"{error}", err=True)
+            click.echo(program.as_called(f"{error}"), err=True)
             if error.lacks_rights and os.geteuid() != 0:
                 click.echo(f"With the rights it needs: {_with_sudo(ctx)}", err=True)
             ctx.exit(error.exit_code)
@@ -108,7 +108,7 @@ def _with_sudo(ctx: click.Context) -> str:
     arguments = ctx.meta[_ARGUMENTS]
     if ctx.get_parameter_source("config_path") is ParameterSource.ENVIRONMENT:
         arguments = ["--config", str(ctx.obj), *arguments]
-    return shlex.join(["sudo", "premblyd", *arguments])
+    return f"sudo {program.name()} {shlex.join(arguments)}"
 
 
 def _is_text(argument: str) -> bool:

@@ -30,7 +30,7 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
     Root checks the installed service's configuration as the service would read it now.
     """
     from premblyd import lint, presence
-    from premblyd.cli import as_service
+    from premblyd.cli import as_service, program
     from premblyd.config.load import load_config
     from premblyd.errors import ConfigError
     from premblyd.store.connections import backend
@@ -85,7 +85,7 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
         click.echo(f"Alert {alert.name}: {triggers}; not again within {alert.every}.")
     click.echo("\n" + "\n".join((*inspected.facts, line)))
     for warning in warnings:
-        click.echo(f"warning: {warning}", err=True)
+        click.echo(f"warning: {program.as_called(warning)}", err=True)
 
 
 def _routes(settings: "Config") -> list[tuple[str, list[str]]]:

@@ -28,11 +28,11 @@ COLUMNS = (
     Column(name="event", kind="whole"),
     Column(name="action", rank=1, kind="reference"),
     Column(name="state", kind="whole"),
-    Column(name="tried", rank=4, kind="whole"),
-    Column(name="due (UTC)", rank=3, kind="time"),
-    Column(name="error", rank=2, kind="words"),
-    Column(name="reference", rank=6, kind="reference"),
-    Column(name="code", rank=5, kind="reference"),
+    Column(name="tried", rank=5, kind="whole"),
+    Column(name="due (UTC)", rank=4, kind="time"),
+    Column(name="error", rank=3, kind="words"),
+    Column(name="reference", rank=2, kind="reference"),
+    Column(name="code", rank=6, kind="reference"),
     Column(name="type", rank=7, kind="reference"),
 )
 

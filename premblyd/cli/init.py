@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from premblyd.cli import program
 from premblyd.errors import LacksRightsError, PremblydError
 
 TEMPLATE = Path(__file__).parent / "premblyd.yaml"
@@ -14,8 +15,8 @@ Wrote {path}. Before the first start:
   sqlite:///premblyd.db, which is beside the configuration.
 - Say under `actions` what shall happen.
 Then:
-  premblyd check --config {path}
-  premblyd serve --config {path}"""
+  {premblyd} check --config {path}
+  {premblyd} serve --config {path}"""
 
 
 @click.command()
@@ -34,4 +35,5 @@ def init(folder: Path) -> None:
         raise LacksRightsError(f"Can't write {path}: {error.strerror}") from None
     except OSError as error:
         raise PremblydError(f"Can't write {path}: {error.strerror}") from None
-    click.echo(NEXT.format(path=path, key=folder / "credentials" / "prembly-live-key"))
+    key = folder / "credentials" / "prembly-live-key"
+    click.echo(NEXT.format(path=path, key=key, premblyd=program.name()))

@@ -145,7 +145,8 @@ def fit(
     """Return the columns that fit into `width`, of those in `used`, each with its own width.
 
     Columns are left out by their rank until the others fit; then the most important get the room
-    that is left, first to look good, then to be whole.
+    that is left, first to look good, then to be whole. Where room is left even then, columns that
+    were left out come back into it.
     """
     shown = list(used)
 
@@ -163,7 +164,12 @@ def fit(
             more = min(max(spare, 0), goal[index] - widths[index])
             widths[index] += more
             spare -= more
-    return widths
+    for index in sorted(set(used) - set(shown), key=lambda index: columns[index].rank):
+        if spare < least[index] + GAP:
+            break
+        widths[index] = min(natural[index], spare - GAP)
+        spare -= widths[index] + GAP
+    return dict(sorted(widths.items()))
 
 
 def _at_minutes(

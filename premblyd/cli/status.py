@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from premblyd import times
+from premblyd.cli import program
 from premblyd.cli.common import config_option, json_option, until_end
 from premblyd.cli.database import database_of, database_option, settings_if_valid
 from premblyd.cli.printing import bold, clean, print_json
@@ -215,9 +216,9 @@ def _print(line: str, alive: "Sequence[HostRow]", items: "Sequence[Item]") -> No
         click.echo(f"{click.style(mark, **style)} {bold(first)}")
         for text in more:
             click.echo(f"   {bold(text)}")
-        for text in wrapped(item.remedy):
+        for text in wrapped(program.as_called(item.remedy)):
             click.echo(f"    {text}")
-        click.echo(f"    {clean(item.command)}")
+        click.echo(f"    {program.command_as_called(clean(item.command))}")
 
 
 _WEBHOOKS: defaultdict[int | None, str] = defaultdict(

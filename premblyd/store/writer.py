@@ -215,7 +215,7 @@ class Writer:
         else:
             self._tell_committed(time.perf_counter() - began)
             self._apart.forget()
-            self._report(None)
+            self._report(None, is_webhook=any(_step_of(each) is Step.ARRIVALS for each in batch))
 
     def _transact(self, batch: list[_Waiting]) -> None:
         work = functools.partial(_run_operations, batch)
@@ -249,16 +249,19 @@ class Writer:
         is_recent = time.monotonic() - self.failed_at < RECENT_S
         return self._last_reason if is_recent else self.last_error
 
-    def _report(self, reason: str | None) -> None:
+    def _report(self, reason: str | None, *, is_webhook: bool = False) -> None:
         if reason:
             self.failed_at = time.monotonic()
             self._last_reason = reason
         self._error = reason
-        self._tell()
+        self._tell(is_webhook=is_webhook)
 
-    def _tell(self) -> None:
-        """Log what has changed."""
+    def _tell(self, *, is_webhook: bool = False) -> None:
+        """Log what has changed. It is well again when a webhook was stored, or nothing has failed
+        for RECENT_S: see `recent_error`."""
         reason = self.last_error
+        if reason is None and not is_webhook and self.recent_error() is not None:
+            return
         if reason != self._told:
             tell(StoreUnavailable(reason=reason) if reason else StoreRecovered())
         self._told = reason

@@ -84,10 +84,28 @@ def test_too_little_memory_is_waited_for(store: Store, lines: Lines) -> None:
     assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
 
 
+def test_a_small_commit_between_failures_is_no_recovery(
+    store: Store, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk a proof of life finds room where webhooks do not."""
+
+    def work(_: Transaction) -> None:
+        raise MemoryError
+
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError):
+            store.wait(store.writer.call(work))
+        store.wait(store.inbox.prove_commit(1))
+    assert [line["event"] for line in lines] == ["store.unavailable"]
+    monkeypatch.setattr("premblyd.store.writer.RECENT_S", 0)  # later, with nothing that failed
+    store.wait(store.inbox.prove_commit(2))
+    assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
+
+
 def test_a_fault_of_the_writer_itself_is_told_to_those_who_wait(
     store: Store, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def report(reason: str | None) -> None:
+    def report(reason: str | None, *, is_webhook: bool = False) -> None:
         raise MemoryError
 
     with monkeypatch.context() as patched:
