@@ -10,7 +10,7 @@ import click
 from premblyd import times
 from premblyd.cli.common import config_option, json_option
 from premblyd.cli.printing import print_json, print_table
-from premblyd.cli.reminders import of_hosts, reminders
+from premblyd.cli.reminders import of_clock, of_hosts, reminders
 
 if TYPE_CHECKING:
     from premblyd.config.models import Action, Config
@@ -57,7 +57,8 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
     if daemon is not None:
         warnings += presence.differences(daemon, settings, config_path)
     inspected = backend(settings.database).inspect()
-    warnings += [*inspected.warnings, *of_hosts(settings), *reminders(settings)]
+    warnings += [*inspected.warnings, *of_hosts(settings), *of_clock(settings)]
+    warnings += reminders(settings)
     if as_json:
         shown = _as_json(daemon) if daemon else None
         print_json(

@@ -11,10 +11,12 @@ from premblyd.errors import PremblydError
 if TYPE_CHECKING:
     from premblyd.config.models import Config
     from premblyd.record.hosts import HostRow
+    from premblyd.store.connections import Database
 
 DAYS = 30  # what is older was lived with
 DAY_MS = 86_400_000
 SHOWN = 3
+CLOCK_REMEDY = "`timedatectl` shows it, and whether it is synchronised"
 
 
 def reminders(settings: "Config") -> Iterator[str]:
@@ -43,6 +45,32 @@ def reminders(settings: "Config") -> Iterator[str]:
                 f"asking about {given_up:,} pending verifications was given up in the last {DAYS}"
                 " days: `premblyd pending --state given_up`"
             )
+
+
+def of_clock(settings: "Config") -> Iterator[str]:
+    """Yield that the clock is, or was, far from right."""
+    from premblyd.store.connections import connect_read_only, now_ms
+
+    with (
+        contextlib.suppress(PremblydError),
+        contextlib.closing(connect_read_only(settings.database)) as database,
+    ):
+        if doubt := clock_doubt(database, now_ms(database)):
+            yield f"{doubt}: {CLOCK_REMEDY}"
+
+
+def clock_doubt(database: "Database", now_ms: int) -> str | None:
+    """Return that the record has what is yet to come, by more than a clock is wrong that somebody
+    looks after; None if it has not."""
+    from premblyd.record import reading
+
+    latest_ms = reading.latest_ms(database)
+    if latest_ms is None or latest_ms - now_ms < DAY_MS:
+        return None
+    now, latest = times.for_people(now_ms), times.for_people(latest_ms)
+    return (
+        f"the clock says {now} UTC, and an event came at {latest} UTC: it is wrong now, or was then"
+    )
 
 
 def of_hosts(settings: "Config") -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from premblyd import times
-from premblyd.cli import program
+from premblyd.cli import program, reminders
 from premblyd.cli.common import config_option, json_option, until_end
 from premblyd.cli.database import database_of, database_option, settings_if_valid
 from premblyd.cli.printing import bold, clean, print_json
@@ -57,6 +57,9 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     items = attention.items(
         attention.situation(record, at_ms, settings=settings, path=file_of(place))
     )
+    if doubt := reminders.clock_doubt(record, at_ms):
+        text = f"{doubt[0].upper()}{doubt[1:]}."
+        items = [_trouble("clock", text, f"{reminders.CLOCK_REMEDY}.", "timedatectl"), *items]
     alive = [] if file_of(place) else hosts.alive(record, at_ms)
     daemon, line = None, ""
     if database is None:

@@ -96,6 +96,14 @@ def last_event_ms(database: Database) -> int | None:
     return found[0][0] if found and isinstance(found[0][0], int) else None
 
 
+def latest_ms(database: Database) -> int | None:
+    """Return the latest time at which an event came, whichever came last: the clock may have been
+    set. None for none."""
+    query = Event.select(Event.received_at_ms).order_by(Event.received_at_ms.desc()).limit(1)
+    found = fetching.tuples(database, query)
+    return found[0][0] if found and isinstance(found[0][0], int) else None
+
+
 def last_event_of_prembly_ms(database: Database) -> int | None:
     """Return when Prembly last sent an event unasked; None: none of the newest 500 was."""
     query = Event.select(Event.received_at_ms, Event.verified_by).order_by(Event.id.desc())
