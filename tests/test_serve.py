@@ -13,6 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
+from premblyd.config.values import Listen
+from premblyd.listening import listen_at
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import locked
@@ -286,6 +288,17 @@ def test_a_hook_has_every_signal_unblocked(tmp_path: Path) -> None:
     with Premblyd(tmp_path, actions=[shell("act", "grep SigBlk /proc/self/status")]) as daemon:
         daemon.start().send(BODY)
         daemon.wait_for_rows([("SigBlk:\t0000000000000000\n",)], "SELECT output FROM attempt")
+
+
+@pytest.mark.parametrize("mask", [0, 0o077])
+def test_a_unix_socket_is_open_to_its_group_and_nobody_else(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        listening = listen_at(Listen(unix_path=str(tmp_path / "s")))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o660
+    listening.close()
 
 
 def test_it_listens_on_a_unix_socket_also_after_a_crash(tmp_path: Path) -> None:

@@ -220,6 +220,8 @@ def test_a_host_that_works_can_not_be_ended(store: Store, host: Hosts) -> None:
     store.by_hand(f"UPDATE host SET seen_at_ms = {YEAR_LATER_MS - 60_001}")
     assert forget(store, "host"), "it died, and nobody was there to see it"
     assert store.rows(HOSTS) == [("host", "lost", YEAR_LATER_MS)]
+    store.wait(host.revive(YEAR_LATER_MS))
+    assert store.rows("SELECT ended, forgotten_at_ms FROM host") == [(None, None)], "it was asleep"
 
 
 def test_a_host_that_beats_seldom_works_for_longer(store: Store) -> None:

@@ -160,6 +160,19 @@ def test_a_host_that_died_leaves_its_places_to_the_others(hosts: list[Store]) ->
     assert len(taken.jobs) == 4
 
 
+def test_own_hooks_that_outlive_their_lease_still_hold_their_places(hosts: list[Store]) -> None:
+    """They run, whatever the clock was set to."""
+    a, *_ = hosts
+    live(a)
+    add_many(a, 9, "crm")
+    [mine] = claim_at_once([a], slots=2, cluster=2)
+    action = Claimable(slots=9, lease_ms=LEASE_MS, digest="", cluster=2)
+    again = a.wait(a.queue.claim({"crm": action}, 99, ids(mine), LATER_MS))
+    assert ids(again) == []
+    ended = a.wait(a.queue.claim({"crm": action}, 99, ids(mine)[:1], LATER_MS))
+    assert ids(ended) == [3], "one of them runs no more"
+
+
 def test_a_key_of_once_runs_on_one_host_at_a_time(hosts: list[Store]) -> None:
     live(*hosts)
     events = [new_event(b"%d" % number, reference=f"ref-{number % 6}") for number in range(240)]

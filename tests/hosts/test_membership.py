@@ -1,0 +1,194 @@
+"""One daemon among others, with a beacon of the test's own: what it takes over, and lets go."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.typing import EventDict
+
+from premblyd.clock import SharedClock
+from premblyd.errors import StoreUnavailableError
+from premblyd.hosts import membership
+from premblyd.hosts.membership import Membership
+from premblyd.store.engine import Beat, Sighting, TimeRead
+from premblyd.store.hosts import Hosts, Identity
+from tests.support.database import prepared_place
+from tests.support.queue import claim
+from tests.support.store import NOW_MS, Store
+from tests.support.waiting import until
+
+
+def identity(name: str) -> Identity:
+    return Identity(
+        worker=f"{name}:1:boot", name=name, place=None, pid=1, process_start=None, version="1"
+    )
+
+
+class FakeBeacon:
+    """Tells of the hosts that the test names, or that the database is away."""
+
+    def __init__(self, *names: str) -> None:
+        self.hosts = [
+            Sighting(id=number, worker=f"{name}:1:boot", name=name, beat_count=0)
+            for number, name in enumerate(names)
+        ]
+        self.is_away = False
+        self.beats = self.failures = 0
+
+    async def read_time(self) -> TimeRead:
+        now_s = asyncio.get_running_loop().time()
+        return TimeRead(now_ms=NOW_MS, asked_at_s=now_s, answered_at_s=now_s)
+
+    async def beat(self, worker: str) -> Beat:
+        if self.is_away:
+            self.failures += 1
+            raise StoreUnavailableError("the network is cut")
+        self.beats += 1
+        hosts = tuple(replace(host, beat_count=self.beats) for host in self.hosts)
+        return Beat(hosts=hosts, is_known=True, time=await self.read_time())
+
+    async def announce(self) -> None: ...
+
+    async def wait(self, timeout_s: float) -> bool:
+        await asyncio.sleep(min(timeout_s, 0.01))
+        return False
+
+    def stir(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Member:
+    """A membership at work. `let_go`: how often it ended what it ran."""
+
+    def __init__(self, store: Store, beacon: FakeBeacon, lost_after_s: float = 0.5) -> None:
+        self.let_go = self.wakes = 0
+        own = identity("a")
+        self.membership = Membership(
+            Hosts(store.writer, own),
+            own,
+            beacon,
+            SharedClock(),
+            lost_after_s=lost_after_s,
+            wake=self._wake,
+            let_go=self._let_go,
+        )
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+    async def _let_go(self, still_own: Callable[[], Awaitable[Collection[str]]]) -> int:
+        assert await still_own() == ()
+        self.let_go += 1
+        return 0
+
+    async def run_until(self, condition: Callable[[], object]) -> None:
+        running = asyncio.create_task(self.membership.run())
+        try:
+            await until(condition)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.fixture(name="store")
+def open_store(tmp_path: Path) -> Iterator[Store]:
+    with asyncio.Runner() as runner:
+        store = Store(prepared_place(tmp_path), runner.get_loop(), "b:1:boot")
+        yield store
+        store.close()
+
+
+def told(lines: list[EventDict]) -> list[str]:
+    return [line["event"] for line in lines]
+
+
+def orphan(store: Store) -> Callable[[], Any]:
+    """Have a delivery run under a host that was lost, took it before it knew, and ended."""
+    store.wait(Hosts(store.writer, identity("b")).join((), NOW_MS))
+    store.add("crm")
+    claim(store, crm=1)
+    store.by_hand("UPDATE host SET ended = 'stopped', ended_at_ms = 1")
+    return lambda: store.rows("SELECT state FROM delivery") == [("pending",)]
+
+
+def test_the_first_host_finds_what_runs_under_one_that_has_ended(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "ORPHANS_EVERY_S", 0.02)
+    is_due = orphan(store)
+    member = Member(store, FakeBeacon("a", "c"))
+    store.wait(member.run_until(is_due))
+    store.wait(member.run_until(lambda: member.wakes))
+
+
+def test_a_host_that_is_not_the_first_leaves_that_to_the_first(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "ORPHANS_EVERY_S", 0.02)
+    is_due = orphan(store)
+    beacon = FakeBeacon("c", "a")
+    member = Member(store, beacon)
+    store.wait(member.run_until(lambda: beacon.beats > 3))
+    assert not is_due()
+
+
+def test_a_host_that_can_not_beat_ends_its_hooks_once(store: Store, lines: list[EventDict]) -> None:
+    beacon = FakeBeacon("a", "b")
+    member = Member(store, beacon)
+
+    async def main() -> None:
+        await member.run_until(lambda: beacon.beats > 1)
+        beacon.is_away = True
+        await member.run_until(lambda: member.let_go)
+        failures = beacon.failures
+        await member.run_until(lambda: beacon.failures > failures + 5)
+        assert told(lines).count("host.let_go") == 1
+        beacon.is_away = False
+        await member.run_until(lambda: beacon.beats > 3)
+
+    store.wait(main())
+    assert member.let_go == 1
+
+
+def test_a_host_that_knew_of_no_other_lets_its_hooks_run(
+    store: Store, lines: list[EventDict]
+) -> None:
+    """Nobody starts them: when the database is back, they are reported."""
+    alone, witnessed = FakeBeacon("a"), FakeBeacon("a", "b")
+    lonely = Member(store, alone)
+    witness = Member(store, witnessed)
+
+    async def cut_off() -> None:
+        await witness.run_until(lambda: alone.beats > 1 and witnessed.beats > 1)
+        alone.is_away = True
+        await until(lambda: alone.failures)
+        witnessed.is_away = True
+        await witness.run_until(lambda: witness.let_go)
+        failures = alone.failures
+        await until(lambda: alone.failures > failures + 2)  # it has looked since
+
+    async def main() -> None:
+        done = asyncio.create_task(cut_off())
+        await lonely.run_until(done.done)
+        await done
+
+    store.wait(main())
+    assert (lonely.let_go, witness.let_go) == (0, 1)
+
+
+def test_the_log_names_a_host_that_joins_later(store: Store, lines: list[EventDict]) -> None:
+    beacon = FakeBeacon("a")
+    member = Member(store, beacon)
+
+    async def main() -> None:
+        await member.run_until(lambda: beacon.beats > 1)
+        beacon.hosts.append(Sighting(id=9, worker="b:1:boot", name="b", beat_count=0))
+        await member.run_until(lambda: "host.seen" in told(lines))
+
+    store.wait(main())
+    (seen,) = [line for line in lines if line["event"] == "host.seen"]
+    assert (seen["name"], seen["worker"]) == ("b", "b:1:boot")
