@@ -5,13 +5,16 @@ import contextlib
 import functools
 import gc
 import resource
-import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+from premblyd import signals
 from premblyd.config.load import load_config
 from premblyd.config.models import Config
 from premblyd.daemon import Daemon
-from premblyd.errors import ConfigError, PremblydError
+from premblyd.errors import ConfigError, PremblydError, without_frames
 from premblyd.hooks.strays import Strays
 from premblyd.logs import output
 from premblyd.occurrences import ConfigProblem, DaemonNotStarted, ReloadRefused
@@ -19,22 +22,20 @@ from premblyd.systemd import ServiceManager, watchdog_interval_s
 from premblyd.telemetry import tell
 
 STATUS_EVERY_S = 5.0
+T = TypeVar("T")
 
 
 async def serve(settings: Config, path: Path) -> None:
     """Run the daemon until SIGTERM or SIGINT. SIGHUP reads the file at `path` again; the caller has
-    blocked it since before it read the file.
+    blocked signals.HELD since before it read the file.
 
     Raise PremblydError when it can't start, or when one of its loops fails.
     """
     _raise_file_limit()
-    loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
     daemon = Daemon(settings, path)
     strays = Strays(daemon.children)
     async with contextlib.AsyncExitStack() as opened:
+        asked = opened.enter_context(signals.Signals())
         manager = opened.enter_context(contextlib.closing(ServiceManager()))
         opened.callback(strays.sweep_all)
         await _start(daemon, opened)
@@ -45,9 +46,9 @@ async def serve(settings: Config, path: Path) -> None:
             daemon.loops.start("watchdog", _feed_watchdog(daemon, manager, interval_s))
         _collect_garbage_rarely()
         manager.notify("READY=1", f"STATUS={daemon.status()}")
-        loop.add_signal_handler(signal.SIGHUP, functools.partial(_reload, daemon, path, manager))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-        await stopping.wait()
+        daemon.loops.start("reload", _reload_when_asked(asked, daemon, path, manager))
+        asked.take_reloads()
+        await asked.stop.wait()
 
 
 async def _start(daemon: Daemon, opened: contextlib.AsyncExitStack) -> None:
@@ -62,19 +63,63 @@ async def _start(daemon: Daemon, opened: contextlib.AsyncExitStack) -> None:
         raise
 
 
-def _reload(daemon: Daemon, path: Path, manager: ServiceManager) -> None:
-    manager.notify_reloading()
+async def _reload_when_asked(
+    asked: signals.Signals, daemon: Daemon, path: Path, manager: ServiceManager
+) -> None:
+    """Reload whenever that is asked for. While one is under way, one more is remembered."""
+    while True:
+        await asked.reload.wait()
+        asked.reload.clear()
+        manager.notify_reloading()
+        loaded = await _beside(functools.partial(_load, path))
+        if not asked.stop.is_set():
+            manager.notify("READY=1", f"STATUS={_use(loaded, daemon)}")
+
+
+def _load(path: Path) -> Config | Exception:
     try:
-        settings = load_config(path)
-    except ConfigError as error:
-        for problem in error.problems:
+        return load_config(path)
+    except Exception as error:  # noqa: BLE001  # it must not end the daemon
+        return without_frames(error)
+
+
+async def _beside(work: Callable[[], T]) -> T:
+    """Run `work`, which never raises, while the loop goes on. Nothing waits for its thread: a stop
+    does not."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T) -> None:
+        if not done.cancelled():
+            done.set_result(result)
+
+    def run() -> None:
+        result = work()
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, result)
+
+    try:
+        threading.Thread(target=run, name="premblyd-reload", daemon=True).start()
+    except RuntimeError:  # there is no thread left: then the loop waits for once
+        run()
+    return await done
+
+
+def _use(loaded: Config | Exception, daemon: Daemon) -> str:
+    """Use what was loaded, if it can be used. Return one line for `systemctl status`."""
+    if isinstance(loaded, ConfigError):
+        for problem in loaded.problems:
             tell(ConfigProblem(problem=str(problem)))
-        tell(ReloadRefused(problems=len(error.problems)))
-        manager.notify("READY=1", "STATUS=The new configuration was refused; the old one is used")
-        return
-    output.configure(settings.log.format, settings.log.level)
-    daemon.reload(settings)
-    manager.notify("READY=1", f"STATUS={daemon.status()}")
+        tell(ReloadRefused(problems=len(loaded.problems)))
+        return "The new configuration was refused; the old one is used"
+    try:
+        if isinstance(loaded, Exception):
+            raise loaded
+        output.configure(loaded.log.format, loaded.log.level)
+        daemon.reload(loaded)
+    except Exception as error:  # noqa: BLE001  # a fault of ours, which must not end the daemon
+        asyncio.get_running_loop().call_exception_handler({"exception": error})
+    return daemon.status()
 
 
 async def _report(daemon: Daemon, manager: ServiceManager) -> None:

@@ -70,7 +70,8 @@ ROOMS = {
     "daemon": LOW
     | {"heartbeat", "hosts", "inquiry", "metrics", "console", "alerts"}
     | {"store", "routing", "rereading", "hooks", "receiver", "listening", "loops", "presence"},
-    "process": LOW | {"hooks", "daemon"},
+    "signals": LOW,
+    "process": LOW | {"hooks", "daemon", "signals"},
     "cli": LOW
     | {
         "store",

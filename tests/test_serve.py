@@ -7,7 +7,7 @@ import socket
 import stat
 import time
 from pathlib import Path
-from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM, Signals
+from signal import SIGALRM, SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1, SIGUSR2, Signals
 from typing import Any
 
 import psutil
@@ -141,6 +141,92 @@ def test_sighup_takes_a_good_file_and_leaves_a_bad_one(tmp_path: Path) -> None:
         (line_,) = wait_until(lambda: daemon.log("config.needs_restart"))
         assert line_["setting"] == "database"
         assert daemon.stop() == 0
+
+
+def test_a_stop_goes_by_the_last_reload(tmp_path: Path) -> None:
+    with Premblyd(tmp_path, actions=[waiting(tmp_path)], stop_timeout="1h") as daemon:
+        daemon.start().send(BODY)
+        wait_until(daemon.hooks)
+        daemon.configure(actions=[waiting(tmp_path)], stop_timeout="0s")
+        daemon.signal(SIGHUP)
+        wait_until(lambda: daemon.log("config.reloaded"))
+        assert daemon.stop() == 0
+        assert daemon.rows("SELECT state FROM delivery") == [("pending",)], "it was interrupted"
+
+
+# Python that runs before the daemon: a step of its reloads waits until there is a file.
+SLOW_STEP = """
+import pathlib, time
+import {module} as module
+folder, work = pathlib.Path({folder!r}), {owner}.{name}
+
+def slow(*arguments):
+    (folder / "begun").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.01)
+    return work(*arguments)
+
+{owner}.{name} = slow
+"""
+
+
+def slow_step(folder: Path, module: str, owner: str, name: str) -> str:
+    return SLOW_STEP.format(folder=str(folder), module=module, owner=owner, name=name)
+
+
+def test_of_many_hangups_one_reload_runs_and_one_is_remembered(tmp_path: Path) -> None:
+    before = slow_step(tmp_path, "premblyd.daemon", "module.Daemon", "reload")
+    with Premblyd(tmp_path) as daemon:
+        daemon.start(before)
+        daemon.signal(SIGHUP)
+        wait_until((tmp_path / "begun").exists)
+        for _ in range(1000):
+            daemon.process.send_signal(SIGHUP)
+        (tmp_path / "go").touch()
+        wait_until(lambda: len(daemon.log("config.reloaded")) == 2)
+        assert daemon.send(BODY).status == 200
+        assert daemon.stop() == 0
+        assert len(daemon.log("config.reloaded")) == 2
+
+
+def test_a_stop_is_not_lost_among_many_hangups(tmp_path: Path) -> None:
+    """The loop is held up meanwhile, so that they come faster than it takes them."""
+    before = slow_step(tmp_path, "premblyd.daemon", "module.Daemon", "reload")
+    with Premblyd(tmp_path) as daemon:
+        daemon.start(before)
+        daemon.signal(SIGHUP)
+        wait_until((tmp_path / "begun").exists)
+        for _ in range(3000):
+            daemon.process.send_signal(SIGHUP)
+        daemon.process.send_signal(SIGTERM)
+        for _ in range(1000):
+            daemon.process.send_signal(SIGHUP)
+        (tmp_path / "go").touch()
+        assert daemon.process.wait(20) == 0
+        assert len(daemon.log("config.reloaded")) == 1
+
+
+def test_while_a_reload_reads_its_files_webhooks_and_a_stop_do_not_wait(tmp_path: Path) -> None:
+    before = slow_step(tmp_path, "premblyd.process", "module", "load_config")
+    with Premblyd(tmp_path) as daemon:
+        daemon.start(before)
+        daemon.signal(SIGHUP)
+        wait_until((tmp_path / "begun").exists)
+        assert daemon.send(BODY).status == 200
+        assert daemon.stop() == 0
+
+
+def test_signals_that_mean_nothing_end_nothing_and_each_is_told_once(tmp_path: Path) -> None:
+    while_starting = HANGUP_AT_IMPORT.replace("SIGHUP", "SIGUSR2")
+    with Premblyd(tmp_path) as daemon:
+        daemon.start(while_starting)
+        for number in (SIGUSR1, SIGUSR2, SIGALRM) * 2:
+            daemon.signal(number)
+        wait_until(lambda: daemon.log("daemon.signal_ignored")[2:])
+        assert daemon.send(BODY).status == 200
+        assert daemon.stop() == 0
+        names = [line["signal"] for line in daemon.log("daemon.signal_ignored")]
+        assert sorted(names) == ["SIGALRM", "SIGUSR1", "SIGUSR2"]
 
 
 def test_a_bad_configuration_is_refused_with_every_place(tmp_path: Path) -> None:

@@ -247,6 +247,11 @@ def test_the_daemon_serves_the_sockets_and_tells_its_state(
         daemon.signal(SIGHUP)
         hear("RELOADING=1")
         hear("READY=1")
+        daemon.configure(lisen="a mistake")
+        daemon.signal(SIGHUP)
+        hear("RELOADING=1")
+        hear("READY=1")  # else `systemctl reload` waits for it
+        assert "the old one is used" in said[-1]
         assert daemon.stop() == 0
         hear("STOPPING=1")
     assert path.exists()  # systemd's, not ours to remove

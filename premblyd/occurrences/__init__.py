@@ -288,6 +288,15 @@ class DaemonNotStarted(Occurrence):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignalIgnored(Occurrence):
+    """A signal came that means nothing here. Each is told once."""
+
+    event: ClassVar[str] = "daemon.signal_ignored"
+    level: ClassVar[Level] = "warning"
+    signal: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStopping(Occurrence):
     """No more webhooks are taken."""
 
