@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Generator, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,14 @@ def lines() -> Iterator[list[MutableMapping[str, Any]]]:
     """What is logged, instead of printing it."""
     with logged() as lines:
         yield lines
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """What a thread waits for."""
+    gate = threading.Event()
+    yield gate
+    gate.set()
 
 
 @pytest.fixture(name="reception")

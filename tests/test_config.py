@@ -191,6 +191,7 @@ def test_a_trailing_newline_is_not_part_of_the_secret(tmp_path: Path) -> None:
     [
         ("{file: blank}", "the secret is empty"),
         ("{file: two}", "the secret has more than one line, or a NUL"),
+        ("{file: carriage}", "the secret has more than one line, or a NUL"),
         ("{file: nul}", "the secret has more than one line, or a NUL"),
         ("{file: latin}", "the secret file {folder}/latin is not UTF-8 text"),
         ("{file: dir}", "can't read the secret file {folder}/dir: Is a directory"),
@@ -204,6 +205,7 @@ def test_a_trailing_newline_is_not_part_of_the_secret(tmp_path: Path) -> None:
 )
 def test_an_unusable_secret_is_a_problem(tmp_path: Path, given: str, message: str) -> None:
     files = {"blank": b" \n", "two": b"hush\n\n", "nul": b"hush\0", "latin": b"hush\xe9"}
+    files["carriage"] = b"hush\rmore"
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "dir").mkdir()

@@ -1,6 +1,7 @@
 """What a request leaves that never becomes a webhook: a line and a row, and not too many."""
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -161,6 +162,24 @@ async def test_a_webhook_that_cannot_be_stored_is_told_within_bounds(
     assert len(told) == LINES_PER_MINUTE
     assert (told[0]["endpoint"], told[0]["remote_ip"]) == ("prembly", "127.0.0.1")
     assert counts.webhooks["prembly", "unavailable"] == LINES_PER_MINUTE + 5
+
+
+@pytest.mark.gen_test
+async def test_while_the_disk_is_slow_a_bounded_number_of_rejections_waits_for_it(
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception, gate: threading.Event
+) -> None:
+    """Those beyond a thousand are only logged; and later ones are kept again."""
+    evidence = reception.receiver.services.evidence
+    waiting = reception.writer.call(lambda _: gate.wait())
+    with logged() as lines:
+        for _ in range(1003):
+            evidence.reject(endpoint="prembly", remote_ip="::1", reason="missing signature")
+    assert len(lines) == 1003
+    gate.set()
+    await waiting
+    assert len(await kept_rows(reception)) == 1000
+    assert (await post(http_client, base_url, BODY, {})).code == 401
+    assert len(await kept_rows(reception)) == 1001
 
 
 ODD = signed(BODY) | {"Content-Length": "-1"}

@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,14 +16,6 @@ from tests.support.webhooks import BODY, webhook
 QUICK = {"answer_within": "500ms"}
 LARGE = json.dumps({"reference": "r-large", "x": "x" * (bodies.LARGE_BYTES + 1)}).encode()
 pytestmark = pytest.mark.usefixtures("http_server")
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """What a thread waits for."""
-    gate = threading.Event()
-    yield gate
-    gate.set()
 
 
 async def answer(port: int, body: bytes) -> tuple[int, str, dict[str, Any]]:
