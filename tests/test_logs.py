@@ -145,6 +145,12 @@ def test_what_premblyd_made_is_no_persons_number() -> None:
     assert line["error"] == "[redacted]"
 
 
+@pytest.mark.parametrize("number", ["٢٢٢١٢٣٤٥٦٧٨", "২২২১২৩৪৫৬৭৮", "２２２１２３４５６７８"])
+def test_a_long_number_in_the_digits_of_another_script_is_redacted(number: str) -> None:
+    (line,) = lines(lambda: output.get_logger().info("x", error=f"no {number}"))
+    assert line["error"] == "no [redacted]"
+
+
 def test_a_reference_that_is_no_id_is_redacted_all_the_same() -> None:
     (line,) = lines(lambda: output.get_logger().info("x", reference=f"nin-{ELEVEN}"))
     assert line["reference"] == "nin-[redacted]"

@@ -174,6 +174,16 @@ def test_depth_is_known_before_it_is_walked() -> None:
     assert is_deep([[deep]])
 
 
+def test_four_digits_may_be_a_pin() -> None:
+    assert mask_text("PIN 1234, try 123") == f"PIN {MASK}, try 123"
+    assert mask_sentence("the PIN is 1234") == f"the {MASK} is {MASK}"
+    assert mask_word("NO 1234") == MASK
+    assert mask_word("NO 1 2 3 4") == MASK
+    assert mask_word("NO 123") == "NO 123"
+    assert mask_document({"pin1234": 1}).document == {f"{MASK} 1": MASK}
+    assert mask_document({"pin123": 1}).document == {"pin123": MASK}
+
+
 @pytest.mark.parametrize("case", [str.lower, str.upper, str.title])
 def test_a_name_of_the_body_is_masked_in_a_sentence_in_any_case(case: Callable[[str], str]) -> None:
     hidden = mask_document({"data": {"name": "Amina Yusuf", "photo": "x" * 5000}}).hidden

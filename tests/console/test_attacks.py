@@ -10,10 +10,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from tornado.web import RequestHandler
 
 from premblyd import passwords
 from premblyd.console import app
 from premblyd.console.guessing import ALL, EACH
+from premblyd.console.pages.signin import SignIn
 from tests.support.console import CONSOLE, Browser, browser, new_link, signed_in
 from tests.support.daemon import Premblyd
 from tests.support.waiting import wait_until
@@ -97,6 +99,44 @@ def status(answer: bytes) -> int:
 def test_every_page_is_attacked_below(pattern: str) -> None:
     paths = [*READ, *CHANGE, *PUBLIC, "/sign-out"]
     assert [path for path in paths if re.match(pattern, path)], "give it a line above"
+
+
+def posting() -> list[str]:
+    """Return the pattern of every path that takes a form, but of the one to sign in by."""
+    services = cast(Any, SimpleNamespace(cookie="premblyd"))
+    rules = app._application(services).wildcard_router.rules
+    handlers = {
+        cast(Any, rule.matcher).regex.pattern: cast(type[RequestHandler], rule.target)
+        for rule in rules
+    }
+    return [
+        pattern
+        for pattern, handler in handlers.items()
+        if handler.post is not RequestHandler.post and handler is not SignIn
+    ]
+
+
+@pytest.mark.parametrize("pattern", posting())
+def test_no_form_is_taken_from_who_is_not_signed_in(daemon: Premblyd, pattern: str) -> None:
+    """Though the form is the console's own, with the token of this browser."""
+    stranger = browser(daemon)
+    token = {"_xsrf": stranger.xsrf()}
+    kept = daemon.rows(RECORD)
+    paths = [path for path in [*CHANGE, "/sign-out"] if re.match(pattern, path)]
+    assert paths, "give it a line above"
+    for path in paths:
+        for cookie in (None, f"{daemon_cookie(stranger)}={'A' * 43}"):
+            mine = stranger._cookie_header()
+            own = mine if cookie is None else f"{mine}; {cookie}"
+            page = stranger.post(path, token, Cookie=own)
+            assert (page.status, "Sign in first" in page.text) == (401, True), path
+    assert daemon.rows(RECORD) == kept
+
+
+def daemon_cookie(stranger: Browser) -> str:
+    """Return the name of the cookie that a session has."""
+    (name,) = (name.removesuffix("-form") for name in stranger.cookies)
+    return name
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "FOO"])

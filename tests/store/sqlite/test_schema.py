@@ -12,7 +12,9 @@ import pytest
 from peewee import SqliteDatabase
 
 from premblyd.prembly.payload import Kind, Outcome
-from premblyd.store import models
+from premblyd.store import history, models
+from premblyd.store.history import History
+from premblyd.store.sqlite import opening
 from tests.support.database import rows
 from tests.support.store import NOW_MS, Store
 
@@ -122,3 +124,20 @@ def test_what_is_doubted_is_found_without_a_look_at_the_others(
     query = "SELECT count(id) FROM event WHERE doubt != '' AND received_at_ms >= 1"
     [(*_, plan)] = migrated.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
     assert "USING INDEX event_doubted" in plan
+
+
+def test_a_database_of_a_newer_version_that_lacks_one_of_ours_is_not_worked_on(
+    prepared: Path, tmp_path: Path
+) -> None:
+    """As when a migration was added to an older version afterwards."""
+    path = tmp_path / "premblyd.db"
+    path.write_bytes(prepared.read_bytes())
+    last = history.known()[-1]
+    newer = "INSERT INTO schema_migration (name, applied) VALUES ('9999_newer', '2030-01-01')"
+    with closing(opening.connect(path)) as database:
+        database.execute_sql(newer)
+        known = History(database)
+        assert (known.newer, known.pending, known.can_work) == (["9999_newer"], [], True)
+        database.execute_sql("DELETE FROM schema_migration WHERE name = ?", (last,))
+        lacking = History(database)
+        assert (lacking.pending, lacking.can_work) == ([last], False)

@@ -1,0 +1,44 @@
+"""What is shown of an event: of its detail, too."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from peewee import Database
+
+from premblyd.record import reading, showing
+from premblyd.store.connections import connect_read_only
+from tests.support.store import Store
+
+BODY = json.dumps({"data": {"name": "Amina Yusuf"}}).encode()
+
+
+@pytest.fixture
+def record(store: Store) -> Iterator[Database]:
+    store.add("crm")
+    with closing(connect_read_only(store.place)) as record:
+        yield record
+
+
+@pytest.mark.parametrize(
+    ("detail", "shown"),
+    [
+        ("the record of amina was not found", "the record of ••• was not found"),
+        ("the record of AMINA was not found", "the record of ••• was not found"),
+        ("not found: yus", "not found: •••"),  # where it was cut
+        ("the record was not found", "the record was not found"),
+    ],
+)
+def test_a_name_of_the_body_is_in_no_detail(
+    store: Store, record: Database, detail: str, shown: str
+) -> None:
+    store.add("crm", body=BODY, detail=detail, reference="ref-2", user_ref=None)
+    event = showing.masked(record, reading.find_event(record, "2"))
+    assert event.columns["detail"] == shown
+
+
+def test_a_text_that_a_column_hides_is_in_no_detail(store: Store, record: Database) -> None:
+    store.add("crm", body=b"{}", detail="not found: zainab", reference="ref-2", user_ref="Zainab B")
+    event = showing.masked(record, reading.find_event(record, "2"))
+    assert event.columns["detail"] == "not found: •••"
