@@ -1,15 +1,19 @@
 """Who is signed in: until when, and who ends it."""
 
 import json
+from contextlib import closing
 from signal import SIGHUP
 from typing import Any
 
 import pytest
 
 from premblyd import passwords
+from premblyd.record import access
+from premblyd.store.connections import connect_operator, transact
 from tests.support.commands import run
 from tests.support.console import CONSOLE, Browser, browser, new_link, signed_in
 from tests.support.daemon import Premblyd
+from tests.support.store import NOW_MS, Store
 from tests.support.waiting import wait_until
 
 WITH_PASSWORD = CONSOLE | {"password": {"file": "console-password"}}
@@ -112,3 +116,15 @@ def test_wrong_links_of_a_stranger_are_few_lines_of_the_log(guarded: Premblyd) -
     assert len(guarded.log("console.refused")) == 20
     own.sign_in(new_link(guarded))
     assert len(guarded.log("console.signed_in")) == 1
+
+
+def test_a_session_of_another_password_is_none_though_it_could_not_be_ended(store: Store) -> None:
+    with closing(connect_operator(store.place)) as database:
+        begin = access.begin_by_password(
+            "token", "the hash", remote_ip="192.0.2.7", now_ms=NOW_MS, life_ms=1000
+        )
+        own = transact(database, begin)
+        assert access.find_session(database, "token", NOW_MS, "the hash") == own
+        for other in ("another hash", None):
+            assert access.find_session(database, "token", NOW_MS, other) is None
+        assert access.find_session(database, "token", NOW_MS + 1000, "the hash") is None
