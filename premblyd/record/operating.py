@@ -16,7 +16,7 @@ from premblyd.store.engine import Transaction
 from premblyd.store.inbox import NewDelivery
 from premblyd.store.models import FINISHED, Delivery, OperatorAction, State
 from premblyd.store.order import Then
-from premblyd.store.statements import Statement, insert, param, update
+from premblyd.store.statements import BulkInsert, Statement, insert, param, update
 
 NO_ORDER: Mapping[int, Then | None] = MappingProxyType({})
 BATCH = 50  # rows of one transaction, for which the daemon's own have to wait
@@ -51,6 +51,7 @@ _FIND = Statement(
     .limit(1)
 )
 _RECORD = insert(OperatorAction, "at_ms", "actor", "action", "event_id", "delivery_id", "note")
+_RECORD_MANY = BulkInsert(OperatorAction, "at_ms", "actor", "action", "delivery_id", "note")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,36 +120,43 @@ class Operator:
         as they are. `thens`: those of actions with `order`, each of which joins the end of its
         line. Yield the changes, each of which returns how many it queued."""
 
-        def queue(transaction: Transaction, delivery_id: int) -> bool:
-            position = order.position_again(transaction, delivery_id, thens.get(delivery_id))
-            changed = transaction.change(
-                _REPLAY,
-                delivery_id=delivery_id,
-                state=State.PENDING,
-                due_at_ms=None if position.waits_for_id else now_ms,
-                attempts_left=attempts[delivery_id],
-                finished_at_ms=None,
-                ran_instead_id=None,
-                **position._asdict(),
-            )
-            if changed:
-                self._record(transaction, "replay", now_ms, delivery_id=delivery_id)
-            return bool(changed)
+        def queue(transaction: Transaction, part: Sequence[int]) -> int:
+            order.lock(transaction, part)
+            stood = order.stood(transaction, part)
+            queued = []
+            for delivery_id in part:
+                position = order.position_again(
+                    transaction, stood.get(delivery_id), thens.get(delivery_id)
+                )
+                if transaction.change(
+                    _REPLAY,
+                    delivery_id=delivery_id,
+                    state=State.PENDING,
+                    due_at_ms=None if position.waits_for_id else now_ms,
+                    attempts_left=attempts[delivery_id],
+                    finished_at_ms=None,
+                    ran_instead_id=None,
+                    **position._asdict(),
+                ):
+                    queued.append(delivery_id)
+            self._record_replays(transaction, queued, now_ms)
+            return len(queued)
 
-        return _in_batches(delivery_ids, queue, order.lock)
+        return _in_batches(delivery_ids, queue)
 
     def hasten(self, delivery_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
         """Make pending deliveries due now, save those that wait for another; the attempts that are
         left stay. Yield the changes,
         each of which returns how many are due."""
 
-        def hasten(transaction: Transaction, delivery_id: int) -> bool:
-            changed = transaction.change(_HASTEN, delivery_id=delivery_id, due_at_ms=now_ms)
-            if changed:
-                self._record(
-                    transaction, "replay", now_ms, delivery_id=delivery_id, note="was pending"
-                )
-            return bool(changed)
+        def hasten(transaction: Transaction, part: Sequence[int]) -> int:
+            hastened = [
+                delivery_id
+                for delivery_id in part
+                if transaction.change(_HASTEN, delivery_id=delivery_id, due_at_ms=now_ms)
+            ]
+            self._record_replays(transaction, hastened, now_ms, "was pending")
+            return len(hastened)
 
         return _in_batches(delivery_ids, hasten)
 
@@ -180,12 +188,23 @@ class Operator:
             )
             return True
 
-        def lock(transaction: Transaction, event_ids: Sequence[int]) -> None:
+        def add_all(transaction: Transaction, part: Sequence[int]) -> int:
             transaction.lock([f"add {action}"])  # else two operators add the same at once
             if then is not None:
-                order.lock_of_events(transaction, event_ids)
+                order.lock_of_events(transaction, part)
+            return sum(add(transaction, event_id) for event_id in part)
 
-        return _in_batches(event_ids, add, lock)
+        return _in_batches(event_ids, add_all)
+
+    def _record_replays(
+        self,
+        transaction: Transaction,
+        delivery_ids: Sequence[int],
+        now_ms: int,
+        note: str | None = None,
+    ) -> None:
+        rows = [(now_ms, self.actor, "replay", delivery_id, note) for delivery_id in delivery_ids]
+        transaction.insert_many(_RECORD_MANY, rows)
 
     def _record(
         self,
@@ -209,19 +228,12 @@ class Operator:
 
 
 def _in_batches(
-    ids: Sequence[int],
-    change: Callable[[Transaction, int], bool],
-    lock: Callable[[Transaction, Sequence[int]], None] = lambda *_: None,
+    ids: Sequence[int], change: Callable[[Transaction, Sequence[int]], int]
 ) -> Iterator[Change[int]]:
-    """Yield changes that each change up to BATCH rows, once `lock` has locked what they need, and
-    return how many they changed."""
+    """Yield changes that each change up to BATCH rows, and return how many they changed."""
 
     def batch(part: Sequence[int]) -> Change[int]:
-        def change_all(transaction: Transaction) -> int:
-            lock(transaction, part)
-            return sum(change(transaction, row_id) for row_id in part)
-
-        return change_all
+        return lambda transaction: change(transaction, part)
 
     for start in range(0, len(ids), BATCH):
         yield batch(ids[start : start + BATCH])

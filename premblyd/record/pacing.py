@@ -15,7 +15,7 @@ from premblyd.store.connections import transact
 
 MIN_GAP_S = 0.15
 MAX_GAP_S = 2.0
-GAP_RATIO = 10  # of a gap to the transaction before it: webhooks have the greater part of the time
+GAP_RATIO = 4  # of a gap to the transaction before it: webhooks have the greater part of the time
 
 
 def gap_s(took_s: float) -> float:

@@ -36,7 +36,7 @@ class Transaction(Protocol):
         """Return the first row that `statement` finds."""
         ...
 
-    def look_up(self, lookup: Lookup, values: Sequence[str]) -> list[Row]:
+    def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
         """Return the rows for any number of values."""
         ...
 

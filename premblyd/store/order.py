@@ -16,10 +16,10 @@ from typing import Any, Literal, NamedTuple
 
 from peewee import JOIN
 
-from premblyd.store.engine import Transaction
+from premblyd.store.engine import Row, Transaction
 from premblyd.store.keys import order_key
 from premblyd.store.models import HOLDS_ITS_PLACE, WAITS_FOR_ANOTHER, Delivery, Event, State
-from premblyd.store.statements import BulkInsert, Statement, param, update
+from premblyd.store.statements import BulkInsert, Lookup, Statement, param, update
 
 Then = Literal["continue", "wait"]  # see config.models.Order
 PORTION = 500  # rows that one look for broken lines reads
@@ -85,15 +85,14 @@ def may_end(transaction: Transaction, key: Any) -> bool:
 def lock(transaction: Transaction, delivery_ids: Sequence[int]) -> None:
     """Lock the lines in which these deliveries stand, or will when they are queued again."""
     keys = set()
-    for delivery_id in delivery_ids:
-        for key, reference in transaction.rows(_KEY_AND_REFERENCE, id=delivery_id):
-            keys |= {key, order_key(reference) if _is_text(reference) else None}
+    for key, reference in transaction.look_up(_KEYS_AND_REFERENCES, delivery_ids):
+        keys |= {key, order_key(reference) if _is_text(reference) else None}
     transaction.lock(lock_name(key) for key in keys if _is_text(key))
 
 
 def lock_of_events(transaction: Transaction, event_ids: Sequence[int]) -> None:
     """Lock the lines in which new deliveries of these events will stand."""
-    rows = [row for id_ in event_ids for row in transaction.rows(_REFERENCE, id=id_)]
+    rows = transaction.look_up(_REFERENCES, event_ids)
     keys = {order_key(reference) for (reference,) in rows if _is_text(reference)}
     transaction.lock(map(lock_name, keys))
 
@@ -135,14 +134,18 @@ def last_of(transaction: Transaction, line: Line, before: int = _MAX_PLACE) -> S
     return Standing(*row) if row else None
 
 
-def position_again(transaction: Transaction, delivery_id: int, then: Then | None) -> Position:
+def stood(transaction: Transaction, delivery_ids: Sequence[int]) -> dict[int, Row]:
+    """Return what `position_again` needs to know of these deliveries, by their numbers."""
+    return {row[0]: row for row in transaction.look_up(_OF_DELIVERIES, delivery_ids)}
+
+
+def position_again(transaction: Transaction, stood: Row | None, then: Then | None) -> Position:
     """Return where a delivery that is over stands when it is queued again: at the end of its line.
-    One that is dead and holds those behind it has kept its place. `then`: as its action has it now;
-    None: that has no `order`."""
-    row = transaction.row(_OF_DELIVERY, id=delivery_id)
-    if row is None:
+    One that is dead and holds those behind it has kept its place. `stood`: what is known of it;
+    None: it is gone. `then`: as its action has it now; None: that has no `order`."""
+    if stood is None:
         return NOWHERE
-    action, state, key, place, holds, reference = row
+    _, action, state, key, place, holds, reference = stood
     holds_now = then == "wait"
     if state == State.DEAD and is_true(holds) and _is_text(key) and is_place(place):
         before = last_of(transaction, Line(key, action), place)
@@ -280,21 +283,21 @@ _LAST = Statement(
     .order_by(Delivery.order_place.desc())
     .limit(1)
 )
-_REFERENCE = Statement(Event.select(Event.reference).where(Event.id == param("id")))
-_KEY_AND_REFERENCE = Statement(
-    Delivery.select(Delivery.order_key, Event.reference).join(Event).where(_HAS_ID)
+_REFERENCES = Lookup(Event.select(Event.reference), Event.id)
+_KEYS_AND_REFERENCES = Lookup(
+    Delivery.select(Delivery.order_key, Event.reference).join(Event), Delivery.id
 )
-_OF_DELIVERY = Statement(
+_OF_DELIVERIES = Lookup(
     Delivery.select(
+        Delivery.id,
         Delivery.action,
         Delivery.state,
         Delivery.order_key,
         Delivery.order_place,
         Delivery.holds_order,
         Event.reference,
-    )
-    .join(Event)
-    .where(_HAS_ID)
+    ).join(Event),
+    Delivery.id,
 )
 _Before = Delivery.alias("before")
 _WAITERS = Delivery.select(

@@ -105,7 +105,7 @@ class PostgresqlTransaction:
         row: Row | None = self._execute(compiled(statement), values).fetchone()
         return row
 
-    def look_up(self, lookup: Lookup, values: Sequence[str]) -> list[Row]:
+    def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
         return self._execute(compiled_lookup(lookup), {"values": list(values)}).fetchall()
 
     def change(self, statement: Statement, **values: Any) -> int:

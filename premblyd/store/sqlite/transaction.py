@@ -50,7 +50,7 @@ class SqliteTransaction:
         row: Row | None = self._execute(compiled(statement), values).fetchone()
         return row
 
-    def look_up(self, lookup: Lookup, values: Sequence[str]) -> list[Row]:
+    def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
         return self._execute(compiled_lookup(lookup), {"values": json.dumps(values)}).fetchall()
 
     def change(self, statement: Statement, **values: Any) -> int:
