@@ -22,7 +22,7 @@ from tests.support.store import Store
 from tests.support.waiting import wait_until
 from tests.support.webhooks import signed  # noqa: F401
 
-KINDS = ["daemon", "failing", "dead", *["unmatched"] * 3, "new_code"]
+KINDS = ["daemon", "doubted", "failing", "dead", *["unmatched"] * 3, "new_code"]
 BODY = b'{"status": true, "response_code": "%02d", "verification": {"reference": "ref-%d"}}'
 
 
@@ -143,7 +143,7 @@ def test_stats_count_what_came_and_how_the_actions_fare(config: Path) -> None:
     assert ["03", "wallet", "is", "empty", "2"] in lines
     assert ["wrong", "signature", "1"] in lines
     [archive] = [words for words in lines if words[:1] == ["archive"]]
-    assert (archive[1:4], archive[-1]) == (["100", "%", "22"], "0")
+    assert (archive[1:4], archive[-1]) == (["100", "%", "23"], "0")
     assert "█" not in done.out
 
 

@@ -134,7 +134,7 @@ async def _send_webhooks(settings: "Config") -> None:
     wrong = Sender(settings, endpoint, "somebody else's key")
     sdk = samples.sample("sdk")
     not_verified = samples.sample("not-verified")
-    forged = not_verified.replace(b"NOT-VERIFIED", b"VERIFIED")
+    forged = not_verified.replace(b"NOT-VERIFIED", b"VERIFIED").replace(b"false", b"true")
     await _post(right, "the SDK's sample", sdk, "token-1")
     await _post(right, "the API's sample", samples.sample("api"), "token-2")
     await _post(right, "00, but not verified", not_verified, "token-3")
