@@ -285,11 +285,9 @@ def broken(error: str, url: str, **http: Any) -> Result:
 
 
 def test_no_answer_in_time_is_a_timeout() -> None:
-    started = time.monotonic()
     with serving(lambda handler: handler.server.released.wait()) as server:
         result = broken("no answer in time", server.url, timeout="200ms")
     assert result.outcome == "timed_out"
-    assert time.monotonic() - started < 3
 
 
 def test_an_answer_that_drips_is_a_timeout_too() -> None:

@@ -3,7 +3,6 @@
 import fcntl
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,10 +69,8 @@ def test_a_pipe_that_nobody_reads_holds_nobody_up_and_what_is_missing_is_told() 
     line = b"x" * 999 + b"\n"
     count = 2 * linewriter.MAX_WAITING_BYTES // len(line)
     with pipe() as (reader, _, writer):
-        started = time.monotonic()
         for _ in range(count):
             writer.write(line)
-        assert time.monotonic() - started < 5
         assert not writer.flush(0.05)
         got = read(reader, lambda got: got.endswith(b"\n") and b"dropped" in got[-30:])
         writer.write(b"after\n")
