@@ -28,14 +28,16 @@ DATABASE = "premblyd"
 # Every commit waits until another server has it on its disk too: also on the promoted one, which
 # commits nothing before it has a standby of its own.
 SYNCHRONOUS = {"synchronous_standby_names": "*", "wal_sender_timeout": "5s"}
-_IN_SYNC = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
+_STANDBYS = "SELECT count(*) FROM pg_stat_replication"
+_IN_SYNC = f"{_STANDBYS} WHERE sync_state = 'sync'"
 BACK_S = 60.0
 
 
 class Pair:
-    """A primary and its synchronous standby, which change places."""
+    """A primary and its standby, synchronous or not, which change places."""
 
-    def __init__(self, at: Path) -> None:
+    def __init__(self, at: Path, *, is_synchronous: bool = True) -> None:
+        self._is_synchronous = is_synchronous
         self._primary, self._standby = Cluster(at / "one"), Cluster(at / "two")
         self.place = Server(
             f"postgresql://{SUPERUSER}@/{DATABASE}?host={at / 'one'},{at / 'two'}"
@@ -48,7 +50,8 @@ class Pair:
         self._primary.start()
         with self._primary.connect() as connection:
             connection.execute(f"CREATE DATABASE {DATABASE}")
-        self._primary.configure(**SYNCHRONOUS)
+        if self._is_synchronous:
+            self._primary.configure(**SYNCHRONOUS)
         self._join()
         self._primary.reload()
         self._wait_for_sync()
@@ -58,6 +61,16 @@ class Pair:
         self._primary.kill()
         self._primary, self._standby = self._standby, self._primary
         self._primary.promote()
+
+    def leave_standby_behind(self) -> None:
+        """Let the standby get nothing more, once it has all that there is."""
+        with self._primary.connect() as primary, self._standby.connect() as standby:
+            (newest,) = primary.execute("SELECT pg_current_wal_lsn()").fetchone() or (None,)
+            reached = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+            wait_until(lambda: standby.execute(reached, [newest]).fetchone() == (True,))
+            standby.execute("ALTER SYSTEM SET primary_conninfo = ''")
+            standby.execute("SELECT pg_reload_conf()")
+            wait_until(lambda: primary.execute(_STANDBYS).fetchone() == (0,))
 
     def rebuild(self) -> None:
         """Make a new standby where the killed primary was."""
@@ -75,15 +88,16 @@ class Pair:
 
     def _wait_for_sync(self) -> None:
         with self._primary.connect() as connection:
-            wait_until(lambda: connection.execute(_IN_SYNC).fetchone() == (1,))
+            sql = _IN_SYNC if self._is_synchronous else _STANDBYS
+            wait_until(lambda: connection.execute(sql).fetchone() == (1,))
 
 
 @contextlib.contextmanager
-def pair() -> Iterator[Pair]:
+def pair(*, is_synchronous: bool = True) -> Iterator[Pair]:
     """Give two servers at work, in a folder that a plain user may enter."""
     at = Path(tempfile.mkdtemp(prefix="premblyd-failover-"))
     at.chmod(0o755)
-    own = Pair(at)
+    own = Pair(at, is_synchronous=is_synchronous)
     try:
         own.start()
         yield own

@@ -13,7 +13,7 @@ import signal
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -187,6 +187,7 @@ class Campaign:
         attempts = set(rows(self.server, ATTEMPTS))
         broken = promises.broken(self.server, [run[:2] for run in runs], Counter())
         broken["runs by another host than the attempt's"] = len(set(runs) - attempts)
+        broken["starts of what another host had taken over and started"] = _late_starts(runs)
         self.book.problems += promises.kept(self.server, list(self.book.events.items()), body_of)
         self.book.problems += [f"{name}: {number}" for name, number in broken.items() if number]
         for worker, at_ms in self._deaths:
@@ -232,6 +233,17 @@ def main() -> None:
     )
     if problems:
         raise SystemExit("\n".join(problems))
+
+
+def _late_starts(runs: Sequence[tuple[int, int, str]]) -> int:
+    """Return how many of `runs`, in the order in which they began, came after a later attempt of
+    their delivery: a host that slept, say, that did not look again."""
+    last: dict[int, int] = {}
+    late = 0
+    for delivery, attempt, _ in runs:
+        late += attempt < last.get(delivery, 0)
+        last[delivery] = max(attempt, last.get(delivery, 0))
+    return late
 
 
 def _summary(values: list[int]) -> str:
