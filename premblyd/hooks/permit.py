@@ -14,6 +14,7 @@ from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome
 
 TAKEN_OVER = "another host may have the delivery by now"
+AGAIN_S = 5.0  # after the database could not tell: each try is a row on record
 NOT_PROVED = "the database could not tell whether another host has the delivery"
 
 
@@ -58,7 +59,7 @@ class Permit:
                 if self.is_revoked or self._claim is None or not await self._claim.prove():
                     return _interrupted(TAKEN_OVER)
             except StoreUnavailableError:
-                return _interrupted(NOT_PROVED)
+                return _interrupted(NOT_PROVED, AGAIN_S)
 
     def revoke(self) -> None:
         """End the hook, or let it not start: this daemon has lost the delivery, or may have."""
@@ -93,5 +94,5 @@ FREE = Permit()  # of what no other host can have
 Permits = Callable[[Job, float], Permit]  # of a job, and when its claim was asked for (boot_s)
 
 
-def _interrupted(error: str) -> Result:
-    return Result(outcome=AttemptOutcome.INTERRUPTED, error=error)
+def _interrupted(error: str, wait_s: float = 0) -> Result:
+    return Result(outcome=AttemptOutcome.INTERRUPTED, error=error, retry_after_s=wait_s)

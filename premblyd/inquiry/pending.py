@@ -281,6 +281,7 @@ class PendingAsker:
             due_at_ms=due_at_ms,
             error=error,
             created_at_ms=waiting.created_at_ms,
+            reference=waiting.reference,
         )
         still_waiting = await self._queue.asked(asked, inquiry)
         if inquiry:

@@ -92,13 +92,15 @@ class Due:
 class Asked:
     """What becomes of a waiting that Prembly's answer did not settle. `due_at_ms`: when Prembly is
     asked again; None: it is given up. `created_at_ms`: what it counts from; if the clock was set
-    meanwhile, the record has that moved, and moves it too."""
+    meanwhile, the record has that moved, and moves it too. `reference`: of what was asked; after a
+    failover that lost transactions the number is another's. None: it was read just now."""
 
     id: int
     at_ms: int
     due_at_ms: int | None
     error: str | None
     created_at_ms: int | None = None
+    reference: str | None = None
 
 
 class Missed(NamedTuple):
@@ -183,6 +185,7 @@ def note_asked(transaction: Transaction, asked: Asked) -> bool:
     changed = transaction.change(
         statements.ASKED,
         id=asked.id,
+        reference=asked.reference,
         state=AwaitedState.GIVEN_UP if is_over else AwaitedState.WAITING,
         due_at_ms=asked.due_at_ms,
         created_at_ms=asked.created_at_ms,

@@ -112,7 +112,11 @@ ASKED = Statement(
         finished_at_ms=param("finished_at_ms"),
         last_error=param("last_error"),
         ask_count=Awaited.ask_count + 1,
-    ).where(Awaited.id == param("id"), _IS_WAITING)
+    ).where(
+        Awaited.id == param("id"),
+        Awaited.reference == fn.COALESCE(param("reference"), Awaited.reference),
+        _IS_WAITING,
+    )
 )
 DUE_FIELDS = (
     "id",

@@ -167,6 +167,18 @@ def test_an_answer_that_settles_nothing_is_put_down(store: Store) -> None:
     assert store.rows("SELECT finished_at_ms, last_error FROM awaited") == [(NOW_MS + 9, "why")]
 
 
+def test_an_answer_about_what_a_failover_has_lost_changes_nothing_of_the_same_number(
+    store: Store,
+) -> None:
+    arrive(store, PENDING)
+    queue = AwaitedQueue(store.writer)
+    before = store.rows("SELECT * FROM awaited")
+    for reference, changes in (("lost", False), ("ref-1", True)):
+        asked = Asked(id=1, at_ms=NOW_MS, due_at_ms=None, error=None, reference=reference)
+        assert store.wait(queue.asked(asked)) == changes
+        assert (store.rows("SELECT * FROM awaited") != before) == changes
+
+
 def test_an_answer_that_comes_after_a_webhook_has_settled_it_changes_nothing(store: Store) -> None:
     arrive(store, PENDING)
     arrive(store, VERIFIED)
