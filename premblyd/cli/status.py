@@ -138,7 +138,7 @@ def _without_record(
     except presence.PresenceError as reason:
         line = f"Whether a daemon runs is not known: {reason}"
     remedy = (
-        "Make it reachable again; no restart is needed. Then ask for what was sent meanwhile:"
+        "Mend that; no restart is needed. Then ask for what was sent meanwhile:"
         " `premblyd reconcile --store`."
     )
     text = f"{str(error).rstrip('.')}. {webhooks}"
