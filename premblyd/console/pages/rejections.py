@@ -15,6 +15,7 @@ from premblyd.record.rows import RejectionRow
 from premblyd.store.connections import Database
 
 NAMES = ("reason", "remote_ip", "since", "before")
+CSV_ROWS = 2_000  # of a part: there are 10,000 at most, and each part sorts them all
 COLUMNS = ("id", "at_ms", "endpoint", "remote_ip", "reason", "body_bytes", "body_sha256")
 
 
@@ -62,8 +63,8 @@ class Rejections(Handler):
 
     def _csv(self, chosen: RejectionFilter, form: Form) -> AsyncIterator[bytes]:
         def read(database: Database, before: int | None) -> tuple[list[RejectionRow], int | None]:
-            rows = reading.rejections(database, chosen, Page(limit=export.ROWS, before_id=before))
-            return rows, rows[-1].id if len(rows) == export.ROWS else None
+            rows = reading.rejections(database, chosen, Page(limit=CSV_ROWS, before_id=before))
+            return rows, rows[-1].id if len(rows) == CSV_ROWS else None
 
         return export.parts(
             self.services.readers,
