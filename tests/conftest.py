@@ -24,7 +24,13 @@ from premblyd.store.postgresql import opening as postgresql_opening
 from premblyd.store.sqlite import opening
 from tests.support import database, postgresql
 from tests.support.logs import logged
-from tests.support.needs import NO_ROOT, REQUIRE_ALL, allow_open_files, needs_machine
+from tests.support.needs import (
+    NO_HISTORY,
+    NO_ROOT,
+    REQUIRE_ALL,
+    allow_open_files,
+    needs_machine,
+)
 from tests.support.receiving import Reception
 from tests.support.store import Store
 
@@ -63,9 +69,10 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Make a skip a failure where everything is required, save that of what needs root."""
+    """Make a skip a failure where everything is required, save of what nobody can install."""
     report = yield
-    if REQUIRE_ALL and report.skipped and NO_ROOT not in str(report.longrepr):
+    can_be_had = not any(reason in str(report.longrepr) for reason in (NO_ROOT, NO_HISTORY))
+    if REQUIRE_ALL and report.skipped and can_be_had:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid}: skipped although all is required: {report.longrepr}"
     return report

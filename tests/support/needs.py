@@ -1,7 +1,8 @@
 """What a test needs of the machine it runs on. Without that it is skipped.
 
 With PREMBLYD_REQUIRE_ALL=1, as in .ci/run that installs all of it, such a skip is a failure. Only
-a test that needs root is skipped all the same when a plain user runs it.
+a test that needs root is skipped all the same when a plain user runs it, and one that needs an
+earlier version where the checkout has not the whole history.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import pytest
 
 REQUIRE_ALL = os.environ.get("PREMBLYD_REQUIRE_ALL") == "1"
 NO_ROOT = "needs root"
+NO_HISTORY = "needs the whole git history"
 OPEN_FILES = 8192  # both ends of a few thousand connections
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason=NO_ROOT)
 

@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.needs import NO_HISTORY
+
 REPOSITORY = Path(__file__).parents[2]
 SUITE = os.environ.get("PREMBLYD_MACHINE_SUITE", "trixie")
 CACHE = Path(os.environ.get("PREMBLYD_MACHINE_CACHE", "/var/tmp/premblyd-machine"))
@@ -286,7 +288,7 @@ def copy_commit(commit: str, target: Path) -> None:
         ["git", "-C", REPOSITORY, "archive", commit], capture_output=True, check=False
     )
     if archive.returncode:
-        raise MachineError(f"the git history has no {commit}: {archive.stderr.decode().strip()}")
+        raise MachineError(f"{NO_HISTORY}: {archive.stderr.decode().strip()}")
     target.mkdir()
     subprocess.run(["tar", "-x", "-C", target], input=archive.stdout, check=True)
 
