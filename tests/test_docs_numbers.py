@@ -73,9 +73,6 @@ PROMISED = [
          "configuration", "ask: [1m, 5m, 30m, 2h, 12h]"),
         ("store.inbox.MAX_REJECTIONS", 10_000, "database", "the newest 10,000"),
         ("store.inbox.MAX_NOISE", 1000, "database", "the newest 1,000"),
-        ("record.operating.BATCH", 50, "commands", "in steps of 50, and"),
-        ("record.pacing.MIN_GAP_S", 0.15, "commands", "left alone for at least 150 ms"),
-        ("store.jobs.SMALL_BYTES", 64 << 10, "hooks", "the bodies over 64 KiB of running hooks"),
         ("record.access.LINK_LIFE_MS", 10 * MINUTE_MS, "console", "ten minutes"),
     )
 ]  # fmt: skip
@@ -90,10 +87,6 @@ LIMITS = {
     "receiver.health.PATIENCE_S": 2.0,
     "store.sqlite.opening.BUSY_TIMEOUT_S": 2,  # webhooks wait meanwhile, Prembly 10 s
     "store.writer.MAX_BATCH": 500,
-    "store.claims.MAX_LOOKS": 100,  # webhooks wait for a claim
-    "store.claims.MAX_ACTIONS": 50,
-    "store.once.LOCK_COUNT": 64,  # PostgreSQL has room for some 6,000, for everybody
-    "record.pacing.MAX_GAP_S": 2.0,
     "store.readers.TIME_LIMIT_S": 3.0,
     "store.readers.MAX_WAITING": 32,
     "inquiry.breaker.REFUSED_PAUSE_S": 300.0,

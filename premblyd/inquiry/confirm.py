@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from premblyd.clock import Clock
+from premblyd.config.inquiries import StatusQuestion
 from premblyd.config.models import Action, Config
 from premblyd.errors import StoreUnavailableError
+from premblyd.expressions import Expression
 from premblyd.inquiry import patience
 from premblyd.inquiry.client import NO_KEY, Answer, AnswerKind, Inquirer, new_inquiry, tell_answered
 from premblyd.inquiry.patience import Patience
@@ -16,6 +18,8 @@ from premblyd.inquiry.storing import Storing, Subject
 from premblyd.prembly import agreement, answers, events, payload
 from premblyd.prembly.agreement import Agreement, Finding
 from premblyd.prembly.answers import Question
+from premblyd.prembly.payload import Verdict
+from premblyd.prembly.places import FieldName
 from premblyd.routing import Routing
 from premblyd.store.answers import Answers
 from premblyd.store.confirmed import Confirmed
@@ -26,7 +30,9 @@ from premblyd.store.queue import Queue
 
 NOT_FOUND = "Prembly knows no such verification"
 RUNS_ELSEWHERE = "the hook runs for another event of the same verification at this moment"
+NO_LONGER_FOR_IT = "read anew by this version, its event is not for this action: see `when`"
 AGAINST_IT = "Prembly's answer is silent about what another event of its reference says no to"
+_READ_ANEW = ("outcome", "verification_status", "face_match", "doubt")
 _FIRST_WAIT_S, _MAX_WAIT_S = 10.0, 1800.0
 _MANY = 1 << 20
 _NEW_MS = 10_000
@@ -58,13 +64,17 @@ class Confirmation:
         self._patience = Patience()
         self._routing = Routing(())
         self._storing: Storing | None = None
+        self._fields: dict[str, dict[FieldName, Expression]] = {}
+        self._answer_fields: dict[FieldName, Expression] = {}
         self._names_reference = True
 
     def configure(self, settings: Config) -> None:
         """Use these settings from the next event on."""
         self._routing = Routing(settings.actions)
         self._storing = Storing(settings)
-        self._names_reference = settings.prembly is None or settings.prembly.status.names_reference
+        self._fields = {each.name: each.fields for each in settings.endpoints}
+        status = settings.prembly.status if settings.prembly else StatusQuestion()
+        self._answer_fields, self._names_reference = status.fields, status.names_reference
 
     @property
     def room(self) -> int:
@@ -75,10 +85,14 @@ class Confirmation:
 
     async def judge(self, job: Job, action: Action) -> Job | Result:
         """Return the job when Prembly confirms its event; else how its run ends."""
-        event = job.event
         if job.is_confirmed:
             return job
         try:
+            if job.event.verdict.doubt is None:  # stored by a premblyd that looked in fewer places
+                job = await asyncio.to_thread(self._read_anew, job)
+                if not ActionRequirement(action, job.event, self._routing).says_yes_to_itself():
+                    return _dead(NO_LONGER_FOR_IT)
+            event = job.event
             if event.verified_by == events.STORED_BY:  # it is Prembly's answer
                 return await self._judge_stored(job, action)
             question = answers.question_about(event.verdict)
@@ -90,6 +104,17 @@ class Confirmation:
             return await self._judge(job, action, question, answer)
         except StoreUnavailableError:
             return _later("what Prembly answered could not be stored", _STORE_WAIT_S)
+
+    def _read_anew(self, job: Job) -> Job:
+        """Return a job whose event says what its body says, read by the rules of today."""
+        event = job.event
+        if event.verified_by == events.STORED_BY:
+            stated = answers.read(event.body, self._answer_fields)
+            now = stated.verdict if stated else Verdict(doubt="")
+        else:
+            now = payload.read(event.body, self._fields.get(event.endpoint))
+        changes = {name: getattr(now, name) for name in _READ_ANEW}
+        return replace(job, event=replace(event, verdict=replace(event.verdict, **changes)))
 
     async def _judge_stored(self, job: Job, action: Action) -> Job | Result:
         """Judge Prembly's own answer, by what has come of its verification until now."""

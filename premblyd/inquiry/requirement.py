@@ -32,13 +32,18 @@ class ActionRequirement:
     def takes_code(self, code: str | None) -> bool:
         return self.routing.takes_code(self.action, code)
 
+    def says_yes_to_itself(self) -> bool:
+        """Return whether `when` says yes to the webhook as it is."""
+        return self.says_yes(self.webhook.verdict)
+
     def says_yes(self, verdict: Verdict) -> bool:
         """Return whether `when` says yes; one that fails says no."""
         when = self.action.when
         if when is None:
             return True
         event = replace(self.webhook, verdict=verdict)
-        event.keep_document(self.webhook.document)
+        # A body that nothing looks at is not read: it may have 16 MiB, and this may be the loop.
+        event.keep_document(self.webhook.document if "body" in self.looks_at else None)
         try:
             return is_yes(when.search(event.context(), self._budget))
         except EvaluationError:
