@@ -153,7 +153,8 @@ def test_a_host_that_slept_between_claim_and_start_starts_nothing_that_others_ha
 ) -> None:
     """So `once` has one effect, and `order` no two at once. Processes, as they are stopped by
     SIGSTOP; the cable keeps the answer to the claim until then."""
-    runs = Runs(tmp_path, 'echo "$PREMBLY_DELIVERY 1 $PREMBLY_WORKER" >> {runs}', once="reference")
+    script = 'echo "$PREMBLY_DELIVERY 1 $PREMBLY_WORKER" >> {runs}'
+    runs = Runs(tmp_path, script, once="reference", order="reference")
     with ExitStack() as opened:
         cable, server, behind = opened.enter_context(cabled())
         (tmp_path / "far").mkdir()
