@@ -1,13 +1,14 @@
 """The warnings of `premblyd check`: what is valid in a configuration and probably not meant."""
 
 import difflib
+import functools
 import itertools
 import os
 import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -230,9 +231,10 @@ def _of_trust(settings: Config) -> Iterator[str]:
     for action in settings.actions:
         if action.confirm or action.when is None:
             continue
-        names = dict.fromkeys(
-            webhook.endpoint for webhook in webhooks if _wants_verified(routing, action, webhook)
+        wants_verified = _once_for_alike(
+            action, functools.partial(_wants_verified, routing, action)
         )
+        names = dict.fromkeys(each.endpoint for each in webhooks if wants_verified(each))
         if names:
             yield (
                 f"action {action.name} runs for people who are verified, and whoever has your"
@@ -293,10 +295,29 @@ def _is_meant(action: Action) -> bool:
 
 def _chosen_types(action: Action, routing: Routing, webhooks: Sequence[Webhook]) -> list[str]:
     """Return the types of these webhooks for which the action would run."""
-    types = dict.fromkeys(
-        webhook.verdict.type for webhook in webhooks if routing.why_not(action, webhook) is None
-    )
+    runs = _once_for_alike(action, lambda webhook: routing.why_not(action, webhook) is None)
+    types = dict.fromkeys(webhook.verdict.type for webhook in webhooks if runs(webhook))
     return [*list(types)[:3], *(["…"] if len(types) > 3 else [])]
+
+
+def _once_for_alike(
+    action: Action, question: Callable[[Webhook], bool]
+) -> Callable[[Webhook], bool]:
+    """Ask once for all webhooks that are alike to an action: hundreds of actions, and samples for
+    dozens of endpoints, would take minutes."""
+    named = conditions.names(action.when) if action.when else set()
+    answers: dict[object, bool] = {}
+
+    def answer(webhook: Webhook) -> bool:
+        seen = tuple(
+            getattr(webhook, name) for name in ("endpoint", "verified_by") if name in named
+        )
+        alike = (webhook.body, webhook.verdict, seen)
+        if alike not in answers:
+            answers[alike] = question(webhook)
+        return answers[alike]
+
+    return answer
 
 
 def _sample_webhooks(endpoints: Sequence[Endpoint]) -> Iterator[Webhook]:

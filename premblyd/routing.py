@@ -17,7 +17,7 @@ from premblyd.prembly import events
 from premblyd.prembly.webhook import Webhook
 from premblyd.telemetry import tell
 
-EVERY, MISSING, DEFAULT = "*", "missing", "default"
+EVERY, MISSING, DEFAULT = _WORDS = ("*", "missing", "default")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,8 @@ class Routing:
 
     def __init__(self, actions: Sequence[Action]) -> None:
         self._actions = actions
-        words = {EVERY, MISSING, DEFAULT}
         self.named_codes = {
-            code for action in actions for code in action.response_codes if code not in words
+            code for action in actions for code in action.response_codes if code not in _WORDS
         }
         self._for_missing = self._listing(EVERY, MISSING)
         self._for_unnamed = self._listing(EVERY, DEFAULT)
@@ -113,11 +112,12 @@ class Routing:
         listed = action.response_codes
         if code is None:
             return EVERY in listed or MISSING in listed
+        is_named = code in listed and code not in _WORDS
         is_default = DEFAULT in listed and code not in self.named_codes
-        return EVERY in listed or code in listed or is_default
+        return EVERY in listed or is_named or is_default
 
     def _why_not_code(self, action: Action, code: str | None) -> str | None:
-        if action in self.actions_for_code(code):
+        if self.takes_code(action, code):
             return None
         listed = ", ".join(action.response_codes)
         if code is None:
