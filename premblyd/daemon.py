@@ -13,6 +13,7 @@ from premblyd import __version__, listening, presence, telemetry
 from premblyd.alerts.watch import Watch
 from premblyd.clock import Clock, SharedClock
 from premblyd.config import restart
+from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
 from premblyd.databases import Server
 from premblyd.errors import PremblydError
@@ -139,7 +140,7 @@ class Daemon:
         )
         self._open_receiver(opened)
         self._open_console(opened)
-        self._publish(settings)
+        self._publish(self._presence(settings))
         opened.callback(self._withdraw)
         await self._heartbeat.begin()  # not before: a start that fails must not count
         await opened.enter_async_context(self.loops)
@@ -319,13 +320,22 @@ class Daemon:
         """Where it listens, as a URL's host and port."""
         return self._listening.addresses[0]
 
-    def reload(self, settings: Config) -> None:
+    def read(self) -> tuple[Config, presence.Presence]:
+        """Read the configuration anew, for `reload`. In a thread: of thousands of actions it takes
+        seconds. (So it looks through settings that nobody uses yet.) Raise ConfigError when the
+        file can't be used."""
+        settings = load_config(self._path)
+        for action in settings.actions:
+            action.digest  # noqa: B018  # made once, and here
+        return settings, self._presence(settings)
+
+    async def reload(self, settings: Config, own: presence.Presence) -> None:
         """Use `settings` from the next request and claim on."""
         for key in restart.changed(self._started_with, settings):
             tell(NeedsRestart(setting=key))
         self._settings = settings
         self._configure(settings)
-        self._publish(settings)
+        await asyncio.to_thread(self._publish, own)
         tell(ConfigReloaded(endpoints=len(settings.endpoints), actions=len(settings.actions)))
 
     def is_alive(self) -> bool:
@@ -372,9 +382,8 @@ class Daemon:
         if self._console is not None and settings.console is not None:
             self._console.configure(settings)
 
-    def _publish(self, settings: Config) -> None:
-        """Tell commands what runs here. Work goes on if that fails."""
-        own = presence.of_this_process(
+    def _presence(self, settings: Config) -> presence.Presence:
+        return presence.of_this_process(
             settings,
             self._path,
             started_with=self._started_with,
@@ -382,6 +391,9 @@ class Daemon:
             listening=self._listening,
             console=self._console.address if self._console else None,
         )
+
+    def _publish(self, own: presence.Presence) -> None:
+        """Tell commands what runs here. Work goes on if that fails."""
         try:
             presence.publish(own, self._database)
         except OSError as error:

@@ -2,27 +2,27 @@
 
 import asyncio
 import contextlib
-import functools
 import gc
 import resource
+import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
 from premblyd import signals
-from premblyd.config.load import load_config
 from premblyd.config.models import Config
-from premblyd.daemon import Daemon
-from premblyd.errors import ConfigError, PremblydError, without_frames
+from premblyd.daemon import SWITCH_S, Daemon
+from premblyd.errors import ConfigError, PremblydError
 from premblyd.hooks.strays import Strays
 from premblyd.logs import output
 from premblyd.occurrences import ConfigProblem, DaemonNotStarted, ReloadRefused
 from premblyd.systemd import ServiceManager, watchdog_interval_s
 from premblyd.telemetry import tell
 
-STATUS_EVERY_S = 5.0
 T = TypeVar("T")
+STATUS_EVERY_S = 5.0
 
 
 async def serve(settings: Config, path: Path) -> None:
@@ -46,7 +46,7 @@ async def serve(settings: Config, path: Path) -> None:
             daemon.loops.start("watchdog", _feed_watchdog(daemon, manager, interval_s))
         _collect_garbage_rarely()
         manager.notify("READY=1", f"STATUS={daemon.status()}")
-        daemon.loops.start("reload", _reload_when_asked(asked, daemon, path, manager))
+        daemon.loops.start("reload", _reload_when_asked(asked, daemon, manager))
         asked.take_reloads()
         await asked.stop.wait()
 
@@ -64,62 +64,56 @@ async def _start(daemon: Daemon, opened: contextlib.AsyncExitStack) -> None:
 
 
 async def _reload_when_asked(
-    asked: signals.Signals, daemon: Daemon, path: Path, manager: ServiceManager
+    asked: signals.Signals, daemon: Daemon, manager: ServiceManager
 ) -> None:
     """Reload whenever that is asked for. While one is under way, one more is remembered."""
     while True:
         await asked.reload.wait()
         asked.reload.clear()
-        manager.notify_reloading()
-        loaded = await _beside(functools.partial(_load, path))
-        if not asked.stop.is_set():
-            manager.notify("READY=1", f"STATUS={_use(loaded, daemon)}")
+        await _reload(asked, daemon, manager)
 
 
-def _load(path: Path) -> Config | Exception:
+async def _reload(asked: signals.Signals, daemon: Daemon, manager: ServiceManager) -> None:
+    manager.notify_reloading()
+    status = None
     try:
-        return load_config(path)
-    except Exception as error:  # noqa: BLE001  # it must not end the daemon
-        return without_frames(error)
+        settings, own = await _beside_the_loop(daemon.read)
+        output.configure(settings.log.format, settings.log.level)
+        await daemon.reload(settings, own)
+    except ConfigError as error:
+        for problem in error.problems:
+            tell(ConfigProblem(problem=str(problem)))
+        tell(ReloadRefused(problems=len(error.problems)))
+        status = "The new configuration was refused; the old one is used"
+    except Exception as error:  # noqa: BLE001  # no thread for it, a fault of ours: it goes on
+        asyncio.get_running_loop().call_exception_handler({"exception": error})
+    if not asked.stop.is_set():
+        manager.notify("READY=1", f"STATUS={status or daemon.status()}")
 
 
-async def _beside(work: Callable[[], T]) -> T:
-    """Run `work`, which never raises, while the loop goes on. Nothing waits for its thread: a stop
-    does not."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T) -> None:
-        if not done.cancelled():
-            done.set_result(result)
+async def _beside_the_loop(read: Callable[[], T]) -> T:
+    """Return what `read` returns, from a thread beside which the loop answers. A stop does not wait
+    for it: the file may be a pipe into which nobody writes."""
+    done: Future[T] = Future()
+    done.set_running_or_notify_cancel()  # who waits may be cancelled from here on, but not it
 
     def run() -> None:
-        result = work()
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(settle, result)
+        try:
+            done.set_result(read())
+        # Whatever it is, it is raised where it is waited for.
+        except Exception as error:  # noqa: BLE001
+            done.set_exception(error)
 
+    switch_s = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_S)  # or the loop would wait for it, at each of its turns
+    gc.disable()  # to look for cycles among so many objects takes seconds, in which nothing runs
     try:
         threading.Thread(target=run, name="premblyd-reload", daemon=True).start()
-    except RuntimeError:  # there is no thread left: then the loop waits for once
-        run()
-    return await done
-
-
-def _use(loaded: Config | Exception, daemon: Daemon) -> str:
-    """Use what was loaded, if it can be used. Return one line for `systemctl status`."""
-    if isinstance(loaded, ConfigError):
-        for problem in loaded.problems:
-            tell(ConfigProblem(problem=str(problem)))
-        tell(ReloadRefused(problems=len(loaded.problems)))
-        return "The new configuration was refused; the old one is used"
-    try:
-        if isinstance(loaded, Exception):
-            raise loaded
-        output.configure(loaded.log.format, loaded.log.level)
-        daemon.reload(loaded)
-    except Exception as error:  # noqa: BLE001  # a fault of ours, which must not end the daemon
-        asyncio.get_running_loop().call_exception_handler({"exception": error})
-    return daemon.status()
+        return await asyncio.wrap_future(done)
+    finally:
+        sys.setswitchinterval(switch_s)
+        gc.freeze()  # what was read stays, as what start-up made
+        gc.enable()
 
 
 async def _report(daemon: Daemon, manager: ServiceManager) -> None:

@@ -33,20 +33,19 @@ class Routing:
 
     def __init__(self, actions: Sequence[Action]) -> None:
         self._actions = actions
-        self.named_codes = {
-            code for action in actions for code in action.response_codes if code not in _WORDS
-        }
-        self._for_missing = self._listing(EVERY, MISSING)
-        self._for_unnamed = self._listing(EVERY, DEFAULT)
-        self._for_named = {code: self._listing(EVERY, code) for code in self.named_codes}
+        self._listed: dict[str, set[int]] = {}  # by code or word, the places of actions
+        for place, action in enumerate(actions):
+            for code in action.response_codes:
+                self._listed.setdefault(code, set()).add(place)
+        self.named_codes = self._listed.keys() - set(_WORDS)
         # Bounded, since a sender may make up types and codes. Prembly's own are few.
         self._of_type = lru_cache(maxsize=256)(self._choose)
+        self._of_code = lru_cache(maxsize=256)(self._listing)
 
-    def _listing(self, *words: str) -> tuple[Action, ...]:
-        """Return the actions that list one of `words`, in the configuration's order."""
-        return tuple(
-            action for action in self._actions if not set(words).isdisjoint(action.response_codes)
-        )
+    def _listing(self, word: str) -> tuple[Action, ...]:
+        """Return the actions that list `word` or every code, in the configuration's order."""
+        places = self._listed.get(EVERY, set()) | self._listed.get(word, set())
+        return tuple(self._actions[place] for place in sorted(places))
 
     def _choose(self, type_: str, code: str | None) -> tuple[Action, ...]:
         of_code = self.actions_for_code(code)
@@ -76,8 +75,8 @@ class Routing:
         """Return the actions that a response code chooses, before any `types` and `when`; None is
         missing."""
         if code is None:
-            return self._for_missing
-        return self._for_named.get(code, self._for_unnamed)
+            return self._of_code(MISSING)
+        return self._of_code(code if code in self.named_codes else DEFAULT)
 
     def judge(self, webhook: Webhook) -> list[Judgement]:
         """Return for every action whether `webhook` is for it, as `actions_for` decides, and why

@@ -221,6 +221,44 @@ def test_a_key_with_white_space_around_it_is_refused(tmp_path: Path, content: st
     assert problems(text, tmp_path) == [f"3:38: {message}"]
 
 
+def test_a_secret_without_an_end_or_a_beginning_is_a_problem(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_bytes(b"x" * (64 * 1024 + 1))
+    said = {
+        "/dev/zero": "the secret file /dev/zero is no plain file",
+        "pipe": f"the secret file {tmp_path}/pipe is no plain file",
+        "large": f"the secret file {tmp_path}/large has more than 64 KiB",
+    }
+    for name, message in said.items():
+        text = SMALL.replace("hush-text", f"{{file: {name}}}")
+        (problem,) = problems(text, tmp_path)
+        assert problem.endswith(message)
+
+
+def test_a_configuration_without_an_end_is_a_problem() -> None:
+    with pytest.raises(ConfigError, match="has more than 16,384 KiB") as caught:
+        load_config(Path("/dev/zero"))
+    assert caught.value.exit_code == 78
+
+
+def test_aliases_of_aliases_have_an_end() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    for number in range(1, 13):
+        lines.append(f"a{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 10)}]")
+    (problem,) = problems("\n".join(lines))
+    assert "aliases repeat more than 250,000 values" in problem
+
+
+def test_thousands_of_actions_may_share_what_an_alias_names() -> None:
+    action = "  - {name: a%d, response_codes: *codes, shell: x, retry: *retry}\n"
+    shared = (
+        "  - {name: a, response_codes: &codes [00, 01], shell: x,"
+        " retry: &retry {attempts: 3, first_delay: 1s}}\n"
+    )
+    text = f"{SMALL}actions:\n{shared}" + "".join(action % number for number in range(500))
+    assert len(parse(text).actions) == 501
+
+
 def test_a_secret_that_systemd_did_not_pass_needs_a_restart_and_not_sudo(tmp_path: Path) -> None:
     """The service may not look into root's folder: what is there now, it gets when it starts."""
     (tmp_path / "passed").mkdir()

@@ -91,6 +91,28 @@ def test_types_that_senders_make_up_take_no_memory() -> None:
     assert routing._of_type.cache_info().currsize <= 256
 
 
+def test_why_not_compares_no_action_with_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With hundreds of actions, `check` asks that so often that it would take minutes."""
+    actions = [action("a", str(number)) for number in range(50)]
+    routing = Routing(actions)
+    compared = []
+
+    def compare(_: Action, other: object) -> bool:
+        compared.append(other)
+        return False
+
+    monkeypatch.setattr(Action, "__eq__", compare)
+    assert routing.why_not(actions[-1], webhook(response_code="49")) is None
+    assert compared == []
+
+
+@pytest.mark.parametrize("word", ["*", "missing", "default"])
+def test_a_code_that_is_spelled_as_a_word_is_none(word: str) -> None:
+    one = action("a", word, "00")
+    matching = Routing([one]).actions_for_code(word)
+    assert Routing([one]).takes_code(one, word) is bool(matching)
+
+
 def test_the_words_are_no_codes() -> None:
     for word in ("*", "missing", "default"):
         actions = [action("every", "*"), action("none", "missing"), action("rest", "default")]

@@ -114,6 +114,28 @@ def test_a_second_daemon_on_the_same_database_is_refused(tmp_path: Path) -> None
         assert daemon.send(BODY, token="2").status == 200
 
 
+def test_webhooks_are_answered_while_a_reload_reads(tmp_path: Path) -> None:
+    """By a pipe into which nobody writes yet, as a file that takes long to read. What was changed
+    meanwhile is read by another reload, and a stop waits for none."""
+    with Premblyd(tmp_path) as daemon:
+        daemon.start()
+        settings = daemon.config.read_bytes()
+        daemon.config.unlink()
+        os.mkfifo(daemon.config)
+        daemon.signal(SIGHUP)
+        assert [daemon.send(BODY, token=str(number)).status for number in range(5)] == [200] * 5
+        with daemon.config.open("wb") as pipe:  # it reads now
+            daemon.signal(SIGHUP)
+            assert daemon.send(BODY, token="later").status == 200
+            pipe.write(settings)
+        wait_until(lambda: daemon.log("config.reloaded"))
+        daemon.config.write_bytes(settings)
+        wait_until(lambda: len(daemon.log("config.reloaded")) == 2)
+        daemon.signal(SIGHUP)
+        assert daemon.send(BODY, token="last").status == 200
+        assert daemon.stop() == 0
+
+
 def test_sighup_takes_a_good_file_and_leaves_a_bad_one(tmp_path: Path) -> None:
     with Premblyd(tmp_path, actions=[shell("old", "true")]) as daemon:
         daemon.start().send(BODY)

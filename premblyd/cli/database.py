@@ -78,10 +78,11 @@ def _database_named_in(config_path: Path) -> Place | None:
     where it is no YAML, more than one."""
     from premblyd.config import yamltext
     from premblyd.config.database import database
+    from premblyd.config.files import UnusableFileError, read_bounded
 
     try:
-        text = config_path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError):
+        text = read_bounded(config_path).decode()
+    except (OSError, UnicodeDecodeError, UnusableFileError):
         return None
     lines = [line for line in text.splitlines() if line.startswith("database:")]
     sources = [text, lines[0]] if len(lines) == 1 else [text]

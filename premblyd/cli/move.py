@@ -100,9 +100,11 @@ def _target(text: str, password_file: Path | None) -> Place:
 
 
 def _password(path: Path) -> str:
+    from premblyd.config.files import MAX_SECRET_BYTES, UnusableFileError, read_bounded
+
     try:
-        return path.read_text().removesuffix("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_bounded(path, MAX_SECRET_BYTES).decode().removesuffix("\n")
+    except (OSError, UnicodeDecodeError, UnusableFileError) as error:
         reason = (error.strerror or "") if isinstance(error, OSError) else "it is no text"
         text = f"{path} can't be read: {reason}."
         raise click.BadParameter(text, param_hint="--password-file") from None

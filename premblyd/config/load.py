@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from premblyd.config import yamltext
+from premblyd.config.files import UnusableFileError, read_bounded
 from premblyd.config.models import HEALTH_PATH, Config
 from premblyd.config.problems import Mistake, conflicts, explain
 from premblyd.config.secrets import ForbiddenSecretError, SecretPlaces
@@ -22,11 +23,13 @@ def load_config(
     `look_up_secrets=False` leaves secrets unread: auditors may read the database and no secret.
     """
     try:
-        text = path.read_bytes().decode()
+        text = read_bounded(path).decode()
     except FileNotFoundError:
         raise _unusable(path, "there is no such file; `premblyd init` writes one") from None
     except UnicodeDecodeError:
         raise _unusable(path, "is not UTF-8 text") from None
+    except UnusableFileError as error:
+        raise _unusable(path, str(error)) from None
     except OSError as error:
         unusable = _unusable(path, f"can't be read: {error.strerror}")
         unusable.lacks_rights = isinstance(error, PermissionError)

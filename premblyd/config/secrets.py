@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, PlainValidator, ValidationInfo
 
+from premblyd.config.files import UnusableFileError, read_secret_file
 from premblyd.errors import PremblydError
 
 _LISTS = ("keys", "headers")
@@ -105,11 +106,13 @@ def _read(name: str, places: SecretPlaces) -> str:
     loaded = places.environ.get("CREDENTIALS_DIRECTORY")
     for path in paths:
         try:
-            return path.read_bytes().decode().removesuffix("\n").removesuffix("\r")
+            return read_secret_file(path).decode().removesuffix("\n").removesuffix("\r")
         except (FileNotFoundError, NotADirectoryError):
             continue
         except UnicodeDecodeError:
             raise ValueError(f"the secret file {path} is not UTF-8 text") from None
+        except UnusableFileError as error:
+            raise ValueError(f"the secret file {path} {error}") from None
         except OSError as error:
             if loaded and isinstance(error, PermissionError):
                 continue  # root's folder: systemd copies what is in it

@@ -13,6 +13,7 @@ import yaml
 from premblyd.errors import PremblydError
 
 Path = tuple[str | int, ...]
+MAX_REPEATED = 250_000  # aliases of aliases grow tenfold with each line
 # PyYAML's messages quote the names of aliases, anchors and tags. A secret that begins with * & or !
 # and is not in quotes is read as such a name, so these are left out.
 _QUOTED = re.compile(r"'[\w!-]{2,}'")
@@ -41,6 +42,15 @@ class Document:
     data: Any = None
     values: dict[Path, Mark] = field(default_factory=dict)
     keys: dict[Path, Mark] = field(default_factory=dict)
+    _met: set[int] = field(default_factory=set)
+    repeated: int = 0  # values that an alias has brought to another place
+
+    def count_if_repeated(self, node: yaml.Node) -> int:
+        """Count a node that was met before; return how many were."""
+        if id(node) in self._met:
+            self.repeated += 1
+        self._met.add(id(node))
+        return self.repeated
 
     def mark(self, path: Path, *, key: bool = False) -> Mark:
         """Return the place of `path`, or of the nearest thing around it that has one."""
@@ -88,6 +98,9 @@ def load(text: str) -> Document:
 
 
 def _plain(node: yaml.Node, path: Path, document: Document, inside: tuple[yaml.Node, ...]) -> Any:
+    if document.count_if_repeated(node) > MAX_REPEATED:
+        reason = f"aliases repeat more than {MAX_REPEATED:,} values"
+        raise YamlTextError(f"not YAML that is read here: {reason}", _mark(node.start_mark))
     document.values[path] = _mark(node.start_mark)
     if node in inside:
         raise YamlTextError("an anchor can't contain itself", _mark(node.start_mark))

@@ -108,7 +108,7 @@ class SqliteEngine:
         if not self._is_own():
             forbid_checkpoint(self._file.descriptor)
         self._database.close()
-        if self._guard.is_own_log() and has_log(self._real):
+        if self._file.descriptor >= 0 and self._guard.is_own_log() and has_log(self._real):
             if self._file.is_replaced:
                 keep_file(self._file.descriptor, self._real, with_log=True)
             elif self._file.is_overwritten:
@@ -121,6 +121,7 @@ class SqliteEngine:
         is_new = self._database.is_closed()
         if is_new:
             self._file.require_same_file()  # else this would open another file
+            self._file.open()
         connection: sqlite3.Connection = self._database.connection()
         if is_new:
             self._guard.remember_log()

@@ -32,7 +32,7 @@ class FileGuard:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._identity = identity(path)
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.descriptor = -1
         self._seen: Edition | None = None  # what the file had when it was looked at last
         self._lowest = 0  # the number that it has at least
         self._highest = 0  # and at most
@@ -43,6 +43,16 @@ class FileGuard:
     def is_replaced(self) -> bool:
         """Whether the path no longer names the file."""
         return identity(self._path) != self._identity
+
+    def open(self) -> None:
+        """Open the file. Raise StoreUnavailableError when it can't be opened."""
+        if self.descriptor >= 0:
+            return
+        try:
+            self.descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            reason = f"unable to open the database file ({error.strerror})"
+            raise StoreUnavailableError(reason) from None
 
     def require_same_file(self) -> None:
         """Raise StoreUnavailableError when the path no longer names the file."""
@@ -113,7 +123,8 @@ class FileGuard:
         self._lowest = self._highest
 
     def close(self) -> None:
-        os.close(self.descriptor)
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
 
     def _edition(self) -> Edition | None:
         return edition_of(os.pread(self.descriptor, HEADER_BYTES, 0))
