@@ -229,7 +229,7 @@ def test_a_stop_is_not_lost_among_many_hangups(tmp_path: Path) -> None:
 
 
 def test_while_a_reload_reads_its_files_webhooks_and_a_stop_do_not_wait(tmp_path: Path) -> None:
-    before = slow_step(tmp_path, "premblyd.process", "module", "load_config")
+    before = slow_step(tmp_path, "premblyd.daemon", "module", "load_config")
     with Premblyd(tmp_path) as daemon:
         daemon.start(before)
         daemon.signal(SIGHUP)
