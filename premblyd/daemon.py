@@ -179,7 +179,11 @@ class Daemon:
         self._metrics = Exporter(self._database, self._clock)
         telemetry.LISTENERS.append(self._metrics.counts.listen)
         opened.callback(telemetry.LISTENERS.remove, self._metrics.counts.listen)
-        self._writer = Writer(self._backend.engine(), self._metrics.counts.committed)
+        with contextlib.ExitStack() as failed:
+            engine = self._backend.engine()
+            failed.callback(engine.close)
+            self._writer = Writer(engine, self._metrics.counts.committed)
+            failed.pop_all()  # from here on the writer closes it
         opened.push_async_callback(self._writer.close)
         self._heartbeat = Heartbeat(Heartbeats(self._writer), self._clock)
         return migrated
