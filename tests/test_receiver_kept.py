@@ -11,6 +11,7 @@ from tornado.httputil import HTTPHeaders
 from tornado.netutil import bind_unix_socket
 
 from premblyd.prembly.signature import Scheme, sign
+from premblyd.prembly import samples
 from premblyd.privacy.identifiers import safe_id
 from premblyd.receiver.server import make_server
 from tests.support.logs import logged
@@ -120,6 +121,19 @@ async def test_each_webhook_is_one_line_of_the_log(
     assert words == ["webhook.received", "webhook.duplicate", "webhook.rejected"]
     assert (lines[0]["event_id"], lines[0]["response_code"], lines[0]["actions"]) == (1, "00", 0)
     assert lines[0]["reference"] == lines[1]["reference"] == safe_id("r-1")
+    assert "doubt" not in lines[0]
+
+
+@pytest.mark.gen_test
+async def test_the_log_and_the_row_say_what_is_doubted(
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+) -> None:
+    doubted = samples.sample("doubted")
+    with logged() as lines:
+        reception.use()
+        await post(http_client, base_url, doubted, signed(doubted))
+    assert (lines[0]["outcome"], lines[0]["doubt"]) == ("unknown", "face")
+    assert reception.rows("SELECT outcome, doubt FROM event") == [("unknown", "face")]
 
 
 @pytest.mark.gen_test

@@ -42,6 +42,7 @@ from premblyd.occurrences.store import StoreUnavailable as StoreUnavailable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _WebhookAnswered(Occurrence):
+    optional: ClassVar[frozenset[str]] = frozenset({"doubt"})
     event_id: int
     key: str
     endpoint: str
@@ -55,6 +56,7 @@ class _WebhookAnswered(Occurrence):
     verified_by: str
     remote_ip: str
     duration_ms: float
+    doubt: str | None = None  # why one that says VERIFIED has another outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

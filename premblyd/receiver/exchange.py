@@ -243,6 +243,7 @@ class Exchange(HTTPMessageDelegate):
                 verified_by=webhook.verified_by,
                 remote_ip=webhook.remote_ip,
                 duration_ms=round((time.monotonic() - self._started) * 1000, 1),
+                doubt=webhook.verdict.doubt or None,
             )
         )
 
