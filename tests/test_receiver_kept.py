@@ -10,8 +10,8 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.httputil import HTTPHeaders
 from tornado.netutil import bind_unix_socket
 
-from premblyd.prembly.signature import Scheme, sign
 from premblyd.prembly import samples
+from premblyd.prembly.signature import Scheme, sign
 from premblyd.privacy.identifiers import safe_id
 from premblyd.receiver.server import make_server
 from tests.support.logs import logged
