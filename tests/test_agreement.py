@@ -230,6 +230,37 @@ def test_what_when_needs_must_be_stated_by_the_answer() -> None:
     assert (agreed.verdict.face_match, agreed.verdict.user_ref) == (True, "u-1")
 
 
+def test_a_when_that_is_false_for_what_the_answer_states_contradicts() -> None:
+    near = {"when": "face_confidence == `null` || face_confidence >= `90`"}
+    document = {"data": {"reference": UUID, "verification_status": "VERIFIED"}}
+
+    def finding(confidence: float) -> tuple[Finding, str]:
+        face = {"face_data": {"status": True, "confidence": confidence}}
+        agreed = decide(EVENT, {**document, **face}, **near)  # type: ignore[arg-type]
+        return agreed.finding, agreed.words
+
+    assert finding(95) == (Finding.CONFIRMED, "")
+    assert finding(40) == (
+        Finding.CONTRADICTED,
+        "`when` is false for what Prembly's answer says",
+    )
+
+
+def test_an_answer_withstands_no_end_of_other_events() -> None:
+    asked = action("act", "*", when="face_match != `false`")
+    requirement = ActionRequirement(asked, webhook({}), Routing([asked]))
+
+    def withstands(*others: Verdict) -> bool:
+        answer = Verdict(outcome=Outcome.VERIFIED, response_code="00", reference=UUID)
+        return agreement.withstands(answer, others, requirement)
+
+    assert withstands()
+    assert withstands(*[Verdict(detail=str(number)) for number in range(100)])
+    assert not withstands(*[Verdict(detail=str(number)) for number in range(101)])
+    assert withstands(Verdict(face_match=True), Verdict(response_code="02"))
+    assert not withstands(Verdict(face_match=True), Verdict(face_match=False))
+
+
 def test_a_hook_gets_the_events_facts_and_those_that_the_answer_states() -> None:
     event = payload.recognise({"session_id": "sdk_session_1", "data": {"user_ref": "u-1"}})
     document = {

@@ -86,6 +86,7 @@ async def test_a_hook_runs_once_for_a_reference_and_its_session(
         await at.until_states(succeeded=1, skipped=1)
         (job,) = [job for _, job in at.shell.jobs]
     assert rows(place, DELIVERIES) == [("succeeded", None), ("skipped", 1)]
+    assert rows(place, "SELECT count(*) FROM attempt") == [(1,)], "the name is known by then"
     assert rows(place, NAMES) == [(UUID, UUID), (DIGEST, UUID)]
     assert SESSION not in str(rows(place, "SELECT * FROM verification_name"))
     assert rows(place, "SELECT once_key, confirmed_key FROM delivery WHERE id = 1") == [
@@ -106,6 +107,7 @@ async def test_an_answer_that_names_both_links_what_each_ran_for(
         await add(at, reference=UUID)
         await at.until_states(succeeded=1, skipped=1)
     assert rows(place, DELIVERIES) == [("succeeded", None), ("skipped", 1)]
+    assert rows(place, "SELECT count(*) FROM attempt") == [(2,)], "it waits for nothing"
 
 
 @on_a_loop
