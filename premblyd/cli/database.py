@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from premblyd.cli import program
 from premblyd.databases import Place, Server, holds_password, is_postgresql
 from premblyd.errors import ConfigError
 
@@ -43,7 +44,8 @@ def database_of(config_path: Path, database: str | None = None) -> Place:
             raise
         number = len(error.problems)
         what = "a problem" if number == 1 else f"{number} problems"
-        click.echo(f"note: {config_path} has {what}: `premblyd check` tells.", err=True)
+        note = f"note: {config_path} has {what}: `premblyd check` tells."
+        click.echo(program.as_called(note), err=True)
         return named
 
 

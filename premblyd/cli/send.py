@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from premblyd import __version__
+from premblyd.cli import program
 from premblyd.cli.answers import TIMEOUT_S, Reply, Target, meaning
 from premblyd.cli.common import config_option
 from premblyd.cli.printing import clean, console
@@ -226,10 +227,10 @@ def _report(replies: "Counter[Reply]", target: Target, *, count: int, interrupte
         text = clean(reply)
         click.echo(f"{times} times {text}" if count > 1 else text)
     if any('"duplicate":true' in reply.text for reply in replies):
-        click.echo(DUPLICATE, err=True)
+        click.echo(program.as_called(DUPLICATE), err=True)
     found = [explained for reply in replies if (explained := meaning(reply, target))]
     for words in dict.fromkeys(explained.words for explained in found):
-        click.echo(clean(words), err=True)
+        click.echo(program.as_called(clean(words)), err=True)
     if interrupted:
         raise PremblydError(f"Interrupted: {replies.total()} of {count} were answered.")
     if any(explained.may_work_later for explained in found):
