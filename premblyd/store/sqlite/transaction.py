@@ -51,7 +51,8 @@ class SqliteTransaction:
         return row
 
     def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
-        return self._execute(compiled_lookup(lookup), {"values": json.dumps(values)}).fetchall()
+        listed = {"values": json.dumps(list(values))}
+        return self._execute(compiled_lookup(lookup), listed).fetchall()
 
     def change(self, statement: Statement, **values: Any) -> int:
         return self._execute(compiled(statement), values).rowcount
