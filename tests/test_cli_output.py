@@ -32,8 +32,8 @@ PRINTING: dict[str, list[str]] = {
     "try": ["try", "archive", "body.json"],
     "version": ["--version"],
 }
-# They need a daemon, or a second database; they print as the others do.
-WITHOUT = {"serve", "console", "send", "status", "move", "restore"}
+# They need a daemon, a server or a second database; they print as the others do.
+WITHOUT = {"serve", "console", "send", "status", "move", "restore", "hosts"}
 # One command of each manner of printing: lines as they come, a table, JSON, click's own.
 MANNERS = ("demo", "deliveries", "events", "help")
 BUFFERING = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
