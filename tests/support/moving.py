@@ -42,6 +42,8 @@ ODD: dict[Kind, list[Any]] = {
 UNIQUE = {
     "event": ("key",),
     "host": ("worker",),
+    "verification_name": ("name",),
+    "alert_failure": ("name",),
     "alert_sent": ("name",),
     "event_hour": ("type",),
     "attempt_hour": ("action",),

@@ -31,6 +31,7 @@ from premblyd.store.postgresql.transaction import (
 TABLE_WAIT = "2s"
 TRIES = 20
 PAUSE_S = 1.0
+KILLED_S = 5.0  # so long the session of a move that was killed may still have its lock
 _IN_THE_WAY = (errors.LockNotAvailable, errors.DeadlockDetected)
 # Whose the tables are, or are to be, where that is another role, of which this one is a member.
 _OWNER = """
@@ -108,10 +109,17 @@ def _alone(connection: Connection) -> Iterator[None]:
 def begin_move(connection: Connection, name: str) -> None:
     """Keep daemons from starting to work on the database, until the connection is closed. Those
     that have begun have a row in `host` by now. Raise MoveAtWorkError when it is moved already."""
+    until_s = time.monotonic() + KILLED_S
+    while not _begins_move(connection):
+        if time.monotonic() > until_s:
+            raise MoveAtWorkError(name)
+        time.sleep(LOOK_S)
+
+
+def _begins_move(connection: Connection) -> bool:
     with connection.transaction():
         PostgresqlTransaction(connection).lock([LOCK])
-        if not _has_lock(connection, MOVE):
-            raise MoveAtWorkError(name)
+        return _has_lock(connection, MOVE)
 
 
 def _has_lock(connection: Connection, lock: str) -> bool:
