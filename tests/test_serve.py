@@ -5,6 +5,8 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 from signal import SIGALRM, SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1, SIGUSR2, Signals
@@ -278,13 +280,19 @@ def test_a_bad_configuration_is_refused_with_every_place(tmp_path: Path) -> None
 
 
 def test_a_port_in_use_is_said_and_not_waited_for(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    # In a process of its own: a daemon in this one may have hidden this one's files.
+    script = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1])"
+    command = [sys.executable, "-uc", f"{script}; input()"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as taken:
+        assert taken.stdout
+        address = f"127.0.0.1:{taken.stdout.readline().strip()}"
         status, said = Premblyd(tmp_path, listen=address).fail_to_start()
-    name = Path("/proc/self/comm").read_text().strip()
+        name = Path(f"/proc/{taken.pid}/comm").read_text().strip()
+        taken.kill()
     assert (status, said.splitlines()[-1]) == (
         1,
-        f"Can't listen on {address}: Address already in use by {name} (pid {os.getpid()})",
+        f"Can't listen on {address}: Address already in use by {name} (pid {taken.pid})",
     )
     assert "Traceback" not in said
 
