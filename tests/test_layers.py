@@ -48,6 +48,7 @@ ROOMS = {
         "prembly",
         "privacy",
         "telemetry",
+        "times",
     },
     "routing": LOW,
     "rereading": LOW | {"store", "routing"},

@@ -9,13 +9,14 @@ FEWEST = 8  # of an address: a browser opens six at once
 
 class Guests:
     """Who is connected: operators, whose session has been seen on their connection, and strangers.
-    A new connection gets in, and a stranger's has to go for it, which has no whole request: the
-    oldest of the address that has the most."""
+    A new connection gets in, and a stranger's has to go for it, which has no whole request: of the
+    address that has the most, the oldest, and before all others one that has had its answer."""
 
     def __init__(self) -> None:
         self._strangers: dict[IOStream, str] = {}  # the oldest first, each with its address
         self._operators: set[IOStream] = set()
         self._asking: set[IOStream] = set()  # those whose request is being answered
+        self._answered: set[IOStream] = set()  # those that have had an answer, and may be gone
 
     def welcome(self, stream: IOStream, address: str, limit: int) -> bool:
         """Return whether a new connection may stay, of `limit` in all: not, where all others are
@@ -32,7 +33,8 @@ class Guests:
         if not idle:
             return False
         most = max(of_each[own] for _, own in idle)
-        oldest = next(one for one, own in idle if of_each[own] == most)
+        candidates = [one for one, own in idle if of_each[own] == most]
+        oldest = next((one for one in candidates if one in self._answered), candidates[0])
         del self._strangers[oldest]
         oldest.close()
         self._strangers[stream] = address
@@ -45,6 +47,7 @@ class Guests:
     def end(self, stream: IOStream) -> None:
         """Its request is answered."""
         self._asking.discard(stream)
+        self._answered.add(stream)
 
     def admit(self, stream: IOStream) -> None:
         """Let a connection stay: it has brought an operator's session."""
@@ -57,3 +60,4 @@ class Guests:
         }
         self._operators = {stream for stream in self._operators if not stream.closed()}
         self._asking = {stream for stream in self._asking if not stream.closed()}
+        self._answered = {stream for stream in self._answered if not stream.closed()}

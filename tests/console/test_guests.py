@@ -110,3 +110,17 @@ async def test_who_has_asked_for_something_is_answered(connect: Streams) -> None
     guests.end(streams[0])
     assert guests.welcome(last, "192.0.2.1", LIMIT)
     assert streams[0].closed()
+
+
+@on_a_loop
+async def test_who_has_had_an_answer_goes_before_who_waits_for_one(connect: Streams) -> None:
+    guests = Guests()
+    waiting, answered = connect(2)
+    rest = connect(LIMIT // 4 - 2)
+    for each in (waiting, answered, *rest):
+        assert guests.welcome(each, "192.0.2.1", LIMIT)
+    guests.begin(answered)
+    guests.end(answered)
+    (newcomer,) = connect(1)
+    assert guests.welcome(newcomer, "192.0.2.1", LIMIT)
+    assert are_open([waiting, answered, newcomer]) == [True, False, True]

@@ -4,9 +4,10 @@ aside. SQLite takes what it finds beside a file for a part of it."""
 import contextlib
 import os
 import shutil
-import time
 from pathlib import Path
 from typing import BinaryIO
+
+from premblyd import times
 
 # A record is its file with all of these: what is in the log, or in a journal, is nowhere else.
 SUFFIXES = ("", "-wal", "-shm", "-journal")
@@ -61,7 +62,7 @@ def restoring_folder(real: Path) -> Path:
 
 def unused_aside(real: Path) -> Path:
     """Return the name of a folder, which is not there yet, for what is put aside now."""
-    stem = time.strftime(f"{real.name}.replaced-%Y%m%dT%H%M%SZ", time.gmtime())
+    stem = f"{real.name}.replaced-{times.for_file_name(times.now_ms())}"
     aside, number = real.with_name(stem), 2
     while os.path.lexists(aside):
         aside, number = real.with_name(f"{stem}-{number}"), number + 1
