@@ -16,6 +16,7 @@ from tests.support.jobs import action, webhook
 from tests.support.prembly_api import Shape, Verification
 
 UUID = "0b7c9f1d-1111-4222-8333-44445555666a"
+OTHER = "11111111-1111-4111-8111-111111111111"
 EVENT = Verdict(response_code="00", outcome=Outcome.VERIFIED, reference=UUID)
 PLAIN: dict[str, Any] = {"codes": ("*",)}
 README: dict[str, Any] = {
@@ -72,7 +73,7 @@ def test_a_uuid_may_be_spelt_with_underscores() -> None:
             "Prembly's answer says outcome not_verified, the event verified",
         ),
         ({"code": "01", "status": None}, "Prembly's answer says code 01, the event 00"),
-        ({"reference": "other-1"}, "Prembly's answer is about another reference"),
+        ({"reference": OTHER}, "Prembly's answer is about another reference"),
     ],
 )
 def test_an_answer_that_says_something_else_contradicts(fields: dict[str, Any], words: str) -> None:
@@ -145,7 +146,7 @@ def test_an_answer_need_name_no_reference_where_the_configuration_says_so() -> N
     agreed = decide(EVENT, document, names_reference=False)
     assert agreed.finding is Finding.CONFIRMED
     assert "reference" not in agreed.stated
-    other = {"data": {"reference": "other-1", **document["data"]}}
+    other = {"data": {"reference": OTHER, **document["data"]}}
     assert decide(EVENT, other, names_reference=False).finding is Finding.CONTRADICTED
     beside = Verdict(
         outcome=Outcome.VERIFIED, reference="victim 1", session_id="sdk_session_1"
@@ -316,6 +317,31 @@ def test_a_session_that_was_asked_for_is_compared() -> None:
         Finding.CONTRADICTED,
         "Prembly's answer is about another session",
     )
+
+
+@pytest.mark.parametrize("reference", ["ver_document_00012345", "1234567", "ver_abc", UUID])
+def test_a_reference_that_is_sent_as_a_sessions_id_contradicts(reference: str) -> None:
+    event = payload.recognise({"session_id": reference, "verification": {"status": "VERIFIED"}})
+    for name in ("reference", "verification_id"):
+        document = {"data": {name: reference.replace("-", "_"), "verification_status": "VERIFIED"}}
+        if reference != UUID:
+            document["data"][name] = reference
+        agreed = decide(event, document)
+        assert (agreed.finding, agreed.words) == (
+            Finding.CONTRADICTED,
+            "what the event calls a session is a reference at Prembly",
+        )
+
+
+@pytest.mark.parametrize(("reference", "other"), [(UUID, "ver_00012345"), ("ver_00012345", UUID)])
+def test_an_answer_that_has_only_the_other_kind_of_id_is_asked_again(
+    reference: str, other: str
+) -> None:
+    event = Verdict(outcome=Outcome.VERIFIED, reference=reference)
+    document = {"data": {"reference": other, "verification_status": "VERIFIED"}}
+    agreed = decide(event, document)
+    assert (agreed.finding, agreed.words) == (Finding.ASK_AGAIN, agreement.NO_NAME)
+    assert decide(event, document, names_reference=False).finding is Finding.CONFIRMED
 
 
 NAMES = st.sampled_from(["data", "response", "session", "verification", "status", "reference"])

@@ -187,7 +187,10 @@ def test_what_can_be_no_name_of_one_verification_alone_links_nothing() -> None:
     assert all_names(by_reference, reference=UUID, verification_id="unknown-id") == (UUID,)
     assert all_names(by_session, reference=UUID) == (UUID, DIGEST)
     assert all_names(by_session, session_id=SESSION) == (DIGEST,)
-    assert all_names(by_reference) == (UUID,)  # with `names_reference: false`
+    # With `names_reference: false`: whoever sends the reference as a session's id, too.
+    assert all_names(by_reference) == (UUID, payload.session_reference(UUID))
+    assert all_names(question(reference="REF4711")) == (payload.session_reference("REF4711"),)
+    assert all_names(question(session_id="REF4711")) == (payload.session_reference("REF4711"),)
 
 
 def test_names_are_joined_and_the_first_stays_first(store: Store) -> None:

@@ -163,10 +163,13 @@ def _about_another(
     # Whoever knows a session's id has no other one's. But he can put any reference beside it, such
     # as another's with a space that hooks strip.
     if reference is None:
+        if asked.session_id and payload.plain_id(asked.session_id) in answer.names:
+            return _contradicted("what the event calls a session is a reference at Prembly")
         return None if session_id or answer.names or not names_reference else _ask_again(NO_NAME)
     if payload.plain_id(reference) in answer.names:
         return None
-    if answer.names:
+    # Prembly has two kinds of ids for one verification, and may answer with the other alone.
+    if any(payload.is_uuid(name) == payload.is_uuid(reference) for name in answer.names):
         return _contradicted("Prembly's answer is about another reference")
     if question.reference is None or names_reference:
         return _ask_again(NO_NAME)

@@ -127,11 +127,13 @@ def all_names(question: Question, stated: Stated) -> tuple[str, ...]:
     asked = [question.reference] if question.reference else []
     if question.reference is None:
         session_ids.append(question.identifier)
-    digests = [payload.session_reference(each) for each in session_ids if each]
     own = [stated.verdict.reference or "", *asked, *sorted(stated.names)]
     said = [name for name in map(payload.plain_id, own) if name in stated.names]
-    if asked and not said:  # the configuration says that answers name nothing
-        said = [payload.plain_id(asked[0])]
+    unsaid = [name for name in map(payload.plain_id, asked) if name not in said]
+    said += unsaid  # the configuration says that answers name nothing
+    # Then nothing tells a session from a reference that somebody sends as one.
+    session_ids += unsaid
+    digests = [payload.session_reference(each) for each in session_ids if each]
     return tuple(dict.fromkeys([*filter(_is_own_name, said), *digests]))
 
 

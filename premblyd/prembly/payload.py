@@ -189,6 +189,11 @@ def same_id(identifier: str) -> str:
     return identifier.replace("_", "").replace("-", "").lower()
 
 
+def is_uuid(identifier: str) -> bool:
+    """Return whether an id is a UUID, in any spelling."""
+    return _UUID.fullmatch(identifier) is not None
+
+
 def plain_id(identifier: str) -> str:
     """Return an id in the one spelling that stands for all of it: a UUID in small letters with
     hyphens, any other as it is."""
