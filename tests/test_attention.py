@@ -177,7 +177,8 @@ def test_events_without_an_action_are_told_and_those_whose_when_said_no_are_a_no
     assert (item.kind, item.severity, item.target.code) == ("unmatched", Severity.NOTICE, "00")
     assert not item.needs_somebody
     assert item.text.endswith(
-        "matched no action: they are not of its `types`, or its `when` said no."
+        "matched no action: `types` or `when` left out what is for their code,"
+        " or it was added later."
     )
     for settings in (serving("01"), None):
         [item] = found(record, settings=settings)

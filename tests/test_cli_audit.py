@@ -292,17 +292,33 @@ def test_replay_leaves_what_has_no_action_any_more(config: Path) -> None:
     ]
 
 
-def test_cancel_takes_pending_deliveries_only(config: Path) -> None:
+def test_cancel_takes_no_delivery_that_has_ended_well(config: Path) -> None:
     waiting, finished = ids(config, "pending")[0], ids(config, "succeeded")[0]
     done = run("cancel", "--delivery", waiting, "--config", config)
     assert done == Ran(0, f"Cancelled delivery {waiting}.\n", "")
     assert waiting in ids(config, "cancelled")
     for number, why in (
-        (waiting, f"Delivery {waiting} is cancelled; only a pending one can be cancelled.\n"),
-        (finished, f"Delivery {finished} is succeeded; only a pending one can be cancelled.\n"),
+        (
+            waiting,
+            f"Delivery {waiting} is cancelled; only a pending or dead one can be cancelled.\n",
+        ),
+        (
+            finished,
+            f"Delivery {finished} is succeeded; only a pending or dead one can be cancelled.\n",
+        ),
         (9999, "There is no delivery 9999.\n"),
     ):
         assert run("cancel", "--delivery", number, "--config", config) == Ran(1, "", why)
+
+
+def test_a_dead_delivery_that_nobody_will_mend_is_cancelled(config: Path) -> None:
+    dead = ids(config, "dead")
+    for number in dead:
+        done = run("cancel", "--delivery", number, "--config", config)
+        assert done == Ran(0, f"Cancelled delivery {number}.\n", "")
+    assert ids(config, "dead") == []
+    assert set(dead) <= set(ids(config, "cancelled"))
+    assert "gave up (dead)" not in run("status", "--config", config).out
 
 
 def test_cancel_needs_no_more_of_the_configuration_than_its_database(config: Path) -> None:

@@ -14,7 +14,8 @@ from premblyd.errors import PremblydError
 def cancel(config_path: Path, delivery_id: int) -> None:
     """A delivery whose hook runs now can't be cancelled; `replay` puts a cancelled one back.
 
-    A dead one can be cancelled if those behind it wait for it (`order`, with `then: wait`).
+    A dead one that nobody will mend is cancelled too: `status` tells of it no more, and those
+    behind it (`order`, with `then: wait`) go on.
     """
     from premblyd.cli.database import database_of
     from premblyd.record import reading
@@ -26,7 +27,6 @@ def cancel(config_path: Path, delivery_id: int) -> None:
         click.echo(f"Cancelled delivery {delivery_id}.")
         return
     found = reading.find_delivery(database, delivery_id)
-    more = " Of dead ones, those that others wait for (`order`)." if found.state == "dead" else ""
     raise PremblydError(
-        f"Delivery {delivery_id} is {found.state}; only a pending one can be cancelled.{more}"
+        f"Delivery {delivery_id} is {found.state}; only a pending or dead one can be cancelled."
     )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from premblyd.record.trouble import Item
 
 _NO_BREAK = "\N{NO-BREAK SPACE}"
+START = "Start it. If it does not start: `sudo premblyd check`."
 HEALTH_TIMEOUT_S = 4.0  # longer than the daemon itself waits for a commit
 
 
@@ -108,7 +109,18 @@ def _daemon(
         return None, "No daemon of this configuration runs here.", []
     if daemon is None:
         text = f"No daemon runs on {place}: webhooks are not answered."
-        return None, text, [_trouble("daemon", text, "Start it.", "sudo systemctl start premblyd")]
+        return (
+            None,
+            text,
+            [
+                _trouble(
+                    "daemon",
+                    text,
+                    START,
+                    "sudo systemctl start premblyd",
+                )
+            ],
+        )
     line = _line(daemon)
     answer = _health_of(daemon)
     if answer in (200, None):

@@ -179,11 +179,12 @@ def _unmatched(situation: Situation) -> Iterator[Item]:
             text=f"{trouble.counted(count, 'event', 'events')} with {_named(code)} matched no"
             " action:"
             + (
-                " they are not of its `types`, or its `when` said no."
+                " `types` or `when` left out what is for their code, or it was added later."
                 if is_meant
                 else " stored, and nothing ran."
             ),
-            remedy="Nothing, if that is what you want."
+            remedy="Nothing, if that is what you want; else"
+            " `premblyd replay --action NAME --since 24h --new`."
             if is_meant
             else "Add an action for it (`default` takes every code that no other names), reload,"
             " then `premblyd replay --action NAME --since 24h --new`.",

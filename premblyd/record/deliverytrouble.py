@@ -32,13 +32,20 @@ def late(situation: Situation) -> Iterator[Item]:
 
 def dead(situation: Situation) -> Iterator[Item]:
     dead = statistics.dead_of(situation.database)
+    settings = situation.settings
+    configured = None if settings is None else {action.name for action in settings.actions}
     for action, count in trouble.largest(dead):
+        is_gone = configured is not None and action not in configured
         yield Item(
             kind="dead",
             severity=Severity.WARNING,
             text=f"{trouble.counted(count, 'delivery', 'deliveries')} of {action} gave up (dead).",
-            remedy="Find out why by the last error, mend it, then"
-            f" `premblyd replay --dead --action {action}`. What Prembly contradicted stays dead.",
+            remedy=f"The configuration has no action {action}: put it back, or cancel them"
+            " (`premblyd cancel --delivery ID`)."
+            if is_gone
+            else "Find out why by the last error, mend it, then"
+            f" `premblyd replay --dead --action {action}`. What Prembly contradicted stays dead."
+            " What nobody will mend: `premblyd cancel --delivery ID`.",
             command=f"premblyd deliveries --state dead --action {action}",
             target=Target(page="deliveries", state="dead", action=action),
             count=count,

@@ -25,14 +25,13 @@ Change = Callable[[Transaction], Done]
 
 _HAS_ID = Delivery.id == param("delivery_id")
 _IS_PENDING = _HAS_ID & (Delivery.state == State.PENDING)
-_HOLDS_OTHERS = (Delivery.state == State.DEAD) & Delivery.holds_order
 _CANCEL = update(
     Delivery,
     "state",
     "due_at_ms",
     "finished_at_ms",
     "waits_for_id",
-    where=_HAS_ID & ((Delivery.state == State.PENDING) | _HOLDS_OTHERS),
+    where=_HAS_ID & Delivery.state.in_([State.PENDING, State.DEAD]),
 )
 _HASTEN = update(Delivery, "due_at_ms", where=_IS_PENDING & Delivery.waits_for_id.is_null())
 _REPLAY = update(
@@ -69,8 +68,8 @@ class Operator:
     actor: str
 
     def cancel(self, delivery_id: int, now_ms: int) -> Change[bool]:
-        """Take a pending delivery out of the queue, or a dead one that holds those behind it out of
-        their way. False: it is neither."""
+        """Take a pending delivery out of the queue, or let a dead one be, which nobody will mend.
+        False: it is neither."""
 
         def cancel(transaction: Transaction) -> bool:
             order.lock(transaction, [delivery_id])
