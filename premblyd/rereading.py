@@ -37,7 +37,7 @@ class Rereading:
     def job(self, action: Action, job: Job) -> Job | Result:
         """Return the job with its event as that is read now; or the end of its run, where the event
         is another one than that for which `action` was chosen, and the action is not for it."""
-        event = self.event(job.event)
+        event = self._with_confirmed(job, self.event(job.event))
         changed = [
             name
             for name in _DECIDING
@@ -49,6 +49,16 @@ class Rereading:
             return Result(outcome=AttemptOutcome.FAILED, error=f"{words}, so {why_not}", final=True)
         event.drop_document()
         return replace(job, event=event)
+
+    @staticmethod
+    def _with_confirmed(job: Job, event: StoredEvent) -> StoredEvent:
+        """Return `event` with what Prembly confirmed of it before an earlier attempt."""
+        confirmed: dict[str, Any] = {
+            name: getattr(job.event.verdict, name)
+            for name in _DECIDING
+            if name in job.confirmed_fields
+        }
+        return replace(event, verdict=replace(event.verdict, **confirmed)) if confirmed else event
 
     def _read(self, event: StoredEvent) -> Verdict:
         if event.verified_by == events.STORED_BY:

@@ -111,6 +111,18 @@ def old_answer(stored: Job) -> Job:
     return replace(stored, event=replace(stored.event, verified_by=events.STORED_BY))
 
 
+def test_a_further_attempt_keeps_what_prembly_confirmed() -> None:
+    """The body is silent about the face, of which Prembly's answer said yes at the first one."""
+    faces = action("activate", when="face_match == `true`", confirm="true")
+    stored = old(body(), face_match=True)
+    confirmed = replace(stored, is_confirmed=True, confirmed_fields=("outcome", "face_match"))
+    found = rereading(faces).job(faces, confirmed)
+    assert isinstance(found, Job)
+    assert found.event.verdict.face_match is True
+    by_an_older_one = replace(stored, is_confirmed=True)  # that kept no facts
+    assert isinstance(rereading(faces).job(faces, by_an_older_one), Result)
+
+
 @on_a_loop
 async def test_the_dispatcher_reads_anew_what_a_replay_queues(place: Place) -> None:
     read_anew = rereading(ACTIVATE).job
