@@ -13,13 +13,15 @@ from premblyd.hooks import dispatcher
 from premblyd.inquiry import confirm, patience
 from premblyd.prembly import answers, payload
 from premblyd.prembly.answers import Question
+from premblyd.prembly.events import STATUS, STORED_BY
+from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.store import naming
-from premblyd.store.answers import NewAnswer, add_answer
+from premblyd.store.answers import Answers, NewAnswer, add_answer
 from premblyd.store.inbox import NewDelivery
 from tests.support import prembly_api
 from tests.support.database import changing, rows
 from tests.support.dispatching import Dispatching, FakeRunner, on_a_loop
-from tests.support.jobs import action
+from tests.support.jobs import action, job
 from tests.support.prembly_api import PremblyApi
 from tests.support.queue import claim_once, ids
 from tests.support.store import NOW_MS, Store, new_event
@@ -170,6 +172,59 @@ async def test_what_is_skipped_lets_the_next_of_its_line_run(place: Place, api: 
         await at.until_states(succeeded=1, skipped=1)
 
 
+def of_prembly(**names: str) -> dict[str, Any]:
+    """Return the changes to an event that make it an answer that is silent about the face."""
+    return {"verified_by": STORED_BY, "type": STATUS, "doubt": "", "face_match": None, **names}
+
+
+@on_a_loop
+async def test_a_stored_answer_is_ruled_again_by_names_learnt_after_its_claim(
+    place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the record is looked at for a no, another name's hook is confirmed, and runs."""
+    api.know(UUID, body=says(reference=OTHER, verification_id=UUID))
+    looking, go_on, others = asyncio.Event(), asyncio.Event(), Answers.others
+
+    async def slowly(self: Answers, event: Any) -> list[Verdict]:
+        found = await others(self, event)
+        looking.set()
+        await go_on.wait()
+        return found
+
+    monkeypatch.setattr(Answers, "others", slowly)
+    async with at_work(place, api) as at:
+        await at.add("activate", **of_prembly(reference=OTHER))
+        await looking.wait()
+        await add(at, reference=UUID)
+        await at.until_states(running=1, succeeded=1)
+        go_on.set()
+        await at.until_states(skipped=1, succeeded=1)
+        assert [job.delivery_id for _, job in at.shell.jobs] == [2]
+    assert rows(place, DELIVERIES) == [("skipped", 2), ("succeeded", None)]
+
+
+@on_a_loop
+async def test_a_hook_runs_once_where_the_event_states_no_outcome_and_the_answer_does(
+    place: Place, api: PremblyApi
+) -> None:
+    api.know(UUID, body=says(reference=UUID))
+    once = action("activate", confirm="true", once="reference")
+    silent: dict[str, Any] = {
+        "reference": UUID,
+        "outcome": Outcome.UNKNOWN,
+        "verification_status": None,
+    }
+    async with at_work(place, api, once) as at:
+        await at.add("activate", body=b'{"n": 1}', **silent)
+        await at.until_states(succeeded=1)
+        await at.add("activate", body=b'{"n": 2}', **silent)
+        await at.until_states(succeeded=1, skipped=1)
+        await add(at, reference=UUID)
+        await at.until_states(succeeded=1, skipped=2)
+        assert len(at.shell.jobs) == 1
+    assert rows(place, "SELECT once_key = confirmed_key FROM delivery WHERE id = 1")[0][0]
+
+
 def question(**names: str) -> Question:
     reference = names.get("reference")
     return Question(identifier=reference or names["session_id"], reference=reference)
@@ -230,3 +285,59 @@ def test_what_prembly_was_asked_for_links_too_and_claims_know_it(store: Store) -
     )
     assert ids(claim_once(store, NOW_MS + 60_000)) == []
     assert store.rows(DELIVERIES)[1] == ("skipped", 1)
+
+
+NO: dict[str, Any] = {"outcome": Outcome.UNKNOWN, "face_match": False, "doubt": "face"}
+
+
+def learn(store: Store, *names: str) -> None:
+    store.wait(store.writer.call(lambda transaction: naming.learn(transaction, names, NOW_MS)))
+
+
+@pytest.mark.parametrize(
+    ("reference", "names"),
+    [(DIGEST, (UUID, DIGEST)), (OTHER, (UUID, OTHER)), (OTHER, (UUID, DIGEST))],
+    ids=["the answer names the session", "it names another reference", "an earlier answer did"],
+)
+def test_an_answer_is_not_stored_beside_what_settled_it_under_another_name(
+    store: Store, reference: str, names: tuple[str, ...]
+) -> None:
+    learn(store, DIGEST, OTHER)
+    no = store.add(body=b"no", reference=reference, **NO)
+    new = NewAnswer(
+        webhook=new_event(b"yes", **of_prembly(reference=UUID)),
+        deliveries=[NewDelivery("activate", 3)],
+        asked=UUID,
+        names=names,
+    )
+    added = store.wait(Answers(store.writer).add(new, None))
+    assert (added.event_id, added.is_new) == (no.event_id, False)
+    assert store.rows(DELIVERIES) == []
+
+
+def test_an_answers_silence_overrides_no_no_under_another_name(store: Store) -> None:
+    """Of an event that leaves the outcome open, which settles nothing; and of one that came later,
+    when its action's turn has come."""
+    open_ = NO | {"outcome": Outcome.PENDING, "doubt": "", "response_code": None}
+    store.add(body=b"open", reference=DIGEST, **open_)
+    found: list[Verdict] = []
+
+    def is_for(name: str, others: Any) -> bool:
+        found.extend(others)
+        return False
+
+    new = NewAnswer(
+        webhook=new_event(b"yes", **of_prembly(reference=UUID)),
+        deliveries=[NewDelivery("activate", 3)],
+        asked=UUID,
+        is_for=is_for,
+        names=(UUID, DIGEST),
+    )
+    added = store.wait(Answers(store.writer).add(new, None))
+    assert added.is_new
+    assert [(each.outcome, each.face_match) for each in found] == [(Outcome.PENDING, False)]
+    assert store.rows(DELIVERIES) == []
+    learn(store, DIGEST, OTHER)
+    store.add(body=b"later", reference=OTHER, **NO)
+    others = store.wait(Answers(store.writer).others(job(b"yes", reference=UUID).event))
+    assert {each.outcome for each in others} == {Outcome.PENDING, Outcome.UNKNOWN}

@@ -125,7 +125,10 @@ class Confirmation:
                 return _dead(AGAINST_IT)
         finally:
             event.drop_document()
-        return await self._confirm(job, Confirmed.by_itself(event), event.received_at_ms)
+        reference = event.verdict.reference
+        names = [payload.plain_id(reference)] if reference and action.once else []
+        confirmed = Confirmed.by_itself(event)
+        return await self._confirm(job, confirmed, event.received_at_ms, names, is_once=bool(names))
 
     def interrupt(self) -> None:
         """Ask nothing more: the daemon stops."""

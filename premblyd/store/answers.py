@@ -39,27 +39,48 @@ class Answers:
         self._writer = writer
 
     def others(self, event: StoredEvent) -> "asyncio.Future[list[Verdict]]":
-        """Return what the other events of the same reference say."""
+        """Return what the other events of the same verification say, whatever they call it."""
         references = {event.verdict.reference or ""}
-        return self._writer.call(lambda transaction: found_others(transaction, references))
+        return self._writer.call(
+            lambda transaction: found_others(transaction, naming.known_as(transaction, references))
+        )
 
     def add(self, answer: NewAnswer, inquiry: NewInquiry | None) -> "asyncio.Future[Added]":
         """Store `answer`, as `add_answer` does."""
         return self._writer.call(
-            lambda transaction: _add(transaction, answer, inquiry), Step.ARRIVALS, [*_names(answer)]
+            lambda transaction: add_answer(transaction, answer, inquiry), Step.ARRIVALS, alone=True
         )
 
 
 def add_answer(
     transaction: Transaction, answer: NewAnswer, inquiry: NewInquiry | None = None
 ) -> Added:
-    """Store `answer` with the record of its question, and end what waited for it.
+    """Store `answer` with the record of its question, and end what waited for it. The transaction
+    must have no lock yet.
 
-    When the record has a settled event of the verification already, that one ends the waiting
-    instead, and no event is stored: whatever else came or was asked meanwhile, its actions run
-    once."""
-    transaction.lock(_names(answer))
-    return _add(transaction, answer, inquiry)
+    When the record has a settled event of the verification already, under any of its names, that
+    one ends the waiting instead, and no event is stored: whatever else came or was asked meanwhile,
+    its actions run once."""
+    webhook = answer.webhook
+    transaction.lock(naming.lock_names(answer.names))  # before others: who has these waits for more
+    naming.learn(transaction, answer.names, webhook.received_at_ms)
+    named = {answer.asked, webhook.verdict.reference or answer.asked, *answer.names}
+    references = naming.known_as(transaction, named)
+    order_names = inbox.lock_names(webhook, answer.deliveries)
+    transaction.lock({*map(awaited.lock_name, references), *order_names})
+    if settled := awaited.settled_in_record(transaction, references):
+        event_id = min(settled.values())
+        key = inbox.key_of(transaction, event_id)
+        added = Added(event_id, key, False)
+    else:
+        others = found_others(transaction, references)
+        deliveries = [each for each in answer.deliveries if answer.is_for(each.action, others)]
+        added = inbox.add_event(transaction, webhook, deliveries)
+    if inquiry is not None:
+        stored_id = added.event_id if added.is_new else None
+        inquiries.add(transaction, replace(inquiry, stored_event_id=stored_id))
+    awaited.settle(transaction, dict.fromkeys(references, added.event_id), webhook.received_at_ms)
+    return added
 
 
 def found_others(transaction: Transaction, references: Collection[str]) -> list[Verdict]:
@@ -88,32 +109,3 @@ _OTHER_EVENTS = (
 _OTHERS = Spelt(
     Lookup(_OTHER_EVENTS, Event.reference), Lookup(_OTHER_EVENTS.clone(), Event.reference_key)
 )
-
-
-def _names(answer: NewAnswer) -> set[str]:
-    awaited_names = map(awaited.lock_name, _references(answer))
-    order_names = inbox.lock_names(answer.webhook, answer.deliveries)
-    return {*awaited_names, *order_names, *naming.lock_names(answer.names)}
-
-
-def _references(answer: NewAnswer) -> set[str]:
-    return {answer.asked, answer.webhook.verdict.reference or answer.asked}
-
-
-def _add(transaction: Transaction, answer: NewAnswer, inquiry: NewInquiry | None) -> Added:
-    webhook = answer.webhook
-    references = _references(answer)
-    naming.learn(transaction, answer.names, webhook.received_at_ms)
-    if settled := awaited.settled_in_record(transaction, references):
-        event_id = min(settled.values())
-        key = inbox.key_of(transaction, event_id)
-        added = Added(event_id, key, False)
-    else:
-        others = found_others(transaction, references)
-        deliveries = [each for each in answer.deliveries if answer.is_for(each.action, others)]
-        added = inbox.add_event(transaction, webhook, deliveries)
-    if inquiry is not None:
-        stored_id = added.event_id if added.is_new else None
-        inquiries.add(transaction, replace(inquiry, stored_event_id=stored_id))
-    awaited.settle(transaction, dict.fromkeys(references, added.event_id), webhook.received_at_ms)
-    return added

@@ -53,6 +53,12 @@ def names_of(transaction: Transaction, verification: Any) -> tuple[str, ...]:
     return (verification, *sorted(group - {verification}))
 
 
+def known_as(transaction: Transaction, names: Collection[str]) -> set[str]:
+    """Return these names and all others of their verifications."""
+    known = transaction.look_up(_BY_NAME, sorted(set(map(plain_id, names))))
+    return {*names, *_names_of(transaction, sorted({verification for _, verification in known}))}
+
+
 def _names_of(transaction: Transaction, verifications: Sequence[str]) -> set[str]:
     return {name for (name,) in transaction.look_up(_BY_VERIFICATION, list(verifications))}
 

@@ -111,7 +111,8 @@ class Turns:
 
     def _find(self, delivery: Due, subject: Subject) -> _Holder | None:
         """Return who has succeeded or runs, but for `delivery` itself. Those from a time when the
-        action had no `once` have no key yet: they are found by their events, and get it."""
+        action had no `once` have no key yet: they are found by their events, and get it. So is one
+        that has the key of what Prembly confirmed, which may be another: it keeps that."""
         for key in subject.keys:
             row = self._transaction.row(_HOLDER, action=delivery.action, once_key=key)
             if row is not None and row[0] != delivery.id and row[1] in _IN_THE_WAY:
@@ -128,8 +129,10 @@ class Turns:
                 id=delivery.id,
             )
             if row is not None:
-                give_key(self._transaction, delivery.action, row[0], subject.key)
-                return _Holder(*row)
+                *holder, its_key = row
+                if its_key is None:
+                    give_key(self._transaction, delivery.action, row[0], subject.key)
+                return _Holder(*holder)
         return None
 
     def _skip(self, delivery: Due, holder: _Holder) -> None:
@@ -265,6 +268,7 @@ _NOTE_OTHER = update(Delivery, "ran_instead_id", where=_HAS_ID)
 _HOLDER = Statement(_holders().where(_HAS_KEY))
 _EARLIER = Statement(
     _holders()
+    .select_extend(Delivery.once_key)
     .join_from(Delivery, Event)
     .where(
         Event.reference.in_([param("reference"), param("plain")])
