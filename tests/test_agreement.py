@@ -153,6 +153,8 @@ def test_an_answer_need_name_no_reference_where_the_configuration_says_so() -> N
     )  # which can't be asked for
     session = {"response": {"session_id": "sdk_session_1", "verification_status": "VERIFIED"}}
     assert decide(beside, session, names_reference=False).finding is Finding.ASK_AGAIN
+    of_session = Verdict(outcome=Outcome.VERIFIED, session_id="ver_00012345")  # or of a reference
+    assert decide(of_session, document, names_reference=False).words == agreement.NO_NAME
 
 
 @pytest.mark.parametrize(
@@ -289,7 +291,44 @@ def test_a_doubted_event_is_not_talked_out_of_its_doubt() -> None:
     event = payload.recognise(body)
     assert event.doubt == "code"
     agreed = decide(event, {"data": {"reference": UUID, "verification_status": "VERIFIED"}})
-    assert agreed.verdict is None or agreed.verdict.outcome is Outcome.UNKNOWN
+    assert (agreed.finding, agreed.words) == (Finding.ASK_AGAIN, agreement.NO_DOUBT)
+    agreed = decide(event, {"data": {"reference": UUID, "verification_status": "NOT-VERIFIED"}})
+    assert agreed.finding is Finding.CONFIRMED
+    assert agreed.verdict
+    assert agreed.verdict.outcome is Outcome.UNKNOWN
+    assert agreed.stated == ("reference", "verification_status")
+
+
+@pytest.mark.parametrize(
+    "doubted",
+    [
+        {"face_data": {"status": False}},
+        {"success": False},
+        {"data": {"verification": {"status": "NOT-VERIFIED"}}},
+        {"event": "verification.failed"},
+    ],
+)
+@pytest.mark.parametrize("word", ["VERIFIED", None])
+def test_a_forged_doubt_rejects_nobody(doubted: dict[str, Any], word: str | None) -> None:
+    body = {"verification": {"reference": UUID, "status": "VERIFIED"}, "response_code": "00"}
+    event = payload.recognise(body | doubted)
+    assert event.doubt
+    document = {"reference": UUID, "verification_status": word, "response_code": "00"}
+    agreed = decide(event, {"data": document}, when="outcome != 'verified'")
+    assert (agreed.finding, agreed.words) == (Finding.ASK_AGAIN, agreement.NO_DOUBT)
+
+
+def test_a_customer_reference_is_no_user_ref_to_contradict_by() -> None:
+    event = Verdict(outcome=Outcome.VERIFIED, reference=UUID, user_ref="u-1")
+    said = {"reference": UUID, "verification_status": "VERIFIED"}
+    agreed = decide(event, {"data": {**said, "customer_reference": "order-17"}})
+    assert (agreed.finding, "user_ref" in agreed.stated) == (Finding.CONFIRMED, False)
+    assert agreed.verdict
+    assert agreed.verdict.user_ref == "u-1"
+    agreed = decide(event, {"data": {**said, "customer_reference": "u-1"}})
+    assert "user_ref" in agreed.stated
+    both = {**said, "customer_reference": "u-1", "data": {"widget_info": {"user_ref": "u-2"}}}
+    assert decide(event, {"data": both}).finding is Finding.CONTRADICTED
 
 
 def test_an_event_and_an_answer_that_do_not_fit_together_contradict() -> None:

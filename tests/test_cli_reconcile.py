@@ -411,7 +411,6 @@ def test_what_came_and_was_left_open_is_listed_and_asked_for(
         {"outcome": "not_verified"},
         {"outcome": "unknown", "response_code": "01"},
         {"outcome": "unknown", "response_code": "02", "doubt": "code"},
-        {"outcome": "unknown", "type": "fraud.identity_flagged", "doubt": "type"},
     ],
 )
 def test_what_is_settled_or_doubted_is_not_unsettled(
@@ -426,6 +425,17 @@ def test_what_is_settled_or_doubted_is_not_unsettled(
     assert reconcile(record).code == 0
     assert reconcile(record, "--store").code == 0
     assert record.stored() == []
+
+
+def test_a_doubted_event_about_another_thing_settles_nothing(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    (reference,) = know(api, 1)
+    record = Record(tmp_path, api)
+    record.receive([reference], outcome="unknown", type="fraud.identity_flagged", doubt="type")
+    assert reconcile(record).code == 1
+    assert reconcile(record, "--store").code == 0
+    assert record.stored() == [reference]
 
 
 @pytest.mark.parametrize(

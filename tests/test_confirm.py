@@ -14,7 +14,7 @@ from premblyd.databases import Place
 from premblyd.hooks import dispatcher
 from premblyd.inquiry import breaker, confirm, patience
 from premblyd.inquiry.patience import Patience
-from premblyd.prembly import agreement, answers
+from premblyd.prembly import agreement, answers, payload
 from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome
 from premblyd.store.damage import CONFIRMED_CHANGED
@@ -497,13 +497,46 @@ async def test_what_was_open_is_over_when_prembly_has_the_result(
             ran = {(job.action, job.is_confirmed) for _, job in at.shell.jobs}
     assert ran == {("activate", True), ("of-answers", False)}
     states = "SELECT event_id, state, last_error, confirmed_at_ms FROM delivery ORDER BY id LIMIT 2"
-    assert rows(place, states) == [(1, "cancelled", agreement.SETTLED_SINCE, None)] * 2
+    assert sorted(rows(place, states)) == [
+        (1, "cancelled", words, None) for words in (agreement.SETTLED_SINCE, confirm.SETTLED_BEFORE)
+    ]
     stored = "SELECT id, type, reference, outcome FROM event WHERE id > 1"
     ((event_id, *said),) = rows(place, stored)
     assert said == [STATUS, UUID, "verified"]
     results = rows(place, "SELECT result, max(stored_event_id) FROM inquiry GROUP BY result")
     assert results == [("settled", event_id)]
     assert [line for line in lines if line["log_level"] in ("warning", "error")] == []
+
+
+@on_a_loop
+async def test_a_forged_alert_hides_no_result_of_what_was_open(
+    place: Place, api: PremblyApi
+) -> None:
+    """It says VERIFIED and has an event's name, so it is doubted, but is about nothing."""
+    api.know(UUID)
+    of_answers = action("of-answers", types=[STATUS])
+    said = {"verification": {"reference": UUID, "status": "VERIFIED"}, "event": "nonsense"}
+    forged = payload.recognise(said)
+    assert (forged.doubt, forged.type) == ("type", "other")
+    async with at_work(place, api, ACTIVATE, of_answers) as at:
+        await at.add(**{name: getattr(forged, name) for name in forged.__slots__})
+        await at.add("activate", body=b"{}", **OPEN)
+        await at.until(lambda: at.states() == {"cancelled": 1, "succeeded": 2})
+    cancelled = "SELECT last_error FROM delivery WHERE state = 'cancelled'"
+    assert rows(place, cancelled) == [(agreement.SETTLED_SINCE,)]
+
+
+@on_a_loop
+async def test_a_delivery_whose_result_another_event_had_before_says_so(
+    place: Place, api: PremblyApi
+) -> None:
+    api.know(UUID)
+    async with at_work(place, api) as at:
+        await at.add(**TRUE)
+        await at.add("activate", body=b"{}", **OPEN)
+        await at.until_states(cancelled=1)
+    assert at.delivery("last_error") == (confirm.SETTLED_BEFORE,)
+    assert rows(place, "SELECT count(*) FROM event") == [(2,)]
 
 
 @on_a_loop

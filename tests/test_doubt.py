@@ -229,7 +229,8 @@ def test_what_is_doubted_counts_as_settled() -> None:
     assert doubted.doubt == "code"
     assert settling.is_settled(doubted)
     assert not settling.is_unsettled(doubted)
-    assert settling.is_settled(read({"event": "fraud.identity_flagged"}))
+    assert settling.is_settled(read({"event": "verification.failed"}))
+    assert not settling.is_settled(read({"event": "fraud.identity_flagged"}))  # about another thing
 
 
 # --- Where an operator says where a fact is found -------------------------------------------

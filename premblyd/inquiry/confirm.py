@@ -32,6 +32,7 @@ NOT_FOUND = "Prembly knows no such verification"
 RUNS_ELSEWHERE = "the hook runs for another event of the same verification at this moment"
 NO_LONGER_FOR_IT = "read anew by this version, its event is not for this action: see `when`"
 AGAINST_IT = "Prembly's answer is silent about what another event of its reference says no to"
+SETTLED_BEFORE = "settled since: another event of its reference, stored before, has the result"
 _READ_ANEW = ("outcome", "verification_status", "face_match", "doubt")
 _FIRST_WAIT_S, _MAX_WAIT_S = 10.0, 1800.0
 _MANY = 1 << 20
@@ -228,7 +229,9 @@ class Confirmation:
             tell_answered(replace(inquiry, stored_event_id=stored_id))
         self._patience.end(job.delivery_id)
         return Result(
-            outcome=AttemptOutcome.INTERRUPTED, error=found.words, ends_as=State.CANCELLED
+            outcome=AttemptOutcome.INTERRUPTED,
+            error=found.words if added.is_new else SETTLED_BEFORE,
+            ends_as=State.CANCELLED,
         )
 
     def _again(self, job: Job, reason: str, asked: int) -> Result:

@@ -62,6 +62,7 @@ NO_NAME = (
     "Prembly's answer names no reference where it is looked for (`prembly: {status: {fields: …}}`"
     " can say where, and `names_reference: false` that there is none)"
 )
+NO_DOUBT = "the event is doubted, and Prembly's answer says nothing against the person"
 NOT_YET = "Prembly does not know yet either"
 SETTLED_SINCE = "settled since: Prembly's answer has the result, and was stored as an event"
 
@@ -85,14 +86,19 @@ def decide(
         if not settling.is_settled(answer.verdict):
             return _ask_again(NO_VERDICT)
         return Agreement(finding=Finding.SETTLED_SINCE, words=SETTLED_SINCE)
+    answer = _without_customer(event, answer)
     if difference := _difference(event, answer.verdict, are_open=was_open and is_open):
         return _contradicted(difference)
+    # Of a true event, Prembly's no may come later.
+    if event.doubt and not _says_no(answer.verdict):
+        return _ask_again(NO_DOUBT)
     merged = merge(event, answer)
     if words := _why_not_for(requirement, event, merged, answer):
         return _contradicted(words)
     if unstated := _unstated(requirement, event, merged, answer, are_open=was_open and is_open):
         return _ask_again(f"Prembly's answer does not state {', '.join(unstated)}")
-    stated = tuple(name for name in FACTS if name not in answer.silent)
+    dropped = ("outcome",) if event.doubt else ()  # see merge
+    stated = tuple(name for name in FACTS if name not in answer.silent and name not in dropped)
     named = ("reference",) if answer.names and own_reference(event) else ()
     return Agreement(finding=Finding.CONFIRMED, verdict=merged, stated=named + stated)
 
@@ -165,7 +171,7 @@ def _about_another(
     if reference is None:
         if asked.session_id and payload.plain_id(asked.session_id) in answer.names:
             return _contradicted("what the event calls a session is a reference at Prembly")
-        return None if session_id or answer.names or not names_reference else _ask_again(NO_NAME)
+        return None if session_id or answer.names else _ask_again(NO_NAME)
     if payload.plain_id(reference) in answer.names:
         return None
     # Prembly has two kinds of ids for one verification, and may answer with the other alone.
@@ -178,6 +184,19 @@ def _about_another(
 
 def _are_same(one: str, other: str) -> bool:
     return payload.same_id(one) == payload.same_id(other)
+
+
+def _without_customer(event: Verdict, answer: Stated) -> Stated:
+    """Return an answer without a `customer_reference` that is not the event's user_ref: it may be
+    that of an order."""
+    if answer.is_user_ref_sure or answer.verdict.user_ref == event.user_ref:
+        return answer
+    return replace(answer, verdict=replace(answer.verdict, user_ref=None))
+
+
+def _says_no(answer: Verdict) -> bool:
+    is_no = answer.outcome is Outcome.NOT_VERIFIED or answer.face_match is False
+    return is_no or facts.is_other_code(answer.response_code)
 
 
 def _says_the_same_no(asked: Verdict, answer: Verdict) -> bool:

@@ -15,7 +15,7 @@ from premblyd.expressions import Expression
 from premblyd.prembly import bodies, events, facts, payload
 from premblyd.prembly.facts import Doubt, Facts
 from premblyd.prembly.payload import Outcome, Verdict
-from premblyd.prembly.places import FIELDS, FieldName
+from premblyd.prembly.places import FIELDS, FieldName, Places
 
 # What Prembly's ids are made of; no URL can be led elsewhere by it.
 _ASKABLE = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._:~-]{0,199}")
@@ -27,6 +27,9 @@ _DATA_CODE = "00"
 # Of the whole answer, not of the verification: whether the question could be answered.
 _ENVELOPE = ("status", "success", "message", "detail", "data", "response")
 _CODES = ("response_code", "responseCode")
+_SURE_USER_REFS = Places(
+    *(path for path in FIELDS["user_ref"].paths if not path.endswith("customer_reference"))
+)
 _LEAST_NAME = 8
 _OPEN_WORDS = ("pending", "processing", "in-progress", "queued")
 # What an answer can state of a verification. All else is as the event has it.
@@ -67,6 +70,7 @@ class Stated:
     names: frozenset[str] = frozenset()
     says_no: bool = False  # the envelope says that the question failed
     is_processing: bool = False  # Prembly is still at work, it says in some word
+    is_user_ref_sure: bool = True  # false: it is a `customer_reference`
     is_empty: bool = False  # neither a status word nor a code nor a face
 
     @property
@@ -150,6 +154,10 @@ def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) ->
         name: getattr(placed, name) if name in fields else _first(getattr(p, name) for p in parts)
         for name in FIELDS
     }
+    is_user_ref_sure = "user_ref" in fields or found["user_ref"] is None
+    if not is_user_ref_sure:
+        sure = _first(payload.text_of(_SURE_USER_REFS.find(layer)) for layer in layers)
+        is_user_ref_sure, found["user_ref"] = sure is not None, sure or found["user_ref"]
     if "reference" not in fields and (own := _first(map(own_reference, parts))):
         found["reference"] = own  # rather than a digest of another layer's session
     values: dict[FieldName, Any] = {name: getattr(placed, name) for name in fields}
@@ -177,6 +185,7 @@ def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) ->
         names=_names(layers, placed, fields),
         says_no=any(map(facts.is_no_success, (document.get("status"), document.get("success")))),
         is_processing=any(facts.plain_word(word) in _OPEN_WORDS for word in statuses),
+        is_user_ref_sure=is_user_ref_sure,
         is_empty=not (words or codes or faces),
     )
 

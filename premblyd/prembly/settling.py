@@ -28,16 +28,16 @@ def is_unsettled(verdict: Verdict) -> bool:
 def is_settled(verdict: Verdict) -> bool:
     """Return whether this is Prembly's last word on the verification.
 
-    What is doubted counts as such: an answer that is silent on what does not fit would be stored as
-    a second event, without the doubt.
+    What is doubted counts as such, if it is about a verification at all: an answer that is silent
+    on what does not fit would be stored as a second event, without the doubt.
 
     Without an outcome the code decides. 00 with a status that is none of the three documented words
     acknowledges the request, and nothing more.
     """
-    if verdict.doubt:
-        return True
     if not events.is_about_verification(verdict.type):
         return False
+    if verdict.doubt:
+        return True
     if verdict.outcome is not Outcome.UNKNOWN:
         return verdict.outcome in FINAL_OUTCOMES
     code = verdict.response_code

@@ -50,7 +50,7 @@ class OwnRecord:
 
     def told_ids(self, ids: Collection[str]) -> set[str]:
         """Return those of `known_ids` of which an event says more than that nobody knows yet. What
-        is doubted does: it is for a person to look at."""
+        is doubted does, if it is about a verification: it is for a person to look at."""
         return self._with_event(ids, ~LEAVES_OPEN)
 
     def _with_event(self, ids: Collection[str], *conditions: Any) -> set[str]:

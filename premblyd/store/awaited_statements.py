@@ -47,16 +47,14 @@ _IS_ABOUT_VERIFICATION = functools.reduce(
     ),
     Event.type.is_null(),
 )
-_IS_SETTLED = IS_DOUBTED | (
-    (
-        Event.outcome.in_(settling.FINAL_OUTCOMES)
-        | (
-            (Event.outcome == Outcome.UNKNOWN)
-            & Event.response_code.not_in(settling.OPEN_CODES)  # NULL is not
-            & ((Event.response_code != settling.DATA_CODE) | Event.verification_status.is_null())
-        )
+_IS_SETTLED = _IS_ABOUT_VERIFICATION & (
+    IS_DOUBTED
+    | Event.outcome.in_(settling.FINAL_OUTCOMES)
+    | (
+        (Event.outcome == Outcome.UNKNOWN)
+        & Event.response_code.not_in(settling.OPEN_CODES)  # NULL is not
+        & ((Event.response_code != settling.DATA_CODE) | Event.verification_status.is_null())
     )
-    & _IS_ABOUT_VERIFICATION
 )
 _IS_UNSETTLED = (
     MAY_BE_UNSETTLED
@@ -67,12 +65,14 @@ _IS_UNSETTLED = (
 )
 # Events that say nothing of how a verification ended: Prembly could not yet, or they are about
 # something else, as a workflow's run is.
-LEAVES_OPEN = (fn.COALESCE(Event.doubt, "") == "") & (
-    ~_IS_ABOUT_VERIFICATION
-    | (Event.outcome == Outcome.PENDING)
-    | (
-        (Event.outcome == Outcome.UNKNOWN)
-        & fn.COALESCE(Event.response_code, "").in_(settling.OPEN_CODES)
+LEAVES_OPEN = ~_IS_ABOUT_VERIFICATION | (
+    (fn.COALESCE(Event.doubt, "") == "")
+    & (
+        (Event.outcome == Outcome.PENDING)
+        | (
+            (Event.outcome == Outcome.UNKNOWN)
+            & fn.COALESCE(Event.response_code, "").in_(settling.OPEN_CODES)
+        )
     )
 )
 _IS_WAITING = Awaited.due_at_ms.is_null(False)

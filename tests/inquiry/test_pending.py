@@ -451,7 +451,7 @@ async def test_another_verification_in_the_answer_settles_nothing(
 ) -> None:
     api.fail(prembly_api.wrong_reference)
     async with At(place, api) as at:
-        await at.receive(body())
+        await at.receive(body(reference="11111111-1111-4111-8111-111111111111"))
         at.advance(MINUTE_MS)
         await at.until_rows([("waiting", 1, None, "Prembly's answer is about another reference")])
         assert at.rows("SELECT count(*) FROM event") == [(1,)]
