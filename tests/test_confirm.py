@@ -12,7 +12,7 @@ import pytest
 from premblyd import times
 from premblyd.databases import Place
 from premblyd.hooks import dispatcher
-from premblyd.inquiry import breaker, confirm, patience
+from premblyd.inquiry import breaker, client, confirm, patience
 from premblyd.inquiry.patience import Patience
 from premblyd.prembly import agreement, answers, payload
 from premblyd.prembly.events import STATUS, STORED_BY
@@ -143,7 +143,7 @@ async def test_what_prembly_does_not_know_is_asked_for_again_and_then_dead(
         assert at.states() != {"dead": 1}
         now_s += 2
         await at.until_states(dead=1)
-        assert at.delivery("last_error") == (confirm.NOT_FOUND,)
+        assert at.delivery("last_error") == (client.NOT_FOUND,)
         assert at.shell.jobs == []
 
 
@@ -230,7 +230,7 @@ async def test_while_prembly_can_not_be_asked_nothing_runs_and_no_attempt_is_spe
     place: Place, api: PremblyApi, fault: Fault, result: str, error: str
 ) -> None:
     api.know(UUID)
-    api.fail(fault, times=1)
+    api.fail(fault, times=2 if result == "refused" else 1)  # whether for the key is asked at once
     async with at_work(place, api, timeout="300ms") as at:
         await at.add("activate", **TRUE)
         await at.until(lambda: at.attempts("outcome") and at.attempts("outcome")[0][0])
@@ -252,7 +252,7 @@ async def test_when_the_key_is_mended_what_was_refused_is_asked_for_soon(
     place: Place, api: PremblyApi
 ) -> None:
     api.know(UUID)
-    api.fail(prembly_api.status(401), times=1)
+    api.fail(prembly_api.status(401), times=2)
     async with at_work(place, api) as at:
         await at.add("activate", **TRUE)
         await at.until(lambda: at.attempts("outcome") and at.attempts("outcome")[0][0])
@@ -262,6 +262,38 @@ async def test_when_the_key_is_mended_what_was_refused_is_asked_for_soon(
         at.inquirer.configure(api.settings(rate="999"))  # as a reload does
         at.dispatcher.wake()
         await at.until_states(succeeded=1)
+
+
+@pytest.mark.parametrize("code", [401, 403])
+@on_a_loop
+async def test_an_id_that_prembly_refuses_stops_no_other_and_is_given_up(
+    place: Place, api: PremblyApi, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever knows the public key can send the id of another account's verification."""
+    now_s = 1000.0
+    monkeypatch.setattr(patience, "_now_s", lambda: now_s)
+    monkeypatch.setattr(client, "REMEMBERED_S", 0)
+    forged = [f"forged-{number}" for number in range(3)]
+    for reference in forged:
+        api.fail(prembly_api.status(code), reference)
+    with logged() as lines:
+        async with at_work(place, api) as at:
+            for reference in forged:
+                await at.add("activate", **about(reference))
+            await at.until(lambda: api.asked(forged[0]) >= 1)
+            for reference in ("true-1", "true-2"):
+                api.know(reference)
+                await at.add("activate", **about(reference))
+            await at.until(lambda: at.states().get("succeeded") == 2)
+            await at.until(lambda: all(api.asked(each) > 2 * patience.QUESTIONS for each in forged))
+            assert "dead" not in at.states(), "five minutes are not over"
+            now_s += patience.GRACE_S
+            await at.until_states(succeeded=2, dead=3)
+            assert at.inquirer.wait_s == 0
+    errors = rows(place, "SELECT last_error FROM delivery WHERE state = 'dead'")
+    assert set(errors) == {("Prembly refuses to answer for this verification",)}
+    assert "refused" not in {result for (result,) in rows(place, "SELECT result FROM inquiry")}
+    assert "inquiry.refused" not in {line["event"] for line in lines}
 
 
 @on_a_loop

@@ -106,7 +106,9 @@ def test_each_way_to_fail_has_its_kind(
     api.fail(fault)
     answer = ask(api, timeout="1s" if fault is prembly_api.hang else "10s")
     assert (answer.kind, answer.error) == (kind, error)
-    assert api.asked() == 1
+    assert api.asked("r-1") == 1
+    # Whether a refusal is for the key is asked at once.
+    assert api.asked() == (2 if kind is AnswerKind.REFUSED else 1)
 
 
 def test_a_firewalls_refusal_of_one_id_stops_no_other_question(api: PremblyApi) -> None:
@@ -230,12 +232,63 @@ def test_a_wrong_key_is_said_once_and_makes_no_storm(api: PremblyApi) -> None:
 
     with logged() as lines:
         run(api, work, api_key="test_sk_wrong")
-    assert api.asked() == 1
+    assert api.asked() == 2, "and whether it is the key"
     (refused,) = lines
     assert (refused["event"], refused["log_level"]) == ("inquiry.refused", "error")
     assert refused["http_status"] == 401
     assert "secret key" in refused["remedy"]
     assert "test_sk_wrong" not in str(refused)
+
+
+def test_a_refusal_of_one_id_is_not_the_keys(api: PremblyApi) -> None:
+    api.know("r-1")
+    api.fail(prembly_api.status(403), "forged")
+
+    async def work(inquirer: Inquirer) -> list[tuple[AnswerKind, str | None]]:
+        answers = [await inquirer.ask(question(name)) for name in ("forged", "r-1", "forged")]
+        return [(answer.kind, answer.error) for answer in answers]
+
+    with logged() as lines:
+        unsure = "HTTP 403: Prembly refuses the API key, or to answer for this verification"
+        assert run(api, work) == [
+            (AnswerKind.UNAVAILABLE, unsure),  # no true verification was told of yet
+            (AnswerKind.KNOWN, None),
+            (AnswerKind.NOT_FOUND, "HTTP 403: Prembly refuses to answer for this verification"),
+        ]
+    assert lines == []
+
+
+def test_a_key_that_is_refused_later_is_told_by_what_was_answered_before(api: PremblyApi) -> None:
+    api.know("r-1")
+
+    async def work(inquirer: Inquirer) -> tuple[Answer, float]:
+        await inquirer.ask(question("r-1"))
+        api.fail(prembly_api.status(401))
+        return await inquirer.ask(question("r-2")), inquirer.wait_s
+
+    with logged() as lines:
+        refused, wait_s = run(api, work)
+    assert (refused.kind, refused.error) == (
+        AnswerKind.REFUSED,
+        "HTTP 401: Prembly refuses the API key",
+    )
+    assert wait_s > 290
+    assert refused.wait_until_ms
+    assert [line["event"] for line in lines] == ["inquiry.refused"]
+    assert api.asked_by_id() == {"r-1": 2, "r-2": 1}
+
+
+def test_questions_that_are_refused_together_find_out_once_whether_it_is_the_key(
+    api: PremblyApi,
+) -> None:
+    async def work(inquirer: Inquirer) -> set[AnswerKind]:
+        asking = (inquirer.ask(question(f"r-{number}")) for number in range(10))
+        return {answer.kind for answer in await asyncio.gather(*asking) if answer.was_asked}
+
+    with logged() as lines:
+        assert run(api, work, api_key="test_sk_wrong", rate="999") == {AnswerKind.REFUSED}
+    assert [line["event"] for line in lines] == ["inquiry.refused"]
+    assert api.asked() <= 11
 
 
 def test_retry_after_holds_for_every_question(api: PremblyApi) -> None:

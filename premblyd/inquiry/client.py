@@ -4,6 +4,7 @@ Prembly can't answer."""
 import asyncio
 import hashlib
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ MAX_AT_ONCE = 16
 REMEMBERED_S = 60.0
 MAX_REMEMBERED = 1000
 STOPPED = "the daemon was stopped"
+NOT_FOUND = "Prembly knows no such verification"
+WITHHELD = "Prembly refuses to answer for this verification"
 NO_KEY = "there is no `prembly: {api_key: …}` to ask Prembly with"
 _REMEDY = (
     "check `prembly: {api_key: …}`: it is the account's secret key, of the environment (sandbox or"
@@ -48,8 +51,8 @@ class AnswerKind(StrEnum):
     """What kind of answer came."""
 
     KNOWN = "known"  # it says something of the verification
-    NOT_FOUND = "not_found"
-    REFUSED = "refused"
+    NOT_FOUND = "not_found"  # or Prembly answers for others, and refuses to for this one
+    REFUSED = "refused"  # the key
     UNAVAILABLE = "unavailable"  # none that can be used, or Prembly was not asked at all
 
 
@@ -73,6 +76,11 @@ class Answer:
     was_asked: bool = True
     is_shared: bool = False
 
+    @property
+    def why_not_found(self) -> str:
+        """What to say of a verification that is NOT_FOUND."""
+        return WITHHELD if self.http_status in _REFUSALS else NOT_FOUND
+
 
 class Inquirer:
     """Asks Prembly. Its time is the daemon's; `interrupt` ends what waits and what is asked."""
@@ -85,6 +93,9 @@ class Inquirer:
         self._pace = Pace(1)
         self._breaker = Breaker()
         self._probing = asyncio.Lock()
+        self._judging_key = asyncio.Lock()
+        self._key_judged = (float("-inf"), True)  # when it was asked that told, and if it is right
+        self._proof = _made_up()
         self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
         self._asking: dict[str, asyncio.Task[Answer]] = {}
         self._remembered: dict[str, Answer] = {}
@@ -98,6 +109,8 @@ class Inquirer:
         self._api = api
         self._remembered.clear()
         self._breaker = Breaker()  # what was wrong may be mended now
+        self._key_judged = (float("-inf"), True)
+        self._proof = _made_up()  # the key may be another account's
         if api is None or api.api_key is None:
             return
         self._pace = Pace(api.rate)
@@ -207,26 +220,57 @@ class Inquirer:
         if api is None or api.api_key is None or client is None:  # reloaded meanwhile
             return self._unasked(NO_KEY)
         at_ms, started = self._clock.now_ms(), time.monotonic()
-        response = await client.send(
-            _request(api, api.api_key.reveal(), method, path),
-            api.timeout_ms / 1000,
-            kept_bytes=MAX_ANSWER_BYTES,
-            ca_file=str(api.ca_file) if api.ca_file else None,
-            proxy=api.proxy.reveal() if api.proxy else "",
-        )
+        response = await _sent(api, api.api_key.reveal(), client, method, path)
         duration_ms = round((time.monotonic() - started) * 1000)
-        answer = await self._judged(api, response, question)
         answer = replace(
-            answer,
+            await self._judged(api, response, question),
             at_ms=at_ms,
             duration_ms=duration_ms,
             http_status=response.status or None,
             body=response.body,
             sha256=hashlib.sha256(response.body).hexdigest() if response.body else None,
         )
-        if pause_s := self._note(answer):
+        if answer.kind is AnswerKind.REFUSED and question is not None:
+            answer, pause_s = await self._whose(answer, api, client, started)
+        else:
+            pause_s = self._note(answer, question, started)
+        if pause_s:
             return replace(answer, wait_until_ms=self._clock.now_ms() + round(pause_s * 1000))
         return answer
+
+    async def _whose(
+        self, refused: Answer, api: PremblyApi, client: HttpClient, started: float
+    ) -> tuple[Answer, float]:
+        """Return what a refusal means, and for how long nothing is asked because of it.
+
+        Whoever knows the public key can send the id of a verification that is another account's, or
+        that a firewall dislikes. That it is the key which is refused shows in another question,
+        about what Prembly told of before: no forged event can choose it. "No such verification" is
+        no proof: a key of another account may get that, and be refused for all that is true.
+        """
+        async with self._judging_key:
+            if self._key_judged[0] < started:
+                await self._judge_key(api, client)
+            judged_at, is_right = self._key_judged
+        status = f"HTTP {refused.http_status}"
+        if judged_at < started:
+            unsure = replace(refused, kind=AnswerKind.UNAVAILABLE, error=f"{status}: {_UNSURE}")
+            return unsure, self.wait_s
+        if is_right:
+            withheld = f"{status}: {WITHHELD}"
+            return replace(refused, kind=AnswerKind.NOT_FOUND, error=withheld), 0
+        return refused, self.wait_s
+
+    async def _judge_key(self, api: PremblyApi, client: HttpClient) -> None:
+        """Ask once more, to know whether Prembly refuses the key."""
+        await self._pace.turn()
+        if api.api_key is None:
+            return
+        proof, started = self._proof, time.monotonic()
+        path = api.status.path.replace("{id}", proof.path_segment)
+        response = await _sent(api, api.api_key.reveal(), client, api.status.method, path)
+        answer = await self._judged(api, response, proof)
+        self._note(replace(answer, http_status=response.status or None), proof, started)
 
     async def _judged(
         self, api: PremblyApi, response: Response, question: Question | None
@@ -267,12 +311,16 @@ class Inquirer:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._aside, answers.read, body, api.status.fields)
 
-    def _note(self, answer: Answer) -> float:
+    def _note(self, answer: Answer, question: Question | None, started: float) -> float:
         """Let what came of a question decide whether Prembly is asked further. Return for how long
         it is not, from now on; 0: it is, or was not asked before this answer."""
         pause_s = 0.0
         now = time.monotonic()
+        if question is not None and answer.stated is not None and not answer.stated.is_empty:
+            self._proof = question
+            self._key_judged = max(self._key_judged, (started, True))
         if answer.kind is AnswerKind.REFUSED:
+            self._key_judged = max(self._key_judged, (started, False))
             pause_s = self._breaker.refused(now)
             tell(
                 InquiriesRefused(
@@ -306,6 +354,23 @@ class Inquirer:
         )
 
 
+def _made_up() -> Question:
+    """Return a question about nothing: it is refused for the key's sake alone."""
+    return Question(identifier=str(uuid.uuid4()), reference=None)
+
+
+async def _sent(
+    api: PremblyApi, api_key: str, client: HttpClient, method: Method, path: str
+) -> Response:
+    return await client.send(
+        _request(api, api_key, method, path),
+        api.timeout_ms / 1000,
+        kept_bytes=MAX_ANSWER_BYTES,
+        ca_file=str(api.ca_file) if api.ca_file else None,
+        proxy=api.proxy.reveal() if api.proxy else "",
+    )
+
+
 def _is_firewalls(response: Response) -> bool:
     """Return whether a refusal is about this one question rather than about the key. Prembly's own
     are JSON. A firewall's page must not stop all questions for minutes: whoever knows the public
@@ -320,6 +385,7 @@ def _is_firewalls(response: Response) -> bool:
 
 _PAUSED = "Prembly is not asked now, because it could not answer lately; the log tells more"
 _REFUSED = "Prembly refuses the API key"
+_UNSURE = f"{_REFUSED}, or to answer for this verification"
 
 
 def new_inquiry(

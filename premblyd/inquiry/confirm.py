@@ -28,7 +28,6 @@ from premblyd.store.jobs import Job, Result
 from premblyd.store.models import AttemptOutcome, InquiryResult, Purpose, State
 from premblyd.store.queue import Queue
 
-NOT_FOUND = "Prembly knows no such verification"
 RUNS_ELSEWHERE = "the hook runs for another event of the same verification at this moment"
 NO_LONGER_FOR_IT = "read anew by this version, its event is not for this action: see `when`"
 AGAINST_IT = "Prembly's answer is silent about what another event of its reference says no to"
@@ -165,7 +164,7 @@ class Confirmation:
         if found is not None and result is InquiryResult.CONTRADICTED:
             return self._end(job, found.words)
         if answer.kind is AnswerKind.NOT_FOUND or found is not None:
-            return self._again(job, found.words if found else NOT_FOUND, asked)
+            return self._again(job, found.words if found else answer.why_not_found, asked)
         return _later(f"Prembly could not be asked: {answer.error}", self._pause_s(job, answer))
 
     async def _agreement(

@@ -33,7 +33,6 @@ PAUSE_S = 1.0  # after a failure of the database, or of ours
 # that `confirm` never waits behind many of them.
 MAX_AT_ONCE = 8
 CANT_ASK = "Prembly can't be asked for it: its reference can be no id of Prembly's"
-NOT_FOUND = "Prembly knows no such verification"
 
 
 class PendingAsker:
@@ -208,7 +207,7 @@ class PendingAsker:
             if error is None:
                 return await self._store(waiting, subject, question, answer)
         elif answer.kind is AnswerKind.NOT_FOUND:
-            error = NOT_FOUND
+            error = answer.why_not_found
         return await self._put_off(waiting, error, question, answer)
 
     async def _store(

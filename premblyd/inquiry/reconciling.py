@@ -206,7 +206,7 @@ class Reconciler:
 
         answer = await _patiently(ask, lambda answer: answer)
         if answer.kind is AnswerKind.NOT_FOUND:
-            each.fate, each.error = Fate.NOT_FOUND, "Prembly's API knows no such verification"
+            each.fate, each.error = Fate.NOT_FOUND, answer.why_not_found
             await self._note(question, answer, None)
             return
         error = self._storing.why_not_settled(subject, question, answer)

@@ -16,7 +16,7 @@ from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.databases import Place
 from premblyd.errors import StoreUnavailableError
-from premblyd.inquiry import pending
+from premblyd.inquiry import client, pending
 from premblyd.inquiry.client import Inquirer
 from premblyd.inquiry.pending import PendingAsker
 from premblyd.inquiry.storing import Storing
@@ -391,7 +391,7 @@ async def test_what_prembly_does_not_know_is_asked_for_until_it_is_given_up(
         for count in (1, 2):
             at.advance(MINUTE_MS)
             await at.until_asked(count)
-        await at.until_rows([("waiting", 2, None, pending.NOT_FOUND)])
+        await at.until_rows([("waiting", 2, None, client.NOT_FOUND)])
         api.know("r-1")
         at.advance(MINUTE_MS)
         await at.until_rows([("settled", 2, 2, None)])
