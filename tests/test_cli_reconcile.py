@@ -177,7 +177,12 @@ def test_a_key_that_prembly_refuses_is_said(
 def test_a_key_that_is_refused_half_way_loses_nothing(tmp_path: Path, api: PremblyApi) -> None:
     known = know(api, 3)
     record = Record(tmp_path, api)
-    api.fail(status(401), known[1])
+
+    def end_of_the_key(handler: Any) -> None:
+        api.fail(status(401))
+        status(401)(handler)
+
+    api.fail(end_of_the_key, known[1])
     ran = reconcile(record, "--store")
     assert ran.code == 78
     assert "Missing:" in ran.out

@@ -385,7 +385,7 @@ def _is_firewalls(response: Response) -> bool:
 
 _PAUSED = "Prembly is not asked now, because it could not answer lately; the log tells more"
 _REFUSED = "Prembly refuses the API key"
-_UNSURE = f"{_REFUSED}, or to answer for this verification"
+_UNSURE = "Prembly refuses the API key, or to answer for this verification"
 
 
 def new_inquiry(
