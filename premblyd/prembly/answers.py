@@ -26,6 +26,7 @@ _NOT_FOUND_CODE = "01"
 _DATA_CODE = "00"
 # Of the whole answer, not of the verification: whether the question could be answered.
 _ENVELOPE = ("status", "success", "message", "detail", "data", "response")
+_WITHIN = ("session", "response", "verification_response")  # objects in `data`
 _CODES = ("response_code", "responseCode")
 _SURE_USER_REFS = Places(
     *(path for path in FIELDS["user_ref"].paths if not path.endswith("customer_reference"))
@@ -183,7 +184,10 @@ def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) ->
     return Stated(
         verdict=verdict,
         names=_names(layers, placed, fields),
-        says_no=any(map(facts.is_no_success, (document.get("status"), document.get("success")))),
+        says_no=any(
+            facts.is_no_success(word) and facts.plain_word(word) not in _OPEN_WORDS
+            for word in (document.get("status"), document.get("success"))
+        ),
         is_processing=any(facts.plain_word(word) in _OPEN_WORDS for word in statuses),
         is_user_ref_sure=is_user_ref_sure,
         is_empty=not (words or codes or faces),
@@ -193,16 +197,22 @@ def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) ->
 def _layers(document: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the objects of an answer that may speak of the verification: the root without what is
     the envelope's, and those within it."""
-    data = document.get("data")
-    if isinstance(data, list) and len(data) == 1:
-        (data,) = data
-    session = data.get("session") if isinstance(data, dict) else None
-    inner = [each for each in (document.get("response"), session, data) if isinstance(each, dict)]
+    data = _one(document.get("data"))
+    session, *others = [
+        _one(data.get(name)) if isinstance(data, dict) else None for name in _WITHIN
+    ]
+    inner = [_one(document.get("response")), session, data, *others]
+    inner = [each for each in inner if isinstance(each, dict)]
     taken: tuple[str, ...] = _ENVELOPE
     inner_codes = [value for layer in inner for value in FIELDS["response_code"].values(layer)]
     if any(code != "" for code in inner_codes):  # then 00 says that the question was answered
         taken += tuple(name for name in _CODES if not facts.is_other_code(document.get(name)))
     return [bodies.without(document, taken), *inner]
+
+
+def _one(value: Any) -> Any:
+    """Return the only item of a list, and all else as it is."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _names(

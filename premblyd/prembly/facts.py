@@ -32,7 +32,10 @@ _PLACES: dict[FieldName, Places] = {
     "face_match": FACE_DATA,
 }
 _VERIFIED = "verified"
-_NO_SUCCESS = ("false", "failed", "error")
+_NO_SUCCESS = (
+    *("false", "failed", "error", "no", "unsuccessful", "rejected"),
+    *("not-verified", "pending"),
+)
 _MATCHES = ("1", "true", "yes", "match", "matched", "success", "successful", "verified", "00")
 _MAX_WORD_CHARS = 32
 
@@ -119,7 +122,9 @@ def is_other_code(value: Any) -> bool:
 
 def is_no_success(value: Any) -> bool:
     """Return whether a `status` or `success` says no."""
-    return value is False or (isinstance(value, str) and value.strip().lower() in _NO_SUCCESS)
+    if isinstance(value, str):
+        return plain_word(value.strip()) in _NO_SUCCESS
+    return value is False
 
 
 def says_match(value: Any) -> bool | None:

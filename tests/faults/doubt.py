@@ -104,9 +104,12 @@ def normal(word: Any) -> str:
 
 
 def says_no(value: Any) -> bool:
-    return value is False or (
-        isinstance(value, str) and value.strip().lower() in ("false", "failed", "error")
-    )
+    return value is False or (isinstance(value, str) and normal(value.strip()) in NO_WORDS)
+
+
+NO_WORDS = (
+    *("false", "failed", "error", "no", "unsuccessful", "rejected", "not-verified", "pending"),
+)
 
 
 def is_code_00(code: Any) -> bool:
@@ -208,6 +211,7 @@ VALUES: list[Any] = [
     *("00", " 00 ", "01", "0", "1", "02", "07", 7, "000", Pairs([("status", "VERIFIED")])),
     *("VERIFIED", "verified", "NOT-VERIFIED", "not verified", "PENDING", "VERIFIED ", "CANCELLED"),
     *("true", "false", "FALSE", "failed", "Failed", "error", "success", "completed", "x"),
+    *("Rejected", "unsuccessful", "not_verified", " no ", "Not Verified"),
     *("yes", "no", "match", "Matched", "Successful", "not match", "mismatch"),
 ]
 EVENTS: list[Any] = [
