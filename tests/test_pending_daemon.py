@@ -131,10 +131,10 @@ def test_a_kill_between_the_answer_and_its_storing_stores_it_once(
     before = (
         "import os\n"
         "from premblyd.store import answers\n"
-        "add = answers._add\n"
+        "add = answers.add_answer\n"
         "def killed(*arguments):\n"
         "    {then}os.kill(os.getpid(), 9)\n"
-        "answers._add = killed\n"
+        "answers.add_answer = killed\n"
     )
     with Premblyd(tmp_path, **settings(tmp_path, api)) as daemon:
         for then in ("", "add(*arguments); "):  # before its transaction, and before its commit
