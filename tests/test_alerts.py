@@ -33,7 +33,7 @@ from tests.support.commands import run
 from tests.support.daemon import Premblyd
 from tests.support.database import away, locked
 from tests.support.http_server import Handler, serving
-from tests.support.jobs import PLACES
+from tests.support.jobs import PLACES, action
 from tests.support.logs import logged
 from tests.support.pages import PAGES
 from tests.support.processes import runs
@@ -102,7 +102,10 @@ class Watching:
     def configure(self, *alerts: Alert) -> None:
         self._watch.configure(
             Config.model_construct(
-                database_value=Path("/nowhere"), endpoints=(), actions=(), alerts=alerts
+                database_value=Path("/nowhere"),
+                endpoints=(),
+                actions=(action("crm", "00"),),
+                alerts=alerts,
             )
         )
 
@@ -114,13 +117,13 @@ class Watching:
             self.store.wait(self._watch.look())
         return self.runner.kinds[before:]
 
-    def bury(self, count: int = 1, action: str = "crm") -> None:
+    def bury(self, count: int = 1, name: str = "crm") -> None:
         """Add deliveries that are dead."""
         now_ms = self.clock.now_ms()
         for number in range(count):
-            body = b"%d %d %s" % (now_ms, number, action.encode())
-            self.store.add(action, body=body, attempts=1)
-        for job in claim(self.store, 1 << 50, 9, (), **{action: 9}).jobs:
+            body = b"%d %d %s" % (now_ms, number, name.encode())
+            self.store.add(name, body=body, attempts=1)
+        for job in claim(self.store, 1 << 50, 9, (), **{name: 9}).jobs:
             finish(self.store, job, FAILED, now_ms=now_ms)
 
     def forget_the_dead(self) -> None:
