@@ -239,6 +239,25 @@ def test_what_only_grows_old_is_not_called_over(watching: Watching) -> None:
     assert watching.look(3, after_ms=25 * HOUR_MS) == []
 
 
+def test_what_a_full_list_leaves_out_is_not_called_over(watching: Watching) -> None:
+    watching.configure(alert("dead"))
+    for number in range(10):
+        watching.bury(1, f"action-{number}")
+    assert watching.look(2) == ["dead"]
+    watching.bury(2, "another")  # the list has ten, those with the most
+    assert watching.look(3) == ["dead"]
+    assert watching.resolved == ""
+
+
+def test_what_was_told_long_ago_is_not_called_over_after_a_long_stop(watching: Watching) -> None:
+    watching.store.by_hand(
+        "INSERT INTO alert_sent (name, kind, sent_at_ms)"
+        f" VALUES ('page', 'dead crm', {watching.clock.now_ms() - 2 * HOUR_MS})"
+    )
+    watching.configure(alert("dead", every="30m"))
+    assert watching.look(3) == []
+
+
 def test_what_an_older_premblyd_told_is_not_called_over_while_it_lasts(watching: Watching) -> None:
     watching.configure(alert("dead"))
     watching.bury()
