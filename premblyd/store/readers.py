@@ -60,8 +60,7 @@ class _Reader:
 
     def _work_in_time(self, work: Callable[[Database], Found]) -> Found:
         try:
-            with self._stopper:
-                return self._work(work)
+            return self._work(work)
         except Stopped:
             raise TooSlowError(_TOO_SLOW) from None
 
@@ -85,7 +84,8 @@ class _Reader:
                 self._stop_reading = self._backend.interrupter(self._database)
             if self._is_late:  # there was nothing yet to be stopped
                 raise TooSlowError(_TOO_SLOW)
-            return work(self._database)
+            with self._stopper:  # not while it connects: see Stopper
+                return work(self._database)
         except PremblydError:
             if self._is_late:
                 raise TooSlowError(_TOO_SLOW) from None

@@ -12,7 +12,12 @@ class Stopped(BaseException):
 
 class Stopper:
     """Entered by a thread for a piece of work, which other threads can stop meanwhile. What follows
-    the work is never stopped."""
+    the work is never stopped.
+
+    The work must start no threads, as connecting to PostgreSQL does: until a new thread runs,
+    CPython takes it for the one that starts it, so it would be stopped instead, and be waited for
+    without end.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -73,6 +73,36 @@ def test_what_is_computed_for_too_long_is_stopped_too(place: Place) -> None:
     play(place, scene)
 
 
+def test_who_connects_is_not_stopped_in_the_middle(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that is started there would get the stop, and never be heard of again."""
+    monkeypatch.setattr(readers, "AGAIN_S", 0)
+    of_engine = type(backend(place))
+    real, connected = of_engine.connect_read_only, []
+
+    def slowly(own: Backend) -> Database:
+        until = time.monotonic() + 0.2
+        while time.monotonic() < until:
+            thread = threading.Thread(target=int)
+            thread.start()
+            thread.join()
+        connected.append(real(own))
+        return connected[-1]
+
+    monkeypatch.setattr(of_engine, "connect_read_only", slowly)
+
+    async def scene(own: Readers) -> None:
+        own.time_limit_s = 0.01
+        with pytest.raises(TooSlowError):
+            await own.run(count)
+        assert len(connected) == 1
+        own.time_limit_s = 20
+        assert await own.run(count) == 0
+
+    play(place, scene)
+
+
 def test_what_follows_a_work_is_never_stopped() -> None:
     """However near to its end it is stopped."""
     stopper = Stopper()
