@@ -152,7 +152,7 @@ def test_deliveries_show_their_reference_at_80_columns(config: Path) -> None:
 
 
 def test_a_clock_that_is_wrong_by_a_year_is_said(config: Path) -> None:
-    a_year_on = "UPDATE event SET received_at_ms = received_at_ms + 366 * 86400000 WHERE id = 3"
+    a_year_on = "UPDATE event SET received_at_ms = received_at_ms + 31622400000 WHERE id = 3"
     assert "an event came at" not in run("check", "--config", config).err
     change(config, a_year_on)
     said = run("check", "--config", config).err

@@ -344,8 +344,11 @@ def test_each_batch_of_a_replay_is_committed_before_the_next(
         assert store.add(body=b"the daemon commits in between %d" % done).is_new
 
 
-@pytest.mark.parametrize("state", [state for state in State if state is not State.PENDING])
-def test_only_a_pending_delivery_can_be_cancelled(
+CANCELLABLE = (State.PENDING, State.DEAD)
+
+
+@pytest.mark.parametrize("state", [state for state in State if state not in CANCELLABLE])
+def test_only_a_pending_or_dead_delivery_can_be_cancelled(
     store: Store, writing: Database, state: State
 ) -> None:
     due = ", due_at_ms = NULL" if state is not State.RUNNING else ""
