@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import premblyd
 from premblyd.store.sqlite.lock import hold
 from tests.support.commands import record, run, run_process
 from tests.support.configuration import configuration
@@ -126,7 +127,16 @@ def test_root_leaves_nothing_that_the_service_cannot_use(
     database = folder / "premblyd.db"
     (open_folder / "copy.db").touch(mode=0o600)
     shutil.copyfile(copy, open_folder / "copy.db")
-    done = run_process("restore", open_folder / "copy.db", "--config", folder / "premblyd.yaml")
+    # The program too must be where every user may look: a checkout of root's own is closed.
+    package = Path(premblyd.__file__).parent
+    shutil.copytree(package, open_folder / package.name)
+    done = run_process(
+        "restore",
+        open_folder / "copy.db",
+        "--config",
+        folder / "premblyd.yaml",
+        cwd=open_folder,
+    )
     assert done.code == 0, done.err
     made = [database, *folder.glob("premblyd.db.*"), *folder.glob("premblyd.db.*/*")]
     assert {(path.stat().st_uid, path.stat().st_gid != 0) for path in made} == {(owner, True)}

@@ -27,6 +27,7 @@ from tests.systemd.service import (
     sql,
     wait_for_sql,
 )
+from tests.systemd.stand_in import EVERYBODY, stand_in
 
 pytestmark = pytest.mark.machine
 
@@ -138,20 +139,23 @@ def test_what_needs_root_is_done_once_for_each_event(service: Machine) -> None:
         service.run(f"cat >{path}", stdin=text)
     service.run("chmod +x /usr/local/sbin/unlock-*; rm -f /root/unlocked")
     (command,) = re.findall(r"then: (systemctl .*)", block(*UNLOCK_PATH))
-    configure(service, block(*UNLOCK_ACTION))
     service.run(f"systemctl daemon-reload && {command}")
-    service.run("systemctl restart premblyd")
-    try:
-        for _ in range(3):
-            assert "10 times 200" in service.output("premblyd send --count 10 --rate 3")
-        succeeded = "SELECT count(*) FROM delivery WHERE action = 'unlock-customer' AND state = "
-        wait_for_sql(service, f"{succeeded}'succeeded'", "30")
-        service.wait("test $(wc -l </root/unlocked) -ge 30", timeout_s=120)
-        service.wait("test -z $(ls /var/lib/premblyd/unlock)")
-        assert service.output("wc -l </root/unlocked") == "30"
-        assert service.property("ActiveState", "unlock-customer.path") == "active"
-    finally:
-        service.run("systemctl disable --now unlock-customer.path")
+    page, inquiries = block(*UNLOCK_ACTION), "prembly: {api_key: {file: prembly-api-key}}"
+    assert inquiries in page
+    with stand_in(service, "unlock", EVERYBODY) as prembly:
+        configure(service, page.replace(inquiries, f"prembly: {prembly}"))
+        service.run("systemctl restart premblyd")
+        try:
+            for _ in range(3):
+                assert "10 times 200" in service.output("premblyd send --count 10 --rate 3")
+            succeeded = "action = 'unlock-customer' AND state = 'succeeded'"
+            wait_for_sql(service, f"SELECT count(*) FROM delivery WHERE {succeeded}", "30")
+            service.wait("test $(wc -l </root/unlocked) -ge 30", timeout_s=120)
+            service.wait("test -z $(ls /var/lib/premblyd/unlock)")
+            assert service.output("wc -l </root/unlocked") == "30"
+            assert service.property("ActiveState", "unlock-customer.path") == "active"
+        finally:
+            service.run("systemctl disable --now unlock-customer.path")
 
 
 def test_root_s_check_and_send_and_an_upgrade_see_the_keys_that_systemd_has(

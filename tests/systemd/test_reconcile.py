@@ -7,20 +7,13 @@ import pytest
 
 from tests.systemd.machine import Machine
 from tests.systemd.service import DATABASE, configure, sql, wait_for_sql
+from tests.systemd.stand_in import API_KEY, stand_in
 
 pytestmark = pytest.mark.machine
 
-API_KEY = "/etc/premblyd/credentials/prembly-api-key"
-STAND_IN = """
-import os, signal, time
-from tests.support.prembly_api import prembly_api
-with prembly_api() as api:
+KNOWS = """\
     for number in range({count}):
         api.know(f"ver_{name}_{{number:05x}}a", created_at_s=time.time() - 3600 - number)
-    with open("/root/{name}.new", "w") as file:
-        file.write(f"{{api.url}} {{api.key}}")
-    os.rename("/root/{name}.new", "/root/{name}")
-    signal.pause()
 """
 ACTIONS = """
 actions:
@@ -39,21 +32,10 @@ RAN = (
 @contextlib.contextmanager
 def prembly_knows(machine: Machine, name: str, count: int) -> Iterator[None]:
     """Run a stand-in in the machine that knows `count` verifications, and have it asked."""
-    script = STAND_IN.format(name=name, count=count)
-    python = "exec /opt/premblyd/current/bin/python"  # the stand-in needs premblyd's libraries
-    command = f'cd /share/source && echo $$ >/root/{name}.pid && {python} -c "$STAND_IN"'
-    process = machine.start(command, environ={"STAND_IN": script})
-    try:
-        machine.wait(f"test -e /root/{name}")
-        url, key = machine.output(f"cat /root/{name}").split()
-        machine.run(f"install -m 0600 /dev/stdin {API_KEY}", stdin=f"{key}\n")
-        prembly = f'{{url: "{url}", api_key: {{file: prembly-api-key}}, rate: 100}}'
+    with stand_in(machine, name, KNOWS.format(name=name, count=count)) as prembly:
         configure(machine, f"prembly: {prembly}\n{ACTIONS}")
         machine.run("systemctl restart premblyd")
         yield
-    finally:
-        machine.run(f"kill $(cat /root/{name}.pid)", check=False)
-        print(*process.communicate(timeout=30))
 
 
 def test_the_nightly_unit_makes_good_what_never_came(service: Machine) -> None:
