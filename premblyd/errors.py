@@ -15,6 +15,7 @@ class PremblydError(Exception):
 
     exit_code = 1
     lacks_rights = False  # root can do it
+    by_user: str | None = None  # the user of the system who can do it
 
 
 class LacksRightsError(PremblydError):
@@ -146,6 +147,21 @@ class StoreUnreadableError(StoreUnavailableError):
     """The database could not be read: it is locked, damaged, closed to this user or no database."""
 
     problem = "The database could not be read: "
+
+
+class OtherUserError(StoreUnreadableError):
+    """The PostgreSQL server takes the role only from another user of the system than this one. Run
+    the command as that user, who mostly has the role's name."""
+
+    exit_code = 1
+
+    def __init__(self, reason: str, *, role: str) -> None:
+        super().__init__(
+            f"{reason}. It lets in only the user of this system to whom the role belongs"
+            " (pg_hba.conf: peer or ident).",
+            says_all=True,
+        )
+        self.by_user = role
 
 
 class SignatureError(PremblydError):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,12 +14,13 @@ from premblyd.record.choosing import EventFilter
 from premblyd.store.connections import connect_read_only, now_ms
 from premblyd.store.hosts import Hosts, Identity
 from tests.support import postgresql
-from tests.support.commands import Ran, run
+from tests.support.commands import Ran, run, run_process
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import away, url_of
 from tests.support.needs import needs_machine
 from tests.support.store import Store
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.postgresql
 
@@ -114,7 +116,7 @@ def test_status_without_the_server_says_what_runs_what_webhooks_get_and_what_to_
         assert (done.code, done.err) == (1, ""), "what monitoring takes for trouble"
         line, trouble, *_ = done.out.splitlines()
         assert f"(pid {daemon.process.pid}), listens on {daemon.address}." in line
-        assert trouble.startswith("!! PostgreSQL can't be reached: ")
+        assert trouble.startswith("!! PostgreSQL refuses the connection: ")
         assert "Webhooks are answered 503, and hooks wait." in " ".join(done.out.split())
         assert "`premblyd reconcile --store`" in done.out
         assert (said["ok"], said["daemon"]["pid"]) == (False, daemon.process.pid)
@@ -149,6 +151,51 @@ def test_an_empty_database_says_who_makes_it(store: Store) -> None:
     done = run("events", "--database", empty.url)
     assert (done.code, done.out) == (78, "")
     assert "Start the daemon once: it migrates." in done.err
+
+
+@pytest.fixture(scope="module")
+def by_peer() -> Iterator[str]:
+    """A database on a server that goes by the user of the system, and knows none of this name."""
+    with needs_machine(), postgresql.cluster(**postgresql.FAST) as cluster:
+        cluster.start()
+        place = postgresql.new_database(cluster)
+        (cluster.data / "pg_hba.conf").write_text("local all all peer\n")
+        cluster.reload()
+        refused = "Peer authentication failed"
+        wait_until(lambda: refused in run("events", "--database", place.url).err)
+        yield place.url
+
+
+COMMANDS = """events|deliveries|show 1|show 1 --reveal|status|stats|pending|rejections|hosts
+    |hosts forget a|cancel --delivery 1|replay --dead|console --sessions|reconcile -"""
+
+
+@pytest.mark.parametrize("arguments", [line.strip() for line in COMMANDS.split("|")])
+def test_a_user_whom_the_server_does_not_take_for_the_role_is_told_who_may(
+    by_peer: str, arguments: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "premblyd.yaml"
+    config.write_text(json.dumps(configuration(database=by_peer, console={})))
+    typed = [*arguments.split(), "--config", str(config)]
+    done = run(*typed, stdin=b"a-reference\n")
+    assert (done.code, done.out) == (1, "")
+    said, hint = done.err.splitlines()
+    assert said.startswith("PostgreSQL refuses the connection: ")
+    assert 'Peer authentication failed for user "tests"' in said
+    assert "can't be reached" not in said
+    assert hint == f"As that user: sudo -u tests premblyd {shlex.join(typed)}"
+
+
+def test_check_and_a_daemon_say_whom_the_server_refuses(by_peer: str, tmp_path: Path) -> None:
+    config = tmp_path / "premblyd.yaml"
+    config.write_text(json.dumps(configuration(database=by_peer)))
+    checked = run("check", "--config", config)
+    assert checked.code == 0
+    assert "can't be used now: PostgreSQL refuses the connection: " in checked.err
+    assert "can't be reached" not in checked.err
+    started = run_process("serve", "--config", config)  # a process, as it sets up its own
+    assert started.code == 75
+    assert "PostgreSQL refuses the connection: " in started.err
 
 
 def test_before_an_upgrade_no_copy_is_made_and_it_is_said(store: Store) -> None:

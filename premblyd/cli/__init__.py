@@ -98,17 +98,20 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except PremblydError as error:
             click.echo(program.as_called(f"{error}"), err=True)
-            if error.lacks_rights and os.geteuid() != 0:
+            if error.by_user:
+                click.echo(f"As that user: {_with_sudo(ctx, '-u', error.by_user)}", err=True)
+            elif error.lacks_rights and os.geteuid() != 0:
                 click.echo(f"With the rights it needs: {_with_sudo(ctx)}", err=True)
             ctx.exit(error.exit_code)
 
 
-def _with_sudo(ctx: click.Context) -> str:
-    """Return the command line that was typed, as root's. sudo drops PREMBLYD_CONFIG."""
+def _with_sudo(ctx: click.Context, *options: str) -> str:
+    """Return the command line that was typed, as root's, or as `options` of sudo say. It drops
+    PREMBLYD_CONFIG."""
     arguments = ctx.meta[_ARGUMENTS]
     if ctx.get_parameter_source("config_path") is ParameterSource.ENVIRONMENT:
         arguments = ["--config", str(ctx.obj), *arguments]
-    return f"sudo {program.name()} {shlex.join(arguments)}"
+    return f"{shlex.join(['sudo', *options])} {program.name()} {shlex.join(arguments)}"
 
 
 def _is_text(argument: str) -> bool:

@@ -48,7 +48,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     try:
         record = until_end(connect_read_only(place))
     except StoreUnreadableError as error:
-        if database is not None:
+        if database is not None or error.by_user:
             raise
         daemon, line, items = _without_record(place, config_path, error)
         _show(daemon, line, [], items, as_json=as_json)

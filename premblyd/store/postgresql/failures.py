@@ -11,7 +11,12 @@ from collections.abc import Iterator
 import psycopg
 from peewee import PeeweeException
 
-from premblyd.errors import NotGrantedError, StoreUnavailableError
+from premblyd.errors import (
+    NotGrantedError,
+    OtherUserError,
+    StoreUnavailableError,
+    StoreUnreadableError,
+)
 
 
 @contextlib.contextmanager
@@ -29,7 +34,9 @@ def translated(
         if isinstance(cause, psycopg.errors.InsufficientPrivilege):
             raise NotGrantedError(_not_granted(cause)) from None
         reason = plain(error)
-        raise to(reason, says_all=reason.startswith(_UNREACHED)) from None
+        if issubclass(to, StoreUnreadableError) and (refused := _OTHER_USER.search(reason)):
+            raise OtherUserError(reason, role=refused["role"]) from None
+        raise to(reason, says_all=reason.startswith((_UNREACHED, _REFUSED))) from None
 
 
 def plain(error: BaseException) -> str:
@@ -72,10 +79,18 @@ def _of_connection(error: psycopg.Error) -> str:
     # Of several hosts psycopg lists what happened with each.
     each = [line.removeprefix("- ") for line in lines if line.startswith("- host: ")]
     said = "; ".join(each or lines[:1]).removeprefix("connection failed: ")
-    return f"{_UNREACHED}{said}" if said else "the connection was lost"
+    if not said:
+        return "the connection was lost"
+    is_refused = all(_ANSWERED.search(line) for line in each or lines[:1])
+    return f"{_REFUSED if is_refused else _UNREACHED}{said}"
 
 
 _UNREACHED = "PostgreSQL can't be reached: "
+_REFUSED = "PostgreSQL refuses the connection: "
+# What the server itself said, or wanted. (Of a connection that failed libpq tells no code.)
+_ANSWERED = re.compile(r"FATAL: |no password supplied")
+# By pg_hba.conf's methods peer and ident: who asks is another user of the system than the role's.
+_OTHER_USER = re.compile(r'(Peer|Ident) authentication failed for user "(?P<role>[^"]+)"')
 _MISSING = "a table of the database is missing or was changed; restore it, or start the daemon anew"
 HALF_MOVED = "55000"  # the code by which a half-moved database refuses what daemons write
 _PLAIN = {
