@@ -409,7 +409,7 @@ next_steps() {
 2. Say what shall happen:  sudoedit $config  and then  sudo premblyd check
 3. Put both in force, refusing no connection:  sudo systemctl restart premblyd
 4. Send yourself a webhook and see it:  sudo premblyd send  and then  sudo premblyd events
-5. Let your TLS proxy pass /webhooks/prembly to 127.0.0.1:8080 (docs/first-webhook.md: nginx, Caddy) and give Prembly the URL.
+5. Let your TLS proxy pass /webhooks/prembly to 127.0.0.1:8080 (docs/one-machine.md: nginx, Caddy) and give Prembly the URL.
 EOF
 }
 
