@@ -394,3 +394,12 @@ DOCUMENTS = st.recursive(
 def test_no_answer_raises_and_none_without_a_word_of_prembly_confirms(document: Any) -> None:
     if isinstance(document, dict):
         assert decide(EVENT, document).finding is not Finding.CONFIRMED
+
+
+@pytest.mark.parametrize("no", [{"is_verified": False}, {"data": {"Response_Code": "01"}}])
+def test_an_answer_without_a_status_word_that_says_no_elsewhere_confirms_nothing(no: Any) -> None:
+    event = Verdict(response_code="00", reference=UUID)
+    answer = {"status": True, "data": {"reference": UUID, "response_code": "00"}}
+    assert decide(event, answer).finding is Finding.CONFIRMED
+    answer["data"] = {"reference": UUID, "response_code": "00", **no}
+    assert decide(event, answer).finding is Finding.ASK_AGAIN

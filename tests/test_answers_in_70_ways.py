@@ -114,6 +114,13 @@ WAYS: dict[str, tuple[Any, str]] = {
     "an odd second word": ({**data(), "verification": {"status": "DECLINED"}}, WAITS),
     "false for a second word": ({**data(), "verification": {"status": False}}, WAITS),
     "an alert by its name": (data(event="fraud.identity_flagged"), WAITS),
+    "a face deep inside": (data(verification={"face_data": {"status": False}}), WAITS),
+    "a face in other letters": (data(faceData={"Match": False}), WAITS),
+    "a no beside the word": (data(is_verified=False), WAITS),
+    "an outcome": (data(outcome="declined"), WAITS),
+    "a biometric result": (data(biometric_results={"match": "no"}), WAITS),
+    "a list of two beside it": ({**OK, "data": [FACE, NO_FACE]}, WAITS),
+    "a code in other letters": (data(Response_Code="01"), WAITS),
     "a key twice": (
         b'{"data": {"reference": "@", "verification_status": "NOT-VERIFIED",'
         b' "verification_status": "VERIFIED"}}',
@@ -156,6 +163,7 @@ THIN_WAYS: dict[str, tuple[Any, str]] = {
     "face false, beside data": ({**data(), **NO_FACE}, WAITS),
     "07": (data(response_code="07"), WAITS),
     "07 and no word": (data(verification_status=None, response_code="07"), DEAD),
+    "no word, and a no": (data(verification_status=None, is_verified=False), WAITS),
     "face false and no word": (data(verification_status=None, **NO_FACE), DEAD),
 }
 

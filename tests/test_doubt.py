@@ -192,6 +192,56 @@ def test_a_key_that_is_given_twice_elsewhere_is_none_of_these() -> None:
         assert_verified(payload.read(b'{"verification":{"status":"VERIFIED"},%b}' % more.encode()))
 
 
+# --- A no, wherever it stands ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("place", "no", "doubt"),
+    [
+        ("data.verification.face_data", {"status": False}, "face"),
+        ("face_data.match", False, "face"),
+        ("faceData", {"Status": "failed"}, "face"),
+        ("FACE_DATA", {"STATUS": "x"}, "face"),
+        ("biometric_results", {"match": "no"}, "face"),
+        ("data.biometric_results.face_match", 0, "face"),
+        ("verification.face_data.response_code", "01", "face"),
+        ("data.applicant.checks", [{"deep": {"face_data": {"status": "not match"}}}], "face"),
+        ("data.outcome", "declined", "status"),
+        ("is_verified", 0, "status"),
+        ("data", [{}, {"status": "failed"}], "status"),
+        ("data.data.status", False, "status"),
+        ("data.verification_response", {"verification": {"status": "CANCELLED"}}, "status"),
+        ("data.Verification_Status", "not_verified", "status"),
+        ("data.verification.response_code", "01", "code"),
+        ("Response_Code", "07", "code"),
+        ("data.results", [{"response-code": 1}], "code"),
+    ],
+)
+def test_a_no_counts_wherever_it_stands_and_a_yes_does_not(place: str, no: Any, doubt: str) -> None:
+    assert_doubted(read({place: no}), doubt)
+    assert read({place: no, "verification.status": "CANCELLED"}).outcome is Outcome.UNKNOWN
+    yes = {"verification": {"status": True}, "data.data.Verification.Status": "VERIFIED"}
+    assert read({**yes, "faceData": {"status": True}}).face_match is None
+    assert read(yes).outcome is Outcome.UNKNOWN
+
+
+def test_what_is_about_another_thing_is_no_doubt() -> None:
+    """A company, an address, a phone, and pictures that are compared, speak of themselves."""
+    for place, value in {
+        "data.status": "INACTIVE",
+        "data.company_status": "DISSOLVED",
+        "data.directors": [{"status": False, "response_code": "01"}],
+        "data.phone": {"verification_status": "NOT-VERIFIED", "is_verified": False},
+        "data.address.response": {"status": "failed", "response_code": "02"},
+        "data.images": {"face_data": "iVBORw0KGgo", "faceMatch": 97.5},
+        "data.biometric_results": {"comparison_result": [{"result": {"status": False}}]},
+        "data.watchListed": "NO",
+        "session": {},
+        "billing_status": False,
+    }.items():
+        assert_verified(read({place: value}))
+
+
 # --- How doubts are told --------------------------------------------------------------------
 
 

@@ -95,6 +95,8 @@ def decide(
     merged = merge(event, answer)
     if words := _why_not_for(requirement, event, merged, answer):
         return _contradicted(words)
+    if answer.objects and not facts.is_other_code(merged.response_code):
+        return _ask_again("Prembly's answer has no status word, and something in it says no")
     if unstated := _unstated(requirement, event, merged, answer, are_open=was_open and is_open):
         return _ask_again(f"Prembly's answer does not state {', '.join(unstated)}")
     dropped = ("outcome",) if event.doubt else ()  # see merge

@@ -25,7 +25,7 @@ NOTHING_TO_ASK_BY = (
 _NOT_FOUND_CODE = "01"
 _DATA_CODE = "00"
 # Of the whole answer, not of the verification: whether the question could be answered.
-_ENVELOPE = ("status", "success", "message", "detail", "data", "response")
+_ENVELOPE = ("status", "success", "message", "detail")
 _WITHIN = ("session", "response", "verification_response")  # objects in `data`
 _CODES = ("response_code", "responseCode")
 _SURE_USER_REFS = Places(
@@ -72,6 +72,7 @@ class Stated:
     says_no: bool = False  # the envelope says that the question failed
     is_processing: bool = False  # Prembly is still at work, it says in some word
     is_user_ref_sure: bool = True  # false: it is a `customer_reference`
+    objects: bool = False  # no status word is in it, and something says no
     is_empty: bool = False  # neither a status word nor a code nor a face
 
     @property
@@ -162,7 +163,7 @@ def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) ->
     if "reference" not in fields and (own := _first(map(own_reference, parts))):
         found["reference"] = own  # rather than a digest of another layer's session
     values: dict[FieldName, Any] = {name: getattr(placed, name) for name in fields}
-    said = [Facts(layer, values, fields) for layer in layers]
+    said = [Facts(layer, values, fields, is_answer=True) for layer in layers]
     words = [word for each in said for word in each.words]
     codes = _all(parts, placed, fields, "response_code")
     faces = {face for each in said if (face := each.face_match) is not None}
@@ -190,6 +191,7 @@ def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) ->
         ),
         is_processing=any(facts.plain_word(word) in _OPEN_WORDS for word in statuses),
         is_user_ref_sure=is_user_ref_sure,
+        objects=not words and any(each.doubts() for each in said),
         is_empty=not (words or codes or faces),
     )
 
@@ -201,9 +203,13 @@ def _layers(document: dict[str, Any]) -> list[dict[str, Any]]:
     session, *others = [
         _one(data.get(name)) if isinstance(data, dict) else None for name in _WITHIN
     ]
-    inner = [_one(document.get("response")), session, data, *others]
-    inner = [each for each in inner if isinstance(each, dict)]
+    response = _one(document.get("response"))
+    inner = [each for each in (response, session, data, *others) if isinstance(each, dict)]
     taken: tuple[str, ...] = _ENVELOPE
+    if isinstance(data, dict):
+        taken += ("data",)
+    if isinstance(response, dict):
+        taken += ("response",)
     inner_codes = [value for layer in inner for value in FIELDS["response_code"].values(layer)]
     if any(code != "" for code in inner_codes):  # then 00 says that the question was answered
         taken += tuple(name for name in _CODES if not facts.is_other_code(document.get(name)))
@@ -250,10 +256,9 @@ def _doubt(
         Doubt.FACE: len(faces) > 1,
     }
     found = {doubt for doubt, is_there in doubts.items() if is_there}
+    doubts_of_yes = {Doubt(word) for each in said for word in each.doubts().split(",") if word}
     if any(each.says_verified for each in said):
-        found |= {
-            Doubt(doubt) for each in said for doubt in (each.doubts() or "").split(",") if doubt
-        }
+        found |= doubts_of_yes
     return ",".join(doubt for doubt in Doubt if doubt in found)
 
 

@@ -2,16 +2,18 @@
 whether a person is verified.
 
 A body is called verified only when every place that speaks of it fits. What does not is its doubt.
+Only the places of `places.py` can say yes. A no counts wherever it may plausibly stand: all of the
+body is searched for it, by names in any spelling.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from premblyd.expressions import Expression
 from premblyd.prembly import bodies, events
-from premblyd.prembly.places import FACE_DATA, FIELDS, FieldName, Places
+from premblyd.prembly.places import FACE_DATA, FIELDS, FieldName
 
 
 class Doubt(StrEnum):
@@ -24,17 +26,11 @@ class Doubt(StrEnum):
     KEY = "key"  # a key on the way to one of these is given twice
 
 
-_FACE_NAMES = ("Status", "status", "response_code")
-_PLACES: dict[FieldName, Places] = {
-    "verification_status": FIELDS["verification_status"],
-    "response_code": FIELDS["response_code"],
-    "status": Places("status", "data.status", "success", "data.success"),
-    "face_match": FACE_DATA,
-}
 _VERIFIED = "verified"
 _NO_SUCCESS = (
-    *("false", "failed", "error", "no", "unsuccessful", "rejected"),
-    *("not-verified", "pending"),
+    *("false", "failed", "fail", "error", "no", "unsuccessful", "rejected", "declined", "denied"),
+    *("not-verified", "notverified", "unverified", "pending"),
+    *("mismatch", "mismatched", "unmatched", "no-match", "not-match", "not-matched"),
 )
 _MATCHES = ("1", "true", "yes", "match", "matched", "success", "successful", "verified", "00")
 _MAX_WORD_CHARS = 32
@@ -44,64 +40,58 @@ class Facts:
     """What a body states of whether a person is verified. `placed`: the values of the fields whose
     place an operator says, which replace all places of that fact; `overrides`: how he says it."""
 
-    __slots__ = (
-        *("_document", "_found", "_overrides", "_plain_words", "_repeats"),
-        *("face_match", "says_verified", "words"),
-    )
+    __slots__ = ("_document", "_objections", "_overrides", "face_match", "says_verified", "words")
 
     def __init__(
         self,
         document: dict[str, Any],
         placed: Mapping[FieldName, Any],
         overrides: Mapping[FieldName, Expression],
+        *,
+        is_answer: bool = False,
     ) -> None:
+        """A no is searched for where anything says yes, and in all of an answer."""
         self._document = document
         self._overrides = overrides
-        self._found: _Found = {name: [] for name in _PLACES}
-        own = tuple(name for name in _PLACES if name not in placed) if placed else _ALL
-        self._repeats = _gather(document, _tree(own), self._found)
-        for name in _PLACES.keys() & placed.keys():
-            self._found[name] = [placed[name]]
+        words = FIELDS["verification_status"].values(document)
+        faces = [said for face in FACE_DATA.values(document) for said in _faces(face)]
+        if placed:
+            words = [placed["verification_status"]] if "verification_status" in placed else words
+            faces = [says_match(placed["face_match"])] if "face_match" in placed else faces
         # The status words that speak, in the order of their places, and whether one says VERIFIED,
         # whatever else is said.
-        words = self._found["verification_status"]
-        if len(words) > 1:
-            words = _PLACES["verification_status"].values(document)
         self.words = [word for word in words if _speaks(word)]
-        self._plain_words = [plain_word(word) for word in self.words]
-        self.says_verified = _VERIFIED in self._plain_words
-        # True when each place that speaks is a clear yes, false when one says anything else, None
-        # when none speaks.
-        self.face_match: bool | None = None
-        for face in self._found["face_match"]:
-            for is_match in (says_match(face),) if "face_match" in placed else _faces(face):
-                if is_match is not None:
-                    self.face_match = is_match and self.face_match is not False
+        self.says_verified = any(plain_word(word) == _VERIFIED for word in self.words)
+        # True when each place that speaks is a clear yes, false when anything says no, None when
+        # none speaks.
+        is_match = (True in faces or None) if faces else None
+        self.face_match: bool | None = False if False in faces else is_match
+        self._objections: set[Doubt] = set()
+        if self.says_verified or self.face_match or is_answer:
+            self._objections = _objections(document, placed)
+            if Doubt.FACE in self._objections:
+                self.face_match = False
 
     def doubts(self) -> str:
         """Return what does not fit a VERIFIED in this body, as `doubt` has it; empty when all of it
         fits."""
-        found = []
-        if any(word != _VERIFIED for word in self._plain_words) or any(
-            map(is_no_success, self._found["status"])
-        ):
-            found.append(Doubt.STATUS)
-        if any(map(is_other_code, self._found["response_code"])):
-            found.append(Doubt.CODE)
+        found = set(self._objections)
         if self.face_match is False:
-            found.append(Doubt.FACE)
+            found.add(Doubt.FACE)
         if events.has_other_name(self._document):
-            found.append(Doubt.TYPE)
-        if self._repeats or (self._overrides and self._repeats_where_placed()):
-            found.append(Doubt.KEY)
-        return ",".join(found)
+            found.add(Doubt.TYPE)
+        if self._overrides and _repeats_where_placed(self._document, self._overrides):
+            found.add(Doubt.KEY)
+        return ",".join(doubt for doubt in Doubt if doubt in found) if found else ""
 
-    def _repeats_where_placed(self) -> bool:
-        """Return whether a key is given twice that stands in an expression by which an operator
-        says where a fact is found: in any depth."""
-        placed = (self._overrides[name] for name in _PLACES if name in self._overrides)
-        names = {name for expression in placed for name in expression.names()}
-        return bool(names) and bodies.repeats(self._document, names)
+
+def _repeats_where_placed(
+    document: dict[str, Any], overrides: Mapping[FieldName, Expression]
+) -> bool:
+    """Return whether a key is given twice that stands in an expression by which an operator says
+    where a fact is found: in any depth."""
+    names = {name for field in _PLACED if field in overrides for name in overrides[field].names()}
+    return bool(names) and bodies.repeats(document, names)
 
 
 def plain_word(value: Any) -> str | None:
@@ -142,6 +132,19 @@ def _speaks(word: Any) -> bool:
     return word is not None and word is not True and word != ""
 
 
+def _is_other_word(value: Any) -> bool:
+    return _speaks(value) and plain_word(value) != _VERIFIED
+
+
+def _is_no_match(value: Any) -> bool:
+    return says_match(value) is False
+
+
+def _is_clear_no(value: Any) -> bool:
+    """Return whether a value that may be anything, such as a score or a photo, says no."""
+    return is_no_success(value) or (isinstance(value, int | float) and value == 0) or value == "0"
+
+
 def _faces(face_data: Any) -> tuple[bool | None, ...]:
     """Return what an object about a face says in each of its places, or what stands for it."""
     if not isinstance(face_data, dict):
@@ -155,42 +158,136 @@ def _faces(face_data: Any) -> tuple[bool | None, ...]:
     )
 
 
-# What stands under a key: of which fact that is a place, and the keys within.
-_Tree = dict[str, tuple[FieldName | None, "_Tree"]]
-_Found = dict[FieldName, list[Any]]
-_ALL = tuple(_PLACES)
+# --- A no, wherever it stands ---------------------------------------------------------------
 
 
-@lru_cache
-def _tree(fields: tuple[FieldName, ...]) -> _Tree:
-    """Return the keys on the way to these facts and to an event's name, nested as in a body."""
-    root: _Tree = {}
-    for path in events.NAMES.paths:
-        _plant(root, path, None)
-    for name in fields:
-        for path in _PLACES[name].paths:
-            _plant(root, path, name)
-    for place in FACE_DATA.paths if "face_match" in fields else ():
-        for name_in_face in _FACE_NAMES:
-            _plant(root, f"{place}.{name_in_face}", None)
-    return root
+class _Name(NamedTuple):
+    """What stands under a key: of which fact it may say a no, how it says it, and which names count
+    within it, if it is an object or a list."""
+
+    field: FieldName | None  # None: it leads to several
+    doubt: Doubt
+    objects: Callable[[Any], bool]
+    within: "_Names"
 
 
-def _plant(tree: _Tree, path: str, field: FieldName | None) -> None:
-    *parents, last = path.split(".")
-    for key in parents:
-        tree = tree.setdefault(key, (None, {}))[1]
-    tree[last] = (field, tree[last][1] if last in tree else {})
+_Names = dict[str, _Name]
 
 
-def _gather(value: dict[str, Any], tree: _Tree, found: _Found) -> bool:
-    """Put what stands in the places of facts into `found`, in one walk (20 lookups one by one take
-    three times as long). Return whether a key on the way is given twice."""
-    repeats = isinstance(value, bodies.Repeating) and not value.repeated.isdisjoint(tree)
-    for key, (field, inner_tree) in tree.items():
-        if key in value and (inner := value[key]) is not None:
-            if field:
-                found[field].append(inner)
-            if inner_tree and isinstance(inner, dict):
-                repeats |= _gather(inner, inner_tree, found)
-    return repeats
+def _names(
+    words: str,
+    field: FieldName | None,
+    doubt: Doubt,
+    objects: Callable[[Any], bool],
+    within: _Names | None = None,
+) -> _Names:
+    return dict.fromkeys(
+        words.split(), _Name(field, doubt, objects, _ANYWHERE if within is None else within)
+    )
+
+
+# The names that count in an object, by the keys that lead to it. In what speaks of the verification
+# as the root does; in its `verification`, whose `status` is the person's; in what is about a face;
+# and in all else: a document, an address, another check, whose `status` is its own.
+_IN_ENVELOPE: _Names = {}
+_IN_VERIFICATION: _Names = {}
+_IN_FACE: _Names = {}
+_ANYWHERE: _Names = {}
+
+_ANYWHERE |= _names(
+    "facedata facematch facematched facestatus faceresult facematchstatus facematchresult"
+    " faceverification facecomparison isfacematch isfacematched biometricresult biometricresults",
+    *("face_match", Doubt.FACE, _is_clear_no, _IN_FACE),
+)
+_IN_FACE |= {
+    **_ANYWHERE,
+    **_names("responsecode", "face_match", Doubt.FACE, is_other_code),
+    **_names("status", "face_match", Doubt.FACE, _is_no_match),
+    **_names(
+        "success match matched ismatch ismatched verified isverified outcome verdict decision"
+        " verificationstatus",
+        *("face_match", Doubt.FACE, _is_clear_no),
+    ),
+    **_names("data response result", "face_match", Doubt.FACE, _is_clear_no, _IN_FACE),
+}
+_IN_ENVELOPE |= {
+    **_ANYWHERE,
+    **_names("responsecode", "response_code", Doubt.CODE, is_other_code),
+    **_names("verificationstatus", "verification_status", Doubt.STATUS, _is_other_word),
+    **_names("status success", "status", Doubt.STATUS, is_no_success),
+    **_names(
+        "verified isverified match matched ismatch ismatched issuccess issuccessful outcome"
+        " verdict decision verificationoutcome",
+        *("status", Doubt.STATUS, _is_clear_no),
+    ),
+    **_names(
+        "data response result results payload session verificationresponse verificationresult"
+        " verificationdata verificationresponsedata",
+        *(None, Doubt.STATUS, is_no_success, _IN_ENVELOPE),
+    ),
+    **_names("verification", None, Doubt.STATUS, is_no_success, _IN_VERIFICATION),
+    **_names("event", None, Doubt.STATUS, lambda _: False),  # see Facts, and not twice
+}
+_IN_VERIFICATION |= {
+    **_IN_ENVELOPE,
+    **_names("status", "verification_status", Doubt.STATUS, _is_other_word),
+}
+_PLACED: dict[FieldName, tuple[Doubt, Callable[[Any], bool]]] = {
+    "verification_status": (Doubt.STATUS, _is_other_word),
+    "status": (Doubt.STATUS, is_no_success),
+    "response_code": (Doubt.CODE, is_other_code),
+    "face_match": (Doubt.FACE, _is_no_match),
+}
+
+
+def _objections(document: dict[str, Any], placed: Mapping[FieldName, Any]) -> set[Doubt]:
+    """Return what anything in a body says no to, and whether a key that may say so is given twice.
+    Of the facts that are `placed`, only their values speak. A body has as many values as `bodies`
+    reads."""
+    found = {
+        doubt
+        for name, (doubt, objects) in (_PLACED.items() if placed else ())
+        if name in placed and objects(placed[name])
+    }
+    waiting: list[tuple[Any, _Names]] = [(document, _IN_ENVELOPE)]
+    while waiting:
+        value, names = waiting.pop()
+        if isinstance(value, list):
+            waiting += [(item, names) for item in value if isinstance(item, _HOLDERS)]
+            continue
+        keys = "\n".join(value)
+        plain_keys = _plain_keys(keys) if len(keys) < _MAX_KEYS_CHARS else _plain(keys)
+        if names.keys().isdisjoint(plain_keys):  # so it is for most
+            waiting += [(item, _ANYWHERE) for item in value.values() if isinstance(item, _HOLDERS)]
+            continue
+        if len(plain_keys) != len(value):
+            plain_keys = [_plain(key)[0] for key in value]
+        for key, inner in zip(plain_keys, value.values(), strict=True):
+            name = names.get(key)
+            if name and inner is not None and name.field not in placed and name.objects(inner):
+                found.add(name.doubt)
+            if isinstance(inner, _HOLDERS):
+                waiting.append((inner, name.within if name else _ANYWHERE))
+        if isinstance(value, bodies.Repeating) and _repeats_one(value, names, placed):
+            found.add(Doubt.KEY)
+    return found
+
+
+def _repeats_one(value: bodies.Repeating, names: _Names, placed: Collection[FieldName]) -> bool:
+    """Return whether an object gives one of these names twice, but for those of facts that are
+    `placed`."""
+    repeated = [name for key in value.repeated if (name := names.get(_plain(key)[0]))]
+    return any(name.field is None or name.field not in placed for name in repeated)
+
+
+_HOLDERS = (dict, list)
+
+
+def _plain(keys: str) -> list[str]:
+    """Return keys as they are compared: `responseCode`, `Response_Code` and `response-code` are the
+    same."""
+    return keys.replace("_", "").replace("-", "").replace(" ", "").lower().split("\n")
+
+
+_MAX_KEYS_CHARS = 1000
+_plain_keys = lru_cache(maxsize=256)(_plain)  # Prembly's objects are alike: saves half of the walk

@@ -85,7 +85,7 @@ def recognise(
     if document is None:
         return Verdict()
     placed = _placed(document, overrides, is_trial=is_trial, failed=failed) if overrides else {}
-    found = {name: places.find(document) for name, places in FIELDS.items()}
+    found: dict[FieldName, Any] = {name: at.find(document) for name, at in _FOUND.items()}
     found.update(placed)
     stated = facts.Facts(document, placed, overrides or {})
     if found["verification_status"] is True:  # it is silent: the next one that speaks counts
@@ -113,6 +113,9 @@ def recognise(
         risk_score=_number(found["risk_score"]),
         doubt=doubt,
     )
+
+
+_FOUND = {name: places for name, places in FIELDS.items() if name != "face_match"}  # see facts
 
 
 def _placed(

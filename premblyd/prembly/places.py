@@ -59,7 +59,9 @@ class Places:
         """Return what stands in each of the places, but for null and what is not there."""
         found = []
         for first, rest in self._steps:
-            value = document.get(first)
+            if first not in document:
+                continue
+            value = document[first]
             for name in rest:
                 value = value.get(name) if isinstance(value, dict) else None
             if value is not None:

@@ -50,6 +50,19 @@ CODE_PLACES = (
     "verification.response_code",
 )
 SUCCESS_PLACES = ("status", "data.status", "success", "data.success")
+# A no counts wherever it may stand. In which objects, and under which names, in any spelling:
+ENVELOPES = ("data", "response", "result", "results", "payload", "session", "verification response",
+             "verification result", "verification data", "verification response data")  # fmt: skip
+FACE_NAMES = ("face data", "face match", "face matched", "face status", "face result",
+              "face match status", "face match result", "face verification", "face comparison",
+              "is face match", "is face matched", "biometric result", "biometric results",
+              )  # fmt: skip
+RESULT_NAMES = ("verified", "is verified", "match", "matched", "is match", "is matched",
+                "is success", "is successful", "outcome", "verdict", "decision",
+                "verification outcome")  # fmt: skip
+FACE_RESULT_NAMES = ("success", "match", "matched", "is match", "is matched", "verified",
+                     "is verified", "outcome", "verdict", "decision",
+                     "verification status")  # fmt: skip
 FACE_OBJECTS = ("face_data", "data.face_data", "data.data.face_data")
 FACE_YES = (1, "1", "00", "true", "yes", "match", "matched", "success", "successful", "verified")
 FAMILIES = ("workflow", "transaction", "watchlist", "credit", "statement")
@@ -69,24 +82,96 @@ def plain_reading(body: bytes) -> Reading:
         is_about = False
     else:
         is_about = "undocumented" not in names
+    objections = set(noes(document, "envelope"))
+    if "face" in objections and (is_verified or face_match):
+        face_match = False
     doubts = []
-    if any(normal(word) != "verified" for word in words) or any(
-        says_no(value) for value in at(document, SUCCESS_PLACES)
+    if (
+        "status" in objections
+        or any(normal(word) != "verified" for word in words)
+        or any(says_no(value) for value in at(document, SUCCESS_PLACES))
     ):
         doubts.append("status")
-    if any(not is_code_00(code) for code in at(document, CODE_PLACES)):
+    if "code" in objections or any(not is_code_00(code) for code in at(document, CODE_PLACES)):
         doubts.append("code")
     if face_match is False:
         doubts.append("face")
     if "undocumented" in names or "failed" in names:
         doubts.append("type")
-    if any(is_told_twice(document, path) for path in ALL_PATHS):
+    if "key" in objections or any(is_told_twice(document, path) for path in ALL_PATHS):
         doubts.append("key")
     is_doubtful = is_about or "undocumented" in names or "failed" in names
     doubt = ",".join(doubts) if is_verified and is_doubtful else ""
     if not is_about or doubt:
         return Reading("unknown", doubt, face_match)
     return Reading(first_outcome(document, words), "", face_match)
+
+
+def noes(value: Any, speaks_of: str) -> Iterator[str]:
+    """Yield what says no in an object or a list, in words of `doubt`. It `speaks_of` the face, of
+    the verification as the root does (envelope) or as `verification` does, or of something else."""
+    if isinstance(value, list) and not isinstance(value, Pairs):
+        for item in value:
+            yield from noes(item, speaks_of)
+    if not isinstance(value, Pairs):
+        return
+    for key, inner in dict(value).items():
+        name = spelt(key)
+        is_known = True
+        within = "other"
+        is_face = is_among(name, FACE_NAMES)
+        if is_face:
+            within = "face"
+            if is_clear_no(inner):
+                yield "face"
+        elif speaks_of == "face" and name == "status":
+            if not is_one_of(inner, (None, "", Pairs())) and not is_face_yes(inner):
+                yield "face"
+        elif speaks_of == "face" and name == "responsecode":
+            if not is_code_00(inner):
+                yield "face"
+        elif speaks_of == "face" and name in ("data", "response", "result"):
+            within = "face"
+            if is_clear_no(inner):
+                yield "face"
+        elif speaks_of == "face" and is_among(name, FACE_RESULT_NAMES):
+            if is_clear_no(inner):
+                yield "face"
+        elif speaks_of in ("face", "other"):
+            is_known = False
+        elif name == "responsecode":
+            if not is_code_00(inner):
+                yield "code"
+        elif name == "verificationstatus" or (name == "status" and speaks_of == "verification"):
+            if not is_one_of(inner, (None, "", True)) and normal(inner) != "verified":
+                yield "status"
+        elif name in ("status", "success"):
+            if says_no(inner):
+                yield "status"
+        elif is_among(name, RESULT_NAMES):
+            if is_clear_no(inner):
+                yield "status"
+        elif name == "verification" or is_among(name, ENVELOPES):
+            within = "verification" if name == "verification" else "envelope"
+            if says_no(inner):
+                yield "status"
+        else:
+            is_known = name == "event"
+        if is_known and [other for other, _ in value].count(key) > 1:
+            yield "key"
+        yield from noes(inner, within)
+
+
+def spelt(key: str) -> str:
+    return "".join(letter for letter in key.lower() if letter not in "_- ")
+
+
+def is_among(name: str, names: tuple[str, ...]) -> bool:
+    return name in [spelt(other) for other in names]
+
+
+def is_clear_no(value: Any) -> bool:
+    return says_no(value) or value == "0" or (isinstance(value, int | float) and value == 0)
 
 
 EMPTY: tuple[Any, ...] = (None, "", False, 0, [], Pairs())
@@ -108,7 +193,9 @@ def says_no(value: Any) -> bool:
 
 
 NO_WORDS = (
-    *("false", "failed", "error", "no", "unsuccessful", "rejected", "not-verified", "pending"),
+    *("false", "failed", "fail", "error", "no", "unsuccessful", "rejected", "declined", "denied"),
+    *("not-verified", "notverified", "unverified", "pending", "mismatch", "mismatched"),
+    *("unmatched", "no-match", "not-match", "not-matched"),
 )
 
 
@@ -204,6 +291,17 @@ ALL_PATHS = (
     "data.event",
 )
 
+# Where only a no counts, or nothing at all.
+ASIDE_PATHS = (
+    *("data.verification.face_data", "face_data.match", "faceData", "FACE_DATA.STATUS"),
+    *("biometric_results", "data.biometric_results.match", "data.outcome", "is_verified"),
+    *("data.verification.response_code", "verification.face_data.status", "data.Response_Code"),
+    *("data.verification_response.verification.status", "data.data.status", "Data.IsVerified"),
+    *("data.data.response-code", "Verification.Status", "data.person.face_data.status"),
+    *("data.response.verification_status", "data.phone.verification_status", "data.phone.status"),
+    *("data.directors", "result", "data.face_data.result.status", "company_status"),
+)
+
 # --- The mutations --------------------------------------------------------------------------
 
 VALUES: list[Any] = [
@@ -212,6 +310,7 @@ VALUES: list[Any] = [
     *("VERIFIED", "verified", "NOT-VERIFIED", "not verified", "PENDING", "VERIFIED ", "CANCELLED"),
     *("true", "false", "FALSE", "failed", "Failed", "error", "success", "completed", "x"),
     *("Rejected", "unsuccessful", "not_verified", " no ", "Not Verified"),
+    *("declined", [Pairs([("status", False)]), Pairs([("response_code", "01")])], "mismatch"),
     *("yes", "no", "match", "Matched", "Successful", "not match", "mismatch"),
 ]
 EVENTS: list[Any] = [
@@ -226,7 +325,7 @@ def mutated(sample: Any, rng: random.Random) -> bytes:
     """Return `sample` with up to three changes at places of the facts."""
     document = copied(sample)
     for _ in range(rng.choice((1, 1, 1, 2, 2, 3))):
-        path = rng.choice(ALL_PATHS).split(".")
+        path = rng.choice(rng.choice((ALL_PATHS, ASIDE_PATHS))).split(".")
         if rng.random() < 0.2:
             path = path[: rng.randint(1, len(path))]
         value = rng.choice(EVENTS if path[-1] == "event" else VALUES)

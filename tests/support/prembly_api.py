@@ -121,7 +121,7 @@ class Verification:
 
     def _webhook(self) -> dict[str, Any]:
         document: dict[str, Any] = {
-            "status": self.status == "VERIFIED",
+            "status": self.status in ("VERIFIED", None),
             "detail": "Verification completed",
             "response_code": self.code,
             "verification": {"reference": self.reference, "status": self.status},
