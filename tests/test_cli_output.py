@@ -12,6 +12,7 @@ import pytest
 
 from premblyd.cli import COMMANDS
 from tests.support.commands import Ran, command, record, run, run_process
+from tests.support.forking import Forked
 
 # One use of every command that prints something and ends with 0 (`serve` prints nothing).
 PRINTING: dict[str, list[str]] = {
@@ -49,7 +50,9 @@ MANNERS_OF_USE = pytest.mark.parametrize("use", [PRINTING[name] for name in MANN
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Callable[..., "subprocess.Popen[bytes]"]:
+def start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., "subprocess.Popen[bytes] | Forked"]:
     """Start a command in a folder with a record, with Python's output buffered or not."""
     config = record(tmp_path)
     (tmp_path / "body.json").write_text('{"response_code":"00"}')
@@ -57,7 +60,7 @@ def start(tmp_path: Path) -> Callable[..., "subprocess.Popen[bytes]"]:
     listed = run("deliveries", "--state", "pending", "--limit", 1, "--json", "--config", config)
     (waiting,) = json.loads(listed.out)
 
-    def start(use: list[str], unbuffered: str, **more: Any) -> "subprocess.Popen[bytes]":
+    def start(use: list[str], unbuffered: str, **more: Any) -> "subprocess.Popen[bytes] | Forked":
         words = [str(waiting["id"]) if word == "WAITING" else word for word in use]
         environ = {
             **os.environ,
@@ -65,7 +68,10 @@ def start(tmp_path: Path) -> Callable[..., "subprocess.Popen[bytes]"]:
             "PYTHONUNBUFFERED": unbuffered,
             "PYTHONPATH": os.pathsep.join(sys.path),
         }
-        return subprocess.Popen(command(*words), cwd=tmp_path, env=environ, **more)
+        if unbuffered or "preexec_fn" in more:
+            return subprocess.Popen(command(*words), cwd=tmp_path, env=environ, **more)
+        monkeypatch.chdir(tmp_path)
+        return Forked(words, environ=environ, **more)
 
     return start
 
@@ -76,7 +82,7 @@ def test_every_command_is_tried_here() -> None:
 
 @BUFFERED_USES
 def test_a_reader_that_hangs_up_is_no_failure(
-    start: Callable[..., "subprocess.Popen[bytes]"], use: list[str], unbuffered: str
+    start: Callable[..., "subprocess.Popen[bytes] | Forked"], use: list[str], unbuffered: str
 ) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -89,7 +95,7 @@ def test_a_reader_that_hangs_up_is_no_failure(
 
 @BUFFERING
 def test_a_reader_that_hangs_up_leaves_a_failure_as_it_is(
-    start: Callable[..., "subprocess.Popen[bytes]"], tmp_path: Path, unbuffered: str
+    start: Callable[..., "subprocess.Popen[bytes] | Forked"], tmp_path: Path, unbuffered: str
 ) -> None:
     (tmp_path / "bad.yaml").write_text("[]")
     for use in (["--config", "bad.yaml", "check", "--json"], ["--config", "bad.yaml", "check"]):
@@ -103,7 +109,7 @@ def test_a_reader_that_hangs_up_leaves_a_failure_as_it_is(
 @BUFFERING
 @MANNERS_OF_USE
 def test_a_full_disk_is_said_in_words(
-    start: Callable[..., "subprocess.Popen[bytes]"], use: list[str], unbuffered: str
+    start: Callable[..., "subprocess.Popen[bytes] | Forked"], use: list[str], unbuffered: str
 ) -> None:
     with (
         open("/dev/full", "wb") as full,
@@ -116,7 +122,7 @@ def test_a_full_disk_is_said_in_words(
 
 @MANNERS_OF_USE
 def test_closed_descriptors_are_no_failure(
-    start: Callable[..., "subprocess.Popen[bytes]"], use: list[str]
+    start: Callable[..., "subprocess.Popen[bytes] | Forked"], use: list[str]
 ) -> None:
     def close_all() -> None:
         os.closerange(0, 3)
@@ -166,8 +172,7 @@ def test_an_argument_that_is_no_text_is_a_wrong_use(tmp_path: Path, arguments: l
 
 
 def test_a_variable_that_is_no_text_is_said(tmp_path: Path) -> None:
-    environ = {**os.environ, "PREMBLYD_CONFIG": os.fsdecode(b"/no\xffwhere.yaml")}
-    done = run_process("events", env=environ)
+    done = run_process("events", PREMBLYD_CONFIG=os.fsdecode(b"/no\xffwhere.yaml"))
     assert done == Ran(
         78,
         "",

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from premblyd.inquiry import reconciling
-from tests.support.commands import Ran, command, on_terminal, run
+from tests.support.commands import Ran, on_terminal, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, locked
+from tests.support.forking import Forked
 from tests.support.logs import logging_as_before
 from tests.support.prembly_api import (
     PremblyApi,
@@ -139,8 +140,8 @@ def test_after_a_kill_the_next_run_asks_for_nothing_that_is_stored(
 ) -> None:
     references = know(api, 150)
     record = Record(tmp_path, api, prembly={"rate": 100})
-    arguments = command("reconcile", "--config", record.config, "--store")
-    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL) as process:
+    arguments = ("reconcile", "--config", record.config, "--store")
+    with Forked(arguments, stdout=subprocess.PIPE) as process:
         wait_until(lambda: len(record.stored()) >= 30)
         process.send_signal(signal.SIGKILL)
     before = record.stored()
@@ -546,8 +547,8 @@ def test_a_log_that_is_elsewhere_is_said(tmp_path: Path, api: PremblyApi) -> Non
 def test_a_locked_database_is_waited_for(tmp_path: Path, api: PremblyApi) -> None:
     (reference,) = know(api, 1)
     record = Record(tmp_path, api)
-    arguments = command("reconcile", "--config", record.config, "--store")
-    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL) as process:
+    arguments = ("reconcile", "--config", record.config, "--store")
+    with Forked(arguments, stdout=subprocess.PIPE) as process:
         with locked(record.place):
             wait_until(lambda: api.asked(reference))
             with pytest.raises(subprocess.TimeoutExpired):

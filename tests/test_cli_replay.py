@@ -3,7 +3,6 @@
 import json
 import os
 import pty
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from premblyd.record import operating, replays
-from tests.support.commands import ACTIONS, Ran, command, record, recorded_in, run
+from tests.support.commands import ACTIONS, Ran, record, recorded_in, run, run_process
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, rows, url_of
@@ -236,12 +235,11 @@ def on_a_terminal(answer: str, *arguments: object) -> tuple[int, str]:
     ours, theirs = pty.openpty()
     try:
         os.write(ours, answer.encode())
-        line = command(*arguments)
-        done = subprocess.run(line, stdin=theirs, capture_output=True, text=True, timeout=20)
+        done = run_process(*arguments, stdin=theirs)
     finally:
         os.close(ours)
         os.close(theirs)
-    return done.returncode, done.stdout + done.stderr
+    return done.code, done.out + done.err
 
 
 def test_more_than_a_few_are_asked_about_on_a_terminal_only(config: Path) -> None:

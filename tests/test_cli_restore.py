@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,7 +14,7 @@ import pytest
 
 import premblyd
 from premblyd.store.sqlite.lock import hold
-from tests.support.commands import record, run, run_process
+from tests.support.commands import command, record, run
 from tests.support.configuration import configuration
 from tests.support.needs import needs_root
 from tests.support.users import NOBODY, plain_user
@@ -130,14 +131,9 @@ def test_root_leaves_nothing_that_the_service_cannot_use(
     # The program too must be where every user may look: a checkout of root's own is closed.
     package = Path(premblyd.__file__).parent
     shutil.copytree(package, open_folder / package.name)
-    done = run_process(
-        "restore",
-        open_folder / "copy.db",
-        "--config",
-        folder / "premblyd.yaml",
-        cwd=open_folder,
-    )
-    assert done.code == 0, done.err
+    restore = command("restore", open_folder / "copy.db", "--config", folder / "premblyd.yaml")
+    done = subprocess.run(restore, cwd=open_folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     made = [database, *folder.glob("premblyd.db.*"), *folder.glob("premblyd.db.*/*")]
     assert {(path.stat().st_uid, path.stat().st_gid != 0) for path in made} == {(owner, True)}
     assert events(database) == events(copy)

@@ -13,10 +13,11 @@ import pytest
 
 from premblyd.cli.bars import columns
 from premblyd.databases import Place
-from tests.support.commands import command, on_terminal, record, recorded_in, run
+from tests.support.commands import on_terminal, record, recorded_in, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import locked
+from tests.support.forking import Forked
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.store import Store
 from tests.support.waiting import wait_until
@@ -187,11 +188,9 @@ def test_stats_of_an_empty_record_are_no_failure(place: Place) -> None:
 
 
 @contextmanager
-def following(
-    config: Path, *options: object
-) -> Iterator[tuple["subprocess.Popen[bytes]", IO[bytes]]]:
-    arguments = command("events", "--follow", *options, "--config", config)
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+def following(config: Path, *options: object) -> Iterator[tuple[Forked, IO[bytes]]]:
+    arguments = ("events", "--follow", *options, "--config", config)
+    with Forked(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             assert process.stdout
             yield process, process.stdout

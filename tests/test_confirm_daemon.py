@@ -148,7 +148,7 @@ def test_no_secret_and_no_answer_leaves_for_the_log_an_argument_or_an_error(
     secrets = {"organisation": api.organisation, "headers": {"X-Own": "canary-of-a-header"}}
     arguments: list[str] = []
     with Premblyd(tmp_path, **settings(tmp_path, api, **secrets)) as daemon:
-        daemon.start()
+        daemon.start(is_executed=True)
         for number, reference in enumerate(["true-1", "other-1", "nobody-1"]):
             assert daemon.send(body(reference, number)).status == 200
         wait_until(lambda: len(daemon.log("inquiry.answered")) == 3)

@@ -24,7 +24,7 @@ atexit.register(lambda: pathlib.Path(os.environ["MODULES"]).write_text(" ".join(
 def test_a_plain_daemon_imports_nothing_that_it_does_not_use(tmp_path: Path) -> None:
     named = tmp_path / "modules"
     with Premblyd(tmp_path) as daemon:
-        daemon.start(before=NAME_THE_MODULES, MODULES=str(named))
+        daemon.start(before=NAME_THE_MODULES, is_executed=True, MODULES=str(named))
         assert daemon.stop() == 0
     modules = set(named.read_text().split())
     assert "premblyd.daemon" in modules

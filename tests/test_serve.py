@@ -217,7 +217,7 @@ def test_a_stop_is_not_lost_among_many_hangups(tmp_path: Path) -> None:
     """The loop is held up meanwhile, so that they come faster than it takes them."""
     before = slow_step(tmp_path, "premblyd.daemon", "module.Daemon", "reload")
     with Premblyd(tmp_path) as daemon:
-        daemon.start(before)
+        daemon.start(before, is_executed=True)
         daemon.signal(SIGHUP)
         wait_until((tmp_path / "begun").exists)
         for _ in range(3000):
@@ -394,7 +394,7 @@ sys.meta_path.insert(0, Finder())
 def test_a_hangup_while_it_starts_is_a_reload_soon(tmp_path: Path, module: str, name: str) -> None:
     with Premblyd(tmp_path) as daemon:
         before = HANGUP_BEFORE.format(module=module, name=name) if module else HANGUP_AT_IMPORT
-        daemon.start(before)
+        daemon.start(before, is_executed=True)
         wait_until(lambda: daemon.log("config.reloaded"))  # the file may have changed meanwhile
         assert daemon.send(BODY).status == 200
         assert daemon.stop() == 0
@@ -450,7 +450,8 @@ def test_connections_are_bounded_below_the_limit_of_files(tmp_path: Path) -> Non
         Premblyd(tmp_path, actions=[shell("act", "true")]) as daemon,
         contextlib.ExitStack() as stack,
     ):
-        host, _, port = daemon.start(before=VISIBLE + few_files).address.partition(":")
+        daemon.start(VISIBLE + few_files, is_executed=True)
+        host, _, port = daemon.address.partition(":")
         for number in range(600):
             client = stack.enter_context(socket.create_connection((host, int(port)), timeout=5))
             if number % 2:

@@ -71,7 +71,7 @@ def test_what_an_entrypoint_started_is_no_stray(tmp_path: Path) -> None:
         words("guest", "stray") as word,
         Premblyd(tmp_path, actions=[leaving(MARKED, word["stray"])]) as daemon,
     ):
-        daemon.start(ENTRYPOINT.format(word=word["guest"]))
+        daemon.start(ENTRYPOINT.format(word=word["guest"]), is_executed=True)
         stray = run_hook(daemon, word["stray"])
         wait_until(lambda: not any(map(runs, stray)))
         guests = wait_until(lambda: found if len(found := alive(word["guest"])) == 4 else [])
@@ -89,7 +89,7 @@ def test_what_the_daemon_itself_started_is_no_stray(tmp_path: Path) -> None:
         words("own", "stray") as word,
         Premblyd(tmp_path, actions=[leaving(UNMARKED, word["stray"])]) as daemon,
     ):
-        daemon.start(OWN.format(word=word["own"]))
+        daemon.start(OWN.format(word=word["own"]), is_executed=True)
         stray = run_hook(daemon, word["stray"])
         (own,) = alive(word["own"])
         wait_until(lambda: not any(map(runs, stray)))
@@ -103,7 +103,7 @@ def test_what_a_hook_leaves_behind_is_gone_after_a_stop(tmp_path: Path, script: 
         words("stray") as word,
         Premblyd(tmp_path, actions=[leaving(script, word["stray"])]) as daemon,
     ):
-        daemon.start()
+        daemon.start(is_executed=True)
         stray = run_hook(daemon, word["stray"])
         assert daemon.stop() == 0
         assert not any(map(runs, stray))
@@ -120,13 +120,13 @@ def test_a_daemon_that_got_the_same_webhook_leaves_this_ones_hook_alone(tmp_path
     ):
         body = b'{"response_code":"00","reference":"r-1"}'
         for daemon in (this, other):
-            assert daemon.start().send(body).status == 200
+            assert daemon.start(is_executed=True).send(body).status == 200
         hook = wait_until(lambda: alive(word["hook"]))
         keys = [daemon.rows("SELECT key FROM event") for daemon in (this, other)]
         assert keys[0] == keys[1]
         other.wait_for_rows([("succeeded",)], "SELECT state FROM delivery")
         other.kill()
-        other.start()  # it looks for what the crash left
+        other.start(is_executed=True)  # it looks for what the crash left
         assert other.log("daemon.started")[0]["killed_leftovers"] == 0
         assert all(map(runs, hook))
 

@@ -145,7 +145,7 @@ def jump_a_daemon(at: Path, by_ms: int) -> list[str]:
     retry = {"attempts": 3, "first_delay": "2s", "factor": 1}
     script = f'echo "$PREMBLY_DELIVERY" >> {runs}; test "$PREMBLY_ATTEMPT" = 2'
     with Victim(at, actions=[shell("wait", script, retry=retry)]) as victim:
-        victim.start("", (), **environment)
+        victim.start("", (), (), True, **environment)
         for number in range(WAITING):
             assert victim.send(b"%d" % number).status == 200
         wait_until(lambda: victim.rows("SELECT count(*) FROM attempt")[0][0] >= WAITING)
@@ -165,7 +165,7 @@ def jump_a_daemon(at: Path, by_ms: int) -> list[str]:
         if victim.healthz()[0] != 200:
             problems.append("it is not healthy")
         victim.kill()
-        victim.start("", (), **environment)
+        victim.start("", (), (), True, **environment)
         if victim.rows("SELECT * FROM downtime"):
             problems.append("a clock that was set became a downtime")
     return problems

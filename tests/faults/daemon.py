@@ -1,7 +1,6 @@
 """A daemon to do harm to: what the fault campaigns share."""
 
 import contextlib
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -37,7 +36,7 @@ class Victim(Premblyd):
     def launch(self) -> None:
         """Start it and don't wait."""
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command(""), stderr=log)
+            self._process = self._fork(log.fileno())
 
     def healthz(self) -> tuple[int, float]:
         """Return the health check's status, 0 without an answer, and its seconds."""

@@ -9,14 +9,12 @@ import pty
 import re
 import shutil
 import struct
-import subprocess
 import sys
 import tempfile
 import termios
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from click.testing import CliRunner
 
@@ -26,6 +24,7 @@ from premblyd.prembly import samples
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, new_place, url_of
+from tests.support.forking import Forked
 from tests.support.waiting import wait_until
 from tests.support.webhooks import PATH, SECRET_PATH
 
@@ -75,12 +74,18 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "premblyd", *(str(argument) for argument in arguments)]
 
 
-def run_process(*arguments: object, **more: Any) -> Ran:
+def run_process(*arguments: object, stdin: int = 0, **environ: str) -> Ran:
     """Run a command in a process of its own."""
-    done = subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=50, check=False, **more
-    )
-    return Ran(done.returncode, done.stdout, done.stderr)
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
+        environment = os.environ | environ
+        process = Forked(arguments, environ=environment, stdin=stdin, stdout=out, stderr=error)
+        try:
+            code = process.wait(50)
+        finally:
+            process.kill()
+        out.seek(0)
+        error.seek(0)
+        return Ran(code, out.read(), error.read())
 
 
 def on_terminal(columns: int, *arguments: object) -> list[str]:
@@ -90,9 +95,7 @@ def on_terminal(columns: int, *arguments: object) -> list[str]:
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
         environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
         environ["TERM"] = "xterm"
-        with subprocess.Popen(
-            command(*arguments), stdin=its, stdout=its, stderr=its, env=environ
-        ) as process:
+        with Forked(arguments, environ=environ, stdin=its, stdout=its, stderr=its) as process:
             os.close(its)
             printed = b"".join(iter(lambda: _read(ours), b""))
         assert process.returncode == 0, printed.decode()

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 from types import TracebackType
@@ -16,6 +16,7 @@ import psutil
 from premblyd.databases import Place
 from tests.support.configuration import configuration
 from tests.support.database import new_place, rows, url_of
+from tests.support.forking import Forked
 from tests.support.processes import runs
 from tests.support.requests import Answer, request
 from tests.support.waiting import wait_until
@@ -33,7 +34,7 @@ class Premblyd:
         self._log = folder / "log"
         self._log.touch()
         self._read_from = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._hooks: list[psutil.Process] = []
         self.configure(**changes)
 
@@ -64,18 +65,23 @@ class Premblyd:
         before: str = "",
         pass_fds: Sequence[int] = (),
         prefix: Sequence[str] = (),
+        is_executed: bool = False,
         **environ: str,
     ) -> Self:
         """Start it and wait until it listens. `before` is Python that it runs first: a fault.
-        `prefix` is the program that starts it."""
+        `prefix` is the program that starts it. `is_executed`: by a start of Python, for a test that
+        looks at its start, or at what the kernel tells of it."""
         self._read_from = self._log.stat().st_size
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*prefix, *self._command(before)],
-                stderr=log,
-                env=os.environ | environ,
-                pass_fds=pass_fds,
-            )
+            if is_executed or prefix or pass_fds:
+                self._process = subprocess.Popen(
+                    [*prefix, *self._command(before)],
+                    stderr=log,
+                    env=os.environ | environ,
+                    pass_fds=pass_fds,
+                )
+            else:
+                self._process = self._fork(log.fileno(), before, environ)
         wait_until(lambda: "daemon.started" in self.log_text() or self._process_ended())
         lines = [line for line in self.log_text().splitlines() if "daemon.started" in line]
         assert lines, self.log_text()
@@ -97,6 +103,14 @@ class Premblyd:
         assert not ended.stdout
         return ended.returncode, ended.stderr
 
+    def _fork(self, log: int, before: str = "", environ: Mapping[str, str] | None = None) -> Forked:
+        return Forked(
+            ["--config", self.config, "serve"],
+            environ=os.environ | (environ or {}),
+            before=before,
+            stderr=log,
+        )
+
     def _command(self, before: str) -> list[str]:
         run = ["-c", f"{before}\nfrom premblyd.cli import main\nmain()"] if before else []
         return [sys.executable, *(run or ["-m", "premblyd"]), "--config", str(self.config), "serve"]
@@ -105,7 +119,7 @@ class Premblyd:
         return self.process.poll() is not None
 
     @property
-    def process(self) -> "subprocess.Popen[bytes]":
+    def process(self) -> "subprocess.Popen[bytes] | Forked":
         assert self._process is not None
         return self._process
 

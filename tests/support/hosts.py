@@ -37,7 +37,8 @@ def hosts(
             settings = changes | {"hosts": {"name": name} | changes.get("hosts", QUICK)}
             daemons.append(opened.enter_context(Premblyd(own, place=server, **settings)))
         for name, daemon in zip(names, daemons, strict=True):
-            daemon.start(before, (), **(environ or {}).get(name, {}))
+            variables = (environ or {}).get(name, {})
+            daemon.start(before, (), (), bool(variables), **variables)
         yield daemons
 
 

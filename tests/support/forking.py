@@ -1,0 +1,191 @@
+"""Processes of premblyd that are forked from one that has imported all of it.
+
+To start Python and import premblyd takes half a second of the processor, ten times what most tests
+ask of the process. A forked one is a process of its own all the same: with its own arguments,
+environment, folder and descriptors, and the whole of `python -m premblyd`. What the kernel tells
+of it (`/proc/…/cmdline`, `environ`) is its parent's, and it imports nothing. Tests of that, and of
+what Python or the loader read at their start (LD_PRELOAD), start one in earnest: by `subprocess` or
+`is_executed=True`.
+"""
+
+import atexit
+import contextlib
+import fcntl
+import functools
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Self
+
+MAX_ASKED_BYTES = 1 << 17
+_AWAY = 100  # where descriptors are put that must not stand in another's way
+
+
+class Forked:
+    """A process of premblyd with these arguments, in this process's folder, and otherwise what
+    Popen is. `before` is Python that it runs first."""
+
+    def __init__(
+        self,
+        arguments: Sequence[object],
+        *,
+        environ: Mapping[str, str] | None = None,
+        before: str = "",
+        stdin: int | IO[Any] = 0,
+        stdout: int | IO[Any] = 1,
+        stderr: int | IO[Any] = 2,
+    ) -> None:
+        self.returncode: int | None = None
+        asked = {
+            "arguments": [str(argument) for argument in arguments],
+            "environ": dict(os.environ if environ is None else environ),
+            "folder": os.getcwd(),
+            "before": before,
+        }
+        with contextlib.ExitStack() as given:
+            self.stdout, out = _pipe(stdout, given)
+            self.stderr, error = _pipe(stderr, given)
+            told, telling = _pipe(subprocess.PIPE, given)
+            assert told is not None
+            self._told = told
+            source = stdin if isinstance(stdin, int) else stdin.fileno()
+            descriptors = [source, out, error, telling]
+            socket.send_fds(_server(), [json.dumps(asked).encode()], descriptors)
+        self.pid = int(self._told.readline())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe in (self.stdout, self.stderr):
+            if pipe is not None:
+                pipe.close()
+        self.wait()
+
+    def poll(self) -> int | None:
+        """Return its exit status if it has ended, as a negative number the signal that ended it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+        return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return its exit status. Raise TimeoutExpired when it has not ended by then."""
+        if self.returncode is None:
+            if not select.select([self._told], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("premblyd", timeout or 0)
+            self.returncode = int(self._told.readline())
+            self._told.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+
+def _pipe(wanted: int | IO[Any], given: contextlib.ExitStack) -> tuple[IO[bytes] | None, int]:
+    """Return our end, if a pipe is wanted, and the descriptor for the process."""
+    if wanted != subprocess.PIPE:
+        return None, wanted if isinstance(wanted, int) else wanted.fileno()
+    reading, writing = os.pipe()
+    given.callback(os.close, writing)
+    return os.fdopen(reading, "rb", buffering=0), writing
+
+
+@functools.cache
+def _server() -> socket.socket:
+    """Start the process from which this one's are forked. It ends with this one."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with its:
+        process = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(its.fileno())],
+            pass_fds=[its.fileno()],
+            cwd=Path(__file__).parents[2],
+        )
+
+    def end() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(end)
+    return ours
+
+
+def _import_all() -> None:
+    import premblyd
+
+    for module in pkgutil.walk_packages(premblyd.__path__, "premblyd."):
+        if not module.name.endswith(".__main__") and ".migrations." not in module.name:
+            importlib.import_module(module.name)
+
+
+def _serve(asked: socket.socket) -> dict[str, Any] | None:
+    """Fork a process for each message, until no more come. In such a process, return what it is to
+    be."""
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(asked, MAX_ASKED_BYTES, 4)
+        if not message:
+            return None
+        if os.fork() == 0:
+            asked.close()
+            return _keep(json.loads(message), descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+
+def _keep(asked: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+    """Fork the process itself and tell what becomes of it. In that process, return `asked`."""
+    *standard, told = descriptors
+    pid = os.fork()
+    if pid:
+        os.write(told, b"%d\n" % pid)
+        for descriptor in (0, 1, 2, *standard):
+            os.close(descriptor)
+        _, status = os.waitpid(pid, 0)
+        with contextlib.suppress(BrokenPipeError):
+            os.write(told, b"%d\n" % os.waitstatus_to_exitcode(status))
+        os._exit(0)
+    os.close(told)
+    away = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _AWAY) for descriptor in standard]
+    for number, descriptor in enumerate(away):
+        os.dup2(descriptor, number)
+    for descriptor in (*standard, *away):
+        os.close(descriptor)
+    return asked
+
+
+def _become(asked: dict[str, Any]) -> None:
+    """Be the premblyd that was asked for."""
+    os.environ.clear()
+    os.environ.update(asked["environ"])
+    os.chdir(asked["folder"])
+    for number, (name, mode) in enumerate({"stdin": "r", "stdout": "w", "stderr": "w"}.items()):
+        stream = open(number, mode, buffering=1, closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    sys.argv[1:] = asked["arguments"]
+    exec(asked["before"], vars(sys.modules["__main__"]))
+    runpy.run_module("premblyd", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    _import_all()
+    if (wanted := _serve(socket.socket(fileno=int(sys.argv[1])))) is not None:
+        _become(wanted)
