@@ -11,7 +11,7 @@ from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.routing import Routing
 from premblyd.store.jobs import Job, Result
-from premblyd.store.models import AttemptOutcome
+from premblyd.store.states import AttemptOutcome
 
 # What decides. All else stays as it is stored: keys and lists were made of it.
 _DECIDING = ("type", "response_code", "verification_status", "outcome", "face_match")

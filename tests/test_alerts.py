@@ -28,7 +28,7 @@ from premblyd.record.trouble import Item, Severity, Target
 from premblyd.store.alertlog import AlertLog
 from premblyd.store.connections import connect_read_only
 from premblyd.store.jobs import Job, Result
-from premblyd.store.models import AttemptOutcome
+from premblyd.store.states import AttemptOutcome
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
 from tests.support.database import away, locked

@@ -19,7 +19,7 @@ from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome
 from premblyd.store.damage import CONFIRMED_CHANGED
 from premblyd.store.jobs import Result
-from premblyd.store.models import AttemptOutcome
+from premblyd.store.states import AttemptOutcome
 from tests.support import prembly_api
 from tests.support.database import changing, rows
 from tests.support.dispatching import Dispatching, FakeRunner, on_a_loop

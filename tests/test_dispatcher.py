@@ -16,7 +16,7 @@ from premblyd.hooks.permit import Permit
 from premblyd.privacy.identifiers import safe_id
 from premblyd.store import claims, damage
 from premblyd.store.jobs import Job, Result
-from premblyd.store.models import AttemptOutcome
+from premblyd.store.states import AttemptOutcome
 from tests.support.database import changing, rows
 from tests.support.dispatching import SUCCEEDED, Dispatching, FakeRunner, on_a_loop
 from tests.support.jobs import action

@@ -23,6 +23,8 @@ from premblyd.config.secrets import SecretPlaces
 from premblyd.prembly import samples
 from premblyd.prembly.payload import WHEN_NAMES
 from premblyd.prembly.places import FIELDS
+from premblyd.store.columns import Holds, columns
+from premblyd.store.models import TABLES
 from tests.support.commands import record, run
 from tests.support.pages import (
     BLOCKS,
@@ -226,6 +228,22 @@ def test_every_table_view_and_column_is_told(database: Path) -> None:
                 columns = connection.execute("SELECT name FROM pragma_table_info(?)", (name,))
                 cells = " ".join(re.findall(r"^\| (.*?) \|", section, re.MULTILINE))
                 assert set(re.findall(r"`(\w+)`", cells)) == {column for (column,) in columns}
+
+
+def test_the_page_says_of_every_column_that_is_private_what_it_holds() -> None:
+    section = (
+        PAGES["docs/database.md"].partition("## What of it is personal")[2].partition("## ")[0]
+    )
+    told: dict[tuple[str, str], Holds] = {}
+    for table, *cells in re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \| (.*) \|$", section, re.M):
+        for holds, cell in zip(list(Holds)[1:], cells, strict=True):
+            told |= {(table, name): holds for name in re.findall(r"`(\w+)`", cell)}
+    assert told == {
+        (table._meta.table_name, column.column_name): column.holds
+        for table in TABLES
+        for column in columns(table)
+        if column.holds is not Holds.PLAIN
+    }
 
 
 @pytest.mark.parametrize("page", PAGES)

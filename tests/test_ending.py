@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from premblyd.config.models import Retry
 from premblyd.hooks.ending import ending_of
 from premblyd.store.jobs import Ending, Result
-from premblyd.store.models import AttemptOutcome, State
+from premblyd.store.states import AttemptOutcome, State
 from tests.support.jobs import job
 
 NOW_MS = 1_700_000_000_000

@@ -13,7 +13,7 @@ from premblyd.hooks.http.runner import HttpRunner
 from premblyd.hooks.permit import NOT_PROVED, TAKEN_OVER, Permit
 from premblyd.hooks.shell.runner import ShellRunner
 from premblyd.store.jobs import Result
-from premblyd.store.models import AttemptOutcome
+from premblyd.store.states import AttemptOutcome
 from tests.support.http_server import Handler, Server, serving
 from tests.support.jobs import endpoint, hook, job, settings
 from tests.support.waiting import until

@@ -12,8 +12,8 @@ from premblyd.prembly.bodies import parse
 from premblyd.privacy.documents import (
     MASK,
     is_deep,
+    mask,
     mask_code,
-    mask_column,
     mask_document,
     mask_error,
     mask_number,
@@ -23,7 +23,9 @@ from premblyd.privacy.documents import (
     mask_word,
     without_words_of,
 )
+from premblyd.privacy.fields import Shape
 from premblyd.privacy.identifiers import safe_type
+from premblyd.store.columns import DIGEST, PERSONAL, PLAIN, SECRET, Text
 
 BVN = "22212345678"
 NUMBERS = [
@@ -39,13 +41,12 @@ NUMBERS = [
 
 @pytest.mark.parametrize("number", [*NUMBERS, "AMINA", "AMINA YUSUF", "amina@example.com"])
 def test_a_person_in_a_place_of_something_else_is_masked(number: str) -> None:
-    for mask in (mask_code, mask_word, mask_reference, mask_sentence):
-        assert MASK in mask(number)
-        assert not set(number.split()) & set(mask(number).split())
+    for shape in (Shape.CODE, Shape.WORD, Shape.REFERENCE, Shape.SENTENCE):
+        assert MASK in mask(number, shape)
+        assert not set(number.split()) & set(mask(number, shape).split())
     names = "response_code status verification_status detail message reference event source"
     for name in names.split():
         assert mask_document({name: number}).document != {name: number}
-        assert mask_column(name, number) != number
     sentence = mask_sentence(f"The person {number} was not found")
     assert "was not found" in sentence
     assert number not in sentence
@@ -150,20 +151,23 @@ def test_of_a_transaction_is_shown_how_the_screening_went_and_no_more() -> None:
     ],
 )
 def test_a_type_is_shown_when_it_is_made_of_known_words(type_: str, shown: bool) -> None:
-    assert (mask_column("type", type_) == type_) is shown
+    assert (mask(type_, Shape.TYPE) == type_) is shown
     assert (safe_type(type_) == type_) is shown
     assert (mask_document({"event": type_.upper()}).document["event"] != MASK) is shown
 
 
 def test_every_documented_type_is_shown() -> None:
     for type_ in events.MEANINGS:
-        assert mask_column("type", type_) == safe_type(type_) == type_
+        assert mask(type_, Shape.TYPE) == safe_type(type_) == type_
 
 
-def test_a_column_that_is_new_is_masked() -> None:
-    assert mask_column("a_new_column", "x") == MASK
-    assert mask_column("a_new_column", None) is None
-    assert mask_column("token", "t") == MASK
+def test_a_column_that_is_not_plain_is_masked() -> None:
+    for holds in (PERSONAL, SECRET, DIGEST):
+        assert mask("x", Text(holds).shown) == MASK
+        assert mask(None, Text(holds).shown) is None
+    assert mask("x", Text(PLAIN).shown) == "x"
+    with pytest.raises(TypeError, match="holds"):
+        Text()  # type: ignore[call-arg]
 
 
 def test_depth_is_known_before_it_is_walked() -> None:
@@ -201,7 +205,6 @@ def test_an_error_is_shown_without_numbers_and_addresses() -> None:
     assert (
         mask_error(f"HTTP 502 for {BVN} of amina@example.com") == f"HTTP 502 for {MASK} of {MASK}"
     )
-    assert mask_error(None) is None
 
 
 # Names that stand in a list of what is private, and nowhere else.

@@ -10,7 +10,7 @@ import pytest
 from peewee import Database
 
 from premblyd.errors import NotFoundError, StoreUnavailableError
-from premblyd.privacy.fields import UNLISTED_COLUMNS
+from premblyd.privacy.fields import Shape
 from premblyd.record import operating, reading
 from premblyd.record.choosing import DeliveryFilter, EventFilter, RejectionFilter
 from premblyd.record.operating import Change, Operator
@@ -18,23 +18,17 @@ from premblyd.record.reading import Page
 from premblyd.record.rows import (
     AttemptRow,
     DeliveryRow,
-    EventRow,
     InquiryRow,
     RejectionRow,
     WholeEvent,
 )
+from premblyd.store import models
+from premblyd.store.columns import PERSONAL, SECRET, Holds, columns
 from premblyd.store.connections import connect_operator, connect_read_only, transact
 from premblyd.store.inbox import NewRejection
 from premblyd.store.jobs import Claimable, Result
-from premblyd.store.models import (
-    Attempt,
-    AttemptOutcome,
-    Delivery,
-    Event,
-    Inquiry,
-    Rejection,
-    State,
-)
+from premblyd.store.models import Attempt, Delivery, Event, Inquiry, Rejection
+from premblyd.store.states import AttemptOutcome, State
 from tests.support.jobs import ending
 from tests.support.store import NOW_MS, Store
 
@@ -124,8 +118,8 @@ def test_a_list_shows_no_payload_and_no_secret(store: Store, record: Database) -
     event = asdict(reading.events(record, EventFilter())[0])
     assert event.pop("contradicted") is False
     whole = asdict(reading.find_event(record, "3"))
-    assert whole.keys() - event.keys() == UNLISTED_COLUMNS
-    assert event == {name: value for name, value in whole.items() if name not in UNLISTED_COLUMNS}
+    assert whole.keys() - event.keys() == {"body", "headers", "session_id", "token"}
+    assert event == {name: whole[name] for name in event}
     assert "hush" not in repr((event, reading.deliveries(record, DeliveryFilter())))
 
 
@@ -136,28 +130,42 @@ def test_a_whole_event_in_an_error_names_no_secret(record: Database) -> None:
     assert "b'2'" not in repr(event)
 
 
-def test_rows_have_every_column_of_their_tables() -> None:
-    # Of the other spelling of a reference, people have no use.
-    columns = [
-        field.column_name
-        for field in Event._meta.sorted_fields
-        if field.column_name != "reference_key"
-    ]
-    assert [field.name for field in fields(WholeEvent)] == columns
-    assert [field.name for field in fields(EventRow)] == [
-        *(name for name in columns if name not in UNLISTED_COLUMNS),
-        "contradicted",
-    ]
+def test_rows_have_what_people_see_of_their_tables() -> None:
+    # What serves the daemon alone.
+    own = {"reference_key", "claim_token", "confirmed_facts", "confirmed_key", "wait_until_ms"}
     for table, row in (
+        (Event, WholeEvent),
         (Delivery, DeliveryRow),
         (Attempt, AttemptRow),
         (Rejection, RejectionRow),
         (Inquiry, InquiryRow),
     ):
-        # What serves the daemon alone.
-        own = {"claim_token", "confirmed_facts", "confirmed_key", "wait_until_ms"}
-        names = {field.column_name for field in table._meta.sorted_fields}
-        assert names - own <= {field.name for field in fields(row)}
+        names = {column.column_name for column in columns(table)}
+        assert names - {field.name for field in fields(row)} == names & own
+
+
+def test_every_column_says_what_it_holds_and_private_ones_are_masked() -> None:
+    """None can be added without saying so."""
+    for table in models.TABLES:
+        for column in columns(table):
+            assert column.holds in Holds, f"{table.__name__}.{column.name}"
+            if column.holds is SECRET:
+                assert column.shown is Shape.MASKED
+    private = {
+        f"{table.__name__}.{column.name}"
+        for table in models.TABLES
+        for column in columns(table)
+        if column.holds is PERSONAL and column.shown is Shape.PLAIN
+    }
+    assert private == {  # whom people who run premblyd must see
+        "Event.remote_ip",
+        "Rejection.remote_ip",
+        "OperatorAction.actor",
+        "OperatorAction.note",
+        "ConsoleLink.actor",
+        "ConsoleSession.actor",
+        "ConsoleSession.remote_ip",
+    }
 
 
 def test_an_event_is_found_by_its_number_and_by_its_key(store: Store, record: Database) -> None:

@@ -16,7 +16,7 @@ from premblyd.prembly import events
 from premblyd.prembly.payload import Outcome
 from premblyd.rereading import Rereading
 from premblyd.store.jobs import Job, Result
-from premblyd.store.models import AttemptOutcome
+from premblyd.store.states import AttemptOutcome
 from tests.support.commands import record, recorded_in, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd

@@ -18,7 +18,7 @@ from premblyd.hooks.shell import process
 from premblyd.hooks.shell.environment import DEFAULT_PATH
 from premblyd.hooks.shell.runner import ShellRunner
 from premblyd.store.jobs import Job, Result
-from premblyd.store.models import AttemptOutcome
+from premblyd.store.states import AttemptOutcome
 from tests.support.jobs import KEY, hook, job
 from tests.support.processes import runs
 

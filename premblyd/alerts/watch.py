@@ -17,7 +17,7 @@ from premblyd.occurrences import AlertFailed, AlertSent, AlertsFailed
 from premblyd.record.trouble import MAX_ITEMS, Item
 from premblyd.store.alertlog import AlertLog, Sent
 from premblyd.store.jobs import Result
-from premblyd.store.models import AttemptOutcome
+from premblyd.store.states import AttemptOutcome
 from premblyd.telemetry import tell
 
 if TYPE_CHECKING:

@@ -118,4 +118,5 @@ def _why(row: "DeliveryRow") -> str | None:
         return f"delivery {row.ran_instead_id} (event {row.ran_instead_event_id}) ran instead"
     if row.state == "pending" and row.waits_for_id is not None:
         return f"waits for delivery {row.waits_for_id}"
-    return row.last_error
+    error: str | None = row.last_error
+    return error

@@ -2,12 +2,16 @@
 the database and no memory."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
+from premblyd import times
 from premblyd.console import csvtext
 from premblyd.console.readers import Readers
+from premblyd.console.words import label
 from premblyd.errors import TryAgainError
+from premblyd.record.rows import Row
 from premblyd.store.connections import Database
 
 ROWS = 500  # of a part
@@ -18,27 +22,28 @@ Read = Callable[[Database, int | None], tuple[Sequence[Any], int | None]]
 
 async def parts(
     readers: Readers,
-    columns: Sequence[str],
+    row: type[Row],
     read: Read,
-    cells: Callable[[Any], Iterable[Any]],
     before: int | None = None,
 ) -> AsyncIterator[bytes]:
-    """Yield a table's head and its rows. `read` returns the rows before a row, and before which to
-    go on: None is the end. Raise TryAgainError where it can't be read, again and again."""
-    yield csvtext.head(columns)
+    """Yield a table's head, and a line for each row. `read` returns the rows before a row, and
+    before which to go on: None is the end. Raise TryAgainError where it can't be read, again and
+    again."""
+    names = [field.name for field in dataclasses.fields(row)]
+    yield csvtext.head([label(name) if _is_time(name) else name for name in names])
     while True:
-        lines, before = await _part(readers, read, cells, before)
+        lines, before = await _part(readers, read, names, before)
         yield lines
         if before is None:
             return
 
 
 async def _part(
-    readers: Readers, read: Read, cells: Callable[[Any], Iterable[Any]], before: int | None
+    readers: Readers, read: Read, names: Sequence[str], before: int | None
 ) -> tuple[bytes, int | None]:
     def make(database: Database) -> tuple[bytes, int | None]:
         rows, older = read(database, before)
-        return csvtext.lines(cells(row) for row in rows), older
+        return csvtext.lines(_cells(row, names) for row in rows), older
 
     for _ in range(TRIES - 1):
         try:
@@ -46,3 +51,15 @@ async def _part(
         except TryAgainError:  # others read too; a server may come back
             await asyncio.sleep(AGAIN_S)
     return await readers.run(make)
+
+
+def _cells(row: Row, names: Sequence[str]) -> list[Any]:
+    cells = [getattr(row, name) for name in names]
+    return [
+        times.for_people(cell) if _is_time(name) else cell
+        for name, cell in zip(names, cells, strict=True)
+    ]
+
+
+def _is_time(name: str) -> bool:
+    return name.endswith("_at_ms")  # for people; `at_ms` alone is for programs

@@ -28,8 +28,8 @@ from premblyd.occurrences import (
 )
 from premblyd.privacy.identifiers import safe_id
 from premblyd.store.jobs import Claimable, Claimed, Ending, Job, Mark, Result, Room, counted_bytes
-from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
+from premblyd.store.states import AttemptOutcome
 from premblyd.telemetry import tell
 
 POLL_S = 1.0  # how soon a replay or cancel by another process is noticed

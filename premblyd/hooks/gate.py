@@ -5,7 +5,7 @@ from typing import Protocol
 
 from premblyd.config.models import Action
 from premblyd.store.jobs import Job, Result
-from premblyd.store.models import AttemptOutcome
+from premblyd.store.states import AttemptOutcome
 
 
 class Gate(Protocol):

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from premblyd.errors import PremblydError
 from premblyd.occurrences import DaemonWaits
 from premblyd.store.jobs import Result
-from premblyd.store.models import AttemptOutcome
+from premblyd.store.states import AttemptOutcome
 from premblyd.telemetry import tell
 
 FIRST_PAUSE_S = 0.05

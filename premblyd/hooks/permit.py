@@ -11,7 +11,7 @@ from typing import Protocol
 
 from premblyd.errors import PremblydError, StoreUnavailableError
 from premblyd.store.jobs import Job, Result
-from premblyd.store.models import AttemptOutcome
+from premblyd.store.states import AttemptOutcome
 
 TAKEN_OVER = "another host may have the delivery by now"
 AGAIN_S = 5.0  # after the database could not tell: each try is a row on record

@@ -25,8 +25,9 @@ from premblyd.store.answers import Answers
 from premblyd.store.confirmed import Confirmed
 from premblyd.store.inquiries import DOUBTS, Inquiries, NewInquiry
 from premblyd.store.jobs import Job, Result
-from premblyd.store.models import AttemptOutcome, InquiryResult, Purpose, State
+from premblyd.store.models import InquiryResult, Purpose
 from premblyd.store.queue import Queue
+from premblyd.store.states import AttemptOutcome, State
 
 RUNS_ELSEWHERE = "the hook runs for another event of the same verification at this moment"
 NO_LONGER_FOR_IT = "read anew by this version, its event is not for this action: see `when`"

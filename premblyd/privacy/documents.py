@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from premblyd.privacy import fields, identifiers
+from premblyd.privacy import identifiers
+from premblyd.privacy.fields import SHAPES, Shape
 from premblyd.privacy.vocabulary import VOCABULARY
 
 MASK = "•••"
@@ -40,9 +41,9 @@ def mask_sentence(text: str) -> str:
     return _WORD.sub(_known_word, mask_text(text))
 
 
-def mask_error(text: str | None) -> str | None:
+def mask_error(text: str) -> str:
     """Return why something failed, in our own words, with numbers and addresses masked."""
-    return mask_text(text[:MAX_SENTENCE]) if text else None
+    return mask_text(text[:MAX_SENTENCE])
 
 
 def without_words_of(hidden: Iterable[str], sentence: str) -> str:
@@ -97,32 +98,28 @@ def mask_number(value: float) -> float | str:
     return round(value, 2) if abs(value) < 1000 else MASK
 
 
-_MASKS: dict[str, Callable[[str], str]] = {
-    **dict.fromkeys(fields.CODE_FIELDS, mask_code),
-    **dict.fromkeys(fields.SENTENCE_FIELDS, mask_sentence),
-    **dict.fromkeys(fields.REFERENCE_FIELDS, mask_reference),
-    **dict.fromkeys(fields.WORD_FIELDS, mask_word),
-    **dict.fromkeys(fields.TYPE_FIELDS, mask_type),
+_MASKS: dict[Shape, Callable[[str], str]] = {
+    Shape.CODE: mask_code,
+    Shape.SENTENCE: mask_sentence,
+    Shape.REFERENCE: mask_reference,
+    Shape.WORD: mask_word,
+    Shape.TYPE: mask_type,
+    Shape.ERROR: mask_error,
 }
 
 
-def mask_column(name: str, value: Any) -> Any:
-    """Return what is shown of a stored column; of one that is not known, the mask."""
-    if value is None or name in fields.OWN_COLUMNS:
-        return value
-    return _mask_value(name, value)
-
-
-def _mask_value(name: str, value: Any) -> Any:
-    name = name.lower()
+def mask(value: Any, shape: Shape) -> Any:
+    """Return what is shown of a value that has, or should have, this shape."""
     match value:
         case None | bool() | "":
             return value
-        case str() if name in _MASKS:
-            return _MASKS[name](value)
-        case int() | float() if name in fields.NUMBER_FIELDS:
+        case _ if shape is Shape.PLAIN:
+            return value
+        case str() if shape in _MASKS:
+            return _MASKS[shape](value)
+        case int() | float() if shape is Shape.NUMBER:
             return mask_number(value)
-        case int() if name in _MASKS and mask_code(str(value)) != MASK:
+        case int() if shape in _MASKS and mask_code(str(value)) != MASK:
             return value
         case _:
             return MASK
@@ -150,7 +147,7 @@ def _mask(value: Any, name: str, hidden: list[str]) -> Any:
         case list():
             return [_mask(inner, name, hidden) for inner in value]
         case _:
-            shown = _mask_value(name, value)
+            shown = mask(value, SHAPES.get(name.lower(), Shape.MASKED))
             if shown != value:
                 hidden.append(str(value))
             return shown

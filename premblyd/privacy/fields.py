@@ -4,6 +4,8 @@ Most say what is shown, not what is hidden: a header, a column or a field that i
 until it is put on a list here.
 """
 
+from enum import Enum, auto
+
 # --- What is stored -----------------------------------------------------------------------
 
 # Headers of a webhook that are stored. Who sent it, by which way, and what the body is; no place
@@ -22,30 +24,33 @@ SECRET_VERDICT_FIELDS = frozenset({"session_id"})
 
 # --- What a list and `show` show ----------------------------------------------------------
 
-# Columns of an event that no list shows: the payload, and what opens something. (A test holds that
-# record.rows.EventRow has none of them.)
-UNLISTED_COLUMNS = SECRET_VERDICT_FIELDS | {"body", "headers", "token"}
-# Columns of an event and a delivery that no sender fills, or only with our own words: shown as
-# they are. All others are shown only in the shape of a field below, or not at all.
-OWN_COLUMNS = frozenset(
-    "id key endpoint received_at_ms remote_ip body_bytes body_sha256 verified_by kind outcome doubt"
-    " face_match duplicate_count last_duplicate_at_ms event_id action state due_at_ms attempt_count"
-    " attempts_left created_at_ms finished_at_ms ran_instead_id ran_instead_event_id"
-    " confirmed_at_ms confirmed_sha256 order_place waits_for_id holds_order ask_count"
-    " settled_by_id".split()
-)
-# Fields of a body, and columns made of them, by the shape in which they are shown (documents.py).
-CODE_FIELDS = frozenset({"response_code", "responsecode"})
-SENTENCE_FIELDS = frozenset({"detail", "message"})
-REFERENCE_FIELDS = frozenset(
-    "reference referenceid reference_id user_ref verification_id transaction_id".split()
-)
-WORD_FIELDS = frozenset(
-    "status success verification_status verificationstatus billing_status watchlisted source"
-    " document_type verification_type endpoint_name risk_level".split()
-)
-TYPE_FIELDS = frozenset({"type", "event"})
-NUMBER_FIELDS = frozenset({"confidence", "average_confidence", "face_confidence", "risk_score"})
+
+class Shape(Enum):
+    """In which shape a text that somebody else wrote is shown to people who may not see personal
+    data (documents.py has how). In another shape it is masked."""
+
+    PLAIN = auto()  # whatever it is: no sender wrote it, or it is meant to be seen
+    CODE = auto()
+    WORD = auto()  # known words
+    TYPE = auto()  # of an event
+    REFERENCE = auto()
+    NUMBER = auto()  # a confidence
+    SENTENCE = auto()  # known words, and those without a capital
+    ERROR = auto()  # our own words about what somebody else wrote
+    MASKED = auto()  # in none
+
+
+# Fields of a body. (Of columns, store/models.py says it.)
+FIELDS = {
+    Shape.CODE: "response_code responsecode",
+    Shape.SENTENCE: "detail message",
+    Shape.REFERENCE: "reference referenceid reference_id user_ref verification_id transaction_id",
+    Shape.WORD: "status success verification_status verificationstatus billing_status watchlisted"
+    " source document_type verification_type endpoint_name risk_level",
+    Shape.TYPE: "type event",
+    Shape.NUMBER: "confidence average_confidence face_confidence risk_score",
+}
+SHAPES = {name: shape for shape, names in FIELDS.items() for name in names.split()}
 
 # --- What a preview of a hook shows -------------------------------------------------------
 

@@ -19,17 +19,10 @@ from premblyd.record.reconciling import open_downtimes
 from premblyd.record.trouble import DISK_PERCENT, MAX_ITEMS, Item, Severity, Situation, Target
 from premblyd.routing import Routing
 from premblyd.store.inbox import Noise
-from premblyd.store.models import (
-    AlertFailure,
-    Attempt,
-    AttemptHour,
-    AttemptOutcome,
-    Delivery,
-    Event,
-    EventHour,
-)
+from premblyd.store.models import AlertFailure, Attempt, AttemptHour, Delivery, Event, EventHour
 from premblyd.store.models import Rejection as RejectionTable
 from premblyd.store.rollups import HOUR_MS, hour_of
+from premblyd.store.states import AttemptOutcome
 
 DAY_MS = 24 * HOUR_MS
 FAILING = 3  # attempts of an action in a row, and no success after them

@@ -8,7 +8,7 @@ from peewee import JOIN, Database, ModelSelect
 from premblyd.record import choosing, contradictions, fetching, leafing
 from premblyd.record.choosing import DeliveryFilter, EventFilter
 from premblyd.record.leafing import LIMIT, NEWEST, By, Part, Place, Way
-from premblyd.record.rows import DeliveryRow, EventRow, OperatorRow
+from premblyd.record.rows import OF_EVENT, DeliveryRow, EventRow, OperatorRow
 from premblyd.store.models import Delivery, Event, OperatorAction
 
 Row = TypeVar("Row", bound=Any)
@@ -84,10 +84,7 @@ def all_deliveries(way: Way) -> "ModelSelect[Any]":
         Delivery.select(
             *fetching.columns(Delivery, DeliveryRow),
             other.event.alias("ran_instead_event_id"),
-            Event.type,
-            Event.response_code,
-            Event.outcome,
-            Event.reference,
+            *OF_EVENT,
             contradictions.is_contradicted(Delivery.event),
         )
         .from_(By(Delivery, way.index))

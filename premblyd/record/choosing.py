@@ -7,7 +7,8 @@ from peewee import SQL, Database, Expression, Field, fn
 
 from premblyd.record import contradictions, fetching
 from premblyd.record.leafing import By, Condition
-from premblyd.store.models import IS_DOUBTED, WAITS_FOR_ANOTHER, Delivery, Event, State, Table
+from premblyd.store.models import IS_DOUBTED, WAITS_FOR_ANOTHER, Delivery, Event, Table
+from premblyd.store.states import State
 
 HOUR_MS = 3_600_000
 SHORT_KEY = 4  # hex digits

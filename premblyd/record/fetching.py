@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from peewee import OP, Context, Database, Expression, Field, ForeignKeyField, ModelSelect, Node
 
 from premblyd.errors import StoreUnreadableError
+from premblyd.store.columns import ColumnType
 from premblyd.store.connections import translated
 from premblyd.store.models import Table
 
@@ -62,18 +63,27 @@ def rows(database: Database, query: "ModelSelect[Any]", row: type[RowType]) -> l
     with translated(StoreUnreadableError):
         cursor = database.execute(query.bind(database))
         names = [column[0] for column in cursor.description]
+        types = _types(row, names)
         return [
-            row(**{name: _readable(name, value) for name, value in zip(names, values, strict=True)})
-            for values in cursor
+            row(**dict(zip(names, map(_readable, types, values), strict=True))) for values in cursor
         ]
 
 
-def _readable(name: str, value: Any) -> Any:
+def _types(row: Any, names: Iterable[str]) -> list[ColumnType | None]:
+    """Return what the columns hold that a row of this class has."""
+    fields = {field.name: field for field in dataclasses.fields(row)}
+    return [
+        ColumnType.TRUTH if fields[name].type is bool else fields[name].metadata.get("kind")
+        for name in names
+    ]
+
+
+def _readable(type_: ColumnType | None, value: Any) -> Any:
     """Return a column's value as rows have it. Somebody may have put anything there by hand
     (Peewee's own conversion raises for it): it is shown, and the other rows can be read."""
-    if name == "body":
+    if type_ is ColumnType.BYTES:
         return value if isinstance(value, bytes) else str(value or "").encode()
-    if name in _BOOLEANS and value is not None:
+    if type_ is ColumnType.TRUTH and value is not None:
         return bool(value)
     if isinstance(value, bytes):
         return str(value, "utf-8", "replace")
@@ -105,8 +115,3 @@ def _plain(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         tuple(str(cell, "utf-8", "replace") if isinstance(cell, bytes) else cell for cell in row)
         for row in rows
     ]
-
-
-_BOOLEANS = frozenset(
-    {"face_match", "output_truncated", "holds_order", "contradicted", "by_password"}
-)

@@ -10,7 +10,8 @@ from premblyd import times
 from premblyd.record import fetching, trouble
 from premblyd.record.trouble import Item, Severity, Situation, Target
 from premblyd.store.hosts import LOST, is_working
-from premblyd.store.models import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Host, State
+from premblyd.store.models import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Host
+from premblyd.store.states import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

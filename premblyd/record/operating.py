@@ -14,9 +14,10 @@ from typing import TypeVar
 from premblyd.store import hosts, inbox, order, rollups
 from premblyd.store.engine import Transaction
 from premblyd.store.inbox import NewDelivery
-from premblyd.store.models import FINISHED, Delivery, OperatorAction, State
+from premblyd.store.models import Delivery, OperatorAction
 from premblyd.store.order import Then
 from premblyd.store.statements import BulkInsert, Statement, insert, param, update
+from premblyd.store.states import FINISHED, State
 
 NO_ORDER: Mapping[int, Then | None] = MappingProxyType({})
 BATCH = 50  # rows of one transaction, for which the daemon's own have to wait

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from peewee import Database, fn
 
 from premblyd.record import fetching
-from premblyd.store.models import Attempt, Delivery, Event, OperatorAction, Rejection, State
+from premblyd.store.models import Attempt, Delivery, Event, OperatorAction, Rejection
+from premblyd.store.states import State
 
 COUNTED = 10_000  # dead deliveries: no more are counted
 

@@ -31,15 +31,9 @@ from premblyd.record.rows import (
     WholeEvent,
 )
 from premblyd.store.damage import usable_event
-from premblyd.store.models import (
-    Attempt,
-    Delivery,
-    Event,
-    Rejection,
-    State,
-    Table,
-)
+from premblyd.store.models import Attempt, Delivery, Event, Rejection, Table
 from premblyd.store.queue_statements import EVENT_COLUMNS
+from premblyd.store.states import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

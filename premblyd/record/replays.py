@@ -15,7 +15,7 @@ from premblyd.record.operating import BATCH, Change, Operator
 from premblyd.record.rows import FoundDelivery
 from premblyd.rereading import Rereading
 from premblyd.routing import Routing
-from premblyd.store.models import FINISHED, State
+from premblyd.store.states import FINISHED, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

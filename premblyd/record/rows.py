@@ -1,187 +1,125 @@
 """What the record holds, as rows that people and programs read. Times in Unix milliseconds.
 
-A row of a list has no payload and no secret: its class names every column that it shows.
+A row has the columns of its table that people see where they look (`seen`, in store/columns.py), so
+one of a list has no payload and no secret.
 """
 
+import dataclasses
+import inspect
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from premblyd.store.models import State
+from peewee import Model
+
+from premblyd.privacy.documents import mask
+from premblyd.privacy.fields import Shape
+from premblyd.store.columns import PLAIN, Column, Seen, columns
+from premblyd.store.models import (
+    Attempt,
+    Awaited,
+    Delivery,
+    Event,
+    Inquiry,
+    OperatorAction,
+    Rejection,
+)
+from premblyd.store.states import State
+
+_Class = TypeVar("_Class", bound=type[Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventRow:
+class Row:
+    """A row: a value for each column."""
+
+    if TYPE_CHECKING:  # which columns it has, the tables say
+
+        def __init__(self, **columns: Any) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
+
+    def masked(self, plain: Collection[str] = ()) -> dict[str, Any]:
+        """Return its columns as people see them who may not see personal data, those in `plain`
+        as they are."""
+        return {
+            each.name: mask(
+                getattr(self, each.name),
+                Shape.PLAIN if each.name in plain else each.metadata.get("shown", Shape.PLAIN),
+            )
+            for each in dataclasses.fields(self)
+        }
+
+
+def _row_of(
+    table: type[Model], seen: Seen, also: tuple[Any, ...] = ()
+) -> Callable[[_Class], _Class]:
+    """Make a row of a class: it has the columns of `table` seen there, those in `also`, and its
+    own, which are made for it alone and name nobody."""
+
+    def make(cls: _Class) -> _Class:
+        found: list[Any] = [_field(column) for column in (*columns(table, seen), *also)]
+        found += inspect.get_annotations(cls).items()
+        made: Any = dataclasses.make_dataclass(
+            cls.__name__, found, bases=(Row,), frozen=True, slots=True, kw_only=True
+        )
+        made.__doc__, made.__module__ = cls.__doc__, cls.__module__
+        return cast("_Class", made)
+
+    return make
+
+
+def _field(column: Column) -> tuple[str, Any, Any]:
+    about = {"kind": column.kind, "shown": column.shown}
+    # What is private stands in no error's text, and in no log.
+    return column.column_name, Any, field(repr=column.holds is PLAIN, metadata=about)
+
+
+@_row_of(Event, Seen.LISTS)
+class EventRow(Row):
     """An event in a list."""
 
-    id: int
-    key: str
-    endpoint: str
-    received_at_ms: int
-    remote_ip: str
-    body_bytes: int
-    body_sha256: str
-    verified_by: str
-    kind: str
-    response_code: str | None
-    status: str | None
-    detail: str | None
-    verification_status: str | None
-    outcome: str
-    reference: str | None
-    user_ref: str | None
-    face_match: bool | None
-    face_confidence: float | None
-    duplicate_count: int
-    last_duplicate_at_ms: int | None
-    type: str | None  # None: stored by a premblyd that did not tell types
-    risk_level: str | None
-    risk_score: float | None
-    doubt: str | None  # empty: none; None: stored by a premblyd that did not look for it
     contradicted: bool  # by Prembly, asked to confirm it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WholeEvent:
-    """An event with its payload and its secrets, which no error's text and no log may show."""
-
-    id: int
-    key: str
-    endpoint: str
-    received_at_ms: int
-    remote_ip: str
-    token: str | None = field(repr=False)
-    headers: str = field(repr=False)  # JSON [[name, value], …]
-    body_bytes: int
-    body_sha256: str
-    verified_by: str
-    kind: str
-    response_code: str | None
-    status: str | None
-    detail: str | None = field(repr=False)
-    verification_status: str | None
-    outcome: str
-    reference: str | None
-    user_ref: str | None = field(repr=False)
-    session_id: str | None = field(repr=False)
-    face_match: bool | None
-    face_confidence: float | None
-    duplicate_count: int
-    last_duplicate_at_ms: int | None
-    type: str | None
-    risk_level: str | None
-    risk_score: float | None
-    doubt: str | None
-    body: bytes = field(repr=False)
+@_row_of(Event, Seen.EVENT)
+class WholeEvent(Row):
+    """An event with its payload and its secrets."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryRow:
+OF_EVENT = (Event.type, Event.response_code, Event.outcome, Event.reference)
+
+
+@_row_of(Delivery, Seen.LISTS, OF_EVENT)
+class DeliveryRow(Row):
     """A delivery, and what its event is about; that may have been deleted by hand."""
 
-    id: int
-    action: str
-    state: str
-    due_at_ms: int | None
-    attempt_count: int
-    attempts_left: int
-    created_at_ms: int
-    finished_at_ms: int | None
-    last_error: str | None
-    ran_instead_id: int | None
     ran_instead_event_id: int | None
-    once_key: str | None
-    confirmed_at_ms: int | None
-    confirmed_sha256: str | None
-    order_key: str | None
-    order_place: int | None
-    waits_for_id: int | None
-    holds_order: bool | None
-    type: str | None  # of the event, and what follows
-    response_code: str | None
-    outcome: str | None
-    reference: str | None
     contradicted: bool
-    event_id: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptRow:
+@_row_of(Attempt, Seen.EVENT)
+class AttemptRow(Row):
     """One run of a delivery's hook, with what that printed."""
 
-    id: int
-    number: int
-    worker: str
-    action_digest: str
-    started_at_ms: int
-    finished_at_ms: int | None
-    outcome: str | None  # None while it runs
-    exit_code: int | None
-    http_status: int | None
-    error: str | None
-    output: str | None = field(repr=False)
-    output_truncated: bool
-    delivery_id: int
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InquiryRow:
+@_row_of(Inquiry, Seen.LISTS)
+class InquiryRow(Row):
     """A question to Prembly, and what came of it."""
 
-    id: int
-    at_ms: int
-    purpose: str
-    event_id: int | None
-    delivery_id: int | None
-    reference: str | None  # None: a session was asked for, whose id is a secret
-    result: str
-    duration_ms: int
-    http_status: int | None
-    error: str | None
-    answer_bytes: int | None
-    answer_sha256: str | None
-    stored_event_id: int | None
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RejectionRow:
+@_row_of(Rejection, Seen.LISTS)
+class RejectionRow(Row):
     """A request that was refused."""
 
-    id: int
-    at_ms: int
-    endpoint: str
-    remote_ip: str
-    reason: str
-    body_bytes: int | None
-    body_sha256: str | None
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AwaitedRow:
+@_row_of(Awaited, Seen.LISTS)
+class AwaitedRow(Row):
     """A verification that was not settled, and what became of asking Prembly about it."""
 
-    id: int
-    endpoint: str
-    reference: str
-    state: str
-    due_at_ms: int | None  # None: it is over
-    ask_count: int
-    created_at_ms: int
-    finished_at_ms: int | None
-    last_error: str | None
-    event_id: int
-    settled_by_id: int | None
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorRow:
+@_row_of(OperatorAction, Seen.LISTS)
+class OperatorRow(Row):
     """What a person did."""
-
-    id: int
-    at_ms: int
-    actor: str
-    action: str
-    event_id: int | None
-    delivery_id: int | None
-    note: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,8 +87,8 @@ def masked(
     a hook printed is hidden, save that of the `plain` actions: only these say that it is harmless.
     """
     stored = _columns(event)
-    del stored["headers"]
-    columns = {name: documents.mask_column(name, value) for name, value in stored.items()}
+    columns = event.masked()
+    del stored["headers"], columns["headers"], columns["body"]
     document = _document(event)
     body: Any = documents.MASK
     hidden = [str(stored[name]) for name in columns if columns[name] != stored[name]]
@@ -104,45 +104,16 @@ def masked(
         body=body,
         deliveries=[
             ShownDelivery(
-                columns=_mask_delivery(delivery),
-                attempts=[_mask_attempt(each, delivery.action in plain) for each in attempts],
+                columns=delivery.masked(),
+                attempts=[
+                    AttemptRow(**each.masked(["output"] if delivery.action in plain else []))
+                    for each in attempts
+                ],
             )
             for delivery, attempts in _deliveries(database, event, newest_attempts)
         ],
-        awaited=[_mask_awaited(row) for row in _awaited(database, event)],
-        inquiries=[_mask_inquiry(inquiry) for inquiry in asking.inquiries(database, event)],
-    )
-
-
-def _mask_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: documents.mask_column(name, value) for name, value in columns.items()}
-
-
-def _mask_awaited(row: AwaitedRow) -> dict[str, Any]:
-    columns = dataclasses.asdict(row)
-    # Our own words, which quote neither the event nor the answer.
-    return {**_mask_columns(columns), "last_error": columns["last_error"]}
-
-
-def _mask_delivery(delivery: DeliveryRow) -> dict[str, Any]:
-    columns = dataclasses.asdict(delivery)
-    error = columns.pop("last_error")
-    return {**_mask_columns(columns), "last_error": documents.mask_error(error)}
-
-
-def _mask_attempt(attempt: AttemptRow, is_plain: bool) -> AttemptRow:
-    return dataclasses.replace(
-        attempt,
-        output=attempt.output if is_plain or not attempt.output else documents.MASK,
-        error=documents.mask_error(attempt.error),
-    )
-
-
-def _mask_inquiry(inquiry: InquiryRow) -> InquiryRow:
-    return dataclasses.replace(
-        inquiry,
-        reference=documents.mask_column("reference", inquiry.reference),
-        error=documents.mask_error(inquiry.error),
+        awaited=[row.masked() for row in _awaited(database, event)],
+        inquiries=[InquiryRow(**row.masked()) for row in asking.inquiries(database, event)],
     )
 
 

@@ -14,16 +14,9 @@ from typing import Any, Literal
 from peewee import SQL, Database, Field, ModelSelect, fn
 
 from premblyd.record import fetching
-from premblyd.store.models import (
-    WAITS_FOR_ANOTHER,
-    AttemptHour,
-    AttemptOutcome,
-    Delivery,
-    EventHour,
-    Rejection,
-    State,
-)
+from premblyd.store.models import WAITS_FOR_ANOTHER, AttemptHour, Delivery, EventHour, Rejection
 from premblyd.store.rollups import HOUR_MS, hour_of, lower_bound_ms
+from premblyd.store.states import AttemptOutcome, State
 
 _FIRST_TWO = (SQL("1"), SQL("2"))  # columns: PostgreSQL sees no likeness in `hour / ?` and itself
 By = Literal["response_code", "outcome", "type"]

@@ -17,8 +17,8 @@ from premblyd.store import awaited_statements as statements
 from premblyd.store import inquiries
 from premblyd.store.engine import Row, Transaction
 from premblyd.store.inquiries import NewInquiry
-from premblyd.store.models import AwaitedState
 from premblyd.store.spelling import look_up, reference_key
+from premblyd.store.states import AwaitedState
 from premblyd.store.writer import Step, Writer
 
 EVENT_GONE = "its event is no longer in the database"

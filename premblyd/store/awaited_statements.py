@@ -12,7 +12,6 @@ from premblyd.store.models import (
     IS_DOUBTED,
     MAY_BE_UNSETTLED,
     Awaited,
-    AwaitedState,
     Event,
     Inquiry,
     InquiryResult,
@@ -20,6 +19,7 @@ from premblyd.store.models import (
 )
 from premblyd.store.spelling import Spelt
 from premblyd.store.statements import BulkInsert, Lookup, Statement, param, update
+from premblyd.store.states import AwaitedState
 
 MAX_MISSED = 500  # events that one transaction begins to await
 

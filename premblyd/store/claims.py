@@ -16,9 +16,9 @@ from premblyd.store import damage, queue_statements
 from premblyd.store.damage import Due
 from premblyd.store.engine import Transaction
 from premblyd.store.jobs import Claimable
-from premblyd.store.models import State
 from premblyd.store.once import Turn, Turns
 from premblyd.store.order import may_end
+from premblyd.store.states import State
 
 NO_ACTION = "the action is no longer in the configuration"
 NEVER_MS = 1 << 62

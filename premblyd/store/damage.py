@@ -13,9 +13,11 @@ from premblyd.prembly import payload
 from premblyd.prembly.payload import Kind, Outcome, Verdict
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.store import queue_statements
+from premblyd.store.columns import ColumnType
 from premblyd.store.engine import Row, Transaction
 from premblyd.store.inbox import VERDICT_COLUMNS
-from premblyd.store.models import AttemptOutcome, Event, State
+from premblyd.store.models import Event
+from premblyd.store.states import AttemptOutcome, State
 
 CRASHED = "the daemon stopped while the hook ran"
 UNSTARTED = "the database failed as the hook was to start; it did not run"
@@ -114,8 +116,14 @@ def usable_event(row: Row) -> StoredEvent:
 def _python_types(name: str) -> tuple[type, ...]:
     """Return the types that a column of an event may have: SQLite itself takes anything."""
     field = Event._meta.fields[name]
-    types = {"TEXT": (str,), "BLOB": (bytes,), "FLOAT": (float, int)}.get(field.field_type, (int,))
+    types = _PYTHON_TYPES.get(field.kind, (int,))
     return (*types, type(None)) if field.null else types
 
 
+_PYTHON_TYPES: dict[ColumnType, tuple[type, ...]] = {
+    ColumnType.TEXT: (str,),
+    ColumnType.JSON: (str,),
+    ColumnType.BYTES: (bytes,),
+    ColumnType.REAL: (float, int),
+}
 _EVENT_TYPES = {name: _python_types(name) for name in queue_statements.EVENT_COLUMNS}

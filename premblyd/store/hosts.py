@@ -14,8 +14,9 @@ from peewee import fn
 from premblyd.errors import MoveAtWorkError, PremblydError, SchemaError
 from premblyd.store import history, queue
 from premblyd.store.engine import Sighting, Transaction
-from premblyd.store.models import IS_LAST_ATTEMPT, Attempt, Delivery, Host, SchemaFloor, State
+from premblyd.store.models import IS_LAST_ATTEMPT, Attempt, Delivery, Host, SchemaFloor
 from premblyd.store.statements import Statement, insert, param, update
+from premblyd.store.states import State
 from premblyd.store.writer import Step, Writer
 
 Done = TypeVar("Done")

@@ -15,16 +15,11 @@ from premblyd.store import awaited, order, rollups
 from premblyd.store.awaited import Arrival
 from premblyd.store.engine import Row, Transaction
 from premblyd.store.keys import By, EventKeys, event_keys, order_key
-from premblyd.store.models import (
-    Delivery,
-    Event,
-    Heartbeat,
-    Rejection,
-    State,
-)
+from premblyd.store.models import Delivery, Event, Heartbeat, Rejection
 from premblyd.store.order import Then
 from premblyd.store.spelling import reference_key
 from premblyd.store.statements import BulkInsert, Lookup, Statement, insert, param, update
+from premblyd.store.states import State
 from premblyd.store.writer import Operation, Step, Writer
 
 MAX_REJECTIONS = 10_000

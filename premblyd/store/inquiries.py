@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, fields
 from peewee import Node, Query, fn
 
 from premblyd.store.engine import Transaction
-from premblyd.store.models import Awaited, AwaitedState, Event, Inquiry, InquiryResult, Purpose
+from premblyd.store.models import Awaited, Event, Inquiry, InquiryResult, Purpose
 from premblyd.store.statements import Statement, insert, param
+from premblyd.store.states import AwaitedState
 from premblyd.store.writer import Step, Writer
 
 

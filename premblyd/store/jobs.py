@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from premblyd.prembly.webhook import StoredEvent
-from premblyd.store.models import AttemptOutcome, State
+from premblyd.store.states import AttemptOutcome, State
 
 SMALL_BYTES = 64 << 10
 

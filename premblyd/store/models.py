@@ -6,44 +6,26 @@ Times are integer Unix milliseconds, UTC.
 
 from enum import StrEnum
 
-from peewee import (
-    SQL,
-    AutoField,
-    BigIntegerField,
-    BlobField,
-    BooleanField,
-    CompositeKey,
-    FloatField,
-    ForeignKeyField,
-    IntegerField,
-    Model,
-    Node,
-    TextField,
-    fn,
+from peewee import SQL, CompositeKey, Model, Node, fn
+
+from premblyd.privacy.fields import Shape
+from premblyd.store.columns import (
+    DIGEST,
+    PERSONAL,
+    PLAIN,
+    SECRET,
+    Bytes,
+    Id,
+    Json,
+    Moment,
+    Number,
+    Real,
+    Reference,
+    Seen,
+    Text,
+    Truth,
 )
-
-
-class State(StrEnum):
-    """Where a delivery stands."""
-
-    PENDING = "pending"  # waits for due_at_ms
-    RUNNING = "running"  # its hook runs; due_at_ms is the end of the lease
-    SUCCEEDED = "succeeded"
-    DEAD = "dead"  # attempts spent, or it can never work; replay puts it back
-    CANCELLED = "cancelled"  # an operator stopped it
-    SKIPPED = "skipped"  # `once`: another delivery of the same reference and outcome succeeded
-
-
-FINISHED = (State.SUCCEEDED, State.DEAD, State.CANCELLED, State.SKIPPED)
-
-
-class AttemptOutcome(StrEnum):
-    """How one run of a hook ended."""
-
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    TIMED_OUT = "timed_out"
-    INTERRUPTED = "interrupted"  # the daemon stopped or crashed meanwhile
+from premblyd.store.states import State
 
 
 class Purpose(StrEnum):
@@ -66,19 +48,11 @@ class InquiryResult(StrEnum):
     UNAVAILABLE = "unavailable"  # no answer that can be used; ask again later
 
 
-class AwaitedState(StrEnum):
-    """Where an awaited verification stands."""
-
-    WAITING = "waiting"  # Prembly is asked at due_at_ms
-    SETTLED = "settled"
-    GIVEN_UP = "given_up"
-
-
 _ZERO: list[Node] = [SQL("DEFAULT 0")]
 
 
 class Table(Model):
-    id = AutoField()
+    id = Id(PLAIN)
 
     class Meta:
         legacy_table_names = False
@@ -87,84 +61,90 @@ class Table(Model):
 class Event(Table):
     """One authentic webhook, stored exactly as received."""
 
-    key = TextField(unique=True)
-    endpoint = TextField()
-    received_at_ms = BigIntegerField()
-    remote_ip = TextField()
-    token = TextField(null=True)
-    headers = TextField()  # JSON [[name, value], …]; no signature, token, credential
-    body_bytes = IntegerField()
-    body_sha256 = TextField()
-    verified_by = TextField()
-    kind = TextField()
-    response_code = TextField(null=True)
-    status = TextField(null=True)
-    detail = TextField(null=True)
-    verification_status = TextField(null=True)
-    outcome = TextField()
-    reference = TextField(null=True)
-    user_ref = TextField(null=True)
-    session_id = TextField(null=True)
-    face_match = BooleanField(null=True)
-    face_confidence = FloatField(null=True)
-    duplicate_count = IntegerField(constraints=_ZERO)
-    last_duplicate_at_ms = BigIntegerField(null=True)
-    type = TextField(null=True)  # NULL: stored by a premblyd that did not tell types
-    risk_level = TextField(null=True)
-    risk_score = FloatField(null=True)
-    doubt = TextField(null=True)  # empty: none; NULL: stored by a premblyd that did not look for it
+    key = Text(DIGEST, shown=Shape.PLAIN, unique=True)
+    endpoint = Text(PLAIN)
+    received_at_ms = Moment(PLAIN)
+    remote_ip = Text(PERSONAL, shown=Shape.PLAIN)
+    token = Text(SECRET, seen=Seen.EVENT, null=True)
+    # [[name, value], …]; no signature, token, credential.
+    headers = Json(PERSONAL, seen=Seen.EVENT)
+    body_bytes = Number(PLAIN)
+    body_sha256 = Text(DIGEST, shown=Shape.PLAIN)
+    verified_by = Text(PLAIN)
+    kind = Text(PLAIN)
+    response_code = Text(PLAIN, shown=Shape.CODE, null=True)
+    status = Text(PLAIN, shown=Shape.WORD, null=True)
+    detail = Text(PERSONAL, shown=Shape.SENTENCE, null=True)
+    verification_status = Text(PLAIN, shown=Shape.WORD, null=True)
+    outcome = Text(PLAIN)
+    reference = Text(PERSONAL, shown=Shape.REFERENCE, null=True)
+    user_ref = Text(PERSONAL, shown=Shape.REFERENCE, null=True)
+    session_id = Text(SECRET, seen=Seen.EVENT, null=True)
+    face_match = Truth(PLAIN, null=True)
+    face_confidence = Real(PLAIN, shown=Shape.NUMBER, null=True)
+    duplicate_count = Number(PLAIN, constraints=_ZERO)
+    last_duplicate_at_ms = Moment(PLAIN, null=True)
+    # NULL: stored by a premblyd that did not tell types.
+    type = Text(PLAIN, shown=Shape.TYPE, null=True)
+    risk_level = Text(PLAIN, shown=Shape.WORD, null=True)
+    risk_score = Real(PLAIN, shown=Shape.NUMBER, null=True)
+    # Empty: none. NULL: stored by a premblyd that did not look for it.
+    doubt = Text(PLAIN, null=True)
     # The reference in the spelling that all spellings of a UUID have in common; NULL: it has that.
-    reference_key = TextField(null=True)
-    body = BlobField()  # last, so that SQLite need not walk a photo to reach another column
+    reference_key = Text(PERSONAL, seen=Seen.NOWHERE, null=True)
+    # Last, so that SQLite need not walk a photo to reach another column.
+    body = Bytes(PERSONAL, seen=Seen.EVENT)
 
 
 class Delivery(Table):
     """One event for one action: the queue entry."""
 
-    event = ForeignKeyField(Event, column_name="event_id", backref="deliveries", index=False)
-    action = TextField()
-    state = TextField()
-    due_at_ms = BigIntegerField(null=True)  # the queue: NULL is out of it
+    event = Reference(Event, column_name="event_id", backref="deliveries", index=False)
+    action = Text(PLAIN)
+    state = Text(PLAIN)
+    due_at_ms = Moment(PLAIN, null=True)  # the queue: NULL is out of it
     # Of all attempts ever, replays' too.
-    attempt_count = IntegerField(constraints=_ZERO)
-    attempts_left = IntegerField()
-    created_at_ms = BigIntegerField()
-    finished_at_ms = BigIntegerField(null=True)
-    last_error = TextField(null=True)
+    attempt_count = Number(PLAIN, constraints=_ZERO)
+    attempts_left = Number(PLAIN)
+    created_at_ms = Moment(PLAIN)
+    finished_at_ms = Moment(PLAIN, null=True)
+    last_error = Text(PERSONAL, shown=Shape.ERROR, null=True)
     # Of a skipped one: the delivery that succeeded in its place.
-    ran_instead = ForeignKeyField("self", column_name="ran_instead_id", null=True, index=False)
+    ran_instead = Reference("self", column_name="ran_instead_id", null=True, index=False)
     # With `once`, of the one that runs or has succeeded: what it runs once for.
-    once_key = TextField(null=True)
-    confirmed_at_ms = BigIntegerField(null=True)  # when Prembly's answer said the same
-    confirmed_sha256 = TextField(null=True)  # of that answer
+    once_key = Text(DIGEST, null=True)
+    confirmed_at_ms = Moment(PLAIN, null=True)  # when Prembly's answer said the same
+    confirmed_sha256 = Text(DIGEST, shown=Shape.PLAIN, null=True)  # of that answer
     # With `order`, see order.py: the deliveries of one key run one at a time. Which must end before
     # this one, whose due_at_ms is NULL meanwhile; and whether those behind wait when it is dead.
-    order_key = TextField(null=True)
-    order_place = IntegerField(null=True)  # among those of its key that are not over
-    waits_for_id = BigIntegerField(null=True)  # no foreign key: SQLite checks it at each change
-    holds_order = BooleanField(constraints=_ZERO)
-    confirmed_facts = TextField(null=True)  # JSON: what Prembly's answer states, see confirmed.py
-    confirmed_key = TextField(null=True)  # with `once`, by the names in that answer: see naming.py
+    order_key = Text(DIGEST, null=True)
+    order_place = Number(PLAIN, null=True)  # among those of its key that are not over
+    waits_for_id = Number(PLAIN, null=True)  # no foreign key: SQLite checks it at each change
+    holds_order = Truth(PLAIN, constraints=_ZERO)
+    # What Prembly's answer states, see confirmed.py.
+    confirmed_facts = Json(PERSONAL, seen=Seen.NOWHERE, null=True)
+    # With `once`, by the names in that answer: see naming.py.
+    confirmed_key = Text(DIGEST, seen=Seen.NOWHERE, null=True)
 
 
 class Attempt(Table):
     """One run of the action's hook for a delivery. Open (no outcome) while it runs."""
 
-    delivery = ForeignKeyField(Delivery, column_name="delivery_id", backref="attempts", index=False)
-    number = IntegerField()
-    worker = TextField()
-    action_digest = TextField()
-    started_at_ms = BigIntegerField()
-    finished_at_ms = BigIntegerField(null=True)
-    outcome = TextField(null=True)
-    exit_code = IntegerField(null=True)
-    http_status = IntegerField(null=True)
-    error = TextField(null=True)
-    output = TextField(null=True)
-    output_truncated = BooleanField(constraints=_ZERO)
+    delivery = Reference(Delivery, column_name="delivery_id", backref="attempts", index=False)
+    number = Number(PLAIN)
+    worker = Text(PLAIN)
+    action_digest = Text(PLAIN)
+    started_at_ms = Moment(PLAIN)
+    finished_at_ms = Moment(PLAIN, null=True)
+    outcome = Text(PLAIN, null=True)
+    exit_code = Number(PLAIN, null=True)
+    http_status = Number(PLAIN, null=True)
+    error = Text(PERSONAL, shown=Shape.ERROR, null=True)
+    output = Text(PERSONAL, seen=Seen.EVENT, null=True)
+    output_truncated = Truth(PLAIN, constraints=_ZERO)
     # Random. After a failover that lost transactions all the numbers above come again, for another
     # event. NULL: claimed by a premblyd that had no tokens.
-    claim_token = TextField(null=True)
+    claim_token = Text(PLAIN, seen=Seen.NOWHERE, null=True)
 
     class Meta:
         indexes = ((("delivery", "number"), True),)
@@ -173,97 +153,97 @@ class Attempt(Table):
 class Rejection(Table):
     """A request that was refused: evidence, bounded, never an event."""
 
-    at_ms = BigIntegerField()
-    endpoint = TextField()
-    remote_ip = TextField()
-    reason = TextField()
-    body_bytes = IntegerField(null=True)
-    body_sha256 = TextField(null=True)
+    at_ms = Moment(PLAIN)
+    endpoint = Text(PLAIN)
+    remote_ip = Text(PERSONAL, shown=Shape.PLAIN)
+    reason = Text(PLAIN)
+    body_bytes = Number(PLAIN, null=True)
+    body_sha256 = Text(DIGEST, shown=Shape.PLAIN, null=True)
 
 
 class OperatorAction(Table):
     """What a person did by command: replay, cancel, reveal."""
 
-    at_ms = BigIntegerField()
-    actor = TextField()
-    action = TextField()
-    event_id = IntegerField(null=True)
-    delivery_id = IntegerField(null=True)
-    note = TextField(null=True)
+    at_ms = Moment(PLAIN)
+    actor = Text(PERSONAL, shown=Shape.PLAIN)
+    action = Text(PLAIN)
+    event_id = Number(PLAIN, null=True)
+    delivery_id = Number(PLAIN, null=True)
+    note = Text(PERSONAL, shown=Shape.PLAIN, null=True)
 
 
 class Inquiry(Table):
     """One question to Prembly, and what came of it."""
 
-    at_ms = BigIntegerField()
-    purpose = TextField()
-    event = ForeignKeyField(Event, column_name="event_id", null=True, index=False)
-    delivery = ForeignKeyField(Delivery, column_name="delivery_id", null=True, index=False)
-    reference = TextField(null=True)  # NULL: a session was asked for, whose id is a secret
-    result = TextField()
-    duration_ms = IntegerField()
-    http_status = IntegerField(null=True)
-    error = TextField(null=True)
-    answer_bytes = IntegerField(null=True)
-    answer_sha256 = TextField(null=True)
-    stored_event = ForeignKeyField(
+    at_ms = Moment(PLAIN)
+    purpose = Text(PLAIN)
+    event = Reference(Event, column_name="event_id", null=True, index=False)
+    delivery = Reference(Delivery, column_name="delivery_id", null=True, index=False)
+    # NULL: a session was asked for, whose id is a secret
+    reference = Text(PERSONAL, shown=Shape.REFERENCE, null=True)
+    result = Text(PLAIN)
+    duration_ms = Number(PLAIN)
+    http_status = Number(PLAIN, null=True)
+    error = Text(PERSONAL, shown=Shape.ERROR, null=True)
+    answer_bytes = Number(PLAIN, null=True)
+    answer_sha256 = Text(DIGEST, shown=Shape.PLAIN, null=True)
+    stored_event = Reference(
         Event, column_name="stored_event_id", null=True, index=False, backref="+"
     )
-    wait_until_ms = BigIntegerField(null=True)  # nothing is asked before, because of this answer
+    # nothing is asked before, because of this answer
+    wait_until_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)
 
 
 class Awaited(Table):
     """A verification that is not settled: Prembly is asked until it is, or is given up."""
 
-    endpoint = TextField()
-    reference = TextField()
-    event = ForeignKeyField(Event, column_name="event_id", index=False)
-    state = TextField()
-    due_at_ms = BigIntegerField(null=True)  # the queue: NULL is out of it
-    ask_count = IntegerField(constraints=_ZERO)
-    created_at_ms = BigIntegerField()
-    finished_at_ms = BigIntegerField(null=True)
-    settled_by = ForeignKeyField(
-        Event, column_name="settled_by_id", null=True, index=False, backref="+"
-    )
-    last_error = TextField(null=True)
-    reference_key = TextField(null=True)  # as an event's
+    endpoint = Text(PLAIN)
+    reference = Text(PERSONAL, shown=Shape.REFERENCE)
+    event = Reference(Event, column_name="event_id", index=False)
+    state = Text(PLAIN)
+    due_at_ms = Moment(PLAIN, null=True)  # the queue: NULL is out of it
+    ask_count = Number(PLAIN, constraints=_ZERO)
+    created_at_ms = Moment(PLAIN)
+    finished_at_ms = Moment(PLAIN, null=True)
+    settled_by = Reference(Event, column_name="settled_by_id", null=True, index=False, backref="+")
+    last_error = Text(PLAIN, null=True)
+    reference_key = Text(PERSONAL, seen=Seen.NOWHERE, null=True)  # as an event's
 
 
 class VerificationName(Table):
     """A name of a verification that Prembly's answers give more than one: see naming.py."""
 
-    name = TextField(unique=True)  # a reference in its one spelling, or a session's digest
-    verification = TextField()  # the same for all its names: one of them
-    at_ms = BigIntegerField()
+    name = Text(PERSONAL, unique=True)  # a reference in its one spelling, or a session's digest
+    verification = Text(PERSONAL)  # the same for all its names: one of them
+    at_ms = Moment(PLAIN)
 
 
 class Downtime(Table):
     """A time in which no webhook could be stored, so that some may have been lost."""
 
-    from_ms = BigIntegerField()
-    until_ms = BigIntegerField()
-    reconciled_at_ms = BigIntegerField(null=True)  # when nothing was missing any more
+    from_ms = Moment(PLAIN)
+    until_ms = Moment(PLAIN)
+    reconciled_at_ms = Moment(PLAIN, null=True)  # when nothing was missing any more
 
 
 class ConsoleLink(Table):
     """A link by which its holder signs in to the console, once: of its token, the digest alone."""
 
-    digest = TextField(unique=True)
-    actor = TextField()
-    created_at_ms = BigIntegerField()
-    expires_at_ms = BigIntegerField()
+    digest = Text(SECRET, unique=True)
+    actor = Text(PERSONAL, shown=Shape.PLAIN)
+    created_at_ms = Moment(PLAIN)
+    expires_at_ms = Moment(PLAIN)
 
 
 class ConsoleSession(Table):
     """Somebody who is signed in to the console: of the cookie, the digest alone."""
 
-    digest = TextField(unique=True)
-    actor = TextField()
-    remote_ip = TextField()
-    began_at_ms = BigIntegerField()
-    expires_at_ms = BigIntegerField()
-    password_sha256 = TextField(null=True)  # of its hash in the configuration; NULL: by a link
+    digest = Text(SECRET, unique=True)
+    actor = Text(PERSONAL, shown=Shape.PLAIN)
+    remote_ip = Text(PERSONAL, shown=Shape.PLAIN)
+    began_at_ms = Moment(PLAIN)
+    expires_at_ms = Moment(PLAIN)
+    password_sha256 = Text(SECRET, null=True)  # of its hash in the configuration; NULL: by a link
 
 
 class Heartbeat(Table):
@@ -271,45 +251,45 @@ class Heartbeat(Table):
     that (1 + part), so that none waits for another. The first row has when any last took webhooks.
     """
 
-    at_ms = BigIntegerField()  # the health check's
+    at_ms = Moment(PLAIN)  # the health check's
     # The daemon's, by two clocks. NULL: none of this version has run.
-    alive_at_ms = BigIntegerField(null=True)
-    machine_start = TextField(null=True)  # which start of the machine `uptime_ms` counts from
-    uptime_ms = BigIntegerField(null=True)
+    alive_at_ms = Moment(PLAIN, null=True)
+    machine_start = Text(PLAIN, null=True)  # which start of the machine `uptime_ms` counts from
+    uptime_ms = Number(PLAIN, null=True)
 
 
 class Host(Table):
     """A daemon that works on this database, or has: see migrations/0005_hosts.py."""
 
-    worker = TextField(unique=True)  # its name in `attempt`
-    name = TextField()
-    place = TextField(null=True)  # where its pid counts
-    pid = IntegerField()
-    process_start = BigIntegerField(null=True)  # in ticks since the machine's start
-    version = TextField()
-    actions = TextField(constraints=[SQL("DEFAULT ''")])  # in its configuration, a line each
-    started_at_ms = BigIntegerField()
-    seen_at_ms = BigIntegerField()
-    beat_count = IntegerField(constraints=_ZERO)  # others see by it that it lives
-    ended_at_ms = BigIntegerField(null=True)
-    ended = TextField(null=True)  # stopped, or lost
-    lost_after_ms = BigIntegerField(null=True)  # without a beat for so long, it is lost
-    forgotten_at_ms = BigIntegerField(null=True)  # when an operator ended it: it won't come back
+    worker = Text(PLAIN, unique=True)  # its name in `attempt`
+    name = Text(PLAIN)
+    place = Text(PLAIN, null=True)  # where its pid counts
+    pid = Number(PLAIN)
+    process_start = Number(PLAIN, null=True)  # in ticks since the machine's start
+    version = Text(PLAIN)
+    actions = Text(PLAIN, constraints=[SQL("DEFAULT ''")])  # in its configuration, a line each
+    started_at_ms = Moment(PLAIN)
+    seen_at_ms = Moment(PLAIN)
+    beat_count = Number(PLAIN, constraints=_ZERO)  # others see by it that it lives
+    ended_at_ms = Moment(PLAIN, null=True)
+    ended = Text(PLAIN, null=True)  # stopped, or lost
+    lost_after_ms = Number(PLAIN, null=True)  # without a beat for so long, it is lost
+    forgotten_at_ms = Moment(PLAIN, null=True)  # when an operator ended it: it won't come back
 
 
 class SchemaFloor(Table):
     """The oldest migration that a program must know to work on this database beside others."""
 
-    migration = TextField()
+    migration = Text(PLAIN)
 
 
 class AlertSent(Table):
     """When an alert told of something last. `kind`: the kind of trouble, and behind a space what of
     its kind it is, such as an action."""
 
-    name = TextField()
-    kind = TextField()
-    sent_at_ms = BigIntegerField()
+    name = Text(PLAIN)
+    kind = Text(PLAIN)
+    sent_at_ms = Moment(PLAIN)
 
     class Meta:
         indexes = ((("name", "kind"), True),)
@@ -318,10 +298,10 @@ class AlertSent(Table):
 class AlertFailure(Table):
     """An alert that could not be sent, until it is."""
 
-    name = TextField(unique=True)
-    failed_at_ms = BigIntegerField()
-    error = TextField(null=True)
-    output = TextField(null=True)  # what its hook printed
+    name = Text(PLAIN, unique=True)
+    failed_at_ms = Moment(PLAIN)
+    error = Text(PLAIN, null=True)
+    output = Text(PLAIN, null=True)  # what its hook printed
 
 
 class RollUp(Model):
@@ -335,14 +315,14 @@ class RollUp(Model):
 class EventHour(RollUp):
     """The webhooks of an hour that were alike."""
 
-    hour_ms = BigIntegerField()
-    type = TextField()  # empty: none
-    response_code = TextField()  # empty: missing
-    outcome = TextField()
-    events = IntegerField(constraints=_ZERO)
-    duplicates = IntegerField(constraints=_ZERO)
-    unmatched = IntegerField(constraints=_ZERO)  # of the events: those without a delivery
-    part = IntegerField(constraints=_ZERO)  # daemons that count at once do in rows of their own
+    hour_ms = Moment(PLAIN)
+    type = Text(PLAIN)  # empty: none
+    response_code = Text(PLAIN)  # empty: missing
+    outcome = Text(PLAIN)
+    events = Number(PLAIN, constraints=_ZERO)
+    duplicates = Number(PLAIN, constraints=_ZERO)
+    unmatched = Number(PLAIN, constraints=_ZERO)  # of the events: those without a delivery
+    part = Number(PLAIN, constraints=_ZERO)  # daemons that count at once do in rows of their own
 
     class Meta:
         primary_key = CompositeKey("hour_ms", "type", "response_code", "outcome", "part")
@@ -351,17 +331,18 @@ class EventHour(RollUp):
 class AttemptHour(RollUp):
     """The attempts that ended in an hour, of one action, in the same way, after about as long."""
 
-    hour_ms = BigIntegerField()
-    action = TextField()
-    outcome = TextField()
-    bucket_ms = BigIntegerField()  # none took longer: see rollups.lower_bound_ms
-    attempts = IntegerField(constraints=_ZERO)
-    part = IntegerField(constraints=_ZERO)
+    hour_ms = Moment(PLAIN)
+    action = Text(PLAIN)
+    outcome = Text(PLAIN)
+    bucket_ms = Number(PLAIN)  # none took longer: see rollups.lower_bound_ms
+    attempts = Number(PLAIN, constraints=_ZERO)
+    part = Number(PLAIN, constraints=_ZERO)
 
     class Meta:
         primary_key = CompositeKey("hour_ms", "action", "outcome", "bucket_ms", "part")
 
 
+TABLES: tuple[type[Model], ...] = (*Table.__subclasses__(), *RollUp.__subclasses__())
 Event.add_index(Event.received_at_ms, name="event_received")
 Event.add_index(Event.response_code, name="event_response_code")
 Event.add_index(Event.outcome, name="event_outcome")

@@ -22,9 +22,10 @@ from premblyd.store.damage import Due, UnusableError, is_count
 from premblyd.store.engine import Transaction
 from premblyd.store.jobs import Job
 from premblyd.store.keys import once_key
-from premblyd.store.models import IS_LAST_ATTEMPT, Attempt, Delivery, Event, State, VerificationName
+from premblyd.store.models import IS_LAST_ATTEMPT, Attempt, Delivery, Event, VerificationName
 from premblyd.store.order import may_end
 from premblyd.store.statements import Statement, param, update
+from premblyd.store.states import State
 
 MIN_HOLD_MS = 500
 MAX_HOLD_MS = 60_000

@@ -18,8 +18,9 @@ from peewee import JOIN
 
 from premblyd.store.engine import Row, Transaction
 from premblyd.store.keys import order_key
-from premblyd.store.models import HOLDS_ITS_PLACE, WAITS_FOR_ANOTHER, Delivery, Event, State
+from premblyd.store.models import HOLDS_ITS_PLACE, WAITS_FOR_ANOTHER, Delivery, Event
 from premblyd.store.statements import BulkInsert, Lookup, Statement, param, update
+from premblyd.store.states import State
 
 Then = Literal["continue", "wait"]  # see config.models.Order
 PORTION = 500  # rows that one look for broken lines reads

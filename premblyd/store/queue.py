@@ -30,9 +30,9 @@ from premblyd.store.jobs import (
     Result,
     Room,
 )
-from premblyd.store.models import State
 from premblyd.store.once import Ruling
 from premblyd.store.shares import Shares
+from premblyd.store.states import State
 from premblyd.store.writer import Step, Writer
 
 

@@ -6,8 +6,9 @@ from peewee import Query, Select, fn
 
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.store.inbox import VERDICT_COLUMNS
-from premblyd.store.models import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Event, Host, State
+from premblyd.store.models import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Event, Host
 from premblyd.store.statements import Statement, insert, param, update
+from premblyd.store.states import State
 
 EVENT_COLUMNS = (
     *(field.name for field in fields(StoredEvent) if field.name != "verdict"),

@@ -15,10 +15,10 @@ from premblyd.record.choosing import DeliveryFilter, EventFilter
 from premblyd.record.reading import Page
 from premblyd.store.engine import Engine, Transaction
 from premblyd.store.jobs import Claimable, Ending, Result
-from premblyd.store.models import AttemptOutcome, State
 from premblyd.store.queue import Queue
 from premblyd.store.sqlite import opening
 from premblyd.store.sqlite.engine import SqliteEngine
+from premblyd.store.states import AttemptOutcome, State
 from premblyd.store.writer import Step, Writer
 from tests.bench import load, peers, rows, stored
 from tests.bench.rows import Measured, Row

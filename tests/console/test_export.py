@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from http.client import HTTPConnection, IncompleteRead
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from tornado.web import Application, RequestHandler
 from premblyd.console import export
 from premblyd.console.handler import Handler
 from premblyd.errors import StoreUnreadableError
+from premblyd.record.rows import Row
 from premblyd.store.connections import Database
 from premblyd.store.readers import TooBusyError
 from tests.support.console import Browser, signed_in
@@ -100,13 +102,18 @@ class Readers:
         return work(cast(Any, None))
 
 
-def numbers(_: Database, before: int | None) -> tuple[Sequence[int], int | None]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbered(Row):
+    n: int
+
+
+def numbers(_: Database, before: int | None) -> tuple[Sequence[Row], int | None]:
     first = 9 if before is None else before - 1
-    return [first], first if first > 1 else None
+    return [Numbered(n=first)], first if first > 1 else None
 
 
 def parts(readers: Readers) -> AsyncIterator[bytes]:
-    return export.parts(readers, ["n"], numbers, lambda row: [row])
+    return export.parts(readers, Numbered, numbers)
 
 
 def test_a_part_that_is_refused_for_a_moment_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:

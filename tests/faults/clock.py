@@ -26,10 +26,10 @@ from premblyd.hooks.permit import Permit
 from premblyd.logs import output
 from premblyd.store.inbox import Inbox, NewDelivery
 from premblyd.store.jobs import Job, Result
-from premblyd.store.models import AttemptOutcome
 from premblyd.store.queue import Queue
 from premblyd.store.sqlite import opening
 from premblyd.store.sqlite.engine import SqliteEngine
+from premblyd.store.states import AttemptOutcome
 from premblyd.store.writer import Writer
 from tests.faults.daemon import Victim, folder
 from tests.support.clock import SettableClock

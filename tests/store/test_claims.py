@@ -14,10 +14,10 @@ from premblyd.prembly.payload import Outcome
 from premblyd.store.inbox import NewDelivery
 from premblyd.store.jobs import Claimable, Claimed
 from premblyd.store.keys import once_key
-from premblyd.store.models import State
 from premblyd.store.once import lock_name
 from premblyd.store.postgresql.transaction import PostgresqlTransaction
 from premblyd.store.sqlite.transaction import SqliteTransaction
+from premblyd.store.states import State
 from tests.support.jobs import ending
 from tests.support.queue import FAILED, LEASE_MS, SUCCEEDED
 from tests.support.store import NOW_MS, Store, new_event

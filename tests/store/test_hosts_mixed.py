@@ -17,8 +17,8 @@ from premblyd.store import inbox
 from premblyd.store.answers import Answers, NewAnswer
 from premblyd.store.inbox import Added, NewDelivery, NewRejection, Noise
 from premblyd.store.jobs import Claimable, Claimed, Job
-from premblyd.store.models import State
 from premblyd.store.order import Then
+from premblyd.store.states import State
 from tests.support.jobs import ending
 from tests.support.queue import FAILED, INTERRUPTED, LEASE_MS, SUCCEEDED
 from tests.support.store import NOW_MS, Store, new_event

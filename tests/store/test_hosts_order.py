@@ -12,7 +12,7 @@ from premblyd.record.operating import Operator
 from premblyd.store import inbox
 from premblyd.store.engine import Transaction
 from premblyd.store.inbox import NewDelivery
-from premblyd.store.models import State
+from premblyd.store.states import State
 from premblyd.store.writer import Step
 from tests.support.jobs import ending
 from tests.support.queue import FAILED, SUCCEEDED, claim, finish, ids

@@ -11,7 +11,7 @@ from premblyd.hooks.kinds import RUNNERS
 from premblyd.hooks.permit import Permit
 from premblyd.hooks.preview import Preview
 from premblyd.store.jobs import Job, Result
-from premblyd.store.models import AttemptOutcome
+from premblyd.store.states import AttemptOutcome
 
 
 class AppendHook(Hook):

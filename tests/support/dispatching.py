@@ -26,9 +26,9 @@ from premblyd.store.connections import backend, connect_operator, transact
 from premblyd.store.inbox import Inbox, NewDelivery
 from premblyd.store.inquiries import Inquiries
 from premblyd.store.jobs import Claimed, Job, Result
-from premblyd.store.models import AttemptOutcome
 from premblyd.store.once import Ruling
 from premblyd.store.queue import Queue
+from premblyd.store.states import AttemptOutcome
 from premblyd.store.writer import Writer
 from tests.support.clock import SettableClock
 from tests.support.database import rows

@@ -9,7 +9,7 @@ from premblyd.config.secrets import SecretPlaces
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import StoredEvent, Webhook
 from premblyd.store.jobs import Ending, Job
-from premblyd.store.models import State
+from premblyd.store.states import State
 
 KEY = "0123456789abcdef0123456789abcdef"
 PLACES = SecretPlaces(Path("/nowhere"), {})

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from premblyd.databases import Place
+from premblyd.store.columns import ColumnType
 from premblyd.store.connections import backend
 from premblyd.store.moving.moving import Step, TableMoved, Watch, move
-from premblyd.store.moving.tables import Kind, Row, Table, moved_tables
+from premblyd.store.moving.tables import Row, Table, moved_tables
 from premblyd.store.moving.values import Fitting
 
 TABLES = {table.name: table for table in moved_tables()}
@@ -25,19 +26,31 @@ WORDS = {  # of columns that take only these
     ("host", "ended"): "lost",
     ("schema_floor", "migration"): "0005_hosts",
 }
-PLAIN: dict[Kind, Any] = {
-    Kind.WHOLE: 7,
-    Kind.TRUTH: 1,
-    Kind.REAL: 0.1,
-    Kind.TEXT: "text",
-    Kind.BYTES: b"bytes",
+PLAIN: dict[ColumnType, Any] = {
+    ColumnType.NUMBER: 7,
+    ColumnType.MOMENT: 7,
+    ColumnType.TRUTH: 1,
+    ColumnType.REAL: 0.1,
+    ColumnType.TEXT: "text",
+    ColumnType.JSON: "[]",
+    ColumnType.BYTES: b"bytes",
 }
-ODD: dict[Kind, list[Any]] = {
-    Kind.WHOLE: [0, -1, LARGE, -LARGE - 1],
-    Kind.TRUTH: [0, 1],
-    Kind.REAL: [0.0, -0.0, 1e308, 5e-324, float("inf"), float("-inf"), 1 / 3, 97.0],
-    Kind.TEXT: ["", "\u2028", "Zoë \U0001f600", "a\\N\tb\r\n", "'\"%s;", "\ufffe", "\x01\x7f"],
-    Kind.BYTES: [b"", bytes(range(256)), b"\0" * 70_000, b"\\x41"],
+ODD: dict[ColumnType, list[Any]] = {
+    ColumnType.NUMBER: [0, -1, LARGE, -LARGE - 1],
+    ColumnType.MOMENT: [0, -1, LARGE, -LARGE - 1],
+    ColumnType.TRUTH: [0, 1],
+    ColumnType.REAL: [0.0, -0.0, 1e308, 5e-324, float("inf"), float("-inf"), 1 / 3, 97.0],
+    ColumnType.TEXT: [
+        "",
+        "\u2028",
+        "Zoë \U0001f600",
+        "a\\N\tb\r\n",
+        "'\"%s;",
+        "\ufffe",
+        "\x01\x7f",
+    ],
+    ColumnType.JSON: ["", "\ufffe"],
+    ColumnType.BYTES: [b"", bytes(range(256)), b"\0" * 70_000, b"\\x41"],
 }
 UNIQUE = {
     "event": ("key",),
@@ -69,7 +82,7 @@ def insert_all(path: Path, new: Iterable[tuple[str, dict[str, Any]]]) -> None:
 def plain_row(table: Table) -> dict[str, Any]:
     """Return a row that the table takes; it refers to row 7 of others."""
     row = {
-        column.name: WORDS.get((table.name, column.name), PLAIN[column.kind])
+        column.column_name: WORDS.get((table.name, column.column_name), PLAIN[column.kind])
         for column in table.columns
     }
     row |= {reference.column: 7 for reference in table.references}
@@ -92,12 +105,12 @@ def odd_rows() -> Iterator[tuple[str, dict[str, Any]]]:
 def _odd_values(table: Table) -> Iterator[dict[str, Any]]:
     yield dict.fromkeys((reference.column for reference in table.references), 8)
     for column in table.columns:
-        if column.name == "id" or any(column.name == each.column for each in table.references):
+        if column.column_name in {"id", *(each.column for each in table.references)}:
             continue
-        if (table.name, column.name) in WORDS | dict.fromkeys(EMPTY_ALONE):
+        if (table.name, column.column_name) in WORDS | dict.fromkeys(EMPTY_ALONE):
             continue
         for value in ODD[column.kind]:
-            yield {column.name: value}
+            yield {column.column_name: value}
 
 
 def rows_of(place: Place) -> dict[str, list[Row]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from premblyd.store.inbox import NewDelivery
 from premblyd.store.jobs import Claimable, Claimed, Job, Result
-from premblyd.store.models import AttemptOutcome, State
+from premblyd.store.states import AttemptOutcome, State
 from tests.support.jobs import ending
 from tests.support.store import NOW_MS, Store, new_event
 

@@ -7,7 +7,6 @@ from premblyd.console import words
 from premblyd.console.forms import Form, ways
 from premblyd.console.handler import Handler
 from premblyd.errors import NotFoundError, PremblydError
-from premblyd.privacy import documents
 from premblyd.record import browsing, reading, replays, statistics
 from premblyd.record.choosing import DeliveryFilter
 from premblyd.record.leafing import Part
@@ -15,7 +14,7 @@ from premblyd.record.operating import Operator
 from premblyd.record.replays import Plan, Request
 from premblyd.record.rows import DeliveryRow
 from premblyd.store.connections import Database
-from premblyd.store.models import State
+from premblyd.store.states import State
 
 MAX_CHOSEN = 1000
 
@@ -188,18 +187,8 @@ def _find(
     if form.mistakes:
         return Part(rows=[], newer=None, older=None), {}
     part = browsing.deliveries(database, search, form.place())
-    masked = dataclasses.replace(part, rows=[_masked(row) for row in part.rows])
+    masked = dataclasses.replace(part, rows=[DeliveryRow(**row.masked()) for row in part.rows])
     return masked, statistics.dead_of(database)
-
-
-def _masked(row: DeliveryRow) -> DeliveryRow:
-    """Return a row as it is shown."""
-    columns: dict[str, Any] = {
-        field.name: documents.mask_column(field.name, getattr(row, field.name))
-        for field in dataclasses.fields(row)
-        if field.name != "last_error"
-    }
-    return DeliveryRow(**columns, last_error=documents.mask_error(row.last_error))
 
 
 def _plan_one(

@@ -2,13 +2,10 @@
 
 import dataclasses
 from collections.abc import AsyncIterator
-from typing import Any
 
-from premblyd import times
 from premblyd.console import export, words
 from premblyd.console.forms import Form, ways
 from premblyd.console.handler import Handler
-from premblyd.privacy import documents
 from premblyd.record import browsing, leafing
 from premblyd.record.choosing import EventFilter
 from premblyd.record.leafing import Part, Place
@@ -57,36 +54,18 @@ class Events(Handler):
         return self.request.path.endswith(".csv")
 
     def _csv(self, search: EventFilter, form: Form) -> AsyncIterator[bytes]:
-        names = [field.name for field in dataclasses.fields(EventRow)]
-        titles = [words.label(name) if name.endswith("_at_ms") else name for name in names]
-
         def read(database: Database, before: int | None) -> tuple[list[EventRow], int | None]:
             part = _find(database, search, Place(before=before), export.ROWS)
             return part.rows, part.older
 
-        return export.parts(
-            self.services.readers,
-            titles,
-            read,
-            lambda row: [_cell(row, name) for name in names],
-            form.place().before,
-        )
+        return export.parts(self.services.readers, EventRow, read, form.place().before)
 
 
 def _find(
     database: Database, search: EventFilter, place: Place, limit: int = leafing.LIMIT
 ) -> Part[EventRow]:
     part = browsing.events(database, search, place, limit)
-    return dataclasses.replace(part, rows=[masked(row) for row in part.rows])
-
-
-def masked(row: EventRow) -> EventRow:
-    """Return a row of the list as it is shown: what a sender wrote only in a harmless shape."""
-    shown: dict[str, Any] = {
-        field.name: documents.mask_column(field.name, getattr(row, field.name))
-        for field in dataclasses.fields(row)
-    }
-    return EventRow(**shown)
+    return dataclasses.replace(part, rows=[EventRow(**row.masked()) for row in part.rows])
 
 
 def _search(form: Form, now_ms: int) -> EventFilter:
@@ -104,8 +83,3 @@ def _search(form: Form, now_ms: int) -> EventFilter:
         contradicted=form.word("contradicted", words.YES) is not None,
         is_doubted=form.word("doubted", words.YES) is not None,
     )
-
-
-def _cell(row: EventRow, name: str) -> Any:
-    value = getattr(row, name)
-    return times.for_people(value) if name.endswith("_at_ms") else value

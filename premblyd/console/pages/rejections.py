@@ -16,7 +16,6 @@ from premblyd.store.connections import Database
 
 NAMES = ("reason", "remote_ip", "since", "before")
 CSV_ROWS = 2_000  # of a part: there are 10,000 at most, and each part sorts them all
-COLUMNS = ("id", "at_ms", "endpoint", "remote_ip", "reason", "body_bytes", "body_sha256")
 
 
 class Rejections(Handler):
@@ -66,13 +65,7 @@ class Rejections(Handler):
             rows = reading.rejections(database, chosen, Page(limit=CSV_ROWS, before_id=before))
             return rows, rows[-1].id if len(rows) == CSV_ROWS else None
 
-        return export.parts(
-            self.services.readers,
-            COLUMNS,
-            read,
-            lambda row: [getattr(row, name) for name in COLUMNS],
-            form.place().before,
-        )
+        return export.parts(self.services.readers, RejectionRow, read, form.place().before)
 
 
 def _find(

@@ -22,7 +22,7 @@ from premblyd.prembly import bodies
 from premblyd.privacy.documents import MASK
 from premblyd.privacy.fields import MASKED_REQUEST_HEADERS
 from premblyd.store.jobs import Job, Result
-from premblyd.store.models import AttemptOutcome
+from premblyd.store.states import AttemptOutcome
 
 MIN_CLIENTS = 16
 PREVIEW_BYTES = 2000

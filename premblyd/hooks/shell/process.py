@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from premblyd.hooks.shell.spawn import spawn
 from premblyd.store.jobs import Result
-from premblyd.store.models import AttemptOutcome
+from premblyd.store.states import AttemptOutcome
 
 KILL_AFTER_S = 5.0  # between SIGTERM and SIGKILL
 GROUP_POLL_S = 0.1

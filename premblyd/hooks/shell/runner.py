@@ -14,7 +14,7 @@ from premblyd.hooks.shell.environment import command_line, environment
 from premblyd.hooks.shell.process import Watch, start
 from premblyd.hooks.shell.threads import Threads
 from premblyd.store.jobs import Job, Result
-from premblyd.store.models import AttemptOutcome
+from premblyd.store.states import AttemptOutcome
 
 _LASTING = (errno.ENOEXEC, errno.E2BIG)  # trying again does not mend these
 

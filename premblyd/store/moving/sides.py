@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from peewee import Database
 
 from premblyd.errors import PremblydError, TryAgainError
+from premblyd.store.columns import ColumnType
 from premblyd.store.history import UNFINISHED_MOVE, History
 from premblyd.store.moving.tables import Key, Reference, Row, Table
 
@@ -160,7 +161,7 @@ class Side:
         return f"{_select(table)}{where} ORDER BY {order}"
 
     def _order(self, table: Table) -> list[str]:
-        texts = {column.name for column in table.columns if column.kind == "text"}
+        texts = {each.column_name for each in table.columns if each.kind is ColumnType.TEXT}
         return [f"{quoted(name)}{self.byte_order if name in texts else ''}" for name in table.key]
 
     def value(self, text: str) -> Any:

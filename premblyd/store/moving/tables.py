@@ -1,13 +1,12 @@
 """What is moved: every table of the models, so that a new one needs no line here."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from peewee import ForeignKeyField, Model
 
 from premblyd.store import models
+from premblyd.store.columns import Column, columns
 
 Row = tuple[Any, ...]
 Key = tuple[Any, ...]
@@ -23,35 +22,6 @@ _WORTHLESS_ALONE = (
     models.AlertSent,
     models.AlertFailure,
 )
-
-
-class Kind(StrEnum):
-    """What a column holds."""
-
-    WHOLE = "whole number"
-    TRUTH = "truth value"
-    REAL = "number"
-    TEXT = "text"
-    BYTES = "byte string"
-
-
-_KINDS = {
-    "AUTO": Kind.WHOLE,
-    "INT": Kind.WHOLE,
-    "BIGINT": Kind.WHOLE,
-    "BOOL": Kind.TRUTH,
-    "FLOAT": Kind.REAL,
-    "TEXT": Kind.TEXT,
-    "BLOB": Kind.BYTES,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """A column, and what it holds."""
-
-    name: str
-    kind: Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +45,7 @@ class Table:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(column.name for column in self.columns)
+        return tuple(column.column_name for column in self.columns)
 
     def key_of(self, row: Row) -> Key:
         """Return a row's primary key."""
@@ -84,14 +54,7 @@ class Table:
 
 def moved_tables() -> tuple[Table, ...]:
     """Return every table that is moved."""
-    return tuple(_table(model) for model in _models() if model not in _NOT_MOVED)
-
-
-def _models() -> Iterator[type[Model]]:
-    bases = (models.Table, models.RollUp)
-    for value in vars(models).values():
-        if isinstance(value, type) and issubclass(value, bases) and value not in bases:
-            yield value
+    return tuple(_table(model) for model in models.TABLES if model not in _NOT_MOVED)
 
 
 def _table(model: type[Model]) -> Table:
@@ -100,10 +63,7 @@ def _table(model: type[Model]) -> Table:
     key = tuple(field.column_name for field in meta.get_primary_keys())
     return Table(
         name=meta.table_name,
-        columns=tuple(
-            Column(name=field.column_name, kind=_KINDS[field.field_type])
-            for field in meta.sorted_fields
-        ),
+        columns=tuple(columns(model)),
         key=key,
         key_places=tuple(names.index(name) for name in key),
         references=tuple(

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from premblyd.errors import PremblydError
+from premblyd.store.columns import ColumnType
 from premblyd.store.engine import UNREADABLE
-from premblyd.store.moving.tables import Kind, Row, Table
+from premblyd.store.moving.tables import Row, Table
 
 DIGEST_BYTES = 16
 
@@ -58,10 +59,10 @@ class Fitting:
         """Count the texts that had to be changed. Raise UnfitRowError for what does not fit."""
         for column, before, after in zip(self._table.columns, row, fitted, strict=True):
             if after is None and before is not None:
-                reason = f"its {column.name} should be a {column.kind}"
+                reason = f"its {column.column_name} should be a {column.kind}"
                 raise UnfitRowError(self._table, row, reason)
             if before != after:
-                self.replaced[column.name] += 1
+                self.replaced[column.column_name] += 1
 
 
 def _whole(value: Any) -> int | None:
@@ -97,12 +98,14 @@ def _bytes(value: Any) -> bytes | None:
     return value if type(value) is bytes else None
 
 
-_FIT: dict[Kind, Callable[[Any], Any]] = {
-    Kind.WHOLE: _whole,
-    Kind.TRUTH: _truth,
-    Kind.REAL: _real,
-    Kind.TEXT: _text,
-    Kind.BYTES: _bytes,
+_FIT: dict[ColumnType, Callable[[Any], Any]] = {
+    ColumnType.NUMBER: _whole,
+    ColumnType.MOMENT: _whole,
+    ColumnType.TRUTH: _truth,
+    ColumnType.REAL: _real,
+    ColumnType.TEXT: _text,
+    ColumnType.JSON: _text,
+    ColumnType.BYTES: _bytes,
 }
 
 

@@ -9,8 +9,9 @@ from psycopg import sql
 
 from premblyd.databases import Server
 from premblyd.errors import AlreadyRunningError, CannotStartError
+from premblyd.store.columns import ColumnType
 from premblyd.store.moving.sides import RowsRefusedError, Side, quoted
-from premblyd.store.moving.tables import Key, Kind, Row, Table, moved_tables
+from premblyd.store.moving.tables import Key, Row, Table, moved_tables
 from premblyd.store.postgresql.daemons import living
 from premblyd.store.postgresql.failures import HALF_MOVED
 from premblyd.store.postgresql.opening import connect, connect_read_only, prepare
@@ -26,11 +27,13 @@ PATIENT = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0"}
 # table that was filled just now.
 _BY_INDEX = {"enable_sort": "off"}
 _TYPES = {
-    Kind.WHOLE: "int8",
-    Kind.TRUTH: "bool",
-    Kind.REAL: "float8",
-    Kind.TEXT: "text",
-    Kind.BYTES: "bytea",
+    ColumnType.NUMBER: "int8",
+    ColumnType.MOMENT: "int8",
+    ColumnType.TRUTH: "bool",
+    ColumnType.REAL: "float8",
+    ColumnType.TEXT: "text",
+    ColumnType.JSON: "text",
+    ColumnType.BYTES: "bytea",
 }
 _FOREIGN_KEYS = """
 SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)

@@ -12,7 +12,7 @@ import pytest
 from peewee import SqliteDatabase
 
 from premblyd.prembly.payload import Kind, Outcome
-from premblyd.store import history, models
+from premblyd.store import history, models, states
 from premblyd.store.history import History
 from premblyd.store.sqlite import opening
 from tests.support.database import rows
@@ -85,11 +85,11 @@ def test_every_table_has_a_model(path: Path) -> None:
     [
         ("event", "kind", Kind),
         ("event", "outcome", Outcome),
-        ("delivery", "state", models.State),
-        ("attempt", "outcome", models.AttemptOutcome),
+        ("delivery", "state", states.State),
+        ("attempt", "outcome", states.AttemptOutcome),
         ("inquiry", "purpose", models.Purpose),
         ("inquiry", "result", models.InquiryResult),
-        ("awaited", "state", models.AwaitedState),
+        ("awaited", "state", states.AwaitedState),
     ],
 )
 def test_a_table_takes_the_programs_words(
