@@ -243,7 +243,7 @@ def test_while_a_reload_reads_its_files_webhooks_and_a_stop_do_not_wait(tmp_path
 def test_signals_that_mean_nothing_end_nothing_and_each_is_told_once(tmp_path: Path) -> None:
     while_starting = HANGUP_AT_IMPORT.replace("SIGHUP", "SIGUSR2")
     with Premblyd(tmp_path) as daemon:
-        daemon.start(while_starting)
+        daemon.start(while_starting, is_executed=True)
         for number in (SIGUSR1, SIGUSR2, SIGALRM) * 2:
             daemon.signal(number)
         wait_until(lambda: daemon.log("daemon.signal_ignored")[2:])
