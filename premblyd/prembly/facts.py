@@ -253,12 +253,14 @@ def _objections(document: dict[str, Any], placed: Mapping[FieldName, Any]) -> se
     while waiting:
         value, names = waiting.pop()
         if isinstance(value, list):
-            waiting += [(item, names) for item in value if isinstance(item, _HOLDERS)]
+            waiting += [(item, names) for item in value if item and isinstance(item, _HOLDERS)]
             continue
         keys = "\n".join(value)
         plain_keys = _plain_keys(keys) if len(keys) < _MAX_KEYS_CHARS else _plain(keys)
         if names.keys().isdisjoint(plain_keys):  # so it is for most
-            waiting += [(item, _ANYWHERE) for item in value.values() if isinstance(item, _HOLDERS)]
+            for item in value.values():
+                if isinstance(item, _HOLDERS) and item:
+                    waiting.append((item, _ANYWHERE))
             continue
         if len(plain_keys) != len(value):
             plain_keys = [_plain(key)[0] for key in value]
@@ -266,7 +268,7 @@ def _objections(document: dict[str, Any], placed: Mapping[FieldName, Any]) -> se
             name = names.get(key)
             if name and inner is not None and name.field not in placed and name.objects(inner):
                 found.add(name.doubt)
-            if isinstance(inner, _HOLDERS):
+            if isinstance(inner, _HOLDERS) and inner:
                 waiting.append((inner, name.within if name else _ANYWHERE))
         if isinstance(value, bodies.Repeating) and _repeats_one(value, names, placed):
             found.add(Doubt.KEY)
