@@ -4,6 +4,7 @@ import functools
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,12 @@ SELECT printf('%032x', n), 'prembly', ? + n * 1000, '192.0.2.7', '[]', 2, '', 'h
 FROM number
 """
 DELIVERIES = """
-INSERT INTO delivery (event_id, action, state, due_at_ms, attempts_left, created_at_ms)
+INSERT INTO delivery
+    (event_id, action, state, due_at_ms, attempts_left, created_at_ms, finished_at_ms)
 SELECT id, CASE id % 3 WHEN 0 THEN 'crm' ELSE 'archive' END,
        CASE id % 50 WHEN 0 THEN 'dead' WHEN 1 THEN 'pending' ELSE 'succeeded' END,
-       CASE id % 50 WHEN 1 THEN received_at_ms END, 3, received_at_ms
+       CASE id % 50 WHEN 1 THEN received_at_ms END, 3, received_at_ms,
+       CASE WHEN id % 50 <> 1 THEN received_at_ms END
 FROM event
 """
 
@@ -144,9 +147,9 @@ def test_a_search_that_takes_too_long_stops_and_goes_on(record: Database) -> Non
     assert walk(read, OLDEST) == expected
 
 
+@dataclass
 class Id:
-    def __init__(self, *, id: int) -> None:  # noqa: A002 (the column's name)
-        self.id = id
+    id: int
 
 
 @pytest.mark.parametrize(

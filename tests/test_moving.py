@@ -40,6 +40,7 @@ from tests.support import postgresql
 from tests.support.commands import PERSONAL, on_terminal, record, run
 from tests.support.configuration import AT_ONCE, shell
 from tests.support.daemon import Premblyd
+from tests.support.database import past_checks
 from tests.support.moving import (
     TABLES,
     insert,
@@ -94,8 +95,7 @@ def digest_of(path: Path) -> str:
 
 
 def change(path: Path, sql: str, *values: object) -> None:
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("PRAGMA ignore_check_constraints = 1")
+    with closing(sqlite3.connect(path)) as connection, connection, past_checks(connection):
         connection.execute(sql, values)
 
 

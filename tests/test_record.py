@@ -29,6 +29,7 @@ from premblyd.store.inbox import NewRejection
 from premblyd.store.jobs import Claimable, Result
 from premblyd.store.models import Attempt, Delivery, Event, Inquiry, Rejection
 from premblyd.store.states import AttemptOutcome, State
+from tests.support.database import changing
 from tests.support.jobs import ending
 from tests.support.store import NOW_MS, Store
 
@@ -359,8 +360,9 @@ CANCELLABLE = (State.PENDING, State.DEAD)
 def test_only_a_pending_or_dead_delivery_can_be_cancelled(
     store: Store, writing: Database, state: State
 ) -> None:
-    due = ", due_at_ms = NULL" if state is not State.RUNNING else ""
-    store.by_hand(f"UPDATE delivery SET state = ?{due}", state)
+    over = ", due_at_ms = NULL, finished_at_ms = 1" if state is not State.RUNNING else ""
+    with changing(store.place, unchecked=True) as other:
+        other.execute(f"UPDATE delivery SET state = ?{over}", [state])
     before = store.rows(STATES)
     assert not transact(writing, ADA.cancel(1, NOW_MS))
     assert not transact(writing, ADA.cancel(99, NOW_MS))

@@ -89,7 +89,8 @@ def test_what_is_claimed_as_it_stops_still_runs_to_its_end(tmp_path: Path) -> No
             daemon.signal(SIGTERM)
             wait_until(lambda: daemon.log("daemon.stopping"))
             time.sleep(0.2)
-            other.execute("UPDATE delivery SET state = 'pending', due_at_ms = 1, attempts_left = 1")
+            again = "state = 'pending', due_at_ms = 1, attempts_left = 1, finished_at_ms = NULL"
+            other.execute(f"UPDATE delivery SET {again}")
             other.execute("COMMIT")
         assert daemon.process.wait(10) == 0
         assert daemon.rows(DELIVERY) == [("succeeded", 2, 0)]

@@ -257,39 +257,33 @@ class Queued:
         return row[0] if row else None
 
     def _time_ms(self, action: str, due_at_ms: Any) -> int | None:
-        if isinstance(due_at_ms, int | float):
-            return int(min(max(due_at_ms, 0), NEVER_MS))  # infinite ones too
-        if due_at_ms is not None:
-            # Texts and blobs are above every number, so none of these would ever be due.
-            rows = self._transaction.rows(queue_statements.QUEUED_OF, action=action)
-            never_due = [number for (number,) in rows]
-            damage.end_unusable(self._transaction, never_due, damage.DUE_CHANGED, self._now_ms)
-        return None
+        return min(max(due_at_ms, 0), NEVER_MS) if isinstance(due_at_ms, int) else None
 
     def _due(
         self, action: str, limit: int, *, after: Due | None = None, until_ms: int | None = None
     ) -> list[Due]:
-        """Return the first due deliveries of an action, or the first behind `after`."""
+        """Return the first due deliveries of an action, or the first behind `after`. End those
+        whose columns contradict their state."""
         values = {
             "action": action,
             "now_ms": self._now_ms if until_ms is None else until_ms,
             "limit": limit,
             "worker": self._worker,
         }
-        if after is None:
-            rows = self._transaction.rows(queue_statements.DUE, **values)
-        else:
-            rows = self._transaction.rows(
-                queue_statements.DUE_BEHIND,
-                **values,
-                after_ms=after.due_at_ms,
-                after_id=after.id,
-            )
-        return [Due(*row) for row in rows]
+        statement = queue_statements.DUE
+        if after is not None:
+            statement = queue_statements.DUE_BEHIND
+            values |= {"after_ms": after.due_at_ms, "after_id": after.id}
+        while True:
+            rows = [Due(*row) for row in self._transaction.rows(statement, **values)]
+            broken = [(row.id, row.broken) for row in rows if row.broken is not None]
+            if not broken:
+                return rows
+            damage.end_broken(self._transaction, broken, self._now_ms)
 
 
 def _is_due(due_at_ms: Any, until_ms: int) -> bool:
-    return isinstance(due_at_ms, int | float) and due_at_ms <= until_ms
+    return isinstance(due_at_ms, int) and due_at_ms <= until_ms
 
 
 def release(

@@ -44,7 +44,7 @@ class ColumnType(StrEnum):
     """The type of a column."""
 
     NUMBER = "whole number"
-    MOMENT = "time in milliseconds"
+    MOMENT = "whole number of milliseconds"
     TRUTH = "truth value"
     REAL = "number"
     TEXT = "text"

@@ -17,48 +17,48 @@ from premblyd.store.columns import ColumnType
 from premblyd.store.engine import Row, Transaction
 from premblyd.store.inbox import VERDICT_COLUMNS
 from premblyd.store.models import Event
-from premblyd.store.states import AttemptOutcome, State
+from premblyd.store.states import AttemptOutcome
 
 CRASHED = "the daemon stopped while the hook ran"
 UNSTARTED = "the database failed as the hook was to start; it did not run"
 EVENT_GONE = "its event is no longer in the database"
 EVENT_CHANGED = "its event was changed and can't be read: "  # and the column's name
-COUNTS_CHANGED = "its attempt_count or attempts_left was changed and can't be true"
+COUNTS_CHANGED = "its attempt_count was changed: it has a run of this number already"
+ROW_CHANGED = "its row was changed and can't be true: "  # and why, see sense.py
 CONFIRMED_CHANGED = "its confirmed_facts was changed and can't be read"
 ACTION_CHANGED = "its action was changed and is no name"
-DUE_CHANGED = "its due_at_ms was changed and is no time"
 _NEW_IN_0_2 = ("type", "risk_level", "risk_score")
-_MAX_COUNT = 1 << 31
 
 
 class Due(NamedTuple):
-    """A due delivery as its row has it: somebody may have put a text in place of a count."""
+    """A due delivery, as its row has it."""
 
-    due_at_ms: float
+    due_at_ms: int
     id: int
     action: str
     state: str
-    attempt_count: Any
-    attempts_left: Any
+    attempt_count: int
+    attempts_left: int
     confirmed_at_ms: Any
-    order_key: Any
+    order_key: str | None
     body_bytes: int
+    broken: str | None  # what contradicts its state
 
 
 class UnusableError(PremblydError):
     """The hook of a delivery can't run, because somebody changed its row or its event."""
 
 
-def require_counts(delivery: Due) -> None:
-    """Raise UnusableError unless the delivery can have got its counts from premblyd."""
-    fewest_left = 1 if delivery.state == State.PENDING else 0
-    if not is_count(delivery.attempt_count) or not is_count(delivery.attempts_left, fewest_left):
-        raise UnusableError(COUNTS_CHANGED)
-
-
-def is_count(value: Any, least: int = 0) -> bool:
-    """Return whether `value` is a number that a count of attempts can be, `least` or more."""
-    return isinstance(value, int) and least <= value < _MAX_COUNT
+def end_broken(transaction: Transaction, broken: Iterable[tuple[int, str]], now_ms: int) -> None:
+    """End deliveries whose columns contradict their state, which are told why with their ids."""
+    for delivery_id, words in broken:
+        close_open_attempt(transaction, delivery_id, now_ms)
+        transaction.change(
+            queue_statements.END_BROKEN,
+            id=delivery_id,
+            finished_at_ms=now_ms,
+            last_error=ROW_CHANGED + words,
+        )
 
 
 def end_unusable(

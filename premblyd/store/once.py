@@ -18,7 +18,7 @@ from peewee import JOIN, fn
 from premblyd.prembly import events
 from premblyd.prembly.payload import Outcome, Verdict, plain_id
 from premblyd.store import damage, naming
-from premblyd.store.damage import Due, UnusableError, is_count
+from premblyd.store.damage import Due, UnusableError
 from premblyd.store.engine import Transaction
 from premblyd.store.jobs import Job
 from premblyd.store.keys import once_key
@@ -93,7 +93,7 @@ class Turns:
             return Turn.NOW
         self._holders[place] = holder
         if delivery.state == State.RUNNING:
-            if not is_count(delivery.attempts_left, 1):
+            if not delivery.attempts_left:
                 return Turn.NOW  # it has no attempt left, and ends dead
             damage.close_open_attempt(self._transaction, delivery.id, self._now_ms)
         if holder.state != State.SUCCEEDED:

@@ -18,7 +18,7 @@ from typing import Any
 from premblyd.store import awaited_statements, damage, naming, once, order, queue_statements
 from premblyd.store.claims import NEVER_MS, Found, Queued, Rota, Waiting, release
 from premblyd.store.confirmed import Confirmed
-from premblyd.store.damage import CRASHED, UNSTARTED, Due, UnusableError, is_count
+from premblyd.store.damage import CRASHED, UNSTARTED, Due, UnusableError
 from premblyd.store.engine import UNREADABLE, Transaction
 from premblyd.store.jobs import (
     UNBOUNDED,
@@ -52,6 +52,7 @@ class Queue:
         """Make what the last process left running due now. Return which deliveries these are."""
 
         def operation(transaction: Transaction) -> list[int]:
+            _end_all_broken(transaction, now_ms)
             rows = transaction.rows(queue_statements.RUNNING)
             for delivery_id, attempts_left in rows:
                 interrupt(transaction, delivery_id, attempts_left, now_ms)
@@ -71,12 +72,11 @@ class Queue:
             if not transaction.try_lock(self._claims):
                 return False
             rows = transaction.rows(queue_statements.RUNNING_OF, worker=self._worker)
-            for delivery_id, attempts_left in rows:
+            for delivery_id, _ in rows:
                 if delivery_id not in running:
                     damage.close_open_attempt(transaction, delivery_id, now_ms, UNSTARTED)
+                    transaction.change(queue_statements.REFUND_ATTEMPT, id=delivery_id)
                     release(transaction, delivery_id, State.PENDING, now_ms, UNSTARTED)
-                    if is_count(attempts_left):
-                        transaction.change(queue_statements.REFUND_ATTEMPT, id=delivery_id)
             return True
 
         return self._writer.call(operation, Step.CLAIMS)
@@ -253,6 +253,11 @@ class Queue:
             lambda transaction: order.mend(transaction, after, now_ms), Step.CLAIMS, alone=True
         )
 
+    def end_broken(self, now_ms: int) -> "asyncio.Future[None]":
+        """End all whose columns contradict their state: somebody wrote them before the database
+        refused it."""
+        return self._writer.call(lambda transaction: _end_all_broken(transaction, now_ms))
+
     def shift(self, by_ms: int, now_ms: int) -> "asyncio.Future[None]":
         """Move due times by `by_ms`, those of what is awaited too: the wall clock was set to
         `now_ms`, but delays are durations.
@@ -274,7 +279,6 @@ class Queue:
     ) -> Job | None:
         """Return the delivery's job; None when it has ended instead."""
         try:
-            damage.require_counts(delivery)
             if delivery.state == State.RUNNING and not interrupt(
                 transaction, delivery.id, delivery.attempts_left, now_ms
             ):
@@ -365,14 +369,18 @@ def _waiting_actions(transaction: Transaction, worker: str, now_ms: int) -> list
     return readable
 
 
+def _end_all_broken(transaction: Transaction, now_ms: int) -> None:
+    damage.end_broken(transaction, transaction.rows(queue_statements.ALL_BROKEN), now_ms)
+
+
 def _is_readable(name: Any) -> bool:
     return isinstance(name, str) and UNREADABLE not in name
 
 
-def interrupt(transaction: Transaction, delivery_id: int, attempts_left: Any, now_ms: int) -> bool:
+def interrupt(transaction: Transaction, delivery_id: int, attempts_left: int, now_ms: int) -> bool:
     """Close the attempt that a process left open when it died. Return whether the delivery has
     another: without one it is dead."""
-    has_attempts = is_count(attempts_left, 1)
+    has_attempts = attempts_left > 0
     damage.close_open_attempt(transaction, delivery_id, now_ms)
     state = State.PENDING if has_attempts else State.DEAD
     release(transaction, delivery_id, state, now_ms, CRASHED)

@@ -7,6 +7,7 @@ from peewee import Query, Select, fn
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.store.inbox import VERDICT_COLUMNS
 from premblyd.store.models import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Event, Host
+from premblyd.store.sense import BROKEN, IS_BROKEN
 from premblyd.store.statements import Statement, insert, param, update
 from premblyd.store.states import State
 
@@ -83,6 +84,7 @@ _DUE = (
         Delivery.order_key,
         # SQLite and PostgreSQL know a blob's length without reading it.
         fn.COALESCE(Event.select(fn.LENGTH(Event.body)).where(Event.id == Delivery.event), 0),
+        BROKEN,
     )
     .where(
         Delivery.action == param("action"),
@@ -205,22 +207,38 @@ RELEASE = update(
     where=Delivery.id == param("id"),
 )
 # attempt_count is mended too, so that a replay can count on from there.
-END_UNUSABLE = Statement(
+_DEAD = {
+    "state": State.DEAD,
+    "due_at_ms": None,
+    "finished_at_ms": param("finished_at_ms"),
+    "last_error": param("last_error"),
+    "attempt_count": fn.COALESCE(
+        Attempt.select(fn.MAX(Attempt.number)).where(Attempt.delivery == param("id")), 0
+    ),
+}
+END_UNUSABLE = Statement(Delivery.update(**_DEAD).where(Delivery.id == param("id")))
+END_BROKEN = Statement(
     Delivery.update(
-        state=State.DEAD,
-        due_at_ms=None,
-        finished_at_ms=param("finished_at_ms"),
-        last_error=param("last_error"),
-        attempt_count=fn.COALESCE(
-            Attempt.select(fn.MAX(Attempt.number)).where(Attempt.delivery == param("id")), 0
-        ),
+        **_DEAD,
+        attempts_left=0,
+        order_key=None,
+        order_place=None,
+        waits_for_id=None,
+        holds_order=False,
     ).where(Delivery.id == param("id"))
+)
+# Of all that is not over, or stands where only that may: by an index each.
+_IDS = Delivery.select(Delivery.id)
+_NOT_OVER = (
+    _IDS.where(Delivery.state.in_([State.PENDING, State.RUNNING]))
+    | _IDS.where(_IS_QUEUED)
+    | _IDS.where(Delivery.waits_for_id.is_null(False))
+)
+ALL_BROKEN = Statement(
+    Delivery.select(Delivery.id, BROKEN).where(Delivery.id.in_(_NOT_OVER), IS_BROKEN)
 )
 # Reads every row of the queue: only for a queue that was damaged by hand.
 QUEUED_ACTIONS = Statement(Delivery.select(Delivery.id, Delivery.action).where(_IS_QUEUED))
-QUEUED_OF = Statement(
-    Delivery.select(Delivery.id).where(Delivery.action == param("action"), _IS_QUEUED)
-)
 REFUND_ATTEMPT = Statement(
     Delivery.update(attempts_left=Delivery.attempts_left + 1).where(Delivery.id == param("id"))
 )
@@ -228,9 +246,7 @@ SHIFT = Statement(
     Delivery.update(due_at_ms=Delivery.due_at_ms + param("by_ms")).where(
         _IS_QUEUED,
         Delivery.created_at_ms < param("before_ms"),
-        # A row that breaks the table's CHECK would make the whole UPDATE fail, so it is left out.
-        # COALESCE keeps SQLite from using the index of `state` instead of the queue's.
-        fn.COALESCE(Delivery.state, "").in_([State.PENDING, State.RUNNING]),
+        ~IS_BROKEN,  # else the whole UPDATE would fail
     )
 )
 # The actions of the other daemons, and of hosts that are away and may come back.

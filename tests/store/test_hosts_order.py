@@ -65,10 +65,9 @@ def by_sql(text: str) -> Callable[[Transaction], Any]:
     return lambda transaction: transaction.connection.execute(text)  # type: ignore[attr-defined]
 
 
-CANCEL = "UPDATE delivery SET state = 'cancelled', due_at_ms = NULL, finished_at_ms = 7 WHERE id = "
-SUCCEED = (
-    "UPDATE delivery SET state = 'succeeded', due_at_ms = NULL, finished_at_ms = 7 WHERE id = "
-)
+OVER = "due_at_ms = NULL, waits_for_id = NULL, finished_at_ms = 7 WHERE id = "
+CANCEL = f"UPDATE delivery SET state = 'cancelled', {OVER}"
+SUCCEED = f"UPDATE delivery SET state = 'succeeded', {OVER}"
 
 
 def test_one_that_comes_while_the_one_before_ends_does_not_wait_for_ever(

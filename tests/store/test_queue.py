@@ -175,7 +175,7 @@ def test_a_claim_that_a_failover_has_lost_closes_no_other_of_the_same_numbers(st
     assert not store.wait(store.queue.confirm(lost, Confirmed(facts={}), NOW_MS))
     assert everything(store) == before
     store.by_hand(f"UPDATE attempt SET outcome = 'succeeded', finished_at_ms = {NOW_MS}")
-    store.by_hand("UPDATE delivery SET state = 'succeeded', due_at_ms = NULL")
+    store.by_hand("UPDATE delivery SET state = 'succeeded', due_at_ms = NULL, finished_at_ms = 1")
     assert not finish(store, lost, SUCCEEDED), "another one was told so"
 
 

@@ -40,15 +40,7 @@ ODD: dict[ColumnType, list[Any]] = {
     ColumnType.MOMENT: [0, -1, LARGE, -LARGE - 1],
     ColumnType.TRUTH: [0, 1],
     ColumnType.REAL: [0.0, -0.0, 1e308, 5e-324, float("inf"), float("-inf"), 1 / 3, 97.0],
-    ColumnType.TEXT: [
-        "",
-        "\u2028",
-        "Zoë \U0001f600",
-        "a\\N\tb\r\n",
-        "'\"%s;",
-        "\ufffe",
-        "\x01\x7f",
-    ],
+    ColumnType.TEXT: ["", "\u2028", "Zoë \U0001f600", "a\\N\tb\r\n", "'\"%s;", "\x01\x7f"],
     ColumnType.JSON: ["", "\ufffe"],
     ColumnType.BYTES: [b"", bytes(range(256)), b"\0" * 70_000, b"\\x41"],
 }
@@ -62,7 +54,17 @@ UNIQUE = {
     "attempt_hour": ("action",),
     "delivery": ("once_key",),
 }
-EMPTY_ALONE = {("delivery", "due_at_ms"), ("awaited", "due_at_ms")}
+EMPTY_ALONE = {
+    ("delivery", "due_at_ms"),
+    ("delivery", "waits_for_id"),
+    ("awaited", "due_at_ms"),
+}
+# Of columns that take no others.
+BOUNDED: dict[tuple[str, str], list[Any]] = {
+    ("delivery", "attempt_count"): [0, 2**31 - 1],
+    ("delivery", "attempts_left"): [0, 2**31 - 1],
+    ("delivery", "order_place"): [1, LARGE],
+}
 
 
 def insert(path: Path, table: str, **values: Any) -> None:
@@ -109,7 +111,7 @@ def _odd_values(table: Table) -> Iterator[dict[str, Any]]:
             continue
         if (table.name, column.column_name) in WORDS | dict.fromkeys(EMPTY_ALONE):
             continue
-        for value in ODD[column.kind]:
+        for value in BOUNDED.get((table.name, column.column_name), ODD[column.kind]):
             yield {column.column_name: value}
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from premblyd.record.operating import Operator
-from premblyd.store import damage, queue_statements
+from premblyd.store import damage, queue_statements, sense
 from premblyd.store.jobs import Claimable, Claimed
 from premblyd.store.sqlite import opening
 from premblyd.store.sqlite.transaction import compiled, transact
 from premblyd.store.statements import Param, Statement
+from tests.support.database import past_checks
 from tests.support.queue import (
     ATTEMPTS,
     DELIVERIES,
@@ -30,6 +31,8 @@ from tests.support.queue import (
 )
 from tests.support.store import NOW_MS, Store
 
+OF_TYPE = damage.ROW_CHANGED + "a column of it has not its type"
+OF_RULES = [damage.ROW_CHANGED + rule.words for rule in sense.DELIVERY]
 UNUSABLE = [
     ("DELETE FROM event WHERE id = 1", damage.EVENT_GONE),
     ("UPDATE delivery SET event_id = 'x' WHERE id = 1", damage.EVENT_GONE),
@@ -41,10 +44,26 @@ UNUSABLE = [
         damage.EVENT_CHANGED + "received_at_ms",
     ),
     ("UPDATE delivery SET attempt_count = 0 WHERE id = 1", damage.COUNTS_CHANGED),
-    ("UPDATE delivery SET attempt_count = 'x' WHERE id = 1", damage.COUNTS_CHANGED),
-    ("UPDATE delivery SET attempts_left = 1.5 WHERE id = 1", damage.COUNTS_CHANGED),
-    ("UPDATE delivery SET attempts_left = 0 WHERE id = 1", damage.COUNTS_CHANGED),
-    ("UPDATE delivery SET attempts_left = -1 WHERE id = 1", damage.COUNTS_CHANGED),
+    ("UPDATE delivery SET attempt_count = 'x' WHERE id = 1", OF_TYPE),
+    ("UPDATE delivery SET attempts_left = 1.5 WHERE id = 1", OF_TYPE),
+    ("UPDATE delivery SET attempts_left = 0 WHERE id = 1", damage.ROW_CHANGED + sense.SPENT.words),
+    ("UPDATE delivery SET attempts_left = -1 WHERE id = 1", OF_RULES[5]),
+    (
+        "UPDATE delivery SET state = 'odd' WHERE id = 1",
+        damage.ROW_CHANGED + sense.DELIVERY[0].words,
+    ),
+    (
+        "UPDATE delivery SET finished_at_ms = 7 WHERE id = 1",
+        damage.ROW_CHANGED + sense.DELIVERY[1].words,
+    ),
+    (
+        "UPDATE delivery SET waits_for_id = 2 WHERE id = 1",
+        OF_RULES[2],
+    ),
+    (
+        "UPDATE delivery SET holds_order = 1 WHERE id = 1",
+        damage.ROW_CHANGED + sense.DELIVERY[4].words,
+    ),
     ("UPDATE delivery SET action = x'63726d' WHERE id = 1", damage.ACTION_CHANGED),
     ("UPDATE delivery SET action = CAST(x'ff' AS TEXT) WHERE id = 1", damage.ACTION_CHANGED),
 ]
@@ -58,8 +77,7 @@ COLUMNS = "SELECT name FROM pragma_table_info(?) WHERE name <> 'id'"
 
 def by_hand(path: Path, *statements: str) -> None:
     """Change the database as sqlite3's shell can, which keeps no foreign keys."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as shell:
-        shell.execute("PRAGMA ignore_check_constraints = 1")
+    with closing(sqlite3.connect(path, isolation_level=None)) as shell, past_checks(shell):
         for text in statements:
             with contextlib.suppress(sqlite3.IntegrityError):  # NOT NULL and UNIQUE stand
                 shell.execute(text)
@@ -80,12 +98,17 @@ def test_a_delivery_that_was_made_unusable_ends_dead_and_the_others_go_on(
     assert finish(store, claimed.jobs[0], SUCCEEDED)
 
 
-def test_a_time_that_never_comes_ends_dead_when_nothing_else_waits(store: Store) -> None:
-    add_many(store, 2, "crm")
+def test_what_no_claim_finds_ends_dead_at_the_next_start(store: Store) -> None:
+    add_many(store, 3, "crm")
     by_hand(store.path, "UPDATE delivery SET due_at_ms = 'tomorrow' WHERE id = 1")
+    by_hand(store.path, "UPDATE delivery SET due_at_ms = NULL WHERE id = 2")
     finish(store, claim(store, crm=9).jobs[0], SUCCEEDED)
     assert claim(store, crm=9) == Claimed([], None)
-    assert store.rows(DELIVERIES)[0] == (1, "dead", None, 0, 3, NOW_MS, damage.DUE_CHANGED)
+    store.wait(store.queue.recover(NOW_MS))
+    assert store.rows(DELIVERIES)[:2] == [
+        (1, "dead", None, 0, 0, NOW_MS, OF_TYPE),
+        (2, "dead", None, 0, 0, NOW_MS, OF_RULES[2]),
+    ]
 
 
 def test_an_unusable_delivery_that_was_mended_can_be_replayed(store: Store) -> None:
@@ -163,7 +186,7 @@ def test_every_statement_finds_its_rows_by_an_index(path: Path) -> None:
                 of_queue = [step for step in reads if "_host_" not in step]
                 assert all("INDEX delivery_queue" in step for step in of_queue), (name, reads)
             # These are for every delivery in the queue, and for every host.
-            if name not in ("SHIFT", "QUEUED_ACTIONS", "OTHER_HOSTS"):
+            if name not in ("SHIFT", "QUEUED_ACTIONS", "OTHER_HOSTS", "ALL_BROKEN"):
                 assert all(step.startswith("SEARCH") for step in reads), (name, reads)
 
 

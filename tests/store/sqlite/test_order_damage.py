@@ -19,10 +19,10 @@ BROKEN = {
     "UPDATE delivery SET waits_for_id = 3 WHERE id = 3": [1, 2, 3, 4],
     "UPDATE delivery SET waits_for_id = 4 WHERE id = 2": [1, 2, 3, 4],
     "UPDATE delivery SET waits_for_id = -1 WHERE id > 1": [1, 2, 3, 4],
-    "UPDATE delivery SET waits_for_id = 'x' WHERE id = 4": [1, 2, 3, 4],
+    "UPDATE delivery SET waits_for_id = 'x' WHERE id = 4": [1, 2, 3],
     "UPDATE delivery SET waits_for_id = 4, due_at_ms = NULL WHERE id = 1": [1, 2, 3, 4],
-    "UPDATE delivery SET due_at_ms = NULL WHERE id = 1": [1, 2, 3, 4],
-    "UPDATE delivery SET order_place = 'x' WHERE id = 1": [1, 2, 3, 4],
+    "UPDATE delivery SET due_at_ms = NULL WHERE id = 1": [2, 3, 4],
+    "UPDATE delivery SET order_place = 'x' WHERE id = 1": [2, 3, 4],
     "UPDATE delivery SET order_place = 9 WHERE id = 2": [1, 3, 4, 2],
     "UPDATE delivery SET order_key = 'other' WHERE id = 2": [1, 2, 3, 4],
     "UPDATE delivery SET state = 'succeeded', waits_for_id = NULL WHERE id = 2": [1, 3, 4],
@@ -31,6 +31,7 @@ BROKEN = {
 
 
 def mend(store: Store, now_ms: int = NOW_MS) -> list[int]:
+    store.wait(store.queue.end_broken(now_ms))
     mended = store.wait(store.queue.mend_order(None, now_ms))
     assert mended.after is None
     return mended.delivery_ids
@@ -56,7 +57,7 @@ def test_what_was_broken_by_hand_is_put_right(store: Store, change: str) -> None
         ran += run(store)
     in_order = BROKEN[change]
     assert sorted(ran) == sorted(in_order)
-    if "order_key" not in change and "order_place = 'x'" not in change:
+    if "order_key" not in change:
         assert ran == in_order
     assert mend(store) == []
 
