@@ -1,11 +1,16 @@
 """What a claim reads is found by the queue's index, though the server knows little of the table: it
-looks at it only now and then."""
+looks at it only now and then. What people ask is planned for what they ask for."""
 
+from contextlib import closing
 from functools import partial
 
 import pytest
 
+from premblyd.databases import Server
+from premblyd.record import browsing
+from premblyd.record.choosing import EventFilter
 from premblyd.store import queue_statements
+from premblyd.store.connections import connect_read_only
 from premblyd.store.engine import Transaction
 from premblyd.store.postgresql.transaction import PostgresqlTransaction, compiled
 from premblyd.store.statements import Statement
@@ -48,3 +53,15 @@ def explained(statement: Statement, transaction: Transaction) -> str:
     query = compiled(statement)
     found = transaction.connection.execute("EXPLAIN " + query.text, query.bind(VALUES))
     return "\n".join(line for (line,) in found.fetchall())
+
+
+def test_what_people_ask_often_is_planned_for_its_values(server: Server) -> None:
+    """A plan for all values reads the whole table for a rare one."""
+    chosen = EventFilter(code="77", outcome="pending")
+    with closing(connect_read_only(server)) as database:
+        for _ in range(12):  # psycopg prepares the sixth, the server keeps a plan after five more
+            browsing.events(database, chosen)
+        kept = database.execute_sql(
+            "SELECT sum(generic_plans), sum(custom_plans) > 0 FROM pg_prepared_statements"
+        )
+        assert kept.fetchall() == [(0, True)]
