@@ -1,6 +1,6 @@
 """A record of a million events, and how long each pair of filters takes beside it.
 
-    python -m tests.bench.million [--events N] [--keep FILE]
+    python -m tests.bench.million [--events N] [--keep FILE | --of postgresql://…]
 
 What is asked for is dense, rare or nowhere, and some references are shared by very many events: an
 engine without statistics, or with those of another day, knows none of it.
@@ -21,10 +21,12 @@ from typing import Any
 
 from peewee import Database
 
+from premblyd.databases import Server
 from premblyd.record import attention, browsing, reading, refused, statistics
 from premblyd.record.choosing import DeliveryFilter, EventFilter, RejectionFilter
 from premblyd.record.leafing import OLDEST
 from premblyd.record.reading import Page
+from premblyd.store.connections import connect_read_only
 from premblyd.store.sqlite import opening
 
 LIMIT_MS = 100.0
@@ -188,7 +190,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--keep", type=Path, help="Where to keep the record; used if it is there.")
+    parser.add_argument(
+        "--of", help="Ask this database, to which `premblyd move` has brought what --keep kept."
+    )
     asked = parser.parse_args()
+    if asked.of:
+        with closing(connect_read_only(Server(asked.of))) as database:
+            return _report(database, asked.events)
     with tempfile.TemporaryDirectory() as folder:
         path = asked.keep or Path(folder) / "premblyd.db"
         if not path.exists():
