@@ -63,5 +63,6 @@ def test_what_people_ask_often_is_planned_for_its_values(server: Server) -> None
             browsing.events(database, chosen)
         kept = database.execute_sql(
             "SELECT sum(generic_plans), sum(custom_plans) > 0 FROM pg_prepared_statements"
+            " WHERE cardinality(parameter_types) > 0"  # without values there is but one plan
         )
         assert kept.fetchall() == [(0, True)]
