@@ -95,8 +95,9 @@ class SqliteEngine:
         with contextlib.suppress(sqlite3.Error):
             if not self._database.is_closed() and self._is_own():
                 checkpoint = self._database.connection().execute("PRAGMA wal_checkpoint(passive)")
-                _, frames, done = checkpoint.fetchone()
-                if frames == done:
+                # While another program does it, both numbers are -1.
+                is_busy, frames, done = checkpoint.fetchone()
+                if not is_busy and frames == done:
                     self._file.checkpointed()
 
     def close(self) -> None:
