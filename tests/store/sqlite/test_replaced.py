@@ -4,6 +4,8 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import closing
 from pathlib import Path
@@ -220,6 +222,36 @@ def test_what_others_do_with_the_record_is_no_overwriting(
     stored += fill(store, COUNT, "later")
     store.close()
     assert bodies(path) == stored
+
+
+# Another program's checkpoint: it has the lock of that, byte 121 of the -shm file, and brings in
+# a page that was the newest when it began.
+CHECKPOINT = """
+import fcntl, sys
+path = sys.argv[1]
+with open(f"{path}-shm", "r+b") as shm, open(path, "r+b") as file:
+    fcntl.lockf(shm, fcntl.LOCK_EX, 1, 121)
+    print(flush=True)
+    file.write(sys.stdin.buffer.read())
+"""
+
+
+def test_a_checkpoint_that_another_program_began_earlier_is_no_overwriting(
+    path: Path, tmp_path: Path, runner: asyncio.Runner
+) -> None:
+    """It must be another process: the lock is between processes."""
+    store = Store(path, runner.get_loop())
+    fill(store, 3, "before")
+    copy = copied(path, tmp_path / "copy")
+    assert bodies(copy)  # and brings its log into it
+    other = [sys.executable, "-c", CHECKPOINT, path]
+    with subprocess.Popen(other, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        fill(store, COUNT, "meanwhile")  # has a checkpoint of the daemon's own in it
+        process.communicate(copy.read_bytes()[:4096])
+    add(store, b"after it")
+    store.close()
 
 
 def test_a_log_that_belongs_to_the_file_is_never_set_aside(
