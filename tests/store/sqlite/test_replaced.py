@@ -244,7 +244,7 @@ def test_a_checkpoint_that_another_program_began_earlier_is_no_overwriting(
     fill(store, 3, "before")
     copy = copied(path, tmp_path / "copy")
     assert bodies(copy)  # and brings its log into it
-    other = [sys.executable, "-c", CHECKPOINT, path]
+    other = [sys.executable, "-c", CHECKPOINT, str(path)]
     with subprocess.Popen(other, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
