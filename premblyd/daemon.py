@@ -10,28 +10,32 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from premblyd import __version__, listening, presence, telemetry
+from premblyd.alerts.alertlog import AlertLog
 from premblyd.alerts.watch import Watch
+from premblyd.ask.answered import Answers
+from premblyd.ask.client import Inquirer
+from premblyd.ask.confirm import Confirmation
+from premblyd.ask.pending import PendingAsker
+from premblyd.ask.respelling import Respelling
+from premblyd.asked.awaited import AwaitedQueue
+from premblyd.asked.questions import Inquiries
+from premblyd.asked.spelling import ReferenceKeys
 from premblyd.clock import Clock, SharedClock
 from premblyd.config import restart
 from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
 from premblyd.databases import Server
+from premblyd.engines.connections import backend
+from premblyd.engines.readers import Readers
+from premblyd.engines.writer import Writer
 from premblyd.errors import PremblydError
-from premblyd.heartbeat import Heartbeat
-from premblyd.hooks.children import Children
-from premblyd.hooks.dispatcher import Dispatcher
-from premblyd.hooks.kinds import Runners
-from premblyd.hooks.mending import Mending
-from premblyd.hooks.permit import Permit
-from premblyd.hooks.strays import Strays, find_marks, kill_marked
 from premblyd.hosts import identity
 from premblyd.hosts.alone import Alone
 from premblyd.hosts.claim import OwnClaim
+from premblyd.hosts.downtimes import Heartbeats
+from premblyd.hosts.heartbeat import Heartbeat
 from premblyd.hosts.membership import Membership
-from premblyd.inquiry.client import Inquirer
-from premblyd.inquiry.confirm import Confirmation
-from premblyd.inquiry.pending import PendingAsker
-from premblyd.inquiry.respelling import Respelling
+from premblyd.hosts.register import Hosts, Identity
 from premblyd.loops import Loops
 from premblyd.metrics.exporter import Exporter
 from premblyd.metrics.state import Runtime
@@ -45,23 +49,19 @@ from premblyd.occurrences import (
     NeedsRestart,
     NotPublished,
 )
-from premblyd.receiver.health import Health
-from premblyd.receiver.listener import patient_listeners
-from premblyd.receiver.server import Receiver, make_server
+from premblyd.queue.inbox import Inbox
+from premblyd.queue.jobs import Job, Result
+from premblyd.queue.queue import Queue
+from premblyd.receive.health import Health
+from premblyd.receive.listener import patient_listeners
+from premblyd.receive.server import Receiver, make_server
 from premblyd.rereading import Rereading
-from premblyd.store.alertlog import AlertLog
-from premblyd.store.answers import Answers
-from premblyd.store.awaited import AwaitedQueue
-from premblyd.store.connections import backend
-from premblyd.store.downtimes import Heartbeats
-from premblyd.store.hosts import Hosts, Identity
-from premblyd.store.inbox import Inbox
-from premblyd.store.inquiries import Inquiries
-from premblyd.store.jobs import Job, Result
-from premblyd.store.queue import Queue
-from premblyd.store.readers import Readers
-from premblyd.store.spelling import ReferenceKeys
-from premblyd.store.writer import Writer
+from premblyd.run.children import Children
+from premblyd.run.dispatcher import Dispatcher
+from premblyd.run.kinds import Runners
+from premblyd.run.mending import Mending
+from premblyd.run.permit import Permit
+from premblyd.run.strays import Strays, find_marks, kill_marked
 from premblyd.telemetry import tell
 
 if TYPE_CHECKING:

@@ -8,16 +8,16 @@ from typing import Any
 
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.errors import PremblydError
-from premblyd.hooks import kinds
-from premblyd.hooks.preview import Preview
 from premblyd.prembly import answers, payload
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.privacy.documents import MASK
 from premblyd.privacy.fields import SECRET_VERDICT_FIELDS
+from premblyd.queue import once
+from premblyd.queue.jobs import Job
 from premblyd.routing import Routing
-from premblyd.store import once
-from premblyd.store.jobs import Job
+from premblyd.run import kinds
+from premblyd.run.preview import Preview
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

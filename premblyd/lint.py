@@ -18,13 +18,13 @@ from premblyd.config.hooks import Hook
 from premblyd.config.inquiries import Pending, PremblyApi
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.expressions import ExpressionError
-from premblyd.hooks.ending import longest_ms
-from premblyd.hooks.shell.environment import DEFAULT_PATH
 from premblyd.prembly import conditions, events, payload, samples
 from premblyd.prembly.codes import MEANINGS
 from premblyd.prembly.payload import Outcome
 from premblyd.prembly.webhook import Webhook
 from premblyd.routing import DEFAULT, EVERY, MISSING, Routing
+from premblyd.run.ending import longest_ms
+from premblyd.run.shell.environment import DEFAULT_PATH
 
 # Letters that are typed for a digit.
 _LOOKALIKES = str.maketrans("OoQIlZ", "000112")

@@ -15,9 +15,9 @@ from premblyd import signals
 from premblyd.config.models import Config
 from premblyd.daemon import SWITCH_S, Daemon
 from premblyd.errors import ConfigError, PremblydError
-from premblyd.hooks.strays import Strays
 from premblyd.logs import output
 from premblyd.occurrences import ConfigProblem, DaemonNotStarted, ReloadRefused
+from premblyd.run.strays import Strays
 from premblyd.systemd import ServiceManager, watchdog_interval_s
 from premblyd.telemetry import tell
 

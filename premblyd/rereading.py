@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from premblyd.config.models import Action, Config
+from premblyd.model.states import AttemptOutcome
 from premblyd.prembly import answers, events, payload
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import StoredEvent
+from premblyd.queue.jobs import Job, Result
 from premblyd.routing import Routing
-from premblyd.store.jobs import Job, Result
-from premblyd.store.states import AttemptOutcome
 
 # What decides. All else stays as it is stored: keys and lists were made of it.
 _DECIDING = ("type", "response_code", "verification_status", "outcome", "face_match")

@@ -18,10 +18,10 @@ from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 
 from premblyd.databases import Place
-from premblyd.receiver import exchange
-from premblyd.receiver.server import make_server
-from premblyd.store.postgresql import opening as postgresql_opening
-from premblyd.store.sqlite import opening
+from premblyd.engines.postgresql import opening as postgresql_opening
+from premblyd.engines.sqlite import opening
+from premblyd.receive import exchange
+from premblyd.receive.server import make_server
 from tests.support import database, postgresql
 from tests.support.logs import logged
 from tests.support.needs import (

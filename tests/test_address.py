@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tornado.httputil import HTTPHeaders
 
 from premblyd.config.values import network
-from premblyd.receiver.address import UNIX_PEER, client_ip, is_within
+from premblyd.receive.address import UNIX_PEER, client_ip, is_within
 
 PROXY = "10.0.0.1"
 TRUSTED = [network("10.0.0.0/8"), network("::1"), network("2001:db8:ffff::/48")]

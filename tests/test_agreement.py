@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from premblyd.inquiry.requirement import ActionRequirement
+from premblyd.ask.requirement import ActionRequirement
 from premblyd.prembly import agreement, answers, payload
 from premblyd.prembly.agreement import Agreement, Finding
 from premblyd.prembly.payload import Outcome, Verdict

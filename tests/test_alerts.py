@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from premblyd.alerts import message, troubles
+from premblyd.alerts.alertlog import AlertLog
 from premblyd.alerts.watch import AGAIN_MS, Watch
 from premblyd.clock import Clock
 from premblyd.config.alerts import KINDS, Alert
@@ -21,14 +22,13 @@ from premblyd.config.hooks import CommandHook, HttpHook, ShellHook
 from premblyd.config.load import parse_config
 from premblyd.config.models import Config
 from premblyd.config.secrets import SecretPlaces
+from premblyd.engines.connections import connect_read_only
 from premblyd.errors import ConfigError
-from premblyd.hooks.kinds import Runners
+from premblyd.model.states import AttemptOutcome
+from premblyd.queue.jobs import Job, Result
 from premblyd.record import attention
 from premblyd.record.trouble import Item, Severity, Target
-from premblyd.store.alertlog import AlertLog
-from premblyd.store.connections import connect_read_only
-from premblyd.store.jobs import Job, Result
-from premblyd.store.states import AttemptOutcome
+from premblyd.run.kinds import Runners
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
 from tests.support.database import away, locked

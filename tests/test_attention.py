@@ -13,15 +13,15 @@ from peewee import Database
 from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
+from premblyd.engines.connections import connect_read_only
+from premblyd.hosts.downtimes import reconciled
+from premblyd.hosts.register import Hosts, Identity
+from premblyd.queue.inbox import NewRejection
+from premblyd.queue.rollups import HOUR_MS
 from premblyd.record import attention, statistics
 from premblyd.record.deliverytrouble import LATE_MS
 from premblyd.record.operating import Operator
 from premblyd.record.trouble import MAX_ITEMS, Item, Severity
-from premblyd.store.connections import connect_read_only
-from premblyd.store.downtimes import reconciled
-from premblyd.store.hosts import Hosts, Identity
-from premblyd.store.inbox import NewRejection
-from premblyd.store.rollups import HOUR_MS
 from tests.support.commands import run
 from tests.support.database import changing
 from tests.support.jobs import action

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from peewee import Database
 
+from premblyd.engines.sqlite import opening
+from premblyd.model.tables import Event
 from premblyd.record import browsing, leafing, pulse
 from premblyd.record.choosing import DeliveryFilter, EventFilter
 from premblyd.record.leafing import NEWEST, OLDEST, By, Part, Place, Way
-from premblyd.store.models import Event
-from premblyd.store.sqlite import opening
 from tests.support.store import NOW_MS
 
 COUNT = 3000

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from premblyd.cli.following import _Late
+from premblyd.engines.connections import connect_read_only, now_ms
+from premblyd.hosts.register import Hosts, Identity
 from premblyd.record.choosing import EventFilter
-from premblyd.store.connections import connect_read_only, now_ms
-from premblyd.store.hosts import Hosts, Identity
 from tests.support import postgresql
 from tests.support.commands import Ran, run, run_process
 from tests.support.configuration import configuration, shell

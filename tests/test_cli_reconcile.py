@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.inquiry import reconciling
+from premblyd.ask import reconciling
 from tests.support.commands import Ran, on_terminal, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd

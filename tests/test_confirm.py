@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from premblyd import times
+from premblyd.ask import breaker, client, confirm, patience
+from premblyd.ask.patience import Patience
 from premblyd.databases import Place
-from premblyd.hooks import dispatcher
-from premblyd.inquiry import breaker, client, confirm, patience
-from premblyd.inquiry.patience import Patience
+from premblyd.model.states import AttemptOutcome
 from premblyd.prembly import agreement, answers, payload
 from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome
-from premblyd.store.damage import CONFIRMED_CHANGED
-from premblyd.store.jobs import Result
-from premblyd.store.states import AttemptOutcome
+from premblyd.queue.damage import CONFIRMED_CHANGED
+from premblyd.queue.jobs import Result
+from premblyd.run import dispatcher
 from tests.support import prembly_api
 from tests.support.database import changing, rows
 from tests.support.dispatching import Dispatching, FakeRunner, on_a_loop
@@ -130,7 +130,7 @@ async def test_what_prembly_does_not_know_is_asked_for_again_and_then_dead(
 ) -> None:
     """Four questions at least, and five minutes: by a clock that nobody sets."""
     api.fail(fault)
-    monkeypatch.setattr("premblyd.inquiry.client.REMEMBERED_S", 0)
+    monkeypatch.setattr("premblyd.ask.client.REMEMBERED_S", 0)
     now_s = 1000.0
     monkeypatch.setattr(patience, "_now_s", lambda: now_s)
     async with at_work(place, api) as at:
@@ -153,7 +153,7 @@ async def test_however_long_it_takes_prembly_is_asked_four_times(
 ) -> None:
     """Such as after a suspend: the time is over, but the questions were not asked."""
     api.fail(prembly_api.status(404))
-    monkeypatch.setattr("premblyd.inquiry.client.REMEMBERED_S", 0)
+    monkeypatch.setattr("premblyd.ask.client.REMEMBERED_S", 0)
     monkeypatch.setattr(patience, "_now_s", itertools.count(0, 1000).__next__)
     async with at_work(place, api) as at:
         await at.add("activate", **TRUE)
@@ -190,7 +190,7 @@ async def test_a_restart_begins_the_time_anew_and_asks_less_often(
 async def test_what_prembly_knows_a_moment_later_is_confirmed_then(
     place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("premblyd.inquiry.client.REMEMBERED_S", 0)
+    monkeypatch.setattr("premblyd.ask.client.REMEMBERED_S", 0)
     api.know(UUID, status="PENDING", code="02")
     async with at_work(place, api) as at:
         await at.add("activate", **TRUE)
@@ -380,7 +380,7 @@ async def test_prembly_down_piles_up_no_attempts_and_it_goes_on_when_prembly_doe
 async def test_a_delivery_is_asked_about_once_and_its_hook_as_often_as_it_may(
     place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("premblyd.inquiry.client.REMEMBERED_S", 0)
+    monkeypatch.setattr("premblyd.ask.client.REMEMBERED_S", 0)
     api.know(UUID)
     runner = FakeRunner(Result(outcome=AttemptOutcome.FAILED, error="exit status 1"))
     async with at_work(place, api, runner=runner) as at:

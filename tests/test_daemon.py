@@ -22,9 +22,9 @@ from premblyd.config.load import load_config
 from premblyd.daemon import Daemon
 from premblyd.databases import Place, Server
 from premblyd.errors import PremblydError
-from premblyd.hooks.http.runner import HttpRunner
 from premblyd.listening import Listening
 from premblyd.loops import Loops
+from premblyd.run.http.runner import HttpRunner
 from tests.support.database import new_place, rows, url_of
 from tests.support.waiting import wait_until
 from tests.support.webhooks import signed, webhook
@@ -83,7 +83,7 @@ def fail(*arguments: Any, **_: Any) -> Any:
 LOCKING = """
 import os, pathlib, sys
 from premblyd.errors import AlreadyRunningError
-from premblyd.store.sqlite.lock import lock
+from premblyd.engines.sqlite.lock import lock
 for line in sys.stdin:
     try:
         os.close(lock(pathlib.Path(line.rstrip())))

@@ -11,12 +11,12 @@ import pytest
 
 from premblyd.config.hooks import Hook
 from premblyd.databases import Place
-from premblyd.hooks import dispatcher
-from premblyd.hooks.permit import Permit
+from premblyd.model.states import AttemptOutcome
 from premblyd.privacy.identifiers import safe_id
-from premblyd.store import claims, damage
-from premblyd.store.jobs import Job, Result
-from premblyd.store.states import AttemptOutcome
+from premblyd.queue import claims, damage
+from premblyd.queue.jobs import Job, Result
+from premblyd.run import dispatcher
+from premblyd.run.permit import Permit
 from tests.support.database import changing, rows
 from tests.support.dispatching import SUCCEEDED, Dispatching, FakeRunner, on_a_loop
 from tests.support.jobs import action

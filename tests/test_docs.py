@@ -20,11 +20,11 @@ from premblyd import occurrences, passwords
 from premblyd.cli import COMMANDS, main
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
+from premblyd.model.columns import Holds, columns
+from premblyd.model.tables import TABLES
 from premblyd.prembly import samples
 from premblyd.prembly.payload import WHEN_NAMES
 from premblyd.prembly.places import FIELDS
-from premblyd.store.columns import Holds, columns
-from premblyd.store.models import TABLES
 from tests.support.commands import record, run
 from tests.support.pages import (
     BLOCKS,

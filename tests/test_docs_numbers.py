@@ -51,7 +51,7 @@ PROMISED = [
             "due more than 5 minutes ago",
         ),
         ("store.writer.RECENT_S", 20.0, "monitoring", "(on the console: for 20 seconds)"),
-        ("store.downtimes.LEAST_MS", HOUR_MS, "monitoring", "for more than an hour no webhook"),
+        ("hosts.downtimes.LEAST_MS", HOUR_MS, "monitoring", "for more than an hour no webhook"),
         ("alerts.watch.LOOK_EVERY_S", 20.0, "monitoring", "The daemon looks every 20 seconds"),
         ("alerts.watch.AGAIN_MS", MINUTE_MS, "monitoring", "it runs again after a minute"),
         ("daemon.STUCK_MS", 30_000, "install", "stuck for 30 seconds is restarted"),
@@ -85,7 +85,7 @@ LIMITS = {
     "receiver.server.MAX_HEADER_BYTES": 32 << 10,
     "receiver.evidence.MAX_WAITING": 1000,
     "receiver.health.PATIENCE_S": 2.0,
-    "store.sqlite.opening.BUSY_TIMEOUT_S": 2,  # webhooks wait meanwhile, Prembly 10 s
+    "engines.sqlite.opening.BUSY_TIMEOUT_S": 2,  # webhooks wait meanwhile, Prembly 10 s
     "store.writer.MAX_BATCH": 500,
     "store.readers.TIME_LIMIT_S": 3.0,
     "store.readers.MAX_WAITING": 32,

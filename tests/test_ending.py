@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from premblyd.config.models import Retry
-from premblyd.hooks.ending import ending_of
-from premblyd.store.jobs import Ending, Result
-from premblyd.store.states import AttemptOutcome, State
+from premblyd.model.states import AttemptOutcome, State
+from premblyd.queue.jobs import Ending, Result
+from premblyd.run.ending import ending_of
 from tests.support.jobs import job
 
 NOW_MS = 1_700_000_000_000

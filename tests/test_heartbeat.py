@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from premblyd import daemon as composition
-from premblyd import heartbeat
 from premblyd.config.load import load_config
 from premblyd.daemon import Daemon
 from premblyd.databases import Place
+from premblyd.engines.postgresql import opening as postgresql_opening
+from premblyd.engines.sqlite import opening
 from premblyd.errors import PremblydError
-from premblyd.heartbeat import Heartbeat, machine_start
-from premblyd.store.downtimes import Heartbeats
-from premblyd.store.postgresql import opening as postgresql_opening
-from premblyd.store.sqlite import opening
+from premblyd.hosts import heartbeat
+from premblyd.hosts.downtimes import Heartbeats
+from premblyd.hosts.heartbeat import Heartbeat, machine_start
 from tests.support.clock import SettableClock
 from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd

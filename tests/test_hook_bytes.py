@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 from premblyd.config.hooks import Hook
-from premblyd.hooks.permit import Permit
-from premblyd.store.jobs import SMALL_BYTES, Job, Result
+from premblyd.queue.jobs import SMALL_BYTES, Job, Result
+from premblyd.run.permit import Permit
 from tests.support.dispatching import Dispatching, FakeRunner, on_a_loop
 from tests.support.jobs import action
 

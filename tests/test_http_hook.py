@@ -25,14 +25,14 @@ from tornado.httpclient import HTTPRequest
 
 from premblyd import httpclient
 from premblyd.config.models import Endpoint
-from premblyd.hooks.children import Children
-from premblyd.hooks.http.request import make_request
-from premblyd.hooks.http.runner import HttpRunner
 from premblyd.httpclient import HttpClient, Request, retry_after_s
 from premblyd.prembly import signature
 from premblyd.prembly.signature import Scheme
+from premblyd.queue.jobs import Job, Result
+from premblyd.run.children import Children
+from premblyd.run.http.request import make_request
+from premblyd.run.http.runner import HttpRunner
 from premblyd.standardwebhooks import key_of, sign
-from premblyd.store.jobs import Job, Result
 from tests.support.http_server import Handler, Server, answering, self_signed, serving
 from tests.support.jobs import KEY, endpoint, hook, job, settings
 

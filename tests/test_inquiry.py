@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import pytest
 
+from premblyd.ask import breaker
+from premblyd.ask.breaker import Breaker, Pace
+from premblyd.ask.client import Answer, AnswerKind, Inquirer
 from premblyd.clock import Clock
-from premblyd.inquiry import breaker
-from premblyd.inquiry.breaker import Breaker, Pace
-from premblyd.inquiry.client import Answer, AnswerKind, Inquirer
 from premblyd.prembly.answers import Question
 from premblyd.prembly.payload import Outcome
 from premblyd.times import now_ms

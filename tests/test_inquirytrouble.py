@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from peewee import Database
 
+from premblyd.engines.connections import connect_read_only
+from premblyd.queue.rollups import HOUR_MS
 from premblyd.record import attention
 from premblyd.record.inquirytrouble import UNREACHABLE_MS
 from premblyd.record.trouble import Item, Severity
-from premblyd.store.connections import connect_read_only
-from premblyd.store.rollups import HOUR_MS
 from tests.support.store import NOW_MS, Store
 
 KINDS = ("contradicted", "doubted", "prembly", "given_up")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from premblyd.config.hooks import KINDS
-from premblyd.hooks.kinds import RUNNERS
+from premblyd.run.kinds import RUNNERS
 from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd
 from tests.support.pages import ROOT

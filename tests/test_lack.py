@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from premblyd.hooks import lack
-from premblyd.hooks.children import Children
-from premblyd.hooks.shell.runner import ShellRunner
-from premblyd.store.jobs import Result
+from premblyd.queue.jobs import Result
+from premblyd.run import lack
+from premblyd.run.children import Children
+from premblyd.run.shell.runner import ShellRunner
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.http_server import serving
@@ -206,7 +206,7 @@ def test_out_of_descriptors_no_host_is_called_unreachable(tmp_path: Path) -> Non
 
 
 NO_MEMORY = """
-from premblyd.store import queue
+from premblyd.queue import queue
 start, failures = queue.Queue._start, [1, 2, 3]
 def fail(*args):
     if failures:

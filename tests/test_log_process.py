@@ -126,7 +126,7 @@ def test_a_stuck_reader_does_not_hold_up_a_start_that_fails(tmp_path: Path) -> N
 
 
 FAULT = """
-from premblyd.hooks.dispatcher import Dispatcher
+from premblyd.run.dispatcher import Dispatcher
 async def fail(self):
     raise ValueError("hush")
 Dispatcher.run = fail

@@ -28,7 +28,7 @@ from premblyd.occurrences import (
     WebhookRejected,
     WebhookUnavailable,
 )
-from premblyd.store.inbox import Noise
+from premblyd.queue.inbox import Noise
 from tests.support.database import away
 from tests.support.jobs import action, endpoint
 from tests.support.pages import PAGES, ROOT

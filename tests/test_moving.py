@@ -19,23 +19,14 @@ import psycopg
 import pytest
 
 from premblyd.databases import Server
-from premblyd.errors import (
-    AlreadyRunningError,
-    CannotStartError,
-    SchemaError,
-)
-from premblyd.store.connections import backend, connect_read_only
-from premblyd.store.moving import moving
-from premblyd.store.moving.moving import (
-    DifferentRowsError,
-    NotEmptyError,
-    OtherSourceError,
-    Step,
-)
-from premblyd.store.moving.sides import SourceChangedError
-from premblyd.store.moving.values import UnfitRowError
-from premblyd.store.postgresql import daemons
-from premblyd.store.postgresql import moving as on_server
+from premblyd.engines.connections import backend, connect_read_only
+from premblyd.engines.postgresql import daemons
+from premblyd.errors import AlreadyRunningError, CannotStartError, SchemaError
+from premblyd.move import moving, opening
+from premblyd.move import postgresql as on_server
+from premblyd.move.moving import DifferentRowsError, NotEmptyError, OtherSourceError, Step
+from premblyd.move.sides import SourceChangedError
+from premblyd.move.values import UnfitRowError
 from tests.support import postgresql
 from tests.support.commands import PERSONAL, on_terminal, record, run
 from tests.support.configuration import AT_ONCE, shell
@@ -201,9 +192,9 @@ def test_a_row_whose_event_was_deleted_by_hand_is_named_before_anything_is_copie
 # Python that runs before the command, so that it dies at one exact place.
 DIE = """
 import os, signal
-from premblyd.store.moving import moving, sides
-from premblyd.store.postgresql import moving as postgresql
-from premblyd.store.sqlite import moving as sqlite
+from premblyd.move import moving, sides
+from premblyd.move import postgresql as postgresql
+from premblyd.move import sqlite as sqlite
 moving.ROWS_AT_ONCE = 3
 calls = 0
 
@@ -365,7 +356,7 @@ def test_who_writes_to_the_old_file_meanwhile_is_noticed(odd: Path, server: Serv
 
 
 def test_nobody_can_write_to_the_old_server_meanwhile(server: Server, tmp_path: Path) -> None:
-    with backend(server).moving_from(), psycopg.connect(server.url, autocommit=True) as other:
+    with opening.source(server), psycopg.connect(server.url, autocommit=True) as other:
         other.execute("SET lock_timeout = '50ms'")
         with pytest.raises(psycopg.errors.LockNotAvailable):
             other.execute(
@@ -456,7 +447,7 @@ Membership.join = late
 """
 
 
-@pytest.mark.parametrize("way", ["moving_from", "moving_to"])
+@pytest.mark.parametrize("way", ["source", "target"])
 @pytest.mark.parametrize("engine", ["file", "server"])
 def test_no_daemon_starts_on_a_database_that_a_move_has_found_free(
     path: Path, server: Server, tmp_path: Path, engine: str, way: str
@@ -464,11 +455,11 @@ def test_no_daemon_starts_on_a_database_that_a_move_has_found_free(
     """A process, for it is the start of a daemon that must be refused."""
     place = path if engine == "file" else server
     daemon = Premblyd(tmp_path, place=place)
-    with getattr(backend(place), way)():
+    with getattr(opening, way)(place):
         status, said = daemon.fail_to_start()
     assert (status, "premblyd" in said) == (75, True)
     assert engine == "file" or "`premblyd move` is at work" in said
-    if way == "moving_to":
+    if way == "target":
         other = tmp_path / "other.db"
         backend(other if engine == "server" else server).prepare()
         move_record(other if engine == "server" else server, place)

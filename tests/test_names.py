@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
+from premblyd.ask import confirm, patience
+from premblyd.ask.answered import Answers, NewAnswer, add_answer
+from premblyd.asked import naming
 from premblyd.databases import Place
-from premblyd.hooks import dispatcher
-from premblyd.inquiry import confirm, patience
 from premblyd.prembly import answers, payload
 from premblyd.prembly.answers import Question
 from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome, Verdict
-from premblyd.store import naming
-from premblyd.store.answers import Answers, NewAnswer, add_answer
-from premblyd.store.inbox import NewDelivery
+from premblyd.queue.inbox import NewDelivery
+from premblyd.run import dispatcher
 from tests.support import prembly_api
 from tests.support.database import changing, rows
 from tests.support.dispatching import Dispatching, FakeRunner, on_a_loop
@@ -52,7 +52,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confirm, "_FIRST_WAIT_S", 0.02)
     monkeypatch.setattr(patience, "_WAITS_S", (0.02,))
     monkeypatch.setattr(dispatcher, "POLL_S", 0.05)
-    monkeypatch.setattr("premblyd.store.once.MIN_HOLD_MS", 20)
+    monkeypatch.setattr("premblyd.queue.once.MIN_HOLD_MS", 20)
 
 
 def at_work(place: Place, api: PremblyApi, *actions: Any, **keys: Any) -> Dispatching:

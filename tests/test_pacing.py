@@ -11,10 +11,10 @@ from peewee import Database
 
 from premblyd.config.models import Config
 from premblyd.console.bulk import Bulks, BusyError
+from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.record import operating, pacing
 from premblyd.record.operating import Operator
 from premblyd.record.replays import Dead
-from premblyd.store.connections import connect_operator, connect_read_only
 from tests.support.clock import SettableClock
 from tests.support.jobs import action
 from tests.support.store import Store

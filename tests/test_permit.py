@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from premblyd.errors import StoreUnavailableError
-from premblyd.hooks.children import Children
-from premblyd.hooks.http.runner import HttpRunner
-from premblyd.hooks.permit import NOT_PROVED, TAKEN_OVER, Permit
-from premblyd.hooks.shell.runner import ShellRunner
-from premblyd.store.jobs import Result
-from premblyd.store.states import AttemptOutcome
+from premblyd.model.states import AttemptOutcome
+from premblyd.queue.jobs import Result
+from premblyd.run.children import Children
+from premblyd.run.http.runner import HttpRunner
+from premblyd.run.permit import NOT_PROVED, TAKEN_OVER, Permit
+from premblyd.run.shell.runner import ShellRunner
 from tests.support.http_server import Handler, Server, serving
 from tests.support.jobs import endpoint, hook, job, settings
 from tests.support.waiting import until

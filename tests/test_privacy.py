@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import premblyd
+from premblyd.model.columns import DIGEST, PERSONAL, PLAIN, SECRET, Text
 from premblyd.prembly import events, samples
 from premblyd.prembly.bodies import parse
 from premblyd.privacy.documents import (
@@ -25,7 +26,6 @@ from premblyd.privacy.documents import (
 )
 from premblyd.privacy.fields import Shape
 from premblyd.privacy.identifiers import safe_type
-from premblyd.store.columns import DIGEST, PERSONAL, PLAIN, SECRET, Text
 
 BVN = "22212345678"
 NUMBERS = [

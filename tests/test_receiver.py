@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from tornado.httpclient import AsyncHTTPClient
 
+from premblyd.engines.writer import Operation, Step
 from premblyd.prembly import bodies
 from premblyd.prembly.signature import Scheme, sign
-from premblyd.receiver import health
+from premblyd.queue import inbox
+from premblyd.receive import health
 from premblyd.routing import Routing
-from premblyd.store import inbox
-from premblyd.store.writer import Operation, Step
 from tests.support.configuration import configuration, shell
 from tests.support.database import away
 from tests.support.logs import logged

@@ -12,7 +12,7 @@ import pytest
 from tornado.httputil import HTTPHeaders
 
 from premblyd.prembly import bodies
-from premblyd.receiver.recognition import Incoming
+from premblyd.receive.recognition import Incoming
 from premblyd.routing import Routing
 from tests.support.configuration import shell
 from tests.support.logs import logged

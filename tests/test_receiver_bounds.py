@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from premblyd.receiver import exchange, load
+from premblyd.receive import exchange, load
 from tests.support.database import away, locked
 from tests.support.receiving import Client, Reception
 from tests.support.requests import Answer, chunked

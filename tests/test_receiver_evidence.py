@@ -10,10 +10,10 @@ from tornado.httpclient import AsyncHTTPClient
 from premblyd import telemetry
 from premblyd.config.models import Endpoint
 from premblyd.metrics.counting import Counts
-from premblyd.receiver import quota
-from premblyd.receiver.evidence import LINES_PER_MINUTE
-from premblyd.receiver.wrongpath import difference
-from premblyd.store import inbox
+from premblyd.queue import inbox
+from premblyd.receive import quota
+from premblyd.receive.evidence import LINES_PER_MINUTE
+from premblyd.receive.wrongpath import difference
 from tests.support.database import away
 from tests.support.logs import logged
 from tests.support.receiving import Client, Reception, post

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from premblyd.receiver.load import Limit, Load, Share, make_room
+from premblyd.receive.load import Limit, Load, Share, make_room
 from tests.support.needs import needs_open_files
 from tests.support.receiving import Client, Reception
 from tests.support.waiting import until

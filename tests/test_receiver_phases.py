@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from premblyd.receiver.exchange import _NEXT_PHASES, Exchange, Phase
+from premblyd.receive.exchange import _NEXT_PHASES, Exchange, Phase
 
 
 def reachable(start: Phase) -> set[Phase]:

@@ -9,26 +9,20 @@ from typing import Any
 import pytest
 from peewee import Database
 
+from premblyd.engines.connections import connect_operator, connect_read_only, transact
 from premblyd.errors import NotFoundError, StoreUnavailableError
+from premblyd.model import tables
+from premblyd.model.columns import PERSONAL, SECRET, Holds, columns
+from premblyd.model.states import AttemptOutcome, State
+from premblyd.model.tables import Attempt, Delivery, Event, Inquiry, Rejection
 from premblyd.privacy.fields import Shape
+from premblyd.queue.inbox import NewRejection
+from premblyd.queue.jobs import Claimable, Result
 from premblyd.record import operating, reading
 from premblyd.record.choosing import DeliveryFilter, EventFilter, RejectionFilter
 from premblyd.record.operating import Change, Operator
 from premblyd.record.reading import Page
-from premblyd.record.rows import (
-    AttemptRow,
-    DeliveryRow,
-    InquiryRow,
-    RejectionRow,
-    WholeEvent,
-)
-from premblyd.store import models
-from premblyd.store.columns import PERSONAL, SECRET, Holds, columns
-from premblyd.store.connections import connect_operator, connect_read_only, transact
-from premblyd.store.inbox import NewRejection
-from premblyd.store.jobs import Claimable, Result
-from premblyd.store.models import Attempt, Delivery, Event, Inquiry, Rejection
-from premblyd.store.states import AttemptOutcome, State
+from premblyd.record.rows import AttemptRow, DeliveryRow, InquiryRow, RejectionRow, WholeEvent
 from tests.support.database import changing
 from tests.support.jobs import ending
 from tests.support.store import NOW_MS, Store
@@ -147,14 +141,14 @@ def test_rows_have_what_people_see_of_their_tables() -> None:
 
 def test_every_column_says_what_it_holds_and_private_ones_are_masked() -> None:
     """None can be added without saying so."""
-    for table in models.TABLES:
+    for table in tables.TABLES:
         for column in columns(table):
             assert column.holds in Holds, f"{table.__name__}.{column.name}"
             if column.holds is SECRET:
                 assert column.shown is Shape.MASKED
     private = {
         f"{table.__name__}.{column.name}"
-        for table in models.TABLES
+        for table in tables.TABLES
         for column in columns(table)
         if column.holds is PERSONAL and column.shown is Shape.PLAIN
     }

@@ -12,11 +12,11 @@ from premblyd.config.load import parse_config
 from premblyd.config.models import Action
 from premblyd.config.secrets import SecretPlaces
 from premblyd.databases import Place
+from premblyd.model.states import AttemptOutcome
 from premblyd.prembly import events
 from premblyd.prembly.payload import Outcome
+from premblyd.queue.jobs import Job, Result
 from premblyd.rereading import Rereading
-from premblyd.store.jobs import Job, Result
-from premblyd.store.states import AttemptOutcome
 from tests.support.commands import record, recorded_in, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd

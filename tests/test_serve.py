@@ -389,7 +389,7 @@ sys.meta_path.insert(0, Finder())
         ("", ""),  # it imports what it consists of, which takes most of the start
         ("premblyd.config.load", "load_config"),
         ("os", "umask"),  # the file was read, and the loop is not there yet
-        ("premblyd.store.connections", "backend"),
+        ("premblyd.engines.connections", "backend"),
     ],
 )
 def test_a_hangup_while_it_starts_is_a_reload_soon(tmp_path: Path, module: str, name: str) -> None:
@@ -436,7 +436,7 @@ def test_it_listens_on_a_unix_socket_also_after_a_crash(tmp_path: Path) -> None:
 
 
 def test_a_watch_over_connections_that_fails_ends_the_daemon_honestly(tmp_path: Path) -> None:
-    fault = "from premblyd.receiver.server import Exchange\nExchange.end_if_late = lambda *_: 1 / 0"
+    fault = "from premblyd.receive.server import Exchange\nExchange.end_if_late = lambda *_: 1 / 0"
     with Premblyd(tmp_path) as daemon:
         host, _, port = daemon.start(before=fault).address.partition(":")
         with socket.create_connection((host, int(port)), timeout=5):

@@ -13,12 +13,12 @@ from typing import Any
 import psutil
 import pytest
 
-from premblyd.hooks.children import Children
-from premblyd.hooks.shell import process
-from premblyd.hooks.shell.environment import DEFAULT_PATH
-from premblyd.hooks.shell.runner import ShellRunner
-from premblyd.store.jobs import Job, Result
-from premblyd.store.states import AttemptOutcome
+from premblyd.model.states import AttemptOutcome
+from premblyd.queue.jobs import Job, Result
+from premblyd.run.children import Children
+from premblyd.run.shell import process
+from premblyd.run.shell.environment import DEFAULT_PATH
+from premblyd.run.shell.runner import ShellRunner
 from tests.support.jobs import KEY, hook, job
 from tests.support.processes import runs
 

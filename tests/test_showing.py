@@ -7,8 +7,8 @@ from contextlib import closing
 import pytest
 from peewee import Database
 
+from premblyd.engines.connections import connect_read_only
 from premblyd.record import reading, showing
-from premblyd.store.connections import connect_read_only
 from tests.support.store import Store
 
 BODY = json.dumps({"data": {"name": "Amina Yusuf"}}).encode()

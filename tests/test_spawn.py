@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from premblyd.hooks.children import Children
-from premblyd.hooks.shell.runner import ShellRunner
-from premblyd.hooks.shell.spawn import spawn
-from premblyd.store.jobs import Result
+from premblyd.queue.jobs import Result
+from premblyd.run.children import Children
+from premblyd.run.shell.runner import ShellRunner
+from premblyd.run.shell.spawn import spawn
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.jobs import hook, job
@@ -86,7 +86,7 @@ RAISED = """
 import os, resource, sys
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
-from premblyd.hooks.shell.spawn import spawn
+from premblyd.run.shell.spawn import spawn
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 script = 'until [ "$(ulimit -S -n)" = 200 ]; do :; done; ulimit -H -n'
 pid = spawn(["/bin/sh", "-c", script], {}, stdin=0, output=1, folder="/")

@@ -7,11 +7,11 @@ from contextlib import closing
 import pytest
 from peewee import Database
 
+from premblyd.engines.connections import connect_read_only
+from premblyd.queue.inbox import NewRejection
+from premblyd.queue.rollups import HOUR_MS, hour_of
 from premblyd.record import statistics
 from premblyd.record.statistics import ActionFigures
-from premblyd.store.connections import connect_read_only
-from premblyd.store.inbox import NewRejection
-from premblyd.store.rollups import HOUR_MS, hour_of
 from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, add_many, claim, finish
 from tests.support.store import NOW_MS, Store
 

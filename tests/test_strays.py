@@ -133,8 +133,8 @@ def test_a_daemon_that_got_the_same_webhook_leaves_this_ones_hook_alone(tmp_path
 
 KEEPING = """
 import os, subprocess, time
-from premblyd.hooks.children import Children
-from premblyd.hooks.strays import Strays
+from premblyd.run.children import Children
+from premblyd.run.strays import Strays
 children = Children()
 strays = Strays(children)
 kept = subprocess.Popen(["sleep", "60"], start_new_session=True)

@@ -187,7 +187,7 @@ def test_what_cannot_be_accepted_on_ends_the_start_in_words(
 STUCK = """
 import threading
 from premblyd import daemon
-from premblyd.store import inbox
+from premblyd.queue import inbox
 daemon.STUCK_MS = 1500
 inbox._PROVE_COMMIT = inbox.Operation(inbox.Step.PROOF, lambda *_: threading.Event().wait())
 """

@@ -10,8 +10,8 @@ from premblyd.config.alerts import KINDS, Alert
 from premblyd.config.hooks import ProcessHook
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import StoredEvent
+from premblyd.queue.jobs import Job
 from premblyd.record.trouble import Item, Severity, Target
-from premblyd.store.jobs import Job
 
 MARKS = {Severity.URGENT: "!!", Severity.WARNING: "! ", Severity.NOTICE: "- "}
 _JSON = '[["Content-Type", "application/json"]]'

@@ -9,10 +9,10 @@ from premblyd import times
 from premblyd.config.alerts import Alert
 from premblyd.config.models import Config
 from premblyd.databases import Place, file_of
+from premblyd.engines.connections import connect_read_only
 from premblyd.errors import PremblydError
 from premblyd.record import attention, reading
 from premblyd.record.trouble import Item, Severity, Target, unstorable
-from premblyd.store.connections import connect_read_only
 
 OF_DAEMON = ("database", "silent")
 # What has happened does not pass: after some time it is not told any more, that is all.

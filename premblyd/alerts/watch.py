@@ -6,18 +6,18 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from premblyd.alerts.alertlog import AlertLog, Sent
 from premblyd.alerts.message import Message, thing
 from premblyd.clock import Clock
 from premblyd.config.alerts import Alert
 from premblyd.config.models import Config
 from premblyd.databases import Place
 from premblyd.errors import StoreUnavailableError
-from premblyd.hooks.kinds import Runners
+from premblyd.model.states import AttemptOutcome
 from premblyd.occurrences import AlertFailed, AlertSent, AlertsFailed
+from premblyd.queue.jobs import Result
 from premblyd.record.trouble import MAX_ITEMS, Item
-from premblyd.store.alertlog import AlertLog, Sent
-from premblyd.store.jobs import Result
-from premblyd.store.states import AttemptOutcome
+from premblyd.run.kinds import Runners
 from premblyd.telemetry import tell
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ def cancel(config_path: Path, delivery_id: int) -> None:
     behind it (`order`, with `then: wait`) go on.
     """
     from premblyd.cli.database import database_of
+    from premblyd.engines.connections import connect_operator, now_ms, transact
     from premblyd.record import reading
     from premblyd.record.operating import Operator
-    from premblyd.store.connections import connect_operator, now_ms, transact
 
     database = until_end(connect_operator(database_of(config_path)))
     if transact(database, Operator(actor=actor()).cancel(delivery_id, now_ms(database))):

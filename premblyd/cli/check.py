@@ -32,8 +32,8 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
     from premblyd import lint, presence
     from premblyd.cli import as_service, program
     from premblyd.config.load import load_config
+    from premblyd.engines.connections import backend
     from premblyd.errors import ConfigError
-    from premblyd.store.connections import backend
 
     if as_service.is_for_service(config_path):
         options = {"--quiet": quiet, "--json": as_json}

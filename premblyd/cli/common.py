@@ -13,7 +13,7 @@ from premblyd import times
 from premblyd.config.values import TYPE_PATTERN, duration_ms
 
 if TYPE_CHECKING:
-    from premblyd.store.connections import Database
+    from premblyd.engines.connections import Database
 
 F = TypeVar("F", bound=Callable[..., Any])
 MAX_ROW_ID = 2**63 - 1  # what SQLite can hold
@@ -89,7 +89,7 @@ class WhenType(click.ParamType[When]):
 
 def time_of(when: When | None, database: "Database") -> int | None:
     """Return a time of the command line, by the clock of the database that it is compared with."""
-    from premblyd.store.connections import now_ms
+    from premblyd.engines.connections import now_ms
 
     if when is None or when.ago_ms is None:
         return when and when.at_ms

@@ -40,8 +40,8 @@ def console(
     from premblyd.cli.database import database_of
     from premblyd.cli.printing import print_json
     from premblyd.config.values import listen
+    from premblyd.engines.connections import connect_operator, now_ms, transact
     from premblyd.record import access
-    from premblyd.store.connections import connect_operator, now_ms, transact
 
     if hash_password:
         _hash_password()
@@ -84,8 +84,8 @@ def _list_sessions(config_path: Path, as_json: bool) -> None:
     from premblyd import times
     from premblyd.cli.database import database_of
     from premblyd.cli.printing import print_json, print_table
+    from premblyd.engines.connections import connect_read_only, now_ms
     from premblyd.record import access
-    from premblyd.store.connections import connect_read_only, now_ms
 
     database = until_end(connect_read_only(database_of(config_path)))
     rows = access.sessions(database, now_ms(database))
@@ -112,8 +112,8 @@ def _list_sessions(config_path: Path, as_json: bool) -> None:
 def _end_session(config_path: Path, which: str, as_json: bool) -> None:
     from premblyd.cli.database import database_of
     from premblyd.cli.printing import counted, print_json
+    from premblyd.engines.connections import connect_operator, now_ms, transact
     from premblyd.record import access
-    from premblyd.store.connections import connect_operator, now_ms, transact
 
     if which != "all" and not (which.isascii() and which.isdigit() and len(which) < 19):
         raise click.UsageError(f"{which!r} is neither a session's number nor `all`.")

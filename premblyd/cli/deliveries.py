@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from premblyd import times
-from premblyd.cli.common import (
-    TypePattern,
-    When,
-    WhenType,
-    time_of,
-    until_end,
-)
+from premblyd.cli.common import TypePattern, When, WhenType, time_of, until_end
 from premblyd.cli.database import database_of
 from premblyd.cli.listing import list_options
 from premblyd.cli.printing import Column, print_json, print_table
@@ -64,10 +58,10 @@ def deliveries(
     as_json: bool,
 ) -> None:
     """The newest come first."""
+    from premblyd.engines.connections import connect_read_only
     from premblyd.record import reading
     from premblyd.record.choosing import DeliveryFilter
     from premblyd.record.reading import Page
-    from premblyd.store.connections import connect_read_only
 
     record = until_end(connect_read_only(database_of(config_path, database)))
     event_id = None if event is None else reading.find_event_id(record, event)

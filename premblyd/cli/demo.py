@@ -186,7 +186,7 @@ async def _run(*arguments: str) -> None:
 
 
 def _record(settings: "Config") -> "contextlib.closing[Any]":
-    from premblyd.store.connections import connect_read_only
+    from premblyd.engines.connections import connect_read_only
 
     return contextlib.closing(connect_read_only(settings.database))
 

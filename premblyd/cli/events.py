@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from premblyd import times
-from premblyd.cli.common import (
-    TypePattern,
-    When,
-    WhenType,
-    time_of,
-    until_end,
-)
+from premblyd.cli.common import TypePattern, When, WhenType, time_of, until_end
 from premblyd.cli.database import database_of
 from premblyd.cli.listing import list_options
 from premblyd.cli.printing import Column, print_json, print_table
@@ -93,10 +87,10 @@ def events(
     With --follow the newest come last, and --json prints a line for each event.
     """
     from premblyd.cli import following
+    from premblyd.engines.connections import connect_read_only
     from premblyd.record import reading
     from premblyd.record.choosing import EventFilter
     from premblyd.record.reading import Page
-    from premblyd.store.connections import connect_read_only
 
     if follow and until is not None:
         raise click.UsageError("--follow has no end: leave out --until.")

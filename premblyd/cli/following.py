@@ -13,14 +13,14 @@ from premblyd import times
 from premblyd.cli import streams
 from premblyd.cli.printing import clean, json_line
 from premblyd.databases import Place
+from premblyd.engines.connections import backend, connect_read_only
 from premblyd.record import reading
 from premblyd.record.choosing import EventFilter
 from premblyd.record.reading import Page
 from premblyd.record.rows import EventRow
-from premblyd.store.connections import backend, connect_read_only
 
 if TYPE_CHECKING:
-    from premblyd.store.connections import Database
+    from premblyd.engines.connections import Database
 
 EVERY_S = 0.5
 PART = 500  # rows that are read at once

@@ -43,8 +43,8 @@ def hosts(ctx: click.Context, config_path: Path, *, database: str | None, as_jso
     if ctx.invoked_subcommand is not None:
         ctx.obj = config_path
         return
+    from premblyd.engines.connections import connect_read_only, now_ms
     from premblyd.record.hosts import known
-    from premblyd.store.connections import connect_read_only, now_ms
 
     place = database_of(config_path, database)
     record = until_end(connect_read_only(place))
@@ -63,9 +63,9 @@ def forget(config_path: Path, name: Sequence[str]) -> None:
     """End hosts that do not come back. Nothing waits for them any more: deliveries whose action no
     other host has are dead, and `replay` takes them. It is kept on record. A host that starts again
     is one as before."""
+    from premblyd.engines.connections import connect_operator, now_ms, transact
     from premblyd.record.hosts import known
     from premblyd.record.operating import Operator
-    from premblyd.store.connections import connect_operator, now_ms, transact
 
     database = until_end(connect_operator(database_of(config_path)))
     for each in name:

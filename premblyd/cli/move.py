@@ -14,7 +14,7 @@ from premblyd.databases import Place, Server, file_of, holds_password, is_postgr
 from premblyd.errors import PremblydError, TryAgainError
 
 if TYPE_CHECKING:
-    from premblyd.store.moving.moving import Step, TableMoved
+    from premblyd.move.moving import Step, TableMoved
 
 NAMED = ("event", "delivery", "attempt")
 PLURALS = {"delivery": "deliveries"}
@@ -51,20 +51,20 @@ def move(
     Exit status 75: a daemon runs, a database can't be reached, or it was interrupted.
     """
     from premblyd.cli.database import database_of
-    from premblyd.store.connections import backend, translated
-    from premblyd.store.moving.moving import move as move_record
+    from premblyd.engines.connections import translated
+    from premblyd.move import opening
+    from premblyd.move.moving import move as move_record
 
     target = _target(database, password_file)
     source = database_of(config_path)
     _require_two_engines(source, target)
     began_s = time.monotonic()
-    here, there = backend(source), backend(target)
     try:
         with (
             _watching(silent=as_json) as watch,
             translated(),
-            here.moving_from() as old,
-            there.moving_to() as new,
+            opening.source(source) as old,
+            opening.target(target) as new,
         ):
             moved = move_record(old, new, watch=watch, restart=restart)
     except KeyboardInterrupt:

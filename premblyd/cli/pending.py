@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from premblyd import times
-from premblyd.cli.common import (
-    When,
-    WhenType,
-    time_of,
-    until_end,
-)
+from premblyd.cli.common import When, WhenType, time_of, until_end
 from premblyd.cli.database import database_of
 from premblyd.cli.listing import list_options
 from premblyd.cli.printing import Column, print_json, print_table
@@ -53,10 +48,10 @@ def pending(
 ) -> None:
     """The newest come first. Prembly is asked about each that waits, if the configuration has
     `pending`."""
+    from premblyd.engines.connections import connect_read_only
     from premblyd.record import asking
     from premblyd.record.asking import AwaitedFilter
     from premblyd.record.reading import Page
-    from premblyd.store.connections import connect_read_only
 
     record = until_end(connect_read_only(database_of(config_path, database)))
     chosen = AwaitedFilter(state=state, reference=reference, since_ms=time_of(since, record))

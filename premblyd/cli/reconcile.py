@@ -17,9 +17,9 @@ from premblyd.errors import NotAllowedToAskError, PremblydError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from premblyd.ask.logreading import Window
+    from premblyd.ask.reconciling import Absent
     from premblyd.config.models import Config
-    from premblyd.inquiry.logreading import Window
-    from premblyd.inquiry.reconciling import Absent
 
 GRACE_MS = 60_000  # what is this new may be on its way
 _LONG_NUMBER = re.compile(r"\d(?:\W?\d){9,}")  # a BVN, a NIN, a phone's, an account's
@@ -70,8 +70,8 @@ def reconcile(
     from premblyd.cli import as_service
     from premblyd.cli.references import read_references
     from premblyd.config.load import load_config
+    from premblyd.engines.connections import clock_of, connect_operator, connect_read_only
     from premblyd.record.reconciling import OwnRecord
-    from premblyd.store.connections import clock_of, connect_operator, connect_read_only
 
     _check_use(file, column, since, until)
     asks = file is None or store
@@ -154,7 +154,7 @@ def _endpoint(settings: "Config", name: str | None) -> str:
 
 
 def _window(since: When | None, until: When | None, now_ms: int) -> "Window":
-    from premblyd.inquiry.logreading import Window
+    from premblyd.ask.logreading import Window
 
     until_ms = now_ms - GRACE_MS if until is None else min(until.by(now_ms), now_ms)
     since_ms = now_ms - DAY_MS if since is None else since.by(now_ms)

@@ -11,10 +11,10 @@ from premblyd.errors import LacksRightsError, PremblydError
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from premblyd.ask.logreading import Window
+    from premblyd.ask.reconciling import Absent
     from premblyd.clock import Clock
     from premblyd.config.models import Config
-    from premblyd.inquiry.logreading import Window
-    from premblyd.inquiry.reconciling import Absent
     from premblyd.record.reconciling import OwnRecord
 
 DAY_MS = 86_400_000
@@ -55,14 +55,14 @@ class Reconciliation:
 
     def compare_list(self, references: Sequence[str]) -> None:
         """Find which references of a list have no event."""
-        from premblyd.inquiry.reconciling import Absent
+        from premblyd.ask.reconciling import Absent
 
         self.compared = len(references)
         self._keep_absent([Absent(ids=(reference,)) for reference in references])
 
     async def run(self) -> None:
         """Ask what there is to ask. What stops that early is `stopped_by`."""
-        from premblyd.inquiry.client import Inquirer
+        from premblyd.ask.client import Inquirer
         from premblyd.logs import output
 
         if self.window is None and not self.stores:
@@ -79,8 +79,8 @@ class Reconciliation:
                 self.stopped_by = error
 
     async def _read_log(self, inquirer: Any, window: "Window") -> None:
-        from premblyd.inquiry.logreading import read_log
-        from premblyd.inquiry.reconciling import Absent, Fate, fetching
+        from premblyd.ask.logreading import read_log
+        from premblyd.ask.reconciling import Absent, Fate, fetching
 
         question = self.settings.prembly.logs  # type: ignore[union-attr]  # there is a key
         advance = self._showing("reading the log")
@@ -101,7 +101,7 @@ class Reconciliation:
 
     def _keep_absent(self, candidates: "list[Absent]") -> None:
         """Keep those that the record has no event of."""
-        from premblyd.inquiry.reconciling import is_session
+        from premblyd.ask.reconciling import is_session
 
         ids = {name for each in candidates for name in each.ids}
         have = self.record.known_ids(ids)
@@ -122,8 +122,8 @@ class Reconciliation:
         ]
 
     async def _ask_for_absent(self, inquirer: Any) -> None:
-        from premblyd.inquiry.reconciling import Reconciler
-        from premblyd.inquiry.storing import Storing
+        from premblyd.ask.reconciling import Reconciler
+        from premblyd.ask.storing import Storing
 
         advance = self._showing("asking")
         done = 0
@@ -156,8 +156,8 @@ class Reconciliation:
 
     def mark_downtimes(self) -> None:
         """Keep that nothing is missing of the downtimes that were looked at, if this user may."""
+        from premblyd.engines.connections import connect_operator
         from premblyd.record.reconciling import OwnRecord
-        from premblyd.store.connections import connect_operator
 
         window = self.window
         if window is None or not self._is_whole or self.missing or self.stopped_by:

@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from premblyd import times
-from premblyd.cli.common import (
-    When,
-    WhenType,
-    time_of,
-    until_end,
-)
+from premblyd.cli.common import When, WhenType, time_of, until_end
 from premblyd.cli.database import database_of
 from premblyd.cli.listing import list_options
 from premblyd.cli.printing import Column, print_json, print_table
@@ -49,10 +44,10 @@ def rejections(
     as_json: bool,
 ) -> None:
     """The newest come first. They are kept as evidence, the newest 10,000, without their bodies."""
+    from premblyd.engines.connections import connect_read_only
     from premblyd.record import reading
     from premblyd.record.choosing import RejectionFilter
     from premblyd.record.reading import Page
-    from premblyd.store.connections import connect_read_only
 
     record = until_end(connect_read_only(database_of(config_path, database)))
     chosen = RejectionFilter(reason=reason, remote_ip=ip, since_ms=time_of(since, record))

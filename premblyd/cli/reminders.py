@@ -10,8 +10,8 @@ from premblyd.errors import PremblydError
 
 if TYPE_CHECKING:
     from premblyd.config.models import Config
+    from premblyd.engines.connections import Database
     from premblyd.record.hosts import HostRow
-    from premblyd.store.connections import Database
 
 DAYS = 30  # what is older was lived with
 DAY_MS = 86_400_000
@@ -21,9 +21,9 @@ CLOCK_REMEDY = "`timedatectl` shows it, and whether it is synchronised"
 
 def reminders(settings: "Config") -> Iterator[str]:
     """Yield what the record of `settings` reminds of; nothing where it can't be read."""
+    from premblyd.engines.connections import connect_read_only, now_ms
     from premblyd.record import asking
     from premblyd.record.reconciling import open_downtimes
-    from premblyd.store.connections import connect_read_only, now_ms
 
     if settings.prembly is None or settings.prembly.api_key is None:
         return
@@ -49,7 +49,7 @@ def reminders(settings: "Config") -> Iterator[str]:
 
 def of_clock(settings: "Config") -> Iterator[str]:
     """Yield that the clock is, or was, far from right."""
-    from premblyd.store.connections import connect_read_only, now_ms
+    from premblyd.engines.connections import connect_read_only, now_ms
 
     with (
         contextlib.suppress(PremblydError),
@@ -75,8 +75,8 @@ def clock_doubt(database: "Database", now_ms: int) -> str | None:
 
 def of_hosts(settings: "Config") -> Iterator[str]:
     """Yield what differs between this host and those that work on the same database."""
+    from premblyd.engines.connections import connect_read_only, now_ms
     from premblyd.record import hosts
-    from premblyd.store.connections import connect_read_only, now_ms
 
     if not isinstance(settings.database, Server):
         return

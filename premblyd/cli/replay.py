@@ -84,9 +84,9 @@ def replay(
     If some of the events have one already, add --new.
     """
     from premblyd.config.load import load_config
+    from premblyd.engines.connections import connect_operator, now_ms
     from premblyd.record import pacing, reading, replays
     from premblyd.record.operating import Operator
-    from premblyd.store.connections import connect_operator, now_ms
 
     _check_use((event, event_option), since_ms=since, **selection)
     settings = load_config(config_path, look_up_secrets=False)

@@ -36,8 +36,8 @@ def show(
     config_path: Path, *, event: str, database: str | None, reveal: bool, as_json: bool
 ) -> None:
     """EVENT is its number or its key. Personal data is masked unless --reveal."""
+    from premblyd.engines.connections import connect_read_only
     from premblyd.record import reading, showing
-    from premblyd.store.connections import connect_read_only
 
     place = database_of(config_path, database)
     record = until_end(connect_read_only(place))
@@ -67,8 +67,8 @@ def _plain_actions(config_path: Path) -> list[str]:
 def _record_reveal(place: "Place", event_id: int) -> "RecordedReveal":
     """Record that this user sees an event's personal data. Raise PremblydError, with what to do,
     when it can't be recorded."""
+    from premblyd.engines.connections import connect_operator, now_ms, transact
     from premblyd.record.operating import Operator
-    from premblyd.store.connections import connect_operator, now_ms, transact
 
     try:
         database = until_end(connect_operator(place))

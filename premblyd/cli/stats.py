@@ -47,8 +47,8 @@ def stats(config_path: Path, *, database: str | None, since: When, as_json: bool
 
     Durations are right within a fifth. Times are UTC.
     """
+    from premblyd.engines.connections import connect_read_only, now_ms
     from premblyd.record import statistics
-    from premblyd.store.connections import connect_read_only, now_ms
 
     record = until_end(connect_read_only(database_of(config_path, database)))
     settings = settings_if_valid(config_path, database)

@@ -41,8 +41,8 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     Exit status 0: nothing needs anybody. 1: something does. Notices alone don't count. What has
     passed is told for a day.
     """
+    from premblyd.engines.connections import connect_read_only, now_ms
     from premblyd.record import attention, hosts
-    from premblyd.store.connections import connect_read_only, now_ms
 
     place = database_of(config_path, database)
     try:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from premblyd.alerts.message import Message
     from premblyd.config.hooks import Hook
     from premblyd.config.models import Config
-    from premblyd.store.jobs import Job, Result
+    from premblyd.queue.jobs import Job, Result
 
 
 @click.command("try")
@@ -104,8 +104,8 @@ def _example(settings: "Config", name: str, now_ms: int) -> "Message":
 
 
 async def _run(settings: "Config", hook: "Hook", job: "Job") -> "Result":
-    from premblyd.hooks.children import Children
-    from premblyd.hooks.kinds import Runners
+    from premblyd.run.children import Children
+    from premblyd.run.kinds import Runners
 
     runners = Runners.make(Children())
     try:

@@ -27,7 +27,7 @@ def path(config_path: Path) -> None:
 @click.argument("database")
 def fits(database: str) -> None:
     """Fail if a newer version has changed DATABASE so that this one can't work on it."""
-    from premblyd.store.sqlite import opening
+    from premblyd.engines.sqlite import opening
 
     # A server's tells the daemon at its start: only that has the password.
     if not is_postgresql(database):
@@ -38,7 +38,7 @@ def fits(database: str) -> None:
 @click.argument("database")
 def save(database: str) -> None:
     """Copy DATABASE before the new version migrates it."""
-    from premblyd.store.sqlite import copies
+    from premblyd.engines.sqlite import copies
 
     if is_postgresql(database):
         click.echo(
@@ -55,7 +55,7 @@ def save(database: str) -> None:
 @click.argument("database")
 def restore(database: str) -> None:
     """Put the copy of DATABASE back, if the new version failed and has changed the schema."""
-    from premblyd.store.sqlite import copies
+    from premblyd.engines.sqlite import copies
 
     if is_postgresql(database):
         return

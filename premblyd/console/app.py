@@ -34,11 +34,11 @@ from premblyd.console.pages import (
 from premblyd.console.readers import Readers
 from premblyd.console.services import Services
 from premblyd.databases import Place, file_of
+from premblyd.engines.writer import Writer
 from premblyd.listening import Listening
 from premblyd.metrics.exporter import Exporter
-from premblyd.receiver.address import UNIX_PEER, sender
+from premblyd.receive.address import UNIX_PEER, sender
 from premblyd.record import access
-from premblyd.store.writer import Writer
 
 HOME = Path(__file__).parent
 # Who is not signed in may send bodies too: so many times so much memory.

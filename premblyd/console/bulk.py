@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.console.readers import Readers
+from premblyd.engines.writer import Writer
 from premblyd.errors import PremblydError, TryAgainError
 from premblyd.record import pacing, replays
 from premblyd.record.operating import BATCH, Operator
 from premblyd.record.replays import Dead, Plan
 from premblyd.record.rows import FoundDelivery
-from premblyd.store.writer import Writer
 
 KEPT = 20  # of which the page is still there
 

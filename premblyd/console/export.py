@@ -10,9 +10,9 @@ from premblyd import times
 from premblyd.console import csvtext
 from premblyd.console.readers import Readers
 from premblyd.console.words import label
+from premblyd.engines.connections import Database
 from premblyd.errors import TryAgainError
 from premblyd.record.rows import Row
-from premblyd.store.connections import Database
 
 ROWS = 500  # of a part
 TRIES = 5

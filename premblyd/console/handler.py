@@ -15,7 +15,7 @@ from premblyd.console import origin, words
 from premblyd.console.services import Services
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.occurrences import ConsoleFailed, ConsoleNotLogged, ConsoleRefused, Occurrence
-from premblyd.receiver.address import client_ip, peer_ip
+from premblyd.receive.address import client_ip, peer_ip
 from premblyd.record import access
 from premblyd.record.access import Session
 from premblyd.telemetry import tell

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from premblyd.store.connections import Database
+from premblyd.engines.connections import Database
 
 Found = TypeVar("Found")
 

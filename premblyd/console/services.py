@@ -14,10 +14,10 @@ from premblyd.console.guessing import Guesses
 from premblyd.console.guests import Guests
 from premblyd.console.live import Live
 from premblyd.console.readers import Readers
+from premblyd.engines.writer import Writer
 from premblyd.metrics.exporter import Exporter
 from premblyd.passwords import PasswordHash
-from premblyd.receiver.quota import Quota
-from premblyd.store.writer import Writer
+from premblyd.receive.quota import Quota
 
 LINES_PER_MINUTE = 20  # of each kind that anybody at all can cause
 

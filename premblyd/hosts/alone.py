@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from premblyd.clock import Clock
 from premblyd.errors import StoreUnavailableError
+from premblyd.hosts.register import Hosts
 from premblyd.hosts.standing import Moment
-from premblyd.store.hosts import Hosts
-from premblyd.store.queue import Queue
+from premblyd.queue.queue import Queue
 
 
 class Alone:

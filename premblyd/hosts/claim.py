@@ -3,8 +3,8 @@
 from typing import Protocol
 
 from premblyd.hosts.standing import Moment
-from premblyd.store.jobs import Job
-from premblyd.store.queue import Queue
+from premblyd.queue.jobs import Job
+from premblyd.queue.queue import Queue
 
 
 class Member(Protocol):

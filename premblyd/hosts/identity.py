@@ -4,9 +4,9 @@ import os
 import uuid
 
 from premblyd import __version__
-from premblyd.heartbeat import machine_start
+from premblyd.hosts.heartbeat import machine_start
+from premblyd.hosts.register import Identity, Predecessor
 from premblyd.procfs import process_start
-from premblyd.store.hosts import Identity, Predecessor
 
 
 def of_this_process(name: str) -> Identity:

@@ -7,9 +7,11 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from premblyd.clock import SharedClock, boot_s
+from premblyd.engines.engine import Beacon, TimeRead
 from premblyd.errors import MoveAtWorkError, PremblydError, SchemaError, StoreUnavailableError
 from premblyd.hosts import identity
 from premblyd.hosts.observation import Observation
+from premblyd.hosts.register import BEAT, SIGHTINGS, Hosts, Identity, Sighting
 from premblyd.hosts.standing import Moment, Standing
 from premblyd.occurrences.hosts import (
     DeliveriesTakenOver,
@@ -23,8 +25,6 @@ from premblyd.occurrences.hosts import (
     HostSeen,
     HostsFailed,
 )
-from premblyd.store.engine import Beacon, Sighting, TimeRead
-from premblyd.store.hosts import Hosts, Identity
 from premblyd.telemetry import tell
 
 BEATS = 10  # within the time after which a host is lost
@@ -189,16 +189,17 @@ class Membership:
 
     async def _beat(self) -> None:
         asked = self.now()
-        beat = await self._beacon.beat(self._own.worker)
+        beat = await self._beacon.beat(BEAT, SIGHTINGS, self._own.worker)
         self._follow(beat.time)
         if beat.is_known:
             self._standing.beaten(asked)
             self._has_let_go = False
         else:
             self._standing.lost(self.now())
-        lost = self._observation.look(beat.hosts, beat.time.answered_at_s)
-        own = [host for host in beat.hosts if host.worker == self._own.worker]
-        self._others = tuple(host for host in beat.hosts if host.worker != self._own.worker)
+        hosts = [Sighting(*row) for row in beat.hosts]
+        lost = self._observation.look(hosts, beat.time.answered_at_s)
+        own = [host for host in hosts if host.worker == self._own.worker]
+        self._others = tuple(host for host in hosts if host.worker != self._own.worker)
         self._set_first(bool(own) and self._observation.is_first(own[0].id))
         lost = [host for host in lost if host.worker != self._own.worker]
         if self._repair is not None and not self._repair.done():

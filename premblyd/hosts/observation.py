@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from premblyd.store.engine import Sighting
+from premblyd.hosts.register import Sighting
 
 GAP = 0.5  # of `lost_after_s`: who has not looked for longer begins anew
 

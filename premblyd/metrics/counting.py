@@ -24,7 +24,7 @@ from premblyd.occurrences import (
 )
 from premblyd.prembly import events
 from premblyd.prembly.codes import MEANINGS
-from premblyd.store.inbox import Noise
+from premblyd.queue.inbox import Noise
 
 OTHER, MISSING = "other", "missing"
 OVERLOADED, UNAVAILABLE = "overloaded", "unavailable"

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from premblyd.config.models import Config
 from premblyd.databases import Place
+from premblyd.engines.connections import backend
+from premblyd.engines.engine import Sizes
 from premblyd.errors import PremblydError
-from premblyd.store.connections import backend
-from premblyd.store.engine import Sizes
 
 if TYPE_CHECKING:
     from premblyd.record.standing import Standing

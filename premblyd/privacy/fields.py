@@ -40,7 +40,7 @@ class Shape(Enum):
     MASKED = auto()  # in none
 
 
-# Fields of a body. (Of columns, store/models.py says it.)
+# Fields of a body. (Of columns, model/tables.py says it.)
 FIELDS = {
     Shape.CODE: "response_code responsecode",
     Shape.SENTENCE: "detail message",

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from peewee import Database
 
+from premblyd.engines.engine import Transaction
+from premblyd.model.statements import Statement, insert, param
+from premblyd.model.tables import ConsoleLink, ConsoleSession, OperatorAction
 from premblyd.record import fetching
 from premblyd.record.operating import Change
-from premblyd.store.engine import Transaction
-from premblyd.store.models import ConsoleLink, ConsoleSession, OperatorAction
-from premblyd.store.statements import Statement, insert, param
 
 LINK_LIFE_MS = 10 * 60_000
 TOKEN_BYTES = 32

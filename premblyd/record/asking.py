@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from peewee import SQL, Database, fn
 
+from premblyd.model.tables import Awaited, Inquiry
 from premblyd.prembly import events as events_of_prembly
 from premblyd.record import fetching
 from premblyd.record.reading import ALL, Page, newest_first
 from premblyd.record.rows import AwaitedRow, InquiryRow, WholeEvent
-from premblyd.store.models import Awaited, Inquiry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,17 +12,17 @@ from peewee import Database, fn
 
 from premblyd import times
 from premblyd.config.models import Config
+from premblyd.model.states import AttemptOutcome
+from premblyd.model.tables import AlertFailure, Attempt, AttemptHour, Delivery, Event, EventHour
+from premblyd.model.tables import Rejection as RejectionTable
 from premblyd.prembly.codes import MEANINGS
 from premblyd.privacy.identifiers import is_code
+from premblyd.queue.inbox import Noise
+from premblyd.queue.rollups import HOUR_MS, hour_of
 from premblyd.record import deliverytrouble, fetching, hosts, inquirytrouble, trouble
 from premblyd.record.reconciling import open_downtimes
 from premblyd.record.trouble import DISK_PERCENT, MAX_ITEMS, Item, Severity, Situation, Target
 from premblyd.routing import Routing
-from premblyd.store.inbox import Noise
-from premblyd.store.models import AlertFailure, Attempt, AttemptHour, Delivery, Event, EventHour
-from premblyd.store.models import Rejection as RejectionTable
-from premblyd.store.rollups import HOUR_MS, hour_of
-from premblyd.store.states import AttemptOutcome
 
 DAY_MS = 24 * HOUR_MS
 FAILING = 3  # attempts of an action in a row, and no success after them

@@ -5,11 +5,11 @@ from typing import Any, TypeVar
 
 from peewee import JOIN, Database, ModelSelect
 
+from premblyd.model.tables import Delivery, Event, OperatorAction
 from premblyd.record import choosing, contradictions, fetching, leafing
 from premblyd.record.choosing import DeliveryFilter, EventFilter
 from premblyd.record.leafing import LIMIT, NEWEST, By, Part, Place, Way
 from premblyd.record.rows import OF_EVENT, DeliveryRow, EventRow, OperatorRow
-from premblyd.store.models import Delivery, Event, OperatorAction
 
 Row = TypeVar("Row", bound=Any)
 

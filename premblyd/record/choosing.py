@@ -5,10 +5,10 @@ from typing import Any
 
 from peewee import SQL, Database, Expression, Field, fn
 
+from premblyd.model.states import State
+from premblyd.model.tables import IS_DOUBTED, WAITS_FOR_ANOTHER, Delivery, Event, Table
 from premblyd.record import contradictions, fetching
 from premblyd.record.leafing import By, Condition
-from premblyd.store.models import IS_DOUBTED, WAITS_FOR_ANOTHER, Delivery, Event, Table
-from premblyd.store.states import State
 
 HOUR_MS = 3_600_000
 SHORT_KEY = 4  # hex digits

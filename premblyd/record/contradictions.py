@@ -5,9 +5,9 @@ from typing import Any
 
 from peewee import SQL, Database, ModelSelect, fn
 
+from premblyd.model.tables import Delivery, Event, Inquiry, Purpose
 from premblyd.record import fetching
 from premblyd.record.leafing import By
-from premblyd.store.models import Delivery, Event, Inquiry, Purpose
 
 # As text, so that SQLite sees that the index has these rows.
 _IS_CONTRADICTED = (Inquiry.result == SQL("'contradicted'")) & (Inquiry.purpose == Purpose.CONFIRM)

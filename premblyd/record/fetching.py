@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from peewee import OP, Context, Database, Expression, Field, ForeignKeyField, ModelSelect, Node
 
+from premblyd.engines.connections import translated
 from premblyd.errors import StoreUnreadableError
-from premblyd.store.columns import ColumnType
-from premblyd.store.connections import translated
-from premblyd.store.models import Table
+from premblyd.model.columns import ColumnType
+from premblyd.model.tables import Table
 
 RowType = TypeVar("RowType")
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from peewee import Database, fn
 
 from premblyd import times
+from premblyd.hosts.register import is_working
+from premblyd.model.states import LOST, State
+from premblyd.model.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Host
 from premblyd.record import fetching, trouble
 from premblyd.record.trouble import Item, Severity, Situation, Target
-from premblyd.store.hosts import LOST, is_working
-from premblyd.store.models import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Host
-from premblyd.store.states import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from peewee import Database, fn
 
 from premblyd import times
+from premblyd.model.tables import IS_DOUBTED, Event, Inquiry, InquiryResult
 from premblyd.record import asking, contradictions, fetching
 from premblyd.record.trouble import Item, Severity, Situation, Target
-from premblyd.store.models import IS_DOUBTED, Event, Inquiry, InquiryResult
 
 LAST_INQUIRIES = 2000  # what is looked at of them: there may be any number
 UNREACHABLE = 3  # questions in a row without an answer

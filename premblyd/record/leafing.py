@@ -13,8 +13,8 @@ from typing import Any, Generic, TypeVar
 
 from peewee import OP, Context, Database, Expression, ModelSelect, Node, fn
 
+from premblyd.model.tables import Table
 from premblyd.record import fetching
-from premblyd.store.models import Table
 
 LIMIT = 50
 BUDGET_S = 0.05  # for looking through rows that no index picks

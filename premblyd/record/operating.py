@@ -2,7 +2,7 @@
 record.
 
 A change is what is done within a transaction of its own, as it locks what it finds. A command runs
-it on a connection of its own (`store.connections.transact`); the daemon hands it to its writer
+it on a connection of its own (`engines.connections.transact`); the daemon hands it to its writer
 (`Writer.call`, alone), which is the only one that writes there.
 """
 
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
 
-from premblyd.store import hosts, inbox, order, rollups
-from premblyd.store.engine import Transaction
-from premblyd.store.inbox import NewDelivery
-from premblyd.store.models import Delivery, OperatorAction
-from premblyd.store.order import Then
-from premblyd.store.statements import BulkInsert, Statement, insert, param, update
-from premblyd.store.states import FINISHED, State
+from premblyd.engines.engine import Transaction
+from premblyd.hosts import register
+from premblyd.model.statements import BulkInsert, Statement, insert, param, update
+from premblyd.model.states import FINISHED, LOST, State
+from premblyd.model.tables import Delivery, OperatorAction
+from premblyd.queue import inbox, order, rollups
+from premblyd.queue.inbox import NewDelivery
+from premblyd.queue.order import Then
 
 NO_ORDER: Mapping[int, Then | None] = MappingProxyType({})
 BATCH = 50  # rows of one transaction, for which the daemon's own have to wait
@@ -102,7 +103,7 @@ class Operator:
         of this name, or it works."""
 
         def forget(transaction: Transaction) -> bool:
-            changed = transaction.change(hosts.FORGET, name=name, ended=hosts.LOST, now_ms=now_ms)
+            changed = transaction.change(register.FORGET, name=name, ended=LOST, now_ms=now_ms)
             if changed:
                 self._record(transaction, "forget", now_ms, note=f"host {name}")
             return bool(changed)

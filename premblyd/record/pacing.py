@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 
 from peewee import Database
 
+from premblyd.engines.connections import transact
 from premblyd.record.operating import Change, Done
-from premblyd.store.connections import transact
 
 MIN_GAP_S = 0.15
 MAX_GAP_S = 2.0

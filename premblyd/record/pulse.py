@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from peewee import Database, fn
 
+from premblyd.model.states import State
+from premblyd.model.tables import Attempt, Delivery, Event, OperatorAction, Rejection
 from premblyd.record import fetching
-from premblyd.store.models import Attempt, Delivery, Event, OperatorAction, Rejection
-from premblyd.store.states import State
 
 COUNTED = 10_000  # dead deliveries: no more are counted
 

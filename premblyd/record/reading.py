@@ -16,8 +16,12 @@ from peewee import (
 )
 
 from premblyd.errors import NotFoundError
+from premblyd.model.states import State
+from premblyd.model.tables import Attempt, Delivery, Event, Rejection, Table
 from premblyd.prembly import events as events_of_prembly
 from premblyd.prembly.webhook import StoredEvent
+from premblyd.queue.damage import usable_event
+from premblyd.queue.queue_statements import EVENT_COLUMNS
 from premblyd.record import browsing, choosing, contradictions, fetching
 from premblyd.record.choosing import DeliveryFilter, EventFilter, RejectionFilter
 from premblyd.record.leafing import Part, Place, Row
@@ -30,10 +34,6 @@ from premblyd.record.rows import (
     RejectionRow,
     WholeEvent,
 )
-from premblyd.store.damage import usable_event
-from premblyd.store.models import Attempt, Delivery, Event, Rejection, Table
-from premblyd.store.queue_statements import EVENT_COLUMNS
-from premblyd.store.states import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

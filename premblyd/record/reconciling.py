@@ -8,15 +8,15 @@ from typing import Any
 from peewee import Database
 
 from premblyd import times
+from premblyd.ask.answered import NewAnswer, add_answer
+from premblyd.asked import questions
+from premblyd.asked.awaited_statements import IS_NOT_DOUBTED, LEAVES_OPEN
+from premblyd.asked.questions import NewInquiry
+from premblyd.engines.connections import transact
+from premblyd.hosts.downtimes import reconciled
+from premblyd.model.tables import Downtime, Event
 from premblyd.prembly.payload import plain_id, same_id, session_reference
 from premblyd.record import fetching
-from premblyd.store import inquiries
-from premblyd.store.answers import NewAnswer, add_answer
-from premblyd.store.awaited_statements import IS_NOT_DOUBTED, LEAVES_OPEN
-from premblyd.store.connections import transact
-from premblyd.store.downtimes import reconciled
-from premblyd.store.inquiries import NewInquiry
-from premblyd.store.models import Downtime, Event
 
 BATCH = 400  # SQLite takes more values in a statement, and reads no faster for it
 
@@ -92,7 +92,7 @@ class OwnRecord:
 
     def note(self, inquiry: NewInquiry) -> None:
         """Keep a question that settled nothing."""
-        transact(self._database, lambda transaction: inquiries.add(transaction, inquiry))
+        transact(self._database, lambda transaction: questions.add(transaction, inquiry))
 
     def mend_downtimes(self, *, since_ms: int, until_ms: int, now_ms: int) -> int:
         """Keep that nothing is missing of this time. Return how many downtimes that mends."""

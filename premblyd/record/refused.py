@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from peewee import Database, fn
 
+from premblyd.model.tables import Rejection
 from premblyd.record import fetching
-from premblyd.store.models import Rejection
 
 MOST = 20
 

@@ -9,13 +9,13 @@ from peewee import Database
 
 from premblyd.config.models import Action, Config
 from premblyd.errors import PremblydError
+from premblyd.model.states import FINISHED, State
 from premblyd.record import reading
 from premblyd.record.choosing import DeliveryFilter
 from premblyd.record.operating import BATCH, Change, Operator
 from premblyd.record.rows import FoundDelivery
 from premblyd.rereading import Rereading
 from premblyd.routing import Routing
-from premblyd.store.states import FINISHED, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

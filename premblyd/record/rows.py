@@ -1,6 +1,6 @@
 """What the record holds, as rows that people and programs read. Times in Unix milliseconds.
 
-A row has the columns of its table that people see where they look (`seen`, in store/columns.py), so
+A row has the columns of its table that people see where they look (`seen`, in model/columns.py), so
 one of a list has no payload and no secret.
 """
 
@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from peewee import Model
 
-from premblyd.privacy.documents import mask
-from premblyd.privacy.fields import Shape
-from premblyd.store.columns import PLAIN, Column, Seen, columns
-from premblyd.store.models import (
+from premblyd.model.columns import PLAIN, Column, Seen, columns
+from premblyd.model.states import State
+from premblyd.model.tables import (
     Attempt,
     Awaited,
     Delivery,
@@ -24,7 +23,8 @@ from premblyd.store.models import (
     OperatorAction,
     Rejection,
 )
-from premblyd.store.states import State
+from premblyd.privacy.documents import mask
+from premblyd.privacy.fields import Shape
 
 _Class = TypeVar("_Class", bound=type[Any])
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from premblyd.config.models import Config
 from premblyd.databases import Place, file_of
+from premblyd.engines.connections import connect_read_only
 from premblyd.record import attention, hosts, reading, statistics
 from premblyd.record.statistics import ActionFigures
-from premblyd.store.connections import connect_read_only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """What came and how the actions fare, in numbers: by the hour, and for each action.
 
-Counted from the roll-ups (store/rollups.py) and from what waits, never from all events: it takes a
+Counted from the roll-ups (queue/rollups.py) and from what waits, never from all events: it takes a
 few milliseconds beside a million of them. Hours are whole: what is asked since a time in the middle
 of one is answered from its beginning.
 """
@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from peewee import SQL, Database, Field, ModelSelect, fn
 
+from premblyd.model.states import AttemptOutcome, State
+from premblyd.model.tables import WAITS_FOR_ANOTHER, AttemptHour, Delivery, EventHour, Rejection
+from premblyd.queue.rollups import HOUR_MS, hour_of, lower_bound_ms
 from premblyd.record import fetching
-from premblyd.store.models import WAITS_FOR_ANOTHER, AttemptHour, Delivery, EventHour, Rejection
-from premblyd.store.rollups import HOUR_MS, hour_of, lower_bound_ms
-from premblyd.store.states import AttemptOutcome, State
 
 _FIRST_TWO = (SQL("1"), SQL("2"))  # columns: PostgreSQL sees no likeness in `hour / ?` and itself
 By = Literal["response_code", "outcome", "type"]

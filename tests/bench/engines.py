@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 
 from premblyd.databases import Server
-from premblyd.store.connections import backend
+from premblyd.engines.connections import backend
 from tests.bench import keeping, load, peers, rows, serving, stored, webhooks
 from tests.bench.rows import Measured, Row
 from tests.support import postgresql

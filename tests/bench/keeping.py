@@ -10,16 +10,16 @@ from typing import TypeVar
 
 from peewee import SqliteDatabase
 
+from premblyd.engines.engine import Engine, Transaction
+from premblyd.engines.sqlite import opening
+from premblyd.engines.sqlite.engine import SqliteEngine
+from premblyd.engines.writer import Step, Writer
+from premblyd.model.states import AttemptOutcome, State
+from premblyd.queue.jobs import Claimable, Ending, Result
+from premblyd.queue.queue import Queue
 from premblyd.record import reading
 from premblyd.record.choosing import DeliveryFilter, EventFilter
 from premblyd.record.reading import Page
-from premblyd.store.engine import Engine, Transaction
-from premblyd.store.jobs import Claimable, Ending, Result
-from premblyd.store.queue import Queue
-from premblyd.store.sqlite import opening
-from premblyd.store.sqlite.engine import SqliteEngine
-from premblyd.store.states import AttemptOutcome, State
-from premblyd.store.writer import Step, Writer
 from tests.bench import load, peers, rows, stored
 from tests.bench.rows import Measured, Row
 from tests.bench.serving import EVERY

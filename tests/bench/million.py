@@ -22,12 +22,12 @@ from typing import Any
 from peewee import Database
 
 from premblyd.databases import Server
+from premblyd.engines.connections import connect_read_only
+from premblyd.engines.sqlite import opening
 from premblyd.record import attention, browsing, reading, refused, statistics
 from premblyd.record.choosing import DeliveryFilter, EventFilter, RejectionFilter
 from premblyd.record.leafing import OLDEST
 from premblyd.record.reading import Page
-from premblyd.store.connections import connect_read_only
-from premblyd.store.sqlite import opening
 
 LIMIT_MS = 100.0
 DAYS = 30
@@ -101,7 +101,7 @@ def build(path: Path, events: int, now_ms: int) -> None:
         with connection:
             for sql in (EVENTS, DELIVERIES, ATTEMPTS, REJECTIONS, INQUIRIES):
                 connection.execute(sql, {"events": events, "now_ms": now_ms})
-            importlib.import_module("premblyd.store.migrations.0003_rollups").fill(connection)
+            importlib.import_module("premblyd.model.migrations.0003_rollups").fill(connection)
         connection.execute("PRAGMA journal_mode = wal")
 
 

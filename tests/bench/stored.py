@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from premblyd.store.sqlite import opening
+from premblyd.engines.sqlite import opening
 from tests.bench import webhooks
 
 FIRST_MS = 1_700_000_000_000
@@ -47,7 +47,7 @@ def build(path: Path, events: int) -> None:
         with connection:
             for table in tables(events):
                 _insert(connection, *table)
-            rollups = importlib.import_module("premblyd.store.migrations.0003_rollups")
+            rollups = importlib.import_module("premblyd.model.migrations.0003_rollups")
             rollups.fill(connection)
         connection.execute("PRAGMA wal_checkpoint(truncate)")
     os.sync()  # or the system writes it while something is measured

@@ -71,7 +71,7 @@ def _add_a_day(database: Path) -> None:
                 _copy_event(connection, names.index(name) + 1, at_ms)
         for table in ("event_hour", "attempt_hour"):
             connection.execute(f"DELETE FROM {table}")
-        importlib.import_module("premblyd.store.migrations.0003_rollups").fill(connection)
+        importlib.import_module("premblyd.model.migrations.0003_rollups").fill(connection)
 
 
 def _copy_event(connection: sqlite3.Connection, event_id: int, at_ms: int) -> None:

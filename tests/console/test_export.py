@@ -15,10 +15,10 @@ from tornado.web import Application, RequestHandler
 
 from premblyd.console import export
 from premblyd.console.handler import Handler
+from premblyd.engines.connections import Database
+from premblyd.engines.readers import TooBusyError
 from premblyd.errors import StoreUnreadableError
 from premblyd.record.rows import Row
-from premblyd.store.connections import Database
-from premblyd.store.readers import TooBusyError
 from tests.support.console import Browser, signed_in
 from tests.support.daemon import Premblyd
 from tests.support.database import changing

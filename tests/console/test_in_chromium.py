@@ -31,7 +31,7 @@ INSERT INTO delivery
 SELECT id, 'notify-crm', 'dead', 0, received_at_ms, received_at_ms, 'exit status 1' FROM event
 """
 # Lets a test lock the database for as long as Chromium takes to look at what waits.
-PATIENT = "from premblyd.store.sqlite import opening; opening.BUSY_TIMEOUT_S = 30"
+PATIENT = "from premblyd.engines.sqlite import opening; opening.BUSY_TIMEOUT_S = 30"
 PAGES = {
     "overview": "/?since=7d",
     "events": "/events",

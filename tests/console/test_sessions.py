@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from premblyd import passwords
+from premblyd.engines.connections import connect_operator, transact
 from premblyd.record import access
-from premblyd.store.connections import connect_operator, transact
 from tests.support.commands import run
 from tests.support.console import CONSOLE, Browser, browser, new_link, signed_in
 from tests.support.daemon import Premblyd

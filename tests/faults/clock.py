@@ -20,17 +20,17 @@ from premblyd.config.hooks import Hook, ShellHook
 from premblyd.config.load import parse_config
 from premblyd.config.models import Action
 from premblyd.config.secrets import SecretPlaces
-from premblyd.hooks.dispatcher import Dispatcher
-from premblyd.hooks.kinds import Runners
-from premblyd.hooks.permit import Permit
+from premblyd.engines.sqlite import opening
+from premblyd.engines.sqlite.engine import SqliteEngine
+from premblyd.engines.writer import Writer
 from premblyd.logs import output
-from premblyd.store.inbox import Inbox, NewDelivery
-from premblyd.store.jobs import Job, Result
-from premblyd.store.queue import Queue
-from premblyd.store.sqlite import opening
-from premblyd.store.sqlite.engine import SqliteEngine
-from premblyd.store.states import AttemptOutcome
-from premblyd.store.writer import Writer
+from premblyd.model.states import AttemptOutcome
+from premblyd.queue.inbox import Inbox, NewDelivery
+from premblyd.queue.jobs import Job, Result
+from premblyd.queue.queue import Queue
+from premblyd.run.dispatcher import Dispatcher
+from premblyd.run.kinds import Runners
+from premblyd.run.permit import Permit
 from tests.faults.daemon import Victim, folder
 from tests.support.clock import SettableClock
 from tests.support.configuration import configuration, shell

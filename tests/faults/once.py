@@ -19,7 +19,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from premblyd.prembly.payload import Outcome
-from premblyd.store.keys import once_key
+from premblyd.queue.keys import once_key
 from tests.faults.daemon import Victim, folder, table
 from tests.support.configuration import shell
 

@@ -13,8 +13,8 @@ from typing import Any
 from click.testing import CliRunner
 
 from premblyd.cli import main as premblyd
-from premblyd.hooks.shell.environment import MAX_VALUE_BYTES
 from premblyd.prembly import payload
+from premblyd.run.shell.environment import MAX_VALUE_BYTES
 from tests.faults.daemon import Victim, folder, table
 from tests.support.configuration import shell
 from tests.support.database import reading

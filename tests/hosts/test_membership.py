@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,12 @@ import pytest
 from structlog.typing import EventDict
 
 from premblyd.clock import SharedClock
+from premblyd.engines.engine import Beat, TimeRead
 from premblyd.errors import StoreUnavailableError
 from premblyd.hosts import membership
 from premblyd.hosts.membership import Membership
-from premblyd.store.engine import Beat, Sighting, TimeRead
-from premblyd.store.hosts import Hosts, Identity
+from premblyd.hosts.register import Hosts, Identity, Sighting
+from premblyd.model.statements import Statement
 from tests.support.database import prepared_place
 from tests.support.queue import claim
 from tests.support.store import NOW_MS, Store
@@ -42,12 +42,12 @@ class FakeBeacon:
         now_s = asyncio.get_running_loop().time()
         return TimeRead(now_ms=NOW_MS, asked_at_s=now_s, answered_at_s=now_s)
 
-    async def beat(self, worker: str) -> Beat:
+    async def beat(self, beat: Statement, look: Statement, worker: str) -> Beat:
         if self.is_away:
             self.failures += 1
             raise StoreUnavailableError("the network is cut")
         self.beats += 1
-        hosts = tuple(replace(host, beat_count=self.beats) for host in self.hosts)
+        hosts = [host._replace(beat_count=self.beats) for host in self.hosts]
         return Beat(hosts=hosts, is_known=True, time=await self.read_time())
 
     async def announce(self) -> None: ...

@@ -1,7 +1,7 @@
 """Whom a daemon takes for lost, by what it sees of the others."""
 
 from premblyd.hosts.observation import Observation
-from premblyd.store.engine import Sighting
+from premblyd.hosts.register import Sighting
 
 LOST_AFTER_S = 10.0
 

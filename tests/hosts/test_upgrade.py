@@ -76,7 +76,7 @@ def test_an_old_daemon_that_slept_through_the_upgrade_ends(tmp_path: Path, serve
         old.process.send_signal(signal.SIGSTOP)
         with another(tmp_path, server) as new:
             new.start(
-                before="from premblyd.store.postgresql import daemons\n"
+                before="from premblyd.engines.postgresql import daemons\n"
                 f"daemons.WATCHED_S = 2\n{next_version.before}"
             )
             old.process.send_signal(signal.SIGCONT)

@@ -24,7 +24,7 @@ JOIN delivery ON delivery.id = delivery_id JOIN event ON event.id = event_id
 WHERE event.id > 1 ORDER BY event.id
 """
 DEAF = """
-from premblyd.store.postgresql.beacon import PostgresqlBeacon
+from premblyd.engines.postgresql.beacon import PostgresqlBeacon
 async def announce(self): return None
 PostgresqlBeacon.announce = announce
 """

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from premblyd.ask.logpages import LogPageError, read_page
 from premblyd.config.inquiries import LogsQuestion
-from premblyd.inquiry.logpages import LogPageError, read_page
 from premblyd.prembly.bodies import MAX_VALUES
 from tests.support.prembly_api import Verification
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from premblyd.ask import logreading
+from premblyd.ask.logpages import LogEntry, LogPage
+from premblyd.ask.logreading import Log, Window, parameters, read_log
 from premblyd.config.inquiries import LogsQuestion
 from premblyd.errors import PremblydError
-from premblyd.inquiry import logreading
-from premblyd.inquiry.logpages import LogEntry, LogPage
-from premblyd.inquiry.logreading import Log, Window, parameters, read_log
 
 NOW_MS = 1_700_000_000_000
 MINUTE_MS = 60_000

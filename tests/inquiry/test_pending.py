@@ -12,22 +12,22 @@ from typing import Any, Self
 
 import pytest
 
+from premblyd.ask import client, pending
+from premblyd.ask.answered import Answers
+from premblyd.ask.client import Inquirer
+from premblyd.ask.pending import PendingAsker
+from premblyd.ask.storing import Storing
+from premblyd.asked.awaited import AwaitedQueue, Due
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.databases import Place
+from premblyd.engines.connections import backend
+from premblyd.engines.writer import Writer
 from premblyd.errors import StoreUnavailableError
-from premblyd.inquiry import client, pending
-from premblyd.inquiry.client import Inquirer
-from premblyd.inquiry.pending import PendingAsker
-from premblyd.inquiry.storing import Storing
 from premblyd.prembly import payload
 from premblyd.prembly.webhook import Webhook
-from premblyd.store.answers import Answers
-from premblyd.store.awaited import AwaitedQueue, Due
-from premblyd.store.connections import backend
-from premblyd.store.inbox import Added, Inbox
-from premblyd.store.queue import Queue
-from premblyd.store.writer import Writer
+from premblyd.queue.inbox import Added, Inbox
+from premblyd.queue.queue import Queue
 from tests.support import prembly_api
 from tests.support.clock import SettableClock
 from tests.support.configuration import configuration, shell

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from premblyd.ask.schedule import GRACE_MS, LATE_RETRY_MS, RETRY_MS, Schedule
 from premblyd.config.inquiries import Pending
-from premblyd.inquiry.schedule import GRACE_MS, LATE_RETRY_MS, RETRY_MS, Schedule
 
 BEGAN_MS = 1_700_000_000_000
 MINUTE_MS = 60_000

@@ -7,22 +7,16 @@ from typing import Any
 
 import pytest
 
+from premblyd.ask.answered import NewAnswer, add_answer
+from premblyd.asked import awaited
+from premblyd.asked.awaited import EVENT_GONE, Asked, AwaitedQueue, Due, Missed
+from premblyd.asked.awaited_statements import MAX_MISSED
+from premblyd.asked.questions import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
+from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly import settling
 from premblyd.prembly.events import MEANINGS
 from premblyd.prembly.payload import Outcome, Verdict
-from premblyd.store import awaited
-from premblyd.store.answers import NewAnswer, add_answer
-from premblyd.store.awaited import (
-    EVENT_GONE,
-    Asked,
-    AwaitedQueue,
-    Due,
-    Missed,
-)
-from premblyd.store.awaited_statements import MAX_MISSED
-from premblyd.store.inbox import Added, NewDelivery
-from premblyd.store.inquiries import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
-from premblyd.store.models import InquiryResult, Purpose
+from premblyd.queue.inbox import Added, NewDelivery
 from tests.support.store import NOW_MS, Store, new_event
 
 ASK_MS = 60_000

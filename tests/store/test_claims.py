@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
+from premblyd.engines.postgresql.transaction import PostgresqlTransaction
+from premblyd.engines.sqlite.transaction import SqliteTransaction
+from premblyd.model.states import State
 from premblyd.prembly.payload import Outcome
-from premblyd.store.inbox import NewDelivery
-from premblyd.store.jobs import Claimable, Claimed
-from premblyd.store.keys import once_key
-from premblyd.store.once import lock_name
-from premblyd.store.postgresql.transaction import PostgresqlTransaction
-from premblyd.store.sqlite.transaction import SqliteTransaction
-from premblyd.store.states import State
+from premblyd.queue.inbox import NewDelivery
+from premblyd.queue.jobs import Claimable, Claimed
+from premblyd.queue.keys import once_key
+from premblyd.queue.once import lock_name
 from tests.support.jobs import ending
 from tests.support.queue import FAILED, LEASE_MS, SUCCEEDED
 from tests.support.store import NOW_MS, Store, new_event

@@ -24,10 +24,10 @@ CRASHED = "the daemon stopped while the hook ran"
 # Python that runs before the program, so that it dies at one exact place.
 DIE = """
 import os, signal
-from premblyd.hooks import dispatcher
-from premblyd.hooks.shell import runner as shell
-from premblyd.receiver import exchange
-from premblyd.store import inbox, queue
+from premblyd.run import dispatcher
+from premblyd.run.shell import runner as shell
+from premblyd.receive import exchange
+from premblyd.queue import inbox, queue
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)

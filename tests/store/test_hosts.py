@@ -4,11 +4,10 @@ from typing import Any
 
 import pytest
 
+from premblyd.hosts.register import Hosts, Identity, Predecessor, Sighting
+from premblyd.queue.claims import NO_ACTION
+from premblyd.queue.queue import Queue
 from premblyd.record.operating import Operator
-from premblyd.store.claims import NO_ACTION
-from premblyd.store.engine import Sighting
-from premblyd.store.hosts import Hosts, Identity, Predecessor
-from premblyd.store.queue import Queue
 from tests.support.database import changing
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.store import NOW_MS, Store

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 import pytest
 
 from premblyd.prembly.payload import Outcome
-from premblyd.store.inbox import NewDelivery
-from premblyd.store.jobs import Claimable, Claimed, Job
-from premblyd.store.keys import once_key
-from premblyd.store.once import lock_name
+from premblyd.queue.inbox import NewDelivery
+from premblyd.queue.jobs import Claimable, Claimed, Job
+from premblyd.queue.keys import once_key
+from premblyd.queue.once import lock_name
 from tests.support.queue import (
     FAILED,
     LATER_MS,

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
+from premblyd.ask.answered import Answers, NewAnswer
+from premblyd.model.states import State
 from premblyd.prembly.payload import Outcome
 from premblyd.prembly.webhook import Webhook
+from premblyd.queue import inbox
+from premblyd.queue.inbox import Added, NewDelivery, NewRejection, Noise
+from premblyd.queue.jobs import Claimable, Claimed, Job
+from premblyd.queue.order import Then
 from premblyd.record.operating import Change, Operator
-from premblyd.store import inbox
-from premblyd.store.answers import Answers, NewAnswer
-from premblyd.store.inbox import Added, NewDelivery, NewRejection, Noise
-from premblyd.store.jobs import Claimable, Claimed, Job
-from premblyd.store.order import Then
-from premblyd.store.states import State
 from tests.support.jobs import ending
 from tests.support.queue import FAILED, INTERRUPTED, LEASE_MS, SUCCEEDED
 from tests.support.store import NOW_MS, Store, new_event

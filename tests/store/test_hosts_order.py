@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from premblyd.databases import Server
+from premblyd.engines.engine import Transaction
+from premblyd.engines.writer import Step
+from premblyd.model.states import State
+from premblyd.queue import inbox
+from premblyd.queue.inbox import NewDelivery
 from premblyd.record.operating import Operator
-from premblyd.store import inbox
-from premblyd.store.engine import Transaction
-from premblyd.store.inbox import NewDelivery
-from premblyd.store.states import State
-from premblyd.store.writer import Step
 from tests.support.jobs import ending
 from tests.support.queue import FAILED, SUCCEEDED, claim, finish, ids
 from tests.support.store import NOW_MS, Store, new_event

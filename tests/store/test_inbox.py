@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from premblyd.store import inbox
-from premblyd.store.inbox import Added, NewDelivery, NewRejection
+from premblyd.queue import inbox
+from premblyd.queue.inbox import Added, NewDelivery, NewRejection
 from tests.support.store import NOW_MS, VERDICT, Store, is_fault, new_event
 
 DELIVERIES = "SELECT event_id, action, state, due_at_ms, attempts_left, created_at_ms FROM delivery"

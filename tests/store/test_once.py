@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from premblyd.engines.postgresql.transaction import PostgresqlTransaction
+from premblyd.engines.sqlite.transaction import SqliteTransaction
 from premblyd.prembly.payload import Outcome
+from premblyd.queue.keys import once_key
+from premblyd.queue.once import MAX_HOLD_MS, MIN_HOLD_MS
 from premblyd.record.operating import Operator
-from premblyd.store.keys import once_key
-from premblyd.store.once import MAX_HOLD_MS, MIN_HOLD_MS
-from premblyd.store.postgresql.transaction import PostgresqlTransaction
-from premblyd.store.sqlite.transaction import SqliteTransaction
 from tests.support.queue import (
     FAILED,
     INTERRUPTED,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import pytest
 
 from premblyd.prembly.payload import Outcome
+from premblyd.queue.jobs import Claimable, Claimed, Job
 from premblyd.record.operating import Operator
-from premblyd.store.jobs import Claimable, Claimed, Job
 from tests.support.queue import FAILED, INTERRUPTED, LEASE_MS, SUCCEEDED, claim_once, finish
 from tests.support.store import NOW_MS, Store
 

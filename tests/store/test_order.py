@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 
 from premblyd.databases import Server
+from premblyd.engines.postgresql.transaction import compiled as for_postgresql
+from premblyd.engines.sqlite.transaction import compiled as for_sqlite
+from premblyd.model.statements import Param, Statement
+from premblyd.queue import order
+from premblyd.queue.inbox import NewDelivery
+from premblyd.queue.jobs import Job
+from premblyd.queue.order import Then
 from premblyd.record.operating import Operator
-from premblyd.store import order
-from premblyd.store.inbox import NewDelivery
-from premblyd.store.jobs import Job
-from premblyd.store.order import Then
-from premblyd.store.postgresql.transaction import compiled as for_postgresql
-from premblyd.store.sqlite.transaction import compiled as for_sqlite
-from premblyd.store.statements import Param, Statement
 from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, finish, ids
 from tests.support.store import NOW_MS, Store, new_event
 

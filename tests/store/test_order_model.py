@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from premblyd.queue.jobs import Job
+from premblyd.queue.order import Then
 from premblyd.record.operating import Operator
-from premblyd.store.jobs import Job
-from premblyd.store.order import Then
 from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, finish
 from tests.support.store import NOW_MS, Store
 

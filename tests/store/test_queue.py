@@ -8,13 +8,13 @@ import pytest
 from premblyd.prembly import samples
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import Webhook
+from premblyd.queue.claims import NO_ACTION
+from premblyd.queue.confirmed import Confirmed
+from premblyd.queue.damage import CRASHED
+from premblyd.queue.inbox import NewDelivery
+from premblyd.queue.jobs import Claimed, Result
+from premblyd.queue.queue import Queue
 from premblyd.record.operating import Operator
-from premblyd.store.claims import NO_ACTION
-from premblyd.store.confirmed import Confirmed
-from premblyd.store.damage import CRASHED
-from premblyd.store.inbox import NewDelivery
-from premblyd.store.jobs import Claimed, Result
-from premblyd.store.queue import Queue
 from tests.support.queue import (
     ATTEMPTS,
     DELIVERIES,

@@ -9,14 +9,14 @@ import pytest
 from peewee import Database
 
 from premblyd.databases import Place
+from premblyd.engines import readers
+from premblyd.engines.connections import backend, translated
+from premblyd.engines.engine import Backend
+from premblyd.engines.readers import Readers, TooBusyError, TooSlowError
+from premblyd.engines.stopping import Stopped, Stopper
 from premblyd.errors import StoreUnreadableError
+from premblyd.model.tables import Event
 from premblyd.record import fetching
-from premblyd.store import readers
-from premblyd.store.connections import backend, translated
-from premblyd.store.engine import Backend
-from premblyd.store.models import Event
-from premblyd.store.readers import Readers, TooBusyError, TooSlowError
-from premblyd.store.stopping import Stopped, Stopper
 
 LONG = """WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 30000000)
     SELECT count(*) FROM n"""

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from premblyd.engines import connections
+from premblyd.model.rolled import rolled_code
+from premblyd.queue import rollups
+from premblyd.queue.rollups import HOUR_MS, hour_of
 from premblyd.record.operating import Operator
-from premblyd.store import connections, rollups
-from premblyd.store.rollups import HOUR_MS, hour_of
 from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, add_many, claim, finish
 from tests.support.store import NOW_MS, Store
 
@@ -24,7 +26,7 @@ ATTEMPTS = """SELECT hour_ms, action, outcome, bucket_ms, attempts FROM attempt_
 
 def bucket_ms(took_ms: int) -> int:
     """Return the bucket in which the database counts an attempt that took so long."""
-    bucket = importlib.import_module("premblyd.store.migrations.0003_rollups").BUCKET
+    bucket = importlib.import_module("premblyd.model.migrations.0003_rollups").BUCKET
     with closing(sqlite3.connect(":memory:")) as connection:
         found: int = connection.execute(
             f"SELECT {bucket} FROM (SELECT ? AS took)", (took_ms,)
@@ -118,4 +120,4 @@ def test_a_bucket_is_the_least_that_holds_the_duration(took_ms: int) -> None:
 
 def test_a_time_belongs_to_the_hour_that_has_begun() -> None:
     assert [hour_of(at) for at in (HOUR, HOUR + 1, HOUR + HOUR_MS - 1)] == [HOUR] * 3
-    assert rollups.rolled_code("") == rollups.rolled_code(None) == ""
+    assert rolled_code("") == rolled_code(None) == ""

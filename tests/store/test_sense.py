@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from premblyd.engines.connections import backend
+from premblyd.model import history, sense
+from premblyd.queue.inbox import Added
 from premblyd.record.operating import Operator
-from premblyd.store import history, sense
-from premblyd.store.connections import backend
-from premblyd.store.inbox import Added
 from tests.support.database import changing, new_place, rows
 from tests.support.queue import FAILED, SUCCEEDED, claim, finish, ids
 from tests.support.store import NOW_MS, Store, new_event

@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from premblyd.store.damage import Due
-from premblyd.store.jobs import SMALL_BYTES, UNBOUNDED, Claimable, Room
-from premblyd.store.shares import Shares
+from premblyd.queue.damage import Due
+from premblyd.queue.jobs import SMALL_BYTES, UNBOUNDED, Claimable, Room
+from premblyd.queue.shares import Shares
 
 MIB = 1 << 20
 

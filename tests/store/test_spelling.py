@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from premblyd.inquiry import respelling
-from premblyd.inquiry.respelling import Respelling
+from premblyd.ask import respelling
+from premblyd.ask.respelling import Respelling
+from premblyd.asked import spelling
+from premblyd.asked.questions import Inquiries, NewInquiry
+from premblyd.asked.spelling import ReferenceKeys
+from premblyd.engines.connections import connect_operator
+from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly.payload import Outcome, plain_id, same_id
 from premblyd.record.reconciling import OwnRecord
-from premblyd.store import spelling
-from premblyd.store.connections import connect_operator
-from premblyd.store.inquiries import Inquiries, NewInquiry
-from premblyd.store.models import InquiryResult, Purpose
-from premblyd.store.spelling import ReferenceKeys
 from tests.support.queue import SUCCEEDED, claim, claim_once, finish
 from tests.support.store import NOW_MS, Store, new_event
 

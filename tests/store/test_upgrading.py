@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.store import history
-from premblyd.store.connections import backend
+from premblyd.engines.connections import backend
+from premblyd.model import history
 from tests.support.database import changing, new_place, rows
 from tests.support.store import Store
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from premblyd.engines.engine import Transaction
+from premblyd.engines.sqlite.engine import SqliteEngine
+from premblyd.engines.writer import Operation, Step, Writer
 from premblyd.errors import StoreUnavailableError
-from premblyd.store.engine import Transaction
-from premblyd.store.inbox import Added, Inbox
-from premblyd.store.models import Heartbeat
-from premblyd.store.sqlite.engine import SqliteEngine
-from premblyd.store.statements import Statement
-from premblyd.store.writer import Operation, Step, Writer
+from premblyd.model.statements import Statement
+from premblyd.model.tables import Heartbeat
+from premblyd.queue.inbox import Added, Inbox
 from tests.support.database import locked
 from tests.support.store import Store, new_event
 from tests.support.waiting import wait_until
@@ -65,7 +65,7 @@ def test_what_comes_during_a_commit_waits_for_the_next(
 
 
 def test_a_transaction_has_an_upper_size(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("premblyd.store.writer.MAX_BATCH", 10)
+    monkeypatch.setattr("premblyd.engines.writer.MAX_BATCH", 10)
     works = transactions(store, monkeypatch)
     store.add_at_once(25)
     assert len(works) == 3
@@ -97,7 +97,7 @@ def test_a_small_commit_between_failures_is_no_recovery(
             store.wait(store.writer.call(work))
         store.wait(store.inbox.prove_commit(1))
     assert [line["event"] for line in lines] == ["store.unavailable"]
-    monkeypatch.setattr("premblyd.store.writer.RECENT_S", 0)  # later, with nothing that failed
+    monkeypatch.setattr("premblyd.engines.writer.RECENT_S", 0)  # later, with nothing that failed
     store.wait(store.inbox.prove_commit(2))
     assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
 

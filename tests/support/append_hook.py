@@ -6,12 +6,12 @@ Importing this adds it, as a model in config/hooks.py and a row in hooks/kinds.p
 from premblyd.config.hooks import Hook
 from premblyd.config.models import Config, Endpoint
 from premblyd.config.values import NonEmpty
-from premblyd.hooks.children import Children
-from premblyd.hooks.kinds import RUNNERS
-from premblyd.hooks.permit import Permit
-from premblyd.hooks.preview import Preview
-from premblyd.store.jobs import Job, Result
-from premblyd.store.states import AttemptOutcome
+from premblyd.model.states import AttemptOutcome
+from premblyd.queue.jobs import Job, Result
+from premblyd.run.children import Children
+from premblyd.run.kinds import RUNNERS
+from premblyd.run.permit import Permit
+from premblyd.run.preview import Preview
 
 
 class AppendHook(Hook):

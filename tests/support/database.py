@@ -14,7 +14,7 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from premblyd.databases import Place, Server
-from premblyd.store.connections import backend
+from premblyd.engines.connections import backend
 from tests.support import postgresql
 from tests.support.needs import needs_machine
 

@@ -9,27 +9,27 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, ParamSpec, Self
 
+from premblyd.ask.answered import Answers
+from premblyd.ask.client import Inquirer
+from premblyd.ask.confirm import Confirmation
+from premblyd.asked.questions import Inquiries
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.databases import Place
+from premblyd.engines.connections import backend, connect_operator, transact
+from premblyd.engines.writer import Writer
 from premblyd.errors import StoreUnavailableError
-from premblyd.hooks.dispatcher import Dispatcher, ReadAnew
-from premblyd.hooks.kinds import Runners
-from premblyd.hooks.permit import Permit
-from premblyd.hooks.preview import Preview
-from premblyd.inquiry.client import Inquirer
-from premblyd.inquiry.confirm import Confirmation
+from premblyd.model.states import AttemptOutcome
+from premblyd.queue.inbox import Inbox, NewDelivery
+from premblyd.queue.jobs import Claimed, Job, Result
+from premblyd.queue.once import Ruling
+from premblyd.queue.queue import Queue
 from premblyd.record.operating import Operator
-from premblyd.store.answers import Answers
-from premblyd.store.connections import backend, connect_operator, transact
-from premblyd.store.inbox import Inbox, NewDelivery
-from premblyd.store.inquiries import Inquiries
-from premblyd.store.jobs import Claimed, Job, Result
-from premblyd.store.once import Ruling
-from premblyd.store.queue import Queue
-from premblyd.store.states import AttemptOutcome
-from premblyd.store.writer import Writer
+from premblyd.run.dispatcher import Dispatcher, ReadAnew
+from premblyd.run.kinds import Runners
+from premblyd.run.permit import Permit
+from premblyd.run.preview import Preview
 from tests.support.clock import SettableClock
 from tests.support.database import rows
 from tests.support.store import new_event

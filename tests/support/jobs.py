@@ -6,10 +6,10 @@ from typing import Any
 
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.secrets import SecretPlaces
+from premblyd.model.states import State
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import StoredEvent, Webhook
-from premblyd.store.jobs import Ending, Job
-from premblyd.store.states import State
+from premblyd.queue.jobs import Ending, Job
 
 KEY = "0123456789abcdef0123456789abcdef"
 PLACES = SecretPlaces(Path("/nowhere"), {})

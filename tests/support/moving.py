@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from premblyd.databases import Place
-from premblyd.store.columns import ColumnType
-from premblyd.store.connections import backend
-from premblyd.store.moving.moving import Step, TableMoved, Watch, move
-from premblyd.store.moving.tables import Row, Table, moved_tables
-from premblyd.store.moving.values import Fitting
+from premblyd.model.columns import ColumnType
+from premblyd.move import opening
+from premblyd.move.moving import Step, TableMoved, Watch, move
+from premblyd.move.tables import Row, Table, moved_tables
+from premblyd.move.values import Fitting
 
 TABLES = {table.name: table for table in moved_tables()}
 LARGE = 2**63 - 1
@@ -117,7 +117,7 @@ def _odd_values(table: Table) -> Iterator[dict[str, Any]]:
 
 def rows_of(place: Place) -> dict[str, list[Row]]:
     """Return all that a database holds, as both engines can hold it."""
-    with backend(place).moving_from() as side:
+    with opening.source(place) as side:
         return {
             name: list(map(Fitting(table).fit, side.rows(table))) for name, table in TABLES.items()
         }
@@ -131,5 +131,5 @@ def move_record(
     source: Place, target: Place, *, restart: bool = False, watch: Watch = ignore
 ) -> tuple[TableMoved, ...]:
     """Move what `source` holds."""
-    with backend(source).moving_from() as old, backend(target).moving_to() as new:
+    with opening.source(source) as old, opening.target(target) as new:
         return move(old, new, watch=watch, restart=restart)

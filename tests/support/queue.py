@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from typing import Any
 
-from premblyd.store.inbox import NewDelivery
-from premblyd.store.jobs import Claimable, Claimed, Job, Result
-from premblyd.store.states import AttemptOutcome, State
+from premblyd.model.states import AttemptOutcome, State
+from premblyd.queue.inbox import NewDelivery
+from premblyd.queue.jobs import Claimable, Claimed, Job, Result
 from tests.support.jobs import ending
 from tests.support.store import NOW_MS, Store, new_event
 

@@ -13,11 +13,11 @@ from premblyd.clock import Clock
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.databases import Place
-from premblyd.receiver.health import Health
-from premblyd.receiver.server import Receiver
-from premblyd.store.connections import backend
-from premblyd.store.inbox import Inbox
-from premblyd.store.writer import Writer
+from premblyd.engines.connections import backend
+from premblyd.engines.writer import Writer
+from premblyd.queue.inbox import Inbox
+from premblyd.receive.health import Health
+from premblyd.receive.server import Receiver
 from tests.support.configuration import configuration, shell
 from tests.support.database import rows
 from tests.support.requests import Answer

@@ -13,16 +13,16 @@ from typing import Any, TypeVar
 import psycopg
 
 from premblyd.databases import Place, Server
+from premblyd.engines.connections import backend
+from premblyd.engines.engine import Backend, Transaction
+from premblyd.engines.sqlite.transaction import SqliteTransaction
+from premblyd.engines.writer import Writer
 from premblyd.errors import StoreUnavailableError
 from premblyd.prembly.payload import Kind, Outcome, Verdict
 from premblyd.prembly.webhook import Webhook
-from premblyd.store.connections import backend
-from premblyd.store.engine import Backend, Transaction
-from premblyd.store.inbox import Added, Inbox, NewDelivery
-from premblyd.store.order import Then
-from premblyd.store.queue import Queue
-from premblyd.store.sqlite.transaction import SqliteTransaction
-from premblyd.store.writer import Writer
+from premblyd.queue.inbox import Added, Inbox, NewDelivery
+from premblyd.queue.order import Then
+from premblyd.queue.queue import Queue
 from tests.support import postgresql
 from tests.support.database import rows
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.store import history
+from premblyd.model import history
 
 NAME = "0099_more"
 COMPATIBLE = """

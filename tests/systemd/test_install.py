@@ -189,7 +189,7 @@ def test_an_upgrade_takes_nothing_from_what_lies_around_and_leaves_nothing(
     """The checkout is a user's, who has built in it before."""
     service.run("id dev || useradd --create-home dev")
     service.run("rm -rf /home/dev/it; cp -r /share/source /home/dev/it")
-    stale = "build/lib/premblyd/store/migrations/9999_deleted.py"
+    stale = "build/lib/premblyd/model/migrations/9999_deleted.py"
     service.run(f"cd /home/dev/it && mkdir -p $(dirname {stale}) && echo >{stale}")
     service.run("mkdir /home/dev/it/premblyd.egg-info; chown -R dev: /home/dev/it")
     assert "Upgraded to" in service.output("/home/dev/it/systemd/install.sh")

@@ -6,15 +6,15 @@ from typing import Any
 from premblyd.console import words
 from premblyd.console.forms import Form, ways
 from premblyd.console.handler import Handler
+from premblyd.engines.connections import Database
 from premblyd.errors import NotFoundError, PremblydError
+from premblyd.model.states import State
 from premblyd.record import browsing, reading, replays, statistics
 from premblyd.record.choosing import DeliveryFilter
 from premblyd.record.leafing import Part
 from premblyd.record.operating import Operator
 from premblyd.record.replays import Plan, Request
 from premblyd.record.rows import DeliveryRow
-from premblyd.store.connections import Database
-from premblyd.store.states import State
 
 MAX_CHOSEN = 1000
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from premblyd.console import tree, words
 from premblyd.console.handler import Handler
+from premblyd.engines.connections import Database
 from premblyd.prembly import bodies
 from premblyd.record import reading, showing
 from premblyd.record.operating import Operator, RecordedReveal
 from premblyd.record.showing import ShownEvent
-from premblyd.store.connections import Database
 
 VERDICT = (
     "type", "response_code", "outcome", "doubt", "verification_status", "status", "detail",

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from premblyd.console import export, words
 from premblyd.console.forms import Form, ways
 from premblyd.console.handler import Handler
+from premblyd.engines.connections import Database
 from premblyd.record import browsing, leafing
 from premblyd.record.choosing import EventFilter
 from premblyd.record.leafing import Part, Place
 from premblyd.record.rows import EventRow
-from premblyd.store.connections import Database
 
 FIELDS = (
     "code", "outcome", "type", "kind", "reference", "user_ref", "since", "until", "text",

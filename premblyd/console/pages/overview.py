@@ -7,10 +7,10 @@ from urllib.parse import urlencode
 from premblyd import times
 from premblyd.console import charts
 from premblyd.console.handler import Handler
+from premblyd.engines.connections import Database
 from premblyd.errors import PremblydError
 from premblyd.record import attention, statistics
 from premblyd.record.trouble import Item, Target
-from premblyd.store.connections import Database
 
 HOUR_MS = 3_600_000
 PERIODS = {"24h": 24, "7d": 7 * 24, "30d": 30 * 24}  # hours

@@ -6,13 +6,13 @@ from typing import Any
 from premblyd.console import export
 from premblyd.console.forms import Form
 from premblyd.console.handler import Handler
+from premblyd.engines.connections import Database
 from premblyd.record import reading, refused
 from premblyd.record.choosing import RejectionFilter
 from premblyd.record.leafing import LIMIT
 from premblyd.record.reading import Page
 from premblyd.record.refused import Refusals
 from premblyd.record.rows import RejectionRow
-from premblyd.store.connections import Database
 
 NAMES = ("reason", "remote_ip", "since", "before")
 CSV_ROWS = 2_000  # of a part: there are 10,000 at most, and each part sorts them all

@@ -10,13 +10,13 @@ import psycopg
 import pytest
 
 from premblyd.databases import Place
+from premblyd.engines import apart
+from premblyd.engines.engine import Transaction
+from premblyd.engines.postgresql import engine
+from premblyd.engines.postgresql.transaction import PostgresqlTransaction
 from premblyd.errors import TableUnavailableError
-from premblyd.store import apart
-from premblyd.store.engine import Transaction
-from premblyd.store.inbox import Added, NewDelivery
-from premblyd.store.jobs import Claimable
-from premblyd.store.postgresql import engine
-from premblyd.store.postgresql.transaction import PostgresqlTransaction
+from premblyd.queue.inbox import Added, NewDelivery
+from premblyd.queue.jobs import Claimable
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import url_of

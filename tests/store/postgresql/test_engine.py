@@ -12,11 +12,11 @@ import psycopg
 import pytest
 
 from premblyd.databases import Server
+from premblyd.engines.engine import Transaction
+from premblyd.engines.postgresql.engine import TRIES
+from premblyd.engines.postgresql.transaction import PostgresqlTransaction
 from premblyd.errors import StoreUnavailableError
-from premblyd.store.engine import Transaction
-from premblyd.store.inbox import NewDelivery
-from premblyd.store.postgresql.engine import TRIES
-from premblyd.store.postgresql.transaction import PostgresqlTransaction
+from premblyd.queue.inbox import NewDelivery
 from tests.support import postgresql
 from tests.support.database import url_of
 from tests.support.postgresql import SUPERUSER
@@ -34,7 +34,7 @@ CLOSE = "SELECT pg_terminate_backend(?)"
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A transaction may take a moment only."""
-    monkeypatch.setattr("premblyd.store.postgresql.backend.DEADLINE_S", LIMIT_S)
+    monkeypatch.setattr("premblyd.engines.postgresql.backend.DEADLINE_S", LIMIT_S)
 
 
 @pytest.fixture

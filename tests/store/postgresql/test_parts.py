@@ -2,8 +2,8 @@
 
 import pytest
 
-from premblyd.store.engine import Transaction
-from premblyd.store.inbox import add_event
+from premblyd.engines.engine import Transaction
+from premblyd.queue.inbox import add_event
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.store import Store, new_event, transaction_open
 

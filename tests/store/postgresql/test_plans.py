@@ -7,13 +7,13 @@ from functools import partial
 import pytest
 
 from premblyd.databases import Server
+from premblyd.engines.connections import connect_read_only
+from premblyd.engines.engine import Transaction
+from premblyd.engines.postgresql.transaction import PostgresqlTransaction, compiled
+from premblyd.model.statements import Statement
+from premblyd.queue import queue_statements
 from premblyd.record import browsing
 from premblyd.record.choosing import EventFilter
-from premblyd.store import queue_statements
-from premblyd.store.connections import connect_read_only
-from premblyd.store.engine import Transaction
-from premblyd.store.postgresql.transaction import PostgresqlTransaction, compiled
-from premblyd.store.statements import Statement
 from tests.support.store import NOW_MS, Store
 
 pytestmark = pytest.mark.postgresql

@@ -8,11 +8,11 @@ import pytest
 from peewee import Database
 
 from premblyd.databases import Server
+from premblyd.engines.connections import backend, translated
+from premblyd.engines.readers import Readers, TooSlowError
 from premblyd.errors import StoreUnreadableError
+from premblyd.model.tables import Event
 from premblyd.record import fetching
-from premblyd.store.connections import backend, translated
-from premblyd.store.models import Event
-from premblyd.store.readers import Readers, TooSlowError
 from tests.support import postgresql
 from tests.support.postgresql import SUPERUSER, rows
 from tests.support.waiting import wait_until

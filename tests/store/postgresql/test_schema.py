@@ -11,10 +11,10 @@ import psycopg
 import pytest
 
 from premblyd.databases import Server
+from premblyd.engines.postgresql import daemons, opening, schema
 from premblyd.errors import OlderDaemonsError, SchemaError, StoreUnavailableError
-from premblyd.store import history
-from premblyd.store.hosts import Hosts, Identity
-from premblyd.store.postgresql import daemons, opening, schema
+from premblyd.hosts.register import Hosts, Identity
+from premblyd.model import history
 from tests.support import postgresql
 from tests.support.needs import needs_machine
 from tests.support.postgresql import rows

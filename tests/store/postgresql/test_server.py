@@ -12,10 +12,10 @@ import psycopg
 import pytest
 
 from premblyd.databases import Place, Server
+from premblyd.engines.connections import backend
+from premblyd.engines.postgresql import opening
+from premblyd.engines.postgresql.transaction import NOT_ON_STANDBY
 from premblyd.errors import CannotStartError, PremblydError, StoreUnavailableError
-from premblyd.store.connections import backend
-from premblyd.store.postgresql import opening
-from premblyd.store.postgresql.transaction import NOT_ON_STANDBY
 from tests.support import postgresql
 from tests.support.commands import run
 from tests.support.configuration import configuration
@@ -58,7 +58,7 @@ def server(cluster: Cluster) -> Server:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("premblyd.store.postgresql.backend.DEADLINE_S", 0.5)
+    monkeypatch.setattr("premblyd.engines.postgresql.backend.DEADLINE_S", 0.5)
 
 
 def why(store: Store, body: bytes = b"{}") -> str:
@@ -307,7 +307,7 @@ def test_without_its_library_the_start_says_what_to_install() -> None:
     program = (
         "import sys; sys.modules['psycopg'] = None\n"
         "from premblyd.databases import Server\n"
-        "from premblyd.store.connections import backend\n"
+        "from premblyd.engines.connections import backend\n"
         "backend(Server('postgresql://me@host/x'))"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from premblyd.asked import awaited_statements
+from premblyd.asked.awaited import CHANGED, AwaitedQueue
+from premblyd.engines.sqlite.transaction import compiled
 from premblyd.prembly.payload import Outcome
-from premblyd.store import awaited_statements, once
-from premblyd.store.awaited import CHANGED, AwaitedQueue
-from premblyd.store.sqlite.transaction import compiled
+from premblyd.queue import once
 from tests.support.database import reading
 from tests.support.store import NOW_MS, Store, new_event
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.store.sqlite import copies
-from premblyd.store.sqlite.copies import CopyError, Restoration
+from premblyd.engines.sqlite import copies
+from premblyd.engines.sqlite.copies import CopyError, Restoration
 from tests.support.commands import run
 from tests.support.store import Store
 

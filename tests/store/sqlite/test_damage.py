@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from premblyd.engines.sqlite import opening
+from premblyd.engines.sqlite.transaction import compiled, transact
+from premblyd.model import sense
+from premblyd.model.statements import Param, Statement
+from premblyd.queue import damage, queue_statements
+from premblyd.queue.jobs import Claimable, Claimed
 from premblyd.record.operating import Operator
-from premblyd.store import damage, queue_statements, sense
-from premblyd.store.jobs import Claimable, Claimed
-from premblyd.store.sqlite import opening
-from premblyd.store.sqlite.transaction import compiled, transact
-from premblyd.store.statements import Param, Statement
 from tests.support.database import past_checks
 from tests.support.queue import (
     ATTEMPTS,

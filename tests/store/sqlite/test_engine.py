@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from premblyd.engines.sqlite import opening
+from premblyd.engines.sqlite.engine import CHECKPOINT_AFTER
+from premblyd.engines.sqlite.fileguard import FILE_REPLACED
+from premblyd.engines.sqlite.logguard import LOG_REMOVED, LOG_REPLACED
+from premblyd.engines.writer import HAND_OVER_AT
 from premblyd.errors import StoreUnavailableError
-from premblyd.store.inbox import Added
-from premblyd.store.sqlite import opening
-from premblyd.store.sqlite.engine import CHECKPOINT_AFTER
-from premblyd.store.sqlite.fileguard import FILE_REPLACED
-from premblyd.store.sqlite.logguard import LOG_REMOVED, LOG_REPLACED
-from premblyd.store.writer import HAND_OVER_AT
+from premblyd.queue.inbox import Added
 from tests.support.database import locked, rows
 from tests.support.store import NOW_MS, Store, new_event, on_connection
 

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from premblyd.store.inbox import NewDelivery
+from premblyd.queue.inbox import NewDelivery
 from tests.support.store import Store, is_fault, new_event
 
 MIXED = ["".join(pattern) for pattern in itertools.product("no", repeat=4)]

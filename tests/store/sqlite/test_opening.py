@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 from peewee import OperationalError, SqliteDatabase
 
+from premblyd.engines.sqlite import opening
+from premblyd.engines.sqlite.lock import _BYTE, hold, lock
+from premblyd.engines.sqlite.transaction import transact
 from premblyd.errors import (
     AlreadyRunningError,
     CannotStartError,
@@ -25,11 +28,8 @@ from premblyd.errors import (
     TryAgainError,
 )
 from premblyd.errors import StoreUnavailableError as Unavailable
+from premblyd.model import history
 from premblyd.record.operating import Operator
-from premblyd.store import history
-from premblyd.store.sqlite import opening
-from premblyd.store.sqlite.lock import _BYTE, hold, lock
-from premblyd.store.sqlite.transaction import transact
 from tests.support.database import rows
 from tests.support.store import NOW_MS, Store
 from tests.support.users import plain_user
@@ -44,7 +44,7 @@ AS_ROWS = [(name,) for name in KNOWN]
 LOCKER = """
 import os, sys, time
 from pathlib import Path
-from premblyd.store.sqlite.lock import _BYTE, hold, lock
+from premblyd.engines.sqlite.lock import _BYTE, hold, lock
 lock(Path(sys.argv[1]))
 child = os.fork() if "fork" in sys.argv else 1
 if child:
@@ -54,7 +54,7 @@ time.sleep(60)
 HOLDER = """
 import sys, time
 from pathlib import Path
-from premblyd.store.sqlite.lock import hold
+from premblyd.engines.sqlite.lock import hold
 with hold(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

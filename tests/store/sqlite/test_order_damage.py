@@ -73,7 +73,7 @@ def test_a_whole_line_is_not_touched(store: Store) -> None:
 def test_portions_reach_the_end_of_what_waits(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("premblyd.store.order.PORTION", 2)
+    monkeypatch.setattr("premblyd.queue.order.PORTION", 2)
     for number in range(8):
         store.add("crm", then="continue", body=b"%d" % number)
     by_hand(store.path, "DELETE FROM delivery WHERE id IN (3, 7)")

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from peewee import Database
 
+from premblyd.engines.readers import Readers
+from premblyd.engines.sqlite.backend import SqliteBackend
 from premblyd.errors import PremblydError
+from premblyd.model.tables import Event
 from premblyd.record import fetching
-from premblyd.store.models import Event
-from premblyd.store.readers import Readers
-from premblyd.store.sqlite.backend import SqliteBackend
 
 
 def count(database: Database) -> int:

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from premblyd.engines.sqlite import opening
+from premblyd.engines.sqlite.engine import CHECKPOINT_AFTER
+from premblyd.engines.sqlite.fileguard import FILE_OVERWRITTEN, FILE_REPLACED
+from premblyd.engines.sqlite.lock import hold
+from premblyd.engines.sqlite.restoring import BadCopyError, opened, put_in
 from premblyd.errors import StoreUnavailableError
-from premblyd.store.sqlite import opening
-from premblyd.store.sqlite.engine import CHECKPOINT_AFTER
-from premblyd.store.sqlite.fileguard import FILE_OVERWRITTEN, FILE_REPLACED
-from premblyd.store.sqlite.lock import hold
-from premblyd.store.sqlite.restoring import BadCopyError, opened, put_in
 from tests.support.store import Store
 
 Lines = list[MutableMapping[str, Any]]

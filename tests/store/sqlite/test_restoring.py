@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from premblyd.engines.sqlite import opening
+from premblyd.engines.sqlite.backend import SqliteBackend
+from premblyd.engines.sqlite.lock import hold
+from premblyd.engines.sqlite.restoring import BadCopyError, Restored, opened, put_in
 from premblyd.errors import AlreadyRunningError, CannotStartError
-from premblyd.store.sqlite import opening
-from premblyd.store.sqlite.backend import SqliteBackend
-from premblyd.store.sqlite.lock import hold
-from premblyd.store.sqlite.restoring import BadCopyError, Restored, opened, put_in
 from tests.support.store import Store
 
 STEPS = ("os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.chmod", "os.chown")

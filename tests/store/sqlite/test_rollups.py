@@ -5,9 +5,9 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
+from premblyd.engines import connections
+from premblyd.queue.rollups import HOUR_MS
 from premblyd.record.operating import Operator
-from premblyd.store import connections
-from premblyd.store.rollups import HOUR_MS
 from tests.support.queue import FAILED, SUCCEEDED, add_many, claim, finish
 from tests.support.store import NOW_MS, Store
 
@@ -17,7 +17,7 @@ ATTEMPTS = "SELECT * FROM attempt_hour ORDER BY 1, 2, 3, 4"
 
 def counted_anew(store: Store) -> list[list[Any]]:
     """Return both tables as the migration fills them from what is in the database."""
-    fill = importlib.import_module("premblyd.store.migrations.0003_rollups").fill
+    fill = importlib.import_module("premblyd.model.migrations.0003_rollups").fill
     with closing(sqlite3.connect(store.path)) as connection:
         connection.execute("DELETE FROM event_hour")
         connection.execute("DELETE FROM attempt_hour")

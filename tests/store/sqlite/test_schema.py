@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from peewee import SqliteDatabase
 
+from premblyd.engines.sqlite import opening
+from premblyd.model import history, states, tables
+from premblyd.model.history import History
 from premblyd.prembly.payload import Kind, Outcome
-from premblyd.store import history, models, states
-from premblyd.store.history import History
-from premblyd.store.sqlite import opening
 from tests.support.database import rows
 from tests.support.store import NOW_MS, Store
 
-MODELS = [*models.Table.__subclasses__(), *models.RollUp.__subclasses__()]
+MODELS = [*tables.Table.__subclasses__(), *tables.RollUp.__subclasses__()]
 NAMES = [model._meta.table_name for model in MODELS]
 TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
 COLUMN_NAMES = "SELECT name FROM pragma_table_info(?)"
@@ -87,8 +87,8 @@ def test_every_table_has_a_model(path: Path) -> None:
         ("event", "outcome", Outcome),
         ("delivery", "state", states.State),
         ("attempt", "outcome", states.AttemptOutcome),
-        ("inquiry", "purpose", models.Purpose),
-        ("inquiry", "result", models.InquiryResult),
+        ("inquiry", "purpose", tables.Purpose),
+        ("inquiry", "result", tables.InquiryResult),
         ("awaited", "state", states.AwaitedState),
     ],
 )

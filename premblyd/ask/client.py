@@ -1,0 +1,446 @@
+"""Asking Prembly: one question at a time for each verification, at a bounded rate, and none while
+Prembly can't answer."""
+
+import asyncio
+import hashlib
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from premblyd.ask.breaker import FIRST_PAUSE_S, MAX_RETRY_AFTER_S, Breaker, Pace
+from premblyd.asked.questions import NewInquiry
+from premblyd.clock import Clock
+from premblyd.config.inquiries import PremblyApi, StatusQuestion
+from premblyd.httpclient import HttpClient, Method, Request, Response, retry_after_s
+from premblyd.model.tables import InquiryResult, Purpose
+from premblyd.occurrences import (
+    InquiriesPaused,
+    InquiriesRefused,
+    InquiriesResumed,
+    InquiryAnswered,
+)
+from premblyd.prembly import answers, bodies
+from premblyd.prembly.answers import Question, Stated
+from premblyd.privacy.identifiers import safe_id
+from premblyd.telemetry import tell
+
+MAX_ANSWER_BYTES = 16 << 20  # as an event's body, which it may become
+MAX_AT_ONCE = 16
+REMEMBERED_S = 60.0
+MAX_REMEMBERED = 1000
+STOPPED = "the daemon was stopped"
+NOT_FOUND = "Prembly knows no such verification"
+WITHHELD = "Prembly refuses to answer for this verification"
+NO_KEY = "there is no `prembly: {api_key: …}` to ask Prembly with"
+_REMEDY = (
+    "check `prembly: {api_key: …}`: it is the account's secret key, of the environment (sandbox or"
+    " live) that `url` is for"
+)
+# About this one question; any other status may be gone the next time.
+_NO_SUCH = (400, 404, 410, 422)
+_REFUSALS = (401, 403)
+_FORBIDDEN = 403
+_TOO_MANY = 429
+
+
+class AnswerKind(StrEnum):
+    """What kind of answer came."""
+
+    KNOWN = "known"  # it says something of the verification
+    NOT_FOUND = "not_found"  # or Prembly answers for others, and refuses to for this one
+    REFUSED = "refused"  # the key
+    UNAVAILABLE = "unavailable"  # none that can be used, or Prembly was not asked at all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came of a question. `error` is ours: it quotes neither the question nor the answer.
+
+    `is_shared`: somebody else asked it, who keeps the record of it. `was_asked`: Prembly got it.
+    """
+
+    kind: AnswerKind
+    at_ms: int  # when Prembly was asked
+    duration_ms: int = 0
+    http_status: int | None = None
+    error: str | None = None
+    body: bytes = b""
+    sha256: str | None = None
+    stated: Stated | None = None  # of a KNOWN one
+    retry_after_s: float = 0  # ask no earlier than in this time
+    wait_until_ms: int | None = None  # nothing at all is asked before, because of this answer
+    was_asked: bool = True
+    is_shared: bool = False
+
+    @property
+    def why_not_found(self) -> str:
+        """What to say of a verification that is NOT_FOUND."""
+        return WITHHELD if self.http_status in _REFUSALS else NOT_FOUND
+
+
+class Inquirer:
+    """Asks Prembly. Its time is the daemon's; `interrupt` ends what waits and what is asked."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._api: PremblyApi | None = None
+        self._client: HttpClient | None = None  # made when there is somebody to ask
+        self._aside: ThreadPoolExecutor | None = None
+        self._pace = Pace(1)
+        self._breaker = Breaker()
+        self._probing = asyncio.Lock()
+        self._judging_key = asyncio.Lock()
+        self._key_judged = (float("-inf"), True)  # when it was asked that told, and if it is right
+        self._proof = _made_up()
+        self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
+        self._asking: dict[str, asyncio.Task[Answer]] = {}
+        self._remembered: dict[str, Answer] = {}
+        self._hooks_waiting = 0
+        self._interrupted = False
+
+    def configure(self, api: PremblyApi | None) -> None:
+        """Use these settings from the next question on; None, or no key: there is nobody to ask."""
+        if api == self._api:
+            return
+        self._api = api
+        self._remembered.clear()
+        self._breaker = Breaker()  # what was wrong may be mended now
+        self._key_judged = (float("-inf"), True)
+        self._proof = _made_up()  # the key may be another account's
+        if api is None or api.api_key is None:
+            return
+        self._pace = Pace(api.rate)
+        if self._client is None:
+            self._client = HttpClient(MAX_AT_ONCE)
+            self._aside = ThreadPoolExecutor(1, "premblyd-answers")
+            self._aside.submit(int).result()  # starts it now: later the machine may lack threads
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is a key to ask with."""
+        return self._api is not None and self._api.api_key is not None
+
+    @property
+    def wait_s(self) -> float:
+        """For how long Prembly is not asked, because it can't answer; 0: it is asked."""
+        return self._breaker.wait_s(time.monotonic())
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a single question is to show first whether Prembly answers again."""
+        return self._breaker.is_doubtful
+
+    @contextmanager
+    def for_a_hook(self) -> Iterator[None]:
+        """Let those who have more time know that a hook waits for an answer."""
+        self._hooks_waiting += 1
+        try:
+            yield
+        finally:
+            self._hooks_waiting -= 1
+
+    @property
+    def has_hooks_waiting(self) -> bool:
+        """Whether hooks wait for answers: who has more time should ask little meanwhile."""
+        return self._hooks_waiting > 0
+
+    async def ask(self, question: Question, *, newer_than_ms: int | None = None) -> Answer:
+        """Ask Prembly about a verification. Never raise: the answer tells what went wrong.
+
+        Who asks for the same meanwhile gets the same answer. `newer_than_ms`: an answer that is
+        remembered is good enough (but for its body) if it was asked for after this time.
+        """
+        if newer_than_ms is not None:
+            remembered = self._remembered.get(question.identifier)
+            if remembered and self._is_fresh(remembered, newer_than_ms):
+                return remembered
+        task = self._asking.get(question.identifier)
+        is_shared = task is not None
+        if task is None:
+            if self._interrupted or not self.can_ask:
+                return self._unasked(STOPPED if self._interrupted else NO_KEY)
+            if wait_s := self.wait_s:
+                return self._unasked(_PAUSED, wait_s)
+            task = asyncio.create_task(self._answer(question))
+            self._asking[question.identifier] = task
+            task.add_done_callback(lambda _: self._asking.pop(question.identifier, None))
+        try:
+            answer = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not self._interrupted:
+                raise
+            return self._unasked(STOPPED)
+        return replace(answer, is_shared=True) if is_shared else answer
+
+    async def fetch(self, method: Method, path: str) -> Answer:
+        """Ask for something else than a verification, such as a page of Prembly's log: as the same
+        user, within the same rate. KNOWN: the answer is 200, and its body is not read."""
+        if self._interrupted or not self.can_ask:
+            return self._unasked(STOPPED if self._interrupted else NO_KEY)
+        return await self._in_turn(method, path, None)
+
+    def interrupt(self) -> None:
+        """Ask nothing more, and give up what is asked."""
+        self._interrupted = True
+        for task in self._asking.values():
+            task.cancel()
+
+    def close(self) -> None:
+        """Give back what is held. Nothing is asked any more."""
+        self.interrupt()
+        if self._client:
+            self._client.close()
+        if self._aside:
+            self._aside.shutdown(wait=False, cancel_futures=True)
+
+    async def _answer(self, question: Question) -> Answer:
+        status = self._api.status if self._api else StatusQuestion()
+        path = status.path.replace("{id}", question.path_segment)
+        answer = await self._in_turn(status.method, path, question)
+        if answer.kind in (AnswerKind.KNOWN, AnswerKind.NOT_FOUND):
+            self._remember(question, answer)
+        return answer
+
+    async def _in_turn(self, method: Method, path: str, question: Question | None) -> Answer:
+        async with self._at_once:
+            await self._pace.turn()
+            if not self._breaker.is_doubtful:
+                return await self._send(method, path, question)
+            async with self._probing:  # one of them shows whether Prembly answers again
+                return await self._send(method, path, question)
+
+    async def _send(self, method: Method, path: str, question: Question | None) -> Answer:
+        if wait_s := self.wait_s:
+            return self._unasked(_PAUSED, wait_s)
+        api, client = self._api, self._client
+        if api is None or api.api_key is None or client is None:  # reloaded meanwhile
+            return self._unasked(NO_KEY)
+        at_ms, started = self._clock.now_ms(), time.monotonic()
+        response = await _sent(api, api.api_key.reveal(), client, method, path)
+        duration_ms = round((time.monotonic() - started) * 1000)
+        answer = replace(
+            await self._judged(api, response, question),
+            at_ms=at_ms,
+            duration_ms=duration_ms,
+            http_status=response.status or None,
+            body=response.body,
+            sha256=hashlib.sha256(response.body).hexdigest() if response.body else None,
+        )
+        if answer.kind is AnswerKind.REFUSED and question is not None:
+            answer, pause_s = await self._whose(answer, api, client, started)
+        else:
+            pause_s = self._note(answer, question, started)
+        if pause_s:
+            return replace(answer, wait_until_ms=self._clock.now_ms() + round(pause_s * 1000))
+        return answer
+
+    async def _whose(
+        self, refused: Answer, api: PremblyApi, client: HttpClient, started: float
+    ) -> tuple[Answer, float]:
+        """Return what a refusal means, and for how long nothing is asked because of it.
+
+        Whoever knows the public key can send the id of a verification that is another account's, or
+        that a firewall dislikes. That it is the key which is refused shows in another question,
+        about what Prembly told of before: no forged event can choose it. "No such verification" is
+        no proof: a key of another account may get that, and be refused for all that is true.
+        """
+        async with self._judging_key:
+            if self._key_judged[0] < started:
+                await self._judge_key(api, client)
+            judged_at, is_right = self._key_judged
+        status = f"HTTP {refused.http_status}"
+        if judged_at < started:
+            unsure = replace(refused, kind=AnswerKind.UNAVAILABLE, error=f"{status}: {_UNSURE}")
+            return unsure, self.wait_s
+        if is_right:
+            withheld = f"{status}: {WITHHELD}"
+            return replace(refused, kind=AnswerKind.NOT_FOUND, error=withheld), 0
+        return refused, self.wait_s
+
+    async def _judge_key(self, api: PremblyApi, client: HttpClient) -> None:
+        """Ask once more, to know whether Prembly refuses the key."""
+        await self._pace.turn()
+        if api.api_key is None:
+            return
+        proof, started = self._proof, time.monotonic()
+        path = api.status.path.replace("{id}", proof.path_segment)
+        response = await _sent(api, api.api_key.reveal(), client, api.status.method, path)
+        answer = await self._judged(api, response, proof)
+        self._note(replace(answer, http_status=response.status or None), proof, started)
+
+    async def _judged(
+        self, api: PremblyApi, response: Response, question: Question | None
+    ) -> Answer:
+        """Return what a response means, without its particulars."""
+        status = response.status
+        error = response.error or f"HTTP {status}"
+        if status in _REFUSALS and not _is_firewalls(response):
+            return Answer(kind=AnswerKind.REFUSED, at_ms=0, error=f"HTTP {status}: {_REFUSED}")
+        if status in _NO_SUCH:
+            return Answer(kind=AnswerKind.NOT_FOUND, at_ms=0, error=error)
+        wait_s = min(retry_after_s(response.retry_after, time.time()), MAX_RETRY_AFTER_S)
+        if status == _TOO_MANY:
+            wait_s = wait_s or FIRST_PAUSE_S
+        if status in _REFUSALS:
+            error = f"HTTP {status}, and no JSON: from a firewall rather than from Prembly's API"
+        elif 300 <= status < 400:
+            error = f"HTTP {status}: a redirect, which is not followed; is `prembly: url` right?"
+        elif response.truncated:
+            error = f"the answer is larger than {MAX_ANSWER_BYTES >> 20} MiB"
+        elif status == 200 and question is None:
+            return Answer(kind=AnswerKind.KNOWN, at_ms=0)
+        elif status == 200:
+            stated = await self._read(response.body, api)
+            if stated and answers.is_unknown_to_prembly(stated):
+                return Answer(kind=AnswerKind.NOT_FOUND, at_ms=0, error=None)
+            if stated:
+                return Answer(kind=AnswerKind.KNOWN, at_ms=0, stated=stated)
+            error = "the answer is no JSON object, or has too many values"
+        return Answer(
+            kind=AnswerKind.UNAVAILABLE, at_ms=0, error=error, retry_after_s=max(wait_s, 0)
+        )
+
+    async def _read(self, body: bytes, api: PremblyApi) -> Stated | None:
+        """Read an answer: beside the loop, if that may be more than a moment's work."""
+        if len(body) <= bodies.LARGE_BYTES and not api.status.fields:
+            return answers.read(body)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._aside, answers.read, body, api.status.fields)
+
+    def _note(self, answer: Answer, question: Question | None, started: float) -> float:
+        """Let what came of a question decide whether Prembly is asked further. Return for how long
+        it is not, from now on; 0: it is, or was not asked before this answer."""
+        pause_s = 0.0
+        now = time.monotonic()
+        if question is not None and answer.stated is not None and not answer.stated.is_empty:
+            self._proof = question
+            self._key_judged = max(self._key_judged, (started, True))
+        if answer.kind is AnswerKind.REFUSED:
+            self._key_judged = max(self._key_judged, (started, False))
+            pause_s = self._breaker.refused(now)
+            tell(
+                InquiriesRefused(
+                    http_status=answer.http_status or 0, pause_s=round(pause_s), remedy=_REMEDY
+                )
+            )
+        elif answer.kind is AnswerKind.UNAVAILABLE:
+            if pause_s := self._breaker.failed(now, answer.retry_after_s):
+                tell(InquiriesPaused(reason=answer.error or "", pause_s=round(pause_s)))
+        elif self._breaker.succeeded():
+            tell(InquiriesResumed())
+        return pause_s
+
+    def _remember(self, question: Question, answer: Answer) -> None:
+        if len(self._remembered) >= MAX_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered.pop(question.identifier, None)  # so that the oldest stay first
+        self._remembered[question.identifier] = replace(answer, body=b"", is_shared=True)
+
+    def _is_fresh(self, answer: Answer, newer_than_ms: int) -> bool:
+        age_ms = self._clock.now_ms() - answer.at_ms
+        return answer.at_ms >= newer_than_ms and 0 <= age_ms <= REMEMBERED_S * 1000
+
+    def _unasked(self, error: str, retry_after_s: float = 0) -> Answer:
+        return Answer(
+            kind=AnswerKind.UNAVAILABLE,
+            at_ms=self._clock.now_ms(),
+            error=error,
+            retry_after_s=retry_after_s,
+            was_asked=False,
+        )
+
+
+def _made_up() -> Question:
+    """Return a question about nothing: it is refused for the key's sake alone."""
+    return Question(identifier=str(uuid.uuid4()), reference=None)
+
+
+async def _sent(
+    api: PremblyApi, api_key: str, client: HttpClient, method: Method, path: str
+) -> Response:
+    return await client.send(
+        _request(api, api_key, method, path),
+        api.timeout_ms / 1000,
+        kept_bytes=MAX_ANSWER_BYTES,
+        ca_file=str(api.ca_file) if api.ca_file else None,
+        proxy=api.proxy.reveal() if api.proxy else "",
+    )
+
+
+def _is_firewalls(response: Response) -> bool:
+    """Return whether a refusal is about this one question rather than about the key. Prembly's own
+    are JSON. A firewall's page must not stop all questions for minutes: whoever knows the public
+    key can send a reference that a firewall dislikes."""
+    body = response.body
+    return (
+        response.status == _FORBIDDEN
+        and bool(body)
+        and (len(body) > bodies.LARGE_BYTES or bodies.parse(body) is None)
+    )
+
+
+_PAUSED = "Prembly is not asked now, because it could not answer lately; the log tells more"
+_REFUSED = "Prembly refuses the API key"
+_UNSURE = "Prembly refuses the API key, or to answer for this verification"
+
+
+def new_inquiry(
+    question: Question,
+    answer: Answer,
+    purpose: Purpose,
+    result: InquiryResult | None = None,
+    *,
+    error: str | None = None,
+    event_id: int | None = None,
+    delivery_id: int | None = None,
+    stored_event_id: int | None = None,
+) -> NewInquiry:
+    """Return the record of a question. `result` is for an answer that is KNOWN: what it came to."""
+    of_kind = None if answer.kind is AnswerKind.KNOWN else InquiryResult(answer.kind)
+    return NewInquiry(
+        at_ms=answer.at_ms,
+        purpose=purpose,
+        result=result or of_kind or InquiryResult.UNSETTLED,
+        reference=question.reference,
+        duration_ms=answer.duration_ms,
+        event_id=event_id,
+        delivery_id=delivery_id,
+        http_status=answer.http_status,
+        error=error or answer.error,
+        answer_bytes=len(answer.body) if answer.http_status else None,
+        answer_sha256=answer.sha256,
+        stored_event_id=stored_event_id,
+        wait_until_ms=answer.wait_until_ms,
+    )
+
+
+def tell_answered(inquiry: NewInquiry) -> None:
+    """Tell the log of a question, when its record is stored."""
+    tell(
+        InquiryAnswered(
+            purpose=str(inquiry.purpose),
+            result=str(inquiry.result),
+            event_id=inquiry.event_id,
+            delivery=inquiry.delivery_id,
+            stored_event_id=inquiry.stored_event_id,
+            reference=safe_id(inquiry.reference),
+            http_status=inquiry.http_status,
+            error=inquiry.error,
+            answer_bytes=inquiry.answer_bytes,
+            duration_ms=inquiry.duration_ms,
+        )
+    )
+
+
+def _request(api: PremblyApi, api_key: str, method: Method, path: str) -> Request:
+    headers = {"Accept": "application/json", api.api_key_header: api_key}
+    if api.organisation:
+        headers[api.organisation_header] = api.organisation.reveal()
+    own = {name: value.reveal() for name, value in api.headers.items()}
+    overridden = {name.lower() for name in own}
+    pairs = [(name, value) for name, value in headers.items() if name.lower() not in overridden]
+    return Request(api.url + path, [*pairs, *own.items()], method=method)

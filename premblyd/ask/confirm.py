@@ -1,0 +1,301 @@
+"""Confirming an event before the hook of an action with `confirm` runs: Prembly is asked for it,
+and must agree, so that the action is for what Prembly says."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from premblyd.ask import patience
+from premblyd.ask.answered import Answers
+from premblyd.ask.client import NO_KEY, Answer, AnswerKind, Inquirer, new_inquiry, tell_answered
+from premblyd.ask.patience import Patience
+from premblyd.ask.requirement import ActionRequirement
+from premblyd.ask.storing import Storing, Subject
+from premblyd.asked.questions import DOUBTS, Inquiries, NewInquiry
+from premblyd.clock import Clock
+from premblyd.config.inquiries import StatusQuestion
+from premblyd.config.models import Action, Config
+from premblyd.errors import StoreUnavailableError
+from premblyd.expressions import Expression
+from premblyd.model.states import AttemptOutcome, State
+from premblyd.model.tables import InquiryResult, Purpose
+from premblyd.prembly import agreement, answers, events, payload
+from premblyd.prembly.agreement import Agreement, Finding
+from premblyd.prembly.answers import Question
+from premblyd.prembly.payload import Verdict
+from premblyd.prembly.places import FieldName
+from premblyd.queue.confirmed import Confirmed
+from premblyd.queue.jobs import Job, Result
+from premblyd.queue.queue import Queue
+from premblyd.routing import Routing
+
+RUNS_ELSEWHERE = "the hook runs for another event of the same verification at this moment"
+NO_LONGER_FOR_IT = "read anew by this version, its event is not for this action: see `when`"
+AGAINST_IT = "Prembly's answer is silent about what another event of its reference says no to"
+SETTLED_BEFORE = "settled since: another event of its reference, stored before, has the result"
+_READ_ANEW = ("outcome", "verification_status", "face_match", "doubt")
+_FIRST_WAIT_S, _MAX_WAIT_S = 10.0, 1800.0
+_MANY = 1 << 20
+_NEW_MS = 10_000
+_STORE_WAIT_S = 5.0
+_RESULTS = {
+    Finding.CONFIRMED: InquiryResult.CONFIRMED,
+    Finding.CONTRADICTED: InquiryResult.CONTRADICTED,
+    Finding.ASK_AGAIN: InquiryResult.UNSETTLED,
+    Finding.SETTLED_SINCE: InquiryResult.SETTLED,
+}
+
+
+class Confirmation:
+    """The gate of the dispatcher: it asks Prembly."""
+
+    def __init__(
+        self,
+        inquirer: Inquirer,
+        inquiries: Inquiries,
+        queue: Queue,
+        stored: Answers,
+        clock: Clock,
+    ) -> None:
+        self._inquirer = inquirer
+        self._inquiries = inquiries
+        self._queue = queue
+        self._stored = stored
+        self._clock = clock
+        self._patience = Patience()
+        self._routing = Routing(())
+        self._storing: Storing | None = None
+        self._fields: dict[str, dict[FieldName, Expression]] = {}
+        self._answer_fields: dict[FieldName, Expression] = {}
+        self._names_reference = True
+
+    def configure(self, settings: Config) -> None:
+        """Use these settings from the next event on."""
+        self._routing = Routing(settings.actions)
+        self._storing = Storing(settings)
+        self._fields = {each.name: each.fields for each in settings.endpoints}
+        status = settings.prembly.status if settings.prembly else StatusQuestion()
+        self._answer_fields, self._names_reference = status.fields, status.names_reference
+
+    @property
+    def room(self) -> int:
+        """Return 0 while Prembly can't be asked, 1 while a question is to show whether it can."""
+        if not self._inquirer.can_ask or self._inquirer.wait_s:
+            return 0
+        return 1 if self._inquirer.is_doubtful else _MANY
+
+    async def judge(self, job: Job, action: Action) -> Job | Result:
+        """Return the job when Prembly confirms its event; else how its run ends."""
+        if job.is_confirmed:
+            return job
+        try:
+            if job.event.verdict.doubt is None:  # stored by a premblyd that looked in fewer places
+                job = await asyncio.to_thread(self._read_anew, job)
+                if not ActionRequirement(action, job.event, self._routing).says_yes_to_itself():
+                    return _dead(NO_LONGER_FOR_IT)
+            event = job.event
+            if event.verified_by == events.STORED_BY:  # it is Prembly's answer
+                return await self._judge_stored(job, action)
+            question = answers.question_about(event.verdict)
+            if question is None:
+                return _dead(answers.NOTHING_TO_ASK_BY)
+            self._patience.begin(job.delivery_id)
+            with self._inquirer.for_a_hook():
+                answer = await self._inquirer.ask(question, newer_than_ms=_newer_than_ms(job))
+            return await self._judge(job, action, question, answer)
+        except StoreUnavailableError:
+            return _later("what Prembly answered could not be stored", _STORE_WAIT_S)
+
+    def _read_anew(self, job: Job) -> Job:
+        """Return a job whose event says what its body says, read by the rules of today."""
+        event = job.event
+        if event.verified_by == events.STORED_BY:
+            stated = answers.read(event.body, self._answer_fields)
+            now = stated.verdict if stated else Verdict(doubt="")
+        else:
+            now = payload.read(event.body, self._fields.get(event.endpoint))
+        changes = {name: getattr(now, name) for name in _READ_ANEW}
+        return replace(job, event=replace(event, verdict=replace(event.verdict, **changes)))
+
+    async def _judge_stored(self, job: Job, action: Action) -> Job | Result:
+        """Judge Prembly's own answer, by what has come of its verification until now."""
+        event, requirement = job.event, ActionRequirement(action, job.event, self._routing)
+        others = await self._stored.others(event)
+        try:
+            if not agreement.withstands(event.verdict, others, requirement):
+                return _dead(AGAINST_IT)
+        finally:
+            event.drop_document()
+        reference = event.verdict.reference
+        names = [payload.plain_id(reference)] if reference and action.once else []
+        confirmed = Confirmed.by_itself(event)
+        return await self._confirm(job, confirmed, event.received_at_ms, names, is_once=bool(names))
+
+    def interrupt(self) -> None:
+        """Ask nothing more: the daemon stops."""
+        self._inquirer.interrupt()
+
+    async def _judge(
+        self, job: Job, action: Action, question: Question, answer: Answer
+    ) -> Job | Result:
+        if not answer.was_asked:
+            return _later(answer.error or NO_KEY, answer.retry_after_s)
+        found = await self._agreement(job, action, question, answer)
+        if found is not None and found.finding is Finding.SETTLED_SINCE:
+            return await self._settled(job, question, answer, found)
+        result = _RESULTS[found.finding] if found else None
+        inquiry = new_inquiry(
+            question,
+            answer,
+            Purpose.CONFIRM,
+            result,
+            error=(found.words or None) if found else None,
+            event_id=job.event.id,
+            delivery_id=job.delivery_id,
+        )
+        recorded = asyncio.ensure_future(self._record(inquiry, answer))
+        try:
+            if found is not None and result is InquiryResult.CONFIRMED:  # in one transaction
+                confirmed = Confirmed.of(job.event, found, answer.sha256)
+                names = answers.all_names(question, answer.stated) if answer.stated else ()
+                is_once = action.once is not None
+                return await self._confirm(job, confirmed, answer.at_ms, names, is_once=is_once)
+        finally:
+            asked = await recorded
+        if found is not None and result is InquiryResult.CONTRADICTED:
+            return self._end(job, found.words)
+        if answer.kind is AnswerKind.NOT_FOUND or found is not None:
+            return self._again(job, found.words if found else answer.why_not_found, asked)
+        return _later(f"Prembly could not be asked: {answer.error}", self._pause_s(job, answer))
+
+    async def _agreement(
+        self, job: Job, action: Action, question: Question, answer: Answer
+    ) -> Agreement | None:
+        """Return what an answer means for a job; None: it is none."""
+        stated, event = answer.stated, job.event
+        if stated is None:
+            return None
+        requirement = ActionRequirement(action, event, self._routing)
+
+        def decide() -> Agreement:
+            return agreement.decide(
+                event.verdict,
+                stated,
+                question,
+                requirement,
+                names_reference=self._names_reference,
+            )
+
+        try:
+            if "body" in requirement.looks_at:  # it is read, and may be large
+                return await asyncio.to_thread(decide)
+            return decide()
+        finally:
+            event.drop_document()
+
+    async def _settled(
+        self, job: Job, question: Question, answer: Answer, found: Agreement
+    ) -> Result:
+        """Store an answer that has the result which the event left open. The event itself is over:
+        whatever is to run, runs for the answer."""
+        if not answer.body:  # remembered, without its body
+            answer = await self._inquirer.ask(question)
+            if answer.stated is None or answer.kind is not AnswerKind.KNOWN:
+                return _later(found.words, _FIRST_WAIT_S)
+        if self._storing is None:
+            raise RuntimeError("asked before it was configured")
+        event = job.event
+        subject = Subject(
+            endpoint=event.endpoint,
+            reference=event.verdict.reference or payload.session_reference(question.identifier),
+            session_id=event.verdict.session_id,
+        )
+        if (words := self._storing.why_not_settled(subject, question, answer)) is not None:
+            return _later(words, _FIRST_WAIT_S)
+        new = await asyncio.to_thread(
+            self._storing.new_answer, subject, answer, self._clock.now_ms()
+        )
+        inquiry = new_inquiry(
+            question,
+            answer,
+            Purpose.CONFIRM,
+            InquiryResult.SETTLED,
+            event_id=event.id,
+            delivery_id=job.delivery_id,
+        )
+        added = await self._stored.add(new, None if answer.is_shared else inquiry)
+        if not answer.is_shared:
+            stored_id = added.event_id if added.is_new else None
+            tell_answered(replace(inquiry, stored_event_id=stored_id))
+        self._patience.end(job.delivery_id)
+        return Result(
+            outcome=AttemptOutcome.INTERRUPTED,
+            error=found.words if added.is_new else SETTLED_BEFORE,
+            ends_as=State.CANCELLED,
+        )
+
+    def _again(self, job: Job, reason: str, asked: int) -> Result:
+        """Return that Prembly is asked again, or has been for long enough."""
+        if self._patience.is_over(job.delivery_id, asked):
+            return self._end(job, reason)
+        return _later(reason, patience.wait_s(asked))
+
+    def _end(self, job: Job, reason: str) -> Result:
+        self._patience.end(job.delivery_id)
+        return _dead(reason)
+
+    def _pause_s(self, job: Job, answer: Answer) -> float:
+        """Return how long to wait while Prembly can't be asked."""
+        if answer.kind is AnswerKind.REFUSED:  # a key that was mended is tried as soon; till then
+            return _FIRST_WAIT_S  # there is no room
+        age_ms = max(0, self._clock.now_ms() - job.event.received_at_ms)
+        wait_s = min(max(_FIRST_WAIT_S, age_ms / 2000), _MAX_WAIT_S)
+        return max(wait_s, answer.retry_after_s, self._inquirer.wait_s)
+
+    async def _record(self, inquiry: NewInquiry, answer: Answer) -> int:
+        """Keep a question. Return how often its delivery was asked about without a result."""
+        if not answer.is_shared:
+            asked = await self._inquiries.record(inquiry)
+            tell_answered(inquiry)
+            return asked
+        if inquiry.result in DOUBTS:
+            return await self._inquiries.record_doubt(inquiry)
+        return 0
+
+    async def _confirm(
+        self,
+        job: Job,
+        confirmed: Confirmed,
+        at_ms: int,
+        names: Sequence[str] = (),
+        *,
+        is_once: bool = False,
+    ) -> Job | Result:
+        """Write down that the delivery is confirmed. Return its job when it is, still ours, and
+        nothing else has run for the same verification."""
+        ruling = await self._queue.confirm(job, confirmed, at_ms, names, is_once=is_once)
+        if ruling is None:
+            return _later("the delivery is another attempt's by now", 0)
+        if ruling.wait_ms is not None:
+            return _later(RUNS_ELSEWHERE, ruling.wait_ms / 1000)
+        self._patience.end(job.delivery_id)
+        if ruling.other_id is not None:
+            return Result(outcome=AttemptOutcome.INTERRUPTED, ends_as=State.SKIPPED)
+        return replace(confirmed.job(job), once_key=ruling.key or job.once_key)
+
+
+def _newer_than_ms(job: Job) -> int:
+    """Return since when an answer is good enough that somebody else asked for: it must be newer
+    than the event. Later, and for a replay, it must be new too."""
+    is_first = job.attempt == 1
+    return max(job.event.received_at_ms, 0 if is_first else job.started_at_ms - _NEW_MS)
+
+
+def _dead(error: str) -> Result:
+    """Return the result of a hook that is not run, because trying again can't help."""
+    return Result(outcome=AttemptOutcome.FAILED, error=error, final=True)
+
+
+def _later(error: str, wait_s: float) -> Result:
+    """Return the result of a hook that is not run now. It costs no attempt."""
+    return Result(outcome=AttemptOutcome.INTERRUPTED, error=error, retry_after_s=wait_s)

@@ -1,0 +1,311 @@
+"""Asking Prembly what became of the verifications that are awaited, until each is settled or given
+up. Within the inquirer's rate, and while Prembly can be asked."""
+
+import asyncio
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+
+from premblyd.ask.answered import Answers
+from premblyd.ask.client import Answer, AnswerKind, Inquirer, new_inquiry, tell_answered
+from premblyd.ask.schedule import Schedule
+from premblyd.ask.storing import Storing, Subject
+from premblyd.asked.awaited import Asked, AwaitedQueue, Missed, Waiting
+from premblyd.asked.questions import NewInquiry
+from premblyd.clock import Clock
+from premblyd.config.models import Config
+from premblyd.errors import StoreUnavailableError
+from premblyd.model.tables import InquiryResult, Purpose
+from premblyd.occurrences.inquiries import (
+    PendingBegun,
+    PendingFailed,
+    PendingGivenUp,
+    PendingSettled,
+)
+from premblyd.prembly import bodies
+from premblyd.prembly.answers import Question
+from premblyd.privacy.identifiers import safe_id
+from premblyd.telemetry import tell
+
+POLL_S = 1.0
+PAUSE_S = 1.0  # after a failure of the database, or of ours
+# Questions on their way: enough for the rate while Prembly answers in a second or two, and few, so
+# that `confirm` never waits behind many of them.
+MAX_AT_ONCE = 8
+CANT_ASK = "Prembly can't be asked for it: its reference can be no id of Prembly's"
+
+
+class PendingAsker:
+    """Asks about what is due. `run` it as one task; `wake` tells the dispatcher of deliveries."""
+
+    def __init__(
+        self,
+        queue: AwaitedQueue,
+        answers: Answers,
+        inquirer: Inquirer,
+        clock: Clock,
+        wake: Callable[[], None],
+        *,
+        is_first: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`is_first`: whether this daemon is the one that asks, where several share a database."""
+        self._queue = queue
+        self._answers = answers
+        self._inquirer = inquirer
+        self._clock = clock
+        self._wake_dispatcher = wake
+        self._is_first = is_first
+        self._schedule: Schedule | None = None
+        self._storing: Storing | None = None
+        self._asking: dict[int, asyncio.Task[None]] = {}  # by the number of the waiting
+        self._unanswered: set[int] = set()  # of these: whose answer has not come
+        self._offsets_ms: dict[int, int] = {}  # the clock's, when these were found due
+        self._wake = asyncio.Event()
+        self._must_look_back = False  # for what came while nothing was awaited
+        self._stopping = False
+
+    def configure(self, settings: Config) -> None:
+        """Use these settings from the next question on. Without `pending` nothing is asked, and
+        what waits goes on waiting."""
+        self._storing = Storing(settings)
+        self._schedule = Schedule.of(settings.pending) if settings.pending else None
+        self._must_look_back = self._schedule is not None
+        self.wake()
+
+    def wake(self) -> None:
+        """Look for what is due now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Ask until `stop`. After a round that fails, pause and go on."""
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                wait_s = await self._round()
+            except StoreUnavailableError:
+                wait_s = PAUSE_S  # the writer has logged it
+            # A round that fails must not end the daemon: webhooks go on coming.
+            except Exception as error:  # noqa: BLE001
+                tell(PendingFailed(cause=error))
+                wait_s = PAUSE_S
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def stop(self) -> None:
+        """Ask nothing more, and wait until what has been answered is stored. What has not is asked
+        again after the next start."""
+        self._stopping = True
+        self.wake()
+        for waiting_id in self._unanswered:
+            self._asking[waiting_id].cancel()
+        if self._asking:
+            await asyncio.wait(self._asking.values())
+
+    @property
+    def asking(self) -> int:
+        """How many questions are on their way."""
+        return len(self._asking)
+
+    async def _round(self) -> float:
+        """Do one round; return the seconds to wait for the next, unless woken."""
+        schedule = self._schedule
+        if schedule is None or not self._inquirer.can_ask or not self._is_first():
+            return POLL_S
+        if self._must_look_back:
+            await self._look_back(schedule)
+        if pause_s := self._inquirer.wait_s:
+            return min(pause_s, POLL_S)
+        # While it is doubtful whether Prembly answers, one question is to show it. While hooks wait
+        # for answers, most of the rate is theirs: anybody may forge thousands that are pending.
+        is_short = self._inquirer.is_doubtful or self._inquirer.has_hooks_waiting
+        limit = 1 if is_short else MAX_AT_ONCE
+        free = limit - len(self._asking)
+        if free <= 0:
+            return POLL_S
+        now_ms, offset_ms = self._clock.now_ms(), self._clock.offset_ms
+        due = await self._queue.due(now_ms, free, list(self._asking))
+        for settled in due.settled:
+            tell(
+                PendingSettled(
+                    event_id=settled.event_id,
+                    settled_by=settled.settled_by_id,
+                    reference=safe_id(settled.reference),
+                )
+            )
+        for waiting in due.waiting:
+            self._offsets_ms[waiting.id] = offset_ms
+            self._begin(waiting)
+        if due.settled and len(due.settled) + len(due.waiting) >= free:
+            return 0  # there may be more that need no question
+        if due.next_due_ms is None or len(due.waiting) == free:
+            return POLL_S
+        return min(POLL_S, max(0.0, (due.next_due_ms - self._clock.now_ms()) / 1000))
+
+    async def _look_back(self, schedule: Schedule) -> None:
+        """Await what came while nothing was awaited: after the start, and after a reload. It is
+        asked about when it would have been asked next, so not all at once."""
+        now_ms = self._clock.now_ms()
+
+        def due_at_ms(received_at_ms: int) -> int:
+            return schedule.next_due_ms(received_at_ms, now_ms) or now_ms
+
+        since_ms = now_ms - schedule.give_up_ms
+        after: Missed | None = None
+        count = 0
+        while schedule is self._schedule:  # else there was a reload, and it begins anew
+            begun = await self._queue.begin_missed(after, since_ms, due_at_ms)
+            after, count = begun.last, count + begun.count
+            if after is None:
+                self._must_look_back = schedule is not self._schedule
+                break
+        if count:
+            tell(PendingBegun(count=count))
+
+    def _begin(self, waiting: Waiting) -> None:
+        task = asyncio.create_task(self._ask(waiting))
+        self._asking[waiting.id] = task
+        task.add_done_callback(functools.partial(self._ended, waiting.id))
+
+    def _ended(self, waiting_id: int, _: "asyncio.Task[None]") -> None:
+        del self._asking[waiting_id], self._offsets_ms[waiting_id]
+        self.wake()
+
+    async def _ask(self, waiting: Waiting) -> None:
+        try:
+            await self._follow(waiting)
+        except StoreUnavailableError:
+            await asyncio.sleep(PAUSE_S)  # it is still due, and is asked again
+        # Whatever went wrong with one must not stop the others, nor be tried again without end.
+        except Exception as error:  # noqa: BLE001
+            tell(PendingFailed(cause=error))
+            await self._put_off(waiting, f"premblyd failed: {type(error).__name__}")
+
+    async def _follow(self, waiting: Waiting) -> None:
+        subject = Subject(
+            endpoint=waiting.endpoint,
+            reference=waiting.reference,
+            session_id=waiting.session_id,
+        )
+        question = subject.question
+        if question is None:
+            return await self._end(waiting, None, None, CANT_ASK)
+        self._unanswered.add(waiting.id)
+        try:
+            answer = await self._inquirer.ask(question)
+        finally:
+            self._unanswered.discard(waiting.id)
+        if not answer.was_asked:
+            if not self._stopping:
+                await asyncio.sleep(min(POLL_S, self._inquirer.wait_s or POLL_S))
+            return None  # still due
+        error = answer.error
+        if answer.kind is AnswerKind.KNOWN and self._storing is not None:
+            error = self._storing.why_not_settled(subject, question, answer)
+            if error is None:
+                return await self._store(waiting, subject, question, answer)
+        elif answer.kind is AnswerKind.NOT_FOUND:
+            error = answer.why_not_found
+        return await self._put_off(waiting, error, question, answer)
+
+    async def _store(
+        self, waiting: Waiting, subject: Subject, question: Question, answer: Answer
+    ) -> None:
+        """Store the settled answer as an event, and wake whoever runs its actions."""
+        storing = self._storing
+        if storing is None:
+            raise RuntimeError("asked before it was configured")
+        now_ms = self._clock.now_ms()
+        if len(answer.body) <= bodies.LARGE_BYTES:
+            new = storing.new_answer(subject, answer, now_ms)
+        else:
+            new = await asyncio.to_thread(storing.new_answer, subject, answer, now_ms)
+        inquiry = _inquiry(waiting, question, answer, InquiryResult.SETTLED)
+        added = await self._answers.add(new, inquiry)
+        if inquiry:
+            stored_id = added.event_id if added.is_new else None
+            tell_answered(replace(inquiry, stored_event_id=stored_id))
+        tell(
+            PendingSettled(
+                event_id=waiting.event_id,
+                settled_by=added.event_id,
+                reference=safe_id(waiting.reference),
+            )
+        )
+        if added.is_new and new.deliveries:
+            self._wake_dispatcher()
+
+    async def _put_off(
+        self,
+        waiting: Waiting,
+        error: str | None,
+        question: Question | None = None,
+        answer: Answer | None = None,
+    ) -> None:
+        """Ask again later, or give up: the answer settles nothing."""
+        schedule = self._schedule
+        if schedule is None:
+            return  # `pending` was taken out of the configuration: it waits on
+        # By the clock by which its times are: it may have been set while Prembly was asked.
+        now_ms = self._clock.now_ms() - self._clock.offset_ms + self._offsets_ms[waiting.id]
+        if answer and answer.kind in (AnswerKind.KNOWN, AnswerKind.NOT_FOUND):
+            due_at_ms = schedule.next_due_ms(waiting.created_at_ms, now_ms)
+        else:
+            due_at_ms = schedule.retry_due_ms(
+                waiting.created_at_ms,
+                waiting.due_at_ms,
+                now_ms,
+                round(answer.retry_after_s * 1000) if answer else 0,
+            )
+        inquiry = (
+            _inquiry(waiting, question, answer, InquiryResult.UNSETTLED)
+            if question and answer
+            else None
+        )
+        await self._end(waiting, inquiry, due_at_ms, error)
+
+    async def _end(
+        self,
+        waiting: Waiting,
+        inquiry: NewInquiry | None,
+        due_at_ms: int | None,
+        error: str | None,
+    ) -> None:
+        now_ms = self._clock.now_ms()
+        asked = Asked(
+            id=waiting.id,
+            at_ms=now_ms,
+            due_at_ms=due_at_ms,
+            error=error,
+            created_at_ms=waiting.created_at_ms,
+            reference=waiting.reference,
+        )
+        still_waiting = await self._queue.asked(asked, inquiry)
+        if inquiry:
+            tell_answered(inquiry)
+        if due_at_ms is None and still_waiting:
+            tell(
+                PendingGivenUp(
+                    event_id=waiting.event_id,
+                    reference=safe_id(waiting.reference),
+                    ask_count=waiting.ask_count + 1,
+                    error=error,
+                )
+            )
+
+
+def _inquiry(
+    waiting: Waiting, question: Question, answer: Answer, result: InquiryResult
+) -> NewInquiry | None:
+    """Return the record of a question; None when somebody else asked it, who keeps the record."""
+    if answer.is_shared:
+        return None
+    return new_inquiry(
+        question,
+        answer,
+        Purpose.PENDING,
+        result if answer.kind is AnswerKind.KNOWN else None,
+        event_id=waiting.event_id,
+    )

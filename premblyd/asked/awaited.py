@@ -1,0 +1,305 @@
+"""What is awaited: verifications that are not settled, of which Prembly is asked what became.
+
+`due_at_ms` is the queue: when Prembly is asked next; NULL is out of it. A waiting begins and ends
+in the transaction of the event that begins or settles it. A question changes no row until its
+answer is there, so what a crash interrupts is asked again, and nothing has to be put right.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from premblyd.asked import awaited_statements as statements
+from premblyd.asked import questions
+from premblyd.asked.questions import NewInquiry
+from premblyd.asked.spelling import look_up, reference_key
+from premblyd.engines.engine import Row, Transaction
+from premblyd.engines.writer import Step, Writer
+from premblyd.model.states import AwaitedState
+from premblyd.prembly import settling
+from premblyd.prembly.payload import plain_id
+from premblyd.prembly.webhook import Webhook
+
+EVENT_GONE = "its event is no longer in the database"
+CHANGED = "its row was changed and can't be used"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """What a new event means for what is awaited: it settles what waits for its reference, or
+    Prembly is to be asked about it at `due_at_ms`."""
+
+    endpoint: str
+    reference: str
+    received_at_ms: int
+    due_at_ms: int | None  # None: it settles
+
+    @classmethod
+    def of(cls, webhook: Webhook, first_ask_ms: int) -> "Arrival | None":
+        """Return what `webhook` means; None: nothing. Prembly is first asked `first_ask_ms` after
+        it came."""
+        verdict = webhook.verdict
+        if not verdict.reference:
+            return None
+        due_at_ms = None
+        if settling.is_unsettled(verdict):
+            due_at_ms = webhook.received_at_ms + first_ask_ms
+        elif not settling.is_settled(verdict):
+            return None
+        return cls(
+            endpoint=webhook.endpoint,
+            reference=verdict.reference,
+            received_at_ms=webhook.received_at_ms,
+            due_at_ms=due_at_ms,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A verification of which Prembly is to be asked now. `session_id`, which is a secret: of the
+    event that began the waiting."""
+
+    id: int
+    event_id: int
+    endpoint: str
+    reference: str
+    created_at_ms: int
+    due_at_ms: int
+    ask_count: int
+    session_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """A waiting that another event has ended."""
+
+    event_id: int
+    reference: str
+    settled_by_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """What is to be asked now, what turned out to be settled, and when the next is due."""
+
+    waiting: Sequence[Waiting]
+    settled: Sequence[Settled]
+    next_due_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What becomes of a waiting that Prembly's answer did not settle. `due_at_ms`: when Prembly is
+    asked again; None: it is given up. `created_at_ms`: what it counts from; if the clock was set
+    meanwhile, the record has that moved, and moves it too. `reference`: of what was asked; after a
+    failover that lost transactions the number is another's. None: it was read just now."""
+
+    id: int
+    at_ms: int
+    due_at_ms: int | None
+    error: str | None
+    created_at_ms: int | None = None
+    reference: str | None = None
+
+
+class Missed(NamedTuple):
+    """An event that is not settled and was never awaited."""
+
+    received_at_ms: int
+    id: int
+    endpoint: str
+    reference: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """How many of a portion of missed events are awaited now, and which was the last of them; None:
+    there are no more."""
+
+    count: int
+    last: Missed | None
+
+
+def lock_name(reference: str) -> str:
+    """Return the name that is locked by what begins or ends the waiting for a reference. So of an
+    event that begins it and one that ends it, which two hosts store at once, the later sees the
+    earlier."""
+    return f"awaited {plain_id(reference)}"
+
+
+def note(transaction: Transaction, arrivals: Mapping[int, Arrival]) -> None:
+    """Begin and end waitings as these new events, by their numbers, demand: in the transaction
+    that stores them, and in whichever order they came."""
+    settled_by = {
+        arrival.reference: event_id
+        for event_id, arrival in arrivals.items()
+        if arrival.due_at_ms is None
+    }
+    settle(transaction, settled_by, max(arrival.received_at_ms for arrival in arrivals.values()))
+    _begin(
+        transaction,
+        {id_: arrival for id_, arrival in arrivals.items() if arrival.due_at_ms is not None},
+    )
+
+
+def settle(
+    transaction: Transaction, settled_by: Mapping[str, int], at_ms: int
+) -> Sequence[Settled]:
+    """End what waits for these references, each with the number of the event that settles it; what
+    was given up too."""
+    if not settled_by:
+        return []
+    ended = []
+    plain = {plain_id(reference): by_id for reference, by_id in settled_by.items()}
+    for row_id, reference, event_id in look_up(transaction, statements.OPEN_FOR, plain):
+        by_id = plain[plain_id(reference)]
+        transaction.change(
+            statements.END,
+            id=row_id,
+            state=AwaitedState.SETTLED,
+            due_at_ms=None,
+            finished_at_ms=at_ms,
+            settled_by_id=by_id,
+            last_error=None,
+        )
+        ended.append(Settled(event_id=event_id, reference=reference, settled_by_id=by_id))
+    return ended
+
+
+def settled_in_record(transaction: Transaction, references: Iterable[str]) -> dict[str, int]:
+    """Return the first settled event of each of these references that has one. Not those that
+    Prembly was asked to confirm and has not."""
+    wanted = list(references)
+    found: dict[str, int] = {}
+    for reference, event_id in look_up(transaction, statements.SETTLED_EVENTS, wanted):
+        plain = plain_id(reference)
+        found[plain] = min(event_id, found.get(plain, event_id))
+    return {each: found[plain_id(each)] for each in wanted if plain_id(each) in found}
+
+
+def note_asked(transaction: Transaction, asked: Asked) -> bool:
+    """Put down what becomes of a waiting that an answer did not settle. Return False, with nothing
+    changed, when it has ended meanwhile."""
+    is_over = asked.due_at_ms is None
+    changed = transaction.change(
+        statements.ASKED,
+        id=asked.id,
+        reference=asked.reference,
+        state=AwaitedState.GIVEN_UP if is_over else AwaitedState.WAITING,
+        due_at_ms=asked.due_at_ms,
+        created_at_ms=asked.created_at_ms,
+        finished_at_ms=asked.at_ms if is_over else None,
+        last_error=asked.error,
+    )
+    return changed > 0
+
+
+class AwaitedQueue:
+    """What is awaited, for the loop that asks."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def due(self, now_ms: int, limit: int, asking: Collection[int]) -> "asyncio.Future[Due]":
+        """Return up to `limit` that are due, the longest due first, without those of `asking`.
+        What an event in the record settles is ended instead: it came while nothing was awaited."""
+
+        def operation(transaction: Transaction) -> Due:
+            rows = transaction.rows(statements.DUE, now_ms=now_ms, limit=limit + len(asking))
+            found = [_usable(transaction, row, now_ms) for row in rows if row[0] not in asking]
+            waiting = [row for row in found if row is not None][:limit]
+            settled_by = settled_in_record(transaction, {row.reference for row in waiting})
+            settled = settle(transaction, settled_by, now_ms)
+            next_due = transaction.row(statements.NEXT_DUE, now_ms=now_ms)
+            return Due(
+                waiting=[row for row in waiting if row.reference not in settled_by],
+                settled=settled,
+                next_due_ms=next_due[0] if next_due and isinstance(next_due[0], int) else None,
+            )
+
+        return self._writer.call(operation, Step.CLAIMS)
+
+    def asked(self, asked: Asked, inquiry: NewInquiry | None = None) -> "asyncio.Future[bool]":
+        """Put down that Prembly's answer settled nothing, with the record of the question. False:
+        an event settled it meanwhile."""
+
+        def operation(transaction: Transaction) -> bool:
+            if inquiry is not None:
+                questions.add(transaction, inquiry)
+            return note_asked(transaction, asked)
+
+        return self._writer.call(operation, Step.FINISHES)
+
+    def begin_missed(
+        self, after: Missed | None, since_ms: int, due_at_ms: Callable[[int], int]
+    ) -> "asyncio.Future[Begun]":
+        """Await the next MAX_MISSED events after `after` that came since `since_ms`, are not
+        settled and were never awaited: they came while nothing was. `due_at_ms` returns when
+        Prembly is asked about an event that came at a time."""
+
+        def operation(transaction: Transaction) -> Begun:
+            rows = transaction.rows(
+                statements.MISSED,
+                since_ms=after.received_at_ms if after else since_ms,
+                after_ms=after.received_at_ms if after else since_ms,
+                after_id=after.id if after else 0,
+            )
+            missed = [Missed(*row) for row in rows]
+            transaction.lock(lock_name(each.reference) for each in missed)
+            count = _begin(
+                transaction,
+                {
+                    each.id: Arrival(
+                        endpoint=each.endpoint,
+                        reference=each.reference,
+                        received_at_ms=each.received_at_ms,
+                        due_at_ms=due_at_ms(each.received_at_ms),
+                    )
+                    for each in missed
+                },
+            )
+            return Begun(
+                count=count,
+                last=missed[-1] if len(missed) == statements.MAX_MISSED else None,
+            )
+
+        return self._writer.call(operation, alone=True)
+
+
+def _begin(transaction: Transaction, unsettled: Mapping[int, Arrival]) -> int:
+    """Await these events, by their numbers, but for those whose reference is awaited already or is
+    settled in the record. Return how many are."""
+    first: dict[str, int] = {}
+    for event_id, arrival in unsettled.items():
+        first.setdefault(plain_id(arrival.reference), event_id)
+    if not first:
+        return 0
+    waiting = look_up(transaction, statements.WAITING_FOR, first)
+    known = {plain_id(reference) for (reference,) in waiting}
+    known |= settled_in_record(transaction, first).keys()
+    rows = []
+    for reference, event_id in first.items():
+        if reference not in known:
+            new = unsettled[event_id]
+            times = (new.received_at_ms, new.due_at_ms)
+            names = (new.reference, reference_key(new.reference))
+            rows.append((event_id, new.endpoint, *names, *times, AwaitedState.WAITING))
+    transaction.insert_many(statements.INSERT, rows)
+    return len(rows)
+
+
+def _usable(transaction: Transaction, row: Row, now_ms: int) -> Waiting | None:
+    """Return what a row of `statements.DUE` says. Give it up, and return None, when somebody has
+    changed it so that nothing can be asked."""
+    *columns, found_event_id = row
+    values: dict[str, Any] = dict(zip(statements.DUE_FIELDS, columns, strict=True))
+    if found_event_id is None:
+        error = EVENT_GONE
+    elif isinstance(values["created_at_ms"], int) and isinstance(values["reference"], str):
+        return Waiting(**values)
+    else:
+        error = CHANGED
+    over = Asked(id=values["id"], at_ms=now_ms, due_at_ms=None, error=error)
+    note_asked(transaction, over)
+    return None

@@ -1,0 +1,124 @@
+"""The record of questions to Prembly: each has a row, whatever came of it."""
+
+import asyncio
+from dataclasses import asdict, dataclass, fields
+
+from peewee import Node, Query, fn
+
+from premblyd.engines.engine import Transaction
+from premblyd.engines.writer import Step, Writer
+from premblyd.model.statements import Statement, insert, param
+from premblyd.model.states import AwaitedState
+from premblyd.model.tables import Awaited, Event, Inquiry, InquiryResult, Purpose
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewInquiry:
+    """A question that was asked, and what came of it. `reference` None: a session was asked for,
+    whose id is a secret. `error` is ours: it quotes neither the answer nor the event."""
+
+    at_ms: int
+    purpose: Purpose
+    result: InquiryResult
+    reference: str | None
+    duration_ms: int
+    event_id: int | None = None
+    delivery_id: int | None = None
+    http_status: int | None = None
+    error: str | None = None
+    answer_bytes: int | None = None
+    answer_sha256: str | None = None
+    stored_event_id: int | None = None
+    wait_until_ms: int | None = None  # nothing is asked before, because of this answer
+
+
+class Inquiries:
+    """Keeps questions. Its futures resolve after the commit."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def record(self, inquiry: NewInquiry) -> "asyncio.Future[int]":
+        """Keep a question. Return how many of its delivery are kept whose answer is in DOUBTS."""
+
+        def operation(transaction: Transaction) -> int:
+            add(transaction, inquiry)
+            return _count_doubts(transaction, inquiry)
+
+        return self._writer.call(operation, Step.EVIDENCE)
+
+    def record_doubt(self, inquiry: NewInquiry) -> "asyncio.Future[int]":
+        """Keep a question that another delivery asked too, and whose answer is in DOUBTS: no event
+        that Prembly does not confirm may pass for one that nobody doubts. Each delivery has it, but
+        of what contradicts an event there is one. Return the same as `record`."""
+
+        def operation(transaction: Transaction) -> int:
+            place = {
+                "event_id": inquiry.event_id,
+                "at_ms": inquiry.at_ms,
+                "delivery_id": inquiry.delivery_id,
+                "result": inquiry.result,
+            }
+            if transaction.row(_KEPT, **place) is None:
+                add(transaction, inquiry)
+            return _count_doubts(transaction, inquiry)
+
+        return self._writer.call(operation, Step.EVIDENCE)
+
+
+def _count_doubts(transaction: Transaction, inquiry: NewInquiry) -> int:
+    row = transaction.row(_DOUBTS_OF, delivery_id=inquiry.delivery_id)
+    return row[0] if row else 0
+
+
+def add(transaction: Transaction, inquiry: NewInquiry) -> None:
+    """Keep a question in a transaction with what else came of it. What an event had settled that
+    Prembly does not confirm is awaited again: whoever forges it must not hide the true result."""
+    transaction.insert(INSERT_INQUIRY, **asdict(inquiry))
+    if inquiry.purpose is Purpose.CONFIRM and inquiry.result in DOUBTS:
+        transaction.change(
+            _AWAIT_AGAIN,
+            event_id=inquiry.event_id,
+            due_at_ms=inquiry.at_ms + AGAIN_MS,
+            last_error=NOT_CONFIRMED,
+        )
+
+
+AGAIN_MS = 60_000
+NOT_CONFIRMED = "Prembly does not confirm the event that settled it"
+# What Prembly says to `confirm` of an event that may be forged.
+DOUBTS = (InquiryResult.CONTRADICTED, InquiryResult.UNSETTLED, InquiryResult.NOT_FOUND)
+
+
+def _of_event(value: Node) -> Query:
+    return Event.select(value).where(Event.id == param("event_id"))
+
+
+_AWAIT_AGAIN = Statement(
+    Awaited.update(
+        state=AwaitedState.WAITING,
+        due_at_ms=param("due_at_ms"),
+        finished_at_ms=None,
+        settled_by=None,
+        last_error=param("last_error"),
+    ).where(
+        (Awaited.reference == _of_event(Event.reference))
+        | (Awaited.reference == _of_event(Event.reference_key))
+        | (Awaited.reference_key == _of_event(fn.COALESCE(Event.reference_key, Event.reference))),
+        Awaited.settled_by == param("event_id"),
+    )
+)
+_KEPT = Statement(
+    Inquiry.select(Inquiry.id).where(
+        Inquiry.event == param("event_id"),
+        Inquiry.at_ms == param("at_ms"),
+        (Inquiry.delivery == param("delivery_id"))
+        | (param("result").cast("TEXT") == InquiryResult.CONTRADICTED),
+    )
+)
+_DOUBTS_OF = Statement(
+    Inquiry.select(fn.COUNT(Inquiry.id)).where(
+        Inquiry.delivery == param("delivery_id"), Inquiry.result.in_(DOUBTS)
+    )
+)
+INSERT_INQUIRY = insert(Inquiry, *(field.name for field in fields(NewInquiry)))

@@ -1,0 +1,201 @@
+"""What the store needs of a database: an engine that runs transactions.
+
+The hot path (inbox, queue, writer) knows these protocols alone. `engines/sqlite/` and
+`engines/postgresql/` fulfil them.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from peewee import Database
+
+from premblyd.model.statements import BulkInsert, Lookup, Statement
+
+Row = tuple[Any, ...]
+UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # stands in a text for bytes that are no UTF-8
+
+
+class Transaction(Protocol):
+    """What an operation works on.
+
+    On SQLite it has the right to write from its start, so nobody changes what it has read. Where
+    other hosts write at the same time, what must stay as it was read is locked: by `lock`, by
+    `try_lock`, or by a statement that locks the rows it finds.
+    """
+
+    part: int  # of a table of counts: each daemon counts in rows of its own
+
+    def rows(self, statement: Statement, **values: Any) -> list[Row]:
+        """Return what `statement` finds."""
+        ...
+
+    def row(self, statement: Statement, **values: Any) -> Row | None:
+        """Return the first row that `statement` finds."""
+        ...
+
+    def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
+        """Return the rows for any number of values."""
+        ...
+
+    def change(self, statement: Statement, **values: Any) -> int:
+        """Run an UPDATE or DELETE; return how many rows it changed."""
+        ...
+
+    def insert(self, statement: Statement, **values: Any) -> int | None:
+        """Insert a row; return its id, or None when `statement` leaves it out because another row
+        has what must be unique."""
+        ...
+
+    def insert_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> Sequence[int | None]:
+        """Insert `rows`; return their ids in order. None: left out, because another host has just
+        stored a row with what must be unique."""
+        ...
+
+    def lock(self, names: Iterable[str]) -> None:
+        """Wait until no other transaction has these names, and have them until this one ends. Take
+        all that an operation needs at once: those who take them one by one wait for each other."""
+        ...
+
+    def try_lock(self, name: str) -> bool:
+        """Have this name until the transaction ends, unless another transaction has it. Return
+        whether this one has it."""
+        ...
+
+
+class Engine(Protocol):
+    """A database in the hands of the writer's thread, and of nobody else."""
+
+    def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
+        """Run `work`, and commit what it did to the disk before returning. Without `is_patient`,
+        wait for no lock of another for long.
+
+        Raise StoreUnavailableError when the database can't; then nothing was kept. (Of this
+        TableUnavailableError, where other work may be kept.) What else is raised is the fault of
+        `work`, and nothing was kept either.
+        """
+        ...
+
+    def tidy_up(self, item_count: int) -> None:
+        """Do what can wait until after a commit, while the loop answers. `item_count`: how many
+        items the last transaction had."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How large a database is. None: it has no such thing, or it can't be told."""
+
+    database_bytes: int | None
+    log_bytes: int | None = None  # of SQLite's write-ahead log
+    free_bytes: int | None = None  # on the disk of its file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeRead:
+    """What the database's clock said between two times on this machine's monotonic clock."""
+
+    now_ms: int
+    asked_at_s: float
+    answered_at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """What a daemon learns each time that it tells the others it lives."""
+
+    hosts: Sequence[Row]  # what `look` found
+    is_known: bool  # False: the others took this daemon for lost, and ended its row
+    time: TimeRead
+
+
+class Beacon(Protocol):
+    """A daemon's own connection to the database by which it tells others that it lives, and that
+    deliveries are due. It works on the loop, and does not wait for what the writer does.
+
+    All but `close` and `stir` raise StoreUnavailableError when the database can't; the next call
+    connects anew.
+    """
+
+    async def read_time(self) -> TimeRead:
+        """Read the database's clock."""
+        ...
+
+    async def beat(self, beat: Statement, look: Statement, worker: str) -> Beat:
+        """Say by `beat` that `worker` lives (`seen_at_ms` is bound too), and `look` at all."""
+        ...
+
+    async def announce(self) -> None:
+        """Tell the others that deliveries are due."""
+        ...
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait until others announce something, or `stir` is called, at most `timeout_s`. Return
+        whether others have announced something."""
+        ...
+
+    def stir(self) -> None:
+        """End a wait."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What an operator should know of a database before a daemon works on it, in sentences."""
+
+    facts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Backend(Protocol):
+    """A database of one engine, and every way to open it."""
+
+    is_shared: bool  # other daemons may work on it at the same time
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep other daemons out for as long as it is entered, where the engine serves only one.
+        Raise AlreadyRunningError when another is there, CannotStartError when it can't be used."""
+        ...
+
+    def prepare(self) -> list[str]:
+        """Make or migrate the database; return the migrations applied now.
+
+        Raise SchemaError when a newer premblyd wrote it, StoreUnavailableError when it can't be
+        opened.
+        """
+        ...
+
+    def inspect(self) -> Inspection:
+        """Look at it as a daemon would find it. It takes a few seconds at most."""
+        ...
+
+    def engine(self) -> Engine:
+        """Return what the writer's thread works with."""
+        ...
+
+    def connect_read_only(self) -> Database:
+        """Return a connection that only reads. Raise PremblydError when there is no database of
+        this premblyd's, StoreUnavailableError when it can't be read."""
+        ...
+
+    def connect_operator(self) -> Database:
+        """Return a connection by which a command writes while daemons run. Raise as
+        `connect_read_only`."""
+        ...
+
+    def interrupter(self, database: Database) -> Callable[[], None]:
+        """Return what stops, from another thread, what this thread's connection is reading."""
+        ...
+
+    def beacon(self) -> Beacon | None:
+        """Return what a daemon knows the others by, where there may be others."""
+        ...
+
+    def sizes(self) -> Sizes:
+        """Return how large it is. It may read the database, so not in the loop."""
+        ...

@@ -1,0 +1,119 @@
+"""PostgreSQL as the store's engine: the writer's one connection, and its transactions."""
+
+import contextlib
+import functools
+import random
+import time
+from collections.abc import Callable
+
+import psycopg
+from peewee import PeeweeException
+from psycopg import errors
+
+from premblyd.databases import Server
+from premblyd.engines.engine import Transaction
+from premblyd.engines.postgresql import transaction
+from premblyd.engines.postgresql.deadline import Deadline
+from premblyd.engines.postgresql.failures import plain
+from premblyd.engines.postgresql.opening import connect
+from premblyd.engines.postgresql.transaction import Connection, PostgresqlTransaction
+from premblyd.errors import PremblydError, StoreUnavailableError, TableUnavailableError
+
+TRIES = 4  # of a transaction of which nothing can have been kept
+LOCK_WAIT = "2500ms"  # shorter than others wait: what webhooks don't need must not hold them up
+SHORT_LOCK_WAIT = "250ms"
+DEADLINE_S = 10.0  # of a transaction with all its tries; connecting has a limit of its own
+_CONFLICTS = (errors.DeadlockDetected, errors.SerializationFailure)
+_OF_THE_WORK = (psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.DataError)
+# Somebody must grant or restore something; webhooks are refused until then.
+_OF_THE_DATABASE = (
+    errors.InsufficientPrivilege,
+    errors.UndefinedTable,
+    errors.UndefinedColumn,
+    errors.UndefinedFunction,
+    errors.InvalidSchemaName,
+)
+_NO_ANSWER = "PostgreSQL does not answer"
+
+
+class _TryAgainError(PremblydError):
+    """Nothing of the transaction was kept, for certain, and another try may succeed."""
+
+
+class PostgresqlEngine:
+    """See engines.engine.Engine."""
+
+    def __init__(self, server: Server, deadline_s: float) -> None:
+        self._deadline = Deadline(deadline_s)
+        self._database = connect(server, self._deadline.watch, lock_timeout=LOCK_WAIT)
+        self._committing = False
+        self._part: int | None = None
+
+    def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
+        work = work if is_patient else functools.partial(_hurried, work)
+        with self._deadline:
+            for number in range(TRIES):
+                try:
+                    self._transact(work)
+                except _TryAgainError as error:
+                    reason = str(error)
+                    time.sleep(random.uniform(0, 0.01 * number))  # noqa: S311 (spreads tries)
+                else:
+                    return
+        raise StoreUnavailableError(reason)
+
+    def _transact(self, work: Callable[[Transaction], None]) -> None:
+        """Try once. Raise _TryAgainError when another try may succeed."""
+        is_new = self._database.is_closed()
+        self._committing = False
+        try:
+            connection = self._connection()
+            if is_new:
+                self._part = transaction.take_part(connection)
+            transaction.run(connection, work, self._will_commit, self._part)
+        except _CONFLICTS as error:
+            raise _TryAgainError(plain(error)) from None
+        except _OF_THE_DATABASE as error:
+            raise TableUnavailableError(plain(error)) from None
+        except _OF_THE_WORK:
+            raise
+        except (psycopg.Error, PeeweeException) as error:
+            self._disconnect()
+            reason = _NO_ANSWER if self._deadline.is_over else plain(error)
+            if _has_waited(error) and not self._deadline.is_over:
+                raise TableUnavailableError(reason) from None
+            # Only a new connection is sure to work again, or to reach the server that is first now.
+            # Before the COMMIT was sent, that can be tried at once: nobody notices a server that
+            # was restarted.
+            if is_new or self._committing or self._deadline.is_over:
+                raise StoreUnavailableError(reason) from None
+            raise _TryAgainError(reason) from None
+
+    def tidy_up(self, item_count: int) -> None:
+        del item_count
+
+    def close(self) -> None:
+        self._disconnect()
+        self._deadline.close()
+
+    def _will_commit(self) -> None:
+        self._committing = True
+
+    def _connection(self) -> Connection:
+        connection: Connection = self._database.connection()
+        return connection
+
+    def _disconnect(self) -> None:
+        self._deadline.forget()
+        with contextlib.suppress(psycopg.Error, PeeweeException):
+            self._database.close()
+
+
+def _hurried(work: Callable[[Transaction], None], transaction: Transaction) -> None:
+    assert isinstance(transaction, PostgresqlTransaction)  # noqa: S101
+    transaction.connection.execute(f"SET LOCAL lock_timeout = '{SHORT_LOCK_WAIT}'")
+    work(transaction)
+
+
+def _has_waited(error: Exception) -> bool:
+    return isinstance(error, errors.LockNotAvailable)

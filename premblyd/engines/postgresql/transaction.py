@@ -1,0 +1,187 @@
+"""Running the store's statements on PostgreSQL."""
+
+import contextlib
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import Any, TypeVar
+
+import psycopg
+from peewee import SQL, Database, Expression, PostgresqlDatabase, Query
+from psycopg.errors import Diagnostic
+
+from premblyd.engines.engine import Row, Transaction
+from premblyd.engines.postgresql.failures import translated
+from premblyd.errors import StoreUnavailableError
+from premblyd.model.statements import BulkInsert, Compiled, Lookup, Param, Statement, compile_query
+
+# Rows in one INSERT. Powers of two: a handful of prepared statements serves every number of rows.
+INSERT_SIZES = (64, 32, 16, 8, 4, 2, 1)
+# Of a table of counts: so many daemons have a part each, as long as they are connected, and nobody
+# waits for another's counts. Others, such as commands, seldom share one: the trigger does the same.
+PARTS = 64
+_POSTGRESQL = PostgresqlDatabase(None, prefer_psycopg3=True)
+NOT_ON_STANDBY = "PostgreSQL was told to stop waiting for its standby, which may lack the newest"
+NOW_MS = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"  # by the server's clock
+_LOCK = "SELECT pg_advisory_xact_lock(number) FROM unnest(%s::bigint[]) AS number"
+_TAKE_PART = """
+    SELECT part, set_config('premblyd.part', part::text, false)
+    FROM generate_series(0, %s) AS part WHERE pg_try_advisory_lock(730994081, part) LIMIT 1
+"""
+_TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
+Connection = psycopg.Connection[Any]
+Done = TypeVar("Done")
+
+
+def transact(database: Database, work: Callable[[Transaction], Done]) -> Done:
+    """Run `work` in a transaction on a command's own connection, while daemons write by theirs.
+    Raise StoreUnavailableError when nothing of it could be kept."""
+    with translated():
+        return run(database.connection(), work)
+
+
+def now_ms(database: Database) -> int:
+    """Return the time by the server's clock."""
+    [(at_ms,)] = database.execute_sql(f"SELECT {NOW_MS}")
+    return int(at_ms)
+
+
+def take_part(connection: Connection) -> int | None:
+    """Return the part of the tables of counts that is this connection's alone, until it is closed;
+    None when all are taken."""
+    row = connection.execute(_TAKE_PART, [PARTS - 1]).fetchone()
+    return row[0] if row else None
+
+
+def run(
+    connection: Connection,
+    work: Callable[[Transaction], Done],
+    will_commit: Callable[[], None] = lambda: None,
+    part: int | None = None,
+) -> Done:
+    """Run `work` in a transaction, and commit. `will_commit` is called before that: from then on a
+    failure leaves open whether anything was kept. `part`: the connection's, if it has taken one.
+
+    Raise StoreUnavailableError when the server committed with a warning: somebody has cancelled the
+    wait for its standby, which may lack what was committed.
+    """
+    severities: list[str | None] = []
+
+    def note(notice: Diagnostic) -> None:  # which can be read only here: libpq frees it at once
+        severities.append(notice.severity_nonlocalized)
+
+    try:
+        with connection.transaction():
+            done = work(PostgresqlTransaction(connection, part))
+            connection.add_notice_handler(note)
+            will_commit()
+    finally:
+        with contextlib.suppress(ValueError):  # not added
+            connection.remove_notice_handler(note)
+    if "WARNING" in severities:
+        raise StoreUnavailableError(NOT_ON_STANDBY)
+    return done
+
+
+class PostgresqlTransaction:
+    """See engines.engine.Transaction."""
+
+    def __init__(self, connection: Connection, part: int | None = None) -> None:
+        self.connection = connection
+        self.part = PARTS + connection.info.backend_pid % PARTS if part is None else part
+
+    def rows(self, statement: Statement, **values: Any) -> list[Row]:
+        return self._execute(compiled(statement), values).fetchall()
+
+    def row(self, statement: Statement, **values: Any) -> Row | None:
+        row: Row | None = self._execute(compiled(statement), values).fetchone()
+        return row
+
+    def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
+        return self._execute(compiled_lookup(lookup), {"values": list(values)}).fetchall()
+
+    def change(self, statement: Statement, **values: Any) -> int:
+        return self._execute(compiled(statement), values).rowcount
+
+    def insert(self, statement: Statement, **values: Any) -> int | None:
+        row = self._execute(compiled_insert(statement), values).fetchone()
+        return row[0] if row else None
+
+    def insert_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> list[int | None]:
+        ids: list[int | None] = []
+        start = 0
+        for size in INSERT_SIZES:
+            while len(rows) - start >= size:
+                part = rows[start : start + size]
+                start += size
+                text = compiled_inserts(inserting, size).text
+                cursor = self.connection.execute(text, list(chain.from_iterable(part)))
+                ids += _ids(inserting, part, cursor.fetchall())
+        return ids
+
+    def lock(self, names: Iterable[str]) -> None:
+        # In one order, so that no two transactions wait for each other.
+        numbers = sorted({lock_number(name) for name in names})
+        if numbers:
+            self.connection.execute(_LOCK, [numbers])
+
+    def try_lock(self, name: str) -> bool:
+        row = self.connection.execute(_TRY_LOCK, [lock_number(name)]).fetchone()
+        return bool(row and row[0])
+
+    def _execute(self, statement: Compiled, values: dict[str, Any]) -> psycopg.Cursor[Any]:
+        return self.connection.execute(statement.text, statement.bind(values))
+
+
+def _ids(inserting: BulkInsert, rows: Sequence[Row], returned: list[Row]) -> Iterable[int | None]:
+    """Return the ids that an INSERT returned for `rows`, None for those that it left out."""
+    if inserting.unique is None:
+        return [row[0] for row in returned]  # in the order of VALUES
+    by_unique = {unique: id_ for id_, unique in returned}
+    place = inserting.columns.index(inserting.unique)
+    return [by_unique.get(row[place]) for row in rows]
+
+
+def lock_number(name: str) -> int:
+    """Return the 64 bits by which PostgreSQL knows an advisory lock, as its function lock_number
+    does. Names that share them wait for each other, which harms nobody."""
+    digest = hashlib.sha256(name.encode("utf-8", "replace")).digest()
+    return int.from_bytes(digest[:8], signed=True)
+
+
+@functools.cache
+def compiled(statement: Statement) -> Compiled:
+    """Return `statement` in PostgreSQL's SQL."""
+    query: Any = statement.query
+    if statement.locks:
+        query = query.for_update(True, skip_locked=True)
+    return compile_query(query, _POSTGRESQL)
+
+
+@functools.cache
+def compiled_insert(statement: Statement) -> Compiled:
+    """Return a statement that inserts one row, and returns its id."""
+    return compile_query(_returning(statement.query), _POSTGRESQL)
+
+
+@functools.cache
+def compiled_lookup(lookup: Lookup) -> Compiled:
+    """Return one text for any number of values: an IN that lists them would be another for each."""
+    values = SQL("ANY(%s)", [Param("values")])
+    return compile_query(lookup.query.where(Expression(lookup.column, "=", values)), _POSTGRESQL)
+
+
+@functools.cache
+def compiled_inserts(inserting: BulkInsert, count: int) -> Compiled:
+    query: Any = inserting.query(count)
+    if inserting.unique is None:
+        return compile_query(_returning(query), _POSTGRESQL)
+    field = inserting.model._meta.columns[inserting.unique]
+    ignoring = query.on_conflict(conflict_target=[field], action="IGNORE")
+    return compile_query(_returning(ignoring, field), _POSTGRESQL)
+
+
+def _returning(query: Any, *more: Any) -> Query:
+    changed: Query = query.returning(query.model.id, *more)
+    return changed

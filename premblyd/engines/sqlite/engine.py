@@ -1,0 +1,167 @@
+"""SQLite as the store's engine: one connection, its transactions and its write-ahead log.
+
+"Log" means SQLite's write-ahead log in this folder: what is committed is there first.
+"""
+
+import contextlib
+import functools
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from peewee import PeeweeException
+
+from premblyd.engines.engine import Transaction
+from premblyd.engines.sqlite.failures import plain
+from premblyd.engines.sqlite.fileguard import FILE_OVERWRITTEN, FileGuard
+from premblyd.engines.sqlite.files import real_path
+from premblyd.engines.sqlite.keeping import (
+    forbid_checkpoint,
+    has_log,
+    keep_file,
+    set_log_aside,
+    tell_where,
+)
+from premblyd.engines.sqlite.logguard import LogGuard
+from premblyd.engines.sqlite.opening import connect
+from premblyd.engines.sqlite.transaction import SqliteTransaction
+from premblyd.errors import StoreUnavailableError
+from premblyd.occurrences import StoreLogRemoved
+from premblyd.telemetry import tell
+
+CHECKPOINT_AFTER = 40  # items. After 160, a checkpoint takes 9 ms beside a million events
+
+
+class SqliteEngine:
+    """See engines.engine.Engine."""
+
+    def __init__(self, path: Path) -> None:
+        self._real = real_path(path)
+        self._database = connect(path)
+        self._file = FileGuard(path)
+        self._guard = LogGuard(path)
+        self._is_saved = False  # what a replaced file was to keep
+        self._keeping: threading.Thread | None = None
+        self._failed = False
+        self._items_since_checkpoint = 0  # as many may be in the log alone
+
+    def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
+        del is_patient  # there are no locks but the one of the file
+        try:
+            connection = self._connect()
+            with connection:  # commits, or rolls back whatever happens
+                connection.execute("BEGIN IMMEDIATE")
+                changes = connection.total_changes
+                work(SqliteTransaction(connection))
+                if connection.total_changes != changes:
+                    self._file.number(connection)
+                self._file.require_own(connection)
+            self._file.committed()
+            self._is_saved = False
+            self._save_removed_log()
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError):
+            raise  # the work's own fault
+        except StoreUnavailableError:
+            self._failed = True
+            with contextlib.suppress(sqlite3.Error):
+                self._save_replaced_file()
+            raise
+        except (sqlite3.Error, PeeweeException) as error:
+            self._failed = True
+            # After an I/O error only a new connection is sure to recover. But when somebody has
+            # removed the log, only this connection can still read what is in it; and to close an
+            # overwritten file would bring the log into it.
+            if not self._is_own():
+                raise StoreUnavailableError(FILE_OVERWRITTEN) from None
+            if not self._log_was_removed():
+                self._database.close()
+            raise StoreUnavailableError(plain(error)) from None
+        else:
+            self._failed = False
+        finally:
+            self._file.rolled_back()
+
+    def tidy_up(self, item_count: int) -> None:
+        """Move the write-ahead log into the database file now and then, while the loop answers:
+        left to itself, SQLite does it within a COMMIT, and what was committed waits 10 ms for
+        nothing."""
+        self._items_since_checkpoint += item_count
+        if self._items_since_checkpoint < CHECKPOINT_AFTER:
+            return
+        self._items_since_checkpoint = 0
+        # A disk that fails is the next commit's to report; what is in the log is safe there.
+        with contextlib.suppress(sqlite3.Error):
+            if not self._database.is_closed() and self._is_own():
+                checkpoint = self._database.connection().execute("PRAGMA wal_checkpoint(passive)")
+                # While another program does it, both numbers are -1.
+                is_busy, frames, done = checkpoint.fetchone()
+                if not is_busy and frames == done:
+                    self._file.checkpointed()
+
+    def close(self) -> None:
+        with contextlib.suppress(sqlite3.Error, StoreUnavailableError):
+            self._save_removed_log()
+            self._save_replaced_file()
+        if self._keeping is not None:
+            self._keeping.join()
+        if not self._is_own():
+            forbid_checkpoint(self._file.descriptor)
+        self._database.close()
+        if self._file.descriptor >= 0 and self._guard.is_own_log() and has_log(self._real):
+            if self._file.is_replaced:
+                keep_file(self._file.descriptor, self._real, with_log=True)
+            elif self._file.is_overwritten:
+                set_log_aside(self._real)
+        self._file.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._failed:
+            self._save_removed_log()
+        is_new = self._database.is_closed()
+        if is_new:
+            self._file.require_same_file()  # else this would open another file
+            self._file.open()
+        connection: sqlite3.Connection = self._database.connection()
+        if is_new:
+            self._guard.remember_log()
+            self._file.opened(connection)
+        return connection
+
+    def _is_own(self) -> bool:
+        """Return whether the file has still this record's content, as far as can be told."""
+        with contextlib.suppress(sqlite3.Error, StoreUnavailableError):
+            if not self._database.is_closed():
+                return self._file.is_own(self._database.connection())
+        return not self._file.is_overwritten
+
+    def _save_replaced_file(self) -> None:
+        """Have all that is committed in the file that was open, when somebody has put another in
+        its place, and keep that file if it has no name any more. Then its log is empty, and
+        harmless beside the other file."""
+        if self._is_saved or self._database.is_closed() or not self._file.is_replaced:
+            return
+        checkpoint = self._database.connection().execute("PRAGMA wal_checkpoint(truncate)")
+        busy, _, _ = checkpoint.fetchone()
+        if busy:  # again at the next transaction
+            return
+        self._is_saved = True
+        if os.fstat(self._file.descriptor).st_nlink:
+            tell_where(self._file.descriptor)
+            return
+        keep = functools.partial(keep_file, self._file.descriptor, self._real, with_log=False)
+        self._keeping = threading.Thread(target=keep, name="premblyd-keeping")
+        self._keeping.start()  # the writer goes on, and answers webhooks: with 503
+
+    def _save_removed_log(self) -> None:
+        """Save what is committed when somebody has removed the write-ahead log. Raise
+        StoreUnavailableError when it can't be saved yet."""
+        if self._log_was_removed():
+            self._file.require_same_file()
+            self._guard.save_log(self._database.connection())
+            self._database.close()
+            tell(StoreLogRemoved(saved=True))
+
+    def _log_was_removed(self) -> bool:
+        return not self._database.is_closed() and self._guard.log_was_removed()

@@ -1,0 +1,130 @@
+"""Watching over the file of an open database: somebody may remove, replace or overwrite it.
+
+Commits to a removed file succeed, and are lost; what is read of an overwritten one is of two
+records.
+"""
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+from premblyd.engines.sqlite.edition import HEADER_BYTES, Edition, edition_of, following, is_between
+from premblyd.engines.sqlite.files import identity
+from premblyd.errors import StoreUnavailableError
+
+FILE_REPLACED = (
+    "the database file was removed or replaced; put it back, or restart premblyd to go on with what"
+    " is there now"
+)
+FILE_OVERWRITTEN = (
+    "another program has overwritten the database file; stop premblyd, then put a copy in by"
+    " `premblyd restore`"
+)
+MAX_LEAP = 1 << 24  # so many commits don't come between two of a daemon's
+_LOOK_AGAIN_S = 0.01  # while another program writes a page, half of it may be seen
+
+
+class FileGuard:
+    """Knows the file that an engine has open, also by a descriptor of its own. That is closed after
+    the engine's connection: to close it ends all record locks of this process on the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._identity = identity(path)
+        self.descriptor = -1
+        self._seen: Edition | None = None  # what the file had when it was looked at last
+        self._lowest = 0  # the number that it has at least
+        self._highest = 0  # and at most
+        self._numbered = 0  # in the transaction that is open
+        self.is_overwritten = False
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the path no longer names the file."""
+        return identity(self._path) != self._identity
+
+    def open(self) -> None:
+        """Open the file. Raise StoreUnavailableError when it can't be opened."""
+        if self.descriptor >= 0:
+            return
+        try:
+            self.descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            reason = f"unable to open the database file ({error.strerror})"
+            raise StoreUnavailableError(reason) from None
+
+    def require_same_file(self) -> None:
+        """Raise StoreUnavailableError when the path no longer names the file."""
+        if self.is_replaced:
+            raise StoreUnavailableError(FILE_REPLACED)
+
+    def require_own(self, connection: sqlite3.Connection) -> None:
+        """Raise StoreUnavailableError when the path no longer names the file, or when that has not
+        the content that came by this connection or, as a part of the same record, by another."""
+        self.require_same_file()
+        if not self.is_own(connection):
+            raise StoreUnavailableError(FILE_OVERWRITTEN)
+
+    def is_own(self, connection: sqlite3.Connection) -> bool:
+        """Return whether the file has the record's content. Once it had not, it never has again:
+        pages of it are lost."""
+        if not self.is_overwritten and not self._looks_own(connection):
+            time.sleep(_LOOK_AGAIN_S)
+            self.is_overwritten = not self._looks_own(connection)
+        return not self.is_overwritten
+
+    def _looks_own(self, connection: sqlite3.Connection) -> bool:
+        found = self._edition()
+        if found == self._seen:
+            return True
+        highest = self._numbered or self._number(connection)
+        if found is None or not is_between(found.number, self._lowest, highest):
+            return False
+        (schema,) = connection.execute("PRAGMA schema_version").fetchone()
+        if found.schema > schema:
+            return False
+        self._seen = found
+        return True
+
+    def opened(self, connection: sqlite3.Connection) -> None:
+        """Take note of the number that a new connection sees."""
+        if self._seen is None and (found := self._edition()):
+            self._seen, self._lowest = found, found.number
+        (self._highest,) = connection.execute("PRAGMA user_version").fetchone()
+
+    def number(self, connection: sqlite3.Connection) -> None:
+        """Number the changes of the open transaction."""
+        if self._lowest:
+            self._numbered = following(self._number(connection))
+            connection.execute(f"PRAGMA user_version = {self._numbered}")
+
+    def _number(self, connection: sqlite3.Connection) -> int:
+        """Return the record's number: a command that works on it may have raised it a little. Raise
+        StoreUnavailableError when it is of another record."""
+        (number,) = connection.execute("PRAGMA user_version").fetchone()
+        if not is_between(number, self._highest, self._highest + MAX_LEAP):
+            self.is_overwritten = True
+            raise StoreUnavailableError(FILE_OVERWRITTEN)
+        self._highest = int(number)
+        return self._highest
+
+    def committed(self) -> None:
+        """Take note that what was numbered is in the log."""
+        if self._numbered:
+            self._highest, self._numbered = self._numbered, 0
+
+    def rolled_back(self) -> None:
+        """Take note that what was numbered is not in the log, as far as is known."""
+        self._numbered = 0
+
+    def checkpointed(self) -> None:
+        """Take note that all of the log was brought into the file."""
+        self._lowest = self._highest
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+    def _edition(self) -> Edition | None:
+        return edition_of(os.pread(self.descriptor, HEADER_BYTES, 0))

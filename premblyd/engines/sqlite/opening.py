@@ -1,0 +1,173 @@
+"""Opening the database: modes, pragmas, and who may do what with it."""
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+
+from peewee import PeeweeException, SqliteDatabase
+
+from premblyd.engines.sqlite.edition import following, is_foreign_log
+from premblyd.engines.sqlite.files import beside, real_path, restoring_folder, restrict
+from premblyd.engines.sqlite.keeping import set_log_aside
+from premblyd.engines.sqlite.schema import check_schema, migrate, require_not_newer
+from premblyd.errors import CannotStartError, LacksRightsError, PremblydError, StoreUnavailableError
+
+BUSY_TIMEOUT_S = 2  # then the webhooks that wait for another program's lock are answered 503
+# FULL: a commit is on the disk before it returns. That is the promise behind every 200.
+_PRAGMAS = {
+    "journal_mode": "wal",
+    "synchronous": "full",
+    "foreign_keys": 1,
+    "journal_size_limit": 64 << 20,
+    "wal_autocheckpoint": 4000,  # pages; usually the engine does it before, between two commits
+    # A statement of many rows keeps a journal: in memory, not in a file of a /tmp that may be full.
+    "temp_store": "memory",
+}
+
+
+class _Database(SqliteDatabase):
+    """A database whose texts can always be read. Another program may store bytes that are no
+    UTF-8, and sqlite3's error about them would quote the value, which may be personal."""
+
+    def _connect(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection = super()._connect()  # type: ignore[misc]
+        connection.text_factory = _text
+        return connection
+
+
+def _text(stored: bytes) -> str:
+    return str(stored, "utf-8", "replace")
+
+
+def connect(path: Path) -> SqliteDatabase:
+    """Return a database that reads and writes `path`; its connection is opened on first use.
+
+    mode=rw: a removed file is an error, never quietly a new and empty database.
+    """
+    return _Database(
+        f"{path.absolute().as_uri()}?mode=rw", pragmas=_PRAGMAS, timeout=BUSY_TIMEOUT_S, uri=True
+    )
+
+
+def connect_read_only(path: Path) -> SqliteDatabase:
+    """Return a database that only reads `path`, also while the daemon writes.
+
+    Raise PremblydError when there is none, StoreUnavailableError when it can't be read.
+    """
+    require_readable(path)
+    real = real_path(path)
+    mode = "mode=ro"
+    if not os.access(real.parent, os.W_OK):  # and so can't make the -shm file that a log needs
+        if not _has_log(real):
+            mode = "immutable=1"
+        elif not beside(real, "-shm").exists():
+            raise LacksRightsError(
+                f"{path} was not closed, and the newest of it is in {beside(real, '-wal')}, which"
+                " only who may write its folder can read now. Start the daemon, and all may."
+            )
+    database = _Database(f"{real.as_uri()}?{mode}", uri=True, timeout=BUSY_TIMEOUT_S)
+    check_schema(database, path)
+    return database
+
+
+def _has_log(real: Path) -> bool:
+    """Return whether there is, or was a moment ago, a log to be read: after a clean stop there is
+    none. Without it, the file alone would be an old state."""
+    try:
+        return beside(real, "-wal").stat().st_size > 0 or beside(real, "-shm").exists()
+    except OSError:
+        return False
+
+
+def connect_operator(path: Path) -> SqliteDatabase:
+    """Return a database on which a command writes while the daemon runs.
+
+    Raise PremblydError when there is none, StoreUnavailableError when it can't be written.
+    """
+    require_readable(path)
+    if not os.access(path, os.W_OK):
+        raise LacksRightsError(f"You may not write {path}. Run this as root or as its owner.")
+    database = connect(path)
+    check_schema(database, path)
+    return database
+
+
+def require_readable(path: Path) -> None:
+    """Raise PremblydError when there is no database at `path` or it may not be read."""
+    try:
+        path.stat()
+    except PermissionError:  # its folder is closed to this user
+        raise LacksRightsError(f"You may not read {path}. Members of its group may.") from None
+    except OSError:
+        raise PremblydError(
+            f"There is no database at {path}. The daemon makes it: run `premblyd serve`."
+        ) from None
+    if not os.access(path, os.R_OK):
+        raise LacksRightsError(f"You may not read {path}. Members of its group may.")
+
+
+def require_whole(path: Path) -> None:
+    """Raise CannotStartError when the database's file is not there but a part of its record is: a
+    new one would be empty, and SQLite would delete the log."""
+    real = real_path(path)
+    wal, folder = beside(real, "-wal"), restoring_folder(real)
+    if _size(real):
+        return
+    if folder.exists() and not real.exists():
+        raise CannotStartError(
+            f"{real} is not there: putting a copy in its place was interrupted. Run `premblyd"
+            " restore` with that copy again; it goes on."
+        )
+    if _size(wal):
+        raise CannotStartError(
+            f"{real} is missing or empty, and {wal} holds a part of it. Put the file back beside"
+            " it. If it is lost, run `premblyd restore` with a copy: that keeps the -wal aside."
+        )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def prepare(path: Path) -> list[str]:
+    """Make or migrate the database at `path`; return the migrations applied now.
+
+    An existing file is copied beside itself first. Raise SchemaError when a newer premblyd
+    wrote it, StoreUnavailableError when it can't be opened.
+    """
+    try:
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        restrict(path)
+    except OSError as error:
+        raise StoreUnavailableError(f"{path}: {error.strerror}") from None
+    real = real_path(path)
+    if is_foreign_log(real):
+        set_log_aside(real)
+    with contextlib.closing(connect(path)) as database:
+        applied = migrate(database, path)
+        _number(database)
+        return applied
+
+
+def _number(database: SqliteDatabase) -> None:
+    """Give a record its first number, in the file itself: see edition.py. Without one, whether a
+    log belongs to a file can't be told, and nothing else depends on it."""
+    with contextlib.suppress(sqlite3.Error, PeeweeException):
+        (number,) = database.execute_sql("PRAGMA user_version").fetchone()
+        if not number:
+            database.execute_sql(f"PRAGMA user_version = {following(0)}")
+            database.execute_sql("PRAGMA wal_checkpoint(truncate)")
+
+
+def require_usable(path: Path) -> None:
+    """Raise SchemaError when a newer premblyd has changed the database at `path`, so that this one
+    can't work on it, StoreUnavailableError when it can't be read. A database that is not there yet
+    is no obstacle."""
+    if path.exists():
+        url = f"{real_path(path).as_uri()}?mode=ro"
+        with contextlib.closing(_Database(url, uri=True, timeout=BUSY_TIMEOUT_S)) as database:
+            require_not_newer(database, path)

@@ -1,0 +1,318 @@
+"""The daemons that work on a database: each has a row in `host`, from its start to its end.
+
+Who is lost is decided by those who watch (premblyd/hosts/); here it is written down, together with
+what becomes of what the lost one was running.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from peewee import fn
+
+from premblyd.engines.engine import Transaction
+from premblyd.engines.writer import Step, Writer
+from premblyd.errors import MoveAtWorkError, PremblydError, SchemaError
+from premblyd.model import history
+from premblyd.model.statements import Statement, insert, param, update
+from premblyd.model.states import LOST, STOPPED, State
+from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, SchemaFloor
+from premblyd.queue import queue
+
+Done = TypeVar("Done")
+SILENT_MS = 60_000  # for which, and `lost_after`, one that works may not have been seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Which process a daemon is. `place`: where its `pid` counts; None: that can't be told."""
+
+    worker: str  # its name in `attempt`
+    name: str
+    place: str | None
+    pid: int
+    process_start: int | None
+    version: str
+
+
+class Predecessor(NamedTuple):
+    """A daemon of the same place, as its row has it: it may be dead."""
+
+    worker: str
+    pid: int
+    process_start: int | None
+
+
+class Sighting(NamedTuple):
+    """A daemon that works on the database, as its row in `host` shows it."""
+
+    id: int
+    worker: str
+    name: str
+    beat_count: int  # grows as long as it lives
+    lost_after_ms: int | None = None  # as its row says; None: it is of an older premblyd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenOver:
+    """What was taken over from daemons that are lost: its deliveries are due now."""
+
+    hosts: list[Sighting]
+    delivery_ids: list[int]
+
+
+def is_working(host: Any, now_ms: Any) -> Any:
+    """Return the condition that a row of `host` is of a daemon that has been seen just now."""
+    seen_until_ms = host.seen_at_ms + fn.COALESCE(host.lost_after_ms, 0) + SILENT_MS
+    return host.ended.is_null() & (seen_until_ms > now_ms)
+
+
+class Hosts:
+    """The rows of `host`. Its futures resolve after the commit."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        identity: Identity,
+        actions: Iterable[str] = (),
+        lost_after_ms: int | None = None,
+    ) -> None:
+        self._writer = writer
+        self._lost_after_ms = lost_after_ms
+        self._identity = identity
+        self._worker = identity.worker
+        # Known from the start: else the others end what has waited for this host to come back.
+        self._actions = "\n".join(actions)
+        # Now, and not when it is needed: an upgrade exchanges the files of a daemon that runs.
+        self._known = frozenset(history.known())
+
+    def know(self, actions: Iterable[str]) -> "asyncio.Future[int]":
+        """Keep the names of the actions that this daemon has: others leave their deliveries
+        alone, even if they don't know them."""
+        self._actions = "\n".join(actions)
+        return self._writer.call(
+            lambda transaction: transaction.change(
+                _KNOW, worker=self._worker, actions=self._actions
+            )
+        )
+
+    def predecessors(self) -> "asyncio.Future[list[Predecessor]]":
+        """Return who has not ended of this daemon's place."""
+
+        def operation(transaction: Transaction) -> list[Predecessor]:
+            rows = transaction.rows(_OF_PLACE, place=self._identity.place)
+            return [Predecessor(*row) for row in rows]
+
+        return self._writer.call(operation)
+
+    async def join(self, dead: Collection[str], now_ms: int) -> list[int]:
+        """Add this daemon. Take over from the workers in `dead`, and from those that ended before.
+        Return which deliveries that makes due. Raise SchemaError when a newer premblyd has just
+        changed the schema, MoveAtWorkError when the database is being moved."""
+
+        def operation(transaction: Transaction) -> list[int] | PremblydError:
+            if (unfit := self._unfit(transaction)) is not None:
+                return unfit
+            for worker in dead:
+                transaction.change(_END, worker=worker, ended_at_ms=now_ms, ended=LOST)
+            self._join(transaction, now_ms)
+            return _interrupt_orphans(transaction, now_ms)
+
+        return _of_fit(await self._writer.call(operation, names=[history.LOCK]))
+
+    def _unfit(self, transaction: Transaction) -> PremblydError | None:
+        """Return why this program can't work on the database; None: it can. Who changes the schema
+        has its lock, from before looking for daemons until the end: so has who becomes one. Who
+        moves the database takes another under that one, and then looks for daemons."""
+        if not transaction.try_lock(history.MOVE):
+            return MoveAtWorkError("the database")
+        floor = transaction.row(_FLOOR)
+        if floor is None or floor[0] in self._known:
+            return None
+        return SchemaError(
+            "A newer premblyd has changed the database so that this one can't work on it any more."
+            " Install that version."
+        )
+
+    def join_alone(self, now_ms: int) -> "asyncio.Future[None]":
+        """Add this daemon, where none works beside it: who has not ended is dead, and nobody is
+        waited for."""
+
+        def operation(transaction: Transaction) -> None:
+            transaction.change(_END_ALL, ended_at_ms=now_ms)
+            transaction.change(_FORGET_ALL, forgotten_at_ms=now_ms)
+            self._join(transaction, now_ms)
+
+        return self._writer.call(operation)
+
+    def _join(self, transaction: Transaction, now_ms: int) -> None:
+        transaction.insert(
+            _JOIN,
+            **asdict(self._identity),
+            actions=self._actions,
+            lost_after_ms=self._lost_after_ms,
+            started_at_ms=now_ms,
+            seen_at_ms=now_ms,
+        )
+
+    def take_over(self, lost: Sequence[Sighting], now_ms: int) -> "asyncio.Future[TakenOver]":
+        """End those of `lost` that have not been seen since, and make due what they ran; so too
+        what daemons run that ended before."""
+
+        def operation(transaction: Transaction) -> TakenOver:
+            ended = [
+                sighting
+                for sighting in lost
+                if transaction.row(
+                    _AS_SEEN,
+                    id=sighting.id,
+                    worker=sighting.worker,
+                    beat_count=sighting.beat_count,
+                )
+                and transaction.change(_END, worker=sighting.worker, ended_at_ms=now_ms, ended=LOST)
+            ]
+            return TakenOver(hosts=ended, delivery_ids=_interrupt_orphans(transaction, now_ms))
+
+        return self._writer.call(operation)
+
+    async def revive(self, now_ms: int) -> set[str]:
+        """Let this daemon live again, which the others took for lost. Return the tokens of the
+        claims that are still its own. Its row may be gone too: a standby took over that did not
+        have it. Raise SchemaError when a newer premblyd has changed the schema meanwhile,
+        MoveAtWorkError when the database is being moved."""
+
+        def operation(transaction: Transaction) -> set[str] | PremblydError:
+            if (unfit := self._unfit(transaction)) is not None:
+                return unfit
+            if not transaction.change(_REVIVE, worker=self._worker):
+                self._join(transaction, now_ms)
+            return {token for (token,) in transaction.rows(_CLAIMS_OF, worker=self._worker)}
+
+        return _of_fit(await self._writer.call(operation, names=[history.LOCK]))
+
+    def alive(self) -> "asyncio.Future[set[str]]":
+        """Return the workers that have not ended."""
+
+        def operation(transaction: Transaction) -> set[str]:
+            return {worker for (worker,) in transaction.rows(_ALIVE_WORKERS)}
+
+        return self._writer.call(operation)
+
+    def leave(self, now_ms: int) -> "asyncio.Future[list[int]]":
+        """Keep that this daemon has stopped. Make due what it could not report as ended; return
+        which deliveries these are."""
+
+        def operation(transaction: Transaction) -> list[int]:
+            transaction.change(_END, worker=self._worker, ended_at_ms=now_ms, ended=STOPPED)
+            rows = transaction.rows(_DELIVERIES_OF, worker=self._worker)
+            return _interrupt(transaction, rows, now_ms)
+
+        return self._writer.call(operation, Step.PROOF)
+
+
+def _of_fit(done: Done | PremblydError) -> Done:
+    if isinstance(done, PremblydError):
+        raise done
+    return done
+
+
+def _interrupt_orphans(transaction: Transaction, now_ms: int) -> list[int]:
+    """Make due what runs under workers that don't live."""
+    return _interrupt(transaction, transaction.rows(_ORPHANS), now_ms)
+
+
+def _interrupt(transaction: Transaction, rows: Sequence[tuple[int, int]], now_ms: int) -> list[int]:
+    for delivery_id, attempts_left in rows:
+        queue.interrupt(transaction, delivery_id, attempts_left, now_ms)
+    return [delivery_id for delivery_id, _ in rows]
+
+
+_FLOOR = Statement(SchemaFloor.select(SchemaFloor.migration))
+_IS_ALIVE = Host.ended.is_null()
+_JOIN = insert(
+    Host,
+    "worker",
+    "name",
+    "place",
+    "pid",
+    "process_start",
+    "version",
+    "actions",
+    "lost_after_ms",
+    "started_at_ms",
+    "seen_at_ms",
+)
+_OF_PLACE = Statement(
+    Host.select(Host.worker, Host.pid, Host.process_start).where(
+        Host.place == param("place"), _IS_ALIVE
+    )
+)
+_KNOW = update(Host, "actions", where=Host.worker == param("worker"))
+_END = Statement(
+    Host.update(ended_at_ms=param("ended_at_ms"), ended=param("ended")).where(
+        Host.worker == param("worker"), _IS_ALIVE
+    )
+)
+_END_ALL = Statement(Host.update(ended_at_ms=param("ended_at_ms"), ended=LOST).where(_IS_ALIVE))
+_FORGET_ALL = Statement(
+    Host.update(forgotten_at_ms=param("forgotten_at_ms")).where(Host.forgotten_at_ms.is_null())
+)
+_AS_SEEN = Statement(
+    Host.select(Host.id).where(
+        Host.id == param("id"),
+        Host.worker == param("worker"),  # a failover may have given its number to another
+        Host.beat_count == param("beat_count"),
+        _IS_ALIVE,
+    ),
+    locks=True,
+)
+_REVIVE = Statement(
+    Host.update(
+        ended_at_ms=None, ended=None, forgotten_at_ms=None, beat_count=Host.beat_count + 1
+    ).where(Host.worker == param("worker"))
+)
+_WORKING = Host.alias()
+FORGET = Statement(
+    Host.update(
+        forgotten_at_ms=param("now_ms"),
+        ended=fn.COALESCE(Host.ended, param("ended")),
+        ended_at_ms=fn.COALESCE(Host.ended_at_ms, param("now_ms")),
+    ).where(
+        Host.name == param("name"),
+        Host.forgotten_at_ms.is_null(),
+        ~fn.EXISTS(
+            _WORKING.select(_WORKING.id).where(
+                _WORKING.name == param("name"), is_working(_WORKING, param("now_ms"))
+            )
+        ),
+    )
+)
+_ALIVE_WORKERS = Statement(Host.select(Host.worker).where(_IS_ALIVE))
+_RUNNING = Delivery.select(Delivery.id, Delivery.attempts_left).join(Attempt, on=IS_LAST_ATTEMPT)
+_DELIVERIES_OF = Statement(
+    _RUNNING.where(Delivery.state == State.RUNNING, Attempt.worker == param("worker")), locks=True
+)
+_ORPHANS = Statement(
+    _RUNNING.where(
+        Delivery.state == State.RUNNING,
+        Attempt.worker.not_in(Host.select(Host.worker).where(_IS_ALIVE)),
+    ),
+    locks=True,
+)
+_CLAIMS_OF = Statement(
+    Delivery.select(Attempt.claim_token)
+    .join(Attempt, on=IS_LAST_ATTEMPT)
+    .where(Delivery.state == State.RUNNING, Attempt.worker == param("worker"))
+)
+# What a beacon says and asks.
+BEAT = Statement(
+    Host.update(beat_count=Host.beat_count + 1, seen_at_ms=param("seen_at_ms")).where(
+        Host.worker == param("worker"), _IS_ALIVE
+    )
+)
+SIGHTINGS = Statement(
+    Host.select(Host.id, Host.worker, Host.name, Host.beat_count, Host.lost_after_ms).where(
+        _IS_ALIVE
+    )
+)

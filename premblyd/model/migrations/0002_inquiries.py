@@ -1,0 +1,115 @@
+"""Types of events, deliveries that another ran instead of, and asking Prembly back."""
+
+from premblyd.model.dialect import change_check, change_text, is_sqlite, run
+
+STATES = "state IN ('pending', 'running', 'succeeded', 'dead', 'cancelled')"
+STATES_NOW = "state IN ('pending', 'running', 'succeeded', 'dead', 'cancelled', 'skipped')"
+
+# To reach a column after the body SQLite walks the body, a photo's megabytes. So the new columns go
+# before it where that costs nothing: where there is no event yet.
+BODY = "body BLOB NOT NULL"
+BODY_LAST = f"type TEXT, risk_level TEXT, risk_score REAL, {BODY}"
+EVENT_COLUMNS = """
+ALTER TABLE event ADD COLUMN type TEXT;
+ALTER TABLE event ADD COLUMN risk_level TEXT;
+ALTER TABLE event ADD COLUMN risk_score REAL;
+"""
+
+COLUMNS = """
+ALTER TABLE delivery ADD COLUMN ran_instead_id INTEGER REFERENCES delivery (id);
+ALTER TABLE delivery ADD COLUMN once_key TEXT;
+ALTER TABLE delivery ADD COLUMN confirmed_at_ms INTEGER;
+ALTER TABLE delivery ADD COLUMN confirmed_sha256 TEXT;
+ALTER TABLE heartbeat ADD COLUMN alive_at_ms INTEGER;
+ALTER TABLE heartbeat ADD COLUMN machine_start TEXT;
+ALTER TABLE heartbeat ADD COLUMN uptime_ms INTEGER;
+"""
+
+TABLES = """
+CREATE TABLE inquiry (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms INTEGER NOT NULL,
+    purpose TEXT NOT NULL CHECK (purpose IN ('confirm', 'pending', 'reconcile')),
+    event_id INTEGER REFERENCES event (id),
+    delivery_id INTEGER REFERENCES delivery (id),
+    reference TEXT,
+    result TEXT NOT NULL CHECK (result IN ('confirmed', 'contradicted', 'settled',
+        'unsettled', 'not_found', 'refused', 'unavailable')),
+    duration_ms INTEGER NOT NULL,
+    http_status INTEGER,
+    error TEXT,
+    answer_bytes INTEGER,
+    answer_sha256 TEXT,
+    stored_event_id INTEGER REFERENCES event (id)
+);
+CREATE UNIQUE INDEX delivery_once ON delivery (once_key, action) WHERE once_key IS NOT NULL;
+CREATE INDEX inquiry_event ON inquiry (event_id) WHERE event_id IS NOT NULL;
+CREATE INDEX inquiry_delivery ON inquiry (delivery_id) WHERE delivery_id IS NOT NULL;
+
+CREATE TABLE awaited (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    endpoint TEXT NOT NULL,
+    reference TEXT NOT NULL,
+    event_id INTEGER NOT NULL REFERENCES event (id),
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'settled', 'given_up')),
+    due_at_ms INTEGER,
+    ask_count INTEGER NOT NULL DEFAULT 0,
+    created_at_ms INTEGER NOT NULL,
+    finished_at_ms INTEGER,
+    settled_by_id INTEGER REFERENCES event (id),
+    last_error TEXT,
+    CHECK ((due_at_ms IS NOT NULL) = (state = 'waiting'))
+);
+CREATE INDEX awaited_due ON awaited (due_at_ms) WHERE due_at_ms IS NOT NULL;
+CREATE INDEX awaited_reference ON awaited (reference);
+CREATE INDEX awaited_event ON awaited (event_id);
+CREATE INDEX awaited_given_up ON awaited (finished_at_ms) WHERE state = 'given_up';
+CREATE INDEX event_unsettled ON event (received_at_ms)
+    WHERE COALESCE(outcome, '') = 'pending' OR COALESCE(response_code, '') = '02';
+
+CREATE TABLE downtime (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    from_ms INTEGER NOT NULL,
+    until_ms INTEGER NOT NULL,
+    reconciled_at_ms INTEGER
+);
+"""
+
+ISO = "strftime('%Y-%m-%dT%H:%M:%fZ', {column} / 1000.0, 'unixepoch')"
+
+VIEWS = f"""
+DROP VIEW event_log;
+CREATE VIEW event_log AS
+SELECT id, key, {ISO.format(column="received_at_ms")} AS received_at, endpoint, type, kind,
+       response_code, status, outcome, verification_status, detail, reference, user_ref,
+       face_match, face_confidence, risk_level, risk_score, remote_ip, verified_by, body_bytes,
+       body_sha256, duplicate_count, {ISO.format(column="last_duplicate_at_ms")}
+       AS last_duplicate_at
+FROM event;
+
+DROP VIEW delivery_log;
+CREATE VIEW delivery_log AS
+SELECT delivery.id, delivery.event_id, event.type, event.reference, event.response_code,
+       event.outcome, delivery.action, delivery.state, delivery.attempt_count,
+       delivery.attempts_left,
+       {ISO.format(column="delivery.created_at_ms")} AS created_at,
+       {ISO.format(column="delivery.due_at_ms")} AS due_at,
+       {ISO.format(column="delivery.finished_at_ms")} AS finished_at,
+       {ISO.format(column="delivery.confirmed_at_ms")} AS confirmed_at,
+       delivery.confirmed_sha256, delivery.once_key, delivery.ran_instead_id, delivery.last_error
+FROM delivery JOIN event ON event.id = delivery.event_id;
+
+CREATE VIEW inquiry_log AS
+SELECT id, {ISO.format(column="at_ms")} AS at, purpose, event_id, delivery_id, reference, result,
+       http_status, error, duration_ms, answer_bytes, answer_sha256, stored_event_id
+FROM inquiry;
+"""
+
+
+def up(migrator, db):  # type: ignore[no-untyped-def]  # playhouse calls it
+    (has_events,) = db.execute_sql("SELECT EXISTS (SELECT 1 FROM event)").fetchone()
+    body_can_be_last = is_sqlite(db) and not has_events
+    if body_can_be_last:
+        change_text(db, "event", BODY, BODY_LAST)
+    change_check(db, "delivery", "delivery_state_check", STATES, STATES_NOW)
+    run(db, ("" if body_can_be_last else EVENT_COLUMNS) + COLUMNS + TABLES + VIEWS)

@@ -1,0 +1,16 @@
+"""An index of references that have another spelling than theirs, which are few."""
+
+from premblyd.model.dialect import is_sqlite
+
+compatible = True
+atomic = False  # CREATE INDEX CONCURRENTLY; what an interrupted one left behind goes first
+
+INDEX = "event_reference_key ON event (reference_key) WHERE reference_key IS NOT NULL"
+
+
+def up(migrator, db):  # type: ignore[no-untyped-def]  # playhouse calls it
+    if is_sqlite(db):
+        db.execute_sql(f"CREATE INDEX IF NOT EXISTS {INDEX}")
+    else:
+        db.execute_sql("DROP INDEX CONCURRENTLY IF EXISTS event_reference_key")
+        db.execute_sql(f"CREATE INDEX CONCURRENTLY {INDEX}")

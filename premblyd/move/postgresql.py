@@ -1,0 +1,213 @@
+"""A PostgreSQL database that is moved to a file, or filled from one."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+import psycopg
+from psycopg import sql
+
+from premblyd.databases import Server
+from premblyd.engines.postgresql.daemons import living
+from premblyd.engines.postgresql.failures import HALF_MOVED
+from premblyd.engines.postgresql.opening import connect, connect_read_only, prepare
+from premblyd.engines.postgresql.schema import become_owner, begin_move
+from premblyd.engines.postgresql.transaction import Connection
+from premblyd.errors import AlreadyRunningError, CannotStartError
+from premblyd.model.columns import ColumnType
+from premblyd.move.sides import RowsRefusedError, Side, quoted
+from premblyd.move.tables import Key, Row, Table, moved_tables
+
+# A daemon that has not ended is watched for so long at least: one that was killed is known by its
+# beats alone.
+WATCHED_S = 5.0
+# What takes long here stands in nobody's way.
+PATIENT = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0"}
+# The planner would rather sort all rows, on disk, than walk along the index: it knows nothing of a
+# table that was filled just now.
+_BY_INDEX = {"enable_sort": "off"}
+_TYPES = {
+    ColumnType.NUMBER: "int8",
+    ColumnType.MOMENT: "int8",
+    ColumnType.TRUTH: "bool",
+    ColumnType.REAL: "float8",
+    ColumnType.TEXT: "text",
+    ColumnType.JSON: "text",
+    ColumnType.BYTES: "bytea",
+}
+_FOREIGN_KEYS = """
+SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+FROM pg_constraint WHERE contype = 'f' AND conrelid::regclass::text = ANY(%s)
+"""
+# A daemon that slept, or was cut off, while it was looked for, must not write what is emptied, or
+# compared, later. A table is left open for the session that has this setting.
+_REFUSE = f"""
+CREATE OR REPLACE FUNCTION refuse_half_moved() RETURNS trigger LANGUAGE plpgsql AS
+$$BEGIN RAISE EXCEPTION 'premblyd move is under way' USING ERRCODE = '{HALF_MOVED}'; END$$
+"""
+_MAY_FILL = "premblyd.fills"
+_REFUSE_IN = f"""
+CREATE OR REPLACE TRIGGER refuse_half_moved BEFORE INSERT OR UPDATE OR DELETE ON {{}}
+FOR EACH STATEMENT WHEN (current_setting('{_MAY_FILL}', true) IS DISTINCT FROM 'yes')
+EXECUTE FUNCTION refuse_half_moved()
+"""
+_REFUSE_NO_MORE = "DROP FUNCTION IF EXISTS refuse_half_moved CASCADE"
+
+
+class _Side(Side):
+    placeholder = "%s"
+    emptying = "TRUNCATE"
+    byte_order = ' COLLATE "C"'
+
+    def rows(self, table: Table, after: Key | None = None) -> Iterator[Row]:
+        """Yield rows as they come: a cursor would gather all, or bodies by the hundred."""
+        text = f"COPY ({self.select_after(table, after)}) TO STDOUT (FORMAT BINARY)"
+        with self.connection.cursor() as cursor, cursor.copy(text, after) as copy:
+            copy.set_types(_types(table))
+            yield from copy.rows()
+
+    def last_number(self, table: Table) -> int | None:
+        sequence = self._sequence(table.name)
+        if sequence is None:
+            return None
+        number: int | None = self.value(
+            f"SELECT CASE WHEN is_called THEN last_value END FROM {sequence}"  # noqa: S608
+        )
+        return number
+
+    def _sequence(self, table: str) -> str | None:
+        """Return what numbers the rows of a table."""
+        has_id = self.value(
+            "SELECT 1 FROM pg_attribute"  # noqa: S608
+            f" WHERE attrelid = '{quoted(table)}'::regclass AND attname = 'id'"
+        )
+        if not has_id:
+            return None
+        name: str | None = self.value(f"SELECT pg_get_serial_sequence('{quoted(table)}', 'id')")
+        return name
+
+
+class PostgresqlSource(_Side):
+    """See move.sides.Source."""
+
+    def begin_reading(self) -> None:
+        """Read it as it is now, and let nobody write until the end."""
+        tables = ", ".join(quoted(table.name) for table in moved_tables())
+        self.connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        self.connection.execute(f"LOCK TABLE {tables} IN SHARE MODE")
+
+    def require_unchanged(self) -> None:
+        self.connection.execute("COMMIT")  # nobody could write
+
+
+class PostgresqlTarget(_Side):
+    """See move.sides.Target."""
+
+    def begin(self, tables: Sequence[Table], notes: Mapping[str, str]) -> None:
+        noted = self.notes() or {}
+        with self.connection.transaction():
+            keys = noted.get("foreign keys") or self._drop_foreign_keys(tables)
+            self.mark(tables, {**notes, "foreign keys": keys})
+            self.connection.execute(_REFUSE)
+            for table in tables:
+                text = sql.SQL(_REFUSE_IN).format(sql.Identifier(table.name))
+                self.connection.execute(text)
+
+    def _drop_foreign_keys(self, tables: Sequence[Table]) -> str:
+        """Let rows come in any order, and return what `finish` needs. PostgreSQL would also write
+        to the row that each new one refers to."""
+        names = [table.name for table in tables]
+        found = self.connection.execute(_FOREIGN_KEYS, (names,)).fetchall()
+        for table, name, _ in found:
+            self.connection.execute(_alter("ALTER TABLE {} DROP CONSTRAINT {}", table, name))
+        return json.dumps(found)
+
+    def put(self, table: Table, rows: Sequence[Row], notes: Mapping[str, str]) -> None:
+        columns = ", ".join(map(quoted, table.names))
+        text = f"COPY {quoted(table.name)} ({columns}) FROM STDIN (FORMAT BINARY)"
+        try:
+            with self.connection.transaction():
+                with self.connection.cursor() as cursor, cursor.copy(text) as copy:
+                    copy.set_types(_types(table))
+                    for row in rows:
+                        copy.write_row(row)
+                self.note(notes)
+        except (psycopg.IntegrityError, psycopg.DataError) as error:
+            # Its text would quote the row.
+            rule = error.diag.constraint_name or error.diag.column_name or error.sqlstate
+            reason = f"PostgreSQL refuses it ({type(error).__name__} of {rule})"
+            raise RowsRefusedError(reason) from None
+
+    def finish(self, last_numbers: Mapping[str, int]) -> None:
+        # Else the planner takes the tables for empty, until the server looks by itself.
+        tables = ", ".join(quoted(table.name) for table in moved_tables())
+        self.connection.execute(f"ANALYZE {tables}")
+        keys = json.loads((self.notes() or {})["foreign keys"])
+        with self.connection.transaction():
+            self.connection.execute(_REFUSE_NO_MORE)
+            for table, name, definition in keys:
+                text = "ALTER TABLE {} ADD CONSTRAINT {} "
+                self.connection.execute(_alter(text, table, name) + sql.SQL(definition))
+            for table, number in last_numbers.items():
+                sequence = self._sequence(table)
+                self.connection.execute("SELECT setval(%s, %s)", (sequence, number))
+            self.unmark()
+
+    def require_utf8(self) -> None:
+        """Raise CannotStartError for a database that can't hold every text."""
+        encoding = self.value("SELECT current_setting('server_encoding')")
+        if encoding != "UTF8":
+            raise CannotStartError(
+                f"{self.name} holds texts in {encoding}, and so not all of them. Make one by CREATE"
+                " DATABASE … ENCODING 'UTF8' TEMPLATE template0."
+            )
+
+
+@contextlib.contextmanager
+def source(server: Server) -> Iterator[PostgresqlSource]:
+    """Open the database to be moved. Raise AlreadyRunningError while a daemon works on it. Until
+    the end none starts on it."""
+    connect_read_only(server).close()  # it looks at the schema
+    reading = connect(server, **PATIENT, **_BY_INDEX)
+    with contextlib.closing(reading) as database:
+        begin_move(database.connection(), str(server))
+        require_no_daemon(database.connection(), str(server))
+        become_owner(database.connection())  # to see the last number of each table
+        opened = PostgresqlSource(str(server), database)
+        opened.begin_reading()
+        yield opened
+
+
+@contextlib.contextmanager
+def target(server: Server) -> Iterator[PostgresqlTarget]:
+    """Open the database to be filled, with its schema. Raise AlreadyRunningError while a daemon
+    works on it. Until the end none starts on it."""
+    filling = {**PATIENT, **_BY_INDEX, _MAY_FILL: "yes"}
+    with contextlib.closing(connect(server, **filling)) as database:
+        opened = PostgresqlTarget(str(server), database)
+        opened.require_utf8()
+        if opened.notes() is None:
+            prepare(server)
+        begin_move(database.connection(), str(server))
+        require_no_daemon(database.connection(), str(server))
+        become_owner(database.connection())  # to drop foreign keys, to empty tables
+        yield opened
+
+
+def require_no_daemon(connection: Connection, name: str) -> None:
+    """Raise AlreadyRunningError when a daemon works on the database."""
+    if daemons := living(connection, watched_s=WATCHED_S, fresh_only=True):
+        named = "; ".join(f"{daemon.name}, process {daemon.pid}" for daemon in daemons)
+        raise AlreadyRunningError(
+            f"A daemon works on {name}: {named}. Stop it on its host: sudo systemctl stop"
+            " premblyd.socket premblyd.service. Then run this again."
+        )
+
+
+def _types(table: Table) -> list[str]:
+    return [_TYPES[column.kind] for column in table.columns]
+
+
+def _alter(text: str, table: str, constraint: str) -> sql.Composed:
+    names = sql.Identifier(table), sql.Identifier(constraint)
+    return sql.SQL(text).format(*names)

@@ -1,0 +1,2 @@
+"""What waits, runs and has ended: the inbox, claims, finishes, `once`, `order`, with their
+statements."""

@@ -1,0 +1,301 @@
+"""What a claim finds in the queue: how many of each action may run here, and which are first.
+
+A claim keeps the webhooks that come in waiting, so it does no more than a part of what there is,
+however much waits, of however many actions; the rest follows with the next claims. Who is first
+changes from claim to claim (`Rota`).
+
+Rows that another host has at this moment are left out, and so are those whose hook another host
+still runs: none of them hides what is behind it.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from premblyd.engines.engine import Transaction
+from premblyd.model.states import State
+from premblyd.queue import damage, queue_statements
+from premblyd.queue.damage import Due
+from premblyd.queue.jobs import Claimable
+from premblyd.queue.once import Turn, Turns
+from premblyd.queue.order import may_end
+
+NO_ACTION = "the action is no longer in the configuration"
+NEVER_MS = 1 << 62
+MAX_ACTIONS = 50  # that one claim looks at
+# Deliveries of all actions together, which one claim decides about: each takes a few statements
+# and up to two of PostgreSQL's advisory locks, which has room for some 6,000, for all hosts.
+MAX_LOOKS = 100
+_PATIENCE_MS = 60_000  # with an action that no host of several has
+_CONTENDED_MS = 20  # until a claim looks again for what another host's claim has at this moment
+
+
+class Waiting(NamedTuple):
+    """An action that has deliveries in the queue, and when its first one is due."""
+
+    name: str
+    due_at_ms: Any
+
+
+class Found(NamedTuple):
+    """Due deliveries whose turn it is; how many others are in nobody's way any more; and at how
+    many actions that have due ones this claim has looked, of how many."""
+
+    due: list[Due]
+    passed: int
+    looked_at: Sequence[str]
+    action_count: int
+
+
+class _InTurn(NamedTuple):
+    """Of one action: what may run, how many others are out of the way, and how many deliveries
+    were looked at for that."""
+
+    due: list[Due]
+    passed: int
+    looks: int
+
+
+class Rota:
+    """Which of the actions has had its turn the longest ago."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, int] = {}
+        self._count = 0
+
+    def place(self, name: str) -> int:
+        """Return a number by which actions are sorted: who comes next has the smallest."""
+        return self._turns.get(name, 0)
+
+    def had_turn(self, names: Iterable[str], actions: Collection[str]) -> None:
+        """Let these stand behind all others. Only `actions` are remembered."""
+        for name in names:
+            self._count += 1
+            self._turns[name] = self._count
+        for name in self._turns.keys() - actions:
+            del self._turns[name]
+
+
+class Queued:
+    """The queue as a claim of `worker` finds it, whose own deliveries that run are `running`.
+    `slots`: how many more hooks of each action may run here. `bookmarks`: where the last claim
+    stopped among the deliveries of an action, if it has left some that another host decides about:
+    they hide nothing from the next claim."""
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        worker: str,
+        running: Collection[int],
+        now_ms: int,
+        slots: Mapping[str, int],
+        bookmarks: dict[str, Due],
+    ) -> None:
+        self._transaction = transaction
+        self._worker = worker
+        self._running = frozenset(running)
+        self._now_ms = now_ms
+        self._slots = slots
+        self._bookmarks = bookmarks
+        self._full: set[str] = set()  # actions that have no free slot
+        self._contended: set[str] = set()  # and those of which another host decides at this moment
+
+    def find(self, waiting: Iterable[Waiting], actions: Mapping[str, Claimable]) -> Found:
+        """Return what may run of the actions that are `waiting`, of whom the first ones come first.
+        End what is of none of `actions`."""
+        ready = [name for name, due_at_ms in waiting if self._is_ready(name, due_at_ms)]
+        looked_at = ready[:MAX_ACTIONS]
+        due: list[Due] = []
+        passed = 0
+        looks_left = MAX_LOOKS
+        turns = Turns(self._transaction, self._now_ms)
+        for place, name in enumerate(looked_at):
+            share = max(1, looks_left // (len(looked_at) - place))
+            if name not in actions:
+                found = self._bury(name, share)
+            elif actions[name].once:
+                found = self._due_in_turn(turns, name, self._free_slots(name, actions[name]), share)
+            else:
+                found = self._due_for_slots(name, self._free_slots(name, actions[name]), share)
+            due += found.due
+            passed += found.passed
+            looks_left -= found.looks
+        return Found(due, passed, looked_at, len(ready))
+
+    def _is_ready(self, name: str, due_at_ms: Any) -> bool:
+        """Return whether this claim may find something of an action."""
+        if name not in self._slots:
+            if any(name in names for names in self._actions_of_others):
+                self._full.add(name)
+                return False
+            return _is_due(due_at_ms, self._buried_until_ms)
+        if not self._slots[name]:
+            self._full.add(name)
+            return False
+        return _is_due(due_at_ms, self._now_ms)
+
+    def _free_slots(self, name: str, action: Claimable) -> int:
+        """Return how many more of the action's hooks may run here: its free slots, within what
+        may run on all hosts. Those that are counted are all that run, as the action's name is
+        locked until their number has changed."""
+        slots = self._slots[name]
+        if action.cluster is not None:
+            if self._transaction.try_lock(f"concurrency {name}"):
+                slots = min(slots, max(0, action.cluster - self._held(name)))
+            else:
+                self._contended.add(name)
+                return 0
+        if not slots:
+            self._full.add(name)
+        return slots
+
+    def _held(self, name: str) -> int:
+        """Return how many of the action's deliveries run. A claim gets those whose lease has run
+        out, so they hold no slot any more."""
+        rows = self._transaction.rows(
+            queue_statements.HELD, action=name, worker=self._worker, now_ms=self._now_ms
+        )
+        return sum(bool(holds) or row_id in self._running for row_id, holds in rows)
+
+    def _due_for_slots(self, action: str, slots: int, share: int) -> _InTurn:
+        """Return the action's first due deliveries, at most one for each free slot, without those
+        that run."""
+        wanted = min(slots, share)
+        if not wanted:
+            return _InTurn([], 0, 0)
+        rows = self._due(action, wanted + len(self._running))
+        due = [row for row in rows if row.id not in self._running][:wanted]
+        return _InTurn(due, 0, len(due))
+
+    def _due_in_turn(self, turns: Turns, action: str, slots: int, share: int) -> _InTurn:
+        """Return what `_due_for_slots` does, of an action with `once`: it goes on behind deliveries
+        whose turn it is not, and gets them out of the way."""
+        due: list[Due] = []
+        passed = looks = 0
+        last = self._bookmarks.pop(action, None)
+        while len(due) < slots and looks < share:
+            size = share - looks
+            page = self._due(action, size, after=last)
+            passed_before = passed
+            for row in page:
+                if len(due) == slots:
+                    break
+                last = row
+                if row.id in self._running:
+                    continue
+                looks += 1
+                match turns.of(row):
+                    case Turn.NOW:
+                        due.append(row)
+                    case Turn.PASSED:
+                        passed += 1
+                    case Turn.UNKNOWN:
+                        self._contended.add(action)
+            if len(page) < size and passed == passed_before:
+                break  # else, by `order`, others have become due
+        self._mark(action, last, is_full=looks == share)
+        return _InTurn(due, passed, looks)
+
+    def _bury(self, action: str, share: int) -> _InTurn:
+        """End deliveries whose action has left the configuration, and those that wait for them by
+        `order`. Replay works when it returns.
+
+        Not while another host has it: configurations change on one host after the other. Nor
+        before a host whose configuration has changed had the time to say so.
+        """
+        buried = looks = 0
+        last = self._bookmarks.pop(action, None)
+        while looks < share:
+            size = share - looks
+            page = self._due(action, size, after=last, until_ms=self._buried_until_ms)
+            buried_before = buried
+            for delivery in page:
+                last = delivery
+                if delivery.id in self._running:
+                    continue
+                looks += 1
+                if not may_end(self._transaction, delivery.order_key):
+                    self._contended.add(action)
+                    continue
+                if delivery.state == State.RUNNING:
+                    damage.close_open_attempt(self._transaction, delivery.id, self._now_ms)
+                release(self._transaction, delivery.id, State.DEAD, self._now_ms, NO_ACTION)
+                buried += 1
+            if len(page) < size and buried == buried_before:
+                break
+        self._mark(action, last, is_full=looks == share)
+        return _InTurn([], buried, looks)
+
+    def _mark(self, action: str, last: Due | None, *, is_full: bool) -> None:
+        if is_full and last is not None and action in self._contended:
+            self._bookmarks[action] = last
+
+    @cached_property
+    def _actions_of_others(self) -> list[set[str]]:
+        """The names that each of the other hosts has in its configuration: of those that are away
+        too, until somebody ends them (`premblyd hosts forget`)."""
+        rows = self._transaction.rows(queue_statements.OTHER_HOSTS, worker=self._worker)
+        return [set(actions.split("\n")) for (actions,) in rows]
+
+    @property
+    def _buried_until_ms(self) -> int:
+        return self._now_ms - (_PATIENCE_MS if self._actions_of_others else 0)
+
+    def next_due_ms(self, waiting: Iterable[Waiting], found: Found) -> int | None:
+        """Return when the next delivery of an action is due that has a free slot."""
+        looked_at = frozenset(found.looked_at)
+        times: list[int | None] = [self._now_ms + _CONTENDED_MS] if self._contended else []
+        for name, due_at_ms in waiting:
+            if name in self._full or name in self._contended:
+                continue
+            times.append(self._time_ms(name, self._first(name) if name in looked_at else due_at_ms))
+        return min((time_ms for time_ms in times if time_ms is not None), default=None)
+
+    def _first(self, action: str) -> Any:
+        """Return when the first delivery of an action is due, now that some have changed."""
+        row = self._transaction.row(queue_statements.FIRST_DUE, action=action, worker=self._worker)
+        return row[0] if row else None
+
+    def _time_ms(self, action: str, due_at_ms: Any) -> int | None:
+        return min(max(due_at_ms, 0), NEVER_MS) if isinstance(due_at_ms, int) else None
+
+    def _due(
+        self, action: str, limit: int, *, after: Due | None = None, until_ms: int | None = None
+    ) -> list[Due]:
+        """Return the first due deliveries of an action, or the first behind `after`. End those
+        whose columns contradict their state."""
+        values = {
+            "action": action,
+            "now_ms": self._now_ms if until_ms is None else until_ms,
+            "limit": limit,
+            "worker": self._worker,
+        }
+        statement = queue_statements.DUE
+        if after is not None:
+            statement = queue_statements.DUE_BEHIND
+            values |= {"after_ms": after.due_at_ms, "after_id": after.id}
+        while True:
+            rows = [Due(*row) for row in self._transaction.rows(statement, **values)]
+            broken = [(row.id, row.broken) for row in rows if row.broken is not None]
+            if not broken:
+                return rows
+            damage.end_broken(self._transaction, broken, self._now_ms)
+
+
+def _is_due(due_at_ms: Any, until_ms: int) -> bool:
+    return isinstance(due_at_ms, int) and due_at_ms <= until_ms
+
+
+def release(
+    transaction: Transaction, delivery_id: int, state: State, now_ms: int, error: str
+) -> None:
+    """Let a delivery go that runs: it is due now, or has ended."""
+    pending = state is State.PENDING
+    transaction.change(
+        queue_statements.RELEASE,
+        id=delivery_id,
+        state=state,
+        due_at_ms=now_ms if pending else None,
+        finished_at_ms=None if pending else now_ms,
+        last_error=error,
+    )

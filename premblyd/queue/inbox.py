@@ -1,0 +1,381 @@
+"""Keeping what came in: events with their deliveries in one transaction, and rejections."""
+
+import asyncio
+import enum
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from peewee import fn
+
+from premblyd.asked import awaited
+from premblyd.asked.awaited import Arrival
+from premblyd.asked.spelling import reference_key
+from premblyd.engines.engine import Row, Transaction
+from premblyd.engines.writer import Operation, Step, Writer
+from premblyd.model.statements import BulkInsert, Lookup, Statement, insert, param, update
+from premblyd.model.states import State
+from premblyd.model.tables import Delivery, Event, Heartbeat, Rejection
+from premblyd.prembly.payload import Verdict
+from premblyd.prembly.webhook import Webhook
+from premblyd.queue import order, rollups
+from premblyd.queue.keys import By, EventKeys, event_keys, order_key
+from premblyd.queue.order import Then
+
+MAX_REJECTIONS = 10_000
+MAX_NOISE = 1000  # of these at most: a scan for paths must not push out evidence of tried keys
+PORTION_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """An action that the event is for, and how often its hook may run. `then`: with `order`, what
+    those behind it do when it is dead."""
+
+    action: str
+    attempts: int
+    then: Then | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """The event as it is on disk. Not new: it was there already, and nothing will run."""
+
+    event_id: int
+    key: str
+    is_new: bool
+
+
+class Noise(enum.StrEnum):
+    """Reasons of rejections that anybody at all can cause, who knows neither a path nor a key: of
+    these rejections fewer are logged and kept."""
+
+    NO_SUCH_PATH = "no such path"
+    METHOD_NOT_ALLOWED = "method not allowed"
+    MALFORMED = "malformed request"
+    HEAD_TOO_LARGE = "head too large"
+    CUT_SHORT = "cut short"  # the client went away
+    TOO_SLOW = "too slow"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRejection:
+    """A refused request, as evidence. `reason` is one of premblyd's own words."""
+
+    at_ms: int
+    endpoint: str
+    remote_ip: str
+    reason: str
+    body_bytes: int | None
+    body_sha256: str | None
+
+
+class Inbox:
+    """Keeps webhooks and rejections. Its futures resolve after the commit."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def add(
+        self,
+        webhook: Webhook,
+        deliveries: Sequence[NewDelivery],
+        by: By = "body",
+        *,
+        first_ask_ms: int | None = None,
+    ) -> "asyncio.Future[Added]":
+        """Store `webhook` with its deliveries, or count it as a duplicate of one that is stored,
+        as the keys `by` this rule tell. With `first_ask_ms`, await what it does not settle, and
+        end what waited for what it does. Raise StoreUnavailableError when it can't be stored."""
+        addition = _addition(webhook, deliveries, by)
+        if first_ask_ms is not None and (arrival := Arrival.of(webhook, first_ask_ms)):
+            addition = addition._replace(arrival=arrival)
+        return self._writer.submit(_ADD, addition, _names(addition))
+
+    def withdraw(self, added: "asyncio.Future[Added]") -> None:
+        """Cancel what `add` returned, if no transaction has begun with it. Else it may be stored
+        nevertheless."""
+        self._writer.withdraw(added)
+
+    def reject(self, rejection: NewRejection) -> "asyncio.Future[None]":
+        """Keep `rejection`, and forget the oldest beyond MAX_REJECTIONS."""
+        return self._writer.submit(_REJECT, asdict(rejection))
+
+    def prove_commit(self, now_ms: int) -> "asyncio.Future[None]":
+        """Commit something. Raise StoreUnavailableError when the database can't."""
+        return self._writer.submit(_PROVE_COMMIT, now_ms)
+
+
+def add_event(
+    transaction: Transaction, webhook: Webhook, deliveries: Sequence[NewDelivery]
+) -> Added:
+    """Store `webhook` with its deliveries in a transaction that does more, and has locked
+    `lock_names`."""
+    [added] = _add(transaction, [_addition(webhook, deliveries, "body")])
+    return added
+
+
+def add_delivery(
+    transaction: Transaction, event_id: int, delivery: NewDelivery, now_ms: int
+) -> int | None:
+    """Store one more delivery of an event that is there, and return its id."""
+    reference = None
+    if delivery.then is not None and (row := transaction.row(_REFERENCE_OF, id=event_id)):
+        (reference,) = row
+    if isinstance(reference, str) and reference:
+        [delivery_id] = order.insert(
+            transaction, [_entry(event_id, delivery, now_ms, order_key(reference))]
+        )
+    else:
+        row = (event_id, delivery.action, State.PENDING, now_ms, delivery.attempts, now_ms)
+        [delivery_id] = transaction.insert_many(_INSERT_DELIVERIES, [row])
+    return delivery_id
+
+
+def lock_names(webhook: Webhook, deliveries: Sequence[NewDelivery]) -> Sequence[str]:
+    """Return what is locked before `webhook` is stored: so the events of one reference have their
+    numbers in the order in which their deliveries run."""
+    return _lock_names(_order_key(webhook, deliveries))
+
+
+def _lock_names(key: str | None) -> Sequence[str]:
+    return () if key is None else (order.lock_name(key),)
+
+
+def key_of(transaction: Transaction, event_id: int) -> str:
+    """Return the key of an event; empty if there is none."""
+    row = transaction.row(_KEY_OF, id=event_id)
+    return str(row[0]) if row else ""
+
+
+class _Addition(NamedTuple):
+    keys: EventKeys
+    now_ms: int
+    body_bytes: int
+    row: Row
+    deliveries: Sequence[NewDelivery]
+    group: rollups.EventGroup
+    order_key: str | None  # see _order_key
+    arrival: Arrival | None = None
+
+
+def _names(addition: _Addition) -> Sequence[str]:
+    names = _lock_names(addition.order_key)
+    if addition.arrival is None:
+        return names
+    return (*names, awaited.lock_name(addition.arrival.reference))
+
+
+class _Stored(NamedTuple):
+    """The events of some additions: `keys` has the key of each, `ids` the event of each key, `new`
+    those that were not there yet."""
+
+    keys: list[str]
+    ids: dict[str, int]
+    new: dict[str, _Addition]
+
+
+def _store_events(transaction: Transaction, additions: list[_Addition]) -> _Stored:
+    """Store the events that are not there yet.
+
+    On SQLite nobody else writes meanwhile, so no key is stored between the look-up and the insert.
+    An INSERT that leaves out duplicates would use up a number for each, and to an auditor a number
+    that is missing is a deletion.
+    """
+    names = [key for addition in additions for key in addition.keys if key is not None]
+    ids: dict[str, int] = dict(transaction.look_up(_IDS_BY_KEY, names))
+    keys = [own if earlier not in ids else earlier for own, earlier in map(_keys, additions)]
+    new: dict[str, _Addition] = {}
+    for key, addition in zip(keys, additions, strict=True):
+        if key not in ids:
+            new.setdefault(key, addition)  # another with this key is a duplicate of it
+    ids |= _insert_events(transaction, list(new.values()))
+    if late := [key for key in new if key not in ids]:
+        # Another host has stored these in this moment: here they are duplicates.
+        ids |= dict(transaction.look_up(_IDS_BY_KEY, late))
+        for key in late:
+            del new[key]
+    return _Stored(keys, ids, new)
+
+
+def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
+    """Store new events with their deliveries, and count the others as duplicates."""
+    keys, ids, new = _store_events(transaction, additions)
+    stored_now = list(new.values())
+    added: list[Added] = []
+    deliveries: list[Row] = []
+    ordered: list[order.Entry] = []
+    duplicates: list[rollups.EventGroup] = []
+    unmatched: list[rollups.EventGroup] = []
+    again: list[tuple[int, int]] = []
+    arrivals: dict[int, Arrival] = {}
+    for key, addition in zip(keys, additions, strict=True):
+        event_id = ids[key]
+        is_new = new.pop(key, None) is not None
+        added.append(Added(event_id, key, is_new))
+        if is_new:
+            if addition.deliveries:
+                deliveries += _delivery_rows(event_id, addition)
+            else:
+                unmatched.append(addition.group)
+            if addition.order_key is not None:
+                ordered += _ordered(event_id, addition, addition.order_key)
+            if addition.arrival is not None:
+                arrivals[event_id] = addition.arrival
+        else:
+            again.append((event_id, addition.now_ms))
+            duplicates.append(addition.group)
+    transaction.insert_many(_INSERT_DELIVERIES, deliveries)
+    for event_id, at_ms in sorted(again):  # in one order, so that no two hosts wait for each other
+        transaction.change(_COUNT_DUPLICATE, id=event_id, at_ms=at_ms)
+    if ordered:
+        order.insert(transaction, ordered)
+    if arrivals:
+        awaited.note(transaction, arrivals)
+    rollups.count_events(
+        transaction,
+        new=[addition.group for addition in stored_now],
+        duplicates=duplicates,
+        unmatched=unmatched,
+    )
+    return added
+
+
+def _delivery_rows(event_id: int, addition: _Addition) -> list[Row]:
+    now_ms = addition.now_ms
+    return [
+        (event_id, delivery.action, State.PENDING, now_ms, delivery.attempts, now_ms)
+        for delivery in addition.deliveries
+        if delivery.then is None or addition.order_key is None
+    ]
+
+
+def _ordered(event_id: int, addition: _Addition, key: str) -> list[order.Entry]:
+    return [
+        _entry(event_id, delivery, addition.now_ms, key)
+        for delivery in addition.deliveries
+        if delivery.then is not None
+    ]
+
+
+def _entry(event_id: int, delivery: NewDelivery, now_ms: int, key: str) -> order.Entry:
+    return order.Entry(
+        event_id=event_id,
+        line=order.Line(key, delivery.action),
+        attempts=delivery.attempts,
+        now_ms=now_ms,
+        holds=delivery.then == "wait",
+    )
+
+
+def _insert_events(transaction: Transaction, additions: Sequence[_Addition]) -> dict[str, int]:
+    """Insert events that are not there yet; return the ids of those that are new, by key."""
+    ids: list[int | None] = []
+    for rows in _portions(additions):
+        ids += transaction.insert_many(_INSERT_EVENTS, rows)
+    keys = (addition.keys.own for addition in additions)
+    return {key: id_ for key, id_ in zip(keys, ids, strict=True) if id_ is not None}
+
+
+def _portions(additions: Sequence[_Addition]) -> Iterator[list[Row]]:
+    """Split where the bodies exceed PORTION_BYTES: a statement copies all that it is given."""
+    rows: list[Row] = []
+    size = 0
+    for addition in additions:
+        if rows and size + addition.body_bytes > PORTION_BYTES:
+            yield rows
+            rows, size = [], 0
+        rows.append(addition.row)
+        size += addition.body_bytes
+    yield rows
+
+
+def _reject(transaction: Transaction, rows: list[dict[str, Any]]) -> list[None]:
+    for row in rows:
+        if row["reason"] in _NOISE_REASONS and _count_noise(transaction) >= MAX_NOISE:
+            transaction.change(_REPLACE_OLDEST_NOISE, **row)  # a new id would push out an old one
+        else:
+            transaction.insert(_INSERT_REJECTION, **row)
+    transaction.change(_TRIM_REJECTIONS, kept=MAX_REJECTIONS)
+    return [None] * len(rows)
+
+
+def _count_noise(transaction: Transaction) -> int:
+    row = transaction.row(_COUNT_NOISE)
+    return row[0] if row else 0
+
+
+def _prove_commit(transaction: Transaction, times_ms: list[int]) -> list[None]:
+    """Prove a commit by a row that no other daemon on this database changes: one that stops within
+    its transaction must not keep the others waiting."""
+    row = {"id": 1 + transaction.part, "at_ms": times_ms[-1]}
+    if not transaction.change(_KEEP_PROOF, **row):
+        transaction.insert(_FIRST_PROOF, **row)
+    return [None] * len(times_ms)
+
+
+def _addition(webhook: Webhook, deliveries: Sequence[NewDelivery], by: By) -> _Addition:
+    keys = event_keys(webhook, by)
+    key = reference_key(webhook.verdict.reference)
+    derived = (keys.own, webhook.body_sha256.hex(), len(webhook.body), key)
+    row = (*derived, *_verdict_values(webhook.verdict), *_webhook_values(webhook))
+    return _Addition(
+        keys,
+        webhook.received_at_ms,
+        len(webhook.body),
+        row,
+        deliveries,
+        rollups.event_group(webhook),
+        _order_key(webhook, deliveries),
+    )
+
+
+def _order_key(webhook: Webhook, deliveries: Sequence[NewDelivery]) -> str | None:
+    """Return the key of those of `deliveries` that wait for each other; None: none of them does,
+    or the webhook has no reference."""
+    reference = webhook.verdict.reference
+    if not reference or not any(delivery.then for delivery in deliveries):
+        return None
+    return order_key(reference)
+
+
+VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
+_DERIVED_COLUMNS = ("key", "body_sha256", "body_bytes", "reference_key")
+_WEBHOOK_COLUMNS = tuple(field.name for field in fields(Webhook) if field.name != "verdict")
+_keys = attrgetter("keys")
+_verdict_values = attrgetter(*VERDICT_COLUMNS)
+_webhook_values = attrgetter(*_WEBHOOK_COLUMNS)
+
+_INSERT_EVENTS = BulkInsert(
+    Event, *_DERIVED_COLUMNS, *VERDICT_COLUMNS, *_WEBHOOK_COLUMNS, unique="key"
+)
+_IDS_BY_KEY = Lookup(Event.select(Event.key, Event.id), Event.key)
+_KEY_OF = Statement(Event.select(Event.key).where(Event.id == param("id")))
+_REFERENCE_OF = Statement(Event.select(Event.reference).where(Event.id == param("id")))
+_INSERT_DELIVERIES = BulkInsert(
+    Delivery, "event_id", "action", "state", "due_at_ms", "attempts_left", "created_at_ms"
+)
+_COUNT_DUPLICATE = Statement(
+    Event.update(
+        duplicate_count=Event.duplicate_count + 1, last_duplicate_at_ms=param("at_ms")
+    ).where(Event.id == param("id"))
+)
+_REJECTION_COLUMNS = tuple(field.name for field in fields(NewRejection))
+_INSERT_REJECTION = insert(Rejection, *_REJECTION_COLUMNS)
+_NOISE_REASONS = frozenset(Noise)
+_IS_NOISE = Rejection.reason.in_(list(Noise))
+_COUNT_NOISE = Statement(Rejection.select(fn.COUNT(Rejection.id)).where(_IS_NOISE))
+_OLDEST_NOISE = (
+    Rejection.select(Rejection.id).where(_IS_NOISE).order_by(Rejection.at_ms, Rejection.id).limit(1)
+)
+_REPLACE_OLDEST_NOISE = update(Rejection, *_REJECTION_COLUMNS, where=Rejection.id == _OLDEST_NOISE)
+_TRIM_REJECTIONS = Statement(
+    Rejection.delete().where(Rejection.id <= Rejection.select(fn.MAX(Rejection.id) - param("kept")))
+)
+_KEEP_PROOF = update(Heartbeat, "at_ms", where=Heartbeat.id == param("id"))
+_FIRST_PROOF = insert(Heartbeat, "id", "at_ms", if_unique=True)
+
+_ADD = Operation(Step.ARRIVALS, _add)
+_REJECT = Operation(Step.EVIDENCE, _reject)
+_PROVE_COMMIT = Operation(Step.PROOF, _prove_commit)

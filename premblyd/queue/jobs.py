@@ -1,0 +1,130 @@
+"""What passes between the queue and the hooks: jobs out, results and endings back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from premblyd.model.states import AttemptOutcome, State
+from premblyd.prembly.webhook import StoredEvent
+
+SMALL_BYTES = 64 << 10
+
+
+class Mark(NamedTuple):
+    """Tells which run of a hook a process belongs to: each has this in its environment."""
+
+    key: str  # of the event
+    delivery_id: int
+    attempt: int
+    worker: str  # another daemon may have the same event, delivery and attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One claimed delivery: its hook is to run now. `attempts_left` counts after this one.
+    `worker` is the process that claimed it, and `claim_token` the claim's own."""
+
+    delivery_id: int
+    attempt_id: int
+    attempt: int
+    attempts_left: int
+    started_at_ms: int
+    action: str
+    worker: str
+    event: StoredEvent
+    order_key: str | None = None  # with `order`: the same for all that wait for each other
+    claim_token: str = ""  # empty: it was not claimed, and nothing is reported of it
+    once_key: str | None = None  # with `once`: the same for all events it runs once for
+    is_confirmed: bool = False  # by Prembly, whose answer agrees with the event
+    confirmed_fields: tuple[str, ...] = ()  # the facts that its answer states
+    # Of a hook that is for no event: what it has in its environment in place of an event's.
+    variables: Mapping[str, str] | None = None
+
+    @property
+    def mark(self) -> Mark:
+        return Mark(self.event.key, self.delivery_id, self.attempt, self.worker)
+
+    def without_body(self) -> "Job":
+        """Return the job for those who don't need its body, so that they don't keep it."""
+        return replace(self, event=replace(self.event, body=b""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How one run of a hook ended. `error` is ours: it never quotes the hook or the event.
+
+    `final`: trying again can't help. `retry_after_s`: the receiver asked for at least this.
+    `ends_as`: how its delivery ends because of another event, whose hook runs or has run instead.
+    """
+
+    outcome: AttemptOutcome
+    exit_code: int | None = None
+    http_status: int | None = None
+    error: str | None = None
+    output: str | None = None
+    output_truncated: bool = False
+    final: bool = False
+    ends_as: State | None = None
+    retry_after_s: float = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """What becomes of a delivery whose hook ended `at_ms`. run/ending.py alone decides it; the
+    queue writes it down. `due_at_ms`: when the hook runs again; None: it does not."""
+
+    state: State
+    at_ms: int
+    due_at_ms: int | None
+    attempts_left: int
+
+    @property
+    def finished_at_ms(self) -> int | None:
+        """When the delivery left the queue; None: it is still there."""
+        return self.at_ms if self.due_at_ms is None else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """How much memory the bodies of running hooks may take, and take now. Small bodies don't count:
+    the number of hooks bounds them, and they never wait for large ones."""
+
+    max_bytes: int
+    used_bytes: int = 0
+
+
+UNBOUNDED = Room(max_bytes=1 << 62)
+
+
+def counted_bytes(body_bytes: int) -> int:
+    """Return what a body takes of the room."""
+    return body_bytes if body_bytes > SMALL_BYTES else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimable:
+    """What the queue needs to know of an action: its free slots, lease and version. `cluster`: how
+    many of its hooks may run on all hosts. `confirm`: an attempt begins when its event is
+    confirmed, and costs nothing before. `busy`: how many of its hooks run here, and hold so many
+    bytes of large bodies."""
+
+    slots: int
+    lease_ms: int
+    digest: str
+    cluster: int | None = None
+    once: bool = False  # for each reference and outcome
+    confirm: bool = False
+    busy: int = 0
+    busy_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim got, and when the next delivery is due that had a free slot. `passed`: how many
+    deliveries it ended without a hook, or held because of `once`; there may be more. `has_more`: it
+    has not looked at all actions yet that have due ones."""
+
+    jobs: list[Job]
+    next_due_ms: int | None
+    passed: int = 0
+    has_more: bool = False

@@ -1,0 +1,300 @@
+"""`once: reference`: of all events of one reference and outcome, an action's hook succeeds once. Of
+those that are about no verification, for each type.
+
+All of this is decided in the transaction of a claim. Of an action's deliveries with the same key
+(`keys.once_key`) one at a time runs, and has the key in its row, where it is unique: so has the
+one that succeeded. One that did not succeed loses the key to the next that is claimed. Whoever
+decides about a key has its lock, so that no two hosts do at the same time. Many keys share a lock:
+so a claim has few, whatever waits.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Any, NamedTuple
+
+from peewee import JOIN, fn
+
+from premblyd.asked import naming
+from premblyd.engines.engine import Transaction
+from premblyd.model.statements import Statement, param, update
+from premblyd.model.states import State
+from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event, VerificationName
+from premblyd.prembly import events
+from premblyd.prembly.payload import Outcome, Verdict, plain_id
+from premblyd.queue import damage
+from premblyd.queue.damage import Due, UnusableError
+from premblyd.queue.jobs import Job
+from premblyd.queue.keys import once_key
+from premblyd.queue.order import may_end
+
+MIN_HOLD_MS = 500
+MAX_HOLD_MS = 60_000
+LOCK_COUNT = 64  # of all keys: PostgreSQL has room for some 6,000, for everybody
+
+
+class _Holder(NamedTuple):
+    """The delivery that runs for a key, or has succeeded."""
+
+    id: int
+    state: str
+    started_at_ms: int | None  # of its last attempt
+
+
+class Subject(NamedTuple):
+    """What the hook of a delivery runs once for. `names`: of its verification, beginning with the
+    event's reference; `keys`: under which any of them may have run, the one that counts first."""
+
+    names: tuple[str, ...]
+    outcome: str
+    type: str
+    keys: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        return self.keys[0]
+
+
+class Turn(Enum):
+    """What becomes of a delivery in a claim."""
+
+    NOW = auto()  # it may run
+    PASSED = auto()  # it is out of the way: skipped, as another has succeeded; or due later
+    UNKNOWN = auto()  # another host has its key's lock at this moment, or that of its line
+
+
+def lock_name(action: str, key: str) -> str:
+    """Return the name of the lock that whoever decides about an action's key has."""
+    digest = hashlib.sha256(f"{action} {key}".encode("utf-8", "replace")).digest()
+    return f"once {digest[0] % LOCK_COUNT}"
+
+
+class Turns:
+    """Who may run, for the time of one claim."""
+
+    def __init__(self, transaction: Transaction, now_ms: int) -> None:
+        self._transaction = transaction
+        self._now_ms = now_ms
+        self._holders: dict[tuple[str, str], _Holder] = {}
+        self._locks: dict[str, bool] = {}  # by their names, and whether this claim has got them
+
+    def of(self, delivery: Due) -> Turn:
+        """Return whether it is the turn of `delivery`; if not, get it out of the way."""
+        subject = subject_of(self._transaction, delivery.id)
+        if subject is None:
+            return Turn.NOW  # no reference: it runs as without `once`, or its end tells what is odd
+        place = (delivery.action, subject.key)
+        holder = self._holders.get(place)
+        if holder is None:
+            if not self._is_locked(lock_name(*place)):
+                return Turn.UNKNOWN
+            holder = self._find(delivery, subject)
+        if holder is None or holder.id == delivery.id:
+            self._holders[place] = _Holder(delivery.id, State.RUNNING, self._now_ms)
+            return Turn.NOW
+        self._holders[place] = holder
+        if delivery.state == State.RUNNING:
+            if not delivery.attempts_left:
+                return Turn.NOW  # it has no attempt left, and ends dead
+            damage.close_open_attempt(self._transaction, delivery.id, self._now_ms)
+        if holder.state != State.SUCCEEDED:
+            self._hold(delivery, holder)
+        elif may_end(self._transaction, delivery.order_key):
+            self._skip(delivery, holder)
+        else:
+            return Turn.UNKNOWN
+        return Turn.PASSED
+
+    def _is_locked(self, name: str) -> bool:
+        """Return whether this claim has a lock, for which it asks once."""
+        if name not in self._locks:
+            self._locks[name] = self._transaction.try_lock(name)
+        return self._locks[name]
+
+    def _find(self, delivery: Due, subject: Subject) -> _Holder | None:
+        """Return who has succeeded or runs, but for `delivery` itself. Those from a time when the
+        action had no `once` have no key yet: they are found by their events, and get it. So is one
+        that has the key of what Prembly confirmed, which may be another: it keeps that."""
+        for key in subject.keys:
+            row = self._transaction.row(_HOLDER, action=delivery.action, once_key=key)
+            if row is not None and row[0] != delivery.id and row[1] in _IN_THE_WAY:
+                return _Holder(*row)
+        is_about = events.is_about_verification(subject.type)
+        for name in subject.names:
+            row = self._transaction.row(
+                _EARLIER,
+                action=delivery.action,
+                reference=name,
+                plain=plain_id(name),
+                outcome=subject.outcome,
+                type=None if is_about else subject.type,
+                id=delivery.id,
+            )
+            if row is not None:
+                *holder, its_key = row
+                if its_key is None:
+                    give_key(self._transaction, delivery.action, row[0], subject.key)
+                return _Holder(*holder)
+        return None
+
+    def _skip(self, delivery: Due, holder: _Holder) -> None:
+        self._transaction.change(
+            _SKIP,
+            id=delivery.id,
+            state=State.SKIPPED,
+            due_at_ms=None,
+            finished_at_ms=self._now_ms,
+            last_error=None,
+            ran_instead_id=holder.id,
+        )
+
+    def _hold(self, delivery: Due, holder: _Holder) -> None:
+        """Make `delivery` due again after a while."""
+        due_at_ms = self._now_ms + _hold_ms(self._now_ms, holder.started_at_ms)
+        self._transaction.change(_HOLD, id=delivery.id, state=State.PENDING, due_at_ms=due_at_ms)
+
+
+def key_of(verdict: Verdict) -> str | None:
+    """Return the key under which the hook of an action with `once` runs for an event; None for an
+    event without a reference, for which it runs as without `once`."""
+    if not verdict.reference:
+        return None
+    return once_key(verdict.reference, verdict.outcome, verdict.type)
+
+
+def subject_of(transaction: Transaction, delivery_id: int) -> Subject | None:
+    """Return what the hook of a delivery runs once for; None: its event has no reference, or can't
+    be read."""
+    row = transaction.row(_VERDICT, id=delivery_id)
+    if row is None or not isinstance(row[0], str) or not row[0]:
+        return None
+    reference, outcome, type_, confirmed_key, verification = row
+    if not isinstance(type_, str):  # stored by a premblyd that did not tell types
+        try:
+            type_ = damage.stored_event(transaction, delivery_id).verdict.type
+        except UnusableError:
+            return None
+    known = naming.names_of(transaction, verification)
+    keys = _keys(known, outcome, type_) if known else (once_key(reference, outcome, type_),)
+    if isinstance(confirmed_key, str) and confirmed_key:
+        keys = tuple(dict.fromkeys([confirmed_key, *keys]))
+    return Subject(tuple(dict.fromkeys([reference, *known])), outcome, type_, keys)
+
+
+def _keys(names: Sequence[str], outcome: str, type_: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(once_key(name, Outcome(outcome), type_) for name in names))
+
+
+class Ruling(NamedTuple):
+    """What is decided about a delivery that Prembly confirms. `key`: what its hook runs once for;
+    None: its action has no `once`. `other_id`: the delivery that runs in its place, or has; then it
+    is to wait for `wait_ms`, or None: it is not to run at all."""
+
+    key: str | None = None
+    other_id: int | None = None
+    wait_ms: int | None = None
+
+
+def rule(
+    transaction: Transaction, job: Job, names: Sequence[str], verdict: Verdict, now_ms: int
+) -> Ruling:
+    """Decide again whose turn it is, now that Prembly has told by which names it knows the
+    verification and what came of it: another name's hook may have succeeded, or run. Of those that
+    are asked about at the same time, the first that is confirmed runs."""
+    keys = _keys(names, verdict.outcome, verdict.type)
+    transaction.lock({lock_name(job.action, key) for key in keys})
+    for key in keys:
+        row = transaction.row(_CONFIRMED_HOLDER, action=job.action, once_key=key)
+        if row is None or row[0] == job.delivery_id:
+            continue
+        delivery_id, state, started_at_ms = row
+        if state == State.SUCCEEDED:
+            return Ruling(key=keys[0], other_id=delivery_id)
+        return Ruling(keys[0], delivery_id, _hold_ms(now_ms, started_at_ms))
+    give_key(transaction, job.action, job.delivery_id, keys[0])
+    return Ruling(key=keys[0])
+
+
+def note_other(transaction: Transaction, delivery_id: int, other_id: int) -> None:
+    """Put down which delivery has succeeded in the place of one that is about to be skipped."""
+    transaction.change(_NOTE_OTHER, id=delivery_id, ran_instead_id=other_id)
+
+
+def _hold_ms(now_ms: int, started_at_ms: int | None) -> int:
+    """Return for how long to wait for another that runs: as long as that runs already. So it waits
+    at most twice as long as it must, and looks only a few times however long that is."""
+    return min(max(now_ms - (started_at_ms or now_ms), MIN_HOLD_MS), MAX_HOLD_MS)
+
+
+def give_key(transaction: Transaction, action: str, delivery_id: int, key: str) -> None:
+    """Give the key to a delivery that starts, and take it from the one that had it."""
+    transaction.change(_TAKE_KEY, action=action, once_key=key, id=delivery_id)
+    transaction.change(_GIVE_KEY, once_key=key, id=delivery_id)
+
+
+_IN_THE_WAY = (State.SUCCEEDED, State.RUNNING)
+_HAS_ID = Delivery.id == param("id")
+_HAS_KEY = (Delivery.action == param("action")) & (Delivery.once_key == param("once_key"))
+
+
+def _holders() -> Any:
+    return Delivery.select(Delivery.id, Delivery.state, Attempt.started_at_ms).join(
+        Attempt, JOIN.LEFT_OUTER, on=IS_LAST_ATTEMPT
+    )
+
+
+_VERDICT = Statement(
+    Delivery.select(
+        Event.reference,
+        Event.outcome,
+        Event.type,
+        Delivery.confirmed_key,
+        VerificationName.verification,
+    )
+    .join(Event)
+    .join(
+        VerificationName,
+        JOIN.LEFT_OUTER,
+        on=VerificationName.name == fn.COALESCE(Event.reference_key, Event.reference),
+    )
+    .where(_HAS_ID)
+)
+_CONFIRMED_HOLDER = Statement(
+    _holders().where(
+        _HAS_KEY,
+        (Delivery.state == State.SUCCEEDED)
+        | ((Delivery.state == State.RUNNING) & Delivery.confirmed_at_ms.is_null(False)),
+    )
+)
+_NOTE_OTHER = update(Delivery, "ran_instead_id", where=_HAS_ID)
+_HOLDER = Statement(_holders().where(_HAS_KEY))
+_EARLIER = Statement(
+    _holders()
+    .select_extend(Delivery.once_key)
+    .join_from(Delivery, Event)
+    .where(
+        Event.reference.in_([param("reference"), param("plain")])
+        | (Event.reference_key == param("plain")),
+        # COALESCE keeps SQLite from reading all events of an outcome, or all that ever succeeded,
+        # by the indexes of these columns.
+        fn.COALESCE(Event.outcome, "") == param("outcome"),
+        param("type").cast("TEXT").is_null() | (Event.type == param("type")),
+        Delivery.action == param("action"),
+        fn.COALESCE(Delivery.state, "").in_(_IN_THE_WAY),
+        Delivery.id != param("id"),
+    )
+    .order_by(Delivery.state.desc(), Delivery.id)  # succeeded ones before running ones
+    .limit(1)
+)
+_SKIP = update(
+    Delivery,
+    "state",
+    "due_at_ms",
+    "finished_at_ms",
+    "last_error",
+    "ran_instead_id",
+    where=_HAS_ID,
+)
+_HOLD = update(Delivery, "state", "due_at_ms", where=_HAS_ID)
+_TAKE_KEY = Statement(Delivery.update(once_key=None).where(_HAS_KEY, Delivery.id != param("id")))
+_GIVE_KEY = Statement(Delivery.update(once_key=param("once_key"), ran_instead=None).where(_HAS_ID))

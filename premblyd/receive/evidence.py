@@ -1,0 +1,151 @@
+"""Evidence of requests that were refused: a row in the database and a line of the log for each."""
+
+import asyncio
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+from premblyd.clock import Clock
+from premblyd.config.models import Endpoint
+from premblyd.occurrences import (
+    RejectionsNotLogged,
+    WebhookOverloaded,
+    WebhookRejected,
+    WebhookUnavailable,
+)
+from premblyd.queue.inbox import Inbox, NewRejection, Noise
+from premblyd.receive.quota import Quota
+from premblyd.receive.wrongpath import difference
+from premblyd.telemetry import tell
+
+MAX_WAITING = 1000  # rejections not yet stored; more are only logged
+LINES_PER_MINUTE = 20  # of each kind that anybody at all can cause; so many rows, too
+METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS".split())
+
+
+class Evidence:
+    """Logs and keeps rejections; of noise, LINES_PER_MINUTE of each kind."""
+
+    def __init__(self, inbox: Inbox, clock: Clock) -> None:
+        self._inbox = inbox
+        self._clock = clock
+        self._waiting = 0  # rejections that are not stored yet
+        # By names of ours, never by a text of the sender: so there are few.
+        self._quotas: defaultdict[str, Quota] = defaultdict(lambda: Quota(LINES_PER_MINUTE))
+
+    def configure(self, endpoints: Sequence[Endpoint]) -> None:
+        """Know these endpoints from now on."""
+        self._endpoints = endpoints
+
+    def reject(
+        self,
+        *,
+        endpoint: str,
+        remote_ip: str,
+        reason: str,
+        body: bytes | None = None,
+        body_bytes: int | None = None,
+        method: str | None = None,
+        path_characters: int | None = None,
+        hint: str | None = None,
+        is_kept: bool = True,
+    ) -> None:
+        """Log a refused request and keep it, without waiting for the disk; without `is_kept` it is
+        counted alone, as one of too many."""
+        tell(
+            WebhookRejected(
+                endpoint=endpoint,
+                remote_ip=remote_ip,
+                reason=reason,
+                body_bytes=body_bytes,
+                method=method,
+                path_characters=path_characters,
+                hint=hint,
+            ),
+            is_logged=is_kept,
+        )
+        if not is_kept or self._waiting >= MAX_WAITING:
+            return
+        self._waiting += 1
+        kept = self._inbox.reject(
+            NewRejection(
+                at_ms=self._clock.now_ms(),
+                endpoint=endpoint,
+                remote_ip=remote_ip,
+                reason=reason,
+                body_bytes=body_bytes,
+                body_sha256=None if body is None else hashlib.sha256(body).hexdigest(),
+            )
+        )
+        kept.add_done_callback(self._kept)
+
+    def noise(
+        self, reason: Noise, *, remote_ip: str, endpoint: str, body_bytes: int | None
+    ) -> None:
+        """Log and keep a rejection that anybody at all can cause, within the quota."""
+        self.reject(
+            endpoint=endpoint,
+            remote_ip=remote_ip,
+            reason=reason.value,
+            body_bytes=body_bytes,
+            is_kept=self._is_within_quota(reason),
+        )
+
+    def wrong_method(self, method: str, allowed: str, endpoint: str, remote_ip: str) -> None:
+        """Log and keep a request to a path of ours with a method that it does not take."""
+        self.reject(
+            endpoint=endpoint,
+            remote_ip=remote_ip,
+            reason=Noise.METHOD_NOT_ALLOWED.value,
+            method=_known_method(method),
+            hint=f"takes {allowed}" + (": a redirect makes GET of POST" if endpoint else ""),
+            is_kept=self._is_within_quota(Noise.METHOD_NOT_ALLOWED),
+        )
+
+    def no_such_path(self, path: str, method: str, remote_ip: str) -> None:
+        """Log and keep a request to a path that is no endpoint's. The path itself is not shown: one
+        that is nearly right is nearly a secret."""
+        hint = difference(path, self._endpoints)
+        self.reject(
+            endpoint="",
+            remote_ip=remote_ip,
+            reason=Noise.NO_SUCH_PATH.value,
+            method=_known_method(method),
+            path_characters=len(path),
+            hint=hint or "unlike every endpoint's path",
+            # Nearly right paths have a quota of their own, which no scan for paths can use up.
+            is_kept=self._is_within_quota("nearly right" if hint else Noise.NO_SUCH_PATH),
+        )
+
+    def overloaded(self, limit: str, remote_ip: str) -> None:
+        """Log that a webhook was turned away; keep nothing, as its sender did nothing wrong."""
+        tell(
+            WebhookOverloaded(limit=limit, remote_ip=remote_ip),
+            is_logged=self._is_within_quota("overloaded"),
+        )
+
+    def unavailable(self, endpoint: str, remote_ip: str, after_ms: int | None = None) -> None:
+        """Log that a webhook was turned away because it could not be stored, or not `after_ms`."""
+        tell(
+            WebhookUnavailable(endpoint=endpoint, remote_ip=remote_ip, after_ms=after_ms),
+            is_logged=self._is_within_quota("unavailable"),
+        )
+
+    def tell_omitted(self, now: float) -> None:
+        """Log how many rejections were not logged, once their minute is over."""
+        for kind, quota in self._quotas.items():
+            if count := quota.take_excess(now):
+                tell(RejectionsNotLogged(kind=kind, count=count))
+
+    def _is_within_quota(self, kind: str) -> bool:
+        return self._quotas[kind].allows(time.monotonic())
+
+    def _kept(self, kept: "asyncio.Future[None]") -> None:
+        self._waiting -= 1
+        kept.exception()  # the writer has logged it
+
+
+def _known_method(method: str) -> str:
+    """Return `method` if HTTP has it, else `other`: the log holds no text that a sender chose."""
+    return method if method in METHODS else "other"

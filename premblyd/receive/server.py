@@ -1,0 +1,162 @@
+"""The public HTTP server: it accepts connections, and makes an `Exchange` of each request."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tornado.http1connection import HTTP1Connection
+from tornado.httpserver import HTTPServer
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPMessageDelegate,
+    HTTPServerConnectionDelegate,
+)
+from tornado.iostream import IOStream
+
+from premblyd.clock import Clock
+from premblyd.config.models import Config
+from premblyd.queue.inbox import Inbox
+from premblyd.receive.evidence import Evidence
+from premblyd.receive.exchange import WATCH_EVERY_S, Exchange
+from premblyd.receive.health import Health
+from premblyd.receive.load import Limit, Load, make_room, max_connections
+from premblyd.receive.recognition import Recogniser
+from premblyd.receive.services import Services, Settings
+from premblyd.receive.stream import Stream
+from premblyd.routing import Routing
+
+MAX_HEADER_BYTES = 32 << 10
+NO_LIMIT_BYTES = 1 << 62
+FIRST_REQUEST_S = 1.0  # how long a stop waits for a new connection's first request
+
+
+class Receiver(HTTPServerConnectionDelegate):
+    """Takes webhooks for the configured endpoints. What is in flight is bounded."""
+
+    def __init__(
+        self, inbox: Inbox, *, health: Health, wake: Callable[[], None], clock: Clock
+    ) -> None:
+        self.services = Services(
+            inbox=inbox,
+            health=health,
+            clock=clock,
+            load=Load(),
+            evidence=Evidence(inbox, clock),
+            recogniser=Recogniser(),
+            wake=wake,
+        )
+        self._exchanges: dict[object, Exchange] = {}  # the latest one of each open connection
+
+    def configure(self, config: Config) -> None:
+        """Use this configuration for every request that begins from now on."""
+        self.services.settings = Settings(
+            config=config,
+            endpoints={endpoint.path: endpoint for endpoint in config.endpoints},
+            routing=Routing(config.actions),
+        )
+        self.services.evidence.configure(config.endpoints)
+        self.services.load.configure(config.max_in_flight_requests, config.max_in_flight_bytes)
+        self._max_connections = max_connections(config.max_in_flight_requests)
+
+    def start_request(
+        self, server_conn: object, request_conn: HTTPConnection
+    ) -> HTTPMessageDelegate:
+        """Make the exchange for a connection's next request. Tornado calls this when a connection
+        is accepted, and again after each answer."""
+        if not isinstance(request_conn, HTTP1Connection):
+            raise TypeError("only HTTP/1 is spoken")
+        is_first = server_conn not in self._exchanges
+        if is_first and len(self._exchanges) >= self._max_connections:
+            self._make_room_for_connection()
+        exchange = Exchange(self.services, request_conn, is_first=is_first)
+        self._exchanges[server_conn] = exchange
+        if len(self._exchanges) > self._max_connections:
+            request_conn.close()
+        return exchange
+
+    def on_close(self, server_conn: object) -> None:
+        """A connection has ended."""
+        if exchange := self._exchanges.pop(server_conn, None):
+            exchange.connection_ended()
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._exchanges)
+
+    @property
+    def requests_in_flight(self) -> int:
+        """How many webhooks are being read or stored."""
+        return self.services.load.requests
+
+    def _make_room_for_connection(self) -> None:
+        """Close connections, chosen by `make_room`, so that a new one has a place."""
+        exchanges = self._exchanges.values()
+        shares = [share for exchange in exchanges if (share := exchange.connection_share())]
+        make_room(shares, Limit.CONNECTIONS, 1, spare=self._max_connections // 16)
+        for connection, exchange in list(self._exchanges.items()):
+            if exchange.is_closed:
+                del self._exchanges[connection]
+
+    async def watch_connections(self) -> None:
+        """Close connections that are idle or slow for too long, answer what waits for too long, and
+        report which lines were left out of the log. Runs as long as the daemon.
+
+        All at once: a timer for each request costs ten times as much."""
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            now = time.monotonic()
+            for exchange in list(self._exchanges.values()):
+                exchange.end_if_late(now)
+            self.services.evidence.tell_omitted(now)
+
+    def close(self) -> None:
+        """End the recogniser's thread. Nothing is in flight any more."""
+        self.services.recogniser.close()
+
+    def ask_to_close(self) -> None:
+        """Have every answer from now on ask its client to close the connection."""
+        self.services.is_stopping = True
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until nothing is in flight, at most `timeout_s`."""
+        self.ask_to_close()
+        began = time.monotonic()
+        while True:
+            # Sleep before the first look: Tornado hands a connection that it has just accepted
+            # to `start_request` in the loop's next round.
+            await asyncio.sleep(0.01)
+            waited_s = time.monotonic() - began
+            # A connection that is new will probably bring its request now. It was accepted while
+            # we still took requests, so it is waited for.
+            awaits_first_request = waited_s < FIRST_REQUEST_S and any(
+                exchange.is_expected() for exchange in self._exchanges.values()
+            )
+            is_idle = not (self.requests_in_flight or awaits_first_request)
+            if is_idle or waited_s > timeout_s:
+                return
+
+
+class _Server(HTTPServer):
+    """Gives each connection our stream, and passes on to the receiver what Tornado reports to the
+    server alone: that a connection has ended."""
+
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        super().handle_stream(Stream(stream.socket), address)
+
+    def on_close(self, server_conn: object) -> None:
+        super().on_close(server_conn)
+        assert isinstance(self.request_callback, HTTPServerConnectionDelegate)  # noqa: S101
+        self.request_callback.on_close(server_conn)
+
+
+def make_server(receiver: Receiver) -> HTTPServer:
+    """Return the HTTP server for `receiver`: bodies and times are bounded there, not here."""
+    server = _Server(
+        receiver,
+        max_header_size=MAX_HEADER_BYTES,
+        max_body_size=NO_LIMIT_BYTES,  # Tornado would answer 400; the receiver answers 413
+    )
+    server.conn_params.header_timeout = None  # see Receiver.watch_connections
+    return server

@@ -1,0 +1,310 @@
+"""The dispatcher: claims due deliveries and runs their hooks until each has ended.
+
+Every action has its own slots, so a slow or failing one delays no other.
+"""
+
+import asyncio
+import functools
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+
+from premblyd.clock import Clock, boot_s
+from premblyd.config.models import Action
+from premblyd.errors import StoreUnavailableError
+from premblyd.model.states import AttemptOutcome
+from premblyd.occurrences import (
+    AttemptFinished,
+    ClockJumped,
+    DaemonWaits,
+    DispatcherFailed,
+    HooksInterrupted,
+    LeaseLost,
+    RunnerFailed,
+)
+from premblyd.privacy.identifiers import safe_id
+from premblyd.queue.jobs import Claimable, Claimed, Ending, Job, Mark, Result, Room, counted_bytes
+from premblyd.queue.queue import Queue
+from premblyd.run.ending import ending_of
+from premblyd.run.gate import ClosedGate, Gate
+from premblyd.run.kinds import Runners
+from premblyd.run.lack import not_run, what_is_lacking
+from premblyd.run.permit import Permit, Permits
+from premblyd.telemetry import tell
+
+POLL_S = 1.0  # how soon a replay or cancel by another process is noticed
+STORE_PAUSE_S = 1.0
+LEASE_MARGIN_MS = 60_000  # for the kill, and for storing the result
+JUMP_MS = 2_000  # a clock moved by less is drift
+
+# Reads the event of a job from its body again, where an earlier premblyd stored it; or returns how
+# its run ends, where the action is not for what that says.
+ReadAnew = Callable[[Action, Job], Job | Result]
+
+
+class Dispatcher:
+    """Runs due deliveries. `run` it as one task; `wake` it when there may be something new."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        runners: Runners,
+        clock: Clock,
+        rng: random.Random,
+        gate: Gate | None = None,
+        permits: Permits = lambda *_: Permit(),
+        read_anew: ReadAnew = lambda _, job: job,
+    ) -> None:
+        self._queue = queue
+        self._permits = permits
+        self._gate = gate or ClosedGate()
+        self._read_anew = read_anew
+        self._runners = runners
+        self._clock = clock
+        self._rng = rng
+        self._actions: dict[str, Action] = {}
+        self._limit = 0
+        self._max_bytes = 0
+        self._running: dict[int, asyncio.Task[bool]] = {}
+        self._permitted: dict[Mark, tuple[Job, Permit]] = {}
+        self._busy: Counter[str] = Counter()
+        self._busy_bytes: Counter[str] = Counter()  # of the large bodies of running hooks
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._claim_failed = False
+        self._claiming = asyncio.Lock()
+        self._jump_ms = 0  # how far the clock was set, as long as due times are not moved by it
+        self._jumped_at_ms = 0
+        self.last_round_ms = clock.now_ms()
+
+    @property
+    def marks(self) -> Set[Mark]:
+        """The marks in the processes of the hooks that run now."""
+        return self._permitted.keys()
+
+    @property
+    def permitted(self) -> Mapping[Mark, tuple[Job, Permit]]:
+        """The hooks that run now, by their marks."""
+        return self._permitted
+
+    @property
+    def running(self) -> int:
+        """How many hooks run now."""
+        return len(self._running)
+
+    def configure(self, actions: Sequence[Action], limit: int, max_bytes: int) -> None:
+        """Use these actions from the next claim on; running hooks end as they began. At most
+        `limit` run at once, and their bodies, small ones apart, have at most `max_bytes`."""
+        self._actions = {action.name: action for action in actions}
+        self._limit = limit
+        self._max_bytes = max_bytes
+        self.wake()
+
+    def wake(self) -> None:
+        """Look for due deliveries now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Claim and start hooks until `stop`. After a round that fails, pause and go on."""
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                wait_s = await self._round()
+            except StoreUnavailableError:
+                wait_s = STORE_PAUSE_S  # the writer has logged it
+            # A round that fails must not end the daemon: webhooks go on coming.
+            except Exception as error:  # noqa: BLE001
+                if what := what_is_lacking(error):
+                    tell(DaemonWaits(part="claims", lacks=what))
+                else:
+                    tell(DispatcherFailed(cause=error))
+                wait_s = STORE_PAUSE_S
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def run_once(self, now_ms: int) -> int:
+        """Claim what is due and start its hooks; return how many."""
+        claimed = await self._claim(now_ms)
+        return len(claimed.jobs)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Claim no more and let running hooks end. After `timeout_s`, interrupt those that still
+        run; their deliveries stay pending."""
+        self._stopping = True
+        self._gate.interrupt()
+        self.wake()
+        async with self._claiming:  # what is claimed by now has an open attempt, and must run
+            pass
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=timeout_s)
+        if self._running:
+            tell(HooksInterrupted(count=len(self._running)))
+            self._runners.interrupt()
+            await asyncio.wait(self._running.values())
+
+    async def _round(self) -> float:
+        """Do one round; return the seconds to wait for the next, unless woken."""
+        jump = self._jump_ms + self._clock.jumped_ms()
+        if abs(jump) > JUMP_MS:
+            # A delay is a duration: setting the clock must not shorten or stretch it.
+            if jump != self._jump_ms:
+                self._jump_ms, self._jumped_at_ms = jump, self._clock.now_ms()
+            await self._queue.shift(jump, self._jumped_at_ms)
+            self._jump_ms = 0
+            tell(ClockJumped(by_ms=jump))
+        now_ms = self._clock.now_ms()
+        self.last_round_ms = now_ms
+        if self._limit <= self._busy.total():
+            return POLL_S
+        claimed = await self._claim(now_ms)
+        next_due_ms = claimed.next_due_ms
+        goes_on = bool(claimed.jobs or claimed.passed or claimed.has_more)
+        if next_due_ms is None or (next_due_ms <= now_ms and not goes_on):
+            return POLL_S  # nothing waits but what runs here already or finds no room
+        return min(POLL_S, max(0.0, (next_due_ms - self._clock.now_ms()) / 1000))
+
+    async def _claim(self, now_ms: int) -> Claimed:
+        claimable = {
+            action.name: Claimable(
+                slots=self._slots(action),
+                lease_ms=action.hook.timeout_ms + LEASE_MARGIN_MS,
+                digest=action.digest,
+                cluster=action.concurrency.cluster,
+                once=action.once is not None,
+                confirm=action.confirm is not None,
+                busy=self._busy[action.name],
+                busy_bytes=self._busy_bytes[action.name],
+            )
+            for action in self._actions.values()
+        }
+        limit = self._limit - self._busy.total()
+        actions = self._actions
+        async with self._claiming:
+            if self._stopping:
+                return Claimed([], None)
+            room = Room(max_bytes=self._max_bytes, used_bytes=self._busy_bytes.total())
+            running = frozenset(self._running)
+            if self._claim_failed and not await self._queue.release_unstarted(running, now_ms):
+                return Claimed([], None)
+            self._claim_failed = True  # until all that is claimed has begun
+            asked_at_s = boot_s()
+            claimed = await self._queue.claim(claimable, limit, running, now_ms, room)
+            for job in claimed.jobs:
+                self._begin(actions[job.action], job, asked_at_s)
+            self._claim_failed = False
+        return claimed
+
+    def _slots(self, action: Action) -> int:
+        """Return how many more hooks of the action may run now."""
+        slots = max(0, action.concurrency.host - self._busy[action.name])
+        return min(slots, self._gate.room) if action.confirm else slots
+
+    def _begin(self, action: Action, job: Job, asked_at_s: float) -> None:
+        """Start the hook of `job`. From here on the runner alone has the body, which may be large,
+        and lets it go as soon as it can."""
+        cost = counted_bytes(len(job.event.body))
+        bodiless = job.without_body()
+        permit = self._permits(bodiless, asked_at_s)
+        run = self._run(action, job, permit)
+        job = bodiless
+        task = asyncio.create_task(self._work(action, job, run, permit, cost))
+        # Counted once it can't fail any more; the task itself begins only later.
+        self._running[job.delivery_id] = task
+        self._busy[job.action] += 1
+        self._busy_bytes[job.action] += cost
+        self._permitted[job.mark] = (job, permit)
+        task.add_done_callback(functools.partial(self._ended, job))
+
+    def _run(self, action: Action, job: Job, permit: Permit) -> Awaitable[Result]:
+        if job.event.verdict.doubt is None:
+            return self._run_read_anew(action, job, permit)
+        return self._run_read(action, job, permit)
+
+    async def _run_read_anew(self, action: Action, job: Job, permit: Permit) -> Result:
+        found = await asyncio.to_thread(self._read_anew, action, job)
+        if isinstance(found, Result):
+            return found
+        run = self._run_read(action, found, permit)
+        del job, found
+        return await run
+
+    def _run_read(self, action: Action, job: Job, permit: Permit) -> Awaitable[Result]:
+        if action.confirm:
+            return self._run_if_confirmed(action, job, permit)
+        return self._runners.run(action.hook, job, permit)
+
+    async def _run_if_confirmed(self, action: Action, job: Job, permit: Permit) -> Result:
+        judged = await self._gate.judge(job, action)
+        if isinstance(judged, Result):
+            return judged
+        run = self._runners.run(action.hook, judged, permit)
+        del job, judged  # so that the body is not kept longer than the runner needs it
+        return await run
+
+    def _ended(self, job: Job, task: asyncio.Task[bool]) -> None:
+        del self._running[job.delivery_id]
+        if task.cancelled():
+            return
+        if error := task.exception():
+            tell(DispatcherFailed(action=job.action, cause=error))
+        elif task.result():
+            self.wake()  # until now no claim took it, as if it still ran
+
+    async def _work(
+        self, action: Action, job: Job, run: Awaitable[Result], permit: Permit, cost: int
+    ) -> bool:
+        """See the hook of `job` through. Return whether it runs again."""
+        started_ms = self._clock.now_ms()
+        result = permit.judged(await self._result(action, run))
+        del self._permitted[job.mark]
+        self._busy[job.action] -= 1
+        self._busy_bytes[job.action] -= cost
+        self.wake()  # now: the next claim joins the transaction that stores this result
+        now_ms = self._clock.now_ms()
+        ending = ending_of(job, result, action.retry, now_ms=now_ms, rng=self._rng)
+        if await self._finish(job, result, ending):
+            tell(_finished(job, result, ending, ending.at_ms - started_ms))
+            return ending.due_at_ms is not None
+        tell(LeaseLost(delivery=job.delivery_id, attempt=job.attempt))
+        return False
+
+    async def _result(self, action: Action, run: Awaitable[Result]) -> Result:
+        try:
+            return await run
+        # A runner's own fault must spend this attempt, and not the daemon.
+        except Exception as error:  # noqa: BLE001
+            tell(RunnerFailed(action=action.name, cause=error))
+            if what := what_is_lacking(error):
+                return not_run(what)
+            return Result(
+                outcome=AttemptOutcome.FAILED, error=f"premblyd failed: {type(error).__name__}"
+            )
+
+    async def _finish(self, job: Job, result: Result, ending: Ending) -> bool:
+        """Store the result, however long the database needs: the hook has run."""
+        while True:
+            try:
+                return await self._queue.finish(job, result, ending)
+            except StoreUnavailableError:
+                if self._stopping:
+                    return False  # the attempt stays open, and runs again after the next start
+                await asyncio.sleep(STORE_PAUSE_S)
+
+
+def _finished(job: Job, result: Result, ending: Ending, duration_ms: int) -> AttemptFinished:
+    return AttemptFinished(
+        event_id=job.event.id,
+        delivery=job.delivery_id,
+        action=job.action,
+        attempt=job.attempt,
+        outcome=str(result.outcome),
+        state=str(ending.state),
+        exit_code=result.exit_code,
+        http_status=result.http_status,
+        error=result.error,
+        reference=safe_id(job.event.verdict.reference),
+        duration_ms=duration_ms,
+    )

@@ -1,0 +1,237 @@
+"""The process of a hook: its start, its end, its output, its time, and the daemon's stop."""
+
+import contextlib
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from premblyd.model.states import AttemptOutcome
+from premblyd.queue.jobs import Result
+from premblyd.run.shell.spawn import spawn
+
+KILL_AFTER_S = 5.0  # between SIGTERM and SIGKILL
+GROUP_POLL_S = 0.1
+MAX_WAIT_S = 3600.0  # poll(2) takes at most 24 days, as milliseconds in 32 bits
+EXIT_POLL_S = 0.05  # how often to look for the exit when there is no pidfd to tell of it
+MAX_OUTPUT_BYTES = 64 << 10
+FLOOD_PAUSE_S = 0.001  # after each read of what is dropped: a flood must not take a whole core
+_NOT_FOUND = {126: "the shell can't execute the command", 127: "the shell can't find the command"}
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that was started, and the pipe by which its output comes."""
+
+    pid: int
+    output: int
+
+
+def start(
+    arguments: list[str], environ: Mapping[str, str], body: bytes, require: Callable[[], None]
+) -> Process:
+    """Start a process of its own session in `/`, with `body` as its standard input. Raise OSError
+    or MemoryError when it can't be started, and what `require` raises at the last moment."""
+    with contextlib.ExitStack() as opened, contextlib.ExitStack() as unless_started:
+        stdin = _in_memory(body)
+        opened.callback(os.close, stdin)
+        output, write_end = os.pipe()
+        opened.callback(os.close, write_end)
+        unless_started.callback(os.close, output)
+        require()
+        pid = spawn(arguments, environ, stdin=stdin, output=write_end, folder="/")
+        unless_started.pop_all()  # the pipe's reading end is the process's from now on
+    return Process(pid, output)
+
+
+class Watch:
+    """Waits for one process: its end, its output, its time, and the daemon's stop."""
+
+    def __init__(self, process: Process, stop: int) -> None:
+        self._pid = process.pid
+        self._stdout = process.output
+        self._stop = stop
+        self._output = _Output()
+        self._reaping = threading.Lock()
+        self._is_reaped = False
+        os.set_blocking(self._stdout, False)
+        self._poll = select.poll()
+        self._pidfd: int | None = None
+        with contextlib.suppress(OSError):  # out of descriptors: then the exit is polled for
+            self._pidfd = os.pidfd_open(self._pid)
+            self._poll.register(self._pidfd, select.POLLIN)
+        for descriptor in (self._stdout, self._stop):
+            self._poll.register(descriptor, select.POLLIN)
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:  # an error of ours: nothing would watch the process any more
+            self._kill(signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+        os.close(self._stdout)
+
+    def wait(self, timeout_s: float, *, is_shell: bool) -> Result:
+        """Wait until the process has ended, or end it when its time is up or the daemon stops.
+        Return how it ended, and what it printed."""
+        ended_by = None
+        if not self._exited_within(timeout_s):
+            ended_by = AttemptOutcome.INTERRUPTED if self._stopping() else AttemptOutcome.TIMED_OUT
+            self._poll.unregister(self._stop)
+            self._kill(signal.SIGTERM)
+            self._group_ends_within(KILL_AFTER_S)
+        # Whatever the hook left in its group ends with it, also after a good exit. The leader
+        # is not reaped yet, so the group's number can't belong to anyone else.
+        self._kill(signal.SIGKILL)
+        exited = self._exited_within(KILL_AFTER_S)
+        self._drain()
+        code = self._reap() if exited else None
+        return self._result(ended_by, code, timeout_s, is_shell)
+
+    def kill(self) -> None:
+        """End the process and its group at once. Any thread may ask for it."""
+        with self._reaping:
+            if not self._is_reaped:  # else the number may be another group's
+                self._kill(signal.SIGKILL)
+
+    def _reap(self) -> int:
+        with self._reaping:
+            self._is_reaped = True
+            return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+    def _exited_within(self, seconds: float) -> bool:
+        """Keep output until the process exits. Return whether it did: else its time is up, or the
+        daemon stops."""
+        deadline = time.monotonic() + seconds
+        while True:
+            left = deadline - time.monotonic()
+            longest_s = EXIT_POLL_S if self._pidfd is None else MAX_WAIT_S
+            ready = dict(self._poll.poll(min(max(0, left), longest_s) * 1000))
+            if self._stdout in ready and not self._output.read(self._stdout):
+                self._poll.unregister(self._stdout)
+            elif self._output.truncated:
+                time.sleep(FLOOD_PAUSE_S)
+            if self._pidfd in ready or (self._pidfd is None and self._has_exited()):
+                return True
+            if self._stop in ready or left <= 0:
+                return False
+
+    def _group_ends_within(self, seconds: float) -> None:
+        """Wait for the process and for what it started: on SIGTERM a shell dies at once, while
+        the program that it waited for may still tidy up."""
+        deadline = time.monotonic() + seconds
+        self._exited_within(seconds)
+        while time.monotonic() < deadline and _group_lives(self._pid):
+            self._drain()
+            time.sleep(GROUP_POLL_S)
+
+    def _has_exited(self) -> bool:
+        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def _stopping(self) -> bool:
+        return self._stop in dict(self._poll.poll(0))
+
+    def _kill(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self._pid, number)
+        except (ProcessLookupError, PermissionError):  # all gone, or became another user
+            return
+
+    def _drain(self) -> None:
+        """Read what the pipe still holds, also when a process that is left holds it open."""
+        for _ in range(32):  # more than a pipe's 64 KiB
+            if not self._output.read(self._stdout):
+                return
+
+    def _result(
+        self, ended_by: AttemptOutcome | None, code: int | None, timeout_s: float, is_shell: bool
+    ) -> Result:
+        outcome, error, final = AttemptOutcome.SUCCEEDED, None, False
+        if ended_by is AttemptOutcome.TIMED_OUT:
+            outcome, error = ended_by, f"still running after {timeout_s:g} s"
+        elif ended_by is AttemptOutcome.INTERRUPTED:
+            outcome, error = ended_by, "the daemon was stopped"
+        elif code is None:
+            outcome, error = AttemptOutcome.FAILED, "the process can't be killed"
+        elif code < 0:
+            outcome, error = AttemptOutcome.FAILED, f"ended by signal {_signal_name(-code)}"
+        elif code > 0:
+            outcome, error = AttemptOutcome.FAILED, f"exit status {code}"
+            if is_shell and code in _NOT_FOUND:
+                error, final = _NOT_FOUND[code], True
+        return Result(
+            outcome=outcome,
+            exit_code=code,
+            error=error,
+            output=self._output.text(),
+            output_truncated=self._output.truncated,
+            final=final,
+        )
+
+
+class _Output:
+    """The first 64 KiB of what a hook prints; the rest is read and forgotten."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+        self.truncated = False
+
+    def read(self, descriptor: int) -> bool:
+        """Read once. False: nothing more will come, or nothing is there."""
+        try:
+            chunk = os.read(descriptor, 65536)
+        except BlockingIOError:
+            return False
+        room = MAX_OUTPUT_BYTES - len(self._kept)
+        self._kept += chunk[:room]
+        self.truncated = self.truncated or len(chunk) > room
+        return bool(chunk)
+
+    def text(self) -> str:
+        return self._kept.decode("utf-8", "replace")
+
+
+def _in_memory(body: bytes) -> int:
+    """Return a file descriptor to read `body` from: a hook that never reads blocks nobody."""
+    descriptor = os.memfd_create("prembly-body")
+    view = memoryview(body)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _group_lives(group: int) -> bool:
+    """Return whether a process of `group` runs, or may run because that can't be seen. The leader,
+    which is not reaped yet, does not count."""
+    try:
+        for pid in filter(str.isdecimal, os.listdir("/proc")):
+            state, its_group = _state(pid)
+            if its_group == group and state not in b"ZX":
+                return True
+    except OSError:
+        return True
+    return False
+
+
+def _state(pid: str) -> tuple[bytes, int]:
+    """Return a process's state, X when it is gone, and its group."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            state, _, group = stat.read().rpartition(b")")[2].split()[:3]
+    except (FileNotFoundError, ProcessLookupError, PermissionError, ValueError):
+        return b"X", 0
+    return state, int(group)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)

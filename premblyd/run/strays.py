@@ -1,0 +1,171 @@
+"""Processes that a hook leaves behind: those that fled its group, and those a crash orphaned.
+
+A hook is known by its environment: the event's key, the delivery, the attempt, and the daemon's
+process that runs it. Without the last, another daemon that got the same webhook would take this
+one's hook for its own. What drops its environment as well is still known for being our orphan.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from premblyd.occurrences import DaemonWaits, StraysKilled
+from premblyd.queue.jobs import Mark
+from premblyd.run.children import Children
+from premblyd.run.lack import what_is_lacking
+from premblyd.telemetry import tell
+
+SWEEP_EVERY_S = 1.0
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+SWEEP_ALL_S = 2.0  # a process in the kernel's hands can't be killed, and is not waited for
+
+
+class Strays:
+    """Finds and kills strays: processes that ended hooks left behind. The kernel makes orphans
+    children of this process, but not every child of it is a stray. These are spared:
+
+    - What the daemon itself started: it is in `children`.
+    - A child in the daemon's own session, such as a library's. Every hook has a session of its
+      own, and no process that it starts can come into ours.
+    - Guests: the children that this process had before it became the daemon, such as those of a
+      container's entrypoint that ends with `exec premblyd serve`. Their orphans come to us too, so
+      where there were guests, an orphan is a stray only if it has the mark of a hook.
+    """
+
+    def __init__(self, children: Children) -> None:
+        # Orphans become our children instead of init's, so that they can be found and reaped.
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._children = children
+        self._guests = {pid: _session(pid) for pid in _adopted()}
+        self._unmarked: set[int] = set()
+
+    async def keep_sweeping(self, running: Callable[[], Collection[Mark]]) -> None:
+        """Sweep about once a second, for as long as the daemon runs."""
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            try:
+                killed = self.sweep(running())
+            except (OSError, MemoryError) as error:  # the next sweep may find them
+                tell(DaemonWaits(part="sweep", lacks=what_is_lacking(error) or str(error)))
+                continue
+            if killed:
+                tell(StraysKilled(count=killed))
+
+    def sweep(self, running: Collection[Mark]) -> int:
+        """Kill the strays that are not marked as `running`; return how many. One without a mark
+        may belong to a running hook, which could still end it: it has until the next sweep.
+
+        Raise OSError when they can't be looked at now.
+        """
+        unmarked, killed = set(), 0
+        for pid in self._orphans():
+            mark = read_mark(pid)
+            if mark in running or (mark is None and self._guests):
+                continue
+            if mark is None and pid not in self._unmarked:
+                unmarked.add(pid)
+                continue
+            _kill(pid)
+            killed += 1
+        self._unmarked = unmarked
+        return killed
+
+    def sweep_all(self) -> None:
+        """Kill every stray, and those that it leaves: no hook runs any more."""
+        end = time.monotonic() + SWEEP_ALL_S
+        while time.monotonic() < end and (strays := self._strays()):
+            for pid in strays:
+                _kill(pid)
+            time.sleep(0.005)
+
+    def _strays(self) -> list[int]:
+        return [pid for pid in self._orphans() if not self._guests or read_mark(pid)]
+
+    def _orphans(self) -> list[int]:
+        """Return the living children that a hook may have left, and reap dead ones."""
+        own = os.getsid(0)
+        found = []
+        for pid in _adopted():
+            session = _session(pid)
+            if pid in self._children or session is None:
+                continue
+            if session == own and not self._guests:
+                continue  # some library started it and waits for it
+            if not _reaped(pid) and session != own and self._guests.get(pid) != session:
+                found.append(pid)
+        return found
+
+
+def find_marks() -> set[Mark]:
+    """Return the marks of all processes of this machine, those of other daemons' hooks too."""
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+    found = {read_mark(pid) for pid in pids}
+    return {mark for mark in found if mark is not None}
+
+
+def kill_marked(marks: Collection[Mark]) -> int:
+    """Kill every process that carries one of `marks`; return how many.
+    After a crash these still run, and their deliveries are about to run again."""
+    killed = 0
+    for entry in Path("/proc").iterdir() if marks else ():
+        if entry.name.isdecimal() and read_mark(int(entry.name)) in marks:
+            _kill(int(entry.name))
+            killed += 1
+    return killed
+
+
+def read_mark(pid: int) -> Mark | None:
+    """Return the mark in the environment of process `pid`; None when it has none. Raise OSError
+    when it can't be looked at now."""
+    try:
+        block = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError as error:  # gone, or not ours to look at
+        if what_is_lacking(error):
+            raise  # the process may have a mark
+        return None
+    pairs = (entry.partition(b"=") for entry in block.split(b"\0"))
+    found = {name: value.decode("utf-8", "replace") for name, _, value in pairs if name in _NAMES}
+    try:
+        return Mark(*(kind(found[name]) for name, kind in _NAMES.items()))
+    except (KeyError, ValueError):
+        return None
+
+
+_NAMES = {
+    b"PREMBLY_EVENT_KEY": str,
+    b"PREMBLY_DELIVERY": int,
+    b"PREMBLY_ATTEMPT": int,
+    b"PREMBLY_WORKER": str,
+}
+
+
+def _adopted() -> list[int]:
+    """Return the children of the main thread. All orphans are among them: the kernel gives them to
+    the first thread that lives, which is the main one."""
+    with open(f"/proc/self/task/{os.getpid()}/children") as children:
+        return [int(pid) for pid in children.read().split()]
+
+
+def _session(pid: int) -> int | None:
+    """Return the session that process `pid` is in; None when it is gone."""
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
+def _reaped(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)

@@ -1,1 +1,0 @@
-"""What is kept: events, deliveries, attempts, rejections and what operators did."""
