@@ -94,7 +94,7 @@ def imports(module: Path) -> list[str]:
 
 
 def dotted_name(module: Path) -> str:
-    """Return the name by which a file is imported: premblyd.queue.queue, premblyd.store."""
+    """Return the name by which a file is imported: premblyd.queue.inbox, premblyd.queue."""
     parts = module.relative_to(ROOT.parent).with_suffix("").parts
     return ".".join(parts).removesuffix(".__init__")
 

@@ -331,7 +331,7 @@ def test_each_rule_is_tried_and_leads_to_what_the_page_says_of_it() -> None:
 
 
 def test_every_reason_of_a_refusal_is_counted_from_the_start() -> None:
-    sources = [ROOT / "premblyd" / "receiver" / "exchange.py"]
+    sources = [ROOT / "premblyd" / "receive" / "exchange.py"]
     sources.append(ROOT / "premblyd" / "prembly" / "signature.py")
     text = "".join(source.read_text() for source in sources)
     named = set(re.findall(r'(?:_refuse\(\d+, |SignatureError\()"([^"]+)"', text))

@@ -1,6 +1,6 @@
 """What an action runs: a model for each kind of hook.
 
-A new kind is a model here, a module in hooks/ that runs it, and a row in run/kinds.py.
+A new kind is a model here, a module in run/ that runs it, and a row in run/kinds.py.
 """
 
 import re

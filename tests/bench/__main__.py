@@ -93,6 +93,7 @@ def _rows(folder: Path, events: int, seconds: float) -> list[Row]:
         engines.hosts(3, HOOKS),
         keeping.grown(folder, events, seconds),
         keeping.lookup(folder, events),
+        keeping.replaying(folder, events, seconds * BUSY),
         looking.console(folder, events, seconds * BUSY),
         costs.start(folder, events),
         costs.memory(folder, events),

@@ -1,7 +1,11 @@
 """The rows about a large database: what its size does to answers, to the queue and to people."""
 
 import asyncio
+import contextlib
+import shutil
 import statistics
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -20,12 +24,14 @@ from premblyd.queue.queue import Queue
 from premblyd.record import reading
 from premblyd.record.choosing import DeliveryFilter, EventFilter
 from premblyd.record.reading import Page
-from tests.bench import load, peers, rows, stored
+from tests.bench import load, peers, rows, serving, stored
 from tests.bench.rows import Measured, Row
 from tests.bench.serving import EVERY
+from tests.support import commands
 from tests.support.daemon import Premblyd
 
 Done = TypeVar("Done")
+REPLAYED = 100_000  # events
 SMALL = 10_000  # events in the database that a large one is compared with
 CALLS = 200
 SLOTS = 4
@@ -66,6 +72,42 @@ def grown(folder: Path, events: int, seconds: float) -> Row:
         ours=ours,
         theirs=theirs,
     )
+
+
+def replaying(folder: Path, events: int, seconds: float) -> Row:
+    """Answers at a steady rate while an operator replays all of a large record, against nobody who
+    does."""
+    count = min(events, REPLAYED)
+
+    def measure(replays: bool) -> Measured:
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            own = Path(shutil.copytree(prepared(folder, count), name, dirs_exist_ok=True))
+            with peers.premblyd(own, actions=ACTIONS) as daemon, contextlib.ExitStack() as stack:
+                process = stack.enter_context(_replay(daemon)) if replays else None
+                answers = serving.steady(daemon, seconds)  # raises for an answer that is not 200
+                if process is not None:
+                    if process.poll() is not None:
+                        raise load.LoadError("the replay ended before the load did")
+                    process.kill()
+                return {"p99": answers.p99_ms, "most": max(answers.took_s) * 1000}
+
+    return Row(
+        name="replaying",
+        title=f"answers at {serving.STEADY_RATE:g}/s beside a replay of {count:,}",
+        peer="nobody replays",
+        goals=(
+            rows.time("p99", "p99 of answers", 3.0, 1.5),
+            rows.time("most", "the slowest answer"),
+        ),
+        ours=lambda: measure(True),
+        theirs=lambda: measure(False),
+    )
+
+
+def _replay(daemon: Premblyd) -> "subprocess.Popen[bytes]":
+    since = ("--action", stored.SLOW, "--since", "2020-01-01", "--yes")
+    words = commands.command("--config", daemon.config, "replay", *since)
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL)
 
 
 def lookup(folder: Path, events: int) -> Row:

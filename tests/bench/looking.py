@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from tests.bench import load, peers, rows, serving, webhooks
+from tests.bench import load, peers, rows, serving
 from tests.bench.keeping import ACTIONS, prepared
 from tests.bench.rows import Measured, Row
 from tests.support.console import CONSOLE, Browser, signed_in
@@ -31,9 +31,7 @@ def console(folder: Path, events: int, seconds: float) -> Row:
     """Answers at a steady rate while somebody leafs through the console, against nobody."""
 
     def answers_ms(daemon: Premblyd) -> float:
-        sent = serving.requests(webhooks.ours, int(serving.STEADY_RATE * seconds))
-        where = peers.address(daemon)
-        return load.steadily(where, sent, rate=serving.STEADY_RATE, seconds=seconds).p99_ms
+        return serving.steady(daemon, seconds).p99_ms
 
     def ours() -> Measured:
         with (

@@ -184,9 +184,7 @@ def busy(seconds: float) -> Row:
 
     def measure(actions: Sequence[dict[str, Any]]) -> Measured:
         with peers.premblyd(actions=actions) as daemon:
-            sent = requests(webhooks.ours, int(STEADY_RATE * seconds))
-            where = peers.address(daemon)
-            answers = load.steadily(where, sent, rate=STEADY_RATE, seconds=seconds)
+            answers = steady(daemon, seconds)
             waiting = "SELECT count(*) FROM delivery WHERE state = 'pending'"
             if actions and daemon.rows(waiting) < [(SLOTS,)]:
                 raise load.LoadError("the hooks were not busy all the time")
@@ -204,6 +202,12 @@ def busy(seconds: float) -> Row:
         ours=lambda: measure([{**hook, **EVERY}]),
         theirs=lambda: measure([]),
     )
+
+
+def steady(daemon: Premblyd, seconds: float) -> load.Answers:
+    """Send STEADY_RATE webhooks a second. Raise LoadError when one is not answered 200."""
+    sent = requests(webhooks.ours, int(STEADY_RATE * seconds))
+    return load.steadily(peers.address(daemon), sent, rate=STEADY_RATE, seconds=seconds)
 
 
 def requests(sign: Callable[[bytes], bytes], count: int) -> list[bytes]:

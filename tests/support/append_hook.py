@@ -1,6 +1,6 @@
 """A kind of hook of its own: it appends a line for each event to a file.
 
-Importing this adds it, as a model in config/hooks.py and a row in hooks/kinds.py would.
+Importing this adds it, as a model in config/hooks.py and a row in run/kinds.py would.
 """
 
 from premblyd.config.hooks import Hook

@@ -40,6 +40,6 @@ class NextVersion:
         """What a daemon runs first to be of the next version."""
         return (
             "from pathlib import Path\n"
-            "from premblyd.store import history\n"
+            "from premblyd.model import history\n"
             f"history.MIGRATIONS = Path({str(self._migrations)!r})"
         )
