@@ -25,20 +25,21 @@ def tell(occurrence: Occurrence, *, is_logged: bool = True) -> None:
 
 
 def _log(occurrence: Occurrence) -> None:
+    line: dict[str, Any] = {}
     kind: Any = type(occurrence)
-    line: dict[str, Any] = {name: getattr(occurrence, name) for name in _fields(kind)}
-    for name in kind.optional:
-        if line[name] is None:
-            del line[name]
+    for name, is_optional in _fields(kind):
+        value = getattr(occurrence, name)
+        if value is not None or not is_optional:
+            line[name] = value
     if cause := line.pop("cause", None):
         line["exc_info"] = cause
-    output.write(occurrence.log_level(), kind.event, line)
+    output.write(occurrence.log_level(), occurrence.event, line)
 
 
 @functools.cache
-def _fields(kind: Any) -> tuple[str, ...]:
-    """Return the names of the fields that a kind of occurrence has."""
-    return tuple(field.name for field in dataclasses.fields(kind))
+def _fields(kind: Any) -> tuple[tuple[str, bool], ...]:
+    """Return the fields of a kind of occurrence, and whether each is left out while it is None."""
+    return tuple((field.name, field.default is None) for field in dataclasses.fields(kind))
 
 
 # None of them may raise or wait: the loop and the writer's thread tell here.

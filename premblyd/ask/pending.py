@@ -16,7 +16,7 @@ from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.errors import StoreUnavailableError
 from premblyd.model.tables import InquiryResult, Purpose
-from premblyd.occurrences.inquiries import (
+from premblyd.occurrences import (
     PendingBegun,
     PendingFailed,
     PendingGivenUp,

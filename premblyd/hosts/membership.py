@@ -13,7 +13,7 @@ from premblyd.hosts import identity
 from premblyd.hosts.observation import Observation
 from premblyd.hosts.register import BEAT, SIGHTINGS, Hosts, Identity, Sighting
 from premblyd.hosts.standing import Moment, Standing
-from premblyd.occurrences.hosts import (
+from premblyd.occurrences import (
     DeliveriesTakenOver,
     HostCutOff,
     HostFenced,
