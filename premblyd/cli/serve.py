@@ -1,7 +1,6 @@
 """premblyd serve"""
 
 import asyncio
-import contextlib
 import os
 import signal
 from pathlib import Path
@@ -9,9 +8,7 @@ from pathlib import Path
 import click
 
 from premblyd.cli.common import config_option
-from premblyd.databases import file_of
 from premblyd.errors import ConfigError, PremblydError
-from premblyd.importing import without
 from premblyd.procfs import hide_this_process
 
 
@@ -46,10 +43,8 @@ def serve(config_path: Path) -> None:
             raise
         output.configure(settings.log.format, settings.log.level)
         os.umask(0o027)  # files for the owner and the auditors' group alone
-        # Peewee imports psycopg where it is installed, which takes 40 ms: an eighth of the start.
-        leave = without("psycopg") if file_of(settings.database) else contextlib.nullcontext()
-        with leave:
-            from premblyd import process
+        from premblyd import process
+
         asyncio.run(process.serve(settings, config_path))
     except PremblydError as error:
         if not output.write_text(f"{error}"):
