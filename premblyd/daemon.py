@@ -18,8 +18,8 @@ from premblyd.ask.confirm import Confirmation
 from premblyd.ask.pending import PendingAsker
 from premblyd.ask.respelling import Respelling
 from premblyd.asked.awaited import AwaitedQueue
+from premblyd.asked.naming import ReferenceKeys
 from premblyd.asked.questions import Inquiries
-from premblyd.asked.spelling import ReferenceKeys
 from premblyd.clock import Clock, SharedClock
 from premblyd.config import restart
 from premblyd.config.load import load_config
@@ -29,13 +29,11 @@ from premblyd.engines.connections import backend
 from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
 from premblyd.errors import PremblydError
-from premblyd.hosts import identity
-from premblyd.hosts.alone import Alone
-from premblyd.hosts.claim import OwnClaim
-from premblyd.hosts.downtimes import Heartbeats
-from premblyd.hosts.heartbeat import Heartbeat
+from premblyd.hosts import register
+from premblyd.hosts.heartbeat import Heartbeat, Heartbeats
 from premblyd.hosts.membership import Membership
 from premblyd.hosts.register import Hosts, Identity
+from premblyd.hosts.standing import Alone, OwnClaim
 from premblyd.loops import Loops
 from premblyd.metrics.exporter import Exporter
 from premblyd.metrics.state import Runtime
@@ -111,7 +109,7 @@ class Daemon:
         """Open one thing after the other; `opened` closes each."""
         settings = self._settings
         migrated = self._open_store(opened)
-        own = identity.of_this_process(settings.hosts.name)
+        own = register.of_this_process(settings.hosts.name)
         self._queue = queue = Queue(self._writer, own.worker)
         hosts = Hosts(
             self._writer,

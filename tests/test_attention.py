@@ -14,7 +14,7 @@ from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
 from premblyd.engines.connections import connect_read_only
-from premblyd.hosts.downtimes import reconciled
+from premblyd.hosts.heartbeat import reconciled
 from premblyd.hosts.register import Hosts, Identity
 from premblyd.queue.inbox import NewRejection
 from premblyd.queue.rollups import HOUR_MS

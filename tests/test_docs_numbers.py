@@ -51,7 +51,7 @@ PROMISED = [
             "due more than 5 minutes ago",
         ),
         ("engines.writer.RECENT_S", 20.0, "monitoring", "(on the console: for 20 seconds)"),
-        ("hosts.downtimes.LEAST_MS", HOUR_MS, "monitoring", "for more than an hour no webhook"),
+        ("hosts.heartbeat.LEAST_MS", HOUR_MS, "monitoring", "for more than an hour no webhook"),
         ("alerts.watch.LOOK_EVERY_S", 20.0, "monitoring", "The daemon looks every 20 seconds"),
         ("alerts.watch.AGAIN_MS", MINUTE_MS, "monitoring", "it runs again after a minute"),
         ("daemon.STUCK_MS", 30_000, "install", "stuck for 30 seconds is restarted"),

@@ -17,8 +17,7 @@ from premblyd.engines.postgresql import opening as postgresql_opening
 from premblyd.engines.sqlite import opening
 from premblyd.errors import PremblydError
 from premblyd.hosts import heartbeat
-from premblyd.hosts.downtimes import Heartbeats
-from premblyd.hosts.heartbeat import Heartbeat, machine_start
+from premblyd.hosts.heartbeat import Heartbeat, Heartbeats, machine_start
 from tests.support.clock import SettableClock
 from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd

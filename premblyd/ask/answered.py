@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from premblyd.asked import awaited, naming, questions
+from premblyd.asked.naming import Spelt, look_up
 from premblyd.asked.questions import NewInquiry
-from premblyd.asked.spelling import Spelt, look_up
 from premblyd.engines.engine import Row, Transaction
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.statements import Lookup

@@ -1,10 +1,10 @@
 """Gives what an earlier premblyd stored the plain spelling of its reference, beside other work: see
-asked/spelling.py."""
+asked/naming.py."""
 
 import asyncio
 from collections.abc import Callable
 
-from premblyd.asked.spelling import Place, ReferenceKeys
+from premblyd.asked.naming import Place, ReferenceKeys
 from premblyd.errors import StoreUnavailableError
 
 PAUSE_S = 0.2  # between two portions: webhooks and hooks come first

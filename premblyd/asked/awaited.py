@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from premblyd.asked import awaited_statements as statements
 from premblyd.asked import questions
+from premblyd.asked.naming import look_up, reference_key
 from premblyd.asked.questions import NewInquiry
-from premblyd.asked.spelling import look_up, reference_key
 from premblyd.engines.engine import Row, Transaction
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import AwaitedState

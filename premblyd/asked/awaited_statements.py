@@ -5,8 +5,8 @@ import operator
 
 from peewee import JOIN, Function, Tuple, fn
 
+from premblyd.asked.naming import Spelt
 from premblyd.asked.questions import DOUBTS
-from premblyd.asked.spelling import Spelt
 from premblyd.model.statements import BulkInsert, Lookup, Statement, param, update
 from premblyd.model.states import AwaitedState
 from premblyd.model.tables import (

@@ -26,9 +26,9 @@ def restore(config_path: Path, copy: Path) -> None:
     from premblyd import times
     from premblyd.cli.database import database_of
     from premblyd.databases import Server
+    from premblyd.engines.sqlite.copies import opened, put_in
     from premblyd.engines.sqlite.files import real_path
     from premblyd.engines.sqlite.lock import hold
-    from premblyd.engines.sqlite.restoring import opened, put_in
 
     database = database_of(config_path)
     if isinstance(database, Server):

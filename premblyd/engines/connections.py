@@ -15,8 +15,8 @@ from peewee import Database, SqliteDatabase
 from premblyd.clock import Clock, SharedClock
 from premblyd.databases import Place
 from premblyd.engines.engine import Backend, Transaction
-from premblyd.engines.sqlite import failures, transaction
-from premblyd.engines.sqlite.backend import SqliteBackend
+from premblyd.engines.sqlite import engine, failures
+from premblyd.engines.sqlite.engine import SqliteBackend
 from premblyd.errors import CannotStartError, StoreUnavailableError, StoreUnreadableError
 
 __all__ = [
@@ -38,7 +38,7 @@ def backend(place: Place) -> Backend:
     if isinstance(place, Path):
         return SqliteBackend(place)
     try:
-        from premblyd.engines.postgresql.backend import PostgresqlBackend
+        from premblyd.engines.postgresql.engine import PostgresqlBackend
     except ImportError:  # many do without its library
         raise CannotStartError(
             "PostgreSQL needs the library psycopg: run install.sh --with postgresql; without"
@@ -81,7 +81,7 @@ def transact(database: Database, work: Callable[[Transaction], Done]) -> Done:
     """Run `work` in a transaction on a command's own connection, while daemons write by theirs.
     Raise StoreUnavailableError when nothing of it could be kept."""
     if isinstance(database, SqliteDatabase):
-        return transaction.transact(database, work)
+        return engine.transact(database, work)
     from premblyd.engines.postgresql import transaction as postgresql
 
     return postgresql.transact(database, work)
@@ -90,7 +90,7 @@ def transact(database: Database, work: Callable[[Transaction], Done]) -> Done:
 @contextlib.contextmanager
 def translated(to: type[StoreUnavailableError] = StoreUnavailableError) -> Iterator[None]:
     """Turn a database's failure into a StoreUnavailableError."""
-    postgresql = sys.modules.get("premblyd.engines.postgresql.failures")
+    postgresql = sys.modules.get("premblyd.engines.postgresql.transaction")
     with failures.translated(to):
         if postgresql is None:
             yield

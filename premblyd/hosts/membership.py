@@ -1,16 +1,19 @@
 """A daemon among others on one database: it tells them that it lives, watches that they do, and
-takes over from those that are lost."""
+takes over from those that are lost.
+
+Who is lost is decided by what one daemon sees of the others (`Observation`): pure, time is given.
+"""
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from premblyd.clock import SharedClock, boot_s
 from premblyd.engines.engine import Beacon, TimeRead
 from premblyd.errors import MoveAtWorkError, PremblydError, SchemaError, StoreUnavailableError
-from premblyd.hosts import identity
-from premblyd.hosts.observation import Observation
+from premblyd.hosts import register
 from premblyd.hosts.register import BEAT, SIGHTINGS, Hosts, Identity, Sighting
 from premblyd.hosts.standing import Moment, Standing
 from premblyd.occurrences import (
@@ -26,6 +29,59 @@ from premblyd.occurrences import (
     HostsFailed,
 )
 from premblyd.telemetry import tell
+
+GAP = 0.5  # of `lost_after_s`: who has not looked for longer begins anew
+
+
+@dataclass(slots=True)
+class _Seen:
+    beat_count: int
+    at_s: float  # on the observer's monotonic clock
+
+
+class Observation:
+    """The others, as one daemon sees them.
+
+    No clock of theirs is believed: who lives counts its beats, and is lost when the count has not
+    grown for as long as its row says, while this daemon looked on without a gap. So after the
+    database was away, or this daemon was stopped, nobody is lost at once. `lost_after_s`: of this
+    daemon, and of those whose row does not say.
+    """
+
+    def __init__(self, lost_after_s: float) -> None:
+        self._lost_after_s = lost_after_s
+        self._seen: dict[str, _Seen] = {}  # by worker: its number may become another's
+        self._looked_at_s = float("-inf")
+        self._first_id: int | None = None
+
+    def look(self, hosts: Sequence[Sighting], at_s: float) -> list[Sighting]:
+        """Take in what the database has of the hosts at `at_s`; return those that are lost."""
+        if at_s - self._looked_at_s > self._lost_after_s * GAP:
+            self._seen.clear()
+        self._looked_at_s = at_s
+        before, self._seen = self._seen, {}
+        lost = []
+        for host in hosts:
+            seen = before.get(host.worker)
+            if seen is None or seen.beat_count != host.beat_count:
+                seen = _Seen(host.beat_count, at_s)
+            elif at_s - seen.at_s >= self._after_s(host):
+                lost.append(host)
+            self._seen[host.worker] = seen
+        alive = [host.id for host in hosts if host not in lost]
+        self._first_id = min(alive, default=None)
+        return lost
+
+    def _after_s(self, host: Sighting) -> float:
+        if host.lost_after_ms is None:
+            return self._lost_after_s
+        return host.lost_after_ms / 1000
+
+    def is_first(self, host_id: int) -> bool:
+        """Return whether that host is the one that does what only one shall do, as far as the last
+        look tells."""
+        return self._first_id == host_id
+
 
 BEATS = 10  # within the time after which a host is lost
 ANNOUNCE_EVERY_S = 0.02  # at most: one says as much as many
@@ -104,7 +160,7 @@ class Membership:
         dead = [
             predecessor.worker
             for predecessor in await self._hosts.predecessors()
-            if identity.is_dead(predecessor)
+            if register.is_dead(predecessor)
         ]
         interrupted = await self._hosts.join(dead, self._clock.now_ms())
         await self._beat()

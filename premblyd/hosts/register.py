@@ -1,23 +1,29 @@
 """The daemons that work on a database: each has a row in `host`, from its start to its end.
 
 Who is lost is decided by those who watch (premblyd/hosts/); here it is written down, together with
-what becomes of what the lost one was running.
+what becomes of what the lost one was running. Which process a daemon is tells whether
+another one of the same place still lives.
 """
 
 import asyncio
+import os
+import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from peewee import fn
 
+from premblyd import __version__
 from premblyd.engines.engine import Transaction
 from premblyd.engines.writer import Step, Writer
 from premblyd.errors import MoveAtWorkError, PremblydError, SchemaError
+from premblyd.hosts.heartbeat import machine_start
 from premblyd.model import history
 from premblyd.model.statements import Statement, insert, param, update
 from premblyd.model.states import LOST, STOPPED, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, SchemaFloor
+from premblyd.procfs import process_start
 from premblyd.queue import queue
 
 Done = TypeVar("Done")
@@ -316,3 +322,39 @@ SIGHTINGS = Statement(
         _IS_ALIVE
     )
 )
+
+
+def of_this_process(name: str) -> Identity:
+    """Return this process's identity, new with each call: a name that no other has ever had."""
+    pid = os.getpid()
+    return Identity(
+        worker=f"{name}:{pid}:{uuid.uuid4().hex[:8]}",
+        name=name,
+        place=_place(),
+        pid=pid,
+        process_start=process_start(pid),
+        version=__version__,
+    )
+
+
+def is_dead(predecessor: Predecessor) -> bool:
+    """Return whether a process of this place has ended for certain."""
+    try:
+        os.kill(predecessor.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # somebody else's: it may be the same
+        return False
+    start = process_start(predecessor.pid)
+    return start is None or predecessor.process_start not in (None, start)
+
+
+def _place() -> str | None:
+    """Return where this process's number counts: in which start of the machine, and in which of
+    its name spaces, as containers have their own."""
+    start = machine_start()
+    try:
+        name_space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return None
+    return None if start is None else f"{start} {name_space}"

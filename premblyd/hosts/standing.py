@@ -1,4 +1,5 @@
-"""Whether the others must still count this daemon as alive, by what it knows itself.
+"""Whether the others must still count this daemon as alive, by what it knows itself; how a claim of
+its own stands; and a daemon that has its database for itself, in the place of one among others.
 
 They take it for lost once they have not seen it beat for `lost_after`. Here that time is counted
 from when a beat was asked for, which is earlier, and by a clock that counts the machine's sleep. No
@@ -6,7 +7,15 @@ clock of this machine counts how long it was paused, if it is a virtual one: the
 that, as soon as it is read again.
 """
 
-from typing import NamedTuple
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from premblyd.clock import Clock
+from premblyd.errors import StoreUnavailableError
+from premblyd.hosts.register import Hosts
+from premblyd.queue.jobs import Job
+from premblyd.queue.queue import Queue
 
 SURE = 0.5  # of lost_after: for so long after a beat a claim needs no proof
 KEPT = 0.9  # and for so long hooks run on: they must have ended when others start them
@@ -47,3 +56,85 @@ class Standing:
         """Return whether others may soon start what runs here: this daemon has not beaten for too
         long."""
         return now.boot_s - self._beaten_at_s >= self._kept_s
+
+
+class Member(Protocol):
+    """A daemon's part among the hosts: membership.Membership, or alone.Alone."""
+
+    def now(self) -> Moment: ...
+
+    def is_sure(self, claimed: Moment) -> bool: ...
+
+    def proved(self, asked: Moment) -> None: ...
+
+
+class OwnClaim:
+    """See hooks.permit.Claim."""
+
+    def __init__(self, job: Job, claimed_at_s: float, member: Member, queue: Queue) -> None:
+        self._job = job
+        self._claimed = Moment(claimed_at_s, job.started_at_ms)
+        self._member = member
+        self._queue = queue
+
+    def is_sure(self) -> bool:
+        return self._member.is_sure(self._claimed)
+
+    async def prove(self) -> bool:
+        asked = self._member.now()
+        if not await self._queue.prove(self._job):
+            return False
+        self._claimed = asked
+        self._member.proved(asked)
+        return True
+
+
+class Alone:
+    """See membership.Membership. Nobody looks on: what the last daemon left is taken over by the
+    next one."""
+
+    is_first = True
+
+    def __init__(self, hosts: Hosts, queue: Queue, clock: Clock) -> None:
+        self._hosts = hosts
+        self._queue = queue
+        self._clock = clock
+
+    def configure(self, actions: Sequence[str]) -> None:
+        """Nobody asks which actions these are."""
+        del actions
+
+    def now(self) -> Moment:
+        return Moment(0, 0)
+
+    def is_sure(self, claimed: Moment) -> bool:
+        """Return that nobody can have taken anything over."""
+        del claimed
+        return True
+
+    def proved(self, asked: Moment) -> None:
+        """Nobody is told."""
+        del asked
+
+    async def join(self) -> list[int]:
+        """Begin. Return which deliveries are due because the last daemon died. Raise
+        StoreUnavailableError when the database can't."""
+        now_ms = self._clock.now_ms()
+        interrupted, _ = await asyncio.gather(
+            self._queue.recover(now_ms), self._hosts.join_alone(now_ms)
+        )
+        return interrupted
+
+    async def run(self) -> None:
+        """Wait until the daemon ends."""
+        await asyncio.Event().wait()
+
+    async def leave(self) -> None:
+        """Keep that this daemon has stopped."""
+        try:
+            await self._hosts.leave(self._clock.now_ms())
+        except StoreUnavailableError:  # the writer has logged it; the next start recovers
+            return
+
+    def announce(self) -> None:
+        """Tell nobody."""

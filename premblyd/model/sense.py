@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from peewee import OP, ColumnBase, Context, Database
 
 from premblyd.model.columns import ColumnType, columns
-from premblyd.model.dialect import is_sqlite
+from premblyd.model.history import is_sqlite
 from premblyd.model.states import AttemptOutcome, State
 from premblyd.model.tables import Attempt, Delivery, Table
 

@@ -8,11 +8,9 @@ import psycopg
 from psycopg import sql
 
 from premblyd.databases import Server
-from premblyd.engines.postgresql.daemons import living
-from premblyd.engines.postgresql.failures import HALF_MOVED
 from premblyd.engines.postgresql.opening import connect, connect_read_only, prepare
-from premblyd.engines.postgresql.schema import become_owner, begin_move
-from premblyd.engines.postgresql.transaction import Connection
+from premblyd.engines.postgresql.schema import become_owner, begin_move, living
+from premblyd.engines.postgresql.transaction import HALF_MOVED, Connection
 from premblyd.errors import AlreadyRunningError, CannotStartError
 from premblyd.model.columns import ColumnType
 from premblyd.move.sides import RowsRefusedError, Side, quoted

@@ -9,7 +9,7 @@ from typing import Any
 
 from peewee import SqliteDatabase
 
-from premblyd.engines.sqlite.backend import SqliteBackend
+from premblyd.engines.sqlite.engine import SqliteBackend
 from premblyd.engines.sqlite.files import beside, real_path
 from premblyd.engines.sqlite.opening import connect, connect_read_only, prepare, require_readable
 from premblyd.move.sides import RowsRefusedError, Side, SourceChangedError, quoted

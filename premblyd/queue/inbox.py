@@ -11,7 +11,7 @@ from peewee import fn
 
 from premblyd.asked import awaited
 from premblyd.asked.awaited import Arrival
-from premblyd.asked.spelling import reference_key
+from premblyd.asked.naming import reference_key
 from premblyd.engines.engine import Row, Transaction
 from premblyd.engines.writer import Operation, Step, Writer
 from premblyd.model.statements import BulkInsert, Lookup, Statement, insert, param, update

@@ -13,7 +13,7 @@ from premblyd.asked import questions
 from premblyd.asked.awaited_statements import IS_NOT_DOUBTED, LEAVES_OPEN
 from premblyd.asked.questions import NewInquiry
 from premblyd.engines.connections import transact
-from premblyd.hosts.downtimes import reconciled
+from premblyd.hosts.heartbeat import reconciled
 from premblyd.model.tables import Downtime, Event
 from premblyd.prembly.payload import plain_id, same_id, session_reference
 from premblyd.record import fetching

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from premblyd.hosts.downtimes import LEAST_MS, Gap, Heartbeats, Moment, gap_between, reconciled
+from premblyd.hosts.heartbeat import LEAST_MS, Gap, Heartbeats, Moment, gap_between, reconciled
 from tests.support.store import NOW_MS, Store
 
 HOUR_MS = 3_600_000

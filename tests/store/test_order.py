@@ -6,7 +6,7 @@ import pytest
 
 from premblyd.databases import Server
 from premblyd.engines.postgresql.transaction import compiled as for_postgresql
-from premblyd.engines.sqlite.transaction import compiled as for_sqlite
+from premblyd.engines.sqlite.engine import compiled as for_sqlite
 from premblyd.model.statements import Param, Statement
 from premblyd.queue import order
 from premblyd.queue.inbox import NewDelivery

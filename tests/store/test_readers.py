@@ -12,8 +12,7 @@ from premblyd.databases import Place
 from premblyd.engines import readers
 from premblyd.engines.connections import backend, translated
 from premblyd.engines.engine import Backend
-from premblyd.engines.readers import Readers, TooBusyError, TooSlowError
-from premblyd.engines.stopping import Stopped, Stopper
+from premblyd.engines.readers import Readers, Stopped, Stopper, TooBusyError, TooSlowError
 from premblyd.errors import StoreUnreadableError
 from premblyd.model.tables import Event
 from premblyd.record import fetching

@@ -8,9 +8,9 @@ import pytest
 
 from premblyd.ask import respelling
 from premblyd.ask.respelling import Respelling
-from premblyd.asked import spelling
+from premblyd.asked import naming
+from premblyd.asked.naming import ReferenceKeys
 from premblyd.asked.questions import Inquiries, NewInquiry
-from premblyd.asked.spelling import ReferenceKeys
 from premblyd.engines.connections import connect_operator
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly.payload import Outcome, plain_id, same_id
@@ -107,7 +107,7 @@ def test_reconcile_knows_an_event_in_any_spelling(store: Store) -> None:
 def test_what_an_earlier_premblyd_stored_gets_its_key_in_portions(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spelling, "PORTION", 2)
+    monkeypatch.setattr(naming, "PORTION", 2)
     monkeypatch.setattr(respelling, "PAUSE_S", 0)
     references = [PLAIN, *OTHERS, "ver_A_1", OTHERS[0]]
     for number, reference in enumerate(references):

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from premblyd.databases import Server
-from premblyd.engines.postgresql.backend import PostgresqlBackend
+from premblyd.engines.postgresql.engine import PostgresqlBackend
 from tests.support.needs import UnavailableError
 from tests.support.users import NOBODY
 

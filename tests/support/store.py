@@ -15,7 +15,7 @@ import psycopg
 from premblyd.databases import Place, Server
 from premblyd.engines.connections import backend
 from premblyd.engines.engine import Backend, Transaction
-from premblyd.engines.sqlite.transaction import SqliteTransaction
+from premblyd.engines.sqlite.engine import SqliteTransaction
 from premblyd.engines.writer import Writer
 from premblyd.errors import StoreUnavailableError
 from premblyd.prembly.payload import Kind, Outcome, Verdict

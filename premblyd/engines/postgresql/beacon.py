@@ -11,10 +11,8 @@ import psycopg
 
 from premblyd.databases import Server
 from premblyd.engines.engine import Beat, TimeRead
-from premblyd.engines.postgresql.deadline import SocketCopy
-from premblyd.engines.postgresql.failures import plain
-from premblyd.engines.postgresql.opening import parameters
-from premblyd.engines.postgresql.transaction import NOW_MS, compiled
+from premblyd.engines.postgresql.opening import SocketCopy, parameters
+from premblyd.engines.postgresql.transaction import NOW_MS, compiled, plain
 from premblyd.errors import StoreUnavailableError
 from premblyd.model.statements import Statement
 

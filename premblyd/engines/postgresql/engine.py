@@ -1,22 +1,29 @@
-"""PostgreSQL as the store's engine: the writer's one connection, and its transactions."""
+"""PostgreSQL as an engine: a server, which any number of daemons may share, and the writer's one
+connection to it."""
 
 import contextlib
 import functools
 import random
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import psycopg
-from peewee import PeeweeException
+from peewee import Database, PeeweeException
 from psycopg import errors
 
 from premblyd.databases import Server
-from premblyd.engines.engine import Transaction
-from premblyd.engines.postgresql import transaction
-from premblyd.engines.postgresql.deadline import Deadline
-from premblyd.engines.postgresql.failures import plain
-from premblyd.engines.postgresql.opening import connect
-from premblyd.engines.postgresql.transaction import Connection, PostgresqlTransaction
+from premblyd.engines.engine import Inspection, Sizes, Transaction
+from premblyd.engines.postgresql import inspection, opening, transaction
+from premblyd.engines.postgresql.beacon import PostgresqlBeacon
+from premblyd.engines.postgresql.opening import Deadline, connect, interrupter
+from premblyd.engines.postgresql.transaction import (
+    Connection,
+    PostgresqlTransaction,
+    plain,
+    translated,
+)
 from premblyd.errors import PremblydError, StoreUnavailableError, TableUnavailableError
 
 TRIES = 4  # of a transaction of which nothing can have been kept
@@ -117,3 +124,50 @@ def _hurried(work: Callable[[Transaction], None], transaction: Transaction) -> N
 
 def _has_waited(error: Exception) -> bool:
     return isinstance(error, errors.LockNotAvailable)
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresqlBackend:
+    """See engines.engine.Backend."""
+
+    server: Server
+    is_shared = True
+
+    def __post_init__(self) -> None:
+        opening.parameters(self.server)  # raises CannotStartError for a URL that can't be used
+
+    def hold(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def prepare(self) -> list[str]:
+        inspection.require_usable(self.server)
+        return opening.prepare(self.server)
+
+    def inspect(self) -> Inspection:
+        return inspection.inspect(self.server)
+
+    def engine(self) -> PostgresqlEngine:
+        return PostgresqlEngine(self.server, DEADLINE_S)
+
+    def connect_read_only(self) -> Database:
+        return opening.connect_read_only(self.server)
+
+    def connect_operator(self) -> Database:
+        return opening.connect_operator(self.server)
+
+    def interrupter(self, database: Database) -> Callable[[], None]:
+        return interrupter(database.connection())
+
+    def beacon(self) -> PostgresqlBeacon:
+        return PostgresqlBeacon(self.server)
+
+    def sizes(self) -> Sizes:
+        try:
+            with (
+                translated(),
+                contextlib.closing(opening.connect_read_only(self.server)) as database,
+            ):
+                [(size,)] = database.execute_sql("SELECT pg_database_size(current_database())")
+        except (StoreUnavailableError, PeeweeException):
+            return Sizes(database_bytes=None)
+        return Sizes(database_bytes=size)

@@ -7,9 +7,8 @@ import psycopg
 
 from premblyd.databases import Server
 from premblyd.engines.engine import Inspection
-from premblyd.engines.postgresql.deadline import bounded
-from premblyd.engines.postgresql.failures import translated
-from premblyd.engines.postgresql.opening import CONNECT_TIMEOUT_S, connect
+from premblyd.engines.postgresql.opening import CONNECT_TIMEOUT_S, bounded, connect
+from premblyd.engines.postgresql.transaction import translated
 from premblyd.errors import CannotStartError, PremblydError, StoreUnavailableError
 
 OLDEST = 14

@@ -1,20 +1,236 @@
 """Copies of a database: the one that install.sh makes before an upgrade, and puts back when the new
-version fails, and the one that is made before a migration.
+version fails, the one that is made before a migration, and one that an operator puts in its place.
 
-Nobody else has the database open meanwhile: the service is stopped.
+Nobody else has the database open meanwhile: who calls holds its lock. When a copy is put in, the
+database's files go into a folder beside it, all together: nothing is deleted. A run that was killed
+leaves the folder `….restoring`, and the next one goes on from there:
+
+- the database is there: it was not touched yet, or all is done but the folder's name;
+- it is not there: some of its files are in the folder, and no daemon starts.
 """
 
 import contextlib
+import dataclasses
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from premblyd.engines.sqlite.files import beside, real_path
-from premblyd.engines.sqlite.lock import hold
-from premblyd.engines.sqlite.restoring import opened, put_in
-from premblyd.errors import PremblydError
+from peewee import PeeweeException, SqliteDatabase
+
+from premblyd.engines.sqlite.edition import is_foreign_log
+from premblyd.engines.sqlite.failures import plain
+from premblyd.engines.sqlite.files import (
+    MODE,
+    SUFFIXES,
+    beside,
+    move_into,
+    real_path,
+    restoring_folder,
+    sync_folder,
+    unused_aside,
+    write_copy,
+)
+from premblyd.engines.sqlite.lock import hold, is_held
+from premblyd.errors import AlreadyRunningError, LacksRightsError, PremblydError, SchemaError
+from premblyd.model.history import History
+
+_MAGIC = b"SQLite format 3\0"
+
+
+class BadCopyError(PremblydError):
+    """The copy can't be put in; nothing was changed. Use another one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What was put in, and where the files are that were there."""
+
+    events: int
+    last_received_at_ms: int | None
+    is_older: bool  # the next start migrates it
+    aside: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy that is open for reading, with the log beside it if there is one. It is read byte by
+    byte: SQLite itself would change the files in order to read them."""
+
+    path: Path
+    file: BinaryIO
+    log: BinaryIO | None
+
+    def write(self, path: Path) -> None:
+        write_copy(self.file, path)
+        if self.log is not None:
+            write_copy(self.log, beside(path, "-wal"))
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Copy]:
+    """Open a copy. Raise BadCopyError when it can't be one, AlreadyRunningError when a daemon works
+    on it."""
+    with contextlib.ExitStack() as files:
+        file = files.enter_context(_open(path))
+        if file is None:
+            raise BadCopyError(f"There is no file {path}.")
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise BadCopyError(f"{path} is no SQLite database.")
+        if is_held(file.fileno()):
+            raise AlreadyRunningError(
+                f"A daemon works on {path}, so its file alone is no copy. Make one with VACUUM INTO"
+                " (docs/database.md)."
+            )
+        if (journal := files.enter_context(_open(beside(path, "-journal")))) and journal.read(1):
+            raise BadCopyError(f"{path} was not finished: {journal.name} is there. Copy again.")
+        yield Copy(path, file, files.enter_context(_open(beside(path, "-wal"))))
+
+
+def put_in(real: Path, copy: Copy) -> Restored:
+    """Put a copy in the place of the database `real`, or of none. Raise BadCopyError when the copy
+    is not good, PremblydError when the disk does not allow it."""
+    if real.exists() and os.path.samestat(real.stat(), os.fstat(copy.file.fileno())):
+        raise BadCopyError(f"{copy.path} is the database itself. Name a copy of it.")
+    with _explained(f"{copy.path} could not be put in, and nothing was changed"):
+        folder = _begun(real)
+        new = folder / "new"
+        try:
+            _remove(new)
+            copy.write(new)
+            restored = _checked(new, copy.path)
+            _resemble(new, real, folder)
+        except BaseException:
+            _remove(new)
+            with contextlib.suppress(OSError):  # an earlier run has moved files there
+                folder.rmdir()
+            raise
+    with _explained(f"Putting {copy.path} in was interrupted; run the same again, it goes on"):
+        move_into(folder, real)
+        _sync(folder, real.parent)
+        new.rename(real)
+        _sync(folder, real.parent)
+        aside = _ended(folder, real)
+        _sync(real.parent)
+        return dataclasses.replace(restored, aside=aside)
+
+
+def _begun(real: Path) -> Path:
+    """Return the folder for this run: also that of an earlier one that was killed, if the
+    database's place is empty since."""
+    folder = restoring_folder(real)
+    present = [file for suffix in SUFFIXES if (file := beside(real, suffix)).exists()]
+    if _has_files(folder, real) and (
+        real in present or any((folder / file.name).exists() for file in present)
+    ):
+        _ended(folder, real)
+    folder.mkdir(mode=0o750, exist_ok=True)
+    return folder
+
+
+def _ended(folder: Path, real: Path) -> Path | None:
+    """Give the folder its lasting name and return that; None: nothing was there to be kept."""
+    _remove(folder / "new")
+    if not _has_files(folder, real):
+        folder.rmdir()
+        return None
+    aside = unused_aside(real)
+    folder.rename(aside)
+    return aside
+
+
+def _has_files(folder: Path, real: Path) -> bool:
+    return any((folder / beside(real, suffix).name).exists() for suffix in SUFFIXES)
+
+
+def _resemble(new: Path, real: Path, folder: Path) -> None:
+    """Let those read the new file who might read the one that it replaces, and nobody else."""
+    for old in (real, folder / real.name):
+        with contextlib.suppress(FileNotFoundError):
+            found = old.stat()
+            with contextlib.suppress(PermissionError):  # not a group of this user's
+                os.chown(new, -1, found.st_gid)
+            new.chmod(stat.S_IMODE(found.st_mode) & MODE)
+            return
+    new.chmod(MODE)
+
+
+def _checked(new: Path, named: Path) -> Restored:
+    """Look whether `new`, a copy of the file that somebody named, is a whole record. Raise
+    BadCopyError when it is not."""
+    if is_foreign_log(new):
+        raise BadCopyError(
+            f"{named}-wal belongs to another file than {named}. Nothing was changed."
+        )
+    database = SqliteDatabase(f"{new.absolute().as_uri()}?mode=rw", uri=True)
+    try:
+        with contextlib.closing(database):
+            return _looked_through(database, named)
+    except SchemaError as error:  # half moved
+        raise BadCopyError(f"{named} can't be used. {error}") from None
+    except (sqlite3.Error, PeeweeException) as error:
+        raise BadCopyError(
+            f"{named} is no good copy: {plain(error)}. Nothing was changed."
+        ) from None
+
+
+def _looked_through(database: SqliteDatabase, named: Path) -> Restored:
+    database.execute_sql("PRAGMA journal_mode = delete")  # what its log holds goes into the file
+    (found,) = database.execute_sql("PRAGMA integrity_check(1)").fetchone()
+    if found != "ok":
+        raise BadCopyError(f"{named} is damaged ({found}). Nothing was changed.")
+    history = History(database)
+    if not history.applied or not database.table_exists("event"):
+        raise BadCopyError(f"{named} is no record of premblyd's. Nothing was changed.")
+    if newer := history.newer:
+        raise BadCopyError(
+            f"{named} was written by a newer premblyd (it knows {', '.join(newer)}). Install that"
+            " version, or name an older copy. Nothing was changed."
+        )
+    events, last = database.execute_sql(
+        "SELECT count(*), max(received_at_ms) FROM event"
+    ).fetchone()
+    is_older = bool(history.pending)
+    return Restored(events=events, last_received_at_ms=last, is_older=is_older, aside=None)
+
+
+def _open(path: Path) -> contextlib.AbstractContextManager[BinaryIO | None]:
+    """Open a file if there is one. Raise BadCopyError for what is no file, LacksRightsError when it
+    may not be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may be a FIFO
+    except FileNotFoundError:
+        return contextlib.nullcontext()
+    except PermissionError:
+        raise LacksRightsError(f"You may not read {path}.") from None
+    except OSError as error:
+        raise BadCopyError(f"{path} can't be read: {error.strerror}.") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BadCopyError(f"{path} is no file.")
+    return open(descriptor, "rb")
+
+
+def _sync(*folders: Path) -> None:
+    for folder in folders:
+        sync_folder(folder)
+
+
+def _remove(new: Path) -> None:
+    for suffix in SUFFIXES:
+        beside(new, suffix).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PremblydError(f"{what}: {error.strerror}.") from None
+
 
 _Schema = list[tuple[str, str | None]]
 
@@ -92,7 +308,7 @@ def restore(database: Path) -> Restoration | None:
 def clone(source: Path, target: Path) -> None:
     """Put a whole copy at `target`, for its owner and group alone, or leave what is there."""
     part = target.with_name(f"{target.name}.part")
-    _remove(part)
+    _remove_clone(part)
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o640))
     try:
         with (
@@ -110,10 +326,10 @@ def clone(source: Path, target: Path) -> None:
             os.close(descriptor)
         part.replace(target)
     finally:
-        _remove(part)
+        _remove_clone(part)
 
 
-def _remove(part: Path) -> None:
+def _remove_clone(part: Path) -> None:
     """Remove what is there of a copy that was not finished, and its journal, which holds the same
     personal data."""
     for suffix in ("", "-journal"):

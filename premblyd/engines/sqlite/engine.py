@@ -1,35 +1,127 @@
-"""SQLite as the store's engine: one connection, its transactions and its write-ahead log.
+"""SQLite as an engine: a file, which one daemon has for itself, and the transactions on it.
 
-"Log" means SQLite's write-ahead log in this folder: what is committed is there first.
+"Log" means SQLite's write-ahead log in this folder: what is committed is there first. Statements
+run in few calls, because the sqlite3 module changes threads at every statement and every row it
+fetches, and each change may wait for the loop.
 """
 
 import contextlib
+import errno
 import functools
+import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any, TypeVar
 
-from peewee import PeeweeException
+from peewee import SQL, Database, PeeweeException, SqliteDatabase
 
-from premblyd.engines.engine import Transaction
-from premblyd.engines.sqlite.failures import plain
-from premblyd.engines.sqlite.fileguard import FILE_OVERWRITTEN, FileGuard
-from premblyd.engines.sqlite.files import real_path
-from premblyd.engines.sqlite.keeping import (
+from premblyd.engines.engine import Inspection, Row, Sizes, Transaction
+from premblyd.engines.sqlite import lock, opening
+from premblyd.engines.sqlite.failures import plain, translated
+from premblyd.engines.sqlite.files import (
+    beside,
     forbid_checkpoint,
     has_log,
     keep_file,
+    real_path,
+    restrict,
     set_log_aside,
     tell_where,
 )
-from premblyd.engines.sqlite.logguard import LogGuard
+from premblyd.engines.sqlite.guards import FILE_OVERWRITTEN, FileGuard, LogGuard
 from premblyd.engines.sqlite.opening import connect
-from premblyd.engines.sqlite.transaction import SqliteTransaction
-from premblyd.errors import StoreUnavailableError
+from premblyd.errors import CannotStartError, PremblydError, StoreUnavailableError
+from premblyd.model.statements import BulkInsert, Compiled, Lookup, Param, Statement, compile_query
 from premblyd.occurrences import StoreLogRemoved
 from premblyd.telemetry import tell
+
+# Rows in one INSERT. A few prepared statements serve every number of rows, and up to 16 rows, as
+# most commits have, go in one: with powers of two alone, a commit of seven took an eighth more.
+INSERT_SIZES = (64, 32, *range(16, 0, -1))
+_SQLITE = SqliteDatabase(None)
+Done = TypeVar("Done")
+
+
+def transact(database: SqliteDatabase, work: Callable[[Transaction], Done]) -> Done:
+    """Run `work` in a transaction on a command's own connection, while the daemon writes by its
+    own. Raise StoreUnavailableError when nothing of it could be kept."""
+    with translated(), database.atomic("IMMEDIATE"):
+        return work(SqliteTransaction(database.connection()))
+
+
+class SqliteTransaction:
+    """See engines.engine.Transaction. Nobody else writes meanwhile, so there is nothing to lock."""
+
+    part = 0
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def rows(self, statement: Statement, **values: Any) -> list[Row]:
+        return self._execute(compiled(statement), values).fetchall()
+
+    def row(self, statement: Statement, **values: Any) -> Row | None:
+        row: Row | None = self._execute(compiled(statement), values).fetchone()
+        return row
+
+    def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
+        listed = {"values": json.dumps(list(values))}
+        return self._execute(compiled_lookup(lookup), listed).fetchall()
+
+    def change(self, statement: Statement, **values: Any) -> int:
+        return self._execute(compiled(statement), values).rowcount
+
+    def insert(self, statement: Statement, **values: Any) -> int | None:
+        cursor = self._execute(compiled(statement), values)
+        return cursor.lastrowid if cursor.rowcount else None
+
+    def insert_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> list[int]:
+        ids: list[int] = []
+        start = 0
+        for size in INSERT_SIZES:
+            while len(rows) - start >= size:
+                part = rows[start : start + size]
+                start += size
+                text = compiled_inserts(inserting, size).text
+                last_id = self.connection.execute(text, list(chain.from_iterable(part))).lastrowid
+                last_id = last_id or 0
+                # Consecutive, for nobody else inserts meanwhile.
+                ids += range(last_id - size + 1, last_id + 1)
+        return ids
+
+    def lock(self, names: Iterable[str]) -> None:
+        del names
+
+    def try_lock(self, name: str) -> bool:
+        del name
+        return True
+
+    def _execute(self, statement: Compiled, values: dict[str, Any]) -> sqlite3.Cursor:
+        return self.connection.execute(statement.text, statement.bind(values))
+
+
+@functools.cache
+def compiled(statement: Statement) -> Compiled:
+    """Return `statement` in SQLite's SQL."""
+    return compile_query(statement.query, _SQLITE)
+
+
+@functools.cache
+def compiled_lookup(lookup: Lookup) -> Compiled:
+    """Return one text for any number of values: an IN that lists them would be another for each."""
+    values = SQL("(SELECT value FROM json_each(?))", [Param("values")])
+    return compile_query(lookup.query.where(lookup.column.in_(values)), _SQLITE)
+
+
+@functools.cache
+def compiled_inserts(inserting: BulkInsert, count: int) -> Compiled:
+    return compile_query(inserting.query(count), _SQLITE)
+
 
 CHECKPOINT_AFTER = 40  # items. After 160, a checkpoint takes 9 ms beside a million events
 
@@ -165,3 +257,79 @@ class SqliteEngine:
 
     def _log_was_removed(self) -> bool:
         return not self._database.is_closed() and self._guard.log_was_removed()
+
+
+# What trying again does not mend: somebody must change a path or a right.
+_LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteBackend:
+    """See engines.engine.Backend."""
+
+    path: Path
+    is_shared = False
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        with contextlib.ExitStack() as held:
+            folder = self.path.parent
+            try:
+                folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+                opening.require_whole(self.path)
+                restrict(self.path)  # so that there is a file to lock
+                held.enter_context(lock.hold(self.path))
+            except OSError as error:
+                kind = CannotStartError if error.errno in _LASTING else PremblydError
+                raise kind(f"Can't use {folder} for the database: {error.strerror}") from None
+            yield
+
+    def prepare(self) -> list[str]:
+        return opening.prepare(self.path)
+
+    def inspect(self) -> Inspection:
+        return Inspection()  # what can go wrong with a file shows when it is used
+
+    def engine(self) -> SqliteEngine:
+        return SqliteEngine(self.path)
+
+    def connect_read_only(self) -> Database:
+        return opening.connect_read_only(self.path)
+
+    def connect_operator(self) -> Database:
+        return opening.connect_operator(self.path)
+
+    def interrupter(self, database: Database) -> Callable[[], None]:
+        connection: sqlite3.Connection = database.connection()
+
+        def interrupt() -> None:
+            with contextlib.suppress(sqlite3.ProgrammingError):  # it was closed meanwhile
+                connection.interrupt()
+
+        return interrupt
+
+    def beacon(self) -> None:
+        return None
+
+    def sizes(self) -> Sizes:
+        real = real_path(self.path)
+        return Sizes(
+            database_bytes=_size(real),
+            log_bytes=_size(beside(real, "-wal")),
+            free_bytes=_free(real),
+        )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _free(path: Path) -> int:
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return 0
+    return disk.f_bavail * disk.f_frsize

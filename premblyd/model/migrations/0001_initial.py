@@ -1,6 +1,6 @@
 """The first schema: events, deliveries, attempts, rejections, operator actions and two views."""
 
-from premblyd.model.dialect import run
+from premblyd.model.history import run
 
 TABLES = """
 CREATE TABLE event (

@@ -1,6 +1,6 @@
 """Types of events, deliveries that another ran instead of, and asking Prembly back."""
 
-from premblyd.model.dialect import change_check, change_text, is_sqlite, run
+from premblyd.model.history import change_check, change_text, is_sqlite, run
 
 STATES = "state IN ('pending', 'running', 'succeeded', 'dead', 'cancelled')"
 STATES_NOW = "state IN ('pending', 'running', 'succeeded', 'dead', 'cancelled', 'skipped')"

@@ -1,7 +1,7 @@
 """Counts by the hour of what came and what ran, so that people need not wait for them to be counted
 from a million events; an index of the dead; and when alerts were sent."""
 
-from premblyd.model.dialect import is_sqlite, run
+from premblyd.model.history import is_sqlite, run
 
 TABLES = """
 CREATE TABLE event_hour (

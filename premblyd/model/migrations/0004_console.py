@@ -1,6 +1,6 @@
 """The console: links to sign in by, sessions, and indexes that its lists are read by."""
 
-from premblyd.model.dialect import run
+from premblyd.model.history import run
 
 TABLES = """
 CREATE TABLE console_link (

@@ -1,6 +1,6 @@
 """Several daemons on one database, and deliveries of one reference in the order of receipt."""
 
-from premblyd.model.dialect import change_check, is_sqlite, run
+from premblyd.model.history import change_check, is_sqlite, run
 
 DUE = "(due_at_ms IS NOT NULL) = (state IN ('pending', 'running'))"
 DUE_NOW = """

@@ -1,6 +1,6 @@
 """Why a body that says VERIFIED verifies nobody."""
 
-from premblyd.model.dialect import change_text, is_sqlite, run
+from premblyd.model.history import change_text, is_sqlite, run
 
 compatible = True
 

@@ -1,7 +1,7 @@
 """What Prembly's answer stated when it confirmed an event, the names of a verification, and until
 when nothing more is asked."""
 
-from premblyd.model.dialect import change_text, is_sqlite, run
+from premblyd.model.history import change_text, is_sqlite, run
 
 compatible = True
 

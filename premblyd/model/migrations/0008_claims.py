@@ -1,7 +1,7 @@
 """Each claim has a token of its own; a host's row says when it counts as lost, and when somebody
 has ended it for good."""
 
-from premblyd.model.dialect import run
+from premblyd.model.history import run
 
 compatible = True  # an older daemon claims without a token, and reports by number
 

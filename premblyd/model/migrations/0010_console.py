@@ -1,6 +1,6 @@
 """An index of what Prembly contradicted, and by which password a session was begun."""
 
-from premblyd.model.dialect import run
+from premblyd.model.history import run
 
 compatible = True
 

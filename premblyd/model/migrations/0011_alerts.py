@@ -1,6 +1,6 @@
 """Alerts that could not be sent."""
 
-from premblyd.model.dialect import run
+from premblyd.model.history import run
 
 compatible = True
 

@@ -1,6 +1,6 @@
 """An index of the doubted events, which are few."""
 
-from premblyd.model.dialect import is_sqlite
+from premblyd.model.history import is_sqlite
 
 compatible = True
 atomic = False  # CREATE INDEX CONCURRENTLY; what an interrupted one left behind goes first

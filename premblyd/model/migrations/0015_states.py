@@ -2,7 +2,7 @@
 wrote so before is mended where that is harmless; the rest ends dead: see model/sense.py."""
 
 from premblyd.model import sense
-from premblyd.model.dialect import run
+from premblyd.model.history import run
 
 compatible = True  # no premblyd writes such rows
 

@@ -34,7 +34,7 @@ CLOSE = "SELECT pg_terminate_backend(?)"
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A transaction may take a moment only."""
-    monkeypatch.setattr("premblyd.engines.postgresql.backend.DEADLINE_S", LIMIT_S)
+    monkeypatch.setattr("premblyd.engines.postgresql.engine.DEADLINE_S", LIMIT_S)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from premblyd.databases import Server
-from premblyd.engines.postgresql import daemons, opening, schema
+from premblyd.engines.postgresql import opening, schema
 from premblyd.errors import OlderDaemonsError, SchemaError, StoreUnavailableError
 from premblyd.hosts.register import Hosts, Identity
 from premblyd.model import history
@@ -50,10 +50,10 @@ def make_server() -> Server:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemons, "WATCHED_S", 1.0)
-    monkeypatch.setattr(daemons, "MOST_WATCHED_S", 1.0)
-    monkeypatch.setattr(daemons, "GATHERED_S", 0.3)
-    monkeypatch.setattr(daemons, "LOOK_S", 0.02)
+    monkeypatch.setattr(schema, "WATCHED_S", 1.0)
+    monkeypatch.setattr(schema, "MOST_WATCHED_S", 1.0)
+    monkeypatch.setattr(schema, "GATHERED_S", 0.3)
+    monkeypatch.setattr(schema, "LOOK_S", 0.02)
     monkeypatch.setattr(schema, "TABLE_WAIT", "100ms")
     monkeypatch.setattr(schema, "PAUSE_S", 0.05)
     monkeypatch.setattr(schema, "TRIES", 1000)  # on a busy machine too
@@ -189,8 +189,8 @@ def test_daemons_that_have_ended_or_are_dead_do_not_stand_in_the_way(
 def test_a_daemon_that_beats_seldom_is_watched_until_it_can_have_beaten(
     store: Store, server: Server, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemons, "WATCHED_S", 0.05)
-    monkeypatch.setattr(daemons, "MOST_WATCHED_S", 60.0)
+    monkeypatch.setattr(schema, "WATCHED_S", 0.05)
+    monkeypatch.setattr(schema, "MOST_WATCHED_S", 60.0)
     store.wait(host(store).join((), NOW_MS))
     postgresql.by_hand(server, "UPDATE host SET beat_count = 1, started_at_ms = seen_at_ms - 10000")
     late = threading.Timer(0.3, postgresql.by_hand, (server, BEATS))

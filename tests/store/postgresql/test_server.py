@@ -58,7 +58,7 @@ def server(cluster: Cluster) -> Server:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("premblyd.engines.postgresql.backend.DEADLINE_S", 0.5)
+    monkeypatch.setattr("premblyd.engines.postgresql.engine.DEADLINE_S", 0.5)
 
 
 def why(store: Store, body: bytes = b"{}") -> str:

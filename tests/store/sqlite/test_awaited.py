@@ -6,7 +6,7 @@ import pytest
 
 from premblyd.asked import awaited_statements
 from premblyd.asked.awaited import CHANGED, AwaitedQueue
-from premblyd.engines.sqlite.transaction import compiled
+from premblyd.engines.sqlite.engine import compiled
 from premblyd.prembly.payload import Outcome
 from premblyd.queue import once
 from tests.support.database import reading

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from premblyd.engines.sqlite import opening
-from premblyd.engines.sqlite.transaction import compiled, transact
+from premblyd.engines.sqlite.engine import compiled, transact
 from premblyd.model import sense
 from premblyd.model.statements import Param, Statement
 from premblyd.queue import damage, queue_statements

@@ -13,8 +13,7 @@ import pytest
 
 from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.engine import CHECKPOINT_AFTER
-from premblyd.engines.sqlite.fileguard import FILE_REPLACED
-from premblyd.engines.sqlite.logguard import LOG_REMOVED, LOG_REPLACED
+from premblyd.engines.sqlite.guards import FILE_REPLACED, LOG_REMOVED, LOG_REPLACED
 from premblyd.engines.writer import HAND_OVER_AT
 from premblyd.errors import StoreUnavailableError
 from premblyd.queue.inbox import Added

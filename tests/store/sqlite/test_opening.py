@@ -17,8 +17,8 @@ import pytest
 from peewee import OperationalError, SqliteDatabase
 
 from premblyd.engines.sqlite import opening
+from premblyd.engines.sqlite.engine import transact
 from premblyd.engines.sqlite.lock import _BYTE, hold, lock
-from premblyd.engines.sqlite.transaction import transact
 from premblyd.errors import (
     AlreadyRunningError,
     CannotStartError,

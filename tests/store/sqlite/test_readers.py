@@ -7,7 +7,7 @@ import pytest
 from peewee import Database
 
 from premblyd.engines.readers import Readers
-from premblyd.engines.sqlite.backend import SqliteBackend
+from premblyd.engines.sqlite.engine import SqliteBackend
 from premblyd.errors import PremblydError
 from premblyd.model.tables import Event
 from premblyd.record import fetching

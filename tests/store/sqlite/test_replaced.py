@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from premblyd.engines.sqlite import opening
+from premblyd.engines.sqlite.copies import BadCopyError, opened, put_in
 from premblyd.engines.sqlite.engine import CHECKPOINT_AFTER
-from premblyd.engines.sqlite.fileguard import FILE_OVERWRITTEN, FILE_REPLACED
+from premblyd.engines.sqlite.guards import FILE_OVERWRITTEN, FILE_REPLACED
 from premblyd.engines.sqlite.lock import hold
-from premblyd.engines.sqlite.restoring import BadCopyError, opened, put_in
 from premblyd.errors import StoreUnavailableError
 from tests.support.store import Store
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from premblyd.engines.sqlite import opening
-from premblyd.engines.sqlite.backend import SqliteBackend
+from premblyd.engines.sqlite.copies import BadCopyError, Restored, opened, put_in
+from premblyd.engines.sqlite.engine import SqliteBackend
 from premblyd.engines.sqlite.lock import hold
-from premblyd.engines.sqlite.restoring import BadCopyError, Restored, opened, put_in
 from premblyd.errors import AlreadyRunningError, CannotStartError
 from tests.support.store import Store
 
