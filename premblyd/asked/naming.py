@@ -24,7 +24,8 @@ from premblyd.model.statements import Lookup, Statement, insert, param
 from premblyd.model.tables import Awaited, Event, VerificationName
 from premblyd.prembly.payload import plain_id, same_id
 
-PORTION = 2000
+PORTION = 500  # references that are looked at in a transaction, by an index
+MOST_WRITTEN = 50  # rows: webhooks wait for as long as it takes
 
 
 class Spelt(NamedTuple):
@@ -67,26 +68,34 @@ class ReferenceKeys:
         self._writer = writer
 
     def fill(self, after: Place | None) -> "asyncio.Future[Place | None]":
-        """Look at the next PORTION events behind `after`, in the order of their references (which
-        an index has, so that no event is read). Return the last one; None: there are no more."""
+        """Look at the next events behind `after`, in the order of their references (which an index
+        has, so that no event is read), until MOST_WRITTEN of them have got a key. Return the last
+        one; None: there are no more."""
 
         def operation(transaction: Transaction) -> Place | None:
             start = after or Place("", 0)
             rows = transaction.rows(
                 _EVENTS, after=start.reference, after_id=start.id, limit=PORTION
             )
-            _fill(transaction, _KEY_EVENT, rows)
             if after is None:
                 _fill(transaction, _KEY_AWAITED, transaction.rows(_AWAITED))
-            return Place(*rows[-1]) if len(rows) == PORTION else None
+            done = _fill(transaction, _KEY_EVENT, rows, most=MOST_WRITTEN)
+            return Place(*rows[done - 1]) if done == PORTION or done < len(rows) else None
 
         return self._writer.call(operation, Step.EVIDENCE)
 
 
-def _fill(transaction: Transaction, statement: Statement, rows: Collection[Row]) -> None:
-    for reference, id_ in rows:
+def _fill(
+    transaction: Transaction, statement: Statement, rows: Sequence[Row], most: int | None = None
+) -> int:
+    """Give rows their key, at most so many. Return how many of the rows were looked at."""
+    written = 0
+    for number, (reference, id_) in enumerate(rows):
         if isinstance(reference, str) and (key := reference_key(reference)):
-            transaction.change(statement, id=id_, reference_key=key)
+            if written == most:
+                return number
+            written += transaction.change(statement, id=id_, reference_key=key)
+    return len(rows)
 
 
 _EVENTS = Statement(

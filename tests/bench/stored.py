@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from premblyd.asked.naming import reference_key
 from premblyd.engines.sqlite import opening
 from tests.bench import webhooks
 
@@ -21,7 +22,7 @@ SLOW = "slow"  # the action that the waiting deliveries are for
 _EVENT = (
     "key endpoint received_at_ms remote_ip token headers body_bytes body_sha256 verified_by kind"
     " response_code status detail verification_status outcome reference user_ref face_match"
-    " face_confidence body"
+    " face_confidence body reference_key"
 ).split()
 _DELIVERY = (
     "id event_id action state due_at_ms attempt_count attempts_left created_at_ms finished_at_ms"
@@ -84,7 +85,14 @@ def _event(number: int) -> tuple[Any, ...]:
         *(digest[:32], "prembly", FIRST_MS + number * EVERY_MS, "192.0.2.7", f"token-{number}"),
         *('[["Content-Type","application/json"]]', len(content), digest, "hmac-sha256:live"),
         *("sdk", "00", "true", "Verification successful", "VERIFIED", "verified"),
-        *(reference(number), f"user-{number}", True, 97.5, content),
+        *(
+            reference(number),
+            f"user-{number}",
+            True,
+            97.5,
+            content,
+            reference_key(reference(number)),
+        ),
     )
 
 

@@ -124,3 +124,18 @@ def test_what_an_earlier_premblyd_stored_gets_its_key_in_portions(
     assert store.rows(KEYS) == expected
     awaited = store.rows("SELECT DISTINCT reference, reference_key FROM awaited")
     assert set(awaited) == {(OTHERS[1], PLAIN), ("ver_A_1", None)}
+
+
+def test_a_portion_writes_few_rows_so_that_webhooks_need_not_wait(store: Store) -> None:
+    for number in range(120):
+        arrive(store, number, f"3FA85F64-5717-4562-B3FC-{number:012}")
+    with closing(connect_operator(store.place)) as database:
+        database.execute_sql("UPDATE event SET reference_key = NULL")
+    written, after = [0], None
+    while True:
+        after = store.wait(ReferenceKeys(store.writer).fill(after))
+        ((count,),) = store.rows("SELECT count(*) FROM event WHERE reference_key IS NOT NULL")
+        written.append(count)
+        if after is None:
+            break
+    assert written == [0, 50, 100, 120]
