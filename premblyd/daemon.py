@@ -21,7 +21,7 @@ from premblyd.asked.awaited import AwaitedQueue
 from premblyd.asked.naming import ReferenceKeys
 from premblyd.asked.questions import Inquiries
 from premblyd.clock import Clock, SharedClock
-from premblyd.config import restart
+from premblyd.config import load
 from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
 from premblyd.databases import Server
@@ -50,9 +50,8 @@ from premblyd.occurrences import (
 from premblyd.queue.inbox import Inbox
 from premblyd.queue.jobs import Job, Result
 from premblyd.queue.queue import Queue
-from premblyd.receive.health import Health
-from premblyd.receive.listener import patient_listeners
-from premblyd.receive.server import Receiver, make_server
+from premblyd.receive.server import Receiver, make_server, patient_listeners
+from premblyd.receive.services import Health
 from premblyd.rereading import Rereading
 from premblyd.run.children import Children
 from premblyd.run.dispatcher import Dispatcher
@@ -333,7 +332,7 @@ class Daemon:
 
     async def reload(self, settings: Config, own: presence.Presence) -> None:
         """Use `settings` from the next request and claim on."""
-        for key in restart.changed(self._started_with, settings):
+        for key in load.changed(self._started_with, settings):
             tell(NeedsRestart(setting=key))
         self._settings = settings
         self._configure(settings)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from premblyd import __version__
-from premblyd.config import restart
+from premblyd.config import load
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
 from premblyd.config.values import Listen
@@ -74,8 +74,8 @@ def of_this_process(
         started_at_ms=started_at_ms,
         version=__version__,
         configuration=str(path.absolute()),
-        reloadable=restart.reloadable(settings),
-        at_start=restart.at_start(started_with),
+        reloadable=load.reloadable(settings),
+        at_start=load.at_start(started_with),
         listen=listening.addresses,
         has_passed_sockets=listening.is_passed,
         console=console,
@@ -159,14 +159,14 @@ def _of_start(presence: Presence, settings: Config) -> Iterator[_Difference]:
     if not presence.has_passed_sockets and not _listens(presence, settings.listen):
         where = ", ".join(presence.listen)
         yield _Difference(f"listens on {where}, while `listen` says {settings.listen}", True)
-    for key, value in restart.at_start(settings).items():
+    for key, value in load.at_start(settings).items():
         if key != "listen" and presence.at_start.get(key) != value:
             yield _Difference(f"started with another `{key}`", True)
 
 
 def _of_file(presence: Presence, settings: Config) -> Iterator[_Difference]:
     """Yield what is of the file and its secrets."""
-    if presence.reloadable != restart.reloadable(settings):
+    if presence.reloadable != load.reloadable(settings):
         yield _Difference("uses an older configuration", False)
     for place, secret in settings.secrets.items():
         needs_restart = _needs_restart(presence, place, secret)

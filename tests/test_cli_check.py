@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.config import restart
+from premblyd.config import load
 from tests.support.commands import run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
@@ -524,7 +524,7 @@ def test_the_pages_name_all_that_needs_a_restart() -> None:
     install, logs = PAGES["docs/install.md"], PAGES["docs/logs.md"]
     (sentence,) = re.findall(r"A restart is needed for [^.]*\.", install)
     (row,) = [line for line in logs.splitlines() if "`config.needs_restart`" in line]
-    for key in restart.ONLY_AT_START:
+    for key in load.ONLY_AT_START:
         assert f"`{key}`" in sentence
         assert f"`{key}`" in row
 

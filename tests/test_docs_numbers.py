@@ -28,7 +28,7 @@ PROMISED = [
     for each in (
         ("receive.evidence.LINES_PER_MINUTE", 20, "http-answers", "at most 20 a minute"),
         ("receive.evidence.LINES_PER_MINUTE", 20, "logs", "(20 a minute, but for 401 and 413)"),
-        ("receive.quota.MINUTE_S", 60, "http-answers", "at most 20 a minute"),
+        ("receive.evidence.MINUTE_S", 60, "http-answers", "at most 20 a minute"),
         ("record.attention.BURST", 20, "monitoring", "20 requests were refused in an hour"),
         ("record.attention.NOISE_BURST", 300, "monitoring", "(300 where anybody at all can cause"),
         ("record.attention.FAILING", 3, "monitoring", "the last three attempts of an action"),
@@ -65,7 +65,7 @@ PROMISED = [
         ("ask.breaker.ALLOWED_FAILURES", 5, "hooks", "After five failures in a row"),
         ("ask.breaker.FIRST_PAUSE_S", 10.0, "hooks", "nothing is asked for 10 s"),
         ("ask.breaker.MAX_PAUSE_S", 300.0, "hooks", "for up to five minutes"),
-        ("logs.linewriter.MAX_WAITING_BYTES", 4 * MIB, "logs", "When 4 MiB wait"),
+        ("logs.output.MAX_WAITING_BYTES", 4 * MIB, "logs", "When 4 MiB wait"),
         ("prembly.bodies.MAX_VALUES", 250_000, "configuration", "more than 250,000 values"),
         ("expressions.EXPRESSION_STEPS", 200_000, "configuration", "may take 200,000 steps"),
         ("expressions.EVENT_STEPS", 300_000, "configuration", "may take 300,000 steps"),
@@ -84,7 +84,7 @@ LIMITS = {
     "receive.exchange.RETRY_AFTER_S": 5,
     "receive.server.MAX_HEADER_BYTES": 32 << 10,
     "receive.evidence.MAX_WAITING": 1000,
-    "receive.health.PATIENCE_S": 2.0,
+    "receive.services.PATIENCE_S": 2.0,
     "engines.sqlite.opening.BUSY_TIMEOUT_S": 2,  # webhooks wait meanwhile, Prembly 10 s
     "engines.writer.MAX_BATCH": 500,
     "engines.readers.TIME_LIMIT_S": 3.0,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.logs import linewriter
-from premblyd.logs.linewriter import LineWriter
+from premblyd.logs import output
+from premblyd.logs.output import LineWriter
 
 
 def dropped(count: int) -> bytes:
@@ -67,7 +67,7 @@ def test_lines_of_many_threads_are_all_there() -> None:
 
 def test_a_pipe_that_nobody_reads_holds_nobody_up_and_what_is_missing_is_told() -> None:
     line = b"x" * 999 + b"\n"
-    count = 2 * linewriter.MAX_WAITING_BYTES // len(line)
+    count = 2 * output.MAX_WAITING_BYTES // len(line)
     with pipe() as (reader, _, writer):
         for _ in range(count):
             writer.write(line)
@@ -82,7 +82,7 @@ def test_a_pipe_that_nobody_reads_holds_nobody_up_and_what_is_missing_is_told() 
 
 def test_what_is_missing_is_told_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LineWriter, "_run", lambda _: None)  # taken by hand below
-    monkeypatch.setattr(linewriter, "MAX_WAITING_BYTES", 10)
+    monkeypatch.setattr(output, "MAX_WAITING_BYTES", 10)
     with pipe() as (_, __, writer):
         for line in (b"one\n", b"two\n", b"three\n", b"four\n"):
             writer.write(line)
@@ -95,7 +95,7 @@ def test_what_is_missing_is_told_in_its_place(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_full_disk_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linewriter, "RETRY_S", 0.01)
+    monkeypatch.setattr(output, "RETRY_S", 0.01)
     reader, end = os.pipe()
     full = os.open("/dev/full", os.O_WRONLY)
     writer = LineWriter(full, dropped)

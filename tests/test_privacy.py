@@ -232,7 +232,7 @@ def test_only_the_room_of_what_is_private_lists_names_of_it() -> None:
         for module in root.rglob("*.py")
         if any(names & set(text.split()) for text in texts_of(module))
     }
-    assert listing == {"privacy/fields.py", "privacy/vocabulary.py"}
+    assert listing == {"privacy/fields.py"}
 
 
 @pytest.mark.parametrize("piece", ["A", "a@", "1", "a.b", "1-", "é", "Aa "])

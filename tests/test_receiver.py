@@ -15,7 +15,7 @@ from premblyd.engines.writer import Operation, Step
 from premblyd.prembly import bodies
 from premblyd.prembly.signature import Scheme, sign
 from premblyd.queue import inbox
-from premblyd.receive import health
+from premblyd.receive import services
 from premblyd.routing import Routing
 from tests.support.configuration import configuration, shell
 from tests.support.database import away
@@ -193,7 +193,7 @@ async def test_health_is_a_real_commit_and_tells_no_details(
     reception: Reception,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(health, "FRESH_S", 0)
+    monkeypatch.setattr(services, "FRESH_S", 0)
     said: list[tuple[int, bytes, str | None]] = []
     for is_away in (False, True, False):
         with away(reception.place) if is_away else contextlib.nullcontext():

@@ -11,9 +11,8 @@ from premblyd import telemetry
 from premblyd.config.models import Endpoint
 from premblyd.metrics.counting import Counts
 from premblyd.queue import inbox
-from premblyd.receive import quota
-from premblyd.receive.evidence import LINES_PER_MINUTE
-from premblyd.receive.wrongpath import difference
+from premblyd.receive import evidence
+from premblyd.receive.evidence import LINES_PER_MINUTE, difference
 from tests.support.database import away
 from tests.support.logs import logged
 from tests.support.receiving import Client, Reception, post
@@ -123,7 +122,7 @@ async def test_a_scanner_fills_neither_the_log_nor_the_evidence_and_hides_no_typ
             await client.answer()
         await client.send(head({}, "POST", PATH + "/"))
         await client.answer()
-        monkeypatch.setattr(quota, "MINUTE_S", 0)
+        monkeypatch.setattr(evidence, "MINUTE_S", 0)
         async with asyncio.timeout(5):
             while lines[-1]["event"] != "webhook.not_logged":
                 await asyncio.sleep(0.01)

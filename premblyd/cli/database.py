@@ -80,7 +80,7 @@ def _database_named_in(config_path: Path) -> Place | None:
     where it is no YAML, more than one."""
     from premblyd.config import yamltext
     from premblyd.config.database import database
-    from premblyd.config.files import UnusableFileError, read_bounded
+    from premblyd.config.secrets import UnusableFileError, read_bounded
 
     try:
         text = read_bounded(config_path).decode()

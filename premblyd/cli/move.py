@@ -100,7 +100,7 @@ def _target(text: str, password_file: Path | None) -> Place:
 
 
 def _password(path: Path) -> str:
-    from premblyd.config.files import MAX_SECRET_BYTES, UnusableFileError, read_bounded
+    from premblyd.config.secrets import MAX_SECRET_BYTES, UnusableFileError, read_bounded
 
     try:
         return read_bounded(path, MAX_SECRET_BYTES).decode().removesuffix("\n")

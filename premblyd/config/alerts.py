@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
-from premblyd.config.base import Model
 from premblyd.config.hooks import GATHERED, HookValue, HttpHook, gather
-from premblyd.config.values import Name, duration_ms
+from premblyd.config.values import Model, Name, duration_ms
 
 # Each kind of trouble, and what it means.
 KINDS = {

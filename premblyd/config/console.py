@@ -6,9 +6,8 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo
 
 from premblyd import passwords
-from premblyd.config.base import Model
 from premblyd.config.secrets import Secret, secret
-from premblyd.config.values import DurationMs, ListenValue, listen
+from premblyd.config.values import DurationMs, ListenValue, Model, listen
 
 
 def _password(value: Any, info: ValidationInfo) -> Secret:

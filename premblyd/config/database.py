@@ -1,15 +1,34 @@
-"""`database`: a SQLite file, or a PostgreSQL server that several hosts may share."""
+"""`database`: a SQLite file, or a PostgreSQL server that several hosts may share (`hosts`)."""
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import PlainValidator, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
-from premblyd.config.base import Model
 from premblyd.config.secrets import Secret, read_secret, secret_places
-from premblyd.config.values import sqlite_path
+from premblyd.config.values import DurationMs, Model, Name, sqlite_path
 from premblyd.databases import Server, holds_password, is_postgresql
+
+
+class HostsSettings(Model):
+    """What the others know this daemon by, and how long one may be silent."""
+
+    name_value: Name | None = Field(None, alias="name")
+    lost_after_ms: DurationMs = Field(10_000, alias="lost_after", ge=500)
+
+    @property
+    def name(self) -> str:
+        """What people know this host by."""
+        return self.name_value or socket.gethostname()
+
 
 _IN_THE_URL = (
     "a password in a URL can be read by all: write"

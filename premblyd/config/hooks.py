@@ -11,9 +11,16 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, PlainValidator, Tag, ValidationInfo
 
 from premblyd import standardwebhooks
-from premblyd.config.base import Model, keys_of
 from premblyd.config.secrets import Secret, SecretValue, secret
-from premblyd.config.values import DurationMs, EnvName, NonEmpty, OwnHeaderName, Select
+from premblyd.config.values import (
+    DurationMs,
+    EnvName,
+    Model,
+    NonEmpty,
+    OwnHeaderName,
+    Select,
+    keys_of,
+)
 from premblyd.expressions import Expression
 
 # The key under which a hook's keys are gathered. The file can't have it: there they stand among

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator
 
-from premblyd.config.base import Model
 from premblyd.config.hooks import proxy_url
 from premblyd.config.secrets import KeyValue, Secret, SecretValue
 from premblyd.config.values import (
@@ -14,6 +13,7 @@ from premblyd.config.values import (
     BodyPath,
     DurationMs,
     HeaderName,
+    Model,
     OptionalParameterName,
     ParameterName,
     QuestionPath,

@@ -7,11 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from premblyd.config.alerts import Alert
-from premblyd.config.base import Model
 from premblyd.config.console import ConsoleValue
-from premblyd.config.database import DatabaseValue, PostgresqlDatabase
+from premblyd.config.database import DatabaseValue, HostsSettings, PostgresqlDatabase
 from premblyd.config.hooks import GATHERED, HookValue, gather
-from premblyd.config.hosts import HostsSettings
 from premblyd.config.inquiries import ConfirmValue, Duplicates, Pending, PremblyApi
 from premblyd.config.secrets import KeyValue, Secret, secrets_in
 from premblyd.config.values import (
@@ -21,6 +19,7 @@ from premblyd.config.values import (
     DurationMs,
     HeaderName,
     ListenValue,
+    Model,
     Name,
     NetworkValue,
     Select,

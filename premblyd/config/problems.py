@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from premblyd.config import hooks
-from premblyd.config.base import Model, keys_of
+from premblyd.config.values import Model, keys_of
 from premblyd.config.yamltext import Path
 
 UNION_TAGS = {"send:word", "send:selection"}  # pydantic's names, not the file's

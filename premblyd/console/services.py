@@ -17,7 +17,7 @@ from premblyd.console.readers import Readers
 from premblyd.engines.writer import Writer
 from premblyd.metrics.exporter import Exporter
 from premblyd.passwords import PasswordHash
-from premblyd.receive.quota import Quota
+from premblyd.receive.evidence import Quota
 
 LINES_PER_MINUTE = 20  # of each kind that anybody at all can cause
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from premblyd.privacy import identifiers
-from premblyd.privacy.fields import SHAPES, Shape
-from premblyd.privacy.vocabulary import VOCABULARY
+from premblyd.privacy.fields import SHAPES, VOCABULARY, Shape
 
 MASK = "•••"
 MAX_DEPTH = 100  # a body nested deeper can't be walked: Python would run out of stack

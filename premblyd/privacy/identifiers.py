@@ -11,7 +11,7 @@ import os
 import re
 from functools import lru_cache
 
-from premblyd.privacy.vocabulary import TYPE_WORDS
+from premblyd.privacy.fields import TYPE_WORDS
 
 # The ids that Prembly's pages show: a UUID (with hyphens, underscores or neither), and
 # ver_document_w_face_… with one, or with a few digits among letters. And our samples' own, and the

@@ -1,10 +1,12 @@
-"""Evidence of requests that were refused: a row in the database and a line of the log for each."""
+"""Evidence of requests that were refused: a row in the database and a line of the log for each,
+within a quota a minute, with a hint when a path resembles an endpoint's: it may be mistyped."""
 
 import asyncio
 import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from urllib.parse import unquote
 
 from premblyd.clock import Clock
 from premblyd.config.models import Endpoint
@@ -15,9 +17,81 @@ from premblyd.occurrences import (
     WebhookUnavailable,
 )
 from premblyd.queue.inbox import Inbox, NewRejection, Noise
-from premblyd.receive.quota import Quota
-from premblyd.receive.wrongpath import difference
 from premblyd.telemetry import tell
+
+MINUTE_S = 60
+
+
+class Quota:
+    """Allows something `per_minute` times a minute, and counts the excess. A minute begins when
+    something is asked for after the last one is over."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._minute_began = float("-inf")
+        self._count = 0
+        self._excess = 0
+
+    def allows(self, now: float) -> bool:
+        """Count once more; return whether that is within the quota of this minute."""
+        if now - self._minute_began >= MINUTE_S:
+            self._minute_began, self._count = now, 0
+        self._count += 1
+        if self._count > self._per_minute:
+            self._excess += 1
+        return self._count <= self._per_minute
+
+    def take_excess(self, now: float) -> int:
+        """Return how many were beyond the quota, once their minute is over, and forget them."""
+        if not self._excess or now - self._minute_began < MINUTE_S:
+            return 0
+        excess, self._excess = self._excess, 0
+        return excess
+
+
+MAX_TYPOS = 3  # characters in which a path may differ and still be meant for an endpoint
+
+
+def difference(path: str, endpoints: Sequence[Endpoint]) -> str | None:
+    """Return in words how `path` differs from the endpoint's that it resembles, or None. Neither
+    is quoted."""
+    for endpoint in endpoints:
+        if found := _difference(path, endpoint.path):
+            return found.format(f"endpoint {endpoint.name}'s path")
+    return None
+
+
+def _difference(path: str, right: str) -> str | None:
+    if path.rstrip("/") == right.rstrip("/"):
+        return "differs from {} by a trailing slash"
+    if path.casefold() == right.casefold():
+        return "differs from {} in upper and lower case"
+    if unquote(path) == right or path.replace("//", "/") == right:
+        return "is {} written in another way: percent signs or doubled slashes"
+    if path.startswith(right.rstrip("/") + "/"):
+        return "goes on after {}"
+    if path.endswith(right):
+        return "has something before {}: does the proxy pass on its own prefix?"
+    if len(path) > 1 and right.endswith(path):
+        return "is the end of {}: does the proxy cut off the beginning?"
+    if len(path) > 1 and right.startswith(path.rstrip("/") + "/"):
+        return "is the beginning of {}"
+    start = _same_characters(path, right)
+    end = _same_characters(path[start:][::-1], right[start:][::-1])
+    differing_characters = max(len(path), len(right)) - start - end
+    if differing_characters <= min(MAX_TYPOS, len(right) // 3):
+        what = (
+            "one character" if differing_characters == 1 else f"{differing_characters} characters"
+        )
+        return f"differs from {{}} by no more than {what}"
+    return None
+
+
+def _same_characters(text: str, other: str) -> int:
+    """Return with how many characters both begin."""
+    pairs = zip(text, other, strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(text), len(other)))
+
 
 MAX_WAITING = 1000  # rejections not yet stored; more are only logged
 LINES_PER_MINUTE = 20  # of each kind that anybody at all can cause; so many rows, too

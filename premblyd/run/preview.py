@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from premblyd.config.base import Model
 from premblyd.config.secrets import Secret
+from premblyd.config.values import Model
 from premblyd.privacy.documents import MASK
 
 M = TypeVar("M", bound=Model)

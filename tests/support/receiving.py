@@ -16,8 +16,8 @@ from premblyd.databases import Place
 from premblyd.engines.connections import backend
 from premblyd.engines.writer import Writer
 from premblyd.queue.inbox import Inbox
-from premblyd.receive.health import Health
 from premblyd.receive.server import Receiver
+from premblyd.receive.services import Health
 from tests.support.configuration import configuration, shell
 from tests.support.database import rows
 from tests.support.requests import Answer
