@@ -58,7 +58,7 @@ from premblyd.run.dispatcher import Dispatcher
 from premblyd.run.kinds import Runners
 from premblyd.run.mending import Mending
 from premblyd.run.permit import Permit
-from premblyd.run.strays import Strays, find_marks, kill_marked
+from premblyd.run.strays import find_marks, kill_marked
 from premblyd.telemetry import tell
 
 if TYPE_CHECKING:
@@ -120,10 +120,9 @@ class Daemon:
         opened.push_async_callback(self._membership.leave)
         interrupted = await self._membership.join()
         # Also processes that ended hooks left behind: the last daemon may have died before a sweep.
-        alive = await hosts.alive()
-        leftovers = kill_marked(
-            {mark for mark in await queue.known(find_marks()) if mark.worker not in alive}
-        )
+        marks = find_marks()
+        ended = await hosts.ended({mark.worker for mark in marks})
+        leftovers = kill_marked({mark for mark in marks if mark.worker in ended})
         self._inquirer = Inquirer(self._clock)
         opened.callback(self._inquirer.close)
         self._open_hooks(opened, queue)
@@ -213,9 +212,9 @@ class Daemon:
         """End the hooks whose deliveries others have; return how many processes that killed."""
         permitted = dict(self._dispatcher.permitted)
         own = await still_own()
-        lost = {mark: each for mark, (job, each) in permitted.items() if job.claim_token not in own}
-        killed = kill_marked(lost)
-        for permit in lost.values():
+        lost = [permit for token, permit in permitted.items() if token not in own]
+        killed = kill_marked({mark for permit in lost for mark in permit.marks})
+        for permit in lost:
             permit.revoke()
         return killed
 
@@ -344,10 +343,6 @@ class Daemon:
         watchdog is fed on. A database that fails is no reason: a restart does not mend it, and
         would interrupt the hooks that run."""
         return self._clock.now_ms() - self._dispatcher.last_round_ms < STUCK_MS
-
-    async def sweep(self, strays: Strays) -> None:
-        """Kill what hooks leave behind."""
-        await strays.keep_sweeping(lambda: self._dispatcher.marks)
 
     def status(self) -> str:
         """Return one line for `systemctl status`."""

@@ -3,20 +3,20 @@ or stored, and no secret is shown."""
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.errors import PremblydError
 from premblyd.prembly import answers, payload
 from premblyd.prembly.payload import Verdict
-from premblyd.prembly.webhook import StoredEvent
+from premblyd.prembly.webhook import Webhook
 from premblyd.privacy.documents import MASK
 from premblyd.privacy.fields import SECRET_VERDICT_FIELDS
 from premblyd.queue import once
-from premblyd.queue.jobs import Job
 from premblyd.routing import Routing
 from premblyd.run import kinds
+from premblyd.run.invocation import Invocation, of_webhook
 from premblyd.run.preview import Preview
 
 
@@ -46,7 +46,7 @@ class Trial:
     """What it takes to run an action's hook for a payload. `why_not`: why the daemon would not."""
 
     action: Action
-    job: Job
+    invocation: Invocation
     why_not: str | None
 
 
@@ -68,9 +68,9 @@ def trial(
         )
     action = actions[action_name]
     endpoint = _endpoint(settings, endpoint_name)
-    event = _event(endpoint, f"{endpoint.scheme}:{_key(endpoint, key_name)}", body, now_ms)
-    why_not = Routing(settings.actions).why_not(action, event)
-    return Trial(action=action, job=_job(action, event), why_not=why_not)
+    webhook = _webhook(endpoint, key_name, body, now_ms)
+    why_not = Routing(settings.actions).why_not(action, webhook)
+    return Trial(action=action, invocation=_invocation(action, webhook), why_not=why_not)
 
 
 def explain(
@@ -84,21 +84,22 @@ def explain(
     """Return what would happen for `body`, as sent to an endpoint and signed with a key, by default
     the first ones. Raise PremblydError when there is none of that name."""
     endpoint = _endpoint(settings, endpoint_name)
-    event = _event(endpoint, f"{endpoint.scheme}:{_key(endpoint, key_name)}", body, now_ms)
+    webhook = _webhook(endpoint, key_name, body, now_ms)
     runs: dict[str, Preview] = {}
     runs_not: dict[str, str] = {}
-    for judgement in Routing(settings.actions).judge(event):
+    for judgement in Routing(settings.actions).judge(webhook):
         action = judgement.action
         if judgement.why_not is None:
-            job = replace(_job(action, event), is_confirmed=action.confirm is not None)
-            shown = _with_once(kinds.preview(action.hook, job, endpoint), action, event)
-            shown = _with_order(shown, action, event)
-            runs[action.name] = _confirmed(shown, event.verdict) if action.confirm else shown
+            is_confirmed = action.confirm is not None
+            invocation = _invocation(action, webhook, is_confirmed=is_confirmed)
+            shown = _with_once(kinds.preview(action.hook, invocation, endpoint), action, webhook)
+            shown = _with_order(shown, action, webhook)
+            runs[action.name] = _confirmed(shown, webhook.verdict) if is_confirmed else shown
         else:
             runs_not[action.name] = judgement.why_not
     verdict = {
         name: MASK if value and name in SECRET_VERDICT_FIELDS else value
-        for name, value in dataclasses.asdict(event.verdict).items()
+        for name, value in dataclasses.asdict(webhook.verdict).items()
     }
     return Explanation(endpoint=endpoint.name, verdict=verdict, runs=runs, runs_not=runs_not)
 
@@ -137,40 +138,33 @@ def _key(endpoint: Endpoint, name: str | None) -> str:
     return key
 
 
-def _event(endpoint: Endpoint, verified_by: str, body: bytes, now_ms: int) -> StoredEvent:
-    return StoredEvent(
-        id=0,
-        key="0" * 32,
+def _webhook(endpoint: Endpoint, key_name: str | None, body: bytes, now_ms: int) -> Webhook:
+    return Webhook(
         endpoint=endpoint.name,
         received_at_ms=now_ms,
         remote_ip="",
         token="stand-in",  # noqa: S106
         headers='[["Content-Type", "application/json"]]',
         body=body,
-        verified_by=verified_by,
+        verified_by=f"{endpoint.scheme}:{_key(endpoint, key_name)}",
         verdict=payload.read(body, endpoint.fields),
     )
 
 
-def _job(action: Action, event: StoredEvent) -> Job:
-    return Job(
-        delivery_id=0,
-        attempt_id=0,
-        attempt=1,
-        attempts_left=action.retry.attempts - 1,
-        started_at_ms=event.received_at_ms,
-        action=action.name,
-        worker="",
-        event=event,
-        once_key=once.key_of(event.verdict) if action.once else None,
+def _invocation(action: Action, webhook: Webhook, *, is_confirmed: bool = False) -> Invocation:
+    return of_webhook(
+        webhook,
+        action.name,
+        once_key=once.key_of(webhook.verdict) if action.once else None,
+        confirmed_fields=() if is_confirmed else None,
     )
 
 
-def _with_order(shown: Preview, action: Action, event: StoredEvent) -> Preview:
+def _with_order(shown: Preview, action: Action, webhook: Webhook) -> Preview:
     """Return what a hook would do, with what its action's `order` says of that."""
     if action.order is None:
         return shown
-    if not event.verdict.reference:
+    if not webhook.verdict.reference:
         note = "waits for nothing: this event has no reference"
     elif action.order.then == "wait":
         note = "waits until those that came before it for this reference have succeeded"
@@ -180,11 +174,11 @@ def _with_order(shown: Preview, action: Action, event: StoredEvent) -> Preview:
     return Preview(facts=facts, lines=[*shown.lines, f"order: {note}"])
 
 
-def _with_once(shown: Preview, action: Action, event: StoredEvent) -> Preview:
+def _with_once(shown: Preview, action: Action, webhook: Webhook) -> Preview:
     """Return what a hook would do, with what its action's `once` says of that."""
     if action.once is None:
         return shown
-    if event.verdict.reference:
+    if webhook.verdict.reference:
         note = "skipped if it has succeeded for another event of this reference and outcome"
     else:
         note = "runs each time: this event has no reference"

@@ -40,7 +40,7 @@ async def serve(settings: Config, path: Path) -> None:
         opened.callback(strays.sweep_all)
         await _start(daemon, opened)
         opened.callback(manager.notify, "STOPPING=1")
-        daemon.loops.start("sweep", daemon.sweep(strays))
+        daemon.loops.start("sweep", strays.keep_sweeping())
         daemon.loops.start("status", _report(daemon, manager))
         if interval_s := watchdog_interval_s():
             daemon.loops.start("watchdog", _feed_watchdog(daemon, manager, interval_s))

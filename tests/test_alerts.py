@@ -25,15 +25,16 @@ from premblyd.config.secrets import SecretPlaces
 from premblyd.engines.connections import connect_read_only
 from premblyd.errors import ConfigError
 from premblyd.model.states import AttemptOutcome
-from premblyd.queue.jobs import Job, Result
+from premblyd.queue.jobs import Result
 from premblyd.record import attention
 from premblyd.record.trouble import Item, Severity, Target
+from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import Runners
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
 from tests.support.database import away, locked
 from tests.support.http_server import Handler, serving
-from tests.support.jobs import PLACES, action
+from tests.support.jobs import PLACES, action, action_of
 from tests.support.logs import logged
 from tests.support.pages import PAGES
 from tests.support.processes import runs
@@ -64,17 +65,17 @@ class Recorder:
     """A runner that keeps what it is to run, and says that it succeeded unless told otherwise."""
 
     def __init__(self) -> None:
-        self.jobs: list[Job] = []
+        self.runs: list[Invocation] = []
         self.result = Result(outcome=AttemptOutcome.SUCCEEDED)
 
-    async def run(self, _: Any, job: Job, permit: Any) -> Result:
-        self.jobs.append(job)
+    async def run(self, _: Any, invocation: Invocation) -> Result:
+        self.runs.append(invocation)
         return self.result
 
     @property
     def kinds(self) -> list[str]:
         """The kinds of trouble that were told, for each time."""
-        return [dict(job.variables or {})["PREMBLYD_ALERT_KINDS"] for job in self.jobs]
+        return [str(run.environment["PREMBLYD_ALERT_KINDS"]) for run in self.runs]
 
 
 class Watching:
@@ -112,7 +113,7 @@ class Watching:
     def look(self, times: int = 1, after_ms: int = 0) -> list[str]:
         """Look so often, `after_ms` later; return the kinds that were told meanwhile."""
         self.clock.at_ms += after_ms
-        before = len(self.runner.jobs)
+        before = len(self.runner.runs)
         for _ in range(times):
             self.store.wait(self._watch.look())
         return self.runner.kinds[before:]
@@ -133,12 +134,12 @@ class Watching:
     @property
     def titles(self) -> list[str]:
         """The titles of what was told."""
-        return [dict(job.variables or {})["PREMBLYD_ALERT_TITLE"] for job in self.runner.jobs]
+        return [str(run.environment["PREMBLYD_ALERT_TITLE"]) for run in self.runner.runs]
 
     @property
     def resolved(self) -> str:
         """What the last message says is over."""
-        return dict(self.runner.jobs[-1].variables or {})["PREMBLYD_ALERT_RESOLVED"]
+        return str(self.runner.runs[-1].environment["PREMBLYD_ALERT_RESOLVED"])
 
 
 @pytest.fixture
@@ -175,8 +176,8 @@ def test_what_was_told_and_is_over_is_told_once(watching: Watching) -> None:
     assert watching.look(3) == [""]
     assert watching.resolved == "dead (crm)"
     assert watching.titles[-1].endswith(": resolved: dead (crm)")
-    (job,) = watching.runner.jobs[-1:]
-    assert job.event.body.startswith(b"\nResolved: dead (crm).\n")
+    (run,) = watching.runner.runs[-1:]
+    assert run.body.startswith(b"\nResolved: dead (crm).\n")
     assert watching.store.rows("SELECT name, kind FROM alert_sent") == []
 
 
@@ -491,12 +492,12 @@ def test_a_process_gets_the_text_and_a_url_gets_json(watching: Watching) -> None
     watching.configure(alert("dead", name="mail"), alert("dead", name="chat", http=http))
     watching.bury(2)
     watching.look(2)
-    mail, chat = sorted(watching.runner.jobs, key=lambda job: job.action, reverse=True)
-    text = mail.event.body.decode()
+    mail, chat = sorted(watching.runner.runs, key=action_of, reverse=True)
+    text = mail.body.decode()
     assert "!  2 deliveries of crm gave up (dead).\n   Find out why" in text
     assert "   premblyd deliveries --state dead --action crm\n" in text
     assert "Not repeated within 30m." in text
-    posted = json.loads(chat.event.body)
+    posted = json.loads(chat.body)
     assert list(posted) == "alert host at test severity kinds resolved title text items".split()
     assert (posted["alert"], posted["kinds"], posted["test"]) == ("chat", ["dead"], False)
     assert posted["text"] == text

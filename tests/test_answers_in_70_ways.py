@@ -12,7 +12,7 @@ from premblyd.prembly import payload
 from tests.support import prembly_api
 from tests.support.database import rows
 from tests.support.dispatching import Dispatching, on_a_loop
-from tests.support.jobs import action
+from tests.support.jobs import action, told
 from tests.support.prembly_api import PremblyApi
 
 RUNS, WAITS, DEAD, CANCELLED = "succeeded", "pending", "dead", "cancelled"
@@ -212,7 +212,7 @@ async def test_for_each_answer_happens_what_the_rule_says(
             await at.add("activate", body=text.encode(), **verdict_fields(verdict))
         await at.until(lambda: len(decided(place)) == len(ways))
         found = dict(zip(ways, decided(place), strict=True))
-        ran = {job.event.verdict.reference for _, job in at.shell.jobs}
+        ran = {told(run, "REFERENCE") for _, run in at.shell.runs}
     assert found == {name: happens for name, (_, happens) in ways.items()}
     assert ran == {
         f"r{number}" for number, (_, happens) in enumerate(ways.values()) if happens == RUNS

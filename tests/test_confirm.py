@@ -2,6 +2,7 @@
 a stand-in made from Prembly's pages."""
 
 import asyncio
+import hashlib
 import itertools
 import json
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from premblyd.run import dispatcher
 from tests.support import prembly_api
 from tests.support.database import changing, rows
 from tests.support.dispatching import Dispatching, FakeRunner, on_a_loop
-from tests.support.jobs import action
+from tests.support.jobs import action, action_of, told
 from tests.support.logs import logged
 from tests.support.prembly_api import Fault, PremblyApi, Shape
 
@@ -74,8 +75,8 @@ async def test_a_hook_runs_when_prembly_says_the_same(
         async with at_work(place, api) as at:
             await at.add("activate", **TRUE)
             await at.until_states(succeeded=1)
-            ((_, job),) = at.shell.jobs
-    assert (job.is_confirmed, job.attempt) == (True, 1)
+            ((_, run),) = at.shell.runs
+    assert (run.confirmed_fields is not None, told(run, "ATTEMPT")) == (True, 1)
     assert rows(place, INQUIRIES) == [("confirm", 1, 1, UUID, "confirmed", 200, None)]
     ((asked_at_ms, sha256),) = rows(place, "SELECT at_ms, answer_sha256 FROM inquiry")
     columns = "confirmed_at_ms, confirmed_sha256, attempts_left"
@@ -106,7 +107,7 @@ async def test_what_prembly_contradicts_runs_nothing_and_is_dead_at_once(
         async with at_work(place, api) as at:
             await at.add("activate", **TRUE | {"user_ref": "victim"})
             await at.until_states(dead=1)
-            assert at.shell.jobs == []
+            assert at.shell.runs == []
     assert rows(place, "SELECT last_error, confirmed_at_ms FROM delivery") == [(words, None)]
     assert rows(place, INQUIRIES) == [("confirm", 1, 1, UUID, "contradicted", 200, words)]
     (answered,) = [line for line in lines if line["event"] == "inquiry.answered"]
@@ -120,7 +121,7 @@ async def test_an_answer_about_another_reference_contradicts(place: Place, api: 
         await at.add("activate", **TRUE)
         await at.until_states(dead=1)
         assert at.delivery("last_error") == ("Prembly's answer is about another reference",)
-        assert at.shell.jobs == []
+        assert at.shell.runs == []
 
 
 @pytest.mark.parametrize("fault", [prembly_api.status(404), prembly_api.code_01])
@@ -144,7 +145,7 @@ async def test_what_prembly_does_not_know_is_asked_for_again_and_then_dead(
         now_s += 2
         await at.until_states(dead=1)
         assert at.delivery("last_error") == (client.NOT_FOUND,)
-        assert at.shell.jobs == []
+        assert at.shell.runs == []
 
 
 @on_a_loop
@@ -158,7 +159,7 @@ async def test_however_long_it_takes_prembly_is_asked_four_times(
     async with at_work(place, api) as at:
         await at.add("activate", **TRUE)
         await at.until_states(dead=1)
-        assert (api.asked(), at.shell.jobs) == (4, [])
+        assert (api.asked(), at.shell.runs) == (4, [])
 
 
 @on_a_loop
@@ -195,7 +196,7 @@ async def test_what_prembly_knows_a_moment_later_is_confirmed_then(
     async with at_work(place, api) as at:
         await at.add("activate", **TRUE)
         await at.until(lambda: api.asked() >= 2)
-        assert at.shell.jobs == []
+        assert at.shell.runs == []
         api.know(UUID)
         await at.until_states(succeeded=1)
         assert at.delivery("attempts_left") == (2,)
@@ -235,7 +236,7 @@ async def test_while_prembly_can_not_be_asked_nothing_runs_and_no_attempt_is_spe
         await at.add("activate", **TRUE)
         await at.until(lambda: at.attempts("outcome") and at.attempts("outcome")[0][0])
         if api.asked() == 1:  # an answer that is no pause is followed by the next question
-            assert at.shell.jobs == []
+            assert at.shell.runs == []
         (row,) = rows(place, f"{INQUIRIES} ORDER BY id LIMIT 1")
         assert (row[4], row[6]) == (result, error)
         (first,) = rows(place, "SELECT outcome, error FROM attempt ORDER BY id LIMIT 1")
@@ -328,7 +329,7 @@ async def test_one_question_serves_all_that_wait_for_it(place: Place, api: Premb
         names = ("activate", *(other.name for other in others))
         await asyncio.gather(*(at.add(*names, body=b"%d" % n, **TRUE) for n in range(50)))
         await at.until_states(succeeded=200)
-        assert {job.is_confirmed for _, job in at.shell.jobs} == {True}
+        assert {run.confirmed_fields is not None for _, run in at.shell.runs} == {True}
     assert api.asked() == 1
     assert len(rows(place, INQUIRIES)) == 1
 
@@ -386,7 +387,9 @@ async def test_a_delivery_is_asked_about_once_and_its_hook_as_often_as_it_may(
     async with at_work(place, api, runner=runner) as at:
         await at.add("activate", **TRUE)
         await at.until_states(dead=1)
-        assert [(job.attempt, job.is_confirmed) for _, job in runner.jobs] == [
+        assert [
+            (told(run, "ATTEMPT"), run.confirmed_fields is not None) for _, run in runner.runs
+        ] == [
             (1, True),
             (2, True),
             (3, True),
@@ -406,7 +409,7 @@ async def test_a_replay_asks_again(
         api.know(UUID)
         at.replay(1)
         await at.until_states(succeeded=1)
-        assert [job.attempt for _, job in at.shell.jobs] == [2]
+        assert [told(run, "ATTEMPT") for _, run in at.shell.runs] == [2]
     assert api.asked() == 2
 
 
@@ -422,7 +425,7 @@ async def test_what_can_not_be_asked_for_runs_nothing_and_says_so(
         await at.add("activate", **TRUE | {"reference": reference})
         await at.until_states(dead=1)
         assert at.delivery("last_error") == (answers.NOTHING_TO_ASK_BY,)
-        assert at.shell.jobs == []
+        assert at.shell.runs == []
     assert (api.asked(), rows(place, INQUIRIES)) == (0, [])
 
 
@@ -455,9 +458,9 @@ async def test_premblys_own_answer_is_confirmed_by_itself(place: Place, api: Pre
     async with at_work(place, api) as at:
         await at.add("activate", verified_by=STORED_BY, type=STATUS, **TRUE)
         await at.until_states(succeeded=1)
-        ((_, job),) = at.shell.jobs
-        assert job.is_confirmed
-        assert at.delivery("confirmed_sha256") == (job.event.body_sha256.hex(),)
+        ((_, run),) = at.shell.runs
+        assert run.confirmed_fields is not None
+        assert at.delivery("confirmed_sha256") == (hashlib.sha256(run.body).hexdigest(),)
     assert api.asked() == 0
 
 
@@ -471,7 +474,7 @@ async def test_premblys_own_answer_is_silent_about_no_no(place: Place, api: Prem
         await at.add("activate", **silent)
         await at.until_states(dead=1)
         assert at.delivery("last_error") == (confirm.AGAINST_IT,)
-        assert at.shell.jobs == []
+        assert at.shell.runs == []
         await at.add("activate", body=b"yes", **silent | {"face_match": True})
         await at.until_states(dead=1, succeeded=1)
 
@@ -497,8 +500,8 @@ async def test_what_an_earlier_premblyd_stored_is_read_anew(place: Place, api: P
             body = json.dumps({"verification": verification, "face_data": {"Status": face}})
             await at.add("activate", body=body.encode(), **TRUE | old)
         await at.until_states(dead=1, succeeded=1)
-        ((_, job),) = at.shell.jobs
-        assert job.event.verdict.face_match is True
+        ((_, run),) = at.shell.runs
+        assert told(run, "FACE_MATCH") is True
         stored = json.dumps(
             {
                 "data": {"reference": UUID, "verification_status": "VERIFIED"},
@@ -526,7 +529,7 @@ async def test_what_was_open_is_over_when_prembly_has_the_result(
         async with at_work(place, api, ACTIVATE, of_answers) as at:
             await at.add("activate", "activate", **OPEN)
             await at.until(lambda: at.states() == {"cancelled": 2, "succeeded": 2})
-            ran = {(job.action, job.is_confirmed) for _, job in at.shell.jobs}
+            ran = {(action_of(run), run.confirmed_fields is not None) for _, run in at.shell.runs}
     assert ran == {("activate", True), ("of-answers", False)}
     states = "SELECT event_id, state, last_error, confirmed_at_ms FROM delivery ORDER BY id LIMIT 2"
     assert sorted(rows(place, states)) == [
@@ -582,13 +585,13 @@ async def test_a_retry_gets_what_was_confirmed_before_the_first_attempt(
         await at.until_states(dead=1)
     said = {
         (
-            job.event.verdict.user_ref,
-            job.event.verdict.face_match,
-            job.event.verdict.outcome,
-            job.event.verdict.status,
-            job.confirmed_fields,
+            told(run, "USER_REF"),
+            told(run, "FACE_MATCH"),
+            told(run, "OUTCOME"),
+            told(run, "STATUS"),
+            run.confirmed_fields,
         )
-        for _, job in runner.jobs
+        for _, run in runner.runs
     }
     fields = (
         "reference",
@@ -602,7 +605,7 @@ async def test_a_retry_gets_what_was_confirmed_before_the_first_attempt(
         "face_confidence",
     )
     assert said == {("u-1", True, Outcome.VERIFIED, "true", fields)}
-    assert len(runner.jobs) == 3
+    assert len(runner.runs) == 3
 
 
 @on_a_loop
@@ -633,7 +636,7 @@ async def test_a_stop_gives_up_the_question_and_spends_nothing(
         await asyncio.wait_for(at.stop(60), 10)
         assert at.delivery("state, attempts_left, confirmed_at_ms") == ("pending", 3, None)
         assert at.attempts("outcome, error") == [("interrupted", "the daemon was stopped")]
-        assert at.shell.jobs == []
+        assert at.shell.runs == []
 
 
 @on_a_loop
@@ -647,4 +650,4 @@ async def test_a_database_that_fails_meanwhile_runs_nothing_unconfirmed(
         await at.add("activate", **TRUE)
         await at.until_states(succeeded=1)
         assert at.delivery("attempts_left") == (2,)
-        assert len(at.shell.jobs) == 1
+        assert len(at.shell.runs) == 1

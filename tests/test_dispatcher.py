@@ -14,12 +14,12 @@ from premblyd.databases import Place
 from premblyd.model.states import AttemptOutcome
 from premblyd.privacy.identifiers import safe_id
 from premblyd.queue import claims, damage
-from premblyd.queue.jobs import Job, Result
+from premblyd.queue.jobs import Result
 from premblyd.run import dispatcher
-from premblyd.run.permit import Permit
+from premblyd.run.invocation import Invocation
 from tests.support.database import changing, rows
 from tests.support.dispatching import SUCCEEDED, Dispatching, FakeRunner, on_a_loop
-from tests.support.jobs import action
+from tests.support.jobs import action, action_of, told
 from tests.support.logs import logged
 
 UUID = "00000000-0000-4000-8000-0000000a0001"
@@ -42,11 +42,11 @@ async def test_each_delivery_runs_once_by_its_actions_runner(place: Place) -> No
         for _ in range(3):
             await at.add("shell", "command", "http", body=b"exact \xff")
         await at.until_states(succeeded=9)
-        runs = at.shell.jobs + at.http.jobs
-        assert {job.action for _, job in at.shell.jobs} == {"shell", "command"}
-        assert [hook for hook, _ in at.http.jobs] == [http.hook] * 3
-        assert {(job.attempt, job.event.body) for _, job in runs} == {(1, b"exact \xff")}
-        assert len({job.delivery_id for _, job in runs}) == len(at.attempts("id")) == 9
+        runs = at.shell.runs + at.http.runs
+        assert {action_of(run) for _, run in at.shell.runs} == {"shell", "command"}
+        assert [hook for hook, _ in at.http.runs] == [http.hook] * 3
+        assert {(told(run, "ATTEMPT"), run.body) for _, run in runs} == {(1, b"exact \xff")}
+        assert len({told(run, "DELIVERY") for _, run in runs}) == len(at.attempts("id")) == 9
 
 
 @on_a_loop
@@ -173,7 +173,7 @@ def test_what_is_due_again_at_once_runs_at_once(
 async def test_a_hook_that_recovers_succeeds(place: Place) -> None:
     async with Dispatching(place, action("a", retry=QUICK), runner=FakeRunner(FAILED)) as at:
         await at.add("a")
-        await at.until(lambda: len(at.shell.jobs) == 2)
+        await at.until(lambda: len(at.shell.runs) == 2)
         at.shell.result = SUCCEEDED
         await at.until_states(succeeded=1)
         assert [outcome for (outcome,) in at.attempts("outcome")][-1] == "succeeded"
@@ -208,7 +208,7 @@ async def test_a_failing_store_is_waited_for(place: Place) -> None:
         await at.add("a")
         await at.until_states(succeeded=1)
         assert not at.queue.failures.total()
-        assert (len(at.shell.jobs), at.attempts("outcome")) == (1, [("succeeded",)])
+        assert (len(at.shell.runs), at.attempts("outcome")) == (1, [("succeeded",)])
 
 
 @on_a_loop
@@ -219,7 +219,7 @@ async def test_a_claim_that_failed_and_is_on_the_disk_runs_at_once_and_costs_not
         await at.add("a")
         await at.until_states(succeeded=1)
         assert at.attempts("number, outcome") == [(1, "interrupted"), (2, "succeeded")]
-        assert [job.attempts_left for _, job in at.shell.jobs] == [2]
+        assert at.delivery("attempts_left") == (2,)
 
 
 @on_a_loop
@@ -230,13 +230,13 @@ async def test_a_hook_that_was_ended_as_others_may_have_its_delivery_costs_no_at
     async with Dispatching(place, action("a"), runner=FakeRunner(FAILED)) as at:
         held = at.shell.hold("a")
         await at.add("a")
-        await at.until(lambda: at.shell.jobs)
-        ((_, permit),) = at.dispatcher.permitted.values()
+        await at.until(lambda: at.shell.runs)
+        (permit,) = at.dispatcher.permitted.values()
         permit.revoke()
         held.set()
-        await at.until(lambda: len(at.shell.jobs) == 2)
+        await at.until(lambda: len(at.shell.runs) == 2)
         assert at.attempts("number, outcome")[0] == (1, "interrupted")
-        assert [job.attempts_left for _, job in at.shell.jobs] == [2, 2]
+        assert at.delivery("attempts_left") == (2,)
 
 
 class UnreadyRunner(FakeRunner):
@@ -244,11 +244,11 @@ class UnreadyRunner(FakeRunner):
 
     calls = 0
 
-    def run(self, hook: Hook, job: Job, permit: Permit) -> Coroutine[Any, Any, Result]:
+    def run(self, hook: Hook, invocation: Invocation) -> Coroutine[Any, Any, Result]:
         self.calls += 1
         if self.calls == 1:
             raise MemoryError
-        return super().run(hook, job, permit)
+        return super().run(hook, invocation)
 
 
 @on_a_loop
@@ -266,7 +266,7 @@ async def test_a_hook_that_was_claimed_and_could_not_begin_runs_soon_and_that_co
             (1, "succeeded"),
             (2, "succeeded"),
         ]
-        assert [job.attempts_left for _, job in runner.jobs] == [2, 2]
+        assert rows(place, "SELECT attempts_left FROM delivery") == [(2,), (2,)]
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("a fault of ours")])
@@ -359,7 +359,7 @@ async def test_a_jump_of_the_clock_moves_what_waits_with_it(place: Place, by_ms:
         at.dispatcher.wake()
         await at.until(lambda: at.dispatcher.last_round_ms != seen_ms)
         assert abs(at.delivery("due_at_ms")[0] - before_ms - by_ms) < 100  # and moves it once
-        assert (len(at.shell.jobs), at.queue.failures["shift"]) == (1, 0)
+        assert (len(at.shell.runs), at.queue.failures["shift"]) == (1, 0)
 
 
 @on_a_loop
@@ -388,7 +388,7 @@ async def test_a_replay_by_another_connection_is_noticed_within_a_second(place: 
         at.replay(1)
         await at.until_states(succeeded=1)
         assert time.monotonic() - started < 5  # a busy machine's second
-        assert [job.attempt for _, job in at.shell.jobs] == [1, 2]
+        assert [told(run, "ATTEMPT") for _, run in at.shell.runs] == [1, 2]
 
 
 @on_a_loop
@@ -433,7 +433,7 @@ async def test_a_changed_action_is_used_from_the_next_claim_on(place: Place) -> 
         at.configure(after)
         await at.add("a")
         await at.until_states(succeeded=2)
-        assert [hook for hook, _ in at.shell.jobs] == [before.hook, after.hook]
+        assert [hook for hook, _ in at.shell.runs] == [before.hook, after.hook]
         assert at.attempts("action_digest") == [(before.digest,), (after.digest,)]
 
 

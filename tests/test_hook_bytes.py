@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 from premblyd.config.hooks import Hook
-from premblyd.queue.jobs import SMALL_BYTES, Job, Result
-from premblyd.run.permit import Permit
+from premblyd.queue.jobs import SMALL_BYTES, Result
+from premblyd.run.invocation import Invocation
 from tests.support.dispatching import Dispatching, FakeRunner, on_a_loop
 from tests.support.jobs import action
 
@@ -23,12 +23,12 @@ class Weighing(FakeRunner):
         super().__init__(takes_s=takes_s)
         self.held_bytes = self.most_bytes = 0
 
-    async def run(self, hook: Hook, job: Job, permit: Permit) -> Result:
-        size = len(job.event.body)
+    async def run(self, hook: Hook, invocation: Invocation) -> Result:
+        size = len(invocation.body)
         self.held_bytes += size
         self.most_bytes = max(self.most_bytes, self.held_bytes)
         try:
-            return await super().run(hook, job, permit)
+            return await super().run(hook, invocation)
         finally:
             self.held_bytes -= size
 

@@ -28,29 +28,34 @@ from premblyd.config.models import Endpoint
 from premblyd.httpclient import HttpClient, Request, retry_after_s
 from premblyd.prembly import signature
 from premblyd.prembly.signature import Scheme
-from premblyd.queue.jobs import Job, Result
+from premblyd.queue.jobs import Result
 from premblyd.run.children import Children
 from premblyd.run.http.request import make_request
 from premblyd.run.http.runner import HttpRunner
+from premblyd.run.invocation import Invocation
 from premblyd.standardwebhooks import key_of, sign
 from tests.support.http_server import Handler, Server, answering, self_signed, serving
-from tests.support.jobs import KEY, endpoint, hook, job, settings
+from tests.support.jobs import KEY, endpoint, hook, invocation, settings
 
 KIB = 1024
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 EVERY_BYTE = bytes(range(256))
 
 
-def run(url: str, given: Job | None = None, to: Endpoint | None = None, **http: Any) -> Result:
+def run(
+    url: str, given: Invocation | None = None, to: Endpoint | None = None, **http: Any
+) -> Result:
     async def main() -> Result:
         with closing(HttpRunner(Children())) as runner:
             runner.configure(settings(to or endpoint()))
-            return await runner.run(hook(http={"url": url, **http}), given or job())
+            return await runner.run(hook(http={"url": url, **http}), given or invocation())
 
     return asyncio.run(main())
 
 
-def sent(given: Job, to: Endpoint | None = None, **http: Any) -> tuple[dict[str, str], bytes]:
+def sent(
+    given: Invocation, to: Endpoint | None = None, **http: Any
+) -> tuple[dict[str, str], bytes]:
     """Return the headers and the body that arrive."""
     with serving() as server:
         assert run(server.url, given, to, **http).outcome == "succeeded"
@@ -59,15 +64,19 @@ def sent(given: Job, to: Endpoint | None = None, **http: Any) -> tuple[dict[str,
 
 @pytest.mark.parametrize("body", [b"", b' {"a":1.0}\n', EVERY_BYTE * 4 * KIB, b"a=%00&b"])
 def test_raw_sends_the_exact_bytes_and_their_type(body: bytes) -> None:
-    headers, received = sent(job(body, headers=[("Content-Type", "text/x; charset=latin-1")]))
+    headers, received = sent(
+        invocation(body, headers=[("Content-Type", "text/x; charset=latin-1")])
+    )
     assert received == body
     assert headers["content-type"] == "text/x; charset=latin-1"
     assert headers["content-length"] == str(len(body))
-    assert sent(job(body))[0]["content-type"] == "application/json"
+    assert sent(invocation(body))[0]["content-type"] == "application/json"
 
 
 def test_nothing_of_what_came_in_is_passed_on_but_its_type() -> None:
-    headers, _ = sent(job(headers=[("Content-Type", "text/x"), ("X-Hush", "1"), ("Cookie", "c")]))
+    headers, _ = sent(
+        invocation(headers=[("Content-Type", "text/x"), ("X-Hush", "1"), ("Cookie", "c")])
+    )
     assert headers.keys() <= {
         *("accept", "accept-encoding", "connection", "content-length", "content-type", "host"),
         *("user-agent", "webhook-id", "webhook-timestamp", signature.HEADER),
@@ -75,33 +84,37 @@ def test_nothing_of_what_came_in_is_passed_on_but_its_type() -> None:
 
 
 def test_event_sends_an_envelope() -> None:
-    given = job(b'{"a": [1, "\xc3\xa9"]}', token="hush", response_code="00", face_match=False)
+    given = invocation(
+        b'{"a": [1, "\xc3\xa9"]}', token="hush", response_code="00", face_match=False
+    )
     headers, body = sent(given, send="event")
     assert headers["content-type"] == "application/json"
     assert not headers.keys() & {"token", signature.HEADER}
     envelope = json.loads(body)
     assert envelope.pop("received_at") == "2023-11-14T22:13:20+00:00"
     assert (envelope.pop("event"), envelope.pop("key")) == (17, KEY)
-    assert envelope == given.event.context()
+    assert envelope == given.context()
     assert envelope["body"] == {"a": [1, "é"]}
 
 
 def test_a_receiver_sees_what_prembly_confirmed() -> None:
     confirmed: dict[str, Any] = {"is_confirmed": True, "confirmed_fields": ("reference", "outcome")}
-    headers, body = sent(job(**confirmed), send="event")
+    headers, body = sent(invocation(**confirmed), send="event")
     assert headers["premblyd-confirmed"] == "true"
     assert headers["premblyd-confirmed-fields"] == "reference,outcome"
     assert json.loads(body)["confirmed_fields"] == ["reference", "outcome"]
 
 
 def test_an_envelope_holds_a_body_that_is_no_json_object_as_base64() -> None:
-    envelope = json.loads(sent(job(EVERY_BYTE), send="event")[1])
+    envelope = json.loads(sent(invocation(EVERY_BYTE), send="event")[1])
     assert envelope["body"] is None
     assert base64.b64decode(envelope["body_base64"]) == EVERY_BYTE
 
 
 def test_a_selection_sends_what_it_selects_and_no_more() -> None:
-    given = job(b'{"a": {"b": 2}, "photo": "hush"}', token="hush", reference="r", user_ref="hush")
+    given = invocation(
+        b'{"a": {"b": 2}, "photo": "hush"}', token="hush", reference="r", user_ref="hush"
+    )
     headers, body = sent(given, send={"select": "{ref: reference, b: body.a.b}"})
     assert json.loads(body) == {"ref": "r", "b": 2}
     assert "hush" not in str(headers)
@@ -122,7 +135,7 @@ def test_what_goes_out_is_json_that_every_reader_takes(send: Any, body: bytes) -
     def refuse(constant: str) -> None:
         raise ValueError(constant)
 
-    _, received = sent(job(body), send=send)
+    _, received = sent(invocation(body), send=send)
     value = json.loads(received, parse_constant=refuse)
     assert "\ud800" not in str(value)
     if isinstance(value, str):
@@ -135,7 +148,7 @@ def test_a_selection_without_end_fails_and_sends_nothing() -> None:
         (f"body | {doubled}", "`select` makes too much of this event"),
         ("body.a[*].[@, @, @, @]", "`select` failed for this event: too many steps"),
     ):
-        given = job(json.dumps({"a": [[]] * 60_000}).encode())
+        given = invocation(json.dumps({"a": [[]] * 60_000}).encode())
         result = run("http://127.0.0.1:9/", given, send={"select": select})
         assert (result.outcome, result.error, result.final) == ("failed", error, True)
 
@@ -147,7 +160,7 @@ def test_the_body_of_a_hook_is_made_beside_the_loop_and_a_stop_is_heeded(send: A
         with serving() as server, closing(HttpRunner(Children())) as runner:
             runner.configure(settings(endpoint()))
             runner._aside.submit(released.wait)
-            given = job(json.dumps({"a": "x" * 200_000}).encode())
+            given = invocation(json.dumps({"a": "x" * 200_000}).encode())
             running = asyncio.create_task(
                 runner.run(hook(http={"url": server.url, "send": send}), given)
             )
@@ -164,7 +177,9 @@ def test_the_body_of_a_hook_is_made_beside_the_loop_and_a_stop_is_heeded(send: A
 @pytest.mark.parametrize("select", ["abs(reference)", "sum(body.a)", "&body"])
 def test_a_selection_that_fails_ends_at_once_and_sends_nothing(select: str) -> None:
     with serving() as server:
-        result = run(server.url, job(b'{"a": ["hush"]}', reference="hush"), send={"select": select})
+        result = run(
+            server.url, invocation(b'{"a": ["hush"]}', reference="hush"), send={"select": select}
+        )
     assert (result.outcome, result.final, server.requests) == ("failed", True, [])
     assert "hush" not in str(result)
 
@@ -172,20 +187,20 @@ def test_a_selection_that_fails_ends_at_once_and_sends_nothing(select: str) -> N
 @pytest.mark.parametrize("send", ["raw", "event"])
 def test_a_standard_webhooks_library_verifies_the_request(send: str) -> None:
     before = int(time.time())
-    headers, body = sent(job('{"naïve": "✓"}'.encode()), send=send, sign_with=WHSEC)
+    headers, body = sent(invocation('{"naïve": "✓"}'.encode()), send=send, sign_with=WHSEC)
     Webhook(WHSEC).verify(body, headers)
     assert headers["webhook-id"] == f"{KEY}-act"
     assert before <= int(headers["webhook-timestamp"]) <= time.time()
 
 
 def test_with_once_the_id_is_the_same_for_every_event_that_it_runs_once_for() -> None:
-    headers, body = sent(job(once_key="1ce"), sign_with=WHSEC)
+    headers, body = sent(invocation(once_key="1ce"), sign_with=WHSEC)
     Webhook(WHSEC).verify(body, headers)
     assert headers["webhook-id"] == "1ce-act"
 
 
 def test_bytes_that_are_no_text_are_signed_as_they_are() -> None:
-    headers, body = sent(job(EVERY_BYTE), sign_with=WHSEC)
+    headers, body = sent(invocation(EVERY_BYTE), sign_with=WHSEC)
     message = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     digest = hmac.digest(base64.b64decode(WHSEC.removeprefix("whsec_")), message, "sha256")
     assert headers["webhook-signature"] == "v1," + base64.b64encode(digest).decode()
@@ -194,7 +209,7 @@ def test_bytes_that_are_no_text_are_signed_as_they_are() -> None:
 def test_the_id_is_stable_over_attempts_and_the_timestamp_is_not() -> None:
     act = hook(http={"url": "http://x", "sign_with": WHSEC})
     first, second = (
-        dict(make_request(act, job(b"x", attempt=number), endpoint(), now_s).headers)
+        dict(make_request(act, invocation(b"x", attempt=number), endpoint(), now_s).headers)
         for number, now_s in ((1, 1000.9), (2, 1060.2))
     )
     assert first["webhook-id"] == second["webhook-id"]
@@ -206,7 +221,7 @@ def test_the_id_is_stable_over_attempts_and_the_timestamp_is_not() -> None:
 @pytest.mark.parametrize("scheme", Scheme)
 def test_premblys_signature_is_made_again_and_the_token_passed_on(scheme: Scheme) -> None:
     to = endpoint(scheme=scheme, header="x-own", keys={"old": "hush-1", "new": "hush-2"})
-    given = job(EVERY_BYTE, token="t.o/k+en=", verified_by=f"{scheme}:new")
+    given = invocation(EVERY_BYTE, token="t.o/k+en=", verified_by=f"{scheme}:new")
     headers, body = sent(given, to)
     assert signature.verify(body, headers["x-own"], to.key_texts, scheme) == f"{scheme}:new"
     assert headers["token"] == "t.o/k+en="
@@ -214,20 +229,20 @@ def test_premblys_signature_is_made_again_and_the_token_passed_on(scheme: Scheme
 
 def test_a_key_or_an_endpoint_that_has_gone_leaves_the_signature_out() -> None:
     for to, key in ((endpoint(), "gone"), (endpoint(name="other"), "live")):
-        headers, _ = sent(job(token="t", verified_by=f"hmac-sha256:{key}"), to)
+        headers, _ = sent(invocation(token="t", verified_by=f"hmac-sha256:{key}"), to)
         assert (signature.HEADER in headers, headers["token"]) == (False, "t")
 
 
 @pytest.mark.parametrize("token", ["a\r\nX-Evil: 1", "é", "a\0", "\ud800"])
 def test_a_token_that_is_no_header_value_is_left_out(token: str) -> None:
-    headers, _ = sent(job(token=token))
+    headers, _ = sent(invocation(token=token))
     assert not headers.keys() & {"token", "x-evil"}
 
 
 def test_configured_headers_win() -> None:
     own = {"Authorization": "Bearer hush", "content-type": "text/own", "Webhook-Id": "mine"}
     own |= {"X-Prembly-Signature": "mine", "TOKEN": "mine", "User-Agent": "mine"}
-    headers, _ = sent(job(token="t"), sign_with=WHSEC, headers=own)
+    headers, _ = sent(invocation(token="t"), sign_with=WHSEC, headers=own)
     assert {name.lower(): value for name, value in own.items()}.items() <= headers.items()
 
 
@@ -277,7 +292,7 @@ def test_the_first_64_kib_of_the_answer_are_kept(size: int, truncated: bool) -> 
 def broken(error: str, url: str, **http: Any) -> Result:
     """Run a hook that gets no answer. Its result must not tell any secret."""
     secret: dict[str, Any] = {"headers": {"Authorization": "Bearer hush"}, "sign_with": WHSEC}
-    result = run(url, job(b"hush", token="hush", reference="hush"), **secret, **http)
+    result = run(url, invocation(b"hush", token="hush", reference="hush"), **secret, **http)
     assert (result.error, result.http_status, result.final) == (error, None, False)
     for text in ("hush", WHSEC, "127.0.0.1", "/hook"):
         assert text not in repr(result)
@@ -345,7 +360,7 @@ def test_a_certificate_is_trusted_by_ca_file_alone_and_for_its_host_alone(tmp_pa
 async def start(runner: HttpRunner, server: Server, count: int) -> list["asyncio.Task[Result]"]:
     """Start hooks, and wait until the server has all their requests."""
     act = hook(http={"url": server.url, "timeout": "50s"})
-    posts = [asyncio.create_task(runner.run(act, job())) for _ in range(count)]
+    posts = [asyncio.create_task(runner.run(act, invocation())) for _ in range(count)]
     expected = len(server.requests) + count
     while len(server.requests) < expected:
         await asyncio.sleep(0.01)
@@ -397,7 +412,7 @@ def test_a_configured_proxy_is_used_whatever_no_proxy_says(monkeypatch: pytest.M
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("NO_PROXY", "*")
     with answering(NO_BODY) as proxy, serving() as server:
-        result = run(server.url, job(b"hush"), proxy=f"http://user:word@{proxy.address}")
+        result = run(server.url, invocation(b"hush"), proxy=f"http://user:word@{proxy.address}")
         assert (result.outcome, server.requests) == ("succeeded", [])
     (request,) = proxy.requests
     assert request.startswith(f"POST {server.url} HTTP/1.1\r\n".encode())
@@ -448,7 +463,7 @@ def test_no_netrc_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     netrc.chmod(0o600)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(netrc))
-    headers, _ = sent(job())
+    headers, _ = sent(invocation())
     assert "authorization" not in headers
 
 
@@ -547,10 +562,10 @@ def test_nothing_of_a_request_stays_in_memory(answer: bytes) -> None:
     assert not requests_in_memory().keys() - before.keys()
 
 
-def requests_in_memory() -> dict[int, HTTPRequest | Job]:
-    """Return all requests and jobs of this process, by their ids."""
+def requests_in_memory() -> dict[int, HTTPRequest | Invocation]:
+    """Return all requests and invocations of this process, by their ids."""
     objects = gc.get_objects()
-    return {id(found): found for found in objects if isinstance(found, HTTPRequest | Job)}
+    return {id(found): found for found in objects if isinstance(found, HTTPRequest | Invocation)}
 
 
 def test_what_a_target_packed_is_not_unpacked() -> None:
@@ -594,5 +609,5 @@ def test_a_get_has_no_body_and_a_larger_answer_is_kept_on_request() -> None:
 
 
 def test_a_confirmed_event_is_told_by_a_header_and_any_other_is_not() -> None:
-    assert sent(job(b"{}", is_confirmed=True))[0]["premblyd-confirmed"] == "true"
-    assert "premblyd-confirmed" not in sent(job(b"{}"))[0]
+    assert sent(invocation(b"{}", is_confirmed=True))[0]["premblyd-confirmed"] == "true"
+    assert "premblyd-confirmed" not in sent(invocation(b"{}"))[0]

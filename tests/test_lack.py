@@ -21,7 +21,7 @@ from premblyd.run.shell.runner import ShellRunner
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.http_server import serving
-from tests.support.jobs import hook, job
+from tests.support.jobs import hook, invocation
 from tests.support.logs import logged
 from tests.support.waiting import wait_until
 
@@ -51,7 +51,7 @@ def run_through(shortage: Shortage, runner: ShellRunner, **keys: Any) -> Result:
     """Run a hook, and end the shortage after it has failed three times."""
 
     async def main() -> Result:
-        running = asyncio.create_task(runner.run(hook(**keys), job(b"the body")))
+        running = asyncio.create_task(runner.run(hook(**keys), invocation(b"the body")))
         while shortage.failures < 3:
             assert not running.done()
             await asyncio.sleep(0.01)
@@ -96,10 +96,12 @@ def test_what_is_lacking_for_long_costs_no_attempt_and_the_hook_never_runs_late(
         # The only thread stays busy until the others have lost their patience.
         script = "echo $PREMBLY_ATTEMPT >>ran; until [ -e over ]; do sleep 0.05; done"
         script = f"cd {tmp_path} && {script}"
-        first = asyncio.create_task(runner.run(hook(shell=script), job(attempt=1)))
+        first = asyncio.create_task(runner.run(hook(shell=script), invocation(attempt=1)))
         await asyncio.sleep(0.1)
         monkeypatch.setattr(threading.Thread, "start", shortage.unless_short(lambda: None))
-        late = [runner.run(hook(shell=script), job(attempt=number)) for number in range(2, 12)]
+        late = [
+            runner.run(hook(shell=script), invocation(attempt=number)) for number in range(2, 12)
+        ]
         results = await asyncio.gather(*late)
         (tmp_path / "over").touch()
         return [*results, await first]
@@ -119,7 +121,7 @@ def test_a_hook_that_waits_for_room_does_not_delay_a_stop(monkeypatch: pytest.Mo
     shortage = Shortage(OSError(errno.EMFILE, ""))
 
     async def main(runner: ShellRunner) -> Result:
-        running = asyncio.create_task(runner.run(hook(), job()))
+        running = asyncio.create_task(runner.run(hook(), invocation()))
         while not shortage.failures:
             await asyncio.sleep(0.01)
         runner.interrupt()
@@ -147,7 +149,7 @@ def test_a_hook_is_watched_also_without_a_descriptor_for_it(
     monkeypatch.setattr(os, "pidfd_open", shortage.unless_short(os.pidfd_open))
     started = time.monotonic()
     with closing(ShellRunner(Children())) as runner:
-        result = asyncio.run(runner.run(hook(shell=script, timeout="600ms"), job()))
+        result = asyncio.run(runner.run(hook(shell=script, timeout="600ms"), invocation()))
     assert (str(result.outcome), result.exit_code) == expected
     assert time.monotonic() - started < 20
 

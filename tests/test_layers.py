@@ -44,7 +44,7 @@ ROOMS = {
     "explaining": "config prembly queue routing run",
     "lint": "config prembly routing run",
     "record": "ask asked config engines hosts model prembly queue rereading routing",
-    "alerts": "config engines model prembly queue record run",
+    "alerts": "config engines model queue record run",
     "metrics": "config engines prembly queue record",
     "console": "config engines explaining listening metrics model prembly receive record",
     "daemon": (

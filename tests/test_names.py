@@ -21,7 +21,7 @@ from premblyd.run import dispatcher
 from tests.support import prembly_api
 from tests.support.database import changing, rows
 from tests.support.dispatching import Dispatching, FakeRunner, on_a_loop
-from tests.support.jobs import action, job
+from tests.support.jobs import action, job, told
 from tests.support.prembly_api import PremblyApi
 from tests.support.queue import claim_once, ids
 from tests.support.store import NOW_MS, Store, new_event
@@ -86,13 +86,13 @@ async def test_a_hook_runs_once_for_a_reference_and_its_session(
         await at.until_states(succeeded=1)
         await add(at, **names[1])
         await at.until_states(succeeded=1, skipped=1)
-        (job,) = [job for _, job in at.shell.jobs]
+        ((_, run),) = at.shell.runs
     assert rows(place, DELIVERIES) == [("succeeded", None), ("skipped", 1)]
     assert rows(place, "SELECT count(*) FROM attempt") == [(1,)], "the name is known by then"
     assert rows(place, NAMES) == [(UUID, UUID), (DIGEST, UUID)]
     assert SESSION not in str(rows(place, "SELECT * FROM verification_name"))
     assert rows(place, "SELECT once_key, confirmed_key FROM delivery WHERE id = 1") == [
-        (job.once_key, job.once_key)
+        (told(run, "ONCE_KEY"),) * 2
     ]
 
 
@@ -124,11 +124,11 @@ async def test_of_two_that_are_confirmed_at_the_same_time_one_waits_for_the_othe
     held = runner.hold("activate")
     async with at_work(place, api, runner=runner) as at:
         await asyncio.gather(add(at, reference=UUID), add(at, reference=OTHER))
-        await at.until(lambda: runner.jobs)
+        await at.until(lambda: runner.runs)
         await at.until_states(running=1, pending=1)
         held.set()
         await at.until_states(succeeded=1, skipped=1)
-        assert len(runner.jobs) == 1
+        assert len(runner.runs) == 1
 
 
 @on_a_loop
@@ -143,8 +143,8 @@ async def test_when_the_first_fails_the_other_runs(place: Place, api: PremblyApi
             connection.execute("UPDATE delivery SET state = 'dead'")
         await add(at, reference=OTHER)
         await at.until_states(dead=1, succeeded=1)
-        first, second = (job for _, job in at.shell.jobs)
-    assert first.once_key == second.once_key, "so a receiver knows it again"
+        first, second = (run.id for _, run in at.shell.runs)
+    assert first == second, "so a receiver knows it again"
 
 
 @on_a_loop
@@ -199,7 +199,7 @@ async def test_a_stored_answer_is_ruled_again_by_names_learnt_after_its_claim(
         await at.until_states(running=1, succeeded=1)
         go_on.set()
         await at.until_states(skipped=1, succeeded=1)
-        assert [job.delivery_id for _, job in at.shell.jobs] == [2]
+        assert [told(run, "DELIVERY") for _, run in at.shell.runs] == [2]
     assert rows(place, DELIVERIES) == [("skipped", 2), ("succeeded", None)]
 
 
@@ -221,7 +221,7 @@ async def test_a_hook_runs_once_where_the_event_states_no_outcome_and_the_answer
         await at.until_states(succeeded=1, skipped=1)
         await add(at, reference=UUID)
         await at.until_states(succeeded=1, skipped=2)
-        assert len(at.shell.jobs) == 1
+        assert len(at.shell.runs) == 1
     assert rows(place, "SELECT once_key = confirmed_key FROM delivery WHERE id = 1")[0][0]
 
 

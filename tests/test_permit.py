@@ -15,7 +15,7 @@ from premblyd.run.http.runner import HttpRunner
 from premblyd.run.permit import NOT_PROVED, TAKEN_OVER, Permit
 from premblyd.run.shell.runner import ShellRunner
 from tests.support.http_server import Handler, Server, serving
-from tests.support.jobs import endpoint, hook, job, settings
+from tests.support.jobs import endpoint, hook, invocation, settings
 from tests.support.waiting import until
 
 
@@ -53,12 +53,12 @@ def serve() -> Iterator[Server]:
 def make_run(request: pytest.FixtureRequest, tmp_path: Path, server: Server) -> Run:
     async def by_shell(permit: Permit) -> Result:
         with closing(ShellRunner(Children())) as runner:
-            return await runner.run(hook(shell=f"touch {tmp_path}/ran"), job(), permit)
+            return await runner.run(hook(shell=f"touch {tmp_path}/ran"), invocation(permit=permit))
 
     async def by_http(permit: Permit) -> Result:
         with closing(HttpRunner(Children())) as runner:
             runner.configure(settings(endpoint()))
-            return await runner.run(hook(http={"url": server.url}), job(), permit)
+            return await runner.run(hook(http={"url": server.url}), invocation(permit=permit))
 
     run = by_shell if request.param == "shell" else by_http
     return lambda permit: asyncio.run(run(permit))
@@ -108,7 +108,7 @@ def test_a_process_that_runs_ends_at_once_when_its_permit_is_revoked(tmp_path: P
 
     async def main() -> Result:
         with closing(ShellRunner(Children())) as runner:
-            running = asyncio.create_task(runner.run(hook(shell=script), job(), permit))
+            running = asyncio.create_task(runner.run(hook(shell=script), invocation(permit=permit)))
             await until((tmp_path / "ran").exists)
             permit.revoke()
             return await running
@@ -125,7 +125,9 @@ def test_a_request_that_waits_for_its_answer_is_given_up_when_its_permit_is_revo
         with closing(HttpRunner(Children())) as runner:
             runner.configure(settings(endpoint()))
             running = asyncio.create_task(
-                runner.run(hook(http={"url": server.url, "timeout": "50s"}), job(), permit)
+                runner.run(
+                    hook(http={"url": server.url, "timeout": "50s"}), invocation(permit=permit)
+                )
             )
             await until(lambda: server.requests)
             permit.revoke()

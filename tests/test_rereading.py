@@ -129,13 +129,13 @@ async def test_the_dispatcher_reads_anew_what_a_replay_queues(place: Place) -> N
     async with Dispatching(place, ACTIVATE, read_anew=read_anew) as at:
         await at.add("activate", body=FAILED_FACE, **OLD)
         await at.until_states(dead=1)
-        assert at.shell.jobs == []
+        assert at.shell.runs == []
         await at.add("activate", body=body(), **OLD)
         await at.until_states(dead=1, succeeded=1)
         at.replay(1)
         await at.until(lambda: len(at.attempts("id")) == 3)
         await at.until_states(dead=1, succeeded=1)
-        assert [run.event.body for _, run in at.shell.jobs] == [body()]
+        assert [run.body for _, run in at.shell.runs] == [body()]
     [(error,)] = rows(place, "SELECT last_error FROM delivery WHERE id = 1")
     assert error.startswith("its body says another outcome and face_match than was stored")
 

@@ -14,12 +14,13 @@ import psutil
 import pytest
 
 from premblyd.model.states import AttemptOutcome
-from premblyd.queue.jobs import Job, Result
+from premblyd.queue.jobs import Result
 from premblyd.run.children import Children
+from premblyd.run.invocation import Invocation
 from premblyd.run.shell import process
 from premblyd.run.shell.environment import DEFAULT_PATH
 from premblyd.run.shell.runner import ShellRunner
-from tests.support.jobs import KEY, hook, job
+from tests.support.jobs import KEY, hook, invocation
 from tests.support.processes import runs
 
 KIB = 1024
@@ -65,9 +66,9 @@ def descendants(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def run(given: Job | None = None, **keys: Any) -> Result:
+def run(given: Invocation | None = None, **keys: Any) -> Result:
     with closing(ShellRunner(Children())) as runner:
-        return asyncio.run(runner.run(hook(**keys), given or job()))
+        return asyncio.run(runner.run(hook(**keys), given or invocation()))
 
 
 def end(result: Result) -> tuple[str, int | None, str | None, bool]:
@@ -90,19 +91,19 @@ def test_stdin_is_the_exact_body(body: bytes, tmp_path: Path) -> None:
     hooks: list[dict[str, Any]] = [{"shell": "cat >$OUT"}, {"command": ["sh", "-c", "cat >$OUT"]}]
     for number, keys in enumerate(hooks):
         out = tmp_path / str(number)
-        assert run(job(body), **keys, env={"OUT": str(out)}).outcome == "succeeded"
+        assert run(invocation(body), **keys, env={"OUT": str(out)}).outcome == "succeeded"
         assert out.read_bytes() == body
 
 
 def test_a_large_body_is_read_whole_or_not_at_all() -> None:
     body = os.urandom(5 << 20)
-    assert run(job(body), shell="exit 0").outcome == "succeeded"
-    assert run(job(body), shell="head -c 1 >/dev/null").outcome == "succeeded"
+    assert run(invocation(body), shell="exit 0").outcome == "succeeded"
+    assert run(invocation(body), shell="head -c 1 >/dev/null").outcome == "succeeded"
     expected = hashlib.sha256(body).hexdigest()
-    assert (run(job(body), shell="sha256sum").output or "").split()[0] == expected
+    assert (run(invocation(body), shell="sha256sum").output or "").split()[0] == expected
 
 
-def variables(given: Job, **keys: Any) -> dict[str, str]:
+def variables(given: Invocation, **keys: Any) -> dict[str, str]:
     """Return the whole environment that a command gets."""
     output = run(given, command=["env", "-0"], **keys).output or ""
     pairs = [pair.partition("=") for pair in output.split("\0")[:-1]]
@@ -119,7 +120,7 @@ def test_the_environment_is_exactly_the_contracts(monkeypatch: pytest.MonkeyPatc
     other: dict[str, Any] = {"session_id": "hush", "detail": "hush", "face_match": False}
     more: dict[str, Any] = {"type": "sdk.session", "risk_level": "high", "risk_score": 75.0}
     more["doubt"] = "code,face"
-    given = job(
+    given = invocation(
         b'{"hush": 1}',
         attempt=3,
         token="hush",
@@ -146,7 +147,7 @@ def test_absent_values_are_empty_and_absent_variables_stay_away(
 ) -> None:
     for name in ("PATH", "HOME", "LANG", "TZ"):
         monkeypatch.delenv(name, raising=False)
-    seen = variables(job())
+    seen = variables(invocation())
     assert seen.pop("PATH") == DEFAULT_PATH
     assert all(name.startswith("PREMBLY_") for name in seen)
     empty = [
@@ -174,13 +175,13 @@ def test_absent_values_are_empty_and_absent_variables_stay_away(
     ],
 )
 def test_a_value_with_nul_or_over_4_kib_is_empty(value: str, seen: str) -> None:
-    assert variables(job(reference=value))["PREMBLY_REFERENCE"] == seen
+    assert variables(invocation(reference=value))["PREMBLY_REFERENCE"] == seen
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_hostile_value_is_never_executed_nor_an_argument(text: str, tmp_path: Path) -> None:
     text = text.format(tmp_path / "pwned")
-    given = job(text.encode(), token=text, status=text, reference=text, user_ref=text)
+    given = invocation(text.encode(), token=text, status=text, reference=text, user_ref=text)
     script = 'tr "\\0" " " < /proc/$$/cmdline; printf "|%s" "$PREMBLY_REFERENCE"; : $PREMBLY_STATUS'
     assert run(given, shell=script).output == f"/bin/sh -c {script} |{text}"
     command = ["cat", "/proc/self/cmdline"]
@@ -318,7 +319,7 @@ def test_a_flood_is_read_slowly_enough_to_leave_the_daemon_its_processor() -> No
 
 
 def start(runner: ShellRunner, *scripts: str) -> list["asyncio.Task[Result]"]:
-    hooks = [(hook(shell=line), job(attempt=number)) for number, line in enumerate(scripts)]
+    hooks = [(hook(shell=line), invocation(attempt=number)) for number, line in enumerate(scripts)]
     return [asyncio.create_task(runner.run(*each)) for each in hooks]
 
 

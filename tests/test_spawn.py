@@ -18,7 +18,7 @@ from premblyd.run.shell.runner import ShellRunner
 from premblyd.run.shell.spawn import spawn
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
-from tests.support.jobs import hook, job
+from tests.support.jobs import hook, invocation
 from tests.support.logs import logged
 from tests.support.users import WITHOUT_PTRACE
 from tests.support.webhooks import KEY
@@ -26,7 +26,7 @@ from tests.support.webhooks import KEY
 
 def run(**keys: Any) -> Result:
     with closing(ShellRunner(Children())) as runner:
-        return asyncio.run(runner.run(hook(**keys), job()))
+        return asyncio.run(runner.run(hook(**keys), invocation()))
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def test_a_program_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
 
     async def main(runner: ShellRunner) -> Result:
         with program.open("a"):
-            running = asyncio.create_task(runner.run(hook(command=[str(program)]), job()))
+            running = asyncio.create_task(runner.run(hook(command=[str(program)]), invocation()))
             while not any(line["event"] == "daemon.waits" for line in lines):
                 assert not running.done()
                 await asyncio.sleep(0.01)
@@ -139,7 +139,9 @@ def test_a_loop_of_links_on_the_way_to_the_program_is_waited_for(tmp_path: Path)
     link.symlink_to(link)
 
     async def main(runner: ShellRunner) -> Result:
-        running = asyncio.create_task(runner.run(hook(command=[str(link / "echo"), "ran"]), job()))
+        running = asyncio.create_task(
+            runner.run(hook(command=[str(link / "echo"), "ran"]), invocation())
+        )
         while not any(line["event"] == "daemon.waits" for line in lines):
             assert not running.done()
             await asyncio.sleep(0.01)

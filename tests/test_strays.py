@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import psutil
@@ -142,7 +143,7 @@ other = subprocess.Popen(["sleep", "60"], start_new_session=True)
 short = subprocess.Popen(["sh", "-c", "exit 3"], start_new_session=True)
 with children.known(kept.pid), children.known(short.pid):
     time.sleep(0.5)
-    print(strays.sweep(set()), strays.sweep(set()), kept.poll(), short.wait(), other.wait())
+    print(strays.sweep(), strays.sweep(), kept.poll(), short.wait(), other.wait())
     strays.sweep_all()
     print(kept.poll())
 kept.kill()
@@ -153,3 +154,52 @@ def test_a_child_that_is_known_is_neither_killed_nor_reaped() -> None:
     # In another process: this one would adopt orphans for the rest of its life.
     output = subprocess.run([sys.executable, "-c", KEEPING], capture_output=True, text=True)
     assert (output.stdout, output.stderr) == ("0 1 None 3 -9\nNone\n", "")
+
+
+MARKED_ORPHANS = """
+import os, subprocess, time
+from premblyd.run.children import Children, Mark
+from premblyd.run.strays import Strays, read_mark
+children = Children()
+strays = Strays(children)
+def leave(mark):  # as a process that stays does, and one of a delivery
+    command = ["sh", "-c", "setsid sleep 60 >/dev/null 2>&1 & echo $!"]
+    return int(subprocess.run(command, env=mark, capture_output=True).stdout)
+pids = [leave({"PREMBLY_WORKER": "w"}), leave({"PREMBLY_WORKER": "w", "PREMBLY_DELIVERY": "7"})]
+marks = [read_mark(pid) for pid in pids]
+print(marks == [Mark("w"), Mark("w", delivery="7")])
+with children.known(marks[0]), children.known(marks[0]):
+    with children.known(marks[1]):
+        print(strays.sweep())
+    print(strays.sweep(), os.waitpid(pids[1], 0)[1], os.path.exists(f"/proc/{pids[0]}/exe"))
+print(strays.sweep())
+"""
+
+
+def test_what_a_process_leaves_is_spared_as_long_as_one_of_its_mark_runs() -> None:
+    # In another process, as above.
+    output = subprocess.run([sys.executable, "-c", MARKED_ORPHANS], capture_output=True, text=True)
+    assert (output.stdout, output.stderr) == ("True\n0\n1 9 True\n1\n", "")
+
+
+def test_what_a_dead_daemon_left_is_gone_at_the_next_start(tmp_path: Path) -> None:
+    """Also what belongs to no delivery. Its sweep died with it, so it is killed: a real process."""
+    with (
+        words("hook", "staying", "other") as word,
+        Premblyd(tmp_path, actions=[leaving("exec sleep {word}", word["hook"])]) as daemon,
+    ):
+        daemon.start(is_executed=True)
+        assert daemon.send(BODY).status == 200
+        wait_until(lambda: alive(word["hook"]))
+        ((worker,),) = daemon.rows("SELECT worker FROM attempt")
+        staying, other = (
+            subprocess.Popen(["sleep", word[name]], env={"PREMBLY_WORKER": of})
+            for name, of in (("staying", worker), ("other", f"{worker}x"))
+        )
+        daemon.kill()
+        daemon.start(is_executed=True)
+        assert daemon.log("daemon.started")[-1]["killed_leftovers"] == 2
+        assert staying.wait(10) == -SIGKILL
+        assert other.poll() is None
+        other.kill()
+        other.wait(10)

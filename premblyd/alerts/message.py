@@ -8,13 +8,10 @@ from typing import Any
 from premblyd import jsontext, times
 from premblyd.config.alerts import KINDS, Alert
 from premblyd.config.hooks import ProcessHook
-from premblyd.prembly.payload import Verdict
-from premblyd.prembly.webhook import StoredEvent
-from premblyd.queue.jobs import Job
 from premblyd.record.trouble import Item, Severity, Target
+from premblyd.run.invocation import Invocation
 
 MARKS = {Severity.URGENT: "!!", Severity.WARNING: "! ", Severity.NOTICE: "- "}
-_JSON = '[["Content-Type", "application/json"]]'
 
 
 def thing(item: Item) -> str:
@@ -115,33 +112,12 @@ class Message:
             "PREMBLYD_ALERT_TEST": "true" if self.is_test else "false",
         }
 
-    def job(self) -> Job:
-        """Return the job for the alert's hook: text for a process, JSON for a URL."""
+    def invocation(self) -> Invocation:
+        """Return how the alert's hook is run: with text for a process, JSON for a URL."""
         is_process = isinstance(self.alert.hook, ProcessHook)
         body = self.text().encode() if is_process else jsontext.dumps(self.as_json())
-        event = StoredEvent(
-            id=0,
-            key=secrets.token_hex(16),
-            endpoint="",
-            received_at_ms=self.at_ms,
-            remote_ip="",
-            token=None,
-            headers=_JSON,
-            body=body,
-            verified_by="",
-            verdict=Verdict(),
-        )
-        return Job(
-            delivery_id=0,
-            attempt_id=0,
-            attempt=1,
-            attempts_left=0,
-            started_at_ms=self.at_ms,
-            action=self.alert.name,
-            worker="",
-            event=event,
-            variables=self.variables(),
-        )
+        name = f"{secrets.token_hex(16)}-{self.alert.name}"
+        return Invocation(id=name, body=body, environment=self.variables())
 
 
 def example(alert: Alert, host: str, now_ms: int) -> Message:

@@ -148,7 +148,7 @@ class Watch:
 
     async def _send(self, message: Message, sent: Sent) -> None:
         alert = message.alert
-        result = await self._runners.run(alert.hook, message.job())
+        result = await self._runners.run(alert.hook, message.invocation())
         if result.outcome is not AttemptOutcome.SUCCEEDED:
             await self._failed(message, result)
             return

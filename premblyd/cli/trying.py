@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from premblyd.alerts.message import Message
     from premblyd.config.hooks import Hook
     from premblyd.config.models import Config
-    from premblyd.queue.jobs import Job, Result
+    from premblyd.queue.jobs import Result
+    from premblyd.run.invocation import Invocation
 
 
 @click.command("try")
@@ -60,7 +61,7 @@ def try_(
     now_ms = times.now_ms()
     if alert_name is not None:
         message = _example(settings, alert_name, now_ms)
-        name, hook, job = alert_name, message.alert.hook, message.job()
+        name, hook, invocation = alert_name, message.alert.hook, message.invocation()
     else:
         from premblyd import explaining
 
@@ -68,10 +69,10 @@ def try_(
         trial = explaining.trial(
             settings, action or "", body, now_ms, endpoint_name=endpoint_name, key_name=key_name
         )
-        name, hook, job = trial.action.name, trial.action.hook, trial.job
+        name, hook, invocation = trial.action.name, trial.action.hook, trial.invocation
         if trial.why_not is not None:
             click.echo(f"note: the daemon would not run it for this: {trial.why_not}", err=True)
-    result = asyncio.run(_run(settings, hook, job))
+    result = asyncio.run(_run(settings, hook, invocation))
     took_ms = times.now_ms() - now_ms
     _print(name, result, took_ms, as_json=as_json)
     raise SystemExit(0 if result.outcome == "succeeded" else 1)
@@ -103,14 +104,14 @@ def _example(settings: "Config", name: str, now_ms: int) -> "Message":
     return example(alerts[name], socket.gethostname(), now_ms)
 
 
-async def _run(settings: "Config", hook: "Hook", job: "Job") -> "Result":
+async def _run(settings: "Config", hook: "Hook", invocation: "Invocation") -> "Result":
     from premblyd.run.children import Children
     from premblyd.run.kinds import Runners
 
     runners = Runners.make(Children())
     try:
         runners.configure(settings)
-        return await runners.run(hook, job)
+        return await runners.run(hook, invocation)
     finally:
         runners.interrupt()  # at Ctrl-C: what still runs is ended, and not waited for
         runners.close()

@@ -197,11 +197,11 @@ class Hosts:
 
         return _of_fit(await self._writer.call(operation, names=[history.LOCK]))
 
-    def alive(self) -> "asyncio.Future[set[str]]":
-        """Return the workers that have not ended."""
+    def ended(self, workers: Collection[str]) -> "asyncio.Future[set[str]]":
+        """Return those of `workers` that have worked on this database and have ended."""
 
         def operation(transaction: Transaction) -> set[str]:
-            return {worker for (worker,) in transaction.rows(_ALIVE_WORKERS)}
+            return {worker for worker in workers if transaction.row(_HAS_ENDED, worker=worker)}
 
         return self._writer.call(operation)
 
@@ -294,7 +294,9 @@ FORGET = Statement(
         ),
     )
 )
-_ALIVE_WORKERS = Statement(Host.select(Host.worker).where(_IS_ALIVE))
+_HAS_ENDED = Statement(
+    Host.select(Host.id).where(Host.worker == param("worker"), Host.ended.is_null(False))
+)
 _RUNNING = Delivery.select(Delivery.id, Delivery.attempts_left).join(Attempt, on=IS_LAST_ATTEMPT)
 _DELIVERIES_OF = Statement(
     _RUNNING.where(Delivery.state == State.RUNNING, Attempt.worker == param("worker")), locks=True

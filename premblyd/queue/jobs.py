@@ -1,22 +1,11 @@
 """What passes between the queue and the hooks: jobs out, results and endings back."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from premblyd.model.states import AttemptOutcome, State
 from premblyd.prembly.webhook import StoredEvent
 
 SMALL_BYTES = 64 << 10
-
-
-class Mark(NamedTuple):
-    """Tells which run of a hook a process belongs to: each has this in its environment."""
-
-    key: str  # of the event
-    delivery_id: int
-    attempt: int
-    worker: str  # another daemon may have the same event, delivery and attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,16 +22,10 @@ class Job:
     worker: str
     event: StoredEvent
     order_key: str | None = None  # with `order`: the same for all that wait for each other
-    claim_token: str = ""  # empty: it was not claimed, and nothing is reported of it
+    claim_token: str
     once_key: str | None = None  # with `once`: the same for all events it runs once for
     is_confirmed: bool = False  # by Prembly, whose answer agrees with the event
     confirmed_fields: tuple[str, ...] = ()  # the facts that its answer states
-    # Of a hook that is for no event: what it has in its environment in place of an event's.
-    variables: Mapping[str, str] | None = None
-
-    @property
-    def mark(self) -> Mark:
-        return Mark(self.event.key, self.delivery_id, self.attempt, self.worker)
 
     def without_body(self) -> "Job":
         """Return the job for those who don't need its body, so that they don't keep it."""

@@ -23,7 +23,7 @@ from premblyd.queue import damage, once, order, queue_statements
 from premblyd.queue.claims import NEVER_MS, Found, Queued, Rota, Waiting, release
 from premblyd.queue.confirmed import Confirmed
 from premblyd.queue.damage import CRASHED, UNSTARTED, Due, UnusableError
-from premblyd.queue.jobs import UNBOUNDED, Claimable, Claimed, Ending, Job, Mark, Result, Room
+from premblyd.queue.jobs import UNBOUNDED, Claimable, Claimed, Ending, Job, Result, Room
 from premblyd.queue.once import Ruling
 from premblyd.queue.shares import Shares
 
@@ -70,16 +70,6 @@ class Queue:
                     transaction.change(queue_statements.REFUND_ATTEMPT, id=delivery_id)
                     release(transaction, delivery_id, State.PENDING, now_ms, UNSTARTED)
             return True
-
-        return self._writer.call(operation, Step.CLAIMS)
-
-    def known(self, marks: Collection[Mark]) -> "asyncio.Future[set[Mark]]":
-        """Return those of `marks` that this database has attempts of."""
-
-        def operation(transaction: Transaction) -> set[Mark]:
-            keys = {mark.key for mark in marks}
-            rows = [row for key in keys for row in transaction.rows(queue_statements.RUNS, key=key)]
-            return {Mark(*row) for row in rows}.intersection(marks)
 
         return self._writer.call(operation, Step.CLAIMS)
 

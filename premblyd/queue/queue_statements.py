@@ -54,12 +54,6 @@ RUNNING_OF = Statement(
     .join(Attempt, on=IS_LAST_ATTEMPT)
     .where(Delivery.state == State.RUNNING, Attempt.worker == param("worker"))
 )
-RUNS = Statement(
-    Attempt.select(Event.key, Delivery.id, Attempt.number, Attempt.worker)
-    .join(Delivery)
-    .join(Event)
-    .where(Event.key == param("key"))
-)
 # Another host's hook, which still runs there: a lease that has run out does not end it. `worker`:
 # of the host that asks. (A subquery for one value: of an EXISTS about attempts, PostgreSQL would
 # make a table of all attempts first.)

@@ -7,7 +7,7 @@ import asyncio
 import functools
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from premblyd.clock import Clock, boot_s
 from premblyd.config.models import Action
@@ -23,10 +23,11 @@ from premblyd.occurrences import (
     RunnerFailed,
 )
 from premblyd.privacy.identifiers import safe_id
-from premblyd.queue.jobs import Claimable, Claimed, Ending, Job, Mark, Result, Room, counted_bytes
+from premblyd.queue.jobs import Claimable, Claimed, Ending, Job, Result, Room, counted_bytes
 from premblyd.queue.queue import Queue
 from premblyd.run.ending import ending_of
 from premblyd.run.gate import ClosedGate, Gate
+from premblyd.run.invocation import of_job
 from premblyd.run.kinds import Runners
 from premblyd.run.lack import not_run, what_is_lacking
 from premblyd.run.permit import Permit, Permits
@@ -66,7 +67,7 @@ class Dispatcher:
         self._limit = 0
         self._max_bytes = 0
         self._running: dict[int, asyncio.Task[bool]] = {}
-        self._permitted: dict[Mark, tuple[Job, Permit]] = {}
+        self._permitted: dict[str, Permit] = {}
         self._busy: Counter[str] = Counter()
         self._busy_bytes: Counter[str] = Counter()  # of the large bodies of running hooks
         self._wake = asyncio.Event()
@@ -78,13 +79,8 @@ class Dispatcher:
         self.last_round_ms = clock.now_ms()
 
     @property
-    def marks(self) -> Set[Mark]:
-        """The marks in the processes of the hooks that run now."""
-        return self._permitted.keys()
-
-    @property
-    def permitted(self) -> Mapping[Mark, tuple[Job, Permit]]:
-        """The hooks that run now, by their marks."""
+    def permitted(self) -> Mapping[str, Permit]:
+        """The permits of the hooks that run now, by the tokens of their claims."""
         return self._permitted
 
     @property
@@ -215,32 +211,19 @@ class Dispatcher:
         self._running[job.delivery_id] = task
         self._busy[job.action] += 1
         self._busy_bytes[job.action] += cost
-        self._permitted[job.mark] = (job, permit)
+        self._permitted[job.claim_token] = permit
         task.add_done_callback(functools.partial(self._ended, job))
 
-    def _run(self, action: Action, job: Job, permit: Permit) -> Awaitable[Result]:
+    async def _run(self, action: Action, job: Job, permit: Permit) -> Result:
+        """Run the hook of `job`, unless its event is not what it is for, or not confirmed."""
+        judged: Job | Result = job
         if job.event.verdict.doubt is None:
-            return self._run_read_anew(action, job, permit)
-        return self._run_read(action, job, permit)
-
-    async def _run_read_anew(self, action: Action, job: Job, permit: Permit) -> Result:
-        found = await asyncio.to_thread(self._read_anew, action, job)
-        if isinstance(found, Result):
-            return found
-        run = self._run_read(action, found, permit)
-        del job, found
-        return await run
-
-    def _run_read(self, action: Action, job: Job, permit: Permit) -> Awaitable[Result]:
-        if action.confirm:
-            return self._run_if_confirmed(action, job, permit)
-        return self._runners.run(action.hook, job, permit)
-
-    async def _run_if_confirmed(self, action: Action, job: Job, permit: Permit) -> Result:
-        judged = await self._gate.judge(job, action)
+            judged = await asyncio.to_thread(self._read_anew, action, job)
+        if action.confirm and isinstance(judged, Job):
+            judged = await self._gate.judge(judged, action)
         if isinstance(judged, Result):
             return judged
-        run = self._runners.run(action.hook, judged, permit)
+        run = self._runners.run(action.hook, of_job(judged, permit))
         del job, judged  # so that the body is not kept longer than the runner needs it
         return await run
 
@@ -259,7 +242,7 @@ class Dispatcher:
         """See the hook of `job` through. Return whether it runs again."""
         started_ms = self._clock.now_ms()
         result = permit.judged(await self._result(action, run))
-        del self._permitted[job.mark]
+        del self._permitted[job.claim_token]
         self._busy[job.action] -= 1
         self._busy_bytes[job.action] -= cost
         self.wake()  # now: the next claim joins the transaction that stores this result

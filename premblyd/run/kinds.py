@@ -6,10 +6,10 @@ from typing import Any
 
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.models import Config, Endpoint
-from premblyd.queue.jobs import Job, Result
+from premblyd.queue.jobs import Result
 from premblyd.run.children import Children
 from premblyd.run.http.runner import HttpRunner
-from premblyd.run.permit import FREE, Permit
+from premblyd.run.invocation import Invocation
 from premblyd.run.preview import Preview
 from premblyd.run.runner import Runner
 from premblyd.run.shell.runner import ShellRunner
@@ -43,9 +43,9 @@ class Runners:
         for runner in self._all:
             runner.configure(settings)
 
-    def run(self, hook: Hook, job: Job, permit: Permit = FREE) -> Awaitable[Result]:
+    def run(self, hook: Hook, invocation: Invocation) -> Awaitable[Result]:
         """Run the hook once, by the runner of its kind."""
-        return self._by_kind[type(hook)].run(hook, job, permit)
+        return self._by_kind[type(hook)].run(hook, invocation)
 
     def interrupt(self) -> None:
         for runner in self._all:
@@ -56,6 +56,6 @@ class Runners:
             runner.close()
 
 
-def preview(hook: Hook, job: Job, endpoint: Endpoint) -> Preview:
+def preview(hook: Hook, invocation: Invocation, endpoint: Endpoint) -> Preview:
     """Return what running the hook would do, with secrets masked."""
-    return RUNNERS[type(hook)].preview(hook, job, endpoint)
+    return RUNNERS[type(hook)].preview(hook, invocation, endpoint)

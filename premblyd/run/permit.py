@@ -12,6 +12,7 @@ from typing import Protocol
 from premblyd.errors import PremblydError, StoreUnavailableError
 from premblyd.model.states import AttemptOutcome
 from premblyd.queue.jobs import Job, Result
+from premblyd.run.children import Mark
 
 TAKEN_OVER = "another host may have the delivery by now"
 AGAIN_S = 5.0  # after the database could not tell: each try is a row on record
@@ -38,7 +39,7 @@ class Permit:
 
     def __init__(self, claim: Claim | None = None) -> None:
         self._claim = claim
-        self._ends: set[Callable[[], object]] = set()
+        self._ends: dict[Callable[[], object], Mark | None] = {}
         self._changing = threading.Lock()
         self.is_revoked = False
 
@@ -68,19 +69,25 @@ class Permit:
             for end in self._ends:
                 end()
 
-    @contextlib.contextmanager
-    def ends_by(self, end: Callable[[], object]) -> Iterator[None]:
-        """Have `end` called, by any thread, if the permit is revoked while this is entered, or was
-        before."""
+    @property
+    def marks(self) -> set[Mark]:
+        """The marks of the processes that end when it is revoked."""
         with self._changing:
-            self._ends.add(end)
+            return {mark for mark in self._ends.values() if mark is not None}
+
+    @contextlib.contextmanager
+    def ends_by(self, end: Callable[[], object], mark: Mark | None = None) -> Iterator[None]:
+        """Have `end` called, by any thread, if the permit is revoked while this is entered, or was
+        before. `mark`: of the process that it ends."""
+        with self._changing:
+            self._ends[end] = mark
             if self.is_revoked:
                 end()
         try:
             yield
         finally:
             with self._changing:
-                self._ends.discard(end)
+                del self._ends[end]
 
     def judged(self, result: Result) -> Result:
         """Return how a run counts that ended with `result`: what was ended by `revoke` costs no

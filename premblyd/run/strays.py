@@ -1,8 +1,7 @@
 """Processes that a hook leaves behind: those that fled its group, and those a crash orphaned.
 
-A hook is known by its environment: the event's key, the delivery, the attempt, and the daemon's
-process that runs it. Without the last, another daemon that got the same webhook would take this
-one's hook for its own. What drops its environment as well is still known for being our orphan.
+A hook's process is known by the mark in its environment, and so is what it starts. What drops its
+environment as well is still known for being our orphan.
 """
 
 import asyncio
@@ -11,12 +10,11 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 
 from premblyd.occurrences import DaemonWaits, StraysKilled
-from premblyd.queue.jobs import Mark
-from premblyd.run.children import Children
+from premblyd.run.children import MARK, Children, Mark, mark_of
 from premblyd.run.lack import what_is_lacking
 from premblyd.telemetry import tell
 
@@ -44,28 +42,29 @@ class Strays:
         self._guests = {pid: _session(pid) for pid in _adopted()}
         self._unmarked: set[int] = set()
 
-    async def keep_sweeping(self, running: Callable[[], Collection[Mark]]) -> None:
+    async def keep_sweeping(self) -> None:
         """Sweep about once a second, for as long as the daemon runs."""
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
             try:
-                killed = self.sweep(running())
+                killed = self.sweep()
             except (OSError, MemoryError) as error:  # the next sweep may find them
                 tell(DaemonWaits(part="sweep", lacks=what_is_lacking(error) or str(error)))
                 continue
             if killed:
                 tell(StraysKilled(count=killed))
 
-    def sweep(self, running: Collection[Mark]) -> int:
-        """Kill the strays that are not marked as `running`; return how many. One without a mark
-        may belong to a running hook, which could still end it: it has until the next sweep.
+    def sweep(self) -> int:
+        """Kill the strays that no running hook has started; return how many. Of one without a mark
+        that can't be told, and its hook could still end it: it has until the next sweep.
 
         Raise OSError when they can't be looked at now.
         """
         unmarked, killed = set(), 0
         for pid in self._orphans():
             mark = read_mark(pid)
-            if mark in running or (mark is None and self._guests):
+            is_spared = mark in self._children if mark else bool(self._guests)
+            if is_spared:
                 continue
             if mark is None and pid not in self._unmarked:
                 unmarked.add(pid)
@@ -129,19 +128,10 @@ def read_mark(pid: int) -> Mark | None:
             raise  # the process may have a mark
         return None
     pairs = (entry.partition(b"=") for entry in block.split(b"\0"))
-    found = {name: value.decode("utf-8", "replace") for name, _, value in pairs if name in _NAMES}
-    try:
-        return Mark(*(kind(found[name]) for name, kind in _NAMES.items()))
-    except (KeyError, ValueError):
-        return None
+    return mark_of({_NAMES[name]: os.fsdecode(value) for name, _, value in pairs if name in _NAMES})
 
 
-_NAMES = {
-    b"PREMBLY_EVENT_KEY": str,
-    b"PREMBLY_DELIVERY": int,
-    b"PREMBLY_ATTEMPT": int,
-    b"PREMBLY_WORKER": str,
-}
+_NAMES = {name.encode(): name for name in MARK}
 
 
 def _adopted() -> list[int]:

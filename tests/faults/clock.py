@@ -26,11 +26,11 @@ from premblyd.engines.writer import Writer
 from premblyd.logs import output
 from premblyd.model.states import AttemptOutcome
 from premblyd.queue.inbox import Inbox, NewDelivery
-from premblyd.queue.jobs import Job, Result
+from premblyd.queue.jobs import Result
 from premblyd.queue.queue import Queue
 from premblyd.run.dispatcher import Dispatcher
+from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import Runners
-from premblyd.run.permit import Permit
 from tests.faults.daemon import Victim, folder
 from tests.support.clock import SettableClock
 from tests.support.configuration import configuration, shell
@@ -54,11 +54,11 @@ class Hooks(FakeRunner):
 
     def __init__(self) -> None:
         super().__init__()
-        self.times: defaultdict[int, list[float]] = defaultdict(list)
+        self.times: defaultdict[object, list[float]] = defaultdict(list)
         self.first_takes_s = 0.0
 
-    async def run(self, hook: Hook, job: Job, permit: Permit) -> Result:
-        runs = self.times[job.delivery_id]
+    async def run(self, hook: Hook, invocation: Invocation) -> Result:
+        runs = self.times[invocation.environment["PREMBLY_DELIVERY"]]
         runs.append(time.monotonic())
         if len(runs) > 1:
             return Result(outcome=AttemptOutcome.SUCCEEDED)

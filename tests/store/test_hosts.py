@@ -147,7 +147,7 @@ def test_a_stop_makes_due_what_could_not_be_reported(store: Store, host: Hosts) 
     assert store.wait(host.leave(NOW_MS + 9)) == [1]
     assert store.rows(HOSTS) == [("host", "stopped", NOW_MS + 9)]
     assert [state for state, *_ in store.rows(DELIVERIES)] == ["pending"]
-    assert store.wait(host.alive()) == set()
+    assert store.wait(host.ended({"host:1:boot", "stranger"})) == {"host:1:boot"}
 
 
 def test_a_host_whose_row_is_gone_comes_back_too(store: Store, host: Hosts) -> None:
@@ -155,7 +155,8 @@ def test_a_host_whose_row_is_gone_comes_back_too(store: Store, host: Hosts) -> N
     with changing(store.place) as database:
         database.execute("DELETE FROM host")
     assert store.wait(host.revive(NOW_MS)) == set()
-    assert store.wait(host.alive()) == {"host:1:boot"}
+    assert store.wait(host.ended({"host:1:boot"})) == set()
+    assert len(store.rows(HOSTS)) == 1
 
 
 def test_a_daemon_that_has_its_database_for_itself_knows_that_others_are_dead(

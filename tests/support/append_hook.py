@@ -7,10 +7,10 @@ from premblyd.config.hooks import Hook
 from premblyd.config.models import Config, Endpoint
 from premblyd.config.values import NonEmpty
 from premblyd.model.states import AttemptOutcome
-from premblyd.queue.jobs import Job, Result
+from premblyd.queue.jobs import Result
 from premblyd.run.children import Children
+from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import RUNNERS
-from premblyd.run.permit import Permit
 from premblyd.run.preview import Preview
 
 
@@ -28,9 +28,9 @@ class AppendRunner:
 
     def configure(self, settings: Config) -> None: ...
 
-    async def run(self, hook: AppendHook, job: Job, permit: Permit) -> Result:
+    async def run(self, hook: AppendHook, invocation: Invocation) -> Result:
         with open(hook.append, "a") as file:
-            file.write(f"{job.event.verdict.reference}\n")
+            file.write(f"{invocation.environment['PREMBLY_REFERENCE']}\n")
         return Result(outcome=AttemptOutcome.SUCCEEDED)
 
     def interrupt(self) -> None: ...
@@ -38,8 +38,8 @@ class AppendRunner:
     def close(self) -> None: ...
 
     @staticmethod
-    def preview(hook: AppendHook, job: Job, endpoint: Endpoint) -> Preview:
-        reference = job.event.verdict.reference
+    def preview(hook: AppendHook, invocation: Invocation, endpoint: Endpoint) -> Preview:
+        reference = invocation.environment["PREMBLY_REFERENCE"]
         facts = {"file": hook.append, "line": reference}
         return Preview(facts=facts, lines=[f"append {reference} to {hook.append}"])
 

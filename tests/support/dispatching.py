@@ -22,16 +22,17 @@ from premblyd.engines.writer import Writer
 from premblyd.errors import StoreUnavailableError
 from premblyd.model.states import AttemptOutcome
 from premblyd.queue.inbox import Inbox, NewDelivery
-from premblyd.queue.jobs import Claimed, Job, Result
+from premblyd.queue.jobs import Claimed, Result
 from premblyd.queue.once import Ruling
 from premblyd.queue.queue import Queue
 from premblyd.record.operating import Operator
 from premblyd.run.dispatcher import Dispatcher, ReadAnew
+from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import Runners
-from premblyd.run.permit import Permit
 from premblyd.run.preview import Preview
 from tests.support.clock import SettableClock
 from tests.support.database import rows
+from tests.support.jobs import action_of
 from tests.support.store import new_event
 from tests.support.waiting import until
 
@@ -54,7 +55,7 @@ class FakeRunner:
 
     def __init__(self, result: Result | Exception = SUCCEEDED, *, takes_s: float = 0) -> None:
         self.result, self.takes_s = result, takes_s
-        self.jobs: list[tuple[Hook, Job]] = []
+        self.runs: list[tuple[Hook, Invocation]] = []
         self.interrupts = 0
         self.running: Counter[str] = Counter()
         self.most: Counter[str] = Counter()  # that ran at once
@@ -77,17 +78,18 @@ class FakeRunner:
     def close(self) -> None: ...
 
     @staticmethod
-    def preview(hook: Hook, job: Job, endpoint: Endpoint) -> Preview:
+    def preview(hook: Hook, invocation: Invocation, endpoint: Endpoint) -> Preview:
         raise NotImplementedError
 
-    async def run(self, hook: Hook, job: Job, permit: Permit) -> Result:
-        self.jobs.append((hook, job))
-        self.running.update([job.action, "all"])
+    async def run(self, hook: Hook, invocation: Invocation) -> Result:
+        self.runs.append((hook, invocation))
+        action = action_of(invocation)
+        self.running.update([action, "all"])
         self.most |= self.running
         await asyncio.sleep(self.takes_s)
-        if held := self._held.get(job.action):
+        if held := self._held.get(action):
             await held.wait()
-        self.running.subtract([job.action, "all"])
+        self.running.subtract([action, "all"])
         if isinstance(self.result, Exception):
             raise self.result
         return self.result

@@ -10,6 +10,8 @@ from premblyd.model.states import State
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import StoredEvent, Webhook
 from premblyd.queue.jobs import Ending, Job
+from premblyd.run.invocation import Invocation, of_job
+from premblyd.run.permit import FREE, Permit
 
 KEY = "0123456789abcdef0123456789abcdef"
 PLACES = SecretPlaces(Path("/nowhere"), {})
@@ -73,10 +75,26 @@ def job(
         action="act",
         worker="host:1:boot",
         event=event,
+        claim_token="a-claim",
         once_key=once_key,
         is_confirmed=is_confirmed,
         confirmed_fields=confirmed_fields,
     )
+
+
+def invocation(body: bytes = b"{}", *, permit: Permit = FREE, **keys: Any) -> Invocation:
+    """Return how the hook of such a job is run."""
+    return of_job(job(body, **keys), permit)
+
+
+def action_of(invocation: Invocation) -> str:
+    """Return the action whose hook it is for: its name stands behind an event's key."""
+    return invocation.id.partition("-")[2]
+
+
+def told(invocation: Invocation, name: str) -> object:
+    """Return what the hook is told in its environment: PREMBLY_<name>."""
+    return invocation.environment[f"PREMBLY_{name}"]
 
 
 def ending(

@@ -17,11 +17,12 @@ from premblyd.model.states import AttemptOutcome
 from premblyd.prembly import bodies
 from premblyd.privacy.documents import MASK
 from premblyd.privacy.fields import MASKED_REQUEST_HEADERS
-from premblyd.queue.jobs import Job, Result
+from premblyd.queue.jobs import Result
 from premblyd.run.children import Children
 from premblyd.run.http.request import BodyError, make_request
+from premblyd.run.invocation import Invocation
 from premblyd.run.lack import Patience, require_descriptor
-from premblyd.run.permit import FREE, Permit
+from premblyd.run.permit import Permit
 from premblyd.run.preview import Preview, masked
 
 MIN_CLIENTS = 16
@@ -51,13 +52,14 @@ class HttpRunner:
             self._outgrown.append(self._client)
             self._client = HttpClient(settings.total_concurrency)
 
-    async def run(self, hook: HttpHook, job: Job, permit: Permit = FREE) -> Result:
+    async def run(self, hook: HttpHook, invocation: Invocation) -> Result:
         """Run the hook once. Never raise for a hook that fails."""
+        permit = invocation.permit
         try:
-            request = await self._make_request(hook, job)
+            request = await self._make_request(hook, invocation)
         except BodyError as error:
             return Result(outcome=AttemptOutcome.FAILED, error=str(error), final=True)
-        del job  # so that the body is not kept longer than its request
+        del invocation  # so that the body is not kept longer than its request
         if self._interrupted:
             return Result(outcome=AttemptOutcome.INTERRUPTED, error="the daemon was stopped")
         return await permit.run(
@@ -90,23 +92,24 @@ class HttpRunner:
         finally:
             self._sent.discard(task)
 
-    async def _make_request(self, hook: HttpHook, job: Job) -> Request:
+    async def _make_request(self, hook: HttpHook, invocation: Invocation) -> Request:
         """Make the request: beside the loop, if it may be more than a moment's work."""
-        endpoint = self._endpoints.get(job.event.endpoint)
-        make = functools.partial(make_request, hook, job, endpoint, time.time())
+        webhook = invocation.webhook
+        endpoint = self._endpoints.get(webhook.endpoint) if webhook else None
+        make = functools.partial(make_request, hook, invocation, endpoint, time.time())
         is_selection = isinstance(hook.send, Selection)
-        if len(job.event.body) <= bodies.LARGE_BYTES and not is_selection:
+        if len(invocation.body) <= bodies.LARGE_BYTES and not is_selection:
             return make()
         return await asyncio.get_running_loop().run_in_executor(self._aside, make)
 
     @staticmethod
-    def preview(hook: HttpHook, job: Job, endpoint: Endpoint) -> Preview:
+    def preview(hook: HttpHook, invocation: Invocation, endpoint: Endpoint) -> Preview:
         """Return the exact request, with secrets masked, or why it can't be made."""
         shown = masked(hook)
         if hook.sign_with:
             shown = shown.model_copy(update={"sign_with": STAND_IN})
         try:
-            request = make_request(shown, job, masked(endpoint), time.time())
+            request = make_request(shown, invocation, masked(endpoint), time.time())
         except BodyError as error:
             return Preview(facts={"error": str(error)}, lines=[f"would fail: {error}"])
         proxy = _without_login(shown.proxy.reveal()) if shown.proxy else None

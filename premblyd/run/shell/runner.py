@@ -3,14 +3,16 @@
 import errno
 import os
 import shlex
+from collections.abc import Mapping
 
 from premblyd.config.hooks import CommandHook, ShellHook
 from premblyd.config.models import Config, Endpoint
 from premblyd.model.states import AttemptOutcome
-from premblyd.queue.jobs import Job, Result
-from premblyd.run.children import Children
+from premblyd.queue.jobs import Result
+from premblyd.run.children import Children, mark_of
+from premblyd.run.invocation import Invocation
 from premblyd.run.lack import LackError, Patience, what_is_lacking
-from premblyd.run.permit import FREE, Permit
+from premblyd.run.permit import Permit
 from premblyd.run.preview import Preview, masked
 from premblyd.run.shell.environment import command_line, environment
 from premblyd.run.shell.process import Watch, start
@@ -32,13 +34,14 @@ class ShellRunner:
     def configure(self, settings: Config) -> None:
         """Nothing of the settings matters here: a thread is made when a hook needs one."""
 
-    async def run(self, hook: ShellHook | CommandHook, job: Job, permit: Permit = FREE) -> Result:
+    async def run(self, hook: ShellHook | CommandHook, invocation: Invocation) -> Result:
         """Run the hook once. Never raise for a hook that fails."""
-        body = [job.event.body]
-        job = job.without_body()  # the process gets it; nothing here needs it any longer
+        about, permit = invocation.environment, invocation.permit
+        body = [invocation.body]
+        del invocation  # the process gets the body; nothing here needs it any longer
         return await permit.run(
             lambda: self._patience.run(
-                lambda: self._threads.run(lambda: self._run(hook, job, body, permit))
+                lambda: self._threads.run(lambda: self._run(hook, about, body, permit))
             )
         )
 
@@ -53,11 +56,13 @@ class ShellRunner:
         os.close(self._stop_writer)
 
     @staticmethod
-    def preview(hook: ShellHook | CommandHook, job: Job, endpoint: Endpoint) -> Preview:
+    def preview(
+        hook: ShellHook | CommandHook, invocation: Invocation, endpoint: Endpoint
+    ) -> Preview:
         """Return the exact command and environment, with secrets masked."""
         command = command_line(hook)
-        variables = environment(masked(hook), job, os.environ)
-        size = len(job.event.body)
+        variables = environment(masked(hook), invocation.environment, os.environ)
+        size = len(invocation.body)
         return Preview(
             facts={"command": command, "environment": variables, "stdin_bytes": size},
             lines=[
@@ -68,28 +73,39 @@ class ShellRunner:
         )
 
     def _run(
-        self, hook: ShellHook | CommandHook, job: Job, body: list[bytes], permit: Permit
+        self,
+        hook: ShellHook | CommandHook,
+        about: Mapping[str, object],
+        body: list[bytes],
+        permit: Permit,
     ) -> Result:
         """Start the process and wait for it. `body` is emptied as soon as the process has it."""
-        try:
-            process = start(
-                command_line(hook), environment(hook, job, os.environ), body[0], permit.require
-            )
-        except (FileNotFoundError, PermissionError, NotADirectoryError):
-            return _failed("the command was not found or is not executable", final=True)
-        except (OSError, MemoryError) as error:
-            if what := what_is_lacking(error):
-                raise LackError(what) from None
-            number = error.errno if isinstance(error, OSError) else 0
-            reason = os.strerror(number or 0)
-            return _failed(f"the command did not start: {reason}", final=number in _LASTING)
-        body.clear()
-        with (
-            self._children.known(process.pid),
-            Watch(process, self._stop_reader) as watch,
-            permit.ends_by(watch.kill),
-        ):
-            return watch.wait(hook.timeout_ms / 1000, is_shell=isinstance(hook, ShellHook))
+        variables = environment(hook, about, os.environ)
+        mark = mark_of(variables)
+        with self._children.known(mark):
+            try:
+                process = start(command_line(hook), variables, body[0], permit.require)
+            except (OSError, MemoryError) as error:
+                return _not_started(error)
+            body.clear()
+            with (
+                self._children.known(process.pid),
+                Watch(process, self._stop_reader) as watch,
+                permit.ends_by(watch.kill, mark),
+            ):
+                return watch.wait(hook.timeout_ms / 1000, is_shell=isinstance(hook, ShellHook))
+
+
+def _not_started(error: OSError | MemoryError) -> Result:
+    """Return how a run ends whose process could not be started. Raise LackError when that is
+    because the machine lacks something."""
+    if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError):
+        return _failed("the command was not found or is not executable", final=True)
+    if what := what_is_lacking(error):
+        raise LackError(what) from None
+    number = error.errno if isinstance(error, OSError) else 0
+    reason = os.strerror(number or 0)
+    return _failed(f"the command did not start: {reason}", final=number in _LASTING)
 
 
 def _failed(error: str, *, final: bool) -> Result:

@@ -1,0 +1,108 @@
+"""What a runner runs a hook with, whoever asks for it: a delivery, an alert, `try` or `explain`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from premblyd.prembly import bodies
+from premblyd.prembly.webhook import Webhook
+from premblyd.queue.jobs import Job
+from premblyd.run.permit import FREE, Permit
+
+NOT_STORED = "0" * 32  # in place of an event's key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """One run of a hook: what it is told, and by `permit`, whether it may start and go on.
+
+    `id`: the same each time the same is told. `environment`: what a process has of it; None is
+    empty. `webhook`: what it is about, with the number and key of its event; None: no webhook.
+    `confirmed_fields`: the facts that Prembly's answer states; None: Prembly confirmed nothing.
+    """
+
+    id: str
+    body: bytes
+    environment: Mapping[str, object]
+    webhook: Webhook | None = None
+    event_id: int = 0
+    event_key: str = NOT_STORED
+    confirmed_fields: tuple[str, ...] | None = None
+    permit: Permit = FREE
+
+    @property
+    def content_type(self) -> str:
+        """The body's."""
+        headers = json.loads(self.webhook.headers) if self.webhook else []
+        return str(dict(headers).get("Content-Type", "application/json"))
+
+    def context(self) -> dict[str, Any]:
+        """Return what `select` sees."""
+        return self.webhook.context() if self.webhook else {"body": bodies.parse(self.body)}
+
+
+def of_job(job: Job, permit: Permit = FREE) -> Invocation:
+    """Return how the hook of a claimed delivery is run."""
+    return of_webhook(
+        job.event,
+        job.action,
+        event_id=job.event.id,
+        event_key=job.event.key,
+        delivery_id=job.delivery_id,
+        attempt=job.attempt,
+        worker=job.worker,
+        once_key=job.once_key,
+        confirmed_fields=job.confirmed_fields if job.is_confirmed else None,
+        permit=permit,
+    )
+
+
+def of_webhook(
+    webhook: Webhook,
+    action: str,
+    *,
+    event_id: int = 0,
+    event_key: str = NOT_STORED,
+    delivery_id: int = 0,
+    attempt: int = 1,
+    worker: str = "",
+    once_key: str | None = None,
+    confirmed_fields: tuple[str, ...] | None = None,
+    permit: Permit = FREE,
+) -> Invocation:
+    """Return how the hook of `action` is run for a webhook, which need not be stored."""
+    verdict = webhook.verdict
+    environment = {
+        "PREMBLY_EVENT": event_id,
+        "PREMBLY_EVENT_KEY": event_key,
+        "PREMBLY_DELIVERY": delivery_id,
+        "PREMBLY_ONCE_KEY": once_key,
+        "PREMBLY_ATTEMPT": attempt,
+        "PREMBLY_WORKER": worker,
+        "PREMBLY_ENDPOINT": webhook.endpoint,
+        "PREMBLY_KIND": verdict.kind,
+        "PREMBLY_TYPE": verdict.type,
+        "PREMBLY_RESPONSE_CODE": verdict.response_code,
+        "PREMBLY_STATUS": verdict.status,
+        "PREMBLY_OUTCOME": verdict.outcome,
+        "PREMBLY_REFERENCE": verdict.reference,
+        "PREMBLY_USER_REF": verdict.user_ref,
+        "PREMBLY_FACE_MATCH": verdict.face_match,
+        "PREMBLY_FACE_CONFIDENCE": verdict.face_confidence,
+        "PREMBLY_RISK_LEVEL": verdict.risk_level,
+        "PREMBLY_RISK_SCORE": verdict.risk_score,
+        "PREMBLY_DOUBT": verdict.doubt,
+        "PREMBLY_CONFIRMED": None if confirmed_fields is None else True,
+        "PREMBLY_CONFIRMED_FIELDS": ",".join(confirmed_fields or ()),
+    }
+    return Invocation(
+        id=f"{once_key or event_key}-{action}",
+        body=webhook.body,
+        environment=environment,
+        webhook=webhook,
+        event_id=event_id,
+        event_key=event_key,
+        confirmed_fields=confirmed_fields,
+        permit=permit,
+    )
