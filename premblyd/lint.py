@@ -17,17 +17,15 @@ from premblyd.config.console import Console
 from premblyd.config.hooks import Hook
 from premblyd.config.inquiries import Pending, PremblyApi
 from premblyd.config.models import Action, Config, Endpoint
+from premblyd.config.secrets import SecretPlaces
 from premblyd.expressions import ExpressionError
-from premblyd.prembly import conditions, events, payload, samples
-from premblyd.prembly.codes import MEANINGS
+from premblyd.prembly import codes, conditions, events, payload, samples
 from premblyd.prembly.payload import Outcome
 from premblyd.prembly.webhook import Webhook
 from premblyd.routing import DEFAULT, EVERY, MISSING, Routing
 from premblyd.run.ending import longest_ms
 from premblyd.run.shell.environment import DEFAULT_PATH
 
-# Letters that are typed for a digit.
-_LOOKALIKES = str.maketrans("OoQIlZ", "000112")
 _PUBLIC_KEY = re.compile(r"(^|_)pk(_|$)", re.IGNORECASE)
 MAX_HELD_MS = 24 * 3_600_000
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -50,9 +48,16 @@ def warnings(settings: Config, path: Path) -> Iterator[str]:
         yield f"{path} holds secrets and others can read it: chmod o-r {path}"
     for endpoint in settings.endpoints:
         yield from _of_endpoint(endpoint)
+    places = SecretPlaces(path.absolute().parent)
     for place, secret in settings.secrets.items():
         if secret.source != "text" and secret.reveal() != secret.reveal().strip():
             yield f"{place}: the secret ({secret.source}) has white space around it"
+        if secret.source == "text" and any(map(os.path.isfile, places.files(secret.reveal()))):
+            # Not its name: it may be the key, and the file an accident.
+            yield (
+                f"{place}: this text is taken for the secret itself, and it is the name of a file"
+                " here; did you mean {file: …}?"
+            )
     if settings.prembly:
         yield from _of_prembly(settings.prembly)
     if settings.console:
@@ -144,7 +149,7 @@ def _of_console(console: Console) -> Iterator[str]:
 
 def _of_codes(action: Action) -> Iterator[str]:
     for code in action.response_codes:
-        if code not in MEANINGS and code not in (EVERY, MISSING, DEFAULT):
+        if code not in codes.MEANINGS and code not in (EVERY, MISSING, DEFAULT):
             yield f"action {action.name}: {_of_code(code)}"
 
 
@@ -265,24 +270,17 @@ _FOR_VERIFICATIONS = f'types: [{events.SESSION}, "verification.*", {events.STATU
 _SIGNED_APART = f"types: [{events.SESSION}, {events.DIRECT}]"
 
 
-# A pattern for each family: verification.*, transaction.*, …
-_PATTERNS = sorted({f"{type_.partition('.')[0]}.*" for type_ in events.MEANINGS if "." in type_})
-
-
 def _of_type(pattern: str) -> str | None:
     """Return what is odd about a pattern of types."""
+    meant = events.pattern_meant_by(pattern)
+    hint = f"; did you mean {meant}?" if meant else ""
     if not set(pattern) & {"*", "?"}:
-        is_family = f"{pattern}." in events.OPEN_FAMILIES and pattern not in events.MEANINGS
-        meant = f"{pattern}.*" if is_family else events.meant_by(pattern)
         if events.can_be(pattern) and not meant:
             return None
-        hint = f"; did you mean {meant}?" if meant else ""
         return f"Prembly documents no type {pattern}{hint}"
     is_open = pattern.startswith(events.OPEN_FAMILIES)
     if is_open or any(events.matches([pattern], type_) for type_ in events.MEANINGS):
         return None
-    close = difflib.get_close_matches(pattern, _PATTERNS, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
     return f"no type that Prembly documents is like {pattern}{hint}"
 
 
@@ -370,13 +368,11 @@ def _of_pending(pending: Pending, actions: Sequence[Action]) -> Iterator[str]:
 
 
 def _of_code(code: str) -> str:
-    close = code.translate(_LOOKALIKES).zfill(2)
-    if close not in MEANINGS or close == code:
-        words = difflib.get_close_matches(code.lower(), [MISSING, DEFAULT], n=1)
-        close = {"any": EVERY, "all": EVERY}.get(code.lower(), words[0] if words else "")
-    if close:
+    words = difflib.get_close_matches(code.lower(), [MISSING, DEFAULT], n=1)
+    word = {"any": EVERY, "all": EVERY}.get(code.lower(), words[0] if words else None)
+    if close := codes.meant_by(code) or word:
         return f'response code "{code}" is not "{close}"; did you mean "{close}"?'
-    return f'Prembly documents no response code "{code}" (but {", ".join(MEANINGS)})'
+    return f'Prembly documents no response code "{code}" (but {", ".join(codes.MEANINGS)})'
 
 
 def _of_files(settings: Config) -> Iterator[str]:

@@ -84,8 +84,8 @@ def test_a_time_that_is_none_is_a_wrong_use(config: Path, time: str) -> None:
 
 
 def test_an_empty_list_says_so(config: Path) -> None:
-    assert run("events", "--code", "98", "--config", config) == Ran(0, "No events.\n", "")
-    assert json_of(config, "events", "--code", "98") == []
+    assert run("events", "--reference", "98", "--config", config) == Ran(0, "No events.\n", "")
+    assert json_of(config, "events", "--reference", "98") == []
     assert run("deliveries", "--action", "gone", "--config", config).out == "No deliveries.\n"
 
 
@@ -222,6 +222,25 @@ def test_show_tells_how_each_attempt_ended(config: Path) -> None:
     assert "\n     | hidden: --reveal shows what it printed\n" in printed
     revealed = run("show", delivery["event_id"], "--reveal", "--config", config).out
     assert "\n     | no\n" in revealed
+
+
+ASKED = """INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,
+    finished_at_ms, outcome, error) VALUES (?, ?, 'w', 'd', 1, 2, 'interrupted', 'not known yet')"""
+
+
+def test_show_counts_apart_the_attempts_that_only_asked(config: Path) -> None:
+    ((number, event_id),) = read(
+        config, f"SELECT id, event_id FROM delivery WHERE id = {ids(config, 'dead')[0]}"
+    )
+    with changing(recorded_in(config), unchecked=True) as database:
+        for attempt in (2, 3):
+            database.execute(ASKED, [number, attempt])
+        database.execute("UPDATE delivery SET attempt_count = 3 WHERE id = ?", [number])
+    printed = run("show", event_id, "--config", config).out
+    assert " dead after 1 attempt and 2 interrupted ones\n" in printed
+    listed = run("deliveries", "--event", event_id, "--config", config).out.splitlines()
+    (row,) = [line for line in listed if line.startswith(f"{number} ")]
+    assert row[listed[0].index("begun") :].split()[0] == "3"
 
 
 def test_deliveries_filters_by_state_and_action(config: Path) -> None:

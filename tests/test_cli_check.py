@@ -323,6 +323,24 @@ def test_a_secret_file_with_white_space_around_it_is_doubted(tmp_path: Path) -> 
     assert found == f"{place}: the secret (file:token) has white space around it"
 
 
+def test_a_secret_that_is_the_name_of_a_file_is_doubted(tmp_path: Path) -> None:
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials" / "live-key").write_text("live_pk_x\n")
+    (tmp_path / "crm-token").write_text("Bearer hush\n")
+    http = {"url": "http://127.0.0.1:1", "headers": {"Authorization": "crm-token"}}
+    action = {"name": "crm", "types": ["*"], "response_codes": ["00"], "http": http}
+    keys = {"live": "live-key", "test": "t" * 300, "next": ".."}
+    found = warnings(write(tmp_path, endpoint={"keys": keys}, actions=[action]))
+    assert [text.partition(": this text is taken")[0] for text in found] == [
+        "endpoint prembly, key live",
+        "action crm, header Authorization",
+    ]
+    for text in found:
+        assert text.endswith("the name of a file here; did you mean {file: …}?")
+        assert "live-key" not in text
+        assert "crm-token" not in text
+
+
 def fake_systemctl(folder: Path, monkeypatch: pytest.MonkeyPatch, **properties: str) -> None:
     """Put a systemctl on PATH that knows a service with these properties."""
     lines = "\n".join(f"{name}={value}" for name, value in properties.items())

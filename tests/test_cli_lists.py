@@ -13,6 +13,7 @@ from rich.console import Console
 
 from premblyd.cli import printing
 from premblyd.cli.printing import Column, Sizes, fit, print_table
+from premblyd.databases import Server
 from tests.support.commands import Ran, on_terminal, record, recorded_in, run
 from tests.support.database import changing, rows, url_of
 
@@ -117,6 +118,88 @@ def test_a_pipe_gets_every_column_whole(config: Path, arguments: list[str]) -> N
     }
     for text in texts[arguments[0]]:
         assert text in done.out
+
+
+UNKNOWN = [
+    (
+        ["deliveries", "--action", "archiv"],
+        "Neither the configuration nor the database has an action archiv; did you mean archive?",
+    ),
+    (
+        ["deliveries", "--action", "zzz"],
+        "Neither the configuration nor the database has an action zzz;"
+        " there are activate-customer, archive, ask-compliance, page-operations.",
+    ),
+    (
+        ["events", "--type", "transaction.proccessed"],
+        "The database has no event of type transaction.proccessed, and Prembly documents none;"
+        " did you mean transaction.processed?",
+    ),
+    (["deliveries", "--type", "workflow"], "; did you mean workflow.*?"),
+    (["events", "--type", "transactoin.*"], "; did you mean transaction.*?"),
+    (["events", "--type", "zzz"], "documents none; there are credit, other, prembly.status, sdk"),
+    (
+        ["events", "--code", "o7"],
+        "The database has no event of code o7, and Prembly documents none; did you mean 07?",
+    ),
+    (["events", "--code", "Missing"], "; did you mean missing?"),
+    (["events", "--code", "zz"], "; there are 00, 01, 02, 03, 07, missing."),
+    (
+        ["rejections", "--reason", "wrong_signature"],
+        "Nothing is refused for the reason wrong_signature; did you mean wrong signature",
+    ),
+    (["rejections", "--reason", "\x07bell"], "; there are address not allowed, body too large, "),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), UNKNOWN, ids=repr)
+def test_a_filter_that_nobody_knows_is_said_beside_the_empty_list(
+    config: Path, arguments: list[str], words: str
+) -> None:
+    done = run(*arguments, "--config", config)
+    assert done.code == 0
+    assert done.out == f"No {arguments[0]}.\n"
+    assert done.err.startswith("note: ")
+    assert words in done.err
+    assert done.err.rstrip("\n").isprintable()
+    as_json = run(*arguments, "--json", "--config", config)
+    assert (as_json.out, as_json.err) == ("[]\n", done.err)
+
+
+KNOWN = [
+    ["deliveries", "--action", "archive", "--since", "2099-01-01"],
+    ["deliveries", "--type", "credit", "--since", "2099-01-01"],
+    ["events", "--type", "watchlist.identity_flagged", "--since", "2099-01-01"],
+    ["events", "--type", "work*", "--since", "2099-01-01"],
+    ["events", "--type", "house.sold", "--since", "2099-01-01"],
+    ["events", "--code", "03", "--since", "2099-01-01"],
+    ["events", "--code", "99", "--since", "2099-01-01"],
+    ["events", "--code", "missing", "--since", "2099-01-01"],
+    ["rejections", "--reason", "too slow"],
+    ["rejections", "--reason", "an older reason", "--since", "2099-01-01"],
+]
+
+
+@pytest.mark.parametrize("arguments", KNOWN, ids=repr)
+def test_of_a_filter_that_is_known_an_empty_list_says_no_more(
+    config: Path, arguments: list[str]
+) -> None:
+    change(config, "UPDATE event SET type = 'house.sold', response_code = '99' WHERE id = 1")
+    change(config, "UPDATE rejection SET reason = 'an older reason'")
+    done = run(*arguments, "--config", config)
+    assert done == Ran(0, f"No {arguments[0]}.\n", "")
+
+
+def test_an_action_is_looked_for_in_a_copy_alone_and_in_the_record_while_the_file_is_broken(
+    config: Path,
+) -> None:
+    wrong = ["deliveries", "--action", "archiv"]
+    place = recorded_in(config)
+    named = place.url if isinstance(place, Server) else place
+    copy = run(*wrong, "--database", named, "--config", config)
+    assert copy.err == "note: The database has no action archiv; did you mean archive?\n"
+    config.write_text(config.read_text().replace('"actions"', '"acts"'))
+    assert copy.err in run(*wrong, "--config", config).err
 
 
 def test_columns_that_matter_least_go_first_and_the_others_share_what_is_left() -> None:
@@ -231,7 +314,7 @@ def test_rejections_are_listed_and_filtered(config: Path) -> None:
         (["--since", "1h"], [newest, oldest]),
         (["--since", "2100-01-01"], [newest]),
         (["--limit", "1"], [newest]),
-        (["--reason", "wrong"], []),
+        (["--reason", "too slow"], []),
     ):
         assert json_of(config, "rejections", *options) == found
     assert run("rejections", "--reason", "x", "--config", config).out == "No rejections.\n"

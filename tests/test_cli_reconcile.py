@@ -203,9 +203,8 @@ def test_without_a_key_nothing_is_asked(tmp_path: Path, api: PremblyApi) -> None
     ("fault", "words"),
     [
         (status(500), "HTTP 500"),
-        (status(503, Retry_After="600"), "It asks to wait 600 s."),
+        (status(503, Retry_After="600"), "HTTP 503. Ask no earlier than in 600 s. If it stays so"),
         (hang, "no answer in time"),
-        (garbage, "no JSON"),
         (cut, "connection broke"),
         (redirect, "redirect"),
     ],
@@ -219,7 +218,40 @@ def test_prembly_that_does_not_answer_is_said(
     assert (ran.code, ran.out) == (75, "")
     assert "Prembly could not be asked: " in ran.err
     assert words in ran.err
+    assert "`prembly: {url: …}`" in ran.err
     assert api.asked() <= reconciling.TRIES
+
+
+@pytest.mark.parametrize("key", [{}, {"items": "data.entries"}])
+def test_a_log_that_can_not_be_read_is_said_with_where_to_look(
+    tmp_path: Path, api: PremblyApi, key: dict[str, str]
+) -> None:
+    know(api, 1)
+    record = Record(tmp_path, api, prembly={"logs": key})
+    if not key:
+        api.fail(garbage)
+    ran = reconcile(record)
+    assert (ran.code, ran.out) == (75, "")
+    why = "no list where `prembly.logs.items` looks for one" if key else "no JSON object"
+    assert f"Prembly's log could not be read: the answer {'has' if key else 'is'} {why}" in ran.err
+    assert "Try again later. If it stays so, look at `prembly: {logs: …}`." in ran.err
+    assert "{url: …}" not in ran.err, "it can be reached"
+
+
+def test_after_many_failures_the_pause_is_not_called_premblys_wish(
+    tmp_path: Path, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know(api, 20)
+    monkeypatch.setattr(reconciling, "TRIES", 2)
+    monkeypatch.setattr(reconciling, "LONGEST_WAIT_S", 5)  # shorter than the first pause
+    record = Record(tmp_path, api)
+    for reference in api.verifications:
+        api.fail(status(500), reference)
+    ran = reconcile(record, "--store")
+    assert ran.code == 75
+    assert re.search(r"could not answer lately: HTTP 500\. Ask no earlier than in \d+ s\.", ran.err)
+    assert "It asks" not in ran.err
+    assert "the log tells more" not in ran.err, "a command has no log"
 
 
 def test_prembly_that_can_not_be_reached_is_said(tmp_path: Path, api: PremblyApi) -> None:
@@ -353,11 +385,17 @@ def test_a_log_that_ignores_the_time_is_cut_to_it(tmp_path: Path, api: PremblyAp
 def test_a_list_needs_no_key_and_asks_nobody(tmp_path: Path, api: PremblyApi) -> None:
     record = Record(tmp_path, api, prembly={"api_key": {"file": "not-there"}})
     record.receive(["ver_came_1"])
-    ran = reconcile(record, "-", stdin=b"ver_came_1\nver_lost_1\nver_lost_1\n")
+    listed = b"reference\nver_came_1\n\nver_lost_1\nver_lost_1\nver_lost_2\n"
+    ran = reconcile(record, "-", stdin=listed)
     assert (ran.code, ran.err) == (1, "")
-    assert "Missing: 1 of 2." in ran.out
-    assert "ver_lost_1" in ran.out
-    assert "--store asks Prembly" in ran.out
+    said, title, *rows, last = ran.out.splitlines()
+    assert said == "Missing: 2 of 3."
+    assert title.split()[:2] == ["line", "reference"]
+    assert [row.split() for row in rows] == [["4", "ver_lost_1"], ["6", "ver_lost_2"]]
+    assert last.startswith("--store asks Prembly")
+    ran = reconcile(record, "-", "--json", stdin=listed)
+    lines = {each["reference"]: each["line"] for each in json.loads(ran.out)["absent"]}
+    assert lines == {"ver_lost_1": 4, "ver_lost_2": 6}
     assert api.asked() == 0
 
 
@@ -400,6 +438,7 @@ def test_what_came_and_was_left_open_is_listed_and_asked_for(
     assert "Missing: 1 of 1, 1 of them unsettled: an event came, and left it open." in ran.out
     printed = found(record, code=1)
     assert (printed["missing"], printed["unsettled"]) == (1, 1)
+    assert [each["line"] for each in printed["absent"]] == [None], "of no list"
     assert [each["fate"] for each in printed["absent"]] == ["unsettled"]
     assert api.asked(reference) == 0
     printed = found(record, "--store", code=0)

@@ -61,7 +61,7 @@ def test_an_action_that_nobody_knows_is_an_error_with_near_names(config: Path) -
         )
     done = run("replay", "--action", "zzz", "--dead", "--config", config)
     assert done.err.endswith(
-        "; it has activate-customer, archive, ask-compliance, page-operations.\n"
+        "; there are activate-customer, archive, ask-compliance, page-operations.\n"
     )
     assert read(config, DELIVERIES) == before
 

@@ -15,7 +15,7 @@ from prometheus_client.samples import Sample
 from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.databases import Place
-from premblyd.metrics.counting import REASONS, Counts, Histogram
+from premblyd.metrics.counting import Counts, Histogram
 from premblyd.metrics.exporter import Exporter
 from premblyd.metrics.state import Runtime
 from premblyd.occurrences import (
@@ -28,7 +28,7 @@ from premblyd.occurrences import (
     WebhookRejected,
     WebhookUnavailable,
 )
-from premblyd.queue.inbox import Noise
+from premblyd.queue.inbox import REASONS, Noise
 from tests.support.database import away
 from tests.support.jobs import action, endpoint
 from tests.support.pages import PAGES, ROOT

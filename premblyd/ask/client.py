@@ -92,6 +92,7 @@ class Inquirer:
         self._aside: ThreadPoolExecutor | None = None
         self._pace = Pace(1)
         self._breaker = Breaker()
+        self._paused_by = ""  # the last failure
         self._probing = asyncio.Lock()
         self._judging_key = asyncio.Lock()
         self._key_judged = (float("-inf"), True)  # when it was asked that told, and if it is right
@@ -164,7 +165,7 @@ class Inquirer:
             if self._interrupted or not self.can_ask:
                 return self._unasked(STOPPED if self._interrupted else NO_KEY)
             if wait_s := self.wait_s:
-                return self._unasked(_PAUSED, wait_s)
+                return self._unasked(f"{_PAUSED}: {self._paused_by}", wait_s)
             task = asyncio.create_task(self._answer(question))
             self._asking[question.identifier] = task
             task.add_done_callback(lambda _: self._asking.pop(question.identifier, None))
@@ -215,7 +216,7 @@ class Inquirer:
 
     async def _send(self, method: Method, path: str, question: Question | None) -> Answer:
         if wait_s := self.wait_s:
-            return self._unasked(_PAUSED, wait_s)
+            return self._unasked(f"{_PAUSED}: {self._paused_by}", wait_s)
         api, client = self._api, self._client
         if api is None or api.api_key is None or client is None:  # reloaded meanwhile
             return self._unasked(NO_KEY)
@@ -321,6 +322,7 @@ class Inquirer:
             self._key_judged = max(self._key_judged, (started, True))
         if answer.kind is AnswerKind.REFUSED:
             self._key_judged = max(self._key_judged, (started, False))
+            self._paused_by = answer.error or ""
             pause_s = self._breaker.refused(now)
             tell(
                 InquiriesRefused(
@@ -328,6 +330,7 @@ class Inquirer:
                 )
             )
         elif answer.kind is AnswerKind.UNAVAILABLE:
+            self._paused_by = answer.error or ""
             if pause_s := self._breaker.failed(now, answer.retry_after_s):
                 tell(InquiriesPaused(reason=answer.error or "", pause_s=round(pause_s)))
         elif self._breaker.succeeded():
@@ -383,7 +386,7 @@ def _is_firewalls(response: Response) -> bool:
     )
 
 
-_PAUSED = "Prembly is not asked now, because it could not answer lately; the log tells more"
+_PAUSED = "Prembly is not asked now, because it could not answer lately"
 _REFUSED = "Prembly refuses the API key"
 _UNSURE = "Prembly refuses the API key, or to answer for this verification"
 

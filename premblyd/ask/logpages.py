@@ -74,10 +74,12 @@ def read_page(body: bytes, question: LogsQuestion) -> LogPage:
     if document is None and body.lstrip()[:1] == b"[":  # a list, without anything around it
         document = bodies.parse(b'{"items":' + body + b"}")
     if document is None:
-        raise LogPageError("it is no JSON object, or has too many values: try a lower `page_size`")
+        raise LogPageError(
+            "the answer is no JSON object, or has too many values: try a lower `page_size`"
+        )
     items = _found(question.items, document)
     if not isinstance(items, list):
-        raise LogPageError("it has no list where `prembly.logs.items` looks for one")
+        raise LogPageError("the answer has no list where `prembly.logs.items` looks for one")
     expected = [item for item in items if _is_expected(item, question.when)]
     entries = [_entry(item, question) for item in expected]
     return LogPage(

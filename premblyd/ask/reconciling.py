@@ -19,7 +19,13 @@ from premblyd.ask.logreading import Fetch
 from premblyd.ask.storing import Storing, Subject
 from premblyd.asked.questions import NewInquiry
 from premblyd.config.inquiries import LogsQuestion
-from premblyd.errors import NoAnswerError, NotAllowedToAskError, PremblydError, TryAgainError
+from premblyd.errors import (
+    NoAnswerError,
+    NotAllowedToAskError,
+    PremblydError,
+    TryAgainError,
+    UnreadableLogError,
+)
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly.answers import Question
 from premblyd.prembly.payload import session_reference
@@ -52,6 +58,7 @@ class Absent:
     ended."""
 
     ids: tuple[str, ...] = field(repr=False)
+    line: int | None = None  # of the list
     at_ms: int | None = None
     code: str | None = None
     status: str | None = None
@@ -124,15 +131,15 @@ async def _patiently(ask: Callable[[], Awaitable[Answer]], read: Callable[[Answe
         answer = await ask()
         if answer.kind is AnswerKind.REFUSED:
             raise NotAllowedToAskError(answer.http_status)
-        error = answer.error or ""
+        why, error = NoAnswerError, answer.error or ""
         if answer.kind is not AnswerKind.UNAVAILABLE:
             try:
                 return read(answer)
             except LogPageError as failed:  # perhaps a proxy's page
-                error = str(failed)
+                why, error = UnreadableLogError, str(failed)
         pause_s = max(answer.retry_after_s, wait_s)
         if attempt == TRIES or pause_s > LONGEST_WAIT_S:
-            raise NoAnswerError(error, round(answer.retry_after_s))
+            raise why(error, round(answer.retry_after_s))
         await asyncio.sleep(pause_s)
         wait_s *= 2
     raise AssertionError("the last attempt returns or raises")

@@ -9,8 +9,8 @@ import click
 
 from premblyd import times
 from premblyd.cli.common import TypePattern, When, WhenType, time_of, until_end
-from premblyd.cli.database import database_of
-from premblyd.cli.listing import list_options
+from premblyd.cli.database import database_of, settings_if_valid
+from premblyd.cli.listing import list_options, note
 from premblyd.cli.printing import Column, print_json, print_table
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ COLUMNS = (
     Column(name="event", kind="whole"),
     Column(name="action", rank=1, kind="reference"),
     Column(name="state", kind="whole"),
-    Column(name="tried", rank=5, kind="whole"),
+    Column(name="begun", rank=5, kind="whole"),  # questions to Prembly alone count too
     Column(name="due (UTC)", rank=4, kind="time"),
     Column(name="error", rank=3, kind="words"),
     Column(name="reference", rank=2, kind="reference"),
@@ -59,7 +59,7 @@ def deliveries(
 ) -> None:
     """The newest come first."""
     from premblyd.engines.connections import connect_read_only
-    from premblyd.record import reading
+    from premblyd.record import reading, unknowns
     from premblyd.record.choosing import DeliveryFilter
     from premblyd.record.reading import Page
 
@@ -77,8 +77,12 @@ def deliveries(
     rows = reading.deliveries(record, chosen, Page(limit=limit))
     if as_json:
         print_json([asdict(row) for row in rows])
-        return
-    print_deliveries(rows, wide=wide, hint="--wide shows all.")
+    else:
+        print_deliveries(rows, wide=wide, hint="--wide shows all.")
+    if not rows and action is not None:
+        note(unknowns.of_action(record, settings_if_valid(config_path, database), action))
+    if not rows and type_ is not None:
+        note(unknowns.of_type(record, type_))
 
 
 def print_deliveries(rows: "Sequence[DeliveryRow]", *, hint: str, wide: bool = False) -> None:

@@ -11,10 +11,11 @@ import click
 from premblyd import times
 from premblyd.cli.common import TypePattern, When, WhenType, time_of, until_end
 from premblyd.cli.database import database_of
-from premblyd.cli.listing import list_options
+from premblyd.cli.listing import list_options, note
 from premblyd.cli.printing import Column, print_json, print_table
 
 if TYPE_CHECKING:
+    from premblyd.engines.connections import Database
     from premblyd.record.rows import EventRow
 
 OUTCOMES = ("verified", "not_verified", "pending", "unknown")
@@ -109,14 +110,26 @@ def events(
         contradicted=contradicted,
     )
     if follow:
+        _note_unknown(record, type_, code)
         record.close()  # it is opened anew with each look
         following.follow(path, chosen, limit=limit, as_json=as_json)
         return
     rows = reading.events(record, chosen, Page(limit=limit))
     if as_json:
         print_json([asdict(row) for row in rows])
-        return
-    print_events(rows, wide=wide, hint="--wide shows all.")
+    else:
+        print_events(rows, wide=wide, hint="--wide shows all.")
+    if not rows:
+        _note_unknown(record, type_, code)
+
+
+def _note_unknown(record: "Database", type_: str | None, code: str | None) -> None:
+    from premblyd.record import unknowns
+
+    note(
+        None if type_ is None else unknowns.of_type(record, type_),
+        None if code is None else unknowns.of_code(record, code),
+    )
 
 
 def print_events(rows: "Sequence[EventRow]", *, hint: str, wide: bool = False) -> None:

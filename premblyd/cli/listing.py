@@ -7,6 +7,7 @@ import click
 
 from premblyd.cli.common import config_option, json_option
 from premblyd.cli.database import database_option
+from premblyd.cli.printing import clean
 
 F = TypeVar("F", bound=Callable[..., Any])
 MAX_ROWS = 1_000_000_000
@@ -18,6 +19,12 @@ def list_options(command: F) -> F:
     for option in (json_option, config_option, database_option, _wide_option, _limit_option):
         command = option(command)
     return command
+
+
+def note(*unknown: str | None) -> None:
+    """Say, of each name that an empty list was asked for and that nobody knows, that it is none."""
+    for words in filter(None, unknown):
+        click.echo(f"note: {clean(words)}", err=True)
 
 
 def _limit_option(command: F) -> F:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 GRACE_MS = 60_000  # what is this new may be on its way
 _LONG_NUMBER = re.compile(r"\d(?:\W?\d){9,}")  # a BVN, a NIN, a phone's, an account's
+LINE = Column(name="line", kind="whole")  # of a list
 COLUMNS = (
     Column(name="reference", kind="reference"),
     Column(name="at (UTC)", kind="time"),
@@ -208,10 +209,13 @@ def _report(work: Reconciliation) -> None:
         )
     )
     rows = [
-        (_shown(each), times.for_people(each.at_ms), each.code, each.status, _why(each))
+        (each.line, _shown(each), times.for_people(each.at_ms), each.code, each.status, _why(each))
         for each in missing
     ]
-    print_table(COLUMNS, rows, empty="")
+    if work.window is None:
+        print_table((LINE, *COLUMNS), rows, empty="")
+    else:
+        print_table(COLUMNS, [row[1:] for row in rows], empty="")
     if not work.stores:
         click.echo("--store asks Prembly for each of them.")
 
@@ -233,6 +237,7 @@ def _report_json(work: Reconciliation, wrong_lines: Sequence[int]) -> None:
             "error": str(work.stopped_by) if work.stopped_by else None,
             "absent": [
                 {
+                    "line": each.line,
                     "reference": _shown(each),
                     "at_ms": each.at_ms,
                     "code": each.code,

@@ -2,7 +2,7 @@
 it."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -53,12 +53,14 @@ class Reconciliation:
         """Of the missing, those of which an event came that does not say how they ended."""
         return [each for each in self.missing if each.fate == "unsettled"]
 
-    def compare_list(self, references: Sequence[str]) -> None:
-        """Find which references of a list have no event."""
+    def compare_list(self, references: Mapping[str, int]) -> None:
+        """Find which references of a list have no event; each has the number of its line."""
         from premblyd.ask.reconciling import Absent
 
         self.compared = len(references)
-        self._keep_absent([Absent(ids=(reference,)) for reference in references])
+        self._keep_absent(
+            [Absent(ids=(reference,), line=line) for reference, line in references.items()]
+        )
 
     async def run(self) -> None:
         """Ask what there is to ask. What stops that early is `stopped_by`."""

@@ -3,7 +3,7 @@
 import codecs
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -25,11 +25,11 @@ class ListError(PremblydError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class References:
-    """The references of a list, each once, in their order; and the numbers of the lines that hold
-    none, which are left out."""
+    """The references of a list, each once, in their order, with the number of the line where it
+    stands first; and the numbers of the lines that hold none, which are left out."""
 
     name: str
-    found: Sequence[str]
+    found: Mapping[str, int]
     wrong_lines: Sequence[int]
 
     @property
@@ -53,7 +53,7 @@ def read_references(file: IO[bytes], name: str, column: str | None) -> Reference
     if not found:
         why = f" In {_lines(wrong)}: {_WRONG}." if wrong else ""
         raise ListError(f"{name} holds no reference." + why)
-    return References(name=name, found=list(found), wrong_lines=wrong)
+    return References(name=name, found=found, wrong_lines=wrong)
 
 
 def _text(data: bytes, name: str) -> str:

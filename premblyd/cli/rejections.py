@@ -10,7 +10,7 @@ import click
 from premblyd import times
 from premblyd.cli.common import When, WhenType, time_of, until_end
 from premblyd.cli.database import database_of
-from premblyd.cli.listing import list_options
+from premblyd.cli.listing import list_options, note
 from premblyd.cli.printing import Column, print_json, print_table
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def rejections(
 ) -> None:
     """The newest come first. They are kept as evidence, the newest 10,000, without their bodies."""
     from premblyd.engines.connections import connect_read_only
-    from premblyd.record import reading
+    from premblyd.record import reading, unknowns
     from premblyd.record.choosing import RejectionFilter
     from premblyd.record.reading import Page
 
@@ -54,8 +54,10 @@ def rejections(
     rows = reading.rejections(record, chosen, Page(limit=limit))
     if as_json:
         print_json([asdict(row) for row in rows])
-        return
-    print_rejections(rows, wide=wide, hint="--wide shows all.")
+    else:
+        print_rejections(rows, wide=wide, hint="--wide shows all.")
+    if not rows and reason is not None:
+        note(unknowns.of_reason(record, reason))
 
 
 def print_rejections(rows: "Sequence[RejectionRow]", *, hint: str, wide: bool = False) -> None:

@@ -1,7 +1,7 @@
 """premblyd show"""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,9 +101,8 @@ def _print(event: "ShownEvent") -> None:
     click.echo("  body")
     click.echo("\n".join(f"    {clean(line)}" for line in _body_lines(event.body)))
     for delivery in event.deliveries:
-        tried = counted(delivery.columns["attempt_count"], "attempt", "attempts")
         title = bold(f"Delivery {delivery.columns['id']}: {delivery.columns['action']}")
-        click.echo(f"\n{title} {delivery.columns['state']} after {tried}")
+        click.echo(f"\n{title} {delivery.columns['state']} after {_tried(delivery.attempts)}")
         if delivery.columns["ran_instead_id"] is not None:
             other = delivery.columns["ran_instead_id"], delivery.columns["ran_instead_event_id"]
             click.echo("  delivery {} (event {}) ran instead".format(*other))
@@ -173,6 +172,15 @@ def _shortened(value: Any) -> Any:
             return f"… {len(value):,} characters"
         case _:
             return value
+
+
+def _tried(attempts: "Sequence[AttemptRow]") -> str:
+    """Return how often a hook was tried; apart, what ended before it had: with `confirm`, each time
+    that Prembly was asked and did not know yet."""
+    interrupted = sum(attempt.outcome == "interrupted" for attempt in attempts)
+    text = counted(len(attempts) - interrupted, "attempt", "attempts")
+    ones = "one" if interrupted == 1 else "ones"
+    return f"{text} and {interrupted} interrupted {ones}" if interrupted else text
 
 
 def _print_attempt(attempt: "AttemptRow") -> None:

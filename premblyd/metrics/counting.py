@@ -24,22 +24,11 @@ from premblyd.occurrences import (
 )
 from premblyd.prembly import events
 from premblyd.prembly.codes import MEANINGS
-from premblyd.queue.inbox import Noise
+from premblyd.queue.inbox import REASONS
 
 OTHER, MISSING = "other", "missing"
 OVERLOADED, UNAVAILABLE = "overloaded", "unavailable"
 RESULTS = ("received", "duplicate", "rejected", OVERLOADED, UNAVAILABLE, "failed")
-# All of them are there from the start: of a count that begins with its first 1, nobody can tell
-# the increase.
-REASONS = (
-    "wrong signature",
-    "missing signature",
-    "malformed signature",
-    "missing token",
-    "address not allowed",
-    "body too large",
-    *(noise.value for noise in Noise),
-)
 ATTEMPT_OUTCOMES = ("succeeded", "failed", "timed_out", "interrupted")
 # In seconds. Prembly waits 10 s for an answer; a commit takes milliseconds, a hook up to minutes.
 ANSWER_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -102,6 +91,8 @@ class Counts:
         for name in ("", *(endpoint.name for endpoint in config.endpoints)):
             for result in RESULTS:
                 self.webhooks[name, result] += 0
+        # All of them are there from the start: of a count that begins with its first 1, nobody can
+        # tell the increase.
         for reason in REASONS:
             self.rejections[reason] += 0
         for action in config.actions:

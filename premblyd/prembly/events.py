@@ -60,6 +60,8 @@ OPEN_FAMILIES = (
     "verification.",
 )
 
+# A pattern for each family: verification.*, transaction.*, …
+FAMILIES = tuple(sorted({f"{type_.partition('.')[0]}.*" for type_ in MEANINGS if "." in type_}))
 NAMES = Places("event", "data.event")
 _FAMILY = re.compile(r"(workflow|transaction|watchlist|credit|statement)([._]|\Z)")
 _VERIFICATION = re.compile(r"verification([._]|\Z)")
@@ -163,6 +165,16 @@ def meant_by(name: str) -> str | None:
     least = 0.9 if can_be(name) else 0.6  # a name like another one may be Prembly's own
     close = difflib.get_close_matches(word, MEANINGS, n=1, cutoff=least)
     return close[0] if close else None
+
+
+def pattern_meant_by(pattern: str) -> str | None:
+    """Return the documented type, or family of types, that somebody may have meant by a pattern
+    which fits none; None if there is no such."""
+    if set(pattern) & {"*", "?"}:
+        close = difflib.get_close_matches(pattern, FAMILIES, n=1)
+        return close[0] if close else None
+    is_family = f"{pattern}." in OPEN_FAMILIES and pattern not in MEANINGS
+    return f"{pattern}.*" if is_family else meant_by(pattern)
 
 
 def matches(patterns: Sequence[str], type_: str) -> bool:

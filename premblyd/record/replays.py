@@ -1,6 +1,5 @@
 """What a replay is about: which deliveries are queued again, tried now or made, and which not."""
 
-import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from peewee import Database
 from premblyd.config.models import Action, Config
 from premblyd.errors import PremblydError
 from premblyd.model.states import FINISHED, State
-from premblyd.record import reading
+from premblyd.record import reading, unknowns
 from premblyd.record.choosing import DeliveryFilter
 from premblyd.record.operating import BATCH, Change, Operator
 from premblyd.record.rows import FoundDelivery
@@ -88,8 +87,10 @@ def plan(database: Database, settings: Config, request: Request, now_ms: int) ->
     actions = {action.name: action for action in settings.actions}
     if request.delivery_id is not None:
         reading.find_delivery(database, request.delivery_id)
-    if request.action is not None and request.action not in actions:
-        _require_known(request.action, {*actions, *reading.action_names(database)})
+    if request.action is not None and (
+        unknown := unknowns.of_action(database, settings, request.action)
+    ):
+        raise PremblydError(unknown)
     found = reading.find_deliveries(
         database,
         DeliveryFilter(
@@ -142,16 +143,6 @@ def changes(plan: Plan, operator: Operator, settings: Config, now_ms: int) -> It
         yield from operator.add(
             sorted(plan.new_for), action.name, action.retry.attempts, now_ms, action.then
         )
-
-
-def _require_known(action: str, names: set[str]) -> None:
-    if action in names:
-        return
-    close = difflib.get_close_matches(action, names, n=3)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(sorted(names))}."
-    raise PremblydError(
-        f"Neither the configuration nor the database has an action {action}; {hint}"
-    )
 
 
 def _count_waiting(database: Database, request: Request) -> int:
