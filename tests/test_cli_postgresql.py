@@ -186,6 +186,18 @@ def test_a_user_whom_the_server_does_not_take_for_the_role_is_told_who_may(
     assert hint == f"As that user: sudo -u tests premblyd {shlex.join(typed)}"
 
 
+def test_who_moves_the_record_to_such_a_server_is_told_too(by_peer: str, tmp_path: Path) -> None:
+    with Premblyd(tmp_path, place=tmp_path / "premblyd.db") as daemon:
+        daemon.start()
+        daemon.stop()
+        typed = ["move", by_peer, "--config", str(daemon.config)]
+    done = run(*typed)
+    assert (done.code, done.out) == (1, "")
+    said, hint = done.err.splitlines()
+    assert said.startswith("PostgreSQL refuses the connection: ")
+    assert hint == f"As that user: sudo -u tests premblyd {shlex.join(typed)}"
+
+
 def test_check_and_a_daemon_say_whom_the_server_refuses(by_peer: str, tmp_path: Path) -> None:
     config = tmp_path / "premblyd.yaml"
     config.write_text(json.dumps(configuration(database=by_peer)))

@@ -28,7 +28,7 @@ from premblyd.move.moving import DifferentRowsError, NotEmptyError, OtherSourceE
 from premblyd.move.sides import SourceChangedError
 from premblyd.move.values import UnfitRowError
 from tests.support import postgresql
-from tests.support.commands import PERSONAL, on_terminal, record, run
+from tests.support.commands import PERSONAL, command, on_terminal, record, run
 from tests.support.configuration import AT_ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import past_checks
@@ -624,6 +624,17 @@ def test_what_is_no_database_to_move_to_is_said(path: Path, server: Server, tmp_
     code, text = said(server.url)
     assert (code, text.startswith("There is no database at")) == (1, True)
     assert not (tmp_path / "none.db.lock").exists()
+
+
+def test_a_server_that_is_away_is_told_in_the_same_words_where_nothing_was_loaded_yet(
+    path: Path, tmp_path: Path
+) -> None:
+    """An interpreter of its own: here the driver, and our words for what it says, are loaded."""
+    daemon = Premblyd(tmp_path)
+    typed = command("--config", daemon.config, "move", f"postgresql:///premblyd?host={tmp_path}")
+    done = subprocess.run(typed, capture_output=True, text=True, check=False)
+    assert done.returncode == 75
+    assert done.stderr.startswith("PostgreSQL can't be reached: ")
 
 
 def test_a_plain_role_with_a_password_from_a_file_is_enough(

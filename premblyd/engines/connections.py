@@ -90,10 +90,13 @@ def transact(database: Database, work: Callable[[Transaction], Done]) -> Done:
 @contextlib.contextmanager
 def translated(to: type[StoreUnavailableError] = StoreUnavailableError) -> Iterator[None]:
     """Turn a database's failure into a StoreUnavailableError."""
-    postgresql = sys.modules.get("premblyd.engines.postgresql.transaction")
     with failures.translated(to):
-        if postgresql is None:
+        try:
             yield
-        else:
+        except Exception:
+            # Looked for only now: what failed may have been what loaded it.
+            postgresql = sys.modules.get("premblyd.engines.postgresql.transaction")
+            if postgresql is None:
+                raise
             with postgresql.translated(to):
-                yield
+                raise

@@ -10,8 +10,8 @@ from psycopg import sql
 from premblyd.databases import Server
 from premblyd.engines.postgresql.opening import connect, connect_read_only, prepare
 from premblyd.engines.postgresql.schema import become_owner, begin_move, living
-from premblyd.engines.postgresql.transaction import HALF_MOVED, Connection
-from premblyd.errors import AlreadyRunningError, CannotStartError
+from premblyd.engines.postgresql.transaction import HALF_MOVED, Connection, translated
+from premblyd.errors import AlreadyRunningError, CannotStartError, StoreUnreadableError
 from premblyd.model.columns import ColumnType
 from premblyd.move.sides import RowsRefusedError, Side, quoted
 from premblyd.move.tables import Key, Row, Table, moved_tables
@@ -182,6 +182,8 @@ def target(server: Server) -> Iterator[PostgresqlTarget]:
     works on it. Until the end none starts on it."""
     filling = {**PATIENT, **_BY_INDEX, _MAY_FILL: "yes"}
     with contextlib.closing(connect(server, **filling)) as database:
+        with translated(StoreUnreadableError):  # which knows of another user of the system
+            database.connection()
         opened = PostgresqlTarget(str(server), database)
         opened.require_utf8()
         if opened.notes() is None:
