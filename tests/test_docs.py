@@ -247,6 +247,18 @@ def test_the_page_says_of_every_column_that_is_private_what_it_holds() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_every_table_is_whole(page: str) -> None:
+    tables = re.findall(r"^\|.*\n(?:\|.*\n)*", without_blocks(page), re.MULTILINE)
+    for head, rule, *rows in map(str.splitlines, tables):
+        assert re.fullmatch(r"(\|---)+\|", rule), (
+            f"an empty line cuts it, or it has no head: {head}"
+        )
+        columns = rule.count("---")
+        cells = [len(re.split(r"(?<!\\)\|", row)) - 2 for row in (head, *rows)]
+        assert set(cells) == {columns}, head
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_link_leads_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", without_blocks(page)):
         if target.startswith("https://"):
