@@ -66,11 +66,13 @@ async def _start(daemon: Daemon, opened: contextlib.AsyncExitStack) -> None:
 async def _reload_when_asked(
     asked: signals.Signals, daemon: Daemon, manager: ServiceManager
 ) -> None:
-    """Reload whenever that is asked for. While one is under way, one more is remembered."""
+    """Reload whenever that is asked for. While one is under way, one more is remembered. None
+    begins after a stop."""
     while True:
         await asked.reload.wait()
         asked.reload.clear()
-        await _reload(asked, daemon, manager)
+        if not asked.stop.is_set():
+            await _reload(asked, daemon, manager)
 
 
 async def _reload(asked: signals.Signals, daemon: Daemon, manager: ServiceManager) -> None:

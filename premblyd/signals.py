@@ -2,14 +2,15 @@
 is not meant to.
 
 asyncio passes a signal on as a byte in a pipe, which may be full. Python itself keeps one note for
-each kind of signal, so the handlers here are Python's own.
+each kind of signal, so the handlers here are Python's own. They are a method of a dict, which is
+written in C: a function in Python is interrupted by the handler of the next signal, that one by the
+next, and so on, until Python raises RecursionError in one of them, which may be that of a stop.
 """
 
 import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable
 from types import FrameType
 from typing import Self
 
@@ -31,18 +32,17 @@ class Signals:
         self.reload = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._told: set[int] = set()
+        self._came: dict[int, FrameType | None] = {}  # the numbers of signals, until they are taken
         self._waking, self._wakes = socket.socketpair()
 
     def __enter__(self) -> Self:
         for end in (self._waking, self._wakes):
             end.setblocking(False)
-        self._loop.add_reader(self._waking, self._waking.recv, 4096)
-        # Only wakes the loop, so that the handlers below run. Full, it wakes as well.
+        self._loop.add_reader(self._waking, self._wake)
+        # Only wakes the loop. Full, it wakes as well.
         signal.set_wakeup_fd(self._wakes.fileno(), warn_on_full_buffer=False)
-        for number in STOP:
-            signal.signal(number, self._handler(self.stop.set))
-        for number in IGNORED:
-            signal.signal(number, self._ignore)
+        for number in (*STOP, *IGNORED):
+            signal.signal(number, self._came.setdefault)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
         return self
 
@@ -54,19 +54,23 @@ class Signals:
 
     def take_reloads(self) -> None:
         """Take what asks for a reload from now on, and what has asked for one since the start."""
-        signal.signal(RELOAD, self._handler(self.reload.set))
+        signal.signal(RELOAD, self._came.setdefault)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {RELOAD})
 
-    def _handler(self, work: Callable[[], None]) -> Callable[[int, FrameType | None], None]:
-        def handle(_: int, __: FrameType | None) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
-                self._loop.call_soon_threadsafe(work)
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._waking.recv(4096)
+        self._take()  # by a call: before one, Python runs the handlers of what woke this
 
-        return handle
-
-    def _ignore(self, number: int, _: FrameType | None) -> None:
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._tell_ignored, number)
+    def _take(self) -> None:
+        while self._came:
+            number, _ = self._came.popitem()
+            if number in STOP:
+                self.stop.set()
+            elif number == RELOAD:
+                self.reload.set()
+            else:
+                self._tell_ignored(number)
 
     def _tell_ignored(self, number: int) -> None:
         if number not in self._told:

@@ -218,7 +218,7 @@ def test_a_stop_is_not_lost_among_many_hangups(tmp_path: Path) -> None:
     """The loop is held up meanwhile, so that they come faster than it takes them."""
     before = slow_step(tmp_path, "premblyd.daemon", "module.Daemon", "reload")
     with Premblyd(tmp_path) as daemon:
-        daemon.start(before, is_executed=True)
+        daemon.start(before)
         daemon.signal(SIGHUP)
         wait_until((tmp_path / "begun").exists)
         for _ in range(3000):
