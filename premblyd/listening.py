@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import ctypes
 import errno
+import functools
 import os
 import select
 import socket
 import stat
-import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,20 +20,18 @@ from premblyd.errors import CannotStartError, PremblydError
 
 BACKLOG = 1024
 WAITING_S = 2.0  # how long those are accepted at a stop who wait for it: BACKLOG at most
-# Of socket(7), for a packet filter that drops what opens a connection: a client whose SYN is
-# dropped sends it again a second later. Each row is struct sock_filter: code, jt, jf, k.
-_SO_ATTACH_FILTER = 26
-_DROP_SYN = (
-    (0x30, 0, 0, 13),  # the byte of TCP's header that has the flags
-    (0x45, 0, 1, 0x02),  # is it SYN?
-    (0x06, 0, 0, 0),  # then keep nothing of it
-    (0x06, 0, 0, 0xFFFFFFFF),
-)
+# Of ip(7) and ipv6(7): the kernel drops packets whose TTL, or hop limit, is less. A connection has
+# that of its listening socket.
+_MIN_TTL = {
+    socket.AF_INET: (socket.IPPROTO_IP, 21),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 73),
+}
+_LARGEST_TTL = 255  # systems begin with 64 or 128
 # What trying again does not mend: somebody must change the address or a right.
 _LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Listening:
     """The sockets that the daemon accepts on."""
 
@@ -43,7 +40,7 @@ class Listening:
     own_path: Path | None = None  # of our own unix socket
     inode: tuple[int, int] | None = None  # its device and inode
 
-    @property
+    @functools.cached_property  # a reload may ask for it while a stop closes them
     def addresses(self) -> list[str]:
         """Where it listens, as `listen` has it: 127.0.0.1:8080, unix:/path."""
         return [_address(listening) for listening in self.sockets]
@@ -60,8 +57,7 @@ class Listening:
             return
         self._remove_own_file()
         for listening in self.sockets:
-            if listening.family != socket.AF_UNIX:
-                _drop_new(listening)
+            _drop_below(_LARGEST_TTL, listening)  # who wants to connect tries again a second later
         waiting = select.poll()
         for listening in self.sockets:
             waiting.register(listening, select.POLLIN)
@@ -142,11 +138,16 @@ def _refuse_live_socket(path: Path) -> None:
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
-def _drop_new(listening: socket.socket) -> None:
-    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *row) for row in _DROP_SYN))
-    filter_ = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
-    with contextlib.suppress(OSError):  # then the last few may be reset
-        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
+def take_packets(connected: socket.socket) -> None:
+    """Have a connection get what its client sends, though it was made while `accept_last` kept
+    others out."""
+    _drop_below(0, connected)
+
+
+def _drop_below(ttl: int, any_socket: socket.socket) -> None:
+    if any_socket.family in _MIN_TTL:
+        with contextlib.suppress(OSError):  # then the last few may be reset
+            any_socket.setsockopt(*_MIN_TTL[any_socket.family], ttl)
 
 
 def _inode(path: Path) -> tuple[int, int]:

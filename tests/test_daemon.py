@@ -19,10 +19,11 @@ from tornado.netutil import bind_sockets
 from premblyd import daemon as composition
 from premblyd import presence
 from premblyd.config.load import load_config
+from premblyd.config.values import Listen
 from premblyd.daemon import Daemon
 from premblyd.databases import Place, Server
 from premblyd.errors import PremblydError
-from premblyd.listening import Listening
+from premblyd.listening import Listening, listen_at
 from premblyd.loops import Loops
 from premblyd.run.http.runner import HttpRunner
 from tests.support.database import new_place, rows, url_of
@@ -197,20 +198,27 @@ def test_a_stop_answers_who_waits_to_be_accepted(tmp_path: Path, place: Place, l
     assert rows(place, "SELECT count(*) FROM event") == [(150,)]
 
 
-SO_GET_FILTER = 26  # socket(7)
+def test_where_a_daemon_listened_is_known_when_it_has_closed() -> None:
+    """A reload may ask while a stop closes."""
+    listened = listen_at(Listen(host="127.0.0.1", port=0))
+    before = listened.addresses
+    listened.close()
+    assert listened.addresses == before
 
 
-def test_who_connects_while_the_last_are_accepted_is_neither_accepted_nor_reset() -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_who_connects_while_the_last_are_accepted_is_neither_accepted_nor_reset(host: str) -> None:
     """Its SYN is dropped. It is sent again a second later, perhaps to the next daemon."""
-    [listening] = bind_sockets(0, "127.0.0.1")
+    try:
+        [listening] = bind_sockets(0, host)
+    except OSError:
+        pytest.skip(f"this machine has no {host}")
     last = Listening(sockets=[listening], is_passed=False)
     address = listening.getsockname()
-    early = socket.create_connection(address)
+    early = socket.create_connection(address[:2])
     listening.accept()[0].close()
     asyncio.run(last.accept_last())
-    with early, listening, socket.socket() as late:
-        if not listening.getsockopt(socket.SOL_SOCKET, SO_GET_FILTER, 64):
-            pytest.skip("this system lets this user set no filter on a socket")
+    with early, listening, socket.socket(listening.family) as late:
         late.setblocking(False)
         assert late.connect_ex(address) == errno.EINPROGRESS
         assert early.recv(1) == b"", "what is accepted goes on"
@@ -221,10 +229,35 @@ def test_who_connects_while_the_last_are_accepted_is_neither_accepted_nor_reset(
                 client.close()
                 assert peer != late.getsockname()
         last.close()
-        [next_] = bind_sockets(address[1], "127.0.0.1")
+        [next_] = bind_sockets(address[1], host)
         with next_:
             wait_until(lambda: select.select([next_], [], [], 0)[0])
             next_.accept()[0].close()
+
+
+def test_who_is_half_connected_while_the_last_are_accepted_is_heard(
+    tmp_path: Path, place: Place
+) -> None:
+    """The kernel makes a connection of it only then."""
+
+    async def send_late() -> bytes:
+        async with configured(tmp_path, place, "127.0.0.1:0") as daemon:
+            [listening] = daemon._listening.sockets
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)
+            with connected(daemon.address) as client:  # to the kernel only once it sends something
+                daemon._receiver.ask_to_close()
+                await daemon._listening.accept_last()
+                body = b'{"reference": "r"}'
+                sent = webhook(body, signed(body, "a-key"))
+                client.sendall(sent[:10])
+                while not daemon._receiver.connections:
+                    await asyncio.sleep(0.01)
+                client.sendall(sent[10:])
+                client.setblocking(False)
+                async with asyncio.timeout(20):
+                    return await asyncio.get_running_loop().sock_recv(client, 1000)
+
+    assert asyncio.run(send_late()).startswith(b"HTTP/1.1 200")
 
 
 def test_a_loop_that_ends_by_itself_is_noticed() -> None:

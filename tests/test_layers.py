@@ -38,7 +38,7 @@ ROOMS = {
     "queue": "asked engines model prembly",
     "ask": "asked config engines model prembly queue routing",
     "hosts": "config engines model queue",
-    "receive": "config prembly queue routing",
+    "receive": "config listening prembly queue routing",
     "rereading": "config model prembly queue routing",
     "run": "config model prembly queue",
     "explaining": "config prembly queue routing run",

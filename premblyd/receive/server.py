@@ -20,6 +20,7 @@ from tornado.iostream import IOStream
 
 from premblyd.clock import Clock
 from premblyd.config.models import Config
+from premblyd.listening import take_packets
 from premblyd.occurrences import DaemonWaits
 from premblyd.queue.inbox import Inbox
 from premblyd.receive.evidence import Evidence
@@ -194,12 +195,18 @@ class _Server(HTTPServer):
     server alone: that a connection has ended."""
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
+        if self._receiver.services.is_stopping:
+            take_packets(stream.socket)
         super().handle_stream(Stream(stream.socket), address)
 
     def on_close(self, server_conn: object) -> None:
         super().on_close(server_conn)
-        assert isinstance(self.request_callback, HTTPServerConnectionDelegate)  # noqa: S101
-        self.request_callback.on_close(server_conn)
+        self._receiver.on_close(server_conn)
+
+    @property
+    def _receiver(self) -> Receiver:
+        assert isinstance(self.request_callback, Receiver)  # noqa: S101
+        return self.request_callback
 
 
 def make_server(receiver: Receiver) -> HTTPServer:
