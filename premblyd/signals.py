@@ -47,6 +47,8 @@ class Signals:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for number in HELD:  # which Python, at its end, would let end the process
+            signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
         self._loop.remove_reader(self._waking)
         self._waking.close()
