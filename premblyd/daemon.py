@@ -258,9 +258,7 @@ class Daemon:
 
     def _open_receiver(self, opened: contextlib.AsyncExitStack) -> None:
         inbox = Inbox(self._writer)
-        health = Health(
-            lambda: inbox.prove_commit(self._clock.now_ms()), lambda: self._writer.failed_at
-        )
+        health = Health(inbox.prove_commit, lambda: self._writer.failed_at)
         self._receiver = Receiver(inbox, health=health, wake=self._wake, clock=self._clock)
         opened.callback(self._receiver.close)
         self._metrics.watch(self._runtime)

@@ -205,7 +205,7 @@ async def test_health_is_a_real_commit_and_tells_no_details(
     well = [(200, b'{"status":"ok"}', None), (200, b"", None)]
     ill = [(503, b'{"error":"Temporarily unavailable"}', "5"), (503, b"", "5")]
     assert said == [*well, *ill, *well]
-    assert reception.rows("SELECT at_ms > 0 FROM heartbeat") == [(1,)]
+    assert len(reception.commits) == 4
 
 
 @pytest.mark.sqlite
@@ -223,18 +223,16 @@ async def test_a_full_disk_is_told_though_the_health_s_own_small_commit_finds_ro
     assert (await post(http_client, base_url)).code == 503
     answer = await http_client.fetch(base_url + "/healthz", raise_error=False)
     assert answer.code == 503
-    assert reception.rows("SELECT at_ms > 0 FROM heartbeat") == [(1,)]
+    assert len(reception.commits) == 1
 
 
 @pytest.mark.gen_test
 async def test_asking_for_the_health_often_costs_one_commit(
     http_client: AsyncHTTPClient, base_url: str, reception: Reception
 ) -> None:
-    beats = set()
     for _ in range(5):
         await http_client.fetch(base_url + "/healthz")
-        beats |= set(reception.rows("SELECT at_ms FROM heartbeat"))
-    assert len(beats) == 1
+    assert len(reception.commits) == 1
 
 
 @pytest.mark.gen_test

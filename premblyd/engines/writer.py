@@ -80,11 +80,12 @@ class Step(IntEnum):
     """The order in which a transaction runs its operations, whichever was submitted first."""
 
     ARRIVALS = 1
-    CLOCK = 2  # moves due times, also of ARRIVALS; FINISHES make theirs by the new clock
-    FINISHES = 3
-    CLAIMS = 4  # may claim what ARRIVALS and FINISHES have just made due
-    EVIDENCE = 5
-    PROOF = 6
+    PROOF = 2  # that ARRIVALS can be stored: both fail by the same tables, and by no other
+    CLOCK = 3  # moves due times, also of ARRIVALS; FINISHES make theirs by the new clock
+    FINISHES = 4
+    CLAIMS = 5  # may claim what ARRIVALS and FINISHES have just made due
+    EVIDENCE = 6
+    LIFE = 7  # that this daemon lives
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -243,7 +244,7 @@ class Writer:
         try:
             self._transact(batch)
         except StoreUnavailableError as error:
-            others = [each for each in batch if _step_of(each) is not Step.ARRIVALS]
+            others = [each for each in batch if _step_of(each) not in _VITAL]
             if others and isinstance(error, TableUnavailableError):
                 self._commit_arrivals(batch, others, error)
             else:
@@ -272,7 +273,7 @@ class Writer:
         try:
             return self._engine.transact(work)
         except TableUnavailableError:
-            if any(_step_of(waiting) is not Step.ARRIVALS for waiting in batch):
+            if any(_step_of(waiting) not in _VITAL for waiting in batch):
                 raise
         return self._engine.transact(work)  # webhooks alone wait a little longer
 
@@ -356,4 +357,5 @@ def _run_each(transaction: Transaction, works: list[Callable[[Transaction], Any]
 _CALLS: dict[Step, Operation[Callable[[Transaction], Any], Any]] = {
     step: Operation(step, _run_each) for step in Step
 }
+_VITAL = (Step.ARRIVALS, Step.PROOF)
 _NO_MEMORY = "there is not enough memory"

@@ -69,7 +69,7 @@ class Heartbeats:
     def beat(self, now: Moment) -> "asyncio.Future[Gap | None]":
         """Keep that webhooks can be stored at `now`. Return the downtime that ends with that, and
         that is kept too. Raise StoreUnavailableError when nothing can be kept."""
-        return self._writer.call(functools.partial(_beat, now=now), Step.PROOF)
+        return self._writer.call(functools.partial(_beat, now=now), Step.LIFE)
 
 
 def _beat(transaction: Transaction, *, now: Moment) -> Gap | None:
@@ -96,7 +96,7 @@ def reconciled(transaction: Transaction, *, since_ms: int, until_ms: int, now_ms
 
 
 _ROW = tables.Heartbeat
-_IS_LAST = _ROW.id == 1  # the other rows are proofs of commits, see inbox.py
+_IS_LAST = _ROW.id == 1  # the other rows are an earlier premblyd's
 _LAST = Statement(
     tables.Heartbeat.select(
         tables.Heartbeat.alive_at_ms, tables.Heartbeat.machine_start, tables.Heartbeat.uptime_ms

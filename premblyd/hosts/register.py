@@ -214,7 +214,7 @@ class Hosts:
             rows = transaction.rows(_DELIVERIES_OF, worker=self._worker)
             return _interrupt(transaction, rows, now_ms)
 
-        return self._writer.call(operation, Step.PROOF)
+        return self._writer.call(operation, Step.LIFE)
 
 
 def _of_fit(done: Done | PremblydError) -> Done:

@@ -247,12 +247,11 @@ class ConsoleSession(Table):
 
 
 class Heartbeat(Table):
-    """When the health check last proved a commit: daemons that share a database each have a row for
-    that (1 + part), so that none waits for another. The first row has when any last took webhooks.
-    """
+    """When a daemon last took webhooks, in the first row. The others are of an earlier premblyd's
+    health checks."""
 
-    at_ms = Moment(PLAIN)  # the health check's
-    # The daemon's, by two clocks. NULL: none of this version has run.
+    at_ms = Moment(PLAIN)  # of such a check
+    # By two clocks. NULL: none of this version has run.
     alive_at_ms = Moment(PLAIN, null=True)
     machine_start = Text(PLAIN, null=True)  # which start of the machine `uptime_ms` counts from
     uptime_ms = Number(PLAIN, null=True)

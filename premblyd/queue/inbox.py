@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from peewee import fn
+from peewee import SQL, fn
 
 from premblyd.asked import awaited
 from premblyd.asked.awaited import Arrival
@@ -16,7 +16,7 @@ from premblyd.engines.engine import Row, Transaction
 from premblyd.engines.writer import Operation, Step, Writer
 from premblyd.model.statements import BulkInsert, Lookup, Statement, insert, param, update
 from premblyd.model.states import State
-from premblyd.model.tables import Delivery, Event, Heartbeat, Rejection
+from premblyd.model.tables import Delivery, Event, Rejection
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import Webhook
 from premblyd.queue import order, rollups
@@ -114,9 +114,10 @@ class Inbox:
         """Keep `rejection`, and forget the oldest beyond MAX_REJECTIONS."""
         return self._writer.submit(_REJECT, asdict(rejection))
 
-    def prove_commit(self, now_ms: int) -> "asyncio.Future[None]":
-        """Commit something. Raise StoreUnavailableError when the database can't."""
-        return self._writer.submit(_PROVE_COMMIT, now_ms)
+    def prove_commit(self) -> "asyncio.Future[None]":
+        """Commit something by all that a webhook needs, and leave nothing of it. Raise
+        StoreUnavailableError when the database can't."""
+        return self._writer.submit(_PROVE_COMMIT, None)
 
 
 def add_event(
@@ -318,13 +319,14 @@ def _count_noise(transaction: Transaction) -> int:
     return row[0] if row else 0
 
 
-def _prove_commit(transaction: Transaction, times_ms: list[int]) -> list[None]:
-    """Prove a commit by a row that no other daemon on this database changes: one that stops within
-    its transaction must not keep the others waiting."""
-    row = {"id": 1 + transaction.part, "at_ms": times_ms[-1]}
-    if not transaction.change(_KEEP_PROOF, **row):
-        transaction.insert(_FIRST_PROOF, **row)
-    return [None] * len(times_ms)
+def _prove_commit(transaction: Transaction, items: list[None]) -> list[None]:
+    """Do as for webhooks, but for no row: that waits for the same locks and needs the same rights.
+    What is written to the disk is a count, which is taken back. (An event that is taken back would
+    use up a number, or have the database look through all that may refer to it.)"""
+    for statement in _ADD_NONE:
+        transaction.change(statement)
+    rollups.count_none(transaction)
+    return items
 
 
 def _addition(webhook: Webhook, deliveries: Sequence[NewDelivery], by: By) -> _Addition:
@@ -385,8 +387,10 @@ _REPLACE_OLDEST_NOISE = update(Rejection, *_REJECTION_COLUMNS, where=Rejection.i
 _TRIM_REJECTIONS = Statement(
     Rejection.delete().where(Rejection.id <= Rejection.select(fn.MAX(Rejection.id) - param("kept")))
 )
-_KEEP_PROOF = update(Heartbeat, "at_ms", where=Heartbeat.id == param("id"))
-_FIRST_PROOF = insert(Heartbeat, "id", "at_ms", if_unique=True)
+_ADD_NONE = [
+    Statement(table.insert_from(table.select(table.id).where(SQL("1 = 0")), [table.id]))
+    for table in (Event, Delivery)
+]
 
 _ADD = Operation(Step.ARRIVALS, _add)
 _REJECT = Operation(Step.EVIDENCE, _reject)

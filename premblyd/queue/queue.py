@@ -227,7 +227,7 @@ class Queue:
             )
             return is_alive and held is not None
 
-        return self._writer.call(operation, Step.PROOF)
+        return self._writer.call(operation, Step.LIFE)
 
     def mend_order(self, after: Any, now_ms: int) -> "asyncio.Future[order.Mended]":
         """Put right a portion of those that wait for another delivery, as `order.mend` does."""

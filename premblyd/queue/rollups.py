@@ -87,6 +87,14 @@ def count_events(
         )
 
 
+def count_none(transaction: Transaction) -> None:
+    """Write a count to the disk and take it back, in a row that no other daemon on this database
+    changes: one that stops within its transaction must not keep the others waiting."""
+    none = EventGroup(0, "", "", "")._asdict() | {"part": transaction.part}
+    transaction.change(_COUNT_EVENTS, events=0, duplicates=0, unmatched=0, **none)
+    transaction.change(_TAKE_BACK, **none)
+
+
 def count_matched(transaction: Transaction, event_id: int) -> None:
     """Take back that an event matched no action: it gets its first delivery now."""
     if transaction.row(_ANY_DELIVERY, event_id=event_id) is not None:
@@ -104,6 +112,11 @@ _COUNT_EVENTS = Statement(
     EventHour.insert({field: param(name) for name, field in _FIELDS.items()}).on_conflict(
         conflict_target=[field for name, field in _FIELDS.items() if name not in _COUNTS],
         update={_FIELDS[name]: _FIELDS[name] + getattr(EXCLUDED, name) for name in _COUNTS},
+    )
+)
+_TAKE_BACK = Statement(
+    EventHour.delete().where(
+        *(field == param(name) for name, field in _FIELDS.items() if name not in _COUNTS)
     )
 )
 _ANY_DELIVERY = Statement(

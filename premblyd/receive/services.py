@@ -19,7 +19,7 @@ PATIENCE_S = 2.0  # how long a commit may take: another program may lock the dat
 
 
 class Health:
-    """Answers by a real commit, at most one a second.
+    """Answers by a real commit of what a webhook needs, at most one a second.
 
     `failed_at` is when a commit failed last, on the monotonic clock: on a full disk a small one
     may still find room where those of webhooks do not.
@@ -34,7 +34,7 @@ class Health:
         self._check: asyncio.Task[bool] | None = None  # the last one
 
     def check(self) -> asyncio.Task[bool]:
-        """Return whether the database commits. All who ask within FRESH_S share one commit."""
+        """Return whether webhooks can be stored. All who ask within FRESH_S share one commit."""
         is_fresh = time.monotonic() - self._checked_at < FRESH_S
         if self._check is None or (self._check.done() and not is_fresh):
             self._check = asyncio.create_task(self._commit())

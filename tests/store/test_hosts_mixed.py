@@ -146,7 +146,7 @@ class Hosts:
                 body_sha256=None,
             )
         )
-        await store.inbox.prove_commit(self.now_ms)
+        await store.inbox.prove_commit()
 
 
 def test_whatever_hosts_do_at_once_ends_as_on_one(

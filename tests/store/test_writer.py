@@ -95,10 +95,10 @@ def test_a_small_commit_between_failures_is_no_recovery(
     for _ in range(2):
         with pytest.raises(StoreUnavailableError):
             store.wait(store.writer.call(work))
-        store.wait(store.inbox.prove_commit(1))
+        store.wait(store.inbox.prove_commit())
     assert [line["event"] for line in lines] == ["store.unavailable"]
     monkeypatch.setattr("premblyd.engines.writer.RECENT_S", 0)  # later, with nothing that failed
-    store.wait(store.inbox.prove_commit(2))
+    store.wait(store.inbox.prove_commit())
     assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
 
 
@@ -173,9 +173,9 @@ def test_what_a_transaction_took_is_told_once_it_is_committed(path: Path) -> Non
     async def write() -> None:
         writer = Writer(SqliteEngine(path), took.append)
         inbox = Inbox(writer)
-        await asyncio.gather(*(inbox.prove_commit(number) for number in range(3)))
+        await asyncio.gather(*(inbox.prove_commit() for number in range(3)))
         with locked(path), pytest.raises(StoreUnavailableError):
-            await inbox.prove_commit(4)
+            await inbox.prove_commit()
         await writer.close()
 
     asyncio.run(write())

@@ -36,6 +36,7 @@ class Reception:
     def __init__(self, place: Place, folder: Path) -> None:
         self.place, self.folder = place, folder
         self.woken = 0
+        self.commits: list[float] = []  # how long each took
 
     @property
     def path(self) -> Path:
@@ -45,9 +46,9 @@ class Reception:
 
     async def open(self) -> None:
         clock = Clock()
-        self.writer = Writer(backend(self.place).engine())
+        self.writer = Writer(backend(self.place).engine(), self.commits.append)
         inbox = Inbox(self.writer)
-        health = Health(lambda: inbox.prove_commit(clock.now_ms()), lambda: self.writer.failed_at)
+        health = Health(inbox.prove_commit, lambda: self.writer.failed_at)
         self.receiver = Receiver(inbox, health=health, wake=self._wake, clock=clock)
         self.use()
         self._watching = asyncio.create_task(self.receiver.watch_connections())

@@ -43,10 +43,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def locked(place: Place, table: str) -> Iterator[None]:
-    """Have a table locked as CREATE INDEX does."""
+def locked(place: Place, *tables: str) -> Iterator[None]:
+    """Have tables locked as CREATE INDEX does."""
     with psycopg.connect(url_of(place)) as other:
-        other.execute(f"LOCK TABLE {table} IN SHARE MODE".encode())
+        other.execute(f"LOCK TABLE {', '.join(tables)} IN SHARE MODE".encode())
         yield
 
 
@@ -117,12 +117,34 @@ def test_steps_that_need_no_locked_table_go_on(store: Store) -> None:
             actions = {"crm": Claimable(slots=1, lease_ms=1, digest="")}
             futures: list[asyncio.Future[Any]] = [
                 store.queue.claim(actions, 1, (), NOW_MS),
-                store.inbox.prove_commit(NOW_MS),
+                store.inbox.prove_commit(),
             ]
             claimed, _ = store.wait_all(futures)
             assert isinstance(claimed, TableUnavailableError)
-        assert store.wait_all([store.inbox.prove_commit(NOW_MS)]) == [None]
+        assert store.wait_all([store.inbox.prove_commit()]) == [None]
     assert ids(claim(store, crm=1)) == [1]
+
+
+def test_what_webhooks_do_not_need_is_not_needed_by_the_health_check(store: Store) -> None:
+    """Also beside what fails by it."""
+    with locked(store.place, *TABLES):
+        for table in TABLES:
+            futures: list[asyncio.Future[Any]] = [
+                store.inbox.prove_commit(),
+                store.writer.call(changing(table)),
+            ]
+            proved, changed = store.wait_all(futures)
+            assert proved is None
+            assert isinstance(changed, TableUnavailableError)
+        assert store.writer.failed_at == float("-inf")
+
+
+@pytest.mark.parametrize("table", ["event", "delivery", "event_hour"])
+def test_the_health_check_fails_by_a_lock_on_what_webhooks_need(store: Store, table: str) -> None:
+    with locked(store.place, table):
+        [failed] = store.wait_all([store.inbox.prove_commit()])
+        assert isinstance(failed, TableUnavailableError)
+    assert store.wait_all([store.inbox.prove_commit()]) == [None]
 
 
 def test_a_webhook_waits_for_a_lock_on_its_own_table_and_then_fails(store: Store) -> None:

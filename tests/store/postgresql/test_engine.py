@@ -315,3 +315,11 @@ def test_a_database_is_not_set_up_so_that_a_promise_breaks(
 def test_a_session_that_lost_its_client_lets_go_of_its_locks(store: Store) -> None:
     assert setting(store, "idle_in_transaction_session_timeout") == "4s"
     assert setting(store, "client_connection_check_interval") == "2s"
+
+
+def test_a_health_check_writes_to_the_disk(store: Store) -> None:
+    """The server's log, as far as is flushed: it flushes nothing for what has changed nothing."""
+    for _ in range(3):
+        [(before,)] = store.rows("SELECT pg_current_wal_insert_lsn()::text")
+        store.wait(store.inbox.prove_commit())
+        assert store.rows("SELECT pg_current_wal_flush_lsn() > ?::pg_lsn", before) == [(True,)]
