@@ -107,7 +107,7 @@ def test_both_ways_lead_by_every_event_once(
     expected = [number for number in range(1, COUNT + 1) if is_found(number)]
 
     def read(place: Place) -> Part[Any]:
-        return browsing.events(record, search, place, limit=100)
+        return browsing.part(record, search, place, limit=100)
 
     assert walk(read, NEWEST) == expected[::-1]
     assert walk(read, OLDEST) == expected
@@ -115,7 +115,7 @@ def test_both_ways_lead_by_every_event_once(
 
 def test_from_the_middle_both_ways_lead_to_the_ends(record: Database) -> None:
     def read(place: Place) -> Part[Any]:
-        return browsing.events(record, EventFilter(), place, limit=100)
+        return browsing.part(record, EventFilter(), place, limit=100)
 
     part = read(Place(before=1500))
     assert (part.rows[0].id, part.rows[-1].id) == (1499, 1400)
@@ -168,7 +168,7 @@ def test_both_ways_lead_by_every_delivery_once(
     expected = [number for number in range(1, COUNT + 1) if is_found(number)]
 
     def read(place: Place) -> Part[Any]:
-        return browsing.deliveries(record, search, place, limit=100)
+        return browsing.part(record, search, place, limit=100)
 
     assert walk(read, NEWEST) == expected[::-1]
     assert walk(read, OLDEST) == expected
@@ -231,7 +231,7 @@ def test_two_filters_are_read_by_the_index_with_fewer_rows(
     values = {"outcome": "verified", "type": "sdk.session", "code": "00", "kind": "api"}
     chosen: dict[str, Any] = {name: "r-8", other: values.get(other, "successful")}
     search = EventFilter(**chosen)
-    steps = plans(planned, lambda: browsing.events(planned, search))
+    steps = plans(planned, lambda: browsing.part(planned, search))
     assert any(step.startswith(f"SEARCH t1 USING INDEX {index} ({name}=?") for step in steps)
     assert not any("TEMP B-TREE" in step for step in steps)
 
@@ -241,7 +241,7 @@ def test_two_filters_are_read_by_the_index_with_fewer_rows(
 def test_no_part_of_the_events_scans_or_sorts(
     planned: Database, search: EventFilter, _: object, place: Place
 ) -> None:
-    steps = plans(planned, lambda: browsing.events(planned, search, place))
+    steps = plans(planned, lambda: browsing.part(planned, search, place))
     assert [step for step in steps if is_slow(step)] == []
 
 
@@ -262,7 +262,7 @@ def test_no_part_of_the_deliveries_scans_or_sorts(
     planned: Database, search: DeliveryFilter
 ) -> None:
     for place in (NEWEST, OLDEST, Place(before=2000)):
-        steps = plans(planned, functools.partial(browsing.deliveries, planned, search, place))
+        steps = plans(planned, functools.partial(browsing.part, planned, search, place))
         assert [step for step in steps if is_slow(step)] == []
 
 

@@ -18,10 +18,9 @@ from premblyd.model.tables import Attempt, Delivery, Event, Inquiry, Rejection
 from premblyd.privacy.fields import Shape
 from premblyd.queue.inbox import NewRejection
 from premblyd.queue.jobs import Claimable, Result
-from premblyd.record import operating, reading
+from premblyd.record import browsing, operating, reading
 from premblyd.record.choosing import DeliveryFilter, EventFilter, RejectionFilter
 from premblyd.record.operating import Change, Operator
-from premblyd.record.reading import Page
 from premblyd.record.rows import AttemptRow, DeliveryRow, InquiryRow, RejectionRow, WholeEvent
 from tests.support.database import changing
 from tests.support.jobs import ending
@@ -103,19 +102,19 @@ def run(store: Store, count: int, outcome: AttemptOutcome) -> None:
 def test_events_are_filtered_and_the_newest_come_first(
     record: Database, chosen: dict[str, Any], found: list[int]
 ) -> None:
-    listed = reading.events(record, EventFilter(**chosen))
+    listed = browsing.rows(record, EventFilter(**chosen))
     assert [event.id for event in listed] == found
-    assert reading.events(record, EventFilter(**chosen), Page(limit=1)) == listed[:1]
+    assert browsing.rows(record, EventFilter(**chosen), limit=1) == listed[:1]
 
 
 def test_a_list_shows_no_payload_and_no_secret(store: Store, record: Database) -> None:
     run(store, 1, AttemptOutcome.FAILED)
-    event = asdict(reading.events(record, EventFilter())[0])
+    event = asdict(browsing.rows(record, EventFilter())[0])
     assert event.pop("contradicted") is False
     whole = asdict(reading.find_event(record, "3"))
     assert whole.keys() - event.keys() == {"body", "headers", "session_id", "token"}
     assert event == {name: whole[name] for name in event}
-    assert "hush" not in repr((event, reading.deliveries(record, DeliveryFilter())))
+    assert "hush" not in repr((event, browsing.rows(record, DeliveryFilter())))
 
 
 def test_a_whole_event_in_an_error_names_no_secret(record: Database) -> None:
@@ -199,27 +198,25 @@ def test_deliveries_are_filtered_and_the_newest_come_first(
     store: Store, record: Database, chosen: dict[str, Any], found: list[int]
 ) -> None:
     run(store, 1, AttemptOutcome.SUCCEEDED)
-    listed = reading.deliveries(record, DeliveryFilter(**chosen))
+    listed = browsing.rows(record, DeliveryFilter(**chosen))
     assert [row.id for row in listed] == found
-    assert reading.deliveries(record, DeliveryFilter(**chosen), Page(limit=1)) == listed[:1]
+    assert browsing.rows(record, DeliveryFilter(**chosen), limit=1) == listed[:1]
 
 
 def test_pages_go_on_before_a_row_whatever_is_added_meanwhile(
     store: Store, record: Database
 ) -> None:
-    assert [row.id for row in reading.events(record, EventFilter(), Page(limit=2))] == [3, 2]
+    assert [row.id for row in browsing.rows(record, EventFilter(), limit=2)] == [3, 2]
     store.add("crm", body=b"meanwhile")
-    rest = reading.events(record, EventFilter(), Page(limit=2, before_id=2))
+    rest = browsing.rows(record, EventFilter(), limit=2, before=2)
     assert [row.id for row in rest] == [1]
-    deliveries = reading.deliveries(
-        record, DeliveryFilter(action="crm"), Page(limit=2, before_id=7)
-    )
+    deliveries = browsing.rows(record, DeliveryFilter(action="crm"), limit=2, before=7)
     assert [row.id for row in deliveries] == [5, 3]
-    assert reading.events(record, EventFilter(), Page(before_id=1)) == []
+    assert browsing.rows(record, EventFilter(), before=1) == []
 
 
 def test_a_delivery_names_its_event_and_what_that_is_about(record: Database) -> None:
-    assert reading.deliveries(record, DeliveryFilter(event_id=2, action="crm")) == [
+    assert browsing.rows(record, DeliveryFilter(event_id=2, action="crm")) == [
         DeliveryRow(
             id=3,
             event_id=2,
@@ -276,12 +273,12 @@ def test_the_newest_rejections_come_first(store: Store, record: Database) -> Non
         body_sha256=None,
     )
     store.wait_all(store.inbox.reject(replace(rejection, body_bytes=size)) for size in (1, 2, 3))
-    found = reading.rejections(record, RejectionFilter(), Page(limit=2))
+    found = browsing.rows(record, RejectionFilter(), limit=2)
     assert [(row.id, row.body_bytes) for row in found] == [(3, 3), (2, 2)]
     assert found[0].reason == "too large"
-    rest = reading.rejections(record, RejectionFilter(), Page(limit=2, before_id=2))
+    rest = browsing.rows(record, RejectionFilter(), limit=2, before=2)
     assert [row.id for row in rest] == [1]
-    assert reading.rejections(record, RejectionFilter(), Page(before_id=9)) == []
+    assert browsing.rows(record, RejectionFilter(), before=9) == []
 
 
 @pytest.mark.parametrize(
@@ -412,12 +409,12 @@ def test_a_database_that_is_damaged_is_an_error_in_words(path: Path) -> None:
         damaged[4096:] = bytes(len(damaged) - 4096)
         path.write_bytes(damaged)
         with pytest.raises(StoreUnavailableError, match=r"could not be read: .*malformed"):
-            reading.events(record, EventFilter())
+            browsing.rows(record, EventFilter())
 
 
 def test_a_delivery_whose_event_somebody_deleted_is_still_listed(store: Store) -> None:
     store.add("crm")
     store.by_hand("DELETE FROM event")
     with closing(connect_read_only(store.place)) as record:
-        [delivery] = reading.deliveries(record, DeliveryFilter())
+        [delivery] = browsing.rows(record, DeliveryFilter())
     assert (delivery.id, delivery.state, delivery.outcome) == (1, "pending", None)

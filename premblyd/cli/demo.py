@@ -192,11 +192,11 @@ def _record(settings: "Config") -> "contextlib.closing[Any]":
 
 
 def _deliveries(settings: "Config") -> "list[DeliveryRow]":
-    from premblyd.record import reading
+    from premblyd.record import browsing
     from premblyd.record.choosing import DeliveryFilter
 
     with _record(settings) as record:
-        return reading.deliveries(record, DeliveryFilter())
+        return browsing.rows(record, DeliveryFilter())
 
 
 def _print_deliveries(settings: "Config") -> None:
@@ -207,19 +207,19 @@ def _print_deliveries(settings: "Config") -> None:
 
 def _print_events(settings: "Config") -> None:
     from premblyd.cli.events import print_events
-    from premblyd.record import reading
+    from premblyd.record import browsing
     from premblyd.record.choosing import EventFilter
 
     with _record(settings) as record:
-        rows = reading.events(record, EventFilter(), reading.Page(limit=50))
+        rows = browsing.rows(record, EventFilter(), 50)
     print_events(rows, hint="`premblyd events --wide` shows all.")
 
 
 def _print_rejections(settings: "Config") -> None:
     from premblyd.cli.rejections import print_rejections
-    from premblyd.record import reading
+    from premblyd.record import browsing
     from premblyd.record.choosing import RejectionFilter
 
     with _record(settings) as record:
-        rows = reading.rejections(record, RejectionFilter(), reading.Page(limit=10))
+        rows = browsing.rows(record, RejectionFilter(), 10)
     print_rejections(rows, hint="")

@@ -14,9 +14,8 @@ from premblyd.cli import streams
 from premblyd.cli.printing import clean, json_line
 from premblyd.databases import Place
 from premblyd.engines.connections import backend, connect_read_only
-from premblyd.record import reading
+from premblyd.record import browsing, reading
 from premblyd.record.choosing import EventFilter
-from premblyd.record.reading import Page
 from premblyd.record.rows import EventRow
 
 if TYPE_CHECKING:
@@ -64,13 +63,13 @@ def _parts(place: Place, chosen: EventFilter, limit: int) -> Iterator[Sequence[E
         last_id = reading.last_event_id(record)
         if late is not None:
             late.expect(record, max(0, last_id - PART), last_id)
-        yield reading.events(record, chosen, Page(limit=limit, before_id=last_id + 1))[::-1]
+        yield browsing.rows(record, chosen, limit, last_id + 1)[::-1]
     while True:
         with closing(connect_read_only(place)) as record:
             overtaken = late.read(record, chosen) if late is not None else []
             # Taken first: what comes while the others are read is read the next time.
             newest_id = reading.last_event_id(record)
-            rows = reading.events_after(record, chosen, last_id, PART)
+            rows = browsing.events_after(record, chosen, last_id, PART)
             is_full = len(rows) == PART
             until = rows[-1].id if is_full else max(newest_id, *(row.id for row in rows), 0)
             if late is not None:
@@ -101,7 +100,7 @@ class _Late:
             for number, end in self._missing.items()
             if number not in there and end > now
         }
-        return reading.events_of(record, chosen, there) if there else []
+        return browsing.events_of(record, chosen, sorted(there)) if there else []
 
 
 def _as_text(row: EventRow) -> str:

@@ -1,41 +1,133 @@
-"""The options that every list has: events, deliveries, rejections and pending."""
+"""What the lists have in common: options, made of their filters, and what they print."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from premblyd.cli.common import config_option, json_option
-from premblyd.cli.database import database_option
-from premblyd.cli.printing import clean
+from premblyd.cli.common import (
+    TypePattern,
+    When,
+    WhenType,
+    config_option,
+    json_option,
+    time_of,
+    until_end,
+)
+from premblyd.cli.database import database_of, database_option, settings_if_valid
+from premblyd.cli.printing import clean, print_json
+from premblyd.engines.connections import Database, connect_read_only
+from premblyd.record import browsing, reading, unknowns
+from premblyd.record.choosing import Chosen, Filter, Reads, filters
 
 F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=Chosen)
 MAX_ROWS = 1_000_000_000
 
 
-def list_options(command: F) -> F:
-    """Add `--limit`, `--wide`, `--database`, `--config` and `--json`; the parameters are `limit`,
-    `wide`, `database`, `config_path` and `as_json`."""
-    for option in (json_option, config_option, database_option, _wide_option, _limit_option):
-        command = option(command)
-    return command
+class Key(click.ParamType[str]):
+    """An event's key or its beginning, as the log has it: hex digits."""
+
+    name = "KEY"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        key = str(value).lower()
+        if not re.fullmatch(r"[0-9a-f]{1,32}", key):
+            self.fail(f"{value!r} is no key: 32 hex digits, or how they begin")
+        return key
 
 
-def note(*unknown: str | None) -> None:
+TYPES: dict[Reads, click.ParamType[Any]] = {
+    Reads.TYPE: TypePattern(),
+    Reads.TIME: WhenType(),
+    Reads.KEY: Key(),
+}
+
+
+def list_options(kind: type[Chosen]) -> Callable[[F], F]:
+    """Add an option for each filter of a list, with the filter's field as parameter, and those that
+    every list has: `limit`, `wide`, `database`, `config_path` and `as_json`."""
+    own = [_option(each) for each in filters(kind) if each.help]
+
+    def add(command: F) -> F:
+        for option in (json_option, config_option, database_option, _wide, _limit, *own[::-1]):
+            command = option(command)
+        return command
+
+    return add
+
+
+def _option(each: Filter) -> Callable[[F], F]:
+    name = f"--{(each.option or each.name).replace('_', '-')}"
+    if each.reads is Reads.YES:
+        return click.option(name, each.field, is_flag=True, help=each.help)
+    kind = click.Choice(each.choices) if each.choices else TYPES.get(each.reads)
+    return click.option(name, each.field, type=kind, help=each.help)
+
+
+_limit = click.option(
+    "--limit",
+    default=50,
+    show_default=True,
+    type=click.IntRange(1, MAX_ROWS),
+    help="Show at most this many.",
+)
+_wide = click.option("--wide", is_flag=True, help="Show every column, whole.")
+
+
+def chosen_by(kind: type[C], record: Database, asked: dict[str, Any]) -> C:
+    """Return which rows the options ask for. Raise NotFoundError for an event that is not there."""
+    values = dict(asked)
+    for each in filters(kind):
+        value = values.get(each.field)
+        if each.reads is Reads.EVENT and value is not None:
+            values[each.field] = reading.find_event_id(record, value)
+        elif isinstance(value, When):
+            values[each.field] = time_of(value, record)
+    return kind(**values)
+
+
+def note_unknown(
+    record: Database, config_path: Path, database: str | None, asked: dict[str, Any]
+) -> None:
     """Say, of each name that an empty list was asked for and that nobody knows, that it is none."""
-    for words in filter(None, unknown):
+    notes = []
+    if action := asked.get("action"):
+        settings = settings_if_valid(config_path, database)
+        notes.append(unknowns.of_action(record, settings, action))
+    notes += [
+        says(record, asked[name])
+        for name, says in (
+            ("type", unknowns.of_type),
+            ("code", unknowns.of_code),
+            ("reason", unknowns.of_reason),
+        )
+        if asked.get(name) is not None
+    ]
+    for words in filter(None, notes):
         click.echo(f"note: {clean(words)}", err=True)
 
 
-def _limit_option(command: F) -> F:
-    return click.option(
-        "--limit",
-        default=50,
-        show_default=True,
-        type=click.IntRange(1, MAX_ROWS),
-        help="Show at most this many.",
-    )(command)
-
-
-def _wide_option(command: F) -> F:
-    return click.option("--wide", is_flag=True, help="Show every column, whole.")(command)
+def print_list(
+    kind: type[Chosen],
+    print_rows: Callable[..., None],
+    *,
+    config_path: Path,
+    database: str | None,
+    limit: int,
+    wide: bool,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Print the rows that the options ask for, for people by `print_rows`."""
+    record = until_end(connect_read_only(database_of(config_path, database)))
+    rows: Sequence[Any] = browsing.rows(record, chosen_by(kind, record, asked), limit)
+    if as_json:
+        print_json([asdict(row) for row in rows])
+    else:
+        print_rows(rows, wide=wide, hint="--wide shows all.")
+    if not rows:
+        note_unknown(record, config_path, database, asked)

@@ -164,17 +164,17 @@ def _application(services: Services) -> Application:
         (rf"/events{form}", events.Events),
         (r"/events/(\d{1,18}|[0-9a-f]{32})(?:\.json)?", event.Event),
         (r"/events/(\d{1,18})/reveal(?:\.json)?", event.Reveal),
-        (r"/dead(?:\.json)?", deliveries.Dead),
+        (rf"/dead{form}", deliveries.Dead),
         (r"/dead/replay(?:\.json)?", deliveries.ReplayMany),
         (r"/replays/(\d{1,9})(?:\.json)?", deliveries.Progress),
-        (r"/deliveries(?:\.json)?", deliveries.Deliveries),
+        (rf"/deliveries{form}", deliveries.Deliveries),
         (r"/deliveries/(\d{1,18})", deliveries.Delivery),
         (r"/deliveries/(\d{1,18})/replay(?:\.json)?", deliveries.Replay),
         (r"/deliveries/(\d{1,18})/cancel(?:\.json)?", deliveries.Cancel),
         (rf"/rejections{form}", rejections.Rejections),
         (r"/actions(?:\.json)?", actions.Actions),
         (r"/actions/explain(?:\.json)?", actions.Explain),
-        (r"/operators(?:\.json)?", operators.Operators),
+        (rf"/operators{form}", operators.Operators),
     ]
     return Application(
         [

@@ -1,15 +1,18 @@
 """What people type into the console's filters, read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from premblyd import times
 from premblyd.config.values import duration_ms
 from premblyd.errors import PremblydError
+from premblyd.record.choosing import Chosen, Filter, Reads
 from premblyd.record.leafing import Part, Place
 
+C = TypeVar("C", bound=Chosen)
+YES = ("yes",)
 MAX_CHARACTERS = 200
 MAX_ID = 2**63 - 1
 
@@ -20,6 +23,24 @@ class Form:
 
     typed: Mapping[str, str]
     mistakes: dict[str, str] = field(default_factory=dict)
+
+    def chosen(
+        self, kind: type[C], offered: Iterable[Filter], now_ms: int, fixed: Mapping[str, Any]
+    ) -> C:
+        """Return which rows were asked for by the filters that are `offered`."""
+        return kind(**{each.field: self._value(each, now_ms) for each in offered}, **fixed)
+
+    def _value(self, each: Filter, now_ms: int) -> Any:
+        match each.reads:
+            case Reads.WORD:
+                return self.word(each.name, each.choices)
+            case Reads.YES:
+                return self.word(each.name, YES) is not None
+            case Reads.TIME:
+                return self.time(each.name, now_ms)
+            case Reads.EVENT:
+                return self._id(each.name)
+        return self.text(each.name)
 
     def text(self, name: str) -> str | None:
         """Return what was typed, None for nothing."""

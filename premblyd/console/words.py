@@ -28,9 +28,6 @@ ERRORS = {
     405: "That can't be done here.",
     400: "This request can't be understood.",
 }
-STATES = ("pending", "running", "succeeded", "dead", "cancelled", "skipped")
-OUTCOMES = ("verified", "not_verified", "pending", "unknown")
-KINDS = ("api", "sdk", "raw")
 FINISHED = ("succeeded", "dead", "cancelled", "skipped")
 DONE = {
     "replayed": "Queued: its hook runs now.",
@@ -49,26 +46,6 @@ PAGES = (
     ("/operators", "Operator log"),
 )
 WAYS = (("newest", "Newest"), ("newer", "Newer"), ("older", "Older"), ("oldest", "Oldest"))
-EVENT_FILTERS = (  # name, title, hint
-    ("code", "Code", "00, missing"),
-    ("outcome", "Outcome", ""),
-    ("type", "Type", "sdk.session, transaction.*"),
-    ("kind", "Kind", ""),
-    ("reference", "Reference", ""),
-    ("user_ref", "User ref", ""),
-    ("since", "Since", "12h, 2026-01-31"),
-    ("until", "Until", "1h, 2026-01-31 14:00"),
-    ("text", "Detail contains", ""),
-    ("contradicted", "Contradicted", ""),
-    ("doubted", "Doubted", ""),
-)
-REJECTION_FILTERS = (
-    ("reason", "Reason", "wrong signature"),
-    ("remote_ip", "From", "192.0.2.7"),
-    ("since", "Since", "12h, 2026-01-31"),
-)
-YES = ("yes",)
-CHOICES = {"outcome": OUTCOMES, "kind": KINDS, "contradicted": YES, "doubted": YES}
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000))
 
 

@@ -1,23 +1,11 @@
-"""Reading what was asked of Prembly, and what is awaited. Lists go as those of reading.py."""
-
-from dataclasses import dataclass
+"""What was asked of Prembly about an event, and what is awaited of it."""
 
 from peewee import SQL, Database, fn
 
 from premblyd.model.tables import Awaited, Inquiry
 from premblyd.prembly import events as events_of_prembly
 from premblyd.record import fetching
-from premblyd.record.reading import ALL, Page, newest_first
 from premblyd.record.rows import AwaitedRow, InquiryRow, WholeEvent
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AwaitedFilter:
-    """Which of what was awaited to list; None does not filter."""
-
-    state: str | None = None
-    reference: str | None = None
-    since_ms: int | None = None
 
 
 def inquiries(database: Database, event: WholeEvent) -> list[InquiryRow]:
@@ -28,18 +16,6 @@ def inquiries(database: Database, event: WholeEvent) -> list[InquiryRow]:
         is_its = is_its | (Inquiry.stored_event == event.id)
     query = Inquiry.select(*fetching.columns(Inquiry, InquiryRow)).where(is_its)
     return fetching.rows(database, query.order_by(Inquiry.id), InquiryRow)
-
-
-def awaited(database: Database, chosen: AwaitedFilter, page: Page = ALL) -> list[AwaitedRow]:
-    """Return what was or is awaited, the newest first."""
-    query = fetching.equal(
-        Awaited.select(*fetching.columns(Awaited, AwaitedRow)),
-        (Awaited.state, chosen.state),
-        (Awaited.reference, chosen.reference),
-    )
-    if chosen.since_ms is not None:
-        query = query.where(Awaited.created_at_ms >= chosen.since_ms)
-    return fetching.rows(database, newest_first(query, Awaited, page), AwaitedRow)
 
 
 def awaited_of(database: Database, event_id: int, reference: str | None) -> list[AwaitedRow]:

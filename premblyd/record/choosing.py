@@ -1,121 +1,321 @@
-"""Which rows of a list are meant: filters, as conditions with the indexes that have their rows."""
+"""Which rows of a list are meant.
 
+A filter is one field of one of these classes, and that is all there is to it: what it asks of the
+rows, by which index, and how commands and the console offer it. Both are made of these classes.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
 from typing import Any
 
 from peewee import SQL, Database, Expression, Field, fn
 
-from premblyd.model.states import State
-from premblyd.model.tables import IS_DOUBTED, WAITS_FOR_ANOTHER, Delivery, Event, Table
+from premblyd.model.states import AwaitedState, State
+from premblyd.model.tables import (
+    IS_DOUBTED,
+    WAITS_FOR_ANOTHER,
+    Awaited,
+    Delivery,
+    Event,
+    OperatorAction,
+    Rejection,
+    Table,
+)
+from premblyd.prembly.payload import Outcome
 from premblyd.record import contradictions, fetching
 from premblyd.record.leafing import By, Condition
 
 HOUR_MS = 3_600_000
 SHORT_KEY = 4  # hex digits
+KINDS = ("api", "sdk", "raw")
+
+
+class Reads(Enum):
+    """What people type for a filter."""
+
+    TEXT = auto()
+    WORD = auto()  # one of its choices
+    TYPE = auto()  # of events, or a pattern such as transaction.*
+    TIME = auto()  # or how long ago
+    KEY = auto()  # of an event, or its beginning
+    EVENT = auto()  # its number or key
+    YES = auto()  # nothing: it is asked for or not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventFilter:
-    """Which events to list; None does not filter. Times in Unix milliseconds."""
+class Filter:
+    """One way to choose. `help` is a command's (none: it has no such option), `title` and `hint`
+    are of the console's field (none: only links ask for it)."""
 
-    type: str | None = None  # or a pattern, such as transaction.*
-    code: str | None = None  # or "missing"
-    outcome: str | None = None
-    kind: str | None = None
-    endpoint: str | None = None
-    reference: str | None = None
-    user_ref: str | None = None
-    key: str | None = None  # or its beginning, in hex
-    since_ms: int | None = None
-    until_ms: int | None = None
-    text: str | None = None  # within detail
-    contradicted: bool = False  # by Prembly
-    is_doubted: bool = False
+    where: Callable[[Any], Condition]
+    reads: Reads
+    choices: tuple[str, ...] = ()
+    help: str = ""
+    option: str = ""  # the command's word for it, where it is another
+    title: str = ""
+    hint: str = ""
+    field: str = ""
+    name: str = ""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryFilter:
-    """Which deliveries are meant; None does not filter. `since_ms`: of events received then or
-    later. `due_after_ms`: those that wait for a later time."""
-
-    delivery_id: int | None = None
-    event_id: int | None = None
-    state: str | None = None
-    action: str | None = None
-    type: str | None = None  # of the event, or a pattern of it
-    is_waiting: bool = False  # by `order`, for another
-    contradicted: bool = False  # of events that Prembly contradicted
-    since_ms: int | None = None
-    due_after_ms: int | None = None
+    @property
+    def is_offered(self) -> bool:
+        return bool(self.help or self.title)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RejectionFilter:
-    """Which rejections to list; None does not filter."""
-
-    reason: str | None = None
-    remote_ip: str | None = None
-    since_ms: int | None = None
-
-
-_EVENT_INDEXES: dict[str, str | None] = {
-    "reference": "event_reference",
-    "user_ref": "event_user_ref",
-    "outcome": "event_outcome",
-    "kind": None,
-    "endpoint": None,
-}
+def filters(kind: "type[Chosen]") -> tuple[Filter, ...]:
+    """Return the filters of a list, each with its name as people know it."""
+    return tuple(
+        dataclasses.replace(
+            each.metadata["filter"],
+            field=each.name,
+            name=re.sub("^is_|_ms$|_id$", "", each.name),
+        )
+        for each in dataclasses.fields(kind)
+    )
 
 
-def event_conditions(chosen: EventFilter) -> list[Condition]:
-    """Return what the chosen events have in common, save the time of their receipt."""
-    conditions = [
-        Condition(expression=getattr(Event, name) == value, index=index)
-        for name, index in _EVENT_INDEXES.items()
-        if (value := getattr(chosen, name)) is not None
-    ]
-    if chosen.key is not None:
-        conditions.append(_key_condition(chosen.key))
-    if chosen.code == "missing":
-        code = Event.response_code.is_null()
-        conditions.append(Condition(expression=code, index="event_response_code"))
-    elif chosen.code is not None:
-        code = Event.response_code == chosen.code
-        conditions.append(Condition(expression=code, index="event_response_code"))
-    if chosen.type is not None:
-        conditions.append(_type_condition(chosen.type))
-    if chosen.text is not None:  # whatever the case
-        conditions.append(Condition(expression=Event.detail.contains(chosen.text)))
-    if chosen.is_doubted:
-        conditions.append(Condition(expression=IS_DOUBTED, index="event_doubted"))
-    if chosen.contradicted:
-        expression = Event.id.in_(contradictions.event_ids())
-        conditions.append(Condition(expression=expression, is_of_ids=True))
-    return conditions
+def _by(where: Callable[[Any], Condition], reads: Reads = Reads.TEXT, **offered: Any) -> Any:
+    if offered.get("choices"):
+        reads = Reads.WORD
+    default = False if reads is Reads.YES else None
+    about = {"filter": Filter(where=where, reads=reads, **offered)}
+    return dataclasses.field(default=default, metadata=about)
 
 
-def _key_condition(key: str) -> Condition:
+def _words(kind: type[StrEnum]) -> tuple[str, ...]:
+    return tuple(each.value for each in kind)
+
+
+def _is(field: Field, index: str | None = None) -> Callable[[Any], Condition]:
+    return lambda value: Condition(expression=field == value, index=index)
+
+
+def _since(at_ms: Any) -> Callable[[int], Condition]:
+    return lambda since_ms: Condition(expression=at_ms >= since_ms)
+
+
+def _all_in_range(expression: Expression) -> Condition:
+    return Condition(expression=expression, is_in_range=True)
+
+
+def _code(code: str) -> Condition:
+    column = Event.response_code
+    expression = column.is_null() if code == "missing" else column == code
+    return Condition(expression=expression, index="event_response_code")
+
+
+def _type(pattern: str) -> Condition:
+    if set("*?") & set(pattern):
+        return Condition(expression=fetching.matches(Event.type, pattern))
+    return Condition(expression=Event.type == pattern, index="event_type")
+
+
+def _key(key: str) -> Condition:
     is_key = Event.key.between(key, f"{key}g")  # a range, which the key's own index serves
     if len(key) < SHORT_KEY:  # very many begin so
         return Condition(expression=fn.COALESCE(Event.key, "").between(key, f"{key}g"))
     return Condition(expression=Event.id.in_(Event.select(Event.id).where(is_key)), is_of_ids=True)
 
 
-def _type_condition(pattern: str) -> Condition:
-    if set("*?") & set(pattern):
-        return Condition(expression=fetching.matches(Event.type, pattern))
-    return Condition(expression=Event.type == pattern, index="event_type")
+# Which no index has: the range of ids is looked for before.
+_RECEIVED_AT = fn.COALESCE(Event.received_at_ms, 0)
+_SINCE = "12h, 2026-01-31"
 
 
-def received(chosen: EventFilter) -> list[Expression]:
-    """Return the conditions on the time of receipt."""
-    at_ms = fn.COALESCE(Event.received_at_ms, 0)  # which no index has: `event_range` was asked
-    conditions = []
-    if chosen.since_ms is not None:
-        conditions.append(at_ms >= chosen.since_ms)
-    if chosen.until_ms is not None:
-        conditions.append(at_ms < chosen.until_ms)
-    return conditions
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """Which rows of a list are meant; None and False do not filter. Times in Unix milliseconds."""
+
+    def conditions(self) -> list[Condition]:
+        """Return what the rows have in common."""
+        return [
+            each.where(value)
+            for each in filters(type(self))
+            if (value := getattr(self, each.field)) is not None and value is not False
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter(Chosen):
+    """Which events."""
+
+    code: str | None = _by(
+        _code,
+        title="Code",
+        hint="00, missing",
+        help="Only this response code; `missing` for events without one.",
+    )
+    outcome: str | None = _by(
+        _is(Event.outcome, "event_outcome"),
+        choices=_words(Outcome),
+        title="Outcome",
+        help="Only this outcome.",
+    )
+    type: str | None = _by(
+        _type,
+        Reads.TYPE,
+        title="Type",
+        hint="sdk.session, transaction.*",
+        help="Only this type, or transaction.*",
+    )
+    kind: str | None = _by(_is(Event.kind), choices=KINDS, title="Kind")
+    reference: str | None = _by(
+        _is(Event.reference, "event_reference"),
+        title="Reference",
+        help="Only this reference of Prembly.",
+    )
+    user_ref: str | None = _by(
+        _is(Event.user_ref, "event_user_ref"),
+        title="User ref",
+        help="Only this reference of a person (user_ref).",
+    )
+    since_ms: int | None = _by(
+        lambda since_ms: _all_in_range(since_ms <= _RECEIVED_AT),
+        Reads.TIME,
+        title="Since",
+        hint=_SINCE,
+        help="Only received at or after: 2026-01-31, 12h.",
+    )
+    until_ms: int | None = _by(
+        lambda until_ms: _all_in_range(until_ms > _RECEIVED_AT),
+        Reads.TIME,
+        title="Until",
+        hint="1h, 2026-01-31 14:00",
+        help="Only received before.",
+    )
+    text: str | None = _by(
+        lambda text: Condition(expression=Event.detail.contains(text)),  # whatever the case
+        title="Detail contains",
+    )
+    endpoint: str | None = _by(_is(Event.endpoint), title="Endpoint")
+    key: str | None = _by(
+        _key, Reads.KEY, help="Only the event with this key; its beginning will do."
+    )
+    contradicted: bool = _by(
+        lambda _: Condition(expression=Event.id.in_(contradictions.event_ids()), is_of_ids=True),
+        Reads.YES,
+        title="Contradicted",
+        help="Only those that Prembly, asked to confirm, contradicted.",
+    )
+    is_doubted: bool = _by(
+        lambda _: Condition(expression=IS_DOUBTED, index="event_doubted"),
+        Reads.YES,
+        title="Doubted",
+        help="Only those that say VERIFIED, and something that does not fit.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryFilter(Chosen):
+    """Which deliveries. Of their events, which they are LEFT JOINed to, COALESCE lets SQLite not
+    begin with the events."""
+
+    state: str | None = _by(
+        _is(Delivery.state, "delivery_state"),
+        choices=_words(State),
+        title="State",
+        help="Only this state.",
+    )
+    action: str | None = _by(_is(Delivery.action), title="Action", help="Only this action.")
+    type: str | None = _by(
+        lambda pattern: Condition(
+            expression=fetching.matches(fn.COALESCE(Event.type, ""), pattern)
+        ),
+        Reads.TYPE,
+        title="Type",
+        hint="sdk.session, transaction.*",
+        help="Only of this type, or transaction.*",
+    )
+    since_ms: int | None = _by(
+        _since(_RECEIVED_AT),
+        Reads.TIME,
+        title="Received since",
+        hint=_SINCE,
+        help="Only of events received since.",
+    )
+    event_id: int | None = _by(
+        _is(Delivery.event, "delivery_event"),
+        Reads.EVENT,
+        help="Only of this event: its number or key.",
+    )
+    is_waiting: bool = _by(
+        lambda _: Condition(expression=WAITS_FOR_ANOTHER, index="delivery_waits"),
+        Reads.YES,
+        help="Only what waits for another (order).",
+    )
+    contradicted: bool = _by(
+        lambda _: Condition(
+            expression=Delivery.event.in_(contradictions.event_ids()), index="delivery_event"
+        ),
+        Reads.YES,
+        title="Contradicted by Prembly",
+        help="Only of events that Prembly, asked, contradicted.",
+    )
+    delivery_id: int | None = _by(_is(Delivery.id))
+    due_after_ms: int | None = _by(lambda due_ms: Condition(expression=Delivery.due_at_ms > due_ms))
+
+    def conditions(self) -> list[Condition]:
+        found = Chosen.conditions(self)
+        if self.state == State.DEAD and self.action is not None:
+            # As text, so that SQLite sees that the index has these rows.
+            dead = (Delivery.state == SQL("'dead'")) & (Delivery.action == self.action)
+            found.append(Condition(expression=dead, index="delivery_dead"))
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectionFilter(Chosen):
+    """Which rejections."""
+
+    reason: str | None = _by(
+        _is(Rejection.reason),
+        title="Reason",
+        hint="wrong signature",
+        help="Only refused for this reason, such as 'wrong signature'.",
+    )
+    remote_ip: str | None = _by(
+        _is(Rejection.remote_ip),
+        option="ip",
+        title="From",
+        hint="192.0.2.7",
+        help="Only from this address.",
+    )
+    since_ms: int | None = _by(
+        _since(Rejection.at_ms),
+        Reads.TIME,
+        title="Since",
+        hint=_SINCE,
+        help="Only refused at or after: 2026-01-31, 12h.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitedFilter(Chosen):
+    """Which of what was awaited."""
+
+    state: str | None = _by(
+        _is(Awaited.state), choices=_words(AwaitedState), help="Only this state."
+    )
+    reference: str | None = _by(
+        _is(Awaited.reference, "awaited_reference"), help="Only with this reference."
+    )
+    since_ms: int | None = _by(
+        _since(Awaited.created_at_ms), Reads.TIME, help="Only those that began since."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorFilter(Chosen):
+    """Which of what people did."""
+
+    action: str | None = _by(_is(OperatorAction.action), title="Did", hint="replay, reveal")
+    actor: str | None = _by(
+        lambda text: Condition(expression=OperatorAction.actor.contains(text)), title="Who"
+    )
+    since_ms: int | None = _by(_since(OperatorAction.at_ms), Reads.TIME, title="Since", hint=_SINCE)
 
 
 def event_range(database: Database, chosen: EventFilter) -> tuple[int, int | None]:
@@ -140,40 +340,6 @@ def _edge(database: Database, condition: Expression, *order: Any) -> int | None:
     return found[0][0] if found else None
 
 
-def delivery_conditions(chosen: DeliveryFilter) -> list[Condition]:
-    """Return what the chosen deliveries have in common. Of their events they are LEFT JOINed to,
-    COALESCE lets SQLite not begin with the events."""
-    conditions = []
-    if chosen.event_id is not None:
-        expression = Delivery.event == chosen.event_id
-        conditions.append(Condition(expression=expression, index="delivery_event"))
-    if chosen.state == State.DEAD and chosen.action is not None:
-        # As text, so that SQLite sees that the index has these rows.
-        dead = (Delivery.state == SQL("'dead'")) & (Delivery.action == chosen.action)
-        conditions.append(Condition(expression=dead, index="delivery_dead"))
-    else:
-        for field, value, index in (
-            (Delivery.state, chosen.state, "delivery_state"),
-            (Delivery.action, chosen.action, None),
-        ):
-            if value is not None:
-                conditions.append(Condition(expression=field == value, index=index))
-    if chosen.is_waiting:
-        conditions.append(Condition(expression=WAITS_FOR_ANOTHER, index="delivery_waits"))
-    if chosen.contradicted:
-        expression = Delivery.event.in_(contradictions.event_ids())
-        conditions.append(Condition(expression=expression, index="delivery_event"))
-    if chosen.type is not None:
-        expression = fetching.matches(fn.COALESCE(Event.type, ""), chosen.type)
-        conditions.append(Condition(expression=expression))
-    if chosen.due_after_ms is not None:
-        conditions.append(Condition(expression=Delivery.due_at_ms > chosen.due_after_ms))
-    if chosen.since_ms is not None:
-        expression = fn.COALESCE(Event.received_at_ms, 0) >= chosen.since_ms
-        conditions.append(Condition(expression=expression))
-    return conditions
-
-
 def delivery_range(database: Database, chosen: DeliveryFilter) -> tuple[int, int | None]:
     """Return the ids between which the chosen deliveries are: None is the newest.
 
@@ -184,6 +350,15 @@ def delivery_range(database: Database, chosen: DeliveryFilter) -> tuple[int, int
     if chosen.since_ms is None:
         return 1, None
     return first_since(database, Delivery, Delivery.created_at_ms, chosen.since_ms - HOUR_MS), None
+
+
+def operator_range(database: Database, chosen: OperatorFilter) -> tuple[int, int | None]:
+    """Return the ids between which is what people did since the chosen time, as `delivery_range`
+    does."""
+    if chosen.since_ms is None:
+        return 1, None
+    early_ms = chosen.since_ms - HOUR_MS
+    return first_since(database, OperatorAction, OperatorAction.at_ms, early_ms), None
 
 
 def first_since(database: Database, table: type[Table], at_ms: Field, since_ms: int) -> int:

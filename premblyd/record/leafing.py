@@ -55,12 +55,14 @@ class Part(Generic[Row]):
 class Condition:
     """What the rows of a list have in common, and the index that has just these rows, if one has.
 
-    With `is_of_ids`, it names the rows by their ids: no index has fewer.
+    With `is_of_ids`, it names the rows by their ids: no index has fewer. With `is_in_range`, nearly
+    all rows fulfil it that have the ids at which the list is looked at.
     """
 
     expression: Expression
     index: str | None = None
     is_of_ids: bool = False
+    is_in_range: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,7 @@ def way(
 ) -> Way:
     """Return how to read the rows of `table` that fulfil all conditions: by the index that has the
     fewest."""
+    conditions = [condition for condition in conditions if not condition.is_in_range]
     if any(condition.is_of_ids for condition in conditions):
         return Way(by_ids=True)
     indexed = [condition for condition in conditions if condition.index]

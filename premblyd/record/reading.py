@@ -1,80 +1,27 @@
-"""Reading the record. Lists begin with the newest row, and go on before the row with a given id."""
+"""Finding what a command is about: an event, deliveries, attempts. Lists are in browsing.py."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from peewee import (
-    Database,
-    Expression,
-    ModelSelect,
-    Tuple,
-    fn,
-)
+from peewee import Database, Expression, ModelSelect, fn
 
 from premblyd.errors import NotFoundError
 from premblyd.model.states import State
-from premblyd.model.tables import Attempt, Delivery, Event, Rejection, Table
+from premblyd.model.tables import Attempt, Delivery, Event
 from premblyd.prembly import events as events_of_prembly
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.queue.damage import usable_event
 from premblyd.queue.queue_statements import EVENT_COLUMNS
-from premblyd.record import browsing, choosing, contradictions, fetching
-from premblyd.record.choosing import DeliveryFilter, EventFilter, RejectionFilter
-from premblyd.record.leafing import Part, Place, Row
-from premblyd.record.rows import (
-    AttemptRow,
-    DeliveryRow,
-    EventRow,
-    FoundDelivery,
-    FoundEvent,
-    RejectionRow,
-    WholeEvent,
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Which part of a list: at most `limit` rows (None: all), older than the row `before_id`.
-
-    A page begins at a row and not at a number of rows, so one that is added meanwhile shifts
-    nothing, and the last page costs no more than the first.
-    """
-
-    limit: int | None = None
-    before_id: int | None = None
-
-
-ALL = Page()
-NO_LIMIT = 1 << 40
-
-
-def events(database: Database, chosen: EventFilter, page: Page = ALL) -> list[EventRow]:
-    """Return events, the newest first, without payload and secrets."""
-    return _whole(functools.partial(browsing.events, database, chosen), page)
-
-
-def events_after(
-    database: Database, chosen: EventFilter, event_id: int, limit: int
-) -> list[EventRow]:
-    """Return the events that came after the one with this number, the oldest first."""
-    query = _chosen_events(chosen).where(Event.id > event_id).order_by(Event.id).limit(limit)
-    return fetching.rows(database, query, EventRow)
+from premblyd.record import contradictions, fetching
+from premblyd.record.choosing import DeliveryFilter
+from premblyd.record.rows import AttemptRow, FoundDelivery, FoundEvent, WholeEvent
 
 
 def event_ids(database: Database, numbers: Collection[int]) -> set[int]:
     """Return those of `numbers` that events have."""
     query = Event.select(Event.id).where(Event.id.in_(list(numbers)))
     return {number for (number,) in fetching.tuples(database, query)}
-
-
-def events_of(database: Database, chosen: EventFilter, numbers: Collection[int]) -> list[EventRow]:
-    """Return the events that are `chosen`, of those with these numbers, the oldest first."""
-    query = _chosen_events(chosen).where(Event.id.in_(list(numbers))).order_by(Event.id)
-    return fetching.rows(database, query, EventRow)
 
 
 def last_event_id(database: Database) -> int:
@@ -159,17 +106,6 @@ def events_without(
     return fetching.rows(database, query, FoundEvent)
 
 
-def deliveries(database: Database, chosen: DeliveryFilter, page: Page = ALL) -> list[DeliveryRow]:
-    """Return deliveries, the newest first."""
-    return _whole(functools.partial(browsing.deliveries, database, chosen), page)
-
-
-def _whole(read: Callable[[Place, int], Part[Row]], page: Page) -> list[Row]:
-    """Return the rows of a page, however long it takes to look for them."""
-    limit = NO_LIMIT if page.limit is None else page.limit
-    return list(chain.from_iterable(browsing.parts(read, limit, page.before_id)))
-
-
 def find_deliveries(database: Database, chosen: DeliveryFilter) -> list[FoundDelivery]:
     """Return the deliveries that a command is about, oldest first."""
     query = (
@@ -179,7 +115,9 @@ def find_deliveries(database: Database, chosen: DeliveryFilter) -> list[FoundDel
     )
     if chosen.since_ms is not None or chosen.type is not None:
         query = query.join(Event)
-    found = fetching.rows(database, _chosen_deliveries(query, chosen), FoundDelivery)
+    for condition in chosen.conditions():
+        query = query.where(condition.expression)
+    found = fetching.rows(database, query, FoundDelivery)
     return [dataclasses.replace(delivery, state=State(delivery.state)) for delivery in found]
 
 
@@ -233,31 +171,6 @@ def attempts(
     return fetching.rows(database, query, AttemptRow)
 
 
-def rejections(database: Database, chosen: RejectionFilter, page: Page = ALL) -> list[RejectionRow]:
-    """Return rejections, the newest first."""
-    query = fetching.equal(
-        Rejection.select(*fetching.columns(Rejection, RejectionRow)),
-        (Rejection.reason, chosen.reason),
-        (Rejection.remote_ip, chosen.remote_ip),
-    )
-    if chosen.since_ms is not None:
-        query = query.where(Rejection.at_ms >= chosen.since_ms)
-    if page.before_id is not None:
-        # Where that row is gone, so are all before it: only the newest are kept.
-        last = Rejection.select(Rejection.at_ms, Rejection.id).where(Rejection.id == page.before_id)
-        query = query.where(Tuple(Rejection.at_ms, Rejection.id) < last)
-    query = query.order_by(Rejection.at_ms.desc(), Rejection.id.desc()).limit(page.limit)
-    return fetching.rows(database, query, RejectionRow)
-
-
-def _chosen_events(chosen: EventFilter) -> "ModelSelect[Any]":
-    query = browsing.all_events(None)
-    conditions = [each.expression for each in choosing.event_conditions(chosen)]
-    for expression in conditions + choosing.received(chosen):
-        query = query.where(expression)
-    return query
-
-
 def _no_event(number_or_key: str) -> NotFoundError:
     return NotFoundError(f"There is no event {number_or_key}. `premblyd events` lists them.")
 
@@ -267,17 +180,3 @@ def _has_name(number_or_key: str) -> Expression:
     if number_or_key.isdecimal() and len(number_or_key) < 19:
         return Event.id == int(number_or_key)
     return Event.key == number_or_key
-
-
-def _chosen_deliveries(query: "ModelSelect[Any]", chosen: DeliveryFilter) -> "ModelSelect[Any]":
-    query = fetching.equal(query, (Delivery.id, chosen.delivery_id))
-    for condition in choosing.delivery_conditions(chosen):
-        query = query.where(condition.expression)
-    return query
-
-
-def newest_first(query: "ModelSelect[Any]", table: type[Table], page: Page) -> "ModelSelect[Any]":
-    """Return the query for a page of a list."""
-    if page.before_id is not None:
-        query = query.where(table.id < page.before_id)
-    return query.order_by(table.id.desc()).limit(page.limit)

@@ -10,7 +10,7 @@ from peewee import Database
 
 from premblyd.prembly import bodies
 from premblyd.privacy import documents
-from premblyd.record import asking, contradictions, reading
+from premblyd.record import asking, browsing, contradictions, reading
 from premblyd.record.choosing import DeliveryFilter
 from premblyd.record.operating import RecordedReveal
 from premblyd.record.rows import AttemptRow, AwaitedRow, DeliveryRow, InquiryRow, WholeEvent
@@ -146,7 +146,7 @@ def _deliveries(
     database: Database, event: WholeEvent, newest_attempts: int | None
 ) -> list[tuple[DeliveryRow, list[AttemptRow]]]:
     """Return the event's deliveries, the oldest first, each with its attempts."""
-    deliveries = reading.deliveries(database, DeliveryFilter(event_id=event.id))[::-1]
+    deliveries = browsing.rows(database, DeliveryFilter(event_id=event.id))[::-1]
     attempts: dict[int, list[AttemptRow]] = {delivery.id: [] for delivery in deliveries}
     for attempt in reading.attempts(database, attempts, newest_attempts):
         attempts[attempt.delivery_id].append(attempt)

@@ -9,12 +9,10 @@ from peewee import Database
 from premblyd.config.models import Config
 from premblyd.prembly import codes, events
 from premblyd.queue.inbox import REASONS
-from premblyd.record import reading
+from premblyd.record import browsing, reading
 from premblyd.record.choosing import EventFilter, RejectionFilter
-from premblyd.record.reading import Page
 
 MISSING = "missing"  # asks for events without a code
-_ANY = Page(limit=1)
 
 
 def of_action(database: Database, settings: Config | None, name: str) -> str | None:
@@ -34,7 +32,7 @@ def of_action(database: Database, settings: Config | None, name: str) -> str | N
 def of_type(database: Database, pattern: str) -> str | None:
     """Say that no event has a type that fits this pattern, and that Prembly documents none."""
     is_known = any(events.matches([pattern], type_) for type_ in events.MEANINGS)
-    if is_known or reading.events(database, EventFilter(type=pattern), _ANY):
+    if is_known or browsing.rows(database, EventFilter(type=pattern), 1):
         return None
     meant = events.pattern_meant_by(pattern)
     hint = f"; did you mean {meant}?" if meant else _hint(pattern, events.MEANINGS)
@@ -44,7 +42,7 @@ def of_type(database: Database, pattern: str) -> str | None:
 def of_code(database: Database, code: str) -> str | None:
     """Say that no event has this code, and that Prembly documents none such."""
     known = [*codes.MEANINGS, MISSING]
-    if code in known or reading.events(database, EventFilter(code=code), _ANY):
+    if code in known or browsing.rows(database, EventFilter(code=code), 1):
         return None
     meant = codes.meant_by(code)
     hint = f"; did you mean {meant}?" if meant else _hint(code, known)
@@ -53,7 +51,7 @@ def of_code(database: Database, code: str) -> str | None:
 
 def of_reason(database: Database, reason: str) -> str | None:
     """Say that no request was, or is, refused for this reason."""
-    if reason in REASONS or reading.rejections(database, RejectionFilter(reason=reason), _ANY):
+    if reason in REASONS or browsing.rows(database, RejectionFilter(reason=reason), 1):
         return None
     return f"Nothing is refused for the reason {reason}{_hint(reason, REASONS)}"
 

@@ -21,9 +21,8 @@ from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import AttemptOutcome, State
 from premblyd.queue.jobs import Claimable, Ending, Result
 from premblyd.queue.queue import Queue
-from premblyd.record import reading
+from premblyd.record import browsing, reading
 from premblyd.record.choosing import DeliveryFilter, EventFilter
-from premblyd.record.reading import Page
 from tests.bench import load, peers, rows, serving, stored
 from tests.bench.rows import Measured, Row
 from tests.bench.serving import EVERY
@@ -123,9 +122,7 @@ def lookup(folder: Path, events: int) -> Row:
                 "reference": _median_ms(lambda text: _by_reference(record, text), references),
                 "show": _median_ms(lambda text: _show(record, text), numbers),
                 "dead": _median_ms(
-                    lambda state: reading.deliveries(
-                        record, DeliveryFilter(state=state), Page(limit=LISTED)
-                    ),
+                    lambda state: browsing.rows(record, DeliveryFilter(state=state), LISTED),
                     ["dead"] * CALLS,
                 ),
             }
@@ -203,14 +200,14 @@ async def claims_ms(engine: Engine) -> float:
 
 
 def _by_reference(record: SqliteDatabase, reference: str) -> None:
-    found = reading.events(record, EventFilter(reference=reference), Page(limit=LISTED))
+    found = browsing.rows(record, EventFilter(reference=reference), LISTED)
     if len(found) != 1:
         raise load.LoadError(f"{len(found)} events have one reference")
 
 
 def _show(record: SqliteDatabase, number: str) -> None:
     event = reading.find_event(record, number)
-    deliveries = reading.deliveries(record, DeliveryFilter(event_id=event.id))
+    deliveries = browsing.rows(record, DeliveryFilter(event_id=event.id))
     reading.attempts(record, [delivery.id for delivery in deliveries])
 
 

@@ -27,7 +27,6 @@ from premblyd.engines.sqlite import opening
 from premblyd.record import attention, browsing, reading, refused, statistics
 from premblyd.record.choosing import DeliveryFilter, EventFilter, RejectionFilter
 from premblyd.record.leafing import OLDEST
-from premblyd.record.reading import Page
 
 LIMIT_MS = 100.0
 DAYS = 30
@@ -135,7 +134,7 @@ def questions(events: int, now_ms: int) -> Iterator[tuple[str, Ask]]:
         for first, second in itertools.product(one, other):
             yield from _of_events({**first, **second})
     for value in _of_deliveries(now_ms):
-        yield from _asked("deliveries", browsing.deliveries, DeliveryFilter, value)
+        yield from _asked("deliveries", DeliveryFilter, value)
     day_ms = now_ms - DAY_MS
     for days in (1, 7, 30):
         since_ms = now_ms - days * DAY_MS
@@ -146,13 +145,8 @@ def questions(events: int, now_ms: int) -> Iterator[tuple[str, Ask]]:
         )
     yield "page rejections", partial(refused.by_reason_and_address, since_ms=None)
     for limit in (50, 10_000):
-        page = Page(limit=limit)
-        yield (
-            f"page rejections, {limit}",
-            partial(
-                reading.rejections, chosen=RejectionFilter(reason="wrong signature"), page=page
-            ),
-        )
+        wrong = RejectionFilter(reason="wrong signature")
+        yield f"page rejections, {limit}", partial(browsing.part, chosen=wrong, limit=limit)
     yield "page hours", partial(statistics.events, by="response_code", since_ms=day_ms)
 
 
@@ -161,7 +155,7 @@ def _attention(database: Database, now_ms: int, since_ms: int) -> object:
 
 
 def _of_events(value: dict[str, Any]) -> Iterator[tuple[str, Ask]]:
-    yield from _asked("events", browsing.events, EventFilter, value)
+    yield from _asked("events", EventFilter, value)
 
 
 def _of_deliveries(now_ms: int) -> Iterator[dict[str, Any]]:
@@ -179,11 +173,11 @@ def _of_deliveries(now_ms: int) -> Iterator[dict[str, Any]]:
             yield {**first, **second}
 
 
-def _asked(name: str, browse: Any, kind: Any, value: dict[str, Any]) -> Iterator[tuple[str, Ask]]:
+def _asked(name: str, kind: Any, value: dict[str, Any]) -> Iterator[tuple[str, Ask]]:
     words = f"{name} {' '.join(f'{key}={text}' for key, text in value.items())}"
     filters = kind(**value)
-    yield f"page {words}", lambda database: browse(database, filters)
-    yield f"last page {words}", lambda database: browse(database, filters, OLDEST)
+    yield f"page {words}", lambda database: browsing.part(database, filters)
+    yield f"last page {words}", lambda database: browsing.part(database, filters, OLDEST)
 
 
 def main() -> int:

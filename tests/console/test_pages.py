@@ -11,7 +11,15 @@ import pytest
 
 from premblyd.console import csvtext, tree, words
 from premblyd.console.origin import is_safe_target
-from tests.support.commands import PERSONAL
+from premblyd.record.choosing import (
+    Chosen,
+    DeliveryFilter,
+    EventFilter,
+    OperatorFilter,
+    RejectionFilter,
+    filters,
+)
+from tests.support.commands import PERSONAL, run
 from tests.support.configuration import AT_ONCE, ONCE, shell
 from tests.support.console import CONSOLE, Browser, browser, signed_in
 from tests.support.daemon import Premblyd
@@ -82,6 +90,29 @@ def test_events_are_filtered(own: Browser, daemon: Premblyd) -> None:
     }.items():
         expected = daemon.rows(f"SELECT id FROM event WHERE {condition} ORDER BY id DESC")
         assert ids(query) == [number for (number,) in expected], query
+
+
+@pytest.mark.parametrize(
+    ("path", "command", "kind"),
+    [
+        ("/events", "events", EventFilter),
+        ("/deliveries", "deliveries", DeliveryFilter),
+        ("/rejections", "rejections", RejectionFilter),
+        ("/operators", None, OperatorFilter),
+    ],
+)
+def test_each_field_of_a_filter_is_an_option_and_a_part_of_the_form(
+    own: Browser, path: str, command: str | None, kind: type[Chosen]
+) -> None:
+    page = own.get(path).text
+    options = run(command, "--help").out if command else ""
+    for each in filters(kind):
+        assert bool(each.title) == (f'name="{each.name}"' in page), each.name
+        option = f"--{(each.option or each.name).replace('_', '-')}"
+        assert bool(each.help) == (f"  {option} " in options), option
+        if each.is_offered:
+            assert own.get(f"{path}.json?{each.name}=").status == 200
+    assert own.get(f"{path}.json?due_after=1").status == 400, "what nobody is offered"
 
 
 def test_what_is_doubted_is_found_and_says_why(own: Browser) -> None:

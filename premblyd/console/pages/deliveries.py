@@ -1,17 +1,16 @@
 """Deliveries, the dead letters above all: to look at, to replay and to cancel."""
 
-import dataclasses
+from types import MappingProxyType
 from typing import Any
 
 from premblyd.console import words
-from premblyd.console.forms import Form, ways
 from premblyd.console.handler import Handler
+from premblyd.console.pages.lists import ListPage
 from premblyd.engines.connections import Database
 from premblyd.errors import NotFoundError, PremblydError
 from premblyd.model.states import State
-from premblyd.record import browsing, reading, replays, statistics
+from premblyd.record import reading, replays, statistics
 from premblyd.record.choosing import DeliveryFilter
-from premblyd.record.leafing import Part
 from premblyd.record.operating import Operator
 from premblyd.record.replays import Plan, Request
 from premblyd.record.rows import DeliveryRow
@@ -19,57 +18,23 @@ from premblyd.record.rows import DeliveryRow
 MAX_CHOSEN = 1000
 
 
-class Deliveries(Handler):
+class Deliveries(ListPage):
     """A list of deliveries, the newest first."""
 
     section = "/dead"
     path = "/deliveries"
+    kind, row = DeliveryFilter, DeliveryRow
+    name, template = "deliveries", "deliveries.html"
 
-    async def get(self) -> None:
-        names = ("state", "action", "contradicted", "before", "after")
-        form = Form(self.filters(*names))
-        search = self.search(form)
-        if form.mistakes:
-            self.set_status(400)
-        part, dead = await self.services.readers.run(lambda database: _find(database, search, form))
-        view = {
-            "deliveries": part.rows,
-            "newer": part.newer,
-            "older": part.older,
-            "is_cut": part.is_cut,
-            "dead": dead,
-            "mistakes": form.mistakes,
-        }
-        if self.wants_json:
-            await self.send_json(view)
-            return
-        await self.send_page(
-            "deliveries.html",
-            form=form,
-            ways=ways(form, part),
-            path=self.path,
-            search=search,
-            actions=[action.name for action in self.services.config.actions],
-            now_ms=self.now_ms,
-            **view,
-        )
-
-    def search(self, form: Form) -> DeliveryFilter:
-        state = form.word("state", words.STATES)
-        contradicted = form.word("contradicted", words.YES) is not None
-        return DeliveryFilter(state=state, action=form.text("action"), contradicted=contradicted)
+    def beside(self, database: Database | None, chosen: DeliveryFilter) -> dict[str, Any]:
+        return {"dead": {} if database is None else statistics.dead_of(database)}
 
 
 class Dead(Deliveries):
     """Dead letters: deliveries whose attempts are spent."""
 
     path = "/dead"
-
-    def search(self, form: Form) -> DeliveryFilter:
-        contradicted = form.word("contradicted", words.YES) is not None
-        return DeliveryFilter(
-            state=State.DEAD, action=form.text("action"), contradicted=contradicted
-        )
+    fixed = MappingProxyType({"state": State.DEAD})
 
 
 class ReplayMany(Handler):
@@ -179,16 +144,6 @@ def shown(bulk: Any) -> dict[str, Any]:
     """Return what is shown of a replay of many."""
     names = ("id", "about", "total", "queued", "left_alone", "is_finished", "mistake")
     return {name: getattr(bulk, name) for name in names}
-
-
-def _find(
-    database: Database, search: DeliveryFilter, form: Form
-) -> tuple[Part[DeliveryRow], dict[str, int]]:
-    if form.mistakes:
-        return Part(rows=[], newer=None, older=None), {}
-    part = browsing.deliveries(database, search, form.place())
-    masked = dataclasses.replace(part, rows=[DeliveryRow(**row.masked()) for row in part.rows])
-    return masked, statistics.dead_of(database)
 
 
 def _plan_one(

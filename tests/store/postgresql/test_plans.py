@@ -60,7 +60,7 @@ def test_what_people_ask_often_is_planned_for_its_values(server: Server) -> None
     chosen = EventFilter(code="77", outcome="pending")
     with closing(connect_read_only(server)) as database:
         for _ in range(12):  # psycopg prepares the sixth, the server keeps a plan after five more
-            browsing.events(database, chosen)
+            browsing.part(database, chosen)
         kept = database.execute_sql(
             "SELECT sum(generic_plans), sum(custom_plans) > 0 FROM pg_prepared_statements"
             " WHERE cardinality(parameter_types) > 0"  # without values there is but one plan
