@@ -13,7 +13,7 @@ from peewee import Database
 
 from premblyd.engines.sqlite import opening
 from premblyd.model.tables import Event
-from premblyd.record import browsing, leafing, pulse
+from premblyd.record import browsing, finding, leafing, pulse
 from premblyd.record.choosing import DeliveryFilter, EventFilter
 from premblyd.record.leafing import NEWEST, OLDEST, By, Part, Place, Way
 from tests.support.store import NOW_MS
@@ -23,11 +23,13 @@ HOUR_MS = 3_600_000
 EVENTS = """
 WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?)
 INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body_bytes, body_sha256,
-                   verified_by, kind, response_code, detail, outcome, reference, type, body)
+                   verified_by, kind, response_code, detail, outcome, reference, user_ref,
+                   type, body)
 SELECT printf('%032x', n), 'prembly', ? + n * 1000, '192.0.2.7', '[]', 2, '', 'hmac-sha256:live',
        CASE n % 500 WHEN 0 THEN 'raw' ELSE 'api' END, CASE n % 7 WHEN 0 THEN '01' ELSE '00' END,
        CASE n % 700 WHEN 0 THEN 'Not Found' ELSE 'Successful' END,
        CASE n % 100 WHEN 0 THEN 'pending' ELSE 'verified' END, 'r-' || (n % 1000),
+       CASE n % 2 WHEN 0 THEN 'User-' ELSE 'user-' END || (n % 400),
        CASE n % 2 WHEN 0 THEN 'sdk.session' ELSE 'transaction.processed' END, '{}'
 FROM number
 """
@@ -75,6 +77,12 @@ SEARCHES = {
         EventFilter(code="01", since_ms=NOW_MS + 2_500_000),
         lambda n: n % 7 == 0 and n >= 2500,
     ),
+    "find a number": (EventFilter(find="700"), lambda n: n == 700),
+    "find a reference": (EventFilter(find="R-70"), lambda n: f"r-{n % 1000}".startswith("r-70")),
+    "find a key": (EventFilter(find="0000000A".rjust(32, "0")), lambda n: n == 10),
+    "find many": (EventFilter(find="R-1"), lambda n: f"r-{n % 1000}".startswith("r-1")),
+    "find a person": (EventFilter(find="USER-7"), lambda n: n % 400 == 7),
+    "find nothing": (EventFilter(find="r-x"), lambda n: False),
     "before all": (EventFilter(until_ms=NOW_MS - HOUR_MS), lambda n: False),
     "after all": (EventFilter(since_ms=NOW_MS + 10 * HOUR_MS), lambda n: False),
 }
@@ -145,6 +153,26 @@ def test_a_search_that_takes_too_long_stops_and_goes_on(record: Database) -> Non
     expected = list(range(500, COUNT + 1, 500))
     assert walk(read, NEWEST) == expected[::-1]
     assert walk(read, OLDEST) == expected
+
+
+def test_what_very_many_have_is_found_on_the_way_through_all(
+    record: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding, "FEW", 100)
+    search = EventFilter(find="R-1")
+    expected = [n for n in range(COUNT, 0, -1) if f"r-{n % 1000}".startswith("r-1")]
+    assert not search.conditions(record)[0].is_of_ids
+
+    def read(place: Place) -> Part[Any]:
+        return browsing.part(record, search, place, limit=100)
+
+    assert walk(read, NEWEST) == expected
+
+
+def test_what_is_found_is_spelt_in_any_letters(record: Database) -> None:
+    spell = functools.partial(finding.spellings, record, Event.user_ref, "event_user_ref")
+    assert spell("USER-3") == ["User-3", "user-3"]
+    assert spell("other") == []
 
 
 @dataclass

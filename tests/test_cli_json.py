@@ -16,6 +16,7 @@ EVENT = [
     *"id key endpoint received_at_ms remote_ip body_bytes body_sha256 verified_by".split(),
     *VERDICT,
     *"duplicate_count last_duplicate_at_ms type risk_level risk_score doubt contradicted".split(),
+    *"handled deliveries".split(),
 ]
 DELIVERY = (
     "id event_id action state due_at_ms attempt_count attempts_left created_at_ms finished_at_ms"

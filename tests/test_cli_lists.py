@@ -82,8 +82,8 @@ def test_a_list_says_what_it_leaves_out_and_shortens(config: Path) -> None:
     lines = on_terminal(80, "events", "--config", config)
     assert "…" in lines[1]
     assert joined(lines[-2:]) == (
-        "Empty: duplicates. Left out: user ref, kind, endpoint."
-        " Shortened: type, reference."
+        "Empty: duplicates. Left out: type, user ref, kind, endpoint."
+        " Shortened: reference."
         " --wide shows all."
     )
     wide = on_terminal(400, "events", "--wide", "--config", config)

@@ -110,7 +110,8 @@ def test_events_are_filtered_and_the_newest_come_first(
 def test_a_list_shows_no_payload_and_no_secret(store: Store, record: Database) -> None:
     run(store, 1, AttemptOutcome.FAILED)
     event = asdict(browsing.rows(record, EventFilter())[0])
-    assert event.pop("contradicted") is False
+    own = {name: event.pop(name) for name in ("contradicted", "handled", "deliveries")}
+    assert own == {"contradicted": False, "handled": "pending", "deliveries": 2}
     whole = asdict(reading.find_event(record, "3"))
     assert whole.keys() - event.keys() == {"body", "headers", "session_id", "token"}
     assert event == {name: whole[name] for name in event}
@@ -179,6 +180,25 @@ def test_what_names_no_event_finds_none(record: Database, name: str) -> None:
     for find in (reading.find_event, reading.find_event_id):
         with pytest.raises(NotFoundError, match="There is no event"):
             find(record, name)
+
+
+def test_an_event_stands_as_the_delivery_does_that_stands_worst(
+    store: Store, record: Database
+) -> None:
+    def handled() -> list[str]:
+        return [event.handled for event in browsing.rows(record, EventFilter(find="3"))]
+
+    stand = "UPDATE delivery SET state = ?, due_at_ms = NULL, finished_at_ms = 1 WHERE id = ?"
+    for number, state, worst in (
+        (5, "succeeded", "pending"),
+        (6, "skipped", "succeeded"),
+        (5, "cancelled", "cancelled"),
+        (6, "dead", "dead"),
+    ):
+        store.by_hand(stand, state, number)
+        assert handled() == [worst]
+    store.by_hand("DELETE FROM delivery")
+    assert handled() == ["none"]
 
 
 @pytest.mark.parametrize(

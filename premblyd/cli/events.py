@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     Column(name="id", kind="whole"),
     Column(name="at (UTC)", kind="time"),
-    Column(name="type", rank=4, kind="reference"),
+    Column(name="type", rank=5, kind="reference"),
     Column(name="code", rank=2, kind="reference"),
     Column(name="outcome", rank=1, kind="whole"),
     Column(name="reference", rank=3, kind="reference"),
@@ -27,6 +27,7 @@ COLUMNS = (
     Column(name="user ref", rank=6, kind="reference"),
     Column(name="kind", rank=7, kind="whole"),
     Column(name="endpoint", rank=8, kind="reference"),
+    Column(name="handled", rank=4, kind="whole"),
 )
 
 
@@ -81,6 +82,7 @@ def print_events(rows: "Sequence[EventRow]", *, hint: str, wide: bool = False) -
                 row.user_ref,
                 row.kind,
                 row.endpoint,
+                row.handled,
             )
             for row in rows
         ],

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from peewee import JOIN, Database, ModelSelect, Tuple
+from peewee import JOIN, Case, Database, ModelSelect, Tuple, fn
 
+from premblyd.model.states import State
 from premblyd.model.tables import Awaited, Delivery, Event, OperatorAction, Rejection, Table
 from premblyd.record import choosing, contradictions, fetching, leafing
 from premblyd.record.choosing import (
@@ -29,6 +30,9 @@ from premblyd.record.rows import (
 )
 
 NO_LIMIT = 1 << 40
+# How an event stands is how the delivery does that stands worst; a skipped one is done.
+WORST_FIRST = (State.DEAD, State.RUNNING, State.PENDING, State.CANCELLED)
+DONE = len(WORST_FIRST)
 Ids = tuple[int, int | None]
 
 
@@ -41,7 +45,7 @@ def part(
         return _rejections(database, chosen, place, limit)
     listed = _LISTS[type(chosen)]
     low, high = listed.ids(database, chosen)
-    conditions = chosen.conditions()
+    conditions = chosen.conditions(database)
     way = leafing.way(database, listed.table, conditions, low, high)
     query = _all_of(listed.query(way), conditions)
     return leafing.browse(
@@ -77,13 +81,13 @@ def events_after(
     database: Database, chosen: EventFilter, event_id: int, limit: int
 ) -> list[EventRow]:
     """Return the events that came after the one with this number, the oldest first."""
-    query = _all_of(_events(Way()), chosen.conditions()).where(Event.id > event_id)
+    query = _all_of(_events(Way()), chosen.conditions(database)).where(Event.id > event_id)
     return fetching.rows(database, query.order_by(Event.id).limit(limit), EventRow)
 
 
 def events_of(database: Database, chosen: EventFilter, numbers: Sequence[int]) -> list[EventRow]:
     """Return the events that are `chosen`, of those with these numbers, the oldest first."""
-    query = _all_of(_events(Way()), chosen.conditions()).where(Event.id.in_(numbers))
+    query = _all_of(_events(Way()), chosen.conditions(database)).where(Event.id.in_(numbers))
     return fetching.rows(database, query.order_by(Event.id), EventRow)
 
 
@@ -95,8 +99,17 @@ def _all_of(query: "ModelSelect[Any]", conditions: Sequence[Condition]) -> "Mode
 
 
 def _events(way: Way) -> "ModelSelect[Any]":
-    columns = (*fetching.columns(Event, EventRow), contradictions.is_contradicted())
-    return Event.select(*columns).from_(By(Event, way.index))
+    """Return all events, each with how its deliveries stand."""
+    its = Delivery.event == Event.id
+    rank = Case(Delivery.state, [(state, at) for at, state in enumerate(WORST_FIRST)], DONE)
+    worst = Delivery.select(fn.MIN(rank)).from_(By(Delivery, "delivery_event")).where(its)
+    count = Delivery.select(fn.COUNT(Delivery.id)).from_(By(Delivery, "delivery_event")).where(its)
+    return Event.select(
+        *fetching.columns(Event, EventRow),
+        contradictions.is_contradicted(),
+        Case(worst, [*enumerate((*WORST_FIRST, State.SUCCEEDED))], "none").alias("handled"),
+        count.alias("deliveries"),
+    ).from_(By(Event, way.index))
 
 
 def _deliveries(way: Way) -> "ModelSelect[Any]":
@@ -124,7 +137,7 @@ def _rejections(
 ) -> Part[RejectionRow]:
     """Return a part of the rejections. Only the newest are kept, and their ids come again: they are
     in the order of their times."""
-    query = _all_of(_plain(Rejection, RejectionRow)(Way()), chosen.conditions())
+    query = _all_of(_plain(Rejection, RejectionRow)(Way()), chosen.conditions(database))
     if place.before is not None:
         # Where that row is gone, so are all before it.
         last = Rejection.select(Rejection.at_ms, Rejection.id).where(Rejection.id == place.before)

@@ -25,9 +25,10 @@ from premblyd.model.tables import (
     Table,
 )
 from premblyd.prembly.payload import Outcome
-from premblyd.record import contradictions, fetching
+from premblyd.record import contradictions, fetching, finding
 from premblyd.record.leafing import By, Condition
 
+Where = Callable[[Database, Any], Condition]
 HOUR_MS = 3_600_000
 SHORT_KEY = 4  # hex digits
 KINDS = ("api", "sdk", "raw")
@@ -50,7 +51,7 @@ class Filter:
     """One way to choose. `help` is a command's (none: it has no such option), `title` and `hint`
     are of the console's field (none: only links ask for it)."""
 
-    where: Callable[[Any], Condition]
+    where: Where
     reads: Reads
     choices: tuple[str, ...] = ()
     help: str = ""
@@ -77,7 +78,7 @@ def filters(kind: "type[Chosen]") -> tuple[Filter, ...]:
     )
 
 
-def _by(where: Callable[[Any], Condition], reads: Reads = Reads.TEXT, **offered: Any) -> Any:
+def _by(where: Where, reads: Reads = Reads.TEXT, **offered: Any) -> Any:
     if offered.get("choices"):
         reads = Reads.WORD
     default = False if reads is Reads.YES else None
@@ -89,31 +90,31 @@ def _words(kind: type[StrEnum]) -> tuple[str, ...]:
     return tuple(each.value for each in kind)
 
 
-def _is(field: Field, index: str | None = None) -> Callable[[Any], Condition]:
-    return lambda value: Condition(expression=field == value, index=index)
+def _is(field: Field, index: str | None = None) -> Where:
+    return lambda _, value: Condition(expression=field == value, index=index)
 
 
-def _since(at_ms: Any) -> Callable[[int], Condition]:
-    return lambda since_ms: Condition(expression=at_ms >= since_ms)
+def _since(at_ms: Any) -> Where:
+    return lambda _, since_ms: Condition(expression=at_ms >= since_ms)
 
 
 def _all_in_range(expression: Expression) -> Condition:
     return Condition(expression=expression, is_in_range=True)
 
 
-def _code(code: str) -> Condition:
+def _code(_: Database, code: str) -> Condition:
     column = Event.response_code
     expression = column.is_null() if code == "missing" else column == code
     return Condition(expression=expression, index="event_response_code")
 
 
-def _type(pattern: str) -> Condition:
+def _type(_: Database, pattern: str) -> Condition:
     if set("*?") & set(pattern):
         return Condition(expression=fetching.matches(Event.type, pattern))
     return Condition(expression=Event.type == pattern, index="event_type")
 
 
-def _key(key: str) -> Condition:
+def _key(_: Database, key: str) -> Condition:
     is_key = Event.key.between(key, f"{key}g")  # a range, which the key's own index serves
     if len(key) < SHORT_KEY:  # very many begin so
         return Condition(expression=fn.COALESCE(Event.key, "").between(key, f"{key}g"))
@@ -129,10 +130,10 @@ _SINCE = "12h, 2026-01-31"
 class Chosen:
     """Which rows of a list are meant; None and False do not filter. Times in Unix milliseconds."""
 
-    def conditions(self) -> list[Condition]:
+    def conditions(self, database: Database) -> list[Condition]:
         """Return what the rows have in common."""
         return [
-            each.where(value)
+            each.where(database, value)
             for each in filters(type(self))
             if (value := getattr(self, each.field)) is not None and value is not False
         ]
@@ -142,6 +143,12 @@ class Chosen:
 class EventFilter(Chosen):
     """Which events."""
 
+    find: str | None = _by(
+        finding.by_any_name,
+        title="Find",
+        hint="number, key, reference, user ref",
+        help="Only what has this number, key or user_ref, or a reference that begins so.",
+    )
     code: str | None = _by(
         _code,
         title="Code",
@@ -173,21 +180,21 @@ class EventFilter(Chosen):
         help="Only this reference of a person (user_ref).",
     )
     since_ms: int | None = _by(
-        lambda since_ms: _all_in_range(since_ms <= _RECEIVED_AT),
+        lambda _, since_ms: _all_in_range(since_ms <= _RECEIVED_AT),
         Reads.TIME,
         title="Since",
         hint=_SINCE,
         help="Only received at or after: 2026-01-31, 12h.",
     )
     until_ms: int | None = _by(
-        lambda until_ms: _all_in_range(until_ms > _RECEIVED_AT),
+        lambda _, until_ms: _all_in_range(until_ms > _RECEIVED_AT),
         Reads.TIME,
         title="Until",
         hint="1h, 2026-01-31 14:00",
         help="Only received before.",
     )
     text: str | None = _by(
-        lambda text: Condition(expression=Event.detail.contains(text)),  # whatever the case
+        lambda _, text: Condition(expression=Event.detail.contains(text)),  # whatever the case
         title="Detail contains",
     )
     endpoint: str | None = _by(_is(Event.endpoint), title="Endpoint")
@@ -195,13 +202,13 @@ class EventFilter(Chosen):
         _key, Reads.KEY, help="Only the event with this key; its beginning will do."
     )
     contradicted: bool = _by(
-        lambda _: Condition(expression=Event.id.in_(contradictions.event_ids()), is_of_ids=True),
+        lambda *_: Condition(expression=Event.id.in_(contradictions.event_ids()), is_of_ids=True),
         Reads.YES,
         title="Contradicted",
         help="Only those that Prembly, asked to confirm, contradicted.",
     )
     is_doubted: bool = _by(
-        lambda _: Condition(expression=IS_DOUBTED, index="event_doubted"),
+        lambda *_: Condition(expression=IS_DOUBTED, index="event_doubted"),
         Reads.YES,
         title="Doubted",
         help="Only those that say VERIFIED, and something that does not fit.",
@@ -221,7 +228,7 @@ class DeliveryFilter(Chosen):
     )
     action: str | None = _by(_is(Delivery.action), title="Action", help="Only this action.")
     type: str | None = _by(
-        lambda pattern: Condition(
+        lambda _, pattern: Condition(
             expression=fetching.matches(fn.COALESCE(Event.type, ""), pattern)
         ),
         Reads.TYPE,
@@ -242,12 +249,12 @@ class DeliveryFilter(Chosen):
         help="Only of this event: its number or key.",
     )
     is_waiting: bool = _by(
-        lambda _: Condition(expression=WAITS_FOR_ANOTHER, index="delivery_waits"),
+        lambda *_: Condition(expression=WAITS_FOR_ANOTHER, index="delivery_waits"),
         Reads.YES,
         help="Only what waits for another (order).",
     )
     contradicted: bool = _by(
-        lambda _: Condition(
+        lambda *_: Condition(
             expression=Delivery.event.in_(contradictions.event_ids()), index="delivery_event"
         ),
         Reads.YES,
@@ -255,10 +262,12 @@ class DeliveryFilter(Chosen):
         help="Only of events that Prembly, asked, contradicted.",
     )
     delivery_id: int | None = _by(_is(Delivery.id))
-    due_after_ms: int | None = _by(lambda due_ms: Condition(expression=Delivery.due_at_ms > due_ms))
+    due_after_ms: int | None = _by(
+        lambda _, due_ms: Condition(expression=Delivery.due_at_ms > due_ms)
+    )
 
-    def conditions(self) -> list[Condition]:
-        found = Chosen.conditions(self)
+    def conditions(self, database: Database) -> list[Condition]:
+        found = Chosen.conditions(self, database)
         if self.state == State.DEAD and self.action is not None:
             # As text, so that SQLite sees that the index has these rows.
             dead = (Delivery.state == SQL("'dead'")) & (Delivery.action == self.action)
@@ -313,7 +322,7 @@ class OperatorFilter(Chosen):
 
     action: str | None = _by(_is(OperatorAction.action), title="Did", hint="replay, reveal")
     actor: str | None = _by(
-        lambda text: Condition(expression=OperatorAction.actor.contains(text)), title="Who"
+        lambda _, text: Condition(expression=OperatorAction.actor.contains(text)), title="Who"
     )
     since_ms: int | None = _by(_since(OperatorAction.at_ms), Reads.TIME, title="Since", hint=_SINCE)
 

@@ -115,7 +115,7 @@ def find_deliveries(database: Database, chosen: DeliveryFilter) -> list[FoundDel
     )
     if chosen.since_ms is not None or chosen.type is not None:
         query = query.join(Event)
-    for condition in chosen.conditions():
+    for condition in chosen.conditions(database):
         query = query.where(condition.expression)
     found = fetching.rows(database, query, FoundDelivery)
     return [dataclasses.replace(delivery, state=State(delivery.state)) for delivery in found]

@@ -79,6 +79,8 @@ class EventRow(Row):
     """An event in a list."""
 
     contradicted: bool  # by Prembly, asked to confirm it
+    handled: str  # how the delivery stands that stands worst; none: no action was for it
+    deliveries: int
 
 
 @_row_of(Event, Seen.EVENT)

@@ -78,6 +78,8 @@ def test_events_are_filtered(own: Browser, daemon: Premblyd) -> None:
         "code=missing": "response_code IS NULL",
         "outcome=verified": "outcome = 'verified'",
         "kind=sdk": "kind = 'sdk'",
+        "find=3": "id = 3 OR reference LIKE '3%' OR user_ref = '3'",
+        "find=SAMPLE-api-0": "reference LIKE 'sample-api-0%'",
         "code=00&outcome=not_verified": "response_code = '00' AND outcome = 'not_verified'",
         "reference=sample-api-0001": "reference = 'sample-api-0001'",
         "text=NOT+found": "detail LIKE '%not found%'",
@@ -123,6 +125,22 @@ def test_what_is_doubted_is_found_and_says_why(own: Browser) -> None:
     page = own.get(f"/events/{event['id']}").text
     assert "It says VERIFIED, and something that does not fit: face." in page
     assert "something that does not fit" not in own.get("/events/1").text
+
+
+def test_the_list_of_events_says_whether_each_was_handled(own: Browser, daemon: Premblyd) -> None:
+    rows = own.get("/events.json").json["events"]
+    assert {row["handled"] for row in rows} >= {"succeeded", "dead", "none"}
+    states: dict[int, list[str]] = {row["id"]: [] for row in rows}
+    for event, state in daemon.rows("SELECT event_id, state FROM delivery"):
+        states[event].append(state)
+    assert {row["id"]: row["deliveries"] for row in rows} == {
+        event: len(each) for event, each in states.items()
+    }
+    for row in rows:
+        assert (row["handled"] == "dead") == ("dead" in states[row["id"]])
+        assert (row["handled"] == "none") == (not states[row["id"]])
+    shown = re.findall(r'"Handled"><span[^>]*>([^<]+)<', own.get("/events").text)
+    assert [word.replace("no action", "none") for word in shown] == [row["handled"] for row in rows]
 
 
 def test_what_is_typed_wrongly_is_said_beside_its_field(own: Browser) -> None:
