@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from premblyd.ask import reconciling
+from premblyd.prembly.payload import session_reference
 from tests.support.commands import Ran, on_terminal, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
@@ -336,6 +337,29 @@ def test_an_event_is_known_by_its_reference_its_session_or_another_spelling(
     record.receive(["ver_other"], session_id=SESSION)
     listed = f"{uuid.replace('-', '_')}\n{SESSION}\n".encode()
     assert reconcile(record, "-", stdin=listed).code == 0
+
+
+@pytest.mark.parametrize("outcome", ["verified", "pending"])
+def test_an_event_is_known_by_another_name_that_prembly_gave_its_verification(
+    tmp_path: Path, api: PremblyApi, outcome: str
+) -> None:
+    """In the log by its reference, and here by its session: an answer has linked them. What came
+    and left it open is listed as that, and its answer is stored once."""
+    (reference,) = know(api, 1)
+    record = Record(tmp_path, api)
+    digest = session_reference(SESSION)
+    with changing(record.place) as database:
+        for name in (digest, reference):
+            insert = "INSERT INTO verification_name (name, verification, at_ms) VALUES (?, ?, 1)"
+            database.execute(insert, [name, digest])
+    record.receive([digest], outcome=outcome, response_code=None)
+    is_open = outcome == "pending"
+    printed = found(record, code=int(is_open))
+    assert [each["fate"] for each in printed["absent"]] == ["unsettled"] * is_open
+    assert reconcile(record, "-", stdin=f"{reference}\n{SESSION}\n".encode()).code == 0
+    for _ in range(2):
+        assert reconcile(record, "--store").code == 0
+    assert record.stored() == [reference] * is_open
 
 
 HOSTILE: list[Any] = [

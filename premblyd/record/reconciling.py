@@ -1,7 +1,8 @@
 """What the record has, and gets, of verifications that Prembly knows of; and the downtimes in which
 some may have been lost."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,11 @@ from premblyd.asked.awaited_statements import IS_NOT_DOUBTED, LEAVES_OPEN
 from premblyd.asked.questions import NewInquiry
 from premblyd.engines.connections import transact
 from premblyd.hosts.heartbeat import reconciled
-from premblyd.model.tables import Downtime, Event
+from premblyd.model.tables import Downtime, Event, VerificationName
 from premblyd.prembly.payload import plain_id, same_id, session_reference
 from premblyd.record import fetching
 
-BATCH = 400  # SQLite takes more values in a statement, and reads no faster for it
+BATCH = 300  # SQLite takes 32,766 values in a statement: each may have twenty names, twice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ class OwnRecord:
     def _with_event(self, ids: Collection[str], *conditions: Any) -> set[str]:
         known: set[str] = set()
         for some in _batches(sorted(set(ids))):
-            spelt = {name: _spellings(name) for name in some}
+            spelt = self._with_other_names({name: _spellings(name) for name in some})
             all_spelt = sorted({spelling for each in spelt.values() for spelling in each})
             is_one = Event.reference.in_(all_spelt) | Event.reference_key.in_(all_spelt)
             query = Event.select(Event.reference).where(is_one, IS_NOT_DOUBTED, *conditions)
@@ -67,6 +68,23 @@ class OwnRecord:
                 if not found.isdisjoint(map(plain_id, spellings))
             }
         return known
+
+    def _with_other_names(self, spelt: Mapping[str, set[str]]) -> dict[str, set[str]]:
+        """Return how events may have these ids as their reference: also by another name that an
+        answer of Prembly's gave the same verification."""
+        own, other = VerificationName.alias(), VerificationName.alias()
+        query = (
+            own.select(own.name, other.name)
+            .join(other, on=own.verification == other.verification)
+            .where(own.name.in_(sorted(set().union(*spelt.values()))))
+        )
+        linked = defaultdict[str, set[str]](set)
+        for name, its_other in fetching.tuples(self._database, query):
+            linked[name] |= _stored_as(its_other)
+        return {
+            name: spellings.union(*(linked[each] for each in spellings & linked.keys()))
+            for name, spellings in spelt.items()
+        }
 
     def known_sessions(
         self, session_ids: Collection[str], *, since_ms: int | None = None
@@ -122,9 +140,11 @@ def open_downtimes(database: Database, *, since_ms: int) -> list[DowntimeRow]:
 def _spellings(identifier: str) -> set[str]:
     """Return how an event may have an id as its reference: as it is, of a session its digest, and
     of a UUID in its plain spelling. Or with _, if an earlier premblyd has stored it."""
-    plain = plain_id(identifier)
-    older = {plain.replace("-", "_")} if same_id(plain) != plain else set()
-    return {identifier, plain, session_reference(identifier), *older}
+    return {identifier, session_reference(identifier), *_stored_as(plain_id(identifier))}
+
+
+def _stored_as(plain: str) -> set[str]:
+    return {plain, plain.replace("-", "_")} if same_id(plain) != plain else {plain}
 
 
 def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
