@@ -105,6 +105,7 @@ LIMITS = {
     "passwords.MIN_CHARACTERS": 12,
     "prembly.payload.MAX_TEXT_BYTES": 4096,
     "prembly.bodies.LARGE_BYTES": 128 << 10,
+    "prembly.bodies.QUICK_HOLDERS": 1500,
     "expressions.TRIAL_STEPS": 5_000,
     "systemd.SEND_TIMEOUT_S": 1.0,
 }

@@ -307,7 +307,7 @@ class Inquirer:
 
     async def _read(self, body: bytes, api: PremblyApi) -> Stated | None:
         """Read an answer: beside the loop, if that may be more than a moment's work."""
-        if len(body) <= bodies.LARGE_BYTES and not api.status.fields:
+        if bodies.is_quick(body) and not api.status.fields:
             return answers.read(body)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._aside, answers.read, body, api.status.fields)
@@ -382,7 +382,7 @@ def _is_firewalls(response: Response) -> bool:
     return (
         response.status == _FORBIDDEN
         and bool(body)
-        and (len(body) > bodies.LARGE_BYTES or bodies.parse(body) is None)
+        and (not bodies.is_quick(body) or bodies.parse(body) is None)
     )
 
 

@@ -218,7 +218,7 @@ class PendingAsker:
         if storing is None:
             raise RuntimeError("asked before it was configured")
         now_ms = self._clock.now_ms()
-        if len(answer.body) <= bodies.LARGE_BYTES:
+        if bodies.is_quick(answer.body):
             new = storing.new_answer(subject, answer, now_ms)
         else:
             new = await asyncio.to_thread(storing.new_answer, subject, answer, now_ms)

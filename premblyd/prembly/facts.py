@@ -168,10 +168,44 @@ class _Name(NamedTuple):
     field: FieldName | None  # None: it leads to several
     doubt: Doubt
     objects: Callable[[Any], bool]
-    within: "_Names"
+    within: "_Place"
 
 
 _Names = dict[str, _Name]
+_MAX_KEYS_CHARS = 1000
+
+
+class _Place:
+    """Which names count in an object, by the keys that lead to it."""
+
+    def __init__(self) -> None:
+        self.names: _Names = {}  # by keys as they are compared
+        # Prembly's objects are alike: saves half of the walk.
+        self._remembered = lru_cache(maxsize=256)(self._found)
+
+    def named(self, value: dict[str, Any]) -> _Names:
+        """Return those keys of an object that count here."""
+        keys = "\n".join(value)
+        find = self._remembered if len(keys) < _MAX_KEYS_CHARS else self._found
+        found, count = find(keys)
+        if count == len(value):
+            return found
+        # A key has the character that separates them: then what stands before that.
+        first = {key: _plain(key).split("\n", 1)[0] for key in value}
+        return {key: name for key, each in first.items() if (name := self.names.get(each))}
+
+    def _found(self, keys: str) -> tuple[_Names, int]:
+        plain = _plain(keys).split("\n")
+        if self.names.keys().isdisjoint(plain):
+            return {}, len(plain)
+        pairs = zip(keys.split("\n"), plain, strict=True)
+        return {key: name for key, each in pairs if (name := self.names.get(each))}, len(plain)
+
+
+def _plain(keys: str) -> str:
+    """Return keys as they are compared: `responseCode`, `Response_Code` and `response-code` are the
+    same."""
+    return keys.replace("_", "").replace("-", "").replace(" ", "").lower()
 
 
 def _names(
@@ -179,7 +213,7 @@ def _names(
     field: FieldName | None,
     doubt: Doubt,
     objects: Callable[[Any], bool],
-    within: _Names | None = None,
+    within: _Place | None = None,
 ) -> _Names:
     return dict.fromkeys(
         words.split(), _Name(field, doubt, objects, _ANYWHERE if within is None else within)
@@ -189,18 +223,15 @@ def _names(
 # The names that count in an object, by the keys that lead to it. In what speaks of the verification
 # as the root does; in its `verification`, whose `status` is the person's; in what is about a face;
 # and in all else: a document, an address, another check, whose `status` is its own.
-_IN_ENVELOPE: _Names = {}
-_IN_VERIFICATION: _Names = {}
-_IN_FACE: _Names = {}
-_ANYWHERE: _Names = {}
+_IN_ENVELOPE, _IN_VERIFICATION, _IN_FACE, _ANYWHERE = _Place(), _Place(), _Place(), _Place()
 
-_ANYWHERE |= _names(
+_ANYWHERE.names |= _names(
     "facedata facematch facematched facestatus faceresult facematchstatus facematchresult"
     " faceverification facecomparison isfacematch isfacematched biometricresult biometricresults",
     *("face_match", Doubt.FACE, _is_clear_no, _IN_FACE),
 )
-_IN_FACE |= {
-    **_ANYWHERE,
+_IN_FACE.names |= {
+    **_ANYWHERE.names,
     **_names("responsecode", "face_match", Doubt.FACE, is_other_code),
     **_names("status", "face_match", Doubt.FACE, _is_no_match),
     **_names(
@@ -210,8 +241,8 @@ _IN_FACE |= {
     ),
     **_names("data response result", "face_match", Doubt.FACE, _is_clear_no, _IN_FACE),
 }
-_IN_ENVELOPE |= {
-    **_ANYWHERE,
+_IN_ENVELOPE.names |= {
+    **_ANYWHERE.names,
     **_names("responsecode", "response_code", Doubt.CODE, is_other_code),
     **_names("verificationstatus", "verification_status", Doubt.STATUS, _is_other_word),
     **_names("status success", "status", Doubt.STATUS, is_no_success),
@@ -228,8 +259,8 @@ _IN_ENVELOPE |= {
     **_names("verification", None, Doubt.STATUS, is_no_success, _IN_VERIFICATION),
     **_names("event", None, Doubt.STATUS, lambda _: False),  # see Facts, and not twice
 }
-_IN_VERIFICATION |= {
-    **_IN_ENVELOPE,
+_IN_VERIFICATION.names |= {
+    **_IN_ENVELOPE.names,
     **_names("status", "verification_status", Doubt.STATUS, _is_other_word),
 }
 _PLACED: dict[FieldName, tuple[Doubt, Callable[[Any], bool]]] = {
@@ -249,47 +280,36 @@ def _objections(document: dict[str, Any], placed: Mapping[FieldName, Any]) -> se
         for name, (doubt, objects) in (_PLACED.items() if placed else ())
         if name in placed and objects(placed[name])
     }
-    waiting: list[tuple[Any, _Names]] = [(document, _IN_ENVELOPE)]
+    waiting: list[tuple[Any, _Place]] = [(document, _IN_ENVELOPE)]
     while waiting:
-        value, names = waiting.pop()
+        value, place = waiting.pop()
         if isinstance(value, list):
-            waiting += [(item, names) for item in value if item and isinstance(item, _HOLDERS)]
+            waiting += [(item, place) for item in value if type(item) in _HOLDERS and item]
             continue
-        keys = "\n".join(value)
-        plain_keys = _plain_keys(keys) if len(keys) < _MAX_KEYS_CHARS else _plain(keys)
-        if names.keys().isdisjoint(plain_keys):  # so it is for most
-            for item in value.values():
-                if isinstance(item, _HOLDERS) and item:
-                    waiting.append((item, _ANYWHERE))
+        named = place.named(value)
+        if not named:  # so it is for most
+            for inner in value.values():
+                if type(inner) in _HOLDERS and inner:
+                    waiting.append((inner, _ANYWHERE))
             continue
-        if len(plain_keys) != len(value):
-            plain_keys = [_plain(key)[0] for key in value]
-        for key, inner in zip(plain_keys, value.values(), strict=True):
-            name = names.get(key)
+        for key, inner in value.items():
+            name = named.get(key)
             if name and inner is not None and name.field not in placed and name.objects(inner):
                 found.add(name.doubt)
-            if isinstance(inner, _HOLDERS) and inner:
+            if type(inner) in _HOLDERS and inner:
                 waiting.append((inner, name.within if name else _ANYWHERE))
-        if isinstance(value, bodies.Repeating) and _repeats_one(value, names, placed):
+        if type(value) is bodies.Repeating and _repeats_one(value, named, placed):
             found.add(Doubt.KEY)
     return found
 
 
-def _repeats_one(value: bodies.Repeating, names: _Names, placed: Collection[FieldName]) -> bool:
-    """Return whether an object gives one of these names twice, but for those of facts that are
+def _repeats_one(
+    value: bodies.Repeating, named: Mapping[str, _Name], placed: Collection[FieldName]
+) -> bool:
+    """Return whether an object gives one of these keys twice, but for those of facts that are
     `placed`."""
-    repeated = [name for key in value.repeated if (name := names.get(_plain(key)[0]))]
+    repeated = [name for key in value.repeated if (name := named.get(key))]
     return any(name.field is None or name.field not in placed for name in repeated)
 
 
-_HOLDERS = (dict, list)
-
-
-def _plain(keys: str) -> list[str]:
-    """Return keys as they are compared: `responseCode`, `Response_Code` and `response-code` are the
-    same."""
-    return keys.replace("_", "").replace("-", "").replace(" ", "").lower().split("\n")
-
-
-_MAX_KEYS_CHARS = 1000
-_plain_keys = lru_cache(maxsize=256)(_plain)  # Prembly's objects are alike: saves half of the walk
+_HOLDERS = frozenset((dict, list, bodies.Repeating))

@@ -42,8 +42,8 @@ class Recognised(NamedTuple):
 
 
 class Recogniser:
-    """Recognises webhooks: on the loop, or on a thread beside it when the body is large or the
-    expressions take long, because the loop could serve nobody else meanwhile."""
+    """Recognises webhooks: on the loop, or on a thread beside it when the body or the expressions
+    take long, because the loop could serve nobody else meanwhile."""
 
     def __init__(self) -> None:
         # One thread: two would share one interpreter all the same, and need twice the memory.
@@ -59,7 +59,7 @@ class Recogniser:
     ) -> None:
         """Call `then` with the recognised webhook, or with the exception that says why there is
         none: before this returns if that is little work, else later; never after `close`."""
-        if len(incoming.body) <= bodies.LARGE_BYTES:
+        if bodies.is_quick(incoming.body):
             outcome = _recognised_or_why_not(incoming, routing, is_trial=True)
             if not isinstance(outcome, TrialTooLongError):
                 return then(outcome)

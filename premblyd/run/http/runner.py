@@ -98,7 +98,7 @@ class HttpRunner:
         endpoint = self._endpoints.get(webhook.endpoint) if webhook else None
         make = functools.partial(make_request, hook, invocation, endpoint, time.time())
         is_selection = isinstance(hook.send, Selection)
-        if len(invocation.body) <= bodies.LARGE_BYTES and not is_selection:
+        if bodies.is_quick(invocation.body) and not is_selection:
             return make()
         return await asyncio.get_running_loop().run_in_executor(self._aside, make)
 
