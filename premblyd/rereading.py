@@ -1,5 +1,8 @@
-"""Reading an event anew that was stored by a premblyd which did not look whether a body agrees with
-itself (its `doubt` is NULL): what that called verified may be unknown now. The row stays as it is.
+"""Reading an event anew by the rules of this premblyd: what another one called verified may be
+unknown now. The row stays as it is.
+
+That is done wherever an event decides whose `doubt` is NULL: it was stored by a premblyd that did
+not look whether a body agrees with itself. And before Prembly is asked to confirm any event.
 """
 
 from dataclasses import replace
@@ -26,13 +29,18 @@ class Rereading:
         self._routing = Routing(settings.actions)
 
     def event(self, event: StoredEvent) -> StoredEvent:
-        """Return `event` as its body is read now; as it is, where it was read so already."""
-        if event.verdict.doubt is not None:
-            return event
-        now = self._read(event)
+        """Return `event` as its body is read now."""
+        now = self.verdict(event.endpoint, event.verified_by, event.body)
         changes: dict[str, Any] = {name: getattr(now, name) for name in _DECIDING}
         verdict = replace(event.verdict, doubt=now.doubt or "", **changes)
         return replace(event, verdict=verdict)
+
+    def verdict(self, endpoint: str, verified_by: str, body: bytes) -> Verdict:
+        """Return what the body of an event says now."""
+        if verified_by == events.STORED_BY:
+            stated = answers.read(body, self._answers)
+            return stated.verdict if stated else Verdict(type=events.STATUS)
+        return payload.read(body, self._places.get(endpoint))
 
     def job(self, action: Action, job: Job) -> Job | Result:
         """Return the job with its event as that is read now; or the end of its run, where the event
@@ -59,9 +67,3 @@ class Rereading:
             if name in job.confirmed_fields
         }
         return replace(event, verdict=replace(event.verdict, **confirmed)) if confirmed else event
-
-    def _read(self, event: StoredEvent) -> Verdict:
-        if event.verified_by == events.STORED_BY:
-            stated = answers.read(event.body, self._answers)
-            return stated.verdict if stated else Verdict(type=events.STATUS)
-        return payload.read(event.body, self._places.get(event.endpoint))

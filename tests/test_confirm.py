@@ -4,7 +4,6 @@ a stand-in made from Prembly's pages."""
 import asyncio
 import hashlib
 import itertools
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -486,33 +485,6 @@ async def test_without_a_key_nothing_runs_unasked(place: Place) -> None:
         await at.add("activate", "plain", **TRUE)
         await at.until(lambda: at.states("plain") == {"succeeded": 1})
         assert at.states("activate") == {"pending": 1}
-
-
-@on_a_loop
-async def test_what_an_earlier_premblyd_stored_is_read_anew(place: Place, api: PremblyApi) -> None:
-    """It called this one verified: it did not look for a word in the place of the face."""
-    api.know(UUID)
-    old = {"face_match": None, "doubt": None}
-    verification = {"reference": UUID, "status": "VERIFIED"}
-    strict = action("activate", confirm="true", when="outcome == 'verified'")
-    async with at_work(place, api, strict) as at:
-        for face in ("failed", "matched"):
-            body = json.dumps({"verification": verification, "face_data": {"Status": face}})
-            await at.add("activate", body=body.encode(), **TRUE | old)
-        await at.until_states(dead=1, succeeded=1)
-        ((_, run),) = at.shell.runs
-        assert told(run, "FACE_MATCH") is True
-        stored = json.dumps(
-            {
-                "data": {"reference": UUID, "verification_status": "VERIFIED"},
-                "face_data": {"status": False},
-            }
-        )
-        of_prembly = TRUE | old | {"verified_by": STORED_BY, "type": STATUS}
-        await at.add("activate", body=stored.encode(), **of_prembly)
-        await at.until_states(dead=2, succeeded=1)
-    errors = rows(place, "SELECT last_error FROM delivery WHERE state = 'dead'")
-    assert errors == [(confirm.NO_LONGER_FOR_IT,)] * 2
 
 
 OPEN: dict[str, Any] = TRUE | {"outcome": Outcome.PENDING, "response_code": "02"}

@@ -185,8 +185,8 @@ async def test_a_stored_answer_is_ruled_again_by_names_learnt_after_its_claim(
     api.know(UUID, body=says(reference=OTHER, verification_id=UUID))
     looking, go_on, others = asyncio.Event(), asyncio.Event(), Answers.others
 
-    async def slowly(self: Answers, event: Any) -> list[Verdict]:
-        found = await others(self, event)
+    async def slowly(self: Answers, *asked: Any) -> list[Verdict]:
+        found = await others(self, *asked)
         looking.set()
         await go_on.wait()
         return found
@@ -339,5 +339,33 @@ def test_an_answers_silence_overrides_no_no_under_another_name(store: Store) -> 
     assert store.rows(DELIVERIES) == []
     learn(store, DIGEST, OTHER)
     store.add(body=b"later", reference=OTHER, **NO)
-    others = store.wait(Answers(store.writer).others(job(b"yes", reference=UUID).event))
+    others = others_of_uuid(store)
     assert {each.outcome for each in others} == {Outcome.PENDING, Outcome.UNKNOWN}
+
+
+def others_of_uuid(store: Store) -> list[Verdict]:
+    event = job(b"yes", reference=UUID).event
+    return store.wait(Answers(store.writer).others(event, read_as_usual))
+
+
+def read_as_usual(endpoint: str, verified_by: str, body: bytes) -> Verdict:
+    assert (endpoint, verified_by) == ("prembly", "hmac-sha256:live")
+    return payload.read(body)
+
+
+def test_what_an_earlier_premblyd_stored_says_no_by_its_body(store: Store) -> None:
+    """It did not look for a word in the place of the face, nor deeper."""
+    verification = {"reference": UUID, "status": "VERIFIED"}
+    faces: list[dict[str, Any]] = [{"face_data": {"Status": "failed"}}, {"a": {"face_match": "no"}}]
+    for face in faces:
+        body = json.dumps({"verification": verification, **face}).encode()
+        store.add(body=body, reference=UUID, outcome=Outcome.VERIFIED, face_match=None)
+    assert {(each.outcome, each.face_match) for each in others_of_uuid(store)} == {
+        (Outcome.VERIFIED, None)
+    }
+    store.by_hand("UPDATE event SET doubt = NULL")
+    assert [(each.outcome, each.face_match, each.doubt) for each in others_of_uuid(store)] == [
+        (Outcome.UNKNOWN, False, "face")
+    ] * 2
+    store.by_hand("UPDATE event SET body = 'changed by hand'")
+    assert [each.face_match for each in others_of_uuid(store)] == [None] * 2

@@ -2,6 +2,7 @@
 runs for them."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, rows
 from tests.support.dispatching import Dispatching, on_a_loop
-from tests.support.jobs import action, job
+from tests.support.jobs import action, job, told
+from tests.support.prembly_api import PremblyApi, prembly_api
 
 OLD: dict[str, Any] = {  # as 0.2.0 stored it
     "type": "verification.direct",
@@ -42,6 +44,12 @@ def body(**more: Any) -> bytes:
 
 
 FAILED_FACE = body(face_data={"Status": "failed"})
+
+
+@pytest.fixture
+def api() -> Iterator[PremblyApi]:
+    with prembly_api() as running:
+        yield running
 
 
 def rereading(*actions: Action, fields: str = "{}") -> Rereading:
@@ -84,11 +92,6 @@ def test_what_agrees_is_run_even_if_the_action_has_changed_since() -> None:
     found = rereading(narrowed).job(narrowed, old(body()))
     assert isinstance(found, Job)
     assert (found.event.verdict.outcome, found.event.verdict.doubt) == (Outcome.VERIFIED, "")
-
-
-def test_what_this_premblyd_stored_is_not_read_again() -> None:
-    stored = old(FAILED_FACE, doubt="")
-    assert rereading(ACTIVATE).job(ACTIVATE, stored) == stored
 
 
 def test_the_places_of_the_endpoint_count() -> None:
@@ -138,6 +141,41 @@ async def test_the_dispatcher_reads_anew_what_a_replay_queues(place: Place) -> N
         assert [run.body for _, run in at.shell.runs] == [body()]
     [(error,)] = rows(place, "SELECT last_error FROM delivery WHERE id = 1")
     assert error.startswith("its body says another outcome and face_match than was stored")
+
+
+@pytest.mark.parametrize("doubt", [None, ""])
+@on_a_loop
+async def test_whoever_stored_it_it_is_read_again_before_prembly_is_asked(
+    place: Place, api: PremblyApi, doubt: str | None
+) -> None:
+    """Its rules may have been others. The same goes for what Prembly answered then."""
+    api.know("r-000001")
+    asking = action("asking", when="outcome == 'verified'", confirm="true")
+    stored = OLD | {"doubt": doubt, "reference": "r-000001"}
+    answer = json.dumps({"data": json.loads(FAILED_FACE)}).encode()
+    of_prembly = stored | {"verified_by": events.STORED_BY, "type": events.STATUS}
+    read_anew = rereading(asking).job
+    async with Dispatching(place, asking, read_anew=read_anew, prembly=api.settings()) as at:
+        await at.add("asking", body=FAILED_FACE, **stored)
+        await at.add("asking", body=answer, **of_prembly)
+        await at.until_states(dead=2)
+        assert api.asked("r-000001") == 0
+        await at.add("asking", body=body(face_data={"Status": "matched"}), **stored)
+        await at.until_states(dead=2, succeeded=1)
+        [(_, run)] = at.shell.runs
+        assert (told(run, "FACE_MATCH"), api.asked("r-000001")) == (True, 1)
+    errors = rows(place, "SELECT last_error FROM delivery WHERE state = 'dead'")
+    assert all("(doubt: face)" in error for (error,) in errors), errors
+
+
+@on_a_loop
+async def test_what_this_premblyd_stored_runs_without_confirm_as_it_was_chosen(
+    place: Place,
+) -> None:
+    read_anew = rereading(ACTIVATE).job
+    async with Dispatching(place, ACTIVATE, read_anew=read_anew) as at:
+        await at.add("activate", body=FAILED_FACE, **OLD | {"doubt": ""})
+        await at.until_states(succeeded=1)
 
 
 def test_a_replay_for_a_new_action_reads_old_events_anew(tmp_path: Path) -> None:

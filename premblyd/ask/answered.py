@@ -1,20 +1,16 @@
 """Storing what Prembly's API answered, as an event: once for each verification, whoever asked."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from premblyd.asked import awaited, naming, questions
-from premblyd.asked.naming import Spelt, look_up
+from premblyd.asked.others import Read, found_others
 from premblyd.asked.questions import NewInquiry
-from premblyd.engines.engine import Row, Transaction
+from premblyd.engines.engine import Transaction
 from premblyd.engines.writer import Step, Writer
-from premblyd.model.statements import Lookup
-from premblyd.model.tables import Event
-from premblyd.prembly import events
-from premblyd.prembly.agreement import MAX_OTHERS
-from premblyd.prembly.answers import FACTS
-from premblyd.prembly.payload import Outcome, Verdict
+from premblyd.prembly import payload
+from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import StoredEvent, Webhook
 from premblyd.queue import inbox
 from premblyd.queue.inbox import Added, NewDelivery
@@ -24,13 +20,15 @@ from premblyd.queue.inbox import Added, NewDelivery
 class NewAnswer:
     """An answer that settles a verification, as an event, and the actions that it is for. `asked`:
     the reference by which the record knows the verification; the answer's own may be another.
-    `is_for`: whether it is for one of them also when these other events are about it."""
+    `is_for`: whether it is for one of them also when these other events are about it. `read`: as
+    what events are read that an earlier premblyd stored."""
 
     webhook: Webhook
     deliveries: Sequence[NewDelivery]
     asked: str
     is_for: Callable[[str, Sequence[Verdict]], bool] = lambda *_: True
     names: Sequence[str] = ()  # by which Prembly knows the verification
+    read: Read = lambda endpoint, verified_by, body: payload.read(body)
 
 
 class Answers:
@@ -39,11 +37,13 @@ class Answers:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
-    def others(self, event: StoredEvent) -> "asyncio.Future[list[Verdict]]":
+    def others(self, event: StoredEvent, read: Read) -> "asyncio.Future[list[Verdict]]":
         """Return what the other events of the same verification say, whatever they call it."""
         references = {event.verdict.reference or ""}
         return self._writer.call(
-            lambda transaction: found_others(transaction, naming.known_as(transaction, references))
+            lambda transaction: found_others(
+                transaction, naming.known_as(transaction, references), read
+            )
         )
 
     def add(self, answer: NewAnswer, inquiry: NewInquiry | None) -> "asyncio.Future[Added]":
@@ -74,7 +74,7 @@ def add_answer(
         key = inbox.key_of(transaction, event_id)
         added = Added(event_id, key, False)
     else:
-        others = found_others(transaction, references)
+        others = found_others(transaction, references, answer.read)
         deliveries = [each for each in answer.deliveries if answer.is_for(each.action, others)]
         added = inbox.add_event(transaction, webhook, deliveries)
     if inquiry is not None:
@@ -82,31 +82,3 @@ def add_answer(
         questions.add(transaction, replace(inquiry, stored_event_id=stored_id))
     awaited.settle(transaction, dict.fromkeys(references, added.event_id), webhook.received_at_ms)
     return added
-
-
-def found_others(transaction: Transaction, references: Collection[str]) -> list[Verdict]:
-    """Return what the webhooks of these references say, each thing once."""
-    return [_verdict(row) for row in look_up(transaction, _OTHERS, references)]
-
-
-def _verdict(row: Row) -> Verdict:
-    """Return what a row says, as far as nobody has changed it by hand."""
-    values = dict(zip(_SAID, row, strict=True))
-    values["outcome"] = next((word for word in Outcome if word == values["outcome"]), _NO_OUTCOME)
-    if values["face_match"] is not None:
-        values["face_match"] = bool(values["face_match"])
-    values["doubt"] = values["doubt"] or ""
-    return Verdict(**values)
-
-
-_NO_OUTCOME = Outcome.UNKNOWN
-_SAID = (*FACTS, "doubt")
-_OTHER_EVENTS = (
-    Event.select(*(getattr(Event, name) for name in _SAID))
-    .where(Event.verified_by != events.STORED_BY)
-    .distinct()
-    .limit(MAX_OTHERS + 1)
-)
-_OTHERS = Spelt(
-    Lookup(_OTHER_EVENTS, Event.reference), Lookup(_OTHER_EVENTS.clone(), Event.reference_key)
-)

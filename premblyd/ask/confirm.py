@@ -16,24 +16,19 @@ from premblyd.clock import Clock
 from premblyd.config.inquiries import StatusQuestion
 from premblyd.config.models import Action, Config
 from premblyd.errors import StoreUnavailableError
-from premblyd.expressions import Expression
 from premblyd.model.states import AttemptOutcome, State
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly import agreement, answers, events, payload
 from premblyd.prembly.agreement import Agreement, Finding
 from premblyd.prembly.answers import Question
-from premblyd.prembly.payload import Verdict
-from premblyd.prembly.places import FieldName
 from premblyd.queue.confirmed import Confirmed
 from premblyd.queue.jobs import Job, Result
 from premblyd.queue.queue import Queue
 from premblyd.routing import Routing
 
 RUNS_ELSEWHERE = "the hook runs for another event of the same verification at this moment"
-NO_LONGER_FOR_IT = "read anew by this version, its event is not for this action: see `when`"
 AGAINST_IT = "Prembly's answer is silent about what another event of its reference says no to"
 SETTLED_BEFORE = "settled since: another event of its reference, stored before, has the result"
-_READ_ANEW = ("outcome", "verification_status", "face_match", "doubt")
 _FIRST_WAIT_S, _MAX_WAIT_S = 10.0, 1800.0
 _MANY = 1 << 20
 _NEW_MS = 10_000
@@ -65,17 +60,20 @@ class Confirmation:
         self._patience = Patience()
         self._routing = Routing(())
         self._storing: Storing | None = None
-        self._fields: dict[str, dict[FieldName, Expression]] = {}
-        self._answer_fields: dict[FieldName, Expression] = {}
         self._names_reference = True
 
     def configure(self, settings: Config) -> None:
         """Use these settings from the next event on."""
         self._routing = Routing(settings.actions)
         self._storing = Storing(settings)
-        self._fields = {each.name: each.fields for each in settings.endpoints}
         status = settings.prembly.status if settings.prembly else StatusQuestion()
-        self._answer_fields, self._names_reference = status.fields, status.names_reference
+        self._names_reference = status.names_reference
+
+    @property
+    def _new_answers(self) -> Storing:
+        if self._storing is None:
+            raise RuntimeError("asked before it was configured")
+        return self._storing
 
     @property
     def room(self) -> int:
@@ -89,10 +87,6 @@ class Confirmation:
         if job.is_confirmed:
             return job
         try:
-            if job.event.verdict.doubt is None:  # stored by a premblyd that looked in fewer places
-                job = await asyncio.to_thread(self._read_anew, job)
-                if not ActionRequirement(action, job.event, self._routing).says_yes_to_itself():
-                    return _dead(NO_LONGER_FOR_IT)
             event = job.event
             if event.verified_by == events.STORED_BY:  # it is Prembly's answer
                 return await self._judge_stored(job, action)
@@ -106,21 +100,10 @@ class Confirmation:
         except StoreUnavailableError:
             return _later("what Prembly answered could not be stored", _STORE_WAIT_S)
 
-    def _read_anew(self, job: Job) -> Job:
-        """Return a job whose event says what its body says, read by the rules of today."""
-        event = job.event
-        if event.verified_by == events.STORED_BY:
-            stated = answers.read(event.body, self._answer_fields)
-            now = stated.verdict if stated else Verdict(doubt="")
-        else:
-            now = payload.read(event.body, self._fields.get(event.endpoint))
-        changes = {name: getattr(now, name) for name in _READ_ANEW}
-        return replace(job, event=replace(event, verdict=replace(event.verdict, **changes)))
-
     async def _judge_stored(self, job: Job, action: Action) -> Job | Result:
         """Judge Prembly's own answer, by what has come of its verification until now."""
         event, requirement = job.event, ActionRequirement(action, job.event, self._routing)
-        others = await self._stored.others(event)
+        others = await self._stored.others(event, self._new_answers.read)
         try:
             if not agreement.withstands(event.verdict, others, requirement):
                 return _dead(AGAINST_IT)
@@ -202,19 +185,15 @@ class Confirmation:
             answer = await self._inquirer.ask(question)
             if answer.stated is None or answer.kind is not AnswerKind.KNOWN:
                 return _later(found.words, _FIRST_WAIT_S)
-        if self._storing is None:
-            raise RuntimeError("asked before it was configured")
-        event = job.event
+        storing, event = self._new_answers, job.event
         subject = Subject(
             endpoint=event.endpoint,
             reference=event.verdict.reference or payload.session_reference(question.identifier),
             session_id=event.verdict.session_id,
         )
-        if (words := self._storing.why_not_settled(subject, question, answer)) is not None:
+        if (words := storing.why_not_settled(subject, question, answer)) is not None:
             return _later(words, _FIRST_WAIT_S)
-        new = await asyncio.to_thread(
-            self._storing.new_answer, subject, answer, self._clock.now_ms()
-        )
+        new = await asyncio.to_thread(storing.new_answer, subject, answer, self._clock.now_ms())
         inquiry = new_inquiry(
             question,
             answer,

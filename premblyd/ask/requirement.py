@@ -32,10 +32,6 @@ class ActionRequirement:
     def takes_code(self, code: str | None) -> bool:
         return self.routing.takes_code(self.action, code)
 
-    def says_yes_to_itself(self) -> bool:
-        """Return whether `when` says yes to the webhook as it is."""
-        return self.says_yes(self.webhook.verdict)
-
     def says_yes(self, verdict: Verdict) -> bool:
         """Return whether `when` says yes; one that fails says no."""
         when = self.action.when

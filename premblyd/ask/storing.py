@@ -7,12 +7,14 @@ from urllib.parse import urlsplit
 from premblyd.ask.answered import NewAnswer
 from premblyd.ask.client import Answer
 from premblyd.ask.requirement import ActionRequirement
+from premblyd.asked.others import Read
 from premblyd.config.models import Config
 from premblyd.prembly import agreement, answers, events, settling
 from premblyd.prembly.answers import Question, Stated
 from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import Webhook
 from premblyd.queue.inbox import NewDelivery
+from premblyd.rereading import Rereading
 from premblyd.routing import Routing
 
 
@@ -41,6 +43,7 @@ class Storing:
 
     def __init__(self, settings: Config) -> None:
         self._routing = Routing(settings.actions)
+        self.read: Read = Rereading(settings).verdict  # what other events of a verification say
         self._host = (settings.prembly and urlsplit(settings.prembly.url).hostname) or ""
         self._names_reference = settings.prembly is None or settings.prembly.status.names_reference
 
@@ -98,4 +101,5 @@ class Storing:
             asked=subject.reference,
             is_for=is_for,
             names=names,
+            read=self.read,
         )

@@ -194,9 +194,8 @@ def _plan_new(database: Database, settings: Config, request: Request, action: Ac
             why_not = "Prembly contradicted it"
         needs_body = action.when is not None or not is_read
         if why_not is None and needs_body:  # only now is the body read
-            why_not = routing.why_not(
-                action, rereading.event(reading.stored_event(database, event.id))
-            )
+            stored = reading.stored_event(database, event.id)
+            why_not = routing.why_not(action, stored if is_read else rereading.event(stored))
         if why_not is None:
             new_for.append(event.id)
         else:

@@ -217,7 +217,8 @@ class Dispatcher:
     async def _run(self, action: Action, job: Job, permit: Permit) -> Result:
         """Run the hook of `job`, unless its event is not what it is for, or not confirmed."""
         judged: Job | Result = job
-        if job.event.verdict.doubt is None:
+        # Another version stored it; or asking Prembly takes a thousand times as long as reading.
+        if job.event.verdict.doubt is None or (action.confirm and not job.is_confirmed):
             judged = await asyncio.to_thread(self._read_anew, action, job)
         if action.confirm and isinstance(judged, Job):
             judged = await self._gate.judge(judged, action)
