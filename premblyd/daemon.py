@@ -35,8 +35,8 @@ from premblyd.hosts.membership import Membership
 from premblyd.hosts.register import Hosts, Identity
 from premblyd.hosts.standing import Alone, OwnClaim
 from premblyd.loops import Loops
+from premblyd.metrics.counting import Runtime
 from premblyd.metrics.exporter import Exporter
-from premblyd.metrics.state import Runtime
 from premblyd.occurrences import (
     ConfigReloaded,
     ConsoleNotOpened,

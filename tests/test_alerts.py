@@ -13,7 +13,7 @@ from typing import IO, Any
 import pytest
 import yaml
 
-from premblyd.alerts import message, troubles
+from premblyd.alerts import message
 from premblyd.alerts.alertlog import AlertLog
 from premblyd.alerts.watch import AGAIN_MS, Watch
 from premblyd.clock import Clock
@@ -26,8 +26,8 @@ from premblyd.engines.connections import connect_read_only
 from premblyd.errors import ConfigError
 from premblyd.model.states import AttemptOutcome
 from premblyd.queue.jobs import Result
-from premblyd.record import attention
-from premblyd.record.trouble import Item, Severity, Target
+from premblyd.record.troubles import table
+from premblyd.record.troubles.trouble import Item, Situation, Trouble
 from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import Runners
 from tests.support.commands import run
@@ -306,8 +306,8 @@ def test_an_alert_tells_nobody_that_it_could_not_be_sent_itself(watching: Watchi
 
 def failed_alerts(watching: Watching) -> list[str]:
     with closing(connect_read_only(watching.store.place)) as database:
-        situation = attention.situation(database, watching.clock.now_ms())
-        return [item.text for item in attention.items(situation, kinds=["alert"])]
+        situation = Situation(record=database, now_ms=watching.clock.now_ms())
+        return [item.text for item in table.items(situation, kinds=["alert"])]
 
 
 def test_trouble_that_passes_by_itself_wakes_nobody(watching: Watching) -> None:
@@ -451,22 +451,13 @@ def test_a_full_disk_is_told_by_the_alerts_own_share(
     watching: Watching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    item = Item(
-        kind="disk",
-        severity=Severity.URGENT,
-        text="full",
-        remedy="",
-        command="",
-        target=Target(page=""),
-        count=1,
-    )
 
-    def disk(_: Path, percent: int) -> Iterator[Item]:
-        asked.append(percent)
-        if percent <= 80:
-            yield item
+    def disk(situation: Situation) -> Iterator[Item]:
+        asked.append(situation.disk_percent)
+        if situation.disk_percent <= 80:
+            yield Item(text="full")
 
-    monkeypatch.setattr(attention, "disk", disk)
+    monkeypatch.setattr(table, "TROUBLES", (Trouble(kind="disk", ask=disk, reads_record=False),))
     watching.configure(
         alert({"disk": "80%"}, name="early"), alert({"disk": "95%"}, name="late"), alert("disk")
     )
@@ -484,7 +475,7 @@ def test_notices_wake_nobody(watching: Watching) -> None:
 
 
 def test_every_kind_of_attention_can_be_an_alert() -> None:
-    assert set(KINDS) == {*attention.CHECKS, *troubles.OF_DAEMON}
+    assert {"daemon", *KINDS} == {row.kind for row in table.TROUBLES}
 
 
 def test_a_process_gets_the_text_and_a_url_gets_json(watching: Watching) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.cli.reminders import reminders
+from premblyd.cli.check import reminders
 from premblyd.config.load import load_config
 from tests.support import postgresql
 from tests.support.commands import run
@@ -92,4 +92,4 @@ def test_a_reminder_of_yesterday_is_not_forgotten(store: Store, tmp_path: Path) 
         f"INSERT INTO downtime (from_ms, until_ms) SELECT {NOW} - 90000000, {NOW} - 80000000"
     )
     settings = load_config(configured(store, tmp_path, api_key="hush"), look_up_secrets=True)
-    assert [each.partition(" ")[0] for each in reminders(settings)] == ["from"]
+    assert [each.partition(" ")[0] for each in reminders(settings)] == ["From"]

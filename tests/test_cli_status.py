@@ -90,7 +90,7 @@ def kinds_of(status: Any) -> list[str]:
     return [item["kind"] for item in status["items"] if item["kind"] != "host"]
 
 
-def test_a_notice_alone_is_shown_and_needs_nobody(store: Store) -> None:
+def test_a_notice_alone_is_a_line_and_needs_nobody(store: Store) -> None:
     now_ms = time.time_ns() // 1_000_000
     store.add("crm", received_at_ms=now_ms - 48 * 3_600_000, response_code="00")
     store.add("crm", received_at_ms=now_ms, response_code="07", body=b"another")
@@ -98,7 +98,9 @@ def test_a_notice_alone_is_shown_and_needs_nobody(store: Store) -> None:
         finish(store, job, SUCCEEDED, now_ms=now_ms)
     done = run("status", "--database", store.place)
     assert done.code == 0, done.out
-    assert "The first event with code 07" in done.out
+    assert done.out == (
+        "Nothing needs attention.\nNeeds nobody: 1 code that came for the first time (07).\n"
+    )
 
 
 def test_status_is_good_while_all_is_well(daemon: Premblyd) -> None:

@@ -15,9 +15,8 @@ from prometheus_client.samples import Sample
 from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.databases import Place
-from premblyd.metrics.counting import Counts, Histogram
+from premblyd.metrics.counting import Counts, Histogram, Runtime
 from premblyd.metrics.exporter import Exporter
-from premblyd.metrics.state import Runtime
 from premblyd.occurrences import (
     AttemptFinished,
     DaemonStopped,
@@ -280,12 +279,11 @@ def test_the_page_lists_every_metric_with_its_labels(store: Store, exporter: Exp
 
 
 def test_the_page_lists_every_kind_of_attention() -> None:
-    from premblyd.record import attention
+    from premblyd.record.troubles import table
 
     section = PAGES["docs/monitoring.md"].partition("## What needs attention")[2]
     kinds = re.findall(r"^\| `(\w+)` \|", section.partition("\n## ")[0], re.MULTILINE)
-    # What `status` sees by itself, and what the record tells.
-    assert {"daemon", "clock", *attention.CHECKS} == set(kinds)
+    assert sorted(kinds) == sorted(row.kind for row in table.TROUBLES)
 
 
 @pytest.mark.sqlite

@@ -8,10 +8,8 @@ from typing import Any
 from premblyd import jsontext, times
 from premblyd.config.alerts import KINDS, Alert
 from premblyd.config.hooks import ProcessHook
-from premblyd.record.trouble import Item, Severity, Target
+from premblyd.record.troubles.trouble import MARKS, Item
 from premblyd.run.invocation import Invocation
-
-MARKS = {Severity.URGENT: "!!", Severity.WARNING: "! ", Severity.NOTICE: "- "}
 
 
 def thing(item: Item) -> str:
@@ -61,7 +59,7 @@ class Message:
         """How grave the gravest of it is; `resolved` when nothing is left."""
         if not self.items:
             return "resolved"
-        return max(item.severity for item in self.items).name.lower()
+        return max(item.severity for item in self.items).word
 
     def text(self) -> str:
         """Return all of it, with what to do about each thing."""
@@ -125,12 +123,9 @@ def example(alert: Alert, host: str, now_ms: int) -> Message:
     items = [
         Item(
             kind=trigger.kind,
-            severity=Severity.WARNING,
             text=f"An example: {KINDS[trigger.kind].partition(':')[0]}.",
             remedy="Nothing is to be done: this is a test.",
             command="premblyd status",
-            target=Target(page=""),
-            count=1,
         )
         for trigger in alert.on
     ]

@@ -16,7 +16,7 @@ from premblyd.errors import StoreUnavailableError
 from premblyd.model.states import AttemptOutcome
 from premblyd.occurrences import AlertFailed, AlertSent, AlertsFailed
 from premblyd.queue.jobs import Result
-from premblyd.record.trouble import MAX_ITEMS, Item
+from premblyd.record.troubles.trouble import MAX_ITEMS, Item
 from premblyd.run.kinds import Runners
 from premblyd.telemetry import tell
 
@@ -71,8 +71,7 @@ class Watch:
             # a tenth of a start.
             from premblyd.alerts import troubles
 
-            self._find, self._of_alert = troubles.find, troubles.of_alert
-            self._is_known = troubles.can_tell_that_over
+            self._find = troubles.find
 
     async def run(self) -> None:
         """Look until the daemon ends."""
@@ -92,20 +91,19 @@ class Watch:
             return
         settings, now_ms = self._settings, self._clock.now_ms()
         sent = await self._read_sent(now_ms)
-        kinds = {trigger.kind for alert in settings.alerts for trigger in alert.on}
         found = await asyncio.to_thread(
             self._find,
             settings,
             self._place,
             now_ms,
-            kinds=kinds,
+            started_at_ms=self._started_at_ms,
             store_error=self._store_error(),
         )
         seen_before, self._seen = self._seen, set()
         gone_before, self._gone = self._gone, set()
         due: list[Message] = []
         for alert in settings.alerts:
-            items = self._of_alert(alert, found, started_at_ms=self._started_at_ms)
+            items = found.of(alert)
             self._seen |= {(alert.name, thing(item)) for item in items}
             lasting = [item for item in items if (alert.name, thing(item)) in seen_before]
             gone = self._gone_of(alert, items, found)
@@ -128,7 +126,7 @@ class Watch:
             trigger.kind
             for trigger in alert.on
             # Of a full list, what is not in it may be there.
-            if counts[trigger.kind] < MAX_ITEMS and self._is_known(trigger.kind, found)
+            if counts[trigger.kind] < MAX_ITEMS and found.can_tell_that_over(trigger.kind)
         }
         return {
             (name, told)

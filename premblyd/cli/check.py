@@ -1,5 +1,6 @@
 """premblyd check"""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,12 @@ import click
 from premblyd import times
 from premblyd.cli.common import config_option, json_option
 from premblyd.cli.printing import print_json, print_table
-from premblyd.cli.reminders import of_clock, of_hosts, reminders
 
 if TYPE_CHECKING:
     from premblyd.config.models import Action, Config
     from premblyd.presence import Presence
+
+REMINDED_MS = 30 * 86_400_000  # what is older was lived with
 
 
 @click.command()
@@ -57,8 +59,7 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
     if daemon is not None:
         warnings += presence.differences(daemon, settings, config_path)
     inspected = backend(settings.database).inspect()
-    warnings += [*inspected.warnings, *of_hosts(settings), *of_clock(settings)]
-    warnings += reminders(settings)
+    warnings += [*inspected.warnings, *reminders(settings)]
     if as_json:
         shown = _as_json(daemon) if daemon else None
         print_json(
@@ -138,6 +139,38 @@ def _running(settings: "Config", config_path: Path) -> "tuple[Presence | None, s
         f"A daemon runs on it: pid {daemon.pid}, version {daemon.version},"
         f" since {since} UTC, listens on {where}."
     )
+
+
+def reminders(settings: "Config") -> Iterator[str]:
+    """Yield what the record of `settings` reminds of; nothing where it can't be read."""
+    from premblyd.databases import Server
+    from premblyd.engines.connections import connect_read_only, now_ms
+    from premblyd.errors import PremblydError
+    from premblyd.record import hosts
+    from premblyd.record.troubles import table
+    from premblyd.record.troubles.trouble import Situation
+
+    with (
+        contextlib.suppress(PremblydError),  # no database yet, or none that this user may read
+        contextlib.closing(connect_read_only(settings.database)) as database,
+    ):
+        at_ms = now_ms(database)
+        situation = Situation(record=database, now_ms=at_ms, for_ms=REMINDED_MS, settings=settings)
+        for item in table.reminders(situation):
+            yield f"{item.text} {item.remedy} `{item.command}`"
+        own = settings.hosts
+        is_shared = isinstance(settings.database, Server)
+        for host in hosts.alive(database, at_ms) if is_shared else ():
+            if host.name != own.name and host.lost_after_ms not in (None, own.lost_after_ms):
+                yield (
+                    f"lost_after is {_seconds(own.lost_after_ms)} here, and"
+                    f" {_seconds(host.lost_after_ms)} on {host.name}: each counts as lost after its"
+                    " own. Set one value for all hosts, and restart them"
+                )
+
+
+def _seconds(ms: int | None) -> str:
+    return f"{(ms or 0) / 1000:g}s"
 
 
 def _as_json(daemon: "Presence") -> dict[str, Any]:

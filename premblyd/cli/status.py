@@ -6,15 +6,15 @@ import os
 import re
 import shutil
 import textwrap
-from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from premblyd import times
-from premblyd.cli import program, reminders
+from premblyd.cli import program
 from premblyd.cli.common import config_option, json_option, until_end
 from premblyd.cli.database import database_of, database_option, settings_if_valid
 from premblyd.cli.printing import bold, clean, print_json
@@ -24,11 +24,21 @@ from premblyd.errors import StoreUnreadableError
 if TYPE_CHECKING:
     from premblyd.presence import Presence
     from premblyd.record.hosts import HostRow
-    from premblyd.record.trouble import Item
+    from premblyd.record.troubles.trouble import Item
 
 _NO_BREAK = "\N{NO-BREAK SPACE}"
-START = "Start it. If it does not start: `sudo premblyd check`."
 HEALTH_TIMEOUT_S = 4.0  # longer than the daemon itself waits for a commit
+
+
+@dataclass(frozen=True, slots=True)
+class _Daemon:
+    """What is seen of the daemon that runs here, and a line that tells of it. `health`: what its
+    health check says, see `Situation`."""
+
+    line: str = ""
+    presence: "Presence | None" = None
+    health: int | None = None
+    is_missing: bool = False
 
 
 @click.command()
@@ -38,135 +48,75 @@ HEALTH_TIMEOUT_S = 4.0  # longer than the daemon itself waits for a commit
 def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     """Dead deliveries, failing actions, an empty wallet and such, each with what to do about it.
 
-    Exit status 0: nothing needs anybody. 1: something does. Notices alone don't count. What has
-    passed is told for a day.
+    Exit status 0: nothing needs anybody. 1: something does. What has passed is told for a day.
     """
     from premblyd.engines.connections import connect_read_only, now_ms
-    from premblyd.record import attention, hosts
+    from premblyd.record import hosts
+    from premblyd.record.troubles import table
+    from premblyd.record.troubles.trouble import Situation
 
     place = database_of(config_path, database)
+    record, alive, unreadable, at_ms = None, [], None, times.now_ms()
     try:
         record = until_end(connect_read_only(place))
+        at_ms = now_ms(record)
+        alive = [] if file_of(place) else hosts.alive(record, at_ms)
     except StoreUnreadableError as error:
         if database is not None or error.by_user:
             raise
-        daemon, line, items = _without_record(place, config_path, error)
-        _show(daemon, line, [], items, as_json=as_json)
-        raise SystemExit(1) from None
-    settings = settings_if_valid(config_path, database)
-    at_ms = now_ms(record)
-    items = attention.items(
-        attention.situation(record, at_ms, settings=settings, path=file_of(place))
-    )
-    if doubt := reminders.clock_doubt(record, at_ms):
-        text = f"{doubt[0].upper()}{doubt[1:]}."
-        items = [_trouble("clock", text, f"{reminders.CLOCK_REMEDY}.", "timedatectl"), *items]
-    alive = [] if file_of(place) else hosts.alive(record, at_ms)
-    daemon, line = None, ""
+        unreadable = str(error)
+    daemon = _Daemon()
     if database is None:
-        daemon, line, trouble = _daemon(place, config_path, alive)
-        items = [*trouble, *items]
-    _show(daemon, line, alive, items, as_json=as_json)
+        daemon = _look(place, config_path, is_elsewhere=bool(alive or unreadable))
+    items = table.items(
+        Situation(
+            record=None if unreadable else record,
+            now_ms=at_ms,
+            settings=settings_if_valid(config_path, database),
+            path=file_of(place),
+            unreadable=unreadable,
+            missing_on=str(place) if daemon.is_missing else None,
+            health=daemon.health,
+        )
+    )
+    if as_json:
+        _print_json(daemon.presence, alive, items)
+    else:
+        _print(daemon.line, alive, items)
     raise SystemExit(1 if any(item.needs_somebody for item in items) else 0)
 
 
-def _show(
-    daemon: "Presence | None",
-    line: str,
-    alive: "Sequence[HostRow]",
-    items: "Sequence[Item]",
-    *,
-    as_json: bool,
+def _print_json(
+    daemon: "Presence | None", alive: "Sequence[HostRow]", items: "Sequence[Item]"
 ) -> None:
-    if as_json:
-        shown = dataclasses.asdict(daemon) if daemon else None
-        if shown is not None:
-            shown = {name: shown[name] for name in ("pid", "version", "started_at_ms", "listen")}
-        print_json(
-            {
-                "ok": not any(item.needs_somebody for item in items),
-                "daemon": shown,
-                "hosts": [dataclasses.asdict(host) for host in alive],
-                "items": [item.as_json() for item in items],
-            }
-        )
-    else:
-        _print(line, alive, items)
+    names = ("pid", "version", "started_at_ms", "listen")
+    print_json(
+        {
+            "ok": not any(item.needs_somebody for item in items),
+            "daemon": {name: getattr(daemon, name) for name in names} if daemon else None,
+            "hosts": [dataclasses.asdict(host) for host in alive],
+            "items": [item.as_json() for item in items],
+        }
+    )
 
 
-def _daemon(
-    place: Place, config_path: Path, alive: "Sequence[HostRow]"
-) -> "tuple[Presence | None, str, list[Item]]":
-    """Return the daemon that runs on the database, a line that tells of it, and what is wrong with
-    it."""
+def _look(place: Place, config_path: Path, *, is_elsewhere: bool) -> _Daemon:
+    """Return what is seen of the daemon. `is_elsewhere`: another host has one, or may have."""
     from premblyd import presence
 
     try:
         daemon = presence.find(place, config_path)
     except presence.PresenceError as error:
-        return None, f"Whether a daemon runs is not known: {error}", []
-    if daemon is None and alive:
-        return None, "No daemon of this configuration runs here.", []
+        return _Daemon(f"Whether a daemon runs is not known: {error}")
     if daemon is None:
-        text = f"No daemon runs on {place}: webhooks are not answered."
-        return (
-            None,
-            text,
-            [
-                _trouble(
-                    "daemon",
-                    text,
-                    START,
-                    "sudo systemctl start premblyd",
-                )
-            ],
-        )
-    line = _line(daemon)
-    answer = _health_of(daemon)
-    if answer in (200, None):
-        return daemon, line, []
-    health = f"its health check says {answer}" if answer else "it does not answer its health check"
-    trouble = _trouble(
-        "database",
-        f"The daemon can't keep webhooks now: {health}.",
-        "The log says why: a full disk, a database that somebody has locked or moved.",
-        "sudo journalctl -u premblyd -n 50",
-    )
-    return daemon, line, [trouble]
-
-
-def _without_record(
-    place: Place, config_path: Path, error: StoreUnreadableError
-) -> "tuple[Presence | None, str, list[Item]]":
-    """Return what can be told while the database can't be read: the daemon that runs here, a line
-    that tells of it, and what becomes of webhooks."""
-    from premblyd import presence
-
-    daemon, line = None, "No daemon of this configuration runs here."
-    webhooks = "What webhooks are answered is not known."
-    try:
-        if (daemon := presence.find(place, config_path)) is not None:
-            line, webhooks = _line(daemon), _WEBHOOKS[_health_of(daemon)]
-    except presence.PresenceError as reason:
-        line = f"Whether a daemon runs is not known: {reason}"
-    remedy = (
-        "Mend that; no restart is needed. Then ask for what was sent meanwhile:"
-        " `premblyd reconcile --store`."
-    )
-    text = f"{str(error).rstrip('.')}. {webhooks}"
-    item = _trouble("database", text, remedy, "sudo journalctl -u premblyd -n 50")
-    return daemon, line, [item]
-
-
-def _line(daemon: "Presence") -> str:
+        line = "No daemon of this configuration runs here." if is_elsewhere else ""
+        return _Daemon(line, is_missing=not is_elsewhere)
     since, where = times.for_people(daemon.started_at_ms), ", ".join(daemon.listen)
-    return (
+    line = (
         f"premblyd {daemon.version} runs since {since} UTC (pid {daemon.pid}), listens on {where}."
     )
-
-
-def _health_of(daemon: "Presence") -> int | None:
-    return asyncio.run(_health(daemon.listen[0])) if daemon.listen else None
+    health = asyncio.run(_health(daemon.listen[0])) if daemon.listen else None
+    return _Daemon(line, daemon, health)
 
 
 async def _health(address: str) -> int | None:
@@ -188,20 +138,6 @@ async def _health(address: str) -> int | None:
         client.close()
 
 
-def _trouble(kind: str, text: str, remedy: str, command: str) -> "Item":
-    from premblyd.record.trouble import Item, Severity, Target
-
-    return Item(
-        kind=kind,
-        severity=Severity.URGENT,
-        text=text,
-        remedy=remedy,
-        command=command,
-        target=Target(page=""),
-        count=1,
-    )
-
-
 def wrapped(text: str) -> list[str]:
     """Return `text` in lines that fit the terminal, or 80 columns. Paths and commands in it stay
     whole, to be pasted."""
@@ -212,7 +148,10 @@ def wrapped(text: str) -> list[str]:
 
 
 def _print(line: str, alive: "Sequence[HostRow]", items: "Sequence[Item]") -> None:
-    if line and not (items and items[0].text == line):
+    from premblyd.record.troubles import table
+    from premblyd.record.troubles.trouble import MARKS, Severity
+
+    if line:
         click.echo(clean(line))
     for host in alive:
         since = times.for_people(host.started_at_ms)
@@ -222,30 +161,18 @@ def _print(line: str, alive: "Sequence[HostRow]", items: "Sequence[Item]") -> No
                 f" hooks running: {host.running}."
             )
         )
-    if not items:
-        click.echo("Nothing needs attention.")
-        return
-    for item in items:
-        mark, style = _MARKS[item.severity.name]
+    grave = [item for item in items if item.needs_somebody]
+    for item in grave:
+        is_urgent = item.severity is Severity.URGENT
+        mark = click.style(MARKS[item.severity], "red" if is_urgent else "yellow", bold=is_urgent)
         first, *more = wrapped(item.text)
-        click.echo(f"{click.style(mark, **style)} {bold(first)}")
+        click.echo(f"{mark} {bold(first)}")
         for text in more:
             click.echo(f"   {bold(text)}")
         for text in wrapped(program.as_called(item.remedy)):
             click.echo(f"    {text}")
         click.echo(f"    {program.command_as_called(clean(item.command))}")
-
-
-_WEBHOOKS: defaultdict[int | None, str] = defaultdict(
-    lambda: "Webhooks are answered 503, and hooks wait.",
-    {
-        200: "The daemon reaches it, and stores webhooks.",
-        0: "The daemon does not answer its health check.",
-        None: "What webhooks are answered is not known.",
-    },
-)
-_MARKS: dict[str, tuple[str, dict[str, Any]]] = {
-    "URGENT": ("!!", {"fg": "red", "bold": True}),
-    "WARNING": ("! ", {"fg": "yellow"}),
-    "NOTICE": ("- ", {"dim": True}),
-}
+    if not grave:
+        click.echo("Nothing needs attention.")
+    for text in wrapped(table.needs_nobody(items)):
+        click.echo(text)

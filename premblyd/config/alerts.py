@@ -9,11 +9,12 @@ from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 from premblyd.config.hooks import GATHERED, HookValue, HttpHook, gather
 from premblyd.config.values import Model, Name, duration_ms
 
-# Each kind of trouble, and what it means.
+# Each kind in the table of troubles (record/troubles) that a daemon can tell of, and what it means.
 KINDS = {
     "database": "the database can't keep webhooks",
     "silent": "no event came for so long: silent: 6h",
     "disk": "the database's disk is so full: disk: 90%",
+    "clock": "the clock is far from right, or was",
     "host": "another host that shares the database was lost, or deliveries wait for one",
     "contradicted": "Prembly contradicted events that it was asked to confirm",
     "wallet": "your Prembly wallet is empty (code 03)",

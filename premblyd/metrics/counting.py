@@ -1,4 +1,4 @@
-"""What has happened since the daemon started, as numbers.
+"""What has happened since the daemon started, as numbers, and what its parts say now.
 
 Plain dictionaries, as every webhook is counted in them: prometheus_client's own counters take ten
 times as long. Each number is changed in one thread alone: those of commits in the writer's, all
@@ -8,6 +8,7 @@ others in the loop's.
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from premblyd.config.models import Config
@@ -34,6 +35,17 @@ ATTEMPT_OUTCOMES = ("succeeded", "failed", "timed_out", "interrupted")
 ANSWER_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 COMMIT_BOUNDS = ANSWER_BOUNDS[:-1]
 ATTEMPT_BOUNDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """What the daemon's parts say."""
+
+    requests: int
+    connections: int
+    hooks: int
+    store_works: bool
+    store_error: str | None = None  # of the last commits, even if one worked since
 
 
 class Histogram:

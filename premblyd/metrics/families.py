@@ -101,7 +101,7 @@ def _of_counts(counts: Counts) -> Iterator[Metric]:
 
 
 def _of_state(state: State) -> Iterator[Metric]:
-    sizes = state.sizes
+    runtime, sizes = state.runtime, state.sizes
     yield _gauge(
         "premblyd_build_info",
         "The version that runs; always 1.",
@@ -109,13 +109,17 @@ def _of_state(state: State) -> Iterator[Metric]:
         {(__version__, platform.python_version()): 1},
     )
     for name, help_text, value in (
-        ("premblyd_requests_in_flight", "Webhooks that are being read or stored.", state.requests),
-        ("premblyd_connections", "Open connections on the public listener.", state.connections),
-        ("premblyd_hooks_running", "Hooks that run now.", state.hooks),
+        (
+            "premblyd_requests_in_flight",
+            "Webhooks that are being read or stored.",
+            runtime.requests,
+        ),
+        ("premblyd_connections", "Open connections on the public listener.", runtime.connections),
+        ("premblyd_hooks_running", "Hooks that run now.", runtime.hooks),
         (
             "premblyd_store_up",
             "Whether the last transaction was committed: 1, or 0.",
-            int(state.store_works),
+            int(runtime.store_works),
         ),
         ("premblyd_database_bytes", "Size of the database file.", sizes.database_bytes),
         ("premblyd_wal_bytes", "Size of its write-ahead log.", sizes.log_bytes),

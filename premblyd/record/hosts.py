@@ -1,17 +1,14 @@
 """The hosts that share a database: which live, which are away, and what waits for one of those."""
 
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from peewee import Database, fn
 
-from premblyd import times
 from premblyd.hosts.register import is_working
-from premblyd.model.states import LOST, State
+from premblyd.model.states import State
 from premblyd.model.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Host
-from premblyd.record import fetching, trouble
-from premblyd.record.trouble import Item, Severity, Situation, Target
+from premblyd.record import fetching
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,60 +159,6 @@ def waited_for(database: Database) -> list[WaitedFor]:
             since_ms = max(ended_at_ms for _, ended_at_ms in hosts)
             found.append(WaitedFor(action=action, count=count, names=names, since_ms=since_ms))
     return found
-
-
-def away(situation: Situation) -> Iterator[Item]:
-    """Yield what waits for hosts that are away, and hosts that died and have not come back, where
-    several share a database."""
-    if situation.path is not None:  # a file: there is one host, and who reads this knows of it
-        return
-    yield from _waited_for(situation)
-    again = Host.alias()
-    came_back = again.select(again.id).where(again.name == Host.name, again.id > Host.id)
-    query = Host.select(Host.name, fn.MAX(Host.ended_at_ms)).where(
-        Host.ended == LOST,
-        Host.ended_at_ms > situation.since_ms,
-        Host.forgotten_at_ms.is_null(),
-        ~fn.EXISTS(came_back),
-    )
-    for name, ended_at_ms in fetching.plain_tuples(
-        situation.database, query.group_by(Host.name).order_by(Host.name)
-    ):
-        yield Item(
-            kind="host",
-            severity=Severity.WARNING,
-            text=f"The host {name} was lost at {times.for_people(ended_at_ms)} UTC and has not come"
-            " back. What it was running has run elsewhere.",
-            remedy="On that machine, see whether premblyd runs and reaches the database. If it is"
-            f" gone for good: `{forget_command(name)}`. Else this is told for a day.",
-            command="sudo systemctl status premblyd",
-            target=Target(page=""),
-            count=1,
-            about=name,
-        )
-
-
-def _waited_for(situation: Situation) -> Iterator[Item]:
-    found = {each.action: each for each in waited_for(situation.database)}
-    counts = {action: each.count for action, each in found.items()}
-    for action, count in trouble.largest(counts):
-        each = found[action]
-        is_one = len(each.names) == 1
-        hosts = f"the host {each.names[0]}" if is_one else f"the hosts {', '.join(each.names)}"
-        yield Item(
-            kind="host",
-            severity=Severity.WARNING,
-            text=f"{trouble.counted(count, 'delivery', 'deliveries')} of {action}"
-            f" {'waits' if count == 1 else 'wait'} for {hosts}: no other host has that action, and"
-            f" {'it is' if is_one else 'they are'} away since {times.for_people(each.since_ms)}"
-            " UTC.",
-            remedy="Start premblyd there, or give a host that runs the action. If it is gone for"
-            f" good: `{forget_command(*each.names)}`. What still waits then is dead, and `replay`"
-            " takes it.",
-            command="premblyd hosts",
-            target=Target(page="deliveries", state="pending", action=action),
-            count=count,
-        )
 
 
 def forget_command(*names: str) -> str:

@@ -24,9 +24,11 @@ from peewee import Database
 from premblyd.databases import Server
 from premblyd.engines.connections import connect_read_only
 from premblyd.engines.sqlite import opening
-from premblyd.record import attention, browsing, reading, refused, statistics
+from premblyd.record import browsing, reading, refused, statistics
 from premblyd.record.choosing import DeliveryFilter, EventFilter, RejectionFilter
 from premblyd.record.leafing import OLDEST
+from premblyd.record.troubles import table
+from premblyd.record.troubles.trouble import Situation
 
 LIMIT_MS = 100.0
 DAYS = 30
@@ -139,7 +141,7 @@ def questions(events: int, now_ms: int) -> Iterator[tuple[str, Ask]]:
     day_ms = now_ms - DAY_MS
     for days in (1, 7, 30):
         since_ms = now_ms - days * DAY_MS
-        yield f"page attention, {days} d", partial(_attention, now_ms=now_ms, since_ms=since_ms)
+        yield f"page attention, {days} d", partial(_troubles, now_ms=now_ms, for_ms=days * DAY_MS)
         yield (
             f"page actions, {days} d",
             partial(statistics.actions, since_ms=since_ms, now_ms=now_ms),
@@ -151,8 +153,8 @@ def questions(events: int, now_ms: int) -> Iterator[tuple[str, Ask]]:
     yield "page hours", partial(statistics.events, by="response_code", since_ms=day_ms)
 
 
-def _attention(database: Database, now_ms: int, since_ms: int) -> object:
-    return attention.items(attention.situation(database, now_ms, since_ms=since_ms))
+def _troubles(database: Database, now_ms: int, for_ms: int) -> object:
+    return table.items(Situation(record=database, now_ms=now_ms, for_ms=for_ms))
 
 
 def _of_events(value: dict[str, Any]) -> Iterator[tuple[str, Ask]]:

@@ -9,17 +9,12 @@ from premblyd.console import charts
 from premblyd.console.handler import Handler
 from premblyd.engines.connections import Database
 from premblyd.errors import PremblydError
-from premblyd.record import attention, statistics
-from premblyd.record.trouble import Item, Target
+from premblyd.record import statistics
+from premblyd.record.troubles import table
+from premblyd.record.troubles.trouble import Item, Situation
 
 HOUR_MS = 3_600_000
 PERIODS = {"24h": 24, "7d": 7 * 24, "30d": 30 * 24}  # hours
-PAGES = {
-    "events": "/events",
-    "rejections": "/rejections",
-    "actions": "/actions",
-    "deliveries": "/deliveries",
-}
 
 
 class Overview(Handler):
@@ -36,8 +31,8 @@ class Overview(Handler):
             lambda database: self._read(database, PERIODS[period], now_ms)
         )
         if self.wants_json:
-            attention_json = [item.as_json() for item in view.pop("items")]
-            await self.send_json({"attention": attention_json, **view})
+            items = [item.as_json() for item in view.pop("items")]
+            await self.send_json({"attention": items, **view})
             return
         span = {
             "since_ms": view["since_ms"],
@@ -58,6 +53,7 @@ class Overview(Handler):
             refused=refused,
             reasons=_by_reason(view["rejections"]),
             link=link,
+            needs_nobody=table.needs_nobody(view["items"]),
             now_ms=now_ms,
             **view,
         )
@@ -66,9 +62,9 @@ class Overview(Handler):
         since_ms = now_ms - hours * HOUR_MS
         each_ms = statistics.span_ms(since_ms, now_ms)
         config = self.services.config
-        situation = attention.situation(
-            database,
-            now_ms,
+        situation = Situation(
+            record=database,
+            now_ms=now_ms,
             settings=config,
             path=self.services.path,
             store_error=self.services.writer.recent_error(),
@@ -77,7 +73,7 @@ class Overview(Handler):
             "since_ms": since_ms,
             "until_ms": now_ms,
             "each_ms": each_ms,
-            "items": attention.items(situation),
+            "items": table.items(situation),
             "by_response_code": statistics.events(
                 database, "response_code", since_ms=since_ms, each_ms=each_ms
             ),
@@ -96,21 +92,21 @@ class Overview(Handler):
 
 def link(item: Item) -> str | None:
     """Return where to look at what an item is about; None for what no page shows."""
-    target: Target = item.target
-    if target.page not in PAGES:
+    target = item.target
+    if not target.page:
         return None
-    path = PAGES[target.page]
-    filters = {name: getattr(target, name) for name in ("code", "action", "reason")}
-    if target.page == "deliveries" and target.state == "dead":
-        path = "/dead"
-    elif target.state is not None:
-        filters["state"] = target.state
+    is_dead = (target.page, target.state) == ("deliveries", "dead")
+    filters = {
+        "code": target.code,
+        "action": target.action,
+        "reason": target.reason,
+        "state": None if is_dead else target.state,
+        "since": None if target.since_ms is None else times.iso(target.since_ms),
+    }
     if target.flag is not None:
         filters[target.flag] = "yes"
-    if target.since_ms is not None:
-        filters["since"] = times.iso(target.since_ms)
     query = urlencode({name: value for name, value in filters.items() if value is not None})
-    return f"{path}?{query}" if query else path
+    return ("/dead" if is_dead else f"/{target.page}") + (f"?{query}" if query else "")
 
 
 def _by_reason(rejections: list[Any]) -> list[tuple[str, int]]:

@@ -18,10 +18,11 @@ from premblyd.hosts.heartbeat import reconciled
 from premblyd.hosts.register import Hosts, Identity
 from premblyd.queue.inbox import NewRejection
 from premblyd.queue.rollups import HOUR_MS
-from premblyd.record import attention, statistics
-from premblyd.record.deliverytrouble import LATE_MS
+from premblyd.record import statistics
 from premblyd.record.operating import Operator
-from premblyd.record.trouble import MAX_ITEMS, Item, Severity
+from premblyd.record.troubles import deliveries, events, table
+from premblyd.record.troubles.deliveries import LATE_MS
+from premblyd.record.troubles.trouble import MAX_ITEMS, Item, Severity, Situation
 from tests.support.commands import run
 from tests.support.database import changing
 from tests.support.jobs import action
@@ -43,7 +44,7 @@ def record(store: Store) -> Iterator[Database]:
 
 
 def found(record: Database, now_ms: int = NOW_MS, **more: Any) -> list[Item]:
-    return attention.items(attention.situation(record, now_ms, **more))
+    return table.items(Situation(record=record, now_ms=now_ms, **more))
 
 
 def kinds(record: Database, now_ms: int = NOW_MS, **more: Any) -> list[str]:
@@ -117,7 +118,7 @@ def test_an_action_that_rarely_runs_is_seen_beside_a_busy_one(
     add_many(store, 3, "rare")
     for job in claim(store, rare=9).jobs:
         finish(store, job, FAILED, retry_at_ms=NOW_MS + DAY_MS)
-    monkeypatch.setattr(attention, "LAST_ATTEMPTS", 5)
+    monkeypatch.setattr(deliveries, "LAST_ATTEMPTS", 5)
     for number in range(6):
         store.add("busy", body=b"busy %d" % number)
     run_all(store, SUCCEEDED, busy=9)
@@ -236,15 +237,15 @@ def test_an_empty_wallet_is_told_until_somebody_is_verified_again(
 def test_a_burst_of_rejections_is_told_with_what_it_may_mean(
     store: Store, record: Database
 ) -> None:
-    reject(store, attention.BURST - 1, "wrong signature")
-    reject(store, attention.BURST, "no such path")  # anybody at all causes these
-    reject(store, attention.BURST, "missing token", NOW_MS - HOUR_MS - 1)
+    reject(store, events.BURST - 1, "wrong signature")
+    reject(store, events.BURST, "no such path")  # anybody at all causes these
+    reject(store, events.BURST, "missing token", NOW_MS - HOUR_MS - 1)
     assert kinds(record) == []
     reject(store, 1, "wrong signature")
     [item] = found(record)
     assert (item.kind, item.count, item.target.reason) == (
         "rejections",
-        attention.BURST,
+        events.BURST,
         "wrong signature",
     )
     assert "webhooks are being lost" in item.remedy

@@ -9,9 +9,9 @@ from peewee import Database
 
 from premblyd.engines.connections import connect_read_only
 from premblyd.queue.rollups import HOUR_MS
-from premblyd.record import attention
-from premblyd.record.inquirytrouble import UNREACHABLE_MS
-from premblyd.record.trouble import Item, Severity
+from premblyd.record.troubles import table
+from premblyd.record.troubles.prembly import UNREACHABLE_MS
+from premblyd.record.troubles.trouble import Item, Severity, Situation
 from tests.support.store import NOW_MS, Store
 
 KINDS = ("contradicted", "doubted", "prembly", "given_up")
@@ -35,7 +35,7 @@ def put(store: Store, sql: str, *values: Any) -> None:
 
 
 def found(record: Database) -> list[Item]:
-    return attention.items(attention.situation(record, NOW_MS), kinds=KINDS)
+    return table.items(Situation(record=record, now_ms=NOW_MS), kinds=KINDS)
 
 
 def test_what_prembly_contradicts_is_urgent_for_a_day(store: Store, record: Database) -> None:

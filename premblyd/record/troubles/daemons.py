@@ -1,0 +1,198 @@
+"""Trouble of the daemons and their machines: none runs, none can commit, a disk fills, a host is
+away, a clock is wrong, nobody could be told."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+
+from peewee import fn
+
+from premblyd import times
+from premblyd.model.states import LOST
+from premblyd.model.tables import AlertFailure, Host
+from premblyd.record import fetching, hosts, reading
+from premblyd.record.reconciling import open_downtimes
+from premblyd.record.troubles.trouble import (
+    DAY_MS,
+    MAX_ITEMS,
+    Item,
+    Severity,
+    Situation,
+    Target,
+    Trouble,
+    largest,
+)
+from premblyd.words import counted
+
+DOWNTIME_DAYS = 30  # what is older was lived with
+GRACE_MS = 60_000  # what is this new, `reconcile` leaves out: it may be on its way
+_LOG = "sudo journalctl -u premblyd -n 50"
+_WEBHOOKS: defaultdict[int | None, str] = defaultdict(
+    lambda: "Webhooks are answered 503, and hooks wait.",
+    {
+        200: "The daemon reaches it, and stores webhooks.",
+        0: "The daemon does not answer its health check.",
+        None: "What webhooks are answered is not known.",
+    },
+)
+
+
+def _daemon(situation: Situation) -> Iterator[Item]:
+    if situation.missing_on is not None:
+        yield Item(
+            severity=Severity.URGENT,
+            text=f"No daemon runs on {situation.missing_on}: webhooks are not answered.",
+            remedy="Start it. If it does not start: `sudo premblyd check`.",
+            command="sudo systemctl start premblyd",
+        )
+
+
+def _database(situation: Situation) -> Iterator[Item]:
+    """Yield that webhooks can't be kept, as the daemon says of itself, or `status` sees it."""
+    remedy = "The log says why: a full disk, a database that somebody has locked or moved."
+    if situation.store_error is not None:
+        text = f"The database can't keep webhooks: {situation.store_error}. They are answered 503."
+        remedy = "Most are sent once. Make room, or give the database back what it needs."
+    elif situation.unreadable is not None:
+        text = f"{situation.unreadable.rstrip('.')}. {_WEBHOOKS[situation.health]}"
+        remedy = (
+            "Mend that; no restart is needed. Then ask for what was sent meanwhile:"
+            " `premblyd reconcile --store`."
+        )
+    elif situation.health == 0:
+        text = "The daemon can't keep webhooks now: it does not answer its health check."
+    elif situation.health not in (200, None):
+        text = f"The daemon can't keep webhooks now: its health check says {situation.health}."
+    else:
+        return
+    yield Item(severity=Severity.URGENT, text=text, remedy=remedy, command=_LOG)
+
+
+def _disk(situation: Situation) -> Iterator[Item]:
+    if situation.path is None:
+        return
+    folder, percent = situation.path.absolute().parent, situation.disk_percent
+    try:
+        space = os.statvfs(folder)
+    except OSError:
+        return
+    used = space.f_blocks - space.f_bfree
+    usable = used + space.f_bavail
+    used_percent = -(-100 * used // usable) if usable else 100  # as df has it: rounded up
+    if used_percent >= percent:
+        is_urgent = used_percent >= (percent + 100) / 2
+        free_mib = space.f_bavail * space.f_frsize >> 20
+        yield Item(
+            severity=Severity.URGENT if is_urgent else Severity.WARNING,
+            text=f"The database's disk is {used_percent} % full: {free_mib:,} MiB are free.",
+            remedy="Make room. On a full disk webhooks are answered 503, and most are sent once.",
+            command=f"df -h {folder}",
+        )
+
+
+def _clock(situation: Situation) -> Iterator[Item]:
+    """Yield that the record has what is yet to come, by more than a clock is wrong that somebody
+    looks after."""
+    latest_ms = reading.latest_ms(situation.database)
+    if latest_ms is not None and latest_ms - situation.now_ms >= DAY_MS:
+        now, latest = times.for_people(situation.now_ms), times.for_people(latest_ms)
+        yield Item(
+            severity=Severity.URGENT,
+            text=f"The clock says {now} UTC, and an event came at {latest} UTC: it is wrong now, or"
+            " was then.",
+            remedy="`timedatectl` shows it, and whether it is synchronised.",
+            command="timedatectl",
+        )
+
+
+def _host(situation: Situation) -> Iterator[Item]:
+    """Yield what waits for hosts that are away, and hosts that died and have not come back, where
+    several share a database."""
+    if situation.path is not None:  # a file: there is one host, and who reads this knows of it
+        return
+    yield from _waited_for(situation)
+    again = Host.alias()
+    came_back = again.select(again.id).where(again.name == Host.name, again.id > Host.id)
+    query = Host.select(Host.name, fn.MAX(Host.ended_at_ms)).where(
+        Host.ended == LOST,
+        Host.ended_at_ms > situation.since_ms,
+        Host.forgotten_at_ms.is_null(),
+        ~fn.EXISTS(came_back),
+    )
+    for name, ended_at_ms in fetching.plain_tuples(
+        situation.database, query.group_by(Host.name).order_by(Host.name)
+    ):
+        yield Item(
+            text=f"The host {name} was lost at {times.for_people(ended_at_ms)} UTC and has not come"
+            " back. What it was running has run elsewhere.",
+            remedy="On that machine, see whether premblyd runs and reaches the database. If it is"
+            f" gone for good: `{hosts.forget_command(name)}`. Else this is told for a day.",
+            command="sudo systemctl status premblyd",
+            about=name,
+        )
+
+
+def _waited_for(situation: Situation) -> Iterator[Item]:
+    found = {each.action: each for each in hosts.waited_for(situation.database)}
+    for action, count in largest({action: each.count for action, each in found.items()}):
+        each = found[action]
+        is_one = len(each.names) == 1
+        names = f"the host {each.names[0]}" if is_one else f"the hosts {', '.join(each.names)}"
+        yield Item(
+            text=f"{counted(count, 'delivery', 'deliveries')} of {action}"
+            f" {'waits' if count == 1 else 'wait'} for {names}: no other host has that action, and"
+            f" {'it is' if is_one else 'they are'} away since {times.for_people(each.since_ms)}"
+            " UTC.",
+            remedy="Start premblyd there, or give a host that runs the action. If it is gone for"
+            f" good: `{hosts.forget_command(*each.names)}`. What still waits then is dead, and"
+            " `replay` takes it.",
+            command="premblyd hosts",
+            target=Target(page="deliveries", state="pending", action=action),
+            count=count,
+        )
+
+
+def _downtime(situation: Situation) -> Iterator[Item]:
+    """Yield times in which no webhook could be stored, where Prembly can be asked what was lost."""
+    settings = situation.settings
+    if settings is None or settings.prembly is None or settings.prembly.api_key is None:
+        return
+    since_ms = situation.now_ms - DOWNTIME_DAYS * DAY_MS
+    for downtime in open_downtimes(situation.database, since_ms=since_ms)[:MAX_ITEMS]:
+        start, end = (times.for_people(ms) for ms in (downtime.from_ms, downtime.until_ms))
+        yield Item(
+            text=f"From {start} to {end} UTC no webhook could be stored.",
+            remedy="Prembly sends most webhooks once: ask it for those that never came"
+            + (", in a minute." if situation.now_ms - downtime.until_ms < GRACE_MS else "."),
+            command=f"premblyd reconcile --since {downtime.since} --store",
+        )
+
+
+def _alert(situation: Situation) -> Iterator[Item]:
+    """Yield alerts whose last hook failed, so that nobody was told."""
+    query = AlertFailure.select(AlertFailure.name, AlertFailure.error, AlertFailure.output).where(
+        AlertFailure.failed_at_ms >= situation.since_ms
+    )
+    settings = situation.settings
+    names = {alert.name for alert in settings.alerts} if settings else None
+    for name, error, output in fetching.plain_tuples(situation.database, query):
+        if names is not None and name not in names:
+            continue
+        printed = f" It printed: {' '.join(output.split())}" if output else ""
+        yield Item(
+            text=f"The alert {name} could not be sent: {error or 'its hook failed'}.{printed}",
+            remedy="Nobody was told of trouble. Mend its hook, and see that it works.",
+            command=f"sudo premblyd try --alert {name}",
+            about=name,
+        )
+
+
+TROUBLES = (
+    Trouble(kind="daemon", ask=_daemon, reads_record=False, has_metric=False),
+    Trouble(kind="database", ask=_database, reads_record=False),
+    Trouble(kind="disk", ask=_disk, reads_record=False),
+    Trouble(kind="clock", ask=_clock, reminds=True),
+    Trouble(kind="host", ask=_host),
+    Trouble(kind="alert", ask=_alert),
+    Trouble(kind="downtime", ask=_downtime, reminds=True),
+)

@@ -1,0 +1,159 @@
+"""Trouble with Prembly: what it contradicts, an empty wallet, what is asked of it in vain."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from peewee import fn
+
+from premblyd import times
+from premblyd.model.tables import IS_DOUBTED, Event, EventHour, Inquiry, InquiryResult
+from premblyd.queue.rollups import hour_of
+from premblyd.record import asking, contradictions, fetching
+from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, Trouble
+from premblyd.words import counted
+
+WALLET_EMPTY = "03"
+LAST_VERIFIED = 400  # of the events after an empty wallet: where a verification is looked for
+LAST_INQUIRIES = 2000  # what is looked at of them: there may be any number
+UNREACHABLE = 3  # questions in a row without an answer
+UNREACHABLE_MS = 10 * 60_000  # for which they have to last
+LONG_WAIT_MS = 60_000  # a shorter pause is none to speak of
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    at_ms: int
+    result: str
+    wait_until_ms: int | None
+
+
+def _contradicted(situation: Situation) -> Iterator[Item]:
+    """Yield events of which Prembly says something else than they do."""
+    if count := contradictions.count(situation.database, situation.since_ms):
+        yield Item(
+            severity=Severity.URGENT,
+            text=f"{counted(count, 'event was', 'events were')} contradicted by Prembly when it was"
+            " asked to confirm: forged, sent again after a change, or changed at Prembly since."
+            " The hooks did not run.",
+            remedy="Look at what the event says and what Prembly says. If it was forged, somebody"
+            " knows your key and URL: change both. A replay leaves these events alone.",
+            target=Target(page="events", flag="contradicted"),
+            count=count,
+        )
+
+
+def _doubted(situation: Situation) -> Iterator[Item]:
+    """Yield events that say VERIFIED, and something that does not fit."""
+    query = Event.select(fn.COUNT(Event.id)).where(
+        IS_DOUBTED, Event.received_at_ms >= situation.since_ms
+    )
+    [(count,)] = fetching.tuples(situation.database, query)
+    if count:
+        yield Item(
+            text=f"{counted(count, 'event says', 'events say')} VERIFIED, and something that does"
+            " not fit: another code or status, a face that does not match. The outcome is unknown,"
+            " and Prembly is not asked for it.",
+            remedy="Look at what does not fit, and the verification up in Prembly's dashboard.",
+            target=Target(page="events", flag="doubted", since_ms=situation.since_ms),
+            count=count,
+        )
+
+
+def _wallet(situation: Situation) -> Iterator[Item]:
+    """Yield code 03, unless a verification was paid for after it."""
+    last = Event.select(Event.id, Event.received_at_ms).where(Event.response_code == WALLET_EMPTY)
+    found = fetching.plain_tuples(situation.database, last.order_by(Event.id.desc()).limit(1))
+    if not found or not isinstance(found[0][1], int) or found[0][1] < situation.since_ms:
+        return
+    later = (
+        Event.select(Event.outcome)
+        .where(Event.response_code == "00", Event.id > found[0][0])
+        .order_by(Event.id.desc())
+        .limit(LAST_VERIFIED)
+    )
+    if any(outcome != "unknown" for (outcome,) in fetching.plain_tuples(situation.database, later)):
+        return
+    query = EventHour.select(fn.COALESCE(fn.SUM(EventHour.events), 0)).where(
+        EventHour.hour_ms >= hour_of(situation.since_ms), EventHour.response_code == WALLET_EMPTY
+    )
+    [(count,)] = fetching.plain_tuples(situation.database, query)
+    yield Item(
+        severity=Severity.URGENT,
+        text=f"Your Prembly wallet is empty (code 03), last at"
+        f" {times.for_people(found[0][1])} UTC: Prembly verifies nobody.",
+        remedy="Fund the wallet in Prembly's dashboard.",
+        target=Target(page="events", code=WALLET_EMPTY, since_ms=situation.since_ms),
+        count=max(1, count),
+    )
+
+
+def _prembly(situation: Situation) -> Iterator[Item]:
+    """Yield that Prembly refuses the API key, or can't be reached, as far as the last questions
+    tell."""
+    asked = _last_inquiries(situation)
+    if not asked:
+        return
+    result = asked[0].result
+    others = (position for position, each in enumerate(asked) if each.result != result)
+    in_a_row = next(others, len(asked))
+    since_ms = asked[in_a_row - 1].at_ms
+    since = times.for_people(since_ms)
+    wait_until_ms = asked[0].wait_until_ms
+    waits = isinstance(wait_until_ms, int) and wait_until_ms - situation.now_ms >= LONG_WAIT_MS
+    if result == InquiryResult.REFUSED:
+        text = f"Prembly refuses your API key since {since} UTC: nothing is confirmed."
+        remedy = "Compare `prembly: {api_key}` with Prembly's dashboard, then restart premblyd."
+    elif (
+        result == InquiryResult.UNAVAILABLE
+        and in_a_row >= UNREACHABLE
+        and situation.now_ms - since_ms >= UNREACHABLE_MS
+    ):
+        text = f"Prembly could not be asked since {since} UTC: {in_a_row} questions without answer."
+        remedy = "It is tried again by itself. Is Prembly down, or the way to it?"
+    elif waits:
+        text = "Prembly asked for a pause, or can't answer."
+        remedy = "It goes on by itself, and sooner after a restart or a reload with changes."
+    else:
+        return
+    if waits:
+        until = times.for_people(wait_until_ms)
+        text += f" All questions wait until {until} UTC, and hooks with `confirm` with them."
+    yield Item(
+        severity=Severity.URGENT if result == InquiryResult.REFUSED else Severity.WARNING,
+        text=text,
+        remedy=remedy,
+        command="premblyd check",
+        count=in_a_row,
+    )
+
+
+def _last_inquiries(situation: Situation) -> list[_Asked]:
+    """Return the last questions since the time that matters, the newest first."""
+    query = Inquiry.select(Inquiry.at_ms, Inquiry.result, Inquiry.wait_until_ms)
+    last = query.order_by(Inquiry.id.desc()).limit(LAST_INQUIRIES)
+    asked = [_Asked(*row) for row in fetching.tuples(situation.database, last)]
+    return [
+        each for each in asked if isinstance(each.at_ms, int) and each.at_ms >= situation.since_ms
+    ]
+
+
+def _given_up(situation: Situation) -> Iterator[Item]:
+    """Yield verifications of which nobody learned what became."""
+    if count := asking.given_up(situation.database, since_ms=situation.since_ms):
+        yield Item(
+            text=f"{counted(count, 'verification was', 'verifications were')} given up: pending for"
+            " so long, and Prembly never said what became.",
+            remedy="Ask Prembly, or let the person try again.",
+            command="premblyd pending --state given_up",
+            target=Target(page="events", since_ms=situation.since_ms),
+            count=count,
+        )
+
+
+TROUBLES = (
+    Trouble(kind="contradicted", ask=_contradicted, passes=False),
+    Trouble(kind="wallet", ask=_wallet),
+    Trouble(kind="prembly", ask=_prembly),
+    Trouble(kind="doubted", ask=_doubted, passes=False),
+    Trouble(kind="given_up", ask=_given_up, passes=False, reminds=True),
+)

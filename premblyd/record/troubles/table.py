@@ -1,0 +1,51 @@
+"""The table of troubles: all that needs an operator, for `status`, `check`, the console, alerts and
+metrics, which print what it gives.
+
+To add one, write its question and its row beside its likes, in a file of this folder; for alerts,
+its name stands in `config/alerts.py`. Questions must be quick beside a million events, so they ask
+indexes and roll-ups, and count no event.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from premblyd.record.troubles import daemons, deliveries, events, prembly
+from premblyd.record.troubles.trouble import Item, Situation, Trouble
+from premblyd.words import counted
+
+TROUBLES: tuple[Trouble, ...] = (
+    *daemons.TROUBLES,
+    *prembly.TROUBLES,
+    *deliveries.TROUBLES,
+    *events.TROUBLES,
+)
+
+
+def items(situation: Situation, *, kinds: Collection[str] | None = None) -> list[Item]:
+    """Return what there is, the gravest first; with `kinds`, only what is of these. Raise
+    StoreUnreadableError when the record can't be read."""
+    found = [
+        replace(item, kind=row.kind, command=item.command or item.target.command(situation.now_ms))
+        for row in TROUBLES
+        if kinds is None or row.kind in kinds
+        if situation.record is not None or not row.reads_record
+        for item in row.ask(situation)
+    ]
+    return sorted(found, key=lambda item: -item.severity)
+
+
+def reminders(situation: Situation) -> list[Item]:
+    """Return what `check` tells, too."""
+    return items(situation, kinds=[row.kind for row in TROUBLES if row.reminds])
+
+
+def needs_nobody(items: Iterable[Item]) -> str:
+    """Return in one line what of `items` needs nobody: `Needs nobody: 12 events that matched no
+    action (00, 02).` Nothing if there is nothing."""
+    parts = []
+    for row in TROUBLES:
+        if its := [item for item in items if item.kind == row.kind and not item.needs_somebody]:
+            subjects = [item.subject for item in its if item.subject]
+            about = f" ({', '.join(subjects)})" if subjects else ""
+            parts.append(counted(sum(item.count for item in its), *row.needs_nobody) + about)
+    return f"Needs nobody: {'; '.join(parts)}." if parts else ""

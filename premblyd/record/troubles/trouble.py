@@ -1,0 +1,150 @@
+"""What a row of the table of troubles is, what it looks at, and what it tells people."""
+
+import dataclasses
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from peewee import Database
+
+from premblyd.config.alerts import DISK_PERCENT
+from premblyd.config.models import Config
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+MAX_ITEMS = 10  # of one kind: those with the highest counts
+
+
+class Severity(IntEnum):
+    """How grave an item is. Notices alone need nobody."""
+
+    NOTICE = 1
+    WARNING = 2
+    URGENT = 3  # webhooks are lost or nothing runs until somebody does something
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
+MARKS = {Severity.URGENT: "!!", Severity.WARNING: "! "}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where an item leads: a list, and how it is filtered; None does not filter."""
+
+    page: str = ""  # events, deliveries, rejections, actions; empty: none of them
+    code: str | None = None
+    action: str | None = None
+    state: str | None = None
+    reason: str | None = None
+    flag: str | None = None  # contradicted, or doubted
+    since_ms: int | None = None
+
+    def command(self, now_ms: int) -> str:
+        """Return the command that prints the list."""
+        since = None if self.since_ms is None else f"{(now_ms - self.since_ms) // HOUR_MS}h"
+        options = {
+            "since": since,
+            "code": self.code,
+            "reason": self.reason,
+            "state": self.state,
+            "action": self.action,
+        }
+        words = [f"--{name} {shlex.quote(value)}" for name, value in options.items() if value]
+        flags = [f"--{self.flag}"] if self.flag else []
+        return " ".join(("premblyd", self.page, *words, *flags))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One thing that is so. `text` says what, in a line, `remedy` what to do in words, and
+    `command` how, or where to look first: the list of `target` if it is not given. `kind` is that
+    of its row, which gives it."""
+
+    text: str
+    remedy: str = ""
+    command: str = ""
+    target: Target = Target()
+    severity: Severity = Severity.WARNING
+    count: int = 1
+    about: str = ""  # of those of its kind, where `target` does not tell it
+    kind: str = ""
+
+    @property
+    def subject(self) -> str:
+        """What of its kind it is about, such as an action; empty where a kind has one thing."""
+        target = self.target
+        return self.about or target.action or target.reason or target.code or ""
+
+    @property
+    def needs_somebody(self) -> bool:
+        return self.severity > Severity.NOTICE
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the item for programs, its severity as a word."""
+        return {
+            "kind": self.kind,
+            "severity": self.severity.word,
+            "text": self.text,
+            "remedy": self.remedy,
+            "command": self.command,
+            "target": dataclasses.asdict(self.target),
+            "count": self.count,
+            "about": self.subject or None,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What is looked at: the record, and what else whoever looks knows. Without `settings` it is
+    not known which codes the actions serve. `for_ms`: for so long what has happened needs somebody,
+    and longer what still waits."""
+
+    record: Database | None  # None: it can't be read, as `unreadable` says
+    now_ms: int
+    for_ms: int = DAY_MS
+    settings: Config | None = None
+    path: Path | None = None  # of the database: for its disk
+    disk_percent: int = DISK_PERCENT
+    store_error: str | None = None  # why the daemon can't commit; only itself knows
+    silent_ms: int | None = None  # how long nothing may come from Prembly
+    started_at_ms: int = 0  # of the daemon that looks
+    # What `status` sees from outside.
+    unreadable: str | None = None
+    missing_on: str | None = None  # the database on which no daemon runs
+    health: int | None = None  # what its health check says; 0: nothing, None: that is not known
+
+    @property
+    def since_ms(self) -> int:
+        return self.now_ms - self.for_ms
+
+    @property
+    def database(self) -> Database:
+        """The record, for rows that are not asked without one."""
+        if self.record is None:
+            raise ValueError("there is no record to read")
+        return self.record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """A row of the table: a kind of trouble. Status, console, alerts, metrics and `check` tell what
+    it yields, as it says; alerts know it by `config/alerts.py`."""
+
+    kind: str
+    ask: Callable[[Situation], Iterator[Item]]
+    needs_nobody: tuple[str, str] = ("", "")  # how notices are counted: `event`, `events`
+    reads_record: bool = True
+    passes: bool = True  # False: it has happened, so that it is told no more does not end it
+    reminds: bool = False  # `check` tells it, too
+    has_metric: bool = True  # False: the console and metrics can't know
+
+
+def largest(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return the names with the highest counts, at most MAX_ITEMS."""
+    return sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:MAX_ITEMS]

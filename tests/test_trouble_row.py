@@ -1,0 +1,72 @@
+"""A row in the table of troubles is all that a new trouble needs: everything that tells people of
+trouble tells it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from premblyd.record.troubles import table
+from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, Trouble
+from tests.support.commands import run
+from tests.support.console import CONSOLE, signed_in
+from tests.support.daemon import Premblyd
+from tests.support.waiting import wait_until
+
+HERE = "tests.test_trouble_row"
+# What whoever adds a trouble writes, done in the daemon before it starts.
+ADDED = f"""
+from premblyd.alerts import watch
+from premblyd.config.alerts import KINDS
+from premblyd.record.troubles import table
+from {HERE} import ROW
+watch.LOOK_EVERY_S = 0.05
+KINDS["moon"] = "the moon is full"
+table.TROUBLES = (*table.TROUBLES, ROW)
+"""
+
+
+def _moon(_: Situation) -> Iterator[Item]:
+    yield Item(
+        severity=Severity.URGENT,
+        text="The moon is full.",
+        remedy="Wait until it wanes.",
+        target=Target(page="deliveries", state="pending", action="crm"),
+    )
+    yield Item(severity=Severity.NOTICE, text="It shines.", about="bright", count=2)
+
+
+ROW = Trouble(kind="moon", ask=_moon, reminds=True, needs_nobody=("moonbeam", "moonbeams"))
+
+
+def test_a_row_is_all_that_a_trouble_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process, for the daemon's pages, metrics and alerts tell of it."""
+    told = tmp_path / "told"
+    alert = {"name": "page", "on": ["dead"], "shell": f"cat > {told}.part; mv {told}.part {told}"}
+    with Premblyd(tmp_path, console=CONSOLE, alerts=[{**alert, "on": ["moon"]}]) as daemon:
+        daemon.start(before=ADDED)
+        own = signed_in(daemon)
+        page = own.get("/").text
+        [item, _] = own.get("/overview.json").json["attention"]
+        metrics = own.get("/metrics").text
+        wait_until(told.exists)
+        # Commands read the file, whose `on` only the daemon knows.
+        daemon.configure(console=CONSOLE, alerts=[alert], listen=daemon.address)
+        monkeypatch.setattr(table, "TROUBLES", (*table.TROUBLES, ROW))
+        status = run("status", "--config", daemon.config)
+        check = run("check", "--config", daemon.config)
+        items = json.loads(run("status", "--json", "--config", daemon.config).out)["items"]
+    command = "premblyd deliveries --state pending --action crm"
+    assert "<strong>The moon is full.</strong>" in page
+    assert '<a href="/deliveries?action=crm&amp;state=pending">' in page
+    assert "Needs nobody: 2 moonbeams (bright)." in page
+    assert "It shines." not in page
+    assert (item["kind"], item["severity"], item["command"]) == ("moon", "urgent", command)
+    assert 'premblyd_needs_attention{kind="moon"} 1.0' in metrics
+    assert f"!! The moon is full.\n   Wait until it wanes.\n   {command}\n" in told.read_text()
+    assert status.code == 1
+    assert f"!! The moon is full.\n    Wait until it wanes.\n    {command}\n" in status.out
+    assert status.out.endswith("Needs nobody: 2 moonbeams (bright).\n")
+    assert [item["severity"] for item in items if item["kind"] == "moon"] == ["urgent", "notice"]
+    assert f"warning: The moon is full. Wait until it wanes. `{command}`" in check.err
