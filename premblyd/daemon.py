@@ -118,6 +118,7 @@ class Daemon:
         )
         self._membership = self._member(hosts, own, queue)
         opened.push_async_callback(self._membership.leave)
+        await queue.end_broken(self._clock.now_ms())
         interrupted = await self._membership.join()
         # Also processes that ended hooks left behind: the last daemon may have died before a sweep.
         marks = find_marks()

@@ -17,7 +17,6 @@ from premblyd.prembly import payload
 from premblyd.prembly.payload import Kind, Outcome, Verdict
 from premblyd.prembly.webhook import StoredEvent
 from premblyd.queue import queue_statements
-from premblyd.queue.inbox import VERDICT_COLUMNS
 
 CRASHED = "the daemon stopped while the hook ran"
 UNSTARTED = "the database failed as the hook was to start; it did not run"
@@ -99,7 +98,7 @@ def usable_event(row: Row) -> StoredEvent:
     for name, types in _EVENT_TYPES.items():
         if not isinstance(values[name], types):
             raise UnusableError(EVENT_CHANGED + name)
-    verdict = {name: values.pop(name) for name in VERDICT_COLUMNS}
+    verdict = {name: values.pop(name) for name in queue_statements.VERDICT_COLUMNS}
     for name, words in (("kind", Kind), ("outcome", Outcome)):
         try:
             verdict[name] = words(verdict[name])

@@ -17,11 +17,11 @@ from premblyd.engines.writer import Operation, Step, Writer
 from premblyd.model.statements import BulkInsert, Lookup, Statement, insert, param, update
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event, Rejection
-from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import Webhook
 from premblyd.queue import order, rollups
 from premblyd.queue.keys import By, EventKeys, event_keys, order_key
 from premblyd.queue.order import Then
+from premblyd.queue.queue_statements import VERDICT_COLUMNS
 
 MAX_REJECTIONS = 10_000
 MAX_NOISE = 1000  # of these at most: a scan for paths must not push out evidence of tried keys
@@ -354,7 +354,6 @@ def _order_key(webhook: Webhook, deliveries: Sequence[NewDelivery]) -> str | Non
     return order_key(reference)
 
 
-VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 _DERIVED_COLUMNS = ("key", "body_sha256", "body_bytes", "reference_key")
 _WEBHOOK_COLUMNS = tuple(field.name for field in fields(Webhook) if field.name != "verdict")
 _keys = attrgetter("keys")

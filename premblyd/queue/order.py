@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Literal, NamedTuple
 
-from peewee import JOIN
+from peewee import fn
 
 from premblyd.engines.engine import Row, Transaction
+from premblyd.model.sense import BROKEN
 from premblyd.model.statements import BulkInsert, Lookup, Statement, param, update
 from premblyd.model.states import State
 from premblyd.model.tables import HOLDS_ITS_PLACE, WAITS_FOR_ANOTHER, Delivery, Event
+from premblyd.queue import damage
 from premblyd.queue.keys import order_key
 
 Then = Literal["continue", "wait"]  # see config.models.Order
@@ -77,10 +79,10 @@ def lock_name(key: str) -> str:
     return f"order {key}"
 
 
-def may_end(transaction: Transaction, key: Any) -> bool:
+def may_end(transaction: Transaction, key: str | None) -> bool:
     """Return whether the lines of a delivery's key, which its end changes, are in nobody else's
-    hands. Nobody's are until the transaction ends. `key`: None, or odd: it stands in no line."""
-    return not _is_text(key) or transaction.try_lock(lock_name(key))
+    hands. Nobody's are until the transaction ends. `key`: None: it stands in no line."""
+    return key is None or transaction.try_lock(lock_name(key))
 
 
 def lock(transaction: Transaction, delivery_ids: Sequence[int]) -> None:
@@ -148,7 +150,7 @@ def position_again(transaction: Transaction, stood: Row | None, then: Then | Non
         return NOWHERE
     _, action, state, key, place, holds, reference = stood
     holds_now = then == "wait"
-    if state == State.DEAD and is_true(holds) and _is_text(key) and is_place(place):
+    if state == State.DEAD and holds and _is_text(key) and is_place(place):
         before = last_of(transaction, Line(key, action), place)
         return Position(key, place, before.id if before else None, holds_now)
     if then is None or not _is_text(reference) or not reference:
@@ -160,35 +162,33 @@ def position_again(transaction: Transaction, stood: Row | None, then: Then | Non
 def mend(transaction: Transaction, after: Any, now_ms: int) -> Mended:
     """Look at a portion of those that wait, the first one or those `after`, and put right what
     somebody broke by hand: none waits for a delivery that is over, is gone, or does not stand
-    before it."""
+    before it. What can't be true ends dead."""
     if after is None:
         found = transaction.rows(_FIRST_WAITING, limit=PORTION)
     else:
         found = transaction.rows(_WAITING, after=after, limit=PORTION)
-    rows = [_Waiter(*row) for row in found]
-    broken = [waiter for waiter in rows if not waiter.is_sound]
-    transaction.lock(lock_name(waiter.key) for waiter in broken if _is_text(waiter.key))
+    waiters = [_Waiter(*row) for row in found]
+    broken = [(waiter.id, waiter.broken) for waiter in waiters if waiter.broken is not None]
+    damage.end_broken(transaction, broken, now_ms)
+    unsound = [each for each in waiters if not each.is_sound and each.broken is None]
+    transaction.lock(lock_name(waiter.line.key) for waiter in unsound)
     mended: set[int] = set()
-    for waiter in broken:
+    for waiter in unsound:
         mended |= _mend(transaction, waiter.id, now_ms)
-    return Mended(sorted(mended), rows[-1].waits_for_id if len(rows) == PORTION else None)
+    return Mended(sorted(mended), waiters[-1].waits_for_id if len(waiters) == PORTION else None)
 
 
 def _mend(transaction: Transaction, delivery_id: int, now_ms: int) -> set[int]:
-    """Put right the line of one that is broken still, now that it is locked. Return what was
+    """Put right the line of one that is unsound still, now that it is locked. Return what was
     changed."""
     row = transaction.row(_WAITER, id=delivery_id)
     if row is None or (waiter := _Waiter(*row)).is_sound:
         return set()
-    if not _is_text(waiter.key) or not _is_text(waiter.action):
-        transaction.change(_PUT, id=delivery_id, due_at_ms=now_ms, waits_for_id=None)
-        return {delivery_id}
-    line = Line(waiter.key, waiter.action)
     if not is_place(waiter.place):
-        last = last_of(transaction, line)
+        last = last_of(transaction, waiter.line)
         place = last.place + 1 if last else 1
         transaction.change(_GIVE_PLACE, id=delivery_id, order_place=place)
-    return _straighten(transaction, line, now_ms)
+    return _straighten(transaction, waiter.line, now_ms)
 
 
 def _straighten(transaction: Transaction, line: Line, now_ms: int) -> set[int]:
@@ -209,46 +209,24 @@ def _straighten(transaction: Transaction, line: Line, now_ms: int) -> set[int]:
 
 
 class _Waiter(NamedTuple):
-    """One that waits, and the one that it waits for; what is None there is not there."""
+    """One that waits. `is_sound`: the one that it waits for stands before it, and will end."""
 
     id: int
-    waits_for_id: Any
-    key: Any
-    action: Any
-    place: Any
-    before_id: Any
-    before_key: Any
-    before_action: Any
-    before_place: Any
-    before_state: Any
-    before_due_at_ms: Any
-    before_waits_for_id: Any
-    before_holds: Any
+    waits_for_id: int
+    key: str
+    action: str
+    place: int
+    broken: str | None
+    is_sound: bool
 
     @property
-    def is_sound(self) -> bool:
-        """Whether the one that it waits for stands before it, and will end: it is in the queue, or
-        waits itself; or it is dead and meant to hold those behind it."""
-        same_line = (self.before_key, self.before_action) == (self.key, self.action)
-        in_order = is_place(self.place) and is_place(self.before_place)
-        match self.before_state:
-            case State.PENDING:
-                will_end = self.before_due_at_ms is not None or self.before_waits_for_id is not None
-            case State.DEAD:
-                will_end = is_true(self.before_holds)
-            case other:
-                will_end = other == State.RUNNING
-        return same_line and in_order and self.before_place < self.place and will_end
+    def line(self) -> Line:
+        return Line(self.key, self.action)
 
 
 def is_place(value: Any) -> bool:
     """Return whether `value` is a place that premblyd gives."""
     return isinstance(value, int) and 0 < value < _MAX_PLACE
-
-
-def is_true(value: Any) -> bool:
-    """Return whether the database takes `value` for true."""
-    return isinstance(value, int | float) and value != 0
 
 
 def _behind(last: Standing | None, line: Line, holds: bool) -> Position:
@@ -301,21 +279,31 @@ _OF_DELIVERIES = Lookup(
     Delivery.id,
 )
 _Before = Delivery.alias("before")
+_STANDS_BEFORE = (
+    (_Before.id == Delivery.waits_for_id)
+    & (_Before.order_key == Delivery.order_key)
+    & (_Before.action == Delivery.action)
+    & (_Before.order_place < Delivery.order_place)
+    & (Delivery.order_place < _MAX_PLACE)
+)
+# It is in the queue, or waits itself; or it is dead and meant to hold those behind it.
+_WILL_END = (
+    (_Before.state == State.RUNNING)
+    | ((_Before.state == State.DEAD) & _Before.holds_order)
+    | (
+        (_Before.state == State.PENDING)
+        & (_Before.due_at_ms.is_null(False) | _Before.waits_for_id.is_null(False))
+    )
+)
 _WAITERS = Delivery.select(
     Delivery.id,
     Delivery.waits_for_id,
     Delivery.order_key,
     Delivery.action,
     Delivery.order_place,
-    _Before.id,
-    _Before.order_key,
-    _Before.action,
-    _Before.order_place,
-    _Before.state,
-    _Before.due_at_ms,
-    _Before.waits_for_id,
-    _Before.holds_order,
-).join(_Before, JOIN.LEFT_OUTER, on=(_Before.id == Delivery.waits_for_id))
+    BROKEN,
+    fn.EXISTS(_Before.select(_Before.id).where(_STANDS_BEFORE, _WILL_END)),
+)
 _IN_PORTIONS = _WAITERS.order_by(Delivery.waits_for_id).limit(param("limit"))
 _FIRST_WAITING = Statement(_IN_PORTIONS.where(WAITS_FOR_ANOTHER))
 _WAITING = Statement(_IN_PORTIONS.where(Delivery.waits_for_id > param("after"), WAITS_FOR_ANOTHER))

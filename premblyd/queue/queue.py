@@ -44,7 +44,6 @@ class Queue:
         """Make what the last process left running due now. Return which deliveries these are."""
 
         def operation(transaction: Transaction) -> list[int]:
-            _end_all_broken(transaction, now_ms)
             rows = transaction.rows(queue_statements.RUNNING)
             for delivery_id, attempts_left in rows:
                 interrupt(transaction, delivery_id, attempts_left, now_ms)
@@ -237,8 +236,13 @@ class Queue:
 
     def end_broken(self, now_ms: int) -> "asyncio.Future[None]":
         """End all whose columns contradict their state: somebody wrote them before the database
-        refused it."""
-        return self._writer.call(lambda transaction: _end_all_broken(transaction, now_ms))
+        refused it, and nothing else may be written of them."""
+
+        def operation(transaction: Transaction) -> None:
+            broken = transaction.rows(queue_statements.ALL_BROKEN)
+            damage.end_broken(transaction, broken, now_ms)
+
+        return self._writer.call(operation)
 
     def shift(self, by_ms: int, now_ms: int) -> "asyncio.Future[None]":
         """Move due times by `by_ms`, those of what is awaited too: the wall clock was set to
@@ -308,7 +312,7 @@ class Queue:
             action=delivery.action,
             worker=self._worker,
             event=event,
-            order_key=delivery.order_key if isinstance(delivery.order_key, str) else None,
+            order_key=delivery.order_key,
             once_key=key,
             is_confirmed=is_confirmed,
         )
@@ -349,10 +353,6 @@ def _waiting_actions(transaction: Transaction, worker: str, now_ms: int) -> list
         unreadable = [delivery_id for delivery_id, name in queued if not _is_readable(name)]
         damage.end_unusable(transaction, unreadable, damage.ACTION_CHANGED, now_ms)
     return readable
-
-
-def _end_all_broken(transaction: Transaction, now_ms: int) -> None:
-    damage.end_broken(transaction, transaction.rows(queue_statements.ALL_BROKEN), now_ms)
 
 
 def _is_readable(name: Any) -> bool:

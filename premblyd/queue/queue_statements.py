@@ -8,9 +8,10 @@ from premblyd.model.sense import BROKEN, IS_BROKEN
 from premblyd.model.statements import Statement, insert, param, update
 from premblyd.model.states import State
 from premblyd.model.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Event, Host
+from premblyd.prembly.payload import Verdict
 from premblyd.prembly.webhook import StoredEvent
-from premblyd.queue.inbox import VERDICT_COLUMNS
 
+VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 EVENT_COLUMNS = (
     *(field.name for field in fields(StoredEvent) if field.name != "verdict"),
     *VERDICT_COLUMNS,

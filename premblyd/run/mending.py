@@ -5,7 +5,6 @@ nothing that somebody changes by hand may keep a delivery waiting for ever.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -31,8 +30,6 @@ class Mending:
         """Look, until cancelled."""
         after: Any = None
         is_first_walk = True
-        with contextlib.suppress(StoreUnavailableError):  # the writer has logged it
-            await self._queue.end_broken(self._clock.now_ms())
         while True:
             try:
                 after = await self.look(after)

@@ -105,7 +105,7 @@ def test_what_no_claim_finds_ends_dead_at_the_next_start(store: Store) -> None:
     by_hand(store.path, "UPDATE delivery SET due_at_ms = NULL WHERE id = 2")
     finish(store, claim(store, crm=9).jobs[0], SUCCEEDED)
     assert claim(store, crm=9) == Claimed([], None)
-    store.wait(store.queue.recover(NOW_MS))
+    store.wait(store.queue.end_broken(NOW_MS))
     assert store.rows(DELIVERIES)[:2] == [
         (1, "dead", None, 0, 0, NOW_MS, OF_TYPE),
         (2, "dead", None, 0, 0, NOW_MS, OF_RULES[2]),
@@ -149,6 +149,7 @@ def test_whatever_is_changed_by_hand_a_claim_goes_on_with_the_others(
         by_hand(store.path, f"{what} WHERE id = {choice([1, 2, 3, 4])}")
     jobs = claim(store, LATER_MS, crm=9).jobs
     store.wait(store.queue.shift(1000, LATER_MS))
+    store.wait(store.queue.end_broken(LATER_MS))
     store.wait(store.queue.recover(LATER_MS))
     for _ in range(2):
         jobs += claim(store, LATER_MS, crm=9).jobs

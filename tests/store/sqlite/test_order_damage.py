@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from premblyd.queue import damage
 from premblyd.record.operating import Operator
 from tests.store.sqlite.test_damage import COLUMNS, VALUES, by_hand
 from tests.support.queue import LATER_MS, SUCCEEDED, claim, finish
@@ -62,6 +63,26 @@ def test_what_was_broken_by_hand_is_put_right(store: Store, change: str) -> None
     assert mend(store) == []
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["order_key = x'ff'", "order_key = NULL", "order_place = 'x'", "order_place = 0",
+     "holds_order = 'x'", "finished_at_ms = 7"],
+)  # fmt: skip
+def test_what_waits_and_can_not_be_true_ends_dead_while_the_daemon_works(
+    store: Store, change: str
+) -> None:
+    """The database would refuse each write of it but its end."""
+    for number in range(4):
+        store.add("crm", then="continue", body=b"%d" % number)
+    by_hand(store.path, f"UPDATE delivery SET {change} WHERE id = 3")
+    for _ in range(2):  # the second look finds those that waited for it
+        store.wait(store.queue.mend_order(None, NOW_MS))
+    assert run(store) == [1, 2, 4]
+    (row,) = store.rows("SELECT state, last_error FROM delivery WHERE id = 3")
+    assert row[0] == "dead"
+    assert row[1].startswith(damage.ROW_CHANGED)
+
+
 def test_a_whole_line_is_not_touched(store: Store) -> None:
     for number in range(4):
         store.add("crm", then="wait", body=b"%d" % number, reference="ab"[number % 2])
@@ -102,6 +123,7 @@ def test_whatever_is_changed_by_hand_those_behind_it_run(store: Store, seed: int
         change = f"UPDATE {table} SET {column} = {choice(values)}"
         what = choice([change, change, f"DELETE FROM {table}"])
         by_hand(store.path, f"{what} WHERE id = {choice([1, 2, 3, 4])}")
+    store.wait(store.queue.end_broken(LATER_MS))
     store.wait(store.queue.recover(LATER_MS))
     done: list[int] = []
     for _ in range(4):
