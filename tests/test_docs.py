@@ -21,6 +21,7 @@ from premblyd.cli import COMMANDS, main
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.model.columns import Holds, columns
+from premblyd.model.states import STEPS
 from premblyd.model.tables import TABLES
 from premblyd.prembly import samples
 from premblyd.prembly.payload import WHEN_NAMES
@@ -244,6 +245,16 @@ def test_the_page_says_of_every_column_that_is_private_what_it_holds() -> None:
         for column in columns(table)
         if column.holds is not Holds.PLAIN
     }
+
+
+def test_the_page_says_what_may_happen_to_a_delivery_and_nothing_else() -> None:
+    rows = re.findall(
+        r"^\| (.*) \| (an? \w+) \| (.*) \| `(\w+)` \|$", PAGES["docs/database.md"], re.M
+    )
+    assert rows == [
+        (what, who, ", ".join(f"`{state}`" for state in states), then)
+        for what, who, states, then in STEPS
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES)

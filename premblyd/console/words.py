@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from tornado.escape import xhtml_escape
 
 from premblyd import times
+from premblyd.model import states
 from premblyd.privacy import documents
 
 MASK = documents.MASK
@@ -28,7 +29,7 @@ ERRORS = {
     405: "That can't be done here.",
     400: "This request can't be understood.",
 }
-FINISHED = ("succeeded", "dead", "cancelled", "skipped")
+REPLAY, TRY_NOW, CANCEL = states.REPLAY, states.TRY_NOW, states.CANCEL  # what buttons do
 DONE = {
     "replayed": "Queued: its hook runs now.",
     "skipped_again": "Queued. It will be skipped again: another delivery has succeeded for the same"

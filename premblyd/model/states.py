@@ -1,6 +1,8 @@
-"""The words of the states in which deliveries, attempts and what is awaited are."""
+"""The words of the states in which deliveries, attempts and what is awaited are, and what moves a
+delivery from one to another."""
 
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class State(StrEnum):
@@ -14,8 +16,34 @@ class State(StrEnum):
     SKIPPED = "skipped"  # `once`: another delivery of the same reference and outcome succeeded
 
 
-STOPPED, LOST = "stopped", "lost"  # how a daemon ended, in its row of `host`
+class Step(NamedTuple):
+    """What may happen to a delivery: who does it, in which states, and in which one it is then."""
+
+    what: str
+    who: str
+    states: tuple[State, ...]
+    then: State
+
+
+_DAEMON, _OPERATOR = "a daemon", "an operator"
+_OPEN = (State.PENDING, State.RUNNING)
 FINISHED = (State.SUCCEEDED, State.DEAD, State.CANCELLED, State.SKIPPED)
+REPLAY = Step("it is replayed", _OPERATOR, FINISHED, State.PENDING)
+TRY_NOW = Step("it is made due now", _OPERATOR, (State.PENDING,), State.PENDING)
+CANCEL = Step("it is cancelled", _OPERATOR, (State.PENDING, State.DEAD), State.CANCELLED)
+# All that there are: no statement makes another. What is queued begins as pending.
+STEPS = (
+    Step("its hook starts", _DAEMON, (State.PENDING,), State.RUNNING),
+    Step("its hook succeeds", _DAEMON, (State.RUNNING,), State.SUCCEEDED),
+    Step("its hook is to run again", _DAEMON, (State.RUNNING,), State.PENDING),
+    Step("its hook can't run, or not again", _DAEMON, _OPEN, State.DEAD),
+    Step("another has succeeded in its place", _DAEMON, _OPEN, State.SKIPPED),  # `once`
+    Step("Prembly has settled it since", _DAEMON, (State.RUNNING,), State.CANCELLED),  # `confirm`
+    REPLAY,
+    TRY_NOW,
+    CANCEL,
+)
+STOPPED, LOST = "stopped", "lost"  # how a daemon ended, in its row of `host`
 
 
 class AttemptOutcome(StrEnum):

@@ -14,7 +14,7 @@ from typing import TypeVar
 from premblyd.engines.engine import Transaction
 from premblyd.hosts import register
 from premblyd.model.statements import BulkInsert, Statement, insert, param, update
-from premblyd.model.states import FINISHED, LOST, State
+from premblyd.model.states import CANCEL, LOST, REPLAY, TRY_NOW
 from premblyd.model.tables import Delivery, OperatorAction
 from premblyd.queue import inbox, order, rollups
 from premblyd.queue.inbox import NewDelivery
@@ -26,16 +26,19 @@ Done = TypeVar("Done")
 Change = Callable[[Transaction], Done]
 
 _HAS_ID = Delivery.id == param("delivery_id")
-_IS_PENDING = _HAS_ID & (Delivery.state == State.PENDING)
 _CANCEL = update(
     Delivery,
     "state",
     "due_at_ms",
     "finished_at_ms",
     "waits_for_id",
-    where=_HAS_ID & Delivery.state.in_([State.PENDING, State.DEAD]),
+    where=_HAS_ID & Delivery.state.in_(CANCEL.states),
 )
-_HASTEN = update(Delivery, "due_at_ms", where=_IS_PENDING & Delivery.waits_for_id.is_null())
+_HASTEN = update(
+    Delivery,
+    "due_at_ms",
+    where=_HAS_ID & Delivery.state.in_(TRY_NOW.states) & Delivery.waits_for_id.is_null(),
+)
 _REPLAY = update(
     Delivery,
     "state",
@@ -44,7 +47,7 @@ _REPLAY = update(
     "finished_at_ms",
     "ran_instead_id",
     *order.Position._fields,
-    where=_HAS_ID & Delivery.state.in_(FINISHED),
+    where=_HAS_ID & Delivery.state.in_(REPLAY.states),
 )
 _FIND = Statement(
     Delivery.select(Delivery.id)
@@ -78,7 +81,7 @@ class Operator:
             changed = transaction.change(
                 _CANCEL,
                 delivery_id=delivery_id,
-                state=State.CANCELLED,
+                state=CANCEL.then,
                 due_at_ms=None,
                 finished_at_ms=now_ms,
                 waits_for_id=None,
@@ -132,7 +135,7 @@ class Operator:
                 if transaction.change(
                     _REPLAY,
                     delivery_id=delivery_id,
-                    state=State.PENDING,
+                    state=REPLAY.then,
                     due_at_ms=None if position.waits_for_id else now_ms,
                     attempts_left=attempts[delivery_id],
                     finished_at_ms=None,
