@@ -1,6 +1,7 @@
 """Whether an answer of Prembly's API confirms an event for an action: a table of cases."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -231,6 +232,33 @@ def test_what_when_needs_must_be_stated_by_the_answer() -> None:
     assert agreed.stated == ("reference", "verification_status", "outcome")
     assert agreed.verdict
     assert (agreed.verdict.face_match, agreed.verdict.user_ref) == (True, "u-1")
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "outcome == 'verified' && @.face_match",
+        "outcome == 'verified' && (@ | face_match)",
+        "values(@)[?@ == `true`] | [0]",
+        "length([@][?face_match]) > `0`",
+        "contains(to_string(@), 'face_match\":true')",
+        "merge({x: `1`}, @).face_match",
+    ],
+)
+def test_however_a_when_looks_at_a_fact_the_answer_must_state_it(when: str) -> None:
+    event = replace(EVENT, face_match=True)
+    document = {"data": {"reference": UUID, "verification_status": "VERIFIED"}}
+    agreed = decide(event, document, when=when)
+    assert (agreed.finding, agreed.words) == (
+        Finding.ASK_AGAIN,
+        "Prembly's answer does not state face_match",
+    )
+
+
+def test_however_a_when_looks_at_the_body_it_sees_it() -> None:
+    document = {"data": {"reference": UUID, "verification_status": "VERIFIED"}}
+    for when in ("body.body == `1`", "@.body.body == `1`", "values(@)[?body] | [0]"):
+        assert decide(EVENT, document, when=when).finding is Finding.CONFIRMED, when
 
 
 def test_a_when_that_is_false_for_what_the_answer_states_contradicts() -> None:

@@ -85,9 +85,12 @@ def check(expression: Expression, words: Words | None = None) -> None:
 
 
 def names(expression: Expression) -> set[str]:
-    """Return the names of WHEN_NAMES that an expression looks at."""
-    fields = (node for node in _nodes(expression.tree) if node["type"] == "field")
-    return {str(node["value"]) for node in fields}
+    """Return the names of WHEN_NAMES that an expression looks at: all of them where it takes the
+    whole, as `values(@)` and `*` do."""
+    nodes = list(_nodes(expression.tree))
+    if any(node["type"] in ("current", "identity") for node in nodes):
+        return set(WHEN_NAMES)
+    return {str(node["value"]) for node in nodes if node["type"] == "field"}
 
 
 def _nodes(node: Any) -> Iterator[Any]:
@@ -96,7 +99,10 @@ def _nodes(node: Any) -> Iterator[Any]:
     if node["type"] == "expref":
         return
     children = node.get("children", [])
-    for child in children[:1] if node["type"] in LEFT_ONLY else children:
+    if node["type"] in LEFT_ONLY:
+        is_same = node["type"] in ("subexpression", "pipe") and children[0]["type"] == "current"
+        children = children[1:2] if is_same else children[:1]  # @.outcome is outcome
+    for child in children:
         if isinstance(child, dict):
             yield from _nodes(child)
 
