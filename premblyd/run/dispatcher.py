@@ -8,6 +8,7 @@ import functools
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
 
 from premblyd.clock import Clock, boot_s
 from premblyd.config.models import Action
@@ -26,7 +27,6 @@ from premblyd.privacy.identifiers import safe_id
 from premblyd.queue.jobs import Claimable, Claimed, Ending, Job, Result, Room, counted_bytes
 from premblyd.queue.queue import Queue
 from premblyd.run.ending import ending_of
-from premblyd.run.gate import ClosedGate, Gate
 from premblyd.run.invocation import of_job
 from premblyd.run.kinds import Runners
 from premblyd.run.lack import not_run, what_is_lacking
@@ -43,6 +43,25 @@ JUMP_MS = 2_000  # a clock moved by less is drift
 ReadAnew = Callable[[Action, Job], Job | Result]
 
 
+class Gate(Protocol):
+    """Stands before the hooks of actions with `confirm`: finds out whether an event is true. The
+    daemon puts it there."""
+
+    @property
+    def room(self) -> int:
+        """How many hooks of an action it can decide about now: deliveries beyond that stay in the
+        queue."""
+
+    async def judge(self, job: Job, action: Action) -> Job | Result:
+        """Return the job with which the hook may run, which is on record then: its event's facts
+        are as they were confirmed. Or return how the run ends without it. Never raise for an event
+        that is not true."""
+
+    def interrupt(self) -> None:
+        """Decide about nothing more: the daemon stops. Who waits gets a result that costs no
+        attempt."""
+
+
 class Dispatcher:
     """Runs due deliveries. `run` it as one task; `wake` it when there may be something new."""
 
@@ -52,13 +71,13 @@ class Dispatcher:
         runners: Runners,
         clock: Clock,
         rng: random.Random,
-        gate: Gate | None = None,
+        gate: Gate,
         permits: Permits = lambda *_: Permit(),
         read_anew: ReadAnew = lambda _, job: job,
     ) -> None:
         self._queue = queue
         self._permits = permits
-        self._gate = gate or ClosedGate()
+        self._gate = gate
         self._read_anew = read_anew
         self._runners = runners
         self._clock = clock

@@ -26,7 +26,7 @@ from premblyd.engines.writer import Writer
 from premblyd.logs import output
 from premblyd.model.states import AttemptOutcome
 from premblyd.queue.inbox import Inbox, NewDelivery
-from premblyd.queue.jobs import Result
+from premblyd.queue.jobs import Job, Result
 from premblyd.queue.queue import Queue
 from premblyd.run.dispatcher import Dispatcher
 from premblyd.run.invocation import Invocation
@@ -67,6 +67,17 @@ class Hooks(FakeRunner):
         return Result(outcome=AttemptOutcome.FAILED, error="on purpose")
 
 
+class NoGate:
+    """Nothing here has `confirm`."""
+
+    room = 0
+
+    async def judge(self, job: Job, action: Action) -> Job | Result:
+        raise NotImplementedError
+
+    def interrupt(self) -> None: ...
+
+
 def _action(at: Path) -> Action:
     retry = {"attempts": 5, "first_delay": f"{DELAY_S:g}s", "factor": 1}
     settings = configuration(actions=[shell("wait", "true", retry=retry, concurrency=200)])
@@ -85,7 +96,7 @@ async def jump(at: Path, by_ms: int) -> list[str]:
     clock, hooks = SettableClock(), Hooks()
     writer = Writer(SqliteEngine(path))
     inbox, queue = Inbox(writer), Queue(writer, "host:1:boot")
-    dispatcher = Dispatcher(queue, Runners({ShellHook: hooks}), clock, random.Random(1))
+    dispatcher = Dispatcher(queue, Runners({ShellHook: hooks}), clock, random.Random(1), NoGate())
     dispatcher.configure([_action(at)], 200, 1 << 30)
     running = asyncio.create_task(dispatcher.run())
     bodies = itertools.count()
