@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.faults import campaigns
 from tests.faults.daemon import folder, table
 from tests.support.configuration import ONCE
 from tests.support.daemon import Premblyd
@@ -183,8 +184,7 @@ def main() -> None:
         table({f"{name}: the loop's longest step, ms": figures.held_ms})
         if figures.waited_ms > STILL_MS:
             problems.append(f"{name}: somebody waited for {figures.waited_ms:.0f} ms")
-    if problems:
-        raise SystemExit("\n".join(problems))
+    campaigns.end(problems)
     return None
 
 

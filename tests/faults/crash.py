@@ -6,7 +6,6 @@ Clients send signed webhooks and repeat some; shell and http hooks run and count
 outside the database. After every restart and at the end the promises are checked.
 """
 
-import argparse
 import json
 import random
 import threading
@@ -20,8 +19,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from premblyd.databases import Place
-from tests.faults import promises
-from tests.faults.daemon import Victim, folder, table
+from tests.faults import campaigns, promises
+from tests.faults.daemon import Victim, folder
 from tests.support.configuration import shell
 from tests.support.requests import Answer
 
@@ -163,17 +162,10 @@ class Campaign:
         ]
         with self.victim:
             self._restart()
-            for client in clients:
-                client.start()
-            for cycle in range(1, cycles + 1):
-                self.harm()
-                self._check()
-                if say_every and cycle % say_every == 0:
-                    print(f"cycle {cycle}: {len(self.book.events)} events", flush=True)
-            for client in clients:
-                client.stopping.set()
-            for client in clients:
-                client.join(15)
+            with campaigns.sending(clients):
+                for _ in campaigns.count_cycles(cycles, say_every, lambda: len(self.book.events)):
+                    self.harm()
+                    self._check()
             self._settle()
             self.receiver.shutdown()
             self._check_end()
@@ -251,18 +243,12 @@ class Campaign:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cycles", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
-    arguments = parser.parse_args()
-    start = time.monotonic()
-    with folder() as at:
-        campaign = Campaign(at, arguments.seed)
-        problems = campaign.run(arguments.cycles, say_every=50)
-    print(f"{arguments.cycles} cycles, seed {arguments.seed}, {time.monotonic() - start:.0f} s")
-    table({**campaign.figures, "broken promises": len(problems)})
-    if problems:
-        raise SystemExit("\n".join(problems))
+    campaigns.main(
+        __doc__,
+        lambda opened, seed: Campaign(opened.enter_context(folder()), seed),
+        cycles=1000,
+        say_every=50,
+    )
 
 
 if __name__ == "__main__":

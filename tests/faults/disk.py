@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.faults import campaigns
 from tests.faults.daemon import RESPONSIVE_S, Victim, folder
 from tests.faults.disk_faults import Fault, failing, full, locked, moved, replaced, small_disk
 from tests.support.configuration import shell
@@ -207,8 +208,7 @@ def main() -> None:
         endured = on_full_disk(disk)
     print(f"disk full: {endured}")
     problems += [f"disk full: {problem}" for problem in endured.problems]
-    if problems:
-        raise SystemExit("\n".join(problems))
+    campaigns.end(problems)
 
 
 if __name__ == "__main__":

@@ -8,19 +8,19 @@ standby is promoted; a new standby is made in the old primary's place. The daemo
 URL names both hosts. After each cycle and at the end the promises are checked.
 """
 
-import argparse
 import contextlib
-import random
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from premblyd.databases import Server
+from tests.faults import campaigns
 from tests.faults.crash import Campaign
-from tests.faults.daemon import folder, table
+from tests.faults.daemon import folder
 from tests.support.postgresql import SUPERUSER, Cluster
 from tests.support.waiting import wait_until
 
@@ -127,26 +127,17 @@ class FailoverCampaign(Campaign):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cycles", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
-    arguments = parser.parse_args()
-    start = time.monotonic()
-    with folder() as at, pair() as servers:
-        campaign = FailoverCampaign(at, arguments.seed, servers)
-        problems = campaign.run(arguments.cycles, say_every=5)
-    print(f"{arguments.cycles} cycles, seed {arguments.seed}, {time.monotonic() - start:.0f} s")
-    outages = sorted(campaign.outages_s)
-    table(
-        {
-            **campaign.figures,
+    def make(opened: ExitStack, seed: int) -> FailoverCampaign:
+        return FailoverCampaign(opened.enter_context(folder()), seed, opened.enter_context(pair()))
+
+    def outages(campaign: FailoverCampaign) -> dict[str, object]:
+        outages = sorted(campaign.outages_s)
+        return {
             "longest outage, s": f"{outages[-1]:.1f}",
             "median outage, s": f"{outages[len(outages) // 2]:.1f}",
-            "broken promises": len(problems),
         }
-    )
-    if problems:
-        raise SystemExit("\n".join(problems))
+
+    campaigns.main(__doc__, make, cycles=20, say_every=5, more=outages)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Clients send signed webhooks through a proxy, and repeat what got no 200, as Pre
 Hooks write down who they are, outside the database. At the end the promises are checked.
 """
 
-import argparse
 import random
 import signal
 import statistics
@@ -18,9 +17,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from premblyd.databases import Server
-from tests.faults import promises
+from tests.faults import campaigns, promises
 from tests.faults.crash import RETRY, UNFINISHED, Book, Client, body_of
-from tests.faults.daemon import Victim, folder, table
+from tests.faults.daemon import Victim, folder
 from tests.support import postgresql
 from tests.support.configuration import shell
 from tests.support.database import rows
@@ -112,17 +111,10 @@ class Campaign:
                 Client(proxy, self.book, number, random.Random(self.rng.random()))
                 for number in range(self.clients)
             ]
-            for client in clients:
-                client.start()
-            for cycle in range(1, cycles + 1):
-                self.rng.choice(self._faults)(self.rng.choice(self.victims))
-                time.sleep(self.rng.uniform(0, 0.3))
-                if say_every and cycle % say_every == 0:
-                    print(f"cycle {cycle}: {len(self.book.events)} events", flush=True)
-            for client in clients:
-                client.stopping.set()
-            for client in clients:
-                client.join(15)
+            with campaigns.sending(clients):
+                for _ in campaigns.count_cycles(cycles, say_every, lambda: len(self.book.events)):
+                    self.rng.choice(self._faults)(self.rng.choice(self.victims))
+                    time.sleep(self.rng.uniform(0, 0.3))
             self._settle()
             self._check()
             for victim in self.victims:
@@ -213,26 +205,18 @@ class Campaign:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cycles", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
-    arguments = parser.parse_args()
-    start = time.monotonic()
-    with folder() as at, postgresql.cluster() as cluster:
+    def make(opened: ExitStack, seed: int) -> Campaign:
+        at, cluster = opened.enter_context(folder()), opened.enter_context(postgresql.cluster())
         cluster.start()
-        campaign = Campaign(at, postgresql.new_database(cluster), arguments.seed)
-        problems = campaign.run(arguments.cycles, say_every=10)
-    print(f"{arguments.cycles} cycles, seed {arguments.seed}, {time.monotonic() - start:.0f} s")
-    table(
-        {
-            **campaign.figures,
+        return Campaign(at, postgresql.new_database(cluster), seed)
+
+    def taken_over(campaign: Campaign) -> dict[str, object]:
+        return {
             "due again after a death (ms)": _summary(campaign.taken_over_ms),
             "run again after a death (ms)": _summary(campaign.run_again_ms),
-            "broken promises": len(problems),
         }
-    )
-    if problems:
-        raise SystemExit("\n".join(problems))
+
+    campaigns.main(__doc__, make, cycles=200, say_every=10, more=taken_over)
 
 
 def _late_starts(runs: Sequence[tuple[int, int, str]]) -> int:

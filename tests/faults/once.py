@@ -7,7 +7,6 @@ of an action with `once` writes down when it begins, and its effect, outside the
 every restart and at the end it is checked what was stored, what ran, and what was skipped for it.
 """
 
-import argparse
 import json
 import random
 import threading
@@ -20,7 +19,8 @@ from pathlib import Path
 
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.keys import once_key
-from tests.faults.daemon import Victim, folder, table
+from tests.faults import campaigns
+from tests.faults.daemon import Victim, folder
 from tests.support.configuration import shell
 
 CLIENTS = 6
@@ -246,18 +246,12 @@ def _lines(path: Path) -> Sequence[list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cycles", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
-    arguments = parser.parse_args()
-    start = time.monotonic()
-    with folder() as at:
-        campaign = Campaign(at, arguments.seed)
-        problems = campaign.run(arguments.cycles, say_every=10)
-    print(f"{arguments.cycles} cycles, seed {arguments.seed}, {time.monotonic() - start:.0f} s")
-    table({**campaign.figures, "broken promises": len(problems)})
-    if problems:
-        raise SystemExit("\n".join(problems))
+    campaigns.main(
+        __doc__,
+        lambda opened, seed: Campaign(opened.enter_context(folder()), seed),
+        cycles=50,
+        say_every=10,
+    )
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from premblyd.databases import Server
+from tests.faults import campaigns
 from tests.faults.daemon import Victim, folder, table
 from tests.support import postgresql
 from tests.support.configuration import shell
@@ -233,8 +234,7 @@ def main() -> None:
     hosts = len(campaign.victims)
     print(f"{arguments.engine}, {hosts} daemons, seed {arguments.seed}, {took_s:.0f} s")
     table({**campaign.figures, "broken promises": len(problems)})
-    if problems:
-        raise SystemExit("\n".join(problems))
+    campaigns.end(problems)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from tests.faults import campaigns
 from tests.faults.daemon import Victim, folder, table
 from tests.support import prembly_api
 from tests.support.configuration import shell
@@ -120,17 +121,15 @@ class Campaign:
         client = Client(self.victim, self._api, random.Random(self._rng.random()))
         with self.victim:
             self._start()
-            client.start()
-            for _ in range(cycles):
-                time.sleep(self._rng.uniform(0, self._longest_s))
-                if self._rng.random() < 0.3:
-                    self._api.fail(self._rng.choice(FAULTS), times=self._rng.randint(1, 3))
-                self.victim.process.kill()
-                self.victim.process.wait(10)
-                self._start()
-                self.figures["kills"] += 1
-            client.stopping.set()
-            client.join(15)
+            with campaigns.sending([client]):
+                for _ in range(cycles):
+                    time.sleep(self._rng.uniform(0, self._longest_s))
+                    if self._rng.random() < 0.3:
+                        self._api.fail(self._rng.choice(FAULTS), times=self._rng.randint(1, 3))
+                    self.victim.process.kill()
+                    self.victim.process.wait(10)
+                    self._start()
+                    self.figures["kills"] += 1
             self._settle_all()
             assert self.victim.stop() == 0
             problems = self.victim.complaints()[:5]
@@ -235,8 +234,7 @@ def main() -> None:
     seconds = time.monotonic() - start
     print(f"{arguments.cycles} cycles, seed {arguments.seed}, {seconds:.0f} s")
     table({**campaign.figures, "broken promises": len(problems)})
-    if problems:
-        raise SystemExit("\n".join(problems))
+    campaigns.end(problems)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from premblyd import times
+from tests.faults import campaigns
 from tests.faults.daemon import Victim, folder, table
 from tests.support.commands import command
 from tests.support.configuration import shell
@@ -147,8 +148,7 @@ def main() -> None:
         problems = campaign.run(arguments.entries, arguments.missing, arguments.kills)
     print(f"seed {arguments.seed}")
     table({**campaign.figures, "broken promises": len(problems)})
-    if problems:
-        raise SystemExit("\n".join(problems))
+    campaigns.end(problems)
 
 
 if __name__ == "__main__":

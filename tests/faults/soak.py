@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.faults import campaigns
 from tests.faults.daemon import Victim, folder
 from tests.support.configuration import shell
 from tests.support.processes import VISIBLE
@@ -223,8 +224,7 @@ def main() -> None:
     print(f"memory: {slope_kib(samples[len(samples) // 2 :]):+.0f} KiB for 100,000 events")
     if arguments.plot:
         arguments.plot.write_text(draw(samples))
-    if problems:
-        raise SystemExit("\n".join(problems))
+    campaigns.end(problems)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from premblyd.cli import main as premblyd
 from premblyd.prembly import payload
 from premblyd.run.shell.environment import MAX_VALUE_BYTES
+from tests.faults import campaigns
 from tests.faults.daemon import Victim, folder, table
 from tests.support.configuration import shell
 from tests.support.database import reading
@@ -235,8 +236,7 @@ def main() -> None:
     with folder() as at:
         problems = endure(at)
     table({"hostile values": len(VALUES), "fields": len(PLACES) + 2, "problems": len(problems)})
-    if problems:
-        raise SystemExit("\n".join(problems))
+    campaigns.end(problems)
 
 
 if __name__ == "__main__":

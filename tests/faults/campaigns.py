@@ -1,0 +1,85 @@
+"""What the campaigns that harm daemons in cycles share: their command line, and those who send."""
+
+import argparse
+import contextlib
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Protocol, TypeVar
+
+from tests.faults.daemon import table
+
+
+class Cycles(Protocol):
+    """A campaign of any number of cycles."""
+
+    figures: Counter[str]
+
+    def run(self, cycles: int, *, say_every: int = 0) -> list[str]:
+        """Run it; return which promises were broken."""
+        ...
+
+
+Campaign = TypeVar("Campaign", bound=Cycles)
+
+
+def main(
+    doc: str | None,
+    make: Callable[[ExitStack, int], Campaign],
+    *,
+    cycles: int,
+    say_every: int,
+    more: Callable[[Campaign], Mapping[str, object]] = lambda _: {},
+) -> None:
+    """Run the campaign that `make` makes of a stack, for what it opens, and a seed, as the command
+    line says, and print its figures, with `more` of them."""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--cycles", type=int, default=cycles)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    arguments = parser.parse_args()
+    start = time.monotonic()
+    with ExitStack() as opened:
+        campaign = make(opened, arguments.seed)
+        problems = campaign.run(arguments.cycles, say_every=say_every)
+    print(f"{arguments.cycles} cycles, seed {arguments.seed}, {time.monotonic() - start:.0f} s")
+    table({**campaign.figures, **more(campaign), "broken promises": len(problems)})
+    end(problems)
+
+
+def end(problems: Sequence[str]) -> None:
+    """Exit with the promises that were broken, if any was."""
+    if problems:
+        raise SystemExit("\n".join(problems))
+
+
+class Sender(Protocol):
+    """A thread that sends until it is told to stop."""
+
+    stopping: threading.Event
+
+    def start(self) -> None: ...
+
+    def join(self, timeout: float | None = None) -> None: ...
+
+
+@contextlib.contextmanager
+def sending(clients: Sequence[Sender]) -> Iterator[None]:
+    """Let the clients send for as long as it is entered."""
+    for client in clients:
+        client.start()
+    yield
+    for client in clients:
+        client.stopping.set()
+    for client in clients:
+        client.join(15)
+
+
+def count_cycles(cycles: int, say_every: int, count: Callable[[], int]) -> Iterator[int]:
+    """Yield the number of each cycle, and say now and then how many events there are after it."""
+    for cycle in range(1, cycles + 1):
+        yield cycle
+        if say_every and cycle % say_every == 0:
+            print(f"cycle {cycle}: {count()} events", flush=True)
