@@ -23,7 +23,8 @@ SCREENSHOTS = "PREMBLYD_SCREENSHOTS"  # names a folder for them
 WIDE, PHONE, HEIGHT = 1440, 360, 800  # pixels
 Scheme = Literal["light", "dark"]
 SCREENS: tuple[tuple[int, Scheme], ...] = ((WIDE, "light"), (PHONE, "dark"))
-TIMEOUT_MS = 20_000
+TIMEOUT_MS = 40_000  # as of wait_until: how long what is waited for may take under load
+sync_api.expect.set_options(timeout=TIMEOUT_MS)  # by default 5 s
 # Chromium says so of every answer that is no 200; the tests look at the page itself.
 _ANSWERED = "Failed to load resource: the server responded with a status of"
 _LISTEN = """
