@@ -1,12 +1,13 @@
 """The daemon's loops: what runs beside the requests for as long as the daemon does."""
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
-from premblyd.errors import PremblydError
-from premblyd.occurrences import DaemonFailed
+from premblyd.errors import PremblydError, StoreUnavailableError
+from premblyd.occurrences import DaemonFailed, Occurrence
 from premblyd.telemetry import tell
 
 
@@ -58,3 +59,36 @@ class Loops:
         except Exception as error:  # whatever it is, it ends the daemon, and the log says so first
             tell(DaemonFailed(part=name, cause=error))
             raise
+
+
+async def repeat(
+    work: Callable[[], Awaitable[float | None]],
+    pause_s: float,
+    *,
+    first_s: float = 0,
+    wake: asyncio.Event | None = None,
+    failed: Callable[..., Occurrence] | None = None,
+) -> None:
+    """Do rounds of `work`, which returns the seconds until the next, or None: that was the last.
+    The first one is after `first_s`; none waits once `wake` is set.
+
+    After a round without the database, which the writer has logged, pause. After one that fails
+    otherwise too, if what `failed` makes of the `cause` can be told: webhooks go on coming. Else it
+    is raised.
+    """
+    wake = wake or asyncio.Event()
+    wait_s: float | None = first_s
+    while wait_s is not None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await wake.wait()
+        wake.clear()
+        try:
+            wait_s = await work()
+        except StoreUnavailableError:
+            wait_s = pause_s
+        except Exception as error:
+            if failed is None:
+                raise
+            tell(failed(cause=error))
+            wait_s = pause_s

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from premblyd import loops
 from premblyd.alerts.alertlog import AlertLog, Sent
 from premblyd.alerts.message import Message, thing
 from premblyd.clock import Clock
@@ -75,14 +76,12 @@ class Watch:
 
     async def run(self) -> None:
         """Look until the daemon ends."""
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            try:
-                if self._settings.alerts:
-                    await self.look()
-            # A look that fails must not end the daemon: webhooks go on coming.
-            except Exception as error:  # noqa: BLE001
-                tell(AlertsFailed(cause=error))
+        await loops.repeat(self._round, LOOK_EVERY_S, first_s=LOOK_EVERY_S, failed=AlertsFailed)
+
+    async def _round(self) -> float:
+        if self._settings.alerts:
+            await self.look()
+        return LOOK_EVERY_S
 
     async def look(self) -> None:
         """Look once, and run the hooks of the alerts that are due; or stand by."""

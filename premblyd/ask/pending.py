@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import replace
 
+from premblyd import loops
 from premblyd.ask.answered import Answers
 from premblyd.ask.client import Answer, AnswerKind, Inquirer, new_inquiry, tell_answered
 from premblyd.ask.schedule import Schedule
@@ -78,21 +79,7 @@ class PendingAsker:
 
     async def run(self) -> None:
         """Ask until `stop`. After a round that fails, pause and go on."""
-        while not self._stopping:
-            self._wake.clear()
-            try:
-                wait_s = await self._round()
-            except StoreUnavailableError:
-                wait_s = PAUSE_S  # the writer has logged it
-            # A round that fails must not end the daemon: webhooks go on coming.
-            except Exception as error:  # noqa: BLE001
-                tell(PendingFailed(cause=error))
-                wait_s = PAUSE_S
-            try:
-                async with asyncio.timeout(wait_s):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+        await loops.repeat(self._round, PAUSE_S, wake=self._wake, failed=PendingFailed)
 
     async def stop(self) -> None:
         """Ask nothing more, and wait until what has been answered is stored. What has not is asked
@@ -109,8 +96,9 @@ class PendingAsker:
         """How many questions are on their way."""
         return len(self._asking)
 
-    async def _round(self) -> float:
-        """Do one round; return the seconds to wait for the next, unless woken."""
+    async def _round(self) -> float | None:
+        if self._stopping:
+            return None
         schedule = self._schedule
         if schedule is None or not self._inquirer.can_ask or not self._is_first():
             return POLL_S

@@ -1,11 +1,10 @@
 """Gives what an earlier premblyd stored the plain spelling of its reference, beside other work: see
 asked/naming.py."""
 
-import asyncio
 from collections.abc import Callable
 
+from premblyd import loops
 from premblyd.asked.naming import Place, ReferenceKeys
-from premblyd.errors import StoreUnavailableError
 
 PAUSE_S = 0.2  # between two portions: webhooks and hooks come first
 REST_S = 6 * 3600.0  # daemons of the version before may go on storing, on other hosts
@@ -19,23 +18,15 @@ class Respelling:
         database."""
         self._keys = keys
         self._is_first = is_first
+        self._after: Place | None = None
 
     async def run(self) -> None:
         """Look, until cancelled."""
-        while True:
-            if self._is_first():
-                await self.walk()
-            await asyncio.sleep(REST_S)
+        await loops.repeat(self.look, PAUSE_S)
 
-    async def walk(self) -> None:
-        """Look at all of them once."""
-        after: Place | None = None
-        while True:
-            try:
-                after = await self._keys.fill(after)
-            except StoreUnavailableError:
-                pass  # the writer has logged it; this portion is done again
-            else:
-                if after is None:
-                    return
-            await asyncio.sleep(PAUSE_S)
+    async def look(self) -> float:
+        """Look at the next portion; return the seconds to wait for the one behind it."""
+        if not self._is_first():
+            return REST_S
+        self._after = await self._keys.fill(self._after)
+        return REST_S if self._after is None else PAUSE_S

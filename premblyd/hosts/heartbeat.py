@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from premblyd import times
+from premblyd import loops, times
 from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.engines.engine import Transaction
@@ -150,15 +150,8 @@ class Heartbeat:
 
     async def run(self) -> None:
         """Beat until the daemon ends."""
-        wait_s = self._every_s
-        while True:
-            await asyncio.sleep(wait_s)
-            try:
-                if not self._has_ended:
-                    await self._beat()
-                wait_s = self._every_s
-            except StoreUnavailableError:  # the writer has logged it
-                wait_s = min(AGAIN_S, self._every_s)
+        pause_s = min(AGAIN_S, self._every_s)
+        await loops.repeat(self._round, pause_s, first_s=self._every_s)
 
     async def end(self) -> None:
         """Beat for the last time."""
@@ -167,6 +160,11 @@ class Heartbeat:
             await self._beat()
         except StoreUnavailableError:  # the writer has logged it; a downtime then begins earlier
             return
+
+    async def _round(self) -> float:
+        if not self._has_ended:
+            await self._beat()
+        return self._every_s
 
     async def _beat(self) -> None:
         gap = await self._heartbeats.beat(self._now())

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from premblyd import loops
 from premblyd.clock import SharedClock, boot_s
 from premblyd.engines.engine import Beacon, TimeRead
 from premblyd.errors import MoveAtWorkError, PremblydError, SchemaError, StoreUnavailableError
@@ -27,6 +28,7 @@ from premblyd.occurrences import (
     HostLost,
     HostSeen,
     HostsFailed,
+    Occurrence,
 )
 from premblyd.telemetry import tell
 
@@ -178,31 +180,34 @@ class Membership:
         """Beat, watch and listen until the daemon ends. Raise PremblydError when it must, because
         a newer one has changed the schema while this one was taken for lost, or the database is
         being moved."""
-        watching = asyncio.create_task(self._watch_own_hooks())
+        watching = asyncio.create_task(
+            loops.repeat(self._watch_own_hooks, AGAIN_S, failed=self._failure)
+        )
         try:
-            await self._keep_beating()
+            await loops.repeat(self._round, AGAIN_S, failed=self._failure)
         finally:
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watching
 
-    async def _keep_beating(self) -> None:
-        while True:
-            if self._unfit is not None:
-                raise self._unfit
-            try:
-                await self._beat()
-                self._tell_new()
-                await self._tell_actions()
-                self._tell_in_touch()
-                await self._listen(time.monotonic() + self._beat_every_s)
-            except StoreUnavailableError as error:
-                self._tell_cut_off(error)
-                await asyncio.sleep(min(AGAIN_S, self._beat_every_s))
-            # Whatever it is, it must not end the daemon: webhooks go on coming.
-            except Exception as error:  # noqa: BLE001
-                tell(HostsFailed(cause=error))
-                await asyncio.sleep(AGAIN_S)
+    async def _round(self) -> float:
+        if self._unfit is not None:
+            raise self._unfit
+        try:
+            await self._beat()
+            self._tell_new()
+            await self._tell_actions()
+            self._tell_in_touch()
+            await self._listen(time.monotonic() + self._beat_every_s)
+        except StoreUnavailableError as error:
+            self._tell_cut_off(error)
+            return min(AGAIN_S, self._beat_every_s)
+        return 0
+
+    def _failure(self, cause: Exception) -> Occurrence:
+        if cause is self._unfit:
+            raise cause
+        return HostsFailed(cause=cause)
 
     async def leave(self) -> None:
         """Stop being one of the hosts: what could not be finished here is due elsewhere at once."""
@@ -233,15 +238,14 @@ class Membership:
             if await self._beacon.wait(wait_s):
                 self._wake()
 
-    async def _watch_own_hooks(self) -> None:
+    async def _watch_own_hooks(self) -> float:
         """End this daemon's hooks when it could not say for too long that it lives: others start
         them. A host that saw no other in its last beat keeps them."""
-        while True:
-            await asyncio.sleep(self._beat_every_s / 2)
-            if self._others and not self._has_let_go and self._standing.has_lapsed(self.now()):
-                self._has_let_go = True
-                killed = await self._let_go(_nothing)
-                tell(HostLetGo(worker=self._own.worker, killed_processes=killed))
+        if self._others and not self._has_let_go and self._standing.has_lapsed(self.now()):
+            self._has_let_go = True
+            killed = await self._let_go(_nothing)
+            tell(HostLetGo(worker=self._own.worker, killed_processes=killed))
+        return self._beat_every_s / 2
 
     async def _beat(self) -> None:
         asked = self.now()

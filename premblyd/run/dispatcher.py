@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
+from premblyd import loops
 from premblyd.clock import Clock, boot_s
 from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
@@ -21,6 +22,7 @@ from premblyd.occurrences import (
     DispatcherFailed,
     HooksInterrupted,
     LeaseLost,
+    Occurrence,
     RunnerFailed,
 )
 from premblyd.privacy.identifiers import safe_id
@@ -121,24 +123,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Claim and start hooks until `stop`. After a round that fails, pause and go on."""
-        while not self._stopping:
-            self._wake.clear()
-            try:
-                wait_s = await self._round()
-            except StoreUnavailableError:
-                wait_s = STORE_PAUSE_S  # the writer has logged it
-            # A round that fails must not end the daemon: webhooks go on coming.
-            except Exception as error:  # noqa: BLE001
-                if what := what_is_lacking(error):
-                    tell(DaemonWaits(part="claims", lacks=what))
-                else:
-                    tell(DispatcherFailed(cause=error))
-                wait_s = STORE_PAUSE_S
-            try:
-                async with asyncio.timeout(wait_s):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+        await loops.repeat(self._round, STORE_PAUSE_S, wake=self._wake, failed=_failure)
 
     async def run_once(self, now_ms: int) -> int:
         """Claim what is due and start its hooks; return how many."""
@@ -160,8 +145,9 @@ class Dispatcher:
             self._runners.interrupt()
             await asyncio.wait(self._running.values())
 
-    async def _round(self) -> float:
-        """Do one round; return the seconds to wait for the next, unless woken."""
+    async def _round(self) -> float | None:
+        if self._stopping:
+            return None
         jump = self._jump_ms + self._clock.jumped_ms()
         if abs(jump) > JUMP_MS:
             # A delay is a duration: setting the clock must not shorten or stretch it.
@@ -295,6 +281,11 @@ class Dispatcher:
                 if self._stopping:
                     return False  # the attempt stays open, and runs again after the next start
                 await asyncio.sleep(STORE_PAUSE_S)
+
+
+def _failure(cause: Exception) -> Occurrence:
+    what = what_is_lacking(cause)
+    return DaemonWaits(part="claims", lacks=what) if what else DispatcherFailed(cause=cause)
 
 
 def _finished(job: Job, result: Result, ending: Ending, duration_ms: int) -> AttemptFinished:

@@ -4,12 +4,11 @@ premblyd itself keeps that so, in every transaction. But the database is open to
 nothing that somebody changes by hand may keep a delivery waiting for ever.
 """
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from premblyd import loops
 from premblyd.clock import Clock
-from premblyd.errors import StoreUnavailableError
 from premblyd.occurrences import OrderMended
 from premblyd.queue.queue import Queue
 from premblyd.telemetry import tell
@@ -25,19 +24,17 @@ class Mending:
         self._queue = queue
         self._clock = clock
         self._wake = wake
+        self._after: Any = None
+        self._is_first_walk = True
 
     async def run(self) -> None:
         """Look, until cancelled."""
-        after: Any = None
-        is_first_walk = True
-        while True:
-            try:
-                after = await self.look(after)
-            except StoreUnavailableError:
-                is_first_walk = False  # the writer has logged it
-            is_first_walk = is_first_walk and after is not None
-            if not is_first_walk:
-                await asyncio.sleep(PAUSE_S)
+        await loops.repeat(self._round, PAUSE_S)
+
+    async def _round(self) -> float:
+        self._after = await self.look(self._after)
+        self._is_first_walk = self._is_first_walk and self._after is not None
+        return 0 if self._is_first_walk else PAUSE_S
 
     async def look(self, after: Any = None) -> Any:
         """Look at the portion that begins after `after`; None: at the first. Return where the next

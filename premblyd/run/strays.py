@@ -4,7 +4,6 @@ A hook's process is known by the mark in its environment, and so is what it star
 environment as well is still known for being our orphan.
 """
 
-import asyncio
 import contextlib
 import ctypes
 import os
@@ -13,6 +12,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
+from premblyd import loops
 from premblyd.occurrences import DaemonWaits, StraysKilled
 from premblyd.run.children import MARK, Children, Mark, mark_of
 from premblyd.run.lack import what_is_lacking
@@ -44,15 +44,15 @@ class Strays:
 
     async def keep_sweeping(self) -> None:
         """Sweep about once a second, for as long as the daemon runs."""
-        while True:
-            await asyncio.sleep(SWEEP_EVERY_S)
-            try:
-                killed = self.sweep()
-            except (OSError, MemoryError) as error:  # the next sweep may find them
-                tell(DaemonWaits(part="sweep", lacks=what_is_lacking(error) or str(error)))
-                continue
-            if killed:
+        await loops.repeat(self._round, SWEEP_EVERY_S, first_s=SWEEP_EVERY_S)
+
+    async def _round(self) -> float:
+        try:
+            if killed := self.sweep():
                 tell(StraysKilled(count=killed))
+        except (OSError, MemoryError) as error:  # the next sweep may find them
+            tell(DaemonWaits(part="sweep", lacks=what_is_lacking(error) or str(error)))
+        return SWEEP_EVERY_S
 
     def sweep(self) -> int:
         """Kill the strays that no running hook has started; return how many. Of one without a mark

@@ -1,0 +1,89 @@
+"""The one skeleton of the daemon's loops."""
+
+import asyncio
+
+import pytest
+
+from premblyd.errors import StoreUnavailableError
+from premblyd.loops import repeat
+from premblyd.occurrences import PendingFailed
+from tests.support.logs import logged
+
+LONG_S = 3600.0  # nothing here waits for it
+
+
+class Rounds:
+    """Work whose rounds end as told, one after the other."""
+
+    def __init__(self, *ends: float | Exception | None) -> None:
+        self._ends = iter(ends)
+        self.count = 0
+
+    async def work(self) -> float | None:
+        self.count += 1
+        end = next(self._ends)
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+
+async def others_go_on() -> None:
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def test_rounds_go_on_until_one_is_the_last() -> None:
+    rounds = Rounds(0, 0.001, None)
+    asyncio.run(repeat(rounds.work, LONG_S))
+    assert rounds.count == 3
+
+
+def test_a_round_without_the_database_is_done_again_after_the_pause_and_not_told() -> None:
+    rounds = Rounds(StoreUnavailableError("away"), 0, None)
+    with logged() as lines:
+        asyncio.run(repeat(rounds.work, 0, failed=PendingFailed))
+    assert (rounds.count, lines) == (3, [])
+
+
+def test_a_round_that_fails_is_told_and_done_again_after_the_pause() -> None:
+    rounds = Rounds(ZeroDivisionError(), None)
+    with logged() as lines:
+        asyncio.run(repeat(rounds.work, 0, failed=PendingFailed))
+    assert (rounds.count, [line["event"] for line in lines]) == (2, ["pending.failed"])
+
+
+def test_a_round_that_fails_ends_a_loop_that_can_not_tell_of_it() -> None:
+    rounds = Rounds(ZeroDivisionError(), None)
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(repeat(rounds.work, 0))
+    assert rounds.count == 1
+
+
+@pytest.mark.parametrize("end", [LONG_S, StoreUnavailableError("away"), ZeroDivisionError()])
+def test_who_is_woken_waits_no_longer(end: float | Exception) -> None:
+    rounds = Rounds(end, LONG_S)
+
+    async def run() -> None:
+        wake = asyncio.Event()
+        going = asyncio.create_task(repeat(rounds.work, LONG_S, wake=wake, failed=PendingFailed))
+        await others_go_on()
+        assert rounds.count == 1
+        wake.set()
+        await others_go_on()
+        assert rounds.count == 2
+        going.cancel()
+
+    with logged():
+        asyncio.run(run())
+
+
+def test_a_first_round_may_wait() -> None:
+    rounds = Rounds(None)
+
+    async def run() -> None:
+        going = asyncio.create_task(repeat(rounds.work, LONG_S, first_s=LONG_S))
+        await others_go_on()
+        going.cancel()
+
+    asyncio.run(run())
+    assert rounds.count == 0
