@@ -13,8 +13,8 @@ from peewee import Database
 
 from premblyd.engines.sqlite import opening
 from premblyd.model.tables import Event
-from premblyd.record import browsing, finding, leafing, pulse
-from premblyd.record.choosing import DeliveryFilter, EventFilter
+from premblyd.record import browsing, finding, leafing, pulse, reading, statistics
+from premblyd.record.choosing import DeliveryFilter, EventFilter, OperatorFilter
 from premblyd.record.leafing import NEWEST, OLDEST, By, Part, Place, Way
 from tests.support.store import NOW_MS
 
@@ -283,6 +283,8 @@ def test_no_part_of_the_events_scans_or_sorts(
         DeliveryFilter(action="crm"),
         DeliveryFilter(state="succeeded", type="sdk.session"),
         DeliveryFilter(state="dead", since_ms=NOW_MS + 1_000_000),
+        DeliveryFilter(state="dead", action="crm", until_ms=NOW_MS + 1_000_000),
+        DeliveryFilter(state="dead", error="exit"),
     ],
     ids=str,
 )
@@ -290,6 +292,26 @@ def test_no_part_of_the_deliveries_scans_or_sorts(
     planned: Database, search: DeliveryFilter
 ) -> None:
     for place in (NEWEST, OLDEST, Place(before=2000)):
+        steps = plans(planned, functools.partial(browsing.part, planned, search, place))
+        assert [step for step in steps if is_slow(step)] == []
+
+
+def test_what_the_dead_died_of_and_how_many_are_counted_by_their_index(planned: Database) -> None:
+    for action in (None, "crm"):
+        count = functools.partial(statistics.errors_of_dead, planned, action)
+        assert [step for step in plans(planned, count) if is_slow(step)] == []
+        dead = DeliveryFilter(state="dead", action=action, error="exit")
+        count_all = functools.partial(reading.count_deliveries, planned, dead)
+        assert [step for step in plans(planned, count_all) if is_slow(step)] == []
+
+
+@pytest.mark.parametrize(
+    "search", [OperatorFilter(), OperatorFilter(part_of_id=1), OperatorFilter(action="reveal")]
+)
+def test_no_part_of_the_operators_log_scans_or_sorts(
+    planned: Database, search: OperatorFilter
+) -> None:
+    for place in (NEWEST, OLDEST):
         steps = plans(planned, functools.partial(browsing.part, planned, search, place))
         assert [step for step in steps if is_slow(step)] == []
 

@@ -121,8 +121,10 @@ def test_a_new_action_is_queued_for_the_old_events_that_it_is_for(config: Path) 
     made = read(config, f"{DELIVERIES} WHERE action = 'greet' ORDER BY id")
     assert [row[1] for row in made] == events
     assert {(row[3], row[5]) for row in made} == {("pending", 7)}
-    expected = [("replay", row[1], row[0], "new delivery") for row in made]
-    assert read(config, RECORDED) == expected
+    parts = [("replay", row[1], row[0], "new delivery") for row in made]
+    whole = ("replay", None, None, f"{len(made)} deliveries")
+    assert read(config, RECORDED) == [whole, *parts]
+    assert read(config, "SELECT count(DISTINCT part_of_id) FROM operator_action") == [(1,)]
 
 
 def test_a_new_action_for_one_event_says_why_it_is_not_for_another(config: Path) -> None:

@@ -10,16 +10,17 @@ import pytest
 from peewee import Database
 
 from premblyd.config.models import Config
-from premblyd.console.bulk import Bulks, BusyError
+from premblyd.console.bulk import Bulk, Bulks, BusyError
 from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.record import operating, pacing
+from premblyd.record.choosing import DeliveryFilter
 from premblyd.record.operating import Operator
-from premblyd.record.replays import Dead
 from tests.support.clock import SettableClock
 from tests.support.jobs import action
 from tests.support.store import Store
 
 Found = TypeVar("Found")
+DEAD_OF_CRM = DeliveryFilter(state="dead", action="crm")
 DEAD = "UPDATE delivery SET state = 'dead', due_at_ms = NULL, finished_at_ms = 1"
 
 
@@ -73,7 +74,6 @@ def test_of_two_replays_of_many_the_second_is_refused_until_the_first_is_done(
         store.add("crm", body=b"%d" % number)
     store.by_hand(DEAD)
     monkeypatch.setattr(operating, "BATCH", 2)
-    monkeypatch.setattr("premblyd.record.replays.BATCH", 2)
     monkeypatch.setattr("premblyd.console.bulk.BATCH", 2)
     pauses: list[float] = []
 
@@ -88,7 +88,7 @@ def test_of_two_replays_of_many_the_second_is_refused_until_the_first_is_done(
         bulks = Bulks(FewReaders(database), store.writer, SettableClock(), lambda: None)
 
         def start() -> "asyncio.Task[None] | None":
-            return bulks.start(Dead(action="crm"), 5, config, about="all", actor="ada").task
+            return bulks.start(DEAD_OF_CRM, 5, config, about="all", actor="ada").task
 
         first = start()
         with pytest.raises(BusyError, match="Another replay runs: all"):
@@ -104,4 +104,35 @@ def test_of_two_replays_of_many_the_second_is_refused_until_the_first_is_done(
     with closing(connect_read_only(store.place)) as database:
         store.wait(run(database))
     assert len(pauses) == 2, "between the steps"
-    assert store.rows("SELECT count(*) FROM operator_action") == [(5,)]
+    log = "SELECT part_of_id, delivery_id, note FROM operator_action ORDER BY id"
+    parts = [(1, number, None) for number in range(1, 6)]
+    assert store.rows(log) == [(None, None, "all"), *parts, (None, None, "all")]
+
+
+def test_a_replay_of_many_that_is_stopped_leaves_the_rest(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        store.add("crm", body=b"%d" % number)
+    store.by_hand(DEAD)
+    monkeypatch.setattr(operating, "BATCH", 2)
+    monkeypatch.setattr("premblyd.console.bulk.BATCH", 2)
+    config = cast("Config", SimpleNamespace(actions=(action("crm"),)))
+
+    async def run(database: Database) -> Bulk:
+        bulks = Bulks(FewReaders(database), store.writer, SettableClock(), lambda: None)
+        bulk = bulks.start(DEAD_OF_CRM, 5, config, about="all", actor="ada")
+
+        def gap_s(_: float) -> float:
+            bulk.is_stopped = True
+            return 0
+
+        monkeypatch.setattr(pacing, "gap_s", gap_s)
+        assert bulk.task
+        await bulk.task
+        return bulk
+
+    with closing(connect_read_only(store.place)) as database:
+        bulk = store.wait(run(database))
+    assert (bulk.is_finished, bulk.queued, bulk.mistake) == (True, 2, None)
+    assert store.rows("SELECT count(*) FROM delivery WHERE state = 'dead'") == [(3,)]

@@ -19,7 +19,7 @@ from premblyd.privacy.fields import Shape
 from premblyd.queue.inbox import NewRejection
 from premblyd.queue.jobs import Claimable, Result
 from premblyd.record import browsing, operating, reading
-from premblyd.record.choosing import DeliveryFilter, EventFilter, RejectionFilter
+from premblyd.record.choosing import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
 from premblyd.record.operating import Change, Operator
 from premblyd.record.rows import AttemptRow, DeliveryRow, InquiryRow, RejectionRow, WholeEvent
 from tests.support.database import changing
@@ -211,6 +211,9 @@ def test_an_event_stands_as_the_delivery_does_that_stands_worst(
         ({"event_id": 2}, [4, 3]),
         ({"type": "workflow.*"}, [4, 3]),
         ({"type": "sdk.session", "action": "page"}, [6, 2]),
+        ({"until_ms": NOW_MS + 10}, [2, 1]),
+        ({"since_ms": NOW_MS + 10, "until_ms": NOW_MS + 20}, [4, 3]),
+        ({"error": "nothing like this"}, []),
         ({"action": "gone"}, []),
     ],
 )
@@ -401,6 +404,29 @@ def test_the_daemon_runs_the_same_changes_by_its_writer(store: Store) -> None:
         (NOW_MS + 80, "ada", "cancel", None, 2, None),
         (NOW_MS + 90, "ada", "reveal", 1, None, None),
     ]
+
+
+def test_a_replay_of_many_is_one_line_with_its_deliveries_behind(
+    store: Store, writing: Database
+) -> None:
+    run(store, 2, AttemptOutcome.FAILED)
+    many = transact(writing, ADA.many("2 deliveries", NOW_MS))
+    assert perform_all(writing, many.replay([1, 3], {1: 1, 3: 1}, NOW_MS + 5)) == [2]
+    transact(writing, ADA.reveal(2, NOW_MS + 9))
+    reveal, replay = browsing.rows(writing, OperatorFilter())
+    assert (reveal.action, reveal.parts, reveal.part_of_id) == ("reveal", 0, None)
+    assert (replay.note, replay.parts, replay.delivery_id) == ("2 deliveries", 2, None)
+    parts = browsing.rows(writing, OperatorFilter(part_of_id=replay.id))
+    assert [(row.actor, row.action, row.delivery_id) for row in parts] == [
+        ("ada", "replay", 3),
+        ("ada", "replay", 1),
+    ]
+    for chosen, found in (
+        ({"action": "reveal"}, [reveal]),
+        ({"actor": "AD"}, [reveal, replay]),
+        ({"since_ms": NOW_MS + 9}, [reveal]),
+    ):
+        assert browsing.rows(writing, OperatorFilter(**chosen)) == found
 
 
 def test_a_reveal_is_recorded(store: Store, writing: Database) -> None:

@@ -60,6 +60,8 @@ def replay(
     dry_run: bool,
     yes: bool,
     since: When | None,
+    is_new: bool,
+    may_be_contradicted: bool,
     as_json: bool,
     **selection: Any,
 ) -> None:
@@ -84,17 +86,26 @@ def replay(
     If some of the events have one already, add --new.
     """
     from premblyd.config.load import load_config
-    from premblyd.engines.connections import connect_operator, now_ms
+    from premblyd.engines.connections import connect_operator, now_ms, transact
     from premblyd.record import pacing, reading, replays
+    from premblyd.record.choosing import DeliveryFilter
     from premblyd.record.operating import Operator
 
-    _check_use((event, event_option), since_ms=since, **selection)
+    _check_use((event, event_option), since_ms=since, is_new=is_new, **selection)
     settings = load_config(config_path, look_up_secrets=False)
     database = until_end(connect_operator(settings.database))
     name = event or event_option
-    event_id = reading.find_event_id(database, name) if name else None
-    since_ms = time_of(since, database)
-    request = replays.Request(event_id=event_id, since_ms=since_ms, **selection)
+    request = replays.Request(
+        chosen=DeliveryFilter(
+            event_id=reading.find_event_id(database, name) if name else None,
+            delivery_id=selection["delivery_id"],
+            state=_state(**selection),
+            action=selection["action"],
+            since_ms=time_of(since, database),
+        ),
+        is_new=is_new,
+        may_be_contradicted=may_be_contradicted,
+    )
     plan = replays.plan(database, settings, request, now_ms(database))
     if dry_run:
         _print_plan(plan, as_json)
@@ -102,17 +113,24 @@ def replay(
     if len(plan) > ASK_ABOVE and not yes and sys.stdin.isatty():
         question = f"Queue {counted(len(plan), 'delivery', 'deliveries')}?"
         click.confirm(question, abort=True, err=True)
-    changes = replays.changes(plan, Operator(actor=actor()), settings, now_ms(database))
+    operator = Operator(actor=actor())
+    if len(plan) > 1:
+        about = counted(len(plan), "delivery", "deliveries")
+        operator = transact(database, operator.many(about, now_ms(database)))
+    changes = replays.changes(plan, operator, settings, now_ms(database))
     batches = pacing.transact_all(database, changes)
     queued = _count(batches, len(plan), silent=as_json)
     _report(plan, queued, as_json)
-    if request.delivery_id is not None and not queued:
+    if request.chosen.delivery_id is not None and not queued:
         raise SystemExit(1)
+
+
+def _state(*, is_dead: bool, is_pending: bool, **_: Any) -> str | None:
+    return "pending" if is_pending else "dead" if is_dead else None
 
 
 def _check_use(events: tuple[str | None, str | None], **selection: Any) -> None:
     has = {name for name, value in selection.items() if value not in (None, False)}
-    has.discard("may_be_contradicted")
     named = sum(event is not None for event in events) + ("delivery_id" in has)
     by_action = {"action", "since_ms"} <= has
     if not (named or by_action or has & {"is_dead", "is_pending"}):

@@ -168,6 +168,7 @@ def _application(services: Services) -> Application:
         (r"/dead/replay(?:\.json)?", deliveries.ReplayMany),
         (r"/replays/(\d{1,9})(?:\.json)?", deliveries.Progress),
         (rf"/deliveries{form}", deliveries.Deliveries),
+        (r"/replays/(\d{1,9})/stop(?:\.json)?", deliveries.Stop),
         (r"/deliveries/(\d{1,18})", deliveries.Delivery),
         (r"/deliveries/(\d{1,18})/replay(?:\.json)?", deliveries.Replay),
         (r"/deliveries/(\d{1,18})/cancel(?:\.json)?", deliveries.Cancel),

@@ -1,8 +1,9 @@
 """Replays of many deliveries: they go on while their page shows how far they are."""
 
 import asyncio
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from premblyd.clock import Clock
@@ -11,9 +12,9 @@ from premblyd.console.readers import Readers
 from premblyd.engines.writer import Writer
 from premblyd.errors import PremblydError, TryAgainError
 from premblyd.record import pacing, replays
+from premblyd.record.choosing import DeliveryFilter
 from premblyd.record.operating import BATCH, Operator
-from premblyd.record.replays import Dead, Plan
-from premblyd.record.rows import FoundDelivery
+from premblyd.record.replays import Request
 
 KEPT = 20  # of which the page is still there
 
@@ -31,6 +32,7 @@ class Bulk:
     total: int  # when it began
     queued: int = 0
     left_alone: int = 0
+    is_stopped: bool = False  # by a person: it ends after its step
     is_finished: bool = False
     mistake: str | None = None
     task: "asyncio.Task[None] | None" = field(default=None, repr=False)
@@ -52,8 +54,10 @@ class Bulks:
     def find(self, bulk_id: int) -> Bulk | None:
         return self._all.get(bulk_id)
 
-    def start(self, dead: Dead, total: int, config: Config, *, about: str, actor: str) -> Bulk:
-        """Begin to queue `dead`, of which there are `total` now. Raise BusyError while another
+    def start(
+        self, chosen: DeliveryFilter, total: int, config: Config, *, about: str, actor: str
+    ) -> Bulk:
+        """Begin to queue what is chosen, `total` deliveries by now. Raise BusyError while another
         replay runs."""
         if running := next((bulk for bulk in self._all.values() if not bulk.is_finished), None):
             raise BusyError(f"Another replay runs: {running.about}. Try again when it is done.")
@@ -62,7 +66,7 @@ class Bulks:
         for old in sorted(self._all)[:-KEPT]:
             del self._all[old]
         # The configuration as it is now: a reload meanwhile must not take an action away.
-        bulk.task = asyncio.create_task(self._run(bulk, dead, config, Operator(actor=actor)))
+        bulk.task = asyncio.create_task(self._run(bulk, chosen, config, Operator(actor=actor)))
         return bulk
 
     async def close(self) -> None:
@@ -72,32 +76,31 @@ class Bulks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, bulk: Bulk, dead: Dead, config: Config, operator: Operator) -> None:
-        names = {action.name for action in config.actions}
-        last_id = 0
+    async def _run(
+        self, bulk: Bulk, chosen: DeliveryFilter, config: Config, operator: Operator
+    ) -> None:
+        # By numbers that rise: what fails again meanwhile is not queued twice.
+        request: Request | None = Request(chosen=chosen, limit=BATCH)
         try:
-            # By numbers that rise: what fails again meanwhile is not queued twice.
-            while found := await self._readers.run(dead.after(last_id)):
-                last_id = found[-1].id
-                plan = Plan(finished=_replayable(found, names))
+            begun = operator.many(bulk.about, self._clock.now_ms())
+            operator = await self._writer.call(begun, alone=True)
+            while request is not None and not bulk.is_stopped:
+                now_ms = self._clock.now_ms()
+                plan = await self._readers.run(
+                    functools.partial(replays.plan, settings=config, request=request, now_ms=now_ms)
+                )
                 queued = 0
                 began = time.monotonic()
-                for change in replays.changes(plan, operator, config, self._clock.now_ms()):
+                for change in replays.changes(plan, operator, config, now_ms):
                     queued += await self._writer.call(change, alone=True)
                 took_s = time.monotonic() - began
                 bulk.queued += queued
-                bulk.left_alone += len(found) - queued
+                bulk.left_alone += len(plan.found) - queued
                 self._wake()
-                if len(found) < BATCH:
-                    break
-                await asyncio.sleep(pacing.gap_s(took_s))
+                request = replays.next_step(plan, request)
+                if request is not None:
+                    await asyncio.sleep(pacing.gap_s(took_s))
         except PremblydError as error:
             bulk.mistake = str(error)
         finally:
             bulk.is_finished = True
-
-
-def _replayable(found: Sequence[FoundDelivery], names: set[str]) -> tuple[FoundDelivery, ...]:
-    """Return what has an action, and is of no event that Prembly contradicted: those are replayed
-    one by one, by who has looked at them."""
-    return tuple(each for each in found if each.action in names and not each.contradicted)

@@ -38,7 +38,7 @@ class Form:
                 return self.word(each.name, YES) is not None
             case Reads.TIME:
                 return self.time(each.name, now_ms)
-            case Reads.EVENT:
+            case Reads.EVENT | Reads.ROW:
                 return self._id(each.name)
         return self.text(each.name)
 

@@ -10,6 +10,7 @@ from tornado.escape import xhtml_escape
 from premblyd import times
 from premblyd.model import states
 from premblyd.privacy import documents
+from premblyd.record.operating import ONLY_SOME
 
 MASK = documents.MASK
 SIGN_IN = "Sign in first: `premblyd console` prints a link."
@@ -36,7 +37,7 @@ DONE = {
     " reference and outcome. To run that hook again, replay that delivery.",
     "not_replayed": "Nothing was queued: its hook runs just now, or it waits for another.",
     "cancelled": "Cancelled. Replay puts it back.",
-    "not_cancelled": "Nothing was cancelled: it was not pending any more.",
+    "not_cancelled": f"Nothing was cancelled: {ONLY_SOME}.",
 }
 PAGES = (
     ("/", "Overview"),

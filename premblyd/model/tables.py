@@ -170,6 +170,8 @@ class OperatorAction(Table):
     event_id = Number(PLAIN, null=True)
     delivery_id = Number(PLAIN, null=True)
     note = Text(PERSONAL, shown=Shape.PLAIN, null=True)
+    # Of a replay of many: the row of all of it. (No foreign key: no look-up at each.)
+    part_of_id = Number(PLAIN, null=True)
 
 
 class Inquiry(Table):
@@ -396,6 +398,14 @@ WAITS_FOR_ANOTHER = Delivery.waits_for_id.is_null(False) & (
 )
 Delivery.add_index(
     Delivery.waits_for_id, name="delivery_waits", where=Delivery.waits_for_id.is_null(False)
+)
+# What people look at, and behind it the parts of a replay of many.
+IS_WHOLE = OperatorAction.part_of_id.is_null()
+OperatorAction.add_index(OperatorAction.id, name="operator_action_whole", where=IS_WHOLE)
+OperatorAction.add_index(
+    OperatorAction.part_of_id,
+    name="operator_action_part",
+    where=OperatorAction.part_of_id.is_null(False),
 )
 Inquiry.add_index(Inquiry.event, name="inquiry_event", where=Inquiry.event.is_null(False))
 Inquiry.add_index(Inquiry.delivery, name="inquiry_delivery", where=Inquiry.delivery.is_null(False))

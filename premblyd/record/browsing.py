@@ -128,6 +128,15 @@ def _deliveries(way: Way) -> "ModelSelect[Any]":
     )
 
 
+def _operators(way: Way) -> "ModelSelect[Any]":
+    part = OperatorAction.alias("part")
+    parts = part.select(fn.COUNT(part.id)).where(part.part_of_id == OperatorAction.id)
+    columns = fetching.columns(OperatorAction, OperatorRow)
+    return OperatorAction.select(*columns, parts.alias("parts")).from_(
+        By(OperatorAction, way.index)
+    )
+
+
 def _plain(table: type[Table], row: type[Any]) -> Callable[[Way], "ModelSelect[Any]"]:
     return lambda way: table.select(*fetching.columns(table, row)).from_(By(table, way.index))
 
@@ -167,7 +176,7 @@ _LISTS: dict[type[Chosen], _List] = {
     OperatorFilter: _List(
         table=OperatorAction,
         row=OperatorRow,
-        query=_plain(OperatorAction, OperatorRow),
+        query=_operators,
         ids=choosing.operator_range,
     ),
 }

@@ -16,6 +16,7 @@ from peewee import SQL, Database, Expression, Field, fn
 from premblyd.model.states import AwaitedState, State
 from premblyd.model.tables import (
     IS_DOUBTED,
+    IS_WHOLE,
     WAITS_FOR_ANOTHER,
     Awaited,
     Delivery,
@@ -43,17 +44,19 @@ class Reads(Enum):
     TIME = auto()  # or how long ago
     KEY = auto()  # of an event, or its beginning
     EVENT = auto()  # its number or key
+    ROW = auto()  # its number
     YES = auto()  # nothing: it is asked for or not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """One way to choose. `help` is a command's (none: it has no such option), `title` and `hint`
-    are of the console's field (none: only links ask for it)."""
+    are of the console's field (none: only links ask for it, as with `is_linked`)."""
 
     where: Where
     reads: Reads
     choices: tuple[str, ...] = ()
+    is_linked: bool = False
     help: str = ""
     option: str = ""  # the command's word for it, where it is another
     title: str = ""
@@ -63,7 +66,7 @@ class Filter:
 
     @property
     def is_offered(self) -> bool:
-        return bool(self.help or self.title)
+        return bool(self.help or self.title or self.is_linked)
 
 
 def filters(kind: "type[Chosen]") -> tuple[Filter, ...]:
@@ -243,6 +246,18 @@ class DeliveryFilter(Chosen):
         hint=_SINCE,
         help="Only of events received since.",
     )
+    until_ms: int | None = _by(
+        lambda _, until_ms: Condition(expression=until_ms > _RECEIVED_AT),
+        Reads.TIME,
+        title="Received until",
+        hint="1h, 2026-01-31 14:00",
+        help="Only of events received before.",
+    )
+    error: str | None = _by(
+        lambda _, text: Condition(expression=Delivery.last_error.contains(text)),
+        title="Error contains",
+        help="Only with these words in the last error.",
+    )
     event_id: int | None = _by(
         _is(Delivery.event, "delivery_event"),
         Reads.EVENT,
@@ -258,9 +273,10 @@ class DeliveryFilter(Chosen):
             expression=Delivery.event.in_(contradictions.event_ids()), index="delivery_event"
         ),
         Reads.YES,
-        title="Contradicted by Prembly",
+        title="Contradicted",
         help="Only of events that Prembly, asked, contradicted.",
     )
+    ids: tuple[int, ...] | None = _by(lambda _, ids: Condition(expression=Delivery.id.in_(ids)))
     delivery_id: int | None = _by(_is(Delivery.id))
     due_after_ms: int | None = _by(
         lambda _, due_ms: Condition(expression=Delivery.due_at_ms > due_ms)
@@ -318,13 +334,22 @@ class AwaitedFilter(Chosen):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorFilter(Chosen):
-    """Which of what people did."""
+    """Which of what people did; of a replay of many only all of it, without `part_of_id`."""
 
     action: str | None = _by(_is(OperatorAction.action), title="Did", hint="replay, reveal")
     actor: str | None = _by(
         lambda _, text: Condition(expression=OperatorAction.actor.contains(text)), title="Who"
     )
     since_ms: int | None = _by(_since(OperatorAction.at_ms), Reads.TIME, title="Since", hint=_SINCE)
+    part_of_id: int | None = _by(
+        _is(OperatorAction.part_of_id, "operator_action_part"), Reads.ROW, is_linked=True
+    )
+
+    def conditions(self, database: Database) -> list[Condition]:
+        found = Chosen.conditions(self, database)
+        if self.part_of_id is None:
+            found.append(Condition(expression=IS_WHOLE, index="operator_action_whole"))
+        return found
 
 
 def event_range(database: Database, chosen: EventFilter) -> tuple[int, int | None]:

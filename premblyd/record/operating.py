@@ -54,8 +54,13 @@ _FIND = Statement(
     .where(Delivery.event == param("event_id"), Delivery.action == param("action"))
     .limit(1)
 )
-_RECORD = insert(OperatorAction, "at_ms", "actor", "action", "event_id", "delivery_id", "note")
-_RECORD_MANY = BulkInsert(OperatorAction, "at_ms", "actor", "action", "delivery_id", "note")
+_RECORD = insert(
+    OperatorAction, "at_ms", "actor", "action", "event_id", "delivery_id", "note", "part_of_id"
+)
+_RECORD_MANY = BulkInsert(
+    OperatorAction, "at_ms", "actor", "action", "delivery_id", "note", "part_of_id"
+)
+ONLY_SOME = f"only a {' or '.join(CANCEL.states)} one can be cancelled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +73,21 @@ class RecordedReveal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
-    """Makes the changes that a person asks for, the `actor`, whom the record names."""
+    """Makes the changes that a person asks for, the `actor`, whom the record names: each of them,
+    with `part_of_id` as a part of what `many` recorded."""
 
     actor: str
+    part_of_id: int | None = None
+
+    def many(self, about: str, now_ms: int) -> "Change[Operator]":
+        """Record a replay of many deliveries, and return the operator who makes it: so the log has
+        one line for it, and behind that which deliveries these were."""
+
+        def record(transaction: Transaction) -> Operator:
+            number = self._record(transaction, "replay", now_ms, note=about)
+            return Operator(actor=self.actor, part_of_id=number)
+
+        return record
 
     def cancel(self, delivery_id: int, now_ms: int) -> Change[bool]:
         """Take a pending delivery out of the queue, or let a dead one be, which nobody will mend.
@@ -207,7 +224,10 @@ class Operator:
         now_ms: int,
         note: str | None = None,
     ) -> None:
-        rows = [(now_ms, self.actor, "replay", delivery_id, note) for delivery_id in delivery_ids]
+        rows = [
+            (now_ms, self.actor, "replay", delivery_id, note, self.part_of_id)
+            for delivery_id in delivery_ids
+        ]
         transaction.insert_many(_RECORD_MANY, rows)
 
     def _record(
@@ -219,8 +239,8 @@ class Operator:
         event_id: int | None = None,
         delivery_id: int | None = None,
         note: str | None = None,
-    ) -> None:
-        transaction.insert(
+    ) -> int | None:
+        return transaction.insert(
             _RECORD,
             at_ms=now_ms,
             actor=self.actor,
@@ -228,6 +248,7 @@ class Operator:
             event_id=event_id,
             delivery_id=delivery_id,
             note=note,
+            part_of_id=self.part_of_id,
         )
 
 

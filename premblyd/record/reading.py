@@ -1,7 +1,7 @@
 """Finding what a command is about: an event, deliveries, attempts. Lists are in browsing.py."""
 
 import dataclasses
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from peewee import Database, Expression, ModelSelect, fn
@@ -16,6 +16,8 @@ from premblyd.queue.queue_statements import EVENT_COLUMNS
 from premblyd.record import contradictions, fetching
 from premblyd.record.choosing import DeliveryFilter
 from premblyd.record.rows import AttemptRow, FoundDelivery, FoundEvent, WholeEvent
+
+COUNTED = 100_000
 
 
 def event_ids(database: Database, numbers: Collection[int]) -> set[int]:
@@ -106,47 +108,35 @@ def events_without(
     return fetching.rows(database, query, FoundEvent)
 
 
-def find_deliveries(database: Database, chosen: DeliveryFilter) -> list[FoundDelivery]:
-    """Return the deliveries that a command is about, oldest first."""
-    query = (
-        _found_deliveries()
-        .where(Delivery.state.in_(list(State)))  # somebody may have put another word there
-        .order_by(Delivery.id)
+def find_deliveries(
+    database: Database, chosen: DeliveryFilter, after_id: int = 0, limit: int | None = None
+) -> list[FoundDelivery]:
+    """Return the deliveries that a command is about, oldest first: at most `limit`, with higher
+    numbers than `after_id`."""
+    columns = fetching.columns(Delivery, FoundDelivery)
+    query = _chosen(database, chosen, *columns, contradictions.is_contradicted(Delivery.event))
+    query = query.where(
+        Delivery.state.in_(list(State)),  # somebody may have put another word there
+        Delivery.id > after_id,
     )
-    if chosen.since_ms is not None or chosen.type is not None:
-        query = query.join(Event)
-    for condition in chosen.conditions(database):
-        query = query.where(condition.expression)
-    found = fetching.rows(database, query, FoundDelivery)
+    found = fetching.rows(database, query.order_by(Delivery.id).limit(limit), FoundDelivery)
     return [dataclasses.replace(delivery, state=State(delivery.state)) for delivery in found]
 
 
-def find_dead(
-    database: Database,
-    *,
-    action: str | None,
-    delivery_ids: Sequence[int] | None,
-    after_id: int,
-    limit: int,
-) -> list[FoundDelivery]:
-    """Return dead deliveries with higher numbers than `after_id`, the lowest first: of an action,
-    or of these numbers; None does not filter."""
-    query = (
-        _found_deliveries()
-        .where(Delivery.state == State.DEAD, Delivery.id > after_id)
-        .order_by(Delivery.id)
-        .limit(limit)
-    )
-    query = fetching.equal(query, (Delivery.action, action))
-    if delivery_ids is not None:
-        query = query.where(Delivery.id.in_(list(delivery_ids)))
-    found = fetching.rows(database, query, FoundDelivery)
-    return [dataclasses.replace(delivery, state=State.DEAD) for delivery in found]
+def count_deliveries(database: Database, chosen: DeliveryFilter) -> int:
+    """Return how many deliveries are chosen; no more than COUNTED are counted."""
+    some = _chosen(database, chosen, Delivery.id).limit(COUNTED).alias("some")
+    [(count,)] = fetching.tuples(database, Delivery.select(fn.COUNT(some.c.id)).from_(some))
+    return int(count)
 
 
-def _found_deliveries() -> "ModelSelect[Any]":
-    columns = fetching.columns(Delivery, FoundDelivery)
-    return Delivery.select(*columns, contradictions.is_contradicted(Delivery.event))
+def _chosen(database: Database, chosen: DeliveryFilter, *columns: Any) -> "ModelSelect[Any]":
+    query = Delivery.select(*columns)
+    if any(each is not None for each in (chosen.since_ms, chosen.until_ms, chosen.type)):
+        query = query.join(Event)
+    for condition in chosen.conditions(database):
+        query = query.where(condition.expression)
+    return query
 
 
 def action_names(database: Database) -> set[str]:

@@ -1,7 +1,8 @@
 """What a replay is about: which deliveries are queued again, tried now or made, and which not."""
 
+import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from peewee import Database
@@ -11,7 +12,7 @@ from premblyd.errors import PremblydError
 from premblyd.model.states import FINISHED, State
 from premblyd.record import reading, unknowns
 from premblyd.record.choosing import DeliveryFilter
-from premblyd.record.operating import BATCH, Change, Operator
+from premblyd.record.operating import Change, Operator
 from premblyd.record.rows import FoundDelivery
 from premblyd.rereading import Rereading
 from premblyd.routing import Routing
@@ -19,34 +20,32 @@ from premblyd.routing import Routing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Which deliveries an operator asks to have replayed; None does not filter."""
+    """Which deliveries an operator asks to have replayed. With `limit`, a step of it: at most so
+    many, with higher numbers than `after_id`."""
 
-    event_id: int | None = None
-    delivery_id: int | None = None
-    is_dead: bool = False
-    is_pending: bool = False
+    chosen: DeliveryFilter
     is_new: bool = False  # only deliveries that are not there yet
-    action: str | None = None
-    since_ms: int | None = None
     may_be_contradicted: bool = False  # also what is of events that Prembly contradicted
+    after_id: int = 0
+    limit: int | None = None
 
     @property
-    def state(self) -> State | None:
-        if self.is_pending:
-            return State.PENDING
-        return State.DEAD if self.is_dead else None
+    def is_pending(self) -> bool:
+        return self.chosen.state == State.PENDING
 
     @property
     def may_be_new(self) -> bool:
         """Whether events may get a delivery that they don't have: it names an action and events."""
-        names_events = self.event_id is not None or self.since_ms is not None
-        return names_events and self.action is not None and self.state is None
+        chosen = self.chosen
+        names_events = chosen.event_id is not None or chosen.since_ms is not None
+        return names_events and chosen.action is not None and chosen.state is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a replay will do."""
 
+    found: tuple[FoundDelivery, ...] = ()  # what was asked for, as far as it is there
     finished: tuple[FoundDelivery, ...] = ()  # to be queued again
     pending: tuple[FoundDelivery, ...] = ()  # to be tried now
     new_for: tuple[int, ...] = ()  # events that get a delivery of `action`
@@ -63,54 +62,30 @@ class Plan:
         return len(self.finished) + len(self.pending) + len(self.new_for)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dead:
-    """Dead deliveries, to be read a step at a time: of an action, or some by their numbers."""
-
-    action: str | None = None
-    delivery_ids: tuple[int, ...] | None = None
-
-    def after(self, delivery_id: int) -> Callable[[Database], list[FoundDelivery]]:
-        """Return what reads the next ones, up to BATCH, with higher numbers than this."""
-        return lambda database: reading.find_dead(
-            database,
-            action=self.action,
-            delivery_ids=self.delivery_ids,
-            after_id=delivery_id,
-            limit=BATCH,
-        )
-
-
 def plan(database: Database, settings: Config, request: Request, now_ms: int) -> Plan:
     """Return what `request` amounts to now. Raise NotFoundError for a delivery that is not there,
     PremblydError for an action that nobody knows."""
     actions = {action.name: action for action in settings.actions}
-    if request.delivery_id is not None:
-        reading.find_delivery(database, request.delivery_id)
-    if request.action is not None and (
-        unknown := unknowns.of_action(database, settings, request.action)
+    chosen = request.chosen
+    if chosen.delivery_id is not None:
+        reading.find_delivery(database, chosen.delivery_id)
+    if chosen.action is not None and (
+        unknown := unknowns.of_action(database, settings, chosen.action)
     ):
         raise PremblydError(unknown)
-    found = reading.find_deliveries(
-        database,
-        DeliveryFilter(
-            event_id=request.event_id,
-            delivery_id=request.delivery_id,
-            state=request.state,
-            action=request.action,
-            since_ms=request.since_ms,
-            due_after_ms=now_ms if request.is_pending else None,
-        ),
-    )
-    action = actions.get(request.action or "")
+    later = dataclasses.replace(chosen, due_after_ms=now_ms) if request.is_pending else chosen
+    found = reading.find_deliveries(database, later, request.after_id, request.limit)
+    action = actions.get(chosen.action or "")
     if action is not None and request.may_be_new and (request.is_new or not found):
         return _plan_new(database, settings, request, action)
     kept = [delivery for delivery in found if delivery.action in actions]
     gone = [delivery for delivery in found if delivery.action not in actions]
     if request.is_pending:
+        waiting = dataclasses.replace(chosen, state=None, is_waiting=True)
         return Plan(
+            found=tuple(found),
             pending=tuple(kept),
-            waiting=_count_waiting(database, request),
+            waiting=len(reading.find_deliveries(database, waiting)),
             without_action=_count_by_action(gone),
         )
     ended = [delivery for delivery in kept if delivery.state in FINISHED]
@@ -118,6 +93,7 @@ def plan(database: Database, settings: Config, request: Request, now_ms: int) ->
         delivery for delivery in ended if request.may_be_contradicted or not delivery.contradicted
     )
     return Plan(
+        found=tuple(found),
         finished=finished,
         contradicted=len(ended) - len(finished),
         skipped_again=_skipped_again(finished, actions),
@@ -126,6 +102,13 @@ def plan(database: Database, settings: Config, request: Request, now_ms: int) ->
             delivery for delivery in gone if delivery.state in FINISHED
         ),
     )
+
+
+def next_step(plan: Plan, request: Request) -> Request | None:
+    """Return the request for the step after the one of this plan; None: it was the last."""
+    if request.limit is None or len(plan.found) < request.limit:
+        return None
+    return dataclasses.replace(request, after_id=plan.found[-1].id)
 
 
 def changes(plan: Plan, operator: Operator, settings: Config, now_ms: int) -> Iterator[Change[int]]:
@@ -143,21 +126,6 @@ def changes(plan: Plan, operator: Operator, settings: Config, now_ms: int) -> It
         yield from operator.add(
             sorted(plan.new_for), action.name, action.retry.attempts, now_ms, action.then
         )
-
-
-def _count_waiting(database: Database, request: Request) -> int:
-    return len(
-        reading.find_deliveries(
-            database,
-            DeliveryFilter(
-                event_id=request.event_id,
-                delivery_id=request.delivery_id,
-                action=request.action,
-                since_ms=request.since_ms,
-                is_waiting=True,
-            ),
-        )
-    )
 
 
 def _count_by_action(deliveries: Iterable[FoundDelivery]) -> Mapping[str, int]:
@@ -182,7 +150,7 @@ def _plan_new(database: Database, settings: Config, request: Request, action: Ac
     not_for: Counter[str] = Counter()
     new_for = []
     for event in reading.events_without(
-        database, action.name, event_id=request.event_id, since_ms=request.since_ms
+        database, action.name, event_id=request.chosen.event_id, since_ms=request.chosen.since_ms
     ):
         why_not = None
         is_read = (

@@ -121,7 +121,9 @@ class AwaitedRow(Row):
 
 @_row_of(OperatorAction, Seen.LISTS)
 class OperatorRow(Row):
-    """What a person did."""
+    """What a person did: of a replay of many, with how many deliveries that queued."""
+
+    parts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

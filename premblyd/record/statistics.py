@@ -6,7 +6,7 @@ of one is answered from its beginning.
 """
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,12 +15,16 @@ from peewee import SQL, Database, Field, ModelSelect, fn
 
 from premblyd.model.states import AttemptOutcome, State
 from premblyd.model.tables import WAITS_FOR_ANOTHER, AttemptHour, Delivery, EventHour, Rejection
+from premblyd.privacy import documents
+from premblyd.privacy.fields import Shape
 from premblyd.queue.rollups import HOUR_MS, hour_of, lower_bound_ms
 from premblyd.record import fetching
+from premblyd.record.leafing import By
 
 _FIRST_TWO = (SQL("1"), SQL("2"))  # columns: PostgreSQL sees no likeness in `hour / ?` and itself
-By = Literal["response_code", "outcome", "type"]
-_FIELDS: Mapping[By, Field] = {
+CountedBy = Literal["response_code", "outcome", "type"]
+LOOKED_AT, MOST = 5_000, 8
+_FIELDS: Mapping[CountedBy, Field] = {
     "response_code": EventHour.response_code,
     "outcome": EventHour.outcome,
     "type": EventHour.type,
@@ -79,7 +83,7 @@ def span_ms(since_ms: int, now_ms: int, columns: int = 72) -> int:
 
 
 def events(
-    database: Database, by: By, *, since_ms: int, each_ms: int = HOUR_MS
+    database: Database, by: CountedBy, *, since_ms: int, each_ms: int = HOUR_MS
 ) -> list[EventCount]:
     """Return how many webhooks came since `since_ms`, for spans of `each_ms` (whole hours), oldest
     first."""
@@ -241,6 +245,36 @@ def dead_of(database: Database) -> dict[str, int]:
     """Return how many deliveries are dead, by action: by the index of the dead."""
     query = "SELECT action, count(*) FROM delivery WHERE state = 'dead' GROUP BY action"
     return {str(action): count for action, count in fetching.by_sql(database, query)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadByError:
+    """How many deliveries died with an error, as people see it who may not see personal data."""
+
+    error: str
+    count: int
+    last_id: int
+
+
+def errors_of_dead(database: Database, action: str | None = None) -> list[DeadByError]:
+    """Return what the newest LOOKED_AT dead deliveries, or those of an action, died of: the errors
+    of most first, MOST at most."""
+    is_dead = Delivery.state == SQL("'dead'")  # as text, as the index of the dead has it
+    index = "delivery_state"
+    if action is not None:
+        is_dead, index = is_dead & (Delivery.action == action), "delivery_dead"
+    query = Delivery.select(Delivery.id, Delivery.last_error).from_(By(Delivery, index))
+    newest = query.where(is_dead).order_by(Delivery.id.desc()).limit(LOOKED_AT)
+    counts: Counter[str] = Counter()
+    last: dict[str, int] = {}
+    for delivery_id, error in fetching.plain_tuples(database, newest):
+        shown = str(documents.mask(error, Shape.ERROR) or "")
+        counts[shown] += 1
+        last.setdefault(shown, delivery_id)
+    return [
+        DeadByError(error=error, count=count, last_id=last[error])
+        for error, count in counts.most_common(MOST)
+    ]
 
 
 def quantile(buckets: Mapping[int, int], share: float) -> int | None:

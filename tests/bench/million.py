@@ -25,7 +25,7 @@ from premblyd.databases import Server
 from premblyd.engines.connections import connect_read_only
 from premblyd.engines.sqlite import opening
 from premblyd.record import browsing, reading, refused, statistics
-from premblyd.record.choosing import DeliveryFilter, EventFilter, RejectionFilter
+from premblyd.record.choosing import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
 from premblyd.record.leafing import OLDEST
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
@@ -150,6 +150,8 @@ def questions(events: int, now_ms: int) -> Iterator[tuple[str, Ask]]:
     for limit in (50, 10_000):
         wrong = RejectionFilter(reason="wrong signature")
         yield f"page rejections, {limit}", partial(browsing.part, chosen=wrong, limit=limit)
+    yield "page errors", statistics.errors_of_dead
+    yield "page operators", partial(browsing.part, chosen=OperatorFilter())
     yield "page hours", partial(statistics.events, by="response_code", since_ms=day_ms)
 
 
@@ -166,7 +168,8 @@ def _of_deliveries(now_ms: int) -> Iterator[dict[str, Any]]:
         [{"state": state} for state in ("succeeded", "dead", "pending", "cancelled")],
         [{"action": "crm"}, {"action": "none"}],
         [{"type": "sdk.session"}, {"type": "fraud.*"}],
-        [{"since_ms": now_ms - DAY_MS}],
+        [{"since_ms": now_ms - DAY_MS}, {"until_ms": now_ms - DAY_MS}],
+        [{"error": "exit"}, {"error": "nobody wrote this"}],
         [{"contradicted": True}],
         [{"is_waiting": True}],
     ]

@@ -285,6 +285,9 @@ def test_dead_letters_are_replayed_by_choice_and_all_at_once(fresh: Premblyd) ->
     assert (page.status, page.location) == (303, "/replays/1")
     fresh.wait_for_rows([(4,)], dead)
     page = own.post("/dead/replay", {"all": "1", "action": "crm"})
+    assert "Replay 4 dead deliveries (action crm)?" in page.text, "it asks"
+    assert fresh.rows(dead) == [(4,)]
+    page = own.post("/dead/replay", {"all": "1", "action": "crm", "sure": "yes"})
     assert page.location == "/replays/2"
     progress = wait_until(
         lambda: (now := own.get("/replays/2.json").json["bulk"])["is_finished"] and now
@@ -292,8 +295,53 @@ def test_dead_letters_are_replayed_by_choice_and_all_at_once(fresh: Premblyd) ->
     assert (progress["total"], progress["queued"], progress["mistake"]) == (4, 4, None)
     assert "All are queued" in own.get("/replays/2").text
     fresh.wait_for_rows([(0,)], dead)
-    assert fresh.rows("SELECT count(*) FROM operator_action WHERE action = 'replay'") == [(6,)]
+    log = own.get("/operators.json?action=replay").json["operator_actions"]
+    assert [(row["note"], row["parts"]) for row in log] == [
+        ("4 dead deliveries (action crm)", 4),
+        ("2 dead deliveries", 2),
+    ]
+    parts = own.get(f"/operators.csv?part_of={log[1]['id']}").body.decode("utf-8-sig")
+    found = {row["delivery_id"] for row in csv.DictReader(io.StringIO(parts))}
+    assert found == set(map(str, chosen))
+    stopped = own.post("/replays/2/stop.json").json
+    assert (stopped["is_stopped"], own.post("/replays/9/stop").status) == (True, 404)
     assert own.post("/dead/replay").status == 400, "nothing was chosen"
+
+
+def test_dead_letters_are_told_by_error_and_replayed_by_what_was_asked_for(
+    fresh: Premblyd,
+) -> None:
+    fresh.configure(
+        console=CONSOLE,
+        actions=[shell("crm", 'exit "$PREMBLY_RESPONSE_CODE"', retry=ONCE)],
+    )
+    fresh.start()
+    for number, code in enumerate(("03", "03", "04")):
+        fresh.send(b'{"response_code":"%s","reference":"sample-api-%d"}' % (code.encode(), number))
+    fresh.wait_for_rows([(3,)], "SELECT count(*) FROM delivery WHERE state = 'dead'")
+    own = signed_in(fresh)
+    errors = own.get("/dead.json").json["errors"]
+    assert [(each["error"], each["count"]) for each in errors] == [
+        ("exit status 3", 2),
+        ("exit status 4", 1),
+    ]
+    page = own.get("/dead").text
+    for shown in (
+        'href="/dead?error=exit+status+3"',
+        "sample-api-2",
+        'data-label="Type"',
+        "exit status 4",
+    ):
+        assert shown in page
+    assert page.index("Replay the chosen") < page.index("<table")
+    rows = own.get("/dead.json?error=STATUS+4").json["deliveries"]
+    assert [row["reference"] for row in rows] == ["sample-api-2"]
+    assert own.get("/dead.json?until=1h").json["deliveries"] == []
+    bulk = own.post("/dead/replay.json", {"all": "1", "error": "status 4"}).json
+    assert (bulk["total"], bulk["about"]) == (1, "1 dead delivery (error contains status 4)")
+    fresh.wait_for_rows([(4,)], "SELECT count(*) FROM attempt")
+    assert fresh.rows("SELECT delivery_id FROM attempt WHERE number = 2") == [(3,)]
+    assert own.post("/dead/replay", {"all": "1", "until": "x"}).status == 400
 
 
 def test_of_many_attempts_the_newest_are_shown(fresh: Premblyd) -> None:

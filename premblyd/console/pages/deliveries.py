@@ -1,9 +1,12 @@
 """Deliveries, the dead letters above all: to look at, to replay and to cancel."""
 
+import dataclasses
 from types import MappingProxyType
 from typing import Any
 
 from premblyd.console import words
+from premblyd.console.bulk import Bulk
+from premblyd.console.forms import Form
 from premblyd.console.handler import Handler
 from premblyd.console.pages.lists import ListPage
 from premblyd.engines.connections import Database
@@ -36,33 +39,67 @@ class Dead(Deliveries):
     path = "/dead"
     fixed = MappingProxyType({"state": State.DEAD})
 
+    def beside(self, database: Database | None, chosen: DeliveryFilter) -> dict[str, Any]:
+        errors = [] if database is None else statistics.errors_of_dead(database, chosen.action)
+        return {**super().beside(database, chosen), "errors": errors}
+
 
 class ReplayMany(Handler):
-    """Replays chosen dead letters, or all of an action."""
+    """Replays chosen dead letters, or after a question all that the page's filters choose."""
 
     section = "/dead"
 
     async def post(self) -> None:
-        if self.get_body_argument("all", ""):
-            action = self.get_body_argument("action", "") or None
-            counts = await self.services.readers.run(statistics.dead_of)
-            total = sum(counts.values()) if action is None else counts.get(action, 0)
-            dead = replays.Dead(action=action)
-            about = f"all dead deliveries of {action}" if action else "all dead deliveries"
-        else:
-            chosen = _numbers(self.get_body_arguments("delivery"))
-            if not chosen:
-                raise PremblydError("Choose at least one delivery first.")
-            total = len(chosen)
-            dead = replays.Dead(delivery_ids=tuple(chosen))
-            about = words.counted(total, "delivery", "deliveries")
+        is_all = bool(self.get_body_argument("all", ""))
+        chosen, form = self._all() if is_all else (self._some(), None)
+        contradicted = dataclasses.replace(chosen, contradicted=True)
+        total, left = await self.services.readers.run(
+            lambda database: (
+                reading.count_deliveries(database, chosen),
+                reading.count_deliveries(database, contradicted),
+            )
+        )
+        about = f"{words.counted(total, 'dead delivery', 'dead deliveries')}{_that(form)}"
+        is_sure = self.get_body_argument("sure", "") == "yes" or self.wants_json
+        if form is not None and not is_sure:
+            await self.send_page(
+                "sure.html",
+                about=about,
+                total=total,
+                contradicted=left,
+                typed=form.typed,
+                form=form,
+            )
+            return
         bulk = self.services.bulks.start(
-            dead, total, self.services.config, about=about, actor=self.actor
+            chosen, total, self.services.config, about=about, actor=self.actor
         )
         if self.wants_json:
             await self.send_json(shown(bulk))
             return
         self.redirect(f"/replays/{bulk.id}", status=303)
+
+    def _all(self) -> tuple[DeliveryFilter, Form]:
+        offered = Dead.offered()
+        form = Form({each.name: self.get_body_argument(each.name, "") for each in offered})
+        chosen = form.chosen(DeliveryFilter, offered, self.now_ms, Dead.fixed)
+        form.require()
+        return chosen, form
+
+    def _some(self) -> DeliveryFilter:
+        numbers = _numbers(self.get_body_arguments("delivery"))
+        if not numbers:
+            raise PremblydError("Choose at least one delivery first.")
+        return DeliveryFilter(state=State.DEAD, ids=tuple(numbers))
+
+
+def _that(form: Form | None) -> str:
+    """Return by which filters they are chosen."""
+    if form is None:
+        return ""
+    titles = {each.name: each.title.lower() for each in Dead.offered()}
+    asked = [f"{titles[name]} {typed}" for name, typed in form.typed.items() if typed]
+    return f" ({', '.join(asked)})" if asked else ""
 
 
 class Progress(Handler):
@@ -71,10 +108,21 @@ class Progress(Handler):
     section = "/dead"
 
     async def get(self, bulk_id: str) -> None:
-        bulk = self.services.bulks.find(int(bulk_id))
-        if bulk is None:
-            raise NotFoundError("There is no such replay any more. The operator log has it.")
-        await self.show("progress.html", {"bulk": shown(bulk)})
+        await self.show("progress.html", {"bulk": shown(_bulk(self, bulk_id))})
+
+
+class Stop(Handler):
+    """Stops a replay of many: what is queued stays queued."""
+
+    section = "/dead"
+
+    async def post(self, bulk_id: str) -> None:
+        bulk = _bulk(self, bulk_id)
+        bulk.is_stopped = True
+        if self.wants_json:
+            await self.send_json(shown(bulk))
+            return
+        self.redirect(f"/replays/{bulk.id}", status=303)
 
 
 class Delivery(Handler):
@@ -140,20 +188,28 @@ async def answer(handler: Handler, event_id: int, done: str, count: int) -> None
     handler.redirect(f"/events/{event_id}?done={done}#deliveries", status=303)
 
 
-def shown(bulk: Any) -> dict[str, Any]:
+def _bulk(handler: Handler, bulk_id: str) -> Bulk:
+    bulk = handler.services.bulks.find(int(bulk_id))
+    if bulk is None:
+        raise NotFoundError("There is no such replay any more. The operator log has it.")
+    return bulk
+
+
+def shown(bulk: Bulk) -> dict[str, Any]:
     """Return what is shown of a replay of many."""
-    names = ("id", "about", "total", "queued", "left_alone", "is_finished", "mistake")
+    names = ("id", "about", "total", "queued", "left_alone", "is_finished", "mistake", "is_stopped")
     return {name: getattr(bulk, name) for name in names}
 
 
 def _plan_one(
     database: Database, delivery_id: int, config: Any, now_ms: int, is_meant: bool
 ) -> Plan:
-    again = Request(delivery_id=delivery_id, may_be_contradicted=is_meant)
+    one = DeliveryFilter(delivery_id=delivery_id)
+    again = Request(chosen=one, may_be_contradicted=is_meant)
     plan = replays.plan(database, config, again, now_ms)
     if plan.unfinished:
-        request = Request(delivery_id=delivery_id, is_pending=True)
-        return replays.plan(database, config, request, now_ms)
+        now = Request(chosen=dataclasses.replace(one, state=State.PENDING))
+        return replays.plan(database, config, now, now_ms)
     return plan
 
 

@@ -9,7 +9,7 @@ from premblyd.console.forms import Form, ways
 from premblyd.console.handler import Handler
 from premblyd.engines.connections import Database
 from premblyd.record import browsing
-from premblyd.record.choosing import Chosen, filters
+from premblyd.record.choosing import Chosen, Filter, filters
 from premblyd.record.leafing import LIMIT, Part, Place
 from premblyd.record.rows import Row
 
@@ -27,9 +27,7 @@ class ListPage(Handler):
     csv_rows: ClassVar[int] = export.ROWS  # of a part
 
     async def get(self) -> None:
-        offered = [
-            each for each in filters(self.kind) if each.is_offered and each.field not in self.fixed
-        ]
+        offered = self.offered()
         form = Form(self.filters(*(each.name for each in offered), *self.places))
         chosen = form.chosen(self.kind, offered, self.now_ms, self.fixed)
         if self.request.path.endswith(".csv"):
@@ -72,6 +70,12 @@ class ListPage(Handler):
             actions=[action.name for action in self.services.config.actions],
             **view,
         )
+
+    @classmethod
+    def offered(cls) -> list[Filter]:
+        """Return the filters by which people may choose here."""
+        found = filters(cls.kind)
+        return [each for each in found if each.is_offered and each.field not in cls.fixed]
 
     def beside(self, database: Database | None, chosen: Any) -> dict[str, Any]:
         """Return what the page shows besides the list; without a database, as if there were

@@ -146,10 +146,15 @@
   };
   if (document.querySelector("[data-poll]")) setTimeout(poll, 500);
 
-  // "All" beside a list of boxes.
+  // "All" beside a list of boxes, and how many of them are chosen.
   document.addEventListener("change", (event) => {
     const box = event.target;
-    if (!(box instanceof HTMLInputElement) || !box.dataset.all) return;
-    for (const other of document.querySelectorAll(`input[name="${box.dataset.all}"]`)) other.checked = box.checked;
+    if (!(box instanceof HTMLInputElement) || box.type !== "checkbox") return;
+    const named = (name) => document.querySelectorAll(`input[type=checkbox][name="${name}"]`);
+    if (box.dataset.all) for (const other of named(box.dataset.all)) other.checked = box.checked;
+    for (const count of document.querySelectorAll("[data-count]")) {
+      const chosen = [...named(count.dataset.count)].filter((other) => other.checked).length;
+      count.textContent = chosen ? ` (${chosen})` : "";
+    }
   });
 })();
