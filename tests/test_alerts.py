@@ -697,6 +697,7 @@ def test_try_runs_an_actions_hook_once_and_stores_nothing(daemon: Premblyd, tmp_
     [
         (["crm"], 2, "Give ACTION and FILE, or --alert NAME."),
         ([], 2, "Give ACTION and FILE, or --alert NAME."),
+        (["--alert", "page", "crm"], 2, "Give ACTION and FILE, or --alert NAME."),
         (["--alert", "pagee"], 1, "The configuration has no alert pagee; it has none."),
         (["crm", "-"], 1, "The configuration has no action crm; it has none."),
     ],

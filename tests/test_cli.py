@@ -71,6 +71,13 @@ def test_a_wrong_use_ends_with_2(arguments: list[str]) -> None:
     assert "Error: " in done.err
 
 
+def test_a_misspelt_command_is_told_what_it_is_like(tmp_path: Path) -> None:
+    assert run("evnets").err.endswith("No such command 'evnets'. Did you mean 'events'?\n")
+    assert run("fly").err.endswith("No such command 'fly'.\n")
+    hidden = run("upgrading", "--help")
+    assert hidden.code == 0, "it is a command too"
+
+
 def test_the_configuration_is_found_by_option_variable_or_place(tmp_path: Path) -> None:
     good, bad = record(tmp_path), tmp_path / "bad.yaml"
     bad.write_text("[]")
@@ -166,10 +173,10 @@ def test_check_warns_of_more_hooks_on_a_host_than_on_all(tmp_path: Path) -> None
 
 
 def test_init_writes_a_file_for_owner_and_group_and_never_overwrites_one(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "premblyd.yaml"
+    path = tmp_path / "a new one" / "premblyd.yaml"
     done = run("init", path.parent)
     assert (done.code, done.err) == (0, "")
-    assert f"premblyd check --config {path}" in done.out
+    assert f"premblyd check --config '{path}'" in done.out
     assert f"into the file {path.parent}/credentials/prembly-live-key\n" in done.out
     assert "set `database` to a path that you may write" in done.out
     assert path.stat().st_mode & 0o777 == 0o640
@@ -181,6 +188,8 @@ def test_init_writes_a_file_for_owner_and_group_and_never_overwrites_one(tmp_pat
 
 def test_init_says_why_it_can_not_write(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
+    done = run("init", tmp_path / "file")
+    assert done == Ran(1, "", f"{tmp_path}/file is a file, and no folder.\n")
     done = run("init", tmp_path / "file" / "folder")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith(f"Can't write {tmp_path}/file/folder/premblyd.yaml: ")

@@ -269,7 +269,7 @@ def test_replay_of_one_delivery(config: Path) -> None:
     assert run("replay", "--delivery", dead, "--config", config).out == "Queued 1 delivery.\n"
     assert run("replay", "--delivery", dead, "--config", config).code == 1
     missing = run("replay", "--delivery", 9999, "--config", config)
-    assert missing == Ran(1, "", "There is no delivery 9999.\n")
+    assert missing == Ran(1, "", "There is no delivery 9999. `premblyd deliveries` lists them.\n")
 
 
 def test_replay_of_the_dead_may_be_narrowed(config: Path) -> None:
@@ -325,7 +325,7 @@ def test_cancel_takes_no_delivery_that_has_ended_well(config: Path) -> None:
             finished,
             f"Delivery {finished} is succeeded; only a pending or dead one can be cancelled.\n",
         ),
-        (9999, "There is no delivery 9999.\n"),
+        (9999, "There is no delivery 9999. `premblyd deliveries` lists them.\n"),
     ):
         assert run("cancel", "--delivery", number, "--config", config) == Ran(1, "", why)
 
@@ -374,7 +374,7 @@ def test_without_a_database_they_say_who_makes_it(config: Path) -> None:
     for arguments in (["events"], ["deliveries"], ["show", "1"], ["replay", "1"]):
         done = run(*arguments, "--config", config)
         assert (done.code, done.out) == (1, "")
-        assert "The daemon makes it: run `premblyd serve`." in done.err
+        assert "the daemon makes it: run `premblyd serve`." in done.err
 
 
 @pytest.mark.sqlite

@@ -44,6 +44,7 @@ def test_a_boolean_is_printed_as_when_writes_it(tmp_path: Path) -> None:
         "explain", "-", "--config", write(tmp_path), stdin=b'{"face_data": {"status": false}}'
     )
     assert "\n  face_match           false\n" in done.out
+    assert "\n  doubt                -\n" in done.out
 
 
 def test_a_shell_action_is_shown_and_not_run(tmp_path: Path) -> None:

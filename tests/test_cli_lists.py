@@ -56,6 +56,8 @@ def test_what_is_doubted_is_listed_with_the_reason(config: Path) -> None:
     assert all(rows.values())
     assert "unknown (code,face)" in run("events", "--doubted", "--config", config).out
     assert "doubt " in run("show", "3", "--config", config).out
+    change(config, "UPDATE event SET outcome = 'unknown', doubt = '' WHERE id = 3")
+    assert "doubt " not in run("show", "3", "--config", config).out, "it was looked for"
 
 
 @pytest.mark.parametrize("columns", [40, 200])
@@ -164,6 +166,13 @@ def test_a_filter_that_nobody_knows_is_said_beside_the_empty_list(
     assert done.err.rstrip("\n").isprintable()
     as_json = run(*arguments, "--json", "--config", config)
     assert (as_json.out, as_json.err) == ("[]\n", done.err)
+
+
+def test_times_between_which_nothing_can_be_are_said(config: Path) -> None:
+    words = "note: --since is not before --until: nothing can be in between.\n"
+    for times in (["--since", "1h", "--until", "2h"], ["--since", "7d", "--until", "2026-01-01"]):
+        assert run("events", *times, "--config", config) == Ran(0, "No events.\n", words)
+    assert run("events", "--since", "2d", "--until", "1d", "--config", config).err == ""
 
 
 KNOWN = [
@@ -347,7 +356,10 @@ def test_what_is_pending_is_listed_and_filtered(config: Path) -> None:
         (["--since", "2100-01-01"], []),
     ):
         assert json_of(config, "pending", *options) == found
-    assert run("pending", "--state", "settled", "--config", config).out == "Nothing is pending.\n"
+    assert (
+        run("pending", "--state", "settled", "--config", config).out
+        == "Nothing pending is listed.\n"
+    )
     assert "waiting" in run("pending", "--config", config).out
 
 

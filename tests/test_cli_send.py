@@ -208,6 +208,9 @@ def test_an_interrupted_run_says_what_was_sent_so_far(sending: Sending) -> None:
         (["--rate", "inf"], "inf is not in the range"),
         (["--rate", "nan"], "'nan' is not a number"),
         (["/nowhere/at-all"], "No such file"),
+        (["--url", "hooks.example.com/prembly"], "should begin with https:// or http://, and a"),
+        (["--url", "ftp://hooks.example.com"], "should begin with https:// or http://, and a host"),
+        (["--url", "http://"], "should begin with https:// or http://, and a host"),
     ],
 )
 def test_a_wrong_use_sends_nothing(
@@ -355,6 +358,16 @@ def test_what_is_sent_can_be_told_from_real_events(sending: Sending) -> None:
         assert own_id is None or own_id.startswith("sample-")
     nameless = [n for n in samples.NAMES if payload.read(samples.sample(n)).reference is None]
     assert nameless == ["credit", "statement", "wallet", "watchlist"]
+
+
+def test_of_another_servers_page_the_beginning_is_shown(sending: Sending) -> None:
+    page = "<html>\n" + "<p>Forbidden</p>\n" * 100
+    with serving(lambda handler: handler.reply(403, page.encode())) as server:
+        done = sending.send("--url", server.url)
+    (shown,) = done.out.splitlines()
+    assert shown.startswith("403 <html> <p>Forbidden</p> <p>")
+    assert shown.endswith("…")
+    assert len(shown) == 201
 
 
 def test_what_another_server_answers_does_nothing_to_a_terminal(sending: Sending) -> None:

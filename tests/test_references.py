@@ -52,7 +52,7 @@ def test_quoted_cells_may_hold_separators_and_lines() -> None:
         ("name,reference,bvn\na,b,c", None, "--column with name, reference, bvn."),
         ("Amina,ver_a_1,22123456789", None, "--column with its title (the first line has none)."),
         ("name;reference\na;b", "id", "no column 'id'. Its columns: name, reference."),
-        ("", "reference", "no column 'reference'. Its columns: its title"),
+        ("", "reference", "no column 'reference'. Its first line has no titles."),
         ("Amina Bello\n../x\n", None, "holds no reference. In lines 1, 2: this is no reference"),
         ("r" * 201, None, "line 1: this is no reference"),
         ("ver_a_1\n".encode("utf-16"), None, "UTF-16: save it as UTF-8"),

@@ -2,6 +2,7 @@
 `premblyd --help` answers at once."""
 
 import atexit
+import difflib
 import gc
 import importlib
 import inspect
@@ -69,6 +70,14 @@ class Commands(click.Group):
         command: click.Command = getattr(loaded, attribute)
         command.help = f"{summary}\n\n{inspect.getdoc(command.callback) or ''}"
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        if close and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean '{close[0]}'?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

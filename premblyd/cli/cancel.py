@@ -14,8 +14,8 @@ from premblyd.errors import PremblydError
 def cancel(config_path: Path, delivery_id: int) -> None:
     """A delivery whose hook runs now can't be cancelled; `replay` puts a cancelled one back.
 
-    A dead one that nobody will mend is cancelled too: `status` tells of it no more, and those
-    behind it (`order`, with `then: wait`) go on.
+    A dead one that nobody will mend can be cancelled too: then `status` tells of it no more, and
+    those behind it (`order`, with `then: wait`) go on.
     """
     from premblyd.cli.database import database_of
     from premblyd.engines.connections import connect_operator, now_ms, transact

@@ -18,7 +18,7 @@ COLUMNS = (
     Column(name="event", kind="whole"),
     Column(name="action", rank=1, kind="reference"),
     Column(name="state", kind="whole"),
-    Column(name="tried", rank=5, kind="whole"),
+    Column(name="begun", rank=5, kind="whole"),  # questions to Prembly alone count too
     Column(name="due (UTC)", rank=4, kind="time"),
     Column(name="error", rank=3, kind="words"),
     Column(name="reference", rank=2, kind="reference"),

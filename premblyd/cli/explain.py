@@ -17,9 +17,17 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", type=click.File("rb"))
 @click.option(
-    "--endpoint", "endpoint_name", help="Judge it as sent to this endpoint (default: the first)."
+    "--endpoint",
+    "endpoint_name",
+    metavar="NAME",
+    help="Judge it as sent to this endpoint (default: the first).",
 )
-@click.option("--key", "key_name", help="Judge it as signed with this key (default: the first).")
+@click.option(
+    "--key",
+    "key_name",
+    metavar="NAME",
+    help="Judge it as signed with this key (default: the first).",
+)
 @config_option
 @json_option
 def explain(
@@ -55,7 +63,7 @@ def _print(
 ) -> None:
     click.echo(f"{bold('Verdict')} (endpoint {endpoint})")
     for name, value in verdict.items():
-        click.echo(f"  {name:<20} {'-' if value is None else clean(value)}")
+        click.echo(f"  {name:<20} {'-' if value in (None, '') else clean(value)}")
     if not runs:
         click.echo("\nNo action: the event would be stored, and nothing would run.")
     for action, shown in runs.items():

@@ -1,5 +1,6 @@
 """premblyd init"""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -15,8 +16,8 @@ Wrote {path}. Before the first start:
   sqlite:///premblyd.db, which is beside the configuration.
 - Say under `actions` what shall happen.
 Then:
-  {premblyd} check --config {path}
-  {premblyd} serve --config {path}"""
+  {premblyd} check --config {quoted}
+  {premblyd} serve --config {quoted}"""
 
 
 @click.command()
@@ -30,10 +31,13 @@ def init(folder: Path) -> None:
             path.chmod(0o640)  # keys may be put into it
             file.write(TEMPLATE.read_text(encoding="utf-8"))
     except FileExistsError:
+        if not folder.is_dir():
+            raise PremblydError(f"{folder} is a file, and no folder.") from None
         raise PremblydError(f"{path} exists already; it was left as it is.") from None
     except PermissionError as error:
         raise LacksRightsError(f"Can't write {path}: {error.strerror}") from None
     except OSError as error:
         raise PremblydError(f"Can't write {path}: {error.strerror}") from None
     key = folder / "credentials" / "prembly-live-key"
-    click.echo(NEXT.format(path=path, key=key, premblyd=program.name()))
+    quoted = shlex.quote(str(path))
+    click.echo(NEXT.format(path=path, quoted=quoted, key=key, premblyd=program.name()))

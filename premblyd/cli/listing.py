@@ -72,6 +72,7 @@ _limit = click.option(
     "--limit",
     default=50,
     show_default=True,
+    metavar="N",
     type=click.IntRange(1, MAX_ROWS),
     help="Show at most this many.",
 )
@@ -93,8 +94,12 @@ def chosen_by(kind: type[C], record: Database, asked: dict[str, Any]) -> C:
 def note_unknown(
     record: Database, config_path: Path, database: str | None, asked: dict[str, Any]
 ) -> None:
-    """Say, of each name that an empty list was asked for and that nobody knows, that it is none."""
-    notes = []
+    """Say what makes a list empty whatever there is: a name that nobody knows, times in which
+    nothing can be."""
+    notes: list[str | None] = []
+    since, until = asked.get("since_ms"), asked.get("until_ms")
+    if since and until and (time_of(since, record) or 0) >= (time_of(until, record) or 0):
+        notes.append("--since is not before --until: nothing can be in between.")
     if action := asked.get("action"):
         settings = settings_if_valid(config_path, database)
         notes.append(unknowns.of_action(record, settings, action))

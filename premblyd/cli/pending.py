@@ -52,7 +52,7 @@ def print_awaited(rows: "Sequence[AwaitedRow]", *, hint: str, wide: bool = False
             )
             for row in rows
         ],
-        empty="Nothing is pending.",
+        empty="Nothing pending is listed.",
         wide=wide,
         hint=hint,
     )

@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 
 GRACE_MS = 60_000  # what is this new may be on its way
 _LONG_NUMBER = re.compile(r"\d(?:\W?\d){9,}")  # a BVN, a NIN, a phone's, an account's
-LINE = Column(name="line", kind="whole")  # of a list
-COLUMNS = (
-    Column(name="reference", kind="reference"),
+_REFERENCE = Column(name="reference", kind="reference")
+_WHY = Column(name="why it is missing", rank=3)
+OF_LOG = (
+    _REFERENCE,
     Column(name="at (UTC)", kind="time"),
     Column(name="code", rank=1, kind="whole"),
     Column(name="status", rank=2),
-    Column(name="why it is missing", rank=3),
+    _WHY,
 )
+OF_LIST = (Column(name="line", kind="whole"), _REFERENCE, _WHY)
 
 
 @click.command()
@@ -40,7 +42,10 @@ COLUMNS = (
 @click.option("--column", metavar="NAME", help="FILE is CSV, and this column has the references.")
 @click.option("--store", is_flag=True, help="Ask for each that is missing, and store it.")
 @click.option(
-    "--endpoint", "endpoint_name", help="Store it for this endpoint (default: the first)."
+    "--endpoint",
+    "endpoint_name",
+    metavar="NAME",
+    help="Store it for this endpoint (default: the first).",
 )
 @config_option
 @json_option
@@ -208,14 +213,14 @@ def _report(work: Reconciliation) -> None:
             else "."
         )
     )
-    rows = [
-        (each.line, _shown(each), times.for_people(each.at_ms), each.code, each.status, _why(each))
-        for each in missing
-    ]
     if work.window is None:
-        print_table((LINE, *COLUMNS), rows, empty="")
+        print_table(OF_LIST, [(each.line, _shown(each), _why(each)) for each in missing], empty="")
     else:
-        print_table(COLUMNS, [row[1:] for row in rows], empty="")
+        rows = [
+            (_shown(each), times.for_people(each.at_ms), each.code, each.status, _why(each))
+            for each in missing
+        ]
+        print_table(OF_LOG, rows, empty="")
     if not work.stores:
         click.echo("--store asks Prembly for each of them.")
 

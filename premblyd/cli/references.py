@@ -69,9 +69,10 @@ def _one_a_line(text: str, name: str) -> Iterator[tuple[int, str]]:
         if not line or line.startswith("#"):
             continue
         if number == 1 and any(separator in line for separator in _SEPARATORS):
+            titles = ", ".join(_titles(line)) or "its title (the first line has none)"
             raise ListError(
                 f"{name}, line 1: this has several columns. Say which one holds the references:"
-                f" --column with {', '.join(_titles(line))}."
+                f" --column with {titles}."
             )
         if number == 1 and line.lower() in _TITLES:
             continue
@@ -108,8 +109,9 @@ def _index(titles: Sequence[str], column: str, name: str) -> int:
     lower = [title.lower() for title in plain]
     if column.lower() in lower:
         return lower.index(column.lower())
-    shown = ", ".join(_titles(_separator_free(titles))) or "none"
-    raise ListError(f"{name} has no column {column!r}. Its columns: {shown}.")
+    shown = _titles(_separator_free(titles))
+    has = f"Its columns: {', '.join(shown)}." if shown else "Its first line has no titles."
+    raise ListError(f"{name} has no column {column!r}. {has}")
 
 
 def _separator_free(titles: Sequence[str]) -> str:
@@ -122,14 +124,14 @@ def _separator(text: str) -> str:
 
 
 def _titles(line: str) -> list[str]:
-    """Return the titles in a first line, if they are titles: rows of a file without any may hold
-    people's data."""
+    """Return the titles in a first line; none if they are no titles: rows of a file without any may
+    hold people's data."""
     titles = [title.strip().strip('"') for title in line.split(_separator(line))]
     are_titles = all(
         title.replace("_", " ").replace("-", " ").replace(" ", "").isalpha() and len(title) <= 40
         for title in titles
     )
-    return titles if are_titles else ["its title (the first line has none)"]
+    return titles if are_titles else []
 
 
 def _lines(numbers: Sequence[int]) -> str:

@@ -34,7 +34,7 @@ DRY_RUN_LINES = 50
 @click.option("--delivery", "delivery_id", type=RowId(), help="Replay this delivery.")
 @click.option("--dead", "is_dead", is_flag=True, help="Replay every dead delivery.")
 @click.option("--pending", "is_pending", is_flag=True, help="Try what is pending now.")
-@click.option("--action", help="Only deliveries of this action.")
+@click.option("--action", metavar="NAME", help="Only deliveries of this action.")
 @click.option("--since", type=WhenType(), help="Only of events received since.")
 @click.option(
     "--new",

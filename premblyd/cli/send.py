@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 IN_FLIGHT = 16
 MAX_COUNT = 1_000_000
+MAX_SHOWN = 200  # characters of an answer: premblyd's are shorter
 DUPLICATE = (
     "A duplicate runs nothing. Give the body a reference of its own to send it as a new event, or"
     " let the hooks of the event that is there run again: `premblyd replay EVENT`."
@@ -56,20 +57,32 @@ class Rate(click.FloatRange):
     type=click.Choice(samples.NAMES),
     help="Send this sample (default: api).",
 )
-@click.option("--endpoint", "endpoint_name", help="Send to this endpoint (default: the first).")
-@click.option("--key", "key_name", help="Sign with this key (default: the first).")
-@click.option("--url", help="Send to this URL (default: the endpoint of the configured daemon).")
 @click.option(
-    "--token", help="Send this as the header token (default: a new one for each webhook)."
+    "--endpoint",
+    "endpoint_name",
+    metavar="NAME",
+    help="Send to this endpoint (default: the first).",
+)
+@click.option("--key", "key_name", metavar="NAME", help="Sign with this key (default: the first).")
+@click.option(
+    "--url",
+    metavar="URL",
+    help="Send to this URL (default: the endpoint of the configured daemon).",
+)
+@click.option(
+    "--token",
+    metavar="TOKEN",
+    help="Send this as the header token (default: a new one for each webhook).",
 )
 @click.option(
     "--count",
     default=1,
     show_default=True,
+    metavar="N",
     type=click.IntRange(1, MAX_COUNT),
     help="Send this many.",
 )
-@click.option("--rate", type=Rate(), help="Send at most this many a second.")
+@click.option("--rate", metavar="N", type=Rate(), help="Send at most this many a second.")
 @config_option
 def send(
     config_path: Path,
@@ -97,6 +110,8 @@ def send(
 
     if file is not None and sample is not None:
         raise click.UsageError("Give FILE or --sample, not both.")
+    if url is not None and not re.match(r"https?://[^/]", url, re.IGNORECASE):
+        raise click.UsageError("--url should begin with https:// or http://, and a host.")
     # Root signs with the running service's keys, wherever systemd has them from.
     is_for_service = as_service.is_for_service(config_path)
     environ = as_service.environment_of_running() if is_for_service else os.environ
@@ -221,10 +236,16 @@ def _target(
     )
 
 
+def _shortened(text: str) -> str:
+    """Return an answer as one line; of another program's page, how it begins."""
+    line = " ".join(text.split())
+    return f"{line[:MAX_SHOWN]}…" if len(line) > MAX_SHOWN else line
+
+
 def _report(replies: "Counter[Reply]", target: Target, *, count: int, interrupted: bool) -> None:
     """Print the answers and what they mean, and end with the exit status of the worst."""
     for reply, times in replies.most_common():
-        text = clean(reply)
+        text = clean(_shortened(str(reply)))
         click.echo(f"{times} times {text}" if count > 1 else text)
     if any('"duplicate":true' in reply.text for reply in replies):
         click.echo(program.as_called(DUPLICATE), err=True)

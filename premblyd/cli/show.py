@@ -91,7 +91,7 @@ def _print(event: "ShownEvent") -> None:
     if event.contradicted:
         click.echo("  Prembly contradicts it: see the questions to Prembly below.")
     for name, value in columns.items():
-        if value is not None:
+        if value not in (None, ""):  # an empty doubt is none
             text = f"{times.for_people(value)} UTC" if name.endswith("_at_ms") else clean(value)
             click.echo(f"  {name.removesuffix('_ms'):<20} {text}")
     if headers:

@@ -95,8 +95,9 @@ def _print_events(
         for name in ("events", "duplicates", "unmatched")
     )
     since = times.for_people(since_ms - since_ms % 3_600_000)[:-3]
+    total = bold(f"{events:,} event{'' if events == 1 else 's'}")
     click.echo(
-        f"{bold(f'{events:,} events')} since {since} UTC; {unmatched:,} of them matched no action."
+        f"{total} since {since} UTC; {unmatched:,} of them matched no action."
         f" {duplicates:,} came again."
     )
     spans: Counter[int] = Counter()
@@ -138,7 +139,7 @@ def _print_actions(actions: "Sequence[ActionFigures]", now_ms: int) -> None:
         (
             each.action,
             "" if each.success_rate is None else f"{_percent(each.success_rate)} %",
-            sum(each.attempts.values()),
+            each.attempt_count,
             _duration(each.median_ms),
             _duration(each.p95_ms),
             each.backlog,
@@ -160,7 +161,9 @@ def _totals(counts: "Iterable[EventCount]") -> dict[str, int]:
 
 def _percent(rate: float) -> str:
     """Return a share without making 99.96 % whole: one failure is not none."""
-    return "100" if rate == 1 else f"{min(rate * 100, 99.9):.1f}"
+    if rate in (0, 1):
+        return f"{rate * 100:.0f}"
+    return f"{min(rate * 100, 99.9):.1f}"
 
 
 def _duration(ms: int | None) -> str:

@@ -26,8 +26,15 @@ if TYPE_CHECKING:
 @click.argument("action", required=False)
 @click.argument("file", type=click.File("rb"), required=False)
 @click.option("--alert", "alert_name", metavar="NAME", help="Run this alert's hook, with a test.")
-@click.option("--endpoint", "endpoint_name", help="As sent to this endpoint (default: the first).")
-@click.option("--key", "key_name", help="As signed with this key (default: the first).")
+@click.option(
+    "--endpoint",
+    "endpoint_name",
+    metavar="NAME",
+    help="As sent to this endpoint (default: the first).",
+)
+@click.option(
+    "--key", "key_name", metavar="NAME", help="As signed with this key (default: the first)."
+)
 @config_option
 @json_option
 def try_(
@@ -41,15 +48,17 @@ def try_(
     as_json: bool,
 ) -> None:
     """Run the hook of ACTION once for the webhook's body in FILE (- is standard input), or with
-    --alert that of an alert. It really runs, as this user, and what it does is done. Nothing is
-    stored, and nothing is tried again.
+    --alert that of an alert. It really runs, as this user (for root, as the service would run it),
+    and what it does is done. Prembly is not asked, whatever `confirm` says. Nothing is stored, and
+    nothing is tried again.
 
     Exit status 0: it succeeded. 1: it failed.
     """
     from premblyd.cli import as_service
     from premblyd.config.load import load_config
 
-    if (alert_name is None) == (action is None or file is None):
+    given = (action is not None, file is not None)
+    if given != ((True, True) if alert_name is None else (False, False)):
         raise click.UsageError("Give ACTION and FILE, or --alert NAME.")
     if as_service.is_for_service(config_path):
         # Not as root: as the service runs it, with its keys and its sandbox.

@@ -78,7 +78,9 @@ def find_delivery(database: Database, delivery_id: int) -> FoundDelivery:
     """Return a delivery by its number. Raise NotFoundError when there is none."""
     found = find_deliveries(database, DeliveryFilter(delivery_id=delivery_id))
     if not found:
-        raise NotFoundError(f"There is no delivery {delivery_id}.")
+        raise NotFoundError(
+            f"There is no delivery {delivery_id}. `premblyd deliveries` lists them."
+        )
     return found[0]
 
 

@@ -71,6 +71,11 @@ class ActionFigures:
     oldest_waiting_ms: int | None  # when the delivery was made that has waited longest
     next_due_ms: int | None
 
+    @property
+    def attempt_count(self) -> int:
+        """How many ended by themselves. With `confirm`, Prembly is asked in those that did not."""
+        return sum(self.attempts.values()) - self.attempts.get("interrupted", 0)
+
 
 def span_ms(since_ms: int, now_ms: int, columns: int = 72) -> int:
     """Return the hours that one column of a chart should stand for, so that it has at most

@@ -163,7 +163,8 @@ def require_readable(path: Path) -> None:
         raise LacksRightsError(f"You may not read {path}. Members of its group may.") from None
     except OSError:
         raise PremblydError(
-            f"There is no database at {path}. The daemon makes it: run `premblyd serve`."
+            f"There is no database at {path}. If the configuration names it, the daemon makes it:"
+            " run `premblyd serve`."
         ) from None
     if not os.access(path, os.R_OK):
         raise LacksRightsError(f"You may not read {path}. Members of its group may.")
