@@ -31,6 +31,7 @@ from tests.support.needs import (
     allow_open_files,
     needs_machine,
 )
+from tests.support.prembly_api import PremblyApi, prembly_api
 from tests.support.receiving import Reception
 from tests.support.store import Store
 
@@ -152,6 +153,13 @@ def store(place: Place) -> Iterator[Store]:
         store = Store(place, runner.get_loop())
         yield store
         store.close()
+
+
+@pytest.fixture
+def api() -> Iterator[PremblyApi]:
+    """A stand-in for Prembly's API."""
+    with prembly_api() as running:
+        yield running
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 says whether the hook runs, waits, or is dead, and that is what happens."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from premblyd.databases import Place
 from premblyd.prembly import payload
-from tests.support import prembly_api
 from tests.support.database import rows
 from tests.support.dispatching import Dispatching, on_a_loop
 from tests.support.jobs import action, told
@@ -166,12 +164,6 @@ THIN_WAYS: dict[str, tuple[Any, str]] = {
     "no word, and a no": (data(verification_status=None, is_verified=False), WAITS),
     "face false and no word": (data(verification_status=None, **NO_FACE), DEAD),
 }
-
-
-@pytest.fixture
-def api() -> Iterator[PremblyApi]:
-    with prembly_api.prembly_api() as running:
-        yield running
 
 
 def body(reference: str, **more: Any) -> dict[str, Any]:

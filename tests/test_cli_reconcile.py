@@ -26,7 +26,6 @@ from tests.support.prembly_api import (
     cut,
     garbage,
     hang,
-    prembly_api,
     redirect,
     status,
     too_many,
@@ -37,12 +36,6 @@ from tests.support.waiting import wait_until
 
 BVN = "22123456789"  # the stand-in's entries have it as what was looked up
 SESSION = "sdk_session_6c8e3f94aa"
-
-
-@pytest.fixture
-def api() -> Iterator[PremblyApi]:
-    with prembly_api() as api:
-        yield api
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ a stand-in made from Prembly's pages."""
 import asyncio
 import hashlib
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -43,12 +42,6 @@ INQUIRIES = (
 def about(reference: str) -> dict[str, Any]:
     """Return what an event with this reference says, in a body of its own."""
     return TRUE | {"reference": reference, "body": reference.encode()}
-
-
-@pytest.fixture
-def api() -> Iterator[PremblyApi]:
-    with prembly_api.prembly_api() as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

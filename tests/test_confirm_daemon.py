@@ -2,13 +2,11 @@
 are."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGHUP
 from typing import Any
 
 import psutil
-import pytest
 
 from tests.support import prembly_api
 from tests.support.commands import run
@@ -20,12 +18,6 @@ from tests.support.waiting import wait_until
 
 BODY = b'{"response_code":"00","verification":{"status":"VERIFIED","reference":"%b"},"n":%d}'
 DELIVERY = "SELECT state, attempts_left FROM delivery ORDER BY id"
-
-
-@pytest.fixture
-def api() -> Iterator[PremblyApi]:
-    with prembly_api.prembly_api() as running:
-        yield running
 
 
 def settings(folder: Path, api: PremblyApi, **prembly: Any) -> dict[str, Any]:

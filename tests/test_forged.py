@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from tests.support import prembly_api
 from tests.support.commands import run
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
@@ -20,12 +19,6 @@ UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running'
 STATES = "SELECT state FROM delivery ORDER BY id"
 UUID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 OWN_SESSION = "sdk_session_0123456789abcdef"  # the attacker's, who was verified himself
-
-
-@pytest.fixture
-def api() -> Iterator[PremblyApi]:
-    with prembly_api.prembly_api() as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

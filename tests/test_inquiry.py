@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from typing import Any, TypeVar
 
@@ -22,12 +22,6 @@ from tests.support.prembly_api import PremblyApi
 from tests.support.waiting import until
 
 T = TypeVar("T")
-
-
-@pytest.fixture
-def api() -> Iterator[PremblyApi]:
-    with prembly_api.prembly_api() as running:
-        yield running
 
 
 def run(api: PremblyApi, work: Callable[[Inquirer], Awaitable[T]], **keys: Any) -> T:

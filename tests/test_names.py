@@ -3,7 +3,6 @@ Prembly's answers name counts, and nothing that a webhook says."""
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.queue.inbox import NewDelivery
 from premblyd.run import dispatcher
-from tests.support import prembly_api
 from tests.support.database import changing, rows
 from tests.support.dispatching import Dispatching, FakeRunner, on_a_loop
 from tests.support.jobs import action, job, told
@@ -39,12 +37,6 @@ ACTIVATE = action(
 )
 NAMES = "SELECT name, verification FROM verification_name ORDER BY id"
 DELIVERIES = "SELECT state, ran_instead_id FROM delivery ORDER BY id"
-
-
-@pytest.fixture
-def api() -> Iterator[PremblyApi]:
-    with prembly_api.prembly_api() as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """A whole daemon that asks what became of what is pending."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGHUP
 from typing import Any
@@ -19,12 +18,6 @@ from tests.support.waiting import wait_until
 SETTLED = "SELECT state, settled_by_id FROM awaited"
 EVENTS = "SELECT type, outcome FROM event ORDER BY id"
 FINISHED = "SELECT event_id, state FROM delivery ORDER BY id"
-
-
-@pytest.fixture
-def api() -> Iterator[PremblyApi]:
-    with prembly_api.prembly_api() as running:
-        yield running
 
 
 def settings(folder: Path, api: PremblyApi, ask: str = "50ms", **changes: Any) -> dict[str, Any]:
@@ -164,7 +157,7 @@ def test_given_up_is_said_in_the_log_the_list_and_by_check(tmp_path: Path, api: 
     listed = run("pending", "--state", "given_up", "--config", daemon.config)
     assert "Prembly knows no such verification" in listed.out
     checked = run("check", "--config", daemon.config)
-    assert "asking about 1 pending verifications was given up" in checked.err
+    assert "1 verification is pending, and Prembly never said what became" in checked.err
 
 
 def test_a_forged_webhook_neither_runs_anything_nor_hides_the_result(

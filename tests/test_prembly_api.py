@@ -4,19 +4,10 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from tests.support import prembly_api
 from tests.support.prembly_api import PremblyApi
-
-
-@pytest.fixture
-def api() -> Iterator[PremblyApi]:
-    with prembly_api.prembly_api() as running:
-        yield running
 
 
 def ask(api: PremblyApi, path: str, **headers: str) -> tuple[int, Any]:

@@ -2,7 +2,6 @@
 runs for them."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from tests.support.daemon import Premblyd
 from tests.support.database import changing, rows
 from tests.support.dispatching import Dispatching, on_a_loop
 from tests.support.jobs import action, job, told
-from tests.support.prembly_api import PremblyApi, prembly_api
+from tests.support.prembly_api import PremblyApi
 
 OLD: dict[str, Any] = {  # as 0.2.0 stored it
     "type": "verification.direct",
@@ -44,12 +43,6 @@ def body(**more: Any) -> bytes:
 
 
 FAILED_FACE = body(face_data={"Status": "failed"})
-
-
-@pytest.fixture
-def api() -> Iterator[PremblyApi]:
-    with prembly_api() as running:
-        yield running
 
 
 def rereading(*actions: Action, fields: str = "{}") -> Rereading:

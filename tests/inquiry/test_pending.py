@@ -5,7 +5,7 @@ import functools
 import itertools
 import json
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Self
@@ -167,12 +167,6 @@ def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
         asyncio.run(test(*args, **keys))
 
     return run
-
-
-@pytest.fixture
-def api() -> Iterator[PremblyApi]:
-    with prembly_api.prembly_api() as running:
-        yield running
 
 
 counter = itertools.count()
