@@ -316,11 +316,40 @@ def test_prembly_is_left_alone_after_five_failures_in_a_row(api: PremblyApi) -> 
     assert run(api, work) == [True] * 5 + [False] * 15
 
 
+def fail_on_page(handler: Any) -> None:
+    """As a firewall does, which dislikes an id."""
+    handler.reply_bytes(b"<html>blocked</html>", 403)
+
+
+@pytest.mark.parametrize("fault", [prembly_api.status(500), prembly_api.garbage, fail_on_page])
+def test_ids_on_which_prembly_fails_keep_nobody_from_asking_for_others(
+    api: PremblyApi, fault: Any
+) -> None:
+    """Whoever knows the public key can send such ids without end."""
+    api.know("r-true")
+    forged = [f"forged-{number}" for number in range(22)]
+    for identifier in forged:
+        api.fail(fault, identifier)
+
+    async def work(inquirer: Inquirer) -> set[bool]:
+        found = {(await inquirer.ask(question(each))).was_asked for each in forged[:11]}
+        await inquirer.ask(question("r-true"))  # from now on this is asked for, to know
+        together = [inquirer.ask(question(each)) for each in forged[11:]]
+        found |= {answer.was_asked for answer in await asyncio.gather(*together)}
+        assert (inquirer.wait_s, inquirer.is_doubtful) == (0, False)
+        return found
+
+    with logged() as lines:
+        assert run(api, work, rate="999") == {True}
+    assert lines == []
+    assert api.asked() < len(forged) + 9, "another is asked for at every fifth"
+
+
 def test_after_a_pause_a_single_question_shows_whether_prembly_answers(
     api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(breaker, "FIRST_PAUSE_S", 0.2)
-    api.fail(prembly_api.status(500), times=5)
+    api.fail(prembly_api.status(500), times=6)  # the sixth: whether it answers another
     for number in range(12):
         api.know(f"later-{number}")
 
@@ -332,14 +361,14 @@ def test_after_a_pause_a_single_question_shows_whether_prembly_answers(
         asking = [
             asyncio.create_task(inquirer.ask(question(f"later-{number}"))) for number in range(12)
         ]
-        await until(lambda: api.asked() == 6)
+        await until(lambda: api.asked() == 7)
         await asyncio.sleep(0.1)  # the others' turns have come meanwhile
         asked = api.asked()
         api.mend()
         return asked, [answer.kind for answer in await asyncio.gather(*asking)]
 
     asked, kinds = run(api, work)
-    assert asked == 6, "all asked at once, while nobody knew whether Prembly answers"
+    assert asked == 7, "all asked at once, while nobody knew whether Prembly answers"
     assert len(kinds) == 12
 
 

@@ -44,6 +44,11 @@ class Breaker:
         whether Prembly answers again."""
         return self._is_doubtful
 
+    @property
+    def is_close(self) -> bool:
+        """Whether one more failure opens it."""
+        return self._is_doubtful or self._failures + 1 >= ALLOWED_FAILURES
+
     def wait_s(self, now: float) -> float:
         """Return for how long Prembly is not to be asked; 0: it may be."""
         return max(0.0, self._open_until - now)

@@ -12,20 +12,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from premblyd.ask.breaker import FIRST_PAUSE_S, MAX_RETRY_AFTER_S, Breaker, Pace
-from premblyd.asked.questions import NewInquiry
 from premblyd.clock import Clock
 from premblyd.config.inquiries import PremblyApi, StatusQuestion
 from premblyd.httpclient import HttpClient, Method, Request, Response, retry_after_s
-from premblyd.model.tables import InquiryResult, Purpose
-from premblyd.occurrences import (
-    InquiriesPaused,
-    InquiriesRefused,
-    InquiriesResumed,
-    InquiryAnswered,
-)
+from premblyd.occurrences import InquiriesPaused, InquiriesRefused, InquiriesResumed
 from premblyd.prembly import answers, bodies
 from premblyd.prembly.answers import Question, Stated
-from premblyd.privacy.identifiers import safe_id
 from premblyd.telemetry import tell
 
 MAX_ANSWER_BYTES = 16 << 20  # as an event's body, which it may become
@@ -94,8 +86,9 @@ class Inquirer:
         self._breaker = Breaker()
         self._paused_by = ""  # the last failure
         self._probing = asyncio.Lock()
-        self._judging_key = asyncio.Lock()
+        self._proving = asyncio.Lock()
         self._key_judged = (float("-inf"), True)  # when it was asked that told, and if it is right
+        self._answered_at = float("-inf")  # when the last question was asked that Prembly answered
         self._proof = _made_up()
         self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
         self._asking: dict[str, asyncio.Task[Answer]] = {}
@@ -233,6 +226,9 @@ class Inquirer:
         )
         if answer.kind is AnswerKind.REFUSED and question is not None:
             answer, pause_s = await self._whose(answer, api, client, started)
+        elif answer.kind is AnswerKind.UNAVAILABLE:
+            is_alone = await self._fails_alone(answer, started)
+            pause_s = 0 if is_alone else self._note(answer, question, started) or self.wait_s
         else:
             pause_s = self._note(answer, question, started)
         if pause_s:
@@ -249,9 +245,9 @@ class Inquirer:
         about what Prembly told of before: no forged event can choose it. "No such verification" is
         no proof: a key of another account may get that, and be refused for all that is true.
         """
-        async with self._judging_key:
+        async with self._proving:
             if self._key_judged[0] < started:
-                await self._judge_key(api, client)
+                await self._ask_for_proof(api, client)
             judged_at, is_right = self._key_judged
         status = f"HTTP {refused.http_status}"
         if judged_at < started:
@@ -262,8 +258,20 @@ class Inquirer:
             return replace(refused, kind=AnswerKind.NOT_FOUND, error=withheld), 0
         return refused, self.wait_s
 
-    async def _judge_key(self, api: PremblyApi, client: HttpClient) -> None:
-        """Ask once more, to know whether Prembly refuses the key."""
+    async def _fails_alone(self, failed: Answer, started: float) -> bool:
+        """Return whether Prembly can't answer this question, and does answer another, where else
+        nothing would be asked for a while: whoever knows the public key can send ids on which
+        Prembly, or a firewall, fails, and would have all hooks wait."""
+        api, client = self._api, self._client
+        if failed.retry_after_s or not self._breaker.is_close or not api or not client:
+            return False
+        async with self._proving:
+            if self._answered_at < started and not self.wait_s:
+                await self._ask_for_proof(api, client)
+        return self._answered_at >= started
+
+    async def _ask_for_proof(self, api: PremblyApi, client: HttpClient) -> None:
+        """Ask once more, to know whether Prembly refuses the key, or answers nothing."""
         await self._pace.turn()
         if api.api_key is None:
             return
@@ -333,8 +341,10 @@ class Inquirer:
             self._paused_by = answer.error or ""
             if pause_s := self._breaker.failed(now, answer.retry_after_s):
                 tell(InquiriesPaused(reason=answer.error or "", pause_s=round(pause_s)))
-        elif self._breaker.succeeded():
-            tell(InquiriesResumed())
+        else:
+            self._answered_at = max(self._answered_at, started)
+            if self._breaker.succeeded():
+                tell(InquiriesResumed())
         return pause_s
 
     def _remember(self, question: Question, answer: Answer) -> None:
@@ -389,54 +399,6 @@ def _is_firewalls(response: Response) -> bool:
 _PAUSED = "Prembly is not asked now, because it could not answer lately"
 _REFUSED = "Prembly refuses the API key"
 _UNSURE = "Prembly refuses the API key, or to answer for this verification"
-
-
-def new_inquiry(
-    question: Question,
-    answer: Answer,
-    purpose: Purpose,
-    result: InquiryResult | None = None,
-    *,
-    error: str | None = None,
-    event_id: int | None = None,
-    delivery_id: int | None = None,
-    stored_event_id: int | None = None,
-) -> NewInquiry:
-    """Return the record of a question. `result` is for an answer that is KNOWN: what it came to."""
-    of_kind = None if answer.kind is AnswerKind.KNOWN else InquiryResult(answer.kind)
-    return NewInquiry(
-        at_ms=answer.at_ms,
-        purpose=purpose,
-        result=result or of_kind or InquiryResult.UNSETTLED,
-        reference=question.reference,
-        duration_ms=answer.duration_ms,
-        event_id=event_id,
-        delivery_id=delivery_id,
-        http_status=answer.http_status,
-        error=error or answer.error,
-        answer_bytes=len(answer.body) if answer.http_status else None,
-        answer_sha256=answer.sha256,
-        stored_event_id=stored_event_id,
-        wait_until_ms=answer.wait_until_ms,
-    )
-
-
-def tell_answered(inquiry: NewInquiry) -> None:
-    """Tell the log of a question, when its record is stored."""
-    tell(
-        InquiryAnswered(
-            purpose=str(inquiry.purpose),
-            result=str(inquiry.result),
-            event_id=inquiry.event_id,
-            delivery=inquiry.delivery_id,
-            stored_event_id=inquiry.stored_event_id,
-            reference=safe_id(inquiry.reference),
-            http_status=inquiry.http_status,
-            error=inquiry.error,
-            answer_bytes=inquiry.answer_bytes,
-            duration_ms=inquiry.duration_ms,
-        )
-    )
 
 
 def _request(api: PremblyApi, api_key: str, method: Method, path: str) -> Request:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from premblyd.ask import patience
-from premblyd.ask.answered import Answers
-from premblyd.ask.client import NO_KEY, Answer, AnswerKind, Inquirer, new_inquiry, tell_answered
+from premblyd.ask.answered import Answers, new_inquiry, tell_answered
+from premblyd.ask.client import NO_KEY, Answer, AnswerKind, Inquirer
 from premblyd.ask.patience import Patience
 from premblyd.ask.requirement import ActionRequirement
 from premblyd.ask.storing import Storing, Subject

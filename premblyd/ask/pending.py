@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from premblyd import loops
-from premblyd.ask.answered import Answers
-from premblyd.ask.client import Answer, AnswerKind, Inquirer, new_inquiry, tell_answered
+from premblyd.ask.answered import Answers, new_inquiry, tell_answered
+from premblyd.ask.client import Answer, AnswerKind, Inquirer
 from premblyd.ask.schedule import Schedule
 from premblyd.ask.storing import Storing, Subject
 from premblyd.asked.awaited import Asked, AwaitedQueue, Missed, Waiting

@@ -12,8 +12,8 @@ from enum import StrEnum
 from typing import Protocol, TypeVar
 from urllib.parse import urlencode
 
-from premblyd.ask.answered import NewAnswer
-from premblyd.ask.client import Answer, AnswerKind, Inquirer, new_inquiry
+from premblyd.ask.answered import NewAnswer, new_inquiry
+from premblyd.ask.client import Answer, AnswerKind, Inquirer
 from premblyd.ask.logpages import LogEntry, LogPage, LogPageError, read_page
 from premblyd.ask.logreading import Fetch
 from premblyd.ask.storing import Storing, Subject
