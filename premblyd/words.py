@@ -1,6 +1,48 @@
-"""Numbers as people read them."""
+"""Numbers, sizes and durations as people read them."""
+
+from typing import Any
+
+_UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000))
 
 
-def counted(number: int, singular: str, plural: str = "") -> str:
+def number(count: Any) -> str:
+    """Return a count with its thousands apart."""
+    return f"{count:,}" if isinstance(count, int) else "?"  # somebody has put a text there
+
+
+def counted(count: Any, singular: str, plural: str = "") -> str:
     """Return `1 delivery` or `2,000 deliveries`; without `plural`, it is `singular` with an s."""
-    return f"{number:,} {singular if number == 1 else plural or f'{singular}s'}"
+    return f"{number(count)} {singular if count == 1 else plural or f'{singular}s'}"
+
+
+def percent(rate: float | None) -> str:
+    """Return a share without making 99.96 % whole: one failure is not none."""
+    if rate is None:
+        return "–"
+    return f"{rate * 100:.0f} %" if rate in (0, 1) else f"{min(rate * 100, 99.9):.1f} %"
+
+
+def size(count: Any) -> str:
+    """Return a number of bytes: 312 B, 4.2 KiB, 1.5 MiB."""
+    if not isinstance(count, int):
+        return "?"
+    if count < 1024:
+        return f"{count} B"
+    unit = min((count.bit_length() - 1) // 10, 4)
+    return f"{count / (1 << 10 * unit):.1f} {('', 'KiB', 'MiB', 'GiB', 'TiB')[unit]}"
+
+
+def duration(ms: Any) -> str:
+    """Return how long something took: 12 ms, 3.4 s, 2 h 5 min; a dash for nothing."""
+    if not isinstance(ms, int | float):
+        return "–" if ms is None else "?"
+    if ms < 1000:
+        return f"{max(ms, 0):.0f} ms"
+    if ms < 60_000:
+        return f"{ms / 1000:.1f} s".replace(".0 ", " ")
+    parts = []
+    for unit, length in _UNITS:
+        if ms >= length:
+            parts.append(f"{int(ms // length)} {unit}")
+            ms %= length
+    return " ".join(parts[:2])

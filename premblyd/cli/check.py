@@ -143,6 +143,7 @@ def _running(settings: "Config", config_path: Path) -> "tuple[Presence | None, s
 
 def reminders(settings: "Config") -> Iterator[str]:
     """Yield what the record of `settings` reminds of; nothing where it can't be read."""
+    from premblyd.config.values import duration_text
     from premblyd.databases import Server
     from premblyd.engines.connections import connect_read_only, now_ms
     from premblyd.errors import PremblydError
@@ -163,14 +164,10 @@ def reminders(settings: "Config") -> Iterator[str]:
         for host in hosts.alive(database, at_ms) if is_shared else ():
             if host.name != own.name and host.lost_after_ms not in (None, own.lost_after_ms):
                 yield (
-                    f"lost_after is {_seconds(own.lost_after_ms)} here, and"
-                    f" {_seconds(host.lost_after_ms)} on {host.name}: each counts as lost after its"
-                    " own. Set one value for all hosts, and restart them"
+                    f"lost_after is {duration_text(own.lost_after_ms)} here, and"
+                    f" {duration_text(host.lost_after_ms)} on {host.name}: each counts as lost"
+                    " after its own. Set one value for all hosts, and restart them"
                 )
-
-
-def _seconds(ms: int | None) -> str:
-    return f"{(ms or 0) / 1000:g}s"
 
 
 def _as_json(daemon: "Presence") -> dict[str, Any]:

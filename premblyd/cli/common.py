@@ -5,12 +5,11 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
-from premblyd import times
-from premblyd.config.values import TYPE_PATTERN, duration_ms
+from premblyd.config.values import TYPE_PATTERN, When
 
 if TYPE_CHECKING:
     from premblyd.engines.connections import Database
@@ -54,17 +53,6 @@ class TypePattern(click.ParamType[str]):
         return pattern
 
 
-class When(NamedTuple):
-    """A time of the command line: `at_ms`, or so long before now, whose clock that may be."""
-
-    text: str
-    at_ms: int = 0
-    ago_ms: int | None = None
-
-    def by(self, now_ms: int) -> int:
-        return self.at_ms if self.ago_ms is None else now_ms - self.ago_ms
-
-
 class WhenType(click.ParamType[When]):
     """A time: an ISO date or time (UTC unless it says), or how long ago: 30m, 12h, 7d."""
 
@@ -73,13 +61,8 @@ class WhenType(click.ParamType[When]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> When:
         if isinstance(value, When):
             return value
-        text = str(value)
         try:
-            return When(text, ago_ms=duration_ms(value))
-        except ValueError:
-            pass
-        try:
-            return When(text, at_ms=times.from_iso(text))
+            return When.read(str(value))
         except ValueError:
             self.fail(
                 f"{value!r} is neither a time such as 2026-01-31 nor an age such as 12h or 30d"

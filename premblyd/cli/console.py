@@ -111,9 +111,10 @@ def _list_sessions(config_path: Path, as_json: bool) -> None:
 
 def _end_session(config_path: Path, which: str, as_json: bool) -> None:
     from premblyd.cli.database import database_of
-    from premblyd.cli.printing import counted, print_json
+    from premblyd.cli.printing import print_json
     from premblyd.engines.connections import connect_operator, now_ms, transact
     from premblyd.record import access
+    from premblyd.words import counted
 
     if which != "all" and not (which.isascii() and which.isdigit() and len(which) < 19):
         raise click.UsageError(f"{which!r} is neither a session's number nor `all`.")
@@ -127,7 +128,7 @@ def _end_session(config_path: Path, which: str, as_json: bool) -> None:
     if as_json:
         print_json({"ended": ended})
     else:
-        click.echo(f"Ended {counted(ended, 'session', 'sessions')}.")
+        click.echo(f"Ended {counted(ended, 'session')}.")
 
 
 def _url(where: "Listen") -> str:

@@ -9,6 +9,7 @@ import click
 from premblyd.cli import program
 from premblyd.databases import Place, Server, holds_password, is_postgresql
 from premblyd.errors import ConfigError
+from premblyd.words import counted
 
 if TYPE_CHECKING:
     from premblyd.config.models import Config
@@ -42,9 +43,8 @@ def database_of(config_path: Path, database: str | None = None) -> Place:
         named = _database_named_in(config_path)
         if named is None:
             raise
-        number = len(error.problems)
-        what = "a problem" if number == 1 else f"{number} problems"
-        note = f"note: {config_path} has {what}: `premblyd check` tells."
+        problems = counted(len(error.problems), "problem")
+        note = f"note: {config_path} has {problems}: `premblyd check` tells."
         click.echo(program.as_called(note), err=True)
         return named
 

@@ -11,6 +11,7 @@ from premblyd import times
 from premblyd.cli.common import actor, config_option, json_option, until_end
 from premblyd.cli.database import database_of, database_option
 from premblyd.cli.printing import Column, print_json, print_table
+from premblyd.config.values import duration_text
 from premblyd.databases import file_of
 from premblyd.errors import PremblydError
 
@@ -89,7 +90,7 @@ def _print(found: "Sequence[KnownHost]", empty: str) -> None:
                 host.waiting,
                 times.for_people(host.seen_at_ms),
                 times.for_people(host.started_at_ms),
-                None if host.lost_after_ms is None else f"{host.lost_after_ms / 1000:g}s",
+                host.lost_after_ms and duration_text(host.lost_after_ms),
                 host.version,
             )
             for host in found

@@ -10,7 +10,6 @@ import click
 
 from premblyd.cli.common import (
     TypePattern,
-    When,
     WhenType,
     config_option,
     json_option,
@@ -19,6 +18,7 @@ from premblyd.cli.common import (
 )
 from premblyd.cli.database import database_of, database_option, settings_if_valid
 from premblyd.cli.printing import clean, print_json
+from premblyd.config.values import When
 from premblyd.engines.connections import Database, connect_read_only
 from premblyd.record import browsing, reading, unknowns
 from premblyd.record.choosing import Chosen, Filter, Reads, filters

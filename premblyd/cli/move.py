@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from premblyd.cli.common import config_option, json_option
-from premblyd.cli.printing import console, counted, print_json
+from premblyd.cli.printing import console, print_json
 from premblyd.databases import Place, Server, file_of, holds_password, is_postgresql
 from premblyd.errors import PremblydError, TryAgainError
+from premblyd.words import counted
 
 if TYPE_CHECKING:
     from premblyd.move.moving import Step, TableMoved
@@ -169,7 +170,7 @@ def _print(
     others = sum(count for name, count in rows.items() if name not in NAMED)
     counts = [counted(rows[name], name, PLURALS.get(name, f"{name}s")) for name in NAMED]
     click.echo(
-        f"Moved and verified: {', '.join(counts)}, {counted(others, 'other row', 'other rows')},"
+        f"Moved and verified: {', '.join(counts)}, {counted(others, 'other row')},"
         f" in {took_s:,.0f} s."
     )
     for table in moved:

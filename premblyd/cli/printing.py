@@ -218,8 +218,3 @@ def clean(value: object) -> str:
 def bold(text: str) -> str:
     """Return `text` for click.echo, which leaves the bold out where there is no terminal."""
     return click.style(text, bold=True)
-
-
-def counted(number: int, singular: str, plural: str) -> str:
-    """Return `1 delivery` or `2 deliveries`."""
-    return f"{number} {singular if number == 1 else plural}"

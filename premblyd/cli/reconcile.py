@@ -9,10 +9,12 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from premblyd import times
-from premblyd.cli.common import When, WhenType, config_option, json_option, until_end
-from premblyd.cli.printing import Column, clean, console, counted, print_json, print_table
+from premblyd.cli.common import WhenType, config_option, json_option, until_end
+from premblyd.cli.printing import Column, clean, console, print_json, print_table
 from premblyd.cli.reconciliation import DAY_MS, Reconciliation
+from premblyd.config.values import When
 from premblyd.errors import NotAllowedToAskError, PremblydError
+from premblyd.words import counted
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -187,8 +189,8 @@ def _report(work: Reconciliation) -> None:
         since, until = (times.for_people(ms) for ms in (work.window.since_ms, work.window.until_ms))
         click.echo(
             f"Prembly's log from {since} to {until} UTC has"
-            f" {counted(work.compared, 'verification', 'verifications')} that ended"
-            f" ({counted(work.pages, 'page', 'pages')})."
+            f" {counted(work.compared, 'verification')} that ended"
+            f" ({counted(work.pages, 'page')})."
         )
     if work.open:
         click.echo(f"Not ended yet, and so not expected: {work.open}.")
@@ -197,7 +199,7 @@ def _report(work: Reconciliation) -> None:
     if work.outside:
         click.echo(f"Of another time, and so left out: {work.outside}.")
     if work.stored:
-        events = counted(len(work.stored), "event", "events")
+        events = counted(len(work.stored), "event")
         click.echo(f"Stored what never came: {events}. A running daemon runs their actions now.")
     missing = work.missing
     if not missing:

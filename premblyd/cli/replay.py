@@ -10,7 +10,6 @@ import click
 
 from premblyd.cli.common import (
     RowId,
-    When,
     WhenType,
     actor,
     config_option,
@@ -18,8 +17,10 @@ from premblyd.cli.common import (
     time_of,
     until_end,
 )
-from premblyd.cli.printing import clean, console, counted, print_json, print_table
+from premblyd.cli.printing import clean, console, print_json, print_table
+from premblyd.config.values import When
 from premblyd.errors import PremblydError
+from premblyd.words import counted
 
 if TYPE_CHECKING:
     from premblyd.record.replays import Plan
@@ -225,7 +226,7 @@ def _print_left_alone(plan: "Plan") -> None:
     for name, count in plan.without_action.items():
         click.echo(f"Left alone, because the configuration has no action {name}: {count}.")
     for reason, count in plan.not_for.items():
-        click.echo(f"Not for {counted(count, 'event', 'events')}: {clean(reason)}")
+        click.echo(f"Not for {counted(count, 'event')}: {clean(reason)}")
 
 
 def _print_plan(plan: "Plan", as_json: bool) -> None:

@@ -10,9 +10,10 @@ import click
 from premblyd import times
 from premblyd.cli.common import actor, config_option, json_option, until_end
 from premblyd.cli.database import database_of, database_option
-from premblyd.cli.printing import bold, clean, counted, print_json
+from premblyd.cli.printing import bold, clean, print_json
 from premblyd.errors import NotGrantedError, PremblydError, TryAgainError
 from premblyd.privacy.documents import MASK
+from premblyd.words import counted
 
 if TYPE_CHECKING:
     from premblyd.databases import Place
@@ -123,7 +124,7 @@ def _print(event: "ShownEvent") -> None:
 
 
 def _print_awaited(row: "Mapping[str, Any]") -> None:
-    asked = counted(row["ask_count"], "question", "questions")
+    asked = counted(row["ask_count"], "question")
     title = bold(f"Pending {row['id']}:")
     click.echo(f"\n{title} {row['state']} after {asked} to Prembly")
     if row["due_at_ms"] is not None:
@@ -178,7 +179,7 @@ def _tried(attempts: "Sequence[AttemptRow]") -> str:
     """Return how often a hook was tried; apart, what ended before it had: with `confirm`, each time
     that Prembly was asked and did not know yet."""
     interrupted = sum(attempt.outcome == "interrupted" for attempt in attempts)
-    text = counted(len(attempts) - interrupted, "attempt", "attempts")
+    text = counted(len(attempts) - interrupted, "attempt")
     ones = "one" if interrupted == 1 else "ones"
     return f"{text} and {interrupted} interrupted {ones}" if interrupted else text
 

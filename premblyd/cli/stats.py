@@ -10,10 +10,12 @@ import click
 
 from premblyd import times
 from premblyd.cli.bars import bars, columns
-from premblyd.cli.common import When, WhenType, config_option, json_option, until_end
+from premblyd.cli.common import WhenType, config_option, json_option, until_end
 from premblyd.cli.database import database_of, database_option, settings_if_valid
 from premblyd.cli.printing import Column, bold, console, print_json, print_table
+from premblyd.config.values import When
 from premblyd.prembly.codes import MEANINGS
+from premblyd.words import counted, duration, percent
 
 if TYPE_CHECKING:
     from premblyd.record.statistics import ActionFigures, EventCount, RejectionCount
@@ -108,8 +110,7 @@ def _print_events(
         counts = [spans[at_ms] for at_ms in range(first_ms, now_ms + 1, each_ms)]
         click.echo(columns(counts))
         hours = each_ms // 3_600_000
-        span = "an hour" if hours == 1 else f"{hours} hours"
-        click.echo(f"a column for {span}, the highest stands for {max(counts):,}")
+        click.echo(f"a column for {counted(hours, 'hour')}, the highest stands for {max(counts):,}")
     _print_bars("By outcome", _totals(by_outcome), {})
     _print_bars("By code", _totals(by_code), MEANINGS)
     if any(each.name for each in by_type):
@@ -138,12 +139,12 @@ def _print_actions(actions: "Sequence[ActionFigures]", now_ms: int) -> None:
     rows = [
         (
             each.action,
-            "" if each.success_rate is None else f"{_percent(each.success_rate)} %",
+            percent(each.success_rate),
             each.attempt_count,
-            _duration(each.median_ms),
-            _duration(each.p95_ms),
+            duration(each.median_ms),
+            duration(each.p95_ms),
             each.backlog,
-            _duration(now_ms - each.oldest_waiting_ms) if each.oldest_waiting_ms else "",
+            duration(now_ms - each.oldest_waiting_ms) if each.oldest_waiting_ms else "",
             each.dead,
         )
         for each in actions
@@ -157,20 +158,3 @@ def _totals(counts: "Iterable[EventCount]") -> dict[str, int]:
     for each in counts:
         totals[each.name or "none"] += each.events
     return dict(totals.most_common())
-
-
-def _percent(rate: float) -> str:
-    """Return a share without making 99.96 % whole: one failure is not none."""
-    if rate in (0, 1):
-        return f"{rate * 100:.0f}"
-    return f"{min(rate * 100, 99.9):.1f}"
-
-
-def _duration(ms: int | None) -> str:
-    if ms is None:
-        return ""
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)):
-        if ms >= size:
-            amount = ms / size
-            return f"{amount:.1f} {unit}" if amount < 10 else f"{amount:.0f} {unit}"
-    return f"{max(ms, 0)} ms"

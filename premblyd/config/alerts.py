@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from premblyd.config.hooks import GATHERED, HookValue, HttpHook, gather
-from premblyd.config.values import Model, Name, duration_ms
+from premblyd.config.values import Model, Name, duration_ms, duration_text
 
 # Each kind in the table of troubles (record/troubles) that a daemon can tell of, and what it means.
 KINDS = {
@@ -46,7 +46,7 @@ class Trigger:
     def __str__(self) -> str:
         match self.kind:
             case "silent":
-                return f"silent: {_words(self.silent_ms)}"
+                return f"silent: {duration_text(self.silent_ms)}"
             case "disk":
                 return f"disk: {self.percent}%"
             case _:
@@ -79,13 +79,6 @@ def _every(text: Any) -> int:
     return every
 
 
-def _words(duration: int) -> str:
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)):
-        if duration >= size and duration % size == 0:
-            return f"{duration // size}{unit}"
-    return f"{duration}ms"
-
-
 class Alert(Model):
     """A hook that tells people of trouble, gathered, and not again within `every`."""
 
@@ -108,4 +101,4 @@ class Alert(Model):
     @property
     def every(self) -> str:
         """How often it is repeated at most, as the file has it."""
-        return _words(self.every_ms)
+        return duration_text(self.every_ms)

@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainValidator
 
+from premblyd import times
 from premblyd.expressions import Expression
 from premblyd.prembly import conditions
 
@@ -51,6 +52,33 @@ def duration_ms(text: Any) -> int:
     if milliseconds > _MAX_DURATION_MS:
         raise ValueError("should be at most 366d")
     return milliseconds
+
+
+def duration_text(ms: int) -> str:
+    """Return a duration as the file has it: 30m, 1500ms."""
+    whole = (unit for unit, size in reversed(_DURATION_MS.items()) if ms >= size and ms % size == 0)
+    unit = next(whole, "ms")
+    return f"{ms // _DURATION_MS[unit]}{unit}"
+
+
+class When(NamedTuple):
+    """A time that somebody typed: `at_ms`, or so long before now, whose clock that may be."""
+
+    text: str
+    at_ms: int = 0
+    ago_ms: int | None = None
+
+    @classmethod
+    def read(cls, text: str) -> "When":
+        """Read an ISO date or time (UTC unless it says), or how long ago: 30m, 12h, 7d. Raise
+        ValueError for anything else."""
+        try:
+            return cls(text, ago_ms=duration_ms(text))
+        except ValueError:
+            return cls(text, at_ms=times.from_iso(text))
+
+    def by(self, now_ms: int) -> int:
+        return self.at_ms if self.ago_ms is None else now_ms - self.ago_ms
 
 
 def answer_within_ms(text: Any) -> int:

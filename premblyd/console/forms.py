@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from premblyd import times
-from premblyd.config.values import duration_ms
+from premblyd.config.values import When
 from premblyd.errors import PremblydError
 from premblyd.record.choosing import Chosen, Filter, Reads
 from premblyd.record.leafing import Part, Place
@@ -64,11 +63,7 @@ class Form:
         if value is None:
             return None
         try:
-            return now_ms - duration_ms(value)
-        except ValueError:
-            pass
-        try:
-            return times.from_iso(value)
+            return When.read(value).by(now_ms)
         except ValueError:
             self.mistakes[name] = "should be a time such as 2026-01-31 14:00, or an age such as 12h"
             return None

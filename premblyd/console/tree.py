@@ -8,7 +8,8 @@ from typing import Any
 
 from tornado.escape import xhtml_escape
 
-from premblyd.console.words import size, visible
+from premblyd.console.words import visible
+from premblyd.words import counted, size
 
 MAX_NODES = 2000
 MAX_CHARACTERS = 1024  # of a text; a longer one is a photo, or is cut
@@ -48,13 +49,13 @@ class _Tree:
             case dict():
                 children = tuple(self._children(value.items(), _values(original), len(value)))
                 return Node(
-                    name=shown, text=_counted(len(value), "field"), kind="object", children=children
+                    name=shown, text=counted(len(value), "field"), kind="object", children=children
                 )
             case list():
                 items = ((str(index), item) for index, item in enumerate(value))
                 children = tuple(self._children(items, _values(original), len(value)))
                 return Node(
-                    name=shown, text=_counted(len(value), "item"), kind="list", children=children
+                    name=shown, text=counted(len(value), "item"), kind="list", children=children
                 )
             case str():
                 text, kind = _text(value, original if isinstance(original, str) else value)
@@ -110,10 +111,6 @@ def _number(value: Any) -> str:
         return visible(value)[:MAX_CHARACTERS]
     except ValueError:  # an integer of more than 4,300 digits
         return "a very long number"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def html(node: Node) -> str:

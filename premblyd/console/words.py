@@ -11,6 +11,7 @@ from premblyd import times
 from premblyd.model import states
 from premblyd.privacy import documents
 from premblyd.record.operating import ONLY_SOME
+from premblyd.words import counted, duration, number, percent, size  # noqa: F401
 
 MASK = documents.MASK
 SIGN_IN = "Sign in first: `premblyd console` prints a link."
@@ -48,7 +49,6 @@ PAGES = (
     ("/operators", "Operator log"),
 )
 WAYS = (("newest", "Newest"), ("newer", "Newer"), ("older", "Older"), ("oldest", "Oldest"))
-_UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000))
 
 
 def visible(value: Any) -> str:
@@ -78,22 +78,6 @@ def machine_time(ms: Any) -> str:
     return times.for_html(ms)
 
 
-def duration(ms: Any) -> str:
-    """Return how long something took: 12 ms, 3.4 s, 2 h 5 min."""
-    if not isinstance(ms, int | float):
-        return "?"
-    if ms < 1000:
-        return f"{ms:.0f} ms"
-    if ms < 60_000:
-        return f"{ms / 1000:.1f} s".replace(".0 ", " ")
-    parts = []
-    for unit, length in _UNITS:
-        if ms >= length:
-            parts.append(f"{int(ms // length)} {unit}")
-            ms %= length
-    return " ".join(parts[:2])
-
-
 def ago(ms: Any, now_ms: int) -> str:
     """Return how long ago a time was, or in how long it will be."""
     if not isinstance(ms, int):
@@ -103,21 +87,6 @@ def ago(ms: Any, now_ms: int) -> str:
         return "now"
     text = f"{distance // 1000} s" if distance < 60_000 else duration(distance)
     return f"{text} ago" if ms <= now_ms else f"in {text}"
-
-
-def size(count: Any) -> str:
-    """Return a number of bytes: 312 B, 4.2 KiB, 1.5 MiB."""
-    if not isinstance(count, int):
-        return visible(count)
-    if count < 1024:
-        return f"{count} B"
-    unit = min((count.bit_length() - 1) // 10, 4)
-    return f"{count / (1 << 10 * unit):.1f} {('', 'KiB', 'MiB', 'GiB', 'TiB')[unit]}"
-
-
-def number(count: Any) -> str:
-    """Return a count with its thousands apart."""
-    return f"{count:,}" if isinstance(count, int) else visible(count)
 
 
 def label(name: str) -> str:
@@ -141,18 +110,6 @@ def took(started_ms: Any, finished_ms: Any) -> str:
 def get(row: Any, name: str) -> Any:
     """Return a column, None where a row has none of that name."""
     return getattr(row, name, None)
-
-
-def counted(count: Any, singular: str, plural: str) -> str:
-    """Return `1 delivery` or `2 deliveries`."""
-    return f"{number(count)} {singular if count == 1 else plural}"
-
-
-def percent(rate: float | None) -> str:
-    """Return a share without making 99.96 % whole: one failure is not none."""
-    if rate is None:
-        return "–"
-    return "100 %" if rate == 1 else f"{min(rate * 100, 99.9):.1f} %"
 
 
 def span(ms: int) -> str:

@@ -18,6 +18,7 @@ from premblyd.occurrences import (
 )
 from premblyd.queue.inbox import Inbox, NewRejection, Noise
 from premblyd.telemetry import tell
+from premblyd.words import counted
 
 MINUTE_S = 60
 
@@ -80,10 +81,7 @@ def _difference(path: str, right: str) -> str | None:
     end = _same_characters(path[start:][::-1], right[start:][::-1])
     differing_characters = max(len(path), len(right)) - start - end
     if differing_characters <= min(MAX_TYPOS, len(right) // 3):
-        what = (
-            "one character" if differing_characters == 1 else f"{differing_characters} characters"
-        )
-        return f"differs from {{}} by no more than {what}"
+        return f"differs from {{}} by no more than {counted(differing_characters, 'character')}"
     return None
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from premblyd.console import csvtext, tree, words
+from premblyd import words
+from premblyd.console import csvtext, tree
+from premblyd.console import words as console_words
 from premblyd.console.origin import is_safe_target
 from premblyd.record.choosing import (
     Chosen,
@@ -245,7 +247,7 @@ def test_a_replay_runs_the_hook_again(fresh: Premblyd) -> None:
     own = signed_in(fresh)
     page = own.post("/deliveries/1/replay")
     assert (page.status, page.location) == (303, "/events/1?done=replayed#deliveries")
-    assert words.DONE["replayed"] in own.get("/events/1?done=replayed").text
+    assert console_words.DONE["replayed"] in own.get("/events/1?done=replayed").text
     fresh.wait_for_rows([("succeeded",)], "SELECT state FROM delivery")
     assert fresh.rows("SELECT count(*) FROM attempt") == [(2,)]
     ((actor, delivery),) = fresh.rows(

@@ -4,10 +4,10 @@ from typing import Any
 
 from premblyd import explaining
 from premblyd.config.models import Action
-from premblyd.console import words
 from premblyd.console.handler import Handler
 from premblyd.explaining import Explanation
 from premblyd.record import statistics
+from premblyd.words import duration
 
 DAY_MS = 86_400_000
 MAX_LINES = 200
@@ -76,7 +76,7 @@ def described(action: Action) -> dict[str, Any]:
         "once": action.once,
         "order": action.then,
         "attempts": action.retry.attempts,
-        "timeout": words.duration(action.hook.timeout_ms),
+        "timeout": duration(action.hook.timeout_ms),
         "concurrency": action.concurrency.host,
         "cluster": action.concurrency.cluster,
     }

@@ -17,6 +17,7 @@ from premblyd.record.choosing import DeliveryFilter
 from premblyd.record.operating import Operator
 from premblyd.record.replays import Plan, Request
 from premblyd.record.rows import DeliveryRow
+from premblyd.words import counted
 
 MAX_CHOSEN = 1000
 
@@ -59,7 +60,7 @@ class ReplayMany(Handler):
                 reading.count_deliveries(database, contradicted),
             )
         )
-        about = f"{words.counted(total, 'dead delivery', 'dead deliveries')}{_that(form)}"
+        about = f"{counted(total, 'dead delivery', 'dead deliveries')}{_that(form)}"
         is_sure = self.get_body_argument("sure", "") == "yes" or self.wants_json
         if form is not None and not is_sure:
             await self.send_page(

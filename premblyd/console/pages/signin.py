@@ -10,6 +10,7 @@ from premblyd.receive.address import sender
 from premblyd.record import access
 from premblyd.record.access import Session
 from premblyd.telemetry import tell
+from premblyd.words import duration
 
 MAX_PASSWORD = 1024
 SPENT = (
@@ -83,7 +84,7 @@ class SignIn(Handler):
         if wait_s := guesses.wait_s(own):
             self.set_header("Retry-After", str(wait_s))
             self.tell_often(ConsoleSignInFailed(how="too many", remote_ip=self.remote_ip))
-            wait = words.duration(wait_s * 1000)
+            wait = duration(wait_s * 1000)
             self._show(mistake=f"Too many wrong passwords. Try again in {wait}.", status=429)
             return None
         guesses.add(own)
