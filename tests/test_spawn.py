@@ -79,7 +79,7 @@ def test_a_program_is_looked_for_in_the_hooks_own_path(tmp_path: Path) -> None:
 
 def test_a_nul_is_refused_and_not_the_end_of_a_text() -> None:
     with pytest.raises(ValueError, match="NUL"):
-        spawn(["/bin/true", "a\0b"], {}, stdin=0, output=1, folder="/")
+        spawn(["/bin/true", "a\0b"], {}, streams=(0, 1, 1), folder="/")
 
 
 RAISED = """
@@ -89,7 +89,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
 from premblyd.run.shell.spawn import spawn
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 script = 'until [ "$(ulimit -S -n)" = 200 ]; do :; done; ulimit -H -n'
-pid = spawn(["/bin/sh", "-c", script], {}, stdin=0, output=1, folder="/")
+pid = spawn(["/bin/sh", "-c", script], {}, streams=(0, 1, 1), folder="/")
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), hard)
 """
 

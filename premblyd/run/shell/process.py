@@ -42,7 +42,7 @@ def start(
         opened.callback(os.close, write_end)
         unless_started.callback(os.close, output)
         require()
-        pid = spawn(arguments, environ, stdin=stdin, output=write_end, folder="/")
+        pid = spawn(arguments, environ, streams=(stdin, write_end, write_end), folder="/")
         unless_started.pop_all()  # the pipe's reading end is the process's from now on
     return Process(pid, output)
 

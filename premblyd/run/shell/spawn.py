@@ -15,7 +15,7 @@ import errno
 import os
 import resource
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 _SETSIGDEF, _SETSIGMASK, _SETSID = 0x04, 0x08, 0x80  # spawn.h
 # Python ignores the first two. A shell that starts the daemon in the background, or by nohup, has
@@ -36,10 +36,11 @@ _libc = ctypes.CDLL(None)
 
 
 def spawn(
-    arguments: list[str], environ: Mapping[str, str], *, stdin: int, output: int, folder: str
+    arguments: list[str], environ: Mapping[str, str], *, streams: Sequence[int], folder: str
 ) -> int:
-    """Start a process in a session of its own, with these standard streams alone, and return its
-    number. Its program is looked for in the PATH of `environ`. Raise OSError when it can't start.
+    """Start a process in a session of its own, and return its number. It has `streams` as its
+    descriptors 0, 1, 2 and so on, none of which is higher than it is here, and no others. Its
+    program is looked for in the PATH of `environ`. Raise OSError when it can't start.
     """
     argument_list = _strings(map(os.fsencode, arguments))
     variables = _strings(os.fsencode(f"{name}={value}") for name, value in environ.items())
@@ -47,10 +48,10 @@ def spawn(
     pid = ctypes.c_int()
     _check(_libc.posix_spawn_file_actions_init(actions))
     try:
-        for stream, descriptor in enumerate((stdin, output, output)):
+        for stream, descriptor in enumerate(streams):
             _check(_libc.posix_spawn_file_actions_adddup2(actions, descriptor, stream))
         if hasattr(_libc, "posix_spawn_file_actions_addclosefrom_np"):  # not musl
-            _check(_libc.posix_spawn_file_actions_addclosefrom_np(actions, 3))
+            _check(_libc.posix_spawn_file_actions_addclosefrom_np(actions, len(streams)))
         _check(_libc.posix_spawn_file_actions_addchdir_np(actions, os.fsencode(folder)))
         failures = []
         for path in _candidates(arguments[0], environ, folder):
