@@ -25,7 +25,7 @@ from premblyd.databases import Place, Server
 from premblyd.errors import PremblydError
 from premblyd.listening import Listening, listen_at
 from premblyd.loops import Loops
-from premblyd.run.http.runner import HttpRunner
+from premblyd.run.http import HttpRunner
 from tests.support.database import new_place, rows, url_of
 from tests.support.waiting import wait_until
 from tests.support.webhooks import signed, webhook

@@ -312,7 +312,7 @@ def test_every_file_that_contributors_are_sent_to_is_there() -> None:
     missing = {
         name for name in names if not any((ROOT / top / name).exists() for top in ("", "premblyd"))
     }
-    assert missing == {"premblyd/run/queue/runner.py"}  # the example's
+    assert missing == {"premblyd/run/queue.py"}  # the example's
 
 
 def test_every_hop_of_a_webhook_is_where_the_page_says() -> None:

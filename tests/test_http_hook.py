@@ -30,8 +30,7 @@ from premblyd.prembly import signature
 from premblyd.prembly.signature import Scheme
 from premblyd.queue.jobs import Result
 from premblyd.run.children import Children
-from premblyd.run.http.request import make_request
-from premblyd.run.http.runner import HttpRunner
+from premblyd.run.http import HttpRunner, make_request
 from premblyd.run.invocation import Invocation
 from premblyd.standardwebhooks import key_of, sign
 from tests.support.http_server import Handler, Server, answering, self_signed, serving

@@ -11,7 +11,7 @@ from premblyd.errors import StoreUnavailableError
 from premblyd.model.states import AttemptOutcome
 from premblyd.queue.jobs import Result
 from premblyd.run.children import Children
-from premblyd.run.http.runner import HttpRunner
+from premblyd.run.http import HttpRunner
 from premblyd.run.permit import NOT_PROVED, TAKEN_OVER, Permit
 from premblyd.run.shell.runner import ShellRunner
 from tests.support.http_server import Handler, Server, serving

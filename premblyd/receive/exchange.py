@@ -35,7 +35,6 @@ from premblyd.privacy.identifiers import safe_code, safe_id, safe_type
 from premblyd.queue.inbox import Added, NewDelivery, Noise
 from premblyd.receive import answer
 from premblyd.receive.address import client_ip, is_within, peer_ip, sender
-from premblyd.receive.headers import declared_bytes
 from premblyd.receive.load import Limit, Share
 from premblyd.receive.recognition import Incoming, Recognised
 from premblyd.receive.services import Services
@@ -126,7 +125,7 @@ class Exchange(HTTPMessageDelegate):
 
     def _judge_webhook(self, endpoint: Endpoint) -> None:
         """Refuse a webhook by its head, or begin to read it."""
-        if (declared_bytes(self._headers) or 0) > self._settings.config.max_body_bytes:
+        if (_declared_bytes(self._headers) or 0) > self._settings.config.max_body_bytes:
             return self._refuse(413, "body too large")
         if endpoint.allow_ips and not is_within(self._remote_ip, endpoint.allow_ips):
             return self._refuse(401, "address not allowed")
@@ -257,7 +256,7 @@ class Exchange(HTTPMessageDelegate):
 
     def _refuse(self, status: int, reason: str, body: bytes | None = None) -> None:
         """Refuse with evidence. From outside every 401 is one and the same."""
-        declared = declared_bytes(self._headers)
+        declared = _declared_bytes(self._headers)
         self._services.evidence.reject(
             endpoint=self._endpoint.name if self._endpoint else "",
             remote_ip=self._remote_ip,
@@ -376,7 +375,7 @@ class Exchange(HTTPMessageDelegate):
             reason,
             remote_ip=self._remote_ip if has_head else peer_ip(self._connection),
             endpoint=self._endpoint.name if self._endpoint else "",
-            body_bytes=declared_bytes(self._headers) if has_head else None,
+            body_bytes=_declared_bytes(self._headers) if has_head else None,
         )
 
     def is_expected(self) -> bool:
@@ -409,3 +408,10 @@ class Exchange(HTTPMessageDelegate):
         if self._phase is Phase.READING:
             self._refuse_overloaded(limit)
         self._connection.close()
+
+
+def _declared_bytes(headers: HTTPHeaders) -> int | None:
+    """Return the size of the body that the head declares, or None. Of an absurdly long number only
+    the first digits are read, which are too large anyway."""
+    declared = headers.get("Content-Length", "")
+    return int(declared[:15]) if declared.isdecimal() else None

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
+import orjson
 from tornado.httputil import HTTPHeaders
 
 from premblyd.config.models import Action, Endpoint
@@ -16,7 +17,7 @@ from premblyd.occurrences import FieldFailed, WebhookTooComplex
 from premblyd.prembly import bodies, payload, signature
 from premblyd.prembly.places import FieldName
 from premblyd.prembly.webhook import Webhook
-from premblyd.receive.headers import kept_headers
+from premblyd.privacy.fields import KEPT_HEADERS
 from premblyd.routing import Routing
 from premblyd.telemetry import tell
 
@@ -103,7 +104,7 @@ def recognise(incoming: Incoming, routing: Routing, *, is_trial: bool) -> Recogn
         received_at_ms=incoming.received_at_ms,
         remote_ip=incoming.remote_ip,
         token=headers.get(signature.TOKEN_HEADER) or None,
-        headers=kept_headers(headers, endpoint.header),
+        headers=_kept_headers(headers, endpoint.header),
         body=body,
         verified_by=verified_by,
         verdict=verdict,
@@ -117,3 +118,14 @@ def recognise(incoming: Incoming, routing: Routing, *, is_trial: bool) -> Recogn
         tell(WebhookTooComplex(endpoint=endpoint.name, body_bytes=len(body)))
     _ = webhook.body_sha256  # computed here: of a large body, not on the loop
     return Recognised(webhook, actions)
+
+
+def _kept_headers(headers: HTTPHeaders, signature_header: str) -> str:
+    """Return the headers to store, as JSON: the known harmless ones, never the signature."""
+    signature_name = signature_header.lower()
+    kept = [
+        pair
+        for pair in headers.get_all()
+        if (name := pair[0].lower()) in KEPT_HEADERS and name != signature_name
+    ]
+    return orjson.dumps(kept).decode()

@@ -8,7 +8,7 @@ from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.models import Config, Endpoint
 from premblyd.queue.jobs import Result
 from premblyd.run.children import Children
-from premblyd.run.http.runner import HttpRunner
+from premblyd.run.http import HttpRunner
 from premblyd.run.invocation import Invocation
 from premblyd.run.preview import Preview
 from premblyd.run.shell.runner import ShellRunner
