@@ -20,6 +20,7 @@ from premblyd.queue.inbox import NewRejection
 from premblyd.queue.jobs import Claimable, Result
 from premblyd.record import browsing, operating, reading
 from premblyd.record.choosing import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
+from premblyd.record.handled import WORDS
 from premblyd.record.operating import Change, Operator
 from premblyd.record.rows import AttemptRow, DeliveryRow, InquiryRow, RejectionRow, WholeEvent
 from tests.support.database import changing
@@ -197,6 +198,9 @@ def test_an_event_stands_as_the_delivery_does_that_stands_worst(
     ):
         store.by_hand(stand, state, number)
         assert handled() == [worst]
+        for word in WORDS:
+            found = browsing.rows(record, EventFilter(find="3", handled=word))
+            assert bool(found) == (word == worst)
     store.by_hand("DELETE FROM delivery")
     assert handled() == ["none"]
 

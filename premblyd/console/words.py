@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -9,7 +10,9 @@ from tornado.escape import xhtml_escape
 
 from premblyd import times
 from premblyd.model import states
+from premblyd.prembly import codes, events
 from premblyd.privacy import documents
+from premblyd.record import handled
 from premblyd.record.operating import ONLY_SOME
 from premblyd.words import counted, duration, number, percent, size  # noqa: F401
 
@@ -116,6 +119,28 @@ def span(ms: int) -> str:
     """Return what a bar of a chart stands for."""
     hours = ms // 3_600_000
     return "by the hour" if hours == 1 else f"{hours} hours a bar"
+
+
+def is_about_person(type_: str | None, outcome: str) -> bool:
+    """Return whether an event says something of a person, so that its outcome means something."""
+    return outcome != "unknown" or type_ is None or events.is_about_verification(type_)
+
+
+def meaning(code: Any) -> str:
+    """Return what Prembly documents of a response code; empty: nothing."""
+    return codes.MEANINGS.get(code, "") if isinstance(code, str) else ""
+
+
+def standing(states: Sequence[str]) -> tuple[str, str]:
+    """Return how an event stands by its deliveries: the state that is worst, and its words."""
+    worst = handled.worst_of(states)
+    if worst == handled.NONE:
+        return worst, "no action"
+    if worst == handled.DONE:
+        return worst, "handled"
+    if len(states) == 1:
+        return worst, f"delivery {worst}"
+    return worst, f"{states.count(worst)} of {len(states)} deliveries {worst}"
 
 
 def query(**filters: str) -> str:

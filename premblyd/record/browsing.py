@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from peewee import JOIN, Case, Database, ModelSelect, Tuple, fn
+from peewee import JOIN, Database, ModelSelect, Tuple, fn
 
-from premblyd.model.states import State
 from premblyd.model.tables import Awaited, Delivery, Event, OperatorAction, Rejection, Table
-from premblyd.record import choosing, contradictions, fetching, leafing
+from premblyd.record import choosing, contradictions, fetching, handled, leafing
 from premblyd.record.choosing import (
     AwaitedFilter,
     Chosen,
@@ -30,9 +29,6 @@ from premblyd.record.rows import (
 )
 
 NO_LIMIT = 1 << 40
-# How an event stands is how the delivery does that stands worst; a skipped one is done.
-WORST_FIRST = (State.DEAD, State.RUNNING, State.PENDING, State.CANCELLED)
-DONE = len(WORST_FIRST)
 Ids = tuple[int, int | None]
 
 
@@ -100,15 +96,11 @@ def _all_of(query: "ModelSelect[Any]", conditions: Sequence[Condition]) -> "Mode
 
 def _events(way: Way) -> "ModelSelect[Any]":
     """Return all events, each with how its deliveries stand."""
-    its = Delivery.event == Event.id
-    rank = Case(Delivery.state, [(state, at) for at, state in enumerate(WORST_FIRST)], DONE)
-    worst = Delivery.select(fn.MIN(rank)).from_(By(Delivery, "delivery_event")).where(its)
-    count = Delivery.select(fn.COUNT(Delivery.id)).from_(By(Delivery, "delivery_event")).where(its)
     return Event.select(
         *fetching.columns(Event, EventRow),
         contradictions.is_contradicted(),
-        Case(worst, [*enumerate((*WORST_FIRST, State.SUCCEEDED))], "none").alias("handled"),
-        count.alias("deliveries"),
+        handled.column().alias("handled"),
+        handled.count().alias("deliveries"),
     ).from_(By(Event, way.index))
 
 

@@ -26,7 +26,7 @@ from premblyd.model.tables import (
     Table,
 )
 from premblyd.prembly.payload import Outcome
-from premblyd.record import contradictions, fetching, finding
+from premblyd.record import contradictions, fetching, finding, handled
 from premblyd.record.leafing import By, Condition
 
 Where = Callable[[Database, Any], Condition]
@@ -152,6 +152,12 @@ class EventFilter(Chosen):
         hint="number, key, reference, user ref",
         help="Only what has this number, key or user_ref, or a reference that begins so.",
     )
+    handled: str | None = _by(
+        handled.condition,
+        choices=handled.WORDS,
+        title="Handled",
+        help="Only whose delivery stands so that stands worst; none: no action was for it.",
+    )
     code: str | None = _by(
         _code,
         title="Code",
@@ -200,7 +206,7 @@ class EventFilter(Chosen):
         lambda _, text: Condition(expression=Event.detail.contains(text)),  # whatever the case
         title="Detail contains",
     )
-    endpoint: str | None = _by(_is(Event.endpoint), title="Endpoint")
+    endpoint: str | None = _by(_is(Event.endpoint), is_linked=True)
     key: str | None = _by(
         _key, Reads.KEY, help="Only the event with this key; its beginning will do."
     )

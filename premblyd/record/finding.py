@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from peewee import SQL, Database, Expression, Field, ModelSelect
+from peewee import SQL, Database, Expression, Field, ModelSelect, fn
 
 from premblyd.model.tables import Event
 from premblyd.prembly.payload import plain_id
@@ -33,12 +33,17 @@ def by_any_name(database: Database, text: str) -> Condition:
     """Return the condition that an event has this number, key (or its first eight digits) or
     user_ref, or a reference that begins so."""
     names = list(_names(database, text))
-    found: set[int] = set()
-    for name in names:
-        found.update(number for (number,) in fetching.tuples(database, name.ids.limit(FEW)))
-        if len(found) >= FEW:  # so many are met soon on the way through all events
-            return Condition(expression=functools.reduce(operator.or_, (e for e, _ in names)))
+    if sum(_count(database, name) for name in names) >= FEW:
+        # So many are met soon on the way through all events.
+        return Condition(expression=functools.reduce(operator.or_, (e for e, _ in names)))
+    found = {number for name in names for (number,) in fetching.tuples(database, name.ids)}
     return Condition(expression=Event.id.in_(sorted(found) or [0]), is_of_ids=True)
+
+
+def _count(database: Database, name: _Name) -> int:
+    some = name.ids.limit(FEW).alias("some")
+    [(count,)] = fetching.tuples(database, Event.select(fn.COUNT(some.c.id)).from_(some))
+    return int(count)
 
 
 def _names(database: Database, text: str) -> Iterator[_Name]:

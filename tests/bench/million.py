@@ -123,6 +123,7 @@ def chosen(events: int, now_ms: int) -> dict[str, list[dict[str, Any]]]:
         "time": [{"since_ms": now_ms - DAY_MS}, day],
         "text": [{"text": "record"}, {"text": "nobody wrote this"}],
         "contradicted": [{"contradicted": True}],
+        "handled": [{"handled": word} for word in ("dead", "pending", "succeeded", "none")],
         "find": [{"find": name} for name in (HOT.upper(), "REF-05", "User-7", "17", "nobody")],
     }
 

@@ -57,6 +57,8 @@ CHANGE = [
     "/deliveries/1/cancel.json",
     "/dead/replay",
     "/dead/replay.json",
+    "/replays/1/stop",
+    "/replays/1/stop.json",
     "/actions/explain",
     "/actions/explain.json",
 ]

@@ -302,6 +302,29 @@ def test_every_page_is_readable(chromium: Chromium, name: str) -> None:
                 assert serious_faults(page) == []
 
 
+LONG = (
+    "UPDATE event SET reference = '6b1f0c7e-0d52-4c1b-9d3e-9a8c7b6d5e4f',"
+    " user_ref = 'usr_000042_of_a_branch', type = 'fraud.identity_flagged' WHERE id > 3",
+    "UPDATE delivery SET last_error = 'status 503: the service is down for its maintenance'"
+    " WHERE state = 'dead'",
+)
+
+
+@pytest.mark.parametrize("name", ["events", "dead", "deliveries", "operators"])
+def test_every_column_of_a_list_is_whole_on_a_small_desk(
+    chromium: Chromium, daemon: Premblyd, name: str
+) -> None:
+    with closing(sqlite3.connect(daemon.database)) as connection, connection:
+        for change in LONG:
+            connection.execute(change)
+    with chromium.window(width=1280) as page:
+        page.goto(PAGES[name])
+        wider = page.locator(".scroll").first.evaluate(
+            "each => each.scrollWidth - each.clientWidth"
+        )
+        assert wider == 0
+
+
 def test_every_page_works_without_javascript(chromium: Chromium, daemon: Premblyd) -> None:
     with chromium.window(width=PHONE, javascript=False) as page:
         for name, path in PAGES.items():

@@ -177,6 +177,38 @@ def test_an_event_is_found_by_its_key_too(own: Browser, daemon: Premblyd) -> Non
         assert own.get(path).status == 404
 
 
+def test_an_event_says_first_how_it_stands_and_nothing_that_is_empty(
+    own: Browser, daemon: Premblyd
+) -> None:
+    events = own.get("/events.json").json["events"]
+    [dead] = [row for row in events if row["handled"] == "dead"][:1]
+    page = own.get(f"/events/{dead['id']}").text
+    heading = re.search(r"<h1>.*?</h1>", page, re.DOTALL)
+    assert heading
+    assert "s-dead" in heading[0]
+    assert re.search(r"(delivery|deliveries) dead", heading[0])
+    assert page.index('<h2 id="h-deliveries"') < page.index('<h2 id="h-stored"')
+    assert not re.search(r"<dd>(<bdi[^>]*></bdi>)?</dd>", page)
+    assert "<dt>session id</dt>" not in page, "it has none"
+    [coded] = [row["id"] for row in events if row["response_code"] == "01"][:1]
+    assert '<bdi>01</bdi> <span class="muted">not found</span>' in own.get(f"/events/{coded}").text
+
+
+def test_what_is_about_no_person_has_no_outcome(own: Browser) -> None:
+    rows = own.get("/events.json?type=workflow.*").json["events"]
+    assert {row["outcome"] for row in rows} == {"unknown"}
+    page = own.get("/events?type=workflow.*").text
+    assert re.findall(r'<td data-label="Outcome">.*?>(.*?)</span>', page) == ["–"] * len(rows)
+    assert "(it is about no person)" in own.get(f"/events/{rows[0]['id']}").text
+
+
+def test_how_an_event_stands_is_how_the_delivery_does_that_stands_worst() -> None:
+    assert console_words.standing([]) == ("none", "no action")
+    assert console_words.standing(["succeeded", "skipped"]) == ("succeeded", "handled")
+    assert console_words.standing(["pending"]) == ("pending", "delivery pending")
+    assert console_words.standing(["dead", "pending", "dead"]) == ("dead", "2 of 3 deliveries dead")
+
+
 def test_an_event_shows_its_attempts_without_the_person(own: Browser, daemon: Premblyd) -> None:
     ((event,),) = daemon.rows(
         "SELECT min(event_id) FROM delivery WHERE action = 'activate-customer'"
