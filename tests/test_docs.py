@@ -305,6 +305,9 @@ def test_the_map_shows_every_room_and_nothing_else() -> None:
         f"{path.parent.name}/" for path in package.glob("*/__init__.py")
     }
     assert {f"premblyd/{room}" for room in rooms} <= shown
+    for room, *words in (line.split() for line in text.splitlines() if line):
+        files = re.findall(r"\b\w+\.py\b", " ".join(words))
+        assert [name for name in files if not (ROOT / room / name).exists()] == [], room
 
 
 def test_every_file_that_contributors_are_sent_to_is_there() -> None:
