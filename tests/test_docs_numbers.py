@@ -44,7 +44,7 @@ PROMISED = [
         ),
         ("record.troubles.daemons.DOWNTIME_DAYS", 30, "monitoring", "or 30 days have passed"),
         ("cli.check.REMINDED_MS", 30 * DAY_MS, "monitoring", "or 30 days have passed"),
-        ("record.troubles.trouble.DAY_MS", DAY_MS, "monitoring", "or a day has passed"),
+        ("times.DAY_MS", DAY_MS, "monitoring", "or a day has passed"),
         ("config.alerts.DISK_PERCENT", 90, "monitoring", "the database's disk is 90 % full"),
         ("config.alerts.DISK_PERCENT", 90, "monitoring", "`disk` alone means 90%"),
         ("record.troubles.prembly.UNREACHABLE", 3, "monitoring", "three questions or more"),

@@ -9,9 +9,10 @@ from peewee import Database
 
 from premblyd.engines.connections import connect_read_only
 from premblyd.queue.inbox import NewRejection
-from premblyd.queue.rollups import HOUR_MS, hour_of
+from premblyd.queue.rollups import hour_of
 from premblyd.record import statistics
 from premblyd.record.statistics import ActionFigures
+from premblyd.times import HOUR_MS
 from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, add_many, claim, finish
 from tests.support.store import NOW_MS, Store
 

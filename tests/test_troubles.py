@@ -17,12 +17,12 @@ from premblyd.engines.connections import connect_read_only
 from premblyd.hosts.heartbeat import reconciled
 from premblyd.hosts.register import Hosts, Identity
 from premblyd.queue.inbox import NewRejection
-from premblyd.queue.rollups import HOUR_MS
 from premblyd.record import statistics
 from premblyd.record.operating import Operator
 from premblyd.record.troubles import deliveries, events, table
 from premblyd.record.troubles.deliveries import LATE_MS
 from premblyd.record.troubles.trouble import MAX_ITEMS, Item, Severity, Situation
+from premblyd.times import HOUR_MS
 from tests.support.commands import run
 from tests.support.database import changing
 from tests.support.jobs import action

@@ -8,10 +8,10 @@ import pytest
 from peewee import Database
 
 from premblyd.engines.connections import connect_read_only
-from premblyd.queue.rollups import HOUR_MS
 from premblyd.record.troubles import table
 from premblyd.record.troubles.prembly import UNREACHABLE_MS
 from premblyd.record.troubles.trouble import Item, Severity, Situation
+from premblyd.times import HOUR_MS
 from tests.support.store import NOW_MS, Store
 
 KINDS = ("contradicted", "doubted", "prembly", "given_up")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from premblyd.config.models import Action, Config
     from premblyd.presence import Presence
 
-REMINDED_MS = 30 * 86_400_000  # what is older was lived with
+REMINDED_MS = 30 * times.DAY_MS  # what is older was lived with
 
 
 @click.command()

@@ -11,7 +11,7 @@ import click
 from premblyd import times
 from premblyd.cli.common import WhenType, config_option, json_option, until_end
 from premblyd.cli.printing import Column, clean, console, print_json, print_table
-from premblyd.cli.reconciliation import DAY_MS, Reconciliation
+from premblyd.cli.reconciliation import Reconciliation
 from premblyd.config.values import When
 from premblyd.errors import NotAllowedToAskError, PremblydError
 from premblyd.words import counted
@@ -165,7 +165,7 @@ def _window(since: When | None, until: When | None, now_ms: int) -> "Window":
     from premblyd.ask.logreading import Window
 
     until_ms = now_ms - GRACE_MS if until is None else min(until.by(now_ms), now_ms)
-    since_ms = now_ms - DAY_MS if since is None else since.by(now_ms)
+    since_ms = now_ms - times.DAY_MS if since is None else since.by(now_ms)
     if since_ms >= until_ms:
         raise click.UsageError("--since should be before --until, and more than a minute ago.")
     return Window(since_ms=since_ms, until_ms=until_ms)

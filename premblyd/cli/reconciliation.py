@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from premblyd.errors import LacksRightsError, PremblydError
+from premblyd.times import DAY_MS
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from premblyd.clock import Clock
     from premblyd.config.models import Config
     from premblyd.record.reconciling import OwnRecord
-
-DAY_MS = 86_400_000
 
 
 @dataclass(slots=True, kw_only=True)

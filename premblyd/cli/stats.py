@@ -96,7 +96,7 @@ def _print_events(
         sum(getattr(each, name) for each in by_outcome)
         for name in ("events", "duplicates", "unmatched")
     )
-    since = times.for_people(since_ms - since_ms % 3_600_000)[:-3]
+    since = times.for_people(since_ms - since_ms % times.HOUR_MS)[:-3]
     total = bold(f"{events:,} event{'' if events == 1 else 's'}")
     click.echo(
         f"{total} since {since} UTC; {unmatched:,} of them matched no action."
@@ -109,7 +109,7 @@ def _print_events(
         first_ms = since_ms - since_ms % each_ms
         counts = [spans[at_ms] for at_ms in range(first_ms, now_ms + 1, each_ms)]
         click.echo(columns(counts))
-        hours = each_ms // 3_600_000
+        hours = each_ms // times.HOUR_MS
         click.echo(f"a column for {counted(hours, 'hour')}, the highest stands for {max(counts):,}")
     _print_bars("By outcome", _totals(by_outcome), {})
     _print_bars("By code", _totals(by_code), MEANINGS)

@@ -21,8 +21,8 @@ from premblyd.config.values import (
 )
 from premblyd.expressions import Expression
 from premblyd.prembly.places import FieldName
+from premblyd.times import DAY_MS
 
-_DAY_MS = 86_400_000
 _ASK_MS = (60_000, 300_000, 1_800_000, 7_200_000, 43_200_000)
 
 
@@ -137,7 +137,7 @@ class Pending(Model):
     until `give_up`. Both count from the event."""
 
     ask_ms: tuple[DurationMs, ...] = Field(_ASK_MS, alias="ask", min_length=1)
-    give_up_ms: DurationMs = Field(3 * _DAY_MS, alias="give_up", ge=1)
+    give_up_ms: DurationMs = Field(3 * DAY_MS, alias="give_up", ge=1)
 
     @field_validator("ask_ms")
     @classmethod

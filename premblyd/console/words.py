@@ -117,7 +117,7 @@ def get(row: Any, name: str) -> Any:
 
 def span(ms: int) -> str:
     """Return what a bar of a chart stands for."""
-    hours = ms // 3_600_000
+    hours = ms // times.HOUR_MS
     return "by the hour" if hours == 1 else f"{hours} hours a bar"
 
 

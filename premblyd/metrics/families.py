@@ -1,7 +1,7 @@
 """The metrics by their names, as Prometheus reads them. docs/monitoring.md lists them."""
 
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from premblyd import __version__
 from premblyd.metrics.counting import Counts, Histogram
-from premblyd.metrics.state import State
+from premblyd.metrics.state import Recorded, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,9 @@ class _Families(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from _of_counts(self._counts)
-        yield from _of_state(self._state)
+        yield from _of_daemon(self._state)
+        if self._state.record is not None:
+            yield from _of_record(self._state.record)
 
 
 def _of_counts(counts: Counts) -> Iterator[Metric]:
@@ -52,169 +54,113 @@ def _of_counts(counts: Counts) -> Iterator[Metric]:
         "premblyd_webhooks",
         "Requests to endpoints, by how they ended. An empty endpoint: the path was no endpoint's,"
         " or they were too many to be told apart.",
-        ("endpoint", "result"),
         counts.webhooks,
+        *("endpoint", "result"),
     )
     yield _counter(
         "premblyd_events",
         "Events stored, by type, response code and outcome. Codes that neither Prembly documents"
         " nor the configuration names are other.",
-        ("type", "response_code", "outcome"),
         counts.events,
+        *("type", "response_code", "outcome"),
     )
     yield _counter(
-        "premblyd_rejections",
-        "Requests refused, by reason.",
-        ("reason",),
-        {(reason,): count for reason, count in counts.rejections.items()},
+        "premblyd_rejections", "Requests refused, by reason.", counts.rejections, "reason"
     )
-    yield _counter(
-        "premblyd_attempts",
-        "Runs of hooks that have ended, by action and outcome.",
-        ("action", "outcome"),
-        counts.attempts,
-    )
-    yield _counter(
-        "premblyd_inquiries",
-        "Questions to Prembly, by purpose and result.",
-        ("purpose", "result"),
-        counts.inquiries,
-    )
+    ended = "Runs of hooks that have ended, by action and outcome."
+    yield _counter("premblyd_attempts", ended, counts.attempts, "action", "outcome")
+    asked = "Questions to Prembly, by purpose and result."
+    yield _counter("premblyd_inquiries", asked, counts.inquiries, "purpose", "result")
     yield _histogram(
         "premblyd_answer_duration_seconds",
         "From a webhook's whole head to its answer 200.",
-        (),
-        {(): counts.answers},
+        counts.answers,
     )
     yield _histogram(
         "premblyd_commit_duration_seconds",
         "How long the writer took for a transaction, the disk's part included.",
-        (),
-        {(): counts.commits},
+        counts.commits,
     )
-    yield _histogram(
-        "premblyd_attempt_duration_seconds",
-        "How long hooks ran, by action.",
-        ("action",),
-        {(action,): durations for action, durations in counts.attempt_durations.items()},
-    )
+    ran = "How long hooks ran, by action."
+    yield _histogram("premblyd_attempt_duration_seconds", ran, counts.attempt_durations, "action")
 
 
-def _of_state(state: State) -> Iterator[Metric]:
+def _of_daemon(state: State) -> Iterator[Metric]:
     runtime, sizes = state.runtime, state.sizes
+    build = {(__version__, platform.python_version()): 1}
     yield _gauge(
-        "premblyd_build_info",
-        "The version that runs; always 1.",
-        ("version", "python"),
-        {(__version__, platform.python_version()): 1},
+        "premblyd_build_info", "The version that runs; always 1.", build, "version", "python"
     )
-    for name, help_text, value in (
-        (
-            "premblyd_requests_in_flight",
-            "Webhooks that are being read or stored.",
-            runtime.requests,
-        ),
-        ("premblyd_connections", "Open connections on the public listener.", runtime.connections),
-        ("premblyd_hooks_running", "Hooks that run now.", runtime.hooks),
-        (
-            "premblyd_store_up",
-            "Whether the last transaction was committed: 1, or 0.",
-            int(runtime.store_works),
-        ),
+    reading = "Webhooks that are being read or stored."
+    yield _gauge("premblyd_requests_in_flight", reading, runtime.requests)
+    yield _gauge(
+        "premblyd_connections", "Open connections on the public listener.", runtime.connections
+    )
+    yield _gauge("premblyd_hooks_running", "Hooks that run now.", runtime.hooks)
+    up = "Whether the last transaction was committed: 1, or 0."
+    yield _gauge("premblyd_store_up", up, runtime.store_works)
+    for name, help_text, size in (
         ("premblyd_database_bytes", "Size of the database file.", sizes.database_bytes),
         ("premblyd_wal_bytes", "Size of its write-ahead log.", sizes.log_bytes),
-        (
-            "premblyd_disk_free_bytes",
-            "What is free on the database's disk.",
-            sizes.free_bytes,
-        ),
-        (
-            "premblyd_record_readable",
-            "Whether the numbers below could be read from the database: 1, or 0.",
-            int(state.record is not None),
-        ),
+        ("premblyd_disk_free_bytes", "What is free on the database's disk.", sizes.free_bytes),
     ):
-        if value is not None:
-            yield _gauge(name, help_text, (), {(): value})
-    record = state.record
-    if record is None:
-        return
+        if size is not None:
+            yield _gauge(name, help_text, size)
+    readable = "Whether the numbers below could be read from the database: 1, or 0."
+    yield _gauge("premblyd_record_readable", readable, state.record is not None)
+
+
+def _of_record(record: Recorded) -> Iterator[Metric]:
     if record.last_event_ms is not None:
-        yield _gauge(
-            "premblyd_last_event_timestamp_seconds",
-            "When the newest event came; not there while there is none.",
-            (),
-            {(): record.last_event_ms / 1000},
-        )
-    yield _gauge(
-        "premblyd_hosts_alive",
-        "Daemons that work on the database: this one, and on PostgreSQL others.",
-        (),
-        {(): record.hosts_alive},
-    )
-    for name, help_text, by_action in (
-        (
-            "premblyd_backlog_deliveries",
-            "Deliveries that wait to run, for the first time or again.",
-            {each.action: float(each.backlog) for each in record.actions},
-        ),
-        (
-            "premblyd_overdue_deliveries",
-            "Deliveries that are due and do not run yet.",
-            {each.action: float(each.overdue) for each in record.actions},
-        ),
-        (
-            "premblyd_dead_deliveries",
-            "Deliveries that gave up and wait for a replay.",
-            {each.action: float(each.dead) for each in record.actions},
-        ),
-        (
-            "premblyd_oldest_waiting_seconds",
-            "How long ago the oldest delivery was made that has not ended; 0 for none.",
-            {
-                each.action: max(0.0, (record.at_ms - each.oldest_waiting_ms) / 1000)
-                if each.oldest_waiting_ms
-                else 0.0
-                for each in record.actions
-            },
-        ),
-    ):
-        values = {(action,): value for action, value in by_action.items()}
-        yield _gauge(name, help_text, ("action",), values)
-    yield _gauge(
-        "premblyd_needs_attention",
-        "What `premblyd status` tells, by kind: how many things of it need somebody.",
-        ("kind",),
-        {(kind,): count for kind, count in record.attention.items()},
-    )
+        newest = "When the newest event came; not there while there is none."
+        yield _gauge("premblyd_last_event_timestamp_seconds", newest, record.last_event_ms / 1000)
+    alive = "Daemons that work on the database: this one, and on PostgreSQL others."
+    yield _gauge("premblyd_hosts_alive", alive, record.hosts_alive)
+    waits = "Deliveries that wait to run, for the first time or again."
+    backlog = {each.action: each.backlog for each in record.actions}
+    yield _gauge("premblyd_backlog_deliveries", waits, backlog, "action")
+    due = "Deliveries that are due and do not run yet."
+    overdue = {each.action: each.overdue for each in record.actions}
+    yield _gauge("premblyd_overdue_deliveries", due, overdue, "action")
+    gave_up = "Deliveries that gave up and wait for a replay."
+    dead = {each.action: each.dead for each in record.actions}
+    yield _gauge("premblyd_dead_deliveries", gave_up, dead, "action")
+    made = "How long ago the oldest delivery was made that has not ended; 0 for none."
+    oldest = {
+        each.action: max(0.0, (record.at_ms - (each.oldest_waiting_ms or record.at_ms)) / 1000)
+        for each in record.actions
+    }
+    yield _gauge("premblyd_oldest_waiting_seconds", made, oldest, "action")
+    needs = "What `premblyd status` tells, by kind: how many things of it need somebody."
+    yield _gauge("premblyd_needs_attention", needs, record.attention, "kind")
 
 
-def _counter(
-    name: str, help_text: str, labels: Iterable[str], values: Mapping[Any, int]
-) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, help_text, labels=list(labels))
-    for key, value in sorted(values.items()):
-        family.add_metric(key, value)
-    return family
+def _counter(name: str, help_text: str, values: Any, *labels: str) -> Metric:
+    return _filled(CounterMetricFamily(name, help_text, labels=labels), values)
 
 
-def _gauge(
-    name: str, help_text: str, labels: Iterable[str], values: Mapping[Any, float]
-) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, help_text, labels=list(labels))
-    for key, value in sorted(values.items()):
-        family.add_metric(key, value)
-    return family
+def _gauge(name: str, help_text: str, values: Any, *labels: str) -> Metric:
+    return _filled(GaugeMetricFamily(name, help_text, labels=labels), values)
 
 
-def _histogram(
-    name: str, help_text: str, labels: Iterable[str], values: Mapping[Any, Histogram]
-) -> HistogramMetricFamily:
-    family = HistogramMetricFamily(name, help_text, labels=list(labels))
-    for key, histogram in sorted(values.items()):
-        buckets, below = [], 0
-        for bound, count in zip((*histogram.bounds, "+Inf"), histogram.counts, strict=True):
-            below += count
-            buckets.append((str(bound), float(below)))
-        family.add_metric(list(key), buckets, histogram.total)
-    return family
+def _histogram(name: str, help_text: str, values: Any, *labels: str) -> Metric:
+    return _filled(HistogramMetricFamily(name, help_text, labels=labels), values)
+
+
+def _filled(metric: Metric, values: Any) -> Metric:
+    """Return a metric with its values by their labels, or with its one value, which has none."""
+    family: Any = metric
+    for key, value in sorted(values.items() if isinstance(values, Mapping) else [((), values)]):
+        labels = key if isinstance(key, tuple) else (key,)
+        if isinstance(value, Histogram):
+            family.add_metric(labels, list(_buckets(value)), value.total)
+        else:
+            family.add_metric(labels, float(value))
+    return metric
+
+
+def _buckets(histogram: Histogram) -> Iterator[tuple[str, float]]:
+    below = 0
+    for bound, count in zip((*histogram.bounds, "+Inf"), histogram.counts, strict=True):
+        below += count
+        yield str(bound), float(below)

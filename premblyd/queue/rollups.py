@@ -20,8 +20,7 @@ from premblyd.model.rolled import rolled_code, rolled_type
 from premblyd.model.statements import Statement, param
 from premblyd.model.tables import Delivery, Event, EventHour
 from premblyd.prembly.webhook import Webhook
-
-HOUR_MS = 3_600_000
+from premblyd.times import HOUR_MS
 
 
 class EventGroup(NamedTuple):

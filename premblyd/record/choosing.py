@@ -28,9 +28,9 @@ from premblyd.model.tables import (
 from premblyd.prembly.payload import Outcome
 from premblyd.record import contradictions, fetching, finding, handled
 from premblyd.record.leafing import By, Condition
+from premblyd.times import HOUR_MS
 
 Where = Callable[[Database, Any], Condition]
-HOUR_MS = 3_600_000
 SHORT_KEY = 4  # hex digits
 KINDS = ("api", "sdk", "raw")
 

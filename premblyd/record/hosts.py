@@ -1,7 +1,7 @@
 """The hosts that share a database: which live, which are away, and what waits for one of those."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from peewee import Database, fn
 
@@ -20,7 +20,7 @@ class HostRow:
     version: str
     started_at_ms: int
     seen_at_ms: int
-    running: int
+    running: int = 0
     lost_after_ms: int | None = None
 
 
@@ -56,33 +56,9 @@ def alive(database: Database, now_ms: int) -> list[HostRow]:
     """Return the daemons that work on the database, the first one first. `now_ms` is by the
     database's clock. Raise StoreUnreadableError when it can't be read."""
     running = dict(fetching.plain_tuples(database, _RUNNING))
-    query = Host.select(
-        Host.name,
-        Host.worker,
-        Host.version,
-        Host.started_at_ms,
-        Host.seen_at_ms,
-        Host.lost_after_ms,
-    ).where(is_working(Host, now_ms))
-    return [
-        HostRow(
-            name=name,
-            worker=worker,
-            version=version,
-            started_at_ms=started_at_ms,
-            seen_at_ms=seen_at_ms,
-            running=running.get(worker, 0),
-            lost_after_ms=lost_after_ms,
-        )
-        for (
-            name,
-            worker,
-            version,
-            started_at_ms,
-            seen_at_ms,
-            lost_after_ms,
-        ) in fetching.plain_tuples(database, query.order_by(Host.id))
-    ]
+    query = Host.select(*fetching.columns(Host, HostRow)).where(is_working(Host, now_ms))
+    found = fetching.rows(database, query.order_by(Host.id), HostRow)
+    return [replace(host, running=running.get(host.worker, 0)) for host in found]
 
 
 def known(database: Database, now_ms: int) -> list[KnownHost]:

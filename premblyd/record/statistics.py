@@ -17,9 +17,10 @@ from premblyd.model.states import AttemptOutcome, State
 from premblyd.model.tables import WAITS_FOR_ANOTHER, AttemptHour, Delivery, EventHour, Rejection
 from premblyd.privacy import documents
 from premblyd.privacy.fields import Shape
-from premblyd.queue.rollups import HOUR_MS, hour_of, lower_bound_ms
+from premblyd.queue.rollups import hour_of, lower_bound_ms
 from premblyd.record import fetching
 from premblyd.record.leafing import By
+from premblyd.times import HOUR_MS
 
 _FIRST_TWO = (SQL("1"), SQL("2"))  # columns: PostgreSQL sees no likeness in `hour / ?` and itself
 CountedBy = Literal["response_code", "outcome", "type"]

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from premblyd.engines import connections
 from premblyd.model.rolled import rolled_code
 from premblyd.queue import rollups
-from premblyd.queue.rollups import HOUR_MS, hour_of
+from premblyd.queue.rollups import hour_of
 from premblyd.record.operating import Operator
+from premblyd.times import HOUR_MS
 from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, add_many, claim, finish
 from tests.support.store import NOW_MS, Store
 

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from premblyd import explaining
+from premblyd import explaining, times
 from premblyd.config.models import Action
 from premblyd.console.handler import Handler
 from premblyd.explaining import Explanation
 from premblyd.record import statistics
 from premblyd.words import duration
 
-DAY_MS = 86_400_000
 MAX_LINES = 200
 
 
@@ -27,7 +26,7 @@ class Actions(Handler):
         names = [action.name for action in config.actions]
         figures = await self.services.readers.run(
             lambda database: statistics.actions(
-                database, since_ms=now_ms - DAY_MS, now_ms=now_ms, names=names
+                database, since_ms=now_ms - times.DAY_MS, now_ms=now_ms, names=names
             )
         )
         configured = {action.name: described(action) for action in config.actions}

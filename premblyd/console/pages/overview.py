@@ -13,7 +13,6 @@ from premblyd.record import statistics
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Item, Situation
 
-HOUR_MS = 3_600_000
 PERIODS = {"24h": 24, "7d": 7 * 24, "30d": 30 * 24}  # hours
 
 
@@ -59,7 +58,7 @@ class Overview(Handler):
         )
 
     def _read(self, database: Database, hours: int, now_ms: int) -> dict[str, Any]:
-        since_ms = now_ms - hours * HOUR_MS
+        since_ms = now_ms - hours * times.HOUR_MS
         each_ms = statistics.span_ms(since_ms, now_ms)
         config = self.services.config
         situation = Situation(

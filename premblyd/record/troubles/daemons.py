@@ -13,7 +13,6 @@ from premblyd.model.tables import AlertFailure, Host
 from premblyd.record import fetching, hosts, reading
 from premblyd.record.reconciling import open_downtimes
 from premblyd.record.troubles.trouble import (
-    DAY_MS,
     MAX_ITEMS,
     Item,
     Severity,
@@ -22,6 +21,7 @@ from premblyd.record.troubles.trouble import (
     Trouble,
     largest,
 )
+from premblyd.times import DAY_MS
 from premblyd.words import counted
 
 DOWNTIME_DAYS = 30  # what is older was lived with

@@ -12,7 +12,6 @@ from premblyd.queue.inbox import Noise
 from premblyd.queue.rollups import hour_of
 from premblyd.record import fetching, reading
 from premblyd.record.troubles.trouble import (
-    HOUR_MS,
     MAX_ITEMS,
     Item,
     Severity,
@@ -22,6 +21,7 @@ from premblyd.record.troubles.trouble import (
     largest,
 )
 from premblyd.routing import Routing
+from premblyd.times import HOUR_MS
 from premblyd.words import counted
 
 BURST = 20  # rejections in an hour

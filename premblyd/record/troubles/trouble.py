@@ -12,9 +12,8 @@ from peewee import Database
 
 from premblyd.config.alerts import DISK_PERCENT
 from premblyd.config.models import Config
+from premblyd.times import DAY_MS, HOUR_MS
 
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
 MAX_ITEMS = 10  # of one kind: those with the highest counts
 
 

@@ -6,8 +6,8 @@ from contextlib import closing
 from typing import Any
 
 from premblyd.engines import connections
-from premblyd.queue.rollups import HOUR_MS
 from premblyd.record.operating import Operator
+from premblyd.times import HOUR_MS
 from tests.support.queue import FAILED, SUCCEEDED, add_many, claim, finish
 from tests.support.store import NOW_MS, Store
 
