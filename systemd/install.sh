@@ -267,14 +267,14 @@ find_copier() {
 # above all before the copy of the last upgrade is overwritten. (The first version has no such command.)
 require_readable_database() {
     "$new/bin/premblyd" upgrading fits --help >/dev/null 2>&1 || return 0
-    (cd / && runuser -u premblyd -- "$new/bin/premblyd" upgrading fits "$database") ||
+    runuser -u premblyd -- "$new/bin/premblyd" upgrading fits "$database" ||
         die "version $number was not installed; the old version goes on, nothing was changed"
 }
 
 # `database save` makes the copy, `database restore` puts it back. Runs as premblyd: root must
 # not write in a folder where hooks could have left a link to somewhere else.
 database() {
-    (cd / && runuser -u premblyd -- "$copier" upgrading "$1" "$database")
+    runuser -u premblyd -- "$copier" upgrading "$1" "$database"
 }
 
 # --- What can be asked for ----------------------------------------------------------------
@@ -429,10 +429,13 @@ uninstall() {
     say "  $etc  (configuration and keys)"
     say "  /var/lib/premblyd  (the database, with people's data)"
     say "  the user and group premblyd, whom they belong to"
-    for folder in "$units"/premblyd.*.d; do
-        [ ! -d "$folder" ] || say "  $folder  (your changes to the units)"
+    yours=
+    for folder in "$units"/premblyd*.d; do
+        [ -d "$folder" ] || continue
+        say "  $folder  (your changes to the units)"
+        yours="$yours $folder"
     done
-    say "Remove them too:  rm -r $etc /var/lib/premblyd && userdel premblyd"
+    say "Remove them too:  sudo rm -r $etc /var/lib/premblyd$yours && sudo userdel premblyd"
 }
 
 stage=
@@ -466,6 +469,8 @@ if [ "$action" = install ] && [ "$from" = "${here%/*}" ] && [ ! -e "$from/pyproj
 fi
 # A folder or wheel, not a requirement of that name.
 [ ! -e "$from" ] || from=$(readlink -f "$from")
+# Python takes modules (pip, venv, another premblyd) from the folder where it is started.
+cd /
 
 trap on_exit EXIT
 trap 'exit 1' HUP INT TERM

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -53,9 +54,9 @@ def test_it_says_what_was_put_in_and_where_the_old_one_is(config: Path, copy: Pa
     (aside,) = config.parent.glob("premblyd.db.replaced-*")
     assert (done.code, done.err) == (0, "")
     put_in, kept = done.out.splitlines()
-    assert put_in.startswith(
-        f"Put {copy} in the place of {database}: {before - 1} events, the last"
-    )
+    put, _, last = put_in.partition(", the last of ")
+    assert put == f"Put {copy} in the place of {database}: {before - 1} events"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\.", last)
     assert kept == f"What was there is in {aside}. Nothing was deleted."
     assert (events(database), events(aside / "premblyd.db")) == (before - 1, before)
     assert run("events", "--config", config).code == 0

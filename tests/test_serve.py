@@ -104,8 +104,9 @@ def test_a_second_daemon_on_the_same_database_is_refused(tmp_path: Path) -> None
         status, said = daemon.fail_to_start()
         line, text = said.splitlines()
         reason = (
-            f"Another premblyd uses {daemon.database}. Stop it, or give this one another"
-            f" `database:`. `sudo fuser -v {daemon.database}.lock` shows which process it is."
+            f"Another premblyd uses {daemon.database}. Stop it (the service: `sudo systemctl stop"
+            " premblyd.socket premblyd.service`), or give this one another `database:`. `sudo fuser"
+            f" -v {daemon.database}.lock` (package psmisc) shows which process it is."
         )
         assert (status, text) == (75, reason)
         logged = json.loads(line)  # for whoever reads only the log's own lines

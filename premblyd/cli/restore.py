@@ -9,6 +9,7 @@ import click
 
 from premblyd.cli.common import config_option
 from premblyd.errors import LacksRightsError, PremblydError
+from premblyd.words import counted
 
 
 @click.command()
@@ -46,9 +47,10 @@ def restore(config_path: Path, copy: Path) -> None:
             raise LacksRightsError(f"You may not write {error.filename or real.parent}.") from None
         except OSError as error:
             raise PremblydError(f"Can't use {real.parent}: {error.strerror}") from None
-    last = times.iso(restored.last_received_at_ms) if restored.last_received_at_ms else ""
-    until = f", the last of {last}" if last else ""
-    click.echo(f"Put {copy} in the place of {real}: {restored.events} events{until}.")
+    last = times.for_people(restored.last_received_at_ms)
+    until = f", the last of {last} UTC" if last else ""
+    events = counted(restored.events, "event")
+    click.echo(f"Put {copy} in the place of {real}: {events}{until}.")
     if restored.is_older:
         click.echo("An older premblyd wrote it. The daemon migrates it when it starts.")
     if restored.aside is not None:

@@ -9,7 +9,7 @@ OTHER_PORT = ("text", "ListenStream=127.0.0.1:9090")
 UNIX_SOCKET = ("text", "SocketGroup=www-data")
 CHANGE_ADDRESS = ("sh", "stop premblyd.socket premblyd.service &&")
 RESTORE = ("sh", "premblyd.db.before-upgrade")
-OLDER = "../premblyd-0.1.0/"  # where the page has the older checkout
+GO_TO_THE_OLDER = ("sh", "cd ../premblyd-0.1.0\n")
 GO_BACK = ("sh", "premblyd.db.before-0002_inquiries")
 FORGET_NIGHTLY_UNITS = ("sh", "sudo rm /etc/systemd/system/premblyd-reconcile.timer")
 UNLOCK_ACTION = ("yaml", "name: unlock-customer")

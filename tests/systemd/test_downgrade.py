@@ -6,7 +6,7 @@ import pytest
 
 from tests.systemd import machine as machines
 from tests.systemd.machine import Machine, MachineError
-from tests.systemd.pages import FORGET_NIGHTLY_UNITS, GO_BACK, OLDER, as_root
+from tests.systemd.pages import FORGET_NIGHTLY_UNITS, GO_BACK, GO_TO_THE_OLDER, as_root
 from tests.systemd.service import DATABASE, INSTALL, configure, send, sql, wait_for_sql
 
 pytestmark = pytest.mark.machine
@@ -54,15 +54,16 @@ def test_the_page_goes_back_to_the_first_version_with_the_data(fresh_machine: Ma
     assert of_both != of_the_first
 
     # As many try it first: nothing is lost, and the newer version goes on.
-    refused = machine.run(OLDER_INSTALL, check=False, timeout_s=300)
+    # Typed where one was last: in the newer checkout.
+    try_it = f"cd /share/source\n{as_root(*GO_TO_THE_OLDER)}"
+    refused = machine.run(try_it, check=False, timeout_s=300)
     assert refused.returncode == 1
     assert f"{DATABASE}.before-0002_inquiries" in refused.stderr
     assert "The old version runs again" in refused.stderr
     assert machine.output("premblyd --version").endswith("0.2.0")
     assert sql(machine, REFERENCES) == of_both
 
-    lines = as_root(*GO_BACK).replace(OLDER, "/share/premblyd-0.1.0/")
-    done = machine.run(f"set -e\n{lines}", timeout_s=300)
+    done = machine.run(f"set -e\ncd /share/premblyd-0.1.0\n{as_root(*GO_BACK)}", timeout_s=300)
     machine.run(f"set -e\n{as_root(*FORGET_NIGHTLY_UNITS)}")
     assert machine.output("premblyd --version").endswith("0.1.0")
     assert sql(machine, REFERENCES) == of_the_first

@@ -192,7 +192,11 @@ def test_an_upgrade_takes_nothing_from_what_lies_around_and_leaves_nothing(
     stale = "build/lib/premblyd/model/migrations/9999_deleted.py"
     service.run(f"cd /home/dev/it && mkdir -p $(dirname {stale}) && echo >{stale}")
     service.run("mkdir /home/dev/it/premblyd.egg-info; chown -R dev: /home/dev/it")
-    assert "Upgraded to" in service.output("/home/dev/it/systemd/install.sh")
+    # Root's Python would take these for its own, where they lie.
+    service.run(
+        "cd /home/dev && for name in pip venv ensurepip secrets; do echo 1/0 >$name.py; done"
+    )
+    assert "Upgraded to" in service.output("cd /home/dev && it/systemd/install.sh --from it")
     assert service.output("find /opt/premblyd -name '9999*'") == ""
     assert service.output("find /opt/premblyd -name source") == ""
     assert service.output("find /home/dev/it ! -user dev") == ""
@@ -263,3 +267,11 @@ def test_an_upgrade_keeps_every_event_and_a_broken_one_is_undone(fresh_machine: 
     assert machine.output(f"cat {CONFIG}") == configuration
     assert int(sql(machine, "SELECT count(*) FROM event")) == before
     send(machine)
+
+    # What stays goes by the line that it prints.
+    machine.run("mkdir -p /etc/systemd/system/premblyd.service.d")
+    machine.run("mkdir /etc/systemd/system/premblyd-reconcile.service.d")
+    said = machine.run(f"{INSTALL} --uninstall").stdout
+    machine.run(said.partition("Remove them too:")[2].replace("sudo ", ""))
+    assert machine.output("find /etc /var/lib -name 'premblyd*'") == ""
+    assert machine.run("id premblyd", check=False).returncode == 1

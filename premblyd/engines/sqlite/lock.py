@@ -102,8 +102,9 @@ def _byte(kind: int) -> bytes:
 
 def _already_running(path: Path, name: Path) -> AlreadyRunningError:
     return AlreadyRunningError(
-        f"Another premblyd uses {path}. Stop it, or give this one another `database:`."
-        f" `sudo fuser -v {name}` shows which process it is."
+        f"Another premblyd uses {path}. Stop it (the service: `sudo systemctl stop premblyd.socket"
+        " premblyd.service`), or give this one another `database:`."
+        f" `sudo fuser -v {name}` (package psmisc) shows which process it is."
     )
 
 
