@@ -28,7 +28,7 @@ from premblyd.databases import Server
 from premblyd.engines.connections import backend
 from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
-from premblyd.errors import PremblydError
+from premblyd.errors import PremblydError, StoreUnavailableError
 from premblyd.hosts import register
 from premblyd.hosts.heartbeat import Heartbeat, Heartbeats
 from premblyd.hosts.membership import Membership
@@ -118,7 +118,9 @@ class Daemon:
         )
         self._membership = self._member(hosts, own, queue)
         opened.push_async_callback(self._membership.leave)
-        await queue.end_broken(self._clock.now_ms())
+        # Of a huge queue it may take longer than is allowed: then the next start looks again.
+        with contextlib.suppress(StoreUnavailableError):  # the writer has logged it
+            await queue.end_broken(self._clock.now_ms())
         interrupted = await self._membership.join()
         # Also processes that ended hooks left behind: the last daemon may have died before a sweep.
         marks = find_marks()

@@ -22,11 +22,15 @@ from premblyd.config.load import load_config
 from premblyd.config.values import Listen
 from premblyd.daemon import Daemon
 from premblyd.databases import Place, Server
-from premblyd.errors import PremblydError
+from premblyd.engines.connections import backend
+from premblyd.errors import PremblydError, StoreUnavailableError
 from premblyd.listening import Listening, listen_at
 from premblyd.loops import Loops
+from premblyd.queue.damage import ROW_CHANGED
 from premblyd.run.http import HttpRunner
-from tests.support.database import new_place, rows, url_of
+from tests.support.database import changing, new_place, rows, url_of
+from tests.support.queue import claim
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 from tests.support.webhooks import signed, webhook
 
@@ -162,6 +166,37 @@ def test_a_stop_leaves_nothing_open_and_tells_commands_so(
     assert not (tmp_path / "socket").exists()
     assert presence.find(place, tmp_path / "premblyd.yaml") is None
     assert can_lock(place)
+
+
+def test_a_row_that_can_not_be_true_keeps_no_daemon_from_starting(tmp_path: Path) -> None:
+    """The database refuses each write of what runs there, but its end."""
+    place = new_place(tmp_path)
+    backend(place).prepare()
+    with asyncio.Runner() as runner:
+        store = Store(place, runner.get_loop())
+        store.add("crm")
+        claim(store, crm=1)
+        store.close()
+        with changing(place, unchecked=True) as connection:
+            connection.execute("UPDATE delivery SET order_key = 'k'")
+        runner.run(start_and_stop(configured(tmp_path, place)))
+    ((state, error),) = rows(place, "SELECT state, last_error FROM delivery")
+    assert (state, error.startswith(ROW_CHANGED)) == ("dead", True)
+
+
+def test_a_start_that_can_not_look_at_all_rows_in_time_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(*_: object) -> None:
+        raise StoreUnavailableError("it takes too long")
+
+    monkeypatch.setattr("premblyd.queue.queue.Queue.end_broken", late)
+    asyncio.run(start_and_stop(configured(tmp_path, new_place(tmp_path))))
+
+
+async def start_and_stop(daemon: Daemon) -> None:
+    async with daemon:
+        pass
 
 
 async def stop_beside_many(folder: Path, place: Place, listen: str) -> list[bytes]:
