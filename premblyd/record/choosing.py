@@ -81,12 +81,13 @@ def filters(kind: "type[Chosen]") -> tuple[Filter, ...]:
     )
 
 
-def _by(where: Where, reads: Reads = Reads.TEXT, **offered: Any) -> Any:
-    if offered.get("choices"):
-        reads = Reads.WORD
+def _by(
+    where: Where, title: str = "", option_help: str = "", *, reads: Reads = Reads.TEXT, **more: Any
+) -> Any:
+    reads = Reads.WORD if more.get("choices") else reads
+    about = Filter(where=where, title=title, help=option_help, reads=reads, **more)
     default = False if reads is Reads.YES else None
-    about = {"filter": Filter(where=where, reads=reads, **offered)}
-    return dataclasses.field(default=default, metadata=about)
+    return dataclasses.field(default=default, metadata={"filter": about})
 
 
 def _words(kind: type[StrEnum]) -> tuple[str, ...]:
@@ -125,7 +126,7 @@ def _key(_: Database, key: str) -> Condition:
 
 
 # Which no index has: the range of ids is looked for before.
-_RECEIVED_AT = fn.COALESCE(Event.received_at_ms, 0)
+_received_at = fn.COALESCE(Event.received_at_ms, 0)
 _SINCE = "12h, 2026-01-31"
 
 
@@ -148,79 +149,76 @@ class EventFilter(Chosen):
 
     find: str | None = _by(
         finding.by_any_name,
-        title="Find",
+        "Find",
+        "Only what has this number, key or user_ref, or a reference that begins so.",
         hint="number, key, reference, user ref",
-        help="Only what has this number, key or user_ref, or a reference that begins so.",
     )
     handled: str | None = _by(
         handled.condition,
+        "Handled",
+        "Only whose delivery stands so that stands worst; none: no action was for it.",
         choices=handled.WORDS,
-        title="Handled",
-        help="Only whose delivery stands so that stands worst; none: no action was for it.",
     )
     code: str | None = _by(
         _code,
-        title="Code",
+        "Code",
+        "Only this response code; `missing` for events without one.",
         hint="00, missing",
-        help="Only this response code; `missing` for events without one.",
     )
     outcome: str | None = _by(
         _is(Event.outcome, "event_outcome"),
+        "Outcome",
+        "Only this outcome.",
         choices=_words(Outcome),
-        title="Outcome",
-        help="Only this outcome.",
     )
     type: str | None = _by(
         _type,
-        Reads.TYPE,
-        title="Type",
+        "Type",
+        "Only this type, or transaction.*",
+        reads=Reads.TYPE,
         hint="sdk.session, transaction.*",
-        help="Only this type, or transaction.*",
     )
-    kind: str | None = _by(_is(Event.kind), choices=KINDS, title="Kind")
+    kind: str | None = _by(_is(Event.kind), "Kind", choices=KINDS)
     reference: str | None = _by(
-        _is(Event.reference, "event_reference"),
-        title="Reference",
-        help="Only this reference of Prembly.",
+        _is(Event.reference, "event_reference"), "Reference", "Only this reference of Prembly."
     )
     user_ref: str | None = _by(
         _is(Event.user_ref, "event_user_ref"),
-        title="User ref",
-        help="Only this reference of a person (user_ref).",
+        "User ref",
+        "Only this reference of a person (user_ref).",
     )
     since_ms: int | None = _by(
-        lambda _, since_ms: _all_in_range(since_ms <= _RECEIVED_AT),
-        Reads.TIME,
-        title="Since",
+        lambda _, since_ms: _all_in_range(_received_at >= since_ms),
+        "Since",
+        "Only received at or after: 2026-01-31, 12h.",
+        reads=Reads.TIME,
         hint=_SINCE,
-        help="Only received at or after: 2026-01-31, 12h.",
     )
     until_ms: int | None = _by(
-        lambda _, until_ms: _all_in_range(until_ms > _RECEIVED_AT),
-        Reads.TIME,
-        title="Until",
+        lambda _, until_ms: _all_in_range(_received_at < until_ms),
+        "Until",
+        "Only received before.",
+        reads=Reads.TIME,
         hint="1h, 2026-01-31 14:00",
-        help="Only received before.",
     )
     text: str | None = _by(
-        lambda _, text: Condition(expression=Event.detail.contains(text)),  # whatever the case
-        title="Detail contains",
+        lambda _, text: Condition(expression=Event.detail.contains(text)), "Detail contains"
     )
     endpoint: str | None = _by(_is(Event.endpoint), is_linked=True)
     key: str | None = _by(
-        _key, Reads.KEY, help="Only the event with this key; its beginning will do."
+        _key, "", "Only the event with this key; its beginning will do.", reads=Reads.KEY
     )
     contradicted: bool = _by(
         lambda *_: Condition(expression=Event.id.in_(contradictions.event_ids()), is_of_ids=True),
-        Reads.YES,
-        title="Contradicted",
-        help="Only those that Prembly, asked to confirm, contradicted.",
+        "Contradicted",
+        "Only those that Prembly, asked to confirm, contradicted.",
+        reads=Reads.YES,
     )
     is_doubted: bool = _by(
         lambda *_: Condition(expression=IS_DOUBTED, index="event_doubted"),
-        Reads.YES,
-        title="Doubted",
-        help="Only those that say VERIFIED, and something that does not fit.",
+        "Doubted",
+        "Only those that say VERIFIED, and something that does not fit.",
+        reads=Reads.YES,
     )
 
 
@@ -230,57 +228,56 @@ class DeliveryFilter(Chosen):
     begin with the events."""
 
     state: str | None = _by(
-        _is(Delivery.state, "delivery_state"),
-        choices=_words(State),
-        title="State",
-        help="Only this state.",
+        _is(Delivery.state, "delivery_state"), "State", "Only this state.", choices=_words(State)
     )
-    action: str | None = _by(_is(Delivery.action), title="Action", help="Only this action.")
+    action: str | None = _by(_is(Delivery.action), "Action", "Only this action.")
     type: str | None = _by(
         lambda _, pattern: Condition(
             expression=fetching.matches(fn.COALESCE(Event.type, ""), pattern)
         ),
-        Reads.TYPE,
-        title="Type",
+        "Type",
+        "Only of this type, or transaction.*",
+        reads=Reads.TYPE,
         hint="sdk.session, transaction.*",
-        help="Only of this type, or transaction.*",
     )
     since_ms: int | None = _by(
-        _since(_RECEIVED_AT),
-        Reads.TIME,
-        title="Received since",
+        _since(_received_at),
+        "Received since",
+        "Only of events received since.",
+        reads=Reads.TIME,
         hint=_SINCE,
-        help="Only of events received since.",
     )
     until_ms: int | None = _by(
-        lambda _, until_ms: Condition(expression=until_ms > _RECEIVED_AT),
-        Reads.TIME,
-        title="Received until",
+        lambda _, until_ms: Condition(expression=_received_at < until_ms),
+        "Received until",
+        "Only of events received before.",
+        reads=Reads.TIME,
         hint="1h, 2026-01-31 14:00",
-        help="Only of events received before.",
     )
     error: str | None = _by(
         lambda _, text: Condition(expression=Delivery.last_error.contains(text)),
-        title="Error contains",
-        help="Only with these words in the last error.",
+        "Error contains",
+        "Only with these words in the last error.",
     )
     event_id: int | None = _by(
         _is(Delivery.event, "delivery_event"),
-        Reads.EVENT,
-        help="Only of this event: its number or key.",
+        "",
+        "Only of this event: its number or key.",
+        reads=Reads.EVENT,
     )
     is_waiting: bool = _by(
         lambda *_: Condition(expression=WAITS_FOR_ANOTHER, index="delivery_waits"),
-        Reads.YES,
-        help="Only what waits for another (order).",
+        "",
+        "Only what waits for another (order).",
+        reads=Reads.YES,
     )
     contradicted: bool = _by(
         lambda *_: Condition(
             expression=Delivery.event.in_(contradictions.event_ids()), index="delivery_event"
         ),
-        Reads.YES,
-        title="Contradicted",
-        help="Only of events that Prembly, asked, contradicted.",
+        "Contradicted",
+        "Only of events that Prembly, asked, contradicted.",
+        reads=Reads.YES,
     )
     ids: tuple[int, ...] | None = _by(lambda _, ids: Condition(expression=Delivery.id.in_(ids)))
     delivery_id: int | None = _by(_is(Delivery.id))
@@ -303,23 +300,19 @@ class RejectionFilter(Chosen):
 
     reason: str | None = _by(
         _is(Rejection.reason),
-        title="Reason",
+        "Reason",
+        "Only refused for this reason, such as 'wrong signature'.",
         hint="wrong signature",
-        help="Only refused for this reason, such as 'wrong signature'.",
     )
     remote_ip: str | None = _by(
-        _is(Rejection.remote_ip),
-        option="ip",
-        title="From",
-        hint="192.0.2.7",
-        help="Only from this address.",
+        _is(Rejection.remote_ip), "From", "Only from this address.", option="ip", hint="192.0.2.7"
     )
     since_ms: int | None = _by(
         _since(Rejection.at_ms),
-        Reads.TIME,
-        title="Since",
+        "Since",
+        "Only refused at or after: 2026-01-31, 12h.",
+        reads=Reads.TIME,
         hint=_SINCE,
-        help="Only refused at or after: 2026-01-31, 12h.",
     )
 
 
@@ -328,13 +321,13 @@ class AwaitedFilter(Chosen):
     """Which of what was awaited."""
 
     state: str | None = _by(
-        _is(Awaited.state), choices=_words(AwaitedState), help="Only this state."
+        _is(Awaited.state), "", "Only this state.", choices=_words(AwaitedState)
     )
     reference: str | None = _by(
-        _is(Awaited.reference, "awaited_reference"), help="Only with this reference."
+        _is(Awaited.reference, "awaited_reference"), "", "Only with this reference."
     )
     since_ms: int | None = _by(
-        _since(Awaited.created_at_ms), Reads.TIME, help="Only those that began since."
+        _since(Awaited.created_at_ms), "", "Only those that began since.", reads=Reads.TIME
     )
 
 
@@ -342,13 +335,13 @@ class AwaitedFilter(Chosen):
 class OperatorFilter(Chosen):
     """Which of what people did; of a replay of many only all of it, without `part_of_id`."""
 
-    action: str | None = _by(_is(OperatorAction.action), title="Did", hint="replay, reveal")
+    action: str | None = _by(_is(OperatorAction.action), "Did", hint="replay, reveal")
     actor: str | None = _by(
-        lambda _, text: Condition(expression=OperatorAction.actor.contains(text)), title="Who"
+        lambda _, text: Condition(expression=OperatorAction.actor.contains(text)), "Who"
     )
-    since_ms: int | None = _by(_since(OperatorAction.at_ms), Reads.TIME, title="Since", hint=_SINCE)
+    since_ms: int | None = _by(_since(OperatorAction.at_ms), "Since", reads=Reads.TIME, hint=_SINCE)
     part_of_id: int | None = _by(
-        _is(OperatorAction.part_of_id, "operator_action_part"), Reads.ROW, is_linked=True
+        _is(OperatorAction.part_of_id, "operator_action_part"), reads=Reads.ROW, is_linked=True
     )
 
     def conditions(self, database: Database) -> list[Condition]:
