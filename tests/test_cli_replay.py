@@ -210,6 +210,23 @@ def test_what_goes_not_together_is_told(config: Path, options: list[str], words:
     assert words in done.err
 
 
+def test_what_is_replayed_is_chosen_as_in_the_lists(config: Path) -> None:
+    change = "UPDATE delivery SET last_error = 'the TLS certificate is not trusted' WHERE id = ?"
+    (first, *others) = [row[0] for row in read(config, f"{DELIVERIES} WHERE state = 'dead'")]
+    with changing(recorded_in(config)) as database:
+        database.execute(change, [first])
+
+    def found(*options: str) -> list[int]:
+        plan = replay(config, "--dead", "--dry-run", *options)
+        return [each["id"] for each in plan["would_queue"]]
+
+    assert found("--error", "tls") == [first]
+    assert found("--until", "2026-01-01") == found("--type", "none.at_all") == []
+    assert found("--type", "*", "--since", "1h") == [first, *others]
+    done = run("replay", "--new", "--action", "x", "--since", "1h", "--error", "x")
+    assert (done.code, "--new goes with" in done.err) == (2, True)
+
+
 def test_a_dry_run_lists_and_changes_nothing(config: Path) -> None:
     before = read(config, DELIVERIES)
     dead = [row for row in before if row[3] == "dead"]

@@ -50,11 +50,22 @@ TYPES: dict[Reads, click.ParamType[Any]] = {
 def list_options(kind: type[Chosen]) -> Callable[[F], F]:
     """Add an option for each filter of a list, with the filter's field as parameter, and those that
     every list has: `limit`, `wide`, `database`, `config_path` and `as_json`."""
-    own = [_option(each) for each in filters(kind) if each.help]
 
     def add(command: F) -> F:
-        for option in (json_option, config_option, database_option, _wide, _limit, *own[::-1]):
+        for option in (json_option, config_option, database_option, _wide, _limit):
             command = option(command)
+        return filter_options(kind)(command)
+
+    return add
+
+
+def filter_options(kind: type[Chosen], *fields: str) -> Callable[[F], F]:
+    """Add an option for each filter of a list, or for these fields."""
+    own = [each for each in filters(kind) if each.help and each.field in (fields or {each.field})]
+
+    def add(command: F) -> F:
+        for each in reversed(own):
+            command = _option(each)(command)
         return command
 
     return add

@@ -10,16 +10,15 @@ import click
 
 from premblyd.cli.common import (
     RowId,
-    WhenType,
     actor,
     config_option,
     json_option,
-    time_of,
     until_end,
 )
+from premblyd.cli.listing import chosen_by, filter_options
 from premblyd.cli.printing import clean, console, print_json, print_table
-from premblyd.config.values import When
 from premblyd.errors import PremblydError
+from premblyd.record.choosing import DeliveryFilter
 from premblyd.words import counted
 
 if TYPE_CHECKING:
@@ -35,8 +34,7 @@ DRY_RUN_LINES = 50
 @click.option("--delivery", "delivery_id", type=RowId(), help="Replay this delivery.")
 @click.option("--dead", "is_dead", is_flag=True, help="Replay every dead delivery.")
 @click.option("--pending", "is_pending", is_flag=True, help="Try what is pending now.")
-@click.option("--action", metavar="NAME", help="Only deliveries of this action.")
-@click.option("--since", type=WhenType(), help="Only of events received since.")
+@filter_options(DeliveryFilter, "action", "type", "since_ms", "until_ms", "error")
 @click.option(
     "--new",
     "is_new",
@@ -60,7 +58,8 @@ def replay(
     event_option: str | None,
     dry_run: bool,
     yes: bool,
-    since: When | None,
+    is_dead: bool,
+    is_pending: bool,
     is_new: bool,
     may_be_contradicted: bool,
     as_json: bool,
@@ -75,7 +74,7 @@ def replay(
     - --pending: all that wait for their next attempt, which they make now.
     - --action A with --since T: all finished ones of A for events since T.
 
-    --action or --since alone narrows EVENT, --dead and --pending.
+    --action, --type, --since, --until and --error narrow what these choose.
 
     A replayed delivery gets all its attempts anew, and its hook the same webhook-id as before. With
     --pending the attempts that are left stay.
@@ -88,22 +87,17 @@ def replay(
     """
     from premblyd.config.load import load_config
     from premblyd.engines.connections import connect_operator, now_ms, transact
-    from premblyd.record import pacing, reading, replays
-    from premblyd.record.choosing import DeliveryFilter
+    from premblyd.record import pacing, replays
     from premblyd.record.operating import Operator
 
-    _check_use((event, event_option), since_ms=since, is_new=is_new, **selection)
+    flags = {"is_dead": is_dead, "is_pending": is_pending, "is_new": is_new}
+    _check_use((event, event_option), **flags, **selection)
     settings = load_config(config_path, look_up_secrets=False)
     database = until_end(connect_operator(settings.database))
-    name = event or event_option
+    selection["event_id"] = event or event_option
+    selection["state"] = "pending" if is_pending else "dead" if is_dead else None
     request = replays.Request(
-        chosen=DeliveryFilter(
-            event_id=reading.find_event_id(database, name) if name else None,
-            delivery_id=selection["delivery_id"],
-            state=_state(**selection),
-            action=selection["action"],
-            since_ms=time_of(since, database),
-        ),
+        chosen=chosen_by(DeliveryFilter, database, selection),
         is_new=is_new,
         may_be_contradicted=may_be_contradicted,
     )
@@ -126,10 +120,6 @@ def replay(
         raise SystemExit(1)
 
 
-def _state(*, is_dead: bool, is_pending: bool, **_: Any) -> str | None:
-    return "pending" if is_pending else "dead" if is_dead else None
-
-
 def _check_use(events: tuple[str | None, str | None], **selection: Any) -> None:
     has = {name for name, value in selection.items() if value not in (None, False)}
     named = sum(event is not None for event in events) + ("delivery_id" in has)
@@ -143,9 +133,8 @@ def _check_use(events: tuple[str | None, str | None], **selection: Any) -> None:
     if {"is_dead", "is_pending"} <= has or {"is_dead", "delivery_id"} <= has:
         raise click.UsageError("--dead goes neither with --pending nor with --delivery.")
     is_for_events = any(events) or "since_ms" in has
-    if "is_new" in has and (
-        has & {"delivery_id", "is_dead", "is_pending"} or not ("action" in has and is_for_events)
-    ):
+    are_there = {"delivery_id", "is_dead", "is_pending", "type", "until_ms", "error"}
+    if "is_new" in has and (has & are_there or not ("action" in has and is_for_events)):
         raise click.UsageError("--new goes with --action and EVENT, or with --action and --since.")
 
 

@@ -38,7 +38,8 @@ class Request:
         """Whether events may get a delivery that they don't have: it names an action and events."""
         chosen = self.chosen
         names_events = chosen.event_id is not None or chosen.since_ms is not None
-        return names_events and chosen.action is not None and chosen.state is None
+        is_narrow = any(each is not None for each in (chosen.type, chosen.until_ms, chosen.error))
+        return names_events and chosen.action is not None and chosen.state is None and not is_narrow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
