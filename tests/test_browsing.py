@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from peewee import Database
 
 from premblyd.engines.sqlite import opening
 from premblyd.model.tables import Event
-from premblyd.record import browsing, finding, leafing, pulse, reading, statistics
+from premblyd.record import browsing, fetching, finding, leafing, pulse, reading, statistics
 from premblyd.record.choosing import DeliveryFilter, EventFilter, OperatorFilter
 from premblyd.record.leafing import NEWEST, OLDEST, By, Part, Place, Way
 from tests.support.store import NOW_MS
@@ -156,6 +157,24 @@ def test_a_search_that_takes_too_long_stops_and_goes_on(record: Database) -> Non
     expected = list(range(500, COUNT + 1, 500))
     assert walk(read, NEWEST) == expected[::-1]
     assert walk(read, OLDEST) == expected
+
+
+@pytest.mark.parametrize("limit", [None, 25, 30, 31])
+def test_a_whole_list_is_read_by_many_statements_of_few_rows(
+    record: Database, monkeypatch: pytest.MonkeyPatch, limit: int | None
+) -> None:
+    read: list[int] = []
+
+    def rows(*asked: Any) -> list[Any]:
+        found = fetching.rows(*asked)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(leafing, "fetching", SimpleNamespace(rows=rows, tuples=fetching.tuples))
+    monkeypatch.setattr(browsing, "MOST_ROWS", 10)
+    wanted = range(COUNT, COUNT - (limit or COUNT), -1)
+    assert [row.id for row in browsing.rows(record, EventFilter(), limit)] == list(wanted)
+    assert max(read) == 11, "one more tells whether there are more"
 
 
 def test_what_very_many_have_is_found_on_the_way_through_all(

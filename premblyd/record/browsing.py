@@ -29,6 +29,7 @@ from premblyd.record.rows import (
 )
 
 NO_LIMIT = 1 << 40
+MOST_ROWS = 5000  # of one statement: while it reads, SQLite's log can't be emptied
 Ids = tuple[int, int | None]
 
 
@@ -62,10 +63,10 @@ def parts(
     database: Database, chosen: Chosen, limit: int | None = None, before: int | None = None
 ) -> Iterator[list[Any]]:
     """Yield a list part by part, at most `limit` rows in all: each part is read by itself, so none
-    keeps the database busy for long, however much is looked through."""
+    keeps the database busy for long, however much is looked through or found."""
     left = NO_LIMIT if limit is None else limit
     while True:
-        found = part(database, chosen, Place(before=before), left)
+        found = part(database, chosen, Place(before=before), min(left, MOST_ROWS))
         yield found.rows
         left -= len(found.rows)
         before = found.older
