@@ -234,6 +234,14 @@ def test_what_when_needs_must_be_stated_by_the_answer() -> None:
     assert (agreed.verdict.face_match, agreed.verdict.user_ref) == (True, "u-1")
 
 
+@pytest.mark.parametrize("first", ['"error"', "{}", "null"])
+def test_an_answer_that_gives_its_data_twice_does_not_agree_with_itself(first: str) -> None:
+    data = json.dumps({"reference": UUID, "verification_status": "VERIFIED"})
+    stated = answers.read(f'{{"data": {first}, "data": {data}}}'.encode())
+    assert stated
+    assert (stated.verdict.outcome, stated.verdict.doubt) == (Outcome.UNKNOWN, "key")
+
+
 @pytest.mark.parametrize(
     "when",
     [

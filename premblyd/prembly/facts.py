@@ -188,11 +188,13 @@ class _Place:
         keys = "\n".join(value)
         find = self._remembered if len(keys) < _MAX_KEYS_CHARS else self._found
         found, count = find(keys)
-        if count == len(value):
+        if count == len(value):  # else a key has the character that separates them
             return found
-        # A key has the character that separates them: then what stands before that.
-        first = {key: _plain(key).split("\n", 1)[0] for key in value}
-        return {key: name for key, each in first.items() if (name := self.names.get(each))}
+        return {key: name for key in value if (name := self.name_of(key))}
+
+    def name_of(self, key: str) -> _Name | None:
+        """Return what a key means here: of one with a line's end, what stands before that."""
+        return self.names.get(_plain(key).split("\n", 1)[0])
 
     def _found(self, keys: str) -> tuple[_Names, int]:
         plain = _plain(keys).split("\n")
@@ -286,6 +288,8 @@ def _objections(document: dict[str, Any], placed: Mapping[FieldName, Any]) -> se
         if isinstance(value, list):
             waiting += [(item, place) for item in value if type(item) in _HOLDERS and item]
             continue
+        if type(value) is bodies.Repeating and _repeats_one(value, place, placed):
+            found.add(Doubt.KEY)
         named = place.named(value)
         if not named:  # so it is for most
             for inner in value.values():
@@ -298,17 +302,13 @@ def _objections(document: dict[str, Any], placed: Mapping[FieldName, Any]) -> se
                 found.add(name.doubt)
             if type(inner) in _HOLDERS and inner:
                 waiting.append((inner, name.within if name else _ANYWHERE))
-        if type(value) is bodies.Repeating and _repeats_one(value, named, placed):
-            found.add(Doubt.KEY)
     return found
 
 
-def _repeats_one(
-    value: bodies.Repeating, named: Mapping[str, _Name], placed: Collection[FieldName]
-) -> bool:
-    """Return whether an object gives one of these keys twice, but for those of facts that are
-    `placed`."""
-    repeated = [name for key in value.repeated if (name := named.get(key))]
+def _repeats_one(value: bodies.Repeating, place: _Place, placed: Collection[FieldName]) -> bool:
+    """Return whether an object gives a key twice that counts here, but for those of facts that are
+    `placed`. (It may know of one that it has no more: see bodies.without.)"""
+    repeated = [name for key in value.repeated if (name := place.name_of(key))]
     return any(name.field is None or name.field not in placed for name in repeated)
 
 
