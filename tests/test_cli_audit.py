@@ -243,6 +243,19 @@ def test_show_counts_apart_the_attempts_that_only_asked(config: Path) -> None:
     assert row[listed[0].index("begun") :].split()[0] == "3"
 
 
+INQUIRY = """INSERT INTO inquiry (at_ms, purpose, event_id, reference, result, duration_ms,
+    http_status, error) VALUES (1, 'confirm', 1, 'r', 'not_found', 2, 404, ?)"""
+
+
+def test_show_tells_the_status_of_an_answer_once(config: Path) -> None:
+    with changing(recorded_in(config)) as database:
+        database.execute(INQUIRY, ["HTTP 404"])
+        database.execute(INQUIRY, ["something else"])
+    printed = run("show", "1", "--config", config).out
+    assert "not_found  (2 ms; HTTP 404, 0 bytes)\n" in printed
+    assert "not_found: something else  (2 ms; HTTP 404, 0 bytes)\n" in printed
+
+
 def test_deliveries_filters_by_state_and_action(config: Path) -> None:
     for state in ("pending", "succeeded", "dead", "cancelled"):
         listed = json_of(config, "deliveries", "--state", state, "--limit", 1000)

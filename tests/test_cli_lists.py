@@ -444,11 +444,11 @@ def test_a_look_by_who_may_only_read_shows_nothing_and_says_how(
     assert run("show", 1, "--config", config).code == 0
     looks = "SELECT count(*) FROM operator_action"
     before = rows(recorded_in(config), looks)
-    assert run("show", 1, "--reveal", "--config", config) == Ran(
-        1,
-        "",
-        "Nothing is shown: that you look could not be recorded. You may not write the database:"
-        " sudo -u premblyd premblyd show 1 --reveal\n",
+    done = run("show", 1, "--reveal", "--config", config)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines()[0] == (
+        "Nothing is shown: that you look could not be recorded."
+        f" You may not write {recorded_in(config)}. Run this as root or as its owner."
     )
     assert rows(recorded_in(config), looks) == before
 

@@ -358,6 +358,7 @@ ONE_HOOK = f"5:5: should have one of {', '.join(OTHERS)} and {LAST}, not"
     ("text", "expected"),
     [
         (SMALL + "lisen: x", ["4:1: unknown key `lisen`; did you mean `listen`?"]),
+        (SMALL + "logs: {}", ["4:1: unknown key `logs`; did you mean `log`?"]),
         (SMALL + "log: {level: x, zz: x}", ["4:14: should be 'debug',", "4:17: unknown key `zz`"]),
         (SMALL + "actions: x", ["4:10: should be a list"]),
         (SMALL + "actions: [x]", ["4:11: should hold keys and values"]),

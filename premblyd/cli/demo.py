@@ -105,8 +105,9 @@ async def _show(settings: "Config", path: Path, bound: socket.socket) -> None:
     say(f"Its database is {settings.database}.\n")
     await _send_webhooks(settings)
 
-    say("\nBefore a customer is activated, Prembly is asked whether it is true. Of the forged")
-    say("one it says otherwise: dead at once. The CRM is down: the others die after two tries.")
+    say("\nBefore a customer is activated, Prembly is asked whether it is true.")
+    say("Of the forged one it says otherwise: dead at once.")
+    say("The CRM is down: the others die after two tries.")
     await _settle(settings)
     _print_deliveries(settings)
     crm = Crm()

@@ -11,7 +11,7 @@ from premblyd import times
 from premblyd.cli.common import actor, config_option, json_option, until_end
 from premblyd.cli.database import database_of, database_option
 from premblyd.cli.printing import bold, clean, print_json
-from premblyd.errors import NotGrantedError, PremblydError, TryAgainError
+from premblyd.errors import LacksRightsError, NotGrantedError, PremblydError, TryAgainError
 from premblyd.privacy.documents import MASK
 from premblyd.words import counted
 
@@ -78,11 +78,10 @@ def _record_reveal(place: "Place", event_id: int) -> "RecordedReveal":
         raise TryAgainError(f"{error}\n{UNRECORDED}") from None
     except NotGrantedError as error:
         raise NotGrantedError(f"{UNRECORDED} {error}") from None
-    except PremblydError:
-        raise PremblydError(
-            f"{UNRECORDED} You may not write the database:"
-            f" sudo -u premblyd premblyd show {event_id} --reveal"
-        ) from None
+    except LacksRightsError as error:
+        raise LacksRightsError(f"{UNRECORDED} {error}") from None
+    except PremblydError as error:
+        raise PremblydError(f"{UNRECORDED} {error}") from None
 
 
 def _print(event: "ShownEvent") -> None:
@@ -203,7 +202,8 @@ def _print_attempt(attempt: "AttemptRow") -> None:
 
 def _print_inquiry(inquiry: "InquiryRow") -> None:
     asked_for = f"reference {inquiry.reference}" if inquiry.reference else "its session"
-    error = f": {inquiry.error}" if inquiry.error else ""
+    is_status = inquiry.error == f"HTTP {inquiry.http_status}"  # which is told anyway
+    error = f": {inquiry.error}" if inquiry.error and not is_status else ""
     facts = [f"{inquiry.duration_ms} ms"]
     if inquiry.http_status:
         facts.append(f"HTTP {inquiry.http_status}, {inquiry.answer_bytes or 0} bytes")

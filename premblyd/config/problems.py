@@ -117,7 +117,8 @@ def _about_unknown_key(where: Path, data: Any) -> str:
             owners = [kind.key for kind in kinds if key in kind.keys_in_action()]
             if owners:
                 return f"is for {' and '.join(owners)} only"
-    close = difflib.get_close_matches(key, _known_keys(), n=1)
+    others = set(_known_keys()) - {key}  # elsewhere it may be a key
+    close = difflib.get_close_matches(key, sorted(others), n=1)
     hint = f"; did you mean `{close[0]}`?" if close else ""
     return f"unknown key `{key}`{hint}"
 

@@ -56,7 +56,8 @@ def check_schema(database: SqliteDatabase, path: Path) -> None:
             history = _history(database, path)
         if history.pending:
             raise SchemaError(
-                f"{path} is older than this premblyd. Start the daemon once: it migrates."
+                f"{path} is older than this premblyd. Start the daemon once: it migrates its own"
+                " database. A copy is read by the version that wrote it."
             )
     except PremblydError:
         database.close()
