@@ -361,7 +361,10 @@ def _is_readable(name: Any) -> bool:
 
 def interrupt(transaction: Transaction, delivery_id: int, attempts_left: int, now_ms: int) -> bool:
     """Close the attempt that a process left open when it died. Return whether the delivery has
-    another: without one it is dead."""
+    another: without one, or if it can't be true, it is dead."""
+    if broken := transaction.rows(queue_statements.BROKEN_OF, id=delivery_id):
+        damage.end_broken(transaction, broken, now_ms)
+        return False
     has_attempts = attempts_left > 0
     damage.close_open_attempt(transaction, delivery_id, now_ms)
     state = State.PENDING if has_attempts else State.DEAD

@@ -229,6 +229,9 @@ _NOT_OVER = (
     | _IDS.where(_IS_QUEUED)
     | _IDS.where(Delivery.waits_for_id.is_null(False))
 )
+BROKEN_OF = Statement(
+    Delivery.select(Delivery.id, BROKEN).where(Delivery.id == param("id"), IS_BROKEN)
+)
 ALL_BROKEN = Statement(
     Delivery.select(Delivery.id, BROKEN).where(Delivery.id.in_(_NOT_OVER), IS_BROKEN)
 )

@@ -141,6 +141,19 @@ def test_a_start_takes_over_from_dead_predecessors_and_touches_no_others(
     assert ended == ["lost", None, None, None]
 
 
+def test_what_can_not_be_true_keeps_nobody_from_taking_over_the_rest(
+    store: Store, host: Hosts
+) -> None:
+    """The database refuses each write of it but its end."""
+    store.add("crm", "page")
+    claim(store, crm=1, page=1)
+    with changing(store.place, unchecked=True) as database:
+        database.execute("UPDATE delivery SET order_key = 'k' WHERE id = 1")
+    next_one = Hosts(store.writer, identity("next"))
+    assert store.wait(next_one.join(["host:1:boot"], NOW_MS)) == [1, 2]
+    assert [state for state, *_ in store.rows(DELIVERIES)] == ["dead", "pending"]
+
+
 def test_a_stop_makes_due_what_could_not_be_reported(store: Store, host: Hosts) -> None:
     store.add("crm")
     claim(store, crm=1)
