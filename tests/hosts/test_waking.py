@@ -1,6 +1,5 @@
 """What one host stores, an idle slot of another runs at once, by whichever clocks they have."""
 
-import statistics
 from pathlib import Path
 
 import pytest
@@ -54,13 +53,14 @@ def send_first(daemons: list[Premblyd], runs: Runs) -> tuple[Premblyd, Premblyd]
 def test_an_idle_slot_of_another_host_runs_at_once_what_was_stored_here(
     tmp_path: Path, server: Server
 ) -> None:
+    """It is told of them: neither looks by itself."""
+    patient = "from premblyd.run import dispatcher; dispatcher.POLL_S = 3600.0"
     runs = Runs(tmp_path, BUSY)
-    with hosts(tmp_path, "a", "b", server=server, actions=runs.actions) as daemons:
+    with hosts(tmp_path, "a", "b", server=server, before=patient, actions=runs.actions) as daemons:
         busy, idle = send_first(daemons, runs)
         waits = waits_ms(busy, runs, 15)
         assert runs.workers()[1:] == [idle.folder.name] * 15
         print("waited for a slot of another host, in ms:", sorted(waits))
-        assert statistics.median(waits) < 50, "polling each second would be 500"
 
 
 def test_a_notification_that_is_lost_costs_a_second_and_nothing_else(
