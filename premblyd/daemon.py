@@ -216,10 +216,11 @@ class Daemon:
         permitted = dict(self._dispatcher.permitted)
         own = await still_own()
         lost = [permit for token, permit in permitted.items() if token not in own]
-        killed = kill_marked({mark for permit in lost for mark in permit.marks})
-        for permit in lost:
-            permit.revoke()
-        return killed
+        try:
+            return kill_marked({mark for permit in lost for mark in permit.marks})
+        finally:  # also when no process can be looked at now: others start these hooks
+            for permit in lost:
+                permit.revoke()
 
     def _permit(self, job: Job, claimed_at_s: float) -> Permit:
         return Permit(OwnClaim(job, claimed_at_s, self._membership, self._queue))

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from premblyd.listening import Listening, listen_at
 from premblyd.loops import Loops
 from premblyd.queue.damage import ROW_CHANGED
 from premblyd.run.http import HttpRunner
+from premblyd.run.permit import Permit
 from tests.support.database import changing, new_place, rows, url_of
 from tests.support.queue import claim
 from tests.support.store import Store
@@ -328,3 +330,21 @@ def test_loops_end_with_the_daemon_and_leave_its_own_error_alone() -> None:
     with pytest.raises(ZeroDivisionError):
         asyncio.run(run(ZeroDivisionError()))
     assert ended == ["last", "last"]
+
+
+def test_hooks_that_others_have_end_though_no_process_can_be_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of descriptors, /proc can't be read."""
+    monkeypatch.setattr(composition, "kill_marked", fail)
+    daemon = configured(tmp_path, tmp_path / "premblyd.db")
+    own, lost = Permit(), Permit()
+    dispatcher = SimpleNamespace(permitted={"own": own, "lost": lost})
+    monkeypatch.setattr(daemon, "_dispatcher", dispatcher, raising=False)
+
+    async def still_own() -> list[str]:
+        return ["own"]
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(daemon._let_go(still_own))
+    assert (own.is_revoked, lost.is_revoked) == (False, True)

@@ -84,6 +84,7 @@ PROMISED = [
         ("queue.inbox.MAX_REJECTIONS", 10_000, "database", "the newest 10,000"),
         ("queue.inbox.MAX_NOISE", 1000, "database", "the newest 1,000"),
         ("record.access.LINK_LIFE_MS", 10 * MINUTE_MS, "console", "ten minutes"),
+        ("record.operating.BATCH", 50, "console", "in steps of 50"),
     )
 ]  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
 from urllib.parse import quote
@@ -154,13 +154,8 @@ class Handler(RequestHandler):
         await self.send(lambda: jsontext.dumps(plain(view)) + b"\n")
 
     def filters(self, *names: str) -> dict[str, str]:
-        """Return what the query has for each name. Raise PremblydError for another name: who
-        mistypes one would take all that there is for what was asked for."""
-        for name in self.request.query_arguments:
-            if name not in names:
-                shown = words.visible(name[:40])
-                known = ", ".join(names)
-                raise PremblydError(f"There is no filter {shown} here. The filters are: {known}.")
+        """Return what the query has for each name. Raise PremblydError for another name."""
+        require_known(self.request.query_arguments, names)
         return {name: self.get_query_argument(name, "") for name in names}
 
     async def send_csv(self, filename: str, parts: AsyncIterator[bytes]) -> None:
@@ -256,6 +251,16 @@ class NothingHere(Handler):
         raise HTTPError(404)
 
     post = get
+
+
+def require_known(asked: Iterable[str], names: Collection[str]) -> None:
+    """Raise PremblydError for what is none of the filters' names: who mistypes one would take all
+    that there is for what was asked for."""
+    for name in asked:
+        if name not in names:
+            shown = words.visible(name[:40])
+            known = ", ".join(names)
+            raise PremblydError(f"There is no filter {shown} here. The filters are: {known}.")
 
 
 def plain(value: Any) -> Any:

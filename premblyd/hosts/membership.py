@@ -242,8 +242,8 @@ class Membership:
         """End this daemon's hooks when it could not say for too long that it lives: others start
         them. A host that saw no other in its last beat keeps them."""
         if self._others and not self._has_let_go and self._standing.has_lapsed(self.now()):
-            self._has_let_go = True
             killed = await self._let_go(_nothing)
+            self._has_let_go = True  # not before: what fails is done again
             tell(HostLetGo(worker=self._own.worker, killed_processes=killed))
         return self._beat_every_s / 2
 

@@ -13,6 +13,7 @@ from premblyd import words
 from premblyd.console import csvtext, tree
 from premblyd.console import words as console_words
 from premblyd.console.origin import is_safe_target
+from premblyd.console.pages.deliveries import how_many
 from premblyd.record.choosing import (
     Chosen,
     DeliveryFilter,
@@ -21,6 +22,7 @@ from premblyd.record.choosing import (
     RejectionFilter,
     filters,
 )
+from premblyd.record.reading import COUNTED
 from tests.support.commands import PERSONAL, run
 from tests.support.configuration import AT_ONCE, ONCE, shell
 from tests.support.console import CONSOLE, Browser, browser, signed_in
@@ -381,6 +383,15 @@ def test_dead_letters_are_told_by_error_and_replayed_by_what_was_asked_for(
     fresh.wait_for_rows([(4,)], "SELECT count(*) FROM attempt")
     assert fresh.rows("SELECT delivery_id FROM attempt WHERE number = 2") == [(3,)]
     assert own.post("/dead/replay", {"all": "1", "until": "x"}).status == 400
+    misspelt = own.post("/dead/replay.json", {"all": "1", "eror": "status 4"})
+    assert misspelt.status == 400, "it would replay all that are dead"
+    assert "There is no filter eror here" in misspelt.json["error"]
+
+
+def test_a_replay_of_more_than_are_counted_says_so() -> None:
+    assert how_many(1) == "1 dead delivery"
+    assert how_many(COUNTED - 1) == "99,999 dead deliveries"
+    assert how_many(COUNTED) == "100,000 dead deliveries or more"
 
 
 def test_of_many_attempts_the_newest_are_shown(fresh: Premblyd) -> None:

@@ -1,6 +1,7 @@
 """One daemon among others, with a beacon of the test's own: what it takes over, and lets go."""
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ class Member:
 
     def __init__(self, store: Store, beacon: FakeBeacon, lost_after_s: float = 0.5) -> None:
         self.let_go = self.wakes = 0
+        self.failures: list[OSError] = []  # of what would end it
         own = identity("a")
         self.membership = Membership(
             Hosts(store.writer, own),
@@ -82,6 +84,8 @@ class Member:
 
     async def _let_go(self, still_own: Callable[[], Awaitable[Collection[str]]]) -> int:
         assert await still_own() == ()
+        if self.failures:
+            raise self.failures.pop()
         self.let_go += 1
         return 0
 
@@ -152,6 +156,22 @@ def test_a_host_that_can_not_beat_ends_its_hooks_once(store: Store, lines: list[
 
     store.wait(main())
     assert member.let_go == 1
+
+
+def test_hooks_that_could_not_be_ended_are_ended_again(
+    store: Store, lines: list[EventDict]
+) -> None:
+    beacon = FakeBeacon("a", "b")
+    member = Member(store, beacon)
+    member.failures = [OSError(errno.EMFILE, "no descriptor for /proc")]
+
+    async def main() -> None:
+        await member.run_until(lambda: beacon.beats > 1)
+        beacon.is_away = True
+        await member.run_until(lambda: member.let_go)
+
+    store.wait(main())
+    assert told(lines)[-2:] == ["host.failed", "host.let_go"]
 
 
 def test_a_host_that_knew_of_no_other_lets_its_hooks_run(

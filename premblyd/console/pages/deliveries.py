@@ -7,7 +7,7 @@ from typing import Any
 from premblyd.console import words
 from premblyd.console.bulk import Bulk
 from premblyd.console.forms import Form
-from premblyd.console.handler import Handler
+from premblyd.console.handler import Handler, require_known
 from premblyd.console.pages.lists import ListPage
 from premblyd.engines.connections import Database
 from premblyd.errors import NotFoundError, PremblydError
@@ -20,6 +20,7 @@ from premblyd.record.rows import DeliveryRow
 from premblyd.words import counted
 
 MAX_CHOSEN = 1000
+_OWN_FIELDS = {"_xsrf", "all", "sure"}  # of the form that replays all that a filter chooses
 
 
 class Deliveries(ListPage):
@@ -60,7 +61,7 @@ class ReplayMany(Handler):
                 reading.count_deliveries(database, contradicted),
             )
         )
-        about = f"{counted(total, 'dead delivery', 'dead deliveries')}{_that(form)}"
+        about = f"{how_many(total)}{_that(form)}"
         is_sure = self.get_body_argument("sure", "") == "yes" or self.wants_json
         if form is not None and not is_sure:
             await self.send_page(
@@ -82,7 +83,9 @@ class ReplayMany(Handler):
 
     def _all(self) -> tuple[DeliveryFilter, Form]:
         offered = Dead.offered()
-        form = Form({each.name: self.get_body_argument(each.name, "") for each in offered})
+        names = [each.name for each in offered]
+        require_known(self.request.body_arguments.keys() - _OWN_FIELDS, names)
+        form = Form({name: self.get_body_argument(name, "") for name in names})
         chosen = form.chosen(DeliveryFilter, offered, self.now_ms, Dead.fixed)
         form.require()
         return chosen, form
@@ -92,6 +95,12 @@ class ReplayMany(Handler):
         if not numbers:
             raise PremblydError("Choose at least one delivery first.")
         return DeliveryFilter(state=State.DEAD, ids=tuple(numbers))
+
+
+def how_many(total: int) -> str:
+    """Return how many a replay is of. No more than COUNTED are counted, and all are replayed."""
+    more = " or more" if total >= reading.COUNTED else ""
+    return counted(total, "dead delivery", "dead deliveries") + more
 
 
 def _that(form: Form | None) -> str:
