@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from premblyd.ask import reconciling
+from premblyd.ask import client, reconciling
+from premblyd.prembly.answers import Question
 from premblyd.prembly.payload import session_reference
 from tests.support.commands import Ran, on_terminal, run
 from tests.support.configuration import shell
@@ -239,7 +240,9 @@ def test_after_many_failures_the_pause_is_not_called_premblys_wish(
     monkeypatch.setattr(reconciling, "TRIES", 2)
     monkeypatch.setattr(reconciling, "LONGEST_WAIT_S", 5)  # shorter than the first pause
     record = Record(tmp_path, api)
-    for reference in api.verifications:
+    other = Question(identifier="by-which-it-is-known", reference=None)
+    monkeypatch.setattr(client, "_made_up", lambda: other)  # whether Prembly answers at all
+    for reference in [*api.verifications, other.identifier]:
         api.fail(status(500), reference)
     ran = reconcile(record, "--store")
     assert ran.code == 75
