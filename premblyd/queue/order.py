@@ -169,9 +169,9 @@ def mend(transaction: Transaction, after: Any, now_ms: int) -> Mended:
         found = transaction.rows(_WAITING, after=after, limit=PORTION)
     waiters = [_Waiter(*row) for row in found]
     broken = [(waiter.id, waiter.broken) for waiter in waiters if waiter.broken is not None]
-    damage.end_broken(transaction, broken, now_ms)
     unsound = [each for each in waiters if not each.is_sound and each.broken is None]
-    transaction.lock(lock_name(waiter.line.key) for waiter in unsound)
+    transaction.lock(lock_name(waiter.line.key) for waiter in unsound)  # before it writes any row
+    damage.end_broken(transaction, broken, now_ms)
     mended: set[int] = set()
     for waiter in unsound:
         mended |= _mend(transaction, waiter.id, now_ms)
