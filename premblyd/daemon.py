@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from premblyd import __version__, listening, presence, telemetry
 from premblyd.alerts.alertlog import AlertLog
-from premblyd.alerts.watch import Watch
+from premblyd.alerts.watch import TroubleWatch
 from premblyd.ask.answered import Answers
 from premblyd.ask.client import Inquirer
 from premblyd.ask.confirm import Confirmation
@@ -135,7 +135,7 @@ class Daemon:
             self._inquirer,
             self._clock,
             self._wake,
-            is_first=lambda: self._membership.is_first,
+            is_leader=lambda: self._membership.is_leader,
         )
         self._open_receiver(opened)
         self._open_console(opened)
@@ -150,7 +150,7 @@ class Daemon:
         self.loops.start("order", Mending(queue, self._clock, self._dispatcher.wake).run())
         self.loops.start("heartbeat", self._heartbeat.run())
         respelling = Respelling(
-            ReferenceKeys(self._writer), is_first=lambda: self._membership.is_first
+            ReferenceKeys(self._writer), is_leader=lambda: self._membership.is_leader
         )
         self.loops.start("references", respelling.run())
         self.loops.start("alerts", self._watch.run())
@@ -199,7 +199,7 @@ class Daemon:
             self._clock,
             lost_after_s=self._settings.hosts.lost_after_ms / 1000,
             wake=self._look,
-            let_go=self._let_go,
+            stop_fenced_hooks=self._stop_fenced_hooks,
         )
 
     def _wake(self) -> None:
@@ -211,7 +211,7 @@ class Daemon:
         """Look for what is due here."""
         self._dispatcher.wake()
 
-    async def _let_go(self, still_own: Callable[[], Awaitable[Collection[str]]]) -> int:
+    async def _stop_fenced_hooks(self, still_own: Callable[[], Awaitable[Collection[str]]]) -> int:
         """End the hooks whose deliveries others have; return how many processes that killed."""
         permitted = dict(self._dispatcher.permitted)
         own = await still_own()
@@ -251,13 +251,13 @@ class Daemon:
             self._permit,
             self._read_anew,
         )
-        self._watch = Watch(
+        self._watch = TroubleWatch(
             AlertLog(self._writer),
             self._runners,
             self._clock,
             self._database,
             store_error=self._writer.recent_error,
-            is_first=lambda: self._membership.is_first,
+            is_leader=lambda: self._membership.is_leader,
         )
 
     def _open_receiver(self, opened: contextlib.AsyncExitStack) -> None:

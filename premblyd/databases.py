@@ -27,10 +27,10 @@ class Server:
         return self.url
 
 
-Place = Path | Server  # a SQLite database is its file
+DatabaseAddress = Path | Server  # a SQLite database is its file
 
 
-def file_of(place: Place) -> Path | None:
+def file_of(place: DatabaseAddress) -> Path | None:
     """Return the file of a SQLite database; None for one on a server."""
     return place if isinstance(place, Path) else None
 

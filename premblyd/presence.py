@@ -23,7 +23,7 @@ from premblyd.config import load
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
 from premblyd.config.values import Listen
-from premblyd.databases import Place, Server
+from premblyd.databases import DatabaseAddress, Server
 from premblyd.errors import PremblydError
 from premblyd.listening import Listening, addresses_of
 from premblyd.procfs import process_start, runs
@@ -88,7 +88,7 @@ def of_this_process(
     )
 
 
-def publish(presence: Presence, database: Place) -> None:
+def publish(presence: Presence, database: DatabaseAddress) -> None:
     """Write the file, whole or not at all. Raise OSError when it can't be."""
     path = _file(database, Path(presence.configuration))
     new = path.with_name(f"{path.name}.new")
@@ -99,12 +99,12 @@ def publish(presence: Presence, database: Place) -> None:
     new.replace(path)
 
 
-def withdraw(database: Place, configuration: Path) -> None:
+def withdraw(database: DatabaseAddress, configuration: Path) -> None:
     """Remove the file: the daemon stops. Raise OSError when it can't be."""
     _file(database, configuration).unlink(missing_ok=True)
 
 
-def find(database: Place, configuration: Path) -> Presence | None:
+def find(database: DatabaseAddress, configuration: Path) -> Presence | None:
     """Return the daemon that runs on this database; None if none does on this machine, even where
     a killed daemon has left its file. Of several on a server it is the one with this
     configuration, if that one runs. Raise PresenceError when a file can't be read."""
@@ -231,7 +231,7 @@ def _fingerprint(salt: str, secret: Secret) -> str:
     return hmac.digest(bytes.fromhex(salt), value, "sha256")[:FINGERPRINT_BYTES].hex()
 
 
-def _files(database: Place, configuration: Path) -> list[Path]:
+def _files(database: DatabaseAddress, configuration: Path) -> list[Path]:
     """Return where the daemon may have its file: beside the database. Of one on a server there is
     no folder: a service has the one that systemd made for it, others have their user's."""
     if isinstance(database, Path):
@@ -258,7 +258,7 @@ def _is_ours_alone(folder: Path) -> bool:
     return is_closed and found.st_uid == os.geteuid()
 
 
-def _others(database: Place, own: Sequence[Path]) -> Iterator[Path]:
+def _others(database: DatabaseAddress, own: Sequence[Path]) -> Iterator[Path]:
     """Yield where other daemons of this machine have theirs that share the server."""
     if isinstance(database, Path):
         return
@@ -275,7 +275,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _file(database: Place, configuration: Path) -> Path:
+def _file(database: DatabaseAddress, configuration: Path) -> Path:
     """Return where this daemon has its file: in the first folder that it may write."""
     *files, own = _files(database, configuration)
     if not files:

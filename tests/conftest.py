@@ -17,7 +17,7 @@ import pytest
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.engines.postgresql import opening as postgresql_opening
 from premblyd.engines.sqlite import opening
 from premblyd.receive import exchange
@@ -140,7 +140,7 @@ def path(tmp_path: Path, prepared: Path) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path, prepared: Path) -> Place:
+def place(tmp_path: Path, prepared: Path) -> DatabaseAddress:
     """A prepared database that nobody has open, of the session's engine."""
     if database.is_on_postgresql():
         return database.new_place(tmp_path)
@@ -148,7 +148,7 @@ def place(tmp_path: Path, prepared: Path) -> Place:
 
 
 @pytest.fixture
-def store(place: Place) -> Iterator[Store]:
+def store(place: DatabaseAddress) -> Iterator[Store]:
     with asyncio.Runner() as runner:
         store = Store(place, runner.get_loop())
         yield store
@@ -179,7 +179,7 @@ def gate() -> Iterator[threading.Event]:
 
 @pytest.fixture(name="reception")
 def make_reception(
-    io_loop: IOLoop, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    io_loop: IOLoop, place: DatabaseAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Reception]:
     monkeypatch.setattr(opening, "BUSY_TIMEOUT_S", 0.2)
     monkeypatch.setitem(postgresql_opening.SESSION, "lock_timeout", "200ms")

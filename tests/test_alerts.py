@@ -15,7 +15,7 @@ import yaml
 
 from premblyd.alerts import message
 from premblyd.alerts.alertlog import AlertLog
-from premblyd.alerts.watch import AGAIN_MS, Watch
+from premblyd.alerts.watch import AGAIN_MS, TroubleWatch
 from premblyd.clock import Clock
 from premblyd.config.alerts import KINDS, Alert
 from premblyd.config.hooks import CommandHook, HttpHook, ShellHook
@@ -86,18 +86,18 @@ class Watching:
         self.clock = StoppedClock()
         self.runner = Recorder()
         self.store_error: str | None = None
-        self.is_first = True
+        self.is_leader = True
         self.restart()
 
     def restart(self) -> None:
         runner: Any = self.runner
-        self._watch = Watch(
+        self._watch = TroubleWatch(
             AlertLog(self.store.writer),
             Runners({ShellHook: runner, CommandHook: runner, HttpHook: runner}),
             self.clock,
             self.store.place,
             store_error=lambda: self.store_error,
-            is_first=lambda: self.is_first,
+            is_leader=lambda: self.is_leader,
         )
 
     def configure(self, *alerts: Alert) -> None:
@@ -323,10 +323,10 @@ def test_a_host_that_is_not_the_first_stands_by_and_knows_later_what_was_told(
     first, second = watching, Watching(store)
     for each in (first, second):
         each.configure(alert("dead"))
-    second.is_first = False
+    second.is_leader = False
     first.bury()
     assert (first.look(3), second.look(3)) == (["dead"], [])
-    first.is_first, second.is_first = False, True
+    first.is_leader, second.is_leader = False, True
     assert (first.look(3), second.look(3)) == ([], [])
     assert second.look(after_ms=30 * 60_000) == ["dead"]
 
@@ -337,12 +337,12 @@ def test_a_host_that_is_first_again_repeats_nothing_that_another_told_meanwhile(
     first, second = watching, Watching(store)
     for each in (first, second):
         each.configure(alert("dead"))
-    second.is_first = False
+    second.is_leader = False
     assert (first.look(2), second.look(2)) == ([], [])
-    first.is_first, second.is_first = False, True
+    first.is_leader, second.is_leader = False, True
     second.bury()
     assert (first.look(2), second.look(2)) == ([], ["dead"])
-    first.is_first, second.is_first = True, False
+    first.is_leader, second.is_leader = True, False
     assert first.look(3) == []
 
 

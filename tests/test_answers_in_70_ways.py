@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.prembly import payload
 from tests.support.database import rows
 from tests.support.dispatching import Dispatching, on_a_loop
@@ -189,7 +189,7 @@ EVENTS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, tuple[Any, str
 @pytest.mark.parametrize("kind", EVENTS)
 @on_a_loop
 async def test_for_each_answer_happens_what_the_rule_says(
-    place: Place, api: PremblyApi, kind: str
+    place: DatabaseAddress, api: PremblyApi, kind: str
 ) -> None:
     recipe, says, ways = EVENTS[kind]
     asked = action("activate", "00", "02", "missing", **recipe)
@@ -218,7 +218,7 @@ def verdict_fields(verdict: payload.Verdict) -> dict[str, Any]:
     return {name: getattr(verdict, name) for name in payload.Verdict.__slots__}
 
 
-def decided(place: Place) -> list[str]:
+def decided(place: DatabaseAddress) -> list[str]:
     """Return the states of those deliveries, in their order, that an answer was judged for."""
     sql = """SELECT state FROM delivery WHERE state <> 'running' AND EXISTS (
         SELECT 1 FROM attempt WHERE delivery_id = delivery.id AND outcome IS NOT NULL)

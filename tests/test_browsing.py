@@ -16,7 +16,7 @@ from premblyd.engines.sqlite import opening
 from premblyd.model.tables import Event
 from premblyd.record import browsing, fetching, finding, leafing, pulse, reading, statistics
 from premblyd.record.choosing import DeliveryFilter, EventFilter, OperatorFilter
-from premblyd.record.leafing import NEWEST, OLDEST, By, Part, Place, Way
+from premblyd.record.leafing import NEWEST, OLDEST, By, Cursor, Part, Way
 from tests.support.store import NOW_MS
 
 COUNT = 3000
@@ -92,7 +92,7 @@ SEARCHES = {
 }
 
 
-def walk(read: Callable[[Place], Part[Any]], place: Place) -> list[int]:
+def walk(read: Callable[[Cursor], Part[Any]], place: Cursor) -> list[int]:
     """Follow the way from the part at `place` to the other end; return the ids as they come."""
     ids: list[int] = []
     for _ in range(COUNT):
@@ -102,11 +102,11 @@ def walk(read: Callable[[Place], Part[Any]], place: Place) -> list[int]:
         if place.after is None:
             ids += own
             step = part.older
-            place = Place(before=step)
+            place = Cursor(before=step)
         else:
             ids += reversed(own)
             step = part.newer
-            place = Place(after=step)
+            place = Cursor(after=step)
         if step is None:
             return ids
     raise AssertionError("it goes on for ever")
@@ -118,7 +118,7 @@ def test_both_ways_lead_by_every_event_once(
 ) -> None:
     expected = [number for number in range(1, COUNT + 1) if is_found(number)]
 
-    def read(place: Place) -> Part[Any]:
+    def read(place: Cursor) -> Part[Any]:
         return browsing.part(record, search, place, limit=100)
 
     assert walk(read, NEWEST) == expected[::-1]
@@ -126,14 +126,14 @@ def test_both_ways_lead_by_every_event_once(
 
 
 def test_from_the_middle_both_ways_lead_to_the_ends(record: Database) -> None:
-    def read(place: Place) -> Part[Any]:
+    def read(place: Cursor) -> Part[Any]:
         return browsing.part(record, EventFilter(), place, limit=100)
 
-    part = read(Place(before=1500))
+    part = read(Cursor(before=1500))
     assert (part.rows[0].id, part.rows[-1].id) == (1499, 1400)
-    newer = read(Place(after=part.newer))
+    newer = read(Cursor(after=part.newer))
     assert (newer.rows[0].id, newer.rows[-1].id) == (1599, 1500)
-    assert read(Place(before=newer.older)).rows == part.rows
+    assert read(Cursor(before=newer.older)).rows == part.rows
     top = read(NEWEST)
     assert top.newer is None
     bottom = read(OLDEST)
@@ -144,7 +144,7 @@ def test_a_search_that_takes_too_long_stops_and_goes_on(record: Database) -> Non
     """With a clock on which each look takes a second, one step is a part."""
     moments = iter(range(10_000))
 
-    def read(place: Place) -> Part[Any]:
+    def read(place: Cursor) -> Part[Any]:
         query = Event.select(Event.id).from_(By(Event, None)).where(Event.kind == "raw")
         way = Way(is_whole=False)
         return leafing.browse(
@@ -185,7 +185,7 @@ def test_what_very_many_have_is_found_on_the_way_through_all(
     expected = [n for n in range(COUNT, 0, -1) if f"r-{n % 1000}".startswith("r-1")]
     assert not search.conditions(record)[0].is_of_ids
 
-    def read(place: Place) -> Part[Any]:
+    def read(place: Cursor) -> Part[Any]:
         return browsing.part(record, search, place, limit=100)
 
     assert walk(read, NEWEST) == expected
@@ -217,7 +217,7 @@ def test_both_ways_lead_by_every_delivery_once(
 ) -> None:
     expected = [number for number in range(1, COUNT + 1) if is_found(number)]
 
-    def read(place: Place) -> Part[Any]:
+    def read(place: Cursor) -> Part[Any]:
         return browsing.part(record, search, place, limit=100)
 
     assert walk(read, NEWEST) == expected[::-1]
@@ -286,10 +286,10 @@ def test_two_filters_are_read_by_the_index_with_fewer_rows(
     assert not any("TEMP B-TREE" in step for step in steps)
 
 
-@pytest.mark.parametrize("place", [NEWEST, OLDEST, Place(before=2000)], ids=str)
+@pytest.mark.parametrize("place", [NEWEST, OLDEST, Cursor(before=2000)], ids=str)
 @pytest.mark.parametrize(("search", "_"), SEARCHES.values(), ids=SEARCHES)
 def test_no_part_of_the_events_scans_or_sorts(
-    planned: Database, search: EventFilter, _: object, place: Place
+    planned: Database, search: EventFilter, _: object, place: Cursor
 ) -> None:
     steps = plans(planned, lambda: browsing.part(planned, search, place))
     assert [step for step in steps if is_slow(step)] == []
@@ -313,7 +313,7 @@ def test_no_part_of_the_events_scans_or_sorts(
 def test_no_part_of_the_deliveries_scans_or_sorts(
     planned: Database, search: DeliveryFilter
 ) -> None:
-    for place in (NEWEST, OLDEST, Place(before=2000)):
+    for place in (NEWEST, OLDEST, Cursor(before=2000)):
         steps = plans(planned, functools.partial(browsing.part, planned, search, place))
         assert [step for step in steps if is_slow(step)] == []
 

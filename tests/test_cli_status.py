@@ -12,7 +12,7 @@ from typing import IO, Any
 import pytest
 
 from premblyd.cli.bars import columns
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from tests.support.commands import on_terminal, record, recorded_in, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
@@ -183,7 +183,7 @@ def test_a_chart_shows_what_is_not_nothing() -> None:
     assert columns([]) == ""
 
 
-def test_stats_of_an_empty_record_are_no_failure(place: Place) -> None:
+def test_stats_of_an_empty_record_are_no_failure(place: DatabaseAddress) -> None:
     done = run("stats", "--database", place)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("0 events since")

@@ -11,7 +11,7 @@ import pytest
 from premblyd import times
 from premblyd.ask import breaker, client, confirm, patience
 from premblyd.ask.patience import Patience
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.model.states import AttemptOutcome
 from premblyd.prembly import agreement, answers, payload
 from premblyd.prembly.events import STATUS, STORED_BY
@@ -51,7 +51,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "POLL_S", 0.05)
 
 
-def at_work(place: Place, api: PremblyApi, *actions: Any, **keys: Any) -> Dispatching:
+def at_work(place: DatabaseAddress, api: PremblyApi, *actions: Any, **keys: Any) -> Dispatching:
     runner = keys.pop("runner", None)
     prembly = api.settings(**keys)
     return Dispatching(place, *(actions or (ACTIVATE,)), runner=runner, prembly=prembly)
@@ -60,7 +60,7 @@ def at_work(place: Place, api: PremblyApi, *actions: Any, **keys: Any) -> Dispat
 @pytest.mark.parametrize("shape", [Shape.FLAT, Shape.WEBHOOK, Shape.BARE])
 @on_a_loop
 async def test_a_hook_runs_when_prembly_says_the_same(
-    place: Place, api: PremblyApi, shape: Shape
+    place: DatabaseAddress, api: PremblyApi, shape: Shape
 ) -> None:
     api.know(UUID, shape=shape)
     with logged() as lines:
@@ -92,7 +92,7 @@ async def test_a_hook_runs_when_prembly_says_the_same(
 )
 @on_a_loop
 async def test_what_prembly_contradicts_runs_nothing_and_is_dead_at_once(
-    place: Place, api: PremblyApi, known: dict[str, Any], words: str
+    place: DatabaseAddress, api: PremblyApi, known: dict[str, Any], words: str
 ) -> None:
     api.know(UUID, **known)
     with logged() as lines:
@@ -107,7 +107,9 @@ async def test_what_prembly_contradicts_runs_nothing_and_is_dead_at_once(
 
 
 @on_a_loop
-async def test_an_answer_about_another_reference_contradicts(place: Place, api: PremblyApi) -> None:
+async def test_an_answer_about_another_reference_contradicts(
+    place: DatabaseAddress, api: PremblyApi
+) -> None:
     api.fail(prembly_api.wrong_reference)
     async with at_work(place, api) as at:
         await at.add("activate", **TRUE)
@@ -119,7 +121,7 @@ async def test_an_answer_about_another_reference_contradicts(place: Place, api: 
 @pytest.mark.parametrize("fault", [prembly_api.status(404), prembly_api.code_01])
 @on_a_loop
 async def test_what_prembly_does_not_know_is_asked_for_again_and_then_dead(
-    place: Place, api: PremblyApi, fault: Fault, monkeypatch: pytest.MonkeyPatch
+    place: DatabaseAddress, api: PremblyApi, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four questions at least, and five minutes: by a clock that nobody sets."""
     api.fail(fault)
@@ -142,7 +144,7 @@ async def test_what_prembly_does_not_know_is_asked_for_again_and_then_dead(
 
 @on_a_loop
 async def test_however_long_it_takes_prembly_is_asked_four_times(
-    place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+    place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such as after a suspend: the time is over, but the questions were not asked."""
     api.fail(prembly_api.status(404))
@@ -156,7 +158,7 @@ async def test_however_long_it_takes_prembly_is_asked_four_times(
 
 @on_a_loop
 async def test_a_restart_begins_the_time_anew_and_asks_less_often(
-    place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+    place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
     assert [patience.wait_s(asked) for asked in (1, 2, 3, 4, 5, 100)] == [
@@ -181,7 +183,7 @@ async def test_a_restart_begins_the_time_anew_and_asks_less_often(
 
 @on_a_loop
 async def test_what_prembly_knows_a_moment_later_is_confirmed_then(
-    place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+    place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("premblyd.ask.client.REMEMBERED_S", 0)
     api.know(UUID, status="PENDING", code="02")
@@ -220,7 +222,7 @@ async def test_what_prembly_knows_a_moment_later_is_confirmed_then(
 )
 @on_a_loop
 async def test_while_prembly_can_not_be_asked_nothing_runs_and_no_attempt_is_spent(
-    place: Place, api: PremblyApi, fault: Fault, result: str, error: str
+    place: DatabaseAddress, api: PremblyApi, fault: Fault, result: str, error: str
 ) -> None:
     api.know(UUID)
     api.fail(fault, times=2 if result == "refused" else 1)  # whether for the key is asked at once
@@ -242,7 +244,7 @@ async def test_while_prembly_can_not_be_asked_nothing_runs_and_no_attempt_is_spe
 
 @on_a_loop
 async def test_when_the_key_is_mended_what_was_refused_is_asked_for_soon(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     api.know(UUID)
     api.fail(prembly_api.status(401), times=2)
@@ -260,7 +262,7 @@ async def test_when_the_key_is_mended_what_was_refused_is_asked_for_soon(
 @pytest.mark.parametrize("code", [401, 403])
 @on_a_loop
 async def test_an_id_that_prembly_refuses_stops_no_other_and_is_given_up(
-    place: Place, api: PremblyApi, code: int, monkeypatch: pytest.MonkeyPatch
+    place: DatabaseAddress, api: PremblyApi, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever knows the public key can send the id of another account's verification."""
     now_s = 1000.0
@@ -290,7 +292,7 @@ async def test_an_id_that_prembly_refuses_stops_no_other_and_is_given_up(
 
 
 @on_a_loop
-async def test_retry_after_is_heeded(place: Place, api: PremblyApi) -> None:
+async def test_retry_after_is_heeded(place: DatabaseAddress, api: PremblyApi) -> None:
     api.know(UUID)
     api.fail(prembly_api.too_many("3600"))
     async with at_work(place, api) as at:
@@ -303,7 +305,9 @@ async def test_retry_after_is_heeded(place: Place, api: PremblyApi) -> None:
 
 
 @on_a_loop
-async def test_an_answer_of_5_mb_confirms_like_any_other(place: Place, api: PremblyApi) -> None:
+async def test_an_answer_of_5_mb_confirms_like_any_other(
+    place: DatabaseAddress, api: PremblyApi
+) -> None:
     api.know(UUID)
     api.fail(prembly_api.huge)
     async with at_work(place, api) as at:
@@ -314,7 +318,9 @@ async def test_an_answer_of_5_mb_confirms_like_any_other(place: Place, api: Prem
 
 
 @on_a_loop
-async def test_one_question_serves_all_that_wait_for_it(place: Place, api: PremblyApi) -> None:
+async def test_one_question_serves_all_that_wait_for_it(
+    place: DatabaseAddress, api: PremblyApi
+) -> None:
     api.know(UUID)
     others = [action(f"other-{n}", confirm="true") for n in range(3)]
     async with at_work(place, api, ACTIVATE, *others) as at:
@@ -327,7 +333,7 @@ async def test_one_question_serves_all_that_wait_for_it(place: Place, api: Premb
 
 
 @on_a_loop
-async def test_the_rate_is_held_with_200_waiting(place: Place, api: PremblyApi) -> None:
+async def test_the_rate_is_held_with_200_waiting(place: DatabaseAddress, api: PremblyApi) -> None:
     references = [f"ref-{number}" for number in range(200)]
     for reference in references:
         api.know(reference)
@@ -345,7 +351,7 @@ async def test_the_rate_is_held_with_200_waiting(place: Place, api: PremblyApi) 
 
 @on_a_loop
 async def test_prembly_down_piles_up_no_attempts_and_it_goes_on_when_prembly_does(
-    place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+    place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(breaker, "FIRST_PAUSE_S", 0.2)
     monkeypatch.setattr(breaker, "MAX_PAUSE_S", 0.2)
@@ -371,7 +377,7 @@ async def test_prembly_down_piles_up_no_attempts_and_it_goes_on_when_prembly_doe
 
 @on_a_loop
 async def test_a_delivery_is_asked_about_once_and_its_hook_as_often_as_it_may(
-    place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+    place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("premblyd.ask.client.REMEMBERED_S", 0)
     api.know(UUID)
@@ -391,7 +397,7 @@ async def test_a_delivery_is_asked_about_once_and_its_hook_as_often_as_it_may(
 
 @on_a_loop
 async def test_a_replay_asks_again(
-    place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+    place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(confirm, "_NEW_MS", 0)
     api.know(UUID, status="NOT-VERIFIED")
@@ -411,7 +417,7 @@ async def test_a_replay_asks_again(
 )
 @on_a_loop
 async def test_what_can_not_be_asked_for_runs_nothing_and_says_so(
-    place: Place, api: PremblyApi, reference: str | None
+    place: DatabaseAddress, api: PremblyApi, reference: str | None
 ) -> None:
     async with at_work(place, api) as at:
         await at.add("activate", **TRUE | {"reference": reference})
@@ -423,7 +429,7 @@ async def test_what_can_not_be_asked_for_runs_nothing_and_says_so(
 
 @on_a_loop
 async def test_what_is_about_no_verification_is_not_asked_for(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     async with at_work(place, api) as at:
         await at.add("activate", **TRUE | {"type": "transaction.processed"})
@@ -433,7 +439,7 @@ async def test_what_is_about_no_verification_is_not_asked_for(
 
 @on_a_loop
 async def test_a_session_is_asked_for_and_its_id_recorded_nowhere(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     api.know("r-1", session_id="sdk_session_1", shape=Shape.SESSION)
     with logged() as lines:
@@ -446,7 +452,9 @@ async def test_a_session_is_asked_for_and_its_id_recorded_nowhere(
 
 
 @on_a_loop
-async def test_premblys_own_answer_is_confirmed_by_itself(place: Place, api: PremblyApi) -> None:
+async def test_premblys_own_answer_is_confirmed_by_itself(
+    place: DatabaseAddress, api: PremblyApi
+) -> None:
     async with at_work(place, api) as at:
         await at.add("activate", verified_by=STORED_BY, type=STATUS, **TRUE)
         await at.until_states(succeeded=1)
@@ -457,7 +465,9 @@ async def test_premblys_own_answer_is_confirmed_by_itself(place: Place, api: Pre
 
 
 @on_a_loop
-async def test_premblys_own_answer_is_silent_about_no_no(place: Place, api: PremblyApi) -> None:
+async def test_premblys_own_answer_is_silent_about_no_no(
+    place: DatabaseAddress, api: PremblyApi
+) -> None:
     """Whatever came of its reference meanwhile, it must be enough together with that."""
     strict = action("activate", confirm="true", when="face_match != `false`")
     async with at_work(place, api, strict) as at:
@@ -472,7 +482,7 @@ async def test_premblys_own_answer_is_silent_about_no_no(place: Place, api: Prem
 
 
 @on_a_loop
-async def test_without_a_key_nothing_runs_unasked(place: Place) -> None:
+async def test_without_a_key_nothing_runs_unasked(place: DatabaseAddress) -> None:
     plain = action("plain")
     async with Dispatching(place, ACTIVATE, plain) as at:
         await at.add("activate", "plain", **TRUE)
@@ -485,7 +495,7 @@ OPEN: dict[str, Any] = TRUE | {"outcome": Outcome.PENDING, "response_code": "02"
 
 @on_a_loop
 async def test_what_was_open_is_over_when_prembly_has_the_result(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     """Its answer is an event of its own, and whatever is to run, runs for that."""
     api.know(UUID)
@@ -510,7 +520,7 @@ async def test_what_was_open_is_over_when_prembly_has_the_result(
 
 @on_a_loop
 async def test_a_forged_alert_hides_no_result_of_what_was_open(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     """It says VERIFIED and has an event's name, so it is doubted, but is about nothing."""
     api.know(UUID)
@@ -528,7 +538,7 @@ async def test_a_forged_alert_hides_no_result_of_what_was_open(
 
 @on_a_loop
 async def test_a_delivery_whose_result_another_event_had_before_says_so(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     api.know(UUID)
     async with at_work(place, api) as at:
@@ -541,7 +551,7 @@ async def test_a_delivery_whose_result_another_event_had_before_says_so(
 
 @on_a_loop
 async def test_a_retry_gets_what_was_confirmed_before_the_first_attempt(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     api.know(UUID, user_ref="u-1", face_match=True, shape=Shape.WEBHOOK)
     runner = FakeRunner(Result(outcome=AttemptOutcome.FAILED, error="exit status 1"))
@@ -575,7 +585,7 @@ async def test_a_retry_gets_what_was_confirmed_before_the_first_attempt(
 
 @on_a_loop
 async def test_what_was_confirmed_and_changed_by_hand_runs_nothing(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     api.know(UUID)
     async with at_work(place, api) as at:
@@ -592,7 +602,7 @@ async def test_what_was_confirmed_and_changed_by_hand_runs_nothing(
 
 @on_a_loop
 async def test_a_stop_gives_up_the_question_and_spends_nothing(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     api.fail(prembly_api.hang)
     async with at_work(place, api, timeout="1h") as at:
@@ -606,7 +616,7 @@ async def test_a_stop_gives_up_the_question_and_spends_nothing(
 
 @on_a_loop
 async def test_a_database_that_fails_meanwhile_runs_nothing_unconfirmed(
-    place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+    place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(confirm, "_STORE_WAIT_S", 0.02)
     api.know(UUID)

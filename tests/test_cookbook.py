@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from tests.support import postgresql
 from tests.support.database import ENGINES, Connection, changing
 from tests.support.needs import needs_machine
@@ -104,7 +104,7 @@ class Record:
 
 @pytest.fixture(params=ENGINES)
 def record(request: pytest.FixtureRequest, tmp_path: Path, prepared: Path) -> Iterator[Record]:
-    place: Place
+    place: DatabaseAddress
     if request.param == "sqlite":
         place = Path(shutil.copy(prepared, tmp_path / "cookbook.db"))
     else:

@@ -22,7 +22,7 @@ from premblyd import presence
 from premblyd.config.load import load_config
 from premblyd.config.values import Listen
 from premblyd.daemon import Daemon
-from premblyd.databases import Place, Server
+from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.connections import backend
 from premblyd.errors import PremblydError, StoreUnavailableError
 from premblyd.listening import Listening, listen_at
@@ -61,7 +61,9 @@ STEPS = (
 )
 
 
-def configured(folder: Path, place: Place, listen: str = "unix:{folder}/socket") -> Daemon:
+def configured(
+    folder: Path, place: DatabaseAddress, listen: str = "unix:{folder}/socket"
+) -> Daemon:
     path = folder / "premblyd.yaml"
     listen = listen.format(folder=folder)
     path.write_text(CONFIG.format(listen=listen, database=url_of(place)))
@@ -101,13 +103,13 @@ for line in sys.stdin:
 
 
 @pytest.fixture(scope="module")
-def can_lock() -> Iterator[Callable[[Place], bool]]:
+def can_lock() -> Iterator[Callable[[DatabaseAddress], bool]]:
     """Return whether another process can run a daemon on a database; on a server any can."""
     with subprocess.Popen(
         [sys.executable, "-c", LOCKING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
 
-        def ask(database: Place) -> bool:
+        def ask(database: DatabaseAddress) -> bool:
             if isinstance(database, Server):
                 return True
             assert other.stdin
@@ -124,7 +126,7 @@ def can_lock() -> Iterator[Callable[[Place], bool]]:
 def test_a_start_that_fails_leaves_nothing_open(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    can_lock: Callable[[Place], bool],
+    can_lock: Callable[[DatabaseAddress], bool],
     step: str,
 ) -> None:
     threads_before = set(threading.enumerate())
@@ -149,7 +151,7 @@ def test_a_start_that_fails_leaves_nothing_open(
 
 
 def test_a_stop_leaves_nothing_open_and_tells_commands_so(
-    tmp_path: Path, can_lock: Callable[[Place], bool]
+    tmp_path: Path, can_lock: Callable[[DatabaseAddress], bool]
 ) -> None:
     threads_before = set(threading.enumerate())
     place = new_place(tmp_path)
@@ -201,7 +203,7 @@ async def start_and_stop(daemon: Daemon) -> None:
         pass
 
 
-async def stop_beside_many(folder: Path, place: Place, listen: str) -> list[bytes]:
+async def stop_beside_many(folder: Path, place: DatabaseAddress, listen: str) -> list[bytes]:
     """Stop a daemon for which so many clients wait in the kernel's queue that it can't accept them
     in one round of its loop. Return what each got; raise ConnectionResetError for one that was
     reset."""
@@ -229,7 +231,9 @@ def connected(address: str) -> socket.socket:
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "unix:{folder}/socket"])
-def test_a_stop_answers_who_waits_to_be_accepted(tmp_path: Path, place: Place, listen: str) -> None:
+def test_a_stop_answers_who_waits_to_be_accepted(
+    tmp_path: Path, place: DatabaseAddress, listen: str
+) -> None:
     answers = asyncio.run(stop_beside_many(tmp_path, place, listen))
     assert [answer[:12] for answer in answers] == [b"HTTP/1.1 200", b""] * 150
     assert rows(place, "SELECT count(*) FROM event") == [(150,)]
@@ -273,7 +277,7 @@ def test_who_connects_while_the_last_are_accepted_is_neither_accepted_nor_reset(
 
 
 def test_who_is_half_connected_while_the_last_are_accepted_is_heard(
-    tmp_path: Path, place: Place
+    tmp_path: Path, place: DatabaseAddress
 ) -> None:
     """The kernel makes a connection of it only then."""
 
@@ -346,5 +350,5 @@ def test_hooks_that_others_have_end_though_no_process_can_be_looked_at(
         return ["own"]
 
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(daemon._let_go(still_own))
+        asyncio.run(daemon._stop_fenced_hooks(still_own))
     assert (own.is_revoked, lost.is_revoked) == (False, True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from premblyd.config.hooks import Hook
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.model.states import AttemptOutcome
 from premblyd.privacy.identifiers import safe_id
 from premblyd.queue import claims, damage
@@ -35,7 +35,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @on_a_loop
-async def test_each_delivery_runs_once_by_its_actions_runner(place: Place) -> None:
+async def test_each_delivery_runs_once_by_its_actions_runner(place: DatabaseAddress) -> None:
     shell, command = action("shell", shell="true"), action("command", command=["true"])
     http = action("http", http={"url": "http://x"})
     async with Dispatching(place, shell, command, http) as at:
@@ -50,7 +50,7 @@ async def test_each_delivery_runs_once_by_its_actions_runner(place: Place) -> No
 
 
 @on_a_loop
-async def test_a_slow_action_never_delays_another(place: Place) -> None:
+async def test_a_slow_action_never_delays_another(place: DatabaseAddress) -> None:
     slow, quick = action("slow", concurrency=1), action("quick", concurrency=1)
     async with Dispatching(place, slow, quick, limit=2) as at:
         at.shell.hold("slow")
@@ -67,7 +67,7 @@ async def test_a_slow_action_never_delays_another(place: Place) -> None:
 
 
 @on_a_loop
-async def test_a_slow_action_takes_no_slot_that_another_needs(place: Place) -> None:
+async def test_a_slow_action_takes_no_slot_that_another_needs(place: DatabaseAddress) -> None:
     """Though all may run fewer hooks at once than the actions together."""
     slow, fast, other = action("slow"), action("fast"), action("other")
     async with Dispatching(place, slow, fast, other, limit=3) as at:
@@ -81,7 +81,7 @@ async def test_a_slow_action_takes_no_slot_that_another_needs(place: Place) -> N
 
 
 @on_a_loop
-async def test_a_slow_action_takes_no_room_that_another_needs(place: Place) -> None:
+async def test_a_slow_action_takes_no_room_that_another_needs(place: DatabaseAddress) -> None:
     slow, fast = action("slow", concurrency=50), action("fast")
     large = bytes(200 << 10)
     async with Dispatching(place, slow, fast, max_bytes=1 << 20) as at:
@@ -96,7 +96,7 @@ async def test_a_slow_action_takes_no_room_that_another_needs(place: Place) -> N
 @pytest.mark.parametrize("limit", [1, 2])
 @on_a_loop
 async def test_with_fewer_slots_than_actions_a_slot_that_becomes_free_goes_round(
-    place: Place, limit: int
+    place: DatabaseAddress, limit: int
 ) -> None:
     names = ["slow", "b", "c", "d"]
     async with Dispatching(place, *(action(name) for name in names), limit=limit) as at:
@@ -110,7 +110,7 @@ async def test_with_fewer_slots_than_actions_a_slot_that_becomes_free_goes_round
 
 
 @on_a_loop
-async def test_concurrency_is_bounded_by_action_and_in_all(place: Place) -> None:
+async def test_concurrency_is_bounded_by_action_and_in_all(place: DatabaseAddress) -> None:
     actions = [action("four"), action("two", concurrency=2), action("one", concurrency=1)]
     async with Dispatching(place, *actions, runner=FakeRunner(takes_s=0.02), limit=5) as at:
         for one in actions:
@@ -127,7 +127,7 @@ async def test_concurrency_is_bounded_by_action_and_in_all(place: Place) -> None
 
 
 @on_a_loop
-async def test_an_action_runs_no_more_than_may_on_all_hosts(place: Place) -> None:
+async def test_an_action_runs_no_more_than_may_on_all_hosts(place: DatabaseAddress) -> None:
     bounded = action("a", concurrency={"host": 4, "cluster": 2})
     async with Dispatching(place, bounded) as at:
         at.shell.hold("a")
@@ -140,7 +140,7 @@ async def test_an_action_runs_no_more_than_may_on_all_hosts(place: Place) -> Non
 
 
 @on_a_loop
-async def test_a_failing_hook_is_tried_again_until_it_is_dead(place: Place) -> None:
+async def test_a_failing_hook_is_tried_again_until_it_is_dead(place: DatabaseAddress) -> None:
     async with Dispatching(place, action("a", retry=QUICK), runner=FakeRunner(FAILED)) as at:
         await at.add("a")
         await at.until_states(dead=1)
@@ -153,7 +153,7 @@ async def test_a_failing_hook_is_tried_again_until_it_is_dead(place: Place) -> N
 
 
 def test_what_is_due_again_at_once_runs_at_once(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It need not wait until the dispatcher looks again, which here is after the test."""
     monkeypatch.setattr(dispatcher, "POLL_S", 600.0)
@@ -170,7 +170,7 @@ def test_what_is_due_again_at_once_runs_at_once(
 
 
 @on_a_loop
-async def test_a_hook_that_recovers_succeeds(place: Place) -> None:
+async def test_a_hook_that_recovers_succeeds(place: DatabaseAddress) -> None:
     async with Dispatching(place, action("a", retry=QUICK), runner=FakeRunner(FAILED)) as at:
         await at.add("a")
         await at.until(lambda: len(at.shell.runs) == 2)
@@ -180,7 +180,7 @@ async def test_a_hook_that_recovers_succeeds(place: Place) -> None:
 
 
 @on_a_loop
-async def test_a_final_failure_is_dead_at_once(place: Place) -> None:
+async def test_a_final_failure_is_dead_at_once(place: DatabaseAddress) -> None:
     final = Result(outcome=AttemptOutcome.FAILED, http_status=410, final=True)
     async with Dispatching(place, action("a", retry=QUICK), runner=FakeRunner(final)) as at:
         await at.add("a")
@@ -189,7 +189,9 @@ async def test_a_final_failure_is_dead_at_once(place: Place) -> None:
 
 
 @on_a_loop
-async def test_a_runner_that_raises_spends_the_attempt_and_not_the_daemon(place: Place) -> None:
+async def test_a_runner_that_raises_spends_the_attempt_and_not_the_daemon(
+    place: DatabaseAddress,
+) -> None:
     raising = FakeRunner(ValueError("hush"))
     with logged() as lines:
         async with Dispatching(place, action("a", retry=QUICK), runner=raising) as at:
@@ -203,7 +205,7 @@ async def test_a_runner_that_raises_spends_the_attempt_and_not_the_daemon(place:
 
 
 @on_a_loop
-async def test_a_failing_store_is_waited_for(place: Place) -> None:
+async def test_a_failing_store_is_waited_for(place: DatabaseAddress) -> None:
     async with Dispatching(place, action("a"), failures={"claim": 5, "finish": 5}) as at:
         await at.add("a")
         await at.until_states(succeeded=1)
@@ -213,7 +215,7 @@ async def test_a_failing_store_is_waited_for(place: Place) -> None:
 
 @on_a_loop
 async def test_a_claim_that_failed_and_is_on_the_disk_runs_at_once_and_costs_nothing(
-    place: Place,
+    place: DatabaseAddress,
 ) -> None:
     async with Dispatching(place, action("a"), failures={"claimed": 1}) as at:
         await at.add("a")
@@ -224,7 +226,7 @@ async def test_a_claim_that_failed_and_is_on_the_disk_runs_at_once_and_costs_not
 
 @on_a_loop
 async def test_a_hook_that_was_ended_as_others_may_have_its_delivery_costs_no_attempt(
-    place: Place,
+    place: DatabaseAddress,
 ) -> None:
     """It is reported all the same: nobody may have taken it over."""
     async with Dispatching(place, action("a"), runner=FakeRunner(FAILED)) as at:
@@ -254,7 +256,7 @@ class UnreadyRunner(FakeRunner):
 @on_a_loop
 @pytest.mark.usefixtures("lines")
 async def test_a_hook_that_was_claimed_and_could_not_begin_runs_soon_and_that_costs_nothing(
-    place: Place,
+    place: DatabaseAddress,
 ) -> None:
     runner = UnreadyRunner()
     async with Dispatching(place, action("a", concurrency=1), runner=runner) as at:
@@ -272,7 +274,7 @@ async def test_a_hook_that_was_claimed_and_could_not_begin_runs_soon_and_that_co
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("a fault of ours")])
 @pytest.mark.usefixtures("lines")
 def test_a_claim_that_fails_for_whatever_reason_ends_nothing(
-    place: Place, monkeypatch: pytest.MonkeyPatch, error: Exception
+    place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     real, errors = claims.Queued._due, [error] * 3
 
@@ -292,7 +294,9 @@ def test_a_claim_that_fails_for_whatever_reason_ends_nothing(
 
 
 @on_a_loop
-async def test_stopping_does_not_wait_for_a_store_that_keeps_failing(place: Place) -> None:
+async def test_stopping_does_not_wait_for_a_store_that_keeps_failing(
+    place: DatabaseAddress,
+) -> None:
     async with Dispatching(place, action("a"), failures={"finish": 10_000}) as at:
         await at.add("a")
         await at.until(lambda: at.queue.failures["finish"] < 10_000)
@@ -301,7 +305,7 @@ async def test_stopping_does_not_wait_for_a_store_that_keeps_failing(place: Plac
 
 
 @on_a_loop
-async def test_stop_waits_for_running_hooks_and_starts_no_more(place: Place) -> None:
+async def test_stop_waits_for_running_hooks_and_starts_no_more(place: DatabaseAddress) -> None:
     async with Dispatching(place, action("a", concurrency=1), action("b")) as at:
         at.shell.hold("a")
         await at.add("a")
@@ -319,7 +323,9 @@ async def test_stop_waits_for_running_hooks_and_starts_no_more(place: Place) -> 
 
 
 @on_a_loop
-async def test_stop_interrupts_what_runs_too_long_and_it_costs_no_attempt(place: Place) -> None:
+async def test_stop_interrupts_what_runs_too_long_and_it_costs_no_attempt(
+    place: DatabaseAddress,
+) -> None:
     async with Dispatching(place, action("a")) as at:
         at.shell.hold("a")
         await at.add("a")
@@ -333,7 +339,7 @@ async def test_stop_interrupts_what_runs_too_long_and_it_costs_no_attempt(place:
 
 
 @on_a_loop
-async def test_a_claim_that_is_under_way_at_stop_is_waited_for_too(place: Place) -> None:
+async def test_a_claim_that_is_under_way_at_stop_is_waited_for_too(place: DatabaseAddress) -> None:
     async with Dispatching(place, action("a"), runner=FakeRunner(takes_s=0.1)) as at:
         at.queue.late_s = 0.2
         await at.add("a")
@@ -345,7 +351,9 @@ async def test_a_claim_that_is_under_way_at_stop_is_waited_for_too(place: Place)
 
 @pytest.mark.parametrize("by_ms", [HOUR_MS, -HOUR_MS, 2_500])
 @on_a_loop
-async def test_a_jump_of_the_clock_moves_what_waits_with_it(place: Place, by_ms: int) -> None:
+async def test_a_jump_of_the_clock_moves_what_waits_with_it(
+    place: DatabaseAddress, by_ms: int
+) -> None:
     async with Dispatching(place, action("a", retry=SLOW), runner=FakeRunner(FAILED)) as at:
         await at.add("a")
         await at.until_states(pending=1)
@@ -363,7 +371,7 @@ async def test_a_jump_of_the_clock_moves_what_waits_with_it(place: Place, by_ms:
 
 
 @on_a_loop
-async def test_drift_of_the_clock_moves_nothing(place: Place) -> None:
+async def test_drift_of_the_clock_moves_nothing(place: DatabaseAddress) -> None:
     async with Dispatching(place, action("a", retry=SLOW), runner=FakeRunner(FAILED)) as at:
         await at.add("a")
         await at.until_states(pending=1)
@@ -376,7 +384,9 @@ async def test_drift_of_the_clock_moves_nothing(place: Place) -> None:
 
 
 @on_a_loop
-async def test_a_replay_by_another_connection_is_noticed_within_a_second(place: Place) -> None:
+async def test_a_replay_by_another_connection_is_noticed_within_a_second(
+    place: DatabaseAddress,
+) -> None:
     async with Dispatching(
         place, action("a", retry={"attempts": 1}), runner=FakeRunner(FAILED)
     ) as at:
@@ -392,7 +402,7 @@ async def test_a_replay_by_another_connection_is_noticed_within_a_second(place: 
 
 
 @on_a_loop
-async def test_a_late_report_of_a_lost_lease_changes_nothing(place: Place) -> None:
+async def test_a_late_report_of_a_lost_lease_changes_nothing(place: DatabaseAddress) -> None:
     with logged() as lines:
         async with Dispatching(place, action("a")) as at:
             at.shell.hold("a")
@@ -407,7 +417,9 @@ async def test_a_late_report_of_a_lost_lease_changes_nothing(place: Place) -> No
 
 
 @on_a_loop
-async def test_what_waits_for_a_removed_action_ends_dead_until_it_returns(place: Place) -> None:
+async def test_what_waits_for_a_removed_action_ends_dead_until_it_returns(
+    place: DatabaseAddress,
+) -> None:
     removed = action("removed", concurrency=1)
     async with Dispatching(place, removed, action("kept")) as at:
         at.shell.hold("removed")
@@ -425,7 +437,7 @@ async def test_what_waits_for_a_removed_action_ends_dead_until_it_returns(place:
 
 
 @on_a_loop
-async def test_a_changed_action_is_used_from_the_next_claim_on(place: Place) -> None:
+async def test_a_changed_action_is_used_from_the_next_claim_on(place: DatabaseAddress) -> None:
     before, after = action("a", shell="true"), action("a", shell=":", concurrency=2)
     async with Dispatching(place, before) as at:
         await at.add("a")
@@ -438,7 +450,9 @@ async def test_a_changed_action_is_used_from_the_next_claim_on(place: Place) -> 
 
 
 @on_a_loop
-async def test_an_attempt_is_logged_in_one_line_without_what_it_handled(place: Place) -> None:
+async def test_an_attempt_is_logged_in_one_line_without_what_it_handled(
+    place: DatabaseAddress,
+) -> None:
     hush = {"body": b"hush", "token": "hush", "user_ref": "hush", "detail": "hush"}
     runner = FakeRunner(replace(FAILED, output="hush"))
     with logged() as lines:

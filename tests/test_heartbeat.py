@@ -12,7 +12,7 @@ import pytest
 from premblyd import daemon as composition
 from premblyd.config.load import load_config
 from premblyd.daemon import Daemon
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.engines.postgresql import opening as postgresql_opening
 from premblyd.engines.sqlite import opening
 from premblyd.errors import PremblydError
@@ -72,7 +72,7 @@ class Home:
             connection.execute("UPDATE heartbeat SET alive_at_ms = alive_at_ms - ?", [by_ms])
 
 
-def age(place: Place, by_ms: int) -> None:
+def age(place: DatabaseAddress, by_ms: int) -> None:
     sql = "UPDATE heartbeat SET alive_at_ms = alive_at_ms - ?, uptime_ms = uptime_ms - ?"
     with changing(place) as connection:
         connection.execute(sql, [by_ms, by_ms])

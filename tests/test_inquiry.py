@@ -336,7 +336,7 @@ def test_ids_on_which_prembly_fails_keep_nobody_from_asking_for_others(
         await inquirer.ask(question("r-true"))  # from now on this is asked for, to know
         together = [inquirer.ask(question(each)) for each in forged[11:]]
         found |= {answer.was_asked for answer in await asyncio.gather(*together)}
-        assert (inquirer.wait_s, inquirer.is_doubtful) == (0, False)
+        assert (inquirer.wait_s, inquirer.circuit_open) == (0, False)
         return found
 
     with logged() as lines:
@@ -437,9 +437,9 @@ def test_pauses_double_up_to_five_minutes_and_an_answer_ends_them() -> None:
         pauses.append(opened.failed(now))
         now += opened.wait_s(now)
     assert pauses == [0, 0, 0, 0, 10, 20, 40, 80, 160, 300, 300, 300]
-    assert opened.is_doubtful
+    assert opened.circuit_open
     assert opened.succeeded()
-    assert (opened.is_doubtful, opened.failed(now)) == (False, 0)
+    assert (opened.circuit_open, opened.failed(now)) == (False, 0)
 
 
 def test_failures_of_what_was_asked_together_count_once() -> None:

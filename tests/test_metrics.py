@@ -14,7 +14,7 @@ from prometheus_client.samples import Sample
 
 from premblyd.clock import Clock
 from premblyd.config.models import Config
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.metrics.counting import Counts, Histogram, Runtime
 from premblyd.metrics.exporter import Exporter
 from premblyd.occurrences import (
@@ -27,7 +27,7 @@ from premblyd.occurrences import (
     WebhookRejected,
     WebhookUnavailable,
 )
-from premblyd.queue.inbox import REASONS, Noise
+from premblyd.queue.inbox import REASONS, ConnectionFault
 from tests.support.database import away
 from tests.support.jobs import action, endpoint
 from tests.support.pages import PAGES, ROOT
@@ -99,7 +99,7 @@ def counts() -> Counts:
 
 
 @pytest.fixture
-def exporter(place: Place) -> Exporter:
+def exporter(place: DatabaseAddress) -> Exporter:
     exporter = Exporter(place, At())
     exporter.configure(CONFIG)
     exporter.watch(lambda: Runtime(requests=2, connections=5, hooks=1, store_works=True))
@@ -219,7 +219,7 @@ def test_what_happened_and_how_things_stand_is_exposed(store: Store, exporter: E
     assert found["process_resident_memory_bytes"]
 
 
-def test_without_a_record_the_rest_is_exposed(exporter: Exporter, place: Place) -> None:
+def test_without_a_record_the_rest_is_exposed(exporter: Exporter, place: DatabaseAddress) -> None:
     with away(place):
         found = samples(exporter)
     assert value(found, "premblyd_record_readable") == 0
@@ -334,4 +334,4 @@ def test_every_reason_of_a_refusal_is_counted_from_the_start() -> None:
     text = "".join(source.read_text() for source in sources)
     named = set(re.findall(r'(?:_refuse\(\d+, |SignatureError\()"([^"]+)"', text))
     assert named
-    assert {*named, *Noise} == set(REASONS)
+    assert {*named, *ConnectionFault} == set(REASONS)

@@ -24,7 +24,7 @@ from premblyd.engines.postgresql import schema
 from premblyd.errors import AlreadyRunningError, CannotStartError, SchemaError
 from premblyd.move import moving, opening
 from premblyd.move import postgresql as on_server
-from premblyd.move.moving import DifferentRowsError, NotEmptyError, OtherSourceError, Step
+from premblyd.move.moving import DifferentRowsError, MoveStep, NotEmptyError, OtherSourceError
 from premblyd.move.sides import SourceChangedError
 from premblyd.move.values import UnfitRowError
 from tests.support import postgresql
@@ -282,7 +282,7 @@ class StopError(Exception):
 def stop_half_way(source: Path, target: Server) -> None:
     """Move the events alone."""
 
-    def watch(step: Step) -> None:
+    def watch(step: MoveStep) -> None:
         if step.table == "delivery":
             raise StopError
 
@@ -303,7 +303,7 @@ def test_a_move_goes_on_behind_what_is_there(odd: Path, server: Server) -> None:
     stop_half_way(odd, server)
     first: dict[str, int] = {}
 
-    def watch(step: Step) -> None:
+    def watch(step: MoveStep) -> None:
         if not step.is_verifying:
             first.setdefault(step.table, step.done)
 
@@ -313,7 +313,7 @@ def test_a_move_goes_on_behind_what_is_there(odd: Path, server: Server) -> None:
 
 
 def test_a_row_that_came_over_otherwise_is_named(odd: Path, server: Server) -> None:
-    def watch(step: Step) -> None:
+    def watch(step: MoveStep) -> None:
         if step.is_verifying and step.table == "event" and step.done == 0:
             with psycopg.connect(server.url) as other:
                 other.execute("SET premblyd.fills = 'yes'")
@@ -329,7 +329,7 @@ def test_a_row_that_came_over_otherwise_is_named(odd: Path, server: Server) -> N
 
 
 def test_rows_that_only_the_new_database_has_are_named(odd: Path, server: Server) -> None:
-    def watch(step: Step) -> None:
+    def watch(step: MoveStep) -> None:
         if step.table == "rejection" and not step.is_verifying and step.done == step.total:
             with psycopg.connect(server.url) as other:
                 other.execute("SET premblyd.fills = 'yes'")
@@ -345,7 +345,7 @@ def test_rows_that_only_the_new_database_has_are_named(odd: Path, server: Server
 
 
 def test_who_writes_to_the_old_file_meanwhile_is_noticed(odd: Path, server: Server) -> None:
-    def watch(step: Step) -> None:
+    def watch(step: MoveStep) -> None:
         if step.is_verifying and step.table == "event" and step.done == 0:
             change(odd, "UPDATE delivery SET last_error = 'by hand'")
 
@@ -496,7 +496,7 @@ def test_a_daemon_that_looked_before_a_move_began_does_not_join_meanwhile(
     before = rows_of(odd)
     refused: list[tuple[int, str]] = []
 
-    def watch(step: Step) -> None:
+    def watch(step: MoveStep) -> None:
         if not refused:
             refused.append(late.join())
 

@@ -10,7 +10,7 @@ import pytest
 from premblyd.ask import confirm, patience
 from premblyd.ask.answered import Answers, NewAnswer, add_answer
 from premblyd.asked import naming
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.prembly import answers, payload
 from premblyd.prembly.answers import Question
 from premblyd.prembly.events import STATUS, STORED_BY
@@ -47,7 +47,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("premblyd.queue.once.MIN_HOLD_MS", 20)
 
 
-def at_work(place: Place, api: PremblyApi, *actions: Any, **keys: Any) -> Dispatching:
+def at_work(place: DatabaseAddress, api: PremblyApi, *actions: Any, **keys: Any) -> Dispatching:
     return Dispatching(place, *(actions or (ACTIVATE,)), prembly=api.settings(), **keys)
 
 
@@ -67,7 +67,7 @@ async def add(at: Dispatching, **names: str) -> None:
 @pytest.mark.parametrize("is_session_first", [False, True])
 @on_a_loop
 async def test_a_hook_runs_once_for_a_reference_and_its_session(
-    place: Place, api: PremblyApi, is_session_first: bool
+    place: DatabaseAddress, api: PremblyApi, is_session_first: bool
 ) -> None:
     api.know(UUID, session_id=SESSION, body=says(reference=UUID, session_id=SESSION))
     names = [{"reference": UUID}, {"session_id": SESSION}]
@@ -90,7 +90,7 @@ async def test_a_hook_runs_once_for_a_reference_and_its_session(
 
 @on_a_loop
 async def test_an_answer_that_names_both_links_what_each_ran_for(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     """The session's own answer names no reference. That of the reference names the session."""
     api.know("unknown-1", session_id=SESSION, body=says(session_id=SESSION))
@@ -107,7 +107,7 @@ async def test_an_answer_that_names_both_links_what_each_ran_for(
 
 @on_a_loop
 async def test_of_two_that_are_confirmed_at_the_same_time_one_waits_for_the_other(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     answer = says(reference=UUID, verification_id=OTHER)
     api.know(UUID, body=answer)
@@ -124,7 +124,7 @@ async def test_of_two_that_are_confirmed_at_the_same_time_one_waits_for_the_othe
 
 
 @on_a_loop
-async def test_when_the_first_fails_the_other_runs(place: Place, api: PremblyApi) -> None:
+async def test_when_the_first_fails_the_other_runs(place: DatabaseAddress, api: PremblyApi) -> None:
     answer = says(reference=UUID, verification_id=OTHER)
     api.know(UUID, body=answer)
     api.know(OTHER, body=answer)
@@ -140,7 +140,7 @@ async def test_when_the_first_fails_the_other_runs(place: Place, api: PremblyApi
 
 
 @on_a_loop
-async def test_a_webhook_links_nothing(place: Place, api: PremblyApi) -> None:
+async def test_a_webhook_links_nothing(place: DatabaseAddress, api: PremblyApi) -> None:
     """Anybody may put a session beside a reference."""
     api.know(UUID, body=says(reference=UUID))
     api.know(OTHER, session_id=SESSION, body=says(reference=OTHER, session_id=SESSION))
@@ -153,7 +153,9 @@ async def test_a_webhook_links_nothing(place: Place, api: PremblyApi) -> None:
 
 
 @on_a_loop
-async def test_what_is_skipped_lets_the_next_of_its_line_run(place: Place, api: PremblyApi) -> None:
+async def test_what_is_skipped_lets_the_next_of_its_line_run(
+    place: DatabaseAddress, api: PremblyApi
+) -> None:
     api.know(UUID, session_id=SESSION, body=says(reference=UUID, session_id=SESSION))
     async with at_work(place, api) as at:
         await add(at, reference=UUID)
@@ -171,7 +173,7 @@ def of_prembly(**names: str) -> dict[str, Any]:
 
 @on_a_loop
 async def test_a_stored_answer_is_ruled_again_by_names_learnt_after_its_claim(
-    place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+    place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the record is looked at for a no, another name's hook is confirmed, and runs."""
     api.know(UUID, body=says(reference=OTHER, verification_id=UUID))
@@ -197,7 +199,7 @@ async def test_a_stored_answer_is_ruled_again_by_names_learnt_after_its_claim(
 
 @on_a_loop
 async def test_a_hook_runs_once_where_the_event_states_no_outcome_and_the_answer_does(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     api.know(UUID, body=says(reference=UUID))
     once = action("activate", confirm="true", once="reference")

@@ -11,7 +11,7 @@ import pytest
 from premblyd.config.load import parse_config
 from premblyd.config.models import Action
 from premblyd.config.secrets import SecretPlaces
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.model.states import AttemptOutcome
 from premblyd.prembly import events
 from premblyd.prembly.payload import Outcome
@@ -120,7 +120,7 @@ def test_a_further_attempt_keeps_what_prembly_confirmed() -> None:
 
 
 @on_a_loop
-async def test_the_dispatcher_reads_anew_what_a_replay_queues(place: Place) -> None:
+async def test_the_dispatcher_reads_anew_what_a_replay_queues(place: DatabaseAddress) -> None:
     read_anew = rereading(ACTIVATE).job
     async with Dispatching(place, ACTIVATE, read_anew=read_anew) as at:
         await at.add("activate", body=FAILED_FACE, **OLD)
@@ -139,7 +139,7 @@ async def test_the_dispatcher_reads_anew_what_a_replay_queues(place: Place) -> N
 @pytest.mark.parametrize("doubt", [None, ""])
 @on_a_loop
 async def test_whoever_stored_it_it_is_read_again_before_prembly_is_asked(
-    place: Place, api: PremblyApi, doubt: str | None
+    place: DatabaseAddress, api: PremblyApi, doubt: str | None
 ) -> None:
     """Its rules may have been others. The same goes for what Prembly answered then."""
     api.know("r-000001")
@@ -163,7 +163,7 @@ async def test_whoever_stored_it_it_is_read_again_before_prembly_is_asked(
 
 @on_a_loop
 async def test_what_this_premblyd_stored_runs_without_confirm_as_it_was_chosen(
-    place: Place,
+    place: DatabaseAddress,
 ) -> None:
     read_anew = rereading(ACTIVATE).job
     async with Dispatching(place, ACTIVATE, read_anew=read_anew) as at:

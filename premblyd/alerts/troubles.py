@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from premblyd.config.alerts import Alert, Trigger
 from premblyd.config.models import Config
-from premblyd.databases import Place, file_of
+from premblyd.databases import DatabaseAddress, file_of
 from premblyd.engines.connections import connect_read_only
 from premblyd.errors import PremblydError
 from premblyd.record.troubles import table
@@ -41,7 +41,12 @@ class Found:
 
 
 def find(
-    settings: Config, place: Place, now_ms: int, *, started_at_ms: int, store_error: str | None
+    settings: Config,
+    place: DatabaseAddress,
+    now_ms: int,
+    *,
+    started_at_ms: int,
+    store_error: str | None,
 ) -> Found:
     """Look for what the alerts are on. It reads the database, so not in the loop. Never raise
     because that can't be read: that is trouble, too."""

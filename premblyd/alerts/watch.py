@@ -12,7 +12,7 @@ from premblyd.alerts.message import Message, thing
 from premblyd.clock import Clock
 from premblyd.config.alerts import Alert
 from premblyd.config.models import Config
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.errors import StoreUnavailableError
 from premblyd.model.states import AttemptOutcome
 from premblyd.occurrences import AlertFailed, AlertSent, AlertsFailed
@@ -29,7 +29,7 @@ AGAIN_MS = 60_000  # after a hook that failed
 MAX_PRINTED_CHARS = 500  # of a hook that failed: the end of the story is in its own log
 
 
-class Watch:
+class TroubleWatch:
     """Tells people of trouble by the hooks of `alerts`.
 
     A thing, which is a kind of trouble and what it is about, such as an action, is told when it is
@@ -44,18 +44,18 @@ class Watch:
         log: AlertLog,
         runners: Runners,
         clock: Clock,
-        place: Place,
+        place: DatabaseAddress,
         *,
         store_error: Callable[[], str | None],
-        is_first: Callable[[], bool] = lambda: True,
+        is_leader: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`is_first`: whether this daemon is the one that looks, where several share a database."""
+        """`is_leader`: whether this daemon is the one that looks, where several share one."""
         self._log = log
         self._runners = runners
         self._clock = clock
         self._place = place
         self._store_error = store_error
-        self._is_first = is_first
+        self._is_leader = is_leader
         self._started_at_ms = clock.now_ms()
         self._host = socket.gethostname()
         self._sent: Sent | None = None  # None: not read yet
@@ -85,7 +85,7 @@ class Watch:
 
     async def look(self) -> None:
         """Look once, and run the hooks of the alerts that are due; or stand by."""
-        if not self._is_first():
+        if not self._is_leader():
             self._sent = None  # the one that looks meanwhile keeps what it sends
             return
         settings, now_ms = self._settings, self._clock.now_ms()

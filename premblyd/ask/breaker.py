@@ -39,7 +39,7 @@ class Breaker:
         self._is_doubtful = False
 
     @property
-    def is_doubtful(self) -> bool:
+    def circuit_open(self) -> bool:
         """Whether it was opened and no answer has come since: then a single question is to show
         whether Prembly answers again."""
         return self._is_doubtful

@@ -124,9 +124,9 @@ class Inquirer:
         return self._breaker.wait_s(time.monotonic())
 
     @property
-    def is_doubtful(self) -> bool:
+    def circuit_open(self) -> bool:
         """Whether a single question is to show first whether Prembly answers again."""
-        return self._breaker.is_doubtful
+        return self._breaker.circuit_open
 
     @contextmanager
     def for_a_hook(self) -> Iterator[None]:
@@ -202,7 +202,7 @@ class Inquirer:
     async def _in_turn(self, method: Method, path: str, question: Question | None) -> Answer:
         async with self._at_once:
             await self._pace.turn()
-            if not self._breaker.is_doubtful:
+            if not self._breaker.circuit_open:
                 return await self._send(method, path, question)
             async with self._probing:  # one of them shows whether Prembly answers again
                 return await self._send(method, path, question)

@@ -80,7 +80,7 @@ class Confirmation:
         """Return 0 while Prembly can't be asked, 1 while a question is to show whether it can."""
         if not self._inquirer.can_ask or self._inquirer.wait_s:
             return 0
-        return 1 if self._inquirer.is_doubtful else _MANY
+        return 1 if self._inquirer.circuit_open else _MANY
 
     async def judge(self, job: Job, action: Action) -> Job | Result:
         """Return the job when Prembly confirms its event; else how its run ends."""

@@ -47,15 +47,15 @@ class PendingAsker:
         clock: Clock,
         wake: Callable[[], None],
         *,
-        is_first: Callable[[], bool] = lambda: True,
+        is_leader: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`is_first`: whether this daemon is the one that asks, where several share a database."""
+        """`is_leader`: whether this daemon is the one that asks, where several share a database."""
         self._queue = queue
         self._answers = answers
         self._inquirer = inquirer
         self._clock = clock
         self._wake_dispatcher = wake
-        self._is_first = is_first
+        self._is_leader = is_leader
         self._schedule: Schedule | None = None
         self._storing: Storing | None = None
         self._asking: dict[int, asyncio.Task[None]] = {}  # by the number of the waiting
@@ -100,7 +100,7 @@ class PendingAsker:
         if self._stopping:
             return None
         schedule = self._schedule
-        if schedule is None or not self._inquirer.can_ask or not self._is_first():
+        if schedule is None or not self._inquirer.can_ask or not self._is_leader():
             return POLL_S
         if self._must_look_back:
             await self._look_back(schedule)
@@ -108,7 +108,7 @@ class PendingAsker:
             return min(pause_s, POLL_S)
         # While it is doubtful whether Prembly answers, one question is to show it. While hooks wait
         # for answers, most of the rate is theirs: anybody may forge thousands that are pending.
-        is_short = self._inquirer.is_doubtful or self._inquirer.has_hooks_waiting
+        is_short = self._inquirer.circuit_open or self._inquirer.has_hooks_waiting
         limit = 1 if is_short else MAX_AT_ONCE
         free = limit - len(self._asking)
         if free <= 0:

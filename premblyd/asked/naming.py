@@ -54,7 +54,7 @@ def look_up(transaction: Transaction, spelt: Spelt, references: Collection[str])
     ]
 
 
-class Place(NamedTuple):
+class Cursor(NamedTuple):
     """Where a walk through all references has come to."""
 
     reference: str
@@ -67,20 +67,20 @@ class ReferenceKeys:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
-    def fill(self, after: Place | None) -> "asyncio.Future[Place | None]":
+    def fill(self, after: Cursor | None) -> "asyncio.Future[Cursor | None]":
         """Look at the next events behind `after`, in the order of their references (which an index
         has, so that no event is read), until MOST_WRITTEN of them have got a key. Return the last
         one; None: there are no more."""
 
-        def operation(transaction: Transaction) -> Place | None:
-            start = after or Place("", 0)
+        def operation(transaction: Transaction) -> Cursor | None:
+            start = after or Cursor("", 0)
             rows = transaction.rows(
                 _EVENTS, after=start.reference, after_id=start.id, limit=PORTION
             )
             if after is None:
                 _fill(transaction, _KEY_AWAITED, transaction.rows(_AWAITED))
             done = _fill(transaction, _KEY_EVENT, rows, most=MOST_WRITTEN)
-            return Place(*rows[done - 1]) if done == PORTION or done < len(rows) else None
+            return Cursor(*rows[done - 1]) if done == PORTION or done < len(rows) else None
 
         return self._writer.call(operation, Step.EVIDENCE)
 

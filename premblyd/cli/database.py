@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from premblyd.cli import program
-from premblyd.databases import Place, Server, holds_password, is_postgresql
+from premblyd.databases import DatabaseAddress, Server, holds_password, is_postgresql
 from premblyd.errors import ConfigError
 from premblyd.words import counted
 
@@ -26,7 +26,7 @@ def database_option(command: F) -> F:
     )(command)
 
 
-def database_of(config_path: Path, database: str | None = None) -> Place:
+def database_of(config_path: Path, database: str | None = None) -> DatabaseAddress:
     """Return the database of `--database`, else the one that the configuration names.
 
     Other mistakes in the configuration are no obstacle, as people look at the record in the middle
@@ -62,7 +62,7 @@ def settings_if_valid(config_path: Path, database: str | None = None) -> "Config
         return None
 
 
-def _database_at(text: str) -> Place:
+def _database_at(text: str) -> DatabaseAddress:
     """Return the database of `--database`. Raise click.BadParameter for a URL that has a password:
     every user sees it in the list of processes."""
     if not is_postgresql(text):
@@ -75,7 +75,7 @@ def _database_at(text: str) -> Place:
     return Server(text)
 
 
-def _database_named_in(config_path: Path) -> Place | None:
+def _database_named_in(config_path: Path) -> DatabaseAddress | None:
     """Return the database that the file names, whatever else is in it; None if it names none or,
     where it is no YAML, more than one."""
     from premblyd.config import yamltext
@@ -98,5 +98,5 @@ def _database_named_in(config_path: Path) -> Place | None:
     return None
 
 
-def _place(found: Path | str) -> Place:
+def _place(found: Path | str) -> DatabaseAddress:
     return found if isinstance(found, Path) else Server(found)

@@ -12,7 +12,7 @@ import click
 from premblyd import times
 from premblyd.cli import streams
 from premblyd.cli.printing import clean, json_line
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend, connect_read_only
 from premblyd.record import browsing, reading
 from premblyd.record.choosing import EventFilter
@@ -27,7 +27,7 @@ LATE_S = 15.0  # no transaction of a daemon takes longer
 _INTERRUPT = {signal.SIGINT}
 
 
-def follow(place: Place, chosen: EventFilter, *, limit: int, as_json: bool) -> None:
+def follow(place: DatabaseAddress, chosen: EventFilter, *, limit: int, as_json: bool) -> None:
     """Print the newest events that are `chosen`, the newest last, then new ones as they come. End
     when the reader has left, or at Ctrl-C."""
     # Taken only while nothing is printed: an interrupted write is not known to have been done, and
@@ -55,7 +55,7 @@ def _is_over(timeout_s: float) -> bool:
         signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
 
 
-def _parts(place: Place, chosen: EventFilter, limit: int) -> Iterator[Sequence[EventRow]]:
+def _parts(place: DatabaseAddress, chosen: EventFilter, limit: int) -> Iterator[Sequence[EventRow]]:
     """Yield the events so far, then those that have come since, for ever. The database is opened
     anew each time: by the next look the daemon may have begun, or somebody put a copy back."""
     late = _Late() if backend(place).is_shared else None

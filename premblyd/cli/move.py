@@ -10,12 +10,12 @@ import click
 
 from premblyd.cli.common import config_option, json_option
 from premblyd.cli.printing import console, print_json
-from premblyd.databases import Place, Server, file_of, holds_password, is_postgresql
+from premblyd.databases import DatabaseAddress, Server, file_of, holds_password, is_postgresql
 from premblyd.errors import PremblydError, TryAgainError
 from premblyd.words import counted
 
 if TYPE_CHECKING:
-    from premblyd.move.moving import Step, TableMoved
+    from premblyd.move.moving import MoveStep, TableMoved
 
 NAMED = ("event", "delivery", "attempt")
 PLURALS = {"delivery": "deliveries"}
@@ -79,7 +79,7 @@ def move(
         _print(config_path, source, target, moved, took_s)
 
 
-def _target(text: str, password_file: Path | None) -> Place:
+def _target(text: str, password_file: Path | None) -> DatabaseAddress:
     """Return the database to move to. Raise click.BadParameter for none, and for a URL that has a
     password: every user sees it in the list of processes."""
     from premblyd.config.values import sqlite_path
@@ -111,7 +111,7 @@ def _password(path: Path) -> str:
         raise click.BadParameter(text, param_hint="--password-file") from None
 
 
-def _require_two_engines(source: Place, target: Place) -> None:
+def _require_two_engines(source: DatabaseAddress, target: DatabaseAddress) -> None:
     if isinstance(source, Path) and isinstance(target, Path):
         raise PremblydError(
             f"The record is in a SQLite file already, {source}. Stop the daemon and copy the file."
@@ -124,7 +124,7 @@ def _require_two_engines(source: Place, target: Place) -> None:
 
 
 @contextlib.contextmanager
-def _watching(*, silent: bool) -> Iterator["Callable[[Step], None]"]:
+def _watching(*, silent: bool) -> Iterator["Callable[[MoveStep], None]"]:
     """Show how far it is: by a bar on a terminal, else by a line now and then."""
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
@@ -138,7 +138,7 @@ def _watching(*, silent: bool) -> Iterator["Callable[[Step], None]"]:
         with Progress(*columns, console=out, transient=True) as progress:
             task = progress.add_task("")
 
-            def show(step: "Step") -> None:
+            def show(step: "MoveStep") -> None:
                 total = step.total or None
                 progress.update(task, description=_doing(step), completed=step.done, total=total)
 
@@ -151,7 +151,7 @@ class _Lines:
     def __init__(self) -> None:
         self._last_s = time.monotonic()
 
-    def __call__(self, step: "Step") -> None:
+    def __call__(self, step: "MoveStep") -> None:
         now_s = time.monotonic()
         is_whole = step.done == step.total and step.total > 0
         if is_whole or now_s - self._last_s >= LINE_EVERY_S:
@@ -159,12 +159,16 @@ class _Lines:
             self._last_s = now_s
 
 
-def _doing(step: "Step") -> str:
+def _doing(step: "MoveStep") -> str:
     return f"{'verifying' if step.is_verifying else 'copying'} {step.table}"
 
 
 def _print(
-    config_path: Path, source: Place, target: Place, moved: "Sequence[TableMoved]", took_s: float
+    config_path: Path,
+    source: DatabaseAddress,
+    target: DatabaseAddress,
+    moved: "Sequence[TableMoved]",
+    took_s: float,
 ) -> None:
     rows = {table.name: table.rows for table in moved}
     others = sum(count for name, count in rows.items() if name not in NAMED)
@@ -186,7 +190,7 @@ def _print(
     click.echo("Then ask for what came meanwhile: premblyd reconcile --store")
 
 
-def _as_configured(place: Place) -> str:
+def _as_configured(place: DatabaseAddress) -> str:
     path = file_of(place)
     if path is not None:
         return f"sqlite:///{path}"
@@ -195,7 +199,9 @@ def _as_configured(place: Place) -> str:
     return str(place)
 
 
-def _print_json(source: Place, target: Place, moved: "Sequence[TableMoved]", took_s: float) -> None:
+def _print_json(
+    source: DatabaseAddress, target: DatabaseAddress, moved: "Sequence[TableMoved]", took_s: float
+) -> None:
     print_json(
         {
             "from": str(source),

@@ -16,7 +16,7 @@ from premblyd.privacy.documents import MASK
 from premblyd.words import counted
 
 if TYPE_CHECKING:
-    from premblyd.databases import Place
+    from premblyd.databases import DatabaseAddress
     from premblyd.record.operating import RecordedReveal
     from premblyd.record.rows import AttemptRow, InquiryRow
     from premblyd.record.showing import ShownEvent
@@ -65,7 +65,7 @@ def _plain_actions(config_path: Path) -> list[str]:
     return [action.name for action in actions if action.output == "plain"]
 
 
-def _record_reveal(place: "Place", event_id: int) -> "RecordedReveal":
+def _record_reveal(place: "DatabaseAddress", event_id: int) -> "RecordedReveal":
     """Record that this user sees an event's personal data. Raise PremblydError, with what to do,
     when it can't be recorded."""
     from premblyd.engines.connections import connect_operator, now_ms, transact

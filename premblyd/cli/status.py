@@ -18,7 +18,7 @@ from premblyd.cli import program
 from premblyd.cli.common import config_option, json_option, until_end
 from premblyd.cli.database import database_of, database_option, settings_if_valid
 from premblyd.cli.printing import bold, clean, print_json
-from premblyd.databases import Place, file_of
+from premblyd.databases import DatabaseAddress, file_of
 from premblyd.errors import StoreUnreadableError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _print_json(
     )
 
 
-def _look(place: Place, config_path: Path, *, is_elsewhere: bool) -> _Daemon:
+def _look(place: DatabaseAddress, config_path: Path, *, is_elsewhere: bool) -> _Daemon:
     """Return what is seen of the daemon. `is_elsewhere`: another host has one, or may have."""
     from premblyd import presence
 

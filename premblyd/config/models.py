@@ -29,7 +29,7 @@ from premblyd.config.values import (
     listen,
     network,
 )
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.prembly.places import FieldName
 from premblyd.prembly.signature import HEADER, Scheme
 
@@ -160,7 +160,7 @@ class Config(Model):
     alerts: tuple[Alert, ...] = ()
 
     @property
-    def database(self) -> Place:
+    def database(self) -> DatabaseAddress:
         """Where the record is."""
         value = self.database_value
         return value.server if isinstance(value, PostgresqlDatabase) else value

@@ -33,7 +33,7 @@ from premblyd.console.pages import (
 )
 from premblyd.console.readers import Readers
 from premblyd.console.services import Services
-from premblyd.databases import Place, file_of
+from premblyd.databases import DatabaseAddress, file_of
 from premblyd.engines.writer import Writer
 from premblyd.listening import Listening
 from premblyd.metrics.exporter import Exporter
@@ -61,7 +61,7 @@ class Console:
         writer: Writer,
         clock: Clock,
         wake: Callable[[], None],
-        database: Place,
+        database: DatabaseAddress,
         metrics: Exporter,
     ) -> None:
         # Two daemons behind one name, on two ports, share their cookies otherwise.

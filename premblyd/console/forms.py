@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from premblyd.config.values import When
 from premblyd.errors import PremblydError
 from premblyd.record.choosing import Chosen, Filter, Reads
-from premblyd.record.leafing import Part, Place
+from premblyd.record.leafing import Cursor, Part
 
 C = TypeVar("C", bound=Chosen)
 YES = ("yes",)
@@ -73,10 +73,10 @@ class Form:
         if self.mistakes:
             raise PremblydError("; ".join(f"{name} {what}" for name, what in self.mistakes.items()))
 
-    def place(self) -> Place:
+    def place(self) -> Cursor:
         """Return which part of the list was asked for. Raise PremblydError for what is no row's
         number."""
-        return Place(before=self._id("before"), after=self._id("after"))
+        return Cursor(before=self._id("before"), after=self._id("after"))
 
     def _id(self, name: str) -> int | None:
         value = self.typed.get(name, "")

@@ -13,7 +13,7 @@ from typing import TypeVar
 from peewee import Database, SqliteDatabase
 
 from premblyd.clock import Clock, SharedClock
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.engines.engine import Backend, Transaction
 from premblyd.engines.sqlite import engine, failures
 from premblyd.engines.sqlite.engine import SqliteBackend
@@ -32,7 +32,7 @@ __all__ = [
 Done = TypeVar("Done")
 
 
-def backend(place: Place) -> Backend:
+def backend(place: DatabaseAddress) -> Backend:
     """Return the engine's backend for a database. Raise CannotStartError when what it needs is not
     installed, or the place can't be one."""
     if isinstance(place, Path):
@@ -47,12 +47,12 @@ def backend(place: Place) -> Backend:
     return PostgresqlBackend(place)
 
 
-def connect_read_only(place: Place) -> Database:
+def connect_read_only(place: DatabaseAddress) -> Database:
     """Return a connection that only reads: see engine.Backend."""
     return backend(place).connect_read_only()
 
 
-def connect_operator(place: Place) -> Database:
+def connect_operator(place: DatabaseAddress) -> Database:
     """Return a connection by which a command writes while daemons run: see engine.Backend."""
     return backend(place).connect_operator()
 

@@ -79,7 +79,7 @@ class Observation:
             return self._lost_after_s
         return host.lost_after_ms / 1000
 
-    def is_first(self, host_id: int) -> bool:
+    def is_leader(self, host_id: int) -> bool:
         """Return whether that host is the one that does what only one shall do, as far as the last
         look tells."""
         return self._first_id == host_id
@@ -94,9 +94,9 @@ AGAIN_S = 0.5  # after the database could not be reached
 class Membership:
     """This daemon's part among the hosts: `join`, `run` as a loop, `leave` whatever has happened.
 
-    `wake` is told when deliveries may be due. `let_go` gets a way to ask which claims are still
-    this daemon's own, by their tokens, and ends the hooks of the others; it returns how many
-    processes these were.
+    `wake` is told when deliveries may be due. `stop_fenced_hooks` gets a way to ask which claims
+    are still this daemon's own, by their tokens, and ends the hooks of the others; it returns how
+    many processes these were.
     """
 
     def __init__(
@@ -108,19 +108,19 @@ class Membership:
         *,
         lost_after_s: float,
         wake: Callable[[], None],
-        let_go: Callable[[Callable[[], Awaitable[Collection[str]]]], Awaitable[int]],
+        stop_fenced_hooks: Callable[[Callable[[], Awaitable[Collection[str]]]], Awaitable[int]],
     ) -> None:
         self._hosts = hosts
         self._own = own
         self._beacon = beacon
         self._clock = clock
         self._wake = wake
-        self._let_go = let_go
+        self._stop_fenced_hooks = stop_fenced_hooks
         self._observation = Observation(lost_after_s)
         self._standing = Standing(lost_after_s)
         self._beat_every_s = lost_after_s / BEATS
         self._others: tuple[Sighting, ...] = ()
-        self._is_first = False
+        self._is_leader = False
         self._must_announce = False
         self._announced_at_s = float("-inf")
         self._looked_for_orphans_at_s = time.monotonic()
@@ -137,10 +137,10 @@ class Membership:
         self._actions_to_tell = actions
 
     @property
-    def is_first(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether this is the host that alone does what is to be done once. While the database is
         away, whoever was it stays it."""
-        return self._is_first
+        return self._is_leader
 
     def now(self) -> Moment:
         """Return the time, for `is_sure` and `proved`. Any thread may ask."""
@@ -242,7 +242,7 @@ class Membership:
         """End this daemon's hooks when it could not say for too long that it lives: others start
         them. A host that saw no other in its last beat keeps them."""
         if self._others and not self._has_let_go and self._standing.has_lapsed(self.now()):
-            killed = await self._let_go(_nothing)
+            killed = await self._stop_fenced_hooks(_nothing)
             self._has_let_go = True  # not before: what fails is done again
             tell(HostLetGo(worker=self._own.worker, killed_processes=killed))
         return self._beat_every_s / 2
@@ -260,7 +260,7 @@ class Membership:
         lost = self._observation.look(hosts, beat.time.answered_at_s)
         own = [host for host in hosts if host.worker == self._own.worker]
         self._others = tuple(host for host in hosts if host.worker != self._own.worker)
-        self._set_first(bool(own) and self._observation.is_first(own[0].id))
+        self._set_leader(bool(own) and self._observation.is_leader(own[0].id))
         lost = [host for host in lost if host.worker != self._own.worker]
         if self._repair is not None and not self._repair.done():
             return
@@ -276,7 +276,7 @@ class Membership:
         """Return whether it is time to look for what runs under hosts that have ended. That is so
         when one of them was lost, took deliveries before it knew, and then ended for good."""
         due = self._looked_for_orphans_at_s + ORPHANS_EVERY_S <= time.monotonic()
-        return self._is_first and due
+        return self._is_leader and due
 
     async def _repaired(self, work: Awaitable[None]) -> None:
         try:
@@ -302,7 +302,7 @@ class Membership:
     async def _come_back(self) -> None:
         """Go on after the others took this daemon for lost: it was stopped, or could not reach the
         database."""
-        killed = await self._let_go(lambda: self._hosts.revive(self._clock.now_ms()))
+        killed = await self._stop_fenced_hooks(lambda: self._hosts.revive(self._clock.now_ms()))
         tell(HostFenced(worker=self._own.worker, killed_processes=killed))
         self._wake()
 
@@ -318,10 +318,10 @@ class Membership:
                 tell(HostSeen(name=host.name, worker=host.worker))
         self._known = {host.worker for host in self._others}
 
-    def _set_first(self, is_first: bool) -> None:
-        if is_first and not self._is_first:
+    def _set_leader(self, is_leader: bool) -> None:
+        if is_leader and not self._is_leader:
             tell(HostIsFirst(name=self._own.name))
-        self._is_first = is_first
+        self._is_leader = is_leader
 
     def _tell_cut_off(self, error: StoreUnavailableError) -> None:
         if not self._was_cut_off:

@@ -93,7 +93,7 @@ class Alone:
     """See membership.Membership. Nobody looks on: what the last daemon left is taken over by the
     next one."""
 
-    is_first = True
+    is_leader = True
 
     def __init__(self, hosts: Hosts, queue: Queue, clock: Clock) -> None:
         self._hosts = hosts
@@ -137,4 +137,4 @@ class Alone:
             return
 
     def announce(self) -> None:
-        """Tell nobody."""
+        """Does nothing: there is one host."""

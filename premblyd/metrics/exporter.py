@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from premblyd.clock import Clock
 from premblyd.config.models import Config
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.metrics.counting import Counts, Runtime
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Exporter:
     """Counts from its start on. `runtime` returns what the daemon's parts say now."""
 
-    def __init__(self, place: Place, clock: Clock) -> None:
+    def __init__(self, place: DatabaseAddress, clock: Clock) -> None:
         self.counts = Counts()
         self._place = place
         self._clock = clock

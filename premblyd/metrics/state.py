@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from premblyd.config.models import Config
-from premblyd.databases import Place, file_of
+from premblyd.databases import DatabaseAddress, file_of
 from premblyd.engines.connections import backend, connect_read_only
 from premblyd.engines.engine import Sizes
 from premblyd.errors import PremblydError
@@ -37,7 +37,7 @@ class State:
     record: Recorded | None
 
 
-def look(runtime: Runtime, place: Place, settings: Config, now_ms: int) -> State:
+def look(runtime: Runtime, place: DatabaseAddress, settings: Config, now_ms: int) -> State:
     """Return how things stand. It reads the database, so not in the loop."""
     try:
         record = _read(runtime, place, settings, now_ms)
@@ -46,7 +46,7 @@ def look(runtime: Runtime, place: Place, settings: Config, now_ms: int) -> State
     return State(runtime=runtime, sizes=backend(place).sizes(), record=record)
 
 
-def _read(runtime: Runtime, place: Place, settings: Config, now_ms: int) -> Recorded:
+def _read(runtime: Runtime, place: DatabaseAddress, settings: Config, now_ms: int) -> Recorded:
     names = [action.name for action in settings.actions]
     kinds = {row.kind: 0 for row in table.TROUBLES if row.has_metric}
     with closing(connect_read_only(place)) as database:

@@ -43,7 +43,7 @@ class DifferentRowsError(PremblydError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class MoveStep:
     """How far it is: for whoever watches."""
 
     is_verifying: bool
@@ -63,10 +63,12 @@ class TableMoved:
     replaced: dict[str, int]
 
 
-Watch = Callable[[Step], None]
+StepListener = Callable[[MoveStep], None]
 
 
-def move(source: Source, target: Target, *, watch: Watch, restart: bool) -> tuple[TableMoved, ...]:
+def move(
+    source: Source, target: Target, *, watch: StepListener, restart: bool
+) -> tuple[TableMoved, ...]:
     """Bring every row of `source` into `target`, and return what came over.
 
     Raise PremblydError when it can't be brought over whole; then no daemon starts on `target`, and
@@ -89,7 +91,7 @@ def move(source: Source, target: Target, *, watch: Watch, restart: bool) -> tupl
 class _Move:
     source: Source
     target: Target
-    watch: Watch
+    watch: StepListener
     tables: tuple[Table, ...] = field(default_factory=moved_tables)
     is_over: bool = False  # an earlier run was killed when all was done
     _notes: dict[str, str] = field(default_factory=dict)
@@ -203,7 +205,7 @@ class _Move:
 
     def _tell(self, table: Table, done: int, *, is_verifying: bool) -> None:
         total = self._totals[table.name]
-        self.watch(Step(is_verifying=is_verifying, table=table.name, done=done, total=total))
+        self.watch(MoveStep(is_verifying=is_verifying, table=table.name, done=done, total=total))
 
 
 def chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:

@@ -3,13 +3,13 @@
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend
 from premblyd.move import sqlite
 from premblyd.move.sides import Source, Target
 
 
-def source(place: Place) -> AbstractContextManager[Source]:
+def source(place: DatabaseAddress) -> AbstractContextManager[Source]:
     """Open a database to be moved to another, and keep daemons out meanwhile. Raise
     AlreadyRunningError when one works on it, PremblydError when it can't be read."""
     if isinstance(place, Path):
@@ -20,7 +20,7 @@ def source(place: Place) -> AbstractContextManager[Source]:
     return postgresql.source(place)
 
 
-def target(place: Place) -> AbstractContextManager[Target]:
+def target(place: DatabaseAddress) -> AbstractContextManager[Target]:
     """Open a database, made or migrated if need be, to be filled from another. Raise
     AlreadyRunningError when a daemon works on it, PremblydError when it can't be used."""
     if isinstance(place, Path):

@@ -112,7 +112,7 @@ class Queued:
         for place, name in enumerate(looked_at):
             share = max(1, looks_left // (len(looked_at) - place))
             if name not in actions:
-                found = self._bury(name, share)
+                found = self._end_orphans(name, share)
             elif actions[name].once:
                 found = self._due_in_turn(turns, name, self._free_slots(name, actions[name]), share)
             else:
@@ -196,7 +196,7 @@ class Queued:
         self._mark(action, last, is_full=looks == share)
         return _InTurn(due, passed, looks)
 
-    def _bury(self, action: str, share: int) -> _InTurn:
+    def _end_orphans(self, action: str, share: int) -> _InTurn:
         """End deliveries whose action has left the configuration, and those that wait for them by
         `order`. Replay works when it returns.
 

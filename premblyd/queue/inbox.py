@@ -47,7 +47,7 @@ class Added:
     is_new: bool
 
 
-class Noise(enum.StrEnum):
+class ConnectionFault(enum.StrEnum):
     """Reasons of rejections that anybody at all can cause, who knows neither a path nor a key: of
     these rejections fewer are logged and kept."""
 
@@ -67,7 +67,7 @@ REASONS = (
     "missing token",
     "address not allowed",
     "body too large",
-    *(noise.value for noise in Noise),
+    *(noise.value for noise in ConnectionFault),
 )
 
 
@@ -376,8 +376,8 @@ _COUNT_DUPLICATE = Statement(
 )
 _REJECTION_COLUMNS = tuple(field.name for field in fields(NewRejection))
 _INSERT_REJECTION = insert(Rejection, *_REJECTION_COLUMNS)
-_NOISE_REASONS = frozenset(Noise)
-_IS_NOISE = Rejection.reason.in_(list(Noise))
+_NOISE_REASONS = frozenset(ConnectionFault)
+_IS_NOISE = Rejection.reason.in_(list(ConnectionFault))
 _COUNT_NOISE = Statement(Rejection.select(fn.COUNT(Rejection.id)).where(_IS_NOISE))
 _OLDEST_NOISE = (
     Rejection.select(Rejection.id).where(_IS_NOISE).order_by(Rejection.at_ms, Rejection.id).limit(1)

@@ -36,7 +36,7 @@ class Line(NamedTuple):
     action: str
 
 
-class Standing(NamedTuple):
+class LinePlace(NamedTuple):
     """One that stands in a line."""
 
     id: int
@@ -126,15 +126,15 @@ def insert(transaction: Transaction, entries: Iterable[Entry]) -> list[int | Non
         stored = transaction.insert_many(_INSERT, rows)
         for entry, position, id_ in zip(ranks, positions, stored, strict=True):
             if id_ is not None and position.order_place is not None:
-                last[entry.line] = Standing(id_, position.order_place)
+                last[entry.line] = LinePlace(id_, position.order_place)
         ids += stored
     return ids
 
 
-def last_of(transaction: Transaction, line: Line, before: int = _MAX_PLACE) -> Standing | None:
+def last_of(transaction: Transaction, line: Line, before: int = _MAX_PLACE) -> LinePlace | None:
     """Return the last of a line, or the last that stands before this place; None: there is none."""
     row = transaction.row(_LAST, order_key=line.key, action=line.action, before=before)
-    return Standing(*row) if row else None
+    return LinePlace(*row) if row else None
 
 
 def stood(transaction: Transaction, delivery_ids: Sequence[int]) -> dict[int, Row]:
@@ -229,7 +229,7 @@ def is_place(value: Any) -> bool:
     return isinstance(value, int) and 0 < value < _MAX_PLACE
 
 
-def _behind(last: Standing | None, line: Line, holds: bool) -> Position:
+def _behind(last: LinePlace | None, line: Line, holds: bool) -> Position:
     if last is None:
         return Position(line.key, 1, None, holds)
     return Position(line.key, last.place + 1, last.id, holds)

@@ -16,7 +16,7 @@ from premblyd.occurrences import (
     WebhookRejected,
     WebhookUnavailable,
 )
-from premblyd.queue.inbox import Inbox, NewRejection, Noise
+from premblyd.queue.inbox import ConnectionFault, Inbox, NewRejection
 from premblyd.telemetry import tell
 from premblyd.words import counted
 
@@ -153,7 +153,7 @@ class Evidence:
         kept.add_done_callback(self._kept)
 
     def noise(
-        self, reason: Noise, *, remote_ip: str, endpoint: str, body_bytes: int | None
+        self, reason: ConnectionFault, *, remote_ip: str, endpoint: str, body_bytes: int | None
     ) -> None:
         """Log and keep a rejection that anybody at all can cause, within the quota."""
         self.reject(
@@ -169,10 +169,10 @@ class Evidence:
         self.reject(
             endpoint=endpoint,
             remote_ip=remote_ip,
-            reason=Noise.METHOD_NOT_ALLOWED.value,
+            reason=ConnectionFault.METHOD_NOT_ALLOWED.value,
             method=_known_method(method),
             hint=f"takes {allowed}" + (": a redirect makes GET of POST" if endpoint else ""),
-            is_kept=self._is_within_quota(Noise.METHOD_NOT_ALLOWED),
+            is_kept=self._is_within_quota(ConnectionFault.METHOD_NOT_ALLOWED),
         )
 
     def no_such_path(self, path: str, method: str, remote_ip: str) -> None:
@@ -182,12 +182,12 @@ class Evidence:
         self.reject(
             endpoint="",
             remote_ip=remote_ip,
-            reason=Noise.NO_SUCH_PATH.value,
+            reason=ConnectionFault.NO_SUCH_PATH.value,
             method=_known_method(method),
             path_characters=len(path),
             hint=hint or "unlike every endpoint's path",
             # Nearly right paths have a quota of their own, which no scan for paths can use up.
-            is_kept=self._is_within_quota("nearly right" if hint else Noise.NO_SUCH_PATH),
+            is_kept=self._is_within_quota("nearly right" if hint else ConnectionFault.NO_SUCH_PATH),
         )
 
     def overloaded(self, limit: str, remote_ip: str) -> None:

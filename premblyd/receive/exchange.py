@@ -32,7 +32,7 @@ from premblyd.occurrences import WebhookDuplicate, WebhookFailed, WebhookReceive
 from premblyd.prembly import signature
 from premblyd.prembly.webhook import Webhook
 from premblyd.privacy.identifiers import safe_code, safe_id, safe_type
-from premblyd.queue.inbox import Added, NewDelivery, Noise
+from premblyd.queue.inbox import Added, ConnectionFault, NewDelivery
 from premblyd.receive import answer
 from premblyd.receive.address import client_ip, is_within, peer_ip, sender
 from premblyd.receive.load import Limit, Share
@@ -367,7 +367,7 @@ class Exchange(HTTPMessageDelegate):
         reason = stream.fault
         if reason is None and self._phase is Phase.READING:
             is_late = time.monotonic() > self._deadline
-            reason = Noise.TOO_SLOW if is_late else Noise.CUT_SHORT
+            reason = ConnectionFault.TOO_SLOW if is_late else ConnectionFault.CUT_SHORT
         if reason is None:
             return
         has_head = self._phase is not Phase.WAITING

@@ -10,7 +10,7 @@ from tornado.httputil import HTTPInputError
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, UnsatisfiableReadError
 
-from premblyd.queue.inbox import Noise
+from premblyd.queue.inbox import ConnectionFault
 
 Handler = Callable[[Any, int], None]
 
@@ -83,11 +83,15 @@ class Stream(IOStream):
         self._malformed = False
 
     @property
-    def fault(self) -> Noise | None:
+    def fault(self) -> ConnectionFault | None:
         """Why Tornado could not read what the client sent; None: it could."""
         if self._malformed:
-            return Noise.MALFORMED
-        return Noise.HEAD_TOO_LARGE if isinstance(self.error, UnsatisfiableReadError) else None
+            return ConnectionFault.MALFORMED
+        return (
+            ConnectionFault.HEAD_TOO_LARGE
+            if isinstance(self.error, UnsatisfiableReadError)
+            else None
+        )
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
         """Read. Report the end of what the client sends, by 0, only to the second read that waits

@@ -18,7 +18,7 @@ from premblyd.record.choosing import (
     OperatorFilter,
     RejectionFilter,
 )
-from premblyd.record.leafing import LIMIT, NEWEST, By, Condition, Part, Place, Way
+from premblyd.record.leafing import LIMIT, NEWEST, By, Condition, Cursor, Part, Way
 from premblyd.record.rows import (
     OF_EVENT,
     AwaitedRow,
@@ -34,7 +34,7 @@ Ids = tuple[int, int | None]
 
 
 def part(
-    database: Database, chosen: Chosen, place: Place = NEWEST, limit: int = LIMIT
+    database: Database, chosen: Chosen, place: Cursor = NEWEST, limit: int = LIMIT
 ) -> Part[Any]:
     """Return a part of a list, without payload and secrets: of events for an EventFilter, and so
     on."""
@@ -66,7 +66,7 @@ def parts(
     keeps the database busy for long, however much is looked through or found."""
     left = NO_LIMIT if limit is None else limit
     while True:
-        found = part(database, chosen, Place(before=before), min(left, MOST_ROWS))
+        found = part(database, chosen, Cursor(before=before), min(left, MOST_ROWS))
         yield found.rows
         left -= len(found.rows)
         before = found.older
@@ -135,7 +135,7 @@ def _plain(table: type[Table], row: type[Any]) -> Callable[[Way], "ModelSelect[A
 
 
 def _rejections(
-    database: Database, chosen: RejectionFilter, place: Place, limit: int
+    database: Database, chosen: RejectionFilter, place: Cursor, limit: int
 ) -> Part[RejectionRow]:
     """Return a part of the rejections. Only the newest are kept, and their ids come again: they are
     in the order of their times."""

@@ -26,7 +26,7 @@ Row = TypeVar("Row", bound=Any)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Cursor:
     """Which part of a list: the rows older than `before`, the rows newer than `after` (the nearest
     ones), or the newest."""
 
@@ -34,8 +34,8 @@ class Place:
     after: int | None = None
 
 
-NEWEST = Place()
-OLDEST = Place(after=0)
+NEWEST = Cursor()
+OLDEST = Cursor(after=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ def browse(
     query: "ModelSelect[Any]",
     table: type[Table],
     row: type[Row],
-    place: Place,
+    place: Cursor,
     *,
     way: Way,
     limit: int = LIMIT,

@@ -135,11 +135,11 @@ class Operator:
         delivery_ids: Sequence[int],
         attempts: Mapping[int, int],
         now_ms: int,
-        thens: Mapping[int, Then | None] = NO_ORDER,
+        order_policies: Mapping[int, Then | None] = NO_ORDER,
     ) -> Iterator[Change[int]]:
         """Queue finished deliveries again, each with its fresh budget of `attempts`; others stay
-        as they are. `thens`: those of actions with `order`, each of which joins the end of its
-        line. Yield the changes, each of which returns how many it queued."""
+        as they are. `order_policies`: those of actions with `order`, each of which joins the end of
+        its line. Yield the changes, each of which returns how many it queued."""
 
         def queue(transaction: Transaction, part: Sequence[int]) -> int:
             order.lock(transaction, part)
@@ -147,7 +147,7 @@ class Operator:
             queued = []
             for delivery_id in part:
                 position = order.position_again(
-                    transaction, stood.get(delivery_id), thens.get(delivery_id)
+                    transaction, stood.get(delivery_id), order_policies.get(delivery_id)
                 )
                 if transaction.change(
                     _REPLAY,
@@ -165,12 +165,12 @@ class Operator:
 
         return _in_batches(delivery_ids, queue)
 
-    def hasten(self, delivery_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
+    def make_due_now(self, delivery_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
         """Make pending deliveries due now, save those that wait for another; the attempts that are
         left stay. Yield the changes,
         each of which returns how many are due."""
 
-        def hasten(transaction: Transaction, part: Sequence[int]) -> int:
+        def make_due_now(transaction: Transaction, part: Sequence[int]) -> int:
             hastened = [
                 delivery_id
                 for delivery_id in part
@@ -179,7 +179,7 @@ class Operator:
             self._record_replays(transaction, hastened, now_ms, "was pending")
             return len(hastened)
 
-        return _in_batches(delivery_ids, hasten)
+        return _in_batches(delivery_ids, make_due_now)
 
     def add(
         self,

@@ -119,9 +119,9 @@ def changes(plan: Plan, operator: Operator, settings: Config, now_ms: int) -> It
     # With `order`, those of one reference join its line one by one: in the order of receipt.
     again = sorted(plan.finished, key=lambda delivery: (delivery.event_id, delivery.id))
     attempts = {each.id: actions[each.action].retry.attempts for each in again}
-    thens = {each.id: actions[each.action].then for each in again}
-    yield from operator.replay(list(attempts), attempts, now_ms, thens)
-    yield from operator.hasten([delivery.id for delivery in plan.pending], now_ms)
+    order_policies = {each.id: actions[each.action].then for each in again}
+    yield from operator.replay(list(attempts), attempts, now_ms, order_policies)
+    yield from operator.make_due_now([delivery.id for delivery in plan.pending], now_ms)
     if plan.action is not None:
         action = plan.action
         yield from operator.add(

@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol
 
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from tests.faults import campaigns, promises
 from tests.faults.daemon import Victim, folder
 from tests.support.configuration import shell
@@ -127,7 +127,7 @@ class Campaign:
     """Cycles of load, kill, restart and check."""
 
     def __init__(
-        self, at: Path, seed: int, longest_s: float = 0.5, place: Place | None = None
+        self, at: Path, seed: int, longest_s: float = 0.5, place: DatabaseAddress | None = None
     ) -> None:
         self.rng = random.Random(seed)
         self.longest_s = longest_s  # of a daemon's life

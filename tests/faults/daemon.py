@@ -8,7 +8,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from tests.support.daemon import Premblyd
 from tests.support.ports import free_port
 from tests.support.processes import memory_kib
@@ -28,7 +28,7 @@ def folder() -> Iterator[Path]:
 class Victim(Premblyd):
     """A daemon on a port that stays the same over its restarts."""
 
-    def __init__(self, at: Path, *, place: Place | None = None, **changes: Any) -> None:
+    def __init__(self, at: Path, *, place: DatabaseAddress | None = None, **changes: Any) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         self.word = ""  # what marks the processes of its hostile hooks
         super().__init__(at, place=place, **{"listen": self.address, **changes})

@@ -21,7 +21,7 @@ from contextlib import closing
 from pathlib import Path
 from signal import SIGKILL
 
-from premblyd.databases import Place, Server
+from premblyd.databases import DatabaseAddress, Server
 from tests.faults.daemon import folder, table
 from tests.support import postgresql
 from tests.support.commands import command
@@ -74,7 +74,7 @@ class Campaign:
                 connection.execute(f"DROP DATABASE {server.url.split('/')[3].partition('?')[0]}")
         return self.problems
 
-    def _move(self, source: Place, target: Place, kills: int) -> None:
+    def _move(self, source: DatabaseAddress, target: DatabaseAddress, kills: int) -> None:
         self._daemon.configure(database=_url(source))
         for _ in range(kills):
             code, took_s, _ = self._process(target, self.rng.uniform(0.2, self._longest_s))
@@ -96,7 +96,7 @@ class Campaign:
         self.figures[f"MiB of memory {way}"] = usage.ru_maxrss >> 10
 
     def _process(
-        self, target: Place, kill_after_s: float | None
+        self, target: DatabaseAddress, kill_after_s: float | None
     ) -> tuple[int, float, resource.struct_rusage | None]:
         """Return how a move ended, after how long, and what it took; None: it was too fast to be
         killed."""
@@ -120,7 +120,7 @@ class Campaign:
         return (self._at / "said").read_text()
 
 
-def _url(place: Place) -> str:
+def _url(place: DatabaseAddress) -> str:
     return f"sqlite:///{place}" if isinstance(place, Path) else str(place)
 
 

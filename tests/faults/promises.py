@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from tests.support.database import reading
 
 FIGURES = {
@@ -38,7 +38,7 @@ WHERE action = 'post' GROUP BY delivery.id, event.key, action
 
 
 def kept(
-    place: Place, promised: Sequence[tuple[str, int]], body_of: Callable[[str], bytes]
+    place: DatabaseAddress, promised: Sequence[tuple[str, int]], body_of: Callable[[str], bytes]
 ) -> list[str]:
     """Return what is wrong: each (token, event) that was acknowledged is there once, with its
     body and number, and a database that is a file is sound."""
@@ -65,14 +65,14 @@ def fails(run: tuple[int, int]) -> bool:
     return sum(run) % 9 == 0
 
 
-def figures(place: Place) -> dict[str, int]:
+def figures(place: DatabaseAddress) -> dict[str, int]:
     """Return how much there is of what."""
     with reading(place) as connection:
         return {name: connection.execute(sql).fetchone()[0] for name, sql in FIGURES.items()}
 
 
 def broken(
-    place: Place, shell_runs: Sequence[tuple[int, ...]], posts: Counter[str]
+    place: DatabaseAddress, shell_runs: Sequence[tuple[int, ...]], posts: Counter[str]
 ) -> dict[str, int]:
     """Return how often each promise is broken. `shell_runs` are (delivery, attempt) as action
     `count` wrote them itself; `posts` how often each webhook-id of `post` reached its receiver.

@@ -63,10 +63,10 @@ class FakeBeacon:
 
 
 class Member:
-    """A membership at work. `let_go`: how often it ended what it ran."""
+    """A membership at work. `stop_fenced_hooks`: how often it ended what it ran."""
 
     def __init__(self, store: Store, beacon: FakeBeacon, lost_after_s: float = 0.5) -> None:
-        self.let_go = self.wakes = 0
+        self.stop_fenced_hooks = self.wakes = 0
         self.failures: list[OSError] = []  # of what would end it
         own = identity("a")
         self.membership = Membership(
@@ -76,17 +76,17 @@ class Member:
             SharedClock(),
             lost_after_s=lost_after_s,
             wake=self._wake,
-            let_go=self._let_go,
+            stop_fenced_hooks=self._stop_fenced_hooks,
         )
 
     def _wake(self) -> None:
         self.wakes += 1
 
-    async def _let_go(self, still_own: Callable[[], Awaitable[Collection[str]]]) -> int:
+    async def _stop_fenced_hooks(self, still_own: Callable[[], Awaitable[Collection[str]]]) -> int:
         assert await still_own() == ()
         if self.failures:
             raise self.failures.pop()
-        self.let_go += 1
+        self.stop_fenced_hooks += 1
         return 0
 
     async def run_until(self, condition: Callable[[], object]) -> None:
@@ -147,7 +147,7 @@ def test_a_host_that_can_not_beat_ends_its_hooks_once(store: Store, lines: list[
     async def main() -> None:
         await member.run_until(lambda: beacon.beats > 1)
         beacon.is_away = True
-        await member.run_until(lambda: member.let_go)
+        await member.run_until(lambda: member.stop_fenced_hooks)
         failures = beacon.failures
         await member.run_until(lambda: beacon.failures > failures + 5)
         assert told(lines).count("host.let_go") == 1
@@ -155,7 +155,7 @@ def test_a_host_that_can_not_beat_ends_its_hooks_once(store: Store, lines: list[
         await member.run_until(lambda: beacon.beats > 3)
 
     store.wait(main())
-    assert member.let_go == 1
+    assert member.stop_fenced_hooks == 1
 
 
 def test_hooks_that_could_not_be_ended_are_ended_again(
@@ -168,7 +168,7 @@ def test_hooks_that_could_not_be_ended_are_ended_again(
     async def main() -> None:
         await member.run_until(lambda: beacon.beats > 1)
         beacon.is_away = True
-        await member.run_until(lambda: member.let_go)
+        await member.run_until(lambda: member.stop_fenced_hooks)
 
     store.wait(main())
     assert told(lines)[-2:] == ["host.failed", "host.let_go"]
@@ -187,7 +187,7 @@ def test_a_host_that_knew_of_no_other_lets_its_hooks_run(
         alone.is_away = True
         await until(lambda: alone.failures)
         witnessed.is_away = True
-        await witness.run_until(lambda: witness.let_go)
+        await witness.run_until(lambda: witness.stop_fenced_hooks)
         failures = alone.failures
         await until(lambda: alone.failures > failures + 2)  # it has looked since
 
@@ -197,7 +197,7 @@ def test_a_host_that_knew_of_no_other_lets_its_hooks_run(
         await done
 
     store.wait(main())
-    assert (lonely.let_go, witness.let_go) == (0, 1)
+    assert (lonely.stop_fenced_hooks, witness.stop_fenced_hooks) == (0, 1)
 
 
 def test_the_log_names_a_host_that_joins_later(store: Store, lines: list[EventDict]) -> None:

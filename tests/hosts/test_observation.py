@@ -71,9 +71,9 @@ def test_a_new_host_is_not_lost_at_once() -> None:
 
 def test_the_first_host_is_the_one_with_the_lowest_number_that_is_not_lost() -> None:
     observation = Observation(LOST_AFTER_S)
-    assert not observation.is_first(1), "nobody has looked"
+    assert not observation.is_leader(1), "nobody has looked"
     for second in range(10):
         observation.look([host(1, 0), host(2, second)], second)
-        assert (observation.is_first(1), observation.is_first(2)) == (True, False)
+        assert (observation.is_leader(1), observation.is_leader(2)) == (True, False)
     observation.look([host(1, 0), host(2, 10)], 10)
-    assert (observation.is_first(1), observation.is_first(2)) == (False, True)
+    assert (observation.is_leader(1), observation.is_leader(2)) == (False, True)

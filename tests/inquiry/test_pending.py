@@ -20,7 +20,7 @@ from premblyd.ask.storing import Storing
 from premblyd.asked.awaited import AwaitedQueue, Due
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend
 from premblyd.engines.writer import Writer
 from premblyd.errors import StoreUnavailableError
@@ -66,7 +66,7 @@ class CountingQueue(AwaitedQueue):
 class At(AbstractAsyncContextManager["At"]):
     """An asker at work."""
 
-    def __init__(self, place: Place, api: PremblyApi, **changes: Any) -> None:
+    def __init__(self, place: DatabaseAddress, api: PremblyApi, **changes: Any) -> None:
         self.place = place
         self.api = api
         self.changes: dict[str, Any] = {
@@ -77,7 +77,7 @@ class At(AbstractAsyncContextManager["At"]):
         }
         self.clock = AdvancedClock()
         self.wakes = 0
-        self.is_first = True
+        self.is_leader = True
 
     async def __aenter__(self) -> Self:
         self.writer = Writer(backend(self.place).engine())
@@ -90,7 +90,7 @@ class At(AbstractAsyncContextManager["At"]):
             self.inquirer,
             self.clock,
             self._count_wake,
-            is_first=lambda: self.is_first,
+            is_leader=lambda: self.is_leader,
         )
         self.configure()
         self._task = asyncio.create_task(self.asker.run())
@@ -183,22 +183,24 @@ def body(status: str | None = "PENDING", reference: str = "r-1", code: str = "02
 
 
 @on_a_loop
-async def test_a_host_that_is_not_the_first_does_not_ask(place: Place, api: PremblyApi) -> None:
+async def test_a_host_that_is_not_the_first_does_not_ask(
+    place: DatabaseAddress, api: PremblyApi
+) -> None:
     api.know("r-1", status="PENDING", code="02")
     async with At(place, api) as at:
-        at.is_first = False
+        at.is_leader = False
         await at.receive(body())
         at.advance(MINUTE_MS)
         await until(lambda: not at.asker._wake.is_set())
         assert (api.asked("r-1"), at.queue.rounds) == (0, 0)
-        at.is_first = True
+        at.is_leader = True
         at.advance(0)
         await at.until_asked(1)
 
 
 @on_a_loop
 async def test_it_is_asked_for_until_the_third_answer_settles_it(
-    place: Place, api: PremblyApi, lines: list[Any]
+    place: DatabaseAddress, api: PremblyApi, lines: list[Any]
 ) -> None:
     known = api.know("r-1", status="PENDING", code="02")
     async with At(place, api) as at:
@@ -240,7 +242,7 @@ async def test_it_is_asked_for_until_the_third_answer_settles_it(
 
 
 @on_a_loop
-async def test_an_answers_silence_overrides_no_no(place: Place, api: PremblyApi) -> None:
+async def test_an_answers_silence_overrides_no_no(place: DatabaseAddress, api: PremblyApi) -> None:
     """The webhook that is pending says that the face failed. The answer says nothing of it."""
     api.know("r-1")
     when = {"types": ["prembly.status"], "when": "face_match != `false`"}
@@ -262,7 +264,9 @@ async def test_an_answers_silence_overrides_no_no(place: Place, api: PremblyApi)
 
 
 @on_a_loop
-async def test_a_webhook_in_between_stops_the_asking(place: Place, api: PremblyApi) -> None:
+async def test_a_webhook_in_between_stops_the_asking(
+    place: DatabaseAddress, api: PremblyApi
+) -> None:
     api.know("r-1", status="PENDING")
     async with At(place, api) as at:
         await at.receive(body())
@@ -278,7 +282,7 @@ async def test_a_webhook_in_between_stops_the_asking(place: Place, api: PremblyA
 
 @on_a_loop
 async def test_a_webhook_that_comes_while_prembly_answers_is_what_settles_it(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     api.know("r-1")
     api.fail(prembly_api.hang, "r-1", times=1)
@@ -295,7 +299,7 @@ async def test_a_webhook_that_comes_while_prembly_answers_is_what_settles_it(
 
 @on_a_loop
 async def test_while_a_hook_waits_for_prembly_most_of_the_rate_is_its(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     """Anybody who knows the public key can forge thousands of events that are pending."""
     api.fail(prembly_api.hang)
@@ -311,7 +315,9 @@ async def test_while_a_hook_waits_for_prembly_most_of_the_rate_is_its(
 
 
 @on_a_loop
-async def test_code_02_with_a_reference_is_asked_for(place: Place, api: PremblyApi) -> None:
+async def test_code_02_with_a_reference_is_asked_for(
+    place: DatabaseAddress, api: PremblyApi
+) -> None:
     api.know("r-1", status="NOT-VERIFIED", code="00")
     async with At(place, api) as at:
         await at.receive(body(status=None))
@@ -323,7 +329,7 @@ async def test_code_02_with_a_reference_is_asked_for(place: Place, api: PremblyA
 
 @on_a_loop
 async def test_a_session_is_asked_for_by_its_id_which_stays_a_secret(
-    place: Place, api: PremblyApi, lines: list[Any]
+    place: DatabaseAddress, api: PremblyApi, lines: list[Any]
 ) -> None:
     api.know("own", session_id="sdk_session_1", shape=Shape.SESSION)
     event = {"response_code": "02", "session_id": "sdk_session_1", "verification_status": "PENDING"}
@@ -338,7 +344,9 @@ async def test_a_session_is_asked_for_by_its_id_which_stays_a_secret(
 
 
 @on_a_loop
-async def test_what_stays_open_is_given_up(place: Place, api: PremblyApi, lines: list[Any]) -> None:
+async def test_what_stays_open_is_given_up(
+    place: DatabaseAddress, api: PremblyApi, lines: list[Any]
+) -> None:
     api.know("r-1", status="PENDING")
     async with At(place, api, pending={"ask": ["1m"], "give_up": "2m"}) as at:
         await at.receive(body())
@@ -355,7 +363,7 @@ async def test_what_stays_open_is_given_up(place: Place, api: PremblyApi, lines:
 
 @on_a_loop
 async def test_what_a_webhook_settles_during_the_last_question_is_not_called_given_up(
-    place: Place, api: PremblyApi, lines: list[Any]
+    place: DatabaseAddress, api: PremblyApi, lines: list[Any]
 ) -> None:
     api.know("r-1", status="PENDING")
 
@@ -378,7 +386,7 @@ async def test_what_a_webhook_settles_during_the_last_question_is_not_called_giv
 
 @on_a_loop
 async def test_what_prembly_does_not_know_is_asked_for_until_it_is_given_up(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     async with At(place, api, pending={"ask": ["1m"], "give_up": "3m"}) as at:
         await at.receive(body())
@@ -407,7 +415,7 @@ async def test_what_prembly_does_not_know_is_asked_for_until_it_is_given_up(
 )
 @on_a_loop
 async def test_without_an_answer_it_is_asked_for_again_even_at_the_end(
-    place: Place, api: PremblyApi, lines: list[Any], fault: prembly_api.Fault
+    place: DatabaseAddress, api: PremblyApi, lines: list[Any], fault: prembly_api.Fault
 ) -> None:
     api.know("r-1")
     api.fail(fault)
@@ -426,7 +434,7 @@ async def test_without_an_answer_it_is_asked_for_again_even_at_the_end(
 
 @on_a_loop
 async def test_without_an_answer_it_is_not_asked_for_sooner_than_it_says(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     api.know("r-1")
     api.fail(prembly_api.too_many("3600"), times=1)
@@ -441,7 +449,7 @@ async def test_without_an_answer_it_is_not_asked_for_sooner_than_it_says(
 
 @on_a_loop
 async def test_another_verification_in_the_answer_settles_nothing(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     api.fail(prembly_api.wrong_reference)
     async with At(place, api) as at:
@@ -452,7 +460,7 @@ async def test_another_verification_in_the_answer_settles_nothing(
 
 
 @on_a_loop
-async def test_an_answer_of_5_mb_is_stored_whole(place: Place, api: PremblyApi) -> None:
+async def test_an_answer_of_5_mb_is_stored_whole(place: DatabaseAddress, api: PremblyApi) -> None:
     api.know("r-1")
     api.fail(prembly_api.huge, "r-1")
     async with At(place, api) as at:
@@ -467,7 +475,7 @@ async def test_an_answer_of_5_mb_is_stored_whole(place: Place, api: PremblyApi) 
 @pytest.mark.parametrize("by_ms", [-DAY_MS, DAY_MS])
 @on_a_loop
 async def test_a_clock_that_is_set_while_prembly_answers_moves_no_later_question(
-    place: Place, api: PremblyApi, by_ms: int
+    place: DatabaseAddress, api: PremblyApi, by_ms: int
 ) -> None:
     api.know("r-1", status="PENDING", code="02")
     answering = threading.Event()
@@ -493,7 +501,9 @@ async def test_a_clock_that_is_set_while_prembly_answers_moves_no_later_question
 
 
 @on_a_loop
-async def test_a_stop_waits_for_no_answer_and_loses_nothing(place: Place, api: PremblyApi) -> None:
+async def test_a_stop_waits_for_no_answer_and_loses_nothing(
+    place: DatabaseAddress, api: PremblyApi
+) -> None:
     api.know("r-1")
     api.fail(prembly_api.hang, times=1)
     async with At(place, api) as at:
@@ -510,7 +520,7 @@ async def test_a_stop_waits_for_no_answer_and_loses_nothing(place: Place, api: P
 
 @on_a_loop
 async def test_what_can_be_no_id_of_prembly_is_given_up_without_a_question(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     async with At(place, api) as at:
         await at.receive(body(reference="../../admin?x="))
@@ -521,7 +531,7 @@ async def test_what_can_be_no_id_of_prembly_is_given_up_without_a_question(
 
 @on_a_loop
 async def test_nothing_is_asked_without_pending_and_what_waits_is_not_lost(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     api.know("r-1")
     api.know("r-2")
@@ -542,7 +552,7 @@ async def test_nothing_is_asked_without_pending_and_what_waits_is_not_lost(
 
 @on_a_loop
 async def test_an_old_record_is_asked_about_without_a_storm(
-    place: Place, api: PremblyApi, lines: list[Any]
+    place: DatabaseAddress, api: PremblyApi, lines: list[Any]
 ) -> None:
     async with At(place, api, pending=None) as at:
         at.clock.ahead_ms = -2 * DAY_MS - 60 * MINUTE_MS
@@ -563,7 +573,7 @@ async def test_an_old_record_is_asked_about_without_a_storm(
 
 @on_a_loop
 async def test_many_that_fell_due_in_a_long_stop_are_asked_within_the_rate(
-    place: Place, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi
 ) -> None:
     count, rate = 150, 100
     for number in range(count):
@@ -583,7 +593,9 @@ async def test_many_that_fell_due_in_a_long_stop_are_asked_within_the_rate(
 
 
 @on_a_loop
-async def test_while_prembly_is_down_few_questions_are_asked(place: Place, api: PremblyApi) -> None:
+async def test_while_prembly_is_down_few_questions_are_asked(
+    place: DatabaseAddress, api: PremblyApi
+) -> None:
     api.fail(prembly_api.status(503))
     async with At(place, api) as at:
         await at.receive(*(body(reference=f"r-{number}") for number in range(50)))
@@ -599,7 +611,7 @@ async def test_while_prembly_is_down_few_questions_are_asked(place: Place, api: 
 
 @on_a_loop
 async def test_a_failing_database_loses_nothing_and_stores_nothing_twice(
-    place: Place, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+    place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pending, "PAUSE_S", 0.01)
     api.know("r-1")
@@ -624,7 +636,7 @@ async def test_a_failing_database_loses_nothing_and_stores_nothing_twice(
 
 @on_a_loop
 async def test_a_fault_of_ours_is_logged_and_delays_no_other(
-    place: Place, api: PremblyApi, lines: list[Any], monkeypatch: pytest.MonkeyPatch
+    place: DatabaseAddress, api: PremblyApi, lines: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.know("r-1")
     api.know("r-2")

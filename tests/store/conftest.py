@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from tests.support import postgresql
 from tests.support.database import ENGINES
 from tests.support.needs import needs_machine
@@ -19,7 +19,7 @@ from tests.support.store import Store
 @pytest.fixture(
     params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], ids=ENGINES
 )
-def place(request: pytest.FixtureRequest, path: Path) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, path: Path) -> Iterator[DatabaseAddress]:
     """A prepared database of the engine that nobody has open."""
     if request.param == "sqlite":
         yield path
@@ -31,7 +31,7 @@ def place(request: pytest.FixtureRequest, path: Path) -> Iterator[Place]:
 
 
 @pytest.fixture
-def store(place: Place) -> Iterator[Store]:
+def store(place: DatabaseAddress) -> Iterator[Store]:
     """An empty store of the engine, at work."""
     with asyncio.Runner() as runner:
         store = Store(place, runner.get_loop())

@@ -15,7 +15,7 @@ from premblyd.model.states import State
 from premblyd.prembly.payload import Outcome
 from premblyd.prembly.webhook import Webhook
 from premblyd.queue import inbox
-from premblyd.queue.inbox import Added, NewDelivery, NewRejection, Noise
+from premblyd.queue.inbox import Added, ConnectionFault, NewDelivery, NewRejection
 from premblyd.queue.jobs import Claimable, Claimed, Job
 from premblyd.queue.order import Then
 from premblyd.record.operating import Change, Operator
@@ -122,10 +122,10 @@ class Hosts:
     async def operate(self, store: Store) -> None:
         operator = Operator(actor=store.worker)
         some = self.rng.sample(sorted(self.actions), min(6, len(self.actions)))
-        thens = {number: THENS.get(self.actions[number]) for number in some}
+        order_policies = {number: THENS.get(self.actions[number]) for number in some}
         changes: list[Change[Any]] = [
-            *operator.replay(some, dict.fromkeys(some, 3), self.now_ms, thens),
-            *operator.hasten(some, self.now_ms),
+            *operator.replay(some, dict.fromkeys(some, 3), self.now_ms, order_policies),
+            *operator.make_due_now(some, self.now_ms),
             *(operator.cancel(number, self.now_ms) for number in some[:1]),
         ]
         if self.added:
@@ -135,7 +135,7 @@ class Hosts:
             await store.writer.call(self.rng.choice(changes), alone=True)
 
     async def reject(self, store: Store) -> None:
-        reason = self.rng.choice([Noise.NO_SUCH_PATH, "Invalid signature"])
+        reason = self.rng.choice([ConnectionFault.NO_SUCH_PATH, "Invalid signature"])
         await store.inbox.reject(
             NewRejection(
                 at_ms=self.now_ms,

@@ -44,8 +44,8 @@ def only(store: Store, now_ms: int = NOW_MS) -> Job:
 
 def replay(store: Store, *numbers: int, then: Then | None = "continue") -> int:
     attempts = dict.fromkeys(numbers, 3)
-    thens = dict.fromkeys(numbers, then)
-    changes = Operator(actor="ada").replay(numbers, attempts, NOW_MS, thens)
+    order_policies = dict.fromkeys(numbers, then)
+    changes = Operator(actor="ada").replay(numbers, attempts, NOW_MS, order_policies)
     return sum(store.wait(store.writer.call(change)) for change in changes)
 
 
@@ -209,7 +209,7 @@ def test_a_delivery_that_is_made_later_joins_the_end(store: Store) -> None:
 
 def test_one_that_waits_is_not_hastened(store: Store) -> None:
     add(store, "a", "a")
-    [change] = Operator(actor="ada").hasten([2], NOW_MS)
+    [change] = Operator(actor="ada").make_due_now([2], NOW_MS)
     assert store.wait(store.writer.call(change)) == 0
     assert run(store) == [1, 2]
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from peewee import Database
 
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.engines import readers
 from premblyd.engines.connections import backend, translated
 from premblyd.engines.engine import Backend
@@ -30,7 +30,7 @@ def for_long(database: Database) -> None:
         database.execute_sql(LONG).fetchone()
 
 
-def play(place: Place, scene: Callable[[Readers], Awaitable[None]]) -> None:
+def play(place: DatabaseAddress, scene: Callable[[Readers], Awaitable[None]]) -> None:
     async def run() -> None:
         own = Readers(backend(place), count=2, time_limit_s=20)
         try:
@@ -41,7 +41,7 @@ def play(place: Place, scene: Callable[[Readers], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
-def test_what_takes_too_long_is_stopped_and_the_next_is_read(place: Place) -> None:
+def test_what_takes_too_long_is_stopped_and_the_next_is_read(place: DatabaseAddress) -> None:
     async def scene(own: Readers) -> None:
         for _ in range(2):  # each reader, and each again
             own.time_limit_s = 0.05
@@ -54,7 +54,7 @@ def test_what_takes_too_long_is_stopped_and_the_next_is_read(place: Place) -> No
     play(place, scene)
 
 
-def test_what_is_computed_for_too_long_is_stopped_too(place: Place) -> None:
+def test_what_is_computed_for_too_long_is_stopped_too(place: DatabaseAddress) -> None:
     def compute(_: Database) -> None:
         until = time.monotonic() + 20
         while time.monotonic() < until:
@@ -73,7 +73,7 @@ def test_what_is_computed_for_too_long_is_stopped_too(place: Place) -> None:
 
 
 def test_who_connects_is_not_stopped_in_the_middle(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread that is started there would get the stop, and never be heard of again."""
     monkeypatch.setattr(readers, "AGAIN_S", 0)
@@ -128,7 +128,7 @@ def test_what_follows_a_work_is_never_stopped() -> None:
 
 
 def test_what_is_slow_after_the_moment_it_was_to_be_stopped_is_stopped_too(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of_engine = type(backend(place))
     real, was_stopped = of_engine.interrupter, threading.Event()
@@ -156,7 +156,7 @@ def test_what_is_slow_after_the_moment_it_was_to_be_stopped_is_stopped_too(
     play(place, scene)
 
 
-def test_no_more_than_a_few_read_at_once_and_the_others_wait(place: Place) -> None:
+def test_no_more_than_a_few_read_at_once_and_the_others_wait(place: DatabaseAddress) -> None:
     most, now, lock = 0, 0, threading.Lock()
 
     def read(database: Database) -> None:
@@ -175,7 +175,7 @@ def test_no_more_than_a_few_read_at_once_and_the_others_wait(place: Place) -> No
     assert most <= 2
 
 
-def test_too_many_are_turned_away(place: Place) -> None:
+def test_too_many_are_turned_away(place: DatabaseAddress) -> None:
     may_go_on = threading.Event()
 
     async def scene(own: Readers) -> None:
@@ -193,7 +193,7 @@ def test_too_many_are_turned_away(place: Place) -> None:
     play(place, scene)
 
 
-def test_who_stops_waiting_leaves_the_reader_to_the_next(place: Place) -> None:
+def test_who_stops_waiting_leaves_the_reader_to_the_next(place: DatabaseAddress) -> None:
     may_go_on = threading.Event()
 
     async def scene(own: Readers) -> None:

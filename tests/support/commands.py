@@ -19,7 +19,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from premblyd.cli import main
-from premblyd.databases import Place, Server, is_postgresql
+from premblyd.databases import DatabaseAddress, Server, is_postgresql
 from premblyd.prembly import samples
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
@@ -130,7 +130,7 @@ def record(folder: Path) -> Path:
     return config
 
 
-def recorded_in(config: Path) -> Place:
+def recorded_in(config: Path) -> DatabaseAddress:
     """Return the database that a configuration names."""
     named: str = json.loads(config.read_text())["database"]
     return Server(named) if is_postgresql(named) else config.with_name("premblyd.db")

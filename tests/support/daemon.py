@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import psutil
 
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from tests.support.configuration import configuration
 from tests.support.database import new_place, rows, url_of
 from tests.support.forking import Forked
@@ -26,7 +26,9 @@ from tests.support.webhooks import PATH, signed
 class Premblyd:
     """A daemon in a folder of its own. Leaving the context kills it and its hooks."""
 
-    def __init__(self, folder: Path, *, place: Place | None = None, **changes: Any) -> None:
+    def __init__(
+        self, folder: Path, *, place: DatabaseAddress | None = None, **changes: Any
+    ) -> None:
         """`place`: a database that it shares with other daemons; else it gets one of its own."""
         self.folder = folder
         self.config = folder / "premblyd.yaml"

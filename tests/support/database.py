@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import psycopg
 from psycopg.rows import tuple_row
 
-from premblyd.databases import Place, Server
+from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.connections import backend
 from tests.support import postgresql
 from tests.support.needs import needs_machine
@@ -31,7 +31,7 @@ def is_on_postgresql() -> bool:
     return os.environ.get(_CHOSEN) == "postgresql"
 
 
-def new_place(folder: Path, *, template: str | None = None) -> Place:
+def new_place(folder: Path, *, template: str | None = None) -> DatabaseAddress:
     """Return where a test's database is to be. On a server it is made at once, as a copy of
     `template`, else of a prepared one; the file is made by whoever prepares it."""
     if not is_on_postgresql():
@@ -41,14 +41,14 @@ def new_place(folder: Path, *, template: str | None = None) -> Place:
     return postgresql.new_database(cluster, template or prepared)
 
 
-def prepared_place(folder: Path) -> Place:
+def prepared_place(folder: Path) -> DatabaseAddress:
     """Make a database with the schema."""
     place = new_place(folder)
     backend(place).prepare()
     return place
 
 
-def url_of(place: Place) -> str:
+def url_of(place: DatabaseAddress) -> str:
     """Return a database as a configuration beside it names it."""
     return place.url if isinstance(place, Server) else f"sqlite:///{place.name}"
 
@@ -69,7 +69,7 @@ class _PostgresqlConnection:
 
 
 @contextmanager
-def reading(place: Place) -> Iterator[Connection]:
+def reading(place: DatabaseAddress) -> Iterator[Connection]:
     """Open the database as anyone may who reads it."""
     if isinstance(place, Server):
         with psycopg.connect(place.url, autocommit=True, row_factory=tuple_row) as connection:
@@ -96,7 +96,7 @@ def past_checks(sqlite: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def changing(place: Place, *, unchecked: bool = False) -> Iterator[Connection]:
+def changing(place: DatabaseAddress, *, unchecked: bool = False) -> Iterator[Connection]:
     """Open the database as a person does who changes it by hand, and commit at the end.
     `unchecked`: without what the tables check, where the engine can be told so."""
     if isinstance(place, Server):
@@ -113,7 +113,7 @@ def changing(place: Place, *, unchecked: bool = False) -> Iterator[Connection]:
         yield sqlite
 
 
-def rows(place: Place, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+def rows(place: DatabaseAddress, sql: str, *values: Any) -> list[tuple[Any, ...]]:
     """Return what another connection sees of the database."""
     with reading(place) as connection:
         found: list[tuple[Any, ...]] = connection.execute(sql, values).fetchall()
@@ -121,7 +121,7 @@ def rows(place: Place, sql: str, *values: Any) -> list[tuple[Any, ...]]:
 
 
 @contextmanager
-def locked(place: Place) -> Iterator[Connection]:
+def locked(place: DatabaseAddress) -> Iterator[Connection]:
     """Let nobody else write into the database, by a connection that may write meanwhile."""
     if isinstance(place, Server):
         with psycopg.connect(place.url, autocommit=True) as server:
@@ -136,7 +136,7 @@ def locked(place: Place) -> Iterator[Connection]:
 
 
 @contextmanager
-def away(place: Place) -> Iterator[None]:
+def away(place: DatabaseAddress) -> Iterator[None]:
     """Take the database away for a while: its file, or its server's connections."""
     if isinstance(place, Path):
         moved = place.rename(place.with_name("away"))

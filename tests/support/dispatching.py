@@ -16,7 +16,7 @@ from premblyd.asked.questions import Inquiries
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Action, Config, Endpoint
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend, connect_operator, transact
 from premblyd.engines.writer import Writer
 from premblyd.errors import StoreUnavailableError
@@ -135,7 +135,7 @@ class Dispatching:
 
     def __init__(
         self,
-        place: Place,
+        place: DatabaseAddress,
         *actions: Action,
         runner: FakeRunner | None = None,
         limit: int = 100,

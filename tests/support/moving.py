@@ -6,10 +6,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.model.columns import ColumnType
 from premblyd.move import opening
-from premblyd.move.moving import Step, TableMoved, Watch, move
+from premblyd.move.moving import MoveStep, StepListener, TableMoved, move
 from premblyd.move.tables import Row, Table, moved_tables
 from premblyd.move.values import Fitting
 
@@ -115,7 +115,7 @@ def _odd_values(table: Table) -> Iterator[dict[str, Any]]:
             yield {column.column_name: value}
 
 
-def rows_of(place: Place) -> dict[str, list[Row]]:
+def rows_of(place: DatabaseAddress) -> dict[str, list[Row]]:
     """Return all that a database holds, as both engines can hold it."""
     with opening.source(place) as side:
         return {
@@ -123,12 +123,16 @@ def rows_of(place: Place) -> dict[str, list[Row]]:
         }
 
 
-def ignore(step: Step) -> None:
+def ignore(step: MoveStep) -> None:
     del step
 
 
 def move_record(
-    source: Place, target: Place, *, restart: bool = False, watch: Watch = ignore
+    source: DatabaseAddress,
+    target: DatabaseAddress,
+    *,
+    restart: bool = False,
+    watch: StepListener = ignore,
 ) -> tuple[TableMoved, ...]:
     """Move what `source` holds."""
     with opening.source(source) as old, opening.target(target) as new:

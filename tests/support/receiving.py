@@ -12,7 +12,7 @@ from tornado.httputil import HTTPHeaders
 from premblyd.clock import Clock
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend
 from premblyd.engines.writer import Writer
 from premblyd.queue.inbox import Inbox
@@ -33,7 +33,7 @@ ACTIONS = [
 class Reception:
     """A receiver, and what it did."""
 
-    def __init__(self, place: Place, folder: Path) -> None:
+    def __init__(self, place: DatabaseAddress, folder: Path) -> None:
         self.place, self.folder = place, folder
         self.woken = 0
         self.commits: list[float] = []  # how long each took

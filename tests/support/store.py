@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from premblyd.databases import Place, Server
+from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.connections import backend
 from premblyd.engines.engine import Backend, Transaction
 from premblyd.engines.sqlite.engine import SqliteTransaction
@@ -82,7 +82,7 @@ class Store:
     """
 
     def __init__(
-        self, place: Place, loop: asyncio.AbstractEventLoop, worker: str = "host:1:boot"
+        self, place: DatabaseAddress, loop: asyncio.AbstractEventLoop, worker: str = "host:1:boot"
     ) -> None:
         self.place = place
         self.worker = worker

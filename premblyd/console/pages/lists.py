@@ -10,7 +10,7 @@ from premblyd.console.handler import Handler
 from premblyd.engines.connections import Database
 from premblyd.record import browsing
 from premblyd.record.choosing import Chosen, Filter, filters
-from premblyd.record.leafing import LIMIT, Part, Place
+from premblyd.record.leafing import LIMIT, Cursor, Part
 from premblyd.record.rows import Row
 
 
@@ -83,15 +83,15 @@ class ListPage(Handler):
         return {}
 
     def _find(
-        self, database: Database, chosen: Chosen, place: Place, limit: int = LIMIT
+        self, database: Database, chosen: Chosen, place: Cursor, limit: int = LIMIT
     ) -> Part[Any]:
         part = browsing.part(database, chosen, place, limit)
         masked = [self.row(**row.masked()) for row in part.rows]
         return dataclasses.replace(part, rows=masked)
 
-    def _csv(self, chosen: Chosen, place: Place) -> AsyncIterator[bytes]:
+    def _csv(self, chosen: Chosen, place: Cursor) -> AsyncIterator[bytes]:
         def read(database: Database, before: int | None) -> tuple[list[Any], int | None]:
-            part = self._find(database, chosen, Place(before=before), self.csv_rows)
+            part = self._find(database, chosen, Cursor(before=before), self.csv_rows)
             return part.rows, part.older
 
         return export.parts(self.services.readers, self.row, read, place.before)

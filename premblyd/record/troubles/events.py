@@ -8,7 +8,7 @@ from premblyd import times
 from premblyd.model.tables import Event, EventHour, Rejection
 from premblyd.prembly.codes import MEANINGS
 from premblyd.privacy.identifiers import is_code
-from premblyd.queue.inbox import Noise
+from premblyd.queue.inbox import ConnectionFault
 from premblyd.queue.rollups import hour_of
 from premblyd.record import fetching, reading
 from premblyd.record.troubles.trouble import (
@@ -27,7 +27,7 @@ from premblyd.words import counted
 BURST = 20  # rejections in an hour
 NOISE_BURST = 300  # of what anybody at all can cause: a scan for paths
 MAX_CODES = 300  # distinct ones that are looked at
-_NOISE = frozenset(Noise)
+_NOISE = frozenset(ConnectionFault)
 _WRONG_KEY = (
     "If they come from Prembly, the key or the endpoint's scheme is wrong, and its webhooks are"
     " being lost: compare the public key in Prembly's dashboard."

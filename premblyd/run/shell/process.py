@@ -47,7 +47,7 @@ def start(
     return Process(pid, output)
 
 
-class Watch:
+class ExitWatch:
     """Waits for one process: its end, its output, its time, and the daemon's stop."""
 
     def __init__(self, process: Process, stop: int) -> None:
@@ -66,7 +66,7 @@ class Watch:
         for descriptor in (self._stdout, self._stop):
             self._poll.register(descriptor, select.POLLIN)
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "ExitWatch":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

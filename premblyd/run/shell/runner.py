@@ -15,7 +15,7 @@ from premblyd.run.lack import LackError, Patience, what_is_lacking
 from premblyd.run.permit import Permit
 from premblyd.run.preview import Preview, masked
 from premblyd.run.shell.environment import command_line, environment
-from premblyd.run.shell.process import Watch, start
+from premblyd.run.shell.process import ExitWatch, start
 from premblyd.run.shell.threads import Threads
 
 _LASTING = (errno.ENOEXEC, errno.E2BIG)  # trying again does not mend these
@@ -90,7 +90,7 @@ class ShellRunner:
             body.clear()
             with (
                 self._children.known(process.pid),
-                Watch(process, self._stop_reader) as watch,
+                ExitWatch(process, self._stop_reader) as watch,
                 permit.ends_by(watch.kill, mark),
             ):
                 return watch.wait(hook.timeout_ms / 1000, is_shell=isinstance(hook, ShellHook))

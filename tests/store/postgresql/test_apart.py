@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from premblyd.databases import Place
+from premblyd.databases import DatabaseAddress
 from premblyd.engines import writer
 from premblyd.engines.engine import Transaction
 from premblyd.engines.postgresql import engine
@@ -43,7 +43,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def locked(place: Place, *tables: str) -> Iterator[None]:
+def locked(place: DatabaseAddress, *tables: str) -> Iterator[None]:
     """Have tables locked as CREATE INDEX does."""
     with psycopg.connect(url_of(place)) as other:
         other.execute(f"LOCK TABLE {', '.join(tables)} IN SHARE MODE".encode())

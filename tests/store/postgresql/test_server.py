@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from premblyd.databases import Place, Server
+from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.connections import backend
 from premblyd.engines.postgresql import opening
 from premblyd.engines.postgresql.transaction import NOT_ON_STANDBY
@@ -161,7 +161,7 @@ def lonely(cluster: Cluster, store: Store) -> Iterator[Callable[[str], None]]:
     wait_for("")
 
 
-def cancel_waiting(place: Place) -> None:
+def cancel_waiting(place: DatabaseAddress) -> None:
     """Wait until a commit waits for its standby, and end that."""
     wait_until(lambda: rows(place, CANCEL) == [(True,)])
 
