@@ -70,10 +70,11 @@ def plan(database: Database, settings: Config, request: Request, now_ms: int) ->
     chosen = request.chosen
     if chosen.delivery_id is not None:
         reading.find_delivery(database, chosen.delivery_id)
-    if chosen.action is not None and (
-        unknown := unknowns.of_action(database, settings, chosen.action)
-    ):
-        raise PremblydError(unknown)
+    is_begun = request.after_id > 0  # then it was looked for: that reads all deliveries
+    if chosen.action is not None and not is_begun:
+        unknown = unknowns.of_action(database, settings, chosen.action)
+        if unknown:
+            raise PremblydError(unknown)
     later = dataclasses.replace(chosen, due_after_ms=now_ms) if request.is_pending else chosen
     found = reading.find_deliveries(database, later, request.after_id, request.limit)
     action = actions.get(chosen.action or "")
