@@ -347,6 +347,19 @@ def read_as_usual(endpoint: str, verified_by: str, body: bytes) -> Verdict:
     return payload.read(body)
 
 
+def test_of_what_an_earlier_premblyd_stored_not_all_is_read_while_webhooks_wait(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("premblyd.asked.others.MOST_READ_BYTES", 100)
+    verification = {"reference": UUID, "status": "VERIFIED"}
+    for number in range(3):
+        body = json.dumps({"verification": verification, "number": number, "pad": "x" * 60})
+        store.add(body=body.encode(), reference=UUID, outcome=Outcome.VERIFIED, face_match=None)
+    store.by_hand("UPDATE event SET doubt = NULL")
+    read = [(each.outcome, bool(each.doubt)) for each in others_of_uuid(store)]
+    assert read == [(Outcome.VERIFIED, False), (Outcome.UNKNOWN, True), (Outcome.UNKNOWN, True)]
+
+
 def test_what_an_earlier_premblyd_stored_says_no_by_its_body(store: Store) -> None:
     """It did not look for a word in the place of the face, nor deeper."""
     verification = {"reference": UUID, "status": "VERIFIED"}

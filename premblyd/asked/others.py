@@ -2,6 +2,7 @@
 silent about, one of them may say no to."""
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from peewee import Case
@@ -13,8 +14,10 @@ from premblyd.model.tables import Event
 from premblyd.prembly import events
 from premblyd.prembly.agreement import MAX_OTHERS
 from premblyd.prembly.answers import FACTS
+from premblyd.prembly.facts import Doubt
 from premblyd.prembly.payload import Outcome, Verdict
 
+MOST_READ_BYTES = 16 << 20  # of their bodies: 0.1 s, for which webhooks wait
 Read = Callable[[str, str, bytes], Verdict]  # by an event's endpoint, its `verified_by`, its body
 
 
@@ -23,12 +26,19 @@ def found_others(
 ) -> list[Verdict]:
     """Return what the webhooks of these references say, each thing once. Those that a premblyd
     stored which did not look for a no (`doubt` is NULL) say what `read` finds in their bodies: one
-    at a time, since each may have 16 MiB."""
+    at a time, since each may have 16 MiB. What is beyond MOST_READ_BYTES may say anything."""
     found = []
+    left = MOST_READ_BYTES
     for *said, unread_id in look_up(transaction, _OTHERS, references):
-        row = transaction.row(_UNREAD, id=unread_id) if unread_id is not None else None
-        is_readable = row is not None and isinstance(row[-1], bytes)
-        found.append(read(*row) if row and is_readable else _verdict(said))
+        verdict = _verdict(said)
+        if unread_id is not None and left > 0:
+            row = transaction.row(_UNREAD, id=unread_id)
+            if row and isinstance(row[-1], bytes):
+                left -= len(row[-1])
+                verdict = read(*row)
+        elif unread_id is not None:
+            verdict = replace(verdict, outcome=_NO_OUTCOME, doubt=",".join(Doubt))
+        found.append(verdict)
     return found
 
 
