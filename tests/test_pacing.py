@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import closing
 from types import SimpleNamespace
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 from peewee import Database
@@ -136,3 +136,26 @@ def test_a_replay_of_many_that_is_stopped_leaves_the_rest(
         bulk = store.wait(run(database))
     assert (bulk.is_finished, bulk.queued, bulk.mistake) == (True, 2, None)
     assert store.rows("SELECT count(*) FROM delivery WHERE state = 'dead'") == [(3,)]
+
+
+def test_a_replay_of_many_that_breaks_by_a_fault_of_ours_says_so(
+    store: Store, monkeypatch: pytest.MonkeyPatch, lines: list[Any]
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("premblyd.console.bulk.replays.plan", broken)
+    config = cast("Config", SimpleNamespace(actions=(action("crm"),)))
+
+    async def run(database: Database) -> Bulk:
+        bulks = Bulks(FewReaders(database), store.writer, SettableClock(), lambda: None)
+        bulk = bulks.start(DEAD_OF_CRM, 5, config, about="all", actor="ada")
+        assert bulk.task
+        await bulk.task
+        return bulk
+
+    with closing(connect_read_only(store.place)) as database:
+        bulk = store.wait(run(database))
+    assert bulk.is_finished
+    assert "a fault of premblyd" in (bulk.mistake or "")
+    assert [line["event"] for line in lines] == ["console.failed"]

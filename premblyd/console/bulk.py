@@ -11,10 +11,12 @@ from premblyd.config.models import Config
 from premblyd.console.readers import Readers
 from premblyd.engines.writer import Writer
 from premblyd.errors import PremblydError, TryAgainError
+from premblyd.occurrences import ConsoleFailed
 from premblyd.record import pacing, replays
 from premblyd.record.choosing import DeliveryFilter
 from premblyd.record.operating import BATCH, Operator
 from premblyd.record.replays import Request
+from premblyd.telemetry import tell
 
 KEPT = 20  # of which the page is still there
 
@@ -102,5 +104,8 @@ class Bulks:
                     await asyncio.sleep(pacing.gap_s(took_s))
         except PremblydError as error:
             bulk.mistake = str(error)
+        except Exception as error:  # noqa: BLE001  # what is queued stays, and the rest is not
+            bulk.mistake = "This is a fault of premblyd: its log tells more."
+            tell(ConsoleFailed(cause=error))
         finally:
             bulk.is_finished = True
