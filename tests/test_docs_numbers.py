@@ -72,6 +72,13 @@ PROMISED = [
         ("httpclient.KEPT_BYTES", 64 << 10, "hooks", "the first 64 KiB of the body are kept"),
         ("httpclient.MAX_READ_BYTES", 16 * MIB, "hooks", "Reading stops at 16 MiB"),
         ("httpclient.MAX_HEAD_BYTES", 64 << 10, "hooks", "A head over 64 KiB is a failure"),
+        ("queue.jobs.SMALL_BYTES", 64 << 10, "hooks", "the bodies over 64 KiB of running hooks"),
+        (
+            "record.troubles.prembly.LONG_WAIT_MS",
+            MINUTE_MS,
+            "monitoring",
+            "all questions wait for a minute or more",
+        ),
         ("ask.breaker.ALLOWED_FAILURES", 5, "hooks", "After five failures in a row"),
         ("ask.breaker.FIRST_PAUSE_S", 10.0, "hooks", "nothing is asked for 10 s"),
         ("ask.breaker.MAX_PAUSE_S", 300.0, "hooks", "for up to five minutes"),
@@ -105,6 +112,11 @@ LIMITS = {
     "ask.client.MAX_AT_ONCE": 16,
     "ask.client.MAX_ANSWER_BYTES": 16 * MIB,
     "ask.schedule.RETRY_MS": 5 * MINUTE_MS,
+    "queue.claims.MAX_LOOKS": 100,  # webhooks wait for a claim
+    "queue.claims.MAX_ACTIONS": 50,
+    "queue.once.LOCK_COUNT": 64,  # PostgreSQL has room for some 6,000, for everybody
+    "record.pacing.MIN_GAP_S": 0.15,  # shorter ones fall into the sleeps of SQLite's busy handler
+    "record.pacing.MAX_GAP_S": 2.0,
     "run.dispatcher.POLL_S": 1.0,  # a replay by another process is noticed within a second
     "run.dispatcher.LEASE_MARGIN_MS": MINUTE_MS,
     "run.lack.PATIENCE_S": 20.0,
