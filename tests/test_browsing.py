@@ -1,6 +1,7 @@
 """Lists by parts: every row once, in both directions, and at the end as quickly as at the top."""
 
 import functools
+import itertools
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -14,7 +15,16 @@ from peewee import Database
 
 from premblyd.engines.sqlite import opening
 from premblyd.model.tables import Event
-from premblyd.record import browsing, fetching, finding, leafing, pulse, reading, statistics
+from premblyd.record import (
+    browsing,
+    choosing,
+    fetching,
+    finding,
+    leafing,
+    pulse,
+    reading,
+    statistics,
+)
 from premblyd.record.choosing import DeliveryFilter, EventFilter, OperatorFilter
 from premblyd.record.leafing import NEWEST, OLDEST, By, Cursor, Part, Way
 from tests.support.store import NOW_MS
@@ -260,6 +270,40 @@ STATISTICS = {
 }
 
 
+# A value for each filter.
+OF_EVENTS: dict[str, Any] = {
+    "find": "r-8",
+    "handled": "dead",
+    "code": "00",
+    "outcome": "verified",
+    "type": "sdk.session",
+    "kind": "api",
+    "reference": "r-8",
+    "user_ref": "user-8",
+    "text": "successful",
+    "since_ms": NOW_MS,
+    "until_ms": NOW_MS + 1_000_000,
+    "endpoint": "prembly",
+    "key": "0000",
+    "contradicted": True,
+    "is_doubted": True,
+}
+OF_DELIVERIES: dict[str, Any] = {
+    "state": "dead",
+    "action": "crm",
+    "type": "sdk.*",
+    "since_ms": NOW_MS,
+    "error": "exit",
+    "until_ms": NOW_MS + 1_000_000,
+    "event_id": 8,
+    "is_waiting": True,
+    "contradicted": True,
+    "ids": (1, 2),
+    "delivery_id": 8,
+    "due_after_ms": NOW_MS,
+}
+
+
 @pytest.fixture(name="planned", params=STATISTICS)
 def make_planned(
     record: Database, tmp_path: Path, request: pytest.FixtureRequest
@@ -274,15 +318,13 @@ def make_planned(
 
 
 @pytest.mark.parametrize("other", ["outcome", "type", "code", "kind", "text"])
-@pytest.mark.parametrize(("name", "index"), [("reference", "event_reference")])
+@pytest.mark.parametrize("name", ["reference", "user_ref"])
 def test_two_filters_are_read_by_the_index_with_fewer_rows(
-    planned: Database, name: str, index: str, other: str
+    planned: Database, name: str, other: str
 ) -> None:
-    values = {"outcome": "verified", "type": "sdk.session", "code": "00", "kind": "api"}
-    chosen: dict[str, Any] = {name: "r-8", other: values.get(other, "successful")}
-    search = EventFilter(**chosen)
+    search = EventFilter(**{each: OF_EVENTS[each] for each in (name, other)})
     steps = plans(planned, lambda: browsing.part(planned, search))
-    assert any(step.startswith(f"SEARCH t1 USING INDEX {index} ({name}=?") for step in steps)
+    assert any(step.startswith(f"SEARCH t1 USING INDEX event_{name} ({name}=?") for step in steps)
     assert not any("TEMP B-TREE" in step for step in steps)
 
 
@@ -316,6 +358,30 @@ def test_no_part_of_the_deliveries_scans_or_sorts(
     for place in (NEWEST, OLDEST, Cursor(before=2000)):
         steps = plans(planned, functools.partial(browsing.part, planned, search, place))
         assert [step for step in steps if is_slow(step)] == []
+
+
+def is_of_few(step: str, filters: tuple[str, ...]) -> bool:
+    """Return whether a step reads or sorts few rows: those of an index that has no others, or those
+    of filters that leave few."""
+    few = {"contradicted", "is_doubted", "is_waiting", "ids", "delivery_id", "event_id"}
+    if "TEMP B-TREE" in step:
+        return not few.isdisjoint(filters)
+    return step.endswith(("INDEX event_doubted", "INDEX inquiry_contradicted"))
+
+
+@pytest.mark.parametrize("values", [OF_EVENTS, OF_DELIVERIES], ids=["events", "deliveries"])
+def test_no_pair_of_filters_scans_or_sorts(planned: Database, values: dict[str, Any]) -> None:
+    kind: type[EventFilter | DeliveryFilter] = (
+        EventFilter if values is OF_EVENTS else DeliveryFilter
+    )
+    assert values.keys() == {each.field for each in choosing.filters(kind)}
+    slow = {}
+    for pair in itertools.combinations(values, 2):
+        search = kind(**{name: values[name] for name in pair})
+        steps = plans(planned, functools.partial(browsing.part, planned, search))
+        if found := [step for step in steps if is_slow(step) and not is_of_few(step, pair)]:
+            slow[pair] = found
+    assert slow == {}
 
 
 def test_what_the_dead_died_of_and_how_many_are_counted_by_their_index(planned: Database) -> None:

@@ -125,7 +125,7 @@ def _server() -> socket.socket:
     return ours
 
 
-def _import_all() -> None:
+def import_all() -> None:
     import premblyd
 
     for module in pkgutil.walk_packages(premblyd.__path__, "premblyd."):
@@ -186,6 +186,6 @@ def _become(asked: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    _import_all()
+    import_all()
     if (wanted := _serve(socket.socket(fileno=int(sys.argv[1])))) is not None:
         _become(wanted)

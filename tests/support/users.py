@@ -1,12 +1,10 @@
 """Tests as another user than the one who runs them."""
 
-import importlib
 import os
-import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from premblyd import cli
+from tests.support.forking import import_all
 
 NOBODY = 65534
 # Root, but one whom a file's mode stops as it stops others.
@@ -23,13 +21,12 @@ WITHOUT_PTRACE = (
 def plain_user() -> Iterator[None]:
     """Be a user without rights meanwhile; a plain user is one already.
 
-    Every command is imported before: the checkout may lie in a closed folder of root's.
+    All of premblyd is imported before: the checkout may lie in a closed folder of root's.
     """
     if os.geteuid() != 0:
         yield
         return
-    for module in pkgutil.iter_modules(cli.__path__, "premblyd.cli."):
-        importlib.import_module(module.name)
+    import_all()
     os.setresuid(NOBODY, NOBODY, 0)  # access(2) asks the real one
     try:
         yield
