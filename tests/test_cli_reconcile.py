@@ -172,7 +172,8 @@ def test_a_key_that_prembly_refuses_is_said(
 
 def test_a_key_that_is_refused_half_way_loses_nothing(tmp_path: Path, api: PremblyApi) -> None:
     known = know(api, 3)
-    record = Record(tmp_path, api)
+    # One after the other: an answer to what was asked after it would show that the key is right.
+    record = Record(tmp_path, api, prembly={"rate": 3})
 
     def end_of_the_key(handler: Any) -> None:
         api.fail(status(401))
