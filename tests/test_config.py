@@ -370,7 +370,18 @@ ONE_HOOK = f"5:5: should have one of {', '.join(OTHERS)} and {LAST}, not"
         (SMALL + "answer_within: 499ms", ["4:16: should be 500ms to 8s"]),
         (SMALL + "trusted_proxies: [10.0.0.1/8]", ["4:19: should be an IP address or a network"]),
         (SMALL.replace("/p,", "/healthz,"), ["3:21: /healthz is the daemon's own"]),
-        (ACTION + "shell: x, confirm: yes}", ["5:60: asks Prembly, which needs a key: set"]),
+        *(
+            (
+                ACTION + f"shell: x, confirm: {word}}}",
+                ["5:60: asks Prembly, which needs a key: set"],
+            )
+            for word in ("yes", "ON", "{}", "{unstated: [face_match]}", "{unstated: }")
+        ),
+        (ACTION + "shell: x, confirm: y}", ["5:60: should be true, false, or a mapping"]),
+        (
+            ACTION + "shell: x, confirm: {}}\nprembly: {api_key: }",
+            ["5:60: asks Prembly, which needs a key: set"],
+        ),
         (SMALL + "pending: {}", ["4:1: asks Prembly, which needs a key: set"]),
         (
             SMALL + "prembly: {rate: 5}\npending: {ask: [1m]}",

@@ -118,15 +118,16 @@ class Confirm(Model):
 
 def _confirm(value: Any) -> Any:
     """Read `true`, `false`, or a mapping that says more than `true`."""
-    if isinstance(value, dict):
-        return value
-    word = str(value).lower()
-    if word not in (*_YES, *_NO):
+    if wants_confirmation(value):
+        return value if isinstance(value, dict) else {}
+    if str(value).lower() not in ("false", "no", "off", "0"):
         raise ValueError("should be true, false, or a mapping such as {unstated: [face_match]}")
-    return {} if word in _YES else None
+    return None
 
 
-_YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+def wants_confirmation(value: Any) -> bool:
+    """Return whether this value of `confirm` says that Prembly is asked."""
+    return isinstance(value, dict) or str(value).lower() in ("true", "yes", "on", "1")
 
 
 ConfirmValue = Annotated[Confirm | None, BeforeValidator(_confirm)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from premblyd.config import hooks
+from premblyd.config.inquiries import wants_confirmation
 from premblyd.config.values import Model, keys_of
 from premblyd.config.yamltext import Path
 
@@ -45,13 +46,10 @@ def _nobody_to_ask(
         return
     message = "asks Prembly, which needs a key: set `prembly: {api_key: {file: …}}`"
     for index, action in actions:
-        if str(action.get("confirm", "")).lower() in _TRUE:
+        if wants_confirmation(action.get("confirm")):
             yield Mistake(("actions", index, "confirm"), message)
     if data.get("pending") is not None:
         yield Mistake(("pending",), message, is_about_key=True)
-
-
-_TRUE = ("true", "yes", "on", "1", "t", "y")  # as pydantic takes them
 
 
 def _mappings(data: Mapping[str, Any], key: str) -> list[tuple[int, dict[str, Any]]]:
