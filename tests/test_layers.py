@@ -45,7 +45,7 @@ ROOMS = {
     "lint": "config prembly routing run",
     "record": "ask asked config engines hosts model prembly queue rereading routing",
     "alerts": "config engines loops model queue record run",
-    "metrics": "config engines prembly queue record",
+    "metrics": "config engines model prembly queue record",
     "console": "config engines explaining listening metrics model prembly receive record",
     "daemon": (
         "alerts ask asked config console engines hosts listening"

@@ -1,6 +1,8 @@
 """Metrics: the counts are right, the names conventional, and the labels bounded."""
 
 import asyncio
+import itertools
+import json
 import re
 import shutil
 import subprocess
@@ -155,13 +157,13 @@ def test_a_code_that_nobody_knows_makes_no_label(
     counts: Counts, code: str | None, counted: str
 ) -> None:
     counts.listen(received(response_code=code))
-    assert counts.events == {("verification.direct", counted, "verified"): 1}
+    assert +counts.events == {("verification.direct", counted, "verified"): 1}
 
 
 def test_a_type_that_nobody_knows_makes_no_label(counts: Counts) -> None:
     for name in ("transaction.zyx", "transaction.processed"):
         counts.listen(received(type=name))
-    assert [kind for kind, _, _ in counts.events] == ["other", "transaction.processed"]
+    assert {kind for kind, _, _ in +counts.events} == {"other", "transaction.processed"}
 
 
 def test_attempts_are_counted_with_their_durations(counts: Counts) -> None:
@@ -189,6 +191,14 @@ def test_all_counts_are_there_from_the_start(exporter: Exporter) -> None:
     assert value(found, "premblyd_attempts_total", action="page", outcome="timed_out") == 0
     assert value(found, "premblyd_attempt_duration_seconds_count", action="page") == 0
     assert value(found, "premblyd_backlog_deliveries", action="page") == 0
+    assert value(found, "premblyd_inquiries_total", purpose="confirm", result="contradicted") == 0
+    events = {
+        (each.labels["type"], each.labels["response_code"], each.labels["outcome"])
+        for each in found["premblyd_events_total"]
+    }
+    assert {("sdk.session", "E7", "verified"), ("credit", "missing", "unknown")} <= events
+    assert ("credit", "00", "verified") not in events, "it never verifies anybody"
+    assert len(events) < 400
 
 
 def test_what_happened_and_how_things_stand_is_exposed(store: Store, exporter: Exporter) -> None:
@@ -316,7 +326,55 @@ def test_each_rule_fires_on_what_it_is_for_and_on_nothing_else() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_each_rule_is_tried_and_leads_to_what_the_page_says_of_it() -> None:
+# What three hosts say of one record is shown once.
+SHOWN = {
+    "Needs attention": 1,
+    "Dead deliveries": 1,
+    "Backlog": 2,
+    "Waiting, by action": 2,
+    "Oldest waiting": 60,
+    "Can commit": 1,
+}
+
+
+@PROMTOOL
+@pytest.mark.sqlite
+def test_every_panel_shows_something_and_one_record_of_three_hosts_once(
+    store: Store, exporter: Exporter, tmp_path: Path
+) -> None:
+    for told in (received(), attempt(outcome="failed"), rejected()):
+        exporter.counts.listen(told)
+    exporter.counts.committed(0.003)
+    add_many(store, 3, "crm")
+    finish(store, claim(store, crm=1).jobs[0], FAILED)
+    series = []
+    for name, found in samples(exporter).items():
+        for sample, host in itertools.product(found, "abc"):
+            named = {**sample.labels, "job": "premblyd", "instance": host}
+            labels = ",".join(f"{key}={json.dumps(each)}" for key, each in named.items())
+            grows = re.search("_(total|bucket|sum|count)$", name)
+            values = f"0+{sample.value or 0}x60" if grows else f"{sample.value}x60"
+            series.append({"series": f"{name}{{{labels}}}", "values": values})
+    panels = json.loads((ROOT / "config" / "grafana-dashboard.json").read_text())["panels"]
+    asked = []
+    for panel in panels:
+        for target in panel.get("targets", []):
+            text = target["expr"].replace("$instance", ".*").replace("$__rate_interval", "5m")
+            asked.append((f"count({text}) > bool 0", 1))
+            if (shown := SHOWN.get(panel["title"])) is not None:
+                asked.append((f"max({text})", shown))
+    expected = [
+        {"expr": each, "eval_time": "30m", "exp_samples": [{"value": value}]}
+        for each, value in asked
+    ]
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": expected}
+    file = tmp_path / "panels.yaml"
+    file.write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [test]}))
+    done = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_rule_is_tried_says_what_to_do_and_leads_to_the_page() -> None:
     rules = yaml.safe_load((ROOT / "config" / "prometheus-rules.yaml").read_text())
     tried = (ROOT / "tests" / "prometheus-rules-test.yaml").read_text()
     page = PAGES["docs/monitoring.md"]
@@ -324,8 +382,9 @@ def test_each_rule_is_tried_and_leads_to_what_the_page_says_of_it() -> None:
         name = rule["alert"]
         fires = f'{{alertname="{name}", alertstate="firing"}}' in tried
         assert fires or f"alertname: {name}\n        exp_alerts" in tried, name
-        assert rule["annotations"]["runbook_url"].endswith(f"/monitoring.md#{name.lower()}")
-        assert f"\n### {name}\n" in page
+        assert len(rule["annotations"]["description"].split()) > 4, name
+        assert rule["annotations"]["runbook_url"].endswith("/monitoring.md#at-3-am")
+    assert "\n## At 3 a.m.\n" in page
 
 
 def test_every_reason_of_a_refusal_is_counted_from_the_start() -> None:

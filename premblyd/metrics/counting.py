@@ -9,9 +9,11 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from premblyd.config.models import Config
+from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.occurrences import (
     AttemptFinished,
     InquiryAnswered,
@@ -25,6 +27,7 @@ from premblyd.occurrences import (
 )
 from premblyd.prembly import events
 from premblyd.prembly.codes import MEANINGS
+from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import REASONS
 
 OTHER, MISSING = "other", "missing"
@@ -101,16 +104,23 @@ class Counts:
         self._codes = frozenset(MEANINGS) | (named - {"*", "default", MISSING})
         # Without a name: what was turned away before its endpoint was known, or had none.
         for name in ("", *(endpoint.name for endpoint in config.endpoints)):
-            for result in RESULTS:
-                self.webhooks[name, result] += 0
+            for ended in RESULTS:
+                self.webhooks[name, ended] += 0
         # All of them are there from the start: of a count that begins with its first 1, nobody can
         # tell the increase.
         for reason in REASONS:
             self.rejections[reason] += 0
+        for type_ in events.MEANINGS:
+            is_about_person = events.matches(events.ABOUT_VERIFICATION, type_)
+            outcomes = Outcome if is_about_person else (Outcome.UNKNOWN,)
+            for code, outcome in product((*self._codes, MISSING, OTHER), outcomes):
+                self.events[type_, code, str(outcome)] += 0
+        for purpose, result in product(Purpose, InquiryResult):
+            self.inquiries[str(purpose), str(result)] += 0
         for action in config.actions:
             self.attempt_durations.setdefault(action.name, Histogram(ATTEMPT_BOUNDS))
-            for outcome in ATTEMPT_OUTCOMES:
-                self.attempts[action.name, outcome] += 0
+            for attempted in ATTEMPT_OUTCOMES:
+                self.attempts[action.name, attempted] += 0
 
     def listen(self, occurrence: Occurrence) -> None:
         """Count what happened, if it is one of the kinds that are counted."""

@@ -41,8 +41,7 @@ class Exporter:
     def _expose(self, counts: Counts, runtime: Runtime, accept: str) -> "Exposition":
         # Here, as a daemon that nobody asks has no use for the library, nor for reading the record,
         # and they take memory and a tenth of a start.
-        from premblyd.metrics.families import expose
-        from premblyd.metrics.state import look
+        from premblyd.metrics.families import expose, look
 
         state = look(runtime, self._place, self._config, self._clock.now_ms())
         return expose(counts, state, accept)
