@@ -10,8 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from premblyd import __version__, listening, presence, telemetry
-from premblyd.alerts.alertlog import AlertLog
-from premblyd.alerts.watch import TroubleWatch
+from premblyd.alerts.watch import AlertLog, TroubleWatch
 from premblyd.ask.answered import Answers
 from premblyd.ask.client import Inquirer
 from premblyd.ask.confirm import Confirmation

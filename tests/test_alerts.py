@@ -14,8 +14,7 @@ import pytest
 import yaml
 
 from premblyd.alerts import message
-from premblyd.alerts.alertlog import AlertLog
-from premblyd.alerts.watch import AGAIN_MS, TroubleWatch
+from premblyd.alerts.watch import AGAIN_MS, AlertLog, TroubleWatch
 from premblyd.clock import Clock
 from premblyd.config.alerts import KINDS, Alert
 from premblyd.config.hooks import CommandHook, HttpHook, ShellHook

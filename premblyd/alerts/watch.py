@@ -1,32 +1,183 @@
-"""The daemon's watch: it looks for trouble a few times a minute and runs the alerts' hooks."""
+"""The daemon's watch: it looks for trouble a few times a minute and runs the alerts' hooks.
+
+Begin with `TroubleWatch.look`. `find` asks the table of troubles, beside the loop; `AlertLog` keeps
+what was sent, so that a restart repeats nothing.
+"""
 
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 
-from premblyd import loops
-from premblyd.alerts.alertlog import AlertLog, Sent
+from premblyd import loops, occurrences
 from premblyd.alerts.message import Message, thing
 from premblyd.clock import Clock
-from premblyd.config.alerts import Alert
+from premblyd.config.alerts import Alert, Trigger
 from premblyd.config.models import Config
-from premblyd.databases import DatabaseAddress
-from premblyd.errors import StoreUnavailableError
+from premblyd.databases import DatabaseAddress, file_of
+from premblyd.engines.connections import connect_read_only
+from premblyd.engines.engine import Transaction
+from premblyd.engines.writer import Step, Writer
+from premblyd.errors import PremblydError, StoreUnavailableError
+from premblyd.model.statements import Statement, param
 from premblyd.model.states import AttemptOutcome
-from premblyd.occurrences import AlertFailed, AlertSent, AlertsFailed
+from premblyd.model.tables import AlertFailure, AlertSent
 from premblyd.queue.jobs import Result
-from premblyd.record.troubles.trouble import MAX_ITEMS, Item
+from premblyd.record.troubles.trouble import MAX_ITEMS, Item, Situation
 from premblyd.run.kinds import Runners
 from premblyd.telemetry import tell
-
-if TYPE_CHECKING:
-    from premblyd.alerts.troubles import Found
 
 LOOK_EVERY_S = 20.0
 AGAIN_MS = 60_000  # after a hook that failed
 MAX_PRINTED_CHARS = 500  # of a hook that failed: the end of the story is in its own log
+
+# By alert, and what it told of: a kind of trouble, or `kind subject`. When it was told.
+Sent = dict[tuple[str, str], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What was found in one look."""
+
+    items: Mapping[Trigger, Sequence[Item]]
+    is_read: bool  # the record was: what is not among `items` is not there
+    can_store: bool
+
+    def of(self, alert: Alert) -> list[Item]:
+        """Return what `alert` is to tell of, the gravest first: not that it could not be sent
+        itself."""
+        items = [
+            item
+            for trigger in alert.on
+            for item in self.items[trigger]
+            if item.needs_somebody and (item.kind, item.subject) != ("alert", alert.name)
+        ]
+        return sorted(items, key=lambda item: -item.severity)
+
+    def can_tell_that_over(self, kind: str) -> bool:
+        """Return whether trouble of `kind` is over when it is not there: some is only a day old by
+        then, and nothing is known while the record can't be read."""
+        from premblyd.record.troubles import table
+
+        [row] = [row for row in table.TROUBLES if row.kind == kind]
+        is_known = self.is_read or not row.reads_record
+        return row.passes and is_known and (kind != "silent" or self.can_store)
+
+
+def find(
+    settings: Config,
+    place: DatabaseAddress,
+    now_ms: int,
+    *,
+    started_at_ms: int,
+    store_error: str | None,
+) -> Found:
+    """Look for what the alerts are on. It reads the database, so not in the loop. Never raise
+    because that can't be read: that is trouble, too."""
+    situation = Situation(
+        record=None,
+        now_ms=now_ms,
+        settings=settings,
+        path=file_of(place),
+        store_error=store_error,
+        started_at_ms=started_at_ms,
+    )
+    try:
+        with closing(connect_read_only(place)) as record:
+            return _look(settings, replace(situation, record=record))
+    except PremblydError as error:
+        return _look(settings, replace(situation, store_error=store_error or str(error)))
+
+
+def _look(settings: Config, situation: Situation) -> Found:
+    # Here, as a daemon without alerts need not read the record, and the code for that takes a tenth
+    # of a start.
+    from premblyd.record.troubles import table
+
+    return Found(
+        items={
+            trigger: table.items(
+                replace(situation, disk_percent=trigger.percent, silent_ms=trigger.silent_ms),
+                kinds=[trigger.kind],
+            )
+            for alert in settings.alerts
+            for trigger in alert.on
+        },
+        is_read=situation.record is not None,
+        can_store=situation.store_error is None,
+    )
+
+
+class AlertLog:
+    """Keeps when each alert told of each thing last, until that is over."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def read(self) -> "asyncio.Future[Sent]":
+        """Return what was sent. Raise StoreUnavailableError when the database can't be used."""
+
+        def operation(transaction: Transaction) -> Sent:
+            return {(name, kind): at_ms for name, kind, at_ms in transaction.rows(_READ)}
+
+        return self._writer.call(operation, Step.EVIDENCE)
+
+    def keep(
+        self, name: str, told: Iterable[str], over: Iterable[str], at_ms: int
+    ) -> "asyncio.Future[None]":
+        """Keep that the alert `name` told of `told`, and that what is `over` is. Raise
+        StoreUnavailableError when it can't be kept."""
+
+        def operation(transaction: Transaction) -> None:
+            for kind in told:
+                transaction.change(_KEEP, name=name, kind=kind, sent_at_ms=at_ms)
+            for kind in over:
+                transaction.change(_FORGET, name=name, kind=kind)
+            transaction.change(_WORKS, name=name)
+
+        return self._writer.call(operation, Step.EVIDENCE)
+
+    def keep_failure(
+        self, name: str, at_ms: int, error: str | None, output: str | None
+    ) -> "asyncio.Future[None]":
+        """Keep that the alert `name` could not be sent, until it is sent. Raise
+        StoreUnavailableError when it can't be kept."""
+
+        def operation(transaction: Transaction) -> None:
+            transaction.change(_FAILED, name=name, failed_at_ms=at_ms, error=error, output=output)
+
+        return self._writer.call(operation, Step.EVIDENCE)
+
+
+_READ = Statement(AlertSent.select(AlertSent.name, AlertSent.kind, AlertSent.sent_at_ms))
+_KEEP = Statement(
+    AlertSent.insert(
+        {
+            AlertSent.name: param("name"),
+            AlertSent.kind: param("kind"),
+            AlertSent.sent_at_ms: param("sent_at_ms"),
+        }
+    ).on_conflict(
+        conflict_target=[AlertSent.name, AlertSent.kind],
+        update={AlertSent.sent_at_ms: param("sent_at_ms")},
+    )
+)
+_FORGET = Statement(
+    AlertSent.delete().where(AlertSent.name == param("name"), AlertSent.kind == param("kind"))
+)
+_FAILURE = {
+    AlertFailure.failed_at_ms: param("failed_at_ms"),
+    AlertFailure.error: param("error"),
+    AlertFailure.output: param("output"),
+}
+_FAILED = Statement(
+    AlertFailure.insert({AlertFailure.name: param("name"), **_FAILURE}).on_conflict(
+        conflict_target=[AlertFailure.name], update=_FAILURE
+    )
+)
+_WORKS = Statement(AlertFailure.delete().where(AlertFailure.name == param("name")))
 
 
 class TroubleWatch:
@@ -67,16 +218,12 @@ class TroubleWatch:
     def configure(self, settings: Config) -> None:
         """Use these alerts from the next look on."""
         self._settings = settings
-        if settings.alerts:
-            # Here, as a daemon without alerts need not read the record, and the code for that takes
-            # a tenth of a start.
-            from premblyd.alerts import troubles
-
-            self._find = troubles.find
 
     async def run(self) -> None:
         """Look until the daemon ends."""
-        await loops.repeat(self._round, LOOK_EVERY_S, first_s=LOOK_EVERY_S, failed=AlertsFailed)
+        await loops.repeat(
+            self._round, LOOK_EVERY_S, first_s=LOOK_EVERY_S, failed=occurrences.AlertsFailed
+        )
 
     async def _round(self) -> float:
         if self._settings.alerts:
@@ -91,7 +238,7 @@ class TroubleWatch:
         settings, now_ms = self._settings, self._clock.now_ms()
         sent = await self._read_sent(now_ms)
         found = await asyncio.to_thread(
-            self._find,
+            find,
             settings,
             self._place,
             now_ms,
@@ -116,7 +263,7 @@ class TroubleWatch:
         due = [message for message in due if self._may_run(message.alert, now_ms)]
         await asyncio.gather(*(self._send(message, sent) for message in due))
 
-    def _gone_of(self, alert: Alert, items: list[Item], found: "Found") -> set[tuple[str, str]]:
+    def _gone_of(self, alert: Alert, items: list[Item], found: Found) -> set[tuple[str, str]]:
         """Return what `alert` told of and is not there any more."""
         counts = Counter(item.kind for item in items)
         # A kind alone was told by a premblyd that did not tell what it is about.
@@ -149,7 +296,7 @@ class TroubleWatch:
         if result.outcome is not AttemptOutcome.SUCCEEDED:
             await self._failed(message, result)
             return
-        tell(AlertSent(alert=alert.name, kinds=message.kinds, items=len(message.items)))
+        tell(occurrences.AlertSent(alert=alert.name, kinds=message.kinds, items=len(message.items)))
         told = {thing(item) for item in message.items}
         sent.update({(alert.name, each): message.at_ms for each in told})
         self._open |= {(alert.name, each) for each in told}
@@ -163,7 +310,7 @@ class TroubleWatch:
         alert = message.alert
         self._not_before_ms[alert.name] = message.at_ms + AGAIN_MS
         tell(
-            AlertFailed(
+            occurrences.AlertFailed(
                 alert=alert.name,
                 kinds=message.kinds,
                 outcome=str(result.outcome),
