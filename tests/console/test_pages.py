@@ -553,3 +553,39 @@ def test_durations_and_sizes_are_for_people() -> None:
     ]
     assert words.percent(0.9999) == "99.9 %"
     assert is_safe_target("/events?code=00")
+
+
+# Every key of an action, in each of its forms.
+CONFIGURED: list[dict[str, Any]] = [
+    shell("plain", "echo harmless", output="plain", env={"A": "b"}, concurrency=2),
+    shell("confirmed", "true", "00", confirm=True, once="reference", retry=ONCE),
+    shell("unstated", "true", "00", confirm={"unstated": ["face_match", "user_ref"]}),
+    shell("ordered", "exit 1", order="reference", retry=AT_ONCE),
+    shell("waiting", "exit 1", order={"by": "reference", "then": "wait"}, concurrency={"cluster": 3}),
+    {"name": "posted", "response_codes": ["default", "missing"], "types": ["*"],
+     "when": "outcome == 'verified'",
+     "http": {"url": "http://127.0.0.1:1/hook", "headers": {"Authorization": "hush"},
+              "sign_with": "whsec_aHVzaGh1c2hodXNoaHVzaGh1c2hodXNo", "send": {"select": "body"}}},
+    {"name": "run", "response_codes": ["*"], "command": ["cat", "-"], "timeout": "3s"},
+]  # fmt: skip
+
+
+def test_every_page_and_its_json_bears_every_key_of_the_configuration(fresh: Premblyd) -> None:
+    prembly = {"url": "http://127.0.0.1:1", "api_key": "hush"}
+    fresh.configure(actions=CONFIGURED, console=CONSOLE, prembly=prembly, pending={})
+    fresh.start()
+    body = json.dumps(
+        {"response_code": "00", "verification": {"reference": "r", "status": "PENDING"}}
+    )
+    assert fresh.send(body.encode()).status == 200
+    wait_until(lambda: fresh.rows("SELECT 1 FROM delivery WHERE state = 'dead'"))
+    own = signed_in(fresh)
+    for path, as_json in PAGES.items():
+        assert (own.get(path).status, own.get(as_json).status) == (200, 200), path
+    for path in ("/actions/explain", "/actions/explain.json"):
+        page = own.post(path, {"payload": body})
+        assert page.status == 200, path
+        assert "hush" not in page.text
+    configured = own.get("/actions.json").json["configured"]
+    assert [configured[name]["confirm"] for name in ("plain", "confirmed")] == [False, True]
+    assert configured["unstated"]["unstated"] == ["face_match", "user_ref"]
