@@ -12,6 +12,7 @@ from peewee import Database
 from premblyd.config.models import Config
 from premblyd.console.bulk import Bulk, Bulks, BusyError
 from premblyd.engines.connections import connect_operator, connect_read_only
+from premblyd.engines.readers import PageReader, Readers
 from premblyd.record import operating, pacing
 from premblyd.record.choosing import DeliveryFilter
 from premblyd.record.operating import Operator
@@ -57,13 +58,13 @@ def test_between_two_transactions_of_a_replay_webhooks_are_stored(
     assert gaps == [0, 2.0, 2.0]  # none before the first one, nor after the last
 
 
-class FewReaders:
+class FewReaders(Readers):
     """Reads on the test's own connection."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def run(self, work: Callable[[Database], Found]) -> Found:
+    async def run(self, work: Callable[[Database], Found], page: PageReader | None = None) -> Found:
         return work(self._database)
 
 

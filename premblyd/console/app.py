@@ -31,9 +31,9 @@ from premblyd.console.pages import (
     rejections,
     signin,
 )
-from premblyd.console.readers import Readers
 from premblyd.console.services import Services
 from premblyd.databases import DatabaseAddress, file_of
+from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
 from premblyd.listening import Listening
 from premblyd.metrics.exporter import Exporter

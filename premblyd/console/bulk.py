@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from premblyd.clock import Clock
 from premblyd.config.models import Config
-from premblyd.console.readers import Readers
+from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
 from premblyd.errors import PremblydError, TryAgainError
 from premblyd.occurrences import ConsoleFailed

@@ -8,9 +8,9 @@ from typing import Any
 
 from premblyd import times
 from premblyd.console import csvtext
-from premblyd.console.readers import Readers
 from premblyd.console.words import label
 from premblyd.engines.connections import Database
+from premblyd.engines.readers import Readers
 from premblyd.errors import TryAgainError
 from premblyd.record.rows import Row
 

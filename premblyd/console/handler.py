@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from http import HTTPStatus
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 from urllib.parse import quote
 
 from tornado.iostream import IOStream, StreamClosedError
@@ -13,6 +13,7 @@ from tornado.web import HTTPError, RequestHandler
 from premblyd import jsontext
 from premblyd.console import origin, words
 from premblyd.console.services import Services
+from premblyd.engines.connections import Database
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.occurrences import ConsoleFailed, ConsoleNotLogged, ConsoleRefused, Occurrence
 from premblyd.receive.address import client_ip, peer_ip
@@ -35,6 +36,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
+Found = TypeVar("Found")
+
 
 class Refused(PremblydError):
     """A request that the console does not take. The text says what to do instead."""
@@ -55,6 +58,16 @@ class Handler(RequestHandler):
     def initialize(self, services: Services) -> None:
         self.services = services
         self._began = time.perf_counter()
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Give this page its limit of time; a page without an end has it each time."""
+        self._reader = self.services.readers.for_page()
+
+    async def read(self, work: Callable[[Database], Found]) -> Found:
+        """Return what `work` reads or makes: in a thread, for the loop has webhooks to answer.
+        Raise TooSlowError when all that this page reads and makes takes too long."""
+        return await self._reader.run(work)
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
@@ -95,7 +108,7 @@ class Handler(RequestHandler):
             return None
         now_ms = self.services.clock.now_ms()
         password = str(self.services.password) if self.services.password else None
-        return await self.services.readers.run(
+        return await self.read(
             lambda database: access.find_session(database, token, now_ms, password)
         )
 
@@ -177,8 +190,8 @@ class Handler(RequestHandler):
             self.detach().close()
 
     async def send(self, make: Callable[[], bytes]) -> None:
-        """Answer with what `make` makes: in a thread, for the loop has webhooks to answer."""
-        self.finish(await self.services.readers.run(lambda _: make()))
+        """Answer with what `make` makes."""
+        self.finish(await self.read(lambda _: make()))
 
     def get_template_namespace(self) -> dict[str, Any]:
         own = {

@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 
-from premblyd.console.readers import Readers
+from premblyd.engines.readers import Readers
 from premblyd.errors import PremblydError, TryAgainError
 from premblyd.record.pulse import Pulse, pulse
 

@@ -13,7 +13,7 @@ from premblyd.console.bulk import Bulks
 from premblyd.console.guessing import Guesses
 from premblyd.console.guests import Guests
 from premblyd.console.live import Live
-from premblyd.console.readers import Readers
+from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
 from premblyd.metrics.exporter import Exporter
 from premblyd.passwords import PasswordHash

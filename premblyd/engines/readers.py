@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -178,22 +179,32 @@ class Readers:
         self.time_limit_s = time_limit_s
         self._running: set[asyncio.Task[object]] = set()
 
-    async def run(self, work: Callable[[Database], Found]) -> Found:
+    def for_page(self) -> "PageReader":
+        """Return what one page reads by: all its works together have the limit of time."""
+        return PageReader(self)
+
+    async def run(
+        self, work: Callable[[Database], Found], page: "PageReader | None" = None
+    ) -> Found:
         """Return what `work` reads. Raise TooBusyError when too many wait, TooSlowError after the
         limit of time, and what `work` raises."""
         if len(self._running) >= MAX_WAITING:
             raise TooBusyError("Too many look at the record at once. Try again in a moment.")
         # A task of its own: whoever waits may be cancelled, and the thread can't be.
-        task = asyncio.create_task(self._run(work))
+        task = asyncio.create_task(self._run(work, page or self.for_page()))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
 
-    async def _run(self, work: Callable[[Database], Found]) -> Found:
+    async def _run(self, work: Callable[[Database], Found], page: "PageReader") -> Found:
         reader = await self._free.get()
+        began_s = time.monotonic()
         try:
-            return await reader.run(work, self.time_limit_s)
+            if page.left_s <= 0:
+                raise TooSlowError(_TOO_SLOW)
+            return await reader.run(work, page.left_s)
         finally:
+            page.left_s -= time.monotonic() - began_s
             self._free.put_nowait(reader)
 
     async def close(self) -> None:
@@ -201,3 +212,15 @@ class Readers:
         await asyncio.gather(*self._running, return_exceptions=True)
         for reader in self._readers:
             await asyncio.to_thread(reader.close)
+
+
+class PageReader:
+    """Reads for one page. What waits for a reader takes nothing of its time."""
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+        self.left_s = readers.time_limit_s
+
+    async def run(self, work: Callable[[Database], Found]) -> Found:
+        """Do as `Readers.run`, within what is left of the page's time."""
+        return await self._readers.run(work, self)

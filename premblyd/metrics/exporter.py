@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.databases import DatabaseAddress
+from premblyd.engines.connections import backend
+from premblyd.engines.readers import Readers
+from premblyd.errors import PremblydError
 from premblyd.metrics.counting import Counts, Runtime
 
 if TYPE_CHECKING:
-    from premblyd.metrics.families import Exposition
+    from premblyd.metrics.families import Exposition, Recorded
 
 
 class Exporter:
@@ -32,16 +35,36 @@ class Exporter:
         self._runtime = runtime
 
     async def expose(self, accept: str) -> "Exposition":
-        """Return all metrics in the format that `accept`, a request's header, asks for. What takes
-        longer is done beside the loop."""
+        """Return all metrics in the format that `accept`, a request's header, asks for: without
+        those of the record where that can't be read, or takes too long."""
         async with self._one_at_a_time:
             counts, runtime = self.counts.copy(), self._runtime()
-            return await asyncio.to_thread(self._expose, counts, runtime, accept)
+            settings, now_ms = self._config, self._clock.now_ms()
+            families = await asyncio.to_thread(_families)
+            readers = Readers(backend(self._place), count=1)
+            try:
+                record = await readers.run(
+                    lambda database: families.read(database, runtime, self._place, settings, now_ms)
+                )
+            except PremblydError:
+                record = None
+            finally:
+                await readers.close()
+            return await asyncio.to_thread(self._expose, counts, runtime, record, accept)
 
-    def _expose(self, counts: Counts, runtime: Runtime, accept: str) -> "Exposition":
-        # Here, as a daemon that nobody asks has no use for the library, nor for reading the record,
-        # and they take memory and a tenth of a start.
-        from premblyd.metrics.families import expose, look
+    def _expose(
+        self, counts: Counts, runtime: Runtime, record: "Recorded | None", accept: str
+    ) -> "Exposition":
+        families = _families()
+        sizes = backend(self._place).sizes()
+        state = families.State(runtime=runtime, sizes=sizes, record=record)
+        exposition: Exposition = families.expose(counts, state, accept)
+        return exposition
 
-        state = look(runtime, self._place, self._config, self._clock.now_ms())
-        return expose(counts, state, accept)
+
+def _families() -> Any:
+    # Here, as a daemon that nobody asks has no use for the library, nor for reading the record, and
+    # they take memory and a tenth of a start.
+    from premblyd.metrics import families
+
+    return families

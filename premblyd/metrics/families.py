@@ -1,12 +1,11 @@
 """The metrics by their names, as Prometheus reads them. docs/monitoring.md lists them.
 
-`look` reads how things stand, `expose` writes it with what was counted.
+`read` asks the record how things stand, `expose` writes it with what was counted.
 """
 
 import platform
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +22,8 @@ from prometheus_client.registry import Collector
 from premblyd import __version__
 from premblyd.config.models import Config
 from premblyd.databases import DatabaseAddress, file_of
-from premblyd.engines.connections import backend, connect_read_only
+from premblyd.engines.connections import Database
 from premblyd.engines.engine import Sizes
-from premblyd.errors import PremblydError
 from premblyd.metrics.counting import Counts, Histogram, Runtime
 from premblyd.record import hosts, reading, statistics
 from premblyd.record.statistics import ActionFigures
@@ -53,34 +51,27 @@ class State:
     record: Recorded | None
 
 
-def look(runtime: Runtime, place: DatabaseAddress, settings: Config, now_ms: int) -> State:
-    """Return how things stand. It reads the database, so not in the loop."""
-    try:
-        record = _read(runtime, place, settings, now_ms)
-    except PremblydError:
-        record = None
-    return State(runtime=runtime, sizes=backend(place).sizes(), record=record)
-
-
-def _read(runtime: Runtime, place: DatabaseAddress, settings: Config, now_ms: int) -> Recorded:
+def read(
+    database: Database, runtime: Runtime, place: DatabaseAddress, settings: Config, now_ms: int
+) -> Recorded:
+    """Return what the record at `place` says. Raise StoreUnreadableError when it can't be read."""
     names = [action.name for action in settings.actions]
     kinds = {row.kind: 0 for row in table.TROUBLES if row.has_metric}
-    with closing(connect_read_only(place)) as database:
-        situation = Situation(
-            record=database,
-            now_ms=now_ms,
-            settings=settings,
-            path=file_of(place),
-            store_error=runtime.store_error,
-        )
-        items = table.items(situation)
-        return Recorded(
-            at_ms=now_ms,
-            last_event_ms=reading.last_event_ms(database),
-            actions=statistics.actions(database, since_ms=now_ms, now_ms=now_ms, names=names),
-            attention=kinds | Counter(item.kind for item in items if item.needs_somebody),
-            hosts_alive=1 if file_of(place) else len(hosts.alive(database, now_ms)),
-        )
+    situation = Situation(
+        record=database,
+        now_ms=now_ms,
+        settings=settings,
+        path=file_of(place),
+        store_error=runtime.store_error,
+    )
+    items = table.items(situation)
+    return Recorded(
+        at_ms=now_ms,
+        last_event_ms=reading.last_event_ms(database),
+        actions=statistics.actions(database, since_ms=now_ms, now_ms=now_ms, names=names),
+        attention=kinds | Counter(item.kind for item in items if item.needs_somebody),
+        hosts_alive=1 if file_of(place) else len(hosts.alive(database, now_ms)),
+    )
 
 
 @dataclass(frozen=True, slots=True)

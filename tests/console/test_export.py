@@ -16,7 +16,7 @@ from tornado.web import Application, RequestHandler
 from premblyd.console import export
 from premblyd.console.handler import Handler
 from premblyd.engines.connections import Database
-from premblyd.engines.readers import TooBusyError
+from premblyd.engines.readers import PageReader, Readers, TooBusyError
 from premblyd.errors import StoreUnreadableError
 from premblyd.record.rows import Row
 from tests.support.console import Browser, signed_in
@@ -86,14 +86,14 @@ def test_a_wrong_value_lists_nothing(own: Browser) -> None:
         assert page.json["mistakes"]
 
 
-class Readers:
+class FewReaders(Readers):
     """Stands for the readers: they are busy at every other look, and fail from `end` on."""
 
     def __init__(self, end: int) -> None:
         self.looks = 0
         self._end = end
 
-    async def run(self, work: Callable[[Database], Any]) -> Any:
+    async def run(self, work: Callable[[Database], Any], page: PageReader | None = None) -> Any:
         self.looks += 1
         if self.looks >= self._end:
             raise StoreUnreadableError("it is gone")
@@ -112,7 +112,7 @@ def numbers(_: Database, before: int | None) -> tuple[Sequence[Row], int | None]
     return [Numbered(n=first)], first if first > 1 else None
 
 
-def parts(readers: Readers) -> AsyncIterator[bytes]:
+def parts(readers: FewReaders) -> AsyncIterator[bytes]:
     return export.parts(readers, Numbered, numbers)
 
 
@@ -120,7 +120,7 @@ def test_a_part_that_is_refused_for_a_moment_is_read_again(monkeypatch: pytest.M
     monkeypatch.setattr(export, "AGAIN_S", 0.0)
 
     async def scene() -> bytes:
-        return b"".join([part async for part in parts(Readers(end=99))])
+        return b"".join([part async for part in parts(FewReaders(end=99))])
 
     text = asyncio.run(scene()).decode("utf-8-sig")
     assert [row["n"] for row in csv.DictReader(io.StringIO(text))] == list("987654321")
@@ -135,7 +135,7 @@ def test_a_csv_that_can_not_be_gone_on_with_ends_before_its_end(
         get_csv: Callable[..., Awaitable[None]] = Handler.send_csv
 
         async def get(self) -> None:
-            await self.get_csv("events.csv", parts(Readers(end=5)))
+            await self.get_csv("events.csv", parts(FewReaders(end=5)))
 
     def ask(port: int) -> bytes:
         connection = HTTPConnection("127.0.0.1", port, timeout=20)

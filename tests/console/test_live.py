@@ -9,19 +9,20 @@ from peewee import Database
 
 from premblyd.console import live
 from premblyd.console.live import Live, TooManyWatchersError
+from premblyd.engines.readers import PageReader, Readers
 from premblyd.errors import StoreUnreadableError
 from premblyd.record.pulse import Pulse
 
 Found = TypeVar("Found")
 
 
-class Looks:
+class Looks(Readers):
     """Stands for the readers: each look sees one event more; every third fails."""
 
     def __init__(self) -> None:
         self.count = 0
 
-    async def run(self, work: Callable[[Database], Found]) -> Found:
+    async def run(self, work: Callable[[Database], Found], page: PageReader | None = None) -> Found:
         self.count += 1
         if self.count % 3 == 0:
             raise StoreUnreadableError("it is locked")

@@ -24,7 +24,7 @@ class Actions(Handler):
         """Answer with the page; `more` has an explanation, or what is wrong with its payload."""
         config, now_ms = self.services.config, self.now_ms
         names = [action.name for action in config.actions]
-        figures = await self.services.readers.run(
+        figures = await self.read(
             lambda database: statistics.actions(
                 database, since_ms=now_ms - times.DAY_MS, now_ms=now_ms, names=names
             )
@@ -53,7 +53,7 @@ class Explain(Actions):
         payload = self.get_body_argument("payload", "", strip=False)
         name = self.get_body_argument("endpoint", "") or None
         config, now_ms = self.services.config, self.now_ms
-        explanation = await self.services.readers.run(
+        explanation = await self.read(
             lambda _: explaining.explain(config, payload.encode(), now_ms, endpoint_name=name)
         )
         if self.wants_json:

@@ -55,7 +55,7 @@ class ReplayMany(Handler):
         is_all = bool(self.get_body_argument("all", ""))
         chosen, form = self._all() if is_all else (self._some(), None)
         contradicted = dataclasses.replace(chosen, contradicted=True)
-        total, left = await self.services.readers.run(
+        total, left = await self.read(
             lambda database: (
                 reading.count_deliveries(database, chosen),
                 reading.count_deliveries(database, contradicted),
@@ -139,9 +139,7 @@ class Delivery(Handler):
     """A delivery is shown on its event's page."""
 
     async def get(self, delivery_id: str) -> None:
-        found = await self.services.readers.run(
-            lambda database: reading.find_delivery(database, int(delivery_id))
-        )
+        found = await self.read(lambda database: reading.find_delivery(database, int(delivery_id)))
         self.redirect(f"/events/{found.event_id}#d-{found.id}", status=303)
 
 
@@ -154,7 +152,7 @@ class Replay(Handler):
         config, now_ms = self.services.config, self.now_ms
         number = int(delivery_id)
         is_meant = self.get_body_argument("contradicted", "") == "yes"
-        found, plan = await self.services.readers.run(
+        found, plan = await self.read(
             lambda database: (
                 reading.find_delivery(database, number),
                 _plan_one(database, number, config, now_ms, is_meant),
@@ -179,9 +177,7 @@ class Cancel(Handler):
 
     async def post(self, delivery_id: str) -> None:
         number = int(delivery_id)
-        found = await self.services.readers.run(
-            lambda database: reading.find_delivery(database, number)
-        )
+        found = await self.read(lambda database: reading.find_delivery(database, number))
         change = Operator(actor=self.actor).cancel(number, self.now_ms)
         cancelled = await self.services.writer.call(change, alone=True)
         self.services.wake()  # with `order`, what has waited for it is due now

@@ -26,7 +26,7 @@ class Event(Handler):
 
     async def get(self, name: str) -> None:
         plain = [each.name for each in self.services.config.actions if each.output == "plain"]
-        view = await self.services.readers.run(lambda database: _masked(database, name, plain))
+        view = await self.read(lambda database: _masked(database, name, plain))
         await show(self, view)
 
 
@@ -40,12 +40,10 @@ class Reveal(Handler):
         self.redirect(f"/events/{event_id}", status=303)
 
     async def post(self, event_id: str) -> None:
-        found = await self.services.readers.run(
-            lambda database: reading.find_event_id(database, event_id)
-        )
+        found = await self.read(lambda database: reading.find_event_id(database, event_id))
         change = Operator(actor=self.actor).reveal(found, self.now_ms)
         recorded = await self.services.writer.call(change)
-        view = await self.services.readers.run(lambda database: _revealed(database, recorded))
+        view = await self.read(lambda database: _revealed(database, recorded))
         await show(self, view)
 
 

@@ -41,7 +41,7 @@ class ListPage(Handler):
             self.set_status(400)
         else:
             place = form.place()
-            part, beside = await self.services.readers.run(
+            part, beside = await self.read(
                 lambda database: (
                     self._find(database, chosen, place),
                     self.beside(database, chosen),

@@ -20,8 +20,10 @@ class LiveStream(Handler):
         try:
             async for pulse in watching:
                 rounds += 1
-                if rounds % SESSION_EVERY == 0 and await self.find_session() is None:
-                    return
+                if rounds % SESSION_EVERY == 0:
+                    self.begin_anew()
+                    if await self.find_session() is None:
+                        return
                 self.write(_message(pulse))
                 await self.flush()
         except StreamClosedError:

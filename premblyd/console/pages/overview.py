@@ -26,9 +26,7 @@ class Overview(Handler):
         if period not in PERIODS:
             raise PremblydError(f"`since` should be one of {', '.join(PERIODS)}.")
         now_ms = self.now_ms
-        view = await self.services.readers.run(
-            lambda database: self._read(database, PERIODS[period], now_ms)
-        )
+        view = await self.read(lambda database: self._read(database, PERIODS[period], now_ms))
         if self.wants_json:
             items = [item.as_json() for item in view.pop("items")]
             await self.send_json({"attention": items, **view})
