@@ -197,6 +197,7 @@ class Daemon:
             beacon,
             self._clock,
             lost_after_s=self._settings.hosts.lost_after_ms / 1000,
+            is_named=self._settings.hosts.name_value is not None,
             wake=self._look,
             stop_fenced_hooks=self._stop_fenced_hooks,
         )

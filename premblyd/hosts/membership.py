@@ -94,7 +94,8 @@ AGAIN_S = 0.5  # after the database could not be reached
 class Membership:
     """This daemon's part among the hosts: `join`, `run` as a loop, `leave` whatever has happened.
 
-    `wake` is told when deliveries may be due. `stop_fenced_hooks` gets a way to ask which claims
+    `is_named`: by its configuration, since there are others, or will be. `wake` is told when
+    deliveries may be due. `stop_fenced_hooks` gets a way to ask which claims
     are still this daemon's own, by their tokens, and ends the hooks of the others; it returns how
     many processes these were.
     """
@@ -107,6 +108,7 @@ class Membership:
         clock: SharedClock,
         *,
         lost_after_s: float,
+        is_named: bool,
         wake: Callable[[], None],
         stop_fenced_hooks: Callable[[Callable[[], Awaitable[Collection[str]]]], Awaitable[int]],
     ) -> None:
@@ -120,6 +122,7 @@ class Membership:
         self._standing = Standing(lost_after_s)
         self._beat_every_s = lost_after_s / BEATS
         self._others: tuple[Sighting, ...] = ()
+        self._may_have_others = is_named  # else from the first one that it sees
         self._is_leader = False
         self._must_announce = False
         self._announced_at_s = float("-inf")
@@ -240,8 +243,9 @@ class Membership:
 
     async def _watch_own_hooks(self) -> float:
         """End this daemon's hooks when it could not say for too long that it lives: others start
-        them. A host that saw no other in its last beat keeps them."""
-        if self._others and not self._has_let_go and self._standing.has_lapsed(self.now()):
+        them. One may have come since the last beat, that is not known here."""
+        lapsed = self._may_have_others and self._standing.has_lapsed(self.now())
+        if lapsed and not self._has_let_go:
             killed = await self._stop_fenced_hooks(_nothing)
             self._has_let_go = True  # not before: what fails is done again
             tell(HostLetGo(worker=self._own.worker, killed_processes=killed))
@@ -260,6 +264,7 @@ class Membership:
         lost = self._observation.look(hosts, beat.time.answered_at_s)
         own = [host for host in hosts if host.worker == self._own.worker]
         self._others = tuple(host for host in hosts if host.worker != self._own.worker)
+        self._may_have_others = self._may_have_others or bool(self._others)
         self._set_leader(bool(own) and self._observation.is_leader(own[0].id))
         lost = [host for host in lost if host.worker != self._own.worker]
         if self._repair is not None and not self._repair.done():

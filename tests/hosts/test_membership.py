@@ -65,7 +65,7 @@ class FakeBeacon:
 class Member:
     """A membership at work. `stop_fenced_hooks`: how often it ended what it ran."""
 
-    def __init__(self, store: Store, beacon: FakeBeacon, lost_after_s: float = 0.5) -> None:
+    def __init__(self, store: Store, beacon: FakeBeacon, *, is_named: bool = False) -> None:
         self.stop_fenced_hooks = self.wakes = 0
         self.failures: list[OSError] = []  # of what would end it
         own = identity("a")
@@ -74,7 +74,8 @@ class Member:
             own,
             beacon,
             SharedClock(),
-            lost_after_s=lost_after_s,
+            lost_after_s=0.5,
+            is_named=is_named,
             wake=self._wake,
             stop_fenced_hooks=self._stop_fenced_hooks,
         )
@@ -174,30 +175,34 @@ def test_hooks_that_could_not_be_ended_are_ended_again(
     assert told(lines)[-2:] == ["host.failed", "host.let_go"]
 
 
-def test_a_host_that_knew_of_no_other_lets_its_hooks_run(
+def test_a_host_that_never_knew_another_lets_its_hooks_run(
     store: Store, lines: list[EventDict]
 ) -> None:
-    """Nobody starts them: when the database is back, they are reported."""
-    alone, witnessed = FakeBeacon("a"), FakeBeacon("a", "b")
-    lonely = Member(store, alone)
-    witness = Member(store, witnessed)
+    """Nobody starts them: when the database is back, they are reported. One that has a name, or
+    knew another once, can't tell: another may have come."""
+    beacons = {name: FakeBeacon("a") for name in ("single", "named", "left")}
+    beacons["left"].hosts.append(Sighting(id=9, worker="b:1:boot", name="b", beat_count=0))
+    members = {name: Member(store, beacons[name], is_named=name == "named") for name in beacons}
 
     async def cut_off() -> None:
-        await witness.run_until(lambda: alone.beats > 1 and witnessed.beats > 1)
-        alone.is_away = True
-        await until(lambda: alone.failures)
-        witnessed.is_away = True
-        await witness.run_until(lambda: witness.stop_fenced_hooks)
-        failures = alone.failures
-        await until(lambda: alone.failures > failures + 2)  # it has looked since
+        await until(lambda: all(beacon.beats > 1 for beacon in beacons.values()))
+        beacons["left"].hosts.pop()
+        beats = beacons["left"].beats
+        await until(lambda: beacons["left"].beats > beats + 1)
+        for beacon in beacons.values():
+            beacon.is_away = True
+        await until(lambda: all(members[name].stop_fenced_hooks for name in ("named", "left")))
+        failures = beacons["single"].failures
+        await until(lambda: beacons["single"].failures > failures + 2)  # it has looked since
 
     async def main() -> None:
         done = asyncio.create_task(cut_off())
-        await lonely.run_until(done.done)
+        await asyncio.gather(*(member.run_until(done.done) for member in members.values()))
         await done
 
     store.wait(main())
-    assert (lonely.stop_fenced_hooks, witness.stop_fenced_hooks) == (0, 1)
+    ended = {name: member.stop_fenced_hooks for name, member in members.items()}
+    assert ended == {"single": 0, "named": 1, "left": 1}
 
 
 def test_the_log_names_a_host_that_joins_later(store: Store, lines: list[EventDict]) -> None:

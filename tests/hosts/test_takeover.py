@@ -4,8 +4,7 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +16,7 @@ from tests.support import postgresql
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
 from tests.support.database import rows
-from tests.support.hosts import Runs, hosts, new_server
-from tests.support.proxy import Cable
+from tests.support.hosts import Runs, cabled, hosts, new_server
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 
@@ -134,20 +132,6 @@ def test_a_clean_stop_hands_over_at_once(tmp_path: Path, server: Server, runs: R
         assert [ended for _, ended in sorted(other.rows(HOSTS))].count("stopped") == 1
 
 
-@contextmanager
-def cabled() -> Iterator[tuple[Cable, Server, Server]]:
-    """Yield a cable to a new database, and the database, straight and by the cable."""
-    cluster, template = postgresql.of_session()
-    server = postgresql.new_database(cluster, template)
-    name = server.url.partition("@/")[2].partition("?")[0]
-    with Cable(cluster.folder / f".s.PGSQL.{cluster.port}") as cable:
-        yield (
-            cable,
-            server,
-            Server(f"postgresql://{postgresql.SUPERUSER}@{cable.address}/{name}"),
-        )
-
-
 def test_a_host_that_slept_between_claim_and_start_starts_nothing_that_others_have(
     tmp_path: Path,
 ) -> None:
@@ -198,6 +182,31 @@ def test_a_host_that_is_cut_off_is_lost_and_comes_back(tmp_path: Path, runs: Run
         wait_until(lambda: far.log("attempt.lease_lost"), 30)
         wait_until(lambda: far.send(b'{"after": 1}').status == 200, 30)
         near.wait_for_rows([("a", None), ("b", None)], HOSTS)
+
+
+def test_a_host_that_is_cut_off_alone_lets_go_too(tmp_path: Path, runs: Runs) -> None:
+    """What it ends costs no attempt, unless another takes it over; and nothing runs beside that."""
+    delivery = "SELECT state, attempt_count, attempts_left FROM delivery ORDER BY id DESC LIMIT 1"
+    with ExitStack() as opened:
+        cable, server, behind = opened.enter_context(cabled())
+        (tmp_path / "far").mkdir()
+        (far,) = opened.enter_context(
+            hosts(tmp_path / "far", "a", server=behind, actions=runs.actions)
+        )
+        far.send(b'{"first": 1}')
+        wait_until(runs.workers)
+        cable.cut()
+        wait_until(lambda: far.log("host.let_go"))
+        cable.mend()
+        wait_until(lambda: rows(server, delivery) == [("succeeded", 2, 9)], 30)
+        wait_until(lambda: far.send(b'{"second": 1}').status == 200, 30)
+        wait_until(lambda: len(runs.workers()) == 3)
+        cable.cut()
+        (near,) = opened.enter_context(hosts(tmp_path, "b", server=server, actions=runs.actions))
+        near.wait_for_rows([("succeeded", 2, 8)], delivery)
+        assert runs.workers() == ["a", "a", "a", "b"]
+        assert len(far.log("host.let_go")) == 2, "before the other host called it lost"
+        assert {each.status() for each in far.hooks()} <= {psutil.STATUS_ZOMBIE}
 
 
 def test_no_host_is_lost_when_the_database_was_away(tmp_path: Path) -> None:

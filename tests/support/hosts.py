@@ -9,6 +9,7 @@ from premblyd.databases import Server
 from tests.support import postgresql
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
+from tests.support.proxy import Cable
 
 QUICK = {"lost_after": "1s"}
 
@@ -40,6 +41,20 @@ def hosts(
             variables = (environ or {}).get(name, {})
             daemon.start(before, (), (), bool(variables), **variables)
         yield daemons
+
+
+@contextlib.contextmanager
+def cabled() -> Iterator[tuple[Cable, Server, Server]]:
+    """Yield a cable to a new database, and the database, straight and by the cable."""
+    cluster, template = postgresql.of_session()
+    server = postgresql.new_database(cluster, template)
+    name = server.url.partition("@/")[2].partition("?")[0]
+    with Cable(cluster.folder / f".s.PGSQL.{cluster.port}") as cable:
+        yield (
+            cable,
+            server,
+            Server(f"postgresql://{postgresql.SUPERUSER}@{cable.address}/{name}"),
+        )
 
 
 # Each run writes down who it is; the first one of each delivery goes on for long.
