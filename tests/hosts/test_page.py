@@ -4,8 +4,10 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from functools import partial
@@ -20,7 +22,7 @@ from tests.support import postgresql
 from tests.support.commands import run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
-from tests.support.hosts import hosts, new_server
+from tests.support.hosts import cabled, hosts, new_server
 from tests.support.needs import needs_machine
 from tests.support.pages import BLOCKS
 from tests.support.ports import free_port
@@ -257,3 +259,35 @@ def test_behind_the_pages_proxy_nobody_notices_that_a_host_is_killed(tmp_path: P
         stored = [bytes(body) for (body,) in daemons[1].rows("SELECT body FROM event")]
         assert sorted(stored) == sorted(body for body, _ in load.answered)
         daemons[1].wait_for_rows([("succeeded", len(stored))], STATES)
+
+
+@pytest.mark.parametrize("silent", ["host", "database"])
+def test_behind_the_pages_proxy_a_webhook_is_answered_in_time_when_all_is_silent(
+    tmp_path: Path, silent: str
+) -> None:
+    """It is asked of the other host, and stored once. Prembly waits for 10 s."""
+    within = block("answer_within:").partition(": ")[2].strip()
+    with contextlib.ExitStack() as opened:
+        with needs_machine():
+            cable, server, behind = opened.enter_context(cabled())
+        (tmp_path / "far").mkdir()
+        far, near = (
+            opened.enter_context(
+                hosts(folder, name, server=to, actions=ACTIONS, answer_within=within)
+            )[0]
+            for folder, name, to in ((tmp_path / "far", "a", behind), (tmp_path, "b", server))
+        )
+        address = opened.enter_context(proxy(tmp_path, [far, near]))
+        if silent == "host":
+            far.process.send_signal(signal.SIGSTOP)
+            opened.callback(far.process.send_signal, signal.SIGCONT)
+        else:
+            cable.cut()
+        took_s = []
+        for number in range(2):  # one of them comes to the silent host first
+            body = b'{"reference": "r-%d"}' % number
+            start_s = time.monotonic()
+            assert request(address, "POST", PATH, body, signed(body)).status == 200
+            took_s.append(time.monotonic() - start_s)
+        assert 2 < max(took_s) < 10, "this one has waited for the silent host"
+        near.wait_for_rows([("succeeded", 2)], STATES)
