@@ -59,6 +59,11 @@ def run(database: Database, text: str) -> None:
             database.execute_sql(sql if is_sqlite(database) else _in_postgresql(sql))
 
 
+def iso(column: str) -> str:
+    """Return a column's time as text, in SQLite's SQL."""
+    return f"strftime('%Y-%m-%dT%H:%M:%fZ', {column} / 1000.0, 'unixepoch')"
+
+
 def _in_postgresql(sql: str) -> str:
     for pattern, words in _IN_POSTGRESQL:
         sql = re.sub(pattern, words, sql)

@@ -1,18 +1,13 @@
 """What the database refuses, whoever writes, and what it takes of a person."""
 
-import asyncio
 import hashlib
-import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from premblyd.engines.connections import backend
-from premblyd.model import history, sense
+from premblyd.model import sense
 from premblyd.queue.inbox import Added
 from premblyd.record.operating import Operator
-from tests.support.database import changing, new_place, rows
 from tests.support.queue import FAILED, SUCCEEDED, claim, finish, ids
 from tests.support.store import NOW_MS, Store, new_event
 
@@ -123,43 +118,6 @@ def test_a_whole_life_is_taken(store: Store) -> None:
         finish(store, job, SUCCEEDED)
     found = store.rows("SELECT state FROM delivery ORDER BY id")
     assert found == [("succeeded",), ("cancelled",), ("succeeded",)]
-
-
-HALF_DONE = (
-    "UPDATE delivery SET finished_at_ms = 7 WHERE id = 1",
-    "UPDATE delivery SET state = 'dead', due_at_ms = NULL WHERE id = 2",
-    "UPDATE delivery SET attempts_left = -3 WHERE id = 3",
-)
-DELIVERY = """INSERT INTO delivery (event_id, action, state, due_at_ms, attempts_left,
-    created_at_ms) VALUES (1, 'crm', 'pending', 5, 3, 4)"""
-
-
-def test_what_was_written_so_before_is_mended_or_ends_dead_in_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    older = tmp_path / "migrations"
-    shutil.copytree(history.MIGRATIONS, older)
-    (older / "0015_states.py").unlink()
-    place = new_place(tmp_path, template="template1")
-    with monkeypatch.context() as patched:
-        patched.setattr(history, "MIGRATIONS", older)
-        backend(place).prepare()
-    with asyncio.Runner() as runner:
-        store = Store(place, runner.get_loop())
-        store.add()
-        store.close()
-        with changing(place) as database:
-            for text in (DELIVERY, DELIVERY, DELIVERY, *HALF_DONE):
-                database.execute(text)
-        backend(place).prepare()
-        store = Store(place, runner.get_loop())
-        assert ids(claim(store, crm=9)) == [1]
-        store.close()
-    found = rows(place, "SELECT state, finished_at_ms, last_error FROM delivery ORDER BY id")
-    assert found[0] == ("running", None, None)
-    assert found[1] == ("dead", 4, None)
-    assert found[2][0] == "dead"
-    assert "attempts_left is no number that it can be" in found[2][2]
 
 
 def test_a_change_of_what_is_refused_comes_with_a_migration() -> None:

@@ -1,6 +1,6 @@
 """The first schema: events, deliveries, attempts, rejections, operator actions and two views."""
 
-from premblyd.model.history import run
+from premblyd.model.history import iso, run
 
 TABLES = """
 CREATE TABLE event (
@@ -93,22 +93,20 @@ CREATE TABLE heartbeat (id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL);
 INSERT INTO heartbeat VALUES (1, 0);
 """
 
-ISO = "strftime('%Y-%m-%dT%H:%M:%fZ', {column} / 1000.0, 'unixepoch')"
-
 VIEWS = f"""
 CREATE VIEW event_log AS
-SELECT id, key, {ISO.format(column="received_at_ms")} AS received_at, endpoint, kind,
+SELECT id, key, {iso("received_at_ms")} AS received_at, endpoint, kind,
        response_code, status, outcome, verification_status, detail, reference, user_ref,
        face_match, face_confidence, remote_ip, verified_by, body_bytes, body_sha256,
-       duplicate_count, {ISO.format(column="last_duplicate_at_ms")} AS last_duplicate_at
+       duplicate_count, {iso("last_duplicate_at_ms")} AS last_duplicate_at
 FROM event;
 
 CREATE VIEW delivery_log AS
 SELECT delivery.id, delivery.event_id, event.reference, event.response_code, event.outcome,
        delivery.action, delivery.state, delivery.attempt_count, delivery.attempts_left,
-       {ISO.format(column="delivery.created_at_ms")} AS created_at,
-       {ISO.format(column="delivery.due_at_ms")} AS due_at,
-       {ISO.format(column="delivery.finished_at_ms")} AS finished_at,
+       {iso("delivery.created_at_ms")} AS created_at,
+       {iso("delivery.due_at_ms")} AS due_at,
+       {iso("delivery.finished_at_ms")} AS finished_at,
        delivery.last_error
 FROM delivery JOIN event ON event.id = delivery.event_id;
 """

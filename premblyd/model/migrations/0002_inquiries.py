@@ -1,6 +1,6 @@
 """Types of events, deliveries that another ran instead of, and asking Prembly back."""
 
-from premblyd.model.history import change_check, change_text, is_sqlite, run
+from premblyd.model.history import change_check, change_text, is_sqlite, iso, run
 
 STATES = "state IN ('pending', 'running', 'succeeded', 'dead', 'cancelled')"
 STATES_NOW = "state IN ('pending', 'running', 'succeeded', 'dead', 'cancelled', 'skipped')"
@@ -75,15 +75,13 @@ CREATE TABLE downtime (
 );
 """
 
-ISO = "strftime('%Y-%m-%dT%H:%M:%fZ', {column} / 1000.0, 'unixepoch')"
-
 VIEWS = f"""
 DROP VIEW event_log;
 CREATE VIEW event_log AS
-SELECT id, key, {ISO.format(column="received_at_ms")} AS received_at, endpoint, type, kind,
+SELECT id, key, {iso("received_at_ms")} AS received_at, endpoint, type, kind,
        response_code, status, outcome, verification_status, detail, reference, user_ref,
        face_match, face_confidence, risk_level, risk_score, remote_ip, verified_by, body_bytes,
-       body_sha256, duplicate_count, {ISO.format(column="last_duplicate_at_ms")}
+       body_sha256, duplicate_count, {iso("last_duplicate_at_ms")}
        AS last_duplicate_at
 FROM event;
 
@@ -92,15 +90,15 @@ CREATE VIEW delivery_log AS
 SELECT delivery.id, delivery.event_id, event.type, event.reference, event.response_code,
        event.outcome, delivery.action, delivery.state, delivery.attempt_count,
        delivery.attempts_left,
-       {ISO.format(column="delivery.created_at_ms")} AS created_at,
-       {ISO.format(column="delivery.due_at_ms")} AS due_at,
-       {ISO.format(column="delivery.finished_at_ms")} AS finished_at,
-       {ISO.format(column="delivery.confirmed_at_ms")} AS confirmed_at,
+       {iso("delivery.created_at_ms")} AS created_at,
+       {iso("delivery.due_at_ms")} AS due_at,
+       {iso("delivery.finished_at_ms")} AS finished_at,
+       {iso("delivery.confirmed_at_ms")} AS confirmed_at,
        delivery.confirmed_sha256, delivery.once_key, delivery.ran_instead_id, delivery.last_error
 FROM delivery JOIN event ON event.id = delivery.event_id;
 
 CREATE VIEW inquiry_log AS
-SELECT id, {ISO.format(column="at_ms")} AS at, purpose, event_id, delivery_id, reference, result,
+SELECT id, {iso("at_ms")} AS at, purpose, event_id, delivery_id, reference, result,
        http_status, error, duration_ms, answer_bytes, answer_sha256, stored_event_id
 FROM inquiry;
 """
