@@ -9,8 +9,7 @@ from typing import Any
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.errors import PremblydError
 from premblyd.prembly import answers, payload
-from premblyd.prembly.payload import Verdict
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.privacy.documents import MASK
 from premblyd.privacy.fields import SECRET_VERDICT_FIELDS
 from premblyd.queue import once

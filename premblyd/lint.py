@@ -19,9 +19,8 @@ from premblyd.config.inquiries import Pending, PremblyApi
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.secrets import SecretPlaces
 from premblyd.expressions import ExpressionError
-from premblyd.prembly import codes, conditions, events, payload, samples
-from premblyd.prembly.payload import Outcome
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly import conditions, events, payload, samples
+from premblyd.prembly.payload import Outcome, Webhook
 from premblyd.routing import DEFAULT, EVERY, MISSING, Routing
 from premblyd.run.ending import longest_ms
 from premblyd.run.shell.environment import DEFAULT_PATH
@@ -149,7 +148,7 @@ def _of_console(console: Console) -> Iterator[str]:
 
 def _of_codes(action: Action) -> Iterator[str]:
     for code in action.response_codes:
-        if code not in codes.MEANINGS and code not in (EVERY, MISSING, DEFAULT):
+        if code not in payload.CODES and code not in (EVERY, MISSING, DEFAULT):
             yield f"action {action.name}: {_of_code(code)}"
 
 
@@ -370,9 +369,9 @@ def _of_pending(pending: Pending, actions: Sequence[Action]) -> Iterator[str]:
 def _of_code(code: str) -> str:
     words = difflib.get_close_matches(code.lower(), [MISSING, DEFAULT], n=1)
     word = {"any": EVERY, "all": EVERY}.get(code.lower(), words[0] if words else None)
-    if close := codes.meant_by(code) or word:
+    if close := payload.code_meant_by(code) or word:
         return f'response code "{code}" is not "{close}"; did you mean "{close}"?'
-    return f'Prembly documents no response code "{code}" (but {", ".join(codes.MEANINGS)})'
+    return f'Prembly documents no response code "{code}" (but {", ".join(payload.CODES)})'
 
 
 def _of_files(settings: Config) -> Iterator[str]:

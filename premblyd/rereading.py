@@ -11,8 +11,7 @@ from typing import Any
 from premblyd.config.models import Action, Config
 from premblyd.model.states import AttemptOutcome
 from premblyd.prembly import answers, events, payload
-from premblyd.prembly.payload import Verdict
-from premblyd.prembly.webhook import StoredEvent
+from premblyd.prembly.payload import StoredEvent, Verdict
 from premblyd.queue.jobs import Job, Result
 from premblyd.routing import Routing
 

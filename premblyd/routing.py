@@ -14,7 +14,7 @@ from premblyd.config.models import Action
 from premblyd.expressions import Budget, EvaluationError
 from premblyd.occurrences import WhenFailed
 from premblyd.prembly import events
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.payload import Webhook
 from premblyd.telemetry import tell
 
 EVERY, MISSING, DEFAULT = _WORDS = ("*", "missing", "default")

@@ -24,8 +24,8 @@ from premblyd.model.columns import Holds, columns
 from premblyd.model.states import STEPS
 from premblyd.model.tables import TABLES
 from premblyd.prembly import samples
+from premblyd.prembly.bodies import FIELDS
 from premblyd.prembly.payload import WHEN_NAMES
-from premblyd.prembly.places import FIELDS
 from tests.support.commands import record, run
 from tests.support.pages import (
     BLOCKS,

@@ -8,9 +8,9 @@ import pytest
 
 from premblyd import jsontext
 from premblyd.expressions import Expression
-from premblyd.prembly import bodies, events, payload, settling
+from premblyd.prembly import bodies, events, payload
+from premblyd.prembly.bodies import FieldName
 from premblyd.prembly.payload import Outcome, Verdict
-from premblyd.prembly.places import FieldName
 
 PAYLOADS = Path(__file__).parent / "payloads"
 VERIFIED: dict[str, Any] = {
@@ -277,10 +277,10 @@ def test_of_several_words_the_first_place_that_speaks_counts() -> None:
 def test_what_is_doubted_counts_as_settled() -> None:
     doubted = read({"response_code": "02"})
     assert doubted.doubt == "code"
-    assert settling.is_settled(doubted)
-    assert not settling.is_unsettled(doubted)
-    assert settling.is_settled(read({"event": "verification.failed"}))
-    assert not settling.is_settled(read({"event": "fraud.identity_flagged"}))  # about another thing
+    assert doubted.is_settled
+    assert not doubted.is_unsettled
+    assert read({"event": "verification.failed"}).is_settled
+    assert not read({"event": "fraud.identity_flagged"}).is_settled  # about another thing
 
 
 # --- Where an operator says where a fact is found -------------------------------------------

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from premblyd.expressions import Expression
 from premblyd.prembly import bodies, payload
+from premblyd.prembly.bodies import FIELDS, FieldName
 from premblyd.prembly.payload import Kind, Outcome, Verdict
-from premblyd.prembly.places import FIELDS, FieldName
 from tests.support.jobs import webhook
 
 PAYLOADS = Path(__file__).parent / "payloads"

@@ -8,7 +8,7 @@ import pytest
 
 from premblyd.errors import PremblydError
 from premblyd.prembly import bodies
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.payload import Webhook
 from premblyd.receive.recognition import Incoming
 from premblyd.routing import Routing
 from tests.support.configuration import shell

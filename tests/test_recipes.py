@@ -13,8 +13,7 @@ from premblyd.config.load import parse_config
 from premblyd.config.models import Config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.prembly import events, payload, samples
-from premblyd.prembly.payload import Outcome, Verdict
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.payload import Outcome, Verdict, Webhook
 from premblyd.routing import Routing
 from tests.support.commands import run
 from tests.support.pages import PAGES, ROOT, Block, blocks

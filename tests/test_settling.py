@@ -7,7 +7,6 @@ import pytest
 
 from premblyd.prembly import events, payload, samples
 from premblyd.prembly.payload import Outcome, Verdict
-from premblyd.prembly.settling import is_settled, is_unsettled
 
 PAYLOADS = Path(__file__).parent / "payloads"
 VERIFIED = {"outcome": Outcome.VERIFIED, "verification_status": "VERIFIED"}
@@ -37,24 +36,24 @@ UNSETTLED = [
 @pytest.mark.parametrize("fields", SETTLED)
 def test_the_last_word_settles(fields: dict[str, object]) -> None:
     verdict = Verdict(reference="r-1", **fields)  # type: ignore[arg-type]
-    assert is_settled(verdict)
-    assert not is_unsettled(verdict)
+    assert verdict.is_settled
+    assert not verdict.is_unsettled
 
 
 @pytest.mark.parametrize("fields", OPEN)
 def test_some_say_nothing_either_way(fields: dict[str, object]) -> None:
     verdict = Verdict(reference="r-1", **fields)  # type: ignore[arg-type]
-    assert not is_settled(verdict)
-    assert not is_unsettled(verdict)
+    assert not verdict.is_settled
+    assert not verdict.is_unsettled
 
 
 @pytest.mark.parametrize("fields", UNSETTLED)
 def test_pending_and_02_are_to_be_asked_about_by_their_reference(
     fields: dict[str, object],
 ) -> None:
-    assert is_unsettled(Verdict(reference="r-1", **fields))  # type: ignore[arg-type]
-    assert not is_unsettled(Verdict(**fields))  # type: ignore[arg-type]
-    assert not is_settled(Verdict(reference="r-1", **fields))  # type: ignore[arg-type]
+    assert Verdict(reference="r-1", **fields).is_unsettled  # type: ignore[arg-type]
+    assert not Verdict(**fields).is_unsettled  # type: ignore[arg-type]
+    assert not Verdict(reference="r-1", **fields).is_settled  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("type_", events.MEANINGS)
@@ -62,7 +61,7 @@ def test_only_what_is_about_a_verification_says_what_became_of_one(type_: str) -
     is_about = events.is_about_verification(type_)
     for fields in (*SETTLED, *UNSETTLED):
         verdict = Verdict(reference="r-1", type=type_, **fields)  # type: ignore[arg-type]
-        assert (is_settled(verdict) or is_unsettled(verdict)) == is_about
+        assert (verdict.is_settled or verdict.is_unsettled) == is_about
 
 
 @pytest.mark.parametrize(
@@ -80,8 +79,8 @@ def test_only_what_is_about_a_verification_says_what_became_of_one(type_: str) -
 def test_of_known_bodies(name: str, *, settled: bool, unsettled: bool) -> None:
     [path] = PAYLOADS.glob(f"{name}*.json")
     verdict = payload.read(path.read_bytes())
-    assert is_settled(verdict) == settled
-    assert is_unsettled(verdict) == unsettled
+    assert verdict.is_settled == settled
+    assert verdict.is_unsettled == unsettled
 
 
 def test_of_samples_only_pending_ones_are_unsettled() -> None:
@@ -89,6 +88,6 @@ def test_of_samples_only_pending_ones_are_unsettled() -> None:
         body = samples.sample(name)
         verdict = payload.read(body)
         is_pending = b'"PENDING"' in body or json.loads(body).get("response_code") == "02"
-        assert is_unsettled(verdict) == (
+        assert verdict.is_unsettled == (
             is_pending and events.is_about_verification(verdict.type)
         ), name

@@ -15,8 +15,7 @@ from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.occurrences import InquiryAnswered
 from premblyd.prembly import payload
 from premblyd.prembly.answers import Question
-from premblyd.prembly.payload import Verdict
-from premblyd.prembly.webhook import StoredEvent, Webhook
+from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
 from premblyd.privacy.identifiers import safe_id
 from premblyd.queue import inbox
 from premblyd.queue.inbox import Added, NewDelivery

@@ -14,7 +14,8 @@ from premblyd import times
 from premblyd.config.inquiries import LogsQuestion
 from premblyd.errors import PremblydError
 from premblyd.expressions import EvaluationError, Expression
-from premblyd.prembly import bodies, settling
+from premblyd.prembly import bodies
+from premblyd.prembly.payload import OPEN_CODES
 from premblyd.privacy.identifiers import is_code
 
 MAX_ID_CHARS = 200
@@ -49,7 +50,7 @@ class LogEntry:
     @property
     def is_final(self) -> bool:
         """Whether the log says how the verification ended: not only that it could not be done."""
-        if self.is_open or self.code in settling.OPEN_CODES:
+        if self.is_open or self.code in OPEN_CODES:
             return False
         return self.code is not None or self._word not in ("", "error")
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 from premblyd.config.models import Action
 from premblyd.expressions import Budget, EvaluationError
 from premblyd.prembly import conditions
-from premblyd.prembly.payload import Verdict
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.routing import Routing, is_yes
 
 

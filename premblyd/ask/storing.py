@@ -9,10 +9,9 @@ from premblyd.ask.client import Answer
 from premblyd.ask.requirement import ActionRequirement
 from premblyd.asked.others import Read
 from premblyd.config.models import Config
-from premblyd.prembly import agreement, answers, events, settling
+from premblyd.prembly import agreement, answers, events
 from premblyd.prembly.answers import Question, Stated
-from premblyd.prembly.payload import Verdict
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue.inbox import NewDelivery
 from premblyd.rereading import Rereading
 from premblyd.routing import Routing
@@ -60,7 +59,7 @@ class Storing:
         )
         if no_use is not None:
             return no_use.words
-        is_settled = settling.is_settled(found) and not stated.is_processing
+        is_settled = found.is_settled and not stated.is_processing
         return None if is_settled else agreement.NOT_YET
 
     def new_answer(self, subject: Subject, answer: Answer, now_ms: int) -> NewAnswer:

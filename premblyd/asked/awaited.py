@@ -17,9 +17,7 @@ from premblyd.asked.questions import NewInquiry
 from premblyd.engines.engine import Row, Transaction
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import AwaitedState
-from premblyd.prembly import settling
-from premblyd.prembly.payload import plain_id
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.payload import Webhook, plain_id
 
 EVENT_GONE = "its event is no longer in the database"
 CHANGED = "its row was changed and can't be used"
@@ -43,9 +41,9 @@ class Arrival:
         if not verdict.reference:
             return None
         due_at_ms = None
-        if settling.is_unsettled(verdict):
+        if verdict.is_unsettled:
             due_at_ms = webhook.received_at_ms + first_ask_ms
-        elif not settling.is_settled(verdict):
+        elif not verdict.is_settled:
             return None
         return cls(
             endpoint=webhook.endpoint,

@@ -18,7 +18,7 @@ from premblyd.model.tables import (
     InquiryResult,
     Purpose,
 )
-from premblyd.prembly import events, settling
+from premblyd.prembly import events, payload
 from premblyd.prembly.payload import Outcome
 
 MAX_MISSED = 500  # events that one transaction begins to await
@@ -37,7 +37,7 @@ def _was_answered(*results: InquiryResult) -> Function:
 
 # Not one that Prembly was asked to confirm and has not: it may be forged.
 IS_NOT_DOUBTED = _was_answered(InquiryResult.CONFIRMED) | ~_was_answered(*DOUBTS)
-# The same as settling.is_settled and is_unsettled; a test holds that they agree. NULL: of an event
+# The same as Verdict.is_settled and is_unsettled; a test holds that they agree. NULL: of an event
 # that was stored before types were told.
 _IS_ABOUT_VERIFICATION = functools.reduce(
     operator.or_,
@@ -49,16 +49,16 @@ _IS_ABOUT_VERIFICATION = functools.reduce(
 )
 _IS_SETTLED = _IS_ABOUT_VERIFICATION & (
     IS_DOUBTED
-    | Event.outcome.in_(settling.FINAL_OUTCOMES)
+    | Event.outcome.in_(payload.FINAL_OUTCOMES)
     | (
         (Event.outcome == Outcome.UNKNOWN)
-        & Event.response_code.not_in(settling.OPEN_CODES)  # NULL is not
-        & ((Event.response_code != settling.DATA_CODE) | Event.verification_status.is_null())
+        & Event.response_code.not_in(payload.OPEN_CODES)  # NULL is not
+        & ((Event.response_code != payload.DATA_CODE) | Event.verification_status.is_null())
     )
 )
 _IS_UNSETTLED = (
     MAY_BE_UNSETTLED
-    & Event.outcome.not_in(settling.FINAL_OUTCOMES)
+    & Event.outcome.not_in(payload.FINAL_OUTCOMES)
     & Event.reference.is_null(False)
     & (fn.COALESCE(Event.doubt, "") == "")
     & _IS_ABOUT_VERIFICATION
@@ -71,7 +71,7 @@ LEAVES_OPEN = ~_IS_ABOUT_VERIFICATION | (
         (Event.outcome == Outcome.PENDING)
         | (
             (Event.outcome == Outcome.UNKNOWN)
-            & fn.COALESCE(Event.response_code, "").in_(settling.OPEN_CODES)
+            & fn.COALESCE(Event.response_code, "").in_(payload.OPEN_CODES)
         )
     )
 )

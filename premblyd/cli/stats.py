@@ -14,7 +14,7 @@ from premblyd.cli.common import WhenType, config_option, json_option, until_end
 from premblyd.cli.database import database_of, database_option, settings_if_valid
 from premblyd.cli.printing import Column, bold, console, print_json, print_table
 from premblyd.config.values import When
-from premblyd.prembly.codes import MEANINGS
+from premblyd.prembly.payload import CODES
 from premblyd.words import counted, duration, percent
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _print_events(
         hours = each_ms // times.HOUR_MS
         click.echo(f"a column for {counted(hours, 'hour')}, the highest stands for {max(counts):,}")
     _print_bars("By outcome", _totals(by_outcome), {})
-    _print_bars("By code", _totals(by_code), MEANINGS)
+    _print_bars("By code", _totals(by_code), CODES)
     if any(each.name for each in by_type):
         _print_bars("By type", _totals(by_type), {})
 

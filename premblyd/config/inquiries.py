@@ -20,7 +20,7 @@ from premblyd.config.values import (
     UrlPath,
 )
 from premblyd.expressions import Expression
-from premblyd.prembly.places import FieldName
+from premblyd.prembly.bodies import FieldName
 from premblyd.times import DAY_MS
 
 _ASK_MS = (60_000, 300_000, 1_800_000, 7_200_000, 43_200_000)

@@ -30,7 +30,7 @@ from premblyd.config.values import (
     network,
 )
 from premblyd.databases import DatabaseAddress
-from premblyd.prembly.places import FieldName
+from premblyd.prembly.bodies import FieldName
 from premblyd.prembly.signature import HEADER, Scheme
 
 HEALTH_PATH = "/healthz"

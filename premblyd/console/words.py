@@ -10,7 +10,7 @@ from tornado.escape import xhtml_escape
 
 from premblyd import times
 from premblyd.model import states
-from premblyd.prembly import codes, events
+from premblyd.prembly import events, payload
 from premblyd.privacy import documents
 from premblyd.record import handled
 from premblyd.record.operating import ONLY_SOME
@@ -128,7 +128,7 @@ def is_about_person(type_: str | None, outcome: str) -> bool:
 
 def meaning(code: Any) -> str:
     """Return what Prembly documents of a response code; empty: nothing."""
-    return codes.MEANINGS.get(code, "") if isinstance(code, str) else ""
+    return payload.CODES.get(code, "") if isinstance(code, str) else ""
 
 
 def standing(states: Sequence[str]) -> tuple[str, str]:

@@ -26,8 +26,7 @@ from premblyd.occurrences import (
     WebhookUnavailable,
 )
 from premblyd.prembly import events
-from premblyd.prembly.codes import MEANINGS
-from premblyd.prembly.payload import Outcome
+from premblyd.prembly.payload import CODES, Outcome
 from premblyd.queue.inbox import REASONS
 
 OTHER, MISSING = "other", "missing"
@@ -85,7 +84,7 @@ class Counts:
         self.answers = Histogram(ANSWER_BOUNDS)
         self.commits = Histogram(COMMIT_BOUNDS)
         self.attempt_durations: dict[str, Histogram] = {}  # by action
-        self._codes = frozenset(MEANINGS)
+        self._codes = frozenset(CODES)
         self._kinds: dict[type[Occurrence], Callable[[Any], None]] = {
             WebhookReceived: self._received,
             WebhookDuplicate: self._duplicate,
@@ -101,7 +100,7 @@ class Counts:
         """Have a count for each endpoint and action of `config`, zero at first. Codes that the
         configuration names are counted by themselves."""
         named = {code for action in config.actions for code in action.response_codes}
-        self._codes = frozenset(MEANINGS) | (named - {"*", "default", MISSING})
+        self._codes = frozenset(CODES) | (named - {"*", "default", MISSING})
         # Without a name: what was turned away before its endpoint was known, or had none.
         for name in ("", *(endpoint.name for endpoint in config.endpoints)):
             for ended in RESULTS:

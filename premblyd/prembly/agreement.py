@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
-from premblyd.prembly import facts, payload, settling
-from premblyd.prembly.answers import FACTS, Question, Stated, own_reference
+from premblyd.prembly import facts, payload
+from premblyd.prembly.answers import FACTS, Question, Stated
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.privacy.identifiers import safe_code
 
@@ -79,11 +79,11 @@ def decide(
     whether Prembly's answers name the verification that they are about."""
     if found := why_of_no_use(event, answer, question, names_reference=names_reference):
         return found
-    was_open, is_open = is_left_open(event), answer.is_processing or is_left_open(answer.verdict)
-    if is_open and settling.is_settled(event):
+    was_open, is_open = event.is_left_open, answer.is_processing or answer.verdict.is_left_open
+    if is_open and event.is_settled:
         return _ask_again(NOT_YET)
     if was_open and not is_open:
-        if not settling.is_settled(answer.verdict):
+        if not answer.verdict.is_settled:
             return _ask_again(NO_VERDICT)
         return Agreement(finding=Finding.SETTLED_SINCE, words=SETTLED_SINCE)
     answer = _without_customer(event, answer)
@@ -101,7 +101,7 @@ def decide(
         return _ask_again(f"Prembly's answer does not state {', '.join(unstated)}")
     dropped = ("outcome",) if event.doubt else ()  # see merge
     stated = tuple(name for name in FACTS if name not in answer.silent and name not in dropped)
-    named = ("reference",) if answer.names and own_reference(event) else ()
+    named = ("reference",) if answer.names and event.own_reference else ()
     return Agreement(finding=Finding.CONFIRMED, verdict=merged, stated=named + stated)
 
 
@@ -132,7 +132,7 @@ def withstands(answer: Verdict, others: Collection[Verdict], requirement: Requir
 
 def _withstands(answer: Verdict, other: Verdict, requirement: Requirement) -> bool:
     silent = [name for name in FACTS if getattr(answer, name) in _SILENT]
-    if is_left_open(other):  # what was not known then is no word against it
+    if other.is_left_open:  # what was not known then is no word against it
         silent = [name for name in silent if name not in _RESULT]
     both = replace(answer, **{name: getattr(other, name) for name in silent})
     doubts = (other.doubt or "").split(",")
@@ -141,16 +141,6 @@ def _withstands(answer: Verdict, other: Verdict, requirement: Requirement) -> bo
     code = both.response_code
     is_taken = code == answer.response_code or code is None or _takes(requirement, code)
     return is_taken and requirement.says_yes(both)
-
-
-def is_left_open(verdict: Verdict) -> bool:
-    """Return whether this says that Prembly will know later: PENDING, or without a result code 02
-    or 03, which Prembly tries again when it can. (What is doubted counts as settled.)"""
-    if verdict.doubt:
-        return False
-    if verdict.outcome is Outcome.UNKNOWN:
-        return verdict.response_code in settling.OPEN_CODES
-    return verdict.outcome is Outcome.PENDING
 
 
 def merge(event: Verdict, answer: Stated) -> Verdict:
@@ -165,7 +155,7 @@ def merge(event: Verdict, answer: Stated) -> Verdict:
 def _about_another(
     asked: Verdict, answer: Stated, question: Question, *, names_reference: bool
 ) -> Agreement | None:
-    session_id, reference = answer.verdict.session_id, own_reference(asked)
+    session_id, reference = answer.verdict.session_id, asked.own_reference
     if asked.session_id and session_id and not _are_same(asked.session_id, session_id):
         return _contradicted("Prembly's answer is about another session")
     # Whoever knows a session's id has no other one's. But he can put any reference beside it, such
@@ -257,7 +247,7 @@ _DOUBTS_OF = {"response_code": facts.Doubt.CODE, "face_match": facts.Doubt.FACE}
 
 
 def _takes(requirement: Requirement, code: str) -> bool:
-    is_data = code == settling.DATA_CODE  # which newer events leave out
+    is_data = code == payload.DATA_CODE  # which newer events leave out
     return requirement.takes_code(code) or (is_data and requirement.takes_code(None))
 
 

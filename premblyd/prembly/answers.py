@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 from premblyd.expressions import Expression
 from premblyd.prembly import bodies, events, facts, payload
+from premblyd.prembly.bodies import FIELDS, FieldName, Places
 from premblyd.prembly.facts import Doubt, Facts
 from premblyd.prembly.payload import Outcome, Verdict
-from premblyd.prembly.places import FIELDS, FieldName, Places
 
 # What Prembly's ids are made of; no URL can be led elsewhere by it.
 _ASKABLE = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._:~-]{0,199}")
@@ -23,7 +23,6 @@ NOTHING_TO_ASK_BY = (
     "can't be confirmed: this event has no reference or session that Prembly can be asked for"
 )
 _NOT_FOUND_CODE = "01"
-_DATA_CODE = "00"
 # Of the whole answer, not of the verification: whether the question could be answered.
 _ENVELOPE = ("status", "success", "message", "detail")
 _WITHIN = ("session", "response", "verification_response")  # objects in `data`
@@ -88,21 +87,12 @@ def question_about(verdict: Verdict) -> Question | None:
     when it has neither, none that can be an id of Prembly's, or is about no verification."""
     if not events.is_about_verification(verdict.type):
         return None
-    reference, session_id = own_reference(verdict), verdict.session_id
+    reference, session_id = verdict.own_reference, verdict.session_id
     if reference and is_askable(reference):
         return Question(identifier=reference, reference=reference)
     if session_id and is_askable(session_id):
         return Question(identifier=session_id, reference=None)
     return None
-
-
-def own_reference(verdict: Verdict) -> str | None:
-    """Return an event's reference; None if it has none of its own, but one that is made of its
-    session's id."""
-    session_id = verdict.session_id
-    if session_id and verdict.reference == payload.session_reference(session_id):
-        return None
-    return verdict.reference
 
 
 def is_askable(identifier: str) -> bool:
@@ -160,7 +150,7 @@ def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) ->
     if not is_user_ref_sure:
         sure = _first(payload.text_of(_SURE_USER_REFS.find(layer)) for layer in layers)
         is_user_ref_sure, found["user_ref"] = sure is not None, sure or found["user_ref"]
-    if "reference" not in fields and (own := _first(map(own_reference, parts))):
+    if "reference" not in fields and (own := _first(part.own_reference for part in parts)):
         found["reference"] = own  # rather than a digest of another layer's session
     values: dict[FieldName, Any] = {name: getattr(placed, name) for name in fields}
     said = [Facts(layer, values, fields, is_answer=True) for layer in layers]

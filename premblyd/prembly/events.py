@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from premblyd.prembly.places import FIELDS, Places
+from premblyd.prembly.bodies import FIELDS, Places
 
 UNKNOWN = "unknown"  # no marks, or no JSON object
 STATUS = "prembly.status"  # an answer of Prembly's API that premblyd stored; no body can claim it

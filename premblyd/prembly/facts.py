@@ -2,7 +2,7 @@
 whether a person is verified.
 
 A body is called verified only when every place that speaks of it fits. What does not is its doubt.
-Only the places of `places.py` can say yes. A no counts wherever it may plausibly stand: all of the
+Only the places in `FIELDS` can say yes. A no counts wherever it may plausibly stand: all of the
 body is searched for it, by names in any spelling.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from premblyd.expressions import Expression
 from premblyd.prembly import bodies, events
-from premblyd.prembly.places import FACE_DATA, FIELDS, FieldName
+from premblyd.prembly.bodies import FACE_DATA, FIELDS, FieldName
 
 
 class Doubt(StrEnum):

@@ -1,4 +1,5 @@
-"""What a webhook's body says: the verdict fields, for every shape Prembly has sent.
+"""A webhook, and what its body says: the verdict fields, for every shape Prembly has sent; and
+whether that is Prembly's last word. Begin with `Webhook` and `read`.
 
 Sources: docs.prembly.com (webhooks; response codes and verification status) and what public
 consumers of both Prembly and Identitypass read. No field is ever required.
@@ -7,19 +8,32 @@ consumers of both Prembly and Identitypass read. No field is ever required.
 import hashlib
 import math
 import re
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from premblyd import jsontext
 from premblyd.expressions import Budget, EvaluationError, Expression
 from premblyd.prembly import bodies, events, facts
-from premblyd.prembly.places import FIELDS, FieldName, Places
+from premblyd.prembly.bodies import FIELDS, FieldName, Places
 from premblyd.privacy.fields import SECRET_VERDICT_FIELDS
 
 MAX_TEXT_BYTES = 4096  # a longer text is no identifier or status; the body still holds it
 MAX_DETAIL_CHARS = 500
+# The response codes that Prembly documents.
+CODES = {
+    "00": "processed",
+    "01": "not found",
+    "02": "service unavailable",
+    "03": "wallet is empty",
+    "07": "BVN blocked",
+}
+DATA_CODE = "00"  # data is returned, which is not yet a yes
+LATER_CODE = "02"  # Prembly can't complete it at this time
+OPEN_CODES = (LATER_CODE, "03")  # Prembly tries again when it can; all others are final
 
 
 class Outcome(StrEnum):
@@ -29,6 +43,9 @@ class Outcome(StrEnum):
     NOT_VERIFIED = "not_verified"  # performed, and not valid
     PENDING = "pending"  # Prembly failed internally and will try again
     UNKNOWN = "unknown"  # nothing in the body says
+
+
+FINAL_OUTCOMES = (Outcome.VERIFIED, Outcome.NOT_VERIFIED)
 
 
 class Kind(StrEnum):
@@ -59,6 +76,111 @@ class Verdict:
     risk_score: float | None = None
     # Why a VERIFIED is none: words of facts.Doubt, with commas between. None: not looked for yet.
     doubt: str | None = ""
+
+    @property
+    def own_reference(self) -> str | None:
+        """The reference; None if it is none of its own, but is made of the session's id."""
+        if self.session_id and self.reference == session_reference(self.session_id):
+            return None
+        return self.reference
+
+    @property
+    def is_left_open(self) -> bool:
+        """Whether this says that Prembly will know later: PENDING, which Prembly tries again, or
+        without a result 02 or 03. (What is doubted counts as settled.)"""
+        if self.doubt:
+            return False
+        if self.outcome is Outcome.UNKNOWN:
+            return self.response_code in OPEN_CODES
+        return self.outcome is Outcome.PENDING
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether Prembly can be asked later what became of the verification. Not after 03: the
+        account lacks money, and who knows until when."""
+        is_askable = self.reference and events.is_about_verification(self.type)
+        waits_for_money = self.outcome is Outcome.UNKNOWN and self.response_code != LATER_CODE
+        return bool(is_askable) and self.is_left_open and not waits_for_money
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether this is Prembly's last word on the verification.
+
+        What is doubted counts as such, if it is about a verification at all: an answer that is
+        silent on what does not fit would be stored as a second event, without the doubt.
+
+        Without an outcome the code decides. 00 with a status that is none of the three documented
+        words acknowledges the request, and nothing more.
+        """
+        if not events.is_about_verification(self.type):
+            return False
+        if self.doubt:
+            return True
+        if self.outcome is not Outcome.UNKNOWN:
+            return self.outcome in FINAL_OUTCOMES
+        code = self.response_code
+        if code is None or code in OPEN_CODES:
+            return False
+        return code != DATA_CODE or self.verification_status is None
+
+
+CONTEXT_FIELDS = tuple(
+    field.name for field in fields(Verdict) if field.name not in SECRET_VERDICT_FIELDS
+)
+WHEN_NAMES = ("endpoint", "verified_by", *CONTEXT_FIELDS, "body")
+
+
+@dataclass(frozen=True, kw_only=True)  # no slots: cached properties need a __dict__
+class Webhook:
+    """An authentic webhook, exactly as received."""
+
+    endpoint: str
+    received_at_ms: int
+    remote_ip: str
+    token: str | None
+    headers: str  # JSON [[name, value], …]; no signature, token, credential
+    body: bytes
+    verified_by: str  # the scheme and the key's name: hmac-sha256:live
+    verdict: Verdict
+
+    @cached_property
+    def document(self) -> dict[str, Any] | None:
+        """The JSON object in the body; None when the body is anything else. Read once, and kept."""
+        return bodies.parse(self.body)
+
+    def keep_document(self, document: dict[str, Any] | None) -> None:
+        """Keep `document`, which the caller has read from the body already."""
+        self.__dict__["document"] = document
+
+    def drop_document(self) -> None:
+        """Let the document go: it takes many times the memory of its body."""
+        self.__dict__.pop("document", None)
+
+    @cached_property
+    def body_sha256(self) -> bytes:
+        """The body's SHA-256. Made once: of 16 MiB it takes 12 ms."""
+        return hashlib.sha256(self.body).digest()
+
+    def context(self) -> dict[str, Any]:
+        """Return what `when` and `select` see: the endpoint and the key's scheme and name, the
+        verdict fields and the body.
+
+        The session id is left out: it is a secret that opens a session at Prembly.
+        """
+        return {
+            "endpoint": self.endpoint,
+            "verified_by": self.verified_by,
+            **{name: getattr(self.verdict, name) for name in CONTEXT_FIELDS},
+            "body": self.document,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredEvent(Webhook):
+    """An event: a webhook that is in the database, with its number and its key there."""
+
+    id: int
+    key: str
 
 
 Failed = Callable[[FieldName, str], None]
@@ -202,9 +324,7 @@ def plain_id(identifier: str) -> str:
     hyphens, any other as it is."""
     if not _UUID.fullmatch(identifier):
         return identifier
-    digits = same_id(identifier)
-    ends = (8, 12, 16, 20, 32)
-    return "-".join(digits[start:end] for start, end in zip((0, *ends), ends, strict=False))
+    return str(uuid.UUID(same_id(identifier)))
 
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:[_-]?[0-9a-f]{4}){3}[_-]?[0-9a-f]{12}", re.IGNORECASE)
@@ -214,23 +334,21 @@ def text_of(value: Any) -> str | None:
     """Return a scalar as storable text; None for anything else, empty or over MAX_TEXT_BYTES."""
     if value is None:
         return None
-    if isinstance(value, str):
-        text = value
-        if len(text) > MAX_TEXT_BYTES:
+    if not isinstance(value, str):
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if not isinstance(value, int | float):
             return None
-    elif isinstance(value, bool):
-        return "true" if value else "false"
-    elif isinstance(value, int | float):
         try:
-            text = str(value)
+            value = str(value)
         except ValueError:  # over 4,300 digits: an override may add numbers up
             return None
-    else:
+    if len(value) > MAX_TEXT_BYTES:
         return None
-    if text.isascii():
-        return text if 0 < len(text) <= MAX_TEXT_BYTES else None
-    stored = text.encode("utf-8", "replace")  # a lone surrogate can't be stored
-    return stored.decode() if 0 < len(stored) <= MAX_TEXT_BYTES else None
+    if value.isascii():
+        return value or None
+    stored = value.encode("utf-8", "replace")  # a lone surrogate can't be stored
+    return stored.decode() if len(stored) <= MAX_TEXT_BYTES else None
 
 
 def _code(value: Any) -> str | None:
@@ -290,7 +408,11 @@ def _kind(document: dict[str, Any]) -> Kind:
     return Kind.SDK if document.get("source") == "CHECKOUT" else Kind.API
 
 
-CONTEXT_FIELDS = tuple(
-    field.name for field in fields(Verdict) if field.name not in SECRET_VERDICT_FIELDS
-)
-WHEN_NAMES = ("endpoint", "verified_by", *CONTEXT_FIELDS, "body")
+def code_meant_by(code: str) -> str | None:
+    """Return the documented code that somebody may have meant by `code`, which is none; None if
+    there is no such."""
+    close = code.translate(_LOOKALIKES).zfill(2)
+    return close if close in CODES and close != code else None
+
+
+_LOOKALIKES = str.maketrans("OoQIlZ", "000112")  # letters that are typed for a digit

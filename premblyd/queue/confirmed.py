@@ -8,8 +8,7 @@ from typing import Any, Self
 
 from premblyd.prembly.agreement import Agreement
 from premblyd.prembly.answers import FACTS
-from premblyd.prembly.payload import Outcome
-from premblyd.prembly.webhook import StoredEvent
+from premblyd.prembly.payload import Outcome, StoredEvent
 from premblyd.queue.jobs import Job
 
 

@@ -14,8 +14,7 @@ from premblyd.model.columns import ColumnType
 from premblyd.model.states import AttemptOutcome
 from premblyd.model.tables import Event
 from premblyd.prembly import payload
-from premblyd.prembly.payload import Kind, Outcome, Verdict
-from premblyd.prembly.webhook import StoredEvent
+from premblyd.prembly.payload import Kind, Outcome, StoredEvent, Verdict
 from premblyd.queue import queue_statements
 
 CRASHED = "the daemon stopped while the hook ran"

@@ -17,7 +17,7 @@ from premblyd.engines.writer import Operation, Step, Writer
 from premblyd.model.statements import BulkInsert, Lookup, Statement, insert, param, update
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event, Rejection
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.payload import Webhook
 from premblyd.queue import order, rollups
 from premblyd.queue.keys import By, EventKeys, event_keys, order_key
 from premblyd.queue.order import Then

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from premblyd.model.states import AttemptOutcome, State
-from premblyd.prembly.webhook import StoredEvent
+from premblyd.prembly.payload import StoredEvent
 
 SMALL_BYTES = 64 << 10
 

@@ -8,8 +8,7 @@ import secrets
 from typing import Literal, NamedTuple
 
 from premblyd.prembly import events
-from premblyd.prembly.payload import Outcome, same_id
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.payload import Outcome, Webhook, same_id
 
 By = Literal["body", "token"]  # see config.inquiries.Duplicates
 

@@ -8,8 +8,7 @@ from premblyd.model.sense import BROKEN, IS_BROKEN
 from premblyd.model.statements import Statement, insert, param, update
 from premblyd.model.states import State
 from premblyd.model.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Event, Host
-from premblyd.prembly.payload import Verdict
-from premblyd.prembly.webhook import StoredEvent
+from premblyd.prembly.payload import StoredEvent, Verdict
 
 VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 EVENT_COLUMNS = (

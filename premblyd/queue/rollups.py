@@ -19,7 +19,7 @@ from premblyd.engines.engine import Transaction
 from premblyd.model.rolled import rolled_code, rolled_type
 from premblyd.model.statements import Statement, param
 from premblyd.model.tables import Delivery, Event, EventHour
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.payload import Webhook
 from premblyd.times import HOUR_MS
 
 

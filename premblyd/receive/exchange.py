@@ -30,7 +30,7 @@ from premblyd.config.models import HEALTH_PATH, Endpoint
 from premblyd.errors import SignatureError, StoreUnavailableError, without_frames
 from premblyd.occurrences import WebhookDuplicate, WebhookFailed, WebhookReceived
 from premblyd.prembly import signature
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.payload import Webhook
 from premblyd.privacy.identifiers import safe_code, safe_id, safe_type
 from premblyd.queue.inbox import Added, ConnectionFault, NewDelivery
 from premblyd.receive import answer

@@ -15,8 +15,8 @@ from premblyd.errors import SignatureError, without_frames
 from premblyd.expressions import TrialTooLongError
 from premblyd.occurrences import FieldFailed, WebhookTooComplex
 from premblyd.prembly import bodies, payload, signature
-from premblyd.prembly.places import FieldName
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.bodies import FieldName
+from premblyd.prembly.payload import Webhook
 from premblyd.privacy.fields import KEPT_HEADERS
 from premblyd.routing import Routing
 from premblyd.telemetry import tell

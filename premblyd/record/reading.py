@@ -10,7 +10,7 @@ from premblyd.errors import NotFoundError
 from premblyd.model.states import State
 from premblyd.model.tables import Attempt, Delivery, Event
 from premblyd.prembly import events as events_of_prembly
-from premblyd.prembly.webhook import StoredEvent
+from premblyd.prembly.payload import StoredEvent
 from premblyd.queue.damage import usable_event
 from premblyd.queue.queue_statements import EVENT_COLUMNS
 from premblyd.record import contradictions, fetching

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from peewee import Database
 
 from premblyd.config.models import Config
-from premblyd.prembly import codes, events
+from premblyd.prembly import events, payload
 from premblyd.queue.inbox import REASONS
 from premblyd.record import browsing, reading
 from premblyd.record.choosing import EventFilter, RejectionFilter
@@ -41,10 +41,10 @@ def of_type(database: Database, pattern: str) -> str | None:
 
 def of_code(database: Database, code: str) -> str | None:
     """Say that no event has this code, and that Prembly documents none such."""
-    known = [*codes.MEANINGS, MISSING]
+    known = [*payload.CODES, MISSING]
     if code in known or browsing.rows(database, EventFilter(code=code), 1):
         return None
-    meant = codes.meant_by(code)
+    meant = payload.code_meant_by(code)
     hint = f"; did you mean {meant}?" if meant else _hint(code, known)
     return f"The database has no event of code {code}, and Prembly documents none{hint}"
 

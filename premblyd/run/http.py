@@ -19,7 +19,7 @@ from premblyd.expressions import EvaluationError
 from premblyd.httpclient import HttpClient, Request, Response, retry_after_s
 from premblyd.model.states import AttemptOutcome
 from premblyd.prembly import bodies, signature
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.payload import Webhook
 from premblyd.privacy.documents import MASK
 from premblyd.privacy.fields import MASKED_REQUEST_HEADERS
 from premblyd.queue.jobs import Result

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from premblyd.prembly import bodies
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.payload import Webhook
 from premblyd.queue.jobs import Job
 from premblyd.run.permit import FREE, Permit
 

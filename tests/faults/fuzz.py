@@ -24,8 +24,8 @@ from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.errors import ConfigError, SignatureError
 from premblyd.prembly import events, payload, samples, signature
-from premblyd.prembly.places import FIELDS
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.bodies import FIELDS
+from premblyd.prembly.payload import Webhook
 from premblyd.queue.keys import event_keys
 from tests.faults.daemon import folder, table
 from tests.faults.values import EXPLAINED, hostile_bodies

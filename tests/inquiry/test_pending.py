@@ -25,7 +25,7 @@ from premblyd.engines.connections import backend
 from premblyd.engines.writer import Writer
 from premblyd.errors import StoreUnavailableError
 from premblyd.prembly import payload
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.payload import Webhook
 from premblyd.queue.inbox import Added, Inbox
 from premblyd.queue.queue import Queue
 from tests.support import prembly_api

@@ -13,7 +13,6 @@ from premblyd.asked.awaited import EVENT_GONE, Asked, AwaitedQueue, Due, Missed
 from premblyd.asked.awaited_statements import MAX_MISSED
 from premblyd.asked.questions import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
 from premblyd.model.tables import InquiryResult, Purpose
-from premblyd.prembly import settling
 from premblyd.prembly.events import MEANINGS
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.queue.inbox import Added, NewDelivery
@@ -421,8 +420,8 @@ def test_sql_says_the_same_as_the_rules(store: Store) -> None:
     )
     begin_missed(store)
     verdicts = {reference: Verdict(reference=reference, **e) for reference, e in events.items()}
-    assert in_sql.keys() == {name for name, v in verdicts.items() if settling.is_settled(v)}
+    assert in_sql.keys() == {name for name, v in verdicts.items() if v.is_settled}
     assert {reference for reference, *_ in store.rows(ROWS)} == {
-        name for name, v in verdicts.items() if settling.is_unsettled(v)
+        name for name, v in verdicts.items() if v.is_unsettled
     }
-    assert not [v for v in verdicts.values() if settling.is_settled(v) and settling.is_unsettled(v)]
+    assert not [v for v in verdicts.values() if v.is_settled and v.is_unsettled]

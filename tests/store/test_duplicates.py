@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.payload import Webhook
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.keys import By
 from tests.support.store import NOW_MS, Store, new_event

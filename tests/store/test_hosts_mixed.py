@@ -12,8 +12,7 @@ import pytest
 
 from premblyd.ask.answered import Answers, NewAnswer
 from premblyd.model.states import State
-from premblyd.prembly.payload import Outcome
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.payload import Outcome, Webhook
 from premblyd.queue import inbox
 from premblyd.queue.inbox import Added, ConnectionFault, NewDelivery, NewRejection
 from premblyd.queue.jobs import Claimable, Claimed, Job

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from premblyd.prembly import samples
-from premblyd.prembly.payload import Verdict
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue.claims import NO_ACTION
 from premblyd.queue.confirmed import Confirmed
 from premblyd.queue.damage import CRASHED

@@ -7,8 +7,7 @@ from typing import Any
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.secrets import SecretPlaces
 from premblyd.model.states import State
-from premblyd.prembly.payload import Verdict
-from premblyd.prembly.webhook import StoredEvent, Webhook
+from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
 from premblyd.queue.jobs import Ending, Job
 from premblyd.run.invocation import Invocation, of_job
 from premblyd.run.permit import FREE, Permit

@@ -18,8 +18,7 @@ from premblyd.engines.engine import Backend, Transaction
 from premblyd.engines.sqlite.engine import SqliteTransaction
 from premblyd.engines.writer import Writer
 from premblyd.errors import StoreUnavailableError
-from premblyd.prembly.payload import Kind, Outcome, Verdict
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.payload import Kind, Outcome, Verdict, Webhook
 from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.order import Then
 from premblyd.queue.queue import Queue

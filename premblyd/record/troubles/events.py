@@ -6,7 +6,7 @@ from peewee import Database, fn
 
 from premblyd import times
 from premblyd.model.tables import Event, EventHour, Rejection
-from premblyd.prembly.codes import MEANINGS
+from premblyd.prembly.payload import CODES
 from premblyd.privacy.identifiers import is_code
 from premblyd.queue.inbox import ConnectionFault
 from premblyd.queue.rollups import hour_of
@@ -117,12 +117,12 @@ def _new_code(situation: Situation) -> Iterator[Item]:
         for code, first_id in first_ids.items()
         if isinstance(at := first_ms.get(first_id), int)
         and at >= situation.since_ms
-        and not (is_young and code in MEANINGS)
+        and not (is_young and code in CODES)
     ]
     for code in sorted(new)[:MAX_ITEMS]:
-        known = f", {MEANINGS[code]}" if code in MEANINGS else ", which Prembly does not document"
+        known = f", {CODES[code]}" if code in CODES else ", which Prembly does not document"
         yield Item(
-            severity=Severity.NOTICE if code in MEANINGS else Severity.WARNING,
+            severity=Severity.NOTICE if code in CODES else Severity.WARNING,
             text=f"The first event with {_named(code)}{known}.",
             remedy="Look at the event, and decide which action should run for it.",
             target=Target(page="events", code=_filter(code)),
