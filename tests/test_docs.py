@@ -35,7 +35,9 @@ from tests.support.pages import (
     Block,
     anchors,
     blocks,
+    explained,
     first_cells,
+    in_backticks,
     line_above,
     queries,
     without_blocks,
@@ -227,8 +229,7 @@ def test_every_table_view_and_column_is_told(database: Path) -> None:
             if kind == "table":
                 section = page.partition(f"\n### `{name}`\n")[2].partition("\n### ")[0]
                 columns = connection.execute("SELECT name FROM pragma_table_info(?)", (name,))
-                cells = " ".join(re.findall(r"^\| (.*?) \|", section, re.MULTILINE))
-                assert set(re.findall(r"`(\w+)`", cells)) == {column for (column,) in columns}
+                assert set(explained(section)) == {column for (column,) in columns}
 
 
 def test_the_page_says_of_every_column_that_is_private_what_it_holds() -> None:
@@ -236,9 +237,10 @@ def test_the_page_says_of_every_column_that_is_private_what_it_holds() -> None:
         PAGES["docs/database.md"].partition("## What of it is personal")[2].partition("## ")[0]
     )
     told: dict[tuple[str, str], Holds] = {}
-    for table, *cells in re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \| (.*) \|$", section, re.M):
-        for holds, cell in zip(list(Holds)[1:], cells, strict=True):
-            told |= {(table, name): holds for name in re.findall(r"`(\w+)`", cell)}
+    kinds = re.findall(r"^- (.*)$", section, re.MULTILINE)
+    for holds, kind in zip(list(Holds)[1:], kinds, strict=True):
+        for table, names in re.findall(r"`(\w+)` \((.*?)\)", kind):
+            told |= {(table, name): holds for name in in_backticks(names)}
     assert told == {
         (table._meta.table_name, column.column_name): column.holds
         for table in TABLES
@@ -248,11 +250,12 @@ def test_the_page_says_of_every_column_that_is_private_what_it_holds() -> None:
 
 
 def test_the_page_says_what_may_happen_to_a_delivery_and_nothing_else() -> None:
-    rows = re.findall(
-        r"^\| (.*) \| (an? \w+) \| (.*) \| `(\w+)` \|$", PAGES["docs/database.md"], re.M
-    )
+    by_daemon, by_operator = re.split(r"(?m)^and an operator when$", PAGES["docs/database.md"])
+    step = re.compile(r"^- (.*): (.*) → `(\w+)`$", re.MULTILINE)
+    rows = [("a daemon", *row) for row in step.findall(by_daemon)]
+    rows += [("an operator", *row) for row in step.findall(by_operator)]
     assert rows == [
-        (what, who, ", ".join(f"`{state}`" for state in states), then)
+        (who, what, ", ".join(f"`{state}`" for state in states), then)
         for what, who, states, then in STEPS
     ]
 

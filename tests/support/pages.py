@@ -72,9 +72,20 @@ def queries(*, for_postgresql: bool = False) -> dict[str, Block]:
 
 
 def first_cells(page: str) -> list[str]:
-    """Return what stands in backticks in the first column of a page's tables."""
+    """Return what stands in backticks in the first column of a page's tables, and what its lists
+    explain."""
     cells = re.findall(r"^\| (.*?) \|", PAGES[page], re.MULTILINE)
-    return [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
+    return [text for cell in cells for text in in_backticks(cell)] + explained(PAGES[page])
+
+
+def in_backticks(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
+
+
+def explained(text: str) -> list[str]:
+    """Return what stands in backticks at the beginning of the items of lists."""
+    heads = re.findall(r"^ *- ((?:`[^`]+`(?:, )?)+)", text, re.MULTILINE)
+    return [name for head in heads for name in in_backticks(head)]
 
 
 def without_blocks(page: str) -> str:
