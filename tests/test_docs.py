@@ -184,7 +184,7 @@ def test_every_name_of_a_when_and_every_place_of_a_field_is_told() -> None:
     page = PAGES["docs/configuration.md"]
     assert set(WHEN_NAMES) <= set(first_cells("docs/configuration.md"))
     for name, places in FIELDS.items():
-        assert f"| `{name}` | " + ", ".join(f"`{path}`" for path in places.paths) + " |\n" in page
+        assert f"- `{name}`: " + ", ".join(f"`{path}`" for path in places.paths) + "\n" in page
 
 
 def test_every_event_of_the_log_is_told_and_none_else() -> None:

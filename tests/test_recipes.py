@@ -187,7 +187,7 @@ def test_there_is_a_sample_of_every_type_that_is_documented() -> None:
 
 
 def test_the_table_of_types_has_every_type_and_what_it_means() -> None:
-    row = re.compile(r"^\| `([a-z_.]+)` \| (.*?) \| (.*?) \|$", re.MULTILINE)
+    row = re.compile(r"^- `([a-z_.]+)`: (.*?) \((.*)\)$", re.MULTILINE)
     rows = row.findall(PAGES["docs/configuration.md"])
     table = {name: (meaning, marks) for name, meaning, marks in rows}
     for type_, meaning in events.MEANINGS.items():
