@@ -35,7 +35,7 @@ def test_every_kind_is_a_line_that_the_documentation_lists(kind: type[Occurrence
     (line,) = lines
     assert line["event"] == kind.event
     row = next(
-        row for row in TABLE.splitlines() if row.startswith("|") and f"`{kind.event}`" in row
+        row for row in TABLE.splitlines() if row.startswith("- ") and f"`{kind.event}`" in row
     )
     for name in names:
         words = ("exception", "traceback") if name == "cause" else (name,)
