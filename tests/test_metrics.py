@@ -32,7 +32,7 @@ from premblyd.occurrences import (
 from premblyd.queue.inbox import REASONS, ConnectionFault
 from tests.support.database import away
 from tests.support.jobs import action, endpoint
-from tests.support.pages import PAGES, ROOT
+from tests.support.pages import PAGES, ROOT, explained, in_backticks
 from tests.support.queue import FAILED, add_many, claim, finish
 from tests.support.store import NOW_MS, Store
 
@@ -274,9 +274,12 @@ def families(exporter: Exporter) -> set[str]:
 def test_the_page_lists_every_metric_with_its_labels(store: Store, exporter: Exporter) -> None:
     store.add("crm")
     exporter.counts.listen(received())
-    listed = dict(
-        re.findall(r"^\| `(premblyd_\w+)` \|([^|]*)\|", PAGES["docs/monitoring.md"], re.MULTILINE)
-    )
+    item = re.compile(r"^- ((?:`premblyd_\w+`(?:, )?)+)(?: \(([^)]*)\))?", re.MULTILINE)
+    listed = {
+        name: labels
+        for names, labels in item.findall(PAGES["docs/monitoring.md"])
+        for name in in_backticks(names)
+    }
     assert set(listed) == families(exporter)
     labels: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(exposed(exporter)):
@@ -292,7 +295,7 @@ def test_the_page_lists_every_kind_of_attention() -> None:
     from premblyd.record.troubles import table
 
     section = PAGES["docs/monitoring.md"].partition("## What needs attention")[2]
-    kinds = re.findall(r"^\| `(\w+)` \|", section.partition("\n## ")[0], re.MULTILINE)
+    kinds = explained(section.partition("\n## ")[0])
     assert sorted(kinds) == sorted(row.kind for row in table.TROUBLES)
 
 
