@@ -68,6 +68,12 @@ def of_this_process(
     """Return this process's presence: a daemon with `settings` from the file at `path`, which
     `started_with` those that were there at its start."""
     salt = secrets.token_hex(16)
+    in_use = {
+        place: secret
+        for each, is_of_start in ((settings, False), (started_with, True))
+        for place, secret in each.secrets.items()
+        if load.is_secret_of_start(place) == is_of_start
+    }
     return Presence(
         pid=os.getpid(),
         process_start=process_start(os.getpid()) or 0,
@@ -81,10 +87,8 @@ def of_this_process(
         console=console,
         is_service="NOTIFY_SOCKET" in os.environ,
         salt=salt,
-        fingerprints={
-            place: _fingerprint(salt, secret) for place, secret in settings.secrets.items()
-        },
-        sources=sorted({secret.source for secret in settings.secrets.values()}),
+        fingerprints={place: _fingerprint(salt, secret) for place, secret in in_use.items()},
+        sources=sorted({secret.source for secret in in_use.values()}),
     )
 
 
@@ -173,6 +177,8 @@ def _of_file(presence: Presence, settings: Config) -> Iterator[_Difference]:
         if place in presence.fingerprints:
             if _is_other(presence, place, secret):
                 yield _Difference(f"uses another {_kind(place, secret)} for {place}", needs_restart)
+        elif load.is_secret_of_start(place):
+            continue  # `_of_start` says that there was none
         elif needs_restart and secret.source not in presence.sources:
             yield _Difference(f"may not have {secret.source} yet, for {place}", True)
 
@@ -209,8 +215,8 @@ def _listens(presence: Presence, where: Listen) -> bool:
 
 def _needs_restart(presence: Presence, place: str, secret: Secret) -> bool:
     """Return whether a restart makes the daemon use a secret's new value. systemd copies secret
-    files when it starts the service, and a process keeps its environment and its database."""
-    if place.startswith("database "):
+    files when it starts the service, and a process keeps its environment."""
+    if load.is_secret_of_start(place):
         return True
     is_copied = secret.source.startswith("env:") or presence.is_service
     return secret.source != "text" and is_copied

@@ -113,7 +113,7 @@ def test_status_without_the_server_says_what_runs_what_webhooks_get_and_what_to_
         with away(store.place):
             done = run("status", "--config", daemon.config)
             said = json.loads(run("status", "--json", "--config", daemon.config).out)
-        assert (done.code, done.err) == (1, ""), "what monitoring takes for trouble"
+        assert (done.code, done.err) == (2, ""), "what monitoring takes for critical"
         line, trouble, *_ = done.out.splitlines()
         assert f"(pid {daemon.process.pid}), listens on {daemon.address}." in line
         assert trouble.startswith("!! PostgreSQL refuses the connection: ")
@@ -124,7 +124,7 @@ def test_status_without_the_server_says_what_runs_what_webhooks_get_and_what_to_
         assert daemon.stop() == 0
         with away(store.place):
             done = run("status", "--config", daemon.config)
-        assert done.code == 1
+        assert done.code == 2
         assert done.out.startswith("No daemon of this configuration runs here.\n!! PostgreSQL")
 
 

@@ -58,7 +58,7 @@ def count(config: Path) -> int:
 
 def test_status_says_what_needs_attention_and_what_to_do(config: Path) -> None:
     done = run("status", "--config", config)
-    assert (done.code, done.err) == (1, "")
+    assert (done.code, done.err) == (2, ""), "no daemon runs: that is critical"
     lines = done.out.splitlines()
     text = " ".join(done.out.split())
     assert f"!! No daemon runs on {recorded_in(config)}: webhooks are not answered." in text
@@ -82,6 +82,7 @@ def test_status_has_every_item_for_programs(config: Path) -> None:
 def test_status_of_another_database_asks_for_no_daemon(config: Path) -> None:
     done = run("status", "--json", "--database", recorded_in(config))
     assert kinds_of(json.loads(done.out)) == KINDS[1:]
+    assert done.code == 1, "dead ones and a failing action are a warning"
 
 
 def kinds_of(status: Any) -> list[str]:
@@ -140,7 +141,7 @@ def test_status_tells_a_daemon_that_hangs(
 def test_status_works_while_the_configuration_has_a_mistake(config: Path) -> None:
     config.write_text(config.read_text().replace('"endpoints"', '"endpiont"'))
     done = run("status", "--config", config)
-    assert (done.code, done.err) == (1, f"note: {config} has 2 problems: `premblyd check` tells.\n")
+    assert (done.code, done.err) == (2, f"note: {config} has 2 problems: `premblyd check` tells.\n")
     assert "keeps failing" in done.out
 
 

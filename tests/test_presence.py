@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from premblyd import presence, procfs
+from premblyd.config import load
 from premblyd.config.load import load_config
 from premblyd.databases import Server
 from premblyd.listening import Listening
@@ -57,6 +58,37 @@ def test_what_a_killed_one_left_is_passed_over(tmp_path: Path) -> None:
         if fields["configuration"] == str(paths[0]):
             path.write_text(json.dumps(fields | {"process_start": 1}))
     assert presence.find(SERVER, paths[0]) == published[1]
+
+
+def test_the_databases_password_is_told_to_need_a_restart_also_after_a_reload(
+    tmp_path: Path,
+) -> None:
+    path, file = tmp_path / "a.yaml", tmp_path / "password"
+    place = {"url": SERVER.url, "password": {"file": "password"}}
+    path.write_text(json.dumps(configuration(database=place)))
+    file.write_text("hush-old")
+    started_with = load_config(path)
+    file.write_text("hush-new")
+    listening = Listening(sockets=[], is_passed=False)
+
+    def told() -> list[str]:
+        """Return what a check finds once the daemon has read the files again."""
+        now = load_config(path)
+        own = presence.of_this_process(
+            now, path, started_with=started_with, started_at_ms=1, listening=listening
+        )
+        assert (load.changed(started_with, now) == ["database"]) == (now != started_with)
+        return list(presence.differences(own, now, path))
+
+    daemon = f"the running daemon (pid {os.getpid()})"
+    assert told() == [f"{daemon} uses another secret for database password: restart it"]
+    file.write_text("hush-old")
+    assert told() == []
+    path.write_text(json.dumps(configuration(database=SERVER.url)))
+    assert told() == [f"{daemon} started with another `database`: restart it"]
+    started_with = load_config(path)
+    path.write_text(json.dumps(configuration(database=place)))
+    assert told() == [f"{daemon} started with another `database`: restart it"]
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_a_row_is_all_that_a_trouble_needs(tmp_path: Path, monkeypatch: pytest.M
     assert (item["kind"], item["severity"], item["command"]) == ("moon", "urgent", command)
     assert 'premblyd_needs_attention{kind="moon"} 1.0' in metrics
     assert f"!! The moon is full.\n   Wait until it wanes.\n   {command}\n" in told.read_text()
-    assert status.code == 1
+    assert status.code == 2
     assert f"!! The moon is full.\n    Wait until it wanes.\n    {command}\n" in status.out
     assert status.out.endswith("Needs nobody: 2 moonbeams (bright).\n")
     assert [item["severity"] for item in items if item["kind"] == "moon"] == ["urgent", "notice"]

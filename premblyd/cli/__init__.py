@@ -29,7 +29,7 @@ COMMANDS = {
     "send": ("send", "Sign and POST a payload as Prembly does."),
     "explain": ("explain", "Dry run: what would happen for a payload."),
     "try": ("trying", "Run one hook once: an action's for a payload, or an alert's."),
-    "status": ("status", "Say what needs attention; exit status 1 if anything does."),
+    "status": ("status", "Say what needs attention; exit status 1 or 2 if anything does."),
     "stats": ("stats", "Count what came and how the actions fare."),
     "events": ("events", "List events; --follow shows new ones as they come."),
     "show": ("show", "Show one event with its deliveries and attempts."),

@@ -48,12 +48,14 @@ class _Daemon:
 def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     """Dead deliveries, failing actions, an empty wallet and such, each with what to do about it.
 
-    Exit status 0: nothing needs anybody. 1: something does. What has passed is told for a day.
+    Exit status, as Nagios reads it: 0 nothing needs anybody, 1 something does, 2 it is urgent:
+    webhooks are lost, or nothing runs, until somebody does something. 75 and 78: that is not known.
+    What has passed is told for a day.
     """
     from premblyd.engines.connections import connect_read_only, now_ms
     from premblyd.record import hosts
     from premblyd.record.troubles import table
-    from premblyd.record.troubles.trouble import Situation
+    from premblyd.record.troubles.trouble import Severity, Situation
 
     place = database_of(config_path, database)
     record, alive, unreadable, at_ms = None, [], None, times.now_ms()
@@ -83,7 +85,8 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
         _print_json(daemon.presence, alive, items)
     else:
         _print(daemon.line, alive, items)
-    raise SystemExit(1 if any(item.needs_somebody for item in items) else 0)
+    gravest = max((item.severity for item in items), default=Severity.NOTICE)
+    raise SystemExit(gravest - Severity.NOTICE)
 
 
 def _print_json(

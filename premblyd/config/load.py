@@ -19,6 +19,7 @@ from premblyd.config.secrets import (
     read_bounded,
 )
 from premblyd.config.values import Listen
+from premblyd.databases import DatabaseAddress, Server
 from premblyd.errors import ConfigError, Problem
 
 
@@ -26,14 +27,26 @@ def _console_place(settings: Config) -> Listen | None:
     return settings.console.listen if settings.console else None
 
 
+def _database(settings: Config) -> tuple[DatabaseAddress, bool]:
+    """Return the database, and whether there is a password: its value is in no digest."""
+    place = settings.database
+    return place, isinstance(place, Server) and place.password is not None
+
+
 # By the key in the file. Of the console it is where it listens: the rest of it is reloaded.
 ONLY_AT_START: Mapping[str, Callable[[Config], object]] = {
     "listen": lambda settings: settings.listen,
-    "database": lambda settings: settings.database,
+    "database": _database,
     "hosts": lambda settings: (settings.hosts.name, settings.hosts.lost_after_ms),
     "console": _console_place,
 }
-_FIELDS = ("listen", "database_value", "hosts", "console")
+
+
+def is_secret_of_start(place: str) -> bool:
+    """Return whether a daemon takes up the secret at `place`, as in `Config.secrets`, only when it
+    starts: the database's password. (The console's is reloaded.)"""
+    key = place.partition(" ")[0]
+    return key in ONLY_AT_START and key != "console"
 
 
 def changed(started: Config, now: Config) -> list[str]:
@@ -48,7 +61,8 @@ def at_start(settings: Config) -> dict[str, str]:
 
 def reloadable(settings: Config) -> str:
     """Return which configuration this is, apart from what only a start takes up."""
-    others = [name for name in type(settings).model_fields if name not in _FIELDS]
+    fields = type(settings).model_fields.items()
+    others = [name for name, field in fields if (field.alias or name) not in ONLY_AT_START]
     console = (settings.console or Console()).model_copy(update={"listen": None})
     return _digest([console, *((name, getattr(settings, name)) for name in others)])
 

@@ -170,7 +170,7 @@ class Config(Model):
         """Hooks that may run at once. Unless set, enough that no action waits for another."""
         return self.concurrency or max(1, sum(action.concurrency.host for action in self.actions))
 
-    @property
+    @cached_property
     def secrets(self) -> dict[str, Secret]:
         """Every secret by its place, in words such as `endpoint prembly, key live`."""
         return dict(secrets_in(self))
