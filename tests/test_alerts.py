@@ -582,6 +582,7 @@ def test_the_pages_mail_is_sent_by_a_relay_and_without_one_it_fails(
     failed = run("try", "--alert", "page", "--config", daemon.config)
     assert failed.code == 1
     assert "page failed after" in failed.out
+    assert "is all that is known" not in failed.out
 
 
 @pytest.fixture
@@ -657,6 +658,7 @@ def test_try_shows_an_alert(daemon: Premblyd, tmp_path: Path) -> None:
     done = run("try", "--alert", "page", "--config", daemon.config)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("page succeeded after ")
+    assert "That its hook ended with status 0 is all that is known" in done.out
     text = (tmp_path / "text").read_text()
     assert text.startswith("This is a test by `premblyd try --alert page`: nothing is wrong.")
     assert "An example: deliveries gave up." in text

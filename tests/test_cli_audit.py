@@ -366,6 +366,18 @@ def test_an_event_that_is_not_there(config: Path, arguments: list[str]) -> None:
     assert done == Ran(1, "", f"There is no event {arguments[1]}. `premblyd events` lists them.\n")
 
 
+def test_a_deliverys_number_in_the_place_of_an_events_is_hinted_at(config: Path) -> None:
+    with changing(recorded_in(config), unchecked=True) as database:
+        moved = "(SELECT min(id) FROM delivery WHERE event_id = 1)"
+        database.execute(f"UPDATE delivery SET id = 999 WHERE id = {moved}")
+    done = run("replay", "999", "--config", config)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (
+        "There is no event 999. `premblyd events` lists them. Delivery 999, of event 1, is another"
+        " thing: `premblyd replay --delivery 999`.\n"
+    )
+
+
 def test_a_running_daemon_notices_replay_and_cancel(tmp_path: Path) -> None:
     script = f"test -e {tmp_path}/mended"
     once = shell("crm", script, retry={"attempts": 1})

@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
+from premblyd import lint
 from premblyd.config import load
+from premblyd.config.models import Action
+from premblyd.prembly import samples
+from premblyd.prembly.webhook import Webhook
+from premblyd.routing import Routing
 from tests.support.commands import run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
@@ -183,6 +188,34 @@ def test_an_action_that_trusts_the_signature_alone_is_doubted(
         assert line.startswith("action page runs for people who are verified")
         assert "`confirm: true`" in line
         assert "endpoint prembly a path that nobody can guess" in line
+
+
+@pytest.mark.parametrize("when", ["outcome == 'verified'", "verified_by != 'hmac-sha256:live'"])
+def test_of_many_endpoints_no_action_is_asked_more_often_than_it_can_tell_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Counted, not timed: 200 actions and 50 endpoints took a minute once."""
+    asked = 0
+    why_not = Routing.why_not
+
+    def counting(routing: Routing, action: Action, webhook: Webhook) -> str | None:
+        nonlocal asked
+        asked += 1
+        return why_not(routing, action, webhook)
+
+    monkeypatch.setattr(Routing, "why_not", counting)
+    actions = [shell(f"a{number}", "true", "00", when=when) for number in range(200)]
+    counts = []
+    for endpoints in (1, 50):
+        ends = [
+            {"name": f"e{number}", "path": f"/e{number}", "keys": {"live": KEY}}
+            for number in range(endpoints)
+        ]
+        config = write(tmp_path, actions=actions, endpoints=ends)
+        asked = 0
+        list(lint.warnings(load.load_config(config), config))
+        counts.append(asked)
+    assert counts[0] == counts[1] <= 200 * 3 * len(samples.NAMES)
 
 
 def test_an_action_for_one_endpoint_is_doubted_for_that_alone(tmp_path: Path) -> None:

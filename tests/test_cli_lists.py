@@ -14,6 +14,7 @@ from rich.console import Console
 from premblyd.cli import printing
 from premblyd.cli.printing import Column, Sizes, fit, print_table
 from premblyd.databases import Server
+from premblyd.errors import SchemaError
 from tests.support.commands import Ran, on_terminal, record, recorded_in, run
 from tests.support.database import changing, rows, url_of
 
@@ -433,6 +434,18 @@ def test_a_look_that_can_not_be_recorded_shows_nothing(config: Path) -> None:
     done = run("show", 1, "--reveal", "--config", config)
     assert (done.code, done.out) == (75, "")
     assert "Nothing is shown: that you look could not be recorded." in done.err
+
+
+def test_a_look_that_a_newer_database_refuses_keeps_its_exit_status(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise SchemaError("It is newer.")
+
+    monkeypatch.setattr("premblyd.engines.connections.connect_operator", refuse)
+    done = run("show", 1, "--reveal", "--config", config)
+    assert (done.code, done.out) == (78, "")
+    assert done.err == "Nothing is shown: that you look could not be recorded. It is newer.\n"
 
 
 @pytest.mark.sqlite

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from premblyd.engines.connections import Database
 
 F = TypeVar("F", bound=Callable[..., Any])
-MAX_ROW_ID = 2**63 - 1  # what SQLite can hold
+ROW_ID = re.compile(r"\d{1,18}", re.ASCII)  # fewer than SQLite can hold
 
 
 def config_option(command: F) -> F:
@@ -86,8 +86,7 @@ class RowId(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         text = str(value)
-        is_number = re.fullmatch(r"\d{1,19}", text, re.ASCII)
-        if not is_number or not 1 <= int(text) <= MAX_ROW_ID:
+        if not ROW_ID.fullmatch(text) or int(text) < 1:
             self.fail(f"{text!r} is not a number such as 17", param, ctx)
         return int(text)
 

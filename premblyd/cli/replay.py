@@ -1,5 +1,6 @@
 """premblyd replay"""
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from premblyd.cli.common import (
+    ROW_ID,
     RowId,
     actor,
     config_option,
@@ -17,11 +19,12 @@ from premblyd.cli.common import (
 )
 from premblyd.cli.listing import chosen_by, filter_options
 from premblyd.cli.printing import clean, console, print_json, print_table
-from premblyd.errors import PremblydError
+from premblyd.errors import NotFoundError, PremblydError
 from premblyd.record.choosing import DeliveryFilter
 from premblyd.words import counted
 
 if TYPE_CHECKING:
+    from premblyd.engines.connections import Database
     from premblyd.record.replays import Plan
 
 ASK_ABOVE = 20
@@ -97,7 +100,7 @@ def replay(
     selection["event_id"] = event or event_option
     selection["state"] = "pending" if is_pending else "dead" if is_dead else None
     request = replays.Request(
-        chosen=chosen_by(DeliveryFilter, database, selection),
+        chosen=_chosen(database, selection),
         is_new=is_new,
         may_be_contradicted=may_be_contradicted,
     )
@@ -118,6 +121,26 @@ def replay(
     _report(plan, queued, as_json)
     if request.chosen.delivery_id is not None and not queued:
         raise SystemExit(1)
+
+
+def _chosen(database: "Database", selection: dict[str, Any]) -> DeliveryFilter:
+    """Return which deliveries are asked for. Raise NotFoundError for an event that is not there,
+    with a hint where the number is a delivery's."""
+    from premblyd.record import reading
+
+    try:
+        return chosen_by(DeliveryFilter, database, selection)
+    except NotFoundError as error:
+        number = str(selection["event_id"])
+        if not ROW_ID.fullmatch(number):
+            raise
+        with contextlib.suppress(NotFoundError):
+            event_id = reading.find_delivery(database, int(number)).event_id
+            error.args = (
+                f"{error} Delivery {number}, of event {event_id}, is another thing:"
+                f" `premblyd replay --delivery {number}`.",
+            )
+        raise
 
 
 def _check_use(events: tuple[str | None, str | None], **selection: Any) -> None:

@@ -11,7 +11,7 @@ from premblyd import times
 from premblyd.cli.common import actor, config_option, json_option, until_end
 from premblyd.cli.database import database_of, database_option
 from premblyd.cli.printing import bold, clean, print_json
-from premblyd.errors import LacksRightsError, NotGrantedError, PremblydError, TryAgainError
+from premblyd.errors import PremblydError
 from premblyd.privacy.documents import MASK
 from premblyd.words import counted
 
@@ -66,22 +66,17 @@ def _plain_actions(config_path: Path) -> list[str]:
 
 
 def _record_reveal(place: "DatabaseAddress", event_id: int) -> "RecordedReveal":
-    """Record that this user sees an event's personal data. Raise PremblydError, with what to do,
-    when it can't be recorded."""
+    """Record that this user sees an event's personal data. An error of that says besides that
+    nothing is shown."""
     from premblyd.engines.connections import connect_operator, now_ms, transact
     from premblyd.record.operating import Operator
 
     try:
         database = until_end(connect_operator(place))
         return transact(database, Operator(actor=actor()).reveal(event_id, now_ms(database)))
-    except TryAgainError as error:
-        raise TryAgainError(f"{error}\n{UNRECORDED}") from None
-    except NotGrantedError as error:
-        raise NotGrantedError(f"{UNRECORDED} {error}") from None
-    except LacksRightsError as error:
-        raise LacksRightsError(f"{UNRECORDED} {error}") from None
     except PremblydError as error:
-        raise PremblydError(f"{UNRECORDED} {error}") from None
+        error.args = (f"{UNRECORDED} {error}",)
+        raise
 
 
 def _print(event: "ShownEvent") -> None:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from premblyd.queue.jobs import Result
     from premblyd.run.invocation import Invocation
 
+ALL_THAT_IS_KNOWN = (
+    "That its hook ended with status 0 is all that is known: some programs, such as Debian's mail,"
+    " do so when nothing was sent. See whether it arrived."
+)
+
 
 @click.command("try")
 @click.argument("action", required=False)
@@ -83,7 +88,7 @@ def try_(
             click.echo(f"note: the daemon would not run it for this: {trial.why_not}", err=True)
     result = asyncio.run(_run(settings, hook, invocation))
     took_ms = times.now_ms() - now_ms
-    _print(name, result, took_ms, as_json=as_json)
+    _print(name, result, took_ms, is_alert=alert_name is not None, as_json=as_json)
     raise SystemExit(0 if result.outcome == "succeeded" else 1)
 
 
@@ -126,7 +131,7 @@ async def _run(settings: "Config", hook: "Hook", invocation: "Invocation") -> "R
         runners.close()
 
 
-def _print(name: str, result: "Result", took_ms: int, *, as_json: bool) -> None:
+def _print(name: str, result: "Result", took_ms: int, *, is_alert: bool, as_json: bool) -> None:
     if as_json:
         shown = dataclasses.asdict(result)
         names = "outcome exit_code http_status error output output_truncated".split()
@@ -139,3 +144,5 @@ def _print(name: str, result: "Result", took_ms: int, *, as_json: bool) -> None:
         click.echo(f"  | {clean(line)}")
     if result.output_truncated:
         click.echo("  | … the rest was not kept")
+    if is_alert and result.exit_code == 0:
+        click.echo(ALL_THAT_IS_KNOWN)
