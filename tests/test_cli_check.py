@@ -13,7 +13,7 @@ from premblyd import lint
 from premblyd.config import load
 from premblyd.config.models import Action
 from premblyd.prembly import samples
-from premblyd.prembly.webhook import Webhook
+from premblyd.prembly.payload import Webhook
 from premblyd.routing import Routing
 from tests.support.commands import run
 from tests.support.configuration import configuration, shell
