@@ -15,10 +15,6 @@ from premblyd.ask.answered import Answers
 from premblyd.ask.client import Inquirer
 from premblyd.ask.confirm import Confirmation
 from premblyd.ask.pending import PendingAsker
-from premblyd.ask.respelling import Respelling
-from premblyd.asked.awaited import AwaitedQueue
-from premblyd.asked.naming import ReferenceKeys
-from premblyd.asked.questions import Inquiries
 from premblyd.clock import Clock, SharedClock
 from premblyd.config import load
 from premblyd.config.load import load_config
@@ -59,6 +55,9 @@ from premblyd.run.mending import Mending
 from premblyd.run.permit import Permit
 from premblyd.run.strays import find_marks, kill_marked
 from premblyd.telemetry import tell
+from premblyd.verifications.awaited import AwaitedQueue
+from premblyd.verifications.questions import Inquiries
+from premblyd.verifications.spellings import Respelling
 
 if TYPE_CHECKING:
     from premblyd.console.app import Console
@@ -148,9 +147,7 @@ class Daemon:
         self.loops.start("pending", self._pending.run())
         self.loops.start("order", Mending(queue, self._clock, self._dispatcher.wake).run())
         self.loops.start("heartbeat", self._heartbeat.run())
-        respelling = Respelling(
-            ReferenceKeys(self._writer), is_leader=lambda: self._membership.is_leader
-        )
+        respelling = Respelling(self._writer, is_leader=lambda: self._membership.is_leader)
         self.loops.start("references", respelling.run())
         self.loops.start("alerts", self._watch.run())
         opened.push_async_callback(self._end_work)

@@ -30,26 +30,26 @@ ROOMS = {
     "signals": "",
     "config": "prembly",
     "engines": "model",
-    "asked": "engines model prembly",
+    "verifications": "engines loops model prembly",
     "listening": "config",
     "move": "engines model",
     "routing": "config prembly",
     "presence": "config listening",
-    "queue": "asked engines model prembly",
+    "queue": "engines model prembly verifications",
     "rereading": "config model prembly queue routing",
-    "ask": "asked config engines loops model prembly queue rereading routing",
+    "ask": "config engines loops model prembly queue rereading routing verifications",
     "hosts": "config engines loops model queue",
     "receive": "config listening prembly queue routing",
     "run": "config loops model prembly queue",
     "explaining": "config prembly queue routing run",
     "lint": "config prembly routing run",
-    "record": "ask asked config engines hosts model prembly queue rereading routing",
+    "record": "ask config engines hosts model prembly queue rereading routing verifications",
     "alerts": "config engines loops model queue record run",
     "metrics": "config engines model prembly queue record",
     "console": "config engines explaining listening metrics model prembly receive record",
     "daemon": (
-        "alerts ask asked config console engines hosts listening"
-        " loops metrics presence queue receive rereading run"
+        "alerts ask config console engines hosts listening"
+        " loops metrics presence queue receive rereading run verifications"
     ),
     "process": "config daemon run signals",
     "cli": (
@@ -60,7 +60,7 @@ ROOMS = {
 }
 # Libraries that stay in their rooms; a path names a part of a room.
 LIBRARIES = {
-    "peewee": {"model", "engines", "move", "queue", "asked", "hosts/register.py", "record"},
+    "peewee": {"model", "engines", "move", "queue", "verifications", "hosts/register.py", "record"},
     "playhouse": {"model"},
     "sqlite3": {"engines/sqlite", "move/sqlite.py"},
     "psycopg": {"engines/postgresql", "move/postgresql.py"},

@@ -9,7 +9,6 @@ import pytest
 
 from premblyd.ask import confirm, patience
 from premblyd.ask.answered import Answers, NewAnswer, add_answer
-from premblyd.asked import naming
 from premblyd.databases import DatabaseAddress
 from premblyd.prembly import answers, payload
 from premblyd.prembly.answers import Question
@@ -17,6 +16,7 @@ from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.queue.inbox import NewDelivery
 from premblyd.run import dispatcher
+from premblyd.verifications.names import MAX_NAMES, learn_names
 from tests.support.database import changing, rows
 from tests.support.dispatching import Dispatching, FakeRunner, on_a_loop
 from tests.support.jobs import action, job, told
@@ -244,7 +244,7 @@ def test_what_can_be_no_name_of_one_verification_alone_links_nothing() -> None:
 
 def test_names_are_joined_and_the_first_stays_first(store: Store) -> None:
     def learn(*names: str) -> tuple[str, ...]:
-        return store.wait(store.writer.call(lambda t: naming.learn(t, names, NOW_MS)))
+        return store.wait(store.writer.call(lambda t: learn_names(t, names, NOW_MS)))
 
     assert learn("a-000001") == ("a-000001",)
     assert store.rows(NAMES) == []
@@ -254,7 +254,7 @@ def test_names_are_joined_and_the_first_stays_first(store: Store) -> None:
     joined = learn("c-000003", "e-000005")
     assert joined == ("b-000002", "c-000003", "d-000004", "e-000005")
     assert {verification for _, verification in store.rows(NAMES)} == {"b-000002"}
-    many = [f"f-{number:06}" for number in range(naming.MAX_NAMES)]
+    many = [f"f-{number:06}" for number in range(MAX_NAMES)]
     assert learn("c-000003", *many) == ("c-000003",)
     assert len(store.rows(NAMES)) == 4
 
@@ -285,7 +285,7 @@ NO: dict[str, Any] = {"outcome": Outcome.UNKNOWN, "face_match": False, "doubt": 
 
 
 def learn(store: Store, *names: str) -> None:
-    store.wait(store.writer.call(lambda transaction: naming.learn(transaction, names, NOW_MS)))
+    store.wait(store.writer.call(lambda transaction: learn_names(transaction, names, NOW_MS)))
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ def read_as_usual(endpoint: str, verified_by: str, body: bytes) -> Verdict:
 def test_of_what_an_earlier_premblyd_stored_not_all_is_read_while_webhooks_wait(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("premblyd.asked.others.MOST_READ_BYTES", 100)
+    monkeypatch.setattr("premblyd.verifications.stored.MOST_READ_BYTES", 100)
     verification = {"reference": UUID, "status": "VERIFIED"}
     for number in range(3):
         body = json.dumps({"verification": verification, "number": number, "pad": "x" * 60})

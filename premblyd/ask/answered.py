@@ -6,9 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from premblyd.ask.client import Answer, AnswerKind
-from premblyd.asked import awaited, naming, questions
-from premblyd.asked.others import Read, found_others
-from premblyd.asked.questions import NewInquiry
 from premblyd.engines.engine import Transaction
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.tables import InquiryResult, Purpose
@@ -20,6 +17,10 @@ from premblyd.privacy.identifiers import safe_id
 from premblyd.queue import inbox
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.telemetry import tell
+from premblyd.verifications import awaited, questions
+from premblyd.verifications.names import known_as, learn_names, lock_names
+from premblyd.verifications.questions import NewInquiry
+from premblyd.verifications.stored import Read, found_others, settled_in_record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +48,7 @@ class Answers:
         """Return what the other events of the same verification say, whatever they call it."""
         references = {event.verdict.reference or ""}
         return self._writer.call(
-            lambda transaction: found_others(
-                transaction, naming.known_as(transaction, references), read
-            )
+            lambda transaction: found_others(transaction, known_as(transaction, references), read)
         )
 
     def add(self, answer: NewAnswer, inquiry: NewInquiry | None) -> "asyncio.Future[Added]":
@@ -69,13 +68,13 @@ def add_answer(
     one ends the waiting instead, and no event is stored: whatever else came or was asked meanwhile,
     its actions run once."""
     webhook = answer.webhook
-    transaction.lock(naming.lock_names(answer.names))  # before others: who has these waits for more
-    naming.learn(transaction, answer.names, webhook.received_at_ms)
+    transaction.lock(lock_names(answer.names))  # before others: who has these waits for more
+    learn_names(transaction, answer.names, webhook.received_at_ms)
     named = {answer.asked, webhook.verdict.reference or answer.asked, *answer.names}
-    references = naming.known_as(transaction, named)
+    references = known_as(transaction, named)
     order_names = inbox.lock_names(webhook, answer.deliveries)
     transaction.lock({*map(awaited.lock_name, references), *order_names})
-    if settled := awaited.settled_in_record(transaction, references):
+    if settled := settled_in_record(transaction, references):
         event_id = min(settled.values())
         key = inbox.key_of(transaction, event_id)
         added = Added(event_id, key, False)

@@ -11,7 +11,6 @@ from premblyd.ask.client import NO_KEY, Answer, AnswerKind, Inquirer
 from premblyd.ask.patience import Patience
 from premblyd.ask.requirement import ActionRequirement
 from premblyd.ask.storing import Storing, Subject
-from premblyd.asked.questions import DOUBTS, Inquiries, NewInquiry
 from premblyd.clock import Clock
 from premblyd.config.inquiries import StatusQuestion
 from premblyd.config.models import Action, Config
@@ -25,6 +24,7 @@ from premblyd.queue.confirmed import Confirmed
 from premblyd.queue.jobs import Job, Result
 from premblyd.queue.queue import Queue
 from premblyd.routing import Routing
+from premblyd.verifications.questions import DOUBTS, Inquiries, NewInquiry
 
 RUNS_ELSEWHERE = "the hook runs for another event of the same verification at this moment"
 AGAINST_IT = "Prembly's answer is silent about what another event of its reference says no to"

@@ -11,8 +11,6 @@ from premblyd.ask.answered import Answers, new_inquiry, tell_answered
 from premblyd.ask.client import Answer, AnswerKind, Inquirer
 from premblyd.ask.schedule import Schedule
 from premblyd.ask.storing import Storing, Subject
-from premblyd.asked.awaited import Asked, AwaitedQueue, Missed, Waiting
-from premblyd.asked.questions import NewInquiry
 from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.errors import StoreUnavailableError
@@ -27,6 +25,8 @@ from premblyd.prembly import bodies
 from premblyd.prembly.answers import Question
 from premblyd.privacy.identifiers import safe_id
 from premblyd.telemetry import tell
+from premblyd.verifications.awaited import Asked, AwaitedQueue, Missed, Waiting
+from premblyd.verifications.questions import NewInquiry
 
 POLL_S = 1.0
 PAUSE_S = 1.0  # after a failure of the database, or of ours

@@ -17,7 +17,6 @@ from premblyd.ask.client import Answer, AnswerKind, Inquirer
 from premblyd.ask.logpages import LogEntry, LogPage, LogPageError, read_page
 from premblyd.ask.logreading import Fetch
 from premblyd.ask.storing import Storing, Subject
-from premblyd.asked.questions import NewInquiry
 from premblyd.config.inquiries import LogsQuestion
 from premblyd.errors import (
     NoAnswerError,
@@ -29,6 +28,7 @@ from premblyd.errors import (
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly.answers import Question
 from premblyd.prembly.payload import session_reference
+from premblyd.verifications.questions import NewInquiry
 
 AT_ONCE = 16  # questions on their way: the rate holds them apart
 TRIES = 4  # of one question, while Prembly can't answer

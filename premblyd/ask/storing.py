@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 from premblyd.ask.answered import NewAnswer
 from premblyd.ask.client import Answer
 from premblyd.ask.requirement import ActionRequirement
-from premblyd.asked.others import Read
 from premblyd.config.models import Config
 from premblyd.prembly import agreement, answers, events
 from premblyd.prembly.answers import Question, Stated
@@ -15,6 +14,7 @@ from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue.inbox import NewDelivery
 from premblyd.rereading import Rereading
 from premblyd.routing import Routing
+from premblyd.verifications.stored import Read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

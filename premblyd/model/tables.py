@@ -123,7 +123,7 @@ class Delivery(Table):
     holds_order = Truth(PLAIN, constraints=_ZERO)
     # What Prembly's answer states, see confirmed.py.
     confirmed_facts = Json(PERSONAL, seen=Seen.NOWHERE, null=True)
-    # With `once`, by the names in that answer: see naming.py.
+    # With `once`, by the names in that answer: see verifications/names.py.
     confirmed_key = Text(DIGEST, seen=Seen.NOWHERE, null=True)
 
 
@@ -213,7 +213,7 @@ class Awaited(Table):
 
 
 class VerificationName(Table):
-    """A name of a verification that Prembly's answers give more than one: see naming.py."""
+    """A name of a verification that Prembly gives several: see verifications/names.py."""
 
     name = Text(PERSONAL, unique=True)  # a reference in its one spelling, or a session's digest
     verification = Text(PERSONAL)  # the same for all its names: one of them

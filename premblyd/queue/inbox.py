@@ -9,9 +9,6 @@ from typing import Any, NamedTuple
 
 from peewee import SQL, fn
 
-from premblyd.asked import awaited
-from premblyd.asked.awaited import Arrival
-from premblyd.asked.naming import reference_key
 from premblyd.engines.engine import Row, Transaction
 from premblyd.engines.writer import Operation, Step, Writer
 from premblyd.model.statements import BulkInsert, Lookup, Statement, insert, param, update
@@ -22,6 +19,9 @@ from premblyd.queue import order, rollups
 from premblyd.queue.keys import By, EventKeys, event_keys, order_key
 from premblyd.queue.order import Then
 from premblyd.queue.queue_statements import VERDICT_COLUMNS
+from premblyd.verifications import awaited
+from premblyd.verifications.awaited import Arrival
+from premblyd.verifications.spellings import reference_key
 
 MAX_REJECTIONS = 10_000
 MAX_NOISE = 1000  # of these at most: a scan for paths must not push out evidence of tried keys

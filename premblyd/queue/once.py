@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from peewee import JOIN, fn
 
-from premblyd.asked import naming
 from premblyd.engines.engine import Transaction
 from premblyd.model.statements import Statement, param, update
 from premblyd.model.states import State
@@ -27,6 +26,7 @@ from premblyd.queue.damage import Due, UnusableError
 from premblyd.queue.jobs import Job
 from premblyd.queue.keys import once_key
 from premblyd.queue.order import may_end
+from premblyd.verifications.names import names_of
 
 MIN_HOLD_MS = 500
 MAX_HOLD_MS = 60_000
@@ -174,7 +174,7 @@ def subject_of(transaction: Transaction, delivery_id: int) -> Subject | None:
             type_ = damage.stored_event(transaction, delivery_id).verdict.type
         except UnusableError:
             return None
-    known = naming.names_of(transaction, verification)
+    known = names_of(transaction, verification)
     keys = _keys(known, outcome, type_) if known else (once_key(reference, outcome, type_),)
     if isinstance(confirmed_key, str) and confirmed_key:
         keys = tuple(dict.fromkeys([confirmed_key, *keys]))

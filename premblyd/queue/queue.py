@@ -15,7 +15,6 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from premblyd.asked import awaited_statements, naming
 from premblyd.engines.engine import UNREADABLE, Transaction
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import State
@@ -26,6 +25,8 @@ from premblyd.queue.damage import CRASHED, UNSTARTED, Due, UnusableError
 from premblyd.queue.jobs import UNBOUNDED, Claimable, Claimed, Ending, Job, Result, Room
 from premblyd.queue.once import Ruling
 from premblyd.queue.shares import Shares
+from premblyd.verifications import awaited
+from premblyd.verifications.names import learn_names, lock_names
 
 
 class Queue:
@@ -186,14 +187,14 @@ class Queue:
 
         def operation(transaction: Transaction) -> Ruling | None:
             if names:
-                transaction.lock(naming.lock_names(names))
+                transaction.lock(lock_names(names))
             held = transaction.row(
                 queue_statements.HOLDS, id=job.delivery_id, claim_token=job.claim_token
             )
             if held is None:
                 return None
             ruling = Ruling()
-            known = naming.learn(transaction, names, at_ms)
+            known = learn_names(transaction, names, at_ms)
             if is_once and known:
                 verdict = confirmed.job(job).event.verdict
                 ruling = once.rule(transaction, job, known, verdict, at_ms)
@@ -255,7 +256,7 @@ class Queue:
         before_ms = now_ms if by_ms > 0 else NEVER_MS
 
         def operation(transaction: Transaction) -> None:
-            for statement in (queue_statements.SHIFT, awaited_statements.SHIFT):
+            for statement in (queue_statements.SHIFT, awaited.SHIFT):
                 transaction.change(statement, by_ms=by_ms, before_ms=before_ms)
 
         return self._writer.call(operation, Step.CLOCK)

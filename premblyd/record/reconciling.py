@@ -10,14 +10,14 @@ from peewee import Database
 
 from premblyd import times
 from premblyd.ask.answered import NewAnswer, add_answer
-from premblyd.asked import questions
-from premblyd.asked.awaited_statements import IS_NOT_DOUBTED, LEAVES_OPEN
-from premblyd.asked.questions import NewInquiry
 from premblyd.engines.connections import transact
 from premblyd.hosts.heartbeat import reconciled
 from premblyd.model.tables import Downtime, Event, VerificationName
 from premblyd.prembly.payload import plain_id, same_id, session_reference
 from premblyd.record import fetching
+from premblyd.verifications import questions
+from premblyd.verifications.questions import NewInquiry
+from premblyd.verifications.stored import IS_NOT_DOUBTED, LEAVES_OPEN
 
 BATCH = 300  # SQLite takes 32,766 values in a statement: each may have twenty names, twice
 

@@ -9,8 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from premblyd.asked.naming import reference_key
 from premblyd.engines.sqlite import opening
+from premblyd.verifications.spellings import reference_key
 from tests.bench import webhooks
 
 FIRST_MS = 1_700_000_000_000

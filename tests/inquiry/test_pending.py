@@ -17,7 +17,6 @@ from premblyd.ask.answered import Answers
 from premblyd.ask.client import Inquirer
 from premblyd.ask.pending import PendingAsker
 from premblyd.ask.storing import Storing
-from premblyd.asked.awaited import AwaitedQueue, Due
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.databases import DatabaseAddress
@@ -28,6 +27,7 @@ from premblyd.prembly import payload
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.inbox import Added, Inbox
 from premblyd.queue.queue import Queue
+from premblyd.verifications.awaited import AwaitedQueue, Due
 from tests.support import prembly_api
 from tests.support.clock import SettableClock
 from tests.support.configuration import configuration, shell

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 
 from premblyd.ask.answered import NewAnswer, add_answer
-from premblyd.asked import awaited
-from premblyd.asked.awaited import EVENT_GONE, Asked, AwaitedQueue, Due, Missed
-from premblyd.asked.awaited_statements import MAX_MISSED
-from premblyd.asked.questions import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly.events import MEANINGS
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.queue.inbox import Added, NewDelivery
+from premblyd.verifications.awaited import EVENT_GONE, MAX_MISSED, Asked, AwaitedQueue, Due, Missed
+from premblyd.verifications.questions import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
+from premblyd.verifications.stored import settled_in_record
 from tests.support.store import NOW_MS, Store, new_event
 
 ASK_MS = 60_000
@@ -416,7 +415,7 @@ def test_sql_says_the_same_as_the_rules(store: Store) -> None:
         first_ask_ms=None,
     )
     in_sql = store.wait(
-        store.writer.call(lambda transaction: awaited.settled_in_record(transaction, events))
+        store.writer.call(lambda transaction: settled_in_record(transaction, events))
     )
     begin_missed(store)
     verdicts = {reference: Verdict(reference=reference, **e) for reference, e in events.items()}

@@ -5,15 +5,13 @@ from typing import Any
 
 import pytest
 
-from premblyd.ask import respelling
-from premblyd.ask.respelling import Respelling
-from premblyd.asked import naming
-from premblyd.asked.naming import ReferenceKeys
-from premblyd.asked.questions import Inquiries, NewInquiry
 from premblyd.engines.connections import connect_operator
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly.payload import Outcome, plain_id, same_id
 from premblyd.record.reconciling import OwnRecord
+from premblyd.verifications import spellings
+from premblyd.verifications.questions import Inquiries, NewInquiry
+from premblyd.verifications.spellings import Respelling
 from tests.support.queue import SUCCEEDED, claim, claim_once, finish
 from tests.support.store import NOW_MS, Store, new_event
 
@@ -106,7 +104,7 @@ def test_reconcile_knows_an_event_in_any_spelling(store: Store) -> None:
 def test_what_an_earlier_premblyd_stored_gets_its_key_in_portions(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(naming, "PORTION", 2)
+    monkeypatch.setattr(spellings, "PORTION", 2)
     references = [PLAIN, *OTHERS, "ver_A_1", OTHERS[0]]
     for number, reference in enumerate(references):
         arrive(store, number, reference, **PENDING)
@@ -116,8 +114,8 @@ def test_what_an_earlier_premblyd_stored_gets_its_key_in_portions(
         "INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms,"
         " created_at_ms) VALUES ('p', 'ver_A_1', 1, 'waiting', 1, 1)"
     )
-    looking = Respelling(ReferenceKeys(store.writer))
-    while store.wait(looking.look()) != respelling.REST_S:
+    looking = Respelling(store.writer)
+    while store.wait(looking.look()) != spellings.REST_S:
         pass
     expected = [(each, None if each in (PLAIN, "ver_A_1") else PLAIN) for each in references]
     assert store.rows(KEYS) == expected
@@ -132,7 +130,7 @@ def test_a_portion_writes_few_rows_so_that_webhooks_need_not_wait(store: Store) 
         database.execute_sql("UPDATE event SET reference_key = NULL")
     written, after = [0], None
     while True:
-        after = store.wait(ReferenceKeys(store.writer).fill(after))
+        after = store.wait(Respelling(store.writer).fill(after))
         ((count,),) = store.rows("SELECT count(*) FROM event WHERE reference_key IS NOT NULL")
         written.append(count)
         if after is None:

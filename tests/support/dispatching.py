@@ -12,7 +12,6 @@ from typing import Any, ParamSpec, Self
 from premblyd.ask.answered import Answers
 from premblyd.ask.client import Inquirer
 from premblyd.ask.confirm import Confirmation
-from premblyd.asked.questions import Inquiries
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Action, Config, Endpoint
@@ -30,6 +29,7 @@ from premblyd.run.dispatcher import Dispatcher, ReadAnew
 from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import Runners
 from premblyd.run.preview import Preview
+from premblyd.verifications.questions import Inquiries
 from tests.support.clock import SettableClock
 from tests.support.database import rows
 from tests.support.jobs import action_of

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.asked import awaited_statements
-from premblyd.asked.awaited import CHANGED, AwaitedQueue
 from premblyd.engines.sqlite.engine import compiled
 from premblyd.prembly.payload import Outcome
 from premblyd.queue import once
+from premblyd.verifications import awaited
+from premblyd.verifications.awaited import CHANGED, AwaitedQueue
 from tests.support.database import reading
 from tests.support.store import NOW_MS, Store, new_event
 
@@ -41,7 +41,7 @@ def test_what_was_changed_by_hand_so_that_nothing_can_be_asked_is_given_up(
 
 def test_events_that_were_missed_are_found_by_their_index(path: Path) -> None:
     """Without it, a start would read all events of three days."""
-    statement = compiled(awaited_statements.MISSED)
+    statement = compiled(awaited.MISSED)
     values = {"since_ms": 1, "after_ms": 1, "after_id": 1}
     with reading(path) as connection:
         plan = connection.execute(

@@ -6,19 +6,24 @@ answer is there, so what a crash interrupts is asked again, and nothing has to b
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-from premblyd.asked import awaited_statements as statements
-from premblyd.asked import questions
-from premblyd.asked.naming import look_up, reference_key
-from premblyd.asked.questions import NewInquiry
+from peewee import JOIN, Tuple, fn
+
 from premblyd.engines.engine import Row, Transaction
 from premblyd.engines.writer import Step, Writer
+from premblyd.model.statements import BulkInsert, Statement, param, update
 from premblyd.model.states import AwaitedState
+from premblyd.model.tables import Awaited, Event
 from premblyd.prembly.payload import Webhook, plain_id
+from premblyd.verifications import questions
+from premblyd.verifications.questions import NewInquiry
+from premblyd.verifications.spellings import Spelt, look_up, reference_key
+from premblyd.verifications.stored import IS_UNSETTLED, settled_in_record
 
+MAX_MISSED = 500  # events that one transaction begins to await
 EVENT_GONE = "its event is no longer in the database"
 CHANGED = "its row was changed and can't be used"
 
@@ -150,10 +155,10 @@ def settle(
         return []
     ended = []
     plain = {plain_id(reference): by_id for reference, by_id in settled_by.items()}
-    for row_id, reference, event_id in look_up(transaction, statements.OPEN_FOR, plain):
+    for row_id, reference, event_id in look_up(transaction, _OPEN_FOR, plain):
         by_id = plain[plain_id(reference)]
         transaction.change(
-            statements.END,
+            _END,
             id=row_id,
             state=AwaitedState.SETTLED,
             due_at_ms=None,
@@ -165,23 +170,12 @@ def settle(
     return ended
 
 
-def settled_in_record(transaction: Transaction, references: Iterable[str]) -> dict[str, int]:
-    """Return the first settled event of each of these references that has one. Not those that
-    Prembly was asked to confirm and has not."""
-    wanted = list(references)
-    found: dict[str, int] = {}
-    for reference, event_id in look_up(transaction, statements.SETTLED_EVENTS, wanted):
-        plain = plain_id(reference)
-        found[plain] = min(event_id, found.get(plain, event_id))
-    return {each: found[plain_id(each)] for each in wanted if plain_id(each) in found}
-
-
 def note_asked(transaction: Transaction, asked: Asked) -> bool:
     """Put down what becomes of a waiting that an answer did not settle. Return False, with nothing
     changed, when it has ended meanwhile."""
     is_over = asked.due_at_ms is None
     changed = transaction.change(
-        statements.ASKED,
+        _ASKED,
         id=asked.id,
         reference=asked.reference,
         state=AwaitedState.GIVEN_UP if is_over else AwaitedState.WAITING,
@@ -204,12 +198,12 @@ class AwaitedQueue:
         What an event in the record settles is ended instead: it came while nothing was awaited."""
 
         def operation(transaction: Transaction) -> Due:
-            rows = transaction.rows(statements.DUE, now_ms=now_ms, limit=limit + len(asking))
+            rows = transaction.rows(_DUE, now_ms=now_ms, limit=limit + len(asking))
             found = [_usable(transaction, row, now_ms) for row in rows if row[0] not in asking]
             waiting = [row for row in found if row is not None][:limit]
             settled_by = settled_in_record(transaction, {row.reference for row in waiting})
             settled = settle(transaction, settled_by, now_ms)
-            next_due = transaction.row(statements.NEXT_DUE, now_ms=now_ms)
+            next_due = transaction.row(_NEXT_DUE, now_ms=now_ms)
             return Due(
                 waiting=[row for row in waiting if row.reference not in settled_by],
                 settled=settled,
@@ -238,7 +232,7 @@ class AwaitedQueue:
 
         def operation(transaction: Transaction) -> Begun:
             rows = transaction.rows(
-                statements.MISSED,
+                MISSED,
                 since_ms=after.received_at_ms if after else since_ms,
                 after_ms=after.received_at_ms if after else since_ms,
                 after_id=after.id if after else 0,
@@ -257,10 +251,7 @@ class AwaitedQueue:
                     for each in missed
                 },
             )
-            return Begun(
-                count=count,
-                last=missed[-1] if len(missed) == statements.MAX_MISSED else None,
-            )
+            return Begun(count=count, last=missed[-1] if len(missed) == MAX_MISSED else None)
 
         return self._writer.call(operation, alone=True)
 
@@ -273,7 +264,7 @@ def _begin(transaction: Transaction, unsettled: Mapping[int, Arrival]) -> int:
         first.setdefault(plain_id(arrival.reference), event_id)
     if not first:
         return 0
-    waiting = look_up(transaction, statements.WAITING_FOR, first)
+    waiting = look_up(transaction, _WAITING_FOR, first)
     known = {plain_id(reference) for (reference,) in waiting}
     known |= settled_in_record(transaction, first).keys()
     rows = []
@@ -283,15 +274,15 @@ def _begin(transaction: Transaction, unsettled: Mapping[int, Arrival]) -> int:
             times = (new.received_at_ms, new.due_at_ms)
             names = (new.reference, reference_key(new.reference))
             rows.append((event_id, new.endpoint, *names, *times, AwaitedState.WAITING))
-    transaction.insert_many(statements.INSERT, rows)
+    transaction.insert_many(_INSERT, rows)
     return len(rows)
 
 
 def _usable(transaction: Transaction, row: Row, now_ms: int) -> Waiting | None:
-    """Return what a row of `statements.DUE` says. Give it up, and return None, when somebody has
+    """Return what a row of `_DUE` says. Give it up, and return None, when somebody has
     changed it so that nothing can be asked."""
     *columns, found_event_id = row
-    values: dict[str, Any] = dict(zip(statements.DUE_FIELDS, columns, strict=True))
+    values: dict[str, Any] = dict(zip(_DUE_FIELDS, columns, strict=True))
     if found_event_id is None:
         error = EVENT_GONE
     elif isinstance(values["created_at_ms"], int) and isinstance(values["reference"], str):
@@ -301,3 +292,75 @@ def _usable(transaction: Transaction, row: Row, now_ms: int) -> Waiting | None:
     over = Asked(id=values["id"], at_ms=now_ms, due_at_ms=None, error=error)
     note_asked(transaction, over)
     return None
+
+
+_IS_WAITING = Awaited.due_at_ms.is_null(False)
+_IS_OPEN = Awaited.state != AwaitedState.SETTLED  # waiting, or given up
+_INSERT = BulkInsert(
+    Awaited,
+    *("event_id", "endpoint", "reference", "reference_key", "created_at_ms", "due_at_ms", "state"),
+)
+_WAITING = Awaited.select(Awaited.reference).where(_IS_WAITING)
+_WAITING_FOR = Spelt.of(_WAITING, Awaited)
+_OPEN = Awaited.select(Awaited.id, Awaited.reference, Awaited.event).where(_IS_OPEN)
+_OPEN_FOR = Spelt.of(_OPEN, Awaited)
+_END = update(
+    Awaited,
+    "state",
+    "due_at_ms",
+    "finished_at_ms",
+    "settled_by_id",
+    "last_error",
+    where=(Awaited.id == param("id")) & _IS_OPEN,
+)
+_ASKED = Statement(
+    Awaited.update(
+        state=param("state"),
+        due_at_ms=param("due_at_ms")
+        + fn.COALESCE(Awaited.created_at_ms - param("created_at_ms"), 0),
+        finished_at_ms=param("finished_at_ms"),
+        last_error=param("last_error"),
+        ask_count=Awaited.ask_count + 1,
+    ).where(
+        Awaited.id == param("id"),
+        Awaited.reference == fn.COALESCE(param("reference"), Awaited.reference),
+        _IS_WAITING,
+    )
+)
+_DUE_FIELDS = tuple(field.name for field in fields(Waiting))
+_DUE = Statement(
+    Awaited.select(
+        *(getattr(Awaited, name) for name in _DUE_FIELDS if name != "session_id"),
+        Event.session_id,
+        Event.id,
+    )
+    .join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted the event
+    .where(Awaited.due_at_ms <= param("now_ms"))
+    .order_by(Awaited.due_at_ms)
+    .limit(param("limit"))
+)
+_NEXT_DUE = Statement(
+    Awaited.select(fn.MIN(Awaited.due_at_ms)).where(Awaited.due_at_ms > param("now_ms"))
+)
+MISSED = Statement(
+    Event.select(Event.received_at_ms, Event.id, Event.endpoint, Event.reference)
+    .where(
+        IS_UNSETTLED,
+        Event.received_at_ms >= param("since_ms"),
+        Tuple(Event.received_at_ms, Event.id) > Tuple(param("after_ms"), param("after_id")),
+        ~fn.EXISTS(
+            Awaited.select(Awaited.id).where(
+                Awaited.reference == Event.reference,
+                _IS_WAITING | (Awaited.finished_at_ms >= Event.received_at_ms),
+            )
+        ),
+    )
+    .order_by(Event.received_at_ms, Event.id)
+    .limit(MAX_MISSED)
+)
+SHIFT = Statement(  # of the beginning too, from which the questions and `give_up` count
+    Awaited.update(
+        due_at_ms=Awaited.due_at_ms + param("by_ms"),
+        created_at_ms=Awaited.created_at_ms + param("by_ms"),
+    ).where(_IS_WAITING, Awaited.created_at_ms < param("before_ms"))
+)

@@ -1,31 +1,29 @@
-"""The names of a verification: Prembly knows one by a reference, by a UUID and by its session, and
-its events come under any of them. So that `once` runs once for it, whatever it is called.
-
-Only what Prembly's answers say is kept here: a webhook may put any session beside any reference.
-Sessions are kept as digests.
-
-The spellings of a reference. A UUID names the same verification with hyphens and with
-underscores, in capitals and in small letters: its plain spelling stands for all (payload.plain_id).
+"""The spellings of a reference. A UUID names the same verification with hyphens and with
+underscores, in capitals and in small letters: its plain spelling stands for all
+(payload.plain_id).
 
 `reference_key` has the plain spelling of a row whose `reference` has another, and NULL in all
 others, which are nearly all: so no row with a photo is written again because of it. Rows that were
-stored by an earlier premblyd, or are by one on another host, get it in portions.
+stored by an earlier premblyd, or are by one on another host, get it in portions: `Respelling`.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple, Self
 
-from peewee import Tuple
+from peewee import Query, Tuple
 
+from premblyd import loops
 from premblyd.engines.engine import Row, Transaction
 from premblyd.engines.writer import Step, Writer
-from premblyd.model.statements import Lookup, Statement, insert, param
-from premblyd.model.tables import Awaited, Event, VerificationName
+from premblyd.model.statements import Lookup, Statement, param
+from premblyd.model.tables import Awaited, Event
 from premblyd.prembly.payload import plain_id, same_id
 
 PORTION = 500  # references that are looked at in a transaction, by an index
 MOST_WRITTEN = 50  # rows: webhooks wait for as long as it takes
+PAUSE_S = 0.2  # between two portions: webhooks and hooks come first
+REST_S = 6 * 3600.0  # daemons of the version before may go on storing, on other hosts
 
 
 class Spelt(NamedTuple):
@@ -33,6 +31,11 @@ class Spelt(NamedTuple):
 
     by_reference: Lookup
     by_key: Lookup
+
+    @classmethod
+    def of(cls, query: Query, table: type[Awaited | Event]) -> Self:
+        """Return the look-up of a query of `table`."""
+        return cls(Lookup(query, table.reference), Lookup(query.clone(), table.reference_key))
 
 
 def reference_key(reference: str | None) -> str | None:
@@ -61,11 +64,27 @@ class Cursor(NamedTuple):
     id: int
 
 
-class ReferenceKeys:
-    """Gives rows their `reference_key` that have none."""
+class Respelling:
+    """Gives rows their `reference_key` that have none, beside other work: looks at all references
+    when the daemon starts, and again now and then."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, *, is_leader: Callable[[], bool] = lambda: True) -> None:
+        """`is_leader`: whether this daemon is the one that does it, where several share a
+        database."""
         self._writer = writer
+        self._is_leader = is_leader
+        self._after: Cursor | None = None
+
+    async def run(self) -> None:
+        """Look, until cancelled."""
+        await loops.repeat(self.look, PAUSE_S)
+
+    async def look(self) -> float:
+        """Look at the next portion; return the seconds to wait for the one behind it."""
+        if not self._is_leader():
+            return REST_S
+        self._after = await self.fill(self._after)
+        return REST_S if self._after is None else PAUSE_S
 
     def fill(self, after: Cursor | None) -> "asyncio.Future[Cursor | None]":
         """Look at the next events behind `after`, in the order of their references (which an index
@@ -120,69 +139,4 @@ _KEY_EVENT = Statement(
 )
 _KEY_AWAITED = Statement(
     Awaited.update(reference_key=param("reference_key")).where(Awaited.id == param("id"))
-)
-
-
-MAX_NAMES = 20  # of one verification: what has more is no name
-LOCK_COUNT = 16
-
-
-def lock_names(names: Collection[str]) -> set[str]:
-    """Return what is locked before these names are learnt."""
-    return {f"verification {sum(plain_id(name).encode()) % LOCK_COUNT}" for name in names}
-
-
-def learn(transaction: Transaction, names: Sequence[str], now_ms: int) -> tuple[str, ...]:
-    """Keep that an answer gives a verification all of these names, in a transaction that has locked
-    `lock_names`. Return all that it has; the first is the one that stays first, whatever else is
-    learnt: by it `once` knows the verification."""
-    if not names:
-        return ()
-    known: dict[str, str] = dict(transaction.look_up(_BY_NAME, list(names)))
-    if not known and len(names) == 1:
-        return tuple(names)
-    verifications = sorted(set(known.values())) or [names[0]]
-    first = names[0] if names[0] in verifications else verifications[0]
-    group = _names_of(transaction, verifications)
-    if len(group.union(names)) > MAX_NAMES:
-        return tuple(names[:1])
-    for name in names:
-        if name not in known:
-            transaction.insert(_INSERT, name=name, verification=first, at_ms=now_ms)
-    for verification in verifications:
-        if verification != first:
-            transaction.change(_JOIN, verification=first, other=verification)
-    return (first, *sorted(group.union(names) - {first}))
-
-
-def names_of(transaction: Transaction, verification: Any) -> tuple[str, ...]:
-    """Return all names of a verification; none for one that has but one."""
-    if not isinstance(verification, str):
-        return ()
-    group = _names_of(transaction, [verification])
-    return (verification, *sorted(group - {verification}))
-
-
-def known_as(transaction: Transaction, names: Collection[str]) -> set[str]:
-    """Return these names and all others of their verifications."""
-    known = transaction.look_up(_BY_NAME, sorted(set(map(plain_id, names))))
-    return {*names, *_names_of(transaction, sorted({verification for _, verification in known}))}
-
-
-def _names_of(transaction: Transaction, verifications: Sequence[str]) -> set[str]:
-    return {name for (name,) in transaction.look_up(_BY_VERIFICATION, list(verifications))}
-
-
-_BY_NAME = Lookup(
-    VerificationName.select(VerificationName.name, VerificationName.verification),
-    VerificationName.name,
-)
-_BY_VERIFICATION = Lookup(
-    VerificationName.select(VerificationName.name), VerificationName.verification
-)
-_INSERT = insert(VerificationName, "name", "verification", "at_ms", if_unique=True)
-_JOIN = Statement(
-    VerificationName.update(verification=param("verification")).where(
-        VerificationName.verification == param("other")
-    )
 )

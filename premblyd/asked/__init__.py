@@ -1,2 +1,0 @@
-"""What is known of the questions to Prembly: who is awaited, what was asked, and the names of a
-verification."""
