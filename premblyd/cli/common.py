@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from premblyd.engines.connections import Database
 
 F = TypeVar("F", bound=Callable[..., Any])
-ROW_ID = re.compile(r"\d{1,18}", re.ASCII)  # fewer than SQLite can hold
+MAX_ROW_ID = 2**63 - 1  # what SQLite can hold
 
 
 def config_option(command: F) -> F:
@@ -85,10 +85,14 @@ class RowId(click.ParamType[int]):
     name = "ID"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        text = str(value)
-        if not ROW_ID.fullmatch(text) or int(text) < 1:
-            self.fail(f"{text!r} is not a number such as 17", param, ctx)
-        return int(text)
+        number = row_id(str(value))
+        return number or self.fail(f"{str(value)!r} is not a number such as 17", param, ctx)
+
+
+def row_id(text: str) -> int | None:
+    """Return the number of a row; None for a text that can be none."""
+    is_number = re.fullmatch(r"\d{1,19}", text, re.ASCII)
+    return int(text) if is_number and 1 <= int(text) <= MAX_ROW_ID else None
 
 
 class Closable(Protocol):

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from premblyd.cli.common import (
-    ROW_ID,
     RowId,
     actor,
     config_option,
     json_option,
+    row_id,
     until_end,
 )
 from premblyd.cli.listing import chosen_by, filter_options
@@ -131,11 +131,11 @@ def _chosen(database: "Database", selection: dict[str, Any]) -> DeliveryFilter:
     try:
         return chosen_by(DeliveryFilter, database, selection)
     except NotFoundError as error:
-        number = str(selection["event_id"])
-        if not ROW_ID.fullmatch(number):
+        number = row_id(selection["event_id"])
+        if number is None:
             raise
         with contextlib.suppress(NotFoundError):
-            event_id = reading.find_delivery(database, int(number)).event_id
+            event_id = reading.find_delivery(database, number).event_id
             error.args = (
                 f"{error} Delivery {number}, of event {event_id}, is another thing:"
                 f" `premblyd replay --delivery {number}`.",
