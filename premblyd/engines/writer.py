@@ -81,11 +81,10 @@ class Step(IntEnum):
 
     ARRIVALS = 1
     PROOF = 2  # that ARRIVALS can be stored: both fail by the same tables, and by no other
-    CLOCK = 3  # moves due times, also of ARRIVALS; FINISHES make theirs by the new clock
-    FINISHES = 4
-    CLAIMS = 5  # may claim what ARRIVALS and FINISHES have just made due
-    EVIDENCE = 6
-    LIFE = 7  # that this daemon lives
+    FINISHES = 3  # and what moves due times when the clock was set: of those submitted before it
+    CLAIMS = 4  # may claim what ARRIVALS and FINISHES have just made due
+    EVIDENCE = 5
+    LIFE = 6  # that this daemon lives
 
 
 @dataclass(frozen=True, slots=True, eq=False)

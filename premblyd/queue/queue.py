@@ -251,7 +251,8 @@ class Queue:
 
         What was created since then is due by the new clock already. (After a step back they
         can't be told from older ones. They are moved too: they become due earlier, and they are
-        due anyway.)
+        due anyway.) What `finish` was told before this is moved, and what it is told later is not:
+        call this as soon as the clock follows.
         """
         before_ms = now_ms if by_ms > 0 else NEVER_MS
 
@@ -259,7 +260,7 @@ class Queue:
             for statement in (queue_statements.SHIFT, awaited.SHIFT):
                 transaction.change(statement, by_ms=by_ms, before_ms=before_ms)
 
-        return self._writer.call(operation, Step.CLOCK)
+        return self._writer.call(operation, Step.FINISHES)  # in one with them: in their order
 
     def _try_to_start(
         self, transaction: Transaction, delivery: Due, action: Claimable, now_ms: int

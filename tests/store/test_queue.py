@@ -1,19 +1,22 @@
 """The queue's contract: what is claimed, what a report changes, and what a crash leaves."""
 
+import asyncio
 from dataclasses import fields
 from typing import Any
 
 import pytest
 
+from premblyd.model.states import State
 from premblyd.prembly import samples
 from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue.claims import NO_ACTION
 from premblyd.queue.confirmed import Confirmed
 from premblyd.queue.damage import CRASHED
 from premblyd.queue.inbox import NewDelivery
-from premblyd.queue.jobs import Claimed, Result
+from premblyd.queue.jobs import Claimed, Job, Result
 from premblyd.queue.queue import Queue
 from premblyd.record.operating import Operator
+from tests.support.jobs import ending
 from tests.support.queue import (
     ATTEMPTS,
     DELIVERIES,
@@ -286,6 +289,29 @@ def test_setting_the_clock_moves_due_times_and_leases_alone(store: Store, by_ms:
         (3, "pending", NOW_MS + by_ms, 0, 3, None, None),
     ]
     assert finish(store, running, SUCCEEDED)
+
+
+@pytest.mark.parametrize("by_ms", [3_600_000, -3_600_000])
+def test_an_end_that_waits_for_its_commit_goes_by_the_clock_it_was_made_by(
+    store: Store, by_ms: int
+) -> None:
+    """All in one transaction: what failed before the clock was set, and after."""
+    for number in range(2):
+        store.add("crm", body=b"%d" % number)
+    before, after = claim(store, crm=2).jobs
+
+    def fail(job: Job, now_ms: int) -> "asyncio.Future[bool]":
+        again = ending(job, State.PENDING, now_ms, due_at_ms=now_ms + 1000)
+        return store.queue.finish(job, FAILED, again)
+
+    store.wait_all(
+        [
+            fail(before, NOW_MS),
+            store.queue.shift(by_ms, NOW_MS + by_ms),
+            fail(after, NOW_MS + by_ms),
+        ]
+    )
+    assert store.rows("SELECT due_at_ms FROM delivery") == 2 * [(NOW_MS + 1000 + by_ms,)]
 
 
 def test_what_comes_after_the_clock_was_set_forward_is_not_moved(store: Store) -> None:
