@@ -450,6 +450,21 @@ async def test_a_changed_action_is_used_from_the_next_claim_on(place: DatabaseAd
 
 
 @on_a_loop
+async def test_a_claim_is_told_what_runs_and_nothing_anew_of_all_actions(
+    place: DatabaseAddress,
+) -> None:
+    """Of thousands that would take longer than a webhook may wait."""
+    async with Dispatching(place, *(action(f"a{number}") for number in range(20))) as at:
+        for number in range(3):
+            await at.add("a1", "a2")
+            await at.until_states(succeeded=2 * number + 2)
+        assert len({id(actions) for actions, *_ in at.queue.claims}) == 1
+        loads = [load for *_, load in at.queue.claims]
+        assert all(load.hooks.keys() | load.held_bytes.keys() <= {"a1", "a2"} for load in loads)
+        assert loads[-1].hooks == {}, "those that have ended are forgotten"
+
+
+@on_a_loop
 async def test_an_attempt_is_logged_in_one_line_without_what_it_handled(
     place: DatabaseAddress,
 ) -> None:

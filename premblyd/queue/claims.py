@@ -8,7 +8,7 @@ Rows that another host has at this moment are left out, and so are those whose h
 still runs: none of them hides what is behind it.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -68,19 +68,20 @@ class Rota:
         return self._turns.get(name, 0)
 
     def had_turn(self, names: Iterable[str], actions: Collection[str]) -> None:
-        """Let these stand behind all others. Only `actions` are remembered."""
+        """Let these stand behind all others. No more are remembered than there are `actions`."""
         for name in names:
             self._count += 1
             self._turns[name] = self._count
-        for name in self._turns.keys() - actions:
-            del self._turns[name]
+        if len(self._turns) > len(actions):
+            for name in [name for name in self._turns if name not in actions]:
+                del self._turns[name]
 
 
 class Queued:
     """The queue as a claim of `worker` finds it, whose own deliveries that run are `running`.
-    `slots`: how many more hooks of each action may run here. `bookmarks`: where the last claim
-    stopped among the deliveries of an action, if it has left some that another host decides about:
-    they hide nothing from the next claim."""
+    `slots_of`: how many more hooks of an action of `actions` may run here. `bookmarks`: where the
+    last claim stopped among the deliveries of an action, if it has left some that another host
+    decides about: they hide nothing from the next claim."""
 
     def __init__(
         self,
@@ -88,21 +89,23 @@ class Queued:
         worker: str,
         running: Collection[int],
         now_ms: int,
-        slots: Mapping[str, int],
+        actions: Mapping[str, Claimable],
+        slots_of: Callable[[str], int],
         bookmarks: dict[str, Due],
     ) -> None:
         self._transaction = transaction
         self._worker = worker
         self._running = frozenset(running)
         self._now_ms = now_ms
-        self._slots = slots
+        self._actions = actions
+        self._slots_of = slots_of
         self._bookmarks = bookmarks
         self._full: set[str] = set()  # actions that have no free slot
         self._contended: set[str] = set()  # and those of which another host decides at this moment
 
-    def find(self, waiting: Iterable[Waiting], actions: Mapping[str, Claimable]) -> Found:
+    def find(self, waiting: Iterable[Waiting]) -> Found:
         """Return what may run of the actions that are `waiting`, of whom the first ones come first.
-        End what is of none of `actions`."""
+        End what is of no action that there is."""
         ready = [name for name, due_at_ms in waiting if self._is_ready(name, due_at_ms)]
         looked_at = ready[:MAX_ACTIONS]
         due: list[Due] = []
@@ -111,12 +114,13 @@ class Queued:
         turns = Turns(self._transaction, self._now_ms)
         for place, name in enumerate(looked_at):
             share = max(1, looks_left // (len(looked_at) - place))
-            if name not in actions:
+            action = self._actions.get(name)
+            if action is None:
                 found = self._end_orphans(name, share)
-            elif actions[name].once:
-                found = self._due_in_turn(turns, name, self._free_slots(name, actions[name]), share)
+            elif action.once:
+                found = self._due_in_turn(turns, name, self._free_slots(name, action), share)
             else:
-                found = self._due_for_slots(name, self._free_slots(name, actions[name]), share)
+                found = self._due_for_slots(name, self._free_slots(name, action), share)
             due += found.due
             passed += found.passed
             looks_left -= found.looks
@@ -124,12 +128,12 @@ class Queued:
 
     def _is_ready(self, name: str, due_at_ms: Any) -> bool:
         """Return whether this claim may find something of an action."""
-        if name not in self._slots:
+        if name not in self._actions:
             if any(name in names for names in self._actions_of_others):
                 self._full.add(name)
                 return False
             return _is_due(due_at_ms, self._buried_until_ms)
-        if not self._slots[name]:
+        if not self._slots_of(name):
             self._full.add(name)
             return False
         return _is_due(due_at_ms, self._now_ms)
@@ -138,7 +142,7 @@ class Queued:
         """Return how many more of the action's hooks may run here: its free slots, within what
         may run on all hosts. Those that are counted are all that run, as the action's name is
         locked until their number has changed."""
-        slots = self._slots[name]
+        slots = self._slots_of(name)
         if action.cluster is not None:
             if self._transaction.try_lock(f"concurrency {name}"):
                 slots = min(slots, max(0, action.cluster - self._held(name)))

@@ -1,6 +1,7 @@
 """What passes between the queue and the hooks: jobs out, results and endings back."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from premblyd.model.states import AttemptOutcome, State
 from premblyd.prembly.payload import StoredEvent
@@ -67,29 +68,17 @@ class Ending:
         return self.at_ms if self.due_at_ms is None else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
-    """How much memory the bodies of running hooks may take, and take now. Small bodies don't count:
-    the number of hooks bounds them, and they never wait for large ones."""
-
-    max_bytes: int
-    used_bytes: int = 0
-
-
-UNBOUNDED = Room(max_bytes=1 << 62)
-
-
 def counted_bytes(body_bytes: int) -> int:
-    """Return what a body takes of the room."""
+    """Return what a body takes of the room for bodies. Small ones don't count: the number of hooks
+    bounds them, and they never wait for large ones."""
     return body_bytes if body_bytes > SMALL_BYTES else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimable:
-    """What the queue needs to know of an action: its free slots, lease and version. `cluster`: how
-    many of its hooks may run on all hosts. `confirm`: an attempt begins when its event is
-    confirmed, and costs nothing before. `busy`: how many of its hooks run here, and hold so many
-    bytes of large bodies."""
+    """What the queue needs to know of an action of the configuration: how many of its hooks may run
+    here, their lease and version. `cluster`: how many may run on all hosts. `confirm`: an attempt
+    begins when its event is confirmed, and costs nothing before."""
 
     slots: int
     lease_ms: int
@@ -97,8 +86,21 @@ class Claimable:
     cluster: int | None = None
     once: bool = False  # for each reference and outcome
     confirm: bool = False
-    busy: int = 0
-    busy_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What runs here when a claim begins: how many `hooks` of an action, with so many `held_bytes`
+    of large bodies; an action that is not named runs none. `max_bytes`: of all. `confirmable`: how
+    many hooks of an action with `confirm` may begin."""
+
+    hooks: Mapping[str, int] = field(default_factory=dict)
+    held_bytes: Mapping[str, int] = field(default_factory=dict)
+    max_bytes: int = 1 << 62
+    confirmable: int = 1 << 62
+
+
+IDLE = Load()
 
 
 @dataclass(frozen=True, slots=True)

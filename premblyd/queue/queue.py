@@ -22,7 +22,7 @@ from premblyd.queue import damage, once, order, queue_statements
 from premblyd.queue.claims import NEVER_MS, Found, Queued, Rota, Waiting, release
 from premblyd.queue.confirmed import Confirmed
 from premblyd.queue.damage import CRASHED, UNSTARTED, Due, UnusableError
-from premblyd.queue.jobs import UNBOUNDED, Claimable, Claimed, Ending, Job, Result, Room
+from premblyd.queue.jobs import IDLE, Claimable, Claimed, Ending, Job, Load, Result
 from premblyd.queue.once import Ruling
 from premblyd.queue.shares import Shares
 from premblyd.verifications import awaited
@@ -79,19 +79,20 @@ class Queue:
         limit: int,
         running: Collection[int],
         now_ms: int,
-        room: Room = UNBOUNDED,
+        load: Load = IDLE,
     ) -> "asyncio.Future[Claimed]":
         """Open an attempt for up to `limit` due deliveries, within each action's free slots and its
         share of all (`Shares`), those of an action in the order in which they became due, as far as
         their bodies find room. `running` are this process's own: their lease may look spent after
         the clock was set, but they are not claimed twice.
 
-        Deliveries of actions that are not in `actions` end dead, and so do unusable ones. A daemon
+        Of `actions` there may be thousands, so no claim looks at them all.
+        Deliveries of actions that are not among them end dead, and so do unusable ones. A daemon
         that the others have taken for lost gets nothing, until it lives again.
         """
 
         return self._writer.call(
-            lambda transaction: self._claim(transaction, actions, limit, running, now_ms, room),
+            lambda transaction: self._claim(transaction, actions, limit, running, now_ms, load),
             Step.CLAIMS,
         )
 
@@ -102,14 +103,23 @@ class Queue:
         limit: int,
         running: Collection[int],
         now_ms: int,
-        room: Room,
+        load: Load,
     ) -> Claimed:
-        shares = Shares(actions, limit, room)
-        slots = {name: min(each.slots, shares.slots_of(name)) for name, each in actions.items()}
+        shares = Shares(actions, limit, load)
+
+        def slots_of(name: str) -> int:
+            action = actions[name]
+            free = max(0, action.slots - load.hooks.get(name, 0))
+            if action.confirm:
+                free = min(free, load.confirmable)
+            return min(free, shares.slots_of(name))
+
         waiting = _waiting_actions(transaction, self._worker, now_ms)
         waiting.sort(key=lambda action: self._looks.place(action.name))
-        queue = Queued(transaction, self._worker, running, now_ms, slots, self._bookmarks)
-        found = queue.find(waiting, actions)
+        queue = Queued(
+            transaction, self._worker, running, now_ms, actions, slots_of, self._bookmarks
+        )
+        found = queue.find(waiting)
         self._looks.had_turn(found.looked_at, actions)
         if found.due and not transaction.try_lock(self._claims):
             return Claimed([], None, found.passed)

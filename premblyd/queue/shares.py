@@ -6,27 +6,31 @@ goes to those that have the fewest.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 
 from premblyd.queue.damage import Due
-from premblyd.queue.jobs import Claimable, Room, counted_bytes
+from premblyd.queue.jobs import Load, counted_bytes
 
 
 class Shares:
-    """The `limit` free slots and the free room, as one claim gives them out."""
+    """The `limit` free slots and the free room, as one claim gives them out. Of `actions` there may
+    be thousands, so only those that run something are looked at one by one."""
 
-    def __init__(self, actions: Mapping[str, Claimable], limit: int, room: Room) -> None:
-        self._busy = Counter({name: action.busy for name, action in actions.items()})
-        self._bytes = Counter({name: action.busy_bytes for name, action in actions.items()})
-        self._idle = sum(not busy for busy in self._busy.values())
+    def __init__(self, actions: Collection[str], limit: int, load: Load) -> None:
+        self._busy = Counter(load.hooks)
+        self._bytes = Counter(load.held_bytes)
+        self._idle = len(actions) - sum(name in actions for name in load.hooks)
         self._free = limit
-        self._max_bytes = room.max_bytes
-        self._used_bytes = room.used_bytes
+        self._max_bytes = load.max_bytes
+        self._used_bytes = self._bytes.total()
         slots = limit + self._busy.total()
         # With fewer slots than actions, each can't have one: then half of them are kept.
         self._most_kept = slots if len(actions) <= slots else slots // 2
-        self._share_bytes = room.max_bytes // (2 * max(1, len(actions)))
-        self._kept_bytes = sum(map(self._kept_for, actions))
+        self._share_bytes = load.max_bytes // (2 * max(1, len(actions)))
+        held = (
+            min(self._bytes[name], self._share_bytes) for name in load.held_bytes if name in actions
+        )
+        self._kept_bytes = self._share_bytes * len(actions) - sum(held)
         self._blocked: set[str] = set()  # actions whose next large body finds no room
         self._may_take_share = self._may_take_rest = True  # of the room
         self.waits_for_room: str | None = None  # the action that comes first once there is room

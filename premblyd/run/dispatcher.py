@@ -26,7 +26,7 @@ from premblyd.occurrences import (
     RunnerFailed,
 )
 from premblyd.privacy.identifiers import safe_id
-from premblyd.queue.jobs import Claimable, Claimed, Ending, Job, Result, Room, counted_bytes
+from premblyd.queue.jobs import Claimable, Claimed, Ending, Job, Load, Result, counted_bytes
 from premblyd.queue.queue import Queue
 from premblyd.run.ending import ending_of
 from premblyd.run.invocation import of_job
@@ -85,6 +85,7 @@ class Dispatcher:
         self._clock = clock
         self._rng = rng
         self._actions: dict[str, Action] = {}
+        self._claimable: dict[str, Claimable] = {}  # what the queue needs to know of them
         self._limit = 0
         self._max_bytes = 0
         self._running: dict[int, asyncio.Task[bool]] = {}
@@ -113,6 +114,17 @@ class Dispatcher:
         """Use these actions from the next claim on; running hooks end as they began. At most
         `limit` run at once, and their bodies, small ones apart, have at most `max_bytes`."""
         self._actions = {action.name: action for action in actions}
+        self._claimable = {
+            action.name: Claimable(
+                slots=action.concurrency.host,
+                lease_ms=action.hook.timeout_ms + LEASE_MARGIN_MS,
+                digest=action.digest,
+                cluster=action.concurrency.cluster,
+                once=action.once is not None,
+                confirm=action.confirm is not None,
+            )
+            for action in actions
+        }
         self._limit = limit
         self._max_bytes = max_bytes
         self.wake()
@@ -168,40 +180,27 @@ class Dispatcher:
         return min(POLL_S, max(0.0, (next_due_ms - self._clock.now_ms()) / 1000))
 
     async def _claim(self, now_ms: int) -> Claimed:
-        claimable = {
-            action.name: Claimable(
-                slots=self._slots(action),
-                lease_ms=action.hook.timeout_ms + LEASE_MARGIN_MS,
-                digest=action.digest,
-                cluster=action.concurrency.cluster,
-                once=action.once is not None,
-                confirm=action.confirm is not None,
-                busy=self._busy[action.name],
-                busy_bytes=self._busy_bytes[action.name],
-            )
-            for action in self._actions.values()
-        }
-        limit = self._limit - self._busy.total()
-        actions = self._actions
         async with self._claiming:
             if self._stopping:
                 return Claimed([], None)
-            room = Room(max_bytes=self._max_bytes, used_bytes=self._busy_bytes.total())
+            limit = self._limit - self._busy.total()
+            actions, claimable = self._actions, self._claimable
+            load = Load(
+                hooks=dict(self._busy),
+                held_bytes=dict(self._busy_bytes),
+                max_bytes=self._max_bytes,
+                confirmable=self._gate.room,
+            )
             running = frozenset(self._running)
             if self._claim_failed and not await self._queue.release_unstarted(running, now_ms):
                 return Claimed([], None)
             self._claim_failed = True  # until all that is claimed has begun
             asked_at_s = boot_s()
-            claimed = await self._queue.claim(claimable, limit, running, now_ms, room)
+            claimed = await self._queue.claim(claimable, limit, running, now_ms, load)
             for job in claimed.jobs:
                 self._begin(actions[job.action], job, asked_at_s)
             self._claim_failed = False
         return claimed
-
-    def _slots(self, action: Action) -> int:
-        """Return how many more hooks of the action may run now."""
-        slots = max(0, action.concurrency.host - self._busy[action.name])
-        return min(slots, self._gate.room) if action.confirm else slots
 
     def _begin(self, action: Action, job: Job, asked_at_s: float) -> None:
         """Start the hook of `job`. From here on the runner alone has the body, which may be large,
@@ -251,6 +250,8 @@ class Dispatcher:
         del self._permitted[job.claim_token]
         self._busy[job.action] -= 1
         self._busy_bytes[job.action] -= cost
+        if not self._busy[job.action]:  # no claim has to look at it
+            del self._busy[job.action], self._busy_bytes[job.action]
         self.wake()  # now: the next claim joins the transaction that stores this result
         now_ms = self._clock.now_ms()
         ending = ending_of(job, result, action.retry, now_ms=now_ms, rng=self._rng)

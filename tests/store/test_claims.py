@@ -4,7 +4,7 @@ waits, of however many actions, with whatever they say. And whoever waits is ser
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from premblyd.engines.sqlite.engine import SqliteTransaction
 from premblyd.model.states import State
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import NewDelivery
-from premblyd.queue.jobs import Claimable, Claimed
+from premblyd.queue.jobs import Claimable, Claimed, Load
 from premblyd.queue.keys import once_key
 from premblyd.queue.once import lock_name
 from tests.support.jobs import ending
@@ -135,6 +135,36 @@ def test_what_has_succeeded_of_one_action_and_much_that_waits_of_another_cost_a_
     assert claims < 10
     states = dict(store.rows("SELECT state, count(*) FROM delivery GROUP BY state"))
     assert states == {"succeeded": 300, "skipped": 300, "running": 4, "pending": backlog - 4}
+
+
+class Configuration(Mapping[str, Claimable]):
+    """Actions, of which each look at one is counted. Nobody may look at all."""
+
+    def __init__(self, count: int) -> None:
+        action = Claimable(slots=4, lease_ms=LEASE_MS, digest="")
+        self._actions = {f"a{number}": action for number in range(count)}
+        self.looks = 0
+
+    def __getitem__(self, name: str) -> Claimable:
+        self.looks += 1
+        return self._actions[name]
+
+    def __len__(self) -> int:
+        return len(self._actions)
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("each action that there is was looked at")
+
+
+def test_actions_that_have_nothing_to_do_cost_a_claim_nothing(store: Store) -> None:
+    looks = set()
+    for count in (20, 2000):
+        store.add("a1", "a2", body=b"%d" % count)
+        actions = Configuration(count)
+        load = Load(hooks={"a2": 1, "gone": 1}, held_bytes={"a2": 1 << 20})
+        assert len(store.wait(store.queue.claim(actions, 9, (), NOW_MS, load)).jobs) == 2
+        looks.add(actions.looks)
+    assert len(looks) == 1
 
 
 @dataclass

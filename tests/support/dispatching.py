@@ -4,7 +4,7 @@ import asyncio
 import functools
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, ParamSpec, Self
@@ -101,9 +101,11 @@ class TroubledQueue(Queue):
 
     failures: Counter[str]
     late_s = 0.0
+    claims: Sequence[tuple[Any, ...]] = ()  # what each was told
 
     def claim(self, *args: Any) -> "asyncio.Future[Claimed]":
         self._fail("claim")
+        self.claims = (*self.claims, args)
         return asyncio.ensure_future(self._late(super().claim(*args)))
 
     def confirm(self, *args: Any, **keys: Any) -> "asyncio.Future[Ruling | None]":
