@@ -12,7 +12,7 @@ import pytest
 from premblyd.cli.following import _Late
 from premblyd.engines.connections import connect_read_only, now_ms
 from premblyd.hosts.register import Hosts, Identity
-from premblyd.record.choosing import EventFilter
+from premblyd.record.filters import EventFilter
 from tests.support import postgresql
 from tests.support.commands import Ran, run, run_process
 from tests.support.configuration import configuration, shell

@@ -37,7 +37,7 @@ PROMISED = [
             "(300 where anybody at all can cause",
         ),
         (
-            "record.troubles.deliveries.FAILING",
+            "record.troubles.events.FAILING",
             3,
             "monitoring",
             "the last three attempts of an action",
@@ -55,7 +55,7 @@ PROMISED = [
             "three questions or more for 10 minutes",
         ),
         (
-            "record.troubles.deliveries.LATE_MS",
+            "record.troubles.events.LATE_MS",
             5 * MINUTE_MS,
             "monitoring",
             "due more than 5 minutes ago",
@@ -115,8 +115,8 @@ LIMITS = {
     "queue.claims.MAX_LOOKS": 100,  # webhooks wait for a claim
     "queue.claims.MAX_ACTIONS": 50,
     "queue.once.LOCK_COUNT": 64,  # PostgreSQL has room for some 6,000, for everybody
-    "record.pacing.MIN_GAP_S": 0.15,  # shorter ones fall into the sleeps of SQLite's busy handler
-    "record.pacing.MAX_GAP_S": 2.0,
+    "record.operating.MIN_GAP_S": 0.15,  # shorter ones fall into the sleeps of SQLite's busy handler
+    "record.operating.MAX_GAP_S": 2.0,
     "run.dispatcher.POLL_S": 1.0,  # a replay by another process is noticed within a second
     "run.dispatcher.LEASE_MARGIN_MS": MINUTE_MS,
     "run.lack.PATIENCE_S": 20.0,

@@ -9,7 +9,7 @@ from tests.support.daemon import Premblyd
 # Each takes a twentieth of a start or more. The record is read for alerts, metrics and the console.
 LEFT_OUT = {
     "prometheus_client",
-    *("premblyd.record.reading", "premblyd.record.statistics", "premblyd.console.app"),
+    *("premblyd.record.events", "premblyd.record.statistics", "premblyd.console.app"),
 }
 NAME_THE_MODULES = """
 import atexit, os, pathlib, sys

@@ -13,8 +13,8 @@ from premblyd.config.models import Config
 from premblyd.console.bulk import Bulk, Bulks, BusyError
 from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.engines.readers import PageReader, Readers
-from premblyd.record import operating, pacing
-from premblyd.record.choosing import DeliveryFilter
+from premblyd.record import operating
+from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import Operator
 from tests.support.clock import SettableClock
 from tests.support.jobs import action
@@ -32,7 +32,7 @@ def test_a_gap_is_longer_than_the_sleep_of_a_writer_and_most_of_the_time(
     took_s: float, gap_s: float
 ) -> None:
     """Who finds SQLite busy sleeps up to 100 ms before it looks again."""
-    assert pacing.gap_s(took_s) == gap_s
+    assert operating.gap_s(took_s) == gap_s
 
 
 def test_between_two_transactions_of_a_replay_webhooks_are_stored(
@@ -49,12 +49,12 @@ def test_between_two_transactions_of_a_replay_webhooks_are_stored(
 
     now_s = iter(range(0, 99, 2))  # each transaction takes two seconds, it seems
     fake = SimpleNamespace(sleep=sleep, monotonic=lambda: next(now_s))
-    monkeypatch.setattr(pacing, "time", fake)
+    monkeypatch.setattr(operating, "time", fake)
     monkeypatch.setattr(operating, "BATCH", 2)
     everything = dict.fromkeys(range(1, 6), 3)
     with closing(connect_operator(store.place)) as writing:
         changes = Operator(actor="ada").replay([*everything], everything, 1)
-        assert list(pacing.transact_all(writing, changes)) == [2, 2, 1]
+        assert list(operating.transact_all(writing, changes)) == [2, 2, 1]
     assert gaps == [0, 2.0, 2.0]  # none before the first one, nor after the last
 
 
@@ -82,7 +82,7 @@ def test_of_two_replays_of_many_the_second_is_refused_until_the_first_is_done(
         pauses.append(took_s)
         return 0
 
-    monkeypatch.setattr(pacing, "gap_s", gap_s)
+    monkeypatch.setattr(operating, "gap_s", gap_s)
     config = cast("Config", SimpleNamespace(actions=(action("crm"),)))
 
     async def run(database: Database) -> None:
@@ -128,7 +128,7 @@ def test_a_replay_of_many_that_is_stopped_leaves_the_rest(
             bulk.is_stopped = True
             return 0
 
-        monkeypatch.setattr(pacing, "gap_s", gap_s)
+        monkeypatch.setattr(operating, "gap_s", gap_s)
         assert bulk.task
         await bulk.task
         return bulk

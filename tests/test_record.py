@@ -18,11 +18,11 @@ from premblyd.model.tables import Attempt, Delivery, Event, Inquiry, Rejection
 from premblyd.privacy.fields import Shape
 from premblyd.queue.inbox import NewRejection
 from premblyd.queue.jobs import Claimable, Result
-from premblyd.record import browsing, operating, reading
-from premblyd.record.choosing import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
-from premblyd.record.handled import WORDS
+from premblyd.record import events, lists, operating, replays
+from premblyd.record.criteria import HANDLED
+from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
 from premblyd.record.operating import Change, Operator
-from premblyd.record.rows import AttemptRow, DeliveryRow, InquiryRow, RejectionRow, WholeEvent
+from premblyd.record.queries import AttemptRow, DeliveryRow, InquiryRow, RejectionRow, WholeEvent
 from tests.support.database import changing
 from tests.support.jobs import ending
 from tests.support.store import NOW_MS, Store
@@ -103,24 +103,24 @@ def run(store: Store, count: int, outcome: AttemptOutcome) -> None:
 def test_events_are_filtered_and_the_newest_come_first(
     record: Database, chosen: dict[str, Any], found: list[int]
 ) -> None:
-    listed = browsing.rows(record, EventFilter(**chosen))
+    listed = lists.rows(record, EventFilter(**chosen))
     assert [event.id for event in listed] == found
-    assert browsing.rows(record, EventFilter(**chosen), limit=1) == listed[:1]
+    assert lists.rows(record, EventFilter(**chosen), limit=1) == listed[:1]
 
 
 def test_a_list_shows_no_payload_and_no_secret(store: Store, record: Database) -> None:
     run(store, 1, AttemptOutcome.FAILED)
-    event = asdict(browsing.rows(record, EventFilter())[0])
+    event = asdict(lists.rows(record, EventFilter())[0])
     own = {name: event.pop(name) for name in ("contradicted", "handled", "deliveries")}
     assert own == {"contradicted": False, "handled": "pending", "deliveries": 2}
-    whole = asdict(reading.find_event(record, "3"))
+    whole = asdict(events.find_event(record, "3"))
     assert whole.keys() - event.keys() == {"body", "headers", "session_id", "token"}
     assert event == {name: whole[name] for name in event}
-    assert "hush" not in repr((event, browsing.rows(record, DeliveryFilter())))
+    assert "hush" not in repr((event, lists.rows(record, DeliveryFilter())))
 
 
 def test_a_whole_event_in_an_error_names_no_secret(record: Database) -> None:
-    event = reading.find_event(record, "2")
+    event = events.find_event(record, "2")
     assert event.token == "hush-token"
     assert "hush" not in repr(event)
     assert "b'2'" not in repr(event)
@@ -165,20 +165,20 @@ def test_every_column_says_what_it_holds_and_private_ones_are_masked() -> None:
 
 
 def test_an_event_is_found_by_its_number_and_by_its_key(store: Store, record: Database) -> None:
-    found = reading.find_event(record, "2")
+    found = events.find_event(record, "2")
     assert (found.id, found.body, found.token) == (2, b"2", "hush-token")
     assert type(found.body) is bytes
     assert found.face_match is True
-    assert reading.find_event(record, found.key) == found
-    assert reading.find_event_id(record, found.key) == 2
+    assert events.find_event(record, found.key) == found
+    assert events.find_event_id(record, found.key) == 2
     digits = "12345678901234567890123456789012"  # a key may look like a number
     store.by_hand("UPDATE event SET key = ? WHERE id = 1", digits)
-    assert reading.find_event(record, digits).id == 1
+    assert events.find_event(record, digits).id == 1
 
 
 @pytest.mark.parametrize("name", ["4", "0", "-1", "", "key", "2 ", "9" * 18, "9" * 40, "²", "1e0"])
 def test_what_names_no_event_finds_none(record: Database, name: str) -> None:
-    for find in (reading.find_event, reading.find_event_id):
+    for find in (events.find_event, events.find_event_id):
         with pytest.raises(NotFoundError, match="There is no event"):
             find(record, name)
 
@@ -187,7 +187,7 @@ def test_an_event_stands_as_the_delivery_does_that_stands_worst(
     store: Store, record: Database
 ) -> None:
     def handled() -> list[str]:
-        return [event.handled for event in browsing.rows(record, EventFilter(find="3"))]
+        return [event.handled for event in lists.rows(record, EventFilter(find="3"))]
 
     stand = "UPDATE delivery SET state = ?, due_at_ms = NULL, finished_at_ms = 1 WHERE id = ?"
     for number, state, worst in (
@@ -198,8 +198,8 @@ def test_an_event_stands_as_the_delivery_does_that_stands_worst(
     ):
         store.by_hand(stand, state, number)
         assert handled() == [worst]
-        for word in WORDS:
-            found = browsing.rows(record, EventFilter(find="3", handled=word))
+        for word in HANDLED:
+            found = lists.rows(record, EventFilter(find="3", handled=word))
             assert bool(found) == (word == worst)
     store.by_hand("DELETE FROM delivery")
     assert handled() == ["none"]
@@ -225,25 +225,25 @@ def test_deliveries_are_filtered_and_the_newest_come_first(
     store: Store, record: Database, chosen: dict[str, Any], found: list[int]
 ) -> None:
     run(store, 1, AttemptOutcome.SUCCEEDED)
-    listed = browsing.rows(record, DeliveryFilter(**chosen))
+    listed = lists.rows(record, DeliveryFilter(**chosen))
     assert [row.id for row in listed] == found
-    assert browsing.rows(record, DeliveryFilter(**chosen), limit=1) == listed[:1]
+    assert lists.rows(record, DeliveryFilter(**chosen), limit=1) == listed[:1]
 
 
 def test_pages_go_on_before_a_row_whatever_is_added_meanwhile(
     store: Store, record: Database
 ) -> None:
-    assert [row.id for row in browsing.rows(record, EventFilter(), limit=2)] == [3, 2]
+    assert [row.id for row in lists.rows(record, EventFilter(), limit=2)] == [3, 2]
     store.add("crm", body=b"meanwhile")
-    rest = browsing.rows(record, EventFilter(), limit=2, before=2)
+    rest = lists.rows(record, EventFilter(), limit=2, before=2)
     assert [row.id for row in rest] == [1]
-    deliveries = browsing.rows(record, DeliveryFilter(action="crm"), limit=2, before=7)
+    deliveries = lists.rows(record, DeliveryFilter(action="crm"), limit=2, before=7)
     assert [row.id for row in deliveries] == [5, 3]
-    assert browsing.rows(record, EventFilter(), before=1) == []
+    assert lists.rows(record, EventFilter(), before=1) == []
 
 
 def test_a_delivery_names_its_event_and_what_that_is_about(record: Database) -> None:
-    assert browsing.rows(record, DeliveryFilter(event_id=2, action="crm")) == [
+    assert lists.rows(record, DeliveryFilter(event_id=2, action="crm")) == [
         DeliveryRow(
             id=3,
             event_id=2,
@@ -279,7 +279,7 @@ def test_attempts_come_in_the_order_they_ran(
     run(store, 2, AttemptOutcome.FAILED)
     assert perform_all(writing, ADA.replay([1], {1: 1}, NOW_MS)) == [1]
     run(store, 1, AttemptOutcome.TIMED_OUT)
-    found = reading.attempts(record, [3, 1, 2])
+    found = events.attempts_of(record, [3, 1, 2])
     assert [(row.delivery_id, row.number, row.outcome) for row in found] == [
         (1, 1, "failed"),
         (1, 2, "timed_out"),
@@ -287,7 +287,7 @@ def test_attempts_come_in_the_order_they_ran(
     ]
     assert (found[0].exit_code, found[0].output) == (3, "hush-output")
     assert found[0].output_truncated is False
-    assert reading.attempts(record, [2]) == reading.attempts(record, []) == []
+    assert events.attempts_of(record, [2]) == events.attempts_of(record, []) == []
 
 
 def test_the_newest_rejections_come_first(store: Store, record: Database) -> None:
@@ -300,12 +300,12 @@ def test_the_newest_rejections_come_first(store: Store, record: Database) -> Non
         body_sha256=None,
     )
     store.wait_all(store.inbox.reject(replace(rejection, body_bytes=size)) for size in (1, 2, 3))
-    found = browsing.rows(record, RejectionFilter(), limit=2)
+    found = lists.rows(record, RejectionFilter(), limit=2)
     assert [(row.id, row.body_bytes) for row in found] == [(3, 3), (2, 2)]
     assert found[0].reason == "too large"
-    rest = browsing.rows(record, RejectionFilter(), limit=2, before=2)
+    rest = lists.rows(record, RejectionFilter(), limit=2, before=2)
     assert [row.id for row in rest] == [1]
-    assert browsing.rows(record, RejectionFilter(), before=9) == []
+    assert lists.rows(record, RejectionFilter(), before=9) == []
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ def test_an_operator_finds_deliveries_the_oldest_first(
     store: Store, record: Database, chosen: dict[str, Any], found: list[int]
 ) -> None:
     run(store, 2, AttemptOutcome.FAILED)
-    rows = reading.find_deliveries(record, DeliveryFilter(**chosen))
+    rows = replays.find_deliveries(record, DeliveryFilter(**chosen))
     assert [row.id for row in rows] == found
     for row in rows:
         assert row.event_id == (row.id + 1) // 2
@@ -417,10 +417,10 @@ def test_a_replay_of_many_is_one_line_with_its_deliveries_behind(
     many = transact(writing, ADA.many("2 deliveries", NOW_MS))
     assert perform_all(writing, many.replay([1, 3], {1: 1, 3: 1}, NOW_MS + 5)) == [2]
     transact(writing, ADA.reveal(2, NOW_MS + 9))
-    reveal, replay = browsing.rows(writing, OperatorFilter())
+    reveal, replay = lists.rows(writing, OperatorFilter())
     assert (reveal.action, reveal.parts, reveal.part_of_id) == ("reveal", 0, None)
     assert (replay.note, replay.parts, replay.delivery_id) == ("2 deliveries", 2, None)
-    parts = browsing.rows(writing, OperatorFilter(part_of_id=replay.id))
+    parts = lists.rows(writing, OperatorFilter(part_of_id=replay.id))
     assert [(row.actor, row.action, row.delivery_id) for row in parts] == [
         ("ada", "replay", 3),
         ("ada", "replay", 1),
@@ -430,7 +430,7 @@ def test_a_replay_of_many_is_one_line_with_its_deliveries_behind(
         ({"actor": "AD"}, [reveal, replay]),
         ({"since_ms": NOW_MS + 9}, [reveal]),
     ):
-        assert browsing.rows(writing, OperatorFilter(**chosen)) == found
+        assert lists.rows(writing, OperatorFilter(**chosen)) == found
 
 
 def test_a_reveal_is_recorded(store: Store, writing: Database) -> None:
@@ -456,12 +456,12 @@ def test_a_database_that_is_damaged_is_an_error_in_words(path: Path) -> None:
         damaged[4096:] = bytes(len(damaged) - 4096)
         path.write_bytes(damaged)
         with pytest.raises(StoreUnavailableError, match=r"could not be read: .*malformed"):
-            browsing.rows(record, EventFilter())
+            lists.rows(record, EventFilter())
 
 
 def test_a_delivery_whose_event_somebody_deleted_is_still_listed(store: Store) -> None:
     store.add("crm")
     store.by_hand("DELETE FROM event")
     with closing(connect_read_only(store.place)) as record:
-        [delivery] = browsing.rows(record, DeliveryFilter())
+        [delivery] = lists.rows(record, DeliveryFilter())
     assert (delivery.id, delivery.state, delivery.outcome) == (1, "pending", None)

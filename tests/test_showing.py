@@ -8,7 +8,7 @@ import pytest
 from peewee import Database
 
 from premblyd.engines.connections import connect_read_only
-from premblyd.record import reading, showing
+from premblyd.record import events
 from tests.support.store import Store
 
 BODY = json.dumps({"data": {"name": "Amina Yusuf"}}).encode()
@@ -34,11 +34,11 @@ def test_a_name_of_the_body_is_in_no_detail(
     store: Store, record: Database, detail: str, shown: str
 ) -> None:
     store.add("crm", body=BODY, detail=detail, reference="ref-2", user_ref=None)
-    event = showing.masked(record, reading.find_event(record, "2"))
+    event = events.masked(record, events.find_event(record, "2"))
     assert event.columns["detail"] == shown
 
 
 def test_a_text_that_a_column_hides_is_in_no_detail(store: Store, record: Database) -> None:
     store.add("crm", body=b"{}", detail="not found: zainab", reference="ref-2", user_ref="Zainab B")
-    event = showing.masked(record, reading.find_event(record, "2"))
+    event = events.masked(record, events.find_event(record, "2"))
     assert event.columns["detail"] == "not found: •••"

@@ -19,8 +19,8 @@ from premblyd.hosts.register import Hosts, Identity
 from premblyd.queue.inbox import NewRejection
 from premblyd.record import statistics
 from premblyd.record.operating import Operator
-from premblyd.record.troubles import deliveries, events, table
-from premblyd.record.troubles.deliveries import LATE_MS
+from premblyd.record.troubles import events, table
+from premblyd.record.troubles.events import LATE_MS
 from premblyd.record.troubles.trouble import MAX_ITEMS, Item, Severity, Situation
 from premblyd.times import HOUR_MS
 from tests.support.commands import run
@@ -118,7 +118,7 @@ def test_an_action_that_rarely_runs_is_seen_beside_a_busy_one(
     add_many(store, 3, "rare")
     for job in claim(store, rare=9).jobs:
         finish(store, job, FAILED, retry_at_ms=NOW_MS + DAY_MS)
-    monkeypatch.setattr(deliveries, "LAST_ATTEMPTS", 5)
+    monkeypatch.setattr(events, "LAST_ATTEMPTS", 5)
     for number in range(6):
         store.add("busy", body=b"busy %d" % number)
     run_all(store, SUCCEEDED, busy=9)

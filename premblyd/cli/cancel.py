@@ -19,12 +19,12 @@ def cancel(config_path: Path, delivery_id: int) -> None:
     """
     from premblyd.cli.database import database_of
     from premblyd.engines.connections import connect_operator, now_ms, transact
-    from premblyd.record import reading
+    from premblyd.record import replays
     from premblyd.record.operating import ONLY_SOME, Operator
 
     database = until_end(connect_operator(database_of(config_path)))
     if transact(database, Operator(actor=actor()).cancel(delivery_id, now_ms(database))):
         click.echo(f"Cancelled delivery {delivery_id}.")
         return
-    found = reading.find_delivery(database, delivery_id)
+    found = replays.find_delivery(database, delivery_id)
     raise PremblydError(f"Delivery {delivery_id} is {found.state}; {ONLY_SOME}.")

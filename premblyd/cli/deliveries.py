@@ -8,10 +8,10 @@ import click
 from premblyd import times
 from premblyd.cli.listing import list_options, print_list
 from premblyd.cli.printing import Column, print_table
-from premblyd.record.choosing import DeliveryFilter
+from premblyd.record.filters import DeliveryFilter
 
 if TYPE_CHECKING:
-    from premblyd.record.rows import DeliveryRow
+    from premblyd.record.queries import DeliveryRow
 
 COLUMNS = (
     Column(name="id", kind="whole"),

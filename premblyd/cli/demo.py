@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from premblyd.config.models import Config
     from premblyd.daemon import Daemon
     from premblyd.httpclient import Response
-    from premblyd.record.rows import DeliveryRow
+    from premblyd.record.queries import DeliveryRow
 
 PATIENCE_S = 60.0
 KNOWN_TO_PREMBLY = ("sdk", "api", "not-verified", "retried")  # the last one's webhook never comes
@@ -193,11 +193,11 @@ def _record(settings: "Config") -> "contextlib.closing[Any]":
 
 
 def _deliveries(settings: "Config") -> "list[DeliveryRow]":
-    from premblyd.record import browsing
-    from premblyd.record.choosing import DeliveryFilter
+    from premblyd.record import lists
+    from premblyd.record.filters import DeliveryFilter
 
     with _record(settings) as record:
-        return browsing.rows(record, DeliveryFilter())
+        return lists.rows(record, DeliveryFilter())
 
 
 def _print_deliveries(settings: "Config") -> None:
@@ -208,19 +208,19 @@ def _print_deliveries(settings: "Config") -> None:
 
 def _print_events(settings: "Config") -> None:
     from premblyd.cli.events import print_events
-    from premblyd.record import browsing
-    from premblyd.record.choosing import EventFilter
+    from premblyd.record import lists
+    from premblyd.record.filters import EventFilter
 
     with _record(settings) as record:
-        rows = browsing.rows(record, EventFilter(), 50)
+        rows = lists.rows(record, EventFilter(), 50)
     print_events(rows, hint="`premblyd events --wide` shows all.")
 
 
 def _print_rejections(settings: "Config") -> None:
     from premblyd.cli.rejections import print_rejections
-    from premblyd.record import browsing
-    from premblyd.record.choosing import RejectionFilter
+    from premblyd.record import lists
+    from premblyd.record.filters import RejectionFilter
 
     with _record(settings) as record:
-        rows = browsing.rows(record, RejectionFilter(), 10)
+        rows = lists.rows(record, RejectionFilter(), 10)
     print_rejections(rows, hint="")

@@ -11,10 +11,10 @@ from premblyd import times
 from premblyd.cli.database import database_of
 from premblyd.cli.listing import chosen_by, list_options, note_unknown, print_list
 from premblyd.cli.printing import Column, print_table
-from premblyd.record.choosing import EventFilter
+from premblyd.record.filters import EventFilter
 
 if TYPE_CHECKING:
-    from premblyd.record.rows import EventRow
+    from premblyd.record.queries import EventRow
 
 COLUMNS = (
     Column(name="id", kind="whole"),

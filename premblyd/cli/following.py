@@ -14,9 +14,9 @@ from premblyd.cli import streams
 from premblyd.cli.printing import clean, json_line
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend, connect_read_only
-from premblyd.record import browsing, reading
-from premblyd.record.choosing import EventFilter
-from premblyd.record.rows import EventRow
+from premblyd.record import events, lists
+from premblyd.record.filters import EventFilter
+from premblyd.record.queries import EventRow
 
 if TYPE_CHECKING:
     from premblyd.engines.connections import Database
@@ -60,16 +60,16 @@ def _parts(place: DatabaseAddress, chosen: EventFilter, limit: int) -> Iterator[
     anew each time: by the next look the daemon may have begun, or somebody put a copy back."""
     late = _Late() if backend(place).is_shared else None
     with closing(connect_read_only(place)) as record:
-        last_id = reading.last_event_id(record)
+        last_id = events.last_event_id(record)
         if late is not None:
             late.expect(record, max(0, last_id - PART), last_id)
-        yield browsing.rows(record, chosen, limit, last_id + 1)[::-1]
+        yield lists.rows(record, chosen, limit, last_id + 1)[::-1]
     while True:
         with closing(connect_read_only(place)) as record:
             overtaken = late.read(record, chosen) if late is not None else []
             # Taken first: what comes while the others are read is read the next time.
-            newest_id = reading.last_event_id(record)
-            rows = browsing.events_after(record, chosen, last_id, PART)
+            newest_id = events.last_event_id(record)
+            rows = lists.events_after(record, chosen, last_id, PART)
             is_full = len(rows) == PART
             until = rows[-1].id if is_full else max(newest_id, *(row.id for row in rows), 0)
             if late is not None:
@@ -88,19 +88,19 @@ class _Late:
         """Look for what is not there yet of the numbers up to `last_id`."""
         numbers = range(after_id + 1, last_id + 1)
         end = time.monotonic() + LATE_S
-        there = reading.event_ids(record, numbers)
+        there = events.event_ids(record, numbers)
         self._missing |= {number: end for number in numbers if number not in there}
 
     def read(self, record: "Database", chosen: EventFilter) -> list[EventRow]:
         """Return those that have come since and are `chosen`."""
-        there = reading.event_ids(record, self._missing)
+        there = events.event_ids(record, self._missing)
         now = time.monotonic()
         self._missing = {
             number: end
             for number, end in self._missing.items()
             if number not in there and end > now
         }
-        return browsing.events_of(record, chosen, sorted(there)) if there else []
+        return lists.events_of(record, chosen, sorted(there)) if there else []
 
 
 def _as_text(row: EventRow) -> str:

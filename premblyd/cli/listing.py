@@ -20,8 +20,8 @@ from premblyd.cli.database import database_of, database_option, settings_if_vali
 from premblyd.cli.printing import clean, print_json
 from premblyd.config.values import When
 from premblyd.engines.connections import Database, connect_read_only
-from premblyd.record import browsing, reading, unknowns
-from premblyd.record.choosing import Chosen, Filter, Reads, filters
+from premblyd.record import events, filters, lists
+from premblyd.record.filters import Chosen, Filter, Reads, filters_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=Chosen)
@@ -61,7 +61,9 @@ def list_options(kind: type[Chosen]) -> Callable[[F], F]:
 
 def filter_options(kind: type[Chosen], *fields: str) -> Callable[[F], F]:
     """Add an option for each filter of a list, or for these fields."""
-    own = [each for each in filters(kind) if each.help and each.field in (fields or {each.field})]
+    own = [
+        each for each in filters_of(kind) if each.help and each.field in (fields or {each.field})
+    ]
 
     def add(command: F) -> F:
         for each in reversed(own):
@@ -93,10 +95,10 @@ _wide = click.option("--wide", is_flag=True, help="Show every column, whole.")
 def chosen_by(kind: type[C], record: Database, asked: dict[str, Any]) -> C:
     """Return which rows the options ask for. Raise NotFoundError for an event that is not there."""
     values = dict(asked)
-    for each in filters(kind):
+    for each in filters_of(kind):
         value = values.get(each.field)
         if each.reads is Reads.EVENT and value is not None:
-            values[each.field] = reading.find_event_id(record, value)
+            values[each.field] = events.find_event_id(record, value)
         elif isinstance(value, When):
             values[each.field] = time_of(value, record)
     return kind(**values)
@@ -113,13 +115,13 @@ def note_unknown(
         notes.append("--since is not before --until: nothing can be in between.")
     if action := asked.get("action"):
         settings = settings_if_valid(config_path, database)
-        notes.append(unknowns.of_action(record, settings, action))
+        notes.append(filters.unknown_action(record, settings, action))
     notes += [
         says(record, asked[name])
         for name, says in (
-            ("type", unknowns.of_type),
-            ("code", unknowns.of_code),
-            ("reason", unknowns.of_reason),
+            ("type", filters.unknown_type),
+            ("code", filters.unknown_code),
+            ("reason", filters.unknown_reason),
         )
         if asked.get(name) is not None
     ]
@@ -140,7 +142,7 @@ def print_list(
 ) -> None:
     """Print the rows that the options ask for, for people by `print_rows`."""
     record = until_end(connect_read_only(database_of(config_path, database)))
-    rows: Sequence[Any] = browsing.rows(record, chosen_by(kind, record, asked), limit)
+    rows: Sequence[Any] = lists.rows(record, chosen_by(kind, record, asked), limit)
     if as_json:
         print_json([asdict(row) for row in rows])
     else:

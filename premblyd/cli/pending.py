@@ -8,10 +8,10 @@ import click
 from premblyd import times
 from premblyd.cli.listing import list_options, print_list
 from premblyd.cli.printing import Column, print_table
-from premblyd.record.choosing import AwaitedFilter
+from premblyd.record.filters import AwaitedFilter
 
 if TYPE_CHECKING:
-    from premblyd.record.rows import AwaitedRow
+    from premblyd.record.queries import AwaitedRow
 
 COLUMNS = (
     Column(name="id", kind="whole"),

@@ -8,10 +8,10 @@ import click
 from premblyd import times
 from premblyd.cli.listing import list_options, print_list
 from premblyd.cli.printing import Column, print_table
-from premblyd.record.choosing import RejectionFilter
+from premblyd.record.filters import RejectionFilter
 
 if TYPE_CHECKING:
-    from premblyd.record.rows import RejectionRow
+    from premblyd.record.queries import RejectionRow
 
 COLUMNS = (
     Column(name="id", rank=4, kind="whole"),

@@ -20,7 +20,7 @@ from premblyd.cli.common import (
 from premblyd.cli.listing import chosen_by, filter_options
 from premblyd.cli.printing import clean, console, print_json, print_table
 from premblyd.errors import NotFoundError, PremblydError
-from premblyd.record.choosing import DeliveryFilter
+from premblyd.record.filters import DeliveryFilter
 from premblyd.words import counted
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def replay(
     """
     from premblyd.config.load import load_config
     from premblyd.engines.connections import connect_operator, now_ms, transact
-    from premblyd.record import pacing, replays
+    from premblyd.record import operating, replays
     from premblyd.record.operating import Operator
 
     flags = {"is_dead": is_dead, "is_pending": is_pending, "is_new": is_new}
@@ -116,7 +116,7 @@ def replay(
         about = counted(len(plan), "delivery", "deliveries")
         operator = transact(database, operator.many(about, now_ms(database)))
     changes = replays.changes(plan, operator, settings, now_ms(database))
-    batches = pacing.transact_all(database, changes)
+    batches = operating.transact_all(database, changes)
     queued = _count(batches, len(plan), silent=as_json)
     _report(plan, queued, as_json)
     if request.chosen.delivery_id is not None and not queued:
@@ -126,7 +126,7 @@ def replay(
 def _chosen(database: "Database", selection: dict[str, Any]) -> DeliveryFilter:
     """Return which deliveries are asked for. Raise NotFoundError for an event that is not there,
     with a hint where the number is a delivery's."""
-    from premblyd.record import reading
+    from premblyd.record import replays
 
     try:
         return chosen_by(DeliveryFilter, database, selection)
@@ -135,7 +135,7 @@ def _chosen(database: "Database", selection: dict[str, Any]) -> DeliveryFilter:
         if number is None:
             raise
         with contextlib.suppress(NotFoundError):
-            event_id = reading.find_delivery(database, number).event_id
+            event_id = replays.find_delivery(database, number).event_id
             error.args = (
                 f"{error} Delivery {number}, of event {event_id}, is another thing:"
                 f" `premblyd replay --delivery {number}`.",

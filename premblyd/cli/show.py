@@ -17,9 +17,9 @@ from premblyd.words import counted
 
 if TYPE_CHECKING:
     from premblyd.databases import DatabaseAddress
+    from premblyd.record.events import ShownEvent
     from premblyd.record.operating import RecordedReveal
-    from premblyd.record.rows import AttemptRow, InquiryRow
-    from premblyd.record.showing import ShownEvent
+    from premblyd.record.queries import AttemptRow, InquiryRow
 
 UNRECORDED = "Nothing is shown: that you look could not be recorded."
 MAX_STRING_CHARS = 1024  # a longer one is a photo
@@ -38,16 +38,16 @@ def show(
 ) -> None:
     """EVENT is its number or its key. Personal data is masked unless --reveal."""
     from premblyd.engines.connections import connect_read_only
-    from premblyd.record import reading, showing
+    from premblyd.record import events
 
     place = database_of(config_path, database)
     record = until_end(connect_read_only(place))
     if reveal:
-        event_id = reading.find_event_id(record, event)
-        shown = showing.revealed(record, _record_reveal(place, event_id))
+        event_id = events.find_event_id(record, event)
+        shown = events.revealed(record, _record_reveal(place, event_id))
     else:
-        found = reading.find_event(record, event)
-        shown = showing.masked(record, found, plain=_plain_actions(config_path))
+        found = events.find_event(record, event)
+        shown = events.masked(record, found, plain=_plain_actions(config_path))
     if as_json:
         print_json(shown.as_json())
     else:

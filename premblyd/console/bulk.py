@@ -12,8 +12,8 @@ from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
 from premblyd.errors import PremblydError, TryAgainError
 from premblyd.occurrences import ConsoleFailed
-from premblyd.record import pacing, replays
-from premblyd.record.choosing import DeliveryFilter
+from premblyd.record import operating, replays
+from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import BATCH, Operator
 from premblyd.record.replays import Request
 from premblyd.telemetry import tell
@@ -101,7 +101,7 @@ class Bulks:
                 self._wake()
                 request = replays.next_step(plan, request)
                 if request is not None:
-                    await asyncio.sleep(pacing.gap_s(took_s))
+                    await asyncio.sleep(operating.gap_s(took_s))
         except PremblydError as error:
             bulk.mistake = str(error)
         except Exception as error:  # noqa: BLE001  # what is queued stays, and the rest is not

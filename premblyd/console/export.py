@@ -12,7 +12,7 @@ from premblyd.console.words import label
 from premblyd.engines.connections import Database
 from premblyd.engines.readers import Readers
 from premblyd.errors import TryAgainError
-from premblyd.record.rows import Row
+from premblyd.record.queries import Row
 
 ROWS = 500  # of a part
 TRIES = 5

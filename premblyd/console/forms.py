@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 
 from premblyd.config.values import When
 from premblyd.errors import PremblydError
-from premblyd.record.choosing import Chosen, Filter, Reads
-from premblyd.record.leafing import Cursor, Part
+from premblyd.record.filters import Chosen, Filter, Reads
+from premblyd.record.lists import Cursor, Part
 
 C = TypeVar("C", bound=Chosen)
 YES = ("yes",)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 from premblyd.engines.readers import Readers
 from premblyd.errors import PremblydError, TryAgainError
-from premblyd.record.pulse import Pulse, pulse
+from premblyd.record.statistics import Pulse, pulse
 
 EVERY_S = 1.0
 MAX_WATCHERS = 32

@@ -12,7 +12,7 @@ from premblyd import times
 from premblyd.model import states
 from premblyd.prembly import events, payload
 from premblyd.privacy import documents
-from premblyd.record import handled
+from premblyd.record import criteria
 from premblyd.record.operating import ONLY_SOME
 from premblyd.words import counted, duration, number, percent, size  # noqa: F401
 
@@ -133,10 +133,10 @@ def meaning(code: Any) -> str:
 
 def standing(states: Sequence[str]) -> tuple[str, str]:
     """Return how an event stands by its deliveries: the state that is worst, and its words."""
-    worst = handled.worst_of(states)
-    if worst == handled.NONE:
+    worst = criteria.worst_of(states)
+    if worst == criteria.NONE:
         return worst, "no action"
-    if worst == handled.DONE:
+    if worst == criteria.DONE:
         return worst, "handled"
     if len(states) == 1:
         return worst, f"delivery {worst}"

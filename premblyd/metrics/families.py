@@ -25,7 +25,7 @@ from premblyd.databases import DatabaseAddress, file_of
 from premblyd.engines.connections import Database
 from premblyd.engines.engine import Sizes
 from premblyd.metrics.counting import Counts, Histogram, Runtime
-from premblyd.record import hosts, reading, statistics
+from premblyd.record import events, hosts, statistics
 from premblyd.record.statistics import ActionFigures
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
@@ -67,7 +67,7 @@ def read(
     items = table.items(situation)
     return Recorded(
         at_ms=now_ms,
-        last_event_ms=reading.last_event_ms(database),
+        last_event_ms=events.last_event_ms(database),
         actions=statistics.actions(database, since_ms=now_ms, now_ms=now_ms, names=names),
         attention=kinds | Counter(item.kind for item in items if item.needs_somebody),
         hosts_alive=1 if file_of(place) else len(hosts.alive(database, now_ms)),

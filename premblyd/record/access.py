@@ -11,7 +11,7 @@ from peewee import Database
 from premblyd.engines.engine import Transaction
 from premblyd.model.statements import Statement, insert, param
 from premblyd.model.tables import ConsoleLink, ConsoleSession, OperatorAction
-from premblyd.record import fetching
+from premblyd.record import queries
 from premblyd.record.operating import Change
 
 LINK_LIFE_MS = 10 * 60_000
@@ -186,10 +186,10 @@ def end_sessions(session_ids: Collection[int] | None, actor: str, now_ms: int) -
 def sessions(database: Database, now_ms: int) -> list[SessionRow]:
     """Return who is signed in, the newest first."""
     query = ConsoleSession.select(
-        *fetching.columns(ConsoleSession, SessionRow),
+        *queries.columns(ConsoleSession, SessionRow),
         ConsoleSession.password_sha256.is_null(False).alias("by_password"),
     ).where(ConsoleSession.expires_at_ms > now_ms)
-    return fetching.rows(database, query.order_by(ConsoleSession.id.desc()), SessionRow)
+    return queries.rows(database, query.order_by(ConsoleSession.id.desc()), SessionRow)
 
 
 def find_session(
@@ -203,7 +203,7 @@ def find_session(
         ConsoleSession.expires_at_ms,
         ConsoleSession.password_sha256,
     ).where(ConsoleSession.digest == _digest(token), ConsoleSession.expires_at_ms > now_ms)
-    found = fetching.tuples(database, query)
+    found = queries.tuples(database, query)
     current = _digest(password_hash) if password_hash else None
     for session_id, person, expires_at_ms, digest in found:
         if digest is None or digest == current:

@@ -8,7 +8,7 @@ from peewee import Database, fn
 from premblyd.hosts.register import is_working
 from premblyd.model.states import State
 from premblyd.model.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Host
-from premblyd.record import fetching
+from premblyd.record import queries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,16 +55,16 @@ class WaitedFor:
 def alive(database: Database, now_ms: int) -> list[HostRow]:
     """Return the daemons that work on the database, the first one first. `now_ms` is by the
     database's clock. Raise StoreUnreadableError when it can't be read."""
-    running = dict(fetching.plain_tuples(database, _RUNNING))
-    query = Host.select(*fetching.columns(Host, HostRow)).where(is_working(Host, now_ms))
-    found = fetching.rows(database, query.order_by(Host.id), HostRow)
+    running = dict(queries.tuples(database, _RUNNING))
+    query = Host.select(*queries.columns(Host, HostRow)).where(is_working(Host, now_ms))
+    found = queries.rows(database, query.order_by(Host.id), HostRow)
     return [replace(host, running=running.get(host.worker, 0)) for host in found]
 
 
 def known(database: Database, now_ms: int) -> list[KnownHost]:
     """Return the hosts that work, and those that are away and may come back, by name. Raise
     StoreUnreadableError when the record can't be read."""
-    running = dict(fetching.plain_tuples(database, _RUNNING))
+    running = dict(queries.tuples(database, _RUNNING))
     waiting: dict[str, int] = {}
     for each in waited_for(database):
         for name in each.names:
@@ -106,7 +106,7 @@ def known(database: Database, now_ms: int) -> list[KnownHost]:
             lost_after_ms,
             actions,
             works,
-        ) in fetching.plain_tuples(database, query.order_by(Host.name, Host.id))
+        ) in queries.tuples(database, query.order_by(Host.name, Host.id))
     ]
 
 
@@ -114,13 +114,11 @@ def waited_for(database: Database) -> list[WaitedFor]:
     """Return the actions that only hosts have which are away, where deliveries wait for one."""
     living = Host.select(Host.actions).where(Host.ended.is_null())
     served = {
-        action
-        for (actions,) in fetching.plain_tuples(database, living)
-        for action in _names(actions)
+        action for (actions,) in queries.tuples(database, living) for action in _names(actions)
     }
     away = Host.select(Host.name, Host.ended_at_ms, Host.actions).where(IS_AWAY)
     hosts_of: dict[str, list[tuple[str, int]]] = {}
-    for name, ended_at_ms, actions in fetching.plain_tuples(database, away.order_by(Host.name)):
+    for name, ended_at_ms, actions in queries.tuples(database, away.order_by(Host.name)):
         for action in _names(actions):
             if action not in served:
                 hosts_of.setdefault(action, []).append((name, ended_at_ms or 0))
@@ -129,7 +127,7 @@ def waited_for(database: Database) -> list[WaitedFor]:
         query = Delivery.select(fn.COUNT(Delivery.id)).where(
             Delivery.action == action, Delivery.due_at_ms.is_null(False)
         )
-        [(count,)] = fetching.plain_tuples(database, query)
+        [(count,)] = queries.tuples(database, query)
         if count:
             names = [name for name, _ in hosts]
             since_ms = max(ended_at_ms for _, ended_at_ms in hosts)

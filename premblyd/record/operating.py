@@ -4,13 +4,22 @@ record.
 A change is what is done within a transaction of its own, as it locks what it finds. A command runs
 it on a connection of its own (`engines.connections.transact`); the daemon hands it to its writer
 (`Writer.call`, alone), which is the only one that writes there.
+
+Between the transactions of bulk work there are gaps, in which webhooks are stored. Nobody can store
+anything while another transaction writes to SQLite. Who finds it busy looks again after 1 ms, 2, 5,
+…, and at last every 100 ms: so a gap that is shorter may pass unseen, and after two seconds the
+webhook is refused.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
 
+from peewee import Database
+
+from premblyd.engines.connections import transact
 from premblyd.engines.engine import Transaction
 from premblyd.hosts import register
 from premblyd.model.statements import BulkInsert, Statement, insert, param, update
@@ -22,6 +31,9 @@ from premblyd.queue.order import Then
 
 NO_ORDER: Mapping[int, Then | None] = MappingProxyType({})
 BATCH = 50  # rows of one transaction, for which the daemon's own have to wait
+MIN_GAP_S = 0.15
+MAX_GAP_S = 2.0
+GAP_RATIO = 4  # of a gap to the transaction before it: webhooks have the greater part of the time
 Done = TypeVar("Done")
 Change = Callable[[Transaction], Done]
 
@@ -262,3 +274,19 @@ def _in_batches(
 
     for start in range(0, len(ids), BATCH):
         yield batch(ids[start : start + BATCH])
+
+
+def gap_s(took_s: float) -> float:
+    """Return how long to leave the database alone after a transaction that took so long."""
+    return min(max(MIN_GAP_S, GAP_RATIO * took_s), MAX_GAP_S)
+
+
+def transact_all(database: Database, changes: Iterable[Change[Done]]) -> Iterator[Done]:
+    """Make each change in a transaction of its own, beside a daemon, and yield what it returns.
+    Raise StoreUnavailableError when one of them can't be kept."""
+    wait_s = 0.0
+    for change in changes:
+        time.sleep(wait_s)
+        began = time.monotonic()
+        yield transact(database, change)
+        wait_s = gap_s(time.monotonic() - began)

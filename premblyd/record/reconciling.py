@@ -14,7 +14,7 @@ from premblyd.engines.connections import transact
 from premblyd.hosts.heartbeat import reconciled
 from premblyd.model.tables import Downtime, Event, VerificationName
 from premblyd.prembly.payload import plain_id, same_id, session_reference
-from premblyd.record import fetching
+from premblyd.record import queries
 from premblyd.verifications import questions
 from premblyd.verifications.questions import NewInquiry
 from premblyd.verifications.stored import IS_NOT_DOUBTED, LEAVES_OPEN
@@ -61,7 +61,7 @@ class OwnRecord:
             all_spelt = sorted({spelling for each in spelt.values() for spelling in each})
             is_one = Event.reference.in_(all_spelt) | Event.reference_key.in_(all_spelt)
             query = Event.select(Event.reference).where(is_one, IS_NOT_DOUBTED, *conditions)
-            found = {plain_id(row[0]) for row in fetching.tuples(self._database, query.distinct())}
+            found = {plain_id(row[0]) for row in queries.tuples(self._database, query.distinct())}
             known |= {
                 name
                 for name, spellings in spelt.items()
@@ -79,7 +79,7 @@ class OwnRecord:
             .where(own.name.in_(sorted(set().union(*spelt.values()))))
         )
         linked = defaultdict[str, set[str]](set)
-        for name, its_other in fetching.tuples(self._database, query):
+        for name, its_other in queries.tuples(self._database, query):
             linked[name] |= _stored_as(its_other)
         return {
             name: spellings.union(*(linked[each] for each in spellings & linked.keys()))
@@ -99,7 +99,7 @@ class OwnRecord:
             if since_ms is not None:
                 query = query.where(Event.received_at_ms >= since_ms)
             known |= {
-                session_id for (session_id,) in fetching.tuples(self._database, query.distinct())
+                session_id for (session_id,) in queries.tuples(self._database, query.distinct())
             }
         return known
 
@@ -129,7 +129,7 @@ def open_downtimes(database: Database, *, since_ms: int) -> list[DowntimeRow]:
         .where(Downtime.reconciled_at_ms.is_null(), Downtime.until_ms >= since_ms)
         .order_by(Downtime.id)
     )
-    rows = fetching.tuples(database, query)
+    rows = queries.tuples(database, query)
     return [
         DowntimeRow(id=row[0], from_ms=row[1], until_ms=row[2])
         for row in rows

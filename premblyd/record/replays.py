@@ -1,21 +1,51 @@
-"""What a replay is about: which deliveries are queued again, tried now or made, and which not."""
+"""What a replay is about: which deliveries are queued again, tried now or made, and which not.
+Begin with `plan`, which `changes` carry out."""
 
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from peewee import Database
+from peewee import Database, ModelSelect, fn
 
 from premblyd.config.models import Action, Config
-from premblyd.errors import PremblydError
+from premblyd.errors import NotFoundError, PremblydError
 from premblyd.model.states import FINISHED, State
-from premblyd.record import reading, unknowns
-from premblyd.record.choosing import DeliveryFilter
+from premblyd.model.tables import Delivery, Event
+from premblyd.prembly.payload import StoredEvent
+from premblyd.queue.damage import usable_event
+from premblyd.queue.queue_statements import EVENT_COLUMNS
+from premblyd.record import criteria, queries
+from premblyd.record.filters import DeliveryFilter, unknown_action
 from premblyd.record.operating import Change, Operator
-from premblyd.record.rows import FoundDelivery
 from premblyd.rereading import Rereading
 from premblyd.routing import Routing
+
+COUNTED = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundDelivery:
+    """A delivery that an operator's command is about."""
+
+    id: int
+    event_id: int
+    action: str
+    state: State
+    ran_instead_id: int | None
+    contradicted: bool  # its event was, by Prembly
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundEvent:
+    """An event that has no delivery of an action, its type and its response code."""
+
+    id: int
+    type: str | None
+    response_code: str | None
+    doubt: str | None
+    contradicted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +99,14 @@ def plan(database: Database, settings: Config, request: Request, now_ms: int) ->
     actions = {action.name: action for action in settings.actions}
     chosen = request.chosen
     if chosen.delivery_id is not None:
-        reading.find_delivery(database, chosen.delivery_id)
+        find_delivery(database, chosen.delivery_id)
     is_begun = request.after_id > 0  # then it was looked for: that reads all deliveries
     if chosen.action is not None and not is_begun:
-        unknown = unknowns.of_action(database, settings, chosen.action)
+        unknown = unknown_action(database, settings, chosen.action)
         if unknown:
             raise PremblydError(unknown)
     later = dataclasses.replace(chosen, due_after_ms=now_ms) if request.is_pending else chosen
-    found = reading.find_deliveries(database, later, request.after_id, request.limit)
+    found = find_deliveries(database, later, request.after_id, request.limit)
     action = actions.get(chosen.action or "")
     if action is not None and request.may_be_new and (request.is_new or not found):
         return _plan_new(database, settings, request, action)
@@ -87,7 +117,7 @@ def plan(database: Database, settings: Config, request: Request, now_ms: int) ->
         return Plan(
             found=tuple(found),
             pending=tuple(kept),
-            waiting=len(reading.find_deliveries(database, waiting)),
+            waiting=len(find_deliveries(database, waiting)),
             without_action=_count_by_action(gone),
         )
     ended = [delivery for delivery in kept if delivery.state in FINISHED]
@@ -130,6 +160,45 @@ def changes(plan: Plan, operator: Operator, settings: Config, now_ms: int) -> It
         )
 
 
+def find_delivery(database: Database, delivery_id: int) -> FoundDelivery:
+    """Return a delivery by its number. Raise NotFoundError when there is none."""
+    found = find_deliveries(database, DeliveryFilter(delivery_id=delivery_id))
+    if not found:
+        raise NotFoundError(
+            f"There is no delivery {delivery_id}. `premblyd deliveries` lists them."
+        )
+    return found[0]
+
+
+def find_deliveries(
+    database: Database, chosen: DeliveryFilter, after_id: int = 0, limit: int | None = None
+) -> list[FoundDelivery]:
+    """Return the deliveries that a command is about, oldest first: at most `limit`, with higher
+    numbers than `after_id`."""
+    columns = queries.columns(Delivery, FoundDelivery)
+    query = _chosen(database, chosen, *columns, criteria.is_contradicted(Delivery.event))
+    # Somebody may have put another word there.
+    query = query.where(Delivery.state.in_(list(State)))
+    found = queries.whole(
+        database, query, Delivery.id, FoundDelivery, after_id=after_id, limit=limit
+    )
+    return [dataclasses.replace(delivery, state=State(delivery.state)) for delivery in found]
+
+
+def count_deliveries(database: Database, chosen: DeliveryFilter) -> int:
+    """Return how many deliveries are chosen; no more than COUNTED are counted."""
+    return queries.count(database, _chosen(database, chosen, Delivery.id), COUNTED)
+
+
+def _chosen(database: Database, chosen: DeliveryFilter, *columns: Any) -> "ModelSelect[Any]":
+    query = Delivery.select(*columns)
+    if any(each is not None for each in (chosen.since_ms, chosen.until_ms, chosen.type)):
+        query = query.join(Event)
+    for condition in chosen.conditions(database):
+        query = query.where(condition.expression)
+    return query
+
+
 def _count_by_action(deliveries: Iterable[FoundDelivery]) -> Mapping[str, int]:
     return Counter(delivery.action for delivery in deliveries)
 
@@ -151,9 +220,8 @@ def _plan_new(database: Database, settings: Config, request: Request, action: Ac
     routing, rereading = Routing(settings.actions), Rereading(settings)
     not_for: Counter[str] = Counter()
     new_for = []
-    for event in reading.events_without(
-        database, action.name, event_id=request.chosen.event_id, since_ms=request.chosen.since_ms
-    ):
+    chosen = request.chosen
+    for event in _events_without(database, action.name, chosen.event_id, chosen.since_ms):
         why_not = None
         is_read = (
             event.type is not None and event.doubt is not None
@@ -164,10 +232,35 @@ def _plan_new(database: Database, settings: Config, request: Request, action: Ac
             why_not = "Prembly contradicted it"
         needs_body = action.when is not None or not is_read
         if why_not is None and needs_body:  # only now is the body read
-            stored = reading.stored_event(database, event.id)
+            stored = _stored_event(database, event.id)
             why_not = routing.why_not(action, stored if is_read else rereading.event(stored))
         if why_not is None:
             new_for.append(event.id)
         else:
             not_for[why_not] += 1
     return Plan(new_for=tuple(new_for), action=action, not_for=not_for)
+
+
+def _events_without(
+    database: Database, action: str, event_id: int | None, since_ms: int | None
+) -> list[FoundEvent]:
+    """Return the events that have no delivery of `action`, oldest first."""
+    of_action = Delivery.select(Delivery.id).where(
+        Delivery.event == Event.id, Delivery.action == action
+    )
+    query = Event.select(*queries.columns(Event, FoundEvent), criteria.is_contradicted()).where(
+        ~fn.EXISTS(of_action)
+    )
+    if event_id is not None:
+        query = query.where(Event.id == event_id)
+    if since_ms is not None:
+        query = query.where(Event.received_at_ms >= since_ms)
+    return queries.whole(database, query, Event.id, FoundEvent)
+
+
+def _stored_event(database: Database, event_id: int) -> StoredEvent:
+    """Return an event as its hooks get it. Raise UnusableError when somebody has changed it so
+    that none can."""
+    columns = [getattr(Event, name) for name in EVENT_COLUMNS]
+    (row,) = queries.raw_tuples(database, Event.select(*columns).where(Event.id == event_id))
+    return usable_event(row)

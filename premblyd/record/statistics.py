@@ -14,17 +14,28 @@ from typing import Any, Literal
 from peewee import SQL, Database, Field, ModelSelect, fn
 
 from premblyd.model.states import AttemptOutcome, State
-from premblyd.model.tables import WAITS_FOR_ANOTHER, AttemptHour, Delivery, EventHour, Rejection
+from premblyd.model.tables import (
+    WAITS_FOR_ANOTHER,
+    Attempt,
+    AttemptHour,
+    Delivery,
+    Event,
+    EventHour,
+    OperatorAction,
+    Rejection,
+)
 from premblyd.privacy import documents
 from premblyd.privacy.fields import Shape
 from premblyd.queue.rollups import hour_of, lower_bound_ms
-from premblyd.record import fetching
-from premblyd.record.leafing import By
+from premblyd.record import queries
+from premblyd.record.queries import By
 from premblyd.times import HOUR_MS
 
 _FIRST_TWO = (SQL("1"), SQL("2"))  # columns: PostgreSQL sees no likeness in `hour / ?` and itself
 CountedBy = Literal["response_code", "outcome", "type"]
 LOOKED_AT, MOST = 5_000, 8
+MOST_REFUSALS = 20
+COUNTED = 10_000  # dead deliveries: no more are counted for the pulse
 _FIELDS: Mapping[CountedBy, Field] = {
     "response_code": EventHour.response_code,
     "outcome": EventHour.outcome,
@@ -105,7 +116,7 @@ def events(
             duplicates=duplicates,
             unmatched=unmatched,
         )
-        for from_ms, name, new, duplicates, unmatched in fetching.plain_tuples(database, query)
+        for from_ms, name, new, duplicates, unmatched in queries.tuples(database, query)
     ]
 
 
@@ -123,7 +134,7 @@ def rejections(
     )
     return [
         RejectionCount(from_ms=from_ms, reason=reason, count=count)
-        for from_ms, reason, count in fetching.plain_tuples(database, query)
+        for from_ms, reason, count in queries.tuples(database, query)
     ]
 
 
@@ -185,10 +196,10 @@ def queues_of(database: Database, now_ms: int) -> dict[str, QueueOf]:
         .where(_IS_QUEUED)
         .group_by(Delivery.action)
     )
-    found = fetching.plain_tuples(database, query)
+    found = queries.tuples(database, query)
     first_ids = [first_id for _, _, first_id in found]
     made = dict(
-        fetching.plain_tuples(
+        queries.tuples(
             database,
             Delivery.select(Delivery.id, Delivery.created_at_ms).where(Delivery.id.in_(first_ids)),
         )
@@ -198,7 +209,7 @@ def queues_of(database: Database, now_ms: int) -> dict[str, QueueOf]:
         str(action): QueueOf(
             queued=queued,
             overdue=overdue[str(action)].count if str(action) in overdue else 0,
-            oldest_ms=_whole(made.get(first_id)),
+            oldest_ms=queries.time(made.get(first_id)),
             next_due_ms=_first_due_ms(database, action),
         )
         for action, queued, first_id in found
@@ -220,7 +231,7 @@ def held_of(database: Database) -> dict[str, int]:
         .where(WAITS_FOR_ANOTHER, before.state == State.DEAD)
         .group_by(before.action)
     )
-    return {str(action): count for action, count in fetching.plain_tuples(database, query)}
+    return {str(action): count for action, count in queries.tuples(database, query)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,22 +246,21 @@ def overdue_of(database: Database, before_ms: int) -> dict[str, Overdue]:
     """Return what was due before `before_ms` by action; an action without any is left out. The
     queue's index has them side by side, so what is not due costs nothing."""
     return {
-        str(action): Overdue(count=count, since_ms=_whole(since_ms))
-        for action, count, since_ms in fetching.by_sql(database, _OVERDUE, before_ms)
+        str(action): Overdue(count=count, since_ms=queries.time(since_ms))
+        for action, count, since_ms in queries.by_sql(database, _OVERDUE, before_ms)
         if count
     }
 
 
 def _first_due_ms(database: Database, action: Any) -> int | None:
     query = Delivery.select(fn.MIN(Delivery.due_at_ms)).where(Delivery.action == action, _IS_QUEUED)
-    [(due_at_ms,)] = fetching.plain_tuples(database, query)
-    return _whole(due_at_ms)
+    return queries.time(queries.value(database, query))
 
 
 def dead_of(database: Database) -> dict[str, int]:
     """Return how many deliveries are dead, by action: by the index of the dead."""
     query = "SELECT action, count(*) FROM delivery WHERE state = 'dead' GROUP BY action"
-    return {str(action): count for action, count in fetching.by_sql(database, query)}
+    return {str(action): count for action, count in queries.by_sql(database, query)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +283,7 @@ def errors_of_dead(database: Database, action: str | None = None) -> list[DeadBy
     newest = query.where(is_dead).order_by(Delivery.id.desc()).limit(LOOKED_AT)
     counts: Counter[str] = Counter()
     last: dict[str, int] = {}
-    for delivery_id, error in fetching.plain_tuples(database, newest):
+    for delivery_id, error in queries.tuples(database, newest):
         shown = str(documents.mask(error, Shape.ERROR) or "")
         counts[shown] += 1
         last.setdefault(shown, delivery_id)
@@ -315,7 +325,7 @@ def _attempts(
     )
     attempts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     durations: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-    for action, outcome, bucket, count in fetching.plain_tuples(database, query):
+    for action, outcome, bucket, count in queries.tuples(database, query):
         attempts[action][outcome] += count
         if outcome != AttemptOutcome.INTERRUPTED:
             durations[action][bucket] += count
@@ -328,7 +338,7 @@ def _counts(database: Database, condition: Any) -> dict[str, int]:
         .where(condition)
         .group_by(Delivery.action)
     )
-    return {str(action): count for action, count in fetching.plain_tuples(database, query)}
+    return {str(action): count for action, count in queries.tuples(database, query)}
 
 
 def _since(table: type[EventHour], since_ms: int, each_ms: int, field: Field) -> "ModelSelect[Any]":
@@ -341,9 +351,66 @@ def _since(table: type[EventHour], since_ms: int, each_ms: int, field: Field) ->
     )
 
 
-def _whole(value: Any) -> int | None:
-    """Return a time; None for what somebody has put in its place."""
-    return value if isinstance(value, int) else None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusals:
+    """How many requests from an address were refused for a reason, and when last."""
+
+    reason: str
+    remote_ip: str
+    count: int
+    last_at_ms: int
+
+
+def refusals(database: Database, since_ms: int | None = None) -> list[Refusals]:
+    """Return the reasons and addresses with most refused requests, of the 10,000 that are kept."""
+    query = Rejection.select(
+        Rejection.reason,
+        Rejection.remote_ip,
+        fn.COUNT(Rejection.id).alias("count"),
+        fn.MAX(Rejection.at_ms).alias("last_at_ms"),
+    )
+    if since_ms is not None:
+        query = query.where(Rejection.at_ms >= since_ms)
+    query = (
+        query.group_by(Rejection.reason, Rejection.remote_ip)
+        .order_by(fn.COUNT(Rejection.id).desc(), Rejection.reason, Rejection.remote_ip)
+        .limit(MOST_REFUSALS)
+    )
+    return queries.rows(database, query, Refusals)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """The newest of everything. Two are the same when there is nothing new to see."""
+
+    event: int
+    attempt: int
+    rejection: int
+    operator_action: int
+    running: int
+    dead: int
+
+
+def pulse(database: Database) -> Pulse:
+    """Return the newest of everything: from the ends of indexes, in less than a millisecond."""
+    event, attempt, rejection, operator_action = (
+        queries.value(database, table.select(fn.MAX(table.id))) or 0
+        for table in (Event, Attempt, Rejection, OperatorAction)
+    )
+    running, dead = (
+        queries.count(
+            database, Delivery.select(Delivery.id).where(Delivery.state == state), COUNTED
+        )
+        for state in (State.RUNNING, State.DEAD)
+    )
+    return Pulse(
+        event=event,
+        attempt=attempt,
+        rejection=rejection,
+        operator_action=operator_action,
+        running=running,
+        dead=dead,
+    )
 
 
 _OVERDUE = """

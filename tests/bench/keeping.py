@@ -21,8 +21,8 @@ from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import AttemptOutcome, State
 from premblyd.queue.jobs import Claimable, Ending, Result
 from premblyd.queue.queue import Queue
-from premblyd.record import browsing, reading
-from premblyd.record.choosing import DeliveryFilter, EventFilter
+from premblyd.record import events, lists
+from premblyd.record.filters import DeliveryFilter, EventFilter
 from tests.bench import load, peers, rows, serving, stored
 from tests.bench.rows import Measured, Row
 from tests.bench.serving import EVERY
@@ -122,7 +122,7 @@ def lookup(folder: Path, events: int) -> Row:
                 "reference": _median_ms(lambda text: _by_reference(record, text), references),
                 "show": _median_ms(lambda text: _show(record, text), numbers),
                 "dead": _median_ms(
-                    lambda state: browsing.rows(record, DeliveryFilter(state=state), LISTED),
+                    lambda state: lists.rows(record, DeliveryFilter(state=state), LISTED),
                     ["dead"] * CALLS,
                 ),
             }
@@ -200,15 +200,15 @@ async def claims_ms(engine: Engine) -> float:
 
 
 def _by_reference(record: SqliteDatabase, reference: str) -> None:
-    found = browsing.rows(record, EventFilter(reference=reference), LISTED)
+    found = lists.rows(record, EventFilter(reference=reference), LISTED)
     if len(found) != 1:
         raise load.LoadError(f"{len(found)} events have one reference")
 
 
 def _show(record: SqliteDatabase, number: str) -> None:
-    event = reading.find_event(record, number)
-    deliveries = browsing.rows(record, DeliveryFilter(event_id=event.id))
-    reading.attempts(record, [delivery.id for delivery in deliveries])
+    event = events.find_event(record, number)
+    deliveries = lists.rows(record, DeliveryFilter(event_id=event.id))
+    events.attempts_of(record, [delivery.id for delivery in deliveries])
 
 
 def _median_ms(ask: Callable[[str], object], values: Iterable[str]) -> float:

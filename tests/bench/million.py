@@ -24,9 +24,10 @@ from peewee import Database
 from premblyd.databases import Server
 from premblyd.engines.connections import connect_read_only
 from premblyd.engines.sqlite import opening
-from premblyd.record import browsing, reading, refused, statistics
-from premblyd.record.choosing import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
-from premblyd.record.leafing import OLDEST
+from premblyd.record import lists, statistics
+from premblyd.record.events import last_event_ms
+from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
+from premblyd.record.lists import OLDEST
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
 
@@ -147,12 +148,12 @@ def questions(events: int, now_ms: int) -> Iterator[tuple[str, Ask]]:
             f"page actions, {days} d",
             partial(statistics.actions, since_ms=since_ms, now_ms=now_ms),
         )
-    yield "page rejections", partial(refused.by_reason_and_address, since_ms=None)
+    yield "page rejections", partial(statistics.refusals, since_ms=None)
     for limit in (50, 10_000):
         wrong = RejectionFilter(reason="wrong signature")
-        yield f"page rejections, {limit}", partial(browsing.part, chosen=wrong, limit=limit)
+        yield f"page rejections, {limit}", partial(lists.part, chosen=wrong, limit=limit)
     yield "page errors", statistics.errors_of_dead
-    yield "page operators", partial(browsing.part, chosen=OperatorFilter())
+    yield "page operators", partial(lists.part, chosen=OperatorFilter())
     yield "page hours", partial(statistics.events, by="response_code", since_ms=day_ms)
 
 
@@ -183,8 +184,8 @@ def _of_deliveries(now_ms: int) -> Iterator[dict[str, Any]]:
 def _asked(name: str, kind: Any, value: dict[str, Any]) -> Iterator[tuple[str, Ask]]:
     words = f"{name} {' '.join(f'{key}={text}' for key, text in value.items())}"
     filters = kind(**value)
-    yield f"page {words}", lambda database: browsing.part(database, filters)
-    yield f"last page {words}", lambda database: browsing.part(database, filters, OLDEST)
+    yield f"page {words}", lambda database: lists.part(database, filters)
+    yield f"last page {words}", lambda database: lists.part(database, filters, OLDEST)
 
 
 def main() -> int:
@@ -208,7 +209,7 @@ def main() -> int:
 
 def _report(database: Database, events: int) -> int:
     """Print what takes longest; return 1 where something takes too long."""
-    now_ms = reading.last_event_ms(database) or 0
+    now_ms = last_event_ms(database) or 0
     took_ms = {}
     for name, ask in questions(events, now_ms):
         took_ms[name] = _took_ms(database, ask)

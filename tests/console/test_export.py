@@ -18,7 +18,7 @@ from premblyd.console.handler import Handler
 from premblyd.engines.connections import Database
 from premblyd.engines.readers import PageReader, Readers, TooBusyError
 from premblyd.errors import StoreUnreadableError
-from premblyd.record.rows import Row
+from premblyd.record.queries import Row
 from tests.support.console import Browser, signed_in
 from tests.support.daemon import Premblyd
 from tests.support.database import changing

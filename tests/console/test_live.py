@@ -11,7 +11,7 @@ from premblyd.console import live
 from premblyd.console.live import Live, TooManyWatchersError
 from premblyd.engines.readers import PageReader, Readers
 from premblyd.errors import StoreUnreadableError
-from premblyd.record.pulse import Pulse
+from premblyd.record.statistics import Pulse
 
 Found = TypeVar("Found")
 

@@ -14,15 +14,15 @@ from premblyd.console import csvtext, tree
 from premblyd.console import words as console_words
 from premblyd.console.origin import is_safe_target
 from premblyd.console.pages.deliveries import how_many
-from premblyd.record.choosing import (
+from premblyd.record.filters import (
     Chosen,
     DeliveryFilter,
     EventFilter,
     OperatorFilter,
     RejectionFilter,
-    filters,
+    filters_of,
 )
-from premblyd.record.reading import COUNTED
+from premblyd.record.replays import COUNTED
 from tests.support.commands import PERSONAL, run
 from tests.support.configuration import AT_ONCE, ONCE, shell
 from tests.support.console import CONSOLE, Browser, browser, signed_in
@@ -116,7 +116,7 @@ def test_each_field_of_a_filter_is_an_option_and_a_part_of_the_form(
 ) -> None:
     page = own.get(path).text
     options = run(command, "--help").out if command else ""
-    for each in filters(kind):
+    for each in filters_of(kind):
         assert bool(each.title) == (f'name="{each.name}"' in page), each.name
         option = f"--{(each.option or each.name).replace('_', '-')}"
         assert bool(each.help) == (f"  {option} " in options), option

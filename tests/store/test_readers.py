@@ -15,14 +15,14 @@ from premblyd.engines.engine import Backend
 from premblyd.engines.readers import Readers, Stopped, Stopper, TooBusyError, TooSlowError
 from premblyd.errors import StoreUnreadableError
 from premblyd.model.tables import Event
-from premblyd.record import fetching
+from premblyd.record import queries
 
 LONG = """WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 30000000)
     SELECT count(*) FROM n"""
 
 
 def count(database: Database) -> int:
-    return len(fetching.tuples(database, Event.select(Event.id)))
+    return len(queries.tuples(database, Event.select(Event.id)))
 
 
 def for_long(database: Database) -> None:

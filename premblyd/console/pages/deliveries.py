@@ -12,11 +12,11 @@ from premblyd.console.pages.lists import ListPage
 from premblyd.engines.connections import Database
 from premblyd.errors import NotFoundError, PremblydError
 from premblyd.model.states import State
-from premblyd.record import reading, replays, statistics
-from premblyd.record.choosing import DeliveryFilter
+from premblyd.record import replays, statistics
+from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import Operator
+from premblyd.record.queries import DeliveryRow
 from premblyd.record.replays import Plan, Request
-from premblyd.record.rows import DeliveryRow
 from premblyd.words import counted
 
 MAX_CHOSEN = 1000
@@ -57,8 +57,8 @@ class ReplayMany(Handler):
         contradicted = dataclasses.replace(chosen, contradicted=True)
         total, left = await self.read(
             lambda database: (
-                reading.count_deliveries(database, chosen),
-                reading.count_deliveries(database, contradicted),
+                replays.count_deliveries(database, chosen),
+                replays.count_deliveries(database, contradicted),
             )
         )
         about = f"{how_many(total)}{_that(form)}"
@@ -99,7 +99,7 @@ class ReplayMany(Handler):
 
 def how_many(total: int) -> str:
     """Return how many a replay is of. No more than COUNTED are counted, and all are replayed."""
-    more = " or more" if total >= reading.COUNTED else ""
+    more = " or more" if total >= replays.COUNTED else ""
     return counted(total, "dead delivery", "dead deliveries") + more
 
 
@@ -139,7 +139,7 @@ class Delivery(Handler):
     """A delivery is shown on its event's page."""
 
     async def get(self, delivery_id: str) -> None:
-        found = await self.read(lambda database: reading.find_delivery(database, int(delivery_id)))
+        found = await self.read(lambda database: replays.find_delivery(database, int(delivery_id)))
         self.redirect(f"/events/{found.event_id}#d-{found.id}", status=303)
 
 
@@ -154,7 +154,7 @@ class Replay(Handler):
         is_meant = self.get_body_argument("contradicted", "") == "yes"
         found, plan = await self.read(
             lambda database: (
-                reading.find_delivery(database, number),
+                replays.find_delivery(database, number),
                 _plan_one(database, number, config, now_ms, is_meant),
             )
         )
@@ -177,7 +177,7 @@ class Cancel(Handler):
 
     async def post(self, delivery_id: str) -> None:
         number = int(delivery_id)
-        found = await self.read(lambda database: reading.find_delivery(database, number))
+        found = await self.read(lambda database: replays.find_delivery(database, number))
         change = Operator(actor=self.actor).cancel(number, self.now_ms)
         cancelled = await self.services.writer.call(change, alone=True)
         self.services.wake()  # with `order`, what has waited for it is due now

@@ -7,9 +7,9 @@ from premblyd.console import tree, words
 from premblyd.console.handler import Handler
 from premblyd.engines.connections import Database
 from premblyd.prembly import bodies
-from premblyd.record import reading, showing
+from premblyd.record import events
+from premblyd.record.events import ShownEvent
 from premblyd.record.operating import Operator, RecordedReveal
-from premblyd.record.showing import ShownEvent
 
 VERDICT = (
     "type", "response_code", "outcome", "doubt", "verification_status", "status", "detail",
@@ -40,7 +40,7 @@ class Reveal(Handler):
         self.redirect(f"/events/{event_id}", status=303)
 
     async def post(self, event_id: str) -> None:
-        found = await self.read(lambda database: reading.find_event_id(database, event_id))
+        found = await self.read(lambda database: events.find_event_id(database, event_id))
         change = Operator(actor=self.actor).reveal(found, self.now_ms)
         recorded = await self.services.writer.call(change)
         view = await self.read(lambda database: _revealed(database, recorded))
@@ -68,13 +68,13 @@ async def show(handler: Handler, view: Mapping[str, Any]) -> None:
 
 
 def _masked(database: Database, name: str, plain: Collection[str]) -> dict[str, Any]:
-    whole = reading.find_event(database, name)
-    event = showing.masked(database, whole, NEWEST_ATTEMPTS, plain=plain)
+    whole = events.find_event(database, name)
+    event = events.masked(database, whole, NEWEST_ATTEMPTS, plain=plain)
     return _view(event, bodies.parse(whole.body), is_revealed=False)
 
 
 def _revealed(database: Database, recorded: RecordedReveal) -> dict[str, Any]:
-    event = showing.revealed(database, recorded, NEWEST_ATTEMPTS)
+    event = events.revealed(database, recorded, NEWEST_ATTEMPTS)
     return _view(event, None, is_revealed=True)
 
 

@@ -1,8 +1,8 @@
 """The list of events."""
 
 from premblyd.console.pages.lists import ListPage
-from premblyd.record.choosing import EventFilter
-from premblyd.record.rows import EventRow
+from premblyd.record.filters import EventFilter
+from premblyd.record.queries import EventRow
 
 
 class Events(ListPage):

@@ -8,10 +8,10 @@ from premblyd.console import export
 from premblyd.console.forms import Form, ways
 from premblyd.console.handler import Handler
 from premblyd.engines.connections import Database
-from premblyd.record import browsing
-from premblyd.record.choosing import Chosen, Filter, filters
-from premblyd.record.leafing import LIMIT, Cursor, Part
-from premblyd.record.rows import Row
+from premblyd.record import lists
+from premblyd.record.filters import Chosen, Filter, filters_of
+from premblyd.record.lists import LIMIT, Cursor, Part
+from premblyd.record.queries import Row
 
 
 class ListPage(Handler):
@@ -74,7 +74,7 @@ class ListPage(Handler):
     @classmethod
     def offered(cls) -> list[Filter]:
         """Return the filters by which people may choose here."""
-        found = filters(cls.kind)
+        found = filters_of(cls.kind)
         return [each for each in found if each.is_offered and each.field not in cls.fixed]
 
     def beside(self, database: Database | None, chosen: Any) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class ListPage(Handler):
     def _find(
         self, database: Database, chosen: Chosen, place: Cursor, limit: int = LIMIT
     ) -> Part[Any]:
-        part = browsing.part(database, chosen, place, limit)
+        part = lists.part(database, chosen, place, limit)
         masked = [self.row(**row.masked()) for row in part.rows]
         return dataclasses.replace(part, rows=masked)
 

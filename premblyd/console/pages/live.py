@@ -4,7 +4,7 @@ from tornado.iostream import StreamClosedError
 
 from premblyd import jsontext
 from premblyd.console.handler import Handler, plain
-from premblyd.record.pulse import Pulse
+from premblyd.record.statistics import Pulse
 
 SESSION_EVERY = 30  # rounds: then it is asked whether the session still is one
 

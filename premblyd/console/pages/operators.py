@@ -1,8 +1,8 @@
 """Who did what: replays, cancels, reveals, sign-ins."""
 
 from premblyd.console.pages.lists import ListPage
-from premblyd.record.choosing import OperatorFilter
-from premblyd.record.rows import OperatorRow
+from premblyd.record.filters import OperatorFilter
+from premblyd.record.queries import OperatorRow
 
 
 class Operators(ListPage):

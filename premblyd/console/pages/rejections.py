@@ -4,9 +4,9 @@ from typing import Any
 
 from premblyd.console.pages.lists import ListPage
 from premblyd.engines.connections import Database
-from premblyd.record import refused
-from premblyd.record.choosing import RejectionFilter
-from premblyd.record.rows import RejectionRow
+from premblyd.record import statistics
+from premblyd.record.filters import RejectionFilter
+from premblyd.record.queries import RejectionRow
 
 
 class Rejections(ListPage):
@@ -21,4 +21,4 @@ class Rejections(ListPage):
     def beside(self, database: Database | None, chosen: RejectionFilter) -> dict[str, Any]:
         if database is None:
             return {"summary": []}
-        return {"summary": refused.by_reason_and_address(database, chosen.since_ms)}
+        return {"summary": statistics.refusals(database, chosen.since_ms)}

@@ -10,7 +10,7 @@ from peewee import fn
 from premblyd import times
 from premblyd.model.states import LOST
 from premblyd.model.tables import AlertFailure, Host
-from premblyd.record import fetching, hosts, reading
+from premblyd.record import events, hosts, queries
 from premblyd.record.reconciling import open_downtimes
 from premblyd.record.troubles.trouble import (
     MAX_ITEMS,
@@ -93,7 +93,7 @@ def _disk(situation: Situation) -> Iterator[Item]:
 def _clock(situation: Situation) -> Iterator[Item]:
     """Yield that the record has what is yet to come, by more than a clock is wrong that somebody
     looks after."""
-    latest_ms = reading.latest_ms(situation.database)
+    latest_ms = events.latest_ms(situation.database)
     if latest_ms is not None and latest_ms - situation.now_ms >= DAY_MS:
         now, latest = times.for_people(situation.now_ms), times.for_people(latest_ms)
         yield Item(
@@ -119,7 +119,7 @@ def _host(situation: Situation) -> Iterator[Item]:
         Host.forgotten_at_ms.is_null(),
         ~fn.EXISTS(came_back),
     )
-    for name, ended_at_ms in fetching.plain_tuples(
+    for name, ended_at_ms in queries.tuples(
         situation.database, query.group_by(Host.name).order_by(Host.name)
     ):
         yield Item(
@@ -175,7 +175,7 @@ def _alert(situation: Situation) -> Iterator[Item]:
     )
     settings = situation.settings
     names = {alert.name for alert in settings.alerts} if settings else None
-    for name, error, output in fetching.plain_tuples(situation.database, query):
+    for name, error, output in queries.tuples(situation.database, query):
         if names is not None and name not in names:
             continue
         printed = f" It printed: {' '.join(output.split())}" if output else ""

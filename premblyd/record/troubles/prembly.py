@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from peewee import fn
+from peewee import SQL, fn
 
 from premblyd import times
-from premblyd.model.tables import IS_DOUBTED, Event, EventHour, Inquiry, InquiryResult
+from premblyd.model.tables import IS_DOUBTED, Awaited, Event, EventHour, Inquiry, InquiryResult
 from premblyd.queue.rollups import hour_of
-from premblyd.record import asking, contradictions, fetching
+from premblyd.record import criteria, queries
 from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, Trouble
 from premblyd.words import counted
 
@@ -29,7 +29,7 @@ class _Asked:
 
 def _contradicted(situation: Situation) -> Iterator[Item]:
     """Yield events of which Prembly says something else than they do."""
-    if count := contradictions.count(situation.database, situation.since_ms):
+    if count := criteria.count_contradicted(situation.database, situation.since_ms):
         yield Item(
             severity=Severity.URGENT,
             text=f"{counted(count, 'event was', 'events were')} contradicted by Prembly when it was"
@@ -47,8 +47,7 @@ def _doubted(situation: Situation) -> Iterator[Item]:
     query = Event.select(fn.COUNT(Event.id)).where(
         IS_DOUBTED, Event.received_at_ms >= situation.since_ms
     )
-    [(count,)] = fetching.tuples(situation.database, query)
-    if count:
+    if count := queries.value(situation.database, query):
         yield Item(
             text=f"{counted(count, 'event says', 'events say')} VERIFIED, and something that does"
             " not fit: another code or status, a face that does not match. The outcome is unknown,"
@@ -62,7 +61,7 @@ def _doubted(situation: Situation) -> Iterator[Item]:
 def _wallet(situation: Situation) -> Iterator[Item]:
     """Yield code 03, unless a verification was paid for after it."""
     last = Event.select(Event.id, Event.received_at_ms).where(Event.response_code == WALLET_EMPTY)
-    found = fetching.plain_tuples(situation.database, last.order_by(Event.id.desc()).limit(1))
+    found = queries.tuples(situation.database, last.order_by(Event.id.desc()).limit(1))
     if not found or not isinstance(found[0][1], int) or found[0][1] < situation.since_ms:
         return
     later = (
@@ -71,12 +70,12 @@ def _wallet(situation: Situation) -> Iterator[Item]:
         .order_by(Event.id.desc())
         .limit(LAST_VERIFIED)
     )
-    if any(outcome != "unknown" for (outcome,) in fetching.plain_tuples(situation.database, later)):
+    if any(outcome != "unknown" for (outcome,) in queries.tuples(situation.database, later)):
         return
     query = EventHour.select(fn.COALESCE(fn.SUM(EventHour.events), 0)).where(
         EventHour.hour_ms >= hour_of(situation.since_ms), EventHour.response_code == WALLET_EMPTY
     )
-    [(count,)] = fetching.plain_tuples(situation.database, query)
+    count = queries.value(situation.database, query)
     yield Item(
         severity=Severity.URGENT,
         text=f"Your Prembly wallet is empty (code 03), last at"
@@ -131,7 +130,7 @@ def _last_inquiries(situation: Situation) -> list[_Asked]:
     """Return the last questions since the time that matters, the newest first."""
     query = Inquiry.select(Inquiry.at_ms, Inquiry.result, Inquiry.wait_until_ms)
     last = query.order_by(Inquiry.id.desc()).limit(LAST_INQUIRIES)
-    asked = [_Asked(*row) for row in fetching.tuples(situation.database, last)]
+    asked = [_Asked(*row) for row in queries.tuples(situation.database, last)]
     return [
         each for each in asked if isinstance(each.at_ms, int) and each.at_ms >= situation.since_ms
     ]
@@ -139,7 +138,11 @@ def _last_inquiries(situation: Situation) -> list[_Asked]:
 
 def _given_up(situation: Situation) -> Iterator[Item]:
     """Yield verifications of which nobody learned what became."""
-    if count := asking.given_up(situation.database, since_ms=situation.since_ms):
+    query = Awaited.select(fn.COUNT(Awaited.id)).where(
+        Awaited.state == SQL("'given_up'"),  # as the index has it, which is of few rows
+        Awaited.finished_at_ms >= situation.since_ms,
+    )
+    if count := queries.value(situation.database, query):
         yield Item(
             text=f"{counted(count, 'verification was', 'verifications were')} given up: pending for"
             " so long, and Prembly never said what became.",

@@ -9,14 +9,13 @@ indexes and roll-ups, and count no event.
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from premblyd.record.troubles import daemons, deliveries, events, prembly
+from premblyd.record.troubles import daemons, events, prembly
 from premblyd.record.troubles.trouble import Item, Situation, Trouble
 from premblyd.words import counted
 
 TROUBLES: tuple[Trouble, ...] = (
     *daemons.TROUBLES,
     *prembly.TROUBLES,
-    *deliveries.TROUBLES,
     *events.TROUBLES,
 )
 

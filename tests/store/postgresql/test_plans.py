@@ -12,8 +12,8 @@ from premblyd.engines.engine import Transaction
 from premblyd.engines.postgresql.transaction import PostgresqlTransaction, compiled
 from premblyd.model.statements import Statement
 from premblyd.queue import queue_statements
-from premblyd.record import browsing
-from premblyd.record.choosing import EventFilter
+from premblyd.record import lists
+from premblyd.record.filters import EventFilter
 from tests.support.store import NOW_MS, Store
 
 pytestmark = pytest.mark.postgresql
@@ -60,7 +60,7 @@ def test_what_people_ask_often_is_planned_for_its_values(server: Server) -> None
     chosen = EventFilter(code="77", outcome="pending")
     with closing(connect_read_only(server)) as database:
         for _ in range(12):  # psycopg prepares the sixth, the server keeps a plan after five more
-            browsing.part(database, chosen)
+            lists.part(database, chosen)
         kept = database.execute_sql(
             "SELECT sum(generic_plans), sum(custom_plans) > 0 FROM pg_prepared_statements"
             " WHERE cardinality(parameter_types) > 0"  # without values there is but one plan

@@ -12,7 +12,7 @@ from premblyd.engines.connections import backend, translated
 from premblyd.engines.readers import Readers, TooSlowError
 from premblyd.errors import StoreUnreadableError
 from premblyd.model.tables import Event
-from premblyd.record import fetching
+from premblyd.record import queries
 from tests.support import postgresql
 from tests.support.postgresql import SUPERUSER, rows
 from tests.support.waiting import wait_until
@@ -37,7 +37,7 @@ def far(wire: Wire, server: Server) -> Server:
 
 
 def count(database: Database) -> int:
-    return len(fetching.tuples(database, Event.select(Event.id)))
+    return len(queries.tuples(database, Event.select(Event.id)))
 
 
 def wait_for_ever(database: Database) -> None:

@@ -10,11 +10,11 @@ from premblyd.engines.readers import Readers
 from premblyd.engines.sqlite.engine import SqliteBackend
 from premblyd.errors import PremblydError
 from premblyd.model.tables import Event
-from premblyd.record import fetching
+from premblyd.record import queries
 
 
 def count(database: Database) -> int:
-    return len(fetching.tuples(database, Event.select(Event.id)))
+    return len(queries.tuples(database, Event.select(Event.id)))
 
 
 def test_a_database_that_is_put_back_is_read_again(path: Path) -> None:

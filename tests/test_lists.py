@@ -7,26 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from peewee import Database
 
+from premblyd.config.models import Config
 from premblyd.engines.sqlite import opening
 from premblyd.model.tables import Event
-from premblyd.record import (
-    browsing,
-    choosing,
-    fetching,
-    finding,
-    leafing,
-    pulse,
-    reading,
-    statistics,
-)
-from premblyd.record.choosing import DeliveryFilter, EventFilter, OperatorFilter
-from premblyd.record.leafing import NEWEST, OLDEST, By, Cursor, Part, Way
+from premblyd.record import criteria, filters, lists, queries, replays, statistics
+from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter
+from premblyd.record.lists import NEWEST, OLDEST, Cursor, Part, Way
+from premblyd.record.queries import By
+from premblyd.record.replays import Request
+from tests.support import jobs
 from tests.support.store import NOW_MS
 
 COUNT = 3000
@@ -41,7 +35,7 @@ SELECT printf('%032x', n), 'prembly', ? + n * 1000, '192.0.2.7', '[]', 2, '', 'h
        CASE n % 700 WHEN 0 THEN 'Not Found' ELSE 'Successful' END,
        CASE n % 100 WHEN 0 THEN 'pending' ELSE 'verified' END, 'r-' || (n % 1000),
        CASE n % 2 WHEN 0 THEN 'User-' ELSE 'user-' END || (n % 400),
-       CASE n % 2 WHEN 0 THEN 'sdk.session' ELSE 'transaction.processed' END, '{}'
+       CASE n % 2 WHEN 0 THEN 'sdk.session' ELSE 'transaction.processed' END, x'7b7d'
 FROM number
 """
 DELIVERIES = """
@@ -129,7 +123,7 @@ def test_both_ways_lead_by_every_event_once(
     expected = [number for number in range(1, COUNT + 1) if is_found(number)]
 
     def read(place: Cursor) -> Part[Any]:
-        return browsing.part(record, search, place, limit=100)
+        return lists.part(record, search, place, limit=100)
 
     assert walk(read, NEWEST) == expected[::-1]
     assert walk(read, OLDEST) == expected
@@ -137,7 +131,7 @@ def test_both_ways_lead_by_every_event_once(
 
 def test_from_the_middle_both_ways_lead_to_the_ends(record: Database) -> None:
     def read(place: Cursor) -> Part[Any]:
-        return browsing.part(record, EventFilter(), place, limit=100)
+        return lists.part(record, EventFilter(), place, limit=100)
 
     part = read(Cursor(before=1500))
     assert (part.rows[0].id, part.rows[-1].id) == (1499, 1400)
@@ -157,7 +151,7 @@ def test_a_search_that_takes_too_long_stops_and_goes_on(record: Database) -> Non
     def read(place: Cursor) -> Part[Any]:
         query = Event.select(Event.id).from_(By(Event, None)).where(Event.kind == "raw")
         way = Way(is_whole=False)
-        return leafing.browse(
+        return lists.browse(
             record, query, Event, Id, place, way=way, limit=100, clock=lambda: next(moments)
         )
 
@@ -169,40 +163,50 @@ def test_a_search_that_takes_too_long_stops_and_goes_on(record: Database) -> Non
     assert walk(read, OLDEST) == expected
 
 
-@pytest.mark.parametrize("limit", [None, 25, 30, 31])
-def test_a_whole_list_is_read_by_many_statements_of_few_rows(
-    record: Database, monkeypatch: pytest.MonkeyPatch, limit: int | None
+def test_no_statement_of_a_whole_list_reads_more_than_a_thousand_rows(
+    record: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[int] = []
+    real, read = queries.rows, []
 
     def rows(*asked: Any) -> list[Any]:
-        found = fetching.rows(*asked)
+        found = real(*asked)
         read.append(len(found))
         return found
 
-    monkeypatch.setattr(leafing, "fetching", SimpleNamespace(rows=rows, tuples=fetching.tuples))
-    monkeypatch.setattr(browsing, "MOST_ROWS", 10)
-    wanted = range(COUNT, COUNT - (limit or COUNT), -1)
-    assert [row.id for row in browsing.rows(record, EventFilter(), limit)] == list(wanted)
-    assert max(read) == 11, "one more tells whether there are more"
+    monkeypatch.setattr(queries, "rows", rows)
+    for limit in (None, 1, 1000, 1001, 2500):
+        wanted = range(COUNT, COUNT - (limit or COUNT), -1)
+        for chosen in (EventFilter(), DeliveryFilter()):
+            assert [row.id for row in lists.rows(record, chosen, limit)] == list(wanted)
+    done = DeliveryFilter(state="succeeded")
+    assert len(replays.find_deliveries(record, done)) == COUNT * 48 // 50
+    assert len(replays.find_deliveries(record, done, limit=1001)) == 1001
+    settings = Config.model_construct(
+        database_value=Path("/nowhere"),
+        actions=(jobs.action("other"),),
+        endpoints=(jobs.endpoint(),),
+    )
+    request = Request(chosen=DeliveryFilter(action="other", since_ms=0), is_new=True)
+    assert len(replays.plan(record, settings, request, NOW_MS)) == COUNT
+    assert max(read) == 1000
 
 
 def test_what_very_many_have_is_found_on_the_way_through_all(
     record: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finding, "FEW", 100)
+    monkeypatch.setattr(criteria, "FEW", 100)
     search = EventFilter(find="R-1")
     expected = [n for n in range(COUNT, 0, -1) if f"r-{n % 1000}".startswith("r-1")]
     assert not search.conditions(record)[0].is_of_ids
 
     def read(place: Cursor) -> Part[Any]:
-        return browsing.part(record, search, place, limit=100)
+        return lists.part(record, search, place, limit=100)
 
     assert walk(read, NEWEST) == expected
 
 
 def test_what_is_found_is_spelt_in_any_letters(record: Database) -> None:
-    spell = functools.partial(finding.spellings, record, Event.user_ref, "event_user_ref")
+    spell = functools.partial(criteria.spellings, record, Event.user_ref, "event_user_ref")
     assert spell("USER-3") == ["User-3", "user-3"]
     assert spell("other") == []
 
@@ -228,7 +232,7 @@ def test_both_ways_lead_by_every_delivery_once(
     expected = [number for number in range(1, COUNT + 1) if is_found(number)]
 
     def read(place: Cursor) -> Part[Any]:
-        return browsing.part(record, search, place, limit=100)
+        return lists.part(record, search, place, limit=100)
 
     assert walk(read, NEWEST) == expected[::-1]
     assert walk(read, OLDEST) == expected
@@ -323,7 +327,7 @@ def test_two_filters_are_read_by_the_index_with_fewer_rows(
     planned: Database, name: str, other: str
 ) -> None:
     search = EventFilter(**{each: OF_EVENTS[each] for each in (name, other)})
-    steps = plans(planned, lambda: browsing.part(planned, search))
+    steps = plans(planned, lambda: lists.part(planned, search))
     assert any(step.startswith(f"SEARCH t1 USING INDEX event_{name} ({name}=?") for step in steps)
     assert not any("TEMP B-TREE" in step for step in steps)
 
@@ -333,7 +337,7 @@ def test_two_filters_are_read_by_the_index_with_fewer_rows(
 def test_no_part_of_the_events_scans_or_sorts(
     planned: Database, search: EventFilter, _: object, place: Cursor
 ) -> None:
-    steps = plans(planned, lambda: browsing.part(planned, search, place))
+    steps = plans(planned, lambda: lists.part(planned, search, place))
     assert [step for step in steps if is_slow(step)] == []
 
 
@@ -356,7 +360,7 @@ def test_no_part_of_the_deliveries_scans_or_sorts(
     planned: Database, search: DeliveryFilter
 ) -> None:
     for place in (NEWEST, OLDEST, Cursor(before=2000)):
-        steps = plans(planned, functools.partial(browsing.part, planned, search, place))
+        steps = plans(planned, functools.partial(lists.part, planned, search, place))
         assert [step for step in steps if is_slow(step)] == []
 
 
@@ -374,11 +378,11 @@ def test_no_pair_of_filters_scans_or_sorts(planned: Database, values: dict[str, 
     kind: type[EventFilter | DeliveryFilter] = (
         EventFilter if values is OF_EVENTS else DeliveryFilter
     )
-    assert values.keys() == {each.field for each in choosing.filters(kind)}
+    assert values.keys() == {each.field for each in filters.filters_of(kind)}
     slow = {}
     for pair in itertools.combinations(values, 2):
         search = kind(**{name: values[name] for name in pair})
-        steps = plans(planned, functools.partial(browsing.part, planned, search))
+        steps = plans(planned, functools.partial(lists.part, planned, search))
         if found := [step for step in steps if is_slow(step) and not is_of_few(step, pair)]:
             slow[pair] = found
     assert slow == {}
@@ -389,7 +393,7 @@ def test_what_the_dead_died_of_and_how_many_are_counted_by_their_index(planned: 
         count = functools.partial(statistics.errors_of_dead, planned, action)
         assert [step for step in plans(planned, count) if is_slow(step)] == []
         dead = DeliveryFilter(state="dead", action=action, error="exit")
-        count_all = functools.partial(reading.count_deliveries, planned, dead)
+        count_all = functools.partial(replays.count_deliveries, planned, dead)
         assert [step for step in plans(planned, count_all) if is_slow(step)] == []
 
 
@@ -400,13 +404,13 @@ def test_no_part_of_the_operators_log_scans_or_sorts(
     planned: Database, search: OperatorFilter
 ) -> None:
     for place in (NEWEST, OLDEST):
-        steps = plans(planned, functools.partial(browsing.part, planned, search, place))
+        steps = plans(planned, functools.partial(lists.part, planned, search, place))
         assert [step for step in steps if is_slow(step)] == []
 
 
 def test_the_pulse_counts_no_table(record: Database) -> None:
-    steps = plans(record, lambda: pulse.pulse(record))
-    assert [step for step in steps if step.startswith("SCAN")] == ["SCAN t1", "SCAN t1"], (
+    steps = plans(record, lambda: statistics.pulse(record))
+    assert [step for step in steps if step.startswith("SCAN")] == ["SCAN some", "SCAN some"], (
         "of the subqueries, which find some by their state"
     )
     assert sum("INDEX delivery_" in step and "(state=?)" in step for step in steps) == 2

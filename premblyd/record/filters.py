@@ -5,14 +5,16 @@ rows, by which index, and how commands and the console offer it. Both are made o
 """
 
 import dataclasses
+import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import Any
 
 from peewee import SQL, Database, Expression, Field, fn
 
+from premblyd.config.models import Config
 from premblyd.model.states import AwaitedState, State
 from premblyd.model.tables import (
     IS_DOUBTED,
@@ -25,10 +27,12 @@ from premblyd.model.tables import (
     Rejection,
     Table,
 )
+from premblyd.prembly import events, payload
 from premblyd.prembly.payload import Outcome
-from premblyd.record import contradictions, fetching, finding, handled
-from premblyd.record.leafing import By, Condition
-from premblyd.times import HOUR_MS
+from premblyd.queue.inbox import REASONS
+from premblyd.record import criteria, queries
+from premblyd.record.criteria import Condition
+from premblyd.record.queries import By
 
 Where = Callable[[Database, Any], Condition]
 SHORT_KEY = 4  # hex digits
@@ -69,7 +73,7 @@ class Filter:
         return bool(self.help or self.title or self.is_linked)
 
 
-def filters(kind: "type[Chosen]") -> tuple[Filter, ...]:
+def filters_of(kind: "type[Chosen]") -> tuple[Filter, ...]:
     """Return the filters of a list, each with its name as people know it."""
     return tuple(
         dataclasses.replace(
@@ -114,7 +118,7 @@ def _code(_: Database, code: str) -> Condition:
 
 def _type(_: Database, pattern: str) -> Condition:
     if set("*?") & set(pattern):
-        return Condition(expression=fetching.matches(Event.type, pattern))
+        return Condition(expression=queries.matches(Event.type, pattern))
     return Condition(expression=Event.type == pattern, index="event_type")
 
 
@@ -138,7 +142,7 @@ class Chosen:
         """Return what the rows have in common."""
         return [
             each.where(database, value)
-            for each in filters(type(self))
+            for each in filters_of(type(self))
             if (value := getattr(self, each.field)) is not None and value is not False
         ]
 
@@ -148,16 +152,16 @@ class EventFilter(Chosen):
     """Which events."""
 
     find: str | None = _by(
-        finding.by_any_name,
+        criteria.by_any_name,
         "Find",
         "Only what has this number, key or user_ref, or a reference that begins so.",
         hint="number, key, reference, user ref",
     )
     handled: str | None = _by(
-        handled.condition,
+        criteria.is_handled,
         "Handled",
         "Only whose delivery stands so that stands worst; none: no action was for it.",
-        choices=handled.WORDS,
+        choices=criteria.HANDLED,
     )
     code: str | None = _by(
         _code,
@@ -209,7 +213,7 @@ class EventFilter(Chosen):
         _key, "", "Only the event with this key; its beginning will do.", reads=Reads.KEY
     )
     contradicted: bool = _by(
-        lambda *_: Condition(expression=Event.id.in_(contradictions.event_ids()), is_of_ids=True),
+        lambda *_: Condition(expression=Event.id.in_(criteria.contradicted_ids()), is_of_ids=True),
         "Contradicted",
         "Only those that Prembly, asked to confirm, contradicted.",
         reads=Reads.YES,
@@ -233,7 +237,7 @@ class DeliveryFilter(Chosen):
     action: str | None = _by(_is(Delivery.action), "Action", "Only this action.")
     type: str | None = _by(
         lambda _, pattern: Condition(
-            expression=fetching.matches(fn.COALESCE(Event.type, ""), pattern)
+            expression=queries.matches(fn.COALESCE(Event.type, ""), pattern)
         ),
         "Type",
         "Only of this type, or transaction.*",
@@ -273,7 +277,7 @@ class DeliveryFilter(Chosen):
     )
     contradicted: bool = _by(
         lambda *_: Condition(
-            expression=Delivery.event.in_(contradictions.event_ids()), index="delivery_event"
+            expression=Delivery.event.in_(criteria.contradicted_ids()), index="delivery_event"
         ),
         "Contradicted",
         "Only of events that Prembly, asked, contradicted.",
@@ -351,65 +355,63 @@ class OperatorFilter(Chosen):
         return found
 
 
-def event_range(database: Database, chosen: EventFilter) -> tuple[int, int | None]:
-    """Return the ids between which the events of the chosen time are: None is the newest.
-
-    Events are stored as they come, so ids and times have the same order, but around a moment when
-    somebody set the clock back.
-    """
-    low, high = 1, None
-    if chosen.since_ms is not None:
-        first = _edge(database, Event.received_at_ms >= chosen.since_ms, Event.received_at_ms)
-        low, high = (1, 0) if first is None else (first, None)
-    if chosen.until_ms is not None and high is None:
-        before = Event.received_at_ms < chosen.until_ms
-        high = _edge(database, before, Event.received_at_ms.desc(), Event.id.desc()) or 0
-    return low, high
+# Names that a filter asks for and nobody knows: without a word of it, an empty list would look as
+# if nothing had happened. None stands for a name that is known.
 
 
-def _edge(database: Database, condition: Expression, *order: Any) -> int | None:
-    query = Event.select(Event.id).from_(By(Event, "event_received")).where(condition)
-    found = fetching.tuples(database, query.order_by(*order).limit(1))
-    return found[0][0] if found else None
+def unknown_action(database: Database, settings: Config | None, name: str) -> str | None:
+    """Say that there is no such action. `settings`: None if the configuration is not known."""
+    names = {action.name for action in settings.actions} if settings else set()
+    if name in names:
+        return None
+    names |= {
+        action
+        for (action,) in queries.tuples(database, Delivery.select(Delivery.action).distinct())
+    }
+    if name in names:
+        return None
+    hint = _hint(name, names)
+    if settings is None:
+        return f"The database has no action {name}{hint}"
+    return f"Neither the configuration nor the database has an action {name}{hint}"
 
 
-def delivery_range(database: Database, chosen: DeliveryFilter) -> tuple[int, int | None]:
-    """Return the ids between which the chosen deliveries are: None is the newest.
-
-    What is of a later event was made later; other hosts' clocks may be an hour off.
-    """
-    if chosen.delivery_id is not None:
-        return chosen.delivery_id, chosen.delivery_id
-    if chosen.since_ms is None:
-        return 1, None
-    return first_since(database, Delivery, Delivery.created_at_ms, chosen.since_ms - HOUR_MS), None
+def unknown_type(database: Database, pattern: str) -> str | None:
+    """Say that no event has a type that fits this pattern, and that Prembly documents none."""
+    is_known = any(events.matches([pattern], type_) for type_ in events.MEANINGS)
+    if is_known or _is_there(database, Event, _type(database, pattern)):
+        return None
+    meant = events.pattern_meant_by(pattern)
+    hint = f"; did you mean {meant}?" if meant else _hint(pattern, events.MEANINGS)
+    return f"The database has no event of type {pattern}, and Prembly documents none{hint}"
 
 
-def operator_range(database: Database, chosen: OperatorFilter) -> tuple[int, int | None]:
-    """Return the ids between which is what people did since the chosen time, as `delivery_range`
-    does."""
-    if chosen.since_ms is None:
-        return 1, None
-    early_ms = chosen.since_ms - HOUR_MS
-    return first_since(database, OperatorAction, OperatorAction.at_ms, early_ms), None
+def unknown_code(database: Database, code: str) -> str | None:
+    """Say that no event has this code, and that Prembly documents none such."""
+    known = [*payload.CODES, "missing"]
+    if code in known or _is_there(database, Event, _code(database, code)):
+        return None
+    meant = payload.code_meant_by(code)
+    hint = f"; did you mean {meant}?" if meant else _hint(code, known)
+    return f"The database has no event of code {code}, and Prembly documents none{hint}"
 
 
-def first_since(database: Database, table: type[Table], at_ms: Field, since_ms: int) -> int:
-    """Return the id of the first row since a time, of a table whose rows have ids and times in the
-    same order: by halves, a seek for each."""
-    ((last,),) = fetching.tuples(database, table.select(fn.MAX(table.id)))
-    low, high = 1, (last or 0) + 1
-    while low < high:
-        middle = (low + high) // 2
-        row = (
-            table.select(table.id, at_ms)
-            .from_(By(table, None))
-            .where(table.id >= middle)
-            .order_by(table.id)
-        )
-        [(row_id, made_ms)] = fetching.tuples(database, row.limit(1))
-        if isinstance(made_ms, int) and made_ms < since_ms:
-            low = row_id + 1
-        else:
-            high = middle
-    return low
+def unknown_reason(database: Database, reason: str) -> str | None:
+    """Say that no request was, or is, refused for this reason."""
+    asked = Condition(expression=Rejection.reason == reason)
+    if reason in REASONS or _is_there(database, Rejection, asked):
+        return None
+    return f"Nothing is refused for the reason {reason}{_hint(reason, REASONS)}"
+
+
+def _is_there(database: Database, table: type[Table], asked: Condition) -> bool:
+    query = table.select(table.id).from_(By(table, asked.index)).where(asked.expression)
+    return queries.value(database, query) is not None
+
+
+def _hint(name: str, names: Iterable[str]) -> str:
+    """Return what is like `name`, or what there is."""
+    close = difflib.get_close_matches(name.lower(), names := list(names), n=3)
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
+    return f"; there are {', '.join(sorted(names))}." if names else "; there are none."

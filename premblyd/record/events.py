@@ -1,0 +1,248 @@
+"""One event: finding it, and all that became of it, as people are shown it: masked, or revealed on
+record. Begin with `masked`. Lists are in lists.py."""
+
+import dataclasses
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from peewee import Database, Expression, fn
+
+from premblyd.errors import NotFoundError
+from premblyd.model.tables import Attempt, Awaited, Delivery, Event, Inquiry
+from premblyd.prembly import bodies
+from premblyd.prembly import events as events_of_prembly
+from premblyd.privacy import documents
+from premblyd.record import criteria, lists, queries
+from premblyd.record.filters import DeliveryFilter
+from premblyd.record.operating import RecordedReveal
+from premblyd.record.queries import AttemptRow, AwaitedRow, DeliveryRow, InquiryRow, WholeEvent
+
+
+def event_ids(database: Database, numbers: Collection[int]) -> set[int]:
+    """Return those of `numbers` that events have."""
+    query = Event.select(Event.id).where(Event.id.in_(list(numbers)))
+    return {number for (number,) in queries.tuples(database, query)}
+
+
+def last_event_id(database: Database) -> int:
+    """Return the number of the newest event; 0 for none."""
+    return int(queries.value(database, Event.select(fn.MAX(Event.id))) or 0)
+
+
+def last_event_ms(database: Database) -> int | None:
+    """Return when the newest event came; None for none."""
+    query = Event.select(Event.received_at_ms).order_by(Event.id.desc())
+    return queries.time(queries.value(database, query))
+
+
+def latest_ms(database: Database) -> int | None:
+    """Return the latest time at which an event came, whichever came last: the clock may have been
+    set. None for none."""
+    query = Event.select(Event.received_at_ms).order_by(Event.received_at_ms.desc())
+    return queries.time(queries.value(database, query))
+
+
+def last_event_of_prembly_ms(database: Database) -> int | None:
+    """Return when Prembly last sent an event unasked; None: none of the newest 500 was."""
+    query = Event.select(Event.received_at_ms, Event.verified_by).order_by(Event.id.desc())
+    found = queries.tuples(database, query.limit(500))
+    sent = [at_ms for at_ms, verified_by in found if verified_by != events_of_prembly.STORED_BY]
+    return next((at_ms for at_ms in sent if isinstance(at_ms, int)), None)
+
+
+def find_event(database: Database, number_or_key: str) -> WholeEvent:
+    """Return a whole event by its number or its key. Raise NotFoundError when there is none."""
+    query = Event.select(*queries.columns(Event, WholeEvent)).where(_has_name(number_or_key))
+    found = queries.rows(database, query, WholeEvent)
+    if not found:
+        raise _no_event(number_or_key)
+    return found[0]
+
+
+def find_event_id(database: Database, number_or_key: str) -> int:
+    """Return the number of the event with this number or key. Raise NotFoundError when there is
+    none."""
+    found = queries.value(database, Event.select(Event.id).where(_has_name(number_or_key)))
+    if found is None:
+        raise _no_event(number_or_key)
+    return int(found)
+
+
+def _no_event(number_or_key: str) -> NotFoundError:
+    return NotFoundError(f"There is no event {number_or_key}. `premblyd events` lists them.")
+
+
+def _has_name(number_or_key: str) -> Expression:
+    """Return the condition that an event has this number or key."""
+    if number_or_key.isdecimal() and len(number_or_key) < 19:
+        return Event.id == int(number_or_key)
+    return Event.key == number_or_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownDelivery:
+    """A delivery's columns, masked or not, and its attempts."""
+
+    columns: Mapping[str, Any]
+    attempts: Sequence[AttemptRow]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownEvent:
+    """An event's columns, masked or not, its body, its deliveries, and how its verification was
+    awaited, the oldest first.
+
+    `columns` have `headers`, as pairs, only when it is revealed. `body` is a JSON object, a text
+    where it is none, or the mask.
+    """
+
+    columns: Mapping[str, Any]
+    contradicted: bool  # by Prembly
+    body: Any
+    deliveries: Sequence[ShownDelivery]
+    awaited: Sequence[Mapping[str, Any]]
+    inquiries: Sequence[InquiryRow]  # to Prembly, about it
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `premblyd show --json` prints."""
+        deliveries = [
+            {**delivery.columns, "attempts": [dataclasses.asdict(row) for row in delivery.attempts]}
+            for delivery in self.deliveries
+        ]
+        parts = {
+            "contradicted": self.contradicted,
+            "body": self.body,
+            "deliveries": deliveries,
+            "awaited": list(self.awaited),
+            "inquiries": [dataclasses.asdict(row) for row in self.inquiries],
+        }
+        return {**self.columns, **parts}
+
+
+def revealed(
+    database: Database, recorded: RecordedReveal, newest_attempts: int | None = None
+) -> ShownEvent:
+    """Return the event with its personal data, which it is on record that somebody sees; of each
+    delivery the `newest_attempts`, or all."""
+    event = find_event(database, str(recorded.event_id))
+    document = _document(event)
+    return ShownEvent(
+        columns={**_columns(event), "headers": _headers(event)},
+        contradicted=criteria.was_contradicted(database, event.id),
+        body=event.body.decode("utf-8", "replace") if document is None else document,
+        deliveries=[
+            ShownDelivery(columns=dataclasses.asdict(delivery), attempts=attempts)
+            for delivery, attempts in _deliveries(database, event, newest_attempts)
+        ],
+        awaited=[dataclasses.asdict(row) for row in _awaited(database, event.id, event.reference)],
+        inquiries=_inquiries(database, event),
+    )
+
+
+def masked(
+    database: Database,
+    event: WholeEvent,
+    newest_attempts: int | None = None,
+    *,
+    plain: Collection[str] = (),
+) -> ShownEvent:
+    """Return the event without personal data; of each delivery the `newest_attempts`, or all. What
+    a hook printed is hidden, save that of the `plain` actions: only these say that it is harmless.
+    """
+    stored = _columns(event)
+    columns = event.masked()
+    del stored["headers"], columns["headers"], columns["body"]
+    document = _document(event)
+    body: Any = documents.MASK
+    hidden = [str(stored[name]) for name in columns if columns[name] != stored[name]]
+    if document is not None:
+        mask = documents.mask_document(document)
+        body = mask.document
+        hidden += mask.hidden
+    if columns["detail"]:
+        columns["detail"] = documents.without_words_of(hidden, columns["detail"])
+    return ShownEvent(
+        columns=columns,
+        contradicted=criteria.was_contradicted(database, event.id),
+        body=body,
+        deliveries=[
+            ShownDelivery(
+                columns=delivery.masked(),
+                attempts=[
+                    AttemptRow(**each.masked(["output"] if delivery.action in plain else []))
+                    for each in attempts
+                ],
+            )
+            for delivery, attempts in _deliveries(database, event, newest_attempts)
+        ],
+        awaited=[row.masked() for row in _awaited(database, event.id, event.reference)],
+        inquiries=[InquiryRow(**row.masked()) for row in _inquiries(database, event)],
+    )
+
+
+def _columns(event: WholeEvent) -> dict[str, Any]:
+    columns = dataclasses.asdict(event)
+    del columns["body"]
+    return columns
+
+
+def _headers(event: WholeEvent) -> Any:
+    """Return the headers as pairs; as one, when somebody has changed them."""
+    try:
+        headers = json.loads(event.headers)
+        return [[str(name), str(value)] for name, value in headers]
+    except (ValueError, TypeError):
+        return [["headers", str(event.headers)]]
+
+
+def _document(event: WholeEvent) -> dict[str, Any] | None:
+    """Return the JSON object in the body; None when there is none, or it is nested too deeply."""
+    document = bodies.parse(event.body)
+    return None if documents.is_deep(document) else document
+
+
+def _deliveries(
+    database: Database, event: WholeEvent, newest_attempts: int | None
+) -> list[tuple[DeliveryRow, list[AttemptRow]]]:
+    """Return the event's deliveries, the oldest first, each with its attempts."""
+    deliveries = lists.rows(database, DeliveryFilter(event_id=event.id))[::-1]
+    attempts: dict[int, list[AttemptRow]] = {delivery.id: [] for delivery in deliveries}
+    for attempt in attempts_of(database, attempts, newest_attempts):
+        attempts[attempt.delivery_id].append(attempt)
+    return [(delivery, attempts[delivery.id]) for delivery in deliveries]
+
+
+def attempts_of(
+    database: Database, delivery_ids: Iterable[int], newest: int | None = None
+) -> list[AttemptRow]:
+    """Return the attempts of these deliveries, in the order in which each delivery had them; of
+    each delivery only the `newest`, if that says how many."""
+    query = (
+        Attempt.select(*queries.columns(Attempt, AttemptRow))
+        .where(Attempt.delivery.in_(list(delivery_ids)))
+        .order_by(Attempt.delivery, Attempt.number)
+    )
+    if newest is not None:
+        query = query.join(Delivery).where(Attempt.number > Delivery.attempt_count - newest)
+    return queries.rows(database, query, AttemptRow)
+
+
+def _inquiries(database: Database, event: WholeEvent) -> list[InquiryRow]:
+    """Return the questions to Prembly about an event, and the one whose answer it is, the oldest
+    first."""
+    is_its = Inquiry.event == event.id
+    if event.verified_by == events_of_prembly.STORED_BY:
+        is_its = is_its | (Inquiry.stored_event == event.id)
+    query = Inquiry.select(*queries.columns(Inquiry, InquiryRow)).where(is_its)
+    return queries.rows(database, query.order_by(Inquiry.id), InquiryRow)
+
+
+def _awaited(database: Database, event_id: int, reference: str | None) -> list[AwaitedRow]:
+    """Return what was or is awaited of an event's verification, the oldest first."""
+    is_its = Awaited.event == event_id
+    if reference is not None:
+        is_its |= Awaited.reference == reference
+    query = Awaited.select(*queries.columns(Awaited, AwaitedRow)).where(is_its)
+    return queries.rows(database, query.order_by(Awaited.id), AwaitedRow)

@@ -1,0 +1,296 @@
+"""What the record holds, as rows that people and programs read, and the queries that find them.
+Times in Unix milliseconds.
+
+A row has the columns of its table that people see where they look (`seen`, in model/columns.py), so
+one of a list has no payload and no secret. `rows` runs a query and makes rows of what it finds.
+"""
+
+import dataclasses
+import inspect
+import math
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from peewee import (
+    OP,
+    Context,
+    Database,
+    Expression,
+    Field,
+    ForeignKeyField,
+    Model,
+    ModelSelect,
+    Node,
+    fn,
+)
+
+from premblyd.engines.connections import translated
+from premblyd.errors import StoreUnreadableError
+from premblyd.model.columns import PLAIN, Column, ColumnType, Seen
+from premblyd.model.columns import columns as columns_of
+from premblyd.model.tables import (
+    Attempt,
+    Awaited,
+    Delivery,
+    Event,
+    Inquiry,
+    OperatorAction,
+    Rejection,
+    Table,
+)
+from premblyd.privacy.documents import mask
+from premblyd.privacy.fields import Shape
+
+MOST_ROWS = 1000  # of one statement: while it reads, SQLite's log can't be emptied
+RowType = TypeVar("RowType")
+_Class = TypeVar("_Class", bound=type[Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A row: a value for each column."""
+
+    if TYPE_CHECKING:  # which columns it has, the tables say
+
+        def __init__(self, **columns: Any) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
+
+    def masked(self, plain: Collection[str] = ()) -> dict[str, Any]:
+        """Return its columns as people see them who may not see personal data, those in `plain`
+        as they are."""
+        return {
+            each.name: mask(
+                getattr(self, each.name),
+                Shape.PLAIN if each.name in plain else each.metadata.get("shown", Shape.PLAIN),
+            )
+            for each in dataclasses.fields(self)
+        }
+
+
+def _row_of(
+    table: type[Model], seen: Seen, also: tuple[Any, ...] = ()
+) -> Callable[[_Class], _Class]:
+    """Make a row of a class: it has the columns of `table` seen there, those in `also`, and its
+    own, which are made for it alone and name nobody."""
+
+    def make(cls: _Class) -> _Class:
+        found: list[Any] = [_field(column) for column in (*columns_of(table, seen), *also)]
+        found += inspect.get_annotations(cls).items()
+        made: Any = dataclasses.make_dataclass(
+            cls.__name__, found, bases=(Row,), frozen=True, slots=True, kw_only=True
+        )
+        made.__doc__, made.__module__ = cls.__doc__, cls.__module__
+        return cast("_Class", made)
+
+    return make
+
+
+def _field(column: Column) -> tuple[str, Any, Any]:
+    about = {"kind": column.kind, "shown": column.shown}
+    # What is private stands in no error's text, and in no log.
+    return column.column_name, Any, field(repr=column.holds is PLAIN, metadata=about)
+
+
+@_row_of(Event, Seen.LISTS)
+class EventRow(Row):
+    """An event in a list."""
+
+    contradicted: bool  # by Prembly, asked to confirm it
+    handled: str  # how the delivery stands that stands worst; none: no action was for it
+    deliveries: int
+
+
+@_row_of(Event, Seen.EVENT)
+class WholeEvent(Row):
+    """An event with its payload and its secrets."""
+
+
+OF_EVENT = (Event.type, Event.response_code, Event.outcome, Event.reference)
+
+
+@_row_of(Delivery, Seen.LISTS, OF_EVENT)
+class DeliveryRow(Row):
+    """A delivery, and what its event is about; that may have been deleted by hand."""
+
+    ran_instead_event_id: int | None
+    contradicted: bool
+
+
+@_row_of(Attempt, Seen.EVENT)
+class AttemptRow(Row):
+    """One run of a delivery's hook, with what that printed."""
+
+
+@_row_of(Inquiry, Seen.LISTS)
+class InquiryRow(Row):
+    """A question to Prembly, and what came of it."""
+
+
+@_row_of(Rejection, Seen.LISTS)
+class RejectionRow(Row):
+    """A request that was refused."""
+
+
+@_row_of(Awaited, Seen.LISTS)
+class AwaitedRow(Row):
+    """A verification that was not settled, and what became of asking Prembly about it."""
+
+
+@_row_of(OperatorAction, Seen.LISTS)
+class OperatorRow(Row):
+    """What a person did: of a replay of many, with how many deliveries that queued."""
+
+    parts: int
+
+
+class By(Node):
+    """A table as it is read by an index; None: by its ids. SQLite is told so and can't choose
+    another. PostgreSQL chooses by itself: it keeps its statistics fresh."""
+
+    def __init__(self, table: type[Table], index: str | None) -> None:
+        self._table = table
+        self._index = index
+
+    def __sql__(self, ctx: Context) -> Any:
+        ctx.sql(self._table)
+        if not chooses_well(ctx.state):
+            ctx.literal(f' INDEXED BY "{self._index}"' if self._index else " NOT INDEXED")
+        return ctx
+
+
+def chooses_well(engine: Any) -> bool:
+    """Return whether the engine finds the best index by itself: all but SQLite."""
+    return bool(engine.operations[OP.LIKE] != "GLOB")
+
+
+class _Pattern(Node):
+    """A pattern with `*` and `?`, as the engine's own word for it takes one: GLOB, or LIKE."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+
+    def __sql__(self, ctx: Context) -> Any:
+        return ctx.value(self._spelt(ctx.state.operations[OP.LIKE]), converter=False)
+
+    def _spelt(self, operator: str) -> str:
+        if operator == "GLOB":
+            return self._pattern.replace("[", "[[]")
+        plain = re.sub(r"([\\%_])", r"\\\1", self._pattern)
+        return plain.replace("*", "%").replace("?", "_")
+
+
+def matches(column: Node, pattern: str) -> Expression:
+    """Return the condition that a column is as `pattern` says, in which `*` stands for any text and
+    `?` for a character."""
+    return Expression(column, OP.LIKE, _Pattern(pattern))
+
+
+def columns(table: type[Table], row: type[Any]) -> list[Any]:
+    """Return the columns of `table` that a row has, named like its fields."""
+    fields = {field.column_name: field for field in table._meta.sorted_fields}
+    chosen = [fields[field.name] for field in dataclasses.fields(row) if field.name in fields]
+    return [
+        column.alias(column.column_name) if isinstance(column, ForeignKeyField) else column
+        for column in chosen
+    ]
+
+
+def rows(database: Database, query: "ModelSelect[Any]", row: type[RowType]) -> list[RowType]:
+    """Return what `query` finds, as rows. Raise StoreUnreadableError when it can't be read."""
+    with translated(StoreUnreadableError):
+        cursor = database.execute(query.bind(database))
+        names = [column[0] for column in cursor.description]
+        types = _types(row, names)
+        return [
+            row(**dict(zip(names, map(_readable, types, values), strict=True))) for values in cursor
+        ]
+
+
+def whole(
+    database: Database,
+    query: "ModelSelect[Any]",
+    number: Field,
+    row: type[RowType],
+    *,
+    after_id: int = 0,
+    limit: int | None = None,
+) -> list[RowType]:
+    """Return all that `query` finds, or `limit` rows, by their numbers that rise from `after_id`
+    on: no statement reads more than MOST_ROWS."""
+    found: list[Any] = []
+    while limit is None or len(found) < limit:
+        most = MOST_ROWS if limit is None else min(MOST_ROWS, limit - len(found))
+        part = rows(database, query.where(number > after_id).order_by(number).limit(most), row)
+        found += part
+        if len(part) < most:
+            break
+        after_id = found[-1].id
+    return found
+
+
+def _types(row: Any, names: Iterable[str]) -> list[ColumnType | None]:
+    """Return what the columns hold that a row of this class has."""
+    fields = {field.name: field for field in dataclasses.fields(row)}
+    return [
+        ColumnType.TRUTH if fields[name].type is bool else fields[name].metadata.get("kind")
+        for name in names
+    ]
+
+
+def _readable(type_: ColumnType | None, value: Any) -> Any:
+    """Return a column's value as rows have it. Somebody may have put anything there by hand
+    (Peewee's own conversion raises for it): it is shown, and the other rows can be read."""
+    if type_ is ColumnType.BYTES:
+        return value if isinstance(value, bytes) else str(value or "").encode()
+    if type_ is ColumnType.TRUTH and value is not None:
+        return bool(value)
+    if isinstance(value, bytes):
+        return str(value, "utf-8", "replace")
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
+    """Return what `query` finds, with a text where somebody has put bytes in place of one. Raise
+    StoreUnreadableError when it can't be read."""
+    return _plain(raw_tuples(database, query))
+
+
+def raw_tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
+    """Return what `query` finds, as it is stored. Raise StoreUnreadableError when it can't be
+    read."""
+    with translated(StoreUnreadableError):
+        return [tuple(row) for row in database.execute(query.bind(database))]
+
+
+def by_sql(database: Database, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Return what `sql` finds, as `tuples` does: for what Peewee can't say."""
+    with translated(StoreUnreadableError):
+        return _plain(database.execute_sql(sql.replace("?", database.param), values))
+
+
+def _plain(found: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return [
+        tuple(str(cell, "utf-8", "replace") if isinstance(cell, bytes) else cell for cell in row)
+        for row in found
+    ]
+
+
+def value(database: Database, query: "ModelSelect[Any]") -> Any:
+    """Return the first value that `query` finds; None: it finds nothing."""
+    found = tuples(database, query.limit(1))
+    return found[0][0] if found else None
+
+
+def count(database: Database, ids: "ModelSelect[Any]", most: int) -> int:
+    """Return how many rows `ids` finds, a query of their ids. No more than `most` are counted."""
+    some = ids.limit(most).alias("some")
+    return int(value(database, ids.model.select(fn.COUNT(some.c.id)).from_(some)))
+
+
+def time(at_ms: Any) -> int | None:
+    """Return a time as it is stored; None for what somebody has put in its place."""
+    return at_ms if isinstance(at_ms, int) else None
