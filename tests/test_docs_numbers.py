@@ -115,7 +115,7 @@ LIMITS = {
     "queue.claims.MAX_LOOKS": 100,  # webhooks wait for a claim
     "queue.claims.MAX_ACTIONS": 50,
     "queue.once.LOCK_COUNT": 64,  # PostgreSQL has room for some 6,000, for everybody
-    "record.operating.MIN_GAP_S": 0.15,  # shorter ones fall into the sleeps of SQLite's busy handler
+    "record.operating.MIN_GAP_S": 0.15,  # shorter ones fall into SQLite's sleeps
     "record.operating.MAX_GAP_S": 2.0,
     "run.dispatcher.POLL_S": 1.0,  # a replay by another process is noticed within a second
     "run.dispatcher.LEASE_MARGIN_MS": MINUTE_MS,
