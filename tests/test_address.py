@@ -3,19 +3,19 @@
 import ipaddress
 import tracemalloc
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tornado.httputil import HTTPHeaders
 
 from premblyd.config.values import network
 from premblyd.receive.address import UNIX_PEER, client_ip, is_within
+from tests.support.rows import for_each
 
 PROXY = "10.0.0.1"
 TRUSTED = [network("10.0.0.0/8"), network("::1"), network("2001:db8:ffff::/48")]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("forwarded", "client"),
     [
         ("198.51.100.7", "198.51.100.7"),
@@ -47,7 +47,7 @@ def test_the_client_is_the_first_untrusted_hop_from_the_right(forwarded: str, cl
     )
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("headers", "client"),
     [
         ({"X-Real-Ip": "198.51.100.7"}, "198.51.100.7"),
@@ -77,7 +77,7 @@ def test_who_may_open_the_unix_socket_is_believed() -> None:
     assert client_ip(UNIX_PEER, HTTPHeaders(), TRUSTED) == UNIX_PEER
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("ip", "inside"),
     [
         ("10.255.255.255", True),

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.routing import Routing
 from tests.support.jobs import action, webhook
 from tests.support.prembly_api import Shape, Verification
+from tests.support.rows import for_each
 
 UUID = "0b7c9f1d-1111-4222-8333-44445555666a"
 OTHER = "11111111-1111-4111-8111-111111111111"
@@ -53,7 +53,7 @@ def found(event: Verdict = EVENT, keys: Any = PLAIN, **fields: Any) -> tuple[Fin
     return agreed.finding, agreed.words
 
 
-@pytest.mark.parametrize("shape", [Shape.FLAT, Shape.WEBHOOK, Shape.BARE])
+@for_each("shape", [Shape.FLAT, Shape.WEBHOOK, Shape.BARE])
 def test_an_answer_that_says_the_same_confirms(shape: Shape) -> None:
     assert found(shape=shape) == (Finding.CONFIRMED, "")
     assert found(shape=shape, user_ref="u-1") == (Finding.CONFIRMED, "")
@@ -66,7 +66,7 @@ def test_a_uuid_may_be_spelt_with_underscores() -> None:
     assert found(reference=UUID.replace("a", "b"))[0] is Finding.CONTRADICTED
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("fields", "words"),
     [
         (
@@ -102,7 +102,7 @@ def test_somebody_elses_user_or_face_contradicts() -> None:
     assert found(event, user_ref="victim", face_match=True, **same)[0] is Finding.CONFIRMED
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("document", "words"),
     [
         ({"status": True, "data": {}}, agreement.NO_NAME),
@@ -158,7 +158,7 @@ def test_an_answer_need_name_no_reference_where_the_configuration_says_so() -> N
     assert decide(of_session, document, names_reference=False).words == agreement.NO_NAME
 
 
-@pytest.mark.parametrize(
+@for_each(
     "event",
     [
         Verdict(outcome=Outcome.PENDING, response_code="02", reference=UUID),
@@ -174,7 +174,7 @@ def test_what_is_open_is_settled_since_when_the_answer_is_final(event: Verdict) 
     assert found(event, status="DECLINED", code="00")[0] is Finding.ASK_AGAIN
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("event", "document"),
     [
         # Each as an examiner ran it, with an answer that says VERIFIED and a face that failed.
@@ -234,7 +234,7 @@ def test_what_when_needs_must_be_stated_by_the_answer() -> None:
     assert (agreed.verdict.face_match, agreed.verdict.user_ref) == (True, "u-1")
 
 
-@pytest.mark.parametrize("first", ['"error"', "{}", "null"])
+@for_each("first", ['"error"', "{}", "null"])
 def test_an_answer_that_gives_its_data_twice_does_not_agree_with_itself(first: str) -> None:
     data = json.dumps({"reference": UUID, "verification_status": "VERIFIED"})
     stated = answers.read(f'{{"data": {first}, "data": {data}}}'.encode())
@@ -242,7 +242,7 @@ def test_an_answer_that_gives_its_data_twice_does_not_agree_with_itself(first: s
     assert (stated.verdict.outcome, stated.verdict.doubt) == (Outcome.UNKNOWN, "key")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "when",
     [
         "outcome == 'verified' && @.face_match",
@@ -335,7 +335,7 @@ def test_a_doubted_event_is_not_talked_out_of_its_doubt() -> None:
     assert agreed.stated == ("reference", "verification_status")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "doubted",
     [
         {"face_data": {"status": False}},
@@ -344,7 +344,7 @@ def test_a_doubted_event_is_not_talked_out_of_its_doubt() -> None:
         {"event": "verification.failed"},
     ],
 )
-@pytest.mark.parametrize("word", ["VERIFIED", None])
+@for_each("word", ["VERIFIED", None])
 def test_a_forged_doubt_rejects_nobody(doubted: dict[str, Any], word: str | None) -> None:
     body = {"verification": {"reference": UUID, "status": "VERIFIED"}, "response_code": "00"}
     event = payload.recognise(body | doubted)
@@ -394,7 +394,7 @@ def test_a_session_that_was_asked_for_is_compared() -> None:
     )
 
 
-@pytest.mark.parametrize("reference", ["ver_document_00012345", "1234567", "ver_abc", UUID])
+@for_each("reference", ["ver_document_00012345", "1234567", "ver_abc", UUID])
 def test_a_reference_that_is_sent_as_a_sessions_id_contradicts(reference: str) -> None:
     event = payload.recognise({"session_id": reference, "verification": {"status": "VERIFIED"}})
     for name in ("reference", "verification_id"):
@@ -408,7 +408,7 @@ def test_a_reference_that_is_sent_as_a_sessions_id_contradicts(reference: str) -
         )
 
 
-@pytest.mark.parametrize(("reference", "other"), [(UUID, "ver_00012345"), ("ver_00012345", UUID)])
+@for_each(("reference", "other"), [(UUID, "ver_00012345"), ("ver_00012345", UUID)])
 def test_an_answer_that_has_only_the_other_kind_of_id_is_asked_again(
     reference: str, other: str
 ) -> None:
@@ -432,7 +432,7 @@ def test_no_answer_raises_and_none_without_a_word_of_prembly_confirms(document: 
         assert decide(EVENT, document).finding is not Finding.CONFIRMED
 
 
-@pytest.mark.parametrize("no", [{"is_verified": False}, {"data": {"Response_Code": "01"}}])
+@for_each("no", [{"is_verified": False}, {"data": {"Response_Code": "01"}}])
 def test_an_answer_without_a_status_word_that_says_no_elsewhere_confirms_nothing(no: Any) -> None:
     event = Verdict(response_code="00", reference=UUID)
     answer = {"status": True, "data": {"reference": UUID, "response_code": "00"}}

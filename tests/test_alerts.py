@@ -38,6 +38,7 @@ from tests.support.logs import logged
 from tests.support.pages import PAGES
 from tests.support.processes import runs
 from tests.support.queue import FAILED, SUCCEEDED, add_many, claim, finish
+from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store
 from tests.support.waiting import wait_until
 
@@ -693,7 +694,7 @@ def test_try_runs_an_actions_hook_once_and_stores_nothing(daemon: Premblyd, tmp_
     assert json.loads(shown.out)["exit_code"] == 3
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("arguments", "code", "told"),
     [
         (["crm"], 2, "Give ACTION and FILE, or --alert NAME."),

@@ -4,7 +4,6 @@ import json
 from typing import Any
 from urllib.parse import unquote
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from premblyd.prembly import answers, payload
 from premblyd.prembly.answers import Question, Stated
 from premblyd.prembly.payload import Outcome, Verdict
 from tests.support.prembly_api import Shape, Verification
+from tests.support.rows import for_each
 
 UUID = "0b7c9f1d-1111-4222-8333-44445555666a"
 VERIFIED = {"reference": UUID, "response_code": "00", "verification_status": "VERIFIED"}
@@ -29,7 +29,7 @@ def answer(**fields: Any) -> Verdict:
     return read(json.loads(Verification(**{"reference": UUID, **fields}).answer())).verdict
 
 
-@pytest.mark.parametrize("shape", [Shape.FLAT, Shape.WEBHOOK, Shape.BARE])
+@for_each("shape", [Shape.FLAT, Shape.WEBHOOK, Shape.BARE])
 def test_every_shape_of_an_answer_is_read(shape: Shape) -> None:
     verdict = answer(shape=shape, user_ref="u-1", status="NOT-VERIFIED", code="01")
     assert (verdict.reference, verdict.response_code) == (UUID, "01")
@@ -42,7 +42,7 @@ def test_a_sessions_answer_is_read() -> None:
     assert verdict.outcome is Outcome.VERIFIED
 
 
-@pytest.mark.parametrize(
+@for_each(
     "beside",
     [
         {"face_data": {"status": True}, "widget_info": {"user_ref": "u-1"}},
@@ -62,7 +62,7 @@ def test_what_stands_beside_data_and_within_it_is_read_too(beside: dict[str, Any
     )
 
 
-@pytest.mark.parametrize(
+@for_each(
     "document",
     [
         {},
@@ -89,7 +89,7 @@ def test_00_beside_an_inner_code_says_that_the_question_was_answered() -> None:
     assert both.doubt == "code"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("more", "doubt"),
     [
         ({"response_code": "01"}, "code"),
@@ -123,14 +123,14 @@ def test_a_key_that_an_answer_gives_twice_is_doubted() -> None:
     assert stated.verdict.outcome is Outcome.VERIFIED or stated.verdict.doubt == "key"
 
 
-@pytest.mark.parametrize("word", [False, "false", "failed", "error"])
+@for_each("word", [False, "false", "failed", "error"])
 def test_an_envelope_that_says_no_is_told(word: Any) -> None:
     assert read({"status": word, "data": VERIFIED}).says_no
     assert read({"success": word, "data": VERIFIED}).says_no
     assert not read({"status": True, "success": "true", "data": VERIFIED}).says_no
 
 
-@pytest.mark.parametrize(
+@for_each(
     "document",
     [
         {"status": "processing"},
@@ -173,7 +173,7 @@ def test_a_session_is_asked_for_when_there_is_no_reference() -> None:
     assert "sdk_session_1" not in repr(question)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "reference",
     [
         "",

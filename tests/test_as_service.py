@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from premblyd.cli import as_service
+from tests.support.rows import for_each
 from tests.systemd.machine import REPOSITORY
 
 CAT = """\
@@ -62,7 +63,7 @@ def test_a_copy_of_the_units_is_not_more_open_than_they_are(tmp_path: Path) -> N
     assert as_service._mode(f"# {files[0]}\n# {files[1]}\n") == 0o600
 
 
-@pytest.mark.parametrize("path", ["/etc/premblyd/premblyd.yaml", "premblyd.yaml"])
+@for_each("path", ["/etc/premblyd/premblyd.yaml", "premblyd.yaml"])
 def test_only_the_installed_program_looks_for_its_service(path: str) -> None:
     assert not as_service.is_for_service(Path(path))
 

@@ -14,6 +14,7 @@ from premblyd.cli import COMMANDS
 from tests.support.commands import Ran, command, record, run, run_process
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
+from tests.support.rows import for_each
 from tests.support.webhooks import SECRET_PATH
 
 WRONG = """\
@@ -61,7 +62,7 @@ print([name for name in {heavy} if name in sys.modules])
     assert done.stdout.endswith("\n[]\n")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "arguments",
     [["fly"], ["show"], ["cancel"], ["explain"], ["events", "--outcome", "good"], ["--nope"]],
 )

@@ -13,6 +13,7 @@ import pytest
 from premblyd.cli import COMMANDS
 from tests.support.commands import Ran, command, record, run, run_process
 from tests.support.forking import Forked
+from tests.support.rows import for_each
 
 # One use of every command that prints something and ends with 0 (`serve` prints nothing).
 PRINTING: dict[str, list[str]] = {
@@ -210,7 +211,7 @@ def test_values_out_of_range_end_in_words(tmp_path: Path, arguments: list[str], 
     assert bool(done.err) == (code != 0)
 
 
-@pytest.mark.parametrize("number", ["0", "x", "1e3", "\u0661", ""], ids=ascii)
+@for_each("number", ["0", "x", "1e3", "\u0661", ""], ids=ascii)
 def test_what_is_no_number_of_a_delivery_is_told_in_words(number: str) -> None:
     done = run("cancel", "--delivery", number)
     assert done.code == 2

@@ -19,6 +19,7 @@ from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import away, url_of
 from tests.support.needs import needs_machine
+from tests.support.rows import for_each
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 
@@ -128,7 +129,7 @@ def test_status_without_the_server_says_what_runs_what_webhooks_get_and_what_to_
         assert done.out.startswith("No daemon of this configuration runs here.\n!! PostgreSQL")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "url",
     [
         f"postgresql://a:{HUSH}@host/db",

@@ -23,6 +23,7 @@ from tests.support.daemon import Premblyd
 from tests.support.database import url_of
 from tests.support.http_server import Handler, self_signed, serving
 from tests.support.pages import PAGES
+from tests.support.rows import for_each
 from tests.support.users import OBEYING_MODES
 from tests.support.waiting import wait_until
 from tests.support.webhooks import KEY, PATH
@@ -249,8 +250,8 @@ def test_no_daemon_is_a_try_again(tmp_path: Path, where: str, words: str) -> Non
         assert len(done.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("status", [0, 401, 404, 502])
-@pytest.mark.parametrize("is_managed", [False, True])
+@for_each("status", [0, 401, 404, 502])
+@for_each("is_managed", [False, True])
 def test_systemd_is_named_only_where_systemd_starts_the_daemon(
     status: int, is_managed: bool
 ) -> None:

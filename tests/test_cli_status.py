@@ -19,6 +19,7 @@ from tests.support.daemon import Premblyd
 from tests.support.database import locked
 from tests.support.forking import Forked
 from tests.support.queue import SUCCEEDED, claim, finish
+from tests.support.rows import for_each
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 from tests.support.webhooks import signed  # noqa: F401
@@ -229,7 +230,7 @@ def test_the_newest_are_shown_first_and_in_the_order_in_which_they_came(config: 
         assert [json.loads(out.readline()) for _ in range(3)] == newest
 
 
-@pytest.mark.parametrize("is_busy", [False, True])
+@for_each("is_busy", [False, True])
 def test_following_ends_when_its_reader_has_left(daemon: Premblyd, is_busy: bool) -> None:
     with following(daemon.config) as (process, out):
         out.readline()

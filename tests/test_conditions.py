@@ -9,6 +9,7 @@ from premblyd.config.secrets import SecretPlaces
 from premblyd.errors import ConfigError
 from premblyd.expressions import ExpressionError
 from premblyd.prembly import conditions
+from tests.support.rows import for_each
 
 REFUSED = {
     # literals without their backticks, and texts in their place
@@ -109,14 +110,14 @@ TAKEN = [
 ]
 
 
-@pytest.mark.parametrize("text", REFUSED)
+@for_each("text", REFUSED)
 def test_what_has_one_answer_for_every_event_is_refused_with_what_to_write(text: str) -> None:
     with pytest.raises(ExpressionError) as raised:
         conditions.compiled(text)
     assert REFUSED[text] in str(raised.value)
 
 
-@pytest.mark.parametrize("text", TAKEN)
+@for_each("text", TAKEN)
 def test_what_may_be_true_is_taken(text: str) -> None:
     conditions.compiled(text)
 

@@ -15,6 +15,7 @@ from premblyd.config.models import Config
 from premblyd.config.secrets import Secret, SecretPlaces
 from premblyd.config.values import Listen, duration_ms, listen, size_bytes
 from premblyd.errors import ConfigError
+from tests.support.rows import for_each
 from tests.support.users import OBEYING_MODES
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -162,8 +163,8 @@ def test_durations_sizes_and_addresses_are_read() -> None:
         assert str(listen(text)) == text
 
 
-@pytest.mark.parametrize("read", [duration_ms, size_bytes, listen])
-@pytest.mark.parametrize("text", ["", "15", "s", "-1s", "1y", "1S", "1s ", "367d", "1 MB", "a:b"])
+@for_each("read", [duration_ms, size_bytes, listen])
+@for_each("text", ["", "15", "s", "-1s", "1y", "1S", "1s ", "367d", "1 MB", "a:b"])
 def test_a_value_without_its_form_is_refused(read: Callable[[str], object], text: str) -> None:
     with pytest.raises(ValueError, match="should be"):
         read(text)
@@ -312,7 +313,7 @@ def test_secrets_can_be_left_unread(tmp_path: Path) -> None:
         secret.reveal()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "host", "cluster"),
     [
         ("2", 2, None),
@@ -354,7 +355,7 @@ NOT_00 = "unknown name '00'; text is written in single quotes, '00'. Names: endp
 ONE_HOOK = f"5:5: should have one of {', '.join(OTHERS)} and {LAST}, not"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "expected"),
     [
         (SMALL + "lisen: x", ["4:1: unknown key `lisen`; did you mean `listen`?"]),

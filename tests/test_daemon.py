@@ -32,6 +32,7 @@ from premblyd.run.http import HttpRunner
 from premblyd.run.permit import Permit
 from tests.support.database import changing, new_place, rows, url_of
 from tests.support.queue import claim
+from tests.support.rows import for_each
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 from tests.support.webhooks import signed, webhook
@@ -247,7 +248,7 @@ def test_where_a_daemon_listened_is_known_when_it_has_closed() -> None:
     assert listened.addresses == before
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@for_each("host", ["127.0.0.1", "::1"])
 def test_who_connects_while_the_last_are_accepted_is_neither_accepted_nor_reset(host: str) -> None:
     """Its SYN is dropped. It is sent again a second later, perhaps to the next daemon."""
     try:

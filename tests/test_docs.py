@@ -42,6 +42,7 @@ from tests.support.pages import (
     queries,
     without_blocks,
 )
+from tests.support.rows import for_each
 
 SOURCES = sorted(Path(premblyd.__file__).parent.rglob("*.py"))
 TAGS = {"sh", "yaml", "sql", "nginx", "caddy", "text"}
@@ -137,7 +138,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 UNANSWERED = ("Are event numbers missing?", "What was skipped")  # in this record
 
 
-@pytest.mark.parametrize("block", queries().values(), ids=str)
+@for_each("block", queries().values(), ids=str)
 def test_every_query_answers_its_question(block: Block, database: Path) -> None:
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
         found = connection.execute(block.text)
@@ -166,7 +167,7 @@ def test_every_command_and_exit_status_is_told() -> None:
     assert named <= COMMANDS.keys()
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@for_each("name", COMMANDS)
 def test_every_option_is_told(name: str) -> None:
     command = main.get_command(click.Context(main, **main.context_settings), name)
     assert command is not None
@@ -198,7 +199,7 @@ def test_every_event_of_the_log_is_told_and_none_else() -> None:
     assert len(logged) > 20
 
 
-@pytest.mark.parametrize(
+@for_each(
     "kind",
     [kind for kind in vars(occurrences).values() if hasattr(kind, "event")],
     ids=lambda kind: str(kind.event),
@@ -211,7 +212,7 @@ def test_every_field_of_an_event_of_the_log_is_told(kind: type[occurrences.Occur
     assert [name for name in names if not re.search(rf"\b{name}\b", " ".join(rows))] == []
 
 
-@pytest.mark.parametrize("message", first_cells("docs/troubleshooting.md"))
+@for_each("message", first_cells("docs/troubleshooting.md"))
 def test_every_message_that_is_explained_exists(message: str) -> None:
     for piece in message.split("…"):
         assert any(piece.strip() in text for text in constants()), piece
@@ -260,7 +261,7 @@ def test_the_page_says_what_may_happen_to_a_delivery_and_nothing_else() -> None:
     ]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@for_each("page", PAGES)
 def test_every_table_is_whole(page: str) -> None:
     tables = re.findall(r"^\|.*\n(?:\|.*\n)*", without_blocks(page), re.MULTILINE)
     for head, rule, *rows in map(str.splitlines, tables):
@@ -272,7 +273,7 @@ def test_every_table_is_whole(page: str) -> None:
         assert set(cells) == {columns}, head
 
 
-@pytest.mark.parametrize("page", PAGES)
+@for_each("page", PAGES)
 def test_every_link_leads_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", without_blocks(page)):
         if target.startswith("https://"):
@@ -284,7 +285,7 @@ def test_every_link_leads_somewhere(page: str) -> None:
             assert anchor in anchors(str(file.resolve().relative_to(ROOT))), target
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != "README.md"])
+@for_each("page", [page for page in PAGES if page != "README.md"])
 def test_every_page_begins_with_its_question_and_the_readme_names_it(page: str) -> None:
     title = PAGES[page].splitlines()[0]
     assert title.startswith("# ")

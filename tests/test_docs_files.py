@@ -16,6 +16,7 @@ from premblyd.config.secrets import SecretPlaces
 from premblyd.config.values import Model, duration_ms, keys_of, size_bytes
 from tests.support.commands import run
 from tests.support.pages import EVERYTHING, ROOT, blocks
+from tests.support.rows import for_each
 from tests.test_docs import SECRET
 
 SAMPLE = (ROOT / "config" / "premblyd.yaml").read_text()
@@ -60,7 +61,7 @@ def test_the_sample_is_what_init_writes(tmp_path: Path) -> None:
     assert written.samefile(ROOT / "config" / "premblyd.yaml")
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+@for_each("model", MODELS, ids=lambda model: model.__name__)
 def test_every_key_is_in_the_sample(model: type[Model]) -> None:
     keys = keys_of(model) - {hooks.GATHERED}
     assert [key for key in keys if not re.search(rf"\b{key}:", SAMPLE)] == []

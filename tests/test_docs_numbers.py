@@ -4,9 +4,8 @@ import a constant go on passing when it is ten times as large."""
 import importlib
 from typing import NamedTuple
 
-import pytest
-
 from tests.support.pages import PAGES
+from tests.support.rows import for_each
 
 MIB = 1 << 20
 MINUTE_MS = 60_000
@@ -139,13 +138,13 @@ def value_of(constant: str) -> object:
     return getattr(importlib.import_module(f"premblyd.{module}"), name)
 
 
-@pytest.mark.parametrize("promise", PROMISED, ids=lambda each: f"{each.page}: {each.words}")
+@for_each("promise", PROMISED, ids=lambda each: f"{each.page}: {each.words}")
 def test_what_a_page_promises_is_so(promise: Promise) -> None:
     assert value_of(promise.constant) == promise.value
     page = " ".join(PAGES[f"docs/{promise.page}.md"].split())
     assert promise.words in page, "write out in the page what is changed, and here"
 
 
-@pytest.mark.parametrize(("constant", "value"), LIMITS.items())
+@for_each(("constant", "value"), LIMITS.items())
 def test_a_limit_is_as_large_as_was_thought_out(constant: str, value: object) -> None:
     assert value_of(constant) == value

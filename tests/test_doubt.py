@@ -4,13 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from premblyd import jsontext
 from premblyd.expressions import Expression
 from premblyd.prembly import bodies, events, payload
 from premblyd.prembly.bodies import FieldName
 from premblyd.prembly.payload import Outcome, Verdict
+from tests.support.rows import for_each
 
 PAYLOADS = Path(__file__).parent / "payloads"
 VERIFIED: dict[str, Any] = {
@@ -42,7 +41,7 @@ def assert_verified(verdict: Verdict) -> None:
     assert (verdict.outcome, verdict.doubt) == (Outcome.VERIFIED, "")
 
 
-@pytest.mark.parametrize("number", "01 02 10 14 15 19 24 27 31".split())
+@for_each("number", "01 02 10 14 15 19 24 27 31".split())
 def test_what_prembly_sends_of_a_verified_person_is_verified(number: str) -> None:
     (path,) = PAYLOADS.glob(f"{number}_*.json")
     assert_verified(payload.read(path.read_bytes()))
@@ -51,15 +50,15 @@ def test_what_prembly_sends_of_a_verified_person_is_verified(number: str) -> Non
 # --- What examiners of 0.2.0 found to be called verified ------------------------------------
 
 
-@pytest.mark.parametrize("face", FACES)
-@pytest.mark.parametrize("code", ["01", 1, "99", True, ["00"], {"a": 1}])
+@for_each("face", FACES)
+@for_each("code", ["01", 1, "99", True, ["00"], {"a": 1}])
 def test_a_face_with_another_code_verifies_nobody(face: str, code: Any) -> None:
     verdict = read({f"{face}.response_code": code})
     assert_doubted(verdict, "face")
     assert verdict.face_match is False
 
 
-@pytest.mark.parametrize(
+@for_each(
     "place", "responseCode data.response_code data.responseCode verification.response_code".split()
 )
 def test_another_code_at_a_second_place_verifies_nobody(place: str) -> None:
@@ -68,27 +67,27 @@ def test_another_code_at_a_second_place_verifies_nobody(place: str) -> None:
     assert_verified(read({place: 0}))
 
 
-@pytest.mark.parametrize(
+@for_each(
     "place",
     "data.verification.status verification_status verificationStatus data.verification_status"
     " data.data.verification.status".split(),
 )
-@pytest.mark.parametrize("word", ["CANCELLED", "Verified.", " ", False, 0, 1, [], ["VERIFIED"], {}])
+@for_each("word", ["CANCELLED", "Verified.", " ", False, 0, 1, [], ["VERIFIED"], {}])
 def test_an_odd_second_status_word_verifies_nobody(place: str, word: Any) -> None:
     assert_doubted(read({place: word}), "status")
     for silent in (None, "", True, "verified"):
         assert_verified(read({place: silent}))
 
 
-@pytest.mark.parametrize("word", ["NOT-VERIFIED", "not_verified", "PENDING"])
+@for_each("word", ["NOT-VERIFIED", "not_verified", "PENDING"])
 def test_another_documented_word_at_a_second_place_verifies_nobody(word: str) -> None:
     assert_doubted(read({"verification_status": word}), "status")
     assert_doubted(read({"verification.status": word, "data.verification_status": "VERIFIED"}),
                    "status")  # fmt: skip
 
 
-@pytest.mark.parametrize("place", ["event", "data.event"])
-@pytest.mark.parametrize(
+@for_each("place", ["event", "data.event"])
+@for_each(
     "name",
     [
         *("fraud.identity_flagged", "completed", "Verification completed", True, ["a"], 17),
@@ -113,19 +112,17 @@ def test_an_event_of_another_kind_has_no_outcome_and_nothing_to_doubt() -> None:
         assert_verified(read({"event": name}))
 
 
-@pytest.mark.parametrize("face", FACES)
-@pytest.mark.parametrize("name", ["Status", "status"])
-@pytest.mark.parametrize(
-    "value", ["failed", 0, "no", "not match", False, [], ["true"], 2, " ", "x"]
-)
+@for_each("face", FACES)
+@for_each("name", ["Status", "status"])
+@for_each("value", ["failed", 0, "no", "not match", False, [], ["true"], 2, " ", "x"])
 def test_a_face_that_is_no_clear_yes_verifies_nobody(face: str, name: str, value: Any) -> None:
     verdict = read({f"{face}.{name}": value})
     assert_doubted(verdict, "face")
     assert verdict.face_match is False
 
 
-@pytest.mark.parametrize("face", FACES)
-@pytest.mark.parametrize(
+@for_each("face", FACES)
+@for_each(
     "value", [True, 1, "1", "true", "Yes", "MATCH", "matched", "success", "Successful", "verified"]
 )
 def test_a_clear_yes_is_a_match(face: str, value: Any) -> None:
@@ -141,7 +138,7 @@ def test_a_face_that_says_nothing_is_silent() -> None:
         assert verdict.face_match is None
 
 
-@pytest.mark.parametrize("value", [False, "failed", 0, [], ["x"]])
+@for_each("value", [False, "failed", 0, [], ["x"]])
 def test_what_stands_for_a_face_without_a_place_speaks_too(value: Any) -> None:
     assert_doubted(read({"face_data": value}), "face")
 
@@ -152,14 +149,14 @@ def test_one_face_that_says_no_is_no_match() -> None:
     assert verdict.face_match is False
 
 
-@pytest.mark.parametrize("code", [["00"], True, False, {}, {"a": "00"}, 0.0, [], "0", "000", 1])
+@for_each("code", [["00"], True, False, {}, {"a": "00"}, 0.0, [], "0", "000", 1])
 def test_a_code_that_is_no_code_verifies_nobody(code: Any) -> None:
     assert_doubted(read({"response_code": code}), "code")
     for silent in (None, "", "  "):
         assert_verified(read({"response_code": silent}))
 
 
-@pytest.mark.parametrize("place", ["status", "data.status", "success", "data.success"])
+@for_each("place", ["status", "data.status", "success", "data.success"])
 def test_a_request_that_failed_verifies_nobody(place: str) -> None:
     for no in (False, "false", "False", "failed", "ERROR"):
         assert_doubted(read({place: no}), "status")
@@ -181,8 +178,8 @@ KEYS_TWICE = [
 ]
 
 
-@pytest.mark.parametrize("padding", [0, bodies.LARGE_BYTES])
-@pytest.mark.parametrize("body", KEYS_TWICE)
+@for_each("padding", [0, bodies.LARGE_BYTES])
+@for_each("body", KEYS_TWICE)
 def test_a_key_that_is_given_twice_verifies_nobody(body: str, padding: int) -> None:
     assert_doubted(payload.read(body.encode() + b" " * padding), "key")
 
@@ -195,7 +192,7 @@ def test_a_key_that_is_given_twice_elsewhere_is_none_of_these() -> None:
 # --- A no, wherever it stands ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("place", "no", "doubt"),
     [
         ("data.verification.face_data", {"status": False}, "face"),

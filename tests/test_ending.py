@@ -5,7 +5,6 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from premblyd.model.states import AttemptOutcome, State
 from premblyd.queue.jobs import Ending, Result
 from premblyd.run.ending import ending_of
 from tests.support.jobs import job
+from tests.support.rows import for_each
 
 NOW_MS = 1_700_000_000_000
 DAY_MS = 86_400_000
@@ -80,9 +80,7 @@ def test_waits_are_spread_over_the_whole_half() -> None:
     assert len(set(waits)) > 290
 
 
-@pytest.mark.parametrize(
-    ("asked_s", "waited_s"), [(0, 10), (9, 10), (90, 90), (86_400, 86_400), (90_000, 86_400)]
-)
+@for_each(("asked_s", "waited_s"), [(0, 10), (9, 10), (90, 90), (86_400, 86_400), (90_000, 86_400)])
 def test_retry_after_is_heeded_where_it_is_longer_and_no_more_than_a_day(
     asked_s: float, waited_s: int
 ) -> None:
@@ -111,7 +109,7 @@ def test_a_success_or_a_final_failure_is_not_tried_again() -> None:
     assert end(Result(outcome=AttemptOutcome.SUCCEEDED), 9).state is State.SUCCEEDED
 
 
-@pytest.mark.parametrize("left", [0, 9])
+@for_each("left", [0, 9])
 def test_an_interrupted_run_is_due_at_once_also_the_last_one(left: int) -> None:
     ending = end(Result(outcome=AttemptOutcome.INTERRUPTED), left)
     assert (ending.due_at_ms, ending.attempts_left) == (NOW_MS, left + 1)
@@ -122,7 +120,7 @@ def test_an_interrupted_run_may_ask_for_a_while() -> None:
     assert end(lacking, 0).due_at_ms == NOW_MS + 5000
 
 
-@pytest.mark.parametrize("outcome", [AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT])
+@for_each("outcome", [AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT])
 def test_failures_and_timeouts_wait_until_the_budget_is_spent(outcome: AttemptOutcome) -> None:
     for left, is_tried_again in {9: True, 1: True, 0: False}.items():
         result = Result(outcome=outcome, retry_after_s=5)

@@ -5,7 +5,6 @@ import json
 import re
 from typing import Any
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from premblyd.expressions import Expression
 from premblyd.prembly import events, payload
 from premblyd.prembly.payload import Outcome
 from premblyd.privacy.identifiers import is_prembly_id
+from tests.support.rows import for_each
 
 # A mark of each type, as the guide names it, the more specific before the less.
 MARKS: list[tuple[str, dict[str, Any]]] = [
@@ -102,20 +102,20 @@ NO_NAMES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("name", NO_NAMES, ids=lambda name: repr(name)[:30])
+@for_each("name", NO_NAMES, ids=lambda name: repr(name)[:30])
 def test_a_name_that_can_be_no_type_is_of_another(name: Any) -> None:
     body = {"event": name, "verification": {"status": "VERIFIED"}, "response_code": "00"}
     assert events.type_of(body) == "other"
     assert not events.is_about_verification("other")
 
 
-@pytest.mark.parametrize(("type_", "document"), MARKS + TWO_MARKS)
+@for_each(("type_", "document"), MARKS + TWO_MARKS)
 def test_a_type_is_told_by_each_of_its_marks(type_: str, document: dict[str, Any]) -> None:
     assert events.type_of(document) == type_
     assert payload.read(json.dumps(document).encode()).type == type_
 
 
-@pytest.mark.parametrize("document", NO_MARKS)
+@for_each("document", NO_MARKS)
 def test_a_body_without_marks_is_of_no_known_type(document: dict[str, Any] | None) -> None:
     assert events.type_of(document) == "unknown"
 
@@ -198,7 +198,7 @@ def test_whatever_a_body_holds_its_type_is_told(body: dict[str, Any]) -> None:
         assert verdict.verification_status is not None, "a code alone says nothing of a person"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("type_", "mark"), [(type_, mark) for type_, mark in MARKS if type_ != "verification.direct"]
 )
 def test_code_00_without_a_persons_verdict_has_no_outcome(type_: str, mark: dict[str, Any]) -> None:
@@ -221,7 +221,7 @@ def test_an_expression_of_the_endpoint_makes_no_persons_verdict_of_a_transaction
     assert payload.recognise(body, places).outcome is Outcome.VERIFIED
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("body", "reference"),
     [
         ({"data": {"verification_id": "v-1", "channel_code": "NIN"}}, "v-1"),
@@ -257,7 +257,7 @@ def test_where_an_endpoint_says_the_reference_is_no_other_id_stands_for_it() -> 
     assert payload.recognise(body, places).reference is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("patterns", "type_", "fits"),
     [
         (["*"], "unknown", True),

@@ -23,6 +23,7 @@ from premblyd.expressions import (
     TrialTooLongError,
 )
 from premblyd.interpreter import Interpreter
+from tests.support.rows import for_each
 
 ITEMS = [{"id": number, "name": f"n{number}", "tags": ["a", "b"]} for number in range(1000)]
 REAL = {"data": {"items": ITEMS, "face": {"Status": True}}, "outcome": "verified"}
@@ -36,7 +37,7 @@ def steps(text: str, document: Any) -> int:
     return 10**9 - interpreter.left
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "outcome == 'verified' && data.face.Status != `false`",
@@ -53,7 +54,7 @@ def test_an_ordinary_expression_takes_a_small_part_of_its_steps(text: str) -> No
     assert Expression(text).search(REAL) == jmespath.search(text, REAL)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "a[?@ == `[]`] | [?@ == `[]`]",
@@ -74,7 +75,7 @@ def test_what_is_work_without_end_fails_for_the_event(text: str) -> None:
         Expression(text).search(EMPTY_LISTS)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     ["contains(t, 'y')", "t == u", "reverse(t)", "to_number(t)", "join(t, [t, t, t])",
      "[t, t, t, t, t] | sort(@)", "to_string([t])"],
@@ -125,7 +126,7 @@ def test_a_trial_that_is_too_small_decides_nothing() -> None:
         expression.search(EMPTY_LISTS, trial)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     ["(" * 5000 + "a" + ")" * 5000, "|".join("a" * 4000), "!" * 9000 + "a", "a" + "[0]" * 3000,
      "a" + "[]" * 4000, "`" + "[" * 4000 + "]" * 4000 + "`", "a" * 10_001, "&" * 5000 + "a"],

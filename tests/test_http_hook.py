@@ -35,6 +35,7 @@ from premblyd.run.invocation import Invocation
 from premblyd.standardwebhooks import key_of, sign
 from tests.support.http_server import Handler, Server, answering, self_signed, serving
 from tests.support.jobs import KEY, endpoint, hook, invocation, settings
+from tests.support.rows import for_each
 
 KIB = 1024
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -61,7 +62,7 @@ def sent(
         return server.got
 
 
-@pytest.mark.parametrize("body", [b"", b' {"a":1.0}\n', EVERY_BYTE * 4 * KIB, b"a=%00&b"])
+@for_each("body", [b"", b' {"a":1.0}\n', EVERY_BYTE * 4 * KIB, b"a=%00&b"])
 def test_raw_sends_the_exact_bytes_and_their_type(body: bytes) -> None:
     headers, received = sent(
         invocation(body, headers=[("Content-Type", "text/x; charset=latin-1")])
@@ -119,7 +120,7 @@ def test_a_selection_sends_what_it_selects_and_no_more() -> None:
     assert "hush" not in str(headers)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("send", "body"),
     [
         ("event", b'{"a":[NaN,Infinity,-Infinity,1e999]}'),
@@ -152,7 +153,7 @@ def test_a_selection_without_end_fails_and_sends_nothing() -> None:
         assert (result.outcome, result.error, result.final) == ("failed", error, True)
 
 
-@pytest.mark.parametrize("send", ["raw", "event", {"select": "body.a"}])
+@for_each("send", ["raw", "event", {"select": "body.a"}])
 def test_the_body_of_a_hook_is_made_beside_the_loop_and_a_stop_is_heeded(send: Any) -> None:
     async def main() -> Result:
         released = threading.Event()
@@ -173,7 +174,7 @@ def test_the_body_of_a_hook_is_made_beside_the_loop_and_a_stop_is_heeded(send: A
     assert asyncio.run(main()).outcome == "interrupted"
 
 
-@pytest.mark.parametrize("select", ["abs(reference)", "sum(body.a)", "&body"])
+@for_each("select", ["abs(reference)", "sum(body.a)", "&body"])
 def test_a_selection_that_fails_ends_at_once_and_sends_nothing(select: str) -> None:
     with serving() as server:
         result = run(
@@ -183,7 +184,7 @@ def test_a_selection_that_fails_ends_at_once_and_sends_nothing(select: str) -> N
     assert "hush" not in str(result)
 
 
-@pytest.mark.parametrize("send", ["raw", "event"])
+@for_each("send", ["raw", "event"])
 def test_a_standard_webhooks_library_verifies_the_request(send: str) -> None:
     before = int(time.time())
     headers, body = sent(invocation('{"naïve": "✓"}'.encode()), send=send, sign_with=WHSEC)
@@ -217,7 +218,7 @@ def test_the_id_is_stable_over_attempts_and_the_timestamp_is_not() -> None:
     assert second["webhook-signature"] == sign(key_of(WHSEC), f"{KEY}-act", "1060", b"x")
 
 
-@pytest.mark.parametrize("scheme", Scheme)
+@for_each("scheme", Scheme)
 def test_premblys_signature_is_made_again_and_the_token_passed_on(scheme: Scheme) -> None:
     to = endpoint(scheme=scheme, header="x-own", keys={"old": "hush-1", "new": "hush-2"})
     given = invocation(EVERY_BYTE, token="t.o/k+en=", verified_by=f"{scheme}:new")
@@ -232,7 +233,7 @@ def test_a_key_or_an_endpoint_that_has_gone_leaves_the_signature_out() -> None:
         assert (signature.HEADER in headers, headers["token"]) == (False, "t")
 
 
-@pytest.mark.parametrize("token", ["a\r\nX-Evil: 1", "é", "a\0", "\ud800"])
+@for_each("token", ["a\r\nX-Evil: 1", "é", "a\0", "\ud800"])
 def test_a_token_that_is_no_header_value_is_left_out(token: str) -> None:
     headers, _ = sent(invocation(token=token))
     assert not headers.keys() & {"token", "x-evil"}
@@ -263,7 +264,7 @@ def test_2xx_is_success_any_other_status_a_failure_and_410_the_end() -> None:
         assert (result.final, result.retry_after_s) == (code == 410, 0)
 
 
-@pytest.mark.parametrize("code", [429, 503])
+@for_each("code", [429, 503])
 def test_retry_after_is_read_as_seconds_or_a_date(code: int) -> None:
     assert status(code, Retry_After="120").retry_after_s == 120
     date = email.utils.formatdate(time.time() + 3600, usegmt=True)
@@ -278,7 +279,7 @@ def test_a_retry_after_that_says_nothing_usable_asks_for_nothing() -> None:
         assert retry_after_s(value, 1000) == seconds
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("size", "truncated"), [(0, False), (64 * KIB, False), (64 * KIB + 1, True), (5 << 20, True)]
 )
 def test_the_first_64_kib_of_the_answer_are_kept(size: int, truncated: bool) -> None:
@@ -432,7 +433,7 @@ def test_what_goes_to_the_target_is_not_told_to_the_proxy() -> None:
     assert b"hush" not in request
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("proxy", "error"),
     [
         ("http://user:hush@127.0.0.1:1", "connection refused or unreachable"),
@@ -446,9 +447,7 @@ def test_a_proxy_that_fails_is_a_failure_that_tells_no_password(proxy: str, erro
         assert server.requests == []
 
 
-@pytest.mark.parametrize(
-    "proxy", ["proxy:3128", "https://p", "socks5://p", "http://", "http://p/x"]
-)
+@for_each("proxy", ["proxy:3128", "https://p", "socks5://p", "http://", "http://p/x"])
 def test_a_proxy_that_is_none_is_refused_without_its_text(proxy: str) -> None:
     with pytest.raises(ValidationError) as refused:
         hook(http={"url": "http://x", "proxy": proxy})
@@ -530,7 +529,7 @@ def test_a_head_that_libcurl_refuses_is_not_printed(capfd: pytest.CaptureFixture
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("head", "again"),
     [
         (b"HTTP/1.1 200 OK\r\n", b"X-Flood: %b\r\n" % (b"x" * 40)),

@@ -3,11 +3,11 @@
 import re
 import uuid
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from premblyd.privacy.identifiers import is_prembly_id, is_reference, safe_code, safe_id
+from tests.support.rows import for_each
 
 BVN = "22123456789"
 UUID = "00000000-0000-4000-8000-0000000a0001"
@@ -20,14 +20,14 @@ def test_an_id_as_prembly_shows_them_is_logged_as_it_is(made: uuid.UUID) -> None
         assert is_prembly_id(text) or text.replace("-", "").isdigit()
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text", [UUID, UUID.upper(), "ver_document_w_face_8f3Kq1x9Zt", "sample-not-verified-0001"]
 )
 def test_other_shapes_of_premblys_ids_and_our_samples_are_logged(text: str) -> None:
     assert safe_id(text) == text
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         *(BVN, f"{BVN}0", "4111111111111111", "4111-1111-1111-1111", "221:234:567:89", "0"),
@@ -78,12 +78,12 @@ def test_a_digest_that_a_sender_made_up_is_none() -> None:
     assert safe_id(digest) != digest
 
 
-@pytest.mark.parametrize("code", ["00", "07", "99"])
+@for_each("code", ["00", "07", "99"])
 def test_two_digits_are_a_code(code: str) -> None:
     assert safe_code(code) == code
 
 
-@pytest.mark.parametrize("code", ["0", "000", BVN, "Ada", UUID, "٠٠", "00\n"])
+@for_each("code", ["0", "000", BVN, "Ada", UUID, "٠٠", "00\n"])
 def test_anything_else_is_no_code(code: str) -> None:
     assert re.fullmatch("~[0-9a-f]{8}", str(safe_code(code)))
 
@@ -93,6 +93,6 @@ def test_what_may_be_logged_may_be_shown_of_an_event(text: str) -> None:
     assert is_reference(text) or not is_prembly_id(text)
 
 
-@pytest.mark.parametrize("text", [BVN, f"ref-{BVN}", "221:234:567:89", "Ada Lovelace", "lovelace"])
+@for_each("text", [BVN, f"ref-{BVN}", "221:234:567:89", "Ada Lovelace", "lovelace"])
 def test_a_person_is_no_reference(text: str) -> None:
     assert not is_reference(text)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from premblyd import jsontext
 from premblyd.cli import printing
 from premblyd.logs import lines
+from tests.support.rows import for_each
 
 odd = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats()
@@ -66,7 +67,7 @@ def test_the_beginning_is_what_the_whole_begins_with(value: Any, length: int) ->
     assert jsontext.beginning(value, length) == whole[:length]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "written"),
     [
         ([math.nan, math.inf, -math.inf, {"a": math.nan}], b'[null,null,null,{"a":null}]'),

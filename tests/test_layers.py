@@ -4,9 +4,8 @@ import ast
 import functools
 from pathlib import Path
 
-import pytest
-
 import premblyd
+from tests.support.rows import for_each
 
 ROOT = Path(premblyd.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -137,7 +136,7 @@ def test_imports_point_down_only() -> None:
         below.update(line.split())
 
 
-@pytest.mark.parametrize("own", ROOMS)
+@for_each("own", ROOMS)
 def test_a_room_imports_what_the_table_says(own: str) -> None:
     assert arrows(own) - set(GROUND_ROOMS) == set(ROOMS[own].split())
 
@@ -168,7 +167,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert not left, "in a circle, or above one"
 
 
-@pytest.mark.parametrize(("library", "rooms"), LIBRARIES.items())
+@for_each(("library", "rooms"), LIBRARIES.items())
 def test_a_library_stays_in_its_rooms(library: str, rooms: set[str]) -> None:
     users = {
         module

@@ -21,6 +21,7 @@ from premblyd.record.lists import NEWEST, OLDEST, Cursor, Part, Way
 from premblyd.record.queries import By
 from premblyd.record.replays import Request
 from tests.support import jobs
+from tests.support.rows import for_each
 from tests.support.store import NOW_MS
 
 COUNT = 3000
@@ -116,7 +117,7 @@ def walk(read: Callable[[Cursor], Part[Any]], place: Cursor) -> list[int]:
     raise AssertionError("it goes on for ever")
 
 
-@pytest.mark.parametrize(("search", "is_found"), SEARCHES.values(), ids=SEARCHES)
+@for_each(("search", "is_found"), SEARCHES.values(), ids=SEARCHES)
 def test_both_ways_lead_by_every_event_once(
     record: Database, search: EventFilter, is_found: Callable[[int], bool]
 ) -> None:
@@ -216,7 +217,7 @@ class Id:
     id: int
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("search", "is_found"),
     [
         (DeliveryFilter(), lambda n: True),

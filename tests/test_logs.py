@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from premblyd.logs import output
 from premblyd.privacy.fields import DROPPED_LOG_KEYS
 from tests.support.logs import FOREIGN, logging_as_before
+from tests.support.rows import for_each
 from tests.support.waiting import wait_until
 
 ELEVEN = "22123456789"
@@ -55,7 +56,7 @@ def test_json_is_one_object_a_line() -> None:
     assert (second["event"], second["level"]) == ("webhook.rejected", "warning")
 
 
-@pytest.mark.parametrize("log_format", ["console", "auto", "json"])
+@for_each("log_format", ["console", "auto", "json"])
 def test_a_terminal_gets_colours_and_a_pipe_json(log_format: output.Format) -> None:
     master, slave = os.openpty()
     piped = StringIO()
@@ -91,7 +92,7 @@ def test_lines_go_to_stderr_unless_told_otherwise(capsys: pytest.CaptureFixture[
     assert captured.out == ""
 
 
-@pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warning", 2)])
+@for_each(("level", "count"), [("debug", 4), ("info", 3), ("warning", 2)])
 def test_lines_below_the_level_are_left_out(level: str, count: int) -> None:
     def write() -> None:
         for log in (output.get_logger(), logging.getLogger("tornado.application")):
@@ -101,7 +102,7 @@ def test_lines_below_the_level_are_left_out(level: str, count: int) -> None:
     assert len(lines(write, level)) == 2 * count
 
 
-@pytest.mark.parametrize("log_format", ["json", "console"])
+@for_each("log_format", ["json", "console"])
 def test_secret_keys_are_redacted_whatever_they_hold(log_format: output.Format) -> None:
     stream = StringIO()
     output.configure(log_format, "info", stream)
@@ -145,7 +146,7 @@ def test_what_premblyd_made_is_no_persons_number() -> None:
     assert line["error"] == "[redacted]"
 
 
-@pytest.mark.parametrize("number", ["٢٢٢١٢٣٤٥٦٧٨", "২২২১২৩৪৫৬৭৮", "２２２１２３４５６７８"])
+@for_each("number", ["٢٢٢١٢٣٤٥٦٧٨", "২২২১২৩৪৫৬৭৮", "２２２１２３４５６７８"])
 def test_a_long_number_in_the_digits_of_another_script_is_redacted(number: str) -> None:
     (line,) = lines(lambda: output.get_logger().info("x", error=f"no {number}"))
     assert line["error"] == "no [redacted]"
@@ -160,7 +161,7 @@ def test_eleven_digits_in_an_event_name_are_redacted() -> None:
     assert lines(lambda: output.get_logger().info(f"x {ELEVEN}"))[0]["event"] == "x [redacted]"
 
 
-@pytest.mark.parametrize("name", FOREIGN[1:])
+@for_each("name", FOREIGN[1:])
 def test_another_librarys_line_is_its_template_alone(name: str) -> None:
     def write() -> None:
         log = logging.getLogger(name)
@@ -270,7 +271,7 @@ def _fail() -> None:
     raise KeyError("hush")
 
 
-@pytest.mark.parametrize("log_format", ["json", "console"])
+@for_each("log_format", ["json", "console"])
 def test_an_exception_is_its_type_and_frames_but_never_its_text(log_format: output.Format) -> None:
     stream = StringIO()
     output.configure(log_format, "info", stream)

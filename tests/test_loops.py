@@ -8,6 +8,7 @@ from premblyd.errors import StoreUnavailableError
 from premblyd.loops import repeat
 from premblyd.occurrences import PendingFailed
 from tests.support.logs import logged
+from tests.support.rows import for_each
 
 LONG_S = 3600.0  # nothing here waits for it
 
@@ -59,7 +60,7 @@ def test_a_round_that_fails_ends_a_loop_that_can_not_tell_of_it() -> None:
     assert rounds.count == 1
 
 
-@pytest.mark.parametrize("end", [LONG_S, StoreUnavailableError("away"), ZeroDivisionError()])
+@for_each("end", [LONG_S, StoreUnavailableError("away"), ZeroDivisionError()])
 def test_who_is_woken_waits_no_longer(end: float | Exception) -> None:
     rounds = Rounds(end, LONG_S)
 

@@ -18,6 +18,7 @@ from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import Operator
 from tests.support.clock import SettableClock
 from tests.support.jobs import action
+from tests.support.rows import for_each
 from tests.support.store import Store
 
 Found = TypeVar("Found")
@@ -25,9 +26,7 @@ DEAD_OF_CRM = DeliveryFilter(state="dead", action="crm")
 DEAD = "UPDATE delivery SET state = 'dead', due_at_ms = NULL, finished_at_ms = 1"
 
 
-@pytest.mark.parametrize(
-    ("took_s", "gap_s"), [(0, 0.15), (0.01, 0.15), (0.1, 0.4), (0.5, 2.0), (60, 2.0)]
-)
+@for_each(("took_s", "gap_s"), [(0, 0.15), (0.01, 0.15), (0.1, 0.4), (0.5, 2.0), (60, 2.0)])
 def test_a_gap_is_longer_than_the_sleep_of_a_writer_and_most_of_the_time(
     took_s: float, gap_s: float
 ) -> None:

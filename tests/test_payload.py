@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jmespath
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from premblyd.prembly import bodies, payload
 from premblyd.prembly.bodies import FIELDS, FieldName
 from premblyd.prembly.payload import Kind, Outcome, Verdict
 from tests.support.jobs import webhook
+from tests.support.rows import for_each
 
 PAYLOADS = Path(__file__).parent / "payloads"
 EXPECTED = json.loads((PAYLOADS / "expected.json").read_text())
@@ -82,24 +82,24 @@ def read(values: dict[str, Any], overrides: dict[FieldName, str] | None = None) 
     return payload.read(json.dumps(document(values)).encode(), expressions)
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@for_each("name", EXPECTED)
 def test_a_sample_reads_as_expected(name: str) -> None:
     assert asdict(payload.read((PAYLOADS / name).read_bytes())) == EXPECTED[name]
 
 
-@pytest.mark.parametrize(("field", "place"), ALONE)
+@for_each(("field", "place"), ALONE)
 def test_a_field_is_found_in_each_place(field: str, place: str) -> None:
     for value in TWO_VALUES[field]:
         assert getattr(read({place: value}), field) == value
 
 
-@pytest.mark.parametrize(("field", "place", "later"), PAIRS)
+@for_each(("field", "place", "later"), PAIRS)
 def test_the_first_place_wins(field: str, place: str, later: str) -> None:
     first, second = TWO_VALUES[field]
     assert getattr(read({later: second, place: first}), field) == first
 
 
-@pytest.mark.parametrize(("field", "place", "later"), PAIRS)
+@for_each(("field", "place", "later"), PAIRS)
 def test_a_place_that_says_nothing_is_skipped(field: str, place: str, later: str) -> None:
     for nothing in [None] if field in NOT_NULL else FALSE:
         value = TWO_VALUES[field][1]
@@ -147,10 +147,10 @@ def test_an_override_replaces_where_a_field_is_found() -> None:
     assert read({"reference": "top"}, overrides).reference is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     "expression", ["abs(reference)", "sum([a, b])", "[sum([a, b])]", "[&a]", "&a", "length(a)"]
 )
-@pytest.mark.parametrize("field", PLACES)
+@for_each("field", PLACES)
 def test_an_override_that_fails_or_finds_no_value_never_raises(
     field: FieldName, expression: str
 ) -> None:
@@ -159,7 +159,7 @@ def test_an_override_that_fails_or_finds_no_value_never_raises(
     assert getattr(verdict, field) in (False, None, "x")  # a face that is no clear yes is a no
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("outcome", "words"),
     [
         (Outcome.VERIFIED, ["VERIFIED", "verified", "Verified"]),
@@ -179,7 +179,7 @@ def test_a_status_or_a_code_alone_is_no_outcome() -> None:
     assert read({"status": "VERIFIED", "response_code": "00"}).outcome is Outcome.UNKNOWN
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given_code", "code"),
     [(0, "00"), (1, "01"), (10, "10"), (123, "123"), (-5, "-5"), ("00", "00"), (" 02 ", "02")]
     + [(value, None) for value in ("", "  ", None, True, False, [], ["00"], {}, {"a": "00"})],
@@ -188,7 +188,7 @@ def test_a_response_code_is_text_of_at_least_two_digits(given_code: Any, code: s
     assert read({"response_code": given_code}).response_code == code
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("field", "place", "value", "expected"),
     [
         ("status", "status", True, "true"),
@@ -220,7 +220,7 @@ def test_a_value_is_converted(field: str, place: str, value: Any, expected: Any)
     assert getattr(read({place: value}), field) == expected
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("kind", "values"),
     [
         *((Kind.SDK, {f"{place}widget_info.a": 1}) for place in ("", "data.", "data.data.")),
@@ -235,7 +235,7 @@ def test_the_kind_is_told_from_the_widget_or_the_source(kind: Kind, values: dict
     assert read(values).kind is kind
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+@for_each("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
 def test_every_encoding_of_json_is_read(encoding: str) -> None:
     assert payload.read('{"reference":"é"}'.encode(encoding)).reference == "é"
 
@@ -255,12 +255,12 @@ NOT_JSON = [
 DEEP = [b"[" * 10_000, b'{"a":' * 10_000 + b"1" + b"}" * 10_000, b'{"a":' + b"9" * 100_000 + b"}"]
 
 
-@pytest.mark.parametrize("body", NOT_JSON + DEEP, ids=lambda body: repr(body[:12]))
+@for_each("body", NOT_JSON + DEEP, ids=lambda body: repr(body[:12]))
 def test_a_body_that_is_no_json_object_is_raw(body: bytes) -> None:
     assert payload.read(body) == Verdict()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("body", "field", "expected"),
     [
         (b'{"reference":"a","reference":"b"}', "reference", "b"),
@@ -306,7 +306,7 @@ def test_what_has_more_values_than_may_be_is_not_read() -> None:
         assert bodies.is_too_complex(body) is (kind is Kind.RAW)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
+@for_each("encoding", ["utf-8", "utf-16", "utf-32"])
 def test_a_large_body_of_long_texts_is_read(encoding: str) -> None:
     values = {"response_code": "00", "photo": "x" * 5_000_000, "list": [1, 2.5, -3, 1e400]}
     text = json.dumps(values)
@@ -335,7 +335,7 @@ def test_an_override_that_fails_is_told() -> None:
     assert failed == {"reference": "JMESPathTypeError", "status": "too many steps"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("body", "detail"),
     [
         (b'{"detail":{"a":NaN,"b":[1e999,-Infinity]}}', '{"a":null,"b":[null,null]}'),

@@ -26,6 +26,7 @@ from premblyd.privacy.documents import (
 )
 from premblyd.privacy.fields import Shape
 from premblyd.privacy.identifiers import safe_type
+from tests.support.rows import for_each
 
 BVN = "22212345678"
 NUMBERS = [
@@ -39,7 +40,7 @@ NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize("number", [*NUMBERS, "AMINA", "AMINA YUSUF", "amina@example.com"])
+@for_each("number", [*NUMBERS, "AMINA", "AMINA YUSUF", "amina@example.com"])
 def test_a_person_in_a_place_of_something_else_is_masked(number: str) -> None:
     for shape in (Shape.CODE, Shape.WORD, Shape.REFERENCE, Shape.SENTENCE):
         assert MASK in mask(number, shape)
@@ -52,7 +53,7 @@ def test_a_person_in_a_place_of_something_else_is_masked(number: str) -> None:
     assert number not in sentence
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("mask", "texts"),
     [
         (mask_code, ["00", "7", "200", "E1"]),
@@ -137,7 +138,7 @@ def test_of_a_transaction_is_shown_how_the_screening_went_and_no_more() -> None:
     assert mask_document({"risk_score": 22212345678}).document == {"risk_score": MASK}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("type_", "shown"),
     [
         ("sdk.session", True),
@@ -188,7 +189,7 @@ def test_four_digits_may_be_a_pin() -> None:
     assert mask_document({"pin123": 1}).document == {"pin123": MASK}
 
 
-@pytest.mark.parametrize("case", [str.lower, str.upper, str.title])
+@for_each("case", [str.lower, str.upper, str.title])
 def test_a_name_of_the_body_is_masked_in_a_sentence_in_any_case(case: Callable[[str], str]) -> None:
     hidden = mask_document({"data": {"name": "Amina Yusuf", "photo": "x" * 5000}}).hidden
     shown = without_words_of(hidden, f"The person {case('amina')} was not found")
@@ -235,7 +236,7 @@ def test_only_the_room_of_what_is_private_lists_names_of_it() -> None:
     assert listing == {"privacy/fields.py"}
 
 
-@pytest.mark.parametrize("piece", ["A", "a@", "1", "a.b", "1-", "é", "Aa "])
+@for_each("piece", ["A", "a@", "1", "a.b", "1-", "é", "Aa "])
 def test_a_text_of_megabytes_is_masked_without_delay(piece: str) -> None:
     """It would take hours if its time grew with the square of its length."""
     text = piece * (3_000_000 // len(piece))
@@ -245,7 +246,7 @@ def test_a_text_of_megabytes_is_masked_without_delay(piece: str) -> None:
     assert without_words_of([text], f"found: {text}")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "shown"),
     [
         ("a@b.c", "•••"),

@@ -16,6 +16,7 @@ from premblyd.receive.evidence import LINES_PER_MINUTE, difference
 from tests.support.database import away
 from tests.support.logs import logged
 from tests.support.receiving import Client, Reception, post
+from tests.support.rows import for_each
 from tests.support.webhooks import BODY, PATH, head, signed, webhook
 
 pytestmark = pytest.mark.usefixtures("http_server")
@@ -55,7 +56,7 @@ async def kept_rows(reception: Reception) -> list[tuple[Any, ...]]:
     return reception.rows("SELECT at_ms, endpoint, remote_ip, reason FROM rejection ORDER BY id")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("target", "hint"),
     [
         (SECRET_PATH + "/", "differs from {} by a trailing slash"),

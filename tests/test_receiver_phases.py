@@ -6,6 +6,7 @@ from typing import Any, cast
 import pytest
 
 from premblyd.receive.exchange import _NEXT_PHASES, Exchange, Phase
+from tests.support.rows import for_each
 
 
 def reachable(start: Phase) -> set[Phase]:
@@ -25,7 +26,7 @@ def test_every_phase_can_be_reached_and_none_is_left_for_ever() -> None:
         assert phase not in {after for next_ in _NEXT_PHASES[phase] for after in reachable(next_)}
 
 
-@pytest.mark.parametrize(("phase", "after"), list(itertools.product(Phase, Phase)))
+@for_each(("phase", "after"), list(itertools.product(Phase, Phase)))
 def test_a_transition_that_there_is_not_raises(phase: Phase, after: Phase) -> None:
     exchange = Exchange(cast(Any, None), cast(Any, None), is_first=True)
     exchange._phase = phase

@@ -25,6 +25,7 @@ from premblyd.record.operating import Change, Operator
 from premblyd.record.queries import AttemptRow, DeliveryRow, InquiryRow, RejectionRow, WholeEvent
 from tests.support.database import changing
 from tests.support.jobs import ending
+from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store
 
 RECORDS = "SELECT at_ms, actor, action, event_id, delivery_id, note FROM operator_action"
@@ -78,7 +79,7 @@ def run(store: Store, count: int, outcome: AttemptOutcome) -> None:
         store.wait(store.queue.finish(job, result, ending(job, state, NOW_MS + 60)))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("chosen", "found"),
     [
         ({}, [3, 2, 1]),
@@ -176,7 +177,7 @@ def test_an_event_is_found_by_its_number_and_by_its_key(store: Store, record: Da
     assert events.find_event(record, digits).id == 1
 
 
-@pytest.mark.parametrize("name", ["4", "0", "-1", "", "key", "2 ", "9" * 18, "9" * 40, "²", "1e0"])
+@for_each("name", ["4", "0", "-1", "", "key", "2 ", "9" * 18, "9" * 40, "²", "1e0"])
 def test_what_names_no_event_finds_none(record: Database, name: str) -> None:
     for find in (events.find_event, events.find_event_id):
         with pytest.raises(NotFoundError, match="There is no event"):

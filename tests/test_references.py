@@ -5,6 +5,7 @@ import io
 import pytest
 
 from premblyd.cli.references import ListError, read_references
+from tests.support.rows import for_each
 
 UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
@@ -17,7 +18,7 @@ def read(data: str | bytes, column: str | None = None) -> list[str]:
     return [*references.found]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         f"ver_a_1\n{UUID}\n",
@@ -30,7 +31,7 @@ def test_references_stand_one_a_line(text: str) -> None:
     assert read(text) == ["ver_a_1", UUID]
 
 
-@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@for_each("separator", [",", ";", "\t", "|"])
 def test_a_column_of_a_csv_file_is_taken(separator: str) -> None:
     lines = [["name", "Reference", "bvn"], ["a", "ver_a_1", "22123456789"], ["b", "", ""], ["c"]]
     text = "\n".join(separator.join(line) for line in lines)
@@ -43,7 +44,7 @@ def test_quoted_cells_may_hold_separators_and_lines() -> None:
     assert read(text, "reference") == ["ver_a_1", "ver_a_2"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("data", "column", "words"),
     [
         ("", None, "list.csv holds no reference."),
@@ -73,7 +74,7 @@ def test_a_mistake_is_said_with_its_place_and_without_what_stands_there(
         assert private not in text
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("data", "column", "wrong"),
     [
         ("ver_a_1\nAmina Bello\nver_a_2\n../x\n", None, [2, 4]),

@@ -24,6 +24,7 @@ from tests.support.database import changing, rows
 from tests.support.dispatching import Dispatching, on_a_loop
 from tests.support.jobs import action, job, told
 from tests.support.prembly_api import PremblyApi
+from tests.support.rows import for_each
 
 OLD: dict[str, Any] = {  # as 0.2.0 stored it
     "type": "verification.direct",
@@ -94,7 +95,7 @@ def test_the_places_of_the_endpoint_count() -> None:
     assert isinstance(elsewhere.job(ACTIVATE, old(denied)), Result)
 
 
-@pytest.mark.parametrize(("face", "kind"), [(True, Job), ("failed", Result)])
+@for_each(("face", "kind"), [(True, Job), ("failed", Result)])
 def test_an_answer_of_prembly_is_read_as_one(face: Any, kind: type) -> None:
     inner = json.loads(body(face_data={"status": face}))
     answer = {"status": True, "message": "found", "data": inner}

@@ -10,6 +10,7 @@ from premblyd.prembly.payload import WHEN_NAMES, Kind, Outcome
 from premblyd.routing import Routing
 from tests.support.jobs import action, webhook
 from tests.support.logs import logged
+from tests.support.rows import for_each
 
 CODES: list[str | None] = ["00", "01", "02", "99", None]
 
@@ -24,7 +25,7 @@ def runs(when: str, body: dict[str, Any] | None = None, **verdict: Any) -> bool:
     return bool(routing.actions_for(webhook(body, **verdict)))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("codes", "chosen"),
     [
         (["00"], ["00"]),
@@ -49,7 +50,7 @@ def test_response_codes_choose_the_action(codes: list[str], chosen: list[str | N
 TYPES = ["sdk.session", "verification.direct", "transaction.processed", "unknown"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("types", "chosen"),
     [
         (["*"], TYPES),
@@ -106,7 +107,7 @@ def test_why_not_compares_no_action_with_others(monkeypatch: pytest.MonkeyPatch)
     assert compared == []
 
 
-@pytest.mark.parametrize("word", ["*", "missing", "default"])
+@for_each("word", ["*", "missing", "default"])
 def test_a_code_that_is_spelled_as_a_word_is_none(word: str) -> None:
     one = action("a", word, "00")
     matching = Routing([one]).actions_for_code(word)
@@ -169,7 +170,7 @@ VERDICT: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "value"),
     [
         ("endpoint", "'prembly'"),
@@ -207,12 +208,12 @@ def test_when_never_sees_the_session_id() -> None:
     assert not runs("contains(values(@), 'hush')", {}, session_id="hush")
 
 
-@pytest.mark.parametrize("no", ["`false`", "`null`", "''", "`[]`", "`{}`", "reference", "body.x"])
+@for_each("no", ["`false`", "`null`", "''", "`[]`", "`{}`", "reference", "body.x"])
 def test_false_null_and_empty_mean_no(no: str) -> None:
     assert not runs(no, {})
 
 
-@pytest.mark.parametrize("yes", ["`true`", "'false'", "' '", "`0`", "`0.0`", "`[null]`", "body"])
+@for_each("yes", ["`true`", "'false'", "' '", "`0`", "`0.0`", "`[null]`", "body"])
 def test_anything_else_means_yes(yes: str) -> None:
     assert runs(yes, {"a": 1})
 

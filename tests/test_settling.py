@@ -3,10 +3,9 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from premblyd.prembly import events, payload, samples
 from premblyd.prembly.payload import Outcome, Verdict
+from tests.support.rows import for_each
 
 PAYLOADS = Path(__file__).parent / "payloads"
 VERIFIED = {"outcome": Outcome.VERIFIED, "verification_status": "VERIFIED"}
@@ -33,21 +32,21 @@ UNSETTLED = [
 ]
 
 
-@pytest.mark.parametrize("fields", SETTLED)
+@for_each("fields", SETTLED)
 def test_the_last_word_settles(fields: dict[str, object]) -> None:
     verdict = Verdict(reference="r-1", **fields)  # type: ignore[arg-type]
     assert verdict.is_settled
     assert not verdict.is_unsettled
 
 
-@pytest.mark.parametrize("fields", OPEN)
+@for_each("fields", OPEN)
 def test_some_say_nothing_either_way(fields: dict[str, object]) -> None:
     verdict = Verdict(reference="r-1", **fields)  # type: ignore[arg-type]
     assert not verdict.is_settled
     assert not verdict.is_unsettled
 
 
-@pytest.mark.parametrize("fields", UNSETTLED)
+@for_each("fields", UNSETTLED)
 def test_pending_and_02_are_to_be_asked_about_by_their_reference(
     fields: dict[str, object],
 ) -> None:
@@ -56,7 +55,7 @@ def test_pending_and_02_are_to_be_asked_about_by_their_reference(
     assert not Verdict(reference="r-1", **fields).is_settled  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("type_", events.MEANINGS)
+@for_each("type_", events.MEANINGS)
 def test_only_what_is_about_a_verification_says_what_became_of_one(type_: str) -> None:
     is_about = events.is_about_verification(type_)
     for fields in (*SETTLED, *UNSETTLED):
@@ -64,7 +63,7 @@ def test_only_what_is_about_a_verification_says_what_became_of_one(type_: str) -
         assert (verdict.is_settled or verdict.is_unsettled) == is_about
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "settled", "unsettled"),
     [
         ("01_api_nin_00", True, False),

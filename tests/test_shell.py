@@ -22,6 +22,7 @@ from premblyd.run.shell.environment import DEFAULT_PATH
 from premblyd.run.shell.runner import ShellRunner
 from tests.support.jobs import KEY, hook, invocation
 from tests.support.processes import runs
+from tests.support.rows import for_each
 
 KIB = 1024
 EVERY_BYTE = bytes(range(256))
@@ -163,7 +164,7 @@ def test_absent_values_are_empty_and_absent_variables_stay_away(
     assert [name.removeprefix("PREMBLY_") for name, value in seen.items() if not value] == empty
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "seen"),
     [
         ("a\0b", ""),
@@ -194,7 +195,7 @@ def test_a_commands_arguments_are_taken_as_they_are() -> None:
     assert run(command=["printf", "%s|", *words]).output == "".join(f"{word}|" for word in words)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("script", "expected"),
     [
         ("exit 0", ("succeeded", 0, None, False)),
@@ -219,9 +220,7 @@ def test_a_commands_own_127_is_an_exit_status_like_others() -> None:
         assert end(result) == ("failed", code, f"exit status {code}", False)
 
 
-@pytest.mark.parametrize(
-    "name", ["no-such-command", "/none", "/etc/passwd", "/etc", "/etc/passwd/x"]
-)
+@for_each("name", ["no-such-command", "/none", "/etc/passwd", "/etc", "/etc/passwd/x"])
 def test_a_command_that_is_not_there_or_not_executable_ends_at_once(name: str) -> None:
     error = "the command was not found or is not executable"
     assert end(run(command=[name, "x"])) == ("failed", None, error, True)
@@ -246,7 +245,7 @@ def test_at_the_timeout_a_group_that_ignores_sigterm_is_gone_5_s_later() -> None
     assert gone_within(1, pids)
 
 
-@pytest.mark.parametrize("timeout", ["24d", "25d", "30d", "366d"])
+@for_each("timeout", ["24d", "25d", "30d", "366d"])
 def test_a_timeout_may_be_longer_than_the_kernel_waits_at_once(timeout: str) -> None:
     assert end(run(shell="sleep 0.1; exit 3", timeout=timeout))[1:] == (3, "exit status 3", False)
 
@@ -290,7 +289,7 @@ def test_output_held_open_after_the_exit_is_not_waited_for(tmp_path: Path) -> No
     os.kill(int(result.output or ""), signal.SIGKILL)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("size", "kept", "truncated"),
     [(0, 0, False), (64 * KIB, 64 * KIB, False)]
     + [(size, 64 * KIB, True) for size in (64 * KIB + 1, 10_000 * KIB)],

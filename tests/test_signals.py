@@ -10,6 +10,7 @@ import pytest
 
 from premblyd.signals import HELD, STOP, Signals
 from tests.support.daemon import Premblyd
+from tests.support.rows import for_each
 
 # Python that runs before the daemon: a SIGHUP comes when Python takes down its modules.
 LATE = """
@@ -38,7 +39,7 @@ def signal_at_the_limit(number: int) -> None:
         os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", STOP)
+@for_each("number", STOP)
 def test_a_stop_counts_however_deep_what_it_interrupts(number: int) -> None:
     """As deep as handlers are that are interrupted by the next signal, again and again."""
 

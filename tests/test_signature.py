@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from premblyd.errors import SignatureError
 from premblyd.prembly.signature import Scheme, sign, verify
+from tests.support.rows import for_each
 
 PAYLOADS = Path(__file__).parent / "payloads"
 KEY = "test_pk_premblyd_fixture_0001"
@@ -35,7 +36,7 @@ def refusal(
     return caught.value.reason
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["file"])
+@for_each("row", ROWS, ids=lambda row: row["file"])
 def test_every_fixture_is_signed_by_its_header(row: dict[str, str]) -> None:
     body = (PAYLOADS / row["file"]).read_bytes()
     assert (len(body), hashlib.sha256(body).hexdigest()) == (int(row["bytes"]), row["sha256"])
@@ -48,8 +49,8 @@ def test_every_payload_has_a_row() -> None:
     assert {row["file"] for row in ROWS} == files
 
 
-@pytest.mark.parametrize("name", ["live", "sandbox", "old"])
-@pytest.mark.parametrize("scheme", Scheme)
+@for_each("name", ["live", "sandbox", "old"])
+@for_each("scheme", Scheme)
 def test_the_key_that_matched_is_named(name: str, scheme: Scheme) -> None:
     keys = {"live": "pk_live_1", "sandbox": "sandbox_pk_2", "old": "pk_live_é"}
     assert verify(b"{}", sign(b"{}", keys[name], scheme), keys, scheme) == f"{scheme}:{name}"
@@ -65,14 +66,14 @@ def test_the_legacy_scheme_is_one_constant_for_every_body() -> None:
     assert verify(b"three", constant, KEYS, Scheme.PUBLIC_KEY) == "public-key:live"
 
 
-@pytest.mark.parametrize(("made", "asked"), [tuple(Scheme), tuple(Scheme)[::-1]])
+@for_each(("made", "asked"), [tuple(Scheme), tuple(Scheme)[::-1]])
 def test_a_signature_of_one_scheme_does_not_verify_under_the_other(
     made: Scheme, asked: Scheme
 ) -> None:
     assert refusal(b"{}", sign(b"{}", KEY, made), asked) == "wrong signature"
 
 
-@pytest.mark.parametrize("header", [None, ""])
+@for_each("header", [None, ""])
 def test_no_signature_is_missing(header: str | None) -> None:
     assert refusal(b"{}", header) == "missing signature"
 

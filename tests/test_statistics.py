@@ -14,6 +14,7 @@ from premblyd.record import statistics
 from premblyd.record.statistics import ActionFigures
 from premblyd.times import HOUR_MS
 from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, add_many, claim, finish
+from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store
 
 HOUR = hour_of(NOW_MS)
@@ -107,7 +108,7 @@ def test_attempts_of_earlier_hours_do_not_count(store: Store, record: Database) 
     assert [each.attempts for each in found] == [{}]
 
 
-@pytest.mark.parametrize("share", [0.5, 0.95])
+@for_each("share", [0.5, 0.95])
 def test_a_quantile_is_right_within_a_fifth(share: float) -> None:
     rng = random.Random(17)
     for _ in range(50):
@@ -122,7 +123,7 @@ def test_a_quantile_is_right_within_a_fifth(share: float) -> None:
     assert statistics.quantile({}, share) is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("span_ms", "each_ms"),
     [
         (0, HOUR_MS),

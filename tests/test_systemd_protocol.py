@@ -19,6 +19,7 @@ from premblyd import systemd
 from tests.support.daemon import Premblyd
 from tests.support.database import away
 from tests.support.requests import request
+from tests.support.rows import for_each
 from tests.support.sockets import HAND_OVER, handed_over
 from tests.support.webhooks import PATH, signed
 
@@ -102,7 +103,7 @@ def test_a_reload_says_when_it_began(manager: socket.socket) -> None:
     assert before_us <= int(moment) <= time.monotonic_ns() // 1000
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("environ", "interval_s"),
     [
         ({"WATCHDOG_USEC": "30000000"}, 15),
@@ -126,15 +127,13 @@ def test_only_the_process_that_is_meant_takes_the_sockets(tmp_path: Path, off: i
     assert (ended.stdout.splitlines(), ended.stderr) == ([] if off else shown, "")
 
 
-@pytest.mark.parametrize(
-    "count", ["-1", "x", "", " ", "1.5", "1001", "9" * 5000, "²", "2000000000"]
-)
+@for_each("count", ["-1", "x", "", " ", "1.5", "1001", "9" * 5000, "²", "2000000000"])
 def test_an_odd_number_of_sockets_is_refused(count: str) -> None:
     with pytest.raises(systemd.PassedSocketError, match="LISTEN_FDS should be"):
         systemd.listen_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count})
 
 
-@pytest.mark.parametrize("pid", ["", "x", "-1", "0", "9" * 5000])
+@for_each("pid", ["", "x", "-1", "0", "9" * 5000])
 def test_sockets_of_an_odd_process_are_not_taken(pid: str) -> None:
     assert systemd.listen_sockets({"LISTEN_PID": pid, "LISTEN_FDS": "x"}) == []
 

@@ -11,6 +11,7 @@ from premblyd import occurrences, telemetry
 from premblyd.occurrences import AttemptFinished, Occurrence, StoreUnavailable
 from premblyd.telemetry import tell
 from tests.support.logs import logged
+from tests.support.rows import for_each
 
 ROOT = Path(__file__).parents[1]
 TABLE = (ROOT / "docs" / "logs.md").read_text()
@@ -27,7 +28,7 @@ def value(kind: type[Occurrence], name: str) -> Any:
     return ValueError("hush") if name == "cause" else f"the {name}"
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@for_each("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_kind_is_a_line_that_the_documentation_lists(kind: type[Occurrence]) -> None:
     names = [field.name for field in fields(kind)]
     with logged() as lines:
@@ -65,7 +66,7 @@ def test_what_does_not_apply_is_left_out_of_the_line() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("outcome", "level"), [("succeeded", "info"), ("failed", "warning"), ("timed_out", "warning")]
 )
 def test_an_attempt_that_did_not_succeed_is_a_warning(outcome: str, level: str) -> None:

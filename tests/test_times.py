@@ -3,10 +3,9 @@
 import re
 from pathlib import Path
 
-import pytest
-
 import premblyd
 from premblyd import times
+from tests.support.rows import for_each
 
 MS = 1_700_000_000_123  # 2023-11-14T22:13:20.123Z
 
@@ -22,7 +21,7 @@ def test_a_time_that_no_calendar_has_is_shown_as_its_number() -> None:
     assert times.for_people(None) == ""
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "ms"),
     [
         ("2023-11-14", 1_699_920_000_000),

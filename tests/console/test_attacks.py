@@ -18,6 +18,7 @@ from premblyd.console.guessing import ALL, EACH
 from premblyd.console.pages.signin import SignIn
 from tests.support.console import CONSOLE, Browser, browser, new_link, signed_in
 from tests.support.daemon import Premblyd
+from tests.support.rows import for_each
 from tests.support.waiting import wait_until
 
 WITH_PASSWORD = CONSOLE | {"password": {"file": "console-password"}}
@@ -97,7 +98,7 @@ def status(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1])
 
 
-@pytest.mark.parametrize("pattern", patterns())
+@for_each("pattern", patterns())
 def test_every_page_is_attacked_below(pattern: str) -> None:
     paths = [*READ, *CHANGE, *PUBLIC, "/sign-out"]
     assert [path for path in paths if re.match(pattern, path)], "give it a line above"
@@ -118,7 +119,7 @@ def posting() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("pattern", posting())
+@for_each("pattern", posting())
 def test_no_form_is_taken_from_who_is_not_signed_in(daemon: Premblyd, pattern: str) -> None:
     """Though the form is the console's own, with the token of this browser."""
     stranger = browser(daemon)
@@ -141,7 +142,7 @@ def daemon_cookie(stranger: Browser) -> str:
     return name
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "FOO"])
+@for_each("method", ["GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "FOO"])
 def test_a_stranger_gets_nothing_by_any_method(daemon: Premblyd, method: str) -> None:
     stranger = browser(daemon)
     kept = daemon.rows(RECORD)
@@ -156,7 +157,7 @@ def test_a_stranger_gets_nothing_by_any_method(daemon: Premblyd, method: str) ->
     assert daemon.rows(RECORD) == kept
 
 
-@pytest.mark.parametrize(
+@for_each(
     "headers",
     [
         {"Sec_Fetch_Site": "cross-site", "Origin": None},
@@ -231,7 +232,7 @@ def test_a_session_is_never_the_one_that_somebody_else_chose(daemon: Premblyd) -
     assert thief.get("/events").status == 303
 
 
-@pytest.mark.parametrize(
+@for_each(
     "target", ["/\r\nSet-Cookie: a=b", "//evil.example", "/\\evil.example", "javascript:alert(1)"]
 )
 def test_signing_in_leads_nowhere_else(daemon: Premblyd, target: str) -> None:
@@ -240,7 +241,7 @@ def test_signing_in_leads_nowhere_else(daemon: Premblyd, target: str) -> None:
     assert (page.status, page.location, len(page.cookies)) == (303, "/", 1)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "target",
     ["//evil.example/x", "http://evil.example/x", "javascript:alert(1)", "/\\evil.example"],
 )
@@ -296,7 +297,7 @@ def test_many_addresses_together_get_so_many_guesses(guarded: Premblyd) -> None:
     assert answers == [403] * ALL + [429]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "path",
     [
         "../app.py",
@@ -319,7 +320,7 @@ def test_static_is_three_files(daemon: Premblyd, path: str) -> None:
     assert b"import " not in answer
 
 
-@pytest.mark.parametrize(
+@for_each(
     "request_bytes",
     [
         b"GET /events HTTP/1.1\r\n\r\n",

@@ -22,6 +22,7 @@ from premblyd.record.queries import Row
 from tests.support.console import Browser, signed_in
 from tests.support.daemon import Premblyd
 from tests.support.database import changing
+from tests.support.rows import for_each
 
 MANY = 1234  # events: more than a part
 EVENT = """INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body_bytes,
@@ -53,7 +54,7 @@ def test_a_csv_has_every_row_that_the_filter_has(fresh: Premblyd) -> None:
     assert len(rows_of(own, "/rejections.csv?reason=unknown")) == 0
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("path", "words"),
     [
         ("/events.csv?outcom=verified", "There is no filter outcom here"),

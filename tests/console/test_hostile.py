@@ -16,6 +16,7 @@ from tests.support.chromium import PHONE, Chromium, needs_chromium, overflow_px
 from tests.support.configuration import ONCE, shell
 from tests.support.console import CONSOLE, Browser
 from tests.support.daemon import Premblyd
+from tests.support.rows import for_each
 
 pytestmark = pytest.mark.browser
 
@@ -215,7 +216,7 @@ def test_all_json_is_json(own: Browser) -> None:
         json.loads(page.body.decode())
 
 
-@pytest.mark.parametrize("path", LISTS)
+@for_each("path", LISTS)
 def test_no_cell_is_a_formula(own: Browser, path: str) -> None:
     page = own.get(path)
     assert page.status == 200

@@ -7,8 +7,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from premblyd import words
 from premblyd.console import csvtext, tree
 from premblyd.console import words as console_words
@@ -28,6 +26,7 @@ from tests.support.configuration import AT_ONCE, ONCE, shell
 from tests.support.console import CONSOLE, Browser, browser, signed_in
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, locked
+from tests.support.rows import for_each
 from tests.support.waiting import wait_until
 
 PAGES = {
@@ -43,7 +42,7 @@ PAGES = {
 NAMES = re.compile(r'<a href="([^"]+)"')
 
 
-@pytest.mark.parametrize(("path", "as_json"), PAGES.items())
+@for_each(("path", "as_json"), PAGES.items())
 def test_every_page_has_its_json(own: Browser, path: str, as_json: str) -> None:
     page, data = own.get(path), own.get(as_json)
     assert (page.status, data.status) == (200, 200)
@@ -68,7 +67,7 @@ FORMS = ("", ".json", ".csv")
 CSV = [f"/{name}.csv" for name in ("events", "dead", "deliveries", "rejections", "operators")]
 
 
-@pytest.mark.parametrize("path", [*PAGES, *PAGES.values(), *CSV, "/events?code=00"])
+@for_each("path", [*PAGES, *PAGES.values(), *CSV, "/events?code=00"])
 def test_no_page_shows_a_person(own: Browser, path: str) -> None:
     text = own.get(path).text
     assert [person for person in PERSONAL if person in text] == []
@@ -102,7 +101,7 @@ def test_events_are_filtered(own: Browser, daemon: Premblyd) -> None:
         assert ids(query) == [number for (number,) in expected], query
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("path", "command", "kind"),
     [
         ("/events", "events", EventFilter),
@@ -168,7 +167,7 @@ def test_csv_has_what_is_shown_and_no_payload(own: Browser) -> None:
     assert not {"body", "token", "headers", "session_id"} & rows[0].keys()
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", " =1", "＝1"])
+@for_each("cell", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", " =1", "＝1"])
 def test_no_cell_of_a_csv_is_a_formula(cell: str) -> None:
     text = (csvtext.head(["x"]) + csvtext.lines([[cell]])).decode("utf-8-sig")
     (_, shown) = csv.reader(io.StringIO(text, newline=""))

@@ -17,6 +17,7 @@ from tests.support.commands import run
 from tests.support.console import CONSOLE, Browser, browser, new_link, signed_in
 from tests.support.daemon import Premblyd
 from tests.support.database import changing
+from tests.support.rows import for_each
 from tests.support.waiting import wait_until
 
 PASSWORD = "correct horse battery"
@@ -43,7 +44,7 @@ def with_password(daemon: Premblyd) -> Browser:
     return browser(daemon)
 
 
-@pytest.mark.parametrize("path", PAGES)
+@for_each("path", PAGES)
 def test_without_sign_in_there_is_the_sign_in_page_alone(daemon: Premblyd, path: str) -> None:
     page = browser(daemon).get(path)
     if path.endswith(".json"):
@@ -174,7 +175,7 @@ def test_a_right_password_is_no_guess() -> None:
     assert guesses.wait_s("a") == 0
 
 
-@pytest.mark.parametrize(
+@for_each(
     "headers",
     [
         {"Sec_Fetch_Site": "cross-site", "Origin": "https://evil.example"},
@@ -199,7 +200,7 @@ def test_a_form_without_its_token_is_refused(daemon: Premblyd, own: Browser) -> 
     assert daemon.rows("SELECT count(*) FROM operator_action") == before
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8081", "localhost.evil.example"])
+@for_each("host", ["evil.example", "evil.example:8081", "localhost.evil.example"])
 def test_another_name_is_refused(own: Browser, host: str) -> None:
     page = own.get("/events", Host=host)
     assert page.status == 421
@@ -214,7 +215,7 @@ def test_own_names_are_localhost_addresses_and_the_public_one() -> None:
     assert not origin.is_own_host("a]:b[", settings)
 
 
-@pytest.mark.parametrize("path", ["//evil.example", "/\\evil.example", "https://evil.example", "x"])
+@for_each("path", ["//evil.example", "/\\evil.example", "https://evil.example", "x"])
 def test_signing_in_leads_to_no_other_site(daemon: Premblyd, path: str) -> None:
     token = new_link(daemon).partition("link=")[2]
     page = browser(daemon).post("/sign-in", {"link": token, "next": path})
@@ -229,9 +230,7 @@ def test_a_link_from_a_chat_to_a_page_opens_it(daemon: Premblyd, own: Browser) -
     assert own.get("/events/1").status == 200
 
 
-@pytest.mark.parametrize(
-    "path", ["/sign-in", "/events", "/events.json", "/static/console.css", "/x"]
-)
+@for_each("path", ["/sign-in", "/events", "/events.json", "/static/console.css", "/x"])
 def test_every_answer_is_guarded(daemon: Premblyd, own: Browser, path: str) -> None:
     for page in (own.get(path), browser(daemon).get(path), own.get(path, Host="evil.example")):
         if not path.startswith("/static"):
@@ -334,7 +333,7 @@ def test_a_hash_is_made_of_what_is_typed() -> None:
     assert passwords.read(done.out.strip()).fits(PASSWORD)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     ["", "password", "scrypt:32768:8:3:AAAA", "scrypt:4194304:64:1:AAAA:" + "A" * 44,
      "scrypt:3:8:1:AAAA:" + "A" * 44, "scrypt:16:8:1:AAAA:AAAA", "scrypt:16:8:1:A:" + "A" * 43],

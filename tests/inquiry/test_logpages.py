@@ -12,6 +12,7 @@ from premblyd.ask.logpages import LogPageError, read_page
 from premblyd.config.inquiries import LogsQuestion
 from premblyd.prembly.bodies import MAX_VALUES
 from tests.support.prembly_api import Verification
+from tests.support.rows import for_each
 
 DEFAULTS = LogsQuestion()
 AT_MS = 1_700_000_000_000
@@ -49,7 +50,7 @@ def test_an_entry_of_the_stand_in_is_read() -> None:
     assert entry.at_ms == pytest.approx(known.created_at_s * 1000, abs=1)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "document",
     [
         {"data": [ITEM]},
@@ -66,13 +67,13 @@ def test_the_list_is_found_wherever_it_may_be(document: Any) -> None:
     assert len(read_page(json.dumps(document).encode(), DEFAULTS).entries) == 1
 
 
-@pytest.mark.parametrize("document", [{"data": []}, {"data": {"results": []}}, []])
+@for_each("document", [{"data": []}, {"data": {"results": []}}, []])
 def test_a_page_with_nothing_is_no_mistake(document: Any) -> None:
     found = read_page(json.dumps(document).encode(), DEFAULTS)
     assert (found.entries, found.item_count, found.without_id) == ((), 0, 0)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "around",
     [
         {"pagination": {"total_pages": 7}},
@@ -85,7 +86,7 @@ def test_the_number_of_pages_is_found(around: dict[str, Any]) -> None:
     assert read_page(page(ITEM, **around), DEFAULTS).total_pages == 7
 
 
-@pytest.mark.parametrize("total", [None, True, -1, "many", "9" * 400, 1.5, [], {}])
+@for_each("total", [None, True, -1, "many", "9" * 400, 1.5, [], {}])
 def test_a_number_of_pages_that_is_none_is_not_known(total: Any) -> None:
     assert read_page(page(ITEM, total_pages=total), DEFAULTS).total_pages is None
 
@@ -122,12 +123,12 @@ def test_a_when_that_fails_hides_nothing() -> None:
     assert only(ITEM, when="abs(status) > `0`") is not None
 
 
-@pytest.mark.parametrize("status", ["pending", "PENDING", "processing", "in progress"])
+@for_each("status", ["pending", "PENDING", "processing", "in progress"])
 def test_a_verification_that_has_not_ended_is_told(status: str) -> None:
     assert only(ITEM | {"status": status}).is_open
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "expected"),
     [
         ("2023-11-14T22:13:20.000000Z", AT_MS),
@@ -166,13 +167,13 @@ def test_what_is_not_shaped_as_it_should_be_is_not_kept() -> None:
     assert only(ITEM | {"reference_id": "r" * 5_000_000}) is None
 
 
-@pytest.mark.parametrize("item", [None, 17, "text", [], {}, {"reference_id": None}, [[[]]]])
+@for_each("item", [None, 17, "text", [], {}, {"reference_id": None}, [[[]]]])
 def test_an_entry_without_an_id_is_counted(item: Any) -> None:
     found = read_page(page(item, ITEM), DEFAULTS)
     assert (len(found.entries), found.without_id, found.item_count) == (1, 1, 2)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("body", "why"),
     [
         (b"", "no JSON"),

@@ -11,6 +11,7 @@ from premblyd.ask.logpages import LogEntry, LogPage
 from premblyd.ask.logreading import Log, Window, parameters, read_log
 from premblyd.config.inquiries import LogsQuestion
 from premblyd.errors import PremblydError
+from tests.support.rows import for_each
 
 NOW_MS = 1_700_000_000_000
 MINUTE_MS = 60_000
@@ -79,10 +80,10 @@ def expected(log: FakeLog) -> set[str]:
     return {each.ids[0] for each in log.entries if not WINDOW.is_outside(each)}
 
 
-@pytest.mark.parametrize("total", ["right", "none", "too few", "too many", "endless"])
-@pytest.mark.parametrize("beyond", ["empty", "missing", "last"])
-@pytest.mark.parametrize("is_rising", [False, True])
-@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 1000])
+@for_each("total", ["right", "none", "too few", "too many", "endless"])
+@for_each("beyond", ["empty", "missing", "last"])
+@for_each("is_rising", [False, True])
+@for_each("count", [0, 1, 99, 100, 101, 1000])
 def test_every_entry_is_read_once_whatever_the_log_says_of_its_pages(
     count: int, is_rising: bool, beyond: str, total: str
 ) -> None:
@@ -99,8 +100,8 @@ def test_every_entry_is_read_once_whatever_the_log_says_of_its_pages(
     assert len(log.asked) <= -(-count // 100) + logreading.STALE_PAGES + 1
 
 
-@pytest.mark.parametrize("is_rising", [False, True])
-@pytest.mark.parametrize("grows_by", [1, 7, 60])
+@for_each("is_rising", [False, True])
+@for_each("grows_by", [1, 7, 60])
 def test_a_log_that_grows_while_it_is_read_loses_and_doubles_nothing(
     is_rising: bool, grows_by: int
 ) -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from premblyd.ask.schedule import GRACE_MS, LATE_RETRY_MS, RETRY_MS, Schedule
 from premblyd.config.inquiries import Pending
+from tests.support.rows import for_each
 
 BEGAN_MS = 1_700_000_000_000
 MINUTE_MS = 60_000
@@ -88,7 +89,7 @@ def test_after_a_long_stop_an_outage_does_not_end_it_at_once() -> None:
     assert retry(due_ms - BEGAN_MS, due_ms - BEGAN_MS) is None
 
 
-@pytest.mark.parametrize("ask", [["5m", "1m"], ["1m", "1m"], ["0s", "1m"], []])
+@for_each("ask", [["5m", "1m"], ["1m", "1m"], ["0s", "1m"], []])
 def test_the_times_of_questions_must_rise(ask: list[str]) -> None:
     with pytest.raises(ValueError, match="ask"):
         Pending.model_validate({"ask": ask})

@@ -2,9 +2,8 @@
 
 import dataclasses
 
-import pytest
-
 from premblyd.hosts.heartbeat import LEAST_MS, Gap, Heartbeats, Moment, gap_between, reconciled
+from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store
 
 HOUR_MS = 3_600_000
@@ -22,19 +21,19 @@ def later(ms: int, *, set_by_ms: int = 0, machine_start: str | None = "a") -> Mo
     )
 
 
-@pytest.mark.parametrize("set_by_ms", [0, -DAY_MS, 5 * DAY_MS])
-@pytest.mark.parametrize("gap_ms", [0, 60_000, LEAST_MS])
+@for_each("set_by_ms", [0, -DAY_MS, 5 * DAY_MS])
+@for_each("gap_ms", [0, 60_000, LEAST_MS])
 def test_a_clock_that_is_set_invents_no_downtime(gap_ms: int, set_by_ms: int) -> None:
     assert gap_between(LAST, later(gap_ms, set_by_ms=set_by_ms)) is None
 
 
-@pytest.mark.parametrize("set_by_ms", [0, -DAY_MS, 5 * DAY_MS])
+@for_each("set_by_ms", [0, -DAY_MS, 5 * DAY_MS])
 def test_a_clock_that_is_set_hides_no_downtime(set_by_ms: int) -> None:
     now = later(3 * HOUR_MS, set_by_ms=set_by_ms)
     assert gap_between(LAST, now) == Gap(from_ms=now.at_ms - 3 * HOUR_MS, until_ms=now.at_ms)
 
 
-@pytest.mark.parametrize("machine_start", ["b", None])
+@for_each("machine_start", ["b", None])
 def test_over_a_restart_of_the_machine_the_time_of_the_day_tells(machine_start: str | None) -> None:
     now = later(3 * HOUR_MS, machine_start=machine_start)
     assert gap_between(LAST, now) == Gap(from_ms=LAST.at_ms, until_ms=now.at_ms)

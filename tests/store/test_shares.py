@@ -2,16 +2,15 @@
 
 from collections import Counter
 
-import pytest
-
 from premblyd.queue.damage import Due
 from premblyd.queue.jobs import SMALL_BYTES, Load
 from premblyd.queue.shares import Shares
+from tests.support.rows import for_each
 
 MIB = 1 << 20
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("used", "sizes", "begin"),
     [
         (0, [10], [10]),
@@ -30,7 +29,7 @@ def test_what_fits(used: int, sizes: list[float], begin: list[float]) -> None:
     assert chosen(shares, ("a", *sizes)) == [("a", size) for size in begin]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("busy", "limit", "begin"),
     [
         ({}, 1, {"c": 1}),  # it has waited the longest
@@ -50,7 +49,7 @@ def test_a_free_slot_is_for_the_action_that_runs_the_fewest(
     assert Counter(name for name, _ in found) == begin
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("slots", "actions", "alone"),
     [(16, 1, 16), (16, 2, 15), (16, 16, 1), (2, 2, 1), (1, 1, 1), (1, 9, 1), (2, 9, 1), (8, 9, 4)],
 )

@@ -13,6 +13,7 @@ from premblyd.verifications import spellings
 from premblyd.verifications.questions import Inquiries, NewInquiry
 from premblyd.verifications.spellings import Respelling
 from tests.support.queue import SUCCEEDED, claim, claim_once, finish
+from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_event
 
 PLAIN = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
@@ -35,13 +36,13 @@ def arrive(store: Store, number: int, reference: str, **changes: Any) -> None:
     store.wait(store.inbox.add(event, [], first_ask_ms=60_000))
 
 
-@pytest.mark.parametrize("reference", [PLAIN, *OTHERS])
+@for_each("reference", [PLAIN, *OTHERS])
 def test_all_spellings_of_a_uuid_have_one_that_is_plain(reference: str) -> None:
     assert plain_id(reference) == PLAIN
     assert same_id(plain_id(reference)) == same_id(reference)
 
 
-@pytest.mark.parametrize("reference", ["", "ver_A_1", "session-0123456789abcdef01234567", "f" * 31])
+@for_each("reference", ["", "ver_A_1", "session-0123456789abcdef01234567", "f" * 31])
 def test_any_other_reference_is_its_own(reference: str) -> None:
     assert plain_id(reference) == reference
 

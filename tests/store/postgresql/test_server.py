@@ -24,6 +24,7 @@ from tests.support.needs import needs_machine
 from tests.support.pooler import pooler
 from tests.support.postgresql import FAST, SUPERUSER, Cluster
 from tests.support.queue import claim
+from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_event
 from tests.support.waiting import wait_until
 from tests.support.wire import Wire
@@ -278,7 +279,7 @@ def test_texts_that_do_not_fit_a_database_stop_the_start(cluster: Cluster) -> No
     assert "LATIN1" in backend(place).inspect().warnings[0]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("url", "words"),
     [
         ("postgresql://me@host/x?sslmod=require", "sslmod"),

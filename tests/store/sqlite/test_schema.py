@@ -16,6 +16,7 @@ from premblyd.model import history, states, tables
 from premblyd.model.history import History
 from premblyd.prembly.payload import Kind, Outcome
 from tests.support.database import rows
+from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store
 
 MODELS = [*tables.Table.__subclasses__(), *tables.RollUp.__subclasses__()]
@@ -57,7 +58,7 @@ def indexes(connection: sqlite3.Connection, table: str) -> set[Any]:
     return found
 
 
-@pytest.mark.parametrize("table", NAMES)
+@for_each("table", NAMES)
 def test_the_models_are_the_migrated_schema(
     of_models: sqlite3.Connection, migrated: sqlite3.Connection, table: str
 ) -> None:
