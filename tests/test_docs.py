@@ -158,11 +158,10 @@ def test_the_cookbook_is_large() -> None:
 
 
 def test_every_command_and_exit_status_is_told() -> None:
-    table = re.findall(
-        r"^\| `premblyd (\w+).*\| ([\d ]+) \|$", PAGES["docs/commands.md"], re.MULTILINE
-    )
-    assert [name for name, _ in table] == list(COMMANDS)
-    assert {code for _, codes in table for code in codes.split()} == {"0", "1", "2", "75", "78"}
+    page = PAGES["docs/commands.md"]
+    assert re.findall(r"^- `premblyd (\w+)", page, re.MULTILINE) == list(COMMANDS)
+    statuses = re.findall(r"^- (\d+):", page, re.MULTILINE)
+    assert statuses == ["0", "1", "2", "75", "78"]
     named = set(re.findall(r"`premblyd ([a-z]+)", EVERYTHING))
     assert named <= COMMANDS.keys()
 
