@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -59,16 +59,27 @@ ON_POSTGRESQL = "On PostgreSQL:"  # stands above a query's second form
 
 
 def queries(*, for_postgresql: bool = False) -> dict[str, Block]:
-    """Return the queries of the pages by their questions, as SQLite or PostgreSQL takes them."""
+    """Return the queries of the pages by their questions, as SQLite or PostgreSQL takes them: by
+    the words that the cookbook tells, or a second form."""
     found: dict[str, Block] = {}
     question = ""
     for block in blocks("sql"):
         if line_above(block) != ON_POSTGRESQL:
             question = line_above(block)
-            found[question] = block
+            found[question] = in_words_of_postgresql(block) if for_postgresql else block
         elif for_postgresql:
             found[question] = block
     return found
+
+
+def in_words_of_postgresql(query: Block) -> Block:
+    text = query.text
+    (line,) = re.findall(r"^On PostgreSQL write .*", PAGES[query.page], re.MULTILINE)
+    words = in_backticks(line)
+    for theirs, ours in zip(words[::2], words[1::2], strict=True):
+        pattern = re.escape(ours).replace("…", "(.+?)")
+        text = re.sub(pattern, theirs.replace("…", r"\1"), text)
+    return replace(query, text=text)
 
 
 def first_cells(page: str) -> list[str]:
