@@ -5,6 +5,7 @@ import contextlib
 import random
 import sys
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -15,6 +16,7 @@ from premblyd.ask.answered import Answers
 from premblyd.ask.client import Inquirer
 from premblyd.ask.confirm import Confirmation
 from premblyd.ask.pending import PendingAsker
+from premblyd.ask.storing import Storing
 from premblyd.clock import Clock, SharedClock
 from premblyd.config import load
 from premblyd.config.load import load_config
@@ -47,7 +49,6 @@ from premblyd.queue.jobs import Job, Result
 from premblyd.queue.queue import Queue
 from premblyd.receive.server import Receiver, make_server, patient_listeners
 from premblyd.receive.services import Health
-from premblyd.rereading import Rereading
 from premblyd.run.children import Children
 from premblyd.run.dispatcher import Dispatcher
 from premblyd.run.kinds import Runners
@@ -64,6 +65,15 @@ if TYPE_CHECKING:
 
 SWITCH_S = 0.0005
 STUCK_MS = 30_000  # without a round of the dispatcher, which waits for the writer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reread:
+    """The configuration as it is read for a reload, with all that takes long to make of it."""
+
+    settings: Config
+    presence: presence.Presence
+    storing: Storing  # and the routing of its actions
 
 
 class Daemon:
@@ -263,7 +273,7 @@ class Daemon:
         self._receiver = Receiver(inbox, health=health, wake=self._wake, clock=self._clock)
         opened.callback(self._receiver.close)
         self._metrics.watch(self._runtime)
-        self._configure(self._settings)
+        self._configure(self._settings, Storing(self._settings))
         self._listening = listening.listen(self._settings.listen)
         opened.callback(self._listening.close)
         self._server = make_server(self._receiver)
@@ -319,22 +329,25 @@ class Daemon:
         """Where it listens, as a URL's host and port."""
         return self._listening.addresses[0]
 
-    def read(self) -> tuple[Config, presence.Presence]:
+    def read(self) -> Reread:
         """Read the configuration anew, for `reload`. In a thread: of thousands of actions it takes
         seconds. (So it looks through settings that nobody uses yet.) Raise ConfigError when the
         file can't be used."""
         settings = load_config(self._path)
         for action in settings.actions:
             action.digest  # noqa: B018  # made once, and here
-        return settings, self._presence(settings)
+        return Reread(
+            settings=settings, presence=self._presence(settings), storing=Storing(settings)
+        )
 
-    async def reload(self, settings: Config, own: presence.Presence) -> None:
-        """Use `settings` from the next request and claim on."""
+    async def reload(self, reread: Reread) -> None:
+        """Use these settings from the next request and claim on."""
+        settings = reread.settings
         for key in load.changed(self._started_with, settings):
             tell(NeedsRestart(setting=key))
         self._settings = settings
-        self._configure(settings)
-        await asyncio.to_thread(self._publish, own)
+        self._configure(settings, reread.storing)
+        await asyncio.to_thread(self._publish, reread.presence)
         tell(ConfigReloaded(endpoints=len(settings.endpoints), actions=len(settings.actions)))
 
     def is_alive(self) -> bool:
@@ -360,18 +373,18 @@ class Daemon:
             store_error=self._writer.recent_error(),
         )
 
-    def _configure(self, settings: Config) -> None:
+    def _configure(self, settings: Config, storing: Storing) -> None:
         self._metrics.configure(settings)
         self._inquirer.configure(settings.prembly)
-        self._pending.configure(settings)
-        self._confirmation.configure(settings)
+        self._pending.configure(settings, storing)
+        self._confirmation.configure(settings, storing)
         self._runners.configure(settings)
-        self._rereading = Rereading(settings)
+        self._rereading = storing.rereading
         self._dispatcher.configure(
             settings.actions, settings.total_concurrency, settings.max_hook_bytes
         )
         self._membership.configure([action.name for action in settings.actions])
-        self._receiver.configure(settings)
+        self._receiver.configure(settings, storing.routing)
         self._heartbeat.configure(settings)
         self._watch.configure(settings)
         if self._console is not None and settings.console is not None:

@@ -111,11 +111,11 @@ class _Incoming:
 
 
 class HttpClient:
-    """A client that keeps connections and follows no redirect."""
+    """A client that keeps connections and follows no redirect. It sends as many requests at once as
+    it is given, and keeps a handle of libcurl's for each."""
 
-    def __init__(self, max_clients: int) -> None:
-        self.max_clients = max_clients
-        self._client = CurlAsyncHTTPClient(force_instance=True, max_clients=max_clients)
+    def __init__(self) -> None:
+        self._client = CurlAsyncHTTPClient(force_instance=True, max_clients=1)
         # The wheel's libcurl looks for certificates where only Red Hat has them.
         self._ca_file = system_certificates()
 
@@ -140,6 +140,7 @@ class HttpClient:
             curl.setopt(pycurl.HEADERFUNCTION, incoming.head_line)
             curl.setopt(pycurl.WRITEFUNCTION, incoming.body_piece)
 
+        self._have_a_handle()
         try:
             fetched = await self._client.fetch(
                 _for_tornado(request, timeout_s, ca_file or self._ca_file, prepare),
@@ -158,6 +159,13 @@ class HttpClient:
         # body would stay in memory until the collector looks for cycles.
         fetched.error = None
         return incoming.response(fetched.code)
+
+    def _have_a_handle(self) -> None:
+        """Make one more handle when all are in use. Tornado would make all of them at the start:
+        thousands of actions may run thousands of hooks at once, and hardly ever do."""
+        if not self._client._free_list:
+            self._client._free_list.append(self._client._curl_create())
+            self._client._curls += self._client._free_list
 
     def close(self) -> None:
         self._client.close()

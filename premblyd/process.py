@@ -79,9 +79,9 @@ async def _reload(asked: signals.Signals, daemon: Daemon, manager: ServiceManage
     manager.notify_reloading()
     status = None
     try:
-        settings, own = await _beside_the_loop(daemon.read)
-        output.configure(settings.log.format, settings.log.level)
-        await daemon.reload(settings, own)
+        reread = await _beside_the_loop(daemon.read)
+        output.configure(reread.settings.log.format, reread.settings.log.level)
+        await daemon.reload(reread)
     except ConfigError as error:
         for problem in error.problems:
             tell(ConfigProblem(problem=str(problem)))

@@ -25,7 +25,7 @@ class Rereading:
     def __init__(self, settings: Config) -> None:
         self._places = {endpoint.name: endpoint.fields for endpoint in settings.endpoints}
         self._answers = settings.prembly.status.fields if settings.prembly else {}
-        self._routing = Routing(settings.actions)
+        self.routing = Routing(settings.actions)
 
     def event(self, event: StoredEvent) -> StoredEvent:
         """Return `event` as its body is read now."""
@@ -50,7 +50,7 @@ class Rereading:
             for name in _DECIDING
             if getattr(event.verdict, name) != getattr(job.event.verdict, name)
         ]
-        if changed and (why_not := self._routing.why_not(action, event)) is not None:
+        if changed and (why_not := self.routing.why_not(action, event)) is not None:
             doubt = f" (doubt: {event.verdict.doubt})" if event.verdict.doubt else ""
             words = f"its body says another {' and '.join(changed)} than was stored{doubt}"
             return Result(outcome=AttemptOutcome.FAILED, error=f"{words}, so {why_not}", final=True)

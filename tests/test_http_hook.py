@@ -473,7 +473,7 @@ def test_no_variable_adds_a_certificate_or_writes_down_the_keys_of_tls(tmp_path:
         "async def main():\n"
         "    for ca_file in (None, sys.argv[2]):\n"
         "        request = Request(sys.argv[1], [], b'')\n"
-        "        answer = await HttpClient(1).send(request, 9, ca_file=ca_file)\n"
+        "        answer = await HttpClient().send(request, 9, ca_file=ca_file)\n"
         "        print(answer.status, answer.error)\n"
         "asyncio.run(main())"
     )
@@ -494,7 +494,7 @@ def test_no_variable_adds_a_certificate_or_writes_down_the_keys_of_tls(tmp_path:
 
 def test_nothing_but_http_is_spoken() -> None:
     async def main(url: str) -> str | None:
-        with closing(HttpClient(1)) as client:
+        with closing(HttpClient()) as client:
             return (await client.send(Request(url, []), 5)).error
 
     for scheme in ("file", "ftp", "gopher", "telnet", "smtp"):
@@ -588,7 +588,7 @@ def test_a_get_has_no_body_and_a_larger_answer_is_kept_on_request() -> None:
     with serving(lambda handler: handler.reply(200, b"x" * 100_000)) as server:
 
         async def main() -> list[int]:
-            with closing(HttpClient(1)) as client:
+            with closing(HttpClient()) as client:
                 request = Request(server.url, [("x-own", "1")], method="GET")
                 answers = [
                     await client.send(request, 5),

@@ -48,7 +48,7 @@ ROOMS = {
     "console": "config engines explaining listening metrics model prembly receive record",
     "daemon": (
         "alerts ask config console engines hosts listening"
-        " loops metrics presence queue receive rereading run verifications"
+        " loops metrics presence queue receive run verifications"
     ),
     "process": "config daemon run signals",
     "cli": (

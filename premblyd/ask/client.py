@@ -109,7 +109,7 @@ class Inquirer:
             return
         self._pace = Pace(api.rate)
         if self._client is None:
-            self._client = HttpClient(MAX_AT_ONCE)
+            self._client = HttpClient()
             self._aside = ThreadPoolExecutor(1, "premblyd-answers")
             self._aside.submit(int).result()  # starts it now: later the machine may lack threads
 

@@ -23,7 +23,6 @@ from premblyd.prembly.answers import Question
 from premblyd.queue.confirmed import Confirmed
 from premblyd.queue.jobs import Job, Result
 from premblyd.queue.queue import Queue
-from premblyd.routing import Routing
 from premblyd.verifications.questions import DOUBTS, Inquiries, NewInquiry
 
 RUNS_ELSEWHERE = "the hook runs for another event of the same verification at this moment"
@@ -58,22 +57,12 @@ class Confirmation:
         self._stored = stored
         self._clock = clock
         self._patience = Patience()
-        self._routing = Routing(())
-        self._storing: Storing | None = None
-        self._names_reference = True
 
-    def configure(self, settings: Config) -> None:
-        """Use these settings from the next event on."""
-        self._routing = Routing(settings.actions)
-        self._storing = Storing(settings)
+    def configure(self, settings: Config, storing: Storing) -> None:
+        """Use these settings, and what was made of them, from the next event on."""
+        self._storing = storing
         status = settings.prembly.status if settings.prembly else StatusQuestion()
         self._names_reference = status.names_reference
-
-    @property
-    def _new_answers(self) -> Storing:
-        if self._storing is None:
-            raise RuntimeError("asked before it was configured")
-        return self._storing
 
     @property
     def room(self) -> int:
@@ -102,8 +91,8 @@ class Confirmation:
 
     async def _judge_stored(self, job: Job, action: Action) -> Job | Result:
         """Judge Prembly's own answer, by what has come of its verification until now."""
-        event, requirement = job.event, ActionRequirement(action, job.event, self._routing)
-        others = await self._stored.others(event, self._new_answers.read)
+        event, requirement = job.event, ActionRequirement(action, job.event, self._storing.routing)
+        others = await self._stored.others(event, self._storing.read)
         try:
             if not agreement.withstands(event.verdict, others, requirement):
                 return _dead(AGAINST_IT)
@@ -158,7 +147,7 @@ class Confirmation:
         stated, event = answer.stated, job.event
         if stated is None:
             return None
-        requirement = ActionRequirement(action, event, self._routing)
+        requirement = ActionRequirement(action, event, self._storing.routing)
 
         def decide() -> Agreement:
             return agreement.decide(
@@ -185,7 +174,7 @@ class Confirmation:
             answer = await self._inquirer.ask(question)
             if answer.stated is None or answer.kind is not AnswerKind.KNOWN:
                 return _later(found.words, _FIRST_WAIT_S)
-        storing, event = self._new_answers, job.event
+        storing, event = self._storing, job.event
         subject = Subject(
             endpoint=event.endpoint,
             reference=event.verdict.reference or payload.session_reference(question.identifier),

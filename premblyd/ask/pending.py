@@ -65,10 +65,10 @@ class PendingAsker:
         self._must_look_back = False  # for what came while nothing was awaited
         self._stopping = False
 
-    def configure(self, settings: Config) -> None:
-        """Use these settings from the next question on. Without `pending` nothing is asked, and
-        what waits goes on waiting."""
-        self._storing = Storing(settings)
+    def configure(self, settings: Config, storing: Storing) -> None:
+        """Use these settings, and what was made of them, from the next question on. Without
+        `pending` nothing is asked, and what waits goes on waiting."""
+        self._storing = storing
         self._schedule = Schedule.of(settings.pending) if settings.pending else None
         self._must_look_back = self._schedule is not None
         self.wake()

@@ -13,7 +13,6 @@ from premblyd.prembly.answers import Question, Stated
 from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue.inbox import NewDelivery
 from premblyd.rereading import Rereading
-from premblyd.routing import Routing
 from premblyd.verifications.stored import Read
 
 
@@ -41,8 +40,9 @@ class Storing:
     """Makes events of answers, as one configuration says: whom Prembly's answers are for."""
 
     def __init__(self, settings: Config) -> None:
-        self._routing = Routing(settings.actions)
-        self.read: Read = Rereading(settings).verdict  # what other events of a verification say
+        self.rereading = Rereading(settings)
+        self.routing = self.rereading.routing
+        self.read: Read = self.rereading.verdict  # what other events of a verification say
         self._host = (settings.prembly and urlsplit(settings.prembly.url).hostname) or ""
         self._names_reference = settings.prembly is None or settings.prembly.status.names_reference
 
@@ -85,10 +85,10 @@ class Storing:
             verified_by=events.STORED_BY,
             verdict=replace(found, reference=subject.reference, type=events.STATUS),
         )
-        actions = {action.name: action for action in self._routing.actions_for(webhook)}
+        actions = {action.name: action for action in self.routing.actions_for(webhook)}
 
         def is_for(name: str, others: Sequence[Verdict]) -> bool:
-            requirement = ActionRequirement(actions[name], webhook, self._routing)
+            requirement = ActionRequirement(actions[name], webhook, self.routing)
             return agreement.withstands(webhook.verdict, others, requirement)
 
         return NewAnswer(

@@ -148,7 +148,7 @@ async def _send_webhooks(settings: "Config") -> None:
 async def _post(sender: Any, what: str, body: bytes, token: str) -> None:
     from premblyd.httpclient import HttpClient
 
-    client = HttpClient(1)
+    client = HttpClient()
     answer: Response = await client.send(sender.request(body, token), PATIENCE_S)
     client.close()
     text = answer.error or answer.body.decode()

@@ -164,7 +164,7 @@ class Sender:
 
         from premblyd.httpclient import HttpClient
 
-        client = HttpClient(IN_FLIGHT)
+        client = HttpClient()
         room = asyncio.Semaphore(IN_FLIGHT)
 
         async def send_one() -> None:

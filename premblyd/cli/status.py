@@ -132,7 +132,7 @@ async def _health(address: str) -> int | None:
     if unix_path and not os.access(unix_path, os.W_OK):
         return None  # only those who pass webhooks on may connect
     host = "localhost" if unix_path else address
-    client = HttpClient(1)
+    client = HttpClient()
     try:
         request = Request(f"http://{host}{HEALTH_PATH}", [], method="GET")
         answer = await client.send(request, HEALTH_TIMEOUT_S, unix_path=unix_path)

@@ -117,9 +117,10 @@ class Counts:
         for purpose, result in product(Purpose, InquiryResult):
             self.inquiries[str(purpose), str(result)] += 0
         for action in config.actions:
-            self.attempt_durations.setdefault(action.name, Histogram(ATTEMPT_BOUNDS))
-            for attempted in ATTEMPT_OUTCOMES:
-                self.attempts[action.name, attempted] += 0
+            if action.name not in self.attempt_durations:  # of thousands, a reload changes few
+                self.attempt_durations[action.name] = Histogram(ATTEMPT_BOUNDS)
+                for attempted in ATTEMPT_OUTCOMES:
+                    self.attempts[action.name, attempted] += 0
 
     def listen(self, occurrence: Occurrence) -> None:
         """Count what happened, if it is one of the kinds that are counted."""

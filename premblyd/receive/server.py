@@ -100,12 +100,13 @@ class Receiver(HTTPServerConnectionDelegate):
         )
         self._exchanges: dict[object, Exchange] = {}  # the latest one of each open connection
 
-    def configure(self, config: Config) -> None:
-        """Use this configuration for every request that begins from now on."""
+    def configure(self, config: Config, routing: Routing) -> None:
+        """Use this configuration, and the `routing` of its actions, for every request that begins
+        from now on."""
         self.services.settings = Settings(
             config=config,
             endpoints={endpoint.path: endpoint for endpoint in config.endpoints},
-            routing=Routing(config.actions),
+            routing=routing,
         )
         self.services.evidence.configure(config.endpoints)
         self.services.load.configure(config.max_in_flight_requests, config.max_in_flight_bytes)

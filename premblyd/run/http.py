@@ -29,7 +29,6 @@ from premblyd.run.lack import Patience, require_descriptor
 from premblyd.run.permit import Permit
 from premblyd.run.preview import Preview, masked
 
-MIN_CLIENTS = 16
 PREVIEW_BYTES = 2000
 # Signs in a preview, in place of the real secret; the signature is masked there.
 STAND_IN = Secret("stand-in", standardwebhooks.PREFIX + "A" * 24)
@@ -120,8 +119,7 @@ class HttpRunner:
     """Runs http hooks."""
 
     def __init__(self, _: Children) -> None:
-        self._client = HttpClient(MIN_CLIENTS)
-        self._outgrown: list[HttpClient] = []  # former clients, too small now; their requests go on
+        self._client = HttpClient()
         self._endpoints: Mapping[str, Endpoint] = {}
         self._sent: set[asyncio.Task[Response]] = set()
         self._aside = ThreadPoolExecutor(1, "premblyd-requests")
@@ -130,11 +128,8 @@ class HttpRunner:
         self._patience = Patience()
 
     def configure(self, settings: Config) -> None:
-        """Use these endpoints, and be ready for as many requests as hooks may run at once."""
+        """Use these endpoints from the next request on."""
         self._endpoints = {endpoint.name: endpoint for endpoint in settings.endpoints}
-        if settings.total_concurrency > self._client.max_clients:
-            self._outgrown.append(self._client)
-            self._client = HttpClient(settings.total_concurrency)
 
     async def run(self, hook: HttpHook, invocation: Invocation) -> Result:
         """Run the hook once. Never raise for a hook that fails."""
@@ -223,8 +218,7 @@ class HttpRunner:
             task.cancel()
 
     def close(self) -> None:
-        for client in (self._client, *self._outgrown):
-            client.close()
+        self._client.close()
         self._aside.shutdown(wait=False, cancel_futures=True)
 
 

@@ -108,7 +108,7 @@ class At(AbstractAsyncContextManager["At"]):
         text = json.dumps(configuration(**data))
         self.settings = parse_config(text, Path("/p.yaml"), SecretPlaces(Path("/")))
         self.inquirer.configure(self.settings.prembly)
-        self.asker.configure(self.settings)
+        self.asker.configure(self.settings, Storing(self.settings))
 
     async def receive(self, *bodies: bytes, awaited: bool = True) -> list[Added]:
         """Store webhooks as the receiver does."""

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, Self
 from premblyd.ask.answered import Answers
 from premblyd.ask.client import Inquirer
 from premblyd.ask.confirm import Confirmation
+from premblyd.ask.storing import Storing
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Action, Config, Endpoint
@@ -193,7 +194,7 @@ class Dispatching:
             actions=actions,
             prembly=self._prembly,
         )
-        self.gate.configure(settings)
+        self.gate.configure(settings, Storing(settings))
         self.dispatcher.configure(actions, self.limit, self.max_bytes)
 
     async def stop(self, timeout_s: float) -> None:

@@ -18,6 +18,7 @@ from premblyd.engines.writer import Writer
 from premblyd.queue.inbox import Inbox
 from premblyd.receive.server import Receiver
 from premblyd.receive.services import Health
+from premblyd.routing import Routing
 from tests.support.configuration import configuration, shell
 from tests.support.database import rows
 from tests.support.requests import Answer
@@ -64,7 +65,7 @@ class Reception:
         """Receive with this configuration from the next request on."""
         text = json.dumps(configuration(**changes))
         settings = parse_config(text, self.folder / "premblyd.yaml", SecretPlaces(self.folder, {}))
-        self.receiver.configure(settings)
+        self.receiver.configure(settings, Routing(settings.actions))
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return rows(self.place, sql)
