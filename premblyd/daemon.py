@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Self
 
 from premblyd import __version__, listening, presence, telemetry
 from premblyd.alerts.watch import AlertLog, TroubleWatch
-from premblyd.ask.answered import Answers
 from premblyd.ask.client import Inquirer
 from premblyd.ask.confirm import Confirmation
 from premblyd.ask.pending import PendingAsker
-from premblyd.ask.storing import Storing
+from premblyd.ask.settling import Settling
 from premblyd.clock import Clock, SharedClock
 from premblyd.config import load
 from premblyd.config.load import load_config
@@ -47,6 +46,7 @@ from premblyd.occurrences import (
 from premblyd.queue.inbox import Inbox
 from premblyd.queue.jobs import Job, Result
 from premblyd.queue.queue import Queue
+from premblyd.queue.settling import Answers
 from premblyd.receive.server import Receiver, make_server, patient_listeners
 from premblyd.receive.services import Health
 from premblyd.run.children import Children
@@ -73,7 +73,7 @@ class Reread:
 
     settings: Config
     presence: presence.Presence
-    storing: Storing  # and the routing of its actions
+    settling: Settling  # and the routing of its actions
 
 
 class Daemon:
@@ -273,7 +273,7 @@ class Daemon:
         self._receiver = Receiver(inbox, health=health, wake=self._wake, clock=self._clock)
         opened.callback(self._receiver.close)
         self._metrics.watch(self._runtime)
-        self._configure(self._settings, Storing(self._settings))
+        self._configure(self._settings, Settling(self._settings))
         self._listening = listening.listen(self._settings.listen)
         opened.callback(self._listening.close)
         self._server = make_server(self._receiver)
@@ -337,7 +337,7 @@ class Daemon:
         for action in settings.actions:
             action.digest  # noqa: B018  # made once, and here
         return Reread(
-            settings=settings, presence=self._presence(settings), storing=Storing(settings)
+            settings=settings, presence=self._presence(settings), settling=Settling(settings)
         )
 
     async def reload(self, reread: Reread) -> None:
@@ -346,7 +346,7 @@ class Daemon:
         for key in load.changed(self._started_with, settings):
             tell(NeedsRestart(setting=key))
         self._settings = settings
-        self._configure(settings, reread.storing)
+        self._configure(settings, reread.settling)
         await asyncio.to_thread(self._publish, reread.presence)
         tell(ConfigReloaded(endpoints=len(settings.endpoints), actions=len(settings.actions)))
 
@@ -373,18 +373,18 @@ class Daemon:
             store_error=self._writer.recent_error(),
         )
 
-    def _configure(self, settings: Config, storing: Storing) -> None:
+    def _configure(self, settings: Config, settling: Settling) -> None:
         self._metrics.configure(settings)
         self._inquirer.configure(settings.prembly)
-        self._pending.configure(settings, storing)
-        self._confirmation.configure(settings, storing)
+        self._pending.configure(settings.pending, settling)
+        self._confirmation.configure(settling)
         self._runners.configure(settings)
-        self._rereading = storing.rereading
+        self._rereading = settling.rereading
         self._dispatcher.configure(
             settings.actions, settings.total_concurrency, settings.max_hook_bytes
         )
         self._membership.configure([action.name for action in settings.actions])
-        self._receiver.configure(settings, storing.routing)
+        self._receiver.configure(settings, settling.routing)
         self._heartbeat.configure(settings)
         self._watch.configure(settings)
         if self._console is not None and settings.console is not None:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from premblyd.ask.requirement import ActionRequirement
+from premblyd.ask.settling import requirement_of
 from premblyd.prembly import agreement, answers, payload
 from premblyd.prembly.agreement import Agreement, Finding
 from premblyd.prembly.payload import Outcome, Verdict
@@ -42,7 +42,7 @@ def decide(
     assert stated
     asked = action("act", *codes, **{"confirm": "true", **keys})
     arrived = webhook({"body": 1}, **{name: getattr(event, name) for name in event.__slots__})
-    requirement = ActionRequirement(asked, arrived, Routing([asked, *others]))
+    requirement = requirement_of(asked, arrived, Routing([asked, *others]))
     return agreement.decide(event, stated, question, requirement, names_reference=names_reference)
 
 
@@ -287,7 +287,7 @@ def test_a_when_that_is_false_for_what_the_answer_states_contradicts() -> None:
 
 def test_an_answer_withstands_no_end_of_other_events() -> None:
     asked = action("act", "*", when="face_match != `false`")
-    requirement = ActionRequirement(asked, webhook({}), Routing([asked]))
+    requirement = requirement_of(asked, webhook({}), Routing([asked]))
 
     def withstands(*others: Verdict) -> bool:
         answer = Verdict(outcome=Outcome.VERIFIED, response_code="00", reference=UUID)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from premblyd import times
-from premblyd.ask import breaker, client, confirm, patience
-from premblyd.ask.patience import Patience
+from premblyd.ask import breaker, client, confirm
+from premblyd.ask.confirm import Patience
 from premblyd.databases import DatabaseAddress
 from premblyd.model.states import AttemptOutcome
 from premblyd.prembly import agreement, answers, payload
@@ -47,7 +47,7 @@ def about(reference: str) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confirm, "_FIRST_WAIT_S", 0.02)
-    monkeypatch.setattr(patience, "_WAITS_S", (0.02,))
+    monkeypatch.setattr(confirm, "_WAITS_S", (0.02,))
     monkeypatch.setattr(dispatcher, "POLL_S", 0.05)
 
 
@@ -127,7 +127,7 @@ async def test_what_prembly_does_not_know_is_asked_for_again_and_then_dead(
     api.fail(fault)
     monkeypatch.setattr("premblyd.ask.client.REMEMBERED_S", 0)
     now_s = 1000.0
-    monkeypatch.setattr(patience, "_now_s", lambda: now_s)
+    monkeypatch.setattr(confirm, "_now_s", lambda: now_s)
     async with at_work(place, api) as at:
         await at.add("activate", **TRUE | {"received_at_ms": 1})  # the wall clock says nothing
         await at.until(lambda: api.asked() >= 6)
@@ -149,7 +149,7 @@ async def test_however_long_it_takes_prembly_is_asked_four_times(
     """Such as after a suspend: the time is over, but the questions were not asked."""
     api.fail(prembly_api.status(404))
     monkeypatch.setattr("premblyd.ask.client.REMEMBERED_S", 0)
-    monkeypatch.setattr(patience, "_now_s", itertools.count(0, 1000).__next__)
+    monkeypatch.setattr(confirm, "_now_s", itertools.count(0, 1000).__next__)
     async with at_work(place, api) as at:
         await at.add("activate", **TRUE)
         await at.until_states(dead=1)
@@ -161,7 +161,7 @@ async def test_a_restart_begins_the_time_anew_and_asks_less_often(
     place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    assert [patience.wait_s(asked) for asked in (1, 2, 3, 4, 5, 100)] == [
+    assert [confirm.wait_s(asked) for asked in (1, 2, 3, 4, 5, 100)] == [
         20,
         60,
         240,
@@ -171,7 +171,7 @@ async def test_a_restart_begins_the_time_anew_and_asks_less_often(
     ]
     before, after = Patience(), Patience()
     now_s = 0.0
-    monkeypatch.setattr(patience, "_now_s", lambda: now_s)
+    monkeypatch.setattr(confirm, "_now_s", lambda: now_s)
     before.begin(1)
     now_s = 320.0
     after.begin(1)
@@ -264,7 +264,7 @@ async def test_an_id_that_prembly_refuses_stops_no_other_and_is_given_up(
 ) -> None:
     """Whoever knows the public key can send the id of another account's verification."""
     now_s = 1000.0
-    monkeypatch.setattr(patience, "_now_s", lambda: now_s)
+    monkeypatch.setattr(confirm, "_now_s", lambda: now_s)
     monkeypatch.setattr(client, "REMEMBERED_S", 0)
     forged = [f"forged-{number}" for number in range(3)]
     for reference in forged:
@@ -278,9 +278,9 @@ async def test_an_id_that_prembly_refuses_stops_no_other_and_is_given_up(
                 api.know(reference)
                 await at.add("activate", **about(reference))
             await at.until(lambda: at.states().get("succeeded") == 2)
-            await at.until(lambda: all(api.asked(each) > 2 * patience.QUESTIONS for each in forged))
+            await at.until(lambda: all(api.asked(each) > 2 * confirm.QUESTIONS for each in forged))
             assert "dead" not in at.states(), "five minutes are not over"
-            now_s += patience.GRACE_S
+            now_s += confirm.GRACE_S
             await at.until_states(succeeded=2, dead=3)
             assert at.inquirer.wait_s == 0
     errors = rows(place, "SELECT last_error FROM delivery WHERE state = 'dead'")

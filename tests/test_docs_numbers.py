@@ -110,7 +110,7 @@ LIMITS = {
     "ask.client.REMEMBERED_S": 60.0,  # an answer older than this is asked for again
     "ask.client.MAX_AT_ONCE": 16,
     "ask.client.MAX_ANSWER_BYTES": 16 * MIB,
-    "ask.schedule.RETRY_MS": 5 * MINUTE_MS,
+    "ask.pending.RETRY_MS": 5 * MINUTE_MS,
     "queue.claims.MAX_LOOKS": 100,  # webhooks wait for a claim
     "queue.claims.MAX_ACTIONS": 50,
     "queue.once.LOCK_COUNT": 64,  # PostgreSQL has room for some 6,000, for everybody

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from premblyd.ask import confirm, patience
-from premblyd.ask.answered import Answers, NewAnswer, add_answer
+from premblyd.ask import confirm
 from premblyd.databases import DatabaseAddress
 from premblyd.prembly import answers, payload
 from premblyd.prembly.answers import Question
 from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.queue.inbox import NewDelivery
+from premblyd.queue.settling import Answers, NewAnswer, add_answer
 from premblyd.run import dispatcher
 from premblyd.verifications.names import MAX_NAMES, learn_names
 from tests.support.database import changing, rows
@@ -42,7 +42,7 @@ DELIVERIES = "SELECT state, ran_instead_id FROM delivery ORDER BY id"
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confirm, "_FIRST_WAIT_S", 0.02)
-    monkeypatch.setattr(patience, "_WAITS_S", (0.02,))
+    monkeypatch.setattr(confirm, "_WAITS_S", (0.02,))
     monkeypatch.setattr(dispatcher, "POLL_S", 0.05)
     monkeypatch.setattr("premblyd.queue.once.MIN_HOLD_MS", 20)
 

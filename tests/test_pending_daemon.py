@@ -123,11 +123,11 @@ def test_a_kill_between_the_answer_and_its_storing_stores_it_once(
     api.know("r-1")
     before = (
         "import os\n"
-        "from premblyd.ask import answered\n"
-        "add = answered.add_answer\n"
+        "from premblyd.queue import settling\n"
+        "add = settling.add_answer\n"
         "def killed(*arguments):\n"
         "    {then}os.kill(os.getpid(), 9)\n"
-        "answered.add_answer = killed\n"
+        "settling.add_answer = killed\n"
     )
     with Premblyd(tmp_path, **settings(tmp_path, api)) as daemon:
         for then in ("", "add(*arguments); "):  # before its transaction, and before its commit

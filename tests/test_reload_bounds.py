@@ -43,7 +43,7 @@ def test_what_a_reload_does_on_the_loop_is_little_for_each_action(
         async with many_actions(tmp_path, place) as daemon:
             reread = await asyncio.to_thread(daemon.read)
             sys.setprofile(count)
-            daemon._configure(reread.settings, reread.storing)
+            daemon._configure(reread.settings, reread.settling)
             sys.setprofile(None)
 
     asyncio.run(reload())

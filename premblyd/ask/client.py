@@ -62,7 +62,7 @@ class Answer:
     error: str | None = None
     body: bytes = b""
     sha256: str | None = None
-    stated: Stated | None = None  # of a KNOWN one
+    stated: Stated = answers.NOTHING  # by a KNOWN one
     retry_after_s: float = 0  # ask no earlier than in this time
     wait_until_ms: int | None = None  # nothing at all is asked before, because of this answer
     was_asked: bool = True
@@ -325,7 +325,7 @@ class Inquirer:
         it is not, from now on; 0: it is, or was not asked before this answer."""
         pause_s = 0.0
         now = time.monotonic()
-        if question is not None and answer.stated is not None and not answer.stated.is_empty:
+        if question is not None and not answer.stated.is_empty:
             self._proof = question
             self._key_judged = max(self._key_judged, (started, True))
         if answer.kind is AnswerKind.REFUSED:

@@ -1,33 +1,36 @@
 """Confirming an event before the hook of an action with `confirm` runs: Prembly is asked for it,
-and must agree, so that the action is for what Prembly says."""
+and must agree, so that the action is for what Prembly says. Begin with `Confirmation.judge`."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from premblyd.ask import patience
-from premblyd.ask.answered import Answers, new_inquiry, tell_answered
 from premblyd.ask.client import NO_KEY, Answer, AnswerKind, Inquirer
-from premblyd.ask.patience import Patience
-from premblyd.ask.requirement import ActionRequirement
-from premblyd.ask.storing import Storing, Subject
+from premblyd.ask.settling import Settling, new_inquiry, requirement_of, tell_answered
 from premblyd.clock import Clock
-from premblyd.config.inquiries import StatusQuestion
-from premblyd.config.models import Action, Config
+from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
 from premblyd.model.states import AttemptOutcome, State
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly import agreement, answers, events, payload
 from premblyd.prembly.agreement import Agreement, Finding
 from premblyd.prembly.answers import Question
+from premblyd.prembly.payload import Verdict
 from premblyd.queue.confirmed import Confirmed
 from premblyd.queue.jobs import Job, Result
 from premblyd.queue.queue import Queue
+from premblyd.queue.settling import Answers
 from premblyd.verifications.questions import DOUBTS, Inquiries, NewInquiry
 
 RUNS_ELSEWHERE = "the hook runs for another event of the same verification at this moment"
 AGAINST_IT = "Prembly's answer is silent about what another event of its reference says no to"
 SETTLED_BEFORE = "settled since: another event of its reference, stored before, has the result"
+GRACE_S = 5 * 60.0  # for which Prembly is asked: its API may know a result later than its webhook
+QUESTIONS = 4  # which it is asked at least
+MAX_REMEMBERED = 10_000
+# After so many questions: the fourth comes five minutes and twenty seconds after the first.
+_WAITS_S = (20.0, 60.0, 240.0, GRACE_S)
 _FIRST_WAIT_S, _MAX_WAIT_S = 10.0, 1800.0
 _MANY = 1 << 20
 _NEW_MS = 10_000
@@ -48,21 +51,19 @@ class Confirmation:
         inquirer: Inquirer,
         inquiries: Inquiries,
         queue: Queue,
-        stored: Answers,
+        kept: Answers,
         clock: Clock,
     ) -> None:
         self._inquirer = inquirer
         self._inquiries = inquiries
         self._queue = queue
-        self._stored = stored
+        self._kept = kept
         self._clock = clock
         self._patience = Patience()
 
-    def configure(self, settings: Config, storing: Storing) -> None:
-        """Use these settings, and what was made of them, from the next event on."""
-        self._storing = storing
-        status = settings.prembly.status if settings.prembly else StatusQuestion()
-        self._names_reference = status.names_reference
+    def configure(self, settling: Settling) -> None:
+        """Use the settings that this was made of from the next event on."""
+        self._settling = settling
 
     @property
     def room(self) -> int:
@@ -76,23 +77,29 @@ class Confirmation:
         if job.is_confirmed:
             return job
         try:
-            event = job.event
-            if event.verified_by == events.STORED_BY:  # it is Prembly's answer
+            if job.event.verified_by == events.STORED_BY:  # it is Prembly's answer
                 return await self._judge_stored(job, action)
-            question = answers.question_about(event.verdict)
+            question = answers.question_about(job.event.verdict)
             if question is None:
                 return _dead(answers.NOTHING_TO_ASK_BY)
             self._patience.begin(job.delivery_id)
             with self._inquirer.for_a_hook():
                 answer = await self._inquirer.ask(question, newer_than_ms=_newer_than_ms(job))
+            if not answer.was_asked:
+                return _later(answer.error or NO_KEY, answer.retry_after_s)
             return await self._judge(job, action, question, answer)
         except StoreUnavailableError:
             return _later("what Prembly answered could not be stored", _STORE_WAIT_S)
 
+    def interrupt(self) -> None:
+        """Ask nothing more: the daemon stops."""
+        self._inquirer.interrupt()
+
     async def _judge_stored(self, job: Job, action: Action) -> Job | Result:
         """Judge Prembly's own answer, by what has come of its verification until now."""
-        event, requirement = job.event, ActionRequirement(action, job.event, self._storing.routing)
-        others = await self._stored.others(event, self._storing.read)
+        event = job.event
+        requirement = requirement_of(action, event, self._settling.routing)
+        others = await self._kept.others(event, self._settling.read)
         try:
             if not agreement.withstands(event.verdict, others, requirement):
                 return _dead(AGAINST_IT)
@@ -103,59 +110,44 @@ class Confirmation:
         confirmed = Confirmed.by_itself(event)
         return await self._confirm(job, confirmed, event.received_at_ms, names, is_once=bool(names))
 
-    def interrupt(self) -> None:
-        """Ask nothing more: the daemon stops."""
-        self._inquirer.interrupt()
-
     async def _judge(
         self, job: Job, action: Action, question: Question, answer: Answer
     ) -> Job | Result:
-        if not answer.was_asked:
-            return _later(answer.error or NO_KEY, answer.retry_after_s)
+        if answer.kind is not AnswerKind.KNOWN:
+            asked = await self._record(_inquiry(job, question, answer), answer)
+            if answer.kind is AnswerKind.NOT_FOUND:
+                return self._again(job, answer.why_not_found, asked)
+            return _later(f"Prembly could not be asked: {answer.error}", self._pause_s(job, answer))
         found = await self._agreement(job, action, question, answer)
-        if found is not None and found.finding is Finding.SETTLED_SINCE:
+        if found.finding is Finding.SETTLED_SINCE:
             return await self._settled(job, question, answer, found)
-        result = _RESULTS[found.finding] if found else None
-        inquiry = new_inquiry(
-            question,
-            answer,
-            Purpose.CONFIRM,
-            result,
-            error=(found.words or None) if found else None,
-            event_id=job.event.id,
-            delivery_id=job.delivery_id,
-        )
+        inquiry = _inquiry(job, question, answer, _RESULTS[found.finding], found.words or None)
         recorded = asyncio.ensure_future(self._record(inquiry, answer))
         try:
-            if found is not None and result is InquiryResult.CONFIRMED:  # in one transaction
+            if found.finding is Finding.CONFIRMED:  # in one transaction
                 confirmed = Confirmed.of(job.event, found, answer.sha256)
-                names = answers.all_names(question, answer.stated) if answer.stated else ()
+                names = answers.all_names(question, answer.stated)
                 is_once = action.once is not None
                 return await self._confirm(job, confirmed, answer.at_ms, names, is_once=is_once)
         finally:
             asked = await recorded
-        if found is not None and result is InquiryResult.CONTRADICTED:
+        if found.finding is Finding.CONTRADICTED:
             return self._end(job, found.words)
-        if answer.kind is AnswerKind.NOT_FOUND or found is not None:
-            return self._again(job, found.words if found else answer.why_not_found, asked)
-        return _later(f"Prembly could not be asked: {answer.error}", self._pause_s(job, answer))
+        return self._again(job, found.words, asked)
 
     async def _agreement(
         self, job: Job, action: Action, question: Question, answer: Answer
-    ) -> Agreement | None:
-        """Return what an answer means for a job; None: it is none."""
-        stated, event = answer.stated, job.event
-        if stated is None:
-            return None
-        requirement = ActionRequirement(action, event, self._storing.routing)
+    ) -> Agreement:
+        """Return what an answer means for a job."""
+        requirement = requirement_of(action, job.event, self._settling.routing)
 
         def decide() -> Agreement:
             return agreement.decide(
-                event.verdict,
-                stated,
+                job.event.verdict,
+                answer.stated,
                 question,
                 requirement,
-                names_reference=self._names_reference,
+                names_reference=self._settling.names_reference,
             )
 
         try:
@@ -163,7 +155,7 @@ class Confirmation:
                 return await asyncio.to_thread(decide)
             return decide()
         finally:
-            event.drop_document()
+            job.event.drop_document()
 
     async def _settled(
         self, job: Job, question: Question, answer: Answer, found: Agreement
@@ -172,29 +164,24 @@ class Confirmation:
         whatever is to run, runs for the answer."""
         if not answer.body:  # remembered, without its body
             answer = await self._inquirer.ask(question)
-            if answer.stated is None or answer.kind is not AnswerKind.KNOWN:
+            if answer.kind is not AnswerKind.KNOWN:
                 return _later(found.words, _FIRST_WAIT_S)
-        storing, event = self._storing, job.event
-        subject = Subject(
-            endpoint=event.endpoint,
-            reference=event.verdict.reference or payload.session_reference(question.identifier),
-            session_id=event.verdict.session_id,
+        verdict = job.event.verdict
+        subject = Verdict(
+            reference=verdict.reference or payload.session_reference(question.identifier),
+            session_id=verdict.session_id,
         )
-        if (words := storing.why_not_settled(subject, question, answer)) is not None:
+        if (words := self._settling.why_not_settled(subject, question, answer)) is not None:
             return _later(words, _FIRST_WAIT_S)
-        new = await asyncio.to_thread(storing.new_answer, subject, answer, self._clock.now_ms())
-        inquiry = new_inquiry(
+        added = await self._settling.store(
+            self._kept,
+            subject,
             question,
             answer,
-            Purpose.CONFIRM,
-            InquiryResult.SETTLED,
-            event_id=event.id,
-            delivery_id=job.delivery_id,
+            None if answer.is_shared else _inquiry(job, question, answer, InquiryResult.SETTLED),
+            endpoint=job.event.endpoint,
+            now_ms=self._clock.now_ms(),
         )
-        added = await self._stored.add(new, None if answer.is_shared else inquiry)
-        if not answer.is_shared:
-            stored_id = added.event_id if added.is_new else None
-            tell_answered(replace(inquiry, stored_event_id=stored_id))
         self._patience.end(job.delivery_id)
         return Result(
             outcome=AttemptOutcome.INTERRUPTED,
@@ -206,7 +193,7 @@ class Confirmation:
         """Return that Prembly is asked again, or has been for long enough."""
         if self._patience.is_over(job.delivery_id, asked):
             return self._end(job, reason)
-        return _later(reason, patience.wait_s(asked))
+        return _later(reason, wait_s(asked))
 
     def _end(self, job: Job, reason: str) -> Result:
         self._patience.end(job.delivery_id)
@@ -217,8 +204,8 @@ class Confirmation:
         if answer.kind is AnswerKind.REFUSED:  # a key that was mended is tried as soon; till then
             return _FIRST_WAIT_S  # there is no room
         age_ms = max(0, self._clock.now_ms() - job.event.received_at_ms)
-        wait_s = min(max(_FIRST_WAIT_S, age_ms / 2000), _MAX_WAIT_S)
-        return max(wait_s, answer.retry_after_s, self._inquirer.wait_s)
+        pause_s = min(max(_FIRST_WAIT_S, age_ms / 2000), _MAX_WAIT_S)
+        return max(pause_s, answer.retry_after_s, self._inquirer.wait_s)
 
     async def _record(self, inquiry: NewInquiry, answer: Answer) -> int:
         """Keep a question. Return how often its delivery was asked about without a result."""
@@ -235,9 +222,9 @@ class Confirmation:
         job: Job,
         confirmed: Confirmed,
         at_ms: int,
-        names: Sequence[str] = (),
+        names: Sequence[str],
         *,
-        is_once: bool = False,
+        is_once: bool,
     ) -> Job | Result:
         """Write down that the delivery is confirmed. Return its job when it is, still ours, and
         nothing else has run for the same verification."""
@@ -252,6 +239,42 @@ class Confirmation:
         return replace(confirmed.job(job), once_key=ruling.key or job.once_key)
 
 
+class Patience:
+    """Since when Prembly is asked about which deliveries, as far as this process knows.
+
+    Nobody ends that by setting a clock: the time since the first question is the kernel's, which
+    counts a suspend and is not set. A restart begins it anew; how often was asked is on record.
+    """
+
+    def __init__(self) -> None:
+        self._since_s: dict[int, float] = {}
+
+    def begin(self, delivery_id: int) -> None:
+        """Prembly is asked about a delivery now; perhaps it was before."""
+        if delivery_id not in self._since_s and len(self._since_s) >= MAX_REMEMBERED:
+            del self._since_s[next(iter(self._since_s))]  # is asked for longer, in the worst case
+        self._since_s.setdefault(delivery_id, _now_s())
+
+    def end(self, delivery_id: int) -> None:
+        """Nothing more is asked about a delivery."""
+        self._since_s.pop(delivery_id, None)
+
+    def is_over(self, delivery_id: int, asked: int) -> bool:
+        """Return whether a delivery was asked about for long enough, and often enough: `asked`
+        times with an answer that says nothing of it."""
+        since_s = self._since_s.get(delivery_id, float("inf"))
+        return asked >= QUESTIONS and _now_s() - since_s >= GRACE_S
+
+
+def wait_s(asked: int) -> float:
+    """Return how long to wait after the question with this number."""
+    return _WAITS_S[min(max(asked, 1), len(_WAITS_S)) - 1]
+
+
+def _now_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def _newer_than_ms(job: Job) -> int:
     """Return since when an answer is good enough that somebody else asked for: it must be newer
     than the event. Later, and for a replay, it must be new too."""
@@ -259,11 +282,29 @@ def _newer_than_ms(job: Job) -> int:
     return max(job.event.received_at_ms, 0 if is_first else job.started_at_ms - _NEW_MS)
 
 
+def _inquiry(
+    job: Job,
+    question: Question,
+    answer: Answer,
+    result: InquiryResult = InquiryResult.UNSETTLED,
+    error: str | None = None,
+) -> NewInquiry:
+    return new_inquiry(
+        Purpose.CONFIRM,
+        question,
+        answer,
+        result,
+        error=error,
+        event_id=job.event.id,
+        delivery_id=job.delivery_id,
+    )
+
+
 def _dead(error: str) -> Result:
     """Return the result of a hook that is not run, because trying again can't help."""
     return Result(outcome=AttemptOutcome.FAILED, error=error, final=True)
 
 
-def _later(error: str, wait_s: float) -> Result:
+def _later(error: str, in_s: float) -> Result:
     """Return the result of a hook that is not run now. It costs no attempt."""
-    return Result(outcome=AttemptOutcome.INTERRUPTED, error=error, retry_after_s=wait_s)
+    return Result(outcome=AttemptOutcome.INTERRUPTED, error=error, retry_after_s=in_s)

@@ -1,18 +1,20 @@
 """Asking Prembly what became of the verifications that are awaited, until each is settled or given
-up. Within the inquirer's rate, and while Prembly can be asked."""
+up. Within the inquirer's rate, and while Prembly can be asked.
+
+All times count from the event, so a question that was missed while nothing ran is made up for once,
+and the next one comes as if it had not been missed.
+"""
 
 import asyncio
+import bisect
 import functools
 from collections.abc import Callable
-from dataclasses import replace
 
 from premblyd import loops
-from premblyd.ask.answered import Answers, new_inquiry, tell_answered
 from premblyd.ask.client import Answer, AnswerKind, Inquirer
-from premblyd.ask.schedule import Schedule
-from premblyd.ask.storing import Storing, Subject
+from premblyd.ask.settling import Settling, new_inquiry, tell_answered
 from premblyd.clock import Clock
-from premblyd.config.models import Config
+from premblyd.config.inquiries import Pending
 from premblyd.errors import StoreUnavailableError
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.occurrences import (
@@ -21,9 +23,10 @@ from premblyd.occurrences import (
     PendingGivenUp,
     PendingSettled,
 )
-from premblyd.prembly import bodies
-from premblyd.prembly.answers import Question
+from premblyd.prembly import answers
+from premblyd.prembly.payload import Verdict
 from premblyd.privacy.identifiers import safe_id
+from premblyd.queue.settling import Answers
 from premblyd.telemetry import tell
 from premblyd.verifications.awaited import Asked, AwaitedQueue, Missed, Waiting
 from premblyd.verifications.questions import NewInquiry
@@ -33,6 +36,9 @@ PAUSE_S = 1.0  # after a failure of the database, or of ours
 # Questions on their way: enough for the rate while Prembly answers in a second or two, and few, so
 # that `confirm` never waits behind many of them.
 MAX_AT_ONCE = 8
+RETRY_MS = 5 * 60_000  # after a question without an answer
+LATE_RETRY_MS = 60 * 60_000  # after the last one, which must not be lost to an outage
+GRACE_MS = 24 * 60 * 60_000  # for which the last one may be tried
 CANT_ASK = "Prembly can't be asked for it: its reference can be no id of Prembly's"
 
 
@@ -42,7 +48,7 @@ class PendingAsker:
     def __init__(
         self,
         queue: AwaitedQueue,
-        answers: Answers,
+        kept: Answers,
         inquirer: Inquirer,
         clock: Clock,
         wake: Callable[[], None],
@@ -51,26 +57,23 @@ class PendingAsker:
     ) -> None:
         """`is_leader`: whether this daemon is the one that asks, where several share a database."""
         self._queue = queue
-        self._answers = answers
+        self._kept = kept
         self._inquirer = inquirer
         self._clock = clock
         self._wake_dispatcher = wake
         self._is_leader = is_leader
-        self._schedule: Schedule | None = None
-        self._storing: Storing | None = None
         self._asking: dict[int, asyncio.Task[None]] = {}  # by the number of the waiting
         self._unanswered: set[int] = set()  # of these: whose answer has not come
         self._offsets_ms: dict[int, int] = {}  # the clock's, when these were found due
         self._wake = asyncio.Event()
-        self._must_look_back = False  # for what came while nothing was awaited
         self._stopping = False
 
-    def configure(self, settings: Config, storing: Storing) -> None:
+    def configure(self, pending: Pending | None, settling: Settling) -> None:
         """Use these settings, and what was made of them, from the next question on. Without
         `pending` nothing is asked, and what waits goes on waiting."""
-        self._storing = storing
-        self._schedule = Schedule.of(settings.pending) if settings.pending else None
-        self._must_look_back = self._schedule is not None
+        self._settling = settling
+        self._pending = pending
+        self._must_look_back = pending is not None  # for what came while nothing was awaited
         self.wake()
 
     def wake(self) -> None:
@@ -99,11 +102,11 @@ class PendingAsker:
     async def _round(self) -> float | None:
         if self._stopping:
             return None
-        schedule = self._schedule
-        if schedule is None or not self._inquirer.can_ask or not self._is_leader():
+        pending = self._pending
+        if pending is None or not self._inquirer.can_ask or not self._is_leader():
             return POLL_S
         if self._must_look_back:
-            await self._look_back(schedule)
+            await self._look_back(pending)
         if pause_s := self._inquirer.wait_s:
             return min(pause_s, POLL_S)
         # While it is doubtful whether Prembly answers, one question is to show it. While hooks wait
@@ -132,22 +135,22 @@ class PendingAsker:
             return POLL_S
         return min(POLL_S, max(0.0, (due.next_due_ms - self._clock.now_ms()) / 1000))
 
-    async def _look_back(self, schedule: Schedule) -> None:
+    async def _look_back(self, pending: Pending) -> None:
         """Await what came while nothing was awaited: after the start, and after a reload. It is
         asked about when it would have been asked next, so not all at once."""
         now_ms = self._clock.now_ms()
 
         def due_at_ms(received_at_ms: int) -> int:
-            return schedule.next_due_ms(received_at_ms, now_ms) or now_ms
+            return next_due_ms(pending, received_at_ms, now_ms) or now_ms
 
-        since_ms = now_ms - schedule.give_up_ms
+        since_ms = now_ms - pending.give_up_ms
         after: Missed | None = None
         count = 0
-        while schedule is self._schedule:  # else there was a reload, and it begins anew
+        while pending is self._pending:  # else there was a reload, and it begins anew
             begun = await self._queue.begin_missed(after, since_ms, due_at_ms)
             after, count = begun.last, count + begun.count
             if after is None:
-                self._must_look_back = schedule is not self._schedule
+                self._must_look_back = pending is not self._pending
                 break
         if count:
             tell(PendingBegun(count=count))
@@ -172,14 +175,10 @@ class PendingAsker:
             await self._put_off(waiting, f"premblyd failed: {type(error).__name__}")
 
     async def _follow(self, waiting: Waiting) -> None:
-        subject = Subject(
-            endpoint=waiting.endpoint,
-            reference=waiting.reference,
-            session_id=waiting.session_id,
-        )
-        question = subject.question
+        subject = Verdict(reference=waiting.reference, session_id=waiting.session_id)
+        question = answers.question_about(subject)
         if question is None:
-            return await self._end(waiting, None, None, CANT_ASK)
+            return await self._end(waiting, None, CANT_ASK)
         self._unanswered.add(waiting.id)
         try:
             answer = await self._inquirer.ask(question)
@@ -189,32 +188,25 @@ class PendingAsker:
             if not self._stopping:
                 await asyncio.sleep(min(POLL_S, self._inquirer.wait_s or POLL_S))
             return None  # still due
-        error = answer.error
-        if answer.kind is AnswerKind.KNOWN and self._storing is not None:
-            error = self._storing.why_not_settled(subject, question, answer)
-            if error is None:
-                return await self._store(waiting, subject, question, answer)
+        error, result = answer.error, InquiryResult.UNSETTLED
+        if answer.kind is AnswerKind.KNOWN:
+            error = self._settling.why_not_settled(subject, question, answer)
+            result = InquiryResult.UNSETTLED if error else InquiryResult.SETTLED
         elif answer.kind is AnswerKind.NOT_FOUND:
             error = answer.why_not_found
-        return await self._put_off(waiting, error, question, answer)
-
-    async def _store(
-        self, waiting: Waiting, subject: Subject, question: Question, answer: Answer
-    ) -> None:
-        """Store the settled answer as an event, and wake whoever runs its actions."""
-        storing = self._storing
-        if storing is None:
-            raise RuntimeError("asked before it was configured")
-        now_ms = self._clock.now_ms()
-        if bodies.is_quick(answer.body):
-            new = storing.new_answer(subject, answer, now_ms)
-        else:
-            new = await asyncio.to_thread(storing.new_answer, subject, answer, now_ms)
-        inquiry = _inquiry(waiting, question, answer, InquiryResult.SETTLED)
-        added = await self._answers.add(new, inquiry)
-        if inquiry:
-            stored_id = added.event_id if added.is_new else None
-            tell_answered(replace(inquiry, stored_event_id=stored_id))
+        inquiry = new_inquiry(Purpose.PENDING, question, answer, result, event_id=waiting.event_id)
+        own_inquiry = None if answer.is_shared else inquiry  # else another keeps the record
+        if result is InquiryResult.UNSETTLED:
+            return await self._put_off(waiting, error, answer, own_inquiry)
+        added = await self._settling.store(
+            self._kept,
+            subject,
+            question,
+            answer,
+            own_inquiry,
+            endpoint=waiting.endpoint,
+            now_ms=self._clock.now_ms(),
+        )
         tell(
             PendingSettled(
                 event_id=waiting.event_id,
@@ -222,57 +214,49 @@ class PendingAsker:
                 reference=safe_id(waiting.reference),
             )
         )
-        if added.is_new and new.deliveries:
+        if added.is_new:
             self._wake_dispatcher()
+        return None
 
     async def _put_off(
         self,
         waiting: Waiting,
         error: str | None,
-        question: Question | None = None,
         answer: Answer | None = None,
+        inquiry: NewInquiry | None = None,
     ) -> None:
         """Ask again later, or give up: the answer settles nothing."""
-        schedule = self._schedule
-        if schedule is None:
+        pending = self._pending
+        if pending is None:
             return  # `pending` was taken out of the configuration: it waits on
         # By the clock by which its times are: it may have been set while Prembly was asked.
         now_ms = self._clock.now_ms() - self._clock.offset_ms + self._offsets_ms[waiting.id]
         if answer and answer.kind in (AnswerKind.KNOWN, AnswerKind.NOT_FOUND):
-            due_at_ms = schedule.next_due_ms(waiting.created_at_ms, now_ms)
+            due_at_ms = next_due_ms(pending, waiting.created_at_ms, now_ms)
         else:
-            due_at_ms = schedule.retry_due_ms(
-                waiting.created_at_ms,
-                waiting.due_at_ms,
-                now_ms,
-                round(answer.retry_after_s * 1000) if answer else 0,
+            retry_after_ms = round(answer.retry_after_s * 1000) if answer else 0
+            due_at_ms = retry_due_ms(
+                pending, waiting.created_at_ms, waiting.due_at_ms, now_ms, retry_after_ms
             )
-        inquiry = (
-            _inquiry(waiting, question, answer, InquiryResult.UNSETTLED)
-            if question and answer
-            else None
-        )
-        await self._end(waiting, inquiry, due_at_ms, error)
+        await self._end(waiting, due_at_ms, error, inquiry)
 
     async def _end(
         self,
         waiting: Waiting,
-        inquiry: NewInquiry | None,
         due_at_ms: int | None,
         error: str | None,
+        inquiry: NewInquiry | None = None,
     ) -> None:
-        now_ms = self._clock.now_ms()
         asked = Asked(
             id=waiting.id,
-            at_ms=now_ms,
+            at_ms=self._clock.now_ms(),
             due_at_ms=due_at_ms,
             error=error,
             created_at_ms=waiting.created_at_ms,
             reference=waiting.reference,
         )
         still_waiting = await self._queue.asked(asked, inquiry)
-        if inquiry:
-            tell_answered(inquiry)
+        tell_answered(inquiry)
         if due_at_ms is None and still_waiting:
             tell(
                 PendingGivenUp(
@@ -284,16 +268,29 @@ class PendingAsker:
             )
 
 
-def _inquiry(
-    waiting: Waiting, question: Question, answer: Answer, result: InquiryResult
-) -> NewInquiry | None:
-    """Return the record of a question; None when somebody else asked it, who keeps the record."""
-    if answer.is_shared:
+def next_due_ms(pending: Pending, created_at_ms: int, now_ms: int) -> int | None:
+    """Return when Prembly is asked next about an event of `created_at_ms`: after each of `ask_ms`,
+    then again and again after the last, until `give_up_ms`; then once more. None: never more."""
+    age_ms = now_ms - created_at_ms
+    if age_ms >= pending.give_up_ms:
         return None
-    return new_inquiry(
-        question,
-        answer,
-        Purpose.PENDING,
-        result if answer.kind is AnswerKind.KNOWN else None,
-        event_id=waiting.event_id,
-    )
+    number = bisect.bisect_right(pending.ask_ms, age_ms)
+    if number < len(pending.ask_ms):
+        next_ms = pending.ask_ms[number]
+    else:
+        last_ms = pending.ask_ms[-1]
+        next_ms = (age_ms // last_ms + 1) * last_ms
+    return created_at_ms + min(next_ms, pending.give_up_ms)
+
+
+def retry_due_ms(
+    pending: Pending, created_at_ms: int, due_at_ms: int, now_ms: int, retry_after_ms: int = 0
+) -> int | None:
+    """Return when Prembly is asked again after the question of `due_at_ms` had no answer, which
+    says nothing of the verification; None: never more."""
+    next_ms = next_due_ms(pending, created_at_ms, now_ms)
+    if next_ms is not None:
+        return max(min(next_ms, now_ms + RETRY_MS), now_ms + retry_after_ms)
+    if due_at_ms >= created_at_ms + pending.give_up_ms + GRACE_MS:
+        return None
+    return now_ms + max(LATE_RETRY_MS, retry_after_ms)

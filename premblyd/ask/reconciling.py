@@ -12,11 +12,10 @@ from enum import StrEnum
 from typing import Protocol, TypeVar
 from urllib.parse import urlencode
 
-from premblyd.ask.answered import NewAnswer, new_inquiry
 from premblyd.ask.client import Answer, AnswerKind, Inquirer
 from premblyd.ask.logpages import LogEntry, LogPage, LogPageError, read_page
 from premblyd.ask.logreading import Fetch
-from premblyd.ask.storing import Storing, Subject
+from premblyd.ask.settling import Settling, new_inquiry
 from premblyd.config.inquiries import LogsQuestion
 from premblyd.errors import (
     NoAnswerError,
@@ -26,8 +25,10 @@ from premblyd.errors import (
     UnreadableLogError,
 )
 from premblyd.model.tables import InquiryResult, Purpose
+from premblyd.prembly import answers
 from premblyd.prembly.answers import Question
-from premblyd.prembly.payload import session_reference
+from premblyd.prembly.payload import Verdict, session_reference
+from premblyd.queue.settling import NewAnswer
 from premblyd.verifications.questions import NewInquiry
 
 AT_ONCE = 16  # questions on their way: the rate holds them apart
@@ -164,14 +165,14 @@ class Reconciler:
     def __init__(
         self,
         inquirer: Inquirer,
-        storing: Storing,
+        settling: Settling,
         record: Record,
         *,
         endpoint: str,
         now_ms: Callable[[], int],
     ) -> None:
         self._inquirer = inquirer
-        self._storing = storing
+        self._settling = settling
         self._record = record
         self._endpoint = endpoint
         self._now_ms = now_ms
@@ -199,10 +200,8 @@ class Reconciler:
             after_each(each)
 
     async def _follow(self, each: Absent) -> None:
-        subject = Subject(
-            endpoint=self._endpoint, reference=each.reference, session_id=each.session_id
-        )
-        question = subject.question
+        subject = Verdict(reference=each.reference, session_id=each.session_id)
+        question = answers.question_about(subject)
         if question is None or (_is_digest(each.reference) and not each.session_id):
             each.fate = Fate.UNASKABLE
             return
@@ -216,19 +215,22 @@ class Reconciler:
             each.fate, each.error = Fate.NOT_FOUND, answer.why_not_found
             await self._note(question, answer, None)
             return
-        error = self._storing.why_not_settled(subject, question, answer)
+        error = self._settling.why_not_settled(subject, question, answer)
         if error is not None:
             each.fate, each.error = Fate.UNSETTLED, error
             await self._note(question, answer, error)
             return
-        new = self._storing.new_answer(subject, answer, self._now_ms())
-        inquiry = new_inquiry(question, answer, Purpose.RECONCILE, InquiryResult.SETTLED)
+        new = self._settling.new_answer(
+            subject, question, answer, endpoint=self._endpoint, now_ms=self._now_ms()
+        )
+        inquiry = new_inquiry(Purpose.RECONCILE, question, answer, InquiryResult.SETTLED)
         each.event_id, is_new = await _when_unlocked(lambda: self._record.store(new, inquiry))
         each.fate = Fate.STORED if is_new else Fate.CAME
 
     async def _note(self, question: Question, answer: Answer, error: str | None) -> None:
-        result = None if answer.kind is AnswerKind.NOT_FOUND else InquiryResult.UNSETTLED
-        inquiry = new_inquiry(question, answer, Purpose.RECONCILE, result, error=error)
+        inquiry = new_inquiry(
+            Purpose.RECONCILE, question, answer, InquiryResult.UNSETTLED, error=error
+        )
         await _when_unlocked(lambda: self._record.note(inquiry))
 
 

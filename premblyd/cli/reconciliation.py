@@ -124,7 +124,7 @@ class Reconciliation:
 
     async def _ask_for_absent(self, inquirer: Any) -> None:
         from premblyd.ask.reconciling import Reconciler
-        from premblyd.ask.storing import Storing
+        from premblyd.ask.settling import Settling
 
         advance = self._showing("asking")
         done = 0
@@ -136,7 +136,7 @@ class Reconciliation:
 
         reconciler = Reconciler(
             inquirer,
-            Storing(self.settings),
+            Settling(self.settings),
             self.record,
             endpoint=self.endpoint,
             now_ms=self.clock.now_ms,

@@ -4,10 +4,10 @@ The answer must be about the same verification, agree with the event, and be eno
 by itself: what it is silent about proves nothing. No words here quote an event or an answer.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from premblyd.prembly import facts, payload
 from premblyd.prembly.answers import FACTS, Question, Stated
@@ -35,22 +35,17 @@ class Agreement:
     stated: tuple[str, ...] = ()
 
 
-class Requirement(Protocol):
-    """What an action asks of an event."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """What an action asks of an event. `looks_at`: the names that its `when` looks at.
+    `may_be_unstated`: the facts that an answer need not state. `takes_code`: whether it takes
+    events with this response code. `says_yes`: whether its `when` says yes to the event, if its
+    facts were these; one that fails says no."""
 
-    @property
-    def looks_at(self) -> Collection[str]:
-        """The names that its `when` looks at."""
-
-    @property
-    def may_be_unstated(self) -> Collection[str]:
-        """The facts that an answer need not state."""
-
-    def takes_code(self, code: str | None) -> bool:
-        """Return whether it takes events with this response code."""
-
-    def says_yes(self, verdict: Verdict) -> bool:
-        """Return whether its `when` says yes to the event, if its facts were these."""
+    looks_at: Collection[str]
+    may_be_unstated: Collection[str]
+    takes_code: Callable[[str | None], bool]
+    says_yes: Callable[[Verdict], bool]
 
 
 MAX_OTHERS = 100  # different things that events of one reference say

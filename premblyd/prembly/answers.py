@@ -82,6 +82,9 @@ class Stated:
         )
 
 
+NOTHING = Stated(verdict=Verdict(), is_empty=True)
+
+
 def question_about(verdict: Verdict) -> Question | None:
     """Return by what Prembly can be asked about an event: its reference, or else its session; None
     when it has neither, none that can be an id of Prembly's, or is about no verification."""

@@ -9,11 +9,11 @@ from typing import Any
 from peewee import Database
 
 from premblyd import times
-from premblyd.ask.answered import NewAnswer, add_answer
 from premblyd.engines.connections import transact
 from premblyd.hosts.heartbeat import reconciled
 from premblyd.model.tables import Downtime, Event, VerificationName
 from premblyd.prembly.payload import plain_id, same_id, session_reference
+from premblyd.queue.settling import NewAnswer, add_answer
 from premblyd.record import queries
 from premblyd.verifications import questions
 from premblyd.verifications.questions import NewInquiry

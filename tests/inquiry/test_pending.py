@@ -13,10 +13,9 @@ from typing import Any, Self
 import pytest
 
 from premblyd.ask import client, pending
-from premblyd.ask.answered import Answers
 from premblyd.ask.client import Inquirer
 from premblyd.ask.pending import PendingAsker
-from premblyd.ask.storing import Storing
+from premblyd.ask.settling import Settling
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.databases import DatabaseAddress
@@ -27,6 +26,7 @@ from premblyd.prembly import payload
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.inbox import Added, Inbox
 from premblyd.queue.queue import Queue
+from premblyd.queue.settling import Answers
 from premblyd.verifications.awaited import AwaitedQueue, Due
 from tests.support import prembly_api
 from tests.support.clock import SettableClock
@@ -108,7 +108,7 @@ class At(AbstractAsyncContextManager["At"]):
         text = json.dumps(configuration(**data))
         self.settings = parse_config(text, Path("/p.yaml"), SecretPlaces(Path("/")))
         self.inquirer.configure(self.settings.prembly)
-        self.asker.configure(self.settings, Storing(self.settings))
+        self.asker.configure(self.settings.pending, Settling(self.settings))
 
     async def receive(self, *bodies: bytes, awaited: bool = True) -> list[Added]:
         """Store webhooks as the receiver does."""
@@ -618,7 +618,7 @@ async def test_a_failing_database_loses_nothing_and_stores_nothing_twice(
     async with At(place, api) as at:
         await at.receive(body())
         failures = 2
-        add = at.asker._answers.add
+        add = at.asker._kept.add
 
         def failing(*arguments: Any) -> "asyncio.Future[Added]":
             nonlocal failures
@@ -627,7 +627,7 @@ async def test_a_failing_database_loses_nothing_and_stores_nothing_twice(
                 raise StoreUnavailableError("database or disk is full")
             return add(*arguments)
 
-        monkeypatch.setattr(at.asker._answers, "add", failing)
+        monkeypatch.setattr(at.asker._kept, "add", failing)
         at.advance(MINUTE_MS)
         await at.until_rows([("settled", 0, 2, None)])
         assert api.asked("r-1") == 3
@@ -642,14 +642,14 @@ async def test_a_fault_of_ours_is_logged_and_delays_no_other(
     api.know("r-2")
     async with At(place, api) as at:
         await at.receive(body(), body(reference="r-2"))
-        judge = Storing.why_not_settled
+        judge = Settling.why_not_settled
 
-        def failing(self: Storing, subject: Any, *more: Any) -> str | None:
+        def failing(self: Settling, subject: Any, *more: Any) -> str | None:
             if subject.reference == "r-1":
                 raise ZeroDivisionError("hush")
             return judge(self, subject, *more)
 
-        monkeypatch.setattr(Storing, "why_not_settled", failing)
+        monkeypatch.setattr(Settling, "why_not_settled", failing)
         at.advance(MINUTE_MS)
         await until(lambda: [row[0] for row in at.rows()] == ["waiting", "settled"])
         await until(lambda: at.rows()[0][1] == 1)

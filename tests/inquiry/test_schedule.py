@@ -4,23 +4,27 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from premblyd.ask.schedule import GRACE_MS, LATE_RETRY_MS, RETRY_MS, Schedule
+from premblyd.ask.pending import GRACE_MS, LATE_RETRY_MS, RETRY_MS, next_due_ms, retry_due_ms
 from premblyd.config.inquiries import Pending
 from tests.support.rows import for_each
 
 BEGAN_MS = 1_700_000_000_000
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
-DEFAULT = Schedule.of(Pending())
+DEFAULT = Pending()
 
 
-def questions(schedule: Schedule, late_ms: int = 0) -> list[int]:
-    """Return when Prembly is asked, each time so late, in ms after the event."""
+def schedule(*ask_ms: int, give_up_ms: int) -> Pending:
+    return Pending.model_construct(ask_ms=ask_ms, give_up_ms=give_up_ms)
+
+
+def questions(pending: Pending) -> list[int]:
+    """Return when Prembly is asked, in ms after the event."""
     asked: list[int] = []
-    due_ms: int | None = schedule.next_due_ms(BEGAN_MS, BEGAN_MS)
+    due_ms: int | None = next_due_ms(pending, BEGAN_MS, BEGAN_MS)
     while due_ms is not None:
         asked.append(due_ms - BEGAN_MS)
-        due_ms = schedule.next_due_ms(BEGAN_MS, due_ms + late_ms)
+        due_ms = next_due_ms(pending, BEGAN_MS, due_ms)
     return asked
 
 
@@ -30,14 +34,14 @@ def test_by_default_it_is_asked_after_each_time_and_then_every_12_hours_for_3_da
 
 
 def test_the_last_question_is_when_it_is_given_up() -> None:
-    assert questions(Schedule(ask_ms=(10, 20), give_up_ms=45)) == [10, 20, 40, 45]
-    assert questions(Schedule(ask_ms=(10, 20), give_up_ms=20)) == [10, 20]
-    assert questions(Schedule(ask_ms=(10,), give_up_ms=5)) == [5]
+    assert questions(schedule(10, 20, give_up_ms=45)) == [10, 20, 40, 45]
+    assert questions(schedule(10, 20, give_up_ms=20)) == [10, 20]
+    assert questions(schedule(10, give_up_ms=5)) == [5]
 
 
 def test_questions_that_were_missed_are_made_up_for_once() -> None:
     a_day_later_ms = BEGAN_MS + 24 * HOUR_MS + 1
-    assert DEFAULT.next_due_ms(BEGAN_MS, a_day_later_ms) == BEGAN_MS + 36 * HOUR_MS
+    assert next_due_ms(DEFAULT, BEGAN_MS, a_day_later_ms) == BEGAN_MS + 36 * HOUR_MS
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -49,8 +53,8 @@ def test_questions_that_were_missed_are_made_up_for_once() -> None:
 def test_the_next_question_is_later_than_now_and_never_after_the_end(
     ask_ms: list[int], give_up_ms: int, age_ms: int
 ) -> None:
-    schedule = Schedule(ask_ms=tuple(ask_ms), give_up_ms=give_up_ms)
-    next_ms = schedule.next_due_ms(BEGAN_MS, BEGAN_MS + age_ms)
+    pending = schedule(*ask_ms, give_up_ms=give_up_ms)
+    next_ms = next_due_ms(pending, BEGAN_MS, BEGAN_MS + age_ms)
     if next_ms is None:
         assert age_ms >= give_up_ms
     else:
@@ -58,7 +62,7 @@ def test_the_next_question_is_later_than_now_and_never_after_the_end(
 
 
 def retry(age_ms: int, due_age_ms: int, retry_after_ms: int = 0) -> int | None:
-    return DEFAULT.retry_due_ms(BEGAN_MS, BEGAN_MS + due_age_ms, BEGAN_MS + age_ms, retry_after_ms)
+    return retry_due_ms(DEFAULT, BEGAN_MS, BEGAN_MS + due_age_ms, BEGAN_MS + age_ms, retry_after_ms)
 
 
 def test_a_question_without_an_answer_is_asked_again_soon() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from premblyd.ask.answered import NewAnswer, add_answer
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly.events import MEANINGS
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.queue.inbox import Added, NewDelivery
+from premblyd.queue.settling import NewAnswer, add_answer
 from premblyd.verifications.awaited import EVENT_GONE, MAX_MISSED, Asked, AwaitedQueue, Due, Missed
 from premblyd.verifications.questions import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
 from premblyd.verifications.stored import settled_in_record

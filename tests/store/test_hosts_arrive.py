@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
-from premblyd.ask.answered import Answers, NewAnswer
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable
+from premblyd.queue.settling import Answers, NewAnswer
 from premblyd.record.operating import Operator
 from tests.support.queue import LEASE_MS, add_many
 from tests.support.store import NOW_MS, Store, new_event

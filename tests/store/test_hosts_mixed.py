@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from premblyd.ask.answered import Answers, NewAnswer
 from premblyd.model.states import State
 from premblyd.prembly.payload import Outcome, Webhook
 from premblyd.queue import inbox
 from premblyd.queue.inbox import Added, ConnectionFault, NewDelivery, NewRejection
 from premblyd.queue.jobs import Claimable, Claimed, Job
 from premblyd.queue.order import Then
+from premblyd.queue.settling import Answers, NewAnswer
 from premblyd.record.operating import Change, Operator
 from tests.support.jobs import ending
 from tests.support.queue import FAILED, INTERRUPTED, LEASE_MS, SUCCEEDED

@@ -9,10 +9,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, ParamSpec, Self
 
-from premblyd.ask.answered import Answers
 from premblyd.ask.client import Inquirer
 from premblyd.ask.confirm import Confirmation
-from premblyd.ask.storing import Storing
+from premblyd.ask.settling import Settling
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Action, Config, Endpoint
@@ -25,6 +24,7 @@ from premblyd.queue.inbox import Inbox, NewDelivery
 from premblyd.queue.jobs import Claimed, Result
 from premblyd.queue.once import Ruling
 from premblyd.queue.queue import Queue
+from premblyd.queue.settling import Answers
 from premblyd.record.operating import Operator
 from premblyd.run.dispatcher import Dispatcher, ReadAnew
 from premblyd.run.invocation import Invocation
@@ -194,7 +194,7 @@ class Dispatching:
             actions=actions,
             prembly=self._prembly,
         )
-        self.gate.configure(settings, Storing(settings))
+        self.gate.configure(Settling(settings))
         self.dispatcher.configure(actions, self.limit, self.max_bytes)
 
     async def stop(self, timeout_s: float) -> None:

@@ -1,22 +1,16 @@
-"""Storing what Prembly's API answered: the record of each question, and of an answer that settles a
-verification an event, once for each, whoever asked."""
+"""Prembly's answer that settles a verification: committed as an event with its deliveries, once for
+each verification, whoever asked; what waited for it ends in the same transaction."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from premblyd.ask.client import Answer, AnswerKind
 from premblyd.engines.engine import Transaction
 from premblyd.engines.writer import Step, Writer
-from premblyd.model.tables import InquiryResult, Purpose
-from premblyd.occurrences import InquiryAnswered
 from premblyd.prembly import payload
-from premblyd.prembly.answers import Question
 from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
-from premblyd.privacy.identifiers import safe_id
 from premblyd.queue import inbox
 from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.telemetry import tell
 from premblyd.verifications import awaited, questions
 from premblyd.verifications.names import known_as, learn_names, lock_names
 from premblyd.verifications.questions import NewInquiry
@@ -76,8 +70,7 @@ def add_answer(
     transaction.lock({*map(awaited.lock_name, references), *order_names})
     if settled := settled_in_record(transaction, references):
         event_id = min(settled.values())
-        key = inbox.key_of(transaction, event_id)
-        added = Added(event_id, key, False)
+        added = Added(event_id, inbox.key_of(transaction, event_id), False)
     else:
         others = found_others(transaction, references, answer.read)
         deliveries = [each for each in answer.deliveries if answer.is_for(each.action, others)]
@@ -87,51 +80,3 @@ def add_answer(
         questions.add(transaction, replace(inquiry, stored_event_id=stored_id))
     awaited.settle(transaction, dict.fromkeys(references, added.event_id), webhook.received_at_ms)
     return added
-
-
-def new_inquiry(
-    question: Question,
-    answer: Answer,
-    purpose: Purpose,
-    result: InquiryResult | None = None,
-    *,
-    error: str | None = None,
-    event_id: int | None = None,
-    delivery_id: int | None = None,
-    stored_event_id: int | None = None,
-) -> NewInquiry:
-    """Return the record of a question. `result` is for an answer that is KNOWN: what it came to."""
-    of_kind = None if answer.kind is AnswerKind.KNOWN else InquiryResult(answer.kind)
-    return NewInquiry(
-        at_ms=answer.at_ms,
-        purpose=purpose,
-        result=result or of_kind or InquiryResult.UNSETTLED,
-        reference=question.reference,
-        duration_ms=answer.duration_ms,
-        event_id=event_id,
-        delivery_id=delivery_id,
-        http_status=answer.http_status,
-        error=error or answer.error,
-        answer_bytes=len(answer.body) if answer.http_status else None,
-        answer_sha256=answer.sha256,
-        stored_event_id=stored_event_id,
-        wait_until_ms=answer.wait_until_ms,
-    )
-
-
-def tell_answered(inquiry: NewInquiry) -> None:
-    """Tell the log of a question, when its record is stored."""
-    tell(
-        InquiryAnswered(
-            purpose=str(inquiry.purpose),
-            result=str(inquiry.result),
-            event_id=inquiry.event_id,
-            delivery=inquiry.delivery_id,
-            stored_event_id=inquiry.stored_event_id,
-            reference=safe_id(inquiry.reference),
-            http_status=inquiry.http_status,
-            error=inquiry.error,
-            answer_bytes=inquiry.answer_bytes,
-            duration_ms=inquiry.duration_ms,
-        )
-    )
