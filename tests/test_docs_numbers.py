@@ -123,7 +123,7 @@ LIMITS = {
     "hosts.heartbeat.EVERY_S": 60.0,
     "console.app.MAX_CONNECTIONS": 100,
     "console.app.MAX_BODY_BYTES": 512 << 10,
-    "console.guessing.PERIOD_S": 900.0,
+    "console.strangers.PERIOD_S": 900.0,
     "passwords.MIN_CHARACTERS": 12,
     "prembly.payload.MAX_TEXT_BYTES": 4096,
     "prembly.bodies.LARGE_BYTES": 128 << 10,

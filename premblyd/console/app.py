@@ -15,23 +15,11 @@ from tornado.web import Application, RequestHandler, StaticFileHandler
 from premblyd import passwords
 from premblyd.clock import Clock
 from premblyd.config.models import Config
+from premblyd.console import actions, deliveries, event, lists, overview, signin
 from premblyd.console.bulk import Bulks
-from premblyd.console.guests import Guests
-from premblyd.console.handler import HEADERS, NothingHere
-from premblyd.console.live import Live
-from premblyd.console.pages import (
-    actions,
-    deliveries,
-    event,
-    events,
-    live,
-    metrics,
-    operators,
-    overview,
-    rejections,
-    signin,
-)
-from premblyd.console.services import Services
+from premblyd.console.handler import HEADERS, NothingHere, Services
+from premblyd.console.live import Live, LiveStream
+from premblyd.console.strangers import Guests
 from premblyd.databases import DatabaseAddress, file_of
 from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
@@ -74,12 +62,12 @@ class Console:
             path=file_of(database),
             cookie=f"premblyd-{own}",
             metrics=metrics,
-            live=Live(readers),
             bulks=Bulks(readers, writer, clock, wake),
         )
+        self._live = Live(readers)
         self._listening = listening
         self._server = _Server(
-            _application(self._services),
+            _application(self._services, self._live),
             max_header_size=MAX_HEADER_BYTES,
             max_body_size=MAX_BODY_BYTES,
             max_buffer_size=MAX_BODY_BYTES + MAX_HEADER_BYTES,
@@ -114,7 +102,7 @@ class Console:
     async def close(self) -> None:
         """Answer no more."""
         self._server.stop()
-        await self._services.live.close()
+        await self._live.close()
         await self._services.bulks.close()
         self._listening.close()
         await self._server.close_all_connections()
@@ -152,16 +140,15 @@ class _Static(StaticFileHandler):
         self.set_header("Cache-Control", "no-cache")  # asks each time whether it has changed
 
 
-def _application(services: Services) -> Application:
+def _application(services: Services, live: Live) -> Application:
     with_services = {"services": services}
     form = r"(?:\.json|\.csv)?"
     pages: list[tuple[str, type[RequestHandler]]] = [
         (r"/sign-in", signin.SignIn),
         (r"/sign-out", signin.SignOut),
-        (r"/metrics", metrics.Metrics),
+        (r"/metrics", overview.Metrics),
         (r"/(?:overview(?:\.json)?)?", overview.Overview),
-        (r"/live", live.LiveStream),
-        (rf"/events{form}", events.Events),
+        (rf"/events{form}", lists.Events),
         (r"/events/(\d{1,18}|[0-9a-f]{32})(?:\.json)?", event.Event),
         (r"/events/(\d{1,18})/reveal(?:\.json)?", event.Reveal),
         (rf"/dead{form}", deliveries.Dead),
@@ -172,14 +159,15 @@ def _application(services: Services) -> Application:
         (r"/deliveries/(\d{1,18})", deliveries.Delivery),
         (r"/deliveries/(\d{1,18})/replay(?:\.json)?", deliveries.Replay),
         (r"/deliveries/(\d{1,18})/cancel(?:\.json)?", deliveries.Cancel),
-        (rf"/rejections{form}", rejections.Rejections),
+        (rf"/rejections{form}", lists.Rejections),
         (r"/actions(?:\.json)?", actions.Actions),
         (r"/actions/explain(?:\.json)?", actions.Explain),
-        (rf"/operators{form}", operators.Operators),
+        (rf"/operators{form}", lists.Operators),
     ]
     return Application(
         [
             *((pattern, handler, with_services) for pattern, handler in pages),
+            (r"/live", LiveStream, {**with_services, "live": live}),
             (r"/static/([a-z]+\.(?:css|js|svg))", _Static, {"path": str(HOME / "static")}),
         ],
         default_handler_class=NothingHere,

@@ -1,9 +1,14 @@
-"""What all pages of the console have in common: who may see them, and how they are sent."""
+"""What all pages of the console have in common: what they work with, who may see them, and how they
+are sent."""
 
+import asyncio
 import dataclasses
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 from urllib.parse import quote
 
@@ -11,12 +16,21 @@ from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 
 from premblyd import jsontext
-from premblyd.console import origin, words
-from premblyd.console.services import Services
+from premblyd.clock import Clock
+from premblyd.config.console import Console
+from premblyd.config.models import Config
+from premblyd.console import strangers, words
+from premblyd.console.bulk import Bulks
+from premblyd.console.strangers import Guesses, Guests
 from premblyd.engines.connections import Database
+from premblyd.engines.readers import Readers
+from premblyd.engines.writer import Writer
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
+from premblyd.metrics.exporter import Exporter
 from premblyd.occurrences import ConsoleFailed, ConsoleNotLogged, ConsoleRefused, Occurrence
+from premblyd.passwords import PasswordHash
 from premblyd.receive.address import client_ip, peer_ip
+from premblyd.receive.evidence import Quota
 from premblyd.record import access
 from premblyd.record.access import Session
 from premblyd.telemetry import tell
@@ -36,7 +50,38 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
+LINES_PER_MINUTE = 20  # of each kind that anybody at all can cause
 Found = TypeVar("Found")
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """The console's parts, as every handler gets them."""
+
+    readers: Readers
+    writer: Writer
+    clock: Clock
+    wake: Callable[[], None]  # tells the dispatcher that there are deliveries
+    path: Path | None  # of the database, if it is a file
+    cookie: str  # name of the session's
+    metrics: Exporter
+    bulks: Bulks
+    guesses: Guesses = field(default_factory=Guesses)
+    guests: Guests = field(default_factory=Guests)
+    # Of lines of the log, by their names.
+    quotas: defaultdict[str, Quota] = field(
+        default_factory=lambda: defaultdict(lambda: Quota(LINES_PER_MINUTE))
+    )
+    # A try of a password takes a core and 32 MB: one at a time.
+    trying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    config: Config = field(init=False)
+    password: PasswordHash | None = field(init=False, default=None)
+
+    @property
+    def settings(self) -> Console:
+        """The console's own part of the configuration."""
+        assert self.config.console is not None  # noqa: S101 (there is no console without)
+        return self.config.console
 
 
 class Refused(PremblydError):
@@ -89,9 +134,9 @@ class Handler(RequestHandler):
     async def _admit(self) -> None:
         """Let in who may be here. Raise Refused for others."""
         settings = self.services.settings
-        if not origin.is_own_host(self.request.host, settings):
+        if not strangers.is_own_host(self.request.host, settings):
             raise Refused(421, "host", words.OTHER_HOST)
-        if self.request.method not in ("GET", "HEAD") and not origin.is_own_page(
+        if self.request.method not in ("GET", "HEAD") and not strangers.is_own_page(
             self.request.headers, self.request.host, settings
         ):
             raise Refused(403, "cross_site", words.CROSS_SITE)
@@ -116,7 +161,7 @@ class Handler(RequestHandler):
         if self.request.method != "GET" or self.wants_json or self.is_stream:
             raise Refused(401, "not_signed_in", words.SIGN_IN)
         target = self.request.uri or "/"
-        if not origin.is_safe_target(target):
+        if not strangers.is_safe_target(target):
             target = "/"
         if self.request.headers.get("Sec-Fetch-Site") == "cross-site":
             # A link in a chat. No browser sends a SameSite=Strict cookie with that, so let this
@@ -205,7 +250,7 @@ class Handler(RequestHandler):
     def set_cookie(self, name: str, value: str | bytes, *args: Any, **more: Any) -> None:
         """Set a cookie for this console alone: no script reads it, no other site sends it."""
         settings = self.services.settings
-        is_secure = (settings.url or "").startswith("https:") and origin.is_public_name(
+        is_secure = (settings.url or "").startswith("https:") and strangers.is_public_name(
             self.request.host, settings
         )
         strict = {"httponly": True, "samesite": "Strict", "secure": is_secure, "path": "/"}

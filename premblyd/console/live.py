@@ -1,16 +1,21 @@
-"""Tells pages that something has changed: one look a second at the record for all who watch, and
-none while nobody does."""
+"""Tells pages that something has changed, by server-sent events: one look a second at the record
+for all who watch, and none while nobody does."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 
+from tornado.iostream import StreamClosedError
+
+from premblyd import jsontext
+from premblyd.console.handler import Handler, Services, plain
 from premblyd.engines.readers import Readers
 from premblyd.errors import PremblydError, TryAgainError
 from premblyd.record.statistics import Pulse, pulse
 
 EVERY_S = 1.0
 MAX_WATCHERS = 32
+SESSION_EVERY = 30  # rounds: then it is asked whether the session still is one
 
 
 class TooManyWatchersError(TryAgainError):
@@ -68,3 +73,38 @@ class Live:
                 await asyncio.sleep(EVERY_S)
         finally:
             self._task = None
+
+
+class LiveStream(Handler):
+    """Sends the pulse of the record whenever it changes, for as long as the session lasts."""
+
+    def initialize(  # type: ignore[override]
+        self, services: Services, live: Live
+    ) -> None:
+        super().initialize(services)
+        self._live = live
+
+    async def get(self) -> None:
+        self.set_header("Content-Type", "text/event-stream; charset=UTF-8")
+        self.set_header("X-Accel-Buffering", "no")  # nginx passes it on at once
+        watching = self._live.watch()
+        rounds = 0
+        try:
+            async for pulse in watching:
+                rounds += 1
+                if rounds % SESSION_EVERY == 0:
+                    self.begin_anew()
+                    if await self.find_session() is None:
+                        return
+                self.write(_message(pulse))
+                await self.flush()
+        except StreamClosedError:
+            return
+        finally:
+            await watching.aclose()
+
+
+def _message(pulse: Pulse | None) -> bytes:
+    if pulse is None:
+        return b": nothing new\n\n"
+    return b"event: pulse\ndata: " + jsontext.dumps(plain(pulse)) + b"\n\n"

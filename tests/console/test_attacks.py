@@ -14,8 +14,8 @@ from tornado.web import RequestHandler
 
 from premblyd import passwords
 from premblyd.console import app
-from premblyd.console.guessing import ALL, EACH
-from premblyd.console.pages.signin import SignIn
+from premblyd.console.signin import SignIn
+from premblyd.console.strangers import ALL, EACH
 from tests.support.console import CONSOLE, Browser, browser, new_link, signed_in
 from tests.support.daemon import Premblyd
 from tests.support.rows import for_each
@@ -82,7 +82,7 @@ def settle(daemon: Premblyd) -> None:
 def patterns() -> list[str]:
     """Return the pattern of every path that the console answers."""
     services = cast(Any, SimpleNamespace(cookie="premblyd"))
-    rules = app._application(services).wildcard_router.rules
+    rules = app._application(services, cast(Any, None)).wildcard_router.rules
     return [cast(Any, rule.matcher).regex.pattern for rule in rules]
 
 
@@ -107,7 +107,7 @@ def test_every_page_is_attacked_below(pattern: str) -> None:
 def posting() -> list[str]:
     """Return the pattern of every path that takes a form, but of the one to sign in by."""
     services = cast(Any, SimpleNamespace(cookie="premblyd"))
-    rules = app._application(services).wildcard_router.rules
+    rules = app._application(services, cast(Any, None)).wildcard_router.rules
     handlers = {
         cast(Any, rule.matcher).regex.pattern: cast(type[RequestHandler], rule.target)
         for rule in rules

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 from tornado.iostream import IOStream
 
-from premblyd.console.guests import FEWEST, Guests
+from premblyd.console.strangers import FEWEST, Guests
 from tests.support.dispatching import on_a_loop
 
 LIMIT = 40

@@ -11,8 +11,8 @@ import pytest
 from premblyd import passwords
 from premblyd.config.console import Console
 from premblyd.config.values import listen
-from premblyd.console import origin
-from premblyd.console.guessing import ALL, EACH, PERIOD_S, Guesses
+from premblyd.console import strangers
+from premblyd.console.strangers import ALL, EACH, PERIOD_S, Guesses
 from tests.support.commands import run
 from tests.support.console import CONSOLE, Browser, browser, new_link, signed_in
 from tests.support.daemon import Premblyd
@@ -210,9 +210,9 @@ def test_another_name_is_refused(own: Browser, host: str) -> None:
 def test_own_names_are_localhost_addresses_and_the_public_one() -> None:
     settings = Console(listen="ops.internal:8081", url="https://premblyd.example.com")
     names = ["localhost:1", "127.0.0.1:8081", "[::1]:8081", "10.0.0.7", "ops.internal:8081"]
-    assert all(origin.is_own_host(name, settings) for name in [*names, "premblyd.example.com"])
-    assert not origin.is_own_host("example.com", settings)
-    assert not origin.is_own_host("a]:b[", settings)
+    assert all(strangers.is_own_host(name, settings) for name in [*names, "premblyd.example.com"])
+    assert not strangers.is_own_host("example.com", settings)
+    assert not strangers.is_own_host("a]:b[", settings)
 
 
 @for_each("path", ["//evil.example", "/\\evil.example", "https://evil.example", "x"])

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from premblyd.console import origin, words
+from premblyd.console import strangers, words
 from premblyd.console.handler import Handler, Refused
 from premblyd.occurrences import ConsoleSignedIn, ConsoleSignInFailed
 from premblyd.passwords import PasswordHash
@@ -44,7 +44,7 @@ class SignIn(Handler):
     def target(self) -> str:
         """Where to go on after signing in."""
         path = self.get_argument("next", "/")
-        return path if origin.is_safe_target(path) else "/"
+        return path if strangers.is_safe_target(path) else "/"
 
     def _show(self, *, link: str = "", mistake: str = "", status: int = 200) -> None:
         self.set_status(status)

@@ -6,9 +6,8 @@ from typing import Any
 
 from premblyd.console import words
 from premblyd.console.bulk import Bulk
-from premblyd.console.forms import Form
 from premblyd.console.handler import Handler, require_known
-from premblyd.console.pages.lists import ListPage
+from premblyd.console.lists import Form, ListPage
 from premblyd.engines.connections import Database
 from premblyd.errors import NotFoundError, PremblydError
 from premblyd.model.states import State

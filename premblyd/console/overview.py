@@ -1,12 +1,15 @@
-"""The first page: what needs attention, what came, and how the actions fare."""
+"""The numbers: the first page, above them what needs attention, and metrics for Prometheus."""
 
 from collections import Counter
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
+from tornado.web import HTTPError
+
 from premblyd import times
-from premblyd.console import charts
-from premblyd.console.handler import Handler
+from premblyd.console import charts, strangers, words
+from premblyd.console.handler import Handler, Refused
 from premblyd.engines.connections import Database
 from premblyd.errors import PremblydError
 from premblyd.record import statistics
@@ -111,3 +114,35 @@ def _by_reason(rejections: list[Any]) -> list[tuple[str, int]]:
     for each in rejections:
         counts[each.reason] += each.count
     return counts.most_common()
+
+
+class Metrics(Handler):
+    """Metrics for Prometheus: for who is signed in, or for all where the configuration says so."""
+
+    async def _admit(self) -> None:
+        """Let in whom `metrics` says. Prometheus knows the console by any name, has no browser and
+        sends no cookie."""
+        match self.services.settings.metrics:
+            case "public":
+                return
+            case "off":
+                if strangers.is_own_host(self.request.host, self.services.settings):
+                    self.session = await self.find_session()
+                if self.session is None:
+                    raise Refused(401, "not_signed_in", words.SIGN_IN)
+                raise HTTPError(404)
+        await super()._admit()
+
+    def _ask_to_sign_in(self) -> None:
+        raise Refused(401, "not_signed_in", words.SIGN_IN)
+
+    async def get(self) -> None:
+        exposition = await self.services.metrics.expose(self.request.headers.get("Accept", ""))
+        self.set_header("Content-Type", exposition.content_type)
+        self.finish(exposition.text)
+
+    def write_error(self, status_code: int, **_: object) -> None:
+        """Say it in a line: no person reads this."""
+        self.set_header("Content-Type", "text/plain; charset=UTF-8")
+        hint = "\nFor Prometheus: console: {metrics: public}" if status_code == 401 else ""
+        self.finish(f"{HTTPStatus(status_code).phrase}{hint}\n")

@@ -1,0 +1,237 @@
+"""The lists: a form made of their filters, parts, JSON, and CSV of all. Begin with `ListPage`:
+what they have in common."""
+
+import dataclasses
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+from urllib.parse import urlencode
+
+from premblyd.config.values import When
+from premblyd.console import export
+from premblyd.console.handler import Handler
+from premblyd.engines.connections import Database
+from premblyd.errors import PremblydError
+from premblyd.record import lists, statistics
+from premblyd.record.filters import (
+    Chosen,
+    EventFilter,
+    Filter,
+    OperatorFilter,
+    Reads,
+    RejectionFilter,
+    filters_of,
+)
+from premblyd.record.lists import LIMIT, Cursor, Part
+from premblyd.record.queries import EventRow, OperatorRow, RejectionRow, Row
+
+C = TypeVar("C", bound=Chosen)
+YES = ("yes",)
+MAX_CHARACTERS = 200
+MAX_ID = 2**63 - 1
+
+
+@dataclass(slots=True)
+class Form:
+    """The fields of a filter: what was typed, and what is wrong with it."""
+
+    typed: Mapping[str, str]
+    mistakes: dict[str, str] = field(default_factory=dict)
+
+    def chosen(
+        self, kind: type[C], offered: Iterable[Filter], now_ms: int, fixed: Mapping[str, Any]
+    ) -> C:
+        """Return which rows were asked for by the filters that are `offered`."""
+        return kind(**{each.field: self._value(each, now_ms) for each in offered}, **fixed)
+
+    def _value(self, each: Filter, now_ms: int) -> Any:
+        match each.reads:
+            case Reads.WORD:
+                return self.word(each.name, each.choices)
+            case Reads.YES:
+                return self.word(each.name, YES) is not None
+            case Reads.TIME:
+                return self.time(each.name, now_ms)
+            case Reads.EVENT | Reads.ROW:
+                return self._id(each.name)
+        return self.text(each.name)
+
+    def text(self, name: str) -> str | None:
+        """Return what was typed, None for nothing."""
+        text = self.typed.get(name, "").strip()
+        if len(text) > MAX_CHARACTERS:
+            self.mistakes[name] = f"should have {MAX_CHARACTERS} characters at most"
+            return None
+        return text or None
+
+    def word(self, name: str, allowed: tuple[str, ...]) -> str | None:
+        """Return one of `allowed`, None for nothing."""
+        value = self.text(name)
+        if value is not None and value not in allowed:
+            self.mistakes[name] = f"should be one of {', '.join(allowed)}"
+            return None
+        return value
+
+    def time(self, name: str, now_ms: int) -> int | None:
+        """Return a time: an ISO date or time, UTC unless it says, or how long ago."""
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            return When.read(value).by(now_ms)
+        except ValueError:
+            self.mistakes[name] = "should be a time such as 2026-01-31 14:00, or an age such as 12h"
+            return None
+
+    def require(self) -> None:
+        """Raise PremblydError where something is wrong with what was typed."""
+        if self.mistakes:
+            raise PremblydError("; ".join(f"{name} {what}" for name, what in self.mistakes.items()))
+
+    def place(self) -> Cursor:
+        """Return which part of the list was asked for. Raise PremblydError for what is no row's
+        number."""
+        return Cursor(before=self._id("before"), after=self._id("after"))
+
+    def _id(self, name: str) -> int | None:
+        value = self.typed.get(name, "")
+        if not value:
+            return None
+        if not value.isascii() or not value.isdigit() or len(value) > MAX_CHARACTERS:
+            raise PremblydError(f"`{name}` should be a row's number.")
+        return min(int(value), MAX_ID)
+
+    def query(self, **changes: Any) -> str:
+        """Return the query of this filter's URL, with `changes`: None leaves a field out."""
+        kept = {
+            name: value
+            for name, value in self.typed.items()
+            if value and name not in ("before", "after")
+        }
+        kept.update(changes)
+        return urlencode({name: value for name, value in kept.items() if value is not None})
+
+    def ways(self, part: Part[Any]) -> dict[str, str | None]:
+        """Return the queries of the parts beside this one, and of the two ends."""
+        at_top = part.newer is None
+        at_bottom = part.older is None
+        return {
+            "newest": None if at_top else self.query(),
+            "newer": None if at_top else self.query(after=part.newer),
+            "older": None if at_bottom else self.query(before=part.older),
+            "oldest": None if at_bottom else self.query(after=0),
+        }
+
+
+class ListPage(Handler):
+    """A list, the newest first, without personal data."""
+
+    kind: ClassVar[type[Chosen]]
+    row: ClassVar[type[Row]]
+    path: ClassVar[str]
+    name: ClassVar[str]  # of the rows in JSON
+    template: ClassVar[str]
+    fixed: ClassVar[Mapping[str, Any]] = {}  # what is chosen on this page whatever is typed
+    places: ClassVar[tuple[str, ...]] = ("before", "after")
+    csv_rows: ClassVar[int] = export.ROWS  # of a part
+
+    async def get(self) -> None:
+        offered = self.offered()
+        form = Form(self.filters(*(each.name for each in offered), *self.places))
+        chosen = form.chosen(self.kind, offered, self.now_ms, self.fixed)
+        if self.request.path.endswith(".csv"):
+            form.require()
+            filename = f"{self.path.strip('/')}.csv"
+            await self.send_csv(filename, self._csv(chosen, form.place()))
+            return
+        part: Part[Any] = Part(rows=[], newer=None, older=None)
+        beside = self.beside(None, chosen)
+        if form.mistakes:
+            self.set_status(400)
+        else:
+            place = form.place()
+            part, beside = await self.read(
+                lambda database: (
+                    self._find(database, chosen, place),
+                    self.beside(database, chosen),
+                )
+            )
+        view = {
+            self.name: part.rows,
+            "newer": part.newer,
+            "older": part.older,
+            "is_cut": part.is_cut,
+            "mistakes": form.mistakes,
+            **beside,
+        }
+        if self.wants_json:
+            await self.send_json(view)
+            return
+        await self.send_page(
+            self.template,
+            path=self.path,
+            form=form,
+            fields=[each for each in offered if each.title],
+            search=chosen,
+            ways=form.ways(part),
+            is_top=not any(form.typed[name] for name in self.places),
+            now_ms=self.now_ms,
+            actions=[action.name for action in self.services.config.actions],
+            **view,
+        )
+
+    @classmethod
+    def offered(cls) -> list[Filter]:
+        """Return the filters by which people may choose here."""
+        found = filters_of(cls.kind)
+        return [each for each in found if each.is_offered and each.field not in cls.fixed]
+
+    def beside(self, database: Database | None, chosen: Any) -> dict[str, Any]:
+        """Return what the page shows besides the list; without a database, as if there were
+        nothing."""
+        return {}
+
+    def _find(
+        self, database: Database, chosen: Chosen, place: Cursor, limit: int = LIMIT
+    ) -> Part[Any]:
+        part = lists.part(database, chosen, place, limit)
+        masked = [self.row(**row.masked()) for row in part.rows]
+        return dataclasses.replace(part, rows=masked)
+
+    def _csv(self, chosen: Chosen, place: Cursor) -> AsyncIterator[bytes]:
+        def read(database: Database, before: int | None) -> tuple[list[Any], int | None]:
+            part = self._find(database, chosen, Cursor(before=before), self.csv_rows)
+            return part.rows, part.older
+
+        return export.parts(self.services.readers, self.row, read, place.before)
+
+
+class Events(ListPage):
+    """Events, the newest first, chosen by a form."""
+
+    section = path = "/events"
+    kind, row = EventFilter, EventRow
+    name, template = "events", "events.html"
+
+
+class Rejections(ListPage):
+    """A list of refused requests, the newest first, below a summary."""
+
+    section = path = "/rejections"
+    kind, row = RejectionFilter, RejectionRow
+    name, template = "rejections", "rejections.html"
+    places = ("before",)
+    csv_rows = 999  # there are 10,000 at most, and each part sorts them all
+
+    def beside(self, database: Database | None, chosen: RejectionFilter) -> dict[str, Any]:
+        if database is None:
+            return {"summary": []}
+        return {"summary": statistics.refusals(database, chosen.since_ms)}
+
+
+class Operators(ListPage):
+    """The log of operators, the newest first."""
+
+    section = path = "/operators"
+    kind, row = OperatorFilter, OperatorRow
+    name, template = "operator_actions", "operators.html"
