@@ -18,10 +18,9 @@ from premblyd.config.alerts import Alert, Trigger
 from premblyd.config.models import Config
 from premblyd.databases import DatabaseAddress, file_of
 from premblyd.engines.connections import connect_read_only
-from premblyd.engines.engine import Transaction
+from premblyd.engines.engine import Statement, Transaction, param
 from premblyd.engines.writer import Step, Writer
 from premblyd.errors import PremblydError, StoreUnavailableError
-from premblyd.model.statements import Statement, param
 from premblyd.model.states import AttemptOutcome
 from premblyd.model.tables import AlertFailure, AlertSent
 from premblyd.queue.jobs import Result

@@ -1,23 +1,107 @@
-"""What the store needs of a database: an engine that runs transactions.
+"""What all need of a database, of whichever engine: statements, transactions that run them, an
+engine for the writer's thread, and every way to open it.
 
-The hot path (inbox, queue, writer) knows these protocols alone. `engines/sqlite/` and
-`engines/postgresql/` fulfil them.
+A statement is a Peewee query, built once and run often: each engine compiles it once. The hot path
+(inbox, queue, writer) knows what is here alone; `engines/sqlite/` and `engines/postgresql/` are it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import chain
+from typing import Any, ClassVar, Protocol
 
-from peewee import Database
+from peewee import Database, Expression, Field, Query, Value
 
-from premblyd.model.statements import BulkInsert, Lookup, Statement
+from premblyd.model.tables import Table
 
 Row = tuple[Any, ...]
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # stands in a text for bytes that are no UTF-8
 
 
-class Transaction(Protocol):
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A value that a statement gets by its name when it runs."""
+
+    name: str
+
+
+def param(name: str) -> Value:
+    """Return what stands in a query for the value that the statement gets as `name`."""
+    return Value(Param(name), converter=False)
+
+
+class Statement:
+    """A query with its params.
+
+    With `locks`, the rows it finds can't be changed by other transactions until this one ends, and
+    rows that another one has are left out of what it finds.
+    """
+
+    def __init__(self, query: Query, *, locks: bool = False) -> None:
+        self.query = query
+        self.locks = locks
+
+
+class Lookup:
+    """A query for the rows whose `column` has one of the values that it gets."""
+
+    def __init__(self, query: Query, column: Field) -> None:
+        self.query = query
+        self.column = column
+
+
+class BulkInsert:
+    """Inserts rows of `model`, each with a value for every one of `columns`. Of the column `unique`
+    another host may store the same value at the same time: such a row is left out."""
+
+    def __init__(self, model: type[Table], *columns: str, unique: str | None = None) -> None:
+        self.model = model
+        self.unique = unique
+        self.columns = columns
+        self._fields = [model._meta.columns[column] for column in columns]
+
+    def query(self, count: int) -> Query:
+        """Return the query that inserts `count` rows at once."""
+        row = [param(field.column_name) for field in self._fields]
+        return self.model.insert_many([row] * count, fields=self._fields)
+
+
+def insert(model: type[Table], *columns: str, if_unique: bool = False) -> Statement:
+    """Return the statement that inserts a row of `model` with params named like its columns; with
+    `if_unique`, only if no other row has what must be unique."""
+    query = model.insert(_params(model, columns))
+    return Statement(query.on_conflict_ignore() if if_unique else query)
+
+
+def update(model: type[Table], *columns: str, where: Expression) -> Statement:
+    """Return the statement that sets `columns` of the rows of `model` that match `where`."""
+    return Statement(model.update(_params(model, columns)).where(where))
+
+
+def _params(model: type[Table], columns: tuple[str, ...]) -> dict[Field, Value]:
+    return {model._meta.columns[column]: param(column) for column in columns}
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The text of a query for one engine, and in which order it takes its values."""
+
+    text: str
+    parts: tuple[Any, ...]  # params and constants
+
+    def bind(self, values: Mapping[str, Any]) -> list[Any]:
+        """Return the values as the text takes them."""
+        return [values[part.name] if type(part) is Param else part for part in self.parts]
+
+
+def compile_query(query: Query, engine: Database) -> Compiled:
+    """Return `query` in the SQL of `engine`, which need not be connected."""
+    text, parts = engine.get_sql_context().parse(query)
+    return Compiled(text, tuple(parts))
+
+
+class Transaction:
     """What an operation works on.
 
     On SQLite it has the right to write from its start, so nobody changes what it has read. Where
@@ -25,43 +109,70 @@ class Transaction(Protocol):
     `try_lock`, or by a statement that locks the rows it finds.
     """
 
-    part: int  # of a table of counts: each daemon counts in rows of its own
+    part = 0  # of a table of counts: each daemon counts in rows of its own
+    # Rows in one INSERT: a few prepared statements serve every number of rows.
+    insert_sizes: ClassVar[Sequence[int]]
+    # By the engine, once for each statement.
+    compiled: Callable[[Statement], Compiled]
+    compiled_inserts: Callable[[BulkInsert, int], Compiled]
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
 
     def rows(self, statement: Statement, **values: Any) -> list[Row]:
         """Return what `statement` finds."""
-        ...
+        found: list[Row] = self._execute(self.compiled(statement), values).fetchall()
+        return found
 
     def row(self, statement: Statement, **values: Any) -> Row | None:
         """Return the first row that `statement` finds."""
-        ...
+        row: Row | None = self._execute(self.compiled(statement), values).fetchone()
+        return row
 
     def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
         """Return the rows for any number of values."""
-        ...
+        raise NotImplementedError
 
     def change(self, statement: Statement, **values: Any) -> int:
         """Run an UPDATE or DELETE; return how many rows it changed."""
-        ...
+        changed: int = self._execute(self.compiled(statement), values).rowcount
+        return changed
 
     def insert(self, statement: Statement, **values: Any) -> int | None:
         """Insert a row; return its id, or None when `statement` leaves it out because another row
         has what must be unique."""
-        ...
+        raise NotImplementedError
 
-    def insert_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> Sequence[int | None]:
+    def insert_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> list[int | None]:
         """Insert `rows`; return their ids in order. None: left out, because another host has just
         stored a row with what must be unique."""
-        ...
+        ids: list[int | None] = []
+        start = 0
+        for size in self.insert_sizes:
+            while len(rows) - start >= size:
+                part = rows[start : start + size]
+                start += size
+                text = self.compiled_inserts(inserting, size).text
+                cursor = self.connection.execute(text, list(chain.from_iterable(part)))
+                ids += self._ids(inserting, part, cursor)
+        return ids
 
     def lock(self, names: Iterable[str]) -> None:
         """Wait until no other transaction has these names, and have them until this one ends. Take
         all that an operation needs at once: those who take them one by one wait for each other."""
-        ...
 
     def try_lock(self, name: str) -> bool:
         """Have this name until the transaction ends, unless another transaction has it. Return
         whether this one has it."""
-        ...
+        del name
+        return True
+
+    def _execute(self, statement: Compiled, values: Mapping[str, Any]) -> Any:
+        return self.connection.execute(statement.text, statement.bind(values))
+
+    def _ids(self, inserting: BulkInsert, rows: Sequence[Row], cursor: Any) -> Iterable[int | None]:
+        """Return the ids of `rows`, which were inserted just now."""
+        raise NotImplementedError
 
 
 class Engine(Protocol):

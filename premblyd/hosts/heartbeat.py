@@ -14,11 +14,10 @@ from pathlib import Path
 from premblyd import loops, times
 from premblyd.clock import Clock
 from premblyd.config.models import Config
-from premblyd.engines.engine import Transaction
+from premblyd.engines.engine import Statement, Transaction, insert, param, update
 from premblyd.engines.writer import Step, Writer
 from premblyd.errors import StoreUnavailableError
 from premblyd.model import tables
-from premblyd.model.statements import Statement, insert, param, update
 from premblyd.model.tables import Downtime
 from premblyd.occurrences import DaemonWasDown
 from premblyd.telemetry import tell

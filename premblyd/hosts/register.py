@@ -15,12 +15,11 @@ from typing import Any, NamedTuple, TypeVar
 from peewee import fn
 
 from premblyd import __version__
-from premblyd.engines.engine import Transaction
+from premblyd.engines.engine import Statement, Transaction, insert, param, update
 from premblyd.engines.writer import Step, Writer
 from premblyd.errors import MoveAtWorkError, PremblydError, SchemaError
 from premblyd.hosts.heartbeat import machine_start
 from premblyd.model import history
-from premblyd.model.statements import Statement, insert, param, update
 from premblyd.model.states import LOST, STOPPED, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, SchemaFloor
 from premblyd.procfs import process_start

@@ -1,9 +1,10 @@
-"""The tables, as Peewee models. `migrations/` makes them, and the views for people who type SQL;
-a test holds that both say the same.
+"""The tables, as Peewee models. `migrations/` makes them, with their indexes, and the views for
+people who type SQL; a test holds that both say the same of columns.
 
 Times are integer Unix milliseconds, UTC.
 """
 
+import re
 from enum import StrEnum
 
 from peewee import SQL, CompositeKey, Model, Node, fn
@@ -24,8 +25,8 @@ from premblyd.model.columns import (
     Text,
     Truth,
 )
-from premblyd.model.states import State
 from premblyd.privacy.fields import Shape
+from premblyd.privacy.identifiers import is_code
 
 
 class Purpose(StrEnum):
@@ -61,7 +62,7 @@ class Table(Model):
 class Event(Table):
     """One authentic webhook, stored exactly as received."""
 
-    key = Text(DIGEST, shown=Shape.PLAIN, unique=True)
+    key = Text(DIGEST, shown=Shape.PLAIN)
     endpoint = Text(PLAIN)
     received_at_ms = Moment(PLAIN)
     remote_ip = Text(PERSONAL, shown=Shape.PLAIN)
@@ -99,7 +100,7 @@ class Event(Table):
 class Delivery(Table):
     """One event for one action: the queue entry."""
 
-    event = Reference(Event, column_name="event_id", backref="deliveries", index=False)
+    event = Reference(Event, column_name="event_id")
     action = Text(PLAIN)
     state = Text(PLAIN)
     due_at_ms = Moment(PLAIN, null=True)  # the queue: NULL is out of it
@@ -110,7 +111,7 @@ class Delivery(Table):
     finished_at_ms = Moment(PLAIN, null=True)
     last_error = Text(PERSONAL, shown=Shape.ERROR, null=True)
     # Of a skipped one: the delivery that succeeded in its place.
-    ran_instead = Reference("self", column_name="ran_instead_id", null=True, index=False)
+    ran_instead = Reference("self", column_name="ran_instead_id", null=True)
     # With `once`, of the one that runs or has succeeded: what it runs once for.
     once_key = Text(DIGEST, null=True)
     confirmed_at_ms = Moment(PLAIN, null=True)  # when Prembly's answer said the same
@@ -130,7 +131,7 @@ class Delivery(Table):
 class Attempt(Table):
     """One run of the action's hook for a delivery. Open (no outcome) while it runs."""
 
-    delivery = Reference(Delivery, column_name="delivery_id", backref="attempts", index=False)
+    delivery = Reference(Delivery, column_name="delivery_id")
     number = Number(PLAIN)
     worker = Text(PLAIN)
     action_digest = Text(PLAIN)
@@ -145,9 +146,6 @@ class Attempt(Table):
     # Random. After a failover that lost transactions all the numbers above come again, for another
     # event. NULL: claimed by a premblyd that had no tokens.
     claim_token = Text(PLAIN, seen=Seen.NOWHERE, null=True)
-
-    class Meta:
-        indexes = ((("delivery", "number"), True),)
 
 
 class Rejection(Table):
@@ -179,8 +177,8 @@ class Inquiry(Table):
 
     at_ms = Moment(PLAIN)
     purpose = Text(PLAIN)
-    event = Reference(Event, column_name="event_id", null=True, index=False)
-    delivery = Reference(Delivery, column_name="delivery_id", null=True, index=False)
+    event = Reference(Event, column_name="event_id", null=True)
+    delivery = Reference(Delivery, column_name="delivery_id", null=True)
     # NULL: a session was asked for, whose id is a secret
     reference = Text(PERSONAL, shown=Shape.REFERENCE, null=True)
     result = Text(PLAIN)
@@ -189,9 +187,7 @@ class Inquiry(Table):
     error = Text(PERSONAL, shown=Shape.ERROR, null=True)
     answer_bytes = Number(PLAIN, null=True)
     answer_sha256 = Text(DIGEST, shown=Shape.PLAIN, null=True)
-    stored_event = Reference(
-        Event, column_name="stored_event_id", null=True, index=False, backref="+"
-    )
+    stored_event = Reference(Event, column_name="stored_event_id", null=True, backref="+")
     # nothing is asked before, because of this answer
     wait_until_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)
 
@@ -201,13 +197,13 @@ class Awaited(Table):
 
     endpoint = Text(PLAIN)
     reference = Text(PERSONAL, shown=Shape.REFERENCE)
-    event = Reference(Event, column_name="event_id", index=False)
+    event = Reference(Event, column_name="event_id")
     state = Text(PLAIN)
     due_at_ms = Moment(PLAIN, null=True)  # the queue: NULL is out of it
     ask_count = Number(PLAIN, constraints=_ZERO)
     created_at_ms = Moment(PLAIN)
     finished_at_ms = Moment(PLAIN, null=True)
-    settled_by = Reference(Event, column_name="settled_by_id", null=True, index=False, backref="+")
+    settled_by = Reference(Event, column_name="settled_by_id", null=True, backref="+")
     last_error = Text(PLAIN, null=True)
     reference_key = Text(PERSONAL, seen=Seen.NOWHERE, null=True)  # as an event's
 
@@ -215,7 +211,7 @@ class Awaited(Table):
 class VerificationName(Table):
     """A name of a verification that Prembly gives several: see verifications/names.py."""
 
-    name = Text(PERSONAL, unique=True)  # a reference in its one spelling, or a session's digest
+    name = Text(PERSONAL)  # a reference in its one spelling, or a session's digest
     verification = Text(PERSONAL)  # the same for all its names: one of them
     at_ms = Moment(PLAIN)
 
@@ -231,7 +227,7 @@ class Downtime(Table):
 class ConsoleLink(Table):
     """A link by which its holder signs in to the console, once: of its token, the digest alone."""
 
-    digest = Text(SECRET, unique=True)
+    digest = Text(SECRET)
     actor = Text(PERSONAL, shown=Shape.PLAIN)
     created_at_ms = Moment(PLAIN)
     expires_at_ms = Moment(PLAIN)
@@ -240,7 +236,7 @@ class ConsoleLink(Table):
 class ConsoleSession(Table):
     """Somebody who is signed in to the console: of the cookie, the digest alone."""
 
-    digest = Text(SECRET, unique=True)
+    digest = Text(SECRET)
     actor = Text(PERSONAL, shown=Shape.PLAIN)
     remote_ip = Text(PERSONAL, shown=Shape.PLAIN)
     began_at_ms = Moment(PLAIN)
@@ -262,7 +258,7 @@ class Heartbeat(Table):
 class Host(Table):
     """A daemon that works on this database, or has: see migrations/0005_hosts.py."""
 
-    worker = Text(PLAIN, unique=True)  # its name in `attempt`
+    worker = Text(PLAIN)  # its name in `attempt`
     name = Text(PLAIN)
     place = Text(PLAIN, null=True)  # where its pid counts
     pid = Number(PLAIN)
@@ -292,14 +288,11 @@ class AlertSent(Table):
     kind = Text(PLAIN)
     sent_at_ms = Moment(PLAIN)
 
-    class Meta:
-        indexes = ((("name", "kind"), True),)
-
 
 class AlertFailure(Table):
     """An alert that could not be sent, until it is."""
 
-    name = Text(PLAIN, unique=True)
+    name = Text(PLAIN)
     failed_at_ms = Moment(PLAIN)
     error = Text(PLAIN, null=True)
     output = Text(PLAIN, null=True)  # what its hook printed
@@ -344,90 +337,21 @@ class AttemptHour(RollUp):
 
 
 TABLES: tuple[type[Model], ...] = (*Table.__subclasses__(), *RollUp.__subclasses__())
-Event.add_index(Event.received_at_ms, name="event_received")
-Event.add_index(Event.response_code, name="event_response_code")
-Event.add_index(Event.outcome, name="event_outcome")
-Event.add_index(Event.type, name="event_type")
-Event.add_index(Event.reference, name="event_reference", where=Event.reference.is_null(False))
-# As text, so that both engines see that a query is for rows of this index.
+
+# What asks for the rows of a partial index. As text, so that both engines see that a query does.
 IS_DOUBTED = Event.doubt != SQL("''")
-Event.add_index(Event.received_at_ms, name="event_doubted", where=IS_DOUBTED)
-Event.add_index(
-    Event.reference_key,
-    name="event_reference_key",
-    where=Event.reference_key.is_null(False),
-)
-Event.add_index(Event.user_ref, name="event_user_ref", where=Event.user_ref.is_null(False))
 # Few events are not settled: those that came while nothing was awaited are found by this index. By
 # COALESCE, SQLite takes it and not those of the columns, which would lead to all events ever.
 MAY_BE_UNSETTLED = (fn.COALESCE(Event.outcome, SQL("''")) == SQL("'pending'")) | (
     fn.COALESCE(Event.response_code, SQL("''")) == SQL("'02'")
 )
-Event.add_index(
-    Event.received_at_ms,
-    name="event_unsettled",
-    where=MAY_BE_UNSETTLED,
-)
-Delivery.add_index(Delivery.event, name="delivery_event")
-Delivery.add_index(Delivery.state, name="delivery_state")
-Delivery.add_index(
-    Delivery.action,
-    Delivery.due_at_ms,
-    name="delivery_queue",
-    where=Delivery.due_at_ms.is_null(False),
-)
-Delivery.add_index(
-    Delivery.once_key,
-    Delivery.action,
-    name="delivery_once",
-    unique=True,
-    where=Delivery.once_key.is_null(False),
-)
-# As text, so that SQLite sees that a query is for rows of this index.
 HOLDS_ITS_PLACE = SQL("(state IN ('pending', 'running') OR (state = 'dead' AND holds_order))")
-Delivery.add_index(
-    Delivery.order_key,
-    Delivery.action,
-    Delivery.order_place,
-    name="delivery_order",
-    where=HOLDS_ITS_PLACE,
-)
 # By COALESCE, SQLite takes the index of those that wait for another, and not that of the states.
 WAITS_FOR_ANOTHER = Delivery.waits_for_id.is_null(False) & (
-    fn.COALESCE(Delivery.state, "") == State.PENDING
-)
-Delivery.add_index(
-    Delivery.waits_for_id, name="delivery_waits", where=Delivery.waits_for_id.is_null(False)
+    fn.COALESCE(Delivery.state, "") == "pending"
 )
 # What people look at, and behind it the parts of a replay of many.
 IS_WHOLE = OperatorAction.part_of_id.is_null()
-OperatorAction.add_index(OperatorAction.id, name="operator_action_whole", where=IS_WHOLE)
-OperatorAction.add_index(
-    OperatorAction.part_of_id,
-    name="operator_action_part",
-    where=OperatorAction.part_of_id.is_null(False),
-)
-Inquiry.add_index(Inquiry.event, name="inquiry_event", where=Inquiry.event.is_null(False))
-Inquiry.add_index(Inquiry.delivery, name="inquiry_delivery", where=Inquiry.delivery.is_null(False))
-Inquiry.add_index(
-    Inquiry.event, name="inquiry_contradicted", where=Inquiry.result == SQL("'contradicted'")
-)
-Awaited.add_index(Awaited.due_at_ms, name="awaited_due", where=Awaited.due_at_ms.is_null(False))
-Awaited.add_index(Awaited.reference, name="awaited_reference")
-Awaited.add_index(Awaited.event, name="awaited_event")
-Awaited.add_index(
-    Awaited.reference_key,
-    name="awaited_reference_key",
-    where=Awaited.reference_key.is_null(False),
-)
-VerificationName.add_index(VerificationName.verification, name="verification_name_verification")
-Awaited.add_index(
-    Awaited.finished_at_ms, name="awaited_given_up", where=Awaited.state == SQL("'given_up'")
-)
-# Few deliveries are dead: what each action has of them is counted without a look at their rows.
-Delivery.add_index(
-    Delivery.state, Delivery.action, name="delivery_dead", where=Delivery.state == SQL("'dead'")
-)
 # The attempt that a running delivery has open: each start counts one more.
 IS_LAST_ATTEMPT = (Attempt.delivery == Delivery.id) & (Attempt.number == Delivery.attempt_count)
 _LATER = Host.alias()
@@ -437,3 +361,22 @@ IS_AWAY = (
     & Host.forgotten_at_ms.is_null()
     & Host.id.in_(_LATER.select(fn.MAX(_LATER.id)).group_by(_LATER.name))
 )
+
+# How codes and types are counted by the hour: in a few shapes, so that what a sender makes up is in
+# no table of counts.
+_MAX_CODE = 4  # characters
+_TYPE = re.compile(r"[a-z0-9_.-]{1,48}")
+
+
+def rolled_code(code: str | None) -> str:
+    """Return a response code as it is counted."""
+    if not code:
+        return ""
+    return code if len(code) <= _MAX_CODE and is_code(code) else "other"
+
+
+def rolled_type(name: str | None) -> str:
+    """Return an event's type as it is counted."""
+    if not name:
+        return ""
+    return name if _TYPE.fullmatch(name) else "other"

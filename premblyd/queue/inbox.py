@@ -9,9 +9,17 @@ from typing import Any, NamedTuple
 
 from peewee import SQL, fn
 
-from premblyd.engines.engine import Row, Transaction
+from premblyd.engines.engine import (
+    BulkInsert,
+    Lookup,
+    Row,
+    Statement,
+    Transaction,
+    insert,
+    param,
+    update,
+)
 from premblyd.engines.writer import Operation, Step, Writer
-from premblyd.model.statements import BulkInsert, Lookup, Statement, insert, param, update
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event, Rejection
 from premblyd.prembly.payload import Webhook

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 from peewee import JOIN, fn
 
-from premblyd.engines.engine import Transaction
-from premblyd.model.statements import Statement, param, update
+from premblyd.engines.engine import Statement, Transaction, param, update
 from premblyd.model.states import State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event, VerificationName
 from premblyd.prembly import events

@@ -16,10 +16,8 @@ from typing import Any, Literal, NamedTuple
 
 from peewee import fn
 
-from premblyd.engines.engine import Row, Transaction
-from premblyd.model.sense import BROKEN
-from premblyd.model.statements import BulkInsert, Lookup, Statement, param, update
-from premblyd.model.states import State
+from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, update
+from premblyd.model.states import BROKEN, State
 from premblyd.model.tables import HOLDS_ITS_PLACE, WAITS_FOR_ANOTHER, Delivery, Event
 from premblyd.queue import damage
 from premblyd.queue.keys import order_key

@@ -4,9 +4,8 @@ from dataclasses import fields
 
 from peewee import Query, Select, fn
 
-from premblyd.model.sense import BROKEN, IS_BROKEN
-from premblyd.model.statements import Statement, insert, param, update
-from premblyd.model.states import State
+from premblyd.engines.engine import Statement, insert, param, update
+from premblyd.model.states import BROKEN, IS_BROKEN, State
 from premblyd.model.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Event, Host
 from premblyd.prembly.payload import StoredEvent, Verdict
 

@@ -15,10 +15,8 @@ from typing import NamedTuple
 
 from peewee import EXCLUDED, Query, fn
 
-from premblyd.engines.engine import Transaction
-from premblyd.model.rolled import rolled_code, rolled_type
-from premblyd.model.statements import Statement, param
-from premblyd.model.tables import Delivery, Event, EventHour
+from premblyd.engines.engine import Statement, Transaction, param
+from premblyd.model.tables import Delivery, Event, EventHour, rolled_code, rolled_type
 from premblyd.prembly.payload import Webhook
 from premblyd.times import HOUR_MS
 

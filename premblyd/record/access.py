@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from peewee import Database
 
-from premblyd.engines.engine import Transaction
-from premblyd.model.statements import Statement, insert, param
+from premblyd.engines.engine import Statement, Transaction, insert, param
 from premblyd.model.tables import ConsoleLink, ConsoleSession, OperatorAction
 from premblyd.record import queries
 from premblyd.record.operating import Change

@@ -20,9 +20,8 @@ from typing import TypeVar
 from peewee import Database
 
 from premblyd.engines.connections import transact
-from premblyd.engines.engine import Transaction
+from premblyd.engines.engine import BulkInsert, Statement, Transaction, insert, param, update
 from premblyd.hosts import register
-from premblyd.model.statements import BulkInsert, Statement, insert, param, update
 from premblyd.model.states import CANCEL, LOST, REPLAY, TRY_NOW
 from premblyd.model.tables import Delivery, OperatorAction
 from premblyd.queue import inbox, order, rollups

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 from peewee import JOIN, Tuple, fn
 
-from premblyd.engines.engine import Row, Transaction
+from premblyd.engines.engine import BulkInsert, Row, Statement, Transaction, param, update
 from premblyd.engines.writer import Step, Writer
-from premblyd.model.statements import BulkInsert, Statement, param, update
 from premblyd.model.states import AwaitedState
 from premblyd.model.tables import Awaited, Event
 from premblyd.prembly.payload import Webhook, plain_id

@@ -8,8 +8,7 @@ Sessions are kept as digests, and UUIDs in their plain spelling.
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from premblyd.engines.engine import Transaction
-from premblyd.model.statements import Lookup, Statement, insert, param
+from premblyd.engines.engine import Lookup, Statement, Transaction, insert, param
 from premblyd.model.tables import VerificationName
 from premblyd.prembly.payload import plain_id
 

@@ -5,9 +5,8 @@ from dataclasses import asdict, dataclass, fields
 
 from peewee import Node, Query, fn
 
-from premblyd.engines.engine import Transaction
+from premblyd.engines.engine import Statement, Transaction, insert, param
 from premblyd.engines.writer import Step, Writer
-from premblyd.model.statements import Statement, insert, param
 from premblyd.model.states import AwaitedState
 from premblyd.model.tables import Awaited, Event, Inquiry, InquiryResult, Purpose
 

@@ -14,9 +14,8 @@ from typing import NamedTuple, Self
 from peewee import Query, Tuple
 
 from premblyd import loops
-from premblyd.engines.engine import Row, Transaction
+from premblyd.engines.engine import Lookup, Row, Statement, Transaction, param
 from premblyd.engines.writer import Step, Writer
-from premblyd.model.statements import Lookup, Statement, param
 from premblyd.model.tables import Awaited, Event
 from premblyd.prembly.payload import plain_id, same_id
 

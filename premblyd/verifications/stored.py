@@ -9,8 +9,7 @@ from typing import Any
 
 from peewee import Case, Function, fn
 
-from premblyd.engines.engine import Transaction
-from premblyd.model.statements import Statement, param
+from premblyd.engines.engine import Statement, Transaction, param
 from premblyd.model.tables import (
     IS_DOUBTED,
     MAY_BE_UNSETTLED,

@@ -10,12 +10,11 @@ import pytest
 from structlog.typing import EventDict
 
 from premblyd.clock import SharedClock
-from premblyd.engines.engine import Beat, TimeRead
+from premblyd.engines.engine import Beat, Statement, TimeRead
 from premblyd.errors import StoreUnavailableError
 from premblyd.hosts import membership
 from premblyd.hosts.membership import Membership
 from premblyd.hosts.register import Hosts, Identity, Sighting
-from premblyd.model.statements import Statement
 from tests.support.database import prepared_place
 from tests.support.queue import claim
 from tests.support.store import NOW_MS, Store

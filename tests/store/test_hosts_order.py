@@ -62,7 +62,7 @@ class Held:
 
 def by_sql(text: str) -> Callable[[Transaction], Any]:
     """Return what changes the database by this SQL, as a person can: without any lock."""
-    return lambda transaction: transaction.connection.execute(text)  # type: ignore[attr-defined]
+    return lambda transaction: transaction.connection.execute(text)
 
 
 OVER = "due_at_ms = NULL, waits_for_id = NULL, finished_at_ms = 7 WHERE id = "

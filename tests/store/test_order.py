@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from premblyd.databases import Server
+from premblyd.engines.engine import Param, Statement
 from premblyd.engines.postgresql.transaction import compiled as for_postgresql
 from premblyd.engines.sqlite.engine import compiled as for_sqlite
-from premblyd.model.statements import Param, Statement
 from premblyd.queue import order
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Job

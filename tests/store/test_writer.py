@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from premblyd.engines.engine import Transaction
+from premblyd.engines.engine import Statement, Transaction
 from premblyd.engines.sqlite.engine import SqliteEngine
 from premblyd.engines.writer import Operation, Step, Writer
 from premblyd.errors import StoreUnavailableError
-from premblyd.model.statements import Statement
 from premblyd.model.tables import Heartbeat
 from premblyd.queue.inbox import Added, Inbox
 from tests.support.database import locked

@@ -15,7 +15,6 @@ import psycopg
 from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.connections import backend
 from premblyd.engines.engine import Backend, Transaction
-from premblyd.engines.sqlite.engine import SqliteTransaction
 from premblyd.engines.writer import Writer
 from premblyd.errors import StoreUnavailableError
 from premblyd.prembly.payload import Kind, Outcome, Verdict, Webhook
@@ -68,7 +67,6 @@ def on_connection(writer: Writer, work: Callable[[sqlite3.Connection], T]) -> "a
     """Run `work` on SQLite's own connection, as one of the writer's operations."""
 
     def in_transaction(transaction: Transaction) -> T:
-        assert isinstance(transaction, SqliteTransaction)
         return work(transaction.connection)
 
     return writer.call(in_transaction)

@@ -10,11 +10,10 @@ from typing import Any
 import psycopg
 
 from premblyd.databases import Server
-from premblyd.engines.engine import Beat, TimeRead
+from premblyd.engines.engine import Beat, Statement, TimeRead
 from premblyd.engines.postgresql.opening import SocketCopy, parameters
 from premblyd.engines.postgresql.transaction import NOW_MS, compiled, plain
 from premblyd.errors import StoreUnavailableError
-from premblyd.model.statements import Statement
 
 CHANNEL = "premblyd_due"
 PATIENCE_S = 5.0  # for an answer: then the connection is given up

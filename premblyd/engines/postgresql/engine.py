@@ -20,7 +20,6 @@ from premblyd.engines.postgresql.beacon import PostgresqlBeacon
 from premblyd.engines.postgresql.opening import Deadline, connect, interrupter
 from premblyd.engines.postgresql.transaction import (
     Connection,
-    PostgresqlTransaction,
     plain,
     translated,
 )
@@ -117,7 +116,6 @@ class PostgresqlEngine:
 
 
 def _hurried(work: Callable[[Transaction], None], transaction: Transaction) -> None:
-    assert isinstance(transaction, PostgresqlTransaction)  # noqa: S101
     transaction.connection.execute(f"SET LOCAL lock_timeout = '{SHORT_LOCK_WAIT}'")
     work(transaction)
 

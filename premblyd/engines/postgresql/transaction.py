@@ -9,21 +9,28 @@ import functools
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
 from typing import Any, TypeVar
 
 import psycopg
 from peewee import SQL, Database, Expression, PeeweeException, PostgresqlDatabase, Query
 from psycopg.errors import Diagnostic
 
-from premblyd.engines.engine import Row, Transaction
+from premblyd.engines.engine import (
+    BulkInsert,
+    Compiled,
+    Lookup,
+    Param,
+    Row,
+    Statement,
+    Transaction,
+    compile_query,
+)
 from premblyd.errors import (
     NotGrantedError,
     OtherUserError,
     StoreUnavailableError,
     StoreUnreadableError,
 )
-from premblyd.model.statements import BulkInsert, Compiled, Lookup, Param, Statement, compile_query
 
 
 @contextlib.contextmanager
@@ -122,8 +129,6 @@ _PLAIN = {
 }
 
 
-# Rows in one INSERT. Powers of two: a handful of prepared statements serves every number of rows.
-INSERT_SIZES = (64, 32, 16, 8, 4, 2, 1)
 # Of a table of counts: so many daemons have a part each, as long as they are connected, and nobody
 # waits for another's counts. Others, such as commands, seldom share one: the trigger does the same.
 PARTS = 64
@@ -190,65 +195,6 @@ def run(
     return done
 
 
-class PostgresqlTransaction:
-    """See engines.engine.Transaction."""
-
-    def __init__(self, connection: Connection, part: int | None = None) -> None:
-        self.connection = connection
-        self.part = PARTS + connection.info.backend_pid % PARTS if part is None else part
-
-    def rows(self, statement: Statement, **values: Any) -> list[Row]:
-        return self._execute(compiled(statement), values).fetchall()
-
-    def row(self, statement: Statement, **values: Any) -> Row | None:
-        row: Row | None = self._execute(compiled(statement), values).fetchone()
-        return row
-
-    def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
-        return self._execute(compiled_lookup(lookup), {"values": list(values)}).fetchall()
-
-    def change(self, statement: Statement, **values: Any) -> int:
-        return self._execute(compiled(statement), values).rowcount
-
-    def insert(self, statement: Statement, **values: Any) -> int | None:
-        row = self._execute(compiled_insert(statement), values).fetchone()
-        return row[0] if row else None
-
-    def insert_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> list[int | None]:
-        ids: list[int | None] = []
-        start = 0
-        for size in INSERT_SIZES:
-            while len(rows) - start >= size:
-                part = rows[start : start + size]
-                start += size
-                text = compiled_inserts(inserting, size).text
-                cursor = self.connection.execute(text, list(chain.from_iterable(part)))
-                ids += _ids(inserting, part, cursor.fetchall())
-        return ids
-
-    def lock(self, names: Iterable[str]) -> None:
-        # In one order, so that no two transactions wait for each other.
-        numbers = sorted({lock_number(name) for name in names})
-        if numbers:
-            self.connection.execute(_LOCK, [numbers])
-
-    def try_lock(self, name: str) -> bool:
-        row = self.connection.execute(_TRY_LOCK, [lock_number(name)]).fetchone()
-        return bool(row and row[0])
-
-    def _execute(self, statement: Compiled, values: dict[str, Any]) -> psycopg.Cursor[Any]:
-        return self.connection.execute(statement.text, statement.bind(values))
-
-
-def _ids(inserting: BulkInsert, rows: Sequence[Row], returned: list[Row]) -> Iterable[int | None]:
-    """Return the ids that an INSERT returned for `rows`, None for those that it left out."""
-    if inserting.unique is None:
-        return [row[0] for row in returned]  # in the order of VALUES
-    by_unique = {unique: id_ for id_, unique in returned}
-    place = inserting.columns.index(inserting.unique)
-    return [by_unique.get(row[place]) for row in rows]
-
-
 def lock_number(name: str) -> int:
     """Return the 64 bits by which PostgreSQL knows an advisory lock, as its function lock_number
     does. Names that share them wait for each other, which harms nobody."""
@@ -291,3 +237,43 @@ def compiled_inserts(inserting: BulkInsert, count: int) -> Compiled:
 def _returning(query: Any, *more: Any) -> Query:
     changed: Query = query.returning(query.model.id, *more)
     return changed
+
+
+class PostgresqlTransaction(Transaction):
+    """See engines.engine.Transaction."""
+
+    insert_sizes = (64, 32, 16, 8, 4, 2, 1)
+    compiled = staticmethod(compiled)
+    compiled_inserts = staticmethod(compiled_inserts)
+
+    def __init__(self, connection: Connection, part: int | None = None) -> None:
+        super().__init__(connection)
+        self.part = PARTS + connection.info.backend_pid % PARTS if part is None else part
+
+    def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
+        found: list[Row] = self._execute(
+            compiled_lookup(lookup), {"values": list(values)}
+        ).fetchall()
+        return found
+
+    def insert(self, statement: Statement, **values: Any) -> int | None:
+        row = self._execute(compiled_insert(statement), values).fetchone()
+        return row[0] if row else None
+
+    def lock(self, names: Iterable[str]) -> None:
+        # In one order, so that no two transactions wait for each other.
+        numbers = sorted({lock_number(name) for name in names})
+        if numbers:
+            self.connection.execute(_LOCK, [numbers])
+
+    def try_lock(self, name: str) -> bool:
+        row = self.connection.execute(_TRY_LOCK, [lock_number(name)]).fetchone()
+        return bool(row and row[0])
+
+    def _ids(self, inserting: BulkInsert, rows: Sequence[Row], cursor: Any) -> Iterable[int | None]:
+        returned = cursor.fetchall()  # None for those that it left out
+        if inserting.unique is None:
+            return [row[0] for row in returned]  # in the order of VALUES
+        by_unique = {unique: id_ for id_, unique in returned}
+        place = inserting.columns.index(inserting.unique)
+        return [by_unique.get(row[place]) for row in rows]

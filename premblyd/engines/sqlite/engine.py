@@ -14,13 +14,23 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from peewee import SQL, Database, PeeweeException, SqliteDatabase
 
-from premblyd.engines.engine import Inspection, Row, Sizes, Transaction
+from premblyd.engines.engine import (
+    BulkInsert,
+    Compiled,
+    Inspection,
+    Lookup,
+    Param,
+    Row,
+    Sizes,
+    Statement,
+    Transaction,
+    compile_query,
+)
 from premblyd.engines.sqlite import lock, opening
 from premblyd.engines.sqlite.failures import plain, translated
 from premblyd.engines.sqlite.files import (
@@ -36,73 +46,11 @@ from premblyd.engines.sqlite.files import (
 from premblyd.engines.sqlite.guards import FILE_OVERWRITTEN, FileGuard, LogGuard
 from premblyd.engines.sqlite.opening import connect
 from premblyd.errors import CannotStartError, PremblydError, StoreUnavailableError
-from premblyd.model.statements import BulkInsert, Compiled, Lookup, Param, Statement, compile_query
 from premblyd.occurrences import StoreLogRemoved
 from premblyd.telemetry import tell
 
-# Rows in one INSERT. A few prepared statements serve every number of rows, and up to 16 rows, as
-# most commits have, go in one: with powers of two alone, a commit of seven took an eighth more.
-INSERT_SIZES = (64, 32, *range(16, 0, -1))
-_SQLITE = SqliteDatabase(None)
 Done = TypeVar("Done")
-
-
-def transact(database: SqliteDatabase, work: Callable[[Transaction], Done]) -> Done:
-    """Run `work` in a transaction on a command's own connection, while the daemon writes by its
-    own. Raise StoreUnavailableError when nothing of it could be kept."""
-    with translated(), database.atomic("IMMEDIATE"):
-        return work(SqliteTransaction(database.connection()))
-
-
-class SqliteTransaction:
-    """See engines.engine.Transaction. Nobody else writes meanwhile, so there is nothing to lock."""
-
-    part = 0
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
-
-    def rows(self, statement: Statement, **values: Any) -> list[Row]:
-        return self._execute(compiled(statement), values).fetchall()
-
-    def row(self, statement: Statement, **values: Any) -> Row | None:
-        row: Row | None = self._execute(compiled(statement), values).fetchone()
-        return row
-
-    def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
-        listed = {"values": json.dumps(list(values))}
-        return self._execute(compiled_lookup(lookup), listed).fetchall()
-
-    def change(self, statement: Statement, **values: Any) -> int:
-        return self._execute(compiled(statement), values).rowcount
-
-    def insert(self, statement: Statement, **values: Any) -> int | None:
-        cursor = self._execute(compiled(statement), values)
-        return cursor.lastrowid if cursor.rowcount else None
-
-    def insert_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> list[int]:
-        ids: list[int] = []
-        start = 0
-        for size in INSERT_SIZES:
-            while len(rows) - start >= size:
-                part = rows[start : start + size]
-                start += size
-                text = compiled_inserts(inserting, size).text
-                last_id = self.connection.execute(text, list(chain.from_iterable(part))).lastrowid
-                last_id = last_id or 0
-                # Consecutive, for nobody else inserts meanwhile.
-                ids += range(last_id - size + 1, last_id + 1)
-        return ids
-
-    def lock(self, names: Iterable[str]) -> None:
-        del names
-
-    def try_lock(self, name: str) -> bool:
-        del name
-        return True
-
-    def _execute(self, statement: Compiled, values: dict[str, Any]) -> sqlite3.Cursor:
-        return self.connection.execute(statement.text, statement.bind(values))
+_SQLITE = SqliteDatabase(None)
 
 
 @functools.cache
@@ -121,6 +69,37 @@ def compiled_lookup(lookup: Lookup) -> Compiled:
 @functools.cache
 def compiled_inserts(inserting: BulkInsert, count: int) -> Compiled:
     return compile_query(inserting.query(count), _SQLITE)
+
+
+class SqliteTransaction(Transaction):
+    """See engines.engine.Transaction. Nobody else writes meanwhile, so there is nothing to lock."""
+
+    # Up to 16 rows, as most commits have, go in one: with powers of two alone, a commit of seven
+    # took an eighth more.
+    insert_sizes = (64, 32, *range(16, 0, -1))
+    compiled = staticmethod(compiled)
+    compiled_inserts = staticmethod(compiled_inserts)
+
+    def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
+        listed = {"values": json.dumps(list(values))}
+        found: list[Row] = self._execute(compiled_lookup(lookup), listed).fetchall()
+        return found
+
+    def insert(self, statement: Statement, **values: Any) -> int | None:
+        cursor = self._execute(compiled(statement), values)
+        return cursor.lastrowid if cursor.rowcount else None
+
+    def _ids(self, inserting: BulkInsert, rows: Sequence[Row], cursor: Any) -> Iterable[int]:
+        del inserting
+        # Consecutive, for nobody else inserts meanwhile.
+        return range(cursor.lastrowid - len(rows) + 1, cursor.lastrowid + 1)
+
+
+def transact(database: SqliteDatabase, work: Callable[[Transaction], Done]) -> Done:
+    """Run `work` in a transaction on a command's own connection, while the daemon writes by its
+    own. Raise StoreUnavailableError when nothing of it could be kept."""
+    with translated(), database.atomic("IMMEDIATE"):
+        return work(SqliteTransaction(database.connection()))
 
 
 CHECKPOINT_AFTER = 40  # items. After 160, a checkpoint takes 9 ms beside a million events

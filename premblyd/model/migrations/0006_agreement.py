@@ -2,8 +2,8 @@
 of many, alerts that failed, and triggers that refuse a delivery or an attempt whose columns
 contradict its state: see model/states.py."""
 
-from premblyd.model import sense
 from premblyd.model.history import change_text, is_sqlite, iso, run
+from premblyd.model.states import install
 
 compatible = True  # no premblyd writes such rows; an older one claims without a token
 
@@ -120,4 +120,4 @@ def up(migrator, db):  # type: ignore[no-untyped-def]  # playhouse calls it
     else:
         views = VIEWS.replace("CREATE VIEW", "CREATE OR REPLACE VIEW")
         run(db, EVENT_COLUMNS + COLUMNS + TABLES + views)
-    sense.install(db)
+    install(db)

@@ -13,7 +13,6 @@ from premblyd.databases import DatabaseAddress
 from premblyd.engines import writer
 from premblyd.engines.engine import Transaction
 from premblyd.engines.postgresql import engine
-from premblyd.engines.postgresql.transaction import PostgresqlTransaction
 from premblyd.errors import TableUnavailableError
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable
@@ -52,7 +51,6 @@ def locked(place: DatabaseAddress, *tables: str) -> Iterator[None]:
 
 def changing(table: str) -> Callable[[Transaction], None]:
     def change(transaction: Transaction) -> None:
-        assert isinstance(transaction, PostgresqlTransaction)
         transaction.connection.execute(CHANGES[table].encode())
 
     return change

@@ -14,7 +14,6 @@ import pytest
 from premblyd.databases import Server
 from premblyd.engines.engine import Transaction
 from premblyd.engines.postgresql.engine import TRIES
-from premblyd.engines.postgresql.transaction import PostgresqlTransaction
 from premblyd.errors import StoreUnavailableError
 from premblyd.queue.inbox import NewDelivery
 from tests.support import postgresql
@@ -57,15 +56,13 @@ def backend_pid(store: Store) -> int:
     """Return the process that serves the writer."""
 
     def ask(transaction: Transaction) -> int:
-        assert isinstance(transaction, PostgresqlTransaction)
-        return transaction.connection.info.backend_pid
+        return int(transaction.connection.info.backend_pid)
 
     return store.wait(store.writer.call(ask))
 
 
 def setting(store: Store, name: str) -> str:
     def ask(transaction: Transaction) -> str:
-        assert isinstance(transaction, PostgresqlTransaction)
         [value] = transaction.connection.execute(f"SHOW {name}").fetchone() or [""]
         return str(value)
 
@@ -172,7 +169,6 @@ def test_a_lock_that_another_has_for_too_long_is_told(store: Store) -> None:
     wait = "UPDATE pg_settings SET setting = '50' WHERE name = 'lock_timeout'"
 
     def hurry(transaction: Transaction) -> None:
-        assert isinstance(transaction, PostgresqlTransaction)
         transaction.connection.execute(wait)
 
     store.wait(store.writer.call(hurry))
@@ -202,7 +198,6 @@ def test_a_connection_that_ends_within_a_transaction_costs_no_webhook(
     store.add("crm")
 
     def work(transaction: Transaction) -> None:
-        assert isinstance(transaction, PostgresqlTransaction)
         pids.append(transaction.connection.info.backend_pid)
         if len(pids) == 1:
             store.rows(CLOSE, pids[0])

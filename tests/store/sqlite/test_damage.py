@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from premblyd.engines.engine import Param, Statement
 from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.engine import compiled, transact
-from premblyd.model import sense
-from premblyd.model.statements import Param, Statement
+from premblyd.model import states
 from premblyd.queue import damage, queue_statements
 from premblyd.queue.jobs import Claimable, Claimed
 from premblyd.record.operating import Operator
@@ -33,7 +33,7 @@ from tests.support.queue import (
 from tests.support.store import NOW_MS, Store
 
 OF_TYPE = damage.ROW_CHANGED + "a column of it has not its type"
-OF_RULES = [damage.ROW_CHANGED + rule.words for rule in sense.DELIVERY]
+OF_RULES = [damage.ROW_CHANGED + rule.words for rule in states.DELIVERY_RULES]
 UNUSABLE = [
     ("DELETE FROM event WHERE id = 1", damage.EVENT_GONE),
     ("UPDATE delivery SET event_id = 'x' WHERE id = 1", damage.EVENT_GONE),
@@ -47,15 +47,15 @@ UNUSABLE = [
     ("UPDATE delivery SET attempt_count = 0 WHERE id = 1", damage.COUNTS_CHANGED),
     ("UPDATE delivery SET attempt_count = 'x' WHERE id = 1", OF_TYPE),
     ("UPDATE delivery SET attempts_left = 1.5 WHERE id = 1", OF_TYPE),
-    ("UPDATE delivery SET attempts_left = 0 WHERE id = 1", damage.ROW_CHANGED + sense.SPENT.words),
+    ("UPDATE delivery SET attempts_left = 0 WHERE id = 1", damage.ROW_CHANGED + states.SPENT.words),
     ("UPDATE delivery SET attempts_left = -1 WHERE id = 1", OF_RULES[5]),
     (
         "UPDATE delivery SET state = 'odd' WHERE id = 1",
-        damage.ROW_CHANGED + sense.DELIVERY[0].words,
+        damage.ROW_CHANGED + states.DELIVERY_RULES[0].words,
     ),
     (
         "UPDATE delivery SET finished_at_ms = 7 WHERE id = 1",
-        damage.ROW_CHANGED + sense.DELIVERY[1].words,
+        damage.ROW_CHANGED + states.DELIVERY_RULES[1].words,
     ),
     (
         "UPDATE delivery SET waits_for_id = 2 WHERE id = 1",
@@ -63,7 +63,7 @@ UNUSABLE = [
     ),
     (
         "UPDATE delivery SET holds_order = 1 WHERE id = 1",
-        damage.ROW_CHANGED + sense.DELIVERY[4].words,
+        damage.ROW_CHANGED + states.DELIVERY_RULES[4].words,
     ),
     ("UPDATE delivery SET action = x'63726d' WHERE id = 1", damage.ACTION_CHANGED),
     ("UPDATE delivery SET action = CAST(x'ff' AS TEXT) WHERE id = 1", damage.ACTION_CHANGED),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.model import sense
+from premblyd.model import states
 from premblyd.queue.inbox import Added
 from premblyd.record.operating import Operator
 from tests.support.queue import FAILED, SUCCEEDED, claim, finish, ids
@@ -123,8 +123,8 @@ def test_a_whole_life_is_taken(store: Store) -> None:
 def test_a_change_of_what_is_refused_comes_with_a_migration() -> None:
     texts = [
         text
-        for make in (sense._sqlite, sense._postgresql)
-        for table, rules, names in sense._TABLES
+        for make in (states._sqlite, states._postgresql)
+        for table, rules, names in states._TABLES
         for text in make(table, rules, names)
     ]
     assert hashlib.sha256("".join(texts).encode()).hexdigest()[:16] == INSTALLED
