@@ -45,15 +45,15 @@ from premblyd.occurrences import (
 )
 from premblyd.queue.inbox import Inbox
 from premblyd.queue.jobs import Job, Result
+from premblyd.queue.order import Mending
 from premblyd.queue.queue import Queue
 from premblyd.queue.settling import Answers
 from premblyd.receive.server import Receiver, make_server, patient_listeners
 from premblyd.receive.services import Health
-from premblyd.run.children import Children
 from premblyd.run.dispatcher import Dispatcher
 from premblyd.run.kinds import Runners
-from premblyd.run.mending import Mending
-from premblyd.run.permit import Permit
+from premblyd.run.process import Children
+from premblyd.run.starting import Permit
 from premblyd.run.strays import find_marks, kill_marked
 from premblyd.telemetry import tell
 from premblyd.verifications.awaited import AwaitedQueue
@@ -155,7 +155,7 @@ class Daemon:
         self.loops.start("dispatcher", self._dispatcher.run())
         self.loops.start("connections", self._receiver.watch_connections())
         self.loops.start("pending", self._pending.run())
-        self.loops.start("order", Mending(queue, self._clock, self._dispatcher.wake).run())
+        self.loops.start("order", Mending(self._writer, self._clock, self._dispatcher.wake).run())
         self.loops.start("heartbeat", self._heartbeat.run())
         respelling = Respelling(self._writer, is_leader=lambda: self._membership.is_leader)
         self.loops.start("references", respelling.run())

@@ -15,8 +15,7 @@ from premblyd.privacy.fields import SECRET_VERDICT_FIELDS
 from premblyd.queue import once
 from premblyd.routing import Routing
 from premblyd.run import kinds
-from premblyd.run.invocation import Invocation, of_webhook
-from premblyd.run.preview import Preview
+from premblyd.run.invocation import Invocation, Preview, of_webhook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

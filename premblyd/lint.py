@@ -23,7 +23,7 @@ from premblyd.prembly import conditions, events, payload, samples
 from premblyd.prembly.payload import Outcome, Webhook
 from premblyd.routing import DEFAULT, EVERY, MISSING, Routing
 from premblyd.run.ending import longest_ms
-from premblyd.run.shell.environment import DEFAULT_PATH
+from premblyd.run.shell import DEFAULT_PATH
 
 _PUBLIC_KEY = re.compile(r"(^|_)pk(_|$)", re.IGNORECASE)
 MAX_HELD_MS = 24 * 3_600_000

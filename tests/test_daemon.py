@@ -29,7 +29,7 @@ from premblyd.listening import Listening, listen_at
 from premblyd.loops import Loops
 from premblyd.queue.damage import ROW_CHANGED
 from premblyd.run.http import HttpRunner
-from premblyd.run.permit import Permit
+from premblyd.run.starting import Permit
 from tests.support.database import changing, new_place, rows, url_of
 from tests.support.queue import claim
 from tests.support.rows import for_each

@@ -29,9 +29,9 @@ from premblyd.httpclient import HttpClient, Request, retry_after_s
 from premblyd.prembly import signature
 from premblyd.prembly.signature import Scheme
 from premblyd.queue.jobs import Result
-from premblyd.run.children import Children
 from premblyd.run.http import HttpRunner, make_request
 from premblyd.run.invocation import Invocation
+from premblyd.run.process import Children
 from premblyd.standardwebhooks import key_of, sign
 from tests.support.http_server import Handler, Server, answering, self_signed, serving
 from tests.support.jobs import KEY, endpoint, hook, invocation, settings

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from premblyd.queue.jobs import Result
-from premblyd.run import lack
-from premblyd.run.children import Children
-from premblyd.run.shell.runner import ShellRunner
+from premblyd.run import starting
+from premblyd.run.process import Children
+from premblyd.run.shell import ShellRunner
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.http_server import serving
@@ -89,7 +89,7 @@ def test_a_hook_that_can_not_start_now_starts_once_and_later(
 def test_what_is_lacking_for_long_costs_no_attempt_and_the_hook_never_runs_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lack, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(starting, "PATIENCE_S", 0.2)
     shortage = Shortage(RuntimeError("can't start new thread"))
 
     async def main(runner: ShellRunner) -> list[Result]:
@@ -110,14 +110,14 @@ def test_what_is_lacking_for_long_costs_no_attempt_and_the_hook_never_runs_late(
         *late, first = asyncio.run(main(runner))
     assert first.outcome == "succeeded"
     assert {(str(one.outcome), one.error, one.retry_after_s) for one in late} == {
-        ("interrupted", "the machine lacks threads", lack.TRY_AGAIN_AFTER_S)
+        ("interrupted", "the machine lacks threads", starting.AGAIN_S)
     }
     assert (tmp_path / "ran").read_text() == "1\n"
 
 
 def test_a_hook_that_waits_for_room_does_not_delay_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lack, "MAX_PAUSE_S", 60)
-    monkeypatch.setattr(lack, "FIRST_PAUSE_S", 60)
+    monkeypatch.setattr(starting, "MAX_PAUSE_S", 60)
+    monkeypatch.setattr(starting, "FIRST_PAUSE_S", 60)
     shortage = Shortage(OSError(errno.EMFILE, ""))
 
     async def main(runner: ShellRunner) -> Result:

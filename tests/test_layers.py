@@ -34,7 +34,7 @@ ROOMS = {
     "move": "engines model",
     "routing": "config prembly",
     "presence": "config listening",
-    "queue": "engines model prembly verifications",
+    "queue": "engines loops model prembly verifications",
     "rereading": "config model prembly queue routing",
     "ask": "config loops model prembly queue rereading routing verifications",
     "hosts": "config engines loops model queue",

@@ -10,10 +10,10 @@ import pytest
 from premblyd.errors import StoreUnavailableError
 from premblyd.model.states import AttemptOutcome
 from premblyd.queue.jobs import Result
-from premblyd.run.children import Children
 from premblyd.run.http import HttpRunner
-from premblyd.run.permit import NOT_PROVED, TAKEN_OVER, Permit
-from premblyd.run.shell.runner import ShellRunner
+from premblyd.run.process import Children
+from premblyd.run.shell import ShellRunner
+from premblyd.run.starting import NOT_PROVED, TAKEN_OVER, Permit
 from tests.support.http_server import Handler, Server, serving
 from tests.support.jobs import endpoint, hook, invocation, settings
 from tests.support.waiting import until

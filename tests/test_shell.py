@@ -15,11 +15,10 @@ import pytest
 
 from premblyd.model.states import AttemptOutcome
 from premblyd.queue.jobs import Result
-from premblyd.run.children import Children
+from premblyd.run import process
 from premblyd.run.invocation import Invocation
-from premblyd.run.shell import process
-from premblyd.run.shell.environment import DEFAULT_PATH
-from premblyd.run.shell.runner import ShellRunner
+from premblyd.run.process import Children
+from premblyd.run.shell import DEFAULT_PATH, ShellRunner
 from tests.support.jobs import KEY, hook, invocation
 from tests.support.processes import runs
 from tests.support.rows import for_each

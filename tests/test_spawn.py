@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from premblyd.queue.jobs import Result
-from premblyd.run.children import Children
-from premblyd.run.shell.runner import ShellRunner
-from premblyd.run.shell.spawn import spawn
+from premblyd.run.process import Children
+from premblyd.run.shell import ShellRunner
+from premblyd.run.spawn import spawn
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.jobs import hook, invocation
@@ -86,7 +86,7 @@ RAISED = """
 import os, resource, sys
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
-from premblyd.run.shell.spawn import spawn
+from premblyd.run.spawn import spawn
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 script = 'until [ "$(ulimit -S -n)" = 200 ]; do :; done; ulimit -H -n'
 pid = spawn(["/bin/sh", "-c", script], {}, streams=(0, 1, 1), folder="/")

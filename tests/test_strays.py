@@ -134,7 +134,7 @@ def test_a_daemon_that_got_the_same_webhook_leaves_this_ones_hook_alone(tmp_path
 
 KEEPING = """
 import os, subprocess, time
-from premblyd.run.children import Children
+from premblyd.run.process import Children
 from premblyd.run.strays import Strays
 children = Children()
 strays = Strays(children)
@@ -158,7 +158,7 @@ def test_a_child_that_is_known_is_neither_killed_nor_reaped() -> None:
 
 MARKED_ORPHANS = """
 import os, subprocess
-from premblyd.run.children import Children, Mark
+from premblyd.run.process import Children, Mark
 from premblyd.run.strays import Strays, read_mark
 children = Children()
 strays = Strays(children)

@@ -11,7 +11,7 @@ from premblyd.cli.common import config_option, json_option
 from premblyd.cli.printing import bold, clean, print_json
 
 if TYPE_CHECKING:
-    from premblyd.run.preview import Preview
+    from premblyd.run.invocation import Preview
 
 
 @click.command()

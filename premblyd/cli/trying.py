@@ -119,8 +119,8 @@ def _example(settings: "Config", name: str, now_ms: int) -> "Message":
 
 
 async def _run(settings: "Config", hook: "Hook", invocation: "Invocation") -> "Result":
-    from premblyd.run.children import Children
     from premblyd.run.kinds import Runners
+    from premblyd.run.process import Children
 
     runners = Runners.make(Children())
     try:

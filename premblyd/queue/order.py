@@ -6,24 +6,35 @@ queue, and a claim reads no other, however many wait. The trigger `order_release
 (migrations/0005_hosts.py) makes the next one due in the transaction that ends one, whoever ends it.
 
 Whoever adds to a line or ends one of it holds the lock of its key meanwhile.
+
+premblyd keeps in every transaction that who waits, waits for one that will end. But the database is
+open to other programs, and nothing that somebody changes by hand may keep a delivery waiting for
+ever: so `Mending` looks.
 """
 
+import functools
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Literal, NamedTuple
 
 from peewee import fn
 
+from premblyd import loops
+from premblyd.clock import Clock
 from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, update
+from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import BROKEN, State
 from premblyd.model.tables import HOLDS_ITS_PLACE, WAITS_FOR_ANOTHER, Delivery, Event
+from premblyd.occurrences import OrderMended
 from premblyd.queue import damage
 from premblyd.queue.keys import order_key
+from premblyd.telemetry import tell
 
 Then = Literal["continue", "wait"]  # see config.models.Order
 PORTION = 500  # rows that one look for broken lines reads
+PAUSE_S = 60.0  # between two such looks, once all was looked at after the start
 _MAX_PLACE = 1 << 62  # above are only those that somebody wrote there by hand
 
 
@@ -155,6 +166,32 @@ def position_again(transaction: Transaction, stood: Row | None, then: Then | Non
         return NOWHERE
     line = Line(order_key(reference), action)
     return _behind(last_of(transaction, line), line, holds_now)
+
+
+class Mending:
+    """Looks at all that waits when the daemon starts, and then at a portion now and then."""
+
+    def __init__(self, writer: Writer, clock: Clock, wake: Callable[[], None]) -> None:
+        """`wake` is called when something has become due."""
+        self._writer = writer
+        self._clock = clock
+        self._wake = wake
+        self._after: Any = None  # where the next portion begins; None: with the first one
+        self._is_first_walk = True
+
+    async def run(self) -> None:
+        """Look, until cancelled."""
+        await loops.repeat(self._round, PAUSE_S)
+
+    async def _round(self) -> float:
+        look = functools.partial(mend, after=self._after, now_ms=self._clock.now_ms())
+        mended = await self._writer.call(look, Step.CLAIMS, alone=True)
+        if mended.delivery_ids:
+            tell(OrderMended(count=len(mended.delivery_ids), first=mended.delivery_ids[0]))
+            self._wake()
+        self._after = mended.after
+        self._is_first_walk = self._is_first_walk and mended.after is not None
+        return 0 if self._is_first_walk else PAUSE_S
 
 
 def mend(transaction: Transaction, after: Any, now_ms: int) -> Mended:

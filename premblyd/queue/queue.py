@@ -239,12 +239,6 @@ class Queue:
 
         return self._writer.call(operation, Step.LIFE)
 
-    def mend_order(self, after: Any, now_ms: int) -> "asyncio.Future[order.Mended]":
-        """Put right a portion of those that wait for another delivery, as `order.mend` does."""
-        return self._writer.call(
-            lambda transaction: order.mend(transaction, after, now_ms), Step.CLAIMS, alone=True
-        )
-
     def end_broken(self, now_ms: int) -> "asyncio.Future[None]":
         """End all whose columns contradict their state: somebody wrote them before the database
         refused it, and nothing else may be written of them."""

@@ -31,8 +31,7 @@ from premblyd.queue.queue import Queue
 from premblyd.run.ending import ending_of
 from premblyd.run.invocation import of_job
 from premblyd.run.kinds import Runners
-from premblyd.run.lack import not_run, what_is_lacking
-from premblyd.run.permit import Permit, Permits
+from premblyd.run.starting import Permit, Permits, lacking, what_is_lacking
 from premblyd.telemetry import tell
 
 POLL_S = 1.0  # how soon a replay or cancel by another process is noticed
@@ -268,7 +267,7 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001
             tell(RunnerFailed(action=action.name, cause=error))
             if what := what_is_lacking(error):
-                return not_run(what)
+                return lacking(what)
             return Result(
                 outcome=AttemptOutcome.FAILED, error=f"premblyd failed: {type(error).__name__}"
             )

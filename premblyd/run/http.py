@@ -23,11 +23,9 @@ from premblyd.prembly.payload import Webhook
 from premblyd.privacy.documents import MASK
 from premblyd.privacy.fields import MASKED_REQUEST_HEADERS
 from premblyd.queue.jobs import Result
-from premblyd.run.children import Children
-from premblyd.run.invocation import Invocation
-from premblyd.run.lack import Patience, require_descriptor
-from premblyd.run.permit import Permit
-from premblyd.run.preview import Preview, masked
+from premblyd.run.invocation import Invocation, Preview, masked
+from premblyd.run.process import Children
+from premblyd.run.starting import Patience, Permit, require_descriptor
 
 PREVIEW_BYTES = 2000
 # Signs in a preview, in place of the real secret; the signature is masked there.
@@ -141,9 +139,7 @@ class HttpRunner:
         del invocation  # so that the body is not kept longer than its request
         if self._interrupted:
             return Result(outcome=AttemptOutcome.INTERRUPTED, error="the daemon was stopped")
-        return await permit.run(
-            lambda: self._patience.run(lambda: self._send(hook, request, permit))
-        )
+        return await self._patience.run(permit, lambda: self._send(hook, request, permit))
 
     async def _send(self, hook: HttpHook, request: Request, permit: Permit) -> Result:
         require_descriptor()

@@ -1,15 +1,20 @@
-"""What a runner runs a hook with, whoever asks for it: a delivery, an alert, `try` or `explain`."""
+"""What a runner runs a hook with, whoever asks: a delivery, an alert, `try` or `explain`; and what
+is shown of that in its place (`Preview`)."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from premblyd.config.secrets import Secret
+from premblyd.config.values import Model
 from premblyd.prembly import bodies
 from premblyd.prembly.payload import Webhook
+from premblyd.privacy.documents import MASK
 from premblyd.queue.jobs import Job
-from premblyd.run.permit import FREE, Permit
+from premblyd.run.starting import FREE, Permit
 
+M = TypeVar("M", bound=Model)
 NOT_STORED = "0" * 32  # in place of an event's key
 
 
@@ -106,3 +111,32 @@ def of_webhook(
         confirmed_fields=confirmed_fields,
         permit=permit,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What a hook would do, for `explain`: as `facts` for programs and as `lines` for people. No
+    secret's value is in it."""
+
+    facts: dict[str, Any]
+    lines: list[str]
+
+
+def masked(model: M) -> M:
+    """Return the hook or endpoint with a mask for the value of every secret, looked up or not. A
+    URL that the configuration gives as text is shown."""
+    return model.model_copy(update={name: _mask(value) for name, value in model})
+
+
+def _mask(value: Any) -> Any:
+    match value:
+        case Secret(source="text") if value.value and value.value.startswith("http"):
+            return value
+        case Secret():
+            return Secret(value.source, f"{MASK} ({value.source})")
+        case dict():
+            return {name: _mask(item) for name, item in value.items()}
+        case Model():
+            return masked(value)
+        case _:
+            return value

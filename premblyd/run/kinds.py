@@ -7,11 +7,10 @@ from typing import Any, Protocol, TypeVar
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.models import Config, Endpoint
 from premblyd.queue.jobs import Result
-from premblyd.run.children import Children
 from premblyd.run.http import HttpRunner
-from premblyd.run.invocation import Invocation
-from premblyd.run.preview import Preview
-from premblyd.run.shell.runner import ShellRunner
+from premblyd.run.invocation import Invocation, Preview
+from premblyd.run.process import Children
+from premblyd.run.shell import ShellRunner
 
 H_contra = TypeVar("H_contra", bound=Hook, contravariant=True)
 
@@ -27,8 +26,8 @@ class Runner(Protocol[H_contra]):
 
     async def run(self, hook: H_contra, invocation: Invocation) -> Result:
         """Run the hook once. Never raise for a hook that fails, and keep the body no longer than is
-        needed: it may be large. Start by `permit.run`, ask `permit.require` at the last moment, and
-        end as `permit.ends_by` says."""
+        needed: it may be large. Start by `Patience.run`, ask `permit.require` at the last moment,
+        and end as `permit.ends_by` says."""
 
     def interrupt(self) -> None:
         """End all that runs, and start nothing more. What is ended counts as interrupted."""

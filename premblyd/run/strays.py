@@ -14,8 +14,8 @@ from pathlib import Path
 
 from premblyd import loops
 from premblyd.occurrences import DaemonWaits, StraysKilled
-from premblyd.run.children import MARK, Children, Mark, mark_of
-from premblyd.run.lack import what_is_lacking
+from premblyd.run.process import MARK, Children, Mark, mark_of
+from premblyd.run.starting import what_is_lacking
 from premblyd.telemetry import tell
 
 SWEEP_EVERY_S = 1.0

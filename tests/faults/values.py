@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from premblyd.cli import main as premblyd
 from premblyd.prembly import payload
-from premblyd.run.shell.environment import MAX_VALUE_BYTES
+from premblyd.run.shell import MAX_VALUE_BYTES
 from tests.faults import campaigns
 from tests.faults.daemon import Victim, folder, table
 from tests.support.configuration import shell

@@ -25,7 +25,7 @@ CRASHED = "the daemon stopped while the hook ran"
 DIE = """
 import os, signal
 from premblyd.run import dispatcher
-from premblyd.run.shell import runner as shell
+from premblyd.run import shell
 from premblyd.receive import exchange
 from premblyd.queue import inbox, queue
 

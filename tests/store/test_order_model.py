@@ -11,7 +11,7 @@ import pytest
 from premblyd.queue.jobs import Job
 from premblyd.queue.order import Then
 from premblyd.record.operating import Operator
-from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, finish
+from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, finish, mend_order
 from tests.support.store import NOW_MS, Store
 
 SCHEDULES = int(os.environ.get("SCHEDULES", "3"))
@@ -145,7 +145,7 @@ class Schedule:
             self.leave(number, "cancelled")
 
     def mend(self) -> None:
-        assert self.store.wait(self.store.queue.mend_order(None, self.now_ms)) == ([], None)
+        assert mend_order(self.store, None, self.now_ms) == ([], None)
 
     def compare(self) -> None:
         before = {

@@ -8,10 +8,9 @@ from premblyd.config.models import Config, Endpoint
 from premblyd.config.values import NonEmpty
 from premblyd.model.states import AttemptOutcome
 from premblyd.queue.jobs import Result
-from premblyd.run.children import Children
-from premblyd.run.invocation import Invocation
+from premblyd.run.invocation import Invocation, Preview
 from premblyd.run.kinds import RUNNERS
-from premblyd.run.preview import Preview
+from premblyd.run.process import Children
 
 
 class AppendHook(Hook):

@@ -27,9 +27,8 @@ from premblyd.queue.queue import Queue
 from premblyd.queue.settling import Answers
 from premblyd.record.operating import Operator
 from premblyd.run.dispatcher import Dispatcher, ReadAnew
-from premblyd.run.invocation import Invocation
+from premblyd.run.invocation import Invocation, Preview
 from premblyd.run.kinds import Runners
-from premblyd.run.preview import Preview
 from premblyd.verifications.questions import Inquiries
 from tests.support.clock import SettableClock
 from tests.support.database import rows

@@ -10,7 +10,7 @@ from premblyd.model.states import State
 from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
 from premblyd.queue.jobs import Ending, Job
 from premblyd.run.invocation import Invocation, of_job
-from premblyd.run.permit import FREE, Permit
+from premblyd.run.starting import FREE, Permit
 
 KEY = "0123456789abcdef0123456789abcdef"
 PLACES = SecretPlaces(Path("/nowhere"), {})

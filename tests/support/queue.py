@@ -1,9 +1,11 @@
 """Claiming deliveries and reporting how their hooks ended."""
 
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 from premblyd.model.states import AttemptOutcome, State
+from premblyd.queue import order
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Result
 from tests.support.jobs import ending
@@ -66,3 +68,8 @@ def add_many(store: Store, count: int, *actions: str) -> None:
         store.inbox.add(new_event(b"%d" % number), [NewDelivery(action, 3) for action in actions])
         for number in range(count)
     )
+
+
+def mend_order(store: Store, after: Any = None, now_ms: int = NOW_MS) -> order.Mended:
+    """Look at a portion of those that wait for another delivery."""
+    return store.wait(store.writer.call(partial(order.mend, after=after, now_ms=now_ms)))

@@ -7,7 +7,7 @@ import pytest
 from premblyd.queue import damage
 from premblyd.record.operating import Operator
 from tests.store.sqlite.test_damage import COLUMNS, VALUES, by_hand
-from tests.support.queue import LATER_MS, SUCCEEDED, claim, finish
+from tests.support.queue import LATER_MS, SUCCEEDED, claim, finish, mend_order
 from tests.support.store import NOW_MS, Store
 
 LINE = "SELECT waits_for_id, due_at_ms FROM delivery WHERE id = ?"
@@ -33,7 +33,7 @@ BROKEN = {
 
 def mend(store: Store, now_ms: int = NOW_MS) -> list[int]:
     store.wait(store.queue.end_broken(now_ms))
-    mended = store.wait(store.queue.mend_order(None, now_ms))
+    mended = mend_order(store, None, now_ms)
     assert mended.after is None
     return mended.delivery_ids
 
@@ -76,7 +76,7 @@ def test_what_waits_and_can_not_be_true_ends_dead_while_the_daemon_works(
         store.add("crm", then="continue", body=b"%d" % number)
     by_hand(store.path, f"UPDATE delivery SET {change} WHERE id = 3")
     for _ in range(2):  # the second look finds those that waited for it
-        store.wait(store.queue.mend_order(None, NOW_MS))
+        mend_order(store)
     assert run(store) == [1, 2, 4]
     (row,) = store.rows("SELECT state, last_error FROM delivery WHERE id = 3")
     assert row[0] == "dead"
@@ -100,7 +100,7 @@ def test_portions_reach_the_end_of_what_waits(
     by_hand(store.path, "DELETE FROM delivery WHERE id IN (3, 7)")
     after, mended, looks = None, [], 0
     while looks == 0 or after is not None:
-        ids, after = store.wait(store.queue.mend_order(after, NOW_MS))
+        ids, after = mend_order(store, after)
         mended += ids
         looks += 1
     assert (mended, looks) == ([4, 8], 3)

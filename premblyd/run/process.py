@@ -1,4 +1,5 @@
-"""The process of a hook: its start, its end, its output, its time, and the daemon's stop."""
+"""The process of a hook: by what it is known (`Mark`, `Children`); its start, its end, its output,
+its time, and the daemon's stop (`start`, `ExitWatch`)."""
 
 import contextlib
 import os
@@ -6,12 +7,14 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from premblyd.model.states import AttemptOutcome
 from premblyd.queue.jobs import Result
-from premblyd.run.shell.spawn import spawn
+from premblyd.run.spawn import spawn
 
 KILL_AFTER_S = 5.0  # between SIGTERM and SIGKILL
 GROUP_POLL_S = 0.1
@@ -20,6 +23,53 @@ EXIT_POLL_S = 0.05  # how often to look for the exit when there is no pidfd to t
 MAX_OUTPUT_BYTES = 64 << 10
 FLOOD_PAUSE_S = 0.001  # after each read of what is dropped: a flood must not take a whole core
 _NOT_FOUND = {126: "the shell can't execute the command", 127: "the shell can't find the command"}
+MARK = ("PREMBLY_WORKER", "PREMBLY_EVENT_KEY", "PREMBLY_DELIVERY", "PREMBLY_ATTEMPT")
+
+
+class Mark(NamedTuple):
+    """By which a hook's process, and what it starts, is told from all others: what its environment
+    has for the names in `MARK`, where it has them."""
+
+    worker: str  # another daemon may run a hook for the same event, delivery and attempt
+    event_key: str = ""
+    delivery: str = ""
+    attempt: str = ""
+
+
+def mark_of(environment: Mapping[str, str]) -> Mark | None:
+    """Return the mark of a process with this environment; None: it is no hook's."""
+    mark = Mark(*(environment.get(name, "") for name in MARK))
+    return mark if mark.worker else None
+
+
+class Children:
+    """The numbers of the processes that the daemon itself started and waits for, so that `Strays`
+    neither kills nor reaps them, and their marks, so that it spares what they have started.
+
+    Any thread may start a process. Both are counted, not kept in a set: once a process was
+    waited for, the kernel may give its number to another before the first is forgotten here.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[int | Mark | None] = Counter()
+        self._changing = threading.Lock()
+
+    @contextlib.contextmanager
+    def known(self, child: int | Mark | None) -> Iterator[None]:
+        """Know a process for as long as this is entered: by its number from its start until its
+        end, by its mark from before its start."""
+        with self._changing:
+            self._counts[child] += 1
+        try:
+            yield
+        finally:
+            with self._changing:
+                self._counts[child] -= 1
+                if not self._counts[child]:
+                    del self._counts[child]
+
+    def __contains__(self, child: int | Mark) -> bool:
+        return child in self._counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,202 @@
+"""Shell and command hooks: what a process is started with, and the runner that starts it, waits for
+it in a thread and ends it in time. process.py has the process itself."""
+
+import asyncio
+import errno
+import os
+import queue
+import shlex
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import TypeVar
+
+from premblyd.config.hooks import CommandHook, ProcessHook, ShellHook
+from premblyd.config.models import Config, Endpoint
+from premblyd.model.states import AttemptOutcome
+from premblyd.queue.jobs import Result
+from premblyd.run.invocation import Invocation, Preview, masked
+from premblyd.run.process import Children, ExitWatch, mark_of, start
+from premblyd.run.starting import LackError, Patience, Permit, what_is_lacking
+
+T = TypeVar("T")
+MAX_VALUE_BYTES = 4 << 10
+INHERITED = ("PATH", "HOME", "LANG", "TZ")
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_LASTING = (errno.ENOEXEC, errno.E2BIG)  # trying again does not mend these
+
+
+def command_line(hook: ShellHook | CommandHook) -> list[str]:
+    """Return the hook's argument list: nothing of the event is in it."""
+    return ["/bin/sh", "-c", hook.shell] if isinstance(hook, ShellHook) else list(hook.command)
+
+
+def environment(
+    hook: ProcessHook, about: Mapping[str, object], environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the hook's whole environment: a few of the daemon's variables, what it is told
+    `about` and its own. Names are never taken from the event (httpoxy)."""
+    return {
+        "PATH": DEFAULT_PATH,
+        **{name: environ[name] for name in INHERITED if name in environ},
+        **{name: _text(value) for name, value in about.items()},
+        **{name: secret.reveal() for name, secret in hook.env.items()},
+    }
+
+
+def _text(value: object) -> str:
+    """Return a value as a variable holds it; empty when it has a NUL or is over 4 KiB."""
+    if value is None:
+        return ""
+    text = ("true" if value else "false") if isinstance(value, bool) else str(value)
+    return "" if "\0" in text or len(text.encode()) > MAX_VALUE_BYTES else text
+
+
+class ShellRunner:
+    """Runs shell and command hooks, each in a thread that waits for its process."""
+
+    def __init__(self, children: Children) -> None:
+        self._children = children
+        self._threads = Threads("premblyd-hook")
+        self._patience = Patience()
+        # Readable once the daemon stops: every waiting thread polls it.
+        self._stop_reader, self._stop_writer = os.pipe()
+
+    def configure(self, settings: Config) -> None:
+        """Nothing of the settings matters here: a thread is made when a hook needs one."""
+
+    async def run(self, hook: ShellHook | CommandHook, invocation: Invocation) -> Result:
+        """Run the hook once. Never raise for a hook that fails."""
+        about, permit = invocation.environment, invocation.permit
+        body = [invocation.body]
+        del invocation  # the process gets the body; nothing here needs it any longer
+        return await self._patience.run(
+            permit, lambda: self._threads.run(lambda: self._run(hook, about, body, permit))
+        )
+
+    def interrupt(self) -> None:
+        """End every running hook: SIGTERM now, SIGKILL 5 s later. They count as interrupted."""
+        self._patience.end()
+        os.write(self._stop_writer, b"x")
+
+    def close(self) -> None:
+        self._threads.close()
+        os.close(self._stop_reader)
+        os.close(self._stop_writer)
+
+    @staticmethod
+    def preview(
+        hook: ShellHook | CommandHook, invocation: Invocation, endpoint: Endpoint
+    ) -> Preview:
+        """Return the exact command and environment, with secrets masked."""
+        command = command_line(hook)
+        variables = environment(masked(hook), invocation.environment, os.environ)
+        size = len(invocation.body)
+        return Preview(
+            facts={"command": command, "environment": variables, "stdin_bytes": size},
+            lines=[
+                shlex.join(command),
+                *(f"{name}={value}" for name, value in variables.items()),
+                f"standard input: the body, {size} bytes",
+            ],
+        )
+
+    def _run(
+        self,
+        hook: ShellHook | CommandHook,
+        about: Mapping[str, object],
+        body: list[bytes],
+        permit: Permit,
+    ) -> Result:
+        """Start the process and wait for it. `body` is emptied as soon as the process has it."""
+        variables = environment(hook, about, os.environ)
+        mark = mark_of(variables)
+        with self._children.known(mark):
+            try:
+                process = start(command_line(hook), variables, body[0], permit.require)
+            except (OSError, MemoryError) as error:
+                return _not_started(error)
+            body.clear()
+            with (
+                self._children.known(process.pid),
+                ExitWatch(process, self._stop_reader) as watch,
+                permit.ends_by(watch.kill, mark),
+            ):
+                return watch.wait(hook.timeout_ms / 1000, is_shell=isinstance(hook, ShellHook))
+
+
+def _not_started(error: OSError | MemoryError) -> Result:
+    """Return how a run ends whose process could not be started. Raise LackError when that is
+    because the machine lacks something."""
+    if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError):
+        return _failed("the command was not found or is not executable", final=True)
+    if what := what_is_lacking(error):
+        raise LackError(what) from None
+    number = error.errno if isinstance(error, OSError) else 0
+    reason = os.strerror(number or 0)
+    return _failed(f"the command did not start: {reason}", final=number in _LASTING)
+
+
+def _failed(error: str, *, final: bool) -> Result:
+    return Result(outcome=AttemptOutcome.FAILED, error=error, final=final)
+
+
+class Threads:
+    """As many threads as there are things to run at once; they are kept for later ones.
+
+    Not ThreadPoolExecutor: it takes the work first, and when it can make no thread for it, it
+    raises, keeps the work, and runs it some time later.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._free = 0
+        self._all: list[threading.Thread] = []
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run `work` in a thread and return what it returns. Raise LackError when no thread can
+        be made: then it is not run."""
+        if self._free:
+            self._free -= 1
+        else:
+            self._add()
+        done: Future[T] = Future()
+        self._work.put(lambda: _resolve(done, work))
+        try:
+            return await asyncio.wrap_future(done)
+        finally:
+            self._free += 1
+
+    def close(self) -> None:
+        """End all threads, when what they run has ended."""
+        for _ in self._all:
+            self._work.put(None)
+        for thread in self._all:
+            thread.join()
+
+    def _add(self) -> None:
+        thread = threading.Thread(target=self._serve, name=self._name)
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError):
+            raise LackError("threads") from None
+        self._all.append(thread)
+
+    def _serve(self) -> None:
+        while work := self._work.get():
+            work()
+            del work  # else what it holds would stay in memory until more work comes
+
+
+def _resolve(done: "Future[T]", work: Callable[[], T]) -> None:
+    # From here on who waits may be cancelled, but not `done`, which could take no result then.
+    if not done.set_running_or_notify_cancel():
+        return
+    try:
+        result = work()
+    # Whatever it is, it is raised where the result is waited for.
+    except Exception as error:  # noqa: BLE001
+        done.set_exception(error)
+    else:
+        done.set_result(result)

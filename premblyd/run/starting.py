@@ -1,0 +1,187 @@
+"""What stands before the start of a hook, whoever runs it: nobody else has its delivery (`Permit`),
+and the machine has what it needs (`Patience`, which every runner starts its hooks by).
+
+Between a claim and the start of its hook any time may pass: the machine may sleep, or a host be cut
+off, so that others have taken the delivery over. So a runner asks at the last moment. What is not
+started costs no attempt.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Protocol
+
+from premblyd.errors import PremblydError, StoreUnavailableError
+from premblyd.model.states import AttemptOutcome
+from premblyd.occurrences import DaemonWaits
+from premblyd.queue.jobs import Job, Result
+from premblyd.run.process import Mark
+from premblyd.telemetry import tell
+
+TAKEN_OVER = "another host may have the delivery by now"
+NOT_PROVED = "the database could not tell whether another host has the delivery"
+AGAIN_S = 5.0  # after that, as each try is a row on record; and after the machine lacked something
+FIRST_PAUSE_S = 0.05
+MAX_PAUSE_S = 1.0
+PATIENCE_S = 20.0  # then the delivery goes back to the queue, before its lease ends
+LOG_EVERY_S = 10.0
+_LACKED = {
+    errno.EMFILE: "file descriptors",
+    errno.ENFILE: "file descriptors",
+    errno.EAGAIN: "processes",
+    errno.ENOMEM: "memory",
+    errno.ENOBUFS: "memory",
+    # While somebody exchanges the program or the links to it:
+    errno.ETXTBSY: "a program that nobody is writing to",
+    errno.ELOOP: "a way to the program without a loop of links",
+}
+
+
+class LapsedError(PremblydError):
+    """The hook was not started: its claim is to be proved first."""
+
+
+class LackError(PremblydError):
+    """The hook was not started, because the machine lacks something. Try again soon."""
+
+
+class Claim(Protocol):
+    """What a daemon knows of a claim of its own."""
+
+    def is_sure(self) -> bool:
+        """Return whether it stands for certain. Any thread may ask."""
+
+    async def prove(self) -> bool:
+        """Ask the database whether it stands, which makes it sure again. Raise
+        StoreUnavailableError when the database can't tell."""
+
+
+class Permit:
+    """What the hook of one claim needs to start. Without a `claim` nobody else can have it."""
+
+    def __init__(self, claim: Claim | None = None) -> None:
+        self._claim = claim
+        self._ends: dict[Callable[[], object], Mark | None] = {}
+        self._changing = threading.Lock()
+        self.is_revoked = False
+
+    def require(self) -> None:
+        """Raise LapsedError unless the hook may start at this moment. Any thread may ask."""
+        if self.is_revoked or (self._claim is not None and not self._claim.is_sure()):
+            raise LapsedError
+
+    async def prove(self) -> Result | None:
+        """Prove the claim. Return how the run ends if the hook may not start."""
+        try:
+            if self.is_revoked or self._claim is None or not await self._claim.prove():
+                return _not_run(TAKEN_OVER)
+        except StoreUnavailableError:
+            return _not_run(NOT_PROVED, AGAIN_S)
+        return None
+
+    def revoke(self) -> None:
+        """End the hook, or let it not start: this daemon has lost the delivery, or may have."""
+        with self._changing:
+            self.is_revoked = True
+            for end in self._ends:
+                end()
+
+    @property
+    def marks(self) -> set[Mark]:
+        """The marks of the processes that end when it is revoked."""
+        with self._changing:
+            return {mark for mark in self._ends.values() if mark is not None}
+
+    @contextlib.contextmanager
+    def ends_by(self, end: Callable[[], object], mark: Mark | None = None) -> Iterator[None]:
+        """Have `end` called, by any thread, if the permit is revoked while this is entered, or was
+        before. `mark`: of the process that it ends."""
+        with self._changing:
+            self._ends[end] = mark
+            if self.is_revoked:
+                end()
+        try:
+            yield
+        finally:
+            with self._changing:
+                del self._ends[end]
+
+    def judged(self, result: Result) -> Result:
+        """Return how a run counts that ended with `result`: what was ended by `revoke` costs no
+        attempt."""
+        if self.is_revoked and result.outcome is not AttemptOutcome.SUCCEEDED:
+            return _not_run(TAKEN_OVER)
+        return result
+
+
+FREE = Permit()  # of what no other host can have
+Permits = Callable[[Job, float], Permit]  # of a job, and when its claim was asked for (boot_s)
+
+
+def _not_run(error: str, wait_s: float = 0) -> Result:
+    return Result(outcome=AttemptOutcome.INTERRUPTED, error=error, retry_after_s=wait_s)
+
+
+def lacking(what: str) -> Result:
+    """Return how the run of a hook ends that was not started because the machine lacks `what`."""
+    return _not_run(f"the machine lacks {what}", AGAIN_S)
+
+
+def what_is_lacking(error: BaseException) -> str | None:
+    """Return what the machine lacks, if that is why `error` was raised."""
+    if isinstance(error, LackError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "memory"
+    return _LACKED.get(error.errno or 0) if isinstance(error, OSError) else None
+
+
+def require_descriptor() -> None:
+    """Raise LackError when no file can be opened now: a library's own error would not tell that."""
+    try:
+        os.close(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        if what := what_is_lacking(error):
+            raise LackError(what) from None
+
+
+class Patience:
+    """Tries again and again to start hooks while the machine lacks what they need."""
+
+    def __init__(self) -> None:
+        self._stopping = asyncio.Event()
+        self._logged_at = float("-inf")
+
+    def end(self) -> None:
+        """Wait for nothing any more: the daemon stops."""
+        self._stopping.set()
+
+    async def run(self, permit: Permit, start: Callable[[], Awaitable[Result]]) -> Result:
+        """Return what `start` returns. When it raises LapsedError, prove the claim and call it
+        again. While it raises LackError, call it again, a little later each time; after
+        `PATIENCE_S` give up."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + PATIENCE_S
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                return await start()
+            except LapsedError:
+                if (refused := await permit.prove()) is not None:
+                    return refused
+                continue
+            except LackError as lack:
+                what = str(lack)
+            if loop.time() > self._logged_at + LOG_EVERY_S:
+                self._logged_at = loop.time()
+                tell(DaemonWaits(part="hooks", lacks=what))
+            if self._stopping.is_set() or loop.time() > end:
+                return lacking(what)
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._stopping.wait()
+            except TimeoutError:
+                pause_s = min(2 * pause_s, MAX_PAUSE_S)
