@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from premblyd.config.models import Action, Config, Endpoint
+from premblyd.config.models import Action, Config, Endpoint, named
 from premblyd.errors import PremblydError
 from premblyd.prembly import answers, payload
 from premblyd.prembly.payload import Verdict, Webhook
@@ -59,12 +59,7 @@ def trial(
 ) -> Trial:
     """Return what it takes to run the hook of an action for `body`. Raise PremblydError when there
     is no action, endpoint or key of that name."""
-    actions = {action.name: action for action in settings.actions}
-    if action_name not in actions:
-        raise PremblydError(
-            f"The configuration has no action {action_name}; it has {', '.join(actions) or 'none'}."
-        )
-    action = actions[action_name]
+    action = named("action", action_name, {each.name: each for each in settings.actions})
     endpoint = _endpoint(settings, endpoint_name)
     webhook = _webhook(endpoint, key_name, body, now_ms)
     why_not = Routing(settings.actions).why_not(action, webhook)
@@ -117,12 +112,7 @@ def _confirmed(preview: Preview, verdict: Verdict) -> Preview:
 
 def _endpoint(settings: Config, name: str | None) -> Endpoint:
     """Return the endpoint called `name`; the first one for None."""
-    endpoints = {endpoint.name: endpoint for endpoint in settings.endpoints}
-    if name and name not in endpoints:
-        raise PremblydError(
-            f"There is no endpoint {name}; the configuration has {', '.join(endpoints)}."
-        )
-    return endpoints[name] if name else settings.endpoints[0]
+    return named("endpoint", name or None, {each.name: each for each in settings.endpoints})
 
 
 def _key(endpoint: Endpoint, name: str | None) -> str:

@@ -13,10 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from premblyd.config.console import Console
 from premblyd.config.hooks import Hook
 from premblyd.config.inquiries import Pending, PremblyApi
-from premblyd.config.models import Action, Config, Endpoint
+from premblyd.config.models import Action, Config, Console, Endpoint
 from premblyd.config.secrets import SecretPlaces
 from premblyd.expressions import ExpressionError
 from premblyd.prembly import conditions, events, payload, samples

@@ -700,8 +700,8 @@ def test_try_runs_an_actions_hook_once_and_stores_nothing(daemon: Premblyd, tmp_
         (["crm"], 2, "Give ACTION and FILE, or --alert NAME."),
         ([], 2, "Give ACTION and FILE, or --alert NAME."),
         (["--alert", "page", "crm"], 2, "Give ACTION and FILE, or --alert NAME."),
-        (["--alert", "pagee"], 1, "The configuration has no alert pagee; it has none."),
-        (["crm", "-"], 1, "The configuration has no action crm; it has none."),
+        (["--alert", "pagee"], 1, "There is no alert pagee; the configuration has none."),
+        (["crm", "-"], 1, "There is no action crm; the configuration has none."),
     ],
 )
 def test_try_says_what_is_missing(
@@ -740,8 +740,8 @@ def test_where_there_is_no_trouble_nobody_is_told(watching: Watching) -> None:
     ("arguments", "passed_on", "stdin"),
     [
         (["crm", "FILE", "--json"], ["try", "--json", "--", "crm", "-"], b"{}"),
-        (["crm", "FILE", "--key", "live"], ["try", "--key", "live", "--", "crm", "-"], b"{}"),
-        (["--alert", "page"], ["try", "--alert", "page"], None),
+        (["crm", "FILE", "--key", "live"], ["try", "--key=live", "--", "crm", "-"], b"{}"),
+        (["--alert", "page"], ["try", "--alert=page"], None),
     ],
 )
 def test_root_tries_as_the_service(
@@ -755,7 +755,7 @@ def test_root_tries_as_the_service(
     (tmp_path / "body.json").write_text("{}")
     ran: list[Any] = []
 
-    def as_service(arguments: list[str], stdin: IO[bytes] | None = None) -> int:
+    def as_service(arguments: list[str], stdin: IO[bytes] | None = None, **_: bool) -> int:
         ran.append((arguments, stdin.read() if stdin else None))
         return 1
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.cli.answers import Reply, Target, meaning
-from premblyd.cli.send import DUPLICATE
+from premblyd.cli.send import DUPLICATE, Reply, Target, meaning
 from premblyd.config.secrets import Secret
 from premblyd.prembly import payload, samples
 from tests.support.commands import Ran, command, run, run_process

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import pytest
 
-from premblyd.cli.bars import columns
+from premblyd.cli.stats import columns
 from premblyd.databases import DatabaseAddress
 from tests.support.commands import on_terminal, record, recorded_in, run
 from tests.support.configuration import shell

@@ -195,7 +195,7 @@ def test_few_modules_name_an_engine() -> None:
         user for user in users if not user.startswith(("engines/sqlite/", "engines/postgresql/"))
     }
     moving = {"move/postgresql.py", "move/sqlite.py"}
-    assert users == {"cli/restore.py", "cli/upgrading.py", "engines/connections.py"} | moving
+    assert users == {"cli/restore.py", "engines/connections.py"} | moving
 
 
 def test_only_its_command_knows_move() -> None:

@@ -10,34 +10,35 @@ import keyword
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from premblyd import __version__
-from premblyd.cli import program, streams
+from premblyd.cli import caller
 from premblyd.errors import PremblydError
 
 # Each command: the module that holds a click command of that name, and what it does.
 COMMANDS = {
     "serve": ("serve", "Run the daemon in the foreground."),
     "check": ("check", "Validate the configuration; print which actions run for which code."),
-    "init": ("init", "Write an annotated premblyd.yaml."),
+    "init": ("check", "Write an annotated premblyd.yaml."),
     "demo": ("demo", "See it work: a daemon on a temporary database, and sample webhooks."),
     "send": ("send", "Sign and POST a payload as Prembly does."),
     "explain": ("explain", "Dry run: what would happen for a payload."),
-    "try": ("trying", "Run one hook once: an action's for a payload, or an alert's."),
+    "try": ("explain", "Run one hook once: an action's for a payload, or an alert's."),
     "status": ("status", "Say what needs attention; exit status 1 or 2 if anything does."),
     "stats": ("stats", "Count what came and how the actions fare."),
-    "events": ("events", "List events; --follow shows new ones as they come."),
+    "events": ("lists", "List events; --follow shows new ones as they come."),
     "show": ("show", "Show one event with its deliveries and attempts."),
-    "deliveries": ("deliveries", "List deliveries; --state dead are the ones that need you."),
-    "pending": ("pending", "List what is not settled yet, and is asked about."),
-    "rejections": ("rejections", "List requests that were refused."),
+    "deliveries": ("lists", "List deliveries; --state dead are the ones that need you."),
+    "pending": ("lists", "List what is not settled yet, and is asked about."),
+    "rejections": ("lists", "List requests that were refused."),
     "replay": ("replay", "Queue deliveries: finished ones again, pending ones now, new ones."),
-    "cancel": ("cancel", "Stop a pending delivery."),
+    "cancel": ("replay", "Stop a pending delivery."),
     "hosts": ("hosts", "List the hosts on a PostgreSQL database; end one for good."),
     "console": ("console", "Print a link to sign in to the console by."),
     "reconcile": ("reconcile", "Find what never came, and ask Prembly for it."),
@@ -45,8 +46,9 @@ COMMANDS = {
     "restore": ("restore", "Put a copy in the place of the SQLite database."),
 }
 # Commands for programs of ours: they run as any other, and --help does not list them.
-HIDDEN = {"upgrading": ("upgrading", "For install.sh.")}
+HIDDEN = {"upgrading": ("restore", "For install.sh.")}
 DEFAULT_CONFIG = Path("/etc/premblyd/premblyd.yaml")
+F = TypeVar("F", bound=Callable[..., Any])
 _ARGUMENTS = "premblyd.arguments"
 
 # Python looks for cycles of objects at every 700 new ones, and through all objects at the end. What
@@ -84,12 +86,12 @@ class Commands(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def main(self, *args: Any, **more: Any) -> Any:
-        streams.take_over()
+        caller.take_over()
         try:
             try:
                 return super().main(*args, **more)
             finally:
-                streams.flush()
+                caller.flush()
         except PremblydError as error:  # the output can't be written
             click.echo(f"{error}", err=True)
             sys.exit(error.exit_code)
@@ -106,12 +108,35 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except PremblydError as error:
-            click.echo(program.as_called(f"{error}"), err=True)
+            click.echo(caller.as_called(f"{error}"), err=True)
             if error.by_user:
                 click.echo(f"As that user: {_with_sudo(ctx, '-u', error.by_user)}", err=True)
             elif error.lacks_rights and os.geteuid() != 0:
                 click.echo(f"With the rights it needs: {_with_sudo(ctx)}", err=True)
             ctx.exit(error.exit_code)
+
+
+def config_option(command: F) -> F:
+    """Let `--config` stand after the command too; the parameter is `config_path`."""
+
+    def last_named(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path:
+        if value is not None:
+            return value
+        named_before_command: Path = ctx.obj
+        return named_before_command
+
+    return click.option(
+        "--config",
+        "config_path",
+        type=click.Path(readable=False, path_type=Path),
+        callback=last_named,
+        help="The configuration file.",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """Add `--json`; the parameter is `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def _with_sudo(ctx: click.Context, *options: str) -> str:
@@ -120,7 +145,7 @@ def _with_sudo(ctx: click.Context, *options: str) -> str:
     arguments = ctx.meta[_ARGUMENTS]
     if ctx.get_parameter_source("config_path") is ParameterSource.ENVIRONMENT:
         arguments = ["--config", str(ctx.obj), *arguments]
-    return f"{shlex.join(['sudo', *options])} {program.name()} {shlex.join(arguments)}"
+    return f"{shlex.join(['sudo', *options])} {caller.name()} {shlex.join(arguments)}"
 
 
 def _is_text(argument: str) -> bool:

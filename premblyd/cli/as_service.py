@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+import click
+
 from premblyd.cli import DEFAULT_CONFIG
 
 INSTALLED = Path("/opt/premblyd")  # where install.sh puts every version
@@ -47,6 +49,32 @@ def is_for_service(config_path: Path) -> bool:
     )
 
 
+def hand_over(
+    config_path: Path, stdin: IO[bytes] | None = None, *, sees_daemon: bool = False
+) -> None:
+    """Where `is_for_service`, let the service's user and sandbox do all of this command, with its
+    own options and a file as standard input, and end with its exit status. `sees_daemon`: it may
+    look for the daemon's process, which a hook can't."""
+    if is_for_service(config_path):
+        status = run(_typed_again(click.get_current_context()), stdin, sees_daemon=sees_daemon)
+        if status is not None:
+            raise SystemExit(status)
+
+
+def _typed_again(context: click.Context) -> list[str]:
+    """Return the command and its options, but for `--config`: it has the service's."""
+    options, arguments = [], []
+    for parameter in context.command.params:
+        value = context.params[str(parameter.name)]
+        if value in (None, False) or parameter.name == "config_path":
+            continue
+        if isinstance(parameter, click.Option):
+            options.append(parameter.opts[0] + ("" if value is True else f"={value}"))
+        else:
+            arguments.append(value if isinstance(value, str) else "-")
+    return [str(context.info_name), *options, *(["--", *arguments] if arguments else [])]
+
+
 def is_managed(config_path: Path) -> bool:
     """Return whether systemd starts the daemon of this configuration, and not a person by hand."""
     return config_path == DEFAULT_CONFIG and Path("/run/systemd/system").is_dir()  # sd_booted(3)
@@ -57,7 +85,7 @@ def run(
 ) -> int | None:
     """Run `premblyd` with `arguments` as the service would start now, in its sandbox, and return
     its exit status; None when there is no such service. `stdin`: what it reads, if not what this
-    process does. `sees_daemon`: it may look for the daemon's process, which a hook can't."""
+    process does."""
     if _output("systemctl", "show", "--property=LoadState", "--value", UNIT) != "loaded":
         return None
     unit = f"premblyd-check-{os.getpid()}.service"

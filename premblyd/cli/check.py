@@ -1,22 +1,63 @@
-"""premblyd check"""
+"""premblyd init and check: a configuration file, written and looked through."""
 
 import contextlib
 import dataclasses
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from premblyd import times
-from premblyd.cli.common import config_option, json_option
+from premblyd import lint, presence, times
+from premblyd.cli import as_service, caller, config_option, json_option
 from premblyd.cli.printing import print_json, print_table
+from premblyd.config.load import load_config
+from premblyd.config.models import Action, Config
+from premblyd.config.values import duration_text
+from premblyd.databases import Server
+from premblyd.engines.connections import backend, connect_read_only, now_ms
+from premblyd.errors import ConfigError, LacksRightsError, PremblydError
+from premblyd.presence import Presence
+from premblyd.record import hosts
+from premblyd.record.troubles import table
+from premblyd.record.troubles.trouble import Situation
+from premblyd.routing import Routing
 
-if TYPE_CHECKING:
-    from premblyd.config.models import Action, Config
-    from premblyd.presence import Presence
+TEMPLATE = Path(__file__).parent / "premblyd.yaml"
+NEXT = """\
+Wrote {path}. Before the first start:
+- Put your Prembly key into the file {key}
+- Without systemd, set `database` to a path that you may write, such as
+  sqlite:///premblyd.db, which is beside the configuration.
+- Say under `actions` what shall happen.
+Then:
+  {premblyd} check --config {quoted}
+  {premblyd} serve --config {quoted}"""
 
 REMINDED_MS = 30 * times.DAY_MS  # what is older was lived with
+
+
+@click.command()
+@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+def init(folder: Path) -> None:
+    """Writes DIR/premblyd.yaml (default: here) and never overwrites one."""
+    path = folder / "premblyd.yaml"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            path.chmod(0o640)  # keys may be put into it
+            file.write(TEMPLATE.read_text(encoding="utf-8"))
+    except FileExistsError:
+        if not folder.is_dir():
+            raise PremblydError(f"{folder} is a file, and no folder.") from None
+        raise PremblydError(f"{path} exists already; it was left as it is.") from None
+    except PermissionError as error:
+        raise LacksRightsError(f"Can't write {path}: {error.strerror}") from None
+    except OSError as error:
+        raise PremblydError(f"Can't write {path}: {error.strerror}") from None
+    key = folder / "credentials" / "prembly-live-key"
+    quoted = shlex.quote(str(path))
+    click.echo(NEXT.format(path=path, quoted=quoted, key=key, premblyd=caller.name()))
 
 
 @click.command()
@@ -31,18 +72,7 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
     If the daemon runs, it is compared with the files: warnings say what it does not use yet.
     Root checks the installed service's configuration as the service would read it now.
     """
-    from premblyd import lint, presence
-    from premblyd.cli import as_service, program
-    from premblyd.config.load import load_config
-    from premblyd.engines.connections import backend
-    from premblyd.errors import ConfigError
-
-    if as_service.is_for_service(config_path):
-        options = {"--quiet": quiet, "--json": as_json}
-        given = [name for name, is_given in options.items() if is_given]
-        status = as_service.run(["check", *given], sees_daemon=True)
-        if status is not None:
-            raise SystemExit(status)
+    as_service.hand_over(config_path, sees_daemon=True)
     try:
         settings = load_config(config_path)
     except ConfigError as error:
@@ -61,14 +91,14 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
     inspected = backend(settings.database).inspect()
     warnings += [*inspected.warnings, *reminders(settings)]
     if as_json:
-        shown = _as_json(daemon) if daemon else None
+        names = ("pid", "version", "started_at_ms", "configuration", "listen")
         print_json(
             {
                 "ok": True,
                 "routes": dict(routes),
                 "warnings": warnings,
                 "database": list(inspected.facts),
-                "daemon": shown,
+                "daemon": daemon and {name: getattr(daemon, name) for name in names},
             }
         )
         return
@@ -87,14 +117,12 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
         click.echo(f"Alert {alert.name}: {triggers}; not again within {alert.every}.")
     click.echo("\n" + "\n".join((*inspected.facts, line)))
     for warning in warnings:
-        click.echo(f"warning: {program.as_called(warning)}", err=True)
+        click.echo(f"warning: {caller.as_called(warning)}", err=True)
 
 
-def _routes(settings: "Config") -> list[tuple[str, list[str]]]:
+def _routes(settings: Config) -> list[tuple[str, list[str]]]:
     """Return which actions each response code chooses; `types`, `when` and `confirm` are shown, not
     decided."""
-    from premblyd.routing import Routing
-
     routing = Routing(settings.actions)
 
     def names(code: str | None) -> list[str]:
@@ -104,7 +132,7 @@ def _routes(settings: "Config") -> list[tuple[str, list[str]]]:
     return [*routes, ("any other", names("\0")), ("missing", names(None))]
 
 
-def _promised(settings: "Config") -> Iterator[str]:
+def _promised(settings: Config) -> Iterator[str]:
     """Yield what holds besides the routes."""
     if names := [action.name for action in settings.actions if action.once]:
         yield f"Once for each reference and outcome: {', '.join(names)}."
@@ -114,7 +142,7 @@ def _promised(settings: "Config") -> Iterator[str]:
         yield "Asks Prembly what became of events that are pending."
 
 
-def _narrowed(action: "Action") -> str:
+def _narrowed(action: Action) -> str:
     """Return in brackets what narrows an action besides its codes."""
     parts = [] if action.types == ("*",) else [f"types {', '.join(action.types)}"]
     if action.when:
@@ -124,10 +152,8 @@ def _narrowed(action: "Action") -> str:
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _running(settings: "Config", config_path: Path) -> "tuple[Presence | None, str]":
+def _running(settings: Config, config_path: Path) -> tuple[Presence | None, str]:
     """Return the daemon that runs on the configuration's database, and a line that tells of it."""
-    from premblyd import presence
-
     try:
         daemon = presence.find(settings.database, config_path)
     except presence.PresenceError as error:
@@ -141,16 +167,8 @@ def _running(settings: "Config", config_path: Path) -> "tuple[Presence | None, s
     )
 
 
-def reminders(settings: "Config") -> Iterator[str]:
+def reminders(settings: Config) -> Iterator[str]:
     """Yield what the record of `settings` reminds of; nothing where it can't be read."""
-    from premblyd.config.values import duration_text
-    from premblyd.databases import Server
-    from premblyd.engines.connections import connect_read_only, now_ms
-    from premblyd.errors import PremblydError
-    from premblyd.record import hosts
-    from premblyd.record.troubles import table
-    from premblyd.record.troubles.trouble import Situation
-
     with (
         contextlib.suppress(PremblydError),  # no database yet, or none that this user may read
         contextlib.closing(connect_read_only(settings.database)) as database,
@@ -168,13 +186,3 @@ def reminders(settings: "Config") -> Iterator[str]:
                     f" {duration_text(host.lost_after_ms)} on {host.name}: each counts as lost"
                     " after its own. Set one value for all hosts, and restart them"
                 )
-
-
-def _as_json(daemon: "Presence") -> dict[str, Any]:
-    return {
-        "pid": daemon.pid,
-        "version": daemon.version,
-        "started_at_ms": daemon.started_at_ms,
-        "configuration": daemon.configuration,
-        "listen": daemon.listen,
-    }

@@ -1,56 +1,47 @@
-"""What several commands share: options and times."""
+"""What several commands share: options and values that people type, and which database is meant. A
+command on the record needs no more of the configuration than that."""
 
-import getpass
-import os
+import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from premblyd.config.values import TYPE_PATTERN, When
-
-if TYPE_CHECKING:
-    from premblyd.engines.connections import Database
+from premblyd.cli import caller
+from premblyd.config import yamltext
+from premblyd.config.load import load_config
+from premblyd.config.models import Config, database_named
+from premblyd.config.secrets import UnusableFileError, read_bounded
+from premblyd.config.values import When
+from premblyd.databases import DatabaseAddress, Server, holds_password, is_postgresql
+from premblyd.engines.connections import Database, connect_operator, connect_read_only
+from premblyd.errors import ConfigError
+from premblyd.words import counted
 
 F = TypeVar("F", bound=Callable[..., Any])
 MAX_ROW_ID = 2**63 - 1  # what SQLite can hold
 
 
-def config_option(command: F) -> F:
-    """Let `--config` stand after the command too; the parameter is `config_path`."""
-
-    def last_named(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path:
-        if value is not None:
-            return value
-        named_before_command: Path = ctx.obj
-        return named_before_command
-
+def database_option(command: F) -> F:
+    """Add `--database`, for commands that need nothing else of the configuration."""
     return click.option(
-        "--config",
-        "config_path",
-        type=click.Path(readable=False, path_type=Path),
-        callback=last_named,
-        help="The configuration file.",
+        "--database",
+        metavar="PATH",
+        help="Read this database, such as a copy or postgresql://…, and no configuration.",
     )(command)
 
 
-def json_option(command: F) -> F:
-    """Add `--json`; the parameter is `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
-
-
-class TypePattern(click.ParamType[str]):
-    """A type of events, or a pattern of types: transaction.*"""
-
-    name = "TYPE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        pattern = str(value).lower()
-        if not re.fullmatch(TYPE_PATTERN, pattern):
-            self.fail(f"{value!r} is no type such as sdk.session, and no pattern such as credit.*")
-        return pattern
+def sender_options(command: F) -> F:
+    """Add `--endpoint` and `--key`; the parameters are `endpoint_name` and `key_name`."""
+    key = click.option(
+        "--key", "key_name", metavar="NAME", help="Signed with this key (default: the first)."
+    )
+    endpoint = click.option(
+        "--endpoint", "endpoint_name", metavar="NAME", help="To this endpoint (default: the first)."
+    )
+    return endpoint(key(command))
 
 
 class WhenType(click.ParamType[When]):
@@ -70,15 +61,6 @@ class WhenType(click.ParamType[When]):
             )
 
 
-def time_of(when: When | None, database: "Database") -> int | None:
-    """Return a time of the command line, by the clock of the database that it is compared with."""
-    from premblyd.engines.connections import now_ms
-
-    if when is None or when.ago_ms is None:
-        return when and when.at_ms
-    return when.by(now_ms(database))
-
-
 class RowId(click.ParamType[int]):
     """The number of a row: of a delivery, for example."""
 
@@ -95,23 +77,82 @@ def row_id(text: str) -> int | None:
     return int(text) if is_number and 1 <= int(text) <= MAX_ROW_ID else None
 
 
-class Closable(Protocol):
-    def close(self) -> object: ...
+def open_to_read(config_path: Path, database: str | None = None) -> Database:
+    """Return the record of `database_of`, until the command ends."""
+    return until_end(connect_read_only(database_of(config_path, database)))
 
 
-C = TypeVar("C", bound=Closable)
+def open_to_change(config_path: Path) -> Database:
+    """Return the record of the configuration, to be written while daemons run, until the command
+    ends."""
+    return until_end(connect_operator(database_of(config_path)))
 
 
-def until_end(database: C) -> C:
+def until_end(database: Database) -> Database:
     """Return `database`, which is closed when the command ends."""
-    click.get_current_context().call_on_close(database.close)
-    return database
+    return click.get_current_context().with_resource(contextlib.closing(database))
 
 
-def actor() -> str:
-    """Return who runs this command, for the record of operator actions."""
-    user = os.environ.get("SUDO_USER")
+def database_of(config_path: Path, database: str | None = None) -> DatabaseAddress:
+    """Return the database of `--database`, else the one that the configuration names.
+
+    Other mistakes in the configuration are no obstacle, as people look at the record in the middle
+    of an incident: a note on standard error says that there are some. Raise ConfigError when the
+    database can't be told from it.
+    """
+    if database is not None:
+        return _database_at(database)
     try:
-        return user or getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
+        return load_config(config_path, look_up_secrets=False).database
+    except ConfigError as error:
+        named = _database_named_in(config_path)
+        if named is None:
+            raise
+        problems = counted(len(error.problems), "problem")
+        note = f"note: {config_path} has {problems}: `premblyd check` tells."
+        click.echo(caller.as_called(note), err=True)
+        return named
+
+
+def settings_if_valid(config_path: Path, database: str | None = None) -> Config | None:
+    """Return the configuration; None with `--database`, and while it has mistakes: what only
+    explains the record does without."""
+    if database is not None:
+        return None
+    try:
+        return load_config(config_path, look_up_secrets=False)
+    except ConfigError:
+        return None
+
+
+def _database_at(text: str) -> DatabaseAddress:
+    """Return the database of `--database`. Raise click.BadParameter for a URL that has a password:
+    every user sees it in the list of processes."""
+    if not is_postgresql(text):
+        return Path(text.removeprefix("sqlite:///"))
+    if holds_password(text):
+        raise click.BadParameter(
+            "leave the password out: libpq takes it from PGPASSWORD or ~/.pgpass.",
+            param_hint="--database",
+        )
+    return Server(text)
+
+
+def _database_named_in(config_path: Path) -> DatabaseAddress | None:
+    """Return the database that the file names, whatever else is in it; None if it names none or,
+    where it is no YAML, more than one."""
+    try:
+        text = read_bounded(config_path).decode()
+    except (OSError, UnicodeDecodeError, UnusableFileError):
+        return None
+    lines = [line for line in text.splitlines() if line.startswith("database:")]
+    sources = [text, lines[0]] if len(lines) == 1 else [text]
+    for source in sources:
+        try:
+            document = yamltext.load(source).data
+            if isinstance(document, dict) and "database" in document:
+                found = database_named(document["database"], config_path.absolute().parent)
+                return found if isinstance(found, Path) else Server(found)
+        except ValueError:  # no YAML, or no database's URL
+            continue
+    return None

@@ -1,17 +1,35 @@
-"""premblyd console"""
+"""premblyd console: a link to sign in by, and who is signed in."""
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from premblyd.cli.common import actor, config_option, json_option, until_end
+from premblyd import passwords, presence
+from premblyd.cli import config_option, json_option
+from premblyd.cli.caller import actor
+from premblyd.cli.common import (
+    database_of,
+    open_to_change,
+    open_to_read,
+    settings_if_valid,
+    until_end,
+)
+from premblyd.cli.printing import Column, print_json, print_rows
+from premblyd.config.values import Listen, listen
+from premblyd.engines.connections import connect_operator, now_ms, transact
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
+from premblyd.record import access
+from premblyd.words import counted
 
-if TYPE_CHECKING:
-    from premblyd.config.console import Console
-    from premblyd.config.values import Listen
+SESSIONS = (
+    Column("session", "id"),
+    Column("who", "actor"),
+    Column("by", lambda session: "password" if session.by_password else "link"),
+    Column("from", "remote_ip"),
+    Column("since (UTC)", "began_at_ms", kind="time"),
+    Column("until (UTC)", "expires_at_ms", kind="time"),
+)
 
 
 @click.command()
@@ -32,27 +50,24 @@ def console(
         raise click.UsageError("--hash-password, --sessions and --end go one at a time.")
     if sessions:
         _list_sessions(config_path, as_json)
-        return
-    if end is not None:
+    elif end is not None:
         _end_session(config_path, end, as_json)
-        return
-    from premblyd import presence
-    from premblyd.cli.database import database_of
-    from premblyd.cli.printing import print_json
-    from premblyd.config.values import listen
-    from premblyd.engines.connections import connect_operator, now_ms, transact
-    from premblyd.record import access
-
-    if hash_password:
+    elif hash_password:
         _hash_password()
-        return
+    else:
+        _offer_link(config_path, as_json)
+
+
+def _offer_link(config_path: Path, as_json: bool) -> None:
+    settings = settings_if_valid(config_path)
+    configured = settings.console if settings else None
     path = database_of(config_path)
     database = until_end(connect_operator(path))
     running = presence.find(path, config_path)
     if running is None:
         raise TryAgainError("premblyd does not run: `systemctl start premblyd`, then again.")
     if running.console is None:
-        if _settings(config_path) is not None:
+        if configured is not None:
             raise TryAgainError(
                 "The console that the configuration has is not open. If it was added since the"
                 " start, `systemctl restart premblyd`; if not, the log says why:"
@@ -65,15 +80,15 @@ def console(
     token = access.new_token()
     transact(database, access.offer_link(token, actor(), now_ms(database)))
     where = listen(running.console)
-    base = _public_url(config_path) or _url(where)
-    link = f"{base}/sign-in?link={token}"
+    public_url = configured.url if configured else None  # its name behind a proxy
+    link = f"{public_url or _url(where)}/sign-in?link={token}"
     if as_json:
         print_json(
             {"url": link, "listen": running.console, "expires_in_s": access.LINK_LIFE_MS // 1000}
         )
         return
     click.echo(link)
-    if not _public_url(config_path):
+    if not public_url:
         target = where.unix_path or f"{where.host}:{where.port}"
         click.echo(
             f"From another machine, first: ssh -L {where.port or 8081}:{target} THIS-HOST", err=True
@@ -81,44 +96,18 @@ def console(
 
 
 def _list_sessions(config_path: Path, as_json: bool) -> None:
-    from premblyd import times
-    from premblyd.cli.database import database_of
-    from premblyd.cli.printing import print_json, print_table
-    from premblyd.engines.connections import connect_read_only, now_ms
-    from premblyd.record import access
-
-    database = until_end(connect_read_only(database_of(config_path)))
+    database = open_to_read(config_path)
     rows = access.sessions(database, now_ms(database))
     if as_json:
         print_json([asdict(row) for row in rows])
         return
-    print_table(
-        ("session", "who", "by", "from", "since (UTC)", "until (UTC)"),
-        [
-            (
-                row.id,
-                row.actor,
-                "password" if row.by_password else "link",
-                row.remote_ip,
-                times.for_people(row.began_at_ms),
-                times.for_people(row.expires_at_ms),
-            )
-            for row in rows
-        ],
-        empty="Nobody is signed in.",
-    )
+    print_rows(SESSIONS, rows, empty="Nobody is signed in.")
 
 
 def _end_session(config_path: Path, which: str, as_json: bool) -> None:
-    from premblyd.cli.database import database_of
-    from premblyd.cli.printing import print_json
-    from premblyd.engines.connections import connect_operator, now_ms, transact
-    from premblyd.record import access
-    from premblyd.words import counted
-
     if which != "all" and not (which.isascii() and which.isdigit() and len(which) < 19):
         raise click.UsageError(f"{which!r} is neither a session's number nor `all`.")
-    database = until_end(connect_operator(database_of(config_path)))
+    database = open_to_change(config_path)
     chosen = None if which == "all" else {int(which)}
     ended = transact(database, access.end_sessions(chosen, actor(), now_ms(database)))
     if not ended and chosen is not None:
@@ -131,33 +120,14 @@ def _end_session(config_path: Path, which: str, as_json: bool) -> None:
         click.echo(f"Ended {counted(ended, 'session')}.")
 
 
-def _url(where: "Listen") -> str:
+def _url(where: Listen) -> str:
     if where.unix_path:
         return "http://localhost:8081"
-    host = where.host if where.host not in ("0.0.0.0", "::") else "localhost"  # noqa: S104
-    return f"http://[{host}]:{where.port}" if ":" in host else f"http://{host}:{where.port}"
-
-
-def _public_url(config_path: Path) -> str | None:
-    """Return the console's name behind a proxy; None without one, or where it can't be told."""
-    settings = _settings(config_path)
-    return settings.url if settings else None
-
-
-def _settings(config_path: Path) -> "Console | None":
-    """Return the console as the file has it; None for `off`, or where it can't be told."""
-    from premblyd.config.load import load_config
-    from premblyd.errors import ConfigError
-
-    try:
-        return load_config(config_path, look_up_secrets=False).console
-    except ConfigError:
-        return None
+    is_everywhere = where.host in ("0.0.0.0", "::")  # noqa: S104
+    return f"http://localhost:{where.port}" if is_everywhere else f"http://{where}"
 
 
 def _hash_password() -> None:
-    from premblyd import passwords
-
     password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     try:
         click.echo(str(passwords.hashed(password)))

@@ -1,26 +1,35 @@
-"""premblyd demo"""
+"""premblyd demo. A CRM that takes customers and Prembly's API are played by this machine."""
 
 import asyncio
 import contextlib
+import json
+import re
 import signal
 import socket
 import sys
 import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import click
 
-from premblyd.cli.demo_servers import Crm, Prembly, serve
+from premblyd import times
+from premblyd.cli.lists import print_list
 from premblyd.cli.printing import clean, console
+from premblyd.cli.send import Sender
+from premblyd.config.load import load_config
+from premblyd.config.models import Config
+from premblyd.daemon import Daemon
+from premblyd.engines.connections import connect_read_only
 from premblyd.errors import PremblydError
-from premblyd.prembly import samples
-
-if TYPE_CHECKING:
-    from premblyd.config.models import Config
-    from premblyd.daemon import Daemon
-    from premblyd.httpclient import Response
-    from premblyd.record.queries import DeliveryRow
+from premblyd.httpclient import HttpClient
+from premblyd.logs import output
+from premblyd.prembly import payload, samples
+from premblyd.prembly.payload import Verdict
+from premblyd.record import lists
+from premblyd.record.filters import Chosen, DeliveryFilter, EventFilter, RejectionFilter
 
 PATIENCE_S = 60.0
 KNOWN_TO_PREMBLY = ("sdk", "api", "not-verified", "retried")  # the last one's webhook never comes
@@ -46,6 +55,11 @@ actions:
     http: {{url: "http://127.0.0.1:{crm}/activate"}}
     retry: {{attempts: 2, first_delay: 200ms}}
 """
+Answer = Callable[[str, bytes], bytes | None]  # of a path and a body; None: there is no such path
+_STATUS = re.compile(r"/api/v1/verification/api/status/([^/]+)/")
+_LOGS = "/api/v1/verification/logs/"
+_RUN = "success"  # how the log says that a request ended
+_AGE_MS = 600_000  # of all verifications
 
 
 @click.command()
@@ -61,9 +75,6 @@ def demo(once: bool) -> None:
 
 
 async def _demo(once: bool) -> None:
-    from premblyd.daemon import Daemon
-    from premblyd.logs import output
-
     with (
         tempfile.TemporaryDirectory(prefix="premblyd-demo-") as folder,
         _bound() as crm,
@@ -82,9 +93,7 @@ async def _demo(once: bool) -> None:
                 await _stay(daemon, path)
 
 
-def _settings(path: Path, **ports: int) -> "Config":
-    from premblyd.config.load import load_config
-
+def _settings(path: Path, **ports: int) -> Config:
     path.write_text(CONFIG.format(**ports))
     path.chmod(0o640)
     return load_config(path)
@@ -97,7 +106,7 @@ def _bound() -> socket.socket:
     return bound
 
 
-async def _show(settings: "Config", path: Path, bound: socket.socket) -> None:
+async def _show(settings: Config, path: Path, bound: socket.socket) -> None:
     """Send the samples, break and mend the CRM, find what never came, and print what the record
     says."""
     say = console().print
@@ -110,26 +119,34 @@ async def _show(settings: "Config", path: Path, bound: socket.socket) -> None:
     say("The CRM is down: the others die after two tries.")
     await _settle(settings)
     _print_deliveries(settings)
-    crm = Crm()
-    async with serve(bound, crm.answer):
+    customers: list[bytes] = []
+
+    def take(_: str, body: bytes) -> bytes:
+        customers.append(body)
+        return b"{}"
+
+    async with serve(bound, take):
         say("\nThe CRM is back. [bold]premblyd replay --dead[/bold]:")
         await _run("replay", "--dead", "--config", str(path))
         await _settle(settings)
         _print_deliveries(settings)
-        say(f"The CRM got {len(crm.customers)} customers. The forged one is not among them.")
+        say(f"The CRM got {len(customers)} customers. The forged one is not among them.")
         say("\nA webhook that never came. [bold]premblyd reconcile --store[/bold]:")
         await _run("reconcile", "--store", "--config", str(path))
         await _settle(settings)
-        say(f"Now the CRM has {len(crm.customers)} customers.")
+        say(f"Now the CRM has {len(customers)} customers.")
     say("\nThe record. [bold]premblyd events[/bold]:")
-    _print_events(settings)
+    hint = "`premblyd events --wide` shows all."
+    print_list(EventFilter, _rows(settings, EventFilter), hint=hint)
     say("\nRefused, kept as evidence. [bold]premblyd rejections[/bold]:")
-    _print_rejections(settings)
+    print_list(RejectionFilter, _rows(settings, RejectionFilter))
 
 
-async def _send_webhooks(settings: "Config") -> None:
-    from premblyd.cli.send import Sender
+def _print_deliveries(settings: Config) -> None:
+    print_list(DeliveryFilter, _rows(settings, DeliveryFilter)[::-1])
 
+
+async def _send_webhooks(settings: Config) -> None:
     endpoint = settings.endpoints[0]
     right = Sender(settings, endpoint, endpoint.key_texts["demo"])
     wrong = Sender(settings, endpoint, "somebody else's key")
@@ -145,29 +162,27 @@ async def _send_webhooks(settings: "Config") -> None:
     await _post(right, "forged, rightly signed", forged, "token-6")
 
 
-async def _post(sender: Any, what: str, body: bytes, token: str) -> None:
-    from premblyd.httpclient import HttpClient
-
+async def _post(sender: Sender, what: str, body: bytes, token: str) -> None:
     client = HttpClient()
-    answer: Response = await client.send(sender.request(body, token), PATIENCE_S)
+    answer = await client.send(sender.request(body, token), PATIENCE_S)
     client.close()
     text = answer.error or answer.body.decode()
     click.echo(f"  {what:<22} {answer.status or ''} {clean(text)}")
 
 
-async def _settle(settings: "Config") -> None:
+async def _settle(settings: Config) -> None:
     """Wait until no delivery is left in the queue."""
     loop = asyncio.get_running_loop()
     end = loop.time() + PATIENCE_S
     while loop.time() < end:
         await asyncio.sleep(0.05)
-        states = {delivery.state for delivery in _deliveries(settings)}
+        states = {delivery.state for delivery in _rows(settings, DeliveryFilter)}
         if not states & {"pending", "running"}:
             return
     raise PremblydError("The demo's hooks did not end in time.")
 
 
-async def _stay(daemon: "Daemon", path: Path) -> None:
+async def _stay(daemon: Daemon, path: Path) -> None:
     out = console()
     out.print(f"\nIt stays up on {daemon.address} until Ctrl-C. In another terminal:")
     out.print(f"  export PREMBLYD_CONFIG={path}")
@@ -186,41 +201,70 @@ async def _run(*arguments: str) -> None:
         raise PremblydError(f"The demo's {arguments[0]} failed.")
 
 
-def _record(settings: "Config") -> "contextlib.closing[Any]":
-    from premblyd.engines.connections import connect_read_only
-
-    return contextlib.closing(connect_read_only(settings.database))
-
-
-def _deliveries(settings: "Config") -> "list[DeliveryRow]":
-    from premblyd.record import lists
-    from premblyd.record.filters import DeliveryFilter
-
-    with _record(settings) as record:
-        return lists.rows(record, DeliveryFilter())
+def _rows(settings: Config, kind: type[Chosen]) -> list[Any]:
+    with contextlib.closing(connect_read_only(settings.database)) as record:
+        return lists.rows(record, kind())
 
 
-def _print_deliveries(settings: "Config") -> None:
-    from premblyd.cli.deliveries import print_deliveries
+@contextlib.asynccontextmanager
+async def serve(bound: socket.socket, answer: Answer) -> AsyncIterator[None]:
+    """Answer requests on `bound` while this is entered."""
 
-    print_deliveries(_deliveries(settings)[::-1], hint="")
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            length = re.search(r"(?i)\r\ncontent-length: *(\d+)", head)
+            body = await reader.readexactly(int(length[1]) if length else 0)
+            answered = answer(head.split(" ", 2)[1], body)
+            status = "404 Not Found" if answered is None else "200 OK"
+            answered = answered or b""
+            writer.write(
+                f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n"
+                f"Content-Length: {len(answered)}\r\n\r\n".encode()
+            )
+            writer.write(answered)
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(handle, sock=bound):
+        yield
 
 
-def _print_events(settings: "Config") -> None:
-    from premblyd.cli.events import print_events
-    from premblyd.record import lists
-    from premblyd.record.filters import EventFilter
+class Prembly:
+    """Knows verifications: what the bodies of their webhooks say, by reference."""
 
-    with _record(settings) as record:
-        rows = lists.rows(record, EventFilter(), 50)
-    print_events(rows, hint="`premblyd events --wide` shows all.")
+    def __init__(self, *bodies: bytes) -> None:
+        verdicts = [payload.read(body) for body in bodies]
+        self._known: Mapping[str | None, Verdict] = {
+            verdict.reference: verdict for verdict in verdicts
+        }
+
+    def answer(self, path: str, _: bytes) -> bytes | None:
+        url = urlsplit(path)
+        if url.path == _LOGS:
+            return self._log(dict(parse_qsl(url.query)))
+        asked = _STATUS.fullmatch(path)
+        verdict = self._known.get(unquote(asked[1])) if asked else None
+        return None if verdict is None else _envelope(_entry("reference", verdict))
+
+    def _log(self, filters: Mapping[str, str]) -> bytes:
+        is_asked_for = filters.get("status", _RUN) == _RUN
+        known = self._known.values() if is_asked_for else ()
+        entries = [{**_entry("reference_id", verdict), "status": _RUN} for verdict in known]
+        count = len(entries)
+        pages = {"page": 1, "page_size": 100, "total_pages": 1, "total_items": count}
+        return _envelope(entries, pagination=pages)
 
 
-def _print_rejections(settings: "Config") -> None:
-    from premblyd.cli.rejections import print_rejections
-    from premblyd.record import lists
-    from premblyd.record.filters import RejectionFilter
+def _entry(reference: str, verdict: Verdict) -> dict[str, Any]:
+    return {
+        reference: verdict.reference,
+        "response_code": verdict.response_code,
+        "verification_status": verdict.verification_status,
+        "created_at": times.iso(times.now_ms() - _AGE_MS),
+    }
 
-    with _record(settings) as record:
-        rows = lists.rows(record, RejectionFilter(), 10)
-    print_rejections(rows, hint="")
+
+def _envelope(data: Any, **more: Any) -> bytes:
+    answer = {"data": data, "status": True, "message": "Request successful.", "errors": {}, **more}
+    return json.dumps(answer).encode()

@@ -1,33 +1,37 @@
-"""premblyd explain"""
+"""premblyd explain and try: what would happen for a payload, and one hook in earnest."""
 
-from collections.abc import Mapping
+import asyncio
+import dataclasses
+import socket
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO
 
 import click
 
-from premblyd import times
-from premblyd.cli.common import config_option, json_option
+from premblyd import explaining, times
+from premblyd.alerts.message import example
+from premblyd.cli import as_service, config_option, json_option
+from premblyd.cli.common import sender_options
 from premblyd.cli.printing import bold, clean, print_json
+from premblyd.config.hooks import Hook
+from premblyd.config.load import load_config
+from premblyd.config.models import Config, named
+from premblyd.explaining import Explanation
+from premblyd.procfs import hide_this_process
+from premblyd.queue.jobs import Result
+from premblyd.run.invocation import Invocation
+from premblyd.run.kinds import Runners
+from premblyd.run.process import Children
 
-if TYPE_CHECKING:
-    from premblyd.run.invocation import Preview
+ALL_THAT_IS_KNOWN = (
+    "That its hook ended with status 0 is all that is known: some programs, such as Debian's mail,"
+    " do so when nothing was sent. See whether it arrived."
+)
 
 
 @click.command()
 @click.argument("file", type=click.File("rb"))
-@click.option(
-    "--endpoint",
-    "endpoint_name",
-    metavar="NAME",
-    help="Judge it as sent to this endpoint (default: the first).",
-)
-@click.option(
-    "--key",
-    "key_name",
-    metavar="NAME",
-    help="Judge it as signed with this key (default: the first).",
-)
+@sender_options
 @config_option
 @json_option
 def explain(
@@ -42,9 +46,6 @@ def explain(
 
     Secrets are masked; the numbers of the event and delivery are 0 here.
     """
-    from premblyd import explaining
-    from premblyd.config.load import load_config
-
     settings = load_config(config_path, look_up_secrets=False)
     shown = explaining.explain(
         settings, file.read(), times.now_ms(), endpoint_name=endpoint_name, key_name=key_name
@@ -52,25 +53,99 @@ def explain(
     if as_json:
         print_json(shown.as_json())
     else:
-        _print(shown.endpoint, shown.verdict, shown.runs, shown.runs_not)
+        _print(shown)
 
 
-def _print(
-    endpoint: str,
-    verdict: Mapping[str, Any],
-    runs: "Mapping[str, Preview]",
-    runs_not: Mapping[str, str],
-) -> None:
-    click.echo(f"{bold('Verdict')} (endpoint {endpoint})")
-    for name, value in verdict.items():
+def _print(shown: Explanation) -> None:
+    click.echo(f"{bold('Verdict')} (endpoint {shown.endpoint})")
+    for name, value in shown.verdict.items():
         click.echo(f"  {name:<20} {'-' if value in (None, '') else clean(value)}")
-    if not runs:
+    if not shown.runs:
         click.echo("\nNo action: the event would be stored, and nothing would run.")
-    for action, shown in runs.items():
+    for action, preview in shown.runs.items():
         click.echo(f"\n{bold(action)}")
-        for line in shown.lines:
+        for line in preview.lines:
             click.echo(f"  {clean(line)}")
-    if runs_not:
+    if shown.runs_not:
         click.echo(f"\n{bold('Would not run')}")
-    for action, reason in runs_not.items():
+    for action, reason in shown.runs_not.items():
         click.echo(f"  {action}: {clean(reason)}")
+
+
+@click.command("try")
+@click.argument("action", required=False)
+@click.argument("file", type=click.File("rb"), required=False)
+@click.option("--alert", "alert_name", metavar="NAME", help="Run this alert's hook, with a test.")
+@sender_options
+@config_option
+@json_option
+def try_(
+    config_path: Path,
+    *,
+    action: str | None,
+    file: IO[bytes] | None,
+    alert_name: str | None,
+    endpoint_name: str | None,
+    key_name: str | None,
+    as_json: bool,
+) -> None:
+    """Run the hook of ACTION once for the webhook's body in FILE (- is standard input), or with
+    --alert that of an alert. It really runs, as this user (for root, as the service would run it),
+    and what it does is done. Prembly is not asked, whatever `confirm` says. Nothing is stored, and
+    nothing is tried again.
+
+    Exit status 0: it succeeded. 1: it failed.
+    """
+    given = (action is not None, file is not None)
+    if given != ((True, True) if alert_name is None else (False, False)):
+        raise click.UsageError("Give ACTION and FILE, or --alert NAME.")
+    # Not as root: as the service runs it, with its keys and its sandbox.
+    as_service.hand_over(config_path, file)
+    hide_this_process()
+    settings = load_config(config_path)
+    now_ms = times.now_ms()
+    if alert_name is not None:
+        alert = named("alert", alert_name, {each.name: each for each in settings.alerts})
+        message = example(alert, socket.gethostname(), now_ms)
+        name, hook, invocation = alert_name, message.alert.hook, message.invocation()
+    else:
+        body = file.read() if file is not None else b""
+        trial = explaining.trial(
+            settings, action or "", body, now_ms, endpoint_name=endpoint_name, key_name=key_name
+        )
+        name, hook, invocation = trial.action.name, trial.action.hook, trial.invocation
+        if trial.why_not is not None:
+            click.echo(f"note: the daemon would not run it for this: {trial.why_not}", err=True)
+    result = asyncio.run(_run(settings, hook, invocation))
+    took_ms = times.now_ms() - now_ms
+    _print_result(name, result, took_ms, is_alert=alert_name is not None, as_json=as_json)
+    raise SystemExit(0 if result.outcome == "succeeded" else 1)
+
+
+async def _run(settings: Config, hook: Hook, invocation: Invocation) -> Result:
+    runners = Runners.make(Children())
+    try:
+        runners.configure(settings)
+        return await runners.run(hook, invocation)
+    finally:
+        runners.interrupt()  # at Ctrl-C: what still runs is ended, and not waited for
+        runners.close()
+
+
+def _print_result(
+    name: str, result: Result, took_ms: int, *, is_alert: bool, as_json: bool
+) -> None:
+    if as_json:
+        shown = dataclasses.asdict(result)
+        names = "outcome exit_code http_status error output output_truncated".split()
+        print_json({"name": name, **{each: shown[each] for each in names}, "duration_ms": took_ms})
+        return
+    error = f": {result.error}" if result.error else ""
+    answer = f" (HTTP {result.http_status})" if result.http_status and not error else ""
+    click.echo(clean(f"{name} {result.outcome} after {took_ms} ms{error}{answer}"))
+    for line in (result.output or "").splitlines():
+        click.echo(f"  | {clean(line)}")
+    if result.output_truncated:
+        click.echo("  | … the rest was not kept")
+    if is_alert and result.exit_code == 0:
+        click.echo(ALL_THAT_IS_KNOWN)

@@ -5,21 +5,17 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 import click
 
 from premblyd import times
-from premblyd.cli import streams
+from premblyd.cli import caller
 from premblyd.cli.printing import clean, json_line
 from premblyd.databases import DatabaseAddress
-from premblyd.engines.connections import backend, connect_read_only
+from premblyd.engines.connections import Database, backend, connect_read_only
 from premblyd.record import events, lists
 from premblyd.record.filters import EventFilter
 from premblyd.record.queries import EventRow
-
-if TYPE_CHECKING:
-    from premblyd.engines.connections import Database
 
 EVERY_S = 0.5
 PART = 500  # rows that are read at once
@@ -37,7 +33,7 @@ def follow(place: DatabaseAddress, chosen: EventFilter, *, limit: int, as_json: 
         for rows in _parts(place, chosen, limit):
             for row in rows:
                 click.echo(json_line(dataclasses.asdict(row)) if as_json else _as_text(row))
-            streams.flush()
+            caller.flush()
             if _is_over(0 if len(rows) >= PART else EVERY_S):
                 return
     finally:
@@ -48,7 +44,7 @@ def _is_over(timeout_s: float) -> bool:
     """Wait so long. Return whether nobody wants more: the reader has left, or it is interrupted."""
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
-        return streams.wait_for_reader_to_leave(timeout_s)
+        return caller.wait_for_reader_to_leave(timeout_s)
     except KeyboardInterrupt:
         return True
     finally:
@@ -84,14 +80,14 @@ class _Late:
     def __init__(self) -> None:
         self._missing: dict[int, float] = {}  # and until when each is looked for
 
-    def expect(self, record: "Database", after_id: int, last_id: int) -> None:
+    def expect(self, record: Database, after_id: int, last_id: int) -> None:
         """Look for what is not there yet of the numbers up to `last_id`."""
         numbers = range(after_id + 1, last_id + 1)
         end = time.monotonic() + LATE_S
         there = events.event_ids(record, numbers)
         self._missing |= {number: end for number in numbers if number not in there}
 
-    def read(self, record: "Database", chosen: EventFilter) -> list[EventRow]:
+    def read(self, record: Database, chosen: EventFilter) -> list[EventRow]:
         """Return those that have come since and are `chosen`."""
         there = events.event_ids(record, self._missing)
         now = time.monotonic()

@@ -3,30 +3,34 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from premblyd import times
-from premblyd.cli.common import actor, config_option, json_option, until_end
-from premblyd.cli.database import database_of, database_option
-from premblyd.cli.printing import Column, print_json, print_table
+from premblyd.cli import config_option, json_option
+from premblyd.cli.caller import actor
+from premblyd.cli.common import database_of, database_option, open_to_change, until_end
+from premblyd.cli.printing import Column, print_json, print_rows
 from premblyd.config.values import duration_text
 from premblyd.databases import file_of
+from premblyd.engines.connections import connect_read_only, now_ms, transact
 from premblyd.errors import PremblydError
-
-if TYPE_CHECKING:
-    from premblyd.record.hosts import KnownHost
+from premblyd.record.hosts import known
+from premblyd.record.operating import Operator
 
 COLUMNS = (
-    Column(name="host"),
-    Column(name="state", kind="whole"),
-    Column(name="hooks", rank=3, kind="whole"),
-    Column(name="waiting", kind="whole"),
-    Column(name="last seen (UTC)", rank=1, kind="time"),
-    Column(name="since (UTC)", rank=2, kind="time"),
-    Column(name="lost after", rank=4, kind="whole"),
-    Column(name="version", rank=5, kind="whole"),
+    Column("host", "name"),
+    Column("state", kind="whole"),
+    Column("hooks", "running", rank=3, kind="whole"),
+    Column("waiting", kind="whole"),
+    Column("last seen (UTC)", "seen_at_ms", rank=1, kind="time"),
+    Column("since (UTC)", "started_at_ms", rank=2, kind="time"),
+    Column(
+        "lost after",
+        lambda host: host.lost_after_ms and duration_text(host.lost_after_ms),
+        rank=4,
+        kind="whole",
+    ),
+    Column("version", rank=5, kind="whole"),
 )
 
 
@@ -44,9 +48,6 @@ def hosts(ctx: click.Context, config_path: Path, *, database: str | None, as_jso
     if ctx.invoked_subcommand is not None:
         ctx.obj = config_path
         return
-    from premblyd.engines.connections import connect_read_only, now_ms
-    from premblyd.record.hosts import known
-
     place = database_of(config_path, database)
     record = until_end(connect_read_only(place))
     found = known(record, now_ms(record)) if file_of(place) is None else []
@@ -54,7 +55,7 @@ def hosts(ctx: click.Context, config_path: Path, *, database: str | None, as_jso
         print_json([asdict(host) for host in found])
         return
     empty = "No host." if file_of(place) is None else f"{place} is a file, for one host alone."
-    _print(found, empty)
+    print_rows(COLUMNS, found, empty=empty)
 
 
 @hosts.command()
@@ -64,11 +65,7 @@ def forget(config_path: Path, name: Sequence[str]) -> None:
     """End hosts that do not come back. Nothing waits for them any more: deliveries whose action no
     other host has are dead, and `replay` takes them. It is kept on record. A host that starts again
     is one as before."""
-    from premblyd.engines.connections import connect_operator, now_ms, transact
-    from premblyd.record.hosts import known
-    from premblyd.record.operating import Operator
-
-    database = until_end(connect_operator(database_of(config_path)))
+    database = open_to_change(config_path)
     for each in name:
         at_ms = now_ms(database)
         if transact(database, Operator(actor=actor()).forget_host(each, at_ms)):
@@ -77,23 +74,3 @@ def forget(config_path: Path, name: Sequence[str]) -> None:
         if any(host.name == each for host in known(database, at_ms)):
             raise PremblydError(f"{each} works: stop premblyd there, and wait a minute.")
         raise PremblydError(f"There is no host {each} to end: `premblyd hosts` lists them.")
-
-
-def _print(found: "Sequence[KnownHost]", empty: str) -> None:
-    print_table(
-        COLUMNS,
-        [
-            (
-                host.name,
-                host.state,
-                host.running,
-                host.waiting,
-                times.for_people(host.seen_at_ms),
-                times.for_people(host.started_at_ms),
-                host.lost_after_ms and duration_text(host.lost_after_ms),
-                host.version,
-            )
-            for host in found
-        ],
-        empty=empty,
-    )

@@ -1,21 +1,25 @@
 """premblyd move"""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from premblyd.cli.common import config_option, json_option
-from premblyd.cli.printing import console, print_json
+from premblyd.cli import config_option, json_option
+from premblyd.cli.common import database_of
+from premblyd.cli.printing import console, print_json, progress
+from premblyd.config.secrets import MAX_SECRET_BYTES, UnusableFileError, read_bounded
+from premblyd.config.values import sqlite_path
 from premblyd.databases import DatabaseAddress, Server, file_of, holds_password, is_postgresql
+from premblyd.engines.connections import translated
 from premblyd.errors import PremblydError, TryAgainError
+from premblyd.move import opening
+from premblyd.move.moving import MoveStep, TableMoved
+from premblyd.move.moving import move as move_record
 from premblyd.words import counted
-
-if TYPE_CHECKING:
-    from premblyd.move.moving import MoveStep, TableMoved
 
 NAMED = ("event", "delivery", "attempt")
 PLURALS = {"delivery": "deliveries"}
@@ -51,11 +55,6 @@ def move(
 
     Exit status 75: a daemon runs, a database can't be reached, or it was interrupted.
     """
-    from premblyd.cli.database import database_of
-    from premblyd.engines.connections import translated
-    from premblyd.move import opening
-    from premblyd.move.moving import move as move_record
-
     target = _target(database, password_file)
     source = database_of(config_path)
     _require_two_engines(source, target)
@@ -74,7 +73,17 @@ def move(
         ) from None
     took_s = time.monotonic() - began_s
     if as_json:
-        _print_json(source, target, moved, took_s)
+        print_json(
+            {
+                "from": str(source),
+                "to": str(target),
+                "took_s": round(took_s, 1),
+                "tables": [
+                    {"table" if name == "name" else name: value for name, value in row.items()}
+                    for row in map(dataclasses.asdict, moved)
+                ],
+            }
+        )
     else:
         _print(config_path, source, target, moved, took_s)
 
@@ -82,8 +91,6 @@ def move(
 def _target(text: str, password_file: Path | None) -> DatabaseAddress:
     """Return the database to move to. Raise click.BadParameter for none, and for a URL that has a
     password: every user sees it in the list of processes."""
-    from premblyd.config.values import sqlite_path
-
     if not is_postgresql(text):
         try:
             return sqlite_path(text, Path.cwd())
@@ -101,8 +108,6 @@ def _target(text: str, password_file: Path | None) -> DatabaseAddress:
 
 
 def _password(path: Path) -> str:
-    from premblyd.config.secrets import MAX_SECRET_BYTES, UnusableFileError, read_bounded
-
     try:
         return read_bounded(path, MAX_SECRET_BYTES).decode().removesuffix("\n")
     except (OSError, UnicodeDecodeError, UnusableFileError) as error:
@@ -124,23 +129,19 @@ def _require_two_engines(source: DatabaseAddress, target: DatabaseAddress) -> No
 
 
 @contextlib.contextmanager
-def _watching(*, silent: bool) -> Iterator["Callable[[MoveStep], None]"]:
+def _watching(*, silent: bool) -> Iterator[Callable[[MoveStep], None]]:
     """Show how far it is: by a bar on a terminal, else by a line now and then."""
-    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
-
-    out = console(stderr=True)
     if silent:
         yield lambda _: None
-    elif not out.is_terminal:
+    elif not console(stderr=True).is_terminal:
         yield _Lines()
     else:
-        columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=out, transient=True) as progress:
-            task = progress.add_task("")
+        with progress(silent=False) as shown:
+            task = shown.add_task("")
 
-            def show(step: "MoveStep") -> None:
+            def show(step: MoveStep) -> None:
                 total = step.total or None
-                progress.update(task, description=_doing(step), completed=step.done, total=total)
+                shown.update(task, description=_doing(step), completed=step.done, total=total)
 
             yield show
 
@@ -151,7 +152,7 @@ class _Lines:
     def __init__(self) -> None:
         self._last_s = time.monotonic()
 
-    def __call__(self, step: "MoveStep") -> None:
+    def __call__(self, step: MoveStep) -> None:
         now_s = time.monotonic()
         is_whole = step.done == step.total and step.total > 0
         if is_whole or now_s - self._last_s >= LINE_EVERY_S:
@@ -159,7 +160,7 @@ class _Lines:
             self._last_s = now_s
 
 
-def _doing(step: "MoveStep") -> str:
+def _doing(step: MoveStep) -> str:
     return f"{'verifying' if step.is_verifying else 'copying'} {step.table}"
 
 
@@ -167,7 +168,7 @@ def _print(
     config_path: Path,
     source: DatabaseAddress,
     target: DatabaseAddress,
-    moved: "Sequence[TableMoved]",
+    moved: Sequence[TableMoved],
     took_s: float,
 ) -> None:
     rows = {table.name: table.rows for table in moved}
@@ -197,24 +198,3 @@ def _as_configured(place: DatabaseAddress) -> str:
     if isinstance(place, Server) and place.password is not None:
         return f"{{url: '{place}', password: {{file: database-password}}}}"
     return str(place)
-
-
-def _print_json(
-    source: DatabaseAddress, target: DatabaseAddress, moved: "Sequence[TableMoved]", took_s: float
-) -> None:
-    print_json(
-        {
-            "from": str(source),
-            "to": str(target),
-            "took_s": round(took_s, 1),
-            "tables": [
-                {
-                    "table": table.name,
-                    "rows": table.rows,
-                    "digest": table.digest,
-                    "replaced": table.replaced,
-                }
-                for table in moved
-            ],
-        }
-    )

@@ -1,18 +1,19 @@
 """What commands print. (Not in `common`: the daemon needs no rich, which takes 4 MB.)"""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, NamedTuple
 
 import click
 import orjson
 from rich.cells import cell_len
 from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from premblyd import jsontext
+from premblyd import jsontext, times
 
 PIPE_WIDTH = 240  # of what goes to no terminal
 
@@ -23,6 +24,13 @@ def console(*, stderr: bool = False) -> Console:
     if not people.is_terminal:
         people.width = PIPE_WIDTH
     return people
+
+
+def progress(*, silent: bool) -> Progress:
+    """Return what shows how far something is: a bar on standard error, if that is a terminal."""
+    out = console(stderr=True)
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=out, disable=silent or not out.is_terminal, transient=True)
 
 
 def print_json(value: Any) -> None:
@@ -45,14 +53,22 @@ def _escaped(line: str) -> str:
     return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in line)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a list. Where a terminal is too narrow, the highest `rank` is left out first;
-    0 stays. Those from EXTRA on go before anything is shortened."""
+    """One column of a list, and what it shows `of` a row: an attribute (default: of its own name)
+    or what is made of it. Where a terminal is too narrow, the highest `rank` is left out first; 0
+    stays. Those from EXTRA on go before anything is shortened."""
 
     name: str
+    of: str | Callable[[Any], Any] = ""
+    _: KW_ONLY
     rank: int = 0
     kind: Literal["whole", "time", "words", "reference"] = "words"
+
+    def cell(self, row: Any) -> Any:
+        """Return what it shows of a row. Times are in milliseconds there."""
+        value = self.of(row) if callable(self.of) else getattr(row, self.of or self.name)
+        return times.for_people(value) if self.kind == "time" else value
 
     def sizes(self, cells: Sequence[str]) -> "Sizes":
         """Return how wide the column must be, would like to be, and is when it is whole."""
@@ -81,6 +97,11 @@ EXTRA = 5
 MINUTES = len("2026-01-31 14:00")
 GAP = 2
 _AT_ONCE = 500
+
+
+def print_rows(columns: Sequence[Column], rows: Sequence[Any], **how: Any) -> None:
+    """Print what the columns show of rows, as `print_table` does."""
+    print_table(columns, [[column.cell(row) for column in columns] for row in rows], **how)
 
 
 def print_table(

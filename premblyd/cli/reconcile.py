@@ -2,26 +2,29 @@
 
 import asyncio
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from premblyd import times
-from premblyd.cli.common import WhenType, config_option, json_option, until_end
-from premblyd.cli.printing import Column, clean, console, print_json, print_table
+from premblyd.ask.logreading import Window
+from premblyd.cli import as_service, config_option, json_option
+from premblyd.cli.common import WhenType, until_end
+from premblyd.cli.printing import Column, clean, print_json, print_table, progress
 from premblyd.cli.reconciliation import Reconciliation
+from premblyd.cli.references import read_references
+from premblyd.config.load import load_config
+from premblyd.config.models import named
 from premblyd.config.values import When
+from premblyd.engines.connections import clock_of, connect_operator, connect_read_only
 from premblyd.errors import NotAllowedToAskError, PremblydError
+from premblyd.record.reconciling import OwnRecord
 from premblyd.words import counted
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from premblyd.ask.logreading import Window
     from premblyd.ask.reconciling import Absent
-    from premblyd.config.models import Config
 
 GRACE_MS = 60_000  # what is this new may be on its way
 _LONG_NUMBER = re.compile(r"\d(?:\W?\d){9,}")  # a BVN, a NIN, a phone's, an account's
@@ -75,22 +78,12 @@ def reconcile(
     Exit status 1: something is still missing. 2: nothing is, but lines of FILE hold no reference.
     75: Prembly could not be reached. 78: it refuses the API key.
     """
-    from premblyd.cli import as_service
-    from premblyd.cli.references import read_references
-    from premblyd.config.load import load_config
-    from premblyd.engines.connections import clock_of, connect_operator, connect_read_only
-    from premblyd.record.reconciling import OwnRecord
-
     _check_use(file, column, since, until)
     asks = file is None or store
-    if asks and as_service.is_for_service(config_path):
-        # With the service's keys, and as its user, to whom the database belongs.
-        own = click.get_current_context().params
-        status = as_service.run(["reconcile", *_arguments(own)], stdin=file)
-        if status is not None:
-            raise SystemExit(status)
+    if asks:  # with the service's keys, and as its user, to whom the database belongs
+        as_service.hand_over(config_path, file)
     settings = load_config(config_path, look_up_secrets=asks)
-    endpoint = _endpoint(settings, endpoint_name)
+    endpoint = named("endpoint", endpoint_name, {each.name: each for each in settings.endpoints})
     if asks and (settings.prembly is None or settings.prembly.api_key is None):
         raise NotAllowedToAskError(None)
     references = read_references(file, _name(file), column) if file is not None else None
@@ -101,12 +94,11 @@ def reconcile(
     work = Reconciliation(
         settings=settings,
         record=OwnRecord(database),
-        endpoint=endpoint,
+        endpoint=endpoint.name,
         stores=store,
         clock=clock,
     )
-    with _progress(silent=as_json) as progress:
-        work.progress = progress
+    with progress(silent=as_json) as work.progress:
         try:
             if references is not None:
                 work.compare_list(references.found)
@@ -137,33 +129,7 @@ def _check_use(
         raise click.UsageError("--column goes with FILE.")
 
 
-def _arguments(params: dict[str, Any]) -> Iterator[str]:
-    """Yield this command's arguments again; a file comes as standard input."""
-    for name in ("since", "until"):
-        if params[name] is not None:
-            yield f"--{name}={params[name].text}"
-    for name, option in (("column", "--column"), ("endpoint_name", "--endpoint")):
-        if params[name] is not None:
-            yield f"{option}={params[name]}"
-    yield from (
-        f"--{name}" for name, given in (("store", "store"), ("json", "as_json")) if params[given]
-    )
-    if params["file"] is not None:
-        yield "-"
-
-
-def _endpoint(settings: "Config", name: str | None) -> str:
-    names = [endpoint.name for endpoint in settings.endpoints]
-    if name is not None and name not in names:
-        raise PremblydError(
-            f"There is no endpoint {name}; the configuration has {', '.join(names)}."
-        )
-    return name or names[0]
-
-
-def _window(since: When | None, until: When | None, now_ms: int) -> "Window":
-    from premblyd.ask.logreading import Window
-
+def _window(since: When | None, until: When | None, now_ms: int) -> Window:
     until_ms = now_ms - GRACE_MS if until is None else min(until.by(now_ms), now_ms)
     since_ms = now_ms - times.DAY_MS if since is None else since.by(now_ms)
     if since_ms >= until_ms:
@@ -174,14 +140,6 @@ def _window(since: When | None, until: When | None, now_ms: int) -> "Window":
 def _name(file: IO[bytes]) -> str:
     name = str(getattr(file, "name", "-"))
     return "standard input" if name in ("-", "<stdin>") else name
-
-
-def _progress(*, silent: bool) -> "Progress":
-    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
-
-    out = console(stderr=True)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=out, disable=silent or not out.is_terminal, transient=True)
 
 
 def _report(work: Reconciliation) -> None:

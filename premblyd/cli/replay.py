@@ -1,31 +1,27 @@
-"""premblyd replay"""
+"""premblyd replay and cancel: what an operator has queued again, or stopped."""
 
 import contextlib
 import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from premblyd.cli.common import (
-    RowId,
-    actor,
-    config_option,
-    json_option,
-    row_id,
-    until_end,
-)
-from premblyd.cli.listing import chosen_by, filter_options
-from premblyd.cli.printing import clean, console, print_json, print_table
+from premblyd.cli import config_option, json_option
+from premblyd.cli.caller import actor
+from premblyd.cli.common import RowId, open_to_change, row_id, until_end
+from premblyd.cli.lists import chosen_by, filter_options
+from premblyd.cli.printing import clean, print_json, print_table, progress
+from premblyd.config.load import load_config
+from premblyd.engines.connections import Database, connect_operator, now_ms, transact
 from premblyd.errors import NotFoundError, PremblydError
+from premblyd.record import operating, replays
 from premblyd.record.filters import DeliveryFilter
+from premblyd.record.operating import ONLY_SOME, Operator
+from premblyd.record.replays import Plan
 from premblyd.words import counted
-
-if TYPE_CHECKING:
-    from premblyd.engines.connections import Database
-    from premblyd.record.replays import Plan
 
 ASK_ABOVE = 20
 DRY_RUN_LINES = 50
@@ -88,11 +84,6 @@ def replay(
     or --since: each event that it is for, as its response codes and `when` decide, gets a delivery.
     If some of the events have one already, add --new.
     """
-    from premblyd.config.load import load_config
-    from premblyd.engines.connections import connect_operator, now_ms, transact
-    from premblyd.record import operating, replays
-    from premblyd.record.operating import Operator
-
     flags = {"is_dead": is_dead, "is_pending": is_pending, "is_new": is_new}
     _check_use((event, event_option), **flags, **selection)
     settings = load_config(config_path, look_up_secrets=False)
@@ -123,11 +114,9 @@ def replay(
         raise SystemExit(1)
 
 
-def _chosen(database: "Database", selection: dict[str, Any]) -> DeliveryFilter:
+def _chosen(database: Database, selection: dict[str, Any]) -> DeliveryFilter:
     """Return which deliveries are asked for. Raise NotFoundError for an event that is not there,
     with a hint where the number is a delivery's."""
-    from premblyd.record import replays
-
     try:
         return chosen_by(DeliveryFilter, database, selection)
     except NotFoundError as error:
@@ -163,22 +152,19 @@ def _check_use(events: tuple[str | None, str | None], **selection: Any) -> None:
 
 def _count(batches: Iterator[int], total: int, *, silent: bool) -> int:
     """Let every batch be done, and return how many deliveries were queued."""
-    from rich.progress import Progress
-
-    out = console(stderr=True)
     queued = 0
-    with Progress(console=out, disable=silent or not out.is_terminal, transient=True) as progress:
-        task = progress.add_task("queueing", total=total)
+    with progress(silent=silent) as shown:
+        task = shown.add_task("queueing", total=total)
         try:
             for count in batches:
                 queued += count
-                progress.advance(task, count)
+                shown.advance(task, count)
         except KeyboardInterrupt:
             raise PremblydError(f"Interrupted: queued {queued} of {total}.") from None
     return queued
 
 
-def _left_alone(plan: "Plan") -> dict[str, Any]:
+def _left_alone(plan: Plan) -> dict[str, Any]:
     """Return what of the selection is not touched, as JSON tells it."""
     left: dict[str, Any] = {
         "unfinished": plan.unfinished,
@@ -191,7 +177,7 @@ def _left_alone(plan: "Plan") -> dict[str, Any]:
     return left | {"not_for": dict(plan.not_for)} if plan.action else left
 
 
-def _report(plan: "Plan", queued: int, as_json: bool) -> None:
+def _report(plan: Plan, queued: int, as_json: bool) -> None:
     if as_json:
         print_json({"queued": queued, **_left_alone(plan), **_skipped_again(plan)})
         return
@@ -200,7 +186,7 @@ def _report(plan: "Plan", queued: int, as_json: bool) -> None:
     _print_skipped_again(plan)
 
 
-def _skipped_again(plan: "Plan") -> dict[str, Any]:
+def _skipped_again(plan: Plan) -> dict[str, Any]:
     """Return what is queued and will be skipped, as JSON tells it: nothing if nothing is."""
     skipped = [
         {"id": delivery.id, "ran_instead_id": delivery.ran_instead_id}
@@ -209,7 +195,7 @@ def _skipped_again(plan: "Plan") -> dict[str, Any]:
     return {"skipped_again": skipped} if skipped else {}
 
 
-def _print_skipped_again(plan: "Plan") -> None:
+def _print_skipped_again(plan: Plan) -> None:
     for delivery in plan.skipped_again[:DRY_RUN_LINES]:
         other = delivery.ran_instead_id
         click.echo(
@@ -221,7 +207,7 @@ def _print_skipped_again(plan: "Plan") -> None:
         click.echo(f"… and {more} more will be skipped again; --json lists all.")
 
 
-def _print_left_alone(plan: "Plan") -> None:
+def _print_left_alone(plan: Plan) -> None:
     left = plan.unfinished or plan.waiting or plan.contradicted
     if not (plan or left or plan.without_action or plan.not_for):
         click.echo("Nothing matches what was asked for.")
@@ -241,7 +227,7 @@ def _print_left_alone(plan: "Plan") -> None:
         click.echo(f"Not for {counted(count, 'event')}: {clean(reason)}")
 
 
-def _print_plan(plan: "Plan", as_json: bool) -> None:
+def _print_plan(plan: Plan, as_json: bool) -> None:
     rows = [dataclasses.asdict(found) for found in (*plan.finished, *plan.pending)]
     for row in rows:
         del row["contradicted"]
@@ -260,3 +246,20 @@ def _print_plan(plan: "Plan", as_json: bool) -> None:
         print_table(("delivery", "event", "action", "state"), listed, empty="")
     if len(rows) > DRY_RUN_LINES:
         click.echo(f"… and {len(rows) - DRY_RUN_LINES} more; --json lists all.")
+
+
+@click.command()
+@click.option("--delivery", "delivery_id", type=RowId(), required=True, help="Stop this delivery.")
+@config_option
+def cancel(config_path: Path, delivery_id: int) -> None:
+    """A delivery whose hook runs now can't be cancelled; `replay` puts a cancelled one back.
+
+    A dead one that nobody will mend can be cancelled too: then `status` tells of it no more, and
+    those behind it (`order`, with `then: wait`) go on.
+    """
+    database = open_to_change(config_path)
+    if transact(database, Operator(actor=actor()).cancel(delivery_id, now_ms(database))):
+        click.echo(f"Cancelled delivery {delivery_id}.")
+        return
+    found = replays.find_delivery(database, delivery_id)
+    raise PremblydError(f"Delivery {delivery_id} is {found.state}; {ONLY_SOME}.")

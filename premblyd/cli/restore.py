@@ -1,4 +1,5 @@
-"""premblyd restore"""
+"""premblyd restore, and what install.sh asks before and after an upgrade: copies of a SQLite
+database. A server's record has its own."""
 
 import contextlib
 import os
@@ -7,7 +8,13 @@ from pathlib import Path
 
 import click
 
-from premblyd.cli.common import config_option
+from premblyd import times
+from premblyd.cli import config_option
+from premblyd.cli.common import database_of
+from premblyd.databases import Server, is_postgresql
+from premblyd.engines.sqlite import copies, opening
+from premblyd.engines.sqlite.files import real_path
+from premblyd.engines.sqlite.lock import hold
 from premblyd.errors import LacksRightsError, PremblydError
 from premblyd.words import counted
 
@@ -24,13 +31,6 @@ def restore(config_path: Path, copy: Path) -> None:
 
     Exit status: 0 done, 1 not a good copy, and nothing was changed, 75 a daemon runs.
     """
-    from premblyd import times
-    from premblyd.cli.database import database_of
-    from premblyd.databases import Server
-    from premblyd.engines.sqlite.copies import opened, put_in
-    from premblyd.engines.sqlite.files import real_path
-    from premblyd.engines.sqlite.lock import hold
-
     database = database_of(config_path)
     if isinstance(database, Server):
         raise PremblydError(
@@ -38,11 +38,11 @@ def restore(config_path: Path, copy: Path) -> None:
             " (docs/several-hosts.md)."
         )
     real = real_path(database)
-    with opened(copy) as source:  # root's, if need be
+    with copies.opened(copy) as source:  # root's, if need be
         _become_owner(real)
         try:
             with hold(real):
-                restored = put_in(real, source)
+                restored = copies.put_in(real, source)
         except PermissionError as error:
             raise LacksRightsError(f"You may not write {error.filename or real.parent}.") from None
         except OSError as error:
@@ -80,3 +80,61 @@ def _owner(real: Path) -> tuple[int, int]:
             found = path.stat()
             return found.st_uid, found.st_gid
     raise PremblydError(f"There is no folder {real.parent} to put the database in.")
+
+
+@click.group(hidden=True)
+def upgrading() -> None:
+    """The database before and after an upgrade by install.sh, which runs these as its owner: root
+    must not write where hooks could have left a link to somewhere else. Not for people, so `--help`
+    hides it."""
+
+
+@upgrading.command()
+@config_option
+def path(config_path: Path) -> None:
+    """Print where the database is: a file's path, or a server's URL, which holds no password."""
+    click.echo(database_of(config_path))
+
+
+@upgrading.command()
+@click.argument("database")
+def fits(database: str) -> None:
+    """Fail if a newer version has changed DATABASE so that this one can't work on it."""
+    # A server's tells the daemon at its start: only that has the password.
+    if not is_postgresql(database):
+        opening.require_usable(Path(database))
+
+
+@upgrading.command()
+@click.argument("database")
+def save(database: str) -> None:
+    """Copy DATABASE before the new version migrates it."""
+    if is_postgresql(database):
+        click.echo(
+            "The record is in PostgreSQL: no copy is made of it, so going back to the old version"
+            " needs your own backup (docs/several-hosts.md)"
+        )
+        return
+    copy = copies.save(Path(database))
+    if copy is not None:
+        click.echo(f"Copied the database to {copy}")
+
+
+@upgrading.command("restore")
+@click.argument("database")
+def put_back(database: str) -> None:
+    """Put the copy of DATABASE back, if the new version failed and has changed the schema."""
+    if is_postgresql(database):
+        return
+    restoration = copies.restore(Path(database))
+    if restoration is None:
+        return
+    events, attempts = restoration.events, restoration.attempts
+    if restoration.is_put_back:
+        click.echo("Put the copy of the database back")
+        click.echo(
+            f"The database with {events} events and {attempts} attempts of the failed version is in"
+            f" {restoration.aside}"
+        )
+    elif events:
+        click.echo(f"The new version stored {events} more events: the database stays")

@@ -8,24 +8,36 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, Any
 
 import click
 
-from premblyd import __version__
-from premblyd.cli import program
-from premblyd.cli.answers import TIMEOUT_S, Reply, Target, meaning
-from premblyd.cli.common import config_option
-from premblyd.cli.printing import clean, console
+from premblyd import __version__, presence
+from premblyd.cli import as_service, caller, config_option
+from premblyd.cli.common import sender_options
+from premblyd.cli.printing import clean, progress
+from premblyd.config.load import load_config
+from premblyd.config.models import Config, Endpoint, named
+from premblyd.config.secrets import Secret
 from premblyd.errors import PremblydError, TryAgainError
+from premblyd.httpclient import HttpClient, Request
 from premblyd.prembly import samples, signature
+from premblyd.presence import Presence
 
-if TYPE_CHECKING:
-    from premblyd.config.models import Config, Endpoint
-    from premblyd.httpclient import Request
-
-T = TypeVar("T")
+TIMEOUT_S = 30.0
+# {reload} and {look}: what `Target.how` says.
+_STATUSES = {
+    404: "No endpoint has this path. After a change of `path`: {reload}."
+    " Behind a proxy: does it pass the path on unchanged?",
+    405: "This URL takes no POST, so it is not an endpoint's.",
+    413: "The body is larger than `max_body`, or than the limit of a proxy in front.",
+    502: "A proxy in front does not reach the daemon: {look}.",
+    503: "Without Retry-After this comes of a proxy in front: does the daemon run behind it?",
+    504: "A proxy in front got no answer of the daemon: {look}.",
+}
+_TRY_AGAIN = (502, 503, 504)
 IN_FLIGHT = 16
 MAX_COUNT = 1_000_000
 MAX_SHOWN = 200  # characters of an answer: premblyd's are shorter
@@ -34,6 +46,56 @@ DUPLICATE = (
     " let the hooks of the event that is there run again: `premblyd replay EVENT`."
 )
 SENDER = "premblyd-send"  # how the token and the User-Agent of all that is sent here begin
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back: an answer, or (`status` 0) the reason why there is none."""
+
+    status: int
+    text: str
+    retry_after: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.text}" if self.status else self.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where a webhook was sent. `daemon` is the running daemon, if there is one and the webhook was
+    sent to it and not to a --url."""
+
+    where: str
+    unix_path: str
+    is_configured: bool  # where the configuration says, and not at a --url
+    key_place: str
+    key: Secret
+    daemon: Presence | None
+    is_managed: bool  # by systemd
+
+    def how(self) -> dict[str, str]:
+        """Return what to do for {start}, {reload}, {restart} and {look} in a text."""
+        if self.is_managed:
+            return {
+                "start": "`sudo systemctl start premblyd.socket premblyd`",
+                "reload": "`sudo systemctl reload premblyd`",
+                "restart": "`sudo systemctl restart premblyd`",
+                "look": "`sudo journalctl -u premblyd -n 20` may tell why",
+            }
+        return {
+            "start": "start it with `premblyd serve`",
+            "reload": "send the daemon SIGHUP",
+            "restart": "start the daemon again",
+            "look": "does it run? Its log may tell why",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a reply means, for people, and whether sending the same again may work later."""
+
+    words: str
+    may_work_later: bool
 
 
 class Rate(click.FloatRange):
@@ -57,13 +119,7 @@ class Rate(click.FloatRange):
     type=click.Choice(samples.NAMES),
     help="Send this sample (default: api).",
 )
-@click.option(
-    "--endpoint",
-    "endpoint_name",
-    metavar="NAME",
-    help="Send to this endpoint (default: the first).",
-)
-@click.option("--key", "key_name", metavar="NAME", help="Sign with this key (default: the first).")
+@sender_options
 @click.option(
     "--url",
     metavar="URL",
@@ -105,9 +161,6 @@ def send(
 
     Exit status 75: the daemon can't be reached, or asked to try again.
     """
-    from premblyd.cli import as_service
-    from premblyd.config.load import load_config
-
     if file is not None and sample is not None:
         raise click.UsageError("Give FILE or --sample, not both.")
     if url is not None and not re.match(r"https?://[^/]", url, re.IGNORECASE):
@@ -116,9 +169,9 @@ def send(
     is_for_service = as_service.is_for_service(config_path)
     environ = as_service.environment_of_running() if is_for_service else os.environ
     settings = load_config(config_path, environ=environ)
-    endpoint = _named("endpoint", endpoint_name, {each.name: each for each in settings.endpoints})
+    endpoint = named("endpoint", endpoint_name, {each.name: each for each in settings.endpoints})
+    key = named("key", key_name, endpoint.key_texts)
     name = key_name or next(iter(endpoint.keys))
-    key = _named("key", name, endpoint.key_texts)
     content = file.read() if file is not None else None
 
     def make_body() -> bytes:
@@ -139,7 +192,7 @@ class Sender:
     """Sends signed webhooks to the configured daemon, or to `url`."""
 
     def __init__(
-        self, settings: "Config", endpoint: "Endpoint", key: str, url: str | None = None
+        self, settings: Config, endpoint: Endpoint, key: str, url: str | None = None
     ) -> None:
         self._endpoint = endpoint
         self._key = key
@@ -153,17 +206,13 @@ class Sender:
         self,
         make_body: Callable[[], bytes],
         token: str | None,
-        replies: "Counter[Reply]",
+        replies: Counter[Reply],
         *,
         count: int = 1,
         rate: float | None = None,
     ) -> None:
         """Send `count` webhooks, each with a body of its own making, and count in `replies` how
         often each answer came."""
-        from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
-
-        from premblyd.httpclient import HttpClient
-
         client = HttpClient()
         room = asyncio.Semaphore(IN_FLIGHT)
 
@@ -174,15 +223,12 @@ class Sender:
             if count > 1:  # equal answers are counted together
                 text = re.sub(r'"event":\d+,', "", text)
             replies[Reply(answer.status, text, answer.retry_after)] += 1
-            progress.advance(task)
+            shown.advance(task)
             room.release()
 
-        columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-        out = console(stderr=True)
-        silent = count == 1 or not out.is_terminal
         try:
-            with Progress(*columns, console=out, disable=silent, transient=True) as progress:
-                task = progress.add_task("sending", total=count)
+            with progress(silent=count == 1) as shown:
+                task = shown.add_task("sending", total=count)
                 async with asyncio.TaskGroup() as group:
                     for number in range(count):
                         if rate and number:
@@ -192,10 +238,8 @@ class Sender:
         finally:
             client.close()
 
-    def request(self, body: bytes, token: str) -> "Request":
+    def request(self, body: bytes, token: str) -> Request:
         """Return the request as Prembly makes it."""
-        from premblyd.httpclient import Request
-
         headers = [
             ("Content-Type", "application/json"),
             ("User-Agent", f"{SENDER}/{__version__}"),
@@ -205,22 +249,9 @@ class Sender:
         return Request(self.url, headers, body)
 
 
-def _named(what: str, name: str | None, choices: "dict[str, T]") -> "T":
-    if name is None:
-        return next(iter(choices.values()))
-    if name not in choices:
-        raise PremblydError(
-            f"There is no {what} {name}; the configuration has {', '.join(choices)}."
-        )
-    return choices[name]
-
-
 def _target(
-    settings: "Config", config_path: Path, endpoint: "Endpoint", key: str, sender: Sender
+    settings: Config, config_path: Path, endpoint: Endpoint, key: str, sender: Sender
 ) -> Target:
-    from premblyd import presence
-    from premblyd.cli import as_service
-
     daemon = None
     if sender.is_configured:
         with contextlib.suppress(presence.PresenceError):  # then it is not known whether one runs
@@ -242,19 +273,109 @@ def _shortened(text: str) -> str:
     return f"{line[:MAX_SHOWN]}…" if len(line) > MAX_SHOWN else line
 
 
-def _report(replies: "Counter[Reply]", target: Target, *, count: int, interrupted: bool) -> None:
+def _report(replies: Counter[Reply], target: Target, *, count: int, interrupted: bool) -> None:
     """Print the answers and what they mean, and end with the exit status of the worst."""
     for reply, times in replies.most_common():
         text = clean(_shortened(str(reply)))
         click.echo(f"{times} times {text}" if count > 1 else text)
     if any('"duplicate":true' in reply.text for reply in replies):
-        click.echo(program.as_called(DUPLICATE), err=True)
+        click.echo(caller.as_called(DUPLICATE), err=True)
     found = [explained for reply in replies if (explained := meaning(reply, target))]
     for words in dict.fromkeys(explained.words for explained in found):
-        click.echo(program.as_called(clean(words)), err=True)
+        click.echo(caller.as_called(clean(words)), err=True)
     if interrupted:
         raise PremblydError(f"Interrupted: {replies.total()} of {count} were answered.")
     if any(explained.may_work_later for explained in found):
         raise SystemExit(TryAgainError.exit_code)
     if found:
         raise SystemExit(1)
+
+
+# Why there is no answer, as the http client says it.
+_REFUSED = "connection refused or unreachable"
+_NO_ANSWER = {
+    "the TLS certificate is not trusted": Meaning(
+        "The certificate is not trusted here, so nothing was sent. Is it expired, of another name,"
+        " or of a private authority? Prembly's side would hardly trust it either.",
+        may_work_later=False,
+    ),
+    "the TLS handshake failed": Meaning("Is https right for this port?", may_work_later=False),
+    "the request can't be sent as configured": Meaning(
+        "Is the URL right, and the token plain text?", may_work_later=False
+    ),
+    "the host name can't be resolved": Meaning(
+        "Is the URL's host name right?", may_work_later=True
+    ),
+}
+_NOT_IN_TIME = (
+    f"Something took the connection and gave no answer within {TIMEOUT_S:g} s: {{look}}."
+    " (With https: does the port speak TLS?)"
+)
+_UNKNOWN_REASON = Meaning(
+    "No answer came. Is the URL right, and is it premblyd that listens there?", may_work_later=True
+)
+
+
+def meaning(reply: Reply, target: Target) -> Meaning | None:
+    """Return what `reply` means; None for a 200."""
+    if reply.status == 0:
+        if reply.text == _REFUSED:
+            return Meaning(_unreachable(target), may_work_later=True)
+        if reply.text == "no answer in time":
+            return Meaning(_NOT_IN_TIME.format(**target.how()), may_work_later=True)
+        return _NO_ANSWER.get(reply.text, _UNKNOWN_REASON)
+    if reply.status == 200:
+        return None
+    if reply.status == 401:
+        return Meaning(_refused(target), may_work_later=False)
+    if reply.status == 503 and reply.retry_after:
+        return Meaning(
+            "The daemon runs, and could not store it: the disk is full, the database is locked"
+            " or can't be reached, or too much is in flight. Its log tells which. Try again in"
+            f" {reply.retry_after} s.",
+            may_work_later=True,
+        )
+    if 300 <= reply.status < 400:
+        return Meaning(
+            "This is a redirect, and it was not followed. Prembly follows it (but for workflow"
+            " runs), takes any page that answers 200 for a delivery, and never sends that event"
+            " again. Give Prembly the URL of the endpoint itself.",
+            may_work_later=False,
+        )
+    unknown = "This is no answer of premblyd. Is the URL right?"
+    words = _STATUSES.get(reply.status, unknown).format(**target.how())
+    return Meaning(words, may_work_later=reply.status in _TRY_AGAIN)
+
+
+def _unreachable(target: Target) -> str:
+    if target.unix_path and not Path(target.unix_path).exists():
+        return f"There is no socket {target.unix_path}. {_no_daemon(target)}"
+    if target.unix_path and not os.access(target.unix_path, os.W_OK):
+        return f"You may not connect to {target.unix_path}: use sudo."
+    if not target.is_configured:
+        return "Nothing listens there, or a firewall is in between."
+    return _no_daemon(target)
+
+
+def _no_daemon(target: Target) -> str:
+    if target.daemon is not None:
+        return (
+            f"The running daemon (pid {target.daemon.pid}) listens on"
+            f" {', '.join(target.daemon.listen)}, not on {target.where}:"
+            " `premblyd check` tells more."
+        )
+    return f"No daemon listens on {target.where}: {target.how()['start']}."
+
+
+def _refused(target: Target) -> str:
+    if target.daemon is not None:
+        if difference := presence.other_secret(target.daemon, target.key_place, target.key):
+            return f"{difference[0].upper()}{difference[1:]}."
+        return (
+            "The running daemon has this key, so it is something else: `reason` in its log tells,"
+            " such as an address outside `allow_ips`."
+        )
+    return (
+        "The receiver has another key for this signature (or `allow_ips` leaves this address out;"
+        f" its log tells). After a change of the key: {target.how()['restart']}."
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from premblyd.cli.common import config_option
+from premblyd.cli import config_option
 from premblyd.errors import ConfigError, PremblydError
 from premblyd.procfs import hide_this_process
 

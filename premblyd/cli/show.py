@@ -3,23 +3,24 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from premblyd import times
-from premblyd.cli.common import actor, config_option, json_option, until_end
-from premblyd.cli.database import database_of, database_option
+from premblyd.cli import config_option, json_option
+from premblyd.cli.caller import actor
+from premblyd.cli.common import database_of, database_option, settings_if_valid, until_end
 from premblyd.cli.printing import bold, clean, print_json
+from premblyd.databases import DatabaseAddress
+from premblyd.engines.connections import connect_operator, connect_read_only, now_ms, transact
 from premblyd.errors import PremblydError
 from premblyd.privacy.documents import MASK
+from premblyd.record import events
+from premblyd.record.events import ShownEvent
+from premblyd.record.operating import Operator, RecordedReveal
+from premblyd.record.queries import AttemptRow, InquiryRow
 from premblyd.words import counted
-
-if TYPE_CHECKING:
-    from premblyd.databases import DatabaseAddress
-    from premblyd.record.events import ShownEvent
-    from premblyd.record.operating import RecordedReveal
-    from premblyd.record.queries import AttemptRow, InquiryRow
 
 UNRECORDED = "Nothing is shown: that you look could not be recorded."
 MAX_STRING_CHARS = 1024  # a longer one is a photo
@@ -37,40 +38,26 @@ def show(
     config_path: Path, *, event: str, database: str | None, reveal: bool, as_json: bool
 ) -> None:
     """EVENT is its number or its key. Personal data is masked unless --reveal."""
-    from premblyd.engines.connections import connect_read_only
-    from premblyd.record import events
-
     place = database_of(config_path, database)
     record = until_end(connect_read_only(place))
     if reveal:
         event_id = events.find_event_id(record, event)
         shown = events.revealed(record, _record_reveal(place, event_id))
     else:
-        found = events.find_event(record, event)
-        shown = events.masked(record, found, plain=_plain_actions(config_path))
+        settings = settings_if_valid(config_path)
+        plain = (
+            [each.name for each in settings.actions if each.output == "plain"] if settings else []
+        )
+        shown = events.masked(record, events.find_event(record, event), plain=plain)
     if as_json:
         print_json(shown.as_json())
     else:
         _print(shown)
 
 
-def _plain_actions(config_path: Path) -> list[str]:
-    """Return the actions whose output may be seen: none where the configuration can't be read."""
-    from premblyd.config.load import load_config
-
-    try:
-        actions = load_config(config_path, look_up_secrets=False).actions
-    except PremblydError:
-        return []
-    return [action.name for action in actions if action.output == "plain"]
-
-
-def _record_reveal(place: "DatabaseAddress", event_id: int) -> "RecordedReveal":
+def _record_reveal(place: DatabaseAddress, event_id: int) -> RecordedReveal:
     """Record that this user sees an event's personal data. An error of that says besides that
     nothing is shown."""
-    from premblyd.engines.connections import connect_operator, now_ms, transact
-    from premblyd.record.operating import Operator
-
     try:
         database = until_end(connect_operator(place))
         return transact(database, Operator(actor=actor()).reveal(event_id, now_ms(database)))
@@ -79,7 +66,7 @@ def _record_reveal(place: "DatabaseAddress", event_id: int) -> "RecordedReveal":
         raise
 
 
-def _print(event: "ShownEvent") -> None:
+def _print(event: ShownEvent) -> None:
     columns = dict(event.columns)
     headers = columns.pop("headers", [])
     click.echo(bold(f"Event {columns.pop('id')}"))
@@ -117,7 +104,7 @@ def _print(event: "ShownEvent") -> None:
         _print_inquiry(inquiry)
 
 
-def _print_awaited(row: "Mapping[str, Any]") -> None:
+def _print_awaited(row: Mapping[str, Any]) -> None:
     asked = counted(row["ask_count"], "question")
     title = bold(f"Pending {row['id']}:")
     click.echo(f"\n{title} {row['state']} after {asked} to Prembly")
@@ -169,7 +156,7 @@ def _shortened(value: Any) -> Any:
             return value
 
 
-def _tried(attempts: "Sequence[AttemptRow]") -> str:
+def _tried(attempts: Sequence[AttemptRow]) -> str:
     """Return how often a hook was tried; apart, what ended before it had: with `confirm`, each time
     that Prembly was asked and did not know yet."""
     interrupted = sum(attempt.outcome == "interrupted" for attempt in attempts)
@@ -178,7 +165,7 @@ def _tried(attempts: "Sequence[AttemptRow]") -> str:
     return f"{text} and {interrupted} interrupted {ones}" if interrupted else text
 
 
-def _print_attempt(attempt: "AttemptRow") -> None:
+def _print_attempt(attempt: AttemptRow) -> None:
     started, finished = attempt.started_at_ms, attempt.finished_at_ms
     took = "running" if finished is None else _took(started, finished)
     error = f": {clean(attempt.error)}" if attempt.error else ""
@@ -195,7 +182,7 @@ def _print_attempt(attempt: "AttemptRow") -> None:
         click.echo("     | … the rest was not kept")
 
 
-def _print_inquiry(inquiry: "InquiryRow") -> None:
+def _print_inquiry(inquiry: InquiryRow) -> None:
     asked_for = f"reference {inquiry.reference}" if inquiry.reference else "its session"
     is_status = inquiry.error == f"HTTP {inquiry.http_status}"  # which is told anyway
     error = f": {inquiry.error}" if inquiry.error and not is_status else ""

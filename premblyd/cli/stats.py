@@ -1,35 +1,30 @@
-"""premblyd stats"""
+"""premblyd stats. Its charts are of text: a pipe gets the numbers alone, a terminal without UTF-8
+plain signs."""
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
+from rich.cells import cell_len
 
 from premblyd import times
-from premblyd.cli.bars import bars, columns
-from premblyd.cli.common import WhenType, config_option, json_option, until_end
-from premblyd.cli.database import database_of, database_option, settings_if_valid
-from premblyd.cli.printing import Column, bold, console, print_json, print_table
+from premblyd.cli import config_option, json_option
+from premblyd.cli.common import WhenType, database_option, open_to_read, settings_if_valid
+from premblyd.cli.printing import Column, bold, clean, console, print_json, print_rows
 from premblyd.config.values import When
+from premblyd.engines.connections import now_ms
 from premblyd.prembly.payload import CODES
+from premblyd.record import statistics
+from premblyd.record.statistics import ActionFigures, EventCount, RejectionCount
 from premblyd.words import counted, duration, percent
 
-if TYPE_CHECKING:
-    from premblyd.record.statistics import ActionFigures, EventCount, RejectionCount
-
-ACTIONS = (
-    Column(name="action"),
-    Column(name="succeeded", kind="whole"),
-    Column(name="attempts", rank=3, kind="whole"),
-    Column(name="median", rank=1, kind="whole"),
-    Column(name="p95", rank=2, kind="whole"),
-    Column(name="waiting", kind="whole"),
-    Column(name="for", rank=1, kind="whole"),
-    Column(name="dead", kind="whole"),
-)
+MAX_BAR = 40
+_EIGHTHS = "▏▎▍▌▋▊▉█"
+_LEVELS = "▁▂▃▄▅▆▇█"
+_PLAIN_LEVELS = ".:-=+*%#"
 
 
 @click.command()
@@ -49,10 +44,7 @@ def stats(config_path: Path, *, database: str | None, since: When, as_json: bool
 
     Durations are right within a fifth. Times are UTC.
     """
-    from premblyd.engines.connections import connect_read_only, now_ms
-    from premblyd.record import statistics
-
-    record = until_end(connect_read_only(database_of(config_path, database)))
+    record = open_to_read(config_path, database)
     settings = settings_if_valid(config_path, database)
     at_ms = now_ms(record)
     since_ms = since.by(at_ms)
@@ -65,18 +57,15 @@ def stats(config_path: Path, *, database: str | None, since: When, as_json: bool
     names = [action.name for action in settings.actions] if settings else []
     actions = statistics.actions(record, since_ms=since_ms, now_ms=at_ms, names=names)
     if as_json:
-        print_json(
-            {
-                "since_ms": since_ms,
-                "until_ms": at_ms,
-                "each_ms": each_ms,
-                "by_outcome": [dataclasses.asdict(each) for each in by_outcome],
-                "by_response_code": [dataclasses.asdict(each) for each in by_code],
-                "by_type": [dataclasses.asdict(each) for each in by_type],
-                "rejections": [dataclasses.asdict(each) for each in rejections],
-                "actions": [dataclasses.asdict(each) for each in actions],
-            }
-        )
+        counts: dict[str, Sequence[Any]] = {
+            "by_outcome": by_outcome,
+            "by_response_code": by_code,
+            "by_type": by_type,
+            "rejections": rejections,
+            "actions": actions,
+        }
+        lists = {name: [dataclasses.asdict(each) for each in rows] for name, rows in counts.items()}
+        print_json({"since_ms": since_ms, "until_ms": at_ms, "each_ms": each_ms, **lists})
         return
     _print_events(by_outcome, by_code, by_type, since_ms=since_ms, now_ms=at_ms, each_ms=each_ms)
     _print_rejections(rejections)
@@ -84,9 +73,9 @@ def stats(config_path: Path, *, database: str | None, since: When, as_json: bool
 
 
 def _print_events(
-    by_outcome: "Sequence[EventCount]",
-    by_code: "Sequence[EventCount]",
-    by_type: "Sequence[EventCount]",
+    by_outcome: Sequence[EventCount],
+    by_code: Sequence[EventCount],
+    by_type: Sequence[EventCount],
     *,
     since_ms: int,
     now_ms: int,
@@ -127,34 +116,65 @@ def _print_bars(title: str, counts: Mapping[str, int], meanings: Mapping[str, st
         click.echo("\n".join(bars(named)))
 
 
-def _print_rejections(rejections: "Iterable[RejectionCount]") -> None:
+def _print_rejections(rejections: Iterable[RejectionCount]) -> None:
     counts: Counter[str] = Counter()
     for each in rejections:
         counts[each.reason] += each.count
     _print_bars("Refused requests, as far as they are kept", dict(counts.most_common()), {})
 
 
-def _print_actions(actions: "Sequence[ActionFigures]", now_ms: int) -> None:
+def _print_actions(actions: Sequence[ActionFigures], now_ms: int) -> None:
+    def waiting_for(each: ActionFigures) -> str:
+        return duration(now_ms - each.oldest_waiting_ms) if each.oldest_waiting_ms else ""
+
+    columns = (
+        Column("action"),
+        Column("succeeded", lambda each: percent(each.success_rate), kind="whole"),
+        Column("attempts", "attempt_count", rank=3, kind="whole"),
+        Column("median", lambda each: duration(each.median_ms), rank=1, kind="whole"),
+        Column("p95", lambda each: duration(each.p95_ms), rank=2, kind="whole"),
+        Column("waiting", "backlog", kind="whole"),
+        Column("for", waiting_for, rank=1, kind="whole"),
+        Column("dead", kind="whole"),
+    )
     click.echo(f"\n{bold('Actions')}")
-    rows = [
-        (
-            each.action,
-            percent(each.success_rate),
-            each.attempt_count,
-            duration(each.median_ms),
-            duration(each.p95_ms),
-            each.backlog,
-            duration(now_ms - each.oldest_waiting_ms) if each.oldest_waiting_ms else "",
-            each.dead,
-        )
-        for each in actions
-    ]
-    print_table(ACTIONS, rows, empty="None is configured, and none has run.")
+    print_rows(columns, actions, empty="None is configured, and none has run.")
 
 
-def _totals(counts: "Iterable[EventCount]") -> dict[str, int]:
+def _totals(counts: Iterable[EventCount]) -> dict[str, int]:
     """Return all events by name, the most first."""
     totals: Counter[str] = Counter()
     for each in counts:
         totals[each.name or "none"] += each.events
     return dict(totals.most_common())
+
+
+def bars(counts: Sequence[tuple[str, int]]) -> Iterator[str]:
+    """Yield a line for each name: its count, and on a terminal a bar."""
+    out = console()
+    names = [clean(name) for name, _ in counts]
+    figures = [f"{count:,}" for _, count in counts]
+    name_width = max(map(cell_len, names))
+    figure_width = max(map(len, figures))
+    room = min(MAX_BAR, out.width - name_width - figure_width - 6) if out.is_terminal else 0
+    most = max(count for _, count in counts)
+    for name, figure, (_, count) in zip(names, figures, counts, strict=True):
+        line = f"  {name}{' ' * (name_width - cell_len(name))}  {figure:>{figure_width}}"
+        yield f"{line}  {_bar(count, most, room)}".rstrip()
+
+
+def columns(counts: Sequence[int]) -> str:
+    """Return a column for each count, in one line. What is not nothing is seen."""
+    levels = _PLAIN_LEVELS if console().options.ascii_only else _LEVELS
+    most = max(counts, default=0)
+    return "".join(levels[(count * len(levels) - 1) // most] if count else " " for count in counts)
+
+
+def _bar(count: int, most: int, room: int) -> str:
+    if room <= 0 or not count:
+        return ""
+    eighths = max(1, round(count * room * 8 / most))
+    if console().options.ascii_only:
+        return "#" * max(1, eighths // 8)
+    whole, rest = divmod(eighths, 8)
+    return "█" * whole + (_EIGHTHS[rest - 1] if rest else "")

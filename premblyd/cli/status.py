@@ -9,22 +9,23 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from premblyd import times
-from premblyd.cli import program
-from premblyd.cli.common import config_option, json_option, until_end
-from premblyd.cli.database import database_of, database_option, settings_if_valid
+from premblyd import presence, times
+from premblyd.cli import caller, config_option, json_option
+from premblyd.cli.common import database_of, database_option, settings_if_valid, until_end
 from premblyd.cli.printing import bold, clean, print_json
+from premblyd.config.models import HEALTH_PATH
 from premblyd.databases import DatabaseAddress, file_of
+from premblyd.engines.connections import connect_read_only, now_ms
 from premblyd.errors import StoreUnreadableError
-
-if TYPE_CHECKING:
-    from premblyd.presence import Presence
-    from premblyd.record.hosts import HostRow
-    from premblyd.record.troubles.trouble import Item
+from premblyd.httpclient import HttpClient, Request
+from premblyd.presence import Presence
+from premblyd.record import hosts
+from premblyd.record.hosts import HostRow
+from premblyd.record.troubles import table
+from premblyd.record.troubles.trouble import MARKS, Item, Severity, Situation
 
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 HEALTH_TIMEOUT_S = 4.0  # longer than the daemon itself waits for a commit
@@ -36,7 +37,7 @@ class _Daemon:
     health check says, see `Situation`."""
 
     line: str = ""
-    presence: "Presence | None" = None
+    presence: Presence | None = None
     health: int | None = None
     is_missing: bool = False
 
@@ -52,11 +53,6 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     webhooks are lost, or nothing runs, until somebody does something. 75 and 78: that is not known.
     What has passed is told for a day.
     """
-    from premblyd.engines.connections import connect_read_only, now_ms
-    from premblyd.record import hosts
-    from premblyd.record.troubles import table
-    from premblyd.record.troubles.trouble import Severity, Situation
-
     place = database_of(config_path, database)
     record, alive, unreadable, at_ms = None, [], None, times.now_ms()
     try:
@@ -89,9 +85,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     raise SystemExit(gravest - Severity.NOTICE)
 
 
-def _print_json(
-    daemon: "Presence | None", alive: "Sequence[HostRow]", items: "Sequence[Item]"
-) -> None:
+def _print_json(daemon: Presence | None, alive: Sequence[HostRow], items: Sequence[Item]) -> None:
     names = ("pid", "version", "started_at_ms", "listen")
     print_json(
         {
@@ -105,8 +99,6 @@ def _print_json(
 
 def _look(place: DatabaseAddress, config_path: Path, *, is_elsewhere: bool) -> _Daemon:
     """Return what is seen of the daemon. `is_elsewhere`: another host has one, or may have."""
-    from premblyd import presence
-
     try:
         daemon = presence.find(place, config_path)
     except presence.PresenceError as error:
@@ -125,9 +117,6 @@ def _look(place: DatabaseAddress, config_path: Path, *, is_elsewhere: bool) -> _
 async def _health(address: str) -> int | None:
     """Return the status with which the daemon answers its health check; 0 if it does not, None if
     it can't be asked."""
-    from premblyd.config.models import HEALTH_PATH
-    from premblyd.httpclient import HttpClient, Request
-
     unix_path = address.removeprefix("unix:") if address.startswith("unix:") else ""
     if unix_path and not os.access(unix_path, os.W_OK):
         return None  # only those who pass webhooks on may connect
@@ -150,10 +139,7 @@ def wrapped(text: str) -> list[str]:
     return [line.replace(_NO_BREAK, " ") for line in lines]
 
 
-def _print(line: str, alive: "Sequence[HostRow]", items: "Sequence[Item]") -> None:
-    from premblyd.record.troubles import table
-    from premblyd.record.troubles.trouble import MARKS, Severity
-
+def _print(line: str, alive: Sequence[HostRow], items: Sequence[Item]) -> None:
     if line:
         click.echo(clean(line))
     for host in alive:
@@ -172,9 +158,9 @@ def _print(line: str, alive: "Sequence[HostRow]", items: "Sequence[Item]") -> No
         click.echo(f"{mark} {bold(first)}")
         for text in more:
             click.echo(f"   {bold(text)}")
-        for text in wrapped(program.as_called(item.remedy)):
+        for text in wrapped(caller.as_called(item.remedy)):
             click.echo(f"    {text}")
-        click.echo(f"    {program.command_as_called(clean(item.command))}")
+        click.echo(f"    {caller.command_as_called(clean(item.command))}")
     if not grave:
         click.echo("Nothing needs attention.")
     for text in wrapped(table.needs_nobody(items)):

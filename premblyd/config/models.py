@@ -1,17 +1,37 @@
-"""What a configuration file holds, as models."""
+"""What a configuration file holds, as models: begin with Config. Hooks, alerts and what is asked of
+Prembly are in files of their own."""
 
 import hashlib
+import socket
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
+from premblyd import passwords
 from premblyd.config.alerts import Alert
-from premblyd.config.console import ConsoleValue
-from premblyd.config.database import DatabaseValue, HostsSettings, PostgresqlDatabase
 from premblyd.config.hooks import GATHERED, HookValue, gather
 from premblyd.config.inquiries import ConfirmValue, Duplicates, Pending, PremblyApi
-from premblyd.config.secrets import KeyValue, Secret, secrets_in
+from premblyd.config.secrets import (
+    KeyValue,
+    Secret,
+    read_secret,
+    secret,
+    secret_places,
+    secrets_in,
+)
 from premblyd.config.values import (
     AnswerWithinMs,
     BodyPath,
@@ -28,11 +48,14 @@ from premblyd.config.values import (
     UrlPath,
     listen,
     network,
+    sqlite_path,
 )
-from premblyd.databases import DatabaseAddress
+from premblyd.databases import DatabaseAddress, Server, holds_password, is_postgresql
+from premblyd.errors import PremblydError
 from premblyd.prembly.bodies import FieldName
 from premblyd.prembly.signature import HEADER, Scheme
 
+T = TypeVar("T")
 HEALTH_PATH = "/healthz"
 
 
@@ -135,6 +158,131 @@ class Action(Model):
         return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
 
 
+class HostsSettings(Model):
+    """What the others know this daemon by, and how long one may be silent."""
+
+    name_value: Name | None = Field(None, alias="name")
+    lost_after_ms: DurationMs = Field(10_000, alias="lost_after", ge=500)
+
+    @property
+    def name(self) -> str:
+        """What people know this host by."""
+        return self.name_value or socket.gethostname()
+
+
+_IN_THE_URL = (
+    "a password in a URL can be read by all: write"
+    " `database: {url: postgresql://…, password: {file: database-password}}`"
+)
+
+
+def _server_url(text: Any) -> str:
+    """Read the URL of a PostgreSQL database, for libpq. Raise ValueError for anything else."""
+    url = str(text)
+    if not is_postgresql(url):
+        raise ValueError("should be postgresql://user@host/database")
+    if holds_password(url):
+        raise ValueError(_IN_THE_URL)
+    return url
+
+
+def _password(value: Any, info: ValidationInfo) -> Secret:
+    """Read the password as a secret. Who may not read it may have another way in, by libpq's own
+    means, so where secrets are not looked up it may stay unread."""
+    places = secret_places(info)
+    try:
+        return read_secret(value, replace(places, look_up=True))
+    except ValueError:
+        if places.look_up:
+            raise
+        return read_secret(value, places)
+
+
+class PostgresqlDatabase(Model):
+    """A database on a PostgreSQL server."""
+
+    url: Annotated[str, PlainValidator(_server_url)]
+    password: Annotated[Secret, PlainValidator(_password)] | None = None
+
+    @property
+    def server(self) -> Server:
+        """What connects to it. Where secrets are not looked up, libpq may know the password."""
+        password = self.password
+        if password is None:
+            return Server(self.url)
+        return Server(
+            self.url, password.value, unread=password.source if password.value is None else None
+        )
+
+
+def database_named(value: Any, folder: Path) -> Path | str:
+    """Read `sqlite:///PATH` as a path, and `postgresql://…` as the URL that it is. Raise ValueError
+    for anything else."""
+    if isinstance(value, str) and is_postgresql(value):
+        return _server_url(value)
+    return sqlite_path(value, folder)
+
+
+def _database(
+    value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
+) -> Path | PostgresqlDatabase:
+    if isinstance(value, dict):
+        read: PostgresqlDatabase = handler(value)
+        return read
+    if isinstance(value, Path | PostgresqlDatabase):
+        return value
+    found = database_named(value, secret_places(info).folder)
+    return found if isinstance(found, Path) else PostgresqlDatabase(url=found)
+
+
+# Only of a mapping pydantic reads the keys, so only that is its schema.
+if TYPE_CHECKING:
+    DatabaseValue = Path | PostgresqlDatabase
+else:
+    DatabaseValue = Annotated[PostgresqlDatabase, WrapValidator(_database)]
+
+
+def _password_hash(value: Any, info: ValidationInfo) -> Secret:
+    """Read the hash of a password. Raise ValueError when it is none: a password itself, say."""
+    found = secret(value, info)
+    if found.value is not None:
+        passwords.read(found.value)
+    return found
+
+
+def _console_url(text: Any) -> str:
+    """Read the address under which a proxy shows the console. Raise ValueError for another."""
+    url = urlsplit(str(text))
+    if url.scheme not in ("http", "https") or not url.hostname or url.username is not None:
+        raise ValueError("should be the console's own URL, such as https://premblyd.example.com")
+    if url.path.strip("/") or url.query or url.fragment:
+        raise ValueError("should end with the host: the console needs a name of its own, no folder")
+    return f"{url.scheme}://{url.netloc}"
+
+
+def _off(value: Any) -> Any:
+    """Return None for `off`. (A mapping is read by its model.)"""
+    if value in ("off", "no", "false"):
+        return None
+    if not isinstance(value, dict | Model | None):
+        raise ValueError("should be off, or a mapping such as {listen: 127.0.0.1:8081}")
+    return value
+
+
+class Console(Model):
+    """The private pages for operators."""
+
+    listen: ListenValue = listen("127.0.0.1:8081")
+    password: Annotated[Secret, PlainValidator(_password_hash)] | None = None
+    session_ms: DurationMs = Field(12 * 3_600_000, alias="session", ge=60_000)
+    url: Annotated[str, BeforeValidator(_console_url)] | None = None
+    # GET /metrics: for nobody, who is signed in, or whoever reaches the listener, as Prometheus.
+    metrics: Literal["off", "private", "public"] = "private"
+
+
+ConsoleValue = Annotated[Console | None, BeforeValidator(_off)]
+
+
 class Config(Model):
     """A whole configuration file."""
 
@@ -174,3 +322,14 @@ class Config(Model):
     def secrets(self) -> dict[str, Secret]:
         """Every secret by its place, in words such as `endpoint prembly, key live`."""
         return dict(secrets_in(self))
+
+
+def named(what: str, name: str | None, choices: Mapping[str, T]) -> T:
+    """Return what of a configuration is called `name`; the first for None. Raise PremblydError for
+    a name that it does not have."""
+    if name is None:
+        return next(iter(choices.values()))
+    if name not in choices:
+        has = ", ".join(choices) or "none"
+        raise PremblydError(f"There is no {what} {name}; the configuration has {has}.")
+    return choices[name]

@@ -77,6 +77,9 @@ class When(NamedTuple):
         except ValueError:
             return cls(text, at_ms=times.from_iso(text))
 
+    def __str__(self) -> str:
+        return self.text
+
     def by(self, now_ms: int) -> int:
         return self.at_ms if self.ago_ms is None else now_ms - self.ago_ms
 

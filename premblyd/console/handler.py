@@ -17,8 +17,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from premblyd import jsontext
 from premblyd.clock import Clock
-from premblyd.config.console import Console
-from premblyd.config.models import Config
+from premblyd.config.models import Config, Console
 from premblyd.console import strangers, words
 from premblyd.console.bulk import Bulks
 from premblyd.console.strangers import Guesses, Guests

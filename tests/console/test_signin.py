@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from premblyd import passwords
-from premblyd.config.console import Console
+from premblyd.config.models import Console
 from premblyd.config.values import listen
 from premblyd.console import strangers
 from premblyd.console.strangers import ALL, EACH, PERIOD_S, Guesses

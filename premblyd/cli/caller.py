@@ -1,4 +1,5 @@
-"""Standard output and error under our own control.
+"""What a command has from whoever runs it: the streams that it prints to, and the name by which
+they called it.
 
 Python would tell of a failed write while it exits, as status 120 or a traceback, and differently
 with and without PYTHONUNBUFFERED. Here a reader that hangs up (`premblyd show 1 | head -1`) has
@@ -6,13 +7,20 @@ seen enough: what else is printed is dropped, and the command goes on to its own
 Any other failure, such as a full disk, is an error in words.
 """
 
+import getpass
 import io
 import os
+import re
 import select
+import shlex
+import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 from premblyd.errors import PremblydError
+
+NAME = "premblyd"
 
 
 class _Stream(io.FileIO):
@@ -75,3 +83,34 @@ def _text(
         errors="backslashreplace",  # file names hold any bytes, and a terminal may lack UTF-8
         line_buffering=descriptor == 2 or raw.isatty(),
     )
+
+
+def as_called(text: str) -> str:
+    """Return a text with its `premblyd …` as this person types them."""
+    called = name()
+    return text if called == NAME else text.replace(f"`{NAME} ", f"`{called} ")
+
+
+def command_as_called(command: str) -> str:
+    """Return a command line, perhaps with `sudo`, as this person types it."""
+    return re.sub(rf"(^|; |sudo ){NAME} ", rf"\g<1>{name()} ", command)
+
+
+def name() -> str:
+    """Return `premblyd`, or the path by which this process was started where that name alone would
+    start another program or none: a virtual environment's, say."""
+    started = sys.argv[0]
+    if os.sep not in started or Path(started).name != NAME:  # python -m premblyd
+        return NAME
+    found = shutil.which(NAME)
+    is_it = found is not None and os.path.realpath(found) == os.path.realpath(started)
+    return NAME if is_it else shlex.quote(started)
+
+
+def actor() -> str:
+    """Return who runs this command, for the record of operator actions."""
+    user = os.environ.get("SUDO_USER")
+    try:
+        return user or getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

@@ -1,0 +1,322 @@
+"""The lists: `events`, `deliveries`, `pending`, `rejections`. Their options are made of their
+filters (record/filters.py), and what people see of them is in LISTS."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from premblyd.cli import config_option, following, json_option
+from premblyd.cli.common import (
+    WhenType,
+    database_of,
+    database_option,
+    open_to_read,
+    settings_if_valid,
+)
+from premblyd.cli.printing import Column, clean, print_json, print_rows
+from premblyd.config.values import TYPE_PATTERN, When
+from premblyd.engines.connections import Database, connect_read_only, now_ms
+from premblyd.record import filters, lists
+from premblyd.record.events import find_event_id
+from premblyd.record.filters import (
+    AwaitedFilter,
+    Chosen,
+    DeliveryFilter,
+    EventFilter,
+    Filter,
+    Reads,
+    RejectionFilter,
+    filters_of,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=Chosen)
+MAX_ROWS = 1_000_000_000
+
+
+def _outcome(event: Any) -> str:
+    """Return what an event says of the person, beside what speaks against it."""
+    if event.contradicted:
+        return f"contradicted (said {event.outcome})"
+    return f"{event.outcome} ({event.doubt})" if event.doubt else str(event.outcome)
+
+
+def _why(delivery: Any) -> str | None:
+    """Return why a delivery has not succeeded, as far as that is known."""
+    if delivery.ran_instead_id is not None:
+        other, event = delivery.ran_instead_id, delivery.ran_instead_event_id
+        return f"delivery {other} (event {event}) ran instead"
+    if delivery.state == "pending" and delivery.waits_for_id is not None:
+        return f"waits for delivery {delivery.waits_for_id}"
+    error: str | None = delivery.last_error
+    return error
+
+
+class _List(NamedTuple):
+    empty: str
+    columns: tuple[Column, ...]
+
+
+LISTS: dict[type[Chosen], _List] = {
+    EventFilter: _List(
+        "No events.",
+        (
+            Column("id", kind="whole"),
+            Column("at (UTC)", "received_at_ms", kind="time"),
+            Column("type", rank=5, kind="reference"),
+            Column("code", "response_code", rank=2, kind="reference"),
+            Column("outcome", _outcome, rank=1, kind="whole"),
+            Column("reference", rank=3, kind="reference"),
+            Column("duplicates", lambda event: event.duplicate_count or "", rank=5, kind="whole"),
+            Column("user ref", "user_ref", rank=6, kind="reference"),
+            Column("kind", rank=7, kind="whole"),
+            Column("endpoint", rank=8, kind="reference"),
+            Column("handled", rank=4, kind="whole"),
+        ),
+    ),
+    DeliveryFilter: _List(
+        "No deliveries.",
+        (
+            Column("id", kind="whole"),
+            Column("event", "event_id", kind="whole"),
+            Column("action", rank=1, kind="reference"),
+            Column("state", kind="whole"),
+            # Questions to Prembly alone count too.
+            Column("begun", "attempt_count", rank=5, kind="whole"),
+            Column(
+                "due (UTC)",
+                lambda delivery: None if delivery.state == "running" else delivery.due_at_ms,
+                rank=4,
+                kind="time",
+            ),
+            Column("error", _why, rank=3, kind="words"),
+            Column("reference", rank=2, kind="reference"),
+            Column("code", "response_code", rank=6, kind="reference"),
+            Column("type", rank=7, kind="reference"),
+        ),
+    ),
+    AwaitedFilter: _List(
+        "Nothing pending is listed.",
+        (
+            Column("id", kind="whole"),
+            Column("event", "event_id", kind="whole"),
+            Column("state", kind="whole"),
+            Column("asked", "ask_count", rank=3, kind="whole"),
+            Column("next (UTC)", "due_at_ms", rank=2, kind="time"),
+            Column("settled by", "settled_by_id", rank=4, kind="whole"),
+            Column("why", "last_error", rank=1, kind="words"),
+            Column("reference", rank=5, kind="reference"),
+            Column("since (UTC)", "created_at_ms", rank=6, kind="time"),
+        ),
+    ),
+    RejectionFilter: _List(
+        "No rejections.",
+        (
+            Column("id", rank=4, kind="whole"),
+            Column("at (UTC)", "at_ms", kind="time"),
+            Column("from", "remote_ip", rank=1, kind="whole"),
+            Column("reason"),
+            Column("endpoint", rank=2, kind="reference"),
+            Column("bytes", "body_bytes", rank=3, kind="whole"),
+            Column("sha256 of the body", "body_sha256", rank=6, kind="reference"),
+        ),
+    ),
+}
+
+
+def print_list(
+    kind: type[Chosen], rows: Sequence[Any], *, hint: str = "", wide: bool = False
+) -> None:
+    """Print rows of a list for people."""
+    empty, columns = LISTS[kind]
+    print_rows(columns, rows, empty=empty, wide=wide, hint=hint)
+
+
+class TypePattern(click.ParamType[str]):
+    """A type of events, or a pattern of types: transaction.*"""
+
+    name = "TYPE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        pattern = str(value).lower()
+        if not re.fullmatch(TYPE_PATTERN, pattern):
+            self.fail(f"{value!r} is no type such as sdk.session, and no pattern such as credit.*")
+        return pattern
+
+
+class Key(click.ParamType[str]):
+    """An event's key or its beginning, as the log has it: hex digits."""
+
+    name = "KEY"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        key = str(value).lower()
+        if not re.fullmatch(r"[0-9a-f]{1,32}", key):
+            self.fail(f"{value!r} is no key: 32 hex digits, or how they begin")
+        return key
+
+
+TYPES: dict[Reads, click.ParamType[Any]] = {
+    Reads.TYPE: TypePattern(),
+    Reads.TIME: WhenType(),
+    Reads.KEY: Key(),
+}
+_limit = click.option(
+    "--limit",
+    default=50,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(1, MAX_ROWS),
+    help="Show at most this many.",
+)
+_wide = click.option("--wide", is_flag=True, help="Show every column, whole.")
+
+
+def list_options(kind: type[Chosen]) -> Callable[[F], F]:
+    """Add an option for each filter of a list, with the filter's field as parameter, and those that
+    every list has: `limit`, `wide`, `database`, `config_path` and `as_json`."""
+
+    def add(command: F) -> F:
+        for option in (json_option, config_option, database_option, _wide, _limit):
+            command = option(command)
+        return filter_options(kind)(command)
+
+    return add
+
+
+def filter_options(kind: type[Chosen], *fields: str) -> Callable[[F], F]:
+    """Add an option for each filter of a list, or for these fields."""
+    own = [
+        each for each in filters_of(kind) if each.help and each.field in (fields or {each.field})
+    ]
+
+    def add(command: F) -> F:
+        for each in reversed(own):
+            command = _option(each)(command)
+        return command
+
+    return add
+
+
+def _option(each: Filter) -> Callable[[F], F]:
+    name = f"--{(each.option or each.name).replace('_', '-')}"
+    if each.reads is Reads.YES:
+        return click.option(name, each.field, is_flag=True, help=each.help)
+    kind = click.Choice(each.choices) if each.choices else TYPES.get(each.reads)
+    return click.option(name, each.field, type=kind, help=each.help)
+
+
+@click.command()
+@click.option("--follow", is_flag=True, help="Go on: show new ones as they come. Ctrl-C ends it.")
+@list_options(EventFilter)
+def events(*, follow: bool, **asked: Any) -> None:
+    """The newest come first. Payloads are not shown: see `premblyd show`.
+
+    With --follow the newest come last, and --json prints a line for each event.
+    """
+    if follow:
+        _follow(**asked)
+    else:
+        _list(EventFilter, **asked)
+
+
+@click.command()
+@list_options(DeliveryFilter)
+def deliveries(**asked: Any) -> None:
+    """The newest come first."""
+    _list(DeliveryFilter, **asked)
+
+
+@click.command()
+@list_options(AwaitedFilter)
+def pending(**asked: Any) -> None:
+    """The newest come first. Prembly is asked about each that waits, if the configuration has
+    `pending`."""
+    _list(AwaitedFilter, **asked)
+
+
+@click.command()
+@list_options(RejectionFilter)
+def rejections(**asked: Any) -> None:
+    """The newest come first. They are kept as evidence, the newest 10,000, without their bodies."""
+    _list(RejectionFilter, **asked)
+
+
+def _list(
+    kind: type[Chosen],
+    *,
+    config_path: Path,
+    database: str | None,
+    limit: int,
+    wide: bool,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    record = open_to_read(config_path, database)
+    rows = lists.rows(record, chosen_by(kind, record, asked), limit)
+    if as_json:
+        print_json([dataclasses.asdict(row) for row in rows])
+    else:
+        print_list(kind, rows, wide=wide, hint="--wide shows all.")
+    if not rows:
+        _note_unknown(record, config_path, database, asked)
+
+
+def _follow(
+    *,
+    config_path: Path,
+    database: str | None,
+    limit: int,
+    wide: bool,  # a line for each event has all
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    if asked["until_ms"] is not None:
+        raise click.UsageError("--follow has no end: leave out --until.")
+    place = database_of(config_path, database)
+    with closing(connect_read_only(place)) as record:  # it is opened anew with each look
+        chosen = chosen_by(EventFilter, record, asked)
+        _note_unknown(record, config_path, database, asked)
+    following.follow(place, chosen, limit=limit, as_json=as_json)
+
+
+def chosen_by(kind: type[C], record: Database, asked: dict[str, Any]) -> C:
+    """Return which rows the options ask for. Raise NotFoundError for an event that is not there."""
+    values = dict(asked)
+    for each in filters_of(kind):
+        value = values.get(each.field)
+        if each.reads is Reads.EVENT and value is not None:
+            values[each.field] = find_event_id(record, value)
+        elif isinstance(value, When):
+            values[each.field] = value.by(now_ms(record))
+    return kind(**values)
+
+
+def _note_unknown(
+    record: Database, config_path: Path, database: str | None, asked: dict[str, Any]
+) -> None:
+    """Say what makes a list empty whatever there is: a name that nobody knows, times in which
+    nothing can be."""
+    notes: list[str | None] = []
+    since, until, at_ms = asked.get("since_ms"), asked.get("until_ms"), now_ms(record)
+    if since and until and since.by(at_ms) >= until.by(at_ms):
+        notes.append("--since is not before --until: nothing can be in between.")
+    if action := asked.get("action"):
+        settings = settings_if_valid(config_path, database)
+        notes.append(filters.unknown_action(record, settings, action))
+    notes += [
+        says(record, asked[name])
+        for name, says in (
+            ("type", filters.unknown_type),
+            ("code", filters.unknown_code),
+            ("reason", filters.unknown_reason),
+        )
+        if asked.get(name) is not None
+    ]
+    for words in filter(None, notes):
+        click.echo(f"note: {clean(words)}", err=True)
