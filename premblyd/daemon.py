@@ -26,10 +26,9 @@ from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
 from premblyd.errors import PremblydError, StoreUnavailableError
 from premblyd.hosts import register
-from premblyd.hosts.heartbeat import Heartbeat, Heartbeats
-from premblyd.hosts.membership import Membership
+from premblyd.hosts.heartbeat import Heartbeat
+from premblyd.hosts.membership import Alone, Membership
 from premblyd.hosts.register import Hosts, Identity
-from premblyd.hosts.standing import Alone, OwnClaim
 from premblyd.loops import Loops
 from premblyd.metrics.counting import Runtime
 from premblyd.metrics.exporter import Exporter
@@ -190,7 +189,7 @@ class Daemon:
             self._writer = Writer(engine, self._metrics.counts.committed)
             failed.pop_all()  # from here on the writer closes it
         opened.push_async_callback(self._writer.close)
-        self._heartbeat = Heartbeat(Heartbeats(self._writer), self._clock)
+        self._heartbeat = Heartbeat(self._writer, self._clock)
         return migrated
 
     def _member(self, hosts: Hosts, own: Identity, queue: Queue) -> Membership | Alone:
@@ -200,6 +199,7 @@ class Daemon:
             return Alone(hosts, queue, self._clock)
         return Membership(
             hosts,
+            queue,
             own,
             beacon,
             self._clock,
@@ -230,7 +230,7 @@ class Daemon:
                 permit.revoke()
 
     def _permit(self, job: Job, claimed_at_s: float) -> Permit:
-        return Permit(OwnClaim(job, claimed_at_s, self._membership, self._queue))
+        return Permit(self._membership.claim(job, claimed_at_s))
 
     def _read_anew(self, action: Action, job: Job) -> Job | Result:
         return self._rereading.job(action, job)

@@ -17,7 +17,7 @@ from premblyd.engines.postgresql import opening as postgresql_opening
 from premblyd.engines.sqlite import opening
 from premblyd.errors import PremblydError
 from premblyd.hosts import heartbeat
-from premblyd.hosts.heartbeat import Heartbeat, Heartbeats, machine_start
+from premblyd.hosts.heartbeat import Heartbeat, machine_start
 from tests.support.clock import SettableClock
 from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd
@@ -148,7 +148,7 @@ def test_a_clock_set_while_the_daemon_is_stopped_invents_no_downtime(tmp_path: P
 def test_a_clock_set_while_the_daemon_runs_invents_no_downtime(store: Store) -> None:
     async def run() -> list[Any]:
         clock = SettableClock()
-        own = Heartbeat(Heartbeats(store.writer), clock, every_s=0.01)
+        own = Heartbeat(store.writer, clock, every_s=0.01)
         await own.begin()
         loop = asyncio.create_task(own.run())
         for by_ms in (50 * HOUR_MS, -100 * HOUR_MS):
@@ -176,7 +176,7 @@ def test_a_database_that_fails_for_hours_is_a_downtime(
 
     async def run() -> None:
         nonlocal passed_ms
-        own = Heartbeat(Heartbeats(impatient.writer), SettableClock(), every_s=0.01)
+        own = Heartbeat(impatient.writer, SettableClock(), every_s=0.01)
         await own.begin()
         loop = asyncio.create_task(own.run())
         with locked(store.place):

@@ -4,7 +4,6 @@ The daemon writes a row each minute: its heartbeat. Where none came for more tha
 may have been lost, as Prembly sends most events once: that time is kept as a downtime.
 """
 
-import asyncio
 import functools
 import os
 import time
@@ -59,19 +58,9 @@ def gap_between(last: Moment, now: Moment) -> Gap | None:
     return Gap(from_ms=now.at_ms - length_ms, until_ms=now.at_ms)
 
 
-class Heartbeats:
-    """Keeps heartbeats, and finds downtimes between them."""
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-
-    def beat(self, now: Moment) -> "asyncio.Future[Gap | None]":
-        """Keep that webhooks can be stored at `now`. Return the downtime that ends with that, and
-        that is kept too. Raise StoreUnavailableError when nothing can be kept."""
-        return self._writer.call(functools.partial(_beat, now=now), Step.LIFE)
-
-
-def _beat(transaction: Transaction, *, now: Moment) -> Gap | None:
+def beat(transaction: Transaction, *, now: Moment) -> Gap | None:
+    """Keep that webhooks can be stored at `now`. Return the downtime that ends with that, and that
+    is kept too."""
     row = transaction.row(_LAST)
     if row is None:  # another host keeps the same at this moment
         return None
@@ -130,8 +119,8 @@ class Heartbeat:
     """Beats while the daemon takes webhooks: `begin` when it does, `run` as a loop, `end` when it
     takes no more."""
 
-    def __init__(self, heartbeats: Heartbeats, clock: Clock, *, every_s: float = EVERY_S) -> None:
-        self._heartbeats = heartbeats
+    def __init__(self, writer: Writer, clock: Clock, *, every_s: float = EVERY_S) -> None:
+        self._writer = writer
         self._clock = clock
         self._every_s = every_s
         self._machine_start = machine_start()
@@ -166,7 +155,7 @@ class Heartbeat:
         return self._every_s
 
     async def _beat(self) -> None:
-        gap = await self._heartbeats.beat(self._now())
+        gap = await self._writer.call(functools.partial(beat, now=self._now()), Step.LIFE)
         if gap is not None:
             tell(_occurrence(gap, may_ask=self._may_ask))
 

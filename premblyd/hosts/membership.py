@@ -1,7 +1,10 @@
 """A daemon among others on one database: it tells them that it lives, watches that they do, and
-takes over from those that are lost.
+takes over from those that are lost. Begin with `Membership`; in its place stands `Alone` where no
+other can be.
 
-Who is lost is decided by what one daemon sees of the others (`Observation`): pure, time is given.
+Who is lost is decided by what one daemon sees of the others (`Observation`), and whether the others
+must still count this one as alive by what it knows itself (`Standing`): both are pure, time is
+given. What is written down is in register.py.
 """
 
 import asyncio
@@ -9,14 +12,14 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from premblyd import loops
-from premblyd.clock import SharedClock, boot_s
+from premblyd.clock import Clock, SharedClock, boot_s
 from premblyd.engines.engine import Beacon, TimeRead
 from premblyd.errors import MoveAtWorkError, PremblydError, SchemaError, StoreUnavailableError
 from premblyd.hosts import register
 from premblyd.hosts.register import BEAT, SIGHTINGS, Hosts, Identity, Sighting
-from premblyd.hosts.standing import Moment, Standing
 from premblyd.occurrences import (
     DeliveriesTakenOver,
     HostCutOff,
@@ -30,9 +33,19 @@ from premblyd.occurrences import (
     HostsFailed,
     Occurrence,
 )
+from premblyd.queue.jobs import Job
+from premblyd.queue.queue import Queue
 from premblyd.telemetry import tell
 
 GAP = 0.5  # of `lost_after_s`: who has not looked for longer begins anew
+BEATS = 10  # within the time after which a host is lost
+ANNOUNCE_EVERY_S = 0.02  # at most: one says as much as many
+# A look for what runs under hosts that have ended: one of them may have been lost, have taken
+# deliveries before it knew, and then ended for good.
+ORPHANS_EVERY_S = 5.0
+AGAIN_S = 0.5  # after the database could not be reached
+SURE = 0.5  # of lost_after: for so long after a beat a claim needs no proof
+KEPT = 0.9  # and for so long hooks run on: they must have ended when others start them
 
 
 @dataclass(slots=True)
@@ -85,10 +98,65 @@ class Observation:
         return self._first_id == host_id
 
 
-BEATS = 10  # within the time after which a host is lost
-ANNOUNCE_EVERY_S = 0.02  # at most: one says as much as many
-ORPHANS_EVERY_S = 5.0  # a look for what runs under hosts that have ended
-AGAIN_S = 0.5  # after the database could not be reached
+class Moment(NamedTuple):
+    """A time by two clocks: `clock.boot_s`, and the database's as it is known here."""
+
+    boot_s: float
+    shared_ms: int
+
+
+class Standing:
+    """A daemon's standing among the others, who take it for lost once they saw no beat of it for
+    `lost_after`. Here that time is counted from when a beat was asked for, which is earlier, and by
+    a clock that counts the machine's sleep. No clock of this machine counts how long it was paused,
+    if it is a virtual one: the database's tells that, as soon as it is read again."""
+
+    def __init__(self, lost_after_s: float) -> None:
+        self._sure_s = lost_after_s * SURE
+        self._kept_s = lost_after_s * KEPT
+        self._beaten_at_s = float("-inf")
+        self._lost_at_s = float("-inf")
+
+    def beaten(self, asked: Moment) -> None:
+        """Take in that a beat counted which was asked for then."""
+        self._beaten_at_s = max(self._beaten_at_s, asked.boot_s)
+
+    def lost(self, at: Moment) -> None:
+        """Take in that the others have called this daemon lost: nothing of before is sure."""
+        self._lost_at_s = at.boot_s
+        self._beaten_at_s = float("-inf")
+
+    def is_sure(self, claimed: Moment, now: Moment) -> bool:
+        """Return whether nobody else can have taken over what was claimed then."""
+        since_s = min(claimed.boot_s, self._beaten_at_s)
+        age_s = max(now.boot_s - since_s, (now.shared_ms - claimed.shared_ms) / 1000)
+        return claimed.boot_s > self._lost_at_s and age_s < self._sure_s
+
+    def has_lapsed(self, now: Moment) -> bool:
+        """Return whether others may soon start what runs here: this daemon has not beaten for too
+        long."""
+        return now.boot_s - self._beaten_at_s >= self._kept_s
+
+
+class OwnClaim:
+    """A claim of this daemon's own, as its hook asks for it: see run.starting.Claim."""
+
+    def __init__(self, member: "Membership", queue: Queue, job: Job, claimed_at_s: float) -> None:
+        self._member = member
+        self._queue = queue
+        self._job = job
+        self._claimed = Moment(claimed_at_s, job.started_at_ms)
+
+    def is_sure(self) -> bool:
+        return self._member.is_sure(self._claimed)
+
+    async def prove(self) -> bool:
+        asked = self._member.now()
+        if not await self._queue.prove(self._job):
+            return False
+        self._claimed = asked
+        self._member.proved(asked)
+        return True
 
 
 class Membership:
@@ -103,6 +171,7 @@ class Membership:
     def __init__(
         self,
         hosts: Hosts,
+        queue: Queue,
         own: Identity,
         beacon: Beacon,
         clock: SharedClock,
@@ -113,6 +182,7 @@ class Membership:
         stop_fenced_hooks: Callable[[Callable[[], Awaitable[Collection[str]]]], Awaitable[int]],
     ) -> None:
         self._hosts = hosts
+        self._queue = queue
         self._own = own
         self._beacon = beacon
         self._clock = clock
@@ -126,9 +196,9 @@ class Membership:
         self._is_leader = False
         self._must_announce = False
         self._announced_at_s = float("-inf")
-        self._looked_for_orphans_at_s = time.monotonic()
+        self._look_for_orphans_at_s = time.monotonic() + ORPHANS_EVERY_S
         self._repair: asyncio.Task[None] | None = None  # of what a beat has found
-        self._was_cut_off = False
+        self._is_cut_off = False
         self._known: set[str] = set()  # workers of other hosts that the log has named
         self._has_let_go = False  # since the last beat
         self._unfit: PremblydError | None = None  # why this daemon can't come back
@@ -145,8 +215,12 @@ class Membership:
         away, whoever was it stays it."""
         return self._is_leader
 
+    def claim(self, job: Job, claimed_at_s: float) -> OwnClaim:
+        """Return the claim of `job`, which was asked for then (boot_s)."""
+        return OwnClaim(self, self._queue, job, claimed_at_s)
+
     def now(self) -> Moment:
-        """Return the time, for `is_sure` and `proved`. Any thread may ask."""
+        """Return the time, for a claim. Any thread may ask."""
         return Moment(boot_s(), self._clock.now_ms())
 
     def is_sure(self, claimed: Moment) -> bool:
@@ -200,7 +274,7 @@ class Membership:
             await self._beat()
             self._tell_new()
             await self._tell_actions()
-            self._tell_in_touch()
+            self._tell_cut_off(None)
             await self._listen(time.monotonic() + self._beat_every_s)
         except StoreUnavailableError as error:
             self._tell_cut_off(error)
@@ -271,17 +345,11 @@ class Membership:
             return
         if not beat.is_known:
             self._repair = asyncio.create_task(self._repaired(self._come_back()))
-        elif lost or self._must_look_for_orphans():
+        elif lost or (self._is_leader and self._look_for_orphans_at_s <= time.monotonic()):
             self._repair = asyncio.create_task(self._repaired(self._take_over(lost)))
 
     def _follow(self, read: TimeRead) -> None:
         self._clock.follow(read.now_ms, read.asked_at_s, read.answered_at_s)
-
-    def _must_look_for_orphans(self) -> bool:
-        """Return whether it is time to look for what runs under hosts that have ended. That is so
-        when one of them was lost, took deliveries before it knew, and then ended for good."""
-        due = self._looked_for_orphans_at_s + ORPHANS_EVERY_S <= time.monotonic()
-        return self._is_leader and due
 
     async def _repaired(self, work: Awaitable[None]) -> None:
         try:
@@ -295,7 +363,7 @@ class Membership:
             tell(HostsFailed(cause=error))
 
     async def _take_over(self, lost: list[Sighting]) -> None:
-        self._looked_for_orphans_at_s = time.monotonic()
+        self._look_for_orphans_at_s = time.monotonic() + ORPHANS_EVERY_S
         taken = await self._hosts.take_over(lost, self._clock.now_ms())
         for host in taken.hosts:
             tell(HostLost(name=host.name, worker=host.worker))
@@ -328,15 +396,53 @@ class Membership:
             tell(HostIsFirst(name=self._own.name))
         self._is_leader = is_leader
 
-    def _tell_cut_off(self, error: StoreUnavailableError) -> None:
-        if not self._was_cut_off:
-            tell(HostCutOff(reason=error.reason))
-        self._was_cut_off = True
+    def _tell_cut_off(self, error: StoreUnavailableError | None) -> None:
+        is_cut_off = error is not None
+        if is_cut_off != self._is_cut_off:
+            tell(HostInTouch() if error is None else HostCutOff(reason=error.reason))
+        self._is_cut_off = is_cut_off
 
-    def _tell_in_touch(self) -> None:
-        if self._was_cut_off:
-            tell(HostInTouch())
-        self._was_cut_off = False
+
+class Alone:
+    """See `Membership`. Nobody looks on: what the last daemon left, the next one takes over."""
+
+    is_leader = True
+
+    def __init__(self, hosts: Hosts, queue: Queue, clock: Clock) -> None:
+        self._hosts = hosts
+        self._queue = queue
+        self._clock = clock
+
+    def configure(self, actions: Sequence[str]) -> None:
+        """Nobody asks which actions these are."""
+        del actions
+
+    def claim(self, job: Job, claimed_at_s: float) -> None:
+        """Return that there is nothing to prove: nobody can have taken anything over."""
+        del job, claimed_at_s
+
+    async def join(self) -> list[int]:
+        """Begin. Return which deliveries are due because the last daemon died. Raise
+        StoreUnavailableError when the database can't."""
+        now_ms = self._clock.now_ms()
+        interrupted, _ = await asyncio.gather(
+            self._queue.recover(now_ms), self._hosts.join_alone(now_ms)
+        )
+        return interrupted
+
+    async def run(self) -> None:
+        """Wait until the daemon ends."""
+        await asyncio.Event().wait()
+
+    async def leave(self) -> None:
+        """Keep that this daemon has stopped."""
+        try:
+            await self._hosts.leave(self._clock.now_ms())
+        except StoreUnavailableError:  # the writer has logged it; the next start recovers
+            return
+
+    def announce(self) -> None:
+        """Does nothing: there is one host."""
 
 
 async def _nothing() -> Collection[str]:

@@ -70,6 +70,7 @@ class Member:
         own = identity("a")
         self.membership = Membership(
             Hosts(store.writer, own),
+            store.queue,
             own,
             beacon,
             SharedClock(),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from premblyd.hosts.standing import Moment, Standing
+from premblyd.hosts.membership import Moment, Standing
 
 
 def at(boot_s: float, shared_s: float | None = None) -> Moment:

@@ -1,8 +1,9 @@
 """Heartbeats and the downtimes between them: by which clock, and that none is invented."""
 
 import dataclasses
+import functools
 
-from premblyd.hosts.heartbeat import LEAST_MS, Gap, Heartbeats, Moment, gap_between, reconciled
+from premblyd.hosts.heartbeat import LEAST_MS, Gap, Moment, beat, gap_between, reconciled
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store
 
@@ -19,6 +20,10 @@ def later(ms: int, *, set_by_ms: int = 0, machine_start: str | None = "a") -> Mo
         machine_start=machine_start,
         uptime_ms=LAST.uptime_ms + ms if machine_start == "a" else 60_000,
     )
+
+
+def beaten(store: Store, now: Moment) -> Gap | None:
+    return store.wait(store.writer.call(functools.partial(beat, now=now)))
 
 
 @for_each("set_by_ms", [0, -DAY_MS, 5 * DAY_MS])
@@ -48,30 +53,27 @@ def test_when_the_machine_start_was_never_known_the_time_of_the_day_tells() -> N
 
 
 def test_the_first_heartbeat_is_no_end_of_a_downtime(store: Store) -> None:
-    assert store.wait(Heartbeats(store.writer).beat(LAST)) is None
+    assert beaten(store, LAST) is None
     assert store.rows(DOWNTIMES) == []
 
 
 def test_a_downtime_is_kept_with_the_heartbeat_that_ends_it(store: Store) -> None:
-    heartbeats = Heartbeats(store.writer)
     now = later(2 * HOUR_MS)
     for moment in (LAST, now, later(2 * HOUR_MS + 60_000)):
-        store.wait(heartbeats.beat(moment))
+        beaten(store, moment)
     assert store.rows(DOWNTIMES) == [(LAST.at_ms, now.at_ms, None)]
 
 
 def test_the_health_check_hides_no_downtime(store: Store) -> None:
-    heartbeats = Heartbeats(store.writer)
-    store.wait(heartbeats.beat(LAST))
+    beaten(store, LAST)
     store.wait(store.inbox.prove_commit())
-    store.wait(heartbeats.beat(later(2 * HOUR_MS)))
+    beaten(store, later(2 * HOUR_MS))
     assert len(store.rows(DOWNTIMES)) == 1
 
 
 def test_a_reconciliation_mends_the_downtimes_that_it_covers_whole(store: Store) -> None:
-    heartbeats = Heartbeats(store.writer)
     for hours in (0, 2, 4):
-        store.wait(heartbeats.beat(later(hours * HOUR_MS)))
+        beaten(store, later(hours * HOUR_MS))
     first, second = [(row[0], row[1]) for row in store.rows(DOWNTIMES)]
 
     def mend(since_ms: int, until_ms: int, now_ms: int) -> int:
