@@ -47,7 +47,7 @@ from premblyd.queue.jobs import Job, Result
 from premblyd.queue.order import Mending
 from premblyd.queue.queue import Queue
 from premblyd.queue.settling import Answers
-from premblyd.receive.server import Receiver, make_server, patient_listeners
+from premblyd.receive.server import Receiver, make_server
 from premblyd.receive.services import Health
 from premblyd.run.dispatcher import Dispatcher
 from premblyd.run.kinds import Runners
@@ -277,7 +277,7 @@ class Daemon:
         self._listening = listening.listen(self._settings.listen)
         opened.callback(self._listening.close)
         self._server = make_server(self._receiver)
-        self._server.add_sockets(patient_listeners(self._listening.sockets))
+        self._server.add_sockets(self._listening.sockets)
 
     def _open_console(self, opened: contextlib.AsyncExitStack) -> None:
         """Open the console, if there is to be one. Webhooks are taken even if it can't listen."""
@@ -297,7 +297,6 @@ class Daemon:
         opened.push_async_callback(readers.close)
         self._console = Console(
             listened,
-            sockets=patient_listeners(listened.sockets),
             readers=readers,
             writer=self._writer,
             clock=self._clock,

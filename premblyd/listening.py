@@ -11,15 +11,26 @@ import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from tornado.ioloop import IOLoop
 from tornado.netutil import bind_sockets, bind_unix_socket
 
 from premblyd import procfs, systemd
 from premblyd.config.values import Listen
 from premblyd.errors import CannotStartError, PremblydError
+from premblyd.occurrences import DaemonWaits
+from premblyd.telemetry import tell
 
 BACKLOG = 1024
-WAITING_S = 2.0  # how long those are accepted at a stop who wait for it: BACKLOG at most
+WAITING_S = 5.0  # how long those are accepted at a stop who wait for it: BACKLOG at most
+PAUSE_S = 1.0  # while the machine lacks what a connection needs
+_LACKING = {
+    errno.EMFILE: "file descriptors",
+    errno.ENFILE: "file descriptors",
+    errno.ENOBUFS: "memory",
+    errno.ENOMEM: "memory",
+}
 # Of ip(7) and ipv6(7): the kernel drops packets whose TTL, or hop limit, is less. A connection has
 # that of its listening socket.
 _MIN_TTL = {
@@ -31,11 +42,48 @@ _LARGEST_TTL = 255  # systems begin with 64 or 128
 _LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
+class Listener(socket.socket):
+    """A listening socket, for Tornado's server. When the machine lacks something it pauses, and
+    clients wait in the kernel's queue. Tornado by itself would try again at once and log a
+    traceback each time: that is a whole core, and 8,000 lines a second."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        super().__init__(fileno=listening.detach())
+        self.setblocking(False)
+        self._refuses = False
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Return a connection. Raise BlockingIOError when none waits, or when the machine lacks
+        what it needs."""
+        try:
+            connection, address = super().accept()
+        except OSError as error:
+            if error.errno not in _LACKING:
+                raise
+            tell(DaemonWaits(part="connections", lacks=_LACKING[error.errno]))
+            IOLoop.current().update_handler(self, 0)
+            IOLoop.current().call_later(PAUSE_S, self._resume)
+            raise BlockingIOError from None
+        if self._refuses:
+            _drop_below(0, connection)
+        return connection, address
+
+    def refuse(self) -> None:
+        """Let no more clients connect: who tries to does so again a second later. Those that have
+        are accepted, and what they send is received."""
+        self._refuses = True
+        _drop_below(_LARGEST_TTL, self)
+
+    def _resume(self) -> None:
+        if self.fileno() >= 0:
+            IOLoop.current().update_handler(self, IOLoop.READ)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Listening:
     """The sockets that the daemon accepts on."""
 
-    sockets: list[socket.socket]
+    sockets: list[Listener]
     is_passed: bool  # systemd's: not ours to remove
     own_path: Path | None = None  # of our own unix socket
     inode: tuple[int, int] | None = None  # its device and inode
@@ -57,7 +105,7 @@ class Listening:
             return
         self._remove_own_file()
         for listening in self.sockets:
-            _drop_below(_LARGEST_TTL, listening)  # who wants to connect tries again a second later
+            listening.refuse()
         waiting = select.poll()
         for listening in self.sockets:
             waiting.register(listening, select.POLLIN)
@@ -88,7 +136,7 @@ def listen(where: Listen) -> Listening:
     except systemd.PassedSocketError as error:
         raise CannotStartError(f"Can't listen on what was passed: {error}") from None
     if passed:
-        return Listening(sockets=passed, is_passed=True)
+        return Listening(sockets=list(map(Listener, passed)), is_passed=True)
     return listen_at(where)
 
 
@@ -97,10 +145,10 @@ def listen_at(where: Listen) -> Listening:
     try:
         if not where.unix_path:
             own = bind_sockets(where.port, where.host, backlog=BACKLOG)
-            return Listening(sockets=own, is_passed=False)
+            return Listening(sockets=list(map(Listener, own)), is_passed=False)
         path = Path(where.unix_path)
         _refuse_live_socket(path)
-        unix = bind_unix_socket(where.unix_path, mode=0o660, backlog=BACKLOG)
+        unix = Listener(bind_unix_socket(where.unix_path, mode=0o660, backlog=BACKLOG))
         return Listening(sockets=[unix], is_passed=False, own_path=path, inode=_inode(path))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "in use"
@@ -136,12 +184,6 @@ def _refuse_live_socket(path: Path) -> None:
         except TimeoutError:  # its queue is full: somebody is there
             pass
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-
-
-def take_packets(connected: socket.socket) -> None:
-    """Have a connection get what its client sends, though it was made while `accept_last` kept
-    others out."""
-    _drop_below(0, connected)
 
 
 def _drop_below(ttl: int, any_socket: socket.socket) -> None:

@@ -21,11 +21,13 @@ from premblyd import daemon as composition
 from premblyd import presence
 from premblyd.config.load import load_config
 from premblyd.config.values import Listen
+from premblyd.console.app import Console
+from premblyd.console.handler import Handler
 from premblyd.daemon import Daemon
 from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.connections import backend
 from premblyd.errors import PremblydError, StoreUnavailableError
-from premblyd.listening import Listening, listen_at
+from premblyd.listening import listen_at
 from premblyd.loops import Loops
 from premblyd.queue.damage import ROW_CHANGED
 from premblyd.run.http import HttpRunner
@@ -40,6 +42,7 @@ from tests.support.webhooks import signed, webhook
 CONFIG = """
 listen: {listen}
 database: "{database}"
+console: {console}
 endpoints: [{{name: prembly, path: /webhooks/prembly, keys: {{live: a-key}}}}]
 """
 # What the start calls, in its order; each may fail.
@@ -54,7 +57,6 @@ STEPS = (
     "Receiver",
     "listening.listen",
     "make_server",
-    "patient_listeners",
     "presence.publish",
     "Heartbeat.begin",
     "Loops.__aenter__",
@@ -63,11 +65,14 @@ STEPS = (
 
 
 def configured(
-    folder: Path, place: DatabaseAddress, listen: str = "unix:{folder}/socket"
+    folder: Path,
+    place: DatabaseAddress,
+    listen: str = "unix:{folder}/socket",
+    console: str = "off",
 ) -> Daemon:
     path = folder / "premblyd.yaml"
     listen = listen.format(folder=folder)
-    path.write_text(CONFIG.format(listen=listen, database=url_of(place)))
+    path.write_text(CONFIG.format(listen=listen, database=url_of(place), console=console))
     return Daemon(load_config(path), path)
 
 
@@ -214,12 +219,13 @@ async def stop_beside_many(folder: Path, place: DatabaseAddress, listen: str) ->
         for number, client in enumerate(clients[::2]):
             body = b'{"reference": "r-%d"}' % number
             client.sendall(webhook(body, signed(body, "a-key")))
-    answers = []
-    for client in clients:
+    return [received(client) for client in clients]
+
+
+def received(client: socket.socket) -> bytes:
+    with client:
         client.settimeout(10)
-        with client:
-            answers.append(client.recv(1000))
-    return answers
+        return client.recv(1000)
 
 
 def connected(address: str) -> socket.socket:
@@ -240,6 +246,29 @@ def test_a_stop_answers_who_waits_to_be_accepted(
     assert rows(place, "SELECT count(*) FROM event") == [(150,)]
 
 
+def test_a_console_that_closes_answers_who_waits_to_be_accepted(
+    tmp_path: Path, place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients: list[socket.socket] = []
+    close = Console.close
+
+    async def close_beside_many(console: Console) -> None:
+        clients.extend(connected(console.address) for _ in range(20))
+        for client in clients[::2]:
+            client.sendall(b"GET /sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        await close(console)
+
+    async def find_none(_: Handler) -> None:
+        await asyncio.sleep(0.3)  # so that it is still looked for when all are accepted
+
+    monkeypatch.setattr(Console, "close", close_beside_many)
+    monkeypatch.setattr(Handler, "find_session", find_none)
+    daemon = configured(tmp_path, place, console="{listen: 127.0.0.1:0}")
+    asyncio.run(start_and_stop(daemon))
+    answers = [received(client)[:12] for client in clients]
+    assert answers == [b"HTTP/1.1 200", b""] * 10
+
+
 def test_where_a_daemon_listened_is_known_when_it_has_closed() -> None:
     """A reload may ask while a stop closes."""
     listened = listen_at(Listen(host="127.0.0.1", port=0))
@@ -252,10 +281,10 @@ def test_where_a_daemon_listened_is_known_when_it_has_closed() -> None:
 def test_who_connects_while_the_last_are_accepted_is_neither_accepted_nor_reset(host: str) -> None:
     """Its SYN is dropped. It is sent again a second later, perhaps to the next daemon."""
     try:
-        [listening] = bind_sockets(0, host)
-    except OSError:
+        last = listen_at(Listen(host=host, port=0))
+    except PremblydError:
         pytest.skip(f"this machine has no {host}")
-    last = Listening(sockets=[listening], is_passed=False)
+    [listening] = last.sockets
     address = listening.getsockname()
     early = socket.create_connection(address[:2])
     listening.accept()[0].close()

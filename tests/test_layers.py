@@ -38,7 +38,7 @@ ROOMS = {
     "rereading": "config model prembly queue routing",
     "ask": "config loops model prembly queue rereading routing verifications",
     "hosts": "config engines loops model queue",
-    "receive": "config listening prembly queue routing",
+    "receive": "config prembly queue routing",
     "run": "config loops model prembly queue",
     "explaining": "config prembly queue routing run",
     "lint": "config prembly routing run",

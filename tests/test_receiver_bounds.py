@@ -390,6 +390,19 @@ async def test_a_stop_waits_for_the_first_request_of_who_has_just_connected(
 
 
 @pytest.mark.gen_test
+async def test_a_stop_does_not_wait_for_who_has_connected_long_ago(
+    http_port: int, reception: Reception
+) -> None:
+    client = await Client.to(http_port)
+    await until(lambda: reception.receiver.connections == 1)
+    [waiting] = reception.receiver._exchanges.values()
+    waiting._since -= 2  # of two seconds, in which a new one may send something
+    async with asyncio.timeout(1):
+        await reception.receiver.drain(5)
+    await client.close()
+
+
+@pytest.mark.gen_test
 async def test_while_stopping_requests_in_flight_are_answered_and_asked_to_close(
     http_port: int, reception: Reception
 ) -> None:

@@ -2,8 +2,7 @@
 
 import hashlib
 import resource
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +33,16 @@ MAX_CONNECTIONS = 100
 MAX_BODY_BYTES = 512 << 10  # a pasted payload
 MAX_HEADER_BYTES = 32 << 10
 IDLE_S, BODY_S = 120, 20
+ANSWER_S = 2.0  # how long a stop waits for answers
 
 
 class Console:
-    """The private pages, and the metrics, which may be public. `sockets` are those of `listening`,
-    as the server shall use them."""
+    """The private pages, and the metrics, which may be public."""
 
     def __init__(
         self,
         listening: Listening,
         *,
-        sockets: Sequence[socket.socket],
         readers: Readers,
         writer: Writer,
         clock: Clock,
@@ -75,7 +73,7 @@ class Console:
             body_timeout=BODY_S,
         )
         self._server.guests = self._services.guests
-        self._server.add_sockets(sockets)
+        self._server.add_sockets(listening.sockets)
 
     def configure(self, config: Config) -> None:
         """Use this configuration from the next request on."""
@@ -100,10 +98,12 @@ class Console:
         return self._listening.addresses[0]
 
     async def close(self) -> None:
-        """Answer no more."""
+        """Accept no more, and answer those who have asked."""
+        await self._listening.accept_last()
         self._server.stop()
         await self._live.close()
         await self._services.bulks.close()
+        await self._services.guests.answered(ANSWER_S)
         self._listening.close()
         await self._server.close_all_connections()
 

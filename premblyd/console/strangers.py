@@ -2,6 +2,7 @@
 the console's (DNS rebinding); guesses of the password; and connections, of which a stranger who
 fills them keeps no operator out."""
 
+import asyncio
 import ipaddress
 import time
 from collections import Counter, deque
@@ -147,6 +148,15 @@ class Guests:
         """Its request is answered."""
         self._asking.discard(stream)
         self._answered.add(stream)
+
+    async def answered(self, within_s: float) -> None:
+        """Wait until all who have asked have their answer, at most so long."""
+        until_s = time.monotonic() + within_s
+        while True:
+            await asyncio.sleep(0.01)  # before the first look: who was just accepted is read then
+            self._forget_closed()
+            if not self._asking or time.monotonic() > until_s:
+                return
 
     def admit(self, stream: IOStream) -> None:
         """Let a connection stay: it has brought an operator's session."""

@@ -45,6 +45,7 @@ from premblyd.telemetry import tell
 IDLE_CONNECTION_S = 75
 UNREAD_ANSWER_S = 10  # an answer is 200 bytes: only a client that reads nothing needs so long
 WATCH_EVERY_S = 0.25  # so often `end_if_late` is called for every exchange
+FIRST_REQUEST_S = 2.0  # how long a stop waits for a new connection's first request
 LINGER_S = 1.0  # how long a refused client may go on sending, so that it gets to read the answer
 RETRY_AFTER_S = 5
 INVALID_SIGNATURE = {"error": "Invalid signature"}
@@ -378,9 +379,11 @@ class Exchange(HTTPMessageDelegate):
             body_bytes=_declared_bytes(self._headers) if has_head else None,
         )
 
-    def is_expected(self) -> bool:
-        """Return whether the client has connected and not yet sent its first request."""
-        return self._is_first and self._phase is Phase.WAITING and not self.is_closed
+    def is_expected(self, now: float) -> bool:
+        """Return whether the client has just connected: then it will probably send its first
+        request."""
+        is_new = self._is_first and now - self._since < FIRST_REQUEST_S
+        return is_new and self._phase is Phase.WAITING and not self.is_closed
 
     def connection_share(self) -> Share | None:
         """Return what the connection holds, for `make_room`; None while its webhook is stored."""

@@ -1,12 +1,9 @@
-"""The public HTTP server: it accepts connections, pausing when the machine lacks what one needs,
-and makes an `Exchange` of each request."""
+"""The public HTTP server: it makes an `Exchange` of each request, and bounds its connections."""
 
 import asyncio
-import errno
-import socket
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httpserver import HTTPServer
@@ -15,13 +12,10 @@ from tornado.httputil import (
     HTTPMessageDelegate,
     HTTPServerConnectionDelegate,
 )
-from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 
 from premblyd.clock import Clock
 from premblyd.config.models import Config
-from premblyd.listening import take_packets
-from premblyd.occurrences import DaemonWaits
 from premblyd.queue.inbox import Inbox
 from premblyd.receive.evidence import Evidence
 from premblyd.receive.exchange import WATCH_EVERY_S, Exchange
@@ -30,57 +24,9 @@ from premblyd.receive.recognition import Recogniser
 from premblyd.receive.services import Health, Services, Settings
 from premblyd.receive.stream import Stream
 from premblyd.routing import Routing
-from premblyd.telemetry import tell
-
-PAUSE_S = 1.0
-_LACKING = {
-    errno.EMFILE: "file descriptors",
-    errno.ENFILE: "file descriptors",
-    errno.ENOBUFS: "memory",
-    errno.ENOMEM: "memory",
-}
-
-
-def patient_listeners(listening: Iterable[socket.socket]) -> list[socket.socket]:
-    """Return the listening sockets as Tornado's server shall use them."""
-    return [cast(socket.socket, PatientListener(each)) for each in listening]
-
-
-class PatientListener:
-    """A listening socket as Tornado's server uses it. When the machine lacks something it pauses,
-    and clients wait in the kernel's queue. Tornado by itself would try again at once and log a
-    traceback each time: that is a whole core, and 8,000 lines a second."""
-
-    def __init__(self, listening: socket.socket) -> None:
-        self._socket = listening
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        """Return a connection. Raise BlockingIOError when none waits, or when the machine lacks
-        what it needs."""
-        try:
-            return self._socket.accept()
-        except OSError as error:
-            if error.errno not in _LACKING:
-                raise
-            tell(DaemonWaits(part="connections", lacks=_LACKING[error.errno]))
-            IOLoop.current().update_handler(self, 0)
-            IOLoop.current().call_later(PAUSE_S, self._resume)
-            raise BlockingIOError from None
-
-    def _resume(self) -> None:
-        if self.fileno() >= 0:
-            IOLoop.current().update_handler(self, IOLoop.READ)
-
 
 MAX_HEADER_BYTES = 32 << 10
 NO_LIMIT_BYTES = 1 << 62
-FIRST_REQUEST_S = 1.0  # how long a stop waits for a new connection's first request
 
 
 class Receiver(HTTPServerConnectionDelegate):
@@ -180,14 +126,11 @@ class Receiver(HTTPServerConnectionDelegate):
             # Sleep before the first look: Tornado hands a connection that it has just accepted
             # to `start_request` in the loop's next round.
             await asyncio.sleep(0.01)
-            waited_s = time.monotonic() - began
-            # A connection that is new will probably bring its request now. It was accepted while
-            # we still took requests, so it is waited for.
-            awaits_first_request = waited_s < FIRST_REQUEST_S and any(
-                exchange.is_expected() for exchange in self._exchanges.values()
+            now = time.monotonic()
+            is_idle = not self.requests_in_flight and not any(
+                exchange.is_expected(now) for exchange in self._exchanges.values()
             )
-            is_idle = not (self.requests_in_flight or awaits_first_request)
-            if is_idle or waited_s > timeout_s:
+            if is_idle or now - began > timeout_s:
                 return
 
 
@@ -196,8 +139,6 @@ class _Server(HTTPServer):
     server alone: that a connection has ended."""
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
-        if self._receiver.services.is_stopping:
-            take_packets(stream.socket)
         super().handle_stream(Stream(stream.socket), address)
 
     def on_close(self, server_conn: object) -> None:
