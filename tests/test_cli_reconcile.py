@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.ask import client, reconciling
+from premblyd.ask import client, log
 from premblyd.prembly.answers import Question
 from premblyd.prembly.payload import session_reference
 from tests.support.commands import Ran, on_terminal, run
@@ -41,7 +41,7 @@ SESSION = "sdk_session_6c8e3f94aa"
 
 @pytest.fixture(autouse=True)
 def set_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(reconciling, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(log, "FIRST_WAIT_S", 0.01)
     with logging_as_before():
         yield
 
@@ -215,7 +215,7 @@ def test_prembly_that_does_not_answer_is_said(
     assert "Prembly could not be asked: " in ran.err
     assert words in ran.err
     assert "`prembly: {url: …}`" in ran.err
-    assert api.asked() <= reconciling.TRIES
+    assert api.asked() <= log.TRIES
 
 
 @pytest.mark.parametrize("key", [{}, {"items": "data.entries"}])
@@ -238,8 +238,8 @@ def test_after_many_failures_the_pause_is_not_called_premblys_wish(
     tmp_path: Path, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     know(api, 20)
-    monkeypatch.setattr(reconciling, "TRIES", 2)
-    monkeypatch.setattr(reconciling, "LONGEST_WAIT_S", 5)  # shorter than the first pause
+    monkeypatch.setattr(log, "TRIES", 2)
+    monkeypatch.setattr(log, "LONGEST_WAIT_S", 5)  # shorter than the first pause
     record = Record(tmp_path, api)
     other = Question(identifier="by-which-it-is-known", reference=None)
     monkeypatch.setattr(client, "_made_up", lambda: other)  # whether Prembly answers at all

@@ -42,7 +42,7 @@ ROOMS = {
     "run": "config loops model prembly queue",
     "explaining": "config prembly queue routing run",
     "lint": "config prembly routing run",
-    "record": "config engines hosts model prembly queue rereading routing verifications",
+    "record": "ask config engines hosts model prembly queue rereading routing verifications",
     "alerts": "config engines loops model queue record run",
     "metrics": "config engines model prembly queue record",
     "console": "config engines explaining listening metrics model prembly receive record",

@@ -1,67 +1,292 @@
-"""What the record has, and gets, of verifications that Prembly knows of; and the downtimes in which
-some may have been lost."""
+"""Reconciling the record with Prembly: finding what its log, or a list, has that never came here or
+was left open, asking for it, and storing the answers. Begin with `Reconciliation`.
 
+Nothing here is the daemon's: a command does this beside it, on a connection of its own. What is
+stored is on the disk one by one, so that whatever interrupts it, the next run goes on from there.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
 
 from peewee import Database
 
-from premblyd import times
-from premblyd.engines.connections import transact
+from premblyd.ask.client import AnswerKind, Inquirer
+from premblyd.ask.log import LogEntry, Window, fetching, patiently, read_log
+from premblyd.ask.settling import Settling, new_inquiry
+from premblyd.clock import Clock
+from premblyd.config.inquiries import PremblyApi
+from premblyd.config.models import Config
+from premblyd.engines.connections import connect_operator, transact
+from premblyd.engines.engine import Transaction
+from premblyd.errors import LacksRightsError, PremblydError, TryAgainError
 from premblyd.hosts.heartbeat import reconciled
-from premblyd.model.tables import Downtime, Event, VerificationName
-from premblyd.prembly.payload import plain_id, same_id, session_reference
-from premblyd.queue.settling import NewAnswer, add_answer
+from premblyd.model.tables import Event, InquiryResult, Purpose, VerificationName
+from premblyd.prembly import answers
+from premblyd.prembly.payload import Verdict, plain_id, same_id, session_reference
+from premblyd.queue.settling import add_answer
 from premblyd.record import queries
+from premblyd.times import DAY_MS
 from premblyd.verifications import questions
-from premblyd.verifications.questions import NewInquiry
 from premblyd.verifications.stored import IS_NOT_DOUBTED, LEAVES_OPEN
 
+AT_ONCE = 16  # questions on their way: the rate holds them apart
+STORE_TRIES = 30  # of a commit, while another program has the database locked
 BATCH = 300  # SQLite takes 32,766 values in a statement: each may have twenty names, twice
+_DIGEST = re.compile(r"session-[0-9a-f]{24}")  # as payload.session_reference makes it
+_SESSION = re.compile(r"(sdk_)?session[_-].*", re.IGNORECASE | re.DOTALL)
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DowntimeRow:
-    """A time in which no webhook could be stored, and after which nobody has looked yet whether
-    something is missing."""
+class Fate(StrEnum):
+    """What became of a verification of which no event says how it ended."""
 
-    id: int
-    from_ms: int
-    until_ms: int
+    MISSING = "missing"  # no event of it came, and nobody has asked for it
+    LEFT_OPEN = "unsettled"  # an event came and left it open, Prembly's log says that it ended
+    STORED = "stored"
+    CAME = "came"  # meanwhile, by itself
+    NOT_FOUND = "not found"  # Prembly's log knows it, and its API does not
+    UNSETTLED = "not settled"  # Prembly does not know yet either
+    UNASKABLE = "can't be asked for"
+
+
+@dataclass(slots=True, kw_only=True)
+class Absent:
+    """A verification that Prembly, or a list, knows of, and of which no event says how it
+    ended."""
+
+    ids: tuple[str, ...] = field(repr=False)
+    line: int | None = None  # of the list
+    at_ms: int | None = None
+    code: str | None = None
+    status: str | None = None
+    fate: Fate = Fate.MISSING
+    error: str | None = None
+    event_id: int | None = None  # as which it was stored, or came
+
+    @classmethod
+    def of(cls, entry: LogEntry, fate: Fate = Fate.MISSING) -> "Absent":
+        return cls(
+            ids=entry.ids, at_ms=entry.at_ms, code=entry.code, status=entry.status, fate=fate
+        )
 
     @property
-    def since(self) -> str:
-        """Its beginning as `--since` takes it, to the second before."""
-        return times.iso(self.from_ms // 1000 * 1000)
+    def reference(self) -> str:
+        """By what the record knows it, or will: a session only by a digest, as its id is a
+        secret."""
+        name = next((text for text in self.ids if not is_session(text)), None)
+        return name or session_reference(self.ids[0])
+
+    @property
+    def session_id(self) -> str | None:
+        return next(filter(is_session, self.ids), None)
+
+    @property
+    def is_missing(self) -> bool:
+        return self.fate not in (Fate.STORED, Fate.CAME)
+
+
+def is_session(identifier: str) -> bool:
+    """Return whether this is the id of an SDK session, which opens it."""
+    return _SESSION.fullmatch(identifier) is not None and not _is_digest(identifier)
+
+
+def _is_digest(reference: str) -> bool:
+    """Return whether this stands for a session, of which no more is known."""
+    return _DIGEST.fullmatch(reference) is not None
+
+
+@dataclass(slots=True, kw_only=True)
+class Reconciliation:
+    """One run. First `compare_list` for a list, or a `window` for the log; then `run`. `show` is
+    told of what is done how far it is, and of how much."""
+
+    settings: Config
+    record: "OwnRecord"
+    endpoint: str  # as whose events answers are stored
+    stores: bool
+    clock: Clock  # of the database
+    window: Window | None = None
+    show: Callable[[str, int, int | None], object] = lambda *_: None
+    compared: int = 0
+    pages: int = 0
+    open: int = 0  # verifications that have not ended, as the log says
+    without_id: int = 0
+    outside: int = 0
+    absent: list[Absent] = field(default_factory=list)
+    stopped_by: PremblydError | None = None
+    _is_whole: bool = False  # all of the log was read and compared
+
+    @property
+    def missing(self) -> list[Absent]:
+        return [each for each in self.absent if each.is_missing]
+
+    @property
+    def stored(self) -> list[Absent]:
+        return [each for each in self.absent if not each.is_missing]
+
+    @property
+    def left_open(self) -> list[Absent]:
+        """Of the missing, those of which an event came that does not say how they ended."""
+        return [each for each in self.missing if each.fate is Fate.LEFT_OPEN]
+
+    def compare_list(self, references: Mapping[str, int]) -> None:
+        """Find which references of a list have no event; each has the number of its line."""
+        self.compared = len(references)
+        self._keep_absent(
+            [Absent(ids=(reference,), line=line) for reference, line in references.items()]
+        )
+
+    async def run(self) -> None:
+        """Ask what there is to ask. What stops that early is `stopped_by`."""
+        if self.window is None and not self.stores:
+            return
+        with contextlib.closing(Inquirer(self.clock)) as inquirer:
+            inquirer.configure(self.settings.prembly)
+            try:
+                if self.window is not None:
+                    await self._read_log(inquirer, self.window)
+                if self.stores and self.absent:
+                    await self._ask_for_absent(inquirer)
+            except PremblydError as error:
+                self.stopped_by = error
+
+    async def _read_log(self, inquirer: Inquirer, window: Window) -> None:
+        question = (self.settings.prembly or PremblyApi()).logs
+        log = await read_log(
+            question,
+            window,
+            fetching(inquirer, question),
+            after_page=lambda log: self.show("reading the log", log.pages, log.total_pages),
+        )
+        self.pages, self.without_id, self.outside = log.pages, log.without_id, log.outside
+        ended = [entry for entry in log.entries.values() if not entry.is_open]
+        self.open = len(log.entries) - len(ended)
+        self.compared = len(ended)
+        self._keep_absent([Absent.of(entry) for entry in ended])
+        final = [entry for entry in ended if entry.is_final]
+        self.absent += self._left_open([Absent.of(entry, Fate.LEFT_OPEN) for entry in final])
+        self._is_whole = True
+
+    def _keep_absent(self, candidates: list[Absent]) -> None:
+        """Keep those that the record has no event of."""
+        have = self.record.known_ids(_ids(candidates))
+        left = [each for each in candidates if have.isdisjoint(each.ids)]
+        since_ms = self.window.since_ms - DAY_MS if self.window else None
+        have = self.record.known_sessions(filter(is_session, _ids(left)), since_ms=since_ms)
+        self.absent = [each for each in left if have.isdisjoint(each.ids)]
+
+    def _left_open(self, candidates: list[Absent]) -> list[Absent]:
+        """Return those of which the record has events, and none that says how they ended. What is
+        doubted does, if it is about a verification: it is for a person to look at."""
+        ids = _ids(candidates)
+        have, told = self.record.known_ids(ids), self.record.known_ids(ids, ~LEAVES_OPEN)
+        return [
+            each
+            for each in candidates
+            if not have.isdisjoint(each.ids) and told.isdisjoint(each.ids)
+        ]
+
+    async def _ask_for_absent(self, inquirer: Inquirer) -> None:
+        """Ask for each of `absent`, whose fate then says what became of it. Raise NoAnswerError,
+        NotAllowedToAskError or TryAgainError when it can't go on."""
+        settling = Settling(self.settings)
+        left, done = iter(self.absent), itertools.count(1)
+
+        async def work() -> None:
+            for each in left:
+                await self._ask_for(each, inquirer, settling)
+                self.show("asking", next(done), len(self.absent))
+
+        workers = [asyncio.create_task(work()) for _ in range(min(AT_ONCE, len(self.absent)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _ask_for(self, each: Absent, inquirer: Inquirer, settling: Settling) -> None:
+        subject = Verdict(reference=each.reference, session_id=each.session_id)
+        question = answers.question_about(subject)
+        if question is None or (_is_digest(each.reference) and not each.session_id):
+            each.fate = Fate.UNASKABLE
+            return
+        answer = await patiently(lambda: inquirer.ask(question), lambda answer: answer)
+        if answer.kind is AnswerKind.NOT_FOUND:
+            each.fate, each.error, why_not = Fate.NOT_FOUND, answer.why_not_found, None
+        elif (why_not := settling.why_not_settled(subject, question, answer)) is not None:
+            each.fate, each.error = Fate.UNSETTLED, why_not
+        else:
+            new = settling.new_answer(
+                subject, question, answer, endpoint=self.endpoint, now_ms=self.clock.now_ms()
+            )
+            inquiry = new_inquiry(Purpose.RECONCILE, question, answer, InquiryResult.SETTLED)
+            added = await self._commit(lambda transaction: add_answer(transaction, new, inquiry))
+            each.event_id = added.event_id
+            each.fate = Fate.STORED if added.is_new else Fate.CAME
+            return
+        unsettled = new_inquiry(
+            Purpose.RECONCILE, question, answer, InquiryResult.UNSETTLED, error=why_not
+        )
+        await self._commit(lambda transaction: questions.add(transaction, unsettled))
+
+    async def _commit(self, work: Callable[[Transaction], T]) -> T:
+        """Do `work` in a transaction, again while the database is locked."""
+        for _ in range(STORE_TRIES - 1):
+            with contextlib.suppress(TryAgainError):
+                return transact(self.record.database, work)
+            await asyncio.sleep(1)
+        return transact(self.record.database, work)
+
+    def mark_downtimes(self) -> None:
+        """Keep that nothing is missing of the downtimes that were looked at, if this user may."""
+        window = self.window
+        if window is None or not self._is_whole or self.missing or self.stopped_by:
+            return
+        with (
+            contextlib.suppress(LacksRightsError),
+            contextlib.closing(connect_operator(self.settings.database)) as database,
+        ):
+            transact(
+                database,
+                lambda transaction: reconciled(
+                    transaction,
+                    since_ms=window.since_ms,
+                    until_ms=window.until_ms,
+                    now_ms=self.clock.now_ms(),
+                ),
+            )
+
+
+def _ids(candidates: Sequence[Absent]) -> set[str]:
+    return {name for each in candidates for name in each.ids}
 
 
 class OwnRecord:
-    """The record as a reconciliation works on it: on a command's own connection, each change in a
-    transaction of its own. Every method raises StoreUnavailableError when the database can't."""
+    """What the record has of verifications, as a command reads it on its own connection. Every
+    method raises StoreUnavailableError when the database can't."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
 
-    def known_ids(self, ids: Collection[str]) -> set[str]:
-        """Return those of `ids` of which there is an event, by its reference. Not one that Prembly
-        has not confirmed: whoever forges it must not hide that the true one never came."""
-        return self._with_event(ids)
-
-    def told_ids(self, ids: Collection[str]) -> set[str]:
-        """Return those of `known_ids` of which an event says more than that nobody knows yet. What
-        is doubted does, if it is about a verification: it is for a person to look at."""
-        return self._with_event(ids, ~LEAVES_OPEN)
-
-    def _with_event(self, ids: Collection[str], *conditions: Any) -> set[str]:
+    def known_ids(self, ids: Collection[str], *conditions: Any) -> set[str]:
+        """Return those of `ids` of which there is an event, by its reference, for which these
+        conditions hold. Not one that Prembly has not confirmed: whoever forges it must not hide
+        that the true one never came."""
         known: set[str] = set()
         for some in _batches(sorted(set(ids))):
             spelt = self._with_other_names({name: _spellings(name) for name in some})
             all_spelt = sorted({spelling for each in spelt.values() for spelling in each})
             is_one = Event.reference.in_(all_spelt) | Event.reference_key.in_(all_spelt)
             query = Event.select(Event.reference).where(is_one, IS_NOT_DOUBTED, *conditions)
-            found = {plain_id(row[0]) for row in queries.tuples(self._database, query.distinct())}
+            found = {plain_id(row[0]) for row in queries.tuples(self.database, query.distinct())}
             known |= {
                 name
                 for name, spellings in spelt.items()
@@ -79,7 +304,7 @@ class OwnRecord:
             .where(own.name.in_(sorted(set().union(*spelt.values()))))
         )
         linked = defaultdict[str, set[str]](set)
-        for name, its_other in queries.tuples(self._database, query):
+        for name, its_other in queries.tuples(self.database, query):
             linked[name] |= _stored_as(its_other)
         return {
             name: spellings.union(*(linked[each] for each in spellings & linked.keys()))
@@ -87,7 +312,7 @@ class OwnRecord:
         }
 
     def known_sessions(
-        self, session_ids: Collection[str], *, since_ms: int | None = None
+        self, session_ids: Iterable[str], *, since_ms: int | None = None
     ) -> set[str]:
         """Return those of `session_ids` of which there is an event, of those received since
         `since_ms`. There is no index of them, so ask for few."""
@@ -99,42 +324,9 @@ class OwnRecord:
             if since_ms is not None:
                 query = query.where(Event.received_at_ms >= since_ms)
             known |= {
-                session_id for (session_id,) in queries.tuples(self._database, query.distinct())
+                session_id for (session_id,) in queries.tuples(self.database, query.distinct())
             }
         return known
-
-    def store(self, new: NewAnswer, inquiry: NewInquiry) -> tuple[int, bool]:
-        """Store an answer. Return its event's number, and whether the event is new."""
-        added = transact(self._database, lambda transaction: add_answer(transaction, new, inquiry))
-        return added.event_id, added.is_new
-
-    def note(self, inquiry: NewInquiry) -> None:
-        """Keep a question that settled nothing."""
-        transact(self._database, lambda transaction: questions.add(transaction, inquiry))
-
-    def mend_downtimes(self, *, since_ms: int, until_ms: int, now_ms: int) -> int:
-        """Keep that nothing is missing of this time. Return how many downtimes that mends."""
-        return transact(
-            self._database,
-            lambda transaction: reconciled(
-                transaction, since_ms=since_ms, until_ms=until_ms, now_ms=now_ms
-            ),
-        )
-
-
-def open_downtimes(database: Database, *, since_ms: int) -> list[DowntimeRow]:
-    """Return the downtimes that ended since `since_ms` and are not reconciled, oldest first."""
-    query = (
-        Downtime.select(Downtime.id, Downtime.from_ms, Downtime.until_ms)
-        .where(Downtime.reconciled_at_ms.is_null(), Downtime.until_ms >= since_ms)
-        .order_by(Downtime.id)
-    )
-    rows = queries.tuples(database, query)
-    return [
-        DowntimeRow(id=row[0], from_ms=row[1], until_ms=row[2])
-        for row in rows
-        if all(isinstance(value, int) for value in row)
-    ]
 
 
 def _spellings(identifier: str) -> set[str]:

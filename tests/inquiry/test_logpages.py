@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from premblyd.ask.logpages import LogPageError, read_page
+from premblyd.ask.log import LogPageError, read_page
 from premblyd.config.inquiries import LogsQuestion
 from premblyd.prembly.bodies import MAX_VALUES
 from tests.support.prembly_api import Verification

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from premblyd.ask import logreading
-from premblyd.ask.logpages import LogEntry, LogPage
-from premblyd.ask.logreading import Log, Window, parameters, read_log
+from premblyd.ask import log as log_module
+from premblyd.ask.log import Log, LogEntry, LogPage, Window, parameters, read_log
 from premblyd.config.inquiries import LogsQuestion
 from premblyd.errors import PremblydError
 from tests.support.rows import for_each
@@ -97,7 +96,7 @@ def test_every_entry_is_read_once_whatever_the_log_says_of_its_pages(
     log = FakeLog(made(count), is_rising=is_rising, beyond=beyond, total=lies[total])
     found = read(log)
     assert found.entries.keys() == expected(log)
-    assert len(log.asked) <= -(-count // 100) + logreading.STALE_PAGES + 1
+    assert len(log.asked) <= -(-count // 100) + log_module.STALE_PAGES + 1
 
 
 @for_each("is_rising", [False, True])
@@ -147,7 +146,7 @@ def test_a_log_that_both_rises_and_falls_is_read_to_its_end() -> None:
 
 
 def test_a_log_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logreading, "MAX_PAGES", 50)
+    monkeypatch.setattr(log_module, "MAX_PAGES", 50)
     endless = FakeLog(made(0), grows_by=300, is_rising=True, filters=False)
     endless.fetch = _always_new  # type: ignore[method-assign]
     with pytest.raises(PremblydError, match="does not end after 50 pages"):

@@ -9,9 +9,8 @@ from peewee import fn
 
 from premblyd import times
 from premblyd.model.states import LOST
-from premblyd.model.tables import AlertFailure, Host
+from premblyd.model.tables import AlertFailure, Downtime, Host
 from premblyd.record import events, hosts, queries
-from premblyd.record.reconciling import open_downtimes
 from premblyd.record.troubles.trouble import (
     MAX_ITEMS,
     Item,
@@ -153,18 +152,27 @@ def _waited_for(situation: Situation) -> Iterator[Item]:
 
 
 def _downtime(situation: Situation) -> Iterator[Item]:
-    """Yield times in which no webhook could be stored, where Prembly can be asked what was lost."""
+    """Yield times in which no webhook could be stored, and after which nobody has looked whether
+    something is missing, where Prembly can be asked for it."""
     settings = situation.settings
     if settings is None or settings.prembly is None or settings.prembly.api_key is None:
         return
     since_ms = situation.now_ms - DOWNTIME_DAYS * DAY_MS
-    for downtime in open_downtimes(situation.database, since_ms=since_ms)[:MAX_ITEMS]:
-        start, end = (times.for_people(ms) for ms in (downtime.from_ms, downtime.until_ms))
+    query = (
+        Downtime.select(Downtime.from_ms, Downtime.until_ms)
+        .where(Downtime.reconciled_at_ms.is_null(), Downtime.until_ms >= since_ms)
+        .order_by(Downtime.id)
+    )
+    rows = queries.tuples(situation.database, query)
+    usable = [row for row in rows if all(isinstance(value, int) for value in row)]
+    for from_ms, until_ms in usable[:MAX_ITEMS]:
+        start, end = (times.for_people(ms) for ms in (from_ms, until_ms))
         yield Item(
             text=f"From {start} to {end} UTC no webhook could be stored.",
             remedy="Prembly sends most webhooks once: ask it for those that never came"
-            + (", in a minute." if situation.now_ms - downtime.until_ms < GRACE_MS else "."),
-            command=f"premblyd reconcile --since {downtime.since} --store",
+            + (", in a minute." if situation.now_ms - until_ms < GRACE_MS else "."),
+            # To the second before.
+            command=f"premblyd reconcile --since {times.iso(from_ms // 1000 * 1000)} --store",
         )
 
 
