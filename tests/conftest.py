@@ -23,7 +23,7 @@ from premblyd.engines.sqlite import opening
 from premblyd.receive import exchange
 from premblyd.receive.server import make_server
 from tests.support import database, postgresql
-from tests.support.logs import logged
+from tests.support.logs import log_plainly, logged
 from tests.support.needs import (
     NO_HISTORY,
     NO_ROOT,
@@ -51,6 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     allow_open_files()
+    log_plainly()
 
 
 def _keep_bytecode(folder: Path) -> None:
@@ -126,11 +127,8 @@ def _is_of_sqlite(item: pytest.Item) -> bool:
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared database, to be copied: that takes less time than to make one."""
-    path = tmp_path_factory.mktemp("prepared") / "premblyd.db"
-    opening.prepare(path)
-    return path
+def prepared() -> Path:
+    return database.prepared_file()
 
 
 @pytest.fixture
@@ -140,11 +138,9 @@ def path(tmp_path: Path, prepared: Path) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path, prepared: Path) -> DatabaseAddress:
+def place(tmp_path: Path) -> DatabaseAddress:
     """A prepared database that nobody has open, of the session's engine."""
-    if database.is_on_postgresql():
-        return database.new_place(tmp_path)
-    return Path(shutil.copy(prepared, tmp_path))
+    return database.new_place(tmp_path)
 
 
 @pytest.fixture

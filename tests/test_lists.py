@@ -309,12 +309,12 @@ OF_DELIVERIES: dict[str, Any] = {
 }
 
 
-@pytest.fixture(name="planned", params=STATISTICS)
+@pytest.fixture(scope="module", name="planned", params=STATISTICS)
 def make_planned(
-    record: Database, tmp_path: Path, request: pytest.FixtureRequest
+    record: Database, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Database]:
     """The record, with what its engine believes of it."""
-    path = tmp_path / "premblyd.db"
+    path = tmp_path_factory.mktemp("planned") / "premblyd.db"
     with closing(sqlite3.connect(path)) as connection:
         record.connection().backup(connection)
         connection.executescript(STATISTICS[request.param])
@@ -322,8 +322,8 @@ def make_planned(
         yield database
 
 
-@pytest.mark.parametrize("other", ["outcome", "type", "code", "kind", "text"])
-@pytest.mark.parametrize("name", ["reference", "user_ref"])
+@for_each("other", ["outcome", "type", "code", "kind", "text"])
+@for_each("name", ["reference", "user_ref"])
 def test_two_filters_are_read_by_the_index_with_fewer_rows(
     planned: Database, name: str, other: str
 ) -> None:
@@ -333,16 +333,16 @@ def test_two_filters_are_read_by_the_index_with_fewer_rows(
     assert not any("TEMP B-TREE" in step for step in steps)
 
 
-@pytest.mark.parametrize("place", [NEWEST, OLDEST, Cursor(before=2000)], ids=str)
-@pytest.mark.parametrize(("search", "_"), SEARCHES.values(), ids=SEARCHES)
+@for_each("place", [NEWEST, OLDEST, Cursor(before=2000)], ids=str)
+@for_each("search", [search for search, _ in SEARCHES.values()], ids=SEARCHES)
 def test_no_part_of_the_events_scans_or_sorts(
-    planned: Database, search: EventFilter, _: object, place: Cursor
+    planned: Database, search: EventFilter, place: Cursor
 ) -> None:
     steps = plans(planned, lambda: lists.part(planned, search, place))
     assert [step for step in steps if is_slow(step)] == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     "search",
     [
         DeliveryFilter(),
@@ -374,7 +374,7 @@ def is_of_few(step: str, filters: tuple[str, ...]) -> bool:
     return step.endswith(("INDEX event_doubted", "INDEX inquiry_contradicted"))
 
 
-@pytest.mark.parametrize("values", [OF_EVENTS, OF_DELIVERIES], ids=["events", "deliveries"])
+@for_each("values", [OF_EVENTS, OF_DELIVERIES], ids=["events", "deliveries"])
 def test_no_pair_of_filters_scans_or_sorts(planned: Database, values: dict[str, Any]) -> None:
     kind: type[EventFilter | DeliveryFilter] = (
         EventFilter if values is OF_EVENTS else DeliveryFilter
@@ -398,7 +398,7 @@ def test_what_the_dead_died_of_and_how_many_are_counted_by_their_index(planned: 
         assert [step for step in plans(planned, count_all) if is_slow(step)] == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     "search", [OperatorFilter(), OperatorFilter(part_of_id=1), OperatorFilter(action="reveal")]
 )
 def test_no_part_of_the_operators_log_scans_or_sorts(

@@ -256,7 +256,7 @@ def test_signals_that_mean_nothing_end_nothing_and_each_is_told_once(tmp_path: P
 
 
 def test_a_bad_configuration_is_refused_with_every_place(tmp_path: Path) -> None:
-    daemon = Premblyd(tmp_path)
+    daemon = Premblyd(tmp_path, place=tmp_path / "premblyd.db")  # there is none yet
     daemon.config.write_text(
         "database: sqlite:///premblyd.db\n"
         "lissen: 127.0.0.1:0\n"
@@ -352,7 +352,7 @@ def test_what_only_somebody_can_mend_ends_the_start_for_good(tmp_path: Path) -> 
 
 @pytest.mark.sqlite  # a server's files are its own
 def test_a_folder_that_cannot_be_written_ends_the_start_for_good(tmp_path: Path) -> None:
-    daemon = Premblyd(tmp_path)
+    daemon = Premblyd(tmp_path, place=tmp_path / "premblyd.db")
     tmp_path.chmod(0o555)
     status, said = daemon.fail_to_start(prefix=OBEYING_MODES)
     tmp_path.chmod(0o755)

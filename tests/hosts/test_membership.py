@@ -15,7 +15,7 @@ from premblyd.errors import StoreUnavailableError
 from premblyd.hosts import membership
 from premblyd.hosts.membership import Membership
 from premblyd.hosts.register import Hosts, Identity, Sighting
-from tests.support.database import prepared_place
+from tests.support.database import new_place
 from tests.support.queue import claim
 from tests.support.store import NOW_MS, Store
 from tests.support.waiting import until
@@ -102,7 +102,7 @@ class Member:
 @pytest.fixture(name="store")
 def open_store(tmp_path: Path) -> Iterator[Store]:
     with asyncio.Runner() as runner:
-        store = Store(prepared_place(tmp_path), runner.get_loop(), "b:1:boot")
+        store = Store(new_place(tmp_path), runner.get_loop(), "b:1:boot")
         yield store
         store.close()
 

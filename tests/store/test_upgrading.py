@@ -11,7 +11,7 @@ from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend
 from premblyd.errors import SchemaError
 from premblyd.model import history
-from tests.support.database import changing, is_on_postgresql, new_place, prepared_place, rows
+from tests.support.database import changing, is_on_postgresql, new_place, rows
 from tests.support.queue import claim, ids
 from tests.support.store import Store
 
@@ -76,7 +76,7 @@ def test_old_events_stay_and_new_ones_have_a_doubt(
     assert backend(place).prepare() == lacking
     assert rows(place, f"SELECT {COLUMNS} FROM event") == before
     (tmp_path / "new").mkdir()
-    new = prepared_place(tmp_path / "new")
+    new = new_place(tmp_path / "new")
     shape = SHAPE_ON_A_SERVER if is_on_postgresql() else SHAPE
     assert rows(place, shape) == rows(new, shape)
     with asyncio.Runner() as runner:

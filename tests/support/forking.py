@@ -22,6 +22,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
@@ -131,6 +132,9 @@ def import_all() -> None:
     for module in pkgutil.walk_packages(premblyd.__path__, "premblyd."):
         if not module.name.endswith(".__main__") and ".migrations." not in module.name:
             importlib.import_module(module.name)
+    from premblyd.config.models import Config
+
+    Config.model_rebuild()  # as the first file that is read does
 
 
 def _serve(asked: socket.socket) -> dict[str, Any] | None:
@@ -182,7 +186,20 @@ def _become(asked: dict[str, Any]) -> None:
         setattr(sys, f"__{name}__", stream)
     sys.argv[1:] = asked["arguments"]
     exec(asked["before"], vars(sys.modules["__main__"]))
-    runpy.run_module("premblyd", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("premblyd", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if not isinstance(end.code, int):
+            raise
+        # As Python ends, but with its memory as it is: to free it takes 40 ms, for as it is shared,
+        # each page is copied before.
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code)
+        raise
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from premblyd.engines.connections import backend
 from premblyd.engines.writer import Writer
 from premblyd.queue.inbox import Inbox
 from tests.support.configuration import configuration
-from tests.support.database import prepared_place, rows, url_of
+from tests.support.database import new_place, rows, url_of
 from tests.support.prembly_api import PremblyApi
 from tests.support.store import new_event
 
@@ -24,7 +24,7 @@ class Record:
 
     def __init__(self, folder: Path, api: PremblyApi, **changes: Any) -> None:
         self.config = folder / "premblyd.yaml"
-        self.place = prepared_place(folder)
+        self.place = new_place(folder)
         self.configure(api, **changes)
 
     @property
