@@ -16,8 +16,7 @@ UNLOCK_ACTION = ("yaml", "name: unlock-customer")
 UNLOCK_PATH = ("text", "# /etc/systemd/system/unlock-customer.path")
 UNLOCK_SERVICE = ("text", "# /etc/systemd/system/unlock-customer.service")
 UNLOCK_PROGRAM = ("sh", "# /usr/local/sbin/unlock-customers:")
-NGINX_TCP = ("nginx", "http://127.0.0.1:8080")
-NGINX_UNIX = ("nginx", "http://unix:")
+NGINX = ("nginx", "http://127.0.0.1:8080")
 
 
 def block(tag: str, part: str) -> str:
