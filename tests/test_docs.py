@@ -157,10 +157,8 @@ def test_the_cookbook_is_large() -> None:
     assert len(blocks("sql")) >= 12
 
 
-def test_every_command_and_exit_status_is_told() -> None:
-    page = PAGES["docs/commands.md"]
-    assert re.findall(r"^- `premblyd (\w+)", page, re.MULTILINE) == list(COMMANDS)
-    statuses = re.findall(r"^- (\d+):", page, re.MULTILINE)
+def test_every_exit_status_is_told() -> None:
+    statuses = re.findall(r"^- (\d+):", PAGES["docs/commands.md"], re.MULTILINE)
     assert statuses == ["0", "1", "2", "75", "78"]
     named = set(re.findall(r"`premblyd ([a-z]+)", EVERYTHING))
     assert named <= COMMANDS.keys()
@@ -289,13 +287,14 @@ def test_every_page_begins_with_its_question_and_the_readme_names_it(page: str) 
     title = PAGES[page].splitlines()[0]
     assert title.startswith("# ")
     assert title.endswith("?")
-    assert f"| {title.removeprefix('# ')} | [" in PAGES["README.md"]
-    assert f"]({page}) |\n" in PAGES["README.md"]
+    assert re.search(
+        rf"^- {re.escape(title.removeprefix('# '))} \[.+\]\({page}\)$", PAGES["README.md"], re.M
+    )
 
 
 def test_the_readme_is_short_and_shows_every_command() -> None:
     assert len(PAGES["README.md"].splitlines()) < 250
-    shown = re.findall(r"^\| `premblyd (\w+)", PAGES["README.md"], re.MULTILINE)
+    shown = re.findall(r"^- `premblyd (\w+)", PAGES["README.md"], re.MULTILINE)
     assert shown == list(COMMANDS)
 
 
