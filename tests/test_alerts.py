@@ -496,7 +496,7 @@ def test_a_process_gets_the_text_and_a_url_gets_json(watching: Watching) -> None
     assert posted["title"].endswith(": 2 deliveries of crm gave up (dead).")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("line", "mistake"),
     [
         ("on: [silent], shell: x", "should say for how long: `silent: 6h`"),

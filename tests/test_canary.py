@@ -20,6 +20,7 @@ from tests.support.daemon import Premblyd
 from tests.support.database import away
 from tests.support.http_server import Handler, serving
 from tests.support.requests import request
+from tests.support.rows import for_each
 from tests.support.waiting import wait_until
 from tests.support.webhooks import PATH, signed
 
@@ -153,7 +154,7 @@ def echo(handler: Handler) -> None:
     handler.reply(500, str(headers).encode() + body)
 
 
-@pytest.mark.parametrize("text", BAD_FILES)
+@for_each("text", BAD_FILES)
 def test_the_problems_of_a_configuration_quote_no_secret(tmp_path: Path, text: str) -> None:
     path = tmp_path / "premblyd.yaml"
     path.write_text("database: sqlite:///x.db\n" + text.format(**HUSH))

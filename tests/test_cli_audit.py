@@ -16,6 +16,7 @@ from tests.support.commands import PERSONAL, Ran, record, recorded_in, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, locked, past_checks, rows, url_of
+from tests.support.rows import for_each
 from tests.support.waiting import wait_until
 
 STATES = "SELECT id, state, attempts_left FROM delivery ORDER BY id"
@@ -52,7 +53,7 @@ def test_events_lists_the_newest_first_and_no_payload(config: Path) -> None:
     assert not [text for text in PERSONAL if text in table.out]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("options", "where"),
     [
         (["--code", "00"], "response_code = '00'"),
@@ -76,7 +77,7 @@ def test_events_filters(config: Path, options: list[str], where: str) -> None:
     assert listed or where == "1 = 0"
 
 
-@pytest.mark.parametrize("time", ["yesterday", "400d", "12"])
+@for_each("time", ["yesterday", "400d", "12"])
 def test_a_time_that_is_none_is_a_wrong_use(config: Path, time: str) -> None:
     done = run("events", "--since", time, "--config", config)
     assert done.code == 2

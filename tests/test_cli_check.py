@@ -19,6 +19,7 @@ from tests.support.commands import run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.pages import PAGES
+from tests.support.rows import for_each
 from tests.support.sockets import handed_over
 from tests.support.waiting import wait_until
 from tests.support.webhooks import KEY, SECRET_PATH
@@ -47,7 +48,7 @@ def warnings(config: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("code", "hint"),
     [
         ("2", 'did you mean "02"?'),
@@ -73,7 +74,7 @@ def test_the_documented_codes_and_words_are_not_doubted(tmp_path: Path) -> None:
     assert warnings(write(tmp_path, actions=[shell("a", "true", *codes)])) == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("when", "doubt"),
     [
         ("endpoint == 'prembli'", "endpoint is one of 'prembly'; write 'prembly'"),
@@ -97,7 +98,7 @@ def test_an_endpoint_or_key_that_is_not_there_is_doubted(
 PAGE: dict[str, Any] = {"name": "page", "shell": "true"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("action", "types"),
     [
         ({"response_codes": ["missing"]}, "watchlist.identity_flagged, workflow.process.completed"),
@@ -126,7 +127,7 @@ def test_an_action_that_would_run_for_what_it_may_not_be_about_is_doubted(
     assert 'write types: [sdk.session, "verification.*", prembly.status]' in doubt
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("pattern", "doubt"),
     [
         ("sdk.sesion", "no type sdk.sesion; did you mean sdk.session?"),
@@ -162,7 +163,7 @@ ACTIVATE = PAGE | {
 ASKED = {"api_key": "live_sk_hush", "url": "https://api.prembly.com"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("action", "endpoint", "is_doubted"),
     [
         ({}, {}, True),
@@ -264,7 +265,7 @@ def test_the_key_tells_no_sandbox_where_prembly_signs_all_with_the_live_one(
         assert f"Prembly signs {live}" in text
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("key", "doubt"),
     [
         ("placeholder-1f2e", "it is a placeholder"),
@@ -284,7 +285,7 @@ def test_a_key_that_is_none_of_premblys_is_doubted_and_not_quoted(
     assert key not in found
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("prembly", "doubt"),
     [
         ({"api_key": "<your secret key>"}, "prembly api_key: it is a placeholder"),
@@ -306,7 +307,7 @@ def test_how_prembly_is_asked_is_doubted_and_no_key_quoted(
         assert doubt in text
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("console", "doubt"),
     [
         ({"listen": "0.0.0.0:8081"}, "without TLS"),

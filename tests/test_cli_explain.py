@@ -14,6 +14,7 @@ from tests.support.commands import run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.prembly_api import prembly_api
+from tests.support.rows import for_each
 from tests.support.waiting import wait_until
 
 HUSH = "hush-hush-hush-hush"
@@ -205,9 +206,7 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return daemon.config
 
 
-@pytest.mark.parametrize(
-    "command", ["events", "deliveries", "show 1", "show 1 --reveal", "explain body"]
-)
+@for_each("command", ["events", "deliveries", "show 1", "show 1 --reveal", "explain body"])
 def test_control_characters_of_a_sender_do_nothing_to_a_terminal(evil: Path, command: str) -> None:
     arguments = [str(evil.with_name(one)) if one == "body" else one for one in command.split()]
     printed, exact = (run(*arguments, *more, "--config", evil) for more in ([], ["--json"]))

@@ -17,6 +17,7 @@ from premblyd.databases import Server
 from premblyd.errors import SchemaError
 from tests.support.commands import Ran, on_terminal, record, recorded_in, run
 from tests.support.database import changing, rows, url_of
+from tests.support.rows import for_each
 
 LISTS = [["events"], ["deliveries"], ["pending"], ["rejections"]]
 LONG_REFERENCE = "00000000-0000-4000-8000-00000000000000000000-of-a-long-kind"
@@ -155,7 +156,7 @@ UNKNOWN = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "words"), UNKNOWN, ids=repr)
+@for_each(("arguments", "words"), UNKNOWN, ids=repr)
 def test_a_filter_that_nobody_knows_is_said_beside_the_empty_list(
     config: Path, arguments: list[str], words: str
 ) -> None:
@@ -190,7 +191,7 @@ KNOWN = [
 ]
 
 
-@pytest.mark.parametrize("arguments", KNOWN, ids=repr)
+@for_each("arguments", KNOWN, ids=repr)
 def test_of_a_filter_that_is_known_an_empty_list_says_no_more(
     config: Path, arguments: list[str]
 ) -> None:
@@ -383,7 +384,7 @@ def test_reading_needs_only_the_database_of_a_broken_configuration(
     assert run("check", "--config", config).code == 78
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "endpoints: []\n",

@@ -50,12 +50,16 @@ BUFFERED_USES = pytest.mark.parametrize(
 MANNERS_OF_USE = pytest.mark.parametrize("use", [PRINTING[name] for name in MANNERS], ids=MANNERS)
 
 
+@pytest.fixture(name="config")
+def make_record(tmp_path: Path) -> Path:
+    return record(tmp_path)
+
+
 @pytest.fixture
 def start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., "subprocess.Popen[bytes] | Forked"]:
     """Start a command in a folder with a record, with Python's output buffered or not."""
-    config = record(tmp_path)
     (tmp_path / "body.json").write_text('{"response_code":"00"}')
     (tmp_path / "known").write_text("00000000-0000-4000-8000-0000000a001f\n")
     listed = run("deliveries", "--state", "pending", "--limit", 1, "--json", "--config", config)
@@ -136,7 +140,7 @@ def test_closed_descriptors_are_no_failure(
 ODD = os.fsdecode(b"\xff")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "arguments",
     [
         ["events", "--code", ODD],
@@ -166,8 +170,8 @@ ODD = os.fsdecode(b"\xff")
     ],
     ids=repr,
 )
-def test_an_argument_that_is_no_text_is_a_wrong_use(tmp_path: Path, arguments: list[str]) -> None:
-    done = run("--config", record(tmp_path), *arguments)
+def test_an_argument_that_is_no_text_is_a_wrong_use(config: Path, arguments: list[str]) -> None:
+    done = run("--config", config, *arguments)
     assert (done.code, done.out) == (2, "")
     assert "\\xff' is not UTF-8 text." in done.err
 
@@ -181,7 +185,7 @@ def test_a_variable_that_is_no_text_is_said(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("arguments", "code"),
     [
         (["events", "--limit", "1" + "0" * 30], 2),
@@ -205,8 +209,8 @@ def test_a_variable_that_is_no_text_is_said(tmp_path: Path) -> None:
     ],
     ids=repr,
 )
-def test_values_out_of_range_end_in_words(tmp_path: Path, arguments: list[str], code: int) -> None:
-    done = run(*arguments, "--config", record(tmp_path))
+def test_values_out_of_range_end_in_words(config: Path, arguments: list[str], code: int) -> None:
+    done = run(*arguments, "--config", config)
     assert done.code == code
     assert bool(done.err) == (code != 0)
 

@@ -77,13 +77,13 @@ def test_it_sends_a_sample_and_prints_the_answer(sending: Sending) -> None:
     assert sending.sample() == samples.sample("api")
 
 
-@pytest.mark.parametrize("name", samples.NAMES)
+@for_each("name", samples.NAMES)
 def test_it_sends_every_sample(sending: Sending, name: str) -> None:
     assert sending.send("--sample", name).code == 0
     assert sending.sample() == samples.sample(name)
 
 
-@pytest.mark.parametrize("name", samples.NAMES)
+@for_each("name", samples.NAMES)
 def test_a_sample_is_a_new_event_each_time(sending: Sending, name: str) -> None:
     done = sending.send("--sample", name, "--count", 3)
     assert done == Ran(0, '3 times 200 {"status":"received","duplicate":false}\n', "")
@@ -196,7 +196,7 @@ def test_an_interrupted_run_says_what_was_sent_so_far(sending: Sending) -> None:
     assert said == f"Interrupted: {answered[1]} of 1000 were answered.\n"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("arguments", "complaint"),
     [
         (["body", "--sample", "sdk"], "Give FILE or --sample, not both."),
@@ -309,7 +309,7 @@ ANSWERS: list[tuple[int, dict[str, str], int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("status", "headers", "code", "words"), ANSWERS)
+@for_each(("status", "headers", "code", "words"), ANSWERS)
 def test_every_answer_is_told_what_it_means(
     sending: Sending, status: int, headers: dict[str, str], code: int, words: str
 ) -> None:

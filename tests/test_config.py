@@ -187,7 +187,7 @@ def test_a_trailing_newline_is_not_part_of_the_secret(tmp_path: Path) -> None:
         assert key("{file: key}", tmp_path) == key("{env: KEY}", KEY=secret) == secret
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given", "message"),
     [
         ("{file: blank}", "the secret is empty"),
@@ -209,7 +209,7 @@ def test_an_unusable_secret_is_a_problem(tmp_path: Path, given: str, message: st
     files["carriage"] = b"hush\rmore"
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-    (tmp_path / "dir").mkdir()
+    (tmp_path / "dir").mkdir(exist_ok=True)
     text, latin = SMALL.replace("hush-text", given), os.fsdecode(b"hush\xe9")
     assert problems(text, tmp_path, LATIN=latin) == [f"3:38: {message.format(folder=tmp_path)}"]
 
@@ -461,7 +461,7 @@ def test_every_problem_is_told_at_once_in_the_files_order() -> None:
 
 def test_a_file_that_can_not_be_read_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes(b"\xff")
-    (tmp_path / "dir").mkdir()
+    (tmp_path / "dir").mkdir(exist_ok=True)
     messages = {
         "none": "there is no such file; `premblyd init` writes one",
         "latin": "is not UTF-8 text",

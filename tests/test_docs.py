@@ -101,7 +101,7 @@ def test_every_block_says_what_it_is() -> None:
     assert {block.tag for block in BLOCKS} == TAGS
 
 
-@pytest.mark.parametrize("block", blocks("yaml"), ids=str)
+@for_each("block", blocks("yaml"), ids=str)
 def test_every_configuration_loads(block: Block, tmp_path: Path) -> None:
     for name in re.findall(r"file: ([\w-]+)", block.text):
         (tmp_path / name).write_text(f"{HASH if name.endswith('password') else SECRET}\n")
@@ -110,7 +110,7 @@ def test_every_configuration_loads(block: Block, tmp_path: Path) -> None:
     parse_config(text, tmp_path / "premblyd.yaml", SecretPlaces(tmp_path, {}))
 
 
-@pytest.mark.parametrize("line", list(command_lines()), ids=str)
+@for_each("line", list(command_lines()), ids=str)
 def test_every_command_parses_and_the_harmless_ones_run(
     line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -502,7 +502,7 @@ def test_nothing_but_http_is_spoken() -> None:
         assert error in ("no answer (libcurl error 1)", "no answer (libcurl error 3)")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "line",
     [
         b"BVN 22123456789: Ada",
@@ -552,7 +552,7 @@ def test_a_body_without_an_end_is_cut_off_and_its_status_counts() -> None:
 
 
 @pytest.mark.usefixtures("no_collector")
-@pytest.mark.parametrize("answer", [b"200 OK", b"204 x", b"302 x", b"404 x", b"500 x", b"x"])
+@for_each("answer", [b"200 OK", b"204 x", b"302 x", b"404 x", b"500 x", b"x"])
 def test_nothing_of_a_request_stays_in_memory(answer: bytes) -> None:
     before = requests_in_memory()  # other tests of this worker may have kept some
     with answering(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % answer) as target:

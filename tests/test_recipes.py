@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from premblyd.cli import demo
 from premblyd.config.load import parse_config
 from premblyd.config.models import Config
@@ -17,6 +15,7 @@ from premblyd.prembly.payload import Outcome, Verdict, Webhook
 from premblyd.routing import Routing
 from tests.support.commands import run
 from tests.support.pages import PAGES, ROOT, Block, blocks, explained
+from tests.support.rows import for_each
 from tests.test_docs import BASE, HASH, SECRET
 
 
@@ -114,7 +113,7 @@ EXPECTED = re.compile(
 )
 
 
-@pytest.mark.parametrize("block", blocks("yaml"), ids=str)
+@for_each("block", blocks("yaml"), ids=str)
 def test_check_takes_every_recipe_behind_the_installed_file(block: Block, tmp_path: Path) -> None:
     text = appended(block.text)
     for name in re.findall(r"file: ([\w-]+)", text):
@@ -152,7 +151,7 @@ def sent_to(settings: Config, name: str) -> list[Webhook]:
     ]
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+@for_each("recipe", RECIPES, ids=str)
 def test_no_recipe_runs_for_an_event_that_is_not_about_its_subject(
     recipe: Recipe, tmp_path: Path
 ) -> None:

@@ -178,7 +178,7 @@ def test_a_value_with_nul_or_over_4_kib_is_empty(value: str, seen: str) -> None:
     assert variables(invocation(reference=value))["PREMBLY_REFERENCE"] == seen
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@for_each("text", HOSTILE)
 def test_a_hostile_value_is_never_executed_nor_an_argument(text: str, tmp_path: Path) -> None:
     text = text.format(tmp_path / "pwned")
     given = invocation(text.encode(), token=text, status=text, reference=text, user_ref=text)

@@ -15,6 +15,7 @@ from premblyd.queue.settling import NewAnswer, add_answer
 from premblyd.verifications.awaited import EVENT_GONE, MAX_MISSED, Asked, AwaitedQueue, Due, Missed
 from premblyd.verifications.questions import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
 from premblyd.verifications.stored import settled_in_record
+from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_event
 
 ASK_MS = 60_000
@@ -59,7 +60,7 @@ def test_code_02_without_an_outcome_is_awaited(store: Store) -> None:
     assert [row[2] for row in store.rows(ROWS)] == ["waiting"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "event",
     [
         VERIFIED,

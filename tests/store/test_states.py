@@ -9,6 +9,7 @@ from premblyd.model import states
 from premblyd.queue.inbox import Added
 from premblyd.record.operating import Operator
 from tests.support.queue import FAILED, SUCCEEDED, claim, finish, ids
+from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_event
 
 OVER = "state = 'cancelled', due_at_ms = NULL, finished_at_ms = 7"
@@ -45,7 +46,7 @@ def change(text: str) -> Any:
     return lambda transaction: transaction.connection.execute(text)
 
 
-@pytest.mark.parametrize("columns", REFUSED)
+@for_each("columns", REFUSED)
 def test_a_delivery_whose_columns_contradict_its_state_is_not_written(
     store: Store, columns: str
 ) -> None:
@@ -56,7 +57,7 @@ def test_a_delivery_whose_columns_contradict_its_state_is_not_written(
     assert store.rows(ROWS) == before
 
 
-@pytest.mark.parametrize("columns", REFUSED_OF_ATTEMPTS)
+@for_each("columns", REFUSED_OF_ATTEMPTS)
 def test_an_attempt_that_has_ended_by_half_is_not_written(store: Store, columns: str) -> None:
     store.add("crm")
     claim(store, crm=1)
@@ -65,7 +66,7 @@ def test_an_attempt_that_has_ended_by_half_is_not_written(store: Store, columns:
     assert store.rows("SELECT outcome, finished_at_ms FROM attempt") == [(None, None)]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "values",
     ["'pending', NULL, 3, NULL", "'running', NULL, 3, NULL", "'succeeded', 7, 3, 7",
      "'dead', NULL, 3, NULL", "'pending', 7, -1, NULL", "'pending', 7, 3, 7"],
