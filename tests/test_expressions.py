@@ -20,9 +20,9 @@ from premblyd.expressions import (
     EvaluationError,
     Expression,
     ExpressionError,
+    Interpreter,
     TrialTooLongError,
 )
-from premblyd.interpreter import Interpreter
 from tests.support.rows import for_each
 
 ITEMS = [{"id": number, "name": f"n{number}", "tags": ["a", "b"]} for number in range(1000)]

@@ -16,7 +16,7 @@ LISTS = {"occurrences.py"}  # one looks something up in it
 GROUND = (
     "clock databases errors passwords procfs standardwebhooks times version words",
     "httpclient jsontext privacy systemd",
-    "interpreter logs",
+    "logs",
     "expressions occurrences",
     "telemetry",
 )
@@ -71,7 +71,7 @@ LIBRARIES = {
     "structlog": {"logs"},
     "pydantic": {"config"},
     "yaml": {"config/yamltext.py"},
-    "jmespath": {"expressions", "interpreter"},
+    "jmespath": {"expressions"},
 }
 
 
