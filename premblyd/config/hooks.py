@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, PlainValidator, Tag, ValidationInfo
 
 from premblyd import standardwebhooks
-from premblyd.config.secrets import Secret, SecretValue, secret
+from premblyd.config.secrets import Secret, SecretValue, checked
 from premblyd.config.values import (
     DurationMs,
     EnvName,
@@ -115,28 +115,19 @@ class CommandHook(ProcessHook):
         return [*self.command, *super().may_name_files]
 
 
-def _url(value: Any, info: ValidationInfo) -> Secret:
-    """A URL, or a secret that holds one: many chat systems' URLs are secrets themselves."""
-    url = secret(value, info)
-    if url.value is not None and not url.value.startswith(("http://", "https://")):
+def _require_url(url: Secret) -> None:
+    if not url.reveal().startswith(("http://", "https://")):
         raise ValueError("should be a URL that starts with http:// or https://")
-    return url
 
 
-def proxy_url(value: Any, info: ValidationInfo) -> Secret:
-    """A proxy's URL, or a secret that holds one: it may have a password."""
-    proxy = secret(value, info)
-    if proxy.value is not None and not re.fullmatch(_PROXY_URL, proxy.value):
+def _require_proxy(proxy: Secret) -> None:
+    if not re.fullmatch(_PROXY_URL, proxy.reveal()):
         raise ValueError("should be http://HOST:PORT or socks5h://HOST:PORT")
-    return proxy
 
 
-def _signing_secret(value: Any, info: ValidationInfo) -> Secret:
-    """A Standard Webhooks secret."""
-    signing = secret(value, info)
-    if signing.value is not None:
-        standardwebhooks.key_of(signing.value)
-    return signing
+UrlValue = Annotated[Secret, checked(_require_url)]  # many chat systems' URLs are secrets
+ProxyValue = Annotated[Secret, checked(_require_proxy)]  # it may have a password
+SigningValue = Annotated[Secret, checked(lambda key: standardwebhooks.key_of(key.reveal()))]
 
 
 class Selection(Model):
@@ -157,13 +148,13 @@ class HttpHook(Hook):
     """A POST to a URL."""
 
     key = "http"
-    url: Annotated[Secret, PlainValidator(_url)]
+    url: UrlValue
     headers: dict[OwnHeaderName, SecretValue] = Field({})
-    sign_with: Annotated[Secret, PlainValidator(_signing_secret)] | None = None
+    sign_with: SigningValue | None = None
     send: Send = "raw"
     timeout_ms: DurationMs = Field(15_000, alias="timeout", ge=1)
     ca_file: Path | None = None
-    proxy: Annotated[Secret, PlainValidator(proxy_url)] | None = None  # http_proxy is not obeyed
+    proxy: ProxyValue | None = None  # http_proxy is not obeyed
 
     @property
     def may_name_files(self) -> list[str]:

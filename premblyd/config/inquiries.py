@@ -4,10 +4,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainValidator, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
-from premblyd.config.hooks import proxy_url
-from premblyd.config.secrets import KeyValue, Secret, SecretValue
+from premblyd.config.hooks import ProxyValue
+from premblyd.config.secrets import KeyValue, SecretValue
 from premblyd.config.values import (
     BaseUrl,
     BodyPath,
@@ -91,7 +91,7 @@ class PremblyApi(Model):
     rate: float = Field(5.0, gt=0, le=1000, allow_inf_nan=False)  # questions a second
     timeout_ms: DurationMs = Field(10_000, alias="timeout", ge=1)
     ca_file: Path | None = None
-    proxy: Annotated[Secret, PlainValidator(proxy_url)] | None = None
+    proxy: ProxyValue | None = None
     status: StatusQuestion = StatusQuestion()
     logs: LogsQuestion = LogsQuestion()
 

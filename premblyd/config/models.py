@@ -27,8 +27,8 @@ from premblyd.config.inquiries import ConfirmValue, Duplicates, Pending, Prembly
 from premblyd.config.secrets import (
     KeyValue,
     Secret,
+    checked,
     read_secret,
-    secret,
     secret_places,
     secrets_in,
 )
@@ -242,12 +242,8 @@ else:
     DatabaseValue = Annotated[PostgresqlDatabase, WrapValidator(_database)]
 
 
-def _password_hash(value: Any, info: ValidationInfo) -> Secret:
-    """Read the hash of a password. Raise ValueError when it is none: a password itself, say."""
-    found = secret(value, info)
-    if found.value is not None:
-        passwords.read(found.value)
-    return found
+# A password's hash. That it is none, but a password itself, is a mistake.
+HashValue = Annotated[Secret, checked(lambda found: passwords.read(found.reveal()))]
 
 
 def _console_url(text: Any) -> str:
@@ -273,7 +269,7 @@ class Console(Model):
     """The private pages for operators."""
 
     listen: ListenValue = listen("127.0.0.1:8081")
-    password: Annotated[Secret, PlainValidator(_password_hash)] | None = None
+    password: HashValue | None = None
     session_ms: DurationMs = Field(12 * 3_600_000, alias="session", ge=60_000)
     url: Annotated[str, BeforeValidator(_console_url)] | None = None
     # GET /metrics: for nobody, who is signed in, or whoever reaches the listener, as Prometheus.

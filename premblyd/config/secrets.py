@@ -4,7 +4,7 @@ read within bounds: people may name a device or a pipe."""
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -176,14 +176,24 @@ def _usable(value: str) -> str:
     return value
 
 
-def prembly_key(value: Any, info: ValidationInfo) -> Secret:
-    """Read a key of Prembly's. Raise ValueError for white space around it, which copying may add:
-    with it no signature would be right."""
-    key = secret(value, info)
-    if key.value is not None and key.value != key.value.strip():
+def checked(check: Callable[[Secret], object]) -> PlainValidator:
+    """Return what reads a secret that `check` takes, once it is looked up, or raises ValueError
+    for."""
+
+    def read(value: Any, info: ValidationInfo) -> Secret:
+        found = secret(value, info)
+        if found.value is not None:
+            check(found)
+        return found
+
+    return PlainValidator(read)
+
+
+def _require_plain(key: Secret) -> None:
+    # Copying may add white space; with it no signature would be right.
+    if key.reveal() != key.reveal().strip():
         raise ValueError(f"the key ({key.source}) has white space around it; Prembly's have none")
-    return key
 
 
 SecretValue = Annotated[Secret, PlainValidator(secret)]
-KeyValue = Annotated[Secret, PlainValidator(prembly_key)]
+KeyValue = Annotated[Secret, checked(_require_plain)]  # of Prembly's
