@@ -27,17 +27,6 @@ from premblyd.prembly import samples, signature
 from premblyd.presence import Presence
 
 TIMEOUT_S = 30.0
-# {reload} and {look}: what `Target.how` says.
-_STATUSES = {
-    404: "No endpoint has this path. After a change of `path`: {reload}."
-    " Behind a proxy: does it pass the path on unchanged?",
-    405: "This URL takes no POST, so it is not an endpoint's.",
-    413: "The body is larger than `max_body`, or than the limit of a proxy in front.",
-    502: "A proxy in front does not reach the daemon: {look}.",
-    503: "Without Retry-After this comes of a proxy in front: does the daemon run behind it?",
-    504: "A proxy in front got no answer of the daemon: {look}.",
-}
-_TRY_AGAIN = (502, 503, 504)
 IN_FLIGHT = 16
 MAX_COUNT = 1_000_000
 MAX_SHOWN = 200  # characters of an answer: premblyd's are shorter
@@ -95,7 +84,7 @@ class Meaning:
     """What a reply means, for people, and whether sending the same again may work later."""
 
     words: str
-    may_work_later: bool
+    may_work_later: bool = False
 
 
 class Rate(click.FloatRange):
@@ -291,60 +280,67 @@ def _report(replies: Counter[Reply], target: Target, *, count: int, interrupted:
         raise SystemExit(1)
 
 
-# Why there is no answer, as the http client says it.
+# By an answer's status, or why there is none, as the http client says it. {reload}, {restart} and
+# {look}: what `Target.how` says.
 _REFUSED = "connection refused or unreachable"
-_NO_ANSWER = {
+_REDIRECTED = Meaning(
+    "This is a redirect, and it was not followed. Prembly follows it (but for workflow runs), takes"
+    " any page that answers 200 for a delivery, and never sends that event again. Give Prembly the"
+    " URL of the endpoint itself."
+)
+_MEANINGS = {
+    404: Meaning(
+        "No endpoint has this path. After a change of `path`: {reload}."
+        " Behind a proxy: does it pass the path on unchanged?"
+    ),
+    405: Meaning("This URL takes no POST, so it is not an endpoint's."),
+    413: Meaning("The body is larger than `max_body`, or than the limit of a proxy in front."),
+    502: Meaning("A proxy in front does not reach the daemon: {look}.", True),
+    503: Meaning(
+        "Without Retry-After this comes of a proxy in front: does the daemon run behind it?", True
+    ),
+    504: Meaning("A proxy in front got no answer of the daemon: {look}.", True),
     "the TLS certificate is not trusted": Meaning(
         "The certificate is not trusted here, so nothing was sent. Is it expired, of another name,"
-        " or of a private authority? Prembly's side would hardly trust it either.",
-        may_work_later=False,
+        " or of a private authority? Prembly's side would hardly trust it either."
     ),
-    "the TLS handshake failed": Meaning("Is https right for this port?", may_work_later=False),
+    "the TLS handshake failed": Meaning("Is https right for this port?"),
     "the request can't be sent as configured": Meaning(
-        "Is the URL right, and the token plain text?", may_work_later=False
+        "Is the URL right, and the token plain text?"
     ),
-    "the host name can't be resolved": Meaning(
-        "Is the URL's host name right?", may_work_later=True
+    "the host name can't be resolved": Meaning("Is the URL's host name right?", True),
+    "no answer in time": Meaning(
+        f"Something took the connection and gave no answer within {TIMEOUT_S:g} s: {{look}}."
+        " (With https: does the port speak TLS?)",
+        True,
     ),
 }
-_NOT_IN_TIME = (
-    f"Something took the connection and gave no answer within {TIMEOUT_S:g} s: {{look}}."
-    " (With https: does the port speak TLS?)"
-)
-_UNKNOWN_REASON = Meaning(
-    "No answer came. Is the URL right, and is it premblyd that listens there?", may_work_later=True
+_OTHER_ANSWER = Meaning("This is no answer of premblyd. Is the URL right?")
+_OTHER_REASON = Meaning(
+    "No answer came. Is the URL right, and is it premblyd that listens there?", True
 )
 
 
 def meaning(reply: Reply, target: Target) -> Meaning | None:
     """Return what `reply` means; None for a 200."""
-    if reply.status == 0:
-        if reply.text == _REFUSED:
-            return Meaning(_unreachable(target), may_work_later=True)
-        if reply.text == "no answer in time":
-            return Meaning(_NOT_IN_TIME.format(**target.how()), may_work_later=True)
-        return _NO_ANSWER.get(reply.text, _UNKNOWN_REASON)
     if reply.status == 200:
         return None
     if reply.status == 401:
-        return Meaning(_refused(target), may_work_later=False)
+        return Meaning(_refused(target))
+    if reply == Reply(0, _REFUSED):
+        return Meaning(_unreachable(target), True)
     if reply.status == 503 and reply.retry_after:
         return Meaning(
             "The daemon runs, and could not store it: the disk is full, the database is locked"
             " or can't be reached, or too much is in flight. Its log tells which. Try again in"
             f" {reply.retry_after} s.",
-            may_work_later=True,
+            True,
         )
     if 300 <= reply.status < 400:
-        return Meaning(
-            "This is a redirect, and it was not followed. Prembly follows it (but for workflow"
-            " runs), takes any page that answers 200 for a delivery, and never sends that event"
-            " again. Give Prembly the URL of the endpoint itself.",
-            may_work_later=False,
-        )
-    unknown = "This is no answer of premblyd. Is the URL right?"
-    words = _STATUSES.get(reply.status, unknown).format(**target.how())
-    return Meaning(words, may_work_later=reply.status in _TRY_AGAIN)
+        return _REDIRECTED
+    other = _OTHER_ANSWER if reply.status else _OTHER_REASON
+    found = _MEANINGS.get(reply.status or reply.text, other)
+    return Meaning(found.words.format(**target.how()), found.may_work_later)
 
 
 def _unreachable(target: Target) -> str:
