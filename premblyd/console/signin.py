@@ -25,10 +25,11 @@ class SignIn(Handler):
     is_public = True
 
     def get(self) -> None:
-        if self.session is not None and not self.get_query_argument("link", ""):
+        link = self.get_query_argument("link", "")
+        if self.session is not None and not link:
             self.redirect(self.target, status=303)
-            return
-        self._show(link=self.get_query_argument("link", ""))
+        else:
+            self._show(link=link)
 
     async def post(self) -> None:
         """Sign in by what the form holds: a link's token, or the password."""
@@ -57,21 +58,10 @@ class SignIn(Handler):
         )
 
     async def _by_link(self, token: str) -> Session | None:
-        cookie = access.new_token()
-        session = await self.services.writer.call(
-            access.redeem_link(
-                token,
-                cookie,
-                remote_ip=self.remote_ip,
-                now_ms=self.now_ms,
-                life_ms=self.services.settings.session_ms,
-            )
-        )
+        session = await self._begin(link=token)
         if session is None:
             self.tell_often(ConsoleSignInFailed(how="link", remote_ip=self.remote_ip))
             self._show(mistake=SPENT, status=403)
-            return None
-        self._keep(cookie)
         return session
 
     async def _by_password(self, password: str) -> Session | None:
@@ -93,17 +83,17 @@ class SignIn(Handler):
             self._show(mistake=WRONG, status=403)
             return None
         guesses.forgive(own)
-        cookie = access.new_token()
-        session: Session = await self.services.writer.call(
-            access.begin_by_password(
-                cookie,
-                str(expected),
-                remote_ip=self.remote_ip,
-                now_ms=self.now_ms,
-                life_ms=self.services.settings.session_ms,
-            )
+        return await self._begin(password_hash=str(expected))
+
+    async def _begin(self, **proof: str) -> Session | None:
+        """Begin a session of who brings this proof, kept in the browser's cookie."""
+        cookie, life_ms = access.new_token(), self.services.settings.session_ms
+        begin = access.begin_session(
+            cookie, remote_ip=self.remote_ip, now_ms=self.now_ms, life_ms=life_ms, **proof
         )
-        self._keep(cookie)
+        session = await self.services.writer.call(begin)
+        if session is not None:
+            self.set_cookie(self.services.cookie, cookie, max_age=life_ms // 1000)
         return session
 
     async def _fits(self, expected: PasswordHash, password: str) -> bool:
@@ -111,10 +101,6 @@ class SignIn(Handler):
             return False
         async with self.services.trying:
             return await asyncio.to_thread(expected.fits, password)
-
-    def _keep(self, cookie: str) -> None:
-        life_s = self.services.settings.session_ms // 1000
-        self.set_cookie(self.services.cookie, cookie, max_age=life_s)
 
 
 class SignOut(Handler):

@@ -3,7 +3,7 @@ may sign in; of tokens, the record has digests alone."""
 
 import hashlib
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from peewee import Database
@@ -26,21 +26,15 @@ _USE_LINK = Statement(ConsoleLink.delete().where(ConsoleLink.digest == param("di
 _DROP_LINKS = Statement(ConsoleLink.delete().where(ConsoleLink.expires_at_ms <= param("now_ms")))
 _ADD_SESSION = insert(
     ConsoleSession,
-    "digest",
-    "actor",
-    "remote_ip",
-    "began_at_ms",
-    "expires_at_ms",
-    "password_sha256",
+    *("digest", "actor", "remote_ip", "began_at_ms", "expires_at_ms", "password_sha256"),
 )
-_SESSIONS = Statement(
-    ConsoleSession.select(
-        ConsoleSession.id,
-        ConsoleSession.actor,
-        ConsoleSession.expires_at_ms,
-        ConsoleSession.password_sha256,
-    )
+_ALL = ConsoleSession.select(
+    ConsoleSession.id,
+    ConsoleSession.actor,
+    ConsoleSession.expires_at_ms,
+    ConsoleSession.password_sha256,
 )
+_SESSIONS = Statement(_ALL)
 _END_SESSION = Statement(ConsoleSession.delete().where(ConsoleSession.id == param("session_id")))
 _DROP_SESSIONS = Statement(
     ConsoleSession.delete().where(ConsoleSession.expires_at_ms <= param("now_ms"))
@@ -95,43 +89,42 @@ def offer_link(token: str, person: str, now_ms: int) -> Change[None]:
     return offer
 
 
-def redeem_link(
-    token: str, session_token: str, *, remote_ip: str, now_ms: int, life_ms: int
+def begin_session(
+    session_token: str,
+    *,
+    link: str | None = None,
+    password_hash: str | None = None,
+    remote_ip: str,
+    now_ms: int,
+    life_ms: int,
 ) -> Change[Session | None]:
-    """Use up the link with `token` and begin a session. None: there is no such link (any more)."""
+    """Begin a session of who brings the token of a link, which that uses up, or else knows the
+    password, of which this is the hash. None: there is no such link (any more)."""
 
-    def redeem(transaction: Transaction) -> Session | None:
-        digest = _digest(token)
-        found = transaction.row(_FIND_LINK, digest=digest, now_ms=now_ms)
-        if found is None or not transaction.change(_USE_LINK, digest=digest):
-            return None
-        return _begin(
-            transaction,
-            session_token,
-            found[0],
-            how="by link",
+    def begin(transaction: Transaction) -> Session | None:
+        person, how = "password", "by password"
+        if link is not None:
+            digest, how = _digest(link), "by link"
+            found = transaction.row(_FIND_LINK, digest=digest, now_ms=now_ms)
+            if found is None or not transaction.change(_USE_LINK, digest=digest):
+                return None
+            person = found[0]
+        transaction.change(_DROP_SESSIONS, now_ms=now_ms)
+        expires_at_ms = now_ms + life_ms
+        session_id = transaction.insert(
+            _ADD_SESSION,
+            digest=_digest(session_token),
+            actor=person,
             remote_ip=remote_ip,
-            now_ms=now_ms,
-            life_ms=life_ms,
+            began_at_ms=now_ms,
+            expires_at_ms=expires_at_ms,
+            password_sha256=_digest(password_hash),
         )
+        session = Session(id=session_id or 0, person=person, expires_at_ms=expires_at_ms)
+        _record(transaction, session.actor, "sign-in", now_ms, f"{how}, from {remote_ip}")
+        return session
 
-    return redeem
-
-
-def begin_by_password(
-    session_token: str, password_hash: str, *, remote_ip: str, now_ms: int, life_ms: int
-) -> Change[Session]:
-    """Begin a session of somebody who knows the password, of which this is the hash."""
-    return lambda transaction: _begin(
-        transaction,
-        session_token,
-        "password",
-        how="by password",
-        remote_ip=remote_ip,
-        now_ms=now_ms,
-        life_ms=life_ms,
-        password_hash=password_hash,
-    )
+    return begin
 
 
 def end_session(session: Session, now_ms: int) -> Change[None]:
@@ -147,36 +140,31 @@ def end_session(session: Session, now_ms: int) -> Change[None]:
 def end_other_passwords(password_hash: str | None, now_ms: int) -> Change[int]:
     """End the sessions that were begun by another password than the one with this hash; None: by
     any. Return how many these were."""
-
-    def end(transaction: Transaction) -> int:
-        current = _digest(password_hash) if password_hash else None
-        ended = [
-            Session(id=session_id, person=person, expires_at_ms=expires_at_ms)
-            for session_id, person, expires_at_ms, digest in transaction.rows(_SESSIONS)
-            if digest is not None and digest != current
-        ]
-        for session in ended:
-            transaction.change(_END_SESSION, session_id=session.id)
-            note = f"of {session.actor}: the password is another one"
-            _record(transaction, "premblyd", "end-session", now_ms, note)
-        return len(ended)
-
-    return end
+    note = ": the password is another one"
+    return _ending(
+        lambda _, digest: digest not in (None, _digest(password_hash)), "premblyd", now_ms, note
+    )
 
 
 def end_sessions(session_ids: Collection[int] | None, actor: str, now_ms: int) -> Change[int]:
     """End these sessions, None: all, on record as done by `actor`. Return how many these were."""
+    return _ending(lambda own, _: session_ids is None or own.id in session_ids, actor, now_ms)
+
+
+def _ending(
+    is_meant: Callable[[Session, str | None], bool], actor: str, now_ms: int, note: str = ""
+) -> Change[int]:
+    """End the sessions that are meant, by themselves and the digest of their password."""
 
     def end(transaction: Transaction) -> int:
         ended = 0
-        for session_id, person, expires_at_ms, _ in transaction.rows(_SESSIONS):
-            if session_ids is not None and session_id not in session_ids:
-                continue
-            transaction.change(_END_SESSION, session_id=session_id)
-            if expires_at_ms > now_ms:
-                session = Session(id=session_id, person=person, expires_at_ms=expires_at_ms)
-                _record(transaction, actor, "end-session", now_ms, f"of {session.actor}")
-                ended += 1
+        for session_id, person, expires_at_ms, digest in transaction.rows(_SESSIONS):
+            session = Session(id=session_id, person=person, expires_at_ms=expires_at_ms)
+            if is_meant(session, digest):
+                transaction.change(_END_SESSION, session_id=session_id)
+                if expires_at_ms > now_ms:
+                    _record(transaction, actor, "end-session", now_ms, f"of {session.actor}{note}")
+                    ended += 1
         return ended
 
     return end
@@ -196,44 +184,13 @@ def find_session(
 ) -> Session | None:
     """Return the session whose cookie is `token`; None when there is none, or none any more: by a
     password, only while that has this hash."""
-    query = ConsoleSession.select(
-        ConsoleSession.id,
-        ConsoleSession.actor,
-        ConsoleSession.expires_at_ms,
-        ConsoleSession.password_sha256,
-    ).where(ConsoleSession.digest == _digest(token), ConsoleSession.expires_at_ms > now_ms)
-    found = queries.tuples(database, query)
-    current = _digest(password_hash) if password_hash else None
-    for session_id, person, expires_at_ms, digest in found:
-        if digest is None or digest == current:
+    query = _ALL.where(
+        ConsoleSession.digest == _digest(token), ConsoleSession.expires_at_ms > now_ms
+    )
+    for session_id, person, expires_at_ms, digest in queries.tuples(database, query):
+        if digest is None or digest == _digest(password_hash):
             return Session(id=session_id, person=person, expires_at_ms=expires_at_ms)
     return None
-
-
-def _begin(
-    transaction: Transaction,
-    token: str,
-    person: str,
-    *,
-    how: str,
-    remote_ip: str,
-    now_ms: int,
-    life_ms: int,
-    password_hash: str | None = None,
-) -> Session:
-    transaction.change(_DROP_SESSIONS, now_ms=now_ms)
-    session_id = transaction.insert(
-        _ADD_SESSION,
-        digest=_digest(token),
-        actor=person,
-        remote_ip=remote_ip,
-        began_at_ms=now_ms,
-        expires_at_ms=now_ms + life_ms,
-        password_sha256=_digest(password_hash) if password_hash else None,
-    )
-    session = Session(id=session_id or 0, person=person, expires_at_ms=now_ms + life_ms)
-    _record(transaction, session.actor, "sign-in", now_ms, f"{how}, from {remote_ip}")
-    return session
 
 
 def _record(
@@ -242,5 +199,7 @@ def _record(
     transaction.insert(_RECORD, at_ms=now_ms, actor=actor, action=action, note=note)
 
 
-def _digest(token: str) -> str:
+def _digest(token: str | None) -> str | None:
+    if token is None:
+        return None
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

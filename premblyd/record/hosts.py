@@ -1,9 +1,10 @@
 """The hosts that share a database: which live, which are away, and what waits for one of those."""
 
 import shlex
+from collections import Counter
 from dataclasses import dataclass, replace
 
-from peewee import Database, fn
+from peewee import Case, Database, fn
 
 from premblyd.hosts.register import is_working
 from premblyd.model.states import State
@@ -37,8 +38,8 @@ class KnownHost:
     seen_at_ms: int
     ended_at_ms: int | None
     lost_after_ms: int | None
-    running: int
-    waiting: int
+    running: int = 0
+    waiting: int = 0
     actions: list[str]
 
 
@@ -55,58 +56,32 @@ class WaitedFor:
 def alive(database: Database, now_ms: int) -> list[HostRow]:
     """Return the daemons that work on the database, the first one first. `now_ms` is by the
     database's clock. Raise StoreUnreadableError when it can't be read."""
-    running = dict(queries.tuples(database, _RUNNING))
     query = Host.select(*queries.columns(Host, HostRow)).where(is_working(Host, now_ms))
-    found = queries.rows(database, query.order_by(Host.id), HostRow)
-    return [replace(host, running=running.get(host.worker, 0)) for host in found]
+    running = _running(database)
+    return [
+        replace(host, running=running.get(host.worker, 0))
+        for host in queries.rows(database, query.order_by(Host.id), HostRow)
+    ]
 
 
 def known(database: Database, now_ms: int) -> list[KnownHost]:
     """Return the hosts that work, and those that are away and may come back, by name. Raise
     StoreUnreadableError when the record can't be read."""
-    running = dict(queries.tuples(database, _RUNNING))
-    waiting: dict[str, int] = {}
+    running, waiting = _running(database), Counter[str]()
     for each in waited_for(database):
-        for name in each.names:
-            waiting[name] = waiting.get(name, 0) + each.count
+        waiting.update(dict.fromkeys(each.names, each.count))
+    works = Case(None, [(is_working(Host, now_ms), "works")], "silent")
     query = Host.select(
-        Host.name,
-        Host.ended,
-        Host.worker,
-        Host.version,
-        Host.started_at_ms,
-        Host.seen_at_ms,
-        Host.ended_at_ms,
-        Host.lost_after_ms,
-        Host.actions,
-        is_working(Host, now_ms),
+        *queries.columns(Host, KnownHost), fn.COALESCE(Host.ended, works).alias("state")
     ).where(Host.ended.is_null() | IS_AWAY)
     return [
-        KnownHost(
-            name=name,
-            state=ended or ("works" if works else "silent"),
-            worker=worker,
-            version=version,
-            started_at_ms=started_at_ms,
-            seen_at_ms=seen_at_ms,
-            ended_at_ms=ended_at_ms,
-            lost_after_ms=lost_after_ms,
-            running=running.get(worker, 0),
-            waiting=waiting.get(name, 0) if ended else 0,
-            actions=_names(actions),
+        replace(
+            host,
+            running=running.get(host.worker, 0),
+            waiting=0 if host.state in ("works", "silent") else waiting[host.name],
+            actions=_names(str(host.actions)),
         )
-        for (
-            name,
-            ended,
-            worker,
-            version,
-            started_at_ms,
-            seen_at_ms,
-            ended_at_ms,
-            lost_after_ms,
-            actions,
-            works,
-        ) in queries.tuples(database, query.order_by(Host.name, Host.id))
+        for host in queries.rows(database, query.order_by(Host.name, Host.id), KnownHost)
     ]
 
 
@@ -127,8 +102,7 @@ def waited_for(database: Database) -> list[WaitedFor]:
         query = Delivery.select(fn.COUNT(Delivery.id)).where(
             Delivery.action == action, Delivery.due_at_ms.is_null(False)
         )
-        [(count,)] = queries.tuples(database, query)
-        if count:
+        if count := queries.value(database, query):
             names = [name for name, _ in hosts]
             since_ms = max(ended_at_ms for _, ended_at_ms in hosts)
             found.append(WaitedFor(action=action, count=count, names=names, since_ms=since_ms))
@@ -144,9 +118,12 @@ def _names(actions: str) -> list[str]:
     return [name for name in actions.split("\n") if name]
 
 
-_RUNNING = (
-    Delivery.select(Attempt.worker, fn.COUNT(Attempt.id))
-    .join(Attempt, on=IS_LAST_ATTEMPT)
-    .where(Delivery.state == State.RUNNING)
-    .group_by(Attempt.worker)
-)
+def _running(database: Database) -> dict[str, int]:
+    """Return by worker how many of its hooks run."""
+    query = (
+        Delivery.select(Attempt.worker, fn.COUNT(Attempt.id))
+        .join(Attempt, on=IS_LAST_ATTEMPT)
+        .where(Delivery.state == State.RUNNING)
+        .group_by(Attempt.worker)
+    )
+    return dict(queries.tuples(database, query))

@@ -120,8 +120,12 @@ def test_wrong_links_of_a_stranger_are_few_lines_of_the_log(guarded: Premblyd) -
 
 def test_a_session_of_another_password_is_none_though_it_could_not_be_ended(store: Store) -> None:
     with closing(connect_operator(store.place)) as database:
-        begin = access.begin_by_password(
-            "token", "the hash", remote_ip="192.0.2.7", now_ms=NOW_MS, life_ms=1000
+        begin = access.begin_session(
+            "token",
+            password_hash="the hash",
+            remote_ip="192.0.2.7",
+            now_ms=NOW_MS,
+            life_ms=1000,
         )
         own = transact(database, begin)
         assert access.find_session(database, "token", NOW_MS, "the hash") == own
