@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from peewee import SQL, Database, Field, ModelSelect, fn
+from peewee import SQL, Database, Field, fn
 
 from premblyd.model.states import AttemptOutcome, State
 from premblyd.model.tables import (
@@ -36,11 +36,6 @@ CountedBy = Literal["response_code", "outcome", "type"]
 LOOKED_AT, MOST = 5_000, 8
 MOST_REFUSALS = 20
 COUNTED = 10_000  # dead deliveries: no more are counted for the pulse
-_FIELDS: Mapping[CountedBy, Field] = {
-    "response_code": EventHour.response_code,
-    "outcome": EventHour.outcome,
-    "type": EventHour.type,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,20 +99,14 @@ def events(
 ) -> list[EventCount]:
     """Return how many webhooks came since `since_ms`, for spans of `each_ms` (whole hours), oldest
     first."""
-    field = _FIELDS[by]
-    query = _since(EventHour, since_ms, each_ms, field).select_extend(
-        fn.SUM(EventHour.events), fn.SUM(EventHour.duplicates), fn.SUM(EventHour.unmatched)
-    )
-    return [
-        EventCount(
-            from_ms=from_ms,
-            name=name or None,
-            events=new,
-            duplicates=duplicates,
-            unmatched=unmatched,
-        )
-        for from_ms, name, new, duplicates, unmatched in queries.tuples(database, query)
-    ]
+    query = EventHour.select(
+        _span(EventHour.hour_ms, each_ms),
+        fn.NULLIF(getattr(EventHour, by), "").alias("name"),
+        fn.SUM(EventHour.events).alias("events"),
+        fn.SUM(EventHour.duplicates).alias("duplicates"),
+        fn.SUM(EventHour.unmatched).alias("unmatched"),
+    ).where(EventHour.hour_ms >= hour_of(since_ms))
+    return queries.rows(database, query.group_by(*_FIRST_TWO).order_by(*_FIRST_TWO), EventCount)
 
 
 def rejections(
@@ -125,17 +114,14 @@ def rejections(
 ) -> list[RejectionCount]:
     """Return how many requests were refused since `since_ms`, for spans of `each_ms`, oldest
     first. At most 10,000 rejections are kept, so they are counted from their rows."""
-    span = Rejection.at_ms / each_ms * each_ms
-    query = (
-        Rejection.select(span, Rejection.reason, fn.COUNT(Rejection.id))
-        .where(Rejection.at_ms >= hour_of(since_ms))
-        .group_by(*_FIRST_TWO)
-        .order_by(*_FIRST_TWO)
-    )
-    return [
-        RejectionCount(from_ms=from_ms, reason=reason, count=count)
-        for from_ms, reason, count in queries.tuples(database, query)
-    ]
+    query = Rejection.select(
+        _span(Rejection.at_ms, each_ms), Rejection.reason, fn.COUNT(Rejection.id).alias("count")
+    ).where(Rejection.at_ms >= hour_of(since_ms))
+    return queries.rows(database, query.group_by(*_FIRST_TWO).order_by(*_FIRST_TWO), RejectionCount)
+
+
+def _span(at_ms: Field, each_ms: int) -> Any:
+    return (at_ms / each_ms * each_ms).alias("from_ms")
 
 
 def actions(
@@ -143,20 +129,18 @@ def actions(
 ) -> list[ActionFigures]:
     """Return how each action fares: those called `names` first, then all others that have
     attempts since `since_ms` or open deliveries, by name."""
-    attempts, durations = _attempts(database, since_ms)
-    queues = queues_of(database, now_ms)
-    waiting = waiting_of(database)
+    attempts, durations = attempts_of(database, since_ms)
+    queued, due = _queued(database), _due(database, now_ms)
+    waiting = _counts(database, WAITS_FOR_ANOTHER)  # by `order`
     running = _counts(database, Delivery.state == State.RUNNING)
     dead = dead_of(database)
-    others = sorted({*attempts, *queues, *waiting, *dead} - set(names))
+    others = sorted({*attempts, *queued, *waiting, *dead} - set(names))
     figures = []
     for name in (*names, *others):
-        queue = queues.get(name, _EMPTY)
-        counts = attempts.get(name, {})
-        ended = sum(
-            count for outcome, count in counts.items() if outcome != AttemptOutcome.INTERRUPTED
-        )
-        took = durations.get(name, {})
+        count, oldest_ms = queued.get(name, (0, None))
+        overdue = due.get(name, Overdue(count=0, since_ms=None))
+        counts, took = attempts.get(name, {}), durations.get(name, {})
+        ended = sum(counts.values()) - counts.get(AttemptOutcome.INTERRUPTED, 0)
         figures.append(
             ActionFigures(
                 action=name,
@@ -164,61 +148,33 @@ def actions(
                 success_rate=counts.get(AttemptOutcome.SUCCEEDED, 0) / ended if ended else None,
                 median_ms=quantile(took, 0.5),
                 p95_ms=quantile(took, 0.95),
-                backlog=max(0, queue.queued - running.get(name, 0)) + waiting.get(name, 0),
+                backlog=max(0, count - running.get(name, 0)) + waiting.get(name, 0),
                 running=running.get(name, 0),
                 dead=dead.get(name, 0),
-                overdue=queue.overdue,
-                oldest_waiting_ms=queue.oldest_ms,
-                next_due_ms=queue.next_due_ms,
+                overdue=overdue.count,
+                oldest_waiting_ms=oldest_ms,
+                next_due_ms=overdue.since_ms,
             )
         )
     return figures
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueOf:
-    """What of an action is in the queue: waiting, or running."""
-
-    queued: int
-    overdue: int
-    oldest_ms: int | None
-    next_due_ms: int | None
-
-
-_IS_QUEUED = Delivery.due_at_ms.is_null(False)
-_EMPTY = QueueOf(queued=0, overdue=0, oldest_ms=None, next_due_ms=None)
-
-
-def queues_of(database: Database, now_ms: int) -> dict[str, QueueOf]:
-    """Return what is in the queue by action: one walk over the queue's own index."""
+def _queued(database: Database) -> dict[str, tuple[int, int | None]]:
+    """Return by action how many deliveries are in the queue, waiting or running, and when the first
+    one was made: one walk over the queue's own index."""
     query = (
         Delivery.select(Delivery.action, fn.COUNT(SQL("*")), fn.MIN(Delivery.id))
-        .where(_IS_QUEUED)
+        .where(Delivery.due_at_ms.is_null(False))
         .group_by(Delivery.action)
     )
     found = queries.tuples(database, query)
     first_ids = [first_id for _, _, first_id in found]
-    made = dict(
-        queries.tuples(
-            database,
-            Delivery.select(Delivery.id, Delivery.created_at_ms).where(Delivery.id.in_(first_ids)),
-        )
-    )
-    overdue = overdue_of(database, now_ms)
+    first = Delivery.select(Delivery.id, Delivery.created_at_ms).where(Delivery.id.in_(first_ids))
+    made_ms = dict(queries.tuples(database, first))
     return {
-        str(action): QueueOf(
-            queued=queued,
-            overdue=overdue[str(action)].count if str(action) in overdue else 0,
-            oldest_ms=queries.time(made.get(first_id)),
-            next_due_ms=_first_due_ms(database, action),
-        )
-        for action, queued, first_id in found
+        str(action): (count, queries.time(made_ms.get(first_id)))
+        for action, count, first_id in found
     }
-
-
-def waiting_of(database: Database) -> dict[str, int]:
-    """Return by action how many deliveries wait for another (`order`), by an index of these."""
-    return _counts(database, WAITS_FOR_ANOTHER)
 
 
 def held_of(database: Database) -> dict[str, int]:
@@ -236,25 +192,25 @@ def held_of(database: Database) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overdue:
-    """What was due before a time and is in the queue still, and since when."""
+    """How much of an action was due before a time and is in the queue still, and when the first
+    thing in the queue was due, or will be."""
 
     count: int
     since_ms: int | None
 
 
 def overdue_of(database: Database, before_ms: int) -> dict[str, Overdue]:
-    """Return what was due before `before_ms` by action; an action without any is left out. The
-    queue's index has them side by side, so what is not due costs nothing."""
+    """Return what was due before `before_ms` by action; an action without any is left out."""
+    return {action: due for action, due in _due(database, before_ms).items() if due.count}
+
+
+def _due(database: Database, before_ms: int) -> dict[str, Overdue]:
+    """Return it of every action in the queue: its index has them side by side, so what is not due
+    costs nothing."""
     return {
         str(action): Overdue(count=count, since_ms=queries.time(since_ms))
-        for action, count, since_ms in queries.by_sql(database, _OVERDUE, before_ms)
-        if count
+        for action, count, since_ms in queries.by_sql(database, _DUE, before_ms)
     }
-
-
-def _first_due_ms(database: Database, action: Any) -> int | None:
-    query = Delivery.select(fn.MIN(Delivery.due_at_ms)).where(Delivery.action == action, _IS_QUEUED)
-    return queries.time(queries.value(database, query))
 
 
 def dead_of(database: Database) -> dict[str, int]:
@@ -308,7 +264,7 @@ def quantile(buckets: Mapping[int, int], share: float) -> int | None:
     return None
 
 
-def _attempts(
+def attempts_of(
     database: Database, since_ms: int
 ) -> tuple[dict[str, dict[str, int]], dict[str, dict[int, int]]]:
     """Return by action its attempts by outcome, and the durations of those that ended by
@@ -339,16 +295,6 @@ def _counts(database: Database, condition: Any) -> dict[str, int]:
         .group_by(Delivery.action)
     )
     return {str(action): count for action, count in queries.tuples(database, query)}
-
-
-def _since(table: type[EventHour], since_ms: int, each_ms: int, field: Field) -> "ModelSelect[Any]":
-    span = table.hour_ms / each_ms * each_ms
-    return (
-        table.select(span, field)
-        .where(table.hour_ms >= hour_of(since_ms))
-        .group_by(*_FIRST_TWO)
-        .order_by(*_FIRST_TWO)
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -413,7 +359,7 @@ def pulse(database: Database) -> Pulse:
     )
 
 
-_OVERDUE = """
+_DUE = """
 WITH RECURSIVE waiting (name) AS (
     SELECT min(action) FROM delivery WHERE due_at_ms IS NOT NULL
     UNION ALL

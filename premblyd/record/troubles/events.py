@@ -7,7 +7,7 @@ from peewee import Database, fn
 
 from premblyd import times
 from premblyd.model.states import AttemptOutcome
-from premblyd.model.tables import Attempt, AttemptHour, Delivery, Event, EventHour, Rejection
+from premblyd.model.tables import Attempt, Delivery, Event, EventHour, Rejection
 from premblyd.prembly.payload import CODES
 from premblyd.privacy.identifiers import is_code
 from premblyd.queue.inbox import ConnectionFault
@@ -207,23 +207,12 @@ def _failures_in_a_row(situation: Situation) -> dict[str, int]:
         elif outcome in _FAILED and action not in succeeded:
             failures[action] = failures.get(action, 0) + 1
     # An action that runs rarely is not among the last attempts of busy ones.
-    for action, outcomes in _attempts_by_outcome(situation).items():
+    attempts, _ = statistics.attempts_of(database, since_ms)
+    for action, outcomes in attempts.items():
         if action not in succeeded and AttemptOutcome.SUCCEEDED not in outcomes:
             failed = sum(outcomes.get(outcome, 0) for outcome in _FAILED)
             failures[action] = max(failed, failures.get(action, 0))
     return {action: count for action, count in failures.items() if count >= FAILING}
-
-
-def _attempts_by_outcome(situation: Situation) -> dict[str, dict[str, int]]:
-    query = (
-        AttemptHour.select(AttemptHour.action, AttemptHour.outcome, fn.SUM(AttemptHour.attempts))
-        .where(AttemptHour.hour_ms >= hour_of(situation.since_ms))
-        .group_by(AttemptHour.action, AttemptHour.outcome)
-    )
-    found: dict[str, dict[str, int]] = {}
-    for action, outcome, count in queries.tuples(situation.database, query):
-        found.setdefault(action, {})[outcome] = count
-    return found
 
 
 def _dead(situation: Situation) -> Iterator[Item]:
