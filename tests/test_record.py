@@ -278,7 +278,7 @@ def test_attempts_come_in_the_order_they_ran(
     store: Store, record: Database, writing: Database
 ) -> None:
     run(store, 2, AttemptOutcome.FAILED)
-    assert perform_all(writing, ADA.replay([1], {1: 1}, NOW_MS)) == [1]
+    assert perform_all(writing, ADA.replay({1: 1}, NOW_MS)) == [1]
     run(store, 1, AttemptOutcome.TIMED_OUT)
     found = events.attempts_of(record, [3, 1, 2])
     assert [(row.delivery_id, row.number, row.outcome) for row in found] == [
@@ -342,7 +342,7 @@ def test_replay_queues_what_is_finished_and_nothing_else(
     run(store, 1, AttemptOutcome.SUCCEEDED)
     assert transact(writing, ADA.cancel(6, NOW_MS + 70))
     everything = dict.fromkeys(range(1, 8), 9)
-    replay = ADA.replay([*everything], everything, NOW_MS + 80)
+    replay = ADA.replay(everything, NOW_MS + 80)
     assert perform_all(writing, replay) == [1, 1, 1, 0]
     queued = ("pending", NOW_MS + 80, 9, None)
     assert store.rows(STATES) == [
@@ -365,7 +365,7 @@ def test_each_batch_of_a_replay_is_committed_before_the_next(
 ) -> None:
     monkeypatch.setattr(operating, "BATCH", 1)
     run(store, 2, AttemptOutcome.FAILED)
-    replay = ADA.replay([1, 3], {1: 1, 3: 1}, NOW_MS)
+    replay = ADA.replay({1: 1, 3: 1}, NOW_MS)
     for done, operation in enumerate(replay, start=1):
         assert transact(writing, operation) == 1
         assert store.rows("SELECT count(*) FROM operator_action") == [(done,)]
@@ -396,7 +396,7 @@ def test_a_cancelled_delivery_does_not_run(store: Store, writing: Database) -> N
 def test_the_daemon_runs_the_same_changes_by_its_writer(store: Store) -> None:
     store.add("crm", "page")
     run(store, 1, AttemptOutcome.FAILED)
-    (replay,) = ADA.replay([1], {1: 7}, NOW_MS + 70)
+    (replay,) = ADA.replay({1: 7}, NOW_MS + 70)
     assert store.wait(store.writer.call(replay)) == 1
     assert store.wait(store.writer.call(ADA.cancel(2, NOW_MS + 80)))
     assert store.wait(store.writer.call(ADA.reveal(1, NOW_MS + 90))).event_id == 1
@@ -416,7 +416,7 @@ def test_a_replay_of_many_is_one_line_with_its_deliveries_behind(
 ) -> None:
     run(store, 2, AttemptOutcome.FAILED)
     many = transact(writing, ADA.many("2 deliveries", NOW_MS))
-    assert perform_all(writing, many.replay([1, 3], {1: 1, 3: 1}, NOW_MS + 5)) == [2]
+    assert perform_all(writing, many.replay({1: 1, 3: 1}, NOW_MS + 5)) == [2]
     transact(writing, ADA.reveal(2, NOW_MS + 9))
     reveal, replay = lists.rows(writing, OperatorFilter())
     assert (reveal.action, reveal.parts, reveal.part_of_id) == ("reveal", 0, None)
@@ -447,7 +447,7 @@ def test_a_record_that_cannot_be_kept_undoes_the_change(store: Store, writing: D
     with pytest.raises(StoreUnavailableError, match=NO_TABLE):
         transact(writing, ADA.cancel(2, NOW_MS))
     with pytest.raises(StoreUnavailableError, match=NO_TABLE):
-        perform_all(writing, ADA.replay([1], {1: 1}, NOW_MS))
+        perform_all(writing, ADA.replay({1: 1}, NOW_MS))
     assert store.rows(STATES) == before
 
 

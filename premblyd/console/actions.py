@@ -31,16 +31,9 @@ class Actions(Handler):
         )
         configured = {action.name: described(action) for action in config.actions}
         view = {"configured": configured, "figures": figures}
-        if self.wants_json:
-            await self.send_json(view)
-            return
         own = {"explanation": None, "payload": "", "now_ms": now_ms, "endpoint": ""}
-        await self.send_page(
-            "actions.html",
-            endpoints=[endpoint.name for endpoint in config.endpoints],
-            **view,
-            **{**own, **more},
-        )
+        endpoints = [endpoint.name for endpoint in config.endpoints]
+        await self.show("actions.html", view, endpoints=endpoints, **{**own, **more})
 
 
 class Explain(Actions):

@@ -4,13 +4,14 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
-from premblyd.errors import PremblydError, TryAgainError
+from premblyd.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.occurrences import ConsoleFailed
 from premblyd.record import operating, replays
 from premblyd.record.filters import DeliveryFilter
@@ -39,6 +40,11 @@ class Bulk:
     mistake: str | None = None
     task: "asyncio.Task[None] | None" = field(default=None, repr=False)
 
+    def as_json(self) -> dict[str, Any]:
+        """Return what is shown of it."""
+        names = [each.name for each in fields(self) if each.name != "task"]
+        return {name: getattr(self, name) for name in names}
+
 
 class Bulks:
     """The replays since the start of the daemon: one at a time, and each in steps, so that webhooks
@@ -53,8 +59,11 @@ class Bulks:
         self._wake = wake
         self._all: dict[int, Bulk] = {}
 
-    def find(self, bulk_id: int) -> Bulk | None:
-        return self._all.get(bulk_id)
+    def find(self, bulk_id: int) -> Bulk:
+        """Return a replay. Raise NotFoundError when it is none any more."""
+        if bulk_id not in self._all:
+            raise NotFoundError("There is no such replay any more. The operator log has it.")
+        return self._all[bulk_id]
 
     def start(
         self, chosen: DeliveryFilter, total: int, config: Config, *, about: str, actor: str

@@ -5,11 +5,10 @@ from types import MappingProxyType
 from typing import Any
 
 from premblyd.console import words
-from premblyd.console.bulk import Bulk
 from premblyd.console.handler import Handler, require_known
 from premblyd.console.lists import Form, ListPage
 from premblyd.engines.connections import Database
-from premblyd.errors import NotFoundError, PremblydError
+from premblyd.errors import PremblydError
 from premblyd.model.states import State
 from premblyd.record import replays, statistics
 from premblyd.record.filters import DeliveryFilter
@@ -53,32 +52,19 @@ class ReplayMany(Handler):
     async def post(self) -> None:
         is_all = bool(self.get_body_argument("all", ""))
         chosen, form = self._all() if is_all else (self._some(), None)
-        contradicted = dataclasses.replace(chosen, contradicted=True)
-        total, left = await self.read(
-            lambda database: (
-                replays.count_deliveries(database, chosen),
-                replays.count_deliveries(database, contradicted),
-            )
-        )
+        total = await self.read(lambda database: replays.count_deliveries(database, chosen))
         about = f"{how_many(total)}{_that(form)}"
         is_sure = self.get_body_argument("sure", "") == "yes" or self.wants_json
         if form is not None and not is_sure:
-            await self.send_page(
-                "sure.html",
-                about=about,
-                total=total,
-                contradicted=left,
-                typed=form.typed,
-                form=form,
-            )
+            left = dataclasses.replace(chosen, contradicted=True)
+            contradicted = await self.read(lambda each: replays.count_deliveries(each, left))
+            view = {"about": about, "total": total, "contradicted": contradicted}
+            await self.send_page("sure.html", form=form, **view)
             return
         bulk = self.services.bulks.start(
             chosen, total, self.services.config, about=about, actor=self.actor
         )
-        if self.wants_json:
-            await self.send_json(shown(bulk))
-            return
-        self.redirect(f"/replays/{bulk.id}", status=303)
+        await self.go_on(f"/replays/{bulk.id}", bulk.as_json())
 
     def _all(self) -> tuple[DeliveryFilter, Form]:
         offered = Dead.offered()
@@ -117,7 +103,7 @@ class Progress(Handler):
     section = "/dead"
 
     async def get(self, bulk_id: str) -> None:
-        await self.show("progress.html", {"bulk": shown(_bulk(self, bulk_id))})
+        await self.show("progress.html", {"bulk": self.services.bulks.find(int(bulk_id)).as_json()})
 
 
 class Stop(Handler):
@@ -126,12 +112,9 @@ class Stop(Handler):
     section = "/dead"
 
     async def post(self, bulk_id: str) -> None:
-        bulk = _bulk(self, bulk_id)
+        bulk = self.services.bulks.find(int(bulk_id))
         bulk.is_stopped = True
-        if self.wants_json:
-            await self.send_json(shown(bulk))
-            return
-        self.redirect(f"/replays/{bulk.id}", status=303)
+        await self.go_on(f"/replays/{bulk.id}", bulk.as_json())
 
 
 class Delivery(Handler):
@@ -166,7 +149,7 @@ class Replay(Handler):
         if plan.without_action:
             raise PremblydError(f"The configuration has no action {found.action} any more.")
         done = "skipped_again" if plan.skipped_again else "replayed"
-        await answer(self, found.event_id, done if queued else "not_replayed", queued)
+        await _done(self, found.event_id, done if queued else "not_replayed", queued)
 
 
 class Cancel(Handler):
@@ -180,30 +163,15 @@ class Cancel(Handler):
         change = Operator(actor=self.actor).cancel(number, self.now_ms)
         cancelled = await self.services.writer.call(change, alone=True)
         self.services.wake()  # with `order`, what has waited for it is due now
-        await answer(
+        await _done(
             self, found.event_id, "cancelled" if cancelled else "not_cancelled", int(cancelled)
         )
 
 
-async def answer(handler: Handler, event_id: int, done: str, count: int) -> None:
+async def _done(handler: Handler, event_id: int, done: str, count: int) -> None:
     """Answer that something was done, or why not: on the event's page, or as JSON."""
-    if handler.wants_json:
-        await handler.send_json({"done": count, "message": words.DONE[done]})
-        return
-    handler.redirect(f"/events/{event_id}?done={done}#deliveries", status=303)
-
-
-def _bulk(handler: Handler, bulk_id: str) -> Bulk:
-    bulk = handler.services.bulks.find(int(bulk_id))
-    if bulk is None:
-        raise NotFoundError("There is no such replay any more. The operator log has it.")
-    return bulk
-
-
-def shown(bulk: Bulk) -> dict[str, Any]:
-    """Return what is shown of a replay of many."""
-    names = ("id", "about", "total", "queued", "left_alone", "is_finished", "mistake", "is_stopped")
-    return {name: getattr(bulk, name) for name in names}
+    view = {"done": count, "message": words.DONE[done]}
+    await handler.go_on(f"/events/{event_id}?done={done}#deliveries", view)
 
 
 def _plan_one(

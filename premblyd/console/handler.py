@@ -193,12 +193,20 @@ class Handler(RequestHandler):
     def now_ms(self) -> int:
         return self.services.clock.now_ms()
 
-    async def show(self, template: str, view: Mapping[str, Any]) -> None:
-        """Answer with `view`: as a page, or as JSON where that is asked for."""
+    async def show(self, template: str, view: Mapping[str, Any], **more: Any) -> None:
+        """Answer with `view`: as a page, which has `more` too, or as JSON where that is asked
+        for."""
         if self.wants_json:
             await self.send_json(view)
         else:
-            await self.send_page(template, **view)
+            await self.send_page(template, **{**view, **more})
+
+    async def go_on(self, path: str, view: Any) -> None:
+        """Go on to a page after a form, or answer with `view` as JSON where that is asked for."""
+        if self.wants_json:
+            await self.send_json(view)
+        else:
+            self.redirect(path, status=303)
 
     async def send_page(self, template: str, **values: Any) -> None:
         """Answer with a page."""

@@ -164,11 +164,9 @@ class ListPage(Handler):
             "mistakes": form.mistakes,
             **beside,
         }
-        if self.wants_json:
-            await self.send_json(view)
-            return
-        await self.send_page(
+        await self.show(
             self.template,
+            view,
             path=self.path,
             form=form,
             fields=[each for each in offered if each.title],
@@ -177,7 +175,6 @@ class ListPage(Handler):
             is_top=not any(form.typed[name] for name in self.places),
             now_ms=self.now_ms,
             actions=[action.name for action in self.services.config.actions],
-            **view,
         )
 
     @classmethod

@@ -143,14 +143,13 @@ class Operator:
 
     def replay(
         self,
-        delivery_ids: Sequence[int],
         attempts: Mapping[int, int],
         now_ms: int,
         order_policies: Mapping[int, Then | None] = NO_ORDER,
     ) -> Iterator[Change[int]]:
-        """Queue finished deliveries again, each with its fresh budget of `attempts`; others stay
-        as they are. `order_policies`: those of actions with `order`, each of which joins the end of
-        its line. Yield the changes, each of which returns how many it queued."""
+        """Queue the finished of these deliveries again, each with its fresh budget of `attempts`;
+        others stay as they are. `order_policies`: those of actions with `order`, each of which
+        joins the end of its line. Yield the changes, each of which returns how many it queued."""
 
         def queue(transaction: Transaction, part: Sequence[int]) -> int:
             order.lock(transaction, part)
@@ -174,7 +173,7 @@ class Operator:
             self._record_replays(transaction, queued, now_ms)
             return len(queued)
 
-        return _in_batches(delivery_ids, queue)
+        return _in_batches([*attempts], queue)
 
     def make_due_now(self, delivery_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
         """Make pending deliveries due now, save those that wait for another; the attempts that are

@@ -32,7 +32,7 @@ class FoundDelivery:
     id: int
     event_id: int
     action: str
-    state: State
+    state: str
     ran_instead_id: int | None
     contradicted: bool  # its event was, by Prembly
 
@@ -151,7 +151,7 @@ def changes(plan: Plan, operator: Operator, settings: Config, now_ms: int) -> It
     again = sorted(plan.finished, key=lambda delivery: (delivery.event_id, delivery.id))
     attempts = {each.id: actions[each.action].retry.attempts for each in again}
     order_policies = {each.id: actions[each.action].then for each in again}
-    yield from operator.replay(list(attempts), attempts, now_ms, order_policies)
+    yield from operator.replay(attempts, now_ms, order_policies)
     yield from operator.make_due_now([delivery.id for delivery in plan.pending], now_ms)
     if plan.action is not None:
         action = plan.action
@@ -179,10 +179,9 @@ def find_deliveries(
     query = _chosen(database, chosen, *columns, criteria.is_contradicted(Delivery.event))
     # Somebody may have put another word there.
     query = query.where(Delivery.state.in_(list(State)))
-    found = queries.whole(
+    return queries.whole(
         database, query, Delivery.id, FoundDelivery, after_id=after_id, limit=limit
     )
-    return [dataclasses.replace(delivery, state=State(delivery.state)) for delivery in found]
 
 
 def count_deliveries(database: Database, chosen: DeliveryFilter) -> int:
@@ -210,7 +209,7 @@ def _skipped_again(
     return tuple(
         delivery
         for delivery in finished
-        if delivery.state is State.SKIPPED
+        if delivery.state == State.SKIPPED
         and actions[delivery.action].once is not None
         and delivery.ran_instead_id not in replayed
     )

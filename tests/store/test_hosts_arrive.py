@@ -112,7 +112,7 @@ def test_what_an_operator_changes_is_claimed_or_changed_and_never_both(
         *(
             host.writer.call(change, alone=True)
             for host in hosts
-            for change in operator.replay(range(1, 41), dict.fromkeys(range(1, 41), 3), NOW_MS)
+            for change in operator.replay(dict.fromkeys(range(1, 41), 3), NOW_MS)
         ),
     )
     assert sum(counts) == len(cancelled)

@@ -123,7 +123,7 @@ class Hosts:
         some = self.rng.sample(sorted(self.actions), min(6, len(self.actions)))
         order_policies = {number: THENS.get(self.actions[number]) for number in some}
         changes: list[Change[Any]] = [
-            *operator.replay(some, dict.fromkeys(some, 3), self.now_ms, order_policies),
+            *operator.replay(dict.fromkeys(some, 3), self.now_ms, order_policies),
             *operator.make_due_now(some, self.now_ms),
             *(operator.cancel(number, self.now_ms) for number in some[:1]),
         ]

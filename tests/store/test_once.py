@@ -245,7 +245,7 @@ def test_a_replay_of_all_runs_one(store: Store) -> None:
 
 
 def replay(store: Store, *numbers: int) -> None:
-    for change in Operator(actor="ada").replay(numbers, dict.fromkeys(numbers, 3), NOW_MS):
+    for change in Operator(actor="ada").replay(dict.fromkeys(numbers, 3), NOW_MS):
         store.wait(store.writer.call(change))
 
 

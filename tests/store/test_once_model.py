@@ -166,7 +166,7 @@ class Schedule:
     def replay(self) -> None:
         over = [number for number, each in self.model.items() if each.state in OVER]
         for number in self.rng.sample(over, min(2, len(over))):
-            for change in Operator(actor="ada").replay([number], {number: 100}, self.now_ms):
+            for change in Operator(actor="ada").replay({number: 100}, self.now_ms):
                 assert self.store.wait(self.store.writer.call(change)) == 1
             self.model[number] = Delivery(self.model[number].key, self.now_ms)
 

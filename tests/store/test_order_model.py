@@ -123,7 +123,7 @@ class Schedule:
             own = self.model[number]
             [(action,)] = self.store.rows("SELECT action FROM delivery WHERE id = ?", number)
             changes = Operator(actor="ada").replay(
-                [number], {number: 100}, self.now_ms, {number: THENS[action]}
+                {number: 100}, self.now_ms, {number: THENS[action]}
             )
             assert [self.store.wait(self.store.writer.call(change)) for change in changes] == [1]
             if own.line is not None and number in self.lines[own.line]:

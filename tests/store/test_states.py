@@ -109,7 +109,7 @@ def test_a_whole_life_is_taken(store: Store) -> None:
     (job,) = claim(store, crm=9).jobs
     finish(store, job, FAILED)
     operator = Operator(actor="ada")
-    for each in operator.replay([1], {1: 5}, NOW_MS, {1: "wait"}):
+    for each in operator.replay({1: 5}, NOW_MS, {1: "wait"}):
         store.wait(store.writer.call(each, alone=True))
     store.wait(store.writer.call(operator.cancel(2, NOW_MS), alone=True))
     for _ in range(2):

@@ -217,7 +217,7 @@ class Dispatching:
         """Queue a delivery again, as `premblyd replay` does from its own process."""
         with closing(connect_operator(self.place)) as connection:
             operator = Operator(actor="uid 0")
-            (replay,) = operator.replay([delivery_id], {delivery_id: 1}, self.clock.now_ms())
+            (replay,) = operator.replay({delivery_id: 1}, self.clock.now_ms())
             assert transact(connection, replay) == 1
 
     def states(self, *actions: str) -> dict[str, int]:

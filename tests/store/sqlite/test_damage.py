@@ -119,7 +119,7 @@ def test_an_unusable_delivery_that_was_mended_can_be_replayed(store: Store) -> N
     by_hand(store.path, "UPDATE delivery SET attempt_count = 0")
     assert ids(claim(store, crm=9)) == []
     with closing(opening.connect_operator(store.path)) as writing:
-        (replay,) = Operator(actor="ada").replay([1], {1: 5}, NOW_MS)
+        (replay,) = Operator(actor="ada").replay({1: 5}, NOW_MS)
         assert transact(writing, replay) == 1
     assert [job.attempt for job in claim(store, crm=9).jobs] == [3]
 

@@ -33,7 +33,7 @@ def test_every_change_of_a_state_is_in_the_table_and_nothing_in_it_is_invented(
         store.wait(store.queue.finish(ended, INTERRUPTED, ending(ended, state, NOW_MS)))
 
     def replay() -> None:
-        changes = Operator(actor="ada").replay([added], {added: 3}, NOW_MS)
+        changes = Operator(actor="ada").replay({added: 3}, NOW_MS)
         assert [store.wait(store.writer.call(each)) for each in changes] == [1]
         assert cancel()
 
