@@ -94,20 +94,28 @@ def _by(
     return dataclasses.field(default=default, metadata={"filter": about})
 
 
+def _time(where: Where, title: str, option_help: str = "", hint: str = "12h, 2026-01-31") -> Any:
+    return _by(where, title, option_help, reads=Reads.TIME, hint=hint)
+
+
 def _words(kind: type[StrEnum]) -> tuple[str, ...]:
     return tuple(each.value for each in kind)
 
 
+def _where(expression: Callable[[Any], Expression], **about: Any) -> Where:
+    return lambda _, value: Condition(expression=expression(value), **about)
+
+
 def _is(field: Field, index: str | None = None) -> Where:
-    return lambda _, value: Condition(expression=field == value, index=index)
+    return _where(lambda value: field == value, index=index)
 
 
-def _since(at_ms: Any) -> Where:
-    return lambda _, since_ms: Condition(expression=at_ms >= since_ms)
+def _since(at_ms: Any, **about: Any) -> Where:
+    return _where(lambda since_ms: at_ms >= since_ms, **about)
 
 
-def _all_in_range(expression: Expression) -> Condition:
-    return Condition(expression=expression, is_in_range=True)
+def _until(at_ms: Any, **about: Any) -> Where:
+    return _where(lambda until_ms: at_ms < until_ms, **about)
 
 
 def _code(_: Database, code: str) -> Condition:
@@ -131,7 +139,8 @@ def _key(_: Database, key: str) -> Condition:
 
 # Which no index has: the range of ids is looked for before.
 _received_at = fn.COALESCE(Event.received_at_ms, 0)
-_SINCE = "12h, 2026-01-31"
+_UNTIL = "1h, 2026-01-31 14:00"
+_TYPE = {"reads": Reads.TYPE, "hint": "sdk.session, transaction.*"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,13 +184,7 @@ class EventFilter(Chosen):
         "Only this outcome.",
         choices=_words(Outcome),
     )
-    type: str | None = _by(
-        _type,
-        "Type",
-        "Only this type, or transaction.*",
-        reads=Reads.TYPE,
-        hint="sdk.session, transaction.*",
-    )
+    type: str | None = _by(_type, "Type", "Only this type, or transaction.*", **_TYPE)
     kind: str | None = _by(_is(Event.kind), "Kind", choices=KINDS)
     reference: str | None = _by(
         _is(Event.reference, "event_reference"), "Reference", "Only this reference of Prembly."
@@ -191,35 +194,27 @@ class EventFilter(Chosen):
         "User ref",
         "Only this reference of a person (user_ref).",
     )
-    since_ms: int | None = _by(
-        lambda _, since_ms: _all_in_range(_received_at >= since_ms),
+    since_ms: int | None = _time(
+        _since(_received_at, is_in_range=True),
         "Since",
         "Only received at or after: 2026-01-31, 12h.",
-        reads=Reads.TIME,
-        hint=_SINCE,
     )
-    until_ms: int | None = _by(
-        lambda _, until_ms: _all_in_range(_received_at < until_ms),
-        "Until",
-        "Only received before.",
-        reads=Reads.TIME,
-        hint="1h, 2026-01-31 14:00",
+    until_ms: int | None = _time(
+        _until(_received_at, is_in_range=True), "Until", "Only received before.", _UNTIL
     )
-    text: str | None = _by(
-        lambda _, text: Condition(expression=Event.detail.contains(text)), "Detail contains"
-    )
+    text: str | None = _by(_where(Event.detail.contains), "Detail contains")
     endpoint: str | None = _by(_is(Event.endpoint), is_linked=True)
     key: str | None = _by(
         _key, "", "Only the event with this key; its beginning will do.", reads=Reads.KEY
     )
     contradicted: bool = _by(
-        lambda *_: Condition(expression=Event.id.in_(criteria.contradicted_ids()), is_of_ids=True),
+        _where(lambda _: Event.id.in_(criteria.contradicted_ids()), is_of_ids=True),
         "Contradicted",
         "Only those that Prembly, asked to confirm, contradicted.",
         reads=Reads.YES,
     )
     is_doubted: bool = _by(
-        lambda *_: Condition(expression=IS_DOUBTED, index="event_doubted"),
+        _where(lambda _: IS_DOUBTED, index="event_doubted"),
         "Doubted",
         "Only those that say VERIFIED, and something that does not fit.",
         reads=Reads.YES,
@@ -236,30 +231,19 @@ class DeliveryFilter(Chosen):
     )
     action: str | None = _by(_is(Delivery.action), "Action", "Only this action.")
     type: str | None = _by(
-        lambda _, pattern: Condition(
-            expression=queries.matches(fn.COALESCE(Event.type, ""), pattern)
-        ),
+        _where(lambda pattern: queries.matches(fn.COALESCE(Event.type, ""), pattern)),
         "Type",
         "Only of this type, or transaction.*",
-        reads=Reads.TYPE,
-        hint="sdk.session, transaction.*",
+        **_TYPE,
     )
-    since_ms: int | None = _by(
-        _since(_received_at),
-        "Received since",
-        "Only of events received since.",
-        reads=Reads.TIME,
-        hint=_SINCE,
+    since_ms: int | None = _time(
+        _since(_received_at), "Received since", "Only of events received since."
     )
-    until_ms: int | None = _by(
-        lambda _, until_ms: Condition(expression=_received_at < until_ms),
-        "Received until",
-        "Only of events received before.",
-        reads=Reads.TIME,
-        hint="1h, 2026-01-31 14:00",
+    until_ms: int | None = _time(
+        _until(_received_at), "Received until", "Only of events received before.", _UNTIL
     )
     error: str | None = _by(
-        lambda _, text: Condition(expression=Delivery.last_error.contains(text)),
+        _where(Delivery.last_error.contains),
         "Error contains",
         "Only with these words in the last error.",
     )
@@ -270,24 +254,20 @@ class DeliveryFilter(Chosen):
         reads=Reads.EVENT,
     )
     is_waiting: bool = _by(
-        lambda *_: Condition(expression=WAITS_FOR_ANOTHER, index="delivery_waits"),
+        _where(lambda _: WAITS_FOR_ANOTHER, index="delivery_waits"),
         "",
         "Only what waits for another (order).",
         reads=Reads.YES,
     )
     contradicted: bool = _by(
-        lambda *_: Condition(
-            expression=Delivery.event.in_(criteria.contradicted_ids()), index="delivery_event"
-        ),
+        _where(lambda _: Delivery.event.in_(criteria.contradicted_ids()), index="delivery_event"),
         "Contradicted",
         "Only of events that Prembly, asked, contradicted.",
         reads=Reads.YES,
     )
-    ids: tuple[int, ...] | None = _by(lambda _, ids: Condition(expression=Delivery.id.in_(ids)))
+    ids: tuple[int, ...] | None = _by(_where(Delivery.id.in_))
     delivery_id: int | None = _by(_is(Delivery.id))
-    due_after_ms: int | None = _by(
-        lambda _, due_ms: Condition(expression=Delivery.due_at_ms > due_ms)
-    )
+    due_after_ms: int | None = _by(_where(lambda due_ms: Delivery.due_at_ms > due_ms))
 
     def conditions(self, database: Database) -> list[Condition]:
         found = Chosen.conditions(self, database)
@@ -311,12 +291,8 @@ class RejectionFilter(Chosen):
     remote_ip: str | None = _by(
         _is(Rejection.remote_ip), "From", "Only from this address.", option="ip", hint="192.0.2.7"
     )
-    since_ms: int | None = _by(
-        _since(Rejection.at_ms),
-        "Since",
-        "Only refused at or after: 2026-01-31, 12h.",
-        reads=Reads.TIME,
-        hint=_SINCE,
+    since_ms: int | None = _time(
+        _since(Rejection.at_ms), "Since", "Only refused at or after: 2026-01-31, 12h."
     )
 
 
@@ -330,9 +306,7 @@ class AwaitedFilter(Chosen):
     reference: str | None = _by(
         _is(Awaited.reference, "awaited_reference"), "", "Only with this reference."
     )
-    since_ms: int | None = _by(
-        _since(Awaited.created_at_ms), "", "Only those that began since.", reads=Reads.TIME
-    )
+    since_ms: int | None = _time(_since(Awaited.created_at_ms), "", "Only those that began since.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,10 +314,8 @@ class OperatorFilter(Chosen):
     """Which of what people did; of a replay of many only all of it, without `part_of_id`."""
 
     action: str | None = _by(_is(OperatorAction.action), "Did", hint="replay, reveal")
-    actor: str | None = _by(
-        lambda _, text: Condition(expression=OperatorAction.actor.contains(text)), "Who"
-    )
-    since_ms: int | None = _by(_since(OperatorAction.at_ms), "Since", reads=Reads.TIME, hint=_SINCE)
+    actor: str | None = _by(_where(OperatorAction.actor.contains), "Who")
+    since_ms: int | None = _time(_since(OperatorAction.at_ms), "Since")
     part_of_id: int | None = _by(
         _is(OperatorAction.part_of_id, "operator_action_part"), reads=Reads.ROW, is_linked=True
     )
