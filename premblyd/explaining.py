@@ -83,11 +83,7 @@ def explain(
     for judgement in Routing(settings.actions).judge(webhook):
         action = judgement.action
         if judgement.why_not is None:
-            is_confirmed = action.confirm is not None
-            invocation = _invocation(action, webhook, is_confirmed=is_confirmed)
-            shown = _with_once(kinds.preview(action.hook, invocation, endpoint), action, webhook)
-            shown = _with_order(shown, action, webhook)
-            runs[action.name] = _confirmed(shown, webhook.verdict) if is_confirmed else shown
+            runs[action.name] = _preview(action, webhook, endpoint)
         else:
             runs_not[action.name] = judgement.why_not
     verdict = {
@@ -97,17 +93,40 @@ def explain(
     return Explanation(endpoint=endpoint.name, verdict=verdict, runs=runs, runs_not=runs_not)
 
 
-def _confirmed(preview: Preview, verdict: Verdict) -> Preview:
-    """Return the preview of a hook that runs when Prembly has confirmed the event. Nothing is
-    asked."""
+def _preview(action: Action, webhook: Webhook, endpoint: Endpoint) -> Preview:
+    """Return what the hook would do, with what `confirm`, `once` and `order` say of that. Prembly
+    is not asked."""
+    is_confirmed, reference = action.confirm is not None, webhook.verdict.reference
+    invocation = _invocation(action, webhook, is_confirmed=is_confirmed)
+    shown = kinds.preview(action.hook, invocation, endpoint)
+    facts, lines = dict(shown.facts), [*shown.lines]
+    if action.once is not None:
+        note = "runs each time: this event has no reference"
+        if reference:
+            note = "skipped if it has succeeded for another event of this reference and outcome"
+        facts |= {"once": action.once, "once_note": note}
+        lines.append(f"once: {note}")
+    if action.order is not None:
+        note = "waits for nothing: this event has no reference"
+        if reference:
+            end = "have succeeded" if action.order.then == "wait" else "are over"
+            note = f"waits until those that came before it for this reference {end}"
+        facts |= {"order": action.order.by, "order_note": note}
+        lines.append(f"order: {note}")
+    if is_confirmed:
+        note = _confirmed(webhook.verdict)
+        facts, lines = {"confirm": note, **facts}, [note, *lines]
+    return Preview(facts=facts, lines=lines)
+
+
+def _confirmed(verdict: Verdict) -> str:
+    """Return how Prembly would be asked before."""
     question = answers.question_about(verdict)
     if question is None:
-        what = f"would be dead at once: {answers.NOTHING_TO_ASK_BY}"
-    elif question.reference is None:
-        what = "would be confirmed by asking Prembly for the session"
-    else:
-        what = f"would be confirmed by asking Prembly for reference {question.reference}"
-    return Preview(facts={"confirm": what, **preview.facts}, lines=[what, *preview.lines])
+        return f"would be dead at once: {answers.NOTHING_TO_ASK_BY}"
+    if question.reference is None:
+        return "would be confirmed by asking Prembly for the session"
+    return f"would be confirmed by asking Prembly for reference {question.reference}"
 
 
 def _endpoint(settings: Config, name: str | None) -> Endpoint:
@@ -115,18 +134,14 @@ def _endpoint(settings: Config, name: str | None) -> Endpoint:
     return named("endpoint", name or None, {each.name: each for each in settings.endpoints})
 
 
-def _key(endpoint: Endpoint, name: str | None) -> str:
-    """Return the name of the endpoint's key, if it has it; of its first key for None."""
-    key = name or next(iter(endpoint.keys))
+def _webhook(endpoint: Endpoint, key_name: str | None, body: bytes, now_ms: int) -> Webhook:
+    """Return it as signed with this key of the endpoint; with its first key for None."""
+    key = key_name or next(iter(endpoint.keys))
     if key not in endpoint.keys:
         raise PremblydError(
             f"There is no key {key} at the endpoint {endpoint.name};"
             f" it has {', '.join(endpoint.keys)}."
         )
-    return key
-
-
-def _webhook(endpoint: Endpoint, key_name: str | None, body: bytes, now_ms: int) -> Webhook:
     return Webhook(
         endpoint=endpoint.name,
         received_at_ms=now_ms,
@@ -134,7 +149,7 @@ def _webhook(endpoint: Endpoint, key_name: str | None, body: bytes, now_ms: int)
         token="stand-in",  # noqa: S106
         headers='[["Content-Type", "application/json"]]',
         body=body,
-        verified_by=f"{endpoint.scheme}:{_key(endpoint, key_name)}",
+        verified_by=f"{endpoint.scheme}:{key}",
         verdict=payload.read(body, endpoint.fields),
     )
 
@@ -146,29 +161,3 @@ def _invocation(action: Action, webhook: Webhook, *, is_confirmed: bool = False)
         once_key=once.key_of(webhook.verdict) if action.once else None,
         confirmed_fields=() if is_confirmed else None,
     )
-
-
-def _with_order(shown: Preview, action: Action, webhook: Webhook) -> Preview:
-    """Return what a hook would do, with what its action's `order` says of that."""
-    if action.order is None:
-        return shown
-    if not webhook.verdict.reference:
-        note = "waits for nothing: this event has no reference"
-    elif action.order.then == "wait":
-        note = "waits until those that came before it for this reference have succeeded"
-    else:
-        note = "waits until those that came before it for this reference are over"
-    facts = shown.facts | {"order": action.order.by, "order_note": note}
-    return Preview(facts=facts, lines=[*shown.lines, f"order: {note}"])
-
-
-def _with_once(shown: Preview, action: Action, webhook: Webhook) -> Preview:
-    """Return what a hook would do, with what its action's `once` says of that."""
-    if action.once is None:
-        return shown
-    if webhook.verdict.reference:
-        note = "skipped if it has succeeded for another event of this reference and outcome"
-    else:
-        note = "runs each time: this event has no reference"
-    facts = shown.facts | {"once": action.once, "once_note": note}
-    return Preview(facts=facts, lines=[*shown.lines, f"once: {note}"])

@@ -140,7 +140,7 @@ def _key(_: Database, key: str) -> Condition:
 # Which no index has: the range of ids is looked for before.
 _received_at = fn.COALESCE(Event.received_at_ms, 0)
 _UNTIL = "1h, 2026-01-31 14:00"
-_TYPE = {"reads": Reads.TYPE, "hint": "sdk.session, transaction.*"}
+_TYPE: dict[str, Any] = {"reads": Reads.TYPE, "hint": "sdk.session, transaction.*"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
