@@ -48,7 +48,6 @@ from premblyd.queue.order import Mending
 from premblyd.queue.queue import Queue
 from premblyd.queue.settling import Answers
 from premblyd.receive.server import Receiver, make_server
-from premblyd.receive.services import Health
 from premblyd.run.dispatcher import Dispatcher
 from premblyd.run.kinds import Runners
 from premblyd.run.process import Children
@@ -269,8 +268,9 @@ class Daemon:
 
     def _open_receiver(self, opened: contextlib.AsyncExitStack) -> None:
         inbox = Inbox(self._writer)
-        health = Health(inbox.prove_commit, lambda: self._writer.failed_at)
-        self._receiver = Receiver(inbox, health=health, wake=self._wake, clock=self._clock)
+        self._receiver = Receiver(
+            inbox, failed_at=lambda: self._writer.failed_at, wake=self._wake, clock=self._clock
+        )
         opened.callback(self._receiver.close)
         self._metrics.watch(self._runtime)
         self._configure(self._settings, Settling(self._settings))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tornado.httputil import HTTPHeaders
 
 from premblyd.config.values import network
-from premblyd.receive.address import UNIX_PEER, client_ip, is_within
+from premblyd.receive.connection import UNIX_PEER, client_ip, is_within
 from tests.support.rows import for_each
 
 PROXY = "10.0.0.1"

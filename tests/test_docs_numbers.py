@@ -101,7 +101,7 @@ LIMITS = {
     "receive.exchange.RETRY_AFTER_S": 5,
     "receive.server.MAX_HEADER_BYTES": 32 << 10,
     "receive.evidence.MAX_WAITING": 1000,
-    "receive.services.PATIENCE_S": 2.0,
+    "receive.server.PATIENCE_S": 2.0,
     "engines.sqlite.opening.BUSY_TIMEOUT_S": 2,  # webhooks wait meanwhile, Prembly 10 s
     "engines.writer.MAX_BATCH": 500,
     "engines.readers.TIME_LIMIT_S": 3.0,

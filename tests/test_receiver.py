@@ -15,7 +15,7 @@ from premblyd.engines.writer import Operation, Step
 from premblyd.prembly import bodies
 from premblyd.prembly.signature import Scheme, sign
 from premblyd.queue import inbox
-from premblyd.receive import services
+from premblyd.receive import server
 from premblyd.routing import Routing
 from tests.support.configuration import configuration, shell
 from tests.support.database import away
@@ -193,7 +193,7 @@ async def test_health_is_a_real_commit_and_tells_no_details(
     reception: Reception,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(services, "FRESH_S", 0)
+    monkeypatch.setattr(server, "FRESH_S", 0)
     said: list[tuple[int, bytes, str | None]] = []
     for is_away in (False, True, False):
         with away(reception.place) if is_away else contextlib.nullcontext():
@@ -243,13 +243,13 @@ async def test_who_asks_for_the_health_at_once_shares_one_commit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     commits = []
-    prove = reception.receiver.services.health._prove_commit
+    prove = reception.receiver.services.inbox.prove_commit
 
     def watched() -> Awaitable[None]:
         commits.append(time.monotonic())
         return prove()
 
-    monkeypatch.setattr(reception.receiver.services.health, "_prove_commit", watched)
+    monkeypatch.setattr(reception.receiver.services.inbox, "prove_commit", watched)
     reception.writer.call(lambda _: time.sleep(0.5))
     asked = [http_client.fetch(base_url + "/healthz") for _ in range(10)]
     assert [(await answer).code for answer in asked] == [200] * 10

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from tornado.ioloop import IOLoop
 
-from premblyd.receive.stream import PatientLoop
+from premblyd.receive.connection import PatientLoop
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("io_loop")

@@ -24,7 +24,7 @@ from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
 from premblyd.listening import Listening
 from premblyd.metrics.exporter import Exporter
-from premblyd.receive.address import UNIX_PEER, sender
+from premblyd.receive.connection import UNIX_PEER, sender
 from premblyd.record import access
 
 HOME = Path(__file__).parent

@@ -28,7 +28,7 @@ from premblyd.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.metrics.exporter import Exporter
 from premblyd.occurrences import ConsoleFailed, ConsoleNotLogged, ConsoleRefused, Occurrence
 from premblyd.passwords import PasswordHash
-from premblyd.receive.address import client_ip, peer_ip
+from premblyd.receive.connection import client_ip, peer_ip
 from premblyd.receive.evidence import Quota
 from premblyd.record import access
 from premblyd.record.access import Session

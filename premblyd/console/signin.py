@@ -6,7 +6,7 @@ from premblyd.console import strangers, words
 from premblyd.console.handler import Handler, Refused
 from premblyd.occurrences import ConsoleSignedIn, ConsoleSignInFailed
 from premblyd.passwords import PasswordHash
-from premblyd.receive.address import sender
+from premblyd.receive.connection import sender
 from premblyd.record import access
 from premblyd.record.access import Session
 from premblyd.telemetry import tell

@@ -16,7 +16,8 @@ import asyncio
 import enum
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import (
@@ -26,19 +27,28 @@ from tornado.httputil import (
     ResponseStartLine,
 )
 
-from premblyd.config.models import HEALTH_PATH, Endpoint
+from premblyd.clock import Clock
+from premblyd.config.models import HEALTH_PATH, Config, Endpoint
 from premblyd.errors import SignatureError, StoreUnavailableError, without_frames
 from premblyd.occurrences import WebhookDuplicate, WebhookFailed, WebhookReceived
 from premblyd.prembly import signature
 from premblyd.prembly.payload import Webhook
 from premblyd.privacy.identifiers import safe_code, safe_id, safe_type
-from premblyd.queue.inbox import Added, ConnectionFault, NewDelivery
-from premblyd.receive import answer
-from premblyd.receive.address import client_ip, is_within, peer_ip, sender
-from premblyd.receive.load import Limit, Share
-from premblyd.receive.recognition import Incoming, Recognised
-from premblyd.receive.services import Services
-from premblyd.receive.stream import Stream
+from premblyd.queue.inbox import Added, ConnectionFault, Inbox, NewDelivery
+from premblyd.receive.connection import (
+    Extra,
+    Stream,
+    client_ip,
+    connection_header,
+    is_within,
+    peer_ip,
+    render,
+    sender,
+)
+from premblyd.receive.evidence import Evidence
+from premblyd.receive.load import Limit, Load, Share
+from premblyd.receive.recognition import Incoming, Recognised, Recogniser
+from premblyd.routing import Routing
 from premblyd.telemetry import tell
 
 # Longer than the 60 s for which proxies keep a connection: they, not we, end an idle one.
@@ -73,6 +83,31 @@ _NEXT_PHASES: Mapping[Phase, frozenset[Phase]] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The configuration as exchanges use it. A reload makes another one, and an exchange keeps
+    the one that it began with."""
+
+    config: Config
+    endpoints: Mapping[str, Endpoint]  # by path
+    routing: Routing
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """The receiver's parts, as it gives them to each exchange."""
+
+    inbox: Inbox
+    check_health: Callable[[], asyncio.Future[bool]]  # whether a webhook can be stored
+    clock: Clock
+    load: Load
+    evidence: Evidence
+    recogniser: Recogniser
+    wake: Callable[[], None]  # tells the dispatcher that there are deliveries
+    settings: Settings = field(init=False)
+    is_stopping: bool = False  # every answer asks its client to close the connection
+
+
 class Exchange(HTTPMessageDelegate):
     """A request in progress."""
 
@@ -93,7 +128,7 @@ class Exchange(HTTPMessageDelegate):
         self._connection = connection
         self._is_first = is_first
         self._phase = Phase.WAITING
-        self._body: bytes | bytearray = b""  # a bytearray once a second piece has come
+        self._pieces: list[bytes] = []  # of the body; the whole, once all of it has come
         self._since = time.monotonic()  # how old the connection is in `connection_share`
         self._deadline = self._since + IDLE_CONNECTION_S
 
@@ -144,37 +179,32 @@ class Exchange(HTTPMessageDelegate):
         """Keep a piece of the body, within the bounds."""
         if self._phase is not Phase.READING or self._share is None:
             return None  # not kept, but read to its end: else the client might lose its answer
-        if len(self._body) + len(chunk) > self._settings.config.max_body_bytes:
+        if self._share.held_bytes + len(chunk) > self._settings.config.max_body_bytes:
             return self._refuse(413, "body too large")
         if not self._services.load.receive(self._share, len(chunk)):
             # It may have been the one that gave way: then it is answered already.
             return self._refuse_overloaded(Limit.BYTES) if self._share else None
-        if not self._body:
-            self._body = chunk
-        else:
-            if isinstance(self._body, bytes):
-                self._body = bytearray(self._body)
-            self._body += chunk
+        self._pieces.append(chunk)
         return None
 
     def finish(self) -> None:
         """The request has come whole: receive the webhook."""
         if self._phase is Phase.REFUSED:
-            return self._end()
+            return self._end_refused()
         self._enter(Phase.WORKING)
         if self._endpoint is None or self._share is None:
-            checked = self._services.health.check()
+            checked = self._services.check_health()
             return checked.add_done_callback(self._answer_health)
         self._services.load.complete(self._share)
         within_s = self._settings.config.answer_within_ms / 1000
         self._deadline = time.monotonic() + within_s - WATCH_EVERY_S
-        self._body = bytes(self._body)  # not kept twice
+        self._pieces = [b"".join(self._pieces)]
         incoming = Incoming(
             endpoint=self._endpoint,
             received_at_ms=self._services.clock.now_ms(),
             remote_ip=self._remote_ip,
             headers=self._headers,
-            body=self._body,
+            body=self._pieces[0],
         )
         return self._services.recogniser.recognise(incoming, self._settings.routing, self._store)
 
@@ -183,7 +213,7 @@ class Exchange(HTTPMessageDelegate):
         if self._is_late:
             return self._release()
         if isinstance(recognised, SignatureError):
-            return self._refuse(401, recognised.reason, bytes(self._body))
+            return self._refuse(401, recognised.reason, self._pieces[0])
         if isinstance(recognised, Exception):
             return self._fail(recognised)
         webhook, actions = recognised
@@ -263,7 +293,7 @@ class Exchange(HTTPMessageDelegate):
             remote_ip=self._remote_ip,
             reason=reason,
             body=body,
-            body_bytes=len(self._body) if declared is None else declared,
+            body_bytes=sum(map(len, self._pieces)) if declared is None else declared,
         )
         content = INVALID_SIGNATURE if status == 401 else {"error": "Body too large"}
         self._answer(status, content)
@@ -305,7 +335,7 @@ class Exchange(HTTPMessageDelegate):
 
     # The answer and the phases
 
-    def _answer(self, status: int, content: Mapping[str, object], extra: answer.Extra = ()) -> None:
+    def _answer(self, status: int, content: Mapping[str, object], extra: Extra = ()) -> None:
         if self._is_late:  # it has its answer
             return self._release()
         # A client that waits for leave to send its body (Expect) does not send it now.
@@ -315,28 +345,25 @@ class Exchange(HTTPMessageDelegate):
         self._enter(Phase.ANSWERED if is_over else Phase.REFUSED)
         self._deadline = time.monotonic() + UNREAD_ANSWER_S
         self._release()
-        connection = answer.connection_header(self._start_line, self._headers)
+        connection = connection_header(self._start_line, self._headers)
         if self._services.is_stopping:
             connection = "close"
         is_head = self._start_line.method == "HEAD"
         self._connection.write(
-            answer.render(status, content, extra=extra, connection=connection, is_head=is_head)
+            render(status, content, extra=extra, connection=connection, is_head=is_head)
         )
         if is_over:
             self._connection.finish()
         else:
             # Closing with unread input resets the connection, and the answer may be lost.
-            asyncio.get_running_loop().call_later(LINGER_S, self._end_lingering)
+            asyncio.get_running_loop().call_later(LINGER_S, self._end_refused)
         return None
 
-    def _end_lingering(self) -> None:
-        """Close the connection although the refused client still sends."""
+    def _end_refused(self) -> None:
+        """End the exchange of a refused client: it has sent all, or goes on for too long."""
         if self._phase is Phase.REFUSED:
-            self._end()
-
-    def _end(self) -> None:
-        self._enter(Phase.ANSWERED)
-        self._connection.finish()
+            self._enter(Phase.ANSWERED)
+            self._connection.finish()
 
     def _enter(self, phase: Phase) -> None:
         """Go on to `phase`. Phases change nowhere else. Raise RuntimeError when this one can't
@@ -351,7 +378,7 @@ class Exchange(HTTPMessageDelegate):
             self._services.load.leave(self._share)
             self._since = self._share.since
             self._share = None  # which refers to this exchange
-        self._body = b""
+        self._pieces = []
 
     # Its connection
 

@@ -17,27 +17,67 @@ from tornado.iostream import IOStream
 from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.queue.inbox import Inbox
+from premblyd.receive.connection import Stream
 from premblyd.receive.evidence import Evidence
-from premblyd.receive.exchange import WATCH_EVERY_S, Exchange
+from premblyd.receive.exchange import WATCH_EVERY_S, Exchange, Services, Settings
 from premblyd.receive.load import Limit, Load, make_room, max_connections
 from premblyd.receive.recognition import Recogniser
-from premblyd.receive.services import Health, Services, Settings
-from premblyd.receive.stream import Stream
 from premblyd.routing import Routing
 
 MAX_HEADER_BYTES = 32 << 10
 NO_LIMIT_BYTES = 1 << 62
+FRESH_S = 1.0  # how long a result counts, so that asking often costs one commit a second
+PATIENCE_S = 2.0  # how long a commit may take: another program may lock the database meanwhile
+
+
+class Health:
+    """Answers by a real commit of what a webhook needs, at most one a second.
+
+    `failed_at` is when a commit failed last, on the monotonic clock: on a full disk a small one
+    may still find room where those of webhooks do not.
+    """
+
+    def __init__(self, inbox: Inbox, failed_at: Callable[[], float]) -> None:
+        self._inbox = inbox
+        self._failed_at = failed_at
+        self._checked_at = float("-inf")
+        self._check: asyncio.Task[bool] | None = None  # the last one
+
+    def check(self) -> asyncio.Future[bool]:
+        """Return whether webhooks can be stored. All who ask within FRESH_S share one commit."""
+        is_fresh = time.monotonic() - self._checked_at < FRESH_S
+        if self._check is None or (self._check.done() and not is_fresh):
+            self._check = asyncio.create_task(self._commit())
+        return self._check
+
+    async def _commit(self) -> bool:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._inbox.prove_commit()
+            return time.monotonic() - self._failed_at() > FRESH_S
+        except Exception:  # noqa: BLE001  # whatever it is, it is no health; the writer logs it
+            return False
+        finally:
+            self._checked_at = time.monotonic()
 
 
 class Receiver(HTTPServerConnectionDelegate):
     """Takes webhooks for the configured endpoints. What is in flight is bounded."""
 
     def __init__(
-        self, inbox: Inbox, *, health: Health, wake: Callable[[], None], clock: Clock
+        self,
+        inbox: Inbox,
+        *,
+        failed_at: Callable[[], float],
+        wake: Callable[[], None],
+        clock: Clock,
     ) -> None:
+        """Receive into `inbox`, of which a commit failed last at `failed_at`; `wake` the dispatcher
+        for what came."""
+        self.health = Health(inbox, failed_at)
         self.services = Services(
             inbox=inbox,
-            health=health,
+            check_health=self.health.check,
             clock=clock,
             load=Load(),
             evidence=Evidence(inbox, clock),

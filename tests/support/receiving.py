@@ -17,7 +17,6 @@ from premblyd.engines.connections import backend
 from premblyd.engines.writer import Writer
 from premblyd.queue.inbox import Inbox
 from premblyd.receive.server import Receiver
-from premblyd.receive.services import Health
 from premblyd.routing import Routing
 from tests.support.configuration import configuration, shell
 from tests.support.database import rows
@@ -49,8 +48,9 @@ class Reception:
         clock = Clock()
         self.writer = Writer(backend(self.place).engine(), self.commits.append)
         inbox = Inbox(self.writer)
-        health = Health(inbox.prove_commit, lambda: self.writer.failed_at)
-        self.receiver = Receiver(inbox, health=health, wake=self._wake, clock=clock)
+        self.receiver = Receiver(
+            inbox, failed_at=lambda: self.writer.failed_at, wake=self._wake, clock=clock
+        )
         self.use()
         self._watching = asyncio.create_task(self.receiver.watch_connections())
 
