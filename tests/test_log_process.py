@@ -4,12 +4,11 @@ import contextlib
 import json
 import os
 import socket
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGTERM
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -25,18 +24,13 @@ BODY = b'{"response_code":"00","reference":"%d"}'
 
 
 @contextmanager
-def logging_to(folder: Path, *redirection: str, **stderr: Any) -> Iterator[tuple[str, Any]]:
+def logging_to(
+    folder: Path, stderr: int | IO[Any], prefix: Sequence[str] = ()
+) -> Iterator[tuple[str, Any]]:
     """Run a daemon with such a standard error; yield its address and its process."""
     address = f"unix:{folder}/s"
     daemon = Premblyd(folder, listen=address, actions=[shell("act", "true")])
-    command = [
-        "/bin/sh",
-        "-c",
-        f'exec "$@" {" ".join(redirection)}',
-        "sh",
-        *daemon._command(VISIBLE),
-    ]
-    process = subprocess.Popen(command, **stderr)
+    process = daemon.spawn(stderr, VISIBLE, prefix=prefix)
     try:
         wait_until(lambda: listens(folder / "s"))
         yield address, process
@@ -65,7 +59,7 @@ def stop(process: Any) -> None:
 
 def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
     reader, end = os.pipe()
-    with logging_to(tmp_path, stderr=end) as (address, process):
+    with logging_to(tmp_path, end) as (address, process):
         os.close(end)
         send(address, 300)  # about 200 fill the pipe
         stop(process)
@@ -80,7 +74,7 @@ def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
 
 def test_a_log_that_is_read_again_is_whole(tmp_path: Path) -> None:
     reader, end = os.pipe()
-    with logging_to(tmp_path, stderr=end) as (address, process):
+    with logging_to(tmp_path, end) as (address, process):
         os.close(end)
         send(address, 300)
         process.send_signal(SIGTERM)
@@ -93,13 +87,14 @@ def test_a_log_that_is_read_again_is_whole(tmp_path: Path) -> None:
 
 
 def test_a_full_log_disk_stops_nothing(tmp_path: Path) -> None:
-    with open("/dev/full", "wb") as full, logging_to(tmp_path, stderr=full) as (address, process):
+    with open("/dev/full", "wb") as full, logging_to(tmp_path, full) as (address, process):
         send(address, 20)
         stop(process)
 
 
 def test_a_closed_standard_error_stops_nothing_and_is_no_file_of_ours(tmp_path: Path) -> None:
-    with logging_to(tmp_path, "2>&-") as (address, process):
+    closing = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh"]
+    with logging_to(tmp_path, 2, closing) as (address, process):
         send(address, 5)
         assert os.readlink(f"/proc/{process.pid}/fd/2") == "/dev/null"
         stop(process)
@@ -115,7 +110,7 @@ def test_a_stuck_reader_does_not_hold_up_a_start_that_fails(tmp_path: Path) -> N
                 os.write(end, b"x" * 4096)
         os.set_blocking(end, True)
         daemon.config.write_text("nonsense: yes")
-        second = subprocess.Popen(daemon._command(""), stderr=end)
+        second = daemon.spawn(end)
         os.close(end)
         try:
             assert second.wait(40) == 78

@@ -233,7 +233,7 @@ def test_the_daemon_serves_the_sockets_and_tells_its_state(
     environ = {"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "200000"}
     daemon = Premblyd(tmp_path, listen="unix:/nonexistent/s")  # systemd's sockets win
     with handed_over(path) as (code, descriptors, port), daemon:
-        daemon.start(code, pass_fds=descriptors, **environ)
+        daemon.start(code, pass_fds=descriptors, is_executed=True, **environ)
         for address in (f"127.0.0.1:{port}", f"unix:{path}"):
             assert request(address, "POST", PATH, b"{}", signed(b"{}")).status == 200
         hear("READY=1")

@@ -36,7 +36,7 @@ class Victim(Premblyd):
     def launch(self) -> None:
         """Start it and don't wait."""
         with self._log.open("ab") as log:
-            self._process = self._fork(log.fileno())
+            self._process = self.spawn(log)
 
     def healthz(self) -> tuple[int, float]:
         """Return the health check's status, 0 without an answer, and its seconds."""

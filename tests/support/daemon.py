@@ -5,11 +5,12 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import psutil
 
@@ -75,15 +76,14 @@ class Premblyd:
         looks at its start, or at what the kernel tells of it."""
         self._read_from = self._log.stat().st_size
         with self._log.open("ab") as log:
-            if is_executed or prefix or pass_fds:
-                self._process = subprocess.Popen(
-                    [*prefix, *self._command(before)],
-                    stderr=log,
-                    env=os.environ | environ,
-                    pass_fds=pass_fds,
-                )
-            else:
-                self._process = self._fork(log.fileno(), before, environ)
+            self._process = self.spawn(
+                log,
+                before,
+                pass_fds=pass_fds,
+                prefix=prefix,
+                is_executed=is_executed,
+                environ=environ,
+            )
         wait_until(lambda: "daemon.started" in self.log_text() or self._process_ended())
         lines = [line for line in self.log_text().splitlines() if "daemon.started" in line]
         assert lines, self.log_text()
@@ -94,28 +94,36 @@ class Premblyd:
     def fail_to_start(
         self, before: str = "", pass_fds: Sequence[int] = (), *, prefix: Sequence[str] = ()
     ) -> tuple[int, str]:
-        """Start it, and return its exit status and its standard error."""
-        ended = subprocess.run(
-            [*prefix, *self._command(before)],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            pass_fds=pass_fds,
-        )
-        assert not ended.stdout
-        return ended.returncode, ended.stderr
+        """Start it, and return its exit status and what it prints."""
+        with tempfile.TemporaryFile("w+") as told:
+            process = self.spawn(told, before, stdout=told, pass_fds=pass_fds, prefix=prefix)
+            try:
+                code = process.wait(30)
+            finally:
+                process.kill()
+            told.seek(0)
+            return code, told.read()
 
-    def _fork(self, log: int, before: str = "", environ: Mapping[str, str] | None = None) -> Forked:
-        return Forked(
-            ["--config", self.config, "serve"],
-            environ=os.environ | (environ or {}),
-            before=before,
-            stderr=log,
-        )
-
-    def _command(self, before: str) -> list[str]:
+    def spawn(
+        self,
+        stderr: int | IO[Any],
+        before: str = "",
+        *,
+        stdout: int | IO[Any] = 1,
+        pass_fds: Sequence[int] = (),
+        prefix: Sequence[str] = (),
+        is_executed: bool = False,
+        environ: Mapping[str, str] | None = None,
+    ) -> "subprocess.Popen[bytes] | Forked":
+        """Return a process of it, which nobody ends but the caller."""
+        arguments = ["--config", str(self.config), "serve"]
+        env = os.environ | (environ or {})
+        given: dict[str, Any] = {"stdout": stdout, "stderr": stderr, "pass_fds": pass_fds}
+        if not (is_executed or prefix):
+            return Forked(arguments, environ=env, before=before, **given)
         run = ["-c", f"{before}\nfrom premblyd.cli import main\nmain()"] if before else []
-        return [sys.executable, *(run or ["-m", "premblyd"]), "--config", str(self.config), "serve"]
+        command = [*prefix, sys.executable, *(run or ["-m", "premblyd"]), *arguments]
+        return subprocess.Popen(command, env=env, **given)
 
     def _process_ended(self) -> bool:
         return self.process.poll() is not None

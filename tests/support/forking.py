@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 MAX_ASKED_BYTES = 1 << 17
+MAX_DESCRIPTORS = 16
 _AWAY = 100  # where descriptors are put that must not stand in another's way
 
 
@@ -44,6 +45,7 @@ class Forked:
         stdin: int | IO[Any] = 0,
         stdout: int | IO[Any] = 1,
         stderr: int | IO[Any] = 2,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.returncode: int | None = None
         asked = {
@@ -51,6 +53,7 @@ class Forked:
             "environ": dict(os.environ if environ is None else environ),
             "folder": os.getcwd(),
             "before": before,
+            "descriptors": [0, 1, 2, *pass_fds],
         }
         with contextlib.ExitStack() as given:
             self.stdout, out = _pipe(stdout, given)
@@ -59,7 +62,7 @@ class Forked:
             assert told is not None
             self._told = told
             source = stdin if isinstance(stdin, int) else stdin.fileno()
-            descriptors = [source, out, error, telling]
+            descriptors = [telling, source, out, error, *pass_fds]
             socket.send_fds(_server(), [json.dumps(asked).encode()], descriptors)
         self.pid = int(self._told.readline())
 
@@ -141,7 +144,7 @@ def _serve(asked: socket.socket) -> dict[str, Any] | None:
     """Fork a process for each message, until no more come. In such a process, return what it is to
     be."""
     while True:
-        message, descriptors, _, _ = socket.recv_fds(asked, MAX_ASKED_BYTES, 4)
+        message, descriptors, _, _ = socket.recv_fds(asked, MAX_ASKED_BYTES, MAX_DESCRIPTORS)
         if not message:
             return None
         if os.fork() == 0:
@@ -156,21 +159,21 @@ def _serve(asked: socket.socket) -> dict[str, Any] | None:
 
 def _keep(asked: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
     """Fork the process itself and tell what becomes of it. In that process, return `asked`."""
-    *standard, told = descriptors
+    told, *given = descriptors
     pid = os.fork()
     if pid:
         os.write(told, b"%d\n" % pid)
-        for descriptor in (0, 1, 2, *standard):
+        for descriptor in (0, 1, 2, *given):
             os.close(descriptor)
         _, status = os.waitpid(pid, 0)
         with contextlib.suppress(BrokenPipeError):
             os.write(told, b"%d\n" % os.waitstatus_to_exitcode(status))
         os._exit(0)
-    os.close(told)
-    away = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _AWAY) for descriptor in standard]
-    for number, descriptor in enumerate(away):
+    away = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _AWAY) for descriptor in given]
+    for descriptor in descriptors:
+        os.close(descriptor)
+    for number, descriptor in zip(asked["descriptors"], away, strict=True):
         os.dup2(descriptor, number)
-    for descriptor in (*standard, *away):
         os.close(descriptor)
     return asked
 
