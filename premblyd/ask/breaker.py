@@ -36,18 +36,14 @@ class Breaker:
         self._failures = 0
         self._pause_s = FIRST_PAUSE_S
         self._open_until = float("-inf")
-        self._is_doubtful = False
-
-    @property
-    def circuit_open(self) -> bool:
-        """Whether it was opened and no answer has come since: then a single question is to show
-        whether Prembly answers again."""
-        return self._is_doubtful
+        # Whether it was opened and no answer has come since: then a single question is to show
+        # whether Prembly answers again.
+        self.circuit_open = False
 
     @property
     def is_close(self) -> bool:
         """Whether one more failure opens it."""
-        return self._is_doubtful or self._failures + 1 >= ALLOWED_FAILURES
+        return self.circuit_open or self._failures + 1 >= ALLOWED_FAILURES
 
     def wait_s(self, now: float) -> float:
         """Return for how long Prembly is not to be asked; 0: it may be."""
@@ -55,10 +51,10 @@ class Breaker:
 
     def succeeded(self) -> bool:
         """Note an answer. Return whether Prembly was thought unable to answer until now."""
-        was_doubtful, self._is_doubtful = self._is_doubtful, False
+        was_open, self.circuit_open = self.circuit_open, False
         self._failures = 0
         self._pause_s = FIRST_PAUSE_S
-        return was_doubtful
+        return was_open
 
     def failed(self, now: float, retry_after_s: float = 0) -> float:
         """Note a failure. Return the pause that begins now; 0: none, or it has begun already."""
@@ -66,7 +62,7 @@ class Breaker:
             return 0  # asked before the pause began
         self._failures += 1
         pause_s = min(retry_after_s, MAX_RETRY_AFTER_S)
-        if self._failures >= ALLOWED_FAILURES or self._is_doubtful:
+        if self._failures >= ALLOWED_FAILURES or self.circuit_open:
             pause_s = max(pause_s, self._pause_s)
             self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
         return self._open(now, pause_s)
@@ -77,6 +73,6 @@ class Breaker:
 
     def _open(self, now: float, pause_s: float) -> float:
         if pause_s:
-            self._is_doubtful = True
+            self.circuit_open = True
             self._open_until = max(self._open_until, now + pause_s)
         return pause_s

@@ -56,7 +56,7 @@ class Answer:
     """
 
     kind: AnswerKind
-    at_ms: int  # when Prembly was asked
+    at_ms: int = 0  # when Prembly was asked
     duration_ms: int = 0
     http_status: int | None = None
     error: str | None = None
@@ -93,7 +93,7 @@ class Inquirer:
         self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
         self._asking: dict[str, asyncio.Task[Answer]] = {}
         self._remembered: dict[str, Answer] = {}
-        self._hooks_waiting = 0
+        self.hooks_waiting = 0  # for answers: who has more time should ask little meanwhile
         self._interrupted = False
 
     def configure(self, api: PremblyApi | None) -> None:
@@ -131,16 +131,11 @@ class Inquirer:
     @contextmanager
     def for_a_hook(self) -> Iterator[None]:
         """Let those who have more time know that a hook waits for an answer."""
-        self._hooks_waiting += 1
+        self.hooks_waiting += 1
         try:
             yield
         finally:
-            self._hooks_waiting -= 1
-
-    @property
-    def has_hooks_waiting(self) -> bool:
-        """Whether hooks wait for answers: who has more time should ask little meanwhile."""
-        return self._hooks_waiting > 0
+            self.hooks_waiting -= 1
 
     async def ask(self, question: Question, *, newer_than_ms: int | None = None) -> Answer:
         """Ask Prembly about a verification. Never raise: the answer tells what went wrong.
@@ -155,10 +150,8 @@ class Inquirer:
         task = self._asking.get(question.identifier)
         is_shared = task is not None
         if task is None:
-            if self._interrupted or not self.can_ask:
-                return self._unasked(STOPPED if self._interrupted else NO_KEY)
-            if wait_s := self.wait_s:
-                return self._unasked(f"{_PAUSED}: {self._paused_by}", wait_s)
+            if refusal := self._why_not_now():
+                return refusal
             task = asyncio.create_task(self._answer(question))
             self._asking[question.identifier] = task
             task.add_done_callback(lambda _: self._asking.pop(question.identifier, None))
@@ -173,9 +166,7 @@ class Inquirer:
     async def fetch(self, method: Method, path: str) -> Answer:
         """Ask for something else than a verification, such as a page of Prembly's log: as the same
         user, within the same rate. KNOWN: the answer is 200, and its body is not read."""
-        if self._interrupted or not self.can_ask:
-            return self._unasked(STOPPED if self._interrupted else NO_KEY)
-        return await self._in_turn(method, path, None)
+        return self._why_not_now() or await self._in_turn(method, path, None)
 
     def interrupt(self) -> None:
         """Ask nothing more, and give up what is asked."""
@@ -208,24 +199,12 @@ class Inquirer:
                 return await self._send(method, path, question)
 
     async def _send(self, method: Method, path: str, question: Question | None) -> Answer:
-        if wait_s := self.wait_s:
-            return self._unasked(f"{_PAUSED}: {self._paused_by}", wait_s)
-        api, client = self._api, self._client
-        if api is None or api.api_key is None or client is None:  # reloaded meanwhile
-            return self._unasked(NO_KEY)
-        at_ms, started = self._clock.now_ms(), time.monotonic()
-        response = await _sent(api, api.api_key.reveal(), client, method, path)
-        duration_ms = round((time.monotonic() - started) * 1000)
-        answer = replace(
-            await self._judged(api, response, question),
-            at_ms=at_ms,
-            duration_ms=duration_ms,
-            http_status=response.status or None,
-            body=response.body,
-            sha256=hashlib.sha256(response.body).hexdigest() if response.body else None,
-        )
+        if refusal := self._why_not_now():
+            return refusal
+        api, started = self._api, time.monotonic()
+        answer = await self._exchange(api, method, path, question)
         if answer.kind is AnswerKind.REFUSED and question is not None:
-            answer, pause_s = await self._whose(answer, api, client, started)
+            answer, pause_s = await self._whose(answer, api, started)
         elif answer.kind is AnswerKind.UNAVAILABLE:
             is_alone = await self._fails_alone(answer, started)
             pause_s = 0 if is_alone else self._note(answer, question, started) or self.wait_s
@@ -235,8 +214,30 @@ class Inquirer:
             return replace(answer, wait_until_ms=self._clock.now_ms() + round(pause_s * 1000))
         return answer
 
+    async def _exchange(
+        self, api: PremblyApi | None, method: Method, path: str, question: Question | None
+    ) -> Answer:
+        if api is None or api.api_key is None or self._client is None:
+            return self._unasked(NO_KEY)
+        at_ms, started = self._clock.now_ms(), time.monotonic()
+        response = await self._client.send(
+            _request(api, api.api_key.reveal(), method, path),
+            api.timeout_ms / 1000,
+            kept_bytes=MAX_ANSWER_BYTES,
+            ca_file=str(api.ca_file) if api.ca_file else None,
+            proxy=api.proxy.reveal() if api.proxy else "",
+        )
+        return replace(
+            await self._judged(api, response, question),
+            at_ms=at_ms,
+            duration_ms=round((time.monotonic() - started) * 1000),
+            http_status=response.status or None,
+            body=response.body,
+            sha256=hashlib.sha256(response.body).hexdigest() if response.body else None,
+        )
+
     async def _whose(
-        self, refused: Answer, api: PremblyApi, client: HttpClient, started: float
+        self, refused: Answer, api: PremblyApi | None, started: float
     ) -> tuple[Answer, float]:
         """Return what a refusal means, and for how long nothing is asked because of it.
 
@@ -247,7 +248,7 @@ class Inquirer:
         """
         async with self._proving:
             if self._key_judged[0] < started:
-                await self._ask_for_proof(api, client)
+                await self._ask_for_proof(api)
             judged_at, is_right = self._key_judged
         status = f"HTTP {refused.http_status}"
         if judged_at < started:
@@ -262,24 +263,22 @@ class Inquirer:
         """Return whether Prembly can't answer this question, and does answer another, where else
         nothing would be asked for a while: whoever knows the public key can send ids on which
         Prembly, or a firewall, fails, and would have all hooks wait."""
-        api, client = self._api, self._client
-        if failed.retry_after_s or not self._breaker.is_close or not api or not client:
+        if failed.retry_after_s or not self._breaker.is_close:
             return False
         async with self._proving:
             if self._answered_at < started and not self.wait_s:
-                await self._ask_for_proof(api, client)
+                await self._ask_for_proof(self._api)
         return self._answered_at >= started
 
-    async def _ask_for_proof(self, api: PremblyApi, client: HttpClient) -> None:
+    async def _ask_for_proof(self, api: PremblyApi | None) -> None:
         """Ask once more, to know whether Prembly refuses the key, or answers nothing."""
         await self._pace.turn()
-        if api.api_key is None:
+        if api is None or api.api_key is None:
             return
         proof, started = self._proof, time.monotonic()
         path = api.status.path.replace("{id}", proof.path_segment)
-        response = await _sent(api, api.api_key.reveal(), client, api.status.method, path)
-        answer = await self._judged(api, response, proof)
-        self._note(replace(answer, http_status=response.status or None), proof, started)
+        answer = await self._exchange(api, api.status.method, path, proof)
+        self._note(answer, proof, started)
 
     async def _judged(
         self, api: PremblyApi, response: Response, question: Question | None
@@ -288,9 +287,9 @@ class Inquirer:
         status = response.status
         error = response.error or f"HTTP {status}"
         if status in _REFUSALS and not _is_firewalls(response):
-            return Answer(kind=AnswerKind.REFUSED, at_ms=0, error=f"HTTP {status}: {_REFUSED}")
+            return Answer(kind=AnswerKind.REFUSED, error=f"HTTP {status}: {_REFUSED}")
         if status in _NO_SUCH:
-            return Answer(kind=AnswerKind.NOT_FOUND, at_ms=0, error=error)
+            return Answer(kind=AnswerKind.NOT_FOUND, error=error)
         wait_s = min(retry_after_s(response.retry_after, time.time()), MAX_RETRY_AFTER_S)
         if status == _TOO_MANY:
             wait_s = wait_s or FIRST_PAUSE_S
@@ -301,17 +300,15 @@ class Inquirer:
         elif response.truncated:
             error = f"the answer is larger than {MAX_ANSWER_BYTES >> 20} MiB"
         elif status == 200 and question is None:
-            return Answer(kind=AnswerKind.KNOWN, at_ms=0)
+            return Answer(kind=AnswerKind.KNOWN)
         elif status == 200:
             stated = await self._read(response.body, api)
             if stated and answers.is_unknown_to_prembly(stated):
-                return Answer(kind=AnswerKind.NOT_FOUND, at_ms=0, error=None)
+                return Answer(kind=AnswerKind.NOT_FOUND)
             if stated:
-                return Answer(kind=AnswerKind.KNOWN, at_ms=0, stated=stated)
+                return Answer(kind=AnswerKind.KNOWN, stated=stated)
             error = "the answer is no JSON object, or has too many values"
-        return Answer(
-            kind=AnswerKind.UNAVAILABLE, at_ms=0, error=error, retry_after_s=max(wait_s, 0)
-        )
+        return Answer(kind=AnswerKind.UNAVAILABLE, error=error, retry_after_s=max(wait_s, 0))
 
     async def _read(self, body: bytes, api: PremblyApi) -> Stated | None:
         """Read an answer: beside the loop, if that may be more than a moment's work."""
@@ -357,6 +354,13 @@ class Inquirer:
         age_ms = self._clock.now_ms() - answer.at_ms
         return answer.at_ms >= newer_than_ms and 0 <= age_ms <= REMEMBERED_S * 1000
 
+    def _why_not_now(self) -> Answer | None:
+        """Return what to answer without asking; None: Prembly may be asked."""
+        if self._interrupted or not self.can_ask:
+            return self._unasked(STOPPED if self._interrupted else NO_KEY)
+        wait_s = self.wait_s
+        return self._unasked(f"{_PAUSED}: {self._paused_by}", wait_s) if wait_s else None
+
     def _unasked(self, error: str, retry_after_s: float = 0) -> Answer:
         return Answer(
             kind=AnswerKind.UNAVAILABLE,
@@ -370,18 +374,6 @@ class Inquirer:
 def _made_up() -> Question:
     """Return a question about nothing: it is refused for the key's sake alone."""
     return Question(identifier=str(uuid.uuid4()), reference=None)
-
-
-async def _sent(
-    api: PremblyApi, api_key: str, client: HttpClient, method: Method, path: str
-) -> Response:
-    return await client.send(
-        _request(api, api_key, method, path),
-        api.timeout_ms / 1000,
-        kept_bytes=MAX_ANSWER_BYTES,
-        ca_file=str(api.ca_file) if api.ca_file else None,
-        proxy=api.proxy.reveal() if api.proxy else "",
-    )
 
 
 def _is_firewalls(response: Response) -> bool:

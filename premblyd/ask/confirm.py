@@ -209,13 +209,11 @@ class Confirmation:
 
     async def _record(self, inquiry: NewInquiry, answer: Answer) -> int:
         """Keep a question. Return how often its delivery was asked about without a result."""
-        if not answer.is_shared:
-            asked = await self._inquiries.record(inquiry)
-            tell_answered(inquiry)
-            return asked
-        if inquiry.result in DOUBTS:
-            return await self._inquiries.record_doubt(inquiry)
-        return 0
+        if answer.is_shared and inquiry.result not in DOUBTS:
+            return 0
+        asked = await self._inquiries.record(inquiry, is_shared=answer.is_shared)
+        tell_answered(None if answer.is_shared else inquiry)
+        return asked
 
     async def _confirm(
         self,

@@ -111,7 +111,7 @@ class PendingAsker:
             return min(pause_s, POLL_S)
         # While it is doubtful whether Prembly answers, one question is to show it. While hooks wait
         # for answers, most of the rate is theirs: anybody may forge thousands that are pending.
-        is_short = self._inquirer.circuit_open or self._inquirer.has_hooks_waiting
+        is_short = self._inquirer.circuit_open or self._inquirer.hooks_waiting
         limit = 1 if is_short else MAX_AT_ONCE
         free = limit - len(self._asking)
         if free <= 0:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from premblyd.prembly import facts, payload
-from premblyd.prembly.answers import FACTS, Question, Stated
+from premblyd.prembly.answers import FACTS, Question, Stated, facts_of
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.privacy.identifiers import safe_code
 
@@ -87,17 +87,18 @@ def decide(
     # Of a true event, Prembly's no may come later.
     if event.doubt and not _says_no(answer.verdict):
         return _ask_again(NO_DOUBT)
-    merged = merge(event, answer)
+    stated = facts_of(answer.verdict)
+    if event.doubt:  # who doubts an event is not talked out of it
+        stated.pop("outcome", None)
+    merged = replace(event, **stated)
     if words := _why_not_for(requirement, event, merged, answer):
         return _contradicted(words)
     if answer.objects and not facts.is_other_code(merged.response_code):
         return _ask_again("Prembly's answer has no status word, and something in it says no")
     if unstated := _unstated(requirement, event, merged, answer, are_open=was_open and is_open):
         return _ask_again(f"Prembly's answer does not state {', '.join(unstated)}")
-    dropped = ("outcome",) if event.doubt else ()  # see merge
-    stated = tuple(name for name in FACTS if name not in answer.silent and name not in dropped)
     named = ("reference",) if answer.names and event.own_reference else ()
-    return Agreement(finding=Finding.CONFIRMED, verdict=merged, stated=named + stated)
+    return Agreement(finding=Finding.CONFIRMED, verdict=merged, stated=(*named, *stated))
 
 
 def why_of_no_use(
@@ -126,9 +127,8 @@ def withstands(answer: Verdict, others: Collection[Verdict], requirement: Requir
 
 
 def _withstands(answer: Verdict, other: Verdict, requirement: Requirement) -> bool:
-    silent = [name for name in FACTS if getattr(answer, name) in _SILENT]
-    if other.is_left_open:  # what was not known then is no word against it
-        silent = [name for name in silent if name not in _RESULT]
+    unknown = _RESULT if other.is_left_open else ()  # then, which is no word against it
+    silent = {*FACTS} - facts_of(answer).keys() - {*unknown}
     both = replace(answer, **{name: getattr(other, name) for name in silent})
     doubts = (other.doubt or "").split(",")
     if _misfit(both) or any(_DOUBTS_OF.get(name) in doubts for name in silent):
@@ -138,20 +138,12 @@ def _withstands(answer: Verdict, other: Verdict, requirement: Requirement) -> bo
     return is_taken and requirement.says_yes(both)
 
 
-def merge(event: Verdict, answer: Stated) -> Verdict:
-    """Return what an event says, with what an answer states put over it. Who doubts an event is not
-    talked out of it: it has no outcome, whatever the answer says."""
-    stated = {name: getattr(answer.verdict, name) for name in FACTS if name not in answer.silent}
-    if event.doubt:
-        stated.pop("outcome", None)
-    return replace(event, **stated)
-
-
 def _about_another(
     asked: Verdict, answer: Stated, question: Question, *, names_reference: bool
 ) -> Agreement | None:
     session_id, reference = answer.verdict.session_id, asked.own_reference
-    if asked.session_id and session_id and not _are_same(asked.session_id, session_id):
+    one, other = (payload.same_id(each or "") for each in (asked.session_id, session_id))
+    if one and other and one != other:
         return _contradicted("Prembly's answer is about another session")
     # Whoever knows a session's id has no other one's. But he can put any reference beside it, such
     # as another's with a space that hooks strip.
@@ -167,10 +159,6 @@ def _about_another(
     if question.reference is None or names_reference:
         return _ask_again(NO_NAME)
     return None
-
-
-def _are_same(one: str, other: str) -> bool:
-    return payload.same_id(one) == payload.same_id(other)
 
 
 def _without_customer(event: Verdict, answer: Stated) -> Stated:
@@ -251,10 +239,11 @@ def _unstated(
 ) -> list[str]:
     """Return what the answer would have to state so that the hook may run: the result itself, and
     that without which `when` is false. `are_open`: then both say that there is no result yet."""
+    stated = facts_of(answer.verdict)
     silent = [
         name
         for name in FACTS
-        if name in answer.silent
+        if name not in stated
         and name not in requirement.may_be_unstated
         and not (are_open and name == "outcome")
     ]
@@ -263,14 +252,11 @@ def _unstated(
             return ["outcome"]
         if event.response_code is not None and "response_code" in silent:
             return ["response_code"]
-    told = [name for name in silent if name in requirement.looks_at]
-    told = [name for name in told if getattr(merged, name) not in _SILENT]
+    told_by_event = facts_of(merged).keys() & requirement.looks_at
+    told = [name for name in silent if name in told_by_event]
     if requirement.says_yes(_without(merged, told)):
         return []
     return [name for name in told if not requirement.says_yes(_without(merged, [name]))] or told
-
-
-_SILENT = (None, Outcome.UNKNOWN)
 
 
 def _without(verdict: Verdict, names: Collection[str]) -> Verdict:

@@ -74,15 +74,14 @@ class Stated:
     objects: bool = False  # no status word is in it, and something says no
     is_empty: bool = False  # neither a status word nor a code nor a face
 
-    @property
-    def silent(self) -> frozenset[str]:
-        """The facts that the answer does not state."""
-        return frozenset(
-            name for name in FACTS if getattr(self.verdict, name) in (None, Outcome.UNKNOWN)
-        )
-
 
 NOTHING = Stated(verdict=Verdict(), is_empty=True)
+
+
+def facts_of(verdict: Verdict) -> dict[str, Any]:
+    """Return what a verdict states of the FACTS, and not those on which it is silent."""
+    found = {name: getattr(verdict, name) for name in FACTS}
+    return {name: value for name, value in found.items() if value not in (None, Outcome.UNKNOWN)}
 
 
 def question_about(verdict: Verdict) -> Question | None:
@@ -158,10 +157,20 @@ def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) ->
     values: dict[FieldName, Any] = {name: getattr(placed, name) for name in fields}
     said = [Facts(layer, values, fields, is_answer=True) for layer in layers]
     words = [word for each in said for word in each.words]
-    codes = _all(parts, placed, fields, "response_code")
+    codes = {part.response_code for part in ([placed] if "response_code" in fields else parts)}
+    codes.discard(None)
     faces = {face for each in said if (face := each.face_match) is not None}
     outcomes = {payload.outcome_of(word) for word in words}
-    doubt = _doubt(said, words, codes, faces, outcomes)
+    # What does not fit: between layers, and beside a VERIFIED.
+    told: dict[Doubt, set[Any]] = {
+        Doubt.STATUS: outcomes,
+        Doubt.CODE: codes,
+        Doubt.FACE: faces,
+    }
+    doubts = {doubt for doubt, said_of_it in told.items() if len(said_of_it) > 1}
+    objections = {doubt for each in said for doubt in each.doubts()}
+    if any(each.says_verified for each in said):
+        doubts |= objections
     if words:
         found["verification_status"] = payload.text_of(words[0])
     verdict = Verdict(
@@ -169,9 +178,9 @@ def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) ->
         | {
             "kind": payload.Kind.API,
             "type": events.STATUS,
-            "outcome": outcomes.pop() if len(outcomes) == 1 and not doubt else Outcome.UNKNOWN,
+            "outcome": outcomes.pop() if len(outcomes) == 1 and not doubts else Outcome.UNKNOWN,
             "face_match": None if not faces else False not in faces,
-            "doubt": doubt,
+            "doubt": facts.in_words(doubts),
         }
     )
     statuses = [document.get("status"), *(part.status for part in parts), *words]
@@ -184,7 +193,7 @@ def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) ->
         ),
         is_processing=any(facts.plain_word(word) in _OPEN_WORDS for word in statuses),
         is_user_ref_sure=is_user_ref_sure,
-        objects=not words and any(each.doubts() for each in said),
+        objects=not words and bool(objections),
         is_empty=not (words or codes or faces),
     )
 
@@ -226,33 +235,6 @@ def _names(
             for value in (FIELDS["reference"].find(layer), *payload.OTHER_IDS.values(layer))
         ]
     return frozenset(payload.plain_id(name) for name in found if name)
-
-
-def _all(
-    parts: list[Verdict], placed: Verdict, fields: Mapping[FieldName, Expression], name: FieldName
-) -> set[Any]:
-    verdicts = [placed] if name in fields else parts
-    return {value for part in verdicts if (value := getattr(part, name)) is not None}
-
-
-def _doubt(
-    said: list[Facts],
-    words: list[Any],
-    codes: set[str],
-    faces: set[bool],
-    outcomes: set[Outcome],
-) -> str:
-    """Return what does not fit, as Verdict.doubt has it: between layers, and beside a VERIFIED."""
-    doubts = {
-        Doubt.STATUS: len(outcomes) > 1,
-        Doubt.CODE: len(codes) > 1,
-        Doubt.FACE: len(faces) > 1,
-    }
-    found = {doubt for doubt, is_there in doubts.items() if is_there}
-    doubts_of_yes = {Doubt(word) for each in said for word in each.doubts().split(",") if word}
-    if any(each.says_verified for each in said):
-        found |= doubts_of_yes
-    return ",".join(doubt for doubt in Doubt if doubt in found)
 
 
 def _first(values: Iterable[Any]) -> Any:

@@ -143,14 +143,6 @@ class Places:
         self._steps = [(first, rest) for first, *rest in (path.split(".") for path in paths)]
         self._takes_false = takes_false
 
-    @property
-    def expression(self) -> str:
-        """The same in JMESPath. (When all paths lead to something false, JMESPath finds the last of
-        it, and `find` None.)"""
-        if self._takes_false:
-            return f"not_null({', '.join(self.paths)})"
-        return " || ".join(self.paths)
-
     def find(self, document: dict[str, Any]) -> Any:
         """Return what `document` says, or None."""
         for first, rest in self._steps:

@@ -72,9 +72,8 @@ class Facts:
             if Doubt.FACE in self._objections:
                 self.face_match = False
 
-    def doubts(self) -> str:
-        """Return what does not fit a VERIFIED in this body, as `doubt` has it; empty when all of it
-        fits."""
+    def doubts(self) -> set[Doubt]:
+        """Return what does not fit a VERIFIED in this body."""
         found = set(self._objections)
         if self.face_match is False:
             found.add(Doubt.FACE)
@@ -82,7 +81,12 @@ class Facts:
             found.add(Doubt.TYPE)
         if self._overrides and _repeats_where_placed(self._document, self._overrides):
             found.add(Doubt.KEY)
-        return ",".join(doubt for doubt in Doubt if doubt in found) if found else ""
+        return found
+
+
+def in_words(doubts: Collection[Doubt]) -> str:
+    """Return doubts as `doubt` has them; empty when there are none."""
+    return ",".join(doubt for doubt in Doubt if doubt in doubts) if doubts else ""
 
 
 def _repeats_where_placed(

@@ -268,7 +268,7 @@ def _conclude(
     is_about = events.is_about_verification(type_)
     if not is_about and not events.has_other_name(document):
         return Outcome.UNKNOWN, ""
-    doubt = stated.doubts() if stated.says_verified else ""
+    doubt = facts.in_words(stated.doubts()) if stated.says_verified else ""
     return Outcome.UNKNOWN if doubt or not is_about else outcome_of(word), doubt
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from premblyd.prembly.agreement import Agreement
-from premblyd.prembly.answers import FACTS
+from premblyd.prembly.answers import FACTS, facts_of
 from premblyd.prembly.payload import Outcome, StoredEvent
 from premblyd.queue.jobs import Job
 
@@ -29,10 +29,9 @@ class Confirmed:
     @classmethod
     def by_itself(cls, event: StoredEvent) -> Self:
         """Return what an event states that is Prembly's answer itself."""
-        found = {name: getattr(event.verdict, name) for name in ("reference", *FACTS)}
-        silent = (None, Outcome.UNKNOWN)
-        facts = {name: value for name, value in found.items() if value not in silent}
-        return cls(facts=facts, sha256=event.body_sha256.hex())
+        verdict = event.verdict
+        named = {"reference": verdict.reference} if verdict.reference is not None else {}
+        return cls(facts={**named, **facts_of(verdict)}, sha256=event.body_sha256.hex())
 
     @classmethod
     def read(cls, text: Any) -> Self:

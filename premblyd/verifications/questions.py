@@ -37,37 +37,21 @@ class Inquiries:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
-    def record(self, inquiry: NewInquiry) -> "asyncio.Future[int]":
-        """Keep a question. Return how many of its delivery are kept whose answer is in DOUBTS."""
+    def record(self, inquiry: NewInquiry, *, is_shared: bool = False) -> "asyncio.Future[int]":
+        """Keep a question. Return how many of its delivery are kept whose answer is in DOUBTS.
+
+        `is_shared`: another delivery asked it too, which keeps it, and its answer is in DOUBTS: no
+        event that Prembly does not confirm may pass for one that nobody doubts. Each delivery has
+        it, but of what contradicts an event there is one."""
 
         def operation(transaction: Transaction) -> int:
-            add(transaction, inquiry)
-            return _count_doubts(transaction, inquiry)
-
-        return self._writer.call(operation, Step.EVIDENCE)
-
-    def record_doubt(self, inquiry: NewInquiry) -> "asyncio.Future[int]":
-        """Keep a question that another delivery asked too, and whose answer is in DOUBTS: no event
-        that Prembly does not confirm may pass for one that nobody doubts. Each delivery has it, but
-        of what contradicts an event there is one. Return the same as `record`."""
-
-        def operation(transaction: Transaction) -> int:
-            place = {
-                "event_id": inquiry.event_id,
-                "at_ms": inquiry.at_ms,
-                "delivery_id": inquiry.delivery_id,
-                "result": inquiry.result,
-            }
-            if transaction.row(_KEPT, **place) is None:
+            place = {name: getattr(inquiry, name) for name in _PLACE} if is_shared else None
+            if place is None or transaction.row(_KEPT, **place) is None:
                 add(transaction, inquiry)
-            return _count_doubts(transaction, inquiry)
+            row = transaction.row(_DOUBTS_OF, delivery_id=inquiry.delivery_id)
+            return row[0] if row else 0
 
         return self._writer.call(operation, Step.EVIDENCE)
-
-
-def _count_doubts(transaction: Transaction, inquiry: NewInquiry) -> int:
-    row = transaction.row(_DOUBTS_OF, delivery_id=inquiry.delivery_id)
-    return row[0] if row else 0
 
 
 def add(transaction: Transaction, inquiry: NewInquiry) -> None:
@@ -107,6 +91,7 @@ _AWAIT_AGAIN = Statement(
         Awaited.settled_by == param("event_id"),
     )
 )
+_PLACE = ("event_id", "at_ms", "delivery_id", "result")
 _KEPT = Statement(
     Inquiry.select(Inquiry.id).where(
         Inquiry.event == param("event_id"),
