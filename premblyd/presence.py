@@ -146,8 +146,7 @@ def differences(presence: Presence, settings: Config, path: Path) -> Iterator[st
             " `sudo systemctl edit premblyd.socket`"
         )
     found = [*_of_start(presence, settings), *_of_file(presence, settings)]
-    needs_restart = any(each.needs_restart for each in found)
-    remedy = _restart(presence) if needs_restart else _reload(presence)
+    remedy = _remedy(presence, restart=any(each.needs_restart for each in found))
     yield from (f"{daemon} {each.text}: {remedy}" for each in found)
 
 
@@ -173,38 +172,39 @@ def _of_file(presence: Presence, settings: Config) -> Iterator[_Difference]:
     if presence.reloadable != load.reloadable(settings):
         yield _Difference("uses an older configuration", False)
     for place, secret in settings.secrets.items():
-        needs_restart = _needs_restart(presence, place, secret)
-        if place in presence.fingerprints:
-            if _is_other(presence, place, secret):
-                yield _Difference(f"uses another {_kind(place, secret)} for {place}", needs_restart)
-        elif load.is_secret_of_start(place):
-            continue  # `_of_start` says that there was none
-        elif needs_restart and secret.source not in presence.sources:
+        is_new = place not in presence.fingerprints and secret.source not in presence.sources
+        if difference := _of_secret(presence, place, secret):
+            yield difference
+        # Of a secret of the start, `_of_start` says that there was none.
+        elif (
+            is_new
+            and not load.is_secret_of_start(place)
+            and _needs_restart(presence, place, secret)
+        ):
             yield _Difference(f"may not have {secret.source} yet, for {place}", True)
 
 
-def _is_other(presence: Presence, place: str, secret: Secret) -> bool:
-    return presence.fingerprints.get(place) != _fingerprint(presence.salt, secret)
-
-
-def _kind(place: str, secret: Secret) -> str:
-    """Return what to call a secret. What stands in the file itself, such as most URLs, is none."""
-    if place.startswith("endpoint "):
-        return "key"
-    return "value" if secret.source == "text" else "secret"
+def _of_secret(presence: Presence, place: str, secret: Secret) -> _Difference | None:
+    """Return that the daemon has another secret at `place`; None if it has this one, or none."""
+    known = presence.fingerprints.get(place)
+    if known is None or known == _fingerprint(presence.salt, secret):
+        return None
+    # What stands in the file itself, such as most URLs, is no secret.
+    kind = "value" if secret.source == "text" else "secret"
+    kind = "key" if place.startswith("endpoint ") else kind
+    return _Difference(f"uses another {kind} for {place}", _needs_restart(presence, place, secret))
 
 
 def other_secret(presence: Presence, place: str, secret: Secret) -> str | None:
     """Return that the daemon has another secret at `place`, or none, with what mends it; None if
     it has this one."""
-    if not _is_other(presence, place, secret):
-        return None
-    daemon = f"the running daemon (pid {presence.pid})"
+    found = _of_secret(presence, place, secret)
     if place not in presence.fingerprints:
-        return f"{daemon} has nothing yet at {place}: {_reload(presence)}"
-    needs_restart = _needs_restart(presence, place, secret)
-    remedy = _restart(presence) if needs_restart else _reload(presence)
-    return f"{daemon} uses another {_kind(place, secret)} for {place}: {remedy}"
+        found = _Difference(f"has nothing yet at {place}", False)
+    if found is None:
+        return None
+    remedy = _remedy(presence, restart=found.needs_restart)
+    return f"the running daemon (pid {presence.pid}) {found.text}: {remedy}"
 
 
 def _listens(presence: Presence, where: Listen) -> bool:
@@ -222,14 +222,10 @@ def _needs_restart(presence: Presence, place: str, secret: Secret) -> bool:
     return secret.source != "text" and is_copied
 
 
-def _reload(presence: Presence) -> str:
+def _remedy(presence: Presence, *, restart: bool) -> str:
     if presence.is_service:
-        return "`sudo systemctl reload premblyd`"
-    return f"make it read the file with `kill -HUP {presence.pid}`"
-
-
-def _restart(presence: Presence) -> str:
-    return "`sudo systemctl restart premblyd`" if presence.is_service else "restart it"
+        return f"`sudo systemctl {'restart' if restart else 'reload'} premblyd`"
+    return "restart it" if restart else f"make it read the file with `kill -HUP {presence.pid}`"
 
 
 def _fingerprint(salt: str, secret: Secret) -> str:
