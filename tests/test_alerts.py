@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from signal import SIGHUP
-from typing import IO, Any
+from typing import Any
 
 import pytest
 import yaml
@@ -733,33 +733,3 @@ def test_where_there_is_no_trouble_nobody_is_told(watching: Watching) -> None:
     # This machine's disk may be full.
     watching.configure(alert(*(kind for kind in KINDS if kind not in ("silent", "disk"))))
     assert watching.look(3) == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "passed_on", "stdin"),
-    [
-        (["crm", "FILE", "--json"], ["try", "--json", "--", "crm", "-"], b"{}"),
-        (["crm", "FILE", "--key", "live"], ["try", "--key=live", "--", "crm", "-"], b"{}"),
-        (["--alert", "page"], ["try", "--alert=page"], None),
-    ],
-)
-def test_root_tries_as_the_service(
-    daemon: Premblyd,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str],
-    passed_on: list[str],
-    stdin: bytes | None,
-) -> None:
-    (tmp_path / "body.json").write_text("{}")
-    ran: list[Any] = []
-
-    def as_service(arguments: list[str], stdin: IO[bytes] | None = None, **_: bool) -> int:
-        ran.append((arguments, stdin.read() if stdin else None))
-        return 1
-
-    monkeypatch.setattr("premblyd.cli.as_service.is_for_service", lambda _: True)
-    monkeypatch.setattr("premblyd.cli.as_service.run", as_service)
-    words = [str(tmp_path / "body.json") if word == "FILE" else word for word in arguments]
-    assert run("try", *words, "--config", daemon.config).code == 1
-    assert ran == [(passed_on, stdin)]
