@@ -139,17 +139,6 @@ def test_the_last_day_begins_a_day_ago_and_counts_duplicates(record: Record) -> 
     ]
 
 
-def test_all_events_of_a_verification_are_found_in_order(record: Record) -> None:
-    record.event(1, reference="sample-sdk-0001", outcome="pending", response_code="02")
-    record.event(2, reference="sample-sdk-00011")
-    record.event(3, reference="sample-sdk-0001", duplicate_count=1)
-    answer = record.ask("What do we know about one verification?")
-    assert [row[1:5] for row in answer] == [
-        (1, "api", "02", "pending"),
-        (3, "api", "00", "verified"),
-    ]
-
-
 def test_a_person_without_deliveries_is_listed_too(record: Record) -> None:
     record.event(1, user_ref="usr_000042")
     record.event(2, user_ref="usr_000042")
@@ -159,34 +148,6 @@ def test_a_person_without_deliveries_is_listed_too(record: Record) -> None:
     assert [row[3:5] for row in answer] == [(None, None), ("archive", "succeeded")]
 
 
-def test_what_did_not_happen_is_dead_or_cancelled(record: Record) -> None:
-    record.event(1)
-    for state in ("succeeded", "dead", "cancelled", "pending", "running"):
-        record.delivery(1, "archive", state)
-    answer = record.ask("What was to happen and did not")
-    assert [row[4] for row in answer] == ["dead", "cancelled"]
-
-
-def test_a_running_delivery_shows_no_time_to_run(record: Record) -> None:
-    record.event(1)
-    record.delivery(1, "archive", "running", due_at_ms=NOW_MS)
-    record.delivery(1, "page", "pending")
-    record.delivery(1, "other", "dead")
-    answer = record.ask("What is waiting or running now")
-    assert [row[2:4] + row[6:7] for row in answer] == [
-        ("page", "pending", "2025-12-01T00:00:00.000Z"),
-        ("archive", "running", None),
-    ]
-
-
-def test_an_event_for_which_nothing_ran_has_no_delivery_of_its_own(record: Record) -> None:
-    record.event(1)
-    record.event(2, response_code=None)
-    record.delivery(1, "archive", "cancelled")
-    answer = record.ask("For which events did nothing run")
-    assert [row[0] for row in answer] == [2]
-
-
 def test_code_00_is_not_verified_by_whatever_else_the_outcome_is(record: Record) -> None:
     record.event(1)
     record.event(2, outcome="not_verified")
@@ -194,14 +155,6 @@ def test_code_00_is_not_verified_by_whatever_else_the_outcome_is(record: Record)
     record.event(4, outcome="pending", response_code="02")
     answer = record.ask("Who has code 00 and is *not* verified?")
     assert [row[0] for row in answer] == [2, 3]
-
-
-def test_what_is_doubted_is_asked_for_with_the_reason(record: Record) -> None:
-    record.event(1, doubt="")
-    record.event(2, doubt="code,face", outcome="unknown", reference="b")
-    record.event(3, doubt=None)
-    [row] = record.ask("Which events say VERIFIED and are doubted, and why?")
-    assert (row[0], row[3], row[5]) == (2, "b", "code,face")
 
 
 def test_people_without_a_delivery_were_not_activated_either(record: Record) -> None:
