@@ -13,8 +13,8 @@ from premblyd.config.hooks import Hook
 from premblyd.databases import DatabaseAddress
 from premblyd.model.states import AttemptOutcome
 from premblyd.privacy.identifiers import safe_id
-from premblyd.queue import claims, damage
-from premblyd.queue.jobs import Result
+from premblyd.queue import due
+from premblyd.queue.jobs import Due, Result
 from premblyd.run import dispatcher
 from premblyd.run.invocation import Invocation
 from tests.support.database import changing, rows
@@ -276,9 +276,9 @@ async def test_a_hook_that_was_claimed_and_could_not_begin_runs_soon_and_that_co
 def test_a_claim_that_fails_for_whatever_reason_ends_nothing(
     place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    real, errors = claims.Queued._due, [error] * 3
+    real, errors = due.Queued._due, [error] * 3
 
-    def due(*arguments: Any) -> list[damage.Due]:
+    def fail(*arguments: Any) -> list[Due]:
         if errors:
             raise errors.pop()
         return real(*arguments)
@@ -288,7 +288,7 @@ def test_a_claim_that_fails_for_whatever_reason_ends_nothing(
             await at.add("a")
             await at.until_states(succeeded=1)
 
-    monkeypatch.setattr(claims.Queued, "_due", due)
+    monkeypatch.setattr(due.Queued, "_due", fail)
     asyncio.run(scenario())
     assert not errors
 
@@ -428,7 +428,7 @@ async def test_what_waits_for_a_removed_action_ends_dead_until_it_returns(
         await at.add("removed")
         at.configure(action("kept"))
         await at.until_states(running=1, dead=1)
-        assert ("dead", claims.NO_ACTION) in rows(place, "SELECT state, last_error FROM delivery")
+        assert ("dead", due.NO_ACTION) in rows(place, "SELECT state, last_error FROM delivery")
         at.shell.release()
         await at.until_states(succeeded=1, dead=1)  # what ran ends as it began
         at.configure(*at.actions)

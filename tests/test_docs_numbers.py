@@ -111,8 +111,8 @@ LIMITS = {
     "ask.client.MAX_AT_ONCE": 16,
     "ask.client.MAX_ANSWER_BYTES": 16 * MIB,
     "ask.pending.RETRY_MS": 5 * MINUTE_MS,
-    "queue.claims.MAX_LOOKS": 100,  # webhooks wait for a claim
-    "queue.claims.MAX_ACTIONS": 50,
+    "queue.due.MAX_LOOKS": 100,  # webhooks wait for a claim
+    "queue.due.MAX_ACTIONS": 50,
     "queue.once.LOCK_COUNT": 64,  # PostgreSQL has room for some 6,000, for everybody
     "record.operating.MIN_GAP_S": 0.15,  # shorter ones fall into SQLite's sleeps
     "record.operating.MAX_GAP_S": 2.0,

@@ -208,14 +208,14 @@ def test_out_of_descriptors_no_host_is_called_unreachable(tmp_path: Path) -> Non
 
 
 NO_MEMORY = """
-from premblyd.queue import queue
-start, failures = queue.Queue._start, [1, 2, 3]
+from premblyd.queue.claims import Claims
+start, failures = Claims._start, [1, 2, 3]
 def fail(*args):
     if failures:
         failures.pop()
         raise MemoryError
     return start(*args)
-queue.Queue._start = fail
+Claims._start = fail
 """
 
 

@@ -17,8 +17,7 @@ from premblyd.prembly import agreement, answers, events, payload
 from premblyd.prembly.agreement import Agreement, Finding
 from premblyd.prembly.answers import Question
 from premblyd.prembly.payload import Verdict
-from premblyd.queue.confirmed import Confirmed
-from premblyd.queue.jobs import Job, Result
+from premblyd.queue.jobs import Confirmed, Job, Result
 from premblyd.queue.queue import Queue
 from premblyd.queue.settling import Answers
 from premblyd.verifications.questions import DOUBTS, Inquiries, NewInquiry

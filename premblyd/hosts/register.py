@@ -23,7 +23,7 @@ from premblyd.model import history
 from premblyd.model.states import LOST, STOPPED, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, SchemaFloor
 from premblyd.procfs import process_start
-from premblyd.queue import queue
+from premblyd.queue import damage
 
 Done = TypeVar("Done")
 SILENT_MS = 60_000  # for which, and `lost_after`, one that works may not have been seen
@@ -229,7 +229,7 @@ def _interrupt_orphans(transaction: Transaction, now_ms: int) -> list[int]:
 
 def _interrupt(transaction: Transaction, rows: Sequence[tuple[int, int]], now_ms: int) -> list[int]:
     for delivery_id, attempts_left in rows:
-        queue.interrupt(transaction, delivery_id, attempts_left, now_ms)
+        damage.interrupt(transaction, delivery_id, attempts_left, now_ms)
     return [delivery_id for delivery_id, _ in rows]
 
 

@@ -1,59 +1,22 @@
-"""What a claim finds in the queue: how many of each action may run here, and which are first.
+"""A claim: which of the due deliveries begin here, and what their hooks are run with.
 
-A claim keeps the webhooks that come in waiting, so it does no more than a part of what there is,
-however much waits, of however many actions; the rest follows with the next claims. Who is first
-changes from claim to claim (`Rota`).
-
-Rows that another host has at this moment are left out, and so are those whose hook another host
-still runs: none of them hides what is behind it.
+due.py finds them. Hooks may run for hours, so what a slow action may take is bounded before another
+one needs it: a slot, and some room for a large body, are kept for each action that has none. What
+is free beyond goes to those that have the fewest (`Shares`). Who is first changes from claim to
+claim (`Rota`).
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import cached_property
-from typing import Any, NamedTuple
+import secrets
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 
-from premblyd.engines.engine import Transaction
+from premblyd.engines.engine import Statement, Transaction, insert, param
 from premblyd.model.states import State
-from premblyd.queue import damage, queue_statements
-from premblyd.queue.damage import Due
-from premblyd.queue.jobs import Claimable
-from premblyd.queue.once import Turn, Turns
-from premblyd.queue.order import may_end
-
-NO_ACTION = "the action is no longer in the configuration"
-NEVER_MS = 1 << 62
-MAX_ACTIONS = 50  # that one claim looks at
-# Deliveries of all actions together, which one claim decides about: each takes a few statements
-# and up to two of PostgreSQL's advisory locks, which has room for some 6,000, for all hosts.
-MAX_LOOKS = 100
-_PATIENCE_MS = 60_000  # with an action that no host of several has
-_CONTENDED_MS = 20  # until a claim looks again for what another host's claim has at this moment
-
-
-class Waiting(NamedTuple):
-    """An action that has deliveries in the queue, and when its first one is due."""
-
-    name: str
-    due_at_ms: Any
-
-
-class Found(NamedTuple):
-    """Due deliveries whose turn it is; how many others are in nobody's way any more; and at how
-    many actions that have due ones this claim has looked, of how many."""
-
-    due: list[Due]
-    passed: int
-    looked_at: Sequence[str]
-    action_count: int
-
-
-class _InTurn(NamedTuple):
-    """Of one action: what may run, how many others are out of the way, and how many deliveries
-    were looked at for that."""
-
-    due: list[Due]
-    passed: int
-    looks: int
+from premblyd.model.tables import Attempt, Delivery
+from premblyd.queue import damage, once
+from premblyd.queue.damage import UnusableError
+from premblyd.queue.due import Found, Queued, waiting_actions
+from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Due, Job, Load, counted_bytes
 
 
 class Rota:
@@ -77,229 +40,247 @@ class Rota:
                 del self._turns[name]
 
 
-class Queued:
-    """The queue as a claim of `worker` finds it, whose own deliveries that run are `running`.
-    `slots_of`: how many more hooks of an action of `actions` may run here. `bookmarks`: where the
-    last claim stopped among the deliveries of an action, if it has left some that another host
-    decides about: they hide nothing from the next claim."""
+class Shares:
+    """The `limit` free slots and the free room, as one claim gives them out. Of `actions` there may
+    be thousands, so only those that run something are looked at one by one."""
 
-    def __init__(
+    def __init__(self, actions: Collection[str], limit: int, load: Load) -> None:
+        self._busy = Counter(load.hooks)
+        self._bytes = Counter(load.held_bytes)
+        self._idle = len(actions) - sum(name in actions for name in load.hooks)
+        self._free = limit
+        self._max_bytes = load.max_bytes
+        self._used_bytes = self._bytes.total()
+        slots = limit + self._busy.total()
+        # With fewer slots than actions, each can't have one: then half of them are kept.
+        self._most_kept = slots if len(actions) <= slots else slots // 2
+        self._share_bytes = load.max_bytes // (2 * max(1, len(actions)))
+        held = (
+            min(self._bytes[name], self._share_bytes) for name in load.held_bytes if name in actions
+        )
+        self._kept_bytes = self._share_bytes * len(actions) - sum(held)
+        self._blocked: set[str] = set()  # actions whose next large body finds no room
+        self._may_take_share = self._may_take_rest = True  # of the room
+        self.waits_for_room: str | None = None  # the action that comes first once there is room
+
+    def slots_of(self, name: str) -> int:
+        """Return how many more hooks of an action may begin: always one, if any may, of an action
+        that runs none."""
+        is_idle = not self._busy[name]
+        unkept = self._free - min(self._idle - is_idle, self._most_kept)
+        return max(0, unkept, min(self._free, int(is_idle)))
+
+    def choose(
+        self, due: Iterable[Due], place: Callable[[str], int], first_for_room: str | None
+    ) -> list[Due]:
+        """Return which of the due deliveries begin: those of an action in their order, and first of
+        the action that runs the fewest; of several, which `place` says. `first_for_room`: the
+        action that waited for room in the last claim."""
+        ranks = Counter(self._busy)
+        ranked = []
+        for delivery in due:
+            name = delivery.action
+            ranked.append((name != first_for_room, ranks[name], place(name), delivery))
+            ranks[name] += 1
+        ranked.sort(key=lambda entry: entry[:3])
+        return [delivery for *_, delivery in ranked if self._take(delivery)]
+
+    def _take(self, delivery: Due) -> bool:
+        """Take a slot and room for a delivery. Return whether it got them."""
+        name, cost = delivery.action, counted_bytes(delivery.body_bytes)
+        if not self.slots_of(name) or (cost and not self._has_room(name, cost)):
+            return False
+        self._free -= 1
+        self._idle -= not self._busy[name]
+        self._busy[name] += 1
+        self._kept_bytes -= self._kept_for(name)
+        self._bytes[name] += cost
+        self._kept_bytes += self._kept_for(name)
+        self._used_bytes += cost
+        return True
+
+    def _has_room(self, name: str, cost: int) -> bool:
+        """Return whether a large body finds room. If not, those behind it wait too: they must not
+        overtake it."""
+        if name in self._blocked:
+            return False
+        # The shares are half of the room. A body that needs more waits until they are free too.
+        is_huge = cost > self._max_bytes // 2
+        if self._bytes[name] + cost <= self._share_bytes:
+            fits = self._may_take_share and self._fits(cost)
+        else:
+            kept = 0 if is_huge else self._kept_bytes - self._kept_for(name)
+            fits = self._may_take_rest and self._fits(cost + kept)
+        if not fits:
+            self._blocked.add(name)
+            if not self._bytes[name] and self.waits_for_room is None:
+                self.waits_for_room = name
+                self._may_take_rest = False
+                self._may_take_share = not is_huge
+        return fits
+
+    def _kept_for(self, name: str) -> int:
+        """Return how many bytes no other action may take."""
+        return max(0, self._share_bytes - self._bytes[name])
+
+    def _fits(self, cost: int) -> bool:
+        """Return whether there is room for so many bytes. Alone, every body runs."""
+        return not self._used_bytes or self._used_bytes + cost <= self._max_bytes
+
+
+class Claims:
+    """The claims of this process, the `worker`: what one of them leaves to the next."""
+
+    def __init__(self, worker: str) -> None:
+        self._worker = worker
+        self._lock = f"claims {worker}"
+        self._looks, self._starts = Rota(), Rota()  # of the actions
+        self._bookmarks: dict[str, Due] = {}  # where claims go on, see Queued
+        self._waits_for_room: str | None = None  # the action that is first when there is room
+        self._looks_in_vain = 0  # at actions, since the last one that changed anything
+
+    def are_decided(self, transaction: Transaction) -> bool:
+        """Return whether no transaction works on a claim any more. None begins in this one."""
+        return transaction.try_lock(self._lock)
+
+    def claim(
         self,
         transaction: Transaction,
-        worker: str,
+        actions: Mapping[str, Claimable],
+        limit: int,
         running: Collection[int],
         now_ms: int,
-        actions: Mapping[str, Claimable],
-        slots_of: Callable[[str], int],
-        bookmarks: dict[str, Due],
-    ) -> None:
-        self._transaction = transaction
-        self._worker = worker
-        self._running = frozenset(running)
-        self._now_ms = now_ms
-        self._actions = actions
-        self._slots_of = slots_of
-        self._bookmarks = bookmarks
-        self._full: set[str] = set()  # actions that have no free slot
-        self._contended: set[str] = set()  # and those of which another host decides at this moment
+        load: Load,
+    ) -> Claimed:
+        """See `Queue.claim`."""
+        shares = Shares(actions, limit, load)
 
-    def find(self, waiting: Iterable[Waiting]) -> Found:
-        """Return what may run of the actions that are `waiting`, of whom the first ones come first.
-        End what is of no action that there is."""
-        ready = [name for name, due_at_ms in waiting if self._is_ready(name, due_at_ms)]
-        looked_at = ready[:MAX_ACTIONS]
-        due: list[Due] = []
-        passed = 0
-        looks_left = MAX_LOOKS
-        turns = Turns(self._transaction, self._now_ms)
-        for place, name in enumerate(looked_at):
-            share = max(1, looks_left // (len(looked_at) - place))
-            action = self._actions.get(name)
-            if action is None:
-                found = self._end_orphans(name, share)
-            elif action.once:
-                found = self._due_in_turn(turns, name, self._free_slots(name, action), share)
-            else:
-                found = self._due_for_slots(name, self._free_slots(name, action), share)
-            due += found.due
-            passed += found.passed
-            looks_left -= found.looks
-        return Found(due, passed, looked_at, len(ready))
+        def slots_of(name: str) -> int:
+            action = actions[name]
+            free = max(0, action.slots - load.hooks.get(name, 0))
+            if action.confirm:
+                free = min(free, load.confirmable)
+            return min(free, shares.slots_of(name))
 
-    def _is_ready(self, name: str, due_at_ms: Any) -> bool:
-        """Return whether this claim may find something of an action."""
-        if name not in self._actions:
-            if any(name in names for names in self._actions_of_others):
-                self._full.add(name)
-                return False
-            return _is_due(due_at_ms, self._buried_until_ms)
-        if not self._slots_of(name):
-            self._full.add(name)
-            return False
-        return _is_due(due_at_ms, self._now_ms)
-
-    def _free_slots(self, name: str, action: Claimable) -> int:
-        """Return how many more of the action's hooks may run here: its free slots, within what
-        may run on all hosts. Those that are counted are all that run, as the action's name is
-        locked until their number has changed."""
-        slots = self._slots_of(name)
-        if action.cluster is not None:
-            if self._transaction.try_lock(f"concurrency {name}"):
-                slots = min(slots, max(0, action.cluster - self._held(name)))
-            else:
-                self._contended.add(name)
-                return 0
-        if not slots:
-            self._full.add(name)
-        return slots
-
-    def _held(self, name: str) -> int:
-        """Return how many of the action's deliveries run. A claim gets those whose lease has run
-        out, so they hold no slot any more."""
-        rows = self._transaction.rows(
-            queue_statements.HELD, action=name, worker=self._worker, now_ms=self._now_ms
+        waiting = waiting_actions(transaction, self._worker, now_ms)
+        waiting.sort(key=lambda action: self._looks.place(action.name))
+        queue = Queued(
+            transaction, self._worker, running, now_ms, actions, slots_of, self._bookmarks
         )
-        return sum(bool(holds) or row_id in self._running for row_id, holds in rows)
+        found = queue.find(waiting)
+        self._looks.had_turn(found.looked_at, actions)
+        if found.due and not transaction.try_lock(self._lock):
+            return Claimed([], None, found.passed)
+        chosen = shares.choose(found.due, self._starts.place, self._waits_for_room)
+        self._waits_for_room = shares.waits_for_room
+        self._starts.had_turn((delivery.action for delivery in chosen), actions)
+        chosen.sort(key=lambda delivery: (delivery.due_at_ms, delivery.id))
+        started = [
+            self._try_to_start(transaction, delivery, actions[delivery.action], now_ms)
+            for delivery in chosen
+        ]
+        jobs = [job for job in started if job is not None]
+        passed = found.passed + len(started) - len(jobs)
+        has_more = self._has_more(found, has_changed=bool(jobs or passed))
+        return Claimed(jobs, queue.next_due_ms(waiting, found), passed, has_more)
 
-    def _due_for_slots(self, action: str, slots: int, share: int) -> _InTurn:
-        """Return the action's first due deliveries, at most one for each free slot, without those
-        that run."""
-        wanted = min(slots, share)
-        if not wanted:
-            return _InTurn([], 0, 0)
-        rows = self._due(action, wanted + len(self._running))
-        due = [row for row in rows if row.id not in self._running][:wanted]
-        return _InTurn(due, 0, len(due))
+    def _has_more(self, found: Found, *, has_changed: bool) -> bool:
+        """Return whether there are actions with due deliveries that no claim has looked at since
+        the last one that changed anything."""
+        self._looks_in_vain = 0 if has_changed else self._looks_in_vain + len(found.looked_at)
+        if len(found.looked_at) < found.action_count > self._looks_in_vain:
+            return True
+        self._looks_in_vain = 0
+        return False
 
-    def _due_in_turn(self, turns: Turns, action: str, slots: int, share: int) -> _InTurn:
-        """Return what `_due_for_slots` does, of an action with `once`: it goes on behind deliveries
-        whose turn it is not, and gets them out of the way."""
-        due: list[Due] = []
-        passed = looks = 0
-        last = self._bookmarks.pop(action, None)
-        while len(due) < slots and looks < share:
-            size = share - looks
-            page = self._due(action, size, after=last)
-            passed_before = passed
-            for row in page:
-                if len(due) == slots:
-                    break
-                last = row
-                if row.id in self._running:
-                    continue
-                looks += 1
-                match turns.of(row):
-                    case Turn.NOW:
-                        due.append(row)
-                    case Turn.PASSED:
-                        passed += 1
-                    case Turn.UNKNOWN:
-                        self._contended.add(action)
-            if len(page) < size and passed == passed_before:
-                break  # else, by `order`, others have become due
-        self._mark(action, last, is_full=looks == share)
-        return _InTurn(due, passed, looks)
+    def _try_to_start(
+        self, transaction: Transaction, delivery: Due, action: Claimable, now_ms: int
+    ) -> Job | None:
+        """Return the delivery's job; None when it has ended instead."""
+        try:
+            if delivery.state == State.RUNNING and not damage.interrupt(
+                transaction, delivery.id, delivery.attempts_left, now_ms
+            ):
+                return None
+            return self._start(transaction, delivery, action, now_ms)
+        except UnusableError as error:
+            damage.end_unusable(transaction, [delivery.id], str(error), now_ms)
+            return None
 
-    def _end_orphans(self, action: str, share: int) -> _InTurn:
-        """End deliveries whose action has left the configuration, and those that wait for them by
-        `order`. Replay works when it returns.
-
-        Not while another host has it: configurations change on one host after the other. Nor
-        before a host whose configuration has changed had the time to say so.
-        """
-        buried = looks = 0
-        last = self._bookmarks.pop(action, None)
-        while looks < share:
-            size = share - looks
-            page = self._due(action, size, after=last, until_ms=self._buried_until_ms)
-            buried_before = buried
-            for delivery in page:
-                last = delivery
-                if delivery.id in self._running:
-                    continue
-                looks += 1
-                if not may_end(self._transaction, delivery.order_key):
-                    self._contended.add(action)
-                    continue
-                if delivery.state == State.RUNNING:
-                    damage.close_open_attempt(self._transaction, delivery.id, self._now_ms)
-                release(self._transaction, delivery.id, State.DEAD, self._now_ms, NO_ACTION)
-                buried += 1
-            if len(page) < size and buried == buried_before:
-                break
-        self._mark(action, last, is_full=looks == share)
-        return _InTurn([], buried, looks)
-
-    def _mark(self, action: str, last: Due | None, *, is_full: bool) -> None:
-        if is_full and last is not None and action in self._contended:
-            self._bookmarks[action] = last
-
-    @cached_property
-    def _actions_of_others(self) -> list[set[str]]:
-        """The names that each of the other hosts has in its configuration: of those that are away
-        too, until somebody ends them (`premblyd hosts forget`)."""
-        rows = self._transaction.rows(queue_statements.OTHER_HOSTS, worker=self._worker)
-        return [set(actions.split("\n")) for (actions,) in rows]
-
-    @property
-    def _buried_until_ms(self) -> int:
-        return self._now_ms - (_PATIENCE_MS if self._actions_of_others else 0)
-
-    def next_due_ms(self, waiting: Iterable[Waiting], found: Found) -> int | None:
-        """Return when the next delivery of an action is due that has a free slot."""
-        looked_at = frozenset(found.looked_at)
-        times: list[int | None] = [self._now_ms + _CONTENDED_MS] if self._contended else []
-        for name, due_at_ms in waiting:
-            if name in self._full or name in self._contended:
-                continue
-            times.append(self._time_ms(name, self._first(name) if name in looked_at else due_at_ms))
-        return min((time_ms for time_ms in times if time_ms is not None), default=None)
-
-    def _first(self, action: str) -> Any:
-        """Return when the first delivery of an action is due, now that some have changed."""
-        row = self._transaction.row(queue_statements.FIRST_DUE, action=action, worker=self._worker)
-        return row[0] if row else None
-
-    def _time_ms(self, action: str, due_at_ms: Any) -> int | None:
-        return min(max(due_at_ms, 0), NEVER_MS) if isinstance(due_at_ms, int) else None
-
-    def _due(
-        self, action: str, limit: int, *, after: Due | None = None, until_ms: int | None = None
-    ) -> list[Due]:
-        """Return the first due deliveries of an action, or the first behind `after`. End those
-        whose columns contradict their state."""
-        values = {
-            "action": action,
-            "now_ms": self._now_ms if until_ms is None else until_ms,
-            "limit": limit,
-            "worker": self._worker,
-        }
-        statement = queue_statements.DUE
-        if after is not None:
-            statement = queue_statements.DUE_BEHIND
-            values |= {"after_ms": after.due_at_ms, "after_id": after.id}
-        while True:
-            rows = [Due(*row) for row in self._transaction.rows(statement, **values)]
-            broken = [(row.id, row.broken) for row in rows if row.broken is not None]
-            if not broken:
-                return rows
-            damage.end_broken(self._transaction, broken, self._now_ms)
+    def _start(
+        self, transaction: Transaction, delivery: Due, action: Claimable, now_ms: int
+    ) -> Job:
+        event = damage.stored_event(transaction, delivery.id)
+        number = delivery.attempt_count + 1
+        claim_token = secrets.token_hex(8)
+        attempt_id = transaction.insert(
+            _OPEN_ATTEMPT,
+            delivery_id=delivery.id,
+            number=number,
+            worker=self._worker,
+            action_digest=action.digest,
+            started_at_ms=now_ms,
+            claim_token=claim_token,
+        )
+        if attempt_id is None:  # there is an attempt of this number
+            raise UnusableError(damage.COUNTS_CHANGED)
+        is_confirmed = delivery.confirmed_at_ms is not None
+        transaction.change(
+            _START_DELIVERY,
+            id=delivery.id,
+            due_at_ms=now_ms + action.lease_ms,
+            cost=1 if is_confirmed or not action.confirm else 0,
+        )
+        subject = once.subject_of(transaction, delivery.id) if action.once else None
+        key = subject.key if subject else None
+        if key is not None:
+            once.give_key(transaction, delivery.action, delivery.id, key)
+        job = Job(
+            delivery_id=delivery.id,
+            attempt_id=attempt_id,
+            attempt=number,
+            attempts_left=delivery.attempts_left - 1,
+            claim_token=claim_token,
+            started_at_ms=now_ms,
+            action=delivery.action,
+            worker=self._worker,
+            event=event,
+            order_key=delivery.order_key,
+            once_key=key,
+            is_confirmed=is_confirmed,
+        )
+        return _as_confirmed(transaction, job) if is_confirmed else job
 
 
-def _is_due(due_at_ms: Any, until_ms: int) -> bool:
-    return isinstance(due_at_ms, int) and due_at_ms <= until_ms
+def _as_confirmed(transaction: Transaction, job: Job) -> Job:
+    """Return a job with what Prembly confirmed of its event, before an earlier attempt."""
+    row = transaction.row(_CONFIRMED_FACTS, id=job.delivery_id)
+    if row is None or row[0] is None:  # by a premblyd that did not keep them
+        return job
+    try:
+        return Confirmed.read(row[0]).job(job)
+    except (ValueError, TypeError):
+        raise UnusableError(damage.CONFIRMED_CHANGED) from None
 
 
-def release(
-    transaction: Transaction, delivery_id: int, state: State, now_ms: int, error: str
-) -> None:
-    """Let a delivery go that runs: it is due now, or has ended."""
-    pending = state is State.PENDING
-    transaction.change(
-        queue_statements.RELEASE,
-        id=delivery_id,
-        state=state,
-        due_at_ms=now_ms if pending else None,
-        finished_at_ms=None if pending else now_ms,
-        last_error=error,
-    )
+_START_DELIVERY = Statement(
+    Delivery.update(
+        state=State.RUNNING,
+        due_at_ms=param("due_at_ms"),
+        attempt_count=Delivery.attempt_count + 1,
+        attempts_left=Delivery.attempts_left - param("cost"),
+    ).where(Delivery.id == param("id"))
+)
+_OPEN_ATTEMPT = insert(
+    Attempt,
+    "delivery_id",
+    "number",
+    "worker",
+    "action_digest",
+    "started_at_ms",
+    "claim_token",
+    if_unique=True,
+)
+_CONFIRMED_FACTS = Statement(
+    Delivery.select(Delivery.confirmed_facts).where(Delivery.id == param("id"))
+)

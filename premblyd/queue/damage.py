@@ -1,21 +1,23 @@
-"""Deliveries that can't run because somebody changed their row or their event by hand: how they
-are found out, and how they end.
+"""What a crash has left of a delivery, or somebody who changed its row or event by hand: how
+that is found out, and whether it runs again or ends.
 
 The database is open to other programs, whose foreign keys and CHECKs may be off. SQLite itself
-takes a text for a number.
+takes a text for a number. What can't be true ends dead with words that say so, here and nowhere
+else.
 """
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from dataclasses import fields
 
-from premblyd.engines.engine import Row, Transaction
+from peewee import fn
+
+from premblyd.engines.engine import Row, Statement, Transaction, param, update
 from premblyd.errors import PremblydError
 from premblyd.model.columns import ColumnType
-from premblyd.model.states import AttemptOutcome
-from premblyd.model.tables import Event
+from premblyd.model.states import BROKEN, IS_BROKEN, AttemptOutcome, State
+from premblyd.model.tables import Attempt, Delivery, Event
 from premblyd.prembly import payload
 from premblyd.prembly.payload import Kind, Outcome, StoredEvent, Verdict
-from premblyd.queue import queue_statements
 
 CRASHED = "the daemon stopped while the hook ran"
 UNSTARTED = "the database failed as the hook was to start; it did not run"
@@ -25,22 +27,12 @@ COUNTS_CHANGED = "its attempt_count was changed: it has a run of this number alr
 ROW_CHANGED = "its row was changed and can't be true: "  # and why, see model/states.py
 CONFIRMED_CHANGED = "its confirmed_facts was changed and can't be read"
 ACTION_CHANGED = "its action was changed and is no name"
+VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
+EVENT_COLUMNS = (
+    *(field.name for field in fields(StoredEvent) if field.name != "verdict"),
+    *VERDICT_COLUMNS,
+)
 _NEW_IN_0_2 = ("type", "risk_level", "risk_score")
-
-
-class Due(NamedTuple):
-    """A due delivery, as its row has it."""
-
-    due_at_ms: int
-    id: int
-    action: str
-    state: str
-    attempt_count: int
-    attempts_left: int
-    confirmed_at_ms: Any
-    order_key: str | None
-    body_bytes: int
-    broken: str | None  # what contradicts its state
 
 
 class UnusableError(PremblydError):
@@ -52,7 +44,7 @@ def end_broken(transaction: Transaction, broken: Iterable[tuple[int, str]], now_
     for delivery_id, words in broken:
         close_open_attempt(transaction, delivery_id, now_ms)
         transaction.change(
-            queue_statements.END_BROKEN,
+            _END_BROKEN,
             id=delivery_id,
             finished_at_ms=now_ms,
             last_error=ROW_CHANGED + words,
@@ -65,9 +57,7 @@ def end_unusable(
     """End deliveries whose hook can't run: dead, with the reason for people to see."""
     for delivery_id in delivery_ids:
         close_open_attempt(transaction, delivery_id, now_ms)
-        transaction.change(
-            queue_statements.END_UNUSABLE, id=delivery_id, finished_at_ms=now_ms, last_error=reason
-        )
+        transaction.change(_END_UNUSABLE, id=delivery_id, finished_at_ms=now_ms, last_error=reason)
 
 
 def close_open_attempt(
@@ -75,7 +65,7 @@ def close_open_attempt(
 ) -> None:
     """Close the delivery's attempt that has no outcome yet, if there is one, as interrupted."""
     transaction.change(
-        queue_statements.CLOSE_OPEN_ATTEMPT,
+        _CLOSE_OPEN_ATTEMPT,
         delivery_id=delivery_id,
         finished_at_ms=now_ms,
         outcome=AttemptOutcome.INTERRUPTED,
@@ -83,9 +73,37 @@ def close_open_attempt(
     )
 
 
+def release(
+    transaction: Transaction, delivery_id: int, state: State, now_ms: int, error: str
+) -> None:
+    """Let a delivery go that runs: it is due now, or has ended."""
+    pending = state is State.PENDING
+    transaction.change(
+        _RELEASE,
+        id=delivery_id,
+        state=state,
+        due_at_ms=now_ms if pending else None,
+        finished_at_ms=None if pending else now_ms,
+        last_error=error,
+    )
+
+
+def interrupt(transaction: Transaction, delivery_id: int, attempts_left: int, now_ms: int) -> bool:
+    """Close the attempt that a process left open when it died. Return whether the delivery has
+    another: without one, or if it can't be true, it is dead."""
+    if broken := transaction.rows(_BROKEN_OF, id=delivery_id):
+        end_broken(transaction, broken, now_ms)
+        return False
+    has_attempts = attempts_left > 0
+    close_open_attempt(transaction, delivery_id, now_ms)
+    state = State.PENDING if has_attempts else State.DEAD
+    release(transaction, delivery_id, state, now_ms, CRASHED)
+    return has_attempts
+
+
 def stored_event(transaction: Transaction, delivery_id: int) -> StoredEvent:
     """Return the delivery's event. Raise UnusableError when there is none, or it can't be used."""
-    row = transaction.row(queue_statements.EVENT, id=delivery_id)
+    row = transaction.row(_EVENT, id=delivery_id)
     if row is None:
         raise UnusableError(EVENT_GONE)
     return usable_event(row)
@@ -93,11 +111,11 @@ def stored_event(transaction: Transaction, delivery_id: int) -> StoredEvent:
 
 def usable_event(row: Row) -> StoredEvent:
     """Return the event of a row of `EVENT_COLUMNS`. Raise UnusableError when it can't be used."""
-    values = dict(zip(queue_statements.EVENT_COLUMNS, row, strict=True))
+    values = dict(zip(EVENT_COLUMNS, row, strict=True))
     for name, types in _EVENT_TYPES.items():
         if not isinstance(values[name], types):
             raise UnusableError(EVENT_CHANGED + name)
-    verdict = {name: values.pop(name) for name in queue_statements.VERDICT_COLUMNS}
+    verdict = {name: values.pop(name) for name in VERDICT_COLUMNS}
     for name, words in (("kind", Kind), ("outcome", Outcome)):
         try:
             verdict[name] = words(verdict[name])
@@ -124,4 +142,48 @@ _PYTHON_TYPES: dict[ColumnType, tuple[type, ...]] = {
     ColumnType.BYTES: (bytes,),
     ColumnType.REAL: (float, int),
 }
-_EVENT_TYPES = {name: _python_types(name) for name in queue_statements.EVENT_COLUMNS}
+_EVENT_TYPES = {name: _python_types(name) for name in EVENT_COLUMNS}
+_EVENT = Statement(
+    Delivery.select(*(getattr(Event, name) for name in EVENT_COLUMNS))
+    .join(Event)
+    .where(Delivery.id == param("id"))
+)
+_CLOSE_OPEN_ATTEMPT = update(
+    Attempt,
+    "finished_at_ms",
+    "outcome",
+    "error",
+    where=(Attempt.delivery == param("delivery_id")) & Attempt.outcome.is_null(),
+)
+_RELEASE = update(
+    Delivery,
+    "state",
+    "due_at_ms",
+    "finished_at_ms",
+    "last_error",
+    where=Delivery.id == param("id"),
+)
+# attempt_count is mended too, so that a replay can count on from there.
+_DEAD = {
+    "state": State.DEAD,
+    "due_at_ms": None,
+    "finished_at_ms": param("finished_at_ms"),
+    "last_error": param("last_error"),
+    "attempt_count": fn.COALESCE(
+        Attempt.select(fn.MAX(Attempt.number)).where(Attempt.delivery == param("id")), 0
+    ),
+}
+_END_UNUSABLE = Statement(Delivery.update(**_DEAD).where(Delivery.id == param("id")))
+_END_BROKEN = Statement(
+    Delivery.update(
+        **_DEAD,
+        attempts_left=0,
+        order_key=None,
+        order_place=None,
+        waits_for_id=None,
+        holds_order=False,
+    ).where(Delivery.id == param("id"))
+)
+_BROKEN_OF = Statement(
+    Delivery.select(Delivery.id, BROKEN).where(Delivery.id == param("id"), IS_BROKEN)
+)

@@ -2,7 +2,7 @@
 those that are about no verification, for each type.
 
 All of this is decided in the transaction of a claim. Of an action's deliveries with the same key
-(`keys.once_key`) one at a time runs, and has the key in its row, where it is unique: so has the
+(`once_key`) one at a time runs, and has the key in its row, where it is unique: so has the
 one that succeeded. One that did not succeed loses the key to the next that is claimed. Whoever
 decides about a key has its lock, so that no two hosts do at the same time. Many keys share a lock:
 so a claim has few, whatever waits.
@@ -19,12 +19,11 @@ from premblyd.engines.engine import Statement, Transaction, param, update
 from premblyd.model.states import State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event, VerificationName
 from premblyd.prembly import events
-from premblyd.prembly.payload import Outcome, Verdict, plain_id
+from premblyd.prembly.payload import Outcome, Verdict, plain_id, same_id
 from premblyd.queue import damage
-from premblyd.queue.damage import Due, UnusableError
-from premblyd.queue.jobs import Job
-from premblyd.queue.keys import once_key
-from premblyd.queue.order import may_end
+from premblyd.queue.damage import UnusableError
+from premblyd.queue.jobs import Due, Job
+from premblyd.queue.order import digest, may_end
 from premblyd.verifications.names import names_of
 
 MIN_HOLD_MS = 500
@@ -151,6 +150,17 @@ class Turns:
         """Make `delivery` due again after a while."""
         due_at_ms = self._now_ms + _hold_ms(self._now_ms, holder.started_at_ms)
         self._transaction.change(_HOLD, id=delivery.id, state=State.PENDING, due_at_ms=due_at_ms)
+
+
+def once_key(reference: str, outcome: Outcome, type_: str = events.UNKNOWN) -> str:
+    """Return what is the same for all events of one reference and outcome: in whichever spelling of
+    a UUID, since Prembly confirms each.
+
+    Events that are about no verification have no outcome. What happened to their subject is in
+    their type, so that counts for them: a transaction is processed, and later escalated.
+    """
+    types = () if events.is_about_verification(type_) else (type_,)
+    return digest(same_id(reference), str(outcome), *types)
 
 
 def key_of(verdict: Verdict) -> str | None:

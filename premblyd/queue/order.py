@@ -1,6 +1,6 @@
 """`order: reference`: the deliveries of one reference run one at a time, in the order of receipt.
 
-An action's deliveries with the same key (`keys.order_key`) that are not over stand in line: each
+An action's deliveries with the same `order_key` that are not over stand in line: each
 has its place in its row, and waits for the one before it. So only the first of them is in the
 queue, and a claim reads no other, however many wait. The trigger `order_released`
 (migrations/0005_hosts.py) makes the next one due in the transaction that ends one, whoever ends it.
@@ -13,6 +13,7 @@ ever: so `Mending` looks.
 """
 
 import functools
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -28,8 +29,8 @@ from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import BROKEN, State
 from premblyd.model.tables import HOLDS_ITS_PLACE, WAITS_FOR_ANOTHER, Delivery, Event
 from premblyd.occurrences import OrderMended
+from premblyd.prembly.payload import same_id
 from premblyd.queue import damage
-from premblyd.queue.keys import order_key
 from premblyd.telemetry import tell
 
 Then = Literal["continue", "wait"]  # see config.models.Order
@@ -81,6 +82,22 @@ class Mended(NamedTuple):
 
     delivery_ids: list[int]
     after: Any
+
+
+def order_key(reference: str) -> str:
+    """Return what is the same for all events of one reference, in whichever spelling of a UUID."""
+    return digest(same_id(reference))
+
+
+def digest(*texts: str, end: bytes = b"") -> str:
+    """Return 32 hex digits of texts: they have a fixed length, and show nothing of what they were
+    made from. Each text stands after its own length, so that no other one can be read from it."""
+    made_from = hashlib.sha256()
+    for text in texts:
+        encoded = text.encode("utf-8", "replace")
+        made_from.update(len(encoded).to_bytes(4, "big") + encoded)
+    made_from.update(end)
+    return made_from.hexdigest()[:32]
 
 
 def lock_name(key: str) -> str:

@@ -1,4 +1,5 @@
-"""The queue of deliveries: claim, finish, and what a crash leaves behind.
+"""The queue of deliveries: claim, confirm, finish, and what a crash leaves behind. How a claim
+chooses is in claims.py, and what becomes of a delivery that can't run in damage.py.
 
 `due_at_ms` is the queue: the first try, the retry time or the end of a lease; NULL is out of it.
 Each claim has a random token, in its attempt: a report about a claim that was superseded, or lost
@@ -11,20 +12,18 @@ hook can't run ends dead with that reason, and the others go on.
 """
 
 import asyncio
-import secrets
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
-from premblyd.engines.engine import UNREADABLE, Transaction
+from premblyd.engines.engine import Statement, Transaction, param, update
 from premblyd.engines.writer import Step, Writer
-from premblyd.model.states import State
-from premblyd.queue import damage, once, order, queue_statements
-from premblyd.queue.claims import NEVER_MS, Found, Queued, Rota, Waiting, release
-from premblyd.queue.confirmed import Confirmed
-from premblyd.queue.damage import CRASHED, UNSTARTED, Due, UnusableError
-from premblyd.queue.jobs import IDLE, Claimable, Claimed, Ending, Job, Load, Result
+from premblyd.model.states import BROKEN, IS_BROKEN, State
+from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host
+from premblyd.queue import damage, once, order
+from premblyd.queue.claims import Claims
+from premblyd.queue.damage import UNSTARTED, interrupt, release
+from premblyd.queue.due import IS_QUEUED, NEVER_MS
+from premblyd.queue.jobs import IDLE, Claimable, Claimed, Confirmed, Ending, Job, Load, Result
 from premblyd.queue.once import Ruling
-from premblyd.queue.shares import Shares
 from premblyd.verifications import awaited
 from premblyd.verifications.names import learn_names, lock_names
 
@@ -35,17 +34,13 @@ class Queue:
     def __init__(self, writer: Writer, worker: str) -> None:
         self._writer = writer
         self._worker = worker
-        self._claims = f"claims {worker}"  # the name of a lock, held while a claim is not decided
-        self._looks, self._starts = Rota(), Rota()  # of the actions
-        self._bookmarks: dict[str, Due] = {}  # where claims go on, see Queued
-        self._waits_for_room: str | None = None  # the action that is first when there is room
-        self._looks_in_vain = 0  # at actions, since the last one that changed anything
+        self._claims = Claims(worker)
 
     def recover(self, now_ms: int) -> "asyncio.Future[list[int]]":
         """Make what the last process left running due now. Return which deliveries these are."""
 
         def operation(transaction: Transaction) -> list[int]:
-            rows = transaction.rows(queue_statements.RUNNING)
+            rows = transaction.rows(_RUNNING)
             for delivery_id, attempts_left in rows:
                 interrupt(transaction, delivery_id, attempts_left, now_ms)
             return [delivery_id for delivery_id, _ in rows]
@@ -61,13 +56,13 @@ class Queue:
         given up, because it waits for a standby, say."""
 
         def operation(transaction: Transaction) -> bool:
-            if not transaction.try_lock(self._claims):
+            if not self._claims.are_decided(transaction):
                 return False
-            rows = transaction.rows(queue_statements.RUNNING_OF, worker=self._worker)
+            rows = transaction.rows(_RUNNING_OF, worker=self._worker)
             for delivery_id, _ in rows:
                 if delivery_id not in running:
                     damage.close_open_attempt(transaction, delivery_id, now_ms, UNSTARTED)
-                    transaction.change(queue_statements.REFUND_ATTEMPT, id=delivery_id)
+                    transaction.change(_REFUND_ATTEMPT, id=delivery_id)
                     release(transaction, delivery_id, State.PENDING, now_ms, UNSTARTED)
             return True
 
@@ -86,64 +81,17 @@ class Queue:
         their bodies find room. `running` are this process's own: their lease may look spent after
         the clock was set, but they are not claimed twice.
 
-        Of `actions` there may be thousands, so no claim looks at them all.
-        Deliveries of actions that are not among them end dead, and so do unusable ones. A daemon
-        that the others have taken for lost gets nothing, until it lives again.
+        Of `actions` there may be thousands, so no claim looks at them all. Deliveries of others end
+        dead, and so do unusable ones. A daemon that the others have taken for lost gets nothing,
+        until it lives again.
         """
 
         return self._writer.call(
-            lambda transaction: self._claim(transaction, actions, limit, running, now_ms, load),
+            lambda transaction: self._claims.claim(
+                transaction, actions, limit, running, now_ms, load
+            ),
             Step.CLAIMS,
         )
-
-    def _claim(
-        self,
-        transaction: Transaction,
-        actions: Mapping[str, Claimable],
-        limit: int,
-        running: Collection[int],
-        now_ms: int,
-        load: Load,
-    ) -> Claimed:
-        shares = Shares(actions, limit, load)
-
-        def slots_of(name: str) -> int:
-            action = actions[name]
-            free = max(0, action.slots - load.hooks.get(name, 0))
-            if action.confirm:
-                free = min(free, load.confirmable)
-            return min(free, shares.slots_of(name))
-
-        waiting = _waiting_actions(transaction, self._worker, now_ms)
-        waiting.sort(key=lambda action: self._looks.place(action.name))
-        queue = Queued(
-            transaction, self._worker, running, now_ms, actions, slots_of, self._bookmarks
-        )
-        found = queue.find(waiting)
-        self._looks.had_turn(found.looked_at, actions)
-        if found.due and not transaction.try_lock(self._claims):
-            return Claimed([], None, found.passed)
-        chosen = shares.choose(found.due, self._starts.place, self._waits_for_room)
-        self._waits_for_room = shares.waits_for_room
-        self._starts.had_turn((delivery.action for delivery in chosen), actions)
-        chosen.sort(key=lambda delivery: (delivery.due_at_ms, delivery.id))
-        started = [
-            self._try_to_start(transaction, delivery, actions[delivery.action], now_ms)
-            for delivery in chosen
-        ]
-        jobs = [job for job in started if job is not None]
-        passed = found.passed + len(started) - len(jobs)
-        has_more = self._has_more(found, has_changed=bool(jobs or passed))
-        return Claimed(jobs, queue.next_due_ms(waiting, found), passed, has_more)
-
-    def _has_more(self, found: Found, *, has_changed: bool) -> bool:
-        """Return whether there are actions with due deliveries that no claim has looked at since
-        the last one that changed anything."""
-        self._looks_in_vain = 0 if has_changed else self._looks_in_vain + len(found.looked_at)
-        if len(found.looked_at) < found.action_count > self._looks_in_vain:
-            return True
-        self._looks_in_vain = 0
-        return False
 
     def finish(self, job: Job, result: Result, ending: Ending) -> "asyncio.Future[bool]":
         """Close the job's attempt with its result, and move the delivery as `ending` says.
@@ -153,7 +101,7 @@ class Queue:
 
         def operation(transaction: Transaction) -> bool:
             moved = transaction.change(
-                queue_statements.FINISH_DELIVERY,
+                _FINISH_DELIVERY,
                 id=job.delivery_id,
                 claim_token=job.claim_token,
                 state=ending.state,
@@ -165,7 +113,7 @@ class Queue:
             if not moved:
                 return _was_reported(transaction, job, result, ending)
             transaction.change(
-                queue_statements.CLOSE_ATTEMPT,
+                _CLOSE_ATTEMPT,
                 attempt_id=job.attempt_id,
                 claim_token=job.claim_token,
                 finished_at_ms=ending.at_ms,
@@ -198,9 +146,7 @@ class Queue:
         def operation(transaction: Transaction) -> Ruling | None:
             if names:
                 transaction.lock(lock_names(names))
-            held = transaction.row(
-                queue_statements.HOLDS, id=job.delivery_id, claim_token=job.claim_token
-            )
+            held = transaction.row(_HOLDS, id=job.delivery_id, claim_token=job.claim_token)
             if held is None:
                 return None
             ruling = Ruling()
@@ -213,7 +159,7 @@ class Queue:
                     once.note_other(transaction, job.delivery_id, ruling.other_id)
                 return ruling
             changed = transaction.change(
-                queue_statements.CONFIRM,
+                _CONFIRM,
                 id=job.delivery_id,
                 claim_token=job.claim_token,
                 attempts_left=job.attempts_left,
@@ -231,10 +177,8 @@ class Queue:
         the same transaction that this daemon lives, so that nobody does soon."""
 
         def operation(transaction: Transaction) -> bool:
-            is_alive = transaction.change(queue_statements.SHOW_LIFE, worker=job.worker) > 0
-            held = transaction.row(
-                queue_statements.HOLDS, id=job.delivery_id, claim_token=job.claim_token
-            )
+            is_alive = transaction.change(_SHOW_LIFE, worker=job.worker) > 0
+            held = transaction.row(_HOLDS, id=job.delivery_id, claim_token=job.claim_token)
             return is_alive and held is not None
 
         return self._writer.call(operation, Step.LIFE)
@@ -244,7 +188,7 @@ class Queue:
         refused it, and nothing else may be written of them."""
 
         def operation(transaction: Transaction) -> None:
-            broken = transaction.rows(queue_statements.ALL_BROKEN)
+            broken = transaction.rows(_ALL_BROKEN)
             damage.end_broken(transaction, broken, now_ms)
 
         return self._writer.call(operation)
@@ -261,85 +205,16 @@ class Queue:
         before_ms = now_ms if by_ms > 0 else NEVER_MS
 
         def operation(transaction: Transaction) -> None:
-            for statement in (queue_statements.SHIFT, awaited.SHIFT):
+            for statement in (_SHIFT, awaited.SHIFT):
                 transaction.change(statement, by_ms=by_ms, before_ms=before_ms)
 
         return self._writer.call(operation, Step.FINISHES)  # in one with them: in their order
-
-    def _try_to_start(
-        self, transaction: Transaction, delivery: Due, action: Claimable, now_ms: int
-    ) -> Job | None:
-        """Return the delivery's job; None when it has ended instead."""
-        try:
-            if delivery.state == State.RUNNING and not interrupt(
-                transaction, delivery.id, delivery.attempts_left, now_ms
-            ):
-                return None
-            return self._start(transaction, delivery, action, now_ms)
-        except UnusableError as error:
-            damage.end_unusable(transaction, [delivery.id], str(error), now_ms)
-            return None
-
-    def _start(
-        self, transaction: Transaction, delivery: Due, action: Claimable, now_ms: int
-    ) -> Job:
-        event = damage.stored_event(transaction, delivery.id)
-        number = delivery.attempt_count + 1
-        claim_token = secrets.token_hex(8)
-        attempt_id = transaction.insert(
-            queue_statements.OPEN_ATTEMPT,
-            delivery_id=delivery.id,
-            number=number,
-            worker=self._worker,
-            action_digest=action.digest,
-            started_at_ms=now_ms,
-            claim_token=claim_token,
-        )
-        if attempt_id is None:  # there is an attempt of this number
-            raise UnusableError(damage.COUNTS_CHANGED)
-        is_confirmed = delivery.confirmed_at_ms is not None
-        transaction.change(
-            queue_statements.START_DELIVERY,
-            id=delivery.id,
-            due_at_ms=now_ms + action.lease_ms,
-            cost=1 if is_confirmed or not action.confirm else 0,
-        )
-        subject = once.subject_of(transaction, delivery.id) if action.once else None
-        key = subject.key if subject else None
-        if key is not None:
-            once.give_key(transaction, delivery.action, delivery.id, key)
-        job = Job(
-            delivery_id=delivery.id,
-            attempt_id=attempt_id,
-            attempt=number,
-            attempts_left=delivery.attempts_left - 1,
-            claim_token=claim_token,
-            started_at_ms=now_ms,
-            action=delivery.action,
-            worker=self._worker,
-            event=event,
-            order_key=delivery.order_key,
-            once_key=key,
-            is_confirmed=is_confirmed,
-        )
-        return _as_confirmed(transaction, job) if is_confirmed else job
-
-
-def _as_confirmed(transaction: Transaction, job: Job) -> Job:
-    """Return a job with what Prembly confirmed of its event, before an earlier attempt."""
-    row = transaction.row(queue_statements.CONFIRMED_FACTS, id=job.delivery_id)
-    if row is None or row[0] is None:  # by a premblyd that did not keep them
-        return job
-    try:
-        return Confirmed.read(row[0]).job(job)
-    except (ValueError, TypeError):
-        raise UnusableError(damage.CONFIRMED_CHANGED) from None
 
 
 def _was_reported(transaction: Transaction, job: Job, result: Result, ending: Ending) -> bool:
     """Return whether the job's attempt has ended so already."""
     found = transaction.row(
-        queue_statements.REPORTED,
+        _REPORTED,
         attempt_id=job.attempt_id,
         claim_token=job.claim_token,
         finished_at_ms=ending.at_ms,
@@ -348,31 +223,84 @@ def _was_reported(transaction: Transaction, job: Job, result: Result, ending: En
     return found is not None
 
 
-def _waiting_actions(transaction: Transaction, worker: str, now_ms: int) -> list[Waiting]:
-    """Return the actions that have deliveries in the queue for `worker`. End those whose action is
-    no text: no statement could name it."""
-    rows = transaction.rows(queue_statements.WAITING_ACTIONS, worker=worker)
-    waiting = [Waiting(*row) for row in rows]
-    readable = [action for action in waiting if _is_readable(action.name)]
-    if len(readable) < len(waiting):
-        queued = transaction.rows(queue_statements.QUEUED_ACTIONS)
-        unreadable = [delivery_id for delivery_id, name in queued if not _is_readable(name)]
-        damage.end_unusable(transaction, unreadable, damage.ACTION_CHANGED, now_ms)
-    return readable
-
-
-def _is_readable(name: Any) -> bool:
-    return isinstance(name, str) and UNREADABLE not in name
-
-
-def interrupt(transaction: Transaction, delivery_id: int, attempts_left: int, now_ms: int) -> bool:
-    """Close the attempt that a process left open when it died. Return whether the delivery has
-    another: without one, or if it can't be true, it is dead."""
-    if broken := transaction.rows(queue_statements.BROKEN_OF, id=delivery_id):
-        damage.end_broken(transaction, broken, now_ms)
-        return False
-    has_attempts = attempts_left > 0
-    damage.close_open_attempt(transaction, delivery_id, now_ms)
-    state = State.PENDING if has_attempts else State.DEAD
-    release(transaction, delivery_id, state, now_ms, CRASHED)
-    return has_attempts
+_RUNNING = Statement(
+    Delivery.select(Delivery.id, Delivery.attempts_left).where(Delivery.state == State.RUNNING)
+)
+# Of a worker, by the attempts that it has open.
+_RUNNING_OF = Statement(
+    Delivery.select(Delivery.id, Delivery.attempts_left)
+    .join(Attempt, on=IS_LAST_ATTEMPT)
+    .where(Delivery.state == State.RUNNING, Attempt.worker == param("worker"))
+)
+_REFUND_ATTEMPT = Statement(
+    Delivery.update(attempts_left=Delivery.attempts_left + 1).where(Delivery.id == param("id"))
+)
+_IS_CLAIM = (Attempt.id == param("attempt_id")) & (Attempt.claim_token == param("claim_token"))
+_CLOSE_ATTEMPT = update(
+    Attempt,
+    "finished_at_ms",
+    "outcome",
+    "exit_code",
+    "http_status",
+    "error",
+    "output",
+    "output_truncated",
+    where=_IS_CLAIM,
+)
+# An attempt that has ended so already.
+_REPORTED = Statement(
+    Attempt.select(Attempt.id).where(
+        _IS_CLAIM,
+        Attempt.finished_at_ms == param("finished_at_ms"),
+        Attempt.outcome == param("outcome"),
+    )
+)
+# Nobody else has claimed or ended it since. No number tells that: after a failover to a standby
+# that lacked the newest, the server gives the same ones again, for other events.
+_IS_HELD = (
+    (Delivery.id == param("id"))
+    & (Delivery.state == State.RUNNING)
+    & param("claim_token").in_(Attempt.select(Attempt.claim_token).where(IS_LAST_ATTEMPT))
+)
+_HOLDS = Statement(Delivery.select(Delivery.id).where(_IS_HELD))
+_SHOW_LIFE = Statement(
+    Host.update(beat_count=Host.beat_count + 1).where(
+        Host.worker == param("worker"), Host.ended_at_ms.is_null()
+    )
+)
+_FINISH_DELIVERY = update(
+    Delivery,
+    "state",
+    "due_at_ms",
+    "finished_at_ms",
+    "attempts_left",
+    "last_error",
+    where=_IS_HELD,
+)
+# Only now the attempt is spent: what comes before it is a question.
+_CONFIRM = Statement(
+    Delivery.update(
+        confirmed_at_ms=param("confirmed_at_ms"),
+        confirmed_sha256=param("confirmed_sha256"),
+        confirmed_facts=param("confirmed_facts"),
+        confirmed_key=param("confirmed_key"),
+        attempts_left=param("attempts_left"),
+    ).where(_IS_HELD)
+)
+# Of all that is not over, or stands where only that may: by an index each.
+_IDS = Delivery.select(Delivery.id)
+_NOT_OVER = (
+    _IDS.where(Delivery.state.in_([State.PENDING, State.RUNNING]))
+    | _IDS.where(IS_QUEUED)
+    | _IDS.where(Delivery.waits_for_id.is_null(False))
+)
+_ALL_BROKEN = Statement(
+    Delivery.select(Delivery.id, BROKEN).where(Delivery.id.in_(_NOT_OVER), IS_BROKEN)
+)
+_SHIFT = Statement(
+    Delivery.update(due_at_ms=Delivery.due_at_ms + param("by_ms")).where(
+        IS_QUEUED,
+        Delivery.created_at_ms < param("before_ms"),
+        ~IS_BROKEN,  # else the whole UPDATE would fail
+    )
+)

@@ -14,8 +14,7 @@ from premblyd.errors import NotFoundError, PremblydError
 from premblyd.model.states import FINISHED, State
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import StoredEvent
-from premblyd.queue.damage import usable_event
-from premblyd.queue.queue_statements import EVENT_COLUMNS
+from premblyd.queue.damage import EVENT_COLUMNS, usable_event
 from premblyd.record import criteria, queries
 from premblyd.record.filters import DeliveryFilter, unknown_action
 from premblyd.record.operating import Change, Operator

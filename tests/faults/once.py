@@ -18,7 +18,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from premblyd.prembly.payload import Outcome
-from premblyd.queue.keys import once_key
+from premblyd.queue.once import once_key
 from tests.faults import campaigns
 from tests.faults.daemon import Victim, folder
 from tests.support.configuration import shell

@@ -16,8 +16,7 @@ from premblyd.model.states import State
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Load
-from premblyd.queue.keys import once_key
-from premblyd.queue.once import lock_name
+from premblyd.queue.once import lock_name, once_key
 from tests.support.jobs import ending
 from tests.support.queue import FAILED, LEASE_MS, SUCCEEDED
 from tests.support.store import NOW_MS, Store, new_event

@@ -24,10 +24,9 @@ CRASHED = "the daemon stopped while the hook ran"
 # Python that runs before the program, so that it dies at one exact place.
 DIE = """
 import os, signal
-from premblyd.run import dispatcher
-from premblyd.run import shell
+from premblyd.run import dispatcher, shell
 from premblyd.receive import exchange
-from premblyd.queue import inbox, queue
+from premblyd.queue import claims, inbox, queue
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -65,7 +64,7 @@ def try_to_send(daemon: Premblyd, body: bytes = BODY, **more: str) -> Answer | N
             ["1/1"],
             [(1, "succeeded")],
         ),
-        ("queue.Queue._start = die", [("pending", 0, 3)], ["1/1"], [(1, "succeeded")]),
+        ("claims.Claims._start = die", [("pending", 0, 3)], ["1/1"], [(1, "succeeded")]),
         (
             "shell.ShellRunner.run = die",
             [("running", 1, 2)],

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from premblyd.hosts.register import Hosts, Identity, Predecessor, Sighting
-from premblyd.queue.claims import NO_ACTION
+from premblyd.queue.due import NO_ACTION
 from premblyd.queue.queue import Queue
 from premblyd.record.operating import Operator
 from tests.support.database import changing

@@ -9,8 +9,7 @@ import pytest
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job
-from premblyd.queue.keys import once_key
-from premblyd.queue.once import lock_name
+from premblyd.queue.once import lock_name, once_key
 from tests.support.queue import (
     FAILED,
     LATER_MS,

@@ -9,11 +9,10 @@ import pytest
 from premblyd.model.states import State
 from premblyd.prembly import samples
 from premblyd.prembly.payload import Verdict, Webhook
-from premblyd.queue.claims import NO_ACTION
-from premblyd.queue.confirmed import Confirmed
 from premblyd.queue.damage import CRASHED
+from premblyd.queue.due import NO_ACTION
 from premblyd.queue.inbox import NewDelivery
-from premblyd.queue.jobs import Claimed, Job, Result
+from premblyd.queue.jobs import Claimed, Confirmed, Job, Result
 from premblyd.queue.queue import Queue
 from premblyd.record.operating import Operator
 from tests.support.jobs import ending

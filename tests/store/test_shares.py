@@ -2,9 +2,8 @@
 
 from collections import Counter
 
-from premblyd.queue.damage import Due
-from premblyd.queue.jobs import SMALL_BYTES, Load
-from premblyd.queue.shares import Shares
+from premblyd.queue.claims import Shares
+from premblyd.queue.jobs import SMALL_BYTES, Due, Load
 from tests.support.rows import for_each
 
 MIB = 1 << 20

@@ -10,7 +10,7 @@ from premblyd.databases import Server
 from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Statement, Transaction
 from premblyd.engines.postgresql.transaction import compiled
-from premblyd.queue import queue_statements
+from premblyd.queue import due
 from premblyd.record import lists
 from premblyd.record.filters import EventFilter
 from tests.support.store import NOW_MS, Store
@@ -40,7 +40,7 @@ def test_a_claim_reads_by_the_index_though_the_server_knows_little(
     if analyzed == "after":
         store.by_hand("ANALYZE")
     for name in ("WAITING_ACTIONS", "DUE", "DUE_BEHIND", "FIRST_DUE"):
-        statement = getattr(queue_statements, name)
+        statement = getattr(due, name)
         plan = store.wait(store.writer.call(partial(explained, statement)))
         assert "using delivery_queue on delivery t1" in plan, plan
         assert not any(word in plan for word in ("Bitmap", "Sort", "Seq Scan on delivery")), plan

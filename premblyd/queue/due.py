@@ -1,0 +1,368 @@
+"""What a claim finds in the queue: how many of each action may run here, which are first, and with
+`once`, whose turn it is. What is in nobody's way any more leaves the queue meanwhile.
+
+A claim keeps the webhooks that come in waiting, so it does no more than a part of what there is,
+however much waits, of however many actions; the rest follows with the next claims. Rows that
+another host has at this moment are left out, and so are those whose hook another host still runs:
+none of them hides what is behind it.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from peewee import Query, Select, fn
+
+from premblyd.engines.engine import UNREADABLE, Statement, Transaction, param
+from premblyd.model.states import BROKEN, State
+from premblyd.model.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Event, Host
+from premblyd.queue import damage
+from premblyd.queue.jobs import Claimable, Due
+from premblyd.queue.once import Turn, Turns
+from premblyd.queue.order import may_end
+
+NO_ACTION = "the action is no longer in the configuration"
+NEVER_MS = 1 << 62
+MAX_ACTIONS = 50  # that one claim looks at
+# Deliveries of all actions together, which one claim decides about: each takes a few statements
+# and up to two of PostgreSQL's advisory locks, which has room for some 6,000, for all hosts.
+MAX_LOOKS = 100
+_PATIENCE_MS = 60_000  # with an action that no host of several has
+_CONTENDED_MS = 20  # until a claim looks again for what another host's claim has at this moment
+
+
+class Waiting(NamedTuple):
+    """An action that has deliveries in the queue, and when its first one is due."""
+
+    name: str
+    due_at_ms: Any
+
+
+class Found(NamedTuple):
+    """Due deliveries whose turn it is; how many others are in nobody's way any more; and at how
+    many actions that have due ones this claim has looked, of how many."""
+
+    due: list[Due]
+    passed: int
+    looked_at: Sequence[str]
+    action_count: int
+
+
+class _InTurn(NamedTuple):
+    """Of one action: what may run, how many others are out of the way, and how many deliveries
+    were looked at for that."""
+
+    due: list[Due]
+    passed: int
+    looks: int
+
+
+def waiting_actions(transaction: Transaction, worker: str, now_ms: int) -> list[Waiting]:
+    """Return the actions that have deliveries in the queue for `worker`. End those whose action is
+    no text: no statement could name it."""
+    rows = transaction.rows(WAITING_ACTIONS, worker=worker)
+    waiting = [Waiting(*row) for row in rows]
+    readable = [action for action in waiting if _is_readable(action.name)]
+    if len(readable) < len(waiting):
+        queued = transaction.rows(QUEUED_ACTIONS)
+        unreadable = [delivery_id for delivery_id, name in queued if not _is_readable(name)]
+        damage.end_unusable(transaction, unreadable, damage.ACTION_CHANGED, now_ms)
+    return readable
+
+
+def _is_readable(name: Any) -> bool:
+    return isinstance(name, str) and UNREADABLE not in name
+
+
+class Queued:
+    """The queue as a claim of `worker` finds it, whose own deliveries that run are `running`.
+    `slots_of`: how many more hooks of an action of `actions` may run here. `bookmarks`: where the
+    last claim stopped among the deliveries of an action, if it has left some that another host
+    decides about: they hide nothing from the next claim."""
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        worker: str,
+        running: Collection[int],
+        now_ms: int,
+        actions: Mapping[str, Claimable],
+        slots_of: Callable[[str], int],
+        bookmarks: dict[str, Due],
+    ) -> None:
+        self._transaction = transaction
+        self._worker = worker
+        self._running = frozenset(running)
+        self._now_ms = now_ms
+        self._actions = actions
+        self._slots_of = slots_of
+        self._bookmarks = bookmarks
+        self._full: set[str] = set()  # actions that have no free slot
+        self._contended: set[str] = set()  # and those of which another host decides at this moment
+
+    def find(self, waiting: Iterable[Waiting]) -> Found:
+        """Return what may run of the actions that are `waiting`, of whom the first ones come first.
+        End what is of no action that there is."""
+        ready = [name for name, due_at_ms in waiting if self._is_ready(name, due_at_ms)]
+        looked_at = ready[:MAX_ACTIONS]
+        due: list[Due] = []
+        passed = 0
+        looks_left = MAX_LOOKS
+        turns = Turns(self._transaction, self._now_ms)
+        for place, name in enumerate(looked_at):
+            share = max(1, looks_left // (len(looked_at) - place))
+            action = self._actions.get(name)
+            if action is None:
+                until_ms = self._ended_until_ms
+                found = self._walk(name, share, self._end_orphan, until_ms=until_ms)
+            elif action.once:
+                slots = self._free_slots(name, action)
+                found = self._walk(name, share, turns.of, slots=slots)
+            else:
+                found = self._due_for_slots(name, self._free_slots(name, action), share)
+            due += found.due
+            passed += found.passed
+            looks_left -= found.looks
+        return Found(due, passed, looked_at, len(ready))
+
+    def _is_ready(self, name: str, due_at_ms: Any) -> bool:
+        """Return whether this claim may find something of an action."""
+        if name not in self._actions:
+            if any(name in names for names in self._actions_of_others):
+                self._full.add(name)
+                return False
+            return _is_due(due_at_ms, self._ended_until_ms)
+        if not self._slots_of(name):
+            self._full.add(name)
+            return False
+        return _is_due(due_at_ms, self._now_ms)
+
+    def _free_slots(self, name: str, action: Claimable) -> int:
+        """Return how many more of the action's hooks may run here: its free slots, within what
+        may run on all hosts. Those that are counted are all that run, as the action's name is
+        locked until their number has changed."""
+        slots = self._slots_of(name)
+        if action.cluster is not None:
+            if self._transaction.try_lock(f"concurrency {name}"):
+                slots = min(slots, max(0, action.cluster - self._held(name)))
+            else:
+                self._contended.add(name)
+                return 0
+        if not slots:
+            self._full.add(name)
+        return slots
+
+    def _held(self, name: str) -> int:
+        """Return how many of the action's deliveries run. A claim gets those whose lease has run
+        out, so they hold no slot any more."""
+        rows = self._transaction.rows(HELD, action=name, worker=self._worker, now_ms=self._now_ms)
+        return sum(bool(holds) or row_id in self._running for row_id, holds in rows)
+
+    def _due_for_slots(self, action: str, slots: int, share: int) -> _InTurn:
+        """Return the action's first due deliveries, at most one for each free slot, without those
+        that run."""
+        wanted = min(slots, share)
+        if not wanted:
+            return _InTurn([], 0, 0)
+        rows = self._due(action, wanted + len(self._running))
+        due = [row for row in rows if row.id not in self._running][:wanted]
+        return _InTurn(due, 0, len(due))
+
+    def _walk(
+        self,
+        action: str,
+        share: int,
+        decide: Callable[[Due], Turn],
+        *,
+        slots: int = 1,
+        until_ms: int | None = None,
+    ) -> _InTurn:
+        """Decide about the action's due deliveries, one after the other, until so many `slots` are
+        taken or `share` of them were looked at. What is not to run now is out of the way then."""
+        due: list[Due] = []
+        passed = looks = 0
+        last = self._bookmarks.pop(action, None)
+        while len(due) < slots and looks < share:
+            size = share - looks
+            page = self._due(action, size, after=last, until_ms=until_ms)
+            passed_before = passed
+            for row in page:
+                if len(due) == slots:
+                    break
+                last = row
+                if row.id in self._running:
+                    continue
+                looks += 1
+                match decide(row):
+                    case Turn.NOW:
+                        due.append(row)
+                    case Turn.PASSED:
+                        passed += 1
+                    case Turn.UNKNOWN:
+                        self._contended.add(action)
+            if len(page) < size and passed == passed_before:
+                break  # else, by `order`, others have become due
+        if looks == share and last is not None and action in self._contended:
+            self._bookmarks[action] = last
+        return _InTurn(due, passed, looks)
+
+    def _end_orphan(self, delivery: Due) -> Turn:
+        """End a delivery whose action has left the configuration, and so what waits for it by
+        `order`. Replay works when it returns."""
+        if not may_end(self._transaction, delivery.order_key):
+            return Turn.UNKNOWN
+        if delivery.state == State.RUNNING:
+            damage.close_open_attempt(self._transaction, delivery.id, self._now_ms)
+        damage.release(self._transaction, delivery.id, State.DEAD, self._now_ms, NO_ACTION)
+        return Turn.PASSED
+
+    @cached_property
+    def _actions_of_others(self) -> list[set[str]]:
+        """The names that each of the other hosts has in its configuration: of those that are away
+        too, until somebody ends them (`premblyd hosts forget`)."""
+        rows = self._transaction.rows(OTHER_HOSTS, worker=self._worker)
+        return [set(actions.split("\n")) for (actions,) in rows]
+
+    @property
+    def _ended_until_ms(self) -> int:
+        """Until when a delivery must have been due to end for want of its action: not while another
+        host has that, as configurations change on one host after the other. Nor before a host whose
+        configuration has changed had the time to say so."""
+        return self._now_ms - (_PATIENCE_MS if self._actions_of_others else 0)
+
+    def next_due_ms(self, waiting: Iterable[Waiting], found: Found) -> int | None:
+        """Return when the next delivery of an action is due that has a free slot."""
+        looked_at = frozenset(found.looked_at)
+        times: list[int | None] = [self._now_ms + _CONTENDED_MS] if self._contended else []
+        for name, due_at_ms in waiting:
+            if name in self._full or name in self._contended:
+                continue
+            times.append(self._time_ms(name, self._first(name) if name in looked_at else due_at_ms))
+        return min((time_ms for time_ms in times if time_ms is not None), default=None)
+
+    def _first(self, action: str) -> Any:
+        """Return when the first delivery of an action is due, now that some have changed."""
+        row = self._transaction.row(FIRST_DUE, action=action, worker=self._worker)
+        return row[0] if row else None
+
+    def _time_ms(self, action: str, due_at_ms: Any) -> int | None:
+        return min(max(due_at_ms, 0), NEVER_MS) if isinstance(due_at_ms, int) else None
+
+    def _due(
+        self, action: str, limit: int, *, after: Due | None = None, until_ms: int | None = None
+    ) -> list[Due]:
+        """Return the first due deliveries of an action, or the first behind `after`. End those
+        whose columns contradict their state."""
+        values = {
+            "action": action,
+            "now_ms": self._now_ms if until_ms is None else until_ms,
+            "limit": limit,
+            "worker": self._worker,
+        }
+        statement = DUE
+        if after is not None:
+            statement = DUE_BEHIND
+            values |= {"after_ms": after.due_at_ms, "after_id": after.id}
+        while True:
+            rows = [Due(*row) for row in self._transaction.rows(statement, **values)]
+            broken = [(row.id, row.broken) for row in rows if row.broken is not None]
+            if not broken:
+                return rows
+            damage.end_broken(self._transaction, broken, self._now_ms)
+
+
+def _is_due(due_at_ms: Any, until_ms: int) -> bool:
+    return isinstance(due_at_ms, int) and due_at_ms <= until_ms
+
+
+_OWN = Host.alias()
+IS_QUEUED = Delivery.due_at_ms.is_null(False)
+# The others run what such a daemon has. It may not know it yet: that it can't say that it lives
+# does not mean that it can't claim.
+_IS_TAKEN_FOR_LOST = fn.EXISTS(
+    Host.select(Host.id).where(Host.worker == param("worker"), Host.ended_at_ms.is_null(False))
+)
+
+
+def _actions_in_queue() -> Query:
+    """Find the distinct actions in the queue, and when the first of each is due, by two index seeks
+    each, however many deliveries wait. SELECT DISTINCT walks the whole index: 10 ms with 100,000
+    waiting, on every claim."""
+    first = Delivery.select(fn.MIN(Delivery.action)).where(IS_QUEUED)
+    waiting = first.cte("waiting", recursive=True, columns=("name",))
+    following = Delivery.select(fn.MIN(Delivery.action)).where(
+        IS_QUEUED, Delivery.action > waiting.c.name
+    )
+    followings = Select((waiting,), (following,)).where(waiting.c.name.is_null(False))
+    names = waiting.union_all(followings)
+    first_due = Delivery.select(fn.MIN(Delivery.due_at_ms)).where(
+        Delivery.action == names.c.name, IS_QUEUED
+    )
+    return names.select_from(names.c.name, first_due).where(
+        names.c.name.is_null(False), ~_IS_TAKEN_FOR_LOST
+    )
+
+
+WAITING_ACTIONS = Statement(_actions_in_queue())
+# Reads every row of the queue: only for a queue that was damaged by hand.
+QUEUED_ACTIONS = Statement(Delivery.select(Delivery.id, Delivery.action).where(IS_QUEUED))
+# Another host's hook, which still runs there: a lease that has run out does not end it. `worker`:
+# of the host that asks. (A subquery for one value: of an EXISTS about attempts, PostgreSQL would
+# make a table of all attempts first.)
+_WORKER = fn.COALESCE(
+    Attempt.select(Attempt.worker).where(IS_LAST_ATTEMPT),
+    "",
+)
+_RUNS_ELSEWHERE = (Delivery.state == State.RUNNING) & fn.EXISTS(
+    Host.select(Host.id).where(
+        Host.worker == _WORKER, Host.worker != param("worker"), Host.ended_at_ms.is_null()
+    )
+)
+_DUE = (
+    Delivery.select(
+        Delivery.due_at_ms,
+        Delivery.id,
+        Delivery.action,
+        Delivery.state,
+        Delivery.attempt_count,
+        Delivery.attempts_left,
+        Delivery.confirmed_at_ms,
+        Delivery.order_key,
+        # SQLite and PostgreSQL know a blob's length without reading it.
+        fn.COALESCE(Event.select(fn.LENGTH(Event.body)).where(Event.id == Delivery.event), 0),
+        BROKEN,
+    )
+    .where(
+        Delivery.action == param("action"),
+        Delivery.due_at_ms <= param("now_ms"),
+        ~_RUNS_ELSEWHERE,
+    )
+    .order_by(Delivery.due_at_ms, Delivery.id)
+    .limit(param("limit"))
+)
+DUE = Statement(_DUE, locks=True)
+DUE_BEHIND = Statement(
+    _DUE.where(
+        Delivery.due_at_ms >= param("after_ms"),
+        (Delivery.due_at_ms > param("after_ms")) | (Delivery.id > param("after_id")),
+    ),
+    locks=True,
+)
+FIRST_DUE = Statement(
+    Delivery.select(fn.MIN(Delivery.due_at_ms)).where(
+        Delivery.action == param("action"), IS_QUEUED, ~_RUNS_ELSEWHERE
+    )
+)
+# Of an action, on all hosts, and whether its lease still counts.
+HELD = Statement(
+    Delivery.select(Delivery.id, (Delivery.due_at_ms > param("now_ms")) | _RUNS_ELSEWHERE).where(
+        Delivery.state == State.RUNNING, Delivery.action == param("action")
+    )
+)
+# The actions of the other daemons, and of hosts that are away and may come back.
+OTHER_HOSTS = Statement(
+    Host.select(Host.actions).where(
+        (Host.ended.is_null() & (Host.worker != param("worker")))
+        | (IS_AWAY & Host.name.not_in(_OWN.select(_OWN.name).where(_OWN.worker == param("worker"))))
+    )
+)
