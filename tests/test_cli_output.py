@@ -38,16 +38,20 @@ PRINTING: dict[str, list[str]] = {
 WITHOUT = {"serve", "console", "send", "status", "move", "restore", "hosts"}
 # One command of each manner of printing: lines as they come, a table, JSON, click's own.
 MANNERS = ("demo", "deliveries", "events", "help")
-BUFFERING = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
-BUFFERED_USES = pytest.mark.parametrize(
+BUFFERING = for_each("unbuffered", ["", "1"])
+BUFFERED_USES = for_each(
     ("use", "unbuffered"),
     [
-        *(pytest.param(use, "", id=name) for name, use in PRINTING.items()),
+        *((use, "") for use in PRINTING.values()),
         # Python writes at the end, or line by line.
-        *(pytest.param(PRINTING[name], "1", id=f"{name}-unbuffered") for name in MANNERS[1:]),
+        *((PRINTING[name], "1") for name in MANNERS[1:]),
     ],
 )
-MANNERS_OF_USE = pytest.mark.parametrize("use", [PRINTING[name] for name in MANNERS], ids=MANNERS)
+MANNERS_OF_USE = for_each("use", [PRINTING[name] for name in MANNERS])
+# Whose streams are unbuffered from Python's start: the others' as a forked process makes them.
+IN_EARNEST = PRINTING["events"]
+CLOSED = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+Started = subprocess.Popen[bytes] | Forked
 
 
 @pytest.fixture(name="config")
@@ -56,16 +60,14 @@ def make_record(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(
-    tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., "subprocess.Popen[bytes] | Forked"]:
+def start(tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Started]:
     """Start a command in a folder with a record, with Python's output buffered or not."""
     (tmp_path / "body.json").write_text('{"response_code":"00"}')
     (tmp_path / "known").write_text("00000000-0000-4000-8000-0000000a001f\n")
     listed = run("deliveries", "--state", "pending", "--limit", 1, "--json", "--config", config)
     (waiting,) = json.loads(listed.out)
 
-    def start(use: list[str], unbuffered: str, **more: Any) -> "subprocess.Popen[bytes] | Forked":
+    def start(use: list[str], unbuffered: str, *, is_closed: bool = False, **more: Any) -> Started:
         words = [str(waiting["id"]) if word == "WAITING" else word for word in use]
         environ = {
             **os.environ,
@@ -73,9 +75,10 @@ def start(
             "PYTHONUNBUFFERED": unbuffered,
             "PYTHONPATH": os.pathsep.join(sys.path),
         }
-        if unbuffered or "preexec_fn" in more:
-            return subprocess.Popen(command(*words), cwd=tmp_path, env=environ, **more)
         monkeypatch.chdir(tmp_path)
+        if is_closed or (use is IN_EARNEST and unbuffered):
+            line = [*(CLOSED if is_closed else []), *command(*words)]
+            return subprocess.Popen(line, env=environ, **more)
         return Forked(words, environ=environ, **more)
 
     return start
@@ -87,7 +90,7 @@ def test_every_command_is_tried_here() -> None:
 
 @BUFFERED_USES
 def test_a_reader_that_hangs_up_is_no_failure(
-    start: Callable[..., "subprocess.Popen[bytes] | Forked"], use: list[str], unbuffered: str
+    start: Callable[..., Started], use: list[str], unbuffered: str
 ) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -100,7 +103,7 @@ def test_a_reader_that_hangs_up_is_no_failure(
 
 @BUFFERING
 def test_a_reader_that_hangs_up_leaves_a_failure_as_it_is(
-    start: Callable[..., "subprocess.Popen[bytes] | Forked"], tmp_path: Path, unbuffered: str
+    start: Callable[..., Started], tmp_path: Path, unbuffered: str
 ) -> None:
     (tmp_path / "bad.yaml").write_text("[]")
     for use in (["--config", "bad.yaml", "check", "--json"], ["--config", "bad.yaml", "check"]):
@@ -114,7 +117,7 @@ def test_a_reader_that_hangs_up_leaves_a_failure_as_it_is(
 @BUFFERING
 @MANNERS_OF_USE
 def test_a_full_disk_is_said_in_words(
-    start: Callable[..., "subprocess.Popen[bytes] | Forked"], use: list[str], unbuffered: str
+    start: Callable[..., Started], use: list[str], unbuffered: str
 ) -> None:
     with (
         open("/dev/full", "wb") as full,
@@ -126,13 +129,8 @@ def test_a_full_disk_is_said_in_words(
 
 
 @MANNERS_OF_USE
-def test_closed_descriptors_are_no_failure(
-    start: Callable[..., "subprocess.Popen[bytes] | Forked"], use: list[str]
-) -> None:
-    def close_all() -> None:
-        os.closerange(0, 3)
-
-    with start(use, "", preexec_fn=close_all) as process:
+def test_closed_descriptors_are_no_failure(start: Callable[..., Started], use: list[str]) -> None:
+    with start(use, "", is_closed=True) as process:
         pass
     assert process.returncode == 0
 

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import functools
 import importlib
+import io
 import json
 import os
 import pkgutil
@@ -178,13 +179,25 @@ def _keep(asked: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
     return asked
 
 
+def _stream(number: int, *, is_unbuffered: bool) -> IO[str]:
+    """Return a standard stream as Python makes it at its start."""
+    if number == 0:
+        return open(number, closefd=False)
+    binary = open(number, "wb", 0 if is_unbuffered else -1, closefd=False)  # noqa: SIM115
+    return io.TextIOWrapper(
+        binary,
+        line_buffering=number == 2 or os.isatty(number),
+        write_through=is_unbuffered,
+    )
+
+
 def _become(asked: dict[str, Any]) -> None:
     """Be the premblyd that was asked for."""
     os.environ.clear()
     os.environ.update(asked["environ"])
     os.chdir(asked["folder"])
-    for number, (name, mode) in enumerate({"stdin": "r", "stdout": "w", "stderr": "w"}.items()):
-        stream = open(number, mode, buffering=1, closefd=False)  # noqa: SIM115
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = _stream(number, is_unbuffered=bool(os.environ.get("PYTHONUNBUFFERED")))
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
     sys.argv[1:] = asked["arguments"]
@@ -199,8 +212,8 @@ def _become(asked: dict[str, Any]) -> None:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         with contextlib.suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
             os._exit(end.code)
         raise
 
