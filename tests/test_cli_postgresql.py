@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from premblyd.cli.following import _Late
-from premblyd.engines.connections import connect_read_only, now_ms
+from premblyd.engines.connections import connect_read_only
 from premblyd.hosts.register import Hosts, Identity
 from premblyd.record.filters import EventFilter
 from tests.support import postgresql
@@ -224,7 +224,7 @@ def host(store: Store, name: str, *actions: str, lost_after_ms: int = 10_000) ->
     )
     hosts = Hosts(store.writer, own, actions, lost_after_ms)
     with closing(connect_read_only(store.place)) as database:
-        store.wait(hosts.join((), now_ms(database)))
+        store.wait(hosts.join((), database.now_ms()))
     return hosts
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import premblyd
-from premblyd.engines.sqlite.lock import hold
+from premblyd.engines.sqlite.files import hold
 from tests.support.commands import command, record, run
 from tests.support.configuration import configuration
 from tests.support.needs import needs_root

@@ -98,7 +98,7 @@ def fail(*arguments: Any, **_: Any) -> Any:
 LOCKING = """
 import os, pathlib, sys
 from premblyd.errors import AlreadyRunningError
-from premblyd.engines.sqlite.lock import lock
+from premblyd.engines.sqlite.files import lock
 for line in sys.stdin:
     try:
         os.close(lock(pathlib.Path(line.rstrip())))

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peewee import Database
 
 from premblyd.config.models import Config
+from premblyd.engines.engine import Database
 from premblyd.engines.sqlite import opening
 from premblyd.model.tables import Event
 from premblyd.record import criteria, filters, lists, queries, replays, statistics

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 import pytest
-from peewee import Database
 
 from premblyd.config.models import Config
 from premblyd.console.bulk import Bulk, Bulks, BusyError
 from premblyd.engines.connections import connect_operator, connect_read_only
+from premblyd.engines.engine import Database
 from premblyd.engines.readers import PageReader, Readers
 from premblyd.errors import NotFoundError
 from premblyd.record import operating

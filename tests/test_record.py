@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peewee import Database
 
-from premblyd.engines.connections import connect_operator, connect_read_only, transact
+from premblyd.engines.connections import connect_operator, connect_read_only
+from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, StoreUnavailableError
 from premblyd.model import tables
 from premblyd.model.columns import PERSONAL, SECRET, Holds, columns
@@ -64,7 +64,7 @@ def writing(store: Store, record: Database) -> Iterator[Database]:
 
 
 def perform_all(writing: Database, changes: Iterator[Change[int]]) -> list[int]:
-    return [transact(writing, change) for change in changes]
+    return [writing.transact(change) for change in changes]
 
 
 def run(store: Store, count: int, outcome: AttemptOutcome) -> None:
@@ -340,7 +340,7 @@ def test_replay_queues_what_is_finished_and_nothing_else(
     monkeypatch.setattr(operating, "BATCH", 2)
     run(store, 1, AttemptOutcome.FAILED)
     run(store, 1, AttemptOutcome.SUCCEEDED)
-    assert transact(writing, ADA.cancel(6, NOW_MS + 70))
+    assert writing.transact(ADA.cancel(6, NOW_MS + 70))
     everything = dict.fromkeys(range(1, 8), 9)
     replay = ADA.replay(everything, NOW_MS + 80)
     assert perform_all(writing, replay) == [1, 1, 1, 0]
@@ -367,7 +367,7 @@ def test_each_batch_of_a_replay_is_committed_before_the_next(
     run(store, 2, AttemptOutcome.FAILED)
     replay = ADA.replay({1: 1, 3: 1}, NOW_MS)
     for done, operation in enumerate(replay, start=1):
-        assert transact(writing, operation) == 1
+        assert writing.transact(operation) == 1
         assert store.rows("SELECT count(*) FROM operator_action") == [(done,)]
         assert store.add(body=b"the daemon commits in between %d" % done).is_new
 
@@ -380,14 +380,14 @@ def test_only_a_pending_or_dead_delivery_can_be_cancelled(
     with changing(store.place, unchecked=True) as other:
         other.execute(f"UPDATE delivery SET state = ?{over}", [state])
     before = store.rows(STATES)
-    assert not transact(writing, ADA.cancel(1, NOW_MS))
-    assert not transact(writing, ADA.cancel(99, NOW_MS))
+    assert not writing.transact(ADA.cancel(1, NOW_MS))
+    assert not writing.transact(ADA.cancel(99, NOW_MS))
     assert store.rows(STATES) == before
     assert store.rows(RECORDS) == []
 
 
 def test_a_cancelled_delivery_does_not_run(store: Store, writing: Database) -> None:
-    assert transact(writing, ADA.cancel(1, NOW_MS + 5))
+    assert writing.transact(ADA.cancel(1, NOW_MS + 5))
     assert store.rows(STATES)[0] == (1, "cancelled", None, 3, NOW_MS + 5)
     run(store, 9, AttemptOutcome.SUCCEEDED)
     assert store.rows("SELECT delivery_id FROM attempt") == [(3,), (5,)]
@@ -415,9 +415,9 @@ def test_a_replay_of_many_is_one_line_with_its_deliveries_behind(
     store: Store, writing: Database
 ) -> None:
     run(store, 2, AttemptOutcome.FAILED)
-    many = transact(writing, ADA.many("2 deliveries", NOW_MS))
+    many = writing.transact(ADA.many("2 deliveries", NOW_MS))
     assert perform_all(writing, many.replay({1: 1, 3: 1}, NOW_MS + 5)) == [2]
-    transact(writing, ADA.reveal(2, NOW_MS + 9))
+    writing.transact(ADA.reveal(2, NOW_MS + 9))
     reveal, replay = lists.rows(writing, OperatorFilter())
     assert (reveal.action, reveal.parts, reveal.part_of_id) == ("reveal", 0, None)
     assert (replay.note, replay.parts, replay.delivery_id) == ("2 deliveries", 2, None)
@@ -435,7 +435,7 @@ def test_a_replay_of_many_is_one_line_with_its_deliveries_behind(
 
 
 def test_a_reveal_is_recorded(store: Store, writing: Database) -> None:
-    recorded = transact(writing, ADA.reveal(2, NOW_MS))
+    recorded = writing.transact(ADA.reveal(2, NOW_MS))
     assert recorded.event_id == 2
     assert store.rows(RECORDS) == [(NOW_MS, "ada", "reveal", 2, None, None)]
 
@@ -445,7 +445,7 @@ def test_a_record_that_cannot_be_kept_undoes_the_change(store: Store, writing: D
     run(store, 1, AttemptOutcome.FAILED)
     before = store.rows(STATES)
     with pytest.raises(StoreUnavailableError, match=NO_TABLE):
-        transact(writing, ADA.cancel(2, NOW_MS))
+        writing.transact(ADA.cancel(2, NOW_MS))
     with pytest.raises(StoreUnavailableError, match=NO_TABLE):
         perform_all(writing, ADA.replay({1: 1}, NOW_MS))
     assert store.rows(STATES) == before

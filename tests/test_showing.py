@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from peewee import Database
 
 from premblyd.engines.connections import connect_read_only
+from premblyd.engines.engine import Database
 from premblyd.record import events
 from tests.support.store import Store
 

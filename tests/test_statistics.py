@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from peewee import Database
 
 from premblyd.engines.connections import connect_read_only
+from premblyd.engines.engine import Database
 from premblyd.queue.inbox import NewRejection
 from premblyd.queue.rollups import hour_of
 from premblyd.record import statistics

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from peewee import Database
 
 from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
 from premblyd.engines.connections import connect_read_only
+from premblyd.engines.engine import Database
 from premblyd.hosts.heartbeat import reconciled
 from premblyd.hosts.register import Hosts, Identity
 from premblyd.queue.inbox import NewRejection

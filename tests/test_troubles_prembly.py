@@ -5,9 +5,9 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from peewee import Database
 
 from premblyd.engines.connections import connect_read_only
+from premblyd.engines.engine import Database
 from premblyd.record.troubles import table
 from premblyd.record.troubles.prembly import UNREACHABLE_MS
 from premblyd.record.troubles.trouble import Item, Severity, Situation

@@ -15,7 +15,7 @@ from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
 from premblyd.config.values import duration_text
 from premblyd.databases import Server
-from premblyd.engines.connections import backend, connect_read_only, now_ms
+from premblyd.engines.connections import backend, connect_read_only
 from premblyd.errors import ConfigError, LacksRightsError, PremblydError
 from premblyd.presence import Presence
 from premblyd.record import hosts
@@ -173,7 +173,7 @@ def reminders(settings: Config) -> Iterator[str]:
         contextlib.suppress(PremblydError),  # no database yet, or none that this user may read
         contextlib.closing(connect_read_only(settings.database)) as database,
     ):
-        at_ms = now_ms(database)
+        at_ms = database.now_ms()
         situation = Situation(record=database, now_ms=at_ms, for_ms=REMINDED_MS, settings=settings)
         for item in table.reminders(situation):
             yield f"{item.text} {item.remedy} `{item.command}`"

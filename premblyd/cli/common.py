@@ -16,7 +16,8 @@ from premblyd.config.models import Config, database_named
 from premblyd.config.secrets import UnusableFileError, read_bounded
 from premblyd.config.values import When
 from premblyd.databases import DatabaseAddress, Server, holds_password, is_postgresql
-from premblyd.engines.connections import Database, connect_operator, connect_read_only
+from premblyd.engines.connections import connect_operator, connect_read_only
+from premblyd.engines.engine import Database
 from premblyd.errors import ConfigError
 from premblyd.words import counted
 

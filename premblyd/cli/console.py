@@ -17,7 +17,7 @@ from premblyd.cli.common import (
 )
 from premblyd.cli.printing import Column, print_json, print_rows
 from premblyd.config.values import Listen, listen
-from premblyd.engines.connections import connect_operator, now_ms, transact
+from premblyd.engines.connections import connect_operator
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.record import access
 from premblyd.words import counted
@@ -78,7 +78,7 @@ def _offer_link(config_path: Path, as_json: bool) -> None:
             " restart premblyd."
         )
     token = access.new_token()
-    transact(database, access.offer_link(token, actor(), now_ms(database)))
+    database.transact(access.offer_link(token, actor(), database.now_ms()))
     where = listen(running.console)
     public_url = configured.url if configured else None  # its name behind a proxy
     link = f"{public_url or _url(where)}/sign-in?link={token}"
@@ -97,7 +97,7 @@ def _offer_link(config_path: Path, as_json: bool) -> None:
 
 def _list_sessions(config_path: Path, as_json: bool) -> None:
     database = open_to_read(config_path)
-    rows = access.sessions(database, now_ms(database))
+    rows = access.sessions(database, database.now_ms())
     if as_json:
         print_json([asdict(row) for row in rows])
         return
@@ -109,7 +109,7 @@ def _end_session(config_path: Path, which: str, as_json: bool) -> None:
         raise click.UsageError(f"{which!r} is neither a session's number nor `all`.")
     database = open_to_change(config_path)
     chosen = None if which == "all" else {int(which)}
-    ended = transact(database, access.end_sessions(chosen, actor(), now_ms(database)))
+    ended = database.transact(access.end_sessions(chosen, actor(), database.now_ms()))
     if not ended and chosen is not None:
         raise NotFoundError(
             f"There is no session {which}. `premblyd console --sessions` lists them."

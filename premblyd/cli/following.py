@@ -12,7 +12,8 @@ from premblyd import times
 from premblyd.cli import caller
 from premblyd.cli.printing import clean, json_line
 from premblyd.databases import DatabaseAddress
-from premblyd.engines.connections import Database, backend, connect_read_only
+from premblyd.engines.connections import backend, connect_read_only
+from premblyd.engines.engine import Database
 from premblyd.record import events, lists
 from premblyd.record.filters import EventFilter
 from premblyd.record.queries import EventRow

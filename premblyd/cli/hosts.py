@@ -12,7 +12,7 @@ from premblyd.cli.common import database_of, database_option, open_to_change, un
 from premblyd.cli.printing import Column, print_json, print_rows
 from premblyd.config.values import duration_text
 from premblyd.databases import file_of
-from premblyd.engines.connections import connect_read_only, now_ms, transact
+from premblyd.engines.connections import connect_read_only
 from premblyd.errors import PremblydError
 from premblyd.record.hosts import known
 from premblyd.record.operating import Operator
@@ -50,7 +50,7 @@ def hosts(ctx: click.Context, config_path: Path, *, database: str | None, as_jso
         return
     place = database_of(config_path, database)
     record = until_end(connect_read_only(place))
-    found = known(record, now_ms(record)) if file_of(place) is None else []
+    found = known(record, record.now_ms()) if file_of(place) is None else []
     if as_json:
         print_json([asdict(host) for host in found])
         return
@@ -67,8 +67,8 @@ def forget(config_path: Path, name: Sequence[str]) -> None:
     is one as before."""
     database = open_to_change(config_path)
     for each in name:
-        at_ms = now_ms(database)
-        if transact(database, Operator(actor=actor()).forget_host(each, at_ms)):
+        at_ms = database.now_ms()
+        if database.transact(Operator(actor=actor()).forget_host(each, at_ms)):
             click.echo(f"Ended {each}: nothing waits for it any more.")
             continue
         if any(host.name == each for host in known(database, at_ms)):

@@ -20,7 +20,8 @@ from premblyd.cli.common import (
 )
 from premblyd.cli.printing import Column, clean, print_json, print_rows
 from premblyd.config.values import TYPE_PATTERN, When
-from premblyd.engines.connections import Database, connect_read_only, now_ms
+from premblyd.engines.connections import connect_read_only
+from premblyd.engines.engine import Database
 from premblyd.record import filters, lists
 from premblyd.record.events import find_event_id
 from premblyd.record.filters import (
@@ -293,7 +294,7 @@ def chosen_by(kind: type[C], record: Database, asked: dict[str, Any]) -> C:
         if each.reads is Reads.EVENT and value is not None:
             values[each.field] = find_event_id(record, value)
         elif isinstance(value, When):
-            values[each.field] = value.by(now_ms(record))
+            values[each.field] = value.by(record.now_ms())
     return kind(**values)
 
 
@@ -303,7 +304,7 @@ def _note_unknown(
     """Say what makes a list empty whatever there is: a name that nobody knows, times in which
     nothing can be."""
     notes: list[str | None] = []
-    since, until, at_ms = asked.get("since_ms"), asked.get("until_ms"), now_ms(record)
+    since, until, at_ms = asked.get("since_ms"), asked.get("until_ms"), record.now_ms()
     if since and until and since.by(at_ms) >= until.by(at_ms):
         notes.append("--since is not before --until: nothing can be in between.")
     if action := asked.get("action"):

@@ -21,7 +21,7 @@ from premblyd.cli.printing import Column, clean, print_json, print_table, progre
 from premblyd.config.load import load_config
 from premblyd.config.models import named
 from premblyd.config.values import When
-from premblyd.engines.connections import clock_of, connect_operator, connect_read_only
+from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.errors import NotAllowedToAskError, PremblydError
 from premblyd.logs import output
 from premblyd.prembly.answers import is_askable
@@ -99,7 +99,7 @@ def reconcile(
     complaint = references.complaint if references else None
     connect = connect_operator if store else connect_read_only
     database = until_end(connect(settings.database))
-    clock = clock_of(database)
+    clock = database.clock()
     work = Reconciliation(
         settings=settings,
         record=OwnRecord(database),

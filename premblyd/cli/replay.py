@@ -15,7 +15,8 @@ from premblyd.cli.common import RowId, open_to_change, row_id, until_end
 from premblyd.cli.lists import chosen_by, filter_options
 from premblyd.cli.printing import clean, print_json, print_table, progress
 from premblyd.config.load import load_config
-from premblyd.engines.connections import Database, connect_operator, now_ms, transact
+from premblyd.engines.connections import connect_operator
+from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, PremblydError
 from premblyd.record import operating, replays
 from premblyd.record.filters import DeliveryFilter
@@ -95,7 +96,7 @@ def replay(
         is_new=is_new,
         may_be_contradicted=may_be_contradicted,
     )
-    plan = replays.plan(database, settings, request, now_ms(database))
+    plan = replays.plan(database, settings, request, database.now_ms())
     if dry_run:
         _print_plan(plan, as_json)
         return
@@ -105,8 +106,8 @@ def replay(
     operator = Operator(actor=actor())
     if len(plan) > 1:
         about = counted(len(plan), "delivery", "deliveries")
-        operator = transact(database, operator.many(about, now_ms(database)))
-    changes = replays.changes(plan, operator, settings, now_ms(database))
+        operator = database.transact(operator.many(about, database.now_ms()))
+    changes = replays.changes(plan, operator, settings, database.now_ms())
     batches = operating.transact_all(database, changes)
     queued = _count(batches, len(plan), silent=as_json)
     _report(plan, queued, as_json)
@@ -258,7 +259,7 @@ def cancel(config_path: Path, delivery_id: int) -> None:
     those behind it (`order`, with `then: wait`) go on.
     """
     database = open_to_change(config_path)
-    if transact(database, Operator(actor=actor()).cancel(delivery_id, now_ms(database))):
+    if database.transact(Operator(actor=actor()).cancel(delivery_id, database.now_ms())):
         click.echo(f"Cancelled delivery {delivery_id}.")
         return
     found = replays.find_delivery(database, delivery_id)

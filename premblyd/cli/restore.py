@@ -13,8 +13,7 @@ from premblyd.cli import config_option
 from premblyd.cli.common import database_of
 from premblyd.databases import Server, is_postgresql
 from premblyd.engines.sqlite import copies, opening
-from premblyd.engines.sqlite.files import real_path
-from premblyd.engines.sqlite.lock import hold
+from premblyd.engines.sqlite.files import hold, real_path
 from premblyd.errors import LacksRightsError, PremblydError
 from premblyd.words import counted
 

@@ -13,7 +13,7 @@ from premblyd.cli.caller import actor
 from premblyd.cli.common import database_of, database_option, settings_if_valid, until_end
 from premblyd.cli.printing import bold, clean, print_json
 from premblyd.databases import DatabaseAddress
-from premblyd.engines.connections import connect_operator, connect_read_only, now_ms, transact
+from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.errors import PremblydError
 from premblyd.privacy.documents import MASK
 from premblyd.record import events
@@ -60,7 +60,7 @@ def _record_reveal(place: DatabaseAddress, event_id: int) -> RecordedReveal:
     nothing is shown."""
     try:
         database = until_end(connect_operator(place))
-        return transact(database, Operator(actor=actor()).reveal(event_id, now_ms(database)))
+        return database.transact(Operator(actor=actor()).reveal(event_id, database.now_ms()))
     except PremblydError as error:
         error.args = (f"{UNRECORDED} {error}",)
         raise

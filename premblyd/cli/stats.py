@@ -15,7 +15,6 @@ from premblyd.cli import config_option, json_option
 from premblyd.cli.common import WhenType, database_option, open_to_read, settings_if_valid
 from premblyd.cli.printing import Column, bold, clean, console, print_json, print_rows
 from premblyd.config.values import When
-from premblyd.engines.connections import now_ms
 from premblyd.prembly.payload import CODES
 from premblyd.record import statistics
 from premblyd.record.statistics import ActionFigures, EventCount, RejectionCount
@@ -46,7 +45,7 @@ def stats(config_path: Path, *, database: str | None, since: When, as_json: bool
     """
     record = open_to_read(config_path, database)
     settings = settings_if_valid(config_path, database)
-    at_ms = now_ms(record)
+    at_ms = record.now_ms()
     since_ms = since.by(at_ms)
     each_ms = statistics.span_ms(since_ms, at_ms)
     by_outcome, by_code, by_type = (

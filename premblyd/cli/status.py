@@ -18,7 +18,7 @@ from premblyd.cli.common import database_of, database_option, settings_if_valid,
 from premblyd.cli.printing import bold, clean, print_json
 from premblyd.config.models import HEALTH_PATH
 from premblyd.databases import DatabaseAddress, file_of
-from premblyd.engines.connections import connect_read_only, now_ms
+from premblyd.engines.connections import connect_read_only
 from premblyd.errors import StoreUnreadableError
 from premblyd.httpclient import HttpClient, Request
 from premblyd.presence import Presence
@@ -57,7 +57,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     record, alive, unreadable, at_ms = None, [], None, times.now_ms()
     try:
         record = until_end(connect_read_only(place))
-        at_ms = now_ms(record)
+        at_ms = record.now_ms()
         alive = [] if file_of(place) else hosts.alive(record, at_ms)
     except StoreUnreadableError as error:
         if database is not None or error.by_user:

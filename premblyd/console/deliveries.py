@@ -7,7 +7,7 @@ from typing import Any
 from premblyd.console import words
 from premblyd.console.handler import Handler, require_known
 from premblyd.console.lists import Form, ListPage
-from premblyd.engines.connections import Database
+from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
 from premblyd.model.states import State
 from premblyd.record import replays, statistics

@@ -5,7 +5,7 @@ from typing import Any
 
 from premblyd.console import tree, words
 from premblyd.console.handler import Handler
-from premblyd.engines.connections import Database
+from premblyd.engines.engine import Database
 from premblyd.prembly import bodies
 from premblyd.record import events
 from premblyd.record.events import ShownEvent

@@ -11,7 +11,7 @@ from typing import Any
 
 from premblyd import times
 from premblyd.console.words import label, visible
-from premblyd.engines.connections import Database
+from premblyd.engines.engine import Database
 from premblyd.engines.readers import Readers
 from premblyd.errors import TryAgainError
 from premblyd.record.queries import Row

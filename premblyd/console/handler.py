@@ -21,7 +21,7 @@ from premblyd.config.models import Config, Console
 from premblyd.console import strangers, words
 from premblyd.console.bulk import Bulks
 from premblyd.console.strangers import Guesses, Guests
-from premblyd.engines.connections import Database
+from premblyd.engines.engine import Database
 from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError

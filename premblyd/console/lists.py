@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from premblyd.config.values import When
 from premblyd.console import export
 from premblyd.console.handler import Handler
-from premblyd.engines.connections import Database
+from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
 from premblyd.record import lists, statistics
 from premblyd.record.filters import (

@@ -10,7 +10,7 @@ from tornado.web import HTTPError
 from premblyd import times
 from premblyd.console import charts, strangers, words
 from premblyd.console.handler import Handler, Refused
-from premblyd.engines.connections import Database
+from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
 from premblyd.record import statistics
 from premblyd.record.troubles import table

@@ -5,31 +5,14 @@ The one place that names the engines. What is an engine's own is in its folder.
 
 import contextlib
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
-from peewee import Database, SqliteDatabase
-
-from premblyd.clock import Clock, SharedClock
 from premblyd.databases import DatabaseAddress
-from premblyd.engines.engine import Backend, Transaction
-from premblyd.engines.sqlite import engine, failures
+from premblyd.engines.engine import Backend, Database
+from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.engine import SqliteBackend
-from premblyd.errors import CannotStartError, StoreUnavailableError, StoreUnreadableError
-
-__all__ = [
-    "Database",
-    "backend",
-    "clock_of",
-    "connect_operator",
-    "connect_read_only",
-    "now_ms",
-    "transact",
-    "translated",
-]
-Done = TypeVar("Done")
+from premblyd.errors import CannotStartError, StoreUnavailableError
 
 
 def backend(place: DatabaseAddress) -> Backend:
@@ -57,40 +40,10 @@ def connect_operator(place: DatabaseAddress) -> Database:
     return backend(place).connect_operator()
 
 
-def now_ms(database: Database) -> int:
-    """Return the time by which the daemons on a database go: its server's, or this machine's."""
-    if isinstance(database, SqliteDatabase):
-        return time.time_ns() // 1_000_000
-    from premblyd.engines.postgresql import transaction as postgresql
-
-    with translated(StoreUnreadableError):
-        return postgresql.now_ms(database)
-
-
-def clock_of(database: Database) -> Clock:
-    """Return a clock that goes on from what `now_ms` says now."""
-    if isinstance(database, SqliteDatabase):
-        return Clock()
-    clock = SharedClock()
-    asked_at_s = time.monotonic()
-    clock.follow(now_ms(database), asked_at_s, time.monotonic())
-    return clock
-
-
-def transact(database: Database, work: Callable[[Transaction], Done]) -> Done:
-    """Run `work` in a transaction on a command's own connection, while daemons write by theirs.
-    Raise StoreUnavailableError when nothing of it could be kept."""
-    if isinstance(database, SqliteDatabase):
-        return engine.transact(database, work)
-    from premblyd.engines.postgresql import transaction as postgresql
-
-    return postgresql.transact(database, work)
-
-
 @contextlib.contextmanager
 def translated(to: type[StoreUnavailableError] = StoreUnavailableError) -> Iterator[None]:
     """Turn a database's failure into a StoreUnavailableError."""
-    with failures.translated(to):
+    with opening.translated(to):
         try:
             yield
         except Exception:

@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from peewee import Database, Expression, Field, Query, Value
+import peewee
+from peewee import Expression, Field, Query, Value
 
+from premblyd.clock import Clock
 from premblyd.model.tables import Table
 
 Row = tuple[Any, ...]
+Done = TypeVar("Done")
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # stands in a text for bytes that are no UTF-8
 
 
@@ -95,7 +98,7 @@ class Compiled:
         return [values[part.name] if type(part) is Param else part for part in self.parts]
 
 
-def compile_query(query: Query, engine: Database) -> Compiled:
+def compile_query(query: Query, engine: peewee.Database) -> Compiled:
     """Return `query` in the SQL of `engine`, which need not be connected."""
     text, parts = engine.get_sql_context().parse(query)
     return Compiled(text, tuple(parts))
@@ -172,6 +175,34 @@ class Transaction:
 
     def _ids(self, inserting: BulkInsert, rows: Sequence[Row], cursor: Any) -> Iterable[int | None]:
         """Return the ids of `rows`, which were inserted just now."""
+        raise NotImplementedError
+
+
+class Database(peewee.Database):
+    """What reads the record, or a command writes by while daemons run. Its connection is one
+    thread's."""
+
+    if TYPE_CHECKING:  # Peewee does not say them
+
+        def connection(self) -> Any: ...
+
+        def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any: ...
+
+    def transact(self, work: Callable[[Transaction], Done]) -> Done:
+        """Run `work` in a transaction. Raise StoreUnavailableError when nothing of it could be
+        kept."""
+        raise NotImplementedError
+
+    def clock(self) -> Clock:
+        """Return the clock by which the daemons go: this machine's, or it follows the server's."""
+        return Clock()
+
+    def now_ms(self) -> int:
+        """Return the time by that clock."""
+        return self.clock().now_ms()
+
+    def interrupter(self) -> Callable[[], None]:
+        """Return what stops, from another thread, what is read by the connection."""
         raise NotImplementedError
 
 
@@ -297,10 +328,6 @@ class Backend(Protocol):
     def connect_operator(self) -> Database:
         """Return a connection by which a command writes while daemons run. Raise as
         `connect_read_only`."""
-        ...
-
-    def interrupter(self, database: Database) -> Callable[[], None]:
-        """Return what stops, from another thread, what this thread's connection is reading."""
         ...
 
     def beacon(self) -> Beacon | None:

@@ -12,10 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self, TypeVar
 
-from peewee import Database
-
 from premblyd.engines.connections import translated
-from premblyd.engines.engine import Backend
+from premblyd.engines.engine import Backend, Database
 from premblyd.errors import PremblydError, TryAgainError
 
 
@@ -139,7 +137,7 @@ class _Reader:
         try:
             if self._database is None:
                 self._database = self._backend.connect_read_only()
-                self._stop_reading = self._backend.interrupter(self._database)
+                self._stop_reading = self._database.interrupter()
             if self._is_late:  # there was nothing yet to be stopped
                 raise TooSlowError(_TOO_SLOW)
             with self._stopper:  # not while it connects: see Stopper

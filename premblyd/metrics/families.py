@@ -22,8 +22,7 @@ from prometheus_client.registry import Collector
 from premblyd import __version__
 from premblyd.config.models import Config
 from premblyd.databases import DatabaseAddress, file_of
-from premblyd.engines.connections import Database
-from premblyd.engines.engine import Sizes
+from premblyd.engines.engine import Database, Sizes
 from premblyd.metrics.counting import Counts, Histogram, Runtime
 from premblyd.record import events, hosts, statistics
 from premblyd.record.statistics import ActionFigures

@@ -7,8 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from peewee import Database
-
+from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError, TryAgainError
 from premblyd.model.columns import ColumnType
 from premblyd.model.history import UNFINISHED_MOVE, History

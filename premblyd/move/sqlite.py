@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from peewee import SqliteDatabase
-
+from premblyd.engines.engine import Database
 from premblyd.engines.sqlite.engine import SqliteBackend
 from premblyd.engines.sqlite.files import beside, real_path
 from premblyd.engines.sqlite.opening import connect, connect_read_only, prepare, require_readable
@@ -31,7 +30,7 @@ class _Side(Side):
 class SqliteSource(_Side):
     """See move.sides.Source."""
 
-    def __init__(self, name: str, database: SqliteDatabase) -> None:
+    def __init__(self, name: str, database: Database) -> None:
         super().__init__(name, database)
         self.connection.text_factory = _text
         self._version = self._data_version()

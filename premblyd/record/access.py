@@ -6,9 +6,7 @@ import secrets
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from peewee import Database
-
-from premblyd.engines.engine import Statement, Transaction, insert, param
+from premblyd.engines.engine import Database, Statement, Transaction, insert, param
 from premblyd.model.tables import ConsoleLink, ConsoleSession, OperatorAction
 from premblyd.record import queries
 from premblyd.record.operating import Change

@@ -14,8 +14,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from peewee import SQL, Case, Database, Expression, Field, ModelSelect, fn
+from peewee import SQL, Case, Expression, Field, ModelSelect, fn
 
+from premblyd.engines.engine import Database
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event, Inquiry, Purpose
 from premblyd.prembly.payload import plain_id

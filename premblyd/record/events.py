@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peewee import Database, Expression, fn
+from peewee import Expression, fn
 
+from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError
 from premblyd.model.tables import Attempt, Awaited, Delivery, Event, Inquiry
 from premblyd.prembly import bodies

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import Any
 
-from peewee import SQL, Database, Expression, Field, fn
+from peewee import SQL, Expression, Field, fn
 
 from premblyd.config.models import Config
+from premblyd.engines.engine import Database
 from premblyd.model.states import AwaitedState, State
 from premblyd.model.tables import (
     IS_DOUBTED,

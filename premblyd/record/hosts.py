@@ -4,8 +4,9 @@ import shlex
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from peewee import Case, Database, fn
+from peewee import Case, fn
 
+from premblyd.engines.engine import Database
 from premblyd.hosts.register import is_working
 from premblyd.model.states import State
 from premblyd.model.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Host

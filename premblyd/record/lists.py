@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from peewee import JOIN, Database, Expression, Field, ModelSelect, Tuple, fn
+from peewee import JOIN, Expression, Field, ModelSelect, Tuple, fn
 
+from premblyd.engines.engine import Database
 from premblyd.model.tables import Awaited, Delivery, Event, OperatorAction, Rejection, Table
 from premblyd.record import criteria, queries
 from premblyd.record.criteria import FEW, Condition

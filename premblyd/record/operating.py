@@ -17,10 +17,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
 
-from peewee import Database
-
-from premblyd.engines.connections import transact
-from premblyd.engines.engine import BulkInsert, Statement, Transaction, insert, param, update
+from premblyd.engines.engine import (
+    BulkInsert,
+    Database,
+    Statement,
+    Transaction,
+    insert,
+    param,
+    update,
+)
 from premblyd.hosts import register
 from premblyd.model.states import CANCEL, LOST, REPLAY, TRY_NOW
 from premblyd.model.tables import Delivery, OperatorAction
@@ -286,5 +291,5 @@ def transact_all(database: Database, changes: Iterable[Change[Done]]) -> Iterato
     for change in changes:
         time.sleep(wait_s)
         began = time.monotonic()
-        yield transact(database, change)
+        yield database.transact(change)
         wait_s = gap_s(time.monotonic() - began)

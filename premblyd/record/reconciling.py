@@ -15,16 +15,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from peewee import Database
-
 from premblyd.ask.client import AnswerKind, Inquirer
 from premblyd.ask.log import LogEntry, Window, fetching, patiently, read_log
 from premblyd.ask.settling import Settling, new_inquiry
 from premblyd.clock import Clock
 from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Config
-from premblyd.engines.connections import connect_operator, transact
-from premblyd.engines.engine import Transaction
+from premblyd.engines.connections import connect_operator
+from premblyd.engines.engine import Database, Transaction
 from premblyd.errors import LacksRightsError, PremblydError, TryAgainError
 from premblyd.hosts.heartbeat import reconciled
 from premblyd.model.tables import Event, InquiryResult, Purpose, VerificationName
@@ -241,9 +239,9 @@ class Reconciliation:
         """Do `work` in a transaction, again while the database is locked."""
         for _ in range(STORE_TRIES - 1):
             with contextlib.suppress(TryAgainError):
-                return transact(self.record.database, work)
+                return self.record.database.transact(work)
             await asyncio.sleep(1)
-        return transact(self.record.database, work)
+        return self.record.database.transact(work)
 
     def mark_downtimes(self) -> None:
         """Keep that nothing is missing of the downtimes that were looked at, if this user may."""
@@ -254,8 +252,7 @@ class Reconciliation:
             contextlib.suppress(LacksRightsError),
             contextlib.closing(connect_operator(self.settings.database)) as database,
         ):
-            transact(
-                database,
+            database.transact(
                 lambda transaction: reconciled(
                     transaction,
                     since_ms=window.since_ms,

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from peewee import Database, ModelSelect, fn
+from peewee import ModelSelect, fn
 
 from premblyd.config.models import Action, Config
+from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, PremblydError
 from premblyd.model.states import FINISHED, State
 from premblyd.model.tables import Delivery, Event

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from peewee import SQL, Database, Field, fn
+from peewee import SQL, Field, fn
 
+from premblyd.engines.engine import Database
 from premblyd.model.states import AttemptOutcome, State
 from premblyd.model.tables import (
     WAITS_FOR_ANOTHER,

@@ -12,9 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
-from peewee import SqliteDatabase
-
-from premblyd.engines.engine import Engine, Transaction
+from premblyd.engines.engine import Database, Engine, Transaction
 from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.engine import SqliteEngine
 from premblyd.engines.writer import Step, Writer
@@ -199,13 +197,13 @@ async def claims_ms(engine: Engine) -> float:
     return statistics.median(took_ms)
 
 
-def _by_reference(record: SqliteDatabase, reference: str) -> None:
+def _by_reference(record: Database, reference: str) -> None:
     found = lists.rows(record, EventFilter(reference=reference), LISTED)
     if len(found) != 1:
         raise load.LoadError(f"{len(found)} events have one reference")
 
 
-def _show(record: SqliteDatabase, number: str) -> None:
+def _show(record: Database, number: str) -> None:
     event = events.find_event(record, number)
     deliveries = lists.rows(record, DeliveryFilter(event_id=event.id))
     events.attempts_of(record, [delivery.id for delivery in deliveries])

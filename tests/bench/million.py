@@ -19,10 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from peewee import Database
-
 from premblyd.databases import Server
 from premblyd.engines.connections import connect_read_only
+from premblyd.engines.engine import Database
 from premblyd.engines.sqlite import opening
 from premblyd.record import lists, statistics
 from premblyd.record.events import last_event_ms

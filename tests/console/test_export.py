@@ -15,7 +15,7 @@ from tornado.web import Application, RequestHandler
 
 from premblyd.console import export
 from premblyd.console.handler import Handler
-from premblyd.engines.connections import Database
+from premblyd.engines.engine import Database
 from premblyd.engines.readers import PageReader, Readers, TooBusyError
 from premblyd.errors import StoreUnreadableError
 from premblyd.record.queries import Row

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import pytest
-from peewee import Database
 
 from premblyd.console import live
 from premblyd.console.live import Live, TooManyWatchersError
+from premblyd.engines.engine import Database
 from premblyd.engines.readers import PageReader, Readers
 from premblyd.errors import StoreUnreadableError
 from premblyd.record.statistics import Pulse

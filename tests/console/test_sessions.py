@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from premblyd import passwords
-from premblyd.engines.connections import connect_operator, transact
+from premblyd.engines.connections import connect_operator
 from premblyd.record import access
 from tests.support.commands import run
 from tests.support.console import CONSOLE, Browser, browser, new_link, signed_in
@@ -127,7 +127,7 @@ def test_a_session_of_another_password_is_none_though_it_could_not_be_ended(stor
             now_ms=NOW_MS,
             life_ms=1000,
         )
-        own = transact(database, begin)
+        own = database.transact(begin)
         assert access.find_session(database, "token", NOW_MS, "the hash") == own
         for other in ("another hash", None):
             assert access.find_session(database, "token", NOW_MS, other) is None

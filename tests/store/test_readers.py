@@ -4,14 +4,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 
 import pytest
-from peewee import Database
 
 from premblyd.databases import DatabaseAddress
 from premblyd.engines import readers
-from premblyd.engines.connections import backend, translated
-from premblyd.engines.engine import Backend
+from premblyd.engines.connections import backend, connect_read_only, translated
+from premblyd.engines.engine import Backend, Database
 from premblyd.engines.readers import Readers, Stopped, Stopper, TooBusyError, TooSlowError
 from premblyd.errors import StoreUnreadableError
 from premblyd.model.tables import Event
@@ -130,11 +130,12 @@ def test_what_follows_a_work_is_never_stopped() -> None:
 def test_what_is_slow_after_the_moment_it_was_to_be_stopped_is_stopped_too(
     place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of_engine = type(backend(place))
+    with closing(connect_read_only(place)) as database:
+        of_engine = type(database)
     real, was_stopped = of_engine.interrupter, threading.Event()
 
-    def telling(own: Backend, database: Database) -> Callable[[], None]:
-        stop = real(own, database)
+    def telling(own: Database) -> Callable[[], None]:
+        stop = real(own)
 
         def tell() -> None:
             stop()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from premblyd.engines import connections
+from premblyd.engines.connections import connect_operator
 from premblyd.model.tables import rolled_code
 from premblyd.queue import rollups
 from premblyd.queue.rollups import hour_of
@@ -104,10 +104,10 @@ def test_an_attempt_that_a_crash_ended_is_counted_and_one_without_delivery_is_no
 def test_an_event_that_gets_its_first_delivery_is_no_longer_unmatched(store: Store) -> None:
     events = [store.add(body=b"%d" % number).event_id for number in range(2)]
     ada = Operator(actor="ada")
-    with closing(connections.connect_operator(store.place)) as writing:
+    with closing(connect_operator(store.place)) as writing:
         for action in ("crm", "archive"):
             for change in ada.add(events[:1], action, 3, NOW_MS):
-                connections.transact(writing, change)
+                writing.transact(change)
     assert store.rows(EVENTS) == [(HOUR, "00", "verified", 2, 0, 1)]
 
 

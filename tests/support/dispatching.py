@@ -16,7 +16,7 @@ from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.databases import DatabaseAddress
-from premblyd.engines.connections import backend, connect_operator, transact
+from premblyd.engines.connections import backend, connect_operator
 from premblyd.engines.writer import Writer
 from premblyd.errors import StoreUnavailableError
 from premblyd.model.states import AttemptOutcome
@@ -218,7 +218,7 @@ class Dispatching:
         with closing(connect_operator(self.place)) as connection:
             operator = Operator(actor="uid 0")
             (replay,) = operator.replay({delivery_id: 1}, self.clock.now_ms())
-            assert transact(connection, replay) == 1
+            assert connection.transact(replay) == 1
 
     def states(self, *actions: str) -> dict[str, int]:
         """Return how many deliveries are in each state: of `actions`, or of all."""

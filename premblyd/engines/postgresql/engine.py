@@ -10,14 +10,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import psycopg
-from peewee import Database, PeeweeException
+from peewee import PeeweeException
 from psycopg import errors
 
 from premblyd.databases import Server
-from premblyd.engines.engine import Inspection, Sizes, Transaction
+from premblyd.engines.engine import Database, Inspection, Sizes, Transaction
 from premblyd.engines.postgresql import inspection, opening, transaction
 from premblyd.engines.postgresql.beacon import PostgresqlBeacon
-from premblyd.engines.postgresql.opening import Deadline, connect, interrupter
+from premblyd.engines.postgresql.opening import Deadline, connect
 from premblyd.engines.postgresql.transaction import (
     Connection,
     plain,
@@ -152,9 +152,6 @@ class PostgresqlBackend:
 
     def connect_operator(self) -> Database:
         return opening.connect_operator(self.server)
-
-    def interrupter(self, database: Database) -> Callable[[], None]:
-        return interrupter(database.connection())
 
     def beacon(self) -> PostgresqlBeacon:
         return PostgresqlBeacon(self.server)

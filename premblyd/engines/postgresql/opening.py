@@ -22,9 +22,11 @@ from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumperUnknown
 
+from premblyd.clock import Clock, SharedClock
 from premblyd.databases import Server
+from premblyd.engines.engine import Database, Done, Transaction
 from premblyd.engines.postgresql.schema import check_schema, migrate
-from premblyd.engines.postgresql.transaction import translated
+from premblyd.engines.postgresql.transaction import NOW_MS, run, translated
 from premblyd.errors import CannotStartError, LacksRightsError, StoreUnreadableError, without_frames
 
 
@@ -96,14 +98,6 @@ def bounded(connection: "psycopg.Connection[Any]", limit_s: float) -> Iterator[N
         timer.cancel()
         timer.join()
         copy.close()
-
-
-def interrupter(connection: "psycopg.Connection[Any]") -> Callable[[], None]:
-    """Return what ends, from another thread and without waiting, whatever the connection does. The
-    server notices within seconds that nobody waits for it any more."""
-    copy = SocketCopy(connection)
-    weakref.finalize(connection, copy.close)
-    return copy.shut_down
 
 
 class SocketCopy:
@@ -186,7 +180,7 @@ class _WholeLoader(Loader):
         return int(text) if text.lstrip("-").isdecimal() else float(text)
 
 
-class _Database(PostgresqlDatabase):
+class _Database(Database, PostgresqlDatabase):
     """A database whose connections have this module's settings. `opened` gets each at once."""
 
     def __init__(self, server: Server, session: dict[str, str], opened: Opened | None) -> None:
@@ -222,6 +216,26 @@ class _Database(PostgresqlDatabase):
             raise
         return connection
 
+    def transact(self, work: Callable[[Transaction], Done]) -> Done:
+        with translated():
+            return run(self.connection(), work)
+
+    def clock(self) -> Clock:
+        clock = SharedClock()
+        asked_at_s = time.monotonic()
+        with translated(StoreUnreadableError):
+            [(now_ms,)] = self.execute_sql(f"SELECT {NOW_MS}")
+        clock.follow(int(now_ms), asked_at_s, time.monotonic())
+        return clock
+
+    def interrupter(self) -> Callable[[], None]:
+        """Return what ends whatever the connection does, without waiting. The server notices within
+        seconds that nobody waits for it any more."""
+        connection = self.connection()
+        copy = SocketCopy(connection)
+        weakref.finalize(connection, copy.close)
+        return copy.shut_down
+
 
 def parameters(server: Server) -> dict[str, Any]:
     """Return libpq's parameters for a server: what its URL says, and this module's defaults. Raise
@@ -238,24 +252,24 @@ def parameters(server: Server) -> dict[str, Any]:
     return _OF_LIBPQ | {"connect_timeout": str(timeout_s)} | of_url | password
 
 
-def connect(server: Server, opened: Opened | None = None, /, **session: str) -> PostgresqlDatabase:
+def connect(server: Server, opened: Opened | None = None, /, **session: str) -> Database:
     """Return a database that reads and writes; its connection is opened on first use. `opened` gets
     each new connection before anything is done with it. `session`: settings besides SESSION."""
     return _Database(server, SESSION | WRITING | session, opened)
 
 
-def connect_read_only(server: Server) -> PostgresqlDatabase:
+def connect_read_only(server: Server) -> Database:
     """Return a database that only reads. Raise StoreUnreadableError when it can't be read."""
     return _checked(_Database(server, SESSION | READ_ONLY, None), server)
 
 
-def connect_operator(server: Server) -> PostgresqlDatabase:
+def connect_operator(server: Server) -> Database:
     """Return a database on which a command writes while daemons run. Raise StoreUnreadableError
     when it can't be used."""
     return _checked(connect(server), server)
 
 
-def _checked(database: PostgresqlDatabase, server: Server) -> PostgresqlDatabase:
+def _checked(database: Database, server: Server) -> Database:
     with translated(StoreUnreadableError):
         connection = database.connection()
     with bounded(connection, CONNECT_TIMEOUT_S):

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import psycopg
-from peewee import PeeweeException, PostgresqlDatabase
+from peewee import PeeweeException
 from psycopg import errors, sql
 
+from premblyd.engines.engine import Database
 from premblyd.engines.postgresql.transaction import (
     NOW_MS,
     Connection,
@@ -135,7 +136,7 @@ WHERE pg_class.oid = to_regclass('schema_migration') AND nspname <> current_sche
 """
 
 
-def migrate(database: PostgresqlDatabase, name: str) -> list[str]:
+def migrate(database: Database, name: str) -> list[str]:
     """Apply what the database lacks; return which migrations these were.
 
     Raise SchemaError when a newer premblyd wrote it, OlderDaemonsError when daemons work on it that
@@ -156,7 +157,7 @@ def migrate(database: PostgresqlDatabase, name: str) -> list[str]:
             return _apply(history, connection)
 
 
-def check_schema(database: PostgresqlDatabase, name: str) -> None:
+def check_schema(database: Database, name: str) -> None:
     """Raise SchemaError when this program can't work on the schema of the database."""
     try:
         with translated(StoreUnreadableError):

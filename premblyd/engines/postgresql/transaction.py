@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import psycopg
-from peewee import SQL, Database, Expression, PeeweeException, PostgresqlDatabase, Query
+from peewee import SQL, Expression, PeeweeException, PostgresqlDatabase, Query
 from psycopg.errors import Diagnostic
 
 from premblyd.engines.engine import (
@@ -143,19 +143,6 @@ _TAKE_PART = """
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
 Connection = psycopg.Connection[Any]
 Done = TypeVar("Done")
-
-
-def transact(database: Database, work: Callable[[Transaction], Done]) -> Done:
-    """Run `work` in a transaction on a command's own connection, while daemons write by theirs.
-    Raise StoreUnavailableError when nothing of it could be kept."""
-    with translated():
-        return run(database.connection(), work)
-
-
-def now_ms(database: Database) -> int:
-    """Return the time by the server's clock."""
-    [(at_ms,)] = database.execute_sql(f"SELECT {NOW_MS}")
-    return int(at_ms)
 
 
 def take_part(connection: Connection) -> int | None:

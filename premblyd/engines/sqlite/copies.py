@@ -21,12 +21,13 @@ from typing import BinaryIO
 
 from peewee import PeeweeException, SqliteDatabase
 
-from premblyd.engines.sqlite.edition import is_foreign_log
-from premblyd.engines.sqlite.failures import plain
 from premblyd.engines.sqlite.files import (
     MODE,
     SUFFIXES,
     beside,
+    clone,
+    hold,
+    is_held,
     move_into,
     real_path,
     restoring_folder,
@@ -34,7 +35,8 @@ from premblyd.engines.sqlite.files import (
     unused_aside,
     write_copy,
 )
-from premblyd.engines.sqlite.lock import hold, is_held
+from premblyd.engines.sqlite.guards import is_foreign_log
+from premblyd.engines.sqlite.opening import plain
 from premblyd.errors import AlreadyRunningError, LacksRightsError, PremblydError, SchemaError
 from premblyd.model.history import History
 
@@ -303,37 +305,6 @@ def restore(database: Path) -> Restoration | None:
         attempts=max(0, now.attempt - before.attempt),
         aside=aside,
     )
-
-
-def clone(source: Path, target: Path) -> None:
-    """Put a whole copy at `target`, for its owner and group alone, or leave what is there."""
-    part = target.with_name(f"{target.name}.part")
-    _remove_clone(part)
-    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o640))
-    try:
-        with (
-            contextlib.closing(sqlite3.connect(source)) as old,
-            contextlib.closing(sqlite3.connect(part)) as new,
-        ):
-            # backup() itself would wait for ever for somebody else's lock.
-            old.execute("BEGIN")
-            old.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            old.backup(new)  # with what only its write-ahead log holds
-        descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        part.replace(target)
-    finally:
-        _remove_clone(part)
-
-
-def _remove_clone(part: Path) -> None:
-    """Remove what is there of a copy that was not finished, and its journal, which holds the same
-    personal data."""
-    for suffix in ("", "-journal"):
-        part.with_name(f"{part.name}{suffix}").unlink(missing_ok=True)
 
 
 def _contents(database: Path) -> _Contents:

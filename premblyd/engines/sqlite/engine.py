@@ -1,42 +1,32 @@
-"""SQLite as an engine: a file, which one daemon has for itself, and the transactions on it.
+"""SQLite as an engine: a file, which one daemon has for itself. Begin with SqliteEngine.transact.
 
-"Log" means SQLite's write-ahead log in this folder: what is committed is there first. Statements
-run in few calls, because the sqlite3 module changes threads at every statement and every row it
-fetches, and each change may wait for the loop.
+"Log" means SQLite's write-ahead log in this folder: what is committed is there first.
 """
 
 import contextlib
 import errno
 import functools
-import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
-from peewee import SQL, Database, PeeweeException, SqliteDatabase
+from peewee import PeeweeException
 
 from premblyd.engines.engine import (
-    BulkInsert,
-    Compiled,
+    Database,
     Inspection,
-    Lookup,
-    Param,
-    Row,
     Sizes,
-    Statement,
     Transaction,
-    compile_query,
 )
-from premblyd.engines.sqlite import lock, opening
-from premblyd.engines.sqlite.failures import plain, translated
+from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.files import (
     beside,
     forbid_checkpoint,
     has_log,
+    hold,
     keep_file,
     real_path,
     restrict,
@@ -44,63 +34,10 @@ from premblyd.engines.sqlite.files import (
     tell_where,
 )
 from premblyd.engines.sqlite.guards import FILE_OVERWRITTEN, FileGuard, LogGuard
-from premblyd.engines.sqlite.opening import connect
+from premblyd.engines.sqlite.opening import SqliteTransaction, connect, plain
 from premblyd.errors import CannotStartError, PremblydError, StoreUnavailableError
 from premblyd.occurrences import StoreLogRemoved
 from premblyd.telemetry import tell
-
-Done = TypeVar("Done")
-_SQLITE = SqliteDatabase(None)
-
-
-@functools.cache
-def compiled(statement: Statement) -> Compiled:
-    """Return `statement` in SQLite's SQL."""
-    return compile_query(statement.query, _SQLITE)
-
-
-@functools.cache
-def compiled_lookup(lookup: Lookup) -> Compiled:
-    """Return one text for any number of values: an IN that lists them would be another for each."""
-    values = SQL("(SELECT value FROM json_each(?))", [Param("values")])
-    return compile_query(lookup.query.where(lookup.column.in_(values)), _SQLITE)
-
-
-@functools.cache
-def compiled_inserts(inserting: BulkInsert, count: int) -> Compiled:
-    return compile_query(inserting.query(count), _SQLITE)
-
-
-class SqliteTransaction(Transaction):
-    """See engines.engine.Transaction. Nobody else writes meanwhile, so there is nothing to lock."""
-
-    # Up to 16 rows, as most commits have, go in one: with powers of two alone, a commit of seven
-    # took an eighth more.
-    insert_sizes = (64, 32, *range(16, 0, -1))
-    compiled = staticmethod(compiled)
-    compiled_inserts = staticmethod(compiled_inserts)
-
-    def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
-        listed = {"values": json.dumps(list(values))}
-        found: list[Row] = self._execute(compiled_lookup(lookup), listed).fetchall()
-        return found
-
-    def insert(self, statement: Statement, **values: Any) -> int | None:
-        cursor = self._execute(compiled(statement), values)
-        return cursor.lastrowid if cursor.rowcount else None
-
-    def _ids(self, inserting: BulkInsert, rows: Sequence[Row], cursor: Any) -> Iterable[int]:
-        del inserting
-        # Consecutive, for nobody else inserts meanwhile.
-        return range(cursor.lastrowid - len(rows) + 1, cursor.lastrowid + 1)
-
-
-def transact(database: SqliteDatabase, work: Callable[[Transaction], Done]) -> Done:
-    """Run `work` in a transaction on a command's own connection, while the daemon writes by its
-    own. Raise StoreUnavailableError when nothing of it could be kept."""
-    with translated(), database.atomic("IMMEDIATE"):
-        return work(SqliteTransaction(database.connection()))
-
 
 CHECKPOINT_AFTER = 40  # items. After 160, a checkpoint takes 9 ms beside a million events
 
@@ -257,7 +194,7 @@ class SqliteBackend:
                 folder.mkdir(mode=0o750, parents=True, exist_ok=True)
                 opening.require_whole(self.path)
                 restrict(self.path)  # so that there is a file to lock
-                held.enter_context(lock.hold(self.path))
+                held.enter_context(hold(self.path))
             except OSError as error:
                 kind = CannotStartError if error.errno in _LASTING else PremblydError
                 raise kind(f"Can't use {folder} for the database: {error.strerror}") from None
@@ -277,15 +214,6 @@ class SqliteBackend:
 
     def connect_operator(self) -> Database:
         return opening.connect_operator(self.path)
-
-    def interrupter(self, database: Database) -> Callable[[], None]:
-        connection: sqlite3.Connection = database.connection()
-
-        def interrupt() -> None:
-            with contextlib.suppress(sqlite3.ProgrammingError):  # it was closed meanwhile
-                connection.interrupt()
-
-        return interrupt
 
     def beacon(self) -> None:
         return None

@@ -1,17 +1,28 @@
-"""The database's file and those beside it: where they are, who may read them, how they are put
-aside. SQLite takes what it finds beside a file for a part of it. What a replaced or overwritten
-database leaves is kept: its file, which may have no name any more, and its log, which must not be
-applied to another file."""
+"""The database's file and those beside it: where they are, who may read them, by which locks one
+daemon has them for itself, how they are copied and put aside.
+
+SQLite takes what it finds beside a file for a part of it. What a replaced or overwritten database
+leaves is kept: its file, which may have no name any more, and its log, which must not be applied to
+another file.
+
+There are two locks. The one on `premblyd.db.lock` is older, and no reader of the database can take
+it. But a file can be removed, and a new one of its name be locked again. So the database's own file
+is locked too: that is the same for all who reach it by another path, in another container or mount.
+"""
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
+import sqlite3
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from premblyd import times
+from premblyd.errors import AlreadyRunningError, CannotStartError, TryAgainError
 from premblyd.occurrences import StoreFileReplaced, StoreLogSetAside
 from premblyd.telemetry import tell
 
@@ -96,6 +107,37 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def clone(source: Path, target: Path) -> None:
+    """Put a whole copy at `target`, for its owner and group alone, or leave what is there."""
+    part = target.with_name(f"{target.name}.part")
+    _remove_clone(part)
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o640))
+    try:
+        with (
+            contextlib.closing(sqlite3.connect(source)) as old,
+            contextlib.closing(sqlite3.connect(part)) as new,
+        ):
+            # backup() itself would wait for ever for somebody else's lock.
+            old.execute("BEGIN")
+            old.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            old.backup(new)  # with what only its write-ahead log holds
+        descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        part.replace(target)
+    finally:
+        _remove_clone(part)
+
+
+def _remove_clone(part: Path) -> None:
+    """Remove what is there of a copy that was not finished, and its journal, which holds the same
+    personal data."""
+    for suffix in ("", "-journal"):
+        part.with_name(f"{part.name}{suffix}").unlink(missing_ok=True)
+
+
 LOGS = ("-wal", "-shm")
 _SHARED = (0x40000002, 510)  # the bytes that SQLite locks for as long as it has a file open
 
@@ -148,3 +190,104 @@ def _made_aside(real: Path) -> Path:
     aside = unused_aside(real)
     aside.mkdir(mode=0o750)
     return aside
+
+
+_BYTE = 1 << 62  # behind all that SQLite locks or stores
+_FLOCK = "hhqqi0q"  # fcntl(2): type, whence, start, length, process; padded as C does
+
+
+@contextlib.contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Keep other daemons out for as long as it is entered. Raise AlreadyRunningError when one works
+    on the database at `path`, CannotStartError when the file has another name."""
+    with contextlib.ExitStack() as held:
+        held.callback(os.close, lock(path))
+        with contextlib.suppress(FileNotFoundError):
+            held.callback(os.close, _lock_file(path))
+        yield
+
+
+def lock(path: Path) -> int:
+    """Take the one-daemon lock beside the database at `path` and return its file descriptor; the
+    lock lasts until that is closed. Raise AlreadyRunningError when another process has it,
+    CannotStartError when the file has another name.
+
+    A record lock needs a descriptor that writes, so only the file's owner can take it, and no
+    child inherits it. (Closing any descriptor of the file ends it: nothing else opens the file.)
+    """
+    real = real_path(path)
+    _require_one_name(real)
+    name = beside(real, ".lock")
+    descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Version 0.1 has it by flock(2), for which a reader's descriptor is enough, and mode 0640.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise _already_running(path, name) from None
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _lock_file(path: Path) -> int:
+    """Lock the database's own file and return its descriptor. It is to be closed when nothing in
+    this process has the database open any more: that ends all record locks, also SQLite's own.
+
+    It is a lock of the open file (OFD), which does not end when SQLite closes the file.
+    """
+    real = real_path(path)
+    descriptor = os.open(real, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _byte(fcntl.F_WRLCK))
+    except OSError as error:
+        kind, reader = _blocker(descriptor)
+        os.close(descriptor)
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        if kind == fcntl.F_RDLCK:  # whoever may only read it can have such a lock
+            who = f"Process {reader}" if reader > 0 else "Another program"
+            raise TryAgainError(
+                f"{who} has a lock on {real} that no premblyd takes, and keeps the daemon out. End"
+                f" it: `lslocks` and `fuser -v {real}` show more."
+            ) from None
+        raise _already_running(path, real) from None
+    return descriptor
+
+
+def is_held(descriptor: int) -> bool:
+    """Return whether a daemon has the database of which this is an open file."""
+    return _blocker(descriptor)[0] == fcntl.F_WRLCK
+
+
+def _blocker(descriptor: int) -> tuple[int, int]:
+    """Return the type of lock that stands in the way, F_UNLCK if none does, and whose it is; -1: it
+    belongs to an open file."""
+    answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _byte(fcntl.F_WRLCK))
+    kind, _, _, _, pid = struct.unpack(_FLOCK, answer)
+    return kind, pid
+
+
+def _byte(kind: int) -> bytes:
+    return struct.pack(_FLOCK, kind, os.SEEK_SET, _BYTE, 1, 0)
+
+
+def _already_running(path: Path, name: Path) -> AlreadyRunningError:
+    return AlreadyRunningError(
+        f"Another premblyd uses {path}. Stop it (the service: `sudo systemctl stop premblyd.socket"
+        " premblyd.service`), or give this one another `database:`."
+        f" `sudo fuser -v {name}` (package psmisc) shows which process it is."
+    )
+
+
+def _require_one_name(real: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if real.stat().st_nlink > 1:
+            raise CannotStartError(
+                f"{real} has a second name (a hard link), under which another program would not"
+                f" see its log and its lock. Find it with `find / -samefile {real}`, remove it."
+            )

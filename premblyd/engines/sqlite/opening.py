@@ -1,23 +1,39 @@
-"""Opening the database: its schema brought up to this program's, modes, pragmas, and who may do
-what with it."""
+"""Opening the database: its schema brought up to this program's, modes, pragmas, who may do what
+with it; transactions on it; and what SQLite says of a failure, in the store's own errors and in
+words for people."""
 
 import contextlib
+import functools
+import json
 import os
 import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from peewee import PeeweeException, SqliteDatabase
+from peewee import SQL, PeeweeException, SqliteDatabase
 
-from premblyd.engines.sqlite.copies import clone
-from premblyd.engines.sqlite.edition import following, is_foreign_log
-from premblyd.engines.sqlite.failures import translated
+from premblyd.engines.engine import (
+    BulkInsert,
+    Compiled,
+    Database,
+    Done,
+    Lookup,
+    Param,
+    Row,
+    Statement,
+    Transaction,
+    compile_query,
+)
 from premblyd.engines.sqlite.files import (
     beside,
+    clone,
     real_path,
     restoring_folder,
     restrict,
     set_log_aside,
 )
+from premblyd.engines.sqlite.guards import following, is_foreign_log
 from premblyd.errors import (
     CannotStartError,
     LacksRightsError,
@@ -29,7 +45,36 @@ from premblyd.errors import (
 from premblyd.model.history import History
 
 
-def migrate(database: SqliteDatabase, path: Path) -> list[str]:
+@contextlib.contextmanager
+def translated(
+    to: type[StoreUnavailableError] = StoreUnavailableError,
+) -> Iterator[None]:
+    """Turn a database's failure into a StoreUnavailableError. SQLite's texts hold no values."""
+    try:
+        yield
+    except (PeeweeException, sqlite3.Error) as error:
+        raise to(plain(error)) from None
+
+
+def plain(error: BaseException) -> str:
+    """Return what went wrong, in words for people."""
+    while "no transaction is active" in str(error) and error.__context__:
+        # On a full disk SQLite has rolled back already, and Peewee's own attempt hides why.
+        error = error.__context__
+    return _PLAIN.get(str(error), str(error))
+
+
+_PLAIN = {
+    "database or disk is full": "the disk is full; make room (`df -h` shows where), then again",
+    "disk I/O error": "the disk failed (disk I/O error); `journalctl -k` says more",
+    "attempt to write a readonly database": "the database or its disk is read-only",
+    "unable to open database file": (
+        "unable to open the database file: its folder may be read-only or closed to this user"
+    ),
+}
+
+
+def migrate(database: Database, path: Path) -> list[str]:
     """Apply to the database at `path` what it lacks; return which migrations these were.
 
     One that has a schema already is copied beside itself first. Raise SchemaError when a newer
@@ -42,14 +87,7 @@ def migrate(database: SqliteDatabase, path: Path) -> list[str]:
         return history.apply()
 
 
-def require_not_newer(database: SqliteDatabase, path: Path) -> None:
-    """Raise SchemaError when a newer premblyd has changed the database at `path`,
-    StoreUnavailableError when it can't be read."""
-    with translated(StoreUnreadableError):
-        _history(database, path)
-
-
-def check_schema(database: SqliteDatabase, path: Path) -> None:
+def check_schema(database: Database, path: Path) -> None:
     """Raise SchemaError when the schema of the database at `path` is not this program's."""
     try:
         with translated(StoreUnreadableError):
@@ -64,7 +102,7 @@ def check_schema(database: SqliteDatabase, path: Path) -> None:
         raise
 
 
-def _history(database: SqliteDatabase, path: Path) -> History:
+def _history(database: Database, path: Path) -> History:
     """Return the database's history. Raise SchemaError for one that knows more than this
     program."""
     history = History(database)
@@ -89,9 +127,71 @@ _PRAGMAS = {
 }
 
 
-class _Database(SqliteDatabase):
+_SQLITE = SqliteDatabase(None)
+
+
+@functools.cache
+def compiled(statement: Statement) -> Compiled:
+    """Return `statement` in SQLite's SQL."""
+    return compile_query(statement.query, _SQLITE)
+
+
+@functools.cache
+def compiled_lookup(lookup: Lookup) -> Compiled:
+    """Return one text for any number of values: an IN that lists them would be another for each."""
+    values = SQL("(SELECT value FROM json_each(?))", [Param("values")])
+    return compile_query(lookup.query.where(lookup.column.in_(values)), _SQLITE)
+
+
+@functools.cache
+def compiled_inserts(inserting: BulkInsert, count: int) -> Compiled:
+    return compile_query(inserting.query(count), _SQLITE)
+
+
+class SqliteTransaction(Transaction):
+    """See engines.engine.Transaction. Nobody else writes meanwhile, so there is nothing to lock.
+
+    Statements run in few calls, because the sqlite3 module changes threads at every statement and
+    every row it fetches, and each change may wait for the loop.
+    """
+
+    # Up to 16 rows, as most commits have, go in one: with powers of two alone, a commit of seven
+    # took an eighth more.
+    insert_sizes = (64, 32, *range(16, 0, -1))
+    compiled = staticmethod(compiled)
+    compiled_inserts = staticmethod(compiled_inserts)
+
+    def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
+        listed = {"values": json.dumps(list(values))}
+        found: list[Row] = self._execute(compiled_lookup(lookup), listed).fetchall()
+        return found
+
+    def insert(self, statement: Statement, **values: Any) -> int | None:
+        cursor = self._execute(compiled(statement), values)
+        return cursor.lastrowid if cursor.rowcount else None
+
+    def _ids(self, inserting: BulkInsert, rows: Sequence[Row], cursor: Any) -> Iterable[int]:
+        del inserting
+        # Consecutive, for nobody else inserts meanwhile.
+        return range(cursor.lastrowid - len(rows) + 1, cursor.lastrowid + 1)
+
+
+class _Database(Database, SqliteDatabase):
     """A database whose texts can always be read. Another program may store bytes that are no
     UTF-8, and sqlite3's error about them would quote the value, which may be personal."""
+
+    def transact(self, work: Callable[[Transaction], Done]) -> Done:
+        with translated(), self.atomic("IMMEDIATE"):
+            return work(SqliteTransaction(self.connection()))
+
+    def interrupter(self) -> Callable[[], None]:
+        connection: sqlite3.Connection = self.connection()
+
+        def interrupt() -> None:
+            with contextlib.suppress(sqlite3.ProgrammingError):  # it was closed meanwhile
+                connection.interrupt()
+
+        return interrupt
 
     def _connect(self) -> sqlite3.Connection:
         connection: sqlite3.Connection = super()._connect()  # type: ignore[misc]
@@ -103,7 +203,7 @@ def _text(stored: bytes) -> str:
     return str(stored, "utf-8", "replace")
 
 
-def connect(path: Path) -> SqliteDatabase:
+def connect(path: Path) -> Database:
     """Return a database that reads and writes `path`; its connection is opened on first use.
 
     mode=rw: a removed file is an error, never quietly a new and empty database.
@@ -113,7 +213,7 @@ def connect(path: Path) -> SqliteDatabase:
     )
 
 
-def connect_read_only(path: Path) -> SqliteDatabase:
+def connect_read_only(path: Path) -> Database:
     """Return a database that only reads `path`, also while the daemon writes.
 
     Raise PremblydError when there is none, StoreUnavailableError when it can't be read.
@@ -143,7 +243,7 @@ def _has_log(real: Path) -> bool:
         return False
 
 
-def connect_operator(path: Path) -> SqliteDatabase:
+def connect_operator(path: Path) -> Database:
     """Return a database on which a command writes while the daemon runs.
 
     Raise PremblydError when there is none, StoreUnavailableError when it can't be written.
@@ -217,7 +317,7 @@ def prepare(path: Path) -> list[str]:
         return applied
 
 
-def _number(database: SqliteDatabase) -> None:
+def _number(database: Database) -> None:
     """Give a record its first number, in the file itself: see edition.py. Without one, whether a
     log belongs to a file can't be told, and nothing else depends on it."""
     with contextlib.suppress(sqlite3.Error, PeeweeException):
@@ -233,5 +333,8 @@ def require_usable(path: Path) -> None:
     is no obstacle."""
     if path.exists():
         url = f"{real_path(path).as_uri()}?mode=ro"
-        with contextlib.closing(_Database(url, uri=True, timeout=BUSY_TIMEOUT_S)) as database:
-            require_not_newer(database, path)
+        with (
+            contextlib.closing(_Database(url, uri=True, timeout=BUSY_TIMEOUT_S)) as database,
+            translated(StoreUnreadableError),
+        ):
+            _history(database, path)

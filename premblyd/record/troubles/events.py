@@ -3,9 +3,10 @@ match no action; deliveries are past their time, failing, dead, or held by a dea
 
 from collections.abc import Iterator
 
-from peewee import Database, fn
+from peewee import fn
 
 from premblyd import times
+from premblyd.engines.engine import Database
 from premblyd.model.states import AttemptOutcome
 from premblyd.model.tables import Attempt, Delivery, Event, EventHour, Rejection
 from premblyd.prembly.payload import CODES

@@ -8,10 +8,9 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from peewee import Database
-
 from premblyd.config.alerts import DISK_PERCENT
 from premblyd.config.models import Config
+from premblyd.engines.engine import Database
 from premblyd.times import DAY_MS, HOUR_MS
 
 MAX_ITEMS = 10  # of one kind: those with the highest counts

@@ -5,10 +5,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from peewee import Database
 
 from premblyd.databases import Server
 from premblyd.engines.connections import backend, translated
+from premblyd.engines.engine import Database
 from premblyd.engines.readers import Readers, TooSlowError
 from premblyd.errors import StoreUnreadableError
 from premblyd.model.tables import Event

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.engines.sqlite.engine import compiled
+from premblyd.engines.sqlite.opening import compiled
 from premblyd.prembly.payload import Outcome
 from premblyd.queue import once
 from premblyd.verifications import awaited

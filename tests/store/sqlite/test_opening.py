@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peewee import OperationalError, SqliteDatabase
+from peewee import OperationalError
 
+from premblyd.engines.engine import Database
 from premblyd.engines.sqlite import opening
-from premblyd.engines.sqlite.engine import transact
-from premblyd.engines.sqlite.lock import _BYTE, hold, lock
+from premblyd.engines.sqlite.files import _BYTE, hold, lock
 from premblyd.errors import (
     AlreadyRunningError,
     CannotStartError,
@@ -44,7 +44,7 @@ AS_ROWS = [(name,) for name in KNOWN]
 LOCKER = """
 import os, sys, time
 from pathlib import Path
-from premblyd.engines.sqlite.lock import _BYTE, hold, lock
+from premblyd.engines.sqlite.files import _BYTE, hold, lock
 lock(Path(sys.argv[1]))
 child = os.fork() if "fork" in sys.argv else 1
 if child:
@@ -54,7 +54,7 @@ time.sleep(60)
 HOLDER = """
 import sys, time
 from pathlib import Path
-from premblyd.engines.sqlite.lock import hold
+from premblyd.engines.sqlite.files import hold
 with hold(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -302,7 +302,7 @@ def test_a_database_with_a_second_name_is_refused(path: Path, tmp_path: Path) ->
     os.close(lock(path))
 
 
-def references(reader: SqliteDatabase) -> list[str]:
+def references(reader: Database) -> list[str]:
     with closing(reader):
         return [row[0] for row in reader.execute_sql("SELECT reference FROM event ORDER BY id")]
 
@@ -407,7 +407,7 @@ def test_a_full_disk_is_called_that_whatever_hides_it(store: Store) -> None:
         (pages,) = writing.execute_sql("PRAGMA page_count").fetchone()
         writing.execute_sql(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(Unavailable, match="the disk is full; make room"):
-            transact(writing, Operator(actor="ada" * 100_000).reveal(1, NOW_MS))
+            writing.transact(Operator(actor="ada" * 100_000).reveal(1, NOW_MS))
 
 
 def test_a_copy_that_fails_leaves_nothing_that_looks_like_one(

@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from peewee import Database
 
+from premblyd.engines.engine import Database
 from premblyd.engines.readers import Readers
 from premblyd.engines.sqlite.engine import SqliteBackend
 from premblyd.errors import PremblydError

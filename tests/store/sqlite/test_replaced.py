@@ -16,8 +16,8 @@ import pytest
 from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.copies import BadCopyError, opened, put_in
 from premblyd.engines.sqlite.engine import CHECKPOINT_AFTER
+from premblyd.engines.sqlite.files import hold
 from premblyd.engines.sqlite.guards import FILE_OVERWRITTEN, FILE_REPLACED
-from premblyd.engines.sqlite.lock import hold
 from premblyd.errors import StoreUnavailableError
 from tests.support.store import Store
 

@@ -12,7 +12,7 @@ import pytest
 from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.copies import BadCopyError, Restored, opened, put_in
 from premblyd.engines.sqlite.engine import SqliteBackend
-from premblyd.engines.sqlite.lock import hold
+from premblyd.engines.sqlite.files import hold
 from premblyd.errors import AlreadyRunningError, CannotStartError
 from tests.support.store import Store
 

@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
-from premblyd.engines import connections
+from premblyd.engines.connections import connect_operator
 from premblyd.record.operating import Operator
 from premblyd.times import HOUR_MS
 from tests.support.queue import FAILED, SUCCEEDED, add_many, claim, finish
@@ -32,9 +32,9 @@ def test_the_migration_counts_as_the_daemon_does(store: Store) -> None:
     store.add(body=b"none", response_code=None, received_at_ms=NOW_MS + 3 * HOUR_MS)
     for number, job in enumerate(claim(store, crm=9).jobs):
         finish(store, job, SUCCEEDED if number else FAILED, now_ms=NOW_MS + 7 * number)
-    with closing(connections.connect_operator(store.place)) as writing:
+    with closing(connect_operator(store.place)) as writing:
         for change in Operator(actor="ada").add([other.event_id], "crm", 3, NOW_MS):
-            connections.transact(writing, change)
+            writing.transact(change)
     kept = [store.rows(EVENTS), store.rows(ATTEMPTS)]
     assert all(kept)
     assert counted_anew(store) == kept
