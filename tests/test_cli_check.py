@@ -18,6 +18,7 @@ from premblyd.routing import Routing
 from tests.support.commands import run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
+from tests.support.database import prepared_place
 from tests.support.pages import PAGES
 from tests.support.rows import for_each
 from tests.support.sockets import handed_over
@@ -642,3 +643,24 @@ def test_pending_that_comes_to_nothing_is_doubted(tmp_path: Path) -> None:
     action["types"] = ["prembly.*"]
     asking["pending"] = {"ask": ["1m", "1h"], "give_up": "1h"}
     assert warnings(write(tmp_path, actions=[action], **asking)) == []
+
+
+@pytest.mark.sqlite
+def test_what_is_no_database_is_told_before_a_start_that_would_try_it_for_ever(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path, database="sqlite:///own.db")
+    database = tmp_path / "own.db"
+    assert warnings(path) == []
+    database.touch()
+    assert warnings(path) == []
+    database.write_text("a letter to my aunt")
+    (found,) = warnings(path)
+    assert f"{database} is no SQLite database, so the daemon can't start" in found
+    assert "`premblyd restore`" in found
+    database.unlink()
+    database.mkdir()
+    assert "is no SQLite database" in warnings(path)[0]
+    database.rmdir()
+    prepared_place(tmp_path).rename(database)
+    assert warnings(path) == []

@@ -36,11 +36,9 @@ from premblyd.engines.sqlite.files import (
     write_copy,
 )
 from premblyd.engines.sqlite.guards import is_foreign_log
-from premblyd.engines.sqlite.opening import plain
+from premblyd.engines.sqlite.opening import MAGIC, plain
 from premblyd.errors import AlreadyRunningError, LacksRightsError, PremblydError, SchemaError
 from premblyd.model.history import History
-
-_MAGIC = b"SQLite format 3\0"
 
 
 class BadCopyError(PremblydError):
@@ -80,7 +78,7 @@ def opened(path: Path) -> Iterator[Copy]:
         file = files.enter_context(_open(path))
         if file is None:
             raise BadCopyError(f"There is no file {path}.")
-        if file.read(len(_MAGIC)) != _MAGIC:
+        if file.read(len(MAGIC)) != MAGIC:
             raise BadCopyError(f"{path} is no SQLite database.")
         if is_held(file.fileno()):
             raise AlreadyRunningError(

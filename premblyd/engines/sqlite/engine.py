@@ -204,7 +204,15 @@ class SqliteBackend:
         return opening.prepare(self.path)
 
     def inspect(self) -> Inspection:
-        return Inspection()  # what can go wrong with a file shows when it is used
+        if opening.may_be_one(self.path):
+            return Inspection()  # what else can go wrong with a file shows when it is used
+        return Inspection(
+            warnings=(
+                f"{self.path} is no SQLite database, so the daemon can't start: it tries again for"
+                " ever. Move the file away, and the daemon makes a new one; or put a copy in its"
+                " place by `premblyd restore`",
+            )
+        )
 
     def engine(self) -> SqliteEngine:
         return SqliteEngine(self.path)

@@ -114,6 +114,7 @@ def _history(database: Database, path: Path) -> History:
     return history
 
 
+MAGIC = b"SQLite format 3\0"
 BUSY_TIMEOUT_S = 2  # then the webhooks that wait for another program's lock are answered 503
 # FULL: a commit is on the disk before it returns. That is the promise behind every 200.
 _PRAGMAS = {
@@ -269,6 +270,18 @@ def require_readable(path: Path) -> None:
         ) from None
     if not os.access(path, os.R_OK):
         raise LacksRightsError(f"You may not read {path}. Members of its group may.")
+
+
+def may_be_one(path: Path) -> bool:
+    """Return whether what is at `path` may be a database: nothing, an empty file, one that begins
+    as SQLite's do, or one that this user may not read."""
+    try:
+        if not path.is_file():
+            return not path.exists()
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) in (b"", MAGIC)
+    except OSError:
+        return True
 
 
 def require_whole(path: Path) -> None:
