@@ -662,5 +662,5 @@ def test_what_is_no_database_is_told_before_a_start_that_would_try_it_for_ever(
     database.mkdir()
     assert "is no SQLite database" in warnings(path)[0]
     database.rmdir()
-    prepared_place(tmp_path).rename(database)
+    Path(str(prepared_place(tmp_path))).rename(database)
     assert warnings(path) == []

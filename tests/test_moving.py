@@ -22,11 +22,11 @@ from premblyd.databases import Server
 from premblyd.engines.connections import backend, connect_read_only
 from premblyd.engines.postgresql import schema
 from premblyd.errors import AlreadyRunningError, CannotStartError, SchemaError
-from premblyd.move import moving, opening
+from premblyd.move import moving
 from premblyd.move import postgresql as on_server
 from premblyd.move.moving import DifferentRowsError, MoveStep, NotEmptyError, OtherSourceError
+from premblyd.move.rows import UnfitRowError
 from premblyd.move.sides import SourceChangedError
-from premblyd.move.values import UnfitRowError
 from tests.support import postgresql
 from tests.support.commands import PERSONAL, command, on_terminal, record, run
 from tests.support.configuration import AT_ONCE, shell
@@ -238,7 +238,7 @@ def test_a_move_that_was_killed_goes_on(
 ) -> None:
     daemon = Premblyd(tmp_path)
     before = rows_of(odd)
-    die = PLACES[place].format(target="postgresql.PostgresqlTarget")
+    die = PLACES[place].format(target="postgresql.PostgresqlSide")
     assert move_process(daemon.config, server.url, DIE + die).returncode == -SIGKILL
     if place not in ("while it begins", "after it finished"):
         with pytest.raises(SchemaError, match="Run the same `premblyd move` again"):
@@ -252,7 +252,7 @@ def test_a_move_back_that_was_killed_goes_on(odd: Path, server: Server, tmp_path
     before = rows_of(odd)
     daemon = Premblyd(tmp_path, database=server.url)
     target = f"sqlite:///{tmp_path}/back.db"
-    die = PLACES["after a commit"].format(target="sqlite.SqliteTarget")
+    die = PLACES["after a commit"].format(target="sqlite.SqliteSide")
     assert move_process(daemon.config, target, DIE + die).returncode == -SIGKILL
     daemon.configure(database=target)
     status, said = daemon.fail_to_start()
@@ -356,7 +356,7 @@ def test_who_writes_to_the_old_file_meanwhile_is_noticed(odd: Path, server: Serv
 
 
 def test_nobody_can_write_to_the_old_server_meanwhile(server: Server, tmp_path: Path) -> None:
-    with opening.source(server), psycopg.connect(server.url, autocommit=True) as other:
+    with moving.source(server), psycopg.connect(server.url, autocommit=True) as other:
         other.execute("SET lock_timeout = '50ms'")
         with pytest.raises(psycopg.errors.LockNotAvailable):
             other.execute(
@@ -455,7 +455,7 @@ def test_no_daemon_starts_on_a_database_that_a_move_has_found_free(
     """A process, for it is the start of a daemon that must be refused."""
     place = path if engine == "file" else server
     daemon = Premblyd(tmp_path, place=place)
-    with getattr(opening, way)(place):
+    with getattr(moving, way)(place):
         status, said = daemon.fail_to_start()
     assert (status, "premblyd" in said) == (75, True)
     assert engine == "file" or "`premblyd move` is at work" in said
@@ -588,7 +588,7 @@ def test_a_terminal_shows_a_bar(server: Server, tmp_path: Path) -> None:
 
 def test_ctrl_c_is_no_failure(odd: Path, server: Server, tmp_path: Path) -> None:
     daemon = Premblyd(tmp_path)
-    interrupt = PLACES["after a commit"].format(target="postgresql.PostgresqlTarget")
+    interrupt = PLACES["after a commit"].format(target="postgresql.PostgresqlSide")
     ended = move_process(daemon.config, server.url, DIE.replace("SIGKILL", "SIGINT") + interrupt)
     assert (ended.returncode, ended.stderr.splitlines()[-1]) == (
         75,

@@ -16,9 +16,8 @@ from premblyd.config.values import sqlite_path
 from premblyd.databases import DatabaseAddress, Server, file_of, holds_password, is_postgresql
 from premblyd.engines.connections import translated
 from premblyd.errors import PremblydError, TryAgainError
-from premblyd.move import opening
+from premblyd.move import moving
 from premblyd.move.moving import MoveStep, TableMoved
-from premblyd.move.moving import move as move_record
 from premblyd.words import counted
 
 NAMED = ("event", "delivery", "attempt")
@@ -63,10 +62,10 @@ def move(
         with (
             _watching(silent=as_json) as watch,
             translated(),
-            opening.source(source) as old,
-            opening.target(target) as new,
+            moving.source(source) as old,
+            moving.target(target) as new,
         ):
-            moved = move_record(old, new, watch=watch, restart=restart)
+            moved = moving.move(old, new, watch=watch, restart=restart)
     except KeyboardInterrupt:
         raise InterruptedMoveError(
             "Interrupted. Run the same again: it goes on where it stopped."

@@ -9,12 +9,26 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+from premblyd.databases import DatabaseAddress
+from premblyd.engines.connections import backend
 from premblyd.errors import CannotStartError, PremblydError, SchemaError
-from premblyd.move.sides import RowsRefusedError, Source, Target, key_from, key_text
-from premblyd.move.tables import Row, Table, moved_tables
-from premblyd.move.values import Fitting, UnfitRowError, digest, name_of, size_of
+from premblyd.move import sqlite
+from premblyd.move.rows import (
+    Fitting,
+    Row,
+    Table,
+    UnfitRowError,
+    digest,
+    moved_tables,
+    name_of,
+    size_of,
+)
+from premblyd.move.sides import RowsRefusedError, Side
 
 # In one transaction: few fsyncs, and memory for few bodies.
 ROWS_AT_ONCE = 5_000
@@ -66,8 +80,33 @@ class TableMoved:
 StepListener = Callable[[MoveStep], None]
 
 
+def source(place: DatabaseAddress) -> AbstractContextManager[Side]:
+    """Open a database to be moved to another, and keep daemons out meanwhile. Raise
+    AlreadyRunningError when one works on it, PremblydError when it can't be read."""
+    side: AbstractContextManager[Side] = _of_engine(place).source(place)
+    return side
+
+
+def target(place: DatabaseAddress) -> AbstractContextManager[Side]:
+    """Open a database, made or migrated if need be, to be filled from another. Raise
+    AlreadyRunningError when a daemon works on it, PremblydError when it can't be used."""
+    side: AbstractContextManager[Side] = _of_engine(place).target(place)
+    return side
+
+
+def _of_engine(place: DatabaseAddress) -> Any:
+    """Return the module of a database's engine. Raise CannotStartError when what that needs is not
+    installed."""
+    if isinstance(place, Path):
+        return sqlite
+    backend(place)
+    from premblyd.move import postgresql
+
+    return postgresql
+
+
 def move(
-    source: Source, target: Target, *, watch: StepListener, restart: bool
+    source: Side, target: Side, *, watch: StepListener, restart: bool
 ) -> tuple[TableMoved, ...]:
     """Bring every row of `source` into `target`, and return what came over.
 
@@ -89,8 +128,8 @@ def move(
 
 @dataclass(slots=True)
 class _Move:
-    source: Source
-    target: Target
+    source: Side
+    target: Side
     watch: StepListener
     tables: tuple[Table, ...] = field(default_factory=moved_tables)
     is_over: bool = False  # an earlier run was killed when all was done
@@ -134,7 +173,9 @@ class _Move:
         noted = self._notes.get(f"after {table.name}")
         done = int(self._notes.get(f"rows {table.name}", 0))
         fitting = Fitting(table)
-        rows = map(fitting.fit, self.source.rows(table, key_from(noted) if noted else None))
+        rows = map(
+            fitting.fit, self.source.rows(table, tuple(json.loads(noted)) if noted else None)
+        )
         self._tell(table, done, is_verifying=False)
         for chunk in chunks(rows):
             self._put(table, chunk, done)
@@ -143,7 +184,7 @@ class _Move:
 
     def _put(self, table: Table, rows: list[Row], done: int) -> None:
         notes = {
-            f"after {table.name}": key_text(table.key_of(rows[-1])),
+            f"after {table.name}": json.dumps(table.key_of(rows[-1])),
             f"rows {table.name}": str(done + len(rows)),
         }
         try:

@@ -13,8 +13,8 @@ from premblyd.engines.postgresql.schema import become_owner, begin_move, living
 from premblyd.engines.postgresql.transaction import HALF_MOVED, Connection, translated
 from premblyd.errors import AlreadyRunningError, CannotStartError, StoreUnreadableError
 from premblyd.model.columns import ColumnType
+from premblyd.move.rows import Key, Row, Table, moved_tables
 from premblyd.move.sides import RowsRefusedError, Side, quoted
-from premblyd.move.tables import Key, Row, Table, moved_tables
 
 # A daemon that has not ended is watched for so long at least: one that was killed is known by its
 # beats alone.
@@ -52,7 +52,9 @@ EXECUTE FUNCTION refuse_half_moved()
 _REFUSE_NO_MORE = "DROP FUNCTION IF EXISTS refuse_half_moved CASCADE"
 
 
-class _Side(Side):
+class PostgresqlSide(Side):
+    """See move.sides.Side."""
+
     placeholder = "%s"
     emptying = "TRUNCATE"
     byte_order = ' COLLATE "C"'
@@ -84,10 +86,6 @@ class _Side(Side):
         name: str | None = self.value(f"SELECT pg_get_serial_sequence('{quoted(table)}', 'id')")
         return name
 
-
-class PostgresqlSource(_Side):
-    """See move.sides.Source."""
-
     def begin_reading(self) -> None:
         """Read it as it is now, and let nobody write until the end."""
         tables = ", ".join(quoted(table.name) for table in moved_tables())
@@ -96,10 +94,6 @@ class PostgresqlSource(_Side):
 
     def require_unchanged(self) -> None:
         self.connection.execute("COMMIT")  # nobody could write
-
-
-class PostgresqlTarget(_Side):
-    """See move.sides.Target."""
 
     def begin(self, tables: Sequence[Table], notes: Mapping[str, str]) -> None:
         noted = self.notes() or {}
@@ -162,7 +156,7 @@ class PostgresqlTarget(_Side):
 
 
 @contextlib.contextmanager
-def source(server: Server) -> Iterator[PostgresqlSource]:
+def source(server: Server) -> Iterator[PostgresqlSide]:
     """Open the database to be moved. Raise AlreadyRunningError while a daemon works on it. Until
     the end none starts on it."""
     connect_read_only(server).close()  # it looks at the schema
@@ -171,20 +165,20 @@ def source(server: Server) -> Iterator[PostgresqlSource]:
         begin_move(database.connection(), str(server))
         require_no_daemon(database.connection(), str(server))
         become_owner(database.connection())  # to see the last number of each table
-        opened = PostgresqlSource(str(server), database)
+        opened = PostgresqlSide(str(server), database)
         opened.begin_reading()
         yield opened
 
 
 @contextlib.contextmanager
-def target(server: Server) -> Iterator[PostgresqlTarget]:
+def target(server: Server) -> Iterator[PostgresqlSide]:
     """Open the database to be filled, with its schema. Raise AlreadyRunningError while a daemon
     works on it. Until the end none starts on it."""
     filling = {**PATIENT, **_BY_INDEX, _MAY_FILL: "yes"}
     with contextlib.closing(connect(server, **filling)) as database:
         with translated(StoreUnreadableError):  # which knows of another user of the system
             database.connection()
-        opened = PostgresqlTarget(str(server), database)
+        opened = PostgresqlSide(str(server), database)
         opened.require_utf8()
         if opened.notes() is None:
             prepare(server)

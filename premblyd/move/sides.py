@@ -1,17 +1,17 @@
-"""What moving needs of a database: one that is read, and one that is filled.
+"""What moving needs of a database, be it read or filled: what is the same in both engines' SQL, and
+what each says its own way, in `move/sqlite.py` and `move/postgresql.py`.
 
-`move/sqlite.py` and `move/postgresql.py` fulfil it.
+No daemon works on it meanwhile. One that is read is as it was when it was opened.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError, TryAgainError
 from premblyd.model.columns import ColumnType
 from premblyd.model.history import UNFINISHED_MOVE, History
-from premblyd.move.tables import Key, Reference, Row, Table
+from premblyd.move.rows import Key, Reference, Row, Table
 
 
 class RowsRefusedError(PremblydError):
@@ -23,73 +23,8 @@ class SourceChangedError(TryAgainError):
     """Somebody has written to the database while it was moved. Move it again."""
 
 
-class Source(Protocol):
-    """A database that is read, as it was when it was opened. No daemon works on it meanwhile."""
-
-    name: str
-
-    def migrations(self) -> set[str]:
-        """Return which migrations it has."""
-        ...
-
-    def count(self, table: Table) -> int:
-        """Return how many rows a table has."""
-        ...
-
-    def rows(self, table: Table, after: Key | None = None) -> Iterator[Row]:
-        """Yield the rows of a table by the order of its key, those behind `after` alone."""
-        ...
-
-    def last_row(self, table: Table) -> Row | None:
-        """Return the row with the last key."""
-        ...
-
-    def last_number(self, table: Table) -> int | None:
-        """Return the last id that was ever used, by a row that was deleted too; None where ids are
-        not numbered so."""
-        ...
-
-    def orphans(self, table: Table, reference: Reference) -> list[int]:
-        """Return ids of some rows that refer to a row that is not there."""
-        ...
-
-    def require_unchanged(self) -> None:
-        """Raise SourceChangedError when somebody has written since it was opened. Nothing can be
-        read any more then."""
-        ...
-
-
-class Target(Protocol):
-    """A database that is filled. No daemon works on it, nor starts on it before `finish`."""
-
-    name: str
-
-    def migrations(self) -> set[str]: ...
-
-    def count(self, table: Table) -> int: ...
-
-    def rows(self, table: Table, after: Key | None = None) -> Iterator[Row]: ...
-
-    def notes(self) -> dict[str, str] | None:
-        """Return what was noted of a move that is under way; None: there is none."""
-        ...
-
-    def begin(self, tables: Sequence[Table], notes: Mapping[str, str]) -> None:
-        """Empty the tables, and mark the database as one that is being filled."""
-        ...
-
-    def put(self, table: Table, rows: Sequence[Row], notes: Mapping[str, str]) -> None:
-        """Commit rows together with notes. Raise RowsRefusedError when one of them can't be
-        held; then nothing was kept."""
-        ...
-
-    def finish(self, last_numbers: Mapping[str, int]) -> None:
-        """Make it a database on which daemons may work. `last_numbers`: of each table."""
-        ...
-
-
 class Side:
-    """What is the same in both engines' SQL."""
+    """A database that is moved to another, or filled from one."""
 
     placeholder = "?"
     emptying = "DELETE FROM"  # a table
@@ -103,19 +38,51 @@ class Side:
     def connection(self) -> Any:
         return self.database.connection()
 
+    def rows(self, table: Table, after: Key | None = None) -> Iterator[Row]:
+        """Yield the rows of a table by the order of its key, those behind `after` alone."""
+        raise NotImplementedError
+
+    def last_number(self, table: Table) -> int | None:
+        """Return the last id that was ever used, by a row that was deleted too; None where ids are
+        not numbered so."""
+        raise NotImplementedError
+
+    def require_unchanged(self) -> None:
+        """Raise SourceChangedError when somebody has written since it was opened. Nothing can be
+        read any more then."""
+        raise NotImplementedError
+
+    def begin(self, tables: Sequence[Table], notes: Mapping[str, str]) -> None:
+        """Empty the tables, and mark the database as one that is being filled: no daemon starts on
+        it before `finish`."""
+        raise NotImplementedError
+
+    def put(self, table: Table, rows: Sequence[Row], notes: Mapping[str, str]) -> None:
+        """Commit rows together with notes. Raise RowsRefusedError when one of them can't be
+        held; then nothing was kept."""
+        raise NotImplementedError
+
+    def finish(self, last_numbers: Mapping[str, int]) -> None:
+        """Make it a database on which daemons may work. `last_numbers`: of each table."""
+        raise NotImplementedError
+
     def migrations(self) -> set[str]:
+        """Return which migrations it has."""
         return History(self.database, may_be_half_moved=True).applied
 
     def count(self, table: Table) -> int:
+        """Return how many rows a table has."""
         return int(self.value(f"SELECT count(*) FROM {quoted(table.name)}"))  # noqa: S608
 
     def last_row(self, table: Table) -> Row | None:
+        """Return the row with the last key."""
         order = ", ".join(f"{column} DESC" for column in self._order(table))
         text = f"{_select(table)} ORDER BY {order} LIMIT 1"
         row: Row | None = self.connection.execute(text).fetchone()
         return row
 
     def orphans(self, table: Table, reference: Reference) -> list[int]:
+        """Return ids of some rows that refer to a row that is not there."""
         rows = self.connection.execute(
             f"SELECT child.id FROM {quoted(table.name)} AS child"  # noqa: S608
             f" LEFT JOIN {quoted(reference.table)} AS parent"
@@ -126,6 +93,7 @@ class Side:
         return [id_ for (id_,) in rows.fetchall()]
 
     def notes(self) -> dict[str, str] | None:
+        """Return what was noted of a move that is under way; None: there is none."""
         if not self.database.table_exists(UNFINISHED_MOVE):
             return None
         found = self.connection.execute(f"SELECT name, value FROM {UNFINISHED_MOVE}")  # noqa: S608
@@ -176,13 +144,3 @@ def _select(table: Table) -> str:
 def quoted(name: str) -> str:
     """Return the name of a table or column as SQL has it, were it one of its words."""
     return f'"{name}"'
-
-
-def key_text(key: Key) -> str:
-    """Return a key as it is noted."""
-    return json.dumps(key)
-
-
-def key_from(text: str) -> Key:
-    """Return the key that was noted."""
-    return tuple(json.loads(text))

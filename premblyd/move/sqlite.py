@@ -7,15 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from premblyd.engines.engine import Database
 from premblyd.engines.sqlite.engine import SqliteBackend
 from premblyd.engines.sqlite.files import beside, real_path
 from premblyd.engines.sqlite.opening import connect, connect_read_only, prepare, require_readable
+from premblyd.move.rows import Key, Row, Table
 from premblyd.move.sides import RowsRefusedError, Side, SourceChangedError, quoted
-from premblyd.move.tables import Key, Row, Table
 
 
-class _Side(Side):
+class SqliteSide(Side):
+    """See move.sides.Side."""
+
     def rows(self, table: Table, after: Key | None = None) -> Iterator[Row]:
         text = self.select_after(table, after)
         found: Iterator[Row] = self.connection.execute(text, after or ())
@@ -26,16 +27,12 @@ class _Side(Side):
         number: int | None = self.value(text)
         return number
 
-
-class SqliteSource(_Side):
-    """See move.sides.Source."""
-
-    def __init__(self, name: str, database: Database) -> None:
-        super().__init__(name, database)
+    def begin_reading(self) -> None:
+        """Read it as it is now."""
         self.connection.text_factory = _text
         self._version = self._data_version()
         self.connection.execute("BEGIN")
-        self.value("SELECT count(*) FROM sqlite_schema")  # from here on it is read as it is now
+        self.value("SELECT count(*) FROM sqlite_schema")
 
     def require_unchanged(self) -> None:
         self.connection.execute("COMMIT")
@@ -48,10 +45,6 @@ class SqliteSource(_Side):
     def _data_version(self) -> int:
         """Return a number that changes when another connection writes."""
         return int(self.value("PRAGMA data_version"))
-
-
-class SqliteTarget(_Side):
-    """See move.sides.Target."""
 
     def begin(self, tables: Sequence[Table], notes: Mapping[str, str]) -> None:
         with self._transaction():
@@ -85,17 +78,19 @@ class SqliteTarget(_Side):
 
 
 @contextlib.contextmanager
-def source(path: Path) -> Iterator[SqliteSource]:
+def source(path: Path) -> Iterator[SqliteSide]:
     """Open the file to be moved."""
     require_readable(path)
     with SqliteBackend(path).hold():
         _give_away(path)
         with contextlib.closing(connect_read_only(path)) as database:
-            yield SqliteSource(str(path), database)
+            opened = SqliteSide(str(path), database)
+            opened.begin_reading()
+            yield opened
 
 
 @contextlib.contextmanager
-def target(path: Path) -> Iterator[SqliteTarget]:
+def target(path: Path) -> Iterator[SqliteSide]:
     """Open the file to be filled, made or migrated if need be."""
     with SqliteBackend(path).hold():
         _make(path)
@@ -103,14 +98,14 @@ def target(path: Path) -> Iterator[SqliteTarget]:
         with contextlib.closing(connect(path)) as database:
             # References may point to rows that come later. The source was asked for those of none.
             database.connection().execute("PRAGMA foreign_keys = 0")
-            yield SqliteTarget(str(path), database)
+            yield SqliteSide(str(path), database)
 
 
 def _make(path: Path) -> None:
     is_new = not path.exists() or path.stat().st_size == 0
     if not is_new:
         with contextlib.closing(connect(path)) as database:
-            is_new = SqliteTarget(str(path), database).notes() is None
+            is_new = SqliteSide(str(path), database).notes() is None
     if is_new:
         prepare(path)
 

@@ -8,10 +8,9 @@ from typing import Any
 
 from premblyd.databases import DatabaseAddress
 from premblyd.model.columns import ColumnType
-from premblyd.move import opening
+from premblyd.move import moving
 from premblyd.move.moving import MoveStep, StepListener, TableMoved, move
-from premblyd.move.tables import Row, Table, moved_tables
-from premblyd.move.values import Fitting
+from premblyd.move.rows import Fitting, Row, Table, moved_tables
 
 TABLES = {table.name: table for table in moved_tables()}
 LARGE = 2**63 - 1
@@ -117,7 +116,7 @@ def _odd_values(table: Table) -> Iterator[dict[str, Any]]:
 
 def rows_of(place: DatabaseAddress) -> dict[str, list[Row]]:
     """Return all that a database holds, as both engines can hold it."""
-    with opening.source(place) as side:
+    with moving.source(place) as side:
         return {
             name: list(map(Fitting(table).fit, side.rows(table))) for name, table in TABLES.items()
         }
@@ -135,5 +134,5 @@ def move_record(
     watch: StepListener = ignore,
 ) -> tuple[TableMoved, ...]:
     """Move what `source` holds."""
-    with opening.source(source) as old, opening.target(target) as new:
+    with moving.source(source) as old, moving.target(target) as new:
         return move(old, new, watch=watch, restart=restart)
