@@ -20,7 +20,7 @@ import pytest
 
 from premblyd.databases import Server
 from premblyd.engines.connections import backend, connect_read_only
-from premblyd.engines.postgresql import schema
+from premblyd.engines.postgresql import beacon
 from premblyd.errors import AlreadyRunningError, CannotStartError, SchemaError
 from premblyd.move import moving
 from premblyd.move import postgresql as on_server
@@ -412,7 +412,7 @@ def test_a_daemon_that_was_killed_on_a_server_is_in_nobodys_way(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(on_server, "WATCHED_S", 0.3)
-    monkeypatch.setattr(schema, "MOST_WATCHED_S", 0.6)
+    monkeypatch.setattr(beacon, "MOST_WATCHED_S", 0.6)
     with psycopg.connect(server.url) as other:
         other.execute(JOIN)
     move_record(server, tmp_path / "new.db")
@@ -521,7 +521,7 @@ def test_a_daemon_that_slept_while_it_was_looked_for_acknowledges_nothing_that_i
 ) -> None:
     """A process, for it sleeps by SIGSTOP."""
     monkeypatch.setattr(on_server, "WATCHED_S", 0.3)
-    monkeypatch.setattr(schema, "MOST_WATCHED_S", 0.6)
+    monkeypatch.setattr(beacon, "MOST_WATCHED_S", 0.6)
     insert_all(path, odd_rows())
     (tmp_path / "slept").mkdir()
     with Premblyd(tmp_path / "slept", place=server, hosts={"lost_after": "60s"}) as daemon:

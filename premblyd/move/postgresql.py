@@ -8,8 +8,14 @@ import psycopg
 from psycopg import sql
 
 from premblyd.databases import Server
-from premblyd.engines.postgresql.opening import connect, connect_read_only, prepare
-from premblyd.engines.postgresql.schema import become_owner, begin_move, living
+from premblyd.engines.postgresql.beacon import living
+from premblyd.engines.postgresql.opening import connect
+from premblyd.engines.postgresql.schema import (
+    become_owner,
+    begin_move,
+    connect_read_only,
+    prepare,
+)
 from premblyd.engines.postgresql.transaction import HALF_MOVED, Connection, translated
 from premblyd.errors import AlreadyRunningError, CannotStartError, StoreUnreadableError
 from premblyd.model.columns import ColumnType

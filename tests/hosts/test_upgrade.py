@@ -76,8 +76,8 @@ def test_an_old_daemon_that_slept_through_the_upgrade_ends(tmp_path: Path, serve
         old.process.send_signal(signal.SIGSTOP)
         with another(tmp_path, server) as new:
             new.start(
-                before="from premblyd.engines.postgresql import schema\n"
-                f"schema.WATCHED_S = 2\n{next_version.before}"
+                before="from premblyd.engines.postgresql import beacon\n"
+                f"beacon.WATCHED_S = 2\n{next_version.before}"
             )
             old.process.send_signal(signal.SIGCONT)
             assert old.process.wait(20) == 1

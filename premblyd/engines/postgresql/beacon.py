@@ -1,18 +1,24 @@
-"""A daemon's own connection to PostgreSQL: it tells the others that it lives and that deliveries
-are due, and listens to them (NOTIFY and LISTEN)."""
+"""How daemons on a server know each other. Each has a connection of its own by which it tells the
+others that it lives and that deliveries are due, and listens to them (NOTIFY and LISTEN).
+
+Who lives is told by the beats, no clock is believed. A daemon that was killed leaves its row as one
+that lives has it, so each is watched for as long as it takes to see it beat: three beats, within
+bounds. Hosts beat a tenth of `lost_after` apart.
+"""
 
 import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import psycopg
 
 from premblyd.databases import Server
 from premblyd.engines.engine import Beat, Statement, TimeRead
 from premblyd.engines.postgresql.opening import SocketCopy, parameters
-from premblyd.engines.postgresql.transaction import NOW_MS, compiled, plain
+from premblyd.engines.postgresql.transaction import NOW_MS, Connection, compiled, plain
 from premblyd.errors import StoreUnavailableError
 
 CHANNEL = "premblyd_due"
@@ -22,7 +28,7 @@ _BEGIN = f"""
 SET synchronous_commit = off; SET lock_timeout = '2s'; SET timezone = 'UTC';
 SET default_transaction_isolation = 'read committed'; SET statement_timeout = 0; LISTEN {CHANNEL}
 """
-Connection = psycopg.AsyncConnection[Any]
+AsyncConnection = psycopg.AsyncConnection[Any]
 
 
 class PostgresqlBeacon:
@@ -30,7 +36,7 @@ class PostgresqlBeacon:
 
     def __init__(self, server: Server) -> None:
         self._parameters = parameters(server)
-        self._connection: Connection | None = None
+        self._connection: AsyncConnection | None = None
         self._stirred = asyncio.Event()
         self._has_heard = False  # of another daemon's deliveries
 
@@ -70,12 +76,12 @@ class PostgresqlBeacon:
             with contextlib.suppress(psycopg.Error):
                 await connection.close()
 
-    def _hear(self, connection: Connection, sender: int) -> None:
+    def _hear(self, connection: AsyncConnection, sender: int) -> None:
         if sender != connection.info.backend_pid:
             self._has_heard = True
             self._stirred.set()
 
-    async def _readable(self, connection: Connection, timeout_s: float) -> None:
+    async def _readable(self, connection: AsyncConnection, timeout_s: float) -> None:
         loop, descriptor = asyncio.get_running_loop(), connection.fileno()
         loop.add_reader(descriptor, self._stirred.set)
         try:
@@ -88,7 +94,7 @@ class PostgresqlBeacon:
             self._stirred.clear()
 
     @contextlib.asynccontextmanager
-    async def _connected(self) -> AsyncIterator[Connection]:
+    async def _connected(self) -> AsyncIterator[AsyncConnection]:
         try:
             if self._connection is None:
                 self._connection = await self._connect()
@@ -97,7 +103,7 @@ class PostgresqlBeacon:
             await self.close()
             raise StoreUnavailableError(plain(error)) from None
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> AsyncConnection:
         connection = await psycopg.AsyncConnection.connect(**self._parameters, autocommit=True)
         connection.add_notify_handler(lambda heard: self._hear(connection, heard.pid))
         try:
@@ -109,7 +115,7 @@ class PostgresqlBeacon:
         return connection
 
 
-async def _read_time(connection: Connection) -> TimeRead:
+async def _read_time(connection: AsyncConnection) -> TimeRead:
     asked_at_s = time.monotonic()
     found = await connection.execute(f"SELECT {NOW_MS}")
     row = await found.fetchone()
@@ -118,7 +124,7 @@ async def _read_time(connection: Connection) -> TimeRead:
 
 
 @contextlib.asynccontextmanager
-async def _deadline(connection: Connection) -> AsyncIterator[None]:
+async def _deadline(connection: AsyncConnection) -> AsyncIterator[None]:
     """Cut the connection unless what is done within ends in time: the network may be gone without
     a word."""
     timer = asyncio.get_running_loop().call_later(PATIENCE_S, _cut, connection)
@@ -128,9 +134,83 @@ async def _deadline(connection: Connection) -> AsyncIterator[None]:
         timer.cancel()
 
 
-def _cut(connection: Connection) -> None:
+def _cut(connection: AsyncConnection) -> None:
     with (
         contextlib.suppress(psycopg.Error, OSError),  # it is closed already
         contextlib.closing(SocketCopy(connection)) as copy,
     ):
         copy.shut_down()
+
+
+WATCHED_S = 12.0  # at least
+MOST_WATCHED_S = 120.0
+GATHERED_S = 1.5  # once one has beaten, the others have so long to be named too
+LOOK_S = 0.25
+_FRESH_S = 60.0
+_HOSTS = f"""
+SELECT worker, name, pid, version, beat_count,
+       abs({NOW_MS} - seen_at_ms)::float / 1000,
+       least(60, coalesce((seen_at_ms - started_at_ms)::float / 1000 / nullif(beat_count, 0), 4))
+FROM host WHERE ended_at_ms IS NULL ORDER BY id
+"""  # noqa: S608 (a constant)
+
+
+class Living(NamedTuple):
+    """A daemon that has beaten while it was watched."""
+
+    name: str
+    pid: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Host:
+    """A daemon that has not ended, as its row has it."""
+
+    daemon: Living
+    beat_count: int
+    unseen_s: float
+    beat_s: float  # from one beat to the next, so far
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether its last beat is so young that it may live."""
+        return self.unseen_s < _FRESH_S + 5 * self.beat_s
+
+
+def living(
+    connection: Connection, *, watched_s: float | None = None, fresh_only: bool = False
+) -> list[Living]:
+    """Watch the daemons that have not ended, for `watched_s` at least (None: WATCHED_S). Return
+    those that live. `fresh_only`: who has not beaten for a minute and five beats is dead."""
+    before = _hosts(connection, fresh_only=fresh_only)
+    least_s = WATCHED_S if watched_s is None else watched_s
+    longest_beat_s = max((host.beat_s for host in before.values()), default=0)
+    until_s = time.monotonic() + min(max(3 * longest_beat_s, least_s), MOST_WATCHED_S)
+    beaten: dict[str, Living] = {}
+    while before and time.monotonic() < until_s:
+        time.sleep(LOOK_S)
+        now = _hosts(connection, fresh_only=fresh_only)
+        for worker, host in now.items():
+            has_beaten = worker not in before or before[worker].beat_count != host.beat_count
+            if has_beaten and worker not in beaten:
+                beaten[worker] = host.daemon
+                until_s = min(until_s, time.monotonic() + GATHERED_S)
+        before = {worker: host for worker, host in before.items() if worker in now}
+        if beaten.keys() >= now.keys():
+            break
+    return list(beaten.values())
+
+
+def _hosts(connection: Connection, *, fresh_only: bool) -> dict[str, _Host]:
+    """Return who has not ended, by worker."""
+    found = {
+        worker: _Host(
+            daemon=Living(name, pid, version),
+            beat_count=beat_count,
+            unseen_s=unseen_s,
+            beat_s=beat_s,
+        )
+        for worker, name, pid, version, beat_count, unseen_s, beat_s in connection.execute(_HOSTS)
+    }
+    return {worker: host for worker, host in found.items() if host.is_fresh or not fresh_only}

@@ -15,7 +15,7 @@ from psycopg import errors
 
 from premblyd.databases import Server
 from premblyd.engines.engine import Database, Inspection, Sizes, Transaction
-from premblyd.engines.postgresql import inspection, opening, transaction
+from premblyd.engines.postgresql import opening, schema, transaction
 from premblyd.engines.postgresql.beacon import PostgresqlBeacon
 from premblyd.engines.postgresql.opening import Deadline, connect
 from premblyd.engines.postgresql.transaction import (
@@ -138,20 +138,20 @@ class PostgresqlBackend:
         return contextlib.nullcontext()
 
     def prepare(self) -> list[str]:
-        inspection.require_usable(self.server)
-        return opening.prepare(self.server)
+        schema.require_usable(self.server)
+        return schema.prepare(self.server)
 
     def inspect(self) -> Inspection:
-        return inspection.inspect(self.server)
+        return schema.inspect(self.server)
 
     def engine(self) -> PostgresqlEngine:
         return PostgresqlEngine(self.server, DEADLINE_S)
 
     def connect_read_only(self) -> Database:
-        return opening.connect_read_only(self.server)
+        return schema.connect_read_only(self.server)
 
     def connect_operator(self) -> Database:
-        return opening.connect_operator(self.server)
+        return schema.connect_operator(self.server)
 
     def beacon(self) -> PostgresqlBeacon:
         return PostgresqlBeacon(self.server)
@@ -160,7 +160,7 @@ class PostgresqlBackend:
         try:
             with (
                 translated(),
-                contextlib.closing(opening.connect_read_only(self.server)) as database,
+                contextlib.closing(schema.connect_read_only(self.server)) as database,
             ):
                 [(size,)] = database.execute_sql("SELECT pg_database_size(current_database())")
         except (StoreUnavailableError, PeeweeException):

@@ -25,7 +25,6 @@ from psycopg.types.string import StrDumperUnknown
 from premblyd.clock import Clock, SharedClock
 from premblyd.databases import Server
 from premblyd.engines.engine import Database, Done, Transaction
-from premblyd.engines.postgresql.schema import check_schema, migrate
 from premblyd.engines.postgresql.transaction import NOW_MS, run, translated
 from premblyd.errors import CannotStartError, LacksRightsError, StoreUnreadableError, without_frames
 
@@ -252,33 +251,12 @@ def parameters(server: Server) -> dict[str, Any]:
     return _OF_LIBPQ | {"connect_timeout": str(timeout_s)} | of_url | password
 
 
+def reading(server: Server) -> Database:
+    """Return a database that only reads; its connection is opened on first use."""
+    return _Database(server, SESSION | READ_ONLY, None)
+
+
 def connect(server: Server, opened: Opened | None = None, /, **session: str) -> Database:
     """Return a database that reads and writes; its connection is opened on first use. `opened` gets
     each new connection before anything is done with it. `session`: settings besides SESSION."""
     return _Database(server, SESSION | WRITING | session, opened)
-
-
-def connect_read_only(server: Server) -> Database:
-    """Return a database that only reads. Raise StoreUnreadableError when it can't be read."""
-    return _checked(_Database(server, SESSION | READ_ONLY, None), server)
-
-
-def connect_operator(server: Server) -> Database:
-    """Return a database on which a command writes while daemons run. Raise StoreUnreadableError
-    when it can't be used."""
-    return _checked(connect(server), server)
-
-
-def _checked(database: Database, server: Server) -> Database:
-    with translated(StoreUnreadableError):
-        connection = database.connection()
-    with bounded(connection, CONNECT_TIMEOUT_S):
-        check_schema(database, str(server))
-    return database
-
-
-def prepare(server: Server) -> list[str]:
-    """Make or migrate the schema; return the migrations applied now. Raise as
-    `engines.engine.Backend.prepare`."""
-    with contextlib.closing(connect(server)) as database:
-        return migrate(database, str(server))

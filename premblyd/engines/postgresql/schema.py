@@ -1,21 +1,20 @@
-"""The schema on PostgreSQL: which migrations it has, bringing it up to this program's, and which
-daemons work on it meanwhile: that is told by their beats, no clock is believed.
-
-A daemon that was killed leaves its row as one that lives has it, so each is watched for as long as
-it takes to see it beat: three beats, within bounds. Hosts beat a tenth of `lost_after` apart.
+"""The schema on PostgreSQL: which migrations it has, and bringing it up to this program's; and what
+a server must be besides, of which `check` tells before a start.
 """
 
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 from peewee import PeeweeException
 from psycopg import errors, sql
 
-from premblyd.engines.engine import Database
+from premblyd.databases import Server
+from premblyd.engines.engine import Database, Inspection
+from premblyd.engines.postgresql.beacon import LOOK_S, living
+from premblyd.engines.postgresql.opening import CONNECT_TIMEOUT_S, bounded, connect, reading
 from premblyd.engines.postgresql.transaction import (
     NOW_MS,
     Connection,
@@ -25,88 +24,16 @@ from premblyd.engines.postgresql.transaction import (
     translated,
 )
 from premblyd.errors import (
+    CannotStartError,
     MoveAtWorkError,
     OlderDaemonsError,
     PremblydError,
     SchemaError,
+    StoreUnavailableError,
     StoreUnreadableError,
 )
 from premblyd.model.history import LOCK, MOVE, History
 from premblyd.model.states import LOST
-
-WATCHED_S = 12.0  # at least
-MOST_WATCHED_S = 120.0
-GATHERED_S = 1.5  # once one has beaten, the others have so long to be named too
-LOOK_S = 0.25
-_FRESH_S = 60.0
-_HOSTS = f"""
-SELECT worker, name, pid, version, beat_count,
-       abs({NOW_MS} - seen_at_ms)::float / 1000,
-       least(60, coalesce((seen_at_ms - started_at_ms)::float / 1000 / nullif(beat_count, 0), 4))
-FROM host WHERE ended_at_ms IS NULL ORDER BY id
-"""  # noqa: S608 (a constant)
-
-
-class Living(NamedTuple):
-    """A daemon that has beaten while it was watched."""
-
-    name: str
-    pid: int
-    version: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Host:
-    """A daemon that has not ended, as its row has it."""
-
-    daemon: Living
-    beat_count: int
-    unseen_s: float
-    beat_s: float  # from one beat to the next, so far
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether its last beat is so young that it may live."""
-        return self.unseen_s < _FRESH_S + 5 * self.beat_s
-
-
-def living(
-    connection: Connection, *, watched_s: float | None = None, fresh_only: bool = False
-) -> list[Living]:
-    """Watch the daemons that have not ended, for `watched_s` at least (None: WATCHED_S). Return
-    those that live. `fresh_only`: who has not beaten for a minute and five beats is dead."""
-    before = _hosts(connection, fresh_only=fresh_only)
-    least_s = WATCHED_S if watched_s is None else watched_s
-    longest_beat_s = max((host.beat_s for host in before.values()), default=0)
-    until_s = time.monotonic() + min(max(3 * longest_beat_s, least_s), MOST_WATCHED_S)
-    beaten: dict[str, Living] = {}
-    while before and time.monotonic() < until_s:
-        time.sleep(LOOK_S)
-        now = _hosts(connection, fresh_only=fresh_only)
-        for worker, host in now.items():
-            has_beaten = worker not in before or before[worker].beat_count != host.beat_count
-            if has_beaten and worker not in beaten:
-                beaten[worker] = host.daemon
-                until_s = min(until_s, time.monotonic() + GATHERED_S)
-        before = {worker: host for worker, host in before.items() if worker in now}
-        if beaten.keys() >= now.keys():
-            break
-    return list(beaten.values())
-
-
-def _hosts(connection: Connection, *, fresh_only: bool) -> dict[str, _Host]:
-    """Return who has not ended, by worker."""
-    found = {
-        worker: _Host(
-            daemon=Living(name, pid, version),
-            beat_count=beat_count,
-            unseen_s=unseen_s,
-            beat_s=beat_s,
-        )
-        for worker, name, pid, version, beat_count, unseen_s, beat_s in connection.execute(_HOSTS)
-    }
-    return {worker: host for worker, host in found.items() if host.is_fresh or not fresh_only}
-
 
 # Who waits for a table keeps all waiting who come later, webhooks too. So a migration waits only
 # for so long, then lets them pass, and tries again.
@@ -134,6 +61,32 @@ _ELSEWHERE = """
 SELECT nspname, current_schema() FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE pg_class.oid = to_regclass('schema_migration') AND nspname <> current_schema()
 """
+
+
+def prepare(server: Server) -> list[str]:
+    """Make or migrate the schema; return the migrations applied now. Raise as
+    `engines.engine.Backend.prepare`."""
+    with contextlib.closing(connect(server)) as database:
+        return migrate(database, str(server))
+
+
+def connect_read_only(server: Server) -> Database:
+    """Return a database that only reads. Raise StoreUnreadableError when it can't be read."""
+    return _checked(reading(server), server)
+
+
+def connect_operator(server: Server) -> Database:
+    """Return a database on which a command writes while daemons run. Raise StoreUnreadableError
+    when it can't be used."""
+    return _checked(connect(server), server)
+
+
+def _checked(database: Database, server: Server) -> Database:
+    with translated(StoreUnreadableError):
+        connection = database.connection()
+    with bounded(connection, CONNECT_TIMEOUT_S):
+        check_schema(database, str(server))
+    return database
 
 
 def migrate(database: Database, name: str) -> list[str]:
@@ -272,3 +225,176 @@ def _apply(history: History, connection: Connection) -> list[str]:
                 raise
             time.sleep(PAUSE_S)
     return applied
+
+
+OLDEST = 14
+_SERVER = """SELECT
+    current_setting('server_version'), current_setting('server_version_num')::int / 10000,
+    current_setting('server_encoding'), current_user, current_database(),
+    pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on',
+    (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'),
+    current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
+    current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on',
+    (SELECT schema FROM unnest(current_schemas(false)) AS schema
+        WHERE schema <> 'pg_catalog' LIMIT 1),
+    current_schema(), has_schema_privilege(current_user, current_schema(), 'CREATE') OR EXISTS (
+        SELECT FROM pg_database WHERE datname = current_database()
+        AND pg_has_role(datdba, 'MEMBER')  -- a daemon becomes the owner to make tables
+        AND has_schema_privilege(datdba, current_schema(), 'CREATE'))"""
+_RIGHTS = "SELECT, INSERT, UPDATE, DELETE"
+_LACKS = """SELECT tablename, lacks
+    FROM pg_tables, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS lacks
+    WHERE schemaname = current_schema()
+    AND NOT has_table_privilege(quote_ident(schemaname) || '.' || quote_ident(tablename), lacks)
+    ORDER BY tablename"""
+_HAS_TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()"
+_CATALOG = "pg_catalog"
+_MEANING = {
+    "local": "No standby is waited for: synchronous_commit is local.",
+    "remote_write": "a standby has got it, though not on its disk yet (synchronous_commit is"
+    " remote_write)",
+    "on": "it is on a standby's disk too",
+    "remote_apply": "it is on a standby's disk too, and seen there",
+}
+
+
+# A pooler that lends a server's session for one transaction only. What daemons do needs their own:
+# settings that make a COMMIT wait for the disk, locks, LISTEN.
+_POOLED = (
+    "a pooler gives each transaction, or each statement, another session of the server (PgBouncer's"
+    " `pool_mode` transaction or statement, say), and locks and settings of the daemon get lost:"
+    " write the server's own address, or use `pool_mode` session"
+)
+
+
+class _Found(NamedTuple):
+    """What the server says of itself; `level` is what this program's sessions use."""
+
+    version: str
+    major: int
+    encoding: str
+    user: str
+    database: str
+    only_reads: bool
+    level_of_server: str
+    level: str
+    standbys: str
+    is_safe: bool
+    usable_schema: str | None
+    schema: str | None
+    may_create: bool | None
+
+
+def inspect(server: Server) -> Inspection:
+    """Return what an operator should know of a database, as a daemon would find it now. It takes
+    a few seconds at most, and changes nothing."""
+    try:
+        with translated(), contextlib.closing(connect(server)) as database:
+            connection = database.connection()
+            with bounded(connection, CONNECT_TIMEOUT_S):
+                found = _look(connection)
+                is_in_catalog = found.schema == _CATALOG  # whose tables are not ours
+                has_tables = is_in_catalog or connection.execute(_HAS_TABLES).fetchone() != (0,)
+                lacks = [] if is_in_catalog else connection.execute(_LACKS).fetchall()
+                warnings = [_POOLED] if _is_pooled(connection, server) else []
+    except StoreUnavailableError as error:
+        return Inspection(warnings=(f"the database can't be used now: {error.reason}",))
+    except PremblydError as error:
+        return Inspection(warnings=(str(error),))
+    facts = [
+        f"The database is reached: PostgreSQL {found.version}, database {found.database}, role"
+        f" {found.user}.",
+        _promise(found),
+    ]
+    warnings += _faults(found)
+    if found.only_reads:
+        warnings.append(
+            "the server only reads: it may be a standby. With several hosts in the URL,"
+            " `target_session_attrs=read-write` finds the one that writes"
+        )
+    if not has_tables:
+        facts.append("It has no tables yet: the daemon makes them when it starts.")
+        if not found.may_create:
+            warnings.append(
+                f"the role {found.user} may not make the tables: it needs CREATE on the schema"
+                f" {found.schema or 'public'}"
+            )
+    if rights := sorted({right for _, right in lacks}):
+        table = lacks[0][0]
+        warnings.append(
+            f"the role {found.user} lacks {', '.join(rights)} on {len({name for name, _ in lacks})}"
+            f" of the tables ({table} is one); the daemon needs {_RIGHTS}"
+        )
+    return Inspection(facts=tuple(facts), warnings=tuple(warnings))
+
+
+def require_usable(server: Server) -> None:
+    """Raise CannotStartError when the server can't hold a record, StoreUnavailableError when it
+    can't be asked."""
+    with translated(), contextlib.closing(connect(server)) as database:
+        found = _look(database.connection())
+        faults = _faults(found)
+        if _is_pooled(database.connection(), server):
+            faults.append(_POOLED)
+    if faults:
+        raise CannotStartError(f"The database can't be used: {'; '.join(faults)}.")
+
+
+def _look(connection: "psycopg.Connection[Any]") -> _Found:
+    [row] = connection.execute(_SERVER).fetchall()
+    return _Found(*row)
+
+
+def _is_pooled(connection: "psycopg.Connection[Any]", server: Server) -> bool:
+    """Return whether the connection's next transaction may be in another session of the server. A
+    pooler gives its own number for a session's process; then another transaction is opened beside,
+    which gets the session that this connection has just used."""
+    [pid] = connection.execute("SELECT pg_backend_pid()").fetchone() or [None]
+    if pid == connection.info.backend_pid:
+        return False
+    connection.execute("SET premblyd.probe = 'kept'")
+    try:
+        with contextlib.closing(connect(server)) as other, other.connection().transaction():
+            other.connection().execute("SELECT 1")
+            row = connection.execute("SELECT current_setting('premblyd.probe', true)").fetchone()
+    except psycopg.errors.ProtocolViolation:  # it lends for a statement only, and takes no BEGIN
+        return True
+    return row != ("kept",)
+
+
+def _faults(found: _Found) -> list[str]:
+    faults = []
+    if found.major < OLDEST:
+        faults.append(f"PostgreSQL {found.version} is too old: it must be {OLDEST} or newer")
+    if found.encoding != "UTF8":
+        faults.append(
+            f"its encoding is {found.encoding}, and texts of webhooks may not fit: make a database"
+            " with ENCODING 'UTF8' and TEMPLATE template0"
+        )
+    if found.schema == _CATALOG:
+        faults.append(
+            f"the search_path of the role {found.user} begins with {_CATALOG}, where nobody makes"
+            " tables: write the schema into `database`:"
+            f" ?options=-csearch_path%3D{found.usable_schema or 'public'}"
+        )
+    return faults
+
+
+def _promise(found: _Found) -> str:
+    """Return what a 200 means, by the server's settings."""
+    if not found.is_safe:
+        return (
+            "A 200 means little: the server runs with fsync or full_page_writes off, and a power"
+            " cut may lose everything."
+        )
+    promise = "A 200 means that the event is on the server's disk"
+    if not found.standbys:
+        promise += "; no standby is waited for (synchronous_standby_names is empty)."
+    elif found.level == "local":
+        promise += f". {_MEANING['local']}"
+    else:
+        meaning = _MEANING.get(found.level, found.level)
+        promise += f", and {meaning} (synchronous_standby_names is {found.standbys})."
+    if found.level_of_server == "off":
+        promise += " (The server's synchronous_commit is off; premblyd uses on.)"
+    return promise

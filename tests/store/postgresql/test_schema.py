@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from premblyd.databases import Server
-from premblyd.engines.postgresql import opening, schema
+from premblyd.engines.postgresql import beacon, schema
 from premblyd.errors import OlderDaemonsError, SchemaError, StoreUnavailableError
 from premblyd.hosts.register import Hosts, Identity
 from premblyd.model import history
@@ -35,9 +35,9 @@ SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.dat
 WHERE datname = current_database() AND NOT granted
 """
 OPENERS: list[Callable[[Server], Any]] = [
-    opening.prepare,
-    lambda server: opening.connect_read_only(server).close(),
-    lambda server: opening.connect_operator(server).close(),
+    schema.prepare,
+    lambda server: schema.connect_read_only(server).close(),
+    lambda server: schema.connect_operator(server).close(),
 ]
 
 
@@ -50,10 +50,11 @@ def make_server() -> Server:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "WATCHED_S", 1.0)
-    monkeypatch.setattr(schema, "MOST_WATCHED_S", 1.0)
-    monkeypatch.setattr(schema, "GATHERED_S", 0.3)
-    monkeypatch.setattr(schema, "LOOK_S", 0.02)
+    monkeypatch.setattr(beacon, "WATCHED_S", 1.0)
+    monkeypatch.setattr(beacon, "MOST_WATCHED_S", 1.0)
+    monkeypatch.setattr(beacon, "GATHERED_S", 0.3)
+    for module in (beacon, schema):
+        monkeypatch.setattr(module, "LOOK_S", 0.02)
     monkeypatch.setattr(schema, "TABLE_WAIT", "100ms")
     monkeypatch.setattr(schema, "PAUSE_S", 0.05)
     monkeypatch.setattr(schema, "TRIES", 1000)  # on a busy machine too
@@ -69,7 +70,7 @@ def make_migrate(
         next_version = NextVersion(tmp_path / "next", text)
         with monkeypatch.context() as patched:
             next_version.be(patched)
-            return opening.prepare(server)
+            return schema.prepare(server)
 
     return migrate
 
@@ -142,7 +143,7 @@ def test_a_database_of_a_version_that_knew_no_floor_is_refused(server: Server) -
     )
     postgresql.by_hand(server, "DELETE FROM schema_floor")
     with pytest.raises(SchemaError):
-        opening.prepare(server)
+        schema.prepare(server)
 
 
 @pytest.mark.parametrize("opener", OPENERS)
@@ -189,8 +190,8 @@ def test_daemons_that_have_ended_or_are_dead_do_not_stand_in_the_way(
 def test_a_daemon_that_beats_seldom_is_watched_until_it_can_have_beaten(
     store: Store, server: Server, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema, "WATCHED_S", 0.05)
-    monkeypatch.setattr(schema, "MOST_WATCHED_S", 60.0)
+    monkeypatch.setattr(beacon, "WATCHED_S", 0.05)
+    monkeypatch.setattr(beacon, "MOST_WATCHED_S", 60.0)
     store.wait(host(store).join((), NOW_MS))
     postgresql.by_hand(server, "UPDATE host SET beat_count = 1, started_at_ms = seen_at_ms - 10000")
     late = threading.Timer(0.3, postgresql.by_hand, (server, BEATS))
@@ -215,7 +216,7 @@ def test_two_that_start_at_once_migrate_once(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pool: ThreadPoolExecutor
 ) -> None:
     NextVersion(tmp_path / "next", COMPATIBLE).be(monkeypatch)
-    started = [pool.submit(opening.prepare, server) for _ in range(4)]
+    started = [pool.submit(schema.prepare, server) for _ in range(4)]
     assert sorted(each.result() for each in started) == [[], [], [], [NAME]]
     assert rows(server, APPLIED) == AFTER
 
@@ -224,7 +225,7 @@ def test_two_that_start_on_an_empty_database_make_it_once(pool: ThreadPoolExecut
     with needs_machine():
         cluster, _ = postgresql.of_session()
     server = postgresql.new_database(cluster)
-    started = [pool.submit(opening.prepare, server) for _ in range(3)]
+    started = [pool.submit(schema.prepare, server) for _ in range(3)]
     assert sorted(each.result() for each in started) == [[], [], KNOWN]
 
 
