@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from signal import SIGHUP, SIGKILL
 from typing import Any
@@ -18,7 +19,7 @@ from premblyd.routing import Routing
 from tests.support.commands import run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
-from tests.support.database import prepared_place
+from tests.support.database import prepared_file
 from tests.support.pages import PAGES
 from tests.support.rows import for_each
 from tests.support.sockets import handed_over
@@ -662,5 +663,5 @@ def test_what_is_no_database_is_told_before_a_start_that_would_try_it_for_ever(
     database.mkdir()
     assert "is no SQLite database" in warnings(path)[0]
     database.rmdir()
-    Path(str(prepared_place(tmp_path))).rename(database)
+    shutil.copy(prepared_file(), database)
     assert warnings(path) == []
