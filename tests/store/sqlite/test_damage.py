@@ -11,7 +11,7 @@ import pytest
 
 from premblyd.engines.engine import Param, Statement
 from premblyd.engines.sqlite import opening
-from premblyd.engines.sqlite.engine import compiled, transact
+from premblyd.engines.sqlite.opening import compiled
 from premblyd.model import states
 from premblyd.queue import claims, damage, due, queue
 from premblyd.queue.jobs import Claimable, Claimed
@@ -120,7 +120,7 @@ def test_an_unusable_delivery_that_was_mended_can_be_replayed(store: Store) -> N
     assert ids(claim(store, crm=9)) == []
     with closing(opening.connect_operator(store.path)) as writing:
         (replay,) = Operator(actor="ada").replay({1: 5}, NOW_MS)
-        assert transact(writing, replay) == 1
+        assert writing.transact(replay) == 1
     assert [job.attempt for job in claim(store, crm=9).jobs] == [3]
 
 
