@@ -32,16 +32,6 @@ from premblyd.hosts.register import Hosts, Identity
 from premblyd.loops import Loops
 from premblyd.metrics.counting import Runtime
 from premblyd.metrics.exporter import Exporter
-from premblyd.occurrences import (
-    ConfigReloaded,
-    ConsoleNotOpened,
-    DaemonStarted,
-    DaemonStopped,
-    DaemonStopping,
-    ListenIgnored,
-    NeedsRestart,
-    NotPublished,
-)
 from premblyd.queue.inbox import Inbox
 from premblyd.queue.jobs import Job, Result
 from premblyd.queue.order import Mending
@@ -108,7 +98,7 @@ class Daemon:
         try:
             await self._opened.__aexit__(kind, error, traceback)
         finally:
-            tell(DaemonStopped())
+            tell("daemon.stopped")
 
     async def _open(self, opened: contextlib.AsyncExitStack) -> None:
         """Open one thing after the other; `opened` closes each."""
@@ -160,16 +150,15 @@ class Daemon:
         self.loops.start("alerts", self._watch.run())
         opened.push_async_callback(self._end_work)
         tell(
-            DaemonStarted(
-                version=__version__,
-                listen=self._listening.addresses,
-                database=str(settings.database),
-                endpoints=len(settings.endpoints),
-                actions=len(settings.actions),
-                migrated=migrated,
-                recovered_deliveries=len(interrupted),
-                killed_leftovers=leftovers,
-            )
+            "daemon.started",
+            version=__version__,
+            listen=self._listening.addresses,
+            database=str(settings.database),
+            endpoints=len(settings.endpoints),
+            actions=len(settings.actions),
+            migrated=migrated,
+            recovered_deliveries=len(interrupted),
+            killed_leftovers=leftovers,
         )
         self._warn_of_ignored_listen(settings)
 
@@ -288,7 +277,7 @@ class Daemon:
         try:
             listened = listening.listen_at(self._settings.console.listen)
         except PremblydError as error:
-            tell(ConsoleNotOpened(reason=str(error)))
+            tell("console.not_opened", reason=str(error))
             return
         # A thread that makes a page keeps the loop waiting for so long, at each turn, and no longer
         # (Python's default is 5 ms).
@@ -310,7 +299,7 @@ class Daemon:
     async def _end_work(self) -> None:
         """Accept no more, answer what is in flight, and let hooks end. Those that run longer than
         `stop_timeout` are interrupted, and run again after the next start."""
-        tell(DaemonStopping(running_hooks=self._dispatcher.running))
+        tell("daemon.stopping", running_hooks=self._dispatcher.running)
         self.loops.may_end()
         timeout_s = self._settings.stop_timeout_ms / 1000
         hooks = asyncio.create_task(self._dispatcher.stop(timeout_s))
@@ -343,11 +332,11 @@ class Daemon:
         """Use these settings from the next request and claim on."""
         settings = reread.settings
         for key in load.changed(self._started_with, settings):
-            tell(NeedsRestart(setting=key))
+            tell("config.needs_restart", setting=key)
         self._settings = settings
         self._configure(settings, reread.settling)
         await asyncio.to_thread(self._publish, reread.presence)
-        tell(ConfigReloaded(endpoints=len(settings.endpoints), actions=len(settings.actions)))
+        tell("config.reloaded", endpoints=len(settings.endpoints), actions=len(settings.actions))
 
     def is_alive(self) -> bool:
         """Return whether the loop, the writer and the dispatcher still work together: what the
@@ -404,22 +393,21 @@ class Daemon:
         try:
             presence.publish(own, self._database)
         except OSError as error:
-            tell(NotPublished(reason=error.strerror))
+            tell("daemon.not_published", reason=error.strerror)
 
     def _withdraw(self) -> None:
         """Tell commands that nothing runs here any more."""
         try:
             presence.withdraw(self._database, self._path)
         except OSError as error:
-            tell(NotPublished(reason=error.strerror))
+            tell("daemon.not_published", reason=error.strerror)
 
     def _warn_of_ignored_listen(self, settings: Config) -> None:
         """Warn when systemd's sockets are elsewhere than `listen` says: they win."""
         if self._listening.differs_from(settings.listen):
             tell(
-                ListenIgnored(
-                    listen=str(settings.listen),
-                    used=self._listening.addresses,
-                    remedy="systemctl edit premblyd.socket",
-                )
+                "daemon.listen_ignored",
+                listen=str(settings.listen),
+                used=self._listening.addresses,
+                remedy="systemctl edit premblyd.socket",
             )

@@ -19,7 +19,6 @@ from tornado.netutil import bind_sockets, bind_unix_socket
 from premblyd import procfs, systemd
 from premblyd.config.values import Listen
 from premblyd.errors import CannotStartError, PremblydError
-from premblyd.occurrences import DaemonWaits
 from premblyd.telemetry import tell
 
 BACKLOG = 1024
@@ -60,7 +59,7 @@ class Listener(socket.socket):
         except OSError as error:
             if error.errno not in _LACKING:
                 raise
-            tell(DaemonWaits(part="connections", lacks=_LACKING[error.errno]))
+            tell("daemon.waits", part="connections", lacks=_LACKING[error.errno])
             IOLoop.current().update_handler(self, 0)
             IOLoop.current().call_later(PAUSE_S, self._resume)
             raise BlockingIOError from None

@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from premblyd.errors import PremblydError, StoreUnavailableError
-from premblyd.occurrences import DaemonFailed, Occurrence
 from premblyd.telemetry import tell
 
 
@@ -57,7 +56,7 @@ class Loops:
             if not self._ending:
                 raise RuntimeError("a loop ended by itself")
         except Exception as error:  # whatever it is, it ends the daemon, and the log says so first
-            tell(DaemonFailed(part=name, cause=error))
+            tell("daemon.failed", part=name, cause=error)
             raise
 
 
@@ -67,14 +66,13 @@ async def repeat(
     *,
     first_s: float = 0,
     wake: asyncio.Event | None = None,
-    failed: Callable[..., Occurrence] | None = None,
+    failed: Callable[[Exception], None] | None = None,
 ) -> None:
     """Do rounds of `work`, which returns the seconds until the next, or None: that was the last.
     The first one is after `first_s`; none waits once `wake` is set.
 
     After a round without the database, which the writer has logged, pause. After one that fails
-    otherwise too, if what `failed` makes of the `cause` can be told: webhooks go on coming. Else it
-    is raised.
+    otherwise too, if `failed` tells of it: webhooks go on coming. Else it is raised.
     """
     wake = wake or asyncio.Event()
     wait_s: float | None = first_s
@@ -90,5 +88,5 @@ async def repeat(
         except Exception as error:
             if failed is None:
                 raise
-            tell(failed(cause=error))
+            failed(error)
             wait_s = pause_s

@@ -16,7 +16,6 @@ from premblyd.config.models import Config
 from premblyd.daemon import SWITCH_S, Daemon
 from premblyd.errors import ConfigError, PremblydError
 from premblyd.logs import output
-from premblyd.occurrences import ConfigProblem, DaemonNotStarted, ReloadRefused
 from premblyd.run.strays import Strays
 from premblyd.systemd import ServiceManager, watchdog_interval_s
 from premblyd.telemetry import tell
@@ -56,10 +55,10 @@ async def _start(daemon: Daemon, opened: contextlib.AsyncExitStack) -> None:
     try:
         await opened.enter_async_context(daemon)
     except PremblydError as error:
-        tell(DaemonNotStarted(reason=str(error), exit_code=error.exit_code))
+        tell("daemon.not_started", reason=str(error), exit_code=error.exit_code)
         raise
     except Exception as error:  # the process ends with it; the log's reader must learn why
-        tell(DaemonNotStarted(cause=error, exit_code=1))
+        tell("daemon.not_started", cause=error, exit_code=1)
         raise
 
 
@@ -84,8 +83,8 @@ async def _reload(asked: signals.Signals, daemon: Daemon, manager: ServiceManage
         await daemon.reload(reread)
     except ConfigError as error:
         for problem in error.problems:
-            tell(ConfigProblem(problem=str(problem)))
-        tell(ReloadRefused(problems=len(error.problems)))
+            tell("config.problem", problem=str(problem))
+        tell("config.reload_refused", problems=len(error.problems))
         status = "The new configuration was refused; the old one is used"
     except Exception as error:  # noqa: BLE001  # no thread for it, a fault of ours: it goes on
         asyncio.get_running_loop().call_exception_handler({"exception": error})

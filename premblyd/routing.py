@@ -12,7 +12,6 @@ from typing import Any
 
 from premblyd.config.models import Action
 from premblyd.expressions import Budget, EvaluationError
-from premblyd.occurrences import WhenFailed
 from premblyd.prembly import events
 from premblyd.prembly.payload import Webhook
 from premblyd.telemetry import tell
@@ -134,4 +133,4 @@ def is_yes(found: Any) -> bool:
 
 def _log_failed(failed: Mapping[str, str]) -> None:
     for name, error in failed.items():
-        tell(WhenFailed(action=name, error=error))
+        tell("action.when_failed", action=name, error=error)

@@ -14,7 +14,6 @@ import socket
 from types import FrameType
 from typing import Self
 
-from premblyd.occurrences import SignalIgnored
 from premblyd.telemetry import tell
 
 RELOAD = signal.SIGHUP
@@ -77,4 +76,4 @@ class Signals:
     def _tell_ignored(self, number: int) -> None:
         if number not in self._told:
             self._told.add(number)
-            tell(SignalIgnored(signal=signal.Signals(number).name))
+            tell("daemon.signal_ignored", signal=signal.Signals(number).name)

@@ -1,45 +1,144 @@
-"""Tells every listener what happened, in one call for each occurrence. The log is a listener, and
-so are the metrics."""
+"""What can happen, as a table, and telling it once: the log is a listener, as the metrics are."""
 
-import dataclasses
-import functools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from premblyd.logs import output
-from premblyd.occurrences import Occurrence
+from premblyd.logs.lines import Level
 
-Listener = Callable[[Occurrence], None]
+# Each event of the log, its level and its fields, in the order in which a line has them. One with
+# `?` is left out while it is None. A `cause` is an exception: the log shows its type and the lines
+# it came through, never its text. docs/logs.md says when each is told.
+TABLE = """
+# Webhooks, hooks, the daemon
+webhook.received          info     event_id key endpoint kind type response_code outcome reference
+                                   actions body_bytes verified_by remote_ip duration_ms doubt?
+webhook.duplicate         info     event_id key endpoint kind type response_code outcome reference
+                                   actions body_bytes verified_by remote_ip duration_ms doubt?
+webhook.rejected          warning  endpoint remote_ip reason body_bytes method? path_characters?
+                                   hint?
+webhook.not_logged        warning  kind count
+webhook.overloaded        warning  limit remote_ip
+webhook.unavailable       error    endpoint remote_ip after_ms?
+webhook.failed            error    cause endpoint
+webhook.field_failed      warning  endpoint field error
+webhook.too_complex       warning  endpoint body_bytes
+action.when_failed        warning  action error
+attempt.finished          warning  event_id delivery action attempt outcome state exit_code
+                                   http_status error reference duration_ms
+attempt.lease_lost        warning  delivery attempt
+store.order_mended        warning  count first
+hook.strays_killed        warning  count
+daemon.hooks_interrupted  warning  count
+runner.failed             error    cause action
+dispatcher.failed         error    cause action?
+daemon.started            info     version listen database endpoints actions migrated
+                                   recovered_deliveries killed_leftovers
+daemon.was_down           warning  down_since down_until minutes remedy
+daemon.not_started        critical reason? problems? exit_code cause?
+daemon.signal_ignored     warning  signal
+daemon.stopping           info     running_hooks
+daemon.stopped            info
+daemon.failed             critical cause part
+daemon.waits              warning  part lacks
+daemon.listen_ignored     warning  listen used remedy
+daemon.not_published      warning  reason
+config.reloaded           info     endpoints actions
+config.problem            error    problem
+config.reload_refused     error    problems
+config.needs_restart      warning  setting
+clock.jumped              warning  by_ms
+# The store
+store.unavailable         error    reason
+store.recovered           info
+store.operation_failed    error    cause
+store.log_removed         error    saved
+store.file_replaced       error    kept reason?
+store.log_set_aside       error    kept
+# Several daemons on one database
+host.joined               info     name worker others
+host.seen                 info     name worker
+host.lost                 error    name worker
+host.taken_over           warning  deliveries
+host.fenced               error    worker killed_processes
+host.let_go               error    worker killed_processes
+host.cut_off              warning  reason
+host.in_touch             info
+host.first                info     name
+host.failed               error    cause
+# Asking Prembly
+inquiry.answered          warning  purpose result event_id delivery? stored_event_id? reference
+                                   http_status error answer_bytes duration_ms
+inquiry.refused           error    http_status pause_s remedy
+inquiry.paused            warning  reason pause_s
+inquiry.resumed           info
+pending.begun             info     count
+pending.settled           info     event_id settled_by reference
+pending.given_up          warning  event_id reference ask_count error
+pending.failed            error    cause
+# Telling people of trouble
+alert.sent                warning  alert kinds items
+alert.failed              error    alert kinds outcome exit_code http_status error
+alert.look_failed         error    cause
+# The console
+console.not_opened        error    reason
+console.signed_in         info     session remote_ip
+console.sign_in_failed    warning  how remote_ip
+console.refused           warning  reason remote_ip
+console.not_logged        warning  kind count
+console.failed            error    cause
+"""
+Listener = Callable[[str, Mapping[str, Any]], None]
 
 
-def tell(occurrence: Occurrence, *, is_logged: bool = True) -> None:
-    """Tell every listener of `occurrence`, in the thread in which it happened; without `is_logged`
-    all but the log, as one of too many: what is counted is what happened."""
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event of the log: a row of the table."""
+
+    level: Level
+    fields: dict[str, bool]  # by name: whether it is left out while it is None
+
+
+def _event(level: Any, *fields: str) -> Event:
+    return Event(level, {name.rstrip("?"): name.endswith("?") for name in fields})
+
+
+_ROWS = (row.split() for row in re.sub(r"\n +", " ", TABLE).splitlines())
+EVENTS = {row[0]: _event(*row[1:]) for row in _ROWS if row and row[0] != "#"}
+
+
+def tell(event: str, /, *, is_logged: bool = True, **fields: Any) -> None:
+    """Tell every listener what happened, in the thread in which it did; without `is_logged` all but
+    the log, as one of too many: what is counted is what happened."""
     for listener in LISTENERS:
         if listener is _log and not is_logged:
             continue
         try:
-            listener(occurrence)
+            listener(event, fields)
         except MemoryError:  # one line less; the writer's thread, say, must go on
             continue
 
 
-def _log(occurrence: Occurrence) -> None:
+def _log(event: str, fields: Mapping[str, Any]) -> None:
+    row = EVENTS[event]
     line: dict[str, Any] = {}
-    kind: Any = type(occurrence)
-    for name, is_optional in _fields(kind):
-        value = getattr(occurrence, name)
+    for name, is_optional in row.fields.items():
+        value = fields.get(name)
         if value is not None or not is_optional:
             line[name] = value
     if cause := line.pop("cause", None):
         line["exc_info"] = cause
-    output.write(occurrence.log_level(), occurrence.event, line)
+    output.write("info" if _is_expected(event, fields) else row.level, event, line)
 
 
-@functools.cache
-def _fields(kind: Any) -> tuple[tuple[str, bool], ...]:
-    """Return the fields of a kind of occurrence, and whether each is left out while it is None."""
-    return tuple((field.name, field.default is None) for field in dataclasses.fields(kind))
+def _is_expected(event: str, fields: Mapping[str, Any]) -> bool:
+    """Return whether an event is no warning, because all went well, or because another event has
+    made it pointless."""
+    if event == "attempt.finished":
+        return fields["outcome"] == "succeeded" or fields["state"] in ("cancelled", "skipped")
+    return event == "inquiry.answered" and fields["result"] in ("confirmed", "settled", "unsettled")
 
 
 # None of them may raise or wait: the loop and the writer's thread tell here.

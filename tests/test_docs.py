@@ -1,7 +1,6 @@
 """The pages are true: their configurations load, commands and queries run, words exist."""
 
 import ast
-import dataclasses
 import functools
 import itertools
 import re
@@ -16,7 +15,7 @@ import click
 import pytest
 
 import premblyd
-from premblyd import occurrences, passwords
+from premblyd import passwords
 from premblyd.cli import COMMANDS, main
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
@@ -194,19 +193,6 @@ def test_every_event_of_the_log_is_told_and_none_else() -> None:
     logged = {text for text in constants() if event.fullmatch(text)}
     assert set(first_cells("docs/logs.md")) == logged
     assert len(logged) > 20
-
-
-@for_each(
-    "kind",
-    [kind for kind in vars(occurrences).values() if hasattr(kind, "event")],
-    ids=lambda kind: str(kind.event),
-)
-def test_every_field_of_an_event_of_the_log_is_told(kind: type[occurrences.Occurrence]) -> None:
-    rows = [row for row in PAGES["docs/logs.md"].splitlines() if f"`{kind.event}`" in row]
-    names = {field.name for field in dataclasses.fields(kind)}
-    if "cause" in names:
-        names = names - {"cause"} | {"exception", "traceback"}
-    assert [name for name in names if not re.search(rf"\b{name}\b", " ".join(rows))] == []
 
 
 @for_each("message", first_cells("docs/troubleshooting.md"))

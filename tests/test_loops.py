@@ -6,7 +6,7 @@ import pytest
 
 from premblyd.errors import StoreUnavailableError
 from premblyd.loops import repeat
-from premblyd.occurrences import PendingFailed
+from premblyd.telemetry import tell
 from tests.support.logs import logged
 from tests.support.rows import for_each
 
@@ -33,6 +33,10 @@ async def others_go_on() -> None:
         await asyncio.sleep(0)
 
 
+def tell_failed(error: Exception) -> None:
+    tell("pending.failed", cause=error)
+
+
 def test_rounds_go_on_until_one_is_the_last() -> None:
     rounds = Rounds(0, 0.001, None)
     asyncio.run(repeat(rounds.work, LONG_S))
@@ -42,14 +46,14 @@ def test_rounds_go_on_until_one_is_the_last() -> None:
 def test_a_round_without_the_database_is_done_again_after_the_pause_and_not_told() -> None:
     rounds = Rounds(StoreUnavailableError("away"), 0, None)
     with logged() as lines:
-        asyncio.run(repeat(rounds.work, 0, failed=PendingFailed))
+        asyncio.run(repeat(rounds.work, 0, failed=tell_failed))
     assert (rounds.count, lines) == (3, [])
 
 
 def test_a_round_that_fails_is_told_and_done_again_after_the_pause() -> None:
     rounds = Rounds(ZeroDivisionError(), None)
     with logged() as lines:
-        asyncio.run(repeat(rounds.work, 0, failed=PendingFailed))
+        asyncio.run(repeat(rounds.work, 0, failed=tell_failed))
     assert (rounds.count, [line["event"] for line in lines]) == (2, ["pending.failed"])
 
 
@@ -66,7 +70,7 @@ def test_who_is_woken_waits_no_longer(end: float | Exception) -> None:
 
     async def run() -> None:
         wake = asyncio.Event()
-        going = asyncio.create_task(repeat(rounds.work, LONG_S, wake=wake, failed=PendingFailed))
+        going = asyncio.create_task(repeat(rounds.work, LONG_S, wake=wake, failed=tell_failed))
         await others_go_on()
         assert rounds.count == 1
         wake.set()

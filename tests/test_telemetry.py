@@ -1,59 +1,73 @@
-"""What happened, told once: every kind, its line of the log, and whoever else listens."""
+"""What happened, told once: every event, its line of the log, and whoever else listens."""
 
+import ast
 import re
-from dataclasses import fields
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from premblyd import occurrences, telemetry
-from premblyd.occurrences import AttemptFinished, Occurrence, StoreUnavailable
-from premblyd.telemetry import tell
+import premblyd
+from premblyd import telemetry
+from premblyd.telemetry import EVENTS, TABLE, tell
 from tests.support.logs import logged
+from tests.support.pages import PAGES
 from tests.support.rows import for_each
 
-ROOT = Path(__file__).parents[1]
-TABLE = (ROOT / "docs" / "logs.md").read_text()
 
-
-KINDS = [
-    kind
-    for kind in vars(occurrences).values()
-    if isinstance(kind, type) and issubclass(kind, Occurrence) and hasattr(kind, "event")
-]
-
-
-def value(kind: type[Occurrence], name: str) -> Any:
+def value(name: str) -> Any:
     return ValueError("hush") if name == "cause" else f"the {name}"
 
 
-@for_each("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_every_kind_is_a_line_that_the_documentation_lists(kind: type[Occurrence]) -> None:
-    names = [field.name for field in fields(kind)]
+@for_each("event", EVENTS)
+def test_every_event_is_a_line_that_the_documentation_lists(event: str) -> None:
+    names = EVENTS[event].fields
     with logged() as lines:
-        tell(kind(**{name: value(kind, name) for name in names}))
+        tell(event, **{name: value(name) for name in names})
     (line,) = lines
-    assert line["event"] == kind.event
-    row = next(
-        row for row in TABLE.splitlines() if row.startswith("- ") and f"`{kind.event}`" in row
-    )
+    assert line["event"] == event
+    rows = PAGES["docs/logs.md"].splitlines()
+    row = next(row for row in rows if row.startswith("- ") and f"`{event}`" in row)
     for name in names:
         words = ("exception", "traceback") if name == "cause" else (name,)
         assert all(re.search(rf"\b{word}\b", row) for word in words), f"{name} is not in: {row}"
 
 
-def test_no_two_kinds_have_one_name() -> None:
-    events = [kind.event for kind in KINDS]
-    assert len(events) == len(set(events))
+def test_no_two_events_have_one_name() -> None:
+    assert len(EVENTS) == len(re.findall(r"^\w+\.\w+", TABLE, re.MULTILINE))
+
+
+def tellings() -> Iterator[tuple[str, set[str]]]:
+    """Yield which events are told in the sources, and with which fields."""
+    for module in Path(premblyd.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.Call) and "tell" in ast.unparse(node.func).split("_often")[0]:
+                names = {keyword.arg for keyword in node.keywords if keyword.arg} - {"is_logged"}
+                for found in ast.walk(node.args[0]) if node.args else ():
+                    if isinstance(found, ast.Constant) and str(found.value) in EVENTS:
+                        yield str(found.value), names
+
+
+def test_every_event_is_told_with_the_fields_of_its_row() -> None:
+    told = list(tellings())
+    assert {event for event, _ in told} == set(EVENTS)
+    for event, names in told:
+        fields = EVENTS[event].fields
+        needed = {name for name, is_optional in fields.items() if not is_optional}
+        assert needed <= names <= set(fields), event
 
 
 def test_what_does_not_apply_is_left_out_of_the_line() -> None:
-    rejected = occurrences.WebhookRejected(
-        endpoint="prembly", remote_ip="::1", reason="missing signature", body_bytes=None
-    )
     with logged() as lines:
-        tell(rejected)
+        tell(
+            "webhook.rejected",
+            endpoint="prembly",
+            remote_ip="::1",
+            reason="missing signature",
+            body_bytes=None,
+            hint=None,
+        )
     assert lines == [
         {
             "event": "webhook.rejected",
@@ -70,29 +84,31 @@ def test_what_does_not_apply_is_left_out_of_the_line() -> None:
     ("outcome", "level"), [("succeeded", "info"), ("failed", "warning"), ("timed_out", "warning")]
 )
 def test_an_attempt_that_did_not_succeed_is_a_warning(outcome: str, level: str) -> None:
-    values: dict[str, Any] = dict.fromkeys([field.name for field in fields(AttemptFinished)], 1)
     with logged() as lines:
-        tell(AttemptFinished(**(values | {"outcome": outcome})))
+        tell("attempt.finished", outcome=outcome, state="dead")
     assert lines[0]["log_level"] == level
 
 
 def test_whoever_listens_hears_it_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[Occurrence] = []
-    monkeypatch.setattr(telemetry, "LISTENERS", [*telemetry.LISTENERS, heard.append])
-    happened = StoreUnavailable(reason="the disk is full")
+    heard = []
+
+    def hear(event: str, fields: Mapping[str, Any]) -> None:
+        heard.append((event, fields))
+
+    monkeypatch.setattr(telemetry, "LISTENERS", [*telemetry.LISTENERS, hear])
     with logged() as lines:
-        tell(happened)
-    assert heard == [happened]
+        tell("store.unavailable", reason="the disk is full")
+    assert heard == [("store.unavailable", {"reason": "the disk is full"})]
     assert len(lines) == 1
 
 
 def test_a_line_for_which_there_is_no_memory_is_left_out_and_who_tells_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def remember(_: Occurrence) -> None:
+    def remember(_: str, __: Mapping[str, Any]) -> None:
         raise MemoryError
 
     monkeypatch.setattr(telemetry, "LISTENERS", [remember, *telemetry.LISTENERS])
     with logged() as lines:
-        tell(StoreUnavailable(reason="the disk is full"))
+        tell("store.unavailable", reason="the disk is full")
     assert len(lines) == 1

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from premblyd import loops, occurrences
+from premblyd import loops
 from premblyd.alerts.message import Message, thing
 from premblyd.clock import Clock
 from premblyd.config.alerts import Alert, Trigger
@@ -220,9 +220,7 @@ class TroubleWatch:
 
     async def run(self) -> None:
         """Look until the daemon ends."""
-        await loops.repeat(
-            self._round, LOOK_EVERY_S, first_s=LOOK_EVERY_S, failed=occurrences.AlertsFailed
-        )
+        await loops.repeat(self._round, LOOK_EVERY_S, first_s=LOOK_EVERY_S, failed=_tell_failed)
 
     async def _round(self) -> float:
         if self._settings.alerts:
@@ -295,7 +293,7 @@ class TroubleWatch:
         if result.outcome is not AttemptOutcome.SUCCEEDED:
             await self._failed(message, result)
             return
-        tell(occurrences.AlertSent(alert=alert.name, kinds=message.kinds, items=len(message.items)))
+        tell("alert.sent", alert=alert.name, kinds=message.kinds, items=len(message.items))
         told = {thing(item) for item in message.items}
         sent.update({(alert.name, each): message.at_ms for each in told})
         self._open |= {(alert.name, each) for each in told}
@@ -309,14 +307,13 @@ class TroubleWatch:
         alert = message.alert
         self._not_before_ms[alert.name] = message.at_ms + AGAIN_MS
         tell(
-            occurrences.AlertFailed(
-                alert=alert.name,
-                kinds=message.kinds,
-                outcome=str(result.outcome),
-                exit_code=result.exit_code,
-                http_status=result.http_status,
-                error=result.error,
-            )
+            "alert.failed",
+            alert=alert.name,
+            kinds=message.kinds,
+            outcome=str(result.outcome),
+            exit_code=result.exit_code,
+            http_status=result.http_status,
+            error=result.error,
         )
         printed = result.output[:MAX_PRINTED_CHARS] if result.output else None
         try:
@@ -339,3 +336,7 @@ class TroubleWatch:
                 if 0 <= now_ms - at_ms < 2 * every_ms.get(name, 0)
             }
         return self._sent
+
+
+def _tell_failed(error: Exception) -> None:
+    tell("alert.look_failed", cause=error)

@@ -15,7 +15,6 @@ from premblyd.ask.breaker import FIRST_PAUSE_S, MAX_RETRY_AFTER_S, Breaker, Pace
 from premblyd.clock import Clock
 from premblyd.config.inquiries import PremblyApi, StatusQuestion
 from premblyd.httpclient import HttpClient, Method, Request, Response, retry_after_s
-from premblyd.occurrences import InquiriesPaused, InquiriesRefused, InquiriesResumed
 from premblyd.prembly import answers, bodies
 from premblyd.prembly.answers import Question, Stated
 from premblyd.telemetry import tell
@@ -330,18 +329,19 @@ class Inquirer:
             self._paused_by = answer.error or ""
             pause_s = self._breaker.refused(now)
             tell(
-                InquiriesRefused(
-                    http_status=answer.http_status or 0, pause_s=round(pause_s), remedy=_REMEDY
-                )
+                "inquiry.refused",
+                http_status=answer.http_status or 0,
+                pause_s=round(pause_s),
+                remedy=_REMEDY,
             )
         elif answer.kind is AnswerKind.UNAVAILABLE:
             self._paused_by = answer.error or ""
             if pause_s := self._breaker.failed(now, answer.retry_after_s):
-                tell(InquiriesPaused(reason=answer.error or "", pause_s=round(pause_s)))
+                tell("inquiry.paused", reason=answer.error or "", pause_s=round(pause_s))
         else:
             self._answered_at = max(self._answered_at, started)
             if self._breaker.succeeded():
-                tell(InquiriesResumed())
+                tell("inquiry.resumed")
         return pause_s
 
     def _remember(self, question: Question, answer: Answer) -> None:

@@ -17,12 +17,6 @@ from premblyd.clock import Clock
 from premblyd.config.inquiries import Pending
 from premblyd.errors import StoreUnavailableError
 from premblyd.model.tables import InquiryResult, Purpose
-from premblyd.occurrences import (
-    PendingBegun,
-    PendingFailed,
-    PendingGivenUp,
-    PendingSettled,
-)
 from premblyd.prembly import answers
 from premblyd.prembly.payload import Verdict
 from premblyd.privacy.identifiers import safe_id
@@ -82,7 +76,7 @@ class PendingAsker:
 
     async def run(self) -> None:
         """Ask until `stop`. After a round that fails, pause and go on."""
-        await loops.repeat(self._round, PAUSE_S, wake=self._wake, failed=PendingFailed)
+        await loops.repeat(self._round, PAUSE_S, wake=self._wake, failed=_tell_failed)
 
     async def stop(self) -> None:
         """Ask nothing more, and wait until what has been answered is stored. What has not is asked
@@ -120,11 +114,10 @@ class PendingAsker:
         due = await self._queue.due(now_ms, free, list(self._asking))
         for settled in due.settled:
             tell(
-                PendingSettled(
-                    event_id=settled.event_id,
-                    settled_by=settled.settled_by_id,
-                    reference=safe_id(settled.reference),
-                )
+                "pending.settled",
+                event_id=settled.event_id,
+                settled_by=settled.settled_by_id,
+                reference=safe_id(settled.reference),
             )
         for waiting in due.waiting:
             self._offsets_ms[waiting.id] = offset_ms
@@ -153,7 +146,7 @@ class PendingAsker:
                 self._must_look_back = pending is not self._pending
                 break
         if count:
-            tell(PendingBegun(count=count))
+            tell("pending.begun", count=count)
 
     def _begin(self, waiting: Waiting) -> None:
         task = asyncio.create_task(self._ask(waiting))
@@ -171,7 +164,7 @@ class PendingAsker:
             await asyncio.sleep(PAUSE_S)  # it is still due, and is asked again
         # Whatever went wrong with one must not stop the others, nor be tried again without end.
         except Exception as error:  # noqa: BLE001
-            tell(PendingFailed(cause=error))
+            tell("pending.failed", cause=error)
             await self._put_off(waiting, f"premblyd failed: {type(error).__name__}")
 
     async def _follow(self, waiting: Waiting) -> None:
@@ -208,11 +201,10 @@ class PendingAsker:
             now_ms=self._clock.now_ms(),
         )
         tell(
-            PendingSettled(
-                event_id=waiting.event_id,
-                settled_by=added.event_id,
-                reference=safe_id(waiting.reference),
-            )
+            "pending.settled",
+            event_id=waiting.event_id,
+            settled_by=added.event_id,
+            reference=safe_id(waiting.reference),
         )
         if added.is_new:
             self._wake_dispatcher()
@@ -259,12 +251,11 @@ class PendingAsker:
         tell_answered(inquiry)
         if due_at_ms is None and still_waiting:
             tell(
-                PendingGivenUp(
-                    event_id=waiting.event_id,
-                    reference=safe_id(waiting.reference),
-                    ask_count=waiting.ask_count + 1,
-                    error=error,
-                )
+                "pending.given_up",
+                event_id=waiting.event_id,
+                reference=safe_id(waiting.reference),
+                ask_count=waiting.ask_count + 1,
+                error=error,
             )
 
 
@@ -294,3 +285,7 @@ def retry_due_ms(
     if due_at_ms >= created_at_ms + pending.give_up_ms + GRACE_MS:
         return None
     return now_ms + max(LATE_RETRY_MS, retry_after_ms)
+
+
+def _tell_failed(error: Exception) -> None:
+    tell("pending.failed", cause=error)

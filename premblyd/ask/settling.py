@@ -12,7 +12,6 @@ from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Action, Config
 from premblyd.expressions import Budget, EvaluationError
 from premblyd.model.tables import InquiryResult, Purpose
-from premblyd.occurrences import InquiryAnswered
 from premblyd.prembly import agreement, answers, bodies, conditions, events
 from premblyd.prembly.agreement import Requirement
 from premblyd.prembly.answers import Question
@@ -177,16 +176,15 @@ def tell_answered(inquiry: NewInquiry | None, added: Added | None = None) -> Non
     if inquiry is None:
         return
     tell(
-        InquiryAnswered(
-            purpose=str(inquiry.purpose),
-            result=str(inquiry.result),
-            event_id=inquiry.event_id,
-            delivery=inquiry.delivery_id,
-            stored_event_id=added.event_id if added and added.is_new else None,
-            reference=safe_id(inquiry.reference),
-            http_status=inquiry.http_status,
-            error=inquiry.error,
-            answer_bytes=inquiry.answer_bytes,
-            duration_ms=inquiry.duration_ms,
-        )
+        "inquiry.answered",
+        purpose=str(inquiry.purpose),
+        result=str(inquiry.result),
+        event_id=inquiry.event_id,
+        delivery=inquiry.delivery_id,
+        stored_event_id=added.event_id if added and added.is_new else None,
+        reference=safe_id(inquiry.reference),
+        http_status=inquiry.http_status,
+        error=inquiry.error,
+        answer_bytes=inquiry.answer_bytes,
+        duration_ms=inquiry.duration_ms,
     )

@@ -24,7 +24,6 @@ def serve(config_path: Path) -> None:
     hide_this_process()
     from premblyd.config.load import load_config
     from premblyd.logs import foreign, output
-    from premblyd.occurrences import DaemonNotStarted
     from premblyd.telemetry import tell
 
     output.configure("auto", "info")  # until the configuration is known
@@ -34,11 +33,10 @@ def serve(config_path: Path) -> None:
             settings = load_config(config_path)
         except ConfigError as error:
             tell(
-                DaemonNotStarted(
-                    reason="the configuration can't be used",
-                    problems=len(error.problems),
-                    exit_code=error.exit_code,
-                )
+                "daemon.not_started",
+                reason="the configuration can't be used",
+                problems=len(error.problems),
+                exit_code=error.exit_code,
             )
             raise
         output.configure(settings.log.format, settings.log.level)

@@ -12,7 +12,6 @@ from premblyd.config.models import Config
 from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
-from premblyd.occurrences import ConsoleFailed
 from premblyd.record import operating, replays
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import BATCH, Operator
@@ -115,6 +114,6 @@ class Bulks:
             bulk.mistake = str(error)
         except Exception as error:  # noqa: BLE001  # what is queued stays, and the rest is not
             bulk.mistake = "This is a fault of premblyd: its log tells more."
-            tell(ConsoleFailed(cause=error))
+            tell("console.failed", cause=error)
         finally:
             bulk.is_finished = True

@@ -26,7 +26,6 @@ from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.metrics.exporter import Exporter
-from premblyd.occurrences import ConsoleFailed, ConsoleNotLogged, ConsoleRefused, Occurrence
 from premblyd.passwords import PasswordHash
 from premblyd.receive.connection import client_ip, peer_ip
 from premblyd.receive.evidence import Quota
@@ -238,7 +237,7 @@ class Handler(RequestHandler):
         except PremblydError as error:
             if not self._headers_written:
                 raise
-            tell(ConsoleFailed(cause=error))
+            tell("console.failed", cause=error)
             self.detach().close()
 
     async def send(self, make: Callable[[], bytes]) -> None:
@@ -282,18 +281,18 @@ class Handler(RequestHandler):
     def log_exception(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         """Tell the log what went wrong: Tornado's own line would hold the whole URL."""
         if isinstance(error, Refused):
-            self.tell_often(ConsoleRefused(reason=error.reason, remote_ip=self.remote_ip))
+            self.tell_often("console.refused", reason=error.reason, remote_ip=self.remote_ip)
         elif isinstance(error, HTTPError) and error.status_code == 403:
-            self.tell_often(ConsoleRefused(reason="xsrf", remote_ip=self.remote_ip))
+            self.tell_often("console.refused", reason="xsrf", remote_ip=self.remote_ip)
         elif error is not None and not isinstance(error, HTTPError | PremblydError):
-            tell(ConsoleFailed(cause=error))
+            tell("console.failed", cause=error)
 
-    def tell_often(self, occurrence: Occurrence) -> None:
+    def tell_often(self, event: str, **fields: Any) -> None:
         """Tell the log what anybody at all can cause, within its quota."""
-        quota, now = self.services.quotas[occurrence.event], time.monotonic()
+        quota, now = self.services.quotas[event], time.monotonic()
         if count := quota.take_excess(now):
-            tell(ConsoleNotLogged(kind=occurrence.event, count=count))
-        tell(occurrence, is_logged=quota.allows(now))
+            tell("console.not_logged", kind=event, count=count)
+        tell(event, is_logged=quota.allows(now), **fields)
 
     def send_error(self, status_code: int = 500, **more: Any) -> None:
         error = more.get("exc_info", (None, None))[1]

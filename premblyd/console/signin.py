@@ -4,7 +4,6 @@ import asyncio
 
 from premblyd.console import strangers, words
 from premblyd.console.handler import Handler, Refused
-from premblyd.occurrences import ConsoleSignedIn, ConsoleSignInFailed
 from premblyd.passwords import PasswordHash
 from premblyd.receive.connection import sender
 from premblyd.record import access
@@ -38,7 +37,7 @@ class SignIn(Handler):
         else:
             session = await self._by_password(self.get_body_argument("password", ""))
         if session is not None:
-            tell(ConsoleSignedIn(session=session.id, remote_ip=self.remote_ip))
+            tell("console.signed_in", session=session.id, remote_ip=self.remote_ip)
             self.redirect(self.target, status=303)
 
     @property
@@ -60,7 +59,7 @@ class SignIn(Handler):
     async def _by_link(self, token: str) -> Session | None:
         session = await self._begin(link=token)
         if session is None:
-            self.tell_often(ConsoleSignInFailed(how="link", remote_ip=self.remote_ip))
+            self.tell_often("console.sign_in_failed", how="link", remote_ip=self.remote_ip)
             self._show(mistake=SPENT, status=403)
         return session
 
@@ -73,13 +72,13 @@ class SignIn(Handler):
         guesses = self.services.guesses
         if wait_s := guesses.wait_s(own):
             self.set_header("Retry-After", str(wait_s))
-            self.tell_often(ConsoleSignInFailed(how="too many", remote_ip=self.remote_ip))
+            self.tell_often("console.sign_in_failed", how="too many", remote_ip=self.remote_ip)
             wait = duration(wait_s * 1000)
             self._show(mistake=f"Too many wrong passwords. Try again in {wait}.", status=429)
             return None
         guesses.add(own)
         if not await self._fits(expected, password):
-            self.tell_often(ConsoleSignInFailed(how="password", remote_ip=self.remote_ip))
+            self.tell_often("console.sign_in_failed", how="password", remote_ip=self.remote_ip)
             self._show(mistake=WRONG, status=403)
             return None
         guesses.forgive(own)

@@ -18,7 +18,6 @@ from typing import Any, Generic, TypeVar
 
 from premblyd.engines.engine import Engine, Transaction
 from premblyd.errors import StoreUnavailableError, TableUnavailableError, without_frames
-from premblyd.occurrences import StoreOperationFailed, StoreRecovered, StoreUnavailable
 from premblyd.telemetry import tell
 
 # A step is apart for so long after it failed last, whatever worked since: steps do several things,
@@ -223,7 +222,7 @@ class Writer:
             # Whatever was raised, the futures of the batch must end, and the thread must go on.
             except Exception as error:  # noqa: BLE001
                 _fail(batch, StoreUnavailableError(type(error).__name__))
-                tell(StoreOperationFailed(cause=error))
+                tell("store.operation_failed", cause=error)
             self._loop.call_soon_threadsafe(self._committed, batch)
             item_count = len(batch)
             del batch  # else its bodies would stay in memory until the next batch comes
@@ -235,7 +234,7 @@ class Writer:
             self._engine.tidy_up(item_count)
         # Whatever it is (out of memory, say), what was committed is safe and the thread must go on.
         except Exception as error:  # noqa: BLE001
-            tell(StoreOperationFailed(cause=error))
+            tell("store.operation_failed", cause=error)
 
     def _commit(self, batch: list[_Waiting]) -> None:
         """Commit `batch` as one transaction, or each item alone when an operation raises."""
@@ -258,7 +257,7 @@ class Writer:
                 self._report(_NO_MEMORY)
                 _fail(batch, StoreUnavailableError(_NO_MEMORY))
             else:
-                tell(StoreOperationFailed(cause=error))
+                tell("store.operation_failed", cause=error)
                 _fail(batch, error)
         else:
             self._tell_committed(time.perf_counter() - began)
@@ -311,7 +310,10 @@ class Writer:
         if reason is None and not is_webhook and self.recent_error() is not None:
             return
         if reason != self._told:
-            tell(StoreUnavailable(reason=reason) if reason else StoreRecovered())
+            if reason:
+                tell("store.unavailable", reason=reason)
+            else:
+                tell("store.recovered")
         self._told = reason
 
 

@@ -18,7 +18,6 @@ from premblyd.engines.writer import Step, Writer
 from premblyd.errors import StoreUnavailableError
 from premblyd.model import tables
 from premblyd.model.tables import Downtime
-from premblyd.occurrences import DaemonWasDown
 from premblyd.telemetry import tell
 
 LEAST_MS = 3_600_000  # shorter gaps are restarts, for which Prembly's senders may still try again
@@ -157,7 +156,7 @@ class Heartbeat:
     async def _beat(self) -> None:
         gap = await self._writer.call(functools.partial(beat, now=self._now()), Step.LIFE)
         if gap is not None:
-            tell(_occurrence(gap, may_ask=self._may_ask))
+            _tell_gap(gap, may_ask=self._may_ask)
 
     def _now(self) -> Moment:
         return Moment(
@@ -176,12 +175,13 @@ def machine_start() -> str | None:
     return text.strip().replace("-", "") or None  # systemd writes it without hyphens
 
 
-def _occurrence(gap: Gap, *, may_ask: bool) -> DaemonWasDown:
+def _tell_gap(gap: Gap, *, may_ask: bool) -> None:
     since = times.iso(gap.from_ms // 1000 * 1000)
     remedy = (
         f"premblyd reconcile --since {since} --store" if may_ask else "set `api_key` in `prembly:`"
     )
-    return DaemonWasDown(
+    tell(
+        "daemon.was_down",
         down_since=since,
         down_until=times.iso(gap.until_ms // 1000 * 1000),
         minutes=(gap.until_ms - gap.from_ms) // 60_000,

@@ -20,19 +20,6 @@ from premblyd.engines.engine import Beacon, TimeRead
 from premblyd.errors import MoveAtWorkError, PremblydError, SchemaError, StoreUnavailableError
 from premblyd.hosts import register
 from premblyd.hosts.register import BEAT, SIGHTINGS, Hosts, Identity, Sighting
-from premblyd.occurrences import (
-    DeliveriesTakenOver,
-    HostCutOff,
-    HostFenced,
-    HostInTouch,
-    HostIsFirst,
-    HostJoined,
-    HostLetGo,
-    HostLost,
-    HostSeen,
-    HostsFailed,
-    Occurrence,
-)
 from premblyd.queue.jobs import Job
 from premblyd.queue.queue import Queue
 from premblyd.telemetry import tell
@@ -245,11 +232,10 @@ class Membership:
         await self._beat()
         self._known = {host.worker for host in self._others}
         tell(
-            HostJoined(
-                name=self._own.name,
-                worker=self._own.worker,
-                others=[host.name for host in self._others],
-            )
+            "host.joined",
+            name=self._own.name,
+            worker=self._own.worker,
+            others=[host.name for host in self._others],
         )
         return interrupted
 
@@ -258,10 +244,10 @@ class Membership:
         a newer one has changed the schema while this one was taken for lost, or the database is
         being moved."""
         watching = asyncio.create_task(
-            loops.repeat(self._watch_own_hooks, AGAIN_S, failed=self._failure)
+            loops.repeat(self._watch_own_hooks, AGAIN_S, failed=self._tell_failed)
         )
         try:
-            await loops.repeat(self._round, AGAIN_S, failed=self._failure)
+            await loops.repeat(self._round, AGAIN_S, failed=self._tell_failed)
         finally:
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -281,10 +267,10 @@ class Membership:
             return min(AGAIN_S, self._beat_every_s)
         return 0
 
-    def _failure(self, cause: Exception) -> Occurrence:
-        if cause is self._unfit:
-            raise cause
-        return HostsFailed(cause=cause)
+    def _tell_failed(self, error: Exception) -> None:
+        if error is self._unfit:
+            raise error
+        tell("host.failed", cause=error)
 
     async def leave(self) -> None:
         """Stop being one of the hosts: what could not be finished here is due elsewhere at once."""
@@ -322,7 +308,7 @@ class Membership:
         if lapsed and not self._has_let_go:
             killed = await self._stop_fenced_hooks(_nothing)
             self._has_let_go = True  # not before: what fails is done again
-            tell(HostLetGo(worker=self._own.worker, killed_processes=killed))
+            tell("host.let_go", worker=self._own.worker, killed_processes=killed)
         return self._beat_every_s / 2
 
     async def _beat(self) -> None:
@@ -360,15 +346,15 @@ class Membership:
             self._unfit = error
         # Whatever it is, it must not end the daemon: webhooks go on coming.
         except Exception as error:  # noqa: BLE001
-            tell(HostsFailed(cause=error))
+            tell("host.failed", cause=error)
 
     async def _take_over(self, lost: list[Sighting]) -> None:
         self._look_for_orphans_at_s = time.monotonic() + ORPHANS_EVERY_S
         taken = await self._hosts.take_over(lost, self._clock.now_ms())
         for host in taken.hosts:
-            tell(HostLost(name=host.name, worker=host.worker))
+            tell("host.lost", name=host.name, worker=host.worker)
         if taken.delivery_ids:
-            tell(DeliveriesTakenOver(deliveries=len(taken.delivery_ids)))
+            tell("host.taken_over", deliveries=len(taken.delivery_ids))
             self._wake()
             self.announce()
 
@@ -376,7 +362,7 @@ class Membership:
         """Go on after the others took this daemon for lost: it was stopped, or could not reach the
         database."""
         killed = await self._stop_fenced_hooks(lambda: self._hosts.revive(self._clock.now_ms()))
-        tell(HostFenced(worker=self._own.worker, killed_processes=killed))
+        tell("host.fenced", worker=self._own.worker, killed_processes=killed)
         self._wake()
 
     async def _tell_actions(self) -> None:
@@ -388,18 +374,21 @@ class Membership:
     def _tell_new(self) -> None:
         for host in self._others:
             if host.worker not in self._known:
-                tell(HostSeen(name=host.name, worker=host.worker))
+                tell("host.seen", name=host.name, worker=host.worker)
         self._known = {host.worker for host in self._others}
 
     def _set_leader(self, is_leader: bool) -> None:
         if is_leader and not self._is_leader:
-            tell(HostIsFirst(name=self._own.name))
+            tell("host.first", name=self._own.name)
         self._is_leader = is_leader
 
     def _tell_cut_off(self, error: StoreUnavailableError | None) -> None:
         is_cut_off = error is not None
         if is_cut_off != self._is_cut_off:
-            tell(HostInTouch() if error is None else HostCutOff(reason=error.reason))
+            if error is None:
+                tell("host.in_touch")
+            else:
+                tell("host.cut_off", reason=error.reason)
         self._is_cut_off = is_cut_off
 
 

@@ -7,24 +7,13 @@ others in the loop's.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 from premblyd.config.models import Config
 from premblyd.model.tables import InquiryResult, Purpose
-from premblyd.occurrences import (
-    AttemptFinished,
-    InquiryAnswered,
-    Occurrence,
-    WebhookDuplicate,
-    WebhookFailed,
-    WebhookOverloaded,
-    WebhookReceived,
-    WebhookRejected,
-    WebhookUnavailable,
-)
 from premblyd.prembly import events
 from premblyd.prembly.payload import CODES, Outcome
 from premblyd.queue.inbox import REASONS
@@ -85,15 +74,15 @@ class Counts:
         self.commits = Histogram(COMMIT_BOUNDS)
         self.attempt_durations: dict[str, Histogram] = {}  # by action
         self._codes = frozenset(CODES)
-        self._kinds: dict[type[Occurrence], Callable[[Any], None]] = {
-            WebhookReceived: self._received,
-            WebhookDuplicate: self._duplicate,
-            WebhookRejected: self._rejected,
-            WebhookOverloaded: lambda _: self._count_webhook("", OVERLOADED),
-            WebhookUnavailable: lambda told: self._count_webhook(told.endpoint, UNAVAILABLE),
-            WebhookFailed: lambda told: self._count_webhook(told.endpoint, "failed"),
-            AttemptFinished: self._attempt,
-            InquiryAnswered: self._inquiry,
+        self._kinds: dict[str, Callable[[Mapping[str, Any]], None]] = {
+            "webhook.received": self._received,
+            "webhook.duplicate": self._duplicate,
+            "webhook.rejected": self._rejected,
+            "webhook.overloaded": lambda _: self._count_webhook("", OVERLOADED),
+            "webhook.unavailable": lambda told: self._count_webhook(told["endpoint"], UNAVAILABLE),
+            "webhook.failed": lambda told: self._count_webhook(told["endpoint"], "failed"),
+            "attempt.finished": self._attempt,
+            "inquiry.answered": self._inquiry,
         }
 
     def configure(self, config: Config) -> None:
@@ -122,10 +111,10 @@ class Counts:
                 for attempted in ATTEMPT_OUTCOMES:
                     self.attempts[action.name, attempted] += 0
 
-    def listen(self, occurrence: Occurrence) -> None:
+    def listen(self, event: str, fields: Mapping[str, Any]) -> None:
         """Count what happened, if it is one of the kinds that are counted."""
-        if count := self._kinds.get(type(occurrence)):
-            count(occurrence)
+        if count := self._kinds.get(event):
+            count(fields)
 
     def committed(self, duration_s: float) -> None:
         """Count a commit of the writer, in its thread."""
@@ -142,32 +131,32 @@ class Counts:
         }
         return copied
 
-    def _received(self, told: WebhookReceived) -> None:
-        self.webhooks[told.endpoint, "received"] += 1
-        self.answers.observe(told.duration_ms / 1000)
-        code = told.response_code or MISSING
+    def _received(self, told: Mapping[str, Any]) -> None:
+        self.webhooks[told["endpoint"], "received"] += 1
+        self.answers.observe(told["duration_ms"] / 1000)
+        code = told["response_code"] or MISSING
         if code not in self._codes and code is not MISSING:
             code = OTHER  # a sender chose it: there may be any number of them
-        kind = told.type if told.type in events.MEANINGS else OTHER
-        self.events[kind, code, told.outcome] += 1
+        kind = told["type"] if told["type"] in events.MEANINGS else OTHER
+        self.events[kind, code, told["outcome"]] += 1
 
-    def _duplicate(self, told: WebhookDuplicate) -> None:
-        self.webhooks[told.endpoint, "duplicate"] += 1
-        self.answers.observe(told.duration_ms / 1000)
+    def _duplicate(self, told: Mapping[str, Any]) -> None:
+        self.webhooks[told["endpoint"], "duplicate"] += 1
+        self.answers.observe(told["duration_ms"] / 1000)
 
-    def _rejected(self, told: WebhookRejected) -> None:
-        self._count_webhook(told.endpoint, "rejected")
-        self.rejections[told.reason] += 1
+    def _rejected(self, told: Mapping[str, Any]) -> None:
+        self._count_webhook(told["endpoint"], "rejected")
+        self.rejections[told["reason"]] += 1
 
     def _count_webhook(self, endpoint: str, result: str) -> None:
         self.webhooks[endpoint, result] += 1
 
-    def _attempt(self, told: AttemptFinished) -> None:
-        self.attempts[told.action, told.outcome] += 1
-        durations = self.attempt_durations.get(told.action)
+    def _attempt(self, told: Mapping[str, Any]) -> None:
+        self.attempts[told["action"], told["outcome"]] += 1
+        durations = self.attempt_durations.get(told["action"])
         if durations is None:  # of an action that has left the configuration
-            durations = self.attempt_durations.setdefault(told.action, Histogram(ATTEMPT_BOUNDS))
-        durations.observe(told.duration_ms / 1000)
+            durations = self.attempt_durations.setdefault(told["action"], Histogram(ATTEMPT_BOUNDS))
+        durations.observe(told["duration_ms"] / 1000)
 
-    def _inquiry(self, told: InquiryAnswered) -> None:
-        self.inquiries[told.purpose, told.result] += 1
+    def _inquiry(self, told: Mapping[str, Any]) -> None:
+        self.inquiries[told["purpose"], told["result"]] += 1

@@ -28,7 +28,6 @@ from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transact
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import BROKEN, State
 from premblyd.model.tables import HOLDS_ITS_PLACE, WAITS_FOR_ANOTHER, Delivery, Event
-from premblyd.occurrences import OrderMended
 from premblyd.prembly.payload import same_id
 from premblyd.queue import damage
 from premblyd.telemetry import tell
@@ -204,7 +203,7 @@ class Mending:
         look = functools.partial(mend, after=self._after, now_ms=self._clock.now_ms())
         mended = await self._writer.call(look, Step.CLAIMS, alone=True)
         if mended.delivery_ids:
-            tell(OrderMended(count=len(mended.delivery_ids), first=mended.delivery_ids[0]))
+            tell("store.order_mended", count=len(mended.delivery_ids), first=mended.delivery_ids[0])
             self._wake()
         self._after = mended.after
         self._is_first_walk = self._is_first_walk and mended.after is not None

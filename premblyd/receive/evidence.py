@@ -10,12 +10,6 @@ from urllib.parse import unquote
 
 from premblyd.clock import Clock
 from premblyd.config.models import Endpoint
-from premblyd.occurrences import (
-    RejectionsNotLogged,
-    WebhookOverloaded,
-    WebhookRejected,
-    WebhookUnavailable,
-)
 from premblyd.queue.inbox import ConnectionFault, Inbox, NewRejection
 from premblyd.telemetry import tell
 from premblyd.words import counted
@@ -126,15 +120,14 @@ class Evidence:
         """Log a refused request and keep it, without waiting for the disk; without `is_kept` it is
         counted alone, as one of too many."""
         tell(
-            WebhookRejected(
-                endpoint=endpoint,
-                remote_ip=remote_ip,
-                reason=reason,
-                body_bytes=body_bytes,
-                method=method,
-                path_characters=path_characters,
-                hint=hint,
-            ),
+            "webhook.rejected",
+            endpoint=endpoint,
+            remote_ip=remote_ip,
+            reason=reason,
+            body_bytes=body_bytes,
+            method=method,
+            path_characters=path_characters,
+            hint=hint,
             is_logged=is_kept,
         )
         if not is_kept or self._waiting >= MAX_WAITING:
@@ -193,14 +186,19 @@ class Evidence:
     def overloaded(self, limit: str, remote_ip: str) -> None:
         """Log that a webhook was turned away; keep nothing, as its sender did nothing wrong."""
         tell(
-            WebhookOverloaded(limit=limit, remote_ip=remote_ip),
+            "webhook.overloaded",
+            limit=limit,
+            remote_ip=remote_ip,
             is_logged=self._is_within_quota("overloaded"),
         )
 
     def unavailable(self, endpoint: str, remote_ip: str, after_ms: int | None = None) -> None:
         """Log that a webhook was turned away because it could not be stored, or not `after_ms`."""
         tell(
-            WebhookUnavailable(endpoint=endpoint, remote_ip=remote_ip, after_ms=after_ms),
+            "webhook.unavailable",
+            endpoint=endpoint,
+            remote_ip=remote_ip,
+            after_ms=after_ms,
             is_logged=self._is_within_quota("unavailable"),
         )
 
@@ -208,7 +206,7 @@ class Evidence:
         """Log how many rejections were not logged, once their minute is over."""
         for kind, quota in self._quotas.items():
             if count := quota.take_excess(now):
-                tell(RejectionsNotLogged(kind=kind, count=count))
+                tell("webhook.not_logged", kind=kind, count=count)
 
     def _is_within_quota(self, kind: str) -> bool:
         return self._quotas[kind].allows(time.monotonic())

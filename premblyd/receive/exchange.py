@@ -30,7 +30,6 @@ from tornado.httputil import (
 from premblyd.clock import Clock
 from premblyd.config.models import HEALTH_PATH, Config, Endpoint
 from premblyd.errors import SignatureError, StoreUnavailableError, without_frames
-from premblyd.occurrences import WebhookDuplicate, WebhookFailed, WebhookReceived
 from premblyd.prembly import signature
 from premblyd.prembly.payload import Webhook
 from premblyd.privacy.identifiers import safe_code, safe_id, safe_type
@@ -257,24 +256,22 @@ class Exchange(HTTPMessageDelegate):
         return None
 
     def _tell_received(self, webhook: Webhook, added: Added, actions: int) -> None:
-        happened = WebhookReceived if added.is_new else WebhookDuplicate
         tell(
-            happened(
-                event_id=added.event_id,
-                key=added.key,
-                endpoint=webhook.endpoint,
-                kind=str(webhook.verdict.kind),
-                type=safe_type(webhook.verdict.type),
-                response_code=safe_code(webhook.verdict.response_code),
-                outcome=str(webhook.verdict.outcome),
-                reference=safe_id(webhook.verdict.reference),
-                actions=actions,
-                body_bytes=len(webhook.body),
-                verified_by=webhook.verified_by,
-                remote_ip=webhook.remote_ip,
-                duration_ms=round((time.monotonic() - self._started) * 1000, 1),
-                doubt=webhook.verdict.doubt or None,
-            )
+            "webhook.received" if added.is_new else "webhook.duplicate",
+            event_id=added.event_id,
+            key=added.key,
+            endpoint=webhook.endpoint,
+            kind=str(webhook.verdict.kind),
+            type=safe_type(webhook.verdict.type),
+            response_code=safe_code(webhook.verdict.response_code),
+            outcome=str(webhook.verdict.outcome),
+            reference=safe_id(webhook.verdict.reference),
+            actions=actions,
+            body_bytes=len(webhook.body),
+            verified_by=webhook.verified_by,
+            remote_ip=webhook.remote_ip,
+            duration_ms=round((time.monotonic() - self._started) * 1000, 1),
+            doubt=webhook.verdict.doubt or None,
         )
 
     def _answer_health(self, checked: "asyncio.Future[bool]") -> None:
@@ -310,7 +307,7 @@ class Exchange(HTTPMessageDelegate):
 
     def _fail(self, error: Exception) -> None:
         """Tell of a fault of our own. Nothing is stored: Prembly may try again."""
-        tell(WebhookFailed(endpoint=self._endpoint.name if self._endpoint else "", cause=error))
+        tell("webhook.failed", endpoint=self._endpoint.name if self._endpoint else "", cause=error)
         without_frames(error)
         self._answer_unavailable()
 

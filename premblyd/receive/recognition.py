@@ -13,7 +13,6 @@ from tornado.httputil import HTTPHeaders
 from premblyd.config.models import Action, Endpoint
 from premblyd.errors import SignatureError, without_frames
 from premblyd.expressions import TrialTooLongError
-from premblyd.occurrences import FieldFailed, WebhookTooComplex
 from premblyd.prembly import bodies, payload, signature
 from premblyd.prembly.bodies import FieldName
 from premblyd.prembly.payload import Webhook
@@ -113,9 +112,9 @@ def recognise(incoming: Incoming, routing: Routing, *, is_trial: bool) -> Recogn
     actions = routing.actions_for(webhook, is_trial=is_trial)
     webhook.drop_document()
     for name, error in failed.items():
-        tell(FieldFailed(endpoint=endpoint.name, field=name, error=error))
+        tell("webhook.field_failed", endpoint=endpoint.name, field=name, error=error)
     if document is None and bodies.is_too_complex(body):
-        tell(WebhookTooComplex(endpoint=endpoint.name, body_bytes=len(body)))
+        tell("webhook.too_complex", endpoint=endpoint.name, body_bytes=len(body))
     _ = webhook.body_sha256  # computed here: of a large body, not on the loop
     return Recognised(webhook, actions)
 

@@ -15,16 +15,6 @@ from premblyd.clock import Clock, boot_s
 from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
 from premblyd.model.states import AttemptOutcome
-from premblyd.occurrences import (
-    AttemptFinished,
-    ClockJumped,
-    DaemonWaits,
-    DispatcherFailed,
-    HooksInterrupted,
-    LeaseLost,
-    Occurrence,
-    RunnerFailed,
-)
 from premblyd.privacy.identifiers import safe_id
 from premblyd.queue.jobs import Claimable, Claimed, Ending, Job, Load, Result, counted_bytes
 from premblyd.queue.queue import Queue
@@ -134,7 +124,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Claim and start hooks until `stop`. After a round that fails, pause and go on."""
-        await loops.repeat(self._round, STORE_PAUSE_S, wake=self._wake, failed=_failure)
+        await loops.repeat(self._round, STORE_PAUSE_S, wake=self._wake, failed=_tell_failed)
 
     async def run_once(self, now_ms: int) -> int:
         """Claim what is due and start its hooks; return how many."""
@@ -152,7 +142,7 @@ class Dispatcher:
         if self._running:
             await asyncio.wait(self._running.values(), timeout=timeout_s)
         if self._running:
-            tell(HooksInterrupted(count=len(self._running)))
+            tell("daemon.hooks_interrupted", count=len(self._running))
             self._runners.interrupt()
             await asyncio.wait(self._running.values())
 
@@ -166,7 +156,7 @@ class Dispatcher:
                 self._jump_ms, self._jumped_at_ms = jump, self._clock.now_ms()
             await self._queue.shift(jump, self._jumped_at_ms)
             self._jump_ms = 0
-            tell(ClockJumped(by_ms=jump))
+            tell("clock.jumped", by_ms=jump)
         now_ms = self._clock.now_ms()
         self.last_round_ms = now_ms
         if self._limit <= self._busy.total():
@@ -236,7 +226,7 @@ class Dispatcher:
         if task.cancelled():
             return
         if error := task.exception():
-            tell(DispatcherFailed(action=job.action, cause=error))
+            tell("dispatcher.failed", action=job.action, cause=error)
         elif task.result():
             self.wake()  # until now no claim took it, as if it still ran
 
@@ -255,9 +245,9 @@ class Dispatcher:
         now_ms = self._clock.now_ms()
         ending = ending_of(job, result, action.retry, now_ms=now_ms, rng=self._rng)
         if await self._finish(job, result, ending):
-            tell(_finished(job, result, ending, ending.at_ms - started_ms))
+            _tell_finished(job, result, ending, ending.at_ms - started_ms)
             return ending.due_at_ms is not None
-        tell(LeaseLost(delivery=job.delivery_id, attempt=job.attempt))
+        tell("attempt.lease_lost", delivery=job.delivery_id, attempt=job.attempt)
         return False
 
     async def _result(self, action: Action, run: Awaitable[Result]) -> Result:
@@ -265,7 +255,7 @@ class Dispatcher:
             return await run
         # A runner's own fault must spend this attempt, and not the daemon.
         except Exception as error:  # noqa: BLE001
-            tell(RunnerFailed(action=action.name, cause=error))
+            tell("runner.failed", action=action.name, cause=error)
             if what := what_is_lacking(error):
                 return lacking(what)
             return Result(
@@ -283,13 +273,16 @@ class Dispatcher:
                 await asyncio.sleep(STORE_PAUSE_S)
 
 
-def _failure(cause: Exception) -> Occurrence:
-    what = what_is_lacking(cause)
-    return DaemonWaits(part="claims", lacks=what) if what else DispatcherFailed(cause=cause)
+def _tell_failed(error: Exception) -> None:
+    if what := what_is_lacking(error):
+        tell("daemon.waits", part="claims", lacks=what)
+    else:
+        tell("dispatcher.failed", cause=error)
 
 
-def _finished(job: Job, result: Result, ending: Ending, duration_ms: int) -> AttemptFinished:
-    return AttemptFinished(
+def _tell_finished(job: Job, result: Result, ending: Ending, duration_ms: int) -> None:
+    tell(
+        "attempt.finished",
         event_id=job.event.id,
         delivery=job.delivery_id,
         action=job.action,

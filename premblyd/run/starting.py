@@ -16,7 +16,6 @@ from typing import Protocol
 
 from premblyd.errors import PremblydError, StoreUnavailableError
 from premblyd.model.states import AttemptOutcome
-from premblyd.occurrences import DaemonWaits
 from premblyd.queue.jobs import Job, Result
 from premblyd.run.process import Mark
 from premblyd.telemetry import tell
@@ -177,7 +176,7 @@ class Patience:
                 what = str(lack)
             if loop.time() > self._logged_at + LOG_EVERY_S:
                 self._logged_at = loop.time()
-                tell(DaemonWaits(part="hooks", lacks=what))
+                tell("daemon.waits", part="hooks", lacks=what)
             if self._stopping.is_set() or loop.time() > end:
                 return lacking(what)
             try:

@@ -13,7 +13,6 @@ from collections.abc import Collection
 from pathlib import Path
 
 from premblyd import loops
-from premblyd.occurrences import DaemonWaits, StraysKilled
 from premblyd.run.process import MARK, Children, Mark, mark_of
 from premblyd.run.starting import what_is_lacking
 from premblyd.telemetry import tell
@@ -49,9 +48,9 @@ class Strays:
     async def _round(self) -> float:
         try:
             if killed := self.sweep():
-                tell(StraysKilled(count=killed))
+                tell("hook.strays_killed", count=killed)
         except (OSError, MemoryError) as error:  # the next sweep may find them
-            tell(DaemonWaits(part="sweep", lacks=what_is_lacking(error) or str(error)))
+            tell("daemon.waits", part="sweep", lacks=what_is_lacking(error) or str(error))
         return SWEEP_EVERY_S
 
     def sweep(self) -> int:

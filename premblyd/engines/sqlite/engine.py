@@ -36,7 +36,6 @@ from premblyd.engines.sqlite.files import (
 from premblyd.engines.sqlite.guards import FILE_OVERWRITTEN, FileGuard, LogGuard
 from premblyd.engines.sqlite.opening import SqliteTransaction, connect, plain
 from premblyd.errors import CannotStartError, PremblydError, StoreUnavailableError
-from premblyd.occurrences import StoreLogRemoved
 from premblyd.telemetry import tell
 
 CHECKPOINT_AFTER = 40  # items. After 160, a checkpoint takes 9 ms beside a million events
@@ -169,7 +168,7 @@ class SqliteEngine:
             self._file.require_same_file()
             self._guard.save_log(self._database.connection())
             self._database.close()
-            tell(StoreLogRemoved(saved=True))
+            tell("store.log_removed", saved=True)
 
     def _log_was_removed(self) -> bool:
         return not self._database.is_closed() and self._guard.log_was_removed()

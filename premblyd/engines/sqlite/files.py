@@ -23,7 +23,6 @@ from typing import BinaryIO
 
 from premblyd import times
 from premblyd.errors import AlreadyRunningError, CannotStartError, TryAgainError
-from premblyd.occurrences import StoreFileReplaced, StoreLogSetAside
 from premblyd.telemetry import tell
 
 # A record is its file with all of these: what is in the log, or in a journal, is nowhere else.
@@ -144,7 +143,7 @@ _SHARED = (0x40000002, 510)  # the bytes that SQLite locks for as long as it has
 
 def tell_where(descriptor: int) -> None:
     """Tell where a file is that has another name now."""
-    tell(StoreFileReplaced(kept=os.readlink(f"/proc/self/fd/{descriptor}")))
+    tell("store.file_replaced", kept=os.readlink(f"/proc/self/fd/{descriptor}"))
 
 
 def keep_file(descriptor: int, real: Path, *, with_log: bool) -> None:
@@ -157,9 +156,9 @@ def keep_file(descriptor: int, real: Path, *, with_log: bool) -> None:
             move_into(aside, real, LOGS)
         sync_folder(aside)
     except OSError as error:
-        tell(StoreFileReplaced(kept=None, reason=error.strerror))
+        tell("store.file_replaced", kept=None, reason=error.strerror)
     else:
-        tell(StoreFileReplaced(kept=str(aside)))
+        tell("store.file_replaced", kept=str(aside))
 
 
 def set_log_aside(real: Path) -> None:
@@ -167,7 +166,7 @@ def set_log_aside(real: Path) -> None:
     aside = _made_aside(real)
     move_into(aside, real, LOGS)
     sync_folder(real.parent)
-    tell(StoreLogSetAside(kept=str(aside)))
+    tell("store.log_set_aside", kept=str(aside))
 
 
 def forbid_checkpoint(descriptor: int) -> None:
