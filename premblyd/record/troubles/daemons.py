@@ -17,8 +17,8 @@ from premblyd.record.troubles.trouble import (
     Severity,
     Situation,
     Target,
-    Trouble,
     largest,
+    trouble,
 )
 from premblyd.times import DAY_MS
 from premblyd.words import counted
@@ -36,7 +36,8 @@ _WEBHOOKS: defaultdict[int | None, str] = defaultdict(
 )
 
 
-def _daemon(situation: Situation) -> Iterator[Item]:
+@trouble(reads_record=False, has_metric=False)
+def daemon(situation: Situation) -> Iterator[Item]:
     if situation.missing_on is not None:
         yield Item(
             severity=Severity.URGENT,
@@ -46,7 +47,8 @@ def _daemon(situation: Situation) -> Iterator[Item]:
         )
 
 
-def _database(situation: Situation) -> Iterator[Item]:
+@trouble(reads_record=False)
+def database(situation: Situation) -> Iterator[Item]:
     """Yield that webhooks can't be kept, as the daemon says of itself, or `status` sees it."""
     remedy = "The log says why: a full disk, a database that somebody has locked or moved."
     if situation.store_error is not None:
@@ -67,7 +69,8 @@ def _database(situation: Situation) -> Iterator[Item]:
     yield Item(severity=Severity.URGENT, text=text, remedy=remedy, command=_LOG)
 
 
-def _disk(situation: Situation) -> Iterator[Item]:
+@trouble(reads_record=False)
+def disk(situation: Situation) -> Iterator[Item]:
     if situation.path is None:
         return
     folder, percent = situation.path.absolute().parent, situation.disk_percent
@@ -89,7 +92,8 @@ def _disk(situation: Situation) -> Iterator[Item]:
         )
 
 
-def _clock(situation: Situation) -> Iterator[Item]:
+@trouble(reminds=True)
+def clock(situation: Situation) -> Iterator[Item]:
     """Yield that the record has what is yet to come, by more than a clock is wrong that somebody
     looks after."""
     latest_ms = events.latest_ms(situation.database)
@@ -104,7 +108,8 @@ def _clock(situation: Situation) -> Iterator[Item]:
         )
 
 
-def _host(situation: Situation) -> Iterator[Item]:
+@trouble()
+def host(situation: Situation) -> Iterator[Item]:
     """Yield what waits for hosts that are away, and hosts that died and have not come back, where
     several share a database."""
     if situation.path is not None:  # a file: there is one host, and who reads this knows of it
@@ -151,7 +156,28 @@ def _waited_for(situation: Situation) -> Iterator[Item]:
         )
 
 
-def _downtime(situation: Situation) -> Iterator[Item]:
+@trouble()
+def alert(situation: Situation) -> Iterator[Item]:
+    """Yield alerts whose last hook failed, so that nobody was told."""
+    query = AlertFailure.select(AlertFailure.name, AlertFailure.error, AlertFailure.output).where(
+        AlertFailure.failed_at_ms >= situation.since_ms
+    )
+    settings = situation.settings
+    names = {alert.name for alert in settings.alerts} if settings else None
+    for name, error, output in queries.tuples(situation.database, query):
+        if names is not None and name not in names:
+            continue
+        printed = f" It printed: {' '.join(output.split())}" if output else ""
+        yield Item(
+            text=f"The alert {name} could not be sent: {error or 'its hook failed'}.{printed}",
+            remedy="Nobody was told of trouble. Mend its hook, and see that it works.",
+            command=f"sudo premblyd try --alert {name}",
+            about=name,
+        )
+
+
+@trouble(reminds=True)
+def downtime(situation: Situation) -> Iterator[Item]:
     """Yield times in which no webhook could be stored, and after which nobody has looked whether
     something is missing, where Prembly can be asked for it."""
     settings = situation.settings
@@ -174,33 +200,3 @@ def _downtime(situation: Situation) -> Iterator[Item]:
             # To the second before.
             command=f"premblyd reconcile --since {times.iso(from_ms // 1000 * 1000)} --store",
         )
-
-
-def _alert(situation: Situation) -> Iterator[Item]:
-    """Yield alerts whose last hook failed, so that nobody was told."""
-    query = AlertFailure.select(AlertFailure.name, AlertFailure.error, AlertFailure.output).where(
-        AlertFailure.failed_at_ms >= situation.since_ms
-    )
-    settings = situation.settings
-    names = {alert.name for alert in settings.alerts} if settings else None
-    for name, error, output in queries.tuples(situation.database, query):
-        if names is not None and name not in names:
-            continue
-        printed = f" It printed: {' '.join(output.split())}" if output else ""
-        yield Item(
-            text=f"The alert {name} could not be sent: {error or 'its hook failed'}.{printed}",
-            remedy="Nobody was told of trouble. Mend its hook, and see that it works.",
-            command=f"sudo premblyd try --alert {name}",
-            about=name,
-        )
-
-
-TROUBLES = (
-    Trouble(kind="daemon", ask=_daemon, reads_record=False, has_metric=False),
-    Trouble(kind="database", ask=_database, reads_record=False),
-    Trouble(kind="disk", ask=_disk, reads_record=False),
-    Trouble(kind="clock", ask=_clock, reminds=True),
-    Trouble(kind="host", ask=_host),
-    Trouble(kind="alert", ask=_alert),
-    Trouble(kind="downtime", ask=_downtime, reminds=True),
-)

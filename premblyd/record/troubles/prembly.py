@@ -9,7 +9,7 @@ from premblyd import times
 from premblyd.model.tables import IS_DOUBTED, Awaited, Event, EventHour, Inquiry, InquiryResult
 from premblyd.queue.rollups import hour_of
 from premblyd.record import criteria, queries
-from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, Trouble
+from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, trouble
 from premblyd.words import counted
 
 WALLET_EMPTY = "03"
@@ -27,7 +27,8 @@ class _Asked:
     wait_until_ms: int | None
 
 
-def _contradicted(situation: Situation) -> Iterator[Item]:
+@trouble(passes=False)
+def contradicted(situation: Situation) -> Iterator[Item]:
     """Yield events of which Prembly says something else than they do."""
     if count := criteria.count_contradicted(situation.database, situation.since_ms):
         yield Item(
@@ -42,23 +43,8 @@ def _contradicted(situation: Situation) -> Iterator[Item]:
         )
 
 
-def _doubted(situation: Situation) -> Iterator[Item]:
-    """Yield events that say VERIFIED, and something that does not fit."""
-    query = Event.select(fn.COUNT(Event.id)).where(
-        IS_DOUBTED, Event.received_at_ms >= situation.since_ms
-    )
-    if count := queries.value(situation.database, query):
-        yield Item(
-            text=f"{counted(count, 'event says', 'events say')} VERIFIED, and something that does"
-            " not fit: another code or status, a face that does not match. The outcome is unknown,"
-            " and Prembly is not asked for it.",
-            remedy="Look at what does not fit, and the verification up in Prembly's dashboard.",
-            target=Target(page="events", flag="doubted", since_ms=situation.since_ms),
-            count=count,
-        )
-
-
-def _wallet(situation: Situation) -> Iterator[Item]:
+@trouble()
+def wallet(situation: Situation) -> Iterator[Item]:
     """Yield code 03, unless a verification was paid for after it."""
     last = Event.select(Event.id, Event.received_at_ms).where(Event.response_code == WALLET_EMPTY)
     found = queries.tuples(situation.database, last.order_by(Event.id.desc()).limit(1))
@@ -86,7 +72,8 @@ def _wallet(situation: Situation) -> Iterator[Item]:
     )
 
 
-def _prembly(situation: Situation) -> Iterator[Item]:
+@trouble()
+def prembly(situation: Situation) -> Iterator[Item]:
     """Yield that Prembly refuses the API key, or can't be reached, as far as the last questions
     tell."""
     asked = _last_inquiries(situation)
@@ -136,7 +123,25 @@ def _last_inquiries(situation: Situation) -> list[_Asked]:
     ]
 
 
-def _given_up(situation: Situation) -> Iterator[Item]:
+@trouble(passes=False)
+def doubted(situation: Situation) -> Iterator[Item]:
+    """Yield events that say VERIFIED, and something that does not fit."""
+    query = Event.select(fn.COUNT(Event.id)).where(
+        IS_DOUBTED, Event.received_at_ms >= situation.since_ms
+    )
+    if count := queries.value(situation.database, query):
+        yield Item(
+            text=f"{counted(count, 'event says', 'events say')} VERIFIED, and something that does"
+            " not fit: another code or status, a face that does not match. The outcome is unknown,"
+            " and Prembly is not asked for it.",
+            remedy="Look at what does not fit, and the verification up in Prembly's dashboard.",
+            target=Target(page="events", flag="doubted", since_ms=situation.since_ms),
+            count=count,
+        )
+
+
+@trouble(passes=False, reminds=True)
+def given_up(situation: Situation) -> Iterator[Item]:
     """Yield verifications of which nobody learned what became."""
     query = Awaited.select(fn.COUNT(Awaited.id)).where(
         Awaited.state == SQL("'given_up'"),  # as the index has it, which is of few rows
@@ -151,12 +156,3 @@ def _given_up(situation: Situation) -> Iterator[Item]:
             target=Target(page="events", since_ms=situation.since_ms),
             count=count,
         )
-
-
-TROUBLES = (
-    Trouble(kind="contradicted", ask=_contradicted, passes=False),
-    Trouble(kind="wallet", ask=_wallet),
-    Trouble(kind="prembly", ask=_prembly),
-    Trouble(kind="doubted", ask=_doubted, passes=False),
-    Trouble(kind="given_up", ask=_given_up, passes=False, reminds=True),
-)

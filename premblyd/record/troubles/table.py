@@ -1,9 +1,9 @@
 """The table of troubles: all that needs an operator, for `status`, `check`, the console, alerts and
 metrics, which print what it gives.
 
-To add one, write its question and its row beside its likes, in a file of this folder; for alerts,
-its name stands in `config/alerts.py`. Questions must be quick beside a million events, so they ask
-indexes and roll-ups, and count no event.
+To add one, write its question beside its likes, in a file of this folder: `@trouble()` makes a row
+of it. For alerts, its name stands in `config/alerts.py`. Questions must be quick beside a million
+events, so they ask indexes and roll-ups, and count no event.
 """
 
 from collections.abc import Collection, Iterable
@@ -13,10 +13,11 @@ from premblyd.record.troubles import daemons, events, prembly
 from premblyd.record.troubles.trouble import Item, Situation, Trouble
 from premblyd.words import counted
 
-TROUBLES: tuple[Trouble, ...] = (
-    *daemons.TROUBLES,
-    *prembly.TROUBLES,
-    *events.TROUBLES,
+TROUBLES = tuple(
+    row
+    for module in (daemons, prembly, events)
+    for row in vars(module).values()
+    if isinstance(row, Trouble)
 )
 
 

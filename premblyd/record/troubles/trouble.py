@@ -143,6 +143,11 @@ class Trouble:
     has_metric: bool = True  # False: the console and metrics can't know
 
 
+def trouble(**about: Any) -> Callable[[Callable[[Situation], Iterator[Item]]], Trouble]:
+    """Make a row of the table of a function that asks the record: the kind is its name."""
+    return lambda ask: Trouble(kind=ask.__name__, ask=ask, **about)
+
+
 def largest(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     """Return the names with the highest counts, at most MAX_ITEMS."""
     return sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:MAX_ITEMS]
