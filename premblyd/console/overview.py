@@ -95,18 +95,14 @@ def link(item: Item) -> str | None:
     target = item.target
     if not target.page:
         return None
-    is_dead = (target.page, target.state) == ("deliveries", "dead")
-    filters = {
-        "code": target.code,
-        "action": target.action,
-        "reason": target.reason,
-        "state": None if is_dead else target.state,
-        "since": None if target.since_ms is None else times.iso(target.since_ms),
-    }
+    filters = target.filters(None if target.since_ms is None else times.iso(target.since_ms))
+    page = target.page
+    if (page, target.state) == ("deliveries", "dead"):
+        page = "dead"
+        del filters["state"]
     if target.flag is not None:
         filters[target.flag] = "yes"
-    query = urlencode({name: value for name, value in filters.items() if value is not None})
-    return ("/dead" if is_dead else f"/{target.page}") + (f"?{query}" if query else "")
+    return f"/{page}" + (f"?{urlencode(filters)}" if filters else "")
 
 
 def _by_reason(rejections: list[Any]) -> list[tuple[str, int]]:

@@ -167,6 +167,5 @@ class Guests:
         self._strangers = {
             stream: address for stream, address in self._strangers.items() if not stream.closed()
         }
-        self._operators = {stream for stream in self._operators if not stream.closed()}
-        self._asking = {stream for stream in self._asking if not stream.closed()}
-        self._answered = {stream for stream in self._answered if not stream.closed()}
+        for streams in (self._operators, self._asking, self._answered):
+            streams -= {stream for stream in streams if stream.closed()}

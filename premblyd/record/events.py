@@ -3,7 +3,7 @@ record. Begin with `masked`. Lists are in lists.py."""
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from premblyd.privacy import documents
 from premblyd.record import criteria, lists, queries
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import RecordedReveal
-from premblyd.record.queries import AttemptRow, AwaitedRow, DeliveryRow, InquiryRow, WholeEvent
+from premblyd.record.queries import AttemptRow, AwaitedRow, InquiryRow, Row, WholeEvent
 
 
 def event_ids(database: Database, numbers: Collection[int]) -> set[int]:
@@ -128,18 +128,14 @@ def revealed(
     """Return the event with its personal data, which it is on record that somebody sees; of each
     delivery the `newest_attempts`, or all."""
     event = find_event(database, str(recorded.event_id))
+    columns = {**_columns(event), "headers": _headers(event)}
     document = _document(event)
-    return ShownEvent(
-        columns={**_columns(event), "headers": _headers(event)},
-        contradicted=criteria.was_contradicted(database, event.id),
-        body=event.body.decode("utf-8", "replace") if document is None else document,
-        deliveries=[
-            ShownDelivery(columns=dataclasses.asdict(delivery), attempts=attempts)
-            for delivery, attempts in _deliveries(database, event, newest_attempts)
-        ],
-        awaited=[dataclasses.asdict(row) for row in _awaited(database, event.id, event.reference)],
-        inquiries=_inquiries(database, event),
-    )
+    body = event.body.decode("utf-8", "replace") if document is None else document
+
+    def show(row: Row, action: str = "") -> dict[str, Any]:
+        return dataclasses.asdict(row)
+
+    return _shown(database, event, columns, body, newest_attempts, show)
 
 
 def masked(
@@ -164,22 +160,39 @@ def masked(
         hidden += mask.hidden
     if columns["detail"]:
         columns["detail"] = documents.without_words_of(hidden, columns["detail"])
+
+    def show(row: Row, action: str = "") -> dict[str, Any]:
+        return row.masked(["output"] if action in plain else [])
+
+    return _shown(database, event, columns, body, newest_attempts, show)
+
+
+def _shown(
+    database: Database,
+    event: WholeEvent,
+    columns: Mapping[str, Any],
+    body: Any,
+    newest_attempts: int | None,
+    show: Callable[..., dict[str, Any]],
+) -> ShownEvent:
+    """Return an event with all that became of it. `show` returns a row's columns as they are shown,
+    of an attempt those for its action."""
+    deliveries = lists.rows(database, DeliveryFilter(event_id=event.id))[::-1]
+    attempts: dict[int, list[AttemptRow]] = {delivery.id: [] for delivery in deliveries}
+    action_of = {delivery.id: delivery.action for delivery in deliveries}
+    for attempt in attempts_of(database, attempts, newest_attempts):
+        shown = AttemptRow(**show(attempt, action_of[attempt.delivery_id]))
+        attempts[attempt.delivery_id].append(shown)
     return ShownEvent(
         columns=columns,
         contradicted=criteria.was_contradicted(database, event.id),
         body=body,
         deliveries=[
-            ShownDelivery(
-                columns=delivery.masked(),
-                attempts=[
-                    AttemptRow(**each.masked(["output"] if delivery.action in plain else []))
-                    for each in attempts
-                ],
-            )
-            for delivery, attempts in _deliveries(database, event, newest_attempts)
+            ShownDelivery(columns=show(delivery), attempts=attempts[delivery.id])
+            for delivery in deliveries
         ],
-        awaited=[row.masked() for row in _awaited(database, event.id, event.reference)],
-        inquiries=[InquiryRow(**row.masked()) for row in _inquiries(database, event)],
+        awaited=[show(row) for row in _awaited(database, event.id, event.reference)],
+        inquiries=[InquiryRow(**show(row)) for row in _inquiries(database, event)],
     )
 
 
@@ -202,17 +215,6 @@ def _document(event: WholeEvent) -> dict[str, Any] | None:
     """Return the JSON object in the body; None when there is none, or it is nested too deeply."""
     document = bodies.parse(event.body)
     return None if documents.is_deep(document) else document
-
-
-def _deliveries(
-    database: Database, event: WholeEvent, newest_attempts: int | None
-) -> list[tuple[DeliveryRow, list[AttemptRow]]]:
-    """Return the event's deliveries, the oldest first, each with its attempts."""
-    deliveries = lists.rows(database, DeliveryFilter(event_id=event.id))[::-1]
-    attempts: dict[int, list[AttemptRow]] = {delivery.id: [] for delivery in deliveries}
-    for attempt in attempts_of(database, attempts, newest_attempts):
-        attempts[attempt.delivery_id].append(attempt)
-    return [(delivery, attempts[delivery.id]) for delivery in deliveries]
 
 
 def attempts_of(

@@ -354,9 +354,7 @@ def unknown_type(database: Database, pattern: str) -> str | None:
     is_known = any(events.matches([pattern], type_) for type_ in events.MEANINGS)
     if is_known or _is_there(database, Event, _type(database, pattern)):
         return None
-    meant = events.pattern_meant_by(pattern)
-    hint = f"; did you mean {meant}?" if meant else _hint(pattern, events.MEANINGS)
-    return f"The database has no event of type {pattern}, and Prembly documents none{hint}"
+    return _undocumented("type", pattern, events.pattern_meant_by(pattern), events.MEANINGS)
 
 
 def unknown_code(database: Database, code: str) -> str | None:
@@ -364,9 +362,12 @@ def unknown_code(database: Database, code: str) -> str | None:
     known = [*payload.CODES, "missing"]
     if code in known or _is_there(database, Event, _code(database, code)):
         return None
-    meant = payload.code_meant_by(code)
-    hint = f"; did you mean {meant}?" if meant else _hint(code, known)
-    return f"The database has no event of code {code}, and Prembly documents none{hint}"
+    return _undocumented("code", code, payload.code_meant_by(code), known)
+
+
+def _undocumented(what: str, name: str, meant: str | None, known: Iterable[str]) -> str:
+    hint = f"; did you mean {meant}?" if meant else _hint(name, known)
+    return f"The database has no event of {what} {name}, and Prembly documents none{hint}"
 
 
 def unknown_reason(database: Database, reason: str) -> str | None:

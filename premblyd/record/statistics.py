@@ -340,24 +340,22 @@ class Pulse:
 
 def pulse(database: Database) -> Pulse:
     """Return the newest of everything: from the ends of indexes, in less than a millisecond."""
-    event, attempt, rejection, operator_action = (
-        queries.value(database, table.select(fn.MAX(table.id))) or 0
-        for table in (Event, Attempt, Rejection, OperatorAction)
-    )
-    running, dead = (
-        queries.count(
+    newest = {
+        name: queries.value(database, table.select(fn.MAX(table.id))) or 0
+        for name, table in (
+            ("event", Event),
+            ("attempt", Attempt),
+            ("rejection", Rejection),
+            ("operator_action", OperatorAction),
+        )
+    }
+    counts = {
+        state.value: queries.count(
             database, Delivery.select(Delivery.id).where(Delivery.state == state), COUNTED
         )
         for state in (State.RUNNING, State.DEAD)
-    )
-    return Pulse(
-        event=event,
-        attempt=attempt,
-        rejection=rejection,
-        operator_action=operator_action,
-        running=running,
-        dead=dead,
-    )
+    }
+    return Pulse(**newest, **counts)
 
 
 _DUE = """

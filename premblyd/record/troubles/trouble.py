@@ -46,16 +46,16 @@ class Target:
     def command(self, now_ms: int) -> str:
         """Return the command that prints the list."""
         since = None if self.since_ms is None else f"{(now_ms - self.since_ms) // HOUR_MS}h"
-        options = {
-            "since": since,
-            "code": self.code,
-            "reason": self.reason,
-            "state": self.state,
-            "action": self.action,
-        }
-        words = [f"--{name} {shlex.quote(value)}" for name, value in options.items() if value]
+        options = self.filters(since).items()
+        words = [f"--{name} {shlex.quote(value)}" for name, value in options]
         flags = [f"--{self.flag}"] if self.flag else []
         return " ".join(("premblyd", self.page, *words, *flags))
+
+    def filters(self, since: str | None) -> dict[str, str]:
+        """Return what the list's filters have, but for the flag."""
+        names = ("code", "reason", "state", "action")
+        asked = {"since": since, **{name: getattr(self, name) for name in names}}
+        return {name: value for name, value in asked.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
