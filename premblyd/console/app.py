@@ -85,11 +85,9 @@ class Console:
     def _end_other_passwords(self) -> None:
         """End what was begun by a password that is none any more. (Nobody is let in by it, even
         while the database can't be written.)"""
-        password = self._services.password
-        change = access.end_other_passwords(
-            str(password) if password else None, self._services.clock.now_ms()
-        )
-        ending = self._services.writer.call(change)
+        services = self._services
+        change = access.end_other_passwords(services.password_hash, services.clock.now_ms())
+        ending = services.writer.call(change)
         ending.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     @property

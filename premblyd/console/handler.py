@@ -76,6 +76,10 @@ class Services:
     password: PasswordHash | None = field(init=False, default=None)
 
     @property
+    def password_hash(self) -> str | None:
+        return str(self.password) if self.password else None
+
+    @property
     def settings(self) -> Console:
         """The console's own part of the configuration."""
         assert self.config.console is not None  # noqa: S101 (there is no console without)
@@ -150,13 +154,13 @@ class Handler(RequestHandler):
         if not token:
             return None
         now_ms = self.services.clock.now_ms()
-        password = str(self.services.password) if self.services.password else None
+        password_hash = self.services.password_hash
         return await self.read(
-            lambda database: access.find_session(database, token, now_ms, password)
+            lambda database: access.find_session(database, token, now_ms, password_hash)
         )
 
     def _ask_to_sign_in(self) -> None:
-        if self.request.method != "GET" or self.wants_json or self.is_stream:
+        if self.request.method != "GET" or self.wants_json or self.request.path == "/live":
             raise Refused(401, "not_signed_in", words.SIGN_IN)
         target = self.request.uri or "/"
         if not strangers.is_safe_target(target):
@@ -167,10 +171,6 @@ class Handler(RequestHandler):
             self.render("opening.html", target=target)
             return
         self.redirect(f"/sign-in?next={quote(target, safe='/')}", status=303)
-
-    @property
-    def is_stream(self) -> bool:
-        return self.request.path == "/live"
 
     @property
     def wants_json(self) -> bool:

@@ -102,7 +102,7 @@ def link(item: Item) -> str | None:
         del filters["state"]
     if target.flag is not None:
         filters[target.flag] = "yes"
-    return f"/{page}" + (f"?{urlencode(filters)}" if filters else "")
+    return f"/{page}" + (f"?{urlencode(sorted(filters.items()))}" if filters else "")
 
 
 def _by_reason(rejections: list[Any]) -> list[tuple[str, int]]:
