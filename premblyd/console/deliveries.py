@@ -1,6 +1,7 @@
 """Deliveries, the dead letters above all: to look at, to replay and to cancel."""
 
 import dataclasses
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -28,9 +29,10 @@ class Deliveries(ListPage):
     path = "/deliveries"
     kind, row = DeliveryFilter, DeliveryRow
     name, template = "deliveries", "deliveries.html"
+    nothing = MappingProxyType({"dead": {}})
 
-    def beside(self, database: Database | None, chosen: DeliveryFilter) -> dict[str, Any]:
-        return {"dead": {} if database is None else statistics.dead_of(database)}
+    def beside(self, database: Database, chosen: DeliveryFilter) -> Mapping[str, Any]:
+        return {"dead": statistics.dead_of(database)}
 
 
 class Dead(Deliveries):
@@ -38,9 +40,10 @@ class Dead(Deliveries):
 
     path = "/dead"
     fixed = MappingProxyType({"state": State.DEAD})
+    nothing = MappingProxyType({"dead": {}, "errors": []})
 
-    def beside(self, database: Database | None, chosen: DeliveryFilter) -> dict[str, Any]:
-        errors = [] if database is None else statistics.errors_of_dead(database, chosen.action)
+    def beside(self, database: Database, chosen: DeliveryFilter) -> Mapping[str, Any]:
+        errors = statistics.errors_of_dead(database, chosen.action)
         return {**super().beside(database, chosen), "errors": errors}
 
 

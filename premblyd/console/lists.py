@@ -4,6 +4,7 @@ what they have in common."""
 import dataclasses
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlencode
 
@@ -26,7 +27,6 @@ from premblyd.record.lists import LIMIT, Cursor, Part
 from premblyd.record.queries import EventRow, OperatorRow, RejectionRow, Row
 
 C = TypeVar("C", bound=Chosen)
-YES = ("yes",)
 MAX_CHARACTERS = 200
 MAX_ID = 2**63 - 1
 
@@ -45,42 +45,13 @@ class Form:
         return kind(**{each.field: self._value(each, now_ms) for each in offered}, **fixed)
 
     def _value(self, each: Filter, now_ms: int) -> Any:
-        match each.reads:
-            case Reads.WORD:
-                return self.word(each.name, each.choices)
-            case Reads.YES:
-                return self.word(each.name, YES) is not None
-            case Reads.TIME:
-                return self.time(each.name, now_ms)
-            case Reads.EVENT | Reads.ROW:
-                return self._id(each.name)
-        return self.text(each.name)
-
-    def text(self, name: str) -> str | None:
-        """Return what was typed, None for nothing."""
-        text = self.typed.get(name, "").strip()
-        if len(text) > MAX_CHARACTERS:
-            self.mistakes[name] = f"should have {MAX_CHARACTERS} characters at most"
-            return None
-        return text or None
-
-    def word(self, name: str, allowed: tuple[str, ...]) -> str | None:
-        """Return one of `allowed`, None for nothing."""
-        value = self.text(name)
-        if value is not None and value not in allowed:
-            self.mistakes[name] = f"should be one of {', '.join(allowed)}"
-            return None
-        return value
-
-    def time(self, name: str, now_ms: int) -> int | None:
-        """Return a time: an ISO date or time, UTC unless it says, or how long ago."""
-        value = self.text(name)
-        if value is None:
-            return None
+        if each.reads in (Reads.EVENT, Reads.ROW):
+            return self._id(each.name)
+        text = self.typed.get(each.name, "").strip()
         try:
-            return When.read(value).by(now_ms)
-        except ValueError:
-            self.mistakes[name] = "should be a time such as 2026-01-31 14:00, or an age such as 12h"
+            return _read(each, text, now_ms) if text else None
+        except ValueError as error:
+            self.mistakes[each.name] = str(error)
             return None
 
     def require(self) -> None:
@@ -123,6 +94,22 @@ class Form:
         }
 
 
+def _read(each: Filter, text: str, now_ms: int) -> Any:
+    """Return what a filter's text means. Raise ValueError, in words, when it means nothing."""
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"should have {MAX_CHARACTERS} characters at most")
+    allowed = ("yes",) if each.reads is Reads.YES else each.choices
+    if allowed and text not in allowed:
+        raise ValueError(f"should be one of {', '.join(allowed)}")
+    if each.reads is Reads.TIME:
+        try:
+            return When.read(text).by(now_ms)
+        except ValueError:
+            example = "2026-01-31 14:00, or an age such as 12h"
+            raise ValueError(f"should be a time such as {example}") from None
+    return text
+
+
 class ListPage(Handler):
     """A list, the newest first, without personal data."""
 
@@ -132,6 +119,7 @@ class ListPage(Handler):
     name: ClassVar[str]  # of the rows in JSON
     template: ClassVar[str]
     fixed: ClassVar[Mapping[str, Any]] = {}  # what is chosen on this page whatever is typed
+    nothing: ClassVar[Mapping[str, Any]] = {}  # besides the list, where a filter is mistyped
     places: ClassVar[tuple[str, ...]] = ("before", "after")
     csv_rows: ClassVar[int] = export.ROWS  # of a part
 
@@ -145,7 +133,7 @@ class ListPage(Handler):
             await self.send_csv(filename, self._csv(chosen, form.place()))
             return
         part: Part[Any] = Part(rows=[], newer=None, older=None)
-        beside = self.beside(None, chosen)
+        beside = self.nothing
         if form.mistakes:
             self.set_status(400)
         else:
@@ -183,9 +171,8 @@ class ListPage(Handler):
         found = filters_of(cls.kind)
         return [each for each in found if each.is_offered and each.field not in cls.fixed]
 
-    def beside(self, database: Database | None, chosen: Any) -> dict[str, Any]:
-        """Return what the page shows besides the list; without a database, as if there were
-        nothing."""
+    def beside(self, database: Database, chosen: Any) -> Mapping[str, Any]:
+        """Return what the page shows besides the list."""
         return {}
 
     def _find(
@@ -219,10 +206,9 @@ class Rejections(ListPage):
     name, template = "rejections", "rejections.html"
     places = ("before",)
     csv_rows = 999  # there are 10,000 at most, and each part sorts them all
+    nothing = MappingProxyType({"summary": []})
 
-    def beside(self, database: Database | None, chosen: RejectionFilter) -> dict[str, Any]:
-        if database is None:
-            return {"summary": []}
+    def beside(self, database: Database, chosen: RejectionFilter) -> Mapping[str, Any]:
         return {"summary": statistics.refusals(database, chosen.since_ms)}
 
 
