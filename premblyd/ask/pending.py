@@ -22,7 +22,7 @@ from premblyd.prembly.payload import Verdict
 from premblyd.privacy.identifiers import safe_id
 from premblyd.queue.settling import Answers
 from premblyd.telemetry import tell
-from premblyd.verifications.awaited import Asked, AwaitedQueue, Missed, Waiting
+from premblyd.verifications.awaited import Asked, AwaitedQueue, Missed, Settled, Waiting
 from premblyd.verifications.questions import NewInquiry
 
 POLL_S = 1.0
@@ -58,7 +58,6 @@ class PendingAsker:
         self._is_leader = is_leader
         self._asking: dict[int, asyncio.Task[None]] = {}  # by the number of the waiting
         self._unanswered: set[int] = set()  # of these: whose answer has not come
-        self._offsets_ms: dict[int, int] = {}  # the clock's, when these were found due
         self._wake = asyncio.Event()
         self._stopping = False
 
@@ -113,15 +112,11 @@ class PendingAsker:
         now_ms, offset_ms = self._clock.now_ms(), self._clock.offset_ms
         due = await self._queue.due(now_ms, free, list(self._asking))
         for settled in due.settled:
-            tell(
-                "pending.settled",
-                event_id=settled.event_id,
-                settled_by=settled.settled_by_id,
-                reference=safe_id(settled.reference),
-            )
+            _tell_settled(settled)
         for waiting in due.waiting:
-            self._offsets_ms[waiting.id] = offset_ms
-            self._begin(waiting)
+            task = asyncio.create_task(self._ask(waiting, offset_ms))
+            self._asking[waiting.id] = task
+            task.add_done_callback(functools.partial(self._ended, waiting.id))
         if due.settled and len(due.settled) + len(due.waiting) >= free:
             return 0  # there may be more that need no question
         if due.next_due_ms is None or len(due.waiting) == free:
@@ -148,26 +143,22 @@ class PendingAsker:
         if count:
             tell("pending.begun", count=count)
 
-    def _begin(self, waiting: Waiting) -> None:
-        task = asyncio.create_task(self._ask(waiting))
-        self._asking[waiting.id] = task
-        task.add_done_callback(functools.partial(self._ended, waiting.id))
-
     def _ended(self, waiting_id: int, _: "asyncio.Task[None]") -> None:
-        del self._asking[waiting_id], self._offsets_ms[waiting_id]
+        del self._asking[waiting_id]
         self.wake()
 
-    async def _ask(self, waiting: Waiting) -> None:
+    async def _ask(self, waiting: Waiting, offset_ms: int) -> None:
+        """Ask about what was found due when the clock's offset was this."""
         try:
-            await self._follow(waiting)
+            await self._follow(waiting, offset_ms)
         except StoreUnavailableError:
             await asyncio.sleep(PAUSE_S)  # it is still due, and is asked again
         # Whatever went wrong with one must not stop the others, nor be tried again without end.
         except Exception as error:  # noqa: BLE001
             tell("pending.failed", cause=error)
-            await self._put_off(waiting, f"premblyd failed: {type(error).__name__}")
+            await self._put_off(waiting, offset_ms, f"premblyd failed: {type(error).__name__}")
 
-    async def _follow(self, waiting: Waiting) -> None:
+    async def _follow(self, waiting: Waiting, offset_ms: int) -> None:
         subject = Verdict(reference=waiting.reference, session_id=waiting.session_id)
         question = answers.question_about(subject)
         if question is None:
@@ -190,7 +181,7 @@ class PendingAsker:
         inquiry = new_inquiry(Purpose.PENDING, question, answer, result, event_id=waiting.event_id)
         own_inquiry = None if answer.is_shared else inquiry  # else another keeps the record
         if result is InquiryResult.UNSETTLED:
-            return await self._put_off(waiting, error, answer, own_inquiry)
+            return await self._put_off(waiting, offset_ms, error, answer, own_inquiry)
         added = await self._settling.store(
             self._kept,
             subject,
@@ -200,11 +191,12 @@ class PendingAsker:
             endpoint=waiting.endpoint,
             now_ms=self._clock.now_ms(),
         )
-        tell(
-            "pending.settled",
-            event_id=waiting.event_id,
-            settled_by=added.event_id,
-            reference=safe_id(waiting.reference),
+        _tell_settled(
+            Settled(
+                event_id=waiting.event_id,
+                reference=waiting.reference,
+                settled_by_id=added.event_id,
+            )
         )
         if added.is_new:
             self._wake_dispatcher()
@@ -213,6 +205,7 @@ class PendingAsker:
     async def _put_off(
         self,
         waiting: Waiting,
+        offset_ms: int,
         error: str | None,
         answer: Answer | None = None,
         inquiry: NewInquiry | None = None,
@@ -222,7 +215,7 @@ class PendingAsker:
         if pending is None:
             return  # `pending` was taken out of the configuration: it waits on
         # By the clock by which its times are: it may have been set while Prembly was asked.
-        now_ms = self._clock.now_ms() - self._clock.offset_ms + self._offsets_ms[waiting.id]
+        now_ms = self._clock.now_ms() - self._clock.offset_ms + offset_ms
         if answer and answer.kind in (AnswerKind.KNOWN, AnswerKind.NOT_FOUND):
             due_at_ms = next_due_ms(pending, waiting.created_at_ms, now_ms)
         else:
@@ -257,6 +250,15 @@ class PendingAsker:
                 ask_count=waiting.ask_count + 1,
                 error=error,
             )
+
+
+def _tell_settled(settled: Settled) -> None:
+    tell(
+        "pending.settled",
+        event_id=settled.event_id,
+        settled_by=settled.settled_by_id,
+        reference=safe_id(settled.reference),
+    )
 
 
 def next_due_ms(pending: Pending, created_at_ms: int, now_ms: int) -> int | None:

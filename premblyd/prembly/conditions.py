@@ -17,6 +17,16 @@ from premblyd.prembly.payload import WHEN_NAMES, Kind, Outcome
 from premblyd.prembly.signature import Scheme
 
 TEXT, NUMBER, BOOLEAN, NULL, OBJECT, LIST = "text", "number", "boolean", "null", "object", "list"
+# Of a literal, which is JSON.
+_TYPES = {
+    type(None): NULL,
+    bool: BOOLEAN,
+    int: NUMBER,
+    float: NUMBER,
+    str: TEXT,
+    dict: OBJECT,
+    list: LIST,
+}
 Words = Mapping[str, tuple[str, ...]]
 _OPERATORS = {"eq": "==", "ne": "!=", "lt": "<", "gt": ">", "lte": "<=", "gte": ">="}
 _PARTS = ("contains", "starts_with", "ends_with")
@@ -35,18 +45,12 @@ def _one_of(*types: str, words: tuple[str, ...] = ()) -> Values:
 
 
 _NAMES = {
-    "endpoint": _one_of(TEXT),
-    "verified_by": _one_of(TEXT),
+    **dict.fromkeys(WHEN_NAMES, _one_of(TEXT, NULL)),
+    **dict.fromkeys(("endpoint", "verified_by", "type"), _one_of(TEXT)),
+    **dict.fromkeys(("risk_score", "face_confidence"), _one_of(NUMBER, NULL)),
     "kind": _one_of(TEXT, words=tuple(Kind)),
-    "type": _one_of(TEXT),
-    **dict.fromkeys(("response_code", "status", "detail"), _one_of(TEXT, NULL)),
-    **dict.fromkeys(("verification_status", "reference", "user_ref"), _one_of(TEXT, NULL)),
-    "risk_level": _one_of(TEXT, NULL),
-    "risk_score": _one_of(NUMBER, NULL),
     "outcome": _one_of(TEXT, words=tuple(Outcome)),
     "face_match": _one_of(BOOLEAN, NULL),
-    "face_confidence": _one_of(NUMBER, NULL),
-    "doubt": _one_of(TEXT, NULL),
     "body": _one_of(OBJECT, NULL),
 }
 _RESULTS = {
@@ -241,27 +245,13 @@ def _values(node: Any, words: Words) -> Values | None:
             return _RESULTS.get(node["value"])
         case "literal":
             value = node["value"]
-            return Values(frozenset({_type(value)}), (value,) if isinstance(value, str) else ())
+            return Values(
+                frozenset({_TYPES[type(value)]}), (value,) if isinstance(value, str) else ()
+            )
         case "comparator" | "not_expression":
             return _one_of(BOOLEAN, NULL)
         case _:
             return None
-
-
-def _type(value: Any) -> str:
-    match value:
-        case None:
-            return NULL
-        case bool():
-            return BOOLEAN
-        case int() | float():
-            return NUMBER
-        case str():
-            return TEXT
-        case dict():
-            return OBJECT
-        case _:
-            return LIST
 
 
 def _spell(node: Any) -> str:

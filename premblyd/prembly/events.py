@@ -50,20 +50,14 @@ MEANINGS = {
 ABOUT_VERIFICATION = (SESSION, "verification.*", STATUS, UNKNOWN)
 # Signed with the account's live key even when the sandbox triggered them (guides, "verifying").
 ALWAYS_LIVE = (ASYNC, RETRIED, "workflow.*", "watchlist.*", "credit", "credit.*")
+_OTHER_FAMILIES = ("workflow", "transaction", "watchlist", "credit", "statement")
 # Prembly may send further names of these, so a type that begins like this may exist.
-OPEN_FAMILIES = (
-    "workflow.",
-    "transaction.",
-    "watchlist.",
-    "credit.",
-    "statement.",
-    "verification.",
-)
+OPEN_FAMILIES = tuple(f"{name}." for name in (*_OTHER_FAMILIES, "verification"))
 
 # A pattern for each family: verification.*, transaction.*, …
 FAMILIES = tuple(sorted({f"{type_.partition('.')[0]}.*" for type_ in MEANINGS if "." in type_}))
 NAMES = Places("event", "data.event")
-_FAMILY = re.compile(r"(workflow|transaction|watchlist|credit|statement)([._]|\Z)")
+_FAMILY = re.compile(rf"({'|'.join(_OTHER_FAMILIES)})([._]|\Z)")
 _VERIFICATION = re.compile(r"verification([._]|\Z)")
 _FAILURE = re.compile(r"[._](failed|error)\Z")
 _NAME = re.compile(r"(?=.{1,64}\Z)[a-z][a-z_]{0,31}(\.[a-z][a-z0-9_]{0,31}){0,4}")
@@ -213,10 +207,16 @@ def _is_async(document: dict[str, Any], data: dict[str, Any]) -> bool:
 
 def _is_session(document: dict[str, Any], data: dict[str, Any]) -> bool:
     return bool(
-        _WIDGET.find(document)
-        or FIELDS["session_id"].find(document)
-        or document.get("completed_at")
-        or data.get("source") == "SDK"
+        is_of_sdk(document) or FIELDS["session_id"].find(document) or document.get("completed_at")
+    )
+
+
+def is_of_sdk(document: dict[str, Any]) -> bool:
+    """Return whether a body comes from the SDK, or from its forerunner."""
+    data = document.get("data")
+    return (
+        any(_WIDGET.values(document))
+        or (isinstance(data, dict) and data.get("source") == "SDK")
         or document.get("source") == "CHECKOUT"
     )
 

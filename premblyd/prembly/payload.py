@@ -219,7 +219,7 @@ def recognise(
     if reference is None and "reference" not in (overrides or ()):
         reference = _other_reference(document, type_, session_id)
     return Verdict(
-        kind=_kind(document),
+        kind=Kind.SDK if events.is_of_sdk(document) else Kind.API,
         type=type_,
         response_code=_code(found["response_code"]),
         status=text_of(found["status"]),
@@ -395,17 +395,6 @@ def _number(value: Any) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
-
-
-def _kind(document: dict[str, Any]) -> Kind:
-    data = document.get("data")
-    inner = data.get("data") if isinstance(data, dict) else None
-    for place in (document, data, inner):
-        if isinstance(place, dict) and place.get("widget_info"):
-            return Kind.SDK
-    if isinstance(data, dict) and data.get("source") == "SDK":
-        return Kind.SDK
-    return Kind.SDK if document.get("source") == "CHECKOUT" else Kind.API
 
 
 def code_meant_by(code: str) -> str | None:

@@ -106,12 +106,10 @@ class Asked:
 
 
 class Missed(NamedTuple):
-    """An event that is not settled and was never awaited."""
+    """An event that is not settled and was never awaited, as where to go on behind."""
 
     received_at_ms: int
     id: int
-    endpoint: str
-    reference: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,27 +228,20 @@ class AwaitedQueue:
         Prembly is asked about an event that came at a time."""
 
         def operation(transaction: Transaction) -> Begun:
-            rows = transaction.rows(
-                MISSED,
-                since_ms=after.received_at_ms if after else since_ms,
-                after_ms=after.received_at_ms if after else since_ms,
-                after_id=after.id if after else 0,
-            )
-            missed = [Missed(*row) for row in rows]
-            transaction.lock(lock_name(each.reference) for each in missed)
-            count = _begin(
-                transaction,
-                {
-                    each.id: Arrival(
-                        endpoint=each.endpoint,
-                        reference=each.reference,
-                        received_at_ms=each.received_at_ms,
-                        due_at_ms=due_at_ms(each.received_at_ms),
-                    )
-                    for each in missed
-                },
-            )
-            return Begun(count=count, last=missed[-1] if len(missed) == MAX_MISSED else None)
+            after_ms, after_id = after or (since_ms, 0)
+            rows = transaction.rows(MISSED, since_ms=after_ms, after_ms=after_ms, after_id=after_id)
+            missed = {
+                event_id: Arrival(
+                    endpoint=endpoint,
+                    reference=reference,
+                    received_at_ms=received_at_ms,
+                    due_at_ms=due_at_ms(received_at_ms),
+                )
+                for received_at_ms, event_id, endpoint, reference in rows
+            }
+            transaction.lock(lock_name(each.reference) for each in missed.values())
+            last = Missed(*rows[-1][:2]) if len(rows) == MAX_MISSED else None
+            return Begun(count=_begin(transaction, missed), last=last)
 
         return self._writer.call(operation, alone=True)
 
