@@ -16,7 +16,6 @@ from premblyd.ask.client import Inquirer
 from premblyd.ask.confirm import Confirmation
 from premblyd.ask.pending import PendingAsker
 from premblyd.ask.settling import Settling
-from premblyd.clock import Clock, SharedClock
 from premblyd.config import load
 from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
@@ -44,6 +43,7 @@ from premblyd.run.process import Children
 from premblyd.run.starting import Permit
 from premblyd.run.strays import find_marks, kill_marked
 from premblyd.telemetry import tell
+from premblyd.times import Clock, SharedClock
 from premblyd.verifications.awaited import AwaitedQueue
 from premblyd.verifications.questions import Inquiries
 from premblyd.verifications.spellings import Respelling

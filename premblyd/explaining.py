@@ -10,8 +10,7 @@ from premblyd.config.models import Action, Config, Endpoint, named
 from premblyd.errors import PremblydError
 from premblyd.prembly import answers, payload
 from premblyd.prembly.payload import Verdict, Webhook
-from premblyd.privacy.documents import MASK
-from premblyd.privacy.fields import SECRET_VERDICT_FIELDS
+from premblyd.privacy import MASK, SECRET_VERDICT_FIELDS
 from premblyd.queue import once
 from premblyd.routing import Routing
 from premblyd.run import kinds

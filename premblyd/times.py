@@ -1,9 +1,11 @@
-"""Times as text: the only module that formats and reads them. Inside they are Unix milliseconds."""
+"""Time: the clocks that premblyd goes by; and times as text, which no other module formats or
+reads. Inside they are Unix milliseconds."""
 
 import functools
 import time
+from collections import deque
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -12,7 +14,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 def now_ms() -> int:
-    """Return what the wall clock says. (The daemon runs by its own `clock`.)"""
+    """Return what the wall clock says. (The daemon runs by its own `Clock`.)"""
     return time.time_ns() // 1_000_000
 
 
@@ -66,3 +68,68 @@ def log_timestamp(unix_ns: int) -> str:
 def _iso_second(second: int) -> str:
     """Format a second once for all its log lines."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+def boot_s() -> float:
+    """Return the seconds since the machine's start, those of its sleep counted."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Clock:
+    """The time of day, which advances steadily even when somebody sets the machine's clock.
+
+    This clock follows the machine's only when `jumped_ms` is called. The caller moves due times by
+    as much, so that no wait becomes longer or shorter.
+    """
+
+    def __init__(self) -> None:
+        self._offset_ms = self._offset()
+
+    def now_ms(self) -> int:
+        """Return Unix time in milliseconds."""
+        return time.monotonic_ns() // 1_000_000 + self._offset_ms
+
+    @property
+    def offset_ms(self) -> int:
+        """How far it is from a clock that nobody sets. This changes when the machine's was set."""
+        return self._offset_ms
+
+    def jumped_ms(self) -> int:
+        """Return by how much the machine's clock was set since the last call, and follow it."""
+        offset = self._offset()
+        jump, self._offset_ms = offset - self._offset_ms, offset
+        return jump
+
+    def _offset(self) -> int:
+        return (time.time_ns() - time.monotonic_ns()) // 1_000_000
+
+
+class _Sample(NamedTuple):
+    took_ms: float  # to read it: the shorter, the closer
+    offset_ms: int
+
+
+class SharedClock(Clock):
+    """The database's clock, by which all hosts go: it is read now and then, and advances steadily
+    between. Nobody sets it by setting this machine's."""
+
+    SAMPLES = 8  # of which the one counts that was read fastest
+    STEP_MS = 1_000  # further off: the clock itself was set, or another server has taken over
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._samples: deque[_Sample] = deque(maxlen=self.SAMPLES)
+
+    def follow(self, read_ms: int, asked_at_s: float, answered_at_s: float) -> None:
+        """Take in that the database's clock said `read_ms` between two times of the monotonic
+        clock."""
+        between_ms = (asked_at_s + answered_at_s) * 500
+        sample = _Sample((answered_at_s - asked_at_s) * 1000, round(read_ms - between_ms))
+        if self._samples and abs(sample.offset_ms - self._offset_ms) > self.STEP_MS:
+            self._samples.clear()
+        self._samples.append(sample)
+        self._offset_ms = min(self._samples).offset_ms
+
+    def jumped_ms(self) -> int:
+        """Return 0: what waits is due by this clock, whatever is done to it."""
+        return 0

@@ -15,7 +15,6 @@ import yaml
 
 from premblyd.alerts import message
 from premblyd.alerts.watch import AGAIN_MS, AlertLog, TroubleWatch
-from premblyd.clock import Clock
 from premblyd.config.alerts import KINDS, Alert
 from premblyd.config.hooks import CommandHook, HttpHook, ShellHook
 from premblyd.config.load import parse_config
@@ -29,6 +28,7 @@ from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Item, Situation, Trouble
 from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import Runners
+from premblyd.times import Clock
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
 from tests.support.database import away, locked

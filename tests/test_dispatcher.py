@@ -12,7 +12,7 @@ import pytest
 from premblyd.config.hooks import Hook
 from premblyd.databases import DatabaseAddress
 from premblyd.model.states import AttemptOutcome
-from premblyd.privacy.identifiers import safe_id
+from premblyd.privacy import safe_id
 from premblyd.queue import due
 from premblyd.queue.jobs import Due, Result
 from premblyd.run import dispatcher

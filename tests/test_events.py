@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from premblyd.expressions import Expression
 from premblyd.prembly import events, payload
 from premblyd.prembly.payload import Outcome
-from premblyd.privacy.identifiers import is_prembly_id
+from premblyd.privacy import is_prembly_id
 from tests.support.rows import for_each
 
 # A mark of each type, as the guide names it, the more specific before the less.

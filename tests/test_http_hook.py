@@ -24,15 +24,15 @@ from standardwebhooks import Webhook
 from tornado.httpclient import HTTPRequest
 
 from premblyd import httpclient
+from premblyd.config.hooks import signing_key
 from premblyd.config.models import Endpoint
 from premblyd.httpclient import HttpClient, Request, retry_after_s
 from premblyd.prembly import signature
 from premblyd.prembly.signature import Scheme
 from premblyd.queue.jobs import Result
-from premblyd.run.http import HttpRunner, make_request
+from premblyd.run.http import HttpRunner, make_request, sign
 from premblyd.run.invocation import Invocation
 from premblyd.run.process import Children
-from premblyd.standardwebhooks import key_of, sign
 from tests.support.http_server import Handler, Server, answering, self_signed, serving
 from tests.support.jobs import KEY, endpoint, hook, invocation, settings
 from tests.support.rows import for_each
@@ -214,8 +214,8 @@ def test_the_id_is_stable_over_attempts_and_the_timestamp_is_not() -> None:
     )
     assert first["webhook-id"] == second["webhook-id"]
     assert (first["webhook-timestamp"], second["webhook-timestamp"]) == ("1000", "1060")
-    assert first["webhook-signature"] == sign(key_of(WHSEC), f"{KEY}-act", "1000", b"x")
-    assert second["webhook-signature"] == sign(key_of(WHSEC), f"{KEY}-act", "1060", b"x")
+    assert first["webhook-signature"] == sign(signing_key(WHSEC), f"{KEY}-act", "1000", b"x")
+    assert second["webhook-signature"] == sign(signing_key(WHSEC), f"{KEY}-act", "1060", b"x")
 
 
 @for_each("scheme", Scheme)

@@ -6,7 +6,7 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from premblyd.privacy.identifiers import is_prembly_id, is_reference, safe_code, safe_id
+from premblyd.privacy import is_prembly_id, is_reference, safe_code, safe_id
 from tests.support.rows import for_each
 
 BVN = "22123456789"

@@ -12,10 +12,9 @@ import pytest
 from premblyd.ask import breaker
 from premblyd.ask.breaker import Breaker, Pace
 from premblyd.ask.client import Answer, AnswerKind, Inquirer
-from premblyd.clock import Clock
 from premblyd.prembly.answers import Question
 from premblyd.prembly.payload import Outcome
-from premblyd.times import now_ms
+from premblyd.times import Clock, now_ms
 from tests.support import prembly_api
 from tests.support.logs import logged
 from tests.support.prembly_api import PremblyApi

@@ -13,7 +13,7 @@ MAX_LINES = 450
 
 # What all stand on: any room may import it. Each line may import those above it.
 GROUND = (
-    "clock databases errors passwords procfs standardwebhooks times version words",
+    "databases errors passwords procfs times version words",
     "httpclient jsontext privacy systemd",
     "logs",
     "expressions telemetry",
@@ -24,7 +24,6 @@ ROOMS = {
     "loops": "",
     "model": "",
     "prembly": "",
-    "signals": "",
     "config": "prembly",
     "engines": "model",
     "verifications": "engines loops model prembly",
@@ -48,7 +47,7 @@ ROOMS = {
         "alerts ask config console engines hosts listening"
         " loops metrics presence queue receive run verifications"
     ),
-    "process": "config daemon run signals",
+    "process": "config daemon run",
     "cli": (
         "alerts ask config daemon engines explaining lint move"
         " prembly presence process queue record routing run"

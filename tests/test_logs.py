@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from premblyd.logs import output
-from premblyd.privacy.fields import DROPPED_LOG_KEYS
+from premblyd.privacy import DROPPED_LOG_KEYS
 from tests.support.logs import FOREIGN, logging_as_before
 from tests.support.rows import for_each
 from tests.support.waiting import wait_until
@@ -208,9 +208,9 @@ def test_a_callback_that_fails_is_logged_without_its_arguments() -> None:
 
 UNEXPECTED = """
 import asyncio, ctypes, gc, sys, threading, warnings
-from premblyd.logs import foreign, output
+from premblyd.logs import lines, output
 output.configure("json", "info")
-foreign.report_the_unexpected(output.write)
+lines.report_the_unexpected(output.write)
 class Odd:
     def __del__(self):
         raise ValueError("hush")

@@ -14,12 +14,12 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.databases import DatabaseAddress
 from premblyd.metrics.counting import Counts, Histogram, Runtime
 from premblyd.metrics.exporter import Exporter
 from premblyd.queue.inbox import REASONS, ConnectionFault
+from premblyd.times import Clock
 from tests.support.database import away
 from tests.support.jobs import action, endpoint
 from tests.support.pages import PAGES, ROOT, explained, in_backticks

@@ -12,7 +12,7 @@ from tornado.netutil import bind_unix_socket
 
 from premblyd.prembly import samples
 from premblyd.prembly.signature import Scheme, sign
-from premblyd.privacy.identifiers import safe_id
+from premblyd.privacy import safe_id
 from premblyd.receive.server import make_server
 from tests.support.logs import logged
 from tests.support.receiving import ACTIONS, Client, Reception, post

@@ -15,7 +15,7 @@ from premblyd.model import tables
 from premblyd.model.columns import PERSONAL, SECRET, Holds, columns
 from premblyd.model.states import CANCEL, AttemptOutcome, State
 from premblyd.model.tables import Attempt, Delivery, Event, Inquiry, Rejection
-from premblyd.privacy.fields import Shape
+from premblyd.privacy import Shape
 from premblyd.queue.inbox import NewRejection
 from premblyd.queue.jobs import Claimable, Result
 from premblyd.record import events, lists, operating, replays

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.signals import HELD, STOP, Signals
+from premblyd.process import HELD, STOP, Signals
 from tests.support.daemon import Premblyd
 from tests.support.rows import for_each
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 from premblyd import loops
 from premblyd.alerts.message import Message, thing
-from premblyd.clock import Clock
 from premblyd.config.alerts import Alert, Trigger
 from premblyd.config.models import Config
 from premblyd.databases import DatabaseAddress, file_of
@@ -27,6 +26,7 @@ from premblyd.queue.jobs import Result
 from premblyd.record.troubles.trouble import MAX_ITEMS, Item, Situation
 from premblyd.run.kinds import Runners
 from premblyd.telemetry import tell
+from premblyd.times import Clock
 
 LOOK_EVERY_S = 20.0
 AGAIN_MS = 60_000  # after a hook that failed

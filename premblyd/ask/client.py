@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from premblyd.ask.breaker import FIRST_PAUSE_S, MAX_RETRY_AFTER_S, Breaker, Pace
-from premblyd.clock import Clock
 from premblyd.config.inquiries import PremblyApi, StatusQuestion
 from premblyd.httpclient import HttpClient, Method, Request, Response, retry_after_s
 from premblyd.prembly import answers, bodies
 from premblyd.prembly.answers import Question, Stated
 from premblyd.telemetry import tell
+from premblyd.times import Clock
 
 MAX_ANSWER_BYTES = 16 << 20  # as an event's body, which it may become
 MAX_AT_ONCE = 16

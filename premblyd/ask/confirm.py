@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from premblyd.ask.client import NO_KEY, Answer, AnswerKind, Inquirer
 from premblyd.ask.settling import Settling, new_inquiry, requirement_of, tell_answered
-from premblyd.clock import Clock
 from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
 from premblyd.model.states import AttemptOutcome, State
@@ -20,6 +19,7 @@ from premblyd.prembly.payload import Verdict
 from premblyd.queue.jobs import Confirmed, Job, Result
 from premblyd.queue.queue import Queue
 from premblyd.queue.settling import Answers
+from premblyd.times import Clock
 from premblyd.verifications.questions import DOUBTS, Inquiries, NewInquiry
 
 RUNS_ELSEWHERE = "the hook runs for another event of the same verification at this moment"

@@ -30,7 +30,7 @@ from premblyd.errors import (
 from premblyd.expressions import EvaluationError, Expression
 from premblyd.prembly import bodies
 from premblyd.prembly.payload import OPEN_CODES
-from premblyd.privacy.identifiers import is_code
+from premblyd.privacy import is_code
 from premblyd.routing import is_yes
 
 TRIES = 4  # of one question, while Prembly can't answer

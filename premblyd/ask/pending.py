@@ -13,15 +13,15 @@ from collections.abc import Callable
 from premblyd import loops
 from premblyd.ask.client import Answer, AnswerKind, Inquirer
 from premblyd.ask.settling import Settling, new_inquiry, tell_answered
-from premblyd.clock import Clock
 from premblyd.config.inquiries import Pending
 from premblyd.errors import StoreUnavailableError
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly import answers
 from premblyd.prembly.payload import Verdict
-from premblyd.privacy.identifiers import safe_id
+from premblyd.privacy import safe_id
 from premblyd.queue.settling import Answers
 from premblyd.telemetry import tell
+from premblyd.times import Clock
 from premblyd.verifications.awaited import Asked, AwaitedQueue, Missed, Settled, Waiting
 from premblyd.verifications.questions import NewInquiry
 

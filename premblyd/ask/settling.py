@@ -16,7 +16,7 @@ from premblyd.prembly import agreement, answers, bodies, conditions, events
 from premblyd.prembly.agreement import Requirement
 from premblyd.prembly.answers import Question
 from premblyd.prembly.payload import Verdict, Webhook
-from premblyd.privacy.identifiers import safe_id
+from premblyd.privacy import safe_id
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.settling import Answers, NewAnswer
 from premblyd.rereading import Rereading

@@ -248,7 +248,7 @@ def _why(each: Absent) -> str:
 def _shown(each: Absent) -> str:
     """Return a reference as it may be seen. In a log, or in a wrong column, a person's number or
     name may stand instead: then a digest of it."""
-    from premblyd.privacy.identifiers import is_prembly_id, safe_id
+    from premblyd.privacy import is_prembly_id, safe_id
 
     text = each.reference
     is_id = is_prembly_id(text) or (is_askable(text) and not _LONG_NUMBER.search(text))

@@ -17,17 +17,17 @@ from premblyd.procfs import hide_this_process
 def serve(config_path: Path) -> None:
     """SIGHUP reads the configuration again, SIGTERM and SIGINT stop after what runs has ended."""
     # Let a SIGHUP wait in the kernel until `process.serve` can reload: the file may have changed
-    # since it was read. So do those that are ignored from then on (`signals.HELD`, which is not
+    # since it was read. So do those that are ignored from then on (`process.HELD`, which is not
     # imported for it). Before the imports, which take most of the start.
     held = {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM}
     signal.pthread_sigmask(signal.SIG_BLOCK, held)
     hide_this_process()
     from premblyd.config.load import load_config
-    from premblyd.logs import foreign, output
+    from premblyd.logs import lines, output
     from premblyd.telemetry import tell
 
     output.configure("auto", "info")  # until the configuration is known
-    foreign.report_the_unexpected(output.write)
+    lines.report_the_unexpected(output.write)
     try:
         try:
             settings = load_config(config_path)

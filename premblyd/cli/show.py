@@ -15,7 +15,7 @@ from premblyd.cli.printing import bold, clean, print_json
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.errors import PremblydError
-from premblyd.privacy.documents import MASK
+from premblyd.privacy import MASK
 from premblyd.record import events
 from premblyd.record.events import ShownEvent
 from premblyd.record.operating import Operator, RecordedReveal

@@ -3,6 +3,7 @@
 A new kind is a model here, a module in run/ that runs it, and a row in run/kinds.py.
 """
 
+import base64
 import re
 from collections.abc import Mapping, Set
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, PlainValidator, Tag, ValidationInfo
 
-from premblyd import standardwebhooks
 from premblyd.config.secrets import Secret, SecretValue, checked
 from premblyd.config.values import (
     DurationMs,
@@ -26,6 +26,8 @@ from premblyd.expressions import Expression
 # The key under which a hook's keys are gathered. The file can't have it: there they stand among
 # the action's own keys.
 GATHERED = "(hook)"
+SIGNING_PREFIX = "whsec_"
+MIN_SIGNING_BYTES = 16
 _PROXY_URL = r"(http|socks5h)://([^\s/@]+@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?/?"
 
 
@@ -120,6 +122,18 @@ def _require_url(url: Secret) -> None:
         raise ValueError("should be a URL that starts with http:// or https://")
 
 
+def signing_key(secret: str) -> bytes:
+    """Return the key within a secret of Standard Webhooks, `whsec_` and base64. Raise ValueError
+    with words for its owner when it is none."""
+    try:
+        key = base64.b64decode(secret.removeprefix(SIGNING_PREFIX), validate=True)
+    except ValueError:
+        raise ValueError("should be a Standard Webhooks secret, whsec_<base64>") from None
+    if len(key) < MIN_SIGNING_BYTES:
+        raise ValueError("the signing secret is too short: at least 16 bytes, better 32")
+    return key
+
+
 def _require_proxy(proxy: Secret) -> None:
     if not re.fullmatch(_PROXY_URL, proxy.reveal()):
         raise ValueError("should be http://HOST:PORT or socks5h://HOST:PORT")
@@ -127,7 +141,7 @@ def _require_proxy(proxy: Secret) -> None:
 
 UrlValue = Annotated[Secret, checked(_require_url)]  # many chat systems' URLs are secrets
 ProxyValue = Annotated[Secret, checked(_require_proxy)]  # it may have a password
-SigningValue = Annotated[Secret, checked(lambda key: standardwebhooks.key_of(key.reveal()))]
+SigningValue = Annotated[Secret, checked(lambda secret: signing_key(secret.reveal()))]
 
 
 class Selection(Model):

@@ -12,7 +12,6 @@ from tornado.template import Loader
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
 from premblyd import passwords
-from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.console import actions, deliveries, event, lists, overview, signin
 from premblyd.console.bulk import Bulks
@@ -26,6 +25,7 @@ from premblyd.listening import Listening
 from premblyd.metrics.exporter import Exporter
 from premblyd.receive.connection import UNIX_PEER, sender
 from premblyd.record import access
+from premblyd.times import Clock
 
 HOME = Path(__file__).parent
 # Who is not signed in may send bodies too: so many times so much memory.

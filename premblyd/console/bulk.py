@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
@@ -17,6 +16,7 @@ from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import BATCH, Operator
 from premblyd.record.replays import Request
 from premblyd.telemetry import tell
+from premblyd.times import Clock
 
 KEPT = 20  # of which the page is still there
 

@@ -16,7 +16,6 @@ from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 
 from premblyd import jsontext
-from premblyd.clock import Clock
 from premblyd.config.models import Config, Console
 from premblyd.console import strangers, words
 from premblyd.console.bulk import Bulks
@@ -32,6 +31,7 @@ from premblyd.receive.evidence import Quota
 from premblyd.record import access
 from premblyd.record.access import Session
 from premblyd.telemetry import tell
+from premblyd.times import Clock
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"

@@ -8,15 +8,14 @@ from urllib.parse import urlencode
 
 from tornado.escape import xhtml_escape
 
-from premblyd import times
+from premblyd import privacy, times
 from premblyd.model import states
 from premblyd.prembly import events, payload
-from premblyd.privacy import documents
 from premblyd.record import criteria
 from premblyd.record.operating import ONLY_SOME
 from premblyd.words import counted, duration, number, percent, size  # noqa: F401
 
-MASK = documents.MASK
+MASK = privacy.MASK
 SIGN_IN = "Sign in first: `premblyd console` prints a link."
 OTHER_HOST = (
     "The console does not answer to this name. Use the address that it listens on, localhost, or"

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 import peewee
 from peewee import Expression, Field, Query, Value
 
-from premblyd.clock import Clock
 from premblyd.model.tables import Table
+from premblyd.times import Clock
 
 Row = tuple[Any, ...]
 Done = TypeVar("Done")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from premblyd import loops, times
-from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.engines.engine import Statement, Transaction, insert, param, update
 from premblyd.engines.writer import Step, Writer
@@ -19,6 +18,7 @@ from premblyd.errors import StoreUnavailableError
 from premblyd.model import tables
 from premblyd.model.tables import Downtime
 from premblyd.telemetry import tell
+from premblyd.times import Clock
 
 LEAST_MS = 3_600_000  # shorter gaps are restarts, for which Prembly's senders may still try again
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from premblyd import loops
-from premblyd.clock import Clock, SharedClock, boot_s
 from premblyd.engines.engine import Beacon, TimeRead
 from premblyd.errors import MoveAtWorkError, PremblydError, SchemaError, StoreUnavailableError
 from premblyd.hosts import register
@@ -23,6 +22,7 @@ from premblyd.hosts.register import BEAT, SIGHTINGS, Hosts, Identity, Sighting
 from premblyd.queue.jobs import Job
 from premblyd.queue.queue import Queue
 from premblyd.telemetry import tell
+from premblyd.times import Clock, SharedClock, boot_s
 
 GAP = 0.5  # of `lost_after_s`: who has not looked for longer begins anew
 BEATS = 10  # within the time after which a host is lost
@@ -86,7 +86,7 @@ class Observation:
 
 
 class Moment(NamedTuple):
-    """A time by two clocks: `clock.boot_s`, and the database's as it is known here."""
+    """A time by two clocks: `times.boot_s`, and the database's as it is known here."""
 
     boot_s: float
     shared_ms: int

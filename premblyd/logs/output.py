@@ -21,8 +21,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
 from premblyd.logs import lines
-from premblyd.logs.foreign import LibraryHandler
-from premblyd.logs.lines import Level
+from premblyd.logs.lines import Level, LibraryHandler
 
 MAX_WAITING_BYTES = 4 << 20  # about 10,000 lines
 RETRY_S = 0.5  # after a full disk or a reader that has gone: both may come back

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend
 from premblyd.engines.readers import Readers
 from premblyd.errors import PremblydError
 from premblyd.metrics.counting import Counts, Runtime
+from premblyd.times import Clock
 
 if TYPE_CHECKING:
     from premblyd.metrics.families import Exposition, Recorded

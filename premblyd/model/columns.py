@@ -20,7 +20,7 @@ from peewee import (
     TextField,
 )
 
-from premblyd.privacy.fields import Shape
+from premblyd.privacy import Shape
 
 
 class Holds(StrEnum):

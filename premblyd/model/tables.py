@@ -25,8 +25,7 @@ from premblyd.model.columns import (
     Text,
     Truth,
 )
-from premblyd.privacy.fields import Shape
-from premblyd.privacy.identifiers import is_code
+from premblyd.privacy import Shape, is_code
 
 
 class Purpose(StrEnum):

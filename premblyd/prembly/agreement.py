@@ -12,7 +12,7 @@ from typing import Any
 from premblyd.prembly import facts, payload
 from premblyd.prembly.answers import FACTS, Question, Stated, facts_of
 from premblyd.prembly.payload import Outcome, Verdict
-from premblyd.privacy.identifiers import safe_code
+from premblyd.privacy import safe_code
 
 
 class Finding(StrEnum):

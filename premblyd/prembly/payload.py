@@ -19,7 +19,7 @@ from premblyd import jsontext
 from premblyd.expressions import Budget, EvaluationError, Expression
 from premblyd.prembly import bodies, events, facts
 from premblyd.prembly.bodies import FIELDS, FieldName, Places
-from premblyd.privacy.fields import SECRET_VERDICT_FIELDS
+from premblyd.privacy import SECRET_VERDICT_FIELDS
 
 MAX_TEXT_BYTES = 4096  # a longer text is no identifier or status; the body still holds it
 MAX_DETAIL_CHARS = 500

@@ -23,7 +23,6 @@ from typing import Any, Literal, NamedTuple
 from peewee import fn
 
 from premblyd import loops
-from premblyd.clock import Clock
 from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, update
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import BROKEN, State
@@ -31,6 +30,7 @@ from premblyd.model.tables import HOLDS_ITS_PLACE, WAITS_FOR_ANOTHER, Delivery, 
 from premblyd.prembly.payload import same_id
 from premblyd.queue import damage
 from premblyd.telemetry import tell
+from premblyd.times import Clock
 
 Then = Literal["continue", "wait"]  # see config.models.Order
 PORTION = 500  # rows that one look for broken lines reads

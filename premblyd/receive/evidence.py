@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from urllib.parse import unquote
 
-from premblyd.clock import Clock
 from premblyd.config.models import Endpoint
 from premblyd.queue.inbox import ConnectionFault, Inbox, NewRejection
 from premblyd.telemetry import tell
+from premblyd.times import Clock
 from premblyd.words import counted
 
 MINUTE_S = 60

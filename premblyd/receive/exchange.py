@@ -27,12 +27,11 @@ from tornado.httputil import (
     ResponseStartLine,
 )
 
-from premblyd.clock import Clock
 from premblyd.config.models import HEALTH_PATH, Config, Endpoint
 from premblyd.errors import SignatureError, StoreUnavailableError, without_frames
 from premblyd.prembly import signature
 from premblyd.prembly.payload import Webhook
-from premblyd.privacy.identifiers import safe_code, safe_id, safe_type
+from premblyd.privacy import safe_code, safe_id, safe_type
 from premblyd.queue.inbox import Added, ConnectionFault, Inbox, NewDelivery
 from premblyd.receive.connection import (
     Extra,
@@ -49,6 +48,7 @@ from premblyd.receive.load import Limit, Load, Share
 from premblyd.receive.recognition import Incoming, Recognised, Recogniser
 from premblyd.routing import Routing
 from premblyd.telemetry import tell
+from premblyd.times import Clock
 
 # Longer than the 60 s for which proxies keep a connection: they, not we, end an idle one.
 IDLE_CONNECTION_S = 75

@@ -16,7 +16,7 @@ from premblyd.expressions import TrialTooLongError
 from premblyd.prembly import bodies, payload, signature
 from premblyd.prembly.bodies import FieldName
 from premblyd.prembly.payload import Webhook
-from premblyd.privacy.fields import KEPT_HEADERS
+from premblyd.privacy import KEPT_HEADERS
 from premblyd.routing import Routing
 from premblyd.telemetry import tell
 

@@ -14,7 +14,6 @@ from tornado.httputil import (
 )
 from tornado.iostream import IOStream
 
-from premblyd.clock import Clock
 from premblyd.config.models import Config
 from premblyd.queue.inbox import Inbox
 from premblyd.receive.connection import Stream
@@ -23,6 +22,7 @@ from premblyd.receive.exchange import WATCH_EVERY_S, Exchange, Services, Setting
 from premblyd.receive.load import Limit, Load, make_room, max_connections
 from premblyd.receive.recognition import Recogniser
 from premblyd.routing import Routing
+from premblyd.times import Clock
 
 MAX_HEADER_BYTES = 32 << 10
 NO_LIMIT_BYTES = 1 << 62

@@ -9,12 +9,12 @@ from typing import Any
 
 from peewee import Expression, fn
 
+from premblyd import privacy
 from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError
 from premblyd.model.tables import Attempt, Awaited, Delivery, Event, Inquiry
 from premblyd.prembly import bodies
 from premblyd.prembly import events as events_of_prembly
-from premblyd.privacy import documents
 from premblyd.record import criteria, lists, queries
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import RecordedReveal
@@ -152,14 +152,14 @@ def masked(
     columns = event.masked()
     del stored["headers"], columns["headers"], columns["body"]
     document = _document(event)
-    body: Any = documents.MASK
+    body: Any = privacy.MASK
     hidden = [str(stored[name]) for name in columns if columns[name] != stored[name]]
     if document is not None:
-        mask = documents.mask_document(document)
+        mask = privacy.mask_document(document)
         body = mask.document
         hidden += mask.hidden
     if columns["detail"]:
-        columns["detail"] = documents.without_words_of(hidden, columns["detail"])
+        columns["detail"] = privacy.without_words_of(hidden, columns["detail"])
 
     def show(row: Row, action: str = "") -> dict[str, Any]:
         return row.masked(["output"] if action in plain else [])
@@ -214,7 +214,7 @@ def _headers(event: WholeEvent) -> Any:
 def _document(event: WholeEvent) -> dict[str, Any] | None:
     """Return the JSON object in the body; None when there is none, or it is nested too deeply."""
     document = bodies.parse(event.body)
-    return None if documents.is_deep(document) else document
+    return None if privacy.is_deep(document) else document
 
 
 def attempts_of(

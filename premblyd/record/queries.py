@@ -40,8 +40,7 @@ from premblyd.model.tables import (
     Rejection,
     Table,
 )
-from premblyd.privacy.documents import mask
-from premblyd.privacy.fields import Shape
+from premblyd.privacy import Shape, mask
 
 MOST_ROWS = 1000  # of one statement: while it reads, SQLite's log can't be emptied
 RowType = TypeVar("RowType")

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 from premblyd.ask.client import AnswerKind, Inquirer
 from premblyd.ask.log import LogEntry, Window, fetching, patiently, read_log
 from premblyd.ask.settling import Settling, new_inquiry
-from premblyd.clock import Clock
 from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Config
 from premblyd.engines.connections import connect_operator
@@ -30,7 +29,7 @@ from premblyd.prembly import answers
 from premblyd.prembly.payload import Verdict, plain_id, same_id, session_reference
 from premblyd.queue.settling import add_answer
 from premblyd.record import queries
-from premblyd.times import DAY_MS
+from premblyd.times import DAY_MS, Clock
 from premblyd.verifications import questions
 from premblyd.verifications.stored import IS_NOT_DOUBTED, LEAVES_OPEN
 

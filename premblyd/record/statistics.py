@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from peewee import SQL, Field, fn
 
+from premblyd import privacy
 from premblyd.engines.engine import Database
 from premblyd.model.states import AttemptOutcome, State
 from premblyd.model.tables import (
@@ -25,8 +26,7 @@ from premblyd.model.tables import (
     OperatorAction,
     Rejection,
 )
-from premblyd.privacy import documents
-from premblyd.privacy.fields import Shape
+from premblyd.privacy import Shape
 from premblyd.queue.rollups import hour_of, lower_bound_ms
 from premblyd.record import queries
 from premblyd.record.queries import By
@@ -241,7 +241,7 @@ def errors_of_dead(database: Database, action: str | None = None) -> list[DeadBy
     counts: Counter[str] = Counter()
     last: dict[str, int] = {}
     for delivery_id, error in queries.tuples(database, newest):
-        shown = str(documents.mask(error, Shape.ERROR) or "")
+        shown = str(privacy.mask(error, Shape.ERROR) or "")
         counts[shown] += 1
         last.setdefault(shown, delivery_id)
     return [

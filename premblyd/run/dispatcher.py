@@ -11,11 +11,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from premblyd import loops
-from premblyd.clock import Clock, boot_s
 from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
 from premblyd.model.states import AttemptOutcome
-from premblyd.privacy.identifiers import safe_id
+from premblyd.privacy import safe_id
 from premblyd.queue.jobs import Claimable, Claimed, Ending, Job, Load, Result, counted_bytes
 from premblyd.queue.queue import Queue
 from premblyd.run.ending import ending_of
@@ -23,6 +22,7 @@ from premblyd.run.invocation import of_job
 from premblyd.run.kinds import Runners
 from premblyd.run.starting import Permit, Permits, lacking, what_is_lacking
 from premblyd.telemetry import tell
+from premblyd.times import Clock, boot_s
 
 POLL_S = 1.0  # how soon a replay or cancel by another process is noticed
 STORE_PAUSE_S = 1.0

@@ -4,14 +4,15 @@ and the runner that sends it."""
 import asyncio
 import base64
 import functools
+import hmac
 import re
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from premblyd import jsontext, standardwebhooks, times
-from premblyd.config.hooks import HttpHook, Selection
+from premblyd import jsontext, times
+from premblyd.config.hooks import SIGNING_PREFIX, HttpHook, Selection, signing_key
 from premblyd.config.models import Config, Endpoint
 from premblyd.config.secrets import Secret
 from premblyd.errors import PremblydError
@@ -20,8 +21,7 @@ from premblyd.httpclient import HttpClient, Request, Response, retry_after_s
 from premblyd.model.states import AttemptOutcome
 from premblyd.prembly import bodies, signature
 from premblyd.prembly.payload import Webhook
-from premblyd.privacy.documents import MASK
-from premblyd.privacy.fields import MASKED_REQUEST_HEADERS
+from premblyd.privacy import MASK, MASKED_REQUEST_HEADERS
 from premblyd.queue.jobs import Result
 from premblyd.run.invocation import Invocation, Preview, masked
 from premblyd.run.process import Children
@@ -29,11 +29,13 @@ from premblyd.run.starting import Patience, Permit, require_descriptor
 
 PREVIEW_BYTES = 2000
 # Signs in a preview, in place of the real secret; the signature is masked there.
-STAND_IN = Secret("stand-in", standardwebhooks.PREFIX + "A" * 24)
+STAND_IN = Secret("stand-in", SIGNING_PREFIX + "A" * 24)
 _GONE = 410
 # In the unit of jsontext.weight: twice what the largest body weighs. The steps of an expression
 # don't bound its result: a few doublings make more than any memory holds.
 MAX_SELECTED = 2 * (bodies.MAX_VALUES + (16 << 20 >> 6))
+# Headers of Standard Webhooks 1.0 (github.com/standard-webhooks).
+ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
 CONFIRMED = "premblyd-confirmed"  # a header: Prembly's answer agrees with the event
 CONFIRMED_FIELDS = "premblyd-confirmed-fields"  # and states these facts
 
@@ -47,22 +49,30 @@ def make_request(
 ) -> Request:
     """Return the exact request for one attempt. Raise BodyError when its body can't be made."""
     body, content_type = _body(hook, invocation)
-    headers = [("Content-Type", content_type), (standardwebhooks.ID, invocation.id)]
+    headers = [("Content-Type", content_type), (ID, invocation.id)]
     if hook.send == "raw" and invocation.webhook:
         headers += _prembly_headers(invocation.webhook, endpoint)
     timestamp = str(int(now_s))
-    headers.append((standardwebhooks.TIMESTAMP, timestamp))
+    headers.append((TIMESTAMP, timestamp))
     if invocation.confirmed_fields is not None:
         headers.append((CONFIRMED, "true"))
         headers.append((CONFIRMED_FIELDS, ",".join(invocation.confirmed_fields)))
     if hook.sign_with is not None:
-        key = standardwebhooks.key_of(hook.sign_with.reveal())
-        signed = standardwebhooks.sign(key, invocation.id, timestamp, body)
-        headers.append((standardwebhooks.SIGNATURE, signed))
+        key = signing_key(hook.sign_with.reveal())
+        signed = sign(key, invocation.id, timestamp, body)
+        headers.append((SIGNATURE, signed))
     own = {name.lower() for name in hook.headers}
     headers = [(name, value) for name, value in headers if name.lower() not in own]
     headers += [(name, secret.reveal()) for name, secret in hook.headers.items()]
     return Request(hook.url.reveal(), headers, body)
+
+
+def sign(key: bytes, webhook_id: str, timestamp: str, body: bytes) -> str:
+    """Return the `webhook-signature` of `body`, over its raw bytes. (The package standardwebhooks
+    signs text only, and a body need not be UTF-8.)"""
+    digest = hmac.new(key, f"{webhook_id}.{timestamp}.".encode(), "sha256")
+    digest.update(body)  # not joined with the rest, which would copy a body that may be large
+    return "v1," + base64.b64encode(digest.digest()).decode("ascii")
 
 
 def _body(hook: HttpHook, invocation: Invocation) -> tuple[bytes, str]:

@@ -10,7 +10,7 @@ from premblyd.config.secrets import Secret
 from premblyd.config.values import Model
 from premblyd.prembly import bodies
 from premblyd.prembly.payload import Webhook
-from premblyd.privacy.documents import MASK
+from premblyd.privacy import MASK
 from premblyd.queue.jobs import Job
 from premblyd.run.starting import FREE, Permit
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from structlog.typing import EventDict
 
-from premblyd.clock import SharedClock
 from premblyd.engines.engine import Beat, Statement, TimeRead
 from premblyd.errors import StoreUnavailableError
 from premblyd.hosts import membership
 from premblyd.hosts.membership import Membership
 from premblyd.hosts.register import Hosts, Identity, Sighting
+from premblyd.times import SharedClock
 from tests.support.database import new_place
 from tests.support.queue import claim
 from tests.support.store import NOW_MS, Store

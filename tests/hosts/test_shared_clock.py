@@ -2,7 +2,7 @@
 
 import time
 
-from premblyd.clock import SharedClock
+from premblyd.times import SharedClock
 
 AHEAD_MS = 5 * 60_000
 

@@ -1,6 +1,6 @@
 """A clock for tests that jump."""
 
-from premblyd.clock import Clock
+from premblyd.times import Clock
 
 
 class SettableClock(Clock):

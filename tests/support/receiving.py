@@ -9,7 +9,6 @@ from typing import Any
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httputil import HTTPHeaders
 
-from premblyd.clock import Clock
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.databases import DatabaseAddress
@@ -18,6 +17,7 @@ from premblyd.engines.writer import Writer
 from premblyd.queue.inbox import Inbox
 from premblyd.receive.server import Receiver
 from premblyd.routing import Routing
+from premblyd.times import Clock
 from tests.support.configuration import configuration, shell
 from tests.support.database import rows
 from tests.support.requests import Answer

@@ -22,11 +22,11 @@ from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumperUnknown
 
-from premblyd.clock import Clock, SharedClock
 from premblyd.databases import Server
 from premblyd.engines.engine import Database, Done, Transaction
 from premblyd.engines.postgresql.transaction import NOW_MS, run, translated
 from premblyd.errors import CannotStartError, LacksRightsError, StoreUnreadableError, without_frames
+from premblyd.times import Clock, SharedClock
 
 
 class Deadline:

@@ -10,7 +10,7 @@ from premblyd.engines.engine import Database
 from premblyd.model.states import AttemptOutcome
 from premblyd.model.tables import Attempt, Delivery, Event, EventHour, Rejection
 from premblyd.prembly.payload import CODES
-from premblyd.privacy.identifiers import is_code
+from premblyd.privacy import is_code
 from premblyd.queue.inbox import ConnectionFault
 from premblyd.queue.rollups import hour_of
 from premblyd.record import events, hosts, queries, statistics

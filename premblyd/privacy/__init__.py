@@ -1,1 +1,0 @@
-"""What is private, and masking it for people who need not see it."""
