@@ -284,15 +284,6 @@ def test_attempts_that_still_run_have_not_failed(record: Record) -> None:
     ]
 
 
-def test_a_version_of_an_action_is_its_digest(record: Record) -> None:
-    record.event(1)
-    delivery = record.delivery(1, "archive", "dead")
-    record.attempt(delivery, 1)
-    record.attempt(delivery, 2, action_digest="bbbbbbbbbbbb", started_at_ms=LONG_AGO_MS + 5000)
-    answer = record.ask("Which version of an action ran")
-    assert [row[1:3] for row in answer] == [("aaaaaaaaaaaa", 1), ("bbbbbbbbbbbb", 1)]
-
-
 def test_people_are_counted_once_by_what_names_them_best(record: Record) -> None:
     in_2026 = 1_767_225_600_000  # 2026-01-01T00:00:00Z, the first moment that counts
     record.event(1, received_at_ms=in_2026 - 1, user_ref="too early")
@@ -301,18 +292,6 @@ def test_people_are_counted_once_by_what_names_them_best(record: Record) -> None
     record.event(4, received_at_ms=in_2026, reference="r")
     record.event(5, received_at_ms=in_2026)
     assert record.ask("How many people's records are in a period?") == [(4, 3)]
-
-
-def test_silence_lasts_until_now_and_a_duplicate_breaks_it(record: Record) -> None:
-    record.event(1, received_at_ms=NOW_MS - 10 * HOUR_MS)
-    record.event(
-        2,
-        received_at_ms=NOW_MS - 9 * HOUR_MS,
-        duplicate_count=1,
-        last_duplicate_at_ms=NOW_MS - 5 * HOUR_MS,
-    )
-    answer = record.ask("When was it silent for longest")
-    assert [round(row[2] / 3600) for row in answer] == [5, 4, 1]
 
 
 def test_growth_is_counted_by_month(record: Record) -> None:
