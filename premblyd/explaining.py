@@ -8,6 +8,7 @@ from typing import Any
 
 from premblyd.config.models import Action, Config, Endpoint, named
 from premblyd.errors import PremblydError
+from premblyd.expressions import Budget
 from premblyd.prembly import answers, payload
 from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.privacy import MASK, SECRET_VERDICT_FIELDS
@@ -79,12 +80,12 @@ def explain(
     webhook = _webhook(endpoint, key_name, body, now_ms)
     runs: dict[str, Preview] = {}
     runs_not: dict[str, str] = {}
-    for judgement in Routing(settings.actions).judge(webhook):
-        action = judgement.action
-        if judgement.why_not is None:
+    routing, budget = Routing(settings.actions), Budget()  # shared by all actions
+    for action in settings.actions:
+        if (why_not := routing.why_not(action, webhook, budget)) is None:
             runs[action.name] = _preview(action, webhook, endpoint)
         else:
-            runs_not[action.name] = judgement.why_not
+            runs_not[action.name] = why_not
     verdict = {
         name: MASK if value and name in SECRET_VERDICT_FIELDS else value
         for name, value in dataclasses.asdict(webhook.verdict).items()
@@ -157,6 +158,6 @@ def _invocation(action: Action, webhook: Webhook, *, is_confirmed: bool = False)
     return of_webhook(
         webhook,
         action.name,
-        once_key=once.key_of(webhook.verdict) if action.once else None,
-        confirmed_fields=() if is_confirmed else None,
+        once.key_of(webhook.verdict) if action.once else None,
+        () if is_confirmed else None,
     )

@@ -6,7 +6,6 @@ asks this for each webhook, `check` and `explain` show it, and a replay asks it 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,14 +16,6 @@ from premblyd.prembly.payload import Webhook
 from premblyd.telemetry import tell
 
 EVERY, MISSING, DEFAULT = _WORDS = ("*", "missing", "default")
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """Whether a webhook is for an action: `why_not` is None if it is."""
-
-    action: Action
-    why_not: str | None
 
 
 class Routing:
@@ -77,16 +68,9 @@ class Routing:
             return self._of_code(MISSING)
         return self._of_code(code if code in self.named_codes else DEFAULT)
 
-    def judge(self, webhook: Webhook) -> list[Judgement]:
-        """Return for every action whether `webhook` is for it, as `actions_for` decides, and why
-        not. Nothing is logged."""
-        budget = Budget()
-        return [
-            Judgement(action, self.why_not(action, webhook, budget)) for action in self._actions
-        ]
-
     def why_not(self, action: Action, webhook: Webhook, budget: Budget | None = None) -> str | None:
-        """Return why `webhook` is not for `action`; None: it is."""
+        """Return why `webhook` is not for `action`, as `actions_for` decides; None: it is. Nothing
+        is logged."""
         verdict = webhook.verdict
         reason = self.why_not_told(action, verdict.type, verdict.response_code)
         if reason is not None or action.when is None:

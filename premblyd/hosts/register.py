@@ -9,7 +9,7 @@ import asyncio
 import os
 import uuid
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple, TypeVar
 
 from peewee import fn
@@ -235,19 +235,8 @@ def _interrupt(transaction: Transaction, rows: Sequence[tuple[int, int]], now_ms
 
 _FLOOR = Statement(SchemaFloor.select(SchemaFloor.migration))
 _IS_ALIVE = Host.ended.is_null()
-_JOIN = insert(
-    Host,
-    "worker",
-    "name",
-    "place",
-    "pid",
-    "process_start",
-    "version",
-    "actions",
-    "lost_after_ms",
-    "started_at_ms",
-    "seen_at_ms",
-)
+_OF_IDENTITY = [field.name for field in fields(Identity)]
+_JOIN = insert(Host, *_OF_IDENTITY, "actions", "lost_after_ms", "started_at_ms", "seen_at_ms")
 _OF_PLACE = Statement(
     Host.select(Host.worker, Host.pid, Host.process_start).where(
         Host.place == param("place"), _IS_ALIVE

@@ -117,12 +117,7 @@ class Queue:
                 attempt_id=job.attempt_id,
                 claim_token=job.claim_token,
                 finished_at_ms=ending.at_ms,
-                outcome=result.outcome,
-                exit_code=result.exit_code,
-                http_status=result.http_status,
-                error=result.error,
-                output=result.output,
-                output_truncated=result.output_truncated,
+                **{name: getattr(result, name) for name in _REPORTED},
             )
             return True
 
@@ -214,7 +209,7 @@ class Queue:
 def _was_reported(transaction: Transaction, job: Job, result: Result, ending: Ending) -> bool:
     """Return whether the job's attempt has ended so already."""
     found = transaction.row(
-        _REPORTED,
+        _REPORTED_SO,
         attempt_id=job.attempt_id,
         claim_token=job.claim_token,
         finished_at_ms=ending.at_ms,
@@ -236,19 +231,10 @@ _REFUND_ATTEMPT = Statement(
     Delivery.update(attempts_left=Delivery.attempts_left + 1).where(Delivery.id == param("id"))
 )
 _IS_CLAIM = (Attempt.id == param("attempt_id")) & (Attempt.claim_token == param("claim_token"))
-_CLOSE_ATTEMPT = update(
-    Attempt,
-    "finished_at_ms",
-    "outcome",
-    "exit_code",
-    "http_status",
-    "error",
-    "output",
-    "output_truncated",
-    where=_IS_CLAIM,
-)
+_REPORTED = ("outcome", "exit_code", "http_status", "error", "output", "output_truncated")
+_CLOSE_ATTEMPT = update(Attempt, "finished_at_ms", *_REPORTED, where=_IS_CLAIM)
 # An attempt that has ended so already.
-_REPORTED = Statement(
+_REPORTED_SO = Statement(
     Attempt.select(Attempt.id).where(
         _IS_CLAIM,
         Attempt.finished_at_ms == param("finished_at_ms"),

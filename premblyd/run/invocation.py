@@ -49,42 +49,28 @@ class Invocation:
 
 def of_job(job: Job, permit: Permit = FREE) -> Invocation:
     """Return how the hook of a claimed delivery is run."""
-    return of_webhook(
-        job.event,
-        job.action,
-        event_id=job.event.id,
-        event_key=job.event.key,
-        delivery_id=job.delivery_id,
-        attempt=job.attempt,
-        worker=job.worker,
-        once_key=job.once_key,
-        confirmed_fields=job.confirmed_fields if job.is_confirmed else None,
-        permit=permit,
-    )
+    confirmed_fields = job.confirmed_fields if job.is_confirmed else None
+    return of_webhook(job.event, job.action, job.once_key, confirmed_fields, job, permit)
 
 
 def of_webhook(
     webhook: Webhook,
     action: str,
-    *,
-    event_id: int = 0,
-    event_key: str = NOT_STORED,
-    delivery_id: int = 0,
-    attempt: int = 1,
-    worker: str = "",
-    once_key: str | None = None,
-    confirmed_fields: tuple[str, ...] | None = None,
+    once_key: str | None,
+    confirmed_fields: tuple[str, ...] | None,
+    job: Job | None = None,
     permit: Permit = FREE,
 ) -> Invocation:
-    """Return how the hook of `action` is run for a webhook, which need not be stored."""
+    """Return how the hook of `action` is run for a webhook. Without a `job` that is not stored."""
+    event_id, event_key = (job.event.id, job.event.key) if job else (0, NOT_STORED)
     verdict = webhook.verdict
     environment = {
         "PREMBLY_EVENT": event_id,
         "PREMBLY_EVENT_KEY": event_key,
-        "PREMBLY_DELIVERY": delivery_id,
+        "PREMBLY_DELIVERY": job.delivery_id if job else 0,
         "PREMBLY_ONCE_KEY": once_key,
-        "PREMBLY_ATTEMPT": attempt,
-        "PREMBLY_WORKER": worker,
+        "PREMBLY_ATTEMPT": job.attempt if job else 1,
+        "PREMBLY_WORKER": job.worker if job else "",
         "PREMBLY_ENDPOINT": webhook.endpoint,
         "PREMBLY_KIND": verdict.kind,
         "PREMBLY_TYPE": verdict.type,

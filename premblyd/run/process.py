@@ -1,5 +1,5 @@
 """The process of a hook: by what it is known (`Mark`, `Children`); its start, its end, its output,
-its time, and the daemon's stop (`start`, `ExitWatch`)."""
+its time, and the daemon's stop (`Process`)."""
 
 import contextlib
 import os
@@ -9,8 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from premblyd.model.states import AttemptOutcome
 from premblyd.queue.jobs import Result
@@ -72,57 +71,50 @@ class Children:
         return child in self._counts
 
 
-@dataclass(frozen=True, slots=True)
 class Process:
-    """A process that was started, and the pipe by which its output comes."""
+    """A process in a session of its own, in `/`, with `body` as its standard input: made, it has
+    started; entered, it is waited for. Raise OSError or MemoryError when it can't be started, and
+    what `require` raises at the last moment. `stop`: what is readable once the daemon stops."""
 
-    pid: int
-    output: int
-
-
-def start(
-    arguments: list[str], environ: Mapping[str, str], body: bytes, require: Callable[[], None]
-) -> Process:
-    """Start a process of its own session in `/`, with `body` as its standard input. Raise OSError
-    or MemoryError when it can't be started, and what `require` raises at the last moment."""
-    with contextlib.ExitStack() as opened, contextlib.ExitStack() as unless_started:
-        stdin = _in_memory(body)
-        opened.callback(os.close, stdin)
-        output, write_end = os.pipe()
-        opened.callback(os.close, write_end)
-        unless_started.callback(os.close, output)
-        require()
-        pid = spawn(arguments, environ, streams=(stdin, write_end, write_end), folder="/")
-        unless_started.pop_all()  # the pipe's reading end is the process's from now on
-    return Process(pid, output)
-
-
-class ExitWatch:
-    """Waits for one process: its end, its output, its time, and the daemon's stop."""
-
-    def __init__(self, process: Process, stop: int) -> None:
-        self._pid = process.pid
-        self._stdout = process.output
+    def __init__(
+        self,
+        arguments: list[str],
+        environ: Mapping[str, str],
+        body: bytes,
+        *,
+        require: Callable[[], None],
+        stop: int,
+    ) -> None:
         self._stop = stop
         self._output = _Output()
         self._reaping = threading.Lock()
         self._is_reaped = False
-        os.set_blocking(self._stdout, False)
         self._poll = select.poll()
+        with contextlib.ExitStack() as opened, contextlib.ExitStack() as unless_started:
+            stdin = _in_memory(body)
+            opened.callback(os.close, stdin)
+            self._stdout, write_end = os.pipe()
+            opened.callback(os.close, write_end)
+            unless_started.callback(os.close, self._stdout)
+            os.set_blocking(self._stdout, False)
+            require()
+            streams = (stdin, write_end, write_end)
+            self.pid = spawn(arguments, environ, streams=streams, folder="/")
+            unless_started.pop_all()  # the pipe's reading end is the process's from now on
         self._pidfd: int | None = None
         with contextlib.suppress(OSError):  # out of descriptors: then the exit is polled for
-            self._pidfd = os.pidfd_open(self._pid)
+            self._pidfd = os.pidfd_open(self.pid)
             self._poll.register(self._pidfd, select.POLLIN)
         for descriptor in (self._stdout, self._stop):
             self._poll.register(descriptor, select.POLLIN)
 
-    def __enter__(self) -> "ExitWatch":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:  # an error of ours: nothing would watch the process any more
             self._kill(signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+            os.waitpid(self.pid, 0)
         if self._pidfd is not None:
             os.close(self._pidfd)
         os.close(self._stdout)
@@ -153,7 +145,7 @@ class ExitWatch:
     def _reap(self) -> int:
         with self._reaping:
             self._is_reaped = True
-            return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def _exited_within(self, seconds: float) -> bool:
         """Keep output until the process exits. Return whether it did: else its time is up, or the
@@ -177,19 +169,19 @@ class ExitWatch:
         the program that it waited for may still tidy up."""
         deadline = time.monotonic() + seconds
         self._exited_within(seconds)
-        while time.monotonic() < deadline and _group_lives(self._pid):
+        while time.monotonic() < deadline and _group_lives(self.pid):
             self._drain()
             time.sleep(GROUP_POLL_S)
 
     def _has_exited(self) -> bool:
-        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def _stopping(self) -> bool:
         return self._stop in dict(self._poll.poll(0))
 
     def _kill(self, number: signal.Signals) -> None:
         try:
-            os.killpg(self._pid, number)
+            os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):  # all gone, or became another user
             return
 

@@ -16,7 +16,7 @@ from premblyd.config.models import Config, Endpoint
 from premblyd.model.states import AttemptOutcome
 from premblyd.queue.jobs import Result
 from premblyd.run.invocation import Invocation, Preview, masked
-from premblyd.run.process import Children, ExitWatch, mark_of, start
+from premblyd.run.process import Children, Process, mark_of
 from premblyd.run.starting import LackError, Patience, Permit, what_is_lacking
 
 T = TypeVar("T")
@@ -113,16 +113,22 @@ class ShellRunner:
         mark = mark_of(variables)
         with self._children.known(mark):
             try:
-                process = start(command_line(hook), variables, body[0], permit.require)
+                process = Process(
+                    command_line(hook),
+                    variables,
+                    body[0],
+                    require=permit.require,
+                    stop=self._stop_reader,
+                )
             except (OSError, MemoryError) as error:
                 return _not_started(error)
             body.clear()
             with (
                 self._children.known(process.pid),
-                ExitWatch(process, self._stop_reader) as watch,
-                permit.ends_by(watch.kill, mark),
+                process,
+                permit.ends_by(process.kill, mark),
             ):
-                return watch.wait(hook.timeout_ms / 1000, is_shell=isinstance(hook, ShellHook))
+                return process.wait(hook.timeout_ms / 1000, is_shell=isinstance(hook, ShellHook))
 
 
 def _not_started(error: OSError | MemoryError) -> Result:
