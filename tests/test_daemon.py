@@ -49,7 +49,7 @@ endpoints: [{{name: prembly, path: /webhooks/prembly, keys: {{live: a-key}}}}]
 STEPS = (
     "backend",
     "Writer",
-    pytest.param("Queue.recover", marks=pytest.mark.sqlite),  # there it is part of joining
+    pytest.param("Hosts.join_alone", marks=pytest.mark.sqlite),  # there it is part of joining
     "find_marks",
     "Runners.make",
     "Runners.second",

@@ -397,9 +397,8 @@ class Alone:
 
     is_leader = True
 
-    def __init__(self, hosts: Hosts, queue: Queue, clock: Clock) -> None:
+    def __init__(self, hosts: Hosts, clock: Clock) -> None:
         self._hosts = hosts
-        self._queue = queue
         self._clock = clock
 
     def configure(self, actions: Sequence[str]) -> None:
@@ -413,11 +412,7 @@ class Alone:
     async def join(self) -> list[int]:
         """Begin. Return which deliveries are due because the last daemon died. Raise
         StoreUnavailableError when the database can't."""
-        now_ms = self._clock.now_ms()
-        interrupted, _ = await asyncio.gather(
-            self._queue.recover(now_ms), self._hosts.join_alone(now_ms)
-        )
-        return interrupted
+        return await self._hosts.join_alone(self._clock.now_ms())
 
     async def run(self) -> None:
         """Wait until the daemon ends."""

@@ -122,7 +122,7 @@ class Hosts:
             for worker in dead:
                 transaction.change(_END, worker=worker, ended_at_ms=now_ms, ended=LOST)
             self._join(transaction, now_ms)
-            return _interrupt_orphans(transaction, now_ms)
+            return _interrupt(transaction, transaction.rows(_ORPHANS), now_ms)
 
         return _of_fit(await self._writer.call(operation, names=[history.LOCK]))
 
@@ -140,14 +140,15 @@ class Hosts:
             " Install that version."
         )
 
-    def join_alone(self, now_ms: int) -> "asyncio.Future[None]":
+    def join_alone(self, now_ms: int) -> "asyncio.Future[list[int]]":
         """Add this daemon, where none works beside it: who has not ended is dead, and nobody is
-        waited for."""
+        waited for. Return which deliveries are due because the last daemon died."""
 
-        def operation(transaction: Transaction) -> None:
+        def operation(transaction: Transaction) -> list[int]:
             transaction.change(_END_ALL, ended_at_ms=now_ms)
             transaction.change(_FORGET_ALL, forgotten_at_ms=now_ms)
             self._join(transaction, now_ms)
+            return _interrupt(transaction, transaction.rows(_ALL_RUNNING), now_ms)
 
         return self._writer.call(operation)
 
@@ -177,7 +178,10 @@ class Hosts:
                 )
                 and transaction.change(_END, worker=sighting.worker, ended_at_ms=now_ms, ended=LOST)
             ]
-            return TakenOver(hosts=ended, delivery_ids=_interrupt_orphans(transaction, now_ms))
+            return TakenOver(
+                hosts=ended,
+                delivery_ids=_interrupt(transaction, transaction.rows(_ORPHANS), now_ms),
+            )
 
         return self._writer.call(operation)
 
@@ -192,7 +196,8 @@ class Hosts:
                 return unfit
             if not transaction.change(_REVIVE, worker=self._worker):
                 self._join(transaction, now_ms)
-            return {token for (token,) in transaction.rows(_CLAIMS_OF, worker=self._worker)}
+            rows = transaction.rows(damage.RUNNING_OF, worker=self._worker)
+            return {token for _, _, token in rows}
 
         return _of_fit(await self._writer.call(operation, names=[history.LOCK]))
 
@@ -210,7 +215,7 @@ class Hosts:
 
         def operation(transaction: Transaction) -> list[int]:
             transaction.change(_END, worker=self._worker, ended_at_ms=now_ms, ended=STOPPED)
-            rows = transaction.rows(_DELIVERIES_OF, worker=self._worker)
+            rows = transaction.rows(damage.RUNNING_OF, worker=self._worker)
             return _interrupt(transaction, rows, now_ms)
 
         return self._writer.call(operation, Step.LIFE)
@@ -222,15 +227,11 @@ def _of_fit(done: Done | PremblydError) -> Done:
     return done
 
 
-def _interrupt_orphans(transaction: Transaction, now_ms: int) -> list[int]:
-    """Make due what runs under workers that don't live."""
-    return _interrupt(transaction, transaction.rows(_ORPHANS), now_ms)
-
-
-def _interrupt(transaction: Transaction, rows: Sequence[tuple[int, int]], now_ms: int) -> list[int]:
-    for delivery_id, attempts_left in rows:
+def _interrupt(transaction: Transaction, rows: Sequence[Sequence[Any]], now_ms: int) -> list[int]:
+    """Make due what runs by `rows`, which begin with id and attempts_left. Return their ids."""
+    for delivery_id, attempts_left, *_ in rows:
         damage.interrupt(transaction, delivery_id, attempts_left, now_ms)
-    return [delivery_id for delivery_id, _ in rows]
+    return [row[0] for row in rows]
 
 
 _FLOOR = Statement(SchemaFloor.select(SchemaFloor.migration))
@@ -285,21 +286,16 @@ FORGET = Statement(
 _HAS_ENDED = Statement(
     Host.select(Host.id).where(Host.worker == param("worker"), Host.ended.is_null(False))
 )
-_RUNNING = Delivery.select(Delivery.id, Delivery.attempts_left).join(Attempt, on=IS_LAST_ATTEMPT)
-_DELIVERIES_OF = Statement(
-    _RUNNING.where(Delivery.state == State.RUNNING, Attempt.worker == param("worker")), locks=True
+_RUNNING = Delivery.select(Delivery.id, Delivery.attempts_left).where(
+    Delivery.state == State.RUNNING
 )
+_ALL_RUNNING = Statement(_RUNNING)
+# What runs under workers that don't live.
 _ORPHANS = Statement(
-    _RUNNING.where(
-        Delivery.state == State.RUNNING,
-        Attempt.worker.not_in(Host.select(Host.worker).where(_IS_ALIVE)),
+    _RUNNING.join(Attempt, on=IS_LAST_ATTEMPT).where(
+        Attempt.worker.not_in(Host.select(Host.worker).where(_IS_ALIVE))
     ),
     locks=True,
-)
-_CLAIMS_OF = Statement(
-    Delivery.select(Attempt.claim_token)
-    .join(Attempt, on=IS_LAST_ATTEMPT)
-    .where(Delivery.state == State.RUNNING, Attempt.worker == param("worker"))
 )
 # What a beacon says and asks.
 BEAT = Statement(

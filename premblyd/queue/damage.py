@@ -15,7 +15,7 @@ from premblyd.engines.engine import Row, Statement, Transaction, param, update
 from premblyd.errors import PremblydError
 from premblyd.model.columns import ColumnType
 from premblyd.model.states import BROKEN, IS_BROKEN, AttemptOutcome, State
-from premblyd.model.tables import Attempt, Delivery, Event
+from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event
 from premblyd.prembly import payload
 from premblyd.prembly.payload import Kind, Outcome, StoredEvent, Verdict
 
@@ -74,7 +74,7 @@ def close_open_attempt(
 
 
 def release(
-    transaction: Transaction, delivery_id: int, state: State, now_ms: int, error: str
+    transaction: Transaction, delivery_id: int, state: State, now_ms: int, error: str | None
 ) -> None:
     """Let a delivery go that runs: it is due now, or has ended."""
     pending = state is State.PENDING
@@ -143,6 +143,13 @@ _PYTHON_TYPES: dict[ColumnType, tuple[type, ...]] = {
     ColumnType.REAL: (float, int),
 }
 _EVENT_TYPES = {name: _python_types(name) for name in EVENT_COLUMNS}
+# Of a worker, by the attempts that it has open.
+RUNNING_OF = Statement(
+    Delivery.select(Delivery.id, Delivery.attempts_left, Attempt.claim_token)
+    .join(Attempt, on=IS_LAST_ATTEMPT)
+    .where(Delivery.state == State.RUNNING, Attempt.worker == param("worker")),
+    locks=True,
+)
 _EVENT = Statement(
     Delivery.select(*(getattr(Event, name) for name in EVENT_COLUMNS))
     .join(Event)

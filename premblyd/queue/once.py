@@ -98,7 +98,8 @@ class Turns:
         if holder.state != State.SUCCEEDED:
             self._hold(delivery, holder)
         elif may_end(self._transaction, delivery.order_key):
-            self._skip(delivery, holder)
+            note_other(self._transaction, delivery.id, holder.id)
+            damage.release(self._transaction, delivery.id, State.SKIPPED, self._now_ms, None)
         else:
             return Turn.UNKNOWN
         return Turn.PASSED
@@ -134,17 +135,6 @@ class Turns:
                     give_key(self._transaction, delivery.action, row[0], subject.key)
                 return _Holder(*holder)
         return None
-
-    def _skip(self, delivery: Due, holder: _Holder) -> None:
-        self._transaction.change(
-            _SKIP,
-            id=delivery.id,
-            state=State.SKIPPED,
-            due_at_ms=None,
-            finished_at_ms=self._now_ms,
-            last_error=None,
-            ran_instead_id=holder.id,
-        )
 
     def _hold(self, delivery: Due, holder: _Holder) -> None:
         """Make `delivery` due again after a while."""
@@ -294,15 +284,6 @@ _EARLIER = Statement(
     )
     .order_by(Delivery.state.desc(), Delivery.id)  # succeeded ones before running ones
     .limit(1)
-)
-_SKIP = update(
-    Delivery,
-    "state",
-    "due_at_ms",
-    "finished_at_ms",
-    "last_error",
-    "ran_instead_id",
-    where=_HAS_ID,
 )
 _HOLD = update(Delivery, "state", "due_at_ms", where=_HAS_ID)
 _TAKE_KEY = Statement(Delivery.update(once_key=None).where(_HAS_KEY, Delivery.id != param("id")))

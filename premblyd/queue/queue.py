@@ -20,7 +20,7 @@ from premblyd.model.states import BROKEN, IS_BROKEN, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host
 from premblyd.queue import damage, once, order
 from premblyd.queue.claims import Claims
-from premblyd.queue.damage import UNSTARTED, interrupt, release
+from premblyd.queue.damage import RUNNING_OF, UNSTARTED, release
 from premblyd.queue.due import IS_QUEUED, NEVER_MS
 from premblyd.queue.jobs import IDLE, Claimable, Claimed, Confirmed, Ending, Job, Load, Result
 from premblyd.queue.once import Ruling
@@ -36,17 +36,6 @@ class Queue:
         self._worker = worker
         self._claims = Claims(worker)
 
-    def recover(self, now_ms: int) -> "asyncio.Future[list[int]]":
-        """Make what the last process left running due now. Return which deliveries these are."""
-
-        def operation(transaction: Transaction) -> list[int]:
-            rows = transaction.rows(_RUNNING)
-            for delivery_id, attempts_left in rows:
-                interrupt(transaction, delivery_id, attempts_left, now_ms)
-            return [delivery_id for delivery_id, _ in rows]
-
-        return self._writer.call(operation, Step.CLAIMS)
-
     def release_unstarted(self, running: Collection[int], now_ms: int) -> "asyncio.Future[bool]":
         """Make those of this process's running deliveries due now that are not in `running`, at
         no cost of an attempt: a claim failed, yet the disk may hold it (SQLite reports a COMMIT
@@ -58,8 +47,7 @@ class Queue:
         def operation(transaction: Transaction) -> bool:
             if not self._claims.are_decided(transaction):
                 return False
-            rows = transaction.rows(_RUNNING_OF, worker=self._worker)
-            for delivery_id, _ in rows:
+            for delivery_id, _, _ in transaction.rows(RUNNING_OF, worker=self._worker):
                 if delivery_id not in running:
                     damage.close_open_attempt(transaction, delivery_id, now_ms, UNSTARTED)
                     transaction.change(_REFUND_ATTEMPT, id=delivery_id)
@@ -218,15 +206,6 @@ def _was_reported(transaction: Transaction, job: Job, result: Result, ending: En
     return found is not None
 
 
-_RUNNING = Statement(
-    Delivery.select(Delivery.id, Delivery.attempts_left).where(Delivery.state == State.RUNNING)
-)
-# Of a worker, by the attempts that it has open.
-_RUNNING_OF = Statement(
-    Delivery.select(Delivery.id, Delivery.attempts_left)
-    .join(Attempt, on=IS_LAST_ATTEMPT)
-    .where(Delivery.state == State.RUNNING, Attempt.worker == param("worker"))
-)
 _REFUND_ATTEMPT = Statement(
     Delivery.update(attempts_left=Delivery.attempts_left + 1).where(Delivery.id == param("id"))
 )

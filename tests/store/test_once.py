@@ -21,6 +21,7 @@ from tests.support.queue import (
     claim_once,
     finish,
     ids,
+    recover,
 )
 from tests.support.store import NOW_MS, Store
 
@@ -163,7 +164,7 @@ def test_after_a_crash_one_of_them_runs(store: Store) -> None:
     add(store, b"1")
     add(store, b"2")
     claim_once(store)
-    store.wait(store.queue.recover(NOW_MS + 5))
+    recover(store, NOW_MS + 5)
     [job] = claim_once(store, NOW_MS + 5).jobs
     assert finish(store, job, SUCCEEDED, None, NOW_MS + 6)
     assert ids(claim_once(store, LATER_MS)) == []

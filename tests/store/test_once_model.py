@@ -12,7 +12,15 @@ import pytest
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.jobs import Claimable, Claimed, Job
 from premblyd.record.operating import Operator
-from tests.support.queue import FAILED, INTERRUPTED, LEASE_MS, SUCCEEDED, claim_once, finish
+from tests.support.queue import (
+    FAILED,
+    INTERRUPTED,
+    LEASE_MS,
+    SUCCEEDED,
+    claim_once,
+    finish,
+    recover,
+)
 from tests.support.store import NOW_MS, Store
 
 SCHEDULES = int(os.environ.get("SCHEDULES", "4"))
@@ -158,7 +166,7 @@ class Schedule:
             own.due_ms = retry_at_ms
 
     def crash(self) -> None:
-        self.store.wait(self.store.queue.recover(self.now_ms))
+        recover(self.store, self.now_ms)
         for number in self.jobs:
             self.model[number].state, self.model[number].due_ms = "pending", self.now_ms
         self.jobs.clear()

@@ -14,7 +14,7 @@ from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Job
 from premblyd.queue.order import Then
 from premblyd.record.operating import Operator
-from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, finish, ids
+from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, finish, ids, recover
 from tests.support.store import NOW_MS, Store, new_event
 
 LINE = "SELECT id, state, waits_for_id FROM delivery ORDER BY id"
@@ -217,7 +217,7 @@ def test_one_that_waits_is_not_hastened(store: Store) -> None:
 def test_after_a_crash_the_one_that_ran_runs_first_again(store: Store) -> None:
     add(store, "a", "a")
     only(store)
-    store.wait(store.queue.recover(NOW_MS + 5))
+    recover(store, NOW_MS + 5)
     assert run(store, NOW_MS + 5) == [1, 2]
 
 

@@ -13,7 +13,6 @@ from premblyd.queue.damage import CRASHED
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimed, Confirmed, Job, Result
-from premblyd.queue.queue import Queue
 from premblyd.record.operating import Operator
 from tests.support.jobs import ending
 from tests.support.queue import (
@@ -30,6 +29,7 @@ from tests.support.queue import (
     everything,
     finish,
     ids,
+    recover,
 )
 from tests.support.store import NOW_MS, Store, new_event
 
@@ -196,7 +196,7 @@ def test_after_a_crash_what_ran_is_due_now_and_the_last_attempt_is_dead(store: S
     finish(store, jobs[2], SUCCEEDED)
     store.add("crm", attempts=3, body=b"not begun", received_at_ms=LATER_MS)
     now_ms = NOW_MS + 7  # the leases have not ended
-    interrupted = store.wait(Queue(store.writer, "host:2:boot").recover(now_ms))
+    interrupted = recover(store, now_ms)
     assert interrupted == [job.delivery_id for job in jobs[:2]]
     assert store.rows(DELIVERIES) == [
         (1, "pending", now_ms, 1, 1, None, CRASHED),
@@ -209,7 +209,7 @@ def test_after_a_crash_what_ran_is_due_now_and_the_last_attempt_is_dead(store: S
         (2, 1, NOW_MS, now_ms, "interrupted", CRASHED),
         (3, 1, NOW_MS, NOW_MS, "succeeded", None),
     ]
-    assert store.wait(store.queue.recover(now_ms)) == []
+    assert recover(store, now_ms) == []
     assert [job.attempt for job in claim(store, now_ms, crm=9).jobs] == [2]
 
 

@@ -15,7 +15,7 @@ from premblyd.queue import rollups
 from premblyd.queue.rollups import hour_of
 from premblyd.record.operating import Operator
 from premblyd.times import HOUR_MS
-from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, add_many, claim, finish
+from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, add_many, claim, finish, recover
 from tests.support.store import NOW_MS, Store
 
 HOUR = hour_of(NOW_MS)
@@ -95,7 +95,7 @@ def test_an_attempt_that_a_crash_ended_is_counted_and_one_without_delivery_is_no
     add_many(store, 2, "crm")
     claim(store, crm=9)
     store.by_hand("DELETE FROM delivery WHERE id = 2")
-    assert store.wait(store.queue.recover(NOW_MS + 50)) == [1]
+    assert recover(store, NOW_MS + 50) == [1]
     end = "UPDATE attempt SET outcome = 'failed', finished_at_ms = 7 WHERE outcome IS NULL"
     store.by_hand(end)
     assert store.rows(ATTEMPTS) == [(HOUR, "crm", "interrupted", 64, 1)]

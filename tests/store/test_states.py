@@ -8,7 +8,7 @@ import pytest
 from premblyd.model import states
 from premblyd.queue.inbox import Added
 from premblyd.record.operating import Operator
-from tests.support.queue import FAILED, SUCCEEDED, claim, finish, ids
+from tests.support.queue import FAILED, SUCCEEDED, claim, finish, ids, recover
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_event
 
@@ -114,7 +114,7 @@ def test_a_whole_life_is_taken(store: Store) -> None:
     store.wait(store.writer.call(operator.cancel(2, NOW_MS), alone=True))
     for _ in range(2):
         (job,) = claim(store, crm=9).jobs
-        store.wait(store.queue.recover(NOW_MS))
+        recover(store, NOW_MS)
         (job,) = claim(store, crm=9).jobs
         finish(store, job, SUCCEEDED)
     found = store.rows("SELECT state FROM delivery ORDER BY id")

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from functools import partial
 from typing import Any
 
+from premblyd.hosts.register import Hosts, of_this_process
 from premblyd.model.states import AttemptOutcome, State
 from premblyd.queue import order
 from premblyd.queue.inbox import NewDelivery
@@ -73,3 +74,8 @@ def add_many(store: Store, count: int, *actions: str) -> None:
 def mend_order(store: Store, after: Any = None, now_ms: int = NOW_MS) -> order.Mended:
     """Look at a portion of those that wait for another delivery."""
     return store.wait(store.writer.call(partial(order.mend, after=after, now_ms=now_ms)))
+
+
+def recover(store: Store, now_ms: int = NOW_MS, name: str = "next") -> list[int]:
+    """Have the next daemon start, after the one that claimed has died. Return what is due now."""
+    return store.wait(Hosts(store.writer, of_this_process(name)).join_alone(now_ms))

@@ -29,6 +29,7 @@ from tests.support.queue import (
     claim_once,
     finish,
     ids,
+    recover,
 )
 from tests.support.store import NOW_MS, Store
 
@@ -128,7 +129,7 @@ def test_what_ran_when_its_event_was_deleted_is_dead_after_the_next_start(store:
     add_many(store, 2, "crm")
     claim(store, crm=9)
     by_hand(store.path, "DELETE FROM event WHERE id = 1")
-    assert store.wait(store.queue.recover(NOW_MS)) == [1, 2]
+    assert recover(store, NOW_MS) == [1, 2]
     assert ids(claim(store, crm=9)) == [2]
     assert store.rows(DELIVERIES)[0][1::5] == ("dead", damage.EVENT_GONE)
 
@@ -150,7 +151,7 @@ def test_whatever_is_changed_by_hand_a_claim_goes_on_with_the_others(
     jobs = claim(store, LATER_MS, crm=9).jobs
     store.wait(store.queue.shift(1000, LATER_MS))
     store.wait(store.queue.end_broken(LATER_MS))
-    store.wait(store.queue.recover(LATER_MS))
+    recover(store, LATER_MS)
     for _ in range(2):
         jobs += claim(store, LATER_MS, crm=9).jobs
     assert {5, 6, 7, 8} <= {job.delivery_id for job in jobs}

@@ -7,7 +7,7 @@ import pytest
 from premblyd.queue import damage
 from premblyd.record.operating import Operator
 from tests.store.sqlite.test_damage import COLUMNS, VALUES, by_hand
-from tests.support.queue import LATER_MS, SUCCEEDED, claim, finish, mend_order
+from tests.support.queue import LATER_MS, SUCCEEDED, claim, finish, mend_order, recover
 from tests.support.store import NOW_MS, Store
 
 LINE = "SELECT waits_for_id, due_at_ms FROM delivery WHERE id = ?"
@@ -124,7 +124,7 @@ def test_whatever_is_changed_by_hand_those_behind_it_run(store: Store, seed: int
         what = choice([change, change, f"DELETE FROM {table}"])
         by_hand(store.path, f"{what} WHERE id = {choice([1, 2, 3, 4])}")
     store.wait(store.queue.end_broken(LATER_MS))
-    store.wait(store.queue.recover(LATER_MS))
+    recover(store, LATER_MS)
     done: list[int] = []
     for _ in range(4):
         mend(store, LATER_MS)

@@ -4,7 +4,7 @@ from premblyd.model.states import STEPS, State
 from premblyd.queue.jobs import Job
 from premblyd.record.operating import Operator
 from tests.support.jobs import ending
-from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, claim_once, finish
+from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, claim_once, finish, recover
 from tests.support.store import NOW_MS, Store
 
 NOTED = """CREATE TRIGGER noted AFTER UPDATE OF state ON delivery WHEN OLD.state <> NEW.state
@@ -58,6 +58,6 @@ def test_every_change_of_a_state_is_in_the_table_and_nothing_in_it_is_invented(
     finish(store, claim_once(store, slots=1).jobs[0], SUCCEEDED)
     claim_once(store)
     job()
-    store.wait(store.queue.recover(NOW_MS))
+    recover(store, NOW_MS)
     told = {(before, step.then) for step in STEPS for before in step.states if before != step.then}
     assert set(store.rows("SELECT before, after FROM step")) == told
