@@ -1,4 +1,4 @@
-"""What a column is: said once, where the column is, in `models.py`.
+"""What a column is: said once, where the column is, in `tables.py`.
 
 Rows of lists, masks, JSON, CSV, what `move` brings over and the truth values of another engine are
 made from it. Each column says what it holds, so that what is private is known before it is shown:

@@ -15,9 +15,10 @@ from premblyd.engines.postgresql.schema import (
     begin_move,
     connect_read_only,
     prepare,
+    require_usable,
 )
 from premblyd.engines.postgresql.transaction import HALF_MOVED, Connection, translated
-from premblyd.errors import AlreadyRunningError, CannotStartError, StoreUnreadableError
+from premblyd.errors import AlreadyRunningError, StoreUnreadableError
 from premblyd.model.columns import ColumnType
 from premblyd.move.rows import Key, Row, Table, moved_tables
 from premblyd.move.sides import RowsRefusedError, Side, quoted
@@ -151,15 +152,6 @@ class PostgresqlSide(Side):
                 self.connection.execute("SELECT setval(%s, %s)", (sequence, number))
             self.unmark()
 
-    def require_utf8(self) -> None:
-        """Raise CannotStartError for a database that can't hold every text."""
-        encoding = self.value("SELECT current_setting('server_encoding')")
-        if encoding != "UTF8":
-            raise CannotStartError(
-                f"{self.name} holds texts in {encoding}, and so not all of them. Make one by CREATE"
-                " DATABASE … ENCODING 'UTF8' TEMPLATE template0."
-            )
-
 
 @contextlib.contextmanager
 def source(server: Server) -> Iterator[PostgresqlSide]:
@@ -185,7 +177,7 @@ def target(server: Server) -> Iterator[PostgresqlSide]:
         with translated(StoreUnreadableError):  # which knows of another user of the system
             database.connection()
         opened = PostgresqlSide(str(server), database)
-        opened.require_utf8()
+        require_usable(server)  # it can hold every text
         if opened.notes() is None:
             prepare(server)
         begin_move(database.connection(), str(server))

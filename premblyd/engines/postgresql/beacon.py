@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import psycopg
@@ -155,19 +154,13 @@ FROM host WHERE ended_at_ms IS NULL ORDER BY id
 """  # noqa: S608 (a constant)
 
 
-class Living(NamedTuple):
-    """A daemon that has beaten while it was watched."""
+class Daemon(NamedTuple):
+    """A daemon that has not ended, as its row has it."""
 
+    worker: str
     name: str
     pid: int
     version: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Host:
-    """A daemon that has not ended, as its row has it."""
-
-    daemon: Living
     beat_count: int
     unseen_s: float
     beat_s: float  # from one beat to the next, so far
@@ -180,37 +173,28 @@ class _Host:
 
 def living(
     connection: Connection, *, watched_s: float | None = None, fresh_only: bool = False
-) -> list[Living]:
+) -> list[Daemon]:
     """Watch the daemons that have not ended, for `watched_s` at least (None: WATCHED_S). Return
     those that live. `fresh_only`: who has not beaten for a minute and five beats is dead."""
-    before = _hosts(connection, fresh_only=fresh_only)
+    before = _not_ended(connection, fresh_only=fresh_only)
     least_s = WATCHED_S if watched_s is None else watched_s
-    longest_beat_s = max((host.beat_s for host in before.values()), default=0)
+    longest_beat_s = max((daemon.beat_s for daemon in before.values()), default=0)
     until_s = time.monotonic() + min(max(3 * longest_beat_s, least_s), MOST_WATCHED_S)
-    beaten: dict[str, Living] = {}
+    beaten: dict[str, Daemon] = {}
     while before and time.monotonic() < until_s:
         time.sleep(LOOK_S)
-        now = _hosts(connection, fresh_only=fresh_only)
-        for worker, host in now.items():
-            has_beaten = worker not in before or before[worker].beat_count != host.beat_count
+        now = _not_ended(connection, fresh_only=fresh_only)
+        for worker, daemon in now.items():
+            has_beaten = worker not in before or before[worker].beat_count != daemon.beat_count
             if has_beaten and worker not in beaten:
-                beaten[worker] = host.daemon
+                beaten[worker] = daemon
                 until_s = min(until_s, time.monotonic() + GATHERED_S)
-        before = {worker: host for worker, host in before.items() if worker in now}
+        before = {worker: daemon for worker, daemon in before.items() if worker in now}
         if beaten.keys() >= now.keys():
             break
     return list(beaten.values())
 
 
-def _hosts(connection: Connection, *, fresh_only: bool) -> dict[str, _Host]:
-    """Return who has not ended, by worker."""
-    found = {
-        worker: _Host(
-            daemon=Living(name, pid, version),
-            beat_count=beat_count,
-            unseen_s=unseen_s,
-            beat_s=beat_s,
-        )
-        for worker, name, pid, version, beat_count, unseen_s, beat_s in connection.execute(_HOSTS)
-    }
-    return {worker: host for worker, host in found.items() if host.is_fresh or not fresh_only}
+def _not_ended(connection: Connection, *, fresh_only: bool) -> dict[str, Daemon]:
+    found = map(Daemon._make, connection.execute(_HOSTS))
+    return {daemon.worker: daemon for daemon in found if daemon.is_fresh or not fresh_only}

@@ -19,7 +19,6 @@ from premblyd.engines.postgresql import opening, schema, transaction
 from premblyd.engines.postgresql.beacon import PostgresqlBeacon
 from premblyd.engines.postgresql.opening import Deadline, connect
 from premblyd.engines.postgresql.transaction import (
-    Connection,
     plain,
     translated,
 )
@@ -73,7 +72,7 @@ class PostgresqlEngine:
         is_new = self._database.is_closed()
         self._committing = False
         try:
-            connection = self._connection()
+            connection = self._database.connection()
             if is_new:
                 self._part = transaction.take_part(connection)
             transaction.run(connection, work, self._will_commit, self._part)
@@ -86,7 +85,7 @@ class PostgresqlEngine:
         except (psycopg.Error, PeeweeException) as error:
             self._disconnect()
             reason = _NO_ANSWER if self._deadline.is_over else plain(error)
-            if _has_waited(error) and not self._deadline.is_over:
+            if isinstance(error, errors.LockNotAvailable) and not self._deadline.is_over:
                 raise TableUnavailableError(reason) from None
             # Only a new connection is sure to work again, or to reach the server that is first now.
             # Before the COMMIT was sent, that can be tried at once: nobody notices a server that
@@ -105,10 +104,6 @@ class PostgresqlEngine:
     def _will_commit(self) -> None:
         self._committing = True
 
-    def _connection(self) -> Connection:
-        connection: Connection = self._database.connection()
-        return connection
-
     def _disconnect(self) -> None:
         self._deadline.forget()
         with contextlib.suppress(psycopg.Error, PeeweeException):
@@ -118,10 +113,6 @@ class PostgresqlEngine:
 def _hurried(work: Callable[[Transaction], None], transaction: Transaction) -> None:
     transaction.connection.execute(f"SET LOCAL lock_timeout = '{SHORT_LOCK_WAIT}'")
     work(transaction)
-
-
-def _has_waited(error: Exception) -> bool:
-    return isinstance(error, errors.LockNotAvailable)
 
 
 @dataclass(frozen=True, slots=True)

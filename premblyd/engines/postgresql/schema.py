@@ -64,39 +64,14 @@ WHERE pg_class.oid = to_regclass('schema_migration') AND nspname <> current_sche
 
 
 def prepare(server: Server) -> list[str]:
-    """Make or migrate the schema; return the migrations applied now. Raise as
-    `engines.engine.Backend.prepare`."""
-    with contextlib.closing(connect(server)) as database:
-        return migrate(database, str(server))
-
-
-def connect_read_only(server: Server) -> Database:
-    """Return a database that only reads. Raise StoreUnreadableError when it can't be read."""
-    return _checked(reading(server), server)
-
-
-def connect_operator(server: Server) -> Database:
-    """Return a database on which a command writes while daemons run. Raise StoreUnreadableError
-    when it can't be used."""
-    return _checked(connect(server), server)
-
-
-def _checked(database: Database, server: Server) -> Database:
-    with translated(StoreUnreadableError):
-        connection = database.connection()
-    with bounded(connection, CONNECT_TIMEOUT_S):
-        check_schema(database, str(server))
-    return database
-
-
-def migrate(database: Database, name: str) -> list[str]:
-    """Apply what the database lacks; return which migrations these were.
+    """Make the schema, or apply what it lacks; return which migrations these were.
 
     Raise SchemaError when a newer premblyd wrote it, OlderDaemonsError when daemons work on it that
     would not survive it, MoveAtWorkError when it is being moved, StoreUnavailableError when it
     can't be migrated.
     """
-    with translated():
+    name = str(server)
+    with translated(), contextlib.closing(connect(server)) as database:
         connection: Connection = database.connection()
         with _alone(connection):
             _require_no_move(connection, name)
@@ -110,20 +85,36 @@ def migrate(database: Database, name: str) -> list[str]:
             return _apply(history, connection)
 
 
-def check_schema(database: Database, name: str) -> None:
-    """Raise SchemaError when this program can't work on the schema of the database."""
+def connect_read_only(server: Server) -> Database:
+    """Return a database that only reads. Raise SchemaError when this program can't work on its
+    schema, StoreUnreadableError when it can't be read."""
+    return _checked(reading(server), server)
+
+
+def connect_operator(server: Server) -> Database:
+    """Return a database on which a command writes while daemons run. Raise as
+    `connect_read_only`."""
+    return _checked(connect(server), server)
+
+
+def _checked(database: Database, server: Server) -> Database:
     try:
-        with translated(StoreUnreadableError):
-            _require_one_place(database.connection(), name)
+        with (
+            translated(StoreUnreadableError),
+            bounded(connection := database.connection(), CONNECT_TIMEOUT_S),
+        ):
+            _require_one_place(connection, str(server))
             history = History(database)
-            _require_usable(history, name)
+            _require_usable(history, str(server))
         if history.pending:
             raise SchemaError(
-                f"{name} is older than this premblyd, or empty. Start the daemon once: it migrates."
+                f"{server} is older than this premblyd, or empty. Start the daemon once: it"
+                " migrates."
             )
     except PremblydError:
         database.close()
         raise
+    return database
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ from premblyd.engines.sqlite.files import (
     move_into,
     real_path,
     restoring_folder,
-    sync_folder,
+    sync,
     unused_aside,
     write_copy,
 )
@@ -110,11 +110,11 @@ def put_in(real: Path, copy: Copy) -> Restored:
             raise
     with _explained(f"Putting {copy.path} in was interrupted; run the same again, it goes on"):
         move_into(folder, real)
-        _sync(folder, real.parent)
+        sync(folder, real.parent)
         new.rename(real)
-        _sync(folder, real.parent)
+        sync(folder, real.parent)
         aside = _ended(folder, real)
-        _sync(real.parent)
+        sync(real.parent)
         return dataclasses.replace(restored, aside=aside)
 
 
@@ -214,11 +214,6 @@ def _open(path: Path) -> contextlib.AbstractContextManager[BinaryIO | None]:
     return open(descriptor, "rb")
 
 
-def _sync(*folders: Path) -> None:
-    for folder in folders:
-        sync_folder(folder)
-
-
 def _remove(new: Path) -> None:
     for suffix in SUFFIXES:
         beside(new, suffix).unlink(missing_ok=True)
@@ -230,9 +225,6 @@ def _explained(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise PremblydError(f"{what}: {error.strerror}.") from None
-
-
-_Schema = list[tuple[str, str | None]]
 
 
 class CopyError(PremblydError):
@@ -257,7 +249,7 @@ class Restoration:
 class _Contents:
     """A database's schema, and the numbers of its last event and attempt."""
 
-    schema: _Schema
+    schema: list[tuple[str, str | None]]
     event: int
     attempt: int
 

@@ -97,13 +97,14 @@ def move_into(folder: Path, real: Path, suffixes: tuple[str, ...] = SUFFIXES) ->
     return is_moved
 
 
-def sync_folder(folder: Path) -> None:
-    """Have on the disk which names a folder has."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def sync(*paths: Path) -> None:
+    """Have on the disk what files hold, or which names folders have."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def clone(source: Path, target: Path) -> None:
@@ -120,11 +121,7 @@ def clone(source: Path, target: Path) -> None:
             old.execute("BEGIN")
             old.execute("SELECT count(*) FROM sqlite_master").fetchone()
             old.backup(new)  # with what only its write-ahead log holds
-        descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(part)
         part.replace(target)
     finally:
         _remove_clone(part)
@@ -154,7 +151,7 @@ def keep_file(descriptor: int, real: Path, *, with_log: bool) -> None:
             write_copy(file, aside / real.name)
         if with_log:
             move_into(aside, real, LOGS)
-        sync_folder(aside)
+        sync(aside)
     except OSError as error:
         tell("store.file_replaced", kept=None, reason=error.strerror)
     else:
@@ -165,7 +162,7 @@ def set_log_aside(real: Path) -> None:
     """Move the log beside a file into a folder: it belongs to another file."""
     aside = _made_aside(real)
     move_into(aside, real, LOGS)
-    sync_folder(real.parent)
+    sync(real.parent)
     tell("store.log_set_aside", kept=str(aside))
 
 

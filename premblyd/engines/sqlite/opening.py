@@ -74,19 +74,6 @@ _PLAIN = {
 }
 
 
-def migrate(database: Database, path: Path) -> list[str]:
-    """Apply to the database at `path` what it lacks; return which migrations these were.
-
-    One that has a schema already is copied beside itself first. Raise SchemaError when a newer
-    premblyd wrote it, StoreUnavailableError when it can't be migrated.
-    """
-    with translated():
-        history = _history(database, path)
-        if history.applied and history.pending:
-            clone(path, path.with_name(f"{path.name}.before-{history.pending[0]}"))
-        return history.apply()
-
-
 def check_schema(database: Database, path: Path) -> None:
     """Raise SchemaError when the schema of the database at `path` is not this program's."""
     try:
@@ -325,7 +312,11 @@ def prepare(path: Path) -> list[str]:
     if is_foreign_log(real):
         set_log_aside(real)
     with contextlib.closing(connect(path)) as database:
-        applied = migrate(database, path)
+        with translated():
+            history = _history(database, path)
+            if history.applied and history.pending:
+                clone(path, path.with_name(f"{path.name}.before-{history.pending[0]}"))
+            applied = history.apply()
         _number(database)
         return applied
 

@@ -1,19 +1,9 @@
 """Types of events, deliveries that another ran instead of, and asking Prembly back."""
 
-from premblyd.model.history import change_check, change_text, is_sqlite, iso, run
+from premblyd.model.history import add_to_event, change_check, iso, run
 
 STATES = "state IN ('pending', 'running', 'succeeded', 'dead', 'cancelled')"
 STATES_NOW = "state IN ('pending', 'running', 'succeeded', 'dead', 'cancelled', 'skipped')"
-
-# To reach a column after the body SQLite walks the body, a photo's megabytes. So the new columns go
-# before it where that costs nothing: where there is no event yet.
-BODY = "body BLOB NOT NULL"
-BODY_LAST = f"type TEXT, risk_level TEXT, risk_score REAL, {BODY}"
-EVENT_COLUMNS = """
-ALTER TABLE event ADD COLUMN type TEXT;
-ALTER TABLE event ADD COLUMN risk_level TEXT;
-ALTER TABLE event ADD COLUMN risk_score REAL;
-"""
 
 COLUMNS = """
 ALTER TABLE delivery ADD COLUMN ran_instead_id INTEGER REFERENCES delivery (id);
@@ -105,9 +95,6 @@ FROM inquiry;
 
 
 def up(migrator, db):  # type: ignore[no-untyped-def]  # playhouse calls it
-    (has_events,) = db.execute_sql("SELECT EXISTS (SELECT 1 FROM event)").fetchone()
-    body_can_be_last = is_sqlite(db) and not has_events
-    if body_can_be_last:
-        change_text(db, "event", BODY, BODY_LAST)
+    add_to_event(db, "type TEXT", "risk_level TEXT", "risk_score REAL")
     change_check(db, "delivery", "delivery_state_check", STATES, STATES_NOW)
-    run(db, ("" if body_can_be_last else EVENT_COLUMNS) + COLUMNS + TABLES + VIEWS)
+    run(db, COLUMNS + TABLES + VIEWS)

@@ -2,7 +2,7 @@
 of many, alerts that failed, and triggers that refuse a delivery or an attempt whose columns
 contradict its state: see model/states.py."""
 
-from premblyd.model.history import change_text, is_sqlite, iso, run
+from premblyd.model.history import add_to_event, is_sqlite, iso, run
 from premblyd.model.states import install
 
 compatible = True  # no premblyd writes such rows; an older one claims without a token
@@ -24,13 +24,6 @@ WHERE state NOT IN ('pending', 'running') AND (
 UPDATE attempt SET finished_at_ms = started_at_ms
 WHERE outcome IS NOT NULL AND finished_at_ms IS NULL;
 UPDATE attempt SET outcome = 'interrupted' WHERE outcome IS NULL AND finished_at_ms IS NOT NULL;
-"""
-
-# See 0002_inquiries.py: what stands after the body is slower to reach.
-BODY = "body BLOB NOT NULL"
-EVENT_COLUMNS = """
-ALTER TABLE event ADD COLUMN doubt TEXT;
-ALTER TABLE event ADD COLUMN reference_key TEXT;
 """
 
 COLUMNS = """
@@ -110,14 +103,10 @@ DROP VIEW host_log;
 
 def up(migrator, db):  # type: ignore[no-untyped-def]  # playhouse calls it
     run(db, MENDED)
+    add_to_event(db, "doubt TEXT", "reference_key TEXT")
+    run(db, COLUMNS + TABLES)
     if is_sqlite(db):
-        (has_events,) = db.execute_sql("SELECT EXISTS (SELECT 1 FROM event)").fetchone()
-        if has_events:
-            run(db, EVENT_COLUMNS)
-        else:
-            change_text(db, "event", BODY, f"doubt TEXT, reference_key TEXT, {BODY}")
-        run(db, COLUMNS + TABLES + OLD_VIEWS + VIEWS)
+        run(db, OLD_VIEWS + VIEWS)
     else:
-        views = VIEWS.replace("CREATE VIEW", "CREATE OR REPLACE VIEW")
-        run(db, EVENT_COLUMNS + COLUMNS + TABLES + views)
+        run(db, VIEWS.replace("CREATE VIEW", "CREATE OR REPLACE VIEW"))
     install(db)
