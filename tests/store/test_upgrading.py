@@ -33,6 +33,9 @@ HALF_DONE = (
     ATTEMPT.format("outcome", 1, "'failed'"),
     ATTEMPT.format("finished_at_ms", 2, "8"),
 )
+VIEW = """CREATE VIEW host_log AS SELECT id, worker, name, pid, version,
+    CAST(NULL AS text) AS started_at, CAST(NULL AS text) AS seen_at, CAST(NULL AS text) AS ended_at,
+    ended FROM host"""
 COLUMNS = "id, key, received_at_ms, outcome, reference, body"
 SHAPE = """SELECT name, sql FROM sqlite_schema
     WHERE type IN ('index', 'view', 'trigger') ORDER BY name"""
@@ -87,6 +90,21 @@ def test_old_events_stay_and_new_ones_have_a_doubt(
     for table in ("event", "event_log"):
         found = rows(place, f"SELECT reference, doubt FROM {table} ORDER BY id")
         assert found == [*old, ("ref-new", "face")]
+
+
+def test_a_view_is_replaced_and_who_may_read_it_still_may(
+    older: Callable[[str], DatabaseAddress],
+) -> None:
+    place = older(OF_FIRST_0_2_0)
+    with changing(place) as database:
+        database.execute(VIEW)
+        if is_on_postgresql():
+            database.execute("GRANT SELECT ON host_log TO PUBLIC")
+    backend(place).prepare()
+    assert rows(place, "SELECT lost_after_ms FROM host_log") == []
+    if is_on_postgresql():
+        rights = "SELECT has_table_privilege('pg_monitor', 'host_log', 'SELECT')"
+        assert rows(place, rights) == [(True,)]
 
 
 def test_what_was_written_by_half_before_is_mended_or_ends_dead_in_words(

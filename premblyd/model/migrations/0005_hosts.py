@@ -1,6 +1,6 @@
 """Several daemons on one database, and deliveries of one reference in the order of receipt."""
 
-from premblyd.model.history import change_check, is_sqlite, iso, run
+from premblyd.model.history import change_check, is_sqlite, run
 
 DUE = "(due_at_ms IS NOT NULL) = (state IN ('pending', 'running'))"
 DUE_NOW = """
@@ -93,30 +93,9 @@ DROP INDEX delivery_queue;
 CREATE INDEX delivery_queue ON delivery (action, due_at_ms, id) WHERE due_at_ms IS NOT NULL;
 """
 
-VIEWS = f"""
-DROP VIEW delivery_log;
-CREATE VIEW delivery_log AS
-SELECT delivery.id, delivery.event_id, event.type, event.reference, event.response_code,
-       event.outcome, delivery.action, delivery.state, delivery.attempt_count,
-       delivery.attempts_left,
-       {iso("delivery.created_at_ms")} AS created_at,
-       {iso("delivery.due_at_ms")} AS due_at,
-       {iso("delivery.finished_at_ms")} AS finished_at,
-       {iso("delivery.confirmed_at_ms")} AS confirmed_at,
-       delivery.confirmed_sha256, delivery.once_key, delivery.ran_instead_id, delivery.order_key,
-       delivery.order_place, delivery.waits_for_id, delivery.holds_order, delivery.last_error
-FROM delivery JOIN event ON event.id = delivery.event_id;
-
-CREATE VIEW host_log AS
-SELECT id, worker, name, pid, version, {iso("started_at_ms")} AS started_at,
-       {iso("seen_at_ms")} AS seen_at, {iso("ended_at_ms")} AS ended_at,
-       ended
-FROM host;
-"""
-
 
 def up(migrator, db):  # type: ignore[no-untyped-def]  # playhouse calls it
-    run(db, TABLES + VIEWS)
+    run(db, TABLES)
     change_check(db, "delivery", "delivery_check", DUE, DUE_NOW)
     if not is_sqlite(db):
         run(db, QUEUE_INDEX)

@@ -2,6 +2,8 @@
 of many, alerts that failed, and triggers that refuse a delivery or an attempt whose columns
 contradict its state: see model/states.py."""
 
+import re
+
 from premblyd.model.history import add_to_event, is_sqlite, iso, run
 from premblyd.model.states import install
 
@@ -58,7 +60,8 @@ CREATE TABLE alert_failure (
 );
 """
 
-# New columns stand last, so that PostgreSQL can replace the views: who may read them still may.
+# Those of 0.2.0's first days end before `doubt`, `confirmed_facts`, `wait_until`, `lost_after_ms`:
+# so PostgreSQL can replace them, and who may read them still may.
 VIEWS = f"""
 CREATE VIEW event_log AS
 SELECT id, key, {iso("received_at_ms")} AS received_at, endpoint, type, kind,
@@ -93,20 +96,13 @@ SELECT id, worker, name, pid, version, {iso("started_at_ms")} AS started_at,
        ended, lost_after_ms, {iso("forgotten_at_ms")} AS forgotten_at
 FROM host;
 """
-OLD_VIEWS = """
-DROP VIEW event_log;
-DROP VIEW delivery_log;
-DROP VIEW inquiry_log;
-DROP VIEW host_log;
-"""
 
 
 def up(migrator, db):  # type: ignore[no-untyped-def]  # playhouse calls it
     run(db, MENDED)
     add_to_event(db, "doubt TEXT", "reference_key TEXT")
     run(db, COLUMNS + TABLES)
-    if is_sqlite(db):
-        run(db, OLD_VIEWS + VIEWS)
-    else:
-        run(db, VIEWS.replace("CREATE VIEW", "CREATE OR REPLACE VIEW"))
+    replacing = "DROP VIEW IF EXISTS {0}; CREATE VIEW {0}"
+    making = replacing if is_sqlite(db) else "CREATE OR REPLACE VIEW {0}"
+    run(db, re.sub(r"CREATE VIEW (\w+)", lambda found: making.format(found[1]), VIEWS))
     install(db)
