@@ -162,6 +162,7 @@ ACTIVATE = PAGE | {
     "types": ["sdk.session", "verification.*", "prembly.status"],
     "when": "outcome == 'verified'",
 }
+NEXT_KEY = "verified_by == 'hmac-sha256:next' && outcome == 'verified'"
 ASKED = {"api_key": "live_sk_hush", "url": "https://api.prembly.com"}
 
 
@@ -177,6 +178,8 @@ ASKED = {"api_key": "live_sk_hush", "url": "https://api.prembly.com"}
         ({}, {"path": "/hooks/prembly-5c0a7d0f4b1e4f3c.json"}, False),
         ({}, {"allow_ips": ["192.0.2.0/24"]}, False),
         ({"when": "outcome == 'not_verified'"}, {}, False),
+        ({"when": "outcome == 'pending'", "response_codes": ["*"]}, {}, False),
+        ({"when": NEXT_KEY}, {"keys": {"live": KEY, "next": "another-key"}}, True),
         ({"when": "verified_by == 'prembly-api' && outcome == 'verified'"}, {}, False),
     ],
 )

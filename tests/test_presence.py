@@ -72,13 +72,18 @@ def test_the_databases_password_is_told_to_need_a_restart_also_after_a_reload(
     listening = Listening(sockets=[], is_passed=False)
 
     def told() -> list[str]:
-        """Return what a check finds once the daemon has read the files again."""
+        """Return what a check finds before the daemon reads the files again, and after that."""
         now = load_config(path)
-        own = presence.of_this_process(
-            now, path, started_with=started_with, started_at_ms=1, listening=listening
+        before, after = (
+            presence.of_this_process(
+                settings, path, started_with=started_with, started_at_ms=1, listening=listening
+            )
+            for settings in (started_with, now)
         )
         assert (load.changed(started_with, now) == ["database"]) == (now != started_with)
-        return list(presence.differences(own, now, path))
+        found = list(presence.differences(before, now, path))
+        assert list(presence.differences(after, now, path)) == found
+        return found
 
     daemon = f"the running daemon (pid {os.getpid()})"
     assert told() == [f"{daemon} uses another secret for database password: restart it"]
@@ -89,6 +94,30 @@ def test_the_databases_password_is_told_to_need_a_restart_also_after_a_reload(
     started_with = load_config(path)
     path.write_text(json.dumps(configuration(database=place)))
     assert told() == [f"{daemon} started with another `database`: restart it"]
+
+
+def test_a_second_place_for_a_secret_that_the_daemon_has_needs_no_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A", "hush")
+    monkeypatch.setenv("B", "hush")
+    path = tmp_path / "a.yaml"
+    keys = {"live": {"env": "A"}}
+    path.write_text(json.dumps(configuration(endpoint={"keys": keys})))
+    settings, listening = load_config(path), Listening(sockets=[], is_passed=False)
+    own = presence.of_this_process(
+        settings, path, started_with=settings, started_at_ms=1, listening=listening
+    )
+    for name, remedy in (
+        ("A", f"make it read the file with `kill -HUP {own.pid}`"),
+        ("B", "restart it"),
+    ):
+        path.write_text(
+            json.dumps(configuration(endpoint={"keys": keys | {"next": {"env": name}}}))
+        )
+        found = list(presence.differences(own, load_config(path), path))
+        assert found[0].endswith(f"uses an older configuration: {remedy}")
+        assert len(found) == (1 if name == "A" else 2)
 
 
 @pytest.fixture
