@@ -7,8 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from premblyd import __version__, listening, presence, telemetry
 from premblyd.alerts.watch import AlertLog, TroubleWatch
@@ -88,15 +87,10 @@ class Daemon:
             self._opened = opened.pop_all()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exception: Any) -> None:
         """Stop. Raise PremblydError when that is because a loop failed."""
         try:
-            await self._opened.__aexit__(kind, error, traceback)
+            await self._opened.__aexit__(*exception)
         finally:
             tell("daemon.stopped")
 

@@ -32,7 +32,7 @@ from tests.support.needs import (
     needs_machine,
 )
 from tests.support.prembly_api import PremblyApi, prembly_api
-from tests.support.receiving import Reception
+from tests.support.receiving import Client, Reception
 from tests.support.store import Store
 
 
@@ -197,3 +197,11 @@ def serve(
     yield server
     server.stop()
     io_loop.run_sync(server.close_all_connections)
+
+
+@pytest.fixture
+def client(http_server: HTTPServer, http_port: int, io_loop: IOLoop) -> Iterator[Client]:
+    """A client that has connected to the receiver."""
+    client = io_loop.run_sync(lambda: Client.to(http_port))
+    yield client
+    io_loop.run_sync(client.close)

@@ -123,16 +123,14 @@ REFUSED = [
 
 @pytest.mark.gen_test
 async def test_every_401_is_the_same_to_the_byte_and_its_reason_is_kept_as_evidence(
-    http_server: object, http_port: int, reception: Reception
+    client: Client, reception: Reception
 ) -> None:
     reception.use(**LOCKED)
-    client = await Client.to(http_port)
     answers = set()
     for _, path, signature, _ in REFUSED:
         headers = {} if signature is None else {"x-prembly-signature": signature}
         await client.send(webhook(BODY, headers, path))
         answers.add(await client.read())
-    await client.close()
     (answer,) = answers
     assert answer.startswith(b"HTTP/1.1 401 Unauthorized\r\n")
     assert answer.endswith(b'\r\n\r\n{"error":"Invalid signature"}')
@@ -151,14 +149,12 @@ async def test_every_401_is_the_same_to_the_byte_and_its_reason_is_kept_as_evide
 
 @pytest.mark.gen_test
 async def test_who_is_allowed_and_brings_a_token_is_received(
-    http_server: object, http_port: int, reception: Reception
+    client: Client, reception: Reception
 ) -> None:
     reception.use(**LOCKED)
-    client = await Client.to(http_port)
     for path, more in (("/far", {"X-Forwarded-For": "203.0.113.9"}), ("/two", {"token": "t"})):
         await client.send(webhook(BODY, signed(BODY, **more), path))
         assert (await client.answer()).status == 200
-    await client.close()
 
 
 @pytest.mark.parametrize(

@@ -52,15 +52,13 @@ def held(reception: Reception) -> Iterator[None]:
 
 @pytest.mark.gen_test
 async def test_a_large_body_is_stored_like_a_small_one(
-    http_port: int, reception: Reception
+    client: Client, reception: Reception
 ) -> None:
     reception.use(actions=ACTIONS)
-    client = await Client.to(http_port)
     for duplicate in (False, True):
         await client.send(webhook(LARGE))
         answer = await client.answer()
         assert answer.json == {"status": "received", "event": 1, "duplicate": duplicate}
-    await client.close()
     digest = hashlib.sha256(LARGE).hexdigest()
     sql = "SELECT body, body_sha256, body_bytes, reference, verified_by FROM event"
     assert reception.rows(sql) == [(LARGE, digest, len(LARGE), "r-large", "hmac-sha256:live")]
@@ -86,59 +84,48 @@ async def test_a_small_webhook_does_not_wait_for_a_large_one(
 
 @pytest.mark.gen_test
 async def test_the_answers_of_one_connection_keep_their_order(
-    http_port: int, reception: Reception
+    client: Client, reception: Reception
 ) -> None:
-    client = await Client.to(http_port)
     with held(reception):
         await client.send(webhook(LARGE) + webhook(BODY))
         await reception.until_in_flight(1, len(LARGE))
     assert [(await client.answer()).json["event"] for _ in range(2)] == [1, 2]
-    await client.close()
     assert reception.rows("SELECT reference FROM event ORDER BY id") == [("r-large",), ("r-1",)]
 
 
 @pytest.mark.gen_test
 async def test_a_large_body_that_nobody_signed_is_refused_with_evidence(
-    http_port: int, reception: Reception
+    client: Client, reception: Reception
 ) -> None:
-    client = await Client.to(http_port)
     await client.send(webhook(LARGE, signed(LARGE, "another key")))
     assert (await client.answer()).status == 401
-    await client.close()
     digest = hashlib.sha256(LARGE).hexdigest()
     assert await reception.rejections() == [("wrong signature", len(LARGE), digest)]
 
 
 @pytest.mark.gen_test
 async def test_a_large_webhook_whose_client_goes_away_meanwhile_is_kept(
-    http_port: int, reception: Reception
+    client: Client, reception: Reception
 ) -> None:
-    client = await Client.to(http_port)
     with held(reception):
         await client.send(webhook(LARGE))
         await reception.until_in_flight(1, len(LARGE))
         client.abort()
         await asyncio.sleep(0.05)
     await reception.until_in_flight(0, 0)
-    await client.close()
     assert reception.rows("SELECT reference FROM event") == [("r-large",)]
 
 
 @pytest.mark.gen_test
 async def test_a_stop_waits_for_what_is_recognised_beside_the_loop(
-    http_port: int, reception: Reception
+    client: Client, reception: Reception
 ) -> None:
-    client = await Client.to(http_port)
-    with held(reception):
+    with contextlib.ExitStack() as holding:
+        holding.enter_context(held(reception))
         await client.send(webhook(LARGE))
         await reception.until_in_flight(1, len(LARGE))
-        draining = asyncio.create_task(reception.receiver.drain(5))
-        await asyncio.sleep(0.05)
-        assert not draining.done()
-    answer = await client.answer()
-    assert (answer.status, answer.headers["Connection"]) == (200, "close")
-    await draining
-    await client.close()
+        async with reception.stopping(client):
+            holding.close()
 
 
 @pytest.mark.gen_test
@@ -166,18 +153,16 @@ async def test_a_stop_that_no_longer_waits_for_a_large_body_is_no_fault(
 
 @pytest.mark.gen_test
 async def test_a_fault_of_our_own_beside_the_loop_is_answered_503(
-    http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch
+    client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> list[Any]:
         raise ZeroDivisionError("hush")
 
     monkeypatch.setattr(Routing, "actions_for", fail)
-    client = await Client.to(http_port)
     with logged() as lines:
         reception.use()  # its logger is bound now
         await client.send(webhook(LARGE))
         assert (await client.answer()).status == 503
-    await client.close()
     assert [line["event"] for line in lines] == ["webhook.failed"]
     assert reception.rows("SELECT * FROM event") == []
 
@@ -218,15 +203,13 @@ async def test_an_expression_that_is_much_work_is_moved_and_each_failure_logged_
 
 @pytest.mark.gen_test
 async def test_a_body_of_too_many_values_is_stored_as_raw_and_said(
-    http_port: int, reception: Reception
+    client: Client, reception: Reception
 ) -> None:
     reception.use(actions=ACTIONS)
     body = b'{"response_code":"00","a":[' + b"1," * bodies.MAX_VALUES + b"1]}"
-    client = await Client.to(http_port)
     with logged() as lines:
         await client.send(webhook(body))
         assert (await client.answer()).status == 200
-    await client.close()
     assert reception.rows("SELECT kind, response_code, body FROM event") == [("raw", None, body)]
     assert reception.rows("SELECT action FROM delivery ORDER BY id") == [("all",), ("none",)]
     assert [line["event"] for line in lines] == ["webhook.too_complex", "webhook.received"]

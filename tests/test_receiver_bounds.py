@@ -46,10 +46,9 @@ async def test_a_body_declared_too_large_is_refused_by_its_head_alone(
 
 @pytest.mark.gen_test
 async def test_a_chunked_body_too_large_is_not_read_whole(
-    http_port: int, reception: Reception
+    client: Client, reception: Reception
 ) -> None:
     reception.use(max_body="1 KiB")
-    client = await Client.to(http_port)
     await client.send(head(signed(BODY) | CHUNKED))
     piece = chunked(bytes(1024)).removesuffix(chunked())
     with contextlib.suppress(ConnectionError):  # the server ends it, although more would come
@@ -57,7 +56,6 @@ async def test_a_chunked_body_too_large_is_not_read_whole(
             while True:
                 await client.send(piece)
                 await asyncio.sleep(0.001)
-    await client.close()
     ((reason, size, _),) = await reception.rejections()
     assert (reason, size <= 1024) == ("body too large", True)
 
@@ -65,11 +63,10 @@ async def test_a_chunked_body_too_large_is_not_read_whole(
 @pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}])
 @pytest.mark.gen_test
 async def test_a_client_that_sends_its_body_before_it_looks_gets_to_read_the_refusal(
-    http_port: int, reception: Reception, expect: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    client: Client, reception: Reception, expect: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exchange, "LINGER_S", 4)  # as long as a busy machine may take
     reception.use(max_body="1 KiB")
-    client = await Client.to(http_port)
     await client.send(head(signed(BODY) | CHUNKED | expect))
     if expect:
         assert (await client.answer()).status == 100
@@ -79,29 +76,25 @@ async def test_a_client_that_sends_its_body_before_it_looks_gets_to_read_the_ref
         await asyncio.sleep(0.005)
     answer = await client.answer()
     assert (answer.status, answer.body) == TOO_LARGE
-    await client.close()
 
 
 @pytest.mark.gen_test
 async def test_a_body_of_the_limit_is_received_and_one_byte_more_is_not(
-    http_port: int, reception: Reception
+    client: Client, reception: Reception
 ) -> None:
     reception.use(max_body="1 KiB")
-    client = await Client.to(http_port)
     for size, status in ((1024, 200), (1025, 413), (1024, 200)):
         body = bytes(size)
         await client.send(webhook(body))
         await client.send(head(signed(body) | CHUNKED) + chunked(body[:1000], body[1000:]))
         assert [(await client.answer()).status for _ in range(2)] == [status] * 2
-    await client.close()
 
 
 @pytest.mark.gen_test
 async def test_the_exact_bytes_are_stored_however_they_come(
-    http_port: int, reception: Reception
+    client: Client, reception: Reception
 ) -> None:
     body = bytes(range(256)) * 40
-    client = await Client.to(http_port)
     await client.send(head(signed(body) | CHUNKED) + chunked(*(bytes([one]) for one in body)))
     assert (await client.answer()).status == 200
     await client.send(head(signed(body) | {"Content-Length": str(len(body))}))
@@ -109,7 +102,6 @@ async def test_the_exact_bytes_are_stored_however_they_come(
         await client.send(body[start : start + 1000])
         await asyncio.sleep(0)
     assert (await client.answer()).status == 200
-    await client.close()
     assert reception.rows("SELECT body FROM event") == [(body,), (body,)]
 
 
@@ -212,12 +204,11 @@ async def full(reception: Reception) -> AsyncIterator[None]:
 )
 @pytest.mark.gen_test
 async def test_what_the_store_cannot_keep_is_asked_for_again_and_then_kept(
-    http_port: int,
+    client: Client,
     reception: Reception,
     failing: Callable[[Reception], contextlib.AbstractAsyncContextManager[None]],
 ) -> None:
     body = BODY + b" " * 100_000
-    client = await Client.to(http_port)
     async with failing(reception):
         await client.send(webhook(body))
         assert status_retry_and_body(await client.answer()) == UNAVAILABLE
@@ -225,7 +216,6 @@ async def test_what_the_store_cannot_keep_is_asked_for_again_and_then_kept(
     assert reception.rows("SELECT * FROM event") == []
     await client.send(webhook(body))
     assert (await client.answer()).json == {"status": "received", "event": 1, "duplicate": False}
-    await client.close()
 
 
 @pytest.mark.gen_test
@@ -247,15 +237,13 @@ async def test_a_request_or_a_head_that_does_not_come_in_time_ends_the_connectio
 
 @pytest.mark.gen_test
 async def test_a_commit_that_takes_longer_than_the_body_may_is_waited_for(
-    http_port: int, reception: Reception
+    client: Client, reception: Reception
 ) -> None:
     reception.use(request_timeout="200ms")
     reception.writer.call(lambda _: time.sleep(1.2))
     await asyncio.sleep(0.1)
-    client = await Client.to(http_port)
     await client.send(webhook(BODY))
     assert (await client.answer()).status == 200
-    await client.close()
 
 
 @pytest.mark.parametrize("sent", [webhook(BODY)[:-1], head(signed(BODY) | CHUNKED) + b"5\r\n123"])
@@ -313,17 +301,15 @@ async def test_a_client_that_will_send_no_more_gets_its_answer(
 
 @pytest.mark.gen_test
 async def test_the_end_of_what_a_client_sends_keeps_no_processor_busy(
-    http_port: int, reception: Reception
+    client: Client, reception: Reception
 ) -> None:
     reception.writer.call(lambda _: time.sleep(1))
-    client = await Client.to(http_port)
     await client.send(webhook(BODY))
     client.end()
     await reception.until_in_flight(1, len(BODY))
     began_s = time.thread_time()
     await client.answer()
     assert time.thread_time() - began_s < 0.3
-    await client.close()
 
 
 @pytest.mark.gen_test(timeout=30)
@@ -363,57 +349,39 @@ async def test_a_client_that_never_reads_its_answers_is_not_held_for_ever(
 )
 @pytest.mark.gen_test
 async def test_a_request_that_is_not_http_is_no_webhook(
-    http_port: int, reception: Reception, framing: dict[str, str]
+    client: Client, reception: Reception, framing: dict[str, str]
 ) -> None:
-    client = await Client.to(http_port)
     await client.send(head(signed(BODY) | framing) + b"xyz\r\n" + BODY)
     assert (await client.answer()).status == 400
     assert await client.ended()
-    await client.close()
     assert reception.rows("SELECT * FROM event") == []
 
 
 @pytest.mark.gen_test
 async def test_a_stop_waits_for_the_first_request_of_who_has_just_connected(
-    http_port: int, reception: Reception
+    client: Client, reception: Reception
 ) -> None:
-    client = await Client.to(http_port)
     await until(lambda: reception.receiver.connections == 1)
-    draining = asyncio.create_task(reception.receiver.drain(5))
-    await asyncio.sleep(0.05)
-    assert not draining.done()
-    await client.send(webhook(BODY))
-    answer = await client.answer()
-    assert (answer.status, answer.headers["Connection"]) == (200, "close")
-    await draining
-    await client.close()
+    async with reception.stopping(client):
+        await client.send(webhook(BODY))
 
 
 @pytest.mark.gen_test
 async def test_a_stop_does_not_wait_for_who_has_connected_long_ago(
-    http_port: int, reception: Reception
+    client: Client, reception: Reception
 ) -> None:
-    client = await Client.to(http_port)
     await until(lambda: reception.receiver.connections == 1)
     [waiting] = reception.receiver._exchanges.values()
     waiting._since -= 2  # of two seconds, in which a new one may send something
     async with asyncio.timeout(1):
         await reception.receiver.drain(5)
-    await client.close()
 
 
 @pytest.mark.gen_test
 async def test_while_stopping_requests_in_flight_are_answered_and_asked_to_close(
-    http_port: int, reception: Reception
+    client: Client, reception: Reception
 ) -> None:
-    client = await Client.to(http_port)
     await client.send(webhook(BODY)[:-1])
     await reception.until_in_flight(1, len(BODY) - 1)
-    draining = asyncio.create_task(reception.receiver.drain(5))
-    await asyncio.sleep(0.05)
-    assert not draining.done()
-    await client.send(BODY[-1:])
-    answer = await client.answer()
-    assert (answer.status, answer.headers["Connection"]) == (200, "close")
-    await draining
-    await client.close()
+    async with reception.stopping(client):
+        await client.send(BODY[-1:])

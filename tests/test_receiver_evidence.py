@@ -34,14 +34,12 @@ SECRET_PATH = "/webhooks/prembly-7Zk4hushQ2"
 )
 @pytest.mark.gen_test
 async def test_a_wrong_path_or_method_leaves_a_line_that_helps_and_a_row(
-    http_port: int, reception: Reception, method: str, target: str, expected: tuple[str, str, str]
+    client: Client, reception: Reception, method: str, target: str, expected: tuple[str, str, str]
 ) -> None:
-    client = await Client.to(http_port)
     with logged() as lines:
         reception.use()
         await client.send(head({}, method, target))
         await client.answer()
-    await client.close()
     ((at_ms, *kept),) = await kept_rows(reception)
     (line,) = lines
     assert at_ms > 0
@@ -90,15 +88,13 @@ def test_a_path_that_is_nearly_right_is_told_from_the_others(target: str, hint: 
 
 @pytest.mark.gen_test
 async def test_no_path_and_no_method_of_a_stranger_is_in_the_log(
-    http_port: int, reception: Reception
+    client: Client, reception: Reception
 ) -> None:
-    client = await Client.to(http_port)
     with logged() as lines:
         reception.use(endpoint={"path": SECRET_PATH})
         for path in (SECRET_PATH + "/", SECRET_PATH[:-1], SECRET_PATH + "?hush"):
             await client.send(head({}, "HUSH", path))
             await client.answer()
-    await client.close()
     assert len(lines) == 3
     assert "hush" not in str(lines).lower()
 
@@ -113,9 +109,8 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
 
 @pytest.mark.gen_test(timeout=30)
 async def test_a_scanner_fills_neither_the_log_nor_the_evidence_and_hides_no_typing_mistake(
-    http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch, counts: Counts
+    client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch, counts: Counts
 ) -> None:
-    client = await Client.to(http_port)
     with logged() as lines:
         reception.use()
         for number in range(LINES_PER_MINUTE + 30):
@@ -127,7 +122,6 @@ async def test_a_scanner_fills_neither_the_log_nor_the_evidence_and_hides_no_typ
         async with asyncio.timeout(5):
             while lines[-1]["event"] != "webhook.not_logged":
                 await asyncio.sleep(0.01)
-    await client.close()
     assert [line["event"] for line in lines[:-1]] == ["webhook.rejected"] * (LINES_PER_MINUTE + 1)
     assert "trailing slash" in lines[-2]["hint"]
     assert (lines[-1]["kind"], lines[-1]["count"]) == ("no such path", 30)
@@ -239,12 +233,11 @@ async def test_long_names_of_headers_are_not_taken(http_port: int, reception: Re
 
 @pytest.mark.gen_test
 async def test_who_scans_for_paths_does_not_push_out_who_tried_keys(
-    http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch
+    client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inbox, "MAX_NOISE", 3)
     monkeypatch.setattr(inbox, "MAX_REJECTIONS", 8)
     reception.use()
-    client = await Client.to(http_port)
     for part in range(3):
         await client.send(webhook(BODY, signed(BODY, "another key")))
         assert (await client.answer()).status == 401
@@ -252,6 +245,5 @@ async def test_who_scans_for_paths_does_not_push_out_who_tried_keys(
             await client.send(head({}, "GET", "/"))
             assert (await client.answer()).status == 404
         assert len(await kept_rows(reception)) == part + 4
-    await client.close()
     reasons = [reason for *_, reason in await kept_rows(reception)]
     assert reasons == ["wrong signature"] + ["no such path"] * 3 + ["wrong signature"] * 2

@@ -88,11 +88,10 @@ async def test_what_is_read_too_long_is_answered_503_and_never_stored(
 
 @pytest.mark.gen_test
 async def test_by_itself_a_webhook_is_answered_before_eight_seconds_are_over(
-    http_port: int, reception: Reception, gate: threading.Event
+    client: Client, reception: Reception, gate: threading.Event
 ) -> None:
     reception.use()
     reception.writer.call(lambda _: gate.wait())
-    client = await Client.to(http_port)
     sent_at = time.monotonic()
     await client.send(webhook(BODY))
     await reception.until_in_flight(1, len(BODY))
@@ -104,13 +103,12 @@ async def test_by_itself_a_webhook_is_answered_before_eight_seconds_are_over(
         exchange.end_if_late(time.monotonic() + 7.8)
     assert [line["event"] for line in lines] == ["webhook.unavailable"]
     assert (await client.answer()).status == 503
-    await client.close()
     gate.set()
 
 
 @pytest.mark.gen_test
 async def test_a_late_webhook_that_fails_is_answered_once(
-    http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
+    client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
     reception.use(**QUICK)
     transact = reception.writer._engine.transact
@@ -124,7 +122,6 @@ async def test_a_late_webhook_that_fails_is_answered_once(
         raise ZeroDivisionError
 
     monkeypatch.setattr(reception.writer._engine, "transact", late)
-    client = await Client.to(http_port)
     await client.send(webhook(BODY))
     assert (await client.answer()).status == 503
     with logged() as lines:
@@ -134,4 +131,3 @@ async def test_a_late_webhook_that_fails_is_answered_once(
     monkeypatch.undo()
     await client.send(webhook(BODY))
     assert (await client.answer()).status == 200, "and nothing else came on this connection"
-    await client.close()

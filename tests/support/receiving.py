@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,17 @@ class Reception:
         text = json.dumps(configuration(**changes))
         settings = parse_config(text, self.folder / "premblyd.yaml", SecretPlaces(self.folder, {}))
         self.receiver.configure(settings, Routing(settings.actions))
+
+    @asynccontextmanager
+    async def stopping(self, client: "Client") -> AsyncIterator[None]:
+        """Stop while the client's webhook is on its way: that is waited for, and answered."""
+        draining = asyncio.create_task(self.receiver.drain(5))
+        await asyncio.sleep(0.05)
+        assert not draining.done()
+        yield
+        answer = await client.answer()
+        assert (answer.status, answer.headers["Connection"]) == (200, "close")
+        await draining
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return rows(self.place, sql)
