@@ -112,7 +112,7 @@ PLANNED: list[Chosen] = [
 ]
 
 
-def walk(read: Callable[[Cursor], Part[Any]], place: Cursor) -> list[int]:
+def walk(read: Callable[[Cursor], Part], place: Cursor) -> list[int]:
     """Follow the way from the part at `place` to the other end; return the ids as they come."""
     ids: list[int] = []
     for _ in range(COUNT):
@@ -138,7 +138,7 @@ def test_both_ways_lead_by_every_row_once(
 ) -> None:
     expected = [number for number in range(1, COUNT + 1) if is_found(number)]
 
-    def read(place: Cursor) -> Part[Any]:
+    def read(place: Cursor) -> Part:
         return lists.part(record, search, place, limit=100)
 
     assert walk(read, NEWEST) == expected[::-1]
@@ -146,7 +146,7 @@ def test_both_ways_lead_by_every_row_once(
 
 
 def test_from_the_middle_both_ways_lead_to_the_ends(record: Database) -> None:
-    def read(place: Cursor) -> Part[Any]:
+    def read(place: Cursor) -> Part:
         return lists.part(record, EventFilter(), place, limit=100)
 
     part = read(Cursor(before=1500))
@@ -164,7 +164,7 @@ def test_a_search_that_takes_too_long_stops_and_goes_on(record: Database) -> Non
     """With a clock on which each look takes a second, one step is a part."""
     moments = iter(range(10_000))
 
-    def read(place: Cursor) -> Part[Any]:
+    def read(place: Cursor) -> Part:
         query = Event.select(Event.id).from_(By(Event, None)).where(Event.kind == "raw")
         way = Way(is_whole=False)
         return lists.browse(
@@ -215,7 +215,7 @@ def test_what_very_many_have_is_found_on_the_way_through_all(
     expected = [n for n in range(COUNT, 0, -1) if f"r-{n % 1000}".startswith("r-1")]
     assert not search.conditions(record)[0].is_of_ids
 
-    def read(place: Cursor) -> Part[Any]:
+    def read(place: Cursor) -> Part:
         return lists.part(record, search, place, limit=100)
 
     assert walk(read, NEWEST) == expected

@@ -82,7 +82,7 @@ class Form:
         kept.update(changes)
         return urlencode({name: value for name, value in kept.items() if value is not None})
 
-    def ways(self, part: Part[Any]) -> dict[str, str | None]:
+    def ways(self, part: Part) -> dict[str, str | None]:
         """Return the queries of the parts beside this one, and of the two ends."""
         at_top = part.newer is None
         at_bottom = part.older is None
@@ -132,7 +132,7 @@ class ListPage(Handler):
             filename = f"{self.path.strip('/')}.csv"
             await self.send_csv(filename, self._csv(chosen, form.place()))
             return
-        part: Part[Any] = Part(rows=[], newer=None, older=None)
+        part: Part = Part(rows=[], newer=None, older=None)
         beside = self.nothing
         if form.mistakes:
             self.set_status(400)
@@ -175,9 +175,7 @@ class ListPage(Handler):
         """Return what the page shows besides the list."""
         return {}
 
-    def _find(
-        self, database: Database, chosen: Chosen, place: Cursor, limit: int = LIMIT
-    ) -> Part[Any]:
+    def _find(self, database: Database, chosen: Chosen, place: Cursor, limit: int = LIMIT) -> Part:
         part = lists.part(database, chosen, place, limit)
         masked = [self.row(**row.masked()) for row in part.rows]
         return dataclasses.replace(part, rows=masked)

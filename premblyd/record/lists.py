@@ -10,7 +10,7 @@ another day, takes one at random: for two filters at a million events that was 3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from peewee import JOIN, Expression, Field, ModelSelect, Tuple, fn
 
@@ -44,7 +44,6 @@ FIRST_STEP, MAX_STEP = 500, 32_000  # ids that one statement looks through
 QUICK_S, SLOW_S = 0.004, 0.016  # the next one looks through more, or through fewer
 COUNTED = 20_000  # rows of an index: no more are counted, to find the one with fewest
 Ids = tuple[int, int | None]
-Row = TypeVar("Row", bound=Any)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +60,13 @@ OLDEST = Cursor(after=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part(Generic[Row]):
+class Part:
     """Rows of a list, the newest first, and where the parts beside it begin: None is an end.
 
     With `is_cut`, the search stopped for time before it had enough rows, and goes on there.
     """
 
-    rows: list[Row]
+    rows: list[Any]
     newer: int | None  # an `after`
     older: int | None  # a `before`
     is_cut: bool = False
@@ -82,9 +81,7 @@ class Way:
     by_ids: bool = False
 
 
-def part(
-    database: Database, chosen: Chosen, place: Cursor = NEWEST, limit: int = LIMIT
-) -> Part[Any]:
+def part(database: Database, chosen: Chosen, place: Cursor = NEWEST, limit: int = LIMIT) -> Part:
     """Return a part of a list, without payload and secrets: of events for an EventFilter, and so
     on."""
     if isinstance(chosen, RejectionFilter):
@@ -177,9 +174,7 @@ def _plain(table: type[Table], row: type[Any]) -> Callable[[Way], "ModelSelect[A
     return lambda way: table.select(*queries.columns(table, row)).from_(By(table, way.index))
 
 
-def _rejections(
-    database: Database, chosen: RejectionFilter, place: Cursor, limit: int
-) -> Part[RejectionRow]:
+def _rejections(database: Database, chosen: RejectionFilter, place: Cursor, limit: int) -> Part:
     """Return a part of the rejections. Only the newest are kept, and their ids come again: they are
     in the order of their times."""
     query = _all_of(_plain(Rejection, RejectionRow)(Way()), chosen.conditions(database))
@@ -228,7 +223,7 @@ def browse(
     database: Database,
     query: "ModelSelect[Any]",
     table: type[Table],
-    row: type[Row],
+    row: type[Any],
     place: Cursor,
     *,
     way: Way,
@@ -236,7 +231,7 @@ def browse(
     low: int = 1,
     high: int | None = None,
     clock: Callable[[], float] = time.monotonic,
-) -> Part[Row]:
+) -> Part:
     """Return the part of `query` at `place`, of rows with ids from `low` to `high`.
 
     Where its way is not whole, it looks at a stretch of ids after the other, longer ones where few
@@ -254,7 +249,7 @@ def browse(
     step = 1 << 62 if way.is_whole else FIRST_STEP
     begun = clock()
     deadline = begun + BUDGET_S
-    found: list[Row] = []
+    found: list[Any] = []
     while start <= end and len(found) <= limit:
         if is_upward:
             stretch = (start, min(end, start + step - 1))

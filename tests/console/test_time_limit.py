@@ -7,26 +7,31 @@ import pytest
 from tests.support.console import CONSOLE, Browser, signed_in
 from tests.support.daemon import Premblyd
 
-# Writing JSON takes 0.7 s, and so does reading how the actions fare; for metrics it has no end.
+# Writing JSON takes 0.8 s, and so does reading how the actions fare; for metrics it has no end. To
+# find a session takes 0.2 s, and a stream does that for each line.
 SLOW = """
 import time
 from premblyd import jsontext
+from premblyd.console import live
 from premblyd.engines.readers import Readers
-from premblyd.record import statistics
+from premblyd.record import access, statistics
 
 def slowly(work, seconds):
     def do(*arguments, **more):
         until = time.monotonic() + seconds(more)
         while time.monotonic() < until:
-            pass
+            time.sleep(0.01)
         return work(*arguments, **more)
     return do
 
-jsontext.dumps = slowly(jsontext.dumps, lambda _: 0.7)
+jsontext.dumps = slowly(jsontext.dumps, lambda _: 0.8)
+access.find_session = slowly(access.find_session, lambda _: 0.2)
 statistics.actions = slowly(
-    statistics.actions, lambda asked: 30 if asked["since_ms"] == asked["now_ms"] else 0.7
+    statistics.actions, lambda asked: 30 if asked["since_ms"] == asked["now_ms"] else 0.8
 )
-Readers.__init__.__kwdefaults__["time_limit_s"] = 1.0
+live._message = lambda pulse: b"data: 1\\n\\n"
+live.SESSION_EVERY, live.EVERY_S = 1, 0.01
+Readers.__init__.__kwdefaults__["time_limit_s"] = 1.4
 """
 
 
@@ -53,3 +58,8 @@ def test_a_record_that_takes_too_long_for_a_scrape_leaves_the_counts(slow: Brows
     assert 'premblyd_webhooks_total{endpoint="prembly",result="received"} 1.0' in page.text
     assert "premblyd_record_readable 0.0" in page.text
     assert "premblyd_dead_deliveries" not in page.text
+
+
+def test_a_stream_has_the_limit_for_each_look_at_its_session(slow: Browser) -> None:
+    with slow.stream("/live") as lines:
+        assert [next(lines) for _ in range(8)] == [1] * 8
