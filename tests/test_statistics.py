@@ -79,12 +79,13 @@ def test_an_action_has_its_attempts_and_what_waits(store: Store, record: Databas
     finish(store, jobs[0], SUCCEEDED, now_ms=NOW_MS + 100)
     finish(store, jobs[1], FAILED, now_ms=NOW_MS + 100)
     finish(store, jobs[2], FAILED, retry_at_ms=NOW_MS + 5000, now_ms=NOW_MS + 4000)
+    store.by_hand("UPDATE delivery SET created_at_ms = created_at_ms - 7")
     crm = figures(record, now_ms=NOW_MS + 1)["crm"]
     assert crm.attempts == {"succeeded": 1, "failed": 2, "interrupted": 1}
     assert crm.success_rate == pytest.approx(1 / 3), "of those that ended by themselves"
     assert crm.attempt_count == 3, "of the same"
     assert (crm.backlog, crm.running, crm.dead, crm.overdue) == (4, 1, 1, 3)
-    assert (crm.oldest_waiting_ms, crm.next_due_ms) == (NOW_MS, NOW_MS)
+    assert (crm.oldest_waiting_ms, crm.next_due_ms) == (NOW_MS - 7, NOW_MS)
     assert crm.median_ms == pytest.approx(100, rel=0.2)
     assert crm.p95_ms == pytest.approx(4000, rel=0.2)
 

@@ -13,7 +13,8 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-from premblyd.console import export
+from premblyd.console import export, lists
+from premblyd.console.deliveries import Dead, Deliveries
 from premblyd.console.handler import Handler
 from premblyd.engines.engine import Database
 from premblyd.engines.readers import PageReader, Readers, TooBusyError
@@ -52,6 +53,8 @@ def test_a_csv_has_every_row_that_the_filter_has(fresh: Premblyd) -> None:
     assert rows_of(own, "/events.csv?text=nobody+wrote+this") == []
     assert len(rows_of(own, "/rejections.csv")) == MANY
     assert len(rows_of(own, "/rejections.csv?reason=unknown")) == 0
+    pages = (lists.Events, lists.Rejections, lists.Operators, Dead, Deliveries)
+    assert all(page.csv_rows < 1000 for page in pages), "of a query, one more is read"
 
 
 @for_each(
