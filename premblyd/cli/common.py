@@ -22,6 +22,7 @@ from premblyd.errors import ConfigError
 from premblyd.words import counted
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 MAX_ROW_ID = 2**63 - 1  # what SQLite can hold
 
 
@@ -45,37 +46,43 @@ def sender_options(command: F) -> F:
     return endpoint(key(command))
 
 
-class WhenType(click.ParamType[When]):
-    """A time: an ISO date or time (UTC unless it says), or how long ago: 30m, 12h, 7d."""
+class Typed(click.ParamType[T]):
+    """What people type as a `name`, and what `read` makes of it, or raises ValueError for."""
 
-    name = "TIME"
+    def __init__(self, name: str, read: Callable[[str], T]) -> None:
+        self.name = name
+        self._read = read
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> When:
-        if isinstance(value, When):
-            return value
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
         try:
-            return When.read(str(value))
-        except ValueError:
-            self.fail(
-                f"{value!r} is neither a time such as 2026-01-31 nor an age such as 12h or 30d"
-                " (at most 366d)"
-            )
+            return self._read(str(value))
+        except ValueError as error:
+            self.fail(f"{str(value)!r} is {error}", param, ctx)
 
 
-class RowId(click.ParamType[int]):
-    """The number of a row: of a delivery, for example."""
+def _when(text: str) -> When:
+    try:
+        return When.read(text)
+    except ValueError:
+        raise ValueError(
+            "neither a time such as 2026-01-31 nor an age such as 12h or 30d (at most 366d)"
+        ) from None
 
-    name = "ID"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        number = row_id(str(value))
-        return number or self.fail(f"{str(value)!r} is not a number such as 17", param, ctx)
+def _row_id(text: str) -> int:
+    if number := row_id(text):
+        return number
+    raise ValueError("not a number such as 17")
 
 
 def row_id(text: str) -> int | None:
-    """Return the number of a row; None for a text that can be none."""
+    """Return the number of a row, such as a delivery's; None for a text that can be none."""
     is_number = re.fullmatch(r"\d{1,19}", text, re.ASCII)
     return int(text) if is_number and 1 <= int(text) <= MAX_ROW_ID else None
+
+
+WHEN = Typed("TIME", _when)
+ROW_ID = Typed("ID", _row_id)
 
 
 def open_to_read(config_path: Path, database: str | None = None) -> Database:

@@ -12,7 +12,8 @@ import click
 
 from premblyd.cli import config_option, following, json_option
 from premblyd.cli.common import (
-    WhenType,
+    WHEN,
+    Typed,
     database_of,
     database_option,
     open_to_read,
@@ -138,34 +139,22 @@ def print_list(
     print_rows(columns, rows, empty=empty, wide=wide, hint=hint)
 
 
-class TypePattern(click.ParamType[str]):
-    """A type of events, or a pattern of types: transaction.*"""
-
-    name = "TYPE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        pattern = str(value).lower()
-        if not re.fullmatch(TYPE_PATTERN, pattern):
-            self.fail(f"{value!r} is no type such as sdk.session, and no pattern such as credit.*")
-        return pattern
+def _type_pattern(text: str) -> str:
+    if not re.fullmatch(TYPE_PATTERN, text.lower()):
+        raise ValueError("no type such as sdk.session, and no pattern such as credit.*")
+    return text.lower()
 
 
-class Key(click.ParamType[str]):
-    """An event's key or its beginning, as the log has it: hex digits."""
-
-    name = "KEY"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        key = str(value).lower()
-        if not re.fullmatch(r"[0-9a-f]{1,32}", key):
-            self.fail(f"{value!r} is no key: 32 hex digits, or how they begin")
-        return key
+def _key(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{1,32}", text.lower()):
+        raise ValueError("no key: 32 hex digits, or how they begin")
+    return text.lower()
 
 
 TYPES: dict[Reads, click.ParamType[Any]] = {
-    Reads.TYPE: TypePattern(),
-    Reads.TIME: WhenType(),
-    Reads.KEY: Key(),
+    Reads.TYPE: Typed("TYPE", _type_pattern),
+    Reads.TIME: WHEN,
+    Reads.KEY: Typed("KEY", _key),
 }
 _limit = click.option(
     "--limit",

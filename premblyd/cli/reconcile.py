@@ -16,7 +16,7 @@ import click
 from premblyd import times
 from premblyd.ask.log import Window
 from premblyd.cli import as_service, config_option, json_option
-from premblyd.cli.common import WhenType, until_end
+from premblyd.cli.common import WHEN, until_end
 from premblyd.cli.printing import Column, clean, print_json, print_table, progress
 from premblyd.config.load import load_config
 from premblyd.config.models import named
@@ -51,8 +51,8 @@ OF_LIST = (Column(name="line", kind="whole"), _REFERENCE, _WHY)
 
 @click.command()
 @click.argument("file", required=False, type=click.File("rb"))
-@click.option("--since", type=WhenType(), help="Of Prembly's log since then: 2026-01-31, 7d.")
-@click.option("--until", type=WhenType(), help="Of Prembly's log before then.")
+@click.option("--since", type=WHEN, help="Of Prembly's log since then: 2026-01-31, 7d.")
+@click.option("--until", type=WHEN, help="Of Prembly's log before then.")
 @click.option("--column", metavar="NAME", help="FILE is CSV, and this column has the references.")
 @click.option("--store", is_flag=True, help="Ask for each that is missing, and store it.")
 @click.option(

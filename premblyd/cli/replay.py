@@ -11,7 +11,7 @@ import click
 
 from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
-from premblyd.cli.common import RowId, open_to_change, row_id, until_end
+from premblyd.cli.common import ROW_ID, open_to_change, row_id, until_end
 from premblyd.cli.lists import chosen_by, filter_options
 from premblyd.cli.printing import clean, print_json, print_table, progress
 from premblyd.config.load import load_config
@@ -31,7 +31,7 @@ DRY_RUN_LINES = 50
 @click.command()
 @click.argument("event", required=False)
 @click.option("--event", "event_option", metavar="EVENT", help="The same as EVENT.")
-@click.option("--delivery", "delivery_id", type=RowId(), help="Replay this delivery.")
+@click.option("--delivery", "delivery_id", type=ROW_ID, help="Replay this delivery.")
 @click.option("--dead", "is_dead", is_flag=True, help="Replay every dead delivery.")
 @click.option("--pending", "is_pending", is_flag=True, help="Try what is pending now.")
 @filter_options(DeliveryFilter, "action", "type", "since_ms", "until_ms", "error")
@@ -250,7 +250,7 @@ def _print_plan(plan: Plan, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--delivery", "delivery_id", type=RowId(), required=True, help="Stop this delivery.")
+@click.option("--delivery", "delivery_id", type=ROW_ID, required=True, help="Stop this delivery.")
 @config_option
 def cancel(config_path: Path, delivery_id: int) -> None:
     """A delivery whose hook runs now can't be cancelled; `replay` puts a cancelled one back.

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 
 from premblyd import times
 from premblyd.cli import config_option, json_option
-from premblyd.cli.common import WhenType, database_option, open_to_read, settings_if_valid
+from premblyd.cli.common import WHEN, database_option, open_to_read, settings_if_valid
 from premblyd.cli.printing import Column, bold, clean, console, print_json, print_rows
 from premblyd.config.values import When
 from premblyd.prembly.payload import CODES
@@ -29,7 +29,7 @@ _PLAIN_LEVELS = ".:-=+*%#"
 @click.command()
 @click.option(
     "--since",
-    type=WhenType(),
+    type=WHEN,
     default="24h",
     show_default=True,
     help="Count from then on, whole hours: 2026-01-31, 12h, 30d.",
