@@ -336,13 +336,3 @@ def test_a_changed_body_is_damaged_when_its_length_differs(record: Record) -> No
     record.event(1)
     record.event(2, body=b'{"a": 1}', body_bytes=7)
     assert record.ask("Is every stored body as long as it was") == [(2, 1)]
-
-
-def test_types_are_counted_with_those_that_started_nothing(record: Record) -> None:
-    for number, type_ in enumerate(["sdk.session", "sdk.session", "credit", None], start=1):
-        record.event(number, type=type_)
-    record.delivery(1, "crm", "succeeded")
-    record.delivery(1, "page", "dead")
-    (most, *others) = record.ask("Which types of events came")
-    assert most == ("sdk.session", 2, 1)
-    assert sorted(others) == [("credit", 1, 1), ("stored before 0.2", 1, 1)]
