@@ -128,17 +128,6 @@ def test_every_question_is_asked_below() -> None:
     assert unasked == []
 
 
-def test_the_last_day_begins_a_day_ago_and_counts_duplicates(record: Record) -> None:
-    record.event(1, received_at_ms=NOW_MS - 2 * DAY_MS, duplicate_count=9)
-    record.event(2, received_at_ms=NOW_MS - HOUR_MS, duplicate_count=2)
-    record.event(3, received_at_ms=NOW_MS - HOUR_MS)
-    record.event(4, received_at_ms=NOW_MS, response_code=None, outcome="unknown")
-    assert record.ask("What came in during the last day") == [
-        ("00", "verified", 2, 2),
-        (None, "unknown", 1, 0),
-    ]
-
-
 def test_a_person_without_deliveries_is_listed_too(record: Record) -> None:
     record.event(1, user_ref="usr_000042")
     record.event(2, user_ref="usr_000042")
