@@ -140,8 +140,8 @@ class HttpClient:
             curl.setopt(pycurl.HEADERFUNCTION, incoming.head_line)
             curl.setopt(pycurl.WRITEFUNCTION, incoming.body_piece)
 
-        self._have_a_handle()
         try:
+            self._have_a_handle()
             fetched = await self._client.fetch(
                 _for_tornado(request, timeout_s, ca_file or self._ca_file, prepare),
                 raise_error=False,
