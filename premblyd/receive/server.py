@@ -74,10 +74,9 @@ class Receiver(HTTPServerConnectionDelegate):
     ) -> None:
         """Receive into `inbox`, of which a commit failed last at `failed_at`; `wake` the dispatcher
         for what came."""
-        self.health = Health(inbox, failed_at)
         self.services = Services(
             inbox=inbox,
-            check_health=self.health.check,
+            check_health=Health(inbox, failed_at).check,
             clock=clock,
             load=Load(),
             evidence=Evidence(inbox, clock),
