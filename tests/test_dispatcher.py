@@ -459,7 +459,7 @@ async def test_a_claim_is_told_what_runs_and_nothing_anew_of_all_actions(
             await at.add("a1", "a2")
             await at.until_states(succeeded=2 * number + 2)
         assert len({id(actions) for actions, *_ in at.queue.claims}) == 1
-        loads = [load for *_, load in at.queue.claims]
+        loads = [load for _, load, _ in at.queue.claims]
         assert all(load.hooks.keys() | load.held_bytes.keys() <= {"a1", "a2"} for load in loads)
         assert loads[-1].hooks == {}, "those that have ended are forgotten"
 

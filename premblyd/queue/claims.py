@@ -15,7 +15,7 @@ from premblyd.model.states import State
 from premblyd.model.tables import Attempt, Delivery
 from premblyd.queue import damage, once
 from premblyd.queue.damage import UnusableError
-from premblyd.queue.due import Found, Queued, waiting_actions
+from premblyd.queue.due import Queued
 from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Due, Job, Load, counted_bytes
 
 
@@ -41,17 +41,17 @@ class Rota:
 
 
 class Shares:
-    """The `limit` free slots and the free room, as one claim gives them out. Of `actions` there may
+    """The free slots and the free room, as one claim gives them out. Of `actions` there may
     be thousands, so only those that run something are looked at one by one."""
 
-    def __init__(self, actions: Collection[str], limit: int, load: Load) -> None:
+    def __init__(self, actions: Collection[str], load: Load) -> None:
         self._busy = Counter(load.hooks)
         self._bytes = Counter(load.held_bytes)
         self._idle = len(actions) - sum(name in actions for name in load.hooks)
-        self._free = limit
+        self._free = load.limit
         self._max_bytes = load.max_bytes
         self._used_bytes = self._bytes.total()
-        slots = limit + self._busy.total()
+        slots = load.limit + self._busy.total()
         # With fewer slots than actions, each can't have one: then half of them are kept.
         self._most_kept = slots if len(actions) <= slots else slots // 2
         self._share_bytes = load.max_bytes // (2 * max(1, len(actions)))
@@ -144,16 +144,10 @@ class Claims:
         return transaction.try_lock(self._lock)
 
     def claim(
-        self,
-        transaction: Transaction,
-        actions: Mapping[str, Claimable],
-        limit: int,
-        running: Collection[int],
-        now_ms: int,
-        load: Load,
+        self, transaction: Transaction, actions: Mapping[str, Claimable], load: Load, now_ms: int
     ) -> Claimed:
         """See `Queue.claim`."""
-        shares = Shares(actions, limit, load)
+        shares = Shares(actions, load)
 
         def slots_of(name: str) -> int:
             action = actions[name]
@@ -162,16 +156,14 @@ class Claims:
                 free = min(free, load.confirmable)
             return min(free, shares.slots_of(name))
 
-        waiting = waiting_actions(transaction, self._worker, now_ms)
-        waiting.sort(key=lambda action: self._looks.place(action.name))
         queue = Queued(
-            transaction, self._worker, running, now_ms, actions, slots_of, self._bookmarks
+            transaction, self._worker, actions, load.running, now_ms, slots_of, self._bookmarks
         )
-        found = queue.find(waiting)
-        self._looks.had_turn(found.looked_at, actions)
-        if found.due and not transaction.try_lock(self._lock):
-            return Claimed([], None, found.passed)
-        chosen = shares.choose(found.due, self._starts.place, self._waits_for_room)
+        queue.find(self._looks.place)
+        self._looks.had_turn(queue.looked_at, actions)
+        if queue.due and not transaction.try_lock(self._lock):
+            return Claimed([], None, queue.passed)
+        chosen = shares.choose(queue.due, self._starts.place, self._waits_for_room)
         self._waits_for_room = shares.waits_for_room
         self._starts.had_turn((delivery.action for delivery in chosen), actions)
         chosen.sort(key=lambda delivery: (delivery.due_at_ms, delivery.id))
@@ -180,15 +172,15 @@ class Claims:
             for delivery in chosen
         ]
         jobs = [job for job in started if job is not None]
-        passed = found.passed + len(started) - len(jobs)
-        has_more = self._has_more(found, has_changed=bool(jobs or passed))
-        return Claimed(jobs, queue.next_due_ms(waiting, found), passed, has_more)
+        passed = queue.passed + len(started) - len(jobs)
+        has_more = self._has_more(queue, has_changed=bool(jobs or passed))
+        return Claimed(jobs, queue.next_due_ms(), passed, has_more)
 
-    def _has_more(self, found: Found, *, has_changed: bool) -> bool:
+    def _has_more(self, queue: Queued, *, has_changed: bool) -> bool:
         """Return whether there are actions with due deliveries that no claim has looked at since
         the last one that changed anything."""
-        self._looks_in_vain = 0 if has_changed else self._looks_in_vain + len(found.looked_at)
-        if len(found.looked_at) < found.action_count > self._looks_in_vain:
+        self._looks_in_vain = 0 if has_changed else self._looks_in_vain + len(queue.looked_at)
+        if len(queue.looked_at) < queue.action_count > self._looks_in_vain:
             return True
         self._looks_in_vain = 0
         return False

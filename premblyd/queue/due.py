@@ -7,7 +7,7 @@ another host has at this moment are left out, and so are those whose hook anothe
 none of them hides what is behind it.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -38,92 +38,78 @@ class Waiting(NamedTuple):
     due_at_ms: Any
 
 
-class Found(NamedTuple):
-    """Due deliveries whose turn it is; how many others are in nobody's way any more; and at how
-    many actions that have due ones this claim has looked, of how many."""
-
-    due: list[Due]
-    passed: int
-    looked_at: Sequence[str]
-    action_count: int
-
-
-class _InTurn(NamedTuple):
-    """Of one action: what may run, how many others are out of the way, and how many deliveries
-    were looked at for that."""
-
-    due: list[Due]
-    passed: int
-    looks: int
-
-
-def waiting_actions(transaction: Transaction, worker: str, now_ms: int) -> list[Waiting]:
-    """Return the actions that have deliveries in the queue for `worker`. End those whose action is
-    no text: no statement could name it."""
-    rows = transaction.rows(WAITING_ACTIONS, worker=worker)
-    waiting = [Waiting(*row) for row in rows]
-    readable = [action for action in waiting if _is_readable(action.name)]
-    if len(readable) < len(waiting):
-        queued = transaction.rows(QUEUED_ACTIONS)
-        unreadable = [delivery_id for delivery_id, name in queued if not _is_readable(name)]
-        damage.end_unusable(transaction, unreadable, damage.ACTION_CHANGED, now_ms)
-    return readable
-
-
 def _is_readable(name: Any) -> bool:
     return isinstance(name, str) and UNREADABLE not in name
 
 
 class Queued:
-    """The queue as a claim of `worker` finds it, whose own deliveries that run are `running`.
-    `slots_of`: how many more hooks of an action of `actions` may run here. `bookmarks`: where the
-    last claim stopped among the deliveries of an action, if it has left some that another host
-    decides about: they hide nothing from the next claim."""
+    """The queue as a claim of `worker` finds it, with what it has found there: the deliveries that
+    are `due`, whose turn it is; how many others are in nobody's way any more (`passed`); and at
+    which of so many actions that have due ones it has looked.
+
+    `running` are the worker's own, which no claim finds. `slots_of`: how many more hooks of an
+    action of `actions` may run here. `bookmarks`: where the last claim stopped among the deliveries
+    of an action, if it has left some that another host decides about: they hide nothing from the
+    next claim.
+    """
 
     def __init__(
         self,
         transaction: Transaction,
         worker: str,
+        actions: Mapping[str, Claimable],
         running: Collection[int],
         now_ms: int,
-        actions: Mapping[str, Claimable],
         slots_of: Callable[[str], int],
         bookmarks: dict[str, Due],
     ) -> None:
         self._transaction = transaction
         self._worker = worker
+        self._actions = actions
         self._running = frozenset(running)
         self._now_ms = now_ms
-        self._actions = actions
         self._slots_of = slots_of
         self._bookmarks = bookmarks
+        self._waiting: list[Waiting] = []
         self._full: set[str] = set()  # actions that have no free slot
         self._contended: set[str] = set()  # and those of which another host decides at this moment
+        self.due: list[Due] = []
+        self.passed = 0
+        self.looked_at: Sequence[str] = ()
+        self.action_count = 0
 
-    def find(self, waiting: Iterable[Waiting]) -> Found:
-        """Return what may run of the actions that are `waiting`, of whom the first ones come first.
-        End what is of no action that there is."""
-        ready = [name for name, due_at_ms in waiting if self._is_ready(name, due_at_ms)]
-        looked_at = ready[:MAX_ACTIONS]
-        due: list[Due] = []
-        passed = 0
+    def find(self, place: Callable[[str], int]) -> None:
+        """Find what may run of the actions that wait, in the order that `place` gives them. End
+        what is of no action that there is."""
+        self._waiting = self._find_waiting()
+        self._waiting.sort(key=lambda action: place(action.name))
+        ready = [name for name, due_at_ms in self._waiting if self._is_ready(name, due_at_ms)]
+        self.looked_at, self.action_count = ready[:MAX_ACTIONS], len(ready)
         looks_left = MAX_LOOKS
         turns = Turns(self._transaction, self._now_ms)
-        for place, name in enumerate(looked_at):
-            share = max(1, looks_left // (len(looked_at) - place))
+        for number, name in enumerate(self.looked_at):
+            share = max(1, looks_left // (len(self.looked_at) - number))
             action = self._actions.get(name)
             if action is None:
                 until_ms = self._ended_until_ms
-                found = self._walk(name, share, self._end_orphan, until_ms=until_ms)
+                looks_left -= self._walk(name, share, self._end_orphan, until_ms=until_ms)
             elif action.once:
                 slots = self._free_slots(name, action)
-                found = self._walk(name, share, turns.of, slots=slots)
+                looks_left -= self._walk(name, share, turns.of, slots=slots)
             else:
-                found = self._due_for_slots(name, self._free_slots(name, action), share)
-            due += found.due
-            passed += found.passed
-            looks_left -= found.looks
-        return Found(due, passed, looked_at, len(ready))
+                looks_left -= self._take_first(name, min(self._free_slots(name, action), share))
+
+    def _find_waiting(self) -> list[Waiting]:
+        """Return the actions that have deliveries in the queue. End those whose action is no text:
+        no statement could name it."""
+        rows = self._transaction.rows(WAITING_ACTIONS, worker=self._worker)
+        waiting = [Waiting(*row) for row in rows]
+        readable = [action for action in waiting if _is_readable(action.name)]
+        if len(readable) < len(waiting):
+            queued = self._transaction.rows(QUEUED_ACTIONS)
+            unreadable = [delivery_id for delivery_id, name in queued if not _is_readable(name)]
+            damage.end_unusable(self._transaction, unreadable, damage.ACTION_CHANGED, self._now_ms)
+        return readable
 
     def _is_ready(self, name: str, due_at_ms: Any) -> bool:
         """Return whether this claim may find something of an action."""
@@ -158,15 +144,14 @@ class Queued:
         rows = self._transaction.rows(HELD, action=name, worker=self._worker, now_ms=self._now_ms)
         return sum(bool(holds) or row_id in self._running for row_id, holds in rows)
 
-    def _due_for_slots(self, action: str, slots: int, share: int) -> _InTurn:
-        """Return the action's first due deliveries, at most one for each free slot, without those
-        that run."""
-        wanted = min(slots, share)
+    def _take_first(self, action: str, wanted: int) -> int:
+        """Take the first due deliveries of the action, as many as wanted. Return how many."""
         if not wanted:
-            return _InTurn([], 0, 0)
+            return 0
         rows = self._due(action, wanted + len(self._running))
         due = [row for row in rows if row.id not in self._running][:wanted]
-        return _InTurn(due, 0, len(due))
+        self.due += due
+        return len(due)
 
     def _walk(
         self,
@@ -176,18 +161,19 @@ class Queued:
         *,
         slots: int = 1,
         until_ms: int | None = None,
-    ) -> _InTurn:
+    ) -> int:
         """Decide about the action's due deliveries, one after the other, until so many `slots` are
-        taken or `share` of them were looked at. What is not to run now is out of the way then."""
-        due: list[Due] = []
-        passed = looks = 0
+        taken or `share` of them were looked at. What is not to run now is out of the way then.
+        Return at how many it has looked."""
+        looks = 0
+        end = len(self.due) + slots
         last = self._bookmarks.pop(action, None)
-        while len(due) < slots and looks < share:
+        while len(self.due) < end and looks < share:
             size = share - looks
             page = self._due(action, size, after=last, until_ms=until_ms)
-            passed_before = passed
+            passed_before = self.passed
             for row in page:
-                if len(due) == slots:
+                if len(self.due) == end:
                     break
                 last = row
                 if row.id in self._running:
@@ -195,16 +181,16 @@ class Queued:
                 looks += 1
                 match decide(row):
                     case Turn.NOW:
-                        due.append(row)
+                        self.due.append(row)
                     case Turn.PASSED:
-                        passed += 1
+                        self.passed += 1
                     case Turn.UNKNOWN:
                         self._contended.add(action)
-            if len(page) < size and passed == passed_before:
+            if len(page) < size and self.passed == passed_before:
                 break  # else, by `order`, others have become due
         if looks == share and last is not None and action in self._contended:
             self._bookmarks[action] = last
-        return _InTurn(due, passed, looks)
+        return looks
 
     def _end_orphan(self, delivery: Due) -> Turn:
         """End a delivery whose action has left the configuration, and so what waits for it by
@@ -230,11 +216,11 @@ class Queued:
         configuration has changed had the time to say so."""
         return self._now_ms - (_PATIENCE_MS if self._actions_of_others else 0)
 
-    def next_due_ms(self, waiting: Iterable[Waiting], found: Found) -> int | None:
+    def next_due_ms(self) -> int | None:
         """Return when the next delivery of an action is due that has a free slot."""
-        looked_at = frozenset(found.looked_at)
+        looked_at = frozenset(self.looked_at)
         times: list[int | None] = [self._now_ms + _CONTENDED_MS] if self._contended else []
-        for name, due_at_ms in waiting:
+        for name, due_at_ms in self._waiting:
             if name in self._full or name in self._contended:
                 continue
             times.append(self._time_ms(name, self._first(name) if name in looked_at else due_at_ms))

@@ -2,7 +2,7 @@
 has confirmed of them, results and endings back."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
@@ -95,17 +95,17 @@ class Claimable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What runs here when a claim begins: how many `hooks` of an action, with so many `held_bytes`
-    of large bodies; an action that is not named runs none. `max_bytes`: of all. `confirmable`: how
+    """What runs here when a claim begins: these deliveries (`running`), and so many `hooks` of an
+    action, with so many `held_bytes` of large bodies; an action that is not named runs none.
+    `limit`: how many more may run, of all actions. `max_bytes`: of all bodies. `confirmable`: how
     many hooks of an action with `confirm` may begin."""
 
+    limit: int
+    running: Collection[int] = ()
     hooks: Mapping[str, int] = field(default_factory=dict)
     held_bytes: Mapping[str, int] = field(default_factory=dict)
     max_bytes: int = 1 << 62
     confirmable: int = 1 << 62
-
-
-IDLE = Load()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from premblyd.queue import damage, once, order
 from premblyd.queue.claims import Claims
 from premblyd.queue.damage import RUNNING_OF, UNSTARTED, release
 from premblyd.queue.due import IS_QUEUED, NEVER_MS
-from premblyd.queue.jobs import IDLE, Claimable, Claimed, Confirmed, Ending, Job, Load, Result
+from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Ending, Job, Load, Result
 from premblyd.queue.once import Ruling
 from premblyd.verifications import awaited
 from premblyd.verifications.names import learn_names, lock_names
@@ -57,28 +57,19 @@ class Queue:
         return self._writer.call(operation, Step.CLAIMS)
 
     def claim(
-        self,
-        actions: Mapping[str, Claimable],
-        limit: int,
-        running: Collection[int],
-        now_ms: int,
-        load: Load = IDLE,
+        self, actions: Mapping[str, Claimable], load: Load, now_ms: int
     ) -> "asyncio.Future[Claimed]":
-        """Open an attempt for up to `limit` due deliveries, within each action's free slots and its
-        share of all (`Shares`), those of an action in the order in which they became due, as far as
-        their bodies find room. `running` are this process's own: their lease may look spent after
-        the clock was set, but they are not claimed twice.
+        """Open an attempt for up to `load.limit` due deliveries, within each action's free slots
+        and its share of all (`Shares`), those of an action in the order in which they became due,
+        as far as their bodies find room. What runs here is not claimed twice, though its lease may
+        look spent after the clock was set.
 
         Of `actions` there may be thousands, so no claim looks at them all. Deliveries of others end
         dead, and so do unusable ones. A daemon that the others have taken for lost gets nothing,
         until it lives again.
         """
-
         return self._writer.call(
-            lambda transaction: self._claims.claim(
-                transaction, actions, limit, running, now_ms, load
-            ),
-            Step.CLAIMS,
+            lambda transaction: self._claims.claim(transaction, actions, load, now_ms), Step.CLAIMS
         )
 
     def finish(self, job: Job, result: Result, ending: Ending) -> "asyncio.Future[bool]":

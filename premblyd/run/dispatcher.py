@@ -172,20 +172,21 @@ class Dispatcher:
         async with self._claiming:
             if self._stopping:
                 return Claimed([], None)
-            limit = self._limit - self._busy.total()
+            running = frozenset(self._running)
+            if self._claim_failed and not await self._queue.release_unstarted(running, now_ms):
+                return Claimed([], None)
             actions, claimable = self._actions, self._claimable
             load = Load(
+                limit=self._limit - self._busy.total(),
+                running=frozenset(self._running),
                 hooks=dict(self._busy),
                 held_bytes=dict(self._busy_bytes),
                 max_bytes=self._max_bytes,
                 confirmable=self._gate.room,
             )
-            running = frozenset(self._running)
-            if self._claim_failed and not await self._queue.release_unstarted(running, now_ms):
-                return Claimed([], None)
             self._claim_failed = True  # until all that is claimed has begun
             asked_at_s = boot_s()
-            claimed = await self._queue.claim(claimable, limit, running, now_ms, load)
+            claimed = await self._queue.claim(claimable, load, now_ms)
             for job in claimed.jobs:
                 self._begin(actions[job.action], job, asked_at_s)
             self._claim_failed = False

@@ -17,7 +17,7 @@ from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.engine import SqliteEngine
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import AttemptOutcome, State
-from premblyd.queue.jobs import Claimable, Ending, Result
+from premblyd.queue.jobs import Claimable, Ending, Load, Result
 from premblyd.queue.queue import Queue
 from premblyd.record import events, lists
 from premblyd.record.filters import DeliveryFilter, EventFilter
@@ -181,7 +181,7 @@ async def claims_ms(engine: Engine) -> float:
     took_ms = []
     for _ in range(CALLS):
         now_ms = time.time_ns() // 1_000_000
-        claimed = await queue.claim(actions, SLOTS, frozenset(), now_ms)
+        claimed = await queue.claim(actions, Load(limit=SLOTS), now_ms)
         took_ms.append(writer.took_s * 1000)
         if len(claimed.jobs) != SLOTS:
             raise load.LoadError(f"{len(claimed.jobs)} deliveries were due instead of {SLOTS}")

@@ -87,7 +87,7 @@ def claim(
     running: Collection[int] = (),
     now_ms: int = NOW_MS,
 ) -> Claimed:
-    return store.wait(store.queue.claim(actions, limit, running, now_ms))
+    return store.wait(store.queue.claim(actions, Load(limit=limit, running=running), now_ms))
 
 
 def once(slots: int = 4) -> Claimable:
@@ -160,8 +160,8 @@ def test_actions_that_have_nothing_to_do_cost_a_claim_nothing(store: Store) -> N
     for count in (20, 2000):
         store.add("a1", "a2", body=b"%d" % count)
         actions = Configuration(count)
-        load = Load(hooks={"a2": 1, "gone": 1}, held_bytes={"a2": 1 << 20})
-        assert len(store.wait(store.queue.claim(actions, 9, (), NOW_MS, load)).jobs) == 2
+        load = Load(limit=9, hooks={"a2": 1, "gone": 1}, held_bytes={"a2": 1 << 20})
+        assert len(store.wait(store.queue.claim(actions, load, NOW_MS)).jobs) == 2
         looks.add(actions.looks)
     assert len(looks) == 1
 

@@ -80,7 +80,7 @@ def try_to_send(daemon: Premblyd, body: bytes = BODY, **more: str) -> Answer | N
             [(1, "interrupted"), (2, "succeeded")],
         ),
         (
-            "dispatcher._finished = die",
+            "dispatcher._tell_finished = die",
             [("succeeded", 1, 2)],
             ["1/1"],
             [(1, "succeeded")],

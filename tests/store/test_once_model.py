@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from premblyd.prembly.payload import Outcome
-from premblyd.queue.jobs import Claimable, Claimed, Job
+from premblyd.queue.jobs import Claimable, Claimed, Job, Load
 from premblyd.record.operating import Operator
 from tests.support.queue import (
     FAILED,
@@ -97,7 +97,7 @@ class Schedule:
         expected = self.decide()
         keys = sorted(self.model[number].key for number in expected)
         both = [
-            host.queue.claim({"crm": ACTION}, 9, list(self.jobs), self.now_ms)
+            host.queue.claim({"crm": ACTION}, Load(limit=9, running=list(self.jobs)), self.now_ms)
             for host in self.hosts
         ]
         got = {

@@ -23,8 +23,8 @@ MIB = 1 << 20
     ],
 )
 def test_what_fits(used: int, sizes: list[float], begin: list[float]) -> None:
-    load = Load(hooks={"a": 1}, held_bytes={"a": used * MIB}, max_bytes=10 * MIB)
-    shares = Shares("a", 9, load)
+    load = Load(limit=9, hooks={"a": 1}, held_bytes={"a": used * MIB}, max_bytes=10 * MIB)
+    shares = Shares("a", load)
     assert chosen(shares, ("a", *sizes)) == [("a", size) for size in begin]
 
 
@@ -43,7 +43,7 @@ def test_what_fits(used: int, sizes: list[float], begin: list[float]) -> None:
 def test_a_free_slot_is_for_the_action_that_runs_the_fewest(
     busy: dict[str, int], limit: int, begin: dict[str, int]
 ) -> None:
-    shares = Shares("abc", limit, Load(hooks=busy))
+    shares = Shares("abc", Load(limit=limit, hooks=busy))
     found = chosen(shares, ("a", *[0] * 9), ("b", *[0] * 9), ("c", *[0] * 9), first="cab")
     assert Counter(name for name, _ in found) == begin
 
@@ -57,7 +57,7 @@ def test_a_slot_is_kept_for_each_action_that_runs_nothing_or_half_of_all(
 ) -> None:
     """An action that is alone with much to do gets the others."""
     names = [f"a{number}" for number in range(actions)]
-    shares = Shares(names, slots, Load())
+    shares = Shares(names, Load(limit=slots))
     assert shares.slots_of("a0") == alone
     assert len(chosen(shares, ("a0", *[0] * 20))) == alone
     if slots >= actions:
@@ -67,7 +67,7 @@ def test_a_slot_is_kept_for_each_action_that_runs_nothing_or_half_of_all(
 def test_some_room_is_kept_for_each_action_that_holds_no_large_body() -> None:
     """A twelfth of 12 MiB for each of six: all that a body up to it ever waits for is a slot."""
     names = "abcdef"
-    shares = Shares(names, 99, Load(max_bytes=12 * MIB))
+    shares = Shares(names, Load(limit=99, max_bytes=12 * MIB))
     assert chosen(shares, ("a", *[1] * 20)) == [("a", 1)] * 7
     each = [(name, 1) for name in names[1:]]
     assert chosen(shares, *each) == each
@@ -76,10 +76,10 @@ def test_some_room_is_kept_for_each_action_that_holds_no_large_body() -> None:
 
 def test_a_body_that_finds_no_room_is_first_when_there_is_some() -> None:
     hooks = {"a": 5, "b": 1}
-    full = Shares("ab", 9, Load(hooks=hooks, held_bytes={"b": 9 * MIB}, max_bytes=10 * MIB))
+    full = Shares("ab", Load(limit=9, hooks=hooks, held_bytes={"b": 9 * MIB}, max_bytes=10 * MIB))
     assert chosen(full, ("a", 4), ("b", 1)) == []
     assert full.waits_for_room == "a"
-    emptier = Shares("ab", 9, Load(hooks={"a": 5}, max_bytes=10 * MIB))
+    emptier = Shares("ab", Load(limit=9, hooks={"a": 5}, max_bytes=10 * MIB))
     found = chosen(emptier, ("b", 9), ("a", 4), first_for_room=full.waits_for_room)
     assert (found, emptier.waits_for_room) == ([("a", 4)], "b")
 

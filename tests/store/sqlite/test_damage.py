@@ -14,7 +14,7 @@ from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.opening import compiled
 from premblyd.model import states
 from premblyd.queue import claims, damage, due, queue
-from premblyd.queue.jobs import Claimable, Claimed
+from premblyd.queue.jobs import Claimable, Claimed, Load
 from premblyd.record.operating import Operator
 from tests.support.database import past_checks
 from tests.support.queue import (
@@ -165,7 +165,9 @@ def test_processes_that_claim_side_by_side_share_the_work(path: Path) -> None:
         stores = [Store(path, runner.get_loop()) for _ in range(3)]
         add_many(stores[0], 60, "crm")
         actions = {"crm": Claimable(slots=2, lease_ms=LEASE_MS, digest="")}
-        claims = [store.queue.claim(actions, 2, (), NOW_MS) for _ in range(10) for store in stores]
+        claims = [
+            store.queue.claim(actions, Load(limit=2), NOW_MS) for _ in range(10) for store in stores
+        ]
         claimed = stores[0].wait(asyncio.gather(*claims))
         for store in stores:
             store.close()
