@@ -39,45 +39,33 @@ class Explanation:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """What it takes to run an action's hook for a payload. `why_not`: why the daemon would not."""
-
-    action: Action
-    invocation: Invocation
-    why_not: str | None
-
-
-def trial(
-    settings: Config,
-    action_name: str,
-    body: bytes,
-    now_ms: int,
-    *,
-    endpoint_name: str | None = None,
-    key_name: str | None = None,
-) -> Trial:
-    """Return what it takes to run the hook of an action for `body`. Raise PremblydError when there
-    is no action, endpoint or key of that name."""
-    action = named("action", action_name, {each.name: each for each in settings.actions})
+def webhook_of(
+    settings: Config, body: bytes, now_ms: int, *, endpoint_name: str | None, key_name: str | None
+) -> Webhook:
+    """Return the webhook that `body` would be, as sent to an endpoint and signed with a key, the
+    first ones for None. Raise PremblydError when there is none of that name."""
     endpoint = _endpoint(settings, endpoint_name)
-    webhook = _webhook(endpoint, key_name, body, now_ms)
-    why_not = Routing(settings.actions).why_not(action, webhook)
-    return Trial(action=action, invocation=_invocation(action, webhook), why_not=why_not)
+    key = key_name or next(iter(endpoint.keys))
+    if key not in endpoint.keys:
+        raise PremblydError(
+            f"There is no key {key} at the endpoint {endpoint.name};"
+            f" it has {', '.join(endpoint.keys)}."
+        )
+    return Webhook(
+        endpoint=endpoint.name,
+        received_at_ms=now_ms,
+        remote_ip="",
+        token="stand-in",  # noqa: S106
+        headers='[["Content-Type", "application/json"]]',
+        body=body,
+        verified_by=f"{endpoint.scheme}:{key}",
+        verdict=payload.read(body, endpoint.fields),
+    )
 
 
-def explain(
-    settings: Config,
-    body: bytes,
-    now_ms: int,
-    *,
-    endpoint_name: str | None = None,
-    key_name: str | None = None,
-) -> Explanation:
-    """Return what would happen for `body`, as sent to an endpoint and signed with a key, by default
-    the first ones. Raise PremblydError when there is none of that name."""
-    endpoint = _endpoint(settings, endpoint_name)
-    webhook = _webhook(endpoint, key_name, body, now_ms)
+def explain(settings: Config, webhook: Webhook) -> Explanation:
+    """Return what would happen for a webhook."""
+    endpoint = _endpoint(settings, webhook.endpoint)
     runs: dict[str, Preview] = {}
     runs_not: dict[str, str] = {}
     routing, budget = Routing(settings.actions), Budget()  # shared by all actions
@@ -97,7 +85,7 @@ def _preview(action: Action, webhook: Webhook, endpoint: Endpoint) -> Preview:
     """Return what the hook would do, with what `confirm`, `once` and `order` say of that. Prembly
     is not asked."""
     is_confirmed, reference = action.confirm is not None, webhook.verdict.reference
-    invocation = _invocation(action, webhook, is_confirmed=is_confirmed)
+    invocation = invocation_of(action, webhook, is_confirmed=is_confirmed)
     shown = kinds.preview(action.hook, invocation, endpoint)
     facts, lines = dict(shown.facts), [*shown.lines]
     if action.once is not None:
@@ -129,35 +117,16 @@ def _confirmed(verdict: Verdict) -> str:
     return f"would be confirmed by asking Prembly for reference {question.reference}"
 
 
-def _endpoint(settings: Config, name: str | None) -> Endpoint:
-    """Return the endpoint called `name`; the first one for None."""
-    return named("endpoint", name or None, {each.name: each for each in settings.endpoints})
-
-
-def _webhook(endpoint: Endpoint, key_name: str | None, body: bytes, now_ms: int) -> Webhook:
-    """Return it as signed with this key of the endpoint; with its first key for None."""
-    key = key_name or next(iter(endpoint.keys))
-    if key not in endpoint.keys:
-        raise PremblydError(
-            f"There is no key {key} at the endpoint {endpoint.name};"
-            f" it has {', '.join(endpoint.keys)}."
-        )
-    return Webhook(
-        endpoint=endpoint.name,
-        received_at_ms=now_ms,
-        remote_ip="",
-        token="stand-in",  # noqa: S106
-        headers='[["Content-Type", "application/json"]]',
-        body=body,
-        verified_by=f"{endpoint.scheme}:{key}",
-        verdict=payload.read(body, endpoint.fields),
-    )
-
-
-def _invocation(action: Action, webhook: Webhook, *, is_confirmed: bool = False) -> Invocation:
+def invocation_of(action: Action, webhook: Webhook, *, is_confirmed: bool = False) -> Invocation:
+    """Return what it takes to run an action's hook for a webhook."""
     return of_webhook(
         webhook,
         action.name,
         once.key_of(webhook.verdict) if action.once else None,
         () if is_confirmed else None,
     )
+
+
+def _endpoint(settings: Config, name: str | None) -> Endpoint:
+    """Return the endpoint called `name`; the first one for None."""
+    return named("endpoint", name or None, {each.name: each for each in settings.endpoints})

@@ -19,6 +19,7 @@ from premblyd.config.models import Config, named
 from premblyd.explaining import Explanation
 from premblyd.procfs import hide_this_process
 from premblyd.queue.jobs import Result
+from premblyd.routing import Routing
 from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import Runners
 from premblyd.run.process import Children
@@ -47,9 +48,10 @@ def explain(
     Secrets are masked; the numbers of the event and delivery are 0 here.
     """
     settings = load_config(config_path, look_up_secrets=False)
-    shown = explaining.explain(
+    webhook = explaining.webhook_of(
         settings, file.read(), times.now_ms(), endpoint_name=endpoint_name, key_name=key_name
     )
+    shown = explaining.explain(settings, webhook)
     if as_json:
         print_json(shown.as_json())
     else:
@@ -110,12 +112,14 @@ def try_(
         name, hook, invocation = alert_name, message.alert.hook, message.invocation()
     else:
         body = file.read() if file is not None else b""
-        trial = explaining.trial(
-            settings, action or "", body, now_ms, endpoint_name=endpoint_name, key_name=key_name
+        own = named("action", action, {each.name: each for each in settings.actions})
+        webhook = explaining.webhook_of(
+            settings, body, now_ms, endpoint_name=endpoint_name, key_name=key_name
         )
-        name, hook, invocation = trial.action.name, trial.action.hook, trial.invocation
-        if trial.why_not is not None:
-            click.echo(f"note: the daemon would not run it for this: {trial.why_not}", err=True)
+        name, hook = own.name, own.hook
+        invocation = explaining.invocation_of(own, webhook)
+        if (why_not := Routing(settings.actions).why_not(own, webhook)) is not None:
+            click.echo(f"note: the daemon would not run it for this: {why_not}", err=True)
     result = asyncio.run(_run(settings, hook, invocation))
     took_ms = times.now_ms() - now_ms
     _print_result(name, result, took_ms, is_alert=alert_name is not None, as_json=as_json)

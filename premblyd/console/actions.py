@@ -46,9 +46,14 @@ class Explain(Actions):
         payload = self.get_body_argument("payload", "", strip=False)
         name = self.get_body_argument("endpoint", "") or None
         config, now_ms = self.services.config, self.now_ms
-        explanation = await self.read(
-            lambda _: explaining.explain(config, payload.encode(), now_ms, endpoint_name=name)
-        )
+
+        def explain(_: object) -> Explanation:
+            webhook = explaining.webhook_of(
+                config, payload.encode(), now_ms, endpoint_name=name, key_name=None
+            )
+            return explaining.explain(config, webhook)
+
+        explanation = await self.read(explain)
         if self.wants_json:
             await self.send_json(explanation.as_json())
             return

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tornado.escape import xhtml_escape
 
@@ -16,8 +17,7 @@ WIDTH, HEIGHT, GAP = 720, 150, 0.18
 COLOURS = {"verified": 3, "not_verified": 2, "pending": 5, "unknown": 6}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
+class Series(NamedTuple):
     """A name and how many there were of it, in all."""
 
     name: str

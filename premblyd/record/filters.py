@@ -99,6 +99,10 @@ def _time(where: Where, title: str, option_help: str = "", hint: str = "12h, 202
     return _by(where, title, option_help, reads=Reads.TIME, hint=hint)
 
 
+def _flag(where: Where, title: str, option_help: str) -> Any:
+    return _by(where, title, option_help, reads=Reads.YES)
+
+
 def _words(kind: type[StrEnum]) -> tuple[str, ...]:
     return tuple(each.value for each in kind)
 
@@ -208,17 +212,15 @@ class EventFilter(Chosen):
     key: str | None = _by(
         _key, "", "Only the event with this key; its beginning will do.", reads=Reads.KEY
     )
-    contradicted: bool = _by(
+    contradicted: bool = _flag(
         _where(lambda _: Event.id.in_(criteria.contradicted_ids()), is_of_ids=True),
         "Contradicted",
         "Only those that Prembly, asked to confirm, contradicted.",
-        reads=Reads.YES,
     )
-    is_doubted: bool = _by(
+    is_doubted: bool = _flag(
         _where(lambda _: IS_DOUBTED, index="event_doubted"),
         "Doubted",
         "Only those that say VERIFIED, and something that does not fit.",
-        reads=Reads.YES,
     )
 
 
@@ -254,17 +256,15 @@ class DeliveryFilter(Chosen):
         "Only of this event: its number or key.",
         reads=Reads.EVENT,
     )
-    is_waiting: bool = _by(
+    is_waiting: bool = _flag(
         _where(lambda _: WAITS_FOR_ANOTHER, index="delivery_waits"),
         "",
         "Only what waits for another (order).",
-        reads=Reads.YES,
     )
-    contradicted: bool = _by(
+    contradicted: bool = _flag(
         _where(lambda _: Delivery.event.in_(criteria.contradicted_ids()), index="delivery_event"),
         "Contradicted",
         "Only of events that Prembly, asked, contradicted.",
-        reads=Reads.YES,
     )
     ids: tuple[int, ...] | None = _by(_where(Delivery.id.in_))
     delivery_id: int | None = _by(_is(Delivery.id))

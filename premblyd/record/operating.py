@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from premblyd.engines.engine import (
     BulkInsert,
@@ -44,10 +44,7 @@ Change = Callable[[Transaction], Done]
 _HAS_ID = Delivery.id == param("delivery_id")
 _CANCEL = update(
     Delivery,
-    "state",
-    "due_at_ms",
-    "finished_at_ms",
-    "waits_for_id",
+    *("state", "due_at_ms", "finished_at_ms", "waits_for_id"),
     where=_HAS_ID & Delivery.state.in_(CANCEL.states),
 )
 _HASTEN = update(
@@ -57,11 +54,7 @@ _HASTEN = update(
 )
 _REPLAY = update(
     Delivery,
-    "state",
-    "due_at_ms",
-    "attempts_left",
-    "finished_at_ms",
-    "ran_instead_id",
+    *("state", "due_at_ms", "attempts_left", "finished_at_ms", "ran_instead_id"),
     *order.Position._fields,
     where=_HAS_ID & Delivery.state.in_(REPLAY.states),
 )
@@ -73,6 +66,7 @@ _FIND = Statement(
 _RECORD = insert(
     OperatorAction, "at_ms", "actor", "action", "event_id", "delivery_id", "note", "part_of_id"
 )
+_ABOUT_NOTHING = {"event_id": None, "delivery_id": None, "note": None}
 _RECORD_MANY = BulkInsert(
     OperatorAction, "at_ms", "actor", "action", "delivery_id", "note", "part_of_id"
 )
@@ -214,14 +208,8 @@ class Operator:
                 return False
             rollups.count_matched(transaction, event_id)
             delivery_id = inbox.add_delivery(transaction, event_id, new, now_ms)
-            self._record(
-                transaction,
-                "replay",
-                now_ms,
-                event_id=event_id,
-                delivery_id=delivery_id,
-                note="new delivery",
-            )
+            about = {"event_id": event_id, "delivery_id": delivery_id}
+            self._record(transaction, "replay", now_ms, note="new delivery", **about)
             return True
 
         def add_all(transaction: Transaction, part: Sequence[int]) -> int:
@@ -246,25 +234,10 @@ class Operator:
         transaction.insert_many(_RECORD_MANY, rows)
 
     def _record(
-        self,
-        transaction: Transaction,
-        action: str,
-        now_ms: int,
-        *,
-        event_id: int | None = None,
-        delivery_id: int | None = None,
-        note: str | None = None,
+        self, transaction: Transaction, action: str, now_ms: int, **about: Any
     ) -> int | None:
-        return transaction.insert(
-            _RECORD,
-            at_ms=now_ms,
-            actor=self.actor,
-            action=action,
-            event_id=event_id,
-            delivery_id=delivery_id,
-            note=note,
-            part_of_id=self.part_of_id,
-        )
+        own = {"at_ms": now_ms, "actor": self.actor, "part_of_id": self.part_of_id}
+        return transaction.insert(_RECORD, action=action, **own, **(_ABOUT_NOTHING | about))
 
 
 def _in_batches(

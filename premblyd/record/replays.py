@@ -38,17 +38,6 @@ class FoundDelivery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoundEvent:
-    """An event that has no delivery of an action, its type and its response code."""
-
-    id: int
-    type: str | None
-    response_code: str | None
-    doubt: str | None
-    contradicted: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """Which deliveries an operator asks to have replayed. With `limit`, a step of it: at most so
     many, with higher numbers than `after_id`."""
@@ -238,6 +227,17 @@ def _plan_new(database: Database, settings: Config, request: Request, action: Ac
         else:
             not_for[why_not] += 1
     return Plan(new_for=tuple(new_for), action=action, not_for=not_for)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundEvent:
+    """An event that has no delivery of an action, its type and its response code."""
+
+    id: int
+    type: str | None
+    response_code: str | None
+    doubt: str | None
+    contradicted: bool
 
 
 def _events_without(

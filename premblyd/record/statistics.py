@@ -52,15 +52,6 @@ class EventCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RejectionCount:
-    """Requests that were refused in an hour for a reason, as far as they are kept as evidence."""
-
-    from_ms: int
-    reason: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ActionFigures:
     """How an action fares: its attempts since a time, and its deliveries now.
 
@@ -108,6 +99,15 @@ def events(
         fn.SUM(EventHour.unmatched).alias("unmatched"),
     ).where(EventHour.hour_ms >= hour_of(since_ms))
     return queries.rows(database, query.group_by(*_FIRST_TWO).order_by(*_FIRST_TWO), EventCount)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectionCount:
+    """Requests that were refused in an hour for a reason, as far as they are kept as evidence."""
+
+    from_ms: int
+    reason: str
+    count: int
 
 
 def rejections(
@@ -214,12 +214,6 @@ def _due(database: Database, before_ms: int) -> dict[str, Overdue]:
     }
 
 
-def dead_of(database: Database) -> dict[str, int]:
-    """Return how many deliveries are dead, by action: by the index of the dead."""
-    query = "SELECT action, count(*) FROM delivery WHERE state = 'dead' GROUP BY action"
-    return {str(action): count for action, count in queries.by_sql(database, query)}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadByError:
     """How many deliveries died with an error, as people see it who may not see personal data."""
@@ -227,6 +221,12 @@ class DeadByError:
     error: str
     count: int
     last_id: int
+
+
+def dead_of(database: Database) -> dict[str, int]:
+    """Return how many deliveries are dead, by action: by the index of the dead."""
+    query = "SELECT action, count(*) FROM delivery WHERE state = 'dead' GROUP BY action"
+    return {str(action): count for action, count in queries.by_sql(database, query)}
 
 
 def errors_of_dead(database: Database, action: str | None = None) -> list[DeadByError]:

@@ -11,15 +11,7 @@ from premblyd import times
 from premblyd.model.states import LOST
 from premblyd.model.tables import AlertFailure, Downtime, Host
 from premblyd.record import events, hosts, queries
-from premblyd.record.troubles.trouble import (
-    MAX_ITEMS,
-    Item,
-    Severity,
-    Situation,
-    Target,
-    largest,
-    trouble,
-)
+from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, largest, trouble
 from premblyd.times import DAY_MS
 from premblyd.words import counted
 
@@ -191,7 +183,7 @@ def downtime(situation: Situation) -> Iterator[Item]:
     )
     rows = queries.tuples(situation.database, query)
     usable = [row for row in rows if all(isinstance(value, int) for value in row)]
-    for from_ms, until_ms in usable[:MAX_ITEMS]:
+    for from_ms, until_ms in usable:
         start, end = (times.for_people(ms) for ms in (from_ms, until_ms))
         yield Item(
             text=f"From {start} to {end} UTC no webhook could be stored.",

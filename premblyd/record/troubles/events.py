@@ -14,15 +14,7 @@ from premblyd.privacy import is_code
 from premblyd.queue.inbox import ConnectionFault
 from premblyd.queue.rollups import hour_of
 from premblyd.record import events, hosts, queries, statistics
-from premblyd.record.troubles.trouble import (
-    MAX_ITEMS,
-    Item,
-    Severity,
-    Situation,
-    Target,
-    largest,
-    trouble,
-)
+from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, largest, trouble
 from premblyd.routing import Routing
 from premblyd.times import HOUR_MS
 from premblyd.words import counted
@@ -233,7 +225,7 @@ def new_code(situation: Situation) -> Iterator[Item]:
         and at >= situation.since_ms
         and not (is_young and code in CODES)
     ]
-    for code in sorted(new)[:MAX_ITEMS]:
+    for code in sorted(new):
         known = f", {CODES[code]}" if code in CODES else ", which Prembly does not document"
         yield Item(
             severity=Severity.NOTICE if code in CODES else Severity.WARNING,

@@ -8,9 +8,10 @@ events, so they ask indexes and roll-ups, and count no event.
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from itertools import islice
 
 from premblyd.record.troubles import daemons, events, prembly
-from premblyd.record.troubles.trouble import Item, Situation, Trouble
+from premblyd.record.troubles.trouble import MAX_ITEMS, Item, Situation, Trouble
 from premblyd.words import counted
 
 TROUBLES = tuple(
@@ -29,7 +30,7 @@ def items(situation: Situation, *, kinds: Collection[str] | None = None) -> list
         for row in TROUBLES
         if kinds is None or row.kind in kinds
         if situation.record is not None or not row.reads_record
-        for item in row.ask(situation)
+        for item in islice(row.ask(situation), MAX_ITEMS)
     ]
     return sorted(found, key=lambda item: -item.severity)
 

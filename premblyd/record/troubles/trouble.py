@@ -13,7 +13,7 @@ from premblyd.config.models import Config
 from premblyd.engines.engine import Database
 from premblyd.times import DAY_MS, HOUR_MS
 
-MAX_ITEMS = 10  # of one kind: those with the highest counts
+MAX_ITEMS = 10  # of one kind: the first ones that its row yields
 
 
 class Severity(IntEnum):
@@ -149,5 +149,5 @@ def trouble(**about: Any) -> Callable[[Callable[[Situation], Iterator[Item]]], T
 
 
 def largest(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Return the names with the highest counts, at most MAX_ITEMS."""
-    return sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:MAX_ITEMS]
+    """Return the names and their counts, the highest first."""
+    return sorted(counts.items(), key=lambda each: (-each[1], each[0]))
