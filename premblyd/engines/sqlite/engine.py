@@ -25,12 +25,12 @@ from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.files import (
     beside,
     forbid_checkpoint,
-    has_log,
     hold,
     keep_file,
     real_path,
     restrict,
     set_log_aside,
+    size,
     tell_where,
 )
 from premblyd.engines.sqlite.guards import FILE_OVERWRITTEN, FileGuard, LogGuard
@@ -116,7 +116,11 @@ class SqliteEngine:
         if not self._is_own():
             forbid_checkpoint(self._file.descriptor)
         self._database.close()
-        if self._file.descriptor >= 0 and self._guard.is_own_log() and has_log(self._real):
+        if (
+            self._file.descriptor >= 0
+            and self._guard.is_own_log()
+            and size(beside(self._real, "-wal"))
+        ):
             if self._file.is_replaced:
                 keep_file(self._file.descriptor, self._real, with_log=True)
             elif self._file.is_overwritten:
@@ -228,17 +232,10 @@ class SqliteBackend:
     def sizes(self) -> Sizes:
         real = real_path(self.path)
         return Sizes(
-            database_bytes=_size(real),
-            log_bytes=_size(beside(real, "-wal")),
+            database_bytes=size(real),
+            log_bytes=size(beside(real, "-wal")),
             free_bytes=_free(real),
         )
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def _free(path: Path) -> int:

@@ -52,6 +52,14 @@ def identity(path: Path) -> Identity | None:
     return status.st_dev, status.st_ino
 
 
+def size(path: Path) -> int:
+    """Return how many bytes a file has; 0 if there is none, or it can't be told."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def write_copy(source: BinaryIO, path: Path) -> None:
     """Write a new file with the bytes of another, onto the disk."""
     source.seek(0)
@@ -173,13 +181,6 @@ def forbid_checkpoint(descriptor: int) -> None:
     lock = struct.pack("hhqqi0q", fcntl.F_RDLCK, os.SEEK_SET, start, count, 0)
     with contextlib.suppress(OSError):
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
-
-
-def has_log(real: Path) -> bool:
-    """Return whether a log is there that holds anything."""
-    with contextlib.suppress(FileNotFoundError):
-        return beside(real, "-wal").stat().st_size > 0
-    return False
 
 
 def _made_aside(real: Path) -> Path:

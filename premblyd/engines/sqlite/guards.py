@@ -10,7 +10,6 @@ copies made since the last checkpoint, which have no older one, those page by pa
 those by VACUUM have another layout, and a schema's number that no log has yet.
 """
 
-import contextlib
 import os
 import secrets
 import sqlite3
@@ -19,7 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from premblyd.engines.sqlite.files import Identity, beside, identity, real_path
+from premblyd.engines.sqlite.files import Identity, beside, identity, real_path, size
 from premblyd.errors import StoreUnavailableError
 
 HEADER_BYTES = 100  # https://www.sqlite.org/fileformat.html
@@ -141,9 +140,7 @@ class LogGuard:
         """Return whether another program wrote into a log of its own: what that holds is of an
         older state, and would spoil the database."""
         wal, _ = self._log_paths
-        with contextlib.suppress(OSError):
-            return identity(wal) != self._logs[0] and os.stat(wal).st_size > 0
-        return False
+        return identity(wal) != self._logs[0] and size(wal) > 0
 
     def _log_identities(self) -> tuple[Identity | None, ...]:
         return tuple(identity(path) for path in self._log_paths)

@@ -32,6 +32,7 @@ from premblyd.engines.sqlite.files import (
     restoring_folder,
     restrict,
     set_log_aside,
+    size,
 )
 from premblyd.engines.sqlite.guards import following, is_foreign_log
 from premblyd.errors import (
@@ -210,9 +211,11 @@ def connect_read_only(path: Path) -> Database:
     real = real_path(path)
     mode = "mode=ro"
     if not os.access(real.parent, os.W_OK):  # and so can't make the -shm file that a log needs
-        if not _has_log(real):
+        # After a clean stop there is neither. Without them, the file alone would be an old state.
+        has_shm = os.path.exists(beside(real, "-shm"))
+        if not has_shm and not size(beside(real, "-wal")):
             mode = "immutable=1"
-        elif not beside(real, "-shm").exists():
+        elif not has_shm:
             raise LacksRightsError(
                 f"{path} was not closed, and the newest of it is in {beside(real, '-wal')}, which"
                 " only who may write its folder can read now. Start the daemon, and all may."
@@ -220,15 +223,6 @@ def connect_read_only(path: Path) -> Database:
     database = _Database(f"{real.as_uri()}?{mode}", uri=True, timeout=BUSY_TIMEOUT_S)
     check_schema(database, path)
     return database
-
-
-def _has_log(real: Path) -> bool:
-    """Return whether there is, or was a moment ago, a log to be read: after a clean stop there is
-    none. Without it, the file alone would be an old state."""
-    try:
-        return beside(real, "-wal").stat().st_size > 0 or beside(real, "-shm").exists()
-    except OSError:
-        return False
 
 
 def connect_operator(path: Path) -> Database:
@@ -276,25 +270,18 @@ def require_whole(path: Path) -> None:
     new one would be empty, and SQLite would delete the log."""
     real = real_path(path)
     wal, folder = beside(real, "-wal"), restoring_folder(real)
-    if _size(real):
+    if size(real):
         return
     if folder.exists() and not real.exists():
         raise CannotStartError(
             f"{real} is not there: putting a copy in its place was interrupted. Run `premblyd"
             " restore` with that copy again; it goes on."
         )
-    if _size(wal):
+    if size(wal):
         raise CannotStartError(
             f"{real} is missing or empty, and {wal} holds a part of it. Put the file back beside"
             " it. If it is lost, run `premblyd restore` with a copy: that keeps the -wal aside."
         )
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def prepare(path: Path) -> list[str]:
