@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from peewee import OperationalError
 
-from premblyd.engines.engine import Database
+from premblyd.engines.engine import Database, Transaction
 from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.files import _BYTE, hold, lock
 from premblyd.errors import (
@@ -408,6 +408,22 @@ def test_a_full_disk_is_called_that_whatever_hides_it(store: Store) -> None:
         writing.execute_sql(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(Unavailable, match="the disk is full; make room"):
             writing.transact(Operator(actor="ada" * 100_000).reveal(1, NOW_MS))
+
+
+def test_what_a_command_has_read_nobody_changes_before_it_writes(path: Path) -> None:
+    """Else a daemon's commit between the two would fail the command, and be told as a lock."""
+
+    def look(transaction: Transaction) -> bool:
+        transaction.connection.execute("SELECT count(*) FROM event").fetchone()
+        with (
+            closing(sqlite3.connect(path, timeout=0)) as daemon,
+            pytest.raises(sqlite3.OperationalError, match="locked"),
+        ):
+            daemon.execute("DELETE FROM event")
+        return True
+
+    with closing(opening.connect_operator(path)) as writing:
+        assert writing.transact(look)
 
 
 def test_a_copy_that_fails_leaves_nothing_that_looks_like_one(
