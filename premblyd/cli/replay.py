@@ -26,6 +26,13 @@ from premblyd.words import counted
 
 ASK_ABOVE = 20
 DRY_RUN_LINES = 50
+# By their names in a plan.
+LEFT_ALONE = {
+    "unfinished": "pending or running: {}.",
+    "waiting": "each waits for another (order): {}.",
+    "contradicted": "Prembly contradicted their events: {}. `premblyd events --contradicted` lists"
+    " these. With --contradicted they are replayed too.",
+}
 
 
 @click.command()
@@ -170,11 +177,8 @@ def _left_alone(plan: Plan) -> dict[str, Any]:
     left: dict[str, Any] = {
         "unfinished": plan.unfinished,
         "without_action": dict(plan.without_action),
+        **{name: count for name in LEFT_ALONE if (count := getattr(plan, name))},
     }
-    if plan.waiting:
-        left["waiting"] = plan.waiting
-    if plan.contradicted:
-        left["contradicted"] = plan.contradicted
     return left | {"not_for": dict(plan.not_for)} if plan.action else left
 
 
@@ -209,19 +213,11 @@ def _print_skipped_again(plan: Plan) -> None:
 
 
 def _print_left_alone(plan: Plan) -> None:
-    left = plan.unfinished or plan.waiting or plan.contradicted
+    left = {words: count for name, words in LEFT_ALONE.items() if (count := getattr(plan, name))}
     if not (plan or left or plan.without_action or plan.not_for):
         click.echo("Nothing matches what was asked for.")
-    if plan.unfinished:
-        click.echo(f"Left alone, because pending or running: {plan.unfinished}.")
-    if plan.waiting:
-        click.echo(f"Left alone, because each waits for another (order): {plan.waiting}.")
-    if plan.contradicted:
-        click.echo(
-            f"Left alone, because Prembly contradicted their events: {plan.contradicted}."
-            " `premblyd events --contradicted` lists these. With --contradicted they are replayed"
-            " too."
-        )
+    for words, count in left.items():
+        click.echo(f"Left alone, because {words.format(count)}")
     for name, count in plan.without_action.items():
         click.echo(f"Left alone, because the configuration has no action {name}: {count}.")
     for reason, count in plan.not_for.items():
