@@ -3,12 +3,13 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from premblyd import presence, procfs
 from premblyd.config import load
-from premblyd.config.load import load_config
+from premblyd.config.models import Config
 from premblyd.databases import Server
 from premblyd.listening import Listening
 from premblyd.presence import Presence
@@ -22,16 +23,27 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
 
 
+def running(settings: Config, path: Path, started_with: Config | None = None) -> Presence:
+    """Return this process as a daemon that uses these settings."""
+    return presence.of_this_process(
+        settings,
+        path,
+        started_with=started_with or settings,
+        started_at_ms=1,
+        listening=Listening(sockets=[], is_passed=False),
+    )
+
+
 def publish(path: Path) -> Presence:
     """Publish this process as a daemon with the configuration at `path`."""
-    path.write_text(json.dumps(configuration()))
-    listening = Listening(sockets=[], is_passed=False)
-    settings = load_config(path)
-    own = presence.of_this_process(
-        settings, path, started_with=settings, started_at_ms=1, listening=listening
-    )
+    own = running(written(path), path)
     presence.publish(own, SERVER)
     return own
+
+
+def written(path: Path, **changes: Any) -> Config:
+    path.write_text(json.dumps(configuration(**changes)))
+    return load.load_config(path)
 
 
 def test_of_several_on_a_server_the_one_with_the_same_configuration_is_found(
@@ -65,59 +77,36 @@ def test_the_databases_password_is_told_to_need_a_restart_also_after_a_reload(
 ) -> None:
     path, file = tmp_path / "a.yaml", tmp_path / "password"
     place = {"url": SERVER.url, "password": {"file": "password"}}
-    path.write_text(json.dumps(configuration(database=place)))
     file.write_text("hush-old")
-    started_with = load_config(path)
+    with_password, without = written(path, database=place), written(path, database=SERVER.url)
     file.write_text("hush-new")
-    listening = Listening(sockets=[], is_passed=False)
-
-    def told() -> list[str]:
-        """Return what a check finds before the daemon reads the files again, and after that."""
-        now = load_config(path)
-        before, after = (
-            presence.of_this_process(
-                settings, path, started_with=started_with, started_at_ms=1, listening=listening
-            )
-            for settings in (started_with, now)
-        )
-        assert (load.changed(started_with, now) == ["database"]) == (now != started_with)
-        found = list(presence.differences(before, now, path))
-        assert list(presence.differences(after, now, path)) == found
-        return found
-
-    daemon = f"the running daemon (pid {os.getpid()})"
-    assert told() == [f"{daemon} uses another secret for database password: restart it"]
-    file.write_text("hush-old")
-    assert told() == []
-    path.write_text(json.dumps(configuration(database=SERVER.url)))
-    assert told() == [f"{daemon} started with another `database`: restart it"]
-    started_with = load_config(path)
-    path.write_text(json.dumps(configuration(database=place)))
-    assert told() == [f"{daemon} started with another `database`: restart it"]
+    with_another = written(path, database=place)
+    changed = "started with another `database`"
+    for started_with, now, told in (
+        (with_password, with_another, ["uses another secret for database password"]),
+        (with_password, with_password, []),
+        (with_password, without, [changed]),
+        (without, with_password, [changed]),
+    ):
+        assert load.changed(started_with, now) == (["database"] if told else [])
+        daemon = f"the running daemon (pid {os.getpid()})"
+        for used in (started_with, now):  # before it reads the files again, and after that
+            found = presence.differences(running(used, path, started_with), now, path)
+            assert list(found) == [f"{daemon} {difference}: restart it" for difference in told]
 
 
 def test_a_second_place_for_a_secret_that_the_daemon_has_needs_no_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("A", "hush")
-    monkeypatch.setenv("B", "hush")
-    path = tmp_path / "a.yaml"
-    keys = {"live": {"env": "A"}}
-    path.write_text(json.dumps(configuration(endpoint={"keys": keys})))
-    settings, listening = load_config(path), Listening(sockets=[], is_passed=False)
-    own = presence.of_this_process(
-        settings, path, started_with=settings, started_at_ms=1, listening=listening
-    )
-    for name, remedy in (
-        ("A", f"make it read the file with `kill -HUP {own.pid}`"),
-        ("B", "restart it"),
-    ):
-        path.write_text(
-            json.dumps(configuration(endpoint={"keys": keys | {"next": {"env": name}}}))
-        )
-        found = list(presence.differences(own, load_config(path), path))
-        assert found[0].endswith(f"uses an older configuration: {remedy}")
-        assert len(found) == (1 if name == "A" else 2)
+    path, keys = tmp_path / "a.yaml", {"live": {"env": "A"}}
+    for name in "AB":
+        monkeypatch.setenv(name, "hush")
+    own = running(written(path, endpoint={"keys": keys}), path)
+    reload = f"make it read the file with `kill -HUP {own.pid}`"
+    for name, remedies in (("A", [reload]), ("B", ["restart it"] * 2)):
+        now = written(path, endpoint={"keys": keys | {"next": {"env": name}}})
+        found = presence.differences(own, now, path)
+        assert [text.rpartition(": ")[2] for text in found] == remedies
 
 
 @pytest.fixture
