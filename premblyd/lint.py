@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from premblyd.config.hooks import Hook
@@ -293,6 +294,10 @@ def _asked(
             yield webhook
 
 
+# What no action looks at.
+_SENT: Mapping[str, Any] = {"received_at_ms": 0, "remote_ip": "", "token": None, "headers": "[]"}
+
+
 def _samples(endpoints: Iterable[Endpoint]) -> Iterator[Webhook]:
     """Yield every sample, as if each endpoint had got it signed by each of its keys."""
     bodies = [samples.sample(name) for name in samples.NAMES]
@@ -300,14 +305,7 @@ def _samples(endpoints: Iterable[Endpoint]) -> Iterator[Webhook]:
         verdict = payload.read(body, endpoint.fields)
         for verified_by in _signers([endpoint]):
             yield Webhook(
-                endpoint=endpoint.name,
-                received_at_ms=0,
-                remote_ip="",
-                token=None,
-                headers="[]",
-                body=body,
-                verified_by=verified_by,
-                verdict=verdict,
+                endpoint=endpoint.name, body=body, verified_by=verified_by, verdict=verdict, **_SENT
             )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.commands import PERSONAL, Ran, record, recorded_in, run
+from tests.support.commands import PERSONAL, Ran, json_of, record, recorded_in, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, locked, past_checks, rows, url_of
@@ -26,13 +26,6 @@ BY_STATE = "SELECT id FROM delivery WHERE state = ? AND action LIKE ? ORDER BY i
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     return record(tmp_path)
-
-
-def json_of(config: Path, *arguments: object) -> Any:
-    """Return what a command prints with --json."""
-    done = run(*arguments, "--json", "--config", config)
-    assert (done.code, done.err) == (0, "")
-    return json.loads(done.out)
 
 
 def read(config: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:

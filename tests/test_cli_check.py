@@ -16,7 +16,7 @@ from premblyd.config.models import Action
 from premblyd.prembly import samples
 from premblyd.prembly.payload import Webhook
 from premblyd.routing import Routing
-from tests.support.commands import run
+from tests.support.commands import json_of, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import prepared_file
@@ -38,9 +38,7 @@ def write(folder: Path, **changes: Any) -> Path:
 
 def check(config: Path) -> Any:
     """Return what `check --json` prints of a good configuration."""
-    done = run("check", "--json", "--config", config)
-    assert (done.code, done.err) == (0, "")
-    return json.loads(done.out)
+    return json_of(config, "check")
 
 
 def warnings(config: Path) -> list[str]:

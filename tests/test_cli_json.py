@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.commands import record, run
+from tests.support.commands import json_of, record, run
 
 VERDICT = (
     "kind response_code status detail verification_status outcome reference user_ref face_match"
@@ -40,13 +40,6 @@ def config(tmp_path: Path) -> Path:
     return record(tmp_path)
 
 
-def printed(config: Path, *arguments: object) -> Any:
-    """Return what a command prints with --json."""
-    done = run(*arguments, "--json", "--config", config)
-    assert (done.code, done.err) == (0, "")
-    return json.loads(done.out)
-
-
 @pytest.mark.parametrize(
     ("command", "names"),
     [
@@ -57,20 +50,20 @@ def printed(config: Path, *arguments: object) -> Any:
     ],
 )
 def test_every_row_of_a_list_has_these_names(config: Path, command: str, names: list[str]) -> None:
-    listed = printed(config, command)
+    listed = json_of(config, command)
     assert listed
     assert [list(row) for row in listed] == [names] * len(listed)
 
 
 def test_an_event_that_is_shown_has_these_names(config: Path) -> None:
-    shown = printed(config, "show", 1)
+    shown = json_of(config, "show", 1)
     stored = [name for name in EVENT if name != "handled"]  # its deliveries stand below
     whole = [*stored[:5], "token", *stored[5:]]
     at = whole.index("face_match")
     whole.insert(at, "session_id")
     assert list(shown) == [*whole, "body", "deliveries", "awaited", "inquiries"]
     _assert_deliveries(shown, DELIVERY)
-    revealed = printed(config, "show", 1, "--reveal")
+    revealed = json_of(config, "show", 1, "--reveal")
     whole.insert(whole.index("token") + 1, "headers")
     assert list(revealed) == [*whole, "body", "deliveries", "awaited", "inquiries"]
     _assert_deliveries(revealed, DELIVERY)
@@ -86,21 +79,21 @@ def _assert_deliveries(shown: Any, names: list[str]) -> None:
 
 
 def test_a_replay_prints_these_names(config: Path) -> None:
-    planned = printed(config, "replay", "--dead", "--dry-run")
+    planned = json_of(config, "replay", "--dead", "--dry-run")
     assert list(planned) == ["would_queue", "unfinished", "without_action"]
     assert {tuple(row) for row in planned["would_queue"]} == {
         ("id", "event_id", "action", "state", "ran_instead_id")
     }
     new = ("replay", "--action", "ask-compliance", "--since", "1h", "--new")
-    planned = printed(config, *new, "--dry-run")
+    planned = json_of(config, *new, "--dry-run")
     assert list(planned) == ["would_queue", "unfinished", "without_action", "not_for"]
-    assert list(printed(config, *new)) == ["queued", "unfinished", "without_action", "not_for"]
-    done = printed(config, "replay", "--dead")
+    assert list(json_of(config, *new)) == ["queued", "unfinished", "without_action", "not_for"]
+    done = json_of(config, "replay", "--dead")
     assert list(done) == ["queued", "unfinished", "without_action"]
 
 
 def test_a_check_prints_these_names(config: Path) -> None:
-    assert list(printed(config, "check")) == ["ok", "routes", "warnings", "database", "daemon"]
+    assert list(json_of(config, "check")) == ["ok", "routes", "warnings", "database", "daemon"]
     config.write_text("{}")
     done = run("check", "--json", "--config", config)
     refused = json.loads(done.out)
@@ -111,7 +104,7 @@ def test_a_check_prints_these_names(config: Path) -> None:
 def test_an_explanation_has_these_names(config: Path, tmp_path: Path) -> None:
     body = tmp_path / "body.json"
     body.write_text('{"response_code": "00"}')
-    explained = printed(config, "explain", body)
+    explained = json_of(config, "explain", body)
     assert list(explained) == ["endpoint", "verdict", "actions", "not_matched"]
     names = ["kind", "type", *VERDICT[1:8], "session_id", *VERDICT[8:]]
     names += ["risk_level", "risk_score", "doubt"]

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -15,7 +14,7 @@ from premblyd.cli import printing
 from premblyd.cli.printing import Column, Sizes, fit, print_table
 from premblyd.databases import Server
 from premblyd.errors import SchemaError
-from tests.support.commands import Ran, on_terminal, record, recorded_in, run
+from tests.support.commands import Ran, json_of, on_terminal, record, recorded_in, run
 from tests.support.database import changing, rows, url_of
 from tests.support.rows import for_each
 
@@ -43,12 +42,6 @@ def change(config: Path, sql: str, *values: object) -> None:
 def joined(lines: list[str]) -> str:
     """Return folded lines as one."""
     return " ".join(" ".join(lines).split())
-
-
-def json_of(config: Path, *arguments: object) -> Any:
-    done = run(*arguments, "--json", "--config", config)
-    assert (done.code, done.err) == (0, "")
-    return json.loads(done.out)
 
 
 def test_what_is_doubted_is_listed_with_the_reason(config: Path) -> None:
@@ -213,30 +206,28 @@ def test_an_action_is_looked_for_in_a_copy_alone_and_in_the_record_while_the_fil
     assert copy.err in run(*wrong, "--config", config).err
 
 
-def test_columns_that_matter_least_go_first_and_the_others_share_what_is_left() -> None:
-    columns = [
-        Column(name="id"),
-        Column(name="reference", rank=2, kind="reference"),
-        Column(name="kind", rank=7),
-    ]
-    sizes = [Sizes(2, 2, 2), Sizes(10, 30, 30), Sizes(4, 4, 4)]
-    assert fit(columns, sizes, [0, 1, 2], 80) == {0: 2, 1: 30, 2: 4}
-    assert fit(columns, sizes, [0, 1, 2], 39) == {0: 2, 1: 30}
-    assert fit(columns, sizes, [0, 1, 2], 20) == {0: 2, 1: 16}
-    assert fit(columns, sizes, [0, 1, 2], 13) == {0: 2}
-    assert fit(columns, sizes, [0], 1) == {0: 2}
-
-
-def test_a_column_that_was_left_out_comes_back_where_room_is_left() -> None:
-    columns = [
-        Column(name="id"),
-        Column(name="reference", rank=5, kind="reference"),
-        Column(name="type", rank=7),
-    ]
-    sizes = [Sizes(30, 30, 30), Sizes(16, 36, 36), Sizes(20, 20, 20)]
-    assert fit(columns, sizes, [0, 1, 2], 60) == {0: 30, 1: 28}
-    assert fit(columns, sizes, [0, 1, 2], 48) == {0: 30, 1: 16}
-    assert fit(columns, sizes, [0, 1, 2], 47) == {0: 30}
+@for_each(
+    ("ranks", "sizes", "fits"),
+    [
+        # Those that matter least go first, and the others share what is left.
+        ((2, 7), ((2, 2, 2), (10, 30, 30), (4, 4, 4)), {
+            80: {0: 2, 1: 30, 2: 4}, 39: {0: 2, 1: 30}, 20: {0: 2, 1: 16}, 13: {0: 2}, 1: {0: 2},
+        }),
+        # One that was left out comes back where room is left.
+        ((5, 7), ((30, 30, 30), (16, 36, 36), (20, 20, 20)), {
+            60: {0: 30, 1: 28}, 48: {0: 30, 1: 16}, 47: {0: 30},
+        }),
+    ],
+)  # fmt: skip
+def test_columns_fit_a_terminal(
+    ranks: tuple[int, int],
+    sizes: tuple[tuple[int, int, int], ...],
+    fits: dict[int, dict[int, int]],
+) -> None:
+    first, second = ranks
+    columns = [Column("id"), Column("b", rank=first, kind="reference"), Column("c", rank=second)]
+    for width, widths in fits.items():
+        assert fit(columns, [Sizes(*each) for each in sizes], [0, 1, 2], width) == widths
 
 
 def test_deliveries_show_their_reference_at_80_columns(config: Path) -> None:

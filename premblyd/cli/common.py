@@ -35,6 +35,14 @@ def database_option(command: F) -> F:
     )(command)
 
 
+def count_option(name: str, default: int, most: int, words: str) -> Callable[[F], F]:
+    """Add an option for how many, from 1 to `most`."""
+    kind = click.IntRange(1, most)
+    return click.option(
+        name, default=default, show_default=True, metavar="N", type=kind, help=words
+    )
+
+
 def sender_options(command: F) -> F:
     """Add `--endpoint` and `--key`; the parameters are `endpoint_name` and `key_name`."""
     key = click.option(

@@ -14,6 +14,7 @@ from premblyd.cli import config_option, following, json_option
 from premblyd.cli.common import (
     WHEN,
     Typed,
+    count_option,
     database_of,
     database_option,
     open_to_read,
@@ -156,14 +157,7 @@ TYPES: dict[Reads, click.ParamType[Any]] = {
     Reads.TIME: WHEN,
     Reads.KEY: Typed("KEY", _key),
 }
-_limit = click.option(
-    "--limit",
-    default=50,
-    show_default=True,
-    metavar="N",
-    type=click.IntRange(1, MAX_ROWS),
-    help="Show at most this many.",
-)
+_limit = count_option("--limit", 50, MAX_ROWS, "Show at most this many.")
 _wide = click.option("--wide", is_flag=True, help="Show every column, whole.")
 
 

@@ -117,7 +117,7 @@ def replay(
     changes = replays.changes(plan, operator, settings, database.now_ms())
     batches = operating.transact_all(database, changes)
     queued = _count(batches, len(plan), silent=as_json)
-    _report(plan, queued, as_json)
+    _report(plan, "Queued", queued, exact={"queued": queued} if as_json else None)
     if request.chosen.delivery_id is not None and not queued:
         raise SystemExit(1)
 
@@ -182,11 +182,12 @@ def _left_alone(plan: Plan) -> dict[str, Any]:
     return left | {"not_for": dict(plan.not_for)} if plan.action else left
 
 
-def _report(plan: Plan, queued: int, as_json: bool) -> None:
-    if as_json:
-        print_json({"queued": queued, **_left_alone(plan), **_skipped_again(plan)})
+def _report(plan: Plan, words: str, count: int, *, exact: dict[str, Any] | None) -> None:
+    """Print what is queued and what is not; for programs `exact` and all that."""
+    if exact is not None:
+        print_json({**exact, **_left_alone(plan), **_skipped_again(plan)})
         return
-    click.echo(f"Queued {counted(queued, 'delivery', 'deliveries')}.")
+    click.echo(f"{words} {counted(count, 'delivery', 'deliveries')}.")
     _print_left_alone(plan)
     _print_skipped_again(plan)
 
@@ -231,12 +232,10 @@ def _print_plan(plan: Plan, as_json: bool) -> None:
     if plan.action:
         new = {"id": None, "action": plan.action.name, "state": "new", "ran_instead_id": None}
         rows = [new | {"event_id": event_id} for event_id in plan.new_for]
+    exact = {"would_queue": rows} if as_json else None
+    _report(plan, "Would queue", len(plan), exact=exact)
     if as_json:
-        print_json({"would_queue": rows, **_left_alone(plan), **_skipped_again(plan)})
         return
-    click.echo(f"Would queue {counted(len(plan), 'delivery', 'deliveries')}.")
-    _print_left_alone(plan)
-    _print_skipped_again(plan)
     columns = ("id", "event_id", "action", "state")
     listed = [[row[name] for name in columns] for row in rows[:DRY_RUN_LINES]]
     if listed:

@@ -16,7 +16,7 @@ import click
 
 from premblyd import __version__, presence
 from premblyd.cli import as_service, caller, config_option
-from premblyd.cli.common import sender_options
+from premblyd.cli.common import count_option, sender_options
 from premblyd.cli.printing import clean, progress
 from premblyd.config.load import load_config
 from premblyd.config.models import Config, Endpoint, named
@@ -119,14 +119,7 @@ class Rate(click.FloatRange):
     metavar="TOKEN",
     help="Send this as the header token (default: a new one for each webhook).",
 )
-@click.option(
-    "--count",
-    default=1,
-    show_default=True,
-    metavar="N",
-    type=click.IntRange(1, MAX_COUNT),
-    help="Send this many.",
-)
+@count_option("--count", 1, MAX_COUNT, "Send this many.")
 @click.option("--rate", metavar="N", type=Rate(), help="Send at most this many a second.")
 @config_option
 def send(

@@ -189,9 +189,7 @@ def _print_inquiry(inquiry: InquiryRow) -> None:
     facts = [f"{inquiry.duration_ms} ms"]
     if inquiry.http_status:
         facts.append(f"HTTP {inquiry.http_status}, {inquiry.answer_bytes or 0} bytes")
-    if inquiry.delivery_id:
-        facts.append(f"delivery {inquiry.delivery_id}")
-    if inquiry.stored_event_id:
-        facts.append(f"stored as event {inquiry.stored_event_id}")
+    numbers = {"delivery": inquiry.delivery_id, "stored as event": inquiry.stored_event_id}
+    facts += [f"{words} {number}" for words, number in numbers.items() if number]
     line = f"{inquiry.purpose}, {asked_for}: {inquiry.result}{error}  ({'; '.join(facts)})"
     click.echo(f"  {times.for_people(inquiry.at_ms)} UTC  {clean(line)}")

@@ -15,6 +15,7 @@ import termios
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner
 
@@ -67,6 +68,13 @@ def run(*arguments: object, stdin: bytes | None = None, **environ: str) -> Ran:
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     return Ran(done.exit_code, done.stdout, done.stderr)
+
+
+def json_of(config: Path, *arguments: object) -> Any:
+    """Return what a command that succeeds prints with --json."""
+    done = run(*arguments, "--json", "--config", config)
+    assert (done.code, done.err) == (0, "")
+    return json.loads(done.out)
 
 
 def command(*arguments: object) -> list[str]:
