@@ -247,18 +247,6 @@ def test_who_looked_is_told_beside_who_replayed(record: Record) -> None:
     assert [row[1:] for row in answer] == [("bo", "replay", None, 2), ("ada", "reveal", 1, None)]
 
 
-def test_a_replay_does_not_lengthen_the_way_to_the_first_success(record: Record) -> None:
-    record.event(1)
-    replayed = record.delivery(1, "archive", "dead", finished_at_ms=LONG_AGO_MS + DAY_MS)
-    record.attempt(replayed, 1, outcome="failed", finished_at_ms=LONG_AGO_MS + 500)
-    record.attempt(replayed, 2, finished_at_ms=LONG_AGO_MS + 2000)
-    record.attempt(replayed, 3, finished_at_ms=LONG_AGO_MS + DAY_MS)
-    waiting = record.delivery(1, "archive", "pending")
-    record.attempt(waiting, 1, outcome="failed")
-    answer = record.ask("How long did it take from the webhook to the hook's first success?")
-    assert answer == [("archive", 1, 2.0, 2.0)]
-
-
 def test_attempts_that_still_run_have_not_failed(record: Record) -> None:
     record.event(1)
     delivery = record.delivery(1, "archive", "running")
