@@ -271,14 +271,6 @@ def test_people_are_counted_once_by_what_names_them_best(record: Record) -> None
     assert record.ask("How many people's records are in a period?") == [(4, 3)]
 
 
-def test_growth_is_counted_by_month(record: Record) -> None:
-    record.event(1, body=b"x" * 4096)
-    record.event(2, body=b"x" * 2048)
-    record.event(3, received_at_ms=LONG_AGO_MS + 31 * DAY_MS, body=b"x" * 1024)
-    answer = record.ask("How fast does the database grow?")
-    assert answer == [("2025-12", 2, 6, 4), ("2026-01", 1, 1, 1)]
-
-
 def test_a_body_that_is_no_json_is_left_out(record: Record) -> None:
     record.event(1, response_code="07", body=b'{"data": {"watchListed": "YES"}}')
     record.event(2, response_code="07", body=b"{'python': True}", kind="raw")
