@@ -56,6 +56,8 @@ async def test_a_chunked_body_too_large_is_not_read_whole(
             while True:
                 await client.send(piece)
                 await asyncio.sleep(0.001)
+                for refused in reception.receiver._exchanges.values():
+                    assert reception.in_flight[1] or not refused._pieces, "it counts no more"
     ((reason, size, _),) = await reception.rejections()
     assert (reason, size <= 1024) == ("body too large", True)
 
