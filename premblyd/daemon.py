@@ -211,9 +211,6 @@ class Daemon:
             for permit in lost:
                 permit.revoke()
 
-    def _permit(self, job: Job, claimed_at_s: float) -> Permit:
-        return Permit(self._membership.claim(job, claimed_at_s))
-
     def _read_anew(self, action: Action, job: Job) -> Job | Result:
         return self._rereading.job(action, job)
 
@@ -237,7 +234,7 @@ class Daemon:
             self._clock,
             rng,
             self._confirmation,
-            self._permit,
+            lambda job, claimed_at_s: Permit(self._membership.claim(job, claimed_at_s)),
             self._read_anew,
         )
         self._watch = TroubleWatch(

@@ -167,7 +167,7 @@ async def test_while_the_disk_is_slow_a_bounded_number_of_rejections_waits_for_i
     waiting = reception.writer.call(lambda _: gate.wait())
     with logged() as lines:
         for _ in range(1003):
-            evidence.reject(endpoint="prembly", remote_ip="::1", reason="missing signature")
+            evidence.reject("missing signature", remote_ip="::1")
     assert len(lines) == 1003
     gate.set()
     await waiting

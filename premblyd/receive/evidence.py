@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import unquote
 
 from premblyd.config.models import Endpoint
@@ -106,29 +107,30 @@ class Evidence:
 
     def reject(
         self,
-        *,
-        endpoint: str,
-        remote_ip: str,
         reason: str,
+        *,
+        remote_ip: str,
+        endpoint: str = "",
         body: bytes | None = None,
         body_bytes: int | None = None,
-        method: str | None = None,
-        path_characters: int | None = None,
-        hint: str | None = None,
-        is_kept: bool = True,
+        quota: str | None = None,
+        **seen: Any,
     ) -> None:
-        """Log a refused request and keep it, without waiting for the disk; without `is_kept` it is
-        counted alone, as one of too many."""
+        """Log a refused request, with what else was `seen`, and keep it, without waiting for the
+        disk. What anybody at all can cause has a quota, by its reason if no other is said; one of
+        too many is counted alone."""
+        if isinstance(reason, ConnectionFault):
+            quota = quota or reason
+        is_kept = quota is None or self._is_within_quota(quota)
+        reason = str(reason)
         tell(
             "webhook.rejected",
             endpoint=endpoint,
             remote_ip=remote_ip,
             reason=reason,
             body_bytes=body_bytes,
-            method=method,
-            path_characters=path_characters,
-            hint=hint,
             is_logged=is_kept,
+            **seen,
         )
         if not is_kept or self._waiting >= MAX_WAITING:
             return
@@ -145,42 +147,28 @@ class Evidence:
         )
         kept.add_done_callback(self._kept)
 
-    def noise(
-        self, reason: ConnectionFault, *, remote_ip: str, endpoint: str, body_bytes: int | None
-    ) -> None:
-        """Log and keep a rejection that anybody at all can cause, within the quota."""
-        self.reject(
-            endpoint=endpoint,
-            remote_ip=remote_ip,
-            reason=reason.value,
-            body_bytes=body_bytes,
-            is_kept=self._is_within_quota(reason),
-        )
-
     def wrong_method(self, method: str, allowed: str, endpoint: str, remote_ip: str) -> None:
-        """Log and keep a request to a path of ours with a method that it does not take."""
+        """Reject a request to a path of ours with a method that it does not take."""
         self.reject(
+            ConnectionFault.METHOD_NOT_ALLOWED,
             endpoint=endpoint,
             remote_ip=remote_ip,
-            reason=ConnectionFault.METHOD_NOT_ALLOWED.value,
             method=_known_method(method),
             hint=f"takes {allowed}" + (": a redirect makes GET of POST" if endpoint else ""),
-            is_kept=self._is_within_quota(ConnectionFault.METHOD_NOT_ALLOWED),
         )
 
     def no_such_path(self, path: str, method: str, remote_ip: str) -> None:
-        """Log and keep a request to a path that is no endpoint's. The path itself is not shown: one
-        that is nearly right is nearly a secret."""
+        """Reject a request to a path that is no endpoint's. The path itself is not shown: one that
+        is nearly right is nearly a secret."""
         hint = difference(path, self._endpoints)
         self.reject(
-            endpoint="",
+            ConnectionFault.NO_SUCH_PATH,
             remote_ip=remote_ip,
-            reason=ConnectionFault.NO_SUCH_PATH.value,
             method=_known_method(method),
             path_characters=len(path),
             hint=hint or "unlike every endpoint's path",
             # Nearly right paths have a quota of their own, which no scan for paths can use up.
-            is_kept=self._is_within_quota("nearly right" if hint else ConnectionFault.NO_SUCH_PATH),
+            quota="nearly right" if hint else None,
         )
 
     def overloaded(self, limit: str, remote_ip: str) -> None:

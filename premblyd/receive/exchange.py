@@ -286,9 +286,9 @@ class Exchange(HTTPMessageDelegate):
         """Refuse with evidence. From outside every 401 is one and the same."""
         declared = _declared_bytes(self._headers)
         self._services.evidence.reject(
+            reason,
             endpoint=self._endpoint.name if self._endpoint else "",
             remote_ip=self._remote_ip,
-            reason=reason,
             body=body,
             body_bytes=sum(map(len, self._pieces)) if declared is None else declared,
         )
@@ -396,7 +396,7 @@ class Exchange(HTTPMessageDelegate):
         if reason is None:
             return
         has_head = self._phase is not Phase.WAITING
-        self._services.evidence.noise(
+        self._services.evidence.reject(
             reason,
             remote_ip=self._remote_ip if has_head else peer_ip(self._connection),
             endpoint=self._endpoint.name if self._endpoint else "",
