@@ -5,7 +5,6 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.cells import cell_len
@@ -17,7 +16,7 @@ from premblyd.cli.printing import Column, bold, clean, console, print_json, prin
 from premblyd.config.values import When
 from premblyd.prembly.payload import CODES
 from premblyd.record import statistics
-from premblyd.record.statistics import ActionFigures, EventCount, RejectionCount
+from premblyd.record.statistics import ActionFigures, EventCount, Period
 from premblyd.words import counted, duration, percent
 
 MAX_BAR = 40
@@ -46,42 +45,21 @@ def stats(config_path: Path, *, database: str | None, since: When, as_json: bool
     record = open_to_read(config_path, database)
     settings = settings_if_valid(config_path, database)
     at_ms = record.now_ms()
-    since_ms = since.by(at_ms)
-    each_ms = statistics.span_ms(since_ms, at_ms)
-    by_outcome, by_code, by_type = (
-        statistics.events(record, by, since_ms=since_ms, each_ms=each_ms)
-        for by in ("outcome", "response_code", "type")
-    )
-    rejections = statistics.rejections(record, since_ms=since_ms, each_ms=each_ms)
     names = [action.name for action in settings.actions] if settings else []
-    actions = statistics.actions(record, since_ms=since_ms, now_ms=at_ms, names=names)
+    found = statistics.of_period(record, since_ms=since.by(at_ms), now_ms=at_ms, names=names)
     if as_json:
-        counts: dict[str, Sequence[Any]] = {
-            "by_outcome": by_outcome,
-            "by_response_code": by_code,
-            "by_type": by_type,
-            "rejections": rejections,
-            "actions": actions,
-        }
-        lists = {name: [dataclasses.asdict(each) for each in rows] for name, rows in counts.items()}
-        print_json({"since_ms": since_ms, "until_ms": at_ms, "each_ms": each_ms, **lists})
+        print_json(dataclasses.asdict(found))
         return
-    _print_events(by_outcome, by_code, by_type, since_ms=since_ms, now_ms=at_ms, each_ms=each_ms)
-    _print_rejections(rejections)
-    _print_actions(actions, at_ms)
+    _print_events(found)
+    refused = dict(found.refused.most_common())
+    _print_bars("Refused requests, as far as they are kept", refused, {})
+    _print_actions(found.actions, at_ms)
 
 
-def _print_events(
-    by_outcome: Sequence[EventCount],
-    by_code: Sequence[EventCount],
-    by_type: Sequence[EventCount],
-    *,
-    since_ms: int,
-    now_ms: int,
-    each_ms: int,
-) -> None:
+def _print_events(found: Period) -> None:
+    since_ms, each_ms = found.since_ms, found.each_ms
     events, duplicates, unmatched = (
-        sum(getattr(each, name) for each in by_outcome)
+        sum(getattr(each, name) for each in found.by_outcome)
         for name in ("events", "duplicates", "unmatched")
     )
     since = times.for_people(since_ms - since_ms % times.HOUR_MS)[:-3]
@@ -91,18 +69,18 @@ def _print_events(
         f" {duplicates:,} came again."
     )
     spans: Counter[int] = Counter()
-    for each in by_outcome:
+    for each in found.by_outcome:
         spans[each.from_ms] += each.events
     if console().is_terminal and events:
         first_ms = since_ms - since_ms % each_ms
-        counts = [spans[at_ms] for at_ms in range(first_ms, now_ms + 1, each_ms)]
+        counts = [spans[at_ms] for at_ms in range(first_ms, found.until_ms + 1, each_ms)]
         click.echo(columns(counts))
         hours = each_ms // times.HOUR_MS
         click.echo(f"a column for {counted(hours, 'hour')}, the highest stands for {max(counts):,}")
-    _print_bars("By outcome", _totals(by_outcome), {})
-    _print_bars("By code", _totals(by_code), CODES)
-    if any(each.name for each in by_type):
-        _print_bars("By type", _totals(by_type), {})
+    _print_bars("By outcome", _totals(found.by_outcome), {})
+    _print_bars("By code", _totals(found.by_response_code), CODES)
+    if any(each.name for each in found.by_type):
+        _print_bars("By type", _totals(found.by_type), {})
 
 
 def _print_bars(title: str, counts: Mapping[str, int], meanings: Mapping[str, str]) -> None:
@@ -113,13 +91,6 @@ def _print_bars(title: str, counts: Mapping[str, int], meanings: Mapping[str, st
             for name, count in counts.items()
         ]
         click.echo("\n".join(bars(named)))
-
-
-def _print_rejections(rejections: Iterable[RejectionCount]) -> None:
-    counts: Counter[str] = Counter()
-    for each in rejections:
-        counts[each.reason] += each.count
-    _print_bars("Refused requests, as far as they are kept", dict(counts.most_common()), {})
 
 
 def _print_actions(actions: Sequence[ActionFigures], now_ms: int) -> None:

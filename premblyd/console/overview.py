@@ -1,8 +1,8 @@
 """The numbers: the first page, above them what needs attention, and metrics for Prometheus."""
 
-from collections import Counter
+import functools
+from dataclasses import fields
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import urlencode
 
 from tornado.web import HTTPError
@@ -10,7 +10,6 @@ from tornado.web import HTTPError
 from premblyd import times
 from premblyd.console import charts, strangers, words
 from premblyd.console.handler import Handler, Refused
-from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
 from premblyd.record import statistics
 from premblyd.record.troubles import table
@@ -28,66 +27,46 @@ class Overview(Handler):
         period = self.filters("since")["since"] or "24h"
         if period not in PERIODS:
             raise PremblydError(f"`since` should be one of {', '.join(PERIODS)}.")
-        now_ms = self.now_ms
-        view = await self.read(lambda database: self._read(database, PERIODS[period], now_ms))
+        now_ms, config = self.now_ms, self.services.config
+        since_ms = now_ms - PERIODS[period] * times.HOUR_MS
+        names = [action.name for action in config.actions]
+        situation = functools.partial(
+            Situation,
+            now_ms=now_ms,
+            settings=config,
+            path=self.services.path,
+            store_error=self.services.writer.recent_error(),
+        )
+        items, found = await self.read(
+            lambda database: (
+                table.items(situation(record=database)),
+                statistics.of_period(database, since_ms=since_ms, now_ms=now_ms, names=names),
+            )
+        )
+        view = {each.name: getattr(found, each.name) for each in fields(found)}
+        view["figures"] = view.pop("actions")
         if self.wants_json:
-            items = [item.as_json() for item in view.pop("items")]
-            await self.send_json({"attention": items, **view})
+            await self.send_json({"attention": [item.as_json() for item in items], **view})
             return
-        span = {
-            "since_ms": view["since_ms"],
-            "until_ms": now_ms,
-            "each_ms": view["each_ms"],
-        }
-        by_code = charts.stacked(view["by_response_code"], **span)
-        by_outcome = charts.stacked(view["by_outcome"], **span)
-        refused = sum(each.count for each in view["rejections"])
+        span = {"since_ms": since_ms, "until_ms": now_ms, "each_ms": found.each_ms}
+        by_outcome = charts.stacked(found.by_outcome, **span)
+        by_code = charts.stacked(found.by_response_code, **span)
         await self.send_page(
             "overview.html",
             period=period,
             periods=list(PERIODS),
             charts=[("by response code", by_code), ("by outcome", by_outcome)],
             events=by_outcome.total,
-            duplicates=sum(each.duplicates for each in view["by_outcome"]),
-            unmatched=sum(each.unmatched for each in view["by_outcome"]),
-            refused=refused,
-            reasons=_by_reason(view["rejections"]),
+            duplicates=sum(each.duplicates for each in found.by_outcome),
+            unmatched=sum(each.unmatched for each in found.by_outcome),
+            refused=found.refused.total(),
+            reasons=found.refused.most_common(),
             link=link,
-            needs_nobody=table.needs_nobody(view["items"]),
+            items=items,
+            needs_nobody=table.needs_nobody(items),
             now_ms=now_ms,
             **view,
         )
-
-    def _read(self, database: Database, hours: int, now_ms: int) -> dict[str, Any]:
-        since_ms = now_ms - hours * times.HOUR_MS
-        each_ms = statistics.span_ms(since_ms, now_ms)
-        config = self.services.config
-        situation = Situation(
-            record=database,
-            now_ms=now_ms,
-            settings=config,
-            path=self.services.path,
-            store_error=self.services.writer.recent_error(),
-        )
-        return {
-            "since_ms": since_ms,
-            "until_ms": now_ms,
-            "each_ms": each_ms,
-            "items": table.items(situation),
-            "by_response_code": statistics.events(
-                database, "response_code", since_ms=since_ms, each_ms=each_ms
-            ),
-            "by_outcome": statistics.events(
-                database, "outcome", since_ms=since_ms, each_ms=each_ms
-            ),
-            "rejections": statistics.rejections(database, since_ms=since_ms, each_ms=each_ms),
-            "figures": statistics.actions(
-                database,
-                since_ms=since_ms,
-                now_ms=now_ms,
-                names=[action.name for action in config.actions],
-            ),
-        }
 
 
 def link(item: Item) -> str | None:
@@ -103,13 +82,6 @@ def link(item: Item) -> str | None:
     if target.flag is not None:
         filters[target.flag] = "yes"
     return f"/{page}" + (f"?{urlencode(sorted(filters.items()))}" if filters else "")
-
-
-def _by_reason(rejections: list[Any]) -> list[tuple[str, int]]:
-    counts: Counter[str] = Counter()
-    for each in rejections:
-        counts[each.reason] += each.count
-    return counts.most_common()
 
 
 class Metrics(Handler):

@@ -125,6 +125,44 @@ def _span(at_ms: Field, each_ms: int) -> Any:
     return (at_ms / each_ms * each_ms).alias("from_ms")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """What came in a time and how the actions fared, for spans of `each_ms`."""
+
+    since_ms: int
+    until_ms: int
+    each_ms: int
+    by_outcome: Sequence[EventCount]
+    by_response_code: Sequence[EventCount]
+    by_type: Sequence[EventCount]
+    rejections: Sequence[RejectionCount]
+    actions: Sequence[ActionFigures]
+
+    @property
+    def refused(self) -> Counter[str]:
+        """How many requests were refused, by reason."""
+        counts: Counter[str] = Counter()
+        for each in self.rejections:
+            counts[each.reason] += each.count
+        return counts
+
+
+def of_period(
+    database: Database, *, since_ms: int, now_ms: int, names: Sequence[str] = ()
+) -> Period:
+    """Return all numbers since a time, of the actions called `names` first."""
+    span = {"since_ms": since_ms, "each_ms": span_ms(since_ms, now_ms)}
+    return Period(
+        **span,
+        until_ms=now_ms,
+        by_outcome=events(database, "outcome", **span),
+        by_response_code=events(database, "response_code", **span),
+        by_type=events(database, "type", **span),
+        rejections=rejections(database, **span),
+        actions=actions(database, since_ms=since_ms, now_ms=now_ms, names=names),
+    )
+
+
 def actions(
     database: Database, *, since_ms: int, now_ms: int, names: Sequence[str] = ()
 ) -> list[ActionFigures]:
