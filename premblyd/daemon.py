@@ -131,7 +131,7 @@ class Daemon:
         self._open_console(opened)
         self._publish(self._presence(settings))
         opened.callback(self._withdraw)
-        await self._heartbeat.begin()  # not before: a start that fails must not count
+        await self._heartbeat.beat()  # not before: a start that fails must not count
         await opened.enter_async_context(self.loops)
         self.loops.start("hosts", self._membership.run())
         self.loops.start("dispatcher", self._dispatcher.run())

@@ -149,7 +149,7 @@ def test_a_clock_set_while_the_daemon_runs_invents_no_downtime(store: Store) -> 
     async def run() -> list[Any]:
         clock = SettableClock()
         own = Heartbeat(store.writer, clock, every_s=0.01)
-        await own.begin()
+        await own.beat()
         loop = asyncio.create_task(own.run())
         for by_ms in (50 * HOUR_MS, -100 * HOUR_MS):
             clock.set_by_ms += by_ms
@@ -177,7 +177,7 @@ def test_a_database_that_fails_for_hours_is_a_downtime(
     async def run() -> None:
         nonlocal passed_ms
         own = Heartbeat(impatient.writer, SettableClock(), every_s=0.01)
-        await own.begin()
+        await own.beat()
         loop = asyncio.create_task(own.run())
         with locked(store.place):
             await until(lambda: impatient.writer.last_error)

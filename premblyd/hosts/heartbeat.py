@@ -21,10 +21,15 @@ from premblyd.telemetry import tell
 from premblyd.times import Clock
 
 LEAST_MS = 3_600_000  # shorter gaps are restarts, for which Prembly's senders may still try again
+EVERY_S = 60.0
+AGAIN_S = 5.0  # after the database could not commit
+# The service can't read the kernel's file (ProcSubset=pid), so systemd tells it by this variable.
+MACHINE_START_FILE = Path("/proc/sys/kernel/random/boot_id")
+MACHINE_START_VARIABLE = "PREMBLYD_MACHINE_START"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
+class MachineTime:
     """A time by two clocks: that of the day, which people set, and that of the machine, which
     begins at 0 with each of its starts and which nobody sets."""
 
@@ -41,7 +46,7 @@ class Gap:
     until_ms: int
 
 
-def gap_between(last: Moment, now: Moment) -> Gap | None:
+def gap_between(last: MachineTime, now: MachineTime) -> Gap | None:
     """Return the downtime between two heartbeats; None if it is too short to be one.
 
     Within one start of the machine its own clock tells how long it was: setting the time of the
@@ -57,7 +62,7 @@ def gap_between(last: Moment, now: Moment) -> Gap | None:
     return Gap(from_ms=now.at_ms - length_ms, until_ms=now.at_ms)
 
 
-def beat(transaction: Transaction, *, now: Moment) -> Gap | None:
+def beat(transaction: Transaction, *, now: MachineTime) -> Gap | None:
     """Keep that webhooks can be stored at `now`. Return the downtime that ends with that, and that
     is kept too."""
     row = transaction.row(_LAST)
@@ -66,7 +71,7 @@ def beat(transaction: Transaction, *, now: Moment) -> Gap | None:
     gap = None
     if row[0] is not None:  # else none of this version ran before
         at_ms, machine_start, uptime_ms = row
-        last = Moment(at_ms=at_ms, machine_start=machine_start, uptime_ms=uptime_ms or 0)
+        last = MachineTime(at_ms=at_ms, machine_start=machine_start, uptime_ms=uptime_ms or 0)
         gap = gap_between(last, now)
     if gap is not None:
         transaction.insert(_INSERT, from_ms=gap.from_ms, until_ms=gap.until_ms)
@@ -85,18 +90,9 @@ def reconciled(transaction: Transaction, *, since_ms: int, until_ms: int, now_ms
 _ROW = tables.Heartbeat
 _IS_LAST = _ROW.id == 1  # the other rows are an earlier premblyd's
 _LAST = Statement(
-    tables.Heartbeat.select(
-        tables.Heartbeat.alive_at_ms, tables.Heartbeat.machine_start, tables.Heartbeat.uptime_ms
-    ).where(_IS_LAST),
-    locks=True,
+    _ROW.select(_ROW.alive_at_ms, _ROW.machine_start, _ROW.uptime_ms).where(_IS_LAST), locks=True
 )
-_KEEP = Statement(
-    _ROW.update(
-        alive_at_ms=param("alive_at_ms"),
-        machine_start=param("machine_start"),
-        uptime_ms=param("uptime_ms"),
-    ).where(_IS_LAST)
-)
+_KEEP = update(_ROW, "alive_at_ms", "machine_start", "uptime_ms", where=_IS_LAST)
 _INSERT = insert(Downtime, "from_ms", "until_ms")
 _MEND = update(
     Downtime,
@@ -107,16 +103,9 @@ _MEND = update(
 )
 
 
-EVERY_S = 60.0
-AGAIN_S = 5.0  # after the database could not commit
-# The service can't read the kernel's file (ProcSubset=pid), so systemd tells it by this variable.
-MACHINE_START_FILE = Path("/proc/sys/kernel/random/boot_id")
-MACHINE_START_VARIABLE = "PREMBLYD_MACHINE_START"
-
-
 class Heartbeat:
-    """Beats while the daemon takes webhooks: `begin` when it does, `run` as a loop, `end` when it
-    takes no more."""
+    """Beats while the daemon takes webhooks: `beat` when it begins to, `run` as a loop, `end` when
+    it takes no more."""
 
     def __init__(self, writer: Writer, clock: Clock, *, every_s: float = EVERY_S) -> None:
         self._writer = writer
@@ -130,11 +119,6 @@ class Heartbeat:
         """Use these settings: by them it is known whether Prembly can be asked what was missed."""
         self._may_ask = settings.prembly is not None and settings.prembly.api_key is not None
 
-    async def begin(self) -> None:
-        """Beat for the first time; tell of a downtime before. Raise StoreUnavailableError when the
-        database can't commit."""
-        await self._beat()
-
     async def run(self) -> None:
         """Beat until the daemon ends."""
         pause_s = min(AGAIN_S, self._every_s)
@@ -144,22 +128,24 @@ class Heartbeat:
         """Beat for the last time."""
         self._has_ended = True
         try:
-            await self._beat()
+            await self.beat()
         except StoreUnavailableError:  # the writer has logged it; a downtime then begins earlier
             return
 
     async def _round(self) -> float:
         if not self._has_ended:
-            await self._beat()
+            await self.beat()
         return self._every_s
 
-    async def _beat(self) -> None:
+    async def beat(self) -> None:
+        """Beat once; tell of a downtime before. Raise StoreUnavailableError when the database
+        can't commit."""
         gap = await self._writer.call(functools.partial(beat, now=self._now()), Step.LIFE)
         if gap is not None:
             _tell_gap(gap, may_ask=self._may_ask)
 
-    def _now(self) -> Moment:
-        return Moment(
+    def _now(self) -> MachineTime:
+        return MachineTime(
             at_ms=self._clock.now_ms(),
             machine_start=self._machine_start,
             uptime_ms=time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000,  # counts sleep too

@@ -85,7 +85,7 @@ class Observation:
         return self._first_id == host_id
 
 
-class Moment(NamedTuple):
+class SharedTime(NamedTuple):
     """A time by two clocks: `times.boot_s`, and the database's as it is known here."""
 
     boot_s: float
@@ -104,22 +104,22 @@ class Standing:
         self._beaten_at_s = float("-inf")
         self._lost_at_s = float("-inf")
 
-    def beaten(self, asked: Moment) -> None:
+    def beaten(self, asked: SharedTime) -> None:
         """Take in that a beat counted which was asked for then."""
         self._beaten_at_s = max(self._beaten_at_s, asked.boot_s)
 
-    def lost(self, at: Moment) -> None:
+    def lost(self, at: SharedTime) -> None:
         """Take in that the others have called this daemon lost: nothing of before is sure."""
         self._lost_at_s = at.boot_s
         self._beaten_at_s = float("-inf")
 
-    def is_sure(self, claimed: Moment, now: Moment) -> bool:
+    def is_sure(self, claimed: SharedTime, now: SharedTime) -> bool:
         """Return whether nobody else can have taken over what was claimed then."""
         since_s = min(claimed.boot_s, self._beaten_at_s)
         age_s = max(now.boot_s - since_s, (now.shared_ms - claimed.shared_ms) / 1000)
         return claimed.boot_s > self._lost_at_s and age_s < self._sure_s
 
-    def has_lapsed(self, now: Moment) -> bool:
+    def has_lapsed(self, now: SharedTime) -> bool:
         """Return whether others may soon start what runs here: this daemon has not beaten for too
         long."""
         return now.boot_s - self._beaten_at_s >= self._kept_s
@@ -132,7 +132,7 @@ class OwnClaim:
         self._member = member
         self._queue = queue
         self._job = job
-        self._claimed = Moment(claimed_at_s, job.started_at_ms)
+        self._claimed = SharedTime(claimed_at_s, job.started_at_ms)
 
     def is_sure(self) -> bool:
         return self._member.is_sure(self._claimed)
@@ -206,16 +206,16 @@ class Membership:
         """Return the claim of `job`, which was asked for then (boot_s)."""
         return OwnClaim(self, self._queue, job, claimed_at_s)
 
-    def now(self) -> Moment:
+    def now(self) -> SharedTime:
         """Return the time, for a claim. Any thread may ask."""
-        return Moment(boot_s(), self._clock.now_ms())
+        return SharedTime(boot_s(), self._clock.now_ms())
 
-    def is_sure(self, claimed: Moment) -> bool:
+    def is_sure(self, claimed: SharedTime) -> bool:
         """Return whether no other host can have taken over what this one began to claim then. Any
         thread may ask."""
         return self._standing.is_sure(claimed, self.now())
 
-    def proved(self, asked: Moment) -> None:
+    def proved(self, asked: SharedTime) -> None:
         """Take in that the database counted a sign of life of this daemon, asked for then."""
         self._standing.beaten(asked)
 

@@ -42,13 +42,7 @@ class UnusableError(PremblydError):
 def end_broken(transaction: Transaction, broken: Iterable[tuple[int, str]], now_ms: int) -> None:
     """End deliveries whose columns contradict their state, which are told why with their ids."""
     for delivery_id, words in broken:
-        close_open_attempt(transaction, delivery_id, now_ms)
-        transaction.change(
-            _END_BROKEN,
-            id=delivery_id,
-            finished_at_ms=now_ms,
-            last_error=ROW_CHANGED + words,
-        )
+        _end(transaction, _END_BROKEN, delivery_id, ROW_CHANGED + words, now_ms)
 
 
 def end_unusable(
@@ -56,8 +50,14 @@ def end_unusable(
 ) -> None:
     """End deliveries whose hook can't run: dead, with the reason for people to see."""
     for delivery_id in delivery_ids:
-        close_open_attempt(transaction, delivery_id, now_ms)
-        transaction.change(_END_UNUSABLE, id=delivery_id, finished_at_ms=now_ms, last_error=reason)
+        _end(transaction, _END_UNUSABLE, delivery_id, reason, now_ms)
+
+
+def _end(
+    transaction: Transaction, statement: Statement, delivery_id: int, reason: str, now_ms: int
+) -> None:
+    close_open_attempt(transaction, delivery_id, now_ms)
+    transaction.change(statement, id=delivery_id, finished_at_ms=now_ms, last_error=reason)
 
 
 def close_open_attempt(

@@ -181,7 +181,7 @@ def add_delivery(
             transaction, [_entry(event_id, delivery, now_ms, order_key(reference))]
         )
     else:
-        row = (event_id, delivery.action, State.PENDING, now_ms, delivery.attempts, now_ms)
+        row = _row(event_id, delivery, now_ms)
         [delivery_id] = transaction.insert_many(_INSERT_DELIVERIES, [row])
     return delivery_id
 
@@ -257,7 +257,7 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
     keys, ids, new = _store_events(transaction, additions)
     stored_now = list(new.values())
     added: list[Added] = []
-    deliveries: list[Row] = []
+    rows: list[Row] = []
     ordered: list[order.Entry] = []
     duplicates: list[rollups.EventGroup] = []
     unmatched: list[rollups.EventGroup] = []
@@ -268,18 +268,20 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
         is_new = new.pop(key, None) is not None
         added.append(Added(event_id, key, is_new))
         if is_new:
-            if addition.deliveries:
-                deliveries += _delivery_rows(event_id, addition)
-            else:
+            if not addition.deliveries:
                 unmatched.append(addition.group)
-            if addition.order_key is not None:
-                ordered += _ordered(event_id, addition, addition.order_key)
+            for delivery in addition.deliveries:
+                if delivery.then is None or addition.order_key is None:
+                    rows.append(_row(event_id, delivery, addition.now_ms))
+                else:
+                    entry = _entry(event_id, delivery, addition.now_ms, addition.order_key)
+                    ordered.append(entry)
             if addition.arrival is not None:
                 arrivals[event_id] = addition.arrival
         else:
             again.append((event_id, addition.now_ms))
             duplicates.append(addition.group)
-    transaction.insert_many(_INSERT_DELIVERIES, deliveries)
+    transaction.insert_many(_INSERT_DELIVERIES, rows)
     for event_id, at_ms in sorted(again):  # in one order, so that no two hosts wait for each other
         transaction.change(_COUNT_DUPLICATE, id=event_id, at_ms=at_ms)
     if ordered:
@@ -295,21 +297,8 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
     return added
 
 
-def _delivery_rows(event_id: int, addition: _Addition) -> list[Row]:
-    now_ms = addition.now_ms
-    return [
-        (event_id, delivery.action, State.PENDING, now_ms, delivery.attempts, now_ms)
-        for delivery in addition.deliveries
-        if delivery.then is None or addition.order_key is None
-    ]
-
-
-def _ordered(event_id: int, addition: _Addition, key: str) -> list[order.Entry]:
-    return [
-        _entry(event_id, delivery, addition.now_ms, key)
-        for delivery in addition.deliveries
-        if delivery.then is not None
-    ]
+def _row(event_id: int, delivery: NewDelivery, now_ms: int) -> Row:
+    return (event_id, delivery.action, State.PENDING, now_ms, delivery.attempts, now_ms)
 
 
 def _entry(event_id: int, delivery: NewDelivery, now_ms: int, key: str) -> order.Entry:

@@ -1,1 +1,1 @@
-"""What runs: which actions an event is for, their shell and HTTP hooks, and retries."""
+"""What runs: the hooks of claimed deliveries, as processes and over HTTP, and what comes of it."""

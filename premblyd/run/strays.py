@@ -9,7 +9,7 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from premblyd import loops
@@ -101,20 +101,22 @@ class Strays:
 
 def find_marks() -> set[Mark]:
     """Return the marks of all processes of this machine, those of other daemons' hooks too."""
-    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
-    found = {read_mark(pid) for pid in pids}
-    return {mark for mark in found if mark is not None}
+    return {mark for _, mark in _marked()}
 
 
 def kill_marked(marks: Collection[Mark]) -> int:
     """Kill every process that carries one of `marks`; return how many.
     After a crash these still run, and their deliveries are about to run again."""
-    killed = 0
-    for entry in Path("/proc").iterdir() if marks else ():
-        if entry.name.isdecimal() and read_mark(int(entry.name)) in marks:
-            _kill(int(entry.name))
-            killed += 1
-    return killed
+    found = [pid for pid, mark in _marked() if mark in marks] if marks else []
+    for pid in found:
+        _kill(pid)
+    return len(found)
+
+
+def _marked() -> Iterator[tuple[int, Mark]]:
+    for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
+        if (mark := read_mark(pid)) is not None:
+            yield pid, mark
 
 
 def read_mark(pid: int) -> Mark | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -22,7 +23,7 @@ from tests.support import postgresql
 from tests.support.commands import run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
-from tests.support.hosts import cabled, hosts, new_server
+from tests.support.hosts import by_cable, hosts, new_server
 from tests.support.needs import needs_machine
 from tests.support.pages import BLOCKS
 from tests.support.ports import free_port
@@ -269,14 +270,9 @@ def test_behind_the_pages_proxy_a_webhook_is_answered_in_time_when_all_is_silent
     within = block("answer_within:").partition(": ")[2].strip()
     with contextlib.ExitStack() as opened:
         with needs_machine():
-            cable, server, behind = opened.enter_context(cabled())
-        (tmp_path / "far").mkdir()
-        far, near = (
-            opened.enter_context(
-                hosts(folder, name, server=to, actions=ACTIONS, answer_within=within)
-            )[0]
-            for folder, name, to in ((tmp_path / "far", "a", behind), (tmp_path, "b", server))
-        )
+            settings: dict[str, Any] = {"actions": ACTIONS, "answer_within": within}
+            cable, server, far = opened.enter_context(by_cable(tmp_path, **settings))
+        (near,) = opened.enter_context(hosts(tmp_path, "b", server=server, **settings))
         address = opened.enter_context(proxy(tmp_path, [far, near]))
         if silent == "host":
             far.process.send_signal(signal.SIGSTOP)

@@ -2,12 +2,12 @@
 
 import pytest
 
-from premblyd.hosts.membership import Moment, Standing
+from premblyd.hosts.membership import SharedTime, Standing
 
 
-def at(boot_s: float, shared_s: float | None = None) -> Moment:
+def at(boot_s: float, shared_s: float | None = None) -> SharedTime:
     """Return a moment; the database's clock runs as the machine's, unless the test says else."""
-    return Moment(boot_s, round((boot_s if shared_s is None else shared_s) * 1000))
+    return SharedTime(boot_s, round((boot_s if shared_s is None else shared_s) * 1000))
 
 
 @pytest.fixture(name="standing")

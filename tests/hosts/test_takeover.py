@@ -16,7 +16,7 @@ from tests.support import postgresql
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
 from tests.support.database import rows
-from tests.support.hosts import Runs, cabled, hosts, new_server
+from tests.support.hosts import Runs, by_cable, hosts, new_server
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 
@@ -140,11 +140,7 @@ def test_a_host_that_slept_between_claim_and_start_starts_nothing_that_others_ha
     script = 'echo "$PREMBLY_DELIVERY 1 $PREMBLY_WORKER" >> {runs}'
     runs = Runs(tmp_path, script, once="reference", order="reference")
     with ExitStack() as opened:
-        cable, server, behind = opened.enter_context(cabled())
-        (tmp_path / "far").mkdir()
-        (far,) = opened.enter_context(
-            hosts(tmp_path / "far", "a", server=behind, actions=runs.actions)
-        )
+        cable, server, far = opened.enter_context(by_cable(tmp_path, actions=runs.actions))
         cable.hold_answers(b'INTO "attempt"', b"COMMIT")
         with asyncio.Runner() as runner:
             store = Store(server, runner.get_loop())
@@ -162,11 +158,7 @@ def test_a_host_that_slept_between_claim_and_start_starts_nothing_that_others_ha
 
 def test_a_host_that_is_cut_off_is_lost_and_comes_back(tmp_path: Path, runs: Runs) -> None:
     with ExitStack() as opened:
-        cable, server, behind = opened.enter_context(cabled())
-        (tmp_path / "far").mkdir()
-        (far,) = opened.enter_context(
-            hosts(tmp_path / "far", "a", server=behind, actions=runs.actions)
-        )
+        cable, server, far = opened.enter_context(by_cable(tmp_path, actions=runs.actions))
         far.send(b"{}")
         wait_until(runs.workers)
         (near,) = opened.enter_context(hosts(tmp_path, "b", server=server, actions=runs.actions))
@@ -188,11 +180,7 @@ def test_a_host_that_is_cut_off_alone_lets_go_too(tmp_path: Path, runs: Runs) ->
     """What it ends costs no attempt, unless another takes it over; and nothing runs beside that."""
     delivery = "SELECT state, attempt_count, attempts_left FROM delivery ORDER BY id DESC LIMIT 1"
     with ExitStack() as opened:
-        cable, server, behind = opened.enter_context(cabled())
-        (tmp_path / "far").mkdir()
-        (far,) = opened.enter_context(
-            hosts(tmp_path / "far", "a", server=behind, actions=runs.actions)
-        )
+        cable, server, far = opened.enter_context(by_cable(tmp_path, actions=runs.actions))
         far.send(b'{"first": 1}')
         wait_until(runs.workers)
         cable.cut()

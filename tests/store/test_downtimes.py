@@ -3,26 +3,26 @@
 import dataclasses
 import functools
 
-from premblyd.hosts.heartbeat import LEAST_MS, Gap, Moment, beat, gap_between, reconciled
+from premblyd.hosts.heartbeat import LEAST_MS, Gap, MachineTime, beat, gap_between, reconciled
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
-LAST = Moment(at_ms=NOW_MS, machine_start="a", uptime_ms=5 * HOUR_MS)
+LAST = MachineTime(at_ms=NOW_MS, machine_start="a", uptime_ms=5 * HOUR_MS)
 DOWNTIMES = "SELECT from_ms, until_ms, reconciled_at_ms FROM downtime ORDER BY id"
 
 
-def later(ms: int, *, set_by_ms: int = 0, machine_start: str | None = "a") -> Moment:
+def later(ms: int, *, set_by_ms: int = 0, machine_start: str | None = "a") -> MachineTime:
     """Return the moment `ms` after LAST, on a clock that was set meanwhile."""
-    return Moment(
+    return MachineTime(
         at_ms=LAST.at_ms + ms + set_by_ms,
         machine_start=machine_start,
         uptime_ms=LAST.uptime_ms + ms if machine_start == "a" else 60_000,
     )
 
 
-def beaten(store: Store, now: Moment) -> Gap | None:
+def beaten(store: Store, now: MachineTime) -> Gap | None:
     return store.wait(store.writer.call(functools.partial(beat, now=now)))
 
 

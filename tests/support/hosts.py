@@ -57,6 +57,18 @@ def cabled() -> Iterator[tuple[Cable, Server, Server]]:
         )
 
 
+@contextlib.contextmanager
+def by_cable(folder: Path, **changes: Any) -> Iterator[tuple[Cable, Server, Premblyd]]:
+    """Run a daemon, a, that reaches a new database by a cable; yield that, the database and it."""
+    far = folder / "far"
+    far.mkdir()
+    with (
+        cabled() as (cable, server, behind),
+        hosts(far, "a", server=behind, **changes) as (daemon,),
+    ):
+        yield cable, server, daemon
+
+
 # Each run writes down who it is; the first one of each delivery goes on for long.
 _SLOW = """
 echo "$PREMBLY_DELIVERY $PREMBLY_ATTEMPT $PREMBLY_WORKER" >> {runs}
