@@ -286,11 +286,11 @@ def test_a_when_that_is_false_for_what_the_answer_states_contradicts() -> None:
 
 
 def test_an_answer_withstands_no_end_of_other_events() -> None:
-    asked = action("act", "*", when="face_match != `false`")
+    asked = action("act", "*", when="outcome == 'verified' && face_match != `false`")
     requirement = requirement_of(asked, webhook({}), Routing([asked]))
 
     def withstands(*others: Verdict) -> bool:
-        answer = Verdict(outcome=Outcome.VERIFIED, response_code="00", reference=UUID)
+        answer = Verdict(outcome=Outcome.VERIFIED, reference=UUID)
         return agreement.withstands(answer, others, requirement)
 
     assert withstands()

@@ -95,12 +95,13 @@ async def test_what_prembly_contradicts_runs_nothing_and_is_dead_at_once(
     place: DatabaseAddress, api: PremblyApi, known: dict[str, Any], words: str
 ) -> None:
     api.know(UUID, **known)
+    other = action("other", confirm="true")  # for the same event, and so by the same question
     with logged() as lines:
-        async with at_work(place, api) as at:
-            await at.add("activate", **TRUE | {"user_ref": "victim"})
-            await at.until_states(dead=1)
+        async with at_work(place, api, ACTIVATE, other) as at:
+            await at.add("activate", "other", **TRUE | {"user_ref": "victim"})
+            await at.until_states(dead=2)
             assert at.shell.runs == []
-    assert rows(place, "SELECT last_error, confirmed_at_ms FROM delivery") == [(words, None)]
+    assert rows(place, "SELECT last_error, confirmed_at_ms FROM delivery") == [(words, None)] * 2
     assert rows(place, INQUIRIES) == [("confirm", 1, 1, UUID, "contradicted", 200, words)]
     (answered,) = [line for line in lines if line["event"] == "inquiry.answered"]
     assert (answered["log_level"], answered["error"]) == ("warning", words)

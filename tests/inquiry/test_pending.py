@@ -203,6 +203,8 @@ async def test_it_is_asked_for_until_the_third_answer_settles_it(
     place: DatabaseAddress, api: PremblyApi, lines: list[Any]
 ) -> None:
     known = api.know("r-1", status="PENDING", code="02")
+    document = {"status": "VERIFIED", "reference": "r-1"}
+    known.body = json.dumps({"status": "processing", "verification": document}).encode()
     async with At(place, api) as at:
         await at.receive(body())
         at.advance(MINUTE_MS - 1000)
@@ -211,6 +213,7 @@ async def test_it_is_asked_for_until_the_third_answer_settles_it(
         for count, ms in enumerate([1000, 4 * MINUTE_MS], 1):
             at.advance(ms)
             await at.until_asked(count)
+            known.body = None
         words = "Prembly does not know yet either"
         await at.until_rows([("waiting", 2, None, words)])
         known.status, known.code = "VERIFIED", "00"
