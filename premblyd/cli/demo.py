@@ -153,21 +153,21 @@ async def _send_webhooks(settings: Config) -> None:
     sdk = samples.sample("sdk")
     not_verified = samples.sample("not-verified")
     forged = not_verified.replace(b"NOT-VERIFIED", b"VERIFIED").replace(b"false", b"true")
-    await _post(right, "the SDK's sample", sdk, "token-1")
-    await _post(right, "the API's sample", samples.sample("api"), "token-2")
-    await _post(right, "00, but not verified", not_verified, "token-3")
-    await _post(right, "00, of a transaction", samples.sample("transaction"), "token-7")
-    await _post(right, "the first one again", sdk, "token-4")
-    await _post(wrong, "a wrong signature", sdk, "token-5")
-    await _post(right, "forged, rightly signed", forged, "token-6")
-
-
-async def _post(sender: Sender, what: str, body: bytes, token: str) -> None:
+    sent = (
+        ("the SDK's sample", right, sdk),
+        ("the API's sample", right, samples.sample("api")),
+        ("00, but not verified", right, not_verified),
+        ("00, of a transaction", right, samples.sample("transaction")),
+        ("the first one again", right, sdk),
+        ("a wrong signature", wrong, sdk),
+        ("forged, rightly signed", right, forged),
+    )
     client = HttpClient()
-    answer = await client.send(sender.request(body, token), PATIENCE_S)
+    for number, (what, sender, body) in enumerate(sent, 1):
+        answer = await client.send(sender.request(body, f"token-{number}"), PATIENCE_S)
+        text = answer.error or answer.body.decode()
+        click.echo(f"  {what:<22} {answer.status or ''} {clean(text)}")
     client.close()
-    text = answer.error or answer.body.decode()
-    click.echo(f"  {what:<22} {answer.status or ''} {clean(text)}")
 
 
 async def _settle(settings: Config) -> None:

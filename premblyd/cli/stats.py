@@ -51,8 +51,7 @@ def stats(config_path: Path, *, database: str | None, since: When, as_json: bool
         print_json(dataclasses.asdict(found))
         return
     _print_events(found)
-    refused = dict(found.refused.most_common())
-    _print_bars("Refused requests, as far as they are kept", refused, {})
+    _print_bars("Refused requests, as far as they are kept", found.refused)
     _print_actions(found.actions, at_ms)
 
 
@@ -63,10 +62,9 @@ def _print_events(found: Period) -> None:
         for name in ("events", "duplicates", "unmatched")
     )
     since = times.for_people(since_ms - since_ms % times.HOUR_MS)[:-3]
-    total = bold(f"{events:,} event{'' if events == 1 else 's'}")
     click.echo(
-        f"{total} since {since} UTC; {unmatched:,} of them matched no action."
-        f" {duplicates:,} came again."
+        f"{bold(counted(events, 'event'))} since {since} UTC; {unmatched:,} of them matched no"
+        f" action. {duplicates:,} came again."
     )
     spans: Counter[int] = Counter()
     for each in found.by_outcome:
@@ -77,18 +75,21 @@ def _print_events(found: Period) -> None:
         click.echo(columns(counts))
         hours = each_ms // times.HOUR_MS
         click.echo(f"a column for {counted(hours, 'hour')}, the highest stands for {max(counts):,}")
-    _print_bars("By outcome", _totals(found.by_outcome), {})
+    _print_bars("By outcome", _totals(found.by_outcome))
     _print_bars("By code", _totals(found.by_response_code), CODES)
     if any(each.name for each in found.by_type):
-        _print_bars("By type", _totals(found.by_type), {})
+        _print_bars("By type", _totals(found.by_type))
 
 
-def _print_bars(title: str, counts: Mapping[str, int], meanings: Mapping[str, str]) -> None:
+def _print_bars(
+    title: str, counts: Counter[str], meanings: Mapping[str, str] | None = None
+) -> None:
+    """Print how many there were of each name, the most first."""
     if counts:
         click.echo(f"\n{bold(title)}")
         named = [
-            (f"{name} {meanings[name]}" if name in meanings else name, count)
-            for name, count in counts.items()
+            (" ".join(filter(None, (name, (meanings or {}).get(name)))), count)
+            for name, count in counts.most_common()
         ]
         click.echo("\n".join(bars(named)))
 
@@ -111,12 +112,11 @@ def _print_actions(actions: Sequence[ActionFigures], now_ms: int) -> None:
     print_rows(columns, actions, empty="None is configured, and none has run.")
 
 
-def _totals(counts: Iterable[EventCount]) -> dict[str, int]:
-    """Return all events by name, the most first."""
+def _totals(counts: Iterable[EventCount]) -> Counter[str]:
     totals: Counter[str] = Counter()
     for each in counts:
         totals[each.name or "none"] += each.events
-    return dict(totals.most_common())
+    return totals
 
 
 def bars(counts: Sequence[tuple[str, int]]) -> Iterator[str]:
