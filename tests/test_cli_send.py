@@ -115,10 +115,11 @@ def test_a_file_with_a_reference_is_a_duplicate_the_second_time(
     assert len(set(tokens)) == len(tokens) == 3
 
 
-def test_it_signs_with_the_key_of_that_name(sending: Sending) -> None:
+def test_it_signs_with_the_key_of_that_name_or_the_first(sending: Sending) -> None:
     sending.configure(keys={"first": KEY, "second": "another-key"})
-    assert sending.send("--key", "second").code == 0
-    assert [verified_by for *_, verified_by in sending.events()] == ["hmac-sha256:next"]
+    assert [sending.send(*key).code for key in (["--key", "second"], [])] == [0, 0]
+    signed_by = [verified_by for *_, verified_by in sending.events()]
+    assert signed_by == ["hmac-sha256:next", "hmac-sha256:live"], "without a name, the first"
     done = sending.send("--key", "third")
     assert done == Ran(1, "", "There is no key third; the configuration has first, second.\n")
 
