@@ -77,15 +77,12 @@ class Console:
 
     def configure(self, config: Config) -> None:
         """Use this configuration from the next request on."""
-        self._services.config = config
-        password = self._services.settings.password
-        self._services.password = passwords.read(password.reveal()) if password else None
-        self._end_other_passwords()
-
-    def _end_other_passwords(self) -> None:
-        """End what was begun by a password that is none any more. (Nobody is let in by it, even
-        while the database can't be written.)"""
         services = self._services
+        services.config = config
+        password = services.settings.password
+        services.password = passwords.read(password.reveal()) if password else None
+        # What was begun by a password that is none any more ends. (Nobody is let in by it, even
+        # while the database can't be written.)
         change = access.end_other_passwords(services.password_hash, services.clock.now_ms())
         ending = services.writer.call(change)
         ending.add_done_callback(lambda done: done.cancelled() or done.exception())

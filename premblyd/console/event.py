@@ -1,6 +1,5 @@
 """One event: its verdict, its payload, and what became of it."""
 
-from collections.abc import Collection, Mapping
 from typing import Any
 
 from premblyd.console import tree, words
@@ -9,7 +8,7 @@ from premblyd.engines.engine import Database
 from premblyd.prembly import bodies
 from premblyd.record import events
 from premblyd.record.events import ShownEvent
-from premblyd.record.operating import Operator, RecordedReveal
+from premblyd.record.operating import Operator
 
 VERDICT = (
     "type", "response_code", "outcome", "doubt", "verification_status", "status", "detail",
@@ -26,8 +25,14 @@ class Event(Handler):
 
     async def get(self, name: str) -> None:
         plain = [each.name for each in self.services.config.actions if each.output == "plain"]
-        view = await self.read(lambda database: _masked(database, name, plain))
-        await show(self, view)
+
+        def read(database: Database) -> tuple[ShownEvent, Any]:
+            whole = events.find_event(database, name)
+            shown = events.masked(database, whole, NEWEST_ATTEMPTS, plain=plain)
+            return shown, bodies.parse(whole.body)
+
+        event, original = await self.read(read)
+        await show(self, event, original, is_revealed=False)
 
 
 class Reveal(Handler):
@@ -43,13 +48,14 @@ class Reveal(Handler):
         found = await self.read(lambda database: events.find_event_id(database, event_id))
         change = Operator(actor=self.actor).reveal(found, self.now_ms)
         recorded = await self.services.writer.call(change)
-        view = await self.read(lambda database: _revealed(database, recorded))
-        await show(self, view)
+        event = await self.read(
+            lambda database: events.revealed(database, recorded, NEWEST_ATTEMPTS)
+        )
+        await show(self, event, None, is_revealed=True)
 
 
-async def show(handler: Handler, view: Mapping[str, Any]) -> None:
-    """Answer with an event."""
-    event: ShownEvent = view["event"]
+async def show(handler: Handler, event: ShownEvent, original: Any, *, is_revealed: bool) -> None:
+    """Answer with an event; `original` is its body as it was before it was masked."""
     if handler.wants_json:
         await handler.send_json(event.as_json())
         return
@@ -63,26 +69,8 @@ async def show(handler: Handler, view: Mapping[str, Any]) -> None:
         headers=headers,
         now_ms=handler.now_ms,
         done=words.DONE.get(handler.get_query_argument("done", ""), ""),
-        **view,
+        event=event,
+        original=original,
+        tree=tree,
+        is_revealed=is_revealed,
     )
-
-
-def _masked(database: Database, name: str, plain: Collection[str]) -> dict[str, Any]:
-    whole = events.find_event(database, name)
-    event = events.masked(database, whole, NEWEST_ATTEMPTS, plain=plain)
-    return _view(event, bodies.parse(whole.body), is_revealed=False)
-
-
-def _revealed(database: Database, recorded: RecordedReveal) -> dict[str, Any]:
-    event = events.revealed(database, recorded, NEWEST_ATTEMPTS)
-    return _view(event, None, is_revealed=True)
-
-
-def _view(event: ShownEvent, original: Any, *, is_revealed: bool) -> dict[str, Any]:
-    shown = tree.of(event.body, original)
-    return {
-        "event": event,
-        "tree": shown,
-        "tree_html": tree.html(shown),
-        "is_revealed": is_revealed,
-    }

@@ -270,7 +270,9 @@ class Handler(RequestHandler):
 
     def write_error(self, status_code: int, **more: Any) -> None:
         error = more.get("exc_info", (None, None))[1]
-        message = _explanation(error, status_code)
+        message = words.ERRORS.get(status_code, words.FAILED)
+        if isinstance(error, PremblydError):
+            message = str(error)
         title = HTTPStatus(status_code).phrase
         if self.wants_json:
             self.set_header("Content-Type", "application/json; charset=UTF-8")
@@ -338,9 +340,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
     return value
-
-
-def _explanation(error: BaseException | None, status: int) -> str:
-    if isinstance(error, PremblydError):
-        return str(error)
-    return words.ERRORS.get(status, words.FAILED)

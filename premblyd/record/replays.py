@@ -3,7 +3,7 @@ Begin with `plan`, which `changes` carry out."""
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,10 +65,10 @@ class Request:
 class Plan:
     """What a replay will do."""
 
-    found: tuple[FoundDelivery, ...] = ()  # what was asked for, as far as it is there
-    finished: tuple[FoundDelivery, ...] = ()  # to be queued again
-    pending: tuple[FoundDelivery, ...] = ()  # to be tried now
-    new_for: tuple[int, ...] = ()  # events that get a delivery of `action`
+    found: Sequence[FoundDelivery] = ()  # what was asked for, as far as it is there
+    finished: Sequence[FoundDelivery] = ()  # to be queued again
+    pending: Sequence[FoundDelivery] = ()  # to be tried now
+    new_for: Sequence[int] = ()  # events that get a delivery of `action`
     action: Action | None = None
     unfinished: int = 0  # left alone: pending or running
     waiting: int = 0  # left alone: by `order` it waits for another
@@ -76,7 +76,7 @@ class Plan:
     without_action: Mapping[str, int] = field(default_factory=dict)
     not_for: Mapping[str, int] = field(default_factory=dict)  # events, by why the action is not
     # Of `finished`: what is skipped once more, as another has succeeded that stays as it is.
-    skipped_again: tuple[FoundDelivery, ...] = ()
+    skipped_again: Sequence[FoundDelivery] = ()
 
     def __len__(self) -> int:
         return len(self.finished) + len(self.pending) + len(self.new_for)
@@ -99,29 +99,32 @@ def plan(database: Database, settings: Config, request: Request, now_ms: int) ->
     action = actions.get(chosen.action or "")
     if action is not None and request.may_be_new and (request.is_new or not found):
         return _plan_new(database, settings, request, action)
-    kept = [delivery for delivery in found if delivery.action in actions]
-    gone = [delivery for delivery in found if delivery.action not in actions]
+    kept = [each for each in found if each.action in actions]
+    gone = [each for each in found if each.action not in actions]
     if request.is_pending:
         waiting = dataclasses.replace(chosen, state=None, is_waiting=True)
         return Plan(
-            found=tuple(found),
-            pending=tuple(kept),
+            found=found,
+            pending=kept,
             waiting=len(find_deliveries(database, waiting)),
-            without_action=_count_by_action(gone),
+            without_action=Counter(each.action for each in gone),
         )
-    ended = [delivery for delivery in kept if delivery.state in FINISHED]
-    finished = tuple(
-        delivery for delivery in ended if request.may_be_contradicted or not delivery.contradicted
-    )
+    ended = [each for each in kept if each.state in FINISHED]
+    finished = [each for each in ended if request.may_be_contradicted or not each.contradicted]
+    replayed = {each.id for each in finished}
     return Plan(
-        found=tuple(found),
+        found=found,
         finished=finished,
         contradicted=len(ended) - len(finished),
-        skipped_again=_skipped_again(finished, actions),
-        unfinished=sum(delivery.state not in FINISHED for delivery in found),
-        without_action=_count_by_action(
-            delivery for delivery in gone if delivery.state in FINISHED
-        ),
+        skipped_again=[
+            each
+            for each in finished
+            if each.state == State.SKIPPED
+            and actions[each.action].once is not None
+            and each.ran_instead_id not in replayed
+        ],
+        unfinished=sum(each.state not in FINISHED for each in found),
+        without_action=Counter(each.action for each in gone if each.state in FINISHED),
     )
 
 
@@ -187,23 +190,6 @@ def _chosen(database: Database, chosen: DeliveryFilter, *columns: Any) -> "Model
     return query
 
 
-def _count_by_action(deliveries: Iterable[FoundDelivery]) -> Mapping[str, int]:
-    return Counter(delivery.action for delivery in deliveries)
-
-
-def _skipped_again(
-    finished: Sequence[FoundDelivery], actions: Mapping[str, Action]
-) -> tuple[FoundDelivery, ...]:
-    replayed = {delivery.id for delivery in finished}
-    return tuple(
-        delivery
-        for delivery in finished
-        if delivery.state == State.SKIPPED
-        and actions[delivery.action].once is not None
-        and delivery.ran_instead_id not in replayed
-    )
-
-
 def _plan_new(database: Database, settings: Config, request: Request, action: Action) -> Plan:
     routing, rereading = Routing(settings.actions), Rereading(settings)
     not_for: Counter[str] = Counter()
@@ -226,7 +212,7 @@ def _plan_new(database: Database, settings: Config, request: Request, action: Ac
             new_for.append(event.id)
         else:
             not_for[why_not] += 1
-    return Plan(new_for=tuple(new_for), action=action, not_for=not_for)
+    return Plan(new_for=new_for, action=action, not_for=not_for)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from peewee import fn
 
 from premblyd import times
-from premblyd.engines.engine import Database
 from premblyd.model.states import AttemptOutcome
 from premblyd.model.tables import Attempt, Delivery, Event, EventHour, Rejection
 from premblyd.prembly.payload import CODES
@@ -211,7 +210,8 @@ def unmatched(situation: Situation) -> Iterator[Item]:
 def new_code(situation: Situation) -> Iterator[Item]:
     """Yield codes that the record has for the first time. In a record younger than a day every code
     is new, so only undocumented ones count."""
-    first_ids = _first_event_of_each_code(situation.database)
+    found = queries.by_sql(situation.database, _FIRST_OF_CODES, MAX_CODES)
+    first_ids = {str(code): first_id for code, first_id in found}
     query = Event.select(Event.id, Event.received_at_ms).where(
         Event.id.in_(list(first_ids.values()))
     )
@@ -233,12 +233,6 @@ def new_code(situation: Situation) -> Iterator[Item]:
             remedy="Look at the event, and decide which action should run for it.",
             target=Target(page="events", code=_filter(code)),
         )
-
-
-def _first_event_of_each_code(database: Database) -> dict[str, int]:
-    """Return the first event's number by response code: two seeks in the index for each code."""
-    found = queries.by_sql(database, _FIRST_OF_CODES, MAX_CODES)
-    return {str(code): first_id for code, first_id in found}
 
 
 def _named(code: str) -> str:

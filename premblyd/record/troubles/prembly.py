@@ -1,7 +1,7 @@
 """Trouble with Prembly: what it contradicts, an empty wallet, what is asked of it in vain."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from peewee import SQL, fn
 
@@ -20,8 +20,7 @@ UNREACHABLE_MS = 10 * 60_000  # for which they have to last
 LONG_WAIT_MS = 60_000  # a shorter pause is none to speak of
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     at_ms: int
     result: str
     wait_until_ms: int | None
@@ -76,7 +75,13 @@ def wallet(situation: Situation) -> Iterator[Item]:
 def prembly(situation: Situation) -> Iterator[Item]:
     """Yield that Prembly refuses the API key, or can't be reached, as far as the last questions
     tell."""
-    asked = _last_inquiries(situation)
+    query = Inquiry.select(Inquiry.at_ms, Inquiry.result, Inquiry.wait_until_ms)
+    last = query.order_by(Inquiry.id.desc()).limit(LAST_INQUIRIES)
+    asked = [
+        _Asked(*row)
+        for row in queries.tuples(situation.database, last)
+        if isinstance(row[0], int) and row[0] >= situation.since_ms
+    ]
     if not asked:
         return
     result = asked[0].result
@@ -111,16 +116,6 @@ def prembly(situation: Situation) -> Iterator[Item]:
         command="premblyd check",
         count=in_a_row,
     )
-
-
-def _last_inquiries(situation: Situation) -> list[_Asked]:
-    """Return the last questions since the time that matters, the newest first."""
-    query = Inquiry.select(Inquiry.at_ms, Inquiry.result, Inquiry.wait_until_ms)
-    last = query.order_by(Inquiry.id.desc()).limit(LAST_INQUIRIES)
-    asked = [_Asked(*row) for row in queries.tuples(situation.database, last)]
-    return [
-        each for each in asked if isinstance(each.at_ms, int) and each.at_ms >= situation.since_ms
-    ]
 
 
 @trouble(passes=False)
