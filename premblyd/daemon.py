@@ -36,7 +36,7 @@ from premblyd.queue.order import Mending
 from premblyd.queue.queue import Queue
 from premblyd.queue.settling import Answers
 from premblyd.receive.server import Receiver, make_server
-from premblyd.run.dispatcher import Dispatcher
+from premblyd.run.dispatcher import Actions, Dispatcher
 from premblyd.run.kinds import Runners
 from premblyd.run.process import Children
 from premblyd.run.starting import Permit
@@ -61,6 +61,7 @@ class Reread:
     settings: Config
     presence: presence.Presence
     settling: Settling  # and the routing of its actions
+    actions: Actions
 
 
 class Daemon:
@@ -253,7 +254,8 @@ class Daemon:
         )
         opened.callback(self._receiver.close)
         self._metrics.watch(self._runtime)
-        self._configure(self._settings, Settling(self._settings))
+        actions = Actions(self._settings.actions)
+        self._configure(self._settings, Settling(self._settings), actions)
         self._listening = listening.listen(self._settings.listen)
         opened.callback(self._listening.close)
         self._server = make_server(self._receiver)
@@ -313,10 +315,11 @@ class Daemon:
         seconds. (So it looks through settings that nobody uses yet.) Raise ConfigError when the
         file can't be used."""
         settings = load_config(self._path)
-        for action in settings.actions:
-            action.digest  # noqa: B018  # made once, and here
         return Reread(
-            settings=settings, presence=self._presence(settings), settling=Settling(settings)
+            settings=settings,
+            presence=self._presence(settings),
+            settling=Settling(settings),
+            actions=Actions(settings.actions),
         )
 
     async def reload(self, reread: Reread) -> None:
@@ -325,7 +328,7 @@ class Daemon:
         for key in load.changed(self._started_with, settings):
             tell("config.needs_restart", setting=key)
         self._settings = settings
-        self._configure(settings, reread.settling)
+        self._configure(settings, reread.settling, reread.actions)
         await asyncio.to_thread(self._publish, reread.presence)
         tell("config.reloaded", endpoints=len(settings.endpoints), actions=len(settings.actions))
 
@@ -352,16 +355,14 @@ class Daemon:
             store_error=self._writer.recent_error(),
         )
 
-    def _configure(self, settings: Config, settling: Settling) -> None:
+    def _configure(self, settings: Config, settling: Settling, actions: Actions) -> None:
         self._metrics.configure(settings)
         self._inquirer.configure(settings.prembly)
         self._pending.configure(settings.pending, settling)
         self._confirmation.configure(settling)
         self._runners.configure(settings)
         self._rereading = settling.rereading
-        self._dispatcher.configure(
-            settings.actions, settings.total_concurrency, settings.max_hook_bytes
-        )
+        self._dispatcher.configure(actions, settings.total_concurrency, settings.max_hook_bytes)
         self._membership.configure([action.name for action in settings.actions])
         self._receiver.configure(settings, settling.routing)
         self._heartbeat.configure(settings)

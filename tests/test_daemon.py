@@ -58,7 +58,7 @@ STEPS = (
     "listening.listen",
     "make_server",
     "presence.publish",
-    "Heartbeat.begin",
+    "Heartbeat.beat",
     "Loops.__aenter__",
     "Loops.start",
 )

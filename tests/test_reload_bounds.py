@@ -16,7 +16,7 @@ from tests.support.configuration import configuration
 from tests.support.database import url_of
 
 ACTIONS = 400
-CALLS_FOR_AN_ACTION = 6  # a few: how many of its hooks may run at once
+CALLS_FOR_AN_ACTION = 4  # a few: how many of its hooks may run at once
 
 
 def many_actions(folder: Path, place: DatabaseAddress) -> Daemon:
@@ -43,10 +43,10 @@ def test_what_a_reload_does_on_the_loop_is_little_for_each_action(
         async with many_actions(tmp_path, place) as daemon:
             reread = await asyncio.to_thread(daemon.read)
             sys.setprofile(count)
-            daemon._configure(reread.settings, reread.settling)
+            daemon._configure(reread.settings, reread.settling, reread.actions)
             sys.setprofile(None)
 
     asyncio.run(reload())
     assert calls.total() < CALLS_FOR_AN_ACTION * ACTIONS
     made = {name.partition(".")[0] for name in calls}
-    assert made.isdisjoint({"Routing", "Histogram", CurlAsyncHTTPClient.__name__})
+    assert made.isdisjoint({"Routing", "Actions", "Histogram", CurlAsyncHTTPClient.__name__})

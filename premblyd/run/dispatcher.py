@@ -34,6 +34,25 @@ JUMP_MS = 2_000  # a clock moved by less is drift
 ReadAnew = Callable[[Action, Job], Job | Result]
 
 
+class Actions:
+    """The actions of a configuration, with what the queue needs to know of each. Of thousands it is
+    made beside the loop, and once: no claim looks at them all."""
+
+    def __init__(self, actions: Sequence[Action]) -> None:
+        self.by_name = {action.name: action for action in actions}
+        self.claimable = {
+            action.name: Claimable(
+                slots=action.concurrency.host,
+                lease_ms=action.hook.timeout_ms + LEASE_MARGIN_MS,
+                digest=action.digest,
+                cluster=action.concurrency.cluster,
+                once=action.once is not None,
+                confirm=action.confirm is not None,
+            )
+            for action in actions
+        }
+
+
 class Gate(Protocol):
     """Stands before the hooks of actions with `confirm`: finds out whether an event is true. The
     daemon puts it there."""
@@ -73,8 +92,7 @@ class Dispatcher:
         self._runners = runners
         self._clock = clock
         self._rng = rng
-        self._actions: dict[str, Action] = {}
-        self._claimable: dict[str, Claimable] = {}  # what the queue needs to know of them
+        self._actions = Actions(())
         self._limit = 0
         self._max_bytes = 0
         self._running: dict[int, asyncio.Task[bool]] = {}
@@ -99,21 +117,10 @@ class Dispatcher:
         """How many hooks run now."""
         return len(self._running)
 
-    def configure(self, actions: Sequence[Action], limit: int, max_bytes: int) -> None:
+    def configure(self, actions: Actions, limit: int, max_bytes: int) -> None:
         """Use these actions from the next claim on; running hooks end as they began. At most
         `limit` run at once, and their bodies, small ones apart, have at most `max_bytes`."""
-        self._actions = {action.name: action for action in actions}
-        self._claimable = {
-            action.name: Claimable(
-                slots=action.concurrency.host,
-                lease_ms=action.hook.timeout_ms + LEASE_MARGIN_MS,
-                digest=action.digest,
-                cluster=action.concurrency.cluster,
-                once=action.once is not None,
-                confirm=action.confirm is not None,
-            )
-            for action in actions
-        }
+        self._actions = actions
         self._limit = limit
         self._max_bytes = max_bytes
         self.wake()
@@ -175,7 +182,7 @@ class Dispatcher:
             running = frozenset(self._running)
             if self._claim_failed and not await self._queue.release_unstarted(running, now_ms):
                 return Claimed([], None)
-            actions, claimable = self._actions, self._claimable
+            actions = self._actions
             load = Load(
                 limit=self._limit - self._busy.total(),
                 running=frozenset(self._running),
@@ -186,9 +193,9 @@ class Dispatcher:
             )
             self._claim_failed = True  # until all that is claimed has begun
             asked_at_s = boot_s()
-            claimed = await self._queue.claim(claimable, load, now_ms)
+            claimed = await self._queue.claim(actions.claimable, load, now_ms)
             for job in claimed.jobs:
-                self._begin(actions[job.action], job, asked_at_s)
+                self._begin(actions.by_name[job.action], job, asked_at_s)
             self._claim_failed = False
         return claimed
 

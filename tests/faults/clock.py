@@ -28,7 +28,7 @@ from premblyd.model.states import AttemptOutcome
 from premblyd.queue.inbox import Inbox, NewDelivery
 from premblyd.queue.jobs import Job, Result
 from premblyd.queue.queue import Queue
-from premblyd.run.dispatcher import Dispatcher
+from premblyd.run.dispatcher import Actions, Dispatcher
 from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import Runners
 from tests.faults.daemon import Victim, folder
@@ -97,7 +97,7 @@ async def jump(at: Path, by_ms: int) -> list[str]:
     writer = Writer(SqliteEngine(path))
     inbox, queue = Inbox(writer), Queue(writer, "host:1:boot")
     dispatcher = Dispatcher(queue, Runners({ShellHook: hooks}), clock, random.Random(1), NoGate())
-    dispatcher.configure([_action(at)], 200, 1 << 30)
+    dispatcher.configure(Actions([_action(at)]), 200, 1 << 30)
     running = asyncio.create_task(dispatcher.run())
     bodies = itertools.count()
 

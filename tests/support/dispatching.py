@@ -26,7 +26,7 @@ from premblyd.queue.once import Ruling
 from premblyd.queue.queue import Queue
 from premblyd.queue.settling import Answers
 from premblyd.record.operating import Operator
-from premblyd.run.dispatcher import Dispatcher, ReadAnew
+from premblyd.run.dispatcher import Actions, Dispatcher, ReadAnew
 from premblyd.run.invocation import Invocation, Preview
 from premblyd.run.kinds import Runners
 from premblyd.verifications.questions import Inquiries
@@ -194,7 +194,7 @@ class Dispatching:
             prembly=self._prembly,
         )
         self.gate.configure(Settling(settings))
-        self.dispatcher.configure(actions, self.limit, self.max_bytes)
+        self.dispatcher.configure(Actions(actions), self.limit, self.max_bytes)
 
     async def stop(self, timeout_s: float) -> None:
         await self.dispatcher.stop(timeout_s)
