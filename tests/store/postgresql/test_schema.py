@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +31,10 @@ KNOWN = sorted(file.stem for file in history.MIGRATIONS.glob("0*.py"))
 BEFORE = [(name,) for name in KNOWN]
 AFTER = [*BEFORE, (NAME,)]
 BEATS = "UPDATE host SET beat_count = beat_count + 1"
+WATCHING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%FROM host WHERE%'
+"""
 WAITING = """
 SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
 WHERE datname = current_database() AND NOT granted
@@ -194,7 +199,13 @@ def test_a_daemon_that_beats_seldom_is_watched_until_it_can_have_beaten(
     monkeypatch.setattr(beacon, "MOST_WATCHED_S", 60.0)
     store.wait(host(store).join((), NOW_MS))
     postgresql.by_hand(server, "UPDATE host SET beat_count = 1, started_at_ms = seen_at_ms - 10000")
-    late = threading.Timer(0.3, postgresql.by_hand, (server, BEATS))
+
+    def beat_late() -> None:
+        wait_until(lambda: rows(server, WATCHING) == [(1,)])
+        time.sleep(0.3)  # longer than WATCHED_S
+        postgresql.by_hand(server, BEATS)
+
+    late = threading.Thread(target=beat_late)
     late.start()
     with pytest.raises(OlderDaemonsError):
         migrate(INCOMPATIBLE)
