@@ -41,30 +41,22 @@ def play(place: DatabaseAddress, scene: Callable[[Readers], Awaitable[None]]) ->
     asyncio.run(run())
 
 
-def test_what_takes_too_long_is_stopped_and_the_next_is_read(place: DatabaseAddress) -> None:
-    async def scene(own: Readers) -> None:
-        for _ in range(2):  # each reader, and each again
-            own.time_limit_s = 0.05
-            slow = [own.run(for_long) for _ in range(2)]
-            ended = await asyncio.gather(*slow, return_exceptions=True)
-            assert [type(each) for each in ended] == [TooSlowError, TooSlowError]
-            own.time_limit_s = 20
-            assert await own.run(count) == 0
-
-    play(place, scene)
+def compute(_: Database) -> None:
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        sum(range(100))
 
 
-def test_what_is_computed_for_too_long_is_stopped_too(place: DatabaseAddress) -> None:
-    def compute(_: Database) -> None:
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
-            sum(range(100))
+@pytest.mark.parametrize("slow", [for_long, compute])
+def test_what_takes_too_long_is_stopped_and_the_next_is_read(
+    place: DatabaseAddress, slow: Callable[[Database], None]
+) -> None:
+    """What the database does, and what is made of it."""
 
     async def scene(own: Readers) -> None:
-        for _ in range(3):
+        for _ in range(3):  # each reader, and each again
             own.time_limit_s = 0.05
-            slow = [own.run(compute) for _ in range(2)]
-            ended = await asyncio.gather(*slow, return_exceptions=True)
+            ended = await asyncio.gather(*(own.run(slow) for _ in range(2)), return_exceptions=True)
             assert [type(each) for each in ended] == [TooSlowError, TooSlowError]
             own.time_limit_s = 20
             assert await own.run(count) == 0

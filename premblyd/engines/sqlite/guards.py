@@ -133,14 +133,9 @@ class LogGuard:
         busy, _, _ = connection.execute("PRAGMA wal_checkpoint(truncate)").fetchone()
         if busy:
             raise StoreUnavailableError(LOG_REMOVED)
-        if self._is_other_log():
+        # What another program's own log holds is of an older state, and would spoil the database.
+        if not self.is_own_log() and size(self._log_paths[0]) > 0:
             raise StoreUnavailableError(LOG_REPLACED)
-
-    def _is_other_log(self) -> bool:
-        """Return whether another program wrote into a log of its own: what that holds is of an
-        older state, and would spoil the database."""
-        wal, _ = self._log_paths
-        return identity(wal) != self._logs[0] and size(wal) > 0
 
     def _log_identities(self) -> tuple[Identity | None, ...]:
         return tuple(identity(path) for path in self._log_paths)
