@@ -25,7 +25,7 @@ from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.errors import NotAllowedToAskError, PremblydError
 from premblyd.logs import output
 from premblyd.prembly.answers import is_askable
-from premblyd.record.reconciling import Absent, OwnRecord, Reconciliation
+from premblyd.record.reconciling import Absent, Reconciliation
 from premblyd.words import counted
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def reconcile(
     clock = database.clock()
     work = Reconciliation(
         settings=settings,
-        record=OwnRecord(database),
+        database=database,
         endpoint=endpoint.name,
         stores=store,
         clock=clock,
@@ -311,7 +311,10 @@ def _one_a_line(text: str, name: str) -> Iterator[tuple[int, str]]:
         if not line or line.startswith("#"):
             continue
         if number == 1 and any(separator in line for separator in _SEPARATORS):
-            titles = ", ".join(_titles(line)) or "its title (the first line has none)"
+            titles = (
+                ", ".join(_titles(line.split(_separator(line))))
+                or "its title (the first line has none)"
+            )
             raise ListError(
                 f"{name}, line 1: this has several columns. Say which one holds the references:"
                 f" --column with {titles}."
@@ -351,13 +354,9 @@ def _index(titles: Sequence[str], column: str, name: str) -> int:
     lower = [title.lower() for title in plain]
     if column.lower() in lower:
         return lower.index(column.lower())
-    shown = _titles(_separator_free(titles))
+    shown = _titles(titles)
     has = f"Its columns: {', '.join(shown)}." if shown else "Its first line has no titles."
     raise ListError(f"{name} has no column {column!r}. {has}")
-
-
-def _separator_free(titles: Sequence[str]) -> str:
-    return "\t".join(title.replace("\t", " ") for title in titles)
 
 
 def _separator(text: str) -> str:
@@ -365,10 +364,10 @@ def _separator(text: str) -> str:
     return max(_SEPARATORS, key=first.count)
 
 
-def _titles(line: str) -> list[str]:
+def _titles(cells: Sequence[str]) -> list[str]:
     """Return the titles in a first line; none if they are no titles: rows of a file without any may
     hold people's data."""
-    titles = [title.strip().strip('"') for title in line.split(_separator(line))]
+    titles = [title.strip().strip('"') for title in cells]
     are_titles = all(
         title.replace("_", " ").replace("-", " ").replace(" ", "").isalpha() and len(title) <= 40
         for title in titles

@@ -105,7 +105,7 @@ class Reconciliation:
     told of what is done how far it is, and of how much."""
 
     settings: Config
-    record: "OwnRecord"
+    database: Database
     endpoint: str  # as whose events answers are stored
     stores: bool
     clock: Clock  # of the database
@@ -173,17 +173,17 @@ class Reconciliation:
 
     def _keep_absent(self, candidates: list[Absent]) -> None:
         """Keep those that the record has no event of."""
-        have = self.record.known_ids(_ids(candidates))
+        have = known_ids(self.database, _ids(candidates))
         left = [each for each in candidates if have.isdisjoint(each.ids)]
         since_ms = self.window.since_ms - DAY_MS if self.window else None
-        have = self.record.known_sessions(filter(is_session, _ids(left)), since_ms=since_ms)
+        have = _known_sessions(self.database, filter(is_session, _ids(left)), since_ms=since_ms)
         self.absent = [each for each in left if have.isdisjoint(each.ids)]
 
     def _left_open(self, candidates: list[Absent]) -> list[Absent]:
         """Return those of which the record has events, and none that says how they ended. What is
         doubted does, if it is about a verification: it is for a person to look at."""
         ids = _ids(candidates)
-        have, told = self.record.known_ids(ids), self.record.known_ids(ids, ~LEAVES_OPEN)
+        have, told = known_ids(self.database, ids), known_ids(self.database, ids, ~LEAVES_OPEN)
         return [
             each
             for each in candidates
@@ -238,9 +238,9 @@ class Reconciliation:
         """Do `work` in a transaction, again while the database is locked."""
         for _ in range(STORE_TRIES - 1):
             with contextlib.suppress(TryAgainError):
-                return self.record.database.transact(work)
+                return self.database.transact(work)
             await asyncio.sleep(1)
-        return self.record.database.transact(work)
+        return self.database.transact(work)
 
     def mark_downtimes(self) -> None:
         """Keep that nothing is missing of the downtimes that were looked at, if this user may."""
@@ -265,64 +265,57 @@ def _ids(candidates: Sequence[Absent]) -> set[str]:
     return {name for each in candidates for name in each.ids}
 
 
-class OwnRecord:
-    """What the record has of verifications, as a command reads it on its own connection. Every
-    method raises StoreUnavailableError when the database can't."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
-
-    def known_ids(self, ids: Collection[str], *conditions: Any) -> set[str]:
-        """Return those of `ids` of which there is an event, by its reference, for which these
-        conditions hold. Not one that Prembly has not confirmed: whoever forges it must not hide
-        that the true one never came."""
-        known: set[str] = set()
-        for some in _batches(sorted(set(ids))):
-            spelt = self._with_other_names({name: _spellings(name) for name in some})
-            all_spelt = sorted({spelling for each in spelt.values() for spelling in each})
-            is_one = Event.reference.in_(all_spelt) | Event.reference_key.in_(all_spelt)
-            query = Event.select(Event.reference).where(is_one, IS_NOT_DOUBTED, *conditions)
-            found = {plain_id(row[0]) for row in queries.tuples(self.database, query.distinct())}
-            known |= {
-                name
-                for name, spellings in spelt.items()
-                if not found.isdisjoint(map(plain_id, spellings))
-            }
-        return known
-
-    def _with_other_names(self, spelt: Mapping[str, set[str]]) -> dict[str, set[str]]:
-        """Return how events may have these ids as their reference: also by another name that an
-        answer of Prembly's gave the same verification."""
-        own, other = VerificationName.alias(), VerificationName.alias()
-        query = (
-            own.select(own.name, other.name)
-            .join(other, on=own.verification == other.verification)
-            .where(own.name.in_(sorted(set().union(*spelt.values()))))
-        )
-        linked = defaultdict[str, set[str]](set)
-        for name, its_other in queries.tuples(self.database, query):
-            linked[name] |= _stored_as(its_other)
-        return {
-            name: spellings.union(*(linked[each] for each in spellings & linked.keys()))
+def known_ids(database: Database, ids: Collection[str], *conditions: Any) -> set[str]:
+    """Return those of `ids` of which there is an event, by its reference, for which these
+    conditions hold. Not one that Prembly has not confirmed: whoever forges it must not hide
+    that the true one never came."""
+    known: set[str] = set()
+    for some in _batches(sorted(set(ids))):
+        spelt = _with_other_names(database, {name: _spellings(name) for name in some})
+        all_spelt = sorted({spelling for each in spelt.values() for spelling in each})
+        is_one = Event.reference.in_(all_spelt) | Event.reference_key.in_(all_spelt)
+        query = Event.select(Event.reference).where(is_one, IS_NOT_DOUBTED, *conditions)
+        found = {plain_id(row[0]) for row in queries.tuples(database, query.distinct())}
+        known |= {
+            name
             for name, spellings in spelt.items()
+            if not found.isdisjoint(map(plain_id, spellings))
         }
+    return known
 
-    def known_sessions(
-        self, session_ids: Iterable[str], *, since_ms: int | None = None
-    ) -> set[str]:
-        """Return those of `session_ids` of which there is an event, of those received since
-        `since_ms`. There is no index of them, so ask for few."""
-        known: set[str] = set()
-        for some in _batches(sorted(set(session_ids))):
-            query = Event.select(Event.session_id).where(
-                Event.session_id.in_(list(some)), IS_NOT_DOUBTED
-            )
-            if since_ms is not None:
-                query = query.where(Event.received_at_ms >= since_ms)
-            known |= {
-                session_id for (session_id,) in queries.tuples(self.database, query.distinct())
-            }
-        return known
+
+def _with_other_names(database: Database, spelt: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """Return how events may have these ids as their reference: also by another name that an
+    answer of Prembly's gave the same verification."""
+    own, other = VerificationName.alias(), VerificationName.alias()
+    query = (
+        own.select(own.name, other.name)
+        .join(other, on=own.verification == other.verification)
+        .where(own.name.in_(sorted(set().union(*spelt.values()))))
+    )
+    linked = defaultdict[str, set[str]](set)
+    for name, its_other in queries.tuples(database, query):
+        linked[name] |= _stored_as(its_other)
+    return {
+        name: spellings.union(*(linked[each] for each in spellings & linked.keys()))
+        for name, spellings in spelt.items()
+    }
+
+
+def _known_sessions(
+    database: Database, session_ids: Iterable[str], *, since_ms: int | None = None
+) -> set[str]:
+    """Return those of `session_ids` of which there is an event, of those received since
+    `since_ms`. There is no index of them, so ask for few."""
+    known: set[str] = set()
+    for some in _batches(sorted(set(session_ids))):
+        query = Event.select(Event.session_id).where(
+            Event.session_id.in_(list(some)), IS_NOT_DOUBTED
+        )
+        if since_ms is not None:
+            query = query.where(Event.received_at_ms >= since_ms)
+        known |= {session_id for (session_id,) in queries.tuples(database, query.distinct())}
+    return known
 
 
 def _spellings(identifier: str) -> set[str]:

@@ -8,7 +8,7 @@ import pytest
 from premblyd.engines.connections import connect_operator
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly.payload import Outcome, plain_id, same_id
-from premblyd.record.reconciling import OwnRecord
+from premblyd.record.reconciling import known_ids
 from premblyd.verifications import spellings
 from premblyd.verifications.questions import Inquiries, NewInquiry
 from premblyd.verifications.spellings import Respelling
@@ -99,7 +99,7 @@ def test_reconcile_knows_an_event_in_any_spelling(store: Store) -> None:
     store.add(reference=OTHERS[3])
     with closing(connect_operator(store.place)) as connection:
         for spelt in (PLAIN, *OTHERS):
-            assert OwnRecord(connection).known_ids([spelt, "ver_A_1"]) == {spelt}
+            assert known_ids(connection, [spelt, "ver_A_1"]) == {spelt}
 
 
 def test_what_an_earlier_premblyd_stored_gets_its_key_in_portions(
