@@ -434,7 +434,7 @@ def test_a_look_that_a_newer_database_refuses_keeps_its_exit_status(
     def refuse(_: object) -> None:
         raise SchemaError("It is newer.")
 
-    monkeypatch.setattr("premblyd.cli.show.connect_operator", refuse)
+    monkeypatch.setattr("premblyd.cli.show.open_to_change", refuse)
     done = run("show", 1, "--reveal", "--config", config)
     assert (done.code, done.out) == (78, "")
     assert done.err == "Nothing is shown: that you look could not be recorded. It is newer.\n"

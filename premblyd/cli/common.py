@@ -93,19 +93,17 @@ WHEN = Typed("TIME", _when)
 ROW_ID = Typed("ID", _row_id)
 
 
-def open_to_read(config_path: Path, database: str | None = None) -> Database:
-    """Return the record of `database_of`, until the command ends."""
-    return until_end(connect_read_only(database_of(config_path, database)))
+def open_to_read(place: DatabaseAddress) -> Database:
+    """Return the record there, until the command ends."""
+    return _until_end(connect_read_only(place))
 
 
-def open_to_change(config_path: Path) -> Database:
-    """Return the record of the configuration, to be written while daemons run, until the command
-    ends."""
-    return until_end(connect_operator(database_of(config_path)))
+def open_to_change(place: DatabaseAddress) -> Database:
+    """Return the record there, to be written while daemons run, until the command ends."""
+    return _until_end(connect_operator(place))
 
 
-def until_end(database: Database) -> Database:
-    """Return `database`, which is closed when the command ends."""
+def _until_end(database: Database) -> Database:
     return click.get_current_context().with_resource(contextlib.closing(database))
 
 

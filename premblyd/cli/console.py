@@ -8,16 +8,9 @@ import click
 from premblyd import passwords, presence
 from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
-from premblyd.cli.common import (
-    database_of,
-    open_to_change,
-    open_to_read,
-    settings_if_valid,
-    until_end,
-)
+from premblyd.cli.common import database_of, open_to_change, open_to_read, settings_if_valid
 from premblyd.cli.printing import Column, print_json, print_rows
 from premblyd.config.values import Listen, listen
-from premblyd.engines.connections import connect_operator
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.record import access
 from premblyd.words import counted
@@ -62,7 +55,7 @@ def _offer_link(config_path: Path, as_json: bool) -> None:
     settings = settings_if_valid(config_path)
     configured = settings.console if settings else None
     path = database_of(config_path)
-    database = until_end(connect_operator(path))
+    database = open_to_change(path)
     running = presence.find(path, config_path)
     if running is None:
         raise TryAgainError("premblyd does not run: `systemctl start premblyd`, then again.")
@@ -96,7 +89,7 @@ def _offer_link(config_path: Path, as_json: bool) -> None:
 
 
 def _list_sessions(config_path: Path, as_json: bool) -> None:
-    database = open_to_read(config_path)
+    database = open_to_read(database_of(config_path))
     rows = access.sessions(database, database.now_ms())
     if as_json:
         print_json([asdict(row) for row in rows])
@@ -107,7 +100,7 @@ def _list_sessions(config_path: Path, as_json: bool) -> None:
 def _end_session(config_path: Path, which: str, as_json: bool) -> None:
     if which != "all" and not (which.isascii() and which.isdigit() and len(which) < 19):
         raise click.UsageError(f"{which!r} is neither a session's number nor `all`.")
-    database = open_to_change(config_path)
+    database = open_to_change(database_of(config_path))
     chosen = None if which == "all" else {int(which)}
     ended = database.transact(access.end_sessions(chosen, actor(), database.now_ms()))
     if not ended and chosen is not None:

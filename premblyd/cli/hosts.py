@@ -8,11 +8,10 @@ import click
 
 from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
-from premblyd.cli.common import database_of, database_option, open_to_change, until_end
+from premblyd.cli.common import database_of, database_option, open_to_change, open_to_read
 from premblyd.cli.printing import Column, print_json, print_rows
 from premblyd.config.values import duration_text
 from premblyd.databases import file_of
-from premblyd.engines.connections import connect_read_only
 from premblyd.errors import PremblydError
 from premblyd.record.hosts import known
 from premblyd.record.operating import Operator
@@ -49,7 +48,7 @@ def hosts(ctx: click.Context, config_path: Path, *, database: str | None, as_jso
         ctx.obj = config_path
         return
     place = database_of(config_path, database)
-    record = until_end(connect_read_only(place))
+    record = open_to_read(place)
     found = known(record, record.now_ms()) if file_of(place) is None else []
     if as_json:
         print_json([asdict(host) for host in found])
@@ -65,7 +64,7 @@ def forget(config_path: Path, name: Sequence[str]) -> None:
     """End hosts that do not come back. Nothing waits for them any more: deliveries whose action no
     other host has are dead, and `replay` takes them. It is kept on record. A host that starts again
     is one as before."""
-    database = open_to_change(config_path)
+    database = open_to_change(database_of(config_path))
     for each in name:
         at_ms = database.now_ms()
         if database.transact(Operator(actor=actor()).forget_host(each, at_ms)):

@@ -241,7 +241,7 @@ def _list(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    record = open_to_read(config_path, database)
+    record = open_to_read(database_of(config_path, database))
     rows = lists.rows(record, chosen_by(kind, record, asked), limit)
     if as_json:
         print_json([dataclasses.asdict(row) for row in rows])

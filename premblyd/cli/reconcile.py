@@ -16,12 +16,11 @@ import click
 from premblyd import times
 from premblyd.ask.log import Window
 from premblyd.cli import as_service, config_option, json_option
-from premblyd.cli.common import WHEN, until_end
+from premblyd.cli.common import WHEN, open_to_change, open_to_read
 from premblyd.cli.printing import Column, clean, print_json, print_table, progress
 from premblyd.config.load import load_config
 from premblyd.config.models import named
 from premblyd.config.values import When
-from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.errors import NotAllowedToAskError, PremblydError
 from premblyd.logs import output
 from premblyd.prembly.answers import is_askable
@@ -97,8 +96,7 @@ def reconcile(
         raise NotAllowedToAskError(None)
     references = read_references(file, _name(file), column) if file is not None else None
     complaint = references.complaint if references else None
-    connect = connect_operator if store else connect_read_only
-    database = until_end(connect(settings.database))
+    database = (open_to_change if store else open_to_read)(settings.database)
     clock = database.clock()
     work = Reconciliation(
         settings=settings,

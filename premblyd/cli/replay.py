@@ -11,11 +11,10 @@ import click
 
 from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
-from premblyd.cli.common import ROW_ID, open_to_change, row_id, until_end
+from premblyd.cli.common import ROW_ID, database_of, open_to_change, row_id
 from premblyd.cli.lists import chosen_by, filter_options
 from premblyd.cli.printing import clean, print_json, print_table, progress
 from premblyd.config.load import load_config
-from premblyd.engines.connections import connect_operator
 from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, PremblydError
 from premblyd.record import operating, replays
@@ -95,7 +94,7 @@ def replay(
     flags = {"is_dead": is_dead, "is_pending": is_pending, "is_new": is_new}
     _check_use((event, event_option), **flags, **selection)
     settings = load_config(config_path, look_up_secrets=False)
-    database = until_end(connect_operator(settings.database))
+    database = open_to_change(settings.database)
     selection["event_id"] = event or event_option
     selection["state"] = "pending" if is_pending else "dead" if is_dead else None
     request = replays.Request(
@@ -253,7 +252,7 @@ def cancel(config_path: Path, delivery_id: int) -> None:
     A dead one that nobody will mend can be cancelled too: then `status` tells of it no more, and
     those behind it (`order`, with `then: wait`) go on.
     """
-    database = open_to_change(config_path)
+    database = open_to_change(database_of(config_path))
     if database.transact(Operator(actor=actor()).cancel(delivery_id, database.now_ms())):
         click.echo(f"Cancelled delivery {delivery_id}.")
         return

@@ -10,10 +10,15 @@ import click
 from premblyd import times
 from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
-from premblyd.cli.common import database_of, database_option, settings_if_valid, until_end
+from premblyd.cli.common import (
+    database_of,
+    database_option,
+    open_to_change,
+    open_to_read,
+    settings_if_valid,
+)
 from premblyd.cli.printing import bold, clean, print_json
 from premblyd.databases import DatabaseAddress
-from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.errors import PremblydError
 from premblyd.privacy import MASK
 from premblyd.record import events
@@ -39,7 +44,7 @@ def show(
 ) -> None:
     """EVENT is its number or its key. Personal data is masked unless --reveal."""
     place = database_of(config_path, database)
-    record = until_end(connect_read_only(place))
+    record = open_to_read(place)
     if reveal:
         event_id = events.find_event_id(record, event)
         shown = events.revealed(record, _record_reveal(place, event_id))
@@ -59,7 +64,7 @@ def _record_reveal(place: DatabaseAddress, event_id: int) -> RecordedReveal:
     """Record that this user sees an event's personal data. An error of that says besides that
     nothing is shown."""
     try:
-        database = until_end(connect_operator(place))
+        database = open_to_change(place)
         return database.transact(Operator(actor=actor()).reveal(event_id, database.now_ms()))
     except PremblydError as error:
         error.args = (f"{UNRECORDED} {error}",)

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from premblyd import times
 from premblyd.cli import config_option, json_option
-from premblyd.cli.common import WHEN, database_option, open_to_read, settings_if_valid
+from premblyd.cli.common import WHEN, database_of, database_option, open_to_read, settings_if_valid
 from premblyd.cli.printing import Column, bold, clean, console, print_json, print_rows
 from premblyd.config.values import When
 from premblyd.prembly.payload import CODES
@@ -42,7 +42,7 @@ def stats(config_path: Path, *, database: str | None, since: When, as_json: bool
 
     Durations are right within a fifth. Times are UTC.
     """
-    record = open_to_read(config_path, database)
+    record = open_to_read(database_of(config_path, database))
     settings = settings_if_valid(config_path, database)
     at_ms = record.now_ms()
     names = [action.name for action in settings.actions] if settings else []

@@ -14,11 +14,10 @@ import click
 
 from premblyd import presence, times
 from premblyd.cli import caller, config_option, json_option
-from premblyd.cli.common import database_of, database_option, settings_if_valid, until_end
+from premblyd.cli.common import database_of, database_option, open_to_read, settings_if_valid
 from premblyd.cli.printing import bold, clean, print_json
 from premblyd.config.models import HEALTH_PATH
 from premblyd.databases import DatabaseAddress, file_of
-from premblyd.engines.connections import connect_read_only
 from premblyd.errors import StoreUnreadableError
 from premblyd.httpclient import HttpClient, Request
 from premblyd.presence import Presence
@@ -56,7 +55,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     place = database_of(config_path, database)
     record, alive, unreadable, at_ms = None, [], None, times.now_ms()
     try:
-        record = until_end(connect_read_only(place))
+        record = open_to_read(place)
         at_ms = record.now_ms()
         alive = [] if file_of(place) else hosts.alive(record, at_ms)
     except StoreUnreadableError as error:
