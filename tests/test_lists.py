@@ -168,7 +168,7 @@ def test_a_search_that_takes_too_long_stops_and_goes_on(record: Database) -> Non
         query = Event.select(Event.id).from_(By(Event, None)).where(Event.kind == "raw")
         way = Way(is_whole=False)
         return lists.browse(
-            record, query, Event, Id, place, way=way, limit=100, clock=lambda: next(moments)
+            record, query, Id, place, way=way, limit=100, clock=lambda: next(moments)
         )
 
     part = read(NEWEST)

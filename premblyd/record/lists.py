@@ -91,10 +91,7 @@ def part(database: Database, chosen: Chosen, place: Cursor = NEWEST, limit: int 
     conditions = chosen.conditions(database)
     way = _way(database, listed.table, conditions, low, high)
     query = _all_of(listed.query(way), conditions)
-    return browse(
-        database, query, listed.table, listed.row, place,
-        way=way, limit=limit, low=low, high=high,
-    )  # fmt: skip
+    return browse(database, query, listed.row, place, way=way, limit=limit, low=low, high=high)
 
 
 def rows(
@@ -106,9 +103,9 @@ def rows(
     found: list[Any] = []
     while limit is None or len(found) < limit:
         left = MOST_ROWS if limit is None else limit - len(found)
-        found_now = part(database, chosen, Cursor(before=before), min(left, MOST_ROWS - 1))
-        found += found_now.rows
-        before = found_now.older
+        next_part = part(database, chosen, Cursor(before=before), min(left, MOST_ROWS - 1))
+        found += next_part.rows
+        before = next_part.older
         if before is None:
             break
     return found
@@ -222,7 +219,6 @@ def _count(
 def browse(
     database: Database,
     query: "ModelSelect[Any]",
-    table: type[Table],
     row: type[Any],
     place: Cursor,
     *,
@@ -238,6 +234,7 @@ def browse(
     rows match, until it has `limit` rows or BUDGET_S is over: so a filter that nothing matches
     takes no longer.
     """
+    table = query.model
     if high is None:
         high = queries.value(database, table.select(fn.MAX(table.id))) or 0
     is_upward = place.after is not None

@@ -105,13 +105,9 @@ class Operator:
 
         def cancel(transaction: Transaction) -> bool:
             order.lock(transaction, [delivery_id])
+            over = {"state": CANCEL.then, "due_at_ms": None, "waits_for_id": None}
             changed = transaction.change(
-                _CANCEL,
-                delivery_id=delivery_id,
-                state=CANCEL.then,
-                due_at_ms=None,
-                finished_at_ms=now_ms,
-                waits_for_id=None,
+                _CANCEL, delivery_id=delivery_id, finished_at_ms=now_ms, **over
             )
             if changed:
                 self._record(transaction, "cancel", now_ms, delivery_id=delivery_id)

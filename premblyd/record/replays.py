@@ -26,18 +26,6 @@ COUNTED = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoundDelivery:
-    """A delivery that an operator's command is about."""
-
-    id: int
-    event_id: int
-    action: str
-    state: str
-    ran_instead_id: int | None
-    contradicted: bool  # its event was, by Prembly
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """Which deliveries an operator asks to have replayed. With `limit`, a step of it: at most so
     many, with higher numbers than `after_id`."""
@@ -59,6 +47,18 @@ class Request:
         names_events = chosen.event_id is not None or chosen.since_ms is not None
         is_narrow = any(each is not None for each in (chosen.type, chosen.until_ms, chosen.error))
         return names_events and chosen.action is not None and chosen.state is None and not is_narrow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundDelivery:
+    """A delivery that an operator's command is about."""
+
+    id: int
+    event_id: int
+    action: str
+    state: str
+    ran_instead_id: int | None
+    contradicted: bool  # its event was, by Prembly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Bulk work of operators leaves the database alone between its transactions, for webhooks."""
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
@@ -10,9 +9,8 @@ import pytest
 
 from premblyd.config.models import Config
 from premblyd.console.bulk import Bulk, Bulks, BusyError
-from premblyd.engines.connections import connect_operator, connect_read_only
-from premblyd.engines.engine import Database
-from premblyd.engines.readers import PageReader, Readers
+from premblyd.engines.connections import connect_operator
+from premblyd.engines.readers import Readers
 from premblyd.errors import NotFoundError
 from premblyd.record import operating
 from premblyd.record.filters import DeliveryFilter
@@ -58,86 +56,89 @@ def test_between_two_transactions_of_a_replay_webhooks_are_stored(
     assert gaps == [0, 2.0, 2.0]  # none before the first one, nor after the last
 
 
-class FewReaders(Readers):
-    """Reads on the test's own connection."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def run(self, work: Callable[[Database], Found], page: PageReader | None = None) -> Found:
-        return work(self._database)
+CONFIG = cast("Config", SimpleNamespace(actions=(action("crm"),)))
 
 
-def test_of_two_replays_of_many_the_second_is_refused_until_the_first_is_done(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(name="five_dead")
+def make_five_dead(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     for number in range(5):
         store.add("crm", body=b"%d" % number)
     store.by_hand(DEAD)
     monkeypatch.setattr(operating, "BATCH", 2)
     monkeypatch.setattr("premblyd.console.bulk.BATCH", 2)
+    return store
+
+
+def play(store: Store, scene: Callable[[Bulks], Awaitable[Found]]) -> Found:
+    async def run() -> Found:
+        readers = Readers(store.backend)
+        try:
+            return await scene(Bulks(readers, store.writer, SettableClock(), lambda: None))
+        finally:
+            await readers.close()
+
+    return store.wait(run())
+
+
+def start(bulks: Bulks) -> Bulk:
+    return bulks.start(DEAD_OF_CRM, 5, CONFIG, about="all", actor="ada")
+
+
+async def finished(bulk: Bulk) -> Bulk:
+    assert bulk.task
+    await bulk.task
+    assert bulk.is_finished
+    return bulk
+
+
+def test_of_two_replays_of_many_the_second_is_refused_until_the_first_is_done(
+    five_dead: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each goes on by rising numbers, so what dies again meanwhile is not queued twice."""
     pauses: list[float] = []
 
     def gap_s(took_s: float) -> float:
         pauses.append(took_s)
+        if len(pauses) == 1:
+            five_dead.by_hand(f"{DEAD} WHERE id = 1")
         return 0
 
     monkeypatch.setattr(operating, "gap_s", gap_s)
-    config = cast("Config", SimpleNamespace(actions=(action("crm"),)))
 
-    async def run(database: Database) -> None:
-        bulks = Bulks(FewReaders(database), store.writer, SettableClock(), lambda: None)
-
-        def start() -> "asyncio.Task[None] | None":
-            return bulks.start(DEAD_OF_CRM, 5, config, about="all", actor="ada").task
-
-        first = start()
+    async def scene(bulks: Bulks) -> None:
+        first = start(bulks)
         with pytest.raises(BusyError, match="Another replay runs: all"):
-            start()
-        assert first
-        await first
-        assert bulks.find(1).queued == 5
+            start(bulks)
+        assert (await finished(first)).queued == 5
+        assert bulks.find(1) is first
         with pytest.raises(NotFoundError):
             bulks.find(2)
-        second = start()
-        assert second
-        await second
+        await finished(start(bulks))
 
-    with closing(connect_read_only(store.place)) as database:
-        store.wait(run(database))
+    play(five_dead, scene)
     assert len(pauses) == 2, "between the steps"
+    again = (7, 1, None)
     log = "SELECT part_of_id, delivery_id, note FROM operator_action ORDER BY id"
     parts = [(1, number, None) for number in range(1, 6)]
-    assert store.rows(log) == [(None, None, "all"), *parts, (None, None, "all")]
+    assert five_dead.rows(log) == [(None, None, "all"), *parts, (None, None, "all"), again]
 
 
 def test_a_replay_of_many_that_is_stopped_leaves_the_rest(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    five_dead: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(5):
-        store.add("crm", body=b"%d" % number)
-    store.by_hand(DEAD)
-    monkeypatch.setattr(operating, "BATCH", 2)
-    monkeypatch.setattr("premblyd.console.bulk.BATCH", 2)
-    config = cast("Config", SimpleNamespace(actions=(action("crm"),)))
-
-    async def run(database: Database) -> Bulk:
-        bulks = Bulks(FewReaders(database), store.writer, SettableClock(), lambda: None)
-        bulk = bulks.start(DEAD_OF_CRM, 5, config, about="all", actor="ada")
+    async def scene(bulks: Bulks) -> Bulk:
+        bulk = start(bulks)
 
         def gap_s(_: float) -> float:
             bulk.is_stopped = True
             return 0
 
         monkeypatch.setattr(operating, "gap_s", gap_s)
-        assert bulk.task
-        await bulk.task
-        return bulk
+        return await finished(bulk)
 
-    with closing(connect_read_only(store.place)) as database:
-        bulk = store.wait(run(database))
-    assert (bulk.is_finished, bulk.queued, bulk.mistake) == (True, 2, None)
-    assert store.rows("SELECT count(*) FROM delivery WHERE state = 'dead'") == [(3,)]
+    bulk = play(five_dead, scene)
+    assert (bulk.queued, bulk.mistake) == (2, None)
+    assert five_dead.rows("SELECT count(*) FROM delivery WHERE state = 'dead'") == [(3,)]
 
 
 def test_a_replay_of_many_that_breaks_by_a_fault_of_ours_says_so(
@@ -147,17 +148,6 @@ def test_a_replay_of_many_that_breaks_by_a_fault_of_ours_says_so(
         raise ZeroDivisionError
 
     monkeypatch.setattr("premblyd.console.bulk.replays.plan", broken)
-    config = cast("Config", SimpleNamespace(actions=(action("crm"),)))
-
-    async def run(database: Database) -> Bulk:
-        bulks = Bulks(FewReaders(database), store.writer, SettableClock(), lambda: None)
-        bulk = bulks.start(DEAD_OF_CRM, 5, config, about="all", actor="ada")
-        assert bulk.task
-        await bulk.task
-        return bulk
-
-    with closing(connect_read_only(store.place)) as database:
-        bulk = store.wait(run(database))
-    assert bulk.is_finished
+    bulk = play(store, lambda bulks: finished(start(bulks)))
     assert "a fault of premblyd" in (bulk.mistake or "")
     assert [line["event"] for line in lines] == ["console.failed"]
