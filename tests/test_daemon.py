@@ -128,54 +128,45 @@ def can_lock() -> Iterator[Callable[[DatabaseAddress], bool]]:
         yield ask
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_a_start_that_fails_leaves_nothing_open(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    can_lock: Callable[[DatabaseAddress], bool],
-    step: str,
-) -> None:
-    threads_before = set(threading.enumerate())
-    place = new_place(tmp_path)
-
-    async def start() -> tuple[list[str], list[str]]:
-        daemon = configured(tmp_path, place)
-        before = open_files()
-        if step == "Runners.second":
-            monkeypatch.setattr(HttpRunner, "__init__", fail)
-        else:
-            monkeypatch.setattr(f"{composition.__name__}.{step}", fail)
-        with pytest.raises(ZeroDivisionError):
-            await daemon.__aenter__()
-        return before, open_files()
-
-    before, after = asyncio.run(start())
-    assert after == before
-    wait_until(lambda: set(threading.enumerate()) <= threads_before)
-    assert not (tmp_path / "socket").exists()
-    assert can_lock(place)
-
-
-def test_a_stop_leaves_nothing_open_and_tells_commands_so(
+@pytest.fixture
+def leaving_nothing(
     tmp_path: Path, can_lock: Callable[[DatabaseAddress], bool]
-) -> None:
-    threads_before = set(threading.enumerate())
+) -> Iterator[DatabaseAddress]:
+    """Where a daemon has its database, of which nothing is left afterwards."""
     place = new_place(tmp_path)
-
-    async def start_and_stop() -> tuple[list[str], list[str]]:
-        daemon = configured(tmp_path, place)
-        before = open_files()
-        async with daemon:
-            assert presence.find(place, tmp_path / "premblyd.yaml")
-            assert isinstance(place, Server) or not can_lock(place)
-        return before, open_files()
-
-    before, after = asyncio.run(start_and_stop())
-    assert after == before
-    wait_until(lambda: set(threading.enumerate()) <= threads_before)
+    threads, files = set(threading.enumerate()), open_files()
+    yield place
+    assert open_files() == files
+    wait_until(lambda: set(threading.enumerate()) <= threads)
     assert not (tmp_path / "socket").exists()
     assert presence.find(place, tmp_path / "premblyd.yaml") is None
     assert can_lock(place)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_start_that_fails_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaving_nothing: DatabaseAddress, step: str
+) -> None:
+    daemon = configured(tmp_path, leaving_nothing)
+    if step == "Runners.second":
+        monkeypatch.setattr(HttpRunner, "__init__", fail)
+    else:
+        monkeypatch.setattr(f"{composition.__name__}.{step}", fail)
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(daemon.__aenter__())
+
+
+def test_a_stop_leaves_nothing_open_and_tells_commands_so(
+    tmp_path: Path,
+    can_lock: Callable[[DatabaseAddress], bool],
+    leaving_nothing: DatabaseAddress,
+) -> None:
+    async def start_and_stop() -> None:
+        async with configured(tmp_path, leaving_nothing):
+            assert presence.find(leaving_nothing, tmp_path / "premblyd.yaml")
+            assert isinstance(leaving_nothing, Server) or not can_lock(leaving_nothing)
+
+    asyncio.run(start_and_stop())
 
 
 def test_a_row_that_can_not_be_true_keeps_no_daemon_from_starting(tmp_path: Path) -> None:

@@ -16,10 +16,8 @@ from premblyd.prembly import bodies
 from premblyd.prembly.signature import Scheme, sign
 from premblyd.queue import inbox
 from premblyd.receive import server
-from premblyd.routing import Routing
 from tests.support.configuration import configuration, shell
 from tests.support.database import away
-from tests.support.logs import logged
 from tests.support.receiving import ACTIONS, Client, Reception, post
 from tests.support.webhooks import BODY, KEY, PATH, signed, webhook
 
@@ -267,21 +265,3 @@ async def test_nothing_unauthenticated_is_parsed(
         assert (await post(http_client, base_url, b"[" * 100_000, headers)).code == 401
     assert (await post(http_client, base_url)).code == 200
     assert parsed == [BODY]
-
-
-@pytest.mark.gen_test
-async def test_a_fault_of_our_own_is_answered_503_logged_and_stores_nothing(
-    http_client: AsyncHTTPClient,
-    base_url: str,
-    reception: Reception,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def fail(*_: object, **__: object) -> list[Any]:
-        raise ZeroDivisionError("hush")
-
-    monkeypatch.setattr(Routing, "actions_for", fail)
-    with logged() as lines:
-        reception.use()  # its logger is bound now
-        assert (await post(http_client, base_url)).code == 503
-    assert [line["event"] for line in lines] == ["webhook.failed"]
-    assert reception.rows("SELECT * FROM event") == []

@@ -151,9 +151,10 @@ async def test_a_stop_that_no_longer_waits_for_a_large_body_is_no_fault(
     assert (faults, outcomes) == ([], [])
 
 
+@pytest.mark.parametrize("body", [BODY, LARGE], ids=["small", "large"])
 @pytest.mark.gen_test
-async def test_a_fault_of_our_own_beside_the_loop_is_answered_503(
-    client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch
+async def test_a_fault_of_our_own_is_answered_503_logged_and_stores_nothing(
+    client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
     def fail(*_: object, **__: object) -> list[Any]:
         raise ZeroDivisionError("hush")
@@ -161,7 +162,7 @@ async def test_a_fault_of_our_own_beside_the_loop_is_answered_503(
     monkeypatch.setattr(Routing, "actions_for", fail)
     with logged() as lines:
         reception.use()  # its logger is bound now
-        await client.send(webhook(LARGE))
+        await client.send(webhook(body))
         assert (await client.answer()).status == 503
     assert [line["event"] for line in lines] == ["webhook.failed"]
     assert reception.rows("SELECT * FROM event") == []

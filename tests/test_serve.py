@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGALRM, SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1, SIGUSR2, Signals
 from typing import Any
@@ -196,16 +197,21 @@ def slow(*arguments):
 """
 
 
-def slow_step(folder: Path, module: str, owner: str, name: str) -> str:
-    return SLOW_STEP.format(folder=str(folder), module=module, owner=owner, name=name)
+@contextlib.contextmanager
+def reloading(
+    folder: Path, owner: str = "module.Daemon", name: str = "reload"
+) -> Iterator[Premblyd]:
+    """Yield a daemon whose reload is held up in a function of premblyd.daemon, until `go`."""
+    slow = SLOW_STEP.format(folder=str(folder), module="premblyd.daemon", owner=owner, name=name)
+    with Premblyd(folder) as daemon:
+        daemon.start(slow)
+        daemon.signal(SIGHUP)
+        wait_until((folder / "begun").exists)
+        yield daemon
 
 
 def test_of_many_hangups_one_reload_runs_and_one_is_remembered(tmp_path: Path) -> None:
-    before = slow_step(tmp_path, "premblyd.daemon", "module.Daemon", "reload")
-    with Premblyd(tmp_path) as daemon:
-        daemon.start(before)
-        daemon.signal(SIGHUP)
-        wait_until((tmp_path / "begun").exists)
+    with reloading(tmp_path) as daemon:
         for _ in range(1000):
             daemon.process.send_signal(SIGHUP)
         (tmp_path / "go").touch()
@@ -217,11 +223,7 @@ def test_of_many_hangups_one_reload_runs_and_one_is_remembered(tmp_path: Path) -
 
 def test_a_stop_is_not_lost_among_many_hangups(tmp_path: Path) -> None:
     """The loop is held up meanwhile, so that they come faster than it takes them."""
-    before = slow_step(tmp_path, "premblyd.daemon", "module.Daemon", "reload")
-    with Premblyd(tmp_path) as daemon:
-        daemon.start(before)
-        daemon.signal(SIGHUP)
-        wait_until((tmp_path / "begun").exists)
+    with reloading(tmp_path) as daemon:
         for _ in range(3000):
             daemon.process.send_signal(SIGHUP)
         daemon.process.send_signal(SIGTERM)
@@ -233,11 +235,7 @@ def test_a_stop_is_not_lost_among_many_hangups(tmp_path: Path) -> None:
 
 
 def test_while_a_reload_reads_its_files_webhooks_and_a_stop_do_not_wait(tmp_path: Path) -> None:
-    before = slow_step(tmp_path, "premblyd.daemon", "module", "load_config")
-    with Premblyd(tmp_path) as daemon:
-        daemon.start(before)
-        daemon.signal(SIGHUP)
-        wait_until((tmp_path / "begun").exists)
+    with reloading(tmp_path, "module", "load_config") as daemon:
         assert daemon.send(BODY).status == 200
         assert daemon.stop() == 0
 

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import weakref
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
@@ -56,56 +57,62 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield own, other
 
 
-@pytest.mark.gen_test
-async def test_a_pause_in_which_nothing_arrives_tells_the_loop_nothing(
-    ends: tuple[socket.socket, socket.socket],
-) -> None:
+@dataclass
+class Watched:
+    """A stream's socket, and what its loop and the loop below are told of it."""
+
+    other: socket.socket
+    recording: RecordingLoop
+    listener: Listener
+
+    def want(self, events: int) -> None:
+        self.listener.loop.update_handler(self.listener.own.fileno(), events)
+
+
+@pytest.fixture
+def watched(io_loop: IOLoop, ends: tuple[socket.socket, socket.socket]) -> Iterator[Watched]:
     own, other = ends
-    recording = RecordingLoop()
-    loop = PatientLoop(cast(IOLoop, recording))
-    listener = Listener(own, loop)
+
+    async def made() -> Watched:
+        recording = RecordingLoop()
+        return Watched(other, recording, Listener(own, PatientLoop(cast(IOLoop, recording))))
+
+    watched = io_loop.run_sync(made)
+    yield watched
+    watched.listener.loop.remove_handler(own.fileno())
+
+
+@pytest.mark.gen_test
+async def test_a_pause_in_which_nothing_arrives_tells_the_loop_nothing(watched: Watched) -> None:
     for _ in range(3):
-        other.send(b"a head")
-        await until(lambda: bool(listener.heard))
-        loop.update_handler(own.fileno(), PAUSED)
-        loop.update_handler(own.fileno(), READING)
-        listener.heard.clear()
-    assert recording.told == []
-    loop.remove_handler(own.fileno())
+        watched.other.send(b"a head")
+        await until(lambda: bool(watched.listener.heard))
+        watched.want(PAUSED)
+        watched.want(READING)
+        watched.listener.heard.clear()
+    assert watched.recording.told == []
 
 
 @pytest.mark.gen_test
 async def test_what_arrives_in_a_pause_wakes_the_loop_once_and_is_heard_afterwards(
-    ends: tuple[socket.socket, socket.socket],
+    watched: Watched,
 ) -> None:
-    own, other = ends
-    recording = RecordingLoop()
-    loop = PatientLoop(cast(IOLoop, recording))
-    listener = Listener(own, loop)
-    loop.update_handler(own.fileno(), PAUSED)
-    other.send(b"the next head")
-    await until(lambda: recording.told == [PAUSED])
+    watched.want(PAUSED)
+    watched.other.send(b"the next head")
+    await until(lambda: watched.recording.told == [PAUSED])
     for _ in range(10):
         await asyncio.sleep(0)
-    assert (recording.told, listener.heard) == ([PAUSED], [])
-    loop.update_handler(own.fileno(), READING)
-    await until(lambda: listener.heard == [READ])
-    loop.remove_handler(own.fileno())
+    assert (watched.recording.told, watched.listener.heard) == ([PAUSED], [])
+    watched.want(READING)
+    await until(lambda: watched.listener.heard == [READ])
 
 
 @pytest.mark.gen_test
-async def test_what_was_to_be_written_is_no_longer_looked_for_at_once(
-    ends: tuple[socket.socket, socket.socket],
-) -> None:
-    own, _ = ends
-    recording = RecordingLoop()
-    loop = PatientLoop(cast(IOLoop, recording))
-    listener = Listener(own, loop)
-    loop.update_handler(own.fileno(), PAUSED | WRITE)
-    await until(lambda: WRITE in listener.heard)
-    loop.update_handler(own.fileno(), PAUSED)
-    assert recording.told == [READING | WRITE, READING]
-    loop.remove_handler(own.fileno())
+async def test_what_was_to_be_written_is_no_longer_looked_for_at_once(watched: Watched) -> None:
+    watched.want(PAUSED | WRITE)
+    await until(lambda: WRITE in watched.listener.heard)
+    watched.want(PAUSED)
+    assert watched.recording.told == [READING | WRITE, READING]
 
 
 @pytest.mark.gen_test
