@@ -121,7 +121,7 @@ class Delivery(Table):
     order_place = Number(PLAIN, null=True)  # among those of its key that are not over
     waits_for_id = Number(PLAIN, null=True)  # no foreign key: SQLite checks it at each change
     holds_order = Truth(PLAIN, constraints=_ZERO)
-    # What Prembly's answer states, see confirmed.py.
+    # What Prembly's answer states, see queue/jobs.py.
     confirmed_facts = Json(PERSONAL, seen=Seen.NOWHERE, null=True)
     # With `once`, by the names in that answer: see verifications/names.py.
     confirmed_key = Text(DIGEST, seen=Seen.NOWHERE, null=True)

@@ -309,7 +309,7 @@ def prepare(path: Path) -> list[str]:
 
 
 def _number(database: Database) -> None:
-    """Give a record its first number, in the file itself: see edition.py. Without one, whether a
+    """Give a record its first number, in the file itself: see guards.py. Without one, whether a
     log belongs to a file can't be told, and nothing else depends on it."""
     with contextlib.suppress(sqlite3.Error, PeeweeException):
         (number,) = database.execute_sql("PRAGMA user_version").fetchone()
