@@ -87,11 +87,6 @@ class PendingAsker:
         if self._asking:
             await asyncio.wait(self._asking.values())
 
-    @property
-    def asking(self) -> int:
-        """How many questions are on their way."""
-        return len(self._asking)
-
     async def _round(self) -> float | None:
         if self._stopping:
             return None

@@ -309,13 +309,10 @@ def _one_a_line(text: str, name: str) -> Iterator[tuple[int, str]]:
         if not line or line.startswith("#"):
             continue
         if number == 1 and any(separator in line for separator in _SEPARATORS):
-            titles = (
-                ", ".join(_titles(line.split(_separator(line))))
-                or "its title (the first line has none)"
-            )
+            titles = ", ".join(_titles(line.split(_separator(line))))
             raise ListError(
                 f"{name}, line 1: this has several columns. Say which one holds the references:"
-                f" --column with {titles}."
+                f" --column with {titles or 'its title (the first line has none)'}."
             )
         if number == 1 and line.lower() in _TITLES:
             continue

@@ -155,6 +155,7 @@ class Reconciliation:
                 self.stopped_by = error
 
     async def _read_log(self, inquirer: Inquirer, window: Window) -> None:
+        self.show("reading the log", 0, None)
         question = (self.settings.prembly or PremblyApi()).logs
         log = await read_log(
             question,
@@ -193,6 +194,7 @@ class Reconciliation:
     async def _ask_for_absent(self, inquirer: Inquirer) -> None:
         """Ask for each of `absent`, whose fate then says what became of it. Raise NoAnswerError,
         NotAllowedToAskError or TryAgainError when it can't go on."""
+        self.show("asking", 0, len(self.absent))
         settling = Settling(self.settings)
         left, done = iter(self.absent), itertools.count(1)
 

@@ -150,11 +150,11 @@ class At(AbstractAsyncContextManager["At"]):
             before = self.queue.rounds
             self.asker.wake()
             await until(lambda before=before: self.queue.rounds > before)  # type: ignore[misc]
-        await until(lambda: not self.asker.asking)
+        await until(lambda: not self.asker._asking)
 
     async def until_asked(self, count: int, reference: str = "r-1") -> None:
         """Wait until Prembly was asked so often, and the answer is put down."""
-        await until(lambda: self.api.asked(reference) >= count and not self.asker.asking)
+        await until(lambda: self.api.asked(reference) >= count and not self.asker._asking)
         assert self.api.asked(reference) == count
 
     def _count_wake(self) -> None:
@@ -295,7 +295,7 @@ async def test_a_webhook_that_comes_while_prembly_answers_is_what_settles_it(
         await until(lambda: api.asked("r-1") == 1)
         await at.receive(body("VERIFIED", code="00"))
         api.mend()
-        await until(lambda: not at.asker.asking)
+        await until(lambda: not at.asker._asking)
         assert [row[:3] for row in at.rows()] == [("settled", 0, 2)]
         assert at.rows("SELECT count(*) FROM event") == [(2,)]
 
@@ -311,7 +311,7 @@ async def test_while_a_hook_waits_for_prembly_most_of_the_rate_is_its(
             await at.receive(*(body(reference=f"r-{number}") for number in range(20)))
             at.advance(MINUTE_MS)
             await until(lambda: api.asked() == 1)
-            assert at.asker.asking == 1
+            assert len(at.asker._asking) == 1
         at.asker.wake()
         await until(lambda: api.asked() == pending.MAX_AT_ONCE)
         api.mend()
@@ -381,7 +381,7 @@ async def test_what_a_webhook_settles_during_the_last_question_is_not_called_giv
         await until(lambda: api.asked("r-1") == 1)
         await at.receive(body("VERIFIED", code="00"))
         api.mend()
-        await until(lambda: not at.asker.asking)
+        await until(lambda: not at.asker._asking)
         assert [row[0] for row in at.rows()] == ["settled"]
     assert [line for line in lines if line["event"] == "inquiry.answered"]
     assert not [line for line in lines if line["event"] == "pending.given_up"]
@@ -604,7 +604,7 @@ async def test_while_prembly_is_down_few_questions_are_asked(
         await at.receive(*(body(reference=f"r-{number}") for number in range(50)))
         at.advance(MINUTE_MS)
         await until(lambda: at.inquirer.wait_s)
-        await until(lambda: not at.asker.asking)
+        await until(lambda: not at.asker._asking)
         for _ in range(5):  # rounds that would ask if they might
             at.advance(0)
             await asyncio.sleep(0)
