@@ -465,7 +465,7 @@ def test_the_overview_and_the_metrics_tell_that_nothing_can_be_stored(fresh: Pre
     assert f"{number} 1.0" in own.get("/metrics").text
 
 
-def test_a_page_learns_at_once_of_what_is_new(fresh: Premblyd) -> None:
+def test_a_page_learns_at_once_of_what_is_new_and_holds_up_no_stop(fresh: Premblyd) -> None:
     fresh.configure(console=CONSOLE, actions=[shell("crm", "exit 1", retry=AT_ONCE)])
     fresh.start()
     own = signed_in(fresh)
@@ -475,14 +475,7 @@ def test_a_page_learns_at_once_of_what_is_new(fresh: Premblyd) -> None:
         fresh.send(b'{"response_code":"00"}')
         newer = next(pulse for pulse in stream if pulse["dead"] == 1)
         assert newer["event"] == 1
-    assert browser(fresh).get("/live").status == 401
-
-
-def test_a_watcher_holds_up_no_stop(fresh: Premblyd) -> None:
-    fresh.start()
-    own = signed_in(fresh)
-    with own.stream("/live") as stream:
-        next(stream)
+        assert browser(fresh).get("/live").status == 401
         assert fresh.stop() == 0
 
 

@@ -90,25 +90,19 @@ def test_a_link_is_good_for_ten_minutes(fresh: Premblyd) -> None:
     assert fresh.rows("SELECT count(*) FROM console_session") == [(0,)]
 
 
-def test_a_session_ends_by_itself_and_by_signing_out(fresh: Premblyd) -> None:
+def test_a_session_ends_by_itself_and_by_signing_out_and_by_no_restart(fresh: Premblyd) -> None:
     fresh.start()
     own, other = signed_in(fresh), signed_in(fresh)
     kept = dict(own.cookies)
     assert own.post("/sign-out").status == 303
     own.cookies = kept  # as a thief would
     assert own.get("/events").status == 303
+    assert fresh.stop() == 0
+    fresh.start()
+    other.address = browser(fresh).address
     assert other.get("/events").status == 200
     change(fresh, "UPDATE console_session SET expires_at_ms = began_at_ms + 1")
     assert other.get("/events").status == 303
-
-
-def test_a_session_outlives_a_restart_of_the_daemon(fresh: Premblyd) -> None:
-    fresh.start()
-    own = signed_in(fresh)
-    assert fresh.stop() == 0
-    fresh.start()
-    own.address = browser(fresh).address
-    assert own.get("/events").status == 200
 
 
 def test_the_record_has_who_signed_in_and_no_token(fresh: Premblyd) -> None:
@@ -291,7 +285,9 @@ def test_off_there_is_no_console(fresh: Premblyd) -> None:
     assert done.code == 75
 
 
-def test_a_console_that_could_not_be_opened_is_not_called_off(fresh: Premblyd) -> None:
+def test_a_console_that_could_not_be_opened_is_not_called_off_and_stops_no_webhook(
+    fresh: Premblyd,
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         fresh.configure(console={"listen": f"127.0.0.1:{taken.getsockname()[1]}"})
         fresh.start()
@@ -299,6 +295,7 @@ def test_a_console_that_could_not_be_opened_is_not_called_off(fresh: Premblyd) -
     assert done.code == 75
     assert "console.not_opened" in done.err
     assert len(fresh.log("console.not_opened")) == 1
+    assert fresh.send(b"{}").status == 200
 
 
 def test_it_listens_on_a_unix_socket(fresh: Premblyd) -> None:
@@ -310,13 +307,6 @@ def test_it_listens_on_a_unix_socket(fresh: Premblyd) -> None:
     assert path.stat().st_mode & 0o007 == 0
     fresh.stop()
     assert not path.exists()
-
-
-def test_a_console_that_cannot_listen_stops_no_webhook(fresh: Premblyd) -> None:
-    fresh.configure(console={"listen": f"unix:{fresh.folder}/missing/c.sock"})
-    fresh.start()
-    assert fresh.send(b"{}").status == 200
-    assert wait_until(lambda: fresh.log("console.not_opened"))
 
 
 def test_a_password_in_the_file_instead_of_its_hash_is_refused(tmp_path: Path) -> None:
