@@ -3,7 +3,6 @@
 import re
 import socket
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import SimpleNamespace
@@ -12,16 +11,21 @@ from typing import Any, cast
 import pytest
 from tornado.web import RequestHandler
 
-from premblyd import passwords
 from premblyd.console import app
 from premblyd.console.signin import SignIn
 from premblyd.console.strangers import ALL, EACH
-from tests.support.console import CONSOLE, Browser, browser, new_link, signed_in
+from tests.support.console import (
+    WITH_PASSWORD,
+    Browser,
+    browser,
+    new_link,
+    set_password,
+    signed_in,
+)
 from tests.support.daemon import Premblyd
 from tests.support.rows import for_each
 from tests.support.waiting import wait_until
 
-WITH_PASSWORD = CONSOLE | {"password": {"file": "console-password"}}
 # A path for each page. A new page needs its line: a test says so.
 READ = [
     "/",
@@ -79,11 +83,14 @@ def settle(daemon: Premblyd) -> None:
     wait_until(lambda: daemon.rows(due) == [(0,)])
 
 
-def patterns() -> list[str]:
-    """Return the pattern of every path that the console answers."""
+def handlers() -> dict[str, type[RequestHandler]]:
+    """Return the pattern of every path that the console answers, and what answers there."""
     services = cast(Any, SimpleNamespace(cookie="premblyd"))
     rules = app._application(services, cast(Any, None)).wildcard_router.rules
-    return [cast(Any, rule.matcher).regex.pattern for rule in rules]
+    return {
+        cast(Any, rule.matcher).regex.pattern: cast(type[RequestHandler], rule.target)
+        for rule in rules
+    }
 
 
 def raw(address: str, request: bytes) -> bytes:
@@ -98,30 +105,19 @@ def status(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1])
 
 
-@for_each("pattern", patterns())
+@for_each("pattern", handlers())
 def test_every_page_is_attacked_below(pattern: str) -> None:
     paths = [*READ, *CHANGE, *PUBLIC, "/sign-out"]
     assert [path for path in paths if re.match(pattern, path)], "give it a line above"
 
 
-def posting() -> list[str]:
-    """Return the pattern of every path that takes a form, but of the one to sign in by."""
-    services = cast(Any, SimpleNamespace(cookie="premblyd"))
-    rules = app._application(services, cast(Any, None)).wildcard_router.rules
-    handlers = {
-        cast(Any, rule.matcher).regex.pattern: cast(type[RequestHandler], rule.target)
-        for rule in rules
-    }
-    return [
-        pattern
-        for pattern, handler in handlers.items()
-        if handler.post is not RequestHandler.post and handler is not SignIn
-    ]
-
-
-@for_each("pattern", posting())
-def test_no_form_is_taken_from_who_is_not_signed_in(daemon: Premblyd, pattern: str) -> None:
+@for_each(("pattern", "handler"), handlers().items())
+def test_no_form_is_taken_from_who_is_not_signed_in(
+    daemon: Premblyd, pattern: str, handler: type[RequestHandler]
+) -> None:
     """Though the form is the console's own, with the token of this browser."""
+    if handler.post is RequestHandler.post or handler is SignIn:
+        return
     stranger = browser(daemon)
     token = {"_xsrf": stranger.xsrf()}
     kept = daemon.rows(RECORD)
@@ -152,6 +148,8 @@ def test_a_stranger_gets_nothing_by_any_method(daemon: Premblyd, method: str) ->
             assert page.status in {303, 401, 403, 405}, path
             assert len(page.body) < 1000
             assert page.cookies == [], "a session of no use to anybody"
+            if page.status == 401 and method == "GET" and path.endswith(".json"):
+                assert list(page.json) == ["error"]
             if page.status == 303:
                 assert (page.body, page.location) == (b"", f"/sign-in?next={path}")
     assert daemon.rows(RECORD) == kept
@@ -161,6 +159,8 @@ def test_a_stranger_gets_nothing_by_any_method(daemon: Premblyd, method: str) ->
     "headers",
     [
         {"Sec_Fetch_Site": "cross-site", "Origin": None},
+        {"Sec_Fetch_Site": "cross-site", "Origin": "https://evil.example"},
+        {"Sec_Fetch_Site": None, "Origin": "https://evil.example"},
         {"Sec_Fetch_Site": "same-site", "Origin": None},
         {"Sec_Fetch_Site": None, "Origin": "http://127.0.0.1:1"},
         {"Sec_Fetch_Site": None, "Origin": "null"},
@@ -223,7 +223,8 @@ def test_no_link_is_guessed(daemon: Premblyd) -> None:
 def test_a_session_is_never_the_one_that_somebody_else_chose(daemon: Premblyd) -> None:
     chosen = "A" * 43
     own = browser(daemon)
-    (name,) = (name.removesuffix("-form") for name in _cookies_of(own))
+    own.xsrf()
+    name = daemon_cookie(own)
     own.cookies[name] = chosen
     assert own.sign_in(new_link(daemon)).status == 303
     assert own.cookies[name] != chosen
@@ -233,8 +234,10 @@ def test_a_session_is_never_the_one_that_somebody_else_chose(daemon: Premblyd) -
 
 
 @for_each(
-    "target", ["/\r\nSet-Cookie: a=b", "//evil.example", "/\\evil.example", "javascript:alert(1)"]
-)
+    "target",
+    ["/\r\nSet-Cookie: a=b", "//evil.example", "/\\evil.example", "javascript:alert(1)",
+     "https://evil.example", "x"],
+)  # fmt: skip
 def test_signing_in_leads_nowhere_else(daemon: Premblyd, target: str) -> None:
     token = new_link(daemon).partition("link=")[2]
     page = browser(daemon).post("/sign-in", {"link": token, "next": target})
@@ -258,9 +261,7 @@ def test_no_address_makes_a_link_elsewhere(daemon: Premblyd, target: str) -> Non
 @pytest.fixture
 def guarded(fresh: Premblyd) -> Premblyd:
     """A daemon whose console has a password that costs little to try."""
-    hashed = passwords.hashed("correct horse battery", cost=16)
-    (fresh.folder / "console-password").write_text(f"{hashed}\n")
-    fresh.configure(console=WITH_PASSWORD)
+    set_password(fresh, "correct horse battery")
     return fresh
 
 
@@ -432,8 +433,3 @@ def _answers(own: Browser) -> bool:
 
 def _post(own: Browser, fields: dict[str, str]) -> int:
     return own.post("/sign-in", fields).status
-
-
-def _cookies_of(own: Browser) -> Iterator[str]:
-    own.xsrf()
-    return iter(own.cookies)

@@ -7,31 +7,29 @@ from typing import Any
 
 import pytest
 
-from premblyd import passwords
 from premblyd.engines.connections import connect_operator
 from premblyd.record import access
 from tests.support.commands import run
-from tests.support.console import CONSOLE, Browser, browser, new_link, signed_in
+from tests.support.console import (
+    CONSOLE,
+    Browser,
+    browser,
+    new_link,
+    set_password,
+    signed_in,
+)
 from tests.support.daemon import Premblyd
 from tests.support.store import NOW_MS, Store
 from tests.support.waiting import wait_until
 
-WITH_PASSWORD = CONSOLE | {"password": {"file": "console-password"}}
 FIRST, SECOND = "correct horse battery", "correct horse staple"
 RECORDED = "SELECT actor, action, note FROM operator_action WHERE action = 'end-session'"
-
-
-def set_password(daemon: Premblyd, password: str) -> None:
-    """Set a password that costs little to try."""
-    hashed = passwords.hashed(password, cost=16)
-    (daemon.folder / "console-password").write_text(f"{hashed}\n")
 
 
 @pytest.fixture(name="guarded")
 def guard(fresh: Premblyd) -> Premblyd:
     """A daemon whose console has the password FIRST."""
     set_password(fresh, FIRST)
-    fresh.configure(console=WITH_PASSWORD)
     return fresh.start()
 
 
