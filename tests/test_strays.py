@@ -67,11 +67,20 @@ def leaving(script: str, word: str) -> dict[str, Any]:
     return shell("leave", script.format(word=word), retry=ONCE)
 
 
-def test_what_an_entrypoint_started_is_no_stray(tmp_path: Path) -> None:
+@contextmanager
+def leaving_daemon(
+    folder: Path, script: str, *names: str
+) -> Iterator[tuple[Premblyd, dict[str, str]]]:
+    """Give a daemon whose hook leaves a process, with its word, stray, and others."""
     with (
-        words("guest", "stray") as word,
-        Premblyd(tmp_path, actions=[leaving(MARKED, word["stray"])]) as daemon,
+        words("stray", *names) as word,
+        Premblyd(folder, actions=[leaving(script, word["stray"])]) as daemon,
     ):
+        yield daemon, word
+
+
+def test_what_an_entrypoint_started_is_no_stray(tmp_path: Path) -> None:
+    with leaving_daemon(tmp_path, MARKED, "guest") as (daemon, word):
         daemon.start(ENTRYPOINT.format(word=word["guest"]), is_executed=True)
         stray = run_hook(daemon, word["stray"])
         wait_until(lambda: not any(map(runs, stray)))
@@ -86,10 +95,7 @@ def test_what_an_entrypoint_started_is_no_stray(tmp_path: Path) -> None:
 
 
 def test_what_the_daemon_itself_started_is_no_stray(tmp_path: Path) -> None:
-    with (
-        words("own", "stray") as word,
-        Premblyd(tmp_path, actions=[leaving(UNMARKED, word["stray"])]) as daemon,
-    ):
+    with leaving_daemon(tmp_path, UNMARKED, "own") as (daemon, word):
         daemon.start(OWN.format(word=word["own"]), is_executed=True)
         stray = run_hook(daemon, word["stray"])
         (own,) = alive(word["own"])
@@ -100,10 +106,7 @@ def test_what_the_daemon_itself_started_is_no_stray(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("script", [MARKED, UNMARKED])
 def test_what_a_hook_leaves_behind_is_gone_after_a_stop(tmp_path: Path, script: str) -> None:
-    with (
-        words("stray") as word,
-        Premblyd(tmp_path, actions=[leaving(script, word["stray"])]) as daemon,
-    ):
+    with leaving_daemon(tmp_path, script) as (daemon, word):
         daemon.start(is_executed=True)
         stray = run_hook(daemon, word["stray"])
         assert daemon.stop() == 0

@@ -219,20 +219,19 @@ class Queued:
     def next_due_ms(self) -> int | None:
         """Return when the next delivery of an action is due that has a free slot."""
         looked_at = frozenset(self.looked_at)
-        times: list[int | None] = [self._now_ms + _CONTENDED_MS] if self._contended else []
+        times = [self._now_ms + _CONTENDED_MS] if self._contended else []
         for name, due_at_ms in self._waiting:
             if name in self._full or name in self._contended:
                 continue
-            times.append(self._time_ms(name, self._first(name) if name in looked_at else due_at_ms))
-        return min((time_ms for time_ms in times if time_ms is not None), default=None)
+            first_ms = self._first(name) if name in looked_at else due_at_ms
+            if isinstance(first_ms, int):
+                times.append(min(max(first_ms, 0), NEVER_MS))
+        return min(times, default=None)
 
     def _first(self, action: str) -> Any:
         """Return when the first delivery of an action is due, now that some have changed."""
         row = self._transaction.row(FIRST_DUE, action=action, worker=self._worker)
         return row[0] if row else None
-
-    def _time_ms(self, action: str, due_at_ms: Any) -> int | None:
-        return min(max(due_at_ms, 0), NEVER_MS) if isinstance(due_at_ms, int) else None
 
     def _due(
         self, action: str, limit: int, *, after: Due | None = None, until_ms: int | None = None

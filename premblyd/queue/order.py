@@ -114,14 +114,14 @@ def lock(transaction: Transaction, delivery_ids: Sequence[int]) -> None:
     """Lock the lines in which these deliveries stand, or will when they are queued again."""
     keys = set()
     for key, reference in transaction.look_up(_KEYS_AND_REFERENCES, delivery_ids):
-        keys |= {key, order_key(reference) if _is_text(reference) else None}
-    transaction.lock(lock_name(key) for key in keys if _is_text(key))
+        keys |= {key, order_key(reference) if isinstance(reference, str) else None}
+    transaction.lock(lock_name(key) for key in keys if isinstance(key, str))
 
 
 def lock_of_events(transaction: Transaction, event_ids: Sequence[int]) -> None:
     """Lock the lines in which new deliveries of these events will stand."""
     rows = transaction.look_up(_REFERENCES, event_ids)
-    keys = {order_key(reference) for (reference,) in rows if _is_text(reference)}
+    keys = {order_key(reference) for (reference,) in rows if isinstance(reference, str)}
     transaction.lock(map(lock_name, keys))
 
 
@@ -175,10 +175,10 @@ def position_again(transaction: Transaction, stood: Row | None, then: Then | Non
         return NOWHERE
     _, action, state, key, place, holds, reference = stood
     holds_now = then == "wait"
-    if state == State.DEAD and holds and _is_text(key) and is_place(place):
+    if state == State.DEAD and holds and isinstance(key, str) and is_place(place):
         before = last_of(transaction, Line(key, action), place)
         return Position(key, place, before.id if before else None, holds_now)
-    if then is None or not _is_text(reference) or not reference:
+    if then is None or not isinstance(reference, str) or not reference:
         return NOWHERE
     line = Line(order_key(reference), action)
     return _behind(last_of(transaction, line), line, holds_now)
@@ -284,10 +284,6 @@ def _behind(last: LinePlace | None, line: Line, holds: bool) -> Position:
     if last is None:
         return Position(line.key, 1, None, holds)
     return Position(line.key, last.place + 1, last.id, holds)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
 
 
 _HAS_ID = Delivery.id == param("id")
