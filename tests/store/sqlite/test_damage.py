@@ -101,16 +101,20 @@ def test_a_delivery_that_was_made_unusable_ends_dead_and_the_others_go_on(
 
 
 def test_what_no_claim_finds_ends_dead_at_the_next_start(store: Store) -> None:
-    add_many(store, 3, "crm")
+    """What ran of it counts as interrupted."""
+    add_many(store, 4, "crm")
     by_hand(store.path, "UPDATE delivery SET due_at_ms = 'tomorrow' WHERE id = 1")
     by_hand(store.path, "UPDATE delivery SET due_at_ms = NULL WHERE id = 2")
     finish(store, claim(store, crm=9).jobs[0], SUCCEEDED)
+    by_hand(store.path, "UPDATE delivery SET due_at_ms = NULL WHERE id = 4")
     assert claim(store, crm=9) == Claimed([], None)
     store.wait(store.queue.end_broken(NOW_MS))
-    assert store.rows(DELIVERIES)[:2] == [
+    assert store.rows(DELIVERIES)[:2] + store.rows(DELIVERIES)[3:] == [
         (1, "dead", None, 0, 0, NOW_MS, OF_TYPE),
         (2, "dead", None, 0, 0, NOW_MS, OF_RULES[2]),
+        (4, "dead", None, 1, 0, NOW_MS, OF_RULES[2]),
     ]
+    assert [row[3:5] for row in store.rows(ATTEMPTS)][1:] == [(NOW_MS, "interrupted")]
 
 
 def test_an_unusable_delivery_that_was_mended_can_be_replayed(store: Store) -> None:
