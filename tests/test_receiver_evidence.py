@@ -130,32 +130,24 @@ async def test_a_scanner_fills_neither_the_log_nor_the_evidence_and_hides_no_typ
 
 
 @pytest.mark.gen_test
-async def test_who_is_refused_for_lack_of_room_fills_no_log(
+async def test_who_is_turned_away_fills_no_log_and_is_counted_all_the_same(
     http_client: AsyncHTTPClient, base_url: str, reception: Reception, counts: Counts
 ) -> None:
-    with logged() as lines:
-        reception.use()
-        reception.receiver.services.load.configure(0, 0)
-        for _ in range(LINES_PER_MINUTE + 5):
-            assert (await post(http_client, base_url)).code == 503
-    assert [line["event"] for line in lines] == ["webhook.overloaded"] * LINES_PER_MINUTE
-    assert counts.webhooks["", "overloaded"] == LINES_PER_MINUTE + 5, "no line, but counted"
-
-
-@pytest.mark.gen_test
-async def test_a_webhook_that_cannot_be_stored_is_told_within_bounds(
-    http_client: AsyncHTTPClient, base_url: str, reception: Reception, counts: Counts
-) -> None:
-    with logged() as lines:
-        reception.use()
-        with away(reception.place):
+    async def turned_away(event: str, endpoint: str) -> dict[str, Any]:
+        with logged() as lines:
             for _ in range(LINES_PER_MINUTE + 5):
                 assert (await post(http_client, base_url)).code == 503
-        assert (await post(http_client, base_url)).code == 200
-    told = [line for line in lines if line["event"] == "webhook.unavailable"]
-    assert len(told) == LINES_PER_MINUTE
-    assert (told[0]["endpoint"], told[0]["remote_ip"]) == ("prembly", "127.0.0.1")
-    assert counts.webhooks["prembly", "unavailable"] == LINES_PER_MINUTE + 5
+        told = [dict(line) for line in lines if line["event"] == f"webhook.{event}"]
+        assert len(told) == LINES_PER_MINUTE
+        assert counts.webhooks[endpoint, event] == LINES_PER_MINUTE + 5
+        return told[0]
+
+    with away(reception.place):
+        line = await turned_away("unavailable", "prembly")
+        assert (line["endpoint"], line["remote_ip"]) == ("prembly", "127.0.0.1")
+    assert (await post(http_client, base_url)).code == 200
+    reception.receiver.services.load.configure(0, 0)
+    assert (await turned_away("overloaded", ""))["limit"] == "requests"
 
 
 @pytest.mark.gen_test
