@@ -2,6 +2,7 @@
 and must agree, so that the action is for what Prembly says. Begin with `Confirmation.judge`."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -98,7 +99,7 @@ class Confirmation:
         """Judge Prembly's own answer, by what has come of its verification until now."""
         event = job.event
         requirement = requirement_of(action, event, self._settling.routing)
-        others = await self._kept.others(event, self._settling.read)
+        others = await self._kept.others(event, self._settling.rereading.verdict)
         try:
             if not agreement.withstands(event.verdict, others, requirement):
                 return _dead(AGAINST_IT)
@@ -140,15 +141,14 @@ class Confirmation:
         """Return what an answer means for a job."""
         requirement = requirement_of(action, job.event, self._settling.routing)
 
-        def decide() -> Agreement:
-            return agreement.decide(
-                job.event.verdict,
-                answer.stated,
-                question,
-                requirement,
-                names_reference=self._settling.names_reference,
-            )
-
+        decide = functools.partial(
+            agreement.decide,
+            job.event.verdict,
+            answer.stated,
+            question,
+            requirement,
+            names_reference=self._settling.names_reference,
+        )
         try:
             if "body" in requirement.looks_at:  # it is read, and may be large
                 return await asyncio.to_thread(decide)

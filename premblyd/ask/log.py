@@ -229,30 +229,27 @@ def fetching(inquirer: Inquirer, question: LogsQuestion) -> Fetch:
 
     async def fetch(parameters: dict[str, str]) -> LogPage | None:
         path = f"{question.path}?{urlencode(parameters)}"
-        is_first = parameters[question.parameters.page] == "1"
-
-        async def ask() -> Answer:
-            return await inquirer.fetch(question.method, path)
 
         def read(answer: Answer) -> LogPage | None:
-            if answer.kind is AnswerKind.NOT_FOUND and not is_first:
+            if answer.kind is not AnswerKind.NOT_FOUND:
+                return read_page(answer.body, question)
+            if parameters[question.parameters.page] != "1":
                 return None
-            if answer.kind is AnswerKind.NOT_FOUND:
-                raise PremblydError(
-                    f"Prembly has no log at {question.path} ({answer.error}): see"
-                    " `prembly: {logs: …}`."
-                )
-            return read_page(answer.body, question)
+            raise PremblydError(
+                f"Prembly has no log at {question.path} ({answer.error}): see"
+                " `prembly: {logs: …}`."
+            )
 
-        return await patiently(ask, read)
+        return await patiently(lambda: inquirer.fetch(question.method, path), read)
 
     return fetch
 
 
 async def patiently(ask: Callable[[], Awaitable[Answer]], read: Callable[[Answer], T]) -> T:
     """Ask until there is an answer that can be read, a few times."""
-    wait_s = FIRST_WAIT_S
-    for attempt in range(1, TRIES + 1):
+    attempt, wait_s = 0, FIRST_WAIT_S
+    while True:
+        attempt += 1
         answer = await ask()
         if answer.kind is AnswerKind.REFUSED:
             raise NotAllowedToAskError(answer.http_status)
@@ -267,7 +264,6 @@ async def patiently(ask: Callable[[], Awaitable[Answer]], read: Callable[[Answer
             raise why(error, round(answer.retry_after_s))
         await asyncio.sleep(pause_s)
         wait_s *= 2
-    raise AssertionError("the last attempt returns or raises")
 
 
 def read_page(body: bytes, question: LogsQuestion) -> LogPage:

@@ -23,7 +23,6 @@ from premblyd.rereading import Rereading
 from premblyd.routing import Routing, is_yes
 from premblyd.telemetry import tell
 from premblyd.verifications.questions import NewInquiry
-from premblyd.verifications.stored import Read
 
 
 class Settling:
@@ -32,7 +31,6 @@ class Settling:
     def __init__(self, settings: Config) -> None:
         self.rereading = Rereading(settings)
         self.routing = self.rereading.routing
-        self.read: Read = self.rereading.verdict  # what other events of a verification say
         api = settings.prembly or PremblyApi()
         self._host = urlsplit(api.url).hostname or ""
         self.names_reference = api.status.names_reference
@@ -92,7 +90,7 @@ class Settling:
             asked=reference,
             is_for=is_for,
             names=answers.all_names(question, stated),
-            read=self.read,
+            read=self.rereading.verdict,
         )
 
     async def store(

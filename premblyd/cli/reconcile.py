@@ -172,12 +172,13 @@ def _report(work: Reconciliation) -> None:
             f" {counted(work.compared, 'verification')} that ended"
             f" ({counted(work.pages, 'page')})."
         )
-    if work.open:
-        click.echo(f"Not ended yet, and so not expected: {work.open}.")
-    if work.without_id:
-        click.echo(f"Without an id, and so left out: {work.without_id}.")
-    if work.outside:
-        click.echo(f"Of another time, and so left out: {work.outside}.")
+    for what, count in (
+        ("Not ended yet, and so not expected", work.open),
+        ("Without an id, and so left out", work.without_id),
+        ("Of another time, and so left out", work.outside),
+    ):
+        if count:
+            click.echo(f"{what}: {count}.")
     if work.stored:
         events = counted(len(work.stored), "event")
         click.echo(f"Stored what never came: {events}. A running daemon runs their actions now.")
