@@ -206,29 +206,24 @@ def test_an_event_stands_as_the_delivery_does_that_stands_worst(
     assert handled() == ["none"]
 
 
-@pytest.mark.parametrize(
-    ("chosen", "found"),
-    [
-        ({}, [6, 5, 4, 3, 2, 1]),
-        ({"state": "succeeded"}, [1]),
-        ({"state": "pending", "action": "crm"}, [5, 3]),
-        ({"action": "page"}, [6, 4, 2]),
-        ({"event_id": 2}, [4, 3]),
-        ({"type": "workflow.*"}, [4, 3]),
-        ({"type": "sdk.session", "action": "page"}, [6, 2]),
-        ({"until_ms": NOW_MS + 10}, [2, 1]),
-        ({"since_ms": NOW_MS + 10, "until_ms": NOW_MS + 20}, [4, 3]),
-        ({"error": "nothing like this"}, []),
-        ({"action": "gone"}, []),
-    ],
-)
-def test_deliveries_are_filtered_and_the_newest_come_first(
-    store: Store, record: Database, chosen: dict[str, Any], found: list[int]
-) -> None:
+def test_deliveries_are_filtered_and_the_newest_come_first(store: Store, record: Database) -> None:
     run(store, 1, AttemptOutcome.SUCCEEDED)
-    listed = lists.rows(record, DeliveryFilter(**chosen))
-    assert [row.id for row in listed] == found
-    assert lists.rows(record, DeliveryFilter(**chosen), limit=1) == listed[:1]
+    for chosen, found in (
+        (DeliveryFilter(), [6, 5, 4, 3, 2, 1]),
+        (DeliveryFilter(state="succeeded"), [1]),
+        (DeliveryFilter(state="pending", action="crm"), [5, 3]),
+        (DeliveryFilter(action="page"), [6, 4, 2]),
+        (DeliveryFilter(event_id=2), [4, 3]),
+        (DeliveryFilter(type="workflow.*"), [4, 3]),
+        (DeliveryFilter(type="sdk.session", action="page"), [6, 2]),
+        (DeliveryFilter(until_ms=NOW_MS + 10), [2, 1]),
+        (DeliveryFilter(since_ms=NOW_MS + 10, until_ms=NOW_MS + 20), [4, 3]),
+        (DeliveryFilter(error="nothing like this"), []),
+        (DeliveryFilter(action="gone"), []),
+    ):
+        listed = lists.rows(record, chosen)
+        assert [row.id for row in listed] == found, chosen
+        assert lists.rows(record, chosen, limit=1) == listed[:1]
 
 
 def test_pages_go_on_before_a_row_whatever_is_added_meanwhile(
