@@ -3,7 +3,6 @@
 What is an engine's own is in that engine's folder.
 """
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,15 +27,6 @@ def place(request: pytest.FixtureRequest, path: Path) -> Iterator[DatabaseAddres
         postgresql.of_session()
     with postgresql.empty_database() as server:
         yield server
-
-
-@pytest.fixture
-def store(place: DatabaseAddress) -> Iterator[Store]:
-    """An empty store of the engine, at work."""
-    with asyncio.Runner() as runner:
-        store = Store(place, runner.get_loop())
-        yield store
-        store.close()
 
 
 @pytest.fixture

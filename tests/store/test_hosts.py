@@ -195,6 +195,13 @@ def test_what_only_another_host_knows_is_left_to_it(store: Store, host: Hosts) -
     assert store.rows("SELECT state, last_error FROM delivery") == [("dead", NO_ACTION)]
 
 
+def state_after(store: Store, now_ms: int) -> object:
+    """Return the state of the one delivery once a host that has crm alone has claimed."""
+    claim(store, now_ms, crm=1)
+    [(state,)] = store.rows("SELECT state FROM delivery")
+    return state
+
+
 def forget(store: Store, name: str) -> bool:
     change = Operator(actor="ada").forget_host(name, YEAR_LATER_MS)
     return store.wait(store.writer.call(change, alone=True))
@@ -207,8 +214,7 @@ def test_what_only_a_host_has_that_is_away_waits_until_somebody_ends_that_host(
     store.wait(away.know(["new"]))
     store.add("new")
     store.wait(away.leave(NOW_MS))
-    claim(store, YEAR_LATER_MS, crm=1)
-    assert store.rows("SELECT state FROM delivery") == [("pending",)]
+    assert state_after(store, YEAR_LATER_MS) == "pending"
     assert forget(store, "other")
     claim(store, YEAR_LATER_MS, crm=1)
     assert store.rows("SELECT state, last_error FROM delivery") == [("dead", NO_ACTION)]
@@ -223,8 +229,7 @@ def test_a_host_that_was_killed_is_waited_for_too(store: Store, host: Hosts) -> 
     store.wait(killed.know(["new"]))
     store.add("new")
     store.wait(host.take_over([sighting(store, "other")], NOW_MS))
-    claim(store, YEAR_LATER_MS, crm=1)
-    assert store.rows("SELECT state FROM delivery") == [("pending",)]
+    assert state_after(store, YEAR_LATER_MS) == "pending"
 
 
 def test_a_host_that_works_can_not_be_ended(store: Store, host: Hosts) -> None:
@@ -254,16 +259,14 @@ def test_what_a_host_no_longer_has_that_came_back_is_not_waited_for(
     now = Hosts(store.writer, identity("other", worker="other:2:boot"), ["crm"])
     store.wait(now.join((), NOW_MS))
     store.wait(now.leave(NOW_MS))
-    claim(store, YEAR_LATER_MS, crm=1)
-    assert store.rows("SELECT state FROM delivery") == [("dead",)]
+    assert state_after(store, YEAR_LATER_MS) == "dead"
 
 
 def test_a_host_that_comes_back_has_its_actions_from_the_start(store: Store, host: Hosts) -> None:
     """Else the others end what has waited for it, before it could say them."""
     store.add("new")
     store.wait(Hosts(store.writer, identity("other"), ["crm", "new"]).join((), NOW_MS))
-    claim(store, YEAR_LATER_MS, crm=1)
-    assert store.rows("SELECT state FROM delivery") == [("pending",)]
+    assert state_after(store, YEAR_LATER_MS) == "pending"
 
 
 def test_what_a_predecessor_of_the_same_host_knew_does_not_count(store: Store, host: Hosts) -> None:
@@ -272,5 +275,4 @@ def test_what_a_predecessor_of_the_same_host_knew_does_not_count(store: Store, h
     store.wait(predecessor.know(["old"]))
     store.wait(predecessor.leave(NOW_MS))
     store.add("old")
-    claim(store, NOW_MS, crm=1)
-    assert store.rows("SELECT state FROM delivery") == [("dead",)]
+    assert state_after(store, NOW_MS) == "dead"

@@ -18,8 +18,8 @@ from tests.support.queue import (
     LEASE_MS,
     SUCCEEDED,
     claim_once,
+    crash,
     finish,
-    recover,
 )
 from tests.support.store import NOW_MS, Store
 
@@ -166,10 +166,7 @@ class Schedule:
             own.due_ms = retry_at_ms
 
     def crash(self) -> None:
-        recover(self.store, self.now_ms)
-        for number in self.jobs:
-            self.model[number].state, self.model[number].due_ms = "pending", self.now_ms
-        self.jobs.clear()
+        crash(self.store, self.model, self.jobs, self.now_ms)
 
     def replay(self) -> None:
         over = [number for number, each in self.model.items() if each.state in OVER]

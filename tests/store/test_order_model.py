@@ -11,7 +11,7 @@ import pytest
 from premblyd.queue.jobs import Job
 from premblyd.queue.order import Then
 from premblyd.record.operating import Operator
-from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, finish, mend_order, recover
+from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, crash, finish, mend_order
 from tests.support.store import NOW_MS, Store
 
 SCHEDULES = int(os.environ.get("SCHEDULES", "3"))
@@ -112,10 +112,7 @@ class Schedule:
             self.model[number].state, self.model[number].due_ms = "pending", self.now_ms + 1000
 
     def crash(self) -> None:
-        recover(self.store, self.now_ms)
-        for number in self.jobs:
-            self.model[number].state, self.model[number].due_ms = "pending", self.now_ms
-        self.jobs.clear()
+        crash(self.store, self.model, self.jobs, self.now_ms)
 
     def replay(self) -> None:
         over = [number for number, each in self.model.items() if each.state in OVER]
