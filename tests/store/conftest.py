@@ -5,28 +5,32 @@ What is an engine's own is in that engine's folder.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from premblyd.databases import DatabaseAddress
+from premblyd.databases import Server
 from tests.support import postgresql
 from tests.support.database import ENGINES
 from tests.support.needs import needs_machine
 from tests.support.store import Store
 
 
-@pytest.fixture(
-    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], ids=ENGINES
-)
-def place(request: pytest.FixtureRequest, path: Path) -> Iterator[DatabaseAddress]:
-    """A prepared database of the engine that nobody has open."""
-    if request.param == "sqlite":
-        yield path
-        return
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A prepared database on the session's server."""
     with needs_machine():
         postgresql.of_session()
     with postgresql.empty_database() as server:
         yield server
+
+
+@pytest.fixture(
+    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], ids=ENGINES
+)
+def place(request: pytest.FixtureRequest, path: Path) -> Any:
+    """A prepared database of the engine that nobody has open."""
+    return path if request.param == "sqlite" else request.getfixturevalue("server")
 
 
 @pytest.fixture

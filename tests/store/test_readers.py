@@ -1,21 +1,26 @@
-"""Reading beside the daemon's work: within a limit of time, by a few at once."""
+"""Reading beside the daemon's work: within a limit of time, by a few at once. Meanwhile a file may
+be put away and back; a server may go, hang, and come back."""
 
 import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from premblyd.databases import DatabaseAddress
+from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines import readers
 from premblyd.engines.connections import backend, connect_read_only, translated
 from premblyd.engines.engine import Backend, Database
 from premblyd.engines.readers import Readers, Stopped, Stopper, TooBusyError, TooSlowError
-from premblyd.errors import StoreUnreadableError
+from premblyd.errors import PremblydError, StoreUnreadableError
 from premblyd.model.tables import Event
 from premblyd.record import queries
+from tests.support.postgresql import SUPERUSER, of_session, rows
+from tests.support.waiting import wait_until
+from tests.support.wire import Wire
 
 LONG = """WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 30000000)
     SELECT count(*) FROM n"""
@@ -199,3 +204,68 @@ def test_who_stops_waiting_leaves_the_reader_to_the_next(place: DatabaseAddress)
         assert await own.run(count) == 0
 
     play(place, scene)
+
+
+def test_a_file_that_is_put_back_is_read_again(path: Path) -> None:
+    async def scene(own: Readers) -> None:
+        aside = path.with_name("aside")
+        path.rename(aside)
+        for _ in range(2):
+            with pytest.raises(PremblydError):
+                await own.run(count)
+        aside.rename(path)
+        assert [await own.run(count) for _ in range(4)] == [0] * 4
+
+    play(path, scene)
+
+
+OF_THIS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+
+@pytest.mark.postgresql
+def test_a_server_that_was_restarted_is_read_without_a_failure(server: Server) -> None:
+    async def scene(own: Readers) -> None:
+        assert [await own.run(count) for _ in range(2)] == [0, 0]
+        rows(server, f"SELECT pg_terminate_backend(pid) {OF_THIS}")
+        assert [await own.run(count) for _ in range(2)] == [0, 0]
+
+    play(server, scene)
+
+
+@pytest.mark.postgresql
+def test_what_takes_too_long_is_ended_on_the_server_too(server: Server) -> None:
+    def wait_for_ever(database: Database) -> None:
+        with translated(StoreUnreadableError):
+            database.execute_sql("SELECT pg_sleep(60)")
+
+    async def scene(own: Readers) -> None:
+        assert await own.run(count) == 0
+        own.time_limit_s = 0.1
+        with pytest.raises(TooSlowError):
+            await own.run(wait_for_ever)
+
+    play(server, scene)
+    wait_until(lambda: rows(server, f"SELECT count(*) {OF_THIS}") == [(0,)])
+
+
+@pytest.mark.postgresql
+def test_a_network_that_is_cut_keeps_neither_the_loop_nor_the_reader(server: Server) -> None:
+    async def scene(own: Readers) -> None:
+        assert [await own.run(count) for _ in range(2)] == [0, 0]
+        wire.is_cut = True
+        own.time_limit_s = 0.1
+        longest_s, before = 0.0, time.monotonic()
+        reading = asyncio.ensure_future(own.run(count))
+        while not reading.done():
+            await asyncio.sleep(0.01)
+            longest_s, before = max(longest_s, time.monotonic() - before), time.monotonic()
+        with pytest.raises(TooSlowError):
+            await reading
+        assert longest_s < 2, "the loop waited for the network"
+        wire.is_cut = False
+        own.time_limit_s = 20
+        assert [await own.run(count) for _ in range(2)] == [0, 0]
+
+    name = server.url.partition("@/")[2].partition("?")[0]
+    with Wire(of_session()[0]) as wire:
+        play(wire.server(name, SUPERUSER, "connect_timeout=2"), scene)

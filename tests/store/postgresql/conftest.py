@@ -6,8 +6,6 @@ from collections.abc import Iterator
 import pytest
 
 from premblyd.databases import Server
-from tests.support import postgresql
-from tests.support.needs import needs_machine
 from tests.support.store import Store
 
 
@@ -15,15 +13,6 @@ from tests.support.store import Store
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
     with asyncio.Runner() as runner:
         yield runner.get_loop()
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """A prepared database on the session's server."""
-    with needs_machine():
-        postgresql.of_session()
-    with postgresql.empty_database() as server:
-        yield server
 
 
 @pytest.fixture
