@@ -25,13 +25,11 @@ class FakeClaim:
     def __init__(self, *said: bool | Exception) -> None:
         self._said = list(said)
         self._is_sure = False
-        self.proofs = 0
 
     def is_sure(self) -> bool:
         return self._is_sure
 
     async def prove(self) -> bool:
-        self.proofs += 1
         said = self._said.pop(0)
         if isinstance(said, Exception):
             raise said
@@ -73,32 +71,26 @@ def end(result: Result) -> tuple[str, str | None]:
     return str(result.outcome), result.error
 
 
-def test_a_claim_that_is_proved_starts_its_hook(run: Run, has_run: Callable[[], bool]) -> None:
-    claim = FakeClaim(True)
-    assert end(run(Permit(claim))) == ("succeeded", None)
-    assert (claim.proofs, has_run()) == (1, True)
-
-
-def test_what_another_host_has_is_not_started_and_costs_no_attempt(
-    run: Run, has_run: Callable[[], bool]
+@pytest.mark.parametrize(
+    ("said", "ended", "has_started"),
+    [
+        (True, ("succeeded", None), True),
+        (False, ("interrupted", TAKEN_OVER), False),  # which costs no attempt
+        (StoreUnavailableError("gone"), ("interrupted", NOT_PROVED), False),
+        (None, ("interrupted", TAKEN_OVER), False),  # it is revoked before
+    ],
+)
+def test_a_hook_starts_only_by_a_claim_that_is_proved(
+    run: Run,
+    has_run: Callable[[], bool],
+    said: bool | Exception | None,
+    ended: tuple[str, str | None],
+    has_started: bool,
 ) -> None:
-    assert end(run(Permit(FakeClaim(False)))) == ("interrupted", TAKEN_OVER)
-    assert not has_run()
-
-
-def test_nothing_starts_while_the_database_can_not_tell(
-    run: Run, has_run: Callable[[], bool]
-) -> None:
-    claim = FakeClaim(StoreUnavailableError("gone"))
-    assert end(run(Permit(claim))) == ("interrupted", NOT_PROVED)
-    assert not has_run()
-
-
-def test_a_revoked_permit_starts_nothing(run: Run, has_run: Callable[[], bool]) -> None:
-    permit = Permit()
-    permit.revoke()
-    assert end(run(permit)) == ("interrupted", TAKEN_OVER)
-    assert not has_run()
+    permit = Permit() if said is None else Permit(FakeClaim(said))
+    if said is None:
+        permit.revoke()
+    assert (end(run(permit)), has_run()) == (ended, has_started)
 
 
 def test_a_process_that_runs_ends_at_once_when_its_permit_is_revoked(tmp_path: Path) -> None:
