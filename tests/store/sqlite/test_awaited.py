@@ -1,9 +1,11 @@
 """What is not settled, on SQLite: it takes a text for a number, and plans by its own rules."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from premblyd.engines.engine import Statement
 from premblyd.engines.sqlite.opening import compiled
 from premblyd.prembly.payload import Outcome
 from premblyd.queue import once
@@ -39,28 +41,24 @@ def test_what_was_changed_by_hand_so_that_nothing_can_be_asked_is_given_up(
     assert states == [("given_up", CHANGED)]
 
 
+def plan(path: Path, statement: Statement, **values: Any) -> str:
+    """Return how SQLite finds the rows of a statement."""
+    text = compiled(statement)
+    with reading(path) as connection:
+        steps = connection.execute(f"EXPLAIN QUERY PLAN {text.text}", text.bind(values)).fetchall()
+    return " ".join(step[-1] for step in steps)
+
+
 def test_events_that_were_missed_are_found_by_their_index(path: Path) -> None:
     """Without it, a start would read all events of three days."""
-    statement = compiled(awaited.MISSED)
-    values = {"since_ms": 1, "after_ms": 1, "after_id": 1}
-    with reading(path) as connection:
-        plan = connection.execute(
-            f"EXPLAIN QUERY PLAN {statement.text}", statement.bind(values)
-        ).fetchall()
-    assert any("event_unsettled" in row[-1] for row in plan), plan
+    assert "event_unsettled" in plan(path, awaited.MISSED, since_ms=1, after_ms=1, after_id=1)
 
 
 def test_what_succeeded_earlier_is_found_by_its_reference(path: Path) -> None:
     """And not among all that ever succeeded, or all events of an outcome."""
-    statement = compiled(once._EARLIER)
     names = ("action", "reference", "plain", "outcome", "type", "id")
-    with reading(path) as connection:
-        plan = connection.execute(
-            f"EXPLAIN QUERY PLAN {statement.text}", statement.bind(dict.fromkeys(names, "x"))
-        ).fetchall()
-    steps = " ".join(row[-1] for row in plan)
-    assert "event_reference " in steps, plan
-    assert "event_reference_key " in steps, plan
-    assert "delivery_event " in steps, plan
-    assert "delivery_state" not in steps, plan
-    assert "event_outcome" not in steps, plan
+    steps = plan(path, once._EARLIER, **dict.fromkeys(names, "x"))
+    for index in ("event_reference ", "event_reference_key ", "delivery_event "):
+        assert index in steps
+    assert "delivery_state" not in steps
+    assert "event_outcome" not in steps
