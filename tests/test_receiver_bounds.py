@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import socket
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
@@ -61,9 +62,27 @@ async def test_a_chunked_body_too_large_is_not_read_whole(
                 await client.send(piece)
                 await asyncio.sleep(0.001)
                 for refused in reception.receiver._exchanges.values():
-                    assert reception.in_flight[1] or not refused._pieces, "it counts no more"
+                    assert reception.in_flight[1] or not refused._body, "it counts no more"
     ((reason, size, _),) = await reception.rejections()
     assert (reason, size <= 1024) == ("body too large", True)
+
+
+@pytest.mark.gen_test
+async def test_a_body_in_tiny_pieces_takes_no_more_memory_than_is_counted(
+    client: Client, reception: Reception, no_collector: None
+) -> None:
+    """Whoever knows the path may send them, up to `max_in_flight_bytes`."""
+    await client.send(head(signed(BODY) | CHUNKED))
+    await reception.until_in_flight(1, 0)
+    [receiving] = reception.receiver._exchanges.values()
+    pieces = 20_000
+    tracemalloc.start()
+    for number in range(pieces):
+        receiving.data_received(number.to_bytes(2, "big"))
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert reception.in_flight == (1, 2 * pieces)
+    assert taken < 2 * 2 * pieces
 
 
 @pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}])
