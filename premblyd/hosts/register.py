@@ -215,7 +215,7 @@ class Hosts:
 
         def operation(transaction: Transaction) -> list[int]:
             transaction.change(_END, worker=self._worker, ended_at_ms=now_ms, ended=STOPPED)
-            rows = transaction.rows(damage.RUNNING_OF, worker=self._worker)
+            rows = transaction.rows(damage.FREE_RUNNING_OF, worker=self._worker)
             return _interrupt(transaction, rows, now_ms)
 
         return self._writer.call(operation, Step.LIFE)

@@ -144,12 +144,13 @@ _PYTHON_TYPES: dict[ColumnType, tuple[type, ...]] = {
 }
 _EVENT_TYPES = {name: _python_types(name) for name in EVENT_COLUMNS}
 # Of a worker, by the attempts that it has open.
-RUNNING_OF = Statement(
+_RUNNING_OF = (
     Delivery.select(Delivery.id, Delivery.attempts_left, Attempt.claim_token)
     .join(Attempt, on=IS_LAST_ATTEMPT)
-    .where(Delivery.state == State.RUNNING, Attempt.worker == param("worker")),
-    locks=True,
+    .where(Delivery.state == State.RUNNING, Attempt.worker == param("worker"))
 )
+RUNNING_OF = Statement(_RUNNING_OF)  # all, also those that another transaction has locked
+FREE_RUNNING_OF = Statement(_RUNNING_OF, locks=True)  # without them
 _EVENT = Statement(
     Delivery.select(*(getattr(Event, name) for name in EVENT_COLUMNS))
     .join(Event)

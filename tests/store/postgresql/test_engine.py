@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -15,6 +16,7 @@ from premblyd.databases import Server
 from premblyd.engines.engine import Transaction
 from premblyd.engines.postgresql.engine import TRIES
 from premblyd.errors import StoreUnavailableError
+from premblyd.hosts.register import Hosts, of_this_process
 from premblyd.queue.inbox import NewDelivery
 from tests.support import postgresql
 from tests.support.database import url_of
@@ -246,6 +248,40 @@ def test_a_claim_whose_commit_was_answered_by_nobody_is_released_at_no_cost(
     far.wait(far.queue.release_unstarted([], NOW_MS))
     [job] = claim(far, crm=1).jobs
     assert (job.attempt, job.attempts_left) == (2, 2)
+
+
+# Rows that somebody else has locked
+
+
+@contextmanager
+def deliveries_locked(server: Server) -> Iterator[None]:
+    with psycopg.connect(server.url) as connection:
+        connection.execute("SELECT FROM delivery FOR UPDATE")
+        yield
+
+
+def test_a_failed_claim_of_a_locked_delivery_is_released_later(
+    store: Store, server: Server
+) -> None:
+    """Else it waits for the end of its lease, and no hook is at work."""
+    store.add("crm")
+    claim(store, crm=1)
+    with deliveries_locked(server), pytest.raises(StoreUnavailableError):
+        store.wait(store.queue.release_unstarted([], NOW_MS))
+    assert store.wait(store.queue.release_unstarted([], NOW_MS))
+    assert store.rows("SELECT state FROM delivery") == [("pending",)]
+
+
+def test_a_host_that_comes_back_knows_its_claims_of_locked_deliveries(
+    store: Store, server: Server
+) -> None:
+    """Else it ends hooks that are its own."""
+    host = Hosts(store.writer, replace(of_this_process("host"), worker="host:1:boot"))
+    store.wait(host.join((), NOW_MS))
+    store.add("crm")
+    [job] = claim(store, crm=1).jobs
+    with deliveries_locked(server):
+        assert store.wait(host.revive(NOW_MS)) == {job.claim_token}
 
 
 # Servers that say nothing
