@@ -47,11 +47,12 @@ class Shares:
     def __init__(self, actions: Collection[str], load: Load) -> None:
         self._busy = Counter(load.hooks)
         self._bytes = Counter(load.held_bytes)
-        self._idle = len(actions) - sum(name in actions for name in load.hooks)
+        busy = [count for name, count in load.hooks.items() if name in actions]
+        self._idle = len(actions) - len(busy)
         self._free = load.limit
         self._max_bytes = load.max_bytes
         self._used_bytes = self._bytes.total()
-        slots = load.limit + self._busy.total()
+        slots = load.limit + sum(busy)  # without those that an action has which is gone
         # With fewer slots than actions, each can't have one: then half of them are kept.
         self._most_kept = slots if len(actions) <= slots else slots // 2
         self._share_bytes = load.max_bytes // (2 * max(1, len(actions)))

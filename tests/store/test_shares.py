@@ -64,6 +64,11 @@ def test_a_slot_is_kept_for_each_action_that_runs_nothing_or_half_of_all(
         assert len(chosen(shares, *((name, 0) for name in names[1:]))) == actions - 1
 
 
+def test_what_still_runs_of_an_action_that_is_gone_leaves_the_fewer_slots_for_the_others() -> None:
+    shares = Shares("abcdefgh", Load(limit=4, hooks={"gone": 6}))
+    assert shares.slots_of("a") == 2, "half of four are kept, as each of eight can't have one"
+
+
 def test_some_room_is_kept_for_each_action_that_holds_no_large_body() -> None:
     """A twelfth of 12 MiB for each of six: all that a body up to it ever waits for is a slot."""
     names = "abcdef"
