@@ -15,7 +15,7 @@ import pytest
 
 from premblyd.model.states import AttemptOutcome
 from premblyd.queue.jobs import Result
-from premblyd.run import process
+from premblyd.run import process, starting
 from premblyd.run.invocation import Invocation
 from premblyd.run.process import Children
 from premblyd.run.shell import DEFAULT_PATH, ShellRunner
@@ -101,6 +101,20 @@ def test_a_large_body_is_read_whole_or_not_at_all() -> None:
     assert run(invocation(body), shell="head -c 1 >/dev/null").outcome == "succeeded"
     expected = hashlib.sha256(body).hexdigest()
     assert (run(invocation(body), shell="sha256sum").output or "").split()[0] == expected
+
+
+def test_no_memory_to_watch_a_process_ends_it_before_it_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lack(_: int) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr(os, "pidfd_open", lack)
+    monkeypatch.setattr(starting, "PATIENCE_S", 0.3)
+    seen = tmp_path / "seen"
+    with pytest.raises(MemoryError):  # of which the dispatcher makes a run that was interrupted
+        run(shell='echo >>"$OUT"; sleep 60', env={"OUT": str(seen)})
+    assert not seen.exists() or seen.read_text().count("\n") == 1
 
 
 def variables(given: Invocation, **keys: Any) -> dict[str, str]:

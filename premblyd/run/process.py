@@ -90,6 +90,7 @@ class Process:
         self._reaping = threading.Lock()
         self._is_reaped = False
         self._poll = select.poll()
+        self._pidfd: int | None = None
         with contextlib.ExitStack() as opened, contextlib.ExitStack() as unless_started:
             stdin = _in_memory(body)
             opened.callback(os.close, stdin)
@@ -101,14 +102,16 @@ class Process:
             streams = (stdin, write_end, write_end)
             self.pid = spawn(arguments, environ, streams=streams, folder="/")
             unless_started.pop_all()  # the pipe's reading end is the process's from now on
-        self._pidfd: int | None = None
-        with contextlib.suppress(OSError):  # out of descriptors: then the exit is polled for
-            self._pidfd = os.pidfd_open(self.pid)
-            self._poll.register(self._pidfd, select.POLLIN)
-        for descriptor in (self._stdout, self._stop):
-            self._poll.register(descriptor, select.POLLIN)
 
     def __enter__(self) -> Self:
+        with contextlib.ExitStack() as failed:
+            failed.push(self.__exit__)
+            with contextlib.suppress(OSError):  # out of descriptors: then the exit is polled for
+                self._pidfd = os.pidfd_open(self.pid)
+                self._poll.register(self._pidfd, select.POLLIN)
+            for descriptor in (self._stdout, self._stop):
+                self._poll.register(descriptor, select.POLLIN)
+            failed.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
