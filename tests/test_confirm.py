@@ -204,7 +204,7 @@ async def test_what_prembly_knows_a_moment_later_is_confirmed_then(
     [
         (prembly_api.status(401), "refused", "HTTP 401: Prembly refuses the API key"),
         (prembly_api.status(403), "refused", "HTTP 403: Prembly refuses the API key"),
-        (prembly_api.too_many("7"), "unavailable", "HTTP 429"),
+        (prembly_api.too_many("1"), "unavailable", "HTTP 429"),
         (prembly_api.status(500), "unavailable", "HTTP 500"),
         (prembly_api.status(503), "unavailable", "HTTP 503"),
         (prembly_api.hang, "unavailable", "no answer in time"),
