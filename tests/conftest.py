@@ -23,17 +23,20 @@ from premblyd.engines.sqlite import opening
 from premblyd.receive import exchange
 from premblyd.receive.server import make_server
 from tests.support import database, postgresql
+from tests.support.commands import record
 from tests.support.logs import log_plainly, logged
-from tests.support.needs import (
-    NO_HISTORY,
-    NO_ROOT,
-    REQUIRE_ALL,
-    allow_open_files,
-    needs_machine,
-)
+from tests.support.needs import NO_HISTORY, NO_ROOT, REQUIRE_ALL, allow_open_files, needs_machine
 from tests.support.prembly_api import PremblyApi, prembly_api
 from tests.support.receiving import Client, Reception
 from tests.support.store import Store
+
+WAIT_LONGEST = {
+    "test_strays",
+    "test_serve",
+    "test_systemd_protocol",
+    "test_cli_reconcile",
+    "test_shell",
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -96,11 +99,12 @@ def pytest_runtest_call() -> Generator[None]:
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """Nothing looks for cycles, as it rarely does in the daemon."""
-    gc.collect()
+    """Nothing looks for cycles, as it rarely does in the daemon, and `gc` lists what is new."""
+    gc.freeze()
     gc.disable()
     yield
     gc.enable()
+    gc.unfreeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -113,7 +117,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With --engine postgresql, leave out what is about SQLite: marked so, or by a fixture."""
+    """Begin with the modules that wait longest, else one of them runs on when all others are done.
+    With --engine postgresql, leave out what is about SQLite: marked so, or by a fixture."""
+    items.sort(key=lambda item: item.path.stem not in WAIT_LONGEST)
     if not database.is_on_postgresql():
         return
     of_sqlite = [item for item in items if _is_of_sqlite(item)]
@@ -149,6 +155,12 @@ def store(place: DatabaseAddress) -> Iterator[Store]:
         store = Store(place, runner.get_loop())
         yield store
         store.close()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A stopped daemon's configuration, beside its record."""
+    return record(tmp_path)
 
 
 @pytest.fixture

@@ -279,10 +279,7 @@ def test_a_when_that_is_false_for_what_the_answer_states_contradicts() -> None:
         return agreed.finding, agreed.words
 
     assert finding(95) == (Finding.CONFIRMED, "")
-    assert finding(40) == (
-        Finding.CONTRADICTED,
-        "`when` is false for what Prembly's answer says",
-    )
+    assert finding(40) == (Finding.CONTRADICTED, "`when` is false for what Prembly's answer says")
 
 
 def test_an_answer_withstands_no_end_of_other_events() -> None:

@@ -317,13 +317,20 @@ def test_trouble_that_passes_by_itself_wakes_nobody(watching: Watching) -> None:
         assert watching.look() == []
 
 
-def test_a_host_that_is_not_the_first_stands_by_and_knows_later_what_was_told(
-    watching: Watching, store: Store
-) -> None:
+@pytest.fixture
+def two(watching: Watching, store: Store) -> tuple[Watching, Watching]:
+    """Two hosts, of which the first one leads."""
     first, second = watching, Watching(store)
     for each in (first, second):
         each.configure(alert("dead"))
     second.is_leader = False
+    return first, second
+
+
+def test_a_host_that_is_not_the_first_stands_by_and_knows_later_what_was_told(
+    two: tuple[Watching, Watching],
+) -> None:
+    first, second = two
     first.bury()
     assert (first.look(3), second.look(3)) == (["dead"], [])
     first.is_leader, second.is_leader = False, True
@@ -332,12 +339,9 @@ def test_a_host_that_is_not_the_first_stands_by_and_knows_later_what_was_told(
 
 
 def test_a_host_that_is_first_again_repeats_nothing_that_another_told_meanwhile(
-    watching: Watching, store: Store
+    two: tuple[Watching, Watching],
 ) -> None:
-    first, second = watching, Watching(store)
-    for each in (first, second):
-        each.configure(alert("dead"))
-    second.is_leader = False
+    first, second = two
     assert (first.look(2), second.look(2)) == ([], [])
     first.is_leader, second.is_leader = False, True
     second.bury()

@@ -172,11 +172,7 @@ def body(reference: str, **more: Any) -> dict[str, Any]:
 
 
 EVENTS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, tuple[Any, str]]]] = {
-    "whole": (
-        RECIPE,
-        {**FACE, "widget_info": {"user_ref": "u-1"}, "session_id": SESSION},
-        WAYS,
-    ),
+    "whole": (RECIPE, {**FACE, "widget_info": {"user_ref": "u-1"}, "session_id": SESSION}, WAYS),
     "open": (
         {**RECIPE, "when": "outcome == 'pending'"},
         {"response_code": "02", "verification": {"reference": REF, "status": "PENDING"}},

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.commands import PERSONAL, Ran, json_of, record, recorded_in, run
+from tests.support.commands import PERSONAL, Ran, json_of, recorded_in, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, locked, past_checks, rows, url_of
@@ -21,11 +21,6 @@ from tests.support.waiting import wait_until
 
 STATES = "SELECT id, state, attempts_left FROM delivery ORDER BY id"
 BY_STATE = "SELECT id FROM delivery WHERE state = ? AND action LIKE ? ORDER BY id"
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    return record(tmp_path)
 
 
 def read(config: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
@@ -97,9 +92,7 @@ def test_show_masks_personal_data_also_where_a_hook_printed_it(config: Path) -> 
     assert read(config, "SELECT count(*) FROM operator_action WHERE action = 'reveal'") == [(1,)]
 
 
-def test_what_a_hook_printed_is_shown_where_its_action_says_that_it_is_plain(
-    config: Path,
-) -> None:
+def test_what_a_hook_printed_is_shown_where_its_action_says_that_it_is_plain(config: Path) -> None:
     settings = json.loads(config.read_text())
     for action in settings["actions"]:
         if action["name"] == "page-operations":
@@ -429,16 +422,15 @@ def test_a_row_that_somebody_changed_by_hand_can_be_read_and_so_can_the_others(
         done = run(*command.format(event).split(), "--config", config)
         assert (done.code, done.out != "") == (0, True), (name, command, done.err)
 
-    for name, command in zip(names, itertools.cycle(commands), strict=False):
-        with closing(sqlite3.connect(database)) as other:
+    with closing(sqlite3.connect(database)) as other, past_checks(other):
+        for name, command in zip(names, itertools.cycle(commands), strict=False):
             try:
-                with past_checks(other):
-                    other.execute(f"UPDATE {table} SET {name} = {value} WHERE id = {row}")
+                other.execute(f"UPDATE {table} SET {name} = {value} WHERE id = {row}")
             except sqlite3.IntegrityError:  # NOT NULL, which nothing turns off
                 continue
             finally:
                 other.commit()
-        show(command, name)
+            show(command, name)
     for command in commands:  # what was changed stays so: each meets all of it
         show(command, "all")
     assert run("replay", "--dead", "--dry-run", "--config", config).code == 0

@@ -320,7 +320,6 @@ def test_how_prembly_is_asked_is_doubted_and_no_key_quoted(
         ({"listen": "unix:/run/premblyd/console.sock"}, None),
         ({"listen": "[::1]:8081", "url": "http://localhost:8081"}, None),
     ],
-    ids=str,
 )
 def test_a_console_in_the_open_is_doubted(
     tmp_path: Path, console: dict[str, str], doubt: str | None

@@ -93,11 +93,7 @@ def test_what_would_be_confirmed_is_said_and_nothing_is_asked(tmp_path: Path) ->
 
 
 def test_an_http_action_is_shown_with_its_secrets_masked(tmp_path: Path) -> None:
-    http = {
-        "url": {"file": "chat-url"},
-        "headers": {"Authorization": HUSH},
-        "sign_with": SIGNING,
-    }
+    http = {"url": {"file": "chat-url"}, "headers": {"Authorization": HUSH}, "sign_with": SIGNING}
     config = write(tmp_path, {"name": "crm", "response_codes": ["00"], "http": http})
     body = samples.sample("api")
     (shown,) = explain(config, body)["actions"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.commands import json_of, record, run
+from tests.support.commands import json_of, run
 
 VERDICT = (
     "kind response_code status detail verification_status outcome reference user_ref face_match"
@@ -33,11 +33,6 @@ AWAITED = (
     " settled_by_id last_error".split()
 )
 REJECTION = "id at_ms endpoint remote_ip reason body_bytes body_sha256".split()
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    return record(tmp_path)
 
 
 @pytest.mark.parametrize(

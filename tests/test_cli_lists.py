@@ -14,7 +14,7 @@ from premblyd.cli import printing
 from premblyd.cli.printing import Column, Sizes, fit, print_table
 from premblyd.databases import Server
 from premblyd.errors import SchemaError
-from tests.support.commands import Ran, json_of, on_terminal, record, recorded_in, run
+from tests.support.commands import Ran, json_of, on_terminal, recorded_in, run
 from tests.support.database import changing, rows, url_of
 from tests.support.rows import for_each
 
@@ -27,11 +27,6 @@ BROKEN = {
     "a tab": "database: sqlite:///premblyd.db\nactions:\n\t- name: x\n",
     "a key twice": "database: sqlite:///premblyd.db\nlog: {}\nlog: {}\n",
 }
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    return record(tmp_path)
 
 
 def change(config: Path, sql: str, *values: object) -> None:
@@ -149,7 +144,7 @@ UNKNOWN = [
 ]
 
 
-@for_each(("arguments", "words"), UNKNOWN, ids=repr)
+@for_each(("arguments", "words"), UNKNOWN)
 def test_a_filter_that_nobody_knows_is_said_beside_the_empty_list(
     config: Path, arguments: list[str], words: str
 ) -> None:
@@ -184,7 +179,7 @@ KNOWN = [
 ]
 
 
-@for_each("arguments", KNOWN, ids=repr)
+@for_each("arguments", KNOWN)
 def test_of_a_filter_that_is_known_an_empty_list_says_no_more(
     config: Path, arguments: list[str]
 ) -> None:
@@ -220,9 +215,7 @@ def test_an_action_is_looked_for_in_a_copy_alone_and_in_the_record_while_the_fil
     ],
 )  # fmt: skip
 def test_columns_fit_a_terminal(
-    ranks: tuple[int, int],
-    sizes: tuple[tuple[int, int, int], ...],
-    fits: dict[int, dict[int, int]],
+    ranks: tuple[int, int], sizes: tuple[tuple[int, int, int], ...], fits: dict[int, dict[int, int]]
 ) -> None:
     first, second = ranks
     columns = [Column("id"), Column("b", rank=first, kind="reference"), Column("c", rank=second)]
@@ -332,10 +325,7 @@ def test_what_is_pending_is_listed_and_filtered(config: Path) -> None:
     assert (row["state"], row["ask_count"]) == ("waiting", 0)
     event = json_of(config, "show", row["event_id"])
     assert event["outcome"] == "pending"
-    assert (event["received_at_ms"], event["reference"]) == (
-        row["created_at_ms"],
-        row["reference"],
-    )
+    assert (event["received_at_ms"], event["reference"]) == (row["created_at_ms"], row["reference"])
     assert event["awaited"] == [row]
     shown = run("show", row["event_id"], "--config", config).out
     assert f"Pending {row['id']}: waiting after 0 questions to Prembly\n  asked next at " in shown
@@ -384,7 +374,6 @@ def test_reading_needs_only_the_database_of_a_broken_configuration(
         "database: sqlite:///a.db\ndatabase: sqlite:///premblyd.db\n",
         "# database: sqlite:///premblyd.db\n",
     ],
-    ids=repr,
 )
 def test_a_database_that_is_not_named_is_a_problem_of_the_configuration(
     config: Path, text: str

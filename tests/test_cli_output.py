@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from premblyd.cli import COMMANDS
-from tests.support.commands import Ran, command, record, run, run_process
+from tests.support.commands import Ran, command, run, run_process
 from tests.support.forking import Forked
 from tests.support.rows import for_each
 
@@ -52,11 +52,6 @@ MANNERS_OF_USE = for_each("use", [PRINTING[name] for name in MANNERS])
 IN_EARNEST = PRINTING["events"]
 CLOSED = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
 Started = subprocess.Popen[bytes] | Forked
-
-
-@pytest.fixture(name="config")
-def make_record(tmp_path: Path) -> Path:
-    return record(tmp_path)
 
 
 @pytest.fixture
@@ -166,7 +161,6 @@ ODD = os.fsdecode(b"\xff")
         [ODD],
         [f"--{ODD}"],
     ],
-    ids=repr,
 )
 def test_an_argument_that_is_no_text_is_a_wrong_use(config: Path, arguments: list[str]) -> None:
     done = run("--config", config, *arguments)
@@ -177,9 +171,7 @@ def test_an_argument_that_is_no_text_is_a_wrong_use(config: Path, arguments: lis
 def test_a_variable_that_is_no_text_is_said(tmp_path: Path) -> None:
     done = run_process("events", PREMBLYD_CONFIG=os.fsdecode(b"/no\xffwhere.yaml"))
     assert done == Ran(
-        78,
-        "",
-        "/no\\udcffwhere.yaml:1:1: there is no such file; `premblyd init` writes one\n",
+        78, "", "/no\\udcffwhere.yaml:1:1: there is no such file; `premblyd init` writes one\n"
     )
 
 
@@ -205,7 +197,6 @@ def test_a_variable_that_is_no_text_is_said(tmp_path: Path) -> None:
         (["replay", "--delivery", "1" + "0" * 30], 2),
         (["replay", "--delivery", str(2**63 - 1)], 1),
     ],
-    ids=repr,
 )
 def test_values_out_of_range_end_in_words(config: Path, arguments: list[str], code: int) -> None:
     done = run(*arguments, "--config", config)
@@ -213,7 +204,7 @@ def test_values_out_of_range_end_in_words(config: Path, arguments: list[str], co
     assert bool(done.err) == (code != 0)
 
 
-@for_each("number", ["0", "x", "1e3", "\u0661", ""], ids=ascii)
+@for_each("number", ["0", "x", "1e3", "\u0661", ""])
 def test_what_is_no_number_of_a_delivery_is_told_in_words(number: str) -> None:
     done = run("cancel", "--delivery", number)
     assert done.code == 2

@@ -285,9 +285,7 @@ def test_check_tells_that_hosts_are_lost_after_different_times(
     assert "lost_after is 10s here, and 1m on c:" in run("check", "--config", config).err
 
 
-def test_followed_events_that_another_host_stores_late_are_shown_once(
-    store: Store,
-) -> None:
+def test_followed_events_that_another_host_stores_late_are_shown_once(store: Store) -> None:
     """A number is taken before its transaction commits: higher ones may be seen earlier."""
     late = _Late()
     copy = 'SELECT (json_populate_record(e, \'{"id": 2, "key": "late"}\')).* FROM event e LIMIT 1'

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from premblyd.record import operating, replays
-from tests.support.commands import ACTIONS, Ran, record, recorded_in, run, run_process
+from tests.support.commands import ACTIONS, Ran, recorded_in, run, run_process
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, rows, url_of
@@ -20,11 +20,6 @@ from tests.support.waiting import wait_until
 DELIVERIES = "SELECT id, event_id, action, state, due_at_ms, attempts_left FROM delivery"
 RECORDED = "SELECT action, event_id, delivery_id, note FROM operator_action WHERE note IS NOT NULL"
 NEW = shell("greet", "true", "00", when="outcome == 'verified'", retry={"attempts": 7})
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    return record(tmp_path)
 
 
 def _configure(config: Path, **changes: Any) -> None:
@@ -155,9 +150,7 @@ def test_a_new_action_takes_old_events_by_the_type_that_their_body_tells(config:
     assert without_when["would_queue"] == with_type["would_queue"]
 
 
-def test_a_when_about_risk_takes_old_events_by_the_risk_that_their_body_tells(
-    config: Path,
-) -> None:
+def test_a_when_about_risk_takes_old_events_by_the_risk_that_their_body_tells(config: Path) -> None:
     with_actions(config, NEW | {"when": "risk_score >= `70`", "types": ["transaction.*"]})
     told = replay(config, "--since", "1h", "--action", "greet", "--dry-run")
     assert told["would_queue"]

@@ -13,7 +13,7 @@ import pytest
 
 from premblyd.cli.stats import columns
 from premblyd.databases import DatabaseAddress
-from tests.support.commands import on_terminal, record, recorded_in, run
+from tests.support.commands import on_terminal, recorded_in, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import locked
@@ -26,11 +26,6 @@ from tests.support.webhooks import signed  # noqa: F401
 
 KINDS = ["daemon", "doubted", "failing", "dead", *["unmatched"] * 3, "new_code"]
 BODY = b'{"status": true, "response_code": "%02d", "verification": {"reference": "ref-%d"}}'
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    return record(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -162,14 +162,7 @@ async def test_a_restart_begins_the_time_anew_and_asks_less_often(
     place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    assert [confirm.wait_s(asked) for asked in (1, 2, 3, 4, 5, 100)] == [
-        20,
-        60,
-        240,
-        300,
-        300,
-        300,
-    ]
+    assert [confirm.wait_s(asked) for asked in (1, 2, 3, 4, 5, 100)] == [20, 60, 240, 300, 300, 300]
     before, after = Patience(), Patience()
     now_s = 0.0
     monkeypatch.setattr(confirm, "_now_s", lambda: now_s)
@@ -388,11 +381,7 @@ async def test_a_delivery_is_asked_about_once_and_its_hook_as_often_as_it_may(
         await at.until_states(dead=1)
         assert [
             (told(run, "ATTEMPT"), run.confirmed_fields is not None) for _, run in runner.runs
-        ] == [
-            (1, True),
-            (2, True),
-            (3, True),
-        ]
+        ] == [(1, True), (2, True), (3, True)]
     assert api.asked() == 1
 
 

@@ -176,10 +176,7 @@ def test_what_was_skipped_is_shown_with_what_ran_instead(record: Record) -> None
     skipped = record.delivery(2, "activate-customer", "skipped", ran_instead_id=ran)
     record.delivery(3, "archive", "succeeded")
     [row] = record.ask("What was skipped because of `once`")
-    assert (row[:5], row[6:8]) == (
-        (skipped, 2, "activate-customer", "a", "verified"),
-        (ran, 1),
-    )
+    assert (row[:5], row[6:8]) == ((skipped, 2, "activate-customer", "a", "verified"), (ran, 1))
 
 
 def test_who_was_activated_by_another_event_is_activated(record: Record) -> None:

@@ -65,10 +65,7 @@ STEPS = (
 
 
 def configured(
-    folder: Path,
-    place: DatabaseAddress,
-    listen: str = "unix:{folder}/socket",
-    console: str = "off",
+    folder: Path, place: DatabaseAddress, listen: str = "unix:{folder}/socket", console: str = "off"
 ) -> Daemon:
     path = folder / "premblyd.yaml"
     listen = listen.format(folder=folder)

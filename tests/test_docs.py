@@ -100,7 +100,7 @@ def test_every_block_says_what_it_is() -> None:
     assert {block.tag for block in BLOCKS} == TAGS
 
 
-@for_each("block", blocks("yaml"), ids=str)
+@for_each("block", blocks("yaml"))
 def test_every_configuration_loads(block: Block, tmp_path: Path) -> None:
     for name in re.findall(r"file: ([\w-]+)", block.text):
         (tmp_path / name).write_text(f"{HASH if name.endswith('password') else SECRET}\n")
@@ -109,7 +109,7 @@ def test_every_configuration_loads(block: Block, tmp_path: Path) -> None:
     parse_config(text, tmp_path / "premblyd.yaml", SecretPlaces(tmp_path, {}))
 
 
-@for_each("line", list(command_lines()), ids=str)
+@for_each("line", list(command_lines()))
 def test_every_command_parses_and_the_harmless_ones_run(
     line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,7 +137,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 UNANSWERED = ("Are event numbers missing?", "What was skipped")  # in this record
 
 
-@for_each("block", queries().values(), ids=str)
+@for_each("block", queries().values())
 def test_every_query_answers_its_question(block: Block, database: Path) -> None:
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
         found = connection.execute(block.text)

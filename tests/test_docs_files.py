@@ -61,7 +61,7 @@ def test_the_sample_is_what_init_writes(tmp_path: Path) -> None:
     assert written.samefile(ROOT / "config" / "premblyd.yaml")
 
 
-@for_each("model", MODELS, ids=lambda model: model.__name__)
+@for_each("model", MODELS)
 def test_every_key_is_in_the_sample(model: type[Model]) -> None:
     keys = keys_of(model) - {hooks.GATHERED}
     assert [key for key in keys if not re.search(rf"\b{key}:", SAMPLE)] == []

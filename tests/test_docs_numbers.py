@@ -138,7 +138,7 @@ def value_of(constant: str) -> object:
     return getattr(importlib.import_module(f"premblyd.{module}"), name)
 
 
-@for_each("promise", PROMISED, ids=lambda each: f"{each.page}: {each.words}")
+@for_each("promise", PROMISED)
 def test_what_a_page_promises_is_so(promise: Promise) -> None:
     assert value_of(promise.constant) == promise.value
     page = " ".join(PAGES[f"docs/{promise.page}.md"].split())

@@ -102,7 +102,7 @@ NO_NAMES: list[Any] = [
 ]
 
 
-@for_each("name", NO_NAMES, ids=lambda name: repr(name)[:30])
+@for_each("name", NO_NAMES)
 def test_a_name_that_can_be_no_type_is_of_another(name: Any) -> None:
     body = {"event": name, "verification": {"status": "VERIFIED"}, "response_code": "00"}
     assert events.type_of(body) == "other"

@@ -130,7 +130,6 @@ def test_a_trial_that_is_too_small_decides_nothing() -> None:
     "text",
     ["(" * 5000 + "a" + ")" * 5000, "|".join("a" * 4000), "!" * 9000 + "a", "a" + "[0]" * 3000,
      "a" + "[]" * 4000, "`" + "[" * 4000 + "]" * 4000 + "`", "a" * 10_001, "&" * 5000 + "a"],
-    ids=lambda text: text[:8],
 )  # fmt: skip
 def test_a_text_that_is_nested_without_end_is_refused_or_evaluated(text: str) -> None:
     with contextlib.suppress(ExpressionError):

@@ -71,11 +71,7 @@ def run_through(shortage: Shortage, runner: ShellRunner, **keys: Any) -> Result:
     ],
 )
 def test_a_hook_that_can_not_start_now_starts_once_and_later(
-    where: object,
-    name: str,
-    error: Exception,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    where: object, name: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(ShellRunner(Children())) as runner, logged() as lines:
         shortage = Shortage(error)

@@ -326,8 +326,8 @@ def test_two_filters_are_read_by_the_index_with_fewer_rows(
     assert not any("TEMP B-TREE" in step for step in steps)
 
 
-@for_each("place", [NEWEST, OLDEST, Cursor(before=2000)], ids=str)
-@for_each("search", PLANNED, ids=str)
+@for_each("place", [NEWEST, OLDEST, Cursor(before=2000)])
+@for_each("search", PLANNED)
 def test_no_part_of_a_list_scans_or_sorts(planned: Database, search: Chosen, place: Cursor) -> None:
     steps = plans(planned, lambda: lists.part(planned, search, place))
     assert [step for step in steps if is_slow(step)] == []
@@ -342,7 +342,7 @@ def is_of_few(step: str, filters: tuple[str, ...]) -> bool:
     return step.endswith(("INDEX event_doubted", "INDEX inquiry_contradicted"))
 
 
-@for_each("values", [OF_EVENTS, OF_DELIVERIES], ids=["events", "deliveries"])
+@for_each("values", [OF_EVENTS, OF_DELIVERIES])
 def test_no_pair_of_filters_scans_or_sorts(planned: Database, values: dict[str, Any]) -> None:
     kind: type[EventFilter | DeliveryFilter] = (
         EventFilter if values is OF_EVENTS else DeliveryFilter

@@ -32,14 +32,7 @@ from tests.support.commands import PERSONAL, command, on_terminal, record, run
 from tests.support.configuration import AT_ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import past_checks
-from tests.support.moving import (
-    TABLES,
-    insert,
-    insert_all,
-    move_record,
-    odd_rows,
-    rows_of,
-)
+from tests.support.moving import TABLES, insert, insert_all, move_record, odd_rows, rows_of
 from tests.support.needs import needs_machine, needs_root
 from tests.support.postgresql import rows
 from tests.support.users import NOBODY

@@ -263,10 +263,7 @@ def test_what_prembly_was_asked_for_links_too_and_claims_know_it(store: Store) -
     """Also for actions without `confirm`."""
     answer = new_event(reference=DIGEST, type="prembly.status", verified_by="prembly-api")
     new = NewAnswer(
-        webhook=answer,
-        deliveries=[NewDelivery("crm", 3)],
-        asked=DIGEST,
-        names=(OTHER, DIGEST),
+        webhook=answer, deliveries=[NewDelivery("crm", 3)], asked=DIGEST, names=(OTHER, DIGEST)
     )
     store.wait(store.writer.call(lambda transaction: add_answer(transaction, new)))
     store.add("crm", body=b"2", reference=OTHER)

@@ -36,20 +36,9 @@ def test_what_is_absent_is_a_skip_or_where_all_is_required_a_failure(
     """In a process: it is about a session of pytest."""
     file = tmp_path / "test_absent.py"
     file.write_text(TEST)
-    options = [
-        "-p",
-        "tests.conftest",
-        "-n",
-        "0",
-        "-rs",
-        "-W",
-        "ignore",
-        "-c",
-        os.devnull,
-        f"--rootdir={tmp_path}",
-    ]
+    options = f"-p tests.conftest -n 0 -rs -W ignore -c {os.devnull} --rootdir={tmp_path}"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, file],
+        [sys.executable, "-m", "pytest", *options.split(), file],
         cwd=ROOT,
         env=os.environ | {"PREMBLYD_REQUIRE_ALL": require_all, "PYTEST_ADDOPTS": ""},
         capture_output=True,

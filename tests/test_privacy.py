@@ -246,9 +246,9 @@ def test_only_the_room_of_what_is_private_lists_names_of_it() -> None:
 
 
 @for_each("piece", ["A", "a@", "1", "a.b", "1-", "é", "Aa "])
-def test_a_text_of_megabytes_is_masked_without_delay(piece: str) -> None:
-    """It would take hours if its time grew with the square of its length."""
-    text = piece * (3_000_000 // len(piece))
+def test_a_text_without_end_is_masked_without_delay(piece: str) -> None:
+    """It would take minutes if its time grew with the square of its length."""
+    text = piece * (500_000 // len(piece))
     masked = mask_text(text)
     assert len(masked) <= len(text)
     assert mask_document({"detail": text}).document == {"detail": MASK}

@@ -29,10 +29,7 @@ async def test_a_new_webhook_is_on_disk_with_its_deliveries_when_it_is_answered(
     reception.use(actions=ACTIONS)
     answer = await post(http_client, base_url)
     stored = reception.rows("SELECT body, body_bytes, body_sha256, remote_ip, outcome FROM event")
-    assert (answer.code, answer.body) == (
-        200,
-        b'{"status":"received","event":1,"duplicate":false}',
-    )
+    assert (answer.code, answer.body) == (200, b'{"status":"received","event":1,"duplicate":false}')
     assert answer.headers["Content-Type"] == "application/json"
     sha256 = hashlib.sha256(BODY).hexdigest()
     assert stored == [(BODY, len(BODY), sha256, "127.0.0.1", "verified")]

@@ -156,10 +156,7 @@ FULL = [{"max_in_flight_requests": 1}, {"max_in_flight_bytes": f"{len(BODY)} B"}
 @pytest.mark.parametrize("bound", FULL)
 @pytest.mark.gen_test
 async def test_too_much_in_flight_is_asked_to_come_again(
-    http_port: int,
-    reception: Reception,
-    bound: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
+    http_port: int, reception: Reception, bound: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(load, "QUICK_S", 60)
     reception.use(**bound)

@@ -113,7 +113,7 @@ EXPECTED = re.compile(
 )
 
 
-@for_each("block", blocks("yaml"), ids=str)
+@for_each("block", blocks("yaml"))
 def test_check_takes_every_recipe_behind_the_installed_file(block: Block, tmp_path: Path) -> None:
     text = appended(block.text)
     for name in re.findall(r"file: ([\w-]+)", text):
@@ -151,7 +151,7 @@ def sent_to(settings: Config, name: str) -> list[Webhook]:
     ]
 
 
-@for_each("recipe", RECIPES, ids=str)
+@for_each("recipe", RECIPES)
 def test_no_recipe_runs_for_an_event_that_is_not_about_its_subject(
     recipe: Recipe, tmp_path: Path
 ) -> None:

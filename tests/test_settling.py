@@ -47,9 +47,7 @@ def test_some_say_nothing_either_way(fields: dict[str, object]) -> None:
 
 
 @for_each("fields", UNSETTLED)
-def test_pending_and_02_are_to_be_asked_about_by_their_reference(
-    fields: dict[str, object],
-) -> None:
+def test_pending_and_02_are_to_be_asked_about_by_their_reference(fields: dict[str, object]) -> None:
     assert Verdict(reference="r-1", **fields).is_unsettled  # type: ignore[arg-type]
     assert not Verdict(**fields).is_unsettled  # type: ignore[arg-type]
     assert not Verdict(reference="r-1", **fields).is_settled  # type: ignore[arg-type]

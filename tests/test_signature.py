@@ -36,7 +36,7 @@ def refusal(
     return caught.value.reason
 
 
-@for_each("row", ROWS, ids=lambda row: row["file"])
+@for_each("row", ROWS)
 def test_every_fixture_is_signed_by_its_header(row: dict[str, str]) -> None:
     body = (PAYLOADS / row["file"]).read_bytes()
     assert (len(body), hashlib.sha256(body).hexdigest()) == (int(row["bytes"]), row["sha256"])

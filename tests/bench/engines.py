@@ -32,31 +32,19 @@ def accept(seconds: float) -> Row:
     """Durable accept on PostgreSQL against the same on SQLite."""
 
     def measure(**place: Any) -> Measured:
-        measured: dict[str, float] = {}
         with peers.premblyd(**place) as daemon:
-            for clients in CLIENTS:
-                taken = load.wrk(daemon.address, clients=clients, seconds=seconds)
-                measured |= {f"rate{clients}": taken.rate, f"p99-{clients}": taken.p99_ms}
-        return measured
+            return serving.load_by_clients(daemon.address, seconds)
 
     def ours() -> Measured:
         with server() as place:
             return measure(place=place)
 
-    goals = [
-        goal
-        for clients in CLIENTS
-        for goal in (
-            rows.rate(f"rate{clients}", f"answers, {clients} clients"),
-            rows.time(f"p99-{clients}", f"p99, {clients} clients"),
-        )
-    ]
     return Row(
         name="postgresql",
         title="durable accept on PostgreSQL, beside it on the machine",
         peer="on SQLite",
         needs=("wrk",),
-        goals=tuple(goals),
+        goals=serving.goals(),
         ours=ours,
         theirs=measure,
     )

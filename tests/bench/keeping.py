@@ -7,15 +7,15 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from premblyd.engines.engine import Database, Engine, Transaction
 from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.engine import SqliteEngine
-from premblyd.engines.writer import Step, Writer
+from premblyd.engines.writer import Writer
 from premblyd.model.states import AttemptOutcome, State
 from premblyd.queue.jobs import Claimable, Ending, Load, Result
 from premblyd.queue.queue import Queue
@@ -156,12 +156,7 @@ class _TimedWriter(Writer):
     took_s = 0.0
 
     def call(
-        self,
-        work: Callable[[Transaction], Done],
-        step: Step = Step.CLAIMS,
-        names: Sequence[str] = (),
-        *,
-        alone: bool = False,
+        self, work: Callable[[Transaction], Done], *which: Any, **more: Any
     ) -> "asyncio.Future[Done]":
         def timed(transaction: Transaction) -> Done:
             begun = time.perf_counter()
@@ -169,7 +164,7 @@ class _TimedWriter(Writer):
             self.took_s = time.perf_counter() - begun
             return done
 
-        return super().call(timed, step, names, alone=alone)
+        return super().call(timed, *which, **more)
 
 
 async def claims_ms(engine: Engine) -> float:

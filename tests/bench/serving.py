@@ -23,37 +23,43 @@ PATIENCE_S = 120.0
 def accept(seconds: float) -> Row:
     """Durable accept against a handler that does nothing."""
 
-    def measure(port: int) -> Measured:
-        measured: dict[str, float] = {}
-        for clients in CLIENTS:
-            taken = load.wrk(f"127.0.0.1:{port}", clients=clients, seconds=seconds)
-            measured |= {f"rate{clients}": taken.rate, f"p99-{clients}": taken.p99_ms}
-        return measured
-
     def ours() -> Measured:
         with peers.premblyd() as daemon:
-            return measure(peers.address(daemon)[1])
+            return load_by_clients(daemon.address, seconds)
 
     def theirs() -> Measured:
         with peers.helper("bare") as bare:
-            return measure(bare.port)
+            return load_by_clients(f"127.0.0.1:{bare.port}", seconds)
 
-    goals = [
-        goal
-        for clients in CLIENTS
-        for goal in (
-            rows.rate(f"rate{clients}", f"answers, {clients} clients", 0.8, 1.0),
-            rows.time(f"p99-{clients}", f"p99, {clients} clients"),
-        )
-    ]
     return Row(
         name="accept",
         title="durable accept, 1 KB signed",
         peer="bare Tornado handler",
         needs=("wrk",),
-        goals=tuple(goals),
+        goals=goals(0.8, 1.0),
         ours=ours,
         theirs=theirs,
+    )
+
+
+def load_by_clients(address: str, seconds: float) -> Measured:
+    """Load a server with each number of clients."""
+    measured: dict[str, float] = {}
+    for clients in CLIENTS:
+        taken = load.wrk(address, clients=clients, seconds=seconds)
+        measured |= {f"rate{clients}": taken.rate, f"p99-{clients}": taken.p99_ms}
+    return measured
+
+
+def goals(*limits: float) -> tuple[rows.Goal, ...]:
+    """Return the goals of what was measured so, with the limits of the rate."""
+    return tuple(
+        goal
+        for clients in CLIENTS
+        for goal in (
+            rows.rate(f"rate{clients}", f"answers, {clients} clients", *limits),
+            rows.time(f"p99-{clients}", f"p99, {clients} clients"),
+        )
     )
 
 
@@ -135,10 +141,7 @@ def confirm(events: int) -> Row:
         name="confirm",
         title="accept, ask and run /bin/true",
         peer="premblyd that asks nothing",
-        goals=(
-            rows.rate("rate", "finished events", 0.25),
-            rows.time("p99", "p99 of answers", 4.0),
-        ),
+        goals=(rows.rate("rate", "finished events", 0.25), rows.time("p99", "p99 of answers", 4.0)),
         ours=ours,
         theirs=theirs,
     )
@@ -169,10 +172,7 @@ def forward(events: int) -> Row:
         title="accept and forward by HTTP",
         peer="adnanh/webhook with curl",
         needs=("webhook", "curl"),
-        goals=(
-            rows.rate("rate", "finished events", 2.0, 5.0),
-            rows.time("p99", "p99 of answers"),
-        ),
+        goals=(rows.rate("rate", "finished events", 2.0, 5.0), rows.time("p99", "p99 of answers")),
         ours=ours,
         theirs=theirs,
     )

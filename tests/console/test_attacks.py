@@ -167,7 +167,6 @@ def test_a_stranger_gets_nothing_by_any_method(daemon: Premblyd, method: str) ->
         {"Sec_Fetch_Site": "same-origin", "Origin": "https://evil.example"},
         {"Host": "evil.example", "Origin": "http://evil.example"},
     ],
-    ids=str,
 )
 def test_no_other_site_changes_anything(
     daemon: Premblyd, own: Browser, headers: dict[str, Any]
@@ -338,7 +337,6 @@ def test_static_is_three_files(daemon: Premblyd, path: str) -> None:
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"\0" * 100 + b"\r\n\r\n",
     ],
-    ids=lambda request_bytes: ascii(request_bytes[:60]),
 )
 def test_a_broken_request_breaks_nothing(daemon: Premblyd, request_bytes: bytes) -> None:
     address = browser(daemon).address

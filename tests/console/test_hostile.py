@@ -134,8 +134,7 @@ def _write_everywhere(daemon: Premblyd, row: int, text: str) -> None:
             for (column,) in columns:
                 try:
                     connection.execute(
-                        f"UPDATE {table} SET {column} = ? WHERE rowid = ?",
-                        (text, row),
+                        f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (text, row)
                     )
                 except sqlite3.IntegrityError:
                     continue  # one of a few words

@@ -275,8 +275,7 @@ def test_nothing_is_revealed_that_can_not_be_recorded(fresh: Premblyd) -> None:
 
 def test_a_replay_runs_the_hook_again(fresh: Premblyd) -> None:
     fresh.configure(
-        console=CONSOLE,
-        actions=[shell("crm", f"test -e {fresh.folder}/mended", retry=ONCE)],
+        console=CONSOLE, actions=[shell("crm", f"test -e {fresh.folder}/mended", retry=ONCE)]
     )
     fresh.start()
     fresh.send(b'{"response_code":"00"}')
@@ -348,12 +347,9 @@ def test_dead_letters_are_replayed_by_choice_and_all_at_once(fresh: Premblyd) ->
     assert own.post("/dead/replay").status == 400, "nothing was chosen"
 
 
-def test_dead_letters_are_told_by_error_and_replayed_by_what_was_asked_for(
-    fresh: Premblyd,
-) -> None:
+def test_dead_letters_are_told_by_error_and_replayed_by_what_was_asked_for(fresh: Premblyd) -> None:
     fresh.configure(
-        console=CONSOLE,
-        actions=[shell("crm", 'exit "$PREMBLY_RESPONSE_CODE"', retry=ONCE)],
+        console=CONSOLE, actions=[shell("crm", 'exit "$PREMBLY_RESPONSE_CODE"', retry=ONCE)]
     )
     fresh.start()
     for number, code in enumerate(("03", "03", "04")):

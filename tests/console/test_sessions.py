@@ -93,11 +93,7 @@ def test_sessions_are_listed_and_ended(guarded: Premblyd) -> None:
     assert console("--end", "all") == "Ended 1 session.\n"
     assert not is_in(linked)
     assert console("--sessions") == "Nobody is signed in.\n"
-    assert guarded.rows(RECORDED)[0] == (
-        "ada",
-        "end-session",
-        "of password (console session 1)",
-    )
+    assert guarded.rows(RECORDED)[0] == ("ada", "end-session", "of password (console session 1)")
     done = run("console", "--end", "7", "--config", guarded.config)
     assert (done.code, "There is no session 7." in done.err) == (1, True)
     assert run("console", "--end", "x", "--config", guarded.config).code == 2
@@ -119,11 +115,7 @@ def test_wrong_links_of_a_stranger_are_few_lines_of_the_log(guarded: Premblyd) -
 def test_a_session_of_another_password_is_none_though_it_could_not_be_ended(store: Store) -> None:
     with closing(connect_operator(store.place)) as database:
         begin = access.begin_session(
-            "token",
-            password_hash="the hash",
-            remote_ip="192.0.2.7",
-            now_ms=NOW_MS,
-            life_ms=1000,
+            "token", password_hash="the hash", remote_ip="192.0.2.7", now_ms=NOW_MS, life_ms=1000
         )
         own = database.transact(begin)
         assert access.find_session(database, "token", NOW_MS, "the hash") == own

@@ -26,6 +26,18 @@ class Cycles(Protocol):
 Campaign = TypeVar("Campaign", bound=Cycles)
 
 
+ANY = -1  # as a seed
+
+
+def arguments(doc: str | None, **defaults: float) -> argparse.Namespace:
+    """Return the numbers of the command line, each of its default's kind."""
+    parser = argparse.ArgumentParser(description=doc)
+    for name, default in defaults.items():
+        value = random.randrange(1 << 30) if default == ANY else default
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    return parser.parse_args()
+
+
 def main(
     doc: str | None,
     make: Callable[[ExitStack, int], Campaign],
@@ -36,15 +48,12 @@ def main(
 ) -> None:
     """Run the campaign that `make` makes of a stack, for what it opens, and a seed, as the command
     line says, and print its figures, with `more` of them."""
-    parser = argparse.ArgumentParser(description=doc)
-    parser.add_argument("--cycles", type=int, default=cycles)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
-    arguments = parser.parse_args()
+    asked = arguments(doc, cycles=cycles, seed=ANY)
     start = time.monotonic()
     with ExitStack() as opened:
-        campaign = make(opened, arguments.seed)
-        problems = campaign.run(arguments.cycles, say_every=say_every)
-    print(f"{arguments.cycles} cycles, seed {arguments.seed}, {time.monotonic() - start:.0f} s")
+        campaign = make(opened, asked.seed)
+        problems = campaign.run(asked.cycles, say_every=say_every)
+    print(f"{asked.cycles} cycles, seed {asked.seed}, {time.monotonic() - start:.0f} s")
     table({**campaign.figures, **more(campaign), "broken promises": len(problems)})
     end(problems)
 

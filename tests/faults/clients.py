@@ -5,7 +5,6 @@
 No 500, no traceback, no crash; webhooks are answered meanwhile; memory comes back.
 """
 
-import argparse
 import contextlib
 import re
 import socket
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.faults import campaigns
 from tests.faults.daemon import Victim, folder, table
 from tests.faults.sieges import Plan, Siege
 from tests.support.needs import allow_open_files
@@ -278,19 +278,14 @@ def endure(at: Path, *, connections: int, rounds: int, webhooks: int) -> Endured
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--connections", type=int, default=500)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--webhooks", type=int, default=30)
-    arguments = parser.parse_args()
+    arguments = campaigns.arguments(__doc__, connections=500, rounds=20, webhooks=30)
     allow_open_files()
     with folder() as at:
         endured = endure(at, **vars(arguments))
     table(endured.figures)
     if endured.slowest_s > STILL_S:
         endured.problems.append(f"among slow clients an answer took {endured.slowest_s:.1f} s")
-    if endured.problems:
-        raise SystemExit("\n".join(endured.problems))
+    campaigns.end(endured.problems)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from premblyd.queue.queue import Queue
 from premblyd.run.dispatcher import Actions, Dispatcher
 from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import Runners
-from tests.faults.daemon import Victim, folder
+from tests.faults.daemon import UNFINISHED, Victim, folder
 from tests.support.clock import SettableClock
 from tests.support.configuration import configuration, shell
 from tests.support.database import rows
@@ -46,7 +46,6 @@ SLACK_S = 40.0  # of a busy machine; a round by a wrong clock would be due in an
 WAITING = 20
 LIBRARY = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 ENDED = "SELECT count(*) FROM attempt WHERE outcome IS NOT NULL"
-UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
 
 
 class Hooks(FakeRunner):

@@ -9,7 +9,6 @@ outside the database. After every restart and at the end the promises are checke
 import json
 import random
 import threading
-import time
 import zlib
 from collections import Counter
 from dataclasses import dataclass, field
@@ -27,7 +26,6 @@ from tests.support.requests import Answer
 CLIENTS = 6
 SETTLE_S = 30.0
 RETRY = {"attempts": 3, "first_delay": "20ms", "factor": 1.5, "max_delay": "300ms"}
-UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
 
 
 class Receiver(ThreadingHTTPServer):
@@ -161,53 +159,21 @@ class Campaign:
             for number in range(CLIENTS)
         ]
         with self.victim:
-            self._restart()
+            self.victim.restart(SETTLE_S)
             with campaigns.sending(clients):
                 for _ in campaigns.count_cycles(cycles, say_every, lambda: len(self.book.events)):
                     self.harm()
                     self._check()
-            self._settle()
+            settle_s = SETTLE_S + len(self.book.events) / 100
+            self.book.problems += self.victim.unfinished(settle_s)
             self.receiver.shutdown()
             self._check_end()
-            if self.victim.stop() != 0:
-                self.book.problems.append("it did not stop cleanly")
-            self.book.problems += self.victim.complaints()[:5]
+            self.book.problems += self.victim.end()
         self.receiver.server_close()
         return self.book.problems
 
     def harm(self) -> None:
-        """Let it run for a random while, kill it, and start it again: now and then it is killed
-        once more while it starts."""
-        time.sleep(self.rng.uniform(0.0, self.longest_s))
-        self._kill()
-        if self.rng.random() < 0.2:
-            self.victim.launch()
-            time.sleep(self.rng.uniform(0.05, 0.4))
-            self._kill()
-            self.figures["killed while starting"] += 1
-        self._restart()
-
-    def _kill(self) -> None:
-        self.victim.process.kill()
-        self.victim.process.wait(10)
-        self.figures["kills"] += 1
-
-    def _restart(self) -> None:
-        self.victim.launch()
-        deadline = time.monotonic() + SETTLE_S
-        while self.victim.healthz()[0] != 200:
-            late = time.monotonic() > deadline
-            if late or self.victim.process.poll() is not None:
-                raise AssertionError(f"it does not start:\n{self.victim.whole_log()[-2000:]}")
-            time.sleep(0.01)
-
-    def _settle(self) -> None:
-        """Wait until nothing waits: a delivery that is stuck shows here."""
-        deadline = time.monotonic() + SETTLE_S + len(self.book.events) / 100
-        while (left := self.victim.rows(UNFINISHED)[0][0]) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        if left:
-            self.book.problems.append(f"{left} deliveries never ended")
+        self.figures["kills"] += self.victim.crash(self.rng, self.longest_s, SETTLE_S)
 
     def _check(self) -> None:
         """Each 200 since the last check has its event once, and the file is sound."""

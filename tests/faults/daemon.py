@@ -1,6 +1,7 @@
 """A daemon to do harm to: what the fault campaigns share."""
 
 import contextlib
+import random
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from tests.support.processes import memory_kib
 from tests.support.requests import Answer, request
 
 RESPONSIVE_S = 4.5  # healthz waits 2 s for the disk at most; a writer waits 5 s for a lock
+UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
 COMPLAINTS = ("Traceback", '"traceback":', '"level":"critical"')
 
 
@@ -37,6 +39,44 @@ class Victim(Premblyd):
         """Start it and don't wait."""
         with self._log.open("ab") as log:
             self._process = self.spawn(log)
+
+    def restart(self, within_s: float) -> None:
+        """Start it and wait until it is healthy. Raise AssertionError when it is not in time."""
+        self.launch()
+        deadline = time.monotonic() + within_s
+        while self.healthz()[0] != 200:
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise AssertionError(f"it does not start:\n{self.whole_log()[-2000:]}")
+            time.sleep(0.01)
+
+    def crash(self, rng: random.Random, longest_s: float, within_s: float) -> int:
+        """Let it run for a random while, kill it, and start it again: now and then it is killed
+        once more while it starts. Return how often it was killed."""
+        time.sleep(rng.uniform(0.0, longest_s))
+        self._end_now()
+        is_killed_again = rng.random() < 0.2
+        if is_killed_again:
+            self.launch()
+            time.sleep(rng.uniform(0.05, 0.4))
+            self._end_now()
+        self.restart(within_s)
+        return 1 + is_killed_again
+
+    def _end_now(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+    def unfinished(self, within_s: float) -> list[str]:
+        """Wait until nothing waits. Return what does for too long: a delivery that is stuck."""
+        deadline = time.monotonic() + within_s
+        while (left := self.rows(UNFINISHED)[0][0]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return [f"{left} deliveries never ended"] if left else []
+
+    def end(self) -> list[str]:
+        """Stop it. Return what was wrong with its stop, and what it complained of in its life."""
+        unclean = ["it did not stop cleanly"] if self.stop() != 0 else []
+        return unclean + self.complaints()[:5]
 
     def healthz(self) -> tuple[int, float]:
         """Return the health check's status, 0 without an answer, and its seconds."""

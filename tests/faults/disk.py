@@ -6,7 +6,6 @@ Under each fault webhooks go on coming. None is acknowledged that is not on the 
 check tells and answers in time, and when the fault goes the daemon recovers by itself.
 """
 
-import argparse
 import contextlib
 import itertools
 import os
@@ -18,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults import campaigns
-from tests.faults.daemon import RESPONSIVE_S, Victim, folder
+from tests.faults.daemon import RESPONSIVE_S, UNFINISHED, Victim, folder
 from tests.faults.disk_faults import Fault, failing, full, locked, moved, replaced, small_disk
 from tests.support.configuration import shell
 from tests.support.waiting import wait_until
@@ -97,13 +96,10 @@ def _judge(victim: Victim, endured: Endured) -> None:
     if unexpected := set(endured.answers) - {0, 200, 503}:
         endured.problems.append(f"answers {unexpected}")
     with contextlib.suppress(AssertionError):
-        wait_until(lambda: not victim.rows(_UNFINISHED)[0][0], RECOVERY_S)
-    if victim.rows(_UNFINISHED)[0][0]:
+        wait_until(lambda: not victim.rows(UNFINISHED)[0][0], RECOVERY_S)
+    if victim.rows(UNFINISHED)[0][0]:
         endured.problems.append("a delivery is stuck")
     endured.problems += victim.complaints()[:3]
-
-
-_UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
 
 
 def _send(victim: Victim, endured: Endured, number: int) -> None:
@@ -193,9 +189,7 @@ _ACTION = shell("true", "true", retry={"attempts": 50, "first_delay": "50ms", "m
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lock-s", type=float, default=30)
-    arguments = parser.parse_args()
+    arguments = campaigns.arguments(__doc__, lock_s=30.0)
     problems = []
     print(f"as {'root' if os.geteuid() == 0 else 'a user'}")
     faults = FAULTS | {f"locked for {arguments.lock_s:g} s": (locked, arguments.lock_s)}

@@ -6,7 +6,6 @@ Places of the facts get other values, lose them, or give a key twice. Both must 
 each body: its outcome, its doubt and its face.
 """
 
-import argparse
 import json
 import random
 from collections import Counter
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from premblyd.prembly import payload
+from tests.faults import campaigns
 from tests.faults.daemon import table
 
 SAMPLES = sorted((Path(__file__).parents[1] / "payloads").glob("[0-9]*.json"))
@@ -391,15 +391,11 @@ def differences(count: int, seed: int) -> tuple[Counter[str], list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mutations", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
+    arguments = campaigns.arguments(__doc__, mutations=10_000, seed=1)
     found, problems = differences(arguments.mutations, arguments.seed)
     table({"mutations": arguments.mutations, **dict(sorted(found.items()))})
     table({"read differently": len(problems)})
-    if problems:
-        raise SystemExit("\n".join(problems[:20]))
+    campaigns.end(problems[:20])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Inputs are mutated from good ones. From Python 3.12 on it is guided by coverage:
 reaches a new line of premblyd is kept and mutated further. Before, it is by its result alone.
 """
 
-import argparse
 import math
 import random
 import sys
@@ -27,6 +26,7 @@ from premblyd.prembly import events, payload, samples, signature
 from premblyd.prembly.bodies import FIELDS
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.inbox import event_keys
+from tests.faults import campaigns
 from tests.faults.daemon import folder, table
 from tests.faults.values import EXPLAINED, hostile_bodies
 
@@ -230,10 +230,7 @@ def run(at: Path, cases: int, seed: int, *, say: bool = False) -> Counter[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
-    arguments = parser.parse_args()
+    arguments = campaigns.arguments(__doc__, cases=1_000_000, seed=campaigns.ANY)
     start = time.monotonic()
     print(f"seed {arguments.seed}, Python {sys.version.split()[0]}", flush=True)
     with folder() as at:

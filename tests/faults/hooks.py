@@ -7,7 +7,6 @@ its restart; webhooks are answered meanwhile, and the daemon's memory stays boun
 while hooks start leaves nobody who waits busily for the dead.
 """
 
-import argparse
 import contextlib
 import json
 import random
@@ -245,11 +244,7 @@ def _judge_attempts(victim: Victim, hooks: Iterable[str], endured: Endured) -> N
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gigabytes", type=int, default=10)
-    parser.add_argument("--timeout-s", type=float, default=60)
-    parser.add_argument("--kills", type=int, default=300)
-    arguments = parser.parse_args()
+    arguments = campaigns.arguments(__doc__, gigabytes=10, timeout_s=60.0, kills=300)
     problems = []
     with folder() as at:
         endured = misbehave(at, timeout_s=arguments.timeout_s, gigabytes=arguments.gigabytes)

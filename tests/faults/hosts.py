@@ -18,7 +18,7 @@ from pathlib import Path
 
 from premblyd.databases import Server
 from tests.faults import campaigns, promises
-from tests.faults.crash import RETRY, UNFINISHED, Book, Client, body_of
+from tests.faults.crash import RETRY, Book, Client, body_of
 from tests.faults.daemon import Victim, folder
 from tests.support import postgresql
 from tests.support.configuration import shell
@@ -102,10 +102,7 @@ class Campaign:
         """Run the campaign and return every broken promise."""
         with ExitStack() as opened:
             for victim in self.victims:
-                opened.enter_context(victim)
-                victim.launch()
-            for victim in self.victims:
-                self._until_healthy(victim)
+                opened.enter_context(victim).restart(SETTLE_S)
             proxy = opened.enter_context(Proxy([victim.address for victim in self.victims]))
             clients = [
                 Client(proxy, self.book, number, random.Random(self.rng.random()))
@@ -115,7 +112,7 @@ class Campaign:
                 for _ in campaigns.count_cycles(cycles, say_every, lambda: len(self.book.events)):
                     self.rng.choice(self._faults)(self.rng.choice(self.victims))
                     time.sleep(self.rng.uniform(0, 0.3))
-            self._settle()
+            self.book.problems += self.victims[0].unfinished(SETTLE_S + len(self.book.events) / 50)
             self._check()
             for victim in self.victims:
                 if victim.stop() != 0:
@@ -130,8 +127,7 @@ class Campaign:
         victim.process.wait(10)
         self.figures["kills"] += 1
         time.sleep(self.rng.choice([0.0, self.rng.uniform(0, 2 * self.lost_after_s)]))
-        victim.launch()
-        self._until_healthy(victim)
+        victim.restart(SETTLE_S)
 
     def _freeze(self, victim: Victim) -> None:
         """SIGSTOP, mostly for longer than the lease."""
@@ -146,8 +142,7 @@ class Campaign:
         if victim.process.wait(30) != 0:
             self.book.problems.append("one did not stop cleanly")
         self.figures["restarts"] += 1
-        victim.launch()
-        self._until_healthy(victim)
+        victim.restart(SETTLE_S)
 
     def _cut(self, _: Victim) -> None:
         """End some of the daemons' connections."""
@@ -156,22 +151,6 @@ class Campaign:
     def _note_death(self, victim: Victim) -> None:
         worker = f"{victim.folder.name}:{victim.process.pid}:%"
         self._deaths.append((worker, time.time_ns() // 1_000_000))
-
-    def _until_healthy(self, victim: Victim) -> None:
-        deadline = time.monotonic() + SETTLE_S
-        while victim.healthz()[0] != 200:
-            late = time.monotonic() > deadline
-            if late or victim.process.poll() is not None:
-                raise AssertionError(f"it does not start:\n{victim.whole_log()[-2000:]}")
-            time.sleep(0.02)
-
-    def _settle(self) -> None:
-        """Wait until nothing waits: a delivery that is stuck shows here."""
-        deadline = time.monotonic() + SETTLE_S + len(self.book.events) / 50
-        while (left := rows(self.server, UNFINISHED)[0][0]) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        if left:
-            self.book.problems.append(f"{left} deliveries never ended")
 
     def _check(self) -> None:
         lines = [line.split() for line in self.runs.read_text().splitlines()]

@@ -8,7 +8,6 @@ how fast a move is, and how much memory it takes: --cycles 1 --kills 0 --events 
 how many of the events have bodies of 16 MiB.
 """
 
-import argparse
 import os
 import random
 import resource
@@ -22,6 +21,7 @@ from pathlib import Path
 from signal import SIGKILL
 
 from premblyd.databases import DatabaseAddress, Server
+from tests.faults import campaigns
 from tests.faults.daemon import folder, table
 from tests.support import postgresql
 from tests.support.commands import command
@@ -125,13 +125,9 @@ def _url(place: DatabaseAddress) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cycles", type=int, default=20)
-    parser.add_argument("--events", type=int, default=20_000)
-    parser.add_argument("--kills", type=int, default=5)
-    parser.add_argument("--large", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
-    arguments = parser.parse_args()
+    arguments = campaigns.arguments(
+        __doc__, cycles=20, events=20_000, kills=5, large=0, seed=campaigns.ANY
+    )
     with folder() as at, postgresql.cluster() as cluster:
         cluster.start()
         campaign = Campaign(at, cluster, arguments.seed)

@@ -10,7 +10,6 @@ every restart and at the end it is checked what was stored, what ran, and what w
 import json
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,7 +29,6 @@ SETTLE_S = 60.0
 # So many attempts that no delivery dies of the kills: then one of each key must succeed.
 RETRY = {"attempts": 200, "first_delay": "20ms", "factor": 1.5, "max_delay": "300ms"}
 STATUSES = {Outcome.VERIFIED: "VERIFIED", Outcome.PENDING: "PENDING"}
-UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
 OF_KEY = """
 SELECT reference, outcome, sum(state = 'succeeded'), sum(state = 'skipped'), count(*)
 FROM delivery JOIN event ON event.id = event_id WHERE action = 'activate' GROUP BY 1, 2
@@ -136,51 +134,20 @@ class Campaign:
     def run(self, cycles: int, *, say_every: int = 0) -> list[str]:
         """Run the campaign and return every broken promise."""
         with self.victim:
-            self._restart()
+            self.victim.restart(SETTLE_S)
             for number in range(CLIENTS):
                 Client(self, number).start()
             for cycle in range(1, cycles + 1):
                 self.batch = cycle
-                self._kill_once()
+                self.figures["kills"] += self.victim.crash(self.rng, self.longest_s, SETTLE_S)
                 self._check_stored()
                 if say_every and cycle % say_every == 0:
                     print(f"cycle {cycle}: {len(self.book.events)} events", flush=True)
             self.stopping.set()
-            self._settle()
+            self.book.problems += self.victim.unfinished(SETTLE_S)
             self._check_end()
-            if self.victim.stop() != 0:
-                self.book.problems.append("it did not stop cleanly")
-            self.book.problems += self.victim.complaints()[:5]
+            self.book.problems += self.victim.end()
         return self.book.problems
-
-    def _kill_once(self) -> None:
-        time.sleep(self.rng.uniform(0.0, self.longest_s))
-        self._kill()
-        if self.rng.random() < 0.2:
-            self.victim.launch()
-            time.sleep(self.rng.uniform(0.05, 0.4))
-            self._kill()
-        self._restart()
-
-    def _kill(self) -> None:
-        self.victim.process.kill()
-        self.victim.process.wait(10)
-        self.figures["kills"] += 1
-
-    def _restart(self) -> None:
-        self.victim.launch()
-        deadline = time.monotonic() + SETTLE_S
-        while self.victim.healthz()[0] != 200:
-            if time.monotonic() > deadline or self.victim.process.poll() is not None:
-                raise AssertionError(f"it does not start:\n{self.victim.whole_log()[-2000:]}")
-            time.sleep(0.01)
-
-    def _settle(self) -> None:
-        deadline = time.monotonic() + SETTLE_S
-        while (left := self.victim.rows(UNFINISHED)[0][0]) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        if left:
-            self.book.problems.append(f"{left} deliveries never ended")
 
     def _check_stored(self) -> None:
         """What was acknowledged is there, and of no key has more than one succeeded."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from premblyd.databases import Server
 from tests.faults import campaigns
-from tests.faults.daemon import Victim, folder, table
+from tests.faults.daemon import UNFINISHED, Victim, folder, table
 from tests.support import postgresql
 from tests.support.configuration import shell
 from tests.support.database import rows
@@ -35,7 +35,6 @@ sleep 0.0$(( (PREMBLY_DELIVERY * 7 + PREMBLY_ATTEMPT * 3) % 6 ))
 test $(( (PREMBLY_DELIVERY + PREMBLY_ATTEMPT * 5) % 6 )) -ne 0 || exit 1
 echo "$PREMBLY_REFERENCE $PREMBLY_EVENT" >> {effects}
 """
-UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
 SUCCESSES = """
 SELECT event.reference, event.id, attempt.started_at_ms, attempt.finished_at_ms FROM attempt
 JOIN delivery ON delivery.id = attempt.delivery_id JOIN event ON event.id = delivery.event_id

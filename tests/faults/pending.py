@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults import campaigns
-from tests.faults.daemon import Victim, folder, table
+from tests.faults.daemon import UNFINISHED, Victim, folder, table
 from tests.support import prembly_api
 from tests.support.configuration import shell
 from tests.support.database import rows
@@ -29,7 +29,6 @@ from tests.support.waiting import wait_until
 
 SETTLE_S = 60.0
 OPEN = "SELECT count(*) FROM awaited WHERE state <> 'settled'"
-UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
 BROKEN = {
     "verifications awaited twice": "SELECT count(*) FROM"
     " (SELECT 1 FROM awaited GROUP BY reference HAVING count(*) > 1)",

@@ -5,7 +5,6 @@
 A daemon runs beside it, whose action notes each event that is stored.
 """
 
-import argparse
 import itertools
 import json
 import random
@@ -136,13 +135,9 @@ def _stored(victim: Victim) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--entries", type=int, default=10_000)
-    parser.add_argument("--missing", type=int, default=500)
-    parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--rate", type=float, default=200)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
-    arguments = parser.parse_args()
+    arguments = campaigns.arguments(
+        __doc__, entries=10_000, missing=500, kills=10, rate=200.0, seed=campaigns.ANY
+    )
     with folder() as at, prembly_api() as api:
         campaign = Campaign(at, api, arguments.seed, rate=arguments.rate)
         problems = campaign.run(arguments.entries, arguments.missing, arguments.kills)

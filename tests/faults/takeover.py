@@ -5,7 +5,6 @@
 A daemon is killed, stopped (SIGSTOP), or its network is cut, while it runs a hook that goes on.
 """
 
-import argparse
 import signal
 import statistics
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from premblyd.databases import Server
+from tests.faults import campaigns
 from tests.faults.daemon import folder, table
 from tests.support import postgresql
 from tests.support.daemon import Premblyd
@@ -63,9 +63,7 @@ def take_over(at: Path, cluster: postgresql.Cluster, harm: Harm) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, default=5)
-    arguments = parser.parse_args()
+    arguments = campaigns.arguments(__doc__, times=5)
     figures: dict[str, object] = {}
     longest_s = 0.0
     with postgresql.cluster() as cluster:

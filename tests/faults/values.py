@@ -220,12 +220,7 @@ def _views(victim: Victim, events: dict[int, bytes]) -> Iterator[str]:
                 "SELECT reference, user_ref, status, response_code FROM event_log WHERE id = ?",
                 [event],
             ).fetchone()
-            if row != (
-                verdict.reference,
-                verdict.user_ref,
-                verdict.status,
-                verdict.response_code,
-            ):
+            if row != (verdict.reference, verdict.user_ref, verdict.status, verdict.response_code):
                 yield f"event {event}: the view shows another value"
         rows = connection.execute("SELECT count(*) FROM delivery_log").fetchone()[0]
     if rows != 5 * len(events):

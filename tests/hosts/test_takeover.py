@@ -189,11 +189,12 @@ def test_a_host_that_is_cut_off_alone_lets_go_too(tmp_path: Path, runs: Runs) ->
         wait_until(lambda: rows(server, delivery) == [("succeeded", 2, 9)], 30)
         wait_until(lambda: far.send(b'{"second": 1}').status == 200, 30)
         wait_until(lambda: len(runs.workers()) == 3)
+        before = len(far.log("host.let_go"))
         cable.cut()
         (near,) = opened.enter_context(hosts(tmp_path, "b", server=server, actions=runs.actions))
         near.wait_for_rows([("succeeded", 2, 8)], delivery)
         assert runs.workers() == ["a", "a", "a", "b"]
-        assert len(far.log("host.let_go")) == 2, "before the other host called it lost"
+        assert len(far.log("host.let_go")) > before, "before the other host called it lost"
         assert {each.status() for each in far.hooks()} <= {psutil.STATUS_ZOMBIE}
 
 

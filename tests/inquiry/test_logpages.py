@@ -202,7 +202,7 @@ ANYTHING = st.recursive(
     lambda inner: (
         st.lists(inner) | st.dictionaries(st.sampled_from([*ITEM, "id"]) | st.text(), inner)
     ),
-    max_leaves=20,
+    max_leaves=10,
 )
 
 

@@ -51,10 +51,7 @@ class FakeLog:
             number = pages
         items = found[(number - 1) * size : number * size]
         return LogPage(
-            entries=tuple(items),
-            item_count=len(items),
-            without_id=0,
-            total_pages=self.total(pages),
+            entries=tuple(items), item_count=len(items), without_id=0, total_pages=self.total(pages)
         )
 
 

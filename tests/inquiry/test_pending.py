@@ -545,9 +545,7 @@ async def test_nothing_is_asked_without_pending_and_what_waits_is_not_lost(
         at.advance(MINUTE_MS)
         assert api.asked() == 0
         at.configure(pending={})
-        await at.until_rows(
-            [("settled", 0, 3, None), ("waiting", 0, None, None)],
-        )
+        await at.until_rows([("settled", 0, 3, None), ("waiting", 0, None, None)])
         at.advance(5 * MINUTE_MS)
         await until(lambda: [row[0] for row in at.rows()] == ["settled", "settled"])
         assert set(api.asked_by_id().values()) == {1}

@@ -346,9 +346,7 @@ def test_what_was_given_up_is_not_missed(store: Store) -> None:
     assert [row[1:3] for row in store.rows(ROWS)] == [(1, "given_up"), (3, "waiting")]
 
 
-def test_many_that_were_missed_are_begun_in_portions(
-    store: Store,
-) -> None:
+def test_many_that_were_missed_are_begun_in_portions(store: Store) -> None:
     count = 2 * MAX_MISSED
     events = [PENDING | {"reference": f"ref-{number // 2}"} for number in range(count)]
     arrive(store, *events, first_ask_ms=None)  # all at once, and two of each reference

@@ -79,12 +79,7 @@ def try_to_send(daemon: Premblyd, body: bytes = BODY, **more: str) -> Answer | N
             ["1/1", "1/2"],
             [(1, "interrupted"), (2, "succeeded")],
         ),
-        (
-            "dispatcher._tell_finished = die",
-            [("succeeded", 1, 2)],
-            ["1/1"],
-            [(1, "succeeded")],
-        ),
+        ("dispatcher._tell_finished = die", [("succeeded", 1, 2)], ["1/1"], [(1, "succeeded")]),
     ],
     ids=["right after the 200", "in the claim", "after the claim", "hook ended", "hook finished"],
 )

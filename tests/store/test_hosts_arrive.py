@@ -86,9 +86,7 @@ def test_an_answer_that_all_hosts_get_at_once_is_one_event(hosts: list[Store]) -
     assert hosts[0].rows("SELECT DISTINCT state FROM awaited") == [("settled",)]
 
 
-def test_what_an_operator_changes_is_claimed_or_changed_and_never_both(
-    hosts: list[Store],
-) -> None:
+def test_what_an_operator_changes_is_claimed_or_changed_and_never_both(hosts: list[Store]) -> None:
     add_many(hosts[0], 40, "crm")
     crm = {"crm": Claimable(slots=3, lease_ms=LEASE_MS, digest="")}
     operator = Operator(actor="ada")

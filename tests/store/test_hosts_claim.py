@@ -10,16 +10,7 @@ from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Load
 from premblyd.queue.once import lock_name, once_key
-from tests.support.queue import (
-    FAILED,
-    LATER_MS,
-    LEASE_MS,
-    SUCCEEDED,
-    add_many,
-    claim,
-    finish,
-    ids,
-)
+from tests.support.queue import FAILED, LATER_MS, LEASE_MS, SUCCEEDED, add_many, claim, finish, ids
 from tests.support.store import NOW_MS, Store, new_event, transaction_open
 
 LIVES = """INSERT INTO host (worker, name, pid, version, started_at_ms, seen_at_ms)

@@ -32,10 +32,7 @@ REFUSED = {
     "attempts_left = -1": "attempts_left",
     "attempts_left = 2147483648": "attempts_left",
 }
-REFUSED_OF_ATTEMPTS = {
-    "outcome = 'failed'": "set together",
-    "finished_at_ms = 7": "set together",
-}
+REFUSED_OF_ATTEMPTS = {"outcome = 'failed'": "set together", "finished_at_ms = 7": "set together"}
 ROWS = "SELECT * FROM delivery ORDER BY id"
 # Of `install`, on SQLite and PostgreSQL. Has it changed? Then a new migration calls it, and this
 # says the new digest.

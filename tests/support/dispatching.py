@@ -162,19 +162,10 @@ class Dispatching:
         self.inquirer = Inquirer(self.clock)
         self.inquirer.configure(self._prembly)
         self.gate = Confirmation(
-            self.inquirer,
-            Inquiries(self._writer),
-            self.queue,
-            Answers(self._writer),
-            self.clock,
+            self.inquirer, Inquiries(self._writer), self.queue, Answers(self._writer), self.clock
         )
         self.dispatcher = Dispatcher(
-            self.queue,
-            runners,
-            self.clock,
-            random.Random(0),
-            self.gate,
-            read_anew=self._read_anew,
+            self.queue, runners, self.clock, random.Random(0), self.gate, read_anew=self._read_anew
         )
         self.configure(*self.actions)
         self._task = asyncio.create_task(self.dispatcher.run())
@@ -188,10 +179,7 @@ class Dispatching:
 
     def configure(self, *actions: Action) -> None:
         settings = Config.model_construct(
-            database_value=Path("/nowhere"),
-            endpoints=(),
-            actions=actions,
-            prembly=self._prembly,
+            database_value=Path("/nowhere"), endpoints=(), actions=actions, prembly=self._prembly
         )
         self.gate.configure(Settling(settings))
         self.dispatcher.configure(Actions(actions), self.limit, self.max_bytes)

@@ -185,9 +185,7 @@ def _stream(number: int, *, is_unbuffered: bool) -> IO[str]:
         return open(number, closefd=False)
     binary = open(number, "wb", 0 if is_unbuffered else -1, closefd=False)  # noqa: SIM115
     return io.TextIOWrapper(
-        binary,
-        line_buffering=number == 2 or os.isatty(number),
-        write_through=is_unbuffered,
+        binary, line_buffering=number == 2 or os.isatty(number), write_through=is_unbuffered
     )
 
 

@@ -50,11 +50,7 @@ def cabled() -> Iterator[tuple[Cable, Server, Server]]:
     server = postgresql.new_database(cluster, template)
     name = server.url.partition("@/")[2].partition("?")[0]
     with Cable(cluster.folder / f".s.PGSQL.{cluster.port}") as cable:
-        yield (
-            cable,
-            server,
-            Server(f"postgresql://{postgresql.SUPERUSER}@{cable.address}/{name}"),
-        )
+        yield (cable, server, Server(f"postgresql://{postgresql.SUPERUSER}@{cable.address}/{name}"))
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseServer
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -60,6 +61,19 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
+def at_work(server: BaseServer, released: threading.Event) -> Iterator[None]:
+    """Have a server serve meanwhile; then release its handlers that wait."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield
+    finally:
+        released.set()
+        server.shutdown()
+        thread.join()
+
+
+@contextmanager
 def serving(
     answer: Callable[[Handler], object] = Handler.reply, certificate: Path | None = None
 ) -> Iterator[Server]:
@@ -70,14 +84,8 @@ def serving(
             context.load_cert_chain(certificate)
             server.socket = context.wrap_socket(server.socket, server_side=True)
             server.url = server.url.replace("http:", "https:")
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
+        with at_work(server, server.released):
             yield server
-        finally:
-            server.released.set()
-            server.shutdown()
-            thread.join()
 
 
 class Answering:

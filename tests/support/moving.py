@@ -53,11 +53,7 @@ UNIQUE = {
     "attempt_hour": ("action",),
     "delivery": ("once_key",),
 }
-EMPTY_ALONE = {
-    ("delivery", "due_at_ms"),
-    ("delivery", "waits_for_id"),
-    ("awaited", "due_at_ms"),
-}
+EMPTY_ALONE = {("delivery", "due_at_ms"), ("delivery", "waits_for_id"), ("awaited", "due_at_ms")}
 # Of columns that take no others.
 BOUNDED: dict[tuple[str, str], list[Any]] = {
     ("delivery", "attempt_count"): [0, 2**31 - 1],

@@ -25,6 +25,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from premblyd.config import inquiries as config
 from premblyd.config.secrets import SecretPlaces
+from tests.support.http_server import at_work
 
 KEY = "test_sk_premblyd_stand_in_0001"
 ORGANISATION = "b7c9f1de-0000-4000-8000-organisation"
@@ -439,14 +440,8 @@ def prembly_api() -> Iterator[PremblyApi]:
     api = PremblyApi()
     with _Server(api) as server:
         api.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
+        with at_work(server, api.released):
             yield api
-        finally:
-            api.released.set()
-            server.shutdown()
-            thread.join()
 
 
 def _envelope(data: Any, pagination: dict[str, int] | None = None) -> dict[str, Any]:

@@ -109,8 +109,7 @@ class Cable(_Between):
             to = await asyncio.open_unix_connection(self._to)
             with contextlib.closing(to[1]):
                 await asyncio.gather(
-                    _lead(reader, to[1], self._there, self._see),
-                    _lead(to[0], writer, self._back),
+                    _lead(reader, to[1], self._there, self._see), _lead(to[0], writer, self._back)
                 )
 
     def _see(self, data: bytes) -> None:

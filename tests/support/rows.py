@@ -9,11 +9,16 @@ from typing import Any
 import pytest
 
 
+def large(*values: Any) -> list[Any]:
+    """Return rows for `parametrize` that only `-m large` runs."""
+    return [pytest.param(value, marks=pytest.mark.large) for value in values]
+
+
 def for_each(
-    names: str | Sequence[str], rows: Iterable[Any], ids: object = None
+    names: str | Sequence[str], rows: Iterable[Any]
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Run the test with each row as the arguments `names`, the others after one that fails too. Its
-    failure tells each of these rows. `ids` are for the reader, as `parametrize` has them."""
+    failure tells each of these rows."""
     names = names.replace(",", " ").split() if isinstance(names, str) else names
     table = list(rows)
 

@@ -21,7 +21,8 @@ def wait_until(check: Callable[[], T], timeout_s: float = 40) -> T:
 
 async def until(condition: Callable[[], object], timeout_s: float = 40) -> None:
     """Let the loop run until `condition` holds. Fail after `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
+    begun = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.005)
+        waited_s = time.monotonic() - begun
+        assert waited_s < timeout_s, "it did not happen in time"
+        await asyncio.sleep(min(max(0.005, waited_s / 10), 0.05))

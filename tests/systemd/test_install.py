@@ -67,9 +67,7 @@ def test_the_next_steps_work_as_they_are_printed(service: Machine) -> None:
     assert '"status":"received"' in service.output(command)
 
 
-def test_what_is_missing_is_named_with_the_command_that_installs_it(
-    fresh_machine: Machine,
-) -> None:
+def test_what_is_missing_is_named_with_the_command_that_installs_it(fresh_machine: Machine) -> None:
     fresh_machine.run(
         "mkdir /root/old && install /dev/stdin /root/old/systemctl", stdin=OLD_SYSTEMD
     )

@@ -7,14 +7,7 @@ from typing import Any
 import pytest
 
 from tests.systemd.machine import Machine
-from tests.systemd.pages import (
-    CHANGE_ADDRESS,
-    NGINX,
-    UNIX_SOCKET,
-    as_root,
-    block,
-    inline,
-)
+from tests.systemd.pages import CHANGE_ADDRESS, NGINX, UNIX_SOCKET, as_root, block, inline
 from tests.systemd.service import CONFIG, DATABASE, KEY, sql
 
 pytestmark = pytest.mark.machine

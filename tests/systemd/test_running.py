@@ -172,9 +172,7 @@ def test_a_configuration_that_the_service_may_not_read_fails_once(service: Machi
     send(service)
 
 
-def test_while_starts_fail_clients_are_refused_and_it_recovers_by_itself(
-    service: Machine,
-) -> None:
+def test_while_starts_fail_clients_are_refused_and_it_recovers_by_itself(service: Machine) -> None:
     service.run("systemctl stop premblyd.socket premblyd")
     service.run(f"sed 's|^database|listen: 127.0.0.1:9191\\ndatabase|' {CONFIG} >/run/other.yaml")
     service.run("cp /etc/premblyd/credentials/prembly-live-key /run/ && chmod 0644 /run/prembly-*")

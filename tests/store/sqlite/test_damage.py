@@ -41,10 +41,7 @@ UNUSABLE = [
     ("UPDATE event SET kind = 'fax' WHERE id = 1", damage.EVENT_CHANGED + "kind"),
     ("UPDATE event SET outcome = 'maybe' WHERE id = 1", damage.EVENT_CHANGED + "outcome"),
     ("UPDATE event SET body = 'text' WHERE id = 1", damage.EVENT_CHANGED + "body"),
-    (
-        "UPDATE event SET received_at_ms = 'x' WHERE id = 1",
-        damage.EVENT_CHANGED + "received_at_ms",
-    ),
+    ("UPDATE event SET received_at_ms = 'x' WHERE id = 1", damage.EVENT_CHANGED + "received_at_ms"),
     ("UPDATE delivery SET attempt_count = 0 WHERE id = 1", damage.COUNTS_CHANGED),
     ("UPDATE delivery SET attempt_count = 'x' WHERE id = 1", OF_TYPE),
     ("UPDATE delivery SET attempts_left = 1.5 WHERE id = 1", OF_TYPE),
@@ -58,10 +55,7 @@ UNUSABLE = [
         "UPDATE delivery SET finished_at_ms = 7 WHERE id = 1",
         damage.ROW_CHANGED + states.DELIVERY_RULES[1].words,
     ),
-    (
-        "UPDATE delivery SET waits_for_id = 2 WHERE id = 1",
-        OF_RULES[2],
-    ),
+    ("UPDATE delivery SET waits_for_id = 2 WHERE id = 1", OF_RULES[2]),
     (
         "UPDATE delivery SET holds_order = 1 WHERE id = 1",
         damage.ROW_CHANGED + states.DELIVERY_RULES[4].words,

@@ -148,10 +148,7 @@ def test_the_database_is_no_copy_of_itself(crashed: Path, tmp_path: Path) -> Non
     link = tmp_path / "link.db"
     link.symlink_to(crashed)
     before = contents(crashed.parent)
-    with (
-        opened(link) as source,
-        pytest.raises(BadCopyError, match="is the database itself"),
-    ):
+    with opened(link) as source, pytest.raises(BadCopyError, match="is the database itself"):
         put_in(crashed, source)
     assert contents(crashed.parent) == before
 
