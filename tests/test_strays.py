@@ -1,10 +1,12 @@
 """Who is a stray: what a hook left behind, and nobody else's child."""
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EMFILE
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
@@ -12,6 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
+from premblyd.run import strays
+from premblyd.run.process import Mark
+from premblyd.run.strays import read_mark
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.processes import alive, runs
@@ -182,6 +187,22 @@ def test_what_a_process_leaves_is_spared_as_long_as_one_of_its_mark_runs() -> No
     # In another process, as above.
     output = subprocess.run([sys.executable, "-c", MARKED_ORPHANS], capture_output=True, text=True)
     assert (output.stdout, output.stderr) == ("True\n0\n1 -9 None\n1 -9\n", "")
+
+
+def test_what_is_found_is_killed_even_if_not_all_can_be_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read(pid: int) -> Mark | None:
+        if pid > left.pid:
+            raise OSError(EMFILE, "too many open files")
+        return read_mark(pid)
+
+    left = subprocess.Popen(["sleep", "60"], env={"PREMBLY_WORKER": "w"})
+    monkeypatch.setattr(strays, "read_mark", read)
+    monkeypatch.setattr(os, "listdir", lambda _: [str(left.pid), str(left.pid + 1)])
+    with pytest.raises(OSError, match="too many"):
+        strays.kill_marked({Mark("w")})
+    assert left.wait(10) == -SIGKILL
 
 
 def test_what_a_dead_daemon_left_is_gone_at_the_next_start(tmp_path: Path) -> None:

@@ -107,10 +107,12 @@ def find_marks() -> set[Mark]:
 def kill_marked(marks: Collection[Mark]) -> int:
     """Kill every process that carries one of `marks`; return how many.
     After a crash these still run, and their deliveries are about to run again."""
-    found = [pid for pid, mark in _marked() if mark in marks] if marks else []
-    for pid in found:
-        _kill(pid)
-    return len(found)
+    killed = 0
+    for pid, mark in _marked() if marks else ():
+        if mark in marks:  # at once: it may start others, and the next one may not be looked at
+            _kill(pid)
+            killed += 1
+    return killed
 
 
 def _marked() -> Iterator[tuple[int, Mark]]:
