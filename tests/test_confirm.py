@@ -4,6 +4,7 @@ a stand-in made from Prembly's pages."""
 import asyncio
 import hashlib
 import itertools
+import threading
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from premblyd import times
 from premblyd.ask import breaker, client, confirm
 from premblyd.ask.confirm import Patience
+from premblyd.ask.settling import Settling
 from premblyd.databases import DatabaseAddress
 from premblyd.model.states import AttemptOutcome
 from premblyd.prembly import agreement, answers, payload
@@ -18,6 +20,7 @@ from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.damage import CONFIRMED_CHANGED
 from premblyd.queue.jobs import Result
+from premblyd.queue.settling import NewAnswer
 from premblyd.run import dispatcher
 from tests.support import prembly_api
 from tests.support.database import changing, rows
@@ -521,6 +524,27 @@ async def test_what_was_open_is_over_when_prembly_has_the_result(
     results = rows(place, "SELECT result, max(stored_event_id) FROM inquiry GROUP BY result")
     assert results == [("settled", event_id)]
     assert [line for line in lines if line["log_level"] in ("warning", "error")] == []
+
+
+@on_a_loop
+async def test_an_event_is_made_of_an_answer_beside_the_loop(
+    place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a small one: the expressions of its actions may take a third of a second."""
+    threads = []
+    new_answer = Settling.new_answer
+
+    def noted(*arguments: Any, **keys: Any) -> NewAnswer:
+        threads.append(threading.current_thread())
+        return new_answer(*arguments, **keys)
+
+    monkeypatch.setattr(Settling, "new_answer", noted)
+    api.know(UUID)
+    async with at_work(place, api, ACTIVATE) as at:
+        await at.add("activate", **OPEN)
+        await at.until(lambda: at.states() == {"cancelled": 1, "succeeded": 1})
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 @on_a_loop

@@ -12,7 +12,7 @@ from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Action, Config
 from premblyd.expressions import Budget, EvaluationError
 from premblyd.model.tables import InquiryResult, Purpose
-from premblyd.prembly import agreement, answers, bodies, conditions, events
+from premblyd.prembly import agreement, answers, conditions, events
 from premblyd.prembly.agreement import Requirement
 from premblyd.prembly.answers import Question
 from premblyd.prembly.payload import Verdict, Webhook
@@ -105,10 +105,10 @@ class Settling:
         now_ms: int,
     ) -> Added:
         """Store an answer that settles what was asked for, with the record of its question."""
-        make = functools.partial(
+        # Also of a small one: its actions' expressions may take many steps.
+        new = await asyncio.to_thread(
             self.new_answer, subject, question, answer, endpoint=endpoint, now_ms=now_ms
         )
-        new = make() if bodies.is_quick(answer.body) else await asyncio.to_thread(make)
         added = await kept.add(new, inquiry)
         tell_answered(inquiry, added)
         return added
