@@ -1,6 +1,7 @@
 """The fixtures of several test modules, and what a session of pytest does differently here."""
 
 import asyncio
+import functools
 import gc
 import inspect
 import os
@@ -9,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Generator, Iterator, MutableMapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -117,14 +118,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the modules that wait longest, else one of them runs on when all others are done.
+    """Run tests that are coroutines: on Tornado's loop where fixtures have it, else on their own.
+    Begin with the modules that wait longest, else one of them runs on when all others are done.
     With --engine postgresql, leave out what is about SQLite: marked so, or by a fixture."""
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            if "io_loop" in item.fixturenames:
+                item.add_marker("gen_test")
+            else:
+                item.obj = _on_a_loop(item.obj)
     items.sort(key=lambda item: item.path.stem not in WAIT_LONGEST)
     if not database.is_on_postgresql():
         return
     of_sqlite = [item for item in items if _is_of_sqlite(item)]
     config.hook.pytest_deselected(items=of_sqlite)
     items[:] = [item for item in items if item not in of_sqlite]
+
+
+def _on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    @functools.wraps(test)
+    def run(**fixtures: Any) -> None:
+        asyncio.run(test(**fixtures))
+
+    return run
 
 
 def _is_of_sqlite(item: pytest.Item) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from premblyd.databases import DatabaseAddress
 from premblyd.prembly import payload
 from tests.support.database import rows
-from tests.support.dispatching import Dispatching, on_a_loop
+from tests.support.dispatching import Dispatching
 from tests.support.jobs import action, told
 from tests.support.prembly_api import PremblyApi
 
@@ -183,7 +183,6 @@ EVENTS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, tuple[Any, str
 
 
 @pytest.mark.parametrize("kind", EVENTS)
-@on_a_loop
 async def test_for_each_answer_happens_what_the_rule_says(
     place: DatabaseAddress, api: PremblyApi, kind: str
 ) -> None:

@@ -24,7 +24,7 @@ from premblyd.queue.settling import NewAnswer
 from premblyd.run import dispatcher
 from tests.support import prembly_api
 from tests.support.database import changing, rows
-from tests.support.dispatching import Dispatching, FakeRunner, on_a_loop
+from tests.support.dispatching import Dispatching, FakeRunner
 from tests.support.jobs import action, action_of, told
 from tests.support.logs import logged
 from tests.support.prembly_api import Fault, PremblyApi, Shape
@@ -61,7 +61,6 @@ def at_work(place: DatabaseAddress, api: PremblyApi, *actions: Any, **keys: Any)
 
 
 @pytest.mark.parametrize("shape", [Shape.FLAT, Shape.WEBHOOK, Shape.BARE])
-@on_a_loop
 async def test_a_hook_runs_when_prembly_says_the_same(
     place: DatabaseAddress, api: PremblyApi, shape: Shape
 ) -> None:
@@ -93,7 +92,6 @@ async def test_a_hook_runs_when_prembly_says_the_same(
         ({"user_ref": "somebody"}, "Prembly's answer names another user_ref than the event"),
     ],
 )
-@on_a_loop
 async def test_what_prembly_contradicts_runs_nothing_and_is_dead_at_once(
     place: DatabaseAddress, api: PremblyApi, known: dict[str, Any], words: str
 ) -> None:
@@ -110,7 +108,6 @@ async def test_what_prembly_contradicts_runs_nothing_and_is_dead_at_once(
     assert (answered["log_level"], answered["error"]) == ("warning", words)
 
 
-@on_a_loop
 async def test_an_answer_about_another_reference_contradicts(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -123,7 +120,6 @@ async def test_an_answer_about_another_reference_contradicts(
 
 
 @pytest.mark.parametrize("fault", [prembly_api.status(404), prembly_api.code_01])
-@on_a_loop
 async def test_what_prembly_does_not_know_is_asked_for_again_and_then_dead(
     place: DatabaseAddress, api: PremblyApi, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,7 +142,6 @@ async def test_what_prembly_does_not_know_is_asked_for_again_and_then_dead(
         assert at.shell.runs == []
 
 
-@on_a_loop
 async def test_however_long_it_takes_prembly_is_asked_four_times(
     place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,7 +155,6 @@ async def test_however_long_it_takes_prembly_is_asked_four_times(
         assert (api.asked(), at.shell.runs) == (4, [])
 
 
-@on_a_loop
 async def test_a_restart_begins_the_time_anew_and_asks_less_often(
     place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +172,6 @@ async def test_a_restart_begins_the_time_anew_and_asks_less_often(
     assert after.is_over(1, 5)
 
 
-@on_a_loop
 async def test_what_prembly_knows_a_moment_later_is_confirmed_then(
     place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,7 +210,6 @@ async def test_what_prembly_knows_a_moment_later_is_confirmed_then(
         (prembly_api.cut, "unavailable", "the connection broke in the middle of the answer"),
     ],
 )
-@on_a_loop
 async def test_while_prembly_can_not_be_asked_nothing_runs_and_no_attempt_is_spent(
     place: DatabaseAddress, api: PremblyApi, fault: Fault, result: str, error: str
 ) -> None:
@@ -237,7 +229,6 @@ async def test_while_prembly_can_not_be_asked_nothing_runs_and_no_attempt_is_spe
     assert rows(place, "SELECT attempts_left FROM delivery") == [(2,)]
 
 
-@on_a_loop
 async def test_when_the_key_is_mended_what_was_refused_is_asked_for_soon(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -255,7 +246,6 @@ async def test_when_the_key_is_mended_what_was_refused_is_asked_for_soon(
 
 
 @pytest.mark.parametrize("code", [401, 403])
-@on_a_loop
 async def test_an_id_that_prembly_refuses_stops_no_other_and_is_given_up(
     place: DatabaseAddress, api: PremblyApi, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,7 +276,6 @@ async def test_an_id_that_prembly_refuses_stops_no_other_and_is_given_up(
     assert "inquiry.refused" not in {line["event"] for line in lines}
 
 
-@on_a_loop
 async def test_retry_after_is_heeded(place: DatabaseAddress, api: PremblyApi) -> None:
     api.know(UUID)
     api.fail(prembly_api.too_many("3600"))
@@ -299,7 +288,6 @@ async def test_retry_after_is_heeded(place: DatabaseAddress, api: PremblyApi) ->
         assert api.asked() == 1
 
 
-@on_a_loop
 async def test_an_answer_of_5_mb_confirms_like_any_other(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -312,7 +300,6 @@ async def test_an_answer_of_5_mb_confirms_like_any_other(
     assert size > prembly_api.HUGE_BYTES
 
 
-@on_a_loop
 async def test_one_question_serves_all_that_wait_for_it(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -327,7 +314,6 @@ async def test_one_question_serves_all_that_wait_for_it(
     assert len(rows(place, INQUIRIES)) == 1
 
 
-@on_a_loop
 async def test_the_rate_is_held_with_200_waiting(place: DatabaseAddress, api: PremblyApi) -> None:
     references = [f"ref-{number}" for number in range(200)]
     for reference in references:
@@ -344,7 +330,6 @@ async def test_the_rate_is_held_with_200_waiting(place: DatabaseAddress, api: Pr
     assert min(windows) >= 950
 
 
-@on_a_loop
 async def test_prembly_down_piles_up_no_attempts_and_it_goes_on_when_prembly_does(
     place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,7 +357,6 @@ async def test_prembly_down_piles_up_no_attempts_and_it_goes_on_when_prembly_doe
     assert left == {2}
 
 
-@on_a_loop
 async def test_a_delivery_is_asked_about_once_and_its_hook_as_often_as_it_may(
     place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -388,7 +372,6 @@ async def test_a_delivery_is_asked_about_once_and_its_hook_as_often_as_it_may(
     assert api.asked() == 1
 
 
-@on_a_loop
 async def test_an_answer_from_before_an_event_does_not_judge_it(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -403,7 +386,6 @@ async def test_an_answer_from_before_an_event_does_not_judge_it(
     assert api.asked() == 2
 
 
-@on_a_loop
 async def test_a_replay_asks_again(
     place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -423,7 +405,6 @@ async def test_a_replay_asks_again(
     "reference",
     [None, "..", "../logs", "a/b", "a%2fb", "a b", "x" * 5000, "référence", "a?b=c", "a\nb"],
 )
-@on_a_loop
 async def test_what_can_not_be_asked_for_runs_nothing_and_says_so(
     place: DatabaseAddress, api: PremblyApi, reference: str | None
 ) -> None:
@@ -435,7 +416,6 @@ async def test_what_can_not_be_asked_for_runs_nothing_and_says_so(
     assert (api.asked(), rows(place, INQUIRIES)) == (0, [])
 
 
-@on_a_loop
 async def test_what_is_about_no_verification_is_not_asked_for(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -445,7 +425,6 @@ async def test_what_is_about_no_verification_is_not_asked_for(
     assert api.asked() == 0
 
 
-@on_a_loop
 async def test_a_session_is_asked_for_and_its_id_recorded_nowhere(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -459,7 +438,6 @@ async def test_a_session_is_asked_for_and_its_id_recorded_nowhere(
     assert "sdk_session_1" not in str(lines)
 
 
-@on_a_loop
 async def test_premblys_own_answer_is_confirmed_by_itself(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -472,7 +450,6 @@ async def test_premblys_own_answer_is_confirmed_by_itself(
     assert api.asked() == 0
 
 
-@on_a_loop
 async def test_premblys_own_answer_is_silent_about_no_no(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -489,7 +466,6 @@ async def test_premblys_own_answer_is_silent_about_no_no(
         await at.until_states(dead=1, succeeded=1)
 
 
-@on_a_loop
 async def test_without_a_key_nothing_runs_unasked(place: DatabaseAddress) -> None:
     plain = action("plain")
     async with Dispatching(place, ACTIVATE, plain) as at:
@@ -501,7 +477,6 @@ async def test_without_a_key_nothing_runs_unasked(place: DatabaseAddress) -> Non
 OPEN: dict[str, Any] = TRUE | {"outcome": Outcome.PENDING, "response_code": "02"}
 
 
-@on_a_loop
 async def test_what_was_open_is_over_when_prembly_has_the_result(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -526,7 +501,6 @@ async def test_what_was_open_is_over_when_prembly_has_the_result(
     assert [line for line in lines if line["log_level"] in ("warning", "error")] == []
 
 
-@on_a_loop
 async def test_an_event_is_made_of_an_answer_beside_the_loop(
     place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -547,7 +521,6 @@ async def test_an_event_is_made_of_an_answer_beside_the_loop(
     assert threading.main_thread() not in threads
 
 
-@on_a_loop
 async def test_a_forged_alert_hides_no_result_of_what_was_open(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -565,7 +538,6 @@ async def test_a_forged_alert_hides_no_result_of_what_was_open(
     assert rows(place, cancelled) == [(agreement.SETTLED_SINCE,)]
 
 
-@on_a_loop
 async def test_a_delivery_whose_result_another_event_had_before_says_so(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -578,7 +550,6 @@ async def test_a_delivery_whose_result_another_event_had_before_says_so(
     assert rows(place, "SELECT count(*) FROM event") == [(2,)]
 
 
-@on_a_loop
 async def test_a_retry_gets_what_was_confirmed_before_the_first_attempt(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -605,7 +576,6 @@ async def test_a_retry_gets_what_was_confirmed_before_the_first_attempt(
     assert len(runner.runs) == 3
 
 
-@on_a_loop
 async def test_what_was_confirmed_and_changed_by_hand_runs_nothing(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -622,7 +592,6 @@ async def test_what_was_confirmed_and_changed_by_hand_runs_nothing(
         assert at.delivery("last_error") == (CONFIRMED_CHANGED,)
 
 
-@on_a_loop
 async def test_a_stop_gives_up_the_question_and_spends_nothing(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -636,7 +605,6 @@ async def test_a_stop_gives_up_the_question_and_spends_nothing(
         assert at.shell.runs == []
 
 
-@on_a_loop
 async def test_a_database_that_fails_meanwhile_runs_nothing_unconfirmed(
     place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,9 +154,7 @@ def test_a_start_that_fails_leaves_nothing_open(
 
 
 def test_a_stop_leaves_nothing_open_and_tells_commands_so(
-    tmp_path: Path,
-    can_lock: Callable[[DatabaseAddress], bool],
-    leaving_nothing: DatabaseAddress,
+    tmp_path: Path, can_lock: Callable[[DatabaseAddress], bool], leaving_nothing: DatabaseAddress
 ) -> None:
     async def start_and_stop() -> None:
         async with configured(tmp_path, leaving_nothing):

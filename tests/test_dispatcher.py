@@ -18,7 +18,7 @@ from premblyd.queue.jobs import Due, Result
 from premblyd.run import dispatcher
 from premblyd.run.invocation import Invocation
 from tests.support.database import changing, rows
-from tests.support.dispatching import SUCCEEDED, Dispatching, FakeRunner, on_a_loop
+from tests.support.dispatching import SUCCEEDED, Dispatching, FakeRunner
 from tests.support.jobs import action, action_of, told
 from tests.support.logs import logged
 
@@ -34,7 +34,6 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "STORE_PAUSE_S", 0.02)
 
 
-@on_a_loop
 async def test_each_delivery_runs_once_by_its_actions_runner(place: DatabaseAddress) -> None:
     shell, command = action("shell", shell="true"), action("command", command=["true"])
     http = action("http", http={"url": "http://x"})
@@ -49,7 +48,6 @@ async def test_each_delivery_runs_once_by_its_actions_runner(place: DatabaseAddr
         assert len({told(run, "DELIVERY") for _, run in runs}) == len(at.attempts("id")) == 9
 
 
-@on_a_loop
 async def test_a_slow_action_never_delays_another(place: DatabaseAddress) -> None:
     slow, quick = action("slow", concurrency=1), action("quick", concurrency=1)
     async with Dispatching(place, slow, quick, limit=2) as at:
@@ -66,7 +64,6 @@ async def test_a_slow_action_never_delays_another(place: DatabaseAddress) -> Non
         assert at.shell.most == {"slow": 1, "quick": 1, "all": 2}
 
 
-@on_a_loop
 async def test_a_slow_action_takes_no_slot_that_another_needs(place: DatabaseAddress) -> None:
     """Though all may run fewer hooks at once than the actions together."""
     slow, fast, other = action("slow"), action("fast"), action("other")
@@ -80,7 +77,6 @@ async def test_a_slow_action_takes_no_slot_that_another_needs(place: DatabaseAdd
         assert at.states("slow", "other") == {"running": 2, "pending": 16}
 
 
-@on_a_loop
 async def test_a_slow_action_takes_no_room_that_another_needs(place: DatabaseAddress) -> None:
     slow, fast = action("slow", concurrency=50), action("fast")
     large = bytes(200 << 10)
@@ -94,7 +90,6 @@ async def test_a_slow_action_takes_no_room_that_another_needs(place: DatabaseAdd
 
 
 @pytest.mark.parametrize("limit", [1, 2])
-@on_a_loop
 async def test_with_fewer_slots_than_actions_a_slot_that_becomes_free_goes_round(
     place: DatabaseAddress, limit: int
 ) -> None:
@@ -109,7 +104,6 @@ async def test_with_fewer_slots_than_actions_a_slot_that_becomes_free_goes_round
         await at.until_states(succeeded=33)
 
 
-@on_a_loop
 async def test_concurrency_is_bounded_by_action_and_in_all(place: DatabaseAddress) -> None:
     actions = [action("four"), action("two", concurrency=2), action("one", concurrency=1)]
     async with Dispatching(place, *actions, runner=FakeRunner(takes_s=0.02), limit=5) as at:
@@ -126,7 +120,6 @@ async def test_concurrency_is_bounded_by_action_and_in_all(place: DatabaseAddres
         await at.until(lambda: at.dispatcher.running == 0)
 
 
-@on_a_loop
 async def test_an_action_runs_no_more_than_may_on_all_hosts(place: DatabaseAddress) -> None:
     bounded = action("a", concurrency={"host": 4, "cluster": 2})
     async with Dispatching(place, bounded) as at:
@@ -139,7 +132,6 @@ async def test_an_action_runs_no_more_than_may_on_all_hosts(place: DatabaseAddre
         assert at.shell.most["a"] == 2
 
 
-@on_a_loop
 async def test_a_failing_hook_is_tried_again_until_it_is_dead(place: DatabaseAddress) -> None:
     async with Dispatching(place, action("a", retry=QUICK), runner=FakeRunner(FAILED)) as at:
         await at.add("a")
@@ -159,17 +151,15 @@ def test_what_is_due_again_at_once_runs_at_once(
     monkeypatch.setattr(dispatcher, "POLL_S", 600.0)
     at_once = {"attempts": 5, "first_delay": "0ms"}
 
-    @on_a_loop
     async def run() -> None:
         action_ = action("a", retry=at_once)
         async with Dispatching(place, action_, runner=FakeRunner(FAILED)) as at:
             await at.add("a")
             await at.until_states(dead=1)
 
-    run()
+    asyncio.run(run())
 
 
-@on_a_loop
 async def test_a_hook_that_recovers_succeeds(place: DatabaseAddress) -> None:
     async with Dispatching(place, action("a", retry=QUICK), runner=FakeRunner(FAILED)) as at:
         await at.add("a")
@@ -179,7 +169,6 @@ async def test_a_hook_that_recovers_succeeds(place: DatabaseAddress) -> None:
         assert [outcome for (outcome,) in at.attempts("outcome")][-1] == "succeeded"
 
 
-@on_a_loop
 async def test_a_final_failure_is_dead_at_once(place: DatabaseAddress) -> None:
     final = Result(outcome=AttemptOutcome.FAILED, http_status=410, final=True)
     async with Dispatching(place, action("a", retry=QUICK), runner=FakeRunner(final)) as at:
@@ -188,7 +177,6 @@ async def test_a_final_failure_is_dead_at_once(place: DatabaseAddress) -> None:
         assert at.delivery("attempt_count, attempts_left") == (1, 2)
 
 
-@on_a_loop
 async def test_a_runner_that_raises_spends_the_attempt_and_not_the_daemon(
     place: DatabaseAddress,
 ) -> None:
@@ -204,7 +192,6 @@ async def test_a_runner_that_raises_spends_the_attempt_and_not_the_daemon(
     assert [line["event"] for line in lines].count("runner.failed") == 3
 
 
-@on_a_loop
 async def test_a_failing_store_is_waited_for(place: DatabaseAddress) -> None:
     async with Dispatching(place, action("a"), failures={"claim": 5, "finish": 5}) as at:
         await at.add("a")
@@ -213,7 +200,6 @@ async def test_a_failing_store_is_waited_for(place: DatabaseAddress) -> None:
         assert (len(at.shell.runs), at.attempts("outcome")) == (1, [("succeeded",)])
 
 
-@on_a_loop
 async def test_a_claim_that_failed_and_is_on_the_disk_runs_at_once_and_costs_nothing(
     place: DatabaseAddress,
 ) -> None:
@@ -224,7 +210,6 @@ async def test_a_claim_that_failed_and_is_on_the_disk_runs_at_once_and_costs_not
         assert at.delivery("attempts_left") == (2,)
 
 
-@on_a_loop
 async def test_a_hook_that_was_ended_as_others_may_have_its_delivery_costs_no_attempt(
     place: DatabaseAddress,
 ) -> None:
@@ -253,7 +238,6 @@ class UnreadyRunner(FakeRunner):
         return super().run(hook, invocation)
 
 
-@on_a_loop
 @pytest.mark.usefixtures("lines")
 async def test_a_hook_that_was_claimed_and_could_not_begin_runs_soon_and_that_costs_nothing(
     place: DatabaseAddress,
@@ -293,7 +277,6 @@ def test_a_claim_that_fails_for_whatever_reason_ends_nothing(
     assert not errors
 
 
-@on_a_loop
 async def test_stopping_does_not_wait_for_a_store_that_keeps_failing(
     place: DatabaseAddress,
 ) -> None:
@@ -304,7 +287,6 @@ async def test_stopping_does_not_wait_for_a_store_that_keeps_failing(
     assert at.states() == {"running": 1}  # what a start finds open runs again
 
 
-@on_a_loop
 async def test_stop_waits_for_running_hooks_and_starts_no_more(place: DatabaseAddress) -> None:
     async with Dispatching(place, action("a", concurrency=1), action("b")) as at:
         at.shell.hold("a")
@@ -322,7 +304,6 @@ async def test_stop_waits_for_running_hooks_and_starts_no_more(place: DatabaseAd
         assert at.shell.interrupts == 0
 
 
-@on_a_loop
 async def test_stop_interrupts_what_runs_too_long_and_it_costs_no_attempt(
     place: DatabaseAddress,
 ) -> None:
@@ -338,7 +319,6 @@ async def test_stop_interrupts_what_runs_too_long_and_it_costs_no_attempt(
         assert at.attempts("outcome") == [("interrupted",)]
 
 
-@on_a_loop
 async def test_a_claim_that_is_under_way_at_stop_is_waited_for_too(place: DatabaseAddress) -> None:
     async with Dispatching(place, action("a"), runner=FakeRunner(takes_s=0.1)) as at:
         at.queue.late_s = 0.2
@@ -350,7 +330,6 @@ async def test_a_claim_that_is_under_way_at_stop_is_waited_for_too(place: Databa
 
 
 @pytest.mark.parametrize("by_ms", [HOUR_MS, -HOUR_MS, 2_500])
-@on_a_loop
 async def test_a_jump_of_the_clock_moves_what_waits_with_it(
     place: DatabaseAddress, by_ms: int
 ) -> None:
@@ -370,7 +349,6 @@ async def test_a_jump_of_the_clock_moves_what_waits_with_it(
         assert (len(at.shell.runs), at.queue.failures["shift"]) == (1, 0)
 
 
-@on_a_loop
 async def test_drift_of_the_clock_moves_nothing(place: DatabaseAddress) -> None:
     async with Dispatching(place, action("a", retry=SLOW), runner=FakeRunner(FAILED)) as at:
         await at.add("a")
@@ -383,7 +361,6 @@ async def test_drift_of_the_clock_moves_nothing(place: DatabaseAddress) -> None:
         assert at.delivery("due_at_ms") == before
 
 
-@on_a_loop
 async def test_a_replay_by_another_connection_is_noticed_within_a_second(
     place: DatabaseAddress,
 ) -> None:
@@ -401,7 +378,6 @@ async def test_a_replay_by_another_connection_is_noticed_within_a_second(
         assert [told(run, "ATTEMPT") for _, run in at.shell.runs] == [1, 2]
 
 
-@on_a_loop
 async def test_a_late_report_of_a_lost_lease_changes_nothing(place: DatabaseAddress) -> None:
     with logged() as lines:
         async with Dispatching(place, action("a")) as at:
@@ -416,7 +392,6 @@ async def test_a_late_report_of_a_lost_lease_changes_nothing(place: DatabaseAddr
     assert [line["event"] for line in lines] == ["attempt.lease_lost"]
 
 
-@on_a_loop
 async def test_what_waits_for_a_removed_action_ends_dead_until_it_returns(
     place: DatabaseAddress,
 ) -> None:
@@ -436,7 +411,6 @@ async def test_what_waits_for_a_removed_action_ends_dead_until_it_returns(
         await at.until_states(succeeded=2)
 
 
-@on_a_loop
 async def test_a_changed_action_is_used_from_the_next_claim_on(place: DatabaseAddress) -> None:
     before, after = action("a", shell="true"), action("a", shell=":", concurrency=2)
     async with Dispatching(place, before) as at:
@@ -449,7 +423,6 @@ async def test_a_changed_action_is_used_from_the_next_claim_on(place: DatabaseAd
         assert at.attempts("action_digest") == [(before.digest,), (after.digest,)]
 
 
-@on_a_loop
 async def test_a_claim_is_told_what_runs_and_nothing_anew_of_all_actions(
     place: DatabaseAddress,
 ) -> None:
@@ -464,7 +437,6 @@ async def test_a_claim_is_told_what_runs_and_nothing_anew_of_all_actions(
         assert loads[-1].hooks == {}, "those that have ended are forgotten"
 
 
-@on_a_loop
 async def test_an_attempt_is_logged_in_one_line_without_what_it_handled(
     place: DatabaseAddress,
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from premblyd.config.hooks import Hook
 from premblyd.queue.jobs import SMALL_BYTES, Result
 from premblyd.run.invocation import Invocation
-from tests.support.dispatching import Dispatching, FakeRunner, on_a_loop
+from tests.support.dispatching import Dispatching, FakeRunner
 from tests.support.jobs import action
 
 MIB = 1 << 20
@@ -33,7 +33,6 @@ class Weighing(FakeRunner):
             self.held_bytes -= size
 
 
-@on_a_loop
 async def test_running_hooks_hold_no_more_than_allowed_and_all_run(path: Path) -> None:
     actions = [action(f"a{number}") for number in range(5)]
     weighing = Weighing(takes_s=0.02)
@@ -44,7 +43,6 @@ async def test_running_hooks_hold_no_more_than_allowed_and_all_run(path: Path) -
     assert weighing.most_bytes == 3 * MIB  # as some is kept for what comes next
 
 
-@on_a_loop
 async def test_a_body_larger_than_all_room_runs_alone(path: Path) -> None:
     weighing = Weighing(takes_s=0.02)
     async with Dispatching(
@@ -56,7 +54,6 @@ async def test_a_body_larger_than_all_room_runs_alone(path: Path) -> None:
     assert weighing.most_bytes == 4 * MIB
 
 
-@on_a_loop
 async def test_large_bodies_do_not_keep_small_ones_waiting(path: Path) -> None:
     actions = [action("large", concurrency=50), action("small", concurrency=50)]
     async with Dispatching(path, *actions, max_bytes=3 * MIB) as at:
@@ -71,7 +68,6 @@ async def test_large_bodies_do_not_keep_small_ones_waiting(path: Path) -> None:
         await at.until_states(succeeded=34)
 
 
-@on_a_loop
 async def test_a_large_body_is_not_overtaken_for_ever_by_lesser_ones(path: Path) -> None:
     actions = [action("large", concurrency=50), action("medium", concurrency=50)]
     async with Dispatching(path, *actions, max_bytes=3 * MIB) as at:
@@ -91,7 +87,6 @@ async def test_a_large_body_is_not_overtaken_for_ever_by_lesser_ones(path: Path)
         await at.until_states(succeeded=5)
 
 
-@on_a_loop
 async def test_a_failing_hook_gives_its_room_back(path: Path) -> None:
     failing = Weighing()
     failing.result = ValueError()

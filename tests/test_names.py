@@ -18,7 +18,7 @@ from premblyd.queue.settling import Answers, NewAnswer, add_answer
 from premblyd.run import dispatcher
 from premblyd.verifications.names import MAX_NAMES, learn_names
 from tests.support.database import changing, rows
-from tests.support.dispatching import Dispatching, FakeRunner, on_a_loop
+from tests.support.dispatching import Dispatching, FakeRunner
 from tests.support.jobs import action, job, told
 from tests.support.prembly_api import PremblyApi
 from tests.support.queue import claim_once, ids
@@ -65,7 +65,6 @@ async def add(at: Dispatching, **names: str) -> None:
 
 
 @pytest.mark.parametrize("is_session_first", [False, True])
-@on_a_loop
 async def test_a_hook_runs_once_for_a_reference_and_its_session(
     place: DatabaseAddress, api: PremblyApi, is_session_first: bool
 ) -> None:
@@ -88,7 +87,6 @@ async def test_a_hook_runs_once_for_a_reference_and_its_session(
     ]
 
 
-@on_a_loop
 async def test_an_answer_that_names_both_links_what_each_ran_for(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -105,7 +103,6 @@ async def test_an_answer_that_names_both_links_what_each_ran_for(
     assert errors == [(None,), (None,)], "it waits for nothing"
 
 
-@on_a_loop
 async def test_of_two_that_are_confirmed_at_the_same_time_one_waits_for_the_other(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -123,7 +120,6 @@ async def test_of_two_that_are_confirmed_at_the_same_time_one_waits_for_the_othe
         assert len(runner.runs) == 1
 
 
-@on_a_loop
 async def test_when_the_first_fails_the_other_runs(place: DatabaseAddress, api: PremblyApi) -> None:
     answer = says(reference=UUID, verification_id=OTHER)
     api.know(UUID, body=answer)
@@ -139,7 +135,6 @@ async def test_when_the_first_fails_the_other_runs(place: DatabaseAddress, api: 
     assert first == second, "so a receiver knows it again"
 
 
-@on_a_loop
 async def test_a_webhook_links_nothing(place: DatabaseAddress, api: PremblyApi) -> None:
     """Anybody may put a session beside a reference."""
     api.know(UUID, body=says(reference=UUID))
@@ -152,7 +147,6 @@ async def test_a_webhook_links_nothing(place: DatabaseAddress, api: PremblyApi) 
     assert rows(place, NAMES) == [(OTHER, OTHER), (DIGEST, OTHER)]
 
 
-@on_a_loop
 async def test_what_is_skipped_lets_the_next_of_its_line_run(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -171,7 +165,6 @@ def of_prembly(**names: str) -> dict[str, Any]:
     return {"verified_by": STORED_BY, "type": STATUS, "doubt": "", "face_match": None, **names}
 
 
-@on_a_loop
 async def test_a_stored_answer_is_ruled_again_by_names_learnt_after_its_claim(
     place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,7 +190,6 @@ async def test_a_stored_answer_is_ruled_again_by_names_learnt_after_its_claim(
     assert rows(place, DELIVERIES) == [("skipped", 2), ("succeeded", None)]
 
 
-@on_a_loop
 async def test_a_hook_runs_once_where_the_event_states_no_outcome_and_the_answer_does(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:

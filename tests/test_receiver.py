@@ -22,7 +22,6 @@ from tests.support.receiving import ACTIONS, Client, Reception, post
 from tests.support.webhooks import BODY, KEY, PATH, signed, webhook
 
 
-@pytest.mark.gen_test
 async def test_a_new_webhook_is_on_disk_with_its_deliveries_when_it_is_answered(
     http_client: AsyncHTTPClient, base_url: str, reception: Reception
 ) -> None:
@@ -40,7 +39,6 @@ async def test_a_new_webhook_is_on_disk_with_its_deliveries_when_it_is_answered(
     assert reception.woken == 1
 
 
-@pytest.mark.gen_test
 async def test_an_action_can_ask_which_key_signed(
     http_client: AsyncHTTPClient, base_url: str, reception: Reception
 ) -> None:
@@ -54,7 +52,6 @@ async def test_an_action_can_ask_which_key_signed(
     ]
 
 
-@pytest.mark.gen_test
 async def test_a_duplicate_is_answered_as_one_and_runs_nothing(
     http_client: AsyncHTTPClient, base_url: str, reception: Reception
 ) -> None:
@@ -68,7 +65,6 @@ async def test_a_duplicate_is_answered_as_one_and_runs_nothing(
     assert reception.woken == 1
 
 
-@pytest.mark.gen_test
 async def test_the_same_body_is_another_event_only_when_it_has_no_id(
     http_client: AsyncHTTPClient, base_url: str
 ) -> None:
@@ -81,7 +77,6 @@ async def test_the_same_body_is_another_event_only_when_it_has_no_id(
     assert events == [1, 2, 3, 3, 3]
 
 
-@pytest.mark.gen_test
 async def test_a_reload_can_bring_back_the_tokens_into_what_a_duplicate_is(
     http_client: AsyncHTTPClient, base_url: str, reception: Reception
 ) -> None:
@@ -116,7 +111,6 @@ REFUSED = [
 ]
 
 
-@pytest.mark.gen_test
 async def test_every_401_is_the_same_to_the_byte_and_its_reason_is_kept_as_evidence(
     client: Client, reception: Reception
 ) -> None:
@@ -142,7 +136,6 @@ async def test_every_401_is_the_same_to_the_byte_and_its_reason_is_kept_as_evide
     assert reception.rows("SELECT * FROM event") == []
 
 
-@pytest.mark.gen_test
 async def test_who_is_allowed_and_brings_a_token_is_received(
     client: Client, reception: Reception
 ) -> None:
@@ -163,7 +156,6 @@ async def test_who_is_allowed_and_brings_a_token_is_received(
         ("GET", PATH + "?a=b", 405, "POST"),
     ],
 )
-@pytest.mark.gen_test
 async def test_another_path_or_method_is_refused(
     http_client: AsyncHTTPClient,
     base_url: str,
@@ -177,7 +169,6 @@ async def test_another_path_or_method_is_refused(
     assert (answer.code, answer.headers.get("Allow")) == (status, allow)
 
 
-@pytest.mark.gen_test
 async def test_health_is_a_real_commit_and_tells_no_details(
     http_client: AsyncHTTPClient,
     base_url: str,
@@ -200,7 +191,6 @@ async def test_health_is_a_real_commit_and_tells_no_details(
 
 
 @pytest.mark.sqlite
-@pytest.mark.gen_test
 async def test_a_full_disk_is_told_though_the_health_s_own_small_commit_finds_room(
     http_client: AsyncHTTPClient,
     base_url: str,
@@ -217,7 +207,6 @@ async def test_a_full_disk_is_told_though_the_health_s_own_small_commit_finds_ro
     assert len(reception.commits) == 1
 
 
-@pytest.mark.gen_test
 async def test_asking_for_the_health_often_costs_one_commit(
     http_client: AsyncHTTPClient, base_url: str, reception: Reception
 ) -> None:
@@ -226,7 +215,6 @@ async def test_asking_for_the_health_often_costs_one_commit(
     assert len(reception.commits) == 1
 
 
-@pytest.mark.gen_test
 async def test_who_asks_for_the_health_at_once_shares_one_commit(
     http_client: AsyncHTTPClient,
     base_url: str,
@@ -247,7 +235,6 @@ async def test_who_asks_for_the_health_at_once_shares_one_commit(
     assert len(commits) == 1
 
 
-@pytest.mark.gen_test
 async def test_nothing_unauthenticated_is_parsed(
     http_client: AsyncHTTPClient, base_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,7 +50,6 @@ def held(reception: Reception) -> Iterator[None]:
         released.set()
 
 
-@pytest.mark.gen_test
 async def test_a_large_body_is_stored_like_a_small_one(
     client: Client, reception: Reception
 ) -> None:
@@ -66,7 +65,6 @@ async def test_a_large_body_is_stored_like_a_small_one(
 
 
 @pytest.mark.parametrize("slow", [LARGE, *OBJECTS], ids=["large", "objects", "lists"])
-@pytest.mark.gen_test
 async def test_a_small_webhook_does_not_wait_for_a_large_one(
     http_port: int, reception: Reception, slow: bytes
 ) -> None:
@@ -82,7 +80,6 @@ async def test_a_small_webhook_does_not_wait_for_a_large_one(
     await small.close()
 
 
-@pytest.mark.gen_test
 async def test_the_answers_of_one_connection_keep_their_order(
     client: Client, reception: Reception
 ) -> None:
@@ -93,7 +90,6 @@ async def test_the_answers_of_one_connection_keep_their_order(
     assert reception.rows("SELECT reference FROM event ORDER BY id") == [("r-large",), ("r-1",)]
 
 
-@pytest.mark.gen_test
 async def test_a_large_body_that_nobody_signed_is_refused_with_evidence(
     client: Client, reception: Reception
 ) -> None:
@@ -103,7 +99,6 @@ async def test_a_large_body_that_nobody_signed_is_refused_with_evidence(
     assert await reception.rejections() == [("wrong signature", len(LARGE), digest)]
 
 
-@pytest.mark.gen_test
 async def test_a_large_webhook_whose_client_goes_away_meanwhile_is_kept(
     client: Client, reception: Reception
 ) -> None:
@@ -116,7 +111,6 @@ async def test_a_large_webhook_whose_client_goes_away_meanwhile_is_kept(
     assert reception.rows("SELECT reference FROM event") == [("r-large",)]
 
 
-@pytest.mark.gen_test
 async def test_a_stop_waits_for_what_is_recognised_beside_the_loop(
     client: Client, reception: Reception
 ) -> None:
@@ -128,7 +122,6 @@ async def test_a_stop_waits_for_what_is_recognised_beside_the_loop(
             holding.close()
 
 
-@pytest.mark.gen_test
 async def test_a_stop_that_no_longer_waits_for_a_large_body_is_no_fault(
     reception: Reception,
 ) -> None:
@@ -152,7 +145,6 @@ async def test_a_stop_that_no_longer_waits_for_a_large_body_is_no_fault(
 
 
 @pytest.mark.parametrize("body", [BODY, LARGE], ids=["small", "large"])
-@pytest.mark.gen_test
 async def test_a_fault_of_our_own_is_answered_503_logged_and_stores_nothing(
     client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
@@ -168,7 +160,6 @@ async def test_a_fault_of_our_own_is_answered_503_logged_and_stores_nothing(
     assert reception.rows("SELECT * FROM event") == []
 
 
-@pytest.mark.gen_test
 async def test_an_expression_that_is_much_work_is_moved_and_each_failure_logged_once(
     http_port: int, reception: Reception
 ) -> None:
@@ -202,7 +193,6 @@ async def test_an_expression_that_is_much_work_is_moved_and_each_failure_logged_
     ]
 
 
-@pytest.mark.gen_test
 async def test_a_body_of_too_many_values_is_stored_as_raw_and_said(
     client: Client, reception: Reception
 ) -> None:

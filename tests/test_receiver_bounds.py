@@ -32,7 +32,6 @@ def status_retry_and_body(answer: Answer) -> tuple[int, str | None, bytes]:
     return answer.status, answer.headers.get("Retry-After"), answer.body
 
 
-@pytest.mark.gen_test
 async def test_a_body_declared_too_large_is_refused_by_its_head_alone(
     http_port: int, reception: Reception
 ) -> None:
@@ -49,7 +48,6 @@ async def test_a_body_declared_too_large_is_refused_by_its_head_alone(
     ]
 
 
-@pytest.mark.gen_test
 async def test_a_chunked_body_too_large_is_not_read_whole(
     client: Client, reception: Reception
 ) -> None:
@@ -67,7 +65,6 @@ async def test_a_chunked_body_too_large_is_not_read_whole(
     assert (reason, size <= 1024) == ("body too large", True)
 
 
-@pytest.mark.gen_test
 async def test_a_body_in_tiny_pieces_takes_no_more_memory_than_is_counted(
     client: Client, reception: Reception, no_collector: None
 ) -> None:
@@ -86,7 +83,6 @@ async def test_a_body_in_tiny_pieces_takes_no_more_memory_than_is_counted(
 
 
 @pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}])
-@pytest.mark.gen_test
 async def test_a_client_that_sends_its_body_before_it_looks_gets_to_read_the_refusal(
     client: Client, reception: Reception, expect: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,7 +99,6 @@ async def test_a_client_that_sends_its_body_before_it_looks_gets_to_read_the_ref
     assert (answer.status, answer.body) == TOO_LARGE
 
 
-@pytest.mark.gen_test
 async def test_a_body_of_the_limit_is_received_and_one_byte_more_is_not(
     client: Client, reception: Reception
 ) -> None:
@@ -115,7 +110,6 @@ async def test_a_body_of_the_limit_is_received_and_one_byte_more_is_not(
         assert [(await client.answer()).status for _ in range(2)] == [status] * 2
 
 
-@pytest.mark.gen_test
 async def test_the_exact_bytes_are_stored_however_they_come(
     client: Client, reception: Reception
 ) -> None:
@@ -130,7 +124,6 @@ async def test_the_exact_bytes_are_stored_however_they_come(
     assert reception.rows("SELECT body FROM event") == [(body,), (body,)]
 
 
-@pytest.mark.gen_test
 async def test_leave_to_send_a_body_is_given_only_where_it_will_be_read(
     http_port: int, reception: Reception
 ) -> None:
@@ -154,7 +147,6 @@ FULL = [{"max_in_flight_requests": 1}, {"max_in_flight_bytes": f"{len(BODY)} B"}
 
 
 @pytest.mark.parametrize("bound", FULL)
-@pytest.mark.gen_test
 async def test_too_much_in_flight_is_asked_to_come_again(
     http_port: int, reception: Reception, bound: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,7 +167,6 @@ async def test_too_much_in_flight_is_asked_to_come_again(
 
 
 @pytest.mark.parametrize("bound", FULL)
-@pytest.mark.gen_test
 async def test_who_is_slow_gives_way_to_a_webhook_and_what_is_complete_does_not(
     http_port: int, reception: Reception, bound: dict[str, str]
 ) -> None:
@@ -224,7 +215,6 @@ async def full(reception: Reception) -> AsyncIterator[None]:
 @pytest.mark.parametrize(
     "failing", [held_up, removed, pytest.param(full, marks=pytest.mark.sqlite)]
 )
-@pytest.mark.gen_test
 async def test_what_the_store_cannot_keep_is_asked_for_again_and_then_kept(
     client: Client,
     reception: Reception,
@@ -240,7 +230,6 @@ async def test_what_the_store_cannot_keep_is_asked_for_again_and_then_kept(
     assert (await client.answer()).json == {"status": "received", "event": 1, "duplicate": False}
 
 
-@pytest.mark.gen_test
 async def test_a_request_or_a_head_that_does_not_come_in_time_ends_the_connection(
     http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,7 +246,6 @@ async def test_a_request_or_a_head_that_does_not_come_in_time_ends_the_connectio
     assert reception.rows("SELECT * FROM event") == []
 
 
-@pytest.mark.gen_test
 async def test_a_commit_that_takes_longer_than_the_body_may_is_waited_for(
     client: Client, reception: Reception
 ) -> None:
@@ -269,7 +257,6 @@ async def test_a_commit_that_takes_longer_than_the_body_may_is_waited_for(
 
 
 @pytest.mark.parametrize("sent", [webhook(BODY)[:-1], head(signed(BODY) | CHUNKED) + b"5\r\n123"])
-@pytest.mark.gen_test
 async def test_a_client_that_goes_away_amid_its_body_leaves_no_webhook(
     http_port: int, reception: Reception, sent: bytes
 ) -> None:
@@ -284,7 +271,6 @@ async def test_a_client_that_goes_away_amid_its_body_leaves_no_webhook(
     assert [reason for reason, *_ in await reception.rejections()] == ["cut short"] * 2
 
 
-@pytest.mark.gen_test
 async def test_a_webhook_whose_client_goes_away_before_the_answer_is_kept(
     http_port: int, reception: Reception
 ) -> None:
@@ -301,7 +287,6 @@ async def test_a_webhook_whose_client_goes_away_before_the_answer_is_kept(
 
 @pytest.mark.parametrize("wait_s", [0, 0.1])
 @pytest.mark.parametrize("pieces", [1, 2, 50])
-@pytest.mark.gen_test
 async def test_a_client_that_will_send_no_more_gets_its_answer(
     http_port: int, reception: Reception, pieces: int, wait_s: float
 ) -> None:
@@ -321,7 +306,6 @@ async def test_a_client_that_will_send_no_more_gets_its_answer(
         await client.close()
 
 
-@pytest.mark.gen_test
 async def test_the_end_of_what_a_client_sends_keeps_no_processor_busy(
     client: Client, reception: Reception
 ) -> None:
@@ -369,7 +353,6 @@ async def test_a_client_that_never_reads_its_answers_is_not_held_for_ever(
         {"Transfer-Encoding": "chunked"},
     ],
 )
-@pytest.mark.gen_test
 async def test_a_request_that_is_not_http_is_no_webhook(
     client: Client, reception: Reception, framing: dict[str, str]
 ) -> None:
@@ -379,7 +362,6 @@ async def test_a_request_that_is_not_http_is_no_webhook(
     assert reception.rows("SELECT * FROM event") == []
 
 
-@pytest.mark.gen_test
 async def test_a_stop_waits_for_the_first_request_of_who_has_just_connected(
     client: Client, reception: Reception
 ) -> None:
@@ -388,7 +370,6 @@ async def test_a_stop_waits_for_the_first_request_of_who_has_just_connected(
         await client.send(webhook(BODY))
 
 
-@pytest.mark.gen_test
 async def test_a_stop_does_not_wait_for_who_has_connected_long_ago(
     client: Client, reception: Reception
 ) -> None:
@@ -399,7 +380,6 @@ async def test_a_stop_does_not_wait_for_who_has_connected_long_ago(
         await reception.receiver.drain(5)
 
 
-@pytest.mark.gen_test
 async def test_while_stopping_requests_in_flight_are_answered_and_asked_to_close(
     client: Client, reception: Reception
 ) -> None:

@@ -32,7 +32,6 @@ SECRET_PATH = "/webhooks/prembly-7Zk4hushQ2"
         ("POST", "/healthz", ("", "method not allowed", "takes GET, HEAD")),
     ],
 )
-@pytest.mark.gen_test
 async def test_a_wrong_path_or_method_leaves_a_line_that_helps_and_a_row(
     client: Client, reception: Reception, method: str, target: str, expected: tuple[str, str, str]
 ) -> None:
@@ -86,7 +85,6 @@ def test_a_path_that_is_nearly_right_is_told_from_the_others(target: str, hint: 
         assert "hush" not in found
 
 
-@pytest.mark.gen_test
 async def test_no_path_and_no_method_of_a_stranger_is_in_the_log(
     client: Client, reception: Reception
 ) -> None:
@@ -129,7 +127,6 @@ async def test_a_scanner_fills_neither_the_log_nor_the_evidence_and_hides_no_typ
     assert counts.rejections == {"no such path": LINES_PER_MINUTE + 31}
 
 
-@pytest.mark.gen_test
 async def test_who_is_turned_away_fills_no_log_and_is_counted_all_the_same(
     http_client: AsyncHTTPClient, base_url: str, reception: Reception, counts: Counts
 ) -> None:
@@ -150,7 +147,6 @@ async def test_who_is_turned_away_fills_no_log_and_is_counted_all_the_same(
     assert (await turned_away("overloaded", ""))["limit"] == "requests"
 
 
-@pytest.mark.gen_test
 async def test_while_the_disk_is_slow_a_bounded_number_of_rejections_waits_for_it(
     http_client: AsyncHTTPClient, base_url: str, reception: Reception, gate: threading.Event
 ) -> None:
@@ -185,7 +181,6 @@ LONG_HEAD = head({f"x-{number}": "y" * 1000 for number in range(40)})
         (b"", True, None),
     ],
 )
-@pytest.mark.gen_test
 async def test_what_comes_to_nothing_says_why(
     http_port: int,
     reception: Reception,
@@ -213,7 +208,6 @@ async def test_what_comes_to_nothing_says_why(
     assert len(await kept_rows(reception)) == len(found)
 
 
-@pytest.mark.gen_test
 async def test_long_names_of_headers_are_not_taken(http_port: int, reception: Reception) -> None:
     for name, status in (("x" * 256, 200), ("x" * 257, 400)):
         client = await Client.to(http_port)
@@ -223,7 +217,6 @@ async def test_long_names_of_headers_are_not_taken(http_port: int, reception: Re
     assert len(reception.rows("SELECT 1 FROM event")) == 1
 
 
-@pytest.mark.gen_test
 async def test_who_scans_for_paths_does_not_push_out_who_tried_keys(
     client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,7 +138,6 @@ async def test_idle_connections_keep_no_webhook_out(
     await reception.until_in_flight(0, 0)
 
 
-@pytest.mark.gen_test
 async def test_a_connection_that_waits_for_the_disk_is_not_closed_for_others(
     http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch
 ) -> None:

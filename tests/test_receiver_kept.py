@@ -20,7 +20,6 @@ from tests.support.webhooks import BODY, KEY, signed, webhook
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b"not JSON", b"\xff\xfe\0", bytes(range(256))])
-@pytest.mark.gen_test
 async def test_an_authentic_body_that_is_no_json_object_is_stored_and_takes_the_missing_route(
     http_client: AsyncHTTPClient, base_url: str, reception: Reception, body: bytes
 ) -> None:
@@ -30,7 +29,6 @@ async def test_an_authentic_body_that_is_no_json_object_is_stored_and_takes_the_
     assert reception.rows("SELECT action FROM delivery ORDER BY id") == [("all",), ("none",)]
 
 
-@pytest.mark.gen_test
 async def test_the_event_records_which_key_signed_it(
     http_client: AsyncHTTPClient, base_url: str, reception: Reception
 ) -> None:
@@ -44,7 +42,6 @@ async def test_the_event_records_which_key_signed_it(
     ]
 
 
-@pytest.mark.gen_test
 async def test_the_legacy_header_counts_only_where_the_endpoint_asks_for_it(
     http_client: AsyncHTTPClient, base_url: str, reception: Reception
 ) -> None:
@@ -71,7 +68,6 @@ async def test_the_legacy_header_counts_only_where_the_endpoint_asks_for_it(
         ([], [("X-Real-Ip", "192.0.2.1"), ("X-Forwarded-For", "192.0.2.1")], "127.0.0.1"),
     ],
 )
-@pytest.mark.gen_test
 async def test_only_trusted_proxies_say_who_the_client_is(
     http_client: AsyncHTTPClient,
     base_url: str,
@@ -89,7 +85,6 @@ async def test_only_trusted_proxies_say_who_the_client_is(
 
 
 @pytest.mark.parametrize("header", ["x-prembly-signature", "X-Proof", "X-Request-Id"])
-@pytest.mark.gen_test
 async def test_of_the_headers_only_those_are_kept_that_never_hold_a_secret(
     http_client: AsyncHTTPClient, base_url: str, reception: Reception, header: str
 ) -> None:
@@ -109,7 +104,6 @@ async def test_of_the_headers_only_those_are_kept_that_never_hold_a_secret(
     assert not {"hush", right} & set(kept.values())
 
 
-@pytest.mark.gen_test
 async def test_each_webhook_is_one_line_of_the_log(
     http_client: AsyncHTTPClient, base_url: str, reception: Reception
 ) -> None:
@@ -124,7 +118,6 @@ async def test_each_webhook_is_one_line_of_the_log(
     assert "doubt" not in lines[0]
 
 
-@pytest.mark.gen_test
 async def test_the_log_and_the_row_say_what_is_doubted(
     http_client: AsyncHTTPClient, base_url: str, reception: Reception
 ) -> None:
@@ -136,7 +129,6 @@ async def test_the_log_and_the_row_say_what_is_doubted(
     assert reception.rows("SELECT outcome, doubt FROM event") == [("unknown", "face")]
 
 
-@pytest.mark.gen_test
 async def test_a_unix_socket_is_served_and_its_proxy_believed(
     reception: Reception, tmp_path: Path
 ) -> None:

@@ -30,7 +30,6 @@ def events(reception: Reception) -> list[tuple[Any, ...]]:
     return reception.rows("SELECT id, duplicate_count FROM event")
 
 
-@pytest.mark.gen_test
 async def test_what_waits_for_the_writer_too_long_is_answered_503_and_never_stored(
     http_port: int, reception: Reception, gate: threading.Event
 ) -> None:
@@ -47,7 +46,6 @@ async def test_what_waits_for_the_writer_too_long_is_answered_503_and_never_stor
     assert events(reception) == []
 
 
-@pytest.mark.gen_test
 async def test_what_a_transaction_has_begun_with_is_stored_later_and_runs_its_actions(
     http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
@@ -70,7 +68,6 @@ async def test_what_a_transaction_has_begun_with_is_stored_later_and_runs_its_ac
     assert (status, said) == (200, {"status": "received", "event": 1, "duplicate": True})
 
 
-@pytest.mark.gen_test
 async def test_what_is_read_too_long_is_answered_503_and_never_stored(
     http_port: int, reception: Reception, gate: threading.Event
 ) -> None:
@@ -86,7 +83,6 @@ async def test_what_is_read_too_long_is_answered_503_and_never_stored(
     assert events(reception) == []
 
 
-@pytest.mark.gen_test
 async def test_by_itself_a_webhook_is_answered_before_eight_seconds_are_over(
     client: Client, reception: Reception, gate: threading.Event
 ) -> None:
@@ -106,7 +102,6 @@ async def test_by_itself_a_webhook_is_answered_before_eight_seconds_are_over(
     gate.set()
 
 
-@pytest.mark.gen_test
 async def test_a_late_webhook_that_fails_is_answered_once(
     client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:

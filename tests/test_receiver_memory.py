@@ -35,7 +35,6 @@ def fail(*_: object, **__: object) -> list[Any]:
 
 
 @pytest.mark.parametrize("body", [BODY, LARGE, MANY], ids=["small", "large", "greedy"])
-@pytest.mark.gen_test
 async def test_nothing_of_a_webhook_stays_in_memory_whatever_its_answer(
     http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:

@@ -21,7 +21,7 @@ from tests.support.commands import record, recorded_in, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, rows
-from tests.support.dispatching import Dispatching, on_a_loop
+from tests.support.dispatching import Dispatching
 from tests.support.jobs import action, job, told
 from tests.support.prembly_api import PremblyApi
 from tests.support.rows import for_each
@@ -120,7 +120,6 @@ def test_a_further_attempt_keeps_what_prembly_confirmed() -> None:
     assert isinstance(rereading(faces).job(faces, by_an_older_one), Result)
 
 
-@on_a_loop
 async def test_the_dispatcher_reads_anew_what_a_replay_queues(place: DatabaseAddress) -> None:
     read_anew = rereading(ACTIVATE).job
     async with Dispatching(place, ACTIVATE, read_anew=read_anew) as at:
@@ -138,7 +137,6 @@ async def test_the_dispatcher_reads_anew_what_a_replay_queues(place: DatabaseAdd
 
 
 @pytest.mark.parametrize("doubt", [None, ""])
-@on_a_loop
 async def test_whoever_stored_it_it_is_read_again_before_prembly_is_asked(
     place: DatabaseAddress, api: PremblyApi, doubt: str | None
 ) -> None:
@@ -162,7 +160,6 @@ async def test_whoever_stored_it_it_is_read_again_before_prembly_is_asked(
     assert all("(doubt: face)" in error for (error,) in errors), errors
 
 
-@on_a_loop
 async def test_what_this_premblyd_stored_runs_without_confirm_as_it_was_chosen(
     place: DatabaseAddress,
 ) -> None:

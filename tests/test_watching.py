@@ -82,7 +82,6 @@ def watched(io_loop: IOLoop, ends: tuple[socket.socket, socket.socket]) -> Itera
     watched.listener.loop.remove_handler(own.fileno())
 
 
-@pytest.mark.gen_test
 async def test_a_pause_in_which_nothing_arrives_tells_the_loop_nothing(watched: Watched) -> None:
     for _ in range(3):
         watched.other.send(b"a head")
@@ -93,7 +92,6 @@ async def test_a_pause_in_which_nothing_arrives_tells_the_loop_nothing(watched: 
     assert watched.recording.told == []
 
 
-@pytest.mark.gen_test
 async def test_what_arrives_in_a_pause_wakes_the_loop_once_and_is_heard_afterwards(
     watched: Watched,
 ) -> None:
@@ -107,7 +105,6 @@ async def test_what_arrives_in_a_pause_wakes_the_loop_once_and_is_heard_afterwar
     await until(lambda: watched.listener.heard == [READ])
 
 
-@pytest.mark.gen_test
 async def test_what_was_to_be_written_is_no_longer_looked_for_at_once(watched: Watched) -> None:
     watched.want(PAUSED | WRITE)
     await until(lambda: WRITE in watched.listener.heard)
@@ -115,7 +112,6 @@ async def test_what_was_to_be_written_is_no_longer_looked_for_at_once(watched: W
     assert watched.recording.told == [READING | WRITE, READING]
 
 
-@pytest.mark.gen_test
 @pytest.mark.usefixtures("no_collector")
 async def test_a_closed_stream_is_freed_without_a_search_for_garbage(
     ends: tuple[socket.socket, socket.socket],

@@ -14,14 +14,7 @@ from tornado.web import RequestHandler
 from premblyd.console import app
 from premblyd.console.signin import SignIn
 from premblyd.console.strangers import ALL, EACH
-from tests.support.console import (
-    WITH_PASSWORD,
-    Browser,
-    browser,
-    new_link,
-    set_password,
-    signed_in,
-)
+from tests.support.console import WITH_PASSWORD, Browser, browser, new_link, set_password, signed_in
 from tests.support.daemon import Premblyd
 from tests.support.rows import for_each
 from tests.support.waiting import wait_until

@@ -8,7 +8,6 @@ import pytest
 from tornado.iostream import IOStream
 
 from premblyd.console.strangers import FEWEST, Guests
-from tests.support.dispatching import on_a_loop
 
 LIMIT = 40
 
@@ -39,7 +38,6 @@ def are_open(streams: list[IOStream]) -> list[bool]:
     return [not stream.closed() for stream in streams]
 
 
-@on_a_loop
 async def test_of_an_address_the_oldest_strangers_go(connect: Streams) -> None:
     guests = Guests()
     streams = connect(LIMIT // 4 + 3)
@@ -52,7 +50,6 @@ async def test_of_an_address_the_oldest_strangers_go(connect: Streams) -> None:
     assert all(guests.welcome(each, "192.0.2.3", 10) for each in few)
 
 
-@on_a_loop
 async def test_an_operator_stays_whoever_comes(connect: Streams) -> None:
     guests = Guests()
     (own,) = connect(1)
@@ -65,7 +62,6 @@ async def test_an_operator_stays_whoever_comes(connect: Streams) -> None:
     assert sum(are_open(crowd)) == LIMIT - 1
 
 
-@on_a_loop
 async def test_who_holds_the_most_makes_room_for_others(connect: Streams) -> None:
     guests = Guests()
     alone = connect(30)
@@ -80,7 +76,6 @@ async def test_who_holds_the_most_makes_room_for_others(connect: Streams) -> Non
     assert are_open(many) == [False] + [True] * 9
 
 
-@on_a_loop
 async def test_where_all_are_operators_nobody_else_gets_in(connect: Streams) -> None:
     guests = Guests()
     streams = connect(FEWEST)
@@ -94,7 +89,6 @@ async def test_where_all_are_operators_nobody_else_gets_in(connect: Streams) -> 
     assert all(are_open(streams[1:]))
 
 
-@on_a_loop
 async def test_who_has_asked_for_something_is_answered(connect: Streams) -> None:
     guests = Guests()
     streams = connect(LIMIT // 4)
@@ -112,7 +106,6 @@ async def test_who_has_asked_for_something_is_answered(connect: Streams) -> None
     assert streams[0].closed()
 
 
-@on_a_loop
 async def test_who_has_had_an_answer_goes_before_who_waits_for_one(connect: Streams) -> None:
     guests = Guests()
     waiting, answered = connect(2)

@@ -10,14 +10,7 @@ import pytest
 from premblyd.engines.connections import connect_operator
 from premblyd.record import access
 from tests.support.commands import run
-from tests.support.console import (
-    CONSOLE,
-    Browser,
-    browser,
-    new_link,
-    set_password,
-    signed_in,
-)
+from tests.support.console import CONSOLE, Browser, browser, new_link, set_password, signed_in
 from tests.support.daemon import Premblyd
 from tests.support.store import NOW_MS, Store
 from tests.support.waiting import wait_until

@@ -13,14 +13,7 @@ from premblyd.config.values import listen
 from premblyd.console import strangers
 from premblyd.console.strangers import ALL, EACH, PERIOD_S, Guesses
 from tests.support.commands import run
-from tests.support.console import (
-    CONSOLE,
-    Browser,
-    browser,
-    new_link,
-    set_password,
-    signed_in,
-)
+from tests.support.console import CONSOLE, Browser, browser, new_link, set_password, signed_in
 from tests.support.daemon import Premblyd
 from tests.support.database import changing
 from tests.support.rows import for_each

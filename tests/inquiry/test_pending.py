@@ -1,11 +1,9 @@
 """Asking what became of what is pending: a real store, and a stand-in for Prembly's API."""
 
 import asyncio
-import functools
 import itertools
 import json
 import threading
-from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Self
@@ -161,14 +159,6 @@ class At(AbstractAsyncContextManager["At"]):
         self.wakes += 1
 
 
-def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    @functools.wraps(test)
-    def run(*args: Any, **keys: Any) -> None:
-        asyncio.run(test(*args, **keys))
-
-    return run
-
-
 counter = itertools.count()
 
 
@@ -182,7 +172,6 @@ def body(status: str | None = "PENDING", reference: str = "r-1", code: str = "02
     ).encode()
 
 
-@on_a_loop
 async def test_a_host_that_is_not_the_first_does_not_ask(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -198,7 +187,6 @@ async def test_a_host_that_is_not_the_first_does_not_ask(
         await at.until_asked(1)
 
 
-@on_a_loop
 async def test_it_is_asked_for_until_the_third_answer_settles_it(
     place: DatabaseAddress, api: PremblyApi, lines: list[Any]
 ) -> None:
@@ -244,7 +232,6 @@ async def test_it_is_asked_for_until_the_third_answer_settles_it(
     assert [line["event"] for line in lines] == [*["inquiry.answered"] * 3, "pending.settled"]
 
 
-@on_a_loop
 async def test_an_answers_silence_overrides_no_no(place: DatabaseAddress, api: PremblyApi) -> None:
     """The webhook that is pending says that the face failed. The answer says nothing of it."""
     api.know("r-1")
@@ -266,7 +253,6 @@ async def test_an_answers_silence_overrides_no_no(place: DatabaseAddress, api: P
         ]
 
 
-@on_a_loop
 async def test_a_webhook_in_between_stops_the_asking(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -283,7 +269,6 @@ async def test_a_webhook_in_between_stops_the_asking(
         assert at.rows("SELECT count(*) FROM event") == [(2,)]
 
 
-@on_a_loop
 async def test_a_webhook_that_comes_while_prembly_answers_is_what_settles_it(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -300,7 +285,6 @@ async def test_a_webhook_that_comes_while_prembly_answers_is_what_settles_it(
         assert at.rows("SELECT count(*) FROM event") == [(2,)]
 
 
-@on_a_loop
 async def test_while_a_hook_waits_for_prembly_most_of_the_rate_is_its(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -317,7 +301,6 @@ async def test_while_a_hook_waits_for_prembly_most_of_the_rate_is_its(
         api.mend()
 
 
-@on_a_loop
 async def test_code_02_with_a_reference_is_asked_for(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -330,7 +313,6 @@ async def test_code_02_with_a_reference_is_asked_for(
         assert outcome == [("not_verified",)]
 
 
-@on_a_loop
 async def test_a_session_is_asked_for_by_its_id_which_stays_a_secret(
     place: DatabaseAddress, api: PremblyApi, lines: list[Any]
 ) -> None:
@@ -346,7 +328,6 @@ async def test_a_session_is_asked_for_by_its_id_which_stays_a_secret(
     assert "sdk_session_1" not in str(lines)
 
 
-@on_a_loop
 async def test_what_stays_open_is_given_up(
     place: DatabaseAddress, api: PremblyApi, lines: list[Any]
 ) -> None:
@@ -364,7 +345,6 @@ async def test_what_stays_open_is_given_up(
     assert (line["log_level"], line["event_id"], line["ask_count"]) == ("warning", 1, 2)
 
 
-@on_a_loop
 async def test_what_a_webhook_settles_during_the_last_question_is_not_called_given_up(
     place: DatabaseAddress, api: PremblyApi, lines: list[Any]
 ) -> None:
@@ -387,7 +367,6 @@ async def test_what_a_webhook_settles_during_the_last_question_is_not_called_giv
     assert not [line for line in lines if line["event"] == "pending.given_up"]
 
 
-@on_a_loop
 async def test_what_prembly_does_not_know_is_asked_for_until_it_is_given_up(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -416,7 +395,6 @@ async def test_what_prembly_does_not_know_is_asked_for_until_it_is_given_up(
         prembly_api.cut,
     ],
 )
-@on_a_loop
 async def test_without_an_answer_it_is_asked_for_again_even_at_the_end(
     place: DatabaseAddress, api: PremblyApi, lines: list[Any], fault: prembly_api.Fault
 ) -> None:
@@ -435,7 +413,6 @@ async def test_without_an_answer_it_is_asked_for_again_even_at_the_end(
     assert not [line for line in lines if line["event"] == "pending.given_up"]
 
 
-@on_a_loop
 async def test_without_an_answer_it_is_not_asked_for_sooner_than_it_says(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -450,7 +427,6 @@ async def test_without_an_answer_it_is_not_asked_for_sooner_than_it_says(
         assert wait_ms - at.clock.now_ms() > 3_590_000
 
 
-@on_a_loop
 async def test_another_verification_in_the_answer_settles_nothing(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -462,7 +438,6 @@ async def test_another_verification_in_the_answer_settles_nothing(
         assert at.rows("SELECT count(*) FROM event") == [(1,)]
 
 
-@on_a_loop
 async def test_an_answer_of_5_mb_is_stored_whole(place: DatabaseAddress, api: PremblyApi) -> None:
     api.know("r-1")
     api.fail(prembly_api.huge, "r-1")
@@ -476,7 +451,6 @@ async def test_an_answer_of_5_mb_is_stored_whole(place: DatabaseAddress, api: Pr
 
 
 @pytest.mark.parametrize("by_ms", [-DAY_MS, DAY_MS])
-@on_a_loop
 async def test_a_clock_that_is_set_while_prembly_answers_moves_no_later_question(
     place: DatabaseAddress, api: PremblyApi, by_ms: int
 ) -> None:
@@ -503,7 +477,6 @@ async def test_a_clock_that_is_set_while_prembly_answers_moves_no_later_question
         await at.until_asked(2)
 
 
-@on_a_loop
 async def test_a_stop_waits_for_no_answer_and_loses_nothing(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -521,7 +494,6 @@ async def test_a_stop_waits_for_no_answer_and_loses_nothing(
         await at.until_rows([("settled", 0, 2, None)])
 
 
-@on_a_loop
 async def test_what_can_be_no_id_of_prembly_is_given_up_without_a_question(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -532,7 +504,6 @@ async def test_what_can_be_no_id_of_prembly_is_given_up_without_a_question(
         assert api.asked() == 0
 
 
-@on_a_loop
 async def test_nothing_is_asked_without_pending_and_what_waits_is_not_lost(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -551,7 +522,6 @@ async def test_nothing_is_asked_without_pending_and_what_waits_is_not_lost(
         assert set(api.asked_by_id().values()) == {1}
 
 
-@on_a_loop
 async def test_an_old_record_is_asked_about_without_a_storm(
     place: DatabaseAddress, api: PremblyApi, lines: list[Any]
 ) -> None:
@@ -572,7 +542,6 @@ async def test_an_old_record_is_asked_about_without_a_storm(
     assert line["count"] == 600
 
 
-@on_a_loop
 async def test_many_that_fell_due_in_a_long_stop_are_asked_within_the_rate(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -593,7 +562,6 @@ async def test_many_that_fell_due_in_a_long_stop_are_asked_within_the_rate(
         assert at.rows("SELECT count(*) FROM awaited WHERE state = 'settled'") == [(count,)]
 
 
-@on_a_loop
 async def test_while_prembly_is_down_few_questions_are_asked(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -610,7 +578,6 @@ async def test_while_prembly_is_down_few_questions_are_asked(
         assert {row[0] for row in at.rows()} == {"waiting"}
 
 
-@on_a_loop
 async def test_a_failing_database_loses_nothing_and_stores_nothing_twice(
     place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -635,7 +602,6 @@ async def test_a_failing_database_loses_nothing_and_stores_nothing_twice(
         assert at.rows("SELECT count(*) FROM event") == [(2,)]
 
 
-@on_a_loop
 async def test_a_fault_of_ours_is_logged_and_delays_no_other(
     place: DatabaseAddress, api: PremblyApi, lines: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

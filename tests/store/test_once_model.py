@@ -12,15 +12,7 @@ import pytest
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.jobs import Claimable, Claimed, Job, Load
 from premblyd.record.operating import Operator
-from tests.support.queue import (
-    FAILED,
-    INTERRUPTED,
-    LEASE_MS,
-    SUCCEEDED,
-    claim_once,
-    crash,
-    finish,
-)
+from tests.support.queue import FAILED, INTERRUPTED, LEASE_MS, SUCCEEDED, claim_once, crash, finish
 from tests.support.store import NOW_MS, Store
 
 SCHEDULES = int(os.environ.get("SCHEDULES", "4"))

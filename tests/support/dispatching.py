@@ -1,10 +1,9 @@
 """A dispatcher at work on a real file, with fake runners and a clock that can be set."""
 
 import asyncio
-import functools
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, ParamSpec, Self
@@ -38,16 +37,6 @@ from tests.support.waiting import until
 
 P = ParamSpec("P")
 SUCCEEDED = Result(outcome=AttemptOutcome.SUCCEEDED)
-
-
-def on_a_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Let a test be a coroutine."""
-
-    @functools.wraps(test)
-    def run(*args: P.args, **keys: P.kwargs) -> None:
-        asyncio.run(test(*args, **keys))
-
-    return run
 
 
 class FakeRunner:
