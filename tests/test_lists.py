@@ -25,6 +25,7 @@ from tests.support.rows import for_each
 from tests.support.store import NOW_MS
 
 COUNT = 3000
+LAST_MS = NOW_MS + COUNT * 1000
 HOUR_MS = 3_600_000
 EVENTS = """
 WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?)
@@ -364,6 +365,34 @@ def test_what_the_dead_died_of_and_how_many_are_counted_by_their_index(planned: 
         dead = DeliveryFilter(state="dead", action=action, error="exit")
         count_all = functools.partial(replays.count_deliveries, planned, dead)
         assert [step for step in plans(planned, count_all) if is_slow(step)] == []
+
+
+@for_each(
+    "chosen",
+    [
+        DeliveryFilter(action="archive", since_ms=0),
+        DeliveryFilter(action="archive", since_ms=0, type="sdk.*", error="exit"),
+        DeliveryFilter(state="dead"),
+        DeliveryFilter(state="dead", action="crm", until_ms=NOW_MS + 1_000_000),
+        DeliveryFilter(state="pending", due_after_ms=NOW_MS),
+        DeliveryFilter(event_id=8),
+    ],
+)
+def test_no_part_of_what_is_replayed_is_sorted(planned: Database, chosen: DeliveryFilter) -> None:
+    """Each part would sort all that is left, which takes time by the square of it."""
+    find = functools.partial(replays.find_deliveries, planned, chosen)
+    assert [step for step in plans(planned, find) if is_slow(step)] == []
+
+
+def test_no_part_of_the_events_that_get_a_new_delivery_is_sorted(planned: Database) -> None:
+    settings = Config.model_construct(
+        database_value=Path("/nowhere"),
+        actions=(jobs.action("other"),),
+        endpoints=(jobs.endpoint(),),
+    )
+    request = Request(chosen=DeliveryFilter(action="other", since_ms=LAST_MS), is_new=True)
+    steps = plans(planned, lambda: replays.plan(planned, settings, request, NOW_MS))
+    assert [step for step in steps if "TEMP B-TREE" in step] == []
 
 
 def test_the_pulse_counts_no_table(record: Database) -> None:

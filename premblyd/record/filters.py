@@ -268,7 +268,9 @@ class DeliveryFilter(Chosen):
     )
     ids: tuple[int, ...] | None = _by(_where(Delivery.id.in_))
     delivery_id: int | None = _by(_is(Delivery.id))
-    due_after_ms: int | None = _by(_where(lambda due_ms: Delivery.due_at_ms > due_ms))
+    due_after_ms: int | None = _by(
+        _where(lambda due_ms: fn.COALESCE(Delivery.due_at_ms, 0) > due_ms)
+    )
 
     def conditions(self, database: Database) -> list[Condition]:
         found = Chosen.conditions(self, database)

@@ -169,8 +169,9 @@ def find_deliveries(
     numbers than `after_id`."""
     columns = queries.columns(Delivery, FoundDelivery)
     query = _chosen(database, chosen, *columns, criteria.is_contradicted(Delivery.event))
-    # Somebody may have put another word there.
-    query = query.where(Delivery.state.in_(list(State)))
+    # Somebody may have put another word there. COALESCE: else SQLite looks each part up by all of
+    # the states, and sorts what is left of them.
+    query = query.where(fn.COALESCE(Delivery.state, "").in_(list(State)))
     return queries.whole(
         database, query, Delivery.id, FoundDelivery, after_id=after_id, limit=limit
     )
