@@ -350,6 +350,7 @@ def test_the_digest_tells_versions_apart_and_no_secrets() -> None:
 
 
 CHAIN = [f"a{n}: &a{n} {'[' * 200}*a{n - 1}{']' * 200}\n" for n in range(1, 9)]
+RIDDLE = "not YAML: expected alphabetic or numeric character, "
 NOT_00 = "unknown name '00'; text is written in single quotes, '00'. Names: endpoint, verified_by,"
 *OTHERS, LAST = KINDS
 ONE_HOOK = f"5:5: should have one of {', '.join(OTHERS)} and {LAST}, not"
@@ -437,6 +438,20 @@ ONE_HOOK = f"5:5: should have one of {', '.join(OTHERS)} and {LAST}, not"
         (HTTP + "sign_with: hush-é}}", ["5:74: should be a Standard"]),
         ("", ["1:1: should hold keys such as `database:` and `endpoints:`"]),
         ("a: b\nc: [d", ["2:6: not YAML: expected ',' or ']'"]),
+        # PyYAML's words alone are a riddle.
+        ("a: [*]", [f"1:6: {RIDDLE}but found ']' (text that begins so must stand in quotes)"]),
+        ("a: `b`", ["1:4: not YAML: found character '`' that cannot start any token (text that"]),
+        ("a:\n\t- b", ["2:1: not YAML: found character '\\t' that cannot start any token (indent"]),
+        ("a: b: c", ["1:5: not YAML: mapping values are not allowed here (text with `: ` in it"]),
+        (
+            "a:\n  b: 1\n c: 2",
+            ["3:2: not YAML: expected <block end>, but found '<block mapping start>' (the line is"],
+        ),
+        ("a:\n  b:c\n  d: 1", ["3:4: not YAML: mapping values are not allowed here (text with"]),
+        (
+            "a:\n  b: 1\n  c:d\n",
+            ["4:1: not YAML: could not find expected ':' (a line above has no"],
+        ),
         # YAML takes the ! for a tag: what is left would mean the opposite.
         ("a:\n  when: ! face_match", ["2:9: a value that begins with ! must stand in quotes"]),
         ("a: !face_match", ["1:4: a value that begins with ! must stand in quotes"]),

@@ -17,6 +17,20 @@ MAX_REPEATED = 250_000  # aliases of aliases grow tenfold with each line
 # PyYAML's messages quote the names of aliases, anchors and tags. A secret that begins with * & or !
 # and is not in quotes is read as such a name, so these are left out.
 _QUOTED = re.compile(r"'[\w!-]{2,}'")
+# What PyYAML says, and what is usually the matter. (`[*]` is an alias without a name.)
+_HINTS = (
+    (r"found character '\\t'", "indent with spaces, not with tabs"),
+    (r"that cannot start any token", "text that begins so must stand in quotes"),
+    (r"expected alphabetic or numeric character", "text that begins so must stand in quotes"),
+    (
+        r"mapping values are not allowed here",
+        "text with `: ` in it must stand in quotes; or the line is indented too far, or the line"
+        " above has no space after its colon",
+    ),
+    (r"expected <block end>", "the line is indented otherwise than those that it belongs to"),
+    (r"could not find expected ':'", "a line above has no `: ` (with the space) after its key"),
+    (r"expected ',' or '[]}]'", "a quote, a comma or the bracket's end is missing, here or above"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +100,8 @@ def load(text: str) -> Document:
         mark = error.problem_mark or error.context_mark
         place = _mark(mark) if mark else Mark(1, 1)
         problem = _QUOTED.sub("'…'", error.problem or error.context or "")
-        raise YamlTextError(f"not YAML: {problem}", place) from None
+        hint = next((f" ({hint})" for said, hint in _HINTS if re.search(said, problem)), "")
+        raise YamlTextError(f"not YAML: {problem}{hint}", place) from None
     except (yaml.YAMLError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else "nested too deeply"
         raise YamlTextError(f"not YAML: {reason}", Mark(1, 1)) from None
