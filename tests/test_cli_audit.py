@@ -323,7 +323,7 @@ def test_cancel_takes_no_delivery_that_has_ended_well(config: Path) -> None:
         ),
         (
             finished,
-            f"Delivery {finished} is succeeded; only a pending or dead one can be cancelled.\n",
+            f"Delivery {finished} has succeeded; only a pending or dead one can be cancelled.\n",
         ),
         (9999, "There is no delivery 9999. `premblyd deliveries` lists them.\n"),
     ):
@@ -453,3 +453,9 @@ SHOWN_BY = {
     "delivery": _DELIVERY,
     "attempt": _DELIVERY,
 }
+
+
+def test_no_link_is_printed_while_no_daemon_runs(config: Path) -> None:
+    done = run("console", "--config", config)
+    assert (done.code, done.out) == (75, "")
+    assert done.err == "premblyd does not run: start it with `premblyd serve`, then again.\n"

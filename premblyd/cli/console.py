@@ -7,6 +7,7 @@ import click
 
 from premblyd import passwords, presence
 from premblyd.cli import config_option, json_option
+from premblyd.cli.as_service import is_managed
 from premblyd.cli.caller import actor
 from premblyd.cli.common import database_of, open_to_change, open_to_read, settings_if_valid
 from premblyd.cli.printing import Column, print_json, print_rows
@@ -58,7 +59,8 @@ def _offer_link(config_path: Path, as_json: bool) -> None:
     database = open_to_change(path)
     running = presence.find(path, config_path)
     if running is None:
-        raise TryAgainError("premblyd does not run: `systemctl start premblyd`, then again.")
+        start = "sudo systemctl start premblyd" if is_managed(config_path) else "premblyd serve"
+        raise TryAgainError(f"premblyd does not run: start it with `{start}`, then again.")
     if running.console is None:
         if configured is not None:
             raise TryAgainError(

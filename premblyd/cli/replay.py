@@ -257,4 +257,5 @@ def cancel(config_path: Path, delivery_id: int) -> None:
         click.echo(f"Cancelled delivery {delivery_id}.")
         return
     found = replays.find_delivery(database, delivery_id)
-    raise PremblydError(f"Delivery {delivery_id} is {found.state}; {ONLY_SOME}.")
+    verb = "has" if found.state == "succeeded" else "is"
+    raise PremblydError(f"Delivery {delivery_id} {verb} {found.state}; {ONLY_SOME}.")

@@ -14,6 +14,7 @@ import click
 
 from premblyd import presence, times
 from premblyd.cli import caller, config_option, json_option
+from premblyd.cli.as_service import is_managed
 from premblyd.cli.common import database_of, database_option, open_to_read, settings_if_valid
 from premblyd.cli.printing import bold, clean, print_json
 from premblyd.config.models import HEALTH_PATH
@@ -73,6 +74,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
             path=file_of(place),
             unreadable=unreadable,
             missing_on=str(place) if daemon.is_missing else None,
+            is_managed=is_managed(config_path),
             health=daemon.health,
         )
     )

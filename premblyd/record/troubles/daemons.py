@@ -31,11 +31,12 @@ _WEBHOOKS: defaultdict[int | None, str] = defaultdict(
 @trouble(reads_record=False, has_metric=False)
 def daemon(situation: Situation) -> Iterator[Item]:
     if situation.missing_on is not None:
+        root = "sudo " if situation.is_managed else ""
         yield Item(
             severity=Severity.URGENT,
             text=f"No daemon runs on {situation.missing_on}: webhooks are not answered.",
-            remedy="Start it. If it does not start: `sudo premblyd check`.",
-            command="sudo systemctl start premblyd",
+            remedy=f"Start it. If it does not start: `{root}premblyd check`.",
+            command="sudo systemctl start premblyd" if situation.is_managed else "premblyd serve",
         )
 
 

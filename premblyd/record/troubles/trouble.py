@@ -115,6 +115,7 @@ class Situation:
     # What `status` sees from outside.
     unreadable: str | None = None
     missing_on: str | None = None  # the database on which no daemon runs
+    is_managed: bool = True  # by systemd: that starts the daemon
     health: int | None = None  # what its health check says; 0: nothing, None: that is not known
 
     @property
