@@ -346,6 +346,17 @@ def test_what_is_pending_is_listed_and_filtered(config: Path) -> None:
     assert "waiting" in run("pending", "--config", config).out
 
 
+def test_an_empty_list_of_what_is_pending_says_that_nothing_asks(config: Path) -> None:
+    with changing(recorded_in(config)) as database:
+        database.execute("DELETE FROM awaited")
+    done = run("pending", "--config", config)
+    assert done.out == "Nothing pending is listed.\n"
+    assert done.err == "note: The configuration has no `pending`: nothing is asked about.\n"
+    asking = {"prembly": {"api_key": "live_sk_1"}, "pending": {"ask": ["1m"], "give_up": "1d"}}
+    config.write_text(json.dumps(json.loads(config.read_text()) | asking))
+    assert run("pending", "--config", config).err == ""
+
+
 READERS = [["events"], ["deliveries"], ["pending"], ["rejections"], ["show", "1"]]
 
 

@@ -247,8 +247,15 @@ def _list(
         print_json([dataclasses.asdict(row) for row in rows])
     else:
         print_list(kind, rows, wide=wide, hint="--wide shows all.")
-    if not rows:
-        _note_unknown(record, config_path, database, asked)
+    if rows:
+        return
+    _note_unknown(record, config_path, database, asked)
+    if kind is AwaitedFilter and not any(asked.values()):
+        settings = settings_if_valid(config_path, database)
+        if settings and settings.pending is None:
+            click.echo(
+                "note: The configuration has no `pending`: nothing is asked about.", err=True
+            )
 
 
 def _follow(
