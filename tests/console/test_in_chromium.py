@@ -325,6 +325,16 @@ def test_every_column_of_a_list_is_whole_on_a_small_desk(
         assert wider == 0
 
 
+def test_on_a_phone_all_of_a_value_stands_beside_its_label(chromium: Chromium) -> None:
+    with chromium.window(width=PHONE) as page:
+        page.goto(PAGES["events"])
+        lefts = page.locator(".rows td[data-label='Code']").evaluate_all(
+            "cells => cells.flatMap(cell => [...cell.children].map(each => each.offsetLeft))"
+        )
+    assert len(lefts) > 1
+    assert len(set(lefts)) == 1
+
+
 def test_every_page_works_without_javascript(chromium: Chromium, daemon: Premblyd) -> None:
     with chromium.window(width=PHONE, javascript=False) as page:
         for name, path in PAGES.items():
