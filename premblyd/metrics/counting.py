@@ -98,10 +98,11 @@ class Counts:
         # tell the increase.
         for reason in REASONS:
             self.rejections[reason] += 0
+        # Of codes that only the configuration names there may be thousands.
         for type_ in events.MEANINGS:
             is_about_person = events.matches(events.ABOUT_VERIFICATION, type_)
             outcomes = Outcome if is_about_person else (Outcome.UNKNOWN,)
-            for code, outcome in product((*self._codes, MISSING, OTHER), outcomes):
+            for code, outcome in product((*CODES, MISSING, OTHER), outcomes):
                 self.events[type_, code, str(outcome)] += 0
         for purpose, result in product(Purpose, InquiryResult):
             self.inquiries[str(purpose), str(result)] += 0
