@@ -137,6 +137,21 @@ def test_a_start_that_fails_is_no_heartbeat(
     assert home.rows(ALIVE) == before
 
 
+@pytest.mark.sqlite
+@pytest.mark.parametrize("value", ["'odd'", "x'ff'", "9e999", "-9223372036854775808"])
+@pytest.mark.parametrize("column", ["at_ms", "alive_at_ms", "machine_start", "uptime_ms"])
+def test_a_heartbeat_that_somebody_changed_by_hand_keeps_no_daemon_from_starting(
+    tmp_path: Path, column: str, value: str
+) -> None:
+    home = Home(tmp_path)
+    home.run()
+    with changing(home.place) as connection:
+        connection.execute(f"UPDATE heartbeat SET {column} = {value}")
+    home.run()
+    assert home.run() == []
+    assert now_ms() - home.rows(ALIVE)[0][0] < HOUR_MS
+
+
 def test_a_clock_set_while_the_daemon_is_stopped_invents_no_downtime(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.run()

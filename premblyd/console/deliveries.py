@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import quote
 
 from premblyd.console import words
 from premblyd.console.handler import Handler, require_known
@@ -125,7 +126,7 @@ class Delivery(Handler):
 
     async def get(self, delivery_id: str) -> None:
         found = await self.read(lambda database: replays.find_delivery(database, int(delivery_id)))
-        self.redirect(f"/events/{found.event_id}#d-{found.id}", status=303)
+        self.redirect(f"{_page_of(found)}#d-{found.id}", status=303)
 
 
 class Replay(Handler):
@@ -152,7 +153,7 @@ class Replay(Handler):
         if plan.without_action:
             raise PremblydError(f"The configuration has no action {found.action} any more.")
         done = "skipped_again" if plan.skipped_again else "replayed"
-        await _done(self, found.event_id, done if queued else "not_replayed", queued)
+        await _done(self, found, done if queued else "not_replayed", queued)
 
 
 class Cancel(Handler):
@@ -166,15 +167,18 @@ class Cancel(Handler):
         change = Operator(actor=self.actor).cancel(number, self.now_ms)
         cancelled = await self.services.writer.call(change, alone=True)
         self.services.wake()  # with `order`, what has waited for it is due now
-        await _done(
-            self, found.event_id, "cancelled" if cancelled else "not_cancelled", int(cancelled)
-        )
+        await _done(self, found, "cancelled" if cancelled else "not_cancelled", int(cancelled))
 
 
-async def _done(handler: Handler, event_id: int, done: str, count: int) -> None:
+async def _done(handler: Handler, found: Any, done: str, count: int) -> None:
     """Answer that something was done, or why not: on the event's page, or as JSON."""
     view = {"done": count, "message": words.DONE[done]}
-    await handler.go_on(f"/events/{event_id}?done={done}#deliveries", view)
+    await handler.go_on(f"{_page_of(found)}?done={done}#deliveries", view)
+
+
+def _page_of(found: Any) -> str:
+    """Return where a delivery's event is shown: nowhere, if somebody has put a text there."""
+    return f"/events/{quote(str(found.event_id), safe='')}"
 
 
 def _plan_one(

@@ -109,6 +109,11 @@ def took(started_ms: Any, finished_ms: Any) -> str:
         return "?"
 
 
+def came(duplicate_count: Any) -> str:
+    """Return how often an event came."""
+    return str(duplicate_count + 1) if isinstance(duplicate_count, int) else "?"
+
+
 def get(row: Any, name: str) -> Any:
     """Return a column, None where a row has none of that name."""
     return getattr(row, name, None)

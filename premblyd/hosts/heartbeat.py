@@ -59,7 +59,8 @@ def gap_between(last: MachineTime, now: MachineTime) -> Gap | None:
         length_ms = now.at_ms - last.at_ms
     if length_ms <= LEAST_MS:
         return None
-    return Gap(from_ms=now.at_ms - length_ms, until_ms=now.at_ms)
+    # 0: of a length that can't be true
+    return Gap(from_ms=max(0, now.at_ms - length_ms), until_ms=now.at_ms)
 
 
 def beat(transaction: Transaction, *, now: MachineTime) -> Gap | None:
@@ -68,9 +69,10 @@ def beat(transaction: Transaction, *, now: MachineTime) -> Gap | None:
     row = transaction.row(_LAST)
     if row is None:  # another host keeps the same at this moment
         return None
+    at_ms, machine_start, uptime_ms = row
     gap = None
-    if row[0] is not None:  # else none of this version ran before
-        at_ms, machine_start, uptime_ms = row
+    # Else none of this version ran before, or somebody has put something else there by hand.
+    if isinstance(at_ms, int) and isinstance(uptime_ms, int | None):
         last = MachineTime(at_ms=at_ms, machine_start=machine_start, uptime_ms=uptime_ms or 0)
         gap = gap_between(last, now)
     if gap is not None:

@@ -4,8 +4,13 @@ import csv
 import io
 import json
 import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from premblyd import words
 from premblyd.console import export, tree
@@ -501,6 +506,39 @@ def test_what_a_sender_wrote_stays_text(tmp_path: Path) -> None:
             assert "\u202e" not in page.text
             assert "\x07" not in page.text
         assert "&lt;script&gt;alert(1)" in pages[-2].text
+
+
+@pytest.mark.sqlite
+@for_each("value", ["'odd'", "x'ff1b'", "9e999", "char(27)"])
+def test_a_row_that_somebody_changed_by_hand_is_shown_and_so_are_the_others(
+    daemon: Premblyd, own: Browser, value: str
+) -> None:
+    """Whatever stands in its columns, of all tables in turn."""
+    failed = [f"{table} {path}" for table, path in _not_shown(daemon, own, value)]
+    assert failed == []
+
+
+def _not_shown(daemon: Premblyd, own: Browser, value: str) -> Iterator[tuple[str, str]]:
+    """Yield the pages that can't be made when all columns of a table's newest row have a value."""
+    paths = [*PAGES, *PAGES.values(), "/events.csv", "/deliveries.csv", "/metrics"]
+    for table in ("event", "delivery", "attempt", "inquiry", "rejection", "operator_action"):
+        found = daemon.rows(f"SELECT * FROM {table} ORDER BY id DESC LIMIT 1")
+        names = [name for _, name, *_ in daemon.rows(f"PRAGMA table_info({table})")]
+        for row in found:
+            own_paths = [f"/events/{row[0]}"] * (table == "event")
+            own_paths += [f"/deliveries/{row[0]}"] * (table == "delivery")
+            with changing(daemon.place, unchecked=True) as database:
+                for name in names[1:]:
+                    with suppress(sqlite3.IntegrityError):  # unique, which nothing turns off
+                        database.execute(
+                            f"UPDATE {table} SET {name} = {value} WHERE id = ?", [row[0]]
+                        )
+            for path in [*paths, *own_paths]:
+                if own.get(path).status >= 500:
+                    yield table, path
+            with changing(daemon.place, unchecked=True) as database:
+                sets = ", ".join(f"{name} = ?" for name in names)
+                database.execute(f"UPDATE {table} SET {sets} WHERE id = ?", [*row, row[0]])
 
 
 def test_a_huge_payload_is_a_page_of_bounded_size(fresh: Premblyd) -> None:
