@@ -1,6 +1,7 @@
 """What every command has in common; serve's refusals, check, init and demo."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from premblyd import __version__
 from premblyd.cli import COMMANDS
-from tests.support.commands import Ran, command, record, run, run_process
+from tests.support.commands import Ran, record, run, run_process
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.rows import for_each
@@ -237,13 +238,18 @@ def test_demo_shows_a_forgery_a_replay_a_duplicate_and_what_never_came() -> None
 
 
 def test_demo_stays_up_until_it_is_interrupted_and_leaves_nothing(tmp_path: Path) -> None:
-    with subprocess.Popen(command("demo"), stdout=subprocess.PIPE, text=True) as process:
+    program = str(Path(sys.executable).with_name("premblyd"))  # not on this PATH
+    environ = os.environ | {"PATH": "/usr/bin:/bin"}
+    with subprocess.Popen(
+        [program, "demo"], stdout=subprocess.PIPE, text=True, env=environ
+    ) as process:
         assert process.stdout
         for line in process.stdout:
             if found := re.search(r"export PREMBLYD_CONFIG=(\S+)", line):
                 config = Path(found[1])
                 break
-        for line in process.stdout:  # the commands to try; the first sends a webhook
+        for line in process.stdout:  # the commands to try, as they can be pasted
+            assert line.startswith(f"  {program} ")
             if "--state dead" in line:
                 break
         assert run_process("send", "--sample", "pending", "--config", config).code == 0

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import click
 
 from premblyd import times
+from premblyd.cli import caller
 from premblyd.cli.lists import print_list
 from premblyd.cli.printing import clean, console
 from premblyd.cli.send import Sender
@@ -187,7 +188,7 @@ async def _stay(daemon: Daemon, path: Path) -> None:
     out.print(f"\nIt stays up on {daemon.address} until Ctrl-C. In another terminal:")
     out.print(f"  export PREMBLYD_CONFIG={path}")
     for command in ("send --sample pending", "events", "show 1", "deliveries --state dead"):
-        out.print(f"  premblyd {command}")
+        out.print(f"  {caller.name()} {command}")
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
