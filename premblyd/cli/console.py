@@ -63,10 +63,12 @@ def _offer_link(config_path: Path, as_json: bool) -> None:
         raise TryAgainError(f"premblyd does not run: start it with `{start}`, then again.")
     if running.console is None:
         if configured is not None:
+            restart, log = "restart premblyd", "its log"
+            if is_managed(config_path):
+                restart, log = "`sudo systemctl restart premblyd`", "`sudo journalctl -u premblyd`"
             raise TryAgainError(
                 "The console that the configuration has is not open. If it was added since the"
-                " start, `systemctl restart premblyd`; if not, the log says why:"
-                " `journalctl -u premblyd | grep console.not_opened`."
+                f" start, {restart}; if not, {log} says why, as console.not_opened."
             )
         raise PremblydError(
             f"The console is off. Add `console: {{listen: 127.0.0.1:8081}}` to {config_path}, then"
