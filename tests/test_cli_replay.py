@@ -205,7 +205,7 @@ def test_what_goes_not_together_is_told(config: Path, options: list[str], words:
 
 def test_what_is_replayed_is_chosen_as_in_the_lists(config: Path) -> None:
     change = "UPDATE delivery SET last_error = 'the TLS certificate is not trusted' WHERE id = ?"
-    (first, *others) = [row[0] for row in read(config, f"{DELIVERIES} WHERE state = 'dead'")]
+    (first, *others) = sorted(row[0] for row in read(config, f"{DELIVERIES} WHERE state = 'dead'"))
     with changing(recorded_in(config)) as database:
         database.execute(change, [first])
 
@@ -222,7 +222,7 @@ def test_what_is_replayed_is_chosen_as_in_the_lists(config: Path) -> None:
 
 def test_a_dry_run_lists_and_changes_nothing(config: Path) -> None:
     before = read(config, DELIVERIES)
-    dead = [row for row in before if row[3] == "dead"]
+    dead = sorted(row for row in before if row[3] == "dead")
     shown = replay(config, "--dead", "--dry-run")
     assert shown["would_queue"] == [
         {
