@@ -518,6 +518,21 @@ def test_a_row_that_somebody_changed_by_hand_is_shown_and_so_are_the_others(
     assert failed == []
 
 
+@pytest.mark.sqlite
+def test_a_delivery_whose_event_somebody_changed_by_hand_leads_to_no_page(
+    daemon: Premblyd, own: Browser
+) -> None:
+    ((row, event),) = daemon.rows("SELECT id, event_id FROM delivery ORDER BY id DESC LIMIT 1")
+    change = "UPDATE delivery SET event_id = ? WHERE id = ?"
+    with changing(daemon.place, unchecked=True) as database:
+        database.execute(change, ["\x1b", row])
+    page = own.get(f"/deliveries/{row}")
+    with changing(daemon.place, unchecked=True) as database:
+        database.execute(change, [event, row])
+    assert (page.status, page.location) == (303, f"/events/%1B#d-{row}")
+    assert own.get("/events/%1B").status == 404
+
+
 def _not_shown(daemon: Premblyd, own: Browser, value: str) -> Iterator[tuple[str, str]]:
     """Yield the pages that can't be made when all columns of a table's newest row have a value."""
     paths = [*PAGES, *PAGES.values(), "/events.csv", "/deliveries.csv", "/metrics"]
