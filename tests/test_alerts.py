@@ -295,15 +295,6 @@ def test_another_alert_tells_that_it_could_not_be_sent(watching: Watching) -> No
     assert watching.titles[-1].endswith(": The alert page could not be sent: its hook failed.")
 
 
-def test_an_alert_tells_nobody_that_it_could_not_be_sent_itself(watching: Watching) -> None:
-    watching.configure(alert("dead", "alert"))
-    watching.bury()
-    watching.runner.result = FAILED
-    watching.look(2)
-    watching.runner.result = SUCCEEDED
-    assert watching.look(1, after_ms=AGAIN_MS) == ["dead"]
-
-
 def failed_alerts(watching: Watching) -> list[str]:
     with closing(connect_read_only(watching.store.place)) as database:
         situation = Situation(record=database, now_ms=watching.clock.now_ms())
@@ -407,15 +398,16 @@ def test_a_clock_that_is_set_back_silences_nothing(watching: Watching) -> None:
     assert watching.look(2, after_ms=-400 * 24 * HOUR_MS) == ["dead"]
 
 
-def test_a_clock_that_is_set_back_after_a_hook_that_failed_silences_nothing(
-    watching: Watching,
+@pytest.mark.parametrize("after_ms", [AGAIN_MS, -24 * HOUR_MS])
+def test_what_failed_is_sent_again_without_telling_of_itself_or_a_clock_that_is_set_back(
+    watching: Watching, after_ms: int
 ) -> None:
-    watching.configure(alert("dead"))
+    watching.configure(alert("dead", "alert"))
     watching.bury()
     watching.runner.result = FAILED
     assert watching.look(2) == ["dead"]
     watching.runner.result = SUCCEEDED
-    assert watching.look(1, after_ms=-24 * HOUR_MS) == ["dead"]
+    assert watching.look(1, after_ms=after_ms) == ["dead"]
 
 
 def test_silence_is_told_after_so_long_and_ends_with_an_event(watching: Watching) -> None:

@@ -196,7 +196,8 @@ async def test_for_each_answer_happens_what_the_rule_says(
             text = json.dumps(body(REF, **says)).replace(REF, reference)
             verdict = payload.read(text.encode())
             assert verdict.doubt in (None, "")
-            await at.add("activate", body=text.encode(), **verdict_fields(verdict))
+            facts = {name: getattr(verdict, name) for name in payload.Verdict.__slots__}
+            await at.add("activate", body=text.encode(), **facts)
         await at.until(lambda: len(decided(place)) == len(ways))
         found = dict(zip(ways, decided(place), strict=True))
         ran = {told(run, "REFERENCE") for _, run in at.shell.runs}
@@ -207,10 +208,6 @@ async def test_for_each_answer_happens_what_the_rule_says(
     results = "SELECT DISTINCT result FROM inquiry JOIN delivery ON delivery.id = delivery_id"
     assert {r for (r,) in rows(place, f"{results} WHERE state = 'dead'")} == {"contradicted"}
     assert "contradicted" not in {r for (r,) in rows(place, f"{results} WHERE state <> 'dead'")}
-
-
-def verdict_fields(verdict: payload.Verdict) -> dict[str, Any]:
-    return {name: getattr(verdict, name) for name in payload.Verdict.__slots__}
 
 
 def decided(place: DatabaseAddress) -> list[str]:

@@ -141,10 +141,6 @@ def arguments(daemon: Premblyd) -> list[str]:
     return found
 
 
-def wait_for_refusals(daemon: Premblyd, count: int) -> None:
-    wait_until(lambda: daemon.log_text().count("config.reload_refused") == count)
-
-
 def leaks(value: object) -> list[str]:
     return [hush for hush in ALSO_HUSH if hush in str(value)]
 
@@ -190,7 +186,7 @@ def test_a_canary_comes_out_nowhere(tmp_path: Path, log_format: str) -> None:
         for number, bad in enumerate(BAD_FILES, 1):
             daemon.config.write_text("database: sqlite:///x.db\n" + bad.format(**HUSH))
             daemon.signal(SIGHUP)
-            wait_for_refusals(daemon, number)
+            wait_until(lambda: daemon.log_text().count("config.reload_refused") == number)  # noqa: B023
         daemon.kill()
         seen["log before the crash"] = daemon.log_text()
         daemon.config.write_text(good)

@@ -144,18 +144,13 @@ def holds(whole: dict[str, Any], mark: dict[str, Any]) -> bool:
 WEAK = (*("verification.completed", "statement.analysis", "transaction.unnamed"),)
 
 
-def ranked(document: dict[str, Any]) -> list[str]:
-    """Return the types whose marks a document holds, the most specific first."""
-    return [type_ for type_, mark in MARKS if holds(document, mark)]
-
-
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(MARKS), min_size=2, max_size=5))
 def test_of_several_marks_the_more_specific_one_counts(marks: list[tuple[str, Any]]) -> None:
     document: dict[str, Any] = {}
     for _, mark in marks:
         document = merged(document, mark)
-    found = ranked(document)
+    found = [type_ for type_, mark in MARKS if holds(document, mark)]  # most specific first
     told = events.type_of(document)
     assert told in found
     assert told == found[0] or found[0] in WEAK, document

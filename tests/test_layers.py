@@ -187,7 +187,11 @@ def is_in(part: str, module: Path) -> bool:
 
 def test_few_modules_name_an_engine() -> None:
     """`connections` chooses one for all, `move` knows both; what restores is about a file."""
-    users = {module.relative_to(ROOT).as_posix() for module in FILES if names_engine(module)}
+    users = {
+        module.relative_to(ROOT).as_posix()
+        for module in FILES
+        if any(name.startswith(ENGINES) for name in imports(module))
+    }
     users = {
         user for user in users if not user.startswith(("engines/sqlite/", "engines/postgresql/"))
     }
@@ -201,10 +205,6 @@ def test_only_its_command_knows_move() -> None:
 
 
 ENGINES = ("premblyd.engines.sqlite", "premblyd.engines.postgresql")
-
-
-def names_engine(module: Path) -> bool:
-    return any(name.startswith(ENGINES) for name in imports(module))
 
 
 def test_no_module_is_too_long_to_read() -> None:

@@ -43,18 +43,17 @@ def test_rounds_go_on_until_one_is_the_last() -> None:
     assert rounds.count == 3
 
 
-def test_a_round_without_the_database_is_done_again_after_the_pause_and_not_told() -> None:
-    rounds = Rounds(StoreUnavailableError("away"), 0, None)
+@for_each(
+    ("error", "told"),
+    [(StoreUnavailableError("away"), []), (ZeroDivisionError(), ["pending.failed"])],
+)
+def test_a_round_that_fails_is_done_again_after_the_pause_and_told_unless_by_the_database(
+    error: Exception, told: list[str]
+) -> None:
+    rounds = Rounds(error, 0, None)
     with logged() as lines:
         asyncio.run(repeat(rounds.work, 0, failed=tell_failed))
-    assert (rounds.count, lines) == (3, [])
-
-
-def test_a_round_that_fails_is_told_and_done_again_after_the_pause() -> None:
-    rounds = Rounds(ZeroDivisionError(), None)
-    with logged() as lines:
-        asyncio.run(repeat(rounds.work, 0, failed=tell_failed))
-    assert (rounds.count, [line["event"] for line in lines]) == (2, ["pending.failed"])
+    assert (rounds.count, [line["event"] for line in lines]) == (3, told)
 
 
 def test_a_round_that_fails_ends_a_loop_that_can_not_tell_of_it() -> None:

@@ -100,12 +100,8 @@ def test_an_answer_of_prembly_is_read_as_one(face: Any, kind: type) -> None:
     inner = json.loads(body(face_data={"status": face}))
     answer = {"status": True, "message": "found", "data": inner}
     stored = old(json.dumps(answer).encode(), type=events.STATUS, face_match=face is True)
-    stored = old_answer(stored)
+    stored = replace(stored, event=replace(stored.event, verified_by=events.STORED_BY))
     assert isinstance(rereading(ACTIVATE).job(ACTIVATE, stored), kind)
-
-
-def old_answer(stored: Job) -> Job:
-    return replace(stored, event=replace(stored.event, verified_by=events.STORED_BY))
 
 
 def test_a_further_attempt_keeps_what_prembly_confirmed() -> None:

@@ -70,12 +70,6 @@ def test_types_choose_the_action_beside_its_codes(types: list[str], chosen: list
             assert [each.name for each in found] == ([name] if is_chosen else [])
 
 
-def test_default_is_a_code_that_no_action_names_whatever_its_types() -> None:
-    actions = [action("rest", "default"), action("named", "00", types=["sdk.*"])]
-    assert names(actions, "00") == []
-    assert names(actions, "01") == ["rest"]
-
-
 def test_why_not_names_the_type() -> None:
     sdk = action("a", "00", types=["sdk.*", "verification.*"], when="outcome == 'verified'")
     routing = Routing([sdk])
@@ -120,8 +114,9 @@ def test_the_words_are_no_codes() -> None:
         assert names(actions, word) == ["every", "rest"]
 
 
-def test_default_is_a_code_that_no_action_names_whatever_its_when() -> None:
-    actions = [action("rest", "default"), action("named", "00", when="outcome == 'verified'")]
+@for_each("more", [{"types": ["sdk.*"]}, {"when": "outcome == 'verified'"}])
+def test_default_is_a_code_that_no_action_names_whatever_else_it_asks(more: dict[str, Any]) -> None:
+    actions = [action("rest", "default"), action("named", "00", **more)]
     assert names(actions, "00") == []
     assert names(actions, "01") == ["rest"]
 

@@ -32,25 +32,14 @@ UNSETTLED = [
 ]
 
 
-@for_each("fields", SETTLED)
-def test_the_last_word_settles(fields: dict[str, object]) -> None:
+@for_each("fields", [*SETTLED, *OPEN, *UNSETTLED])
+def test_the_last_word_settles_and_pending_and_02_are_asked_about_by_their_reference(
+    fields: dict[str, object],
+) -> None:
     verdict = Verdict(reference="r-1", **fields)  # type: ignore[arg-type]
-    assert verdict.is_settled
-    assert not verdict.is_unsettled
-
-
-@for_each("fields", OPEN)
-def test_some_say_nothing_either_way(fields: dict[str, object]) -> None:
-    verdict = Verdict(reference="r-1", **fields)  # type: ignore[arg-type]
-    assert not verdict.is_settled
-    assert not verdict.is_unsettled
-
-
-@for_each("fields", UNSETTLED)
-def test_pending_and_02_are_to_be_asked_about_by_their_reference(fields: dict[str, object]) -> None:
-    assert Verdict(reference="r-1", **fields).is_unsettled  # type: ignore[arg-type]
+    assert verdict.is_settled == (fields in SETTLED)
+    assert verdict.is_unsettled == (fields in UNSETTLED)
     assert not Verdict(**fields).is_unsettled  # type: ignore[arg-type]
-    assert not Verdict(reference="r-1", **fields).is_settled  # type: ignore[arg-type]
 
 
 @for_each("type_", events.MEANINGS)

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -116,39 +116,38 @@ def test_a_hook_cannot_read_what_the_daemon_holds(tmp_path: Path, script: str) -
     assert output.endswith(": Permission denied\n")
 
 
-def test_a_program_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
-    program = tmp_path / "program"
-    program.write_text("#!/bin/sh\necho ran")
-    program.chmod(0o755)
+def assert_waited_for(*command: str | Path, until: Callable[[], object]) -> None:
+    """Run a command that can't start; it says `ran` once `until` was called."""
 
     async def main(runner: ShellRunner) -> Result:
-        with program.open("a"):
-            running = asyncio.create_task(runner.run(hook(command=[str(program)]), invocation()))
-            while not any(line["event"] == "daemon.waits" for line in lines):
-                assert not running.done()
-                await asyncio.sleep(0.01)
+        running = asyncio.create_task(
+            runner.run(hook(command=[str(word) for word in command]), invocation())
+        )
+        while not any(line["event"] == "daemon.waits" for line in lines):
+            assert not running.done()
+            await asyncio.sleep(0.01)
+        until()
         return await running
 
     with closing(ShellRunner(Children())) as runner, logged() as lines:
         result = asyncio.run(main(runner))
     assert (result.outcome, result.output) == ("succeeded", "ran\n")
+
+
+def test_a_program_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\necho ran")
+    program.chmod(0o755)
+    with program.open("a") as file:
+        assert_waited_for(program, until=file.close)
 
 
 def test_a_loop_of_links_on_the_way_to_the_program_is_waited_for(tmp_path: Path) -> None:
     link = tmp_path / "current"
     link.symlink_to(link)
 
-    async def main(runner: ShellRunner) -> Result:
-        running = asyncio.create_task(
-            runner.run(hook(command=[str(link / "echo"), "ran"]), invocation())
-        )
-        while not any(line["event"] == "daemon.waits" for line in lines):
-            assert not running.done()
-            await asyncio.sleep(0.01)
+    def mend() -> None:
         link.unlink()
         link.symlink_to("/bin")
-        return await running
 
-    with closing(ShellRunner(Children())) as runner, logged() as lines:
-        result = asyncio.run(main(runner))
-    assert (result.outcome, result.output) == ("succeeded", "ran\n")
+    assert_waited_for(link / "echo", "ran", until=mend)

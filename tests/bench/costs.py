@@ -54,7 +54,8 @@ def memory(folder: Path, events: int) -> Row:
             idle_mb = _resident_mb(daemon)
             _serve(daemon)
             served_mb = _resident_mb(daemon)
-            _forget_peak(daemon)
+            # proc(5): resets VmHWM
+            Path(f"/proc/{daemon.process.pid}/clear_refs").write_text("5")
             asyncio.run(_upload(daemon))
             uploads_mb = _peak_mb(daemon) - served_mb
         with peers.premblyd(prepared(folder, events), actions=ACTIONS) as daemon:
@@ -127,10 +128,6 @@ async def _upload(daemon: Premblyd) -> None:
 def _resident_mb(daemon: Premblyd) -> float:
     resident: int = psutil.Process(daemon.process.pid).memory_info().rss
     return resident / MB
-
-
-def _forget_peak(daemon: Premblyd) -> None:
-    Path(f"/proc/{daemon.process.pid}/clear_refs").write_text("5")  # proc(5): resets VmHWM
 
 
 def _peak_mb(daemon: Premblyd) -> float:

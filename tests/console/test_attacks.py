@@ -262,7 +262,7 @@ def test_guesses_at_once_count_too(guarded: Premblyd) -> None:
     token = {"_xsrf": own.xsrf()}
     with ThreadPoolExecutor(16) as pool:
         guesses = [{**token, "password": f"guess {number}"} for number in range(40)]
-        answers = list(pool.map(lambda fields: _post(own, fields), guesses))
+        answers = list(pool.map(lambda fields: own.post("/sign-in", fields).status, guesses))
     assert sorted(answers) == [403] * EACH + [429] * (40 - EACH)
 
 
@@ -420,7 +420,3 @@ def _answers(own: Browser) -> bool:
         return own.get("/events").status == 200
     except OSError:  # it still has too many connections
         return False
-
-
-def _post(own: Browser, fields: dict[str, str]) -> int:
-    return own.post("/sign-in", fields).status

@@ -14,7 +14,6 @@ import random
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 from premblyd.config.hooks import Hook, ShellHook
 from premblyd.config.load import parse_config
@@ -77,17 +76,6 @@ class NoGate:
     def interrupt(self) -> None: ...
 
 
-def _action(at: Path) -> Action:
-    retry = {"attempts": 5, "first_delay": f"{DELAY_S:g}s", "factor": 1}
-    settings = configuration(actions=[shell("wait", "true", retry=retry, concurrency=200)])
-    path = at / "premblyd.yaml"
-    return parse_config(_json(settings), path, SecretPlaces(at, {})).actions[0]
-
-
-def _json(settings: dict[str, Any]) -> str:
-    return json.dumps(settings)
-
-
 async def jump(at: Path, by_ms: int) -> list[str]:
     """Set the clock while deliveries wait, while one runs, and just before new ones come."""
     path = at / "premblyd.db"
@@ -96,7 +84,10 @@ async def jump(at: Path, by_ms: int) -> list[str]:
     writer = Writer(SqliteEngine(path))
     inbox, queue = Inbox(writer), Queue(writer, "host:1:boot")
     dispatcher = Dispatcher(queue, Runners({ShellHook: hooks}), clock, random.Random(1), NoGate())
-    dispatcher.configure(Actions([_action(at)]), 200, 1 << 30)
+    retry = {"attempts": 5, "first_delay": f"{DELAY_S:g}s", "factor": 1}
+    given = configuration(actions=[shell("wait", "true", retry=retry, concurrency=200)])
+    config = parse_config(json.dumps(given), at / "premblyd.yaml", SecretPlaces(at, {}))
+    dispatcher.configure(Actions(config.actions), 200, 1 << 30)
     running = asyncio.create_task(dispatcher.run())
     bodies = itertools.count()
 

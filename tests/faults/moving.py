@@ -140,7 +140,7 @@ def main() -> None:
         table({**campaign.figures, "rows": rows, "broken promises": len(problems)})
         if problems:
             print(campaign.said()[-3000:])
-            raise SystemExit("\n".join(problems))
+        campaigns.end(problems)
 
 
 if __name__ == "__main__":

@@ -85,12 +85,13 @@ class Client(threading.Thread):
     def __init__(self, campaign: "Campaign", number: int) -> None:
         super().__init__(daemon=True)
         self._campaign, self._number = campaign, number
+        self.stopping = threading.Event()
         self._rng = random.Random(campaign.rng.random())
 
     def run(self) -> None:
         campaign, rng = self._campaign, self._rng
         sent = 0
-        while not campaign.stopping.wait(rng.uniform(0.002, 0.02)):
+        while not self.stopping.wait(rng.uniform(0.002, 0.02)):
             sent += 1
             reference = f"r-{campaign.batch}-{rng.randrange(REFERENCES)}"
             body = body_of(reference, rng.choice(list(STATUSES)), rng.randrange(BODIES))
@@ -116,7 +117,6 @@ class Campaign:
         self.longest_s = longest_s  # of a daemon's life
         self.book = Book()
         self.batch = 0
-        self.stopping = threading.Event()
         self.runs, self.effects = at / "runs", at / "effects"
         for path in (self.runs, self.effects):
             path.touch()
@@ -135,15 +135,11 @@ class Campaign:
         """Run the campaign and return every broken promise."""
         with self.victim:
             self.victim.restart(SETTLE_S)
-            for number in range(CLIENTS):
-                Client(self, number).start()
-            for cycle in range(1, cycles + 1):
-                self.batch = cycle
-                self.figures["kills"] += self.victim.crash(self.rng, self.longest_s, SETTLE_S)
-                self._check_stored()
-                if say_every and cycle % say_every == 0:
-                    print(f"cycle {cycle}: {len(self.book.events)} events", flush=True)
-            self.stopping.set()
+            with campaigns.sending([Client(self, number) for number in range(CLIENTS)]):
+                counted = campaigns.count_cycles(cycles, say_every, lambda: len(self.book.events))
+                for self.batch in counted:
+                    self.figures["kills"] += self.victim.crash(self.rng, self.longest_s, SETTLE_S)
+                    self._check_stored()
             self.book.problems += self.victim.unfinished(SETTLE_S)
             self._check_end()
             self.book.problems += self.victim.end()

@@ -1,14 +1,14 @@
 """The campaign of `order`: many events of each reference, through kill -9.
 
-    python -m tests.faults.order --events 10000 --references 1000 [--engine sqlite] [--seed N]
+    python -m tests.faults.order --events 10000 --references 1000 [--hosts N] [--seed N]
 
+With 0 hosts one daemon has a file; else so many share a PostgreSQL database.
 Clients send events of random references to any of the daemons, and repeat what got no 200. Hooks
 take a random time, and every sixth run fails. Each writes down what it did, outside the database;
 daemons are killed and started again meanwhile. Of each reference the successes must be in the order
 of receipt, which is that of the events' numbers.
 """
 
-import argparse
 import json
 import random
 import threading
@@ -204,19 +204,14 @@ class Campaign:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=10_000)
-    parser.add_argument("--references", type=int, default=1000)
-    parser.add_argument("--engine", choices=["sqlite", "postgresql"], default="postgresql")
-    parser.add_argument("--hosts", type=int, default=3, help="of PostgreSQL")
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
-    arguments = parser.parse_args()
-    is_sqlite = arguments.engine == "sqlite"
+    arguments = campaigns.arguments(
+        __doc__, events=10_000, references=1000, hosts=3, seed=campaigns.ANY
+    )
     start = time.monotonic()
     with ExitStack() as opened:
         at = opened.enter_context(folder())
         server = None
-        if not is_sqlite:
+        if arguments.hosts:
             cluster = opened.enter_context(postgresql.cluster())
             cluster.start()
             server = postgresql.new_database(cluster)
@@ -226,12 +221,11 @@ def main() -> None:
             arguments.seed,
             events=arguments.events,
             references=arguments.references,
-            hosts=1 if is_sqlite else arguments.hosts,
+            hosts=arguments.hosts or 1,
         )
         problems = campaign.run()
     took_s = time.monotonic() - start
-    hosts = len(campaign.victims)
-    print(f"{arguments.engine}, {hosts} daemons, seed {arguments.seed}, {took_s:.0f} s")
+    print(f"{len(campaign.victims)} daemons, seed {arguments.seed}, {took_s:.0f} s")
     table({**campaign.figures, "broken promises": len(problems)})
     campaigns.end(problems)
 

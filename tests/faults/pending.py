@@ -8,7 +8,6 @@ Clients send pending webhooks, and now and then the one that settles it. The sta
 API says pending for a while, fails now and then, and is asked by the daemon that is killed.
 """
 
-import argparse
 import json
 import random
 import sqlite3
@@ -215,13 +214,7 @@ def _counts(path: Path, queries: dict[str, str]) -> dict[str, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--cycles", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
-    parser.add_argument("--due", type=int, default=0, help="instead: so many due at once")
-    parser.add_argument("--rate", type=float, default=500)
-    arguments = parser.parse_args()
+    arguments = campaigns.arguments(__doc__, cycles=100, seed=campaigns.ANY, due=0, rate=500.0)
     start = time.monotonic()
     with folder() as at, prembly_api.prembly_api() as api:
         if arguments.due:

@@ -25,19 +25,11 @@ LIMIT_S = 15.0
 Harm = Callable[[Premblyd, Cable], None]
 
 
-def _kill(victim: Premblyd, _: Cable) -> None:
-    victim.process.kill()
-
-
-def _stop(victim: Premblyd, _: Cable) -> None:
-    victim.process.send_signal(signal.SIGSTOP)
-
-
-def _cut(_: Premblyd, cable: Cable) -> None:
-    cable.cut()
-
-
-HARMS: dict[str, Harm] = {"kill -9": _kill, "SIGSTOP": _stop, "network cut": _cut}
+HARMS: dict[str, Harm] = {
+    "kill -9": lambda victim, _: victim.process.kill(),
+    "SIGSTOP": lambda victim, _: victim.process.send_signal(signal.SIGSTOP),
+    "network cut": lambda _, cable: cable.cut(),
+}
 
 
 def take_over(at: Path, cluster: postgresql.Cluster, harm: Harm) -> float:

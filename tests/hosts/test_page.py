@@ -10,7 +10,6 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -237,10 +236,6 @@ class Load:
             thread.join()
 
 
-def _has_received(daemon: Premblyd) -> bool:
-    return len(daemon.log("webhook.received")) > 10
-
-
 def test_behind_the_pages_proxy_nobody_notices_that_a_host_is_killed(tmp_path: Path) -> None:
     with needs_machine():
         server = new_server()
@@ -249,7 +244,7 @@ def test_behind_the_pages_proxy_nobody_notices_that_a_host_is_killed(tmp_path: P
             load = Load(address)
             try:
                 for daemon in daemons:
-                    wait_until(partial(_has_received, daemon))
+                    wait_until(lambda: len(daemon.log("webhook.received")) > 10)  # noqa: B023
                 before = len(load.answered)
                 daemons[0].kill()
                 wait_until(lambda: len(load.answered) > before + 60 or load.failed)

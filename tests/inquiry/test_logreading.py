@@ -39,7 +39,8 @@ class FakeLog:
         self.asked.append(asked)
         for _ in range(self.grows_by):
             self.entries.append(entry(len(self.entries), NOW_MS + len(self.asked)))
-        found = [each for each in self.entries if not self.filters or not _outside(each)]
+        since_ms = WINDOW.since_ms if self.filters else 0
+        found = [each for each in self.entries if each.at_ms is None or each.at_ms >= since_ms]
         if not self.is_rising:
             found.reverse()
         size = min(self.largest_page, int(asked["page_size"]))
@@ -53,10 +54,6 @@ class FakeLog:
         return LogPage(
             entries=tuple(items), item_count=len(items), without_id=0, total_pages=self.total(pages)
         )
-
-
-def _outside(each: LogEntry) -> bool:
-    return each.at_ms is not None and each.at_ms < WINDOW.since_ms
 
 
 def made(count: int, *, older: int = 0) -> list[LogEntry]:

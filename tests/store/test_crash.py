@@ -156,10 +156,6 @@ def wait_for_more(answered: dict[str, int], count: int) -> None:
     wait_until(lambda: len(answered) >= enough)
 
 
-def wait_for_lines(daemon: Premblyd, event: str, count: int) -> None:
-    wait_until(lambda: daemon.log_text().count(event) == count)
-
-
 def test_every_200_is_kept_though_somebody_removes_the_log_under_load(tmp_path: Path) -> None:
     answered: dict[str, int] = {}
     with Premblyd(tmp_path) as daemon:
@@ -169,7 +165,7 @@ def test_every_200_is_kept_though_somebody_removes_the_log_under_load(tmp_path: 
             wait_for_more(answered, 15)  # fewer than move the log into the file
             for suffix in removed:
                 daemon.database.with_name(daemon.database.name + suffix).unlink()
-            wait_for_lines(daemon, "store.log_removed", times)
+            wait_until(lambda: daemon.log_text().count("store.log_removed") == times)  # noqa: B023
         daemon.kill()
         for sender in senders:
             sender.join()

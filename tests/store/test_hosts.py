@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from premblyd.errors import SchemaError
 from premblyd.hosts.register import Hosts, Identity, Predecessor, Sighting
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.queue import Queue
@@ -63,6 +64,13 @@ def test_what_a_lost_host_ran_is_due_and_its_late_report_changes_nothing(
     assert not finish(store, job, SUCCEEDED)
     assert store.rows(DELIVERIES) == [("pending", NOW_MS + 5, error)]
     assert store.wait(host.revive(NOW_MS)) == set()
+
+
+def test_no_host_works_on_what_a_newer_premblyd_has_changed(store: Store, host: Hosts) -> None:
+    store.by_hand("UPDATE schema_floor SET migration = '9999_newer'")
+    for working in (host.join((), NOW_MS), host.revive(NOW_MS)):
+        with pytest.raises(SchemaError, match="Install that version"):
+            store.wait(working)
 
 
 def test_a_host_that_was_seen_meanwhile_is_not_lost(store: Store, host: Hosts) -> None:

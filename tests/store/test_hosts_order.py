@@ -84,7 +84,9 @@ def test_one_that_ends_while_the_next_comes_makes_it_due(store: Store, hosts: li
     store.wait(add(store, b"1"))
     [job] = claim(store, crm=9).jobs
     coming = Held(hosts[0], _arrive)
-    result = coming.end_when_blocked(_finish(hosts[1], job))
+    result = coming.end_when_blocked(
+        hosts[1].queue.finish(job, SUCCEEDED, ending(job, State.SUCCEEDED, NOW_MS))
+    )
     assert result
     assert store.rows(LINE)[1] == (2, "pending", None)
     assert ids(claim(store, crm=9)) == [2]
@@ -95,10 +97,6 @@ def _arrive(transaction: Transaction) -> None:
     deliveries = [NewDelivery("crm", 3, "continue")]
     transaction.lock(inbox.lock_names(webhook, deliveries))
     inbox.add_event(transaction, webhook, deliveries)
-
-
-def _finish(host: Store, job: Any) -> "asyncio.Future[bool]":
-    return host.queue.finish(job, SUCCEEDED, ending(job, State.SUCCEEDED, NOW_MS))
 
 
 @pytest.mark.parametrize("first_to_end", [1, 2])

@@ -171,6 +171,18 @@ def test_after_a_crash_one_of_them_runs(store: Store) -> None:
     assert sorted(store.rows(STATES)) == [("skipped", job.delivery_id), ("succeeded", None)]
 
 
+def test_one_whose_last_attempt_was_interrupted_is_dead_though_another_succeeded(
+    store: Store,
+) -> None:
+    """Nobody knows what its hook has done: it is none that did not run."""
+    for body in (b"1", b"2"):
+        add(store, body, attempts=1)
+    _, done = claim(store, crm=9).jobs  # before the action had `once`
+    finish(store, done, SUCCEEDED)
+    claim_once(store, LATER_MS)
+    assert store.rows(STATES) == [("dead", None), ("succeeded", None)]
+
+
 def test_one_that_succeeded_before_the_action_had_once_counts(store: Store) -> None:
     add(store, b"1")
     [job] = claim(store, crm=9).jobs

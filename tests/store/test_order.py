@@ -152,6 +152,13 @@ def test_one_that_died_when_its_action_let_others_wait_lets_them_go_on_now(store
     assert run(store) == [2]
 
 
+def test_a_dead_one_that_held_nobody_joins_the_end_again(store: Store) -> None:
+    add(store, "a", "a", "a")
+    finish(store, only(store), FAILED)
+    assert replay(store, 1) == 1
+    assert run(store) == [2, 3, 1]
+
+
 @pytest.mark.parametrize("end", ["cancel", "replay"])
 def test_when_one_in_the_middle_leaves_the_next_waits_for_the_one_before(
     store: Store, end: str

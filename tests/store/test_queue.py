@@ -12,7 +12,7 @@ from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue.damage import CRASHED
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.inbox import NewDelivery
-from premblyd.queue.jobs import Claimed, Confirmed, Job, Result
+from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Job, Load, Result
 from premblyd.record.operating import Operator
 from tests.support.jobs import ending
 from tests.support.queue import (
@@ -161,7 +161,7 @@ def test_a_late_report_changes_nothing(store: Store) -> None:
         (1, 1, NOW_MS, LATER_MS, "interrupted", CRASHED),
         (1, 2, LATER_MS, LATER_MS + 5, "succeeded", None),
     ]
-    assert not finish(store, current, FAILED, NOW_MS)
+    assert not finish(store, current, FAILED, NOW_MS, LATER_MS + 5)
     assert store.rows("SELECT state FROM delivery") == [("succeeded",)]
 
 
@@ -178,6 +178,19 @@ def test_a_claim_that_a_failover_has_lost_closes_no_other_of_the_same_numbers(st
     store.by_hand(f"UPDATE attempt SET outcome = 'succeeded', finished_at_ms = {NOW_MS}")
     store.by_hand("UPDATE delivery SET state = 'succeeded', due_at_ms = NULL, finished_at_ms = 1")
     assert not finish(store, lost, SUCCEEDED), "another one was told so"
+
+
+def test_what_was_confirmed_spends_an_attempt_by_each_crash(store: Store) -> None:
+    """A hook that kills the daemon would run for ever."""
+    store.add("crm", attempts=2)
+    action = Claimable(slots=1, lease_ms=LEASE_MS, digest="", confirm=True)
+    for now_ms in range(NOW_MS, NOW_MS + 2):
+        [job] = store.wait(store.queue.claim({"crm": action}, Load(limit=9), now_ms)).jobs
+        if not job.is_confirmed:
+            assert store.wait(store.queue.confirm(job, Confirmed(facts={}), now_ms))
+        recover(store, now_ms + 1)
+    assert not store.wait(store.queue.claim({"crm": action}, Load(limit=9), NOW_MS + 3)).jobs
+    assert store.rows("SELECT state, attempt_count FROM delivery") == [("dead", 2)]
 
 
 def test_each_claim_has_a_token_of_its_own(store: Store) -> None:

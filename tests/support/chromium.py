@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright import sync_api
-from playwright.sync_api import ConsoleMessage, Page, Playwright
+from playwright.sync_api import ConsoleMessage, Page
 
 from tests.support.console import Browser
 
@@ -102,14 +102,10 @@ def chromium(own: Browser, folder: Path | None = None) -> Iterator[Chromium]:
     if asked := os.environ.get(SCREENSHOTS):
         folder = Path(asked)
     with sync_api.sync_playwright() as playwright:
-        browser = _launch(playwright)
+        # Root, and a container, can't have Chromium's sandbox. It meets our own pages alone.
+        browser = playwright.chromium.launch(executable_path=PROGRAM, chromium_sandbox=False)
         yield Chromium(browser=browser, own=own, screenshots=folder)
         browser.close()
-
-
-def _launch(playwright: Playwright) -> sync_api.Browser:
-    # Root, and a container, can't have Chromium's sandbox. It meets our own pages alone.
-    return playwright.chromium.launch(executable_path=PROGRAM, chromium_sandbox=False)
 
 
 def _watch(page: Page, url: str) -> list[str]:

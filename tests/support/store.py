@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
+import pytest
 
 from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.connections import backend
@@ -179,3 +180,11 @@ def transaction_open(store: Store, work: Callable[[Transaction], object]) -> Ite
     finally:
         may_end.set()
         store.wait(held)
+
+
+def reason(store: Store, body: bytes = b"{}") -> str:
+    """Return why a webhook can't be stored now, checking that the writer says the same."""
+    with pytest.raises(StoreUnavailableError) as caught:
+        store.add("crm", body=body)
+    assert store.writer.last_error == caught.value.reason
+    return caught.value.reason

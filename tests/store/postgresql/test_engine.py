@@ -22,7 +22,7 @@ from tests.support import postgresql
 from tests.support.database import url_of
 from tests.support.postgresql import SUPERUSER
 from tests.support.queue import SUCCEEDED, claim, finish
-from tests.support.store import NOW_MS, Store, is_fault, new_event
+from tests.support.store import NOW_MS, Store, is_fault, new_event, reason
 from tests.support.wire import Wire
 
 pytestmark = pytest.mark.postgresql
@@ -69,14 +69,6 @@ def setting(store: Store, name: str) -> str:
         return str(value)
 
     return store.wait(store.writer.call(ask))
-
-
-def reason(store: Store, body: bytes = b"{}") -> str:
-    """Return why a webhook can't be stored now, checking that the writer says the same."""
-    with pytest.raises(StoreUnavailableError) as caught:
-        store.add("crm", body=body)
-    assert store.writer.last_error == caught.value.reason
-    return caught.value.reason
 
 
 @contextmanager
@@ -318,23 +310,16 @@ def test_a_commit_is_on_the_disk_whatever_the_server_is_set_to(store: Store) -> 
     assert (of_server, setting(store, "synchronous_commit")) == ("off", "on")
 
 
-@pytest.mark.parametrize("level", ["local", "remote_write", "on", "remote_apply"])
-def test_other_levels_of_commits_are_left_to_the_operator(store: Store, level: str) -> None:
-    name = store.rows("SELECT current_database()")[0][0]
-    store.by_hand(f"ALTER DATABASE {name} SET synchronous_commit = {level}")
-    store.rows(CLOSE, backend_pid(store))
-    assert setting(store, "synchronous_commit") == level
-
-
 @pytest.mark.parametrize(
     ("name", "of_operator", "of_daemon"),
     [
         ("default_transaction_isolation", "serializable", "read committed"),
         ("client_min_messages", "error", "warning"),  # or who cancels a COMMIT would not be heard
         ("statement_timeout", "50ms", "0"),
+        *(("synchronous_commit", own, own) for own in "local remote_write on remote_apply".split()),
     ],
 )
-def test_a_database_is_not_set_up_so_that_a_promise_breaks(
+def test_a_database_is_set_up_as_its_operator_likes_unless_a_promise_breaks(
     store: Store, name: str, of_operator: str, of_daemon: str
 ) -> None:
     database = store.rows("SELECT current_database()")[0][0]

@@ -72,20 +72,14 @@ def as_role(server: Server, role: str, password: str | None = None) -> Server:
     return Server(server.url.replace(f"//{SUPERUSER}@", f"//{role}@"), password)
 
 
-def test_a_server_that_stops_and_starts_is_waited_for(store: Store, cluster: Cluster) -> None:
+@pytest.mark.parametrize("end", [Cluster.stop, Cluster.kill])
+def test_a_server_that_stops_or_is_killed_is_waited_for(
+    store: Store, cluster: Cluster, end: Callable[[Cluster], None]
+) -> None:
     store.add("crm", body=b"1")
-    cluster.stop()
+    end(cluster)
     for _ in range(2):
         assert "can't be reached" in why(store)
-    cluster.start()
-    assert store.add("crm", body=b"2").is_new
-    assert store.bodies() == [b"1", b"2"]
-
-
-def test_a_server_that_is_killed_is_waited_for(store: Store, cluster: Cluster) -> None:
-    store.add("crm", body=b"1")
-    cluster.kill()
-    assert "can't be reached" in why(store)
     cluster.start()
     assert store.add("crm", body=b"2").is_new
     assert store.bodies() == [b"1", b"2"]

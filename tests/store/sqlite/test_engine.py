@@ -18,7 +18,7 @@ from premblyd.engines.writer import HAND_OVER_AT
 from premblyd.errors import StoreUnavailableError
 from premblyd.queue.inbox import Added
 from tests.support.database import locked, rows
-from tests.support.store import Store, new_event, on_connection
+from tests.support.store import Store, new_event, on_connection, reason
 
 Lines = list[MutableMapping[str, Any]]
 LOGS = [("-wal",), ("-shm",), ("-wal", "-shm")]
@@ -41,14 +41,6 @@ def traced(store: Store) -> list[str]:
     store.on_connection(lambda connection: connection.set_trace_callback(note))
     texts.clear()
     return texts
-
-
-def reason(store: Store, body: bytes = b"{}") -> str:
-    """Return why a webhook can't be stored now, checking that the writer says the same."""
-    with pytest.raises(StoreUnavailableError) as caught:
-        store.add("crm", body=body)
-    assert store.writer.last_error == caught.value.reason
-    return caught.value.reason
 
 
 def bodies(path: Path) -> list[bytes]:
@@ -84,35 +76,25 @@ def test_a_health_check_writes_to_the_disk(store: Store) -> None:
         assert log.stat().st_size > before
 
 
-def faulty_constraint(connection: sqlite3.Connection) -> None:
-    connection.execute("UPDATE heartbeat SET at_ms = 1")
-    connection.execute("UPDATE delivery SET due_at_ms = NULL")  # and is still pending
-
-
-def faulty_binding(connection: sqlite3.Connection) -> None:
-    connection.execute("UPDATE heartbeat SET at_ms = 1")
-    connection.execute("UPDATE heartbeat SET at_ms = ?", (1, 2))
-
-
-def faulty_python(connection: sqlite3.Connection) -> None:
-    connection.execute("UPDATE heartbeat SET at_ms = 1")
-    raise KeyError("fault")
-
-
 @pytest.mark.parametrize(
     ("faulty", "error"),
     [
-        (faulty_constraint, sqlite3.IntegrityError),
-        (faulty_binding, sqlite3.ProgrammingError),
-        (faulty_python, KeyError),
+        # It is still pending.
+        (lambda own: own.execute("UPDATE delivery SET due_at_ms = NULL"), sqlite3.IntegrityError),
+        (
+            lambda own: own.execute("UPDATE heartbeat SET at_ms = ?", (1, 2)),
+            sqlite3.ProgrammingError,
+        ),
+        (lambda own: {"own": own}["fault"], KeyError),
     ],
 )
 def test_a_faulty_operation_fails_alone(
-    store: Store, lines: Lines, faulty: Callable[[sqlite3.Connection], None], error: type[Exception]
+    store: Store, lines: Lines, faulty: Callable[[sqlite3.Connection], Any], error: type[Exception]
 ) -> None:
     store.add("crm")
     before = [store.inbox.add(new_event(b"%d" % number), []) for number in range(3)]
-    failing = on_connection(store.writer, faulty)
+    begun = "UPDATE heartbeat SET at_ms = 1"
+    failing = on_connection(store.writer, lambda own: (own.execute(begun), faulty(own)))
     after = [store.inbox.add(new_event(b"%d" % number), []) for number in range(3, 6)]
     with pytest.raises(error):
         store.wait(failing)

@@ -18,8 +18,7 @@ from premblyd.engines.sqlite.copies import BadCopyError, opened, put_in
 from premblyd.engines.sqlite.engine import CHECKPOINT_AFTER
 from premblyd.engines.sqlite.files import hold
 from premblyd.engines.sqlite.guards import FILE_OVERWRITTEN, FILE_REPLACED
-from premblyd.errors import StoreUnavailableError
-from tests.support.store import Store
+from tests.support.store import Store, reason
 
 Lines = list[MutableMapping[str, Any]]
 COUNT = CHECKPOINT_AFTER + 5  # one checkpoint
@@ -46,12 +45,6 @@ def bodies(path: Path) -> list[bytes]:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         found = connection.execute("SELECT body FROM event ORDER BY id").fetchall()
         return [body.rstrip() for (body,) in found]
-
-
-def reason(store: Store) -> str:
-    with pytest.raises(StoreUnavailableError) as caught:
-        store.add("crm", body=b"refused")
-    return caught.value.reason
 
 
 def by_vacuum(path: Path, copy: Path) -> None:

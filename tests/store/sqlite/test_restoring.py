@@ -76,10 +76,6 @@ def test_the_copy_stays_as_it_is_with_its_log(crashed: Path, store: Store, tmp_p
     assert contents(whole) == before
 
 
-def as_text(copy: Path) -> None:
-    copy.write_text("no database " * 1000)
-
-
 def damaged(copy: Path) -> None:
     with copy.open("r+b") as file:
         file.seek(4096 * 2)
@@ -123,7 +119,7 @@ def a_folder(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (as_text, "is no SQLite database"),
+        (lambda copy: copy.write_text("no database " * 1000), "is no SQLite database"),
         (damaged, "is damaged|is not good"),
         (foreign, "is no record of premblyd's"),
         (newer, "was written by a newer premblyd"),
