@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterator, MutableMapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 
 from premblyd.databases import DatabaseAddress
+from premblyd.engines.connections import connect_read_only
+from premblyd.engines.engine import Database
 from premblyd.engines.postgresql import opening as postgresql_opening
 from premblyd.engines.sqlite import opening
 from premblyd.receive import exchange
@@ -177,6 +180,14 @@ def store(place: DatabaseAddress) -> Iterator[Store]:
 def config(tmp_path: Path) -> Path:
     """A stopped daemon's configuration, beside its record."""
     return record(tmp_path)
+
+
+@pytest.fixture(name="record")
+def read_record(store: Store) -> Iterator[Database]:
+    """A record with an event and its delivery, as others read it."""
+    store.add("crm")
+    with closing(connect_read_only(store.place)) as database:
+        yield database
 
 
 @pytest.fixture

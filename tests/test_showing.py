@@ -1,24 +1,14 @@
 """What is shown of an event: of its detail, too."""
 
 import json
-from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
-from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database
 from premblyd.record import events
 from tests.support.store import Store
 
 BODY = json.dumps({"data": {"name": "Amina Yusuf"}}).encode()
-
-
-@pytest.fixture
-def record(store: Store) -> Iterator[Database]:
-    store.add("crm")
-    with closing(connect_read_only(store.place)) as record:
-        yield record
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,7 @@
 """Trouble with what is asked of Prembly: seen when it is there, and gone when it is mended."""
 
-from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
-import pytest
-
-from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database
 from premblyd.record.troubles import table
 from premblyd.record.troubles.prembly import UNREACHABLE_MS
@@ -21,13 +16,6 @@ ABOUT = """INSERT INTO inquiry (at_ms, purpose, result, duration_ms, event_id)
 AWAITED = """INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms, created_at_ms,
     finished_at_ms) VALUES ('prembly', 'ref-1', 1, ?, ?, 0, ?)"""
 DAY_MS = 24 * HOUR_MS
-
-
-@pytest.fixture
-def record(store: Store) -> Iterator[Database]:
-    store.add("crm")
-    with closing(connect_read_only(store.place)) as record:
-        yield record
 
 
 def put(store: Store, sql: str, *values: Any) -> None:

@@ -111,11 +111,6 @@ def a_pipe(copy: Path) -> None:
     os.mkfifo(copy)
 
 
-def a_folder(copy: Path) -> None:
-    copy.unlink()
-    copy.mkdir()
-
-
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -127,7 +122,7 @@ def a_folder(copy: Path) -> None:
         (unfinished, "was not finished"),
         (missing, "There is no file"),
         (a_pipe, "is no file|is no SQLite database"),
-        (a_folder, "is no file"),
+        (lambda copy: (copy.unlink(), copy.mkdir()), "is no file"),
     ],
 )
 def test_a_bad_copy_changes_nothing(crashed: Path, copy: Path, spoil: object, said: str) -> None:
