@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from premblyd.logs import output
@@ -119,6 +119,7 @@ def test_the_keys_that_the_contract_forbids_are_secret() -> None:
 
 @settings(deadline=None)
 @given(st.text("0123456789-ax ", max_size=30), st.sampled_from(["x", " ", "-", ""]))
+@example("9876543210", "x")
 def test_a_run_of_ten_digits_or_more_is_redacted(text: str, between: str) -> None:
     def write() -> None:
         output.get_logger().info("x", error=f"{text}{between}{ELEVEN}{between}{text}")
