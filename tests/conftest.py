@@ -71,7 +71,7 @@ def _keep_bytecode(folder: Path) -> None:
 
 def pytest_xdist_auto_num_workers() -> int:
     """Have the cores at work while tests wait on others."""
-    return len(os.sched_getaffinity(0)) + 2
+    return len(os.sched_getaffinity(0)) + 4
 
 
 @pytest.hookimpl(wrapper=True)
