@@ -5,6 +5,7 @@ A statement is a Peewee query, built once and run often: each engine compiles it
 (inbox, queue, writer) knows what is here alone; `engines/sqlite/` and `engines/postgresql/` are it.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def compile_query(query: Query, engine: peewee.Database) -> Compiled:
     return Compiled(text, tuple(parts))
 
 
-class Transaction:
+class Transaction(ABC):
     """What an operation works on.
 
     On SQLite it has the right to write from its start, so nobody changes what it has read. Where
@@ -132,19 +133,19 @@ class Transaction:
         row: Row | None = self._execute(self.compiled(statement), values).fetchone()
         return row
 
+    @abstractmethod
     def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
         """Return the rows for any number of values."""
-        raise NotImplementedError
 
     def change(self, statement: Statement, **values: Any) -> int:
         """Run an UPDATE or DELETE; return how many rows it changed."""
         changed: int = self._execute(self.compiled(statement), values).rowcount
         return changed
 
+    @abstractmethod
     def insert(self, statement: Statement, **values: Any) -> int | None:
         """Insert a row; return its id, or None when `statement` leaves it out because another row
         has what must be unique."""
-        raise NotImplementedError
 
     def insert_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> list[int | None]:
         """Insert `rows`; return their ids in order. None: left out, because another host has just
@@ -163,6 +164,7 @@ class Transaction:
     def lock(self, names: Iterable[str]) -> None:
         """Wait until no other transaction has these names, and have them until this one ends. Take
         all that an operation needs at once: those who take them one by one wait for each other."""
+        del names
 
     def try_lock(self, name: str) -> bool:
         """Have this name until the transaction ends, unless another transaction has it. Return
@@ -173,12 +175,12 @@ class Transaction:
     def _execute(self, statement: Compiled, values: Mapping[str, Any]) -> Any:
         return self.connection.execute(statement.text, statement.bind(values))
 
+    @abstractmethod
     def _ids(self, inserting: BulkInsert, rows: Sequence[Row], cursor: Any) -> Iterable[int | None]:
         """Return the ids of `rows`, which were inserted just now."""
-        raise NotImplementedError
 
 
-class Database(peewee.Database):
+class Database(peewee.Database, ABC):
     """What reads the record, or a command writes by while daemons run. Its connection is one
     thread's."""
 
@@ -188,10 +190,10 @@ class Database(peewee.Database):
 
         def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any: ...
 
+    @abstractmethod
     def transact(self, work: Callable[[Transaction], Done]) -> Done:
         """Run `work` in a transaction. Raise StoreUnavailableError when nothing of it could be
         kept."""
-        raise NotImplementedError
 
     def clock(self) -> Clock:
         """Return the clock by which the daemons go: this machine's, or it follows the server's."""
@@ -201,9 +203,9 @@ class Database(peewee.Database):
         """Return the time by that clock."""
         return self.clock().now_ms()
 
+    @abstractmethod
     def interrupter(self) -> Callable[[], None]:
         """Return what stops, from another thread, what is read by the connection."""
-        raise NotImplementedError
 
 
 class Engine(Protocol):
