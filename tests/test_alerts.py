@@ -176,8 +176,7 @@ def test_what_was_told_and_is_over_is_told_once(watching: Watching) -> None:
     assert watching.look(3) == [""]
     assert watching.resolved == "dead (crm)"
     assert watching.titles[-1].endswith(": resolved: dead (crm)")
-    (run,) = watching.runner.runs[-1:]
-    assert run.body.startswith(b"\nResolved: dead (crm).\n")
+    assert watching.runner.runs[-1].body.startswith(b"\nResolved: dead (crm).\n")
     assert watching.store.rows("SELECT name, kind FROM alert_sent") == []
 
 
@@ -185,22 +184,27 @@ def test_what_is_over_while_something_lasts_is_told_once_too(watching: Watching)
     watching.configure(alert("dead", "database"))
     watching.bury()
     watching.store_error = "the disk is full"
-    watching.look(2)
+    assert watching.look(2) == ["database dead"], "what comes together is told together"
     watching.store_error = None
     assert watching.look(3) == ["dead"]
     assert watching.resolved == "database"
 
 
-def test_that_it_is_over_is_told_after_a_restart_too(watching: Watching) -> None:
-    watching.configure(alert("dead", every="30m"))
+def test_a_restart_repeats_nothing_and_tells_what_is_over(watching: Watching) -> None:
+    def restart() -> None:
+        watching.restart()
+        watching.configure(alert("dead", every="30m"))
+
+    restart()
     watching.bury()
-    watching.look(2)
+    assert watching.look(2) == ["dead"]
+    restart()
+    assert watching.look(3, after_ms=60_000) == []
+    assert watching.look(1, after_ms=HOUR_MS) == ["dead"]
     watching.forget_the_dead()
-    watching.restart()
-    watching.configure(alert("dead", every="30m"))
+    restart()
     assert watching.look(3) == [""]
-    watching.restart()
-    watching.configure(alert("dead", every="30m"))
+    restart()
     assert watching.look(3) == []
 
 
@@ -341,13 +345,6 @@ def test_a_host_that_is_first_again_repeats_nothing_that_another_told_meanwhile(
     assert first.look(3) == []
 
 
-def test_what_comes_together_is_told_together(watching: Watching) -> None:
-    watching.configure(alert("dead", "database"))
-    watching.bury()
-    watching.store_error = "the disk is full"
-    assert watching.look(2) == ["database dead"]
-
-
 def test_another_kind_is_told_at_once_with_all_that_is_there(watching: Watching) -> None:
     watching.configure(alert("dead", "database"))
     watching.bury()
@@ -355,16 +352,6 @@ def test_another_kind_is_told_at_once_with_all_that_is_there(watching: Watching)
     watching.store_error = "the disk is full"
     assert watching.look(2) == ["database dead"]
     assert watching.look(5) == []
-
-
-def test_a_restart_repeats_nothing(watching: Watching) -> None:
-    watching.configure(alert("dead", every="30m"))
-    watching.bury()
-    assert watching.look(2) == ["dead"]
-    watching.restart()
-    watching.configure(alert("dead", every="30m"))
-    assert watching.look(3, after_ms=60_000) == []
-    assert watching.look(1, after_ms=HOUR_MS) == ["dead"]
 
 
 def test_each_alert_tells_its_own_kinds(watching: Watching) -> None:

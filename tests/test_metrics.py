@@ -185,13 +185,10 @@ def test_all_counts_are_there_from_the_start(exporter: Exporter) -> None:
     assert value(found, "premblyd_attempt_duration_seconds_count", action="page") == 0
     assert value(found, "premblyd_backlog_deliveries", action="page") == 0
     assert value(found, "premblyd_inquiries_total", purpose="confirm", result="contradicted") == 0
-    events = {
-        (each.labels["type"], each.labels["response_code"], each.labels["outcome"])
-        for each in found["premblyd_events_total"]
-    }
-    assert {("sdk.session", "01", "verified"), ("credit", "missing", "unknown")} <= events
-    assert ("credit", "00", "verified") not in events, "it never verifies anybody"
-    assert "E7" not in {code for _, code, _ in events}, "there may be thousands"
+    events = {tuple(sorted(each.labels.values())) for each in found["premblyd_events_total"]}
+    assert {("01", "sdk.session", "verified"), ("credit", "missing", "unknown")} <= events
+    assert ("00", "credit", "verified") not in events, "it never verifies anybody"
+    assert not [labels for labels in events if "E7" in labels], "there may be thousands"
 
 
 def test_what_happened_and_how_things_stand_is_exposed(store: Store, exporter: Exporter) -> None:
@@ -307,19 +304,14 @@ def test_rules_and_dashboard_name_metrics_that_exist(
 
 
 @PROMTOOL
-def test_promtool_takes_the_rules() -> None:
-    rules = ROOT / "config" / "prometheus-rules.yaml"
-    done = subprocess.run(
-        ["promtool", "check", "rules", "--lint-fatal", str(rules)], capture_output=True, text=True
+def test_promtool_takes_the_rules_and_each_fires_on_what_it_is_for_and_on_nothing_else() -> None:
+    rules, tests = (
+        f"{ROOT}/config/prometheus-rules.yaml",
+        f"{ROOT}/tests/prometheus-rules-test.yaml",
     )
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
-
-
-@PROMTOOL
-def test_each_rule_fires_on_what_it_is_for_and_on_nothing_else() -> None:
-    tests = ROOT / "tests" / "prometheus-rules-test.yaml"
-    done = subprocess.run(["promtool", "test", "rules", str(tests)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    for asked in (["check", "rules", "--lint-fatal", rules], ["test", "rules", tests]):
+        done = subprocess.run(["promtool", *asked], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 # What three hosts say of one record is shown once.
@@ -356,13 +348,10 @@ def test_every_panel_shows_something_and_one_record_of_three_hosts_once(
     for panel in panels:
         for target in panel.get("targets", []):
             text = target["expr"].replace("$instance", ".*").replace("$__rate_interval", "5m")
-            asked.append((f"count({text}) > bool 0", 1))
-            if (shown := SHOWN.get(panel["title"])) is not None:
-                asked.append((f"max({text})", shown))
-    expected = [
-        {"expr": each, "eval_time": "30m", "exp_samples": [{"value": value}]}
-        for each, value in asked
-    ]
+            asked.append({"expr": f"count({text}) > bool 0", "exp_samples": [{"value": 1}]})
+            if shown := SHOWN.get(panel["title"]):
+                asked.append({"expr": f"max({text})", "exp_samples": [{"value": shown}]})
+    expected = [{**each, "eval_time": "30m"} for each in asked]
     test = {"interval": "1m", "input_series": series, "promql_expr_test": expected}
     file = tmp_path / "panels.yaml"
     file.write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [test]}))
@@ -373,14 +362,13 @@ def test_every_panel_shows_something_and_one_record_of_three_hosts_once(
 def test_each_rule_is_tried_says_what_to_do_and_leads_to_the_page() -> None:
     rules = yaml.safe_load((ROOT / "config" / "prometheus-rules.yaml").read_text())
     tried = (ROOT / "tests" / "prometheus-rules-test.yaml").read_text()
-    page = PAGES["docs/monitoring.md"]
     for rule in rules["groups"][0]["rules"]:
         name = rule["alert"]
         fires = f'{{alertname="{name}", alertstate="firing"}}' in tried
         assert fires or f"alertname: {name}\n        exp_alerts" in tried, name
         assert len(rule["annotations"]["description"].split()) > 4, name
         assert rule["annotations"]["runbook_url"].endswith("/monitoring.md#at-3-am")
-    assert "\n## At 3 a.m.\n" in page
+    assert "\n## At 3 a.m.\n" in PAGES["docs/monitoring.md"]
 
 
 def test_every_reason_of_a_refusal_is_counted_from_the_start() -> None:
