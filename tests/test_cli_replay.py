@@ -181,7 +181,7 @@ def test_new_wants_an_action_and_events(config: Path, options: list[str]) -> Non
 
 
 def test_dead_may_be_one_event(config: Path) -> None:
-    dead = [row for row in read(config, DELIVERIES) if row[3] == "dead"]
+    dead = sorted(row for row in read(config, DELIVERIES) if row[3] == "dead")
     event = dead[0][1]
     assert {row[1] for row in dead} > {event}
     shown = replay(config, event, "--dead", "--dry-run")["would_queue"]

@@ -252,7 +252,7 @@ async def test_a_hook_that_was_claimed_and_could_not_begin_runs_soon_and_that_co
             (1, "succeeded"),
             (2, "succeeded"),
         ]
-        assert rows(place, "SELECT attempts_left FROM delivery") == [(2,), (2,)]
+        assert rows(place, "SELECT attempts_left FROM delivery ORDER BY id") == [(2,), (2,)]
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("a fault of ours")])

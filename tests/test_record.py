@@ -380,7 +380,7 @@ def test_a_cancelled_delivery_does_not_run(store: Store, writing: Database) -> N
     assert writing.transact(ADA.cancel(1, NOW_MS + 5))
     assert store.rows(STATES)[0] == (1, "cancelled", None, 3, NOW_MS + 5)
     run(store, 9, AttemptOutcome.SUCCEEDED)
-    assert store.rows("SELECT delivery_id FROM attempt") == [(3,), (5,)]
+    assert store.rows("SELECT delivery_id FROM attempt ORDER BY id") == [(3,), (5,)]
 
 
 def test_the_daemon_runs_the_same_changes_by_its_writer(store: Store) -> None:

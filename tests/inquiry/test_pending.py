@@ -247,7 +247,7 @@ async def test_an_answers_silence_overrides_no_no(place: DatabaseAddress, api: P
         await at.receive(body(reference="r-2"))
         at.advance(MINUTE_MS)
         await until(lambda: at.rows()[-1][0] == "settled")
-        assert at.rows("SELECT action FROM delivery WHERE event_id = 4") == [
+        assert at.rows("SELECT action FROM delivery WHERE event_id = 4 ORDER BY id") == [
             ("activate",),
             ("faces",),
         ]

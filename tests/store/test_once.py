@@ -284,7 +284,8 @@ def test_what_ran_beside_the_one_that_succeeded_is_skipped_when_its_process_died
     finish(store, first, SUCCEEDED)
     assert ids(claim_once(store, LATER_MS)) == []
     assert store.rows(STATES) == [("succeeded", None), ("skipped", 1)]
-    assert store.rows("SELECT outcome FROM attempt") == [("succeeded",), ("interrupted",)]
+    outcomes = store.rows("SELECT outcome FROM attempt ORDER BY id")
+    assert outcomes == [("succeeded",), ("interrupted",)]
 
 
 def test_keys_changed_by_hand_stop_no_claim(store: Store) -> None:

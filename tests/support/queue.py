@@ -78,7 +78,7 @@ def mend_order(store: Store, after: Any = None, now_ms: int = NOW_MS) -> order.M
 
 def recover(store: Store, now_ms: int = NOW_MS, name: str = "next") -> list[int]:
     """Have the next daemon start, after the one that claimed has died. Return what is due now."""
-    return store.wait(Hosts(store.writer, of_this_process(name)).join_alone(now_ms))
+    return sorted(store.wait(Hosts(store.writer, of_this_process(name)).join_alone(now_ms)))
 
 
 def crash(store: Store, model: dict[int, Any], jobs: dict[int, Job], now_ms: int) -> None:

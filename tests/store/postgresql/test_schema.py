@@ -177,7 +177,7 @@ def test_daemons_that_would_not_survive_it_are_named_and_nothing_is_changed(
     assert "systemctl stop" in str(why.value)
     assert rows(server, APPLIED) == BEFORE
     assert rows(server, FLOOR) == [("0005_hosts",)]
-    assert rows(server, "SELECT ended FROM host") == [(None,), (None,)]
+    assert rows(server, "SELECT ended FROM host ORDER BY id") == [(None,), (None,)]
 
 
 def test_daemons_that_have_ended_or_are_dead_do_not_stand_in_the_way(
@@ -220,7 +220,7 @@ def test_a_daemon_that_comes_back_after_an_incompatible_migration_does_not_go_on
     migrate(INCOMPATIBLE)
     with pytest.raises(SchemaError, match="Install that version"):
         store.wait(asleep.revive(NOW_MS))
-    assert rows(server, "SELECT ended FROM host") == [("lost",)]
+    assert rows(server, "SELECT ended FROM host ORDER BY id") == [("lost",)]
 
 
 def test_two_that_start_at_once_migrate_once(
