@@ -4,6 +4,7 @@ what each says its own way, in `move/sqlite.py` and `move/postgresql.py`.
 No daemon works on it meanwhile. One that is read is as it was when it was opened.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ class SourceChangedError(TryAgainError):
     """Somebody has written to the database while it was moved. Move it again."""
 
 
-class Side:
+class Side(ABC):
     """A database that is moved to another, or filled from one."""
 
     placeholder = "?"
@@ -38,33 +39,33 @@ class Side:
     def connection(self) -> Any:
         return self.database.connection()
 
+    @abstractmethod
     def rows(self, table: Table, after: Key | None = None) -> Iterator[Row]:
         """Yield the rows of a table by the order of its key, those behind `after` alone."""
-        raise NotImplementedError
 
+    @abstractmethod
     def last_number(self, table: Table) -> int | None:
         """Return the last id that was ever used, by a row that was deleted too; None where ids are
         not numbered so."""
-        raise NotImplementedError
 
+    @abstractmethod
     def require_unchanged(self) -> None:
         """Raise SourceChangedError when somebody has written since it was opened. Nothing can be
         read any more then."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begin(self, tables: Sequence[Table], notes: Mapping[str, str]) -> None:
         """Empty the tables, and mark the database as one that is being filled: no daemon starts on
         it before `finish`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put(self, table: Table, rows: Sequence[Row], notes: Mapping[str, str]) -> None:
         """Commit rows together with notes. Raise RowsRefusedError when one of them can't be
         held; then nothing was kept."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, last_numbers: Mapping[str, int]) -> None:
         """Make it a database on which daemons may work. `last_numbers`: of each table."""
-        raise NotImplementedError
 
     def migrations(self) -> set[str]:
         """Return which migrations it has."""
