@@ -19,7 +19,9 @@ from premblyd.telemetry import tell
 
 SWEEP_EVERY_S = 1.0
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-SWEEP_ALL_S = 2.0  # a process in the kernel's hands can't be killed, and is not waited for
+# A process in the kernel's hands can't be killed, and is not waited for.
+SWEEP_ALL_S = 2.0
+KILL_MARKED_S = 0.2
 
 
 class Strays:
@@ -107,12 +109,21 @@ def find_marks() -> set[Mark]:
 def kill_marked(marks: Collection[Mark]) -> int:
     """Kill every process that carries one of `marks`; return how many.
     After a crash these still run, and their deliveries are about to run again."""
-    killed = 0
-    for pid, mark in _marked() if marks else ():
-        if mark in marks:  # at once: it may start others, and the next one may not be looked at
-            _kill(pid)
-            killed += 1
-    return killed
+    killed: set[int] = set()
+    end = time.monotonic() + KILL_MARKED_S
+    found = bool(marks)
+    while found and time.monotonic() < end:
+        # Until nothing is found: what was killed may have started others meanwhile, and one that
+        # was in the middle of execve(2) had no environment to be known by.
+        found = False
+        for pid, mark in _marked():
+            if mark in marks:  # at once: it may start others, and the next may not be looked at
+                _kill(pid)
+                killed.add(pid)
+                found = True
+        if found:
+            time.sleep(0.002)
+    return len(killed)
 
 
 def _marked() -> Iterator[tuple[int, Mark]]:
