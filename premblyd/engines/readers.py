@@ -5,16 +5,18 @@ interrupted; what Python itself computes is stopped by an exception in its threa
 import asyncio
 import contextlib
 import ctypes
+import functools
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from premblyd.engines.connections import translated
 from premblyd.engines.engine import Backend, Database
 from premblyd.errors import PremblydError, TryAgainError
+
+Found = TypeVar("Found")
 
 
 class Stopped(BaseException):
@@ -22,8 +24,8 @@ class Stopped(BaseException):
 
 
 class Stopper:
-    """Entered by a thread for a piece of work, which other threads can stop meanwhile. What follows
-    the work is never stopped.
+    """Has a thread do a piece of work, which other threads can stop meanwhile. What follows the
+    work is never stopped.
 
     The work must start no threads, as connecting to PostgreSQL does: until a new thread runs,
     CPython takes it for the one that starts it, so it would be stopped instead, and be waited for
@@ -34,33 +36,44 @@ class Stopper:
         self._lock = threading.Lock()
         self._thread_id: int | None = None
 
-    def __enter__(self) -> Self:
-        self._thread_id = threading.get_ident()
-        return self
+    def run(self, work: Callable[[], Found]) -> Found:
+        """Do the work in this thread. Raise Stopped when it was stopped, and what `work` raises.
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        was_stopped = False
-        while True:  # it may be stopped here too, until nobody can any more
+        CPython raises the exception at a call or a jump, whichever comes next, so it may still do
+        so after the work: the one that was set before it ended, and the one that another thread was
+        setting just then. Each spoils one `_settle` at most; the third finds none.
+        """
+        try:
             try:
-                with self._lock:
-                    self._thread_id = None
-                _raise(threading.get_ident(), None)
-                break
-            except Stopped:
-                was_stopped = True
-        if was_stopped and error is None:
-            raise Stopped
+                try:
+                    return self._stoppable(work)
+                finally:
+                    self._settle()
+            finally:
+                self._settle()
+        finally:
+            self._settle()
 
     def stop(self) -> None:
         """Stop the work, if any: as soon as the thread is in Python's code."""
         with self._lock:
             if self._thread_id is not None:
                 _raise(self._thread_id, Stopped)
+
+    def _stoppable(self, work: Callable[[], Found]) -> Found:
+        try:
+            self._thread_id = threading.get_ident()
+            return work()
+        finally:
+            self._thread_id = None  # before any call: nothing can be raised before it
+
+    def _settle(self) -> None:
+        """Wait for who is stopping the work just now, then take back what is still to be raised."""
+        try:
+            self._lock.acquire()
+        finally:  # not `with`: it can be left in the middle of being entered
+            self._lock.release()
+        _raise(threading.get_ident(), None)
 
 
 def _raise(thread_id: int, kind: type[BaseException] | None) -> None:
@@ -75,7 +88,6 @@ TIME_LIMIT_S = 3.0
 AGAIN_S = 0.05
 MAX_WAITING = 32
 _TOO_SLOW = "That took too long, so it was stopped. Ask for less: a shorter time, another filter."
-Found = TypeVar("Found")
 
 
 class TooBusyError(TryAgainError):
@@ -140,8 +152,8 @@ class _Reader:
                 self._stop_reading = self._database.interrupter()
             if self._is_late:  # there was nothing yet to be stopped
                 raise TooSlowError(_TOO_SLOW)
-            with self._stopper:  # not while it connects: see Stopper
-                return work(self._database)
+            # Not while it connects: see Stopper.
+            return self._stopper.run(functools.partial(work, self._database))
         except PremblydError:
             if self._is_late:
                 raise TooSlowError(_TOO_SLOW) from None

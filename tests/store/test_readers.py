@@ -2,6 +2,8 @@
 be put away and back; a server may go, hang, and come back."""
 
 import asyncio
+import contextlib
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -100,26 +102,38 @@ def test_who_connects_is_not_stopped_in_the_middle(
 
 
 def test_what_follows_a_work_is_never_stopped() -> None:
-    """However near to its end it is stopped."""
+    """At whichever of its steps it is stopped, and whatever it ends with."""
     stopper = Stopper()
     is_over = threading.Event()
+    calls = stopped = 0
 
     def stop_always() -> None:
+        nonlocal calls
         while not is_over.is_set():
             stopper.stop()
+            calls += 1
+            time.sleep(0)
+
+    def fail() -> None:
+        raise KeyError
 
     stopping = threading.Thread(target=stop_always)
+    interval_s = sys.getswitchinterval()
     stopping.start()
-    stopped = 0
     try:
-        while stopped < 100:
-            try:
-                with stopper:
-                    sum(1 for _ in range(1000))
-            except Stopped:
-                stopped += 1
-            sum(1 for _ in range(1000))  # here it would be raised
+        sys.setswitchinterval(1e-6)  # so that it is stopped at each of its steps
+        while stopped < 300:
+            for work in (lambda: sum(1 for _ in range(20)), lambda: None, fail):
+                with contextlib.suppress(KeyError):
+                    try:
+                        stopper.run(work)
+                    except Stopped:
+                        stopped += 1
+                        seen = calls
+                        while calls < seen + 2:  # here it would be raised
+                            time.sleep(0)
     finally:
+        sys.setswitchinterval(interval_s)
         is_over.set()
         stopping.join()
 
