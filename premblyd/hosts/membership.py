@@ -103,10 +103,13 @@ class Standing:
         self._kept_s = lost_after_s * KEPT
         self._beaten_at_s = float("-inf")
         self._lost_at_s = float("-inf")
+        self._has_let_go = False
 
     def beaten(self, asked: SharedTime) -> None:
-        """Take in that a beat counted which was asked for then."""
+        """Take in that a beat counted which was asked for then, or another sign of life: hooks may
+        start again from here."""
         self._beaten_at_s = max(self._beaten_at_s, asked.boot_s)
+        self._has_let_go = False
 
     def lost(self, at: SharedTime) -> None:
         """Take in that the others have called this daemon lost: nothing of before is sure."""
@@ -119,10 +122,14 @@ class Standing:
         age_s = max(now.boot_s - since_s, (now.shared_ms - claimed.shared_ms) / 1000)
         return claimed.boot_s > self._lost_at_s and age_s < self._sure_s
 
-    def has_lapsed(self, now: SharedTime) -> bool:
+    def must_let_go(self, now: SharedTime) -> bool:
         """Return whether others may soon start what runs here: this daemon has not beaten for too
-        long."""
-        return now.boot_s - self._beaten_at_s >= self._kept_s
+        long, and has not let go of it since."""
+        return not self._has_let_go and now.boot_s - self._beaten_at_s >= self._kept_s
+
+    def let_go(self) -> None:
+        """Take in that nothing runs here any more."""
+        self._has_let_go = True
 
 
 class OwnClaim:
@@ -187,7 +194,6 @@ class Membership:
         self._repair: asyncio.Task[None] | None = None  # of what a beat has found
         self._is_cut_off = False
         self._known: set[str] = set()  # workers of other hosts that the log has named
-        self._has_let_go = False  # since the last beat
         self._unfit: PremblydError | None = None  # why this daemon can't come back
         self._actions_to_tell: Sequence[str] | None = None
 
@@ -304,10 +310,9 @@ class Membership:
     async def _watch_own_hooks(self) -> float:
         """End this daemon's hooks when it could not say for too long that it lives: others start
         them. One may have come since the last beat, that is not known here."""
-        lapsed = self._may_have_others and self._standing.has_lapsed(self.now())
-        if lapsed and not self._has_let_go:
+        if self._may_have_others and self._standing.must_let_go(self.now()):
             killed = await self._stop_fenced_hooks(_nothing)
-            self._has_let_go = True  # not before: what fails is done again
+            self._standing.let_go()  # not before: what fails is done again
             tell("host.let_go", worker=self._own.worker, killed_processes=killed)
         return self._beat_every_s / 2
 
@@ -317,7 +322,6 @@ class Membership:
         self._follow(beat.time)
         if beat.is_known:
             self._standing.beaten(asked)
-            self._has_let_go = False
         else:
             self._standing.lost(self.now())
         hosts = [Sighting(*row) for row in beat.hosts]

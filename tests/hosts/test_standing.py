@@ -52,12 +52,22 @@ def test_what_was_claimed_before_the_others_called_it_lost_needs_a_proof(
 
 
 def test_hooks_end_before_the_others_may_start_them(standing: Standing) -> None:
-    assert not standing.has_lapsed(at(108.9))
-    assert standing.has_lapsed(at(109))
+    assert not standing.must_let_go(at(108.9))
+    assert standing.must_let_go(at(109))
     standing.beaten(at(109))
-    assert not standing.has_lapsed(at(117.9))
+    assert not standing.must_let_go(at(117.9))
+
+
+def test_hooks_end_once_until_they_may_start_again(standing: Standing) -> None:
+    """A hook starts by a proof too, when the daemon has not yet beaten again."""
+    assert standing.must_let_go(at(109))
+    standing.let_go()
+    assert not standing.must_let_go(at(109))
+    standing.beaten(at(110))
+    assert not standing.must_let_go(at(118.9))
+    assert standing.must_let_go(at(119))
 
 
 def test_a_beat_that_is_told_late_does_not_undo_a_later_one(standing: Standing) -> None:
     standing.beaten(at(99))
-    assert not standing.has_lapsed(at(108.9))
+    assert not standing.must_let_go(at(108.9))
