@@ -200,19 +200,21 @@ def test_what_is_found_is_killed_even_if_not_all_can_be_looked_at(
             raise OSError(EMFILE, "too many open files")
         return read_mark(pid)
 
-    left = subprocess.Popen(["sleep", "60"], env={"PREMBLY_WORKER": "w"})
+    own = f"of {os.getpid()}"  # all of the machine are looked at
+    left = subprocess.Popen(["sleep", "60"], env={"PREMBLY_WORKER": own})
     wait_until(lambda: read_mark(left.pid))  # Popen returns in the middle of exec
     monkeypatch.setattr(strays, "read_mark", read)
     monkeypatch.setattr(os, "listdir", lambda _: [str(left.pid), str(left.pid + 1)])
     with pytest.raises(OSError, match="too many"):
-        strays.kill_marked({Mark("w")})
+        strays.kill_marked({Mark(own)})
     assert left.wait(10) == -SIGKILL
 
 
 def test_what_had_no_environment_yet_is_killed_at_the_next_look(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    left = [subprocess.Popen(["sleep", "60"], env={"PREMBLY_WORKER": "w"}) for _ in "ab"]
+    own = f"of {os.getpid()}"
+    left = [subprocess.Popen(["sleep", "60"], env={"PREMBLY_WORKER": own}) for _ in "ab"]
     wait_until(lambda: all(read_mark(process.pid) for process in left))
     looked: set[int] = set()
 
@@ -222,7 +224,7 @@ def test_what_had_no_environment_yet_is_killed_at_the_next_look(
         return None if is_early else read_mark(pid)
 
     monkeypatch.setattr(strays, "read_mark", read)
-    assert strays.kill_marked({Mark("w")}) == 2
+    assert strays.kill_marked({Mark(own)}) == 2
     assert [process.wait(10) for process in left] == [-SIGKILL, -SIGKILL]
 
 

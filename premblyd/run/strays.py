@@ -21,7 +21,7 @@ SWEEP_EVERY_S = 1.0
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 # A process in the kernel's hands can't be killed, and is not waited for.
 SWEEP_ALL_S = 2.0
-KILL_MARKED_S = 0.2
+MOST_LOOKS = 20
 
 
 class Strays:
@@ -110,19 +110,18 @@ def kill_marked(marks: Collection[Mark]) -> int:
     """Kill every process that carries one of `marks`; return how many.
     After a crash these still run, and their deliveries are about to run again."""
     killed: set[int] = set()
-    end = time.monotonic() + KILL_MARKED_S
-    found = bool(marks)
-    while found and time.monotonic() < end:
-        # Until nothing is found: what was killed may have started others meanwhile, and one that
-        # was in the middle of execve(2) had no environment to be known by.
+    # Until nothing is found: what was killed may have started others meanwhile, and one that was in
+    # the middle of execve(2) had no environment to be known by.
+    for _ in range(MOST_LOOKS if marks else 0):
         found = False
         for pid, mark in _marked():
             if mark in marks:  # at once: it may start others, and the next may not be looked at
                 _kill(pid)
                 killed.add(pid)
                 found = True
-        if found:
-            time.sleep(0.002)
+        if not found:
+            break
+        time.sleep(0.01)  # a killed process is still there until it has run once more
     return len(killed)
 
 
