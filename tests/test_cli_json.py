@@ -15,7 +15,8 @@ VERDICT = (
 EVENT = [
     *"id key endpoint received_at_ms remote_ip body_bytes body_sha256 verified_by".split(),
     *VERDICT,
-    *"duplicate_count last_duplicate_at_ms type risk_level risk_score doubt contradicted".split(),
+    *"duplicate_count last_duplicate_at_ms type risk_level risk_score doubt lacks".split(),
+    "contradicted",
 ]
 IN_A_LIST = [*EVENT, "handled", "deliveries"]
 DELIVERY = (
@@ -56,6 +57,7 @@ def test_an_event_that_is_shown_has_these_names(config: Path) -> None:
     whole = [*stored[:5], "token", *stored[5:]]
     at = whole.index("face_match")
     whole.insert(at, "session_id")
+    whole.insert(whole.index("contradicted"), "erasure_id")
     assert list(shown) == [*whole, "body", "deliveries", "awaited", "inquiries"]
     _assert_deliveries(shown, DELIVERY)
     revealed = json_of(config, "show", 1, "--reveal")

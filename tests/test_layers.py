@@ -32,6 +32,7 @@ ROOMS = {
     "routing": "config prembly",
     "presence": "config listening",
     "queue": "engines loops model prembly verifications",
+    "keep": "engines model prembly",
     "rereading": "config model prembly queue routing",
     "ask": "config loops model prembly queue rereading routing verifications",
     "hosts": "config engines loops model queue",
@@ -56,7 +57,16 @@ ROOMS = {
 }
 # Libraries that stay in their rooms; a path names a part of a room.
 LIBRARIES = {
-    "peewee": {"model", "engines", "move", "queue", "verifications", "hosts/register.py", "record"},
+    "peewee": {
+        "model",
+        "engines",
+        "move",
+        "queue",
+        "verifications",
+        "hosts/register.py",
+        "keep",
+        "record",
+    },
     "playhouse": {"model"},
     "sqlite3": {"engines/sqlite", "move/sqlite.py"},
     "psycopg": {"engines/postgresql", "move/postgresql.py"},

@@ -24,6 +24,7 @@ from premblyd import passwords
 from premblyd.config.alerts import Alert
 from premblyd.config.hooks import GATHERED, HookValue, gather
 from premblyd.config.inquiries import ConfirmValue, Duplicates, Pending, PremblyApi
+from premblyd.config.retention import Retention
 from premblyd.config.secrets import (
     KeyValue,
     Secret,
@@ -137,6 +138,8 @@ class Action(Model):
     confirm: ConfirmValue = None  # by Prembly, before the hook runs
     once: Literal["reference"] | None = None
     order: Order | None = None
+    # Whether the hook runs, without a body, for what comes of a person who was erased.
+    erased: Literal["skip", "run"] = Field("skip", repr=False)
     retry: Retry = Retry()
     concurrency: Concurrency = Concurrency()
     # Whether what the hook prints may be shown to who has not said `reveal`. No part of `digest`.
@@ -296,6 +299,7 @@ class Config(Model):
     concurrency: int | None = Field(None, ge=1, le=1024)
     max_hook_bytes: SizeBytes = Field(128 << 20, ge=1)
     duplicates: Duplicates = Duplicates()
+    retention: Retention = Retention()
     prembly: PremblyApi | None = None
     pending: Pending | None = None
     console: ConsoleValue = None

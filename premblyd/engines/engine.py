@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 import peewee
 from peewee import Expression, Field, Query, Value
 
-from premblyd.model.tables import Table
+from premblyd.model.table import Table
 from premblyd.times import Clock
 
 Row = tuple[Any, ...]
@@ -48,7 +48,8 @@ class Statement:
 
 
 class Lookup:
-    """A query for the rows whose `column` has one of the values that it gets."""
+    """A query for the rows whose `column` has one of the values that it gets; or an UPDATE or
+    DELETE of them, whose other params it gets by name."""
 
     def __init__(self, query: Query, column: Field) -> None:
         self.query = query
@@ -136,6 +137,13 @@ class Transaction(ABC):
     @abstractmethod
     def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
         """Return the rows for any number of values."""
+
+    @abstractmethod
+    def change_each(
+        self, lookup: Lookup, keys: Sequence[str] | Sequence[int], **values: Any
+    ) -> int:
+        """Run an UPDATE or DELETE of the rows of any number of `keys`; return how many it
+        changed."""
 
     def change(self, statement: Statement, **values: Any) -> int:
         """Run an UPDATE or DELETE; return how many rows it changed."""

@@ -32,6 +32,17 @@ class Holds(StrEnum):
     DIGEST = "digest"  # of something personal: who has that finds the row
 
 
+class Kept(StrEnum):
+    """For how long a column is kept: which period of `retention` empties it, or takes its row."""
+
+    BODY = "body"  # as long as the body, or the row
+    IDENTITY = "identity"  # as long as what names a person, or the row
+    RECORD = "record"  # as long as the event that the row is, or is about
+    REJECTIONS = "rejections"  # as long as the refused request that the row is
+    IN_FORCE = "in force"  # as long as what the row says is in force
+    EVER = "ever"  # always: it names nobody, or must outlast what it is about
+
+
 class Seen(IntEnum):
     """Where people see a column, by what they look at."""
 
@@ -56,7 +67,8 @@ PLAIN, PERSONAL, SECRET, DIGEST = Holds
 
 
 class Column(Field):
-    """A field that says what it is. `shown`: in which shape people see it who may not see personal
+    """A field that says what it is. `kept`: for how long; what is plain is kept as its table says,
+    and what is not must say it. `shown`: in which shape people see it who may not see personal
     data; what is not plain is masked unless this says otherwise."""
 
     kind: ColumnType
@@ -65,14 +77,29 @@ class Column(Field):
         self,
         holds: Holds,
         *more: Any,
+        kept: Kept | None = None,
         shown: Shape | None = None,
         seen: Seen = Seen.LISTS,
         **options: Any,
     ) -> None:
+        if kept is None and holds is not PLAIN:
+            raise TypeError(f"{holds} data must say for how long it is kept")
         self.holds = holds
+        self._kept = kept
         self.shown = shown or (Shape.PLAIN if holds is PLAIN else Shape.MASKED)
         self.seen = seen
         super().__init__(*more, **options)
+
+    @property
+    def kept(self) -> Kept:
+        """For how long it is kept."""
+        kept: Kept = self._kept or self.model.kept
+        return kept
+
+    @property
+    def emptied(self) -> Any:
+        """What it has when what it held is gone."""
+        return None if self.null else _EMPTY[self.kind]
 
 
 class Id(Column, AutoField):
@@ -114,6 +141,19 @@ class Json(Column, TextField):
 
 class Bytes(Column, BlobField):
     kind = ColumnType.BYTES
+
+
+_EMPTY = {ColumnType.TEXT: "", ColumnType.JSON: "[]", ColumnType.BYTES: b""}
+
+
+def emptied(table: type[Model], *kept: Kept) -> dict[str, Any]:
+    """Return what the columns of a table that are kept so long have afterwards, by their names:
+    those that are not plain."""
+    return {
+        column.name: column.emptied
+        for column in columns(table)
+        if column.holds is not PLAIN and column.kept in kept
+    }
 
 
 def columns(table: type[Model], seen: Seen = Seen.NOWHERE) -> list[Column]:

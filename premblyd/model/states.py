@@ -15,7 +15,8 @@ from peewee import OP, ColumnBase, Context, Database
 
 from premblyd.model.columns import ColumnType, columns
 from premblyd.model.history import is_sqlite
-from premblyd.model.tables import Attempt, Delivery, Table
+from premblyd.model.table import Table
+from premblyd.model.tables import Attempt, Delivery
 
 
 class State(StrEnum):
@@ -74,6 +75,7 @@ class AwaitedState(StrEnum):
     WAITING = "waiting"  # Prembly is asked at due_at_ms
     SETTLED = "settled"
     GIVEN_UP = "given_up"
+    ERASED = "erased"  # its person's data were erased: nothing is asked of it any more
 
 
 class Rule(NamedTuple):

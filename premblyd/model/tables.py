@@ -9,14 +9,15 @@ from enum import StrEnum
 
 from peewee import SQL, CompositeKey, Model, Node, fn
 
+import premblyd.model.keeping  # noqa: F401 (its tables are among all of them too)
 from premblyd.model.columns import (
     DIGEST,
     PERSONAL,
     PLAIN,
     SECRET,
     Bytes,
-    Id,
     Json,
+    Kept,
     Moment,
     Number,
     Real,
@@ -25,6 +26,7 @@ from premblyd.model.columns import (
     Text,
     Truth,
 )
+from premblyd.model.table import RollUp, Table
 from premblyd.privacy import Shape, is_code
 
 
@@ -51,35 +53,29 @@ class InquiryResult(StrEnum):
 _ZERO: list[Node] = [SQL("DEFAULT 0")]
 
 
-class Table(Model):
-    id = Id(PLAIN)
-
-    class Meta:
-        legacy_table_names = False
-
-
 class Event(Table):
     """One authentic webhook, stored exactly as received."""
 
-    key = Text(DIGEST, shown=Shape.PLAIN)
+    kept = Kept.RECORD
+    key = Text(DIGEST, kept=Kept.EVER, shown=Shape.PLAIN)
     endpoint = Text(PLAIN)
     received_at_ms = Moment(PLAIN)
-    remote_ip = Text(PERSONAL, shown=Shape.PLAIN)
-    token = Text(SECRET, seen=Seen.EVENT, null=True)
+    remote_ip = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.PLAIN)
+    token = Text(SECRET, kept=Kept.IDENTITY, seen=Seen.EVENT, null=True)
     # [[name, value], …]; no signature, token, credential.
-    headers = Json(PERSONAL, seen=Seen.EVENT)
+    headers = Json(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT)
     body_bytes = Number(PLAIN)
-    body_sha256 = Text(DIGEST, shown=Shape.PLAIN)
+    body_sha256 = Text(DIGEST, kept=Kept.IDENTITY, shown=Shape.PLAIN)
     verified_by = Text(PLAIN)
     kind = Text(PLAIN)
     response_code = Text(PLAIN, shown=Shape.CODE, null=True)
     status = Text(PLAIN, shown=Shape.WORD, null=True)
-    detail = Text(PERSONAL, shown=Shape.SENTENCE, null=True)
+    detail = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.SENTENCE, null=True)
     verification_status = Text(PLAIN, shown=Shape.WORD, null=True)
     outcome = Text(PLAIN)
-    reference = Text(PERSONAL, shown=Shape.REFERENCE, null=True)
-    user_ref = Text(PERSONAL, shown=Shape.REFERENCE, null=True)
-    session_id = Text(SECRET, seen=Seen.EVENT, null=True)
+    reference = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE, null=True)
+    user_ref = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE, null=True)
+    session_id = Text(SECRET, kept=Kept.IDENTITY, seen=Seen.EVENT, null=True)
     face_match = Truth(PLAIN, null=True)
     face_confidence = Real(PLAIN, shown=Shape.NUMBER, null=True)
     duplicate_count = Number(PLAIN, constraints=_ZERO)
@@ -91,14 +87,21 @@ class Event(Table):
     # Empty: none. NULL: stored by a premblyd that did not look for it.
     doubt = Text(PLAIN, null=True)
     # The reference in the spelling that all spellings of a UUID have in common; NULL: it has that.
-    reference_key = Text(PERSONAL, seen=Seen.NOWHERE, null=True)
+    reference_key = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
+    # What it has no more, see Lacks. NULL: it has everything.
+    lacks = Text(PLAIN, null=True)
+    # Of an erased one: by which erasure, and a keyed digest of its reference, see keep/digests.py.
+    # (No foreign key: SQLite checks it at each change.)
+    erasure_id = Number(PLAIN, seen=Seen.EVENT, null=True)
+    erased_name = Text(DIGEST, kept=Kept.EVER, seen=Seen.NOWHERE, null=True)
     # Last, so that SQLite need not walk a photo to reach another column.
-    body = Bytes(PERSONAL, seen=Seen.EVENT)
+    body = Bytes(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT)
 
 
 class Delivery(Table):
     """One event for one action: the queue entry."""
 
+    kept = Kept.RECORD
     event = Reference(Event, column_name="event_id")
     action = Text(PLAIN)
     state = Text(PLAIN)
@@ -108,28 +111,30 @@ class Delivery(Table):
     attempts_left = Number(PLAIN)
     created_at_ms = Moment(PLAIN)
     finished_at_ms = Moment(PLAIN, null=True)
-    last_error = Text(PERSONAL, shown=Shape.ERROR, null=True)
+    last_error = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.ERROR, null=True)
     # Of a skipped one: the delivery that succeeded in its place.
     ran_instead = Reference("self", column_name="ran_instead_id", null=True)
     # With `once`, of the one that runs or has succeeded: what it runs once for.
-    once_key = Text(DIGEST, null=True)
+    once_key = Text(DIGEST, kept=Kept.EVER, null=True)
     confirmed_at_ms = Moment(PLAIN, null=True)  # when Prembly's answer said the same
-    confirmed_sha256 = Text(DIGEST, shown=Shape.PLAIN, null=True)  # of that answer
+    # Of that answer.
+    confirmed_sha256 = Text(DIGEST, kept=Kept.IDENTITY, shown=Shape.PLAIN, null=True)
     # With `order`, see order.py: the deliveries of one key run one at a time. Which must end before
     # this one, whose due_at_ms is NULL meanwhile; and whether those behind wait when it is dead.
-    order_key = Text(DIGEST, null=True)
+    order_key = Text(DIGEST, kept=Kept.IDENTITY, null=True)
     order_place = Number(PLAIN, null=True)  # among those of its key that are not over
     waits_for_id = Number(PLAIN, null=True)  # no foreign key: SQLite checks it at each change
     holds_order = Truth(PLAIN, constraints=_ZERO)
     # What Prembly's answer states, see queue/jobs.py.
-    confirmed_facts = Json(PERSONAL, seen=Seen.NOWHERE, null=True)
+    confirmed_facts = Json(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
     # With `once`, by the names in that answer: see verifications/names.py.
-    confirmed_key = Text(DIGEST, seen=Seen.NOWHERE, null=True)
+    confirmed_key = Text(DIGEST, kept=Kept.EVER, seen=Seen.NOWHERE, null=True)
 
 
 class Attempt(Table):
     """One run of the action's hook for a delivery. Open (no outcome) while it runs."""
 
+    kept = Kept.RECORD
     delivery = Reference(Delivery, column_name="delivery_id")
     number = Number(PLAIN)
     worker = Text(PLAIN)
@@ -139,8 +144,8 @@ class Attempt(Table):
     outcome = Text(PLAIN, null=True)
     exit_code = Number(PLAIN, null=True)
     http_status = Number(PLAIN, null=True)
-    error = Text(PERSONAL, shown=Shape.ERROR, null=True)
-    output = Text(PERSONAL, seen=Seen.EVENT, null=True)
+    error = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.ERROR, null=True)
+    output = Text(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT, null=True)
     output_truncated = Truth(PLAIN, constraints=_ZERO)
     # Random. After a failover that lost transactions all the numbers above come again, for another
     # event. NULL: claimed by a premblyd that had no tokens.
@@ -150,23 +155,25 @@ class Attempt(Table):
 class Rejection(Table):
     """A request that was refused: evidence, bounded, never an event."""
 
+    kept = Kept.REJECTIONS
     at_ms = Moment(PLAIN)
     endpoint = Text(PLAIN)
-    remote_ip = Text(PERSONAL, shown=Shape.PLAIN)
+    remote_ip = Text(PERSONAL, kept=Kept.REJECTIONS, shown=Shape.PLAIN)
     reason = Text(PLAIN)
     body_bytes = Number(PLAIN, null=True)
-    body_sha256 = Text(DIGEST, shown=Shape.PLAIN, null=True)
+    body_sha256 = Text(DIGEST, kept=Kept.REJECTIONS, shown=Shape.PLAIN, null=True)
 
 
 class OperatorAction(Table):
     """What a person did by command: replay, cancel, reveal."""
 
+    kept = Kept.RECORD
     at_ms = Moment(PLAIN)
-    actor = Text(PERSONAL, shown=Shape.PLAIN)
+    actor = Text(PERSONAL, kept=Kept.RECORD, shown=Shape.PLAIN)
     action = Text(PLAIN)
     event_id = Number(PLAIN, null=True)
     delivery_id = Number(PLAIN, null=True)
-    note = Text(PERSONAL, shown=Shape.PLAIN, null=True)
+    note = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.PLAIN, null=True)
     # Of a replay of many: the row of all of it. (No foreign key: no look-up at each.)
     part_of_id = Number(PLAIN, null=True)
 
@@ -174,18 +181,19 @@ class OperatorAction(Table):
 class Inquiry(Table):
     """One question to Prembly, and what came of it."""
 
+    kept = Kept.RECORD
     at_ms = Moment(PLAIN)
     purpose = Text(PLAIN)
     event = Reference(Event, column_name="event_id", null=True)
     delivery = Reference(Delivery, column_name="delivery_id", null=True)
     # NULL: a session was asked for, whose id is a secret
-    reference = Text(PERSONAL, shown=Shape.REFERENCE, null=True)
+    reference = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE, null=True)
     result = Text(PLAIN)
     duration_ms = Number(PLAIN)
     http_status = Number(PLAIN, null=True)
-    error = Text(PERSONAL, shown=Shape.ERROR, null=True)
+    error = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.ERROR, null=True)
     answer_bytes = Number(PLAIN, null=True)
-    answer_sha256 = Text(DIGEST, shown=Shape.PLAIN, null=True)
+    answer_sha256 = Text(DIGEST, kept=Kept.IDENTITY, shown=Shape.PLAIN, null=True)
     stored_event = Reference(Event, column_name="stored_event_id", null=True, backref="+")
     # nothing is asked before, because of this answer
     wait_until_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)
@@ -194,8 +202,9 @@ class Inquiry(Table):
 class Awaited(Table):
     """A verification that is not settled: Prembly is asked until it is, or is given up."""
 
+    kept = Kept.RECORD
     endpoint = Text(PLAIN)
-    reference = Text(PERSONAL, shown=Shape.REFERENCE)
+    reference = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE)
     event = Reference(Event, column_name="event_id")
     state = Text(PLAIN)
     due_at_ms = Moment(PLAIN, null=True)  # the queue: NULL is out of it
@@ -204,20 +213,24 @@ class Awaited(Table):
     finished_at_ms = Moment(PLAIN, null=True)
     settled_by = Reference(Event, column_name="settled_by_id", null=True, backref="+")
     last_error = Text(PLAIN, null=True)
-    reference_key = Text(PERSONAL, seen=Seen.NOWHERE, null=True)  # as an event's
+    # As an event's.
+    reference_key = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
 
 
 class VerificationName(Table):
     """A name of a verification that Prembly gives several: see verifications/names.py."""
 
-    name = Text(PERSONAL)  # a reference in its one spelling, or a session's digest
-    verification = Text(PERSONAL)  # the same for all its names: one of them
+    kept = Kept.IDENTITY
+    # A reference in its one spelling, or a session's digest.
+    name = Text(PERSONAL, kept=Kept.IDENTITY)
+    verification = Text(PERSONAL, kept=Kept.IDENTITY)  # the same for all its names: one of them
     at_ms = Moment(PLAIN)
 
 
 class Downtime(Table):
     """A time in which no webhook could be stored, so that some may have been lost."""
 
+    kept = Kept.EVER
     from_ms = Moment(PLAIN)
     until_ms = Moment(PLAIN)
     reconciled_at_ms = Moment(PLAIN, null=True)  # when nothing was missing any more
@@ -226,8 +239,9 @@ class Downtime(Table):
 class ConsoleLink(Table):
     """A link by which its holder signs in to the console, once: of its token, the digest alone."""
 
-    digest = Text(SECRET)
-    actor = Text(PERSONAL, shown=Shape.PLAIN)
+    kept = Kept.IN_FORCE
+    digest = Text(SECRET, kept=Kept.IN_FORCE)
+    actor = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
     created_at_ms = Moment(PLAIN)
     expires_at_ms = Moment(PLAIN)
 
@@ -235,18 +249,21 @@ class ConsoleLink(Table):
 class ConsoleSession(Table):
     """Somebody who is signed in to the console: of the cookie, the digest alone."""
 
-    digest = Text(SECRET)
-    actor = Text(PERSONAL, shown=Shape.PLAIN)
-    remote_ip = Text(PERSONAL, shown=Shape.PLAIN)
+    kept = Kept.IN_FORCE
+    digest = Text(SECRET, kept=Kept.IN_FORCE)
+    actor = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
+    remote_ip = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
     began_at_ms = Moment(PLAIN)
     expires_at_ms = Moment(PLAIN)
-    password_sha256 = Text(SECRET, null=True)  # of its hash in the configuration; NULL: by a link
+    # Of its hash in the configuration; NULL: by a link.
+    password_sha256 = Text(SECRET, kept=Kept.IN_FORCE, null=True)
 
 
 class Heartbeat(Table):
     """When a daemon last took webhooks, in the first row. The others are of an earlier premblyd's
     health checks."""
 
+    kept = Kept.EVER
     at_ms = Moment(PLAIN)  # of such a check
     # By two clocks. NULL: none of this version has run.
     alive_at_ms = Moment(PLAIN, null=True)
@@ -257,6 +274,7 @@ class Heartbeat(Table):
 class Host(Table):
     """A daemon that works on this database, or has: see migrations/0005_hosts.py."""
 
+    kept = Kept.EVER
     worker = Text(PLAIN)  # its name in `attempt`
     name = Text(PLAIN)
     place = Text(PLAIN, null=True)  # where its pid counts
@@ -276,6 +294,7 @@ class Host(Table):
 class SchemaFloor(Table):
     """The oldest migration that a program must know to work on this database beside others."""
 
+    kept = Kept.EVER
     migration = Text(PLAIN)
 
 
@@ -283,6 +302,7 @@ class AlertSent(Table):
     """When an alert told of something last. `kind`: the kind of trouble, and behind a space what of
     its kind it is, such as an action."""
 
+    kept = Kept.IN_FORCE
     name = Text(PLAIN)
     kind = Text(PLAIN)
     sent_at_ms = Moment(PLAIN)
@@ -291,18 +311,11 @@ class AlertSent(Table):
 class AlertFailure(Table):
     """An alert that could not be sent, until it is."""
 
+    kept = Kept.IN_FORCE
     name = Text(PLAIN)
     failed_at_ms = Moment(PLAIN)
     error = Text(PLAIN, null=True)
     output = Text(PLAIN, null=True)  # what its hook printed
-
-
-class RollUp(Model):
-    """A table of counts, kept in the transactions that make what they count: see rollups.py."""
-
-    class Meta:
-        legacy_table_names = False
-        without_rowid = True
 
 
 class EventHour(RollUp):

@@ -17,6 +17,7 @@ from peewee import SQL, Expression, Field, fn
 from premblyd.config.models import Config
 from premblyd.engines.engine import Database
 from premblyd.model.states import AwaitedState, State
+from premblyd.model.table import Table
 from premblyd.model.tables import (
     IS_DOUBTED,
     IS_WHOLE,
@@ -26,7 +27,6 @@ from premblyd.model.tables import (
     Event,
     OperatorAction,
     Rejection,
-    Table,
 )
 from premblyd.prembly import events, payload
 from premblyd.prembly.payload import Outcome

@@ -15,7 +15,8 @@ from typing import Any
 from peewee import JOIN, Expression, Field, ModelSelect, Tuple, fn
 
 from premblyd.engines.engine import Database
-from premblyd.model.tables import Awaited, Delivery, Event, OperatorAction, Rejection, Table
+from premblyd.model.table import Table
+from premblyd.model.tables import Awaited, Delivery, Event, OperatorAction, Rejection
 from premblyd.record import criteria, queries
 from premblyd.record.criteria import FEW, Condition
 from premblyd.record.filters import (

@@ -30,6 +30,7 @@ from premblyd.engines.connections import translated
 from premblyd.errors import StoreUnreadableError
 from premblyd.model.columns import PLAIN, Column, ColumnType, Seen
 from premblyd.model.columns import columns as columns_of
+from premblyd.model.table import Table
 from premblyd.model.tables import (
     Attempt,
     Awaited,
@@ -38,7 +39,6 @@ from premblyd.model.tables import (
     Inquiry,
     OperatorAction,
     Rejection,
-    Table,
 )
 from premblyd.privacy import Shape, mask
 

@@ -243,6 +243,13 @@ class PostgresqlTransaction(Transaction):
         ).fetchall()
         return found
 
+    def change_each(
+        self, lookup: Lookup, keys: Sequence[str] | Sequence[int], **values: Any
+    ) -> int:
+        values["values"] = list(keys)
+        changed: int = self._execute(compiled_lookup(lookup), values).rowcount
+        return changed
+
     def insert(self, statement: Statement, **values: Any) -> int | None:
         row = self._execute(compiled_insert(statement), values).fetchone()
         return row[0] if row else None

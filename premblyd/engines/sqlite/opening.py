@@ -155,6 +155,13 @@ class SqliteTransaction(Transaction):
         found: list[Row] = self._execute(compiled_lookup(lookup), listed).fetchall()
         return found
 
+    def change_each(
+        self, lookup: Lookup, keys: Sequence[str] | Sequence[int], **values: Any
+    ) -> int:
+        values["values"] = json.dumps(list(keys))
+        changed: int = self._execute(compiled_lookup(lookup), values).rowcount
+        return changed
+
     def insert(self, statement: Statement, **values: Any) -> int | None:
         cursor = self._execute(compiled(statement), values)
         return cursor.lastrowid if cursor.rowcount else None

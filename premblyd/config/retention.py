@@ -1,0 +1,50 @@
+"""For how long what is stored is kept."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from premblyd.config.values import Model
+
+HOUR_MS = 3_600_000
+_PERIOD_MS = {"h": HOUR_MS, "d": 24 * HOUR_MS, "w": 7 * 24 * HOUR_MS, "y": 366 * 24 * HOUR_MS}
+_MAX_PERIOD_MS = 100 * _PERIOD_MS["y"]
+
+
+def period_ms(text: Any) -> int:
+    """Read `12h 7d 4w 5y` as milliseconds; a year has 366 days, so that it is never shorter than
+    the calendar's. Raise ValueError for anything else."""
+    match = re.fullmatch(r"(\d{1,6}) ?(h|d|w|y)", str(text))
+    if not match or not int(match[1]):
+        raise ValueError("should be a period such as 12h, 7d, 4w or 5y")
+    milliseconds = int(match[1]) * _PERIOD_MS[match[2]]
+    if milliseconds > _MAX_PERIOD_MS:
+        raise ValueError("should be at most 100y")
+    return milliseconds
+
+
+def period_text(ms: int) -> str:
+    """Return a period as the file has it: 7d, 5y."""
+    whole = (unit for unit, size in reversed(_PERIOD_MS.items()) if ms >= size and ms % size == 0)
+    unit = next(whole, "h")
+    return f"{ms // _PERIOD_MS[unit]}{unit}"
+
+
+Period = Annotated[int, BeforeValidator(period_ms)]
+
+
+class Retention(Model):
+    """After how long what is stored is removed, class by class; None: it is kept. What goes with a
+    later class goes with an earlier one too: no body outlasts the identity in it.
+
+    `from`: from when `identity` and `record` count for a person: from the receipt of each event, or
+    from the end of the relationship (`premblyd closed`). What names no person, and all else, counts
+    from receipt."""
+
+    media_ms: Period | None = Field(None, alias="media")
+    body_ms: Period | None = Field(None, alias="body")
+    identity_ms: Period | None = Field(None, alias="identity")
+    record_ms: Period | None = Field(None, alias="record")
+    rejections_ms: Period | None = Field(None, alias="rejections")
+    counts_from: Literal["receipt", "closed"] = Field("receipt", alias="from")

@@ -1,0 +1,50 @@
+"""Keyed digests: what outlasts a name that was erased, so that what comes of it later is known.
+
+The key was made with the database, and never changes. Who has the database has it too, and can try
+names one by one: so these digests are personal data still, of those who can be guessed.
+"""
+
+import hashlib
+import hmac
+
+from premblyd.engines.engine import Statement, Transaction
+from premblyd.model.keeping import DigestKey
+from premblyd.prembly.payload import plain_id
+
+
+class Digests:
+    """Makes the digests of a database."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    @classmethod
+    def of(cls, transaction: Transaction) -> "Digests":
+        """Read the key of the database. Raise LookupError when somebody has deleted it."""
+        row = transaction.row(_KEY)
+        if row is None:
+            raise LookupError("the database has no digest key")
+        return cls(bytes(row[0]))
+
+    def of_reference(self, reference: str) -> str:
+        """Return what stands for a reference, in all of its spellings."""
+        return self._digest("reference", plain_id(reference))
+
+    def of_session(self, session_id: str) -> str:
+        """Return what stands for the id of a session."""
+        return self._digest("session", session_id)
+
+    def of_user(self, user_ref: str) -> str:
+        """Return what stands for a person's `user_ref`."""
+        return self._digest("user", user_ref)
+
+    def of_key(self, key: str) -> str:
+        """Return what stands for a digest that anybody could make, such as a `once_key`."""
+        return self._digest("key", key)
+
+    def _digest(self, kind: str, text: str) -> str:
+        data = f"{kind} {text}".encode("utf-8", "replace")
+        return hmac.new(self._key, data, hashlib.sha256).hexdigest()
+
+
+_KEY = Statement(DigestKey.select(DigestKey.key).order_by(DigestKey.id).limit(1))

@@ -1,0 +1,88 @@
+"""Emptying what events hold of people, class by class: for what is removed in time, and for what is
+erased. Which columns these are, the tables say."""
+
+from collections.abc import Collection
+from typing import Any
+
+from peewee import Field
+
+from premblyd.engines.engine import Lookup, Transaction, param
+from premblyd.model.columns import Kept, emptied
+from premblyd.model.keeping import Lacks
+from premblyd.model.states import FINISHED
+from premblyd.model.table import Table
+from premblyd.model.tables import (
+    Attempt,
+    Awaited,
+    Delivery,
+    Event,
+    Inquiry,
+    OperatorAction,
+    VerificationName,
+)
+from premblyd.prembly.payload import plain_id
+
+BODY = (Kept.BODY,)
+IDENTITY = (Kept.BODY, Kept.IDENTITY)
+
+
+def deliveries_of(transaction: Transaction, event_ids: Collection[int]) -> list[int]:
+    """Return the deliveries of these events."""
+    return [row[0] for row in transaction.look_up(_DELIVERIES, sorted(event_ids))]
+
+
+def empty_bodies(transaction: Transaction, event_ids: Collection[int]) -> None:
+    """Empty the bodies and headers of these events, and what their hooks printed."""
+    ids = sorted(event_ids)
+    transaction.change_each(_BODIES, ids, lacks=Lacks.BODY)
+    transaction.change_each(_OUTPUTS, deliveries_of(transaction, ids))
+
+
+def empty_identities(
+    transaction: Transaction, event_ids: Collection[int], lacks: Lacks = Lacks.IDENTITY
+) -> None:
+    """Empty all that names a person in these events and in what became of them."""
+    ids = sorted(event_ids)
+    names = [row[0] for row in transaction.look_up(_REFERENCES, ids)]
+    deliveries = deliveries_of(transaction, ids)
+    transaction.change_each(_NAMES, sorted({plain_id(name) for name in names if name}))
+    transaction.change_each(_IDENTITIES, ids, lacks=lacks)
+    for lookup in (_OF_DELIVERY, _ORDER):
+        transaction.change_each(lookup, ids)
+    for lookup in (_OF_ATTEMPT, _OF_INQUIRY_BEFORE, _OF_ACTION_ON_DELIVERY):
+        transaction.change_each(lookup, deliveries)
+    for lookup in (_OF_INQUIRY, _OF_INQUIRY_STORED, _OF_AWAITED, _OF_ACTION):
+        transaction.change_each(lookup, ids)
+
+
+def _emptying(table: type[Table], column: Field, *kept: Kept, **more: Any) -> Lookup:
+    return Lookup(table.update({**emptied(table, *kept), **more}), column)
+
+
+_LACKS = {"lacks": param("lacks")}
+_DELIVERIES = Lookup(Delivery.select(Delivery.id), Delivery.event)
+_REFERENCES = Lookup(Event.select(Event.reference), Event.id)
+_BODIES = _emptying(Event, Event.id, *BODY, **_LACKS)
+_OUTPUTS = _emptying(Attempt, Attempt.delivery, *BODY)
+_IDENTITIES = _emptying(Event, Event.id, *IDENTITY, **_LACKS)
+# An order key is a digest of the reference: of what stands in no line any more.
+_LINE = {"order_key": None, "order_place": None, "holds_order": False}
+_FREE = emptied(Delivery, *IDENTITY)
+_OF_DELIVERY = Lookup(
+    Delivery.update({name: value for name, value in _FREE.items() if name not in _LINE}),
+    Delivery.event,
+)
+_ORDER = Lookup(
+    Delivery.update(**_LINE).where(
+        Delivery.state.in_(FINISHED), Delivery.order_key.is_null(False), ~Delivery.holds_order
+    ),
+    Delivery.event,
+)
+_OF_ATTEMPT = _emptying(Attempt, Attempt.delivery, *IDENTITY)
+_OF_INQUIRY = _emptying(Inquiry, Inquiry.event, *IDENTITY)
+_OF_INQUIRY_BEFORE = _emptying(Inquiry, Inquiry.delivery, *IDENTITY)
+_OF_INQUIRY_STORED = _emptying(Inquiry, Inquiry.stored_event, *IDENTITY)
+_OF_AWAITED = _emptying(Awaited, Awaited.event, *IDENTITY)
+_OF_ACTION = _emptying(OperatorAction, OperatorAction.event_id, *IDENTITY)
+_OF_ACTION_ON_DELIVERY = _emptying(OperatorAction, OperatorAction.delivery_id, *IDENTITY)
+_NAMES = Lookup(VerificationName.delete(), VerificationName.name)

@@ -1,0 +1,128 @@
+"""The tables of what is kept, and for how long: what is held, removed and erased."""
+
+from enum import StrEnum
+
+from premblyd.model.columns import (
+    DIGEST,
+    PERSONAL,
+    PLAIN,
+    SECRET,
+    Bytes,
+    Kept,
+    Moment,
+    Number,
+    Seen,
+    Text,
+)
+from premblyd.model.table import Table
+from premblyd.privacy import Shape
+
+
+class Lacks(StrEnum):
+    """What an event has no more. Each lacks what those before it lack too."""
+
+    MEDIA = "media"  # photos, and what else is long and encoded in its body
+    BODY = "body"
+    IDENTITY = "identity"  # what named a person
+    ERASED = "erased"  # the same, at a person's request: none of this comes back
+
+
+class Hold(Table):
+    """A person, or a verification, of whom nothing is removed or erased until the hold ends."""
+
+    kept = Kept.EVER
+    user_ref = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.REFERENCE, null=True)
+    # In its one spelling.
+    reference = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.REFERENCE, null=True)
+    at_ms = Moment(PLAIN)
+    until_ms = Moment(PLAIN, null=True)  # NULL: until somebody ends it
+    actor = Text(PERSONAL, kept=Kept.EVER, shown=Shape.PLAIN)
+    reason = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN, null=True)
+    ended_at_ms = Moment(PLAIN, null=True)
+    ended_by = Text(PERSONAL, kept=Kept.EVER, shown=Shape.PLAIN, null=True)
+
+
+class Closing(Table):
+    """The end of the relationship with a person, from which `retention` with `from: closed`
+    counts."""
+
+    kept = Kept.EVER
+    user_ref = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.REFERENCE)
+    at_ms = Moment(PLAIN)
+    noted_at_ms = Moment(PLAIN)
+    actor = Text(PERSONAL, kept=Kept.EVER, shown=Shape.PLAIN)
+
+
+class Erasure(Table):
+    """What was erased at a person's request: who did it, when and why, and how much."""
+
+    kept = Kept.EVER
+    at_ms = Moment(PLAIN)
+    actor = Text(PERSONAL, kept=Kept.EVER, shown=Shape.PLAIN)
+    reason = Text(PERSONAL, kept=Kept.EVER, shown=Shape.PLAIN, null=True)
+    found_by = Text(PLAIN)  # user_ref, reference or event
+    subject = Text(DIGEST, kept=Kept.EVER, seen=Seen.NOWHERE, null=True)  # keyed, of what was named
+    events = Number(PLAIN)
+    cancelled = Number(PLAIN)  # deliveries that waited
+    gone_at_ms = Moment(PLAIN, null=True)  # when the file itself had nothing of it any more
+
+
+class ErasedName(Table):
+    """A keyed digest of a reference or a session that was erased: what comes of it later is stored
+    already erased."""
+
+    kept = Kept.EVER
+    name = Text(DIGEST, kept=Kept.EVER)
+    erasure_id = Number(PLAIN)
+
+
+class DigestKey(Table):
+    """The key of the digests that outlast what they are of. One row; it never changes."""
+
+    kept = Kept.EVER
+    key = Bytes(SECRET, kept=Kept.EVER, seen=Seen.NOWHERE)
+
+
+class Removal(Table):
+    """What `retention` removed on a day, of one class and by one period."""
+
+    kept = Kept.EVER
+    day_ms = Moment(PLAIN)
+    removed = Text(PLAIN)  # the class: media, body, identity, record, rejections
+    period_ms = Number(PLAIN)
+    count = Number(PLAIN)
+    freed_bytes = Number(PLAIN)
+
+
+class Sweep(Table):
+    """How far the removal of a class has come, in the order of receipt: a bookmark."""
+
+    kept = Kept.EVER
+    removed = Text(PLAIN)
+    at_ms = Moment(PLAIN)
+    row_id = Number(PLAIN)
+
+
+class PutOff(Table):
+    """An event that was left as it is when its time was over, since it waited, ran or was held."""
+
+    kept = Kept.IN_FORCE
+    event_id = Number(PLAIN)
+    removed = Text(PLAIN)
+
+
+class GoneEvent(Table):
+    """The key of an event whose record was removed: the same webhook is a duplicate still."""
+
+    kept = Kept.EVER
+    key = Text(DIGEST, kept=Kept.EVER)
+    event_id = Number(PLAIN)
+
+
+class GoneOnce(Table):
+    """What a hook with `once` has succeeded for, of a delivery whose record was removed."""
+
+    kept = Kept.EVER
+    action = Text(PLAIN)
+    once_key = Text(DIGEST, kept=Kept.EVER)
+    delivery_id = Number(PLAIN)
