@@ -32,7 +32,7 @@ ROOMS = {
     "routing": "config prembly",
     "presence": "config listening",
     "queue": "engines loops model prembly verifications",
-    "keep": "engines model prembly",
+    "keep": "engines model prembly verifications",
     "rereading": "config model prembly queue routing",
     "ask": "config loops model prembly queue rereading routing verifications",
     "hosts": "config engines loops model queue",
@@ -40,7 +40,7 @@ ROOMS = {
     "run": "config loops model prembly queue",
     "explaining": "config prembly queue routing run",
     "lint": "config prembly routing run",
-    "record": "ask config engines hosts model prembly queue rereading routing verifications",
+    "record": "ask config engines hosts keep model prembly queue rereading routing verifications",
     "alerts": "config engines loops model queue record run",
     "metrics": "config engines model prembly queue record",
     "console": "config engines explaining listening metrics model prembly receive record",
@@ -50,7 +50,7 @@ ROOMS = {
     ),
     "process": "config daemon run",
     "cli": (
-        "alerts ask config daemon engines explaining lint move"
+        "alerts ask config daemon engines explaining keep lint move"
         " prembly presence process queue record routing run"
     ),
     "__main__": "cli",

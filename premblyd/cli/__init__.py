@@ -39,6 +39,8 @@ COMMANDS = {
     "rejections": ("lists", "List requests that were refused."),
     "replay": ("replay", "Queue deliveries: finished ones again, pending ones now, new ones."),
     "cancel": ("replay", "Stop a pending delivery."),
+    "hold": ("hold", "Keep a person's or a verification's data, whatever time is over."),
+    "closed": ("hold", "Note that the relationship with a person has ended."),
     "hosts": ("hosts", "List the hosts on a PostgreSQL database; end one for good."),
     "console": ("console", "Print a link to sign in to the console by."),
     "reconcile": ("reconcile", "Find what never came, and ask Prembly for it."),

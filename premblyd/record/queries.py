@@ -30,6 +30,7 @@ from premblyd.engines.connections import translated
 from premblyd.errors import StoreUnreadableError
 from premblyd.model.columns import PLAIN, Column, ColumnType, Seen
 from premblyd.model.columns import columns as columns_of
+from premblyd.model.keeping import Closing, Hold
 from premblyd.model.table import Table
 from premblyd.model.tables import (
     Attempt,
@@ -142,6 +143,18 @@ class OperatorRow(Row):
     """What a person did: of a replay of many, with how many deliveries that queued."""
 
     parts: int
+
+
+@_row_of(Hold, Seen.LISTS)
+class HoldRow(Row):
+    """A hold; of one that has ended, without whom it was on."""
+
+    is_in_force: bool
+
+
+@_row_of(Closing, Seen.LISTS)
+class ClosingRow(Row):
+    """The end of the relationship with a person."""
 
 
 class By(Node):

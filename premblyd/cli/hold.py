@@ -1,0 +1,270 @@
+"""premblyd hold and premblyd closed: of whom nothing is removed, and whose time begins."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from premblyd import times
+from premblyd.cli import config_option, json_option
+from premblyd.cli.caller import actor
+from premblyd.cli.common import (
+    ROW_ID,
+    WHEN,
+    Typed,
+    database_of,
+    database_option,
+    open_to_change,
+    open_to_read,
+)
+from premblyd.cli.printing import Column, print_json, print_rows
+from premblyd.config.retention import period_ms
+from premblyd.config.values import When
+from premblyd.engines.engine import Database
+from premblyd.errors import NotFoundError
+from premblyd.keep import closings, holds
+from premblyd.keep.holds import Subject
+from premblyd.record import keeping
+from premblyd.words import counted
+
+
+def _ended_ms(row: Any) -> int | None:
+    """Return when a hold ended: by somebody, or by its own time."""
+    return row.ended_at_ms or (None if row.is_in_force else row.until_ms)
+
+
+HOLDS = (
+    Column("hold", "id", kind="whole"),
+    Column("user ref", "user_ref", kind="reference"),
+    Column("reference", kind="reference"),
+    Column("since (UTC)", "at_ms", rank=3, kind="time"),
+    Column("until (UTC)", "until_ms", rank=1, kind="time"),
+    Column("by", "actor", rank=4, kind="reference"),
+    Column("reason", rank=2),
+    Column("ended (UTC)", _ended_ms, rank=1, kind="time"),
+    Column("ended by", "ended_by", rank=5, kind="reference"),
+)
+CLOSINGS = (
+    Column("user ref", "user_ref", kind="reference"),
+    Column("closed (UTC)", "at_ms", kind="time"),
+    Column("noted (UTC)", "noted_at_ms", rank=1, kind="time"),
+    Column("by", "actor", rank=2, kind="reference"),
+)
+WHICHEVER = "whichever"  # --end without a number
+
+
+def _private(text: str) -> str:
+    """Read what somebody typed; `-`: the next line of standard input."""
+    if text != "-":
+        return text
+    if line := sys.stdin.readline().strip():
+        return line
+    raise ValueError("the next line of standard input, which is empty")
+
+
+def _until(text: str) -> When:
+    try:
+        return When(text, ago_ms=-period_ms(text))
+    except ValueError:
+        pass
+    try:
+        return When(text, at_ms=times.from_iso(text))
+    except ValueError:
+        raise ValueError(
+            "neither a date such as 2030-01-31 nor a time from now such as 90d or 2y"
+        ) from None
+
+
+def _which(text: str) -> int | str:
+    return WHICHEVER if text == WHICHEVER else ROW_ID.convert(text, None, None)
+
+
+PRIVATE = Typed("TEXT", _private)
+UNTIL = Typed("TIME", _until)
+_user_ref = click.option(
+    "--user-ref", metavar="U", type=PRIVATE, help="The person with this user_ref."
+)
+
+
+@click.command()
+@_user_ref
+@click.option(
+    "--reference", metavar="R", type=PRIVATE, help="The verification with this reference."
+)
+@click.option("--until", type=UNTIL, help="It ends then: 2030-01-31, or so long from now: 90d, 2y.")
+@click.option("--reason", type=PRIVATE, help="Why. It goes when the hold ends.")
+@click.option("--list", "lists", is_flag=True, help="List the holds in force.")
+@click.option("--all", "ended", is_flag=True, help="With --list: those that have ended too.")
+@click.option(
+    "--end",
+    "ends",
+    metavar="[HOLD]",
+    type=Typed("HOLD", _which),
+    is_flag=False,
+    flag_value=WHICHEVER,
+    help="End this hold, or all of --user-ref or --reference.",
+)
+@database_option
+@config_option
+@json_option
+def hold(
+    config_path: Path,
+    *,
+    user_ref: str | None,
+    reference: str | None,
+    until: When | None,
+    reason: str | None,
+    lists: bool,
+    ended: bool,
+    ends: int | str | None,
+    database: str | None,
+    as_json: bool,
+) -> None:
+    """Nothing of that person or verification is removed or erased until the hold ends. Several may
+    be on the same: each ends on its own.
+
+    Everybody on this machine can read arguments. For `-` a line of standard input is read in its
+    place: `premblyd hold --user-ref - --reason - < FILE`.
+    """
+    subject = _subject(user_ref, reference)
+    if (lists or ends is not None) and (until is not None or reason is not None):
+        raise click.UsageError("--until and --reason are of a new hold.")
+    if ended and not lists:
+        raise click.UsageError("--all goes with --list.")
+    if lists:
+        if subject is not None or ends is not None:
+            raise click.UsageError("--list stands alone.")
+        _list(config_path, database, ended=ended, as_json=as_json)
+    elif ends is not None:
+        which = _ends(ends, subject)
+        _end(open_to_change(database_of(config_path, database)), which, as_json=as_json)
+    elif subject is None:
+        raise click.UsageError("Say whom or what: --user-ref U or --reference R.")
+    else:
+        record = open_to_change(database_of(config_path, database))
+        _place(record, subject, until=until, reason=reason, as_json=as_json)
+
+
+@click.command()
+@_user_ref
+@click.option("--at", type=WHEN, help="When it ended: 2026-01-31, or so long ago (default: now).")
+@click.option("--undo", is_flag=True, help="Take it back: the relationship goes on.")
+@click.option("--list", "lists", is_flag=True, help="List what is noted.")
+@database_option
+@config_option
+@json_option
+def closed(
+    config_path: Path,
+    *,
+    user_ref: str | None,
+    at: When | None,
+    undo: bool,
+    lists: bool,
+    database: str | None,
+    as_json: bool,
+) -> None:
+    """With `retention: {from: closed}`, the periods of `identity` and `record` begin then for the
+    events that name this person. Noted again, the new time counts.
+
+    For `--user-ref -` a line of standard input is read: everybody on this machine can read
+    arguments.
+    """
+    if lists:
+        if user_ref is not None or at is not None or undo:
+            raise click.UsageError("--list stands alone.")
+        rows = keeping.closings(open_to_read(database_of(config_path, database)))
+        _show(CLOSINGS, rows, "No relationship has ended.", as_json=as_json)
+        return
+    if user_ref is None:
+        raise click.UsageError("Say who: --user-ref U.")
+    if undo and at is not None:
+        raise click.UsageError("--undo takes no --at.")
+    record = open_to_change(database_of(config_path, database))
+    if undo:
+        _undo(record, user_ref, as_json=as_json)
+    else:
+        _close(record, user_ref, at, as_json=as_json)
+
+
+def _subject(user_ref: str | None, reference: str | None) -> Subject | None:
+    if user_ref is not None and reference is not None:
+        raise click.UsageError("--user-ref and --reference go one at a time.")
+    if user_ref is None and reference is None:
+        return None
+    return Subject(user_ref=user_ref, reference=reference)
+
+
+def _ends(ends: int | str, subject: Subject | None) -> int | Subject:
+    if isinstance(ends, int):
+        if subject is not None:
+            raise click.UsageError("--end takes a hold's number, or --user-ref or --reference.")
+        return ends
+    if subject is None:
+        raise click.UsageError("Say which to end: --end HOLD, or --user-ref or --reference.")
+    return subject
+
+
+def _place(
+    record: Database, subject: Subject, *, until: When | None, reason: str | None, as_json: bool
+) -> None:
+    now_ms = record.now_ms()
+    until_ms = until and until.by(now_ms)
+    if until_ms is not None and until_ms <= now_ms:
+        raise click.UsageError(f"--until {until} is past.")
+    about: dict[str, Any] = {"until_ms": until_ms, "reason": reason}
+    number = record.transact(holds.place(subject, actor=actor(), now_ms=now_ms, **about))
+    events = keeping.count_of(record, subject)
+    if as_json:
+        print_json({"hold": number, "until_ms": until_ms, "events": events})
+        return
+    end = f"until {times.for_people(until_ms)} UTC" if until_ms else f"until `--end {number}`"
+    click.echo(f"Hold {number}: nothing of it is removed or erased {end}.")
+    click.echo(f"{counted(events, 'event')} of it, and what comes later.")
+
+
+def _end(record: Database, which: int | Subject, *, as_json: bool) -> None:
+    ended = record.transact(holds.end(which, actor=actor(), now_ms=record.now_ms()))
+    if not ended:
+        name = f"There is no hold {which}" if isinstance(which, int) else "There is no hold on it"
+        raise NotFoundError(f"{name} in force: `premblyd hold --list` lists them.")
+    if as_json:
+        print_json({"ended": ended})
+    else:
+        names = ", ".join(str(number) for number in ended)
+        click.echo(f"Ended hold {names}.")
+
+
+def _list(config_path: Path, database: str | None, *, ended: bool, as_json: bool) -> None:
+    record = open_to_read(database_of(config_path, database))
+    rows = keeping.holds(record, record.now_ms(), ended=ended)
+    _show(HOLDS, rows, "No hold." if ended else "No hold is in force.", as_json=as_json)
+
+
+def _close(record: Database, user_ref: str, at: When | None, *, as_json: bool) -> None:
+    now_ms = record.now_ms()
+    at_ms = now_ms if at is None else at.by(now_ms)
+    done = record.transact(closings.close(user_ref, at_ms, actor=actor(), now_ms=now_ms))
+    events = keeping.count_of(record, Subject(user_ref=user_ref))
+    if as_json:
+        print_json({"closing": done.id, "at_ms": at_ms, "was_ms": done.was_ms, "events": events})
+        return
+    before = f" (before: {times.for_people(done.was_ms)})" if done.was_ms is not None else ""
+    click.echo(f"Closed {times.for_people(at_ms)} UTC{before}: {counted(events, 'event')}.")
+
+
+def _undo(record: Database, user_ref: str, *, as_json: bool) -> None:
+    if not record.transact(closings.undo(user_ref, actor=actor(), now_ms=record.now_ms())):
+        raise NotFoundError("Nothing is noted of this user_ref: `premblyd closed --list`.")
+    if as_json:
+        print_json({"undone": True})
+    else:
+        click.echo("Taken back: the relationship goes on.")
+
+
+def _show(columns: tuple[Column, ...], rows: list[Any], empty: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json([asdict(row) for row in rows])
+    else:
+        print_rows(columns, rows, empty=empty)

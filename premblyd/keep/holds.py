@@ -1,0 +1,205 @@
+"""Holds: of whom nothing is removed or erased, whatever time is over and whoever asks for it.
+
+A hold names a person (`user_ref`) or a verification (`reference`, in its one spelling). Several may
+be on the same, and each ends on its own: an event is held as long as one of them is in force. What
+a hold says of a person goes when it ends.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from peewee import SQL, Expression, fn
+
+from premblyd.engines.engine import Lookup, Statement, Transaction, insert, param
+from premblyd.keep.operators import Change, write_down
+from premblyd.model.columns import Kept, emptied
+from premblyd.model.keeping import Hold
+from premblyd.model.tables import Event, VerificationName
+from premblyd.prembly.payload import plain_id, session_reference
+from premblyd.verifications import spellings
+from premblyd.verifications.names import known_as
+from premblyd.verifications.spellings import Spelt
+
+# Who removes or erases locks this first of all: else, on PostgreSQL, it could end after a hold that
+# it did not see.
+LOCK = "holds"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Of whom or of what a hold is: a person by `user_ref`, or a verification by `reference`."""
+
+    user_ref: str | None = None
+    reference: str | None = None
+
+
+def place(
+    subject: Subject,
+    *,
+    actor: str,
+    now_ms: int,
+    until_ms: int | None = None,
+    reason: str | None = None,
+) -> Change[int]:
+    """Hold a person or a verification, of which nothing need be stored yet. The change returns the
+    hold's id."""
+
+    def place(transaction: Transaction) -> int:
+        reference = subject.reference and plain_id(subject.reference)
+        about = {"user_ref": subject.user_ref, "reference": reference, "reason": reason}
+        own = {"at_ms": now_ms, "until_ms": until_ms, "actor": actor}
+        transaction.lock([LOCK])
+        number = int(transaction.insert(_PLACE, **own, **about) or 0)
+        write_down(transaction, actor, "hold", now_ms, f"hold {number}")
+        return number
+
+    return place
+
+
+def end(which: int | Subject, *, actor: str, now_ms: int) -> Change[list[int]]:
+    """End a hold, or all that are on a person or a verification. The change returns those that
+    were in force and are not any more."""
+
+    def end(transaction: Transaction) -> list[int]:
+        transaction.lock([LOCK])
+        ended = []
+        for number in _in_force(transaction, which, now_ms):
+            transaction.change(_END, id=number, ended_at_ms=now_ms, ended_by=actor)
+            write_down(transaction, actor, "end-hold", now_ms, f"hold {number}")
+            ended.append(number)
+        return ended
+
+    return end
+
+
+def forget_ended(transaction: Transaction, now_ms: int) -> int:
+    """Empty what holds say of people whose time is over; return how many holds these are."""
+    return transaction.change(_FORGET, now_ms=now_ms)
+
+
+def held(transaction: Transaction, event_ids: Collection[int], now_ms: int) -> set[int]:
+    """Return which of these events are held: by their `user_ref`, by a name of their verification
+    in any spelling, or, where they have no `user_ref`, by that of its other events."""
+    if not event_ids or transaction.row(_ANY, now_ms=now_ms) is None:
+        return set()
+    found = transaction.look_up(_EVENTS, sorted(event_ids))
+    users = _held_users(transaction, {user_ref for _, user_ref, *_ in found if user_ref}, now_ms)
+    held = {number for number, user_ref, *_ in found if user_ref in users}
+    for number, user_ref, reference, session_id in found:
+        if number in held:
+            continue
+        related = _related(transaction, reference, session_id)
+        users = set() if user_ref else related.users
+        if _are_held(transaction, related.names, now_ms) or _held_users(transaction, users, now_ms):
+            held.add(number)
+    return held
+
+
+def is_held(now_ms: Any) -> Expression:
+    """Return the condition on Event that it is held, as `held` says, save that a session leads it
+    to no other event: for counts."""
+    plain = fn.COALESCE(Event.reference_key, Event.reference)
+    other, own, also = Event.alias(), VerificationName.alias(), VerificationName.alias()
+    in_force = is_in_force(now_ms)
+    of_others = Hold.select(SQL("1")).join(other, on=other.user_ref == Hold.user_ref)
+    of_names = (
+        Hold.select(SQL("1"))
+        .join(also, on=also.name == Hold.reference)
+        .join(own, on=own.verification == also.verification)
+    )
+    of_event = Hold.select(SQL("1")).where(in_force)
+    is_of_others = (
+        (other.reference == Event.reference)
+        | (other.reference == plain)
+        | (other.reference_key == plain)
+    )
+    return (
+        fn.EXISTS(of_event.where(Hold.user_ref == Event.user_ref))
+        | fn.EXISTS(of_event.where(Hold.reference == plain))
+        | fn.EXISTS(of_names.where(in_force, own.name == plain))
+        | (Event.user_ref.is_null() & fn.EXISTS(of_others.where(in_force, is_of_others)))
+    )
+
+
+def _in_force(transaction: Transaction, which: int | Subject, now_ms: int) -> list[int]:
+    if isinstance(which, int):
+        found = transaction.rows(_BY_ID, id=which, now_ms=now_ms)
+    elif which.user_ref is not None:
+        found = transaction.rows(_BY_USER, user_ref=which.user_ref, now_ms=now_ms)
+    else:
+        reference = plain_id(which.reference or "")
+        found = transaction.rows(_BY_REFERENCE, reference=reference, now_ms=now_ms)
+    return [number for (number,) in found]
+
+
+class _Related(NamedTuple):
+    names: set[str]  # of the verification
+    users: set[str]  # that its events name
+
+
+def _related(transaction: Transaction, reference: str | None, session_id: str | None) -> _Related:
+    """Return what is known beside an event's reference and session."""
+    names = {plain_id(reference)} if reference else set()
+    users: set[str | None] = set()
+    if session_id:
+        names.add(session_reference(session_id))
+        of_session = transaction.look_up(_OF_SESSION, [session_id])
+        names.update(plain_id(other) for other, _ in of_session if other)
+        users.update(user_ref for _, user_ref in of_session)
+    names = known_as(transaction, names)
+    users.update(user_ref for (user_ref,) in spellings.look_up(transaction, _OF_NAMES, names))
+    return _Related(names, {user_ref for user_ref in users if user_ref})
+
+
+def _held_users(transaction: Transaction, users: Collection[str], now_ms: int) -> set[str]:
+    found = transaction.look_up(_OF_USERS, sorted(users)) if users else []
+    return {user_ref for user_ref, until_ms in found if until_ms is None or until_ms > now_ms}
+
+
+def _are_held(transaction: Transaction, names: Collection[str], now_ms: int) -> bool:
+    found = transaction.look_up(_OF_REFERENCES, sorted(names))
+    return any(until_ms is None or until_ms > now_ms for (until_ms,) in found)
+
+
+def is_in_force(now_ms: Any) -> Any:
+    """Return the condition on Hold that it is in force."""
+    # What the partial indexes of the holds have comes first.
+    return Hold.ended_at_ms.is_null() & (Hold.until_ms.is_null() | (Hold.until_ms > now_ms))
+
+
+_NOW = param("now_ms")
+IS_HELD = is_held(_NOW)  # for a Statement, which gets `now_ms`
+_IN_FORCE = is_in_force(_NOW)
+_OF_PERSON = emptied(Hold, Kept.IN_FORCE)
+_SAYS_SOMETHING = Hold.user_ref.is_null(False) | Hold.reference.is_null(False)
+_PLACE = insert(Hold, "user_ref", "reference", "at_ms", "until_ms", "actor", "reason")
+_END = Statement(
+    Hold.update(ended_at_ms=param("ended_at_ms"), ended_by=param("ended_by"), **_OF_PERSON).where(
+        Hold.id == param("id")
+    )
+)
+_FORGET = Statement(
+    Hold.update(**_OF_PERSON).where(
+        Hold.ended_at_ms.is_null(), Hold.until_ms <= _NOW, _SAYS_SOMETHING
+    )
+)
+_ANY = Statement(Hold.select(Hold.id).where(_IN_FORCE).limit(1))
+_BY_ID = Statement(Hold.select(Hold.id).where(_IN_FORCE, Hold.id == param("id")))
+_BY_USER = Statement(
+    Hold.select(Hold.id).where(_IN_FORCE, Hold.user_ref == param("user_ref")).order_by(Hold.id)
+)
+_BY_REFERENCE = Statement(
+    Hold.select(Hold.id).where(_IN_FORCE, Hold.reference == param("reference")).order_by(Hold.id)
+)
+_OF_USERS = Lookup(
+    Hold.select(Hold.user_ref, Hold.until_ms).where(Hold.ended_at_ms.is_null()), Hold.user_ref
+)
+_OF_REFERENCES = Lookup(
+    Hold.select(Hold.until_ms).where(Hold.ended_at_ms.is_null()), Hold.reference
+)
+_EVENTS = Lookup(
+    Event.select(Event.id, Event.user_ref, Event.reference, Event.session_id), Event.id
+)
+_OF_SESSION = Lookup(Event.select(Event.reference, Event.user_ref), Event.session_id)
+_OF_NAMES = Spelt.of(Event.select(Event.user_ref), Event)

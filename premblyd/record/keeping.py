@@ -1,0 +1,37 @@
+"""What is kept, as people read it: who is held, whose relationship has ended."""
+
+from peewee import Case
+
+from premblyd.engines.engine import Database
+from premblyd.keep.holds import Subject, is_in_force
+from premblyd.model.keeping import Closing, Hold
+from premblyd.model.tables import Event
+from premblyd.prembly.payload import plain_id
+from premblyd.record import queries
+from premblyd.record.queries import ClosingRow, HoldRow
+
+
+def holds(database: Database, now_ms: int, *, ended: bool = False) -> list[HoldRow]:
+    """Return the holds in force, and those that have ended if they are wanted, by their ids."""
+    in_force = is_in_force(now_ms)
+    shown = Case(None, [(in_force, 1)], 0).alias("is_in_force")
+    query = Hold.select(*queries.columns(Hold, HoldRow), shown)
+    return queries.whole(database, query if ended else query.where(in_force), Hold.id, HoldRow)
+
+
+def closings(database: Database) -> list[ClosingRow]:
+    """Return whose relationship has ended, in the order in which it was noted."""
+    query = Closing.select(*queries.columns(Closing, ClosingRow))
+    return queries.whole(database, query, Closing.id, ClosingRow)
+
+
+def count_of(database: Database, subject: Subject) -> int:
+    """Return how many events name this person, or have this reference in any spelling."""
+    if subject.user_ref is not None:
+        conditions = [Event.user_ref == subject.user_ref]
+    else:
+        plain = plain_id(subject.reference or "")
+        spellings = {plain, subject.reference}
+        conditions = [Event.reference.in_(spellings), Event.reference_key == plain]
+    found = [queries.tuples(database, Event.select(Event.id).where(each)) for each in conditions]
+    return len(set().union(*found))

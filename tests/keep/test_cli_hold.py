@@ -1,0 +1,102 @@
+"""`premblyd hold` and `premblyd closed`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.support.commands import Ran, json_of, recorded_in, run
+from tests.support.database import rows
+from tests.support.rows import for_each
+
+DAY_MS = 86_400_000
+USER = "SELECT user_ref FROM event WHERE user_ref IS NOT NULL ORDER BY id LIMIT 1"
+
+
+def of_record(config: Path, sql: str) -> list[tuple[Any, ...]]:
+    return rows(recorded_in(config), sql)
+
+
+def test_a_hold_is_placed_listed_and_ended(config: Path) -> None:
+    ((user_ref,),) = of_record(config, USER)
+    placed = json_of(config, "hold", "--user-ref", user_ref, "--until", "2y", "--reason", "claim")
+    assert placed["events"] > 0
+    (row,) = json_of(config, "hold", "--list")
+    assert (row["id"], row["user_ref"], row["reason"]) == (placed["hold"], user_ref, "claim")
+    assert row["until_ms"] - row["at_ms"] == 2 * 366 * DAY_MS
+    assert user_ref in run("hold", "--list", "--config", config).out
+    done = run("hold", "--end", placed["hold"], "--config", config)
+    assert done == Ran(0, f"Ended hold {placed['hold']}.\n", "")
+    assert json_of(config, "hold", "--list") == []
+    (row,) = json_of(config, "hold", "--list", "--all")
+    assert (row["is_in_force"], row["user_ref"], row["reason"]) == (False, None, None)
+
+
+def test_a_hold_ends_by_what_it_is_on(config: Path) -> None:
+    placed = [json_of(config, "hold", "--reference", "nobody's")["hold"] for _ in range(2)]
+    done = run("hold", "--end", "--reference", "nobody's", "--config", config)
+    assert done.out == f"Ended hold {placed[0]}, {placed[1]}.\n"
+    again = run("hold", "--end", "--reference", "nobody's", "--config", config)
+    assert again.code == 1
+    assert "nobody's" not in again.err
+
+
+def test_names_are_read_from_standard_input_a_line_each(config: Path) -> None:
+    arguments = ("--user-ref", "-", "--reason", "-", "--config", config)
+    done = run("hold", *arguments, stdin=b"user 7\nsues us\n")
+    assert (done.code, done.err) == (0, "")
+    assert "user 7" not in done.out
+    assert of_record(config, "SELECT user_ref, reason FROM hold") == [("user 7", "sues us")]
+    empty = run("hold", "--user-ref", "-", "--config", config, stdin=b"\n")
+    assert empty.code == 2
+    assert "standard input, which is empty" in empty.err
+
+
+@for_each(
+    ("arguments", "words"),
+    [
+        (["hold"], "Say whom or what"),
+        (["hold", "--user-ref", "u", "--reference", "r"], "one at a time"),
+        (["hold", "--user-ref", "u", "--until", "2001-01-31"], "is past"),
+        (["hold", "--user-ref", "u", "--until", "soon"], "neither a date"),
+        (["hold", "--list", "--reason", "x"], "are of a new hold"),
+        (["hold", "--list", "--user-ref", "u"], "stands alone"),
+        (["hold", "--all"], "goes with --list"),
+        (["hold", "--end"], "Say which to end"),
+        (["hold", "--end", "3", "--user-ref", "u"], "takes a hold's number"),
+        (["hold", "--end", "x"], "not a number"),
+        (["closed"], "Say who"),
+        (["closed", "--list", "--undo"], "stands alone"),
+        (["closed", "--user-ref", "u", "--undo", "--at", "1d"], "takes no --at"),
+    ],
+)
+def test_what_says_nothing_clear_is_refused(config: Path, arguments: list[str], words: str) -> None:
+    done = run(*arguments, "--config", config)
+    assert (done.code, done.out) == (2, "")
+    assert words in " ".join(done.err.split())
+    assert of_record(config, "SELECT count(*) FROM hold") == [(0,)]
+
+
+def test_a_closing_is_noted_listed_and_taken_back(config: Path) -> None:
+    ((user_ref,),) = of_record(config, USER)
+    noted = json_of(config, "closed", "--user-ref", user_ref, "--at", "2026-01-31")
+    assert noted["was_ms"] is None
+    assert noted["events"] > 0
+    (row,) = json_of(config, "closed", "--list")
+    assert (row["user_ref"], row["at_ms"]) == (user_ref, noted["at_ms"])
+    again = json_of(config, "closed", "--user-ref", user_ref)
+    assert again["was_ms"] == noted["at_ms"]
+    assert run("closed", "--user-ref", user_ref, "--undo", "--config", config).code == 0
+    assert json_of(config, "closed", "--list") == []
+    done = run("closed", "--user-ref", user_ref, "--undo", "--config", config)
+    assert (done.code, user_ref in done.err) == (1, False)
+
+
+def test_what_is_on_record_of_it_names_nobody(config: Path) -> None:
+    for arguments in (["hold"], ["hold", "--end"], ["closed"], ["closed", "--undo"]):
+        done = run(*arguments, "--user-ref", "hush-user", "--config", config)
+        assert (done.code, "hush-user" in done.out) == (0, False)
+    recorded = of_record(
+        config, "SELECT action, note FROM operator_action ORDER BY id DESC LIMIT 4"
+    )
+    assert [action for action, _ in recorded] == ["undo-closed", "closed", "end-hold", "hold"]
+    assert "hush-user" not in json.dumps(recorded)

@@ -1,0 +1,159 @@
+"""Who is held, until when, and what is on record of it."""
+
+from contextlib import closing
+from typing import Any
+
+from premblyd.engines.connections import connect_read_only
+from premblyd.engines.engine import Statement
+from premblyd.keep import closings, holds
+from premblyd.keep.holds import IS_HELD, Subject
+from premblyd.model.tables import Event
+from premblyd.record import keeping
+from premblyd.verifications.names import learn_names
+from tests.support.store import NOW_MS, Store
+
+UUID = "0b6ba2e4-6d83-4c43-ae3c-7a3ce2b1a001"
+SPELT = UUID.replace("-", "_").upper()
+LATER_MS = NOW_MS + 1000
+_HELD = Statement(Event.select(Event.id).where(IS_HELD).order_by(Event.id))
+
+
+def add(store: Store, *, user_ref: str | None, reference: str | None, **more: Any) -> int:
+    """Store an event with a body of its own."""
+    body = f"{user_ref} {reference} {more}".encode()
+    more.setdefault("session_id", None)
+    return store.add(body=body, user_ref=user_ref, reference=reference, **more).event_id
+
+
+def hold(store: Store, **about: Any) -> int:
+    subject = {name: about.pop(name, None) for name in ("user_ref", "reference")}
+    change = holds.place(Subject(**subject), actor="ada", now_ms=NOW_MS, **about)
+    return store.wait(store.writer.call(change))
+
+
+def held(store: Store, now_ms: int = NOW_MS) -> set[int]:
+    """Return which events are held, as statements and as transactions see it."""
+
+    def look(transaction: Any) -> set[int]:
+        everything = [row[0] for row in transaction.rows(Statement(Event.select(Event.id)))]
+        found = holds.held(transaction, everything, now_ms)
+        assert {row[0] for row in transaction.rows(_HELD, now_ms=now_ms)} == found
+        return found
+
+    return store.wait(store.writer.call(look))
+
+
+def test_nothing_is_held_without_a_hold(store: Store) -> None:
+    add(store, user_ref="u", reference="r")
+    assert held(store) == set()
+
+
+def test_a_hold_on_a_person_holds_what_names_him_and_what_has_his_references(store: Store) -> None:
+    named = add(store, user_ref="u", reference=UUID)
+    nameless = add(store, user_ref=None, reference=SPELT)
+    add(store, user_ref="other", reference=UUID)  # may be forged: it is another person's
+    add(store, user_ref=None, reference="r")
+    hold(store, user_ref="u")
+    assert held(store) == {named, nameless}
+
+
+def test_a_hold_on_a_reference_holds_it_in_every_spelling_and_by_every_name(store: Store) -> None:
+    spellings = [add(store, user_ref=None, reference=each) for each in (UUID, SPELT)]
+    other_name = add(store, user_ref="someone", reference="r-2")
+    add(store, user_ref=None, reference="r-3")
+    store.wait(store.writer.call(lambda it: learn_names(it, [UUID, "r-2"], NOW_MS)))
+    hold(store, reference=SPELT)
+    assert held(store) == {*spellings, other_name}
+
+
+def test_a_hold_follows_a_session_to_what_has_no_other_name(store: Store) -> None:
+    named = add(store, user_ref="u", reference="r", session_id="s")
+    alone = add(store, user_ref=None, reference=None, session_id="s")
+    add(store, user_ref=None, reference=None, session_id="t")
+    hold(store, user_ref="u")
+    found = store.wait(store.writer.call(lambda it: holds.held(it, range(1, alone + 2), NOW_MS)))
+    assert found == {named, alone}
+
+
+def test_a_person_of_whom_nothing_is_stored_is_held_when_something_comes(store: Store) -> None:
+    hold(store, user_ref="u")
+    assert held(store) == set()
+    number = add(store, user_ref="u", reference="r")
+    assert held(store) == {number}
+
+
+def test_a_hold_ends_when_its_time_is_over_and_then_names_nobody(store: Store) -> None:
+    number = add(store, user_ref="u", reference="r")
+    hold(store, user_ref="u", until_ms=LATER_MS, reason="a claim")
+    hold(store, reference="other", reason="lasts")
+    assert held(store, LATER_MS - 1) == {number}
+    assert held(store, LATER_MS) == set()
+    forget = store.writer.call(lambda it: holds.forget_ended(it, LATER_MS))
+    assert store.wait(forget) == 1
+    said = "SELECT user_ref, reference, reason FROM hold ORDER BY id"
+    assert store.rows(said) == [(None, None, None), (None, "other", "lasts")]
+
+
+def test_each_hold_on_a_person_ends_on_its_own(store: Store) -> None:
+    number = add(store, user_ref="u", reference="r")
+    first, second = hold(store, user_ref="u"), hold(store, user_ref="u", reason="a claim")
+
+    def end(which: Any) -> list[int]:
+        return store.wait(store.writer.call(holds.end(which, actor="bola", now_ms=LATER_MS)))
+
+    assert end(first) == [first]
+    assert held(store, LATER_MS) == {number}
+    assert end(first) == []
+    assert end(Subject(user_ref="u")) == [second]
+    assert held(store, LATER_MS) == set()
+    ended = "SELECT user_ref, reason, ended_at_ms, ended_by FROM hold ORDER BY id"
+    assert store.rows(ended) == [(None, None, LATER_MS, "bola")] * 2
+    recorded = "SELECT actor, action, note FROM operator_action ORDER BY id"
+    assert store.rows(recorded) == [
+        ("ada", "hold", f"hold {first}"),
+        ("ada", "hold", f"hold {second}"),
+        ("bola", "end-hold", f"hold {first}"),
+        ("bola", "end-hold", f"hold {second}"),
+    ]
+
+
+def test_a_hold_on_a_reference_ends_by_any_spelling(store: Store) -> None:
+    number = hold(store, reference=UUID)
+    change = holds.end(Subject(reference=SPELT), actor="ada", now_ms=NOW_MS)
+    assert store.wait(store.writer.call(change)) == [number]
+
+
+def test_the_list_has_what_is_in_force_and_on_demand_what_has_ended(store: Store) -> None:
+    over, lasts = hold(store, user_ref="u", until_ms=LATER_MS), hold(store, reference=SPELT)
+    with closing(connect_read_only(store.place)) as record:
+        rows = keeping.holds(record, NOW_MS)
+        assert [(row.id, row.user_ref, row.reference) for row in rows] == [
+            (over, "u", None),
+            (lasts, None, UUID),
+        ]
+        assert [row.id for row in keeping.holds(record, LATER_MS)] == [lasts]
+        everything = keeping.holds(record, LATER_MS, ended=True)
+        assert [(row.id, row.is_in_force) for row in everything] == [(over, False), (lasts, True)]
+
+
+def test_a_closing_is_noted_once_for_a_person_changed_and_taken_back(store: Store) -> None:
+    def close(at_ms: int) -> closings.Closed:
+        change = closings.close("u", at_ms, actor="ada", now_ms=NOW_MS)
+        return store.wait(store.writer.call(change))
+
+    def undo() -> bool:
+        change = closings.undo("u", actor="ada", now_ms=NOW_MS)
+        return store.wait(store.writer.call(change))
+
+    assert close(5).was_ms is None
+    again = close(7)
+    assert again.was_ms == 5
+    with closing(connect_read_only(store.place)) as record:
+        (row,) = keeping.closings(record)
+    assert (row.user_ref, row.at_ms, row.noted_at_ms, row.actor) == ("u", 7, NOW_MS, "ada")
+    assert undo() is True
+    assert undo() is False
+    assert store.rows("SELECT count(*) FROM closing") == [(0,)]
+    recorded = "SELECT action, note FROM operator_action ORDER BY id"
+    note = f"closing {again.id}"
+    assert store.rows(recorded) == [("closed", note), ("closed", note), ("undo-closed", note)]
