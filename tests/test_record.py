@@ -115,7 +115,7 @@ def test_a_list_shows_no_payload_and_no_secret(store: Store, record: Database) -
     own = {name: event.pop(name) for name in ("contradicted", "handled", "deliveries")}
     assert own == {"contradicted": False, "handled": "pending", "deliveries": 2}
     whole = asdict(events.find_event(record, "3"))
-    assert whole.keys() - event.keys() == {"body", "headers", "session_id", "token"}
+    assert whole.keys() - event.keys() == {"body", "headers", "session_id", "token", "erasure_id"}
     assert event == {name: whole[name] for name in event}
     assert "hush" not in repr((event, lists.rows(record, DeliveryFilter())))
 
