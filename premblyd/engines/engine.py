@@ -203,6 +203,11 @@ class Database(peewee.Database, ABC):
         """Run `work` in a transaction. Raise StoreUnavailableError when nothing of it could be
         kept."""
 
+    @abstractmethod
+    def look(self, work: Callable[[Transaction], Done]) -> Done:
+        """Run `work`, which only reads, in a transaction: also on a connection that only reads.
+        Raise StoreUnreadableError when it can't be read."""
+
     def clock(self) -> Clock:
         """Return the clock by which the daemons go: this machine's, or it follows the server's."""
         return Clock()

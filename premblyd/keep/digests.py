@@ -31,12 +31,16 @@ class Digests:
         return self._digest("reference", plain_id(reference))
 
     def of_session(self, session_id: str) -> str:
-        """Return what stands for the id of a session."""
-        return self._digest("session", session_id)
+        """Return what stands for the id of a session, in all of its spellings."""
+        return self._digest("session", plain_id(session_id))
 
     def of_user(self, user_ref: str) -> str:
         """Return what stands for a person's `user_ref`."""
         return self._digest("user", user_ref)
+
+    def of_event(self, event_id: int) -> str:
+        """Return what stands for one event that somebody named."""
+        return self._digest("event", str(event_id))
 
     def of_key(self, key: str) -> str:
         """Return what stands for a digest that anybody could make, such as a `once_key`."""

@@ -219,6 +219,10 @@ class _Database(Database, PostgresqlDatabase):
         with translated():
             return run(self.connection(), work)
 
+    def look(self, work: Callable[[Transaction], Done]) -> Done:
+        with translated(StoreUnreadableError):
+            return run(self.connection(), work)
+
     def clock(self) -> Clock:
         clock = SharedClock()
         asked_at_s = time.monotonic()

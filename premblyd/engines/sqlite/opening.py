@@ -180,6 +180,10 @@ class _Database(Database, SqliteDatabase):
         with translated(), self.atomic("IMMEDIATE"):
             return work(SqliteTransaction(self.connection()))
 
+    def look(self, work: Callable[[Transaction], Done]) -> Done:
+        with translated(StoreUnreadableError), self.atomic("DEFERRED"):
+            return work(SqliteTransaction(self.connection()))
+
     def interrupter(self) -> Callable[[], None]:
         connection: sqlite3.Connection = self.connection()
 

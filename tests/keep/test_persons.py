@@ -1,0 +1,174 @@
+"""A person is found by any of their names, and no stranger with them."""
+
+import base64
+import json
+from collections.abc import Collection
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from premblyd.engines.connections import connect_read_only
+from premblyd.keep import persons
+from premblyd.keep.persons import Named, Person
+from premblyd.keep.searching import find_text, spellings
+from premblyd.prembly.payload import session_reference
+from premblyd.queue.inbox import NewDelivery
+from premblyd.verifications.names import learn_names
+from tests.support.rows import for_each
+from tests.support.store import NOW_MS, Store, new_event
+
+UUID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+NOBODY: dict[str, Any] = {"user_ref": None, "reference": None, "session_id": None}
+
+
+def arrive(store: Store, body: bytes | None = None, **names: Any) -> int:
+    """Store an event that has these names alone; return its number."""
+    number = len(store.rows("SELECT id FROM event")) + 1
+    event = new_event(body or b"%d" % number, token=None, **{**NOBODY, **names})
+    return store.wait(store.inbox.add(event, [NewDelivery("crm", 3)])).event_id
+
+
+def found(store: Store, named: Named, also: Collection[int] = ()) -> Person:
+    return store.wait(store.writer.call(lambda transaction: persons.find(transaction, named, also)))
+
+
+def test_a_user_ref_has_the_events_of_its_references(store: Store) -> None:
+    own = arrive(store, user_ref="ada", reference="ref-1")
+    same = arrive(store, reference="ref-1")
+    arrive(store, user_ref="eve", reference="ref-2")
+    person = found(store, Named.user("ada"))
+    assert person.event_ids == (own, same)
+    assert person.references == {"ref-1"}
+    assert not person.other_ids
+    assert not person.shared
+
+
+def test_an_event_of_another_user_ref_is_told_and_left_alone(store: Store) -> None:
+    own = arrive(store, user_ref="ada", reference="ref-1")
+    stranger = arrive(store, user_ref="eve", reference="ref-1")
+    arrive(store, user_ref="eve", reference="ref-2")
+    person = found(store, Named.user("ada"))
+    assert person.event_ids == (own,)
+    assert person.other_ids == (stranger,)
+    assert person.shared == {"ref-1"}
+
+
+def test_what_names_nobody_does_not_lead_on_to_strangers(store: Store) -> None:
+    own = arrive(store, user_ref="ada", reference="ref-1")
+    between = arrive(store, reference="ref-1", session_id="demo")
+    nameless = arrive(store, reference="ref-2", session_id="demo")
+    stranger = arrive(store, user_ref="eve", reference="ref-3", session_id="demo")
+    person = found(store, Named.user("ada"))
+    assert person.event_ids == (own, between)
+    assert person.other_ids == (nameless, stranger)
+
+
+@for_each("asked", [UUID, UUID.upper(), UUID.replace("-", "_"), UUID.replace("-", "")])
+def test_a_uuid_is_found_in_all_spellings(store: Store, asked: str) -> None:
+    ids = [
+        arrive(store, reference=spelt)
+        for spelt in (UUID, UUID.upper(), UUID.replace("-", "_"), UUID.replace("-", ""))
+    ]
+    last = arrive(store, reference="else")
+    assert set(ids) <= set(found(store, Named.reference(asked)).event_ids)
+    assert last not in found(store, Named.reference(asked)).event_ids
+
+
+def test_sessions_and_all_names_of_a_verification_are_followed(store: Store) -> None:
+    by_session = arrive(store, session_id="hush", reference=session_reference("hush"))
+    by_both = arrive(store, reference="ref-1", session_id="hush")
+    by_session_alone = arrive(store, session_id="hush")
+    by_name = arrive(store, reference="ver_A_1")
+    store.wait(store.writer.call(lambda one: learn_names(one, ["ref-1", "ver_A_1"], NOW_MS)))
+    arrive(store, reference="ref-2", session_id="else")
+    for name in ("ref-1", "ver_A_1", "hush", session_reference("hush")):
+        person = found(store, Named.reference(name))
+        assert person.event_ids == (by_session, by_both, by_session_alone, by_name), name
+        assert person.sessions == {"hush"}
+
+
+def test_a_reference_has_all_its_events_whoever_they_name(store: Store) -> None:
+    ids = [arrive(store, user_ref=name, reference="ref-1") for name in ("ada", "eve")]
+    other = arrive(store, user_ref="kim", session_id="s", reference="ref-2")
+    ids.append(arrive(store, session_id="s", reference="ref-1"))
+    person = found(store, Named.reference("ref-1"))
+    assert person.event_ids == tuple(sorted(ids))
+    assert person.user_refs == {"ada", "eve"}
+    assert person.other_ids == (other,)
+    assert person.shared == {"s"}
+
+
+def test_one_event_is_that_one_alone(store: Store) -> None:
+    own = arrive(store, user_ref="ada", reference="ref-1")
+    arrive(store, user_ref="ada", reference="ref-1")
+    person = found(store, Named.event(own))
+    assert person.event_ids == (own,)
+    assert person.shared == {"ref-1"}
+    assert not found(store, Named.event(99)).event_ids
+
+
+def test_what_a_text_leads_to_is_the_persons_unless_it_names_another(store: Store) -> None:
+    own = arrive(store, user_ref="ada", reference="ref-1")
+    nameless = arrive(store, reference="ref-2")
+    arrive(store, reference="ref-2")
+    stranger = arrive(store, user_ref="eve")
+    person = found(store, Named.user("ada"), [nameless, stranger])
+    assert person.event_ids == (own, nameless)
+    assert person.other_ids == (stranger,)
+
+
+def test_a_person_is_found_by_who_may_only_read(store: Store) -> None:
+    own = arrive(store, user_ref="ada", reference="ref-1")
+    with closing(connect_read_only(store.place)) as database:
+        person = database.look(lambda one: persons.find(one, Named.user("ada")))
+    assert person.event_ids == (own,)
+
+
+def test_a_name_stands_in_no_text_that_python_makes_of_a_person(store: Store) -> None:
+    arrive(store, user_ref="ada-lovelace", reference="ref-12", session_id="hush")
+    person = found(store, Named.user("ada-lovelace"))
+    assert not [name for name in ("ada-lovelace", "ref-12", "hush") if name in repr(person)]
+
+
+def in_base64(text: str, before: int) -> bytes:
+    return base64.b64encode(b"x" * before + text.encode() + b"yy")
+
+
+@for_each(
+    "body",
+    [
+        b'{"bvn": "Ad\xc3\xa8le 22123"}',
+        json.dumps({"bvn": "Adèle 22123"}).encode(),
+        *[b'{"image": "' + in_base64("Adèle 22123", before) + b'"}' for before in range(4)],
+    ],
+)
+def test_a_text_is_found_in_bodies_however_it_is_written(store: Store, body: bytes) -> None:
+    others = {arrive(store), arrive(store)}
+    wanted = arrive(store, body)
+    with closing(connect_read_only(store.place)) as database:
+        found = set(find_text(database, "Adèle 22123"))
+    assert wanted in found
+    assert not found & others
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "UPDATE delivery SET last_error = 'of 22123456789' WHERE event_id = 2",
+        "UPDATE event SET status = '22123456789' WHERE id = 2",
+        "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms, output)"
+        " SELECT id, 1, 'w', 'd', 1, 'of 22123456789' FROM delivery WHERE event_id = 2",
+    ],
+)
+def test_a_text_is_found_in_what_became_of_an_event(store: Store, changed: str) -> None:
+    for _ in range(3):
+        arrive(store)
+    store.by_hand(changed)
+    with closing(connect_read_only(store.place)) as database:
+        assert set(find_text(database, "22123456789")) == {2}
+
+
+def test_base64_is_sought_without_what_its_neighbours_decide() -> None:
+    for before in range(6):
+        assert any(each in in_base64("22123456789", before) for each in spellings("22123456789"))
