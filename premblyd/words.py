@@ -1,5 +1,6 @@
-"""Numbers, sizes and durations as people read them."""
+"""Numbers, sizes, durations, and texts that somebody else wrote, as people read them."""
 
+import unicodedata
 from typing import Any
 
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000))
@@ -46,3 +47,20 @@ def duration(ms: Any) -> str:
             parts.append(f"{int(ms // length)} {unit}")
             ms %= length
     return " ".join(parts[:2])
+
+
+def visible(value: Any) -> str:
+    """Return a value as text in which nothing hides: control characters and marks that change the
+    direction of text stand as their number."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = str(value)
+    return text if text.isascii() and text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(letter: str) -> str:
+    if letter in "\n\t" or unicodedata.category(letter) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}:
+        return letter
+    return f"[U+{ord(letter):04X}]"

@@ -1,16 +1,13 @@
 """Lists as CSV, whole: part by part, each read by itself, so that a long list keeps no snapshot of
-the database and no memory. A spreadsheet shows it, and runs nothing of it."""
+the database and no memory."""
 
 import asyncio
-import codecs
-import csv
 import dataclasses
-import io
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from premblyd import times
-from premblyd.console.words import label, visible
+from premblyd import csvtext, times
+from premblyd.console.words import label
 from premblyd.engines.engine import Database
 from premblyd.engines.readers import Readers
 from premblyd.errors import TryAgainError
@@ -20,8 +17,6 @@ ROWS = 500  # of a part
 TRIES = 5
 AGAIN_S = 0.5
 Read = Callable[[Database, int | None], tuple[Sequence[Any], int | None]]
-# A cell that begins so is a formula to a spreadsheet (OWASP, CSV Injection).
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 async def parts(
@@ -34,7 +29,7 @@ async def parts(
     before which to go on: None is the end. Raise TryAgainError where it can't be read, again and
     again."""
     names = [field.name for field in dataclasses.fields(row)]
-    yield head([label(name) if _is_time(name) else name for name in names])
+    yield csvtext.head([label(name) if _is_time(name) else name for name in names])
     while True:
         lines, before = await _part(readers, read, names, before)
         yield lines
@@ -47,7 +42,7 @@ async def _part(
 ) -> tuple[bytes, int | None]:
     def make(database: Database) -> tuple[bytes, int | None]:
         rows, older = read(database, before)
-        return lines(_cells(row, names) for row in rows), older
+        return csvtext.lines(_cells(row, names) for row in rows), older
 
     for _ in range(TRIES - 1):
         try:
@@ -67,24 +62,3 @@ def _cells(row: Row, names: Sequence[str]) -> list[Any]:
 
 def _is_time(name: str) -> bool:
     return name.endswith("_at_ms")  # for people; `at_ms` alone is for programs
-
-
-def head(columns: Sequence[str]) -> bytes:
-    """Return a table's first line, in UTF-8 with a mark that spreadsheets know it by."""
-    return codecs.BOM_UTF8 + lines([columns])
-
-
-def lines(rows: Iterable[Iterable[Any]]) -> bytes:
-    """Return rows of a table."""
-    text = io.StringIO()
-    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return text.getvalue().encode("utf-8", "replace")
-
-
-def _cell(value: Any) -> str:
-    """Return a cell; a text that would be a formula gets a quote before it."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    text = visible(value)
-    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text

@@ -32,6 +32,7 @@ from premblyd.record import access
 from premblyd.record.access import Session
 from premblyd.telemetry import tell
 from premblyd.times import Clock
+from premblyd.words import visible
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
@@ -324,7 +325,7 @@ def require_known(asked: Iterable[str], names: Collection[str]) -> None:
     that there is for what was asked for."""
     for name in asked:
         if name not in names:
-            shown = words.visible(name[:40])
+            shown = visible(name[:40])
             known = ", ".join(names)
             raise PremblydError(f"There is no filter {shown} here. The filters are: {known}.")
 

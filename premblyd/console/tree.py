@@ -8,8 +8,7 @@ from typing import Any
 
 from tornado.escape import xhtml_escape
 
-from premblyd.console.words import visible
-from premblyd.words import counted, size
+from premblyd.words import counted, size, visible
 
 MAX_NODES = 2000
 MAX_CHARACTERS = 1024  # of a text; a longer one is a photo, or is cut

@@ -1,7 +1,6 @@
 """What the pages say, and how they write values: the templates' own vocabulary."""
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -13,7 +12,7 @@ from premblyd.model import states
 from premblyd.prembly import events, payload
 from premblyd.record import criteria
 from premblyd.record.operating import ONLY_SOME
-from premblyd.words import counted, duration, number, percent, size  # noqa: F401
+from premblyd.words import counted, duration, number, percent, size, visible  # noqa: F401
 
 MASK = privacy.MASK
 SIGN_IN = "Sign in first: `premblyd console` prints a link."
@@ -51,23 +50,6 @@ PAGES = (
     ("/operators", "Operator log"),
 )
 WAYS = (("newest", "Newest"), ("newer", "Newer"), ("older", "Older"), ("oldest", "Oldest"))
-
-
-def visible(value: Any) -> str:
-    """Return a value as text in which nothing hides: control characters and marks that change the
-    direction of text stand as their number."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    text = str(value)
-    return text if text.isascii() and text.isprintable() else "".join(map(_visible, text))
-
-
-def _visible(letter: str) -> str:
-    if letter in "\n\t" or unicodedata.category(letter) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}:
-        return letter
-    return f"[U+{ord(letter):04X}]"
 
 
 def moment(ms: Any) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from premblyd import words
-from premblyd.console import export, tree
+from premblyd import csvtext, words
+from premblyd.console import tree
 from premblyd.console import words as console_words
 from premblyd.console.deliveries import how_many
 from premblyd.console.strangers import is_safe_target
@@ -174,10 +174,10 @@ def test_csv_has_what_is_shown_and_no_payload(own: Browser) -> None:
 
 @for_each("cell", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", " =1", "＝1"])
 def test_no_cell_of_a_csv_is_a_formula(cell: str) -> None:
-    text = (export.head(["x"]) + export.lines([[cell]])).decode("utf-8-sig")
+    text = (csvtext.head(["x"]) + csvtext.lines([[cell]])).decode("utf-8-sig")
     (_, shown) = csv.reader(io.StringIO(text, newline=""))
     assert shown[0].startswith(("'", "[U+000D]"))
-    assert export.lines([[-1]]) == b'"-1"\r\n', "a number of ours is one"
+    assert csvtext.lines([[-1]]) == b'"-1"\r\n', "a number of ours is one"
 
 
 def test_an_event_is_found_by_its_key_too(own: Browser, daemon: Premblyd) -> None:
