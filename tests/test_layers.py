@@ -14,7 +14,7 @@ MAX_LINES = 450
 # What all stand on: any room may import it. Each line may import those above it.
 GROUND = (
     "databases errors passwords procfs times version words",
-    "csvtext httpclient jsontext privacy systemd",
+    "csvtext httpclient jsontext newfile privacy sealing systemd",
     "logs",
     "expressions telemetry",
 )
@@ -79,6 +79,7 @@ LIBRARIES = {
     "pydantic": {"config"},
     "yaml": {"config/yamltext.py"},
     "jmespath": {"expressions"},
+    "pyrage": {"sealing.py"},
 }
 
 

@@ -41,6 +41,7 @@ COMMANDS = {
     "cancel": ("replay", "Stop a pending delivery."),
     "hold": ("hold", "Keep a person's or a verification's data, whatever time is over."),
     "closed": ("hold", "Note that the relationship with a person has ended."),
+    "export": ("export", "Take out all that is held of a person, or a table for auditors."),
     "hosts": ("hosts", "List the hosts on a PostgreSQL database; end one for good."),
     "console": ("console", "Print a link to sign in to the console by."),
     "reconcile": ("reconcile", "Find what never came, and ask Prembly for it."),

@@ -327,7 +327,7 @@ def _delivery_range(database: Database, chosen: DeliveryFilter) -> Ids:
         return chosen.delivery_id, chosen.delivery_id
     if chosen.since_ms is None:
         return 1, None
-    return _first_since(database, Delivery, Delivery.created_at_ms, chosen.since_ms - HOUR_MS), None
+    return first_since(database, Delivery, Delivery.created_at_ms, chosen.since_ms - HOUR_MS), None
 
 
 def _operator_range(database: Database, chosen: OperatorFilter) -> Ids:
@@ -336,10 +336,10 @@ def _operator_range(database: Database, chosen: OperatorFilter) -> Ids:
     if chosen.since_ms is None:
         return 1, None
     early_ms = chosen.since_ms - HOUR_MS
-    return _first_since(database, OperatorAction, OperatorAction.at_ms, early_ms), None
+    return first_since(database, OperatorAction, OperatorAction.at_ms, early_ms), None
 
 
-def _first_since(database: Database, table: type[Table], at_ms: Field, since_ms: int) -> int:
+def first_since(database: Database, table: type[Table], at_ms: Field, since_ms: int) -> int:
     """Return the id of the first row since a time, of a table whose rows have ids and times in the
     same order: by halves, a seek for each."""
     low, high = 1, (queries.value(database, table.select(fn.MAX(table.id))) or 0) + 1

@@ -82,6 +82,15 @@ class RecordedReveal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedExport:
+    """Shows that it is on record who takes personal data out of the record: of the events
+    `event_ids`, or of all that `about` says."""
+
+    about: str
+    event_ids: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
     """Makes the changes that a person asks for, the `actor`, whom the record names: each of them,
     with `part_of_id` as a part of what `many` recorded."""
@@ -121,6 +130,15 @@ class Operator:
         def record(transaction: Transaction) -> RecordedReveal:
             self._record(transaction, "reveal", now_ms, event_id=event_id)
             return RecordedReveal(event_id=event_id)
+
+        return record
+
+    def export(self, about: str, now_ms: int) -> Change[RecordedExport]:
+        """Record that the actor takes out what `about` says, which names nobody."""
+
+        def record(transaction: Transaction) -> RecordedExport:
+            self._record(transaction, "export", now_ms, note=about)
+            return RecordedExport(about=about)
 
         return record
 

@@ -69,7 +69,7 @@ class Row:
         }
 
 
-def _row_of(
+def row_of(
     table: type[Model], seen: Seen, also: tuple[Any, ...] = ()
 ) -> Callable[[_Class], _Class]:
     """Make a row of a class: it has the columns of `table` seen there, those in `also`, and its
@@ -93,7 +93,7 @@ def _field(column: Column) -> tuple[str, Any, Any]:
     return column.column_name, Any, field(repr=column.holds is PLAIN, metadata=about)
 
 
-@_row_of(Event, Seen.LISTS)
+@row_of(Event, Seen.LISTS)
 class EventRow(Row):
     """An event in a list."""
 
@@ -102,7 +102,7 @@ class EventRow(Row):
     deliveries: int
 
 
-@_row_of(Event, Seen.EVENT)
+@row_of(Event, Seen.EVENT)
 class WholeEvent(Row):
     """An event with its payload and its secrets."""
 
@@ -110,7 +110,7 @@ class WholeEvent(Row):
 OF_EVENT = (Event.type, Event.response_code, Event.outcome, Event.reference)
 
 
-@_row_of(Delivery, Seen.LISTS, OF_EVENT)
+@row_of(Delivery, Seen.LISTS, OF_EVENT)
 class DeliveryRow(Row):
     """A delivery, and what its event is about; that may have been deleted by hand."""
 
@@ -118,41 +118,41 @@ class DeliveryRow(Row):
     contradicted: bool
 
 
-@_row_of(Attempt, Seen.EVENT)
+@row_of(Attempt, Seen.EVENT)
 class AttemptRow(Row):
     """One run of a delivery's hook, with what that printed."""
 
 
-@_row_of(Inquiry, Seen.LISTS)
+@row_of(Inquiry, Seen.LISTS)
 class InquiryRow(Row):
     """A question to Prembly, and what came of it."""
 
 
-@_row_of(Rejection, Seen.LISTS)
+@row_of(Rejection, Seen.LISTS)
 class RejectionRow(Row):
     """A request that was refused."""
 
 
-@_row_of(Awaited, Seen.LISTS)
+@row_of(Awaited, Seen.LISTS)
 class AwaitedRow(Row):
     """A verification that was not settled, and what became of asking Prembly about it."""
 
 
-@_row_of(OperatorAction, Seen.LISTS)
+@row_of(OperatorAction, Seen.LISTS)
 class OperatorRow(Row):
     """What a person did: of a replay of many, with how many deliveries that queued."""
 
     parts: int
 
 
-@_row_of(Hold, Seen.LISTS)
+@row_of(Hold, Seen.LISTS)
 class HoldRow(Row):
     """A hold; of one that has ended, without whom it was on."""
 
     is_in_force: bool
 
 
-@_row_of(Closing, Seen.LISTS)
+@row_of(Closing, Seen.LISTS)
 class ClosingRow(Row):
     """The end of the relationship with a person."""
 
