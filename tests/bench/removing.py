@@ -1,0 +1,325 @@
+"""What it takes, beside a million events, to erase a person, to remove what is old, to export, to
+count people, and to upgrade a database of the version before.
+
+    python -m tests.bench.removing [--events N] [--only NAME …] [--keep FILE]
+
+Figures alone: nothing here fails because it is slow.
+"""
+
+import argparse
+import contextlib
+import shutil
+import sqlite3
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+
+from premblyd.databases import Server
+from premblyd.engines.connections import backend
+from premblyd.model import history
+from premblyd.model.migrations import __path__ as migrations_path
+from tests.bench import load, million, peers, webhooks
+from tests.faults.daemon import table
+from tests.support import postgresql
+from tests.support.commands import run_process
+from tests.support.daemon import Premblyd
+
+RATE = 300.0
+LOAD_S = 30.0
+PATIENCE_S = 1800.0
+PERSON, CROWD = 20, 20_000  # events of a person, and of one whom a program made up
+NAMES = 100_000  # erased ones, beside which is accepted
+NEWEST_BEFORE = "0007"  # the last migration of the version before
+OF_PERSON = """
+UPDATE event SET user_ref = ?, reference = 'of-person-' || id, session_id = 'session-' || id
+WHERE id % (SELECT max(id) / ? FROM event) = ? AND id > (SELECT max(id) / ? FROM event)
+"""
+# As `million` has them, for a server.
+ON_SERVER = """
+INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body_bytes, body_sha256,
+                   verified_by, kind, response_code, outcome, reference, user_ref, type, body)
+SELECT lpad(to_hex((n * 2654435761) & 4294967295), 8, '0') || lpad(to_hex(n), 24, '0'), 'prembly',
+       {now} - ({events} - n) * 2592, '192.0.2.7', '[]', 600, lpad(to_hex(n), 64, '0'),
+       'hmac-sha256:live', 'sdk', '00', 'verified', 'ref-' || lpad(n::text, 7, '0'),
+       'user-' || (n % 200003), 'sdk.session', decode(repeat('00', 600), 'hex')
+FROM generate_series(1, {events}) AS n;
+INSERT INTO delivery (event_id, action, state, attempt_count, attempts_left, created_at_ms,
+                      finished_at_ms)
+SELECT id, 'crm', 'succeeded', 1, 3, received_at_ms, received_at_ms + 500 FROM event;
+INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms, finished_at_ms,
+                     outcome, exit_code, output)
+SELECT id, 1, 'bench:1:0', '0', created_at_ms, finished_at_ms, 'succeeded', 0, 'done'
+FROM delivery;
+"""
+ONE_MORE = """
+INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body_bytes, body_sha256,
+                   verified_by, kind, outcome, body)
+VALUES (%s, 'prembly', 1, '', '[]', 0, '', '', 'raw', 'unknown', '')
+"""
+Figures = dict[str, object]
+
+
+class Bench:
+    """A record of so many events, and what is done to copies of it."""
+
+    def __init__(self, folder: Path, events: int, kept: Path | None) -> None:
+        self._folder = folder
+        self._events = events
+        self._original = kept or folder / "original.db"
+
+    def original(self) -> Path:
+        """Return the record, made when it is first asked for."""
+        if not self._original.exists():
+            million.build(self._original, self._events, time.time_ns() // 1_000_000)
+            with closing(sqlite3.connect(self._original)) as connection, connection:
+                for name, count in (("person", PERSON), ("crowd", CROWD)):
+                    values = (name, count, len(name), self._events)
+                    connection.execute(OF_PERSON, values)
+                connection.execute("PRAGMA wal_checkpoint(truncate)")
+        return self._original
+
+    @contextlib.contextmanager
+    def record(self) -> Iterator[Path]:
+        """Give a folder with a copy of the record."""
+        with tempfile.TemporaryDirectory(dir=self._folder) as name:
+            shutil.copy(self.original(), Path(name) / "premblyd.db")
+            yield Path(name)
+
+    def erase(self) -> Figures:
+        """Erase people beside a running daemon."""
+        figures: Figures = {}
+        with self.record() as folder, peers.premblyd(folder) as daemon:
+            baseline_ms = _command_ms(daemon, "events", "--limit", "1")
+            figures["ms of a command that does nothing"] = baseline_ms
+            for name, count in (("person", PERSON), ("crowd", CROWD)):
+                sql = "SELECT count(*) FROM event WHERE user_ref = ?"
+                [(found,)] = daemon.rows(sql, name)
+                took_ms = _command_ms(daemon, "erase", "--user-ref", name, "--yes")
+                figures[f"ms to erase {found:,} events of {count:,}"] = took_ms
+                _wait_until_gone(daemon)
+        return figures
+
+    def retention(self) -> Figures:
+        """Remove half of the record beside webhooks."""
+        figures: Figures = {}
+        for removed in ("record", "identity", "body"):
+            with self.record() as folder:
+                database = folder / "premblyd.db"
+                with peers.premblyd(folder) as daemon:
+                    before = _steady(daemon)
+                size = database.stat().st_size
+                retention = {removed: f"{million.DAYS // 2}d"}
+                with peers.premblyd(folder, retention=retention) as daemon:
+                    begun = time.monotonic()
+                    during = _steady(daemon)
+                    in_load = _removed(daemon)
+                    _wait_until_swept(daemon)
+                    took_s = time.monotonic() - begun
+                    total = _removed(daemon)
+                figures |= {
+                    f"{removed}: removed": f"{total:,} in {took_s:.0f} s",
+                    f"{removed}: removed beside {RATE:g}/s": f"{in_load / LOAD_S:,.0f}/s",
+                    f"{removed}: ms p50/p99 of answers before": _percentiles(before),
+                    f"{removed}: ms p50/p99 of answers meanwhile": _percentiles(during),
+                    f"{removed}: MiB of the file": _shrunk(size, database),
+                }
+        return figures
+
+    def accept(self) -> Figures:
+        """Accept with and without names that were erased: processor time for each webhook."""
+        figures: Figures = {}
+        for count in (0, NAMES):
+            with tempfile.TemporaryDirectory(dir=self._folder) as name:
+                with peers.premblyd(Path(name)) as daemon:
+                    pass
+                with closing(sqlite3.connect(daemon.database)) as connection, connection:
+                    connection.executemany(
+                        "INSERT INTO erased_name (name, erasure_id) VALUES (?, 1)",
+                        ((f"{number:064x}",) for number in range(count)),
+                    )
+                taken = [_accept_ms(daemon) for _ in range(3)]
+            figures[f"processor ms a webhook, {count:,} erased names"] = (
+                f"{statistics.median(taken):.4f} ({min(taken):.4f} to {max(taken):.4f})"
+            )
+        return figures
+
+    def export(self) -> Figures:
+        """Count people, and export for auditors."""
+        figures: Figures = {}
+        with self.record() as folder, peers.premblyd(folder) as daemon:
+            since = ("--since", f"{million.DAYS + 1}d")
+            figures["ms of stats --people"] = _command_ms(daemon, "stats", "--people", *since)
+            for form in ("csv", "jsonl"):
+                to = folder / f"export.{form}"
+                words = ("export", *since, "--format", form, "--to", to)
+                took_ms = _command_ms(daemon, *words)
+                lines = sum(1 for _ in to.open("rb")) if to.exists() else 0
+                figures[f"{form}: rows a second"] = (
+                    f"{lines / took_ms * 1000:,.0f} ({lines:,} lines)"
+                )
+        return figures
+
+    def upgrade(self) -> Figures:
+        """Upgrade a SQLite database of the version before."""
+        with tempfile.TemporaryDirectory(dir=self._folder) as name:
+            path = Path(name) / "premblyd.db"
+            with version_before():
+                million.build(path, self._events, time.time_ns() // 1_000_000)
+            begun = time.perf_counter()
+            backend(path).prepare()
+            return {"ms to upgrade, SQLite": round((time.perf_counter() - begun) * 1000)}
+
+    def rolling(self) -> Figures:
+        """Upgrade a PostgreSQL database while a daemon of the version before writes."""
+        with postgresql.cluster() as cluster:
+            cluster.start()
+            server = postgresql.new_database(cluster)
+            with version_before():
+                backend(server).prepare()
+            with psycopg.connect(server.url, autocommit=True) as connection:
+                now = time.time_ns() // 1_000_000
+                connection.execute(ON_SERVER.format(events=self._events, now=now).encode())
+                connection.execute("ANALYZE")
+            with _writing(server) as took_ms:
+                begun = time.perf_counter()
+                backend(server).prepare()
+                upgrade_ms = (time.perf_counter() - begun) * 1000
+            return {
+                "ms to upgrade, PostgreSQL": round(upgrade_ms),
+                "writes of the version before meanwhile": len(took_ms),
+                "ms of the slowest of them": round(max(took_ms)),
+                "ms of their median": round(statistics.median(took_ms), 1),
+            }
+
+
+@contextlib.contextmanager
+def version_before() -> Iterator[None]:
+    """Make this process know only the migrations of the version before."""
+    own = history.MIGRATIONS
+    with tempfile.TemporaryDirectory() as name:
+        for path in Path(next(iter(migrations_path))).glob("*.py"):
+            if path.name <= f"{NEWEST_BEFORE}~":
+                shutil.copy(path, name)
+        history.MIGRATIONS = Path(name)
+        try:
+            yield
+        finally:
+            history.MIGRATIONS = own
+
+
+@contextlib.contextmanager
+def _writing(server: Server) -> Iterator[list[float]]:
+    """Store events one after the other, as a daemon that is still there does; give how long each
+    took."""
+    took_ms: list[float] = []
+    stopping = threading.Event()
+
+    def write() -> None:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            while not stopping.wait(0.005):
+                begun = time.perf_counter()
+                connection.execute(ONE_MORE, [f"more-{len(took_ms)}"])
+                took_ms.append((time.perf_counter() - begun) * 1000)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield took_ms
+    finally:
+        stopping.set()
+        writer.join()
+
+
+def _shrunk(before: int, path: Path) -> str:
+    return f"{before >> 20} -> {path.stat().st_size >> 20}"
+
+
+def _steady(daemon: Premblyd) -> load.Answers:
+    requests = map(webhooks.ours, webhooks.bodies(f"steady-{time.time_ns()}"))
+    return load.steadily(peers.address(daemon), requests, rate=RATE, seconds=LOAD_S)
+
+
+def _percentiles(answers: load.Answers) -> str:
+    found = [load.percentile(answers.took_s, percent) * 1000 for percent in (50, 99)]
+    return " / ".join(f"{ms:.2f}" for ms in found)
+
+
+def _accept_ms(daemon: Premblyd) -> float:
+    with peers.premblyd(daemon.folder) as running:
+        before = _processor_s(running)
+        taken = load.wrk(running.address, clients=16, seconds=5)
+        return (_processor_s(running) - before) / taken.answers * 1000
+
+
+def _processor_s(daemon: Premblyd) -> float:
+    times = psutil.Process(daemon.process.pid).cpu_times()
+    taken_s: float = times.user + times.system
+    return taken_s
+
+
+def _command_ms(daemon: Premblyd, *words: object) -> int:
+    begun = time.perf_counter()
+    done = run_process(*words, "--config", daemon.config)
+    took_ms = round((time.perf_counter() - begun) * 1000)
+    if done.code != 0:
+        raise load.LoadError(f"{words[0]} ended with {done.code}: {done.err}")
+    return took_ms
+
+
+def _removed(daemon: Premblyd) -> int:
+    [(count,)] = daemon.rows("SELECT coalesce(sum(count), 0) FROM removal")
+    return int(count)
+
+
+def _wait_until(check: Callable[[], bool]) -> None:
+    begun = time.monotonic()
+    while not check():
+        if time.monotonic() - begun > PATIENCE_S:
+            raise load.LoadError("it did not end in time")
+        time.sleep(0.5)
+
+
+def _wait_until_gone(daemon: Premblyd) -> None:
+    left = "SELECT count(*) FROM erasure WHERE gone_at_ms IS NULL"
+    _wait_until(lambda: daemon.rows(left) == [(0,)])
+
+
+def _wait_until_swept(daemon: Premblyd) -> None:
+    """Wait until nothing more is removed for a while."""
+    last = [-1]
+
+    def is_still() -> bool:
+        time.sleep(5)
+        last.append(_removed(daemon))
+        return last[-1] == last[-2] > 0
+
+    _wait_until(is_still)
+
+
+NAMES_OF_ALL = ("erase", "retention", "accept", "export", "upgrade", "rolling")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--only", nargs="+", choices=NAMES_OF_ALL, default=NAMES_OF_ALL)
+    parser.add_argument("--keep", type=Path, help="Where to keep the record; used if it is there.")
+    parser.add_argument("--dir", type=Path, help="Where the copies are.")
+    asked: Any = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=asked.dir) as folder:
+        bench = Bench(Path(folder), asked.events, asked.keep)
+        for name in asked.only:
+            print(name, flush=True)
+            table(getattr(bench, name)())
+
+
+if __name__ == "__main__":
+    main()
