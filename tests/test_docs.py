@@ -19,7 +19,7 @@ from premblyd import passwords
 from premblyd.cli import COMMANDS, main
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
-from premblyd.model.columns import Holds, columns
+from premblyd.model.columns import Holds, Kept, columns
 from premblyd.model.states import STEPS
 from premblyd.model.tables import TABLES
 from premblyd.prembly import samples
@@ -216,17 +216,21 @@ def test_every_table_view_and_column_is_told(database: Path) -> None:
                 assert set(explained(section)) == {column for (column,) in columns}
 
 
-def test_the_page_says_of_every_column_that_is_private_what_it_holds() -> None:
-    section = (
-        PAGES["docs/database.md"].partition("## What of it is personal")[2].partition("## ")[0]
-    )
-    told: dict[tuple[str, str], Holds] = {}
-    kinds = re.findall(r"^- (.*)$", section, re.MULTILINE)
-    for holds, kind in zip(list(Holds)[1:], kinds, strict=True):
-        for table, names in re.findall(r"`(\w+)` \((.*?)\)", kind):
-            told |= {(table, name): holds for name in in_backticks(names)}
+def test_the_page_says_of_every_column_that_is_private_what_it_holds_and_for_how_long() -> None:
+    page = PAGES["docs/personal-data.md"].partition("\n## What is where\n")[2]
+    classes = dict(re.findall(r"^- \*\*([a-z ]+)\*\*\. (.*)$", page.partition("\n## ")[0], re.M))
+    assert list(classes) == list(Kept)
+    kinds = ("Who somebody is, or what may be that", "What opens something", "Digests of these")
+    told = {
+        (table, name): (holds, Kept(kept))
+        for kept, text in classes.items()
+        for kind, places in re.findall(r"([A-Z][a-z, ]+): ([^.]+)", text)
+        for holds in [list(Holds)[1 + kinds.index(kind)]]
+        for table, names in re.findall(r"`(\w+)` \((.*?)\)", places)
+        for name in in_backticks(names)
+    }
     assert told == {
-        (table._meta.table_name, column.column_name): column.holds
+        (table._meta.table_name, column.column_name): (column.holds, column.kept)
         for table in TABLES
         for column in columns(table)
         if column.holds is not Holds.PLAIN
