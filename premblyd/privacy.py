@@ -187,6 +187,12 @@ def safe_id(text: str | None) -> str | None:
     return _digest(text)
 
 
+def stand_in(text: str) -> str:
+    """Return a digest of an id that has the shape of Prembly's: for a log that outlasts the person
+    in the record. What stands for another text already stays as it is."""
+    return _digest(text) if is_prembly_id(text) else text
+
+
 def safe_code(text: str | None) -> str | None:
     """Return a response code if it is two digits, as Prembly's are, else a digest of it."""
     if not text or _PREMBLY_CODE.fullmatch(text):

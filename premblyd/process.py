@@ -150,7 +150,9 @@ async def _reload(asked: Signals, daemon: Daemon, manager: ServiceManager) -> No
     status = None
     try:
         reread = await _beside_the_loop(daemon.read)
-        output.configure(reread.settings.log.format, reread.settings.log.level)
+        settings = reread.settings
+        log = settings.log
+        output.configure(log.format, log.level, references=settings.logs_references)
         await daemon.reload(reread)
     except ConfigError as error:
         for problem in error.problems:

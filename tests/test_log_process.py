@@ -3,15 +3,17 @@
 import contextlib
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from signal import SIGTERM
+from signal import SIGHUP, SIGTERM
 from typing import IO, Any
 
 import pytest
 
+from premblyd.prembly import samples
 from tests.support.configuration import AT_ONCE, ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.http_server import answering
@@ -70,6 +72,24 @@ def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
     events = [json.loads(line)["event"] for line in got.splitlines()[:3]]
     assert "daemon.started" in events
     assert got.count(b"webhook.received") < 300, "the pipe was never full"
+
+
+def test_the_log_names_no_verification_if_what_names_a_person_has_a_period(tmp_path: Path) -> None:
+    actions = [shell("act", "true")]
+    with Premblyd(tmp_path, actions=actions, retention={"identity": "1y"}) as daemon:
+        daemon.start()
+        assert daemon.send(samples.sample("api")).status == 200
+        wait_until(lambda: "attempt.finished" in daemon.log_text())
+        daemon.configure(actions=actions)
+        daemon.signal(SIGHUP)
+        wait_until(lambda: daemon.log("config.reloaded"))
+        assert daemon.send(samples.sample("sdk")).status == 200
+        wait_until(lambda: daemon.log_text().count("attempt.finished") == 2)
+        assert daemon.stop() == 0
+        logged = [json.loads(line) for line in daemon.log_text().splitlines()]
+    references = {line["event_id"]: line["reference"] for line in logged if "reference" in line}
+    assert re.fullmatch("~[0-9a-f]{8}", references[1])
+    assert references[2] == "sample-sdk-0001"
 
 
 def test_a_log_that_is_read_again_is_whole(tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ def serve(config_path: Path) -> None:
                 exit_code=error.exit_code,
             )
             raise
-        output.configure(settings.log.format, settings.log.level)
+        log = settings.log
+        output.configure(log.format, log.level, references=settings.logs_references)
         os.umask(0o027)  # files for the owner and the auditors' group alone
         from premblyd import process
 

@@ -314,6 +314,11 @@ class Config(Model):
         return value.server if isinstance(value, PostgresqlDatabase) else value
 
     @property
+    def logs_references(self) -> bool:
+        """Whether the log names verifications: not if it might outlast what names a person."""
+        return self.retention.identity_ms is None
+
+    @property
     def total_concurrency(self) -> int:
         """Hooks that may run at once. Unless set, enough that no action waits for another."""
         return self.concurrency or max(1, sum(action.concurrency.host for action in self.actions))

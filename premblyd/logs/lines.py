@@ -22,7 +22,7 @@ import orjson
 from structlog.typing import EventDict, WrappedLogger
 
 from premblyd import jsontext, times
-from premblyd.privacy import DROPPED_LOG_KEYS, OWN_LOG_KEYS, is_prembly_id
+from premblyd.privacy import DROPPED_LOG_KEYS, OWN_LOG_KEYS, is_prembly_id, stand_in
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 
@@ -60,6 +60,13 @@ def redact_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     if not DROPPED_LOG_KEYS.isdisjoint(event):
         for key in DROPPED_LOG_KEYS.intersection(event):
             event[key] = "[redacted]"
+    return event
+
+
+def digest_reference(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Replace a verification's reference by a digest of it."""
+    if reference := event.get("reference"):
+        event["reference"] = stand_in(str(reference))
     return event
 
 

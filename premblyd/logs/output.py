@@ -173,8 +173,11 @@ class _Logger:
 _writers: list[LineWriter] = []  # at most one: the process has one standard error
 
 
-def configure(log_format: Format, level: str, stream: TextIO | None = None) -> None:
-    """Send every line, those of Tornado and Peewee too, to `stream` (default: stderr).
+def configure(
+    log_format: Format, level: str, stream: TextIO | None = None, *, references: bool = True
+) -> None:
+    """Send every line, those of Tornado and Peewee too, to `stream` (default: stderr). Without
+    `references`, a digest stands for each.
 
     A real file or pipe is written by a thread: nobody waits for its reader or its disk.
     """
@@ -190,6 +193,8 @@ def configure(log_format: Format, level: str, stream: TextIO | None = None) -> N
         ]
     else:
         to_line = [lines.to_journal if _is_journal(stream) else lines.to_json]
+    if not references:
+        to_line.insert(0, lines.digest_reference)
     processors = [lines.name_exception, lines.redact_secrets, lines.add_level_and_time, *to_line]
     write_line = _writing_to(stream, functools.partial(_dropped_line, processors))
     logger = _Logger(write_line)
