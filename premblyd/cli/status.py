@@ -22,8 +22,9 @@ from premblyd.databases import DatabaseAddress, file_of
 from premblyd.errors import StoreUnreadableError
 from premblyd.httpclient import HttpClient, Request
 from premblyd.presence import Presence
-from premblyd.record import hosts
+from premblyd.record import hosts, kept
 from premblyd.record.hosts import HostRow
+from premblyd.record.kept import Kept
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import MARKS, Item, Severity, Situation
 
@@ -66,11 +67,13 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     daemon = _Daemon()
     if database is None:
         daemon = _look(place, config_path, is_elsewhere=bool(alive or unreadable))
+    settings = settings_if_valid(config_path, database)
+    readable = None if unreadable else record
     items = table.items(
         Situation(
-            record=None if unreadable else record,
+            record=readable,
             now_ms=at_ms,
-            settings=settings_if_valid(config_path, database),
+            settings=settings,
             path=file_of(place),
             unreadable=unreadable,
             missing_on=str(place) if daemon.is_missing else None,
@@ -78,15 +81,21 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
             health=daemon.health,
         )
     )
+    glance = kept.at_a_glance(readable, settings, at_ms) if readable else None
     if as_json:
-        _print_json(daemon.presence, alive, items)
+        _print_json(daemon.presence, alive, items, glance)
     else:
         _print(daemon.line, alive, items)
+        for title, text in kept.lines(glance, settings) if glance else ():
+            for line in wrapped(f"{title.capitalize()}: {text}."):
+                click.echo(line)
     gravest = max((item.severity for item in items), default=Severity.NOTICE)
     raise SystemExit(gravest - Severity.NOTICE)
 
 
-def _print_json(daemon: Presence | None, alive: Sequence[HostRow], items: Sequence[Item]) -> None:
+def _print_json(
+    daemon: Presence | None, alive: Sequence[HostRow], items: Sequence[Item], glance: Kept | None
+) -> None:
     names = ("pid", "version", "started_at_ms", "listen")
     print_json(
         {
@@ -94,6 +103,7 @@ def _print_json(daemon: Presence | None, alive: Sequence[HostRow], items: Sequen
             "daemon": {name: getattr(daemon, name) for name in names} if daemon else None,
             "hosts": [dataclasses.asdict(host) for host in alive],
             "items": [item.as_json() for item in items],
+            "kept": dataclasses.asdict(glance) if glance else None,
         }
     )
 

@@ -1,7 +1,7 @@
 """The numbers: the first page, above them what needs attention, and metrics for Prometheus."""
 
 import functools
-from dataclasses import fields
+from dataclasses import asdict, fields
 from http import HTTPStatus
 from urllib.parse import urlencode
 
@@ -11,7 +11,7 @@ from premblyd import times
 from premblyd.console import charts, strangers, words
 from premblyd.console.handler import Handler, Refused
 from premblyd.errors import PremblydError
-from premblyd.record import statistics
+from premblyd.record import kept, statistics
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Item, Situation
 
@@ -37,16 +37,18 @@ class Overview(Handler):
             path=self.services.path,
             store_error=self.services.writer.recent_error(),
         )
-        items, found = await self.read(
+        items, found, glance = await self.read(
             lambda database: (
                 table.items(situation(record=database)),
                 statistics.of_period(database, since_ms=since_ms, now_ms=now_ms, names=names),
+                kept.at_a_glance(database, config, now_ms),
             )
         )
         view = {each.name: getattr(found, each.name) for each in fields(found)}
         view["figures"] = view.pop("actions")
         if self.wants_json:
-            await self.send_json({"attention": [item.as_json() for item in items], **view})
+            attention = [item.as_json() for item in items]
+            await self.send_json({"attention": attention, **view, "kept": asdict(glance)})
             return
         span = {"since_ms": since_ms, "until_ms": now_ms, "each_ms": found.each_ms}
         by_outcome = charts.stacked(found.by_outcome, **span)
@@ -65,6 +67,7 @@ class Overview(Handler):
             items=items,
             needs_nobody=table.needs_nobody(items),
             now_ms=now_ms,
+            kept=list(kept.lines(glance, config)),
             **view,
         )
 

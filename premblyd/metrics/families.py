@@ -24,7 +24,8 @@ from premblyd.config.models import Config
 from premblyd.databases import DatabaseAddress, file_of
 from premblyd.engines.engine import Database, Sizes
 from premblyd.metrics.counting import Counts, Histogram, Runtime
-from premblyd.record import events, hosts, statistics
+from premblyd.record import events, hosts, kept, statistics
+from premblyd.record.kept import Kept
 from premblyd.record.statistics import ActionFigures
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
@@ -39,6 +40,7 @@ class Recorded:
     actions: Sequence[ActionFigures]
     attention: Mapping[str, int]
     hosts_alive: int
+    kept: Kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,7 @@ def read(
         actions=statistics.actions(database, since_ms=now_ms, now_ms=now_ms, names=names),
         attention=kinds | Counter(item.kind for item in items if item.needs_somebody),
         hosts_alive=1 if file_of(place) else len(hosts.alive(database, now_ms)),
+        kept=kept.at_a_glance(database, settings, now_ms),
     )
 
 
@@ -186,6 +189,19 @@ def _of_record(record: Recorded) -> Iterator[Metric]:
     yield _gauge("premblyd_oldest_waiting_seconds", made, oldest, "action")
     needs = "What `premblyd status` tells, by kind: how many things of it need somebody."
     yield _gauge("premblyd_needs_attention", needs, record.attention, "kind")
+    yield from _of_kept(record.kept)
+
+
+def _of_kept(glance: Kept) -> Iterator[Metric]:
+    went = "What retention has removed, by class: of how many events, or how many rejections."
+    removed = {**dict.fromkeys(kept.CLASSES, 0), **glance.removed}
+    yield _counter("premblyd_removed", went, removed, "class")
+    late = "Events of which something would have gone, by what keeps it."
+    yield _gauge("premblyd_put_off_events", late, glance.put_off, "reason")
+    yield _gauge("premblyd_holds", "Holds that are in force.", glance.holds)
+    yield _counter("premblyd_erasures", "Erasures at request.", {(): glance.erasures})
+    not_gone = "Erasures of which the database's files may still hold something."
+    yield _gauge("premblyd_erasures_not_gone", not_gone, glance.erasures_not_gone)
 
 
 def _counter(name: str, help_text: str, values: Any, *labels: str) -> Metric:

@@ -1,0 +1,176 @@
+"""What is kept and what has gone, at a glance: periods, removals, holds, erasures. For `status`,
+the console and metrics."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from peewee import SQL, Case, fn
+
+from premblyd import times
+from premblyd.config.models import Config
+from premblyd.config.retention import Retention, period_text
+from premblyd.engines.engine import Database
+from premblyd.keep.holds import is_held, is_in_force
+from premblyd.model.keeping import Closing, Erasure, Hold, PutOff, Removal
+from premblyd.model.tables import Event
+from premblyd.record import queries
+from premblyd.times import DAY_MS
+from premblyd.words import counted
+
+SOON_MS = 30 * DAY_MS
+MOST_PUT_OFF = 10_000  # that are looked at
+OF_EVENTS = ("media", "body", "identity", "record")  # each goes with those behind it
+CLASSES = (*OF_EVENTS, "rejections")
+_WENT = {
+    "media": ("event's media", "events' media"),
+    "body": ("event's body", "events' bodies"),
+    "identity": ("event's identity", "events' identities"),
+    "record": ("event's record", "events' records"),
+    "rejections": ("rejection", "rejections"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastRemoved:
+    """The last day on which something of a class was removed by a period, and how much."""
+
+    removed: str
+    day_ms: int
+    period_ms: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What is kept and what has gone. `periods`: by class, None where it is kept for ever; all is
+    None where the configuration is not known."""
+
+    periods: Mapping[str, str | None] | None
+    counts_from: str | None
+    last_removed: Sequence[LastRemoved]
+    removed: Mapping[str, int]  # ever, by class
+    freed_bytes: int
+    put_off: Mapping[str, int]  # held, waiting: events whose time is over
+    holds: int
+    holds_ending: int  # within SOON_MS
+    next_end_ms: int | None  # of these, the first
+    closings: int
+    erasures: int
+    erasures_not_gone: int  # of which the files may still hold something
+
+
+def at_a_glance(database: Database, settings: Config | None, now_ms: int) -> Kept:
+    """Return how things stand. Raise StoreUnreadableError when the record can't be read."""
+    retention = settings.retention if settings else None
+    removed, freed_bytes = _removed(database)
+    holds, ending, next_end_ms = _holds(database, now_ms)
+    erasures = Erasure.select(fn.COUNT(Erasure.id), fn.COUNT(Erasure.gone_at_ms))
+    [(erased, gone)] = queries.tuples(database, erasures)
+    return Kept(
+        periods=None if retention is None else periods(retention),
+        counts_from=None if retention is None else retention.counts_from,
+        last_removed=_last_removed(database),
+        removed=removed,
+        freed_bytes=freed_bytes,
+        put_off=_put_off(database, now_ms),
+        holds=holds,
+        holds_ending=ending,
+        next_end_ms=next_end_ms,
+        closings=queries.value(database, Closing.select(fn.COUNT(Closing.id))),
+        erasures=erased,
+        erasures_not_gone=erased - gone,
+    )
+
+
+def periods(retention: Retention) -> dict[str, str | None]:
+    """Return the period of each class, as the file has it; None: it is kept for ever."""
+    found = {name: getattr(retention, f"{name}_ms") for name in CLASSES}
+    return {name: None if ms is None else period_text(ms) for name, ms in found.items()}
+
+
+def in_words(retention: Retention) -> str:
+    """Return which periods are in force, in a line."""
+    found = periods(retention)
+    limited = [f"{name} {period}" for name, period in found.items() if period is not None]
+    if not limited:
+        return "nothing is removed (no `retention`)"
+    since = " (of a person from `closed`)" if retention.counts_from == "closed" else ""
+    for_ever = _for_ever(found)
+    rest = f"; for ever: {', '.join(for_ever)}" if for_ever else ""
+    return f"{', '.join(limited)}{since}{rest}"
+
+
+def _for_ever(found: Mapping[str, str | None]) -> list[str]:
+    """Return the classes that never go: neither they nor, of an event, a later one has a period."""
+    last = max((at for at, name in enumerate(OF_EVENTS) if found[name] is not None), default=-1)
+    return [name for name in CLASSES if found[name] is None and name not in OF_EVENTS[: last + 1]]
+
+
+def lines(kept: Kept, settings: Config | None) -> Iterator[tuple[str, str]]:
+    """Yield what there is to say, each with its title. Nothing while nothing of it is used."""
+    said = list(_lines(kept))
+    if settings is not None and (said or any(periods(settings.retention).values())):
+        yield "kept", in_words(settings.retention)
+    yield from said
+
+
+def _lines(kept: Kept) -> Iterator[tuple[str, str]]:
+    if kept.last_removed:
+        day_ms = max(each.day_ms for each in kept.last_removed)
+        went = [
+            f"{counted(each.count, *_WENT.get(each.removed, (each.removed,)))}"
+            f" ({period_text(each.period_ms)})"
+            for each in kept.last_removed
+            if each.day_ms == day_ms
+        ]
+        yield "removed", f"{', '.join(went)} on {times.for_people(day_ms)[:10]}"
+    if parts := [f"{count:,} {why}" for why, count in kept.put_off.items() if count]:
+        yield "put off", f"{counted(sum(kept.put_off.values()), 'event')}: {', '.join(parts)}"
+    if kept.holds:
+        text = f"{kept.holds:,} in force"
+        if kept.next_end_ms is not None:
+            ends = "1 ends" if kept.holds_ending == 1 else f"{kept.holds_ending:,} end"
+            first = times.for_people(kept.next_end_ms)
+            text += f"; {ends} within 30 days, first at {first} UTC"
+        yield "holds", text
+    if kept.closings:
+        yield "closed", counted(kept.closings, "relationship")
+    if kept.erasures:
+        text = f"{kept.erasures:,} at request"
+        if kept.erasures_not_gone:
+            text += f"; of {kept.erasures_not_gone:,} the files may still hold something"
+        yield "erased", text
+
+
+def _removed(database: Database) -> tuple[dict[str, int], int]:
+    query = Removal.select(Removal.removed, fn.SUM(Removal.count), fn.SUM(Removal.freed_bytes))
+    found = queries.tuples(database, query.group_by(Removal.removed).order_by(Removal.removed))
+    return {name: int(count) for name, count, _ in found}, sum(int(freed) for *_, freed in found)
+
+
+def _last_removed(database: Database) -> list[LastRemoved]:
+    newest = Removal.alias()
+    last = newest.select(fn.MAX(newest.day_ms)).where(newest.removed == Removal.removed)
+    query = Removal.select(*queries.columns(Removal, LastRemoved)).where(Removal.day_ms == last)
+    return queries.rows(database, query.order_by(Removal.id), LastRemoved)
+
+
+def _put_off(database: Database, now_ms: int) -> dict[str, int]:
+    """Return of how many events something would have gone, by what keeps it."""
+    some = PutOff.select(PutOff.event_id).distinct().limit(MOST_PUT_OFF).alias("some")
+    held = fn.SUM(Case(None, [(is_held(now_ms), 1)], 0))
+    query = Event.select(fn.COUNT(Event.id), held).join(some, on=some.c.event_id == Event.id)
+    [(count, of_held)] = queries.tuples(database, query)
+    return {"held": int(of_held or 0), "waiting": count - int(of_held or 0)}
+
+
+def _holds(database: Database, now_ms: int) -> tuple[int, int, int | None]:
+    """Return how many holds are in force, how many of these end soon, and when the first does."""
+    ends_soon = Hold.until_ms <= now_ms + SOON_MS
+    query = Hold.select(
+        fn.COUNT(Hold.id),
+        fn.SUM(Case(None, [(ends_soon, 1)], 0)),
+        fn.MIN(Case(None, [(ends_soon, Hold.until_ms)], SQL("NULL"))),
+    )
+    [(count, ending, next_end_ms)] = queries.tuples(database, query.where(is_in_force(now_ms)))
+    return count, int(ending or 0), next_end_ms
