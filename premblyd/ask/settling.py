@@ -84,7 +84,7 @@ class Settling:
         return NewAnswer(
             webhook=webhook,
             deliveries=[
-                NewDelivery(action.name, action.retry.attempts, action.then)
+                NewDelivery(action.name, action.retry.attempts, action.then, action.erased == "run")
                 for action in actions.values()
             ],
             asked=reference,

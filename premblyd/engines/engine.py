@@ -180,6 +180,11 @@ class Transaction(ABC):
         del name
         return True
 
+    def share(self, name: str) -> None:
+        """Have this name until the transaction ends, together with all others who share it: wait
+        until nobody has it locked. Who does so does it before anything is locked."""
+        del name
+
     def _execute(self, statement: Compiled, values: Mapping[str, Any]) -> Any:
         return self.connection.execute(statement.text, statement.bind(values))
 

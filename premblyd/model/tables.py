@@ -90,8 +90,8 @@ class Event(Table):
     reference_key = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
     # What it has no more, see Lacks. NULL: it has everything.
     lacks = Text(PLAIN, null=True)
-    # Of an erased one: by which erasure, and a keyed digest of its reference, see keep/digests.py.
-    # (No foreign key: SQLite checks it at each change.)
+    # Of an erased one: by which erasure, and a keyed digest of its reference, see
+    # verifications/digests.py. (No foreign key: SQLite checks it at each change.)
     erasure_id = Number(PLAIN, seen=Seen.EVENT, null=True)
     erased_name = Text(DIGEST, kept=Kept.EVER, seen=Seen.NOWHERE, null=True)
     # Last, so that SQLite need not walk a photo to reach another column.

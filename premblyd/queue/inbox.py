@@ -26,9 +26,11 @@ from premblyd.model.tables import Delivery, Event, Rejection
 from premblyd.prembly.payload import Webhook
 from premblyd.queue import order, rollups
 from premblyd.queue.damage import VERDICT_COLUMNS
+from premblyd.queue.forgotten import Forgotten
 from premblyd.queue.order import Then, digest, order_key
-from premblyd.verifications import awaited
+from premblyd.verifications import awaited, erased
 from premblyd.verifications.awaited import Arrival
+from premblyd.verifications.erased import ERASING, Erased
 from premblyd.verifications.spellings import reference_key
 
 MAX_REJECTIONS = 10_000
@@ -40,20 +42,23 @@ By = Literal["body", "token"]  # see config.inquiries.Duplicates
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
     """An action that the event is for, and how often its hook may run. `then`: with `order`, what
-    those behind it do when it is dead."""
+    those behind it do when it is dead. `runs_erased`: also when the event is stored erased."""
 
     action: str
     attempts: int
     then: Then | None = None
+    runs_erased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """The event as it is on disk. Not new: it was there already, and nothing will run."""
+    """The event as it is on disk. Not new: it was there already, and nothing will run. Erased: it
+    is of a person who was erased, and was stored without what names anybody."""
 
     event_id: int
     key: str
     is_new: bool
+    is_erased: bool = False
 
 
 class ConnectionFault(enum.StrEnum):
@@ -222,15 +227,16 @@ def _names(addition: _Addition) -> Sequence[str]:
 
 class _Stored(NamedTuple):
     """The events of some additions: `keys` has the key of each, `ids` the event of each key, `new`
-    those that were not there yet."""
+    those that were not there yet, and `erased` by which erasure some are erased."""
 
     keys: list[str]
     ids: dict[str, int]
     new: dict[str, _Addition]
+    erased: dict[str, Erased]
 
 
 def _store_events(transaction: Transaction, additions: list[_Addition]) -> _Stored:
-    """Store the events that are not there yet.
+    """Store the events that are not there yet, nor have been until their record was removed.
 
     On SQLite nobody else writes meanwhile, so no key is stored between the look-up and the insert.
     An INSERT that leaves out duplicates would use up a number for each, and to an auditor a number
@@ -238,38 +244,52 @@ def _store_events(transaction: Transaction, additions: list[_Addition]) -> _Stor
     """
     names = [key for addition in additions for key in addition.keys if key is not None]
     ids: dict[str, int] = dict(transaction.look_up(_IDS_BY_KEY, names))
+    gone = erased.gone(transaction)
+    if gone.any_events:
+        ids |= erased.removed_events(transaction, [name for name in names if name not in ids])
     keys = [own if earlier not in ids else earlier for own, earlier in map(_keys, additions)]
     new: dict[str, _Addition] = {}
     for key, addition in zip(keys, additions, strict=True):
         if key not in ids:
             new.setdefault(key, addition)  # another with this key is a duplicate of it
-    ids |= _insert_events(transaction, list(new.values()))
+    of_erased: dict[str, Erased] = {}
+    if gone.any_names:
+        rows = {key: addition.row for key, addition in zip(keys, additions, strict=True)}
+        of_erased = _FORGOTTEN.find(transaction, rows)
+        rows = {key: row for key, row in rows.items() if key in of_erased and key in new}
+        ids |= _FORGOTTEN.insert(transaction, rows, of_erased)
+    ids |= _insert_events(transaction, [new[key] for key in new if key not in of_erased])
     if late := [key for key in new if key not in ids]:
         # Another host has stored these in this moment: here they are duplicates.
         ids |= dict(transaction.look_up(_IDS_BY_KEY, late))
         for key in late:
             del new[key]
-    return _Stored(keys, ids, new)
+    return _Stored(keys, ids, new, of_erased)
 
 
 def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
     """Store new events with their deliveries, and count the others as duplicates."""
-    keys, ids, new = _store_events(transaction, additions)
+    keys, ids, new, of_erased = _store_events(transaction, additions)
     stored_now = list(new.values())
     added: list[Added] = []
     rows: list[Row] = []
     ordered: list[order.Entry] = []
     duplicates: list[rollups.EventGroup] = []
     unmatched: list[rollups.EventGroup] = []
+    erased_rows: list[tuple[Row, list[Row]]] = []
     again: list[tuple[int, int]] = []
     arrivals: dict[int, Arrival] = {}
     for key, addition in zip(keys, additions, strict=True):
         event_id = ids[key]
         is_new = new.pop(key, None) is not None
-        added.append(Added(event_id, key, is_new))
-        if is_new:
-            if not addition.deliveries:
-                unmatched.append(addition.group)
+        added.append(Added(event_id, key, is_new, is_erased=key in of_erased))
+        if is_new and not addition.deliveries:
+            unmatched.append(addition.group)
+        if is_new and key in of_erased:
+            to_run = [delivery for delivery in addition.deliveries if delivery.runs_erased]
+            its_rows = [_row(event_id, delivery, addition.now_ms) for delivery in to_run]
+            erased_rows.append((addition.row, its_rows))
+        elif is_new:
             for delivery in addition.deliveries:
                 if delivery.then is None or addition.order_key is None:
                     rows.append(_row(event_id, delivery, addition.now_ms))
@@ -282,6 +302,8 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
             again.append((event_id, addition.now_ms))
             duplicates.append(addition.group)
     transaction.insert_many(_INSERT_DELIVERIES, rows)
+    if erased_rows:
+        _FORGOTTEN.insert_deliveries(transaction, erased_rows)
     for event_id, at_ms in sorted(again):  # in one order, so that no two hosts wait for each other
         transaction.change(_COUNT_DUPLICATE, id=event_id, at_ms=at_ms)
     if ordered:
@@ -352,6 +374,7 @@ def _prove_commit(transaction: Transaction, items: list[None]) -> list[None]:
     """Do as for webhooks, but for no row: that waits for the same locks and needs the same rights.
     What is written to the disk is a count, which is taken back. (An event that is taken back would
     use up a number, or have the database look through all that may refer to it.)"""
+    erased.gone(transaction)
     for statement in _ADD_NONE:
         transaction.change(statement)
     rollups.count_none(transaction)
@@ -398,6 +421,7 @@ _REFERENCE_OF = Statement(Event.select(Event.reference).where(Event.id == param(
 _INSERT_DELIVERIES = BulkInsert(
     Delivery, "event_id", "action", "state", "due_at_ms", "attempts_left", "created_at_ms"
 )
+_FORGOTTEN = Forgotten(_INSERT_EVENTS, _INSERT_DELIVERIES)
 _COUNT_DUPLICATE = Statement(
     Event.update(
         duplicate_count=Event.duplicate_count + 1, last_duplicate_at_ms=param("at_ms")
@@ -420,6 +444,6 @@ _ADD_NONE = [
     for table in (Event, Delivery)
 ]
 
-_ADD = Operation(Step.ARRIVALS, _add)
+_ADD = Operation(Step.ARRIVALS, _add, ERASING)
 _REJECT = Operation(Step.EVIDENCE, _reject)
-_PROVE_COMMIT = Operation(Step.PROOF, _prove_commit)
+_PROVE_COMMIT = Operation(Step.PROOF, _prove_commit, ERASING)

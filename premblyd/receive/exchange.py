@@ -222,7 +222,8 @@ class Exchange(HTTPMessageDelegate):
             return self._fail(recognised)
         webhook, actions = recognised
         deliveries = [
-            NewDelivery(action.name, action.retry.attempts, action.then) for action in actions
+            NewDelivery(action.name, action.retry.attempts, action.then, action.erased == "run")
+            for action in actions
         ]
         try:
             config = self._settings.config

@@ -140,6 +140,7 @@ _TAKE_PART = """
     SELECT part, set_config('premblyd.part', part::text, false)
     FROM generate_series(0, %s) AS part WHERE pg_try_advisory_lock(730994081, part) LIMIT 1
 """
+_SHARE = "SELECT pg_advisory_xact_lock_shared(%s)"
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
 Connection = psycopg.Connection[Any]
 Done = TypeVar("Done")
@@ -263,6 +264,9 @@ class PostgresqlTransaction(Transaction):
     def try_lock(self, name: str) -> bool:
         row = self.connection.execute(_TRY_LOCK, [lock_number(name)]).fetchone()
         return bool(row and row[0])
+
+    def share(self, name: str) -> None:
+        self.connection.execute(_SHARE, [lock_number(name)])
 
     def _ids(self, inserting: BulkInsert, rows: Sequence[Row], cursor: Any) -> Iterable[int | None]:
         returned = cursor.fetchall()  # None for those that it left out

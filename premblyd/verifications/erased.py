@@ -1,0 +1,111 @@
+"""What was erased stays so: whether what arrives is about a person who was erased, or is a webhook
+whose record was removed. All of it by digests: nothing else is left of them.
+
+An erasure and an arrival at the same moment, on two hosts, must not miss each other. So who stores
+what arrived shares the lock ERASING before anything else is locked, and who erases has it alone,
+also before anything else: each then sees what the other has stored.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from peewee import Select, fn
+
+from premblyd.engines.engine import Lookup, Statement, Transaction
+from premblyd.model.columns import PLAIN, Kept, columns, emptied
+from premblyd.model.keeping import ErasedName, GoneEvent, Lacks
+from premblyd.model.tables import Event
+from premblyd.privacy import MASK, Shape, mask
+from premblyd.verifications.digests import Digests
+
+ERASING = "erasing"  # the name of the lock
+
+
+class Gone(NamedTuple):
+    """Whether anything was erased, and whether the record of any event was removed."""
+
+    any_names: bool
+    any_events: bool
+
+
+class Names(NamedTuple):
+    """By which an arrival is known."""
+
+    reference: str | None
+    session_id: str | None = None
+
+
+class Erased(NamedTuple):
+    """That an arrival is about somebody erased: by which erasure, and what stands for its
+    reference."""
+
+    erasure_id: int
+    name: str | None
+
+
+def gone(transaction: Transaction) -> Gone:
+    """Return whether there is anything at all to look for: one look-up, of two rows."""
+    row = transaction.row(_GONE)
+    return Gone(*(each is not None for each in row)) if row else Gone(False, False)
+
+
+def removed_events(transaction: Transaction, keys: Collection[str]) -> dict[str, int]:
+    """Return the numbers that the events with these keys had whose records were removed."""
+    return dict(transaction.look_up(_GONE_EVENTS, sorted(keys)))
+
+
+def find_erased(transaction: Transaction, names: Sequence[Names]) -> list[Erased | None]:
+    """Return for each arrival by which erasure it is erased: by its reference, in any spelling, or
+    its session. None: it is not."""
+    digests = Digests.of(transaction)
+    own = [
+        (
+            digests.of_reference(each.reference) if each.reference else None,
+            digests.of_session(each.session_id) if each.session_id else None,
+        )
+        for each in names
+    ]
+    wanted = sorted({digest for pair in own for digest in pair if digest is not None})
+    by_name: dict[str, int] = dict(transaction.look_up(_ERASED_NAMES, wanted))
+    found: list[Erased | None] = []
+    for of_reference, of_session in own:
+        erasure_id = by_name.get(of_reference or "", by_name.get(of_session or ""))
+        found.append(None if erasure_id is None else Erased(erasure_id, of_reference))
+    return found
+
+
+def without_person(values: Mapping[str, Any], erased: Erased) -> dict[str, Any]:
+    """Return the columns of an event that is stored already erased: nothing is left that names a
+    person, and of what a sender wrote only what has the shape that it should have."""
+    empty = emptied(Event, Kept.BODY, Kept.IDENTITY)
+    kept = {name: empty.get(name, value) for name, value in values.items()}
+    kept.update(harmless(kept))
+    return kept | {
+        "lacks": Lacks.ERASED,
+        "erasure_id": erased.erasure_id,
+        "erased_name": erased.name,
+    }
+
+
+def harmless(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of an event's columns that are plain but were written by a sender, as they may
+    stay when its person is erased: as they are shown, or emptied where that hides them."""
+    shown = {name: mask(values[name], _SENDERS[name].shown) for name in _SENDERS if name in values}
+    return {
+        name: _SENDERS[name].emptied if value == MASK else value for name, value in shown.items()
+    }
+
+
+_SENDERS = {
+    column.name: column
+    for column in columns(Event)
+    if column.holds is PLAIN and column.shown is not Shape.PLAIN
+}
+_GONE = Statement(
+    Select(
+        None,
+        (ErasedName.select(fn.MAX(ErasedName.id)), GoneEvent.select(fn.MAX(GoneEvent.id))),
+    )
+)
+_ERASED_NAMES = Lookup(ErasedName.select(ErasedName.name, ErasedName.erasure_id), ErasedName.name)
+_GONE_EVENTS = Lookup(GoneEvent.select(GoneEvent.key, GoneEvent.event_id), GoneEvent.key)

@@ -1,0 +1,61 @@
+"""Somebody who was erased, as what arrives later finds it."""
+
+from collections.abc import Sequence
+
+from premblyd.engines.engine import Statement, Transaction, insert, param
+from premblyd.keep import emptying
+from premblyd.model.keeping import ErasedName, Erasure, GoneEvent, GoneOnce, Lacks
+from premblyd.model.tables import Event
+from premblyd.verifications.digests import Digests
+from premblyd.verifications.erased import ERASING
+from tests.support.store import NOW_MS, Store
+
+_ERASURE = insert(Erasure, "at_ms", "actor", "found_by", "events", "cancelled")
+_NAME = insert(ErasedName, "name", "erasure_id", if_unique=True)
+_GONE = insert(GoneEvent, "key", "event_id")
+_GONE_ONCE = insert(GoneOnce, "action", "once_key", "delivery_id")
+_OF = Statement(Event.select(Event.id).where(Event.reference == param("reference")))
+_MARK = Statement(
+    Event.update(erasure_id=param("erasure_id"), erased_name=param("name")).where(
+        Event.id == param("id")
+    )
+)
+
+
+def forget(store: Store, *references: str, sessions: Sequence[str] = ()) -> int:
+    """Have these references and sessions erased; return the number of the erasure."""
+
+    def work(transaction: Transaction) -> int:
+        transaction.lock([ERASING])
+        digests = Digests.of(transaction)
+        erasure_id = transaction.insert(
+            _ERASURE, at_ms=NOW_MS, actor="ada", found_by="reference", events=0, cancelled=0
+        )
+        assert erasure_id is not None
+        names = [digests.of_reference(each) for each in references]
+        names += [digests.of_session(each) for each in sessions]
+        for name in names:
+            transaction.insert(_NAME, name=name, erasure_id=erasure_id)
+        for reference, name in zip(references, names, strict=False):
+            for (event_id,) in transaction.rows(_OF, reference=reference):
+                transaction.change(_MARK, id=event_id, erasure_id=erasure_id, name=name)
+                emptying.empty_identities(transaction, [event_id], Lacks.ERASED)
+        return erasure_id
+
+    return store.wait(store.writer.call(work, alone=True))
+
+
+def remove_record(store: Store, event_id: int, *once: tuple[str, str]) -> None:
+    """Have the record of an event that has no deliveries removed; `once`: by which action and key
+    a hook had succeeded for it."""
+
+    def work(transaction: Transaction) -> None:
+        ((key,),) = transaction.rows(
+            Statement(Event.select(Event.key).where(Event.id == param("id"))), id=event_id
+        )
+        transaction.insert(_GONE, key=key, event_id=event_id)
+        for action, once_key in once:
+            transaction.insert(_GONE_ONCE, action=action, once_key=once_key, delivery_id=1)
+        transaction.change(Statement(Event.delete().where(Event.id == param("id"))), id=event_id)
+
+    store.wait(store.writer.call(work, alone=True))
