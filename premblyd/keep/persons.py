@@ -11,10 +11,10 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
 from premblyd.engines.engine import Lookup, Transaction
-from premblyd.keep.digests import Digests
 from premblyd.model.keeping import Lacks
 from premblyd.model.tables import Event
 from premblyd.prembly.payload import plain_id, same_id, session_reference
+from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import known_as
 from premblyd.verifications.spellings import Spelt, look_up
 
