@@ -27,6 +27,7 @@ from premblyd.hosts import register
 from premblyd.hosts.heartbeat import Heartbeat
 from premblyd.hosts.membership import Alone, Membership
 from premblyd.hosts.register import Hosts, Identity
+from premblyd.keep.sweeping import Sweeping
 from premblyd.loops import Loops
 from premblyd.metrics.counting import Runtime
 from premblyd.metrics.exporter import Exporter
@@ -128,6 +129,9 @@ class Daemon:
             self._wake,
             is_leader=lambda: self._membership.is_leader,
         )
+        self._sweeping = Sweeping(
+            self._writer, self._clock, is_leader=lambda: self._membership.is_leader
+        )
         self._open_receiver(opened)
         self._open_console(opened)
         self._publish(self._presence(settings))
@@ -143,6 +147,7 @@ class Daemon:
         respelling = Respelling(self._writer, is_leader=lambda: self._membership.is_leader)
         self.loops.start("references", respelling.run())
         self.loops.start("alerts", self._watch.run())
+        self.loops.start("retention", self._sweeping.run())
         opened.push_async_callback(self._end_work)
         tell(
             "daemon.started",
@@ -367,6 +372,7 @@ class Daemon:
         self._receiver.configure(settings, settling.routing)
         self._heartbeat.configure(settings)
         self._watch.configure(settings)
+        self._sweeping.configure(settings.retention)
         if self._console is not None and settings.console is not None:
             self._console.configure(settings)
 

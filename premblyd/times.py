@@ -35,6 +35,11 @@ def iso(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat()
 
 
+def month(ms: int) -> str:
+    """Return the month of a time, UTC: 2026-01."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m")
+
+
 def for_file_name(ms: int) -> str:
     """Return a time to the second, UTC, as names of files have it: 20261127T071500Z."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")

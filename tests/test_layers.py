@@ -32,7 +32,7 @@ ROOMS = {
     "routing": "config prembly",
     "presence": "config listening",
     "queue": "engines loops model prembly verifications",
-    "keep": "engines model prembly verifications",
+    "keep": "config engines loops model prembly verifications",
     "rereading": "config model prembly queue routing",
     "ask": "config loops model prembly queue rereading routing verifications",
     "hosts": "config engines loops model queue",
@@ -45,7 +45,7 @@ ROOMS = {
     "metrics": "config engines model prembly queue record",
     "console": "config engines explaining listening metrics model prembly receive record",
     "daemon": (
-        "alerts ask config console engines hosts listening"
+        "alerts ask config console engines hosts keep listening"
         " loops metrics presence queue receive run verifications"
     ),
     "process": "config daemon run",

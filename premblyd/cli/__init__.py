@@ -39,6 +39,7 @@ COMMANDS = {
     "rejections": ("lists", "List requests that were refused."),
     "replay": ("replay", "Queue deliveries: finished ones again, pending ones now, new ones."),
     "cancel": ("replay", "Stop a pending delivery."),
+    "prune": ("prune", "Remove now what is over by `retention`, or count it."),
     "hold": ("hold", "Keep a person's or a verification's data, whatever time is over."),
     "closed": ("hold", "Note that the relationship with a person has ended."),
     "export": ("export", "Take out all that is held of a person, or a table for auditors."),

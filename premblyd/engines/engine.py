@@ -49,11 +49,12 @@ class Statement:
 
 class Lookup:
     """A query for the rows whose `column` has one of the values that it gets; or an UPDATE or
-    DELETE of them, whose other params it gets by name."""
+    DELETE of them, whose other params it gets by name. `locks`: as of a Statement."""
 
-    def __init__(self, query: Query, column: Field) -> None:
+    def __init__(self, query: Query, column: Field, *, locks: bool = False) -> None:
         self.query = query
         self.column = column
+        self.locks = locks
 
 
 class BulkInsert:

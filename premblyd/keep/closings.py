@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from premblyd.engines.engine import Statement, Transaction, insert, param, update
 from premblyd.keep.operators import Change, write_down
+from premblyd.keep.retention import closing_noted
 from premblyd.model.keeping import Closing
 
 
@@ -30,6 +31,7 @@ def close(user_ref: str, at_ms: int, *, actor: str, now_ms: int) -> Change[Close
         else:
             closed = Closed(id=before[0], was_ms=before[1])
             transaction.change(_CHANGE, id=closed.id, **noted)
+        closing_noted(transaction, at_ms)
         write_down(transaction, actor, "closed", now_ms, f"closing {closed.id}")
         return closed
 

@@ -27,6 +27,17 @@ class Lacks(StrEnum):
     ERASED = "erased"  # the same, at a person's request: none of this comes back
 
 
+class Removed(StrEnum):
+    """A class of what `retention` removes when its period is over. Each takes what those before it
+    take too, but `rejections`, which are no events."""
+
+    MEDIA = "media"
+    BODY = "body"
+    IDENTITY = "identity"
+    RECORD = "record"
+    REJECTIONS = "rejections"
+
+
 class Hold(Table):
     """A person, or a verification, of whom nothing is removed or erased until the hold ends."""
 
@@ -95,10 +106,11 @@ class Removal(Table):
 
 
 class Sweep(Table):
-    """How far the removal of a class has come, in the order of receipt: a bookmark."""
+    """How far the removal of a class has come: a bookmark, see keep/bookmarks.py. To take it out is
+    always safe."""
 
     kept = Kept.EVER
-    removed = Text(PLAIN)
+    removed = Text(PLAIN)  # the class, and behind a space what is walked through if not all events
     at_ms = Moment(PLAIN)
     row_id = Number(PLAIN)
 

@@ -94,6 +94,9 @@ class Event(Table):
     # verifications/digests.py. (No foreign key: SQLite checks it at each change.)
     erasure_id = Number(PLAIN, seen=Seen.EVENT, null=True)
     erased_name = Text(DIGEST, kept=Kept.EVER, seen=Seen.NOWHERE, null=True)
+    # Of one that lacks its identity: when the relationship with its person ended, from which its
+    # record counts with `from: closed`.
+    closed_at_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)
     # Last, so that SQLite need not walk a photo to reach another column.
     body = Bytes(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT)
 

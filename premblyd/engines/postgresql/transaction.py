@@ -209,7 +209,10 @@ def compiled_insert(statement: Statement) -> Compiled:
 def compiled_lookup(lookup: Lookup) -> Compiled:
     """Return one text for any number of values: an IN that lists them would be another for each."""
     values = SQL("ANY(%s)", [Param("values")])
-    return compile_query(lookup.query.where(Expression(lookup.column, "=", values)), _POSTGRESQL)
+    query: Any = lookup.query.where(Expression(lookup.column, "=", values))
+    if lookup.locks:
+        query = query.for_update(True, skip_locked=True)
+    return compile_query(query, _POSTGRESQL)
 
 
 @functools.cache

@@ -109,7 +109,8 @@ KEY_BYTES = 32
 
 
 def up(migrator, db):  # type: ignore[no-untyped-def]  # playhouse calls it
-    add_to_event(db, "lacks TEXT", "erasure_id INTEGER", "erased_name TEXT")
+    names = ("lacks TEXT", "erasure_id INTEGER", "erased_name TEXT", "closed_at_ms INTEGER")
+    add_to_event(db, *names)
     run(db, TABLES)
     key = f"INSERT INTO digest_key (key) VALUES ({db.param})"
     db.execute_sql(key, (secrets.token_bytes(KEY_BYTES),))

@@ -12,6 +12,7 @@ INDEXES = {
     "operator_action_event": "operator_action (event_id) WHERE event_id IS NOT NULL",
     "operator_action_delivery": "operator_action (delivery_id) WHERE delivery_id IS NOT NULL",
     "event_session": "event (session_id) WHERE session_id IS NOT NULL",
+    "event_closed": "event (closed_at_ms) WHERE closed_at_ms IS NOT NULL",
     "event_erased_name": "event (erased_name) WHERE erased_name IS NOT NULL",
 }
 

@@ -1,0 +1,142 @@
+"""premblyd prune"""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from premblyd.cli import config_option, json_option
+from premblyd.cli.caller import actor
+from premblyd.cli.common import open_to_change, open_to_read
+from premblyd.cli.printing import Column, print_json, print_rows, progress
+from premblyd.config.load import load_config
+from premblyd.config.retention import Retention
+from premblyd.engines.engine import Database
+from premblyd.errors import PremblydError
+from premblyd.keep import bookmarks, operators
+from premblyd.keep.periods import periods
+from premblyd.keep.sweeping import Round, work_off
+from premblyd.record import kept
+from premblyd.record.forecast import Forecast, forecast
+from premblyd.words import counted
+
+NOTHING = (
+    "Nothing is removed: the configuration has no `retention`, so all is kept for ever. The sample"
+    " configuration (`premblyd init`) shows it."
+)
+GOING = (
+    Column("class", "removed", kind="whole"),
+    Column("month received", "month", kind="whole"),
+    Column("count", kind="whole"),
+    Column("bytes of bodies", "bytes", rank=1, kind="whole"),
+)
+WORDS: dict[str, str] = {
+    "waits": "waits: a delivery is not over, or holds others up, or Prembly is asked about it",
+    "runs": "runs",
+    "held": "is held: `premblyd hold --list`",
+    "not closed": "counts from `premblyd closed`, which nobody said",
+}
+HELD_BACK = (
+    Column("held back", "removed", kind="whole"),
+    Column("because it", lambda each: WORDS[each.why]),
+    Column("count", kind="whole"),
+)
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Count what would go, and remove nothing.")
+@click.option("--yes", is_flag=True, help="Don't ask before.")
+@config_option
+@json_option
+def prune(config_path: Path, *, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """The daemon removes by itself what is over by `retention`. This does it now, beside it, in
+    small steps; what is gone does not come back. It is kept on record.
+
+    Nothing goes that waits, runs or is held. --dry-run counts by class and month of receipt, each
+    event once, and what is held back and why.
+    """
+    settings = load_config(config_path, look_up_secrets=False)
+    retention = settings.retention
+    if not periods(retention):
+        _print_nothing(as_json, dry_run)
+        return
+    if dry_run:
+        record = open_to_read(settings.database)
+        _print_forecast(forecast(record, retention, record.now_ms()), as_json)
+        return
+    database = open_to_change(settings.database)
+    now_ms = database.now_ms()
+    found = forecast(database, retention, now_ms)
+    total = sum(each.count for each in found.going)
+    if total and not yes and sys.stdin.isatty():
+        question = f"Remove what is over of {counted(total, 'row')} for good?"
+        click.confirm(question, abort=True, err=True)
+    round_ = _remove(database, retention, now_ms, total, silent=as_json)
+    _report(round_, found, as_json)
+
+
+def _remove(
+    database: Database, retention: Retention, now_ms: int, total: int, *, silent: bool
+) -> Round:
+    """Do a whole round, from the beginning, and return it."""
+    who, words = actor(), kept.in_words(retention)
+    database.transact(
+        lambda transaction: operators.write_down(transaction, who, "prune", now_ms, words)
+    )
+    database.transact(bookmarks.forget_all)
+    round_ = Round(retention, with_strays=True)
+    with progress(silent=silent) as shown:
+        task = shown.add_task("removing", total=total)
+        try:
+            for done in work_off(database, round_, now_ms):
+                shown.advance(task, done.count)
+        except KeyboardInterrupt:
+            gone = sum(round_.removed.values())
+            raise PremblydError(
+                f"Interrupted: removed of {counted(gone, 'row')}. What was begun is whole; the"
+                " daemon, or `premblyd prune`, goes on."
+            ) from None
+    return round_
+
+
+def _report(round_: Round, found: Forecast, as_json: bool) -> None:
+    removed = {str(name): count for name, count in round_.removed.items()}
+    if as_json:
+        freed_bytes = sum(round_.freed_bytes.values())
+        held_back = [asdict(each) for each in found.held_back]
+        print_json({"removed": removed, "freed_bytes": freed_bytes, "held_back": held_back})
+        return
+    gone = [f"{name} {count}" for name, count in removed.items() if count]
+    click.echo(f"Removed: {', '.join(gone)}." if gone else "Nothing was over.")
+    _print_held_back(found)
+
+
+def _print_forecast(found: Forecast, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "would_remove": [asdict(each) for each in found.going],
+                "held_back": [asdict(each) for each in found.held_back],
+            }
+        )
+        return
+    print_rows(GOING, found.going, empty="Nothing is over.")
+    if any(each.removed == "media" for each in found.going):
+        click.echo("Of `media`: what is looked at, whether or not there are any.")
+    _print_held_back(found)
+
+
+def _print_held_back(found: Forecast) -> None:
+    if found.held_back:
+        click.echo()
+        print_rows(HELD_BACK, found.held_back, empty="")
+
+
+def _print_nothing(as_json: bool, dry_run: bool) -> None:
+    if not as_json:
+        click.echo(NOTHING)
+        return
+    nothing: dict[str, Any] = {"would_remove": []} if dry_run else {"removed": {}, "freed_bytes": 0}
+    print_json({**nothing, "held_back": []})

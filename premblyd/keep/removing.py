@@ -1,0 +1,163 @@
+"""What goes of events when a period is over, class by class, with all that they left in other
+tables: within the transaction of whoever has made sure that nothing of them waits, runs or is held.
+
+A few statements for all of them, whatever their number: webhooks wait meanwhile.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from premblyd.engines.engine import BulkInsert, Lookup, Statement, Transaction, param
+from premblyd.keep import emptying
+from premblyd.keep.emptying import deliveries_of
+from premblyd.model.keeping import GoneEvent, GoneOnce, Lacks, PutOff, Removed
+from premblyd.model.states import State
+from premblyd.model.table import Table
+from premblyd.model.tables import (
+    Attempt,
+    Awaited,
+    Delivery,
+    Event,
+    Inquiry,
+    OperatorAction,
+    VerificationName,
+)
+from premblyd.prembly.payload import plain_id
+from premblyd.verifications.spellings import Spelt, look_up
+
+# What goes with a class, besides itself.
+TAKES: Mapping[Removed, tuple[Removed, ...]] = {
+    Removed.MEDIA: (),
+    Removed.BODY: (Removed.MEDIA,),
+    Removed.IDENTITY: (Removed.MEDIA, Removed.BODY),
+    Removed.RECORD: (Removed.MEDIA, Removed.BODY, Removed.IDENTITY),
+}
+
+
+def replace_bodies(transaction: Transaction, bodies: Mapping[int, bytes]) -> None:
+    """Give these events the bodies that are left when media are taken out of theirs."""
+    for event_id, body in sorted(bodies.items()):
+        transaction.change(_REPLACE, id=event_id, body=body, lacks=Lacks.MEDIA)
+
+
+def remove(
+    transaction: Transaction,
+    removed: Removed,
+    event_ids: Sequence[int],
+    closed_at_ms: Mapping[int, int],
+) -> None:
+    """Remove the class `removed` of these events: body, identity or record. `closed_at_ms`: when
+    the relationship with the persons of some of them ended, from which their records count."""
+    if removed is Removed.BODY:
+        emptying.empty_bodies(transaction, event_ids)
+    elif removed is Removed.IDENTITY:
+        _remove_identities(transaction, event_ids, closed_at_ms)
+    elif removed is Removed.RECORD:
+        _remove_records(transaction, event_ids)
+    else:
+        raise ValueError(f"{removed} is not of whole events")
+
+
+def forget_verifications(transaction: Transaction, verifications: Collection[str]) -> None:
+    """Take out all names of those of these verifications of which no event has a name any more."""
+    names: dict[str, set[str]] = {each: {each} for each in verifications}
+    for name, verification in transaction.look_up(_NAMES_OF, sorted(names)):
+        names[verification].add(name)
+    known = look_up(transaction, _EVENTS_OF, set().union(*names.values())) if names else []
+    living = {plain_id(reference) for (reference,) in known}
+    transaction.change_each(
+        _FORGET, sorted(each for each, own in names.items() if not own & living)
+    )
+
+
+def _remove_identities(
+    transaction: Transaction, event_ids: Sequence[int], closed_at_ms: Mapping[int, int]
+) -> None:
+    verifications = _verifications_of(transaction, event_ids)
+    for event_id, at_ms in sorted(closed_at_ms.items()):
+        transaction.change(_NOTE_CLOSING, id=event_id, closed_at_ms=at_ms)
+    emptying.empty_identities(transaction, event_ids)
+    forget_verifications(transaction, verifications)
+
+
+def _remove_records(transaction: Transaction, event_ids: Sequence[int]) -> None:
+    verifications = _verifications_of(transaction, event_ids)
+    deliveries = deliveries_of(transaction, event_ids)
+    _keep_keys(transaction, event_ids)
+    for lookup in _OF_DELIVERIES:
+        transaction.change_each(lookup, deliveries)
+    for lookup in _OF_EVENTS:
+        transaction.change_each(lookup, event_ids)
+    forget_verifications(transaction, verifications)
+
+
+def _keep_keys(transaction: Transaction, event_ids: Sequence[int]) -> None:
+    """Keep by what the same webhook is known, and what hooks have succeeded for: it must not run
+    again."""
+    events = transaction.look_up(_KEYS, event_ids)
+    transaction.change_each(_NOT_TWICE, [key for key, _ in events])
+    transaction.insert_many(_KEEP_EVENTS, events)
+    once: dict[tuple[str, str], int] = {}
+    for delivery_id, action, *keys in transaction.look_up(_SUCCEEDED, event_ids):
+        for key in keys:
+            if isinstance(key, str) and key:
+                once.setdefault((action, key), delivery_id)
+    for action, key in transaction.look_up(_GONE_ONCE, sorted({key for _, key in once})):
+        once.pop((action, key), None)
+    rows = [(action, key, delivery_id) for (action, key), delivery_id in once.items()]
+    transaction.insert_many(_KEEP_ONCE, rows)
+
+
+def _verifications_of(transaction: Transaction, event_ids: Sequence[int]) -> set[str]:
+    """Return the verifications of these events that have several names."""
+    found = transaction.look_up(_REFERENCES, event_ids)
+    names = {plain_id(each) for (each,) in found if isinstance(each, str) and each}
+    return {each for (each,) in transaction.look_up(_VERIFICATIONS, sorted(names))}
+
+
+def _deleting(table: type[Table], column: Any) -> Lookup:
+    return Lookup(table.delete(), column)
+
+
+_HAS_ID = Event.id == param("id")
+_REPLACE = Statement(Event.update(body=param("body"), lacks=param("lacks")).where(_HAS_ID))
+_NOTE_CLOSING = Statement(Event.update(closed_at_ms=param("closed_at_ms")).where(_HAS_ID))
+_REFERENCES = Lookup(Event.select(Event.reference), Event.id)
+_VERIFICATIONS = Lookup(
+    VerificationName.select(VerificationName.verification), VerificationName.name
+)
+_NAMES_OF = Lookup(
+    VerificationName.select(VerificationName.name, VerificationName.verification),
+    VerificationName.verification,
+)
+_EVENTS_OF = Spelt.of(Event.select(Event.reference), Event)
+_FORGET = _deleting(VerificationName, VerificationName.verification)
+_KEYS = Lookup(Event.select(Event.key, Event.id), Event.id)
+_NOT_TWICE = _deleting(GoneEvent, GoneEvent.key)
+_KEEP_EVENTS = BulkInsert(GoneEvent, "key", "event_id")
+_SUCCEEDED = Lookup(
+    Delivery.select(Delivery.id, Delivery.action, Delivery.once_key, Delivery.confirmed_key).where(
+        Delivery.state == State.SUCCEEDED
+    ),
+    Delivery.event,
+)
+_GONE_ONCE = Lookup(GoneOnce.select(GoneOnce.action, GoneOnce.once_key), GoneOnce.once_key)
+_KEEP_ONCE = BulkInsert(GoneOnce, "action", "once_key", "delivery_id")
+# Whoever refers to a row goes before it, or refers to it no more.
+_OF_DELIVERIES = (
+    _deleting(Attempt, Attempt.delivery),
+    _deleting(Inquiry, Inquiry.delivery),
+    _deleting(OperatorAction, OperatorAction.delivery_id),
+    Lookup(Delivery.update(ran_instead=None), Delivery.ran_instead),
+)
+_OF_EVENTS = (
+    _deleting(Delivery, Delivery.event),
+    _deleting(Inquiry, Inquiry.event),
+    Lookup(Inquiry.delete().where(Inquiry.event.is_null()), Inquiry.stored_event),
+    Lookup(Inquiry.update(stored_event=None), Inquiry.stored_event),
+    _deleting(Awaited, Awaited.event),
+    Lookup(Awaited.update(settled_by=None), Awaited.settled_by),
+    _deleting(OperatorAction, OperatorAction.event_id),
+    _deleting(PutOff, PutOff.event_id),
+    _deleting(Event, Event.id),
+)

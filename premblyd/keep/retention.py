@@ -1,0 +1,428 @@
+"""Retention: what is removed when its period is over, a portion in each transaction. Begin with
+`Remover.next_portion`.
+
+A class goes through all events by several walks (`Walk`), each in an order that an index has. What
+is over, but waits, runs or is held, is noted in `put_off` and looked at again by a walk of its own.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from peewee import EXCLUDED, Field, Tuple, fn
+
+from premblyd.config.retention import Retention
+from premblyd.engines.engine import BulkInsert, Lookup, Statement, Transaction, param
+from premblyd.keep import bookmarks, holds, periods, removing
+from premblyd.keep.bookmarks import START, Bookmark
+from premblyd.keep.periods import DONE, OF_EVENT, Aged
+from premblyd.model.keeping import Closing, PutOff, Removal, Removed
+from premblyd.model.states import FINISHED, State
+from premblyd.model.tables import Awaited, Delivery, Event, Rejection
+from premblyd.times import DAY_MS
+
+LOCK = "retention"  # who removes has it: two hosts never do at once, nor a command beside a daemon
+PORTION = 500  # rows that a transaction looks at
+BATCH = 50  # events that it changes: webhooks wait for as long as that takes
+MAX_BYTES = 2 << 20  # of their bodies, but for a single one: SQLite overwrites what it frees
+CLOSINGS = 100  # persons whose events a transaction looks for
+
+
+class Way(StrEnum):
+    """In which order a class goes through the events."""
+
+    RECEIPT = "receipt"  # all of them
+    CLOSINGS = "closings"  # those of persons whose relationship ended, in the order of these ends
+    CLOSED = "closed"  # those of persons whose identity is gone, in that order too
+    PUT_OFF = "put off"  # those that were left as they are when their time was over
+
+
+class Walk(NamedTuple):
+    """One class on one way."""
+
+    removed: Removed
+    way: Way
+
+    @property
+    def name(self) -> str:
+        """By which its bookmark is known."""
+        return self.removed if self.way is Way.RECEIPT else f"{self.removed} {self.way}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portion:
+    """What a transaction is about: events whose time is over, and how far the walk has come with
+    them. `dropped`: events that were put off, whose time is not over any more."""
+
+    walk: Walk
+    over: Sequence[Aged]
+    to: Bookmark
+    is_moved: bool
+    is_more: bool
+    dropped: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What a transaction has removed, and where its walk goes on."""
+
+    to: Bookmark = START
+    is_more: bool = False
+    count: int = 0
+    freed_bytes: int = 0
+    is_busy: bool = False  # nothing was done, as another is at work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bodies:
+    """Bodies of events whose media are to go: what is left of them is found outside of the
+    transaction, as that takes long."""
+
+    portion: Portion
+    bodies: Mapping[int, bytes] = field(repr=False)
+
+
+def walks(retention: Retention) -> list[Walk]:
+    """Return all walks of a round, in their order."""
+    found = periods.periods(retention)
+    made = []
+    for removed in periods.STRONGEST_FIRST:
+        ways = [Way.RECEIPT, Way.PUT_OFF]
+        if periods.counts_from_closing(retention, removed):
+            ways.append(Way.CLOSINGS)
+            if removed is Removed.RECORD:
+                ways.append(Way.CLOSED)
+        if removed in found and removed is not Removed.MEDIA:
+            made += [Walk(removed, way) for way in ways]
+    if Removed.REJECTIONS in found:
+        made.append(Walk(Removed.REJECTIONS, Way.RECEIPT))
+    return made
+
+
+def closing_noted(transaction: Transaction, at_ms: int) -> None:
+    """Have the events of a person found whose relationship ended at `at_ms`, as was noted now."""
+    names = [Walk(removed, Way.CLOSINGS).name for removed in periods.OF_PERSONS]
+    bookmarks.set_back(transaction, names, at_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remover:
+    """Removes by these periods, at this time, at most so many events in a transaction; or leaves
+    them all, as if they waited."""
+
+    retention: Retention
+    now_ms: int
+    most: int = BATCH
+    leaves_all: bool = False
+
+    def next_portion(
+        self, walk: Walk, after: Bookmark | None
+    ) -> Callable[[Transaction], Done | Bodies]:
+        """Return what removes the next portion of a walk within a transaction; of media, what
+        returns the bodies for `replace`. `after`: where the walk has come to in this round; None:
+        it begins."""
+
+        def remove(transaction: Transaction) -> Done | Bodies:
+            if not transaction.try_lock(LOCK):
+                return Done(to=after or START, is_more=True, is_busy=True)
+            if walk.removed is Removed.REJECTIONS:
+                return self._remove_rejections(transaction)
+            portion = self._find(transaction, walk, after)
+            if walk.removed is Removed.MEDIA:
+                ready = self._ready(transaction, portion.over)
+                bodies: dict[int, bytes] = dict(transaction.look_up(_BODIES, sorted(ready)))
+                if bodies:
+                    return Bodies(portion=portion, bodies=bodies)
+            return self._remove(transaction, portion, {})
+
+        return remove
+
+    def replace(
+        self, bodies: Bodies, replaced: Mapping[int, bytes | None]
+    ) -> Callable[[Transaction], Done]:
+        """Return what gives events, within a transaction, what is left of their bodies; None in
+        place of one: it has no media."""
+
+        def replace(transaction: Transaction) -> Done:
+            if not transaction.try_lock(LOCK):
+                return Done(to=bodies.portion.to, is_more=True, is_busy=True)
+            return self._remove(transaction, bodies.portion, replaced)
+
+        return replace
+
+    def _find(self, transaction: Transaction, walk: Walk, after: Bookmark | None) -> Portion:
+        if walk.way is Way.PUT_OFF:
+            return self._find_put_off(transaction, walk, after or START)
+        begin = after or bookmarks.read(transaction, walk.name)
+        if walk.way is Way.CLOSINGS:
+            return self._find_closed_persons(transaction, walk, begin)
+        statement = _BY_RECEIPT if walk.way is Way.RECEIPT else _BY_CLOSING
+        rows = transaction.rows(
+            statement,
+            after_ms=begin.at_ms,
+            after_id=begin.row_id,
+            until_ms=self._until_ms(walk.removed),
+            limit=PORTION,
+        )
+        over, count = self._take(transaction, walk.removed, [Aged(*row[1:]) for row in rows])
+        to = Bookmark(rows[count - 1][0], rows[count - 1][1]) if count else begin
+        is_more = count < len(rows) or len(rows) == PORTION
+        return Portion(walk=walk, over=over, to=to, is_moved=count > 0, is_more=is_more)
+
+    def _find_put_off(self, transaction: Transaction, walk: Walk, after: Bookmark) -> Portion:
+        rows = transaction.rows(
+            _PUT_OFF, removed=walk.removed, after_id=after.row_id, limit=PORTION
+        )
+        found = {row[0]: Aged(*row) for row in transaction.look_up(_AGED, [row[1] for row in rows])}
+        there = [found[event_id] for _, event_id in rows if event_id in found]
+        over, count = self._take(transaction, walk.removed, there)
+        passed = len(rows)
+        if count < len(there):
+            passed = next(at for at, row in enumerate(rows) if row[1] == there[count].id)
+        stays = {event.id for event in over}
+        return Portion(
+            walk=walk,
+            over=over,
+            dropped=[event_id for _, event_id in rows[:passed] if event_id not in stays],
+            to=Bookmark(0, rows[passed - 1][0]) if passed else after,
+            is_moved=False,
+            is_more=passed < len(rows) or len(rows) == PORTION,
+        )
+
+    def _find_closed_persons(
+        self, transaction: Transaction, walk: Walk, begin: Bookmark
+    ) -> Portion:
+        until_ms = self._until_ms(walk.removed)
+        closings = transaction.rows(
+            _CLOSINGS,
+            after_ms=begin.at_ms,
+            after_id=begin.row_id,
+            until_ms=until_ms,
+            limit=CLOSINGS,
+        )
+        found: list[Aged] = []
+        to = begin
+        for at_ms, row_id, user_ref in closings:
+            of_person = transaction.rows(
+                _OF_PERSON[walk.removed], user_ref=user_ref, until_ms=until_ms, limit=BATCH
+            )
+            found += [Aged(*row) for row in of_person]
+            if len(found) >= BATCH:  # there may be more of this person
+                break
+            to = Bookmark(at_ms, row_id)
+        over, count = self._take(transaction, walk.removed, found)
+        is_whole = count == len(found)
+        if not is_whole:
+            to = begin
+        is_more = not is_whole or len(found) >= BATCH or len(closings) == CLOSINGS
+        return Portion(walk=walk, over=over, to=to, is_moved=to != begin, is_more=is_more)
+
+    def _until_ms(self, removed: Removed) -> int:
+        """Return until when a period has begun that is over now."""
+        return self.now_ms - periods.periods(self.retention)[removed]
+
+    def _take(
+        self, transaction: Transaction, removed: Removed, events: Sequence[Aged]
+    ) -> tuple[list[Aged], int]:
+        """Return those events whose time is over, as many as a transaction may change; and how many
+        of all were looked at."""
+        closings: dict[str, int] = {}
+        if periods.counts_from_closing(self.retention, removed):
+            closings = _closings_of(transaction, events)
+        until_ms = self._until_ms(removed)
+        # Of bodies most have no media.
+        most = PORTION if removed is Removed.MEDIA and self.most > 1 else self.most
+        taken: list[Aged] = []
+        size = 0
+        for number, event in enumerate(events):
+            began_ms = periods.began_ms(event, removed, self.retention, closings)
+            if event.lacks in DONE[removed] or began_ms is None or began_ms > until_ms:
+                continue
+            size += event.body_bytes
+            if len(taken) == most or (taken and size > MAX_BYTES):
+                return taken, number
+            taken.append(event)
+        return taken, len(events)
+
+    def _ready(self, transaction: Transaction, events: Sequence[Aged]) -> set[int]:
+        """Return which of these events may be removed: of which nothing waits or runs, and that are
+        not held. Nobody else can change them, or their deliveries, until the transaction ends."""
+        if self.leaves_all:
+            return set()
+        ids = [event.id for event in events]
+        free = {event_id for (event_id,) in transaction.look_up(_LOCK_EVENTS, ids)}
+        own = {delivery_id for (delivery_id,) in transaction.look_up(_LOCK_DELIVERIES, ids)}
+        for delivery_id, event_id, state, holds_order in transaction.look_up(_DELIVERIES, ids):
+            waits = state not in FINISHED or (state == State.DEAD and holds_order)
+            if waits or delivery_id not in own:
+                free.discard(event_id)
+        free -= {event_id for (event_id,) in transaction.look_up(_AWAITED, ids)}
+        return free - holds.held(transaction, free, self.now_ms)
+
+    def _remove(
+        self, transaction: Transaction, portion: Portion, bodies: Mapping[int, bytes | None]
+    ) -> Done:
+        walk, over = portion.walk, portion.over
+        ready = self._ready(transaction, over) if over else set()
+        if walk.removed is Removed.MEDIA:
+            ready &= bodies.keys()
+        gone = [event for event in over if event.id in ready]
+        left = [event.id for event in over if event.id not in ready]
+        freed_bytes = sum(event.body_bytes for event in gone)
+        if walk.removed is Removed.MEDIA:
+            left_of = {id_: body for id_, body in bodies.items() if body is not None}
+            changed = {event.id: left_of[event.id] for event in gone if event.id in left_of}
+            removing.replace_bodies(transaction, changed)
+            freed_bytes = sum(
+                event.body_bytes - len(changed[event.id]) for event in gone if event.id in changed
+            )
+            count = len(changed)
+        else:
+            count = len(gone)
+            if gone:
+                closed = self._closings_to_note(transaction, walk.removed, gone)
+                removing.remove(transaction, walk.removed, [each.id for each in gone], closed)
+        self._note_put_off(transaction, portion, [event.id for event in gone], left)
+        if portion.is_moved:
+            bookmarks.move(transaction, walk.name, portion.to)
+        self._count(transaction, walk.removed, count, freed_bytes)
+        return Done(to=portion.to, is_more=portion.is_more, count=count, freed_bytes=freed_bytes)
+
+    def _closings_to_note(
+        self, transaction: Transaction, removed: Removed, events: Sequence[Aged]
+    ) -> dict[int, int]:
+        """Return when the relationship with the persons of these events ended, where their records
+        count from that: once their identity is gone, nothing else tells."""
+        if removed is not Removed.IDENTITY:
+            return {}
+        if not periods.counts_from_closing(self.retention, Removed.RECORD):
+            return {}
+        closings = _closings_of(transaction, events)
+        return {each.id: closings[each.user_ref] for each in events if each.user_ref in closings}
+
+    def _note_put_off(
+        self, transaction: Transaction, portion: Portion, gone: Sequence[int], left: Sequence[int]
+    ) -> None:
+        removed = portion.walk.removed
+        over = [*gone, *portion.dropped]
+        if over and removed is not Removed.RECORD:
+            for each in (removed, *removing.TAKES[removed]):
+                transaction.change_each(_TAKE_UP, over, removed=each)
+        elif portion.dropped:
+            transaction.change_each(_TAKE_UP, portion.dropped, removed=removed)
+        if left and portion.walk.way is not Way.PUT_OFF:
+            noted = {id_ for id_, each in transaction.look_up(_IS_PUT_OFF, left) if each == removed}
+            rows = [(event_id, removed) for event_id in left if event_id not in noted]
+            transaction.insert_many(_PUT_OFF_ALSO, rows)
+
+    def _remove_rejections(self, transaction: Transaction) -> Done:
+        until_ms = self._until_ms(Removed.REJECTIONS)
+        rows = transaction.rows(_OLD_REJECTIONS, until_ms=until_ms, limit=PORTION)
+        count = transaction.change_each(_DELETE_REJECTIONS, [row[0] for row in rows]) if rows else 0
+        self._count(transaction, Removed.REJECTIONS, count, 0)
+        return Done(count=count, is_more=len(rows) == PORTION)
+
+    def _count(
+        self, transaction: Transaction, removed: Removed, count: int, freed_bytes: int
+    ) -> None:
+        if count:
+            transaction.change(
+                _COUNT,
+                day_ms=self.now_ms - self.now_ms % DAY_MS,
+                removed=removed,
+                period_ms=periods.periods(self.retention)[removed],
+                count=count,
+                freed_bytes=freed_bytes,
+            )
+
+
+def _closings_of(transaction: Transaction, events: Iterable[Aged]) -> dict[str, int]:
+    """Return when the relationship with the persons of these events ended."""
+    users = {each.user_ref for each in events if isinstance(each.user_ref, str) and each.user_ref}
+    return dict(transaction.look_up(_CLOSED, sorted(users))) if users else {}
+
+
+def _in_order_of(at_ms: Field) -> Statement:
+    return Statement(
+        Event.select(at_ms, *OF_EVENT)
+        .where(
+            at_ms >= param("after_ms"),
+            at_ms <= param("until_ms"),
+            Tuple(at_ms, Event.id) > Tuple(param("after_ms"), param("after_id")),
+        )
+        .order_by(at_ms, Event.id)
+        .limit(param("limit"))
+    )
+
+
+def _of_person(removed: Removed) -> Statement:
+    is_put_off = PutOff.select(PutOff.id).where(
+        PutOff.event_id == Event.id, PutOff.removed == removed
+    )
+    return Statement(
+        Event.select(*OF_EVENT)
+        .where(
+            Event.user_ref == param("user_ref"),
+            Event.received_at_ms <= param("until_ms"),
+            Event.lacks.is_null() | Event.lacks.not_in(DONE[removed] or ("",)),
+            ~fn.EXISTS(is_put_off),
+        )
+        .order_by(Event.id)
+        .limit(param("limit"))
+    )
+
+
+_BY_RECEIPT = _in_order_of(Event.received_at_ms)
+_BY_CLOSING = _in_order_of(Event.closed_at_ms)
+_OF_PERSON = {removed: _of_person(removed) for removed in periods.OF_PERSONS}
+_AGED = Lookup(Event.select(*OF_EVENT), Event.id)
+_BODIES = Lookup(Event.select(Event.id, Event.body), Event.id)
+_CLOSED = Lookup(Closing.select(Closing.user_ref, Closing.at_ms), Closing.user_ref)
+_CLOSINGS = Statement(
+    Closing.select(Closing.at_ms, Closing.id, Closing.user_ref)
+    .where(
+        Closing.at_ms >= param("after_ms"),
+        Closing.at_ms <= param("until_ms"),
+        Tuple(Closing.at_ms, Closing.id) > Tuple(param("after_ms"), param("after_id")),
+    )
+    .order_by(Closing.at_ms, Closing.id)
+    .limit(param("limit"))
+)
+_LOCK_EVENTS = Lookup(Event.select(Event.id), Event.id, locks=True)
+_LOCK_DELIVERIES = Lookup(Delivery.select(Delivery.id), Delivery.event, locks=True)
+_DELIVERIES = Lookup(
+    Delivery.select(Delivery.id, Delivery.event, Delivery.state, Delivery.holds_order),
+    Delivery.event,
+)
+_AWAITED = Lookup(
+    Awaited.select(Awaited.event).where(Awaited.due_at_ms.is_null(False)), Awaited.event
+)
+_PUT_OFF = Statement(
+    PutOff.select(PutOff.id, PutOff.event_id)
+    .where(PutOff.removed == param("removed"), PutOff.id > param("after_id"))
+    .order_by(PutOff.id)
+    .limit(param("limit"))
+)
+_IS_PUT_OFF = Lookup(PutOff.select(PutOff.event_id, PutOff.removed), PutOff.event_id)
+_PUT_OFF_ALSO = BulkInsert(PutOff, "event_id", "removed")
+_TAKE_UP = Lookup(PutOff.delete().where(PutOff.removed == param("removed")), PutOff.event_id)
+_OLD_REJECTIONS = Statement(
+    Rejection.select(Rejection.id)
+    .where(Rejection.at_ms <= param("until_ms"))
+    .order_by(Rejection.id)
+    .limit(param("limit"))
+)
+_DELETE_REJECTIONS = Lookup(Rejection.delete(), Rejection.id)
+_KEY = (Removal.day_ms, Removal.removed, Removal.period_ms)
+_COUNT = Statement(
+    Removal.insert(
+        {field: param(field.column_name) for field in (*_KEY, Removal.count, Removal.freed_bytes)}
+    ).on_conflict(
+        conflict_target=_KEY,
+        update={
+            Removal.count: Removal.count + EXCLUDED.count,
+            Removal.freed_bytes: Removal.freed_bytes + EXCLUDED.freed_bytes,
+        },
+    )
+)

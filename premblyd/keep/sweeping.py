@@ -1,0 +1,248 @@
+"""The daemon's loop that removes what `retention` says, beside its other work: small transactions
+with gaps between them, on one of several hosts.
+
+`Round` says what is to be done next, for the loop and for `premblyd prune`.
+"""
+
+import asyncio
+import functools
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from enum import IntEnum
+
+from premblyd import loops
+from premblyd.config.retention import Retention
+from premblyd.engines.engine import Database, Transaction
+from premblyd.engines.writer import Step, Writer
+from premblyd.errors import StoreUnavailableError
+from premblyd.keep import bookmarks, retention, strays
+from premblyd.keep.bookmarks import Bookmark
+from premblyd.keep.periods import periods
+from premblyd.keep.retention import BATCH, Bodies, Done, Remover, Walk
+from premblyd.model.keeping import Removed
+from premblyd.telemetry import tell
+from premblyd.times import DAY_MS, HOUR_MS, Clock
+
+FIRST_S = 30.0  # after the start: what came meanwhile goes first, and a wrong clock is set by then
+REST_S = 60.0  # between two rounds
+AGAIN_S = 1.0  # after a portion that failed, or while another is at work
+MIN_GAP_S = 0.05  # after one that has changed something
+MIN_GAP_BESIDE_S = 0.15  # a daemon looks again whether it may write: see record/operating.py
+MAX_GAP_S = 2.0
+GAP_RATIO = 4  # of a gap to the transaction before it
+STRAYS_EVERY_MS = 6 * HOUR_MS
+JUMP_MS = DAY_MS  # a clock that was set on by more may be wrong
+JUMP_WAIT_S = 3600.0  # for somebody to notice
+Work = Callable[[Transaction], "Done | Bodies"]
+
+
+class Caution(IntEnum):
+    """How a portion is tried again that could not be removed: one event may be what nobody foresaw,
+    and must not keep the others."""
+
+    NONE = 0
+    ONE_BY_ONE = 1
+    LEAVE_IT = 2  # that one is put off
+
+
+class Round:
+    """All that is to be removed now: `work`, in a transaction, then `take` what it returned, until
+    there is no more work."""
+
+    def __init__(self, settings: Retention, *, with_strays: bool) -> None:
+        self._settings = settings
+        self._walks: deque[Walk] = deque(retention.walks(settings))
+        self._strays = deque(strays.kinds(settings)) if with_strays else deque[int]()
+        self._is_begun = False
+        self._after: Bookmark | None = None
+        self._bodies: tuple[Bodies, Mapping[int, bytes | None]] | None = None
+        self._caution = Caution.NONE
+        self.removed: Counter[Removed] = Counter()
+        self.freed_bytes: Counter[Removed] = Counter()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anything is left to be done."""
+        return not self._is_begun or bool(self._walks or self._strays)
+
+    def work(self, now_ms: int) -> Work:
+        """Return what is to be done next."""
+        if not self._is_begun:
+            return functools.partial(_end_what_is_over, now_ms=now_ms)
+        if not self._walks:
+            return self._look_for_strays(now_ms)
+        remover = Remover(
+            retention=self._settings,
+            now_ms=now_ms,
+            most=1 if self._caution else BATCH,
+            leaves_all=self._caution is Caution.LEAVE_IT,
+        )
+        if self._bodies is not None:
+            return remover.replace(*self._bodies)
+        return remover.next_portion(self._walks[0], self._after)
+
+    def take(self, done: Done | Bodies, replaced: Mapping[int, bytes | None]) -> None:
+        """Take in what was done. `replaced`: what `without_media` has made of these bodies."""
+        if isinstance(done, Bodies):
+            self._bodies = done, replaced
+            return
+        if done.is_busy:
+            return
+        self._bodies = None
+        self._caution = Caution.NONE
+        self._after = done.to
+        if not self._is_begun:
+            self._is_begun = True
+        elif self._walks:
+            removed = self._walks[0].removed
+            self.removed[removed] += done.count
+            self.freed_bytes[removed] += done.freed_bytes
+            if not done.is_more:
+                self._walks.popleft()
+        elif not done.is_more:
+            self._strays.popleft()
+        if not done.is_more:
+            self._after = None
+
+    def failed(self) -> bool:
+        """Take in that the work failed by its own fault; return whether it is worth while to go
+        on."""
+        can_go_on = self._is_begun and bool(self._walks) and self._caution < Caution.LEAVE_IT
+        self._bodies = None
+        self._caution = Caution(min(self._caution + 1, Caution.LEAVE_IT))
+        return can_go_on
+
+    def _look_for_strays(self, now_ms: int) -> Work:
+        kind, after_id = self._strays[0], self._after.row_id if self._after else 0
+
+        def look(transaction: Transaction) -> Done:
+            if not transaction.try_lock(retention.LOCK):
+                return Done(is_busy=True, is_more=True)
+            last = strays.look(transaction, kind, after_id, self._settings, now_ms)
+            return Done(to=Bookmark(0, last or 0), is_more=last is not None)
+
+        return look
+
+
+def _end_what_is_over(transaction: Transaction, now_ms: int) -> Done:
+    strays.end_what_is_over(transaction, now_ms)
+    return Done()
+
+
+def without_media(asked: Bodies) -> dict[int, bytes | None]:
+    """Return what is left of bodies that a round has asked for; None: all."""
+    return dict.fromkeys(asked.bodies)
+
+
+def work_off(database: Database, round_: Round, now_ms: int) -> Iterator[Done]:
+    """Do all of a round on a command's own connection, beside a daemon, and yield what each
+    transaction did. Raise StoreUnavailableError when it can't."""
+    while round_.has_work:
+        began = time.monotonic()
+        try:
+            done = database.transact(round_.work(now_ms))
+        except StoreUnavailableError:
+            raise
+        except Exception:
+            if not round_.failed():
+                raise
+            continue
+        took_s = time.monotonic() - began
+        round_.take(done, without_media(done) if isinstance(done, Bodies) else {})
+        if isinstance(done, Done):
+            yield done
+        time.sleep(gap_s(done, took_s, MIN_GAP_BESIDE_S))
+
+
+def gap_s(done: Done | Bodies, took_s: float, least_s: float = MIN_GAP_S) -> float:
+    """Return how long to leave the database alone after a transaction that took so long."""
+    if isinstance(done, Done) and done.is_busy:
+        return AGAIN_S
+    own_s = GAP_RATIO * took_s
+    return min(max(least_s, own_s), MAX_GAP_S) if isinstance(done, Done) and done.count else own_s
+
+
+class Sweeping:
+    """Removes what is over: a round now and then, for as long as this daemon is the one that does
+    it (`is_leader`)."""
+
+    def __init__(self, writer: Writer, clock: Clock, *, is_leader: Callable[[], bool]) -> None:
+        self._writer = writer
+        self._clock = clock
+        self._is_leader = is_leader
+        self._settings = Retention()
+        self._begins_anew = True
+        self._looked_for_strays_ms: int | None = None
+        self._offset_ms = clock.offset_ms
+        self._wake = asyncio.Event()
+
+    def configure(self, settings: Retention) -> None:
+        """Remove by these periods from the next round on."""
+        if settings != self._settings:
+            self._settings = settings
+            self._begins_anew = True
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Remove, until cancelled. After a round that fails, go on with the next one."""
+        await asyncio.sleep(FIRST_S)
+        await loops.repeat(self.round, REST_S, wake=self._wake, failed=_tell_failed)
+
+    async def round(self) -> float:
+        """Remove all that is over; return the seconds until the next round."""
+        if not self._is_leader():
+            self._begins_anew = True
+            return REST_S
+        jump_ms = self._clock.offset_ms - self._offset_ms
+        self._offset_ms = self._clock.offset_ms
+        if jump_ms > JUMP_MS and periods(self._settings):
+            tell("retention.waits", by_ms=jump_ms, pause_s=JUMP_WAIT_S)
+            self._wake.clear()
+            return JUMP_WAIT_S
+        if self._begins_anew:
+            await self._writer.call(bookmarks.forget_all, Step.EVIDENCE)
+            self._begins_anew = False
+            self._looked_for_strays_ms = None
+        await self._sweep(self._settings)
+        return REST_S
+
+    async def _sweep(self, settings: Retention) -> None:
+        now_ms = self._clock.now_ms()
+        since_ms = self._looked_for_strays_ms
+        with_strays = since_ms is None or not 0 <= now_ms - since_ms < STRAYS_EVERY_MS
+        round_ = Round(settings, with_strays=with_strays)
+        try:
+            while round_.has_work and settings is self._settings and self._is_leader():
+                await asyncio.sleep(await self._step(round_, now_ms))
+        finally:
+            _tell_removed(round_)
+        if with_strays and not round_.has_work:
+            self._looked_for_strays_ms = now_ms
+
+    async def _step(self, round_: Round, now_ms: int) -> float:
+        """Do the next work of a round; return the seconds until that behind it."""
+        began = time.monotonic()
+        try:
+            done = await self._writer.call(round_.work(now_ms), Step.EVIDENCE)
+        except StoreUnavailableError:
+            raise
+        except Exception:  # the writer has logged it
+            if not round_.failed():
+                raise
+            return AGAIN_S
+        took_s = time.monotonic() - began
+        replaced = await asyncio.to_thread(without_media, done) if isinstance(done, Bodies) else {}
+        round_.take(done, replaced)
+        return gap_s(done, took_s)
+
+
+def _tell_removed(round_: Round) -> None:
+    for removed, count in sorted(round_.removed.items()):
+        if count:
+            freed_bytes = round_.freed_bytes[removed]
+            tell("retention.removed", removed=removed, count=count, freed_bytes=freed_bytes)
+
+
+def _tell_failed(error: Exception) -> None:
+    tell("retention.failed", cause=error)

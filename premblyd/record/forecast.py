@@ -1,0 +1,146 @@
+"""What `retention` would remove now, counted and not removed; and what is over, but held back."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from peewee import JOIN, Tuple, fn
+
+from premblyd import times
+from premblyd.config.retention import Retention
+from premblyd.engines.engine import Database
+from premblyd.keep.bookmarks import START
+from premblyd.keep.holds import is_held
+from premblyd.keep.periods import DONE, OF_EVENT, STRONGEST_FIRST, Aged, began_ms, periods
+from premblyd.model.keeping import Closing, Removed
+from premblyd.model.states import FINISHED, State
+from premblyd.model.tables import Awaited, Delivery, Event, Rejection
+from premblyd.record import queries
+
+
+class Why(StrEnum):
+    """Why something stays although its time is over."""
+
+    WAITS = "waits"  # a delivery waits, or holds a line, or Prembly is asked what became of it
+    RUNS = "runs"  # a hook
+    HELD = "held"  # `premblyd hold`
+    NOT_CLOSED = "not closed"  # it counts from `premblyd closed`, which nobody said of its person
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Going:
+    """What goes of the events of a month, or of its refused requests. Of `media`: how many are
+    looked at, whether or not they have any. `bytes`: of their bodies now."""
+
+    removed: str
+    month: str
+    count: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBack:
+    """What of a class is over and stays."""
+
+    removed: str
+    why: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What would go now, and what is held back. An event counts once: where a record goes, its body
+    goes too."""
+
+    going: list[Going]
+    held_back: list[HeldBack]
+
+
+def forecast(database: Database, retention: Retention, now_ms: int) -> Forecast:
+    """Return what would go now. Raise StoreUnreadableError when the record can't be read."""
+    counts: Counter[tuple[Removed, str]] = Counter()
+    sizes: Counter[tuple[Removed, str]] = Counter()
+    held_back: Counter[tuple[Removed, Why]] = Counter()
+    until = {each: now_ms - period for each, period in periods(retention).items()}
+    for event, closed_at_ms, why in _old_events(database, until, now_ms):
+        for removed in STRONGEST_FIRST:
+            if removed not in until or event.received_at_ms > until[removed]:
+                continue
+            if event.lacks in DONE[removed]:
+                continue
+            closings = {} if closed_at_ms is None else {event.user_ref or "": closed_at_ms}
+            since_ms = began_ms(event, removed, retention, closings)
+            if since_ms is None:
+                held_back[removed, Why.NOT_CLOSED] += 1
+            elif since_ms <= until[removed] and why is not None:
+                held_back[removed, why] += 1
+                break
+            elif since_ms <= until[removed]:
+                place = (removed, times.month(event.received_at_ms))
+                counts[place] += 1
+                sizes[place] += event.body_bytes
+                break
+    if (end_ms := until.get(Removed.REJECTIONS)) is not None:
+        found = Rejection.select(Rejection.at_ms).where(Rejection.at_ms <= end_ms)
+        counts.update(
+            (Removed.REJECTIONS, times.month(at_ms))
+            for (at_ms,) in queries.raw_tuples(database, found)
+        )
+    return Forecast(
+        going=[
+            Going(removed=place[0], month=place[1], count=count, bytes=sizes[place])
+            for place, count in sorted(counts.items(), key=lambda each: _order(*each[0]))
+        ],
+        held_back=[
+            HeldBack(removed=removed, why=why, count=count)
+            for (removed, why), count in sorted(
+                held_back.items(), key=lambda each: _order(*each[0])
+            )
+        ],
+    )
+
+
+def _order(removed: Removed, text: str) -> tuple[int, str]:
+    return list(Removed).index(removed), text
+
+
+def _old_events(
+    database: Database, until: dict[Removed, int], now_ms: int
+) -> Iterator[tuple[Aged, int | None, Why | None]]:
+    """Yield the events for which any class may be over, each with the closing of its person, and
+    why it stays; in portions, as while one is read SQLite's log can't be emptied."""
+    ends_ms = [end_ms for removed, end_ms in until.items() if removed is not Removed.REJECTIONS]
+    after = START
+    while ends_ms:
+        rows = queries.raw_tuples(
+            database,
+            Event.select(*OF_EVENT, Closing.at_ms, _RUNS, _WAITS, is_held(now_ms))
+            .join(Closing, JOIN.LEFT_OUTER, on=Closing.user_ref == Event.user_ref)
+            .where(
+                Event.received_at_ms >= after.at_ms,
+                Event.received_at_ms <= max(ends_ms),
+                Tuple(Event.received_at_ms, Event.id) > Tuple(*after),
+            )
+            .order_by(Event.received_at_ms, Event.id)
+            .limit(queries.MOST_ROWS),
+        )
+        for *event, closed_at_ms, runs, waits, is_held_now in rows:
+            reasons = ((runs, Why.RUNS), (waits, Why.WAITS), (is_held_now, Why.HELD))
+            yield Aged(*event), closed_at_ms, next((why for is_so, why in reasons if is_so), None)
+        if len(rows) < queries.MOST_ROWS:
+            return
+        after = START._replace(at_ms=rows[-1][1], row_id=rows[-1][0])
+
+
+def _has_delivery(condition: Any) -> Any:
+    return fn.EXISTS(Delivery.select(Delivery.id).where(Delivery.event == Event.id, condition))
+
+
+_RUNS = _has_delivery(Delivery.state == State.RUNNING)
+_WAITS = _has_delivery(
+    Delivery.state.not_in(FINISHED) | ((Delivery.state == State.DEAD) & Delivery.holds_order)
+) | fn.EXISTS(
+    Awaited.select(Awaited.id).where(Awaited.event == Event.id, Awaited.due_at_ms.is_null(False))
+)

@@ -1,0 +1,428 @@
+"""What `retention` removes, when, and what it leaves."""
+
+from typing import Any
+
+import pytest
+
+from premblyd.config.retention import Retention
+from premblyd.keep import bookmarks, closings, holds, removing, retention
+from premblyd.keep.holds import Subject
+from premblyd.keep.periods import useless
+from premblyd.keep.retention import Bodies, Done
+from premblyd.keep.sweeping import Round, without_media
+from premblyd.model.columns import PLAIN, ColumnType, Kept, columns
+from premblyd.model.keeping import Removed
+from premblyd.model.table import Table
+from premblyd.queue.inbox import NewRejection
+from premblyd.times import DAY_MS, HOUR_MS
+from tests.support.database import changing
+from tests.support.rows import for_each
+from tests.support.store import NOW_MS, Store
+
+LATER_MS = NOW_MS + 10 * DAY_MS
+PHOTO = "/9j/" + "4AAQSkZJRgABAQAAAQABAAD2wBDAAMCAgMCAgMDAwME" * 30
+
+
+def settings(**periods: str) -> Retention:
+    return Retention.model_validate({name.rstrip("_"): text for name, text in periods.items()})
+
+
+def sweep(store: Store, now_ms: int = LATER_MS, /, **periods: str) -> dict[str, int]:
+    """Do a round, and return how many of each class went."""
+    round_ = Round(settings(**periods), with_strays=True)
+    work_off(store, round_, now_ms)
+    return {str(removed): count for removed, count in round_.removed.items() if count}
+
+
+def work_off(store: Store, round_: Round, now_ms: int = LATER_MS) -> list[Done | Bodies]:
+    """Do all of a round, and return what each transaction did."""
+    done = []
+    while round_.has_work:
+        done.append(store.wait(store.writer.call(round_.work(now_ms))))
+        last = done[-1]
+        round_.take(last, without_media(last) if isinstance(last, Bodies) else {})
+    return done
+
+
+def finish(store: Store, event_id: int, state: str = "succeeded") -> None:
+    sql = "UPDATE delivery SET state = ?, due_at_ms = NULL, finished_at_ms = ? WHERE event_id = ?"
+    with changing(store.place) as connection:
+        connection.execute(sql, [state, NOW_MS, event_id])
+
+
+def events(store: Store) -> list[int]:
+    return [row[0] for row in store.rows("SELECT id FROM event ORDER BY id")]
+
+
+def lacks(store: Store) -> list[str | None]:
+    return [row[0] for row in store.rows("SELECT lacks FROM event ORDER BY id")]
+
+
+def count(store: Store, table: str) -> int:
+    return int(store.rows(f"SELECT count(*) FROM {table}")[0][0])
+
+
+def put_off(store: Store) -> list[tuple[Any, ...]]:
+    return store.rows("SELECT removed, event_id FROM put_off ORDER BY removed, event_id")
+
+
+def test_nothing_goes_before_its_time_is_over_or_without_a_period(store: Store) -> None:
+    store.add()
+    assert sweep(store) == {}
+    assert sweep(store, NOW_MS + HOUR_MS - 1, body="1h", identity="1h", record="1h") == {}
+    assert lacks(store) == [None]
+    assert sweep(store, NOW_MS + HOUR_MS, body="1h") == {"body": 1}
+
+
+def test_a_body_goes_with_its_headers_and_what_hooks_printed(store: Store) -> None:
+    event_id = store.add("crm").event_id
+
+    finish(store, event_id)
+    with changing(store.place) as connection:
+        connection.execute(
+            "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,"
+            " finished_at_ms, outcome, error, output) VALUES"
+            " (1, 1, '', '', 0, 0, 'failed', 'e', 'o')"
+        )
+    assert sweep(store, body="90h") == {"body": 1}
+    assert store.rows("SELECT lacks, headers, body_bytes, reference FROM event") == [
+        ("body", "[]", 16, "ref-1")
+    ]
+    assert store.bodies() == [b""]
+    assert store.rows("SELECT error, output FROM attempt") == [("e", None)]
+    assert sweep(store, body="90h") == {}
+
+
+def test_identity_takes_the_body_too_and_leaves_what_was_decided(store: Store) -> None:
+    store.add()
+    assert sweep(store, body="1h", identity="1h") == {"identity": 1}
+    shown = "lacks, body, reference, user_ref, token, session_id, remote_ip, detail"
+    (row,) = store.rows(f"SELECT {shown} FROM event")
+    assert (row[0], bytes(row[1]), *row[2:]) == ("identity", b"", None, None, None, None, "", None)
+    assert store.rows("SELECT response_code, outcome, received_at_ms FROM event") == [
+        ("00", "verified", NOW_MS)
+    ]
+
+
+def test_of_a_record_the_key_stays_and_what_its_hook_succeeded_for(store: Store) -> None:
+    first = store.add("crm")
+    finish(store, first.event_id)
+    with changing(store.place) as connection:
+        connection.execute("UPDATE delivery SET once_key = 'k', confirmed_key = 'c'")
+    second = store.add("crm", body=b"2", received_at_ms=LATER_MS)
+    finish(store, second.event_id, "skipped")
+    with changing(store.place) as connection:
+        connection.execute("UPDATE delivery SET ran_instead_id = 1 WHERE id = 2")
+        connection.execute(
+            "INSERT INTO operator_action (at_ms, actor, action, event_id) VALUES (1, 'a', 'x', 1)"
+        )
+        connection.execute(
+            "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms, stored_event_id)"
+            " VALUES (0, 'pending', 2, 'settled', 1, 1)"
+        )
+    hours = store.rows("SELECT sum(events) FROM event_hour")
+    assert sweep(store, record="1d") == {"record": 1}
+    assert events(store) == [second.event_id]
+    assert store.rows("SELECT key, event_id FROM gone_event") == [(first.key, first.event_id)]
+    gone = "SELECT action, once_key, delivery_id FROM gone_once ORDER BY once_key"
+    assert store.rows(gone) == [("crm", "c", 1), ("crm", "k", 1)]
+    assert store.rows("SELECT id, ran_instead_id FROM delivery") == [(2, None)]
+    assert store.rows("SELECT stored_event_id FROM inquiry") == [(None,)]
+    assert count(store, "operator_action") == 0
+    assert store.rows("SELECT sum(events) FROM event_hour") == hours
+
+
+def test_a_key_that_is_kept_already_is_no_obstacle(store: Store) -> None:
+    added = store.add("crm")
+    finish(store, added.event_id)
+    with changing(store.place) as connection:
+        connection.execute("UPDATE delivery SET once_key = 'k'")
+        connection.execute("INSERT INTO gone_event (key, event_id) VALUES (?, 9)", [added.key])
+        connection.execute(
+            "INSERT INTO gone_once (action, once_key, delivery_id) VALUES ('crm', 'k', 9)"
+        )
+    assert sweep(store, record="1d") == {"record": 1}
+    assert (count(store, "gone_event"), count(store, "gone_once")) == (1, 1)
+
+
+WAITING = (
+    "UPDATE delivery SET state = 'pending'",
+    "UPDATE delivery SET state = 'dead', due_at_ms = NULL, finished_at_ms = 1, order_key = 'k',"
+    " order_place = 1, holds_order = TRUE",
+    "INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms, created_at_ms)"
+    " VALUES ('', 'r', 1, 'waiting', 1, 1)",
+)
+OVER = "UPDATE delivery SET state = 'cancelled', due_at_ms = NULL, finished_at_ms = 1"
+NOT_AWAITED = "UPDATE awaited SET state = 'given_up', due_at_ms = NULL, finished_at_ms = 1"
+
+
+@pytest.mark.parametrize("waits", WAITING)
+def test_what_waits_is_put_off_and_goes_when_it_is_over(store: Store, waits: str) -> None:
+    store.add("crm")
+    if "awaited" in waits:
+        finish(store, 1)
+    store.add(body=b"other")
+    with changing(store.place) as connection:
+        connection.execute(waits)
+    for each in ("body", "identity", "record"):
+        body = b"{}" + PHOTO.encode()
+        with changing(store.place) as connection:
+            connection.execute("UPDATE event SET body = ? WHERE lacks IS NULL", [body])
+        assert sweep(store, **{each: "1d"}) == {each: 1}
+        assert sweep(store, **{each: "1d"}) == {}
+        assert (each, 1) in put_off(store)
+    assert (events(store), lacks(store)) == ([1], [None])
+    with changing(store.place) as connection:
+        connection.execute(OVER)
+        connection.execute(NOT_AWAITED)
+    assert sweep(store, body="1d") == {"body": 1}
+    assert sweep(store, record="1d") == {"record": 1}
+    assert put_off(store) == []
+
+
+def test_what_is_held_stays_until_the_hold_ends(store: Store) -> None:
+    store.add()
+    place = holds.place(Subject(user_ref="user-1"), actor="ada", now_ms=NOW_MS)
+    store.wait(store.writer.call(place))
+    assert sweep(store, identity="1d", record="1d") == {}
+    assert put_off(store) == [("identity", 1), ("record", 1)]
+    end = holds.end(Subject(user_ref="user-1"), actor="ada", now_ms=NOW_MS)
+    store.wait(store.writer.call(end))
+    assert sweep(store, identity="1d", record="8d") == {"record": 1}
+    assert put_off(store) == []
+
+
+def close(store: Store, user_ref: str, at_ms: int) -> None:
+    change = closings.close(user_ref, at_ms, actor="ada", now_ms=at_ms)
+    store.wait(store.writer.call(change))
+
+
+def test_a_persons_time_counts_from_the_closing_and_that_of_others_from_receipt(
+    store: Store,
+) -> None:
+    store.add()
+    store.add(body=b"2", user_ref="user-2")
+    store.add(body=b"3", user_ref=None)
+    closed = {"identity": "4d", "record": "8d", "from_": "closed"}
+    assert sweep(store, **closed) == {"record": 1}
+    assert events(store) == [1, 2]
+    close(store, "user-1", LATER_MS)
+    assert sweep(store, LATER_MS + 4 * DAY_MS - 1, **closed) == {}
+    assert sweep(store, LATER_MS + 4 * DAY_MS, **closed) == {"identity": 1}
+    assert lacks(store) == ["identity", None]
+    assert sweep(store, LATER_MS + 8 * DAY_MS - 1, **closed) == {}
+    assert sweep(store, LATER_MS + 8 * DAY_MS, **closed) == {"record": 1}
+    assert events(store) == [2]
+
+
+def test_bodies_count_from_receipt_also_with_closings(store: Store) -> None:
+    store.add()
+    assert sweep(store, body="1d", identity="1d", from_="closed") == {"body": 1}
+
+
+def test_a_closing_that_is_noted_late_is_found(store: Store) -> None:
+    closed = {"identity": "1d", "from_": "closed"}
+    store.add(user_ref="user-2")
+    close(store, "user-2", LATER_MS - 2 * DAY_MS)
+    assert sweep(store, **closed) == {"identity": 1}
+    store.add(body=b"2", user_ref="user-3")
+    assert sweep(store, **closed) == {}
+    close(store, "user-3", LATER_MS - 3 * DAY_MS)
+    assert sweep(store, **closed) == {"identity": 1}
+
+
+def test_an_event_that_comes_after_the_closing_counts_from_its_receipt(store: Store) -> None:
+    close(store, "user-1", NOW_MS - DAY_MS)
+    store.add()
+    closed = {"identity": "1d", "from_": "closed"}
+    assert sweep(store, NOW_MS, **closed) == {}
+    assert sweep(store, NOW_MS + DAY_MS, **closed) == {"identity": 1}
+
+
+def test_all_events_of_a_person_who_has_many_go(store: Store) -> None:
+    store.wait_all(
+        store.inbox.add(new, []) for new in map(_of_user, range(3 * retention.BATCH + 1))
+    )
+    sweep(store, identity="1d", from_="closed")
+    close(store, "user-1", NOW_MS)
+    assert sweep(store, identity="1d", from_="closed") == {"identity": 3 * retention.BATCH + 1}
+
+
+def _of_user(number: int) -> Any:
+    from tests.support.store import new_event
+
+    return new_event(b"%d" % number)
+
+
+def test_rejections_go(store: Store) -> None:
+    for at_ms in (NOW_MS, LATER_MS):
+        rejection = NewRejection(
+            at_ms=at_ms,
+            endpoint="prembly",
+            remote_ip="192.0.2.7",
+            reason="wrong signature",
+            body_bytes=1,
+            body_sha256="x",
+        )
+        store.wait(store.inbox.reject(rejection))
+    assert sweep(store, rejections="90h") == {"rejections": 1}
+    assert store.rows("SELECT at_ms FROM rejection") == [(LATER_MS,)]
+    assert store.rows("SELECT removed, count FROM removal") == [("rejections", 1)]
+
+
+def test_a_round_goes_on_where_the_last_one_was_and_begins_anew_when_told(store: Store) -> None:
+    store.add()
+    assert sweep(store, body="1d") == {"body": 1}
+    store.add(body=b"2", received_at_ms=NOW_MS - DAY_MS)  # the clock was set back meanwhile
+    assert sweep(store, body="1d") == {}
+    store.wait(store.writer.call(bookmarks.forget_all))
+    assert sweep(store, body="1d") == {"body": 1}
+
+
+def test_a_transaction_changes_few_events_and_few_bytes_of_bodies(store: Store) -> None:
+    store.add_at_once(2 * retention.BATCH)
+    with changing(store.place) as connection:
+        connection.execute(OVER)
+        body = b"x" * (retention.MAX_BYTES * 2 // 3)
+        connection.execute("UPDATE event SET body = ? WHERE id <= 4", [body])
+    done = work_off(store, Round(settings(body="1d"), with_strays=False))
+    counts = [each.count for each in done if isinstance(each, Done) and each.count]
+    assert counts == [1, 1, 1, 50, 47]
+
+
+def test_an_event_that_can_not_be_removed_keeps_no_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        store.add(body=b"%d" % number)
+    whole = removing.remove
+
+    def fail(transaction: Any, removed: Removed, ids: list[int], closed: dict[int, int]) -> None:
+        whole(transaction, removed, ids, closed)
+        if 2 in ids:
+            raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(removing, "remove", fail)
+    round_ = Round(settings(body="1d"), with_strays=False)
+    while round_.has_work:
+        try:
+            done = store.wait(store.writer.call(round_.work(LATER_MS)))
+        except RuntimeError:
+            assert round_.failed()
+        else:
+            assert isinstance(done, Done)
+            round_.take(done, {})
+    assert lacks(store) == ["body", None, "body"]
+    assert put_off(store) == [("body", 2)]
+
+
+# ---- every column of the catalogue ----
+
+CANARY = "canary"
+FILL = (
+    "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,"
+    " finished_at_ms, outcome) VALUES (1, 1, '', '', 0, 0, 'failed')",
+    "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms)"
+    " VALUES (0, 'pending', 1, 'settled', 1)",
+    "INSERT INTO inquiry (at_ms, purpose, delivery_id, result, duration_ms)"
+    " VALUES (0, 'confirm', 1, 'confirmed', 1)",
+    "INSERT INTO inquiry (at_ms, purpose, stored_event_id, result, duration_ms)"
+    " VALUES (0, 'reconcile', 1, 'settled', 1)",
+    "INSERT INTO inquiry (at_ms, purpose, result, duration_ms)"
+    " VALUES (0, 'reconcile', 'not_found', 1)",
+    "INSERT INTO awaited (endpoint, reference, event_id, state, created_at_ms, finished_at_ms)"
+    " VALUES ('', '', 1, 'settled', 0, 0)",
+    "INSERT INTO operator_action (at_ms, actor, action, event_id) VALUES (0, '', 'reveal', 1)",
+    "INSERT INTO operator_action (at_ms, actor, action, delivery_id) VALUES (0, '', 'replay', 1)",
+    "INSERT INTO operator_action (at_ms, actor, action) VALUES (0, '', 'sign-in')",
+    "INSERT INTO verification_name (name, verification, at_ms) VALUES ('1', '', 0)",
+    "INSERT INTO verification_name (name, verification, at_ms) VALUES ('session-1', '', 0)",
+    "INSERT INTO rejection (at_ms, endpoint, remote_ip, reason) VALUES (0, '', '', '')",
+    "INSERT INTO console_link (digest, actor, created_at_ms, expires_at_ms) VALUES ('', '', 0, 0)",
+    "INSERT INTO console_session (digest, actor, remote_ip, began_at_ms, expires_at_ms)"
+    " VALUES ('', '', '', 0, 0)",
+    "INSERT INTO hold (at_ms, actor, until_ms) VALUES (0, '', 1)",
+    "INSERT INTO closing (user_ref, at_ms, noted_at_ms, actor) VALUES ('', 0, 0, '')",
+)
+REACHED = {
+    "body": {Kept.BODY},
+    "identity": {Kept.BODY, Kept.IDENTITY, Kept.IN_FORCE},
+    "record": {Kept.BODY, Kept.IDENTITY, Kept.RECORD, Kept.IN_FORCE},
+    "rejections": {Kept.REJECTIONS},
+}
+# Their rows stand for nobody any more, or are made by what is removed.
+OUTLAST = {"erasure", "erased_name", "digest_key", "gone_event", "gone_once"}
+
+
+def private(table: type[Table]) -> list[Any]:
+    return [each for each in columns(table) if each.holds is not PLAIN]
+
+
+def fill(store: Store) -> None:
+    """Have a row in every table that holds something of people, and a canary in each column."""
+    finish(store, store.add("crm", reference="ref").event_id, "cancelled")
+    with changing(store.place, unchecked=True) as connection:
+        for sql in FILL:
+            connection.execute(sql)
+        for table in Table.__subclasses__():
+            for column in private(table):
+                name = f"{table._meta.table_name}"
+                if name == "verification_name" and column.name == "name":
+                    continue
+                value: Any = f"{CANARY}-{column.name}"
+                if column.kind is ColumnType.BYTES:
+                    value = value.encode()
+                elif name == "verification_name":
+                    value = f"{CANARY}-reference"
+                if name not in OUTLAST:
+                    connection.execute(f"UPDATE {name} SET {column.column_name} = ?", [value])
+        connection.execute(f"UPDATE verification_name SET name = '{CANARY}-reference' WHERE id = 1")
+        connection.execute(f"UPDATE verification_name SET name = 'session-{CANARY}' WHERE id = 2")
+
+
+def canaries(store: Store) -> dict[str, Kept]:
+    """Return the columns in which something private is found, and how long they are kept."""
+    found = {}
+    for table in Table.__subclasses__():
+        name = table._meta.table_name
+        for column in private(table):
+            for (value,) in store.rows(f"SELECT {column.column_name} FROM {name}"):
+                is_bytes = column.kind is ColumnType.BYTES
+                text = bytes(value) if is_bytes else str(value).encode()
+                if name not in OUTLAST and CANARY.encode() in text:
+                    found[f"{name}.{column.column_name}"] = column.kept
+    return found
+
+
+def test_every_column_that_holds_something_of_people_is_reached(store: Store) -> None:
+    """Whichever are added to the catalogue: they are filled here, and looked at."""
+    fill(store)
+    everywhere = canaries(store)
+    expected = {
+        f"{table._meta.table_name}.{column.column_name}"
+        for table in Table.__subclasses__()
+        for column in private(table)
+        if table._meta.table_name not in OUTLAST
+    }
+    assert everywhere.keys() == expected, "each is filled, so that it is known to be emptied"
+    for removed, reached in REACHED.items():
+        sweep(store, LATER_MS, **{removed: "1h"})
+        left = canaries(store)
+        assert not {name for name, kept in left.items() if kept in reached}, removed
+
+
+@for_each(
+    ("periods", "are_useless"),
+    [
+        ({"record": "7y"}, []),
+        ({"body": "7d", "media": "7d", "rejections": "1d"}, ["media"]),
+        ({"body": "3d", "identity": "2d"}, ["body"]),
+        ({"body": "3d", "identity": "2d", "from": "closed"}, []),
+        ({"identity": "2d", "record": "1d", "from": "closed"}, ["identity"]),
+    ],
+)
+def test_a_class_that_a_later_one_takes_before_is_known(
+    periods: dict[str, str], are_useless: list[str]
+) -> None:
+    found = useless(Retention.model_validate(periods))
+    assert [each.removed for each in found] == are_useless
